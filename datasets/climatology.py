@@ -1,0 +1,142 @@
+"""What is normal for the time of year and of day: a smooth cycle for models, a windowed mean for scores."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float = NDArray[np.float32]
+Times = NDArray[np.datetime64]
+Reader = Callable[[NDArray[np.int64]], Float]
+
+_DAY = np.timedelta64(1, "D")
+
+
+def day_of_year(times: Times) -> NDArray[np.int64]:
+    """Return the day of the year from 1, in a leap year's count: 1 March is day 61 in every year."""
+    days = times.astype("datetime64[D]")
+    january = days.astype("datetime64[Y]").astype("datetime64[D]")
+    number = (days - january).astype(np.int64) + 1
+    leap = (january.astype("datetime64[Y]") + 1).astype("datetime64[D]") - january == 366 * _DAY
+    return np.asarray(np.where((number >= 60) & ~leap, number + 1, number))
+
+
+def minute_of_day(times: Times) -> NDArray[np.int64]:
+    """Return the minutes since midnight."""
+    return np.asarray((times - times.astype("datetime64[D]")).astype("timedelta64[m]").astype(np.int64))
+
+
+def year_phase(times: Times) -> NDArray[np.float64]:
+    """Return the phase of the year in radians, zero on 1 January."""
+    start = times.astype("datetime64[Y]")
+    length = (start + 1).astype("datetime64[s]") - start.astype("datetime64[s]")
+    return np.asarray(2 * np.pi * ((times - start.astype("datetime64[s]")) / length))
+
+
+def _harmonics(times: Times, count: int) -> NDArray[np.float64]:
+    phase = year_phase(times)
+    waves = [f(k * phase) for k in range(1, count + 1) for f in (np.cos, np.sin)]
+    return np.stack([np.ones_like(phase), *waves], axis=1)
+
+
+@dataclass(frozen=True)
+class SeasonalCycle:
+    """Least-squares harmonics of the year, fitted apart for each time of day.
+
+        b(t) = c_0 + sum_k c_{2k-1} cos(k p(t)) + c_{2k} sin(k p(t)),   p the phase of the year
+
+    Attributes:
+        minutes: times of day in minutes since midnight, shape (clock,).
+        coefficients: shape (clock, term, channel, H, W), in the channels' units; NaN under a mask.
+    """
+
+    minutes: NDArray[np.int64]
+    coefficients: Float
+
+    @staticmethod
+    def harmonics(times: Times) -> int:
+        """Return how many harmonics a period can bear: none below 300 days, 2 below five years, then 3."""
+        days = (times[-1] - times[0]) / _DAY
+        return 0 if days < 300 else 2 if days < 5 * 365 else 3
+
+    @classmethod
+    def fit(cls, times: Times, blocks: Iterator[tuple[slice, Float]]) -> "SeasonalCycle":
+        """Fit to fields that come in blocks of time, in one pass and the memory of one block.
+
+        Args:
+            times: all times.
+            blocks: (positions in ``times``, fields of shape (time, channel, H, W)).
+        """
+        clock = minute_of_day(times)
+        minutes = np.unique(clock)
+        if len(minutes) > 48:
+            minutes = np.array([0])
+            clock = np.zeros_like(clock)
+        design = _harmonics(times, cls.harmonics(times))
+        index = np.searchsorted(minutes, clock)
+        normal = np.stack([design[index == i].T @ design[index == i] for i in range(len(minutes))])
+        right: NDArray[np.float64] | None = None
+        for where, fields in blocks:
+            if right is None:
+                right = np.zeros((len(minutes), design.shape[1], *fields.shape[1:]))
+            for i in np.unique(index[where]):
+                pick = index[where] == i
+                right[i] += np.tensordot(design[where][pick].T, fields[pick].astype(np.float64), axes=1)
+        if right is None:
+            raise ValueError("no fields to fit a seasonal cycle to")
+        # A small ridge keeps a clock time seen only a few times from running away.
+        ridge = 1e-6 * len(times) * np.diag([0.0] + [1.0] * (design.shape[1] - 1))
+        solved = np.stack([np.linalg.pinv(n + ridge) @ r.reshape(len(r), -1) for n, r in zip(normal, right, strict=True)])
+        return cls(minutes, solved.reshape(right.shape).astype(np.float32))
+
+    def at(self, times: Times) -> Float:
+        """Return the cycle at ``times``, shape (time, channel, H, W).
+
+        A time of day that the fit never saw takes the nearest one.
+        """
+        _, terms, *field = self.coefficients.shape
+        design = _harmonics(times, (terms - 1) // 2).astype(np.float32)
+        distance = np.abs(minute_of_day(times)[:, None] - self.minutes)
+        clock = np.minimum(distance, 1440 - distance).argmin(axis=1)
+        result = np.empty((len(times), *field), dtype=np.float32)
+        for i in np.unique(clock):
+            result[clock == i] = np.tensordot(design[clock == i], self.coefficients[i], axes=1)
+        return result
+
+
+def windowed_mean(times: Times, read: Reader, half_width: int = 15) -> Iterator[tuple[int, NDArray[np.int64], Float]]:
+    """Yield the mean at each time of day over the days within ``half_width`` of each day of the year, all years.
+
+    The sum slides from day to day, so each field is read twice and memory holds one day's fields.
+
+    Args:
+        times: times of the period.
+        read: returns the fields at given positions of ``times``, shape (time, channel, H, W).
+        half_width: days on each side.
+
+    Yields:
+        (day of year from 1 to 366, minutes since midnight of shape (clock,), means of shape (clock, channel, H, W)).
+    """
+    day, clock = day_of_year(times), minute_of_day(times)
+    minutes = np.unique(clock)
+    by_day = {d: np.flatnonzero(day == d) for d in range(1, 367)}
+
+    def add(target: int, sign: int) -> None:
+        positions = by_day[(target - 1) % 366 + 1]
+        if len(positions):
+            fields = read(positions).astype(np.float64)
+            for i, m in enumerate(minutes):
+                pick = clock[positions] == m
+                total[i] += sign * fields[pick].sum(axis=0)
+                count[i] += sign * int(pick.sum())
+
+    shape = read(np.array([0])).shape[1:]
+    total, count = np.zeros((len(minutes), *shape)), np.zeros(len(minutes), dtype=np.int64)
+    for d in range(1 - half_width, 1 + half_width):
+        add(d, 1)
+    for d in range(1, 367):
+        add(d + half_width, 1)
+        with np.errstate(invalid="ignore"):
+            yield d, minutes, (total / np.where(count, count, np.nan)[:, None, None, None]).astype(np.float32)
+        add(d - half_width, -1)

@@ -1,0 +1,52 @@
+"""A canonical data set seen as one array (time, channel, H, W): the form that statistics and loaders read."""
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+Float = NDArray[np.float32]
+
+
+class Fields:
+    """All channels of a canonical data set, read by position in time with one threaded compute.
+
+    Args:
+        dataset: canonical data set, lazy or in memory.
+        cache_bytes: read the whole into memory at first use if it is no larger than this.
+    """
+
+    def __init__(self, dataset: xr.Dataset, cache_bytes: int = 0) -> None:
+        self.times = dataset["time"].values.astype("datetime64[ns]")
+        parts = []
+        for variable in dataset.data_vars.values():
+            array = da.asarray(variable.data)
+            parts.append(array if array.ndim == 4 else array[:, None])
+        self.array = da.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
+        self.cache_bytes = cache_bytes
+        self._cached: Float | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(time, channel, H, W)."""
+        return tuple(int(n) for n in self.array.shape)
+
+    def read(self, positions: NDArray[np.int64] | slice) -> Float:
+        """Return the fields at positions in time, shape (time, channel, H, W), float32."""
+        if self._cached is None and self.array.nbytes <= self.cache_bytes:
+            self._cached = self._compute(slice(None))
+        if self._cached is not None:
+            return self._cached[positions]
+        if isinstance(positions, slice):
+            return self._compute(positions)
+        unique, inverse = np.unique(positions, return_inverse=True)
+        return self._compute(unique)[inverse]
+
+    def _compute(self, positions: NDArray[np.int64] | slice) -> Float:
+        return np.asarray(self.array[positions].compute(scheduler="threads"), dtype=np.float32)
+
+    def blocks(self, period: slice, block_bytes: int = 2**25) -> list[slice]:
+        """Return consecutive pieces of ``period`` that each hold at most ``block_bytes``, and at least one time."""
+        length = max(1, block_bytes // max(1, int(np.prod(self.shape[1:])) * 4))
+        start, stop, _ = period.indices(len(self.times))
+        return [slice(first, min(first + length, stop)) for first in range(start, stop, length)]

@@ -1,0 +1,1 @@
+"""Numerical solvers that make truth to train and test on."""

@@ -1,0 +1,101 @@
+"""The sample that a first run works on: a file given, one named by the environment, the download, or a simulation."""
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from . import atomic
+from .pde.barotropic import simulate
+
+log = logging.getLogger(__name__)
+Progress = Callable[[int, int, str], None]
+
+NAME = "air_temperature.nc"
+# Of the values in hundredths of a kelvin, not of the file, so that the field passes in any container.
+SHA256 = "9ba623768b5a0bf3c553612be29f1585fe82f093c0c7ebaf5c8009029eca871d"
+CONNECT_SECONDS = 5.0
+SIMULATED_DAYS = 1096
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A source to ingest: its path, how it came about, and whether it is simulated."""
+
+    path: Path
+    origin: str
+    simulated: bool = False
+
+
+def find_sample(data: str | Path | None, folder: Path, progress: Progress | None = None) -> Sample:
+    """Return the sample, by the first way that works.
+
+    ``data``, else the file that the environment variable ``FOURCASTER_SAMPLE`` names, else a download of the NCEP
+    air-temperature series (kept in the user's cache), else a simulated flow, which is said aloud.
+
+    Args:
+        data: file or store given by the user.
+        folder: where a simulation is written.
+        progress: called with (done, in all, text).
+
+    Raises:
+        FileNotFoundError: the file given does not exist.
+    """
+    for given, origin in ((data, "--data"), (os.environ.get("FOURCASTER_SAMPLE"), "FOURCASTER_SAMPLE")):
+        if given:
+            if not Path(given).exists():
+                raise FileNotFoundError(f"{given} (from {origin}) does not exist; check the path")
+            return Sample(Path(given), origin)
+    try:
+        return Sample(download(), "download")
+    except (OSError, ValueError) as error:
+        log.warning("no download (%s): SIMULATED data is used instead, not observations", " ".join(str(error).split())[:200])
+    path = folder / "simulated.nc"
+    if not path.exists():
+        dataset = simulate(SIMULATED_DAYS, progress=progress)
+        with atomic.replacing(path, overwrite=False) as temporary:
+            dataset.to_netcdf(temporary, engine="netcdf4")
+    return Sample(path, "simulation", simulated=True)
+
+
+def download(url: str | None = None, cache: Path | None = None) -> Path:
+    """Return the NCEP air-temperature series that ``xarray.tutorial`` offers, downloading it on the first call.
+
+    Args:
+        url: where from; the address that xarray knows by default.
+        cache: folder to keep it in; the user's cache by default.
+
+    Raises:
+        OSError: no connection, or the download failed.
+        ValueError: what came is not the expected field; it is removed.
+    """
+    import pooch
+    from xarray import tutorial
+
+    pooch.get_logger().setLevel("WARNING")
+    folder = cache or Path(pooch.os_cache("fourcaster"))
+    path = folder / NAME
+    if not path.exists():
+        source = url or f"{tutorial.base_url}/raw/{tutorial.version}/{NAME}"
+        downloader = pooch.HTTPDownloader(timeout=(CONNECT_SECONDS, 60))
+        path = Path(pooch.retrieve(source, None, fname=NAME, path=folder, downloader=downloader))
+    try:
+        if checksum(path) != SHA256:
+            raise ValueError(f"{path} is not the expected field (checksum differs) and was removed")
+    except Exception as error:
+        path.unlink(missing_ok=True)
+        raise error if isinstance(error, ValueError) else ValueError(f"{path} cannot be read ({error}) and was removed") from error
+    return path
+
+
+def checksum(path: Path) -> str:
+    """Return the SHA-256 of the series' values: hundredths of a kelvin as 16-bit integers, then times in hours."""
+    with xr.open_dataset(path) as dataset:
+        values = np.rint(dataset["air"].values.astype(np.float64) * 100).astype("<i2")
+        hours = dataset["time"].values.astype("datetime64[h]").astype("<i8")
+    return hashlib.sha256(values.tobytes() + hours.tobytes()).hexdigest()

@@ -1,0 +1,140 @@
+"""The canonical data set: names, order, units, and the checks that every store has passed.
+
+Dimensions are ``time, [number,] [level,] latitude, longitude``; variables carry CF ``units``; pressure-level variables
+go by WeatherBench2's names, single-level ones keep their own.
+"""
+
+import difflib
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from ..fno.grids import LatLon
+
+DIMENSIONS = ("time", "number", "level", "latitude", "longitude")
+
+# CF standard name -> (WeatherBench2 name, units), used for variables on pressure levels.
+LEVEL_VARIABLES = {
+    "air_temperature": ("temperature", "K"),
+    "geopotential": ("geopotential", "m**2 s**-2"),
+    "eastward_wind": ("u_component_of_wind", "m s**-1"),
+    "northward_wind": ("v_component_of_wind", "m s**-1"),
+    "specific_humidity": ("specific_humidity", "kg kg**-1"),
+    "relative_humidity": ("relative_humidity", "%"),
+    "lagrangian_tendency_of_air_pressure": ("vertical_velocity", "Pa s**-1"),
+    "atmosphere_relative_vorticity": ("vorticity", "s**-1"),
+    "divergence_of_wind": ("divergence", "s**-1"),
+}
+# What a standard name measures, for variables that may lack their own entry above.
+STANDARD_UNITS = {standard: units for standard, (_, units) in LEVEL_VARIABLES.items()} | {
+    "air_pressure_at_sea_level": "Pa",
+    "surface_air_pressure": "Pa",
+    "sea_surface_temperature": "K",
+    "surface_temperature": "K",
+    "geopotential_height": "m",
+    "wind_speed": "m s**-1",
+}
+
+
+def nearest(word: str, choices: Iterable[Hashable]) -> str:
+    """Return a hint that names the choices nearest to ``word``, or all of them where none is near."""
+    names = [str(choice) for choice in choices]
+    near = difflib.get_close_matches(word, names, n=2, cutoff=0.5)
+    return f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(names[:12])}"
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One field of the state: a variable, on one level if it has levels.
+
+    Attributes:
+        variable: name of the variable.
+        level: pressure in hPa, or None.
+        units: CF units.
+    """
+
+    variable: str
+    level: int | None
+    units: str
+
+    def __str__(self) -> str:
+        return self.variable if self.level is None else f"{self.variable} {self.level} hPa"
+
+
+def channels(dataset: xr.Dataset) -> list[Channel]:
+    """Return the channels of a canonical data set, in its order of variables and levels."""
+    found = []
+    for name, variable in dataset.data_vars.items():
+        levels = dataset["level"].values.tolist() if "level" in variable.dims else [None]
+        found += [Channel(str(name), level, str(variable.attrs["units"])) for level in levels]
+    return found
+
+
+def grid_of(dataset: xr.Dataset) -> LatLon:
+    """Return the grid of a canonical data set."""
+    return LatLon(dataset["latitude"].values, dataset["longitude"].values)
+
+
+def time_step(times: np.ndarray, source: str, allow_gaps: bool = False) -> tuple[np.timedelta64, list[int]]:
+    """Check the time axis and return its step and the positions that a gap comes before.
+
+    Args:
+        times: datetime64 values.
+        source: named in errors.
+        allow_gaps: return gaps instead of refusing them.
+
+    Raises:
+        ValueError: fewer than two times, unsorted, duplicate, or irregular times.
+    """
+    if len(times) < 2:
+        raise ValueError(f"{source} holds {len(times)} time(s); at least two are needed to know the time step")
+    steps = np.diff(times)
+    zero = np.timedelta64(0, "ns")
+    if (steps == zero).any():
+        at = times[1:][steps == zero][0]
+        raise ValueError(f"{source} holds time {_show(at)} twice; drop one, e.g. with ds.drop_duplicates('time')")
+    if (steps < zero).any():
+        at = times[1:][steps < zero][0]
+        raise ValueError(f"{source} has unsorted times ({_show(at)} comes after a later one); sort with ds.sortby('time')")
+    values, counts = np.unique(steps, return_counts=True)
+    step = values[counts.argmax()]
+    gaps = (np.flatnonzero(steps != step) + 1).tolist()
+    if gaps and not allow_gaps:
+        before, after = times[gaps[0] - 1], times[gaps[0]]
+        raise ValueError(
+            f"{source} has irregular times: {len(gaps)} interval(s) differ from the usual {_hours(step)}, the first from "
+            f"{_show(before)} to {_show(after)}; fill them, or pass --allow-gaps to record them"
+        )
+    return step, gaps
+
+
+def _show(time: np.datetime64) -> str:
+    return str(time.astype("datetime64[m]"))
+
+
+def _hours(step: np.timedelta64) -> str:
+    return f"{step / np.timedelta64(1, 'h'):g} h"
+
+
+def check_grid(dataset: xr.Dataset, grid: LatLon, source: str) -> xr.Dataset:
+    """Return ``dataset`` on exactly ``grid``: reordered or cut out where it can be, refused where points differ.
+
+    Raises:
+        ValueError: a latitude or longitude of the grid is not in the data set.
+    """
+    for name in ("latitude", "longitude"):
+        wanted, given = getattr(grid, name), dataset[name].values.astype(np.float64)
+        if name == "longitude":
+            # The same meridian may be counted from 0 or from -180.
+            given = wanted[0] + (given - wanted[0] + 1e-6) % 360 - 1e-6
+        order = np.array([int(np.abs(given - value).argmin()) for value in wanted])
+        off = np.abs(given[order] - wanted).max()
+        if off > 1e-5:
+            raise ValueError(
+                f"{source} is not on the model's grid: {name} {wanted[0]:g} ... {wanted[-1]:g} ({len(wanted)} points) is wanted, "
+                f"{given[0]:g} ... {given[-1]:g} ({len(given)} points) given, off by up to {off:g} degrees; regrid it first"
+            )
+        dataset = dataset.isel({name: order}).assign_coords({name: (name, wanted, dataset[name].attrs)})
+    return dataset

@@ -1,0 +1,73 @@
+"""Grids: where the points lie and how much area each one stands for."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class LatLon:
+    """Latitude-longitude grid, global or a box.
+
+    Args:
+        latitude: degrees north, strictly monotonic, within [-90, 90].
+        longitude: degrees east, strictly increasing, spanning less than 360.
+
+    Raises:
+        ValueError: fewer than two points, not monotonic, or out of range.
+    """
+
+    latitude: Array
+    longitude: Array
+
+    def __post_init__(self) -> None:
+        for name in ("latitude", "longitude"):
+            values = np.asarray(getattr(self, name), dtype=np.float64)
+            object.__setattr__(self, name, values)
+            if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
+                raise ValueError(f"{name} must be a list of at least two finite numbers, got shape {values.shape}")
+            steps = np.diff(values)
+            if not ((steps > 0).all() or (name == "latitude" and (steps < 0).all())):
+                raise ValueError(f"{name} must be strictly monotonic, got {values[:3]} ... {values[-1]}")
+        if np.abs(self.latitude).max() > 90 + 1e-6:
+            raise ValueError(f"latitude must lie within [-90, 90] degrees, got up to {np.abs(self.latitude).max()}")
+        if self.longitude[-1] - self.longitude[0] >= 360:
+            raise ValueError(f"longitude must span less than 360 degrees, got {self.longitude[[0, -1]]}")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Points along (latitude, longitude)."""
+        return len(self.latitude), len(self.longitude)
+
+    @cached_property
+    def spacing(self) -> tuple[float, float]:
+        """Mean spacing in degrees along (latitude, longitude)."""
+        return tuple(float(np.abs(np.diff(v)).mean()) for v in (self.latitude, self.longitude))  # type: ignore[return-value]
+
+    @property
+    def periodic(self) -> bool:
+        """Whether the longitudes go all the way round."""
+        return bool(abs(self.longitude[-1] + self.spacing[1] - self.longitude[0] - 360) < 0.51 * self.spacing[1])
+
+    @property
+    def includes_poles(self) -> bool:
+        """Whether the latitudes reach both poles, with rows on them or half a spacing away."""
+        return bool(np.sort(self.latitude)[[0, -1]] @ [-1, 1] >= 180 - 1.01 * self.spacing[0])
+
+    @cached_property
+    def area_weights(self) -> Array:
+        """Share of the area that a row's points stand for, shape (latitude,), mean one.
+
+        ``sin(upper) - sin(lower)`` with bounds midway between the rows; the outer bounds lie half a spacing beyond the
+        outer rows, but not beyond a pole. On evenly spaced rows away from the poles this is proportional to cos(latitude).
+        """
+        middle = (self.latitude[1:] + self.latitude[:-1]) / 2
+        first = self.latitude[0] - (middle[0] - self.latitude[0])
+        last = self.latitude[-1] + (self.latitude[-1] - middle[-1])
+        bounds = np.clip(np.concatenate([[first], middle, [last]]), -90, 90)
+        area = np.abs(np.diff(np.sin(np.deg2rad(bounds))))
+        return np.asarray(area / area.mean())

@@ -1,0 +1,112 @@
+"""Adaptive Fourier neural operator, the network of FourCastNet."""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from ..layers.mixer import AFNO2D
+
+
+class _Mlp(nn.Module):
+    def __init__(self, features: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(features, hidden)
+        self.fc2 = nn.Linear(hidden, features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.fc2(nn.functional.gelu(self.fc1(x))))
+
+
+class _Block(nn.Module):
+    """Mixer and pointwise network, each after a layer norm and each with its skip ("double skip")."""
+
+    def __init__(self, mixer: AFNO2D, embed_dim: int, mlp_ratio: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(embed_dim, eps=1e-6)
+        self.filter = mixer
+        self.norm2 = nn.LayerNorm(embed_dim, eps=1e-6)
+        self.mlp = _Mlp(embed_dim, int(embed_dim * mlp_ratio))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.filter(self.norm1(x))
+        return x + cast(Tensor, self.mlp(self.norm2(x)))
+
+
+class _PatchEmbed(nn.Module):
+    def __init__(self, patch_size: tuple[int, int], in_channels: int, embed_dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(in_channels, embed_dim, kernel_size=patch_size, stride=patch_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.proj(x)).permute(0, 2, 3, 1)
+
+
+class AFNO(nn.Module):
+    """Vision transformer whose attention is an adaptive Fourier mixer (Pathak et al. 2022, arXiv:2202.11214).
+
+    Parameter names and shapes are those of FourCastNet, so its published weights load as they are. A grid that
+    patches do not divide is extended at its far edges by repeating the last row and column, and cut again.
+
+    Args:
+        inp_shape: grid points (H, W) that the position embedding is made for.
+        patch_size: points of a patch along (H, W).
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        embed_dim: width of the network.
+        depth: number of blocks.
+        num_blocks: diagonal blocks of the mixer.
+        mlp_ratio: hidden width of the pointwise networks as a multiple of ``embed_dim``.
+        sparsity_threshold: softshrink threshold of the mixer.
+        hard_thresholding_fraction: share of modes kept.
+
+    Raises:
+        ValueError: a patch larger than the grid, or counts that do not divide.
+
+    Example:
+        >>> AFNO((25, 53), (4, 4), 3, 2, embed_dim=16, depth=1, num_blocks=4)(torch.zeros(1, 3, 25, 53)).shape
+        torch.Size([1, 2, 25, 53])
+    """
+
+    def __init__(
+        self,
+        inp_shape: tuple[int, int],
+        patch_size: tuple[int, int] = (8, 8),
+        in_channels: int = 1,
+        out_channels: int = 1,
+        embed_dim: int = 768,
+        depth: int = 12,
+        num_blocks: int = 8,
+        mlp_ratio: float = 4.0,
+        sparsity_threshold: float = 0.01,
+        hard_thresholding_fraction: float = 1.0,
+    ) -> None:
+        super().__init__()
+        (h, w), (p, q) = inp_shape, patch_size
+        if min(p, q) < 1 or p > h or q > w:
+            raise ValueError(f"patch_size {(p, q)} does not fit a grid of {(h, w)} points")
+        self.patch_size, self.out_channels = (p, q), out_channels
+        self.tokens = (-(-h // p), -(-w // q))
+        self.patch_embed = _PatchEmbed((p, q), in_channels, embed_dim)
+        self.pos_embed = nn.Parameter(0.02 * torch.randn(1, self.tokens[0] * self.tokens[1], embed_dim))
+        self.blocks = nn.ModuleList(
+            _Block(AFNO2D(embed_dim, num_blocks, sparsity_threshold, hard_thresholding_fraction), embed_dim, mlp_ratio)
+            for _ in range(depth)
+        )
+        self.head = nn.Linear(embed_dim, out_channels * p * q, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``x``, shape (batch, channel, H, W) with the ``inp_shape`` of the model, to (batch, out_channels, H, W).
+
+        Raises:
+            ValueError: the grid has another number of patches than the position embedding.
+        """
+        (h, w), (p, q), (rows, columns) = x.shape[-2:], self.patch_size, self.tokens
+        if (-(-h // p), -(-w // q)) != (rows, columns):
+            raise ValueError(f"a grid of {(h, w)} points does not give the {(rows, columns)} patches of this model")
+        x = nn.functional.pad(x, (0, columns * q - w, 0, rows * p - h), mode="replicate")
+        x = self.patch_embed(x) + self.pos_embed.reshape(1, rows, columns, -1)
+        for block in self.blocks:
+            x = block(x)
+        x = self.head(x).unflatten(-1, (p, q, self.out_channels))
+        return x.permute(0, 5, 1, 3, 2, 4).reshape(-1, self.out_channels, rows * p, columns * q)[..., :h, :w]

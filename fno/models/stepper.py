@@ -1,0 +1,96 @@
+"""One time step of a forecast around any network: anomalies in, anomalies out."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Normalisation of each channel, in its own units, each of shape (channel,).
+
+    Attributes:
+        mean: mean of the state.
+        std: standard deviation of the state.
+        anomaly_std: standard deviation of the departure from the background.
+        tendency_std: standard deviation of the change of that departure over one step.
+    """
+
+    mean: Tensor
+    std: Tensor
+    anomaly_std: Tensor
+    tendency_std: Tensor
+
+
+class Stepper(nn.Module):
+    """Advance the departure from a known background (the seasonal and diurnal cycle) by one step.
+
+    With the anomaly a = (x - b) / s of state x, background b and scale s,
+
+        a(t + 1) = a(t) + r N(a(t - W + 1), ..., a(t), b(t), b(t + 1), f(t), f(t + 1), g)
+
+    where N is the network, f the forcing, g static fields and r the ratio of tendency to anomaly scale, so that the
+    network predicts a quantity of order one. With N = 0 the forecast is persistence of the anomaly.
+
+    Args:
+        network: maps (batch, ``in_channels``, H, W) to (batch, channel, H, W); see ``input_channels``.
+        scales: normalisation of the channels.
+        static: fields that never change, shape (static, H, W).
+        mask: where each channel has values, shape (channel, H, W), boolean.
+        window: number W of input states.
+    """
+
+    def __init__(self, network: nn.Module, scales: Scales, static: Tensor, mask: Tensor, window: int = 2) -> None:
+        super().__init__()
+        self.network, self.window = network, window
+        for name in ("mean", "std", "anomaly_std", "tendency_std"):
+            self.register_buffer(name, getattr(scales, name).float().reshape(-1, 1, 1), persistent=False)
+        self.register_buffer("static", static.float(), persistent=False)
+        self.register_buffer("mask", mask.bool(), persistent=False)
+        self.mean: Tensor
+        self.std: Tensor
+        self.anomaly_std: Tensor
+        self.tendency_std: Tensor
+        self.static: Tensor
+        self.mask: Tensor
+
+    @staticmethod
+    def input_channels(channels: int, window: int, forcings: int, static: int) -> int:
+        """Return the number of channels that the network is given."""
+        return (window + 2) * channels + 2 * forcings + static
+
+    def anomaly(self, state: Tensor, background: Tensor) -> Tensor:
+        """Return the normalised departure from the background, zero under the mask."""
+        return torch.where(self.mask, (state - background) / self.anomaly_std, 0.0)
+
+    def state(self, anomaly: Tensor, background: Tensor) -> Tensor:
+        """Return the state in physical units: the inverse of ``anomaly``, NaN under the mask."""
+        return torch.where(self.mask, background + anomaly * self.anomaly_std, torch.nan)
+
+    def forward(self, window: Tensor, background: Tensor, forcing: Tensor) -> Tensor:
+        """Return the next anomaly, shape (batch, channel, H, W).
+
+        Args:
+            window: the last W anomalies, oldest first, shape (batch, W, channel, H, W).
+            background: background now and one step on, in physical units, shape (batch, 2, channel, H, W).
+            forcing: forcing now and one step on, shape (batch, 2, forcing, H, W).
+        """
+        cycle = torch.where(self.mask, (background - self.mean) / self.std, 0.0)
+        inputs = [window.flatten(1, 2), cycle.flatten(1, 2), forcing.flatten(1, 2)]
+        inputs.append(self.static.expand(len(window), -1, -1, -1))
+        tendency = self.network(torch.cat(inputs, dim=1))
+        return torch.where(self.mask, window[:, -1] + tendency.float() * (self.tendency_std / self.anomaly_std), 0.0)
+
+    def rollout(self, window: Tensor, drivers: Iterable[tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
+        """Yield the anomaly of each step after the window, one for each of ``drivers``.
+
+        Args:
+            window: the last W anomalies, oldest first, shape (batch, W, channel, H, W).
+            drivers: background and forcing of each step, as ``forward`` takes them.
+        """
+        for background, forcing in drivers:
+            step = self(window, background, forcing)
+            window = torch.cat([window[:, 1:], step[:, None]], dim=1)
+            yield step

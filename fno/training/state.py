@@ -1,0 +1,73 @@
+"""The saved state of a training run: one safetensors file, replaced whole."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.optim import Optimizer
+
+Tensors = dict[str, Tensor]
+
+
+def save_state(path: Path, groups: dict[str, Tensors], meta: dict[str, Any]) -> None:
+    """Write tensors and metadata so that ``path`` always holds the old state or the new one.
+
+    Args:
+        path: file to replace.
+        groups: tensors by group and name.
+        meta: anything JSON can hold.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {f"{group}:{name}": t.detach().contiguous() for group, named in groups.items() for name, t in named.items()}
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        save_file(tensors, temporary, metadata={"meta": json.dumps(meta)})
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_state(path: Path) -> tuple[dict[str, Tensors], dict[str, Any]]:
+    """Read what ``save_state`` wrote.
+
+    Raises:
+        ValueError: the file is not such a state.
+    """
+    groups: dict[str, Tensors] = {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = json.loads(file.metadata()["meta"])
+            for key in file.keys():  # noqa: SIM118 (not a dict)
+                group, name = key.split(":", 1)
+                groups.setdefault(group, {})[name] = file.get_tensor(key)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # safetensors raises its own type for a damaged file
+        raise ValueError(f"{path} is not a training state ({error}); remove it to start over") from error
+    return groups, meta
+
+
+def optimizer_tensors(optimizer: Optimizer) -> Tensors:
+    """Return the optimizer's state as named tensors."""
+    return {
+        f"{index}.{name}": torch.as_tensor(value)
+        for index, state in optimizer.state_dict()["state"].items()
+        for name, value in state.items()
+    }
+
+
+def restore_optimizer(optimizer: Optimizer, tensors: Tensors) -> None:
+    """Put back what ``optimizer_tensors`` returned."""
+    state = optimizer.state_dict()
+    state["state"] = {}
+    for key, value in tensors.items():
+        index, name = key.split(".", 1)
+        state["state"].setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict(state)

@@ -1,0 +1,152 @@
+"""The Python interface: load a checkpoint, run it, train one."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from ..datasets.schema import nearest
+from .checkpoint import Checkpoint, load_checkpoint, read_meta
+from .device import pick_device
+from .rollout import initial_states, parse_lead, parse_times, rollout
+from .writers import template, write_forecast
+
+Times = Sequence[str] | str | NDArray[np.datetime64] | None
+Init = str | Path | xr.Dataset
+Progress = Callable[[int, int, str], None]
+
+
+class Forecaster:
+    """A trained model that makes forecasts.
+
+    Args:
+        checkpoint: what ``load_checkpoint`` returned.
+        device: where the model is.
+        identity: checksum of the weights.
+
+    Attributes:
+        checkpoint: model, channels, grid and step.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: str = "cpu", identity: str = "") -> None:
+        self.checkpoint, self.device, self.identity = checkpoint, device, identity
+
+    def rollout(self, init: Init, times: Times = None, lead: str = "10d") -> Iterator[xr.Dataset]:
+        """Yield the forecast one lead time after the other, from zero, without end to memory.
+
+        Args:
+            init: CF file, zarr store or data set that holds the input states.
+            times: initial times; the latest possible by default.
+            lead: how far, e.g. ``72h`` or ``10d``.
+
+        Yields:
+            A data set with dimensions time, prediction_timedelta (of length one), [level], latitude, longitude.
+
+        Raises:
+            ValueError: ``init`` does not fit the model, or ``lead`` is no multiple of its step.
+        """
+        point, states = self.checkpoint, initial_states(self.checkpoint, init)
+        steps, at = parse_lead(lead, point.step), parse_times(times, states, self.checkpoint.stepper.window)
+        names = list(dict.fromkeys(c.variable for c in point.channels))
+        for k, fields in enumerate(rollout(point, states, at, steps, self.device)):
+            dataset = template(point, at, 0, names, len(at))
+            shift = k * point.step.astype("timedelta64[ns]")
+            dataset = dataset.assign_coords(
+                prediction_timedelta=dataset["prediction_timedelta"] + shift, valid_time=dataset["valid_time"] + shift
+            )
+            for name in names:
+                part = fields[:, [i for i, c in enumerate(point.channels) if c.variable == name]]
+                dataset[name].data = part[:, None] if dataset[name].ndim == 5 else part
+            yield dataset
+
+    def run(
+        self,
+        init: Init,
+        times: Times = None,
+        lead: str = "10d",
+        output: str | Path | None = None,
+        variables: Sequence[str] | None = None,
+        batch_size: int = 32,
+        overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> xr.Dataset:
+        """Make a forecast.
+
+        Args:
+            init: CF file, zarr store or data set that holds the input states.
+            times: initial times, e.g. ``"2014-03-01T06"``, a list, or ``"2014-01-01/2014-02-01/12h"``; the latest
+                possible by default.
+            lead: how far, e.g. ``72h`` or ``10d``.
+            output: write to this zarr store (or netCDF file, if it ends in ``.nc``) as the forecast proceeds, and
+                return it opened lazily; by default the forecast is returned in memory.
+            variables: variables to keep; all by default.
+            batch_size: initial times that are run together.
+            overwrite: replace an existing output.
+            progress: called with (done, in all, text).
+
+        Returns:
+            The forecast, dimensions time, prediction_timedelta, [level], latitude, longitude.
+
+        Raises:
+            FileExistsError: the output exists.
+            ValueError: ``init`` does not fit the model, or an argument is not understood.
+        """
+        held = list(dict.fromkeys(c.variable for c in self.checkpoint.channels))
+        for name in variables or ():
+            if name not in held:
+                raise ValueError(f"the model has no variable {name!r}; {nearest(name, held)}")
+        if output is None:
+            parts = [part[list(variables or held)] for part in self.rollout(init, times, lead)]
+            return xr.concat(parts, "prediction_timedelta", data_vars="minimal", coords="minimal", compat="override")
+        path, states = Path(output), initial_states(self.checkpoint, init)
+        steps, at = parse_lead(lead, self.checkpoint.step), parse_times(times, states, self.checkpoint.stepper.window)
+        states.positions(at, self.checkpoint.stepper.window, self.checkpoint.step)
+        write_forecast(
+            self.checkpoint,
+            lambda batch: rollout(self.checkpoint, states, batch, steps, self.device),
+            at, steps, path, list(variables) if variables else None, batch_size, overwrite,
+            f"{self.identity} {_describe(init)}", progress,
+        )  # fmt: skip
+        return open_forecast(path)
+
+
+def load(checkpoint: str | Path, device: str | None = None) -> Forecaster:
+    """Load a checkpoint.
+
+    Args:
+        checkpoint: folder that training made.
+        device: ``cpu`` or ``cuda``; a GPU where there is one by default.
+
+    Raises:
+        FileNotFoundError: no checkpoint there.
+        ValueError: it is damaged, or the device does not exist.
+    """
+    device = pick_device(device)
+    return Forecaster(load_checkpoint(checkpoint, device), device, read_meta(checkpoint)["sha256"])
+
+
+def open_forecast(path: str | Path) -> xr.Dataset:
+    """Open a forecast lazily.
+
+    Raises:
+        FileNotFoundError: it does not exist.
+        ValueError: it is not a forecast.
+    """
+    from ..datasets.adapters.cf import open_raw
+
+    dataset = open_raw(str(path))
+    lacking = {"time", "prediction_timedelta", "latitude", "longitude"} - set(dataset.dims)
+    if lacking:
+        raise ValueError(f"{path} is not a forecast: it has no {sorted(lacking)[0]}; make one with `forecast run`")
+    return dataset
+
+
+def _describe(init: Init) -> str:
+    if isinstance(init, xr.Dataset):
+        return hashlib.sha256(repr(init).encode()).hexdigest()
+    path = Path(init).absolute()
+    stamp = (path / "zarr.json" if path.is_dir() else path).stat().st_mtime_ns
+    return f"{path} {stamp}"

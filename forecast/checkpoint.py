@@ -1,0 +1,153 @@
+"""Checkpoints: a folder with all that a forecast needs, in open formats.
+
+``weights.safetensors`` holds the network and the fields that go with it (seasonal cycle, static fields, mask);
+``meta.json`` describes them and holds the checksum of the weights.
+"""
+
+import hashlib
+import json
+import platform
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from .. import __version__
+from ..datasets import atomic
+from ..datasets.climatology import SeasonalCycle
+from ..datasets.forcings import NAMES as FORCINGS
+from ..datasets.schema import Channel
+from ..fno.grids import LatLon
+from ..fno.models.stepper import Scales, Stepper
+from .config import Config
+from .model import build_network
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model and what it was trained for.
+
+    Attributes:
+        stepper: model.
+        channels: its channels, in order.
+        attrs: CF attributes of each variable.
+        grid: its grid.
+        dtypes: types of latitude and longitude in the training store.
+        step: time step.
+        cycle: background that anomalies are departures from.
+        config: resolved configuration.
+        provenance: where data came from, what was chosen on what.
+    """
+
+    stepper: Stepper
+    channels: list[Channel]
+    attrs: dict[str, dict[str, Any]]
+    grid: LatLon
+    dtypes: tuple[str, str]
+    step: np.timedelta64
+    cycle: SeasonalCycle
+    config: Config
+    provenance: dict[str, Any]
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: Path, overwrite: bool = False) -> None:
+    """Write a checkpoint under a temporary name and rename it.
+
+    Raises:
+        FileExistsError: ``path`` exists and may not be replaced.
+    """
+    stepper = checkpoint.stepper
+    tensors = {f"network.{name}": t.detach().cpu().contiguous() for name, t in stepper.network.state_dict().items()}
+    tensors |= {
+        "fields.static": stepper.static.cpu(),
+        "fields.mask": stepper.mask.cpu(),
+        "fields.cycle": torch.from_numpy(checkpoint.cycle.coefficients),
+        "fields.cycle_minutes": torch.from_numpy(checkpoint.cycle.minutes.astype(np.int64)),
+    }
+    scales = {n: getattr(stepper, n).flatten().tolist() for n in ("mean", "std", "anomaly_std", "tendency_std")}
+    with atomic.replacing(path, overwrite) as temporary:
+        temporary.mkdir()
+        save_file(tensors, temporary / "weights.safetensors")
+        meta = {
+            "format_version": FORMAT_VERSION,
+            "config": checkpoint.config.model_dump(mode="json"),
+            "channels": [asdict(channel) for channel in checkpoint.channels],
+            "attrs": checkpoint.attrs,
+            "latitude": checkpoint.grid.latitude.tolist(),
+            "longitude": checkpoint.grid.longitude.tolist(),
+            "dtypes": list(checkpoint.dtypes),
+            "step_seconds": int(checkpoint.step / np.timedelta64(1, "s")),
+            "window": stepper.window,
+            "normalisation": scales,
+            "forcings": list(FORCINGS),
+            "provenance": checkpoint.provenance,
+            "versions": {"fourcaster": __version__, "python": platform.python_version()}
+            | {name: version(name) for name in ("torch", "numpy", "xarray", "zarr")},
+            "written": datetime.now(UTC).isoformat(timespec="seconds"),
+            "sha256": _sha256(temporary / "weights.safetensors"),
+        }
+        (temporary / "meta.json").write_text(json.dumps(meta, indent=1))
+
+
+def read_meta(path: str | Path) -> dict[str, Any]:
+    """Return the description of a checkpoint.
+
+    Raises:
+        FileNotFoundError: no checkpoint there.
+        ValueError: damaged, or of a format this version does not know.
+    """
+    path = Path(path)
+    atomic.recover(path)
+    if not (path / "meta.json").is_file():
+        raise FileNotFoundError(f"{path} holds no checkpoint (no meta.json); name the folder that `forecast train` made, e.g. RUN/checkpoint")
+    try:
+        meta: dict[str, Any] = json.loads((path / "meta.json").read_text())
+        number = meta["format_version"]
+    except (json.JSONDecodeError, KeyError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}/meta.json is damaged ({error}); restore it or train again") from error
+    if number != FORMAT_VERSION:
+        raise ValueError(f"{path} has format version {number}, this version of fourcaster reads {FORMAT_VERSION}; use a newer one")
+    return meta
+
+
+def load_checkpoint(path: str | Path, device: str = "cpu") -> Checkpoint:
+    """Read a checkpoint.
+
+    Args:
+        path: folder.
+        device: where the model goes.
+
+    Raises:
+        FileNotFoundError: no checkpoint there.
+        ValueError: damaged; the checksum is compared.
+    """
+    path, meta = Path(path), read_meta(path)
+    weights = path / "weights.safetensors"
+    if not weights.is_file() or _sha256(weights) != meta["sha256"]:
+        raise ValueError(f"{weights} is damaged: its checksum is not the one in meta.json; restore it or train again")
+    tensors = load_file(weights)
+    fields = {name.removeprefix("fields."): tensors.pop(name) for name in list(tensors) if name.startswith("fields.")}
+    channels = [Channel(**channel) for channel in meta["channels"]]
+    grid = LatLon(np.array(meta["latitude"]), np.array(meta["longitude"]))
+    config = Config.model_validate(meta["config"])
+    count = Stepper.input_channels(len(channels), meta["window"], len(meta["forcings"]), len(fields["static"]))
+    network = build_network(config.model, grid, count, len(channels))
+    network.load_state_dict({name.removeprefix("network."): t for name, t in tensors.items()})
+    scales = Scales(**{name: torch.tensor(values) for name, values in meta["normalisation"].items()})
+    stepper = Stepper(network, scales, fields["static"], fields["mask"], meta["window"]).to(device).eval()
+    cycle = SeasonalCycle(fields["cycle_minutes"].numpy(), fields["cycle"].numpy())
+    step = np.timedelta64(meta["step_seconds"], "s")
+    first, second = meta["dtypes"]
+    return Checkpoint(stepper, channels, meta["attrs"], grid, (first, second), step, cycle, config, meta["provenance"])
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,245 @@
+"""The ``forecast`` command. Each verb calls one function; heavy imports wait until then."""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    help="Neural-operator weather and fluid forecasting: from a zarr store to a scored forecast.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda; a GPU where there is one by default.")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, e.g. train.epochs=20.")]
+
+
+@contextmanager
+def _reported() -> Iterator[Callable[[str], Any]]:
+    """Show progress inside, and turn an error of the user's into one line and exit code 2."""
+    from .display import Display
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    try:
+        with Display() as display:
+            yield display.stage
+    except (ValueError, OSError) as error:
+        if os.environ.get("FOURCASTER_DEBUG"):
+            raise
+        text = error.strerror if isinstance(error, OSError) and error.strerror and not error.filename else str(error)
+        print(f"forecast: {' '.join(text.split())}", file=sys.stderr)
+        raise typer.Exit(2) from error
+    except KeyboardInterrupt:
+        print("forecast: stopped; the same command goes on from here", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+def _print(values: Any, as_json: bool, text: str) -> None:
+    print(json.dumps(values, indent=1, default=str) if as_json else text)
+
+
+@app.command()
+def quickstart(
+    overrides: Overrides = None,
+    data: Annotated[Path | None, typer.Option(help="CF file or zarr store to work on; else a sample.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for everything that is made.")] = Path("quickstart"),
+    device: Device = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start over instead of skipping what is done.")] = False,
+    as_json: Json = False,
+) -> None:
+    """The main job in minutes: sample, ingest, train, run, verify, plot.
+
+    Example: forecast quickstart --data air.nc --out demo train.epochs=5
+    """
+    with _reported() as progress:
+        from .display import score_table
+        from .quickstart import quickstart as work
+
+        result = work(data, out, overrides or [], device, fresh, progress)
+    first = result["scores"][0]
+    simulated = "\nThe data are SIMULATED, not observations: these scores say nothing about the weather." if result["simulated"] else ""
+    extra = "" if first["level"] is None else f" --level {first['level']}"
+    line = (
+        f"Next, a map of any lead and initial time:\n"
+        f"  forecast plot {out}/forecast.zarr --variable {first['variable']}{extra} --lead {result['scores'][-1]['lead_hours']:g}h "
+        f"--truth {out}/store.zarr -o {out}/last_lead.png"
+    )
+    _print(result, as_json, f"\n{score_table(result['scores'])}{simulated}\n\nMaps and scores are in {out}/.\n{line}")
+
+
+@app.command()
+def ingest(
+    sources: Annotated[list[str], typer.Argument(metavar="SRC...", help="CF netCDF files, patterns, or zarr stores.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Store to make.")],
+    variables: Annotated[str | None, typer.Option(help="Variables to keep, separated by commas.")] = None,
+    units: Annotated[list[str] | None, typer.Option(help="Units that a file lacks or has wrong, as NAME=UNITS.")] = None,
+    train_period: Annotated[str | None, typer.Option(help="Period for statistics, e.g. 2013 or 2010-01:2013-06.")] = None,
+    allow_gaps: Annotated[bool, typer.Option("--allow-gaps", help="Record gaps in time instead of refusing them.")] = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Make a store from CF netCDF or zarr, with statistics and climatology.
+
+    Example: forecast ingest air_*.nc -o air.zarr --variables air
+    """
+    with _reported() as progress:
+        from ..datasets.adapters.cf import open_sources
+        from ..datasets.stores import write_store
+        from .display import describe
+        from .inspect import inspect as look
+
+        given = dict(pair.partition("=")[::2] for pair in units or [])
+        if lacking := [name for name, value in given.items() if not value]:
+            raise ValueError(f"--units {lacking[0]} is not understood; write --units NAME=UNITS, e.g. --units air=K")
+        if output.exists() and not overwrite:
+            raise FileExistsError(f"{output} exists; pass --overwrite to replace it, or choose another name")
+        shown = progress("ingest")
+        shown(0, 1, f"to {output}")
+        dataset = open_sources(sources, variables.split(",") if variables else None, given)
+        write_store(dataset, output, train_period, allow_gaps, overwrite)
+        shown(1, 1, "done")
+        result = look(output)
+    _print(result, as_json, describe(result))
+
+
+@app.command()
+def inspect(path: Annotated[Path, typer.Argument(help="Store, checkpoint, forecast or CF file.")], as_json: Json = False) -> None:
+    """Say what a store, checkpoint or forecast is.
+
+    Example: forecast inspect quickstart/checkpoint
+    """
+    with _reported():
+        from .display import describe
+        from .inspect import inspect as look
+
+        result = look(path)
+    _print(result, as_json, describe(result))
+
+
+@app.command()
+def train(
+    config: Annotated[str, typer.Argument(help="YAML file, or the name of a recipe that comes with the package.")],
+    overrides: Overrides = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Train a model; goes on by itself where an earlier run stopped.
+
+    Example: forecast train ncep_temperature data.store=air.zarr train.epochs=20
+    """
+    with _reported() as progress:
+        from .config import load_config
+        from .training import train as work
+
+        result = work(load_config(config, overrides or []), device, progress("train"))
+    state = "was finished before" if result.already_done else "written"
+    score = "" if result.best_score is None else f", validation score {result.best_score:.4f}"
+    values = {"checkpoint": str(result.checkpoint), "already_done": result.already_done, "validation_score": result.best_score}
+    _print(values, as_json, f"{result.checkpoint} {state}{score}")
+
+
+@app.command()
+def run(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder that training made.")],
+    init: Annotated[Path, typer.Option(help="CF file or store that holds the input states.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Forecast to make: zarr, or netCDF if it ends in .nc.")],
+    time: Annotated[list[str] | None, typer.Option(help="Initial time, or START/STOP/STEP; the latest by default.")] = None,
+    lead: Annotated[str, typer.Option(help="How far, e.g. 72h or 10d.")] = "10d",
+    variables: Annotated[str | None, typer.Option(help="Variables to keep, separated by commas.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Initial times that are run together.", min=1)] = 32,
+    device: Device = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Make a forecast; goes on by itself where an earlier run stopped.
+
+    Example: forecast run run/checkpoint --init air.zarr --time 2014-03-01T06 --lead 72h -o forecast.zarr
+    """
+    with _reported() as progress:
+        from .api import load
+        from .display import describe
+        from .inspect import inspect as look
+
+        if output.exists() and not overwrite:
+            raise FileExistsError(f"{output} exists; pass --overwrite to replace it, or choose another name")
+        names = variables.split(",") if variables else None
+        load(checkpoint, device).run(init, time, lead, output, names, batch_size, overwrite, progress("run"))
+        result = look(output)
+    _print(result, as_json, describe(result))
+
+
+@app.command()
+def verify(
+    forecast: Annotated[Path, typer.Argument(help="Forecast to score.")],
+    truth: Annotated[Path, typer.Option(help="Store with the truth.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the scores to this netCDF file.")] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Score a forecast against truth, persistence, damped persistence and climatology.
+
+    Example: forecast verify forecast.zarr --truth air.zarr -o scores.nc
+    """
+    with _reported() as progress:
+        from .display import score_table
+        from .verify import summary
+        from .verify import verify as work
+
+        scores = work(forecast, truth, output, overwrite=overwrite, progress=progress("verify"))
+        rows = summary(scores)
+    if scores.attrs["overlaps_training_period"]:
+        print("forecast: some initial times lie in the training period: these scores flatter the model", file=sys.stderr)
+    _print(rows, as_json, score_table(rows))
+
+
+@app.command()
+def plot(
+    forecast: Annotated[Path, typer.Argument(help="Forecast to draw.")],
+    variable: Annotated[str, typer.Option(help="Variable to draw.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Picture to make: .png, .pdf or .svg.")],
+    lead: Annotated[str, typer.Option(help="Lead time, e.g. 24h.")] = "24h",
+    time: Annotated[str | None, typer.Option(help="Initial time; the first by default.")] = None,
+    level: Annotated[int | None, typer.Option(help="Pressure in hPa, for variables with levels.")] = None,
+    truth: Annotated[Path | None, typer.Option(help="Store to compare with: adds truth and error.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Draw a map, offline, with coastlines.
+
+    Example: forecast plot forecast.zarr --variable air --lead 24h --truth air.zarr -o map.png
+    """
+    with _reported():
+        from .plots import plot as work
+
+        print(work(forecast, variable, lead, output, truth, time, level, overwrite))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say whether this machine is fit to run: versions, device, threads, transforms.
+
+    Example: forecast doctor
+    """
+    with _reported():
+        from .display import describe
+        from .doctor import doctor as look
+
+        result = look()
+    _print(result, as_json, describe(result))
+    if result["problems"]:
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command."""
+    app(prog_name="forecast")

@@ -1,0 +1,160 @@
+"""Configuration of a training run: YAML, validated, with overrides such as ``train.epochs=20``."""
+
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..datasets.schema import nearest
+from ..fno.training.settings import TrainSettings
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class DataConfig(_Strict):
+    """What to train on.
+
+    Attributes:
+        store: store made by ``forecast ingest``.
+        variables: variables to forecast; all of the store's by default.
+        train_period: ``START:STOP``; the store's own by default. What follows it is the test.
+        validation_fraction: share of the training period, at its end, that weights are chosen on.
+        samples_per_epoch: most samples of an epoch; 0 for all.
+        cache_bytes: a store no larger than this is kept in memory.
+    """
+
+    store: Path
+    variables: list[str] | None = None
+    train_period: str | None = None
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    samples_per_epoch: Annotated[int, Field(ge=0)] = 0
+    cache_bytes: Annotated[int, Field(ge=0)] = 2**30
+
+
+class _ModelConfig(_Strict):
+    """What all models share.
+
+    Attributes:
+        window: number of input states.
+        members: networks that are trained apart, each on its part of every batch, and averaged in forecasts.
+    """
+
+    window: Positive = 2
+    members: Positive = 1
+
+
+class FNOConfig(_ModelConfig):
+    """A Fourier neural operator; the keys are the arguments of ``fourcaster.fno.FNO``.
+
+    ``domain_padding`` is the margin along dimensions that do not wrap.
+    """
+
+    kind: Literal["fno"]
+    n_modes: tuple[Positive, Positive] = (8, 8)
+    hidden_channels: Positive = 32
+    n_layers: Positive = 4
+    lifting_channel_ratio: Annotated[float, Field(gt=0)] = 2
+    projection_channel_ratio: Annotated[float, Field(gt=0)] = 2
+    domain_padding: Annotated[float, Field(ge=0, le=2)] = 0.2
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class AFNOConfig(_ModelConfig):
+    """An adaptive Fourier neural operator; the keys are the arguments of ``fourcaster.fno.AFNO``."""
+
+    kind: Literal["afno"]
+    patch_size: tuple[Positive, Positive] = (4, 4)
+    embed_dim: Positive = 128
+    depth: Positive = 4
+    num_blocks: Positive = 8
+    mlp_ratio: Annotated[float, Field(gt=0)] = 4.0
+    sparsity_threshold: Annotated[float, Field(ge=0)] = 0.01
+    hard_thresholding_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
+class Config(_Strict):
+    """A whole training run.
+
+    Attributes:
+        data: what to train on.
+        model: which network.
+        train: how to train; see ``fno.training.TrainSettings``.
+        output: folder of the run; weights end up in ``output/checkpoint``, what a resume needs in ``output/state``.
+    """
+
+    data: DataConfig
+    model: Annotated[FNOConfig | AFNOConfig, Field(discriminator="kind")]
+    train: TrainSettings = TrainSettings()
+    output: Path
+
+
+def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a configuration.
+
+    Args:
+        source: YAML file, or the name of a recipe that comes with the package.
+        overrides: ``key=value`` with dotted keys; values are YAML.
+
+    Raises:
+        FileNotFoundError: no such file or recipe.
+        ValueError: not YAML, an unknown key, or a value that does not fit.
+    """
+    path = Path(source)
+    recipes = {p.name.removesuffix(".yaml"): p for p in files("fourcaster.configs").iterdir() if p.name.endswith(".yaml")}
+    if path.is_file():
+        text = path.read_text()
+    elif str(source) in recipes:
+        text = recipes[str(source)].read_text()
+    else:
+        raise FileNotFoundError(f"no configuration {source}: no such file, and the recipes are {', '.join(sorted(recipes))}")
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{source} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{source} holds no keys; see configs/ for examples")
+    return make_config(values, overrides, str(source))
+
+
+def make_config(values: dict[str, Any], overrides: Sequence[str] = (), source: str = "the configuration") -> Config:
+    """Validate a nested dict with overrides applied; raises as ``load_config`` does."""
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not key:
+            raise ValueError(f"{override!r} is not an override; write key=value, e.g. train.epochs=20")
+        at = values
+        *parents, last = key.split(".")
+        for parent in parents:
+            at = at.setdefault(parent, {})
+            if not isinstance(at, dict):
+                raise ValueError(f"{key} cannot be set: {parent} holds a value, not keys")
+        at[last] = yaml.safe_load(value)
+    _refuse_unknown(values, Config, "", source)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"] if part not in ("fno", "afno"))
+        given = "" if first["type"] == "missing" else f", got {first['input']!r}"
+        raise ValueError(f"{source}: {where or 'train'}: {first['msg'].removeprefix('Value error, ')}{given}") from error
+
+
+def _refuse_unknown(values: dict[str, Any], model: Any, prefix: str, source: str) -> None:
+    known = {f.name: f.type for f in fields(model)} if is_dataclass(model) else {n: f.annotation for n, f in model.model_fields.items()}
+    for key, value in values.items():
+        if key not in known:
+            raise ValueError(f"{source}: unknown key {prefix}{key}; {nearest(str(key), known)}")
+        inner = known[key]
+        if options := [o for o in get_args(inner) if isinstance(o, type) and issubclass(o, _Strict)]:
+            kind = value.get("kind") if isinstance(value, dict) else None
+            inner = next((o for o in options if kind in get_args(o.model_fields["kind"].annotation)), None)
+        if isinstance(value, dict) and isinstance(inner, type) and (is_dataclass(inner) or issubclass(inner, BaseModel)):
+            _refuse_unknown(value, inner, f"{prefix}{key}.", source)

@@ -1,0 +1,95 @@
+"""What a path holds: a store, a checkpoint or a forecast."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ..datasets.adapters.cf import canonical, open_raw
+from ..datasets.schema import channels, grid_of
+from ..datasets.stores import open_store, read_group
+from .checkpoint import read_meta
+
+
+def inspect(path: str | Path) -> dict[str, Any]:
+    """Describe a store, a checkpoint, a forecast or a CF file.
+
+    Raises:
+        FileNotFoundError: nothing there.
+        ValueError: none of these.
+    """
+    path = Path(path)
+    if (path / "meta.json").is_file():
+        return _checkpoint(path)
+    if (path / "checkpoint" / "meta.json").is_file():
+        return _checkpoint(path / "checkpoint")
+    dataset = open_raw(str(path))
+    if "prediction_timedelta" in dataset.dims:
+        return _forecast(dataset)
+    return _store(path) if "time_step_seconds" in dataset.attrs else _source(dataset, str(path))
+
+
+def _checkpoint(path: Path) -> dict[str, Any]:
+    meta = read_meta(path)
+    model = meta["config"]["model"]
+    return {
+        "kind": "checkpoint",
+        "model": model,
+        "variables": [f"{c['variable']}{'' if c['level'] is None else ' %d hPa' % c['level']} [{c['units']}]" for c in meta["channels"]],
+        "grid": _axis_text(np.array(meta["latitude"]), np.array(meta["longitude"])),
+        "step_hours": meta["step_seconds"] / 3600,
+        "input_states": meta["window"],
+        "trained_on": meta["provenance"]["train_period"],
+        "chosen_on": meta["provenance"]["validation_period"],
+        "validation_score": meta["provenance"]["validation_score"],
+        "versions": meta["versions"],
+        "sha256": meta["sha256"],
+    }
+
+
+def _fields(dataset: xr.Dataset) -> dict[str, Any]:
+    return {
+        "variables": [f"{c} [{c.units}]" for c in channels(dataset)],
+        "grid": _axis_text(dataset["latitude"].values, dataset["longitude"].values),
+        "periodic": grid_of(dataset).periodic,
+        "times": len(dataset["time"]),
+        "first_time": str(dataset["time"].values[0].astype("datetime64[m]")),
+        "last_time": str(dataset["time"].values[-1].astype("datetime64[m]")),
+        "bytes": int(dataset.nbytes),
+    }
+
+
+def _store(path: Path) -> dict[str, Any]:
+    store = open_store(path)
+    statistics = read_group(store, "statistics")
+    numbers = {str(name): np.round(v.values, 6).tolist() for name, v in statistics.data_vars.items()}
+    rest = {"step_hours": store.step / np.timedelta64(1, "h"), "gaps": json.loads(store.dataset.attrs["gaps"]), "train_period": list(store.train_period)}
+    return {"kind": "store"} | _fields(store.dataset) | rest | {"statistics": numbers}
+
+
+def _source(dataset: xr.Dataset, path: str) -> dict[str, Any]:
+    return {"kind": "source, not ingested"} | _fields(canonical(dataset, path))
+
+
+def _forecast(dataset: xr.Dataset) -> dict[str, Any]:
+    leads = dataset["prediction_timedelta"].values / np.timedelta64(1, "h")
+    return {
+        "kind": "forecast",
+        "variables": [f"{name} [{v.attrs.get('units', '')}]" for name, v in dataset.data_vars.items()],
+        "grid": _axis_text(dataset["latitude"].values, dataset["longitude"].values),
+        "initial_times": len(dataset["time"]),
+        "first_initial_time": str(dataset["time"].values[0].astype("datetime64[m]")),
+        "last_initial_time": str(dataset["time"].values[-1].astype("datetime64[m]")),
+        "lead_hours": [float(leads[0]), float(leads[-1])],
+        "leads": len(leads),
+        "source": dataset.attrs.get("source"),
+    }
+
+
+def _axis_text(latitude: np.ndarray, longitude: np.ndarray) -> str:
+    return (
+        f"{len(latitude)} x {len(longitude)}, latitude {latitude[0]:g} ... {latitude[-1]:g}, "
+        f"longitude {longitude[0]:g} ... {longitude[-1]:g}"
+    )

@@ -1,0 +1,81 @@
+"""From a configuration and statistics to a model ready to train."""
+
+import logging
+
+import numpy as np
+import torch
+
+from ..datasets.forcings import NAMES as FORCINGS
+from ..datasets.forcings import static_fields
+from ..datasets.schema import Channel
+from ..datasets.statistics import Statistics
+from ..fno.grids import LatLon
+from ..fno.models import REGISTRY
+from ..fno.models.ensemble import Ensemble
+from ..fno.models.stepper import Scales, Stepper
+from .config import AFNOConfig, FNOConfig
+
+log = logging.getLogger(__name__)
+
+
+def build_network(config: FNOConfig | AFNOConfig, grid: LatLon, in_channels: int, out_channels: int) -> torch.nn.Module:
+    """Build the networks that a configuration names, fitted to a grid.
+
+    Modes and patches that the grid cannot hold are clipped, with a message. The last layer starts at zero, so that
+    an untrained model forecasts persistence of the anomaly.
+    """
+    return Ensemble([_build_one(config, grid, in_channels, out_channels) for _ in range(config.members)])
+
+
+def _build_one(config: FNOConfig | AFNOConfig, grid: LatLon, in_channels: int, out_channels: int) -> torch.nn.Module:
+    arguments = config.model_dump(exclude={"kind", "window", "members"})
+    if isinstance(config, FNOConfig):
+        margin = config.domain_padding
+        arguments["domain_padding"] = (margin, 0.0 if grid.periodic else margin)
+        arguments["n_modes"] = _clip("n_modes", config.n_modes, grid)
+        network = REGISTRY["fno"](in_channels=in_channels, out_channels=out_channels, **arguments)
+        last = network.projection.fc2
+        torch.nn.init.zeros_(last.bias)
+    else:
+        arguments["patch_size"] = _clip("patch_size", config.patch_size, grid)
+        network = REGISTRY["afno"](grid.shape, in_channels=in_channels, out_channels=out_channels, **arguments)
+        last = network.head
+    torch.nn.init.zeros_(last.weight)
+    return network
+
+
+def _clip(name: str, wanted: tuple[int, int], grid: LatLon) -> tuple[int, int]:
+    clipped = (min(wanted[0], grid.shape[0]), min(wanted[1], grid.shape[1]))
+    if clipped != tuple(wanted):
+        log.warning("model.%s %s does not fit a grid of %s points and was clipped to %s", name, list(wanted), grid.shape, list(clipped))
+    return clipped
+
+
+def build_stepper(config: FNOConfig | AFNOConfig, channels: list[Channel], grid: LatLon, statistics: Statistics, seed: int) -> Stepper:
+    """Build a model for the channels of a store, initialised from ``seed``.
+
+    Raises:
+        ValueError: a channel has values that come and go.
+    """
+    for channel, points in zip(channels, statistics.partly_missing, strict=True):
+        if points:
+            raise ValueError(
+                f"{channel} has missing values that come and go at {points} points of the training period; "
+                f"fill them before ingesting, or leave the variable out with data.variables"
+            )
+    mask = statistics.mask
+    for channel, covered in zip(channels, mask.any(axis=(1, 2)), strict=True):
+        if not covered:
+            raise ValueError(f"{channel} has no values at all in the training period; leave it out with data.variables")
+    scales = Scales(
+        *(torch.from_numpy(getattr(statistics, name)) for name in ("mean", "std", "anomaly_std", "anomaly_tendency_std"))
+    )
+    normal = (np.nan_to_num(statistics.cycle.coefficients[:, 0].mean(axis=0)) - statistics.mean[:, None, None]) / statistics.std[:, None, None]
+    static = [static_fields(grid), np.where(mask, normal, 0)]
+    if not mask.all():
+        static.append(mask)
+    fields = torch.from_numpy(np.concatenate([f.astype(np.float32) for f in static]))
+    torch.manual_seed(seed)
+    count = Stepper.input_channels(len(channels), config.window, len(FORCINGS), len(fields))
+    network = build_network(config, grid, count, len(channels))
+    return Stepper(network, scales, fields, torch.from_numpy(mask), config.window)

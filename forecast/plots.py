@@ -1,0 +1,177 @@
+"""Maps and score charts, drawn without a network: coastlines come with the package."""
+
+from collections.abc import Callable
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ..datasets import atomic
+from ..datasets.schema import nearest
+from ..datasets.stores import open_store
+from .api import open_forecast
+from .rollout import parse_lead
+
+LABELS = {
+    "forecast": "model",
+    "persistence": "persistence",
+    "damped_persistence": "damped persistence",
+    "climatology": "climatology",
+}
+STYLES = {"forecast": "C0-", "persistence": "C1--", "damped_persistence": "C2--", "climatology": "C7:"}
+
+
+def coastlines() -> list[np.ndarray]:
+    """Return the coastlines of the world at 1:110 million (Natural Earth, public domain), lines of (longitude, latitude)."""
+    with as_file(files("fourcaster.forecast") / "data" / "coastline_110m.npz") as path, np.load(path) as data:
+        points, start = data["centidegrees"] / 100, data["start"]
+    return [points[a:b] for a, b in zip(start[:-1], start[1:], strict=True)]
+
+
+def plot(
+    forecast: str | Path | xr.Dataset,
+    variable: str,
+    lead: str,
+    output: str | Path,
+    truth: str | Path | None = None,
+    time: str | None = None,
+    level: int | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Draw a map of one lead time: the forecast, and with a truth also the truth on the same colours and the error.
+
+    Args:
+        forecast: path or data set.
+        variable: variable to draw.
+        lead: lead time, e.g. ``24h``.
+        output: picture to make (PNG, PDF or SVG by its ending).
+        truth: store to compare with.
+        time: initial time; the first by default.
+        level: pressure in hPa, for variables that have levels.
+        overwrite: replace an existing picture.
+
+    Raises:
+        FileExistsError: the picture exists.
+        ValueError: the forecast has no such variable, lead, level or time.
+    """
+    dataset = forecast if isinstance(forecast, xr.Dataset) else open_forecast(forecast)
+    if variable not in dataset:
+        raise ValueError(f"the forecast has no variable {variable!r}; {nearest(variable, dataset.data_vars)}")
+    field = _level(_pick(dataset[variable], lead, time), level)
+    valid = field["time"].values + field["prediction_timedelta"].values
+    panels = [("forecast", field.values)]
+    if truth is not None:
+        store = open_store(truth)
+        if variable not in store.dataset or valid not in store.dataset["time"].values:
+            raise ValueError(f"the truth {truth} has no {variable!r} at {np.datetime_as_string(valid, 'm')}; leave out --truth, or choose another lead")
+        actual = _level(store.dataset[variable].sel(time=valid), level).values
+        if actual.shape != field.shape:
+            raise ValueError(f"the truth {truth} is on another grid {actual.shape} than the forecast {field.shape}")
+        panels += [("truth", actual), ("error (forecast - truth)", field.values - actual)]
+    hours = field["prediction_timedelta"].values / np.timedelta64(1, "h")
+    units = dataset[variable].attrs.get("units", "")
+    title = f"{variable}{f' at {level} hPa' if level else ''} [{units}], {hours:g} h from {np.datetime_as_string(field['time'].values, 'm')}"
+    return _save(lambda: _maps(panels, dataset["latitude"].values, dataset["longitude"].values, title, units), Path(output), overwrite)
+
+
+def plot_scores(scores: xr.Dataset, output: str | Path, overwrite: bool = False) -> Path:
+    """Draw the RMSE of each variable by lead time, beside the reference forecasts."""
+
+    def draw() -> Any:
+        from matplotlib.figure import Figure
+
+        panels = [
+            (name if "level" not in array.dims else f"{name} {int(level)} hPa", array if level is None else array.sel(level=level))
+            for name, array in scores.data_vars.items()
+            for level in (array["level"].values if "level" in array.dims else [None])
+        ]
+        columns = min(3, len(panels))
+        rows = -(-len(panels) // columns)
+        figure = Figure(figsize=(5.2 * columns, 3.8 * rows), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False)
+        hours = scores["prediction_timedelta"].values / np.timedelta64(1, "h")
+        for ax, (name, array) in zip(axes.flat, panels, strict=False):
+            for source in scores["source"].values:
+                ax.plot(hours, array.sel(metric="rmse", source=source), STYLES[str(source)], label=LABELS[str(source)])
+            ax.set(title=name, xlabel="lead time [h]", ylabel=f"RMSE [{array.attrs.get('units', '')}]", xlim=(0, hours.max()))
+            ax.set_ylim(bottom=0)
+            ax.grid(alpha=0.3)
+        for ax in axes.flat[len(panels) :]:
+            ax.remove()
+        axes[0, 0].legend(fontsize="small")
+        figure.suptitle(f"{scores.attrs['initial_times']} forecasts, {scores.attrs['first_initial_time'][:10]} to {scores.attrs['last_initial_time'][:10]}")
+        return figure
+
+    return _save(draw, Path(output), overwrite)
+
+
+def _pick(array: xr.DataArray, lead: str, time: str | None) -> xr.DataArray:
+    leads = array["prediction_timedelta"].values
+    wanted = parse_lead(lead, np.timedelta64(1, "s")) * np.timedelta64(1, "s") if lead not in ("0", "0h") else np.timedelta64(0, "s")
+    if wanted not in leads:
+        raise ValueError(f"the forecast has no lead {lead}; it has {leads[0] / np.timedelta64(1, 'h'):g} to {leads[-1] / np.timedelta64(1, 'h'):g} h")
+    array = array.sel(prediction_timedelta=wanted)
+    if time is None:
+        return array.isel(time=0)
+    try:
+        moment = np.datetime64(time)
+    except ValueError as error:
+        raise ValueError(f"{time!r} is not a time; write e.g. 2014-03-01T06") from error
+    if moment not in array["time"].values:
+        raise ValueError(f"the forecast has no initial time {time}; its first is {np.datetime_as_string(array['time'].values[0], 'm')}")
+    return array.sel(time=moment)
+
+
+def _level(array: xr.DataArray, level: int | None) -> xr.DataArray:
+    if "level" not in array.dims:
+        return array
+    held = array["level"].values.tolist()
+    if level not in held:
+        raise ValueError(f"name one of the levels {', '.join(map(str, held))} hPa with --level")
+    return array.sel(level=level)
+
+
+def _save(draw: Callable[[], Any], output: Path, overwrite: bool) -> Path:
+    with atomic.replacing(output, overwrite) as temporary:
+        figure = draw()
+        figure.savefig(temporary, dpi=130, format=output.suffix.lstrip(".") or "png")
+    return output
+
+
+def _maps(panels: list[tuple[str, np.ndarray]], latitude: np.ndarray, longitude: np.ndarray, title: str, units: str) -> Any:
+    import cartopy.crs as ccrs
+    from matplotlib.collections import LineCollection
+    from matplotlib.figure import Figure
+
+    centre = float((longitude[0] + longitude[-1]) / 2)
+    view, plain = ccrs.PlateCarree(central_longitude=centre), ccrs.PlateCarree()
+    tall = len(panels) > 1 and np.ptp(longitude) > 2.2 * np.ptp(latitude)
+    shape = (len(panels), 1) if tall else (1, len(panels))
+    ratio = np.ptp(latitude) / np.ptp(longitude)
+    width = 8.0 if tall or len(panels) == 1 else 15.0
+    height = (width / shape[1]) * ratio * shape[0] + 1.0 * shape[0] + 0.6
+    figure = Figure(figsize=(width, max(3.0, height)), layout="constrained")
+    axes = figure.subplots(*shape, squeeze=False, subplot_kw={"projection": view})
+    shown = np.concatenate([values[np.isfinite(values)] for name, values in panels if not name.startswith("error")])
+    low, high = np.percentile(shown, [0.5, 99.5]) if shown.size else (0, 1)
+    west, east = longitude[0] - centre, longitude[-1] - centre
+    for ax, (name, values) in zip(axes.flat, panels, strict=True):
+        options = {"cmap": "viridis", "vmin": low, "vmax": high}
+        if name.startswith("error"):
+            largest = float(np.nanpercentile(np.abs(values), 99.5)) or 1.0
+            options = {"cmap": "RdBu_r", "vmin": -largest, "vmax": largest}
+        mesh = ax.pcolormesh(longitude - centre, latitude, values, shading="nearest", transform=view, **options)
+        # Coastlines are drawn thrice, a turn apart, so that no map cuts them, whatever its longitudes count from.
+        lines = [np.c_[line[:, 0] - centre + turn, line[:, 1]] for line in coastlines() for turn in (-360, 0, 360)]
+        visible = [line for line in lines if line[:, 0].max() > -185 and line[:, 0].min() < 185]
+        ax.add_collection(LineCollection(visible, colors="k", linewidths=0.6), autolim=False)
+        ax.set_xlim(max(-180, west), min(180, east))
+        ax.set_ylim(float(latitude.min()), float(latitude.max()))
+        ticks = ax.gridlines(crs=plain, draw_labels={"bottom": "x", "left": "y"}, linewidth=0.3, alpha=0.5)
+        ticks.top_labels = ticks.right_labels = False
+        ax.set_title(name, fontsize="medium")
+        figure.colorbar(mesh, ax=ax, orientation="horizontal", label=units, shrink=0.85, pad=0.04)
+    figure.suptitle(title)
+    return figure

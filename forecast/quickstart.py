@@ -1,0 +1,219 @@
+"""The main job in one call: sample, ingest, train, run, verify, plot, each stage skipped where it is done."""
+
+import hashlib
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ..datasets import atomic
+from ..datasets.adapters.cf import open_sources
+from ..datasets.sample import find_sample
+from ..datasets.stores import Store, open_store, write_store
+from .api import load
+from .config import Config, load_config
+from .plots import plot, plot_scores
+from .training import train
+from .verify import summary, verify
+
+log = logging.getLogger(__name__)
+Progress = Callable[[int, int, str], None]
+
+LEAD = np.timedelta64(72, "h")
+REFERENCE = 1314 * 1325  # training samples times grid points that the recipe is made for
+
+
+@dataclass
+class _Stages:
+    """Which stages are done, by a key that holds all they depend on."""
+
+    folder: Path
+    keys: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    last: str = ""
+
+    def __post_init__(self) -> None:
+        self.file = self.folder / "quickstart.json"
+        if self.file.exists():
+            held = json.loads(self.file.read_text())
+            self.keys, self.seconds = held["keys"], held["seconds"]
+
+    def run(self, name: str, depends: Any, outputs: Sequence[str], work: Callable[[], None]) -> None:
+        """Do ``work`` unless its outputs are there and were made from the same things."""
+        self.last = hashlib.sha256(json.dumps([self.last, depends], default=str).encode()).hexdigest()
+        if self.keys.get(name) == self.last and all((self.folder / output).exists() for output in outputs):
+            log.info("%s: done before", name)
+            return
+        start = time.monotonic()
+        work()
+        self.keys[name], self.seconds[name] = self.last, round(time.monotonic() - start, 1)
+        temporary = atomic.temporary_path(self.file)
+        temporary.write_text(json.dumps({"keys": self.keys, "seconds": self.seconds}, indent=1))
+        os.replace(temporary, self.file)
+
+
+def quickstart(
+    data: str | Path | None = None,
+    out: str | Path = "quickstart",
+    overrides: Sequence[str] = (),
+    device: str | None = None,
+    fresh: bool = False,
+    progress: Callable[[str], Progress] | None = None,
+) -> dict[str, Any]:
+    """Train, run and score a forecast on a sample, and draw it.
+
+    Args:
+        data: CF file or zarr store; else the sample that ``find_sample`` finds.
+        out: folder for ``store.zarr``, ``checkpoint``, ``forecast.zarr``, ``scores.nc``, ``scores.json``,
+            ``scores.png`` and ``map.png``.
+        overrides: ``key=value`` for the recipe.
+        device: ``cpu`` or ``cuda``; a GPU where there is one by default.
+        fresh: start over.
+        progress: makes the progress display of a stage of a given name.
+
+    Returns:
+        What ``scores.json`` holds.
+
+    Raises:
+        FileNotFoundError: ``data`` does not exist.
+        ValueError: the data cannot be used, an override is not understood, or the folder holds another run.
+    """
+    folder = Path(out)
+    show = progress or (lambda _: lambda *_: None)
+    if fresh:
+        for name in ("store.zarr", "checkpoint", "state", "forecast.zarr", "scores.nc", "scores.json", "scores.png", "map.png", "quickstart.json"):
+            atomic.remove(folder / name)
+    load_config("quickstart", overrides)  # a wrong key should not wait for the ingest
+    folder.mkdir(parents=True, exist_ok=True)
+    stages, sample = _Stages(folder), find_sample(data, folder, show("sample"))
+    names = [folder / name for name in ("store.zarr", "forecast.zarr", "scores.nc", "scores.json", "scores.png", "map.png")]
+    store_path, forecast_path, scores_path, json_path, chart_path, map_path = names
+
+    source = [str(sample.path.absolute()), sample.path.stat().st_mtime_ns, sample.path.stat().st_size]
+    if (folder / "checkpoint").exists() and stages.keys.get("ingest") not in (None, hashlib.sha256(json.dumps(["", source]).encode()).hexdigest()):
+        raise ValueError(f"{folder} holds a run on other data; choose another --out, or start over with --fresh")
+    shown = show("ingest")
+
+    def ingest() -> None:
+        shown(0, 1, f"from {sample.path}")
+        write_store(open_sources([sample.path]), store_path, overwrite=True)
+        shown(1, 1, "done")
+
+    stages.run("ingest", source, ["store.zarr"], ingest)
+    store = open_store(store_path)
+    config = plan(store, folder, overrides)
+    stages.run("train", config.model_dump(mode="json"), ["checkpoint"], lambda: _train(config, device, show("train")))
+    forecaster = load(folder / "checkpoint", device)
+    times, steps = initial_times(store, forecaster.checkpoint.stepper.window)
+    lead = f"{steps * int(store.step / np.timedelta64(1, 's'))}s"
+    stages.run(
+        "run", [forecaster.identity, str(times), lead], ["forecast.zarr"],
+        lambda: _close(forecaster.run(store_path, times, lead, forecast_path, overwrite=True, progress=show("run"))),
+    )  # fmt: skip
+    stages.run("verify", None, ["scores.nc"], lambda: _close(verify(forecast_path, store_path, scores_path, overwrite=True, progress=show("verify"))))
+    with xr.open_dataset(scores_path, decode_timedelta=True) as opened:
+        scores = opened.load()
+    variable = next(iter(scores.data_vars))
+    level = int(scores["level"][-1]) if "level" in scores[variable].dims else None
+    day = np.timedelta64(1, "D")
+    shown_lead = f"{int((day if store.step <= day and steps * store.step >= day else store.step) / np.timedelta64(1, 's'))}s"
+
+    def draw() -> None:
+        shown = show("plot")
+        middle = str(times[len(times) // 2])
+        plot(forecast_path, str(variable), shown_lead, map_path, store_path, middle, level, overwrite=True)
+        shown(1, 2, "map")
+        plot_scores(scores, chart_path, overwrite=True)
+        shown(2, 2, "scores")
+
+    stages.run("plot", None, ["map.png", "scores.png"], draw)
+    result = {
+        "source": str(sample.path),
+        "simulated": sample.simulated,
+        "train_period": list(store.train_period),
+        "initial_times": len(times),
+        "first_initial_time": str(times[0]),
+        "last_initial_time": str(times[-1]),
+        "parameters": sum(p.numel() for p in forecaster.checkpoint.stepper.parameters()),
+        "seconds": stages.seconds,
+        "scores": summary(scores),
+    }
+    with atomic.replacing(json_path, overwrite=True) as temporary:
+        temporary.write_text(json.dumps(result, indent=1))
+    return result
+
+
+def plan(store: Store, folder: Path, overrides: Sequence[str] = ()) -> Config:
+    """Return the recipe fitted to a store, so that training takes the same time whatever its size.
+
+    Depends on the store's sizes alone, never on timings, so that a resume plans the same. Points, channels and samples
+    beyond the reference are paid for with fewer samples an epoch, then smaller batches and fewer members.
+    """
+    split = store.split()
+    samples, channels = split.train.stop - split.train.start, len(store.channels)
+    points = store.grid.shape[0] * store.grid.shape[1]
+    hidden = {1: 20, 2: 24, 3: 28}.get(channels, 32)
+    cost = points * (hidden / 20) ** 1.5 * (1 + 0.1 * (channels - 1))
+    members = 4 if cost < 4 * 1325 else 2 if cost < 16 * 1325 else 1
+    affordable = max(members * 4, int(REFERENCE / cost))
+    batch = max(members, min(16 * members, affordable // 8 // members * members, samples // 4 // members * members))
+    window = max(1, min(9, samples // 16))
+    values = [
+        f"data.store={folder / 'store.zarr'}",
+        f"output={folder}",
+        f"data.samples_per_epoch={min(samples, affordable)}",
+        f"model.window={window}",
+        f"model.members={members}",
+        f"model.hidden_channels={hidden}",
+        f"train.batch_size={batch}",
+        f"train.validation_samples={max(4, min(64, int(64 * 1325 / cost)))}",
+        f"train.validation_steps={max(1, min(12, math.ceil(LEAD / store.step)))}",
+    ]
+    return load_config("quickstart", [*values, *overrides])
+
+
+def initial_times(store: Store, window: int) -> tuple[np.ndarray, int]:
+    """Return initial times spread evenly over the test period, and the steps of each forecast.
+
+    Every step of the test year starts a forecast, or every n-th with n chosen so that at least 200 remain and all hours
+    of the day come equally often. The lead is 72 hours, less where the series is shorter; a short series starts as
+    late as it can.
+
+    Raises:
+        ValueError: no forecast fits.
+    """
+    times, test = store.dataset["time"].values, store.split().test
+    steps = max(1, int(LEAD / store.step))
+    steps = max(1, min(steps, (test.stop - test.start) // 2))
+    first = max(test.start, window - 1)
+    possible = [
+        i for i in range(first, test.stop - steps)
+        if not any(i - window + 1 < gap <= i + steps for gap in store.gaps)
+    ]  # fmt: skip
+    if not possible:
+        raise ValueError(f"{store.path}: no forecast of {steps} steps fits into the test period of {test.stop - test.start} times; give a longer series")
+    a_day = max(1, round(np.timedelta64(1, "D") / store.step))
+    points = store.grid.shape[0] * store.grid.shape[1] * len(store.channels)
+    wanted = 240 if points < 20_000 else max(8, 240 * 20_000 // points)
+    stride = max(1, len(possible) // wanted)
+    while math.gcd(stride, a_day) > 1:
+        stride -= 1
+    if steps * store.step < LEAD and store.step <= LEAD:
+        log.warning("the test period is short: forecasts end at %g h", steps * store.step / np.timedelta64(1, "h"))
+    return times[possible[::stride]], steps
+
+
+def _train(config: Config, device: str | None, progress: Progress) -> None:
+    train(config, device, progress)
+
+
+def _close(dataset: xr.Dataset) -> None:
+    dataset.close()

@@ -1,0 +1,189 @@
+"""Forecasts by repeated steps of a trained model."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+
+from ..datasets.adapters.cf import canonical, open_raw
+from ..datasets.fields import Fields
+from ..datasets.forcings import forcings
+from ..datasets.schema import check_grid, nearest
+from ..datasets.units import conversion
+from .checkpoint import Checkpoint
+
+Float = NDArray[np.float32]
+Times = NDArray[np.datetime64]
+
+
+@dataclass(frozen=True)
+class InitialStates:
+    """States that forecasts can start from, in the order, units and grid of a model.
+
+    Attributes:
+        fields: states.
+        source: named in errors.
+    """
+
+    fields: Fields
+    source: str
+
+    def positions(self, times: Times, window: int, step: np.timedelta64) -> NDArray[np.int64]:
+        """Return where the window of each initial time lies, shape (time, window).
+
+        Raises:
+            ValueError: a state of a window is not there.
+        """
+        offsets = np.arange(1 - window, 1) * step
+        wanted = times[:, None] + offsets.astype("timedelta64[ns]")
+        found = np.searchsorted(self.fields.times, wanted).clip(max=len(self.fields.times) - 1)
+        missing = self.fields.times[found] != wanted
+        if missing.any():
+            first = wanted[missing][0].astype("datetime64[m]")
+            held = [t.astype("datetime64[m]") for t in self.fields.times[[0, -1]]]
+            raise ValueError(
+                f"{self.source} lacks {first}, needed for the input of {window} states {step / np.timedelta64(1, 'h'):g} h apart; "
+                f"it holds {held[0]} ... {held[1]}"
+            )
+        return found
+
+
+def initial_states(checkpoint: Checkpoint, init: str | Path | xr.Dataset) -> InitialStates:
+    """Open data that holds input windows and fit it to a checkpoint.
+
+    Args:
+        checkpoint: model that will take it.
+        init: CF file, zarr store, or a data set in memory.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a variable, level, unit or grid point that the model needs is not there.
+    """
+    source = "the data set" if isinstance(init, xr.Dataset) else str(init)
+    raw = init if isinstance(init, xr.Dataset) else open_raw(str(init))
+    names = list(dict.fromkeys(channel.variable for channel in checkpoint.channels))
+    dataset = canonical(raw, source, variables=names)
+    dataset = check_grid(dataset, checkpoint.grid, source)
+    if (np.diff(dataset["time"].values) <= np.timedelta64(0)).any():
+        raise ValueError(f"{source} has unsorted or duplicate times; mend it with ds.sortby('time').drop_duplicates('time')")
+    parts = {}
+    for name in names:
+        if name not in dataset:
+            raise ValueError(f"{source} has no variable {name!r}, which the model needs; {nearest(name, dataset.data_vars)}")
+        variable = dataset[name]
+        needed = [c for c in checkpoint.channels if c.variable == name]
+        try:
+            factor, offset = conversion(variable.attrs["units"], needed[0].units)
+        except ValueError as error:
+            raise ValueError(f"{source}: {name!r} {error}, the units of the model") from error
+        if needed[0].level is not None:
+            levels = [c.level for c in needed]
+            held = variable["level"].values.tolist() if "level" in variable.dims else []
+            if lacking := sorted(set(levels) - set(held)):  # type: ignore[type-var]
+                raise ValueError(f"{source}: {name!r} lacks level {lacking[0]} hPa, which the model needs")
+            variable = variable.sel(level=levels)
+        elif "level" in variable.dims:
+            raise ValueError(f"{source}: {name!r} has levels, but the model's has none; select one with ds.sel(level=...)")
+        parts[name] = variable if (factor, offset) == (1.0, 0.0) else (variable * factor + offset).astype(np.float32)
+    return InitialStates(Fields(xr.Dataset(parts), cache_bytes=2**28), source)
+
+
+def rollout(checkpoint: Checkpoint, states: InitialStates, times: Times, steps: int, device: str) -> Iterator[Float]:
+    """Yield the forecast of several initial times step by step, from step 0, the initial state itself.
+
+    Memory does not grow with ``steps``: background and forcing are made a step at a time.
+
+    Args:
+        checkpoint: model.
+        states: initial states.
+        times: initial times, shape (time,).
+        steps: number of steps.
+        device: where the model is.
+
+    Yields:
+        Fields in physical units, shape (time, channel, H, W).
+
+    Raises:
+        ValueError: a state is missing, or has missing values where the model needs them.
+    """
+    stepper, step = checkpoint.stepper, checkpoint.step.astype("timedelta64[ns]")
+    found = states.positions(times, stepper.window, checkpoint.step)
+    initial = states.fields.read(found.ravel()).reshape(*found.shape, *states.fields.shape[1:])
+    mask = stepper.mask.cpu().numpy()
+    if (bad := ~np.isfinite(initial) & mask).any():
+        sample, at, channel = np.argwhere(bad.any(axis=(3, 4)))[0]
+        raise ValueError(f"{states.source}: {checkpoint.channels[channel]} has missing values at {states.fields.times[found[sample, at]]}; fill them first")
+    yield np.where(mask, initial[:, -1], np.nan).astype(np.float32)
+
+    def drivers() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        now, then = _known(checkpoint, times), None
+        for k in range(1, steps + 1):
+            then = _known(checkpoint, times + k * step)
+            pair = (np.stack([a, b], axis=1) for a, b in zip(now, then, strict=True))
+            background, forcing = (torch.from_numpy(part).to(device) for part in pair)
+            latest.append(background[:, 1])
+            yield background, forcing
+            now = then
+
+    latest: list[torch.Tensor] = []
+    backgrounds = np.stack([checkpoint.cycle.at(t) for t in states.fields.times[found]])
+    with torch.inference_mode():
+        window = stepper.anomaly(torch.from_numpy(initial).to(device), torch.from_numpy(backgrounds).to(device))
+        for anomaly in stepper.rollout(window, drivers()):
+            state = stepper.state(anomaly, latest.pop()).cpu().numpy()
+            if not np.isfinite(state[:, mask]).all():
+                raise ValueError(f"the forecast from {times[0].astype('datetime64[m]')} left the range of numbers; train the model longer or at a lower rate")
+            yield state
+
+
+def _known(checkpoint: Checkpoint, times: Times) -> tuple[Float, Float]:
+    return checkpoint.cycle.at(times), forcings(times, checkpoint.grid, checkpoint.step)
+
+
+def parse_lead(lead: str | np.timedelta64, step: np.timedelta64) -> int:
+    """Return the number of steps in a lead time such as ``10d``, ``72h`` or ``90min``.
+
+    Raises:
+        ValueError: not a duration, not positive, or not a multiple of the model's step.
+    """
+    import pandas as pd
+
+    try:
+        duration = pd.Timedelta(lead)
+    except ValueError as error:
+        raise ValueError(f"{lead!r} is not a lead time; write e.g. 72h or 10d") from error
+    steps, rest = divmod(duration, pd.Timedelta(step))
+    if rest or steps < 1:
+        raise ValueError(f"lead {lead} is not a positive multiple of the model's step of {pd.Timedelta(step)}")
+    return int(steps)
+
+
+def parse_times(texts: Sequence[str] | str | Times | None, states: InitialStates, window: int) -> Times:
+    """Return initial times: the ones given, a range ``START/STOP/STEP``, or the latest possible.
+
+    Raises:
+        ValueError: not times.
+    """
+    if texts is None:
+        if len(states.fields.times) < window:
+            raise ValueError(f"{states.source} holds {len(states.fields.times)} time(s), but the model's input is {window} states; give it more")
+        return states.fields.times[-1:]
+    if isinstance(texts, np.ndarray | np.datetime64):
+        return np.atleast_1d(texts).astype("datetime64[ns]")
+    import pandas as pd
+
+    result: list[np.datetime64] = []
+    for text in [texts] if isinstance(texts, str) else texts:
+        try:
+            first, *rest = str(text).split("/")
+            if rest:
+                result += list(pd.date_range(first, rest[0], freq=rest[1] if len(rest) > 1 else "24h").values)
+            else:
+                result.append(np.datetime64(pd.Timestamp(text)))
+        except ValueError as error:
+            raise ValueError(f"{text!r} is not a time; write e.g. 2014-03-01T06, or START/STOP/STEP as in 2014-01-01/2014-02-01/12h") from error
+    return np.array(result, dtype="datetime64[ns]")
