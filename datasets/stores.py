@@ -91,6 +91,7 @@ def write_store(
         Conventions="CF-1.11",
         time_step_seconds=int(step / np.timedelta64(1, "s")),
         gaps=json.dumps([str(times[g]) for g in gaps]),
+        variables=json.dumps([str(name) for name in dataset.data_vars]),
         train_period=json.dumps([str(times[fit][0]), str(times[fit][-1])]),
     )
     with atomic.replacing(path, overwrite) as temporary, dask.config.set(scheduler="threads"):
@@ -100,7 +101,8 @@ def write_store(
             e["shards"] = (shards["time"], *e["shards"][1:])
             dataset[name].encoding = {}
         dataset.chunk(shards).to_zarr(temporary, mode="w", encoding=encoding | {"time": time_encoding()}, consolidated=False)
-        written = Fields(open_zarr(temporary), cache_bytes=2**27)
+        # A folder lists its arrays in any order.
+        written = Fields(open_zarr(temporary)[list(dataset.data_vars)], cache_bytes=2**27)
         grid, named = grid_of(dataset), channels(dataset)
         statistics = compute_statistics(written, fit, grid.area_weights, gaps)
         to_dataset(statistics, named).to_zarr(temporary, group="statistics", mode="w", consolidated=False)
@@ -169,8 +171,9 @@ def open_store(path: str | Path, whole_shards: bool = True) -> Store:
     path = Path(path)
     atomic.recover(path)
     dataset = open_raw(str(path), whole_shards)
-    if not {"time_step_seconds", "train_period", "gaps"} <= set(dataset.attrs):
+    if not {"time_step_seconds", "train_period", "gaps", "variables"} <= set(dataset.attrs):
         raise ValueError(f"{path} is not a store made by `forecast ingest`; run `forecast ingest {path} -o STORE` first")
+    dataset = dataset[json.loads(dataset.attrs["variables"])]
     times = dataset["time"].values.astype("datetime64[ns]")
     gaps = [int(np.searchsorted(times, np.datetime64(text))) for text in json.loads(dataset.attrs["gaps"])]
     return Store(path, dataset, np.timedelta64(int(dataset.attrs["time_step_seconds"]), "s"), gaps)

@@ -15,7 +15,7 @@ _HOME = {
     "open_forecast": "api",
     "load_config": "config",
     "train": "training",
-    "verify": "verify",
+    "verify": "verification",
     "plot": "plots",
 }
 

@@ -193,8 +193,8 @@ def verify(
     """
     with _reported() as progress:
         from .display import score_table
-        from .verify import summary
-        from .verify import verify as work
+        from .verification import summary
+        from .verification import verify as work
 
         scores = work(forecast, truth, output, overwrite=overwrite, progress=progress("verify"))
         rows = summary(scores)

@@ -12,7 +12,7 @@ from ..datasets import atomic
 from ..datasets.schema import nearest
 from ..datasets.stores import open_store
 from .api import open_forecast
-from .rollout import parse_lead
+from .rollout import parse_duration
 
 LABELS = {
     "forecast": "model",
@@ -109,7 +109,7 @@ def plot_scores(scores: xr.Dataset, output: str | Path, overwrite: bool = False)
 
 def _pick(array: xr.DataArray, lead: str, time: str | None) -> xr.DataArray:
     leads = array["prediction_timedelta"].values
-    wanted = parse_lead(lead, np.timedelta64(1, "s")) * np.timedelta64(1, "s") if lead not in ("0", "0h") else np.timedelta64(0, "s")
+    wanted = parse_duration(lead)
     if wanted not in leads:
         raise ValueError(f"the forecast has no lead {lead}; it has {leads[0] / np.timedelta64(1, 'h'):g} to {leads[-1] / np.timedelta64(1, 'h'):g} h")
     array = array.sel(prediction_timedelta=wanted)

@@ -22,7 +22,7 @@ from .api import load
 from .config import Config, load_config
 from .plots import plot, plot_scores
 from .training import train
-from .verify import summary, verify
+from .verification import summary, verify
 
 log = logging.getLogger(__name__)
 Progress = Callable[[int, int, str], None]

@@ -1,5 +1,6 @@
 """Forecasts by repeated steps of a trained model."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,21 +145,31 @@ def _known(checkpoint: Checkpoint, times: Times) -> tuple[Float, Float]:
     return checkpoint.cycle.at(times), forcings(times, checkpoint.grid, checkpoint.step)
 
 
-def parse_lead(lead: str | np.timedelta64, step: np.timedelta64) -> int:
-    """Return the number of steps in a lead time such as ``10d``, ``72h`` or ``90min``.
+_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def parse_duration(text: str) -> np.timedelta64:
+    """Return a duration such as ``90min``, ``72h`` or ``10d``.
 
     Raises:
-        ValueError: not a duration, not positive, or not a multiple of the model's step.
+        ValueError: not a duration.
     """
-    import pandas as pd
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|min|h|d|w)\s*", str(text), flags=re.IGNORECASE)
+    if not found:
+        raise ValueError(f"{text!r} is not a duration; write e.g. 90min, 72h or 10d")
+    return np.timedelta64(round(float(found[1]) * _SECONDS[found[2].lower()]), "s")
 
-    try:
-        duration = pd.Timedelta(lead)
-    except ValueError as error:
-        raise ValueError(f"{lead!r} is not a lead time; write e.g. 72h or 10d") from error
-    steps, rest = divmod(duration, pd.Timedelta(step))
+
+def parse_lead(lead: str, step: np.timedelta64) -> int:
+    """Return the number of steps in a lead time such as ``72h`` or ``10d``.
+
+    Raises:
+        ValueError: not a duration, or not a positive multiple of the model's step.
+    """
+    duration = parse_duration(lead)
+    steps, rest = divmod(duration, step)
     if rest or steps < 1:
-        raise ValueError(f"lead {lead} is not a positive multiple of the model's step of {pd.Timedelta(step)}")
+        raise ValueError(f"lead {lead} is not a positive multiple of the model's step of {step / np.timedelta64(1, 'h'):g} h")
     return int(steps)
 
 
@@ -181,7 +192,8 @@ def parse_times(texts: Sequence[str] | str | Times | None, states: InitialStates
         try:
             first, *rest = str(text).split("/")
             if rest:
-                result += list(pd.date_range(first, rest[0], freq=rest[1] if len(rest) > 1 else "24h").values)
+                every = parse_duration(rest[1] if len(rest) > 1 else "24h")
+                result += list(pd.date_range(first, rest[0], freq=pd.Timedelta(every)).values)
             else:
                 result.append(np.datetime64(pd.Timestamp(text)))
         except ValueError as error:

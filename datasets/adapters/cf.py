@@ -79,10 +79,22 @@ def open_raw(path: str, whole_shards: bool = True) -> xr.Dataset:
     try:
         if Path(path).is_dir() or "://" in path:
             return open_zarr(path, whole_shards)
+        _refuse_short_classic(path)
         return xr.open_dataset(path, chunks={})
     except Exception as error:  # engines raise many types
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path} cannot be read as netCDF or zarr ({reason[:160]}); it may be cut short: fetch it again") from error
+
+
+def _refuse_short_classic(path: str) -> None:
+    """Raise if a classic netCDF file is shorter than its header says: the library would read the rest as zeros."""
+    with open(path, "rb") as file:
+        if file.read(4) in (b"CDF\x01", b"CDF\x02"):
+            from scipy.io import netcdf_file
+
+            with warnings.catch_warnings():  # of closing while mapped, which is the point
+                warnings.simplefilter("ignore", RuntimeWarning)
+                netcdf_file(path, "r", mmap=True).close()
 
 
 def open_zarr(path: str | Path, whole_shards: bool = True, group: str | None = None) -> xr.Dataset:

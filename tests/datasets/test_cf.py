@@ -1,0 +1,128 @@
+"""From CF and COARDS files to the canonical data set, and what is refused on the way."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from helpers import make_source
+
+from fourcaster.datasets.adapters.cf import canonical, open_sources
+from fourcaster.datasets.units import conversion, normalise
+
+
+def test_names_order_units_and_values(source, tmp_path):
+    source["t2m"] = (source["t2m"] - 273.15).assign_attrs(units="degC").transpose("lon", "time", "lat")
+    source.to_netcdf(tmp_path / "a.nc")
+    made = open_sources([tmp_path / "a.nc"])
+    assert made["t2m"].dims == ("time", "latitude", "longitude") and made["t2m"].dtype == np.float32
+    assert made["t2m"].attrs["units"] == "K" and made["u10"].attrs["units"] == "m/s"
+    assert np.allclose(made["t2m"], make_source()["t2m"], atol=1e-3)
+    for ours, theirs in (("latitude", "lat"), ("longitude", "lon")):
+        assert made[ours].values.tobytes() == make_source()[theirs].values.tobytes()
+    assert "units" in made["latitude"].attrs and made["t2m"].chunks is not None
+
+
+def test_levels_get_the_names_of_weatherbench(source):
+    level = ("plev", np.array([85000.0, 50000.0]), {"units": "Pa", "standard_name": "air_pressure"})
+    field = source["t2m"].expand_dims(plev=2, axis=1).assign_attrs(units="K", standard_name="air_temperature")
+    made = canonical(source.assign(ta=field).assign_coords(plev=level), "memory")
+    assert made["temperature"].dims == ("time", "level", "latitude", "longitude")
+    assert made["level"].values.tolist() == [850, 500] and made["level"].dtype == np.int32
+    assert "t2m" in made
+
+
+def test_longitudes_that_wrap_are_sorted(source):
+    shifted = source.assign_coords(lon=("lon", (source["lon"].values + 130) % 360, {"units": "degrees_east"}))
+    made = canonical(shifted, "memory")
+    assert (np.diff(made["longitude"]) > 0).all()
+    assert np.array_equal(made["t2m"].sel(longitude=shifted["lon"].values), shifted["t2m"])
+
+
+def test_files_in_time_and_by_variable_are_joined(source, tmp_path):
+    for name in ("t2m", "u10"):
+        source[[name]].isel(time=slice(0, 60)).to_netcdf(tmp_path / f"{name}_1.nc")
+        source[[name]].isel(time=slice(60, None)).to_netcdf(tmp_path / f"{name}_0.nc")
+    made = open_sources([str(tmp_path / "*.nc")])
+    assert set(made.data_vars) == {"t2m", "u10"}
+    assert np.array_equal(made["time"], source["time"]) and np.array_equal(made["u10"], source["u10"])
+
+
+def test_variables_are_picked_by_either_name(source, tmp_path):
+    source.to_netcdf(tmp_path / "a.nc")
+    assert list(open_sources([tmp_path / "a.nc"], ["u10"]).data_vars) == ["u10"]
+    with pytest.raises(ValueError, match=r"no variable 't2n'; did you mean t2m"):
+        open_sources([tmp_path / "a.nc"], ["t2n"])
+
+
+def test_a_noleap_calendar_becomes_the_standard_one(source):
+    times = xr.date_range("2003-02-25", periods=160, freq="6h", calendar="noleap", use_cftime=True)
+    made = canonical(source.assign_coords(time=times), "memory")
+    assert made["time"].dtype == "datetime64[ns]" and str(made["time"].values[16])[:10] == "2003-03-01"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda d: d.drop_vars("lat"), "no latitude coordinate"),
+        (lambda d: d.drop_vars("time"), "no time coordinate"),
+        (lambda d: d.assign_coords(time=np.arange(160)), "no CF units"),
+        (lambda d: d[["u10"]].isel(time=0, drop=True).expand_dims(x=3), "no time coordinate"),
+        (lambda d: d.assign(t2m=d["t2m"].assign_attrs(units="banana")), "'banana', which are not units"),
+        (lambda d: d.assign(t2m=d["t2m"].assign_attrs(units="")), "has no units"),
+        (lambda d: d.assign(t2m=d["t2m"].assign_attrs(units="m s-1", standard_name="air_temperature")).expand_dims(lev=[850, 500]), "cannot become 'K'"),
+        (lambda d: d.expand_dims(member=3).assign_coords(member=[0, 1, 2]), "3 members"),
+        (lambda d: d.expand_dims(depth=3), "dimension 'depth' of 3"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_a_reason(source, change, said):
+    with pytest.raises(ValueError, match=said):
+        canonical(change(source), "memory")
+
+
+def test_units_can_be_mended_on_the_way_in(source):
+    source["t2m"].attrs["units"] = "banana"
+    assert canonical(source, "memory", {"t2m": "K"})["t2m"].attrs["units"] == "K"
+    with pytest.raises(ValueError, match="--units names 'tt'"):
+        canonical(source.assign(t2m=source["t2m"].assign_attrs(units="K")), "memory", {"tt": "K"})
+
+
+def test_a_missing_or_truncated_file_is_named(source, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.nc does not exist"):
+        open_sources([tmp_path / "nowhere.nc"])
+    with pytest.raises(FileNotFoundError, match="no file matches"):
+        open_sources([str(tmp_path / "*.nc")])
+    source.to_netcdf(tmp_path / "a.nc")
+    (tmp_path / "cut.nc").write_bytes((tmp_path / "a.nc").read_bytes()[:9000])
+    with pytest.raises(ValueError, match=r"cut\.nc cannot be read as netCDF or zarr"):
+        open_sources([tmp_path / "cut.nc"])
+
+
+def test_a_truncated_classic_file_is_refused(source, tmp_path):
+    path = tmp_path / "classic.nc"
+    source.to_netcdf(path, format="NETCDF3_CLASSIC", engine="scipy")
+    assert np.array_equal(open_sources([path])["t2m"], source["t2m"])
+    path.write_bytes(path.read_bytes()[:-4000])
+    with pytest.raises(ValueError, match=r"classic\.nc"):
+        open_sources([path]).load()
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "factor", "offset"),
+    [("degC", "K", 1, 273.15), ("mb", "Pa", 100, 0), ("degK", "K", 1, 0), ("g/kg", "kg kg**-1", 1e-3, 0), ("degF", "K", 5 / 9, 255.372222)],
+)
+def test_units_convert(a, b, factor, offset):
+    got = conversion(a, b)
+    assert got == pytest.approx((factor, offset), rel=1e-6)
+
+
+def test_spellings_of_units():
+    assert normalise("degK") == normalise("Kelvin") == normalise("kelvin") == "K"
+    assert normalise("(0 - 1)") == "1"
+    with pytest.raises(ValueError, match="cannot become"):
+        conversion("1", "K")
+
+
+def test_real_files_are_read(real_data):
+    air = open_sources([real_data / "ncep_air_temperature_2013-2014.nc"])
+    assert air.sizes == {"time": 2920, "latitude": 25, "longitude": 53} and air["air"].attrs["units"] == "K"
+    icon = open_sources([real_data / "icon_global_2022-04-01_1deg_12h.nc"])
+    assert set(icon["level"].values) == {850, 500, 250} and icon.sizes["latitude"] == 181

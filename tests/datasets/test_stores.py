@@ -1,0 +1,194 @@
+"""The store: contract, statistics, gaps, and writes that die."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import xarray as xr
+from helpers import make_source
+
+from fourcaster.datasets import atomic
+from fourcaster.datasets.adapters.cf import canonical, open_sources
+from fourcaster.datasets.fields import Fields
+from fourcaster.datasets.statistics import compute_statistics
+from fourcaster.datasets.stores import open_store, read_group, write_store
+
+
+def test_a_store_opens_in_plain_xarray_with_the_values_of_the_source(tiny_store):
+    plain = xr.open_zarr(tiny_store, consolidated=False)
+    made = make_source()
+    assert np.array_equal(plain["t2m"], made["t2m"]) and np.array_equal(plain["time"], made["time"])
+    assert plain["latitude"].values.tobytes() == made["lat"].values.tobytes()
+    assert plain["t2m"].encoding["chunks"] == (1, 7, 12) and plain["t2m"].encoding["shards"] == (160, 7, 12)
+    assert plain["t2m"].attrs["units"] == "K"
+
+
+def test_statistics_are_those_of_the_training_period(tiny_store):
+    store = open_store(tiny_store)
+    fit = store.split().fit
+    statistics, x = read_group(store, "statistics"), store.dataset["t2m"].values[fit].astype("f8")
+    w = np.broadcast_to(store.grid.area_weights[:, None], x.shape[1:])
+
+    def std(values):
+        mean = np.average(values, weights=np.broadcast_to(w, values.shape))
+        return np.sqrt(np.average((values - mean) ** 2, weights=np.broadcast_to(w, values.shape)))
+
+    assert statistics["t2m_mean"] == pytest.approx(np.average(x, weights=np.broadcast_to(w, x.shape)), rel=1e-6)
+    assert statistics["t2m_std"] == pytest.approx(std(x), rel=1e-6)
+    assert statistics["t2m_tendency_std"] == pytest.approx(std(np.diff(x, axis=0)), rel=1e-5)
+    assert statistics.attrs["period"][1].startswith(str(store.dataset["time"].values[fit][-1])[:19])
+
+
+def test_each_variable_keeps_its_own_statistics_and_climatology(tiny_store):
+    store = open_store(tiny_store)
+    assert [c.variable for c in store.channels] == ["u10", "t2m"]
+    statistics, climatology = read_group(store, "statistics"), read_group(store, "climatology")
+    fit = store.split().fit
+    assert abs(float(statistics["u10_mean"])) < 10 and 270 < float(statistics["t2m_mean"]) < 290
+    for name in ("u10", "t2m"):
+        x = store.dataset[name].isel(time=fit)
+        for hour in (0, 6, 12, 18):
+            expected = x.sel(time=(x["time"].dt.hour == hour) & (x["time"].dt.dayofyear <= 20)).mean("time")
+            assert np.allclose(climatology[name].sel(hour=hour, dayofyear=5), expected, atol=1e-4)
+
+
+def test_statistics_do_not_depend_on_blocks(tiny_store):
+    store = open_store(tiny_store)
+    fields, weights, fit = Fields(store.dataset), store.grid.area_weights, slice(3, 120)
+    whole = compute_statistics(fields, fit, weights, [])
+    fields.blocks = lambda period: [slice(a, min(a + 13, 120)) for a in range(3, 120, 13)]
+    parts = compute_statistics(fields, fit, weights, [])
+    assert np.allclose(whole.values, parts.values, rtol=1e-6)
+    assert np.allclose(whole.cycle.coefficients, parts.cycle.coefficients, rtol=1e-5)
+
+
+def test_no_tendency_crosses_a_gap(tmp_path):
+    source = make_source()
+    source["t2m"][80:] += 100
+    source = source.assign_coords(time=np.concatenate([source["time"][:80], source["time"][80:] + np.timedelta64(5, "D")]))
+    source.to_netcdf(tmp_path / "gap.nc")
+    dataset = open_sources([tmp_path / "gap.nc"])
+    with pytest.raises(ValueError, match=r"1 interval\(s\) differ from the usual 6 h.*--allow-gaps"):
+        write_store(dataset, tmp_path / "s.zarr")
+    assert not (tmp_path / "s.zarr").exists() and not atomic.temporary_path(tmp_path / "s.zarr").exists()
+    store = write_store(dataset, tmp_path / "s.zarr", allow_gaps=True)
+    assert store.gaps == [80] and open_store(tmp_path / "s.zarr").gaps == [80]
+    assert read_group(store, "statistics")["t2m_tendency_std"] < 10
+
+
+@pytest.mark.parametrize(
+    ("order", "said"),
+    [([0, 1, 1, 2], "holds time 2001-01-01T06:00 twice"), ([0, 2, 1, 3], "unsorted times"), ([0], "at least two")],
+)
+def test_times_must_be_sorted_and_unique(order, said, tmp_path):
+    dataset = canonical(make_source().isel(time=order), "memory")
+    with pytest.raises(ValueError, match=said):
+        write_store(dataset, tmp_path / "s.zarr")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mask_constant_in_time_is_carried(tmp_path):
+    source = make_source()
+    source["t2m"][:, 0, 0] = np.nan
+    source["u10"][17, 3, 3] = np.nan
+    store = write_store(canonical(source, "memory"), tmp_path / "s.zarr")
+    fields = Fields(store.dataset)
+    statistics = compute_statistics(fields, store.split().fit, store.grid.area_weights, [])
+    assert not statistics.mask[1, 0, 0] and statistics.mask[1].sum() == 83
+    assert statistics.partly_missing.tolist() == [1, 0]
+    assert np.isfinite(statistics.values).all()
+
+
+def test_overwrite_is_asked_for_and_leaves_old_or_new(tmp_path, monkeypatch):
+    dataset = canonical(make_source(), "memory")
+    write_store(dataset, tmp_path / "s.zarr")
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        write_store(dataset, tmp_path / "s.zarr")
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("fourcaster.datasets.stores._write_climatology", full)
+    with pytest.raises(OSError, match="no room to write"):
+        write_store(dataset + 1, tmp_path / "s.zarr", overwrite=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["s.zarr"]
+    assert np.array_equal(open_store(tmp_path / "s.zarr").dataset["t2m"], dataset["t2m"])
+
+
+def test_a_replacement_killed_between_renames_is_undone(tmp_path, tiny_store):
+    shutil.copytree(tiny_store, tmp_path / ".s.zarr.old")
+    assert open_store(tmp_path / "s.zarr").step == np.timedelta64(6, "h")
+    assert [p.name for p in tmp_path.iterdir()] == ["s.zarr"]
+
+
+def test_a_writer_that_is_killed_leaves_no_store(tmp_path):
+    make_source(times=4000, shape=(40, 60)).to_netcdf(tmp_path / "a.nc")
+    code = (
+        "import sys; from pathlib import Path; from fourcaster.datasets.adapters.cf import open_sources; "
+        "from fourcaster.datasets.stores import write_store; write_store(open_sources([sys.argv[1]]), Path(sys.argv[2]))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, tmp_path / "a.nc", tmp_path / "s.zarr"])
+    partial = atomic.temporary_path(tmp_path / "s.zarr")
+    deadline = time.monotonic() + 60
+    while not partial.exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert partial.exists() and not (tmp_path / "s.zarr").exists()
+    write_store(open_sources([tmp_path / "a.nc"]), tmp_path / "s.zarr")
+    assert not partial.exists() and open_store(tmp_path / "s.zarr").dataset.sizes["time"] == 4000
+
+
+def test_what_is_no_store_is_refused(tmp_path):
+    make_source().to_zarr(tmp_path / "raw.zarr", consolidated=False)
+    with pytest.raises(ValueError, match="forecast ingest"):
+        open_store(tmp_path / "raw.zarr")
+
+
+def test_a_raw_zarr_store_is_ingested(tmp_path):
+    make_source().to_zarr(tmp_path / "raw.zarr", consolidated=False)
+    store = write_store(open_sources([tmp_path / "raw.zarr"]), tmp_path / "s.zarr", train_period="2001-01-01:2001-01-20")
+    assert store.split().fit == slice(0, 80) and store.split().test.start == 80
+    assert np.array_equal(store.dataset["u10"], make_source()["u10"])
+
+
+@pytest.mark.slow
+def test_memory_stays_bounded_for_a_source_larger_than_memory_allows(tmp_path):
+    """Six gibibytes go through in less than one and a half."""
+    code = """
+import sys, threading, time
+from pathlib import Path
+import psutil
+from fourcaster.datasets.adapters.cf import open_sources
+from fourcaster.datasets.stores import write_store
+peak = 0
+def watch():
+    global peak
+    while True:
+        peak = max(peak, psutil.Process().memory_info().rss)
+        time.sleep(0.05)
+threading.Thread(target=watch, daemon=True).start()
+write_store(open_sources([sys.argv[1]]), Path(sys.argv[2]))
+print(peak)
+"""
+    import netCDF4
+
+    with netCDF4.Dataset(tmp_path / "big.nc", "w") as file:
+        for name, size, units in (("time", None, "hours since 2001-01-01"), ("lat", 361, "degrees_north"), ("lon", 720, "degrees_east")):
+            file.createDimension(name, size)
+            file.createVariable(name, "f8", (name,)).units = units
+        file["lat"][:], file["lon"][:] = np.linspace(90, -90, 361), np.arange(720) / 2
+        variable = file.createVariable("t", "f4", ("time", "lat", "lon"), chunksizes=(1, 361, 720))
+        variable.units = "K"
+        count = 6 * 2**30 // (361 * 720 * 4)
+        file["time"][:] = 6 * np.arange(count)
+        field = np.random.default_rng(0).standard_normal((361, 720)).astype("f4")
+        for i in range(count):
+            variable[i] = 280 + field + i % 4
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "big.nc", tmp_path / "s.zarr"], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 1.5 * 2**30

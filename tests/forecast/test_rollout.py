@@ -1,0 +1,225 @@
+"""Forecasts: alike from file and memory, in batches and alone; layout; resume; what does not fit is refused."""
+
+import json
+import tracemalloc
+
+import numpy as np
+import pytest
+import xarray as xr
+from helpers import make_source
+
+from fourcaster import forecast
+from fourcaster.datasets import atomic
+from fourcaster.forecast import writers
+from fourcaster.forecast.checkpoint import load_checkpoint, save_checkpoint
+from fourcaster.forecast.rollout import parse_lead
+
+TIMES = ["2001-02-01T00", "2001-02-03T06", "2001-02-05T12"]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_checkpoint):
+    return forecast.load(tiny_checkpoint, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def made(model):
+    return model.run(make_source(), TIMES, lead="24h")
+
+
+def test_layout(made, tiny_store):
+    assert dict(made.sizes) == {"time": 3, "prediction_timedelta": 5, "latitude": 7, "longitude": 12}
+    truth = xr.open_zarr(tiny_store, consolidated=False)
+    assert made["latitude"].values.tobytes() == truth["latitude"].values.tobytes()
+    assert made["longitude"].values.tobytes() == truth["longitude"].values.tobytes()
+    assert made["prediction_timedelta"].values[1] == np.timedelta64(6, "h")
+    assert np.array_equal(made["valid_time"], made["time"].values[:, None] + made["prediction_timedelta"].values)
+    assert made["t2m"].attrs["units"] == "K" and np.isfinite(made["t2m"]).all()
+
+
+def test_step_zero_is_the_initial_state(made):
+    start = make_source().sel(time=np.array(TIMES, "datetime64[ns]"))
+    assert np.array_equal(made["t2m"].isel(prediction_timedelta=0), start["t2m"])
+
+
+def test_file_memory_and_batches_agree(model, made, tmp_path):
+    make_source().to_netcdf(tmp_path / "init.nc")
+    written = model.run(tmp_path / "init.nc", TIMES, "24h", tmp_path / "fc.zarr", batch_size=2)
+    for name in ("t2m", "u10"):
+        assert np.allclose(written[name], made[name], atol=1e-4)
+    assert written["t2m"].encoding["chunks"] == (1, 1, 7, 12)
+    raw = json.loads((tmp_path / "fc.zarr" / "prediction_timedelta" / "zarr.json").read_text())["attributes"]
+    assert raw["dtype"].startswith("timedelta64") and "units" in raw
+    again = xr.open_zarr(tmp_path / "fc.zarr", consolidated=False)
+    assert again["prediction_timedelta"].dtype == "timedelta64[ns]" and again["valid_time"].dtype == "datetime64[ns]"
+
+
+def test_netcdf_on_request(model, made, tmp_path):
+    model.run(make_source(), TIMES, "24h", tmp_path / "fc.nc")
+    with xr.open_dataset(tmp_path / "fc.nc", decode_timedelta=True) as written:
+        assert np.allclose(written["u10"], made["u10"], atol=1e-4)
+    assert [p.name for p in tmp_path.iterdir()] == ["fc.nc"]
+
+
+def test_a_forecast_starts_the_next_one(model, made):
+    """Steps from the middle of a forecast are those of a longer one."""
+    first = made.isel(time=[0]).swap_dims(prediction_timedelta="lead")
+    states = xr.Dataset(
+        {n: (("time", "latitude", "longitude"), first[n].values[0], first[n].attrs) for n in ("t2m", "u10")},
+        {"time": first["valid_time"].values[0], "latitude": first["latitude"], "longitude": first["longitude"]},
+    )
+    on = model.run(states, [str(states["time"].values[2])], "12h")
+    assert np.allclose(on["t2m"].values[0], made["t2m"].values[0, 2:], atol=1e-3)
+
+
+def test_variables_and_latest_time(model):
+    got = model.run(make_source(), lead="6h", variables=["u10"])
+    assert list(got.data_vars) == ["u10"] and got["time"].values[0] == make_source()["time"].values[-1]
+    with pytest.raises(ValueError, match=r"no variable 'u11'; did you mean u10"):
+        model.run(make_source(), lead="6h", variables=["u11"])
+
+
+def test_a_range_of_times(model):
+    assert model.run(make_source(), "2001-01-05/2001-01-07/12h", "6h").sizes["time"] == 5
+
+
+def test_reordered_data_are_mended_and_shifted_ones_refused(model, made):
+    turned = make_source().isel(lat=slice(None, None, -1)).transpose("lon", "lat", "time")
+    turned = turned.assign_coords(lon=turned["lon"] - 360)
+    turned["lon"].attrs["units"] = "degrees_east"
+    assert np.allclose(model.run(turned, TIMES, "24h")["t2m"], made["t2m"], atol=1e-4)
+    shifted = make_source().assign_coords(lat=("lat", make_source()["lat"].values + 0.01, {"units": "degrees_north"}))
+    with pytest.raises(ValueError, match="not on the model's grid: latitude.*off by up to 0.01"):
+        model.run(shifted, TIMES, "24h")
+
+
+def test_units_are_converted_or_refused(model, made):
+    source = make_source()
+    source["u10"] = (source["u10"] * 3.6).assign_attrs(units="km/h")
+    assert np.allclose(model.run(source, TIMES, "24h")["u10"], made["u10"], atol=1e-4)
+    source["u10"].attrs["units"] = "K"
+    with pytest.raises(ValueError, match=r"'u10' has units 'K', which cannot become"):
+        model.run(source, TIMES, "24h")
+
+
+@pytest.mark.parametrize(
+    ("change", "times", "lead", "said"),
+    [
+        (lambda d: d.drop_vars("u10"), TIMES, "6h", "no variable 'u10'"),
+        (lambda d: d, ["2009-01-01"], "6h", "lacks 2008-12-31T18:00.*it holds 2001-01-01T00:00"),
+        (lambda d: d.isel(time=[0]), None, "6h", r"holds 1 time\(s\), but the model's input is 2"),
+        (lambda d: d, ["soon"], "6h", "'soon' is not a time"),
+        (lambda d: d, TIMES, "7h", "not a positive multiple"),
+        (lambda d: d, TIMES, "fast", "not a duration"),
+        (lambda d: d.where(d["lat"] > 40), TIMES, "6h", "missing values at"),
+        (lambda d: d.isel(time=[3, 1, 2]), None, "6h", "unsorted"),
+    ],
+)
+def test_bad_input_is_refused(model, change, times, lead, said):
+    with pytest.raises(ValueError, match=said):
+        model.run(change(make_source()), times, lead)
+
+
+def test_an_output_that_exists_is_kept(model, tmp_path):
+    model.run(make_source(), TIMES, "6h", tmp_path / "fc.zarr")
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        model.run(make_source(), TIMES, "12h", tmp_path / "fc.zarr")
+    assert model.run(make_source(), TIMES, "12h", tmp_path / "fc.zarr", overwrite=True).sizes["prediction_timedelta"] == 3
+
+
+def test_a_stopped_run_is_taken_up_with_the_same_bits(model, tmp_path, monkeypatch):
+    straight = model.run(make_source(), TIMES, "24h", tmp_path / "a.zarr", batch_size=1)
+    calls = []
+
+    def stop_in_the_third(done, total, text):
+        calls.append(done)
+        if done == 12:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="kept for the next try"):
+        model.run(make_source(), TIMES, "24h", tmp_path / "b.zarr", batch_size=1, progress=stop_in_the_third)
+    assert not (tmp_path / "b.zarr").exists() and atomic.temporary_path(tmp_path / "b.zarr").exists()
+    calls.clear()
+    resumed = model.run(make_source(), TIMES, "24h", tmp_path / "b.zarr", batch_size=1, progress=lambda d, t, x: calls.append(d))
+    assert calls == [11, 12, 13, 14, 15]  # the third forecast only
+    assert np.array_equal(resumed["t2m"], straight["t2m"]) and not (tmp_path / "b.zarr" / writers.PROGRESS).exists()
+
+
+def test_a_partial_forecast_of_something_else_is_not_taken_up(model, tmp_path):
+    def stop(done, total, text):
+        if done == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        model.run(make_source(), TIMES, "24h", tmp_path / "b.zarr", batch_size=1, progress=stop)
+    other = model.run(make_source(seed=5), TIMES, "24h", tmp_path / "b.zarr", batch_size=1)
+    assert np.allclose(other["t2m"], model.run(make_source(seed=5), TIMES, "24h")["t2m"], atol=1e-4)
+
+
+def test_memory_does_not_grow_with_lead_time(model):
+    source = make_source()
+
+    def peak(lead):
+        tracemalloc.start()
+        for step in model.rollout(source, TIMES, lead):
+            assert step.sizes["prediction_timedelta"] == 1
+        held = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return held
+
+    peak("24h")
+    short, long = peak("24h"), peak("30d")
+    assert long < short + 200_000  # a step of the forecast, all fields, is 2 kB; 116 more steps would be seen
+
+
+def test_rollout_yields_what_run_returns(model, made):
+    for i, step in enumerate(model.rollout(make_source(), TIMES, "24h")):
+        assert np.array_equal(step["u10"].isel(prediction_timedelta=0), made["u10"].isel(prediction_timedelta=i))
+
+
+def test_leads():
+    assert parse_lead("72h", np.timedelta64(6, "h")) == 12 and parse_lead("10d", np.timedelta64(86400, "s")) == 10
+
+
+def test_a_checkpoint_comes_back_the_same(tiny_checkpoint, tmp_path, made):
+    save_checkpoint(load_checkpoint(tiny_checkpoint), tmp_path / "copy")
+    again = forecast.load(tmp_path / "copy").run(make_source(), TIMES, "24h")
+    assert np.array_equal(again["t2m"], made["t2m"])
+    with pytest.raises(FileExistsError):
+        save_checkpoint(load_checkpoint(tiny_checkpoint), tmp_path / "copy")
+
+
+def test_damaged_checkpoints_are_refused(tiny_checkpoint, tmp_path):
+    copy = tmp_path / "copy"
+    save_checkpoint(load_checkpoint(tiny_checkpoint), copy)
+    weights, meta = copy / "weights.safetensors", copy / "meta.json"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(ValueError, match="checksum"):
+        forecast.load(copy)
+    weights.unlink()
+    with pytest.raises(ValueError, match="checksum"):
+        forecast.load(copy)
+    text = meta.read_text()
+    meta.write_text(text[: len(text) // 2])
+    with pytest.raises(ValueError, match="meta.json is damaged"):
+        forecast.load(copy)
+    meta.write_text(json.dumps(json.loads(text) | {"format_version": 99}))
+    with pytest.raises(ValueError, match="format version 99"):
+        forecast.load(copy)
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+        forecast.load(tmp_path)
+
+
+def test_devices():
+    import torch
+
+    from fourcaster.forecast.device import pick_device
+
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="no GPU here"):
+            pick_device("cuda")
+    for wrong in ("meta", "abacus"):
+        with pytest.raises(ValueError, match="device"):
+            pick_device(wrong)
+    assert pick_device("cpu") == "cpu"

@@ -1,0 +1,178 @@
+"""Scores: against an independent package, closed forms, and the known numbers of the reanalysis."""
+
+import numpy as np
+import pytest
+import scores as oracle
+import xarray as xr
+from helpers import make_source
+
+from fourcaster import forecast
+from fourcaster.datasets.adapters.cf import open_sources
+from fourcaster.datasets.stores import open_store, write_store
+from fourcaster.forecast.metrics import METRICS, aggregate
+from fourcaster.forecast.verification import summary
+
+HOURS = np.timedelta64(1, "h")
+
+
+@pytest.fixture(scope="module")
+def made(tiny_checkpoint):
+    return forecast.load(tiny_checkpoint).run(make_source(), "2001-02-02/2001-02-06/18h", "24h")
+
+
+@pytest.fixture(scope="module")
+def scored(made, tiny_store):
+    return forecast.verify(made, tiny_store)
+
+
+def aligned(made):
+    truth = make_source().rename(lat="latitude", lon="longitude")["t2m"].sel(time=made["valid_time"])
+    weights = np.cos(np.deg2rad(made["latitude"].astype("f8")))
+    return truth.astype("f8"), made["t2m"].astype("f8"), weights
+
+
+def test_rmse_mae_and_bias_are_those_of_an_independent_package(made, scored):
+    truth, predicted, weights = aligned(made)
+    keep = {"preserve_dims": ["prediction_timedelta"], "weights": weights}
+    for name, reference in (
+        ("rmse", np.sqrt(oracle.continuous.mse(predicted, truth, **keep))),
+        ("mae", oracle.continuous.mae(predicted, truth, **keep)),
+        ("bias", oracle.continuous.additive_bias(predicted, truth, **keep)),
+    ):
+        ours = scored["t2m"].sel(metric=name, source="forecast")
+        assert np.allclose(ours, reference, rtol=1e-6), name
+
+
+def test_acc_is_a_correlation_of_anomalies(made, scored, tiny_store):
+    truth, predicted, weights = aligned(made)
+    climatology = xr.open_zarr(tiny_store, group="climatology", consolidated=False)["t2m"]
+    normal = climatology.sel(hour=made["valid_time"].dt.hour, dayofyear=made["valid_time"].dt.dayofyear).astype("f8")
+    f, o = predicted - normal, truth - normal
+    dims = ("time", "latitude", "longitude")
+    expected = (f * o * weights).sum(dims) / np.sqrt((f**2 * weights).sum(dims) * (o**2 * weights).sum(dims))
+    assert np.allclose(scored["t2m"].sel(metric="acc", source="forecast"), expected, rtol=1e-5)
+
+
+def test_chunked_equals_whole(made, scored, tiny_store):
+    whole = forecast.verify(made, tiny_store, batch_size=100)
+    single = forecast.verify(made, tiny_store, batch_size=1)
+    for other in (whole, single):
+        xr.testing.assert_allclose(other, scored, rtol=1e-10)
+    halves = [aggregate(a, b, 0 * b, np.ones(4)) for a, b in zip(*(np.split(x, 2) for x in np.random.rand(2, 6, 3, 4, 5)), strict=True)]
+    assert halves[0].sums["error"].shape == (3,)
+
+
+def test_pieces_add_up():
+    rng = np.random.default_rng(0)
+    f, o, c = rng.standard_normal((3, 8, 2, 4, 5))
+    o[3, 1, 2, 2] = np.nan
+    w = rng.random(4)
+    whole, parts = aggregate(f, o, c, w), aggregate(f[:3], o[:3], c[:3], w) + aggregate(f[3:], o[3:], c[3:], w)
+    for metric in METRICS.values():
+        assert np.allclose(metric(whole), metric(parts), rtol=1e-12)
+
+
+def test_a_perfect_and_a_biased_forecast(tiny_store, made):
+    truth, _, _ = aligned(made)
+    good = made.assign(t2m=truth.transpose(*made["t2m"].dims).astype("f4").assign_attrs(units="K"))[["t2m"]]
+    assert float(abs(forecast.verify(good, tiny_store)["t2m"].sel(metric="rmse", source="forecast")).max()) < 1e-6
+    off = forecast.verify((good + 2).assign(t2m=(good["t2m"] + 2).assign_attrs(units="K")), tiny_store)["t2m"].sel(source="forecast")
+    for name in ("rmse", "mae", "bias"):
+        assert np.allclose(off.sel(metric=name), 2, atol=1e-4)
+
+
+def test_persistence_and_climatology_have_their_own_meaning(scored, made):
+    truth, _, weights = aligned(made)
+    start = truth.isel(prediction_timedelta=0)
+    error = np.sqrt((((start - truth) ** 2) * weights).mean(("time", "latitude", "longitude")) / weights.mean())
+    assert np.allclose(scored["t2m"].sel(metric="rmse", source="persistence"), error, rtol=1e-6)
+    zero = scored["t2m"].sel(metric="rmse", prediction_timedelta=0 * HOURS)
+    assert float(zero.sel(source="damped_persistence")) == pytest.approx(0, abs=1e-5)
+    assert (scored["t2m"].sel(metric="acc", source="climatology").isnull()).all()
+
+
+def test_damping_is_the_regression_of_anomalies(tiny_store, scored):
+    """The factor is tried through the scores: no other factor does better on the training period."""
+    from fourcaster.datasets.fields import Fields
+    from fourcaster.datasets.stores import read_group
+    from fourcaster.forecast.baselines import Climatology, damping
+
+    store = open_store(tiny_store)
+    fields, fit = Fields(store.dataset), store.split().fit
+    climatology = Climatology(read_group(store, "climatology"), ["u10", "t2m"])
+    factor = damping(fields, climatology, fit, [], [0, 4])
+    assert np.allclose(factor[0], 1)
+    a = fields.read(fit) - climatology.at(fields.times[fit])
+    errors = {d: ((a[4:, 1] - (factor[1, 1] + d) * a[:-4, 1]) ** 2).sum() for d in (-0.01, 0.0, 0.01)}
+    best = (a[4:, 1] * a[:-4, 1]).sum() / (a[:-4, 1] ** 2).sum()
+    assert factor[1, 1] == pytest.approx(best, rel=1e-5) and min(errors, key=errors.get) == 0.0
+    fields.blocks = lambda period: [slice(i, min(i + 7, period.stop)) for i in range(0, period.stop, 7)]
+    assert np.allclose(damping(fields, climatology, fit, [], [0, 4]), factor, rtol=1e-6)
+    assert np.allclose(damping(fields, climatology, fit, [64], [4])[0, 1], ((a[4:64, 1] * a[:60, 1]).sum() + (a[68:, 1] * a[64:-4, 1]).sum())
+                       / ((a[:60, 1] ** 2).sum() + (a[64:-4, 1] ** 2).sum()), rtol=1e-5)  # fmt: skip
+
+
+def test_what_does_not_match_is_refused(made, tiny_store, tmp_path):
+    cases = [
+        (made.assign_coords(latitude=made["latitude"] + 1e-5), "latitude of the forecast"),
+        (made.rename(t2m="t3m"), "no variable 't3m'; did you mean t2m"),
+        (made.assign_coords(time=made["time"] + np.timedelta64(7, "D")), "of 30 times that the truth"),
+        (made.assign(t2m=made["t2m"].assign_attrs(units="degC")), "units 'degC'"),
+        (made.where(made["longitude"] > 210), "missing values"),
+    ]
+    for wrong, said in cases:
+        with pytest.raises(ValueError, match=said):
+            forecast.verify(wrong, tiny_store)
+    (tmp_path / "there.nc").write_text("")
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        forecast.verify(made, tiny_store, tmp_path / "there.nc")
+
+
+def test_scores_are_written_and_summed_up(made, tiny_store, tmp_path, scored):
+    forecast.verify(made, tiny_store, tmp_path / "scores.nc")
+    with xr.open_dataset(tmp_path / "scores.nc", decode_timedelta=True) as written:
+        assert np.allclose(written["t2m"], scored["t2m"], equal_nan=True)
+        assert written.attrs["overlaps_training_period"] == 0
+    rows = summary(scored)
+    assert [row["lead_hours"] for row in rows[:5]] == [0, 6, 12, 18, 24]
+    row = rows[1]
+    assert row["skill"] == pytest.approx(1 - row["rmse"]["forecast"] / row["rmse"]["damped_persistence"])
+
+
+def test_levels_are_scored_apart(tmp_path):
+    source = make_source()
+    field = source["t2m"].expand_dims(level=3, axis=1) + np.array([0, 1, 2], "f4")[None, :, None, None]
+    level = ("level", np.array([850, 500, 250]), {"units": "hPa"})
+    source = source.assign(ta=field.assign_attrs(units="K", standard_name="air_temperature")).assign_coords(level=level)
+    source.to_netcdf(tmp_path / "a.nc")
+    store = write_store(open_sources([tmp_path / "a.nc"]), tmp_path / "s.zarr")
+    from helpers import tiny_config
+
+    forecast.train(tiny_config(tmp_path / "s.zarr", tmp_path / "run", "train.epochs=1"))
+    made = forecast.load(tmp_path / "run" / "checkpoint").run(tmp_path / "s.zarr", "2001-02-02/2001-02-06/18h", "12h", tmp_path / "fc.zarr")
+    assert made["temperature"].dims == ("time", "prediction_timedelta", "level", "latitude", "longitude")
+    assert made["level"].dtype == np.int32 and made["temperature"].encoding["chunks"] == (1, 1, 1, 7, 12)
+    scored = forecast.verify(tmp_path / "fc.zarr", store.path)
+    persistence = scored["temperature"].sel(metric="rmse", source="persistence")
+    assert np.allclose(persistence.sel(level=850), persistence.sel(level=250), rtol=1e-4)
+    some = forecast.verify(made.sel(level=[250]), store.path)
+    assert np.allclose(some["temperature"].sel(metric="rmse"), scored["temperature"].sel(metric="rmse", level=[250]))
+
+
+def test_reference_forecasts_of_the_reanalysis_have_their_known_errors(ncep, tmp_path):
+    """Persistence, damped persistence and climatology over all of 2014, as measured elsewhere with plain xarray."""
+    store = write_store(open_sources([ncep]), tmp_path / "s.zarr")
+    truth = store.dataset["air"].load()
+    times = truth["time"].values[1460 : 2920 - 12]
+    leads = np.array([6, 12, 24, 72]) * HOURS
+    perfect = np.stack([truth.sel(time=times + lead).values for lead in leads], axis=1)
+    dims = ("time", "prediction_timedelta", "latitude", "longitude")
+    coords = {"time": times, "prediction_timedelta": leads, "latitude": truth["latitude"], "longitude": truth["longitude"]}
+    scored = forecast.verify(xr.Dataset({"air": (dims, perfect, {"units": "K"})}, coords), store.path)["air"].sel(metric="rmse")
+    assert np.allclose(scored.sel(source="forecast"), 0, atol=1e-6)
+    for source, known in {
+        "persistence": [2.43, 3.42, 3.01, 4.14],
+        "damped_persistence": [1.47, 2.12, 2.82, 3.72],
+        "climatology": [3.83, 3.83, 3.83, 3.83],
+    }.items():
+        assert np.allclose(scored.sel(source=source), known, atol=0.02), source  # three days of starts fewer

@@ -1,0 +1,42 @@
+"""Small data and settings that tests are made from."""
+
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from fourcaster.forecast.config import Config, make_config
+
+
+def make_source(times: int = 160, step_hours: int = 6, shape: tuple[int, int] = (7, 12), seed: int = 0, start: str = "2001-01-01") -> xr.Dataset:
+    """Return COARDS data of a damped travelling wave with noise: temperature and a wind."""
+    rng = np.random.default_rng(seed)
+    lat = np.linspace(60, 30, shape[0]).astype("f4")
+    lon = np.linspace(200, 255, shape[1]).astype("f4")
+    time = np.datetime64(start, "ns") + np.arange(times) * np.timedelta64(step_hours, "h")
+    phase = np.deg2rad(lon)[None, None] * 6 - 0.4 * np.arange(times)[:, None, None]
+    wave = np.cos(phase) * np.cos(np.deg2rad(lat))[None, :, None]
+    noise = rng.standard_normal((2, times, *shape)).cumsum(axis=1) * 0.05
+    coords = {
+        "time": time,
+        "lat": ("lat", lat, {"units": "degrees_north"}),
+        "lon": ("lon", lon, {"units": "degrees_east"}),
+    }
+    dims = ("time", "lat", "lon")
+    return xr.Dataset(
+        {
+            "u10": (dims, (3 * wave + noise[1]).astype("f4"), {"units": "m/s"}),
+            "t2m": (dims, (280 + 5 * wave + noise[0]).astype("f4"), {"units": "degK", "long_name": "temperature"}),
+        },
+        coords,
+    )
+
+
+def tiny_config(store: Path, output: Path, *overrides: str) -> Config:
+    values = {
+        "data": {"store": str(store)},
+        "model": {"kind": "fno", "n_modes": [4, 4], "hidden_channels": 8, "n_layers": 2},
+        "train": {"epochs": 2, "batch_size": 16, "validation_steps": 3, "noise": 0.05, "rollout_steps": 2},
+        "output": str(output),
+    }
+    return make_config(values, overrides)
