@@ -108,7 +108,8 @@ class SeasonalCycle:
 def windowed_mean(times: Times, read: Reader, half_width: int = 15) -> Iterator[tuple[int, NDArray[np.int64], Float]]:
     """Yield the mean at each time of day over the days within ``half_width`` of each day of the year, all years.
 
-    The sum slides from day to day, so each field is read twice and memory holds one day's fields.
+    The sum slides from day to day, so each field is read twice and memory holds one day's fields. Missing values are
+    left out; where there are none but missing ones, the mean is NaN.
 
     Args:
         times: times of the period.
@@ -127,16 +128,15 @@ def windowed_mean(times: Times, read: Reader, half_width: int = 15) -> Iterator[
         if len(positions):
             fields = read(positions).astype(np.float64)
             for i, m in enumerate(minutes):
-                pick = clock[positions] == m
-                total[i] += sign * fields[pick].sum(axis=0)
-                count[i] += sign * int(pick.sum())
+                here = fields[clock[positions] == m]
+                total[i] += sign * np.nansum(here, axis=0)
+                count[i] += sign * np.isfinite(here).sum(axis=0)
 
     shape = read(np.array([0])).shape[1:]
-    total, count = np.zeros((len(minutes), *shape)), np.zeros(len(minutes), dtype=np.int64)
+    total, count = np.zeros((len(minutes), *shape)), np.zeros((len(minutes), *shape), dtype=np.int32)
     for d in range(1 - half_width, 1 + half_width):
         add(d, 1)
     for d in range(1, 367):
         add(d + half_width, 1)
-        with np.errstate(invalid="ignore"):
-            yield d, minutes, (total / np.where(count, count, np.nan)[:, None, None, None]).astype(np.float32)
+        yield d, minutes, (total / np.where(count, count, np.nan)).astype(np.float32)
         add(d - half_width, -1)

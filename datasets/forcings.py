@@ -28,7 +28,7 @@ def insolation(times: Times, grid: LatLon) -> Float:
     angle = 2 * np.pi * (seconds[:, None, None] / 86400 - 0.5) + np.deg2rad(grid.longitude)
     latitude = np.deg2rad(grid.latitude)[:, None]
     zenith = np.sin(latitude) * np.sin(declination) + np.cos(latitude) * np.cos(declination) * np.cos(angle)
-    return np.maximum(zenith, 0).astype(np.float32)
+    return np.asarray(np.maximum(zenith, 0), dtype=np.float32)
 
 
 def forcings(times: Times, grid: LatLon, step: np.timedelta64) -> Float:

@@ -149,7 +149,7 @@ def prefetch(tasks: Iterator[Callable[[], T]]) -> Iterator[T]:
                 if stopped.is_set():
                     return
             offer((None, StopIteration()))
-        except BaseException as error:  # handed to the consumer, whatever it is
+        except BaseException as error:  # noqa: BLE001 (handed to the consumer, whatever it is)
             offer((None, error))
 
     thread = threading.Thread(target=work, daemon=True, name="prefetch")

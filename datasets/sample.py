@@ -85,11 +85,13 @@ def download(url: str | None = None, cache: Path | None = None) -> Path:
         downloader = pooch.HTTPDownloader(timeout=(CONNECT_SECONDS, 60))
         path = Path(pooch.retrieve(source, None, fname=NAME, path=folder, downloader=downloader))
     try:
-        if checksum(path) != SHA256:
-            raise ValueError(f"{path} is not the expected field (checksum differs) and was removed")
-    except Exception as error:
+        found = checksum(path)
+    except Exception as error:  # whatever the reader makes of it, it is not the field
         path.unlink(missing_ok=True)
-        raise error if isinstance(error, ValueError) else ValueError(f"{path} cannot be read ({error}) and was removed") from error
+        raise ValueError(f"{path} cannot be read ({str(error).splitlines()[0]}) and was removed") from error
+    if found != SHA256:
+        path.unlink(missing_ok=True)
+        raise ValueError(f"{path} is not the expected field (checksum differs) and was removed")
     return path
 
 

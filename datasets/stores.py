@@ -13,7 +13,7 @@ import xarray as xr
 from ..fno.grids import LatLon
 from . import atomic
 from .adapters.cf import open_raw, open_zarr
-from .climatology import windowed_mean
+from .climatology import SeasonalCycle, windowed_mean
 from .fields import Fields
 from .schema import Channel, channels, grid_of, time_step
 from .split import Split, cut, default_split, period
@@ -64,9 +64,7 @@ class Store:
         return cut(fit.stop, stop, fit.start, validation_fraction)
 
 
-def write_store(
-    dataset: xr.Dataset, path: Path, train_period: str | None = None, allow_gaps: bool = False, overwrite: bool = False
-) -> Store:
+def write_store(dataset: xr.Dataset, path: Path, train_period: str | None = None, allow_gaps: bool = False, overwrite: bool = False) -> Store:
     """Write a canonical data set as a store, with statistics and climatology of the training period.
 
     Lazy arrays are read and written a shard at a time. A write that dies leaves the old store, or none.
@@ -106,7 +104,7 @@ def write_store(
         grid, named = grid_of(dataset), channels(dataset)
         statistics = compute_statistics(written, fit, grid.area_weights, gaps)
         to_dataset(statistics, named).to_zarr(temporary, group="statistics", mode="w", consolidated=False)
-        _write_climatology(dataset, written, fit, temporary)
+        _write_climatology(dataset, written, fit, statistics.cycle, temporary)
     return open_store(path)
 
 
@@ -122,8 +120,11 @@ def time_encoding() -> dict[str, Any]:
     return {"units": "seconds since 1970-01-01", "dtype": "int64", "calendar": "proleptic_gregorian"}
 
 
-def _write_climatology(dataset: xr.Dataset, fields: Fields, fit: slice, path: Path) -> None:
-    """Write the windowed mean of the training period a day at a time, with WeatherBench2's dimensions (hour, dayofyear)."""
+def _write_climatology(dataset: xr.Dataset, fields: Fields, fit: slice, cycle: SeasonalCycle, path: Path) -> None:
+    """Write the windowed mean of the training period a day at a time, with WeatherBench2's dimensions (hour, dayofyear).
+
+    Days that a period of less than a year never comes near are filled from the seasonal cycle.
+    """
     start = fit.start
     template: dict[str, xr.DataArray] = {}
     for day, minutes, means in windowed_mean(fields.times[fit], lambda at: fields.read(at + start)):
@@ -139,7 +140,8 @@ def _write_climatology(dataset: xr.Dataset, fields: Fields, fit: slice, path: Pa
             encoding = {n: {"chunks": (len(minutes), 1, *v.shape[2:]), "shards": (len(minutes), days, *v.shape[2:])} for n, v in template.items()}
             empty.to_zarr(path, group="climatology", mode="w", compute=False, encoding=encoding, consolidated=False, safe_chunks=False)
             held: list[np.ndarray] = []
-        held.append(means)
+        date = np.datetime64("2004-01-01", "ns") + np.timedelta64(day - 1, "D") + minutes.astype("timedelta64[m]")
+        held.append(np.where(np.isfinite(means), means, cycle.at(date)))
         if len(held) == days or day == 366:
             _write_days(template, np.stack(held, axis=1), day, path)
             held = []

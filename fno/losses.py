@@ -15,7 +15,9 @@ def area_weighted_mse(prediction: Tensor, target: Tensor, weights: Tensor) -> Te
         weights: area weight, zero under a channel's mask, shape (channel, H, W).
     """
     error = (prediction - target).square() * weights
-    return error.sum(dim=(0, 2, 3)) / (len(prediction) * weights.sum(dim=(1, 2)))
+    total: Tensor = error.sum(dim=(0, 2, 3))
+    area: Tensor = len(prediction) * weights.sum(dim=(1, 2))
+    return total / area
 
 
 def relative_l2(prediction: Tensor, target: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ _HOME = {
     "plot": "plots",
 }
 
-__all__ = ["Forecaster", "load", "load_config", "open_forecast", "plot", "train", "verify"]  # noqa: F822
+__all__ = ["Forecaster", "load", "load_config", "open_forecast", "plot", "train", "verify"]
 
 
 def __getattr__(name: str) -> Any:

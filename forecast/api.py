@@ -54,9 +54,7 @@ class Forecaster:
         for k, fields in enumerate(rollout(point, states, at, steps, self.device)):
             dataset = template(point, at, 0, names, len(at))
             shift = k * point.step.astype("timedelta64[ns]")
-            dataset = dataset.assign_coords(
-                prediction_timedelta=dataset["prediction_timedelta"] + shift, valid_time=dataset["valid_time"] + shift
-            )
+            dataset = dataset.assign_coords(prediction_timedelta=dataset["prediction_timedelta"] + shift, valid_time=dataset["valid_time"] + shift)
             for name in names:
                 part = fields[:, [i for i, c in enumerate(point.channels) if c.variable == name]]
                 dataset[name].data = part[:, None] if dataset[name].ndim == 5 else part

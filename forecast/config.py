@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ..datasets.schema import nearest
 from ..fno.training.settings import TrainSettings
@@ -33,7 +33,7 @@ class DataConfig(_Strict):
 
     store: Path
     variables: list[str] | None = None
-    train_period: str | None = None
+    train_period: Annotated[str | None, BeforeValidator(lambda value: value if value is None else str(value))] = None
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
     samples_per_epoch: Annotated[int, Field(ge=0)] = 0
     cache_bytes: Annotated[int, Field(ge=0)] = 2**30
@@ -151,7 +151,7 @@ def _refuse_unknown(values: dict[str, Any], model: Any, prefix: str, source: str
     known = {f.name: f.type for f in fields(model)} if is_dataclass(model) else {n: f.annotation for n, f in model.model_fields.items()}
     for key, value in values.items():
         if key not in known:
-            raise ValueError(f"{source}: unknown key {prefix}{key}; {nearest(str(key), known)}")
+            raise ValueError(f"{source}: unknown key {prefix}{key}; {nearest(f'{prefix}{key}', [prefix + name for name in known])}")
         inner = known[key]
         if options := [o for o in get_args(inner) if isinstance(o, type) and issubclass(o, _Strict)]:
             kind = value.get("kind") if isinstance(value, dict) else None

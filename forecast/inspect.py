@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from ..datasets.adapters.cf import canonical, open_raw
-from ..datasets.schema import channels, grid_of
+from ..datasets.schema import Channel, channels, grid_of
 from ..datasets.stores import open_store, read_group
 from .checkpoint import read_meta
 
@@ -37,7 +37,7 @@ def _checkpoint(path: Path) -> dict[str, Any]:
     return {
         "kind": "checkpoint",
         "model": model,
-        "variables": [f"{c['variable']}{'' if c['level'] is None else ' %d hPa' % c['level']} [{c['units']}]" for c in meta["channels"]],
+        "variables": [f"{channel} [{channel.units}]" for channel in (Channel(**c) for c in meta["channels"])],
         "grid": _axis_text(np.array(meta["latitude"]), np.array(meta["longitude"])),
         "step_hours": meta["step_seconds"] / 3600,
         "input_states": meta["window"],
@@ -65,7 +65,11 @@ def _store(path: Path) -> dict[str, Any]:
     store = open_store(path)
     statistics = read_group(store, "statistics")
     numbers = {str(name): np.round(v.values, 6).tolist() for name, v in statistics.data_vars.items()}
-    rest = {"step_hours": store.step / np.timedelta64(1, "h"), "gaps": json.loads(store.dataset.attrs["gaps"]), "train_period": list(store.train_period)}
+    rest = {
+        "step_hours": store.step / np.timedelta64(1, "h"),
+        "gaps": json.loads(store.dataset.attrs["gaps"]),
+        "train_period": list(store.train_period),
+    }
     return {"kind": "store"} | _fields(store.dataset) | rest | {"statistics": numbers}
 
 
@@ -89,7 +93,4 @@ def _forecast(dataset: xr.Dataset) -> dict[str, Any]:
 
 
 def _axis_text(latitude: np.ndarray, longitude: np.ndarray) -> str:
-    return (
-        f"{len(latitude)} x {len(longitude)}, latitude {latitude[0]:g} ... {latitude[-1]:g}, "
-        f"longitude {longitude[0]:g} ... {longitude[-1]:g}"
-    )
+    return f"{len(latitude)} x {len(longitude)}, latitude {latitude[0]:g} ... {latitude[-1]:g}, longitude {longitude[0]:g} ... {longitude[-1]:g}"

@@ -1,6 +1,7 @@
 """From a configuration and statistics to a model ready to train."""
 
 import logging
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ def _build_one(config: FNOConfig | AFNOConfig, grid: LatLon, in_channels: int, o
         margin = config.domain_padding
         arguments["domain_padding"] = (margin, 0.0 if grid.periodic else margin)
         arguments["n_modes"] = _clip("n_modes", config.n_modes, grid)
-        network = REGISTRY["fno"](in_channels=in_channels, out_channels=out_channels, **arguments)
+        network: Any = REGISTRY["fno"](in_channels=in_channels, out_channels=out_channels, **arguments)
         last = network.projection.fc2
         torch.nn.init.zeros_(last.bias)
     else:
@@ -41,7 +42,7 @@ def _build_one(config: FNOConfig | AFNOConfig, grid: LatLon, in_channels: int, o
         network = REGISTRY["afno"](grid.shape, in_channels=in_channels, out_channels=out_channels, **arguments)
         last = network.head
     torch.nn.init.zeros_(last.weight)
-    return network
+    return network  # type: ignore[no-any-return]
 
 
 def _clip(name: str, wanted: tuple[int, int], grid: LatLon) -> tuple[int, int]:
@@ -64,12 +65,10 @@ def build_stepper(config: FNOConfig | AFNOConfig, channels: list[Channel], grid:
                 f"fill them before ingesting, or leave the variable out with data.variables"
             )
     mask = statistics.mask
-    for channel, covered in zip(channels, mask.any(axis=(1, 2)), strict=True):
+    for channel, covered in zip(channels, np.atleast_1d(mask.any(axis=(1, 2))), strict=True):
         if not covered:
             raise ValueError(f"{channel} has no values at all in the training period; leave it out with data.variables")
-    scales = Scales(
-        *(torch.from_numpy(getattr(statistics, name)) for name in ("mean", "std", "anomaly_std", "anomaly_tendency_std"))
-    )
+    scales = Scales(*(torch.from_numpy(getattr(statistics, name)) for name in ("mean", "std", "anomaly_std", "anomaly_tendency_std")))
     normal = (np.nan_to_num(statistics.cycle.coefficients[:, 0].mean(axis=0)) - statistics.mean[:, None, None]) / statistics.std[:, None, None]
     static = [static_fields(grid), np.where(mask, normal, 0)]
     if not mask.all():

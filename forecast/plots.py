@@ -65,7 +65,9 @@ def plot(
     if truth is not None:
         store = open_store(truth)
         if variable not in store.dataset or valid not in store.dataset["time"].values:
-            raise ValueError(f"the truth {truth} has no {variable!r} at {np.datetime_as_string(valid, 'm')}; leave out --truth, or choose another lead")
+            raise ValueError(
+                f"the truth {truth} has no {variable!r} at {np.datetime_as_string(valid, 'm')}; leave out --truth, or choose another lead"
+            )
         actual = _level(store.dataset[variable].sel(time=valid), level).values
         if actual.shape != field.shape:
             raise ValueError(f"the truth {truth} is on another grid {actual.shape} than the forecast {field.shape}")
@@ -83,9 +85,9 @@ def plot_scores(scores: xr.Dataset, output: str | Path, overwrite: bool = False)
         from matplotlib.figure import Figure
 
         panels = [
-            (name if "level" not in array.dims else f"{name} {int(level)} hPa", array if level is None else array.sel(level=level))
+            (str(name), array) if level is None else (f"{name} {level} hPa", array.sel(level=level))
             for name, array in scores.data_vars.items()
-            for level in (array["level"].values if "level" in array.dims else [None])
+            for level in (array["level"].values.tolist() if "level" in array.dims else [None])
         ]
         columns = min(3, len(panels))
         rows = -(-len(panels) // columns)
@@ -101,7 +103,9 @@ def plot_scores(scores: xr.Dataset, output: str | Path, overwrite: bool = False)
         for ax in axes.flat[len(panels) :]:
             ax.remove()
         axes[0, 0].legend(fontsize="small")
-        figure.suptitle(f"{scores.attrs['initial_times']} forecasts, {scores.attrs['first_initial_time'][:10]} to {scores.attrs['last_initial_time'][:10]}")
+        figure.suptitle(
+            f"{scores.attrs['initial_times']} forecasts, {scores.attrs['first_initial_time'][:10]} to {scores.attrs['last_initial_time'][:10]}"
+        )
         return figure
 
     return _save(draw, Path(output), overwrite)

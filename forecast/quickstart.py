@@ -199,7 +199,9 @@ def initial_times(store: Store, window: int) -> tuple[np.ndarray, int]:
         if not any(i - window + 1 < gap <= i + steps for gap in store.gaps)
     ]  # fmt: skip
     if not possible:
-        raise ValueError(f"{store.path}: no forecast of {steps} steps fits into the test period of {test.stop - test.start} times; give a longer series")
+        raise ValueError(
+            f"{store.path}: no forecast of {steps} steps fits into the test period of {test.stop - test.start} times; give a longer series"
+        )
     a_day = max(1, round(np.timedelta64(1, "D") / store.step))
     points = store.grid.shape[0] * store.grid.shape[1] * len(store.channels)
     wanted = 240 if points < 20_000 else max(8, 240 * 20_000 // points)

@@ -50,7 +50,7 @@ class InitialStates:
                 f"{self.source} lacks {first}, needed for the input of {window} states {step / np.timedelta64(1, 'h'):g} h apart; "
                 f"it holds {held[0]} ... {held[1]}"
             )
-        return found
+        return np.asarray(found)
 
 
 def initial_states(checkpoint: Checkpoint, init: str | Path | xr.Dataset) -> InitialStates:
@@ -117,7 +117,9 @@ def rollout(checkpoint: Checkpoint, states: InitialStates, times: Times, steps: 
     mask = stepper.mask.cpu().numpy()
     if (bad := ~np.isfinite(initial) & mask).any():
         sample, at, channel = np.argwhere(bad.any(axis=(3, 4)))[0]
-        raise ValueError(f"{states.source}: {checkpoint.channels[channel]} has missing values at {states.fields.times[found[sample, at]]}; fill them first")
+        raise ValueError(
+            f"{states.source}: {checkpoint.channels[channel]} has missing values at {states.fields.times[found[sample, at]]}; fill them first"
+        )
     yield np.where(mask, initial[:, -1], np.nan).astype(np.float32)
 
     def drivers() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -137,7 +139,9 @@ def rollout(checkpoint: Checkpoint, states: InitialStates, times: Times, steps: 
         for anomaly in stepper.rollout(window, drivers()):
             state = stepper.state(anomaly, latest.pop()).cpu().numpy()
             if not np.isfinite(state[:, mask]).all():
-                raise ValueError(f"the forecast from {times[0].astype('datetime64[m]')} left the range of numbers; train the model longer or at a lower rate")
+                raise ValueError(
+                    f"the forecast from {times[0].astype('datetime64[m]')} left the range of numbers; train the model longer or at a lower rate"
+                )
             yield state
 
 

@@ -66,7 +66,12 @@ def train(config: Config, device: str | None = None, progress: Progress | None =
         settings.batch_size, settings.seed, config.data.samples_per_epoch, _block(store, fields, config.data.cache_bytes),
     )  # fmt: skip
     weights = torch.from_numpy(store.grid.area_weights).float()[:, None] * stepper.mask.cpu()
-    log.info("training %d parameters on %d steps of %s", sum(p.numel() for p in stepper.parameters()), split.train.stop - split.train.start, config.data.store)
+    log.info(
+        "training %d parameters on %d steps of %s",
+        sum(p.numel() for p in stepper.parameters()),
+        split.train.stop - split.train.start,
+        config.data.store,
+    )
     record = fit(stepper, source, weights, settings, output / "state", fingerprint, progress)
     times = store.dataset["time"].values
     provenance = {

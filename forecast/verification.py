@@ -103,9 +103,9 @@ def _matching(store: Store, forecast: xr.Dataset, variables: list[str], name: st
         elif not np.array_equal(ours, theirs):
             raise ValueError(f"{coordinate} of {name} and of the truth {store.path} differ; verify on the grid that the model was trained on")
     for variable in variables:
-        ours, theirs = (d[variable].attrs.get("units") for d in (forecast, store.dataset))
-        if ours != theirs:
-            raise ValueError(f"{variable!r} has units {ours!r} in {name}, but {theirs!r} in the truth {store.path}; convert one of them")
+        made, held = (d[variable].attrs.get("units") for d in (forecast, store.dataset))
+        if made != held:
+            raise ValueError(f"{variable!r} has units {made!r} in {name}, but {held!r} in the truth {store.path}; convert one of them")
     return store
 
 
@@ -149,7 +149,7 @@ def _scores(total: Aggregation, store: Store, leads: NDArray[Any], times: NDArra
             coords["level"] = [named[i].level for i in index]
             result[variable] = xr.DataArray(part, dims=dims, attrs=attrs)
     overlap = bool((times <= np.datetime64(store.train_period[1])).any())
-    attrs = {
+    described: dict[str, Any] = {
         "initial_times": len(times),
         "first_initial_time": str(times.min()),
         "last_initial_time": str(times.max()),
@@ -157,7 +157,7 @@ def _scores(total: Aggregation, store: Store, leads: NDArray[Any], times: NDArra
         "overlaps_training_period": int(overlap),
         "weighting": "area: sin(upper latitude) - sin(lower latitude)",
     }
-    return xr.Dataset(result, coords, attrs)
+    return xr.Dataset(result, coords, described)
 
 
 def summary(scores: xr.Dataset) -> list[dict[str, Any]]:

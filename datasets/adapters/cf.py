@@ -107,16 +107,14 @@ def open_zarr(path: str | Path, whole_shards: bool = True, group: str | None = N
     """
     with warnings.catch_warnings():  # a store without consolidated metadata is not worth a warning
         warnings.filterwarnings("ignore", message="Failed to open Zarr store with consolidated")
-        dataset = xr.open_zarr(path, chunks=None, group=group)
+        dataset: xr.Dataset = xr.open_zarr(path, chunks=None, group=group)
     for name, variable in dataset.data_vars.items():
         sizes = (variable.encoding.get("shards") if whole_shards else None) or variable.encoding.get("chunks")
         dataset[name] = variable.chunk(dict(zip(variable.dims, sizes, strict=True)) if sizes else {})
     return dataset
 
 
-def canonical(
-    dataset: xr.Dataset, source: str, units: Mapping[str, str] | None = None, variables: Sequence[str] | None = None
-) -> xr.Dataset:
+def canonical(dataset: xr.Dataset, source: str, units: Mapping[str, str] | None = None, variables: Sequence[str] | None = None) -> xr.Dataset:
     """Rename, reorder and convert to the canonical data set.
 
     Args:
@@ -193,9 +191,7 @@ def _standard_times(dataset: xr.Dataset, source: str) -> xr.Dataset:
         try:
             dataset = dataset.convert_calendar("standard", use_cftime=False)
         except ValueError as error:
-            raise ValueError(
-                f"{source} uses the calendar {calendar!r}; convert it with ds.convert_calendar('standard', align_on='date')"
-            ) from error
+            raise ValueError(f"{source} uses the calendar {calendar!r}; convert it with ds.convert_calendar('standard', align_on='date')") from error
     elif not np.issubdtype(times.dtype, np.datetime64):
         raise ValueError(f"{source}: time has no CF units (dtype {times.dtype}); set e.g. 'hours since 2000-01-01'")
     if np.isnat(dataset["time"].values).any():
@@ -275,4 +271,3 @@ def _same_coordinates(a: tuple[str, xr.Dataset], b: tuple[str, xr.Dataset], name
             raise ValueError(f"{a[0]} and {b[0]} differ: only one has {name}")
         if name in a[1].coords and not np.array_equal(a[1][name].values, b[1][name].values):
             raise ValueError(f"{a[0]} and {b[0]} differ in {name}; ingest them apart, or put them on one grid first")
-

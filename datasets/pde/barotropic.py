@@ -89,7 +89,7 @@ class BarotropicFlow:
         """Return advection and the pull towards the mean flow."""
         psi, size = -self.inverse * q, (self.points, self.points)
         u, v, qx, qy = (np.fft.irfft2(f, s=size) for f in (-1j * self.ky * psi, 1j * self.kx * psi, 1j * self.kx * q, 1j * self.ky * q))
-        return -(self.keep * np.fft.rfft2(u * qx + v * qy)) + self.drag * self.mean_vorticity
+        return np.asarray(-(self.keep * np.fft.rfft2(u * qx + v * qy)) + self.drag * self.mean_vorticity)
 
     def _noise(self, rms: float) -> Complex:
         """Return a random field in the forcing ring with the given root mean square."""

@@ -48,7 +48,7 @@ class AFNO2D(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix ``x``, shape (batch, H, W, channel); transforms run in float32 even under autocast."""
-        batch, h, w, channels = x.shape
+        _, h, w, _ = x.shape
         with torch.autocast(x.device.type, enabled=False):
             z = torch.fft.rfft2(x.float(), dim=(1, 2), norm="ortho")
             total = h // 2 + 1
@@ -68,10 +68,11 @@ class AFNO2D(nn.Module):
             pair = functional.softshrink(pair, lambd=self.sparsity_threshold)
             mixed = torch.zeros_like(z)
             mixed[:, rows, :kept] = torch.view_as_complex(pair.contiguous()).flatten(-2)
-            return torch.fft.irfft2(mixed, s=(h, w), dim=(1, 2), norm="ortho") + x
+            field: Tensor = torch.fft.irfft2(mixed, s=(h, w), dim=(1, 2), norm="ortho")
+            return field + x
 
 
 def _multiply(a: Tensor, b: Tensor, weight: Tensor, sign: int) -> Tensor:
     """One part of a complex block product: ``a W_re + sign b W_im``."""
-    product = lambda x, w: torch.einsum("...bi,bio->...bo", x, w)  # noqa: E731
-    return product(a, weight[0]) + sign * product(b, weight[1])
+    real, imaginary = (torch.einsum("...bi,bio->...bo", x, w) for x, w in zip((a, b), weight, strict=True))
+    return real + sign * imaginary

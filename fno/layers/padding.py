@@ -10,7 +10,7 @@ from torch import Tensor
 
 def padded_size(n: int, fraction: float) -> int:
     """Return the extended number of points: at least ``n (1 + fraction)``, rounded up to a multiple of four."""
-    return n if fraction <= 0 else -(-int(round(n * (1 + fraction))) // 4) * 4
+    return n if fraction <= 0 else -(-round(n * (1 + fraction)) // 4) * 4
 
 
 def continue_periodically(x: Tensor, dim: int, fraction: float) -> Tensor:

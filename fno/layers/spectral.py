@@ -28,9 +28,7 @@ class SpectralConv(nn.Module):
         ValueError: a channel or mode count is below one.
     """
 
-    def __init__(
-        self, in_channels: int, out_channels: int, n_modes: tuple[int, int], bias: bool = True, method: Method = "auto"
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, n_modes: tuple[int, int], bias: bool = True, method: Method = "auto") -> None:
         super().__init__()
         if min(in_channels, out_channels) < 1:
             raise ValueError(f"channels must be at least 1, got {in_channels} in and {out_channels} out")
@@ -38,9 +36,7 @@ class SpectralConv(nn.Module):
         self.rows, self.columns = kept_modes(n_modes, n_modes)
         self.in_channels, self.out_channels, self.n_modes, self.method = in_channels, out_channels, n_modes, method
         scale = (2 / (in_channels + out_channels)) ** 0.5
-        self.weight = nn.Parameter(
-            scale / 2**0.5 * torch.randn(len(self.rows), len(self.columns), in_channels, 2, out_channels)
-        )
+        self.weight = nn.Parameter(scale / 2**0.5 * torch.randn(len(self.rows), len(self.columns), in_channels, 2, out_channels))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:

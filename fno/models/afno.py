@@ -64,6 +64,7 @@ class AFNO(nn.Module):
         ValueError: a patch larger than the grid, or counts that do not divide.
 
     Example:
+        >>> import torch
         >>> AFNO((25, 53), (4, 4), 3, 2, embed_dim=16, depth=1, num_blocks=4)(torch.zeros(1, 3, 25, 53)).shape
         torch.Size([1, 2, 25, 53])
     """
@@ -90,8 +91,7 @@ class AFNO(nn.Module):
         self.patch_embed = _PatchEmbed((p, q), in_channels, embed_dim)
         self.pos_embed = nn.Parameter(0.02 * torch.randn(1, self.tokens[0] * self.tokens[1], embed_dim))
         self.blocks = nn.ModuleList(
-            _Block(AFNO2D(embed_dim, num_blocks, sparsity_threshold, hard_thresholding_fraction), embed_dim, mlp_ratio)
-            for _ in range(depth)
+            _Block(AFNO2D(embed_dim, num_blocks, sparsity_threshold, hard_thresholding_fraction), embed_dim, mlp_ratio) for _ in range(depth)
         )
         self.head = nn.Linear(embed_dim, out_channels * p * q, bias=False)
 

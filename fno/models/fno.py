@@ -2,7 +2,6 @@
 
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 
 from ..layers.blocks import ChannelMLP, FNOBlock
@@ -33,6 +32,7 @@ class FNO(nn.Module):
         ValueError: fewer than one layer, or a count below one.
 
     Example:
+        >>> import torch
         >>> FNO(n_modes=(8, 8), in_channels=2, out_channels=1, hidden_channels=16)(torch.zeros(3, 2, 25, 53)).shape
         torch.Size([3, 1, 25, 53])
     """
@@ -57,9 +57,7 @@ class FNO(nn.Module):
         width = hidden_channels
         self.domain_padding = tuple(domain_padding)
         self.lifting = ChannelMLP(in_channels, max(1, round(width * lifting_channel_ratio)), width)
-        self.blocks = nn.ModuleList(
-            FNOBlock(width, n_modes, dropout=dropout, activate=i < n_layers - 1, method=method) for i in range(n_layers)
-        )
+        self.blocks = nn.ModuleList(FNOBlock(width, n_modes, dropout=dropout, activate=i < n_layers - 1, method=method) for i in range(n_layers))
         self.projection = ChannelMLP(width, max(1, round(width * projection_channel_ratio)), out_channels)
 
     def forward(self, x: Tensor) -> Tensor:

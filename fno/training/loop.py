@@ -5,6 +5,7 @@ steps is weights, averages, optimizer moments and n: a run killed at any moment 
 same bits as one that was never stopped, on the same device and number of threads.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -98,17 +99,13 @@ def train(
 class _Run:
     """The moving parts of a run and how they are saved."""
 
-    def __init__(
-        self, stepper: Stepper, source: BatchSource, weights: Tensor, settings: TrainSettings, folder: Path, fingerprint: str
-    ) -> None:
+    def __init__(self, stepper: Stepper, source: BatchSource, weights: Tensor, settings: TrainSettings, folder: Path, fingerprint: str) -> None:
         self.stepper, self.source, self.settings = stepper, source, settings
         self.path, self.fingerprint = folder / "training.safetensors", fingerprint
         self.device = str(next(stepper.parameters()).device)
         self.weights = weights.to(self.device)
         self.ratio = (stepper.anomaly_std / stepper.tendency_std).flatten().square()
-        self.optimizer = torch.optim.AdamW(
-            stepper.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.95)
-        )
+        self.optimizer = torch.optim.AdamW(stepper.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.95))
         self.average = {name: t.detach().clone() for name, t in stepper.state_dict().items()}
         self.best: dict[str, Tensor] = {}
         self.best_score: float | None = None
@@ -128,10 +125,10 @@ class _Run:
             errors = torch.stack(list(self._errors(batch, settings.noise, generator))) * self.ratio
             loss = (errors.mean(dim=1) / torch.arange(1, len(errors) + 1, device=errors.device)).mean()
         value = loss.item()
-        if value != value or value == float("inf"):
+        if not math.isfinite(value):
             raise ValueError(f"the loss became {value} at step {self.step}; lower train.learning_rate")
         self.optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.stepper.parameters(), settings.clip)
         self.optimizer.step()
         self.step += 1

@@ -56,11 +56,7 @@ def load_state(path: Path) -> tuple[dict[str, Tensors], dict[str, Any]]:
 
 def optimizer_tensors(optimizer: Optimizer) -> Tensors:
     """Return the optimizer's state as named tensors."""
-    return {
-        f"{index}.{name}": torch.as_tensor(value)
-        for index, state in optimizer.state_dict()["state"].items()
-        for name, value in state.items()
-    }
+    return {f"{index}.{name}": torch.as_tensor(value) for index, state in optimizer.state_dict()["state"].items() for name, value in state.items()}
 
 
 def restore_optimizer(optimizer: Optimizer, tensors: Tensors) -> None:

@@ -1,0 +1,1 @@
+"""Transforms between fields and their spectral coefficients."""

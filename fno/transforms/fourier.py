@@ -56,9 +56,10 @@ def _matrices(n_modes: tuple[int, int], size: tuple[int, int], inverse: bool, de
     product needs a copy. Inverse: W matrix (W, 2 L), H matrix (2 H, 2 K).
     """
     (h, w), (rows, columns) = size, kept_modes(n_modes, size)
-    angle = lambda modes, n: 2 * torch.pi * (  # noqa: E731
-        torch.outer(torch.tensor(list(modes)), torch.arange(n)) % n
-    ).to(torch.float64) / n
+
+    def angle(modes: range, n: int) -> Tensor:
+        return 2 * torch.pi * (torch.outer(torch.tensor(list(modes)), torch.arange(n)) % n).to(torch.float64) / n
+
     a, b = angle(columns, w), angle(rows, h)
     if inverse:
         # A real field holds each column mode twice (l and -l), except l = 0 and the Nyquist mode.
@@ -126,7 +127,8 @@ def from_modes(z: Tensor, n_modes: tuple[int, int], size: tuple[int, int], metho
     full = torch.zeros(batch, h, l, channels, dtype=torch.promote_types(z.dtype, torch.complex64), device=z.device)
     index = torch.tensor([m % h for m in rows], device=z.device)
     full = full.index_copy(1, index, torch.complex(z[:, 0], z[:, 1]))
-    return torch.fft.irfft(torch.fft.ifft(full, dim=1, norm="forward"), n=w, dim=2, norm="forward")
+    field: Tensor = torch.fft.irfft(torch.fft.ifft(full, dim=1, norm="forward"), n=w, dim=2, norm="forward")
+    return field
 
 
 def _resolve(method: Method, n_modes: tuple[int, int], size: tuple[int, int], x: Tensor) -> Literal["dft", "fft"]:

@@ -68,7 +68,10 @@ def test_a_noleap_calendar_becomes_the_standard_one(source):
         (lambda d: d[["u10"]].isel(time=0, drop=True).expand_dims(x=3), "no time coordinate"),
         (lambda d: d.assign(t2m=d["t2m"].assign_attrs(units="banana")), "'banana', which are not units"),
         (lambda d: d.assign(t2m=d["t2m"].assign_attrs(units="")), "has no units"),
-        (lambda d: d.assign(t2m=d["t2m"].assign_attrs(units="m s-1", standard_name="air_temperature")).expand_dims(lev=[850, 500]), "cannot become 'K'"),
+        (
+            lambda d: d.assign(t2m=d["t2m"].assign_attrs(units="m s-1", standard_name="air_temperature")).expand_dims(lev=[850, 500]),
+            "cannot become 'K'",
+        ),
         (lambda d: d.expand_dims(member=3).assign_coords(member=[0, 1, 2]), "3 members"),
         (lambda d: d.expand_dims(depth=3), "dimension 'depth' of 3"),
     ],

@@ -89,7 +89,7 @@ def test_reordered_data_are_mended_and_shifted_ones_refused(model, made):
     turned["lon"].attrs["units"] = "degrees_east"
     assert np.allclose(model.run(turned, TIMES, "24h")["t2m"], made["t2m"], atol=1e-4)
     shifted = make_source().assign_coords(lat=("lat", make_source()["lat"].values + 0.01, {"units": "degrees_north"}))
-    with pytest.raises(ValueError, match="not on the model's grid: latitude.*off by up to 0.01"):
+    with pytest.raises(ValueError, match=r"not on the model's grid: latitude.*off by up to 0\.01"):
         model.run(shifted, TIMES, "24h")
 
 
@@ -202,7 +202,7 @@ def test_damaged_checkpoints_are_refused(tiny_checkpoint, tmp_path):
         forecast.load(copy)
     text = meta.read_text()
     meta.write_text(text[: len(text) // 2])
-    with pytest.raises(ValueError, match="meta.json is damaged"):
+    with pytest.raises(ValueError, match=r"meta\.json is damaged"):
         forecast.load(copy)
     meta.write_text(json.dumps(json.loads(text) | {"format_version": 99}))
     with pytest.raises(ValueError, match="format version 99"):

@@ -1,0 +1,255 @@
+"""The command: bad input gives one line and exit code 2, good input the files it promises."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from helpers import make_source
+from safetensors.numpy import load_file
+from typer.testing import CliRunner
+
+from fourcaster.forecast.cli import app
+
+runner = CliRunner()
+
+
+def call(*arguments: object, code: int = 0) -> str:
+    """Run the command in this process and return what it printed; check its exit code."""
+    done = runner.invoke(app, [str(a) for a in arguments])
+    assert done.exit_code == code, (done.output, done.exception)
+    return done.stdout
+
+
+def refused(*arguments: object) -> str:
+    """Run a command that must be refused with one line, and return the line."""
+    done = runner.invoke(app, [str(a) for a in arguments])
+    said = [line for line in done.stderr.splitlines() if line.startswith("forecast: ")]
+    assert done.exit_code == 2 and len(said) == 1 and not done.stdout.strip(), (done.output, done.exception)
+    return said[0]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    make_source().to_netcdf(folder / "air.nc")
+    return folder
+
+
+@pytest.fixture
+def config(tiny_store, tmp_path):
+    text = f"data: {{store: {tiny_store}}}\nmodel: {{kind: fno, n_modes: [4, 4], hidden_channels: 8, n_layers: 2}}\n"
+    text += f"train: {{epochs: 1, batch_size: 16, validation_steps: 2}}\noutput: {tmp_path / 'run'}\n"
+    (tmp_path / "run.yaml").write_text(text)
+    return tmp_path / "run.yaml"
+
+
+def test_the_whole_way_by_hand(files, tmp_path):
+    store, run, made = tmp_path / "s.zarr", tmp_path / "run", tmp_path / "fc.zarr"
+    told = json.loads(call("ingest", files / "air.nc", "-o", store, "--variables", "t2m", "--json"))
+    assert told["kind"] == "store" and told["variables"] == ["t2m [K]"] and told["step_hours"] == 6
+    settings = [f"data.store={store}", f"output={run}", "train.epochs=1", "model.members=2", "model.hidden_channels=6", "model.window=2"]
+    assert "written" in call("train", "quickstart", *settings)
+    assert "was finished before" in call("train", "quickstart", *settings)
+    assert json.loads(call("inspect", run, "--json"))["kind"] == "checkpoint"
+    told = json.loads(call("run", run / "checkpoint", "--init", store, "--time", "2001-02-02/2001-02-07/18h", "--lead", "24h", "-o", made, "--json"))
+    assert told["kind"] == "forecast" and told["initial_times"] == 7 and told["lead_hours"] == [0, 24]
+    rows = json.loads(call("verify", made, "--truth", store, "-o", tmp_path / "scores.nc", "--json"))
+    assert len(rows) == 5 and (tmp_path / "scores.nc").exists()
+    assert "RMSE of t2m [K]" in call("verify", made, "--truth", store)
+    for name in ("map.png", "map.pdf"):
+        call("plot", made, "--variable", "t2m", "--lead", "12h", "--truth", store, "-o", tmp_path / name)
+        assert (tmp_path / name).stat().st_size > 5000
+    assert "initial_times: 7" in call("inspect", made)
+    assert "source, not ingested" in call("inspect", files / "air.nc")
+    shutil.rmtree(store)
+    init = ["run", run / "checkpoint", "--init", files / "air.nc", "--lead", "6h"]
+    call(*init, "-o", tmp_path / "alone.nc")  # the checkpoint alone makes a forecast
+    with xr.open_dataset(tmp_path / "alone.nc", decode_timedelta=True) as alone:
+        assert alone["t2m"].shape == (1, 2, 7, 12) and np.isfinite(alone["t2m"]).all()
+
+
+def test_ingest_refuses(files, tmp_path):
+    out = tmp_path / "s.zarr"
+    (tmp_path / "cut.nc").write_bytes((files / "air.nc").read_bytes()[:9000])
+    bad = make_source()
+    bad["t2m"].attrs["units"] = "banana"
+    bad.to_netcdf(tmp_path / "units.nc")
+    bad["t2m"].attrs.pop("units")
+    bad.to_netcdf(tmp_path / "none.nc")
+    make_source().isel(time=[0, 1, 1, 2]).to_netcdf(tmp_path / "twice.nc")
+    make_source().isel(time=[0, 2, 1, 3]).to_netcdf(tmp_path / "unsorted.nc")
+    make_source().isel(time=[*range(50), *range(60, 100)]).to_netcdf(tmp_path / "gap.nc")
+    for source, said in (
+        (tmp_path / "no.nc", "no.nc does not exist; check the path"),
+        (tmp_path / "cut.nc", "cut.nc cannot be read"),
+        (tmp_path / "units.nc", "'t2m' has units 'banana', which are not units; set the attribute, or pass --units t2m="),
+        (tmp_path / "none.nc", "'t2m' has no units"),
+        (tmp_path / "twice.nc", "twice; drop one"),
+        (tmp_path / "unsorted.nc", "unsorted times"),
+        (tmp_path / "gap.nc", "pass --allow-gaps"),
+    ):
+        assert said in refused("ingest", source, "-o", out)
+        assert not list(tmp_path.glob("*s.zarr*"))
+    assert "no variable 'tm2'; did you mean t2m" in refused("ingest", files / "air.nc", "-o", out, "--variables", "tm2")
+    assert "--units NAME=UNITS" in refused("ingest", files / "air.nc", "-o", out, "--units", "t2m")
+    assert "is not a period" in refused("ingest", files / "air.nc", "-o", out, "--train-period", "then")
+    call("ingest", tmp_path / "units.nc", "-o", out, "--units", "t2m=K")
+    assert "--overwrite" in refused("ingest", files / "air.nc", "-o", out)
+    call("ingest", tmp_path / "gap.nc", "-o", out, "--allow-gaps", "--overwrite")
+    assert "2001-01-16" in call("inspect", out)
+
+
+def test_a_full_disk_leaves_nothing_behind(files, tmp_path):
+    """A limit on file sizes stands for the full disk."""
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    command = [Path(sys.executable).parent / "forecast", "ingest", files / "air.nc", "-o", tmp_path / "s.zarr"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, preexec_fn=limit)
+    assert done.returncode == 2 and "no room to write" in done.stderr and "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_train_refuses(config, tiny_store, tmp_path):
+    for extra, said in (
+        ("train.epoch=3", "unknown key train.epoch; did you mean train.epochs"),
+        ("model.hiden_channels=3", "unknown key model.hiden_channels; did you mean model.hidden_channels"),
+        ("modle.kind=fno", "unknown key modle; did you mean model"),
+        ("train.epochs=many", "train.epochs"),
+        ("train.epochs=0", "train.epochs must be at least 1, got 0"),
+        ("train.epochs", "is not an override; write key=value"),
+        ("model.kind=gnn", "model"),
+        ("data.store=nowhere.zarr", "nowhere.zarr does not exist"),
+        ("data.variables=[t3m]", "no variable 't3m'; did you mean t2m"),
+        ("data.train_period=1999", "holds no time"),
+        ("data.train_period=2001-01-01:2001-01-01T06", "holds no 3 consecutive times"),
+    ):
+        assert said in refused("train", config, extra), extra
+    assert "the recipes are" in refused("train", "no_such_recipe")
+    (tmp_path / "list.yaml").write_text("[1, 2")
+    assert "is not YAML" in refused("train", tmp_path / "list.yaml")
+    (tmp_path / "list.yaml").write_text("just words")
+    assert "holds no keys" in refused("train", tmp_path / "list.yaml")
+    assert not (tmp_path / "run" / "checkpoint").exists()
+
+
+def test_a_finished_run_with_other_settings_is_refused(config):
+    call("train", config)
+    assert "was finished before" in call("train", config)
+    assert "finished run with other settings" in refused("train", config, "train.seed=4")
+
+
+@pytest.mark.parametrize(
+    ("where", "said"), [((slice(7, 9), 2, 3), "t2m has missing values that come and go at 1 points"), ((..., slice(None)), "no values at all")]
+)
+def test_train_refuses_missing_values(config, tmp_path, where, said):
+    source = make_source()
+    source["t2m"][where] = np.nan
+    source.to_netcdf(tmp_path / "a.nc")
+    call("ingest", tmp_path / "a.nc", "-o", tmp_path / "s.zarr")
+    assert said in refused("train", config, f"data.store={tmp_path / 's.zarr'}")
+    call("train", config, f"data.store={tmp_path / 's.zarr'}", "data.variables=[u10]")
+
+
+def test_a_mask_goes_through_to_the_forecast(config, tmp_path):
+    source = make_source()
+    source["t2m"][:, :2, 3] = np.nan
+    source.to_netcdf(tmp_path / "a.nc")
+    store = tmp_path / "s.zarr"
+    call("ingest", tmp_path / "a.nc", "-o", store)
+    call("train", config, f"data.store={store}")
+    call("run", tmp_path / "run" / "checkpoint", "--init", store, "--time", "2001-02-03", "--lead", "12h", "-o", tmp_path / "fc.zarr")
+    made = xr.open_zarr(tmp_path / "fc.zarr", consolidated=False)
+    assert np.array_equal(made["t2m"].isnull().any(("time", "prediction_timedelta")), source["t2m"].isnull().all("time"))
+    assert not made["u10"].isnull().any()
+    call("verify", tmp_path / "fc.zarr", "--truth", store)
+
+
+def test_no_training_window_crosses_a_gap(tmp_path):
+    from fourcaster.datasets.loaders import StoreBatches
+
+    source = StoreBatches(None, slice(0, 100), slice(100, 100), [40, 41, 70], 2, 4)  # type: ignore[arg-type]
+    for start in source.starts(source.train, 5):
+        assert not any(start < gap < start + 5 for gap in source.gaps)
+    assert set(source.starts(source.train, 5)) == {*range(0, 36), *range(41, 66), *range(70, 96)}
+
+
+def test_run_verify_and_plot_refuse(tiny_checkpoint, tiny_store, files, tmp_path):
+    made = tmp_path / "fc.zarr"
+    run = ("run", tiny_checkpoint, "--init", tiny_store, "--time", "2001-02-03", "--lead", "12h", "-o", made)
+    call(*run)
+    assert "--overwrite" in refused(*run)
+    other = ("-o", tmp_path / "x.zarr")
+    assert "no checkpoint" in refused("run", tmp_path, "--init", tiny_store, *other)
+    assert "no GPU here" in refused("run", tiny_checkpoint, "--init", tiny_store, "--device", "cuda", *other)
+    assert "lacks 2029-12-31T18:00" in refused("run", tiny_checkpoint, "--init", tiny_store, "--time", "2030-01-01", *other)
+    assert "does not exist" in refused("run", tiny_checkpoint, "--init", "nowhere.nc", *other)
+    assert "forecast ingest" in refused("verify", made, "--truth", files / "air.nc")
+    assert "is not a forecast" in refused("verify", tiny_store, "--truth", tiny_store)
+    picture = ("-o", tmp_path / "m.png")
+    for arguments, said in (
+        (("--variable", "tm2"), "did you mean t2m"),
+        (("--variable", "t2m", "--lead", "7h"), "no lead 7h"),
+        (("--variable", "t2m", "--lead", "6h", "--time", "2001-02-04"), "no initial time"),
+        (("--variable", "t2m", "--lead", "6h", "--time", "noon"), "is not a time"),
+        (("--variable", "t2m", "--lead", "soon"), "is not a duration"),
+    ):
+        assert said in refused("plot", made, *arguments, *picture)
+    assert not (tmp_path / "m.png").exists() and not (tmp_path / "x.zarr").exists()
+    call("plot", made, "--variable", "t2m", "--lead", "6h", *picture)
+    assert "--overwrite" in refused("plot", made, "--variable", "t2m", "--lead", "6h", *picture)
+    assert "does not exist" in refused("inspect", tmp_path / "none")
+
+
+def test_bad_usage_and_help():
+    call("ingest", code=2)
+    call("fly", code=2)
+    for verb in ("quickstart", "ingest", "inspect", "train", "run", "verify", "plot", "doctor"):
+        assert "Example: forecast " + verb in " ".join(call(verb, "--help").split())
+
+
+def test_doctor():
+    told = json.loads(call("doctor", "--json"))
+    assert told["problems"] == [] and max(told["round_trip_errors"].values()) < 1e-5
+
+
+def test_killed_at_any_moment_and_started_again_gives_the_same_bits(tiny_store, tmp_path):
+    """SIGKILL after different times, again and again until it is done, against a run that was never stopped."""
+    text = f"data: {{store: {tiny_store}}}\nmodel: {{kind: fno, n_modes: [4, 4], hidden_channels: 8, n_layers: 2, members: 2, dropout: 0.1}}\n"
+    text += "train: {epochs: 60, batch_size: 8, validation_steps: 2, noise: 0.1, rollout_steps: 3, checkpoint_minutes: 0.0005}\noutput: x\n"
+    (tmp_path / "c.yaml").write_text(text)
+    command = [str(Path(sys.executable).parent / "forecast"), "train", str(tmp_path / "c.yaml")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, f"output={tmp_path / 'a'}"], check=True, capture_output=True, env=environment)
+    rng, kills, steps = np.random.default_rng(0), 0, set()
+    state = tmp_path / "b" / "state" / "training.safetensors"
+    for _ in range(40):
+        process = subprocess.Popen([*command, f"output={tmp_path / 'b'}"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        before = state.stat().st_mtime_ns if state.exists() else 0
+        while process.poll() is None and (not state.exists() or state.stat().st_mtime_ns == before):
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 1.5))
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+            kills += 1
+        if process.wait() == 0:
+            break
+        steps.add(state.stat().st_mtime_ns)
+    assert kills >= 2 and process.returncode == 0
+    a, b = (load_file(tmp_path / name / "checkpoint" / "weights.safetensors") for name in "ab")
+    assert a.keys() == b.keys()
+    for name, weights in a.items():
+        assert np.array_equal(weights, b[name], equal_nan=weights.dtype.kind == "f"), name
+    logs = [[json.loads(line) for line in (tmp_path / n / "state" / "log.jsonl").read_text().splitlines()] for n in "ab"]
+    assert [line["validation_rmse"] for line in logs[0]] == [line["validation_rmse"] for line in logs[1]]

@@ -1,0 +1,65 @@
+"""Every recipe loads and builds; keys and values are checked."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fourcaster.fno.grids import LatLon
+from fourcaster.forecast.config import load_config, make_config
+from fourcaster.forecast.model import build_network
+
+RECIPES = sorted(Path(__file__).parents[2].joinpath("configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_every_recipe_loads_by_path_and_name_and_builds(path):
+    config = load_config(path)
+    assert load_config(path.stem) == config
+    grid = LatLon(np.arange(75, 14, -2.5), np.arange(200, 331, 2.5))
+    network = build_network(config.model, grid, 7, 2)
+    assert network(torch.randn(config.model.members, 7, *grid.shape)).shape == (config.model.members, 2, *grid.shape)
+
+
+def values(**model):
+    return {"data": {"store": "s"}, "model": {"kind": "fno"} | model, "output": "o"}
+
+
+def test_modes_are_clipped_with_a_message(caplog):
+    config = make_config(values(n_modes=[40, 8], hidden_channels=4))
+    grid = LatLon(np.linspace(0, 10, 5), np.linspace(0, 10, 9))
+    network = build_network(config.model, grid, 1, 1)
+    assert "n_modes [40, 8]" in caplog.text and "clipped to [5, 8]" in caplog.text
+    assert network(torch.randn(1, 1, 5, 9)).shape == (1, 1, 5, 9)
+
+
+def test_afno_is_built_from_a_configuration():
+    config = make_config(values(kind="afno", embed_dim=16, depth=1, num_blocks=4))
+    grid = LatLon(np.linspace(-90, 90, 19), np.arange(0, 360, 10.0))
+    assert build_network(config.model, grid, 3, 2)(torch.randn(1, 3, 19, 36)).shape == (1, 2, 19, 36)
+
+
+def test_domains_that_wrap_are_not_padded():
+    config = make_config(values(hidden_channels=4))
+    round_the_globe = LatLon(np.linspace(-80, 80, 9), np.arange(0, 360, 20.0))
+    box = LatLon(np.linspace(20, 60, 9), np.arange(0, 100, 5.0))
+    paddings = [build_network(config.model, grid, 1, 1).networks[0].domain_padding for grid in (round_the_globe, box)]
+    assert paddings == [(0.2, 0.0), (0.2, 0.2)]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (["model.n_modes=[0, 4]"], "n_modes"),
+        (["model.domain_padding=-1"], "domain_padding"),
+        (["data.store.x=1"], "cannot be set"),
+        (["=3"], "is not an override"),
+        (["output=null"], "output"),
+        (["model.patch_size=[2, 2]"], "unknown key model.patch_size"),
+        (["train.precision=fp8"], "precision"),
+    ],
+)
+def test_wrong_values_name_their_key(change, said):
+    with pytest.raises(ValueError, match=said):
+        make_config(values(), change)
