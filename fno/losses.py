@@ -15,12 +15,12 @@ def area_weighted_mse(prediction: Tensor, target: Tensor, weights: Tensor) -> Te
         weights: area weight, zero under a channel's mask, shape (channel, H, W).
     """
     error = (prediction - target).square() * weights
-    total: Tensor = error.sum(dim=(0, 2, 3))
-    area: Tensor = len(prediction) * weights.sum(dim=(1, 2))
-    return total / area
+    total = error.sum(dim=(0, 2, 3))
+    return total / (len(prediction) * weights.sum(dim=(1, 2)))  # type: ignore[no-any-return]
 
 
 def relative_l2(prediction: Tensor, target: Tensor) -> Tensor:
     """Return ``||p - t|| / ||t||`` over all but the first dimension, averaged over the batch."""
     difference = torch.linalg.vector_norm((prediction - target).flatten(1), dim=1)
-    return (difference / torch.linalg.vector_norm(target.flatten(1), dim=1)).mean()
+    ratio: Tensor = difference / torch.linalg.vector_norm(target.flatten(1), dim=1)
+    return ratio.mean()

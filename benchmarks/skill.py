@@ -1,0 +1,80 @@
+"""Train a recipe on the NCEP series and measure its error on the test year with plain xarray.
+
+    python benchmarks/skill.py quickstart air_temperature.nc
+    python benchmarks/skill.py ncep_temperature air_temperature.nc
+
+writes ``benchmarks/results/skill_<recipe>.json``: wall and CPU seconds of training, and cos-latitude weighted RMSE by lead
+time, computed from the forecast file and the original netCDF with none of the package's code.
+"""
+
+import json
+import platform
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def rmse(forecast_path: Path, truth_path: Path) -> dict[str, float]:
+    """Return the RMSE by lead time in hours."""
+    made = xr.open_zarr(forecast_path, consolidated=False)["air"].load()
+    truth = xr.open_dataset(truth_path)["air"].rename(lat="latitude", lon="longitude")
+    weights = np.cos(np.deg2rad(made["latitude"].astype("f8")))
+    errors = {}
+    for lead in made["prediction_timedelta"].values:
+        part = made.sel(prediction_timedelta=lead)
+        actual = truth.sel(time=part["time"].values + lead).values
+        square = xr.DataArray((part.values.astype("f8") - actual) ** 2, dims=("time", "latitude", "longitude"))
+        square = square.assign_coords(latitude=made["latitude"])
+        errors[f"{lead / np.timedelta64(1, 'h'):g}"] = round(float(np.sqrt(square.weighted(weights).mean())), 4)
+    return errors
+
+
+def main() -> None:
+    recipe, data = sys.argv[1], Path(sys.argv[2])
+    folder = Path(sys.argv[3]) if len(sys.argv) > 3 else Path("runs") / f"skill_{recipe}"
+    command = Path(sys.executable).parent / "forecast"
+    store, start = folder / "store.zarr", time.monotonic()
+    if recipe == "quickstart":
+        subprocess.run([command, "quickstart", "--data", data, "--out", folder], check=True)
+        seconds = json.loads((folder / "quickstart.json").read_text())["seconds"]["train"]
+    else:
+        if not store.exists():
+            subprocess.run([command, "ingest", data, "-o", store], check=True)
+        begin = time.monotonic()
+        subprocess.run([command, "train", recipe, f"data.store={store}", f"output={folder}"], check=True)
+        seconds = round(time.monotonic() - begin, 1)
+        times = "2014-01-01/2014-12-28T18/30h"
+        subprocess.run(
+            [command, "run", folder / "checkpoint", "--init", store, "--time", times, "--lead", "72h", "-o", folder / "forecast.zarr"], check=True
+        )
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    forecast = xr.open_zarr(folder / "forecast.zarr", consolidated=False)
+    meta = json.loads((folder / "checkpoint" / "meta.json").read_text())
+    result = {
+        "recipe": recipe,
+        "rmse_kelvin": rmse(folder / "forecast.zarr", data),
+        "initial_times": forecast.sizes["time"],
+        "first_initial_time": str(forecast["time"].values[0]),
+        "last_initial_time": str(forecast["time"].values[-1]),
+        "train_seconds": seconds,
+        "all_seconds": round(time.monotonic() - start, 1),
+        "all_cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
+        "best_epoch": meta["provenance"]["best_epoch"],
+        "validation_period": meta["provenance"]["validation_period"],
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"skill_{recipe}.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

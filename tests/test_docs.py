@@ -1,0 +1,83 @@
+"""What the README shows is what happens: its code is run, its commands too, its numbers are those of the results."""
+
+import doctest
+import importlib
+import json
+import os
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from fourcaster.forecast.cli import app
+from fourcaster.forecast.quickstart import quickstart
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+SHORT = ["train.epochs=1", "model.members=1", "model.hidden_channels=6", "train.validation_samples=4"]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def folder(ncep, tmp_path_factory):
+    """A folder with a finished quickstart on the real series, and the series itself, as the current one."""
+    folder, before = tmp_path_factory.mktemp("readme"), Path.cwd()
+    (folder / "air_temperature.nc").symlink_to(ncep)
+    (folder / "my_reanalysis.nc").symlink_to(ncep)
+    os.chdir(folder)
+    quickstart("air_temperature.nc", "quickstart", SHORT)
+    yield folder
+    os.chdir(before)
+
+
+def test_python_blocks_run(folder, capsys):
+    held: dict = {}
+    for block in blocks("python"):
+        exec(block, held)
+    printed = capsys.readouterr().out
+    assert "torch.Size([2, 1, 121, 240])" in printed and 200 < held["made"]["air"].mean() < 320
+
+
+def test_commands_run(folder):
+    runner, lines = CliRunner(), [line for block in blocks("bash") for line in block.splitlines()]
+    commands = [shlex.split(line, comments=True) for line in lines if line.startswith("forecast ")]
+    assert len(commands) == 6
+    for command in commands:
+        extra = SHORT if command[1] in ("quickstart", "train") else []
+        done = runner.invoke(app, [*command[1:], *extra])
+        assert done.exit_code == 0, (command, done.output, done.exception)
+    for made in ("my_run/scores.json", "runs/ncep/checkpoint/meta.json", "march.zarr", "march.nc", "march.png"):
+        assert (folder / made).exists(), made
+
+
+def test_make_targets_and_verbs_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^make (\w+)", "\n".join(blocks("bash")), flags=re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
+    for verb in re.findall(r"^\| `forecast (\w+)", README, flags=re.MULTILINE):
+        assert CliRunner().invoke(app, [verb, "--help"]).exit_code == 0
+
+
+@pytest.mark.parametrize("recipe", ["quickstart", "ncep_temperature"])
+def test_numbers_are_those_of_the_results(recipe):
+    result = json.loads((ROOT / "benchmarks" / "results" / f"skill_{recipe}.json").read_text())["rmse_kelvin"]
+    row = re.search(rf"^\| .*`{recipe}`.*\|$", README, flags=re.MULTILINE)
+    numbers = [float(cell.strip(" *")) for cell in row.group(0).strip("|").split("|")[-4:]]
+    assert numbers == [round(result[lead], 2) for lead in ("6", "12", "24", "72")]
+
+
+@pytest.mark.parametrize("name", ["fno.models.fno", "fno.models.afno"])
+def test_examples_in_docstrings(name):
+    module = importlib.import_module(f"fourcaster.{name}")
+    done = doctest.testmod(module)
+    assert done.attempted and not done.failed
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
