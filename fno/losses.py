@@ -1,6 +1,5 @@
-"""Losses: area-weighted, masked, per channel. Each returns named terms."""
+"""Losses: area-weighted, masked, per channel."""
 
-import torch
 from torch import Tensor
 
 
@@ -17,10 +16,3 @@ def area_weighted_mse(prediction: Tensor, target: Tensor, weights: Tensor) -> Te
     error = (prediction - target).square() * weights
     total = error.sum(dim=(0, 2, 3))
     return total / (len(prediction) * weights.sum(dim=(1, 2)))  # type: ignore[no-any-return]
-
-
-def relative_l2(prediction: Tensor, target: Tensor) -> Tensor:
-    """Return ``||p - t|| / ||t||`` over all but the first dimension, averaged over the batch."""
-    difference = torch.linalg.vector_norm((prediction - target).flatten(1), dim=1)
-    ratio: Tensor = difference / torch.linalg.vector_norm(target.flatten(1), dim=1)
-    return ratio.mean()

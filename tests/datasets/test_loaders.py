@@ -1,0 +1,138 @@
+"""Batches: the same from disk and from memory, each sample once an epoch, a place in the order is a number."""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+from helpers import make_source
+
+from fourcaster.datasets.adapters.cf import canonical
+from fourcaster.datasets.fields import Fields
+from fourcaster.datasets.forcings import forcings, insolation, static_fields
+from fourcaster.datasets.loaders import BatchReader, StoreBatches, prefetch
+from fourcaster.datasets.stores import open_store, store_statistics, write_store
+from fourcaster.fno.grids import LatLon
+
+
+def make_batches(path, cache_bytes=0, **settings):
+    store = open_store(path, whole_shards=bool(cache_bytes))
+    fields = Fields(store.dataset, cache_bytes)
+    cycle = store_statistics(store, fields, slice(0, 120)).cycle
+    reader = BatchReader(fields, cycle, store.grid, store.step)
+    return StoreBatches(reader, slice(0, 100), slice(100, 120), store.gaps, window=2, batch_size=8, seed=3, **settings)
+
+
+@pytest.fixture(scope="module")
+def batches(tiny_store):
+    return make_batches(tiny_store)
+
+
+def test_a_batch_holds_consecutive_states(batches, tiny_store):
+    truth = open_store(tiny_store).dataset
+    batch = batches.reader.read(np.array([7, 30]), 4)
+    assert batch.state.shape == batch.background.shape == (2, 4, 2, 7, 12) and batch.forcing.shape == (2, 4, 3, 7, 12)
+    assert np.array_equal(batch.state[1, 2, 1], truth["t2m"].values[32])
+    assert np.array_equal(batch.background[0, 3], batches.reader.cycle.at(truth["time"].values[[10]])[0])
+
+
+@pytest.mark.parametrize("block", [1, 16])
+def test_memory_and_disk_give_the_same_batches(tiny_store, block):
+    disk, memory = (make_batches(tiny_store, cache, block=block) for cache in (0, 2**30))
+    for a, b in zip(disk.epoch(1, 2), memory.epoch(1, 2), strict=True):
+        assert torch.equal(a.state, b.state) and torch.equal(a.background, b.background) and torch.equal(a.forcing, b.forcing)
+
+
+@pytest.mark.parametrize("block", [1, 16])
+def test_each_sample_comes_once_an_epoch_in_an_order_of_its_own(tiny_store, block):
+    batches = make_batches(tiny_store, 2**30, block=block)
+    times = batches.reader.fields.times
+
+    def order(epoch):
+        asked = []
+        read = batches.reader.read
+        batches.reader.read = lambda starts, length: asked.extend(starts.tolist()) or read(starts, length)
+        assert sum(1 for _ in batches.epoch(epoch, 1)) == batches.steps_per_epoch()
+        batches.reader.read = read
+        return asked
+
+    first, second = order(0), order(1)
+    assert first == order(0) and first != second and len(times) == 160
+    assert len(set(first)) == len(first) == 96 and set(first) <= set(range(98))
+
+
+def test_an_epoch_goes_on_from_any_batch(batches):
+    whole = [b.state for b in batches.epoch(4, 1)]
+    rest = [b.state for b in batches.epoch(4, 1, start=7)]
+    assert len(rest) == len(whole) - 7 and all(torch.equal(a, b) for a, b in zip(whole[7:], rest, strict=True))
+
+
+def test_samples_can_be_limited_and_long_rollouts_are_shortened(tiny_store):
+    limited = make_batches(tiny_store, samples_per_epoch=20)
+    assert limited.steps_per_epoch() == 2 and len(list(limited.epoch(0, 1))) == 2
+    long = next(iter(make_batches(tiny_store).epoch(0, 500)))
+    assert long.state.shape[1] == 100
+
+
+def test_validation_is_spread_over_its_period(batches):
+    (first, *rest) = list(batches.validation(3, 6))
+    assert not rest and first.state.shape[:2] == (6, 5)
+    steps = list(batches.validation(30, 100))
+    assert steps[0].state.shape[1] <= 20
+    empty = StoreBatches(batches.reader, slice(0, 100), slice(100, 100), [], 2, 8)
+    assert list(empty.validation(3, 6)) == []
+
+
+def test_prefetch_keeps_order_and_hands_on_errors():
+    assert list(prefetch(lambda i=i: i * i for i in range(20))) == [i * i for i in range(20)]
+
+    def fail():
+        raise ZeroDivisionError
+
+    results = prefetch(iter([lambda: 1, fail, lambda: 2]))
+    assert next(results) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
+def test_a_closed_prefetch_ends_its_thread():
+    import threading
+
+    results = prefetch(lambda i=i: i for i in range(10**6))
+    assert next(results) == 0
+    results.close()
+    time.sleep(0.05)
+    assert not [t for t in threading.enumerate() if t.name == "prefetch"]
+
+
+def test_sunlight_is_where_and_when_it_should_be():
+    grid = LatLon(np.array([-80.0, 0.0, 80.0]), np.array([0.0, 90.0, 180.0]))
+    noon = insolation(np.array(["2014-06-21T12"], "datetime64[ns]"), grid)[0]
+    assert noon[1, 0] == pytest.approx(np.cos(np.deg2rad(23.44)), abs=0.01)  # overhead at 23.44 N
+    assert noon[1, 2] == 0 and (noon[0] == 0).all() and (noon[2] > 0).all()  # night, polar night, polar day
+    equinox = insolation(np.array(["2014-03-20T18"], "datetime64[ns]"), grid)[0]
+    assert equinox[1, 0] == pytest.approx(0, abs=0.02) and equinox[1, 1] == 0
+
+
+def test_daily_steps_see_the_mean_of_the_day():
+    grid = LatLon(np.array([10.0, 50.0]), np.arange(0, 360, 30.0))
+    day = forcings(np.array(["2014-05-01"], "datetime64[ns]"), grid, np.timedelta64(24, "h"))
+    assert np.ptp(day[0, 0], axis=1).max() < 5e-3  # no trace of the hour
+    six = forcings(np.array(["2014-05-01"], "datetime64[ns]"), grid, np.timedelta64(6, "h"))
+    assert np.ptp(six[0, 0], axis=1).max() > 0.5
+    assert np.allclose(day[0, 1] ** 2 + day[0, 2] ** 2, 1, atol=1e-6)
+
+
+def test_positions_wrap_round_the_globe_only():
+    globe = static_fields(LatLon(np.linspace(-90, 90, 5), np.arange(0, 360, 10.0)))
+    box = static_fields(LatLon(np.linspace(20, 60, 5), np.arange(0, 90, 10.0)))
+    assert abs(globe[1, 0, 0] - globe[1, 0, -1]) < 0.05 and abs(globe[2, 0, 0] - globe[2, 0, -1]) < 0.2
+    assert box[1, 0].min() == -1 and box[1, 0].max() == 1
+
+
+def test_a_store_with_a_gap_is_read_on_both_sides_only(tmp_path):
+    source = make_source().isel(time=[*range(40), *range(50, 160)])
+    write_store(canonical(source, "memory"), tmp_path / "s.zarr", allow_gaps=True)
+    batches = make_batches(tmp_path / "s.zarr", 2**30)
+    times, starts = batches.reader.fields.times, batches.starts(batches.train, 4)
+    assert all(times[s + 3] - times[s] == np.timedelta64(18, "h") for s in starts) and len(starts) == 100 - 3 - 3
