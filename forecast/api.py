@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..datasets.schema import nearest
 from .checkpoint import Checkpoint, load_checkpoint, read_meta
 from .device import pick_device
+from .output_grid import OutputGrid, output_grid
 from .rollout import initial_states, parse_lead, parse_times, rollout
 from .writers import template, write_forecast
 
@@ -34,13 +35,15 @@ class Forecaster:
     def __init__(self, checkpoint: Checkpoint, device: str = "cpu", identity: str = "") -> None:
         self.checkpoint, self.device, self.identity = checkpoint, device, identity
 
-    def rollout(self, init: Init, times: Times = None, lead: str = "10d") -> Iterator[xr.Dataset]:
+    def rollout(self, init: Init, times: Times = None, lead: str = "10d", grid: float | None = None, area: str | None = None) -> Iterator[xr.Dataset]:
         """Yield the forecast one lead time after the other, from zero, without end to memory.
 
         Args:
             init: CF file, zarr store or data set that holds the input states.
             times: initial times; the latest possible by default.
             lead: how far, e.g. ``72h`` or ``10d``.
+            grid: as in ``run``.
+            area: as in ``run``.
 
         Yields:
             A data set with dimensions time, prediction_timedelta (of length one), [level], latitude, longitude.
@@ -50,13 +53,13 @@ class Forecaster:
         """
         point, states = self.checkpoint, initial_states(self.checkpoint, init)
         steps, at = parse_lead(lead, point.step), parse_times(times, states, self.checkpoint.stepper.window)
-        names = list(dict.fromkeys(c.variable for c in point.channels))
+        names, target = list(dict.fromkeys(c.variable for c in point.channels)), self._target(grid, area)
         for k, fields in enumerate(rollout(point, states, at, steps, self.device)):
-            dataset = template(point, at, 0, names, len(at))
+            dataset = template(point, target, at, 0, names, len(at))
             shift = k * point.step.astype("timedelta64[ns]")
             dataset = dataset.assign_coords(prediction_timedelta=dataset["prediction_timedelta"] + shift, valid_time=dataset["valid_time"] + shift)
             for name in names:
-                part = fields[:, [i for i, c in enumerate(point.channels) if c.variable == name]]
+                part = target.apply(fields[:, [i for i, c in enumerate(point.channels) if c.variable == name]])
                 dataset[name].data = part[:, None] if dataset[name].ndim == 5 else part
             yield dataset
 
@@ -65,6 +68,8 @@ class Forecaster:
         init: Init,
         times: Times = None,
         lead: str = "10d",
+        grid: float | None = None,
+        area: str | None = None,
         output: str | Path | None = None,
         variables: Sequence[str] | None = None,
         batch_size: int = 32,
@@ -78,6 +83,8 @@ class Forecaster:
             times: initial times, e.g. ``"2014-03-01T06"``, a list, or ``"2014-01-01/2014-02-01/12h"``; the latest
                 possible by default.
             lead: how far, e.g. ``72h`` or ``10d``.
+            grid: degrees between points, to which the forecast is interpolated; the model's own points by default.
+            area: ``NORTH/WEST/SOUTH/EAST`` in degrees to keep; all by default.
             output: write to this zarr store (or netCDF file, if it ends in ``.nc``) as the forecast proceeds, and
                 return it opened lazily; by default the forecast is returned in memory.
             variables: variables to keep; all by default.
@@ -97,18 +104,22 @@ class Forecaster:
             if name not in held:
                 raise ValueError(f"the model has no variable {name!r}; {nearest(name, held)}")
         if output is None:
-            parts = [part[list(variables or held)] for part in self.rollout(init, times, lead)]
+            parts = [part[list(variables or held)] for part in self.rollout(init, times, lead, grid, area)]
             return xr.concat(parts, "prediction_timedelta", data_vars="minimal", coords="minimal", compat="override")
         path, states = Path(output), initial_states(self.checkpoint, init)
         steps, at = parse_lead(lead, self.checkpoint.step), parse_times(times, states, self.checkpoint.stepper.window)
         states.positions(at, self.checkpoint.stepper.window, self.checkpoint.step)
         write_forecast(
             self.checkpoint,
+            self._target(grid, area),
             lambda batch: rollout(self.checkpoint, states, batch, steps, self.device),
             at, steps, path, list(variables) if variables else None, batch_size, overwrite,
             f"{self.identity} {_describe(init)}", progress,
         )  # fmt: skip
         return open_forecast(path)
+
+    def _target(self, grid: float | None, area: str | None) -> OutputGrid:
+        return output_grid(self.checkpoint.grid, self.checkpoint.dtypes, grid, area)
 
 
 def load(checkpoint: str | Path, device: str | None = None) -> Forecaster:

@@ -156,6 +156,8 @@ def run(
     output: Annotated[Path, typer.Option("-o", "--output", help="Forecast to make: zarr, or netCDF if it ends in .nc.")],
     time: Annotated[list[str] | None, typer.Option(help="Initial time, or START/STOP/STEP; the latest by default.")] = None,
     lead: Annotated[str, typer.Option(help="How far, e.g. 72h or 10d.")] = "10d",
+    grid: Annotated[float | None, typer.Option(help="Degrees between points to interpolate to; the model's by default.")] = None,
+    area: Annotated[str | None, typer.Option(help="NORTH/WEST/SOUTH/EAST in degrees to keep.")] = None,
     variables: Annotated[str | None, typer.Option(help="Variables to keep, separated by commas.")] = None,
     batch_size: Annotated[int, typer.Option(help="Initial times that are run together.", min=1)] = 32,
     device: Device = None,
@@ -174,7 +176,7 @@ def run(
         if output.exists() and not overwrite:
             raise FileExistsError(f"{output} exists; pass --overwrite to replace it, or choose another name")
         names = variables.split(",") if variables else None
-        load(checkpoint, device).run(init, time, lead, output, names, batch_size, overwrite, progress("run"))
+        load(checkpoint, device).run(init, time, lead, grid, area, output, names, batch_size, overwrite, progress("run"))
         result = look(output)
     _print(result, as_json, describe(result))
 

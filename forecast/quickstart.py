@@ -116,7 +116,7 @@ def quickstart(
     lead = f"{steps * int(store.step / np.timedelta64(1, 's'))}s"
     stages.run(
         "run", [forecaster.identity, str(times), lead], ["forecast.zarr"],
-        lambda: _close(forecaster.run(store_path, times, lead, forecast_path, overwrite=True, progress=show("run"))),
+        lambda: _close(forecaster.run(store_path, times, lead, output=forecast_path, overwrite=True, progress=show("run"))),
     )  # fmt: skip
     stages.run("verify", None, ["scores.nc"], lambda: _close(verify(forecast_path, store_path, scores_path, overwrite=True, progress=show("verify"))))
     with xr.open_dataset(scores_path, decode_timedelta=True) as opened:

@@ -67,6 +67,8 @@ def initial_states(checkpoint: Checkpoint, init: str | Path | xr.Dataset) -> Ini
     source = "the data set" if isinstance(init, xr.Dataset) else str(init)
     raw = init if isinstance(init, xr.Dataset) else open_raw(str(init))
     names = list(dict.fromkeys(channel.variable for channel in checkpoint.channels))
+    if "prediction_timedelta" in raw.dims:
+        raw = _as_series(raw, source)
     dataset = canonical(raw, source, variables=names)
     dataset = check_grid(dataset, checkpoint.grid, source)
     if (np.diff(dataset["time"].values) <= np.timedelta64(0)).any():
@@ -91,6 +93,15 @@ def initial_states(checkpoint: Checkpoint, init: str | Path | xr.Dataset) -> Ini
             raise ValueError(f"{source}: {name!r} has levels, but the model's has none; select one with ds.sel(level=...)")
         parts[name] = variable if (factor, offset) == (1.0, 0.0) else (variable * factor + offset).astype(np.float32)
     return InitialStates(Fields(xr.Dataset(parts), cache_bytes=2**28), source)
+
+
+def _as_series(made: xr.Dataset, source: str) -> xr.Dataset:
+    """Return a forecast of one initial time as a series in valid time."""
+    if made.sizes["time"] > 1:
+        raise ValueError(f"{source} holds {made.sizes['time']} forecasts; select the one to go on from, e.g. ds.isel(time=[-1])")
+    valid = made["time"].values[0] + made["prediction_timedelta"].values
+    made = made.isel(time=0).drop_vars(["time", "valid_time"], errors="ignore").rename(prediction_timedelta="time")
+    return made.assign_coords(time=valid)
 
 
 def rollout(checkpoint: Checkpoint, states: InitialStates, times: Times, steps: int, device: str) -> Iterator[Float]:

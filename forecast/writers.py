@@ -21,6 +21,7 @@ from .. import __version__
 from ..datasets import atomic
 from ..datasets.stores import time_encoding
 from .checkpoint import Checkpoint
+from .output_grid import OutputGrid
 
 Float = NDArray[np.float32]
 Times = NDArray[np.datetime64]
@@ -28,33 +29,34 @@ Rollout = Callable[[Times], Iterator[Float]]
 Progress = Callable[[int, int, str], None]
 
 
-def template(checkpoint: Checkpoint, times: Times, steps: int, variables: list[str], batch: int) -> xr.Dataset:
+def template(checkpoint: Checkpoint, grid: OutputGrid, times: Times, steps: int, variables: list[str], batch: int) -> xr.Dataset:
     """Return an empty forecast of given initial times, lazy, with its coordinates and attributes."""
     leads = np.arange(steps + 1) * checkpoint.step.astype("timedelta64[ns]")
-    grid, dtypes = checkpoint.grid, checkpoint.dtypes
     coords: dict[str, Any] = {
         "time": ("time", times, {"standard_name": "forecast_reference_time", "long_name": "initial time"}),
         "prediction_timedelta": ("prediction_timedelta", leads, {"standard_name": "forecast_period", "long_name": "lead time"}),
-        "latitude": ("latitude", grid.latitude.astype(dtypes[0]), {"standard_name": "latitude", "units": "degrees_north"}),
-        "longitude": ("longitude", grid.longitude.astype(dtypes[1]), {"standard_name": "longitude", "units": "degrees_east"}),
+        "latitude": ("latitude", grid.latitude, {"standard_name": "latitude", "units": "degrees_north"}),
+        "longitude": ("longitude", grid.longitude, {"standard_name": "longitude", "units": "degrees_east"}),
         "valid_time": (("time", "prediction_timedelta"), times[:, None] + leads, {"standard_name": "time", "long_name": "valid time"}),
     }
     fields = {}
     for name in variables:
         levels = [c.level for c in checkpoint.channels if c.variable == name]
         dims: tuple[str, ...] = ("time", "prediction_timedelta", "latitude", "longitude")
-        shape: tuple[int, ...] = (len(times), steps + 1, *grid.shape)
+        shape: tuple[int, ...] = (len(times), steps + 1, len(grid.latitude), len(grid.longitude))
         if levels != [None]:
             dims, shape = (*dims[:2], "level", *dims[2:]), (*shape[:2], len(levels), *shape[2:])
             coords["level"] = ("level", np.array(levels, np.int32), {"standard_name": "air_pressure", "units": "hPa", "positive": "down"})
         lazy = da.full(shape, np.nan, dtype=np.float32, chunks=(batch, 1, *shape[2:]))
         fields[name] = xr.DataArray(lazy, dims=dims, attrs=checkpoint.attrs.get(name, {}))
     source = f"fourcaster {__version__}, {checkpoint.config.model.kind}"
-    return xr.Dataset(fields, coords, {"Conventions": "CF-1.11", "title": "forecast", "source": source})
+    attrs = {"Conventions": "CF-1.11", "title": "forecast", "source": source} | ({"comment": grid.note} if grid.note else {})
+    return xr.Dataset(fields, coords, attrs)
 
 
 def write_forecast(
     checkpoint: Checkpoint,
+    grid: OutputGrid,
     rollout: Rollout,
     times: Times,
     steps: int,
@@ -72,6 +74,7 @@ def write_forecast(
 
     Args:
         checkpoint: model, for the layout.
+        grid: where to write on.
         rollout: makes the forecast of a batch of initial times, step by step.
         times: initial times.
         steps: number of steps.
@@ -90,10 +93,10 @@ def write_forecast(
     names = variables or list(dict.fromkeys(c.variable for c in checkpoint.channels))
     index = {n: [i for i, c in enumerate(checkpoint.channels) if c.variable == n] for n in names}
     batch = min(batch, len(times))
-    identity = json.dumps([identity, times.astype(str).tolist(), steps, names, batch])
+    identity = json.dumps([identity, times.astype(str).tolist(), steps, names, batch, grid.latitude.tolist(), grid.longitude.tolist()])
     if path.suffix == ".nc":
         hidden = path.with_name(f".{path.name}.zarr")
-        write_forecast(checkpoint, rollout, times, steps, hidden, variables, batch, True, identity, progress)
+        write_forecast(checkpoint, grid, rollout, times, steps, hidden, variables, batch, True, identity, progress)
         with atomic.replacing(path, overwrite) as temporary, xr.open_zarr(hidden, consolidated=False, decode_timedelta=True) as dataset:
             dataset.to_netcdf(temporary, engine="netcdf4", encoding={"time": time_encoding(), "valid_time": time_encoding()})
         atomic.remove(hidden)
@@ -103,7 +106,7 @@ def write_forecast(
         if done is None:
             atomic.remove(temporary)
             done = 0
-            _lay_out(template(checkpoint, times, steps, names, batch), temporary, batch)
+            _lay_out(template(checkpoint, grid, times, steps, names, batch), temporary, batch)
             _note(temporary, identity, 0)
         group = zarr.open_group(temporary, mode="r+")
         arrays: dict[str, Any] = {name: group[name] for name in names}
@@ -112,7 +115,7 @@ def write_forecast(
             where = slice(b * batch, min((b + 1) * batch, len(times)))
             for lead, fields in enumerate(rollout(times[where])):
                 for name, channels in index.items():
-                    part = fields[:, channels]
+                    part = grid.apply(fields[:, channels])
                     arrays[name][where, lead] = part if arrays[name].ndim == 5 else part[:, 0]
                 if progress:
                     progress(b * (steps + 1) + lead + 1, number * (steps + 1), "forecast")

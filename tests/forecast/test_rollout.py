@@ -44,7 +44,7 @@ def test_step_zero_is_the_initial_state(made):
 
 def test_file_memory_and_batches_agree(model, made, tmp_path):
     make_source().to_netcdf(tmp_path / "init.nc")
-    written = model.run(tmp_path / "init.nc", TIMES, "24h", tmp_path / "fc.zarr", batch_size=2)
+    written = model.run(tmp_path / "init.nc", TIMES, "24h", output=tmp_path / "fc.zarr", batch_size=2)
     for name in ("t2m", "u10"):
         assert np.allclose(written[name], made[name], atol=1e-4)
     assert written["t2m"].encoding["chunks"] == (1, 1, 7, 12)
@@ -55,7 +55,7 @@ def test_file_memory_and_batches_agree(model, made, tmp_path):
 
 
 def test_netcdf_on_request(model, made, tmp_path):
-    model.run(make_source(), TIMES, "24h", tmp_path / "fc.nc")
+    model.run(make_source(), TIMES, "24h", output=tmp_path / "fc.nc")
     with xr.open_dataset(tmp_path / "fc.nc", decode_timedelta=True) as written:
         assert np.allclose(written["u10"], made["u10"], atol=1e-4)
     assert [p.name for p in tmp_path.iterdir()] == ["fc.nc"]
@@ -63,13 +63,11 @@ def test_netcdf_on_request(model, made, tmp_path):
 
 def test_a_forecast_starts_the_next_one(model, made):
     """Steps from the middle of a forecast are those of a longer one."""
-    first = made.isel(time=[0]).swap_dims(prediction_timedelta="lead")
-    states = xr.Dataset(
-        {n: (("time", "latitude", "longitude"), first[n].values[0], first[n].attrs) for n in ("t2m", "u10")},
-        {"time": first["valid_time"].values[0], "latitude": first["latitude"], "longitude": first["longitude"]},
-    )
-    on = model.run(states, [str(states["time"].values[2])], "12h")
+    states = made.isel(time=[0])
+    on = model.run(states, [str(made["valid_time"].values[0, 2])], "12h")
     assert np.allclose(on["t2m"].values[0], made["t2m"].values[0, 2:], atol=1e-3)
+    with pytest.raises(ValueError, match="holds 3 forecasts"):
+        model.run(made, lead="6h")
 
 
 def test_variables_and_latest_time(model):
@@ -121,14 +119,14 @@ def test_bad_input_is_refused(model, change, times, lead, said):
 
 
 def test_an_output_that_exists_is_kept(model, tmp_path):
-    model.run(make_source(), TIMES, "6h", tmp_path / "fc.zarr")
+    model.run(make_source(), TIMES, "6h", output=tmp_path / "fc.zarr")
     with pytest.raises(FileExistsError, match="--overwrite"):
-        model.run(make_source(), TIMES, "12h", tmp_path / "fc.zarr")
-    assert model.run(make_source(), TIMES, "12h", tmp_path / "fc.zarr", overwrite=True).sizes["prediction_timedelta"] == 3
+        model.run(make_source(), TIMES, "12h", output=tmp_path / "fc.zarr")
+    assert model.run(make_source(), TIMES, "12h", output=tmp_path / "fc.zarr", overwrite=True).sizes["prediction_timedelta"] == 3
 
 
 def test_a_stopped_run_is_taken_up_with_the_same_bits(model, tmp_path, monkeypatch):
-    straight = model.run(make_source(), TIMES, "24h", tmp_path / "a.zarr", batch_size=1)
+    straight = model.run(make_source(), TIMES, "24h", output=tmp_path / "a.zarr", batch_size=1)
     calls = []
 
     def stop_in_the_third(done, total, text):
@@ -137,10 +135,10 @@ def test_a_stopped_run_is_taken_up_with_the_same_bits(model, tmp_path, monkeypat
             raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="kept for the next try"):
-        model.run(make_source(), TIMES, "24h", tmp_path / "b.zarr", batch_size=1, progress=stop_in_the_third)
+        model.run(make_source(), TIMES, "24h", output=tmp_path / "b.zarr", batch_size=1, progress=stop_in_the_third)
     assert not (tmp_path / "b.zarr").exists() and atomic.temporary_path(tmp_path / "b.zarr").exists()
     calls.clear()
-    resumed = model.run(make_source(), TIMES, "24h", tmp_path / "b.zarr", batch_size=1, progress=lambda d, t, x: calls.append(d))
+    resumed = model.run(make_source(), TIMES, "24h", output=tmp_path / "b.zarr", batch_size=1, progress=lambda d, t, x: calls.append(d))
     assert calls == [11, 12, 13, 14, 15]  # the third forecast only
     assert np.array_equal(resumed["t2m"], straight["t2m"]) and not (tmp_path / "b.zarr" / writers.PROGRESS).exists()
 
@@ -151,8 +149,8 @@ def test_a_partial_forecast_of_something_else_is_not_taken_up(model, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        model.run(make_source(), TIMES, "24h", tmp_path / "b.zarr", batch_size=1, progress=stop)
-    other = model.run(make_source(seed=5), TIMES, "24h", tmp_path / "b.zarr", batch_size=1)
+        model.run(make_source(), TIMES, "24h", output=tmp_path / "b.zarr", batch_size=1, progress=stop)
+    other = model.run(make_source(seed=5), TIMES, "24h", output=tmp_path / "b.zarr", batch_size=1)
     assert np.allclose(other["t2m"], model.run(make_source(seed=5), TIMES, "24h")["t2m"], atol=1e-4)
 
 

@@ -149,7 +149,7 @@ def test_levels_are_scored_apart(tmp_path):
     from helpers import tiny_config
 
     forecast.train(tiny_config(tmp_path / "s.zarr", tmp_path / "run", "train.epochs=1"))
-    made = forecast.load(tmp_path / "run" / "checkpoint").run(tmp_path / "s.zarr", "2001-02-02/2001-02-06/18h", "12h", tmp_path / "fc.zarr")
+    made = forecast.load(tmp_path / "run" / "checkpoint").run(tmp_path / "s.zarr", "2001-02-02/2001-02-06/18h", "12h", output=tmp_path / "fc.zarr")
     assert made["temperature"].dims == ("time", "prediction_timedelta", "level", "latitude", "longitude")
     assert made["level"].dtype == np.int32 and made["temperature"].encoding["chunks"] == (1, 1, 1, 7, 12)
     scored = forecast.verify(tmp_path / "fc.zarr", store.path)

@@ -1,0 +1,110 @@
+"""The grid a forecast is written on: the model's, a part of it, or a finer or coarser one by interpolation."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..fno.grids import LatLon
+
+Float = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class OutputGrid:
+    """Where forecasts are written and how they get there from the model's grid.
+
+    Attributes:
+        latitude: rows, in the type of the training data where they are the model's own.
+        longitude: columns, likewise.
+        rows: weights of the model's rows, shape (new, old); None keeps them.
+        columns: the same for columns.
+        note: what was done, for the attributes of the forecast; empty if nothing was.
+    """
+
+    latitude: NDArray[np.floating]
+    longitude: NDArray[np.floating]
+    rows: Float | None = None
+    columns: Float | None = None
+    note: str = ""
+
+    def apply(self, fields: Float) -> Float:
+        """Return fields of shape (..., latitude, longitude) on this grid."""
+        if self.rows is None or self.columns is None:
+            return fields
+        missing = np.isnan(fields)
+        filled = np.where(missing, 0, fields) if missing.any() else fields
+        made = np.asarray(self.rows @ filled @ self.columns.T, dtype=np.float32)
+        if missing.any():  # a point is missing if any that it is made from is
+            made[(self.rows != 0).astype(np.float32) @ missing.astype(np.float32) @ (self.columns != 0).astype(np.float32).T > 0] = np.nan
+        return made
+
+
+def output_grid(grid: LatLon, dtypes: tuple[str, str], spacing: float | None = None, area: str | None = None) -> OutputGrid:
+    """Return the grid to write on.
+
+    Args:
+        grid: the model's grid.
+        dtypes: types of its latitude and longitude in the training data.
+        spacing: degrees between points; the forecast is interpolated linearly along both axes, which adds points but
+            no detail. None keeps the model's points.
+        area: ``NORTH/WEST/SOUTH/EAST`` in degrees; None keeps all.
+
+    Raises:
+        ValueError: no such area or spacing, or fewer than two points along an axis remain.
+    """
+    latitude, longitude = grid.latitude.astype(dtypes[0]), grid.longitude.astype(dtypes[1])
+    rows, columns = (np.eye(n, dtype=np.float32) for n in grid.shape)
+    note = ""
+    if spacing is not None:
+        if not 0 < spacing <= 45:
+            raise ValueError(f"grid spacing must lie between 0 and 45 degrees, got {spacing}")
+        sign = 1 if grid.latitude[-1] > grid.latitude[0] else -1
+        latitude = _steps(grid.latitude[0], grid.latitude[-1], sign * spacing)
+        span = 360 - spacing if grid.periodic else grid.longitude[-1] - grid.longitude[0]
+        longitude = grid.longitude[0] + _steps(0.0, span, spacing)
+        rows = _linear(grid.latitude, latitude)
+        columns = _linear(grid.longitude, longitude, grid.periodic)
+        note = f"interpolated linearly to {spacing:g} degrees from the model's {grid.spacing[0]:g} x {grid.spacing[1]:g}; it holds no finer detail"
+    if area is not None:
+        north, west, south, east = _parse_area(area)
+        eastward = (longitude.astype(np.float64) - west) % 360
+        keep_rows = (latitude >= south - 1e-6) & (latitude <= north + 1e-6)
+        keep_columns = np.flatnonzero((eastward <= (east - west) % 360 + 1e-6) | (eastward >= 360 - 1e-6))
+        # Eastward from the western edge, so that a box across the seam stays in one piece; counted on from there.
+        keep_columns = keep_columns[np.argsort(eastward[keep_columns] % (360 - 1e-6), kind="stable")]
+        if keep_rows.sum() < 2 or len(keep_columns) < 2:
+            raise ValueError(f"area {area} holds fewer than two points along an axis of the grid {_corners(grid)}; write NORTH/WEST/SOUTH/EAST")
+        latitude, rows = latitude[keep_rows], rows[keep_rows]
+        longitude, columns = longitude[keep_columns], columns[keep_columns]
+        if (turns := np.cumsum(np.diff(longitude, prepend=longitude[0]) < 0)).any():
+            longitude = (longitude + 360 * turns).astype(longitude.dtype)
+    whole = spacing is None and area is None
+    return OutputGrid(latitude, longitude, None if whole else rows, None if whole else columns, note)
+
+
+def _steps(first: float, last: float, step: float) -> NDArray[np.float64]:
+    return np.asarray(first + step * np.arange(int(abs(last - first) / abs(step) + 1e-6) + 1))
+
+
+def _linear(old: NDArray[np.float64], new: NDArray[np.float64], periodic: bool = False) -> Float:
+    """Return the matrix of linear interpolation from points ``old`` to points ``new``, shape (new, old)."""
+    n = len(old)
+    points = np.append(old, old[0] + 360) if periodic else old
+    eye = np.eye(n)[np.arange(len(points)) % n]
+    order = np.argsort(points)
+    return np.stack([np.interp(new, points[order], column) for column in eye[order].T], axis=1).astype(np.float32)
+
+
+def _parse_area(area: str) -> tuple[float, float, float, float]:
+    try:
+        north, west, south, east = (float(part) for part in area.split("/"))
+    except ValueError as error:
+        raise ValueError(f"{area!r} is not an area; write NORTH/WEST/SOUTH/EAST in degrees, e.g. 60/-130/20/-60") from error
+    if not -90 <= south < north <= 90:
+        raise ValueError(f"area {area}: south {south:g} must lie below north {north:g}, both within [-90, 90]")
+    return north, west, south, east
+
+
+def _corners(grid: LatLon) -> str:
+    return f"{grid.latitude.max():g}/{grid.longitude[0]:g}/{grid.latitude.min():g}/{grid.longitude[-1]:g}"
