@@ -20,7 +20,7 @@ NAME = "air_temperature.nc"
 # Of the values in hundredths of a kelvin, not of the file, so that the field passes in any container.
 SHA256 = "9ba623768b5a0bf3c553612be29f1585fe82f093c0c7ebaf5c8009029eca871d"
 CONNECT_SECONDS = 5.0
-SIMULATED_DAYS = 1096
+SIMULATED_DAYS = 730
 
 
 @dataclass(frozen=True)

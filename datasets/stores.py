@@ -1,6 +1,7 @@
 """The canonical zarr store: one chunk a time step, sharded, with statistics and climatology inside."""
 
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import dask
 import numpy as np
 import xarray as xr
+import zarr
 
 from ..fno.grids import LatLon
 from . import atomic
@@ -105,7 +107,15 @@ def write_store(dataset: xr.Dataset, path: Path, train_period: str | None = None
         statistics = compute_statistics(written, fit, grid.area_weights, gaps)
         to_dataset(statistics, named).to_zarr(temporary, group="statistics", mode="w", consolidated=False)
         _write_climatology(dataset, written, fit, statistics.cycle, temporary)
+        consolidate(temporary)
     return open_store(path)
+
+
+def consolidate(path: Path) -> None:
+    """Gather the metadata of a zarr store in one file, so that it opens at once and without a warning."""
+    with warnings.catch_warnings():  # that the third version of the format does not know this yet
+        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
+        zarr.consolidate_metadata(path)
 
 
 def field_encoding(variable: xr.DataArray, shard_bytes: int) -> dict[str, Any]:

@@ -174,7 +174,7 @@ def plan(store: Store, folder: Path, overrides: Sequence[str] = ()) -> Config:
         f"model.members={members}",
         f"model.hidden_channels={hidden}",
         f"train.batch_size={batch}",
-        f"train.validation_samples={max(4, min(64, int(64 * 1325 / cost)))}",
+        f"train.validation_samples={max(4, min(32, int(64 * 1325 / cost)))}",
         f"train.validation_steps={max(1, min(12, math.ceil(LEAD / store.step)))}",
     ]
     return load_config("quickstart", [*values, *overrides])

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from ..datasets import atomic
-from ..datasets.stores import time_encoding
+from ..datasets.stores import consolidate, time_encoding
 from .checkpoint import Checkpoint
 from .output_grid import OutputGrid
 
@@ -121,6 +121,7 @@ def write_forecast(
                     progress(b * (steps + 1) + lead + 1, number * (steps + 1), "forecast")
             _note(temporary, identity, b + 1)
         (temporary / PROGRESS).unlink()
+        consolidate(temporary)
 
 
 PROGRESS = "progress.json"

@@ -50,7 +50,7 @@ def test_file_memory_and_batches_agree(model, made, tmp_path):
     assert written["t2m"].encoding["chunks"] == (1, 1, 7, 12)
     raw = json.loads((tmp_path / "fc.zarr" / "prediction_timedelta" / "zarr.json").read_text())["attributes"]
     assert raw["dtype"].startswith("timedelta64") and "units" in raw
-    again = xr.open_zarr(tmp_path / "fc.zarr", consolidated=False)
+    again = xr.open_zarr(tmp_path / "fc.zarr")
     assert again["prediction_timedelta"].dtype == "timedelta64[ns]" and again["valid_time"].dtype == "datetime64[ns]"
 
 
