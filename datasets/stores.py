@@ -17,7 +17,7 @@ from . import atomic
 from .adapters.cf import open_raw, open_zarr
 from .climatology import SeasonalCycle, windowed_mean
 from .fields import Fields
-from .schema import Channel, channels, grid_of, time_step
+from .schema import Channel, channels, grid_of, nearest, time_step
 from .split import Split, cut, default_split, period
 from .statistics import Statistics, compute_statistics, to_dataset
 
@@ -87,6 +87,7 @@ def write_store(dataset: xr.Dataset, path: Path, train_period: str | None = None
     times = dataset["time"].values
     step, gaps = time_step(times, str(dataset.encoding.get("source", "the source")), allow_gaps)
     fit = period(times, train_period) if train_period else default_split(times).fit
+    grid, named = grid_of(dataset), channels(dataset)
     dataset = dataset.assign_attrs(
         Conventions="CF-1.11",
         time_step_seconds=int(step / np.timedelta64(1, "s")),
@@ -103,7 +104,6 @@ def write_store(dataset: xr.Dataset, path: Path, train_period: str | None = None
         dataset.chunk(shards).to_zarr(temporary, mode="w", encoding=encoding | {"time": time_encoding()}, consolidated=False)
         # A folder lists its arrays in any order.
         written = Fields(open_zarr(temporary)[list(dataset.data_vars)], cache_bytes=2**27)
-        grid, named = grid_of(dataset), channels(dataset)
         statistics = compute_statistics(written, fit, grid.area_weights, gaps)
         to_dataset(statistics, named).to_zarr(temporary, group="statistics", mode="w", consolidated=False)
         _write_climatology(dataset, written, fit, statistics.cycle, temporary)
@@ -207,8 +207,6 @@ def select_variables(store: Store, variables: Sequence[str] | None) -> Store:
     Raises:
         ValueError: a variable it does not hold.
     """
-    from .schema import nearest
-
     for name in variables or ():
         if name not in store.dataset.data_vars:
             raise ValueError(f"{store.path} has no variable {name!r}; {nearest(name, store.dataset.data_vars)}")

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from ..datasets.adapters.cf import open_raw
 from ..datasets.schema import nearest
 from .checkpoint import Checkpoint, load_checkpoint, read_meta
 from .device import pick_device
@@ -144,8 +145,6 @@ def open_forecast(path: str | Path) -> xr.Dataset:
         FileNotFoundError: it does not exist.
         ValueError: it is not a forecast.
     """
-    from ..datasets.adapters.cf import open_raw
-
     dataset = open_raw(str(path))
     lacking = {"time", "prediction_timedelta", "latitude", "longitude"} - set(dataset.dims)
     if lacking:

@@ -46,9 +46,13 @@ class _Stages:
             held = json.loads(self.file.read_text())
             self.keys, self.seconds = held["keys"], held["seconds"]
 
+    def key(self, depends: Any) -> str:
+        """Return the key of the next stage."""
+        return hashlib.sha256(json.dumps([self.last, depends], default=str).encode()).hexdigest()
+
     def run(self, name: str, depends: Any, outputs: Sequence[str], work: Callable[[], None]) -> None:
         """Do ``work`` unless its outputs are there and were made from the same things."""
-        self.last = hashlib.sha256(json.dumps([self.last, depends], default=str).encode()).hexdigest()
+        self.last = self.key(depends)
         if self.keys.get(name) == self.last and all((self.folder / output).exists() for output in outputs):
             log.info("%s: done before", name)
             return
@@ -98,7 +102,7 @@ def quickstart(
     store_path, forecast_path, scores_path, json_path, chart_path, map_path = names
 
     source = [str(sample.path.absolute()), sample.path.stat().st_mtime_ns, sample.path.stat().st_size]
-    if (folder / "checkpoint").exists() and stages.keys.get("ingest") not in (None, hashlib.sha256(json.dumps(["", source]).encode()).hexdigest()):
+    if (folder / "checkpoint").exists() and stages.keys.get("ingest") not in (None, stages.key(source)):
         raise ValueError(f"{folder} holds a run on other data; choose another --out, or start over with --fresh")
     shown = show("ingest")
 
@@ -162,7 +166,8 @@ def plan(store: Store, folder: Path, overrides: Sequence[str] = ()) -> Config:
     points = store.grid.shape[0] * store.grid.shape[1]
     hidden = {1: 20, 2: 24, 3: 28}.get(channels, 32)
     cost = points * (hidden / 20) ** 1.5 * (1 + 0.1 * (channels - 1))
-    members = 4 if cost < 4 * 1325 else 2 if cost < 16 * 1325 else 1
+    # Members share the work: each should still take some four hundred steps.
+    members = max(1, min(4, round(4 * 1325 / cost)))
     affordable = max(members * 4, int(REFERENCE / cost))
     batch = max(members, min(16 * members, affordable // 8 // members * members, samples // 4 // members * members))
     window = max(1, min(9, samples // 16))

@@ -54,7 +54,9 @@ def train(config: Config, device: str | None = None, progress: Progress | None =
     if done.exists():
         held = json.loads(done.read_text())
         if held["provenance"]["fingerprint"] != fingerprint:
-            raise ValueError(f"{output} holds a finished run with other settings or data; choose another output, or remove it")
+            raise ValueError(
+                f"{output} holds a finished run with other settings or data; choose another output, or start afresh (quickstart: --fresh)"
+            )
         return TrainResult(output / "checkpoint", True, held["provenance"]["validation_score"])
     split = store.split(config.data.train_period, config.data.validation_fraction)
     fields = Fields(_readable(config, store).dataset, config.data.cache_bytes)

@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -221,3 +222,11 @@ def test_devices():
         with pytest.raises(ValueError, match="device"):
             pick_device(wrong)
     assert pick_device("cpu") == "cpu"
+
+
+def test_a_checkpoint_of_the_first_format_is_read_for_ever():
+    folder = Path(__file__).parents[1] / "data"
+    made = forecast.load(folder / "checkpoint_v1").run(make_source(times=60, shape=(5, 6)), "2001-01-10", "12h")
+    with np.load(folder / "checkpoint_v1_forecast.npz") as known:
+        for name in ("t2m", "u10"):
+            assert np.allclose(made[name][0], known[name], atol=1e-3)
