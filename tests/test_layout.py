@@ -1,6 +1,7 @@
 """The shape of the house: who may import whom, what the links and the wheel hold."""
 
 import ast
+import os
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from helpers import make_source
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("fno", "datasets", "forecast")
@@ -109,7 +111,7 @@ def test_help_does_not_import_the_heavy_packages():
     assert done.stdout.strip() == "[]"
 
 
-def test_wheel_holds_exactly_the_tree(tmp_path):
+def test_wheel_holds_exactly_the_tree_and_works(tmp_path):
     copy = tmp_path / "tree"  # a build leaves files behind, and takes up those that an earlier one left
     shutil.copytree(
         ROOT, copy, symlinks=True, ignore=shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "quickstart", "runs", "__pycache__")
@@ -126,3 +128,13 @@ def test_wheel_holds_exactly_the_tree(tmp_path):
     tree |= {f"fourcaster/{p.relative_to(ROOT).as_posix()}" for p in (ROOT / "configs").rglob("*.yaml")}
     tree |= {f"fourcaster/{p.relative_to(ROOT).as_posix()}" for p in (ROOT / "forecast" / "data").iterdir()}
     assert held == tree
+    zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
+    make_source(times=400, step_hours=12).to_netcdf(tmp_path / "data.nc")
+    code = "import fourcaster; from fourcaster.forecast.cli import main; print(fourcaster.__file__); main()"
+    arguments = ["quickstart", "--data", "data.nc", "train.epochs=1", "model.members=1", "train.validation_samples=4"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        check=False, capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path / "installed")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(tmp_path / "installed")) and (tmp_path / "quickstart" / "map.png").exists()

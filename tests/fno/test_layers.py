@@ -122,3 +122,31 @@ def test_wrong_arguments_are_refused():
         FNO((4, 4), 1, 1, n_layers=0)
     with pytest.raises(ValueError, match="channels"):
         SpectralConv(0, 1, (4, 4))
+
+
+def test_spectral_convolution_gives_the_answers_of_neuraloperator(real_data):
+    """Its FNO, put together from our layers and its weights: modes are counted and ordered alike."""
+    held = torch.load(real_data / "reference" / "neuralop_fno_tiny.pt", weights_only=True)
+    answers = np.load(real_data / "reference" / "neuralop_fno_tiny_io.npz")
+    gelu = torch.nn.functional.gelu
+
+    def dense(x, name):
+        return x @ held[f"{name}.weight"][..., 0].T + held.get(f"{name}.bias", torch.zeros(1))
+
+    def pointwise(x, name):
+        return dense(gelu(dense(x, f"{name}.fcs.0")), f"{name}.fcs.1")
+
+    x = torch.from_numpy(answers["x"]).permute(0, 2, 3, 1)
+    places = torch.meshgrid(*(torch.linspace(0, 1, n + 1)[:-1] for n in x.shape[1:3]), indexing="ij")
+    x = pointwise(torch.cat([x, *(p[None, :, :, None].expand(len(x), -1, -1, 1) for p in places)], dim=-1), "lifting")
+    for i in range(3):
+        conv = SpectralConv(16, 16, (12, 12))
+        weight = held[f"fno_blocks.convs.{i}.weight.tensor"].permute(2, 3, 0, 1)
+        conv.load_state_dict({"weight": torch.stack([weight.real, weight.imag], dim=3), "bias": held[f"fno_blocks.convs.{i}.bias"].flatten()})
+        last = i == 2
+        h = conv(x) + dense(x, f"fno_blocks.fno_skips.{i}.conv")
+        gate = held[f"fno_blocks.channel_mlp_skips.{i}.weight"].flatten()
+        x = pointwise(h if last else gelu(h), f"fno_blocks.channel_mlp.{i}") + gate * x
+        x = x if last else gelu(x)
+    y = pointwise(x, "projection").permute(0, 3, 1, 2)
+    assert torch.allclose(y, torch.from_numpy(answers["y"]), atol=2e-5)
