@@ -42,10 +42,10 @@ def open_sources(
         ValueError: a source cannot be read or does not fit; the message says which, where and how to mend it.
     """
     paths = [path for source in sources for path in _expand(str(source))]
-    series: dict[tuple[str, ...], list[tuple[str, xr.Dataset]]] = {}
+    series: dict[frozenset[str], list[tuple[str, xr.Dataset]]] = {}
     for path in paths:
         dataset = canonical(open_raw(path), path, units, variables)
-        series.setdefault(tuple(sorted(map(str, dataset.data_vars))), []).append((path, dataset))
+        series.setdefault(frozenset(map(str, dataset.data_vars)), []).append((path, dataset))
     parts = []
     for members in series.values():
         members.sort(key=lambda member: member[1]["time"].values[0])
@@ -56,6 +56,7 @@ def open_sources(
     for other in parts[1:]:
         _same_coordinates(parts[0], other, ("time", "latitude", "longitude"))
     dataset = xr.merge([d for _, d in parts], compat="override", join="outer", combine_attrs="override")
+    dataset = dataset[[name for _, d in parts for name in d.data_vars]]  # merging sorts them
     held = {name for d in dataset.data_vars.values() for name in (d.name, d.attrs["source_name"])}
     if missing := [name for name in variables or () if name not in held]:
         raise ValueError(f"{', '.join(paths[:3])} has no variable {missing[0]!r}; {nearest(missing[0], dataset.data_vars)}")

@@ -18,6 +18,7 @@ def test_names_order_units_and_values(source, tmp_path):
     assert np.allclose(made["t2m"], make_source()["t2m"], atol=1e-3)
     for ours, theirs in (("latitude", "lat"), ("longitude", "lon")):
         assert made[ours].values.tobytes() == make_source()[theirs].values.tobytes()
+    assert list(made.data_vars) == list(make_source().data_vars)
     assert "units" in made["latitude"].attrs and made["t2m"].chunks is not None
 
 
