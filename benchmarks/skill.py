@@ -37,6 +37,16 @@ def rmse(forecast_path: Path, truth_path: Path) -> dict[str, float]:
     return errors
 
 
+def references(command: Path, folder: Path) -> dict[str, dict[str, float]]:
+    """Return the RMSE of the reference forecasts by lead time in hours, as `forecast verify` gives it."""
+    done = subprocess.run(
+        [command, "verify", folder / "forecast.zarr", "--truth", folder / "store.zarr", "--json"], check=True, capture_output=True, text=True
+    )
+    rows = json.loads(done.stdout)
+    names = ("persistence", "damped_persistence", "climatology")
+    return {name: {f"{row['lead_hours']:g}": round(row["rmse"][name], 4) for row in rows} for name in names}
+
+
 def main() -> None:
     recipe, data = sys.argv[1], Path(sys.argv[2])
     folder = Path(sys.argv[3]) if len(sys.argv) > 3 else Path("runs") / f"skill_{recipe}"
@@ -61,6 +71,7 @@ def main() -> None:
     result = {
         "recipe": recipe,
         "rmse_kelvin": rmse(folder / "forecast.zarr", data),
+        "references_rmse_kelvin": references(command, folder),
         "initial_times": forecast.sizes["time"],
         "first_initial_time": str(forecast["time"].values[0]),
         "last_initial_time": str(forecast["time"].values[-1]),

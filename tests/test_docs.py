@@ -65,10 +65,19 @@ def test_make_targets_and_verbs_exist():
 
 @pytest.mark.parametrize("recipe", ["quickstart", "ncep_temperature"])
 def test_numbers_are_those_of_the_results(recipe):
-    result = json.loads((ROOT / "benchmarks" / "results" / f"skill_{recipe}.json").read_text())["rmse_kelvin"]
-    row = re.search(rf"^\| .*`{recipe}`.*\|$", README, flags=re.MULTILINE)
-    numbers = [float(cell.strip(" *")) for cell in row.group(0).strip("|").split("|")[-4:]]
-    assert numbers == [round(result[lead], 2) for lead in ("6", "12", "24", "72")]
+    result = json.loads((ROOT / "benchmarks" / "results" / f"skill_{recipe}.json").read_text())
+
+    def shown(label: str) -> list[str]:
+        row = re.search(rf"^\| {label} \|.*\|$", README, flags=re.MULTILINE)
+        return [cell.strip() for cell in row.group(0).strip("|").split("|")[1:]]
+
+    minutes, *numbers = shown(f"recipe `{recipe}`")
+    assert minutes == f"{result['train_seconds'] / 60:.1f} min"
+    leads = ("6", "12", "24", "72")
+    assert numbers == [f"{result['rmse_kelvin'][lead]:.2f}" for lead in leads]
+    for name, errors in result["references_rmse_kelvin"].items():
+        label = name.replace("damped_", "damped anomaly ")
+        assert shown(label)[1:] == [f"{errors[lead]:.2f}" for lead in leads]
 
 
 @pytest.mark.parametrize("name", ["fno.models.fno", "fno.models.afno"])
