@@ -54,7 +54,7 @@ def open_sources(
             _same_coordinates(first, (path, dataset), ("latitude", "longitude", "level", "number"))
         parts.append((first[0], xr.concat([d for _, d in members], "time", data_vars="minimal", coords="minimal", compat="override")))
     for other in parts[1:]:
-        _same_coordinates(parts[0], other, ("time", "latitude", "longitude"))
+        _same_coordinates(parts[0], other, ("time", "latitude", "longitude"), optional=("level", "number"))
     dataset = xr.merge([d for _, d in parts], compat="override", join="outer", combine_attrs="override")
     dataset = dataset[[name for _, d in parts for name in d.data_vars]]  # merging sorts them
     held = {name for d in dataset.data_vars.values() for name in (d.name, d.attrs["source_name"])}
@@ -264,10 +264,11 @@ def _order_longitudes(dataset: xr.Dataset) -> xr.Dataset:
     return dataset
 
 
-def _same_coordinates(a: tuple[str, xr.Dataset], b: tuple[str, xr.Dataset], names: Sequence[str]) -> None:
-    for name in names:
+def _same_coordinates(a: tuple[str, xr.Dataset], b: tuple[str, xr.Dataset], names: Sequence[str], optional: Sequence[str] = ()) -> None:
+    """Raise unless both have the same of each coordinate; an optional one may be missing from either."""
+    for name in [*names, *optional]:
         if (name in a[1].coords) != (name in b[1].coords):
-            if name in ("level", "number"):
+            if name in optional:
                 continue
             raise ValueError(f"{a[0]} and {b[0]} differ: only one has {name}")
         if name in a[1].coords and not np.array_equal(a[1][name].values, b[1][name].values):

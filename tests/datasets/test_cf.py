@@ -130,3 +130,50 @@ def test_real_files_are_read(real_data):
     assert air.sizes == {"time": 2920, "latitude": 25, "longitude": 53} and air["air"].attrs["units"] == "K"
     icon = open_sources([real_data / "icon_global_2022-04-01_1deg_12h.nc"])
     assert set(icon["level"].values) == {850, 500, 250} and icon.sizes["latitude"] == 181
+
+
+def test_files_that_do_not_go_together_are_refused(source, tmp_path):
+    source[["t2m"]].to_netcdf(tmp_path / "a.nc")
+    other = source[["u10"]].assign_coords(lat=("lat", source["lat"].values + 1, {"units": "degrees_north"}))
+    other.to_netcdf(tmp_path / "b.nc")
+    with pytest.raises(ValueError, match="differ in latitude"):
+        open_sources([tmp_path / "a.nc", tmp_path / "b.nc"])
+    source[["u10"]].isel(time=slice(0, 100)).to_netcdf(tmp_path / "b.nc")
+    with pytest.raises(ValueError, match="differ in time"):
+        open_sources([tmp_path / "a.nc", tmp_path / "b.nc"])
+    level = ("lev", np.array([850.0, 500.0]), {"units": "hPa"})
+    source[["t2m"]].expand_dims(lev=2).assign_coords(lev=level).to_netcdf(tmp_path / "b.nc")
+    with pytest.raises(ValueError, match="differ: only one has level"):
+        open_sources([tmp_path / "a.nc", tmp_path / "b.nc"])
+
+
+def test_single_levels_and_members_are_squeezed(source):
+    level = ("lev", np.array([850.0]), {"units": "hPa"})
+    wide = source.expand_dims(lev=1, member=1).assign_coords(lev=level, member=[0])
+    assert canonical(wide, "memory")["t2m"].dims == ("time", "latitude", "longitude")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda d: d.expand_dims(lev=2).assign_coords(lev=("lev", [0.1, 0.9], {"units": "m"})), "level has units 'm'.*only pressure levels"),
+        (lambda d: d.assign_coords(time=d["time"].where(d["time"] > d["time"][0])), r"1 time\(s\) are missing"),
+        (lambda d: d.isel(lat=0)[["t2m"]].assign_coords(lat=("lat", d["lat"].values, d["lat"].attrs)), "no variable on"),
+    ],
+)
+def test_more_that_does_not_fit(source, change, said):
+    with pytest.raises(ValueError, match=said):
+        canonical(change(source), "memory")
+
+
+def test_a_calendar_without_our_dates_is_named(source):
+    times = xr.date_range("2001-02-01", periods=160, freq="6h", calendar="360_day", use_cftime=True)
+    with pytest.raises(ValueError, match="360_day"):
+        canonical(source.assign_coords(time=times), "memory")
+
+
+def test_two_variables_of_one_name_are_refused(source):
+    field = source["t2m"].expand_dims(plev=2, axis=1).assign_attrs(units="K", standard_name="air_temperature")
+    level = ("plev", np.array([85000.0, 50000.0]), {"units": "Pa"})
+    with pytest.raises(ValueError, match="are both 'temperature'"):
+        canonical(source.assign(ta=field, temperature=field).assign_coords(plev=level), "memory")
