@@ -46,6 +46,12 @@ def replacing(path: Path, overwrite: bool, keep_partial: bool = False) -> Iterat
             kept = "what was written so far is kept for the next try" if keep_partial else "nothing was left behind"
             raise OSError(error.errno, f"no room to write {path}; {kept}: free some space and run it again") from error
         raise
+    except RuntimeError as error:
+        if not keep_partial:
+            remove(temporary)
+        if "NetCDF" in str(error) or "HDF" in str(error):  # how the netCDF library says that a write failed
+            raise OSError(f"cannot write {path} ({error}); nothing was left behind: free some space and run it again") from error
+        raise
     except BaseException:
         if not keep_partial:
             remove(temporary)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from .. import __version__
 from ..datasets import atomic
@@ -24,6 +24,7 @@ from ..datasets.forcings import NAMES as FORCINGS
 from ..datasets.schema import Channel
 from ..fno.grids import LatLon
 from ..fno.models.stepper import Scales, Stepper
+from ..fno.training.state import save_tensors
 from .config import Config
 from .model import build_network
 
@@ -74,7 +75,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, overwrite: bool = False)
     scales = {n: getattr(stepper, n).flatten().tolist() for n in ("mean", "std", "anomaly_std", "tendency_std")}
     with atomic.replacing(path, overwrite) as temporary:
         temporary.mkdir()
-        save_file(tensors, temporary / "weights.safetensors")
+        save_tensors(tensors, temporary / "weights.safetensors")
         meta = {
             "format_version": FORMAT_VERSION,
             "config": checkpoint.config.model_dump(mode="json"),

@@ -1,5 +1,6 @@
 """The ``forecast`` command. Each verb calls one function; heavy imports wait until then."""
 
+import errno
 import json
 import logging
 import os
@@ -38,6 +39,8 @@ def _reported() -> Iterator[Callable[[str], Any]]:
         if os.environ.get("FOURCASTER_DEBUG"):
             raise
         text = error.strerror if isinstance(error, OSError) and error.strerror and not error.filename else str(error)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) and "no room" not in text:
+            text = f"no room on the disk ({text}); free some space and run it again"
         print(f"forecast: {' '.join(text.split())}", file=sys.stderr)
         raise typer.Exit(2) from error
     except KeyboardInterrupt:

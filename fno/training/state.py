@@ -6,12 +6,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
 Tensors = dict[str, Tensor]
+
+
+def save_tensors(tensors: Tensors, path: Path, meta: dict[str, Any] | None = None) -> None:
+    """Write tensors to a safetensors file and onto the disk.
+
+    Raises:
+        OSError: the file cannot be written, most likely for lack of room.
+    """
+    try:
+        save_file(tensors, path, metadata=None if meta is None else {"meta": json.dumps(meta)})
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+    except (SafetensorError, OSError) as error:
+        raise OSError(f"no room to write {path} ({error}); what was there before is kept: free some space and run it again") from error
 
 
 def save_state(path: Path, groups: dict[str, Tensors], meta: dict[str, Any]) -> None:
@@ -26,9 +40,7 @@ def save_state(path: Path, groups: dict[str, Tensors], meta: dict[str, Any]) -> 
     tensors = {f"{group}:{name}": t.detach().contiguous() for group, named in groups.items() for name, t in named.items()}
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        save_file(tensors, temporary, metadata={"meta": json.dumps(meta)})
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
+        save_tensors(tensors, temporary, meta)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

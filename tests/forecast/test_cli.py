@@ -108,17 +108,23 @@ def test_ingest_refuses(files, tmp_path):
     assert "2001-01-16" in call("inspect", out)
 
 
-def test_a_full_disk_leaves_nothing_behind(files, tmp_path):
+def test_a_full_disk_leaves_nothing_behind(files, tiny_store, tmp_path):
     """A limit on file sizes stands for the full disk."""
 
     def limit():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
-    command = [Path(sys.executable).parent / "forecast", "ingest", files / "air.nc", "-o", tmp_path / "s.zarr"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, preexec_fn=limit)
-    assert done.returncode == 2 and "no room to write" in done.stderr and "Traceback" not in done.stderr
+    command = Path(sys.executable).parent / "forecast"
+
+    def full(*arguments):
+        done = subprocess.run([command, *arguments], check=False, capture_output=True, text=True, preexec_fn=limit)
+        assert done.returncode == 2 and "free some space and run it again" in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+    full("ingest", files / "air.nc", "-o", tmp_path / "s.zarr")
     assert list(tmp_path.iterdir()) == []
+    full("train", "quickstart", f"data.store={tiny_store}", f"output={tmp_path}", "train.epochs=1", "model.window=2")
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["log.jsonl"]
 
 
 def test_train_refuses(config, tiny_store, tmp_path):
