@@ -123,16 +123,17 @@ class _Differences:
     """Changes from one time to the next within and between consecutive blocks, except across gaps."""
 
     def __init__(self, gaps: list[int]) -> None:
-        self.gaps, self.last = gaps, None
+        self.gaps = gaps
+        self.last: NDArray[np.float32] | None = None
 
     def __call__(self, where: slice, block: NDArray[np.float32]) -> NDArray[np.float32]:
-        joined = block if self.last is None else np.concatenate([self.last, block])  # type: ignore[unreachable]
+        joined = block if self.last is None else np.concatenate([self.last, block])
         offset = where.start if self.last is None else where.start - 1
         keep = np.ones(len(joined) - 1, dtype=bool)
         for gap in self.gaps:
             if 0 <= gap - 1 - offset < len(keep):
                 keep[gap - 1 - offset] = False
-        self.last = block[-1:]  # type: ignore[assignment]
+        self.last = block[-1:]
         return np.asarray(np.diff(joined, axis=0)[keep])
 
 

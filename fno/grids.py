@@ -46,7 +46,7 @@ class LatLon:
     @cached_property
     def spacing(self) -> tuple[float, float]:
         """Mean spacing in degrees along (latitude, longitude)."""
-        return tuple(float(np.abs(np.diff(v)).mean()) for v in (self.latitude, self.longitude))  # type: ignore[return-value]
+        return float(np.abs(np.diff(self.latitude)).mean()), float(np.abs(np.diff(self.longitude)).mean())
 
     @property
     def periodic(self) -> bool:

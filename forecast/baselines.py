@@ -31,7 +31,7 @@ class Climatology:
             values = group[name].data
             parts.append(values if values.ndim == 5 else values[:, :, None])
         self.arrays = parts
-        self._days: dict[int, list[Float]] = {}
+        self._days: dict[int, Float] = {}
 
     def at(self, times: Times) -> Float:
         """Return the climatology at ``times``, shape (time, channel, H, W); the nearest hour where it lacks one."""
@@ -46,8 +46,8 @@ class Climatology:
             while len(self._days) >= 64:
                 self._days.pop(next(iter(self._days)))
             block = np.concatenate([np.asarray(a[:, day - 1]) for a in self.arrays], axis=1)
-            self._days[day] = block  # type: ignore[assignment]
-        return self._days[day]  # type: ignore[return-value]
+            self._days[day] = block
+        return self._days[day]
 
 
 def damping(fields: Fields, climatology: Climatology, period: slice, gaps: list[int], leads: list[int]) -> Array:
