@@ -191,4 +191,5 @@ print(peak)
         for i in range(count):
             variable[i] = 280 + field + i % 4
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "big.nc", tmp_path / "s.zarr"], capture_output=True, text=True, check=True)
+    print(f"peak resident memory {int(done.stdout) / 2**30:.2f} GiB")
     assert int(done.stdout) < 1.5 * 2**30
