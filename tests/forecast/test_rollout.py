@@ -230,3 +230,27 @@ def test_a_checkpoint_of_the_first_format_is_read_for_ever():
     with np.load(folder / "checkpoint_v1_forecast.npz") as known:
         for name in ("t2m", "u10"):
             assert np.allclose(made[name][0], known[name], atol=1e-3)
+
+
+def test_a_network_that_returns_sunlight_gives_its_sum(tiny_checkpoint):
+    """Closed form: x(k) = b(t + k) + x(0) - b(t) + r s sum of the insolation at t + 1 ... t + k."""
+    import torch
+
+    from fourcaster.datasets.forcings import insolation
+
+    class Sunlight(torch.nn.Module):
+        def forward(self, x):
+            return x[:, [2 * 2 + 2 * 2 + 3]].expand(-1, 2, -1, -1)  # after two states, two backgrounds, one time's forcing
+
+    model = forecast.load(tiny_checkpoint)
+    point = model.checkpoint
+    point.stepper.network = Sunlight()
+    made = model.run(make_source(), TIMES, "24h")
+    valid = made["valid_time"].values
+    light = np.stack([np.cumsum(insolation(times[1:], point.grid), axis=0) for times in valid])
+    background = np.stack([point.cycle.at(times) for times in valid])
+    for c, channel in enumerate(point.channels):
+        start = make_source()[channel.variable].sel(time=valid[:, 0]).values
+        scale = float(point.stepper.tendency_std[c])
+        expected = background[:, 1:, c] + (start - background[:, 0, c])[:, None] + scale * light
+        assert np.allclose(made[channel.variable].values[:, 1:], expected, atol=1e-3)
