@@ -232,15 +232,16 @@ def test_a_checkpoint_of_the_first_format_is_read_for_ever():
             assert np.allclose(made[name][0], known[name], atol=1e-3)
 
 
-def test_a_network_that_returns_sunlight_gives_its_sum(tiny_checkpoint):
-    """Closed form: x(k) = b(t + k) + x(0) - b(t) + r s sum of the insolation at t + 1 ... t + k."""
+def test_a_network_that_returns_what_is_known_gives_its_sum(tiny_checkpoint):
+    """Closed form: x(k) = b(t + k) + x(0) - b(t) + r s sum over t + 1 ... t + k of insolation and normalised background."""
     import torch
 
     from fourcaster.datasets.forcings import insolation
 
     class Sunlight(torch.nn.Module):
         def forward(self, x):
-            return x[:, [2 * 2 + 2 * 2 + 3]].expand(-1, 2, -1, -1)  # after two states, two backgrounds, one time's forcing
+            # two states of two channels, background now and then, forcing now and then
+            return x[:, 6:8] + x[:, [2 * 2 + 2 * 2 + 3]]
 
     model = forecast.load(tiny_checkpoint)
     point = model.checkpoint
@@ -252,5 +253,6 @@ def test_a_network_that_returns_sunlight_gives_its_sum(tiny_checkpoint):
     for c, channel in enumerate(point.channels):
         start = make_source()[channel.variable].sel(time=valid[:, 0]).values
         scale = float(point.stepper.tendency_std[c])
-        expected = background[:, 1:, c] + (start - background[:, 0, c])[:, None] + scale * light
+        cycle = np.cumsum((background[:, 1:, c] - float(point.stepper.mean[c])) / float(point.stepper.std[c]), axis=1)
+        expected = background[:, 1:, c] + (start - background[:, 0, c])[:, None] + scale * (light + cycle)
         assert np.allclose(made[channel.variable].values[:, 1:], expected, atol=1e-3)
