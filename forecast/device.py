@@ -28,8 +28,7 @@ def pick_device(name: str | None) -> str:
 def keep_freed_memory() -> None:
     """Ask glibc to keep freed arrays for reuse rather than hand them back to the system.
 
-    A training step frees and takes the same arrays again; without this each pays for its page faults, up to a third
-    of the time on large grids. Does nothing on other C libraries.
+    A training step frees and takes the same arrays again; without this each pays for its page faults. Does nothing on other C libraries.
     """
     trim_threshold, mmap_threshold, largest = -1, -3, 2**25
     try:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 Method = Literal["auto", "dft", "fft"]
 
-# Share of kept modes along W, kept / W, above which the FFT is the faster of the two (measured on CPU).
+# Share of kept modes along W, kept / W, above which the FFT is the faster of the two (a rule of thumb for CPUs).
 _CROSSOVER = ((64, 0.27), (128, 0.14), (256, 0.07), (512, 0.05))
 
 
