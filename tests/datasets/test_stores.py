@@ -78,7 +78,7 @@ def test_no_tendency_crosses_a_gap(tmp_path):
     assert not (tmp_path / "s.zarr").exists() and not atomic.temporary_path(tmp_path / "s.zarr").exists()
     store = write_store(dataset, tmp_path / "s.zarr", allow_gaps=True)
     assert store.gaps == [80] and open_store(tmp_path / "s.zarr").gaps == [80]
-    assert read_group(store, "statistics")["t2m_tendency_std"] < 10
+    assert read_group(store, "statistics")["t2m_tendency_std"] < 3  # a jump of 100 K in 127 steps would make it 9
 
 
 @pytest.mark.parametrize(
