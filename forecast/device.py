@@ -36,4 +36,4 @@ def keep_freed_memory() -> None:
     except (OSError, AttributeError):
         return
     mallopt(mmap_threshold, largest)
-    mallopt(trim_threshold, 2**30)
+    mallopt(trim_threshold, 2**31 - 1)

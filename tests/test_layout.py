@@ -16,7 +16,7 @@ PACKAGES = ("fno", "datasets", "forecast")
 ALLOWED = {"fno": {"fno"}, "datasets": {"datasets", "fno"}, "forecast": {"forecast", "datasets", "fno"}}
 # What datasets may take from fno, and the order of rooms within fno: each may import only what stands before it.
 FROM_FNO = ("fno.grids", "fno.transforms", "fno.batch")
-ROOMS = ("grids", "batch", "transforms", "layers", "models", "physics", "losses", "weighting", "training")
+ROOMS = ("errors", "grids", "batch", "transforms", "layers", "models", "physics", "losses", "weighting", "training")
 FORBIDDEN = {
     "fno": {"xarray", "dask", "zarr", "netCDF4", "matplotlib", "cartopy", "pydantic", "typer"},
     "datasets": {"typer", "matplotlib", "cartopy"},

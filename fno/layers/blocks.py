@@ -1,69 +1,154 @@
-"""The pieces that models are assembled from: pointwise networks and the Fourier block. Channels come last."""
+"""The pieces that models are assembled from: pointwise networks and the Fourier block."""
 
-from typing import cast
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..transforms.fourier import Method
+from .activation import AliasFreeGELU
+from .factorized import Factorization
+from .local import FiniteDifference
 from .spectral import SpectralConv
+
+Activation = Callable[[Tensor], Tensor]
 
 
 class ChannelMLP(nn.Module):
-    """Two dense layers over channels with a GELU between them, the same at every grid point.
+    """Two dense layers over channels with an activation between them, the same at every grid point.
 
     Args:
         in_channels: channels of the input.
         hidden_channels: channels between the two layers.
         out_channels: channels of the output.
         dropout: probability with which a hidden channel is dropped in training.
+        activation: applied between the layers, to channels that come last.
     """
 
-    def __init__(self, in_channels: int, hidden_channels: int, out_channels: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self, in_channels: int, hidden_channels: int, out_channels: int, dropout: float = 0.0, activation: Activation = functional.gelu
+    ) -> None:
         super().__init__()
         self.fc1 = nn.Linear(in_channels, hidden_channels)
         self.fc2 = nn.Linear(hidden_channels, out_channels)
-        self.dropout = dropout
+        self.dropout, self.activation = dropout, activation
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply to ``x``, shape (..., channel)."""
-        x = functional.gelu(self.fc1(x))
+        """Apply to ``x``, shape (batch, in_channels, *grid)."""
+        x = self.activation(self.fc1(x.movedim(1, -1)))
         if self.dropout:
             x = functional.dropout(x, self.dropout, self.training)
-        return cast(Tensor, self.fc2(x))
+        return cast(Tensor, self.fc2(x)).movedim(-1, 1)
+
+
+@dataclass(frozen=True)
+class BlockOptions:
+    """What a Fourier block is made of.
+
+    Attributes:
+        mlp_ratio: hidden channels of the pointwise network as a multiple of the block's.
+        dropout: dropout inside the pointwise network.
+        norm: ``none``; ``instance`` (each channel over the grid); ``layer`` (over the channels of each point). Both
+            act alike at every resolution.
+        skip: what is added to the convolution: ``linear`` (a dense layer over channels), ``identity`` or ``none``.
+        activation: ``gelu``, or ``alias_free`` for activations that do not depend on the grid, see ``AliasFreeGELU``.
+        local: add finite differences to the convolution, see ``FiniteDifference``.
+        last_activation: activate before the pointwise network in the last block too; neuraloperator does not.
+        factorization: of the spectral weights, see ``SpectralConv``.
+        rank: size of factorized weights as a share of the dense ones.
+        method: how transforms are computed, see ``fno.transforms.fourier``.
+    """
+
+    mlp_ratio: float = 0.5
+    dropout: float = 0.0
+    norm: Literal["none", "instance", "layer"] = "none"
+    skip: Literal["linear", "identity", "none"] = "linear"
+    activation: Literal["gelu", "alias_free"] = "gelu"
+    local: bool = False
+    last_activation: bool = True
+    factorization: Factorization = "dense"
+    rank: float = 0.5
+    method: Method = "auto"
+
+    def __post_init__(self) -> None:
+        for name, known in (("norm", ("none", "instance", "layer")), ("skip", ("linear", "identity", "none")), ("activation", ("gelu", "alias_free"))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}; use one of {', '.join(known)}")
+
+    def make_activation(self, n_modes: Sequence[int]) -> Activation:
+        """Return the activation, for a block with these modes."""
+        return AliasFreeGELU(n_modes) if self.activation == "alias_free" else functional.gelu
+
+    def make_norm(self, channels: int) -> Activation:
+        """Return the norm, for channels that come last."""
+        if self.norm == "layer":
+            return nn.LayerNorm(channels)
+        return InstanceNorm(channels) if self.norm == "instance" else nn.Identity()
+
+
+class InstanceNorm(nn.Module):
+    """Subtract the mean over the grid and divide by the standard deviation, channel by channel, then scale and shift.
+
+    Args:
+        channels: channels, which come last.
+        eps: added to the variance.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.weight, self.bias, self.eps = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels)), eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply to ``x``, shape (batch, *grid, channel)."""
+        dims = tuple(range(1, x.ndim - 1))
+        mean, variance = x.mean(dims, keepdim=True), x.var(dims, correction=0, keepdim=True)
+        return (x - mean) * torch.rsqrt(variance + self.eps) * self.weight + self.bias
 
 
 class FNOBlock(nn.Module):
-    """A Fourier layer with its skips: ``h = gelu(K x + W x)``, ``y = h-MLP(h) + g * x`` (Li et al. 2021, Kossaifi 2023).
+    """A Fourier layer with its skips: ``h = gelu(norm(K x + W x))``, ``y = norm(h-MLP(h) + g * x)`` (Li et al. 2021, Kossaifi 2023).
 
     Args:
         channels: channels in and out.
-        n_modes: kept modes along (H, W).
-        mlp_ratio: hidden channels of the pointwise network as a multiple of ``channels``.
-        dropout: dropout inside the pointwise network.
-        activate: apply a GELU to the result (all blocks but the last).
-        method: how the transform is computed.
+        n_modes: kept modes along each dimension.
+        options: what the block is made of.
+        last: the last block of a model, whose result is not activated.
+        periodic: which axes wrap, for the local branch; all by default.
+        conv: the convolution K; a ``SpectralConv`` by default.
     """
 
     def __init__(
         self,
         channels: int,
-        n_modes: tuple[int, int],
-        mlp_ratio: float = 0.5,
-        dropout: float = 0.0,
-        activate: bool = True,
-        method: Method = "auto",
+        n_modes: Sequence[int],
+        options: BlockOptions | None = None,
+        last: bool = False,
+        periodic: Sequence[bool] | None = None,
+        conv: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.conv = SpectralConv(channels, channels, n_modes, method=method)
-        self.skip = nn.Linear(channels, channels, bias=False)
-        self.mlp = ChannelMLP(channels, max(1, round(channels * mlp_ratio)), channels, dropout)
+        o = options or BlockOptions()
+        self.conv = conv or SpectralConv(channels, channels, n_modes, factorization=o.factorization, rank=o.rank, method=o.method)
+        self.skip = nn.Linear(channels, channels, bias=False) if o.skip == "linear" else nn.Identity()
+        self.activation = o.make_activation(n_modes)
+        self.mlp = ChannelMLP(channels, max(1, round(channels * o.mlp_ratio)), channels, o.dropout, self.activation)
         self.gate = nn.Parameter(torch.ones(channels))
-        self.activate = activate
+        self.local = FiniteDifference(channels, channels, periodic or [True] * len(n_modes)) if o.local else None
+        self.norms = nn.ModuleList([cast(nn.Module, o.make_norm(channels)) for _ in range(2)])
+        self.skips, self.inner, self.outer = o.skip != "none", o.last_activation or not last, not last
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply to ``x``, shape (batch, H, W, channel)."""
-        h = functional.gelu(self.conv(x) + self.skip(x))
-        y = self.mlp(h) + self.gate * x
-        return functional.gelu(y) if self.activate else y
+        """Apply to ``x``, shape (batch, channel, *grid)."""
+        rows = x.movedim(1, -1)
+        h = self.conv(x).movedim(1, -1)
+        if self.skips:
+            h = h + self.skip(rows)
+        if self.local is not None:
+            h = h + self.local(x).movedim(1, -1)
+        h = self.norms[0](h)
+        h = self.activation(h) if self.inner else h
+        y = self.norms[1](torch.addcmul(self.mlp(h.movedim(-1, 1)).movedim(1, -1), self.gate, rows))
+        return (self.activation(y) if self.outer else y).movedim(-1, 1)

@@ -4,6 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..errors import InputError
+from ..transforms.fourier import analyse, synthesise
+
 
 class AFNO2D(nn.Module):
     """Mix tokens globally by a block-diagonal network in Fourier space.
@@ -47,32 +50,44 @@ class AFNO2D(nn.Module):
         self.b2 = nn.Parameter(0.02 * torch.randn(2, num_blocks, size))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Mix ``x``, shape (batch, H, W, channel); transforms run in float32 even under autocast."""
-        _, h, w, _ = x.shape
-        with torch.autocast(x.device.type, enabled=False):
-            z = torch.fft.rfft2(x.float(), dim=(1, 2), norm="ortho")
-            total = h // 2 + 1
-            kept = int(total * self.fraction)
-            # The window that FourCastNet keeps: rows around total = H // 2 + 1, the first columns.
-            rows = slice(total - kept, total + kept)
-            window = z[:, rows, :kept].unflatten(-1, (self.num_blocks, self.block_size))
-            real = functional.relu(_multiply(window.real, window.imag, self.w1, -1) + self.b1[0])
-            imaginary = functional.relu(_multiply(window.imag, window.real, self.w1, 1) + self.b1[1])
-            pair = torch.stack(
-                [
-                    _multiply(real, imaginary, self.w2, -1) + self.b2[0],
-                    _multiply(imaginary, real, self.w2, 1) + self.b2[1],
-                ],
-                dim=-1,
-            )
-            pair = functional.softshrink(pair, lambd=self.sparsity_threshold)
-            mixed = torch.zeros_like(z)
-            mixed[:, rows, :kept] = torch.view_as_complex(pair.contiguous()).flatten(-2)
-            field: Tensor = torch.fft.irfft2(mixed, s=(h, w), dim=(1, 2), norm="ortho")
-            return field + x
+        """Mix ``x``, shape (batch, H, W, channel); transforms run in float32 even under autocast.
+
+        Raises:
+            InputError: wrong rank or number of channels.
+        """
+        if x.ndim != 4 or x.shape[-1] != self.num_blocks * self.block_size:
+            raise InputError(f"expected a tensor of shape (batch, H, W, {self.num_blocks * self.block_size}), got {tuple(x.shape)}")
+        if torch.is_autocast_enabled(x.device.type):
+            with torch.autocast(x.device.type, enabled=False):
+                return self._mix(x)
+        return self._mix(x)
+
+    def _mix(self, x: Tensor) -> Tensor:
+        batch, h, w, channels = x.shape
+        # The window that FourCastNet keeps: rows around total = H // 2 + 1, the first columns.
+        total = h // 2 + 1
+        kept = int(total * self.fraction)
+        rows, columns = range(total - kept, min(total + kept, h)), range(min(kept, w // 2 + 1))
+        if not rows or not columns:
+            return x
+        if len(rows) == h:  # all of them, in whatever order, since all modes share their weights
+            rows = range(-(h // 2), h - h // 2)
+        z = analyse(x, (rows, columns))
+        z = z.unflatten(-1, (self.num_blocks, self.block_size))
+        # Block by block, real and imaginary part side by side, so that a complex product is one real one.
+        z = z.permute(4, 0, 2, 3, 1, 5).reshape(self.num_blocks, -1, 2 * self.block_size)
+        scale = (h * w) ** 0.5  # from the mean to the orthonormal transform
+        z = functional.relu(torch.baddbmm(_bias(self.b1, z), z, _matrix(self.w1, z) * scale))
+        z = functional.softshrink(torch.baddbmm(_bias(self.b2, z) / scale, z, _matrix(self.w2, z) / scale), self.sparsity_threshold / scale)
+        z = z.reshape(self.num_blocks, batch, len(rows), len(columns), 2, self.block_size).permute(1, 4, 2, 3, 0, 5)
+        return synthesise(z.reshape(batch, 2, len(rows), len(columns), channels), (rows, columns), (h, w)) + x
 
 
-def _multiply(a: Tensor, b: Tensor, weight: Tensor, sign: int) -> Tensor:
-    """One part of a complex block product: ``a W_re + sign b W_im``."""
-    real, imaginary = (torch.einsum("...bi,bio->...bo", x, w) for x, w in zip((a, b), weight, strict=True))
-    return real + sign * imaginary
+def _matrix(weight: Tensor, like: Tensor) -> Tensor:
+    """Real matrix of a complex product, ``[re im] [[a, b], [-b, a]]``, shape (block, 2 in, 2 out)."""
+    a, b = weight.to(like.dtype)
+    return torch.cat([torch.cat([a, b], dim=-1), torch.cat([-b, a], dim=-1)], dim=-2)
+
+
+def _bias(bias: Tensor, like: Tensor) -> Tensor:
+    return bias.to(like.dtype).movedim(0, 1).flatten(1)[:, None]

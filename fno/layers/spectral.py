@@ -1,62 +1,96 @@
 """Spectral convolution: a learned multiplier on the kept Fourier modes of a field."""
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from ..errors import InputError
 from ..transforms.fourier import Method, from_modes, kept_modes, to_modes
+from .factorized import CPWeight, DepthwiseWeight, Factorization, TuckerWeight
+from .modes import mode_product
 
 
 class SpectralConv(nn.Module):
     """Multiply each kept Fourier mode by a complex matrix over channels.
 
-        y = F^-1( W[k, l] F(x)[k, l] ) + b
+        y = F^-1( W[k] F(x)[k] ) + b
 
-    after Li et al. 2021, "Fourier Neural Operator for Parametric Partial Differential Equations". Weights are stored
-    as real pairs, mode by mode, so that optimisers and exports meet no complex parameter and the channel product is
-    one batched real product. The layer acts alike on every grid: a grid too coarse for some modes uses the others.
+    after Li et al. 2021, "Fourier Neural Operator for Parametric Partial Differential Equations", in as many
+    dimensions as ``n_modes`` has entries. Weights are stored as real pairs, mode by mode, so that optimisers and
+    exports meet no complex parameter and the channel product is one batched real product. The layer acts alike on
+    every grid that holds its modes; it is fastest on tensors in ``torch.channels_last`` memory, and returns those.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
-        n_modes: modes along (H, W) as neuraloperator counts them: rows -(n // 2) .. (n - 1) // 2, columns 0 .. n // 2.
+        n_modes: modes along each dimension as neuraloperator counts them: -(n // 2) .. (n - 1) // 2, and 0 .. n // 2
+            along the last.
         bias: add a constant to each output channel.
+        factorization: ``dense``, ``depthwise`` (no mixing of channels), ``cp`` or ``tucker``.
+        rank: size of a factorized weight as a share of the dense one.
         method: how the transform is computed, see ``fno.transforms.fourier``.
 
     Raises:
-        ValueError: a channel or mode count is below one.
+        ValueError: a channel or mode count is below one, a rank is not positive, or the factorization is unknown.
+
+    Example:
+        >>> import torch
+        >>> SpectralConv(3, 8, (6, 6))(torch.zeros(2, 3, 25, 53)).shape
+        torch.Size([2, 8, 25, 53])
     """
 
-    def __init__(self, in_channels: int, out_channels: int, n_modes: tuple[int, int], bias: bool = True, method: Method = "auto") -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        n_modes: Sequence[int],
+        bias: bool = True,
+        factorization: Factorization = "dense",
+        rank: float = 0.5,
+        method: Method = "auto",
+    ) -> None:
         super().__init__()
         if min(in_channels, out_channels) < 1:
             raise ValueError(f"channels must be at least 1, got {in_channels} in and {out_channels} out")
-        n_modes = cast(tuple[int, int], tuple(n_modes))
-        self.rows, self.columns = kept_modes(n_modes, n_modes)
-        self.in_channels, self.out_channels, self.n_modes, self.method = in_channels, out_channels, n_modes, method
-        scale = (2 / (in_channels + out_channels)) ** 0.5
-        self.weight = nn.Parameter(scale / 2**0.5 * torch.randn(len(self.rows), len(self.columns), in_channels, 2, out_channels))
+        if rank <= 0:
+            raise ValueError(f"rank must be positive, got {rank}")
+        if factorization == "depthwise" and in_channels != out_channels:
+            raise ValueError(f"a depthwise weight keeps the channels, got {in_channels} in and {out_channels} out")
+        self.n_modes = tuple(n_modes)
+        self.in_channels, self.out_channels, self.method = in_channels, out_channels, method
+        modes = [len(m) for m in kept_modes(self.n_modes, self.n_modes)]
+        if factorization == "dense":
+            scale = (1 / (in_channels + out_channels)) ** 0.5
+            self.weight: nn.Parameter | nn.Module = nn.Parameter(scale * torch.randn(*modes, in_channels, 2, out_channels))
+        elif factorization == "depthwise":
+            self.weight = DepthwiseWeight(modes, in_channels)
+        elif factorization == "cp":
+            self.weight = CPWeight(modes, in_channels, out_channels, rank)
+        elif factorization == "tucker":
+            self.weight = TuckerWeight(modes, in_channels, out_channels, rank)
+        else:
+            raise ValueError(f"unknown factorization {factorization!r}; use 'dense', 'depthwise', 'cp' or 'tucker'")
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve ``x``, shape (batch, H, W, channel); the transform runs in float32 even under autocast."""
-        size = (x.shape[1], x.shape[2])
-        with torch.autocast(x.device.type, enabled=False):
-            z = to_modes(x, self.n_modes, self.method)
-            rows, columns = kept_modes(self.n_modes, size)
-            first = rows.start - self.rows.start
-            weight = self.weight[first : first + len(rows), : len(columns)].to(z.dtype)
-            y = from_modes(_mix(z, weight), self.n_modes, size, self.method)
-            return y if self.bias is None else y + self.bias.to(y.dtype)
+        """Convolve ``x``, shape (batch, in_channels, *grid); the transform runs in float32 even under autocast.
 
+        Raises:
+            ModesError: the grid cannot hold the modes.
+            InputError: wrong rank or number of channels.
+        """
+        if x.ndim != len(self.n_modes) + 2 or x.shape[1] != self.in_channels:
+            wanted = f"(batch, {self.in_channels}, {', '.join(['n'] * len(self.n_modes))})"
+            raise InputError(f"expected a tensor of shape {wanted}, got {tuple(x.shape)}")
+        if torch.is_autocast_enabled(x.device.type):
+            with torch.autocast(x.device.type, enabled=False):
+                return self._convolve(x)
+        return self._convolve(x)
 
-def _mix(z: Tensor, weight: Tensor) -> Tensor:
-    """Complex product over channels, one real batched product: [Xr; Xi] times [Wr | Wi], then the two half sums."""
-    batch, _, k, l, channels = z.shape
-    out = weight.shape[-1]
-    x = z.permute(2, 3, 1, 0, 4).reshape(k * l, 2 * batch, channels)
-    p = torch.bmm(x, weight.reshape(k * l, channels, 2 * out)).reshape(k, l, 2, batch, 2, out)
-    real = p[:, :, 0, :, 0] - p[:, :, 1, :, 1]
-    imaginary = p[:, :, 0, :, 1] + p[:, :, 1, :, 0]
-    return torch.stack([real, imaginary]).permute(3, 0, 1, 2, 4)
+    def _convolve(self, x: Tensor) -> Tensor:
+        z = to_modes(x.movedim(1, -1), self.n_modes, self.method)
+        z = mode_product(z, self.weight.to(z.dtype)) if isinstance(self.weight, nn.Parameter) else cast(Tensor, self.weight(z))
+        y = from_modes(z, self.n_modes, x.shape[2:], self.method)
+        return (y if self.bias is None else y + self.bias.to(y.dtype)).movedim(-1, 1)

@@ -3,8 +3,8 @@
 from torch import nn
 
 from .afno import AFNO
-from .fno import FNO
+from .fno import FNO, TFNO
 
-REGISTRY: dict[str, type[nn.Module]] = {"fno": FNO, "afno": AFNO}
+REGISTRY: dict[str, type[nn.Module]] = {"fno": FNO, "tfno": TFNO, "afno": AFNO}
 
-__all__ = ["AFNO", "FNO", "REGISTRY"]
+__all__ = ["AFNO", "FNO", "REGISTRY", "TFNO"]

@@ -1,35 +1,44 @@
-"""Fourier neural operator."""
+"""Fourier neural operators."""
 
-from typing import cast
+from collections.abc import Sequence
+from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
-from ..layers.blocks import ChannelMLP, FNOBlock
-from ..layers.padding import continue_periodically
-from ..transforms.fourier import Method
+from ..layers.blocks import BlockOptions, ChannelMLP, FNOBlock
+from ..layers.factorized import Factorization
+from ..layers.padding import PaddingMode, pad_domain
+from .base import GridModel
 
 
-class FNO(nn.Module):
-    """Map fields to fields on any regular grid by layers of spectral convolutions.
+class FNO(GridModel):
+    """Map fields to fields on any regular grid by layers of spectral convolutions, in one, two or three dimensions.
 
     Lift, ``n_layers`` Fourier blocks, project; after Li et al. 2021 (arXiv:2010.08895) in the argument names of
     neuraloperator.
 
+    Other resolutions: the model runs on every grid that holds ``n_modes`` (a ``ModesError`` otherwise) and warns outside
+    the grids it was trained on. Its layers act alike there, except that pointwise activations make wave numbers that a
+    coarse grid takes for others: an error that falls as the grid refines, and that is gone with
+    ``activation="alias_free"``. That is no promise of skill at a resolution never seen: train on several
+    (``fno.training.MixedResolution``), and compare with interpolating the native prediction.
+
     Args:
-        n_modes: kept modes along (H, W), counted as in neuraloperator.
+        n_modes: kept modes along each dimension, counted as in neuraloperator.
         in_channels: channels of the input.
         out_channels: channels of the output.
         hidden_channels: width of the network.
         n_layers: number of Fourier blocks.
         lifting_channel_ratio: hidden width of the lifting network as a multiple of ``hidden_channels``.
         projection_channel_ratio: the same for the projection.
-        domain_padding: margin along (H, W), as a share of the domain, in which the field is continued periodically;
-            zero where the domain wraps.
-        dropout: dropout in the pointwise networks of the blocks.
-        method: how transforms are computed, see ``fno.transforms.fourier``.
+        domain_padding: margin along each dimension as a share of the domain; zero where it wraps.
+        padding_mode: what stands in the margin, see ``fno.layers.padding``.
+        positions: append the coordinates j / n of each dimension to the input, as neuraloperator does.
+        **options: see ``BlockOptions``: ``factorization``, ``rank``, ``norm``, ``activation``, ``local``, ``dropout``, ...
 
     Raises:
-        ValueError: fewer than one layer, or a count below one.
+        ValueError: fewer than one layer, a count below one, or an option that does not exist.
 
     Example:
         >>> import torch
@@ -39,32 +48,72 @@ class FNO(nn.Module):
 
     def __init__(
         self,
-        n_modes: tuple[int, int],
+        n_modes: Sequence[int],
         in_channels: int,
         out_channels: int,
         hidden_channels: int = 64,
         n_layers: int = 4,
         lifting_channel_ratio: float = 2,
         projection_channel_ratio: float = 2,
-        domain_padding: tuple[float, float] = (0.0, 0.0),
-        dropout: float = 0.0,
-        method: Method = "auto",
+        domain_padding: float | Sequence[float] = 0.0,
+        padding_mode: PaddingMode = "continued",
+        positions: bool = False,
+        **options: Any,
     ) -> None:
-        super().__init__()
+        n_modes = tuple(n_modes)
+        d, width = len(n_modes), hidden_channels
+        super().__init__(in_channels, d)
         if n_layers < 1:
             raise ValueError(f"n_layers must be at least 1, got {n_layers}")
-        n_modes = cast(tuple[int, int], tuple(n_modes))
-        width = hidden_channels
-        self.domain_padding = tuple(domain_padding)
-        self.lifting = ChannelMLP(in_channels, max(1, round(width * lifting_channel_ratio)), width)
-        self.blocks = nn.ModuleList(FNOBlock(width, n_modes, dropout=dropout, activate=i < n_layers - 1, method=method) for i in range(n_layers))
-        self.projection = ChannelMLP(width, max(1, round(width * projection_channel_ratio)), out_channels)
+        margins = (float(domain_padding),) * d if isinstance(domain_padding, int | float) else tuple(domain_padding)
+        if len(margins) != d:
+            raise ValueError(f"domain_padding has {len(margins)} entries, n_modes has {d}")
+        self.domain_padding, self.padding_mode, self.positions = margins, padding_mode, positions
+        o = BlockOptions(**options)
+        activation = o.make_activation(n_modes)
+        lifted = in_channels + d * positions
+        self.lifting = ChannelMLP(lifted, max(1, round(width * lifting_channel_ratio)), width, activation=activation)
+        periodic = [m == 0 for m in margins]
+        self.blocks = nn.ModuleList(FNOBlock(width, n_modes, o, last=i == n_layers - 1, periodic=periodic) for i in range(n_layers))
+        self.projection = ChannelMLP(width, max(1, round(width * projection_channel_ratio)), out_channels, activation=activation)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``x``, shape (batch, channel, H, W), to (batch, out_channels, H, W)."""
-        h, w = x.shape[-2:]
-        x = self.lifting(x.permute(0, 2, 3, 1))
-        x = continue_periodically(continue_periodically(x, 1, self.domain_padding[0]), 2, self.domain_padding[1])
+        """Map ``x``, shape (batch, in_channels, *grid), to (batch, out_channels, *grid).
+
+        Raises:
+            InputError: a tensor that does not fit, see ``GridModel``; ``ModesError`` where the grid cannot hold the modes.
+        """
+        self.check(x)
+        size = x.shape[2:]
+        if self.positions:
+            x = torch.cat([x, positions(x)], dim=1)
+        x = self.lifting(x)
+        for d, fraction in enumerate(self.domain_padding):
+            x = pad_domain(x, d + 2, fraction, self.padding_mode)
         for block in self.blocks:
             x = block(x)
-        return cast(Tensor, self.projection(x[:, :h, :w])).permute(0, 3, 1, 2)
+        for d, n in enumerate(size):
+            x = x.narrow(d + 2, 0, n) if self.domain_padding[d] else x
+        return cast(Tensor, self.projection(x))
+
+
+def positions(x: Tensor) -> Tensor:
+    """Return the coordinates j / n of each grid dimension, shape (batch, d, *grid), for ``x`` of shape (batch, channel, *grid)."""
+    axes = [torch.arange(n, device=x.device, dtype=x.dtype) / n for n in x.shape[2:]]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij")).expand(x.shape[0], -1, *x.shape[2:])
+
+
+class TFNO(FNO):
+    """A Fourier neural operator with factorized spectral weights (Kossaifi et al. 2023, arXiv:2310.00120).
+
+    The same arguments, and the same behaviour at other resolutions, as ``FNO``.
+
+    Args:
+        *args: see ``FNO``.
+        factorization: ``tucker``, ``cp`` or ``depthwise``.
+        rank: size of the spectral weights as a share of the dense ones.
+        **kwargs: see ``FNO``.
+    """
+
+    def __init__(self, *args: Any, factorization: Factorization = "tucker", rank: float = 0.1, **kwargs: Any) -> None:
+        super().__init__(*args, factorization=factorization, rank=rank, **kwargs)

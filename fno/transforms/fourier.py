@@ -1,139 +1,296 @@
-"""Truncated real Fourier transforms in two dimensions, by FFT or by matrix product, behind one interface.
+"""Truncated real Fourier transforms in any number of dimensions, by FFT or by matrix product, behind one interface.
 
-For a real field ``x`` of shape (batch, H, W, channel) both methods return the same kept coefficients
+For a real field ``x`` of shape (batch, n_1, ..., n_d, channel) both methods return the same kept coefficients
 
-    X[k, l] = 1/(H W) sum_{i,j} x[i, j] exp(-2 pi sqrt(-1) (k i / H + l j / W)),
+    X[k] = 1/(n_1 ... n_d) sum_j x[j] exp(-2 pi sqrt(-1) (k_1 j_1 / n_1 + ... + k_d j_d / n_d)),
 
-with ``k`` in [-(n // 2), (n - 1) // 2] for ``n`` modes along the rows and ``l`` in [0, n // 2] along the columns, the
-count that neuraloperator uses. The factor 1/(H W) (``norm="forward"``) makes a coefficient independent of resolution.
-Complex numbers are kept as real pairs, shape (batch, 2, K, L, channel).
+with ``k`` in [-(n // 2), (n - 1) // 2] for ``n`` modes along all dimensions but the last and in [0, n // 2] along the
+last, the count that neuraloperator uses. The factor (``norm="forward"``) makes a coefficient independent of
+resolution. Complex numbers are kept as real pairs, shape (batch, 2, K_1, ..., K_d, channel).
 
 A matrix product that computes only the kept modes beats an FFT that computes all of them while few are kept;
-``choose_method`` draws the line.
+``choose_method`` draws the line. The products go from the last dimension to the first, each on the pairs that the one
+before left, so that no copy stands between them.
 """
 
+import math
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from ..errors import ModesError
+from .costs import COSTS
+from .symmetry import fold, unfold
+
 Method = Literal["auto", "dft", "fft"]
-
-# Share of kept modes along W, kept / W, above which the FFT is the faster of the two (a rule of thumb for CPUs).
-_CROSSOVER = ((64, 0.27), (128, 0.14), (256, 0.07), (512, 0.05))
+Size = Sequence[int]
 
 
-def kept_modes(n_modes: tuple[int, int], size: tuple[int, int]) -> tuple[range, range]:
-    """Return the wave numbers kept along rows and columns.
+def kept_modes(n_modes: Size, size: Size) -> tuple[range, ...]:
+    """Return the wave numbers kept along each dimension.
 
     Args:
-        n_modes: modes asked for along (H, W); a real field needs only ``n // 2 + 1`` of them along W.
-        size: grid points (H, W). Modes that the grid cannot hold are left out.
+        n_modes: modes asked for; a real field needs only ``n // 2 + 1`` of them along the last dimension.
+        size: grid points along the same dimensions.
 
     Raises:
-        ValueError: a count is below one.
+        ModesError: a count is below one, or larger than the grid.
     """
-    if min(*n_modes, *size) < 1:
-        raise ValueError(f"n_modes {tuple(n_modes)} and grid {tuple(size)} must be at least 1 along each dimension")
-    rows = min(n_modes[0], size[0])
-    columns = min(n_modes[1] // 2, size[1] // 2) + 1
-    return range(-(rows // 2), rows - rows // 2), range(columns)
+    if len(n_modes) != len(size):
+        raise ModesError(f"n_modes {tuple(n_modes)} has {len(n_modes)} dimensions, the grid {tuple(size)} has {len(size)}")
+    if any(n < 1 for n in n_modes):
+        raise ModesError(f"n_modes {tuple(n_modes)} must be at least 1 along each dimension")
+    if any(n > points for n, points in zip(n_modes, size, strict=True)):
+        raise ModesError(f"a grid of {tuple(size)} points cannot hold {tuple(n_modes)} modes; use a finer grid or fewer modes")
+    return (*(range(-(n // 2), n - n // 2) for n in n_modes[:-1]), range(n_modes[-1] // 2 + 1))
 
 
-def choose_method(n_modes: tuple[int, int], size: tuple[int, int]) -> Literal["dft", "fft"]:
-    """Return the method expected to be faster on this grid."""
-    share = len(kept_modes(n_modes, size)[1]) / size[1]
-    limit = next((limit for width, limit in _CROSSOVER if size[1] <= width), 0.02)
-    return "dft" if share <= limit else "fft"
+def choose_method(kept: Size, size: Size, device: str = "cpu") -> Literal["dft", "fft"]:
+    """Return the method expected to be faster on this grid: a committed cost model, so that every run chooses alike.
 
+    The time a point and channel takes is modelled as ``flops / rate`` for the products and as
+    ``a + b sum_i log2(p_i)`` for the FFT, where the ``p_i`` are the prime factors of the sizes (a factor above 13 counts
+    double). Devices without measured constants take the FFT.
 
-@lru_cache(maxsize=64)
-def _matrices(n_modes: tuple[int, int], size: tuple[int, int], inverse: bool, device: str) -> tuple[Tensor, Tensor]:
-    """Real matrices of the truncated transform along W and along H.
-
-    Forward: W matrix (2 L, W), H matrix (2 K, 2 H) on the pairs that the first product leaves, so that neither
-    product needs a copy. Inverse: W matrix (W, 2 L), H matrix (2 H, 2 K).
+    Args:
+        kept: wave numbers kept along each dimension.
+        size: grid points along each dimension.
+        device: kind of device.
     """
-    (h, w), (rows, columns) = size, kept_modes(n_modes, size)
+    if device not in COSTS:
+        return "fft"
+    cost = COSTS[device]
+    points = math.prod(size)
+    shape, flops = [*size], 0.0
+    for dim in reversed(range(len(size))):
+        flops += 4 * kept[dim] * math.prod(shape)
+        shape[dim] = kept[dim]
+    factors = [p for n in size for p in _prime_factors(n)]
+    fft = cost.fft_base + cost.fft_log * sum(math.log2(p) * (2 if p > 13 else 1) for p in factors)
+    return "dft" if flops / points / cost.product_rate < fft else "fft"
 
-    def angle(modes: range, n: int) -> Tensor:
-        return 2 * torch.pi * (torch.outer(torch.tensor(list(modes)), torch.arange(n)) % n).to(torch.float64) / n
 
-    a, b = angle(columns, w), angle(rows, h)
-    if inverse:
-        # A real field holds each column mode twice (l and -l), except l = 0 and the Nyquist mode.
-        twice = torch.tensor([1.0 if l == 0 or 2 * l == w else 2.0 for l in columns], dtype=torch.float64)[:, None]
-        along_w = torch.cat([twice * a.cos(), -twice * a.sin()]).T
-        c, s = b.cos().T, b.sin().T
-        along_h = torch.stack([torch.cat([c, -s], 1), torch.cat([s, c], 1)], 1).reshape(2 * h, -1)
+@lru_cache(maxsize=256)
+def _prime_factors(n: int) -> tuple[int, ...]:
+    for p in range(2, math.isqrt(n) + 1):
+        if n % p == 0:
+            return (p, *_prime_factors(n // p))
+    return (n,) if n > 1 else ()
+
+
+@lru_cache(maxsize=256)
+def _array(modes: range, n: int, last: bool, inverse: bool, single: bool) -> NDArray[Any]:
+    """Real matrix of one dimension of the transform.
+
+    Forward: (2 L, n) from values to pairs for the last dimension; for the others (2 (max |k| + 1), n), cosines and
+    sines, where k and -k share them, else (2 K, 2 n) from pairs behind the dimension to pairs before it.
+    Inverse: the other way.
+    """
+    about_zero = not last and _shares_sums(modes)
+    if about_zero:
+        modes = range(max(-modes.start + 1, modes.stop))
+    angle = 2 * np.pi / n * (np.outer(np.array(modes), np.arange(n)) % n)
+    c, s = np.cos(angle), np.sin(angle)
+    if about_zero:
+        matrix = np.concatenate([c, s])
+        matrix = matrix.T if inverse else matrix / n
+    elif last and inverse:
+        twice = multiplicity(modes, n)[:, None]
+        matrix = np.concatenate([twice * c, -twice * s]).T
+    elif last:
+        matrix = np.concatenate([c, -s]) / n
+    elif inverse:
+        matrix = np.stack([np.concatenate([c, -s]).T, np.concatenate([s, c]).T], axis=1).reshape(2 * n, -1)
     else:
-        along_w = torch.cat([a.cos(), -a.sin()]) / w
-        c, s = b.cos() / h, b.sin() / h
-        along_h = torch.cat([torch.stack([c, s], -1), torch.stack([-s, c], -1)]).reshape(2 * len(rows), 2 * h)
-    return (along_w.to(torch.float32).contiguous().to(device), along_h.to(torch.float32).contiguous().to(device))
+        matrix = np.concatenate([np.stack([c, s], axis=-1), np.stack([-s, c], axis=-1)]).reshape(-1, 2 * n) / n
+    return np.ascontiguousarray(matrix, dtype=np.float32 if single else np.float64)
 
 
-def to_modes(x: Tensor, n_modes: tuple[int, int], method: Method = "auto") -> Tensor:
+def _shares_sums(modes: range) -> bool:
+    """Whether k and -k share their sums: half the work, worth its extra passes from a few dozen wave numbers on."""
+    return modes.start <= 0 and len(modes) >= 40
+
+
+def multiplicity(columns: range, n: int) -> NDArray[np.float64]:
+    """Return how often a real field of ``n`` points holds each mode of its last dimension: l and -l, but 0 and Nyquist once."""
+    return np.array([1.0 if l == 0 or 2 * l == n else 2.0 for l in columns])
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _matrix(modes: range, n: int, last: bool, inverse: bool, like: tuple[str, bool]) -> Tensor:
+    device, single = like
+    array = _array(modes, n, last, inverse, single)
+    # On the host the tensor shares the cached array, and is made anew: one made in inference mode or while a graph is
+    # traced must not be met again in training.
+    return torch.from_numpy(array) if device == "cpu" else _on_device(modes, n, last, inverse, device, single)
+
+
+@lru_cache(maxsize=256)
+def _on_device(modes: range, n: int, last: bool, inverse: bool, device: str, single: bool) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.from_numpy(_array(modes, n, last, inverse, single)).to(device)
+
+
+def to_modes(x: Tensor, n_modes: Size, method: Method = "auto") -> Tensor:
     """Return the kept Fourier coefficients of a real field.
 
     Args:
-        x: field, shape (batch, H, W, channel). Half precision is transformed in float32; float64 stays.
-        n_modes: modes along (H, W), counted as in neuraloperator.
+        x: field, shape (batch, n_1, ..., n_d, channel). Half precision is transformed in float32; float64 stays.
+        n_modes: modes along each dimension, counted as in neuraloperator.
         method: ``dft``, ``fft``, or ``auto`` for the faster.
 
     Returns:
-        Coefficients, shape (batch, 2, K, L, channel), real part first.
+        Coefficients, shape (batch, 2, K_1, ..., K_d, channel), real part first.
 
     Raises:
+        ModesError: the grid cannot hold the modes.
         ValueError: unknown method.
     """
-    batch, h, w, channels = x.shape
-    x = x if x.dtype == torch.float64 else x.float()
-    rows, columns = kept_modes(n_modes, (h, w))
-    if _resolve(method, n_modes, (h, w), x) == "dft":
-        along_w, along_h = _matrices(tuple(n_modes), (h, w), False, str(x.device))
-        z = torch.matmul(along_w, x.reshape(batch * h, w, channels))
-        z = torch.matmul(along_h, z.reshape(batch, 2 * h, len(columns) * channels))
-        return z.reshape(batch, 2, len(rows), len(columns), channels)
-    z = torch.fft.fft(torch.fft.rfft(x, dim=2, norm="forward")[:, :, : len(columns)], dim=1, norm="forward")
-    z = z[:, torch.tensor([k % h for k in rows], device=x.device)]
-    return torch.stack([z.real, z.imag], dim=1)
+    return analyse(x, kept_modes(n_modes, x.shape[1:-1]), method)
 
 
-def from_modes(z: Tensor, n_modes: tuple[int, int], size: tuple[int, int], method: Method = "auto") -> Tensor:
+def from_modes(z: Tensor, n_modes: Size, size: Size, method: Method = "auto") -> Tensor:
     """Return the real field that has the given coefficients: the inverse of ``to_modes`` on the kept modes.
 
     Args:
-        z: coefficients, shape (batch, 2, K, L, channel).
+        z: coefficients, shape (batch, 2, K_1, ..., K_d, channel).
         n_modes: as given to ``to_modes``.
-        size: grid points (H, W) of the field to make; its modes must be those that ``z`` holds.
+        size: grid points of the field to make.
         method: ``dft``, ``fft``, or ``auto`` for the faster.
 
     Returns:
-        Field, shape (batch, H, W, channel).
+        Field, shape (batch, n_1, ..., n_d, channel).
 
     Raises:
-        ValueError: ``z`` holds other modes than this grid keeps, or the method is unknown.
+        ModesError: ``z`` holds other modes, or the grid cannot hold them.
+        ValueError: unknown method.
     """
-    batch, _, k, l, channels = z.shape
-    (h, w), (rows, columns) = size, kept_modes(n_modes, size)
-    if (k, l) != (len(rows), len(columns)):
-        raise ValueError(f"coefficients hold {(k, l)} modes, but {n_modes} modes on a {size} grid are {(len(rows), len(columns))}")
-    if _resolve(method, n_modes, size, z) == "dft":
-        along_w, along_h = _matrices(tuple(n_modes), size, True, str(z.device))
-        y = torch.matmul(along_h, z.reshape(batch, 2 * k, l * channels))
-        return torch.matmul(along_w, y.reshape(batch * h, 2 * l, channels)).reshape(batch, h, w, channels)
-    full = torch.zeros(batch, h, l, channels, dtype=torch.promote_types(z.dtype, torch.complex64), device=z.device)
-    index = torch.tensor([m % h for m in rows], device=z.device)
-    full = full.index_copy(1, index, torch.complex(z[:, 0], z[:, 1]))
-    field: Tensor = torch.fft.irfft(torch.fft.ifft(full, dim=1, norm="forward"), n=w, dim=2, norm="forward")
-    return field
+    modes = kept_modes(n_modes, size)
+    if tuple(z.shape[2:-1]) != tuple(len(m) for m in modes):
+        raise ModesError(f"coefficients hold {tuple(z.shape[2:-1])} modes, but n_modes {tuple(n_modes)} are {tuple(len(m) for m in modes)}")
+    return synthesise(z, modes, size, method)
 
 
-def _resolve(method: Method, n_modes: tuple[int, int], size: tuple[int, int], x: Tensor) -> Literal["dft", "fft"]:
+def analyse(x: Tensor, modes: tuple[range, ...], method: Method = "auto") -> Tensor:
+    """Return the coefficients of any ranges of wave numbers, see ``to_modes``; the last range must start at zero."""
+    x = x if x.dtype == torch.float64 else x.float()
+    batch, *size, channels = x.shape
+    if _resolve(method, modes, size, x) == "fft":
+        return cast(Tensor, _Analyse.apply(x, modes))
+    like = (str(x.device), x.dtype == torch.float32)
+    z = x
+    for dim in reversed(range(len(size))):
+        a = _matrix(modes[dim], size[dim], dim == len(size) - 1, False, like)
+        outer, inner = batch * math.prod(size[:dim]), math.prod(len(m) for m in modes[dim + 1 :]) * channels
+        if dim < len(size) - 1 and _shares_sums(modes[dim]):
+            z = torch.bmm(a.expand(outer, -1, -1), z.reshape(outer, a.shape[1], 2 * inner))
+            z = unfold(z.reshape(outer, 2, -1, 2, inner), -modes[dim].start, modes[dim].stop)
+        else:
+            z = torch.bmm(a.expand(outer, -1, -1), z.reshape(outer, a.shape[1], inner))
+    return z.reshape(batch, 2, *(len(m) for m in modes), channels)
+
+
+def synthesise(z: Tensor, modes: tuple[range, ...], size: Size, method: Method = "auto") -> Tensor:
+    """Return the real field that has the coefficients of these wave numbers and no others, see ``from_modes``."""
+    if _resolve(method, modes, size, z) == "fft":
+        return cast(Tensor, _Synthesise.apply(z, modes, tuple(size)))
+    batch, channels = z.shape[0], z.shape[-1]
+    like = (str(z.device), z.dtype == torch.float32)
+    y = z
+    for dim in range(len(size)):
+        a = _matrix(modes[dim], size[dim], dim == len(size) - 1, True, like)
+        outer, inner = batch * math.prod(size[:dim]), math.prod(len(m) for m in modes[dim + 1 :]) * channels
+        if dim < len(size) - 1 and _shares_sums(modes[dim]):
+            y = fold(y.reshape(outer, 2, -1, inner), -modes[dim].start, modes[dim].stop).reshape(outer, a.shape[1], 2 * inner)
+        y = torch.bmm(a.expand(outer, -1, -1), y.reshape(outer, a.shape[1], -1))
+    return y.reshape(batch, *size, channels)
+
+
+class _Analyse(torch.autograd.Function):
+    """The pruned FFT. Its adjoint is the inverse up to scale, half the work of differentiating ``rfft``."""
+
+    @staticmethod
+    def forward(x: Tensor, modes: tuple[range, ...]) -> Tensor:
+        d = len(modes)
+        z = torch.fft.rfft(x, dim=d, norm="forward").narrow(d, 0, len(modes[-1]))
+        for dim in reversed(range(1, d)):
+            n, (first, stop) = z.shape[dim], _ends(modes[dim - 1])
+            z = torch.fft.fft(z, dim=dim, norm="forward")
+            if first < 0:
+                z = torch.cat([z.narrow(dim, n + first, -first), z.narrow(dim, 0, stop)], dim=dim)
+            else:
+                z = z.narrow(dim, first, stop - first)
+        return torch.view_as_real(z).movedim(-1, 1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, ctx.modes = inputs
+        ctx.size = tuple(x.shape[1:-1])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        scaled = grads[0] / _doubling(grads[0], ctx.modes, ctx.size) / math.prod(ctx.size)
+        return _Synthesise.apply(scaled, ctx.modes, ctx.size), None
+
+
+class _Synthesise(torch.autograd.Function):
+    """The inverse of ``_Analyse``."""
+
+    @staticmethod
+    def forward(z: Tensor, modes: tuple[range, ...], size: tuple[int, ...]) -> Tensor:
+        d = len(modes)
+        y = torch.complex(z[:, 0], z[:, 1])
+        for dim in range(1, d):
+            n, (first, stop) = size[dim - 1], _ends(modes[dim - 1])
+            gap = y.new_zeros([*y.shape[:dim], n - len(modes[dim - 1]), *y.shape[dim + 1 :]])
+            if first < 0:
+                y = torch.cat([y.narrow(dim, -first, stop), gap, y.narrow(dim, 0, -first)], dim=dim)
+            else:
+                y = torch.cat([gap.narrow(dim, 0, first), y, gap.narrow(dim, first, n - stop)], dim=dim)
+            y = torch.fft.ifft(y, dim=dim, norm="forward")
+        return torch.fft.irfft(y, n=size[-1], dim=d, norm="forward")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, ctx.modes, ctx.size = inputs
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        z = cast(Tensor, _Analyse.apply(grads[0], ctx.modes))
+        return z * _doubling(z, ctx.modes, ctx.size) * math.prod(ctx.size), None, None
+
+
+def _ends(modes: range) -> tuple[int, int]:
+    return modes.start, modes.stop
+
+
+def _doubling(z: Tensor, modes: tuple[range, ...], size: tuple[int, ...]) -> Tensor:
+    columns = torch.arange(len(modes[-1]), device=z.device)
+    return torch.where((columns == 0) | (2 * columns == size[-1]), 1.0, 2.0).to(z.dtype)[:, None]
+
+
+def _resolve(method: Method, modes: tuple[range, ...], size: Size, x: Tensor) -> Literal["dft", "fft"]:
     if method not in ("auto", "dft", "fft"):
         raise ValueError(f"unknown transform method {method!r}; use 'auto', 'dft' or 'fft'")
-    if x.dtype == torch.float64:  # the matrices are float32
-        return "fft"
-    return choose_method(n_modes, size) if method == "auto" else method
+    return choose_method([len(m) for m in modes], size, x.device.type) if method == "auto" else method
+
+
+def resample(x: Tensor, size: Size) -> Tensor:
+    """Return a periodic field on another grid of the same domain, by Fourier interpolation.
+
+    The modes that both grids hold are kept (at an even number of points the mode at the smaller Nyquist is dropped),
+    so a field band-limited to them comes back exactly.
+
+    Args:
+        x: field, shape (batch, n_1, ..., n_d, channel).
+        size: new number of points along each dimension.
+    """
+    if tuple(x.shape[1:-1]) == tuple(size):
+        return x
+    shared = tuple((min(a, b) - 1) // 2 * 2 + 1 for a, b in zip(x.shape[1:-1], size, strict=True))
+    return from_modes(to_modes(x, shared, "fft"), shared, size, "fft").to(x.dtype)

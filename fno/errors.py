@@ -1,0 +1,17 @@
+"""What is wrong with an input; every one is a ``ValueError``."""
+
+
+class InputError(ValueError):
+    """A tensor of the wrong rank, number of channels or grid, or with values that are not finite."""
+
+
+class ModesError(InputError):
+    """Modes that a grid cannot hold, or that are no modes."""
+
+
+class WeightsError(ValueError):
+    """Weights that do not fit a model, or a file that holds none; nothing was loaded."""
+
+
+class ResolutionWarning(UserWarning):
+    """A model is used on a grid outside those it was trained on."""

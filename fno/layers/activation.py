@@ -1,0 +1,35 @@
+"""Activations that keep the promise of resolution: band-limited functions in, band-limited functions out."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..transforms.fourier import from_modes, to_modes
+
+
+class AliasFreeGELU(nn.Module):
+    """Up-sample, activate, low-pass: ``y = P gelu(P x)`` with ``P`` the projection on fixed modes.
+
+    A pointwise nonlinearity makes wave numbers that a coarse grid cannot hold, which come back as others: so the same
+    network computes another function on every grid. Here ``P x`` is evaluated on a grid of twice the points that the
+    band needs, the same whatever the grid of ``x``, and what leaves the band is taken out again; the result is a
+    function of the band-limited ``x`` alone (after Raonic et al. 2023, arXiv:2302.01178).
+
+    Args:
+        n_modes: wave numbers per dimension, ``|k| < n``.
+    """
+
+    def __init__(self, n_modes: Sequence[int]) -> None:
+        super().__init__()
+        self.band = tuple(2 * n - 1 for n in n_modes)
+        self.points = tuple(2 * n for n in self.band)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply to ``x``, shape (batch, *grid, channel).
+
+        Raises:
+            ModesError: the grid cannot hold the band.
+        """
+        y = functional.gelu(from_modes(to_modes(x, self.band), self.band, self.points))
+        return from_modes(to_modes(y, self.band), self.band, x.shape[1:-1]).to(x.dtype)

@@ -1,0 +1,49 @@
+"""What all models check before they run."""
+
+import os
+import warnings
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError, ResolutionWarning
+
+
+class GridModel(nn.Module):
+    """A model of gridded fields that knows its channels and the grids it was trained on.
+
+    With ``FOURCASTER_DEBUG`` set in the environment, inputs that are not finite are refused.
+
+    Args:
+        in_channels: channels of the input.
+        dimensions: number of grid dimensions.
+    """
+
+    def __init__(self, in_channels: int, dimensions: int) -> None:
+        super().__init__()
+        self.in_channels, self.dimensions = in_channels, dimensions
+        self.trained_sizes: set[tuple[int, ...]] = set()
+
+    def check(self, x: Tensor) -> None:
+        """Refuse a tensor that does not fit; warn where a grid lies outside those of training.
+
+        Raises:
+            InputError: wrong rank or number of channels, or (in debug mode) values that are not finite.
+        """
+        if x.ndim != self.dimensions + 2 or x.shape[1] != self.in_channels:
+            wanted = ", ".join(["batch", str(self.in_channels), *["n"] * self.dimensions])
+            raise InputError(f"expected a tensor of shape ({wanted}), got {tuple(x.shape)}")
+        if torch.compiler.is_compiling():
+            return
+        if os.environ.get("FOURCASTER_DEBUG") and not torch.isfinite(x).all():
+            channel = int((~torch.isfinite(x)).flatten(2).any(-1).any(0).nonzero()[0])
+            raise InputError(f"the input is not finite: channel {channel} holds NaN or infinity; fill or mask it first")
+        size = tuple(int(n) for n in x.shape[2:])
+        if self.training:
+            self.trained_sizes.add(size)
+        elif self.trained_sizes:
+            low, high = ([f(s[d] for s in self.trained_sizes) for d in range(len(size))] for f in (min, max))
+            if any(not a <= n <= b for n, a, b in zip(size, low, high, strict=True)):
+                trained = " to ".join(str(tuple(s)) for s in ([low] if low == high else [low, high]))
+                message = f"a grid of {size} points lies outside what the model was trained on, {trained}; compare with interpolating its forecast there"
+                warnings.warn(message, ResolutionWarning, stacklevel=3)
