@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,3 +72,40 @@ class LatLon:
         bounds = np.clip(np.concatenate([[first], middle, [last]]), -90, 90)
         area = np.abs(np.diff(np.sin(np.deg2rad(bounds))))
         return np.asarray(area / area.mean())
+
+
+SphereGrid = Literal["equiangular", "equiangular-no-poles", "legendre-gauss"]
+
+
+def sphere_nodes(nlat: int, grid: SphereGrid) -> tuple[Array, Array]:
+    """Return colatitudes [rad], from the north pole down, and quadrature weights of a grid on the whole sphere.
+
+    The weights integrate over the cosine of colatitude, so they add up to 2: Clenshaw-Curtis on ``equiangular`` (both
+    poles are rows), Fejer's first rule on ``equiangular-no-poles`` (rows stand half a step off the poles), both exact for
+    polynomials of degree ``nlat - 1``; Gauss-Legendre on ``legendre-gauss``, exact to ``2 nlat - 1``.
+
+    Raises:
+        ValueError: fewer than two latitudes, or an unknown grid.
+    """
+    if nlat < 2:
+        raise ValueError(f"a grid on the sphere needs at least 2 latitudes, got {nlat}")
+    if grid == "legendre-gauss":
+        x, w = np.polynomial.legendre.leggauss(nlat)
+        return np.arccos(x[::-1]), w[::-1].copy()
+    if grid == "equiangular":
+        theta = np.linspace(0, np.pi, nlat)
+    elif grid == "equiangular-no-poles":
+        theta = (np.arange(nlat) + 0.5) * np.pi / nlat
+    else:
+        raise ValueError(f"unknown grid {grid!r}; use 'equiangular', 'equiangular-no-poles' or 'legendre-gauss'")
+    # Weights that integrate the cosines cos(k theta), k = 0 .. nlat - 1, that interpolate through the nodes.
+    k = np.arange(nlat)
+    moments = np.where(k % 2 == 0, 2.0 / (1 - k.astype(float) ** 2 + (k == 1)), 0.0)
+    cosines = np.cos(np.outer(k, theta)) * moments[:, None]
+    if grid == "equiangular":
+        half = np.ones(nlat)
+        half[[0, -1]] = 0.5
+        weights = half / (nlat - 1) * ((half * 2)[:, None] * cosines).sum(0)
+    else:
+        weights = (cosines[0] + 2 * cosines[1:].sum(0)) / nlat
+    return theta, weights

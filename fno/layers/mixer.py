@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import InputError
-from ..transforms.fourier import analyse, synthesise
+from ..transforms.fourier import Method, analyse, synthesise, work
 
 
 class AFNO2D(nn.Module):
@@ -72,7 +72,9 @@ class AFNO2D(nn.Module):
             return x
         if len(rows) == h:  # all of them, in whatever order, since all modes share their weights
             rows = range(-(h // 2), h - h // 2)
-        z = analyse(x, (rows, columns))
+        # The FFT's interleaved coefficients cost more to take apart into blocks, which moves the crossover.
+        method: Method = "dft" if work((len(rows), len(columns)), (h, w))[0] < 320 and x.device.type == "cpu" else "auto"
+        z = analyse(x, (rows, columns), method)
         z = z.unflatten(-1, (self.num_blocks, self.block_size))
         # Block by block, real and imaginary part side by side, so that a complex product is one real one.
         z = z.permute(4, 0, 2, 3, 1, 5).reshape(self.num_blocks, -1, 2 * self.block_size)
@@ -80,7 +82,7 @@ class AFNO2D(nn.Module):
         z = functional.relu(torch.baddbmm(_bias(self.b1, z), z, _matrix(self.w1, z) * scale))
         z = functional.softshrink(torch.baddbmm(_bias(self.b2, z) / scale, z, _matrix(self.w2, z) / scale), self.sparsity_threshold / scale)
         z = z.reshape(self.num_blocks, batch, len(rows), len(columns), 2, self.block_size).permute(1, 4, 2, 3, 0, 5)
-        return synthesise(z.reshape(batch, 2, len(rows), len(columns), channels), (rows, columns), (h, w)) + x
+        return synthesise(z.reshape(batch, 2, len(rows), len(columns), channels), (rows, columns), (h, w), method) + x
 
 
 def _matrix(weight: Tensor, like: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ class Cost:
     Attributes:
         product_rate: matrix products, GFLOP/s (that is, operations a nanosecond).
         fft_base: nanoseconds a point takes in the FFT whatever its size.
-        fft_log: nanoseconds a point takes for each doubling of the size.
+        fft_log: nanoseconds a point takes for each butterfly.
     """
 
     product_rate: float
@@ -21,4 +21,4 @@ class Cost:
     fft_log: float
 
 
-COSTS = {"cpu": Cost(product_rate=75.0, fft_base=3.0, fft_log=0.25)}
+COSTS = {"cpu": Cost(product_rate=64.0, fft_base=0.75, fft_log=0.21)}

@@ -53,9 +53,8 @@ def kept_modes(n_modes: Size, size: Size) -> tuple[range, ...]:
 def choose_method(kept: Size, size: Size, device: str = "cpu") -> Literal["dft", "fft"]:
     """Return the method expected to be faster on this grid: a committed cost model, so that every run chooses alike.
 
-    The time a point and channel takes is modelled as ``flops / rate`` for the products and as
-    ``a + b sum_i log2(p_i)`` for the FFT, where the ``p_i`` are the prime factors of the sizes (a factor above 13 counts
-    double). Devices without measured constants take the FFT.
+    The nanoseconds a point and channel takes are modelled as ``flops / product_rate`` for the products and as
+    ``fft_base + fft_log work`` for the FFT, see ``work``. Devices without measured constants take the FFT.
 
     Args:
         kept: wave numbers kept along each dimension.
@@ -64,15 +63,24 @@ def choose_method(kept: Size, size: Size, device: str = "cpu") -> Literal["dft",
     """
     if device not in COSTS:
         return "fft"
-    cost = COSTS[device]
-    points = math.prod(size)
-    shape, flops = [*size], 0.0
+    cost, (flops, butterflies) = COSTS[device], work(tuple(kept), tuple(size))
+    return "dft" if flops / cost.product_rate < cost.fft_base + cost.fft_log * butterflies else "fft"
+
+
+@lru_cache(maxsize=256)
+def work(kept: tuple[int, ...], size: tuple[int, ...]) -> tuple[float, float]:
+    """Return what a transform does for each point of the grid: operations of the products, and butterflies of the FFT.
+
+    A dimension of n points is ``sum log2 p`` butterflies over its prime factors p, a factor above 13 counted four
+    times; all but the last dimension are transformed for the kept columns only, with complex numbers.
+    """
+    flops, butterflies, left = 0.0, 0.0, 1.0  # left: the share of numbers that earlier dimensions have kept
     for dim in reversed(range(len(size))):
-        flops += 4 * kept[dim] * math.prod(shape)
-        shape[dim] = kept[dim]
-    factors = [p for n in size for p in _prime_factors(n)]
-    fft = cost.fft_base + cost.fft_log * sum(math.log2(p) * (2 if p > 13 else 1) for p in factors)
-    return "dft" if flops / points / cost.product_rate < fft else "fft"
+        last = dim == len(size) - 1
+        flops += left * kept[dim] * (4 if last or _shares_sums(range(kept[dim])) else 8)
+        butterflies += left * (1 if last else 2) * sum(math.log2(p) * (4 if p > 13 else 1) for p in _prime_factors(size[dim]))
+        left *= kept[dim] / size[dim]
+    return flops, butterflies
 
 
 @lru_cache(maxsize=256)
@@ -217,15 +225,16 @@ class _Analyse(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, modes: tuple[range, ...]) -> Tensor:
         d = len(modes)
-        z = torch.fft.rfft(x, dim=d, norm="forward").narrow(d, 0, len(modes[-1]))
+        z = torch.fft.rfft(x, dim=d).narrow(d, 0, len(modes[-1]))
         for dim in reversed(range(1, d)):
             n, (first, stop) = z.shape[dim], _ends(modes[dim - 1])
-            z = torch.fft.fft(z, dim=dim, norm="forward")
+            z = torch.fft.fft(z, dim=dim)
             if first < 0:
                 z = torch.cat([z.narrow(dim, n + first, -first), z.narrow(dim, 0, stop)], dim=dim)
             else:
                 z = z.narrow(dim, first, stop - first)
-        return torch.view_as_real(z).movedim(-1, 1)
+        # Scaled here, where only the kept modes are left.
+        return torch.view_as_real(z / math.prod(x.shape[1:-1])).movedim(-1, 1)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -244,7 +253,8 @@ class _Synthesise(torch.autograd.Function):
     @staticmethod
     def forward(z: Tensor, modes: tuple[range, ...], size: tuple[int, ...]) -> Tensor:
         d = len(modes)
-        y = torch.complex(z[:, 0], z[:, 1])
+        interleaved = z.stride(1) == 1 and z.stride(-1) % 2 == 0 and not torch.compiler.is_compiling()
+        y = torch.view_as_complex(z.movedim(1, -1)) if interleaved else torch.complex(z[:, 0], z[:, 1])
         for dim in range(1, d):
             n, (first, stop) = size[dim - 1], _ends(modes[dim - 1])
             gap = y.new_zeros([*y.shape[:dim], n - len(modes[dim - 1]), *y.shape[dim + 1 :]])

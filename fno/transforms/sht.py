@@ -1,0 +1,251 @@
+"""Real spherical harmonic transforms, and calculus on the sphere.
+
+    f(theta, phi) = sum_{l, m} a_lm P_lm(cos theta) exp(i m phi),   a_lm = sum_j w_j P_lm(theta_j) 2 pi F_m(theta_j),
+
+with F_m the Fourier coefficients of the row at colatitude theta_j, w_j the quadrature weight of the row and P_lm
+orthonormal (see ``legendre``). P_lm is even or odd about the equator with l - m, so sums and differences of the two
+hemispheres need half the Legendre work. Names, layout and normalisation are those of torch-harmonics (``norm="ortho"``).
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..grids import SphereGrid, sphere_nodes
+from .fourier import analyse, synthesise
+from .legendre import legendre, legendre_derivatives
+
+Kind = Literal["value", "derivative", "over_sine"]
+
+
+@lru_cache(maxsize=64)
+def _array(nlat: int, lmax: int, mmax: int, grid: SphereGrid, kind: Kind, weighted: bool, single: bool) -> NDArray[Any]:
+    """Functions of colatitude of one hemisphere, even ones first, shape (2, mmax, ceil(lmax / 2), ceil(nlat / 2))."""
+    theta, weights = sphere_nodes(nlat, grid)
+    half = (nlat + 1) // 2
+    theta, weights = theta[:half], weights[:half].copy()
+    if kind == "value":
+        p = legendre(lmax, mmax, theta)
+    else:
+        p = legendre_derivatives(lmax, mmax, theta)[0 if kind == "derivative" else 1]
+    if weighted:
+        p = p * (2 * np.pi * weights)
+    if nlat % 2:
+        p[:, :, -1] *= 0.5  # the equator is its own mirror image
+    table = np.zeros((2, mmax, (lmax + 1) // 2, half), dtype=np.float32 if single else np.float64)
+    for q in (0, 1):
+        for e in (0, 1):
+            rows = p[e::2, q::2]
+            table[_parity(q, e, kind), e::2, : rows.shape[1]] = rows
+    return table
+
+
+def _parity(q: int, e: int, kind: Kind) -> int:
+    """Whether the function of degree parity ``q`` and order parity ``e`` is even (0) or odd (1) about the equator."""
+    return (q + e + (kind == "derivative")) % 2
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _table(key: tuple[Any, ...], kind: Kind, weighted: bool, like: tuple[str, bool]) -> Tensor:
+    device, single = like
+    if device == "cpu":
+        return torch.from_numpy(_array(*key, kind, weighted, single))
+    return _on_device(key, kind, weighted, device, single)
+
+
+@lru_cache(maxsize=64)
+def _on_device(key: tuple[Any, ...], kind: Kind, weighted: bool, device: str, single: bool) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.from_numpy(_array(*key, kind, weighted, single)).to(device)
+
+
+class _Up(torch.autograd.Function):
+    """From rows to degrees: ``X_lm = sum_j A_lm(j) F_m(j)``; adjoint to ``_Down``.
+
+    F has shape (batch, lat, m, channel, 2), X (batch, 2, l, m, channel).
+    """
+
+    @staticmethod
+    def forward(f: Tensor, table: Tensor, lmax: int, kind: Kind) -> Tensor:
+        batch, nlat, mmax, channels, _ = f.shape
+        half = table.shape[-1]
+        rows = f.permute(2, 1, 0, 3, 4).reshape(mmax, nlat, -1)
+        north, south = rows[:, :half], rows[:, nlat - half :].flip(1)
+        d = f.new_empty(2, mmax, half, rows.shape[-1])
+        torch.add(north, south, out=d[0])
+        torch.sub(north, south, out=d[1])
+        r = torch.bmm(table.flatten(0, 1), d.flatten(0, 1)).reshape(2, mmax, -1, batch, channels, 2)
+        x = f.new_empty(batch, 2, lmax, mmax, channels)
+        for part, of in _parts(x, kind):
+            part.copy_(r[of].permute(2, 4, 1, 0, 3))
+        return x
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        f, table, _, ctx.kind = inputs
+        ctx.nlat = f.shape[1]
+        ctx.save_for_backward(table)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        return _Down.apply(grads[0], ctx.saved_tensors[0], ctx.nlat, ctx.kind), None, None, None
+
+
+class _Down(torch.autograd.Function):
+    """From degrees to rows: ``F_m(j) = sum_l A_lm(j) X_lm``; adjoint to ``_Up``."""
+
+    @staticmethod
+    def forward(x: Tensor, table: Tensor, nlat: int, kind: Kind) -> Tensor:
+        batch, _, lmax, mmax, channels = x.shape
+        half, rank = table.shape[-1], table.shape[2]
+        r = x.new_empty(2, mmax, rank, batch, channels, 2)
+        if lmax % 2:
+            r[:, :, -1] = 0
+        for part, of in _parts(x, kind):
+            r[of] = part.permute(3, 2, 0, 4, 1)
+        even, odd = torch.bmm(table.flatten(0, 1).transpose(1, 2), r.reshape(2 * mmax, rank, -1)).unflatten(0, (2, mmax))
+        rows = x.new_empty(mmax, nlat, even.shape[-1])
+        torch.add(even, odd, out=rows[:, :half])
+        rows[:, nlat - half :] = (even - odd).flip(1)
+        if nlat % 2:
+            rows[:, half - 1] = 2 * even[:, half - 1]
+        return torch.view_as_complex(rows.reshape(mmax, nlat, batch, channels, 2)).permute(2, 1, 0, 3).contiguous().view(x.dtype).reshape(batch, nlat, mmax, channels, 2)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, table, _, ctx.kind = inputs
+        ctx.lmax = x.shape[2]
+        ctx.save_for_backward(table)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        return _Up.apply(grads[0], ctx.saved_tensors[0], ctx.lmax, ctx.kind), None, None, None
+
+
+def _parts(x: Tensor, kind: Kind) -> Iterator[tuple[Tensor, tuple[int, slice, slice]]]:
+    """Yield the coefficients of each parity of degree and order, and where they stand among even and odd functions."""
+    for q in (0, 1):
+        for e in (0, 1):
+            part = x[:, :, q::2, e::2]
+            yield part, (_parity(q, e, kind), slice(e, None, 2), slice(part.shape[2]))
+
+
+class SphereTransform(nn.Module):
+    """What the transforms of one grid share: degrees, orders, tables.
+
+    Args:
+        nlat: latitudes.
+        nlon: longitudes.
+        lmax: number of degrees, l < lmax. By default as many as the quadrature integrates exactly: ``nlat`` on Gauss grids,
+            ``(nlat + 1) // 2`` on equiangular ones.
+        mmax: number of orders; ``min(lmax, nlon // 2 + 1)`` by default.
+        grid: ``equiangular`` (poles included), ``equiangular-no-poles`` or ``legendre-gauss``.
+
+    Raises:
+        ValueError: degrees or orders that the grid cannot hold, or an unknown grid.
+    """
+
+    def __init__(self, nlat: int, nlon: int, lmax: int | None = None, mmax: int | None = None, grid: SphereGrid = "equiangular") -> None:
+        super().__init__()
+        sphere_nodes(2, grid)
+        self.nlat, self.nlon, self.grid = nlat, nlon, grid
+        self.lmax = lmax or (nlat if grid == "legendre-gauss" else (nlat + 1) // 2)
+        self.mmax = mmax or min(self.lmax, nlon // 2 + 1)
+        if not 1 <= self.lmax <= nlat:
+            raise ValueError(f"lmax must lie in 1 ... {nlat}, the number of latitudes; got {self.lmax}")
+        if not 1 <= self.mmax <= nlon // 2 + 1:
+            raise ValueError(f"mmax must lie in 1 ... {nlon // 2 + 1} for {nlon} longitudes, got {self.mmax}")
+        self.key = (nlat, self.lmax, self.mmax, grid)
+
+    def extra_repr(self) -> str:
+        """Describe the transform."""
+        return f"nlat={self.nlat}, nlon={self.nlon}, lmax={self.lmax}, mmax={self.mmax}, grid={self.grid}"
+
+    def analyse(self, x: Tensor, kind: Kind = "value") -> Tensor:
+        """Return ``integral x conj(A_lm) exp(-i m phi)`` of fields (batch, nlat, nlon, channel) as real pairs (batch, 2, l, m, channel).
+
+        A is P_lm, its derivative by colatitude, or m P_lm / sin theta.
+        """
+        if x.ndim != 4 or tuple(x.shape[1:3]) != (self.nlat, self.nlon):
+            raise InputError(f"expected fields of {self.nlat} latitudes and {self.nlon} longitudes, got a tensor of shape {tuple(x.shape)}")
+        x = x if x.dtype == torch.float64 else x.float()
+        f = analyse(x.flatten(0, 1), (range(self.mmax),), "fft" if x.shape[-1] == 1 else "auto")
+        table = _table(self.key, kind, True, (str(x.device), x.dtype == torch.float32))
+        return cast(Tensor, _Up.apply(f.movedim(1, -1).unflatten(0, x.shape[:2]), table, self.lmax, kind))
+
+    def synthesise(self, z: Tensor, kind: Kind = "value") -> Tensor:
+        """Return ``sum A_lm z_lm exp(i m phi)``, shape (batch, nlat, nlon, channel): the transpose of ``analyse`` but for the weights."""
+        if z.ndim != 5 or tuple(z.shape[2:4]) != (self.lmax, self.mmax):
+            raise InputError(f"expected coefficients of {self.lmax} degrees and {self.mmax} orders, got a tensor of shape {tuple(z.shape)}")
+        table = _table(self.key, kind, False, (str(z.device), z.dtype == torch.float32))
+        f = cast(Tensor, _Down.apply(z, table, self.nlat, kind)).flatten(0, 1).movedim(-1, 1)
+        x = synthesise(f, (range(self.mmax),), (self.nlon,), "fft" if z.shape[-1] == 1 else "auto")
+        return x.reshape(z.shape[0], self.nlat, self.nlon, z.shape[-1])
+
+
+class RealSHT(SphereTransform):
+    """Spherical harmonic coefficients of real fields: (..., nlat, nlon) to complex (..., lmax, mmax).
+
+    Exact to round-off for fields of degree below ``lmax`` where the quadrature is (see ``SphereTransform``, which also
+    gives the arguments).
+
+    Example:
+        >>> import torch
+        >>> RealSHT(32, 64, grid="legendre-gauss")(torch.ones(32, 64))[0, 0].real.mul(1 / (4 * torch.pi) ** 0.5).round(decimals=4).item()
+        1.0
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform ``x``, shape (..., nlat, nlon)."""
+        z = self.analyse(x.reshape(-1, *x.shape[-2:], 1))[..., 0]
+        return torch.complex(z[:, 0], z[:, 1]).reshape(*x.shape[:-2], self.lmax, self.mmax)
+
+
+class InverseRealSHT(SphereTransform):
+    """The field that has given coefficients: complex (..., lmax, mmax) to (..., nlat, nlon); arguments as ``RealSHT``."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Transform ``z``, shape (..., lmax, mmax)."""
+        pairs = torch.view_as_real(z.reshape(-1, *z.shape[-2:])).movedim(-1, 1)[..., None]
+        return self.synthesise(pairs).reshape(*z.shape[:-2], self.nlat, self.nlon)
+
+
+class SphereCalculus(SphereTransform):
+    """Derivatives of band-limited fields on a sphere, by spherical harmonics; arguments as ``RealSHT``.
+
+    With radius ``a``, eastward wind u and northward wind v,
+
+        grad f = (1/(a sin theta) df/dphi, -1/a df/dtheta),   lap Y_lm = -l (l + 1) / a^2 Y_lm,
+        div = (1/(a sin theta)) (du/dphi - d(v sin theta)/dtheta),   curl = (1/(a sin theta)) (dv/dphi + d(u sin theta)/dtheta).
+
+    Divergence and curl are integrated by parts, so nothing is divided by the sine at a pole.
+    """
+
+    def gradient(self, z: Tensor, radius: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Return the eastward and northward gradient, shape (..., nlat, nlon), of a field given by coefficients (..., lmax, mmax)."""
+        pairs = torch.view_as_real(z.reshape(-1, *z.shape[-2:])).movedim(-1, 1)[..., None]
+        east = self.synthesise(torch.stack([-pairs[:, 1], pairs[:, 0]], dim=1), "over_sine")
+        north = self.synthesise(pairs, "derivative")
+        shape = (*z.shape[:-2], self.nlat, self.nlon)
+        return (east / radius).reshape(shape), (-north / radius).reshape(shape)
+
+    def divergence(self, u: Tensor, v: Tensor, radius: float = 1.0) -> Tensor:
+        """Return the coefficients of the divergence of a wind, each component of shape (..., nlat, nlon)."""
+        a, b = (self.analyse(w.reshape(-1, *w.shape[-2:], 1), kind)[..., 0] for w, kind in ((u, "over_sine"), (v, "derivative")))
+        real, imaginary = b[:, 0] - a[:, 1], b[:, 1] + a[:, 0]
+        return torch.complex(real / radius, imaginary / radius).reshape(*u.shape[:-2], self.lmax, self.mmax)
+
+    def curl(self, u: Tensor, v: Tensor, radius: float = 1.0) -> Tensor:
+        """Return the coefficients of the vertical component of the curl (the vorticity) of a wind."""
+        return self.divergence(v, -u, radius)
+
+    def laplacian(self, z: Tensor, radius: float = 1.0) -> Tensor:
+        """Return the coefficients of the Laplacian of a field given by coefficients."""
+        l = torch.arange(self.lmax, device=z.device, dtype=z.real.dtype)[:, None]
+        return z * (-l * (l + 1) / radius**2)
