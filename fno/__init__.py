@@ -1,8 +1,29 @@
 """Neural operators on gridded fields: transforms, layers, models, losses and the training loop. Tensors only."""
 
+from .errors import InputError, ModesError, ResolutionWarning, WeightsError
 from .grids import LatLon
+from .import_weights import import_weights
 from .layers.mixer import AFNO2D
 from .layers.spectral import SpectralConv
-from .models import AFNO, FNO
+from .layers.spherical import SphericalConv
+from .models import AFNO, FNO, SFNO, TFNO
+from .transforms.sht import InverseRealSHT, RealSHT, SphereCalculus
 
-__all__ = ["AFNO", "AFNO2D", "FNO", "LatLon", "SpectralConv"]
+__all__ = [
+    "AFNO",
+    "AFNO2D",
+    "FNO",
+    "SFNO",
+    "TFNO",
+    "InputError",
+    "InverseRealSHT",
+    "LatLon",
+    "ModesError",
+    "RealSHT",
+    "ResolutionWarning",
+    "SpectralConv",
+    "SphereCalculus",
+    "SphericalConv",
+    "WeightsError",
+    "import_weights",
+]

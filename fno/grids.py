@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,16 @@ class LatLon:
     def includes_poles(self) -> bool:
         """Whether the latitudes reach both poles, with rows on them or half a spacing away."""
         return bool(np.sort(self.latitude)[[0, -1]] @ [-1, 1] >= 180 - 1.01 * self.spacing[0])
+
+    @cached_property
+    def sphere(self) -> "SphereGrid | None":
+        """Which grid of the whole sphere this is, see ``sphere_nodes``; None where it is none."""
+        if self.periodic:
+            latitude = -np.sort(-self.latitude)
+            for kind in get_args(SphereGrid):
+                if np.allclose(90 - np.rad2deg(sphere_nodes(len(latitude), kind)[0]), latitude, atol=1e-3):
+                    return cast("SphereGrid", kind)
+        return None
 
     @cached_property
     def area_weights(self) -> Array:

@@ -14,12 +14,13 @@ _HOME = {
     "load": "api",
     "open_forecast": "api",
     "load_config": "config",
+    "load_network": "networks",
     "train": "training",
     "verify": "verification",
     "plot": "plots",
 }
 
-__all__ = ["Forecaster", "load", "load_config", "open_forecast", "plot", "train", "verify"]
+__all__ = ["Forecaster", "load", "load_config", "load_network", "open_forecast", "plot", "train", "verify"]
 
 
 def __getattr__(name: str) -> Any:

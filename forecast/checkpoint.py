@@ -23,6 +23,7 @@ from ..datasets.climatology import SeasonalCycle
 from ..datasets.forcings import NAMES as FORCINGS
 from ..datasets.schema import Channel
 from ..fno.grids import LatLon
+from ..fno.models.base import mark_trained
 from ..fno.models.stepper import Scales, Stepper
 from ..fno.training.state import save_tensors
 from .config import Config
@@ -92,7 +93,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, overwrite: bool = False)
             "versions": {"fourcaster": __version__, "python": platform.python_version()}
             | {name: version(name) for name in ("torch", "numpy", "xarray", "zarr")},
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
-            "sha256": _sha256(temporary / "weights.safetensors"),
+            "sha256": sha256(temporary / "weights.safetensors"),
         }
         (temporary / "meta.json").write_text(json.dumps(meta, indent=1))
 
@@ -118,6 +119,15 @@ def read_meta(path: str | Path) -> dict[str, Any]:
     return meta
 
 
+def read_tensors(path: Path, meta: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Return the weights of a checkpoint, once their checksum is the one in ``meta``; raises ``ValueError`` where not."""
+    weights = path / "weights.safetensors"
+    if not weights.is_file() or sha256(weights) != meta["sha256"]:
+        raise ValueError(f"{weights} is damaged: its checksum is not the one in meta.json; restore it or train again")
+    tensors: dict[str, torch.Tensor] = load_file(weights)
+    return tensors
+
+
 def load_checkpoint(path: str | Path, device: str = "cpu") -> Checkpoint:
     """Read a checkpoint.
 
@@ -130,10 +140,9 @@ def load_checkpoint(path: str | Path, device: str = "cpu") -> Checkpoint:
         ValueError: damaged; the checksum is compared.
     """
     path, meta = Path(path), read_meta(path)
-    weights = path / "weights.safetensors"
-    if not weights.is_file() or _sha256(weights) != meta["sha256"]:
-        raise ValueError(f"{weights} is damaged: its checksum is not the one in meta.json; restore it or train again")
-    tensors = load_file(weights)
+    if meta.get("kind") == "network":
+        raise ValueError(f"{path} holds a network without variables, grid and normalisation, which cannot make a forecast; see forecast.load_network")
+    tensors = read_tensors(path, meta)
     fields = {name.removeprefix("fields."): tensors.pop(name) for name in list(tensors) if name.startswith("fields.")}
     channels = [Channel(**channel) for channel in meta["channels"]]
     grid = LatLon(np.array(meta["latitude"]), np.array(meta["longitude"]))
@@ -141,6 +150,7 @@ def load_checkpoint(path: str | Path, device: str = "cpu") -> Checkpoint:
     count = Stepper.input_channels(len(channels), meta["window"], len(meta["forcings"]), len(fields["static"]))
     network = build_network(config.model, grid, count, len(channels))
     network.load_state_dict({name.removeprefix("network."): t for name, t in tensors.items()})
+    mark_trained(network, grid.shape)
     scales = Scales(**{name: torch.tensor(values) for name, values in meta["normalisation"].items()})
     stepper = Stepper(network, scales, fields["static"], fields["mask"], meta["window"]).to(device).eval()
     cycle = SeasonalCycle(fields["cycle_minutes"].numpy(), fields["cycle"].numpy())
@@ -149,6 +159,7 @@ def load_checkpoint(path: str | Path, device: str = "cpu") -> Checkpoint:
     return Checkpoint(stepper, channels, meta["attrs"], grid, (first, second), step, cycle, config, meta["provenance"])
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Return the checksum of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -229,6 +229,73 @@ def plot(
         print(work(forecast, variable, lead, output, truth, time, level, overwrite))
 
 
+@app.command(name="import", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def import_(
+    context: typer.Context,
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="File of published weights.")],
+    format: Annotated[str, typer.Option(help="fourcastnet, neuraloperator or physicsnemo.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Checkpoint to make.")],
+    config: Annotated[Path | None, typer.Option(help="YAML with what the file does not hold.")] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Make a checkpoint of published weights. What the file does not hold follows as KEY=VALUE or --key VALUE.
+
+    Example: forecast import backbone.ckpt --format fourcastnet -o fourcastnet --inp-shape 720,1440
+    """
+    with _reported():
+        from .display import describe
+        from .inspect import inspect as look
+        from .networks import import_network
+
+        import_network(source, format, output, _arguments(context.args), config, overwrite)
+        result = look(output)
+    _print(result, as_json, describe(result))
+
+
+def _arguments(words: list[str]) -> dict[str, Any]:
+    """Return KEY=VALUE, --key=VALUE and --key VALUE as a dict; values are YAML, lists may go without brackets."""
+    import yaml
+
+    found, rest = {}, list(words)
+    while rest:
+        name, equals, value = rest.pop(0).partition("=")
+        if not equals:
+            if not name.startswith("--") or not rest:
+                raise ValueError(f"{name!r} is not understood; write KEY=VALUE or --key VALUE, e.g. inp_shape=720,1440")
+            value = rest.pop(0)
+        try:
+            found[name.removeprefix("--").replace("-", "_")] = yaml.safe_load(f"[{value}]" if "," in value and "[" not in value else value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"{name}: {value!r} is not understood; write e.g. inp_shape=720,1440") from error
+    return found
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder that training or import made.")],
+    format: Annotated[str, typer.Option(help="torch-export or onnx.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to make.")],
+    size: Annotated[str | None, typer.Option(help="Grid points, e.g. 64,128; those of training by default.")] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Write the network of a checkpoint for serving elsewhere, compared with the original.
+
+    Example: forecast export run/checkpoint --format onnx -o model.onnx
+    """
+    with _reported():
+        from .display import describe
+        from .networks import export as work
+
+        try:
+            sizes = [int(n) for n in size.split(",")] if size else None
+        except ValueError:
+            raise ValueError(f"--size {size} is not understood; write e.g. --size 64,128") from None
+        result = work(checkpoint, format, output, sizes, overwrite)  # type: ignore[arg-type]
+    _print(result, as_json, describe(result))
+
+
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Say whether this machine is fit to run: versions, device, threads, transforms.

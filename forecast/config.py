@@ -64,7 +64,32 @@ class FNOConfig(_ModelConfig):
     lifting_channel_ratio: Annotated[float, Field(gt=0)] = 2
     projection_channel_ratio: Annotated[float, Field(gt=0)] = 2
     domain_padding: Annotated[float, Field(ge=0, le=2)] = 0.2
+    padding_mode: Literal["continued", "zero", "reflect"] = "continued"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    norm: Literal["none", "instance", "layer"] = "none"
+    activation: Literal["gelu", "alias_free"] = "gelu"
+    local: bool = False
+
+
+class TFNOConfig(FNOConfig):
+    """A Fourier neural operator with factorized weights; the keys are the arguments of ``fourcaster.fno.TFNO``."""
+
+    kind: Literal["tfno"]  # type: ignore[assignment]
+    factorization: Literal["tucker", "cp", "depthwise"] = "tucker"
+    rank: Annotated[float, Field(gt=0)] = 0.1
+
+
+class SFNOConfig(_ModelConfig):
+    """A spherical Fourier neural operator, for global grids; the keys are the arguments of ``fourcaster.fno.SFNO``."""
+
+    kind: Literal["sfno"]
+    lmax: Positive = 16
+    hidden_channels: Positive = 32
+    n_layers: Positive = 4
+    lifting_channel_ratio: Annotated[float, Field(gt=0)] = 2
+    projection_channel_ratio: Annotated[float, Field(gt=0)] = 2
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    norm: Literal["none", "instance", "layer"] = "none"
 
 
 class AFNOConfig(_ModelConfig):
@@ -80,6 +105,9 @@ class AFNOConfig(_ModelConfig):
     hard_thresholding_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
+ModelConfig = FNOConfig | TFNOConfig | SFNOConfig | AFNOConfig
+
+
 class Config(_Strict):
     """A whole training run.
 
@@ -91,7 +119,7 @@ class Config(_Strict):
     """
 
     data: DataConfig
-    model: Annotated[FNOConfig | AFNOConfig, Field(discriminator="kind")]
+    model: Annotated[ModelConfig, Field(discriminator="kind")]
     train: TrainSettings = TrainSettings()
     output: Path
 
@@ -142,7 +170,7 @@ def make_config(values: dict[str, Any], overrides: Sequence[str] = (), source: s
         return Config.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part not in ("fno", "afno"))
+        where = ".".join(str(part) for part in first["loc"] if part not in ("fno", "tfno", "sfno", "afno"))
         given = "" if first["type"] == "missing" else f", got {first['input']!r}"
         raise ValueError(f"{source}: {where or 'train'}: {first['msg'].removeprefix('Value error, ')}{given}") from error
 

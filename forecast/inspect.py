@@ -33,6 +33,8 @@ def inspect(path: str | Path) -> dict[str, Any]:
 
 def _checkpoint(path: Path) -> dict[str, Any]:
     meta = read_meta(path)
+    if meta.get("kind") == "network":
+        return {"kind": "network", **meta["model"], "source": meta["source"], "versions": meta["versions"], "sha256": meta["sha256"]}
     model = meta["config"]["model"]
     return {
         "kind": "checkpoint",

@@ -1,6 +1,7 @@
 """From a configuration and statistics to a model ready to train."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,48 +12,58 @@ from ..datasets.forcings import static_fields
 from ..datasets.schema import Channel
 from ..datasets.statistics import Statistics
 from ..fno.grids import LatLon
+from ..fno.layers.spherical import largest_lmax
 from ..fno.models import REGISTRY
 from ..fno.models.ensemble import Ensemble
 from ..fno.models.stepper import Scales, Stepper
-from .config import AFNOConfig, FNOConfig
+from .config import AFNOConfig, ModelConfig, SFNOConfig
 
 log = logging.getLogger(__name__)
 
 
-def build_network(config: FNOConfig | AFNOConfig, grid: LatLon, in_channels: int, out_channels: int) -> torch.nn.Module:
+def build_network(config: ModelConfig, grid: LatLon, in_channels: int, out_channels: int) -> torch.nn.Module:
     """Build the networks that a configuration names, fitted to a grid.
 
-    Modes and patches that the grid cannot hold are clipped, with a message. The last layer starts at zero, so that
-    an untrained model forecasts persistence of the anomaly.
+    Modes, degrees and patches that the grid cannot hold are clipped, with a message. The last layer starts at zero, so
+    that an untrained model forecasts persistence of the anomaly.
+
+    Raises:
+        ValueError: an SFNO on a grid that does not cover the sphere.
     """
     return Ensemble([_build_one(config, grid, in_channels, out_channels) for _ in range(config.members)])
 
 
-def _build_one(config: FNOConfig | AFNOConfig, grid: LatLon, in_channels: int, out_channels: int) -> torch.nn.Module:
-    arguments = config.model_dump(exclude={"kind", "window", "members"})
-    if isinstance(config, FNOConfig):
-        margin = config.domain_padding
-        arguments["domain_padding"] = (margin, 0.0 if grid.periodic else margin)
-        arguments["n_modes"] = _clip("n_modes", config.n_modes, grid)
-        network: Any = REGISTRY["fno"](in_channels=in_channels, out_channels=out_channels, **arguments)
-        last = network.projection.fc2
-        torch.nn.init.zeros_(last.bias)
+def _build_one(config: ModelConfig, grid: LatLon, in_channels: int, out_channels: int) -> torch.nn.Module:
+    arguments = config.model_dump(exclude={"kind", "window", "members"}) | {"in_channels": in_channels, "out_channels": out_channels}
+    if isinstance(config, AFNOConfig):
+        arguments |= {"inp_shape": grid.shape, "patch_size": _clip("patch_size", config.patch_size, grid.shape)}
+    elif isinstance(config, SFNOConfig):
+        kind = grid.sphere
+        if kind is None:
+            raise ValueError("model.kind sfno needs a grid that covers the sphere, evenly spaced or with Gauss latitudes; use fno on this one")
+        (lmax,) = _clip("lmax", (config.lmax,), (largest_lmax(*grid.shape, kind),))
+        arguments |= {"grid": kind, "lmax": lmax}
     else:
-        arguments["patch_size"] = _clip("patch_size", config.patch_size, grid)
-        network = REGISTRY["afno"](grid.shape, in_channels=in_channels, out_channels=out_channels, **arguments)
-        last = network.head
+        margin = config.domain_padding
+        arguments |= {"domain_padding": (margin, 0.0 if grid.periodic else margin), "n_modes": _clip("n_modes", config.n_modes, grid.shape)}
+        if config.activation == "alias_free":  # whose band of 2 n - 1 wave numbers the grid must hold too
+            arguments["n_modes"] = _clip("n_modes", arguments["n_modes"], ((grid.shape[0] + 1) // 2, (grid.shape[1] + 1) // 2))
+    network: Any = REGISTRY[config.kind](**arguments)
+    last = network.head if isinstance(config, AFNOConfig) else network.projection.fc2
     torch.nn.init.zeros_(last.weight)
+    if last.bias is not None:
+        torch.nn.init.zeros_(last.bias)
     return network  # type: ignore[no-any-return]
 
 
-def _clip(name: str, wanted: tuple[int, int], grid: LatLon) -> tuple[int, int]:
-    clipped = (min(wanted[0], grid.shape[0]), min(wanted[1], grid.shape[1]))
+def _clip(name: str, wanted: Sequence[int], most: Sequence[int]) -> tuple[int, ...]:
+    clipped = tuple(min(w, m) for w, m in zip(wanted, most, strict=True))
     if clipped != tuple(wanted):
-        log.warning("model.%s %s does not fit a grid of %s points and was clipped to %s", name, list(wanted), grid.shape, list(clipped))
+        log.warning("model.%s %s does not fit the grid and was clipped to %s", name, list(wanted), list(clipped))
     return clipped
 
 
-def build_stepper(config: FNOConfig | AFNOConfig, channels: list[Channel], grid: LatLon, statistics: Statistics, seed: int) -> Stepper:
+def build_stepper(config: ModelConfig, channels: list[Channel], grid: LatLon, statistics: Statistics, seed: int) -> Stepper:
     """Build a model for the channels of a store, initialised from ``seed``.
 
     Raises:

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import InputError
-from ..transforms.fourier import Method, analyse, synthesise, work
+from ..transforms.fourier import Method, analyse, synthesise
 
 
 class AFNO2D(nn.Module):
@@ -73,7 +73,7 @@ class AFNO2D(nn.Module):
         if len(rows) == h:  # all of them, in whatever order, since all modes share their weights
             rows = range(-(h // 2), h - h // 2)
         # The FFT's interleaved coefficients cost more to take apart into blocks, which moves the crossover.
-        method: Method = "dft" if work((len(rows), len(columns)), (h, w))[0] < 320 and x.device.type == "cpu" else "auto"
+        method: Method = "dft" if x.device.type == "cpu" and 4 * len(columns) * (1 + len(rows) / w) < 320 else "auto"
         z = analyse(x, (rows, columns), method)
         z = z.unflatten(-1, (self.num_blocks, self.block_size))
         # Block by block, real and imaginary part side by side, so that a complex product is one real one.

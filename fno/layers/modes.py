@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..transforms.inplace import write
+
 
 class _ModeProduct(torch.autograd.Function):
     """Complex matrix product over channels in each mode as one real batched product.
@@ -18,8 +20,8 @@ class _ModeProduct(torch.autograd.Function):
         p = torch.bmm(_by_mode(z), weight.reshape(-1, weight.shape[-3], 2 * out)).reshape(-1, 2, batch, 2, out)
         y = z.new_empty(batch, 2, p.shape[0], out)
         into = y.permute(1, 2, 0, 3)
-        torch.sub(p[:, 0, :, 0], p[:, 1, :, 1], out=into[0])
-        torch.add(p[:, 0, :, 1], p[:, 1, :, 0], out=into[1])
+        write(torch.sub, p[:, 0, :, 0], p[:, 1, :, 1], into[0])
+        write(torch.add, p[:, 0, :, 1], p[:, 1, :, 0], into[1])
         return y.reshape(batch, 2, *modes, out)
 
     @staticmethod

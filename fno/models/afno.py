@@ -1,11 +1,15 @@
 """Adaptive Fourier neural operator, the network of FourCastNet."""
 
+import copy
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from ..errors import ModesError
 from ..layers.mixer import AFNO2D
+from ..layers.patches import resize_head, resize_kernel, resize_positions
+from .base import GridModel
 
 
 class _Mlp(nn.Module):
@@ -42,11 +46,15 @@ class _PatchEmbed(nn.Module):
         return cast(Tensor, self.proj(x)).permute(0, 2, 3, 1)
 
 
-class AFNO(nn.Module):
+class AFNO(GridModel):
     """Vision transformer whose attention is an adaptive Fourier mixer (Pathak et al. 2022, arXiv:2202.11214).
 
     Parameter names and shapes are those of FourCastNet, so its published weights load as they are. A grid that
     patches do not divide is extended at its far edges by repeating the last row and column, and cut again.
+
+    Other resolutions: on another grid the position embedding is interpolated (and the model warns), but a patch keeps its
+    number of points, so it covers another area than in training: no promise is made there. ``resized`` returns a model
+    with patch kernels for the new grid, whose tokens are those of the old one where the field is smooth.
 
     Args:
         inp_shape: grid points (H, W) that the position embedding is made for.
@@ -82,8 +90,9 @@ class AFNO(nn.Module):
         sparsity_threshold: float = 0.01,
         hard_thresholding_fraction: float = 1.0,
     ) -> None:
-        super().__init__()
+        super().__init__(in_channels, 2)
         (h, w), (p, q) = inp_shape, patch_size
+        self.inp_shape = (h, w)
         if min(p, q) < 1 or p > h or q > w:
             raise ValueError(f"patch_size {(p, q)} does not fit a grid of {(h, w)} points")
         self.patch_size, self.out_channels = (p, q), out_channels
@@ -96,17 +105,41 @@ class AFNO(nn.Module):
         self.head = nn.Linear(embed_dim, out_channels * p * q, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``x``, shape (batch, channel, H, W) with the ``inp_shape`` of the model, to (batch, out_channels, H, W).
+        """Map ``x``, shape (batch, in_channels, H, W), to (batch, out_channels, H, W).
 
         Raises:
-            ValueError: the grid has another number of patches than the position embedding.
+            InputError: a tensor that does not fit, see ``GridModel``; ``ModesError`` where the grid is smaller than a patch.
         """
-        (h, w), (p, q), (rows, columns) = x.shape[-2:], self.patch_size, self.tokens
-        if (-(-h // p), -(-w // q)) != (rows, columns):
-            raise ValueError(f"a grid of {(h, w)} points does not give the {(rows, columns)} patches of this model")
-        x = nn.functional.pad(x, (0, columns * q - w, 0, rows * p - h), mode="replicate")
-        x = self.patch_embed(x) + self.pos_embed.reshape(1, rows, columns, -1)
+        self.check(x)
+        (h, w), (p, q) = x.shape[-2:], self.patch_size
+        if h < p or w < q:
+            raise ModesError(f"a grid of {(h, w)} points does not hold a patch of {(p, q)}")
+        rows, columns = -(-h // p), -(-w // q)
+        if rows * p != h or columns * q != w:
+            x = nn.functional.pad(x, (0, columns * q - w, 0, rows * p - h), mode="replicate")
+        x = self.patch_embed(x) + resize_positions(self.pos_embed, self.tokens, (rows, columns)).reshape(1, rows, columns, -1)
         for block in self.blocks:
             x = block(x)
         x = self.head(x).unflatten(-1, (p, q, self.out_channels))
         return x.permute(0, 5, 1, 3, 2, 4).reshape(-1, self.out_channels, rows * p, columns * q)[..., :h, :w]
+
+    def resized(self, inp_shape: tuple[int, int], patch_size: tuple[int, int] | None = None) -> "AFNO":
+        """Return this model for another grid, with position embedding and patch kernels resized.
+
+        Args:
+            inp_shape: new grid points (H, W).
+            patch_size: new points of a patch; by default so many that a patch covers the area it did.
+        """
+        (h, w), (p, q) = inp_shape, self.patch_size
+        patch = patch_size or (max(1, round(p * h / self.inp_shape[0])), max(1, round(q * w / self.inp_shape[1])))
+        other = copy.deepcopy(self)
+        other.inp_shape, other.patch_size, other.tokens = (h, w), patch, (-(-h // patch[0]), -(-w // patch[1]))
+        other.trained_sizes = set()
+        other.pos_embed = nn.Parameter(resize_positions(self.pos_embed.detach(), self.tokens, other.tokens).clone())
+        old = self.patch_embed.proj
+        other.patch_embed = _PatchEmbed(patch, self.in_channels, old.out_channels)
+        other.patch_embed.proj.weight = nn.Parameter(resize_kernel(old.weight, patch))
+        other.patch_embed.proj.bias = nn.Parameter(cast(Tensor, old.bias).detach().clone())
+        other.head = nn.Linear(self.head.in_features, self.out_channels * patch[0] * patch[1], bias=False)
+        other.head.weight = nn.Parameter(resize_head(self.head.weight, (p, q), patch))
+        return other.to(self.pos_embed.device)

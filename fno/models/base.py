@@ -47,3 +47,10 @@ class GridModel(nn.Module):
                 trained = " to ".join(str(tuple(s)) for s in ([low] if low == high else [low, high]))
                 message = f"a grid of {size} points lies outside what the model was trained on, {trained}; compare with interpolating its forecast there"
                 warnings.warn(message, ResolutionWarning, stacklevel=3)
+
+
+def mark_trained(network: nn.Module, size: tuple[int, ...]) -> None:
+    """Note for every model in ``network`` that it was trained on a grid of this size."""
+    for module in network.modules():
+        if isinstance(module, GridModel):
+            module.trained_sizes = {tuple(size)}

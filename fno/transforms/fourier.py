@@ -26,6 +26,7 @@ from torch import Tensor
 from ..errors import ModesError
 from .costs import COSTS
 from .symmetry import fold, unfold
+from .tables import table, table_builder
 
 Method = Literal["auto", "dft", "fft"]
 Size = Sequence[int]
@@ -50,6 +51,7 @@ def kept_modes(n_modes: Size, size: Size) -> tuple[range, ...]:
     return (*(range(-(n // 2), n - n // 2) for n in n_modes[:-1]), range(n_modes[-1] // 2 + 1))
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def choose_method(kept: Size, size: Size, device: str = "cpu") -> Literal["dft", "fft"]:
     """Return the method expected to be faster on this grid: a committed cost model, so that every run chooses alike.
 
@@ -91,14 +93,15 @@ def _prime_factors(n: int) -> tuple[int, ...]:
     return (n,) if n > 1 else ()
 
 
-@lru_cache(maxsize=256)
-def _array(modes: range, n: int, last: bool, inverse: bool, single: bool) -> NDArray[Any]:
+@table_builder
+def fourier_matrix(start: int, stop: int, n: int, last: bool, inverse: bool) -> NDArray[np.float64]:
     """Real matrix of one dimension of the transform.
 
     Forward: (2 L, n) from values to pairs for the last dimension; for the others (2 (max |k| + 1), n), cosines and
     sines, where k and -k share them, else (2 K, 2 n) from pairs behind the dimension to pairs before it.
     Inverse: the other way.
     """
+    modes = range(start, stop)
     about_zero = not last and _shares_sums(modes)
     if about_zero:
         modes = range(max(-modes.start + 1, modes.stop))
@@ -116,7 +119,7 @@ def _array(modes: range, n: int, last: bool, inverse: bool, single: bool) -> NDA
         matrix = np.stack([np.concatenate([c, -s]).T, np.concatenate([s, c]).T], axis=1).reshape(2 * n, -1)
     else:
         matrix = np.concatenate([np.stack([c, s], axis=-1), np.stack([-s, c], axis=-1)]).reshape(-1, 2 * n) / n
-    return np.ascontiguousarray(matrix, dtype=np.float32 if single else np.float64)
+    return np.asarray(matrix)
 
 
 def _shares_sums(modes: range) -> bool:
@@ -129,19 +132,8 @@ def multiplicity(columns: range, n: int) -> NDArray[np.float64]:
     return np.array([1.0 if l == 0 or 2 * l == n else 2.0 for l in columns])
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _matrix(modes: range, n: int, last: bool, inverse: bool, like: tuple[str, bool]) -> Tensor:
-    device, single = like
-    array = _array(modes, n, last, inverse, single)
-    # On the host the tensor shares the cached array, and is made anew: one made in inference mode or while a graph is
-    # traced must not be met again in training.
-    return torch.from_numpy(array) if device == "cpu" else _on_device(modes, n, last, inverse, device, single)
-
-
-@lru_cache(maxsize=256)
-def _on_device(modes: range, n: int, last: bool, inverse: bool, device: str, single: bool) -> Tensor:
-    with torch.inference_mode(False):
-        return torch.from_numpy(_array(modes, n, last, inverse, single)).to(device)
+def _matrix(modes: range, n: int, last: bool, inverse: bool, like: Tensor) -> Tensor:
+    return table("fourier_matrix", [modes.start, modes.stop, n, int(last), int(inverse)], like)
 
 
 def to_modes(x: Tensor, n_modes: Size, method: Method = "auto") -> Tensor:
@@ -190,32 +182,37 @@ def analyse(x: Tensor, modes: tuple[range, ...], method: Method = "auto") -> Ten
     batch, *size, channels = x.shape
     if _resolve(method, modes, size, x) == "fft":
         return cast(Tensor, _Analyse.apply(x, modes))
-    like = (str(x.device), x.dtype == torch.float32)
-    z = x
+    size = _static(size)
+    z, inner = x.reshape(-1, channels), channels
     for dim in reversed(range(len(size))):
-        a = _matrix(modes[dim], size[dim], dim == len(size) - 1, False, like)
-        outer, inner = batch * math.prod(size[:dim]), math.prod(len(m) for m in modes[dim + 1 :]) * channels
-        if dim < len(size) - 1 and _shares_sums(modes[dim]):
-            z = torch.bmm(a.expand(outer, -1, -1), z.reshape(outer, a.shape[1], 2 * inner))
+        n, kept, last = size[dim], len(modes[dim]), dim == len(size) - 1
+        a = _matrix(modes[dim], n, last, False, x)
+        outer = batch * math.prod(size[:dim])
+        if not last and _shares_sums(modes[dim]):
+            z = torch.bmm(a.expand(outer, -1, -1), z.reshape(outer, n, 2 * inner))
             z = unfold(z.reshape(outer, 2, -1, 2, inner), -modes[dim].start, modes[dim].stop)
         else:
-            z = torch.bmm(a.expand(outer, -1, -1), z.reshape(outer, a.shape[1], inner))
-    return z.reshape(batch, 2, *(len(m) for m in modes), channels)
+            z = torch.bmm(a.expand(outer, -1, -1), z.reshape(outer, n if last else 2 * n, inner))
+        inner *= kept
+    return z.reshape(batch, 2, *[len(m) for m in modes], channels)
 
 
 def synthesise(z: Tensor, modes: tuple[range, ...], size: Size, method: Method = "auto") -> Tensor:
     """Return the real field that has the coefficients of these wave numbers and no others, see ``from_modes``."""
     if _resolve(method, modes, size, z) == "fft":
         return cast(Tensor, _Synthesise.apply(z, modes, tuple(size)))
+    size = _static(size)
     batch, channels = z.shape[0], z.shape[-1]
-    like = (str(z.device), z.dtype == torch.float32)
     y = z
     for dim in range(len(size)):
-        a = _matrix(modes[dim], size[dim], dim == len(size) - 1, True, like)
-        outer, inner = batch * math.prod(size[:dim]), math.prod(len(m) for m in modes[dim + 1 :]) * channels
-        if dim < len(size) - 1 and _shares_sums(modes[dim]):
-            y = fold(y.reshape(outer, 2, -1, inner), -modes[dim].start, modes[dim].stop).reshape(outer, a.shape[1], 2 * inner)
-        y = torch.bmm(a.expand(outer, -1, -1), y.reshape(outer, a.shape[1], -1))
+        kept, last = len(modes[dim]), dim == len(size) - 1
+        a = _matrix(modes[dim], size[dim], last, True, z)
+        outer, inner = batch * math.prod(size[:dim]), math.prod([len(m) for m in modes[dim + 1 :]]) * channels
+        if not last and _shares_sums(modes[dim]):
+            y = fold(y.reshape(outer, 2, kept, inner), -modes[dim].start, modes[dim].stop)
+            y = torch.bmm(a.expand(outer, -1, -1), y.reshape(outer, -1, 2 * inner))
+        else:
+            y = torch.bmm(a.expand(outer, -1, -1), y.reshape(outer, 2 * kept, inner))
     return y.reshape(batch, *size, channels)
 
 
@@ -287,7 +284,14 @@ def _doubling(z: Tensor, modes: tuple[range, ...], size: tuple[int, ...]) -> Ten
 def _resolve(method: Method, modes: tuple[range, ...], size: Size, x: Tensor) -> Literal["dft", "fft"]:
     if method not in ("auto", "dft", "fft"):
         raise ValueError(f"unknown transform method {method!r}; use 'auto', 'dft' or 'fft'")
-    return choose_method([len(m) for m in modes], size, x.device.type) if method == "auto" else method
+    if method == "auto":
+        return cast(Literal["dft", "fft"], choose_method(tuple([len(m) for m in modes]), _static(size), x.device.type))
+    return method
+
+
+def _static(size: Size) -> tuple[int, ...]:
+    """Return sizes as numbers: a compiled graph is then bound to them."""
+    return tuple([len(range(n)) for n in size])
 
 
 def resample(x: Tensor, size: Size) -> Tensor:

@@ -8,8 +8,7 @@ hemispheres need half the Legendre work. Names, layout and normalisation are tho
 """
 
 from collections.abc import Iterator
-from functools import lru_cache
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -19,15 +18,21 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..grids import SphereGrid, sphere_nodes
 from .fourier import analyse, synthesise
+from .inplace import write
 from .legendre import legendre, legendre_derivatives
+from .tables import table, table_builder
 
 Kind = Literal["value", "derivative", "over_sine"]
 
 
-@lru_cache(maxsize=64)
-def _array(nlat: int, lmax: int, mmax: int, grid: SphereGrid, kind: Kind, weighted: bool, single: bool) -> NDArray[Any]:
+_GRIDS, _KINDS = get_args(SphereGrid), get_args(Kind)
+
+
+@table_builder
+def legendre_table(nlat: int, lmax: int, mmax: int, grid_number: int, kind_number: int, weighted: bool) -> NDArray[np.float64]:
     """Functions of colatitude of one hemisphere, even ones first, shape (2, mmax, ceil(lmax / 2), ceil(nlat / 2))."""
-    theta, weights = sphere_nodes(nlat, grid)
+    kind: Kind = _KINDS[kind_number]
+    theta, weights = sphere_nodes(nlat, _GRIDS[grid_number])
     half = (nlat + 1) // 2
     theta, weights = theta[:half], weights[:half].copy()
     if kind == "value":
@@ -38,7 +43,7 @@ def _array(nlat: int, lmax: int, mmax: int, grid: SphereGrid, kind: Kind, weight
         p = p * (2 * np.pi * weights)
     if nlat % 2:
         p[:, :, -1] *= 0.5  # the equator is its own mirror image
-    table = np.zeros((2, mmax, (lmax + 1) // 2, half), dtype=np.float32 if single else np.float64)
+    table = np.zeros((2, mmax, (lmax + 1) // 2, half))
     for q in (0, 1):
         for e in (0, 1):
             rows = p[e::2, q::2]
@@ -49,20 +54,6 @@ def _array(nlat: int, lmax: int, mmax: int, grid: SphereGrid, kind: Kind, weight
 def _parity(q: int, e: int, kind: Kind) -> int:
     """Whether the function of degree parity ``q`` and order parity ``e`` is even (0) or odd (1) about the equator."""
     return (q + e + (kind == "derivative")) % 2
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _table(key: tuple[Any, ...], kind: Kind, weighted: bool, like: tuple[str, bool]) -> Tensor:
-    device, single = like
-    if device == "cpu":
-        return torch.from_numpy(_array(*key, kind, weighted, single))
-    return _on_device(key, kind, weighted, device, single)
-
-
-@lru_cache(maxsize=64)
-def _on_device(key: tuple[Any, ...], kind: Kind, weighted: bool, device: str, single: bool) -> Tensor:
-    with torch.inference_mode(False):
-        return torch.from_numpy(_array(*key, kind, weighted, single)).to(device)
 
 
 class _Up(torch.autograd.Function):
@@ -78,8 +69,8 @@ class _Up(torch.autograd.Function):
         rows = f.permute(2, 1, 0, 3, 4).reshape(mmax, nlat, -1)
         north, south = rows[:, :half], rows[:, nlat - half :].flip(1)
         d = f.new_empty(2, mmax, half, rows.shape[-1])
-        torch.add(north, south, out=d[0])
-        torch.sub(north, south, out=d[1])
+        write(torch.add, north, south, d[0])
+        write(torch.sub, north, south, d[1])
         r = torch.bmm(table.flatten(0, 1), d.flatten(0, 1)).reshape(2, mmax, -1, batch, channels, 2)
         x = f.new_empty(batch, 2, lmax, mmax, channels)
         for part, of in _parts(x, kind):
@@ -111,7 +102,7 @@ class _Down(torch.autograd.Function):
             r[of] = part.permute(3, 2, 0, 4, 1)
         even, odd = torch.bmm(table.flatten(0, 1).transpose(1, 2), r.reshape(2 * mmax, rank, -1)).unflatten(0, (2, mmax))
         rows = x.new_empty(mmax, nlat, even.shape[-1])
-        torch.add(even, odd, out=rows[:, :half])
+        write(torch.add, even, odd, rows[:, :half])
         rows[:, nlat - half :] = (even - odd).flip(1)
         if nlat % 2:
             rows[:, half - 1] = 2 * even[:, half - 1]
@@ -161,7 +152,6 @@ class SphereTransform(nn.Module):
             raise ValueError(f"lmax must lie in 1 ... {nlat}, the number of latitudes; got {self.lmax}")
         if not 1 <= self.mmax <= nlon // 2 + 1:
             raise ValueError(f"mmax must lie in 1 ... {nlon // 2 + 1} for {nlon} longitudes, got {self.mmax}")
-        self.key = (nlat, self.lmax, self.mmax, grid)
 
     def extra_repr(self) -> str:
         """Describe the transform."""
@@ -176,17 +166,20 @@ class SphereTransform(nn.Module):
             raise InputError(f"expected fields of {self.nlat} latitudes and {self.nlon} longitudes, got a tensor of shape {tuple(x.shape)}")
         x = x if x.dtype == torch.float64 else x.float()
         f = analyse(x.flatten(0, 1), (range(self.mmax),), "fft" if x.shape[-1] == 1 else "auto")
-        table = _table(self.key, kind, True, (str(x.device), x.dtype == torch.float32))
-        return cast(Tensor, _Up.apply(f.movedim(1, -1).unflatten(0, x.shape[:2]), table, self.lmax, kind))
+        return cast(Tensor, _Up.apply(f.movedim(1, -1).unflatten(0, x.shape[:2]), self._table(kind, True, x), self.lmax, kind))
 
     def synthesise(self, z: Tensor, kind: Kind = "value") -> Tensor:
         """Return ``sum A_lm z_lm exp(i m phi)``, shape (batch, nlat, nlon, channel): the transpose of ``analyse`` but for the weights."""
         if z.ndim != 5 or tuple(z.shape[2:4]) != (self.lmax, self.mmax):
             raise InputError(f"expected coefficients of {self.lmax} degrees and {self.mmax} orders, got a tensor of shape {tuple(z.shape)}")
-        table = _table(self.key, kind, False, (str(z.device), z.dtype == torch.float32))
-        f = cast(Tensor, _Down.apply(z, table, self.nlat, kind)).flatten(0, 1).movedim(-1, 1)
+        f = cast(Tensor, _Down.apply(z, self._table(kind, False, z), self.nlat, kind)).flatten(0, 1).movedim(-1, 1)
         x = synthesise(f, (range(self.mmax),), (self.nlon,), "fft" if z.shape[-1] == 1 else "auto")
         return x.reshape(z.shape[0], self.nlat, self.nlon, z.shape[-1])
+
+
+    def _table(self, kind: Kind, weighted: bool, like: Tensor) -> Tensor:
+        numbers = [self.nlat, self.lmax, self.mmax, _GRIDS.index(self.grid), _KINDS.index(kind), int(weighted)]
+        return table("legendre_table", numbers, like)
 
 
 class RealSHT(SphereTransform):

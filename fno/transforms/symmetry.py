@@ -13,6 +13,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from .inplace import write
+
 
 def unfold(g: Tensor, minus: int, plus: int) -> Tensor:
     """Join cosine and sine sums to wave numbers ``-minus .. plus - 1``.
@@ -38,8 +40,8 @@ class _Unfold(torch.autograd.Function):
     def forward(g: Tensor, minus: int, plus: int) -> Tensor:
         c, s = g[:, 0], g[:, 1]
         z = g.new_empty(g.shape[0], 2, minus + plus, g.shape[-1])
-        torch.add(c[:, :plus, 0], s[:, :plus, 1], out=z[:, 0, minus:])
-        torch.sub(c[:, :plus, 1], s[:, :plus, 0], out=z[:, 1, minus:])
+        write(torch.add, c[:, :plus, 0], s[:, :plus, 1], z[:, 0, minus:])
+        write(torch.sub, c[:, :plus, 1], s[:, :plus, 0], z[:, 1, minus:])
         if minus:
             back = torch.arange(minus - 1, -1, -1, device=g.device)
             z[:, 0].index_copy_(1, back, c[:, 1 : minus + 1, 0] - s[:, 1 : minus + 1, 1])
@@ -66,9 +68,9 @@ class _Fold(torch.autograd.Function):
         s[:, 0] = 0  # sin 0
         if both:
             a, b = p[:, :, 1 : both + 1], m[:, :, :both]
-            torch.add(a, b, out=c[:, 1 : both + 1].transpose(1, 2))
-            torch.sub(b[:, 1], a[:, 1], out=s[:, 1 : both + 1, 0])
-            torch.sub(a[:, 0], b[:, 0], out=s[:, 1 : both + 1, 1])
+            write(torch.add, a, b, c[:, 1 : both + 1].transpose(1, 2))
+            write(torch.sub, b[:, 1], a[:, 1], s[:, 1 : both + 1, 0])
+            write(torch.sub, a[:, 0], b[:, 0], s[:, 1 : both + 1, 1])
         if rows > both + 1:  # wave numbers without their partner
             lone, sign = (p[:, :, both + 1 :], 1) if plus > minus else (m[:, :, both:], -1)
             c[:, both + 1 :] = lone.transpose(1, 2)

@@ -1,0 +1,83 @@
+"""Spherical convolution: a learned multiplier on the degrees of spherical harmonics."""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError, ModesError
+from ..grids import SphereGrid
+from ..transforms.sht import SphereTransform
+from .modes import mode_product
+
+
+class SphericalConv(nn.Module):
+    """Multiply each degree of a field on the sphere by a complex matrix over channels, the same for all orders.
+
+        y = S^-1( W[l] S(x)[l, m] ) + b
+
+    the convolution theorem of Driscoll and Healy 1994 as used by Bonev et al. 2023 (arXiv:2306.03838). It commutes with
+    rotations about the axis of the sphere; with real weights also with all others. The layer acts alike on every grid
+    that holds its degrees. It is fastest on tensors in ``torch.channels_last`` memory, and returns those.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        lmax: number of degrees, l < lmax.
+        grid: kind of latitudes, see ``fno.grids.sphere_nodes``.
+        bias: add a constant to each output channel.
+
+    Raises:
+        ValueError: a count below one.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, lmax: int, grid: SphereGrid = "equiangular", bias: bool = True) -> None:
+        super().__init__()
+        if min(in_channels, out_channels, lmax) < 1:
+            raise ValueError(f"channels and lmax must be at least 1, got {in_channels}, {out_channels} and {lmax}")
+        self.in_channels, self.out_channels, self.lmax, self.grid = in_channels, out_channels, lmax, grid
+        scale = (1 / (in_channels + out_channels)) ** 0.5
+        self.weight = nn.Parameter(scale * torch.randn(lmax, in_channels, 2, out_channels))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve ``x``, shape (batch, in_channels, latitude, longitude); the transform runs in float32 even under autocast.
+
+        Raises:
+            ModesError: the grid cannot hold the degrees.
+            InputError: wrong rank or number of channels.
+        """
+        if x.ndim != 4 or x.shape[1] != self.in_channels:
+            raise InputError(f"expected a tensor of shape (batch, {self.in_channels}, latitude, longitude), got {tuple(x.shape)}")
+        if torch.is_autocast_enabled(x.device.type):
+            with torch.autocast(x.device.type, enabled=False):
+                return self._convolve(x)
+        return self._convolve(x)
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        sphere = sphere_transform(int(x.shape[2]), int(x.shape[3]), self.lmax, self.grid)
+        z = sphere.analyse(x.movedim(1, -1))
+        batch, _, l, m, channels = z.shape
+        # Orders share the matrix of their degree, so they join the batch of its product.
+        rows = z.permute(0, 3, 1, 2, 4).reshape(batch * m, 2, l, channels)
+        z = mode_product(rows, self.weight.to(z.dtype)).unflatten(0, (batch, m)).permute(0, 2, 3, 1, 4)
+        y = sphere.synthesise(z)
+        return (y if self.bias is None else y + self.bias.to(y.dtype)).movedim(-1, 1)
+
+
+@lru_cache(maxsize=32)
+def sphere_transform(nlat: int, nlon: int, lmax: int, grid: SphereGrid) -> SphereTransform:
+    """Return the transform of a grid that holds ``lmax`` degrees.
+
+    Raises:
+        ModesError: the grid cannot hold them.
+    """
+    largest = largest_lmax(nlat, nlon, grid)
+    if lmax > largest:
+        raise ModesError(f"a {grid} grid of {(nlat, nlon)} points holds {largest} degrees, not {lmax}; use a finer grid or a smaller lmax")
+    return SphereTransform(nlat, nlon, lmax, lmax, grid)
+
+
+def largest_lmax(nlat: int, nlon: int, grid: SphereGrid) -> int:
+    """Return how many degrees a grid transforms exactly."""
+    return min(nlat if grid == "legendre-gauss" else (nlat + 1) // 2, nlon // 2 + 1)

@@ -1,0 +1,167 @@
+"""Networks alone: checkpoints of imported weights, and export for serving elsewhere."""
+
+import io
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from .. import __version__
+from ..datasets import atomic
+from ..fno.import_weights import build, read_weights
+from ..fno.models import REGISTRY
+from ..fno.training.state import save_tensors
+from .checkpoint import FORMAT_VERSION, load_checkpoint, read_meta, read_tensors, sha256
+
+ExportFormat = Literal["torch-export", "onnx"]
+
+
+def import_network(
+    source: Path, format: str, output: Path, arguments: Mapping[str, Any] | None = None, config: Path | None = None, overwrite: bool = False
+) -> None:
+    """Write a checkpoint of published weights; see ``fno.import_weights``.
+
+    Args:
+        source: file of weights.
+        format: where it comes from.
+        output: checkpoint to make.
+        arguments: what the file does not hold.
+        config: YAML with the same; ``arguments`` come first.
+        overwrite: replace an existing checkpoint.
+
+    Raises:
+        FileExistsError: ``output`` exists and may not be replaced.
+        ValueError: the file does not fit.
+    """
+    if output.exists() and not overwrite:
+        raise FileExistsError(f"{output} exists; pass --overwrite to replace it, or choose another name")
+    held: Any = {}
+    if config is not None:
+        try:
+            held = yaml.safe_load(config.read_text())
+        except yaml.YAMLError as error:
+            raise ValueError(f"{config} is not YAML: {' '.join(str(error).split())}") from error
+        if not isinstance(held, dict):
+            raise ValueError(f"{config} holds no keys; write e.g. inp_shape: [720, 1440]")
+    kind, found, tensors = read_weights(source, format, **(held | dict(arguments or {})))
+    build(kind, found, tensors, str(source))
+    with atomic.replacing(output, overwrite) as temporary:
+        temporary.mkdir()
+        save_tensors({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary / "weights.safetensors")
+        meta = {
+            "format_version": FORMAT_VERSION,
+            "kind": "network",
+            "model": {"model": kind, "arguments": found},
+            "source": {"file": source.name, "format": format, "sha256": sha256(source)},
+            "versions": {"fourcaster": __version__, "python": platform.python_version(), "torch": version("torch")},
+            "written": datetime.now(UTC).isoformat(timespec="seconds"),
+            "sha256": sha256(temporary / "weights.safetensors"),
+        }
+        (temporary / "meta.json").write_text(json.dumps(meta, indent=1))
+
+
+def load_network(path: str | Path) -> nn.Module:
+    """Return the network of a checkpoint, imported or trained, in evaluation mode.
+
+    A trained one takes and gives normalised fields, see ``fno.models.stepper.Stepper``.
+
+    Raises:
+        FileNotFoundError: no checkpoint there.
+        ValueError: damaged.
+    """
+    path = Path(path)
+    meta = read_meta(path)
+    if meta.get("kind") != "network":
+        return load_checkpoint(path).stepper.network
+    arguments = {name: tuple(value) if isinstance(value, list) else value for name, value in meta["model"]["arguments"].items()}
+    return build(meta["model"]["model"], arguments, read_tensors(path, meta), str(path))
+
+
+def export(checkpoint: Path, format: ExportFormat, output: Path, size: Sequence[int] | None = None, overwrite: bool = False) -> dict[str, Any]:
+    """Write the network of a checkpoint for serving elsewhere, and compare its answer with the original's.
+
+    ``torch-export``: any batch; any grid too for FNO and TFNO, whose transforms then go by FFT. ``onnx`` (FNO and TFNO): any
+    batch on one grid, with transforms as matrix products.
+
+    Args:
+        checkpoint: folder.
+        format: ``torch-export`` or ``onnx``.
+        output: file to make.
+        size: grid points (H, W); those of training, or of an AFNO, by default.
+        overwrite: replace an existing file.
+
+    Returns:
+        What was written: shapes of input and output, what is free in them, and the largest relative difference.
+
+    Raises:
+        FileExistsError: ``output`` exists and may not be replaced.
+        ValueError: the grid is not known, a format that does not exist or that this model cannot take, or answers that differ.
+    """
+    if output.exists() and not overwrite:
+        raise FileExistsError(f"{output} exists; pass --overwrite to replace it, or choose another name")
+    if format not in ("torch-export", "onnx"):
+        raise ValueError(f"unknown format {format!r}; use torch-export or onnx")
+    network = load_network(checkpoint)
+    models = [m for m in network.modules() if isinstance(m, tuple(REGISTRY.values()))]
+    first: Any = models[0]
+    fourier = all(isinstance(m, REGISTRY["fno"]) for m in models)
+    if format == "onnx" and not fourier:
+        raise ValueError(f"onnx is supported for fno and tfno, not for {type(first).__name__}; use torch-export")
+    known = next(iter(first.trained_sizes), getattr(first, "inp_shape", None))
+    size = tuple(size or known or ())
+    if len(size) != first.dimensions:
+        raise ValueError(f"{checkpoint} is not bound to a grid; give its {first.dimensions} sizes, e.g. --size {','.join(['64'] * first.dimensions)}")
+    for module in network.modules():
+        if hasattr(module, "trained_sizes"):
+            module.trained_sizes = set()
+        if hasattr(module, "method"):
+            module.method = "fft" if format == "torch-export" else "dft"
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, first.in_channels, *size, generator=generator)
+    with torch.no_grad():
+        wanted = network(x)  # also makes the tables, which must not be made while the graph is traced
+    with atomic.replacing(output, overwrite) as temporary:
+        content, made = _torch_export(network, x, first if fourier else None) if format == "torch-export" else _onnx(network, x)
+        difference = float((made - wanted).abs().max() / wanted.abs().max().clamp(min=1e-30))
+        if not difference < 1e-4:
+            raise ValueError(f"the exported network differs from the original by {difference:.1e} and was not written")
+        temporary.write_bytes(content)
+    free = ["batch", *(["grid"] if fourier and format == "torch-export" else [])]
+    return {"output": str(output), "format": format, "input": list(x.shape), "result": list(wanted.shape), "free": free, "difference": difference}
+
+
+def _torch_export(network: nn.Module, x: Tensor, fourier: Any) -> tuple[bytes, Tensor]:
+    from torch.export import Dim
+
+    dynamic: dict[int, Any] = {0: Dim("batch", min=1)}
+    if fourier is not None:
+        dynamic |= {d + 2: Dim(f"n{d}", min=n + 2) for d, n in enumerate(fourier.blocks[0].conv.n_modes)}
+    buffer = io.BytesIO()
+    with torch.no_grad():
+        torch.export.save(torch.export.export(network, (x,), dynamic_shapes=(dynamic,)), buffer)
+        made = torch.export.load(io.BytesIO(buffer.getvalue())).module()(x)
+    return buffer.getvalue(), made
+
+
+def _onnx(network: nn.Module, x: Tensor) -> tuple[bytes, Tensor]:
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401  used by the exporter
+    except ImportError as error:
+        raise ValueError(f"onnx export needs the packages of the extra 'onnx': pip install 'fourcaster[onnx]' ({error})") from error
+    from torch.export import Dim
+
+    names: dict[str, Any] = {"input_names": ["x"], "output_names": ["y"]}
+    program = torch.onnx.export(network, (x,), dynamo=True, dynamic_shapes=({0: Dim("batch", min=1)},), verbose=False, **names)
+    if program is None:
+        raise ValueError("the onnx exporter gave no program")
+    content = program.model_proto.SerializeToString()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    return content, torch.from_numpy(session.run(None, {"x": x.numpy()})[0])
