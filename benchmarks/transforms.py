@@ -60,7 +60,8 @@ def main() -> None:
     for name, part in rows.items():
         lost = [row[row["chosen"]] / min(row["dft"], row["fft"]) - 1 for row in part]  # type: ignore[index,type-var,operator]
         loss[name] = {"mean": float(np.mean(lost)), "worst": float(np.max(lost)), "right": float(np.mean(np.array(lost) < 0.05))}
-        print(f"{name}: choice is the faster (or within 5 %) in {loss[name]['right']:.0%}, costs {loss[name]['mean']:.1%} on average, {loss[name]['worst']:.0%} at worst")
+        good, mean, worst = loss[name]["right"], loss[name]["mean"], loss[name]["worst"]
+        print(f"{name}: choice is the faster (or within 5 %) in {good:.0%}, costs {mean:.1%} on average, {worst:.0%} at worst")
     result = {"device": given.device, "machine": platform.processor() or platform.machine(), "torch": torch.__version__, "threads": 1}
     result |= {"fit": {"product_rate": rate, "fft_base": float(base), "fft_log": float(log)}, "loss": loss, "rows": rows}
     given.output.parent.mkdir(exist_ok=True)

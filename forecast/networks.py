@@ -87,7 +87,8 @@ def load_network(path: str | Path) -> nn.Module:
 def export(checkpoint: Path, format: ExportFormat, output: Path, size: Sequence[int] | None = None, overwrite: bool = False) -> dict[str, Any]:
     """Write the network of a checkpoint for serving elsewhere, and compare its answer with the original's.
 
-    ``torch-export``: any batch; any grid too for FNO and TFNO, whose transforms then go by FFT. ``onnx`` (FNO and TFNO): any
+    ``torch-export``: any batch; any grid too for FNO and TFNO, whose transforms then go by FFT, unless
+    they pad the domain. ``onnx`` (FNO and TFNO): any
     batch on one grid, with transforms as matrix products.
 
     Args:
@@ -112,12 +113,14 @@ def export(checkpoint: Path, format: ExportFormat, output: Path, size: Sequence[
     models = [m for m in network.modules() if isinstance(m, tuple(REGISTRY.values()))]
     first: Any = models[0]
     fourier = all(isinstance(m, REGISTRY["fno"]) for m in models)
+    free_grid = fourier and format == "torch-export" and not any(first.domain_padding)
     if format == "onnx" and not fourier:
         raise ValueError(f"onnx is supported for fno and tfno, not for {type(first).__name__}; use torch-export")
     known = next(iter(first.trained_sizes), getattr(first, "inp_shape", None))
     size = tuple(size or known or ())
     if len(size) != first.dimensions:
         raise ValueError(f"{checkpoint} is not bound to a grid; give its {first.dimensions} sizes, e.g. --size {','.join(['64'] * first.dimensions)}")
+    module: Any
     for module in network.modules():
         if hasattr(module, "trained_sizes"):
             module.trained_sizes = set()
@@ -128,12 +131,12 @@ def export(checkpoint: Path, format: ExportFormat, output: Path, size: Sequence[
     with torch.no_grad():
         wanted = network(x)  # also makes the tables, which must not be made while the graph is traced
     with atomic.replacing(output, overwrite) as temporary:
-        content, made = _torch_export(network, x, first if fourier else None) if format == "torch-export" else _onnx(network, x)
+        content, made = _torch_export(network, x, first if free_grid else None) if format == "torch-export" else _onnx(network, x)
         difference = float((made - wanted).abs().max() / wanted.abs().max().clamp(min=1e-30))
         if not difference < 1e-4:
             raise ValueError(f"the exported network differs from the original by {difference:.1e} and was not written")
         temporary.write_bytes(content)
-    free = ["batch", *(["grid"] if fourier and format == "torch-export" else [])]
+    free = ["batch", *(["grid"] if free_grid else [])]
     return {"output": str(output), "format": format, "input": list(x.shape), "result": list(wanted.shape), "free": free, "difference": difference}
 
 

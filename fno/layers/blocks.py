@@ -74,7 +74,11 @@ class BlockOptions:
     method: Method = "auto"
 
     def __post_init__(self) -> None:
-        for name, known in (("norm", ("none", "instance", "layer")), ("skip", ("linear", "identity", "none")), ("activation", ("gelu", "alias_free"))):
+        for name, known in (
+            ("norm", ("none", "instance", "layer")),
+            ("skip", ("linear", "identity", "none")),
+            ("activation", ("gelu", "alias_free")),
+        ):
             if getattr(self, name) not in known:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}; use one of {', '.join(known)}")
 

@@ -24,7 +24,9 @@ class FiniteDifference(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, periodic: Sequence[bool]) -> None:
         super().__init__()
         self.periodic = tuple(periodic)
-        self.weight = nn.Parameter(0.1 / (2 * len(self.periodic) * in_channels) ** 0.5 * torch.randn(2 * len(self.periodic), in_channels, out_channels))
+        self.weight = nn.Parameter(
+            0.1 / (2 * len(self.periodic) * in_channels) ** 0.5 * torch.randn(2 * len(self.periodic), in_channels, out_channels)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply to ``x``, shape (batch, in_channels, *grid)."""

@@ -10,13 +10,15 @@ def resize_positions(embedding: Tensor, tokens: tuple[int, int], new: tuple[int,
     if tokens == new:
         return embedding
     field = embedding.unflatten(1, tokens).permute(0, 3, 1, 2)
-    return functional.interpolate(field, new, mode="bicubic", align_corners=False).flatten(2).transpose(1, 2)
+    resized: Tensor = functional.interpolate(field, new, mode="bicubic", align_corners=False)
+    return resized.flatten(2).transpose(1, 2)
 
 
 def interpolation_matrix(old: tuple[int, int], new: tuple[int, int]) -> Tensor:
     """Return bilinear interpolation between patches as a matrix, shape (new points, old points)."""
     basis = torch.eye(old[0] * old[1], dtype=torch.float64).reshape(-1, 1, *old)
-    return functional.interpolate(basis, new, mode="bilinear", align_corners=False).reshape(len(basis), -1).T
+    matrix: Tensor = functional.interpolate(basis, new, mode="bilinear", align_corners=False).reshape(len(basis), -1).T
+    return matrix
 
 
 def resize_kernel(kernel: Tensor, new: tuple[int, int]) -> Tensor:

@@ -45,7 +45,9 @@ class GridModel(nn.Module):
             low, high = ([f(s[d] for s in self.trained_sizes) for d in range(len(size))] for f in (min, max))
             if any(not a <= n <= b for n, a, b in zip(size, low, high, strict=True)):
                 trained = " to ".join(str(tuple(s)) for s in ([low] if low == high else [low, high]))
-                message = f"a grid of {size} points lies outside what the model was trained on, {trained}; compare with interpolating its forecast there"
+                message = (
+                    f"a grid of {size} points lies outside what the model was trained on, {trained}; compare with interpolating its forecast there"
+                )
                 warnings.warn(message, ResolutionWarning, stacklevel=3)
 
 

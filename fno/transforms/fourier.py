@@ -179,10 +179,10 @@ def from_modes(z: Tensor, n_modes: Size, size: Size, method: Method = "auto") ->
 def analyse(x: Tensor, modes: tuple[range, ...], method: Method = "auto") -> Tensor:
     """Return the coefficients of any ranges of wave numbers, see ``to_modes``; the last range must start at zero."""
     x = x if x.dtype == torch.float64 else x.float()
-    batch, *size, channels = x.shape
-    if _resolve(method, modes, size, x) == "fft":
+    batch, channels = x.shape[0], x.shape[-1]
+    if _resolve(method, modes, x.shape[1:-1], x) == "fft":
         return cast(Tensor, _Analyse.apply(x, modes))
-    size = _static(size)
+    size = _static(x.shape[1:-1])
     z, inner = x.reshape(-1, channels), channels
     for dim in reversed(range(len(size))):
         n, kept, last = size[dim], len(modes[dim]), dim == len(size) - 1
@@ -226,12 +226,10 @@ class _Analyse(torch.autograd.Function):
         for dim in reversed(range(1, d)):
             n, (first, stop) = z.shape[dim], _ends(modes[dim - 1])
             z = torch.fft.fft(z, dim=dim)
-            if first < 0:
-                z = torch.cat([z.narrow(dim, n + first, -first), z.narrow(dim, 0, stop)], dim=dim)
-            else:
-                z = z.narrow(dim, first, stop - first)
+            parts = [(first, stop - first)] if first >= 0 else [(n + first, -first), (0, stop)]
+            z = torch.cat([z.narrow(dim, *part) for part in parts], dim=dim)
         # Scaled here, where only the kept modes are left.
-        return torch.view_as_real(z / math.prod(x.shape[1:-1])).movedim(-1, 1)
+        return (torch.view_as_real(z) / math.prod(x.shape[1:-1])).movedim(-1, 1)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -250,7 +248,7 @@ class _Synthesise(torch.autograd.Function):
     @staticmethod
     def forward(z: Tensor, modes: tuple[range, ...], size: tuple[int, ...]) -> Tensor:
         d = len(modes)
-        interleaved = z.stride(1) == 1 and z.stride(-1) % 2 == 0 and not torch.compiler.is_compiling()
+        interleaved = not torch.compiler.is_compiling() and z.stride(1) == 1 and z.stride(-1) % 2 == 0
         y = torch.view_as_complex(z.movedim(1, -1)) if interleaved else torch.complex(z[:, 0], z[:, 1])
         for dim in range(1, d):
             n, (first, stop) = size[dim - 1], _ends(modes[dim - 1])
@@ -260,7 +258,8 @@ class _Synthesise(torch.autograd.Function):
             else:
                 y = torch.cat([gap.narrow(dim, 0, first), y, gap.narrow(dim, first, n - stop)], dim=dim)
             y = torch.fft.ifft(y, dim=dim, norm="forward")
-        return torch.fft.irfft(y, n=size[-1], dim=d, norm="forward")
+        field: Tensor = torch.fft.irfft(y, n=size[-1], dim=d, norm="forward")
+        return field
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -35,10 +35,7 @@ def legendre_table(nlat: int, lmax: int, mmax: int, grid_number: int, kind_numbe
     theta, weights = sphere_nodes(nlat, _GRIDS[grid_number])
     half = (nlat + 1) // 2
     theta, weights = theta[:half], weights[:half].copy()
-    if kind == "value":
-        p = legendre(lmax, mmax, theta)
-    else:
-        p = legendre_derivatives(lmax, mmax, theta)[0 if kind == "derivative" else 1]
+    p = legendre(lmax, mmax, theta) if kind == "value" else legendre_derivatives(lmax, mmax, theta)[kind == "over_sine"]
     if weighted:
         p = p * (2 * np.pi * weights)
     if nlat % 2:
@@ -106,7 +103,8 @@ class _Down(torch.autograd.Function):
         rows[:, nlat - half :] = (even - odd).flip(1)
         if nlat % 2:
             rows[:, half - 1] = 2 * even[:, half - 1]
-        return torch.view_as_complex(rows.reshape(mmax, nlat, batch, channels, 2)).permute(2, 1, 0, 3).contiguous().view(x.dtype).reshape(batch, nlat, mmax, channels, 2)
+        pairs = torch.view_as_complex(rows.reshape(mmax, nlat, batch, channels, 2))
+        return torch.view_as_real(pairs.permute(2, 1, 0, 3).contiguous())
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -176,7 +174,6 @@ class SphereTransform(nn.Module):
         x = synthesise(f, (range(self.mmax),), (self.nlon,), "fft" if z.shape[-1] == 1 else "auto")
         return x.reshape(z.shape[0], self.nlat, self.nlon, z.shape[-1])
 
-
     def _table(self, kind: Kind, weighted: bool, like: Tensor) -> Tensor:
         numbers = [self.nlat, self.lmax, self.mmax, _GRIDS.index(self.grid), _KINDS.index(kind), int(weighted)]
         return table("legendre_table", numbers, like)
@@ -230,7 +227,8 @@ class SphereCalculus(SphereTransform):
 
     def divergence(self, u: Tensor, v: Tensor, radius: float = 1.0) -> Tensor:
         """Return the coefficients of the divergence of a wind, each component of shape (..., nlat, nlon)."""
-        a, b = (self.analyse(w.reshape(-1, *w.shape[-2:], 1), kind)[..., 0] for w, kind in ((u, "over_sine"), (v, "derivative")))
+        a = self.analyse(u.reshape(-1, *u.shape[-2:], 1), "over_sine")[..., 0]
+        b = self.analyse(v.reshape(-1, *v.shape[-2:], 1), "derivative")[..., 0]
         real, imaginary = b[:, 0] - a[:, 1], b[:, 1] + a[:, 0]
         return torch.complex(real / radius, imaginary / radius).reshape(*u.shape[:-2], self.lmax, self.mmax)
 

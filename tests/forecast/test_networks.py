@@ -1,0 +1,159 @@
+"""Networks alone: import from the command line, export, and what is said where it does not fit."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from fourcaster import forecast
+from fourcaster.fno import AFNO, FNO, SFNO, TFNO
+from fourcaster.forecast import networks
+from fourcaster.forecast.cli import app
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::FutureWarning"),  # of torch's exporters
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+]
+
+
+def command(*words):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def save(monkeypatch, path, kind, model, arguments):
+    """Make a checkpoint of a network that was never in a file."""
+    monkeypatch.setattr(networks, "read_weights", lambda *_, **__: (kind, arguments, model.state_dict()))
+    (path.parent / "file").write_bytes(b"")
+    networks.import_network(path.parent / "file", "physicsnemo", path)
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["--format", "fourcastnet", "--inp-shape", "32,64"], "fourcastnet_tiny.ckpt"),
+        (["--format", "fourcastnet", "inp_shape=[32,64]"], "fourcastnet_tiny.ckpt"),
+        (["--format", "physicsnemo", "--inp_shape=32,64", "num_blocks=4"], "physicsnemo_afno_tiny.pt"),
+        (["--format", "neuraloperator"], "neuralop_fno_tiny.pt"),
+    ],
+)
+def test_import_gives_the_answers_of_its_origin(real_data, tmp_path, words, name):
+    source = real_data / "reference" / name
+    result = command("import", source, *words, "-o", tmp_path / "net", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["kind"] == "network"
+    answers = np.load(source.with_name(f"{name.split('.')[0]}_io.npz"))
+    y, expected = forecast.load_network(tmp_path / "net")(torch.from_numpy(answers["x"])), torch.from_numpy(answers["y"])
+    assert (y - expected).abs().max() < 1e-5 * expected.abs().max()
+    again = command("import", source, *words, "-o", tmp_path / "net")
+    assert again.exit_code == 2 and "exists; pass --overwrite" in again.output
+    assert command("import", source, *words, "-o", tmp_path / "net", "--overwrite").exit_code == 0
+    assert "model: " in command("inspect", tmp_path / "net").output
+
+
+def test_arguments_from_a_file(real_data, tmp_path):
+    (tmp_path / "arguments.yaml").write_text("inp_shape: [32, 64]\n")
+    source = real_data / "reference" / "fourcastnet_tiny.ckpt"
+    given = ["import", source, "--format", "fourcastnet", "-o", tmp_path / "net", "--config", tmp_path / "arguments.yaml"]
+    assert command(*given).exit_code == 0
+    for text in ("just words", "a: [1"):
+        (tmp_path / "arguments.yaml").write_text(text)
+        assert command(*given, "--overwrite").exit_code == 2
+    assert command("import", source, "--format", "fourcastnet", "-o", tmp_path / "other", "inp_shape").exit_code == 2
+
+
+def test_a_failed_import_leaves_nothing(real_data, tmp_path):
+    source = real_data / "reference" / "fourcastnet_tiny.ckpt"
+    result = command("import", source, "--format", "fourcastnet", "-o", tmp_path / "net")
+    assert result.exit_code == 2 and "give inp_shape" in result.output and len(result.output.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_makes_no_forecast_and_damage_is_seen(monkeypatch, tmp_path):
+    model = FNO((4, 4), 1, 1, 4, 1)
+    arguments = {"n_modes": (4, 4), "in_channels": 1, "out_channels": 1, "hidden_channels": 4, "n_layers": 1}
+    save(monkeypatch, tmp_path / "net", "fno", model, arguments)
+    x = torch.randn(1, 1, 9, 9)
+    assert torch.equal(forecast.load_network(tmp_path / "net")(x), model(x))
+    with pytest.raises(ValueError, match="cannot make a forecast"):
+        forecast.load(tmp_path / "net")
+    with open(tmp_path / "net" / "weights.safetensors", "r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\x07")
+    with pytest.raises(ValueError, match="is damaged"):
+        forecast.load_network(tmp_path / "net")
+
+
+def test_export_of_a_trained_model(tiny_checkpoint, tmp_path):
+    result = command("export", tiny_checkpoint, "--format", "torch-export", "-o", tmp_path / "net.pt2", "--json")
+    assert result.exit_code == 0, result.output
+    described = json.loads(result.stdout)
+    assert described["free"] == ["batch"] and described["difference"] < 1e-5
+    exported = torch.export.load(tmp_path / "net.pt2").module()
+    network = forecast.load_network(tiny_checkpoint).eval()
+    for module in network.modules():
+        module.trained_sizes = set()
+    for shape in ((3, 7, 12), (1, 7, 12)):  # this model pads its domain, so its grid is fixed
+        x = torch.randn(shape[0], described["input"][1], *shape[1:])
+        assert torch.allclose(exported(x), network(x), atol=1e-5)
+
+
+CASES = {
+    "tfno": (TFNO, {"n_modes": (4, 4), "in_channels": 2, "out_channels": 1, "hidden_channels": 4, "n_layers": 2, "rank": 0.4}, (9, 10), True),
+    "fno": (FNO, {"n_modes": (4,), "in_channels": 2, "out_channels": 1, "hidden_channels": 4, "n_layers": 2}, (11,), True),
+    "sfno": (SFNO, {"lmax": 4, "in_channels": 2, "out_channels": 1, "hidden_channels": 4, "n_layers": 1}, (9, 16), False),
+    "afno": (AFNO, {"inp_shape": (8, 12), "patch_size": (4, 4), "in_channels": 2, "out_channels": 1, "embed_dim": 8, "depth": 1, "num_blocks": 2}, (8, 12), False),
+}
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_export_of_every_kind(monkeypatch, tmp_path, kind):
+    make, arguments, size, free = CASES[kind]
+    model = make(**arguments).eval()
+    save(monkeypatch, tmp_path / "net", kind, model, arguments)
+    result = networks.export(tmp_path / "net", "torch-export", tmp_path / "net.pt2", size)
+    assert result["free"] == (["batch", "grid"] if free else ["batch"])
+    exported = torch.export.load(tmp_path / "net.pt2").module()
+    for batch, shape in [(1, size), (4, size), *([(2, tuple(2 * n + 1 for n in size))] if free else [])]:
+        x = torch.randn(batch, 2, *shape)
+        assert torch.allclose(exported(x), model(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["fno", "tfno"])
+def test_onnx_gives_the_same(monkeypatch, tmp_path, kind):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    make, arguments, size, _ = CASES[kind]
+    model = make(**arguments).eval()
+    save(monkeypatch, tmp_path / "net", kind, model, arguments)
+    assert networks.export(tmp_path / "net", "onnx", tmp_path / "net.onnx", size)["difference"] < 1e-5
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
+    for batch in (1, 5):
+        x = torch.randn(batch, 2, *size)
+        assert torch.allclose(torch.from_numpy(session.run(None, {"x": x.numpy()})[0]), model(x), atol=1e-5)
+
+
+def test_exports_that_cannot_be_made(monkeypatch, tmp_path, tiny_checkpoint):
+    _, arguments, _, _ = CASES["fno"]
+    save(monkeypatch, tmp_path / "net", "fno", FNO(**arguments), arguments)
+    for words, what in (
+        (["--format", "torch-export"], "is not bound to a grid; give its 1 sizes"),
+        (["--format", "jax", "--size", "16"], "unknown format 'jax'"),
+        (["--format", "onnx", "--size", "a"], "--size a is not understood"),
+        (["--format", "onnx", "--size", "2"], "cannot hold"),
+    ):
+        result = command("export", tmp_path / "net", *words, "-o", tmp_path / "out")
+        assert result.exit_code == 2 and what in result.output, result.output
+        assert not (tmp_path / "out").exists()
+    _, arguments, size, _ = CASES["sfno"]
+    save(monkeypatch, tmp_path / "sfno", "sfno", SFNO(**arguments), arguments)
+    with pytest.raises(ValueError, match="not for SFNO; use torch-export"):
+        networks.export(tmp_path / "sfno", "onnx", tmp_path / "out", size)
+    (tmp_path / "out").write_text("here")
+    with pytest.raises(FileExistsError, match="exists"):
+        networks.export(tiny_checkpoint, "onnx", tmp_path / "out")
+    monkeypatch.setattr(networks, "_torch_export", lambda network, x, fourier: (b"", torch.zeros(())))
+    with pytest.raises(ValueError, match="differs from the original"):
+        networks.export(tiny_checkpoint, "torch-export", tmp_path / "other")
+    assert not (tmp_path / "other").exists()
