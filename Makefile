@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test test-slow check clean
+.PHONY: demo test test-slow check gpu bench-operators bench-transforms clean
 
 demo: $(VENV)/.demo
 	$(BIN)/forecast quickstart
@@ -14,6 +14,26 @@ test: $(VENV)/.test
 
 test-slow: $(VENV)/.test
 	$(PYTEST) -m "slow"
+
+# Tests and benchmark on a GPU, where there is one.
+gpu: $(VENV)/.test
+	$(PYTEST) -m gpu
+	$(BIN)/python -c "import torch; raise SystemExit(not torch.cuda.is_available())" \
+	  && $(BIN)/python benchmarks/operators.py --device cuda --output benchmarks/results/operators_cuda.json || true
+
+# Operators beside those of other packages, which get an environment of their own.
+bench-operators: .bench/.done
+	.bench/bin/python -W ignore benchmarks/operators.py
+	.bench/bin/python benchmarks/table.py
+
+.bench/.done: benchmarks/requirements.txt pyproject.toml constraints.txt
+	$(PYTHON) -m venv .bench
+	.bench/bin/python -m pip install -q -c constraints.txt -e .
+	.bench/bin/python -m pip install -q --no-deps -r benchmarks/requirements.txt
+	touch $@
+
+bench-transforms: $(VENV)/.test
+	$(BIN)/python benchmarks/transforms.py
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -38,4 +58,4 @@ $(VENV)/.dev: $(VENV)/.test
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.* quickstart
+	rm -rf $(VENV) .bench build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.* quickstart

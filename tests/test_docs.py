@@ -90,3 +90,17 @@ def test_examples_in_docstrings(name):
 def test_links_lead_somewhere():
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_the_table_of_operators_is_that_of_the_results(tmp_path, monkeypatch):
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("table", ROOT / "benchmarks" / "table.py")
+    table = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(table)
+    copy = tmp_path / "operators.md"
+    copy.write_text((ROOT / "docs" / "operators.md").read_text())
+    monkeypatch.setattr(table, "PAGE", copy)
+    table.main()
+    assert copy.read_text() == (ROOT / "docs" / "operators.md").read_text()
+    assert "| SpectralConv 8,32,64,64,12 |" in copy.read_text()

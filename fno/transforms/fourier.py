@@ -228,6 +228,8 @@ class _Analyse(torch.autograd.Function):
             z = torch.fft.fft(z, dim=dim)
             parts = [(first, stop - first)] if first >= 0 else [(n + first, -first), (0, stop)]
             z = torch.cat([z.narrow(dim, *part) for part in parts], dim=dim)
+        if torch.compiler.is_compiling():
+            z = z.contiguous()  # whose strides do not bind an exported graph to a size
         # Scaled here, where only the kept modes are left.
         return (torch.view_as_real(z) / math.prod(x.shape[1:-1])).movedim(-1, 1)
 

@@ -105,7 +105,12 @@ def afno_file(path, prefix="", **extra):
 
 def test_physicsnemo_archives_hold_their_arguments(tmp_path):
     model = afno_file(tmp_path / "model.pt")
-    held = {"inp_shape": [8, 12], "drop_rate": 0.1, "sparsity_threshold": 0.01, **{n: list(v) if isinstance(v, tuple) else v for n, v in AFNO_ARGUMENTS.items()}}
+    held = {
+        "inp_shape": [8, 12],
+        "drop_rate": 0.1,
+        "sparsity_threshold": 0.01,
+        **{n: list(v) if isinstance(v, tuple) else v for n, v in AFNO_ARGUMENTS.items()},
+    }
     described = json.dumps({"__name__": "AFNO", "__module__": "physicsnemo.models.afno.afno", "__args__": held})
     (tmp_path / "args.json").write_text(described)
     with zipfile.ZipFile(tmp_path / "new.mdlus", "w") as archive:
@@ -190,7 +195,11 @@ def test_options_that_are_not_supported_are_named(tmp_path):
         import_weights(path, "neuraloperator", hidden=6)
     with pytest.raises(WeightsError, match="no grid embedding"):
         import_weights(path, "neuraloperator", in_channels=5)
-    for name, what in (("fno_blocks.norm.0.weight", "a norm"), ("fno_blocks.convs.0.weight.core", "Tucker"), ("fno_blocks.fno_skips.0.weight", "soft-gating")):
+    for name, what in (
+        ("fno_blocks.norm.0.weight", "a norm"),
+        ("fno_blocks.convs.0.weight.core", "Tucker"),
+        ("fno_blocks.fno_skips.0.weight", "soft-gating"),
+    ):
         torch.save(saved | {name: torch.zeros(1)}, path)
         with pytest.raises(WeightsError, match=what):
             import_weights(path, "neuraloperator")

@@ -42,7 +42,9 @@ def test_gradients_of_all_weights(factorization, size):
     conv = SpectralConv(2, 2, [max(1, n - 1) for n in size], factorization=factorization, rank=0.5).double()
     x = torch.randn(2, 2, *size, dtype=torch.float64, requires_grad=True)
     parameters = dict(conv.named_parameters())
-    assert torch.autograd.gradcheck(lambda x, *p: torch.func.functional_call(conv, dict(zip(parameters, p, strict=True)), (x,)), (x, *parameters.values()))
+    assert torch.autograd.gradcheck(
+        lambda x, *p: torch.func.functional_call(conv, dict(zip(parameters, p, strict=True)), (x,)), (x, *parameters.values())
+    )
 
 
 def test_spectral_convolution_is_a_complex_product_of_modes():

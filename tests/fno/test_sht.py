@@ -154,7 +154,9 @@ def test_spherical_convolution_commutes_with_turning_and_with_real_weights_with_
     powers = [(i, j, k) for i in range(5) for j in range(5) for k in range(5) if i + j + k <= 4]
 
     def basis(angle):
-        return torch.stack([rotated(lambda x, y, z, p=p: x ** p[0] * y ** p[1] * z ** p[2], 12, 24, "legendre-gauss", angle).flatten() for p in powers], 1)
+        return torch.stack(
+            [rotated(lambda x, y, z, p=p: x ** p[0] * y ** p[1] * z ** p[2], 12, 24, "legendre-gauss", angle).flatten() for p in powers], 1
+        )
 
     fitted = torch.linalg.lstsq(basis(0.0), smooth.flatten(), driver="gelsd").solution
     assert torch.allclose(basis(0.7) @ fitted, tilted.flatten(), atol=1e-10)

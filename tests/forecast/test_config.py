@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import make_source, tiny_config
 
+from fourcaster import forecast
 from fourcaster.fno.grids import LatLon
 from fourcaster.forecast.config import load_config, make_config
 from fourcaster.forecast.model import build_network
@@ -38,6 +40,28 @@ def test_afno_is_built_from_a_configuration():
     config = make_config(values(kind="afno", embed_dim=16, depth=1, num_blocks=4))
     grid = LatLon(np.linspace(-90, 90, 19), np.arange(0, 360, 10.0))
     assert build_network(config.model, grid, 3, 2)(torch.randn(1, 3, 19, 36)).shape == (1, 2, 19, 36)
+
+
+def test_other_kinds_are_built_from_a_configuration(caplog):
+    grid = LatLon(np.linspace(-90, 90, 19), np.arange(0, 360, 10.0))
+    for model in (
+        {"kind": "sfno", "lmax": 12},
+        {"kind": "tfno", "factorization": "cp"},
+        {"kind": "fno", "activation": "alias_free", "n_modes": [12, 8]},
+    ):
+        config = make_config(values(hidden_channels=4, **model))
+        assert build_network(config.model, grid, 3, 2)(torch.randn(1, 3, 19, 36)).shape == (1, 2, 19, 36)
+    assert "lmax [12] does not fit the grid and was clipped to [10]" in caplog.text
+    assert "n_modes [12, 8] does not fit the grid and was clipped to [10, 8]" in caplog.text
+    box = LatLon(np.linspace(20, 60, 9), np.arange(0, 100, 5.0))
+    with pytest.raises(ValueError, match="sfno needs a grid that covers the sphere"):
+        build_network(make_config(values(kind="sfno")).model, box, 1, 1)
+
+
+def test_a_factorized_model_trains_and_forecasts(tiny_store, tmp_path):
+    config = tiny_config(tiny_store, tmp_path / "run", "model.kind=tfno", "model.rank=0.3", "model.norm=instance", "train.epochs=1")
+    made = forecast.load(forecast.train(config).checkpoint, device="cpu").run(make_source(), "2001-02-01T00", "12h")
+    assert np.isfinite(made["t2m"]).all()
 
 
 def test_domains_that_wrap_are_not_padded():

@@ -104,7 +104,12 @@ CASES = {
     "tfno": (TFNO, {"n_modes": (4, 4), "in_channels": 2, "out_channels": 1, "hidden_channels": 4, "n_layers": 2, "rank": 0.4}, (9, 10), True),
     "fno": (FNO, {"n_modes": (4,), "in_channels": 2, "out_channels": 1, "hidden_channels": 4, "n_layers": 2}, (11,), True),
     "sfno": (SFNO, {"lmax": 4, "in_channels": 2, "out_channels": 1, "hidden_channels": 4, "n_layers": 1}, (9, 16), False),
-    "afno": (AFNO, {"inp_shape": (8, 12), "patch_size": (4, 4), "in_channels": 2, "out_channels": 1, "embed_dim": 8, "depth": 1, "num_blocks": 2}, (8, 12), False),
+    "afno": (
+        AFNO,
+        {"inp_shape": (8, 12), "patch_size": (4, 4), "in_channels": 2, "out_channels": 1, "embed_dim": 8, "depth": 1, "num_blocks": 2},
+        (8, 12),
+        False,
+    ),
 }
 
 
