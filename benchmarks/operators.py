@@ -44,7 +44,12 @@ SPECTRAL = [  # batch, channels, H, W, modes; goals forward, forward + backward
 ]
 MODELS = [((4, 32, 64), (None, 2.4)), ((2, 120, 240), (None, 1.6))]
 MIXERS = [((4, 16, 32, 256), (None, 2.2)), ((1, 45, 90, 512), (None, 2.2)), ((1, 90, 180, 768), (None, 2.2))]
-SPHERES = [((16, 64, 128, 64), "legendre-gauss"), ((64, 121, 240, 61), "equiangular"), ((32, 180, 360, 180), "legendre-gauss"), ((4, 361, 720, 181), "equiangular")]  # fmt: skip
+SPHERES = [
+    ((16, 64, 128, 64), "legendre-gauss"),
+    ((64, 121, 240, 61), "equiangular"),
+    ((32, 180, 360, 180), "legendre-gauss"),
+    ((4, 361, 720, 181), "equiangular"),
+]
 
 
 class _Anything(type):
@@ -95,6 +100,7 @@ class Case:
         self.gradient = {side: torch.randn_like(module(i)) for side, (module, i) in self.sides.items()}
 
     def run(self, side: str, backward: bool) -> None:
+        """Run one side, forward or forward and backward."""
         module, x = self.sides[side]
         if not backward:
             with torch.no_grad():
@@ -150,7 +156,15 @@ def cases(device: str) -> "list[tuple[str, Callable[[], Case | None]]]":
         theirs.load_state_dict(ours.state_dict())
         x = random(*shape)
         assert (ours(x) - theirs(x)).abs().max() < 1e-4
-        return Case(f"AFNO layer {','.join(map(str, shape))}", "physicsnemo (FourCastNet's layer)", ours, theirs, x.requires_grad_(), x.detach().clone().requires_grad_(), goals)  # fmt: skip
+        return Case(
+            f"AFNO layer {','.join(map(str, shape))}",
+            "physicsnemo (FourCastNet's layer)",
+            ours,
+            theirs,
+            x.requires_grad_(),
+            x.detach().clone().requires_grad_(),
+            goals,
+        )
 
     def blocks(goals: Any) -> Case:
         ours = AFNO((360, 720), (8, 8), 4, 4, embed_dim=256, depth=4, num_blocks=8).to(device)
@@ -168,7 +182,9 @@ def cases(device: str) -> "list[tuple[str, Callable[[], Case | None]]]":
                 return x
 
         x = random(1, 45, 90, 256)
-        return Case("AFNO blocks, depth 4, bf16", "physicsnemo bf16", Half(ours), Half(theirs), x.requires_grad_(), x.detach().clone().requires_grad_(), goals)  # fmt: skip
+        return Case(
+            "AFNO blocks, depth 4, bf16", "physicsnemo bf16", Half(ours), Half(theirs), x.requires_grad_(), x.detach().clone().requires_grad_(), goals
+        )
 
     def sphere(shape: tuple[int, ...], grid: Any) -> Case:
         b, nlat, nlon, l = shape
@@ -177,7 +193,15 @@ def cases(device: str) -> "list[tuple[str, Callable[[], Case | None]]]":
         theirs = nn.Sequential(*(make(nlat, nlon, lmax=l, mmax=l, grid=grid) for make in pair)).to(device)
         x = random(b, nlat, nlon)
         assert (ours(x) - theirs(x)).abs().max() < 1e-3
-        return Case(f"SHT round trip {b},{nlat},{nlon},{l} {grid}", "torch-harmonics", ours, theirs, x.requires_grad_(), x.detach().clone().requires_grad_(), (1.0, 1.0))  # fmt: skip
+        return Case(
+            f"SHT round trip {b},{nlat},{nlon},{l} {grid}",
+            "torch-harmonics",
+            ours,
+            theirs,
+            x.requires_grad_(),
+            x.detach().clone().requires_grad_(),
+            (1.0, 1.0),
+        )
 
     if neuralop:
         importlib.import_module("neuralop.layers.spectral_convolution")
@@ -302,7 +326,11 @@ def main() -> None:
                 row["peak_bytes"] = {side: peak(name, side, given.device) for side in case.sides}
             result["rows"].append(row)
             saved = row["saved_bytes"]
-            print(f"{row['name']:44s} forward {mark(row['forward']):26s} f+b {mark(row['forward_backward']):26s} saved {saved['ours'] / max(1, saved['theirs']):5.2f} of theirs", flush=True)  # fmt: skip
+            share = saved["ours"] / max(1, saved["theirs"])
+            print(
+                f"{row['name']:44s} forward {mark(row['forward']):26s} f+b {mark(row['forward_backward']):26s} saved {share:5.2f} of theirs",
+                flush=True,
+            )
     result["peak_rss"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if not given.only:
         given.output.parent.mkdir(exist_ok=True)

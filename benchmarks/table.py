@@ -27,7 +27,7 @@ def table(result: dict[str, Any]) -> str:
     """Return the operators' table in Markdown."""
     rows = {(row["name"], row["threads"]): row for row in result["rows"]}
     lines = [
-        "| operator | against | forward, 1 / 2 threads | goal | forward + backward, 1 / 2 threads | goal | kept for backward | peak memory | time / floor |",
+        "| operator | against | forward, 1 / 2 threads | goal | forward + backward, 1 / 2 threads | goal | kept | peak | time / floor |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for (name, threads), one in rows.items():
@@ -37,9 +37,8 @@ def table(result: dict[str, Any]) -> str:
         saved, peak = one["saved_bytes"], one.get("peak_bytes", {"ours": -1, "theirs": -1})
         memory = f"{peak['ours'] / peak['theirs']:.2f}" if peak["theirs"] > 0 and peak["ours"] > 0 else ""
         parts = [f"{cell(one[kind])} / {cell(two[kind])} | {goal(one[kind])}" for kind in ("forward", "forward_backward")]
-        lines.append(
-            f"| {name} | {one['against']} | {' | '.join(parts)} | {saved['ours'] / max(1, saved['theirs']):.2f} | {memory} | {one.get('forward_over_floor', '')} |"
-        )
+        kept = f"{saved['ours'] / max(1, saved['theirs']):.2f}"
+        lines.append(f"| {name} | {one['against']} | {' | '.join(parts)} | {kept} | {memory} | {one.get('forward_over_floor', '')} |")
     return "\n".join(lines)
 
 

@@ -28,7 +28,7 @@ def resize_kernel(kernel: Tensor, new: tuple[int, int]) -> Tensor:
     interpolation (Beyer et al. 2023, "FlexiViT", arXiv:2212.08013), exact where the patch grows.
     """
     matrix = interpolation_matrix((kernel.shape[2], kernel.shape[3]), new)
-    flat = kernel.detach().double().flatten(2) @ torch.linalg.pinv(matrix)
+    flat: Tensor = kernel.detach().double().flatten(2) @ torch.linalg.pinv(matrix)
     return flat.reshape(*kernel.shape[:2], *new).to(kernel.dtype)
 
 
