@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from .errors import WeightsError
 from .models import REGISTRY
+from .models.base import mark_trained
 
 FORMATS = ("fourcastnet", "neuraloperator", "physicsnemo")
 Imported = tuple[str, dict[str, Any], dict[str, Tensor]]
@@ -59,6 +60,8 @@ def build(kind: str, arguments: Mapping[str, Any], tensors: Mapping[str, Tensor]
     if wrong:
         raise WeightsError(f"{source} does not fit {kind}: {'; '.join(wrong)}")
     model.load_state_dict(dict(tensors))
+    if "inp_shape" in arguments:
+        mark_trained(model, tuple(arguments["inp_shape"]))
     return model.eval()
 
 
@@ -104,8 +107,9 @@ def _physicsnemo(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if tarfile.is_tarfile(path):
         with tarfile.open(path) as tar:
             for member in tar.getmembers():
-                if member.isfile() and (file := tar.extractfile(member)):
-                    members[Path(member.name).name] = file.read()
+                name = Path(member.name).name
+                if name in ("args.json", "model.pt") and (file := tar.extractfile(member)):
+                    members[name] = file.read()
     elif zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             members = {name: archive.read(name) for name in archive.namelist() if name in ("args.json", "model.pt")}
