@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .errors import WeightsError
 from .models import REGISTRY
-from .models.base import mark_trained
+from .models.base import load_weights, mark_trained
 
 FORMATS = ("fourcastnet", "neuraloperator", "physicsnemo")
 Imported = tuple[str, dict[str, Any], dict[str, Tensor]]
@@ -49,17 +49,7 @@ def build(kind: str, arguments: Mapping[str, Any], tensors: Mapping[str, Tensor]
         model = REGISTRY[kind](**arguments)
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{source}: {kind} cannot be made with {dict(arguments)}: {error}") from error
-    wanted = model.state_dict()
-    wrong = [f"missing {name}" for name in wanted if name not in tensors]
-    wrong += [f"unknown {name}" for name in tensors if name not in wanted]
-    wrong += [
-        f"{name} has shape {tuple(tensors[name].shape)}, wanted {tuple(wanted[name].shape)}"
-        for name in wanted
-        if name in tensors and tensors[name].shape != wanted[name].shape
-    ]
-    if wrong:
-        raise WeightsError(f"{source} does not fit {kind}: {'; '.join(wrong)}")
-    model.load_state_dict(dict(tensors))
+    load_weights(model, tensors, source)
     if "inp_shape" in arguments:
         mark_trained(model, tuple(arguments["inp_shape"]))
     return model.eval()

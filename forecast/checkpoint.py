@@ -23,7 +23,7 @@ from ..datasets.climatology import SeasonalCycle
 from ..datasets.forcings import NAMES as FORCINGS
 from ..datasets.schema import Channel
 from ..fno.grids import LatLon
-from ..fno.models.base import mark_trained
+from ..fno.models.base import load_weights, mark_trained
 from ..fno.models.stepper import Scales, Stepper
 from ..fno.training.state import save_tensors
 from .config import Config
@@ -149,7 +149,7 @@ def load_checkpoint(path: str | Path, device: str = "cpu") -> Checkpoint:
     config = Config.model_validate(meta["config"])
     count = Stepper.input_channels(len(channels), meta["window"], len(meta["forcings"]), len(fields["static"]))
     network = build_network(config.model, grid, count, len(channels))
-    network.load_state_dict({name.removeprefix("network."): t for name, t in tensors.items()})
+    load_weights(network, {name.removeprefix("network."): t for name, t in tensors.items()}, str(path))
     mark_trained(network, grid.shape)
     scales = Scales(**{name: torch.tensor(values) for name, values in meta["normalisation"].items()})
     stepper = Stepper(network, scales, fields["static"], fields["mask"], meta["window"]).to(device).eval()

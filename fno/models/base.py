@@ -2,11 +2,12 @@
 
 import os
 import warnings
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError, ResolutionWarning
+from ..errors import InputError, ResolutionWarning, WeightsError
 
 
 class GridModel(nn.Module):
@@ -56,3 +57,22 @@ def mark_trained(network: nn.Module, size: tuple[int, ...]) -> None:
     for module in network.modules():
         if isinstance(module, GridModel):
             module.trained_sizes = {tuple(size)}
+
+
+def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Give a model exactly these weights.
+
+    Raises:
+        WeightsError: they do not fit; every missing, unknown and mis-shaped one is listed, and none was loaded.
+    """
+    wanted = model.state_dict()
+    wrong = [f"missing {name}" for name in wanted if name not in tensors]
+    wrong += [f"unknown {name}" for name in tensors if name not in wanted]
+    wrong += [
+        f"{name} has shape {tuple(tensors[name].shape)}, wanted {tuple(wanted[name].shape)}"
+        for name in wanted
+        if name in tensors and tensors[name].shape != wanted[name].shape
+    ]
+    if wrong:
+        raise WeightsError(f"{source} does not fit {type(model).__name__}: {'; '.join(wrong)}")
+    model.load_state_dict(dict(tensors))

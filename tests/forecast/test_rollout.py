@@ -1,6 +1,7 @@
 """Forecasts: alike from file and memory, in batches and alone; layout; resume; what does not fit is refused."""
 
 import gc
+import hashlib
 import json
 import tracemalloc
 from pathlib import Path
@@ -10,9 +11,11 @@ import pytest
 import torch
 import xarray as xr
 from helpers import make_source
+from safetensors.torch import load_file, save_file
 
 from fourcaster import forecast
 from fourcaster.datasets import atomic
+from fourcaster.fno import WeightsError
 from fourcaster.forecast import writers
 from fourcaster.forecast.checkpoint import load_checkpoint, save_checkpoint
 from fourcaster.forecast.rollout import parse_lead
@@ -211,6 +214,23 @@ def test_damaged_checkpoints_are_refused(tiny_checkpoint, tmp_path):
         forecast.load(copy)
     with pytest.raises(FileNotFoundError, match="no checkpoint"):
         forecast.load(tmp_path)
+
+
+def test_weights_of_another_model_are_listed(tiny_checkpoint, tmp_path):
+    copy = tmp_path / "copy"
+    save_checkpoint(load_checkpoint(tiny_checkpoint), copy)
+    held = load_file(copy / "weights.safetensors")
+    held["network.networks.0.surplus"] = torch.zeros(1)
+    del held["network.networks.0.blocks.0.gate"]
+    held["network.networks.0.blocks.1.gate"] = torch.zeros(3)
+    save_file(held, copy / "weights.safetensors")
+    meta = json.loads((copy / "meta.json").read_text())
+    meta["sha256"] = hashlib.sha256((copy / "weights.safetensors").read_bytes()).hexdigest()
+    (copy / "meta.json").write_text(json.dumps(meta))
+    with pytest.raises(WeightsError) as error:
+        forecast.load(copy)
+    for part in ("missing networks.0.blocks.0.gate", "unknown networks.0.surplus", "networks.0.blocks.1.gate has shape (3,), wanted (8,)"):
+        assert part in str(error.value)
 
 
 def test_devices():
