@@ -87,9 +87,10 @@ class FNO(GridModel):
         size = x.shape[2:]
         if self.positions:
             x = torch.cat([x, positions(x)], dim=1)
-        x = self.lifting(x)
+        rows = self.lifting(x).movedim(1, -1)  # channels last in memory, and so they stay where the margin is joined on
         for d, fraction in enumerate(self.domain_padding):
-            x = pad_domain(x, d + 2, fraction, self.padding_mode)
+            rows = pad_domain(rows, d + 1, fraction, self.padding_mode)
+        x = rows.movedim(-1, 1)
         for block in self.blocks:
             x = block(x)
         for d, n in enumerate(size):
