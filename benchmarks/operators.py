@@ -22,6 +22,7 @@ import time
 import types
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -206,13 +207,13 @@ def cases(device: str) -> "list[tuple[str, Callable[[], Case | None]]]":
     if neuralop:
         importlib.import_module("neuralop.layers.spectral_convolution")
         importlib.import_module("neuralop.models")
-        made += [(f"spectral {s}", lambda s=s, g=g: spectral(*s, g)) for s, g in SPECTRAL]  # type: ignore[misc]
-        made += [(f"model {s}", lambda s=s, g=g: model(*s, g)) for s, g in MODELS]  # type: ignore[misc]
+        made += [(f"spectral {s}", partial(spectral, *s, g)) for s, g in SPECTRAL]
+        made += [(f"model {s}", partial(model, *s, g)) for s, g in MODELS]
     if nemo:
-        made += [(f"mixer {s}", lambda s=s, g=g: mixer(s, g)) for s, g in MIXERS]  # type: ignore[misc]
+        made += [(f"mixer {s}", partial(mixer, s, g)) for s, g in MIXERS]
         made += [("blocks", lambda: blocks((None, 1.3)))]
     if harmonics:
-        made += [(f"sphere {s}", lambda s=s, g=g: sphere(s, g)) for s, g in SPHERES]  # type: ignore[misc]
+        made += [(f"sphere {s}", partial(sphere, s, g)) for s, g in SPHERES]
     return made
 
 
@@ -265,12 +266,12 @@ def floor(device: str) -> dict[str, float]:
 def limit(case: Case, rates: dict[str, float]) -> float | None:
     """Milliseconds that a forward spectral convolution needs at least: its products at full rate, or its memory, whichever is more."""
     conv, x = case.sides["ours"]
-    if not isinstance(conv, SpectralConv):
+    if not isinstance(conv, SpectralConv) or not isinstance(conv.weight, Tensor):
         return None
     b, c, h, w = x.shape
-    k, l = (p for p in conv.weight.shape[:2])  # type: ignore[union-attr]
+    k, l = conv.weight.shape[:2]
     flops = 2 * b * c * (2 * h * w * 2 * l + 2 * k * h * 2 * l * 2) + 8 * b * k * l * c * c
-    memory = 4 * (2 * x.numel() + conv.weight.numel())  # type: ignore[operator]
+    memory = 4 * (2 * x.numel() + conv.weight.numel())
     return 1e3 * max(flops / rates["product_gflops"] / 1e9, memory / rates["copy_gbytes"] / 1e9)
 
 

@@ -13,34 +13,35 @@ import platform
 import time
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
 
 from fourcaster.fno.transforms.costs import COSTS
-from fourcaster.fno.transforms.fourier import analyse, choose_method, kept_modes, synthesise, work
+from fourcaster.fno.transforms.fourier import Method, analyse, choose_method, kept_modes, synthesise, work
 
 FIT = [(64, 64), (32, 64), (25, 53), (120, 240), (121, 240), (181, 360), (96, 96), (128, 256), (60, 128), (361, 720), (512,), (32, 32, 32)]
 HELD_OUT = [(48, 96), (73, 144), (91, 180), (100, 127), (256, 256), (24, 40, 36), (1024,)]
 SHARES = (0.06, 0.12, 0.25, 0.5, 1.0)
 
 
-def measure(size: tuple[int, ...], share: float, device: str) -> dict[str, object]:
+def measure(size: tuple[int, ...], share: float, device: str) -> dict[str, Any]:
     """Time forward and inverse transforms, interleaved, and return nanoseconds a point and channel."""
     modes = kept_modes([max(1, round(share * n)) for n in size], size)
     batch = max(1, round(2**20 / (math.prod(size) * 32)))
     x = torch.randn(batch, *size, 32, device=device)
-    times: dict[str, list[float]] = {"dft": [], "fft": []}
+    times: dict[Method, list[float]] = {"dft": [], "fft": []}
     for _ in range(5):
         for method, taken in times.items():
             start = time.perf_counter()
-            synthesise(analyse(x, modes, method), modes, size, method)  # type: ignore[arg-type]
+            synthesise(analyse(x, modes, method), modes, size, method)
             if device != "cpu":
                 torch.cuda.synchronize()
             taken.append(time.perf_counter() - start)
     kept = tuple(len(m) for m in modes)
     flops, butterflies = work(kept, size)
-    nanoseconds = {method: median(taken[1:]) / 2 / x.numel() * 1e9 for method, taken in times.items()}
+    nanoseconds = {str(method): median(taken[1:]) / 2 / x.numel() * 1e9 for method, taken in times.items()}
     return {"size": size, "kept": kept, "flops": flops, "butterflies": butterflies, **nanoseconds, "chosen": choose_method(kept, size, device)}
 
 
@@ -53,12 +54,12 @@ def main() -> None:
     torch.set_num_threads(1)
     rows = {name: [measure(s, share, given.device) for s in sizes for share in SHARES] for name, sizes in (("fit", FIT), ("held_out", HELD_OUT))}
     fit = rows["fit"]
-    rate = float(np.median([row["flops"] / row["dft"] for row in fit]))  # type: ignore[operator]
+    rate = float(np.median([row["flops"] / row["dft"] for row in fit]))
     base, log = np.linalg.lstsq(np.array([[1, row["butterflies"]] for row in fit]), np.array([row["fft"] for row in fit]), rcond=None)[0]
     print(f"fit: product_rate={rate:.0f}, fft_base={base:.2f}, fft_log={log:.3f}; committed: {COSTS.get(given.device)}")
     loss = {}
     for name, part in rows.items():
-        lost = [row[row["chosen"]] / min(row["dft"], row["fft"]) - 1 for row in part]  # type: ignore[index,type-var,operator]
+        lost = [row[row["chosen"]] / min(row["dft"], row["fft"]) - 1 for row in part]
         loss[name] = {"mean": float(np.mean(lost)), "worst": float(np.max(lost)), "right": float(np.mean(np.array(lost) < 0.05))}
         good, mean, worst = loss[name]["right"], loss[name]["mean"], loss[name]["worst"]
         print(f"{name}: choice is the faster (or within 5 %) in {good:.0%}, costs {mean:.1%} on average, {worst:.0%} at worst")

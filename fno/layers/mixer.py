@@ -6,6 +6,7 @@ from torch.nn import functional
 
 from ..errors import InputError
 from ..transforms.fourier import Method, analyse, synthesise
+from .precision import without_autocast
 
 
 class AFNO2D(nn.Module):
@@ -57,10 +58,7 @@ class AFNO2D(nn.Module):
         """
         if x.ndim != 4 or x.shape[-1] != self.num_blocks * self.block_size:
             raise InputError(f"expected a tensor of shape (batch, H, W, {self.num_blocks * self.block_size}), got {tuple(x.shape)}")
-        if torch.is_autocast_enabled(x.device.type):
-            with torch.autocast(x.device.type, enabled=False):
-                return self._mix(x)
-        return self._mix(x)
+        return without_autocast(self._mix, x)
 
     def _mix(self, x: Tensor) -> Tensor:
         batch, h, w, channels = x.shape

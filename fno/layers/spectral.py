@@ -10,6 +10,7 @@ from ..errors import InputError
 from ..transforms.fourier import Method, from_modes, kept_modes, to_modes
 from .factorized import CPWeight, DepthwiseWeight, Factorization, TuckerWeight
 from .modes import mode_product
+from .precision import without_autocast
 
 
 class SpectralConv(nn.Module):
@@ -84,10 +85,7 @@ class SpectralConv(nn.Module):
         if x.ndim != len(self.n_modes) + 2 or x.shape[1] != self.in_channels:
             wanted = f"(batch, {self.in_channels}, {', '.join(['n'] * len(self.n_modes))})"
             raise InputError(f"expected a tensor of shape {wanted}, got {tuple(x.shape)}")
-        if torch.is_autocast_enabled(x.device.type):
-            with torch.autocast(x.device.type, enabled=False):
-                return self._convolve(x)
-        return self._convolve(x)
+        return without_autocast(self._convolve, x)
 
     def _convolve(self, x: Tensor) -> Tensor:
         z = to_modes(x.movedim(1, -1), self.n_modes, self.method)

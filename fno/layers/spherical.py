@@ -9,6 +9,7 @@ from ..errors import InputError, ModesError
 from ..grids import SphereGrid
 from ..transforms.sht import SphereTransform
 from .modes import mode_product
+from .precision import without_autocast
 
 
 class SphericalConv(nn.Module):
@@ -49,10 +50,7 @@ class SphericalConv(nn.Module):
         """
         if x.ndim != 4 or x.shape[1] != self.in_channels:
             raise InputError(f"expected a tensor of shape (batch, {self.in_channels}, latitude, longitude), got {tuple(x.shape)}")
-        if torch.is_autocast_enabled(x.device.type):
-            with torch.autocast(x.device.type, enabled=False):
-                return self._convolve(x)
-        return self._convolve(x)
+        return without_autocast(self._convolve, x)
 
     def _convolve(self, x: Tensor) -> Tensor:
         sphere = sphere_transform(int(x.shape[2]), int(x.shape[3]), self.lmax, self.grid)
