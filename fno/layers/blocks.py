@@ -11,6 +11,7 @@ from torch.nn import functional
 from ..transforms.fourier import Method
 from .activation import AliasFreeGELU
 from .factorized import Factorization
+from .linear import Linear
 from .local import FiniteDifference
 from .spectral import SpectralConv
 
@@ -32,8 +33,8 @@ class ChannelMLP(nn.Module):
         self, in_channels: int, hidden_channels: int, out_channels: int, dropout: float = 0.0, activation: Activation = functional.gelu
     ) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(in_channels, hidden_channels)
-        self.fc2 = nn.Linear(hidden_channels, out_channels)
+        self.fc1 = Linear(in_channels, hidden_channels)
+        self.fc2 = Linear(hidden_channels, out_channels)
         self.dropout, self.activation = dropout, activation
 
     def forward(self, x: Tensor) -> Tensor:
@@ -136,7 +137,7 @@ class FNOBlock(nn.Module):
         super().__init__()
         o = options or BlockOptions()
         self.conv = conv or SpectralConv(channels, channels, n_modes, factorization=o.factorization, rank=o.rank, method=o.method)
-        self.skip = nn.Linear(channels, channels, bias=False) if o.skip == "linear" else nn.Identity()
+        self.skip = Linear(channels, channels, bias=False) if o.skip == "linear" else nn.Identity()
         self.activation = o.make_activation(n_modes)
         self.mlp = ChannelMLP(channels, max(1, round(channels * o.mlp_ratio)), channels, o.dropout, self.activation)
         self.gate = nn.Parameter(torch.ones(channels))

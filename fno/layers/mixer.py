@@ -6,6 +6,7 @@ from torch.nn import functional
 
 from ..errors import InputError
 from ..transforms.fourier import Method, analyse, synthesise
+from .linear import linear
 from .precision import without_autocast
 
 
@@ -61,7 +62,7 @@ class AFNO2D(nn.Module):
         return without_autocast(self._mix, x)
 
     def _mix(self, x: Tensor) -> Tensor:
-        batch, h, w, channels = x.shape
+        h, w = x.shape[1:3]
         # The window that FourCastNet keeps: rows around total = H // 2 + 1, the first columns.
         total = h // 2 + 1
         kept = int(total * self.fraction)
@@ -73,21 +74,21 @@ class AFNO2D(nn.Module):
         # The FFT's interleaved coefficients cost more to take apart into blocks, which moves the crossover.
         method: Method = "dft" if x.device.type == "cpu" and 4 * len(columns) * (1 + len(rows) / w) < 320 else "auto"
         z = analyse(x, (rows, columns), method)
-        z = z.unflatten(-1, (self.num_blocks, self.block_size))
-        # Block by block, real and imaginary part side by side, so that a complex product is one real one.
-        z = z.permute(4, 0, 2, 3, 1, 5).reshape(self.num_blocks, -1, 2 * self.block_size)
+        # Real and imaginary part of a block side by side, so that a complex product is one real one.
+        z = z.unflatten(-1, (self.num_blocks, self.block_size)).movedim(1, -2).flatten(-3)
         scale = (h * w) ** 0.5  # from the mean to the orthonormal transform
-        z = functional.relu(torch.baddbmm(_bias(self.b1, z), z, _matrix(self.w1, z) * scale))
-        z = functional.softshrink(torch.baddbmm(_bias(self.b2, z) / scale, z, _matrix(self.w2, z) / scale), self.sparsity_threshold / scale)
-        z = z.reshape(self.num_blocks, batch, len(rows), len(columns), 2, self.block_size).permute(1, 4, 2, 3, 0, 5)
-        return synthesise(z.reshape(batch, 2, len(rows), len(columns), channels), (rows, columns), (h, w), method) + x
+        z = functional.relu(linear(z, _matrix(self.w1, z) * scale, _bias(self.b1, z), self.num_blocks))
+        z = linear(z, _matrix(self.w2, z) / scale, _bias(self.b2, z) / scale, self.num_blocks)
+        z = functional.softshrink(z, self.sparsity_threshold / scale)
+        z = z.unflatten(-1, (self.num_blocks, 2, self.block_size)).movedim(-2, 1).flatten(-2)
+        return synthesise(z, (rows, columns), (h, w), method) + x
 
 
 def _matrix(weight: Tensor, like: Tensor) -> Tensor:
-    """Real matrix of a complex product, ``[re im] [[a, b], [-b, a]]``, shape (block, 2 in, 2 out)."""
-    a, b = weight.to(like.dtype)
-    return torch.cat([torch.cat([a, b], dim=-1), torch.cat([-b, a], dim=-1)], dim=-2)
+    """Real matrices of complex products, ``[re im] [[a, b], [-b, a]]``, transposed and one below the other: shape (block 2 out, 2 in)."""
+    a, b = weight.to(like.dtype).transpose(-1, -2)
+    return torch.cat([torch.cat([a, -b], dim=-1), torch.cat([b, a], dim=-1)], dim=-2).flatten(0, 1)
 
 
 def _bias(bias: Tensor, like: Tensor) -> Tensor:
-    return bias.to(like.dtype).movedim(0, 1).flatten(1)[:, None]
+    return bias.to(like.dtype).transpose(0, 1).flatten()

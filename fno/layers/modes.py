@@ -15,36 +15,34 @@ class _ModeProduct(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(z: Tensor, weight: Tensor) -> Tensor:
-        batch, out, modes = z.shape[0], weight.shape[-1], z.shape[2:-1]
-        p = torch.bmm(_by_mode(z), weight.reshape(-1, weight.shape[-3], 2 * out)).reshape(-1, 2, batch, 2, out)
-        y = z.new_empty(batch, 2, p.shape[0], out)
-        into = y.permute(1, 2, 0, 3)
-        write(torch.sub, p[:, 0, :, 0], p[:, 1, :, 1], into[0])
-        write(torch.add, p[:, 0, :, 1], p[:, 1, :, 0], into[1])
-        return y.reshape(batch, 2, *modes, out)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
+    def forward(ctx: Any, z: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(z, weight)
+        batch, channels, out, modes = z.shape[0], z.shape[-1], weight.shape[-1], z.shape[2:-1]
+        p = torch.bmm(_by_mode(z), weight.reshape(-1, channels, 2 * out)).reshape(-1, batch, 2, 2, out)
+        y = z.new_empty(batch, 2, *modes, out)
+        into = y.view(batch, 2, -1, out).permute(1, 2, 0, 3)
+        write(torch.sub, p[:, :, 0, 0], p[:, :, 1, 1], into[0])
+        write(torch.add, p[:, :, 0, 1], p[:, :, 1, 0], into[1])
+        return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
         z, weight = ctx.saved_tensors
         batch, channels, out, modes = z.shape[0], z.shape[-1], weight.shape[-1], z.shape[2:-1]
-        g = grads[0].reshape(batch, 2, -1, out).permute(1, 2, 0, 3)
-        real, imaginary = g[0], g[1]
-        rows = [torch.stack([real, imaginary], dim=2), torch.stack([imaginary, -real], dim=2)]
-        p = torch.stack(rows, dim=1).reshape(-1, 2 * batch, 2 * out)
-        dz = torch.bmm(p, weight.reshape(-1, channels, 2 * out).transpose(1, 2)).reshape(-1, 2, batch, channels)
+        g = grads[0].reshape(batch, 2, -1, out).permute(2, 0, 1, 3)
+        p = g.new_empty(g.shape[0], batch, 2, 2, out)
+        p[:, :, 0] = g
+        p[:, :, 1, 0] = g[:, :, 1]
+        p[:, :, 1, 1] = -g[:, :, 0]
+        p = p.reshape(-1, 2 * batch, 2 * out)
+        dz = torch.bmm(p, weight.reshape(-1, channels, 2 * out).transpose(1, 2)).reshape(-1, batch, 2, channels)
         dw = torch.bmm(_by_mode(z).transpose(1, 2), p).reshape(weight.shape)
-        return dz.permute(2, 1, 0, 3).reshape(batch, 2, *modes, channels), dw
+        return dz.permute(1, 2, 0, 3).reshape(batch, 2, *modes, channels), dw
 
 
 def _by_mode(z: Tensor) -> Tensor:
-    """Return coefficients mode by mode, shape (modes, 2 batch, channel)."""
-    batch, channels = z.shape[0], z.shape[-1]
-    return z.reshape(batch, 2, -1, channels).permute(2, 1, 0, 3).reshape(-1, 2 * batch, channels)
+    """Return coefficients mode by mode, shape (modes, 2 batch, channel), without a copy where they are contiguous."""
+    return z.reshape(2 * z.shape[0], -1, z.shape[-1]).transpose(0, 1)
 
 
 def mode_product(z: Tensor, weight: Tensor) -> Tensor:

@@ -90,5 +90,9 @@ class SpectralConv(nn.Module):
     def _convolve(self, x: Tensor) -> Tensor:
         z = to_modes(x.movedim(1, -1), self.n_modes, self.method)
         z = mode_product(z, self.weight.to(z.dtype)) if isinstance(self.weight, nn.Parameter) else cast(Tensor, self.weight(z))
-        y = from_modes(z, self.n_modes, x.shape[2:], self.method)
-        return (y if self.bias is None else y + self.bias.to(y.dtype)).movedim(-1, 1)
+        if self.bias is not None:  # a constant is the mode of wave number zero
+            mean = z[:, 0]
+            for n in self.n_modes[:-1]:
+                mean = mean[:, n // 2]
+            mean[:, 0] += self.bias.to(z.dtype)
+        return from_modes(z, self.n_modes, x.shape[2:], self.method).movedim(-1, 1)

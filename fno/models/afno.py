@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModesError
+from ..layers.linear import Linear
 from ..layers.mixer import AFNO2D
 from ..layers.patches import resize_head, resize_kernel, resize_positions
 from .base import GridModel
@@ -15,8 +16,8 @@ from .base import GridModel
 class _Mlp(nn.Module):
     def __init__(self, features: int, hidden: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(features, hidden)
-        self.fc2 = nn.Linear(hidden, features)
+        self.fc1 = Linear(features, hidden)
+        self.fc2 = Linear(hidden, features)
 
     def forward(self, x: Tensor) -> Tensor:
         return cast(Tensor, self.fc2(nn.functional.gelu(self.fc1(x))))
@@ -102,7 +103,7 @@ class AFNO(GridModel):
         self.blocks = nn.ModuleList(
             _Block(AFNO2D(embed_dim, num_blocks, sparsity_threshold, hard_thresholding_fraction), embed_dim, mlp_ratio) for _ in range(depth)
         )
-        self.head = nn.Linear(embed_dim, out_channels * p * q, bias=False)
+        self.head = Linear(embed_dim, out_channels * p * q, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x``, shape (batch, in_channels, H, W), to (batch, out_channels, H, W).
@@ -140,6 +141,6 @@ class AFNO(GridModel):
         other.patch_embed = _PatchEmbed(patch, self.in_channels, old.out_channels)
         other.patch_embed.proj.weight = nn.Parameter(resize_kernel(old.weight, patch))
         other.patch_embed.proj.bias = nn.Parameter(cast(Tensor, old.bias).detach().clone())
-        other.head = nn.Linear(self.head.in_features, self.out_channels * patch[0] * patch[1], bias=False)
+        other.head = Linear(self.head.in_features, self.out_channels * patch[0] * patch[1], bias=False)
         other.head.weight = nn.Parameter(resize_head(self.head.weight, (p, q), patch))
         return other.to(self.pos_embed.device)

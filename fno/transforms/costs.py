@@ -21,4 +21,4 @@ class Cost:
     fft_log: float
 
 
-COSTS = {"cpu": Cost(product_rate=64.0, fft_base=0.75, fft_log=0.21)}
+COSTS = {"cpu": Cost(product_rate=60.0, fft_base=0.51, fft_log=0.24)}

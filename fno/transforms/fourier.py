@@ -9,8 +9,9 @@ last, the count that neuraloperator uses. The factor (``norm="forward"``) makes 
 resolution. Complex numbers are kept as real pairs, shape (batch, 2, K_1, ..., K_d, channel).
 
 A matrix product that computes only the kept modes beats an FFT that computes all of them while few are kept;
-``choose_method`` draws the line. The products go from the last dimension to the first, each on the pairs that the one
-before left, so that no copy stands between them.
+``choose_method`` draws the line. The products go from the first dimension to the last, cosines and sines of all
+dimensions apart, so that they are real throughout and those of the first are few and large. The inverse goes the
+other way. Each is the other's transpose but for its weights, and differentiates into it.
 """
 
 import math
@@ -25,10 +26,12 @@ from torch import Tensor
 
 from ..errors import ModesError
 from .costs import COSTS
+from .products import batched_product
 from .symmetry import fold, unfold
 from .tables import table, table_builder
 
 Method = Literal["auto", "dft", "fft"]
+Weights = Literal["mean", "sum"]  # of the analysis: 1/n each; or of the synthesis: how often a real field holds the mode
 Size = Sequence[int]
 
 
@@ -76,12 +79,15 @@ def work(kept: tuple[int, ...], size: tuple[int, ...]) -> tuple[float, float]:
     A dimension of n points is ``sum log2 p`` butterflies over its prime factors p, a factor above 13 counted four
     times; all but the last dimension are transformed for the kept columns only, with complex numbers.
     """
-    flops, butterflies, left = 0.0, 0.0, 1.0  # left: the share of numbers that earlier dimensions have kept
+    flops, butterflies, rows, columns = 0.0, 0.0, 1.0, 1.0  # the share of numbers that dimensions before have kept
+    last = len(size) - 1
+    for dim in range(len(size)):
+        count = kept[dim] if dim == last else kept[dim] // 2 + 1
+        flops += rows * 4 * count
+        rows *= 2 * count / size[dim]
     for dim in reversed(range(len(size))):
-        last = dim == len(size) - 1
-        flops += left * kept[dim] * (4 if last or _shares_sums(range(kept[dim])) else 8)
-        butterflies += left * (1 if last else 2) * sum(math.log2(p) * (4 if p > 13 else 1) for p in _prime_factors(size[dim]))
-        left *= kept[dim] / size[dim]
+        butterflies += columns * (1 if dim == last else 2) * sum(math.log2(p) * (4 if p > 13 else 1) for p in _prime_factors(size[dim]))
+        columns *= kept[dim] / size[dim]
     return flops, butterflies
 
 
@@ -94,37 +100,18 @@ def _prime_factors(n: int) -> tuple[int, ...]:
 
 
 @table_builder
-def fourier_matrix(start: int, stop: int, n: int, last: bool, inverse: bool) -> NDArray[np.float64]:
-    """Real matrix of one dimension of the transform.
+def fourier_matrix(start: int, stop: int, n: int, last: bool, mean: bool) -> NDArray[np.float64]:
+    """Cosines and sines of one dimension as rows, shape (2 k, n), those of the last dimension as real and imaginary parts.
 
-    Forward: (2 L, n) from values to pairs for the last dimension; for the others (2 (max |k| + 1), n), cosines and
-    sines, where k and -k share them, else (2 K, 2 n) from pairs behind the dimension to pairs before it.
-    Inverse: the other way.
+    Dimensions but the last need wave numbers ``0 .. max |k|`` where the range holds zero, see ``symmetry``.
     """
     modes = range(start, stop)
-    about_zero = not last and _shares_sums(modes)
-    if about_zero:
-        modes = range(max(-modes.start + 1, modes.stop))
+    if not last and start <= 0:
+        modes = range(max(1 - start, stop))
     angle = 2 * np.pi / n * (np.outer(np.array(modes), np.arange(n)) % n)
     c, s = np.cos(angle), np.sin(angle)
-    if about_zero:
-        matrix = np.concatenate([c, s])
-        matrix = matrix.T if inverse else matrix / n
-    elif last and inverse:
-        twice = multiplicity(modes, n)[:, None]
-        matrix = np.concatenate([twice * c, -twice * s]).T
-    elif last:
-        matrix = np.concatenate([c, -s]) / n
-    elif inverse:
-        matrix = np.stack([np.concatenate([c, -s]).T, np.concatenate([s, c]).T], axis=1).reshape(2 * n, -1)
-    else:
-        matrix = np.concatenate([np.stack([c, s], axis=-1), np.stack([-s, c], axis=-1)]).reshape(-1, 2 * n) / n
-    return np.asarray(matrix)
-
-
-def _shares_sums(modes: range) -> bool:
-    """Whether k and -k share their sums: half the work, worth its extra passes from a few dozen wave numbers on."""
-    return modes.start <= 0 and len(modes) >= 40
+    weight = np.full((len(modes), 1), 1 / n) if mean else multiplicity(modes, n)[:, None] if last else np.ones((len(modes), 1))
+    return np.concatenate([weight * c, -weight * s if last else weight * s])
 
 
 def multiplicity(columns: range, n: int) -> NDArray[np.float64]:
@@ -132,8 +119,10 @@ def multiplicity(columns: range, n: int) -> NDArray[np.float64]:
     return np.array([1.0 if l == 0 or 2 * l == n else 2.0 for l in columns])
 
 
-def _matrix(modes: range, n: int, last: bool, inverse: bool, like: Tensor) -> Tensor:
-    return table("fourier_matrix", [modes.start, modes.stop, n, int(last), int(inverse)], like)
+def _matrices(modes: tuple[range, ...], size: Size, weights: Weights, like: Tensor) -> list[Tensor]:
+    last = len(modes) - 1
+    ends = [[m.start, m.stop, n, int(dim == last), int(weights == "mean")] for dim, (m, n) in enumerate(zip(modes, size, strict=True))]
+    return [table("fourier_matrix", numbers, like) for numbers in ends]
 
 
 def to_modes(x: Tensor, n_modes: Size, method: Method = "auto") -> Tensor:
@@ -177,109 +166,122 @@ def from_modes(z: Tensor, n_modes: Size, size: Size, method: Method = "auto") ->
 
 
 def analyse(x: Tensor, modes: tuple[range, ...], method: Method = "auto") -> Tensor:
-    """Return the coefficients of any ranges of wave numbers, see ``to_modes``; the last range must start at zero."""
+    """Return the coefficients of ranges of wave numbers, see ``to_modes``: the last starts at zero, the others hold it or start above."""
     x = x if x.dtype == torch.float64 else x.float()
-    batch, channels = x.shape[0], x.shape[-1]
-    if _resolve(method, modes, x.shape[1:-1], x) == "fft":
-        return cast(Tensor, _Analyse.apply(x, modes))
-    size = _static(x.shape[1:-1])
-    z, inner = x.reshape(-1, channels), channels
-    for dim in reversed(range(len(size))):
-        n, kept, last = size[dim], len(modes[dim]), dim == len(size) - 1
-        a = _matrix(modes[dim], n, last, False, x)
-        outer = batch * math.prod(size[:dim])
-        if not last and _shares_sums(modes[dim]):
-            z = torch.bmm(a.expand(outer, -1, -1), z.reshape(outer, n, 2 * inner))
-            z = unfold(z.reshape(outer, 2, -1, 2, inner), -modes[dim].start, modes[dim].stop)
-        else:
-            z = torch.bmm(a.expand(outer, -1, -1), z.reshape(outer, n if last else 2 * n, inner))
-        inner *= kept
-    return z.reshape(batch, 2, *[len(m) for m in modes], channels)
+    return cast(Tensor, _ToModes.apply(x, modes, _resolve(method, modes, x.shape[1:-1], x), "mean"))
 
 
 def synthesise(z: Tensor, modes: tuple[range, ...], size: Size, method: Method = "auto") -> Tensor:
     """Return the real field that has the coefficients of these wave numbers and no others, see ``from_modes``."""
-    if _resolve(method, modes, size, z) == "fft":
-        return cast(Tensor, _Synthesise.apply(z, modes, tuple(size)))
+    return cast(Tensor, _FromModes.apply(z, modes, tuple(size), _resolve(method, modes, size, z), "sum"))
+
+
+class _ToModes(torch.autograd.Function):
+    """``X[k] = w[k] sum_j x[j] exp(-i k j)`` with the weights w of one transform or the other; transpose of ``_FromModes``."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, modes: tuple[range, ...], method: Method, weights: Weights) -> Tensor:
+        ctx.modes, ctx.size, ctx.method, ctx.weights = modes, tuple(x.shape[1:-1]), method, weights
+        return _products(x, modes, weights) if method == "dft" else _pruned_fft(x, modes, weights)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        return _FromModes.apply(grads[0], ctx.modes, ctx.size, ctx.method, ctx.weights), None, None, None
+
+
+class _FromModes(torch.autograd.Function):
+    """``x[j] = sum_k w[k] Re(X[k] exp(i k j))``; transpose of ``_ToModes``."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, modes: tuple[range, ...], size: tuple[int, ...], method: Method, weights: Weights) -> Tensor:
+        ctx.modes, ctx.method, ctx.weights = modes, method, weights
+        return _products_back(z, modes, size, weights) if method == "dft" else _pruned_fft_back(z, modes, size, weights)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
+        return _ToModes.apply(grads[0], ctx.modes, ctx.method, ctx.weights), None, None, None, None
+
+
+def _products(x: Tensor, modes: tuple[range, ...], weights: Weights) -> Tensor:
+    size = _static(x.shape[1:-1])
+    batch, channels, outer, inner = x.shape[0], x.shape[-1], 1, math.prod(size)
+    z = x
+    for a, n in zip(_matrices(modes, size, weights, x), size, strict=True):
+        inner //= n
+        z = batched_product(a, z.reshape(batch * outer, n, inner * channels))
+        outer *= a.shape[0]
+    inner = len(modes[-1])
+    outer //= 2 * inner
+    for wave in reversed(modes[:-1]):
+        minus, plus = _signs(wave)
+        outer //= 2 * max(minus + 1, plus)
+        z = unfold(z.reshape(batch * outer, 2, -1, 2, inner * channels), minus, plus)
+        inner *= len(wave)
+    return z.reshape(batch, 2, *[len(m) for m in modes], channels)
+
+
+def _products_back(z: Tensor, modes: tuple[range, ...], size: tuple[int, ...], weights: Weights) -> Tensor:
     size = _static(size)
-    batch, channels = z.shape[0], z.shape[-1]
-    y = z
-    for dim in range(len(size)):
-        kept, last = len(modes[dim]), dim == len(size) - 1
-        a = _matrix(modes[dim], size[dim], last, True, z)
-        outer, inner = batch * math.prod(size[:dim]), math.prod([len(m) for m in modes[dim + 1 :]]) * channels
-        if not last and _shares_sums(modes[dim]):
-            y = fold(y.reshape(outer, 2, kept, inner), -modes[dim].start, modes[dim].stop)
-            y = torch.bmm(a.expand(outer, -1, -1), y.reshape(outer, -1, 2 * inner))
+    batch, channels, outer, inner = z.shape[0], z.shape[-1], 1, math.prod([len(m) for m in modes])
+    for wave in modes[:-1]:
+        minus, plus = _signs(wave)
+        inner //= len(wave)
+        z = fold(z.reshape(batch * outer, 2, len(wave), inner * channels), minus, plus)
+        outer *= 2 * max(minus + 1, plus)
+    outer *= 2 * inner
+    inner = 1
+    for a, n in zip(reversed(_matrices(modes, size, weights, z)), reversed(size), strict=True):
+        outer //= a.shape[0]
+        z = batched_product(a.T, z.reshape(batch * outer, a.shape[0], inner * channels))
+        inner *= n
+    return z.reshape(batch, *size, channels)
+
+
+def _signs(wave: range) -> tuple[int, int]:
+    """Return how many wave numbers are negative and how many are not; those of a range above zero are taken as they come."""
+    return (-wave.start, wave.stop) if wave.start <= 0 else (0, len(wave))
+
+
+def _pruned_fft(x: Tensor, modes: tuple[range, ...], weights: Weights) -> Tensor:
+    d = len(modes)
+    z = torch.fft.rfft(x, dim=d).narrow(d, 0, len(modes[-1]))
+    for dim in reversed(range(1, d)):
+        n, (first, stop) = z.shape[dim], _ends(modes[dim - 1])
+        z = torch.fft.fft(z, dim=dim)
+        parts = [(first, stop - first)] if first >= 0 else [(n + first, -first), (0, stop)]
+        z = torch.cat([z.narrow(dim, *part) for part in parts], dim=dim)
+    if torch.compiler.is_compiling():
+        z = z.contiguous()  # whose strides do not bind an exported graph to a size
+    # Weighted here, where only the kept modes are left.
+    scale = 1 / math.prod(x.shape[1:-1]) if weights == "mean" else _multiplicity(x, modes, x.shape[d])
+    return torch.view_as_real(z).movedim(-1, 1) * scale
+
+
+def _pruned_fft_back(z: Tensor, modes: tuple[range, ...], size: tuple[int, ...], weights: Weights) -> Tensor:
+    d = len(modes)
+    if weights == "mean":
+        z = z / (_multiplicity(z, modes, size[-1]) * math.prod(size))
+    interleaved = not torch.compiler.is_compiling() and z.stride(1) == 1 and z.stride(-1) % 2 == 0
+    y = torch.view_as_complex(z.movedim(1, -1)) if interleaved else torch.complex(z[:, 0], z[:, 1])
+    for dim in range(1, d):
+        n, (first, stop) = size[dim - 1], _ends(modes[dim - 1])
+        gap = y.new_zeros([*y.shape[:dim], n - len(modes[dim - 1]), *y.shape[dim + 1 :]])
+        if first < 0:
+            y = torch.cat([y.narrow(dim, -first, stop), gap, y.narrow(dim, 0, -first)], dim=dim)
         else:
-            y = torch.bmm(a.expand(outer, -1, -1), y.reshape(outer, 2 * kept, inner))
-    return y.reshape(batch, *size, channels)
-
-
-class _Analyse(torch.autograd.Function):
-    """The pruned FFT. Its adjoint is the inverse up to scale, half the work of differentiating ``rfft``."""
-
-    @staticmethod
-    def forward(x: Tensor, modes: tuple[range, ...]) -> Tensor:
-        d = len(modes)
-        z = torch.fft.rfft(x, dim=d).narrow(d, 0, len(modes[-1]))
-        for dim in reversed(range(1, d)):
-            n, (first, stop) = z.shape[dim], _ends(modes[dim - 1])
-            z = torch.fft.fft(z, dim=dim)
-            parts = [(first, stop - first)] if first >= 0 else [(n + first, -first), (0, stop)]
-            z = torch.cat([z.narrow(dim, *part) for part in parts], dim=dim)
-        if torch.compiler.is_compiling():
-            z = z.contiguous()  # whose strides do not bind an exported graph to a size
-        # Scaled here, where only the kept modes are left.
-        return (torch.view_as_real(z) / math.prod(x.shape[1:-1])).movedim(-1, 1)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, ctx.modes = inputs
-        ctx.size = tuple(x.shape[1:-1])
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        scaled = grads[0] / _doubling(grads[0], ctx.modes, ctx.size) / math.prod(ctx.size)
-        return _Synthesise.apply(scaled, ctx.modes, ctx.size), None
-
-
-class _Synthesise(torch.autograd.Function):
-    """The inverse of ``_Analyse``."""
-
-    @staticmethod
-    def forward(z: Tensor, modes: tuple[range, ...], size: tuple[int, ...]) -> Tensor:
-        d = len(modes)
-        interleaved = not torch.compiler.is_compiling() and z.stride(1) == 1 and z.stride(-1) % 2 == 0
-        y = torch.view_as_complex(z.movedim(1, -1)) if interleaved else torch.complex(z[:, 0], z[:, 1])
-        for dim in range(1, d):
-            n, (first, stop) = size[dim - 1], _ends(modes[dim - 1])
-            gap = y.new_zeros([*y.shape[:dim], n - len(modes[dim - 1]), *y.shape[dim + 1 :]])
-            if first < 0:
-                y = torch.cat([y.narrow(dim, -first, stop), gap, y.narrow(dim, 0, -first)], dim=dim)
-            else:
-                y = torch.cat([gap.narrow(dim, 0, first), y, gap.narrow(dim, first, n - stop)], dim=dim)
-            y = torch.fft.ifft(y, dim=dim, norm="forward")
-        field: Tensor = torch.fft.irfft(y, n=size[-1], dim=d, norm="forward")
-        return field
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, ctx.modes, ctx.size = inputs
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        z = cast(Tensor, _Analyse.apply(grads[0], ctx.modes))
-        return z * _doubling(z, ctx.modes, ctx.size) * math.prod(ctx.size), None, None
+            y = torch.cat([gap.narrow(dim, 0, first), y, gap.narrow(dim, first, n - stop)], dim=dim)
+        y = torch.fft.ifft(y, dim=dim, norm="forward")
+    field: Tensor = torch.fft.irfft(y, n=size[-1], dim=d, norm="forward")
+    return field
 
 
 def _ends(modes: range) -> tuple[int, int]:
     return modes.start, modes.stop
 
 
-def _doubling(z: Tensor, modes: tuple[range, ...], size: tuple[int, ...]) -> Tensor:
+def _multiplicity(z: Tensor, modes: tuple[range, ...], n: int) -> Tensor:
     columns = torch.arange(len(modes[-1]), device=z.device)
-    return torch.where((columns == 0) | (2 * columns == size[-1]), 1.0, 2.0).to(z.dtype)[:, None]
+    return torch.where((columns == 0) | (2 * columns == n), 1.0, 2.0).to(z.dtype)[:, None]
 
 
 def _resolve(method: Method, modes: tuple[range, ...], size: Size, x: Tensor) -> Literal["dft", "fft"]:

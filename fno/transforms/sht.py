@@ -60,7 +60,9 @@ class _Up(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(f: Tensor, table: Tensor, lmax: int, kind: Kind) -> Tensor:
+    def forward(ctx: Any, f: Tensor, table: Tensor, lmax: int, kind: Kind) -> Tensor:
+        ctx.nlat, ctx.kind = f.shape[1], kind
+        ctx.save_for_backward(table)
         batch, nlat, mmax, channels, _ = f.shape
         half = table.shape[-1]
         rows = f.permute(2, 1, 0, 3, 4).reshape(mmax, nlat, -1)
@@ -75,12 +77,6 @@ class _Up(torch.autograd.Function):
         return x
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        f, table, _, ctx.kind = inputs
-        ctx.nlat = f.shape[1]
-        ctx.save_for_backward(table)
-
-    @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         return _Down.apply(grads[0], ctx.saved_tensors[0], ctx.nlat, ctx.kind), None, None, None
 
@@ -89,7 +85,9 @@ class _Down(torch.autograd.Function):
     """From degrees to rows: ``F_m(j) = sum_l A_lm(j) X_lm``; adjoint to ``_Up``."""
 
     @staticmethod
-    def forward(x: Tensor, table: Tensor, nlat: int, kind: Kind) -> Tensor:
+    def forward(ctx: Any, x: Tensor, table: Tensor, nlat: int, kind: Kind) -> Tensor:
+        ctx.lmax, ctx.kind = x.shape[2], kind
+        ctx.save_for_backward(table)
         batch, _, lmax, mmax, channels = x.shape
         half, rank = table.shape[-1], table.shape[2]
         r = x.new_empty(2, mmax, rank, batch, channels, 2)
@@ -105,12 +103,6 @@ class _Down(torch.autograd.Function):
             rows[:, half - 1] = 2 * even[:, half - 1]
         pairs = torch.view_as_complex(rows.reshape(mmax, nlat, batch, channels, 2))
         return torch.view_as_real(pairs.permute(2, 1, 0, 3).contiguous())
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, table, _, ctx.kind = inputs
-        ctx.lmax = x.shape[2]
-        ctx.save_for_backward(table)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
@@ -163,7 +155,7 @@ class SphereTransform(nn.Module):
         if x.ndim != 4 or tuple(x.shape[1:3]) != (self.nlat, self.nlon):
             raise InputError(f"expected fields of {self.nlat} latitudes and {self.nlon} longitudes, got a tensor of shape {tuple(x.shape)}")
         x = x if x.dtype == torch.float64 else x.float()
-        f = analyse(x.flatten(0, 1), (range(self.mmax),), "fft" if x.shape[-1] == 1 else "auto")
+        f = analyse(x.flatten(0, 1), (range(self.mmax),))
         return cast(Tensor, _Up.apply(f.movedim(1, -1).unflatten(0, x.shape[:2]), self._table(kind, True, x), self.lmax, kind))
 
     def synthesise(self, z: Tensor, kind: Kind = "value") -> Tensor:
@@ -171,7 +163,7 @@ class SphereTransform(nn.Module):
         if z.ndim != 5 or tuple(z.shape[2:4]) != (self.lmax, self.mmax):
             raise InputError(f"expected coefficients of {self.lmax} degrees and {self.mmax} orders, got a tensor of shape {tuple(z.shape)}")
         f = cast(Tensor, _Down.apply(z, self._table(kind, False, z), self.nlat, kind)).flatten(0, 1).movedim(-1, 1)
-        x = synthesise(f, (range(self.mmax),), (self.nlon,), "fft" if z.shape[-1] == 1 else "auto")
+        x = synthesise(f, (range(self.mmax),), (self.nlon,))
         return x.reshape(z.shape[0], self.nlat, self.nlon, z.shape[-1])
 
     def _table(self, kind: Kind, weighted: bool, like: Tensor) -> Tensor:

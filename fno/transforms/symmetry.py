@@ -8,8 +8,6 @@ so half the rows are multiplied. ``unfold`` makes the right-hand sides, ``fold``
 transform is ``re = C^T cr + S^T sr``, ``im = C^T ci + S^T si``.
 """
 
-from typing import Any, cast
-
 import torch
 from torch import Tensor
 
@@ -27,63 +25,38 @@ def unfold(g: Tensor, minus: int, plus: int) -> Tensor:
     Returns:
         Coefficients, shape (outer, 2, minus + plus, inner).
     """
-    return cast(Tensor, _Unfold.apply(g, minus, plus))
+    c, s = g[:, 0], g[:, 1]
+    z = g.new_empty(g.shape[0], 2, minus + plus, g.shape[-1])
+    write(torch.add, c[:, :plus, 0], s[:, :plus, 1], z[:, 0, minus:])
+    write(torch.sub, c[:, :plus, 1], s[:, :plus, 0], z[:, 1, minus:])
+    if minus:
+        c, s = g[:, :, 1 : minus + 1].flip(2).unbind(1)
+        write(torch.sub, c[:, :, 0], s[:, :, 1], z[:, 0, :minus])
+        write(torch.add, c[:, :, 1], s[:, :, 0], z[:, 1, :minus])
+    return z
 
 
 def fold(z: Tensor, minus: int, plus: int) -> Tensor:
-    """Apply the adjoint of ``unfold``."""
-    return cast(Tensor, _Fold.apply(z, minus, plus))
+    """Apply the adjoint of ``unfold``, but for the sine sums of k = 0, which meet a sine that is zero."""
+    both, rows = min(minus, plus - 1), max(minus + 1, plus)
+    g = z.new_empty(z.shape[0], 2, rows, 2, z.shape[-1])
+    c, s = g[:, 0], g[:, 1]
+    p, m = z[:, :, minus:], z[:, :, :minus].flip(2)
+    if both:
+        a, b = p[:, :, 1 : both + 1], m[:, :, :both]
+        write(torch.add, a, b, c[:, 1 : both + 1].transpose(1, 2))
+        write(torch.sub, b[:, 1], a[:, 1], s[:, 1 : both + 1, 0])
+        write(torch.sub, a[:, 0], b[:, 0], s[:, 1 : both + 1, 1])
+    # Wave numbers without their partner.
+    _alone(p[:, :, :1], 1, c[:, :1], s[:, :1])
+    if plus - 1 > both:
+        _alone(p[:, :, both + 1 :], 1, c[:, both + 1 :], s[:, both + 1 :])
+    elif minus > both:
+        _alone(m[:, :, both:], -1, c[:, both + 1 :], s[:, both + 1 :])
+    return g
 
 
-class _Unfold(torch.autograd.Function):
-    @staticmethod
-    def forward(g: Tensor, minus: int, plus: int) -> Tensor:
-        c, s = g[:, 0], g[:, 1]
-        z = g.new_empty(g.shape[0], 2, minus + plus, g.shape[-1])
-        write(torch.add, c[:, :plus, 0], s[:, :plus, 1], z[:, 0, minus:])
-        write(torch.sub, c[:, :plus, 1], s[:, :plus, 0], z[:, 1, minus:])
-        if minus:
-            back = torch.arange(minus - 1, -1, -1, device=g.device)
-            z[:, 0].index_copy_(1, back, c[:, 1 : minus + 1, 0] - s[:, 1 : minus + 1, 1])
-            z[:, 1].index_copy_(1, back, c[:, 1 : minus + 1, 1] + s[:, 1 : minus + 1, 0])
-        return z
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, ctx.minus, ctx.plus = inputs
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        return _Fold.apply(grads[0], ctx.minus, ctx.plus), None, None
-
-
-class _Fold(torch.autograd.Function):
-    @staticmethod
-    def forward(z: Tensor, minus: int, plus: int) -> Tensor:
-        both, rows = min(minus, plus - 1), max(minus + 1, plus)
-        g = z.new_empty(z.shape[0], 2, rows, 2, z.shape[-1])
-        c, s = g[:, 0], g[:, 1]
-        p, m = z[:, :, minus:], z[:, :, :minus].flip(2)
-        c[:, 0] = p[:, :, 0]
-        s[:, 0] = 0  # sin 0
-        if both:
-            a, b = p[:, :, 1 : both + 1], m[:, :, :both]
-            write(torch.add, a, b, c[:, 1 : both + 1].transpose(1, 2))
-            write(torch.sub, b[:, 1], a[:, 1], s[:, 1 : both + 1, 0])
-            write(torch.sub, a[:, 0], b[:, 0], s[:, 1 : both + 1, 1])
-        if rows > both + 1:  # wave numbers without their partner
-            lone, sign = (p[:, :, both + 1 :], 1) if plus > minus else (m[:, :, both:], -1)
-            c[:, both + 1 :] = lone.transpose(1, 2)
-            s[:, both + 1 :, 0] = -sign * lone[:, 1]
-            s[:, both + 1 :, 1] = sign * lone[:, 0]
-        return g
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, ctx.minus, ctx.plus = inputs
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        g = grads[0].clone()
-        g[:, 1, 0] = 0
-        return _Unfold.apply(g, ctx.minus, ctx.plus), None, None
+def _alone(z: Tensor, sign: int, c: Tensor, s: Tensor) -> None:
+    c.copy_(z.transpose(1, 2))
+    s[:, :, 0] = -sign * z[:, 1]
+    s[:, :, 1] = sign * z[:, 0]

@@ -1,0 +1,45 @@
+"""Products of float32 matrices by oneDNN on CPUs.
+
+PyTorch multiplies float32 matrices with MKL, whose kernels use the full width of the vector registers on the processors of one
+maker only. oneDNN, which PyTorch carries too, does so on all of them: a large product takes half the time elsewhere. PyTorch
+calls it through the operator for dense layers, which these functions borrow. It costs some microseconds more a call, so small
+products and batches of small ones stay with MKL, as do compiled and exported graphs, other precisions and other devices.
+"""
+
+import torch
+from torch import Tensor
+
+_AVAILABLE = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+_WORTHWHILE, _BATCHED = 1e6, 1e7
+"""Multiplications from which on a product pays, alone and where the results of a batch are copied once more."""
+
+
+def pays(multiplications: int, like: Tensor, least: float = _WORTHWHILE) -> bool:
+    """Whether a product of matrices such as ``like`` is for oneDNN."""
+    if multiplications < least or not _AVAILABLE or torch.compiler.is_compiling():
+        return False
+    return like.dtype == torch.float32 and like.device.type == "cpu"
+
+
+def rows_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return ``x weight^T + bias`` by oneDNN, for a matrix ``x`` and a matrix ``weight``. Not differentiable."""
+    result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return result
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """Return ``a b`` for two matrices. Not differentiable where oneDNN takes it."""
+    return rows_product(a, b.T) if pays(a.shape[0] * b.numel(), a) else a @ b
+
+
+def batched_product(a: Tensor, x: Tensor) -> Tensor:
+    """Return the products of one matrix with each of a batch, shapes (m, n) and (batch, n, inner). Not differentiable where oneDNN takes it."""
+    batch = x.shape[0]
+    if x.shape[2] == 1:
+        return product(x[:, :, 0], a.T)[:, :, None]
+    each = a.shape[0] * x.shape[1] * x.shape[2]
+    if batch == 1 and pays(each, x):
+        return rows_product(a, x[0].T)[None]
+    if pays(each, x, _BATCHED):
+        return torch.stack([rows_product(a, one) for one in x.transpose(1, 2).unbind()])
+    return torch.bmm(a.expand(batch, -1, -1), x)
