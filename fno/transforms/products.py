@@ -16,9 +16,9 @@ _WORTHWHILE, _BATCHED = 1e6, 1e7
 
 def pays(multiplications: int, like: Tensor, least: float = _WORTHWHILE) -> bool:
     """Whether a product of matrices such as ``like`` is for oneDNN."""
-    if multiplications < least or not _AVAILABLE or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or not _AVAILABLE:
         return False
-    return like.dtype == torch.float32 and like.device.type == "cpu"
+    return like.dtype == torch.float32 and like.device.type == "cpu" and multiplications >= least
 
 
 def rows_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
