@@ -117,6 +117,35 @@ def ingest(
 
 
 @app.command()
+def simulate(
+    system: Annotated[str, typer.Argument(help="What to simulate, e.g. burgers or navier_stokes; docs/physics.md lists all.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Store to make.")],
+    parameters: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="samples, seed, resolution and the system's own parameters.")
+    ] = None,
+    scheduler: Annotated[str | None, typer.Option(help="Dask scheduler's address, or local:N for N processes.")] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Solve an equation numerically for training and tests; goes on by itself where an earlier run stopped.
+
+    Example: forecast simulate navier_stokes -o ns.zarr samples=20 resolution=64 viscosity=1e-3 duration=20 seed=0
+    """
+    with _reported() as progress:
+        from ..datasets.pde.simulate import simulate as work
+        from .display import describe
+        from .inspect import inspect as look
+
+        given = _arguments(parameters or [])
+        counts = {name: given.pop(name) for name in ("samples", "seed") if name in given}
+        if wrong := [f"{name}={value}" for name, value in counts.items() if not isinstance(value, int) or isinstance(value, bool)]:
+            raise ValueError(f"{wrong[0]} is not a whole number")
+        work(system, output, given, **counts, scheduler=scheduler, overwrite=overwrite, progress=progress("simulate"))
+        result = look(output)
+    _print(result, as_json, describe(result))
+
+
+@app.command()
 def inspect(path: Annotated[Path, typer.Argument(help="Store, checkpoint, forecast or CF file.")], as_json: Json = False) -> None:
     """Say what a store, checkpoint or forecast is.
 

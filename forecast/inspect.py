@@ -14,7 +14,7 @@ from .checkpoint import read_meta
 
 
 def inspect(path: str | Path) -> dict[str, Any]:
-    """Describe a store, a checkpoint, a forecast or a CF file.
+    """Describe a store, a simulation, a checkpoint, a forecast or a CF file.
 
     Raises:
         FileNotFoundError: nothing there.
@@ -26,6 +26,8 @@ def inspect(path: str | Path) -> dict[str, Any]:
     if (path / "checkpoint" / "meta.json").is_file():
         return _checkpoint(path / "checkpoint")
     dataset = open_raw(str(path))
+    if "system" in dataset.attrs:
+        return _simulation(dataset)
     if "prediction_timedelta" in dataset.dims:
         return _forecast(dataset)
     return _store(path) if "time_step_seconds" in dataset.attrs else _source(dataset, str(path))
@@ -48,6 +50,17 @@ def _checkpoint(path: Path) -> dict[str, Any]:
         "validation_score": meta["provenance"]["validation_score"],
         "versions": meta["versions"],
         "sha256": meta["sha256"],
+    }
+
+
+def _simulation(dataset: xr.Dataset) -> dict[str, Any]:
+    return {
+        "kind": "simulation",
+        "system": json.loads(dataset.attrs["system"]),
+        "variables": [f"{name} [{v.attrs['units']}]" for name, v in dataset.data_vars.items()],
+        "sizes": {str(name): size for name, size in dataset.sizes.items()},
+        "parameters": json.loads(dataset.attrs["parameters"]),
+        "seed": json.loads(dataset.attrs["seed"]),
     }
 
 

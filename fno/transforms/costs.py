@@ -21,4 +21,4 @@ class Cost:
     fft_log: float
 
 
-COSTS = {"cpu": Cost(product_rate=60.0, fft_base=0.51, fft_log=0.24)}
+COSTS = {"cpu": Cost(product_rate=70.0, fft_base=0.67, fft_log=0.20)}

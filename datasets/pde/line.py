@@ -1,0 +1,344 @@
+"""Equations on a periodic line, by Fourier modes; those with a closed solution use it."""
+
+import math
+from abc import abstractmethod
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+
+from .etdrk4 import ETDRK4, STABLE, Complex
+from .random_fields import GaussianField
+from .system import Array, Count, Evolution, NonNegative, Positive, Real, periodic_axis, variable, warn_unresolved
+
+Initial = Literal["random", "standard"]
+
+
+class Line(Evolution):
+    """A field u(t, x) on a periodic line.
+
+    Attributes:
+        initial: ``standard`` is the state of the literature, ``random`` a Gaussian random field on the unit box.
+        start: left end of the line.
+        length: its length.
+        alpha: see ``GaussianField``.
+        tau: see ``GaussianField``.
+        sigma: see ``GaussianField``.
+    """
+
+    initial: Initial = "random"
+    start: Real = 0.0
+    length: Positive = 2 * np.pi
+    alpha: NonNegative = 2.0
+    tau: Positive = 5.0
+    sigma: NonNegative = 25.0
+
+    def template(self) -> xr.Dataset:
+        """Return coordinates t and x, and u."""
+        sizes = {"time": self.frames + 1, "x": self.resolution}
+        coords = {"time": self.time_coordinate(), "x": periodic_axis("x", self.resolution, self.start, self.length)}
+        return xr.Dataset({"u": variable(("time", "x"), sizes, "solution")}, coords)
+
+    def random(self) -> bool:
+        """Whether samples differ."""
+        return self.initial == "random"
+
+    def nodes(self, points: int) -> Array:
+        """Return the coordinates of so many points."""
+        return self.start + self.length / points * np.arange(points, dtype=np.float64)
+
+    def begin(self, rng: np.random.Generator, points: int) -> Array:
+        """Return the initial state."""
+        if self.initial == "standard":
+            return self.standard(self.nodes(points))
+        return GaussianField(self.alpha, self.tau, self.sigma).draw(rng, points)
+
+    @abstractmethod
+    def standard(self, x: Array) -> Array:
+        """Return the initial state of the literature."""
+
+
+class Advection(Line):
+    """``u_t + beta u_x = 0``, solved by shifting every wave.
+
+    Attributes:
+        beta: speed.
+    """
+
+    beta: Real = 1.0
+
+    def standard(self, x: Array) -> Array:
+        """Return sin x, one wave a line."""
+        return np.asarray(np.sin(2 * np.pi * (x - self.start) / self.length))
+
+    def solve(self, rng: np.random.Generator) -> dict[str, Array]:
+        """Return u."""
+        n = self.resolution
+        shift = np.exp(-2j * np.pi * np.outer(self.times, np.arange(n // 2 + 1)) * self.beta / self.length)
+        return {"u": np.fft.irfft(np.fft.rfft(self.begin(rng, n)) * shift, n=n)}
+
+
+def _bump(x: Array, start: float, length: float) -> Array:
+    """Return the Gaussian of the literature, in the middle of the line with an eighth of it as standard deviation."""
+    return np.asarray(np.exp(-0.5 * ((x - start - length / 2) / (length / 8)) ** 2))
+
+
+class Reaction(Line):
+    """``u_t = rho u (1 - u)``, the logistic equation at each point, by its closed solution.
+
+    A random start is squeezed into (0, 1) by the logistic function.
+
+    Attributes:
+        rho: rate.
+    """
+
+    rho: Real = 5.0
+
+    def begin(self, rng: np.random.Generator, points: int) -> Array:
+        """Return the initial state, between 0 and 1."""
+        u = super().begin(rng, points)
+        return u if self.initial == "standard" else 1 / (1 + np.exp(-u))
+
+    def standard(self, x: Array) -> Array:
+        """Return a Gaussian."""
+        return _bump(x, self.start, self.length)
+
+    def solve(self, rng: np.random.Generator) -> dict[str, Array]:
+        """Return u."""
+        u = self.begin(rng, self.resolution)
+        decay = np.exp(-self.rho * self.times)[:, None]
+        return {"u": u / (u + (1 - u) * decay)}
+
+
+class Semilinear(Line):
+    """``u_t = L u + N(u)`` with L a number for each wave, by ETDRK4 on a grid ``refine`` times as fine.
+
+    Attributes:
+        refine: points of the solver for one of the result; by default so many that the steepest slope of the equation is resolved.
+    """
+
+    refine: Count | None = None
+
+    def solve(self, rng: np.random.Generator) -> dict[str, Array]:
+        """Return u."""
+        refine = self.refine or max(2, math.ceil(self.length / self.thinnest() / self.resolution))
+        points = self.resolution * refine
+        k: Array = 2 * np.pi / self.length * np.arange(points // 2 + 1, dtype=np.float64)
+        keep = np.arange(len(k)) < self.kept() * points / 2
+        linear, u = self.linear(k), np.fft.rfft(self.begin(rng, points))
+        if points % 2 == 0:
+            u[-1] = 0
+        stepper: ETDRK4 | None = None
+        frames = [np.fft.irfft(u, n=points)]
+
+        def tendency(u: Complex) -> Complex:
+            return np.asarray(keep * self.tendency(u, k, points))
+
+        for _ in range(self.frames):
+            longest = STABLE / max(self.rate(frames[-1], float(k[keep][-1])), np.finfo(float).tiny)
+            count = self.substeps(longest, longest / 8)
+            step = self.duration / self.frames / count
+            if stepper is None or stepper.step != step:
+                stepper = ETDRK4(linear, step)
+            for _ in range(count):
+                u = stepper(u, tendency)
+            frames.append(np.fft.irfft(u, n=points))
+        result = np.stack(frames)
+        if not np.isfinite(result).all():
+            raise ValueError(f"{type(self).__name__} left the finite numbers; use a shorter step or a finer grid")
+        warn_unresolved(np.abs(u[keep]) ** 2, type(self).__name__, f"use refine={2 * refine}")
+        return {"u": result[:, ::refine]}
+
+    def thinnest(self) -> float:
+        """Return the spacing that resolves the steepest slope of the equation."""
+        return self.length
+
+    def kept(self) -> float:
+        """Return the share of waves that the nonlinear term may hold so that it is free of aliasing."""
+        return 2 / 3
+
+    @abstractmethod
+    def linear(self, k: Array) -> Array:
+        """Return L for angular wave numbers."""
+
+    @abstractmethod
+    def tendency(self, u: Complex, k: Array, points: int) -> Complex:
+        """Return N."""
+
+    @abstractmethod
+    def rate(self, u: Array, largest: float) -> float:
+        """Return the largest rate [1/time] that N brings about at state ``u``, with waves up to ``largest``."""
+
+
+class Burgers(Semilinear):
+    """``u_t + u u_x = viscosity u_xx``.
+
+    Attributes:
+        viscosity: viscosity.
+    """
+
+    length: Positive = 1.0
+    viscosity: Positive = 0.01
+
+    def standard(self, x: Array) -> Array:
+        """Return one sine, ``-sin(pi x)`` on [-1, 1]."""
+        return np.asarray(np.sin(2 * np.pi * (x - self.start) / self.length))
+
+    def thinnest(self) -> float:
+        """Return the width of a shock of height one."""
+        return self.viscosity
+
+    def linear(self, k: Array) -> Array:
+        """Return diffusion."""
+        return -self.viscosity * k**2
+
+    def tendency(self, u: Complex, k: Array, points: int) -> Complex:
+        """Return advection."""
+        return np.asarray(-0.5j * k * np.fft.rfft(np.fft.irfft(u, n=points) ** 2))
+
+    def rate(self, u: Array, largest: float) -> float:
+        """Return the rate at which the fastest point crosses the shortest wave."""
+        return largest * float(np.abs(u).max())
+
+
+class ReactionDiffusion(Semilinear, Reaction):
+    """``u_t = nu u_xx + rho u (1 - u)``.
+
+    Attributes:
+        nu: diffusivity.
+    """
+
+    nu: NonNegative = 5.0
+
+    def linear(self, k: Array) -> Array:
+        """Return diffusion."""
+        return -self.nu * k**2
+
+    def tendency(self, u: Complex, k: Array, points: int) -> Complex:
+        """Return reaction."""
+        v = np.fft.irfft(u, n=points)
+        return np.asarray(np.fft.rfft(self.rho * v * (1 - v)))
+
+    def rate(self, u: Array, largest: float) -> float:
+        """Return the rate of reaction."""
+        return float(np.abs(self.rho * (1 - 2 * u)).max())
+
+
+class AllenCahn(Semilinear):
+    """``u_t = diffusivity u_xx + rate (u - u^3)``.
+
+    Attributes:
+        diffusivity: of the order parameter.
+        reaction: rate.
+    """
+
+    start: Real = -1.0
+    length: Positive = 2.0
+    diffusivity: Positive = 1e-4
+    reaction: NonNegative = 5.0
+
+    def standard(self, x: Array) -> Array:
+        """Return ``x^2 cos(pi x)``."""
+        return np.asarray(x**2 * np.cos(np.pi * x))
+
+    def kept(self) -> float:
+        """Return a half, for a cubic term."""
+        return 1 / 2
+
+    def thinnest(self) -> float:
+        """Return half the width of an interface."""
+        return 0.5 * math.sqrt(self.diffusivity / max(self.reaction, 1e-12))
+
+    def linear(self, k: Array) -> Array:
+        """Return diffusion."""
+        return -self.diffusivity * k**2
+
+    def tendency(self, u: Complex, k: Array, points: int) -> Complex:
+        """Return reaction."""
+        v = np.fft.irfft(u, n=points)
+        return np.asarray(np.fft.rfft(self.reaction * (v - v**3)))
+
+    def rate(self, u: Array, largest: float) -> float:
+        """Return the rate of reaction."""
+        return self.reaction * float(np.abs(1 - 3 * u**2).max())
+
+
+class CahnHilliard(Semilinear):
+    """``u_t = (gamma_2 (u^3 - u) - gamma_1 u_xx)_xx``, which keeps the mean of u.
+
+    Attributes:
+        gamma_1: of the interface.
+        gamma_2: of the bulk.
+    """
+
+    start: Real = -1.0
+    length: Positive = 2.0
+    gamma_1: Positive = 1e-6
+    gamma_2: Positive = 1e-2
+
+    def standard(self, x: Array) -> Array:
+        """Return ``cos(pi x) - exp(-4 (pi x)^2)``."""
+        return np.asarray(np.cos(np.pi * x) - np.exp(-4 * (np.pi * x) ** 2))
+
+    def kept(self) -> float:
+        """Return a half, for a cubic term."""
+        return 1 / 2
+
+    def thinnest(self) -> float:
+        """Return half the width of an interface."""
+        return 0.5 * math.sqrt(self.gamma_1 / self.gamma_2)
+
+    def linear(self, k: Array) -> Array:
+        """Return the terms that are linear in u."""
+        return self.gamma_2 * k**2 - self.gamma_1 * k**4
+
+    def tendency(self, u: Complex, k: Array, points: int) -> Complex:
+        """Return the cubic term."""
+        return np.asarray(-self.gamma_2 * k**2 * np.fft.rfft(np.fft.irfft(u, n=points) ** 3))
+
+    def rate(self, u: Array, largest: float) -> float:
+        """Return the largest rate of the cubic term at waves that the interface term does not damp."""
+        steep = 3 * float((u**2).max())
+        k2 = min(largest**2, self.gamma_2 * (1 + steep) / self.gamma_1)
+        return self.gamma_2 * steep * k2
+
+
+class Wave(Line):
+    """``u_tt = speed^2 u_xx`` on [start, start + length] with u = 0 at both ends, at rest at first, by its sines.
+
+    The points include both ends.
+
+    Attributes:
+        speed: of waves.
+    """
+
+    length: Positive = 1.0
+    speed: Positive = 2.0
+
+    def template(self) -> xr.Dataset:
+        """Return coordinates t and x, and u."""
+        made = super().template()
+        attrs = {"long_name": "x", "periodic": "false", "length": self.length}
+        return made.assign_coords(x=("x", self.nodes(self.resolution), attrs))
+
+    def nodes(self, points: int) -> Array:
+        """Return the coordinates, both ends included."""
+        return np.linspace(self.start, self.start + self.length, points)
+
+    def begin(self, rng: np.random.Generator, points: int) -> Array:
+        """Return the initial state."""
+        if self.initial == "standard":
+            return self.standard(self.nodes(points))
+        return GaussianField(self.alpha, self.tau, self.sigma).draw_sines(rng, points)
+
+    def standard(self, x: Array) -> Array:
+        """Return ``sin(pi x) + sin(4 pi x) / 2``."""
+        s = np.pi * (x - self.start) / self.length
+        return np.asarray(np.sin(s) + 0.5 * np.sin(4 * s))
+
+    def solve(self, rng: np.random.Generator) -> dict[str, Array]:
+        """Return u."""
+        u, n = self.begin(rng, self.resolution), np.arange(1, self.resolution - 1)
+        sines = np.sin(np.pi * np.outer(np.arange(self.resolution) / (self.resolution - 1), n))
+        coefficients = 2 / (self.resolution - 1) * (u @ sines)
+        return {"u": (np.cos(np.pi * self.speed / self.length * np.outer(self.times, n)) * coefficients) @ sines.T}

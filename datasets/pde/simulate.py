@@ -1,0 +1,204 @@
+"""Many samples of a system in one zarr store, in bounded memory, from where an earlier run stopped, here or on a Dask cluster.
+
+Sample i is drawn from a generator seeded by (seed, i), so it is the same whoever makes it and whatever else is made.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dask.array
+import numpy as np
+import xarray as xr
+from pydantic import ValidationError
+
+from .. import atomic
+from ..schema import nearest
+from ..stores import consolidate
+from .barotropic import BetaPlane
+from .darcy import Darcy, HeatConduction
+from .line import Advection, AllenCahn, Burgers, CahnHilliard, Reaction, ReactionDiffusion, Wave
+from .shallow_water import ShallowWater
+from .system import System
+from .torus import NavierStokes
+
+SYSTEMS: dict[str, type[System]] = {
+    "advection": Advection,
+    "burgers": Burgers,
+    "reaction": Reaction,
+    "reaction_diffusion": ReactionDiffusion,
+    "allen_cahn": AllenCahn,
+    "cahn_hilliard": CahnHilliard,
+    "wave": Wave,
+    "darcy": Darcy,
+    "heat_conduction": HeatConduction,
+    "navier_stokes": NavierStokes,
+    "barotropic": BetaPlane,
+    "shallow_water": ShallowWater,
+}
+Progress = Callable[[int, int, str], None]
+SHARD_BYTES = 2**25
+
+
+def make_system(name: str, parameters: dict[str, Any] | None = None) -> System:
+    """Return a system with the given parameters.
+
+    Raises:
+        ValueError: no such system, no such parameter, or a value that does not fit.
+    """
+    if name not in SYSTEMS:
+        raise ValueError(f"no system {name!r}; {nearest(name, SYSTEMS)}")
+    kind, given = SYSTEMS[name], parameters or {}
+    for key in given:
+        if key not in kind.model_fields:
+            raise ValueError(f"{name} has no parameter {key!r}; {nearest(key, [*kind.model_fields, 'samples', 'seed'])}")
+    try:
+        return kind(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{name}: {first['loc'][0]}: {first['msg'].removeprefix('Value error, ')}, got {first['input']!r}") from None
+
+
+def simulate(
+    name: str,
+    path: str | Path,
+    parameters: dict[str, Any] | None = None,
+    samples: int = 1,
+    seed: int = 0,
+    scheduler: str | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Make a store of samples, with dimension ``sample`` before those of the system.
+
+    A run that is stopped leaves no store but what it had made, and the same call goes on from there.
+
+    Args:
+        name: one of ``SYSTEMS``.
+        path: store to make.
+        parameters: of the system, see its class.
+        samples: number of samples.
+        seed: seed of them all.
+        scheduler: address of a Dask scheduler whose workers see ``path``, or ``local:N`` for N processes here.
+        overwrite: replace an existing store.
+        progress: called with (samples done, samples in all, text).
+
+    Raises:
+        FileExistsError: the store exists and may not be replaced.
+        ValueError: an argument that does not fit, or a sample that could not be solved; what was made is kept.
+        OSError: no room, or no scheduler at the address.
+    """
+    system, path = make_system(name, parameters), Path(path)
+    if samples < 1 or seed < 0:
+        raise ValueError(f"samples must be at least 1 and seed not negative, got samples={samples} seed={seed}")
+    if samples > 1 and not system.random():
+        raise ValueError(f"all samples of {name} would be the same with these parameters; use samples=1, or a random start")
+    identity = {"system": name, "parameters": system.model_dump(mode="json"), "samples": samples, "seed": seed}
+    atomic.recover(path)
+    with atomic.replacing(path, overwrite, keep_partial=True) as temporary:
+        length = _prepare(system, temporary, identity, samples)
+        todo = [s for s in range(0, samples, length) if not (_marks(temporary) / str(s)).exists()]
+        done = sum(min(length, samples - s) for s in range(0, samples, length) if s not in todo)
+        if progress:
+            progress(done, samples, name)
+        try:
+            for count in _run(system, temporary, [(s, min(s + length, samples)) for s in todo], seed, scheduler):
+                done += count
+                if progress:
+                    progress(done, samples, name)
+        except ValueError:
+            if not any((_marks(temporary) / str(s)).exists() for s in range(0, samples, length)):
+                atomic.remove(_marks(temporary))
+                atomic.remove(temporary)
+            raise
+        consolidate(temporary)
+    atomic.remove(_marks(atomic.temporary_path(path)))
+    return path
+
+
+def _prepare(system: System, path: Path, identity: dict[str, Any], samples: int) -> int:
+    """Write the empty store, unless it is there, and return the number of samples in a shard."""
+    template = system.template()
+    evolving = {str(n): v for n, v in template.data_vars.items()}
+    length = max(1, min(samples, SHARD_BYTES // (8 * max(v.size for v in evolving.values()))))
+    marks, text = _marks(path), json.dumps(identity, sort_keys=True)
+    if path.exists() and (marks / "identity.json").exists() and (marks / "identity.json").read_text() == text:
+        return length
+    atomic.remove(marks)
+    atomic.remove(path)
+    lazy, encoding = {}, {}
+    for n, v in evolving.items():
+        # One field a chunk; series of lines in one.
+        one = (1, *(1 if d == "time" and v.ndim > 2 else v.sizes[d] for d in v.dims))
+        shard = (length, *v.shape)
+        lazy[n] = (("sample", *v.dims), dask.array.zeros((samples, *v.shape), chunks=shard), v.attrs)
+        encoding[n] = {"chunks": one, "shards": shard, "dtype": "float64"}
+    attrs = {"Conventions": "CF-1.11", "title": f"simulated {identity['system']}"} | {k: json.dumps(v) for k, v in identity.items()}
+    dataset = xr.Dataset(lazy, {**template.coords, "sample": np.arange(samples)}, attrs)
+    dataset.to_zarr(path, mode="w", compute=False, encoding=encoding, consolidated=False, zarr_format=3)
+    marks.mkdir()
+    (marks / "identity.json").write_text(text)
+    return length
+
+
+def _marks(path: Path) -> Path:
+    """Return the folder that tells which shards of the store at ``path`` are whole."""
+    return path.with_name(f"{path.name}.done")
+
+
+def _make(system: System, path: Path, first: int, stop: int, seed: int) -> Iterator[int]:
+    """Make a shard of samples; yields 1 after each, the last one once all are written."""
+    made: dict[str, list[np.ndarray]] = {}
+    for sample in range(first, stop):
+        try:
+            fields = system.solve(np.random.default_rng([seed, sample]))
+        except ValueError as error:
+            raise ValueError(f"sample {sample}: {error}") from error
+        for name, values in fields.items():
+            made.setdefault(name, []).append(values)
+        if sample < stop - 1:
+            yield 1
+    dims = system.template().data_vars
+    block = xr.Dataset({name: (("sample", *dims[name].dims), np.stack(values)) for name, values in made.items()})
+    block.to_zarr(path, region={"sample": slice(first, stop)}, consolidated=False)
+    (_marks(path) / str(first)).touch()
+    yield 1
+
+
+def _make_all(system: System, path: Path, first: int, stop: int, seed: int) -> int:
+    return sum(_make(system, path, first, stop, seed))
+
+
+def _run(system: System, path: Path, shards: list[tuple[int, int]], seed: int, scheduler: str | None) -> Iterator[int]:
+    """Make the shards and yield how many samples were finished."""
+    if scheduler is None:
+        for first, stop in shards:
+            yield from _make(system, path, first, stop, seed)
+        return
+    from distributed import as_completed
+
+    with _client(scheduler) as client:
+        futures = [client.submit(_make_all, system, path.absolute(), first, stop, seed, pure=False) for first, stop in shards]
+        for future in as_completed(futures):
+            yield future.result()
+
+
+@contextmanager
+def _client(scheduler: str) -> Iterator[Any]:
+    from distributed import Client, LocalCluster
+
+    if scheduler.startswith("local:"):
+        count = scheduler.removeprefix("local:")
+        if not count.isdigit() or int(count) < 1:
+            raise ValueError(f"scheduler {scheduler!r} is not understood; write local:N with N processes, or an address such as tcp://host:8786")
+        with LocalCluster(n_workers=int(count), threads_per_worker=1, processes=True, dashboard_address=None) as cluster, Client(cluster) as client:
+            yield client
+        return
+    try:
+        client = Client(scheduler, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise OSError(f"no Dask scheduler answers at {scheduler} ({' '.join(str(error).split())[:120]})") from error
+    with client:
+        yield client

@@ -1,0 +1,124 @@
+"""What every system is: its parameters, what it looks like on a grid, and how one sample is made."""
+
+import logging
+from abc import abstractmethod
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Annotated, Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+log = logging.getLogger(__name__)
+
+Array = NDArray[np.float64]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Real = Annotated[float, Field(allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Points = Annotated[int, Field(ge=4)]
+
+
+class UnstableError(ValueError):
+    """A time step that the method does not bear."""
+
+
+class System(BaseModel):
+    """A physical system; its fields are the parameters that ``forecast simulate`` takes.
+
+    Attributes:
+        resolution: grid points along each dimension of space.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    resolution: Points = 64
+
+    @abstractmethod
+    def template(self) -> xr.Dataset:
+        """Return a data set of one sample: coordinates, and variables of any value with their attributes."""
+
+    @abstractmethod
+    def solve(self, rng: np.random.Generator) -> dict[str, Array]:
+        """Return the variables of one sample, float64.
+
+        Raises:
+            UnstableError: the time step asked for is too long; the longest that is stable is said.
+        """
+
+    def random(self) -> bool:
+        """Whether samples differ."""
+        return True
+
+
+class Evolution(System):
+    """A system that evolves in time from a state drawn at random or the one known from the literature.
+
+    Attributes:
+        duration: length of the simulation.
+        frames: states after the initial one, evenly spaced in time.
+        step: time step; by default one that is short enough to be accurate, a small part of the longest stable one.
+    """
+
+    duration: Positive = 1.0
+    frames: Count = 100
+    step: Positive | None = None
+
+    @property
+    def times(self) -> Array:
+        """Times of the states, both ends included."""
+        return np.linspace(0, self.duration, self.frames + 1)
+
+    def time_coordinate(self) -> tuple[str, Array, dict[str, str]]:
+        """Return the coordinate of time for a data set."""
+        return "time", self.times, {"long_name": "time", "axis": "T"}
+
+    def substeps(self, longest: float, default: float, unit: float = 1.0) -> int:
+        """Return how many steps lie between two states.
+
+        Args:
+            longest: the longest stable step from here.
+            default: the step to take where none was asked for.
+            unit: length of a unit of ``duration`` in those of steps.
+
+        Raises:
+            UnstableError: the step asked for is longer than ``longest``.
+        """
+        if self.step is not None and self.step > longest:
+            raise UnstableError(f"step={self.step:g} is unstable here; use step={_below(longest):g} or less, or leave it out")
+        return max(1, int(np.ceil(unit * self.duration / self.frames / (self.step or default) * (1 - 1e-12))))
+
+
+def _below(x: float) -> float:
+    """Return a number of two digits that is not above ``x``."""
+    unit = 10.0 ** (np.floor(np.log10(x)) - 1)
+    return float(f"{np.floor(x / unit) * unit:.3g}")
+
+
+def warn_unresolved(spectrum: Array, name: str, remedy: str) -> None:
+    """Warn, once, where the finest third of the waves holds more than a ten-thousandth of the variance.
+
+    Args:
+        spectrum: variance by wave number.
+        name: of the system.
+        remedy: what to change.
+    """
+    if spectrum[2 * len(spectrum) // 3 :].sum() > 1e-4 * spectrum.sum():
+        _warn_once(f"{name} is not resolved: its finest waves hold more than 0.01 % of the variance; {remedy}")
+
+
+@lru_cache(maxsize=64)
+def _warn_once(text: str) -> None:
+    log.warning(text)
+
+
+def periodic_axis(name: str, points: int, start: float, length: float) -> tuple[str, Array, dict[str, Any]]:
+    """Return the coordinate of an axis that wraps, without its right end."""
+    return name, start + length / points * np.arange(points, dtype=np.float64), {"long_name": name, "periodic": "true", "length": length}
+
+
+def variable(dims: tuple[str, ...], sizes: Mapping[str, int], long_name: str, units: str = "1") -> tuple[Any, ...]:
+    """Return a variable of zeros that take no memory."""
+    return dims, np.broadcast_to(np.zeros(()), tuple(sizes[d] for d in dims)), {"long_name": long_name, "units": units}
