@@ -117,6 +117,7 @@ class BetaPlane(Evolution):
         fields = {name: variable(tuple(sizes), sizes, name.replace("_", " "), units) for name, units in UNITS.items()}
         return xr.Dataset(fields, coords)
 
+    @np.errstate(over="ignore", invalid="ignore")
     def solve(self, rng: np.random.Generator) -> dict[str, Array]:
         """Return vorticity [1/s] and wind [m/s]."""
         flow = BarotropicFlow(self.resolution, rng, self.length, self.beta, self.drag, self.forcing, self.diffusion)

@@ -119,6 +119,7 @@ class Semilinear(Line):
 
     refine: Count | None = None
 
+    @np.errstate(over="ignore", invalid="ignore")
     def solve(self, rng: np.random.Generator) -> dict[str, Array]:
         """Return u."""
         refine = self.refine or max(2, math.ceil(self.length / self.thinnest() / self.resolution))
@@ -143,11 +144,10 @@ class Semilinear(Line):
             for _ in range(count):
                 u = stepper(u, tendency)
             frames.append(np.fft.irfft(u, n=points))
-        result = np.stack(frames)
-        if not np.isfinite(result).all():
-            raise ValueError(f"{type(self).__name__} left the finite numbers; use a shorter step or a finer grid")
+            if not np.isfinite(frames[-1]).all():
+                raise ValueError(f"the solution left the finite numbers before time {self.times[len(frames) - 1]:g}; use a shorter step or refine")
         warn_unresolved(np.abs(u[keep]) ** 2, type(self).__name__, f"use refine={2 * refine}")
-        return {"u": result[:, ::refine]}
+        return {"u": np.stack(frames)[:, ::refine]}
 
     def thinnest(self) -> float:
         """Return the spacing that resolves the steepest slope of the equation."""
@@ -259,8 +259,8 @@ class AllenCahn(Semilinear):
         return np.asarray(np.fft.rfft(self.reaction * (v - v**3)))
 
     def rate(self, u: Array, largest: float) -> float:
-        """Return the rate of reaction."""
-        return self.reaction * float(np.abs(1 - 3 * u**2).max())
+        """Return the rate of reaction, at least that of the phases that are to come."""
+        return self.reaction * max(2.0, float(np.abs(1 - 3 * u**2).max()))
 
 
 class CahnHilliard(Semilinear):
@@ -297,8 +297,8 @@ class CahnHilliard(Semilinear):
         return np.asarray(-self.gamma_2 * k**2 * np.fft.rfft(np.fft.irfft(u, n=points) ** 3))
 
     def rate(self, u: Array, largest: float) -> float:
-        """Return the largest rate of the cubic term at waves that the interface term does not damp."""
-        steep = 3 * float((u**2).max())
+        """Return the largest rate of the cubic term at waves that the interface term does not damp, at least that of the phases to come."""
+        steep = 3 * max(1.0, float((u**2).max()))
         k2 = min(largest**2, self.gamma_2 * (1 + steep) / self.gamma_1)
         return self.gamma_2 * steep * k2
 

@@ -68,6 +68,7 @@ class ShallowWater(Evolution):
         """Whether samples differ."""
         return self.perturbation > 0
 
+    @np.errstate(over="ignore", invalid="ignore")
     def solve(self, rng: np.random.Generator) -> dict[str, Array]:
         """Return height [m], wind [m/s], vorticity [1/s] and the mountain [m]."""
         sphere = self.harmonics()

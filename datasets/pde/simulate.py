@@ -40,6 +40,7 @@ SYSTEMS: dict[str, type[System]] = {
 }
 Progress = Callable[[int, int, str], None]
 SHARD_BYTES = 2**25
+CONNECT_SECONDS = 10
 
 
 def make_system(name: str, parameters: dict[str, Any] | None = None) -> System:
@@ -108,7 +109,7 @@ def simulate(
                 done += count
                 if progress:
                     progress(done, samples, name)
-        except ValueError:
+        except (ValueError, OSError):
             if not any((_marks(temporary) / str(s)).exists() for s in range(0, samples, length)):
                 atomic.remove(_marks(temporary))
                 atomic.remove(temporary)
@@ -197,7 +198,7 @@ def _client(scheduler: str) -> Iterator[Any]:
             yield client
         return
     try:
-        client = Client(scheduler, timeout="10s")
+        client = Client(scheduler, timeout=CONNECT_SECONDS)
     except (OSError, ValueError) as error:
         raise OSError(f"no Dask scheduler answers at {scheduler} ({' '.join(str(error).split())[:120]})") from error
     with client:

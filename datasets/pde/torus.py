@@ -61,6 +61,7 @@ class NavierStokes(Evolution):
         """Return the initial vorticity."""
         return GaussianField(self.alpha, self.tau, self.sigma).draw(rng, points, 2)
 
+    @np.errstate(over="ignore", invalid="ignore")
     def solve(self, rng: np.random.Generator) -> dict[str, Array]:
         """Return the vorticity."""
         points = self.resolution * self.refine

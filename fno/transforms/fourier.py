@@ -9,9 +9,7 @@ last, the count that neuraloperator uses. The factor (``norm="forward"``) makes 
 resolution. Complex numbers are kept as real pairs, shape (batch, 2, K_1, ..., K_d, channel).
 
 A matrix product that computes only the kept modes beats an FFT that computes all of them while few are kept;
-``choose_method`` draws the line. The products go from the first dimension to the last, cosines and sines of all
-dimensions apart, so that they are real throughout and those of the first are few and large. The inverse goes the
-other way. Each is the other's transpose but for its weights, and differentiates into it.
+``choose_method`` draws the line. Either transform is the other's transpose but for its weights, and differentiates into it.
 """
 
 import math
@@ -19,19 +17,14 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Literal, cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import ModesError
 from .costs import COSTS
-from .products import batched_product
-from .symmetry import fold, unfold
-from .tables import table, table_builder
+from .dft import Weights, products, products_back, static
 
 Method = Literal["auto", "dft", "fft"]
-Weights = Literal["mean", "sum"]  # of the analysis: 1/n each; or of the synthesis: how often a real field holds the mode
 Size = Sequence[int]
 
 
@@ -74,7 +67,7 @@ def choose_method(kept: Size, size: Size, device: str = "cpu") -> Literal["dft",
 
 @lru_cache(maxsize=256)
 def work(kept: tuple[int, ...], size: tuple[int, ...]) -> tuple[float, float]:
-    """Return what a transform does for each point of the grid: operations of the products, and butterflies of the FFT.
+    """Return what a transform does for each point of the grid: operations of the products (first dimension first), and butterflies of the FFT.
 
     A dimension of n points is ``sum log2 p`` butterflies over its prime factors p, a factor above 13 counted four
     times; all but the last dimension are transformed for the kept columns only, with complex numbers.
@@ -97,32 +90,6 @@ def _prime_factors(n: int) -> tuple[int, ...]:
         if n % p == 0:
             return (p, *_prime_factors(n // p))
     return (n,) if n > 1 else ()
-
-
-@table_builder
-def fourier_matrix(start: int, stop: int, n: int, last: bool, mean: bool) -> NDArray[np.float64]:
-    """Cosines and sines of one dimension as rows, shape (2 k, n), those of the last dimension as real and imaginary parts.
-
-    Dimensions but the last need wave numbers ``0 .. max |k|`` where the range holds zero, see ``symmetry``.
-    """
-    modes = range(start, stop)
-    if not last and start <= 0:
-        modes = range(max(1 - start, stop))
-    angle = 2 * np.pi / n * (np.outer(np.array(modes), np.arange(n)) % n)
-    c, s = np.cos(angle), np.sin(angle)
-    weight = np.full((len(modes), 1), 1 / n) if mean else multiplicity(modes, n)[:, None] if last else np.ones((len(modes), 1))
-    return np.concatenate([weight * c, -weight * s if last else weight * s])
-
-
-def multiplicity(columns: range, n: int) -> NDArray[np.float64]:
-    """Return how often a real field of ``n`` points holds each mode of its last dimension: l and -l, but 0 and Nyquist once."""
-    return np.array([1.0 if l == 0 or 2 * l == n else 2.0 for l in columns])
-
-
-def _matrices(modes: tuple[range, ...], size: Size, weights: Weights, like: Tensor) -> list[Tensor]:
-    last = len(modes) - 1
-    ends = [[m.start, m.stop, n, int(dim == last), int(weights == "mean")] for dim, (m, n) in enumerate(zip(modes, size, strict=True))]
-    return [table("fourier_matrix", numbers, like) for numbers in ends]
 
 
 def to_modes(x: Tensor, n_modes: Size, method: Method = "auto") -> Tensor:
@@ -182,7 +149,7 @@ class _ToModes(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, modes: tuple[range, ...], method: Method, weights: Weights) -> Tensor:
         ctx.modes, ctx.size, ctx.method, ctx.weights = modes, tuple(x.shape[1:-1]), method, weights
-        return _products(x, modes, weights) if method == "dft" else _pruned_fft(x, modes, weights)
+        return products(x, modes, weights) if method == "dft" else _pruned_fft(x, modes, weights)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
@@ -195,51 +162,11 @@ class _FromModes(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor, modes: tuple[range, ...], size: tuple[int, ...], method: Method, weights: Weights) -> Tensor:
         ctx.modes, ctx.method, ctx.weights = modes, method, weights
-        return _products_back(z, modes, size, weights) if method == "dft" else _pruned_fft_back(z, modes, size, weights)
+        return products_back(z, modes, size, weights) if method == "dft" else _pruned_fft_back(z, modes, size, weights)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
         return _ToModes.apply(grads[0], ctx.modes, ctx.method, ctx.weights), None, None, None, None
-
-
-def _products(x: Tensor, modes: tuple[range, ...], weights: Weights) -> Tensor:
-    size = _static(x.shape[1:-1])
-    batch, channels, outer, inner = x.shape[0], x.shape[-1], 1, math.prod(size)
-    z = x
-    for a, n in zip(_matrices(modes, size, weights, x), size, strict=True):
-        inner //= n
-        z = batched_product(a, z.reshape(batch * outer, n, inner * channels))
-        outer *= a.shape[0]
-    inner = len(modes[-1])
-    outer //= 2 * inner
-    for wave in reversed(modes[:-1]):
-        minus, plus = _signs(wave)
-        outer //= 2 * max(minus + 1, plus)
-        z = unfold(z.reshape(batch * outer, 2, -1, 2, inner * channels), minus, plus)
-        inner *= len(wave)
-    return z.reshape(batch, 2, *[len(m) for m in modes], channels)
-
-
-def _products_back(z: Tensor, modes: tuple[range, ...], size: tuple[int, ...], weights: Weights) -> Tensor:
-    size = _static(size)
-    batch, channels, outer, inner = z.shape[0], z.shape[-1], 1, math.prod([len(m) for m in modes])
-    for wave in modes[:-1]:
-        minus, plus = _signs(wave)
-        inner //= len(wave)
-        z = fold(z.reshape(batch * outer, 2, len(wave), inner * channels), minus, plus)
-        outer *= 2 * max(minus + 1, plus)
-    outer *= 2 * inner
-    inner = 1
-    for a, n in zip(reversed(_matrices(modes, size, weights, z)), reversed(size), strict=True):
-        outer //= a.shape[0]
-        z = batched_product(a.T, z.reshape(batch * outer, a.shape[0], inner * channels))
-        inner *= n
-    return z.reshape(batch, *size, channels)
-
-
-def _signs(wave: range) -> tuple[int, int]:
-    """Return how many wave numbers are negative and how many are not; those of a range above zero are taken as they come."""
-    return (-wave.start, wave.stop) if wave.start <= 0 else (0, len(wave))
 
 
 def _pruned_fft(x: Tensor, modes: tuple[range, ...], weights: Weights) -> Tensor:
@@ -288,13 +215,8 @@ def _resolve(method: Method, modes: tuple[range, ...], size: Size, x: Tensor) ->
     if method not in ("auto", "dft", "fft"):
         raise ValueError(f"unknown transform method {method!r}; use 'auto', 'dft' or 'fft'")
     if method == "auto":
-        return cast(Literal["dft", "fft"], choose_method(tuple([len(m) for m in modes]), _static(size), x.device.type))
+        return cast(Literal["dft", "fft"], choose_method(tuple([len(m) for m in modes]), static(tuple(size)), x.device.type))
     return method
-
-
-def _static(size: Size) -> tuple[int, ...]:
-    """Return sizes as numbers: a compiled graph is then bound to them."""
-    return tuple([len(range(n)) for n in size])
 
 
 def resample(x: Tensor, size: Size) -> Tensor:
