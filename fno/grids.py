@@ -84,6 +84,38 @@ class LatLon:
         return np.asarray(area / area.mean())
 
 
+@dataclass(frozen=True)
+class Box:
+    """Regular Cartesian grid. An axis that wraps does not hold its far end, another holds both.
+
+    Args:
+        axes: names, such as ``("t", "y", "x")``.
+        points: number of points along each.
+        lengths: length of each.
+        periodic: whether each wraps.
+
+    Raises:
+        ValueError: numbers of entries differ, fewer than two points, or a length that is not positive.
+    """
+
+    axes: tuple[str, ...]
+    points: tuple[int, ...]
+    lengths: tuple[float, ...]
+    periodic: tuple[bool, ...]
+
+    def __post_init__(self) -> None:
+        if len({len(self.axes), len(self.points), len(self.lengths), len(self.periodic)}) > 1:
+            raise ValueError(f"a box needs points, length and periodicity of each axis, got {self}")
+        for axis, n, length in zip(self.axes, self.points, self.lengths, strict=True):
+            if n < 2 or not 0 < length < np.inf:
+                raise ValueError(f"axis {axis} needs at least two points and a positive length, got {n} and {length}")
+
+    def spacing(self, axis: str) -> float:
+        """Return the distance between points along an axis."""
+        at = self.axes.index(axis)
+        return self.lengths[at] / (self.points[at] - (not self.periodic[at]))
+
+
 SphereGrid = Literal["equiangular", "equiangular-no-poles", "legendre-gauss"]
 
 

@@ -1,0 +1,214 @@
+"""Residuals and budgets of the atmosphere on pressure levels.
+
+Fields are tensors (..., level, latitude, longitude) in SI units, levels in any monotonic order, latitudes from north to south on
+a grid of the whole sphere. Derivatives are spectral. Each function returns what is left of a balance, in the units given.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..grids import SphereGrid, sphere_nodes
+from ..transforms.sht import InverseRealSHT, RealSHT, SphereCalculus
+from .shallow_water import OMEGA, RADIUS
+
+GRAVITY = 9.80665  # [m/s^2]
+GAS_CONSTANT = 287.05  # of dry air [J/(kg K)]
+HEAT_CAPACITY = 1004.7  # of dry air at constant pressure [J/(kg K)]
+LATENT_HEAT = 2.501e6  # of vaporisation [J/kg]
+
+
+@dataclass(frozen=True)
+class Sphere:
+    """A grid of the whole sphere, rows from north to south.
+
+    Attributes:
+        nlat: latitudes.
+        nlon: longitudes.
+        grid: kind of latitudes.
+        lmax: degrees that derivatives are taken of.
+    """
+
+    nlat: int
+    nlon: int
+    grid: SphereGrid = "equiangular"
+    lmax: int = 64
+
+    @cached_property
+    def transforms(self) -> tuple[SphereCalculus, RealSHT, InverseRealSHT]:
+        """Derivatives, and to coefficients and back."""
+        arguments = (self.nlat, self.nlon, self.lmax, min(self.lmax, self.nlon // 2 + 1), self.grid)
+        return SphereCalculus(*arguments), RealSHT(*arguments), InverseRealSHT(*arguments)
+
+    def latitude(self, like: Tensor) -> Tensor:
+        """Return latitudes [rad] as a column."""
+        return torch.pi / 2 - torch.as_tensor(sphere_nodes(self.nlat, self.grid)[0], dtype=like.dtype, device=like.device)[:, None]
+
+    def divergence(self, u: Tensor, v: Tensor) -> Tensor:
+        """Return the divergence of a vector field."""
+        return cast(Tensor, self.transforms[2](self.transforms[0].divergence(u, v, RADIUS)))
+
+    def gradient(self, f: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the eastward and northward gradient."""
+        return self.transforms[0].gradient(self.transforms[1](f), RADIUS)
+
+    def mean(self, f: Tensor) -> Tensor:
+        """Return the mean over the sphere."""
+        weights = torch.as_tensor(sphere_nodes(self.nlat, self.grid)[1], dtype=f.dtype, device=f.device) / 2
+        return (f.mean(-1) * weights).sum(-1)
+
+
+def virtual_temperature(temperature: Tensor, humidity: Tensor | None = None) -> Tensor:
+    """Return ``T (1 + 0.608 q)`` [K] for temperature [K] and specific humidity [kg/kg]."""
+    return temperature if humidity is None else temperature * (1 + 0.608 * humidity)
+
+
+def hydrostatic(geopotential: Tensor, temperature: Tensor, pressure: Tensor, humidity: Tensor | None = None) -> Tensor:
+    """Return by how much the thickness of each layer differs from the hydrostatic one [m].
+
+        (Phi_2 - Phi_1) / g - R / g mean(T_v) ln(p_1 / p_2)
+
+    with the mean of the virtual temperatures of the two levels.
+
+    Args:
+        geopotential: Phi [m^2/s^2].
+        temperature: T [K].
+        pressure: of the levels [Pa], shape (level,).
+        humidity: specific humidity [kg/kg].
+
+    Returns:
+        Shape (..., level - 1, latitude, longitude).
+
+    Raises:
+        InputError: fewer than two levels, or another number of them in a field.
+    """
+    _check(pressure, geopotential, temperature)
+    t = virtual_temperature(temperature, humidity)
+    mean = (t[..., 1:, :, :] + t[..., :-1, :, :]) / 2
+    depth = torch.log(pressure[:-1] / pressure[1:])[:, None, None]
+    return (torch.diff(geopotential, dim=-3) - GAS_CONSTANT * mean * depth) / GRAVITY
+
+
+def thermal_wind(u: Tensor, v: Tensor, temperature: Tensor, pressure: Tensor, sphere: Sphere, tropics: float = 20.0) -> tuple[Tensor, Tensor]:
+    """Return by how much the shear between levels differs from the thermal wind [m/s], eastward and northward.
+
+        u_2 - u_1 + R/f ln(p_1 / p_2) dT/dy,   v_2 - v_1 - R/f ln(p_1 / p_2) dT/dx
+
+    with the mean temperature of the two levels; zero within ``tropics`` degrees of the equator, where the balance does not hold.
+
+    Args:
+        u: eastward wind [m/s].
+        v: northward wind [m/s].
+        temperature: (virtual) temperature [K].
+        pressure: of the levels [Pa], shape (level,).
+        sphere: grid.
+        tropics: degrees.
+
+    Raises:
+        InputError: fewer than two levels, or another number of them in a field.
+    """
+    _check(pressure, u, v, temperature)
+    latitude = sphere.latitude(u)
+    mask = latitude.abs() >= torch.deg2rad(torch.tensor(tropics))
+    over_f = torch.where(mask, 1 / torch.where(mask, 2 * OMEGA * torch.sin(latitude), 1.0), 0.0)
+    east, north = sphere.gradient((temperature[..., 1:, :, :] + temperature[..., :-1, :, :]) / 2)
+    factor = GAS_CONSTANT * over_f * torch.log(pressure[:-1] / pressure[1:])[:, None, None]
+    return mask * torch.diff(u, dim=-3) + factor * north, mask * torch.diff(v, dim=-3) - factor * east
+
+
+def continuity(u: Tensor, v: Tensor, omega: Tensor, pressure: Tensor, sphere: Sphere) -> Tensor:
+    """Return ``div v + d omega / dp`` [1/s] between levels, with vertical velocity omega [Pa/s].
+
+    Returns:
+        Shape (..., level - 1, latitude, longitude).
+
+    Raises:
+        InputError: fewer than two levels, or another number of them in a field.
+    """
+    _check(pressure, u, v, omega)
+    divergence = sphere.divergence(u, v)
+    slope = torch.diff(omega, dim=-3) / torch.diff(pressure)[:, None, None]
+    return (divergence[..., 1:, :, :] + divergence[..., :-1, :, :]) / 2 + slope
+
+
+def column_continuity(u: Tensor, v: Tensor, surface_pressure: Tensor, pressure: Tensor, seconds: float, sphere: Sphere) -> Tensor:
+    """Return ``dp_s / dt + div(sum_k v_k thickness_k)`` [Pa/s], for a series of states at regular times.
+
+    Args:
+        u: eastward wind [m/s], shape (..., t, level, latitude, longitude).
+        v: northward wind [m/s].
+        surface_pressure: p_s [Pa], shape (..., t, latitude, longitude).
+        pressure: of the levels [Pa], shape (level,).
+        seconds: time between states [s].
+        sphere: grid.
+
+    Returns:
+        At all times but the first and the last.
+
+    Raises:
+        InputError: fewer than two levels, or another number of them in a field.
+    """
+    _check(pressure, u, v)
+    thickness = layer_thickness(pressure, surface_pressure)
+    flux = sphere.divergence((u * thickness).sum(-3), (v * thickness).sum(-3))
+    tendency = (surface_pressure[..., 2:, :, :] - surface_pressure[..., :-2, :, :]) / (2 * seconds)
+    return tendency + flux[..., 1:-1, :, :]
+
+
+def layer_thickness(pressure: Tensor, surface_pressure: Tensor) -> Tensor:
+    """Return how much pressure [Pa] each level stands for: up to halfway to its neighbours, to the top and to the ground.
+
+    Args:
+        pressure: of the levels [Pa], shape (level,).
+        surface_pressure: [Pa], shape (..., latitude, longitude).
+    """
+    order = torch.argsort(pressure)
+    ordered = pressure[order]
+    between = (ordered[1:] + ordered[:-1]) / 2
+    ground = surface_pressure[..., None, :, :]
+    upper = torch.cat([between.new_zeros(1), between])[:, None, None]
+    lower = torch.cat([torch.minimum(between[:, None, None], ground), ground], dim=-3) if between.numel() else ground
+    return (lower - upper).clamp_min(0)[..., torch.argsort(order), :, :]
+
+
+def dry_mass(surface_pressure: Tensor, humidity: Tensor, pressure: Tensor, sphere: Sphere) -> Tensor:
+    """Return the mean pressure of dry air at the ground [Pa], which does not change in time.
+
+        mean over the sphere of ``p_s - sum_k q_k thickness_k``
+
+    Args:
+        surface_pressure: [Pa], shape (..., latitude, longitude).
+        humidity: specific humidity [kg/kg], shape (..., level, latitude, longitude).
+        pressure: of the levels [Pa], shape (level,).
+        sphere: grid.
+    """
+    _check(pressure, humidity)
+    return sphere.mean(surface_pressure - (humidity * layer_thickness(pressure, surface_pressure)).sum(-3))
+
+
+def energy(temperature: Tensor, u: Tensor, v: Tensor, humidity: Tensor, surface_pressure: Tensor, pressure: Tensor, sphere: Sphere) -> Tensor:
+    """Return the mean energy of a column [J/m^2]: enthalpy, motion and latent heat; its change is a net heating [W/m^2].
+
+        mean over the sphere of ``sum_k (c_p T + (u^2 + v^2) / 2 + L q)_k thickness_k / g``
+
+    The geopotential of the ground, which is constant but for the weight of the air on it, is left out. Arguments as for ``dry_mass``.
+    """
+    _check(pressure, temperature, u, v, humidity)
+    column = HEAT_CAPACITY * temperature + (u**2 + v**2) / 2 + LATENT_HEAT * humidity
+    return sphere.mean((column * layer_thickness(pressure, surface_pressure)).sum(-3) / GRAVITY)
+
+
+def _check(pressure: Tensor, *fields: Tensor) -> None:
+    if pressure.ndim != 1 or len(pressure) < 2:
+        raise InputError(f"at least two levels are needed, got pressures of shape {tuple(pressure.shape)}")
+    if not (pressure > 0).all() or not ((torch.diff(pressure) > 0).all() or (torch.diff(pressure) < 0).all()):
+        raise InputError(f"pressures must be positive and monotonic, got {pressure.tolist()}")
+    if pressure.max() < 2000:
+        raise InputError(f"pressures must be in Pa, got {pressure.tolist()}, which look like hPa")
+    for f in fields:
+        if f.ndim < 3 or f.shape[-3] != len(pressure):
+            raise InputError(f"a field of shape {tuple(f.shape)} does not have the {len(pressure)} levels {pressure.tolist()} Pa")
