@@ -11,6 +11,7 @@ from typing import Any
 
 _HOME = {
     "Forecaster": "api",
+    "evaluate": "pinn",
     "load": "api",
     "open_forecast": "api",
     "load_config": "config",
@@ -20,7 +21,7 @@ _HOME = {
     "plot": "plots",
 }
 
-__all__ = ["Forecaster", "load", "load_config", "load_network", "open_forecast", "plot", "train", "verify"]
+__all__ = ["Forecaster", "evaluate", "load", "load_config", "load_network", "open_forecast", "plot", "train", "verify"]
 
 
 def __getattr__(name: str) -> Any:

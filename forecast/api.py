@@ -138,6 +138,14 @@ def load(checkpoint: str | Path, device: str | None = None) -> Forecaster:
     return Forecaster(load_checkpoint(checkpoint, device), device, read_meta(checkpoint)["sha256"])
 
 
+def parse_spacing(text: str | None) -> float | None:
+    """Return degrees between points of a text; raises ``ValueError`` where it is no number."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        raise ValueError(f"--grid {text} is not understood; write the degrees between points, e.g. --grid 1.25") from None
+
+
 def open_forecast(path: str | Path) -> xr.Dataset:
     """Open a forecast lazily.
 

@@ -140,6 +140,8 @@ def load_checkpoint(path: str | Path, device: str = "cpu") -> Checkpoint:
         ValueError: damaged; the checksum is compared.
     """
     path, meta = Path(path), read_meta(path)
+    if meta.get("kind") == "pinn":
+        raise ValueError(f"{path} holds a physics-informed network, which starts from no data; see `forecast run {path} --grid 101x256 -o u.nc`")
     if meta.get("kind") == "network":
         raise ValueError(f"{path} holds a network without variables, grid and normalisation, which cannot make a forecast; see forecast.load_network")
     tensors = read_tensors(path, meta)

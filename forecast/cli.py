@@ -133,10 +133,11 @@ def simulate(
     """
     with _reported() as progress:
         from ..datasets.pde.simulate import simulate as work
+        from .config import parse_arguments
         from .display import describe
         from .inspect import inspect as look
 
-        given = _arguments(parameters or [])
+        given = parse_arguments(parameters or [])
         counts = {name: given.pop(name) for name in ("samples", "seed") if name in given}
         if wrong := [f"{name}={value}" for name, value in counts.items() if not isinstance(value, int) or isinstance(value, bool)]:
             raise ValueError(f"{wrong[0]} is not a whole number")
@@ -184,11 +185,13 @@ def train(
 @app.command()
 def run(
     checkpoint: Annotated[Path, typer.Argument(help="Folder that training made.")],
-    init: Annotated[Path, typer.Option(help="CF file or store that holds the input states.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Forecast to make: zarr, or netCDF if it ends in .nc.")],
+    init: Annotated[Path | None, typer.Option(help="CF file or store that holds the input states.")] = None,
     time: Annotated[list[str] | None, typer.Option(help="Initial time, or START/STOP/STEP; the latest by default.")] = None,
     lead: Annotated[str, typer.Option(help="How far, e.g. 72h or 10d.")] = "10d",
-    grid: Annotated[float | None, typer.Option(help="Degrees between points to interpolate to; the model's by default.")] = None,
+    grid: Annotated[
+        str | None, typer.Option(help="Degrees between points to interpolate to; TIMESxPLACES of a physics-informed network, e.g. 101x256.")
+    ] = None,
     area: Annotated[str | None, typer.Option(help="NORTH/WEST/SOUTH/EAST in degrees to keep.")] = None,
     variables: Annotated[str | None, typer.Option(help="Variables to keep, separated by commas.")] = None,
     batch_size: Annotated[int, typer.Option(help="Initial times that are run together.", min=1)] = 32,
@@ -201,14 +204,23 @@ def run(
     Example: forecast run run/checkpoint --init air.zarr --time 2014-03-01T06 --lead 72h -o forecast.zarr
     """
     with _reported() as progress:
-        from .api import load
+        from .api import load, parse_spacing
+        from .checkpoint import read_meta
         from .display import describe
         from .inspect import inspect as look
 
         if output.exists() and not overwrite:
             raise FileExistsError(f"{output} exists; pass --overwrite to replace it, or choose another name")
+        if read_meta(checkpoint).get("kind") == "pinn":
+            from .pinn import evaluate
+
+            made = evaluate(checkpoint, grid or "101x256", output, overwrite)
+            _print({"output": str(output), **dict(made.sizes)}, as_json, f"{output}: u on {made.sizes['t']} times by {made.sizes['x']} places")
+            return
+        if init is None:
+            raise ValueError("--init is missing: name the CF file or store that holds the input states")
         names = variables.split(",") if variables else None
-        load(checkpoint, device).run(init, time, lead, grid, area, output, names, batch_size, overwrite, progress("run"))
+        load(checkpoint, device).run(init, time, lead, parse_spacing(grid), area, output, names, batch_size, overwrite, progress("run"))
         result = look(output)
     _print(result, as_json, describe(result))
 
@@ -273,31 +285,14 @@ def import_(
     Example: forecast import backbone.ckpt --format fourcastnet -o fourcastnet --inp-shape 720,1440
     """
     with _reported():
+        from .config import parse_arguments
         from .display import describe
         from .inspect import inspect as look
         from .networks import import_network
 
-        import_network(source, format, output, _arguments(context.args), config, overwrite)
+        import_network(source, format, output, parse_arguments(context.args), config, overwrite)
         result = look(output)
     _print(result, as_json, describe(result))
-
-
-def _arguments(words: list[str]) -> dict[str, Any]:
-    """Return KEY=VALUE, --key=VALUE and --key VALUE as a dict; values are YAML, lists may go without brackets."""
-    import yaml
-
-    found, rest = {}, list(words)
-    while rest:
-        name, equals, value = rest.pop(0).partition("=")
-        if not equals:
-            if not name.startswith("--") or not rest:
-                raise ValueError(f"{name!r} is not understood; write KEY=VALUE or --key VALUE, e.g. inp_shape=720,1440")
-            value = rest.pop(0)
-        try:
-            found[name.removeprefix("--").replace("-", "_")] = yaml.safe_load(f"[{value}]" if "," in value and "[" not in value else value)
-        except yaml.YAMLError as error:
-            raise ValueError(f"{name}: {value!r} is not understood; write e.g. inp_shape=720,1440") from error
-    return found
 
 
 @app.command()

@@ -1,15 +1,19 @@
 """Configuration of a training run: YAML, validated, with overrides such as ``train.epochs=20``."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from ..datasets.schema import nearest
+from ..fno.physics.problems import PROBLEMS
+from ..fno.training.pinn import PinnSettings
 from ..fno.training.settings import TrainSettings
 
 Positive = Annotated[int, Field(ge=1)]
@@ -124,8 +128,63 @@ class Config(_Strict):
     output: Path
 
 
-def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a configuration.
+class EquationConfig(BaseModel):
+    """Which problem, see ``fno.physics.problems``, and those of its parameters that are not the usual ones.
+
+    Attributes:
+        name: of the problem.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        """Numbers of the equation."""
+        return dict(self.__pydantic_extra__ or {})
+
+    @model_validator(mode="after")
+    def _known(self) -> "EquationConfig":
+        if self.name not in PROBLEMS:
+            raise ValueError(f"no equation {self.name!r}; {nearest(self.name, PROBLEMS)}")
+        for key, value in self.parameters.items():
+            if key not in PROBLEMS[self.name].parameters:
+                raise ValueError(f"unknown key equation.{key}; {nearest(key, PROBLEMS[self.name].parameters)}")
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise ValueError(f"equation.{key} must be a number, got {value!r}")
+        return self
+
+
+class PinnModelConfig(_Strict):
+    """A network of coordinates; the keys are the arguments of ``fno.models.pinn.CoordinateNetwork``."""
+
+    width: Positive = 20
+    depth: Positive = 3
+    harmonics: Positive = 1
+    fourier_features: Annotated[int, Field(ge=0)] = 0
+    fourier_scale: Annotated[float, Field(gt=0)] = 1.0
+    initialisation: Literal["xavier", "orthogonal"] = "xavier"
+
+
+class PinnConfig(_Strict):
+    """A physics-informed network.
+
+    Attributes:
+        equation: what to solve.
+        model: the network.
+        train: how to train; see ``fno.training.pinn.PinnSettings``.
+        output: folder of the run.
+    """
+
+    equation: EquationConfig
+    model: PinnModelConfig = PinnModelConfig()
+    train: PinnSettings = PinnSettings()
+    output: Path
+
+
+def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config | PinnConfig:
+    """Read a configuration: with an ``equation`` that of a physics-informed network, else of a forecast model.
 
     Args:
         source: YAML file, or the name of a recipe that comes with the package.
@@ -136,7 +195,7 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
         ValueError: not YAML, an unknown key, or a value that does not fit.
     """
     path = Path(source)
-    recipes = {p.name.removesuffix(".yaml"): p for p in files("fourcaster.configs").iterdir() if p.name.endswith(".yaml")}
+    recipes = dict(_recipes(files("fourcaster.configs")))
     if path.is_file():
         text = path.read_text()
     elif str(source) in recipes:
@@ -152,7 +211,15 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     return make_config(values, overrides, str(source))
 
 
-def make_config(values: dict[str, Any], overrides: Sequence[str] = (), source: str = "the configuration") -> Config:
+def _recipes(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, Traversable]]:
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from _recipes(entry, f"{prefix}{entry.name}/")
+        elif entry.name.endswith(".yaml"):
+            yield prefix + entry.name.removesuffix(".yaml"), entry
+
+
+def make_config(values: dict[str, Any], overrides: Sequence[str] = (), source: str = "the configuration") -> Config | PinnConfig:
     """Validate a nested dict with overrides applied; raises as ``load_config`` does."""
     for override in overrides:
         key, equals, value = override.partition("=")
@@ -165,13 +232,16 @@ def make_config(values: dict[str, Any], overrides: Sequence[str] = (), source: s
             if not isinstance(at, dict):
                 raise ValueError(f"{key} cannot be set: {parent} holds a value, not keys")
         at[last] = yaml.safe_load(value)
-    _refuse_unknown(values, Config, "", source)
+    kind: type[Config | PinnConfig] = PinnConfig if "equation" in values else Config
+    _refuse_unknown(values, kind, "", source)
     try:
-        return Config.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"] if part not in ("fno", "tfno", "sfno", "afno"))
         given = "" if first["type"] == "missing" else f", got {first['input']!r}"
+        if where == "equation" and first["type"] == "value_error":
+            given = ""
         raise ValueError(f"{source}: {where or 'train'}: {first['msg'].removeprefix('Value error, ')}{given}") from error
 
 
@@ -184,5 +254,27 @@ def _refuse_unknown(values: dict[str, Any], model: Any, prefix: str, source: str
         if options := [o for o in get_args(inner) if isinstance(o, type) and issubclass(o, _Strict)]:
             kind = value.get("kind") if isinstance(value, dict) else None
             inner = next((o for o in options if kind in get_args(o.model_fields["kind"].annotation)), None)
+        if inner is EquationConfig:  # knows its keys itself
+            continue
         if isinstance(value, dict) and isinstance(inner, type) and (is_dataclass(inner) or issubclass(inner, BaseModel)):
             _refuse_unknown(value, inner, f"{prefix}{key}.", source)
+
+
+def parse_arguments(words: list[str]) -> dict[str, Any]:
+    """Return KEY=VALUE, --key=VALUE and --key VALUE as a dict; values are YAML, lists may go without brackets.
+
+    Raises:
+        ValueError: something else among the words.
+    """
+    found, rest = {}, list(words)
+    while rest:
+        name, equals, value = rest.pop(0).partition("=")
+        if not equals:
+            if not name.startswith("--") or not rest:
+                raise ValueError(f"{name!r} is not understood; write KEY=VALUE or --key VALUE, e.g. inp_shape=720,1440")
+            value = rest.pop(0)
+        try:
+            found[name.removeprefix("--").replace("-", "_")] = yaml.safe_load(f"[{value}]" if "," in value and "[" not in value else value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"{name}: {value!r} is not understood; write e.g. inp_shape=720,1440") from error
+    return found

@@ -38,6 +38,9 @@ def _checkpoint(path: Path) -> dict[str, Any]:
     if meta.get("kind") == "network":
         return {"kind": "network", **meta["model"], "source": meta["source"], "versions": meta["versions"], "sha256": meta["sha256"]}
     model = meta["config"]["model"]
+    if meta.get("kind") == "pinn":
+        config = meta["config"]
+        return {"kind": "physics-informed network", **{k: config[k] for k in ("equation", "model", "train")}, **meta["provenance"]}
     return {
         "kind": "checkpoint",
         "model": model,

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
@@ -182,7 +182,7 @@ def plan(store: Store, folder: Path, overrides: Sequence[str] = ()) -> Config:
         f"train.validation_samples={max(4, min(32, int(64 * 1325 / cost)))}",
         f"train.validation_steps={max(1, min(12, math.ceil(LEAD / store.step)))}",
     ]
-    return load_config("quickstart", [*values, *overrides])
+    return cast(Config, load_config("quickstart", [*values, *overrides]))
 
 
 def initial_times(store: Store, window: int) -> tuple[np.ndarray, int]:

@@ -15,9 +15,10 @@ from ..datasets.loaders import BatchReader, StoreBatches
 from ..datasets.stores import Store, open_store, select_variables, store_statistics
 from ..fno.training import train as fit
 from .checkpoint import Checkpoint, save_checkpoint
-from .config import Config
+from .config import Config, PinnConfig
 from .device import keep_freed_memory, pick_device
 from .model import build_stepper
+from .pinn import train as train_pinn
 
 log = logging.getLogger(__name__)
 Progress = Callable[[int, int, str], None]
@@ -32,7 +33,7 @@ class TrainResult:
     best_score: float | None
 
 
-def train(config: Config, device: str | None = None, progress: Progress | None = None) -> TrainResult:
+def train(config: Config | PinnConfig, device: str | None = None, progress: Progress | None = None) -> TrainResult:
     """Train the model of a configuration, or go on where a run of it stopped.
 
     Leaves ``output/checkpoint``; the state for a resume and the log lie in ``output/state``.
@@ -46,8 +47,12 @@ def train(config: Config, device: str | None = None, progress: Progress | None =
         FileNotFoundError: no store.
         ValueError: store and configuration do not fit, or ``output`` holds another run.
     """
-    device, output = pick_device(device), config.output
     keep_freed_memory()
+    if isinstance(config, PinnConfig):
+        if device not in (None, "cpu"):
+            raise ValueError(f"physics-informed networks are trained on the CPU, not on {device}; leave out --device")
+        return TrainResult(*train_pinn(config, progress))
+    device, output = pick_device(device), config.output
     store = select_variables(open_store(config.data.store, whole_shards=False), config.data.variables)
     fingerprint = _fingerprint(config, store)
     done = output / "checkpoint" / "meta.json"

@@ -1,0 +1,279 @@
+"""Training of physics-informed networks: an equation, its initial and boundary values, and points where they are asked to hold.
+
+Time is cut into windows, each with a network that starts from the end of the one before. Whatever is random in iteration n of window
+w is seeded by (seed, w, n), and the state after each window is saved, so that a run that was killed ends with the same bits.
+"""
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from ..models.pinn import CoordinateNetwork, TimeWindows
+from ..physics.problems import Problem
+from .collocation import Sampling, draw_points
+from .gauss_newton import GaussNewton, row_jacobian
+from .log import TrainingLog
+from .state import load_state, save_state
+
+log = logging.getLogger(__name__)
+Progress = Callable[[int, int, str], None]
+_HELD_OUT_RATIO = 10.0
+
+
+@dataclass(frozen=True)
+class PinnSettings:
+    """How to train.
+
+    Args:
+        optimizer: ``gauss_newton`` with damping, or the customary ``adam_lbfgs``.
+        windows: parts of time, trained one after the other.
+        points: points of a window where the equation is asked to hold.
+        initial_points: points of the initial state.
+        boundary_points: times at which the ends are asked to hold, where x does not wrap.
+        sampling: how points are drawn, see ``draw_points``.
+        resample_every: iterations after which they are drawn anew; 0 keeps them.
+        initial_weight: of the initial state against the equation, which is measured over the length of a window.
+        boundary_weight: of the ends.
+        iterations: most Gauss-Newton steps of a window.
+        tolerance: a window is done once the root of the loss is below this.
+        adam_steps: steps of Adam in a window.
+        lbfgs_steps: steps of L-BFGS after them.
+        learning_rate: of Adam.
+        seed: seed of everything random.
+
+    Raises:
+        ValueError: a setting out of its range.
+    """
+
+    optimizer: Literal["gauss_newton", "adam_lbfgs"] = "gauss_newton"
+    windows: int = 10
+    points: int = 1000
+    initial_points: int = 128
+    boundary_points: int = 64
+    sampling: Sampling = "uniform"
+    resample_every: int = 5
+    initial_weight: float = 10.0
+    boundary_weight: float = 10.0
+    iterations: int = 40
+    tolerance: float = 1e-6
+    adam_steps: int = 1000
+    lbfgs_steps: int = 1000
+    learning_rate: float = 1e-3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("windows", "points", "initial_points", "boundary_points", "iterations"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"train.{name} must be at least 1, got {getattr(self, name)}")
+        if min(self.resample_every, self.adam_steps, self.lbfgs_steps, self.tolerance) < 0:
+            raise ValueError("train.resample_every, train.adam_steps, train.lbfgs_steps and train.tolerance must not be negative")
+        if min(self.initial_weight, self.boundary_weight, self.learning_rate) <= 0:
+            raise ValueError("train.initial_weight, train.boundary_weight and train.learning_rate must be positive")
+
+
+@dataclass(frozen=True)
+class PinnRecord:
+    """What came of a run: iterations, and root mean squares of the equation's residual where it was trained and where not."""
+
+    iterations: int
+    residual: float
+    held_out: float
+
+
+def train_pinn(
+    problem: Problem,
+    network: Callable[[float, float], CoordinateNetwork],
+    settings: PinnSettings,
+    folder: Path,
+    fingerprint: str = "",
+    progress: Progress | None = None,
+) -> tuple[TimeWindows, PinnRecord]:
+    """Train a network of each window of time, and return them.
+
+    Args:
+        problem: what to solve.
+        network: makes the network of a window of time.
+        settings: how to train.
+        folder: holds ``training.safetensors`` (the state, resumed from if there) and ``log.jsonl``.
+        fingerprint: names everything that the result depends on; a state with another one is refused.
+        progress: called with (windows done, windows in all, text).
+
+    Raises:
+        ValueError: the saved state belongs to other settings, or the loss is not finite: the term is named, and finished windows are kept.
+    """
+    path, done, step = folder / "training.safetensors", 0, 0
+    edges = [i / settings.windows for i in range(settings.windows + 1)]
+    networks = []
+    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        torch.manual_seed(settings.seed)
+        networks.append(network(start, stop))
+    totals = {"residual": 0.0, "held_out": 0.0}
+    if path.exists():
+        groups, meta = load_state(path)
+        if meta["fingerprint"] != fingerprint:
+            raise ValueError(f"{path} belongs to a run with other settings; choose another output, or remove it to start over")
+        done, step, totals = meta["done"], meta["step"], meta["totals"]
+        for i in range(done):
+            networks[i].load_state_dict(groups[str(i)])
+    records = TrainingLog(folder / "log.jsonl", step)
+    for i in range(done, settings.windows):
+        if i:
+            vector_to_parameters(parameters_to_vector(networks[i - 1].parameters()).detach().clone(), networks[i].parameters())
+        window = _Window(problem, networks[i], edges[i], edges[i + 1], i, settings, networks[i - 1] if i else None)
+        for iteration, terms in window.train():
+            records.write({"step": step + iteration, "window": i, **terms})
+            if progress and iteration % 10 == 0:
+                shown = ", ".join(f"{name} {value:.1e}" for name, value in terms.items())
+                progress(i, settings.windows, f"window {i + 1}, iteration {iteration}: {shown}")
+        step += window.iterations
+        residual, held_out = window.verify()
+        totals = {"residual": totals["residual"] + residual**2, "held_out": totals["held_out"] + held_out**2}
+        if held_out > _HELD_OUT_RATIO * residual:
+            log.warning(
+                "window %d: the residual is %.1e where it was trained and %.1e between; take more points, or resample them", i + 1, residual, held_out
+            )
+        records.write({"step": step, "window": i, "held_out": held_out})
+        save_state(
+            path,
+            {str(j): dict(networks[j].state_dict()) for j in range(i + 1)},
+            {"fingerprint": fingerprint, "done": i + 1, "step": step, "totals": totals},
+        )
+        if progress:
+            progress(i + 1, settings.windows, f"residual {residual:.1e}, held out {held_out:.1e}")
+    root = {name: math.sqrt(value / settings.windows) for name, value in totals.items()}
+    return TimeWindows(networks), PinnRecord(step, root["residual"], root["held_out"])
+
+
+class _Window:
+    """One window of time: its points, the rows of its least squares, and the ways to make them small."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        network: CoordinateNetwork,
+        start: float,
+        stop: float,
+        number: int,
+        settings: PinnSettings,
+        before: CoordinateNetwork | None,
+    ) -> None:
+        self.problem, self.network, self.settings, self.number = problem, network, settings, number
+        self.low, self.high = (start, problem.low), (stop, problem.high)
+        self.iterations = 0
+        s, ends = settings, torch.tensor([problem.low, problem.high], dtype=torch.float64)
+        x = torch.arange(s.initial_points, dtype=torch.float64) / (s.initial_points - (not problem.periodic))
+        x = problem.low + (problem.high - problem.low) * x
+        self.first = torch.stack([torch.full_like(x, start), x], dim=1)
+        with torch.no_grad():
+            jet = before.jet(self.first, {"t": 1}) if before else None
+            self.target = jet.value if jet else problem.initial(x)
+            self.target_speed = jet.derivatives["t", 1] if jet else torch.zeros_like(x)
+        t = start + (stop - start) * torch.arange(s.boundary_points, dtype=torch.float64) / (s.boundary_points - 1 or 1)
+        self.ends = torch.cartesian_prod(t, ends) if not problem.periodic else self.first[:0]
+        self.points = self.draw(0)
+
+    def draw(self, iteration: int) -> Tensor:
+        """Return the points of an iteration."""
+        generator = torch.Generator().manual_seed(hash((self.settings.seed, self.number, iteration)) % 2**63)
+        return draw_points(self.settings.sampling, self.settings.points, self.low, self.high, generator, self.residual)
+
+    def residual(self, points: Tensor) -> Tensor:
+        """Return the residual of the equation at points."""
+        with torch.no_grad():
+            jet = self.network.jet(points, self.problem.orders)
+            return self.problem.residual(jet.value, jet)
+
+    def rows(self) -> tuple[Tensor, dict[str, Tensor], Any]:
+        """Return the weighted rows, the terms in their own units, and the layers."""
+        # A row is computed from one point alone, so those that give two rows are taken twice.
+        again = self.first if self.problem.at_rest else self.first[:0]
+        sizes = [len(part) for part in (self.points, self.first, again, self.ends)]
+        jet = self.network.jet(torch.cat([self.points, self.first, again, self.ends]), self.problem.orders)
+        u, slope = jet.value.split(sizes), jet.derivatives["t", 1].split(sizes)
+        terms = {"residual": self.problem.residual(jet.value, jet)[: sizes[0]], "initial": u[1] - self.target}
+        if len(again):
+            terms["initial_speed"] = slope[2] - self.target_speed
+        if len(self.ends):
+            terms["boundary"] = u[3]
+        s, length = self.settings, self.high[0] - self.low[0]
+        weight = {
+            "residual": length ** (2 * self.problem.orders["t"]),
+            "initial": s.initial_weight,
+            "initial_speed": s.initial_weight * length**2,
+            "boundary": s.boundary_weight,
+        }
+        return torch.cat([value * math.sqrt(weight[name] / len(value)) for name, value in terms.items()]), terms, jet.layers
+
+    def train(self) -> Any:
+        """Train, and yield (iteration, terms as root mean squares)."""
+        yield from self._gauss_newton() if self.settings.optimizer == "gauss_newton" else self._adam_lbfgs()
+
+    def verify(self) -> tuple[float, float]:
+        """Return the root mean square of the residual at the points trained on last, and at others."""
+        generator = torch.Generator().manual_seed(hash((self.settings.seed, self.number, -1)) % 2**63)
+        others = draw_points("uniform", 4 * self.settings.points, self.low, self.high, generator, self.residual)
+        return _rms(self.residual(self.points)), _rms(self.residual(others))
+
+    def _gauss_newton(self) -> Any:
+        solver, s = GaussNewton(), self.settings
+        parameters = parameters_to_vector(self.network.parameters()).detach()
+
+        def loss(new: Tensor) -> float:
+            with torch.no_grad():
+                vector_to_parameters(new, self.network.parameters())
+                return float(self.rows()[0].square().sum())
+
+        for iteration in range(1, s.iterations + 1):
+            if s.resample_every and iteration > 1 and (iteration - 1) % s.resample_every == 0:
+                self.points = self.draw(iteration)
+            rows, terms, layers = self.rows()
+            self.check(terms, iteration)
+            parameters, better = solver.step(parameters, rows.detach(), row_jacobian(rows, layers), loss)
+            vector_to_parameters(parameters, self.network.parameters())
+            self.iterations = iteration
+            yield iteration, {name: _rms(value.detach()) for name, value in terms.items()}
+            if float(rows.detach().square().sum()) < s.tolerance**2 or (not better and not s.resample_every):
+                break
+
+    def _adam_lbfgs(self) -> Any:
+        s = self.settings
+        adam = torch.optim.Adam(self.network.parameters(), lr=s.learning_rate)
+        lbfgs = torch.optim.LBFGS(self.network.parameters(), max_iter=20, history_size=50, line_search_fn="strong_wolfe")
+
+        def closure() -> Tensor:
+            for p in self.network.parameters():
+                p.grad = None
+            loss = self.rows()[0].square().sum()
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss
+
+        for iteration in range(1, s.adam_steps + s.lbfgs_steps // 20 + 1):
+            first = iteration <= s.adam_steps
+            if s.resample_every and iteration > 1 and (iteration - 1) % (s.resample_every if first else 1) == 0:
+                self.points = self.draw(iteration)
+            (adam if first else lbfgs).step(closure)  # type: ignore[no-untyped-call]
+            self.iterations = iteration
+            if iteration % 50 == 0 or not first:
+                with torch.no_grad():
+                    terms = self.rows()[1]
+                self.check(terms, iteration)
+                yield iteration, {name: _rms(value) for name, value in terms.items()}
+
+    def check(self, terms: dict[str, Tensor], iteration: int) -> None:
+        """Refuse values that are not finite."""
+        for name, value in terms.items():
+            if not torch.isfinite(value).all():
+                raise ValueError(
+                    f"{name} is not finite in iteration {iteration} of window {self.number + 1}; finished windows are kept: use more of them"
+                )
+
+
+def _rms(x: Tensor) -> float:
+    return float(x.square().mean().sqrt())

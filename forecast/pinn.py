@@ -1,0 +1,143 @@
+"""Physics-informed networks from configuration to checkpoint, and their values on a grid."""
+
+import hashlib
+import json
+import logging
+import platform
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import xarray as xr
+
+from .. import __version__
+from ..datasets import atomic
+from ..fno.models.base import load_weights
+from ..fno.models.pinn import CoordinateNetwork, TimeWindows
+from ..fno.physics.problems import PROBLEMS, Problem
+from ..fno.training.pinn import train_pinn
+from ..fno.training.state import save_tensors
+from .checkpoint import FORMAT_VERSION, read_meta, read_tensors, sha256
+from .config import PinnConfig
+
+log = logging.getLogger(__name__)
+Progress = Callable[[int, int, str], None]
+
+
+def problem_of(config: PinnConfig) -> Problem:
+    """Return the problem that a configuration names, with its parameters."""
+    problem = PROBLEMS[config.equation.name]
+    return replace(problem, parameters={**problem.parameters, **config.equation.parameters})
+
+
+def train(config: PinnConfig, progress: Progress | None = None) -> tuple[Path, bool, float]:
+    """Train the network of a configuration, or go on where a run of it stopped.
+
+    Leaves ``output/checkpoint``; the state for a resume and the log lie in ``output/state``.
+
+    Returns:
+        The checkpoint, whether it was there before, and the held-out residual.
+
+    Raises:
+        ValueError: ``output`` holds another run, or the loss is not finite.
+    """
+    output = config.output
+    fingerprint = hashlib.sha256(json.dumps(config.model_dump(mode="json", exclude={"output"}), sort_keys=True).encode()).hexdigest()
+    done = output / "checkpoint" / "meta.json"
+    if done.exists():
+        held = json.loads(done.read_text())
+        if held.get("kind") != "pinn" or held["provenance"]["fingerprint"] != fingerprint:
+            raise ValueError(f"{output} holds a finished run with other settings; choose another output")
+        return output / "checkpoint", True, held["provenance"]["held_out_residual"]
+    model, record = train_pinn(problem_of(config), lambda a, b: _network(config, a, b), config.train, output / "state", fingerprint, progress)
+    with atomic.replacing(output / "checkpoint", overwrite=False) as temporary:
+        temporary.mkdir()
+        save_tensors({name: t.detach().contiguous() for name, t in model.state_dict().items()}, temporary / "weights.safetensors")
+        meta = {
+            "format_version": FORMAT_VERSION,
+            "kind": "pinn",
+            "config": config.model_dump(mode="json"),
+            "provenance": {
+                "fingerprint": fingerprint,
+                "iterations": record.iterations,
+                "training_residual": record.residual,
+                "held_out_residual": record.held_out,
+            },
+            "versions": {"fourcaster": __version__, "python": platform.python_version(), "torch": version("torch")},
+            "written": datetime.now(UTC).isoformat(timespec="seconds"),
+            "sha256": sha256(temporary / "weights.safetensors"),
+        }
+        (temporary / "meta.json").write_text(json.dumps(meta, indent=1))
+    return output / "checkpoint", False, record.held_out
+
+
+def evaluate(checkpoint: str | Path, grid: str = "101x256", output: str | Path | None = None, overwrite: bool = False) -> xr.Dataset:
+    """Return the values of a trained network on a grid of times by places.
+
+    Args:
+        checkpoint: folder that training made.
+        grid: number of times, both ends included, by number of places; an axis that wraps is given without its right end.
+        output: write them there too: netCDF if it ends in .nc, else zarr.
+        overwrite: replace an existing file.
+
+    Returns:
+        Data set with the variable ``u`` and the coordinates ``t`` and ``x``.
+
+    Raises:
+        FileNotFoundError: no checkpoint there.
+        FileExistsError: ``output`` exists and may not be replaced.
+        ValueError: it holds something else, is damaged, or the grid is not understood.
+    """
+    path = Path(checkpoint)
+    meta = read_meta(path)
+    if meta.get("kind") != "pinn":
+        raise ValueError(f"{path} holds no physics-informed network")
+    times, places = parse_grid(grid)
+    config = PinnConfig.model_validate(meta["config"])
+    problem, windows = problem_of(config), config.train.windows
+    model = TimeWindows([_network(config, i / windows, (i + 1) / windows) for i in range(windows)])
+    load_weights(model, read_tensors(path, meta), str(path))
+    t = torch.linspace(0, 1, times, dtype=torch.float64)
+    share = torch.arange(places, dtype=torch.float64) / (places - (not problem.periodic))
+    x = problem.low + (problem.high - problem.low) * share
+    with torch.no_grad():
+        u = torch.stack([model(torch.stack([row.expand(places), x], dim=1)) for row in t])
+    dataset = xr.Dataset(
+        {"u": (("t", "x"), u.numpy(), {"long_name": "solution", "units": "1"})},
+        {"t": ("t", t.numpy(), {"long_name": "time"}), "x": ("x", x.numpy(), {"long_name": "place", "periodic": str(problem.periodic).lower()})},
+        {
+            "Conventions": "CF-1.11",
+            "equation": config.equation.name,
+            "parameters": json.dumps(dict(problem.parameters)),
+            "checkpoint": meta["sha256"],
+        },
+    )
+    if output is not None:
+        with atomic.replacing(Path(output), overwrite) as temporary:
+            if str(output).endswith(".nc"):
+                dataset.to_netcdf(temporary, engine="netcdf4")
+            else:
+                dataset.to_zarr(temporary, mode="w", consolidated=False)
+    return dataset
+
+
+def parse_grid(text: str) -> tuple[int, int]:
+    """Return the numbers of times and places of a text such as 101x256.
+
+    Raises:
+        ValueError: not two whole numbers of at least 2.
+    """
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdigit() and int(part) >= 2 for part in parts):
+        raise ValueError(f"--grid {text} is not understood; write times by places, e.g. --grid 101x256")
+    return int(parts[0]), int(parts[1])
+
+
+def _network(config: PinnConfig, start: float, stop: float) -> CoordinateNetwork:
+    problem = PROBLEMS[config.equation.name]
+    arguments: dict[str, Any] = config.model.model_dump()
+    return CoordinateNetwork({"t": start, "x": problem.low}, {"t": stop, "x": problem.high}, ("x",) if problem.periodic else (), **arguments)

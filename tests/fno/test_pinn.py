@@ -1,0 +1,220 @@
+"""Physics-informed networks: exact derivatives and Jacobians, least squares, points, and equations solved to a known answer."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from fourcaster.fno import InputError
+from fourcaster.fno.models.pinn import CoordinateNetwork, TimeWindows
+from fourcaster.fno.physics.problems import PROBLEMS
+from fourcaster.fno.training.collocation import draw_points
+from fourcaster.fno.training.gauss_newton import GaussNewton, row_jacobian
+from fourcaster.fno.training.pinn import PinnSettings, train_pinn
+
+
+def network(start=0.0, stop=1.0, seed=0, problem="convection", **more):
+    torch.manual_seed(seed)
+    p = PROBLEMS[problem]
+    return CoordinateNetwork({"t": start, "x": p.low}, {"t": stop, "x": p.high}, ("x",) if p.periodic else (), **more)
+
+
+# Networks
+
+
+@pytest.mark.parametrize("problem", ["convection", "wave"])
+@pytest.mark.parametrize("features", [0, 5])
+def test_derivatives_are_those_of_autograd(problem, features):
+    net = network(problem=problem, harmonics=2, fourier_features=features, fourier_scale=0.7)
+    points = torch.rand(6, 2, dtype=torch.float64).requires_grad_()
+    jet = net.jet(points, {"t": 2, "x": 4})
+    for axis, at, orders in (("t", 0, 2), ("x", 1, 4)):
+        g = jet.value
+        for order in range(1, orders + 1):
+            g = torch.autograd.grad(g.sum(), points, create_graph=True)[0][:, at]
+            assert torch.allclose(g, jet(jet.value, axis, order), rtol=1e-9, atol=1e-9)
+    assert torch.allclose(net(points), jet.value)
+    with pytest.raises(InputError, match="order 3 along 't' was not asked for"):
+        jet(jet.value, "t", 3)
+    with pytest.raises(InputError, match="nothing else"):
+        jet(2 * jet.value, "t")
+
+
+@pytest.mark.parametrize("features", [0, 8])
+def test_an_axis_that_wraps_makes_the_network_wrap(features):
+    net = network(fourier_features=features, harmonics=3)
+    t, x = torch.rand(9, dtype=torch.float64), torch.rand(9, dtype=torch.float64)
+    assert torch.allclose(net(torch.stack([t, x], 1)), net(torch.stack([t, x + 2 * math.pi], 1)), atol=1e-12)
+
+
+def test_windows_meet_where_they_should():
+    nets = [network(i / 4, (i + 1) / 4, seed=i) for i in range(4)]
+    points = torch.tensor([[0.0, 1.0], [0.24, 1.0], [0.25, 1.0], [0.99, 1.0], [1.0, 1.0]], dtype=torch.float64)
+    u = TimeWindows(nets)(points)
+    for value, point, at in zip(u, points, [0, 0, 1, 3, 3], strict=True):
+        assert torch.allclose(value, nets[at](point[None])[0], atol=1e-14)
+
+
+def test_what_makes_no_network_is_refused():
+    with pytest.raises(ValueError, match="at least 1"):
+        network(width=0)
+    with pytest.raises(ValueError, match="t must grow from low to high"):
+        network(1.0, 1.0)
+
+
+# Least squares
+
+
+def test_the_jacobian_is_that_of_each_row():
+    net = network(width=7, depth=2)
+    points = torch.rand(5, 2, dtype=torch.float64)
+    problem = PROBLEMS["burgers"]
+
+    def rows(net):
+        jet = net.jet(points, problem.orders)
+        return problem.residual(jet.value, jet), jet.layers
+
+    r, layers = rows(net)
+    found = row_jacobian(r, layers)
+    for i in range(5):
+        gradient = torch.autograd.grad(rows(net)[0][i], list(net.parameters()))
+        assert torch.allclose(found[i], torch.cat([g.flatten() for g in gradient]), atol=1e-10)
+
+
+@pytest.mark.parametrize("shape", [(30, 8), (8, 30)])
+def test_a_linear_problem_is_solved_at_once(shape):
+    a, b = torch.randn(shape, dtype=torch.float64), torch.randn(shape[0], dtype=torch.float64)
+    p = torch.zeros(shape[1], dtype=torch.float64)
+    new, better = GaussNewton(1e-14).step(p, a @ p - b, a, lambda q: float((a @ q - b).square().sum()))
+    assert better and torch.allclose(new, torch.linalg.pinv(a) @ b, atol=1e-8)
+    solver = GaussNewton(1e-2)
+    same, better = solver.step(new, a @ new - b, a, lambda q: math.inf)
+    assert not better and torch.equal(same, new) and solver.damping > 1e-2
+
+
+# Points
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "latin_hypercube", "adaptive"])
+def test_points_fill_the_box_and_repeat_with_their_seed(sampling):
+    def draw(seed):
+        return draw_points(sampling, 400, (0.5, -1.0), (1.0, 3.0), torch.Generator().manual_seed(seed), lambda p: (p[:, 1] > 2).double() * 50)
+
+    points = draw(1)
+    assert points.shape == (400, 2) and torch.equal(points, draw(1)) and not torch.equal(points, draw(2))
+    assert (points >= torch.tensor([0.5, -1.0])).all() and (points <= torch.tensor([1.0, 3.0])).all()
+    slices = ((points[:, 1] + 1) / 4 * 400).long().unique()
+    assert (len(slices) == 400) == (sampling == "latin_hypercube")
+    share = float((points[:, 1] > 2).double().mean())
+    assert share > 0.35 if sampling == "adaptive" else 0.2 < share < 0.3
+    with pytest.raises(ValueError, match="unknown sampling 'sobol'"):
+        draw_points("sobol", 4, (0.0,), (1.0,), torch.Generator(), torch.abs)
+
+
+# Training
+
+QUICK = PinnSettings(windows=2, points=200, initial_points=32, iterations=15, boundary_points=16)
+
+
+def solve(name, folder, settings=QUICK, parameters=None, **model):
+    problem = PROBLEMS[name]
+    problem = type(problem)(**{**problem.__dict__, "parameters": {**problem.parameters, **(parameters or {})}})
+    return train_pinn(problem, lambda a, b: network(a, b, problem=name, **({"width": 12, "depth": 2} | model)), settings, folder)
+
+
+def values(model, name, times=21, places=40):
+    problem = PROBLEMS[name]
+    t = torch.linspace(0, 1, times, dtype=torch.float64)
+    x = problem.low + (problem.high - problem.low) * torch.arange(places, dtype=torch.float64) / (places - (not problem.periodic))
+    with torch.no_grad():
+        return model(torch.cartesian_prod(t, x)).reshape(times, places), t[:, None], x
+
+
+def error(u, exact):
+    return ((u - exact).norm() / exact.norm()).item()
+
+
+def test_convection_is_solved_where_plain_training_fails(tmp_path):
+    model, record = solve("convection", tmp_path, PinnSettings(windows=10, points=400, iterations=15, initial_points=64), {"beta": 20.0})
+    u, t, x = values(model, "convection")
+    assert error(u, torch.sin(x - 20 * t)) < 2e-2
+    assert record.held_out < 10 * record.residual
+    plain = PinnSettings(optimizer="adam_lbfgs", windows=1, points=300, adam_steps=200, lbfgs_steps=100, resample_every=0)
+    failed, _ = solve("convection", tmp_path / "plain", plain, {"beta": 20.0}, width=20, depth=3)
+    assert error(values(failed, "convection")[0], torch.sin(x - 20 * t)) > 0.3
+
+
+def test_the_customary_optimizers_solve_an_easy_equation(tmp_path):
+    settings = PinnSettings(optimizer="adam_lbfgs", windows=1, points=200, adam_steps=300, lbfgs_steps=300, learning_rate=5e-3)
+    model, _ = solve("convection", tmp_path, settings, {"beta": 1.0})
+    u, t, x = values(model, "convection")
+    assert error(u, torch.sin(x - t)) < 1e-2
+
+
+def test_reaction_and_the_wave_are_solved(tmp_path):
+    model, _ = solve("reaction", tmp_path / "r")
+    u, t, x = values(model, "reaction")
+    h = PROBLEMS["reaction"].initial(x)
+    assert error(u, h / (h + (1 - h) * torch.exp(-5 * t))) < 1e-2
+    model, _ = solve("wave", tmp_path / "w", PinnSettings(windows=4, points=300, iterations=25, initial_points=64), {"speed": 0.5})
+    u, t, x = values(model, "wave")
+    exact = torch.sin(math.pi * x) * torch.cos(0.5 * math.pi * t) + 0.5 * torch.sin(4 * math.pi * x) * torch.cos(2 * math.pi * t)
+    assert error(u, exact) < 3e-2
+
+
+@pytest.mark.parametrize("optimizer", ["gauss_newton", "adam_lbfgs"])
+def test_stopped_and_resumed_gives_the_same_bits(tmp_path, optimizer):
+    settings = PinnSettings(
+        optimizer=optimizer, windows=3, points=100, initial_points=16, iterations=4, adam_steps=5, lbfgs_steps=20, sampling="adaptive"
+    )
+    straight, record = solve("burgers", tmp_path / "straight", settings)
+
+    class Stop(Exception):
+        pass
+
+    def stop(done, total, text):
+        if done == 2:
+            raise Stop
+
+    problem = PROBLEMS["burgers"]
+    make = lambda a, b: network(a, b, problem="burgers", width=12, depth=2)  # noqa: E731
+    with pytest.raises(Stop):
+        train_pinn(problem, make, settings, tmp_path / "cut", progress=stop)
+    resumed, again = train_pinn(problem, make, settings, tmp_path / "cut")
+    assert record == again
+    for a, b in zip(straight.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+    logs = [[json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()] for name in ("straight", "cut")]
+    assert logs[0] == logs[1] and {"residual", "initial"} <= set(logs[0][0])
+
+
+def test_a_state_of_other_settings_is_refused(tmp_path):
+    train_pinn(PROBLEMS["reaction"], network, PinnSettings(windows=1, points=20, iterations=1), tmp_path, "one")
+    with pytest.raises(ValueError, match="belongs to a run with other settings"):
+        train_pinn(PROBLEMS["reaction"], network, PinnSettings(windows=1, points=20, iterations=1), tmp_path, "other")
+
+
+def test_a_residual_that_leaves_the_points_raises_the_alarm(tmp_path, caplog):
+    """Few fixed points and a large network: fitted there, and nothing between."""
+    settings = PinnSettings(windows=1, points=12, initial_points=16, iterations=60, resample_every=0)
+    _, record = solve("convection", tmp_path, settings, {"beta": 10.0}, width=20)
+    assert record.held_out > 10 * record.residual and "where it was trained and" in caplog.text
+
+
+def test_values_that_are_not_finite_stop_the_run_with_their_name(tmp_path):
+    with pytest.raises(ValueError, match="residual is not finite in iteration 1 of window 1"):
+        solve("reaction", tmp_path, parameters={"rho": math.inf})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"windows": 0}, "train.windows must be at least 1"),
+        ({"tolerance": -1.0}, "must not be negative"),
+        ({"learning_rate": 0.0}, "must be positive"),
+    ],
+)
+def test_wrong_settings_are_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        PinnSettings(**given)

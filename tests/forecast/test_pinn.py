@@ -1,0 +1,106 @@
+"""Physics-informed networks by the verbs and from Python."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from typer.testing import CliRunner
+
+from fourcaster import forecast
+from fourcaster.forecast.cli import app
+from fourcaster.forecast.config import PinnConfig, load_config
+
+RECIPES = sorted(Path(__file__).parents[2].joinpath("configs", "pinn").glob("*.yaml"))
+SMALL = ["train.windows=4", "train.points=200", "train.iterations=8", "train.initial_points=32", "model.width=10", "model.depth=2"]
+
+
+def call(*words):
+    return CliRunner().invoke(app, [str(w) for w in words])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pinn") / "run"
+    result = call("train", "pinn/convection", "equation.beta=5", f"output={folder}", *SMALL)
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_every_recipe_loads_by_path_and_name(path):
+    config = load_config(path)
+    assert isinstance(config, PinnConfig) and load_config(f"pinn/{path.stem}") == config and config.equation.name == path.stem
+
+
+def test_trained_and_evaluated_by_the_verbs(trained, tmp_path):
+    result = call("run", trained / "checkpoint", "--grid", "11x32", "-o", tmp_path / "u.nc")
+    assert result.exit_code == 0, result.output
+    with xr.open_dataset(tmp_path / "u.nc") as made:
+        assert made["u"].dims == ("t", "x") and made["u"].shape == (11, 32) and made["u"].dtype == np.float64
+        assert np.allclose(made["t"], np.linspace(0, 1, 11)) and np.allclose(made["x"], 2 * np.pi * np.arange(32) / 32)
+        exact = np.sin(made["x"].values - 5 * made["t"].values[:, None])
+        assert np.linalg.norm(made["u"] - exact) < 0.05 * np.linalg.norm(exact)
+        assert json.loads(made.attrs["parameters"]) == {"beta": 5}
+        direct = forecast.evaluate(trained / "checkpoint", "11x32")
+        assert np.array_equal(direct["u"], made["u"])
+    again = call("run", trained / "checkpoint", "--grid", "11x32", "-o", tmp_path / "u.nc")
+    assert again.exit_code == 2 and "exists" in again.output
+    assert call("run", trained / "checkpoint", "-o", tmp_path / "u.zarr").exit_code == 0
+    assert xr.open_zarr(tmp_path / "u.zarr", consolidated=False).sizes == {"t": 101, "x": 256}
+    shown = call("inspect", trained / "checkpoint")
+    assert "physics-informed network" in shown.output and "held_out_residual" in shown.output
+
+
+def test_a_finished_run_is_taken_up_and_another_refused(trained):
+    again = call("train", "pinn/convection", "equation.beta=5", f"output={trained}", *SMALL)
+    assert again.exit_code == 0 and "was finished before" in again.output
+    other = call("train", "pinn/convection", "equation.beta=6", f"output={trained}", *SMALL)
+    assert other.exit_code == 2 and "holds a finished run with other settings" in other.output
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["equation.bta=3"], "unknown key equation.bta; did you mean beta"),
+        (["equation.name=convect"], "no equation 'convect'; did you mean convection"),
+        (["equation.beta=fast"], "equation.beta must be a number, got 'fast'"),
+        (["train.window=3"], "unknown key train.window; did you mean train.windows"),
+        (["train.windows=0"], "train.windows must be at least 1"),
+        (["model.width=0"], "model.width"),
+        (["train.sampling=sobol"], "train.sampling"),
+    ],
+)
+def test_wrong_keys_are_said(words, message, tmp_path):
+    result = call("train", "pinn/convection", f"output={tmp_path / 'run'}", *words)
+    assert result.exit_code == 2 and message in result.output and not (tmp_path / "run").exists()
+
+
+def test_wrong_uses_are_said(trained, tmp_path):
+    for words, message in (
+        (["run", trained / "checkpoint", "--grid", "11", "-o", tmp_path / "u.nc"], "write times by places"),
+        (["run", trained / "checkpoint", "--grid", "1x8", "-o", tmp_path / "u.nc"], "write times by places"),
+        (["train", "pinn/convection", "--device", "cuda", f"output={tmp_path / 'gpu'}"], "on the CPU, not on cuda"),
+    ):
+        result = call(*words)
+        assert result.exit_code == 2 and message in result.output
+    with pytest.raises(ValueError, match="physics-informed network, which starts from no data"):
+        forecast.load(trained / "checkpoint")
+    damaged = tmp_path / "damaged"
+    shutil.copytree(trained / "checkpoint", damaged)
+    with open(damaged / "weights.safetensors", "r+b") as file:
+        file.seek(200)
+        file.write(b"xx")
+    with pytest.raises(ValueError, match="damaged"):
+        forecast.evaluate(damaged)
+
+
+def test_a_forecast_model_needs_its_input_and_degrees(tiny_checkpoint, tmp_path):
+    result = call("run", tiny_checkpoint, "-o", tmp_path / "f.zarr")
+    assert result.exit_code == 2 and "--init is missing" in result.output
+    result = call("run", tiny_checkpoint, "--init", "nowhere.zarr", "--grid", "fine", "-o", tmp_path / "f.zarr")
+    assert result.exit_code == 2 and "write the degrees between points" in result.output
+    with pytest.raises(ValueError, match="holds no physics-informed network"):
+        forecast.evaluate(tiny_checkpoint)
