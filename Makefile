@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test test-slow check gpu bench-operators bench-transforms clean
+.PHONY: demo test test-slow check gpu bench-operators bench-transforms bench-physics bench-physics-long clean
 
 demo: $(VENV)/.demo
 	$(BIN)/forecast quickstart
@@ -34,6 +34,14 @@ bench-operators: .bench/.done
 
 bench-transforms: $(VENV)/.test
 	$(BIN)/python benchmarks/transforms.py
+
+# Networks trained on equations: one seed in some ten minutes, or three seeds.
+bench-physics: $(VENV)/.test
+	$(BIN)/python benchmarks/physics.py --quick
+	$(BIN)/python benchmarks/table.py
+
+bench-physics-long: $(VENV)/.test
+	$(BIN)/python benchmarks/physics.py
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -1,14 +1,15 @@
-"""Write the tables of ``docs/operators.md`` from the committed results.
+"""Write the tables of ``docs/operators.md`` and ``docs/physics.md`` from the committed results.
 
 python benchmarks/table.py
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "docs" / "operators.md"
+RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- table: python benchmarks/table.py -->", "<!-- end of table -->"
 
 
@@ -42,12 +43,31 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def physics_table(result: dict[str, Any]) -> str:
+    """Return the table of physics-informed networks in Markdown."""
+    lines = [
+        "| equation | error | goal | stretch | CPU s | residual, trained / held out | solver's CPU s |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        error = f"{row['error']:.1e}" if row["met"] in (None, True) else f"**{row['error']:.1e}**"
+        goals = [f"{row[name]:g}" if row[name] else "" for name in ("goal", "stretch")]
+        residual = f"{row['training']:.1e} / {row['held_out']:.1e}"
+        cells = [row["label"], error, *goals, f"{row['cpu_seconds']:.0f}", residual, f"{row['solver_cpu_seconds']:.2f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+PAGES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {"operators": ("operators", table), "physics": ("physics_quick", physics_table)}
+
+
 def main() -> None:
-    """Replace the table in the page."""
-    text = PAGE.read_text()
-    before, rest = text.split(BEGIN)
-    result = json.loads((ROOT / "benchmarks" / "results" / "operators.json").read_text())
-    PAGE.write_text(f"{before}{BEGIN}\n{table(result)}\n{END}{rest.split(END)[1]}")
+    """Replace the tables in the pages."""
+    for page, (result, make) in PAGES.items():
+        path = ROOT / "docs" / f"{page}.md"
+        before, rest = path.read_text().split(BEGIN)
+        made = make(json.loads((RESULTS / f"{result}.json").read_text()))
+        path.write_text(f"{before}{BEGIN}\n{made}\n{END}{rest.split(END)[1]}")
 
 
 if __name__ == "__main__":

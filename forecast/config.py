@@ -182,6 +182,14 @@ class PinnConfig(_Strict):
     train: PinnSettings = PinnSettings()
     output: Path
 
+    @model_validator(mode="after")
+    def _curriculum(self) -> "PinnConfig":
+        known = PROBLEMS[self.equation.name].parameters
+        for key in self.train.curriculum:
+            if key not in known:
+                raise ValueError(f"train.curriculum names {key!r}, which {self.equation.name} does not have; {nearest(key, known)}")
+        return self
+
 
 def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config | PinnConfig:
     """Read a configuration: with an ``equation`` that of a physics-informed network, else of a forecast model.

@@ -3,8 +3,11 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 import xarray as xr
 
+from fourcaster.fno.models.pinn import CoordinateNetwork
+from fourcaster.fno.physics.problems import PROBLEMS
 from fourcaster.forecast.config import Config, make_config
 
 
@@ -40,3 +43,24 @@ def tiny_config(store: Path, output: Path, *overrides: str) -> Config:
         "output": str(output),
     }
     return make_config(values, overrides)
+
+
+def coordinate_network(start=0.0, stop=1.0, seed=0, problem="convection", **more):
+    """An untrained network of a problem's coordinates."""
+    torch.manual_seed(seed)
+    p = PROBLEMS[problem]
+    return CoordinateNetwork({"t": start, "x": p.low}, {"t": stop, "x": p.high}, ("x",) if p.periodic else (), **more)
+
+
+def values_on_grid(model, name, times=21, places=40):
+    """What a network says on a grid of times by places, with the coordinates."""
+    problem = PROBLEMS[name]
+    t = torch.linspace(0, 1, times, dtype=torch.float64)
+    x = problem.low + (problem.high - problem.low) * torch.arange(places, dtype=torch.float64) / (places - (not problem.periodic))
+    with torch.no_grad():
+        return model(torch.cartesian_prod(t, x)).reshape(times, places), t[:, None], x
+
+
+def relative_error(u, exact):
+    """Relative L2 error."""
+    return ((u - exact).norm() / exact.norm()).item()

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -46,12 +47,13 @@ def test_python_blocks_run(folder, capsys):
 def test_commands_run(folder):
     runner, lines = CliRunner(), [line for block in blocks("bash") for line in block.splitlines()]
     commands = [shlex.split(line, comments=True) for line in lines if line.startswith("forecast ")]
-    assert len(commands) == 6
+    assert len(commands) == 9
     for command in commands:
         extra = SHORT if command[1] in ("quickstart", "train") else []
+        extra = ["train.windows=1", "train.iterations=2", "train.points=50"] if command[2].startswith("pinn/") else extra
         done = runner.invoke(app, [*command[1:], *extra])
         assert done.exit_code == 0, (command, done.output, done.exception)
-    for made in ("my_run/scores.json", "runs/ncep/checkpoint/meta.json", "march.zarr", "march.nc", "march.png"):
+    for made in ("my_run/scores.json", "runs/ncep/checkpoint/meta.json", "march.zarr", "march.nc", "march.png", "burgers.zarr", "u.nc"):
         assert (folder / made).exists(), made
 
 
@@ -92,15 +94,29 @@ def test_links_lead_somewhere():
         assert (ROOT / target).exists(), target
 
 
-def test_the_table_of_operators_is_that_of_the_results(tmp_path, monkeypatch):
+def test_the_tables_of_the_pages_are_those_of_the_results(tmp_path, monkeypatch):
     import importlib.util
 
     spec = importlib.util.spec_from_file_location("table", ROOT / "benchmarks" / "table.py")
     table = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(table)
-    copy = tmp_path / "operators.md"
-    copy.write_text((ROOT / "docs" / "operators.md").read_text())
-    monkeypatch.setattr(table, "PAGE", copy)
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    monkeypatch.setattr(table, "ROOT", tmp_path)
     table.main()
-    assert copy.read_text() == (ROOT / "docs" / "operators.md").read_text()
-    assert "| SpectralConv 8,32,64,64,12 |" in copy.read_text()
+    for page, row in (("operators", "| SpectralConv 8,32,64,64,12 |"), ("physics", "| convection, beta = 30 |")):
+        text = (tmp_path / "docs" / f"{page}.md").read_text()
+        assert text == (ROOT / "docs" / f"{page}.md").read_text() and row in text
+
+
+def test_the_page_of_physics_names_what_there_is():
+    from fourcaster.datasets.pde.simulate import SYSTEMS
+
+    text = (ROOT / "docs" / "physics.md").read_text()
+    described = {cells[0]: re.findall(r"`(\w+)`", cells[2]) for cells in re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \|", text, flags=re.MULTILINE)}
+    assert set(described) == set(SYSTEMS)
+    for name, words in described.items():
+        fields = SYSTEMS[name].model_fields
+        values = str({f.annotation for f in fields.values()})
+        assert all(word in fields or word in values or word == "darcy" for word in words), name
+    for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+        exec(block, {})

@@ -136,7 +136,7 @@ class Semilinear(Line):
             return np.asarray(keep * self.tendency(u, k, points))
 
         for _ in range(self.frames):
-            longest = STABLE / max(self.rate(frames[-1], float(k[keep][-1])), np.finfo(float).tiny)
+            longest = STABLE / max(self.fastest(frames[-1], float(k[keep][-1])), np.finfo(float).tiny)
             count = self.substeps(longest, longest / 8)
             step = self.duration / self.frames / count
             if stepper is None or stepper.step != step:
@@ -166,7 +166,7 @@ class Semilinear(Line):
         """Return N."""
 
     @abstractmethod
-    def rate(self, u: Array, largest: float) -> float:
+    def fastest(self, u: Array, largest: float) -> float:
         """Return the largest rate [1/time] that N brings about at state ``u``, with waves up to ``largest``."""
 
 
@@ -196,7 +196,7 @@ class Burgers(Semilinear):
         """Return advection."""
         return np.asarray(-0.5j * k * np.fft.rfft(np.fft.irfft(u, n=points) ** 2))
 
-    def rate(self, u: Array, largest: float) -> float:
+    def fastest(self, u: Array, largest: float) -> float:
         """Return the rate at which the fastest point crosses the shortest wave."""
         return largest * float(np.abs(u).max())
 
@@ -219,7 +219,7 @@ class ReactionDiffusion(Semilinear, Reaction):
         v = np.fft.irfft(u, n=points)
         return np.asarray(np.fft.rfft(self.rho * v * (1 - v)))
 
-    def rate(self, u: Array, largest: float) -> float:
+    def fastest(self, u: Array, largest: float) -> float:
         """Return the rate of reaction."""
         return float(np.abs(self.rho * (1 - 2 * u)).max())
 
@@ -229,13 +229,13 @@ class AllenCahn(Semilinear):
 
     Attributes:
         diffusivity: of the order parameter.
-        reaction: rate.
+        rate: of reaction.
     """
 
     start: Real = -1.0
     length: Positive = 2.0
     diffusivity: Positive = 1e-4
-    reaction: NonNegative = 5.0
+    rate: NonNegative = 5.0
 
     def standard(self, x: Array) -> Array:
         """Return ``x^2 cos(pi x)``."""
@@ -247,7 +247,7 @@ class AllenCahn(Semilinear):
 
     def thinnest(self) -> float:
         """Return half the width of an interface."""
-        return 0.5 * math.sqrt(self.diffusivity / max(self.reaction, 1e-12))
+        return 0.5 * math.sqrt(self.diffusivity / max(self.rate, 1e-12))
 
     def linear(self, k: Array) -> Array:
         """Return diffusion."""
@@ -256,11 +256,11 @@ class AllenCahn(Semilinear):
     def tendency(self, u: Complex, k: Array, points: int) -> Complex:
         """Return reaction."""
         v = np.fft.irfft(u, n=points)
-        return np.asarray(np.fft.rfft(self.reaction * (v - v**3)))
+        return np.asarray(np.fft.rfft(self.rate * (v - v**3)))
 
-    def rate(self, u: Array, largest: float) -> float:
+    def fastest(self, u: Array, largest: float) -> float:
         """Return the rate of reaction, at least that of the phases that are to come."""
-        return self.reaction * max(2.0, float(np.abs(1 - 3 * u**2).max()))
+        return self.rate * max(2.0, float(np.abs(1 - 3 * u**2).max()))
 
 
 class CahnHilliard(Semilinear):
@@ -296,7 +296,7 @@ class CahnHilliard(Semilinear):
         """Return the cubic term."""
         return np.asarray(-self.gamma_2 * k**2 * np.fft.rfft(np.fft.irfft(u, n=points) ** 3))
 
-    def rate(self, u: Array, largest: float) -> float:
+    def fastest(self, u: Array, largest: float) -> float:
         """Return the largest rate of the cubic term at waves that the interface term does not damp, at least that of the phases to come."""
         steep = 3 * max(1.0, float((u**2).max()))
         k2 = min(largest**2, self.gamma_2 * (1 + steep) / self.gamma_1)

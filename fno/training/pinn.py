@@ -7,7 +7,7 @@ w is seeded by (seed, w, n), and the state after each window is saved, so that a
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from ..models.pinn import CoordinateNetwork, TimeWindows
 from ..physics.problems import Problem
+from ..weighting import WEIGHTINGS, Kind
 from .collocation import Sampling, draw_points
 from .gauss_newton import GaussNewton, row_jacobian
 from .log import TrainingLog
@@ -41,6 +42,11 @@ class PinnSettings:
         resample_every: iterations after which they are drawn anew; 0 keeps them.
         initial_weight: of the initial state against the equation, which is measured over the length of a window.
         boundary_weight: of the ends.
+        weighting: how the terms' weights change in training, see ``fno.weighting``.
+        reweigh_every: iterations after which they do.
+        curriculum: parameters of the equation that start from another value and come to their own in ``curriculum_stages`` equal steps,
+            each stage with all iterations (Krishnapriyan et al. 2021).
+        curriculum_stages: number of stages.
         iterations: most Gauss-Newton steps of a window.
         tolerance: a window is done once the root of the loss is below this.
         adam_steps: steps of Adam in a window.
@@ -61,6 +67,10 @@ class PinnSettings:
     resample_every: int = 5
     initial_weight: float = 10.0
     boundary_weight: float = 10.0
+    weighting: Kind = "fixed"
+    reweigh_every: int = 10
+    curriculum: dict[str, float] = field(default_factory=dict)
+    curriculum_stages: int = 1
     iterations: int = 40
     tolerance: float = 1e-6
     adam_steps: int = 1000
@@ -69,7 +79,7 @@ class PinnSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("windows", "points", "initial_points", "boundary_points", "iterations"):
+        for name in ("windows", "points", "initial_points", "boundary_points", "iterations", "reweigh_every", "curriculum_stages"):
             if getattr(self, name) < 1:
                 raise ValueError(f"train.{name} must be at least 1, got {getattr(self, name)}")
         if min(self.resample_every, self.adam_steps, self.lbfgs_steps, self.tolerance) < 0:
@@ -177,7 +187,9 @@ class _Window:
             self.target_speed = jet.derivatives["t", 1] if jet else torch.zeros_like(x)
         t = start + (stop - start) * torch.arange(s.boundary_points, dtype=torch.float64) / (s.boundary_points - 1 or 1)
         self.ends = torch.cartesian_prod(t, ends) if not problem.periodic else self.first[:0]
+        self.weighting = WEIGHTINGS[settings.weighting]()
         self.points = self.draw(0)
+        self.emphasis = torch.ones(len(self.points), dtype=torch.float64)
 
     def draw(self, iteration: int) -> Tensor:
         """Return the points of an iteration."""
@@ -202,18 +214,38 @@ class _Window:
             terms["initial_speed"] = slope[2] - self.target_speed
         if len(self.ends):
             terms["boundary"] = u[3]
-        s, length = self.settings, self.high[0] - self.low[0]
-        weight = {
-            "residual": length ** (2 * self.problem.orders["t"]),
-            "initial": s.initial_weight,
-            "initial_speed": s.initial_weight * length**2,
-            "boundary": s.boundary_weight,
-        }
-        return torch.cat([value * math.sqrt(weight[name] / len(value)) for name, value in terms.items()]), terms, jet.layers
+        rows, adapted = self.unweighted(terms), self.weighting.terms()
+        s = self.settings
+        weight = {"initial": s.initial_weight, "initial_speed": s.initial_weight, "boundary": s.boundary_weight}
+        rows["residual"] = rows["residual"] * self.emphasis.sqrt()
+        return torch.cat([r * math.sqrt(weight.get(name, 1.0) * adapted.get(name, 1.0)) for name, r in rows.items()]), terms, jet.layers
+
+    def unweighted(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return rows whose squares add up to the mean square of each term, time being measured in windows."""
+        length = self.high[0] - self.low[0]
+        unit = {"residual": length ** self.problem.orders["t"], "initial_speed": length}
+        return {name: value * (unit.get(name, 1.0) / math.sqrt(len(value))) for name, value in terms.items()}
+
+    def reweigh(self, iteration: int) -> None:
+        """Let the weighting look at the terms, where it is time."""
+        if self.settings.weighting == "fixed" or (iteration - 1) % self.settings.reweigh_every:
+            return
+        self.emphasis = torch.ones_like(self.emphasis)
+        _, terms, layers = self.rows()
+        parts = self.unweighted(terms)
+        jacobian = row_jacobian(torch.cat(list(parts.values())), layers).split([len(r) for r in parts.values()])
+        self.weighting.update({name: r.detach() for name, r in parts.items()}, dict(zip(parts, jacobian, strict=True)))
+        share = (self.points[:, 0] - self.low[0]) / (self.high[0] - self.low[0])
+        self.emphasis = self.weighting.points(parts["residual"].detach(), share)
 
     def train(self) -> Any:
-        """Train, and yield (iteration, terms as root mean squares)."""
-        yield from self._gauss_newton() if self.settings.optimizer == "gauss_newton" else self._adam_lbfgs()
+        """Train, stage by stage of the curriculum, and yield (iteration, terms as root mean squares)."""
+        whole, s = self.problem, self.settings
+        for stage in range(1, s.curriculum_stages + 1):
+            share = stage / s.curriculum_stages
+            now = {name: first + (whole.parameters[name] - first) * share for name, first in s.curriculum.items()}
+            self.problem = replace(whole, parameters={**whole.parameters, **now})
+            yield from self._gauss_newton() if s.optimizer == "gauss_newton" else self._adam_lbfgs()
 
     def verify(self) -> tuple[float, float]:
         """Return the root mean square of the residual at the points trained on last, and at others."""
@@ -230,9 +262,11 @@ class _Window:
                 vector_to_parameters(new, self.network.parameters())
                 return float(self.rows()[0].square().sum())
 
-        for iteration in range(1, s.iterations + 1):
+        before = self.iterations
+        for iteration in range(before + 1, before + s.iterations + 1):
             if s.resample_every and iteration > 1 and (iteration - 1) % s.resample_every == 0:
                 self.points = self.draw(iteration)
+            self.reweigh(iteration)
             rows, terms, layers = self.rows()
             self.check(terms, iteration)
             parameters, better = solver.step(parameters, rows.detach(), row_jacobian(rows, layers), loss)
@@ -254,10 +288,12 @@ class _Window:
             loss.backward()  # type: ignore[no-untyped-call]
             return loss
 
-        for iteration in range(1, s.adam_steps + s.lbfgs_steps // 20 + 1):
-            first = iteration <= s.adam_steps
+        before = self.iterations
+        for iteration in range(before + 1, before + s.adam_steps + s.lbfgs_steps // 20 + 1):
+            first = iteration <= before + s.adam_steps
             if s.resample_every and iteration > 1 and (iteration - 1) % (s.resample_every if first else 1) == 0:
                 self.points = self.draw(iteration)
+            self.reweigh(iteration)
             (adam if first else lbfgs).step(closure)  # type: ignore[no-untyped-call]
             self.iterations = iteration
             if iteration % 50 == 0 or not first:

@@ -99,7 +99,7 @@ EQUATIONS = [
     (line.Burgers, {"viscosity": 0.02, "sigma": 50}, transport.burgers, {"viscosity": 0.02}),
     (line.Reaction, {"rho": 4.0}, reaction.reaction, {"rho": 4.0}),
     (line.ReactionDiffusion, {"nu": 0.3, "rho": 4.0}, reaction.reaction_diffusion, {"nu": 0.3, "rho": 4.0}),
-    (line.AllenCahn, {"diffusivity": 2e-3, "reaction": 3.0}, reaction.allen_cahn, {"diffusivity": 2e-3, "rate": 3.0}),
+    (line.AllenCahn, {"diffusivity": 2e-3, "rate": 3.0}, reaction.allen_cahn, {"diffusivity": 2e-3, "rate": 3.0}),
     (line.CahnHilliard, {"gamma_1": 1e-4, "gamma_2": 0.02}, reaction.cahn_hilliard, {"gamma_1": 1e-4, "gamma_2": 0.02}),
 ]
 NAMES = [kind.__name__ for kind, *_ in EQUATIONS]

@@ -5,20 +5,16 @@ import math
 
 import pytest
 import torch
+from helpers import coordinate_network as network
+from helpers import relative_error as error
+from helpers import values_on_grid as values
 
 from fourcaster.fno import InputError
-from fourcaster.fno.models.pinn import CoordinateNetwork, TimeWindows
+from fourcaster.fno.models.pinn import TimeWindows
 from fourcaster.fno.physics.problems import PROBLEMS
 from fourcaster.fno.training.collocation import draw_points
 from fourcaster.fno.training.gauss_newton import GaussNewton, row_jacobian
 from fourcaster.fno.training.pinn import PinnSettings, train_pinn
-
-
-def network(start=0.0, stop=1.0, seed=0, problem="convection", **more):
-    torch.manual_seed(seed)
-    p = PROBLEMS[problem]
-    return CoordinateNetwork({"t": start, "x": p.low}, {"t": stop, "x": p.high}, ("x",) if p.periodic else (), **more)
-
 
 # Networks
 
@@ -121,18 +117,6 @@ def solve(name, folder, settings=QUICK, parameters=None, **model):
     problem = PROBLEMS[name]
     problem = type(problem)(**{**problem.__dict__, "parameters": {**problem.parameters, **(parameters or {})}})
     return train_pinn(problem, lambda a, b: network(a, b, problem=name, **({"width": 12, "depth": 2} | model)), settings, folder)
-
-
-def values(model, name, times=21, places=40):
-    problem = PROBLEMS[name]
-    t = torch.linspace(0, 1, times, dtype=torch.float64)
-    x = problem.low + (problem.high - problem.low) * torch.arange(places, dtype=torch.float64) / (places - (not problem.periodic))
-    with torch.no_grad():
-        return model(torch.cartesian_prod(t, x)).reshape(times, places), t[:, None], x
-
-
-def error(u, exact):
-    return ((u - exact).norm() / exact.norm()).item()
 
 
 def test_convection_is_solved_where_plain_training_fails(tmp_path):

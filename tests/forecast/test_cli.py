@@ -259,3 +259,18 @@ def test_killed_at_any_moment_and_started_again_gives_the_same_bits(tiny_store, 
         assert np.array_equal(weights, b[name], equal_nan=weights.dtype.kind == "f"), name
     logs = [[json.loads(line) for line in (tmp_path / n / "state" / "log.jsonl").read_text().splitlines()] for n in "ab"]
     assert [line["validation_rmse"] for line in logs[0]] == [line["validation_rmse"] for line in logs[1]]
+
+
+def test_simulate_makes_a_store_and_describes_it(tmp_path):
+    shown = call("simulate", "wave", "-o", tmp_path / "w.zarr", "samples=2", "seed=3", "resolution=17", "frames=4")
+    assert "system: wave" in shown and "sample: 2" in shown
+    assert json.loads(call("inspect", tmp_path / "w.zarr", "--json"))["seed"] == 3
+    for words, message in (
+        (["wave", "-o", tmp_path / "w.zarr"], "exists"),
+        (["weve", "-o", tmp_path / "x.zarr"], "did you mean wave"),
+        (["wave", "-o", tmp_path / "x.zarr", "sped=2"], "did you mean speed"),
+        (["wave", "-o", tmp_path / "x.zarr", "samples=2.5"], "samples=2.5 is not a whole number"),
+        (["wave", "-o", tmp_path / "x.zarr", "resolution"], "'resolution' is not understood"),
+    ):
+        assert message in refused("simulate", *words)
+    assert not (tmp_path / "x.zarr").exists()

@@ -1,0 +1,105 @@
+"""Physics-informed networks on the equations that they are known to fail on, as published and with the recipes of this package.
+
+    python benchmarks/physics.py --quick       # one seed, about a minute of CPU a row; writes benchmarks/results/physics_quick.json
+    python benchmarks/physics.py               # three seeds, the recipes as they are; writes benchmarks/results/physics.json
+
+"Plain" is the set-up of Krishnapriyan et al. 2021: four layers of 50 tanh, 1000 fixed points, L-BFGS, all of time at once; its number
+of steps is what fits a minute. Errors are relative L2 on 101 times by 256 places, against closed solutions or the solvers of
+``datasets.pde``, whose own time is given too. Seconds are of the CPU, on one thread.
+"""
+
+import argparse
+import json
+import logging
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+
+from fourcaster.datasets.pde.simulate import make_system
+from fourcaster.forecast import evaluate, load_config, train
+
+RESULTS = Path(__file__).parent / "results"
+PLAIN = [
+    "model.width=50", "model.depth=4", "train.optimizer=adam_lbfgs", "train.windows=1", "train.points=1000", "train.sampling=uniform",
+    "train.resample_every=0", "train.adam_steps=0", "train.lbfgs_steps=3000", "train.initial_points=256",
+]  # fmt: skip
+# label, recipe, overrides, overrides of the quick form, goal, stretch
+ROWS: list[tuple[str, str, list[str], list[str], float | None, float | None]] = [
+    *((f"convection, beta = {beta}, plain", "convection", [f"equation.beta={beta}", *PLAIN], [], None, None) for beta in (10, 20, 30, 40)),
+    ("convection, beta = 30", "convection", [], [], 0.01, 1e-3),
+    ("convection, beta = 40", "convection", ["equation.beta=40"], [], 0.02, 3e-3),
+    ("reaction, rho = 5, plain", "reaction", PLAIN, [], None, None),
+    ("reaction, rho = 5", "reaction", [], [], 0.03, 1e-2),
+    ("reaction-diffusion, nu = 5, rho = 5, plain", "reaction_diffusion", PLAIN, [], None, None),
+    ("reaction-diffusion, nu = 5, rho = 5", "reaction_diffusion", [], [], 0.03, 1e-2),
+    ("Allen-Cahn, plain", "allen_cahn", PLAIN, [], None, None),
+    ("Allen-Cahn", "allen_cahn", [], [], 2.3e-2, 1e-2),
+    ("wave, c = 2, plain", "wave", PLAIN, [], None, None),
+    ("wave, c = 2", "wave", [], [], 2e-2, 5e-3),
+    ("Burgers, nu = 0.01 / pi", "burgers", [], ["train.points=1000"], None, None),
+    ("Cahn-Hilliard", "cahn_hilliard", [], ["train.windows=10", "train.iterations=30", "train.points=1000"], None, None),
+]
+
+
+def truth(name: str, parameters: dict[str, float]) -> tuple[np.ndarray, float]:
+    """Return the solution on the grid of the comparison, and the seconds it took."""
+    more = {"start": -1, "length": 2} if name == "burgers" else {}
+    start = time.process_time()
+    system = make_system("advection" if name == "convection" else name, {"initial": "standard", "resolution": 256, "frames": 100} | more | parameters)
+    made = system.solve(np.random.default_rng(0))
+    return made["u"], time.process_time() - start
+
+
+def run(recipe: str, overrides: list[str], seed: int, progress: Callable[..., None] | None = None) -> dict[str, float]:
+    """Train once and return the error, the seconds and the residuals."""
+    with tempfile.TemporaryDirectory() as folder:
+        config: Any = load_config(f"pinn/{recipe}", [*overrides, f"train.seed={seed}", f"output={folder}"])
+        start = time.process_time()
+        result = train(config, progress=progress)
+        seconds = time.process_time() - start
+        made = evaluate(result.checkpoint, "101x256")
+        held = json.loads((result.checkpoint / "meta.json").read_text())["provenance"]
+    exact, solver = truth(recipe, json.loads(made.attrs["parameters"]))
+    error = float(np.linalg.norm(made["u"].values - exact) / np.linalg.norm(exact))
+    residuals = {name: held[f"{name}_residual"] for name in ("training", "held_out")}
+    return {"error": error, "cpu_seconds": seconds, "solver_cpu_seconds": solver, **residuals}
+
+
+def main() -> None:
+    """Run the rows and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one seed and about a minute a row")
+    parser.add_argument("--only", default="", help="rows whose label holds this; writes nothing")
+    given = parser.parse_args()
+    logging.basicConfig(level=logging.ERROR)
+    torch.set_num_threads(1)
+    rows = []
+    for label, recipe, overrides, quick, goal, stretch in ROWS:
+        if given.only not in label:
+            continue
+        seeds = [run(recipe, [*overrides, *(quick if given.quick else [])], seed) for seed in range(1 if given.quick else 3)]
+        middle = {name: median(s[name] for s in seeds) for name in seeds[0]}
+        row = {"label": label, "goal": goal, "stretch": stretch, **middle, "errors": [s["error"] for s in seeds]}
+        row["met"] = None if goal is None else middle["error"] <= goal
+        rows.append(row)
+        mark = "" if goal is None else f"  goal {goal:g}{'' if row['met'] else ' MISSED'}, stretch {stretch:g}"
+        print(
+            f"{label:44s} error {middle['error']:8.1e}  {middle['cpu_seconds']:6.1f} s  residual {middle['training']:8.1e} trained, "
+            f"{middle['held_out']:8.1e} held out{mark}",
+            flush=True,
+        )
+    if not given.only:
+        RESULTS.mkdir(exist_ok=True)
+        machine = {"machine": platform.machine(), "torch": torch.__version__, "threads": 1, "seeds": 1 if given.quick else 3}
+        (RESULTS / f"physics{'_quick' if given.quick else ''}.json").write_text(json.dumps(machine | {"rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Weights of terms: what they balance, and what that does to training."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from helpers import coordinate_network as network
+from helpers import relative_error as error
+from helpers import values_on_grid as values
+
+from fourcaster.fno.physics.problems import PROBLEMS
+from fourcaster.fno.training.pinn import PinnSettings, train_pinn
+from fourcaster.fno.weighting import WEIGHTINGS, Causal, GradientNorm, NeuralTangentKernel
+
+
+def terms():
+    generator = torch.Generator().manual_seed(0)
+    sizes = (("residual", 40, 10.0), ("initial", 8, 0.1))
+    rows = {name: scale * torch.randn(n, generator=generator, dtype=torch.float64) for name, n, scale in sizes}
+    jacobians = {name: torch.randn(len(r), 12, generator=generator, dtype=torch.float64) * r.std() for name, r in rows.items()}
+    return rows, jacobians
+
+
+def test_gradients_of_all_terms_become_alike():
+    rows, jacobians = terms()
+    weighting = GradientNorm()
+    weighting.update(rows, jacobians)
+    sizes = [weighting.terms()[name] * (2 * jacobians[name].T @ rows[name]).norm() for name in rows]
+    assert torch.allclose(sizes[0], sizes[1]) and weighting.terms()["initial"] > 100 * weighting.terms()["residual"] >= 100
+    first = weighting.terms()["initial"]
+    weighting.update(rows, {name: 2 * j if name == "initial" else j for name, j in jacobians.items()})
+    assert 0.9 * first < weighting.terms()["initial"] < first  # averaged over updates
+
+
+def test_traces_of_the_kernels_become_alike():
+    rows, jacobians = terms()
+    weighting = NeuralTangentKernel()
+    weighting.update(rows, jacobians)
+    kernels = {name: (j @ j.T).trace() for name, j in jacobians.items()}
+    for name in rows:
+        assert weighting.terms()[name] == pytest.approx(float(sum(kernels.values()) / kernels[name]))
+
+
+def test_late_points_wait_for_early_ones():
+    times = torch.linspace(0, 0.999, 320, dtype=torch.float64)
+    early = torch.where(times < 0.25, 1.0, 0.0) / 320**0.5
+    weights = Causal(epsilon=1.0, parts=32).points(early, times)
+    assert weights[0] == 1 and (torch.diff(weights) <= 0).all() and weights[-1] == pytest.approx(torch.exp(torch.tensor(-8.0)).item(), rel=1e-6)
+    assert torch.equal(Causal().points(torch.zeros(320, dtype=torch.float64), times), torch.ones(320))
+
+
+@pytest.mark.parametrize("kind", WEIGHTINGS)
+def test_the_state_can_be_taken_up(kind):
+    rows, jacobians = terms()
+    a, b = WEIGHTINGS[kind](), WEIGHTINGS[kind]()
+    a.update(rows, jacobians)
+    b.load_state_dict(a.state_dict())
+    for weighting in (a, b):
+        weighting.update(rows, jacobians)
+    assert a.terms() == b.terms()
+
+
+@pytest.mark.parametrize("optimizer", ["gauss_newton", "adam_lbfgs"])
+@pytest.mark.parametrize("kind", WEIGHTINGS)
+def test_training_with_any_weights_solves_an_easy_equation(tmp_path, kind, optimizer):
+    settings = PinnSettings(
+        optimizer=optimizer, weighting=kind, windows=1, points=200, iterations=25, initial_points=32, adam_steps=400, lbfgs_steps=300,
+        reweigh_every=5, learning_rate=5e-3,
+    )  # fmt: skip
+    problem = replace(PROBLEMS["convection"], parameters={"beta": 1.0})
+    model, _ = train_pinn(problem, lambda a, b: network(a, b, width=10, depth=2), settings, tmp_path)
+    u, t, x = values(model, "convection")
+    assert error(u, torch.sin(x - t)) < 5e-2
+
+
+def test_a_curriculum_comes_to_the_equation_itself(tmp_path):
+
+    problem = replace(PROBLEMS["convection"], parameters={"beta": 8.0})
+    settings = PinnSettings(windows=1, points=300, iterations=10, initial_points=32, curriculum={"beta": 1.0}, curriculum_stages=4)
+    model, record = train_pinn(problem, lambda a, b: network(a, b, width=14, depth=2), settings, tmp_path)
+    u, t, x = values(model, "convection")
+    assert record.iterations == 40 and error(u, torch.sin(x - 8 * t)) < 3e-2
