@@ -10,7 +10,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-BEGIN, END = "<!-- table: python benchmarks/table.py -->", "<!-- end of table -->"
+END = "<!-- end of table -->"
 
 
 def cell(part: dict[str, Any]) -> str:
@@ -58,16 +58,28 @@ def physics_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-PAGES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {"operators": ("operators", table), "physics": ("physics_quick", physics_table)}
+def atmosphere_table(result: dict[str, Any]) -> str:
+    """Return the table of balances in Markdown."""
+    lines = ["| balance | left | of |", "|---|---|---|"]
+    lines += [f"| {row['balance']} | {row['left']:.3g} {row['units']} | {row['whole']:.3g} ({row['of']}) |" for row in result["rows"]]
+    return "\n".join(lines)
+
+
+# Name of the result, the page that shows it, and how.
+TABLES: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
+    ("operators", "operators", table),
+    ("physics_quick", "physics", physics_table),
+    ("atmosphere", "physics", atmosphere_table),
+]
 
 
 def main() -> None:
     """Replace the tables in the pages."""
-    for page, (result, make) in PAGES.items():
-        path = ROOT / "docs" / f"{page}.md"
-        before, rest = path.read_text().split(BEGIN)
+    for result, page, make in TABLES:
+        path, begin = ROOT / "docs" / f"{page}.md", f"<!-- table of {result}.json: python benchmarks/table.py -->"
+        before, rest = path.read_text().split(begin)
         made = make(json.loads((RESULTS / f"{result}.json").read_text()))
-        path.write_text(f"{before}{BEGIN}\n{made}\n{END}{rest.split(END)[1]}")
+        path.write_text(f"{before}{begin}\n{made}\n{END}{rest.split(END, 1)[1]}")
 
 
 if __name__ == "__main__":

@@ -177,8 +177,8 @@ def train(
 
         result = work(load_config(config, overrides or []), device, progress("train"))
     state = "was finished before" if result.already_done else "written"
-    score = "" if result.best_score is None else f", validation score {result.best_score:.4f}"
-    values = {"checkpoint": str(result.checkpoint), "already_done": result.already_done, "validation_score": result.best_score}
+    score = "" if result.best_score is None else f", {result.score} {result.best_score:.4g}"
+    values = {"checkpoint": str(result.checkpoint), "already_done": result.already_done, result.score.replace(" ", "_"): result.best_score}
     _print(values, as_json, f"{result.checkpoint} {state}{score}")
 
 

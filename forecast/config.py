@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from ..datasets.schema import nearest
 from ..fno.physics.problems import PROBLEMS
-from ..fno.training.pinn import PinnSettings
+from ..fno.training.pinn import PinnLoss, PinnSettings
 from ..fno.training.settings import TrainSettings
 
 Positive = Annotated[int, Field(ge=1)]
@@ -173,12 +173,14 @@ class PinnConfig(_Strict):
     Attributes:
         equation: what to solve.
         model: the network.
+        loss: weights of its terms; see ``fno.training.pinn.PinnLoss``.
         train: how to train; see ``fno.training.pinn.PinnSettings``.
         output: folder of the run.
     """
 
     equation: EquationConfig
     model: PinnModelConfig = PinnModelConfig()
+    loss: PinnLoss = PinnLoss()
     train: PinnSettings = PinnSettings()
     output: Path
 

@@ -40,7 +40,11 @@ def _checkpoint(path: Path) -> dict[str, Any]:
     model = meta["config"]["model"]
     if meta.get("kind") == "pinn":
         config = meta["config"]
-        return {"kind": "physics-informed network", **{k: config[k] for k in ("equation", "model", "train")}, **meta["provenance"]}
+        return {
+            "kind": "physics-informed network",
+            **{k: config[k] for k in ("equation", "model", "loss", "train")},
+            "results": {k: v for k, v in meta["provenance"].items() if k != "fingerprint"},
+        }
     return {
         "kind": "checkpoint",
         "model": model,

@@ -26,11 +26,12 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Where the checkpoint is, whether it was there before, and the best validation score."""
+    """Where the checkpoint is, whether it was there before, and the best validation score (of a PINN the held-out residual)."""
 
     checkpoint: Path
     already_done: bool
     best_score: float | None
+    score: str = "validation score"
 
 
 def train(config: Config | PinnConfig, device: str | None = None, progress: Progress | None = None) -> TrainResult:
@@ -51,7 +52,7 @@ def train(config: Config | PinnConfig, device: str | None = None, progress: Prog
     if isinstance(config, PinnConfig):
         if device not in (None, "cpu"):
             raise ValueError(f"physics-informed networks are trained on the CPU, not on {device}; leave out --device")
-        return TrainResult(*train_pinn(config, progress))
+        return TrainResult(*train_pinn(config, progress), "held-out residual")
     device, output = pick_device(device), config.output
     store = select_variables(open_store(config.data.store, whole_shards=False), config.data.variables)
     fingerprint = _fingerprint(config, store)

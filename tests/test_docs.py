@@ -103,7 +103,11 @@ def test_the_tables_of_the_pages_are_those_of_the_results(tmp_path, monkeypatch)
     shutil.copytree(ROOT / "docs", tmp_path / "docs")
     monkeypatch.setattr(table, "ROOT", tmp_path)
     table.main()
-    for page, row in (("operators", "| SpectralConv 8,32,64,64,12 |"), ("physics", "| convection, beta = 30 |")):
+    for page, row in (
+        ("operators", "| SpectralConv 8,32,64,64,12 |"),
+        ("physics", "| convection, beta = 30 |"),
+        ("physics", "| hydrostatic thickness |"),
+    ):
         text = (tmp_path / "docs" / f"{page}.md").read_text()
         assert text == (ROOT / "docs" / f"{page}.md").read_text() and row in text
 

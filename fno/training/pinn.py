@@ -40,10 +40,6 @@ class PinnSettings:
         boundary_points: times at which the ends are asked to hold, where x does not wrap.
         sampling: how points are drawn, see ``draw_points``.
         resample_every: iterations after which they are drawn anew; 0 keeps them.
-        initial_weight: of the initial state against the equation, which is measured over the length of a window.
-        boundary_weight: of the ends.
-        weighting: how the terms' weights change in training, see ``fno.weighting``.
-        reweigh_every: iterations after which they do.
         curriculum: parameters of the equation that start from another value and come to their own in ``curriculum_stages`` equal steps,
             each stage with all iterations (Krishnapriyan et al. 2021).
         curriculum_stages: number of stages.
@@ -65,10 +61,6 @@ class PinnSettings:
     boundary_points: int = 64
     sampling: Sampling = "uniform"
     resample_every: int = 5
-    initial_weight: float = 10.0
-    boundary_weight: float = 10.0
-    weighting: Kind = "fixed"
-    reweigh_every: int = 10
     curriculum: dict[str, float] = field(default_factory=dict)
     curriculum_stages: int = 1
     iterations: int = 40
@@ -79,13 +71,38 @@ class PinnSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("windows", "points", "initial_points", "boundary_points", "iterations", "reweigh_every", "curriculum_stages"):
+        for name in ("windows", "points", "initial_points", "boundary_points", "iterations", "curriculum_stages"):
             if getattr(self, name) < 1:
                 raise ValueError(f"train.{name} must be at least 1, got {getattr(self, name)}")
         if min(self.resample_every, self.adam_steps, self.lbfgs_steps, self.tolerance) < 0:
             raise ValueError("train.resample_every, train.adam_steps, train.lbfgs_steps and train.tolerance must not be negative")
-        if min(self.initial_weight, self.boundary_weight, self.learning_rate) <= 0:
-            raise ValueError("train.initial_weight, train.boundary_weight and train.learning_rate must be positive")
+        if self.learning_rate <= 0:
+            raise ValueError(f"train.learning_rate must be positive, got {self.learning_rate}")
+
+
+@dataclass(frozen=True)
+class PinnLoss:
+    """How much the terms of the loss count against the equation, which is measured over the length of a window.
+
+    Args:
+        initial: weight of the initial state.
+        boundary: weight of the ends, where x does not wrap.
+        weighting: how the weights change in training, see ``fno.weighting``.
+        reweigh_every: iterations after which they do.
+
+    Raises:
+        ValueError: a weight or a count that is not positive.
+    """
+
+    initial: float = 10.0
+    boundary: float = 10.0
+    weighting: Kind = "fixed"
+    reweigh_every: int = 10
+
+    def __post_init__(self) -> None:
+        for name in ("initial", "boundary", "reweigh_every"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"loss.{name} must be positive, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -104,6 +121,7 @@ def train_pinn(
     folder: Path,
     fingerprint: str = "",
     progress: Progress | None = None,
+    loss: PinnLoss | None = None,
 ) -> tuple[TimeWindows, PinnRecord]:
     """Train a network of each window of time, and return them.
 
@@ -114,6 +132,7 @@ def train_pinn(
         folder: holds ``training.safetensors`` (the state, resumed from if there) and ``log.jsonl``.
         fingerprint: names everything that the result depends on; a state with another one is refused.
         progress: called with (windows done, windows in all, text).
+        loss: weights of its terms.
 
     Raises:
         ValueError: the saved state belongs to other settings, or the loss is not finite: the term is named, and finished windows are kept.
@@ -136,7 +155,7 @@ def train_pinn(
     for i in range(done, settings.windows):
         if i:
             vector_to_parameters(parameters_to_vector(networks[i - 1].parameters()).detach().clone(), networks[i].parameters())
-        window = _Window(problem, networks[i], edges[i], edges[i + 1], i, settings, networks[i - 1] if i else None)
+        window = _Window(problem, networks[i], edges[i], edges[i + 1], i, settings, loss or PinnLoss(), networks[i - 1] if i else None)
         for iteration, terms in window.train():
             records.write({"step": step + iteration, "window": i, **terms})
             if progress and iteration % 10 == 0:
@@ -172,9 +191,10 @@ class _Window:
         stop: float,
         number: int,
         settings: PinnSettings,
+        loss: PinnLoss,
         before: CoordinateNetwork | None,
     ) -> None:
-        self.problem, self.network, self.settings, self.number = problem, network, settings, number
+        self.problem, self.network, self.settings, self.loss, self.number = problem, network, settings, loss, number
         self.low, self.high = (start, problem.low), (stop, problem.high)
         self.iterations = 0
         s, ends = settings, torch.tensor([problem.low, problem.high], dtype=torch.float64)
@@ -187,7 +207,7 @@ class _Window:
             self.target_speed = jet.derivatives["t", 1] if jet else torch.zeros_like(x)
         t = start + (stop - start) * torch.arange(s.boundary_points, dtype=torch.float64) / (s.boundary_points - 1 or 1)
         self.ends = torch.cartesian_prod(t, ends) if not problem.periodic else self.first[:0]
-        self.weighting = WEIGHTINGS[settings.weighting]()
+        self.weighting = WEIGHTINGS[loss.weighting]()
         self.points = self.draw(0)
         self.emphasis = torch.ones(len(self.points), dtype=torch.float64)
 
@@ -215,8 +235,7 @@ class _Window:
         if len(self.ends):
             terms["boundary"] = u[3]
         rows, adapted = self.unweighted(terms), self.weighting.terms()
-        s = self.settings
-        weight = {"initial": s.initial_weight, "initial_speed": s.initial_weight, "boundary": s.boundary_weight}
+        weight = {"initial": self.loss.initial, "initial_speed": self.loss.initial, "boundary": self.loss.boundary}
         rows["residual"] = rows["residual"] * self.emphasis.sqrt()
         return torch.cat([r * math.sqrt(weight.get(name, 1.0) * adapted.get(name, 1.0)) for name, r in rows.items()]), terms, jet.layers
 
@@ -228,7 +247,7 @@ class _Window:
 
     def reweigh(self, iteration: int) -> None:
         """Let the weighting look at the terms, where it is time."""
-        if self.settings.weighting == "fixed" or (iteration - 1) % self.settings.reweigh_every:
+        if self.loss.weighting == "fixed" or (iteration - 1) % self.loss.reweigh_every:
             return
         self.emphasis = torch.ones_like(self.emphasis)
         _, terms, layers = self.rows()
@@ -257,7 +276,7 @@ class _Window:
         solver, s = GaussNewton(), self.settings
         parameters = parameters_to_vector(self.network.parameters()).detach()
 
-        def loss(new: Tensor) -> float:
+        def squares(new: Tensor) -> float:
             with torch.no_grad():
                 vector_to_parameters(new, self.network.parameters())
                 return float(self.rows()[0].square().sum())
@@ -269,7 +288,7 @@ class _Window:
             self.reweigh(iteration)
             rows, terms, layers = self.rows()
             self.check(terms, iteration)
-            parameters, better = solver.step(parameters, rows.detach(), row_jacobian(rows, layers), loss)
+            parameters, better = solver.step(parameters, rows.detach(), row_jacobian(rows, layers), squares)
             vector_to_parameters(parameters, self.network.parameters())
             self.iterations = iteration
             yield iteration, {name: _rms(value.detach()) for name, value in terms.items()}

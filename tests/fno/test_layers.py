@@ -36,6 +36,16 @@ def test_spectral_convolution_is_linear_and_commutes_with_shifts(case):
     assert torch.allclose((pulled * x).sum(), (conv(x) * y).sum())
 
 
+@pytest.mark.parametrize("size", [(8,), (9, 12), (6, 5, 8)])
+@pytest.mark.parametrize("factorization", ["dense", "depthwise", "cp", "tucker"])
+def test_a_bias_is_a_constant_for_each_channel(size, factorization):
+    conv = SpectralConv(3, 3, [4] * len(size), factorization=factorization).double()
+    x = torch.randn(2, 3, *size, dtype=torch.float64)
+    without = conv(x)
+    torch.nn.init.normal_(conv.bias)
+    assert torch.allclose(conv(x), without + conv.bias.reshape(-1, *[1] * len(size)), atol=1e-12)
+
+
 @pytest.mark.parametrize("factorization", FACTORIZATIONS)
 @pytest.mark.parametrize("size", [(7,), (6, 5), (4, 3, 5)])
 def test_gradients_of_all_weights(factorization, size):

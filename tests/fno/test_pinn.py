@@ -14,7 +14,7 @@ from fourcaster.fno.models.pinn import TimeWindows
 from fourcaster.fno.physics.problems import PROBLEMS
 from fourcaster.fno.training.collocation import draw_points
 from fourcaster.fno.training.gauss_newton import GaussNewton, row_jacobian
-from fourcaster.fno.training.pinn import PinnSettings, train_pinn
+from fourcaster.fno.training.pinn import PinnLoss, PinnSettings, train_pinn
 
 # Networks
 
@@ -202,3 +202,8 @@ def test_values_that_are_not_finite_stop_the_run_with_their_name(tmp_path):
 def test_wrong_settings_are_refused(given, message):
     with pytest.raises(ValueError, match=message):
         PinnSettings(**given)
+
+
+def test_wrong_weights_are_refused():
+    with pytest.raises(ValueError, match=r"loss\.initial must be positive, got -1"):
+        PinnLoss(initial=-1)

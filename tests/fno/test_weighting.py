@@ -9,7 +9,7 @@ from helpers import relative_error as error
 from helpers import values_on_grid as values
 
 from fourcaster.fno.physics.problems import PROBLEMS
-from fourcaster.fno.training.pinn import PinnSettings, train_pinn
+from fourcaster.fno.training.pinn import PinnLoss, PinnSettings, train_pinn
 from fourcaster.fno.weighting import WEIGHTINGS, Causal, GradientNorm, NeuralTangentKernel
 
 
@@ -64,11 +64,11 @@ def test_the_state_can_be_taken_up(kind):
 @pytest.mark.parametrize("kind", WEIGHTINGS)
 def test_training_with_any_weights_solves_an_easy_equation(tmp_path, kind, optimizer):
     settings = PinnSettings(
-        optimizer=optimizer, weighting=kind, windows=1, points=200, iterations=25, initial_points=32, adam_steps=400, lbfgs_steps=300,
-        reweigh_every=5, learning_rate=5e-3,
+        optimizer=optimizer, windows=1, points=200, iterations=25, initial_points=32, adam_steps=400, lbfgs_steps=300,
+        learning_rate=5e-3,
     )  # fmt: skip
     problem = replace(PROBLEMS["convection"], parameters={"beta": 1.0})
-    model, _ = train_pinn(problem, lambda a, b: network(a, b, width=10, depth=2), settings, tmp_path)
+    model, _ = train_pinn(problem, lambda a, b: network(a, b, width=10, depth=2), settings, tmp_path, loss=PinnLoss(weighting=kind, reweigh_every=5))
     u, t, x = values(model, "convection")
     assert error(u, torch.sin(x - t)) < 5e-2
 
