@@ -53,12 +53,12 @@ def train(config: PinnConfig, progress: Progress | None = None) -> tuple[Path, b
         if held.get("kind") != "pinn" or held["provenance"]["fingerprint"] != fingerprint:
             raise ValueError(f"{output} holds a finished run with other settings; choose another output")
         return output / "checkpoint", True, held["provenance"]["held_out_residual"]
-    model, record = train_pinn(
+    networks, record = train_pinn(
         problem_of(config), lambda a, b: _network(config, a, b), config.train, output / "state", fingerprint, progress, config.loss
     )
     with atomic.replacing(output / "checkpoint", overwrite=False) as temporary:
         temporary.mkdir()
-        save_tensors({name: t.detach().contiguous() for name, t in model.state_dict().items()}, temporary / "weights.safetensors")
+        save_tensors({name: t.detach().contiguous() for name, t in TimeWindows(networks).state_dict().items()}, temporary / "weights.safetensors")
         meta = {
             "format_version": FORMAT_VERSION,
             "kind": "pinn",

@@ -6,16 +6,16 @@ w is seeded by (seed, w, n), and the state after each window is saved, so that a
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from ..models.pinn import CoordinateNetwork, TimeWindows
+from ..layers.jets import Jet
 from ..physics.problems import Problem
 from ..weighting import WEIGHTINGS, Kind
 from .collocation import Sampling, draw_points
@@ -105,6 +105,25 @@ class PinnLoss:
                 raise ValueError(f"loss.{name} must be positive, got {getattr(self, name)}")
 
 
+class JetNetwork(Protocol):
+    """What training asks of a network of coordinates."""
+
+    def jet(self, points: Tensor, orders: Mapping[str, int]) -> Jet:
+        """Return value and derivatives at points."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the parameters, weight and bias of each layer in turn."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all tensors."""
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
+        """Take up what ``state_dict`` gave."""
+
+
+N = TypeVar("N", bound=JetNetwork)
+
+
 @dataclass(frozen=True)
 class PinnRecord:
     """What came of a run: iterations, and root mean squares of the equation's residual where it was trained and where not."""
@@ -116,14 +135,14 @@ class PinnRecord:
 
 def train_pinn(
     problem: Problem,
-    network: Callable[[float, float], CoordinateNetwork],
+    network: Callable[[float, float], N],
     settings: PinnSettings,
     folder: Path,
     fingerprint: str = "",
     progress: Progress | None = None,
     loss: PinnLoss | None = None,
-) -> tuple[TimeWindows, PinnRecord]:
-    """Train a network of each window of time, and return them.
+) -> tuple[list[N], PinnRecord]:
+    """Train a network of each window of time, and return them (see ``TimeWindows``).
 
     Args:
         problem: what to solve.
@@ -139,7 +158,7 @@ def train_pinn(
     """
     path, done, step = folder / "training.safetensors", 0, 0
     edges = [i / settings.windows for i in range(settings.windows + 1)]
-    networks = []
+    networks: list[N] = []
     for start, stop in zip(edges[:-1], edges[1:], strict=True):
         torch.manual_seed(settings.seed)
         networks.append(network(start, stop))
@@ -177,7 +196,7 @@ def train_pinn(
         if progress:
             progress(i + 1, settings.windows, f"residual {residual:.1e}, held out {held_out:.1e}")
     root = {name: math.sqrt(value / settings.windows) for name, value in totals.items()}
-    return TimeWindows(networks), PinnRecord(step, root["residual"], root["held_out"])
+    return networks, PinnRecord(step, root["residual"], root["held_out"])
 
 
 class _Window:
@@ -186,13 +205,13 @@ class _Window:
     def __init__(
         self,
         problem: Problem,
-        network: CoordinateNetwork,
+        network: JetNetwork,
         start: float,
         stop: float,
         number: int,
         settings: PinnSettings,
         loss: PinnLoss,
-        before: CoordinateNetwork | None,
+        before: JetNetwork | None,
     ) -> None:
         self.problem, self.network, self.settings, self.loss, self.number = problem, network, settings, loss, number
         self.low, self.high = (start, problem.low), (stop, problem.high)

@@ -116,7 +116,8 @@ QUICK = PinnSettings(windows=2, points=200, initial_points=32, iterations=15, bo
 def solve(name, folder, settings=QUICK, parameters=None, **model):
     problem = PROBLEMS[name]
     problem = type(problem)(**{**problem.__dict__, "parameters": {**problem.parameters, **(parameters or {})}})
-    return train_pinn(problem, lambda a, b: network(a, b, problem=name, **({"width": 12, "depth": 2} | model)), settings, folder)
+    networks, record = train_pinn(problem, lambda a, b: network(a, b, problem=name, **({"width": 12, "depth": 2} | model)), settings, folder)
+    return TimeWindows(networks), record
 
 
 def test_convection_is_solved_where_plain_training_fails(tmp_path):
@@ -165,7 +166,8 @@ def test_stopped_and_resumed_gives_the_same_bits(tmp_path, optimizer):
     make = lambda a, b: network(a, b, problem="burgers", width=12, depth=2)  # noqa: E731
     with pytest.raises(Stop):
         train_pinn(problem, make, settings, tmp_path / "cut", progress=stop)
-    resumed, again = train_pinn(problem, make, settings, tmp_path / "cut")
+    networks, again = train_pinn(problem, make, settings, tmp_path / "cut")
+    resumed = TimeWindows(networks)
     assert record == again
     for a, b in zip(straight.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)

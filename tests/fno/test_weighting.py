@@ -8,6 +8,7 @@ from helpers import coordinate_network as network
 from helpers import relative_error as error
 from helpers import values_on_grid as values
 
+from fourcaster.fno.models.pinn import TimeWindows
 from fourcaster.fno.physics.problems import PROBLEMS
 from fourcaster.fno.training.pinn import PinnLoss, PinnSettings, train_pinn
 from fourcaster.fno.weighting import WEIGHTINGS, Causal, GradientNorm, NeuralTangentKernel
@@ -68,8 +69,10 @@ def test_training_with_any_weights_solves_an_easy_equation(tmp_path, kind, optim
         learning_rate=5e-3,
     )  # fmt: skip
     problem = replace(PROBLEMS["convection"], parameters={"beta": 1.0})
-    model, _ = train_pinn(problem, lambda a, b: network(a, b, width=10, depth=2), settings, tmp_path, loss=PinnLoss(weighting=kind, reweigh_every=5))
-    u, t, x = values(model, "convection")
+    networks, _ = train_pinn(
+        problem, lambda a, b: network(a, b, width=10, depth=2), settings, tmp_path, loss=PinnLoss(weighting=kind, reweigh_every=5)
+    )
+    u, t, x = values(TimeWindows(networks), "convection")
     assert error(u, torch.sin(x - t)) < 5e-2
 
 
@@ -77,6 +80,6 @@ def test_a_curriculum_comes_to_the_equation_itself(tmp_path):
 
     problem = replace(PROBLEMS["convection"], parameters={"beta": 8.0})
     settings = PinnSettings(windows=1, points=300, iterations=10, initial_points=32, curriculum={"beta": 1.0}, curriculum_stages=4)
-    model, record = train_pinn(problem, lambda a, b: network(a, b, width=14, depth=2), settings, tmp_path)
-    u, t, x = values(model, "convection")
+    networks, record = train_pinn(problem, lambda a, b: network(a, b, width=14, depth=2), settings, tmp_path)
+    u, t, x = values(TimeWindows(networks), "convection")
     assert record.iterations == 40 and error(u, torch.sin(x - 8 * t)) < 3e-2
