@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from ..datasets.schema import nearest
 from ..fno.physics.problems import PROBLEMS
-from ..fno.training.pinn import PinnLoss, PinnSettings
+from ..fno.training.pinn_settings import PinnLoss, PinnSettings
 from ..fno.training.settings import TrainSettings
 
 Positive = Annotated[int, Field(ge=1)]
@@ -173,8 +173,8 @@ class PinnConfig(_Strict):
     Attributes:
         equation: what to solve.
         model: the network.
-        loss: weights of its terms; see ``fno.training.pinn.PinnLoss``.
-        train: how to train; see ``fno.training.pinn.PinnSettings``.
+        loss: weights of its terms; see ``fno.training.pinn_settings.PinnLoss``.
+        train: how to train; see ``fno.training.pinn_settings.PinnSettings``.
         output: folder of the run.
     """
 

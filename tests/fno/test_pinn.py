@@ -14,7 +14,8 @@ from fourcaster.fno.models.pinn import TimeWindows
 from fourcaster.fno.physics.problems import PROBLEMS
 from fourcaster.fno.training.collocation import draw_points
 from fourcaster.fno.training.gauss_newton import GaussNewton, row_jacobian
-from fourcaster.fno.training.pinn import PinnLoss, PinnSettings, train_pinn
+from fourcaster.fno.training.pinn import train_pinn
+from fourcaster.fno.training.pinn_settings import PinnLoss, PinnSettings
 
 # Networks
 

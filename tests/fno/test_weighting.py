@@ -10,7 +10,8 @@ from helpers import values_on_grid as values
 
 from fourcaster.fno.models.pinn import TimeWindows
 from fourcaster.fno.physics.problems import PROBLEMS
-from fourcaster.fno.training.pinn import PinnLoss, PinnSettings, train_pinn
+from fourcaster.fno.training.pinn import train_pinn
+from fourcaster.fno.training.pinn_settings import PinnLoss, PinnSettings
 from fourcaster.fno.weighting import WEIGHTINGS, Causal, GradientNorm, NeuralTangentKernel
 
 
