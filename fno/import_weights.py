@@ -78,7 +78,7 @@ def read_weights(path: str | Path, format: str, **arguments: Any) -> Imported:
 def _load(path: Path, content: bytes) -> dict[str, Any]:
     try:
         held = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:
+    except Exception as error:  # whatever a file that is no checkpoint makes the reader raise
         reason = " ".join(str(error).split())
         if re.search("GLOBAL|REDUCE|BUILD|WeightsUnpickler error: Unsupported (global|class)", reason):
             raise WeightsError(

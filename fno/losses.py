@@ -15,4 +15,5 @@ def area_weighted_mse(prediction: Tensor, target: Tensor, weights: Tensor) -> Te
     """
     error = (prediction - target).square() * weights
     total = error.sum(dim=(0, 2, 3))
-    return total / (len(prediction) * weights.sum(dim=(1, 2)))  # type: ignore[no-any-return]
+    mean: Tensor = total / (len(prediction) * weights.sum(dim=(1, 2)))
+    return mean

@@ -16,6 +16,7 @@ import xarray as xr
 
 from .. import __version__
 from ..datasets import atomic
+from ..datasets.stores import consolidate
 from ..fno.models.base import load_weights
 from ..fno.models.pinn import CoordinateNetwork, TimeWindows
 from ..fno.physics.problems import PROBLEMS, Problem
@@ -124,6 +125,7 @@ def evaluate(checkpoint: str | Path, grid: str = "101x256", output: str | Path |
                 dataset.to_netcdf(temporary, engine="netcdf4")
             else:
                 dataset.to_zarr(temporary, mode="w", consolidated=False)
+                consolidate(temporary)
     return dataset
 
 

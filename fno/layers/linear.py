@@ -39,7 +39,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, groups: int = 
     if pays(x.numel() // groups * weight.shape[0], x) and weight.dtype == x.dtype and not torch.is_autocast_enabled(x.device.type):
         images = _images(x.numel() // x.shape[-1])
     if images:
-        return cast(Tensor, _Linear.apply(x, weight, bias, images, groups))  # type: ignore[no-untyped-call]
+        return cast(Tensor, _Linear.apply(x, weight, bias, images, groups))
     if groups == 1:
         return functional.linear(x, weight, bias)
     parts = x.reshape(-1, groups, x.shape[-1] // groups).transpose(0, 1)

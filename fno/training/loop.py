@@ -128,7 +128,7 @@ class _Run:
         if not math.isfinite(value):
             raise ValueError(f"the loss became {value} at step {self.step}; lower train.learning_rate")
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.stepper.parameters(), settings.clip)
         self.optimizer.step()
         self.step += 1

@@ -247,7 +247,7 @@ class _Window:
             for p in self.network.parameters():
                 p.grad = None
             loss = self.rows()[0].square().sum()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             return loss
 
         before = self.iterations
@@ -256,7 +256,7 @@ class _Window:
             if s.resample_every and iteration > 1 and (iteration - 1) % (s.resample_every if first else 1) == 0:
                 self.points = self.draw(iteration)
             self.reweigh(iteration)
-            (adam if first else lbfgs).step(closure)  # type: ignore[no-untyped-call]
+            (adam if first else lbfgs).step(closure)
             self.iterations = iteration
             if iteration % 50 == 0 or not first:
                 with torch.no_grad():

@@ -61,7 +61,7 @@ def load_state(path: Path) -> tuple[dict[str, Tensors], dict[str, Any]]:
                 groups.setdefault(group, {})[name] = file.get_tensor(key)
     except FileNotFoundError:
         raise
-    except Exception as error:  # safetensors raises its own type for a damaged file
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise ValueError(f"{path} is not a training state ({error}); remove it to start over") from error
     return groups, meta
 

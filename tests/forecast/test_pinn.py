@@ -49,7 +49,7 @@ def test_trained_and_evaluated_by_the_verbs(trained, tmp_path):
     again = call("run", trained / "checkpoint", "--grid", "11x32", "-o", tmp_path / "u.nc")
     assert again.exit_code == 2 and "exists" in again.output
     assert call("run", trained / "checkpoint", "-o", tmp_path / "u.zarr").exit_code == 0
-    assert xr.open_zarr(tmp_path / "u.zarr", consolidated=False).sizes == {"t": 101, "x": 256}
+    assert xr.open_zarr(tmp_path / "u.zarr").sizes == {"t": 101, "x": 256}
     shown = call("inspect", trained / "checkpoint")
     assert "physics-informed network" in shown.output and "held_out_residual" in shown.output
 
