@@ -13,6 +13,7 @@ import torch
 from ..datasets.fields import Fields
 from ..datasets.loaders import BatchReader, StoreBatches
 from ..datasets.stores import Store, open_store, select_variables, store_statistics
+from ..fno.training import Forecasting
 from ..fno.training import train as fit
 from .checkpoint import Checkpoint, save_checkpoint
 from .config import Config, PinnConfig
@@ -80,7 +81,7 @@ def train(config: Config | PinnConfig, device: str | None = None, progress: Prog
         split.train.stop - split.train.start,
         config.data.store,
     )
-    record = fit(stepper, source, weights, settings, output / "state", fingerprint, progress)
+    record = fit(stepper, Forecasting(stepper, weights, settings.noise), source, settings, output / "state", fingerprint, progress)
     times = store.dataset["time"].values
     provenance = {
         "fingerprint": fingerprint,

@@ -1,7 +1,8 @@
 """The training loop and what it needs: schedules, averaged weights, the saved state."""
 
-from .loop import BatchSource, TrainingRecord, train
+from .forecasting import Forecasting
+from .loop import BatchSource, Loss, Objective, TrainingRecord, train
 from .resolution import MixedResolution
 from .settings import TrainSettings
 
-__all__ = ["BatchSource", "MixedResolution", "TrainSettings", "TrainingRecord", "train"]
+__all__ = ["BatchSource", "Forecasting", "Loss", "MixedResolution", "Objective", "TrainSettings", "TrainingRecord", "train"]

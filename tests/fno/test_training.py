@@ -11,7 +11,7 @@ from fourcaster.fno.losses import area_weighted_mse
 from fourcaster.fno.models import FNO
 from fourcaster.fno.models.ensemble import Ensemble
 from fourcaster.fno.models.stepper import Scales, Stepper
-from fourcaster.fno.training import TrainSettings, train
+from fourcaster.fno.training import Forecasting, TrainSettings, train
 from fourcaster.fno.training.state import load_state
 
 SIZE = (6, 8)
@@ -35,6 +35,10 @@ class Waves:
 
     def validation(self, steps: int, samples: int) -> Iterator[Batch]:
         yield make_batch(999, 2 + steps, samples)
+
+
+def fit(stepper: Stepper, source: Waves, settings: TrainSettings, folder, **others):
+    return train(stepper, Forecasting(stepper, WEIGHTS, settings.noise), source, settings, folder, **others)
 
 
 def make_batch(seed: int, times: int, samples: int = 4) -> Batch:
@@ -61,12 +65,12 @@ SETTINGS = TrainSettings(epochs=3, warmup_steps=2, rollout_steps=3, noise=0.01, 
 @pytest.mark.parametrize("stop_after", [1, 4, 5, 7, 12])
 def test_stopped_and_resumed_equals_straight_bit_for_bit(tmp_path, stop_after):
     straight = make_stepper(2)
-    train(straight, Waves(), WEIGHTS, SETTINGS, tmp_path / "a")
+    fit(straight, Waves(), SETTINGS, tmp_path / "a")
     broken = make_stepper(2)
     with pytest.raises(InterruptedError):
-        train(broken, Waves(stop_after), WEIGHTS, SETTINGS, tmp_path / "b")
+        fit(broken, Waves(stop_after), SETTINGS, tmp_path / "b")
     resumed = make_stepper(2)
-    record = train(resumed, Waves(), WEIGHTS, SETTINGS, tmp_path / "b")
+    record = fit(resumed, Waves(), SETTINGS, tmp_path / "b")
     assert record.steps == 15
     for (name, a), b in zip(straight.state_dict().items(), resumed.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
@@ -77,7 +81,7 @@ def test_stopped_and_resumed_equals_straight_bit_for_bit(tmp_path, stop_after):
 
 def test_training_lowers_the_error_and_keeps_the_best(tmp_path):
     stepper = make_stepper(dropout=0)
-    record = train(stepper, Waves(), WEIGHTS, TrainSettings(epochs=12, learning_rate=1e-2, validation_steps=2, ema=0.9), tmp_path)
+    record = fit(stepper, Waves(), TrainSettings(epochs=12, learning_rate=1e-2, validation_steps=2, ema=0.9), tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     scores = [line["validation_score"] for line in lines]
     assert record.best_score == min(scores) < 0.6 * scores[0]
@@ -87,22 +91,22 @@ def test_training_lowers_the_error_and_keeps_the_best(tmp_path):
 
 
 def test_half_precision_trains(tmp_path):
-    record = train(make_stepper(), Waves(), WEIGHTS, TrainSettings(epochs=1, precision="bf16", validation_steps=1), tmp_path)
+    record = fit(make_stepper(), Waves(), TrainSettings(epochs=1, precision="bf16", validation_steps=1), tmp_path)
     assert record.best_score is not None
 
 
 def test_a_state_of_another_run_is_refused(tmp_path):
-    train(make_stepper(), Waves(), WEIGHTS, TrainSettings(epochs=1), tmp_path, fingerprint="one")
+    fit(make_stepper(), Waves(), TrainSettings(epochs=1), tmp_path, fingerprint="one")
     with pytest.raises(ValueError, match="other settings"):
-        train(make_stepper(), Waves(), WEIGHTS, TrainSettings(epochs=1), tmp_path, fingerprint="two")
+        fit(make_stepper(), Waves(), TrainSettings(epochs=1), tmp_path, fingerprint="two")
 
 
 def test_a_damaged_state_is_refused(tmp_path):
-    train(make_stepper(), Waves(), WEIGHTS, TrainSettings(epochs=1), tmp_path)
+    fit(make_stepper(), Waves(), TrainSettings(epochs=1), tmp_path)
     path = tmp_path / "training.safetensors"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match="is not a training state"):
-        train(make_stepper(), Waves(), WEIGHTS, TrainSettings(epochs=1), tmp_path)
+        fit(make_stepper(), Waves(), TrainSettings(epochs=1), tmp_path)
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
@@ -112,7 +116,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
             yield Batch(batch.state * torch.inf, batch.background, batch.forcing)
 
     with pytest.raises(ValueError, match="the loss became nan"):
-        train(make_stepper(), Broken(), WEIGHTS, TrainSettings(epochs=1), tmp_path)
+        fit(make_stepper(), Broken(), TrainSettings(epochs=1), tmp_path)
 
 
 def test_stages_of_the_schedule():
