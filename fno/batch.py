@@ -1,6 +1,7 @@
-"""The batch type that loaders make and models and the training loop take."""
+"""The batch types that loaders make and models and the training loop take."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -25,3 +26,29 @@ class Batch:
     def to(self, device: str) -> "Batch":
         """Return the batch on ``device``."""
         return Batch(self.state.to(device), self.background.to(device), self.forcing.to(device))
+
+
+@dataclass(frozen=True)
+class Instances:
+    """Several instances of one equation, on one grid, in physical units.
+
+    Attributes:
+        state: initial state, shape (batch, field, *grid); of a steady equation without fields.
+        inputs: fields that are given, shape (batch, input, *grid).
+        parameters: numbers that differ between instances, each of shape (batch,).
+        solution: the solution where it is known, shape (batch, time, field, *grid), NaN outside the domain.
+    """
+
+    state: Tensor
+    inputs: Tensor
+    parameters: Mapping[str, Tensor] = field(default_factory=dict)
+    solution: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.state.shape[0]
+
+    def to(self, device: str) -> "Instances":
+        """Return them on ``device``."""
+        numbers = {name: t.to(device) for name, t in self.parameters.items()}
+        solution = None if self.solution is None else self.solution.to(device)
+        return replace(self, state=self.state.to(device), inputs=self.inputs.to(device), parameters=numbers, solution=solution)

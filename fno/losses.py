@@ -1,5 +1,6 @@
-"""Losses: area-weighted, masked, per channel."""
+"""Losses: area-weighted and masked per channel, and relative for whole solutions."""
 
+import torch
 from torch import Tensor
 
 
@@ -17,3 +18,11 @@ def area_weighted_mse(prediction: Tensor, target: Tensor, weights: Tensor) -> Te
     total = error.sum(dim=(0, 2, 3))
     mean: Tensor = total / (len(prediction) * weights.sum(dim=(1, 2)))
     return mean
+
+
+def relative_l2(prediction: Tensor, target: Tensor) -> Tensor:
+    """Return the relative L2 error of each sample, ``|p - t| / |t|`` over all that is not NaN in the target, shape (batch,)."""
+    known = torch.isfinite(target)
+    difference = torch.where(known, prediction - torch.nan_to_num(target), 0.0)
+    result: Tensor = difference.flatten(1).norm(dim=1) / torch.nan_to_num(target).flatten(1).norm(dim=1)
+    return result

@@ -19,9 +19,11 @@ _HOME = {
     "train": "training",
     "verify": "verification",
     "plot": "plots",
+    "score": "solutions",
+    "solve": "solutions",
 }
 
-__all__ = ["Forecaster", "evaluate", "load", "load_config", "load_network", "open_forecast", "plot", "train", "verify"]
+__all__ = ["Forecaster", "evaluate", "load", "load_config", "load_network", "open_forecast", "plot", "score", "solve", "train", "verify"]
 
 
 def __getattr__(name: str) -> Any:

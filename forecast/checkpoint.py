@@ -98,6 +98,30 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, overwrite: bool = False)
         (temporary / "meta.json").write_text(json.dumps(meta, indent=1))
 
 
+def write_network(path: Path, kind: str, tensors: dict[str, torch.Tensor], meta: dict[str, Any], overwrite: bool = False) -> None:
+    """Write the checkpoint of something else than a forecast model: weights, and what describes them.
+
+    Args:
+        path: folder to make.
+        kind: what it is.
+        tensors: weights.
+        meta: anything JSON can hold.
+        overwrite: replace an existing checkpoint.
+
+    Raises:
+        FileExistsError: ``path`` exists and may not be replaced.
+    """
+    with atomic.replacing(path, overwrite) as temporary:
+        temporary.mkdir()
+        save_tensors({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary / "weights.safetensors")
+        rest = {
+            "versions": {"fourcaster": __version__, "python": platform.python_version(), "torch": version("torch")},
+            "written": datetime.now(UTC).isoformat(timespec="seconds"),
+            "sha256": sha256(temporary / "weights.safetensors"),
+        }
+        (temporary / "meta.json").write_text(json.dumps({"format_version": FORMAT_VERSION, "kind": kind, **meta, **rest}, indent=1))
+
+
 def read_meta(path: str | Path) -> dict[str, Any]:
     """Return the description of a checkpoint.
 
@@ -142,6 +166,8 @@ def load_checkpoint(path: str | Path, device: str = "cpu") -> Checkpoint:
     path, meta = Path(path), read_meta(path)
     if meta.get("kind") == "pinn":
         raise ValueError(f"{path} holds a physics-informed network, which starts from no data; see `forecast run {path} --grid 101x256 -o u.nc`")
+    if meta.get("kind") == "operator":
+        raise ValueError(f"{path} holds a solution operator, which forecasts no weather; see `forecast run {path} --init STORE -o OUT`")
     if meta.get("kind") == "network":
         raise ValueError(f"{path} holds a network without variables, grid and normalisation, which cannot make a forecast; see forecast.load_network")
     tensors = read_tensors(path, meta)

@@ -192,6 +192,7 @@ def run(
     grid: Annotated[
         str | None, typer.Option(help="Degrees between points to interpolate to; TIMESxPLACES of a physics-informed network, e.g. 101x256.")
     ] = None,
+    refine: Annotated[int, typer.Option(help="Steps of test-time optimisation on the equation, of a solution operator.", min=0)] = 0,
     area: Annotated[str | None, typer.Option(help="NORTH/WEST/SOUTH/EAST in degrees to keep.")] = None,
     variables: Annotated[str | None, typer.Option(help="Variables to keep, separated by commas.")] = None,
     batch_size: Annotated[int, typer.Option(help="Initial times that are run together.", min=1)] = 32,
@@ -205,17 +206,15 @@ def run(
     """
     with _reported() as progress:
         from .api import load, parse_spacing
-        from .checkpoint import read_meta
         from .display import describe
         from .inspect import inspect as look
+        from .physics_runs import run_physics
 
         if output.exists() and not overwrite:
             raise FileExistsError(f"{output} exists; pass --overwrite to replace it, or choose another name")
-        if read_meta(checkpoint).get("kind") == "pinn":
-            from .pinn import evaluate
-
-            made = evaluate(checkpoint, grid or "101x256", output, overwrite)
-            _print({"output": str(output), **dict(made.sizes)}, as_json, f"{output}: u on {made.sizes['t']} times by {made.sizes['x']} places")
+        solved = run_physics(checkpoint, init, grid, output, refine, device, overwrite, progress("run"))
+        if solved is not None:
+            _print(solved, as_json, f"{output}: {solved['solved']}")
             return
         if init is None:
             raise ValueError("--init is missing: name the CF file or store that holds the input states")
@@ -233,11 +232,17 @@ def verify(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Score a forecast against truth, persistence, damped persistence and climatology.
+    """Score a forecast against truth, persistence, damped persistence and climatology; solutions of an operator by their relative error.
 
     Example: forecast verify forecast.zarr --truth air.zarr -o scores.nc
     """
     with _reported() as progress:
+        from .solutions import is_solution, report
+
+        if is_solution(forecast):
+            found = report(forecast, truth, output, overwrite)
+            _print(found, as_json, "\n".join(f"{name}: {value:.4g}" for name, value in found.items()))
+            return
         from .display import score_table
         from .verification import summary
         from .verification import verify as work

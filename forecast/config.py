@@ -1,6 +1,5 @@
 """Configuration of a training run: YAML, validated, with overrides such as ``train.epochs=20``."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from importlib.resources import files
@@ -9,21 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from ..datasets.schema import nearest
-from ..fno.physics.problems import PROBLEMS
-from ..fno.training.pinn_settings import PinnLoss, PinnSettings
 from ..fno.training.settings import TrainSettings
-
-Positive = Annotated[int, Field(ge=1)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+from .physics_config import EquationConfig, OperatorConfig, PinnConfig, Positive, Strict
 
 
-class DataConfig(_Strict):
+class DataConfig(Strict):
     """What to train on.
 
     Attributes:
@@ -43,7 +35,7 @@ class DataConfig(_Strict):
     cache_bytes: Annotated[int, Field(ge=0)] = 2**30
 
 
-class _ModelConfig(_Strict):
+class _ModelConfig(Strict):
     """What all models share.
 
     Attributes:
@@ -112,7 +104,7 @@ class AFNOConfig(_ModelConfig):
 ModelConfig = FNOConfig | TFNOConfig | SFNOConfig | AFNOConfig
 
 
-class Config(_Strict):
+class Config(Strict):
     """A whole training run.
 
     Attributes:
@@ -128,73 +120,14 @@ class Config(_Strict):
     output: Path
 
 
-class EquationConfig(BaseModel):
-    """Which problem, see ``fno.physics.problems``, and those of its parameters that are not the usual ones.
-
-    Attributes:
-        name: of the problem.
-    """
-
-    model_config = ConfigDict(extra="allow")
-
-    name: str
-
-    @property
-    def parameters(self) -> dict[str, float]:
-        """Numbers of the equation."""
-        return dict(self.__pydantic_extra__ or {})
-
-    @model_validator(mode="after")
-    def _known(self) -> "EquationConfig":
-        if self.name not in PROBLEMS:
-            raise ValueError(f"no equation {self.name!r}; {nearest(self.name, PROBLEMS)}")
-        for key, value in self.parameters.items():
-            if key not in PROBLEMS[self.name].parameters:
-                raise ValueError(f"unknown key equation.{key}; {nearest(key, PROBLEMS[self.name].parameters)}")
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-                raise ValueError(f"equation.{key} must be a number, got {value!r}")
-        return self
+AnyConfig = Config | OperatorConfig | PinnConfig
 
 
-class PinnModelConfig(_Strict):
-    """A network of coordinates; the keys are the arguments of ``fno.models.pinn.CoordinateNetwork``."""
+def load_config(source: str | Path, overrides: Sequence[str] = ()) -> AnyConfig:
+    """Read a configuration.
 
-    width: Positive = 20
-    depth: Positive = 3
-    harmonics: Positive = 1
-    fourier_features: Annotated[int, Field(ge=0)] = 0
-    fourier_scale: Annotated[float, Field(gt=0)] = 1.0
-    initialisation: Literal["xavier", "orthogonal"] = "xavier"
-
-
-class PinnConfig(_Strict):
-    """A physics-informed network.
-
-    Attributes:
-        equation: what to solve.
-        model: the network.
-        loss: weights of its terms; see ``fno.training.pinn_settings.PinnLoss``.
-        train: how to train; see ``fno.training.pinn_settings.PinnSettings``.
-        output: folder of the run.
-    """
-
-    equation: EquationConfig
-    model: PinnModelConfig = PinnModelConfig()
-    loss: PinnLoss = PinnLoss()
-    train: PinnSettings = PinnSettings()
-    output: Path
-
-    @model_validator(mode="after")
-    def _curriculum(self) -> "PinnConfig":
-        known = PROBLEMS[self.equation.name].parameters
-        for key in self.train.curriculum:
-            if key not in known:
-                raise ValueError(f"train.curriculum names {key!r}, which {self.equation.name} does not have; {nearest(key, known)}")
-        return self
-
-
-def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config | PinnConfig:
-    """Read a configuration: with an ``equation`` that of a physics-informed network, else of a forecast model.
+    With an ``equation`` it is that of a solution operator where there is a ``model.kind``, else of a physics-informed network;
+    without one, that of a forecast model.
 
     Args:
         source: YAML file, or the name of a recipe that comes with the package.
@@ -229,7 +162,7 @@ def _recipes(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, Trave
             yield prefix + entry.name.removesuffix(".yaml"), entry
 
 
-def make_config(values: dict[str, Any], overrides: Sequence[str] = (), source: str = "the configuration") -> Config | PinnConfig:
+def make_config(values: dict[str, Any], overrides: Sequence[str] = (), source: str = "the configuration") -> AnyConfig:
     """Validate a nested dict with overrides applied; raises as ``load_config`` does."""
     for override in overrides:
         key, equals, value = override.partition("=")
@@ -242,7 +175,10 @@ def make_config(values: dict[str, Any], overrides: Sequence[str] = (), source: s
             if not isinstance(at, dict):
                 raise ValueError(f"{key} cannot be set: {parent} holds a value, not keys")
         at[last] = yaml.safe_load(value)
-    kind: type[Config | PinnConfig] = PinnConfig if "equation" in values else Config
+    kind: type[AnyConfig] = Config
+    if "equation" in values:
+        model = values.get("model")
+        kind = OperatorConfig if isinstance(model, dict) and "kind" in model else PinnConfig
     _refuse_unknown(values, kind, "", source)
     try:
         return kind.model_validate(values)
@@ -250,9 +186,9 @@ def make_config(values: dict[str, Any], overrides: Sequence[str] = (), source: s
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"] if part not in ("fno", "tfno", "sfno", "afno"))
         given = "" if first["type"] == "missing" else f", got {first['input']!r}"
-        if where == "equation" and first["type"] == "value_error":
+        if where in ("", "equation") and first["type"] == "value_error":
             given = ""
-        raise ValueError(f"{source}: {where or 'train'}: {first['msg'].removeprefix('Value error, ')}{given}") from error
+        raise ValueError(f"{source}: {where}{': ' if where else ''}{first['msg'].removeprefix('Value error, ')}{given}") from error
 
 
 def _refuse_unknown(values: dict[str, Any], model: Any, prefix: str, source: str) -> None:
@@ -261,7 +197,7 @@ def _refuse_unknown(values: dict[str, Any], model: Any, prefix: str, source: str
         if key not in known:
             raise ValueError(f"{source}: unknown key {prefix}{key}; {nearest(f'{prefix}{key}', [prefix + name for name in known])}")
         inner = known[key]
-        if options := [o for o in get_args(inner) if isinstance(o, type) and issubclass(o, _Strict)]:
+        if options := [o for o in get_args(inner) if isinstance(o, type) and issubclass(o, Strict)]:
             kind = value.get("kind") if isinstance(value, dict) else None
             inner = next((o for o in options if kind in get_args(o.model_fields["kind"].annotation)), None)
         if inner is EquationConfig:  # knows its keys itself

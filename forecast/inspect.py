@@ -45,6 +45,13 @@ def _checkpoint(path: Path) -> dict[str, Any]:
             **{k: config[k] for k in ("equation", "model", "loss", "train")},
             "results": {k: v for k, v in meta["provenance"].items() if k != "fingerprint"},
         }
+    if meta.get("kind") == "operator":
+        config = meta["config"]
+        return {
+            "kind": "solution operator",
+            **{k: config[k] for k in ("equation", "data", "model", "loss", "train")},
+            "results": {k: v for k, v in meta["provenance"].items() if k in ("validation_score", "best_epoch", "steps", "recovered")},
+        }
     return {
         "kind": "checkpoint",
         "model": model,
@@ -62,12 +69,12 @@ def _checkpoint(path: Path) -> dict[str, Any]:
 
 def _simulation(dataset: xr.Dataset) -> dict[str, Any]:
     return {
-        "kind": "simulation",
+        "kind": "solution of an operator" if "checkpoint" in dataset.attrs else "simulation",
         "system": json.loads(dataset.attrs["system"]),
         "variables": [f"{name} [{v.attrs['units']}]" for name, v in dataset.data_vars.items()],
         "sizes": {str(name): size for name, size in dataset.sizes.items()},
         "parameters": json.loads(dataset.attrs["parameters"]),
-        "seed": json.loads(dataset.attrs["seed"]),
+        "seed": json.loads(dataset.attrs.get("seed", "null")),
     }
 
 

@@ -1,11 +1,7 @@
 """Networks alone: checkpoints of imported weights, and export for serving elsewhere."""
 
 import io
-import json
-import platform
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,12 +9,10 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from .. import __version__
 from ..datasets import atomic
 from ..fno.import_weights import build, read_weights
 from ..fno.models import REGISTRY
-from ..fno.training.state import save_tensors
-from .checkpoint import FORMAT_VERSION, load_checkpoint, read_meta, read_tensors, sha256
+from .checkpoint import load_checkpoint, read_meta, read_tensors, sha256, write_network
 
 ExportFormat = Literal["torch-export", "onnx"]
 
@@ -52,19 +46,8 @@ def import_network(
             raise ValueError(f"{config} holds no keys; write e.g. inp_shape: [720, 1440]")
     kind, found, tensors = read_weights(source, format, **(held | dict(arguments or {})))
     build(kind, found, tensors, str(source))
-    with atomic.replacing(output, overwrite) as temporary:
-        temporary.mkdir()
-        save_tensors({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary / "weights.safetensors")
-        meta = {
-            "format_version": FORMAT_VERSION,
-            "kind": "network",
-            "model": {"model": kind, "arguments": found},
-            "source": {"file": source.name, "format": format, "sha256": sha256(source)},
-            "versions": {"fourcaster": __version__, "python": platform.python_version(), "torch": version("torch")},
-            "written": datetime.now(UTC).isoformat(timespec="seconds"),
-            "sha256": sha256(temporary / "weights.safetensors"),
-        }
-        (temporary / "meta.json").write_text(json.dumps(meta, indent=1))
+    source_meta = {"file": source.name, "format": format, "sha256": sha256(source)}
+    write_network(output, "network", tensors, {"model": {"model": kind, "arguments": found}, "source": source_meta}, overwrite)
 
 
 def load_network(path: str | Path) -> nn.Module:

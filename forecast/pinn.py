@@ -3,27 +3,22 @@
 import hashlib
 import json
 import logging
-import platform
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 import xarray as xr
 
-from .. import __version__
 from ..datasets import atomic
 from ..datasets.stores import consolidate
 from ..fno.models.base import load_weights
 from ..fno.models.pinn import CoordinateNetwork, TimeWindows
 from ..fno.physics.problems import PROBLEMS, Problem
 from ..fno.training.pinn import train_pinn
-from ..fno.training.state import save_tensors
-from .checkpoint import FORMAT_VERSION, read_meta, read_tensors, sha256
-from .config import PinnConfig
+from .checkpoint import read_meta, read_tensors, write_network
+from .physics_config import PinnConfig
 
 log = logging.getLogger(__name__)
 Progress = Callable[[int, int, str], None]
@@ -57,24 +52,14 @@ def train(config: PinnConfig, progress: Progress | None = None) -> tuple[Path, b
     networks, record = train_pinn(
         problem_of(config), lambda a, b: _network(config, a, b), config.train, output / "state", fingerprint, progress, config.loss
     )
-    with atomic.replacing(output / "checkpoint", overwrite=False) as temporary:
-        temporary.mkdir()
-        save_tensors({name: t.detach().contiguous() for name, t in TimeWindows(networks).state_dict().items()}, temporary / "weights.safetensors")
-        meta = {
-            "format_version": FORMAT_VERSION,
-            "kind": "pinn",
-            "config": config.model_dump(mode="json"),
-            "provenance": {
-                "fingerprint": fingerprint,
-                "iterations": record.iterations,
-                "training_residual": record.residual,
-                "held_out_residual": record.held_out,
-            },
-            "versions": {"fourcaster": __version__, "python": platform.python_version(), "torch": version("torch")},
-            "written": datetime.now(UTC).isoformat(timespec="seconds"),
-            "sha256": sha256(temporary / "weights.safetensors"),
-        }
-        (temporary / "meta.json").write_text(json.dumps(meta, indent=1))
+    provenance = {
+        "fingerprint": fingerprint,
+        "iterations": record.iterations,
+        "training_residual": record.residual,
+        "held_out_residual": record.held_out,
+    }
+    tensors = TimeWindows(networks).state_dict()
+    write_network(output / "checkpoint", "pinn", tensors, {"config": config.model_dump(mode="json"), "provenance": provenance})
     return output / "checkpoint", False, record.held_out
 
 

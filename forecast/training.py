@@ -16,9 +16,11 @@ from ..datasets.stores import Store, open_store, select_variables, store_statist
 from ..fno.training import Forecasting
 from ..fno.training import train as fit
 from .checkpoint import Checkpoint, save_checkpoint
-from .config import Config, PinnConfig
+from .config import AnyConfig, Config
 from .device import keep_freed_memory, pick_device
 from .model import build_stepper
+from .operators import train as train_operator
+from .physics_config import OperatorConfig, PinnConfig
 from .pinn import train as train_pinn
 
 log = logging.getLogger(__name__)
@@ -35,7 +37,7 @@ class TrainResult:
     score: str = "validation score"
 
 
-def train(config: Config | PinnConfig, device: str | None = None, progress: Progress | None = None) -> TrainResult:
+def train(config: AnyConfig, device: str | None = None, progress: Progress | None = None) -> TrainResult:
     """Train the model of a configuration, or go on where a run of it stopped.
 
     Leaves ``output/checkpoint``; the state for a resume and the log lie in ``output/state``.
@@ -54,6 +56,8 @@ def train(config: Config | PinnConfig, device: str | None = None, progress: Prog
         if device not in (None, "cpu"):
             raise ValueError(f"physics-informed networks are trained on the CPU, not on {device}; leave out --device")
         return TrainResult(*train_pinn(config, progress), "held-out residual")
+    if isinstance(config, OperatorConfig):
+        return TrainResult(*train_operator(config, device, progress))
     device, output = pick_device(device), config.output
     store = select_variables(open_store(config.data.store, whole_shards=False), config.data.variables)
     fingerprint = _fingerprint(config, store)

@@ -40,6 +40,7 @@ class Darcy(System):
     refine: Count = 2
 
     names: ClassVar = ("permeability", "pressure")
+    given: ClassVar[tuple[str, ...]] = names[:1]
 
     def template(self) -> xr.Dataset:
         """Return coordinates y and x from edge to edge, the coefficient and the solution."""
@@ -52,6 +53,10 @@ class Darcy(System):
         # Half of a periodic field twice as large, so that opposite edges know nothing of each other.
         field = GaussianField(self.alpha, 2 * self.tau, 2 * self.sigma).draw(rng, 2 * (points - 1), 2)[:points, :points]
         return np.where(field > 0, self.high, self.low) if self.coefficient == "threshold" else np.exp(field)
+
+    def instance(self, rng: np.random.Generator) -> dict[str, Array]:
+        """Return the coefficient."""
+        return {self.names[0]: self.draw(rng, (self.resolution - 1) * self.refine + 1)[:: self.refine, :: self.refine]}
 
     def solve(self, rng: np.random.Generator) -> dict[str, Array]:
         """Return coefficient and solution."""
@@ -72,6 +77,7 @@ class HeatConduction(Darcy):
     sigma: NonNegative = 10.0
 
     names: ClassVar = ("conductivity", "temperature")
+    given: ClassVar[tuple[str, ...]] = names[:1]
 
 
 def steady_state(a: Array, f: Array) -> Array:

@@ -53,6 +53,10 @@ class Line(Evolution):
             return self.standard(self.nodes(points))
         return GaussianField(self.alpha, self.tau, self.sigma).draw(rng, points)
 
+    def instance(self, rng: np.random.Generator) -> dict[str, Array]:
+        """Return the initial state."""
+        return {"u": self.begin(rng, self.resolution)}
+
     @abstractmethod
     def standard(self, x: Array) -> Array:
         """Return the initial state of the literature."""

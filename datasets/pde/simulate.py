@@ -19,8 +19,10 @@ from ..schema import nearest
 from ..stores import consolidate
 from .barotropic import BetaPlane
 from .darcy import Darcy, HeatConduction
+from .heat_sink import HeatSink
 from .line import Advection, AllenCahn, Burgers, CahnHilliard, Reaction, ReactionDiffusion, Wave
 from .shallow_water import ShallowWater
+from .shock_pipe import ShockPipe
 from .system import System
 from .torus import NavierStokes
 
@@ -34,6 +36,8 @@ SYSTEMS: dict[str, type[System]] = {
     "wave": Wave,
     "darcy": Darcy,
     "heat_conduction": HeatConduction,
+    "heat_sink": HeatSink,
+    "shock_pipe": ShockPipe,
     "navier_stokes": NavierStokes,
     "barotropic": BetaPlane,
     "shallow_water": ShallowWater,

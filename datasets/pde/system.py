@@ -4,7 +4,7 @@ import logging
 from abc import abstractmethod
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import xarray as xr
@@ -36,6 +36,8 @@ class System(BaseModel):
 
     resolution: Points = 64
 
+    given: ClassVar[tuple[str, ...]] = ()  # variables that are given, not solved for
+
     @abstractmethod
     def template(self) -> xr.Dataset:
         """Return a data set of one sample: coordinates, and variables of any value with their attributes."""
@@ -51,6 +53,14 @@ class System(BaseModel):
     def random(self) -> bool:
         """Whether samples differ."""
         return True
+
+    def instance(self, rng: np.random.Generator) -> dict[str, Array]:
+        """Return what is given of one sample without solving it: its initial state, or its coefficients.
+
+        Raises:
+            ValueError: the system does not know.
+        """
+        raise ValueError(f"{type(self).__name__} cannot be drawn without being solved; simulate a store and name it as data.store")
 
 
 class Evolution(System):

@@ -61,6 +61,10 @@ class NavierStokes(Evolution):
         """Return the initial vorticity."""
         return GaussianField(self.alpha, self.tau, self.sigma).draw(rng, points, 2)
 
+    def instance(self, rng: np.random.Generator) -> dict[str, Array]:
+        """Return the initial vorticity."""
+        return {"vorticity": self.begin(rng, self.resolution)}
+
     @np.errstate(over="ignore", invalid="ignore")
     def solve(self, rng: np.random.Generator) -> dict[str, Array]:
         """Return the vorticity."""

@@ -5,6 +5,7 @@ are written once and take any of these:
 
 - ``Spectral``: exact for periodic fields that the grid resolves;
 - ``FiniteDifferences``: of second or fourth order, with one-sided stencils of the same order where an axis does not wrap;
+- ``Collocated``: exact for polynomials through the Radau nodes of a window of time;
 - ``Mixed``: another kind for each axis, such as differences in time and spectral in space;
 - ``Autograd``: of a function of coordinates.
 """
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..grids import Box
+from ..transforms.radau import differentiation
 
 
 class Derivative(Protocol):
@@ -151,6 +153,32 @@ def _stencil(offsets: tuple[int, ...], order: int) -> tuple[float, ...]:
     right[order] = math.factorial(order)
     weights = np.linalg.solve(powers, right)
     return tuple(float(w) if abs(w) > 1e-12 else 0.0 for w in weights)
+
+
+class Collocated:
+    """Differentiate the polynomial through the start and the Radau nodes of an interval.
+
+    Args:
+        axis: its name.
+        length: of the interval.
+        dim: dimension of a field that holds the nodes, counted from the end.
+    """
+
+    def __init__(self, axis: str, length: float, dim: int) -> None:
+        self.axis, self.length, self.dim = axis, length, dim
+
+    def __call__(self, u: Tensor, axis: str, order: int = 1) -> Tensor:
+        """Return the derivative at the nodes.
+
+        Raises:
+            InputError: another axis.
+        """
+        if axis != self.axis:
+            raise InputError(f"no derivative along {axis!r}; these nodes lie along {self.axis!r}")
+        matrix = torch.as_tensor(differentiation(u.shape[self.dim] - 1) / self.length, dtype=u.dtype, device=u.device)
+        for _ in range(order):
+            u = torch.tensordot(u, matrix, dims=([self.dim], [1])).movedim(-1, self.dim)
+        return u
 
 
 class Mixed:

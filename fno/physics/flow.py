@@ -1,7 +1,12 @@
 """Residuals of two-dimensional incompressible flow, given by its vorticity on a torus or a beta plane."""
 
+import math
+
+import torch
 from torch import Tensor
 
+from ..errors import InputError
+from ..grids import Box
 from .derivatives import Derivative, Spectral
 
 
@@ -38,3 +43,25 @@ def barotropic(w: Tensor, d: Derivative, space: Spectral, beta: float, drag: flo
     """
     u, v = velocity(w, space)
     return d(w, "t") + u * d(w, "x") + v * (d(w, "y") + beta) + drag * w - force
+
+
+def force(name: str, box: Box, like: Tensor) -> Tensor:
+    """Return the curl of a force on a torus, shape (y, x).
+
+    Args:
+        name: ``diagonal`` is 0.1 (sin 2 pi (x + y) + cos 2 pi (x + y)) with x and y in units of the side (Li et al. 2021),
+            ``kolmogorov`` is -4 cos(4 y) with y from 0 to 2 pi along the side, ``none`` is zero.
+        box: grid.
+        like: a tensor of the wanted type and device.
+
+    Raises:
+        InputError: another name.
+    """
+    y, x = torch.meshgrid(*[2 * math.pi / n * torch.arange(n, dtype=like.dtype, device=like.device) for n in box.points], indexing="ij")
+    if name == "diagonal":
+        return 0.1 * (torch.sin(x + y) + torch.cos(x + y))
+    if name == "kolmogorov":
+        return -4 * torch.cos(4 * y)
+    if name == "none":
+        return torch.zeros_like(x)
+    raise InputError(f"no force {name!r}; there are diagonal, kolmogorov, none")

@@ -1,0 +1,128 @@
+"""Heat sinks: a plate with fins that is heated from below and cooled by air, in cross-section.
+
+    -div(k grad T) = 0 in the metal,   k dT/dn = q below,   -k dT/dn = h T where metal meets air,   no flux at the sides
+
+T is the temperature above that of the air [K]. Finite volumes on square cells: between the centres of two cells of metal flows
+``k (T1 - T2)`` per metre of depth, from a centre to the air ``T dx / (1 / h + dx / (2 k))``; solved directly.
+"""
+
+from typing import ClassVar
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from pydantic import model_validator
+from scipy.sparse import coo_array
+from scipy.sparse.linalg import spsolve
+
+from .system import Array, Count, Positive, System
+
+LATTICE = 32  # edges of metal lie on this many lines a side, so that every grid that is a multiple of it holds the same shape
+
+
+class HeatSink(System):
+    """A plate with fins of random number, heights and widths, and a random heat transfer to the air.
+
+    Attributes:
+        resolution: cells along each side, a multiple of 32.
+        side: of the square that holds the heat sink [m].
+        conductivity: of the metal [W/(m K)].
+        flux: heat that comes in below [W/m2].
+        transfer_low: least heat transfer coefficient [W/(m2 K)]; it is drawn evenly in its logarithm.
+        transfer_high: largest.
+        fewest_fins: least number of fins.
+        most_fins: largest number.
+        refine: cells of the solver for one of the result, along each side; the result is their mean.
+    """
+
+    resolution: Count = 32
+    side: Positive = 0.04
+    conductivity: Positive = 200.0
+    flux: Positive = 2e4
+    transfer_low: Positive = 50.0
+    transfer_high: Positive = 500.0
+    fewest_fins: Count = 2
+    most_fins: Count = 5
+    refine: Count = 4
+
+    given: ClassVar[tuple[str, ...]] = ("metal", "transfer")
+
+    @model_validator(mode="after")
+    def _fits(self) -> "HeatSink":
+        if self.resolution % LATTICE:
+            raise ValueError(f"resolution must be a multiple of {LATTICE}")
+        if self.most_fins < self.fewest_fins or self.most_fins > LATTICE // 4:
+            raise ValueError(f"there must be fewest_fins to most_fins fins, at most {LATTICE // 4}")
+        if self.transfer_high < self.transfer_low:
+            raise ValueError("transfer_high must not be less than transfer_low")
+        return self
+
+    def template(self) -> xr.Dataset:
+        """Return coordinates y (up) and x of the cells' centres, the shape, heat transfer and temperature."""
+        n = self.resolution
+        axis = self.side / n * (np.arange(n, dtype=np.float64) + 0.5)
+        attrs = {"units": "m", "periodic": "false", "length": self.side}
+        field = np.broadcast_to(np.zeros(()), (n, n))
+        return xr.Dataset(
+            {
+                "metal": (("y", "x"), field, {"long_name": "whether there is metal", "units": "1"}),
+                "transfer": ((), np.zeros(()), {"long_name": "heat transfer coefficient", "units": "W m**-2 K**-1"}),
+                "temperature": (("y", "x"), field, {"long_name": "temperature above that of the air, in metal", "units": "K"}),
+            },
+            {d: (d, axis, {"long_name": d, **attrs}) for d in ("y", "x")},
+        )
+
+    def draw(self, rng: np.random.Generator) -> NDArray[np.bool_]:
+        """Return where there is metal on the lattice, shape (y, x)."""
+        metal = np.zeros((LATTICE, LATTICE), dtype=bool)
+        plate = int(rng.integers(2, 7))
+        metal[:plate] = True
+        count = int(rng.integers(self.fewest_fins, self.most_fins + 1))
+        edges = np.linspace(0, LATTICE, count + 1).round().astype(int)
+        for left, right in zip(edges[:-1], edges[1:], strict=True):
+            width = int(rng.integers(1, max(2, (right - left) // 2 + 1)))
+            start = int(rng.integers(left, right - width + 1))
+            metal[: int(rng.integers(plate + 4, LATTICE + 1)), start : start + width] = True
+        return metal
+
+    def solve(self, rng: np.random.Generator) -> dict[str, Array]:
+        """Return shape, heat transfer and temperature, NaN in the air."""
+        metal, transfer = self.draw(rng), float(np.exp(rng.uniform(np.log(self.transfer_low), np.log(self.transfer_high))))
+        fine = np.kron(metal, np.ones((self.resolution * self.refine // LATTICE,) * 2, dtype=bool))
+        t = steady_temperature(fine, self.side / len(fine), self.conductivity, transfer, self.flux)
+        n = self.resolution
+        coarse = t.reshape(n, self.refine, n, self.refine).mean(axis=(1, 3))
+        return {"metal": np.isfinite(coarse).astype(np.float64), "transfer": np.asarray(transfer), "temperature": coarse}
+
+
+def steady_temperature(metal: NDArray[np.bool_], dx: float, conductivity: float, transfer: float, flux: float) -> Array:
+    """Return the temperature above that of the air [K], NaN in the air, shape (y, x).
+
+    Args:
+        metal: where there is metal; the lowest row must be all metal and all metal connected to it.
+        dx: side of a cell [m].
+        conductivity: k [W/(m K)].
+        transfer: h [W/(m2 K)].
+        flux: q [W/m2].
+    """
+    number = np.full(metal.shape, -1)
+    number[metal] = np.arange(metal.sum())
+    rows, columns, values = [], [], []
+    diagonal, right = np.zeros(metal.sum()), np.zeros(metal.sum())
+    outwards = dx / (1 / transfer + dx / (2 * conductivity))
+    padded = np.pad(number, ((0, 1), (0, 0)), constant_values=-1)  # air above; below and at the sides other laws hold
+    for first, second in ((padded[:-1], padded[1:]), (number[:, :-1], number[:, 1:])):
+        both = (first >= 0) & (second >= 0)
+        a, b = first[both], second[both]
+        rows += [a, b]
+        columns += [b, a]
+        values += [np.full(len(a), -conductivity)] * 2
+        np.add.at(diagonal, np.concatenate([a, b]), conductivity)
+        for inside, outside in ((first, second), (second, first)):
+            np.add.at(diagonal, inside[(inside >= 0) & (outside < 0)], outwards)
+    right[number[0]] = flux * dx
+    every = np.arange(len(diagonal))
+    entries = np.concatenate([*values, diagonal]), (np.concatenate([*rows, every]), np.concatenate([*columns, every]))
+    t = np.full(metal.shape, np.nan)
+    t[metal] = spsolve(coo_array(entries).tocsc(), right)
+    return t

@@ -1,0 +1,206 @@
+"""Solution operators from configuration to checkpoint, and their solutions."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..datasets.adapters.cf import open_raw
+from ..datasets.pde.loaders import DrawnInstances, Layout, StoredInstances, open_simulations, open_system
+from ..datasets.pde.system import System
+from ..fno.batch import Instances
+from ..fno.models import REGISTRY
+from ..fno.models.base import load_weights, mark_trained
+from ..fno.models.solution import Evolution, SolutionScales, Steady
+from ..fno.physics.evolution import EVOLUTIONS, EvolutionEquation
+from ..fno.physics.steady import STEADY, SteadyEquation
+from ..fno.training import train as fit
+from ..fno.training.experiment import Unknowns, WithExperiment
+from ..fno.training.solving import Evolving, SolvingLoss, Standing
+from .checkpoint import read_meta, read_tensors, write_network
+from .device import keep_freed_memory, pick_device
+from .experiment import read_sensors
+from .physics_config import OperatorConfig
+
+Progress = Callable[[int, int, str], None]
+Equation = EvolutionEquation | SteadyEquation
+_HOMOGENEOUS = ("advection", "burgers", "shock_pipe", "reaction", "reaction_diffusion", "allen_cahn", "cahn_hilliard")
+_STATISTICS = 256  # samples that scales are taken from
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A solution operator and what it was trained for.
+
+    Attributes:
+        model: an ``Evolution`` or a ``Steady``.
+        system: what it solves.
+        layout: of its variables.
+        config: resolved configuration.
+    """
+
+    model: Evolution | Steady
+    system: System
+    layout: Layout
+    config: OperatorConfig
+
+    def equation(self) -> Equation:
+        """Return the residual of the equation; raises ``InputError`` where there is none."""
+        return _equation(self.config, self.system, self.layout)
+
+
+def _equation(config: OperatorConfig, system: System, layout: Layout) -> Equation:
+    name, parameters = config.equation.name, system.model_dump()
+    if layout.times:
+        return EvolutionEquation(name, parameters, layout.box([2] * len(layout.axes)), layout.times[-1] / config.model.windows)
+    return SteadyEquation(name, float(parameters.get("source", 0.0)), layout.lengths[0])
+
+
+def _build(config: OperatorConfig, system: System, layout: Layout, scales: SolutionScales) -> Evolution | Steady:
+    settings, name = config.model, config.equation.name
+    if len(settings.n_modes) != len(layout.axes):
+        raise ValueError(f"model.n_modes has {len(settings.n_modes)} entries, but {name} has the axes {', '.join(layout.axes)}")
+    positions = not layout.times or name not in _HOMOGENEOUS or any(e != "wrap" for e in layout.edges)
+    count = _channels(layout, positions)
+    nodes = settings.nodes if layout.times else 1
+    skipped = {"kind", "windows", "nodes", "domain_padding"} | ({"factorization", "rank"} if settings.kind == "fno" else set())
+    arguments = settings.model_dump(exclude=skipped) | {"in_channels": count, "out_channels": nodes * len(layout.fields)}
+    arguments["domain_padding"] = tuple(0.0 if edge == "wrap" else settings.domain_padding for edge in layout.edges)
+    torch.manual_seed(config.train.seed)
+    network: Any = REGISTRY[settings.kind](**arguments)
+    torch.nn.init.normal_(network.projection.fc2.weight, std=1e-3)  # an untrained operator says that little happens
+    torch.nn.init.zeros_(network.projection.fc2.bias)
+    if not layout.times:
+        return Steady(network, scales, layout.parameters, layout.edges, zero_edges=name in STEADY)
+    equation = _equation(config, system, layout) if name in EVOLUTIONS and all(e == "wrap" for e in layout.edges) else None
+    rates = equation.rates if isinstance(equation, EvolutionEquation) else None
+    return Evolution(network, scales, layout.times[-1] / settings.windows, nodes, layout.parameters, layout.edges, positions, rates)
+
+
+def _channels(layout: Layout, positions: bool) -> int:
+    fields = len(layout.fields) if layout.times else 0
+    return Evolution.channels(fields, len(layout.inputs), len(layout.parameters), layout.edges, positions)
+
+
+def _scales(instances: Instances, steady: bool) -> SolutionScales:
+    """Return what some instances are like; of the initial states where an evolution is not known."""
+    known = instances.solution if instances.solution is not None else instances.state[:, None]
+    inputs, numbers = instances.inputs.transpose(0, 1).flatten(1), [n.log() for n in instances.parameters.values()]
+    fields = known.movedim(2, 0).flatten(1)
+    size = [1.0] if steady and not len(fields) else [float(f[torch.isfinite(f)].square().mean().sqrt()) or 1.0 for f in fields]
+    spread = [float(x.std(correction=0)) or 1.0 for x in numbers]
+    return SolutionScales(
+        size, inputs.mean(1).tolist(), [float(x) or 1.0 for x in inputs.std(1, correction=0)], [float(n.mean()) for n in numbers], spread
+    )
+
+
+def train(config: OperatorConfig, device: str | None = None, progress: Progress | None = None) -> tuple[Path, bool, float | None]:
+    """Train the operator of a configuration, or go on where a run of it stopped.
+
+    Leaves ``output/checkpoint``; the state for a resume and the log lie in ``output/state``.
+
+    Returns:
+        The checkpoint, whether it was there before, and the root mean square of the relative error on samples that were kept, or
+        without solutions of the residual in units of the solution.
+
+    Raises:
+        FileNotFoundError: no store.
+        ValueError: store and configuration do not fit, ``output`` holds another run, or the loss is not finite.
+    """
+    keep_freed_memory()
+    device, output, settings = pick_device(device), config.output, config.train
+    source, system, layout = _source(config)
+    identity = [config.model_dump(mode="json", exclude={"output": True, "data": {"store", "experiment"}, "train": {"checkpoint_minutes"}})]
+    identity += [dict(source.simulations.dataset.attrs)] if isinstance(source, StoredInstances) else []
+    if config.data.experiment is not None:
+        identity += [open_raw(str(config.data.experiment)).to_dict()]
+    fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
+    done = output / "checkpoint" / "meta.json"
+    if done.exists():
+        held = json.loads(done.read_text())
+        if held.get("kind") != "operator" or held["provenance"]["fingerprint"] != fingerprint:
+            raise ValueError(f"{output} holds a finished run with other settings or data; choose another output")
+        return output / "checkpoint", True, held["provenance"]["validation_score"]
+    first = _first(source)
+    if config.loss.data and first.solution is None and not config.loss.equation:
+        raise ValueError(f"{config.data.store} holds no solutions to learn from; set loss.equation")
+    scales = _scales(first, not layout.times)
+    model = _build(config, system, layout, scales).to(device)
+    equation = _equation(config, system, layout) if config.loss.equation or first.solution is None else None
+    objective: Any = _objective(model, config.loss, equation, layout, config.model.windows)
+    trained: nn.Module = model
+    if config.data.experiment is not None:
+        sensors = read_sensors(config.data.experiment, layout, float(getattr(system, "start", 0.0)))
+        unknowns = Unknowns(first.state, first.parameters)
+        objective = WithExperiment(objective, unknowns, sensors, config.loss.sensors)
+        trained = nn.ModuleDict({"operator": model, "unknowns": unknowns})
+    record = fit(trained, objective, source, settings, output / "state", fingerprint, progress)
+    recovered = {"recovered": objective.recovered()} if isinstance(objective, WithExperiment) else {}
+    provenance = {
+        "fingerprint": fingerprint,
+        "validation_score": record.best_score,
+        "best_epoch": record.best_epoch,
+        "steps": record.steps,
+        "system": system.model_dump(mode="json"),
+        "scales": {name: list(getattr(scales, name)) for name in SolutionScales.__dataclass_fields__},
+        "trained_grid": list(first.state.shape[2:]),
+        **recovered,
+    }
+    tensors = {name: t for name, t in model.state_dict().items()}
+    write_network(output / "checkpoint", "operator", tensors, {"config": config.model_dump(mode="json"), "provenance": provenance})
+    return output / "checkpoint", False, record.best_score
+
+
+def _source(config: OperatorConfig) -> tuple[StoredInstances | DrawnInstances, System, Layout]:
+    name, settings = config.equation.name, config.train
+    if config.data.store is None:
+        system, layout = open_system(name, config.equation.parameters)
+        return DrawnInstances(system, layout, settings.batch_size, config.data.samples, settings.seed), system, layout
+    store = open_simulations(config.data.store)
+    held = json.loads(store.dataset.attrs["system"])
+    if held != name:
+        raise ValueError(f"{config.data.store} holds simulations of {held}, equation.name is {name}")
+    made, _ = open_system(name, {**store.system.model_dump(), **config.equation.parameters})
+    for key in config.equation.parameters:
+        if getattr(made, key) != getattr(store.system, key):
+            raise ValueError(f"equation.{key} is {getattr(made, key)}, but {config.data.store} was simulated with {getattr(store.system, key)}")
+    source = StoredInstances(store, settings.batch_size, settings.seed, config.data.validation_fraction)
+    if source.training < 1:
+        raise ValueError(f"{config.data.store} holds {len(store)} samples, too few to train on")
+    return source, store.system, store.layout
+
+
+def _first(source: StoredInstances | DrawnInstances) -> Instances:
+    if isinstance(source, DrawnInstances):
+        return source.draw(0, _STATISTICS)
+    return source.simulations.read(np.arange(min(_STATISTICS, source.training)))
+
+
+def _objective(model: Evolution | Steady, loss: SolvingLoss, equation: Equation | None, layout: Layout, windows: int) -> Evolving | Standing:
+    if isinstance(model, Evolution):
+        return Evolving(model, loss, equation if isinstance(equation, EvolutionEquation) else None, layout.times, windows)
+    return Standing(model, loss, equation if isinstance(equation, SteadyEquation) else None)
+
+
+def load_operator(path: str | Path, device: str = "cpu") -> Operator:
+    """Read the checkpoint of a solution operator.
+
+    Raises:
+        FileNotFoundError: no checkpoint there.
+        ValueError: something else, or damaged.
+    """
+    path, meta = Path(path), read_meta(path)
+    if meta.get("kind") != "operator":
+        raise ValueError(f"{path} holds no solution operator")
+    config, provenance = OperatorConfig.model_validate(meta["config"]), meta["provenance"]
+    system, layout = open_system(config.equation.name, provenance["system"])
+    model = _build(config, system, layout, SolutionScales(**provenance["scales"]))
+    load_weights(model, read_tensors(path, meta), str(path))
+    mark_trained(model, tuple(provenance["trained_grid"]))
+    return Operator(model.to(device).eval(), system, layout, config)

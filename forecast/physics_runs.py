@@ -1,0 +1,35 @@
+"""Running what was trained on an equation: which of them a checkpoint holds, and what it is asked for."""
+
+from pathlib import Path
+from typing import Any
+
+from .checkpoint import read_meta
+from .operators import Progress
+from .pinn import evaluate
+from .solutions import solve
+
+
+def run_physics(
+    checkpoint: Path, init: Path | None, grid: str | None, output: Path, refine: int, device: str | None, overwrite: bool, progress: Progress | None
+) -> dict[str, Any] | None:
+    """Write what a physics-informed network or a solution operator gives, and say what was made; None for any other checkpoint.
+
+    Raises:
+        ValueError: an option that the checkpoint has no use for, or ``init`` is missing.
+    """
+    kind = read_meta(checkpoint).get("kind")
+    if refine and kind != "operator":
+        raise ValueError(f"--refine needs a solution operator, {checkpoint} is none")
+    if kind == "pinn":
+        made = evaluate(checkpoint, grid or "101x256", output, overwrite)
+        text = f"u on {made.sizes['t']} times by {made.sizes['x']} places"
+    elif kind == "operator":
+        if init is None:
+            raise ValueError("--init is missing: name the store of simulations that holds the initial states or coefficients")
+        if grid is not None:
+            raise ValueError("--grid has no use here: a solution operator solves on the grid of --init, which may be any")
+        made = solve(checkpoint, init, output, refine, device, overwrite, progress)
+        text = f"{made.sizes['sample']} solutions of {', '.join(map(str, made.data_vars))}"
+    else:
+        return None
+    return {"output": str(output), "solved": text, **{str(n): size for n, size in made.sizes.items()}}
