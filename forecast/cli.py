@@ -179,7 +179,9 @@ def train(
     state = "was finished before" if result.already_done else "written"
     score = "" if result.best_score is None else f", {result.score} {result.best_score:.4g}"
     values = {"checkpoint": str(result.checkpoint), "already_done": result.already_done, result.score.replace(" ", "_"): result.best_score}
-    _print(values, as_json, f"{result.checkpoint} {state}{score}")
+    values |= {"comparison": result.comparison} if result.comparison else {}
+    rows = [f"{kind}: {', '.join(f'{name} {value:.4g}' for name, value in row.items())}" for kind, row in result.comparison.items()]
+    _print(values, as_json, "\n".join([f"{result.checkpoint} {state}{score}", *rows]))
 
 
 @app.command()

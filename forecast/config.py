@@ -104,18 +104,36 @@ class AFNOConfig(_ModelConfig):
 ModelConfig = FNOConfig | TFNOConfig | SFNOConfig | AFNOConfig
 
 
+class LossConfig(Strict):
+    """What a forecast model is trained for beside the data; nothing by default.
+
+    Attributes:
+        physics: weight of each balance that the forecast should keep as the truth does, see ``fno.physics.balances``.
+        warmup: share of the training over which these weights rise from zero.
+        compare: train the same model on the data alone too, in ``output/data_only``, and report both.
+    """
+
+    physics: dict[Literal["hydrostatic", "thermal_wind", "continuity", "dry_mass", "energy"], Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict
+    )
+    warmup: Annotated[float, Field(ge=0, le=1)] = 0.2
+    compare: bool = True
+
+
 class Config(Strict):
     """A whole training run.
 
     Attributes:
         data: what to train on.
         model: which network.
+        loss: what counts beside the data.
         train: how to train; see ``fno.training.TrainSettings``.
         output: folder of the run; weights end up in ``output/checkpoint``, what a resume needs in ``output/state``.
     """
 
     data: DataConfig
     model: Annotated[ModelConfig, Field(discriminator="kind")]
+    loss: LossConfig = LossConfig()
     train: TrainSettings = TrainSettings()
     output: Path
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,14 @@ import torch
 from ..datasets.fields import Fields
 from ..datasets.loaders import BatchReader, StoreBatches
 from ..datasets.stores import Store, open_store, select_variables, store_statistics
-from ..fno.training import Forecasting
+from ..fno.layers.spherical import largest_lmax
+from ..fno.physics.atmosphere import Sphere
+from ..fno.physics.balances import Balances
+from ..fno.training import Forecasting, TrainSettings
 from ..fno.training import train as fit
-from .checkpoint import Checkpoint, save_checkpoint
-from .config import AnyConfig, Config
+from ..fno.training.forecasting import BalanceTerms
+from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from .config import AnyConfig, Config, LossConfig
 from .device import keep_freed_memory, pick_device
 from .model import build_stepper
 from .operators import train as train_operator
@@ -29,12 +33,16 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Where the checkpoint is, whether it was there before, and the best validation score (of a PINN the held-out residual)."""
+    """Where the checkpoint is, whether it was there before, and the best validation score (of a PINN the held-out residual).
+
+    With balances in the loss, ``comparison`` holds score and balances of the model beside those of one trained on the data alone.
+    """
 
     checkpoint: Path
     already_done: bool
     best_score: float | None
     score: str = "validation score"
+    comparison: dict[str, Any] = field(default_factory=dict)
 
 
 def train(config: AnyConfig, device: str | None = None, progress: Progress | None = None) -> TrainResult:
@@ -61,6 +69,10 @@ def train(config: AnyConfig, device: str | None = None, progress: Progress | Non
     device, output = pick_device(device), config.output
     store = select_variables(open_store(config.data.store, whole_shards=False), config.data.variables)
     fingerprint = _fingerprint(config, store)
+    control = None
+    if config.loss.physics and config.loss.compare:
+        _balances(config, store)  # refused before the control is trained
+        control = train(config.model_copy(update={"loss": LossConfig(), "output": output / "data_only"}), device, progress)
     done = output / "checkpoint" / "meta.json"
     if done.exists():
         held = json.loads(done.read_text())
@@ -68,7 +80,8 @@ def train(config: AnyConfig, device: str | None = None, progress: Progress | Non
             raise ValueError(
                 f"{output} holds a finished run with other settings or data; choose another output, or start afresh (quickstart: --fresh)"
             )
-        return TrainResult(output / "checkpoint", True, held["provenance"]["validation_score"])
+        provenance = held["provenance"]
+        return TrainResult(output / "checkpoint", True, provenance["validation_score"], comparison=provenance.get("comparison", {}))
     split = store.split(config.data.train_period, config.data.validation_fraction)
     fields = Fields(_readable(config, store).dataset, config.data.cache_bytes)
     statistics = store_statistics(store, fields, split.fit)
@@ -85,7 +98,15 @@ def train(config: AnyConfig, device: str | None = None, progress: Progress | Non
         split.train.stop - split.train.start,
         config.data.store,
     )
-    record = fit(stepper, Forecasting(stepper, weights, settings.noise), source, settings, output / "state", fingerprint, progress)
+    physics = _balances(config, store)
+    objective = Forecasting(stepper, weights, settings.noise, physics)
+    record = fit(stepper, objective, source, settings, output / "state", fingerprint, progress)
+    comparison = {}
+    if physics is not None and control is not None:
+        other = Forecasting(load_checkpoint(control.checkpoint, device).stepper, weights, 0.0, physics)
+        found = {"data_only": _unbalanced(other, source, settings), "data_and_physics": _unbalanced(objective, source, settings)}
+        scores = {"data_only": control.best_score, "data_and_physics": record.best_score}
+        comparison = {name: {"validation_score": scores[name], **left} for name, left in found.items()}
     times = store.dataset["time"].values
     provenance = {
         "fingerprint": fingerprint,
@@ -96,11 +117,37 @@ def train(config: AnyConfig, device: str | None = None, progress: Progress | Non
         "best_epoch": record.best_epoch,
         "steps": record.steps,
     }
+    if comparison:
+        provenance["comparison"] = comparison
     attrs = {str(name): {k: str(v) for k, v in variable.attrs.items()} for name, variable in store.dataset.data_vars.items()}
     dtypes = (str(store.dataset["latitude"].dtype), str(store.dataset["longitude"].dtype))
     checkpoint = Checkpoint(stepper, store.channels, attrs, store.grid, dtypes, store.step, statistics.cycle, config, provenance)
     save_checkpoint(checkpoint, output / "checkpoint")
-    return TrainResult(output / "checkpoint", False, record.best_score)
+    return TrainResult(output / "checkpoint", False, record.best_score, comparison=comparison)
+
+
+def _balances(config: Config, store: Store) -> BalanceTerms | None:
+    """Return the balances that a configuration asks for; raises ``InputError`` where the store does not let them be computed."""
+    if not config.loss.physics:
+        return None
+    grid = store.grid
+    sphere = None if grid.sphere is None else Sphere(*grid.shape, grid.sphere, min(64, largest_lmax(*grid.shape, grid.sphere)))
+    southward = bool(grid.latitude[0] > grid.latitude[-1])
+    names: dict[str, float] = {str(name): weight for name, weight in config.loss.physics.items()}
+    balances = Balances(list(names), [(c.variable, c.level) for c in store.channels], sphere, southward)
+    return BalanceTerms(balances, names, config.loss.warmup)
+
+
+def _unbalanced(objective: Forecasting, source: StoreBatches, settings: TrainSettings) -> dict[str, float]:
+    """Return how far forecasts of the validation period are from the truth in each balance, as root mean squares with units."""
+    objective.stepper.eval()
+    sums: dict[str, float] = {}
+    samples, units = 0, objective.physics.balances.units if objective.physics else {}
+    for batch in source.validation(settings.validation_steps, settings.validation_samples):
+        for name, square in objective.balance_errors(batch.to(str(objective.weights.device))).items():
+            sums[name] = sums.get(name, 0.0) + len(batch) * float(square)
+        samples += len(batch)
+    return {f"{name} [{units[name]}]": (total / samples) ** 0.5 for name, total in sums.items()}
 
 
 def _readable(config: Config, store: Store) -> Store:
@@ -119,7 +166,9 @@ def _block(store: Store, fields: Fields, cache_bytes: int) -> int:
 
 def _fingerprint(config: Config, store: Store) -> str:
     """Return a hash of all that the result depends on: settings, and the store's contents as far as its metadata tells."""
-    settings: dict[str, Any] = config.model_dump(mode="json", exclude={"output": True, "data": {"store", "cache_bytes"}})
+    settings: dict[str, Any] = config.model_dump(mode="json", exclude={"output": True, "data": {"store", "cache_bytes"}, "loss": {"compare"}})
+    if not config.loss.physics:
+        settings.pop("loss")
     for harmless in ("checkpoint_minutes",):
         settings["train"].pop(harmless)
     data = [store.dataset["time"].values.astype(str).tolist(), [str(c) for c in store.channels], dict(store.dataset.attrs)]
