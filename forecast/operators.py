@@ -141,7 +141,7 @@ def train(config: OperatorConfig, device: str | None = None, progress: Progress 
         objective = WithExperiment(objective, unknowns, sensors, config.loss.sensors)
         trained = nn.ModuleDict({"operator": model, "unknowns": unknowns})
     record = fit(trained, objective, source, settings, output / "state", fingerprint, progress)
-    recovered = {"recovered": objective.recovered()} if isinstance(objective, WithExperiment) else {}
+    recovered = {"recovered": objective.recover()} if isinstance(objective, WithExperiment) else {}
     provenance = {
         "fingerprint": fingerprint,
         "validation_score": record.best_score,

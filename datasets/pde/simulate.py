@@ -63,7 +63,8 @@ def make_system(name: str, parameters: dict[str, Any] | None = None) -> System:
         return kind(**given)
     except ValidationError as error:
         first = error.errors()[0]
-        raise ValueError(f"{name}: {first['loc'][0]}: {first['msg'].removeprefix('Value error, ')}, got {first['input']!r}") from None
+        said = first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{name}: {first['loc'][0]}: {said}, got {first['input']!r}" if first["loc"] else f"{name}: {said}") from None
 
 
 def simulate(

@@ -1,13 +1,16 @@
 """An experiment beside simulations: sensors that see one instance of unknown initial state and unknown numbers.
 
-Unknown are the logarithms of the numbers and the waves of the initial state. They are trained together with an operator that is
-itself trained on simulations, so that the operator run from them agrees with the sensors:
+Unknown are the logarithms of the numbers and the waves of the initial state, z in units of their spread in the simulations, which is
+their Gaussian prior. The most probable z minimises
 
-    L = L_simulations + w sqrt(mean((u(x_i, t_j) - s_ij)^2) + (noise^2 / m) |z|^2) / scale + w_e |residual of the equation|
+    |u(z; x_i, t_j) - s_ij|^2 / noise^2 + |z|^2
 
-where z are the unknowns in units of their spread in the simulations, a Gaussian prior, and m counts the readings.
+with u the operator's solution. While the operator is trained on simulations, z is found anew by Gauss-Newton steps at every tenth of the
+training from ``FIRST`` on, and between these the operator is trained on the experiment too: to agree with the sensors and to satisfy the
+equation there. (With gradient steps for z the initial state takes up what the viscosity should explain, and neither is found.)
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +23,7 @@ from .loop import Loss
 from .solving import Evolving, frames
 
 WAVES = 16
+FIRST = 0.5
 
 
 @dataclass(frozen=True)
@@ -55,20 +59,23 @@ class Unknowns(nn.Module):
         self.register_buffer("spread", (waves.abs().square().mean(0) / 2).sqrt(), persistent=False)
         self.register_buffer("centre", torch.stack([n.mean() for n in logs]) if logs else torch.zeros(0), persistent=False)
         self.register_buffer("width", torch.stack([n.std() for n in logs]) if logs else torch.zeros(0), persistent=False)
-        self.z = nn.Parameter(torch.zeros(len(logs) + 2 * len(self.spread)))
+        self.register_buffer("z", torch.zeros(len(logs) + 2 * len(self.spread), dtype=torch.float64))
+        self.register_buffer("tenths", torch.zeros(()))  # of the training after which z was found last
+        self.z: Tensor
+        self.tenths: Tensor
         self.spread: Tensor
         self.centre: Tensor
         self.width: Tensor
 
-    def instance(self, z: Tensor | None = None, points: int | None = None) -> Instances:
-        """Return the experiment as an instance of the equation."""
-        z = self.z if z is None else z
-        count, points = len(self.names), points or self.points
-        logs = self.centre + self.width * z[:count].double()
-        real, imaginary = z[count:].double().reshape(2, -1)
-        waves = self.spread * torch.complex(real, torch.cat([0 * imaginary[:1], imaginary[1:]]))
-        state = torch.fft.irfft(waves, n=points, norm="forward").float()
-        return Instances(state[None, None], state.new_zeros(1, 0, points), {n: logs[i : i + 1].exp().float() for i, n in enumerate(self.names)})
+    def instances(self, z: Tensor) -> Instances:
+        """Return the experiment as instances of the equation, for unknowns of shape (batch, unknown)."""
+        count, z = len(self.names), z.double()
+        logs = self.centre + self.width * z[:, :count]
+        real, imaginary = z[:, count:].unflatten(1, (2, -1)).unbind(1)
+        waves = self.spread * torch.complex(real, torch.cat([0 * imaginary[:, :1], imaginary[:, 1:]], dim=1))
+        state = torch.fft.irfft(waves, n=self.points, norm="forward").float()
+        numbers = {n: logs[:, i].exp().float() for i, n in enumerate(self.names)}
+        return Instances(state[:, None], state.new_zeros(len(z), 0, self.points), numbers)
 
 
 class WithExperiment:
@@ -88,66 +95,87 @@ class WithExperiment:
 
     def loss(self, batch: Instances, share: float, generator: torch.Generator) -> Loss:
         """Return the loss of a batch of simulations and the experiment."""
-        base, instance = self.base.loss(batch, share, generator), self.unknowns.instance()
+        base = self.base.loss(batch, share, generator)
+        if share < FIRST:
+            return base
+        tenths = math.floor(10 * share + 1e-9)
+        if tenths > float(self.unknowns.tenths):
+            self.recover()
+            self.unknowns.tenths.fill_(tenths)
+        instance = self.unknowns.instances(self.unknowns.z[None])
         windows = list(self.base.model.march(instance.state, instance.inputs, instance.parameters, self.base.windows))
-        misfit = self._misfit(windows).square().mean()
-        prior = self.sensors.noise**2 * self.unknowns.z.square().sum() / int(self.known.sum())
-        total, terms = base.value + self.weight * (misfit + prior).sqrt() / self.scale, {**base.terms, "sensors": misfit.sqrt()}
+        misfit = (self.at_sensors(windows)[0] - self.sensors.readings)[self.known].square().mean().sqrt().to(base.value.dtype)
+        total, terms = base.value + self.weight * misfit / self.scale, {"sensors": misfit}
         if self.base.weights.equation:
             residual, scaled = self.base.residuals(torch.cat(windows), {n: t.repeat(len(windows)) for n, t in instance.parameters.items()})
             size = (scaled.square().mean() / self.base.model.solution.square().mean()).sqrt()
             total, terms = total + self.base.weights.equation * size, terms | {"experiment_equation": residual.square().mean().sqrt()}
-        numbers = {name: t.detach()[0] for name, t in instance.parameters.items()}
-        return Loss(total, terms | numbers)
+        return Loss(total, {**base.terms, **terms, **{name: t[0] for name, t in instance.parameters.items()}})
 
     def errors(self, batch: Instances) -> Tensor:
         """Return the errors on simulations."""
         return self.base.errors(batch)
 
-    def _misfit(self, windows: Sequence[Tensor]) -> Tensor:
-        made = self.at_sensors(windows)
-        return (made - self.sensors.readings.to(made))[self.known]
-
     def at_sensors(self, windows: Sequence[Tensor]) -> Tensor:
-        """Return the solution at the sensors, shape (sensor, time), by the waves in space and the polynomials in time."""
+        """Return the solution at the sensors, shape (batch, sensor, time), by the waves in space and the polynomials in time."""
         shares = self.sensors.times / self.base.model.window
         parts = []
         for w, u in enumerate(windows):
             inside = (shares > w - 1e-9 if w == 0 else shares > w + 1e-9) & (shares <= w + 1 + 1e-9)
-            parts.append(frames(u, (shares[inside] - w).clamp(min=0))[0, :, 0])
-        field = torch.cat(parts)
+            parts.append(frames(u, (shares[inside] - w).clamp(min=0))[:, :, 0])
+        field = torch.cat(parts, dim=1)
         n = field.shape[-1]
         k = torch.arange(n // 2 + 1, dtype=field.dtype)
         weight = torch.where((k == 0) | (2 * k == n), 1.0, 2.0)
         phase = 2 * np.pi * self.sensors.places.to(field)[:, None] * k
         waves = torch.fft.rfft(field, norm="forward") * weight
-        result: Tensor = torch.cos(phase) @ waves.real.T - torch.sin(phase) @ waves.imag.T
+        result: Tensor = torch.cos(phase) @ waves.real.mT - torch.sin(phase) @ waves.imag.mT
         return result
 
     @torch.no_grad()
-    def recovered(self) -> dict[str, dict[str, float]]:
-        """Return the unknown numbers with their standard deviations, and the misfit in units of the noise.
+    def recover(self, steps: int = 40) -> dict[str, dict[str, float]]:
+        """Find the unknowns with the operator as it is, and return the numbers with their standard deviations.
 
-        The deviations are those of a Gaussian around the solution: the inverse of ``J^T J / noise^2 + 1``, J the derivative of the
-        readings by the unknowns, widened where the misfit is larger than the noise.
+        Gauss-Newton steps from the middle of the prior, with derivatives by differences. The deviations are those of the Gaussian
+        around them, the inverse of ``J^T J / noise^2 + 1`` with J the derivative of the readings by the unknowns, widened where the
+        misfit, which is returned in units of the noise, is larger than one.
         """
-        z, rows, step = self.unknowns.z, [], 1e-2
-
-        def readings(z: Tensor) -> Tensor:
-            instance = self.unknowns.instance(z)
-            windows = self.base.model.march(instance.state, instance.inputs, instance.parameters, self.base.windows)
-            return self.at_sensors(list(windows))[self.known].double()
-
-        for i in range(len(z)):
-            shift = torch.zeros_like(z)
-            shift[i] = step
-            rows.append((readings(z + shift) - readings(z - shift)) / (2 * step))
-        jacobian = torch.stack(rows, dim=1)
-        covariance = torch.linalg.inv(jacobian.T @ jacobian / self.sensors.noise**2 + torch.eye(len(z), dtype=torch.float64))
-        misfit = float((readings(z) - self.sensors.readings[self.known]).square().mean().sqrt()) / self.sensors.noise
+        noise, readings = self.sensors.noise, self.sensors.readings[self.known]
+        z = torch.zeros_like(self.unknowns.z)
+        made, damping = self._readings(z[None])[0], 1.0
+        for _ in range(steps):
+            jacobian = self._jacobian(z)
+            curvature = jacobian.T @ jacobian / noise**2 + torch.eye(len(z), dtype=z.dtype)
+            slope = jacobian.T @ (made - readings) / noise**2 + z
+            step = torch.linalg.solve(curvature + damping * torch.diag(curvature.diagonal()), slope)
+            tried = self._readings((z - step)[None])[0]
+            better = self._badness(tried, z - step) < self._badness(made, z)
+            damping = damping / 4 if better else damping * 4
+            if better:
+                z, made = z - step, tried
+            if damping > 1e8 or step.norm() < 1e-3:
+                break
+        self.unknowns.z.copy_(z)
+        jacobian = self._jacobian(z)
+        covariance = torch.linalg.inv(jacobian.T @ jacobian / noise**2 + torch.eye(len(z), dtype=z.dtype))
+        misfit = float((made - readings).square().mean().sqrt()) / noise
         found = {}
         for i, name in enumerate(self.unknowns.names):
-            value = float((self.unknowns.centre[i] + self.unknowns.width[i] * z[i].double()).exp())
+            value = float((self.unknowns.centre[i] + self.unknowns.width[i] * z[i]).exp())
             spread = float(self.unknowns.width[i] * covariance[i, i].sqrt()) * max(1.0, misfit)
             found[name] = {"value": value, "standard_deviation": value * spread, "misfit_over_noise": misfit}
         return found
+
+    def _badness(self, made: Tensor, z: Tensor) -> float:
+        return float((made - self.sensors.readings[self.known]).square().sum() / self.sensors.noise**2 + z.square().sum())
+
+    def _readings(self, z: Tensor) -> Tensor:
+        """Return what the sensors would read, shape (batch, reading), for unknowns of shape (batch, unknown)."""
+        instance = self.unknowns.instances(z)
+        windows = self.base.model.march(instance.state, instance.inputs, instance.parameters, self.base.windows)
+        return self.at_sensors(list(windows))[:, self.known].double()
+
+    def _jacobian(self, z: Tensor, step: float = 1e-2) -> Tensor:
+        shifts = step * torch.eye(len(z), dtype=z.dtype)
+        ahead, behind = self._readings(torch.cat([z + shifts, z - shifts])).chunk(2)
+        return (ahead - behind).T / (2 * step)

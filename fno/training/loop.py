@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -127,7 +128,7 @@ def train(
                 if run.step % per_epoch and time.monotonic() - saved > 60 * settings.checkpoint_minutes:
                     run.save()
                     saved = time.monotonic()
-        run.end_epoch(epoch, {name: sum(t[name] for t in terms) / len(terms) for name in terms[0]})
+        run.end_epoch(epoch, {name: mean([t[name] for t in terms if name in t]) for name in terms[-1]})
         saved = time.monotonic()
     model.load_state_dict(run.best or run.average)
     return TrainingRecord(run.step, run.best_score, run.best_epoch)

@@ -78,8 +78,9 @@ def _minimise(model: nn.Module, solve: Callable[[], Tensor], size: Callable[[Ten
         first = first or float(square.detach())
         if not torch.isfinite(square):
             raise ValueError("the residual is not finite while refining; use fewer steps or a finer grid")
-        if not best or float(square) < best[0][0]:
-            best[:] = [(float(square), u.detach())]
+        value = float(square.detach())
+        if not best or value < best[0][0]:
+            best[:] = [(value, u.detach())]
         loss = square / first  # of order one, whatever the units
         loss.backward()
         return loss

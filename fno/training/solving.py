@@ -178,4 +178,6 @@ def frames(u: Tensor, at: Tensor) -> Tensor:
 
 
 def _resampled(x: Tensor, size: Sequence[int]) -> Tensor:
+    if not x.shape[1]:
+        return x.new_zeros(len(x), 0, *size)
     return resample(x.movedim(1, -1), tuple(size)).movedim(-1, 1)

@@ -43,8 +43,8 @@ def interpolation(count: int, at: Array) -> Array:
     apart = np.asarray(at, dtype=float)[:, None] - nodes(count)
     hit = np.abs(apart) < 1e-14
     terms = _barycentric(nodes(count)) / np.where(hit, 1.0, apart)
-    matrix = terms / terms.sum(axis=1, keepdims=True)
-    return np.where(hit.any(axis=1, keepdims=True), hit.astype(float), matrix)
+    terms = np.where(hit.any(axis=1, keepdims=True), hit.astype(float), terms)
+    return np.asarray(terms / terms.sum(axis=1, keepdims=True))
 
 
 @lru_cache(maxsize=32)
