@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from ..fno.models import REGISTRY
 from ..fno.models.base import load_weights, mark_trained
 from ..fno.models.solution import Evolution, SolutionScales, Steady
 from ..fno.physics.evolution import EVOLUTIONS, EvolutionEquation
-from ..fno.physics.steady import STEADY, SteadyEquation
+from ..fno.physics.steady import STEADY, SteadyEquation, overall_size
 from ..fno.training import train as fit
 from ..fno.training.experiment import Unknowns, WithExperiment
 from ..fno.training.solving import Evolving, SolvingLoss, Standing
@@ -57,7 +58,7 @@ class Operator:
 
 def _equation(config: OperatorConfig, system: System, layout: Layout) -> Equation:
     name, parameters = config.equation.name, system.model_dump()
-    if layout.times:
+    if layout.evolves:
         return EvolutionEquation(name, parameters, layout.box([2] * len(layout.axes)), layout.times[-1] / config.model.windows)
     return SteadyEquation(name, float(parameters.get("source", 0.0)), layout.lengths[0])
 
@@ -66,9 +67,9 @@ def _build(config: OperatorConfig, system: System, layout: Layout, scales: Solut
     settings, name = config.model, config.equation.name
     if len(settings.n_modes) != len(layout.axes):
         raise ValueError(f"model.n_modes has {len(settings.n_modes)} entries, but {name} has the axes {', '.join(layout.axes)}")
-    positions = not layout.times or name not in _HOMOGENEOUS or any(e != "wrap" for e in layout.edges)
+    positions = not layout.evolves or name not in _HOMOGENEOUS or any(e != "wrap" for e in layout.edges)
     count = _channels(layout, positions)
-    nodes = settings.nodes if layout.times else 1
+    nodes = settings.nodes if layout.evolves else 1
     skipped = {"kind", "windows", "nodes", "domain_padding"} | ({"factorization", "rank"} if settings.kind == "fno" else set())
     arguments = settings.model_dump(exclude=skipped) | {"in_channels": count, "out_channels": nodes * len(layout.fields)}
     arguments["domain_padding"] = tuple(0.0 if edge == "wrap" else settings.domain_padding for edge in layout.edges)
@@ -76,28 +77,31 @@ def _build(config: OperatorConfig, system: System, layout: Layout, scales: Solut
     network: Any = REGISTRY[settings.kind](**arguments)
     torch.nn.init.normal_(network.projection.fc2.weight, std=1e-3)  # an untrained operator says that little happens
     torch.nn.init.zeros_(network.projection.fc2.bias)
-    if not layout.times:
-        return Steady(network, scales, layout.parameters, layout.edges, zero_edges=name in STEADY)
+    if not layout.evolves:
+        size = partial(overall_size, name, system.model_dump())
+        return Steady(network, scales, layout.parameters, layout.edges, name in STEADY, size)
     equation = _equation(config, system, layout) if name in EVOLUTIONS and all(e == "wrap" for e in layout.edges) else None
     rates = equation.rates if isinstance(equation, EvolutionEquation) else None
     return Evolution(network, scales, layout.times[-1] / settings.windows, nodes, layout.parameters, layout.edges, positions, rates)
 
 
 def _channels(layout: Layout, positions: bool) -> int:
-    fields = len(layout.fields) if layout.times else 0
+    fields = len(layout.fields) if layout.evolves else 0
     return Evolution.channels(fields, len(layout.inputs), len(layout.parameters), layout.edges, positions)
 
 
-def _scales(instances: Instances, steady: bool) -> SolutionScales:
+def _scales(instances: Instances, name: str, system: System) -> SolutionScales:
     """Return what some instances are like; of the initial states where an evolution is not known."""
-    known = instances.solution if instances.solution is not None else instances.state[:, None]
-    inputs, numbers = instances.inputs.transpose(0, 1).flatten(1), [n.log() for n in instances.parameters.values()]
-    fields = known.movedim(2, 0).flatten(1)
-    size = [1.0] if steady and not len(fields) else [float(f[torch.isfinite(f)].square().mean().sqrt()) or 1.0 for f in fields]
-    spread = [float(x.std(correction=0)) or 1.0 for x in numbers]
-    return SolutionScales(
-        size, inputs.mean(1).tolist(), [float(x) or 1.0 for x in inputs.std(1, correction=0)], [float(n.mean()) for n in numbers], spread
-    )
+    if instances.solution is None:
+        fields = list(instances.state.transpose(0, 1)) or [instances.state.new_ones(1)]
+    else:
+        steady = not instances.state.shape[1]
+        size = overall_size(name, system.model_dump(), instances.inputs, instances.parameters)[:, None] if steady else 1.0
+        fields = list((instances.solution / size).movedim(2, 0))
+    root = [float(f[torch.isfinite(f)].square().mean().sqrt()) or 1.0 for f in fields]
+    inputs, numbers = instances.inputs.unbind(1), [n.log() for n in instances.parameters.values()]
+    spread = [[float(x.std(correction=0)) or 1.0 for x in values] for values in (inputs, numbers)]
+    return SolutionScales(root, [float(x.mean()) for x in inputs], spread[0], [float(n.mean()) for n in numbers], spread[1])
 
 
 def train(config: OperatorConfig, device: str | None = None, progress: Progress | None = None) -> tuple[Path, bool, float | None]:
@@ -130,7 +134,7 @@ def train(config: OperatorConfig, device: str | None = None, progress: Progress 
     first = _first(source)
     if config.loss.data and first.solution is None and not config.loss.equation:
         raise ValueError(f"{config.data.store} holds no solutions to learn from; set loss.equation")
-    scales = _scales(first, not layout.times)
+    scales = _scales(first, config.equation.name, system)
     model = _build(config, system, layout, scales).to(device)
     equation = _equation(config, system, layout) if config.loss.equation or first.solution is None else None
     objective: Any = _objective(model, config.loss, equation, layout, config.model.windows)
@@ -170,6 +174,8 @@ def _source(config: OperatorConfig) -> tuple[StoredInstances | DrawnInstances, S
     for key in config.equation.parameters:
         if getattr(made, key) != getattr(store.system, key):
             raise ValueError(f"equation.{key} is {getattr(made, key)}, but {config.data.store} was simulated with {getattr(store.system, key)}")
+    if store.layout.evolves and not store.layout.times:
+        raise ValueError(f"{config.data.store} holds initial states alone; leave data.store out to draw them, and set equation.duration")
     source = StoredInstances(store, settings.batch_size, settings.seed, config.data.validation_fraction)
     if source.training < 1:
         raise ValueError(f"{config.data.store} holds {len(store)} samples, too few to train on")

@@ -130,9 +130,9 @@ def _marched(model: Evolution, batch: Instances, windows: int) -> Iterator[torch
 
 def _dataset(operator: Operator, given: Simulations, values: np.ndarray, times: tuple[float, ...]) -> xr.Dataset:
     layout, source = operator.layout, given.dataset
-    dims = ("sample", *(("time",) if layout.times else ()), *layout.axes)
+    dims = ("sample", *(("time",) if layout.evolves else ()), *layout.axes)
     coords = {str(d): source.coords[d] for d in ("sample", *layout.axes) if d in source.coords}
-    if layout.times:
+    if layout.evolves:
         start = float(source["time"].values[0]) if "time" in source.coords else 0.0
         held = source["time"].values if given.layout.times else start + np.concatenate([[0.0], times])
         coords["time"] = xr.DataArray(held, dims="time", attrs={"long_name": "time", "axis": "T"})

@@ -37,7 +37,8 @@ class Layout:
         axes: dimensions of space.
         lengths: of the domain along each.
         edges: how the grid lies along each: it wraps, has nodes on both edges, or cells between them.
-        times: of the solution after the initial state; none for a steady equation.
+        times: of the solution after the initial state.
+        evolves: whether there is time at all.
     """
 
     fields: tuple[str, ...]
@@ -47,6 +48,7 @@ class Layout:
     lengths: tuple[float, ...]
     edges: tuple[Edge, ...]
     times: tuple[float, ...]
+    evolves: bool
 
     def box(self, points: Sequence[int]) -> Box:
         """Return the domain with so many points along each axis."""
@@ -80,9 +82,11 @@ def layout_of(dataset: xr.Dataset, given: Sequence[str], source: str) -> Layout:
         edge: Edge = "wrap" if wraps else "node" if np.isclose((len(x) - 1) * steps[0], length) else "cell"
         lengths.append(length)
         edges.append(edge)
-    times = dataset["time"].values.astype(float) if "time" in dataset[solved[0]].dims else np.zeros(0)
+    evolves = "time" in dataset[solved[0]].dims
+    times = dataset["time"].values.astype(float) if evolves else np.zeros(0)
     inputs, numbers = ([n for n in held if ("y" in dataset[n].dims or "x" in dataset[n].dims) is spatial] for spatial in (True, False))
-    return Layout(tuple(solved), tuple(inputs), tuple(numbers), axes, tuple(lengths), tuple(edges), tuple((times[1:] - times[:1]).tolist()))
+    later = tuple((times[1:] - times[:1]).tolist())
+    return Layout(tuple(solved), tuple(inputs), tuple(numbers), axes, tuple(lengths), tuple(edges), later, evolves)
 
 
 @dataclass(frozen=True)
@@ -111,10 +115,8 @@ class Simulations:
             double: keep float64.
         """
         names, first = self.layout, self.dataset.isel(sample=samples)
-        if not solution and self.layout.times:
-            first = first.isel(time=[0])
-        if not solution and not self.layout.times:
-            first = first.drop_vars(names.fields)
+        if not solution:
+            first = first.isel(time=[0]) if names.evolves else first.drop_vars(names.fields)
         with dask.config.set(scheduler="threads"):
             held = first.load()
         return _instances({str(n): v.values for n, v in held.data_vars.items()}, names, tuple(held.sizes[a] for a in names.axes), double)
@@ -146,8 +148,8 @@ def _instances(values: Mapping[str, NDArray[Any]], layout: Layout, grid: tuple[i
     given = torch.from_numpy(np.stack(inputs, axis=1) if inputs else np.zeros((count, 0, *grid), kind))
     if not all(n in values for n in layout.fields):
         return Instances(torch.zeros(count, 0, *grid, dtype=given.dtype), given, numbers)
-    fields = torch.from_numpy(np.stack([values[n].astype(kind) for n in layout.fields], axis=2 if layout.times else 1))
-    if not layout.times:
+    fields = torch.from_numpy(np.stack([values[n].astype(kind) for n in layout.fields], axis=2 if layout.evolves else 1))
+    if not layout.evolves:
         return Instances(torch.zeros(count, 0, *grid, dtype=given.dtype), given, numbers, fields[:, None])
     return Instances(fields[:, 0], given, numbers, fields[:, 1:] if fields.shape[1] > 1 else None)
 
@@ -226,7 +228,7 @@ class DrawnInstances:
         """Return so many draws, from number ``first`` on."""
         made = [self.system.instance(np.random.default_rng([self.seed, 1, first + i])) for i in range(count)]
         values = {name: np.stack([m[name] for m in made]) for name in made[0]}
-        if self.layout.times:
+        if self.layout.evolves:
             values |= {name: values[name][:, None] for name in self.layout.fields}
         return _instances(values, self.layout, (self.system.resolution,) * len(self.layout.axes), double=False)
 

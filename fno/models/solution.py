@@ -169,7 +169,9 @@ class Evolution(_Problem):
 
 
 class Steady(_Problem):
-    """The solution of an equation without time: ``u = s m(x) N(given, x)`` with m zero on edges where the solution is.
+    """The solution of an equation without time: ``u = s S(given) m(x) (1 + N(given, x))`` with m zero on edges where the solution is.
+
+    S is one, or how large the solution is by its budget as a whole.
 
     Args:
         network: maps (batch, ``channels``, *grid) to (batch, field, *grid).
@@ -177,6 +179,7 @@ class Steady(_Problem):
         parameters: see ``SolutionScales``.
         edges: how the grid lies along each axis.
         zero_edges: whether the solution is zero where an axis has nodes on its edges.
+        size: S, from given fields and numbers, shape (batch, 1, ..., 1).
     """
 
     def __init__(
@@ -186,15 +189,17 @@ class Steady(_Problem):
         parameters: Sequence[str] = (),
         edges: Sequence[Edge] = ("node", "node"),
         zero_edges: bool = True,
+        size: Callable[[Tensor, Mapping[str, Tensor]], Tensor] | None = None,
     ) -> None:
         super().__init__(network, scales, parameters, edges, True)
-        self.zero_edges = zero_edges
+        self.zero_edges, self.size = zero_edges, size
 
     def forward(self, state: Tensor, inputs: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
         """Return the solution, shape (batch, 1, field, *grid); arguments as for ``Evolution``."""
-        made = self.network(self.network_input(state, inputs, parameters))
+        made = 1 + self.network(self.network_input(state, inputs, parameters))
         if self.zero_edges:
             for place, edge in zip(self.places(made), self.edges, strict=True):
                 made = made * torch.sin(math.pi * place) if edge == "node" else made
-        result: Tensor = (self.solution * made)[:, None]
+        made = self.solution * made
+        result: Tensor = (made if self.size is None else self.size(inputs, parameters) * made)[:, None]
         return result

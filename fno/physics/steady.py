@@ -1,7 +1,12 @@
-"""Equations without time that solution operators are trained on: ``-div(a grad u) = f`` on a square, u = 0 on its edge."""
+"""Equations without time that solution operators are trained on: ``-div(a grad u) = f`` on a square, u = 0 on its edge.
+
+And how large solutions of steady systems are.
+"""
 
 import math
+from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,6 +51,28 @@ class SteadyEquation:
         rate = a.mean(dim=(-2, -1), keepdim=True) * (rates[0][:, None] + rates[1])
         waves = sines[0] @ residual @ sines[1] / rate
         return sines[0] @ waves @ sines[1]
+
+
+def overall_size(name: str, system: Mapping[str, Any], inputs: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
+    """Return how large the solution of each instance is by its budget as a whole, shape (batch, 1, 1, 1); one for other systems.
+
+    Of Darcy flow and conduction that is ``f L^2 / mean(a)``, of a heat sink ``q L / (h P)``, the temperature at which the air, that meets
+    metal on a length P, takes up what comes in over the length L.
+
+    Args:
+        name: system.
+        system: its parameters.
+        inputs: given fields, shape (batch, input, *grid).
+        parameters: given numbers, each of shape (batch,).
+    """
+    if name in STEADY:
+        return float(system["source"]) / inputs[:, :1].mean(dim=(-2, -1), keepdim=True)
+    if name == "heat_sink":
+        metal = torch.nn.functional.pad(inputs[:, :1], (0, 0, 0, 1))  # air above
+        faces = metal.diff(dim=-2).abs().sum(dim=(-2, -1), keepdim=True) + metal.diff(dim=-1).abs().sum(dim=(-2, -1), keepdim=True)
+        share = faces / inputs.shape[-1]
+        return float(system["flux"]) / (parameters["transfer"].to(inputs).reshape(-1, 1, 1, 1) * share)
+    return inputs.new_ones(len(inputs), 1, 1, 1)
 
 
 @lru_cache(maxsize=16)

@@ -1,0 +1,236 @@
+"""Solution operators by the verbs and from Python."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from typer.testing import CliRunner
+
+from fourcaster import forecast
+from fourcaster.fno.errors import ResolutionWarning
+from fourcaster.forecast.cli import app
+from fourcaster.forecast.config import load_config
+from fourcaster.forecast.physics_config import OperatorConfig
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+RECIPES = [f"{folder}/{p.stem}" for folder in ("operator", "pino") for p in sorted((CONFIGS / folder).glob("*.yaml"))]
+MODEL = ["model.hidden_channels=8", "model.n_layers=2", "model.n_modes=[12]"]
+SMALL = [*MODEL, "model.windows=2", "model.nodes=3", "train.epochs=4", "train.batch_size=8", "train.learning_rate=5e-3", "train.warmup_steps=2"]
+PARAMETERS = {"viscosity": 0.03, "alpha": 3.0, "sigma": 125.0, "duration": 0.5, "frames": 10, "resolution": 32}
+GIVEN = [f"{k}={v}" for k, v in PARAMETERS.items()]
+EQUATION = [f"equation.{k}={v}" for k, v in PARAMETERS.items()]
+
+
+def call(*words, fails: str | None = None):
+    result = CliRunner().invoke(app, [str(w) for w in words])
+    text = " ".join(result.output.split())
+    if fails is None:
+        assert result.exit_code == 0, result.output
+    else:
+        assert result.exit_code == 2 and fails in text and len(result.output.strip().splitlines()) <= 3, result.output
+    return text
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with simulations and operators trained on the equation alone and on both."""
+    made = tmp_path_factory.mktemp("operators")
+    call("simulate", "burgers", "-o", made / "train.zarr", "samples=24", *GIVEN)
+    call("simulate", "burgers", "-o", made / "test.zarr", "samples=3", "seed=7", *GIVEN)
+    call("simulate", "burgers", "-o", made / "fine.zarr", "samples=3", "seed=7", *GIVEN[:-1], "resolution=48")
+    call("train", "pino/burgers", *EQUATION, "data.samples=32", f"output={made}/free", *SMALL)
+    both = ["loss.data=1", "loss.equation=0.5", "loss.refine=2", f"data.store={made}/train.zarr"]
+    call("train", "pino/burgers", *EQUATION, *both, f"output={made}/both", *SMALL)
+    return made
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_loads(name):
+    config = load_config(name)
+    assert isinstance(config, OperatorConfig) and load_config(CONFIGS / f"{name}.yaml") == config
+
+
+@pytest.mark.parametrize("kind", ["free", "both"])
+def test_trained_run_verified_and_inspected(folder, kind, tmp_path):
+    first, *_, last = [json.loads(line) for line in (folder / kind / "state" / "log.jsonl").read_text().splitlines()]
+    assert last["validation_score"] < first["validation_score"]
+    assert {"equation", "loss"} | ({"data"} if kind == "both" else set()) <= set(last)
+    text = call("run", folder / kind / "checkpoint", "--init", folder / "test.zarr", "-o", tmp_path / "u.zarr")
+    assert "3 solutions of u" in text
+    scores = call("verify", tmp_path / "u.zarr", "--truth", folder / "test.zarr", "-o", tmp_path / "scores.nc")
+    assert "u_relative_l2, mean of 3 samples" in scores
+    made, truth = xr.open_zarr(tmp_path / "u.zarr"), xr.open_zarr(folder / "test.zarr")
+    assert made["u"].dims == ("sample", "time", "x") and made["u"].shape == truth["u"].shape
+    assert np.array_equal(made["time"], truth["time"]) and np.array_equal(made["x"], truth["x"])
+    assert np.allclose(made["u"][:, 0], truth["u"][:, 0], atol=1e-6)  # the initial state holds exactly
+    error = np.sqrt(((made["u"] - truth["u"]) ** 2).sum(("time", "x")) / (truth["u"] ** 2).sum(("time", "x")))
+    with xr.open_dataset(tmp_path / "scores.nc") as held:
+        assert np.allclose(held["u_relative_l2"], error) and held["u_relative_l2_at"].sizes == {"time": 11}
+        assert error.max() < 0.6
+    assert "solution operator" in call("inspect", folder / kind) and "solution of an operator" in call("inspect", tmp_path / "u.zarr")
+    again = forecast.solve(folder / kind / "checkpoint", truth)
+    assert np.array_equal(again["u"], made["u"])
+
+
+@pytest.mark.filterwarnings("ignore::fourcaster.fno.errors.ResolutionWarning")
+def test_another_grid_other_times_and_the_future(folder):
+    coarse = forecast.solve(folder / "free" / "checkpoint", folder / "test.zarr")
+    with pytest.warns(ResolutionWarning, match="outside what the model was trained on"):
+        fine = forecast.solve(folder / "free" / "checkpoint", folder / "fine.zarr")
+    truth = xr.open_zarr(folder / "fine.zarr")
+    assert fine["u"].shape == (3, 11, 48)
+    both = [np.abs(np.fft.rfft(d["u"], axis=-1, norm="forward")[..., :5]) for d in (coarse, fine)]
+    assert np.allclose(*both, atol=0.05)
+    some = truth.isel(time=[0, 3, 7])
+    assert np.allclose(forecast.solve(folder / "free" / "checkpoint", some)["u"], fine["u"][:, [0, 3, 7]], atol=1e-6)
+    alone = forecast.solve(folder / "free" / "checkpoint", truth.isel(time=[0]))
+    assert np.allclose(alone["u"], fine["u"], atol=1e-6) and np.allclose(alone["time"], truth["time"])
+    later = truth.isel(time=[0, 10]).assign_coords(time=[0.0, 1.5])
+    assert np.isfinite(forecast.solve(folder / "free" / "checkpoint", later)["u"]).all()
+
+
+def test_refined_solutions_are_nearer(folder, tmp_path):
+    truth = xr.open_zarr(folder / "test.zarr")
+    plain = forecast.score(forecast.solve(folder / "free" / "checkpoint", truth), truth)["u_relative_l2"]
+    call("run", folder / "free" / "checkpoint", "--init", folder / "test.zarr", "--refine", 40, "-o", tmp_path / "r.nc")
+    refined = forecast.score(tmp_path / "r.nc", truth)["u_relative_l2"]
+    assert (refined < plain).all() and float(refined.mean()) < 0.6 * float(plain.mean())
+
+
+def test_a_stopped_run_goes_on_to_the_same_bits(folder, tmp_path, monkeypatch):
+    import fourcaster.fno.training.loop as loop
+
+    settings = [*EQUATION, f"data.store={folder}/train.zarr", "loss.data=1", *SMALL, "train.checkpoint_minutes=0"]
+    call("train", "pino/burgers", *settings, f"output={tmp_path}/straight")
+    save, count = loop.save_state, iter(range(100))
+
+    def stop(*arguments):
+        save(*arguments)
+        if next(count) == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "save_state", stop)
+    assert CliRunner().invoke(app, ["train", "pino/burgers", *settings, f"output={tmp_path}/broken"]).exit_code == 130
+    monkeypatch.undo()
+    assert not (tmp_path / "broken" / "checkpoint").exists()
+    call("train", "pino/burgers", *settings, f"output={tmp_path}/broken")
+    a, b = ((tmp_path / n / "checkpoint" / "weights.safetensors").read_bytes() for n in ("straight", "broken"))
+    assert a == b
+    assert "was finished before" in call("train", "pino/burgers", *settings, f"output={tmp_path}/broken")
+    call("train", "pino/burgers", *settings, "train.seed=3", f"output={tmp_path}/broken", fails="other settings or data")
+
+
+def test_a_steady_equation_from_data_and_from_the_equation(tmp_path):
+    call("simulate", "darcy", "-o", tmp_path / "d.zarr", "samples=24", "resolution=17", "refine=1")
+    model = ["model.hidden_channels=8", "model.n_layers=2", "model.n_modes=[8,8]", "train.epochs=6", "train.batch_size=8", "train.warmup_steps=2"]
+    for name, loss in (("data", ["loss.data=1"]), ("equation", ["loss.data=0", "loss.equation=1"])):
+        config = tmp_path / f"{name}.yaml"
+        config.write_text(
+            f"equation: {{name: darcy}}\nmodel: {{kind: tfno, rank: 0.5}}\ndata: {{store: {tmp_path}/d.zarr}}\noutput: {tmp_path}/{name}\n"
+        )
+        call("train", config, *loss, *model, "train.learning_rate=1e-2")
+        solved = forecast.solve(tmp_path / name / "checkpoint", tmp_path / "d.zarr")
+        assert solved["pressure"].dims == ("sample", "y", "x") and float(np.abs(solved["pressure"][:, 0]).max()) < 1e-8
+        assert float(forecast.score(solved, tmp_path / "d.zarr")["pressure_relative_l2"].mean()) < 0.35
+    first = xr.open_zarr(tmp_path / "d.zarr").isel(sample=[0])
+    refined = forecast.solve(tmp_path / "equation" / "checkpoint", first, refine=60)
+    assert float(forecast.score(refined, first)["pressure_relative_l2"][0]) < 0.1
+
+
+def test_one_operator_for_all_heat_sinks(tmp_path):
+    call("simulate", "heat_sink", "-o", tmp_path / "h.zarr", "samples=24", "refine=1")
+    settings = ["model.hidden_channels=8", "model.n_layers=2", "model.n_modes=[8,8]", "train.epochs=6", "train.batch_size=8", "train.warmup_steps=2"]
+    call("train", "operator/heat_sink", f"data.store={tmp_path}/h.zarr", f"output={tmp_path}/run", *settings)
+    call("run", tmp_path / "run" / "checkpoint", "--init", tmp_path / "h.zarr", "-o", tmp_path / "t.zarr")
+    assert "temperature_relative_l2" in call("verify", tmp_path / "t.zarr", "--truth", tmp_path / "h.zarr")
+    error = forecast.score(tmp_path / "t.zarr", tmp_path / "h.zarr")["temperature_relative_l2"]
+    truth = xr.open_zarr(tmp_path / "h.zarr")["temperature"]
+    mean = truth.mean()  # of all
+    plain = np.sqrt(((truth - mean) ** 2).sum(("y", "x")) / (truth**2).sum(("y", "x")))
+    assert float(error.mean()) < 0.5 * float(plain.mean())
+    call(
+        "run",
+        tmp_path / "run" / "checkpoint",
+        "--init",
+        tmp_path / "h.zarr",
+        "--refine",
+        5,
+        "-o",
+        tmp_path / "r.zarr",
+        fails="no residual of 'heat_sink'",
+    )
+    call(
+        "train", "operator/heat_sink", f"data.store={tmp_path}/h.zarr", "loss.equation=1", f"output={tmp_path}/no", fails="no residual of 'heat_sink'"
+    )
+
+
+def sensors(path: Path, **changes) -> Path:
+    values = np.random.default_rng(0).normal(size=(3, 6))
+    dataset = xr.Dataset({"u": (("station", "time"), values, {"noise": 0.1})}, {"x": ("station", [0.1, 0.5, 0.8]), "time": np.linspace(0, 0.4, 6)})
+    for name, value in changes.items():
+        if name == "noise":
+            dataset["u"].attrs["noise"] = value
+        elif value is None:
+            dataset = dataset.drop_vars(name)
+        else:
+            dataset[name] = (dataset[name].dims, value, dataset[name].attrs)
+    dataset.to_netcdf(path)
+    return path
+
+
+def test_an_experiment_is_part_of_the_training(tmp_path):
+    call("simulate", "shock_pipe", "-o", tmp_path / "p.zarr", "samples=16", "resolution=32", "duration=0.5", "frames=8", "viscosity=0.01")
+    settings = [f"data.store={tmp_path}/p.zarr", *SMALL]
+    good = sensors(tmp_path / "s.nc")
+    call("train", "operator/shock_pipe", *settings, f"data.experiment={good}", f"output={tmp_path}/run")
+    found = json.loads((tmp_path / "run" / "checkpoint" / "meta.json").read_text())["provenance"]["recovered"]["viscosity"]
+    assert 0.001 < found["value"] < 0.5 and found["standard_deviation"] > 0
+    assert "recovered" in call("inspect", tmp_path / "run")
+    assert forecast.solve(tmp_path / "run" / "checkpoint", tmp_path / "p.zarr")["u"].shape == (16, 9, 32)
+    wrong = {
+        "noise": ({"noise": -1.0}, "needs the attribute noise"),
+        "time": ({"time": np.linspace(0, 0.6, 6)}, "sensors must lie in"),
+        "place": ({"x": [0.1, 0.5, 1.2]}, "sensors must lie in"),
+        "x": ({"x": None}, "has no x"),
+        "empty": ({"u": np.full((3, 6), np.nan)}, "holds no readings"),
+    }
+    for name, (change, said) in wrong.items():
+        path = sensors(tmp_path / f"{name}.nc", **change)
+        call("train", "operator/shock_pipe", *settings, f"data.experiment={path}", f"output={tmp_path}/no", fails=said)
+    call("train", "operator/shock_pipe", *settings, f"data.experiment={good}", "loss.sensors=0", f"output={tmp_path}/no", fails="loss.sensors")
+    assert not (tmp_path / "no" / "checkpoint").exists()
+
+
+def test_what_does_not_fit_is_said(folder, tmp_path):
+    train = ["train", "pino/burgers", f"output={tmp_path}/no", *SMALL]
+    store = f"data.store={folder}/train.zarr"
+    call(*train, "equation.name=nothing", fails="no system 'nothing'")
+    call(*train, "equation.viscosty=1", fails="no parameter 'viscosty'")
+    call(*train, store, "equation.viscosity=0.05", fails="was simulated with 0.03")
+    call(*train, "equation.name=allen_cahn", store, fails="holds simulations of burgers")
+    call(*train, "loss.data=1", "loss.equation=0", fails="data.store is missing")
+    call(*train, "model.n_modes=[4,4]", fails="model.n_modes has 2 entries")
+    call(*train, "loss.equaton=1", fails="did you mean loss.equation")
+    call(*train, "loss.refine=0", fails="loss.refine")
+    call(*train, f"data.store={tmp_path}/absent.zarr", fails="absent.zarr")
+    call(*train, "equation.name=shallow_water", "equation.viscosity=0.01", fails="no parameter 'viscosity'")
+    assert not (tmp_path / "no" / "checkpoint").exists()
+    run = ["run", folder / "free" / "checkpoint", "-o", tmp_path / "u.zarr"]
+    call(*run, fails="--init is missing")
+    call(*run, "--init", folder / "test.zarr", "--grid", "11x32", fails="--grid has no use here")
+    call("simulate", "burgers", "-o", tmp_path / "thick.zarr", *GIVEN[1:], "viscosity=0.1")
+    call(*run, "--init", tmp_path / "thick.zarr", fails="was trained with viscosity=0.03")
+    call("simulate", "advection", "-o", tmp_path / "a.zarr", "resolution=32")
+    call(*run, "--init", tmp_path / "a.zarr", fails="solves burgers, the initial states are of advection")
+    call("verify", folder / "test.zarr", "--truth", folder / "fine.zarr", fails="differ in x")
+    call("run", folder / "free" / "checkpoint", "--init", folder / "free", "-o", tmp_path / "u.zarr", fails="free")
+    shutil.copytree(folder / "free" / "checkpoint", tmp_path / "damaged")
+    weights = tmp_path / "damaged" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"abcd")
+    call("run", tmp_path / "damaged", "--init", folder / "test.zarr", "-o", tmp_path / "u.zarr", fails="checksum")
+    with pytest.raises(ValueError, match="forecasts no weather"):
+        forecast.load(folder / "free" / "checkpoint")
+    assert not (tmp_path / "u.zarr").exists()
