@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test test-slow check gpu bench-operators bench-transforms bench-physics bench-physics-long clean
+.PHONY: demo test test-slow check gpu bench-operators bench-transforms bench-physics bench-physics-long bench-solving clean
 
 demo: $(VENV)/.demo
 	$(BIN)/forecast quickstart
@@ -42,6 +42,11 @@ bench-physics: $(VENV)/.test
 
 bench-physics-long: $(VENV)/.test
 	$(BIN)/python benchmarks/physics.py
+
+# Solution operators beside solvers, and an experiment: three quarters of an hour.
+bench-solving: $(VENV)/.test
+	$(BIN)/python benchmarks/solving.py
+	$(BIN)/python benchmarks/table.py
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

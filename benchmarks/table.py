@@ -65,18 +65,48 @@ def atmosphere_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def solving_table(result: dict[str, Any]) -> str:
+    """Return the table of solution operators in Markdown."""
+    lines = [
+        "| operator | error | goal | stretch | a solution takes, s | training, s | solver of the truth, s | coarse solver: error, s |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        if row["kind"] != "pipe":
+            goals = [f"{row[name]:g}" if row[name] else "" for name in ("goal", "stretch")]
+            error = f"{row['error']:.1e}" if not row["goal"] or row["error"] <= row["goal"] else f"**{row['error']:.1e}**"
+            coarse = f"{row['coarse']['error']:.1e}, {row['coarse']['seconds']:.3f}"
+            cells = [row["label"], error, *goals, f"{row['seconds']:.3f}", f"{row['training_seconds']:.0f}", f"{row['solver_seconds']:.3f}", coarse]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def pipe_table(result: dict[str, Any]) -> str:
+    """Return the table of recovered viscosities in Markdown."""
+    lines = ["| true viscosity | recovered | standard deviation | misfit / noise | operator's error | training, s |", "|---|---|---|---|---|---|"]
+    for row in result["rows"]:
+        if row["kind"] == "pipe":
+            cells = [f"{row['true']:g}", f"{row['value']:.5f}", f"{row['standard_deviation']:.5f}", f"{row['misfit_over_noise']:.2f}"]
+            cells += [f"{row['operator']:.1e}", f"{row['training_seconds']:.0f}"]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 # Name of the result, the page that shows it, and how.
 TABLES: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("operators", "operators", table),
     ("physics_quick", "physics", physics_table),
     ("atmosphere", "physics", atmosphere_table),
+    ("solving", "physics", solving_table),
+    ("solving", "physics", pipe_table),
 ]
 
 
 def main() -> None:
     """Replace the tables in the pages."""
     for result, page, make in TABLES:
-        path, begin = ROOT / "docs" / f"{page}.md", f"<!-- table of {result}.json: python benchmarks/table.py -->"
+        part = "pipes: " if make is pipe_table else ""
+        path, begin = ROOT / "docs" / f"{page}.md", f"<!-- table of {part}{result}.json: python benchmarks/table.py -->"
         before, rest = path.read_text().split(begin)
         made = make(json.loads((RESULTS / f"{result}.json").read_text()))
         path.write_text(f"{before}{begin}\n{made}\n{END}{rest.split(END, 1)[1]}")

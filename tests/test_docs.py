@@ -47,13 +47,24 @@ def test_python_blocks_run(folder, capsys):
 def test_commands_run(folder):
     runner, lines = CliRunner(), [line for block in blocks("bash") for line in block.splitlines()]
     commands = [shlex.split(line, comments=True) for line in lines if line.startswith("forecast ")]
-    assert len(commands) == 9
+    assert len(commands) == 12
     for command in commands:
         extra = SHORT if command[1] in ("quickstart", "train") else []
         extra = ["train.windows=1", "train.iterations=2", "train.points=50"] if command[2].startswith("pinn/") else extra
+        if command[2].startswith("pino/"):
+            extra = ["train.epochs=1", "data.samples=16", "model.hidden_channels=6", "model.n_layers=1"]
         done = runner.invoke(app, [*command[1:], *extra])
         assert done.exit_code == 0, (command, done.output, done.exception)
-    for made in ("my_run/scores.json", "runs/ncep/checkpoint/meta.json", "march.zarr", "march.nc", "march.png", "burgers.zarr", "u.nc"):
+    for made in (
+        "my_run/scores.json",
+        "runs/ncep/checkpoint/meta.json",
+        "march.zarr",
+        "march.nc",
+        "march.png",
+        "burgers.zarr",
+        "u.nc",
+        "solved.zarr",
+    ):
         assert (folder / made).exists(), made
 
 
@@ -107,6 +118,8 @@ def test_the_tables_of_the_pages_are_those_of_the_results(tmp_path, monkeypatch)
         ("operators", "| SpectralConv 8,32,64,64,12 |"),
         ("physics", "| convection, beta = 30 |"),
         ("physics", "| hydrostatic thickness |"),
+        ("physics", "| Burgers, from the equation alone |"),
+        ("physics", "| 0.01 |"),
     ):
         text = (tmp_path / "docs" / f"{page}.md").read_text()
         assert text == (ROOT / "docs" / f"{page}.md").read_text() and row in text
