@@ -42,6 +42,7 @@ bench-physics: $(VENV)/.test
 
 bench-physics-long: $(VENV)/.test
 	$(BIN)/python benchmarks/physics.py
+	$(BIN)/python benchmarks/physics.py --curriculum
 
 # Solution operators beside solvers, and an experiment: three quarters of an hour.
 bench-solving: $(VENV)/.test

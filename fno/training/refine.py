@@ -29,7 +29,7 @@ def refine_evolution(model: nn.Module, equation: EvolutionEquation, instance: In
     state = instance.state
     for _ in range(windows):
         own.load_state_dict(model.state_dict())
-        given = {name: t.reshape(-1, *[1] * state.ndim) for name, t in instance.parameters.items()}
+        given = {name: t.reshape(-1, *[1] * (state.ndim - 1)) for name, t in instance.parameters.items()}
 
         def solve(start: Tensor = state) -> Tensor:
             made: Tensor = own(start, instance.inputs, instance.parameters)

@@ -11,7 +11,7 @@ from fourcaster.fno.losses import area_weighted_mse
 from fourcaster.fno.models import FNO
 from fourcaster.fno.models.ensemble import Ensemble
 from fourcaster.fno.models.stepper import Scales, Stepper
-from fourcaster.fno.training import Forecasting, TrainSettings, train
+from fourcaster.fno.training import Forecasting, Loss, TrainSettings, train
 from fourcaster.fno.training.state import load_state
 
 SIZE = (6, 8)
@@ -117,6 +117,20 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
 
     with pytest.raises(ValueError, match="the loss became nan"):
         fit(make_stepper(), Broken(), TrainSettings(epochs=1), tmp_path)
+
+
+def test_a_term_that_is_no_number_is_named_and_the_last_state_kept(tmp_path):
+    stepper = make_stepper()
+
+    class Broken(Forecasting):
+        def loss(self, batch, share, generator):
+            found = super().loss(batch, share, generator)
+            return Loss(found.value, {"data": found.value, "balance": found.value * (torch.nan if share > 0.4 else 1)})
+
+    settings = TrainSettings(epochs=3, warmup_steps=2, checkpoint_minutes=0)
+    with pytest.raises(ValueError, match="the term balance of the loss became nan at step 7"):
+        train(stepper, Broken(stepper, WEIGHTS), Waves(), settings, tmp_path)
+    assert load_state(tmp_path / "training.safetensors")[1]["step"] == 7
 
 
 def test_stages_of_the_schedule():

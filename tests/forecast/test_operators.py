@@ -190,6 +190,9 @@ def test_an_experiment_is_part_of_the_training(tmp_path):
     assert 0.001 < found["value"] < 0.5 and found["standard_deviation"] > 0
     assert "recovered" in call("inspect", tmp_path / "run")
     assert forecast.solve(tmp_path / "run" / "checkpoint", tmp_path / "p.zarr")["u"].shape == (16, 9, 32)
+    truth = xr.open_zarr(tmp_path / "p.zarr").isel(sample=slice(2))
+    plain, refined = (forecast.score(forecast.solve(tmp_path / "run" / "checkpoint", truth, refine=n), truth)["u_relative_l2"] for n in (0, 25))
+    assert float(refined.mean()) < float(plain.mean())  # each with its own viscosity
     wrong = {
         "noise": ({"noise": -1.0}, "needs the attribute noise"),
         "time": ({"time": np.linspace(0, 0.6, 6)}, "sensors must lie in"),
