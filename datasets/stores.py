@@ -118,6 +118,21 @@ def consolidate(path: Path) -> None:
         zarr.consolidate_metadata(path)
 
 
+def write_dataset(dataset: xr.Dataset, path: Path, overwrite: bool) -> None:
+    """Write a data set whole or not at all: netCDF if the name ends in .nc, else zarr.
+
+    Raises:
+        FileExistsError: ``path`` exists and may not be replaced.
+        OSError: no room.
+    """
+    with atomic.replacing(path, overwrite) as temporary:
+        if path.suffix == ".nc":
+            dataset.to_netcdf(temporary, engine="netcdf4")
+        else:
+            dataset.to_zarr(temporary, mode="w", consolidated=False)
+            consolidate(temporary)
+
+
 def field_encoding(variable: xr.DataArray, shard_bytes: int) -> dict[str, Any]:
     """Return the zarr encoding of a field: a chunk holds one time, a shard as many as fit."""
     one = (1, *variable.shape[1:])

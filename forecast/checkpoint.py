@@ -122,6 +122,21 @@ def write_network(path: Path, kind: str, tensors: dict[str, torch.Tensor], meta:
         (temporary / "meta.json").write_text(json.dumps({"format_version": FORMAT_VERSION, "kind": kind, **meta, **rest}, indent=1))
 
 
+def finished(output: Path, kind: str | None, fingerprint: str) -> dict[str, Any] | None:
+    """Return the provenance of the finished run in ``output``, or None where there is none.
+
+    Raises:
+        ValueError: it is a run of another kind, or with another fingerprint.
+    """
+    path = output / "checkpoint" / "meta.json"
+    if not path.exists():
+        return None
+    held: dict[str, Any] = json.loads(path.read_text())
+    if held.get("kind") != kind or held["provenance"]["fingerprint"] != fingerprint:
+        raise ValueError(f"{output} holds a finished run with other settings or data; choose another output, or start afresh (quickstart: --fresh)")
+    return dict(held["provenance"])
+
+
 def read_meta(path: str | Path) -> dict[str, Any]:
     """Return the description of a checkpoint.
 

@@ -12,7 +12,8 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from ..datasets.schema import nearest
 from ..fno.training.settings import TrainSettings
-from .physics_config import EquationConfig, OperatorConfig, PinnConfig, Positive, Strict
+from .physics_config import EquationConfig, OperatorConfig, PinnConfig
+from .sections import FourierKeys, Positive, Strict
 
 
 class DataConfig(Strict):
@@ -47,7 +48,7 @@ class _ModelConfig(Strict):
     members: Positive = 1
 
 
-class FNOConfig(_ModelConfig):
+class FNOConfig(_ModelConfig, FourierKeys):
     """A Fourier neural operator; the keys are the arguments of ``fourcaster.fno.FNO``.
 
     ``domain_padding`` is the margin along dimensions that do not wrap.
@@ -55,16 +56,6 @@ class FNOConfig(_ModelConfig):
 
     kind: Literal["fno"]
     n_modes: tuple[Positive, Positive] = (8, 8)
-    hidden_channels: Positive = 32
-    n_layers: Positive = 4
-    lifting_channel_ratio: Annotated[float, Field(gt=0)] = 2
-    projection_channel_ratio: Annotated[float, Field(gt=0)] = 2
-    domain_padding: Annotated[float, Field(ge=0, le=2)] = 0.2
-    padding_mode: Literal["continued", "zero", "reflect"] = "continued"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    norm: Literal["none", "instance", "layer"] = "none"
-    activation: Literal["gelu", "alias_free"] = "gelu"
-    local: bool = False
 
 
 class TFNOConfig(FNOConfig):

@@ -24,7 +24,7 @@ from ..fno.physics.steady import STEADY, SteadyEquation, overall_size
 from ..fno.training import train as fit
 from ..fno.training.experiment import Unknowns, WithExperiment
 from ..fno.training.solving import Evolving, SolvingLoss, Standing
-from .checkpoint import read_meta, read_tensors, write_network
+from .checkpoint import finished, read_meta, read_tensors, write_network
 from .device import keep_freed_memory, pick_device
 from .experiment import read_sensors
 from .physics_config import OperatorConfig
@@ -125,12 +125,8 @@ def train(config: OperatorConfig, device: str | None = None, progress: Progress 
     if config.data.experiment is not None:
         identity += [open_raw(str(config.data.experiment)).to_dict()]
     fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
-    done = output / "checkpoint" / "meta.json"
-    if done.exists():
-        held = json.loads(done.read_text())
-        if held.get("kind") != "operator" or held["provenance"]["fingerprint"] != fingerprint:
-            raise ValueError(f"{output} holds a finished run with other settings or data; choose another output")
-        return output / "checkpoint", True, held["provenance"]["validation_score"]
+    if held := finished(output, "operator", fingerprint):
+        return output / "checkpoint", True, held["validation_score"]
     first = _first(source)
     if config.loss.data and first.solution is None and not config.loss.equation:
         raise ValueError(f"{config.data.store} holds no solutions to learn from; set loss.equation")

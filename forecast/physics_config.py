@@ -11,14 +11,7 @@ from ..fno.physics.problems import PROBLEMS
 from ..fno.training.pinn_settings import PinnLoss, PinnSettings
 from ..fno.training.settings import TrainSettings
 from ..fno.training.solving import SolvingLoss
-
-Positive = Annotated[int, Field(ge=1)]
-
-
-class Strict(BaseModel):
-    """A section whose keys are all known."""
-
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+from .sections import FourierKeys, Positive, Strict
 
 
 class EquationConfig(BaseModel):
@@ -103,7 +96,7 @@ class OperatorDataConfig(Strict):
     experiment: Path | None = None
 
 
-class OperatorModelConfig(Strict):
+class OperatorModelConfig(FourierKeys):
     """A solution operator around a Fourier neural operator.
 
     Attributes:
@@ -118,16 +111,6 @@ class OperatorModelConfig(Strict):
     windows: Positive = 1
     nodes: Positive = 5
     n_modes: list[Positive] = Field(default=[16, 16], min_length=1, max_length=3)
-    hidden_channels: Positive = 32
-    n_layers: Positive = 4
-    lifting_channel_ratio: Annotated[float, Field(gt=0)] = 2
-    projection_channel_ratio: Annotated[float, Field(gt=0)] = 2
-    domain_padding: Annotated[float, Field(ge=0, le=2)] = 0.2
-    padding_mode: Literal["continued", "zero", "reflect"] = "continued"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    norm: Literal["none", "instance", "layer"] = "none"
-    activation: Literal["gelu", "alias_free"] = "gelu"
-    local: bool = False
     factorization: Literal["tucker", "cp", "depthwise"] = "tucker"
     rank: Annotated[float, Field(gt=0)] = 0.1
 

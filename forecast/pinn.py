@@ -11,13 +11,12 @@ from typing import Any
 import torch
 import xarray as xr
 
-from ..datasets import atomic
-from ..datasets.stores import consolidate
+from ..datasets.stores import write_dataset
 from ..fno.models.base import load_weights
 from ..fno.models.pinn import CoordinateNetwork, TimeWindows
 from ..fno.physics.problems import PROBLEMS, Problem
 from ..fno.training.pinn import train_pinn
-from .checkpoint import read_meta, read_tensors, write_network
+from .checkpoint import finished, read_meta, read_tensors, write_network
 from .physics_config import PinnConfig
 
 log = logging.getLogger(__name__)
@@ -43,12 +42,8 @@ def train(config: PinnConfig, progress: Progress | None = None) -> tuple[Path, b
     """
     output = config.output
     fingerprint = hashlib.sha256(json.dumps(config.model_dump(mode="json", exclude={"output"}), sort_keys=True).encode()).hexdigest()
-    done = output / "checkpoint" / "meta.json"
-    if done.exists():
-        held = json.loads(done.read_text())
-        if held.get("kind") != "pinn" or held["provenance"]["fingerprint"] != fingerprint:
-            raise ValueError(f"{output} holds a finished run with other settings; choose another output")
-        return output / "checkpoint", True, held["provenance"]["held_out_residual"]
+    if held := finished(output, "pinn", fingerprint):
+        return output / "checkpoint", True, held["held_out_residual"]
     networks, record = train_pinn(
         problem_of(config), lambda a, b: _network(config, a, b), config.train, output / "state", fingerprint, progress, config.loss
     )
@@ -105,12 +100,7 @@ def evaluate(checkpoint: str | Path, grid: str = "101x256", output: str | Path |
         },
     )
     if output is not None:
-        with atomic.replacing(Path(output), overwrite) as temporary:
-            if str(output).endswith(".nc"):
-                dataset.to_netcdf(temporary, engine="netcdf4")
-            else:
-                dataset.to_zarr(temporary, mode="w", consolidated=False)
-                consolidate(temporary)
+        write_dataset(dataset, Path(output), overwrite)
     return dataset
 
 

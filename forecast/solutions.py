@@ -8,10 +8,9 @@ import numpy as np
 import torch
 import xarray as xr
 
-from ..datasets import atomic
 from ..datasets.adapters.cf import open_raw
 from ..datasets.pde.loaders import Simulations, open_simulations
-from ..datasets.stores import consolidate
+from ..datasets.stores import write_dataset
 from ..fno.batch import Instances
 from ..fno.models.solution import Evolution
 from ..fno.physics.evolution import EvolutionEquation, equation_numbers
@@ -70,12 +69,7 @@ def solve(
     dataset = _dataset(operator, given, np.concatenate(made), times)
     dataset.attrs |= {"checkpoint": read_meta(checkpoint)["sha256"], "refine": refine}
     if output is not None:
-        with atomic.replacing(Path(output), overwrite) as temporary:
-            if str(output).endswith(".nc"):
-                dataset.to_netcdf(temporary, engine="netcdf4")
-            else:
-                dataset.to_zarr(temporary, mode="w", consolidated=False)
-                consolidate(temporary)
+        write_dataset(dataset, Path(output), overwrite)
     return dataset
 
 
@@ -181,7 +175,7 @@ def is_solution(path: str | Path) -> bool:
 
 
 def report(solution: str | Path, truth: str | Path, output: str | Path | None = None, overwrite: bool = False) -> dict[str, float]:
-    """Return the mean and the largest error over the samples, and write all of ``score`` to a netCDF file.
+    """Return the mean and the largest error over the samples, and write all of ``score`` to a file.
 
     Raises:
         FileExistsError: ``output`` exists and may not be replaced.
@@ -191,8 +185,7 @@ def report(solution: str | Path, truth: str | Path, output: str | Path | None = 
         raise FileExistsError(f"{output} exists; pass --overwrite to replace it, or choose another name")
     scores = score(solution, truth)
     if output is not None:
-        with atomic.replacing(Path(output), overwrite) as temporary:
-            scores.to_netcdf(temporary, engine="netcdf4")
+        write_dataset(scores, Path(output), overwrite)
     each = [str(n) for n, v in scores.data_vars.items() if v.dims == ("sample",)]
     count = scores.sizes["sample"]
     found: dict[str, float] = {}

@@ -19,7 +19,7 @@ from ..fno.physics.balances import Balances
 from ..fno.training import Forecasting, TrainSettings
 from ..fno.training import train as fit
 from ..fno.training.forecasting import BalanceTerms
-from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from .checkpoint import Checkpoint, finished, load_checkpoint, save_checkpoint
 from .config import AnyConfig, Config, LossConfig
 from .device import keep_freed_memory, pick_device
 from .model import build_stepper
@@ -73,15 +73,8 @@ def train(config: AnyConfig, device: str | None = None, progress: Progress | Non
     if config.loss.physics and config.loss.compare:
         _balances(config, store)  # refused before the control is trained
         control = train(config.model_copy(update={"loss": LossConfig(), "output": output / "data_only"}), device, progress)
-    done = output / "checkpoint" / "meta.json"
-    if done.exists():
-        held = json.loads(done.read_text())
-        if held["provenance"]["fingerprint"] != fingerprint:
-            raise ValueError(
-                f"{output} holds a finished run with other settings or data; choose another output, or start afresh (quickstart: --fresh)"
-            )
-        provenance = held["provenance"]
-        return TrainResult(output / "checkpoint", True, provenance["validation_score"], comparison=provenance.get("comparison", {}))
+    if held := finished(output, None, fingerprint):
+        return TrainResult(output / "checkpoint", True, held["validation_score"], comparison=held.get("comparison", {}))
     split = store.split(config.data.train_period, config.data.validation_fraction)
     fields = Fields(_readable(config, store).dataset, config.data.cache_bytes)
     statistics = store_statistics(store, fields, split.fit)
@@ -108,7 +101,7 @@ def train(config: AnyConfig, device: str | None = None, progress: Progress | Non
         scores = {"data_only": control.best_score, "data_and_physics": record.best_score}
         comparison = {name: {"validation_score": scores[name], **left} for name, left in found.items()}
     times = store.dataset["time"].values
-    provenance = {
+    provenance: dict[str, Any] = {
         "fingerprint": fingerprint,
         "source": {k: str(v) for k, v in store.dataset.attrs.items() if k in ("title", "source", "references", "history")},
         "train_period": [str(times[split.train][i]) for i in (0, -1)],

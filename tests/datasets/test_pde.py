@@ -342,13 +342,14 @@ def test_a_perturbation_makes_samples_differ():
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_solutions_look_as_their_template_says(name):
-    small = {"resolution": 16} | ({} if "frames" not in SYSTEMS[name].model_fields else {"frames": 2})
+    small = {"resolution": 32 if name == "heat_sink" else 16} | ({} if "frames" not in SYSTEMS[name].model_fields else {"frames": 2})
     small |= {"duration": 0.1} if "duration" in SYSTEMS[name].model_fields else {}
     system = make_system(name, small | ({"spin_up": 0.5} if name == "barotropic" else {}))
     template, solution = system.template(), system.solve(rng())
     assert set(template.data_vars) == set(solution)
     for key, values in solution.items():
-        assert values.shape == template[key].shape and values.dtype == np.float64 and np.isfinite(values).all(), key
+        assert values.shape == template[key].shape and values.dtype == np.float64, key
+        assert np.isfinite(values).all() or (name, key) == ("heat_sink", "temperature")  # which is unknown in the air
         assert {"long_name", "units"} <= set(template[key].attrs)
 
 
