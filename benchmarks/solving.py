@@ -16,6 +16,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -53,8 +54,8 @@ def coarse(name: str, parameters: dict[str, Any], variable: str, truth: xr.Datas
     """Return error and seconds of a sample of a solver on a grid ``every`` times coarser, interpolated by Fourier series or repeated."""
     system, errors, seconds = make_system(name, parameters), [], 0.0
     for sample in range(min(20, truth.sizes["sample"])):
-        values, took = timed(lambda s=sample: system.solve(np.random.default_rng([seed, s]))[variable])  # type: ignore[misc]
-        exact = truth[variable].values[sample]
+        values, took = timed(partial(system.solve, np.random.default_rng([seed, sample])))
+        values, exact = values[variable], truth[variable].values[sample]
         if truth[variable].dims[-1] == "x" and "time" in truth.dims:
             n = exact.shape[-1]
             values = np.fft.irfft(np.fft.rfft(values, norm="forward")[..., : values.shape[-1] // 2], n=n, norm="forward")
@@ -77,7 +78,7 @@ def burgers(folder: Path, seed: int) -> list[dict[str, Any]]:
         {"label": "Burgers, from the equation alone", "goal": 0.0138, "stretch": 0.0038, "error": mean_error(solved, truth), "seconds": each / 50},
     ]
     for steps in (30, 100):
-        refined, took = timed(lambda n=steps: solve(checkpoint, few, refine=n))  # type: ignore[misc]
+        refined, took = timed(partial(solve, checkpoint, few, refine=steps))
         label = f"the same, refined by {steps} steps a window"
         rows.append({"label": label, "goal": None, "stretch": 0.001, "error": mean_error(refined, few), "seconds": took / 10})
     classical = coarse("burgers", more | {"resolution": 64, "refine": 1}, "u", truth, 1, 2)

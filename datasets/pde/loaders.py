@@ -6,6 +6,7 @@ The order and all draws depend on (seed, epoch) alone, as for other loaders.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -183,7 +184,7 @@ class StoredInstances:
         """Yield the batches of an epoch from number ``start`` on."""
         order = np.random.default_rng((self.seed, epoch)).permutation(self.training)
         groups = [np.sort(order[i * self.batch_size : (i + 1) * self.batch_size]) for i in range(start, self.steps_per_epoch())]
-        return prefetch((lambda g=group: self.simulations.read(g)) for group in groups)  # type: ignore[misc]
+        return prefetch(partial(self.simulations.read, group) for group in groups)
 
     def validation(self, steps: int, samples: int) -> Iterator[Instances]:
         """Yield batches of the samples that are kept."""
@@ -217,7 +218,7 @@ class DrawnInstances:
     def epoch(self, epoch: int, rollout: int, start: int = 0) -> Iterator[Instances]:
         """Yield the batches of an epoch from number ``start`` on."""
         firsts = [epoch * self.samples + i * self.batch_size for i in range(start, self.steps_per_epoch())]
-        return prefetch((lambda f=first: self.draw(f, self.batch_size)) for first in firsts)  # type: ignore[misc]
+        return prefetch(partial(self.draw, first, self.batch_size) for first in firsts)
 
     def validation(self, steps: int, samples: int) -> Iterator[Instances]:
         """Yield batches that no epoch draws."""

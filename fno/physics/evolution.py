@@ -39,8 +39,8 @@ class _Form:
     damping: Callable[..., Tensor]
 
 
-def _flow(w: Tensor, d: Derivative, space: Spectral, viscosity: Value, forcing: str) -> Tensor:
-    return navier_stokes(w, d, space, viscosity, force(forcing, space.box, w))  # type: ignore[arg-type]
+def _flow(w: Tensor, d: Derivative, space: Spectral, viscosity: float | Tensor, forcing: str) -> Tensor:
+    return navier_stokes(w, d, space, viscosity, force(forcing, space.box, w))
 
 
 def _viscous(k2: Tensor, viscosity: Tensor, **_: Any) -> Tensor:

@@ -174,6 +174,20 @@ def test_data_and_equation_agree_on_what_is_right():
         Evolving(model, SolvingLoss(), None, times.tolist(), 3).errors(Instances(state, batch.inputs))
 
 
+def test_each_instance_keeps_its_own_number_through_all_windows():
+    equation, scales = EvolutionEquation("shock_pipe", {}, LINE, 0.1), SolutionScales([1e-6], parameter_mean=[0.0], parameter_std=[1.0])
+    model = Evolution(Zero(5), scales, 0.1, 5, ("viscosity",), rates=equation.rates)
+    times, state = np.linspace(0, 0.3, 7)[1:], waves(32, 3, 1e-6)
+    numbers = torch.tensor([0.002, 0.01, 0.03], dtype=torch.float64)
+    k2 = (2 * torch.pi * torch.fft.rfftfreq(32, 1 / 32, dtype=torch.float64)) ** 2
+    truth = torch.stack([torch.fft.irfft(torch.fft.rfft(state) * torch.exp(-numbers[:, None, None] * k2 * t), n=32) for t in times], dim=1)
+    objective = Evolving(model, SolvingLoss(equation=1.0, warmup=0), equation, times.tolist(), 3)
+    loss = objective.loss(Instances(state, state.new_zeros(3, 0, 32), {"viscosity": numbers}, truth), 0.0, torch.Generator())
+    assert loss.value.item() < 1e-4
+    swapped = Instances(state, state.new_zeros(3, 0, 32), {"viscosity": numbers.flip(0)}, truth)
+    assert objective.loss(swapped, 0.0, torch.Generator()).terms["data"].item() > 0.05
+
+
 def test_frames_are_read_off_the_polynomial():
     u = torch.tensor(radau.nodes(4))[None, :, None, None] ** 3
     assert torch.allclose(frames(u, torch.tensor([0.1, 0.5, 1.0])).flatten(), torch.tensor([0.1, 0.5, 1.0], dtype=torch.float64) ** 3)
