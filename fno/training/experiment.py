@@ -138,7 +138,7 @@ class WithExperiment:
 
         Gauss-Newton steps from the middle of the prior, with derivatives by differences. The deviations are those of the Gaussian
         around them, the inverse of ``J^T J / noise^2 + 1`` with J the derivative of the readings by the unknowns, widened where the
-        misfit, which is returned in units of the noise, is larger than one.
+        misfit, which is returned in units of the noise, is larger than one. The error of the operator is not in them.
         """
         noise, readings = self.sensors.noise, self.sensors.readings[self.known]
         z = torch.zeros_like(self.unknowns.z)
