@@ -30,7 +30,7 @@ from fourcaster.forecast import load_config, score, solve, train
 
 RESULT = Path(__file__).parent / "results" / "solving.json"
 NOISE = 0.01  # of a sensor; the flow is of order one half
-VISCOSITIES = (0.01, 0.02)
+VISCOSITIES = (0.006, 0.01, 0.02)
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:
@@ -109,7 +109,7 @@ def sensors(path: Path, viscosity: float, seed: int) -> None:
 
 
 def pipe(folder: Path, seed: int) -> list[dict[str, Any]]:
-    """The unknown viscosity of two experiments."""
+    """The unknown viscosity of three experiments."""
     simulate("shock_pipe", folder / "pipe.zarr", {"resolution": 128}, samples=400, seed=0)
     rows = []
     for number, viscosity in enumerate(VISCOSITIES):

@@ -132,13 +132,13 @@ def train(config: OperatorConfig, device: str | None = None, progress: Progress 
         raise ValueError(f"{config.data.store} holds no solutions to learn from; set loss.equation")
     scales = _scales(first, config.equation.name, system)
     model = _build(config, system, layout, scales).to(device)
-    equation = _equation(config, system, layout) if config.loss.equation or first.solution is None else None
+    equation = _equation(config, system, layout) if config.loss.equation or config.loss.experiment or first.solution is None else None
     objective: Any = _objective(model, config.loss, equation, layout, config.model.windows)
     trained: nn.Module = model
     if config.data.experiment is not None:
         sensors = read_sensors(config.data.experiment, layout, float(getattr(system, "start", 0.0)))
         unknowns = Unknowns(first.state, first.parameters)
-        objective = WithExperiment(objective, unknowns, sensors, config.loss.sensors)
+        objective = WithExperiment(objective, unknowns, sensors, config.loss.experiment)
         trained = nn.ModuleDict({"operator": model, "unknowns": unknowns})
     record = fit(trained, objective, source, settings, output / "state", fingerprint, progress)
     recovered = {"recovered": objective.recover()} if isinstance(objective, WithExperiment) else {}

@@ -138,6 +138,6 @@ class OperatorConfig(Strict):
     def _learns(self) -> "OperatorConfig":
         if self.data.store is None and self.loss.data and not self.loss.equation:
             raise ValueError("data.store is missing: name simulations to learn from, or set loss.equation to learn from the equation")
-        if (self.data.experiment is None) is bool(self.loss.sensors):
-            raise ValueError("an experiment needs both data.experiment, its file, and loss.sensors, its weight")
+        if (self.data.experiment is None) is bool(self.loss.experiment):
+            raise ValueError("an experiment needs both data.experiment, its file, and loss.experiment, its weight")
         return self

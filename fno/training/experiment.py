@@ -6,8 +6,9 @@ their Gaussian prior. The most probable z minimises
     |u(z; x_i, t_j) - s_ij|^2 / noise^2 + |z|^2
 
 with u the operator's solution. While the operator is trained on simulations, z is found anew by Gauss-Newton steps at every tenth of the
-training from ``FIRST`` on, and between these the operator is trained on the experiment too: to agree with the sensors and to satisfy the
-equation there. (With gradient steps for z the initial state takes up what the viscosity should explain, and neither is found.)
+training from ``FIRST`` on, and between these the operator is trained to satisfy the equation there: on ``DRAWS`` instances a step that the
+sensors leave possible. So it becomes exact where the answer lies, and only the equation says what it is. (Weights that are trained to agree
+with the sensors take up part of what the viscosity should explain; so does an initial state found by gradient steps.)
 """
 
 import math
@@ -24,6 +25,7 @@ from .solving import Evolving, frames
 
 WAVES = 16
 FIRST = 0.5
+DRAWS = 8
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,18 @@ class Unknowns(nn.Module):
         self.register_buffer("centre", torch.stack([n.mean() for n in logs]) if logs else torch.zeros(0), persistent=False)
         self.register_buffer("width", torch.stack([n.std() for n in logs]) if logs else torch.zeros(0), persistent=False)
         self.register_buffer("z", torch.zeros(len(logs) + 2 * len(self.spread), dtype=torch.float64))
+        self.register_buffer("factor", torch.zeros(len(self.z), len(self.z), dtype=torch.float64))  # its square is the covariance of z
         self.register_buffer("tenths", torch.zeros(()))  # of the training after which z was found last
         self.z: Tensor
+        self.factor: Tensor
         self.tenths: Tensor
         self.spread: Tensor
         self.centre: Tensor
         self.width: Tensor
+
+    def draw(self, count: int, generator: torch.Generator) -> Instances:
+        """Return instances that the sensors leave possible."""
+        return self.instances(self.z + torch.randn(count, len(self.z), generator=generator, dtype=self.z.dtype) @ self.factor.mT)
 
     def instances(self, z: Tensor) -> Instances:
         """Return the experiment as instances of the equation, for unknowns of shape (batch, unknown)."""
@@ -85,13 +93,12 @@ class WithExperiment:
         base: objective on simulations.
         unknowns: of the experiment.
         sensors: what was seen of it.
-        weight: of the misfit.
+        weight: of the equation's residual at the experiment.
     """
 
     def __init__(self, base: Evolving, unknowns: Unknowns, sensors: Sensors, weight: float) -> None:
         self.base, self.unknowns, self.sensors, self.weight = base, unknowns, sensors, weight
         self.known = torch.isfinite(sensors.readings)
-        self.scale = float(sensors.readings[self.known].square().mean().sqrt())
 
     def loss(self, batch: Instances, share: float, generator: torch.Generator) -> Loss:
         """Return the loss of a batch of simulations and the experiment."""
@@ -102,15 +109,16 @@ class WithExperiment:
         if tenths > float(self.unknowns.tenths):
             self.recover()
             self.unknowns.tenths.fill_(tenths)
-        instance = self.unknowns.instances(self.unknowns.z[None])
-        windows = list(self.base.model.march(instance.state, instance.inputs, instance.parameters, self.base.windows))
-        misfit = (self.at_sensors(windows)[0] - self.sensors.readings)[self.known].square().mean().sqrt().to(base.value.dtype)
-        total, terms = base.value + self.weight * misfit / self.scale, {"sensors": misfit}
-        if self.base.weights.equation:
-            residual, scaled = self.base.residuals(torch.cat(windows), {n: t.repeat(len(windows)) for n, t in instance.parameters.items()})
-            size = (scaled.square().mean() / self.base.model.solution.square().mean()).sqrt()
-            total, terms = total + self.base.weights.equation * size, terms | {"experiment_equation": residual.square().mean().sqrt()}
-        return Loss(total, {**base.terms, **terms, **{name: t[0] for name, t in instance.parameters.items()}})
+        possible = self.unknowns.draw(DRAWS, generator)
+        with torch.no_grad():
+            march = self.base.model.march(possible.state, possible.inputs, possible.parameters, self.base.windows - 1)
+            starts = torch.cat([possible.state, *(u[:, -1] for u in march)])
+        numbers = {name: t.repeat(self.base.windows) for name, t in possible.parameters.items()}
+        u = self.base.model(starts, possible.inputs.repeat(self.base.windows, 1, 1), numbers)
+        residual, scaled = self.base.residuals(u, numbers)
+        size = (scaled.square().mean() / self.base.model.solution.square().mean()).sqrt()
+        found = {name: t[0] for name, t in self.unknowns.instances(self.unknowns.z[None]).parameters.items()}
+        return Loss(base.value + self.weight * size, {**base.terms, "experiment": residual.square().mean().sqrt(), **found})
 
     def errors(self, batch: Instances) -> Tensor:
         """Return the errors on simulations."""
@@ -159,10 +167,11 @@ class WithExperiment:
         jacobian = self._jacobian(z)
         covariance = torch.linalg.inv(jacobian.T @ jacobian / noise**2 + torch.eye(len(z), dtype=z.dtype))
         misfit = float((made - readings).square().mean().sqrt()) / noise
+        self.unknowns.factor.copy_(torch.linalg.cholesky(covariance) * max(1.0, misfit))
         found = {}
         for i, name in enumerate(self.unknowns.names):
             value = float((self.unknowns.centre[i] + self.unknowns.width[i] * z[i]).exp())
-            spread = float(self.unknowns.width[i] * covariance[i, i].sqrt()) * max(1.0, misfit)
+            spread = float(self.unknowns.width[i] * self.unknowns.factor[i].norm())
             found[name] = {"value": value, "standard_deviation": value * spread, "misfit_over_noise": misfit}
         return found
 

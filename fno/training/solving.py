@@ -26,7 +26,7 @@ class SolvingLoss:
         equation: weight of the equation's residual, in units of the solution.
         refine: points of the grid that the equation is asked to hold on for one of the data, along each axis.
         warmup: share of the training over which windows of time are added one after the other.
-        sensors: weight of the misfit to an experiment, in units of its noise.
+        experiment: weight of the equation's residual at an experiment, in units of the solution.
 
     Raises:
         ValueError: a negative weight, or all are zero.
@@ -36,10 +36,10 @@ class SolvingLoss:
     equation: float = 0.0
     refine: int = 1
     warmup: float = 0.1
-    sensors: float = 0.0
+    experiment: float = 0.0
 
     def __post_init__(self) -> None:
-        if min(self.data, self.equation, self.sensors) < 0 or self.data + self.equation == 0:
+        if min(self.data, self.equation, self.experiment) < 0 or self.data + self.equation == 0:
             raise ValueError(f"loss.data and loss.equation must not be negative, and one positive, got {self.data} and {self.equation}")
         if self.refine < 1 or not 0 <= self.warmup < 1:
             raise ValueError(f"loss.refine must be at least 1 and loss.warmup in [0, 1), got {self.refine} and {self.warmup}")

@@ -247,10 +247,10 @@ def test_an_experiment_gives_its_unknown_number_with_an_honest_width():
     readings = exact + noise * rng.standard_normal(exact.shape)
     readings[1, 5] = np.nan
     sensors = Sensors(torch.tensor(places), torch.tensor(times), torch.tensor(readings), noise)
-    base = Evolving(model, SolvingLoss(equation=1.0, sensors=1.0, warmup=0), equation, times[1:].tolist(), 4)
+    base = Evolving(model, SolvingLoss(equation=1.0, experiment=1.0, warmup=0), equation, times[1:].tolist(), 4)
     objective = WithExperiment(base, Unknowns(states, numbers), sensors, 1.0)
     terms = objective.loss(Instances(states[:2], states.new_zeros(2, 0, 32), {"viscosity": torch.full((2,), 0.01)}), 0.5, torch.Generator()).terms
-    assert set(terms) == {"equation", "sensors", "experiment_equation", "viscosity"}
+    assert set(terms) == {"equation", "experiment", "viscosity"}
     found = objective.recover()["viscosity"]
     assert abs(found["value"] - true) < 4 * found["standard_deviation"] < 0.2 * true
     assert 0.7 < found["misfit_over_noise"] < 1.3

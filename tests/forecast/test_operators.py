@@ -203,7 +203,7 @@ def test_an_experiment_is_part_of_the_training(tmp_path):
     for name, (change, said) in wrong.items():
         path = sensors(tmp_path / f"{name}.nc", **change)
         call("train", "operator/shock_pipe", *settings, f"data.experiment={path}", f"output={tmp_path}/no", fails=said)
-    call("train", "operator/shock_pipe", *settings, f"data.experiment={good}", "loss.sensors=0", f"output={tmp_path}/no", fails="loss.sensors")
+    call("train", "operator/shock_pipe", *settings, f"data.experiment={good}", "loss.experiment=0", f"output={tmp_path}/no", fails="loss.experiment")
     assert not (tmp_path / "no" / "checkpoint").exists()
 
 
