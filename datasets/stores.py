@@ -14,7 +14,7 @@ import zarr
 
 from ..fno.grids import LatLon
 from . import atomic
-from .adapters.cf import open_raw, open_zarr
+from .adapters.opening import open_raw, open_zarr
 from .climatology import SeasonalCycle, windowed_mean
 from .fields import Fields
 from .schema import Channel, channels, grid_of, nearest, time_step

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from ..datasets.adapters.cf import open_raw
+from ..datasets.adapters.opening import open_raw
 from ..datasets.schema import nearest
 from .checkpoint import Checkpoint, load_checkpoint, read_meta
 from .device import pick_device

@@ -97,7 +97,8 @@ def ingest(
     Example: forecast ingest air_*.nc -o air.zarr --variables air
     """
     with _reported() as progress:
-        from ..datasets.adapters.cf import open_sources
+        from ..datasets.adapters.sources import open_sources
+        from ..datasets.selection import Selection
         from ..datasets.stores import write_store
         from .display import describe
         from .inspect import inspect as look
@@ -109,7 +110,7 @@ def ingest(
             raise FileExistsError(f"{output} exists; pass --overwrite to replace it, or choose another name")
         shown = progress("ingest")
         shown(0, 1, f"to {output}")
-        dataset = open_sources(sources, variables.split(",") if variables else None, given)
+        dataset = open_sources(sources, Selection(tuple(variables.split(",")) if variables else None), given)
         write_store(dataset, output, train_period, allow_gaps, overwrite)
         shown(1, 1, "done")
         result = look(output)

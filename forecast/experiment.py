@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..datasets.adapters.cf import open_raw
+from ..datasets.adapters.opening import open_raw
 from ..datasets.pde.loaders import Layout
 from ..fno.training.experiment import Sensors
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..datasets.adapters.cf import canonical, open_raw
+from ..datasets.adapters.cf import canonical
+from ..datasets.adapters.opening import open_raw
 from ..datasets.schema import Channel, channels, grid_of
 from ..datasets.stores import open_store, read_group
 from .checkpoint import read_meta

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..datasets.adapters.cf import open_raw
+from ..datasets.adapters.opening import open_raw
 from ..datasets.pde.loaders import DrawnInstances, Layout, StoredInstances, open_simulations, open_system
 from ..datasets.pde.system import System
 from ..fno.batch import Instances

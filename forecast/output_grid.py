@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..datasets.selection import area_positions, eastward
 from ..fno.grids import LatLon
 
 Float = NDArray[np.float32]
@@ -67,18 +68,11 @@ def output_grid(grid: LatLon, dtypes: tuple[str, str], spacing: float | None = N
         columns = _linear(grid.longitude, longitude, grid.periodic)
         note = f"interpolated linearly to {spacing:g} degrees from the model's {grid.spacing[0]:g} x {grid.spacing[1]:g}; it holds no finer detail"
     if area is not None:
-        north, west, south, east = _parse_area(area)
-        eastward = (longitude.astype(np.float64) - west) % 360
-        keep_rows = (latitude >= south - 1e-6) & (latitude <= north + 1e-6)
-        keep_columns = np.flatnonzero((eastward <= (east - west) % 360 + 1e-6) | (eastward >= 360 - 1e-6))
-        # Eastward from the western edge, so that a box across the seam stays in one piece; counted on from there.
-        keep_columns = keep_columns[np.argsort(eastward[keep_columns] % (360 - 1e-6), kind="stable")]
-        if keep_rows.sum() < 2 or len(keep_columns) < 2:
+        keep_rows, keep_columns = area_positions(latitude, longitude, area)
+        if len(keep_rows) < 2 or len(keep_columns) < 2:
             raise ValueError(f"area {area} holds fewer than two points along an axis of the grid {_corners(grid)}; write NORTH/WEST/SOUTH/EAST")
         latitude, rows = latitude[keep_rows], rows[keep_rows]
-        longitude, columns = longitude[keep_columns], columns[keep_columns]
-        if (turns := np.cumsum(np.diff(longitude, prepend=longitude[0]) < 0)).any():
-            longitude = (longitude + 360 * turns).astype(longitude.dtype)
+        longitude, columns = eastward(longitude[keep_columns]), columns[keep_columns]
     whole = spacing is None and area is None
     return OutputGrid(latitude, longitude, None if whole else rows, None if whole else columns, note)
 
@@ -94,16 +88,6 @@ def _linear(old: NDArray[np.float64], new: NDArray[np.float64], periodic: bool =
     eye = np.eye(n)[np.arange(len(points)) % n]
     order = np.argsort(points)
     return np.stack([np.interp(new, points[order], column) for column in eye[order].T], axis=1).astype(np.float32)
-
-
-def _parse_area(area: str) -> tuple[float, float, float, float]:
-    try:
-        north, west, south, east = (float(part) for part in area.split("/"))
-    except ValueError as error:
-        raise ValueError(f"{area!r} is not an area; write NORTH/WEST/SOUTH/EAST in degrees, e.g. 60/-130/20/-60") from error
-    if not -90 <= south < north <= 90:
-        raise ValueError(f"area {area}: south {south:g} must lie below north {north:g}, both within [-90, 90]")
-    return north, west, south, east
 
 
 def _corners(grid: LatLon) -> str:

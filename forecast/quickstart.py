@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from ..datasets import atomic
-from ..datasets.adapters.cf import open_sources
+from ..datasets.adapters.sources import open_sources
 from ..datasets.sample import find_sample
 from ..datasets.stores import Store, open_store, write_store
 from .api import load

@@ -10,10 +10,12 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
-from ..datasets.adapters.cf import canonical, open_raw
+from ..datasets.adapters.cf import canonical
+from ..datasets.adapters.opening import open_raw
 from ..datasets.fields import Fields
 from ..datasets.forcings import forcings
 from ..datasets.schema import check_grid, nearest
+from ..datasets.selection import Selection
 from ..datasets.units import conversion
 from .checkpoint import Checkpoint
 
@@ -69,7 +71,7 @@ def initial_states(checkpoint: Checkpoint, init: str | Path | xr.Dataset) -> Ini
     names = list(dict.fromkeys(channel.variable for channel in checkpoint.channels))
     if "prediction_timedelta" in raw.dims:
         raw = _as_series(raw, source)
-    dataset = canonical(raw, source, variables=names)
+    dataset = canonical(raw, source, select=Selection(variables=tuple(names)))
     dataset = check_grid(dataset, checkpoint.grid, source)
     if (np.diff(dataset["time"].values) <= np.timedelta64(0)).any():
         raise ValueError(f"{source} has unsorted or duplicate times; mend it with ds.sortby('time').drop_duplicates('time')")

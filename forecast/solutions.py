@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from ..datasets.adapters.cf import open_raw
+from ..datasets.adapters.opening import open_raw
 from ..datasets.pde.loaders import Simulations, open_simulations
 from ..datasets.stores import write_dataset
 from ..fno.batch import Instances

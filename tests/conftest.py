@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 from helpers import make_source, tiny_config
 
-from fourcaster.datasets.adapters.cf import open_sources
+from fourcaster.datasets.adapters.sources import open_sources
 from fourcaster.datasets.stores import write_store
 from fourcaster.forecast.training import train
 

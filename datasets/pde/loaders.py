@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ...fno.batch import Instances
 from ...fno.grids import Box
-from ..adapters.cf import open_raw
+from ..adapters.opening import open_raw
 from ..loaders import prefetch
 from .simulate import make_system
 from .system import System

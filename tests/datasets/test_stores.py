@@ -13,7 +13,8 @@ import xarray as xr
 from helpers import make_source
 
 from fourcaster.datasets import atomic
-from fourcaster.datasets.adapters.cf import canonical, open_sources
+from fourcaster.datasets.adapters.cf import canonical
+from fourcaster.datasets.adapters.sources import open_sources
 from fourcaster.datasets.fields import Fields
 from fourcaster.datasets.statistics import compute_statistics
 from fourcaster.datasets.stores import open_store, read_group, write_store
@@ -129,7 +130,7 @@ def test_a_replacement_killed_between_renames_is_undone(tmp_path, tiny_store):
 def test_a_writer_that_is_killed_leaves_no_store(tmp_path):
     make_source(times=4000, shape=(40, 60)).to_netcdf(tmp_path / "a.nc")
     code = (
-        "import sys; from pathlib import Path; from fourcaster.datasets.adapters.cf import open_sources; "
+        "import sys; from pathlib import Path; from fourcaster.datasets.adapters.sources import open_sources; "
         "from fourcaster.datasets.stores import write_store; write_store(open_sources([sys.argv[1]]), Path(sys.argv[2]))"
     )
     process = subprocess.Popen([sys.executable, "-c", code, tmp_path / "a.nc", tmp_path / "s.zarr"])
@@ -164,7 +165,7 @@ def test_memory_stays_bounded_for_a_source_larger_than_memory_allows(tmp_path):
 import sys, threading, time
 from pathlib import Path
 import psutil
-from fourcaster.datasets.adapters.cf import open_sources
+from fourcaster.datasets.adapters.sources import open_sources
 from fourcaster.datasets.stores import write_store
 peak = 0
 def watch():

@@ -1,0 +1,150 @@
+"""Files and stores as they are, recognised by their content, with an error that says what is wrong with one."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyproj  # noqa: F401  (xarray loads cfgrib where there is one, whose eccodes brings a PROJ of its own that must not come first)
+import xarray as xr
+
+_CLASSIC = (b"CDF\x01", b"CDF\x02", b"CDF\x05")
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_GRIB_LARGE = 0x800000
+
+
+def open_raw(path: str, whole_shards: bool = True) -> xr.Dataset:
+    """Open one file or store as dask arrays.
+
+    Args:
+        path: file, folder or URL.
+        whole_shards: as in ``open_zarr``.
+
+    Raises:
+        FileNotFoundError: it does not exist.
+        ValueError: it cannot be read.
+    """
+    return _chunked(open_lazily(path), whole_shards)
+
+
+def open_lazily(path: str) -> xr.Dataset:
+    """Open one file or store; values are read when they are asked for, and selecting makes no task graph.
+
+    Raises:
+        FileNotFoundError: it does not exist.
+        ValueError: it cannot be read.
+    """
+    if "://" not in path and not Path(path).exists():
+        raise FileNotFoundError(f"{path} does not exist; check the path")
+    with _explained(path):
+        if Path(path).is_dir() or "://" in path:
+            return _open_zarr(path)
+        return _open_file(path)
+
+
+def open_zarr(path: str | Path, whole_shards: bool = True, group: str | None = None) -> xr.Dataset:
+    """Open a zarr store as dask arrays.
+
+    Args:
+        path: folder or URL.
+        whole_shards: read a shard at a time, many times faster than its chunks one by one where all are wanted.
+        group: group within the store.
+    """
+    return _chunked(_open_zarr(path, group), whole_shards)
+
+
+def _open_zarr(path: str | Path, group: str | None = None) -> xr.Dataset:
+    with warnings.catch_warnings():  # a store without consolidated metadata is not worth a warning
+        warnings.filterwarnings("ignore", message="Failed to open Zarr store with consolidated")
+        dataset: xr.Dataset = xr.open_zarr(path, chunks=None, group=group)
+        if "variables_metadata" in dataset.attrs or {"data", "dates"} <= set(dataset.variables):
+            # anemoi-datasets leaves zarr's fill value at zero, and means no missing value by it.
+            dataset = xr.open_zarr(path, chunks=None, group=group, use_zarr_fill_value_as_mask=False)
+    return dataset
+
+
+def _chunked(dataset: xr.Dataset, whole_shards: bool) -> xr.Dataset:
+    for name, variable in dataset.data_vars.items():
+        sizes = (variable.encoding.get("shards") if whole_shards else None) or variable.encoding.get("chunks")
+        dataset[name] = variable.chunk(dict(zip(variable.dims, sizes, strict=True)) if sizes else {})
+    return dataset
+
+
+def _open_file(path: str) -> xr.Dataset:
+    with open(path, "rb") as file:
+        start = file.read(8)
+    if start[:4] in _CLASSIC:
+        _refuse_short_classic(path)
+    elif start[:4] == b"GRIB":
+        return _open_grib(path)
+    elif start != _HDF5:
+        raise ValueError(f"it begins with {start[:4]!r}" if start else "it is empty")
+    dataset: xr.Dataset = xr.open_dataset(path, engine="netcdf4")
+    return dataset
+
+
+def _open_grib(path: str) -> xr.Dataset:
+    try:
+        import cfgrib
+    except ImportError as error:
+        raise ValueError("GRIB needs two more packages: pip install 'fourcaster[grib]'") from error
+    _refuse_short_grib(path)
+    parts = []
+    with warnings.catch_warnings():  # of xarray, to cfgrib
+        warnings.simplefilter("ignore", FutureWarning)
+        found = cfgrib.open_datasets(path, backend_kwargs={"indexpath": ""}, errors="raise")
+    for part in found:
+        # Heights such as 2 m or 10 m differ between variables and are in their names.
+        lone = [c for c in part.coords if part[c].ndim == 0 and c not in ("time", "valid_time", "step", "number", "isobaricInhPa")]
+        part = part.drop_vars(lone)
+        parts.append(part.expand_dims("isobaricInhPa") if "isobaricInhPa" in part.coords and part["isobaricInhPa"].ndim == 0 else part)
+    return xr.merge(parts, compat="no_conflicts", join="outer", combine_attrs="override")
+
+
+def _refuse_short_classic(path: str) -> None:
+    """Raise if a classic netCDF file is shorter than its header says: the library would read the rest as zeros."""
+    from scipy.io import netcdf_file
+
+    with open(path, "rb") as file:
+        if file.read(4) == b"CDF\x05":
+            return
+    with warnings.catch_warnings():  # of closing while mapped, which is the point
+        warnings.simplefilter("ignore", RuntimeWarning)
+        netcdf_file(path, "r", mmap=True).close()
+
+
+def _refuse_short_grib(path: str) -> None:
+    """Raise if the last message of a GRIB file is not whole: the library would leave it out."""
+    size = Path(path).stat().st_size
+    with open(path, "rb") as file:
+        at, number = 0, 0
+        while at < size:
+            file.seek(at)
+            head = file.read(16)
+            if head[:4] != b"GRIB":  # padding between messages
+                rest = head + file.read(2**16)
+                skip = rest.find(b"GRIB")
+                if skip < 0:
+                    if rest.strip(b"\0"):
+                        raise ValueError(f"after {number} messages comes what is no GRIB")
+                    at += len(rest)
+                else:
+                    at += skip
+                continue
+            length = int.from_bytes(head[4:7], "big") if head[7] == 1 else int.from_bytes(head[8:16], "big")
+            if head[7] == 1 and length & _GRIB_LARGE:  # edition 1 writes lengths beyond 8 MB in another way
+                return
+            number += 1
+            file.seek(at + max(length, 4) - 4)
+            if at + length > size or file.read(4) != b"7777":
+                raise ValueError(f"message {number} is cut off")
+            at += length
+
+
+@contextmanager
+def _explained(path: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # engines raise many types
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path} cannot be read as netCDF, HDF5, GRIB or zarr ({reason[:160]}); it may be cut short: fetch it again") from error

@@ -1,0 +1,32 @@
+"""WeatherBench2's ERA5, in its fine and coarse stores, and ARCO-ERA5, which shares its names.
+
+WeatherBench2: ``time, level, latitude, longitude`` with latitude decreasing, or ``time, level, longitude, latitude`` with latitude
+increasing (Rasp et al. 2024, arXiv:2308.15560). ARCO-ERA5: hourly times from 1900 to 2050 of which the attributes
+``valid_time_start`` and ``valid_time_stop`` say where data are (Carver and Merose 2023).
+"""
+
+import numpy as np
+import xarray as xr
+
+from .vocabulary import WEATHERBENCH
+
+
+def matches(dataset: xr.Dataset) -> bool:
+    """Return whether variables go by WeatherBench2's names."""
+    return {"time", "latitude", "longitude"} <= set(dataset.dims) and any(str(name) in WEATHERBENCH for name in dataset.data_vars)
+
+
+def is_arco(dataset: xr.Dataset) -> bool:
+    """Return whether the attributes of ARCO-ERA5 are there."""
+    return "valid_time_stop" in dataset.attrs and "time" in dataset.dims
+
+
+def arrange_arco(dataset: xr.Dataset, source: str) -> xr.Dataset:
+    """Leave out the times that hold no data."""
+    times = dataset["time"].values
+    try:
+        stop = np.datetime64(str(dataset.attrs["valid_time_stop"])[:10]) + np.timedelta64(1, "D")
+        start = np.datetime64(str(dataset.attrs.get("valid_time_start", "0001-01-01"))[:10])
+    except ValueError as error:
+        raise ValueError(f"{source}: valid_time_start or valid_time_stop is no date ({error})") from error
+    return dataset.isel(time=slice(*np.searchsorted(times, [start, stop]).tolist()))

@@ -1,0 +1,121 @@
+"""What to keep of a source: variables, levels, a period, a time step, an area, a member."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from .split import period
+
+Positions = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What to keep; None keeps all.
+
+    Attributes:
+        variables: names, the source's own or the canonical ones.
+        levels: pressures in hPa.
+        times: period, as ``START:STOP`` with both ends included.
+        step: hours between times, counted from the first one kept.
+        area: ``NORTH/WEST/SOUTH/EAST`` in degrees.
+        member: one of an ensemble.
+    """
+
+    variables: tuple[str, ...] | None = None
+    levels: tuple[int, ...] | None = None
+    times: str | None = None
+    step: float | None = None
+    area: str | None = None
+    member: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.step is not None and self.step <= 0:
+            raise ValueError(f"--step {self.step:g} must be a positive number of hours")
+        if self.area is not None:
+            parse_area(self.area)
+
+    def of(self, dataset: xr.Dataset, source: str) -> xr.Dataset:
+        """Return what is to be kept of a data set whose coordinates have their canonical names; no value is read.
+
+        Raises:
+            ValueError: a level or member that it does not hold, or an area with fewer than two points along an axis.
+        """
+        at: dict[str, Positions] = {}
+        if self.levels is not None and "level" in dataset.dims:
+            held = dataset["level"].values.tolist()
+            if lacking := [level for level in self.levels if level not in held]:
+                raise ValueError(f"{source} has no level {lacking[0]} hPa; it holds {', '.join(f'{level:g}' for level in held)}")
+            at["level"] = np.array([held.index(level) for level in self.levels])
+        if "number" in dataset.dims and self.member is not None:
+            members = dataset["number"].values.tolist()
+            if self.member not in members:
+                raise ValueError(f"{source} has no member {self.member}; it holds {members[0]} ... {members[-1]}")
+            dataset = dataset.isel(number=members.index(self.member), drop=True)
+        if self.area is not None:
+            rows, columns = area_positions(dataset["latitude"].values, dataset["longitude"].values, self.area)
+            if min(len(rows), len(columns)) < 2:
+                raise ValueError(f"{source} holds fewer than two points along an axis of the area {self.area}; write NORTH/WEST/SOUTH/EAST")
+            at |= {"latitude": rows, "longitude": columns}
+        dataset = dataset.isel(at)
+        if self.area is not None:
+            dataset = dataset.assign_coords(longitude=("longitude", eastward(dataset["longitude"].values), dataset["longitude"].attrs))
+        return dataset.isel(time=self._times(dataset["time"].values))
+
+    def _times(self, times: NDArray[np.datetime64]) -> Positions:
+        """Return the positions of the period; empty where a source holds none of it."""
+        at = np.arange(len(times))
+        if self.times is not None:
+            try:
+                at = at[period(times, self.times)]
+            except ValueError as error:
+                if "holds no time" not in str(error):
+                    raise
+                return at[:0]
+        return at
+
+    def thin(self, times: NDArray[np.datetime64]) -> Positions:
+        """Return the positions of the times to keep of all sources together, ``step`` hours apart.
+
+        Raises:
+            ValueError: the series holds no two of them.
+        """
+        if self.step is None:
+            return np.arange(len(times))
+        step = np.timedelta64(round(self.step * 3600), "s").astype("timedelta64[ns]")
+        keep = np.flatnonzero((times - times[0]) % step == np.timedelta64(0, "ns"))
+        if len(keep) < min(2, len(times)):
+            raise ValueError(f"no two times lie {self.step:g} h apart; the series holds {times[0]} ... {times[-1]}")
+        return keep
+
+
+def parse_area(area: str) -> tuple[float, float, float, float]:
+    """Return north, west, south and east of ``NORTH/WEST/SOUTH/EAST``.
+
+    Raises:
+        ValueError: four numbers it is not, or south lies above north.
+    """
+    try:
+        north, west, south, east = (float(part) for part in area.split("/"))
+    except ValueError as error:
+        raise ValueError(f"{area!r} is not an area; write NORTH/WEST/SOUTH/EAST in degrees, e.g. 60/-130/20/-60") from error
+    if not -90 <= south < north <= 90:
+        raise ValueError(f"area {area}: south {south:g} must lie below north {north:g}, both within [-90, 90]")
+    return north, west, south, east
+
+
+def area_positions(latitude: NDArray[np.floating], longitude: NDArray[np.floating], area: str) -> tuple[Positions, Positions]:
+    """Return the rows and columns that lie in an area, columns eastward from its western edge, so that a seam does not part it."""
+    north, west, south, east = parse_area(area)
+    rows = np.flatnonzero((latitude >= south - 1e-6) & (latitude <= north + 1e-6))
+    from_west = (longitude.astype(np.float64) - west) % 360
+    columns = np.flatnonzero((from_west <= ((east - west) % 360 or 360 * (east > west)) + 1e-6) | (from_west >= 360 - 1e-6))
+    return rows, columns[np.argsort(from_west[columns] % (360 - 1e-6), kind="stable")]
+
+
+def eastward(longitude: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return longitudes counted on from the first one, where they cross the seam."""
+    turns = np.cumsum(np.diff(longitude, prepend=longitude[0]) < 0)
+    return (longitude + 360 * turns).astype(longitude.dtype) if turns.any() else longitude

@@ -1,0 +1,191 @@
+"""Sources as the field publishes them, each written to its description."""
+
+from importlib.metadata import EntryPoint
+
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+from fourcaster.datasets.adapters import layouts
+from fourcaster.datasets.adapters.cf import canonical
+from fourcaster.datasets.adapters.layouts import Layout, find_layout
+from fourcaster.datasets.adapters.opening import open_raw
+from fourcaster.datasets.adapters.sources import open_sources
+from fourcaster.datasets.adapters.vocabulary import Term
+from fourcaster.datasets.selection import Selection
+
+RNG = np.random.default_rng(5)
+TIMES = np.datetime64("2019-12-30", "ns") + np.arange(12) * np.timedelta64(6, "h")
+LEVELS = [500, 700, 850]
+
+
+def weatherbench(coarse: bool, times: int = 12) -> xr.Dataset:
+    """WeatherBench2's stores: names without units on the coordinates, either order of the axes."""
+    latitude = np.linspace(-90 + 22.5 / 2, 90 - 22.5 / 2, 8) if coarse else np.linspace(90, -90, 9)
+    coords = {"time": TIMES[:times], "level": LEVELS, "latitude": latitude, "longitude": np.arange(0, 360, 22.5)}
+    space = ("longitude", "latitude") if coarse else ("latitude", "longitude")
+    shape = {**{n: len(v) for n, v in coords.items()}}
+    dims = {"temperature": ("time", "level", *space), "2m_temperature": ("time", *space), "land_sea_mask": space}
+    fields = {n: (d, RNG.normal(280, 10, [shape[i] for i in d]).astype("f4")) for n, d in dims.items()}
+    return xr.Dataset(fields, coords)
+
+
+@pytest.mark.parametrize("coarse", [True, False])
+def test_weatherbench(tmp_path, coarse):
+    raw = weatherbench(coarse)
+    raw.to_zarr(tmp_path / "wb.zarr", zarr_format=2, consolidated=True)
+    made = open_sources([tmp_path / "wb.zarr"], Selection(levels=(850, 500)))
+    assert find_layout(raw).name == "weatherbench2"
+    assert made["temperature"].dims == ("time", "level", "latitude", "longitude") and made["level"].values.tolist() == [850, 500]
+    wanted = raw["temperature"].sel(level=[850, 500]).transpose("time", "level", "latitude", "longitude")
+    assert np.array_equal(made["temperature"], wanted) and np.array_equal(made["latitude"], raw["latitude"])
+    assert made["temperature"].attrs["units"] == "K" and made["2m_temperature"].attrs["standard_name"] == "air_temperature"
+    assert "land_sea_mask" not in made.data_vars
+    assert np.array_equal(made.coords["land_sea_mask"], raw["land_sea_mask"].transpose("latitude", "longitude"))
+
+
+def test_the_times_of_arco_without_data_are_left_out(tmp_path):
+    raw = weatherbench(False).assign_attrs(valid_time_start="2019-12-31", valid_time_stop="2020-01-01")
+    raw.to_zarr(tmp_path / "arco.zarr", zarr_format=2, consolidated=True)
+    made = open_sources([tmp_path / "arco.zarr"], Selection(("temperature",)))
+    assert find_layout(raw).name == "arco-era5"
+    assert str(made["time"].values[0])[:13] == "2019-12-31T00" and str(made["time"].values[-1])[:13] == "2020-01-01T18"
+
+
+def anemoi(path, names=("2t", "z", "lsm", "q_850", "q_500", "t_850", "cos_latitude"), missing=()):
+    """A store of anemoi-datasets: zarr 2, cells flat, row by row from the north."""
+    latitude, longitude = (a.ravel() for a in np.meshgrid(np.linspace(90, -90, 5), np.arange(0, 360, 45), indexing="ij"))
+    data = RNG.normal(size=(12, len(names), 1, 40)).astype("f4").clip(-1)
+    data[:, :, :, 7] = 0  # zarr's fill value, not a missing one
+    group = zarr.open_group(path, mode="w", zarr_format=2)
+    for name, values, dims in (
+        ("data", data, ("time", "variable", "ensemble", "cell")),
+        ("dates", TIMES.astype("<M8[s]"), ("time",)),
+        ("latitudes", latitude, ("cell",)),
+        ("longitudes", longitude, ("cell",)),
+        ("mean", data.mean((0, 2, 3)).astype("f8"), ("variable",)),
+    ):
+        array = group.create_array(name, shape=values.shape, dtype=values.dtype, chunks=(1, *values.shape[1:]) if values.ndim > 1 else values.shape)
+        array[...] = values
+        array.attrs["_ARRAY_DIMENSIONS"] = list(dims)
+    group.attrs.update({"variables": list(names), "field_shape": [5, 8], "frequency": "6h", "missing_dates": [str(m) for m in missing]})
+    return data
+
+
+def test_anemoi(tmp_path):
+    data = anemoi(tmp_path / "a.zarr", missing=[TIMES[11].astype("datetime64[s]")])
+    made = open_sources([tmp_path / "a.zarr"])
+    assert set(made.data_vars) == {"2m_temperature", "t850", "specific_humidity"}
+    assert made.sizes == {"time": 11, "latitude": 5, "longitude": 8, "level": 2} and made["latitude"].values[0] == 90
+    assert np.array_equal(made["2m_temperature"].values.reshape(11, -1), data[:11, 0, 0])
+    assert np.array_equal(made["specific_humidity"].sel(level=500).values.reshape(11, -1), data[:11, 4, 0])
+    assert np.array_equal(made["land_sea_mask"].values.ravel(), data[0, 2, 0]) and "geopotential_at_surface" in made.coords
+    zarr.open_group(tmp_path / "a.zarr", mode="r+").attrs["field_shape"] = [40]
+    with pytest.raises(ValueError, match="no regular latitude-longitude grid"):
+        open_sources([tmp_path / "a.zarr"])
+
+
+@pytest.mark.parametrize(("channels", "rows"), [(20, 9), (26, 8)])
+def test_fourcastnet(tmp_path, channels, rows):
+    h5py = pytest.importorskip("h5py")
+    values = RNG.normal(size=(8, channels, rows, 16)).astype("f4")
+    for year in (2015, 2016):
+        with h5py.File(tmp_path / f"{year}.h5", "w") as file:
+            file["fields"] = values + year
+    made = open_sources([tmp_path / "2015.h5", tmp_path / "2016.h5"], Selection(("z500", "2m_temperature"), times="2015-01-02/2016-01-01"))
+    assert made.sizes == {"time": 8, "latitude": rows, "longitude": 16} and made["latitude"].values[:2].tolist() == [90, 67.5]
+    assert np.array_equal(made["z500"][:4], values[4:, 14] + 2015) and np.array_equal(made["2m_temperature"][4:], values[:4, 2] + 2016)
+    assert made["z500"].attrs["units"] == "m**2 s**-2"
+    with h5py.File(tmp_path / "some.h5", "w") as file:
+        file["fields"] = values
+    with pytest.raises(ValueError, match="the year is told by the name"):
+        open_sources([tmp_path / "some.h5"])
+    with h5py.File(tmp_path / "2017.h5", "w") as file:
+        file["fields"] = values[:, :5]
+    with pytest.raises(ValueError, match="have 5 channels"):
+        open_sources([tmp_path / "2017.h5"])
+
+
+def test_grib(real_data, tmp_path):
+    pytest.importorskip("cfgrib")
+    path = real_data / "era5_levels_members_3deg.grib"
+    made = open_sources([path], Selection(member=3, area="60/-30/30/30"))
+    raw = open_raw(str(path))
+    assert made.sizes == {"time": 4, "level": 2, "latitude": 11, "longitude": 21}
+    assert made["longitude"].values[[0, -1]].tolist() == [330, 390]
+    east = raw["z"].sel(number=3, latitude=slice(60, 30), longitude=[*range(330, 360, 3), *range(0, 31, 3)])
+    assert np.array_equal(made["geopotential"], east) and set(made.data_vars) == {"geopotential", "temperature"}
+    with pytest.raises(ValueError, match="holds 10 members; select one, e.g. --member 0"):
+        open_sources([path])
+    with pytest.raises(ValueError, match="no member 12"):
+        open_sources([path], Selection(member=12))
+    (tmp_path / "cut.grib").write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"cut\.grib cannot be read .*message 160 is cut off"):
+        open_sources([tmp_path / "cut.grib"])
+    assert not list(real_data.glob("*.idx"))
+
+
+def test_a_layout_of_another_package_is_found(monkeypatch):
+    mine = Layout("mine", lambda d: "swell" in d, {"swell": Term("significant_wave_height", "m")}, lambda d, source: d.rename(northing="latitude"))
+    monkeypatch.setattr(EntryPoint, "load", lambda self: mine)
+    monkeypatch.setattr(layouts, "entry_points", lambda group: [EntryPoint("mine", "somewhere:mine", group)])
+    layouts.layouts.cache_clear()
+    raw = xr.Dataset(
+        {"swell": (("time", "northing", "longitude"), np.ones((2, 3, 4)))}, {"time": TIMES[:2], "northing": [3, 2, 1], "longitude": range(4)}
+    )
+    assert find_layout(raw).name == "mine" and mine.read(raw, "x")["significant_wave_height"].attrs["units"] == "m"
+    layouts.layouts.cache_clear()
+    with pytest.raises(ValueError, match="no layout 'weatherbench'; did you mean weatherbench2"):
+        find_layout(raw, "weatherbench")
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [(b"", "it is empty"), (b"\x1f\x8bzipped", "it begins with"), (b"GRIBxxx\x02" + bytes(8), "is cut off"), (b"CDF\x01", "cannot be read")],
+)
+def test_what_is_no_data_is_said_so(tmp_path, start, said):
+    (tmp_path / "x").write_bytes(start)
+    with pytest.raises(ValueError, match=said):
+        open_sources([tmp_path / "x"])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda d: d.isel(longitude=[3, 1, 2, 0, *range(4, 16)]), "longitudes are jumbled"),
+        (lambda d: d.isel(latitude=[3, 1, 2, 0, *range(4, 9)]), "latitudes are jumbled"),
+        (lambda d: d.assign_coords(longitude=np.linspace(0, 360, 16)), "hold a meridian twice"),
+        (lambda d: d.rename({"2m_temperature": "../../t"}), "no name: it could leave"),
+    ],
+)
+def test_axes_that_are_wrong_are_refused(change, said):
+    with pytest.raises(ValueError, match=said):
+        canonical(change(weatherbench(False)), "memory")
+
+
+def test_longitudes_from_the_date_line_stay_as_they_are():
+    raw = weatherbench(False)
+    west = raw.assign_coords(longitude=np.arange(-180, 180, 22.5))
+    assert np.array_equal(canonical(west, "memory")["longitude"], west["longitude"])
+    rolled = west.roll(longitude=5, roll_coords=True)
+    xr.testing.assert_equal(canonical(rolled, "memory").load(), canonical(west, "memory").load())
+
+
+def test_a_period_a_step_and_an_area(tmp_path):
+    raw = weatherbench(False)
+    raw.to_netcdf(tmp_path / "a.nc")
+    made = open_sources([tmp_path / "a.nc"], Selection(times="2019-12-31:2019-12-31", step=12, area="45/10/-45/100"))
+    assert [str(t)[11:13] for t in made["time"].values] == ["00", "12"] and made["latitude"].values.tolist() == [45, 22.5, 0, -22.5, -45]
+    assert made["longitude"].values.tolist() == [22.5, 45, 67.5, 90] and made["land_sea_mask"].shape == (5, 4)
+    for wrong, said in (
+        (Selection(levels=(300,)), "no level 300 hPa; it holds 500, 700, 850"),
+        (Selection(times="2031"), "holds no time of the period 2031"),
+        (Selection(step=100), "no two times lie 100 h apart"),
+        (Selection(area="1/0/0/1"), "fewer than two points"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            open_sources([tmp_path / "a.nc"], wrong)
+    with pytest.raises(ValueError, match="not an area"):
+        Selection(area="1/2/3")
+    with pytest.raises(ValueError, match="positive number of hours"):
+        Selection(step=0)
