@@ -59,7 +59,7 @@ def _open_zarr(path: str | Path, group: str | None = None) -> xr.Dataset:
         dataset: xr.Dataset = xr.open_zarr(path, chunks=None, group=group)
         if "variables_metadata" in dataset.attrs or {"data", "dates"} <= set(dataset.variables):
             # anemoi-datasets leaves zarr's fill value at zero, and means no missing value by it.
-            dataset = xr.open_zarr(path, chunks=None, group=group, use_zarr_fill_value_as_mask=False)
+            dataset = xr.open_zarr(path, chunks=None, group=group, mask_and_scale=False)
     return dataset
 
 
@@ -96,8 +96,8 @@ def _open_grib(path: str) -> xr.Dataset:
     for part in found:
         # Heights such as 2 m or 10 m differ between variables and are in their names.
         lone = [c for c in part.coords if part[c].ndim == 0 and c not in ("time", "valid_time", "step", "number", "isobaricInhPa")]
-        part = part.drop_vars(lone)
-        parts.append(part.expand_dims("isobaricInhPa") if "isobaricInhPa" in part.coords and part["isobaricInhPa"].ndim == 0 else part)
+        bare = part.drop_vars(lone)
+        parts.append(bare.expand_dims("isobaricInhPa") if "isobaricInhPa" in bare.coords and bare["isobaricInhPa"].ndim == 0 else bare)
     return xr.merge(parts, compat="no_conflicts", join="outer", combine_attrs="override")
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+
 from fourcaster.datasets.adapters import layouts
 from fourcaster.datasets.adapters.cf import canonical
 from fourcaster.datasets.adapters.layouts import Layout, find_layout
@@ -115,7 +116,7 @@ def test_grib(real_data, tmp_path):
     assert made["longitude"].values[[0, -1]].tolist() == [330, 390]
     east = raw["z"].sel(number=3, latitude=slice(60, 30), longitude=[*range(330, 360, 3), *range(0, 31, 3)])
     assert np.array_equal(made["geopotential"], east) and set(made.data_vars) == {"geopotential", "temperature"}
-    with pytest.raises(ValueError, match="holds 10 members; select one, e.g. --member 0"):
+    with pytest.raises(ValueError, match="holds 10 members; select one"):
         open_sources([path])
     with pytest.raises(ValueError, match="no member 12"):
         open_sources([path], Selection(member=12))
