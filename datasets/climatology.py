@@ -68,27 +68,14 @@ class SeasonalCycle:
             times: all times.
             blocks: (positions in ``times``, fields of shape (time, channel, H, W)).
         """
-        clock = minute_of_day(times)
-        minutes = np.unique(clock)
-        if len(minutes) > 48:
-            minutes = np.array([0])
-            clock = np.zeros_like(clock)
-        design = _harmonics(times, cls.harmonics(times))
-        index = np.searchsorted(minutes, clock)
-        normal = np.stack([design[index == i].T @ design[index == i] for i in range(len(minutes))])
+        design = CycleDesign(times)
         right: NDArray[np.float64] | None = None
         for where, fields in blocks:
-            if right is None:
-                right = np.zeros((len(minutes), design.shape[1], *fields.shape[1:]))
-            for i in np.unique(index[where]):
-                pick = index[where] == i
-                right[i] += np.tensordot(design[where][pick].T, fields[pick].astype(np.float64), axes=1)
+            part = design.project(where, fields)
+            right = part if right is None else np.add(right, part, out=right)
         if right is None:
             raise ValueError("no fields to fit a seasonal cycle to")
-        # A small ridge keeps a clock time seen only a few times from running away.
-        ridge = 1e-6 * len(times) * np.diag([0.0] + [1.0] * (design.shape[1] - 1))
-        solved = np.stack([np.linalg.pinv(n + ridge) @ r.reshape(len(r), -1) for n, r in zip(normal, right, strict=True)])
-        return cls(minutes, solved.reshape(right.shape).astype(np.float32))
+        return design.solve(right)
 
     def at(self, times: Times) -> Float:
         """Return the cycle at ``times``, shape (time, channel, H, W).
@@ -105,7 +92,56 @@ class SeasonalCycle:
         return result
 
 
-def windowed_mean(times: Times, read: Reader, half_width: int = 15) -> Iterator[tuple[int, NDArray[np.int64], Float]]:
+class CycleDesign:
+    """The functions of time that a seasonal cycle is made of, at the times it is fitted to.
+
+    Args:
+        times: all times.
+
+    Attributes:
+        minutes: times of day that are fitted apart.
+        functions: shape (time, clock * term), zero outside the own time of day.
+    """
+
+    def __init__(self, times: Times) -> None:
+        clock = minute_of_day(times)
+        minutes = np.unique(clock)
+        if len(minutes) > 48:
+            minutes = np.array([0])
+            clock = np.zeros_like(clock)
+        self.minutes = minutes
+        terms = _harmonics(times, SeasonalCycle.harmonics(times))
+        self._shape = (len(minutes), terms.shape[1])
+        here = np.searchsorted(minutes, clock)[:, None] == np.arange(len(minutes))
+        self.functions = (here[:, :, None] * terms[:, None]).reshape(len(times), -1)
+
+    def project(self, where: slice, fields: Float) -> NDArray[np.float64]:
+        """Return the sums of fields times functions over a block of time, shape (clock * term, channel, H, W)."""
+        return project(self.functions[where], fields)
+
+    def solve(self, right: NDArray[np.float64]) -> SeasonalCycle:
+        """Return the cycle whose sums of fields times functions are ``right``."""
+        clocks, terms = self._shape
+        # A small ridge keeps a clock time seen only a few times from running away.
+        ridge = 1e-6 * len(self.functions) * np.diag([0.0] + [1.0] * (terms - 1))
+        coefficients = np.empty((clocks, terms, *right.shape[1:]), dtype=np.float32)
+        for i in range(clocks):
+            own = slice(i * terms, (i + 1) * terms)
+            normal = self.functions[:, own].T @ self.functions[:, own]
+            coefficients[i] = (np.linalg.pinv(normal + ridge) @ right[own].reshape(terms, -1)).reshape(coefficients[i].shape)
+        return SeasonalCycle(self.minutes, coefficients)
+
+
+def project(functions: NDArray[np.float64], fields: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return ``functions^T fields``, with functions (time, k) that are mostly zero."""
+    result = np.zeros((functions.shape[1], *fields.shape[1:]))
+    for k in np.flatnonzero(functions.any(axis=0)):
+        at = np.flatnonzero(functions[:, k])
+        result[k] = np.tensordot(functions[at, k], fields[at].astype(np.float64), axes=1)
+    return result
+
+
+def windowed_mean(times: Times, read: Reader, half_width: int = 15, most: int = 64) -> Iterator[tuple[int, NDArray[np.int64], Float]]:
     """Yield the mean at each time of day over the days within ``half_width`` of each day of the year, all years.
 
     The sum slides from day to day, so each field is read twice and memory holds one day's fields. Missing values are
@@ -115,6 +151,7 @@ def windowed_mean(times: Times, read: Reader, half_width: int = 15) -> Iterator[
         times: times of the period.
         read: returns the fields at given positions of ``times``, shape (time, channel, H, W).
         half_width: days on each side.
+        most: fields that are read at once.
 
     Yields:
         (day of year from 1 to 366, minutes since midnight of shape (clock,), means of shape (clock, channel, H, W)).
@@ -124,10 +161,10 @@ def windowed_mean(times: Times, read: Reader, half_width: int = 15) -> Iterator[
     by_day = {d: np.flatnonzero(day == d) for d in range(1, 367)}
 
     def add(target: int, sign: int) -> None:
-        positions = by_day[(target - 1) % 366 + 1]
-        if len(positions):
-            fields = read(positions).astype(np.float64)
-            for i, m in enumerate(minutes):
+        days = by_day[(target - 1) % 366 + 1]
+        for positions in np.array_split(days, -(-len(days) // most) or 1):
+            fields = read(positions).astype(np.float64) if len(positions) else None
+            for i, m in enumerate(minutes if fields is not None else ()):
                 here = fields[clock[positions] == m]
                 total[i] += sign * np.nansum(here, axis=0)
                 count[i] += sign * np.isfinite(here).sum(axis=0)

@@ -1,5 +1,7 @@
 """A canonical data set seen as one array (time, channel, H, W): the form that statistics and loaders read."""
 
+import copy
+
 import dask.array as da
 import numpy as np
 import xarray as xr
@@ -17,11 +19,11 @@ class Fields:
     """
 
     def __init__(self, dataset: xr.Dataset, cache_bytes: int = 0) -> None:
-        self.times = dataset["time"].values.astype("datetime64[ns]")
         parts = []
         for variable in dataset.data_vars.values():
             array = da.asarray(variable.data)
             parts.append(array if array.ndim == 4 else array[:, None])
+        self.times = dataset["time"].values.astype("datetime64[ns]")
         self.array = da.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
         self.cache_bytes = cache_bytes
         self._cached: Float | None = None
@@ -41,6 +43,12 @@ class Fields:
             return self._compute(positions)
         unique, inverse = np.unique(positions, return_inverse=True)
         return self._compute(unique)[inverse]
+
+    def part(self, channels: slice, cache_bytes: int = 0) -> "Fields":
+        """Return some of the channels."""
+        made = copy.copy(self)
+        made.array, made.cache_bytes, made._cached = self.array[:, channels], cache_bytes, None
+        return made
 
     def _compute(self, positions: NDArray[np.int64] | slice) -> Float:
         return np.asarray(self.array[positions].compute(scheduler="threads"), dtype=np.float32)

@@ -1,17 +1,16 @@
 """Statistics of a training period, per variable and level: what models are normalised with."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from .climatology import SeasonalCycle
+from .climatology import CycleDesign, SeasonalCycle, project
 from .fields import Fields
 from .schema import Channel
 
-NAMES = ("mean", "std", "tendency_std", "anomaly_std", "anomaly_tendency_std")
+NAMES = ("mean", "std", "tendency_std", "anomaly_std", "anomaly_tendency_std", "minimum", "maximum")
 
 
 @dataclass(frozen=True)
@@ -19,8 +18,8 @@ class Statistics:
     """Area-weighted statistics of each channel over a period, in its units.
 
     Attributes:
-        values: shape (5, channel): mean, standard deviation, that of the change over one step, that of the departure
-            from the seasonal cycle, and that of the departure's change over one step.
+        values: shape (7, channel): mean, standard deviation, that of the change over one step, that of the departure
+            from the seasonal cycle, that of the departure's change over one step, least and largest value.
         cycle: the seasonal cycle of the period.
         mask: points that have values, shape (channel, H, W).
         partly_missing: points of each channel whose values come and go.
@@ -39,45 +38,97 @@ class Statistics:
         raise AttributeError(name)
 
 
-def compute_statistics(fields: Fields, period: slice, weights: NDArray[np.float64], gaps: list[int]) -> Statistics:
-    """Compute statistics in two passes over the period, in the memory of one block.
+def compute_statistics(fields: Fields, period: slice, weights: NDArray[np.float64], gaps: list[int], block_bytes: int = 2**25) -> Statistics:
+    """Compute statistics in one pass over the period.
+
+    What departs from the seasonal cycle b = f(t) c is known once the cycle is, from sums over time at each point:
+
+        sum (x - f c)^2 = sum x^2 - 2 c . sum f x + c . (sum f f^T) c
+
+    and the same with changes over a step, of x and of f. Points that lack a value at any time count for neither.
 
     Args:
         fields: the data.
         period: positions in time.
         weights: area weight of each row, shape (H,).
         gaps: positions that a gap comes before; no tendency crosses one.
+        block_bytes: bytes read at once.
     """
     start, stop, _ = period.indices(len(fields.times))
     times = fields.times[start:stop]
-    blocks = fields.blocks(period)
+    design = CycleDesign(times)
     counts = np.zeros(fields.shape[1:], dtype=np.int64)
-    sums = _Moments(weights)
-    tendencies, seen = _Moments(weights), _Differences(gaps)
-
-    def first_pass() -> Iterator[tuple[slice, NDArray[np.float32]]]:
-        nonlocal counts
-        for where in blocks:
-            block = fields.read(where)
-            counts += np.isfinite(block).sum(axis=0)
-            sums.add(block)
-            tendencies.add(seen(where, block))
-            yield slice(where.start - start, where.stop - start), np.nan_to_num(block)
-
-    cycle = SeasonalCycle.fit(times, first_pass())
+    least, largest = np.full(fields.shape[1], np.inf), np.full(fields.shape[1], -np.inf)
+    sums, tendencies = _Moments(weights), _Moments(weights)
+    states = _Departures(design.functions, np.ones(len(times), dtype=bool), fields.shape[1:])
+    changes = _Departures(np.diff(design.functions, axis=0), _kept(0, len(times) - 1, start, gaps), fields.shape[1:])
+    last: NDArray[np.float32] | None = None
+    for where in fields.blocks(period, block_bytes):
+        block, at = fields.read(where), where.start - start
+        good = np.isfinite(block)
+        counts += good.sum(axis=0)
+        least = np.fmin(least, np.where(good, block, np.inf).min(axis=(0, 2, 3)))
+        largest = np.fmax(largest, np.where(good, block, -np.inf).max(axis=(0, 2, 3)))
+        sums.add(block)
+        joined = block if last is None else np.concatenate([last, block])
+        first = at if last is None else at - 1
+        steps = np.diff(joined, axis=0)[_kept(first, len(joined) - 1, start, gaps)]
+        tendencies.add(steps)
+        states.add(at, np.nan_to_num(block))
+        changes.add(first, np.nan_to_num(np.diff(joined, axis=0)))
+        last = block[-1:]
     mask = counts == len(times)
     partly = ((counts > 0) & ~mask).sum(axis=(1, 2))
-    anomalies, changes, seen = _Moments(weights), _Moments(weights), _Differences(gaps)
-    for where in blocks:
-        block = fields.read(where) - cycle.at(fields.times[where])
-        block[:, ~mask] = np.nan
-        anomalies.add(block)
-        changes.add(seen(where, block))
-    values = np.stack([sums.mean, sums.std, tendencies.std, anomalies.std, changes.std])
+    cycle = design.solve(states.right)
+    found = [d.std(cycle.coefficients, mask, weights) for d in (states, changes)]
+    values = np.stack([sums.mean, sums.std, tendencies.std, *found, least, largest])
     # A channel that never changes would be divided by zero.
     floor = np.where(values[1] > 0, 1e-6 * values[1], 1.0)
-    values[1:] = np.maximum(np.nan_to_num(values[1:]), floor)
+    values[1:5] = np.maximum(np.nan_to_num(values[1:5]), floor)
+    values[5:, counts.sum(axis=(1, 2)) == 0] = 0
     return Statistics(values, cycle, mask, partly, (str(times[0]), str(times[-1])))
+
+
+def _kept(first: int, count: int, start: int, gaps: list[int]) -> NDArray[np.bool_]:
+    """Return which of ``count`` changes from position ``first`` of the period on do not cross a gap."""
+    return np.asarray(~np.isin(np.arange(first, first + count) + 1 + start, gaps))
+
+
+class _Departures:
+    """Sums over time at each point, from which the mean square departure from any combination of functions follows.
+
+    Args:
+        functions: shape (time, k).
+        counted: times that count, shape (time,).
+        shape: (channel, H, W).
+    """
+
+    def __init__(self, functions: NDArray[np.float64], counted: NDArray[np.bool_], shape: tuple[int, ...]) -> None:
+        self.functions, self.counted = functions * counted[:, None], counted
+        self.right, self.first, self.second = np.zeros((functions.shape[1], *shape)), np.zeros(shape), np.zeros(shape)
+
+    def add(self, first: int, block: NDArray[np.float32]) -> None:
+        """Add the fields at consecutive times from ``first`` on."""
+        counted = self.counted[first : first + len(block)]
+        functions, x = self.functions[first : first + len(block)][counted], block[counted].astype(np.float64)
+        self.right += project(functions, x)
+        self.first += x.sum(axis=0)
+        self.second += np.square(x, out=x).sum(axis=0)
+
+    def std(self, coefficients: NDArray[np.float32], mask: NDArray[np.bool_], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the area-weighted standard deviation of the departures in each channel, over the points of ``mask``."""
+        c = coefficients.reshape(-1, *coefficients.shape[2:])
+        total, count = self.functions.sum(axis=0), max(1, int(self.counted.sum()))
+        normal = self.functions.T @ self.functions
+        result = np.empty(mask.shape[0])
+        for channel, points in enumerate(mask):
+            own = c[:, channel].astype(np.float64)
+            square = self.second[channel] - 2 * (own * self.right[:, channel]).sum(axis=0) + (own * np.tensordot(normal, own, axes=1)).sum(axis=0)
+            mean = self.first[channel] - np.tensordot(total, own, axes=1)
+            w = np.where(points, weights[:, None], 0.0)
+            area = max(count * w.sum(), 1e-300)
+            result[channel] = np.sqrt(max((w * square)[points].sum() / area - ((w * mean)[points].sum() / area) ** 2, 0))
+        return result
 
 
 class _Moments:
@@ -117,24 +168,6 @@ class _Moments:
 def _nanmean(block: NDArray[np.float32]) -> NDArray[np.float64]:
     good = np.isfinite(block)
     return np.asarray(np.where(good, block, 0).sum(axis=(0, 2, 3), dtype=np.float64) / np.maximum(good.sum(axis=(0, 2, 3)), 1))
-
-
-class _Differences:
-    """Changes from one time to the next within and between consecutive blocks, except across gaps."""
-
-    def __init__(self, gaps: list[int]) -> None:
-        self.gaps = gaps
-        self.last: NDArray[np.float32] | None = None
-
-    def __call__(self, where: slice, block: NDArray[np.float32]) -> NDArray[np.float32]:
-        joined = block if self.last is None else np.concatenate([self.last, block])
-        offset = where.start if self.last is None else where.start - 1
-        keep = np.ones(len(joined) - 1, dtype=bool)
-        for gap in self.gaps:
-            if 0 <= gap - 1 - offset < len(keep):
-                keep[gap - 1 - offset] = False
-        self.last = block[-1:]
-        return np.asarray(np.diff(joined, axis=0)[keep])
 
 
 def to_dataset(statistics: Statistics, channels: list[Channel]) -> xr.Dataset:

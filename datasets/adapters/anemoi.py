@@ -35,7 +35,8 @@ def arrange(dataset: xr.Dataset, source: str) -> xr.Dataset:
     data = dataset["data"].isel(time=keep)
     members = data.sizes["ensemble"]
     coords = {"time": times[keep], "number": np.arange(members), "latitude": latitude[:, 0], "longitude": longitude[0]}
-    about, fields = dataset.attrs.get("variables_metadata", {}), {}
+    about = dataset.attrs.get("variables_metadata", {})
+    fields: dict[str, tuple[tuple[str, ...], da.Array, dict[str, str]]] = {}
     constant = {*dataset.attrs.get("constant_fields", ()), *_CONSTANT}
     levels: dict[str, dict[int, int]] = {}
     for at, name in enumerate(names):

@@ -98,7 +98,8 @@ def _open_grib(path: str) -> xr.Dataset:
         lone = [c for c in part.coords if part[c].ndim == 0 and c not in ("time", "valid_time", "step", "number", "isobaricInhPa")]
         bare = part.drop_vars(lone)
         parts.append(bare.expand_dims("isobaricInhPa") if "isobaricInhPa" in bare.coords and bare["isobaricInhPa"].ndim == 0 else bare)
-    return xr.merge(parts, compat="no_conflicts", join="outer", combine_attrs="override")
+    dataset: xr.Dataset = xr.merge(parts, compat="no_conflicts", join="outer", combine_attrs="override")
+    return dataset
 
 
 def _refuse_short_classic(path: str) -> None:

@@ -5,7 +5,6 @@ Sample i is drawn from a generator seeded by (seed, i), so it is the same whoeve
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ import xarray as xr
 from pydantic import ValidationError
 
 from .. import atomic
+from ..cluster import connected
+from ..journal import Journal
 from ..schema import nearest
 from ..stores import consolidate
 from .barotropic import BetaPlane
@@ -44,7 +45,6 @@ SYSTEMS: dict[str, type[System]] = {
 }
 Progress = Callable[[int, int, str], None]
 SHARD_BYTES = 2**25
-CONNECT_SECONDS = 10
 
 
 def make_system(name: str, parameters: dict[str, Any] | None = None) -> System:
@@ -96,7 +96,7 @@ def simulate(
         ValueError: an argument that does not fit, or a sample that could not be solved; what was made is kept.
         OSError: no room, or no scheduler at the address.
     """
-    system, path = make_system(name, parameters), Path(path)
+    system, path = make_system(name, parameters), Path(path).absolute()
     if samples < 1 or seed < 0:
         raise ValueError(f"samples must be at least 1 and seed not negative, got samples={samples} seed={seed}")
     if samples > 1 and not system.random():
@@ -104,36 +104,35 @@ def simulate(
     identity = {"system": name, "parameters": system.model_dump(mode="json"), "samples": samples, "seed": seed}
     atomic.recover(path)
     with atomic.replacing(path, overwrite, keep_partial=True) as temporary:
-        length = _prepare(system, temporary, identity, samples)
-        todo = [s for s in range(0, samples, length) if not (_marks(temporary) / str(s)).exists()]
+        journal = Journal(temporary, identity)
+        length = _prepare(system, journal, identity, samples)
+        todo = [s for s in range(0, samples, length) if not journal.done(s)]
         done = sum(min(length, samples - s) for s in range(0, samples, length) if s not in todo)
         if progress:
             progress(done, samples, name)
         try:
-            for count in _run(system, temporary, [(s, min(s + length, samples)) for s in todo], seed, scheduler):
+            for count in _run(system, journal, [(s, min(s + length, samples)) for s in todo], seed, scheduler):
                 done += count
                 if progress:
                     progress(done, samples, name)
         except (ValueError, OSError):
-            if not any((_marks(temporary) / str(s)).exists() for s in range(0, samples, length)):
-                atomic.remove(_marks(temporary))
+            if not any(journal.done(s) for s in range(0, samples, length)):
+                journal.clear()
                 atomic.remove(temporary)
             raise
+        journal.sweep()
         consolidate(temporary)
-    atomic.remove(_marks(atomic.temporary_path(path)))
+    journal.clear()
     return path
 
 
-def _prepare(system: System, path: Path, identity: dict[str, Any], samples: int) -> int:
+def _prepare(system: System, journal: Journal, identity: dict[str, Any], samples: int) -> int:
     """Write the empty store, unless it is there, and return the number of samples in a shard."""
     template = system.template()
     evolving = {str(n): v for n, v in template.data_vars.items()}
     length = max(1, min(samples, SHARD_BYTES // (8 * max(v.size for v in evolving.values()))))
-    marks, text = _marks(path), json.dumps(identity, sort_keys=True)
-    if path.exists() and (marks / "identity.json").exists() and (marks / "identity.json").read_text() == text:
+    if journal.begun():
         return length
-    atomic.remove(marks)
-    atomic.remove(path)
     lazy, encoding = {}, {}
     for n, v in evolving.items():
         # One field a chunk; series of lines in one.
@@ -143,18 +142,12 @@ def _prepare(system: System, path: Path, identity: dict[str, Any], samples: int)
         encoding[n] = {"chunks": one, "shards": shard, "dtype": "float64"}
     attrs = {"Conventions": "CF-1.11", "title": f"simulated {identity['system']}"} | {k: json.dumps(v) for k, v in identity.items()}
     dataset = xr.Dataset(lazy, {**template.coords, "sample": np.arange(samples)}, attrs)
-    dataset.to_zarr(path, mode="w", compute=False, encoding=encoding, consolidated=False, zarr_format=3)
-    marks.mkdir()
-    (marks / "identity.json").write_text(text)
+    dataset.to_zarr(journal.path, mode="w", compute=False, encoding=encoding, consolidated=False, zarr_format=3)
+    journal.begin()
     return length
 
 
-def _marks(path: Path) -> Path:
-    """Return the folder that tells which shards of the store at ``path`` are whole."""
-    return path.with_name(f"{path.name}.done")
-
-
-def _make(system: System, path: Path, first: int, stop: int, seed: int) -> Iterator[int]:
+def _make(system: System, journal: Journal, first: int, stop: int, seed: int) -> Iterator[int]:
     """Make a shard of samples; yields 1 after each, the last one once all are written."""
     made: dict[str, list[np.ndarray]] = {}
     for sample in range(first, stop):
@@ -168,43 +161,24 @@ def _make(system: System, path: Path, first: int, stop: int, seed: int) -> Itera
             yield 1
     dims = system.template().data_vars
     block = xr.Dataset({name: (("sample", *dims[name].dims), np.stack(values)) for name, values in made.items()})
-    block.to_zarr(path, region={"sample": slice(first, stop)}, consolidated=False)
-    (_marks(path) / str(first)).touch()
+    block.to_zarr(journal.path, region={"sample": slice(first, stop)}, consolidated=False)
+    journal.mark(first)
     yield 1
 
 
-def _make_all(system: System, path: Path, first: int, stop: int, seed: int) -> int:
-    return sum(_make(system, path, first, stop, seed))
+def _make_all(system: System, journal: Journal, first: int, stop: int, seed: int) -> int:
+    return sum(_make(system, journal, first, stop, seed))
 
 
-def _run(system: System, path: Path, shards: list[tuple[int, int]], seed: int, scheduler: str | None) -> Iterator[int]:
+def _run(system: System, journal: Journal, shards: list[tuple[int, int]], seed: int, scheduler: str | None) -> Iterator[int]:
     """Make the shards and yield how many samples were finished."""
     if scheduler is None:
         for first, stop in shards:
-            yield from _make(system, path, first, stop, seed)
+            yield from _make(system, journal, first, stop, seed)
         return
     from distributed import as_completed
 
-    with _client(scheduler) as client:
-        futures = [client.submit(_make_all, system, path.absolute(), first, stop, seed, pure=False) for first, stop in shards]
+    with connected(scheduler) as client:
+        futures = [client.submit(_make_all, system, journal, first, stop, seed, pure=False) for first, stop in shards]
         for future in as_completed(futures):
             yield future.result()
-
-
-@contextmanager
-def _client(scheduler: str) -> Iterator[Any]:
-    from distributed import Client, LocalCluster
-
-    if scheduler.startswith("local:"):
-        count = scheduler.removeprefix("local:")
-        if not count.isdigit() or int(count) < 1:
-            raise ValueError(f"scheduler {scheduler!r} is not understood; write local:N with N processes, or an address such as tcp://host:8786")
-        with LocalCluster(n_workers=int(count), threads_per_worker=1, processes=True, dashboard_address=None) as cluster, Client(cluster) as client:
-            yield client
-        return
-    try:
-        client = Client(scheduler, timeout=CONNECT_SECONDS)
-    except (OSError, ValueError) as error:
-        raise OSError(f"no Dask scheduler answers at {scheduler} ({' '.join(str(error).split())[:120]})") from error
-    with client:
-        yield client

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from fourcaster.datasets import cluster
 from fourcaster.datasets.pde import simulate as module
 from fourcaster.datasets.pde.simulate import make_system, simulate
 
@@ -60,6 +61,7 @@ def test_a_cluster_gives_the_same(tmp_path, small_shards):
 
 SCRIPT = """
 import sys, time
+from fourcaster.datasets import cluster
 from fourcaster.datasets.pde import simulate as module
 module.SHARD_BYTES = 4 * 16 * 16 * 8 * 2
 solve = module.SYSTEMS["navier_stokes"].solve
@@ -131,7 +133,7 @@ def test_other_arguments_start_over(tmp_path, small_shards, monkeypatch):
     ],
 )
 def test_what_cannot_be_made_leaves_nothing(tmp_path, name, parameters, more, message, monkeypatch):
-    monkeypatch.setattr(module, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1)
     with pytest.raises((ValueError, OSError), match=message):
         simulate(name, tmp_path / "a.zarr", parameters, **more)
     assert os.listdir(tmp_path) == []

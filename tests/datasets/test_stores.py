@@ -15,7 +15,9 @@ from helpers import make_source
 from fourcaster.datasets import atomic
 from fourcaster.datasets.adapters.cf import canonical
 from fourcaster.datasets.adapters.sources import open_sources
+from fourcaster.datasets.climatology import CycleDesign
 from fourcaster.datasets.fields import Fields
+from fourcaster.datasets.schema import grid_of
 from fourcaster.datasets.statistics import compute_statistics
 from fourcaster.datasets.stores import open_store, read_group, write_store
 
@@ -62,10 +64,38 @@ def test_statistics_do_not_depend_on_blocks(tiny_store):
     store = open_store(tiny_store)
     fields, weights, fit = Fields(store.dataset), store.grid.area_weights, slice(3, 120)
     whole = compute_statistics(fields, fit, weights, [])
-    fields.blocks = lambda period: [slice(a, min(a + 13, 120)) for a in range(3, 120, 13)]
-    parts = compute_statistics(fields, fit, weights, [])
+    parts = compute_statistics(fields, fit, weights, [], block_bytes=13 * 2 * 84 * 4)
     assert np.allclose(whole.values, parts.values, rtol=1e-6)
     assert np.allclose(whole.cycle.coefficients, parts.cycle.coefficients, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("step", "days"), [(6, 400), (24, 200)])
+def test_one_pass_gives_what_a_reference_in_float64_gives(step, days):
+    """With a gap, a mask, values that come and go, and a mean much larger than what varies."""
+    source = canonical(make_source(times=days * 24 // step, step_hours=step), "memory")
+    source["u10"] += 1e5
+    source["t2m"][:, 0, 0] = np.nan
+    source["t2m"][5, 1, 1] = np.nan
+    fields, grid, gaps = Fields(source), grid_of(source), [100, 150]
+    made = compute_statistics(fields, slice(7, 180), grid.area_weights, gaps, block_bytes=10**4)
+    x = np.stack([source[n].values[7:180] for n in source.data_vars], axis=1).astype("f8")
+    w = np.broadcast_to(grid.area_weights[:, None], x.shape[2:])
+
+    def std(values):
+        weights = np.where(np.isfinite(values), w, 0)
+        mean = np.nansum(values * weights) / weights.sum()
+        return np.sqrt(np.nansum((values - mean) ** 2 * weights) / weights.sum())
+
+    cycle = made.cycle
+    f = CycleDesign(fields.times[7:180]).functions
+    anomaly = np.where(made.mask, x - np.tensordot(f, cycle.coefficients.reshape(f.shape[1], *x.shape[1:]).astype("f8"), axes=1), np.nan)
+    kept = np.delete(np.arange(172), np.array(gaps) - 8)
+    for i in range(2):
+        assert made.std[i] == pytest.approx(std(x[:, i]), rel=1e-6)
+        assert made.tendency_std[i] == pytest.approx(std(np.diff(x[:, i], axis=0)[kept]), rel=1e-6)
+        assert made.anomaly_std[i] == pytest.approx(std(anomaly[:, i]), rel=1e-6)
+        assert made.anomaly_tendency_std[i] == pytest.approx(std(np.diff(anomaly[:, i], axis=0)[kept]), rel=1e-6)
+        assert [made.minimum[i], made.maximum[i]] == [np.nanmin(x[:, i]), np.nanmax(x[:, i])]
 
 
 def test_no_tendency_crosses_a_gap(tmp_path):

@@ -1,0 +1,32 @@
+"""A Dask cluster: one that runs somewhere, or processes here."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+CONNECT_SECONDS = 10
+
+
+@contextmanager
+def connected(scheduler: str) -> Iterator[Any]:
+    """Give a client of the scheduler at an address, or of ``local:N`` processes that end with it.
+
+    Raises:
+        ValueError: neither.
+        OSError: no scheduler answers.
+    """
+    from distributed import Client, LocalCluster
+
+    if scheduler.startswith("local:"):
+        count = scheduler.removeprefix("local:")
+        if not count.isdigit() or int(count) < 1:
+            raise ValueError(f"scheduler {scheduler!r} is not understood; write local:N with N processes, or an address such as tcp://host:8786")
+        with LocalCluster(n_workers=int(count), threads_per_worker=1, processes=True, dashboard_address=None) as cluster, Client(cluster) as client:
+            yield client
+        return
+    try:
+        client = Client(scheduler, timeout=CONNECT_SECONDS)
+    except (OSError, ValueError) as error:
+        raise OSError(f"no Dask scheduler answers at {scheduler} ({' '.join(str(error).split())[:120]})") from error
+    with client:
+        yield client

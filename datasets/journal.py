@@ -1,0 +1,56 @@
+"""What is done of a long write, beside the unfinished thing, so that a run that was killed goes on."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from . import atomic
+
+
+class Journal:
+    """Marks of the parts that are whole, valid for one identity.
+
+    Args:
+        path: the unfinished folder.
+        identity: everything that its contents depend on.
+    """
+
+    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
+        self.path, self.folder = path, path.with_name(f"{path.name}.done")
+        self.text = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
+
+    def begun(self) -> bool:
+        """Return whether an earlier run of this identity got past its beginning; else clear what lies there."""
+        mark = self.folder / "identity"
+        if self.path.exists() and mark.exists() and mark.read_text() == self.text:
+            return True
+        self.clear()
+        atomic.remove(self.path)
+        return False
+
+    def begin(self) -> None:
+        """Say that the unfinished folder is ready to be filled."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self.folder / ".identity"
+        temporary.write_text(self.text)
+        os.replace(temporary, self.folder / "identity")
+
+    def done(self, part: object) -> bool:
+        """Return whether a part is whole."""
+        return (self.folder / str(part)).exists()
+
+    def mark(self, part: object) -> None:
+        """Say that a part is whole."""
+        (self.folder / str(part)).touch()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        atomic.remove(self.folder)
+
+    def sweep(self) -> None:
+        """Remove what writes that were killed left behind in the folder."""
+        for left in self.path.rglob("*.partial"):
+            atomic.remove(left)
