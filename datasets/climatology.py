@@ -163,8 +163,10 @@ def windowed_mean(times: Times, read: Reader, half_width: int = 15, most: int = 
     def add(target: int, sign: int) -> None:
         days = by_day[(target - 1) % 366 + 1]
         for positions in np.array_split(days, -(-len(days) // most) or 1):
-            fields = read(positions).astype(np.float64) if len(positions) else None
-            for i, m in enumerate(minutes if fields is not None else ()):
+            if not len(positions):
+                continue
+            fields = read(positions).astype(np.float64)
+            for i, m in enumerate(minutes):
                 here = fields[clock[positions] == m]
                 total[i] += sign * np.nansum(here, axis=0)
                 count[i] += sign * np.isfinite(here).sum(axis=0)

@@ -37,6 +37,20 @@ STANDARD_UNITS = {standard: units for standard, (_, units) in LEVEL_VARIABLES.it
     "wind_speed": "m s**-1",
 }
 
+# What values on Earth lie between, by standard name or unit; generous, to catch a wrong unit and nothing else.
+PLAUSIBLE = {
+    "K": (100.0, 400.0),
+    "geopotential": (-2e4, 8e5),
+    "specific_humidity": (-1e-3, 0.1),
+    "relative_humidity": (-20.0, 250.0),
+    "eastward_wind": (-250.0, 250.0),
+    "northward_wind": (-250.0, 250.0),
+    "wind_speed": (0.0, 350.0),
+    "air_pressure_at_mean_sea_level": (8e4, 1.2e5),
+    "air_pressure_at_sea_level": (8e4, 1.2e5),
+    "surface_air_pressure": (3e4, 1.2e5),
+}
+
 
 def nearest(word: str, choices: Iterable[Hashable]) -> str:
     """Return a hint that names the choices nearest to ``word``, or all of them where none is near."""
@@ -70,6 +84,18 @@ def channels(dataset: xr.Dataset) -> list[Channel]:
         levels = dataset["level"].values.tolist() if "level" in variable.dims else [None]
         found += [Channel(str(name), level, str(variable.attrs["units"])) for level in levels]
     return found
+
+
+def implausible(channel: Channel, standard_name: str, least: float, largest: float) -> str:
+    """Return a warning where values cannot be what name and units say; empty where they can."""
+    low, high = PLAUSIBLE.get(standard_name) or PLAUSIBLE.get(channel.units) or (-np.inf, np.inf)
+    if low <= least and largest <= high:
+        return ""
+    hint = "; they look like degrees Celsius" if channel.units == "K" and least > -100 and largest < 70 else ""
+    return (
+        f"{channel} runs from {least:g} to {largest:g} {channel.units}, outside {low:g} ... {high:g}{hint}; "
+        f"if its units are wrong, ingest it again with --units {channel.variable}=..."
+    )
 
 
 def grid_of(dataset: xr.Dataset) -> LatLon:

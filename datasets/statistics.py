@@ -1,5 +1,6 @@
 """Statistics of a training period, per variable and level: what models are normalised with."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ class Statistics:
         cycle: the seasonal cycle of the period.
         mask: points that have values, shape (channel, H, W).
         partly_missing: points of each channel whose values come and go.
+        missing: share of the values of each channel that are missing.
         period: first and last time.
     """
 
@@ -30,6 +32,7 @@ class Statistics:
     cycle: SeasonalCycle
     mask: NDArray[np.bool_]
     partly_missing: NDArray[np.int64]
+    missing: NDArray[np.float64]
     period: tuple[str, str]
 
     def __getattr__(self, name: str) -> NDArray[np.float64]:
@@ -86,7 +89,8 @@ def compute_statistics(fields: Fields, period: slice, weights: NDArray[np.float6
     floor = np.where(values[1] > 0, 1e-6 * values[1], 1.0)
     values[1:5] = np.maximum(np.nan_to_num(values[1:5]), floor)
     values[5:, counts.sum(axis=(1, 2)) == 0] = 0
-    return Statistics(values, cycle, mask, partly, (str(times[0]), str(times[-1])))
+    missing = 1 - counts.mean(axis=(1, 2)) / len(times)
+    return Statistics(values, cycle, mask, partly, missing, (str(times[0]), str(times[-1])))
 
 
 def _kept(first: int, count: int, start: int, gaps: list[int]) -> NDArray[np.bool_]:
@@ -170,17 +174,22 @@ def _nanmean(block: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.asarray(np.where(good, block, 0).sum(axis=(0, 2, 3), dtype=np.float64) / np.maximum(good.sum(axis=(0, 2, 3)), 1))
 
 
-def to_dataset(statistics: Statistics, channels: list[Channel]) -> xr.Dataset:
-    """Return statistics as a data set: ``<variable>_<statistic>``, with dimension ``level`` where the variable has levels."""
+def to_dataset(parts: Sequence[Statistics], channels: list[Channel]) -> xr.Dataset:
+    """Return statistics as a data set: ``<variable>_<statistic>``, with dimension ``level`` where the variable has levels.
+
+    Args:
+        parts: statistics of some channels each, together of all.
+        channels: all channels.
+    """
     result: dict[str, xr.DataArray] = {}
+    together = {name: np.concatenate([getattr(part, name) for part in parts]) for name in (*NAMES, "missing")}
     for name in dict.fromkeys(channel.variable for channel in channels):
         index = [i for i, channel in enumerate(channels) if channel.variable == name]
         levels = [channels[i].level for i in index]
-        attrs = {"units": channels[index[0]].units}
-        for statistic in NAMES:
-            values = getattr(statistics, statistic)[index]
+        for statistic, all_values in together.items():
+            values, attrs = all_values[index], {"units": channels[index[0]].units if statistic != "missing" else "1"}
             coords = None if levels == [None] else {"level": levels}
             result[f"{name}_{statistic}"] = (
                 xr.DataArray(values[0], attrs=attrs) if coords is None else xr.DataArray(values, coords, ("level",), attrs=attrs)
             )
-    return xr.Dataset(result, attrs={"period": list(statistics.period), "weighting": "area"})
+    return xr.Dataset(result, attrs={"period": list(parts[0].period), "weighting": "area"})

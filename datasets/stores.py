@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import dask
 import numpy as np
 import xarray as xr
 import zarr
@@ -15,11 +14,10 @@ import zarr
 from ..fno.grids import LatLon
 from . import atomic
 from .adapters.opening import open_raw, open_zarr
-from .climatology import SeasonalCycle, windowed_mean
 from .fields import Fields
-from .schema import Channel, channels, grid_of, nearest, time_step
+from .schema import Channel, channels, grid_of, nearest
 from .split import Split, cut, default_split, period
-from .statistics import Statistics, compute_statistics, to_dataset
+from .statistics import Statistics, compute_statistics
 
 SHARD_BYTES = 2**25
 
@@ -66,51 +64,6 @@ class Store:
         return cut(fit.stop, stop, fit.start, validation_fraction)
 
 
-def write_store(dataset: xr.Dataset, path: Path, train_period: str | None = None, allow_gaps: bool = False, overwrite: bool = False) -> Store:
-    """Write a canonical data set as a store, with statistics and climatology of the training period.
-
-    Lazy arrays are read and written a shard at a time. A write that dies leaves the old store, or none.
-
-    Args:
-        dataset: canonical data set.
-        path: folder to make.
-        train_period: ``START:STOP``; None takes the default split.
-        allow_gaps: record gaps in time instead of refusing them.
-        overwrite: replace an existing store.
-
-    Raises:
-        FileExistsError: the store exists and may not be replaced.
-        ValueError: times are not sorted, unique and regular, or the period is empty.
-        OSError: no room.
-    """
-    atomic.recover(path)
-    times = dataset["time"].values
-    step, gaps = time_step(times, str(dataset.encoding.get("source", "the source")), allow_gaps)
-    fit = period(times, train_period) if train_period else default_split(times).fit
-    grid, named = grid_of(dataset), channels(dataset)
-    dataset = dataset.assign_attrs(
-        Conventions="CF-1.11",
-        time_step_seconds=int(step / np.timedelta64(1, "s")),
-        gaps=json.dumps([str(times[g]) for g in gaps]),
-        variables=json.dumps([str(name) for name in dataset.data_vars]),
-        train_period=json.dumps([str(times[fit][0]), str(times[fit][-1])]),
-    )
-    with atomic.replacing(path, overwrite) as temporary, dask.config.set(scheduler="threads"):
-        encoding = {str(name): field_encoding(v, SHARD_BYTES) for name, v in dataset.data_vars.items()}
-        shards = {"time": max((e["shards"][0] for e in encoding.values()), default=1)}
-        for name, e in encoding.items():  # one shard length for all, so that dask chunks fit every variable
-            e["shards"] = (shards["time"], *e["shards"][1:])
-            dataset[name].encoding = {}
-        dataset.chunk(shards).to_zarr(temporary, mode="w", encoding=encoding | {"time": time_encoding()}, consolidated=False)
-        # A folder lists its arrays in any order.
-        written = Fields(open_zarr(temporary)[list(dataset.data_vars)], cache_bytes=2**27)
-        statistics = compute_statistics(written, fit, grid.area_weights, gaps)
-        to_dataset(statistics, named).to_zarr(temporary, group="statistics", mode="w", consolidated=False)
-        _write_climatology(dataset, written, fit, statistics.cycle, temporary)
-        consolidate(temporary)
-    return open_store(path)
-
-
 def consolidate(path: Path) -> None:
     """Gather the metadata of a zarr store in one file, so that it opens at once and without a warning."""
     with warnings.catch_warnings():  # that the third version of the format does not know this yet
@@ -133,55 +86,9 @@ def write_dataset(dataset: xr.Dataset, path: Path, overwrite: bool) -> None:
             consolidate(temporary)
 
 
-def field_encoding(variable: xr.DataArray, shard_bytes: int) -> dict[str, Any]:
-    """Return the zarr encoding of a field: a chunk holds one time, a shard as many as fit."""
-    one = (1, *variable.shape[1:])
-    count = max(1, min(len(variable), shard_bytes // (4 * int(np.prod(one)))))
-    return {"chunks": one, "shards": (count, *one[1:]), "dtype": "float32"}
-
-
 def time_encoding() -> dict[str, Any]:
     """Return the encoding of a time coordinate that keeps every second."""
     return {"units": "seconds since 1970-01-01", "dtype": "int64", "calendar": "proleptic_gregorian"}
-
-
-def _write_climatology(dataset: xr.Dataset, fields: Fields, fit: slice, cycle: SeasonalCycle, path: Path) -> None:
-    """Write the windowed mean of the training period a day at a time, with WeatherBench2's dimensions (hour, dayofyear).
-
-    Days that a period of less than a year never comes near are filled from the seasonal cycle.
-    """
-    start = fit.start
-    template: dict[str, xr.DataArray] = {}
-    for day, minutes, means in windowed_mean(fields.times[fit], lambda at: fields.read(at + start)):
-        if not template:
-            coords = {"hour": minutes / 60 if (minutes % 60).any() else minutes // 60, "dayofyear": np.arange(1, 367)}
-            for name, v in dataset.data_vars.items():
-                shape = (len(minutes), 366, *v.shape[1:])
-                dims = ("hour", "dayofyear", *v.dims[1:])
-                lazy = dask.array.full(shape, np.nan, dtype=np.float32, chunks=(len(minutes), 1, *v.shape[1:]))
-                template[str(name)] = xr.DataArray(lazy, coords | {d: v.coords[d] for d in v.dims[1:]}, dims, attrs=v.attrs)
-            empty = xr.Dataset(template, attrs={"period": [str(fields.times[fit][0]), str(fields.times[fit][-1])], "window_days": 31})
-            days = max(1, min(366, SHARD_BYTES // (4 * int(np.prod(means.shape)))))
-            encoding = {n: {"chunks": (len(minutes), 1, *v.shape[2:]), "shards": (len(minutes), days, *v.shape[2:])} for n, v in template.items()}
-            empty.to_zarr(path, group="climatology", mode="w", compute=False, encoding=encoding, consolidated=False, safe_chunks=False)
-            held: list[np.ndarray] = []
-        date = np.datetime64("2004-01-01", "ns") + np.timedelta64(day - 1, "D") + minutes.astype("timedelta64[m]")
-        held.append(np.where(np.isfinite(means), means, cycle.at(date)))
-        if len(held) == days or day == 366:
-            _write_days(template, np.stack(held, axis=1), day, path)
-            held = []
-
-
-def _write_days(template: dict[str, xr.DataArray], block: np.ndarray, last: int, path: Path) -> None:
-    """Write the days up to ``last`` of the climatology, shape (hour, day, channel, H, W)."""
-    variables, at = {}, 0
-    for name, v in template.items():
-        levels = v.sizes.get("level")
-        values = block[:, :, at] if levels is None else block[:, :, at : at + levels]
-        variables[name] = (v.dims, values)
-        at += levels or 1
-    where = {"dayofyear": slice(last - block.shape[1], last)}
-    xr.Dataset(variables).to_zarr(path, group="climatology", region=where, consolidated=False, safe_chunks=False)
 
 
 def open_store(path: str | Path, whole_shards: bool = True) -> Store:
@@ -193,7 +100,7 @@ def open_store(path: str | Path, whole_shards: bool = True) -> Store:
 
     Raises:
         FileNotFoundError: it does not exist.
-        ValueError: it is not a store that ``write_store`` made.
+        ValueError: it is not a store that ``ingest.write_store`` made.
     """
     path = Path(path)
     atomic.recover(path)

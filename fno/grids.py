@@ -70,18 +70,40 @@ class LatLon:
         return None
 
     @cached_property
+    def latitude_bounds(self) -> Array:
+        """Southern and northern edge of each row in degrees, shape (latitude, 2).
+
+        Midway between the rows; the outer ones half a spacing beyond the outer rows, on the pole where these reach it.
+        """
+        bounds = _edges(self.latitude)
+        if self.includes_poles or self.sphere:
+            bounds[[0, -1]] = 90 * np.sign(bounds[[0, -1]])
+        bounds = np.clip(bounds, -90, 90)
+        return np.sort(np.stack([bounds[:-1], bounds[1:]], axis=1), axis=1)
+
+    @cached_property
+    def longitude_bounds(self) -> Array:
+        """Western and eastern edge of each column in degrees, shape (longitude, 2), midway between the columns."""
+        if self.periodic:
+            around = np.concatenate([self.longitude[-1:] - 360, self.longitude, self.longitude[:1] + 360])
+            edges = (around[1:] + around[:-1]) / 2
+        else:
+            edges = _edges(self.longitude)
+        return np.stack([edges[:-1], edges[1:]], axis=1)
+
+    @cached_property
     def area_weights(self) -> Array:
         """Share of the area that a row's points stand for, shape (latitude,), mean one.
 
-        ``sin(upper) - sin(lower)`` with bounds midway between the rows; the outer bounds lie half a spacing beyond the
-        outer rows, but not beyond a pole. On evenly spaced rows away from the poles this is proportional to cos(latitude).
+        ``sin(upper) - sin(lower)`` of the rows' edges. On evenly spaced rows away from the poles this is proportional to cos(latitude).
         """
-        middle = (self.latitude[1:] + self.latitude[:-1]) / 2
-        first = self.latitude[0] - (middle[0] - self.latitude[0])
-        last = self.latitude[-1] + (self.latitude[-1] - middle[-1])
-        bounds = np.clip(np.concatenate([[first], middle, [last]]), -90, 90)
-        area = np.abs(np.diff(np.sin(np.deg2rad(bounds))))
+        area = np.diff(np.sin(np.deg2rad(self.latitude_bounds)), axis=1)[:, 0]
         return np.asarray(area / area.mean())
+
+
+def _edges(points: Array) -> Array:
+    middle = (points[1:] + points[:-1]) / 2
+    return np.concatenate([[2 * points[0] - middle[0]], middle, [2 * points[-1] - middle[-1]]])
 
 
 @dataclass(frozen=True)

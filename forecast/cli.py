@@ -1,16 +1,13 @@
 """The ``forecast`` command. Each verb calls one function; heavy imports wait until then."""
 
-import errno
-import json
-import logging
-import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+
+from .cli_ingest import ingest
+from .console import Device, Json, Overrides, Overwrite, reported, show
 
 app = typer.Typer(
     help="Neural-operator weather and fluid forecasting: from a zarr store to a scored forecast.",
@@ -19,37 +16,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
-Device = Annotated[str | None, typer.Option(help="cpu or cuda; a GPU where there is one by default.")]
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, e.g. train.epochs=20.")]
-
-
-@contextmanager
-def _reported() -> Iterator[Callable[[str], Any]]:
-    """Show progress inside, and turn an error of the user's into one line and exit code 2."""
-    from .display import Display
-
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    try:
-        with Display() as display:
-            yield display.stage
-    except (ValueError, OSError) as error:
-        if os.environ.get("FOURCASTER_DEBUG"):
-            raise
-        text = error.strerror if isinstance(error, OSError) and error.strerror and not error.filename else str(error)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) and "no room" not in text:
-            text = f"no room on the disk ({text}); free some space and run it again"
-        print(f"forecast: {' '.join(text.split())}", file=sys.stderr)
-        raise typer.Exit(2) from error
-    except KeyboardInterrupt:
-        print("forecast: stopped; the same command goes on from here", file=sys.stderr)
-        raise typer.Exit(130) from None
-
-
-def _print(values: Any, as_json: bool, text: str) -> None:
-    print(json.dumps(values, indent=1, default=str) if as_json else text)
 
 
 @app.command()
@@ -65,7 +31,7 @@ def quickstart(
 
     Example: forecast quickstart --data air.nc --out demo train.epochs=5
     """
-    with _reported() as progress:
+    with reported() as progress:
         from .display import score_table
         from .quickstart import quickstart as work
 
@@ -78,43 +44,10 @@ def quickstart(
         f"  forecast plot {out}/forecast.zarr --variable {first['variable']}{extra} --lead {result['scores'][-1]['lead_hours']:g}h "
         f"--truth {out}/store.zarr -o {out}/last_lead.png"
     )
-    _print(result, as_json, f"\n{score_table(result['scores'])}{simulated}\n\nMaps and scores are in {out}/.\n{line}")
+    show(result, as_json, f"\n{score_table(result['scores'])}{simulated}\n\nMaps and scores are in {out}/.\n{line}")
 
 
-@app.command()
-def ingest(
-    sources: Annotated[list[str], typer.Argument(metavar="SRC...", help="CF netCDF files, patterns, or zarr stores.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Store to make.")],
-    variables: Annotated[str | None, typer.Option(help="Variables to keep, separated by commas.")] = None,
-    units: Annotated[list[str] | None, typer.Option(help="Units that a file lacks or has wrong, as NAME=UNITS.")] = None,
-    train_period: Annotated[str | None, typer.Option(help="Period for statistics, e.g. 2013 or 2010-01:2013-06.")] = None,
-    allow_gaps: Annotated[bool, typer.Option("--allow-gaps", help="Record gaps in time instead of refusing them.")] = False,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
-) -> None:
-    """Make a store from CF netCDF or zarr, with statistics and climatology.
-
-    Example: forecast ingest air_*.nc -o air.zarr --variables air
-    """
-    with _reported() as progress:
-        from ..datasets.adapters.sources import open_sources
-        from ..datasets.selection import Selection
-        from ..datasets.stores import write_store
-        from .display import describe
-        from .inspect import inspect as look
-
-        given = dict(pair.partition("=")[::2] for pair in units or [])
-        if lacking := [name for name, value in given.items() if not value]:
-            raise ValueError(f"--units {lacking[0]} is not understood; write --units NAME=UNITS, e.g. --units air=K")
-        if output.exists() and not overwrite:
-            raise FileExistsError(f"{output} exists; pass --overwrite to replace it, or choose another name")
-        shown = progress("ingest")
-        shown(0, 1, f"to {output}")
-        dataset = open_sources(sources, Selection(tuple(variables.split(",")) if variables else None), given)
-        write_store(dataset, output, train_period, allow_gaps, overwrite)
-        shown(1, 1, "done")
-        result = look(output)
-    _print(result, as_json, describe(result))
+app.command()(ingest)
 
 
 @app.command()
@@ -132,7 +65,7 @@ def simulate(
 
     Example: forecast simulate navier_stokes -o ns.zarr samples=20 resolution=64 viscosity=1e-3 duration=20 seed=0
     """
-    with _reported() as progress:
+    with reported() as progress:
         from ..datasets.pde.simulate import simulate as work
         from .config import parse_arguments
         from .display import describe
@@ -144,7 +77,7 @@ def simulate(
             raise ValueError(f"{wrong[0]} is not a whole number")
         work(system, output, given, **counts, scheduler=scheduler, overwrite=overwrite, progress=progress("simulate"))
         result = look(output)
-    _print(result, as_json, describe(result))
+    show(result, as_json, describe(result))
 
 
 @app.command()
@@ -153,12 +86,12 @@ def inspect(path: Annotated[Path, typer.Argument(help="Store, checkpoint, foreca
 
     Example: forecast inspect quickstart/checkpoint
     """
-    with _reported():
+    with reported():
         from .display import describe
         from .inspect import inspect as look
 
         result = look(path)
-    _print(result, as_json, describe(result))
+    show(result, as_json, describe(result))
 
 
 @app.command()
@@ -172,7 +105,7 @@ def train(
 
     Example: forecast train ncep_temperature data.store=air.zarr train.epochs=20
     """
-    with _reported() as progress:
+    with reported() as progress:
         from .config import load_config
         from .training import train as work
 
@@ -182,7 +115,7 @@ def train(
     values = {"checkpoint": str(result.checkpoint), "already_done": result.already_done, result.score.replace(" ", "_"): result.best_score}
     values |= {"comparison": result.comparison} if result.comparison else {}
     rows = [f"{kind}: {', '.join(f'{name} {value:.4g}' for name, value in row.items())}" for kind, row in result.comparison.items()]
-    _print(values, as_json, "\n".join([f"{result.checkpoint} {state}{score}", *rows]))
+    show(values, as_json, "\n".join([f"{result.checkpoint} {state}{score}", *rows]))
 
 
 @app.command()
@@ -207,7 +140,7 @@ def run(
 
     Example: forecast run run/checkpoint --init air.zarr --time 2014-03-01T06 --lead 72h -o forecast.zarr
     """
-    with _reported() as progress:
+    with reported() as progress:
         from .api import load, parse_spacing
         from .display import describe
         from .inspect import inspect as look
@@ -217,14 +150,14 @@ def run(
             raise FileExistsError(f"{output} exists; pass --overwrite to replace it, or choose another name")
         solved = run_physics(checkpoint, init, grid, output, refine, device, overwrite, progress("run"))
         if solved is not None:
-            _print(solved, as_json, f"{output}: {solved['solved']}")
+            show(solved, as_json, f"{output}: {solved['solved']}")
             return
         if init is None:
             raise ValueError("--init is missing: name the CF file or store that holds the input states")
         names = variables.split(",") if variables else None
         load(checkpoint, device).run(init, time, lead, parse_spacing(grid), area, output, names, batch_size, overwrite, progress("run"))
         result = look(output)
-    _print(result, as_json, describe(result))
+    show(result, as_json, describe(result))
 
 
 @app.command()
@@ -239,12 +172,12 @@ def verify(
 
     Example: forecast verify forecast.zarr --truth air.zarr -o scores.nc
     """
-    with _reported() as progress:
+    with reported() as progress:
         from .solutions import is_solution, report
 
         if is_solution(forecast):
             found = report(forecast, truth, output, overwrite)
-            _print(found, as_json, "\n".join(f"{name}: {value:.4g}" for name, value in found.items()))
+            show(found, as_json, "\n".join(f"{name}: {value:.4g}" for name, value in found.items()))
             return
         from .display import score_table
         from .verification import summary
@@ -254,7 +187,7 @@ def verify(
         rows = summary(scores)
     if scores.attrs["overlaps_training_period"]:
         print("forecast: some initial times lie in the training period: these scores flatter the model", file=sys.stderr)
-    _print(rows, as_json, score_table(rows))
+    show(rows, as_json, score_table(rows))
 
 
 @app.command()
@@ -272,7 +205,7 @@ def plot(
 
     Example: forecast plot forecast.zarr --variable air --lead 24h --truth air.zarr -o map.png
     """
-    with _reported():
+    with reported():
         from .plots import plot as work
 
         print(work(forecast, variable, lead, output, truth, time, level, overwrite))
@@ -292,7 +225,7 @@ def import_(
 
     Example: forecast import backbone.ckpt --format fourcastnet -o fourcastnet --inp-shape 720,1440
     """
-    with _reported():
+    with reported():
         from .config import parse_arguments
         from .display import describe
         from .inspect import inspect as look
@@ -300,7 +233,7 @@ def import_(
 
         import_network(source, format, output, parse_arguments(context.args), config, overwrite)
         result = look(output)
-    _print(result, as_json, describe(result))
+    show(result, as_json, describe(result))
 
 
 @app.command()
@@ -316,7 +249,7 @@ def export(
 
     Example: forecast export run/checkpoint --format onnx -o model.onnx
     """
-    with _reported():
+    with reported():
         from .display import describe
         from .networks import export as work
 
@@ -325,7 +258,7 @@ def export(
         except ValueError:
             raise ValueError(f"--size {size} is not understood; write e.g. --size 64,128") from None
         result = work(checkpoint, format, output, sizes, overwrite)  # type: ignore[arg-type]
-    _print(result, as_json, describe(result))
+    show(result, as_json, describe(result))
 
 
 @app.command()
@@ -334,12 +267,12 @@ def doctor(as_json: Json = False) -> None:
 
     Example: forecast doctor
     """
-    with _reported():
+    with reported():
         from .display import describe
         from .doctor import doctor as look
 
         result = look()
-    _print(result, as_json, describe(result))
+    show(result, as_json, describe(result))
     if result["problems"]:
         raise typer.Exit(1)
 

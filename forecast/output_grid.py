@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..datasets.regrid import linear
 from ..datasets.selection import area_positions, eastward
 from ..fno.grids import LatLon
 
@@ -64,8 +65,8 @@ def output_grid(grid: LatLon, dtypes: tuple[str, str], spacing: float | None = N
         latitude = _steps(grid.latitude[0], grid.latitude[-1], sign * spacing)
         span = 360 - spacing if grid.periodic else grid.longitude[-1] - grid.longitude[0]
         longitude = grid.longitude[0] + _steps(0.0, span, spacing)
-        rows = _linear(grid.latitude, latitude)
-        columns = _linear(grid.longitude, longitude, grid.periodic)
+        rows = linear(grid.latitude, latitude).astype(np.float32)
+        columns = linear(grid.longitude, longitude, grid.periodic).astype(np.float32)
         note = f"interpolated linearly to {spacing:g} degrees from the model's {grid.spacing[0]:g} x {grid.spacing[1]:g}; it holds no finer detail"
     if area is not None:
         keep_rows, keep_columns = area_positions(latitude, longitude, area)
@@ -79,15 +80,6 @@ def output_grid(grid: LatLon, dtypes: tuple[str, str], spacing: float | None = N
 
 def _steps(first: float, last: float, step: float) -> NDArray[np.float64]:
     return np.asarray(first + step * np.arange(int(abs(last - first) / abs(step) + 1e-6) + 1))
-
-
-def _linear(old: NDArray[np.float64], new: NDArray[np.float64], periodic: bool = False) -> Float:
-    """Return the matrix of linear interpolation from points ``old`` to points ``new``, shape (new, old)."""
-    n = len(old)
-    points = np.append(old, old[0] + 360) if periodic else old
-    eye = np.eye(n)[np.arange(len(points)) % n]
-    order = np.argsort(points)
-    return np.stack([np.interp(new, points[order], column) for column in eye[order].T], axis=1).astype(np.float32)
 
 
 def _corners(grid: LatLon) -> str:

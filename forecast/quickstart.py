@@ -16,8 +16,9 @@ import xarray as xr
 
 from ..datasets import atomic
 from ..datasets.adapters.sources import open_sources
+from ..datasets.ingest import write_store
 from ..datasets.sample import find_sample
-from ..datasets.stores import Store, open_store, write_store
+from ..datasets.stores import Store, open_store
 from .api import load
 from .config import Config, load_config
 from .plots import plot, plot_scores

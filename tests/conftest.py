@@ -8,7 +8,7 @@ import xarray as xr
 from helpers import make_source, tiny_config
 
 from fourcaster.datasets.adapters.sources import open_sources
-from fourcaster.datasets.stores import write_store
+from fourcaster.datasets.ingest import write_store
 from fourcaster.forecast.training import train
 
 

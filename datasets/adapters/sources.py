@@ -61,6 +61,17 @@ def open_sources(
     return dataset.isel(time=select.thin(dataset["time"].values))
 
 
+def origin(sources: Sequence[str | Path]) -> str:
+    """Return a text that tells sources from others of the same names: paths, sizes and times of change."""
+    said = []
+    for path in [path for source in sources for path in _expand(str(source))]:
+        here = Path(path)
+        metadata = [here, *(here / name for name in ("zarr.json", ".zmetadata", ".zgroup"))]
+        stats = [m.stat() for m in metadata if m.is_file()]
+        said.append(f"{path if '://' in path else here.absolute()} {[(s.st_size, s.st_mtime_ns) for s in stats]}")
+    return "; ".join(said)
+
+
 def _expand(source: str) -> list[str]:
     if "*" not in source or "://" in source:
         return [source]

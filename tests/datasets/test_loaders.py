@@ -10,8 +10,9 @@ from helpers import make_source
 from fourcaster.datasets.adapters.cf import canonical
 from fourcaster.datasets.fields import Fields
 from fourcaster.datasets.forcings import forcings, insolation, static_fields
+from fourcaster.datasets.ingest import write_store
 from fourcaster.datasets.loaders import BatchReader, StoreBatches, prefetch
-from fourcaster.datasets.stores import open_store, store_statistics, write_store
+from fourcaster.datasets.stores import open_store, store_statistics
 from fourcaster.fno.grids import LatLon
 
 

@@ -148,7 +148,7 @@ def test_small_and_odd_series_go_through(tmp_path, times, hours, shape):
 
 def test_initial_times_take_all_hours_and_seasons_alike(tmp_path):
     from fourcaster.datasets.adapters.sources import open_sources
-    from fourcaster.datasets.stores import write_store
+    from fourcaster.datasets.ingest import write_store
 
     make_source(times=4 * 800, shape=(3, 4)).to_netcdf(tmp_path / "a.nc")
     store = write_store(open_sources([tmp_path / "a.nc"]), tmp_path / "s.zarr")

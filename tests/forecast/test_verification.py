@@ -8,7 +8,8 @@ from helpers import make_source
 
 from fourcaster import forecast
 from fourcaster.datasets.adapters.sources import open_sources
-from fourcaster.datasets.stores import open_store, write_store
+from fourcaster.datasets.ingest import write_store
+from fourcaster.datasets.stores import open_store
 from fourcaster.forecast.metrics import METRICS, aggregate
 from fourcaster.forecast.verification import summary
 

@@ -1,0 +1,233 @@
+"""Any canonical data set into a store: in bounded memory, from where an earlier run stopped, here or on a Dask cluster.
+
+What is written is a function of the source and the arguments alone, so a run that was killed and started again ends with the same bits.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import dask
+import numpy as np
+import xarray as xr
+import zarr
+
+from . import atomic
+from .cluster import connected
+from .journal import Journal
+from .plan import MEMORY, Plan, make_plan
+from .schema import nearest
+from .split import period
+from .stores import Store, consolidate, open_store, time_encoding
+from .summaries import write_summaries
+
+Progress = Callable[[int, int, str], None]
+
+
+def write_store(
+    dataset: xr.Dataset,
+    path: Path,
+    train_period: str | None = None,
+    allow_gaps: bool = False,
+    overwrite: bool = False,
+    memory: int = MEMORY,
+    scheduler: str | None = None,
+    origin: str = "",
+    progress: Progress | None = None,
+) -> Store:
+    """Write a canonical data set as a store, with statistics and climatology of the training period.
+
+    A run that is stopped leaves the old store, or none, and what it had written; the same call goes on from there.
+
+    Args:
+        dataset: canonical data set.
+        path: folder to make.
+        train_period: ``START:STOP``; None takes the default split.
+        allow_gaps: record gaps in time instead of refusing them.
+        overwrite: replace an existing store.
+        memory: bytes that the process may come to use, see ``make_plan``.
+        scheduler: address of a Dask scheduler whose workers see source and ``path``, or ``local:N`` for N processes here.
+        origin: says what ``dataset`` was made from; what an earlier run wrote for the same one is taken up. Without it, nothing is kept.
+        progress: called with (times done, times in all, text).
+
+    Raises:
+        FileExistsError: the store exists and may not be replaced.
+        ValueError: times are not sorted, unique and regular, the period is empty, or a variable has no values.
+        OSError: no room, or no scheduler at the address.
+    """
+    path = Path(path).absolute()
+    atomic.recover(path)
+    plan = make_plan(dataset, train_period, allow_gaps, memory)
+    with atomic.replacing(path, overwrite, keep_partial=bool(origin)) as temporary:
+        journal = Journal(temporary, _identity(plan, origin))
+        if not (journal.begun() and origin):
+            _write_template(plan, temporary)
+            journal.begin()
+        _work(plan, journal, 0, scheduler, progress)
+    journal.clear()
+    return open_store(path)
+
+
+def append_store(
+    dataset: xr.Dataset,
+    path: Path,
+    allow_gaps: bool = False,
+    memory: int = MEMORY,
+    scheduler: str | None = None,
+    origin: str = "",
+    progress: Progress | None = None,
+) -> Store:
+    """Add new times to the end of a store; statistics and climatology stay those of its training period.
+
+    The store is not touched until all is written: what is there is linked into a new folder, which then takes its place.
+
+    Args:
+        dataset: canonical data set with the store's variables and grid, and later times only.
+        path: store.
+        allow_gaps: as in ``write_store``.
+        memory: as in ``write_store``.
+        scheduler: as in ``write_store``.
+        origin: as in ``write_store``.
+        progress: as in ``write_store``.
+
+    Raises:
+        ValueError: other variables, levels or grid, times that the store holds or that lie before its end, or a gap.
+        OSError: no room, or no scheduler at the address.
+    """
+    path = Path(path).absolute()
+    store = open_store(path)
+    dataset = _fitting(dataset, store)
+    held = len(store.dataset["time"])
+    fit = period(store.dataset["time"].values, "/".join(store.train_period))
+    # Old times with the new ones, of which only the new ones are written.
+    joined = xr.concat([store.dataset, dataset], "time", data_vars="minimal", coords="minimal", compat="override", join="override")
+    plan = make_plan(joined, f"{store.train_period[0]}/{store.train_period[1]}", allow_gaps=True, memory=memory)
+    if not allow_gaps and (new := [gap for gap in plan.gaps if gap >= held]):
+        before, after = joined["time"].values[new[0] - 1 : new[0] + 1].astype("datetime64[m]")
+        raise ValueError(f"between {before} and {after} times are missing; append those first, or pass --allow-gaps to record the gap")
+    shard = int(store.dataset[next(iter(store.dataset.data_vars))].encoding["shards"][0])
+    plan = replace(plan, fit=fit, shard=shard, block=max(shard, plan.block // shard * shard))
+    with atomic.replacing(path, overwrite=True, keep_partial=bool(origin)) as temporary:
+        journal = Journal(temporary, _identity(plan, f"{origin} after {held}"))
+        if not (journal.begun() and origin):
+            shutil.copytree(path, temporary, copy_function=_link)
+            _lengthen(plan, temporary)
+            journal.begin()
+        journal.mark("statistics")
+        _work(plan, journal, held, scheduler, progress)
+    journal.clear()
+    return open_store(path)
+
+
+def _link(source: str, target: str) -> None:
+    """Link a file, or copy it where the file system has no links; writes to a store replace files and never change them."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _fitting(dataset: xr.Dataset, store: Store) -> xr.Dataset:
+    """Return the new times in the order of the store's variables and levels, or say what does not fit."""
+    names = list(store.dataset.data_vars)
+    for name in names:
+        if name not in dataset:
+            raise ValueError(f"the new data have no variable {name!r}, which {store.path} holds; {nearest(str(name), dataset.data_vars)}")
+        here, there = dataset[name].attrs["units"], store.dataset[name].attrs["units"]
+        if here != there:
+            raise ValueError(f"{name!r} is in {here!r}, but {store.path} holds it in {there!r}; pass --units {name}=...")
+    dataset = dataset[names]
+    for axis in ("latitude", "longitude", "level"):
+        a, b = (d[axis].values if axis in d.coords else np.array([]) for d in (dataset, store.dataset))
+        if axis == "level" and set(b) <= set(a) and len(b):
+            dataset = dataset.sel(level=b)
+        elif not np.array_equal(a, b):
+            raise ValueError(f"the new data and {store.path} differ in {axis}; select or regrid as for the store")
+    times, old = dataset["time"].values, store.dataset["time"].values
+    if both := sorted(set(times.tolist()) & set(old.tolist())):
+        first = np.datetime64(both[0], "ns").astype("datetime64[m]")
+        raise ValueError(f"{store.path} holds {len(both)} of these times already, the first {first}; leave them out, e.g. with --times")
+    if (times < old[-1]).any():
+        raise ValueError(f"{store.path} ends at {old[-1].astype('datetime64[m]')}; only later times can be appended")
+    return dataset
+
+
+def _lengthen(plan: Plan, path: Path) -> None:
+    group = zarr.open_group(path, mode="r+")
+    for name in plan.dataset.data_vars:
+        array: Any = group[str(name)]
+        array.resize((plan.dataset.sizes["time"], *array.shape[1:]))
+    del group["time"]
+    times = xr.Dataset(coords={"time": plan.dataset["time"].variable}, attrs=plan.dataset.attrs)
+    times.to_zarr(path, mode="a", encoding={"time": time_encoding()}, consolidated=False)
+    group.attrs.update({"gaps": plan.dataset.attrs["gaps"]})
+
+
+def _identity(plan: Plan, origin: str) -> dict[str, Any]:
+    dataset = plan.dataset
+    axes = {str(name): coordinate.values.tolist() for name, coordinate in dataset.coords.items() if coordinate.ndim == 1}
+    fields = {str(name): [v.dims, v.shape, v.attrs] for name, v in dataset.data_vars.items()}
+    return {"origin": origin, "attrs": dataset.attrs, "axes": axes, "fields": fields, "shard": plan.shard, "fit": str(plan.fit)}
+
+
+def _write_template(plan: Plan, path: Path) -> None:
+    """Write the store without values."""
+    dataset, encoding = plan.dataset.copy(), {"time": time_encoding()}
+    for name, v in plan.dataset.data_vars.items():
+        one = v.shape[1:]
+        lazy = dask.array.full(v.shape, np.nan, dtype=np.float32, chunks=(plan.shard, *one))
+        dataset[name] = (v.dims, lazy, v.attrs)
+        encoding[str(name)] = {"chunks": (1, *one), "shards": (plan.shard, *one), "dtype": "float32"}
+    dataset.to_zarr(path, mode="w", compute=False, encoding=encoding, consolidated=False)
+
+
+def _work(plan: Plan, journal: Journal, first: int, scheduler: str | None, progress: Progress | None) -> None:
+    """Write the times from ``first`` on, then statistics and climatology, and gather the metadata."""
+    total = plan.dataset.sizes["time"]
+    starts = [first, *range((first // plan.block + 1) * plan.block, total, plan.block)]
+    blocks = [slice(a, b) for a, b in zip(starts, [*starts[1:], total], strict=True)]
+    todo = [b for b in blocks if not journal.done(b.start)]
+    done = sum(b.stop - b.start for b in blocks) - sum(b.stop - b.start for b in todo)
+    try:
+        for block in _write_blocks(plan, journal, todo, scheduler):
+            done += block.stop - block.start
+            if progress:
+                progress(done, total - first, "times")
+        if not journal.done("statistics"):
+            write_summaries(plan, journal.path)
+            journal.mark("statistics")
+    except ValueError:  # of the data; another try would end the same way
+        atomic.remove(journal.path)
+        journal.clear()
+        raise
+    journal.sweep()
+    consolidate(journal.path)
+
+
+def _write_blocks(plan: Plan, journal: Journal, blocks: Sequence[slice], scheduler: str | None) -> Iterator[slice]:
+    if scheduler is None:
+        for block in blocks:
+            _write_block(plan.dataset.isel(time=block), journal, block, plan.shard)
+            yield block
+        return
+    from distributed import as_completed
+
+    with connected(scheduler) as client:
+        futures = {client.submit(_write_block, plan.dataset.isel(time=b), journal, b, plan.shard, pure=False): b for b in blocks}
+        for future in as_completed(futures):
+            future.result()
+            yield futures[future]
+
+
+def _write_block(part: xr.Dataset, journal: Journal, block: slice, shard: int) -> None:
+    """Read and write some whole shards, or those that follow the old end of a store."""
+    bare = part.drop_vars([c for c in part.coords if "time" not in part[c].dims])
+    with dask.config.set(scheduler="threads"):
+        values = bare.compute()
+    for v in values.variables.values():
+        v.encoding = {}
+    values.drop_vars("time").to_zarr(journal.path, region={"time": block}, consolidated=False, safe_chunks=False)
+    journal.mark(block.start)

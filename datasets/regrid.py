@@ -1,0 +1,175 @@
+"""From one latitude-longitude grid to another, along one axis after the other.
+
+Conservative weights are shares of area: of a row's band in the sine of latitude, of a column's in longitude, so the mean over the globe
+stays. Bilinear ones interpolate between rows and between columns, beyond the outermost row with that row. Spectral
+regridding sums spherical harmonics: exact for fields without degrees above the truncation, which the source's rows bear.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from ..fno.grids import LatLon, sphere_nodes
+from ..fno.transforms.legendre import legendre
+from .schema import grid_of
+
+Array = NDArray[np.float64]
+Method = Literal["conservative", "bilinear", "spectral"]
+LEAST = 0.5  # share of a point's weight that must have values for it to have one
+
+
+@dataclass(frozen=True, eq=False)
+class Regridder:
+    """What makes fields on a new grid.
+
+    Attributes:
+        grid: new grid.
+        rows: weights of the old rows, shape (new, old), or for each wave number (m, new, old) where it is spectral.
+        columns: weights of the old columns, shape (new, old); None where it is spectral.
+        shift: longitude of the new first column east of the old one, in degrees.
+        method: for attributes and errors.
+    """
+
+    grid: LatLon
+    rows: Array
+    columns: Array | None
+    shift: float
+    method: str
+
+    @classmethod
+    def between(cls, dataset: xr.Dataset, grid: LatLon, method: str = "conservative") -> "Regridder":
+        """Return the way from the grid of a canonical data set to another one.
+
+        Raises:
+            ValueError: no such method, the new grid reaches beyond the old one, or a grid that spectral regridding does not know.
+        """
+        old = grid_of(dataset)
+        if method not in get_args(Method):
+            raise ValueError(f"--method {method!r} is not known; it is conservative, bilinear or spectral")
+        if method == "spectral":
+            return cls(grid, _spectral_rows(old, grid), None, grid.longitude[0] - old.longitude[0], method)
+        for axis, step in zip(("latitude", "longitude"), old.spacing, strict=True):
+            a, b = getattr(old, axis), getattr(grid, axis)
+            whole = (old.includes_poles or old.sphere) if axis == "latitude" else old.periodic
+            if not whole and (b.min() < a.min() - 0.51 * step or b.max() > a.max() + 0.51 * step):
+                raise ValueError(f"the new grid reaches to {axis} {b.min():g} ... {b.max():g}, beyond the source's {a.min():g} ... {a.max():g}")
+        if method == "bilinear":
+            return cls(grid, linear(old.latitude, grid.latitude), linear(old.longitude, grid.longitude, old.periodic), 0.0, method)
+        rows = _overlap(np.sin(np.deg2rad(old.latitude_bounds)), np.sin(np.deg2rad(grid.latitude_bounds)))
+        columns = sum(_overlap(old.longitude_bounds + turn, grid.longitude_bounds) for turn in (-720.0, -360.0, 0.0, 360.0, 720.0))
+        return cls(grid, rows, np.asarray(columns), 0.0, method)
+
+    def apply(self, dataset: xr.Dataset) -> xr.Dataset:
+        """Return a canonical data set on the new grid, lazy where it was."""
+        coords = {n: (n, getattr(self.grid, n), dataset[n].attrs) for n in ("latitude", "longitude")}
+        fields = {n: self._field(v) for n, v in dataset.data_vars.items()}
+        static = {n: self._field(c.reset_coords(drop=True)) for n, c in dataset.coords.items() if c.dims == ("latitude", "longitude")}
+        note = f"regridded ({self.method}) from {dataset.sizes['latitude']} x {dataset.sizes['longitude']} points"
+        made = xr.Dataset(fields, attrs=dataset.attrs | {"regridding": note})
+        return made.assign_coords(coords).assign_coords({n: v.assign_coords(coords) for n, v in static.items()})
+
+    def _field(self, field: xr.DataArray) -> xr.DataArray:
+        bare = field.drop_vars([c for c in field.coords if {"latitude", "longitude"} & set(field[c].dims)])
+        lazy = bare.chunk({"latitude": -1, "longitude": -1}) if bare.chunks is not None else bare
+        made: xr.DataArray = xr.apply_ufunc(
+            self.fields, lazy, input_core_dims=[["latitude", "longitude"]], output_core_dims=[["latitude", "longitude"]],
+            exclude_dims={"latitude", "longitude"}, dask="parallelized", output_dtypes=[np.float32],
+            dask_gufunc_kwargs={"output_sizes": dict(zip(("latitude", "longitude"), self.grid.shape, strict=True))},
+        )  # fmt: skip
+        made.attrs = field.attrs
+        return made
+
+    def fields(self, x: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Return fields of shape (..., latitude, longitude) on the new grid.
+
+        Missing values count for nothing, and the rest for more; a point that more than half of its weight is missing of is missing.
+
+        Raises:
+            ValueError: a missing value, where the method is spectral.
+        """
+        missing = np.isnan(x)
+        if self.columns is None:
+            if missing.any():
+                raise ValueError("spectral regridding knows no missing values; use --method conservative or bilinear")
+            return self._waves(x.astype(np.float64))
+        if not missing.any():
+            return np.asarray(self.rows @ x.astype(np.float64) @ self.columns.T, dtype=np.float32)
+        there = self.rows @ (~missing).astype(np.float64) @ self.columns.T
+        made = self.rows @ np.where(missing, 0.0, x).astype(np.float64) @ self.columns.T
+        return np.asarray(np.where(there >= LEAST - 1e-9, made / np.maximum(there, 1e-9), np.nan), dtype=np.float32)
+
+    def _waves(self, x: Array) -> NDArray[np.float32]:
+        orders, _, _ = self.rows.shape
+        waves = np.fft.rfft(x, axis=-1, norm="forward")[..., :orders]
+        waves = np.einsum("mij,...jm->...im", self.rows, waves) * np.exp(1j * np.arange(orders) * np.deg2rad(self.shift))
+        return np.asarray(np.fft.irfft(waves, n=self.grid.shape[1], axis=-1, norm="forward"), dtype=np.float32)
+
+
+def linear(old: Array, new: Array, periodic: bool = False) -> Array:
+    """Return the matrix of linear interpolation from points ``old`` to points ``new``, shape (new, old)."""
+    n = len(old)
+    points = np.append(old, old[0] + 360) if periodic else old
+    eye = np.eye(n)[np.arange(len(points)) % n]
+    order = np.argsort(points)
+    at = points.min() + (new - points.min()) % 360 if periodic else new
+    return np.stack([np.interp(at, points[order], column) for column in eye[order].T], axis=1)
+
+
+def _overlap(old: Array, new: Array) -> Array:
+    """Return the share of each new cell that each old cell covers, shape (new, old), of their bounds (cell, 2)."""
+    low = np.maximum(old[None, :, 0], new[:, None, 0])
+    high = np.minimum(old[None, :, 1], new[:, None, 1])
+    return np.asarray(np.maximum(high - low, 0) / (new[:, 1] - new[:, 0])[:, None])
+
+
+def _spectral_rows(old: LatLon, new: LatLon) -> Array:
+    if old.sphere is None or not new.periodic or not new.includes_poles:
+        raise ValueError("spectral regridding goes from a global equiangular or Gauss grid to a global one; use --method conservative or bilinear")
+    theta, weights = sphere_nodes(len(old.latitude), old.sphere)
+    exact = len(theta) - 1 if old.sphere == "legendre-gauss" else (len(theta) - 1) // 2
+    top = min(exact, len(new.latitude) - 1, (old.shape[1] - 1) // 2, (new.shape[1] - 1) // 2)
+    analysis = legendre(top + 1, top + 1, theta) * weights
+    if old.latitude[0] < old.latitude[-1]:
+        analysis = analysis[..., ::-1]
+    synthesis = legendre(top + 1, top + 1, np.deg2rad(90 - new.latitude))
+    return np.asarray(2 * np.pi * np.einsum("mli,mlj->mij", synthesis, analysis))
+
+
+def parse_grid(text: str, dataset: xr.Dataset) -> LatLon:
+    """Return the grid that a text names for a canonical data set.
+
+    Args:
+        text: degrees between points, ``LATxLON`` points round the globe (rows on the poles if LAT is odd), or a store's path.
+        dataset: tells the extent, and the order of rows.
+
+    Raises:
+        ValueError: none of these.
+    """
+    old = grid_of(dataset)
+    south_first = old.latitude[0] < old.latitude[-1]
+    if Path(text).is_dir():
+        from .adapters.opening import open_raw
+
+        return grid_of(open_raw(text))
+    try:
+        if "x" in text:
+            rows, columns = (int(n) for n in text.split("x"))
+            latitude = 90 - np.rad2deg(sphere_nodes(rows, "equiangular" if rows % 2 else "equiangular-no-poles")[0])
+            return LatLon(latitude[::-1] if south_first else latitude, np.arange(columns) * 360 / columns)
+        step = float(text)
+    except ValueError as error:
+        raise ValueError(f"--grid {text} is not understood ({error}); write degrees, LATxLON points, or a store") from error
+    if not 0 < step <= 45:
+        raise ValueError(f"--grid {text} must lie between 0 and 45 degrees")
+    if old.periodic and old.includes_poles:
+        on_poles = np.abs(old.latitude).max() > 90 - 1e-6
+        latitude = 90 - step * (np.arange(round(180 / step) + on_poles) + (0.0 if on_poles else 0.5))
+        longitude = old.longitude[0] + step * np.arange(round(360 / step))
+    else:
+        latitude = old.latitude.max() - step * np.arange(int(np.ptp(old.latitude) / step + 1e-6) + 1)
+        longitude = old.longitude[0] + step * np.arange(int((360 - step if old.periodic else np.ptp(old.longitude)) / step + 1e-6) + 1)
+    return LatLon(latitude[::-1] if south_first else latitude, longitude)

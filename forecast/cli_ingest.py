@@ -1,0 +1,50 @@
+"""The verb that makes stores."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .console import Json, Overwrite, reported, show
+
+
+def ingest(
+    sources: Annotated[list[str], typer.Argument(metavar="SRC...", help="netCDF, HDF5 or GRIB files, patterns, zarr stores or their URLs.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Store to make.")],
+    variables: Annotated[str | None, typer.Option(help="Variables to keep, separated by commas.")] = None,
+    levels: Annotated[str | None, typer.Option(help="Pressures in hPa to keep, separated by commas.")] = None,
+    times: Annotated[str | None, typer.Option(help="Period to keep, e.g. 2013 or 2010-01:2013-06.")] = None,
+    step: Annotated[str | None, typer.Option(help="Time between the states to keep, e.g. 6h or 1d.")] = None,
+    area: Annotated[str | None, typer.Option(help="NORTH/WEST/SOUTH/EAST in degrees to keep.")] = None,
+    member: Annotated[int | None, typer.Option(help="Member of an ensemble to keep.")] = None,
+    units: Annotated[list[str] | None, typer.Option(help="Units that a file lacks or has wrong, as NAME=UNITS.")] = None,
+    layout: Annotated[str | None, typer.Option(help="How the source is laid out; recognised by default.")] = None,
+    grid: Annotated[str | None, typer.Option(help="Regrid to degrees between points, LATxLON points, or the grid of a store.")] = None,
+    method: Annotated[str, typer.Option(help="How to regrid: conservative, bilinear or spectral.")] = "conservative",
+    train_period: Annotated[str | None, typer.Option(help="Period for statistics, e.g. 2013 or 2010-01:2013-06.")] = None,
+    allow_gaps: Annotated[bool, typer.Option("--allow-gaps", help="Record gaps in time instead of refusing them.")] = False,
+    memory: Annotated[str, typer.Option(help="Memory that may be used, e.g. 4GiB.")] = "2GiB",
+    scheduler: Annotated[str | None, typer.Option(help="Dask scheduler's address, or local:N for N processes.")] = None,
+    append: Annotated[bool, typer.Option("--append", help="Add later times to the store.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written, and write nothing.")] = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Make a store of any reanalysis, with statistics and climatology; goes on by itself where an earlier run stopped.
+
+    Example: forecast ingest air_*.nc -o air.zarr --variables air
+    """
+    with reported() as progress:
+        from ..datasets.selection import Selection
+        from .display import describe
+        from .ingesting import ingest as work
+        from .ingesting import parse_bytes, parse_hours, parse_levels, parse_units
+        from .inspect import inspect as look
+
+        select = Selection(tuple(variables.split(",")) if variables else None, parse_levels(levels), times, parse_hours(step), area, member)
+        plan = work(
+            sources, output, select, parse_units(units or []), layout, grid, method, train_period, allow_gaps,
+            parse_bytes(memory), scheduler, append, dry_run, overwrite, progress("ingest"),
+        )  # fmt: skip
+        result = plan if dry_run else look(output)
+    show(result, as_json, describe(result))

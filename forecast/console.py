@@ -1,0 +1,44 @@
+"""What all verbs of the command share: their common options, progress, errors and results."""
+
+import errno
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda; a GPU where there is one by default.")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, e.g. train.epochs=20.")]
+
+
+@contextmanager
+def reported() -> Iterator[Callable[[str], Any]]:
+    """Show progress inside, and turn an error of the user's into one line and exit code 2."""
+    from .display import Display
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    try:
+        with Display() as display:
+            yield display.stage
+    except (ValueError, OSError) as error:
+        if os.environ.get("FOURCASTER_DEBUG"):
+            raise
+        text = error.strerror if isinstance(error, OSError) and error.strerror and not error.filename else str(error)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) and "no room" not in text:
+            text = f"no room on the disk ({text}); free some space and run it again"
+        print(f"forecast: {' '.join(text.split())}", file=sys.stderr)
+        raise typer.Exit(2) from error
+    except KeyboardInterrupt:
+        print("forecast: stopped; the same command goes on from here", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+def show(values: Any, as_json: bool, text: str) -> None:
+    """Print a result, as JSON or as text."""
+    print(json.dumps(values, indent=1, default=str) if as_json else text)

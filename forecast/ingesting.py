@@ -1,0 +1,114 @@
+"""Sources into stores: what the command and the Python interface share."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..datasets.adapters.sources import open_sources, origin
+from ..datasets.ingest import append_store, write_store
+from ..datasets.plan import MEMORY, make_plan
+from ..datasets.regrid import Regridder, parse_grid
+from ..datasets.selection import Selection
+
+Progress = Callable[[int, int, str], None]
+_BYTES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def ingest(
+    sources: Sequence[str | Path],
+    output: str | Path,
+    select: Selection | None = None,
+    units: Mapping[str, str] | None = None,
+    layout: str | None = None,
+    grid: str | None = None,
+    method: str = "conservative",
+    train_period: str | None = None,
+    allow_gaps: bool = False,
+    memory: int = MEMORY,
+    scheduler: str | None = None,
+    append: bool = False,
+    dry_run: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Make a store, or add to one; a run that is stopped goes on where it was.
+
+    Args:
+        sources: files, patterns, zarr stores or their URLs.
+        output: store to make.
+        select: what to keep.
+        units: units of variables that a file lacks or has wrong.
+        layout: name of the sources' layout; recognised by default.
+        grid: degrees between points, ``LATxLON`` points, or a store whose grid to take; the source's own by default.
+        method: ``conservative``, ``bilinear`` or ``spectral``.
+        train_period: period for statistics.
+        allow_gaps: record gaps in time instead of refusing them.
+        memory: bytes that the process may come to use.
+        scheduler: address of a Dask scheduler, or ``local:N`` for N processes.
+        append: add later times to the store.
+        dry_run: only return the plan.
+        overwrite: replace an existing store.
+        progress: called with (done, in all, text).
+
+    Returns:
+        The plan where it is a dry run, else nothing.
+
+    Raises:
+        FileExistsError: the store exists and may not be replaced.
+        FileNotFoundError: a source does not exist, or the store to append to.
+        ValueError: a source does not fit; the message says which, where and how to mend it.
+    """
+    path, select = Path(output), select or Selection()
+    if append and overwrite:
+        raise ValueError("--append adds to a store and --overwrite replaces it; choose one")
+    if path.exists() and not (overwrite or append or dry_run):
+        raise FileExistsError(f"{path} exists; pass --overwrite to replace it, --append to add later times, or choose another name")
+    if progress:
+        progress(0, 1, f"to {path}")
+    dataset = open_sources(sources, select, units, layout, chunk_bytes=min(2**25, memory // 64))
+    if grid is not None:
+        dataset = Regridder.between(dataset, parse_grid(grid, dataset), method).apply(dataset)
+    if dry_run:
+        return make_plan(dataset, train_period, allow_gaps, memory).describe()
+    made_from = f"{origin(sources)} {select} {sorted((units or {}).items())} {layout} {grid} {method}"
+    if append:
+        append_store(dataset, path, allow_gaps, memory, scheduler, made_from, progress)
+    else:
+        write_store(dataset, path, train_period, allow_gaps, overwrite, memory, scheduler, made_from, progress)
+    return {}
+
+
+def parse_bytes(text: str) -> int:
+    """Return the bytes of a text such as 2GiB, 500MB or 1e9; raises ``ValueError`` where it is none."""
+    found = re.fullmatch(r"\s*([\d.]+(?:e\d+)?)\s*([KMGT]?)(i?B)?\s*", text, re.IGNORECASE)
+    try:
+        return int(float(found[1]) * _BYTES[found[2].upper()])  # type: ignore[index]
+    except (TypeError, ValueError):
+        raise ValueError(f"--memory {text} is not understood; write e.g. --memory 4GiB") from None
+
+
+def parse_hours(text: str | None) -> float | None:
+    """Return the hours of a text such as 6h or 1d; raises ``ValueError`` where it is none."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(min|h|d)\s*", text)
+    if found is None:
+        raise ValueError(f"--step {text} is not understood; write e.g. --step 6h or --step 1d")
+    return float(found[1]) * {"min": 1 / 60, "h": 1, "d": 24}[found[2]]
+
+
+def parse_levels(text: str | None) -> tuple[int, ...] | None:
+    """Return pressures in hPa; raises ``ValueError`` where one is no number."""
+    try:
+        return None if text is None else tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"--levels {text} is not understood; write pressures in hPa, e.g. --levels 850,500") from None
+
+
+def parse_units(pairs: Sequence[str]) -> dict[str, str]:
+    """Return units by variable of texts NAME=UNITS; raises ``ValueError`` where one is none."""
+    given = dict(pair.partition("=")[::2] for pair in pairs)
+    if lacking := [name for name, value in given.items() if not value]:
+        raise ValueError(f"--units {lacking[0]} is not understood; write --units NAME=UNITS, e.g. --units air=K")
+    return given

@@ -1,0 +1,201 @@
+"""Stores made, killed, made again, added to; here and on a cluster."""
+
+import filecmp
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from helpers import make_source
+
+from fourcaster.datasets.plan import make_plan
+from fourcaster.datasets.selection import Selection
+from fourcaster.datasets.stores import open_store, read_group
+from fourcaster.forecast.ingesting import ingest, parse_bytes, parse_hours
+
+
+def same(a: Path, b: Path) -> bool:
+    """Whether two folders hold the same files with the same bytes."""
+    found = filecmp.dircmp(a, b)
+    if found.left_only or found.right_only or found.funny_files:
+        return False
+    _, mismatch, errors = filecmp.cmpfiles(a, b, found.common_files, shallow=False)
+    return not mismatch and not errors and all(same(a / d, b / d) for d in found.common_dirs)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A year of a source in four files."""
+    source = make_source(times=1460, shape=(13, 24))
+    for i in range(4):
+        source.isel(time=slice(365 * i, 365 * (i + 1))).to_netcdf(tmp_path / f"part{i}.nc")
+    return tmp_path
+
+
+def test_a_store_from_parts_is_that_from_all(files):
+    """Appended twice, then compared with one made at once."""
+    parts, period = [files / f"part{i}.nc" for i in range(4)], "2001-01-01:2001-03-01"
+    ingest(parts, files / "whole.zarr", train_period=period)
+    ingest(parts[:2], files / "grown.zarr", train_period=period)
+    before = open_store(files / "grown.zarr").dataset.load()
+    for part in parts[2:]:
+        ingest([part], files / "grown.zarr", append=True)
+    whole, grown = open_store(files / "whole.zarr"), open_store(files / "grown.zarr")
+    xr.testing.assert_identical(grown.dataset.drop_attrs().load(), whole.dataset.drop_attrs().load())
+    assert grown.train_period == whole.train_period and before.sizes["time"] == 730
+    for group in ("statistics", "climatology"):
+        xr.testing.assert_identical(read_group(grown, group).load(), read_group(whole, group).load())
+    with pytest.raises(ValueError, match="holds 365 of these times already, the first 2001-04-02T06:00"):
+        ingest([parts[1]], files / "grown.zarr", append=True)
+
+
+def test_what_cannot_be_appended_leaves_the_store(files):
+    ingest([files / "part0.nc"], files / "s.zarr")
+    shutil.copytree(files / "s.zarr", files / "kept.zarr")
+    later = xr.open_dataset(files / "part1.nc").load()
+    changes = {
+        "times are missing": later.isel(time=slice(3, None)),
+        "no variable 't2m'": later.drop_vars("t2m"),
+        "differ in latitude": later.isel(lat=slice(1, None)),
+        "is in 'degF'": later.assign(u10=later["u10"]),
+        "only later times": later.isel(time=slice(0, 2)).assign_coords(time=later["time"][:2] - np.timedelta64(900, "D")),
+    }
+    changes["is in 'degF'"] = later.assign(u10=later["u10"].assign_attrs(units="km/h"))
+    for said, dataset in changes.items():
+        dataset.to_netcdf(files / "wrong.nc")
+        with pytest.raises(ValueError, match=said.replace("degF", "km/h")):
+            ingest([files / "wrong.nc"], files / "s.zarr", append=True)
+        assert same(files / "s.zarr", files / "kept.zarr"), said
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        ingest([files / "part1.nc"], files / "nowhere.zarr", append=True)
+    with pytest.raises(ValueError, match="choose one"):
+        ingest([files / "part1.nc"], files / "s.zarr", append=True, overwrite=True)
+    changes["times are missing"].to_netcdf(files / "gap.nc")
+    ingest([files / "gap.nc"], files / "s.zarr", append=True, allow_gaps=True)
+    assert open_store(files / "s.zarr").gaps == [365]
+
+
+KILLED = """
+from dataclasses import replace
+import sys
+from fourcaster.datasets import plan
+from fourcaster.forecast.ingesting import ingest
+plan.SHARD_BYTES = 13 * 24 * 4 * 50
+made = plan.make_plan
+def small(*arguments, **more):
+    found = made(*arguments, **more)
+    return replace(found, block=found.shard)
+import fourcaster.datasets.ingest as module
+module.make_plan = small
+print("ready", flush=True)
+ingest(sys.argv[3:], sys.argv[2], train_period="2001-01-01:2001-03-01", append=sys.argv[1] == "append")
+"""
+
+
+def kill_and_rerun(files: Path, rng: np.random.Generator, tries: int) -> int:
+    """Kill ingests and appends at random moments, run them again, compare; return how many were killed in time."""
+
+    def start(verb, out, *sources):
+        return subprocess.Popen([sys.executable, "-c", KILLED, verb, out, *sources], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def whole(*arguments):
+        process = start(*arguments)
+        process.stdout.readline()
+        begun = time.monotonic()
+        _, said = process.communicate()
+        assert process.returncode == 0, said
+        return time.monotonic() - begun
+
+    parts = [str(files / f"part{i}.nc") for i in range(4)]
+    took = {"ingest": whole("ingest", files / "a.zarr", *parts[:2])}
+    shutil.copytree(files / "a.zarr", files / "b.zarr")
+    took["append"] = whole("append", files / "b.zarr", *parts[2:])
+    killed = 0
+    for i in range(tries):
+        verb, out, wanted = ("ingest", files / "x.zarr", "a.zarr") if i % 2 == 0 else ("append", files / "y.zarr", "b.zarr")
+        sources = parts[:2] if verb == "ingest" else parts[2:]
+        shutil.rmtree(out, ignore_errors=True)
+        if verb == "append":
+            shutil.copytree(files / "a.zarr", out)
+        process = start(verb, out, *sources)
+        process.stdout.readline()
+        time.sleep(rng.uniform(0, took[verb]))
+        os.kill(process.pid, signal.SIGKILL)
+        killed += process.wait() == -signal.SIGKILL
+        process.communicate()
+        if verb == "append":
+            assert same(out, files / "a.zarr") or same(out, files / "b.zarr") or not out.exists()
+        if not out.exists() or not same(out, files / wanted):
+            whole(verb, out, *sources)
+        assert same(out, files / wanted)
+        assert not list(files.glob(".*"))
+    return killed
+
+
+def test_what_is_killed_goes_on_to_the_same_bits(files):
+    assert kill_and_rerun(files, np.random.default_rng(0), 4) >= 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_fifty_kills_lose_nothing(files):
+    print(f"{kill_and_rerun(files, np.random.default_rng(1), 50)} of 50 killed before their end")
+
+
+def test_a_cluster_writes_the_same_bits(files):
+    source = str(files / "part*.nc")
+    ingest([source], files / "a.zarr")
+    ingest([source], files / "b.zarr", scheduler="local:2")
+    assert same(files / "a.zarr", files / "b.zarr")
+
+
+def test_a_plan_tells_and_writes_nothing(files):
+    plan = ingest([files / "part0.nc"], files / "s.zarr", Selection(("t2m",), step=12), dry_run=True)
+    assert plan["variables"] == ["t2m [K]"] and plan["step_hours"] == 12 and plan["bytes_before_compression"] == 183 * 13 * 24 * 4
+    assert not list(files.glob("*s.zarr*"))
+    dataset = open_store(ingest_to(files)).dataset
+    with pytest.raises(ValueError, match="is too little"):
+        make_plan(dataset, memory=2**20)
+    assert make_plan(dataset, memory=2**33).block >= make_plan(dataset, memory=2**31).shard
+
+
+def ingest_to(files: Path) -> Path:
+    ingest([files / "part0.nc"], files / "s.zarr", grid="5", method="bilinear")
+    return files / "s.zarr"
+
+
+def test_regridded_on_the_way(files):
+    dataset = open_store(ingest_to(files)).dataset
+    source = xr.open_dataset(files / "part0.nc")
+    wanted = source["t2m"].astype("f8").interp(lat=dataset["latitude"].values, lon=dataset["longitude"].values)
+    assert np.allclose(dataset["t2m"], wanted, rtol=1e-6) and "bilinear" in dataset.attrs["regridding"]
+
+
+def test_celsius_called_kelvin_is_warned_of(files, caplog):
+    source = xr.open_dataset(files / "part0.nc").load()
+    source["t2m"] = (source["t2m"] - 273.15).assign_attrs(units="K")
+    source.to_netcdf(files / "cold.nc")
+    ingest([files / "cold.nc"], files / "s.zarr")
+    assert "they look like degrees Celsius" in caplog.text
+    ingest([files / "cold.nc"], files / "s.zarr", units={"t2m": "degC"}, overwrite=True)
+    assert read_group(open_store(files / "s.zarr"), "statistics")["t2m_mean"] > 250
+
+
+@pytest.mark.parametrize(("text", "value"), [("2GiB", 2**31), ("500M", 500 * 2**20), ("1e9", 10**9), ("0.5 g", 2**29)])
+def test_sizes_are_read(text, value):
+    assert parse_bytes(text) == value
+
+
+def test_sizes_and_steps_that_are_none():
+    for wrong in ("much", "2 GB/s", ""):
+        with pytest.raises(ValueError, match="--memory"):
+            parse_bytes(wrong)
+    assert parse_hours("1d") == 24 and parse_hours("30min") == 0.5
+    with pytest.raises(ValueError, match="--step often"):
+        parse_hours("often")
