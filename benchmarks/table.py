@@ -96,6 +96,7 @@ def pipe_table(result: dict[str, Any]) -> str:
 TABLES: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("operators", "operators", table),
     ("physics_quick", "physics", physics_table),
+    ("physics", "physics", physics_table),
     ("physics_curriculum", "physics", physics_table),
     ("atmosphere", "physics", atmosphere_table),
     ("solving", "physics", solving_table),
