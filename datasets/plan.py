@@ -15,7 +15,7 @@ from .split import default_split, period
 
 MEMORY = 2**31
 SHARD_BYTES = 2**25
-_COPIES = 6  # of a block, in float32, while it is read, converted and compressed
+_COPIES = 10  # of a block, in float32, while it is read, converted and compressed
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,10 @@ def default_split(times: Times, validation_fraction: float = 0.1) -> Split:
         ValueError: the series is too short to split.
     """
     if len(times) < 10:
-        raise ValueError(f"a series of {len(times)} times is too short to split into training, validation and test; give at least 10")
+        raise ValueError(
+            f"a series of {len(times)} times is too short to split into training, validation and test; "
+            "give at least 10, or the period for statistics by --train-period"
+        )
     day, step = np.timedelta64(1, "D"), np.median(np.diff(times))
     start, stop = round(0.8 * len(times)), len(times)
     if times[-1] - times[0] + step >= 730 * day:

@@ -23,8 +23,8 @@ def write_summaries(plan: Plan, path: Path) -> None:
     fields, named = Fields(open_zarr(path)[list(dataset.data_vars)]), channels(dataset)
     parts = []
     for group in _groups(plan, fields):
-        some = fields.part(group, cache_bytes=min(2**27, plan.room // 4))
-        statistics = compute_statistics(some, plan.fit, weights, plan.gaps, max(4 * some.array[0].size, min(2**25, plan.room // 32)))
+        some = fields.part(group, cache_bytes=min(2**27, plan.room // 16))
+        statistics = compute_statistics(some, plan.fit, weights, plan.gaps, max(4 * some.array[0].size, min(2**25, plan.room // 64)))
         for channel, share, least, largest in zip(named[group], statistics.missing, statistics.minimum, statistics.maximum, strict=True):
             if share == 1:
                 raise ValueError(
@@ -33,7 +33,7 @@ def write_summaries(plan: Plan, path: Path) -> None:
             if warning := implausible(channel, str(dataset[channel.variable].attrs.get("standard_name", "")), float(least), float(largest)):
                 log.warning("%s", warning)
         parts.append(statistics)
-        _write_climatology(dataset, some, group, plan.fit, statistics.cycle, path)
+        _write_climatology(plan, some, group, statistics.cycle, path)
     to_dataset(parts, named).to_zarr(path, group="statistics", mode="w", consolidated=False)
 
 
@@ -41,7 +41,7 @@ def _groups(plan: Plan, fields: Fields) -> list[slice]:
     """Return runs of channels whose sums fit into the room: whole variables, or levels of one."""
     clocks = min(48, max(1, round(np.timedelta64(1, "D") / plan.step)))
     each = int(np.prod(fields.shape[2:])) * (8 * (2 * 7 * clocks + 6) + 24 * clocks + 16 * 31)
-    most = max(1, plan.room // 2 // each)
+    most = max(1, plan.room // 3 // each)
     result: list[slice] = []
     at = 0
     for v in plan.dataset.data_vars.values():
@@ -54,24 +54,25 @@ def _groups(plan: Plan, fields: Fields) -> list[slice]:
     return result
 
 
-def _write_climatology(dataset: xr.Dataset, fields: Fields, group: slice, fit: slice, cycle: SeasonalCycle, path: Path) -> None:
+def _write_climatology(plan: Plan, fields: Fields, group: slice, cycle: SeasonalCycle, path: Path) -> None:
     """Write the windowed mean of the training period a few days at a time, with WeatherBench2's dimensions (hour, dayofyear).
 
     Days that a period of less than a year never comes near are filled from the seasonal cycle.
 
     Args:
-        dataset: all variables.
+        plan: of the store.
         fields: some of the channels.
         group: which ones; the first ones also make the group.
-        fit: positions in time.
         cycle: seasonal cycle of ``fields``.
         path: store.
     """
+    dataset, fit = plan.dataset, plan.fit
+    most = max(1, min(64, plan.room // (64 * 4 * int(np.prod(fields.shape[1:])))))
     times, minutes = fields.times[fit], cycle.minutes
     if len(minutes) == 1:
         minutes = np.unique(minute_of_day(times))
     one = len(minutes) * int(np.prod(fields.shape[2:])) * 4
-    days = max(1, min(366, SHARD_BYTES // (one * max(v.sizes.get("level", 1) for v in dataset.data_vars.values()))))
+    days = max(1, min(366, min(SHARD_BYTES, plan.room // 32) // (one * max(v.sizes.get("level", 1) for v in dataset.data_vars.values()))))
     if group.start == 0:
         coords = {"hour": minutes / 60 if (minutes % 60).any() else minutes // 60, "dayofyear": np.arange(1, 367)}
         template, encoding = {}, {}
@@ -83,7 +84,7 @@ def _write_climatology(dataset: xr.Dataset, fields: Fields, group: slice, fit: s
         empty = xr.Dataset(template, attrs={"period": [str(times[0]), str(times[-1])], "window_days": 31})
         empty.to_zarr(path, group="climatology", mode="w", compute=False, encoding=encoding, consolidated=False, safe_chunks=False)
     held: list[np.ndarray] = []
-    for day, clock, means in windowed_mean(times, lambda at: fields.read(at + fit.start)):
+    for day, clock, means in windowed_mean(times, lambda at: fields.read(at + fit.start), most=most):
         date = np.datetime64("2004-01-01", "ns") + np.timedelta64(day - 1, "D") + clock.astype("timedelta64[m]")
         held.append(np.where(np.isfinite(means), means, cycle.at(date)))
         if len(held) == days or day == 366:
