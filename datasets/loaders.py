@@ -8,6 +8,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -105,7 +106,7 @@ class StoreBatches:
         number = self.steps_per_epoch()
         order = np.resize(order, number * self.batch_size) if number * self.batch_size > len(order) else order
         groups = [starts[order[i * self.batch_size : (i + 1) * self.batch_size]] for i in range(start, number)]
-        return prefetch((lambda g=group: self.reader.read(g, self.window + rollout)) for group in groups)  # type: ignore[misc]
+        return prefetch(partial(self.reader.read, group, self.window + rollout) for group in groups)
 
     def validation(self, steps: int, samples: int) -> Iterator[Batch]:
         """Yield batches that cover the validation period evenly; shorter rollouts where it is short, none where it is empty."""
