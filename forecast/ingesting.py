@@ -83,9 +83,11 @@ def parse_bytes(text: str) -> int:
     """Return the bytes of a text such as 2GiB, 500MB or 1e9; raises ``ValueError`` where it is none."""
     found = re.fullmatch(r"\s*([\d.]+(?:e\d+)?)\s*([KMGT]?)(i?B)?\s*", text, re.IGNORECASE)
     try:
-        return int(float(found[1]) * _BYTES[found[2].upper()])  # type: ignore[index]
-    except (TypeError, ValueError):
-        raise ValueError(f"--memory {text} is not understood; write e.g. --memory 4GiB") from None
+        if found is not None:
+            return int(float(found[1]) * _BYTES[found[2].upper()])
+    except ValueError:  # such as 1.2.3
+        pass
+    raise ValueError(f"--memory {text} is not understood; write e.g. --memory 4GiB")
 
 
 def parse_hours(text: str | None) -> float | None:
