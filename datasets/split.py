@@ -22,7 +22,7 @@ class Split:
 
     @property
     def fit(self) -> slice:
-        """Training and validation period together."""
+        """Training and validation period together, with the gap between them."""
         return slice(self.train.start, self.validation.stop)
 
 
@@ -58,10 +58,18 @@ def default_split(times: Times, validation_fraction: float = 0.1) -> Split:
     return cut(start, stop, 0, validation_fraction)
 
 
-def cut(start: int, stop: int, first: int, validation_fraction: float) -> Split:
-    """Return the split with the test at [start, stop) and the rest of [first, start) divided."""
+def cut(start: int, stop: int, first: int, validation_fraction: float, gap: int = 0) -> Split:
+    """Return the split with the test at [start, stop) and the rest of [first, start) divided, ``gap`` times left out before each cut.
+
+    Raises:
+        ValueError: the gap leaves nothing to train on.
+    """
     validation = start - round((start - first) * validation_fraction)
-    return Split(slice(first, validation), slice(validation, start), slice(start, stop))
+    end = max(validation, start - gap)
+    train = validation - gap if validation < start else end
+    if train <= first:
+        raise ValueError(f"a gap of {gap} time steps leaves nothing of the {validation - first} to train on; make it smaller")
+    return Split(slice(first, train), slice(validation, end), slice(start, stop))
 
 
 def period(times: Times, text: str) -> slice:

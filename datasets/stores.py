@@ -54,14 +54,14 @@ class Store:
         first, last = json.loads(self.dataset.attrs["train_period"])
         return first, last
 
-    def split(self, train_period: str | None = None, validation_fraction: float = 0.1) -> Split:
+    def split(self, train_period: str | None = None, validation_fraction: float = 0.1, gap: int = 0) -> Split:
         """Return the split of the series: the store's own training period, or another one, then all that follows."""
         times = self.dataset["time"].values
         text = train_period or "/".join(self.train_period)
         fit = period(times, text)
         standard = default_split(times, validation_fraction) if len(times) >= 10 else None
         stop = standard.test.stop if standard and standard.test.start == fit.stop else len(times)
-        return cut(fit.stop, stop, fit.start, validation_fraction)
+        return cut(fit.stop, stop, fit.start, validation_fraction, gap)
 
 
 def consolidate(path: Path) -> None:

@@ -20,12 +20,18 @@ class Batch:
     background: Tensor
     forcing: Tensor
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the states, which are what is read."""
+        return self.state.nbytes
+
     def __len__(self) -> int:
         return self.state.shape[0]
 
     def to(self, device: str) -> "Batch":
-        """Return the batch on ``device``."""
-        return Batch(self.state.to(device), self.background.to(device), self.forcing.to(device))
+        """Return the batch on ``device``, copied while the caller goes on where the memory is pinned."""
+        parts = (t.to(device, non_blocking=t.is_pinned()) for t in (self.state, self.background, self.forcing))
+        return Batch(*parts)
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,11 @@ class Instances:
     inputs: Tensor
     parameters: Mapping[str, Tensor] = field(default_factory=dict)
     solution: Tensor | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the fields."""
+        return self.state.nbytes + self.inputs.nbytes + (0 if self.solution is None else self.solution.nbytes)
 
     def __len__(self) -> int:
         return self.state.shape[0]

@@ -26,6 +26,9 @@ class DataConfig(Strict):
         validation_fraction: share of the training period, at its end, that weights are chosen on.
         samples_per_epoch: most samples of an epoch; 0 for all.
         cache_bytes: a store no larger than this is kept in memory.
+        buffer_bytes: a larger one is shuffled in pools that together take about this much memory.
+        route: how values are read: through ``dask``, or ``direct`` by zarr with the package zarrs, which is several times faster.
+        gap_steps: time steps left out between training, validation and test.
     """
 
     store: Path
@@ -34,6 +37,9 @@ class DataConfig(Strict):
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
     samples_per_epoch: Annotated[int, Field(ge=0)] = 0
     cache_bytes: Annotated[int, Field(ge=0)] = 2**30
+    buffer_bytes: Annotated[int, Field(ge=0)] = 2**29
+    route: Literal["dask", "direct"] = "dask"
+    gap_steps: Annotated[int, Field(ge=0)] = 0
 
 
 class _ModelConfig(Strict):

@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
+from ..datasets.direct import DirectFields
 from ..datasets.fields import Fields
-from ..datasets.loaders import BatchReader, StoreBatches
+from ..datasets.loaders import POOL, POOLS_HELD, BatchReader, StoreBatches
 from ..datasets.stores import Store, open_store, select_variables, store_statistics
 from ..fno.layers.spherical import largest_lmax
 from ..fno.physics.atmosphere import Sphere
@@ -75,14 +76,14 @@ def train(config: AnyConfig, device: str | None = None, progress: Progress | Non
         control = train(config.model_copy(update={"loss": LossConfig(), "output": output / "data_only"}), device, progress)
     if held := finished(output, None, fingerprint):
         return TrainResult(output / "checkpoint", True, held["validation_score"], comparison=held.get("comparison", {}))
-    split = store.split(config.data.train_period, config.data.validation_fraction)
-    fields = Fields(_readable(config, store).dataset, config.data.cache_bytes)
+    split = store.split(config.data.train_period, config.data.validation_fraction, config.data.gap_steps)
+    fields = _fields(config, store)
     statistics = store_statistics(store, fields, split.fit)
     settings, window = config.train, config.model.window
     stepper = build_stepper(config.model, store.channels, store.grid, statistics, settings.seed).to(device)
     source = StoreBatches(
-        BatchReader(fields, statistics.cycle, store.grid, store.step), split.train, split.validation, store.gaps, window,
-        settings.batch_size, settings.seed, config.data.samples_per_epoch, _block(store, fields, config.data.cache_bytes),
+        BatchReader(fields, statistics.cycle, store.grid, store.step, pin=device.startswith("cuda")), split.train, split.validation,
+        store.gaps, window, settings.batch_size, settings.seed, config.data.samples_per_epoch, _block(fields, config),
     )  # fmt: skip
     weights = torch.from_numpy(store.grid.area_weights).float()[:, None] * stepper.mask.cpu()
     log.info(
@@ -143,23 +144,32 @@ def _unbalanced(objective: Forecasting, source: StoreBatches, settings: TrainSet
     return {f"{name} [{units[name]}]": (total / samples) ** 0.5 for name, total in sums.items()}
 
 
-def _readable(config: Config, store: Store) -> Store:
-    """Return the store opened in the way that suits how it will be read: whole shards where it is kept in memory."""
-    if store.dataset.nbytes > config.data.cache_bytes:
-        return store
-    return select_variables(open_store(config.data.store), config.data.variables)
+def _fields(config: Config, store: Store) -> Fields:
+    """Return the fields by the route asked for; read a shard at a time unless it is single times that will be wanted."""
+    data = config.data
+    fields = Fields(store.dataset, data.cache_bytes)
+    if data.route == "direct":
+        return DirectFields(store.dataset, store.path, data.cache_bytes)
+    if fields.array.nbytes > data.cache_bytes and _block(fields, config) == 1:
+        return fields
+    return Fields(select_variables(open_store(data.store), data.variables).dataset, data.cache_bytes)
 
 
-def _block(store: Store, fields: Fields, cache_bytes: int) -> int:
-    """Return the length of shuffled blocks: a shard where the store is read from disk, 1 where it is in memory."""
-    if fields.array.nbytes <= cache_bytes:
+def _block(fields: Fields, config: Config) -> int:
+    """Return the length of shuffled blocks: 1 where the store is in memory, or where a time is so large that pools would hold few."""
+    if fields.array.nbytes <= config.data.cache_bytes:
         return 1
-    return max(int(v.encoding.get("shards", (1,))[0]) for v in store.dataset.data_vars.values())
+    return max(1, config.data.buffer_bytes // (POOLS_HELD * POOL * int(fields.array[0].nbytes)))
 
 
 def _fingerprint(config: Config, store: Store) -> str:
     """Return a hash of all that the result depends on: settings, and the store's contents as far as its metadata tells."""
-    settings: dict[str, Any] = config.model_dump(mode="json", exclude={"output": True, "data": {"store", "cache_bytes"}, "loss": {"compare"}})
+    told = {"store", "cache_bytes", "buffer_bytes", "route"}  # of which the length of blocks is all that matters
+    settings: dict[str, Any] = config.model_dump(mode="json", exclude={"output": True, "data": told, "loss": {"compare"}})
+    if (block := _block(Fields(store.dataset), config)) > 1:
+        settings["data"]["block"] = block
+    if not config.data.gap_steps:
+        settings["data"].pop("gap_steps")
     if not config.loss.physics:
         settings.pop("loss")
     for harmless in ("checkpoint_minutes",):

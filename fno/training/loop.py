@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,10 @@ Progress = Callable[[int, int, str], None]
 
 class Movable(Protocol):
     """What the loop asks of a batch."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of data in it."""
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -121,17 +125,50 @@ def train(
         epoch, start = divmod(run.step, per_epoch)
         with closing(source.epoch(epoch, settings.rollout_length(epoch), start)) as batches:  # type: ignore[type-var]
             terms: list[dict[str, float]] = []
-            for batch in batches:
+            supply = Supply(batches)
+            for batch in supply:
                 terms.append(run.train_step(batch))
                 if progress:
-                    progress(run.step, run.total, f"epoch {epoch + 1}/{settings.epochs}  " + "  ".join(f"{n} {v:.4g}" for n, v in terms[-1].items()))
+                    losses = "  ".join(f"{n} {v:.4g}" for n, v in terms[-1].items())
+                    progress(run.step, run.total, f"epoch {epoch + 1}/{settings.epochs}  {losses}  {supply}")
                 if run.step % per_epoch and time.monotonic() - saved > 60 * settings.checkpoint_minutes:
                     run.save()
                     saved = time.monotonic()
-        run.end_epoch(epoch, {name: mean([t[name] for t in terms if name in t]) for name in terms[-1]})
+        run.end_epoch(epoch, {name: mean([t[name] for t in terms if name in t]) for name in terms[-1]}, supply)
         saved = time.monotonic()
     model.load_state_dict(run.best or run.average)
     return TrainingRecord(run.step, run.best_score, run.best_epoch)
+
+
+class Supply(Generic[B]):
+    """Batches with how fast they came: megabytes per second since the first was asked for, and the share of that time spent waiting for data."""
+
+    def __init__(self, batches: Iterator[B]) -> None:
+        self._batches, self._started = batches, time.monotonic()
+        self._bytes, self._waited = 0, 0.0
+
+    def __iter__(self) -> Iterator[B]:
+        while True:
+            asked = time.monotonic()
+            batch = next(self._batches, None)
+            self._waited += time.monotonic() - asked
+            if batch is None:
+                return
+            self._bytes += batch.nbytes
+            yield batch
+
+    @property
+    def rate(self) -> float:
+        """Megabytes per second."""
+        return self._bytes / 1e6 / max(1e-9, time.monotonic() - self._started)
+
+    @property
+    def waiting(self) -> float:
+        """Share of the time spent waiting for data."""
+        return self._waited / max(1e-9, time.monotonic() - self._started)
+
+    def __str__(self) -> str:
+        return f"{self.rate:.3g} MB/s, waiting {self.waiting:.0%}"
 
 
 class _Run:
@@ -189,7 +226,7 @@ class _Run:
         self.model.load_state_dict(current)
         return (total / samples).sqrt().mean(dim=1).tolist() if samples else None
 
-    def end_epoch(self, epoch: int, terms: dict[str, float]) -> None:
+    def end_epoch(self, epoch: int, terms: dict[str, float], supply: "Supply") -> None:
         """Validate, keep the weights if they are the best so far, log and save."""
         errors = self.validate()
         record: dict[str, Any] = {"step": self.step, "epoch": epoch, **terms, "validation_rmse": errors}
@@ -200,6 +237,7 @@ class _Run:
                 self.best = {name: t.clone() for name, t in self.average.items()}
             record["validation_score"] = score
         record["rollout"], record["time"] = self.settings.rollout_length(epoch), time.time()
+        record["megabytes_per_second"], record["waiting"] = round(supply.rate, 2), round(supply.waiting, 4)
         self.log.write(record)
         self.save()
 

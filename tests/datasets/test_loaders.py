@@ -8,6 +8,7 @@ import torch
 from helpers import make_source
 
 from fourcaster.datasets.adapters.cf import canonical
+from fourcaster.datasets.direct import DirectFields
 from fourcaster.datasets.fields import Fields
 from fourcaster.datasets.forcings import forcings, insolation, static_fields
 from fourcaster.datasets.ingest import write_store
@@ -51,10 +52,10 @@ def test_each_sample_comes_once_an_epoch_in_an_order_of_its_own(tiny_store, bloc
 
     def order(epoch):
         asked = []
-        read = batches.reader.read
-        batches.reader.read = lambda starts, length: asked.extend(starts.tolist()) or read(starts, length)
+        make = batches.reader.batch
+        batches.reader.batch = lambda starts, length, pool: asked.extend(starts.tolist()) or make(starts, length, pool)
         assert sum(1 for _ in batches.epoch(epoch, 1)) == batches.steps_per_epoch()
-        batches.reader.read = read
+        batches.reader.batch = make
         return asked
 
     first, second = order(0), order(1)
@@ -62,10 +63,32 @@ def test_each_sample_comes_once_an_epoch_in_an_order_of_its_own(tiny_store, bloc
     assert len(set(first)) == len(first) == 96 and set(first) <= set(range(98))
 
 
-def test_an_epoch_goes_on_from_any_batch(batches):
+@pytest.mark.parametrize("block", [1, 3])
+def test_an_epoch_goes_on_from_any_batch(tiny_store, block):
+    batches = make_batches(tiny_store, block=block)
     whole = [b.state for b in batches.epoch(4, 1)]
     rest = [b.state for b in batches.epoch(4, 1, start=7)]
     assert len(rest) == len(whole) - 7 and all(torch.equal(a, b) for a, b in zip(whole[7:], rest, strict=True))
+
+
+@pytest.mark.parametrize("block", [1, 3])
+def test_both_routes_give_the_same_batches(tiny_store, block):
+    dask, direct = make_batches(tiny_store, block=block), make_batches(tiny_store, block=block)
+    direct.reader.fields = DirectFields(open_store(tiny_store).dataset, tiny_store)
+    for a, b in zip(dask.epoch(2, 3), direct.epoch(2, 3), strict=True):
+        assert torch.equal(a.state, b.state) and torch.equal(a.background, b.background)
+    assert np.array_equal(direct.reader.fields.part(slice(1, 2)).read(np.array([3, 9])), dask.reader.fields.read(np.array([3, 9]))[:, 1:])
+
+
+@pytest.mark.parametrize("block", [1, 3])
+def test_ranks_share_the_samples_without_overlap(tiny_store, block):
+    seen = []
+    for rank in range(3):
+        batches = make_batches(tiny_store, 2**30, block=block, rank=rank, ranks=3)
+        starts = batches._shuffle(batches.starts(batches.train, 3), np.random.default_rng(0))[0]
+        seen.append(set(starts.tolist()))
+        assert sum(1 for _ in batches.epoch(0, 1)) == batches.steps_per_epoch() == 4
+    assert not (seen[0] & seen[1] or seen[1] & seen[2] or seen[0] & seen[2]) and set.union(*seen) == set(range(98))
 
 
 def test_samples_can_be_limited_and_long_rollouts_are_shortened(tiny_store):
