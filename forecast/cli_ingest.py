@@ -23,6 +23,7 @@ def ingest(
     method: Annotated[str, typer.Option(help="How to regrid: conservative, bilinear or spectral.")] = "conservative",
     train_period: Annotated[str | None, typer.Option(help="Period for statistics, e.g. 2013 or 2010-01:2013-06.")] = None,
     allow_gaps: Annotated[bool, typer.Option("--allow-gaps", help="Record gaps in time instead of refusing them.")] = False,
+    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Take chunks that a zarr source lacks for fill values.")] = False,
     memory: Annotated[str, typer.Option(help="Memory that may be used, e.g. 4GiB.")] = "2GiB",
     scheduler: Annotated[str | None, typer.Option(help="Dask scheduler's address, or local:N for N processes.")] = None,
     append: Annotated[bool, typer.Option("--append", help="Add later times to the store.")] = False,
@@ -44,7 +45,7 @@ def ingest(
         select = Selection(tuple(variables.split(",")) if variables else None, parse_levels(levels), times, parse_hours(step), area, member)
         plan = work(
             sources, output, select, parse_units(units or []), layout, grid, method, train_period, allow_gaps,
-            parse_bytes(memory), scheduler, append, dry_run, overwrite, progress("ingest"),
+            parse_bytes(memory), scheduler, append, dry_run, overwrite, progress("ingest"), allow_missing,
         )  # fmt: skip
         result = plan if dry_run else look(output)
     show(result, as_json, describe(result))

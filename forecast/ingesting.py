@@ -31,6 +31,7 @@ def ingest(
     dry_run: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
+    allow_missing: bool = False,
 ) -> dict[str, Any]:
     """Make a store, or add to one; a run that is stopped goes on where it was.
 
@@ -50,6 +51,7 @@ def ingest(
         dry_run: only return the plan.
         overwrite: replace an existing store.
         progress: called with (done, in all, text).
+        allow_missing: take chunks that a source lacks for fill values.
 
     Returns:
         The plan where it is a dry run, else nothing.
@@ -66,7 +68,7 @@ def ingest(
         raise FileExistsError(f"{path} exists; pass --overwrite to replace it, --append to add later times, or choose another name")
     if progress:
         progress(0, 1, f"to {path}")
-    dataset = open_sources(sources, select, units, layout, chunk_bytes=min(2**25, memory // 64))
+    dataset = open_sources(sources, select, units, layout, min(2**25, memory // 64), allow_missing)
     if grid is not None:
         dataset = Regridder.between(dataset, parse_grid(grid, dataset), method).apply(dataset)
     if dry_run:

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pyproj  # noqa: F401  (xarray loads cfgrib where there is one, whose eccodes brings a PROJ of its own that must not come first)
 import xarray as xr
+from zarr.abc.store import Store
+
+from .remote import check_url, open_source
 
 _CLASSIC = (b"CDF\x01", b"CDF\x02", b"CDF\x05")
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -27,18 +30,23 @@ def open_raw(path: str, whole_shards: bool = True) -> xr.Dataset:
     return _chunked(open_lazily(path), whole_shards)
 
 
-def open_lazily(path: str) -> xr.Dataset:
+def open_lazily(path: str, complete: bool = False) -> xr.Dataset:
     """Open one file or store; values are read when they are asked for, and selecting makes no task graph.
+
+    Args:
+        path: file, folder or URL.
+        complete: raise ``ValueError`` where a chunk that is read is missing, instead of taking it for fill values.
 
     Raises:
         FileNotFoundError: it does not exist.
+        OSError: a URL cannot be reached.
         ValueError: it cannot be read.
     """
     if "://" not in path and not Path(path).exists():
         raise FileNotFoundError(f"{path} does not exist; check the path")
     with _explained(path):
         if Path(path).is_dir() or "://" in path:
-            return _open_zarr(path)
+            return _open_zarr(open_source(path, complete) if complete or "://" in path else path)
         return _open_file(path)
 
 
@@ -53,7 +61,7 @@ def open_zarr(path: str | Path, whole_shards: bool = True, group: str | None = N
     return _chunked(_open_zarr(path, group), whole_shards)
 
 
-def _open_zarr(path: str | Path, group: str | None = None) -> xr.Dataset:
+def _open_zarr(path: str | Path | Store, group: str | None = None) -> xr.Dataset:
     with warnings.catch_warnings():  # a store without consolidated metadata is not worth a warning
         warnings.filterwarnings("ignore", message="Failed to open Zarr store with consolidated")
         dataset: xr.Dataset = xr.open_zarr(path, chunks=None, group=group)
@@ -144,8 +152,12 @@ def _refuse_short_grib(path: str) -> None:
 
 @contextmanager
 def _explained(path: str) -> Iterator[None]:
+    if "://" in path:
+        check_url(path)
     try:
         yield
     except Exception as error:  # engines raise many types
+        if "://" in path and isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+            raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path} cannot be read as netCDF, HDF5, GRIB or zarr ({reason[:160]}); it may be cut short: fetch it again") from error

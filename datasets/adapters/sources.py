@@ -19,6 +19,7 @@ def open_sources(
     units: Mapping[str, str] | None = None,
     layout: str | None = None,
     chunk_bytes: int = 2**25,
+    allow_missing: bool = False,
 ) -> xr.Dataset:
     """Open files or stores of any known layout as one canonical data set.
 
@@ -30,6 +31,7 @@ def open_sources(
         units: units to set on variables whose files have none or wrong ones.
         layout: name of the layout; recognised by default.
         chunk_bytes: bytes of a variable read at once.
+        allow_missing: take chunks that a zarr store lacks for fill values, instead of raising ``ValueError`` when they are read.
 
     Raises:
         FileNotFoundError: a source does not exist.
@@ -39,7 +41,7 @@ def open_sources(
     paths = [path for source in sources for path in _expand(str(source))]
     series: dict[frozenset[str], list[tuple[str, xr.Dataset]]] = {}
     for path in paths:
-        dataset = canonical(open_lazily(path), path, units, select, layout, chunk_bytes)
+        dataset = canonical(open_lazily(path, not allow_missing), path, units, select, layout, chunk_bytes)
         if dataset.sizes["time"]:
             series.setdefault(frozenset(map(str, dataset.data_vars)), []).append((path, dataset))
     if not series:

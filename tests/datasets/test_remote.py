@@ -1,0 +1,287 @@
+"""Stores behind a URL: on servers that fail, stall and break off, values are right or there is one clear error."""
+
+import http.client
+import os
+import random
+import socket
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+from typer.testing import CliRunner
+
+from fourcaster.datasets.adapters.opening import open_lazily
+from fourcaster.datasets.adapters.remote import DiskCache
+from fourcaster.datasets.adapters.sources import open_sources
+from fourcaster.forecast.cli import app
+
+RNG = np.random.default_rng(11)
+
+
+class Flaky(BaseHTTPRequestHandler):
+    """Hand requests on to another server or read files, and spoil some answers."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        self.answer(True)
+
+    def do_HEAD(self):
+        self.answer(False)
+
+    def answer(self, body):
+        state = self.server.state
+        with state["lock"]:
+            state["asked"].append(self.path)
+            state["signatures"].append(self.headers.get("Authorization", ""))
+            fate = state["random"].random()
+        status, headers, content = self.fetch()
+        if fate < state["fails"]:
+            kind = int(fate / state["fails"] * 3)
+            if kind == 0:
+                status, headers, content = 503, {}, b"busy"
+            elif kind == 1:
+                time.sleep(state["stall"])
+        state["sent"].append(len(content))
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if body:
+            broken = fate < state["fails"] and int(fate / state["fails"] * 3) == 2
+            self.wfile.write(content[: len(content) // 2] if broken else content)
+            if broken:
+                self.close_connection = True
+
+    def fetch(self):
+        state = self.server.state
+        if state["upstream"]:
+            connection = http.client.HTTPConnection("127.0.0.1", state["upstream"])
+            connection.request(self.command, self.path, headers=dict(self.headers))
+            answer = connection.getresponse()
+            kept = {k: v for k, v in answer.getheaders() if k.lower() not in ("content-length", "connection", "transfer-encoding", "date", "server")}
+            content = answer.read()
+            connection.close()
+            return answer.status, kept, content
+        path = state["folder"] / self.path.lstrip("/")
+        if not path.is_file():
+            return 404, {}, b""
+        content, headers, span = path.read_bytes(), {"Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}, self.headers.get("Range")
+        if span is None:
+            return 200, headers, content
+        first, last = span.removeprefix("bytes=").split("-")
+        low, high = (len(content) - int(last), len(content)) if not first else (int(first), min(len(content), int(last or len(content)) + 1))
+        return 206, headers | {"Content-Range": f"bytes {low}-{high - 1}/{len(content)}"}, content[low:high]
+
+
+def serve(folder=None, upstream=0, fails=0.0, seed=0):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Flaky)
+    server.daemon_threads = True
+    server.state = {
+        "folder": folder, "upstream": upstream, "fails": fails, "stall": 3.0, "random": random.Random(seed), "lock": threading.Lock(),
+        "asked": [], "signatures": [], "sent": [],
+    }  # fmt: skip
+    threading.Thread(target=partial(server.serve_forever, 0.05), daemon=True).start()
+    return server
+
+
+def stop(server):
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch, tmp_path):
+    for name in [n for n in os.environ if n.startswith(("AWS_", "GOOGLE_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("FOURCASTER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("FOURCASTER_TIMEOUT", "1")
+
+
+@pytest.fixture
+def source(tmp_path):
+    """A store of WeatherBench2's shape, zarr 2, a chunk each ten days."""
+    times = np.datetime64("2019-01-01", "ns") + np.arange(400) * np.timedelta64(6, "h")
+    coords = {"time": times, "level": [500, 850], "latitude": np.linspace(90, -90, 9), "longitude": np.arange(0, 360, 22.5)}
+    space = ("latitude", "longitude")
+    wave = 280 + 10 * np.sin(np.arange(400) / 5)[:, None, None] * np.cos(np.deg2rad(coords["longitude"]))
+    fields = {
+        "2m_temperature": (("time", *space), (wave + RNG.normal(size=(400, 9, 16))).astype("f4")),
+        "temperature": (("time", "level", *space), (wave[:, None] + RNG.normal(size=(400, 2, 9, 16))).astype("f4")),
+    }
+    dataset = xr.Dataset(fields, coords)
+    chunks = {"2m_temperature": {"chunks": (40, 9, 16)}, "temperature": {"chunks": (40, 2, 9, 16)}}
+    dataset.to_zarr(tmp_path / "bucket" / "wb.zarr", zarr_format=2, consolidated=True, encoding=chunks)
+    return tmp_path / "bucket" / "wb.zarr"
+
+
+@pytest.fixture
+def bucket(source, monkeypatch):
+    """A real S3 server in a process of its own that holds the source; its port."""
+    boto3 = pytest.importorskip("boto3")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen([sys.executable, "-m", "moto.server", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(300):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        client = boto3.client(
+            "s3", endpoint_url=f"http://127.0.0.1:{port}", region_name="us-east-1", aws_access_key_id="known", aws_secret_access_key="hidden-word"
+        )
+        client.create_bucket(Bucket="weather")
+        for path in source.rglob("*"):
+            if path.is_file():
+                client.upload_file(str(path), "weather", str(path.relative_to(source.parent)), ExtraArgs={"ACL": "public-read"})
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def credentials(monkeypatch, port):
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "known", "AWS_SECRET_ACCESS_KEY": "hidden-word", "AWS_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+
+
+def call(*words):
+    result = CliRunner().invoke(app, [str(w) for w in words])
+    return result.exit_code, " ".join(result.output.split())
+
+
+def test_a_server_that_fails_stalls_and_breaks_off_gives_the_same_values(source):
+    server = serve(source.parent, fails=0.3, seed=3)
+    far = open_sources([f"http://127.0.0.1:{server.server_port}/wb.zarr"])
+    near = open_sources([source])
+    xr.testing.assert_identical(far.compute(), near.compute())
+    stop(server)
+
+
+def test_what_was_read_is_kept(source):
+    server = serve(source.parent)
+    url = f"http://127.0.0.1:{server.server_port}/wb.zarr"
+    first = open_sources([url]).compute()
+    server.state["asked"].clear()
+    assert first.identical(open_sources([url]).compute())
+    assert not [p for p in server.state["asked"] if p.endswith((".0.0", ".0"))]
+    stop(server)
+
+
+def test_a_server_that_is_gone_is_one_error(source, tmp_path):
+    server = serve(source.parent)
+    url = f"http://127.0.0.1:{server.server_port}/wb.zarr"
+    dataset = open_sources([url])
+    server.state["fails"] = 0.3
+    server.state["random"].random = lambda: 0.01
+    with pytest.raises(OSError, match=r"could not be read in 6 tries.*run it again"):
+        dataset["2m_temperature"][:2].compute()
+    stop(server)
+    code, text = call("ingest", url, "-o", tmp_path / "s.zarr")
+    assert code == 2 and url in text and not list(tmp_path.glob("*s.zarr*"))
+
+
+def test_the_cache_is_bounded_and_knows_damage(tmp_path):
+    cache = DiskCache(tmp_path / "c", 10_000)
+    for i in range(50):
+        cache.put(str(i), bytes([i]) * 1000)
+        assert sum(p.stat().st_size for p in (tmp_path / "c").iterdir()) <= 10_000
+    assert cache.get("49") == bytes([49]) * 1000 and cache.get("0") is None
+    for path in (tmp_path / "c").iterdir():
+        path.write_bytes(path.read_bytes()[:-1] + b"x")
+    assert cache.get("49") is None
+
+
+def test_a_store_on_s3_is_ingested_trained_on_run_and_verified(bucket, monkeypatch, tmp_path):
+    proxy = serve(upstream=bucket, fails=0.1, seed=1)
+    credentials(monkeypatch, proxy.server_port)
+    steps = [
+        ("ingest", "s3://weather/wb.zarr", "-o", tmp_path / "s.zarr", "--variables", "2m_temperature"),
+        ("train", "quickstart", f"data.store={tmp_path / 's.zarr'}", f"output={tmp_path / 'run'}", "train.epochs=1", "model.hidden_channels=4",
+         "model.n_modes=[2,2]", "model.n_layers=1"),
+        ("run", tmp_path / "run" / "checkpoint", "--init", tmp_path / "s.zarr", "--time", "2019-03-25", "--lead", "12h", "-o", tmp_path / "f.zarr"),
+        ("verify", tmp_path / "f.zarr", "--truth", tmp_path / "s.zarr"),
+    ]  # fmt: skip
+    for step in steps:
+        code, text = call(*step)
+        assert code == 0, text
+        assert "hidden-word" not in text
+    for path in tmp_path.rglob("*"):
+        assert not path.is_file() or b"hidden-word" not in path.read_bytes(), path
+    stop(proxy)
+
+
+def test_credentials_of_a_profile(bucket, monkeypatch, tmp_path):
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws" / "credentials").write_text("[default]\naws_access_key_id = known\naws_secret_access_key = hidden-word\n")
+    proxy = serve(upstream=bucket)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.server_port}")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    assert open_sources(["s3://weather/wb.zarr"]).sizes["time"] == 400
+    assert all("Credential=known/" in signature for signature in proxy.state["signatures"])
+    stop(proxy)
+
+
+def test_anonymous(bucket, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{bucket}")
+    assert open_sources(["s3://weather/wb.zarr"]).sizes["time"] == 400
+
+
+@pytest.mark.parametrize("url", ["https://me:hidden-word@host/a.zarr", "https://host/a.zarr?key=hidden-word", "ftp://host/a.zarr"])
+def test_refused_urls_keep_their_secrets(tmp_path, url):
+    code, text = call("ingest", url, "-o", tmp_path / "s.zarr")
+    assert code == 2 and "hidden-word" not in text
+
+
+def test_shards_are_read_by_range(source, tmp_path):
+    near = xr.open_zarr(source).drop_encoding().chunk(time=80)
+    encoding = {name: {"shards": (80, *da.shape[1:]), "chunks": (8, *da.shape[1:])} for name, da in near.data_vars.items()}
+    near.to_zarr(tmp_path / "sharded.zarr", zarr_format=3, consolidated=False, encoding=encoding)
+    server = serve(tmp_path, seed=5)
+    code, text = call("ingest", f"http://127.0.0.1:{server.server_port}/sharded.zarr", "-o", tmp_path / "s.zarr")
+    assert code == 2 and "consolidate_metadata" in text
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that zarr 3 has no such metadata in its specification yet
+        zarr.consolidate_metadata(tmp_path / "sharded.zarr")
+    server.state["fails"] = 0.3
+    url = f"http://127.0.0.1:{server.server_port}/sharded.zarr"
+    far = open_sources([url])
+    expected = open_sources([tmp_path / "sharded.zarr"])
+    server.state["sent"].clear()
+    xr.testing.assert_equal(open_lazily(url)["2m_temperature"][3:5].compute(), near["2m_temperature"][3:5].compute())
+    shard = next(p for p in (tmp_path / "sharded.zarr" / "2m_temperature" / "c").rglob("*") if p.is_file())
+    assert max(server.state["sent"][-3:]) < shard.stat().st_size / 2
+    xr.testing.assert_identical(far.compute(), expected.compute())
+    stop(server)
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_chunk_that_is_missing_is_refused(source, tmp_path, zarr_format):
+    path = tmp_path / "m.zarr"
+    dataset = xr.open_zarr(source).drop_encoding()
+    dataset.chunk(time=40).to_zarr(path, zarr_format=zarr_format, consolidated=zarr_format == 2)
+    chunks = (p for p in sorted((path / "2m_temperature").rglob("*")) if p.is_file() and not p.name.startswith((".z", "zarr")))
+    next(chunks).unlink()
+    code, text = call("ingest", path, "-o", tmp_path / "s.zarr")
+    assert code == 2 and "lacks the chunk 2m_temperature/" in text and "--allow-missing" in text and not Path(tmp_path / "s.zarr").exists()
+    code, text = call("ingest", path, "-o", tmp_path / "s.zarr", "--allow-missing")
+    assert code == 0, text
