@@ -1,5 +1,7 @@
 """Fields known in advance: sunlight, the calendar, where a point lies."""
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -7,46 +9,94 @@ from ..fno.grids import LatLon
 from .climatology import year_phase
 
 Float = NDArray[np.float32]
+Double = NDArray[np.float64]
 Times = NDArray[np.datetime64]
 
-NAMES = ("insolation", "cos_year", "sin_year")
+NAMES = ("toa_radiation", "cos_year", "sin_year")
+
+
+def sun(times: Times) -> tuple[Double, Double, Double]:
+    """Return declination [rad], equation of time [rad] and squared ratio of mean to actual distance of the sun.
+
+    The low-precision formulas of the Astronomical Almanac, good to 0.01 degrees and 0.1 minutes from 1950 to 2050: with
+    n the days since noon of 1 January 2000, mean longitude L and mean anomaly g in degrees,
+
+        L = 280.460 + 0.9856474 n,   g = 357.528 + 0.9856003 n,
+        longitude = L + 1.915 sin g + 0.020 sin 2 g,   obliquity = 23.439 - 4e-7 n,
+        r = 1.00014 - 0.01671 cos g - 0.00014 cos 2 g.
+    """
+    n = (times - np.datetime64("2000-01-01T12")) / np.timedelta64(1, "D")
+    mean_longitude, anomaly, obliquity = np.deg2rad(280.460 + 0.9856474 * n), np.deg2rad(357.528 + 0.9856003 * n), np.deg2rad(23.439 - 4e-7 * n)
+    longitude = mean_longitude + np.deg2rad(1.915 * np.sin(anomaly) + 0.020 * np.sin(2 * anomaly))
+    ascension = np.arctan2(np.cos(obliquity) * np.sin(longitude), np.cos(longitude))
+    equation = np.remainder(mean_longitude - ascension + np.pi, 2 * np.pi) - np.pi
+    distance = 1.00014 - 0.01671 * np.cos(anomaly) - 0.00014 * np.cos(2 * anomaly)
+    return np.arcsin(np.sin(obliquity) * np.sin(longitude)), equation, 1 / distance**2
+
+
+def toa_radiation(times: Times, grid: LatLon) -> Float:
+    """Return the sunlight on a level surface at the top of the atmosphere, as a share of the solar constant.
+
+        (a / r)^2 max(0, sin(lat) sin(d) + cos(lat) cos(d) cos(h)),   h = 15 deg (UTC hour - 12) + longitude + equation of time
+
+    with declination d and distance r of ``sun``; shape (time, latitude, longitude). Times 1361 W m**-2 it is the flux.
+    """
+    declination, equation, nearness = (x[:, None, None] for x in sun(times))
+    return (nearness * _cos_zenith(times, grid, declination, equation)).astype(np.float32)
 
 
 def insolation(times: Times, grid: LatLon) -> Float:
-    """Return the cosine of the solar zenith angle, zero at night, shape (time, latitude, longitude).
+    """Return the cosine of the solar zenith angle, zero at night, for models that were trained on it: shape (time, latitude, longitude).
 
-        cos Z = sin(lat) sin(d) + cos(lat) cos(d) cos(h),   h = 15 deg (UTC hour - 12) + longitude
-
-    with the declination d of Spencer (1971); the equation of time is left out.
+    With the declination d of Spencer (1971), and without the equation of time and the distance.
     """
     g = year_phase(times)
     declination = (
         0.006918 - 0.399912 * np.cos(g) + 0.070257 * np.sin(g) - 0.006758 * np.cos(2 * g) + 0.000907 * np.sin(2 * g)
         - 0.002697 * np.cos(3 * g) + 0.00148 * np.sin(3 * g)
     )[:, None, None]  # fmt: skip
+    return _cos_zenith(times, grid, declination, np.zeros_like(declination)).astype(np.float32)
+
+
+def _cos_zenith(times: Times, grid: LatLon, declination: Double, equation: Double) -> Double:
     seconds = (times - times.astype("datetime64[D]")) / np.timedelta64(1, "s")
-    angle = 2 * np.pi * (seconds[:, None, None] / 86400 - 0.5) + np.deg2rad(grid.longitude)
+    angle = 2 * np.pi * (seconds[:, None, None] / 86400 - 0.5) + np.deg2rad(grid.longitude) + equation
     latitude = np.deg2rad(grid.latitude)[:, None]
-    zenith = np.sin(latitude) * np.sin(declination) + np.cos(latitude) * np.cos(declination) * np.cos(angle)
-    return np.asarray(np.maximum(zenith, 0), dtype=np.float32)
+    return np.asarray(np.maximum(np.sin(latitude) * np.sin(declination) + np.cos(latitude) * np.cos(declination) * np.cos(angle), 0))
 
 
-def forcings(times: Times, grid: LatLon, step: np.timedelta64) -> Float:
-    """Return the forcing fields, shape (time, 3, latitude, longitude): insolation, then cosine and sine of the year.
+def forcings(times: Times, grid: LatLon, step: np.timedelta64, names: Sequence[str] = NAMES) -> Float:
+    """Return forcing fields, shape (time, name, latitude, longitude): sunlight, cosine and sine of the year.
 
-    With steps of a day or more the insolation is the mean over the day, since its value at one hour would only mark
-    longitudes.
+    With steps of a day or more sunlight is the mean over the day, since its value at one hour would only mark longitudes.
     """
-    if step >= np.timedelta64(24, "h"):
-        hours = np.arange(24) * np.timedelta64(1, "h")
-        light = sum(insolation(times + hour, grid) for hour in hours) / np.float32(24)
-    else:
-        light = insolation(times, grid)
     phase = year_phase(times)
-    result = np.empty((len(times), len(NAMES), *grid.shape), dtype=np.float32)
-    result[:, 0] = light
-    result[:, 1:] = np.stack([np.cos(phase), np.sin(phase)], axis=1)[:, :, None, None]
+    result = np.empty((len(times), len(names), *grid.shape), dtype=np.float32)
+    for i, name in enumerate(names):
+        if name in _SUNLIGHT:
+            result[:, i] = _over_the_day(_SUNLIGHT[name], times, grid) if step >= np.timedelta64(24, "h") else _SUNLIGHT[name](times, grid)
+        else:
+            result[:, i] = {"cos_year": np.cos, "sin_year": np.sin}[name](phase)[:, None, None]
     return result
+
+
+_SUNLIGHT: dict[str, Callable[[Times, LatLon], Float]] = {"toa_radiation": toa_radiation, "insolation": insolation}
+
+
+def _over_the_day(light: Callable[[Times, LatLon], Float], times: Times, grid: LatLon) -> Float:
+    total = np.zeros((len(times), *grid.shape), np.float32)
+    for hour in range(24):
+        total += light(times + hour * np.timedelta64(1, "h"), grid)
+    return total / np.float32(24)
+
+
+def normalised(field: NDArray[np.floating], grid: LatLon) -> Float:
+    """Return a field such as orography less its mean, over its standard deviation; zero where it is missing."""
+    weights = np.where(np.isfinite(field), grid.area_weights[:, None], 0.0)
+    known = np.nan_to_num(field.astype(np.float64))
+    mean = (weights * known).sum() / max(weights.sum(), 1e-300)
+    std = np.sqrt((weights * (known - mean) ** 2).sum() / max(weights.sum(), 1e-300))
+    return np.where(weights > 0, (known - mean) / (std if std > 0 else 1.0), 0).astype(np.float32)
 
 
 def static_fields(grid: LatLon) -> Float:

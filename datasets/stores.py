@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 import zarr
+from numpy.typing import NDArray
 
 from ..fno.grids import LatLon
 from . import atomic
@@ -53,6 +54,18 @@ class Store:
         """First and last time of the period that statistics and climatology were computed on."""
         first, last = json.loads(self.dataset.attrs["train_period"])
         return first, last
+
+    def static(self, names: Sequence[str] | None = None) -> dict[str, NDArray[np.floating]]:
+        """Return fields that do not change with time, such as orography: those named, or all.
+
+        Raises:
+            ValueError: one that the store does not hold.
+        """
+        held = {str(name): c for name, c in self.dataset.coords.items() if c.dims == ("latitude", "longitude") and c.dtype.kind in "fiub"}
+        for name in names or ():
+            if name not in held:
+                raise ValueError(f"{self.path} has no static field {name!r}; {nearest(name, held) if held else 'it holds none'}")
+        return {name: np.asarray(held[name].values) for name in (sorted(held) if names is None else names)}
 
     def split(self, train_period: str | None = None, validation_fraction: float = 0.1, gap: int = 0) -> Split:
         """Return the split of the series: the store's own training period, or another one, then all that follows."""

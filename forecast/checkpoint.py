@@ -46,6 +46,7 @@ class Checkpoint:
         cycle: background that anomalies are departures from.
         config: resolved configuration.
         provenance: where data came from, what was chosen on what.
+        forcings: names of the fields known in advance that it is given.
     """
 
     stepper: Stepper
@@ -57,6 +58,7 @@ class Checkpoint:
     cycle: SeasonalCycle
     config: Config
     provenance: dict[str, Any]
+    forcings: tuple[str, ...] = FORCINGS
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path, overwrite: bool = False) -> None:
@@ -88,7 +90,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, overwrite: bool = False)
             "step_seconds": int(checkpoint.step / np.timedelta64(1, "s")),
             "window": stepper.window,
             "normalisation": scales,
-            "forcings": list(FORCINGS),
+            "forcings": list(checkpoint.forcings),
             "provenance": checkpoint.provenance,
             "versions": {"fourcaster": __version__, "python": platform.python_version()}
             | {name: version(name) for name in ("torch", "numpy", "xarray", "zarr")},
@@ -199,7 +201,7 @@ def load_checkpoint(path: str | Path, device: str = "cpu") -> Checkpoint:
     cycle = SeasonalCycle(fields["cycle_minutes"].numpy(), fields["cycle"].numpy())
     step = np.timedelta64(meta["step_seconds"], "s")
     first, second = meta["dtypes"]
-    return Checkpoint(stepper, channels, meta["attrs"], grid, (first, second), step, cycle, config, meta["provenance"])
+    return Checkpoint(stepper, channels, meta["attrs"], grid, (first, second), step, cycle, config, meta["provenance"], tuple(meta["forcings"]))
 
 
 def sha256(path: Path) -> str:

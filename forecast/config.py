@@ -29,6 +29,7 @@ class DataConfig(Strict):
         buffer_bytes: a larger one is shuffled in pools that together take about this much memory.
         route: how values are read: through ``dask``, or ``direct`` by zarr with the package zarrs, which is several times faster.
         gap_steps: time steps left out between training, validation and test.
+        static: fields of the store that do not change with time, such as orography, which the model is given; all by default.
     """
 
     store: Path
@@ -40,6 +41,7 @@ class DataConfig(Strict):
     buffer_bytes: Annotated[int, Field(ge=0)] = 2**29
     route: Literal["dask", "direct"] = "dask"
     gap_steps: Annotated[int, Field(ge=0)] = 0
+    static: list[str] | None = None
 
 
 class _ModelConfig(Strict):

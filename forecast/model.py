@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..datasets.forcings import NAMES as FORCINGS
-from ..datasets.forcings import static_fields
+from ..datasets.forcings import normalised, static_fields
 from ..datasets.schema import Channel
 from ..datasets.statistics import Statistics
 from ..fno.grids import LatLon
@@ -63,8 +64,10 @@ def _clip(name: str, wanted: Sequence[int], most: Sequence[int]) -> tuple[int, .
     return clipped
 
 
-def build_stepper(config: ModelConfig, channels: list[Channel], grid: LatLon, statistics: Statistics, seed: int) -> Stepper:
-    """Build a model for the channels of a store, initialised from ``seed``.
+def build_stepper(
+    config: ModelConfig, channels: list[Channel], grid: LatLon, statistics: Statistics, seed: int, static: Sequence[NDArray[np.floating]] = ()
+) -> Stepper:
+    """Build a model for the channels of a store, initialised from ``seed``; ``static`` fields go with its input, normalised.
 
     Raises:
         ValueError: a channel has values that come and go.
@@ -81,10 +84,10 @@ def build_stepper(config: ModelConfig, channels: list[Channel], grid: LatLon, st
             raise ValueError(f"{channel} has no values at all in the training period; leave it out with data.variables")
     scales = Scales(*(torch.from_numpy(getattr(statistics, name)) for name in ("mean", "std", "anomaly_std", "anomaly_tendency_std")))
     normal = (np.nan_to_num(statistics.cycle.coefficients[:, 0].mean(axis=0)) - statistics.mean[:, None, None]) / statistics.std[:, None, None]
-    static = [static_fields(grid), np.where(mask, normal, 0)]
+    parts = [static_fields(grid), np.where(mask, normal, 0), *(normalised(field, grid)[None] for field in static)]
     if not mask.all():
-        static.append(mask)
-    fields = torch.from_numpy(np.concatenate([f.astype(np.float32) for f in static]))
+        parts.append(mask)
+    fields = torch.from_numpy(np.concatenate([f.astype(np.float32) for f in parts]))
     torch.manual_seed(seed)
     count = Stepper.input_channels(len(channels), config.window, len(FORCINGS), len(fields))
     network = build_network(config, grid, count, len(channels))

@@ -159,7 +159,7 @@ def rollout(checkpoint: Checkpoint, states: InitialStates, times: Times, steps: 
 
 
 def _known(checkpoint: Checkpoint, times: Times) -> tuple[Float, Float]:
-    return checkpoint.cycle.at(times), forcings(times, checkpoint.grid, checkpoint.step)
+    return checkpoint.cycle.at(times), forcings(times, checkpoint.grid, checkpoint.step, checkpoint.forcings)
 
 
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 604800}

@@ -77,10 +77,10 @@ def train(config: AnyConfig, device: str | None = None, progress: Progress | Non
     if held := finished(output, None, fingerprint):
         return TrainResult(output / "checkpoint", True, held["validation_score"], comparison=held.get("comparison", {}))
     split = store.split(config.data.train_period, config.data.validation_fraction, config.data.gap_steps)
-    fields = _fields(config, store)
+    fields, static = _fields(config, store), store.static(config.data.static)
     statistics = store_statistics(store, fields, split.fit)
     settings, window = config.train, config.model.window
-    stepper = build_stepper(config.model, store.channels, store.grid, statistics, settings.seed).to(device)
+    stepper = build_stepper(config.model, store.channels, store.grid, statistics, settings.seed, list(static.values())).to(device)
     source = StoreBatches(
         BatchReader(fields, statistics.cycle, store.grid, store.step, pin=device.startswith("cuda")), split.train, split.validation,
         store.gaps, window, settings.batch_size, settings.seed, config.data.samples_per_epoch, _block(fields, config),
@@ -111,6 +111,8 @@ def train(config: AnyConfig, device: str | None = None, progress: Progress | Non
         "best_epoch": record.best_epoch,
         "steps": record.steps,
     }
+    if static:
+        provenance["static_fields"] = list(static)
     if comparison:
         provenance["comparison"] = comparison
     attrs = {str(name): {k: str(v) for k, v in variable.attrs.items()} for name, variable in store.dataset.data_vars.items()}
@@ -168,6 +170,9 @@ def _fingerprint(config: Config, store: Store) -> str:
     settings: dict[str, Any] = config.model_dump(mode="json", exclude={"output": True, "data": told, "loss": {"compare"}})
     if (block := _block(Fields(store.dataset), config)) > 1:
         settings["data"]["block"] = block
+    settings["data"].pop("static")
+    if static := store.static(config.data.static):
+        settings["data"]["static"] = list(static)
     if not config.data.gap_steps:
         settings["data"].pop("gap_steps")
     if not config.loss.physics:

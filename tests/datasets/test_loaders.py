@@ -10,11 +10,9 @@ from helpers import make_source
 from fourcaster.datasets.adapters.cf import canonical
 from fourcaster.datasets.direct import DirectFields
 from fourcaster.datasets.fields import Fields
-from fourcaster.datasets.forcings import forcings, insolation, static_fields
 from fourcaster.datasets.ingest import write_store
 from fourcaster.datasets.loaders import BatchReader, StoreBatches, prefetch
 from fourcaster.datasets.stores import open_store, store_statistics
-from fourcaster.fno.grids import LatLon
 
 
 def make_batches(path, cache_bytes=0, **settings):
@@ -127,31 +125,6 @@ def test_a_closed_prefetch_ends_its_thread():
     results.close()
     time.sleep(0.05)
     assert not [t for t in threading.enumerate() if t.name == "prefetch"]
-
-
-def test_sunlight_is_where_and_when_it_should_be():
-    grid = LatLon(np.array([-80.0, 0.0, 80.0]), np.array([0.0, 90.0, 180.0]))
-    noon = insolation(np.array(["2014-06-21T12"], "datetime64[ns]"), grid)[0]
-    assert noon[1, 0] == pytest.approx(np.cos(np.deg2rad(23.44)), abs=0.01)  # overhead at 23.44 N
-    assert noon[1, 2] == 0 and (noon[0] == 0).all() and (noon[2] > 0).all()  # night, polar night, polar day
-    equinox = insolation(np.array(["2014-03-20T18"], "datetime64[ns]"), grid)[0]
-    assert equinox[1, 0] == pytest.approx(0, abs=0.02) and equinox[1, 1] == 0
-
-
-def test_daily_steps_see_the_mean_of_the_day():
-    grid = LatLon(np.array([10.0, 50.0]), np.arange(0, 360, 30.0))
-    day = forcings(np.array(["2014-05-01"], "datetime64[ns]"), grid, np.timedelta64(24, "h"))
-    assert np.ptp(day[0, 0], axis=1).max() < 5e-3  # no trace of the hour
-    six = forcings(np.array(["2014-05-01"], "datetime64[ns]"), grid, np.timedelta64(6, "h"))
-    assert np.ptp(six[0, 0], axis=1).max() > 0.5
-    assert np.allclose(day[0, 1] ** 2 + day[0, 2] ** 2, 1, atol=1e-6)
-
-
-def test_positions_wrap_round_the_globe_only():
-    globe = static_fields(LatLon(np.linspace(-90, 90, 5), np.arange(0, 360, 10.0)))
-    box = static_fields(LatLon(np.linspace(20, 60, 5), np.arange(0, 90, 10.0)))
-    assert abs(globe[1, 0, 0] - globe[1, 0, -1]) < 0.05 and abs(globe[2, 0, 0] - globe[2, 0, -1]) < 0.2
-    assert box[1, 0].min() == -1 and box[1, 0].max() == 1
 
 
 def test_a_store_with_a_gap_is_read_on_both_sides_only(tmp_path):

@@ -256,10 +256,10 @@ def test_a_checkpoint_of_the_first_format_is_read_for_ever():
 
 
 def test_a_network_that_returns_what_is_known_gives_its_sum(tiny_checkpoint):
-    """Closed form: x(k) = b(t + k) + x(0) - b(t) + r s sum over t + 1 ... t + k of insolation and normalised background."""
+    """Closed form: x(k) = b(t + k) + x(0) - b(t) + r s sum over t + 1 ... t + k of sunlight and normalised background."""
     import torch
 
-    from fourcaster.datasets.forcings import insolation
+    from fourcaster.datasets.forcings import toa_radiation
 
     class Sunlight(torch.nn.Module):
         def forward(self, x):
@@ -271,7 +271,7 @@ def test_a_network_that_returns_what_is_known_gives_its_sum(tiny_checkpoint):
     point.stepper.network = Sunlight()
     made = model.run(make_source(), TIMES, "24h")
     valid = made["valid_time"].values
-    light = np.stack([np.cumsum(insolation(times[1:], point.grid), axis=0) for times in valid])
+    light = np.stack([np.cumsum(toa_radiation(times[1:], point.grid), axis=0) for times in valid])
     background = np.stack([point.cycle.at(times) for times in valid])
     for c, channel in enumerate(point.channels):
         start = make_source()[channel.variable].sel(time=valid[:, 0]).values
