@@ -133,12 +133,16 @@ class CycleDesign:
 
 
 def project(functions: NDArray[np.float64], fields: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return ``functions^T fields``, with functions (time, k) that are mostly zero."""
-    result = np.zeros((functions.shape[1], *fields.shape[1:]))
-    for k in np.flatnonzero(functions.any(axis=0)):
-        at = np.flatnonzero(functions[:, k])
-        result[k] = np.tensordot(functions[at, k], fields[at].astype(np.float64), axes=1)
-    return result
+    """Return ``functions^T fields``, with functions (time, k) of which groups are zero at the same times."""
+    together: dict[bytes, list[int]] = {}
+    for k, function in enumerate(functions.T):
+        together.setdefault((function != 0).tobytes(), []).append(k)
+    flat = fields.reshape(len(fields), -1)
+    result = np.zeros((functions.shape[1], flat.shape[1]))
+    for group in together.values():
+        at = np.flatnonzero(functions[:, group[0]])
+        result[group] = functions[at][:, group].T @ flat[at].astype(np.float64)
+    return result.reshape(-1, *fields.shape[1:])
 
 
 def windowed_mean(times: Times, read: Reader, half_width: int = 15, most: int = 64) -> Iterator[tuple[int, NDArray[np.int64], Float]]:

@@ -1,4 +1,4 @@
-"""The direct route to a store's values: zarr arrays decoded by many threads of compiled code, without a task graph."""
+"""The direct route to a store's values: zarr arrays without a task graph, decoded by threads of compiled code where ``zarrs`` is installed."""
 
 import importlib.util
 from pathlib import Path
@@ -11,25 +11,36 @@ from numpy.typing import NDArray
 from .fields import Fields, Float, runs
 
 
+def compiled() -> bool:
+    """Return whether the package ``zarrs`` is there, several times as fast as zarr's own threads."""
+    return importlib.util.find_spec("zarrs") is not None
+
+
 class DirectFields(Fields):
-    """The same fields as ``Fields`` reads through dask, read by zarr itself with the ``zarrs`` pipeline.
+    """The same fields as ``Fields`` reads through dask, read by zarr itself.
 
     Args:
         dataset: variables of a store, as ``open_store`` gives them.
         path: the store.
         cache_bytes: as in ``Fields``.
-
-    Raises:
-        ValueError: the package ``zarrs`` is missing.
     """
 
     def __init__(self, dataset: xr.Dataset, path: str | Path, cache_bytes: int = 0) -> None:
         super().__init__(dataset, cache_bytes)
-        if importlib.util.find_spec("zarrs") is None:
-            raise ValueError("the direct route needs one more package: pip install 'fourcaster[fast]', or set data.route=dask")
-        with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
+        with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"} if compiled() else {}):
             group = zarr.open_group(path, mode="r")
-            self._stored = [(group[str(name)], v.sizes.get("level", 1)) for name, v in dataset.data_vars.items()]
+            self._stored = [(group[str(name)], range(v.sizes.get("level", 1))) for name, v in dataset.data_vars.items()]
+
+    def part(self, channels: slice, cache_bytes: int = 0) -> "DirectFields":
+        """Return some of the channels."""
+        made = DirectFields.__new__(DirectFields)
+        made.times, made.array, made.cache_bytes, made._cached = self.times, self.array[:, channels], cache_bytes, None
+        made._stored, first = [], 0
+        for array, levels in self._stored:
+            if some := levels[max(0, channels.start - first) : max(0, channels.stop - first)]:
+                made._stored.append((array, some))
+            first += len(levels)
+        return made
 
     def _compute(self, positions: NDArray[np.int64] | slice) -> Float:
         pieces = [positions] if isinstance(positions, slice) else runs(positions)
@@ -39,8 +50,8 @@ class DirectFields(Fields):
         for array, levels in self._stored:
             at = 0
             for start, stop in bounds:
-                values = np.asarray(array[start:stop])
-                result[at : at + stop - start, first : first + levels] = values if values.ndim == 4 else values[:, None]
+                values = np.asarray(array[start:stop, levels.start : levels.stop] if array.ndim == 4 else array[start:stop])
+                result[at : at + stop - start, first : first + len(levels)] = values if values.ndim == 4 else values[:, None]
                 at += stop - start
-            first += levels
+            first += len(levels)
         return result

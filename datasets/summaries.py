@@ -9,6 +9,7 @@ import xarray as xr
 
 from .adapters.opening import open_zarr
 from .climatology import SeasonalCycle, minute_of_day, windowed_mean
+from .direct import DirectFields
 from .fields import Fields
 from .plan import SHARD_BYTES, Plan
 from .schema import channels, grid_of, implausible
@@ -20,8 +21,8 @@ log = logging.getLogger(__name__)
 def write_summaries(plan: Plan, path: Path) -> None:
     """Write statistics and climatology, as many channels at a time as there is room for."""
     dataset, weights = plan.dataset, grid_of(plan.dataset).area_weights
-    fields, named = Fields(open_zarr(path)[list(dataset.data_vars)]), channels(dataset)
-    parts = []
+    names, named = list(dataset.data_vars), channels(dataset)
+    fields, parts = DirectFields(open_zarr(path)[names], path), []
     for group in _groups(plan, fields):
         some = fields.part(group, cache_bytes=min(2**27, plan.room // 16))
         statistics = compute_statistics(some, plan.fit, weights, plan.gaps, max(4 * some.array[0].size, min(2**25, plan.room // 64)))
