@@ -42,7 +42,7 @@ def toa_radiation(times: Times, grid: LatLon) -> Float:
     with declination d and distance r of ``sun``; shape (time, latitude, longitude). Times 1361 W m**-2 it is the flux.
     """
     declination, equation, nearness = (x[:, None, None] for x in sun(times))
-    return (nearness * _cos_zenith(times, grid, declination, equation)).astype(np.float32)
+    return _cos_zenith(times, grid, declination, equation, nearness)
 
 
 def insolation(times: Times, grid: LatLon) -> Float:
@@ -55,14 +55,17 @@ def insolation(times: Times, grid: LatLon) -> Float:
         0.006918 - 0.399912 * np.cos(g) + 0.070257 * np.sin(g) - 0.006758 * np.cos(2 * g) + 0.000907 * np.sin(2 * g)
         - 0.002697 * np.cos(3 * g) + 0.00148 * np.sin(3 * g)
     )[:, None, None]  # fmt: skip
-    return _cos_zenith(times, grid, declination, np.zeros_like(declination)).astype(np.float32)
+    return _cos_zenith(times, grid, declination, np.zeros_like(declination))
 
 
-def _cos_zenith(times: Times, grid: LatLon, declination: Double, equation: Double) -> Double:
+def _cos_zenith(times: Times, grid: LatLon, declination: Double, equation: Double, factor: Double | float = 1.0) -> Float:
     seconds = (times - times.astype("datetime64[D]")) / np.timedelta64(1, "s")
     angle = 2 * np.pi * (seconds[:, None, None] / 86400 - 0.5) + np.deg2rad(grid.longitude) + equation
     latitude = np.deg2rad(grid.latitude)[:, None]
-    return np.asarray(np.maximum(np.sin(latitude) * np.sin(declination) + np.cos(latitude) * np.cos(declination) * np.cos(angle), 0))
+    constant, wave = (factor * (part(latitude) * part(declination)) for part in (np.sin, np.cos))
+    result: Float = wave.astype(np.float32) * np.cos(angle).astype(np.float32)  # the one array of full size
+    result += constant.astype(np.float32)
+    return np.maximum(result, 0, out=result)
 
 
 def forcings(times: Times, grid: LatLon, step: np.timedelta64, names: Sequence[str] = NAMES) -> Float:

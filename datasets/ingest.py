@@ -18,7 +18,7 @@ import zarr
 from . import atomic
 from .cluster import connected
 from .journal import Journal
-from .plan import MEMORY, Plan, make_plan
+from .plan import COMPRESSOR, MEMORY, Plan, make_plan
 from .schema import nearest
 from .split import period
 from .stores import Store, consolidate, open_store, time_encoding
@@ -180,7 +180,7 @@ def _write_template(plan: Plan, path: Path) -> None:
         one = v.shape[1:]
         lazy = dask.array.full(v.shape, np.nan, dtype=np.float32, chunks=(plan.shard, *one))
         dataset[name] = (v.dims, lazy, v.attrs)
-        encoding[str(name)] = {"chunks": (1, *one), "shards": (plan.shard, *one), "dtype": "float32"}
+        encoding[str(name)] = {"chunks": (1, *one), "shards": (plan.shard, *one), "dtype": "float32", "compressors": (COMPRESSOR,)}
     dataset.to_zarr(path, mode="w", compute=False, encoding=encoding, consolidated=False)
 
 

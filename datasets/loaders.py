@@ -60,10 +60,10 @@ class BatchReader:
     def batch(self, starts: Positions, length: int, pool: "Pool") -> Batch:
         """Return a batch of which ``pool`` holds the states."""
         positions = starts[:, None] + np.arange(length)
-        unique, inverse = np.unique(positions, return_inverse=True)
-        inverse, times = inverse.reshape(positions.shape), self.fields.times[unique]
+        times = self.fields.times[positions.ravel()]
         state = pool.states[np.searchsorted(pool.positions, positions)]
-        parts = state, self.cycle.at(times)[inverse], forcings(times, self.grid, self.step)[inverse]
+        background, forcing = self.cycle.at(times), forcings(times, self.grid, self.step)
+        parts = [state, *(part.reshape(*positions.shape, *part.shape[1:]) for part in (background, forcing))]
         tensors = [torch.from_numpy(part) for part in parts]
         return Batch(*(t.pin_memory() if self.pin else t for t in tensors))
 

@@ -20,8 +20,6 @@ from .schema import Channel, channels, grid_of, nearest
 from .split import Split, cut, default_split, period
 from .statistics import Statistics, compute_statistics
 
-SHARD_BYTES = 2**25
-
 
 @dataclass(frozen=True)
 class Store:

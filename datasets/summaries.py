@@ -11,7 +11,7 @@ from .adapters.opening import open_zarr
 from .climatology import SeasonalCycle, minute_of_day, windowed_mean
 from .direct import DirectFields
 from .fields import Fields
-from .plan import SHARD_BYTES, Plan
+from .plan import COMPRESSOR, SHARD_BYTES, Plan
 from .schema import channels, grid_of, implausible
 from .statistics import compute_statistics, to_dataset
 
@@ -81,7 +81,7 @@ def _write_climatology(plan: Plan, fields: Fields, group: slice, cycle: Seasonal
             chunk = (len(minutes), 1, *v.shape[1:])
             lazy = dask.array.full((len(minutes), 366, *v.shape[1:]), np.nan, dtype=np.float32, chunks=chunk)
             template[str(name)] = xr.DataArray(lazy, coords | {d: v.coords[d] for d in v.dims[1:]}, ("hour", "dayofyear", *v.dims[1:]), attrs=v.attrs)
-            encoding[str(name)] = {"chunks": chunk, "shards": (len(minutes), days, *v.shape[1:])}
+            encoding[str(name)] = {"chunks": chunk, "shards": (len(minutes), days, *v.shape[1:]), "compressors": (COMPRESSOR,)}
         empty = xr.Dataset(template, attrs={"period": [str(times[0]), str(times[-1])], "window_days": 31})
         empty.to_zarr(path, group="climatology", mode="w", compute=False, encoding=encoding, consolidated=False, safe_chunks=False)
     held: list[np.ndarray] = []
