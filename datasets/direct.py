@@ -1,6 +1,5 @@
 """The direct route to a store's values: zarr arrays without a task graph, decoded by threads of compiled code where ``zarrs`` is installed."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +7,8 @@ import xarray as xr
 import zarr
 from numpy.typing import NDArray
 
+from .adapters.opening import fast_codecs
 from .fields import Fields, Float, runs
-
-
-def compiled() -> bool:
-    """Return whether the package ``zarrs`` is there, several times as fast as zarr's own threads."""
-    return importlib.util.find_spec("zarrs") is not None
 
 
 class DirectFields(Fields):
@@ -27,7 +22,7 @@ class DirectFields(Fields):
 
     def __init__(self, dataset: xr.Dataset, path: str | Path, cache_bytes: int = 0) -> None:
         super().__init__(dataset, cache_bytes)
-        with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"} if compiled() else {}):
+        with fast_codecs():
             group = zarr.open_group(path, mode="r")
             self._stored = [(group[str(name)], range(v.sizes.get("level", 1))) for name, v in dataset.data_vars.items()]
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..fno.grids import LatLon
 from . import atomic
-from .adapters.opening import open_raw, open_zarr
+from .adapters.opening import fast_codecs, open_raw, open_zarr
 from .fields import Fields
 from .schema import Channel, channels, grid_of, nearest
 from .split import Split, cut, default_split, period
@@ -115,7 +115,8 @@ def open_store(path: str | Path, whole_shards: bool = True) -> Store:
     """
     path = Path(path)
     atomic.recover(path)
-    dataset = open_raw(str(path), whole_shards)
+    with fast_codecs():
+        dataset = open_raw(str(path), whole_shards)
     if not {"time_step_seconds", "train_period", "gaps", "variables"} <= set(dataset.attrs):
         raise ValueError(f"{path} is not a store made by `forecast ingest`; run `forecast ingest {path} -o STORE` first")
     dataset = dataset[json.loads(dataset.attrs["variables"])]

@@ -1,6 +1,7 @@
 """Train a model on a store, from configuration to checkpoint."""
 
 import hashlib
+import importlib.util
 import json
 import logging
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..datasets.direct import DirectFields, compiled
+from ..datasets.direct import DirectFields
 from ..datasets.fields import Fields
 from ..datasets.loaders import POOL, POOLS_HELD, BatchReader, StoreBatches
 from ..datasets.stores import Store, open_store, select_variables, store_statistics
@@ -151,7 +152,7 @@ def _fields(config: Config, store: Store) -> Fields:
     data = config.data
     fields = Fields(store.dataset, data.cache_bytes)
     if data.route == "direct":
-        if not compiled():
+        if importlib.util.find_spec("zarrs") is None:
             raise ValueError("the direct route needs one more package: pip install 'fourcaster[fast]', or set data.route=dask")
         return DirectFields(store.dataset, store.path, data.cache_bytes)
     if fields.array.nbytes > data.cache_bytes and _block(fields, config) == 1:

@@ -1,12 +1,14 @@
 """Files and stores as they are, recognised by their content, with an error that says what is wrong with one."""
 
+import importlib.util
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import pyproj  # noqa: F401  (xarray loads cfgrib where there is one, whose eccodes brings a PROJ of its own that must not come first)
 import xarray as xr
+import zarr
 from zarr.abc.store import Store
 
 from .remote import check_url, open_source
@@ -59,6 +61,12 @@ def open_zarr(path: str | Path, whole_shards: bool = True, group: str | None = N
         group: group within the store.
     """
     return _chunked(_open_zarr(path, group), whole_shards)
+
+
+def fast_codecs() -> AbstractContextManager[object]:
+    """Return a context in which zarr arrays that are opened decode by the package ``zarrs``, where it is installed."""
+    found = importlib.util.find_spec("zarrs") is not None
+    return zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}) if found else nullcontext()
 
 
 def _open_zarr(path: str | Path | Store, group: str | None = None) -> xr.Dataset:
