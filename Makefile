@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test test-slow check gpu bench-operators bench-transforms bench-physics bench-physics-long bench-solving clean
+.PHONY: demo test test-slow check gpu bench-operators bench-transforms bench-physics bench-physics-long bench-solving bench-loader clean
 
 demo: $(VENV)/.demo
 	$(BIN)/forecast quickstart
@@ -49,6 +49,17 @@ bench-solving: $(VENV)/.test
 	$(BIN)/python benchmarks/solving.py
 	$(BIN)/python benchmarks/table.py
 
+# Loaders beside those of other packages, of which anemoi-datasets needs an environment of its own: five minutes.
+bench-loader: $(VENV)/.test .anemoi/.done
+	$(BIN)/python -m pip install -q -c constraints.txt xbatcher==0.4.0
+	$(BIN)/python benchmarks/loader.py --anemoi .anemoi/bin/python
+	$(BIN)/python benchmarks/table.py
+
+.anemoi/.done:
+	$(PYTHON) -m venv .anemoi
+	.anemoi/bin/python -m pip install -q anemoi-datasets==0.5.47 "zarr<3"
+	touch $@
+
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -72,4 +83,4 @@ $(VENV)/.dev: $(VENV)/.test
 	touch $@
 
 clean:
-	rm -rf $(VENV) .bench build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.* quickstart
+	rm -rf $(VENV) .bench .anemoi build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.* quickstart

@@ -1,4 +1,4 @@
-"""Write the tables of ``docs/operators.md`` and ``docs/physics.md`` from the committed results.
+"""Write the tables of ``docs/operators.md``, ``docs/physics.md`` and ``docs/data.md`` from the committed results.
 
 python benchmarks/table.py
 """
@@ -93,6 +93,19 @@ def pipe_table(result: dict[str, Any]) -> str:
 
 
 # Name of the result, the page that shows it, and how.
+def loader_table(result: dict[str, Any]) -> str:
+    """Return the loaders' table in Markdown."""
+    goals = {"direct / raw limit": 0.5, "dask / xarray+dask": 5.0, "direct / anemoi-datasets": 1.0}
+    one, two = result["rows"]
+    head = [f"| | {one['grid']} | {two['grid']} |", "|---|---|---|"]
+    rates = [f"| {label} | {value:,.0f} | {two['samples_per_second'][label]:,.0f} |" for label, value in one["samples_per_second"].items()]
+    ratios = []
+    for label, value in one["ratios"].items():
+        cells = [f"{v:.2f}" if v >= goals.get(label, 0) else f"**{v:.2f}**" for v in (value, two["ratios"][label])]
+        ratios.append(f"| {label}{f', goal {goals[label]:g}' if label in goals else ''} | {cells[0]} | {cells[1]} |")
+    return "\n".join([*head, *rates, *ratios])
+
+
 TABLES: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("operators", "operators", table),
     ("physics_quick", "physics", physics_table),
@@ -101,6 +114,7 @@ TABLES: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("atmosphere", "physics", atmosphere_table),
     ("solving", "physics", solving_table),
     ("solving", "physics", pipe_table),
+    ("loader", "data", loader_table),
 ]
 
 
