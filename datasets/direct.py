@@ -6,9 +6,11 @@ import numpy as np
 import xarray as xr
 import zarr
 from numpy.typing import NDArray
+from zarr.abc.store import Store
 
 from .adapters.opening import fast_codecs
 from .fields import Fields, Float, runs
+from .repository import stored
 
 
 class DirectFields(Fields):
@@ -20,10 +22,10 @@ class DirectFields(Fields):
         cache_bytes: as in ``Fields``.
     """
 
-    def __init__(self, dataset: xr.Dataset, path: str | Path, cache_bytes: int = 0) -> None:
+    def __init__(self, dataset: xr.Dataset, path: str | Path | Store, cache_bytes: int = 0) -> None:
         super().__init__(dataset, cache_bytes)
         with fast_codecs():
-            group = zarr.open_group(path, mode="r")
+            group = zarr.open_group(path if isinstance(path, Store) else stored(path), mode="r")
             self._stored = [(group[str(name)], range(v.sizes.get("level", 1))) for name, v in dataset.data_vars.items()]
 
     def part(self, channels: slice, cache_bytes: int = 0) -> "DirectFields":

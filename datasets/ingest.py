@@ -3,9 +3,8 @@
 What is written is a function of the source and the arguments alone, so a run that was killed and started again ends with the same bits.
 """
 
-import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,13 @@ import dask
 import numpy as np
 import xarray as xr
 import zarr
+from zarr.abc.store import Store as ZarrStore
 
 from . import atomic
 from .cluster import connected
 from .journal import Journal
 from .plan import COMPRESSOR, MEMORY, Plan, make_plan
+from .repository import Transaction, is_repository
 from .schema import nearest
 from .split import period
 from .stores import Store, consolidate, open_store, time_encoding
@@ -37,6 +38,7 @@ def write_store(
     scheduler: str | None = None,
     origin: str = "",
     progress: Progress | None = None,
+    icechunk: bool = False,
 ) -> Store:
     """Write a canonical data set as a store, with statistics and climatology of the training period.
 
@@ -52,6 +54,7 @@ def write_store(
         scheduler: address of a Dask scheduler whose workers see source and ``path``, or ``local:N`` for N processes here.
         origin: says what ``dataset`` was made from; what an earlier run wrote for the same one is taken up. Without it, nothing is kept.
         progress: called with (times done, times in all, text).
+        icechunk: write to an Icechunk repository, by this process alone.
 
     Raises:
         FileExistsError: the store exists and may not be replaced.
@@ -60,14 +63,13 @@ def write_store(
     """
     path = Path(path).absolute()
     atomic.recover(path)
+    _refuse_cluster(icechunk, scheduler)
     plan = make_plan(dataset, train_period, allow_gaps, memory)
-    with atomic.replacing(path, overwrite, keep_partial=bool(origin)) as temporary:
-        journal = Journal(temporary, _identity(plan, origin))
+    with _journal(path, _identity(plan, origin), overwrite, bool(origin), icechunk) as journal:
         if not (journal.begun() and origin):
-            _write_template(plan, temporary)
+            _write_template(plan, journal.target)
             journal.begin()
         _work(plan, journal, 0, scheduler, progress)
-    journal.clear()
     return open_store(path)
 
 
@@ -99,6 +101,7 @@ def append_store(
     """
     path = Path(path).absolute()
     store = open_store(path)
+    _refuse_cluster(is_repository(path), scheduler)
     dataset = _fitting(dataset, store)
     held = len(store.dataset["time"])
     fit = period(store.dataset["time"].values, "/".join(store.train_period))
@@ -110,24 +113,28 @@ def append_store(
         raise ValueError(f"between {before} and {after} times are missing; append those first, or pass --allow-gaps to record the gap")
     shard = int(store.dataset[next(iter(store.dataset.data_vars))].encoding["shards"][0])
     plan = replace(plan, fit=fit, shard=shard, block=max(shard, plan.block // shard * shard))
-    with atomic.replacing(path, overwrite=True, keep_partial=bool(origin)) as temporary:
-        journal = Journal(temporary, _identity(plan, f"{origin} after {held}"))
+    with _journal(path, _identity(plan, f"{origin} after {held}"), True, bool(origin), is_repository(path)) as journal:
         if not (journal.begun() and origin):
-            shutil.copytree(path, temporary, copy_function=_link)
-            _lengthen(plan, temporary)
+            journal.adopt(path)
+            _lengthen(plan, journal.target)
             journal.begin()
         journal.mark("statistics")
         _work(plan, journal, held, scheduler, progress)
-    journal.clear()
     return open_store(path)
 
 
-def _link(source: str, target: str) -> None:
-    """Link a file, or copy it where the file system has no links; writes to a store replace files and never change them."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
+@contextmanager
+def _journal(path: Path, identity: dict[str, Any], overwrite: bool, keep: bool, repository: bool) -> Iterator[Journal | Transaction]:
+    """Give what a store is written through, and put the store in place once it is whole."""
+    if repository:
+        transaction = Transaction(path, identity, overwrite)
+        yield transaction
+        transaction.finish()
+        return
+    with atomic.replacing(path, overwrite, keep_partial=keep) as temporary:
+        journal = Journal(temporary, identity)
+        yield journal
+    journal.clear()
 
 
 def _fitting(dataset: xr.Dataset, store: Store) -> xr.Dataset:
@@ -155,7 +162,12 @@ def _fitting(dataset: xr.Dataset, store: Store) -> xr.Dataset:
     return dataset
 
 
-def _lengthen(plan: Plan, path: Path) -> None:
+def _refuse_cluster(repository: bool, scheduler: str | None) -> None:
+    if repository and scheduler is not None:
+        raise ValueError("an Icechunk repository is written by one process; leave out --scheduler, or --store icechunk")
+
+
+def _lengthen(plan: Plan, path: Path | ZarrStore) -> None:
     group = zarr.open_group(path, mode="r+")
     for name in plan.dataset.data_vars:
         array: Any = group[str(name)]
@@ -173,7 +185,7 @@ def _identity(plan: Plan, origin: str) -> dict[str, Any]:
     return {"origin": origin, "attrs": dataset.attrs, "axes": axes, "fields": fields, "shard": plan.shard, "fit": str(plan.fit)}
 
 
-def _write_template(plan: Plan, path: Path) -> None:
+def _write_template(plan: Plan, path: Path | ZarrStore) -> None:
     """Write the store without values."""
     dataset, encoding = plan.dataset.copy(), {"time": time_encoding()}
     for name, v in plan.dataset.data_vars.items():
@@ -184,7 +196,7 @@ def _write_template(plan: Plan, path: Path) -> None:
     dataset.to_zarr(path, mode="w", compute=False, encoding=encoding, consolidated=False)
 
 
-def _work(plan: Plan, journal: Journal, first: int, scheduler: str | None, progress: Progress | None) -> None:
+def _work(plan: Plan, journal: Journal | Transaction, first: int, scheduler: str | None, progress: Progress | None) -> None:
     """Write the times from ``first`` on, then statistics and climatology, and gather the metadata."""
     total = plan.dataset.sizes["time"]
     starts = [first, *range((first // plan.block + 1) * plan.block, total, plan.block)]
@@ -197,17 +209,17 @@ def _work(plan: Plan, journal: Journal, first: int, scheduler: str | None, progr
             if progress:
                 progress(done, total - first, "times")
         if not journal.done("statistics"):
-            write_summaries(plan, journal.path)
+            write_summaries(plan, journal.target)
             journal.mark("statistics")
     except ValueError:  # of the data; another try would end the same way
-        atomic.remove(journal.path)
-        journal.clear()
+        journal.discard()
         raise
-    journal.sweep()
-    consolidate(journal.path)
+    if isinstance(journal, Journal):
+        journal.sweep()
+        consolidate(journal.path)
 
 
-def _write_blocks(plan: Plan, journal: Journal, blocks: Sequence[slice], scheduler: str | None) -> Iterator[slice]:
+def _write_blocks(plan: Plan, journal: Journal | Transaction, blocks: Sequence[slice], scheduler: str | None) -> Iterator[slice]:
     if scheduler is None:
         for block in blocks:
             _write_block(plan.dataset.isel(time=block), journal, block, plan.shard)
@@ -222,12 +234,12 @@ def _write_blocks(plan: Plan, journal: Journal, blocks: Sequence[slice], schedul
             yield futures[future]
 
 
-def _write_block(part: xr.Dataset, journal: Journal, block: slice, shard: int) -> None:
+def _write_block(part: xr.Dataset, journal: Journal | Transaction, block: slice, shard: int) -> None:
     """Read and write some whole shards, or those that follow the old end of a store."""
     bare = part.drop_vars([c for c in part.coords if "time" not in part[c].dims])
     with dask.config.set(scheduler="threads"):
         values = bare.compute()
     for v in values.variables.values():
         v.encoding = {}
-    values.drop_vars("time").to_zarr(journal.path, region={"time": block}, consolidated=False, safe_chunks=False)
+    values.drop_vars("time").to_zarr(journal.target, region={"time": block}, consolidated=False, safe_chunks=False)
     journal.mark(block.start)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,15 @@ class Journal:
         atomic.remove(self.path)
         return False
 
+    @property
+    def target(self) -> Path:
+        """What zarr writes to."""
+        return self.path
+
+    def adopt(self, path: Path) -> None:
+        """Go on from the store at ``path``, whose files are linked: writes replace files and never change them."""
+        shutil.copytree(path, self.path, copy_function=_link)
+
     def begin(self) -> None:
         """Say that the unfinished folder is ready to be filled."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -50,7 +60,20 @@ class Journal:
         """Forget everything."""
         atomic.remove(self.folder)
 
+    def discard(self) -> None:
+        """Forget everything, and remove the unfinished folder."""
+        atomic.remove(self.path)
+        self.clear()
+
     def sweep(self) -> None:
         """Remove what writes that were killed left behind in the folder."""
         for left in self.path.rglob("*.partial"):
             atomic.remove(left)
+
+
+def _link(source: str, target: str) -> None:
+    """Link a file, or copy it where the file system has no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

@@ -14,6 +14,7 @@ from zarr.codecs import BloscCodec
 from .schema import channels, grid_of, time_step
 from .split import default_split, period
 
+STORE_VERSION = 1
 MEMORY = 2**31
 SHARD_BYTES = 2**25
 # Bits of neighbouring values side by side: reanalysis shrinks to half or so, and is read several times faster than with zstd.
@@ -98,6 +99,7 @@ def make_plan(dataset: xr.Dataset, train_period: str | None = None, allow_gaps: 
     block = max(shard, min(room // (_COPIES * one), 2**28 // one) // shard * shard)
     attrs = {
         "Conventions": "CF-1.11",
+        "store_version": STORE_VERSION,
         "time_step_seconds": int(step / np.timedelta64(1, "s")),
         "gaps": json.dumps([str(times[g]) for g in gaps]),
         "variables": json.dumps([str(name) for name in dataset.data_vars]),

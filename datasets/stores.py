@@ -16,6 +16,7 @@ from ..fno.grids import LatLon
 from . import atomic
 from .adapters.opening import fast_codecs, open_raw, open_zarr
 from .fields import Fields
+from .plan import STORE_VERSION
 from .schema import Channel, channels, grid_of, nearest
 from .split import Split, cut, default_split, period
 from .statistics import Statistics, compute_statistics
@@ -111,7 +112,7 @@ def open_store(path: str | Path, whole_shards: bool = True) -> Store:
 
     Raises:
         FileNotFoundError: it does not exist.
-        ValueError: it is not a store that ``ingest.write_store`` made.
+        ValueError: it is not a store that ``ingest.write_store`` made, or a newer version made it.
     """
     path = Path(path)
     atomic.recover(path)
@@ -119,6 +120,10 @@ def open_store(path: str | Path, whole_shards: bool = True) -> Store:
         dataset = open_raw(str(path), whole_shards)
     if not {"time_step_seconds", "train_period", "gaps", "variables"} <= set(dataset.attrs):
         raise ValueError(f"{path} is not a store made by `forecast ingest`; run `forecast ingest {path} -o STORE` first")
+    if (number := int(dataset.attrs.get("store_version", 1))) > STORE_VERSION:
+        raise ValueError(
+            f"{path} has store version {number}, this version of fourcaster reads up to {STORE_VERSION}; use a newer one, or ingest again"
+        )
     dataset = dataset[json.loads(dataset.attrs["variables"])]
     times = dataset["time"].values.astype("datetime64[ns]")
     gaps = [int(np.searchsorted(times, np.datetime64(text))) for text in json.loads(dataset.attrs["gaps"])]

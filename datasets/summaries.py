@@ -6,6 +6,7 @@ from pathlib import Path
 import dask.array
 import numpy as np
 import xarray as xr
+from zarr.abc.store import Store
 
 from .adapters.opening import open_zarr
 from .climatology import SeasonalCycle, minute_of_day, windowed_mean
@@ -18,7 +19,7 @@ from .statistics import compute_statistics, to_dataset
 log = logging.getLogger(__name__)
 
 
-def write_summaries(plan: Plan, path: Path) -> None:
+def write_summaries(plan: Plan, path: Path | Store) -> None:
     """Write statistics and climatology, as many channels at a time as there is room for."""
     dataset, weights = plan.dataset, grid_of(plan.dataset).area_weights
     names, named = list(dataset.data_vars), channels(dataset)
@@ -55,7 +56,7 @@ def _groups(plan: Plan, fields: Fields) -> list[slice]:
     return result
 
 
-def _write_climatology(plan: Plan, fields: Fields, group: slice, cycle: SeasonalCycle, path: Path) -> None:
+def _write_climatology(plan: Plan, fields: Fields, group: slice, cycle: SeasonalCycle, path: Path | Store) -> None:
     """Write the windowed mean of the training period a few days at a time, with WeatherBench2's dimensions (hour, dayofyear).
 
     Days that a period of less than a year never comes near are filled from the seasonal cycle.
@@ -93,7 +94,7 @@ def _write_climatology(plan: Plan, fields: Fields, group: slice, cycle: Seasonal
             held = []
 
 
-def _write_days(dataset: xr.Dataset, block: np.ndarray, first: int, last: int, path: Path) -> None:
+def _write_days(dataset: xr.Dataset, block: np.ndarray, first: int, last: int, path: Path | Store) -> None:
     """Write the days up to ``last`` of the climatology of the channels from ``first`` on, shape (hour, day, channel, H, W)."""
     at, where = 0, {"dayofyear": slice(last - block.shape[1], last)}
     for name, v in dataset.data_vars.items():

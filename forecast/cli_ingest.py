@@ -26,6 +26,7 @@ def ingest(
     allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Take chunks that a zarr source lacks for fill values.")] = False,
     memory: Annotated[str, typer.Option(help="Memory that may be used, e.g. 4GiB.")] = "2GiB",
     scheduler: Annotated[str | None, typer.Option(help="Dask scheduler's address, or local:N for N processes.")] = None,
+    store: Annotated[str, typer.Option(help="Kind of store: zarr, or icechunk, a repository of transactions.")] = "zarr",
     append: Annotated[bool, typer.Option("--append", help="Add later times to the store.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written, and write nothing.")] = False,
     overwrite: Overwrite = False,
@@ -45,7 +46,7 @@ def ingest(
         select = Selection(tuple(variables.split(",")) if variables else None, parse_levels(levels), times, parse_hours(step), area, member)
         plan = work(
             sources, output, select, parse_units(units or []), layout, grid, method, train_period, allow_gaps,
-            parse_bytes(memory), scheduler, append, dry_run, overwrite, progress("ingest"), allow_missing,
+            parse_bytes(memory), scheduler, append, dry_run, overwrite, progress("ingest"), allow_missing, store,
         )  # fmt: skip
         result = plan if dry_run else look(output)
     show(result, as_json, describe(result))

@@ -9,6 +9,7 @@ from ..datasets.adapters.sources import open_sources, origin
 from ..datasets.ingest import append_store, write_store
 from ..datasets.plan import MEMORY, make_plan
 from ..datasets.regrid import Regridder, parse_grid
+from ..datasets.repository import is_repository
 from ..datasets.selection import Selection
 
 Progress = Callable[[int, int, str], None]
@@ -32,6 +33,7 @@ def ingest(
     overwrite: bool = False,
     progress: Progress | None = None,
     allow_missing: bool = False,
+    kind: str = "zarr",
 ) -> dict[str, Any]:
     """Make a store, or add to one; a run that is stopped goes on where it was.
 
@@ -52,6 +54,7 @@ def ingest(
         overwrite: replace an existing store.
         progress: called with (done, in all, text).
         allow_missing: take chunks that a source lacks for fill values.
+        kind: of the store, ``zarr`` or ``icechunk``; one that is appended to stays what it is.
 
     Returns:
         The plan where it is a dry run, else nothing.
@@ -64,7 +67,10 @@ def ingest(
     path, select = Path(output), select or Selection()
     if append and overwrite:
         raise ValueError("--append adds to a store and --overwrite replaces it; choose one")
-    if path.exists() and not (overwrite or append or dry_run):
+    if kind not in ("zarr", "icechunk"):
+        raise ValueError(f"--store {kind} is not known; use zarr or icechunk")
+    begun = kind == "icechunk" and is_repository(path)  # which may be an unfinished one, and is asked later
+    if path.exists() and not (overwrite or append or dry_run or begun):
         raise FileExistsError(f"{path} exists; pass --overwrite to replace it, --append to add later times, or choose another name")
     if progress:
         progress(0, 1, f"to {path}")
@@ -77,7 +83,7 @@ def ingest(
     if append:
         append_store(dataset, path, allow_gaps, memory, scheduler, made_from, progress)
     else:
-        write_store(dataset, path, train_period, allow_gaps, overwrite, memory, scheduler, made_from, progress)
+        write_store(dataset, path, train_period, allow_gaps, overwrite, memory, scheduler, made_from, progress, kind == "icechunk")
     return {}
 
 

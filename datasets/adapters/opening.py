@@ -11,6 +11,7 @@ import xarray as xr
 import zarr
 from zarr.abc.store import Store
 
+from ..repository import is_repository, stored
 from .remote import check_url, open_source
 
 _CLASSIC = (b"CDF\x01", b"CDF\x02", b"CDF\x05")
@@ -48,15 +49,15 @@ def open_lazily(path: str, complete: bool = False) -> xr.Dataset:
         raise FileNotFoundError(f"{path} does not exist; check the path")
     with _explained(path):
         if Path(path).is_dir() or "://" in path:
-            return _open_zarr(open_source(path, complete) if complete or "://" in path else path)
+            return _open_zarr(open_source(path, complete) if (complete and not is_repository(path)) or "://" in path else path)
         return _open_file(path)
 
 
-def open_zarr(path: str | Path, whole_shards: bool = True, group: str | None = None) -> xr.Dataset:
+def open_zarr(path: str | Path | Store, whole_shards: bool = True, group: str | None = None) -> xr.Dataset:
     """Open a zarr store as dask arrays.
 
     Args:
-        path: folder or URL.
+        path: folder, URL or zarr store.
         whole_shards: read a shard at a time, many times faster than its chunks one by one where all are wanted.
         group: group within the store.
     """
@@ -70,6 +71,7 @@ def fast_codecs() -> AbstractContextManager[object]:
 
 
 def _open_zarr(path: str | Path | Store, group: str | None = None) -> xr.Dataset:
+    path = path if isinstance(path, Store) or "://" in str(path) else stored(path)
     with warnings.catch_warnings():  # a store without consolidated metadata is not worth a warning
         warnings.filterwarnings("ignore", message="Failed to open Zarr store with consolidated")
         dataset: xr.Dataset = xr.open_zarr(path, chunks=None, group=group)
