@@ -237,8 +237,14 @@ def _write_blocks(plan: Plan, journal: Journal | Transaction, blocks: Sequence[s
 def _write_block(part: xr.Dataset, journal: Journal | Transaction, block: slice, shard: int) -> None:
     """Read and write some whole shards, or those that follow the old end of a store."""
     bare = part.drop_vars([c for c in part.coords if "time" not in part[c].dims])
-    with dask.config.set(scheduler="threads"):
-        values = bare.compute()
+    try:
+        with dask.config.set(scheduler="threads"):
+            values = bare.compute()
+    except (OSError, MemoryError, ValueError):
+        raise
+    except Exception as error:  # decoders raise many types
+        first, last = part["time"].values[[0, -1]].astype("datetime64[m]")
+        raise ValueError(f"the source cannot be read between {first} and {last} ({' '.join(str(error).split())[:160]}); fetch it again") from error
     for v in values.variables.values():
         v.encoding = {}
     values.drop_vars("time").to_zarr(journal.target, region={"time": block}, consolidated=False, safe_chunks=False)

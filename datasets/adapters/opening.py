@@ -127,9 +127,15 @@ def _refuse_short_classic(path: str) -> None:
     with open(path, "rb") as file:
         if file.read(4) == b"CDF\x05":
             return
-    with warnings.catch_warnings():  # of closing while mapped, which is the point
+    wrong = ""
+    with open(path, "rb") as file, warnings.catch_warnings():  # of closing while mapped, which is the point
         warnings.simplefilter("ignore", RuntimeWarning)
-        netcdf_file(path, "r", mmap=True).close()
+        try:
+            netcdf_file(file, "r", mmap=True).close()
+        except Exception as error:  # noqa: BLE001 (it raises many types, and half of it lives as long as its error)
+            wrong = str(error) or type(error).__name__
+    if wrong:
+        raise ValueError(wrong)
 
 
 def _refuse_short_grib(path: str) -> None:

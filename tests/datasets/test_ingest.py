@@ -1,5 +1,6 @@
 """Stores made, killed, made again, added to; here and on a cluster."""
 
+import contextlib
 import filecmp
 import os
 import shutil
@@ -9,7 +10,9 @@ import sys
 import time
 from pathlib import Path
 
+import dask.array as da
 import numpy as np
+import psutil
 import pytest
 import xarray as xr
 from helpers import make_source
@@ -17,6 +20,7 @@ from helpers import make_source
 from fourcaster.datasets.plan import make_plan
 from fourcaster.datasets.selection import Selection
 from fourcaster.datasets.stores import open_store, read_group
+from fourcaster.fno.grids import LatLon
 from fourcaster.forecast.ingesting import ingest, parse_bytes, parse_hours
 
 
@@ -85,6 +89,7 @@ KILLED = """
 from dataclasses import replace
 import sys
 from fourcaster.datasets import plan
+from fourcaster.fno.grids import LatLon
 from fourcaster.forecast.ingesting import ingest
 plan.SHARD_BYTES = 13 * 24 * 4 * 50
 made = plan.make_plan
@@ -199,3 +204,43 @@ def test_sizes_and_steps_that_are_none():
     assert parse_hours("1d") == 24 and parse_hours("30min") == 0.5
     with pytest.raises(ValueError, match="--step often"):
         parse_hours("often")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_twenty_gibibytes_pass_through_two(tmp_path):
+    shape, length = (361, 720), 8
+    count = 20 * 2**30 // (4 * shape[0] * shape[1]) // length * length
+    latitude, longitude = np.linspace(90, -90, shape[0]), np.arange(shape[1]) / 2
+    times = np.datetime64("2001-01-01", "ns") + np.arange(count) * np.timedelta64(6, "h")
+
+    def field(t):
+        """Waves that go round, in steps of a quarter kelvin."""
+        angle = np.deg2rad(longitude) + 0.1 * np.asarray(t)[:, None, None]
+        return (np.round(4 * (280 + 20 * np.cos(np.deg2rad(latitude))[:, None] * (1 + 0.3 * np.cos(angle)))) / 4).astype("f4")
+
+    lazy = da.map_blocks(lambda b: field(b[:, 0, 0]), da.arange(count, chunks=length)[:, None, None], chunks=(length, *shape), dtype="f4")
+    source = xr.Dataset(
+        {"t": (("time", "latitude", "longitude"), lazy, {"units": "K"})}, {"time": times, "latitude": latitude, "longitude": longitude}
+    )
+    assert source["t"].nbytes > 20 * 2**30 - 2**25
+    source.to_zarr(tmp_path / "source.zarr", zarr_format=2, consolidated=True)
+    words = ["ingest", tmp_path / "source.zarr", "-o", tmp_path / "s.zarr", "--memory", "2GiB"]
+    process = subprocess.Popen([sys.executable, "-c", "from fourcaster.forecast.cli import main; main()", *map(str, words)])
+    peak = 0
+    begun = time.monotonic()
+    while process.poll() is None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            peak = max(peak, psutil.Process(process.pid).memory_info().rss)
+        time.sleep(0.05)
+    assert process.returncode == 0
+    print(f"peak {peak / 2**30:.2f} GiB, {time.monotonic() - begun:.0f} s")
+    assert peak < 2 * 2**30
+    store = open_store(tmp_path / "s.zarr", whole_shards=False)
+    for t in np.random.default_rng(0).integers(0, count, 20):
+        assert np.array_equal(store.dataset["t"][t], field([t])[0])
+    # Along a circle of latitude and over many turns the waves average out.
+    area = LatLon(latitude, longitude).area_weights
+    assert abs(float(read_group(store, "statistics")["t_mean"]) - np.average(280 + 20 * np.cos(np.deg2rad(latitude)), weights=area)) < 0.01
+    for left in ("source.zarr", "s.zarr"):
+        shutil.rmtree(tmp_path / left)

@@ -1,0 +1,112 @@
+"""Files and stores that are damaged in any way: one line, exit code 2, and nothing left behind; or the values are right."""
+
+import json
+import shutil
+import warnings
+
+import numpy as np
+import pytest
+from helpers import make_source
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from fourcaster.datasets.stores import open_store
+from fourcaster.forecast.cli import app
+
+SETTINGS = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+
+
+def call(*words):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of libraries about what they read
+        result = CliRunner().invoke(app, [str(w) for w in words])
+    return result.exit_code, result.output.strip()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The same data in the formats that are known."""
+    folder, source = tmp_path_factory.mktemp("whole"), make_source(times=40, shape=(8, 16))
+    source.to_netcdf(folder / "a4.nc")
+    source.to_netcdf(folder / "a3.nc", format="NETCDF3_64BIT")
+    for form in (2, 3):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            source.chunk(time=10).to_zarr(folder / f"z{form}.zarr", zarr_format=form, consolidated=True)
+    return folder
+
+
+def refused_or_right(path, tmp_path, held):
+    """Ingest over a store that is there already: it stays, bit for bit, unless the ingest went well."""
+    before = {p: p.read_bytes() for p in held.rglob("*") if p.is_file()}
+    code, text = call("ingest", path, "-o", held, "--overwrite")
+    if code == 0:
+        assert open_store(held).dataset.load().sizes["time"] > 1
+        return True
+    assert code == 2 and "Traceback" not in text, text
+    said = [line for line in text.splitlines() if not line.startswith("ingest:")]
+    assert len(said) == 1 and said[0].startswith("forecast: ") and (path.name in said[0] or "the source cannot be read between" in said[0]), text
+    assert {p: p.read_bytes() for p in held.rglob("*") if p.is_file()} == before
+    assert not [p for p in held.parent.iterdir() if p.name.startswith(".")]
+    return False
+
+
+@pytest.fixture
+def held(tmp_path, whole):
+    assert call("ingest", whole / "a3.nc", "-o", tmp_path / "held.zarr")[0] == 0
+    return tmp_path / "held.zarr"
+
+
+@pytest.mark.parametrize("name", ["a4.nc", "a3.nc"])
+@given(share=st.floats(0, 0.999))
+@SETTINGS
+def test_a_file_cut_anywhere_is_refused(whole, tmp_path, held, name, share):
+    content = (whole / name).read_bytes()
+    path = tmp_path / name
+    path.write_bytes(content[: int(share * len(content))])
+    assert not refused_or_right(path, tmp_path, held)
+
+
+@pytest.mark.parametrize("name", ["a4.nc", "a3.nc"])
+@given(start=st.binary(min_size=4, max_size=8))
+@SETTINGS
+def test_a_file_with_another_beginning_is_refused(whole, tmp_path, held, name, start):
+    content = (whole / name).read_bytes()
+    path = tmp_path / name
+    path.write_bytes(start + content[len(start) :])
+    if start != content[: len(start)]:
+        assert not refused_or_right(path, tmp_path, held)
+
+
+@pytest.mark.parametrize("form", [2, 3])
+@given(which=st.integers(0, 10**6), cut=st.floats(0, 0.99), delete=st.booleans())
+@SETTINGS
+def test_a_store_with_any_file_cut_or_gone(whole, tmp_path, held, form, which, cut, delete):
+    path = tmp_path / f"z{form}.zarr"
+    shutil.rmtree(path, ignore_errors=True)
+    shutil.copytree(whole / path.name, path)
+    files = sorted(p for p in path.rglob("*") if p.is_file())
+    victim = files[which % len(files)]
+    content = victim.read_bytes()
+    if delete:
+        victim.unlink()
+    else:
+        victim.write_bytes(content[: int(cut * len(content))])
+    if refused_or_right(path, tmp_path, held):
+        # Metadata that are held twice, or that nothing needs.
+        assert victim.name in (".zattrs", ".zarray", ".zgroup", ".zmetadata", "zarr.json")
+        right = make_source(times=40, shape=(8, 16))
+        assert np.allclose(open_store(held).dataset["t2m"], right["t2m"], atol=1e-4)
+
+
+def test_a_store_of_another_version_is_refused(held, tmp_path):
+    meta = json.loads((held / "zarr.json").read_text())
+    meta["attributes"]["store_version"] = 9
+    (held / "zarr.json").write_text(json.dumps(meta))
+    code, text = call("inspect", held)
+    assert code == 2 and "store version 9" in " ".join(text.split())
+    meta["zarr_format"] = 4
+    (held / "zarr.json").write_text(json.dumps(meta))
+    code, text = call("inspect", held)
+    assert code == 2 and "Traceback" not in text
