@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..fno.grids import LatLon
+from ..fno.grids import Grid, LatLon, Plane
 from .climatology import year_phase
 
 Float = NDArray[np.float32]
@@ -68,15 +68,21 @@ def _cos_zenith(times: Times, grid: LatLon, declination: Double, equation: Doubl
     return np.maximum(result, 0, out=result)
 
 
-def forcings(times: Times, grid: LatLon, step: np.timedelta64, names: Sequence[str] = NAMES) -> Float:
+def forcing_names(grid: Grid) -> tuple[str, ...]:
+    """Return the forcings of models on a grid: none of a Cartesian flow."""
+    return NAMES if isinstance(grid, LatLon) else ()
+
+
+def forcings(times: Times, grid: Grid, step: np.timedelta64, names: Sequence[str] | None = None) -> Float:
     """Return forcing fields, shape (time, name, latitude, longitude): sunlight, cosine and sine of the year.
 
     With steps of a day or more sunlight is the mean over the day, since its value at one hour would only mark longitudes.
     """
+    names = forcing_names(grid) if names is None else names
     phase = year_phase(times)
     result = np.empty((len(times), len(names), *grid.shape), dtype=np.float32)
     for i, name in enumerate(names):
-        if name in _SUNLIGHT:
+        if name in _SUNLIGHT and isinstance(grid, LatLon):
             result[:, i] = _over_the_day(_SUNLIGHT[name], times, grid) if step >= np.timedelta64(24, "h") else _SUNLIGHT[name](times, grid)
         else:
             result[:, i] = {"cos_year": np.cos, "sin_year": np.sin}[name](phase)[:, None, None]
@@ -93,7 +99,7 @@ def _over_the_day(light: Callable[[Times, LatLon], Float], times: Times, grid: L
     return total / np.float32(24)
 
 
-def normalised(field: NDArray[np.floating], grid: LatLon) -> Float:
+def normalised(field: NDArray[np.floating], grid: Grid) -> Float:
     """Return a field such as orography less its mean, over its standard deviation; zero where it is missing."""
     weights = np.where(np.isfinite(field), grid.area_weights[:, None], 0.0)
     known = np.nan_to_num(field.astype(np.float64))
@@ -102,12 +108,16 @@ def normalised(field: NDArray[np.floating], grid: LatLon) -> Float:
     return np.where(weights > 0, (known - mean) / (std if std > 0 else 1.0), 0).astype(np.float32)
 
 
-def static_fields(grid: LatLon) -> Float:
-    """Return where each point lies, shape (3, latitude, longitude).
+def static_fields(grid: Grid) -> Float:
+    """Return where each point lies, shape (3, latitude, longitude), or one field for each axis of a plane that does not wrap.
 
     Sine of latitude, then two longitude fields: cosine and sine round the globe; within a box its longitude and
     latitude scaled to [-1, 1].
     """
+    if isinstance(grid, Plane):
+        places = [np.linspace(-1, 1, n).reshape(shape) for n, shape in zip(grid.shape, ((-1, 1), (1, -1)), strict=True)]
+        kept = [np.broadcast_to(p, grid.shape) for p, wraps in zip(places, grid.wraps, strict=True) if not wraps]
+        return np.array(kept, np.float32).reshape(-1, *grid.shape)
     latitude = np.broadcast_to(grid.latitude[:, None], grid.shape)
     longitude = np.broadcast_to(grid.longitude, grid.shape)
     if grid.periodic:

@@ -20,7 +20,7 @@ from .cluster import connected
 from .journal import Journal
 from .plan import COMPRESSOR, MEMORY, Plan, make_plan
 from .repository import Transaction, is_repository
-from .schema import nearest
+from .schema import axes_of, nearest
 from .split import period
 from .stores import Store, consolidate, open_store, time_encoding
 from .summaries import write_summaries
@@ -147,7 +147,7 @@ def _fitting(dataset: xr.Dataset, store: Store) -> xr.Dataset:
         if here != there:
             raise ValueError(f"{name!r} is in {here!r}, but {store.path} holds it in {there!r}; pass --units {name}=...")
     dataset = dataset[names]
-    for axis in ("latitude", "longitude", "level"):
+    for axis in (*axes_of(store.dataset), "level"):
         a, b = (d[axis].values if axis in d.coords else np.array([]) for d in (dataset, store.dataset))
         if axis == "level" and set(b) <= set(a) and len(b):
             dataset = dataset.sel(level=b)
@@ -174,7 +174,7 @@ def _lengthen(plan: Plan, path: Path | ZarrStore) -> None:
         array.resize((plan.dataset.sizes["time"], *array.shape[1:]))
     del group["time"]
     times = xr.Dataset(coords={"time": plan.dataset["time"].variable}, attrs=plan.dataset.attrs)
-    times.to_zarr(path, mode="a", encoding={"time": time_encoding()}, consolidated=False)
+    times.to_zarr(path, mode="a", encoding={"time": time_encoding(plan.step)}, consolidated=False)
     group.attrs.update({"gaps": plan.dataset.attrs["gaps"]})
 
 
@@ -187,7 +187,7 @@ def _identity(plan: Plan, origin: str) -> dict[str, Any]:
 
 def _write_template(plan: Plan, path: Path | ZarrStore) -> None:
     """Write the store without values."""
-    dataset, encoding = plan.dataset.copy(), {"time": time_encoding()}
+    dataset, encoding = plan.dataset.copy(), {"time": time_encoding(plan.step)}
     for name, v in plan.dataset.data_vars.items():
         one = v.shape[1:]
         lazy = dask.array.full(v.shape, np.nan, dtype=np.float32, chunks=(plan.shard, *one))

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..fno.batch import Batch
-from ..fno.grids import LatLon
+from ..fno.grids import Grid
 from .climatology import SeasonalCycle
 from .fields import Fields
 from .forcings import forcings
@@ -44,7 +44,7 @@ class BatchReader:
 
     fields: Fields
     cycle: SeasonalCycle
-    grid: LatLon
+    grid: Grid
     step: np.timedelta64
     pin: bool = False
 

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from zarr.codecs import BloscCodec
 
-from .schema import channels, grid_of, time_step
+from .schema import channels, describe_axes, grid_of, seconds, time_step
 from .split import default_split, period
 
 STORE_VERSION = 1
@@ -53,12 +53,11 @@ class Plan:
         """Return what a dry run tells; one time is read to estimate how long it will take."""
         started = time.monotonic()
         self.dataset.isel(time=slice(0, 1)).compute(scheduler="threads")
-        times, grid = self.dataset["time"].values, grid_of(self.dataset)
+        times = self.dataset["time"].values
         return {
             "kind": "plan of a store",
             "variables": [f"{channel} [{channel.units}]" for channel in channels(self.dataset)],
-            "grid": f"{grid.shape[0]} x {grid.shape[1]}, {grid.latitude[0]:g} ... {grid.latitude[-1]:g} N, "
-            f"{grid.longitude[0]:g} ... {grid.longitude[-1]:g} E",
+            "grid": describe_axes(self.dataset),
             "times": f"{len(times)} from {times[0].astype('datetime64[m]')} to {times[-1].astype('datetime64[m]')}",
             "step_hours": float(self.step / np.timedelta64(1, "h")),
             "gaps": len(self.gaps),
@@ -100,7 +99,7 @@ def make_plan(dataset: xr.Dataset, train_period: str | None = None, allow_gaps: 
     attrs = {
         "Conventions": "CF-1.11",
         "store_version": STORE_VERSION,
-        "time_step_seconds": int(step / np.timedelta64(1, "s")),
+        "time_step_seconds": seconds(step),
         "gaps": json.dumps([str(times[g]) for g in gaps]),
         "variables": json.dumps([str(name) for name in dataset.data_vars]),
         "train_period": json.dumps([str(times[fit][0]), str(times[fit][-1])]),

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from ..fno.grids import LatLon, sphere_nodes
+from ..fno.grids import LatLon, Plane, sphere_nodes
 from ..fno.transforms.legendre import legendre
 from .schema import grid_of
 
@@ -47,7 +47,7 @@ class Regridder:
         Raises:
             ValueError: no such method, the new grid reaches beyond the old one, or a grid that spectral regridding does not know.
         """
-        old = grid_of(dataset)
+        old = _earth_grid(dataset)
         if method not in get_args(Method):
             raise ValueError(f"--method {method!r} is not known; it is conservative, bilinear or spectral")
         if method == "spectral":
@@ -139,6 +139,13 @@ def _spectral_rows(old: LatLon, new: LatLon) -> Array:
     return np.asarray(2 * np.pi * np.einsum("mli,mlj->mij", synthesis, analysis))
 
 
+def _earth_grid(dataset: xr.Dataset) -> LatLon:
+    grid = grid_of(dataset)
+    if isinstance(grid, Plane):
+        raise ValueError("only latitude-longitude grids are regridded; leave out --grid")
+    return grid
+
+
 def parse_grid(text: str, dataset: xr.Dataset) -> LatLon:
     """Return the grid that a text names for a canonical data set.
 
@@ -149,12 +156,12 @@ def parse_grid(text: str, dataset: xr.Dataset) -> LatLon:
     Raises:
         ValueError: none of these.
     """
-    old = grid_of(dataset)
+    old = _earth_grid(dataset)
     south_first = old.latitude[0] < old.latitude[-1]
     if Path(text).is_dir():
         from .adapters.opening import open_raw
 
-        return grid_of(open_raw(text))
+        return _earth_grid(open_raw(text))
     try:
         if "x" in text:
             rows, columns = (int(n) for n in text.split("x"))

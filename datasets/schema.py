@@ -1,7 +1,7 @@
 """The canonical data set: names, order, units, and the checks that every store has passed.
 
-Dimensions are ``time, [number,] [level,] latitude, longitude``; variables carry CF ``units``; pressure-level variables
-go by WeatherBench2's names, single-level ones keep their own.
+Dimensions are ``time, [number,] [level,] latitude, longitude``, of Cartesian flows ``time, y, x``; variables carry CF ``units``;
+pressure-level variables go by WeatherBench2's names, single-level ones keep their own.
 """
 
 import difflib
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from ..fno.grids import LatLon
+from ..fno.grids import Grid, LatLon, Plane
 
-DIMENSIONS = ("time", "number", "level", "latitude", "longitude")
+DIMENSIONS = ("time", "number", "level", "latitude", "longitude", "y", "x")
 
 # CF standard name -> (WeatherBench2 name, units), used for variables on pressure levels.
 LEVEL_VARIABLES = {
@@ -98,9 +98,35 @@ def implausible(channel: Channel, standard_name: str, least: float, largest: flo
     )
 
 
-def grid_of(dataset: xr.Dataset) -> LatLon:
+def axes_of(dataset: xr.Dataset) -> tuple[str, str]:
+    """Return the names of the rows and columns of a canonical data set."""
+    return ("y", "x") if "y" in dataset.dims else ("latitude", "longitude")
+
+
+def grid_of(dataset: xr.Dataset) -> Grid:
     """Return the grid of a canonical data set."""
+    if "y" in dataset.dims:
+        wraps = tuple("modulo" in dataset[axis].attrs for axis in ("y", "x"))
+        return Plane(dataset["y"].values, dataset["x"].values, (wraps[0], wraps[1]))
     return LatLon(dataset["latitude"].values, dataset["longitude"].values)
+
+
+def describe_axes(dataset: xr.Dataset) -> str:
+    """Return how many rows and columns a data set has, and from where to where they go."""
+    rows, columns = (dataset[name].values for name in axes_of(dataset))
+    first, second = axes_of(dataset)
+    return f"{len(rows)} x {len(columns)}, {first} {rows[0]:g} ... {rows[-1]:g}, {second} {columns[0]:g} ... {columns[-1]:g}"
+
+
+def seconds(step: np.timedelta64) -> int | float:
+    """Return a time step in seconds, whole where it is."""
+    count = float(step / np.timedelta64(1, "s"))
+    return int(count) if count.is_integer() else count
+
+
+def duration(count: float) -> np.timedelta64:
+    """Return seconds as a time step, in nanoseconds where they are not whole."""
+    return np.timedelta64(int(count), "s") if float(count).is_integer() else np.timedelta64(round(count * 1e9), "ns")
 
 
 def time_step(times: np.ndarray, source: str, allow_gaps: bool = False) -> tuple[np.timedelta64, list[int]]:
@@ -144,23 +170,26 @@ def _hours(step: np.timedelta64) -> str:
     return f"{step / np.timedelta64(1, 'h'):g} h"
 
 
-def check_grid(dataset: xr.Dataset, grid: LatLon, source: str) -> xr.Dataset:
+def check_grid(dataset: xr.Dataset, grid: Grid, source: str) -> xr.Dataset:
     """Return ``dataset`` on exactly ``grid``: reordered or cut out where it can be, refused where points differ.
 
     Raises:
         ValueError: a latitude or longitude of the grid is not in the data set.
     """
-    for name in ("latitude", "longitude"):
+    if axes_of(dataset) != grid.axes:
+        raise ValueError(f"{source} is on {' and '.join(axes_of(dataset))}, but the model on {' and '.join(grid.axes)}")
+    tolerance, unit = (1e-5, "degrees") if isinstance(grid, LatLon) else (1e-3 * min(grid.spacing), "m")
+    for name in grid.axes:
         wanted, given = getattr(grid, name), dataset[name].values.astype(np.float64)
         if name == "longitude":
             # The same meridian may be counted from 0 or from -180.
             given = wanted[0] + (given - wanted[0] + 1e-6) % 360 - 1e-6
         order = np.array([int(np.abs(given - value).argmin()) for value in wanted])
         off = np.abs(given[order] - wanted).max()
-        if off > 1e-5:
+        if off > tolerance:
             raise ValueError(
                 f"{source} is not on the model's grid: {name} {wanted[0]:g} ... {wanted[-1]:g} ({len(wanted)} points) is wanted, "
-                f"{given[0]:g} ... {given[-1]:g} ({len(given)} points) given, off by up to {off:g} degrees; regrid it first"
+                f"{given[0]:g} ... {given[-1]:g} ({len(given)} points) given, off by up to {off:g} {unit}; regrid it first"
             )
         dataset = dataset.isel({name: order}).assign_coords({name: (name, wanted, dataset[name].attrs)})
     return dataset

@@ -55,6 +55,8 @@ class Selection:
                 raise ValueError(f"{source} has no member {self.member}; it holds {members[0]} ... {members[-1]}")
             dataset = dataset.isel(number=members.index(self.member), drop=True)
         if self.area is not None:
+            if "latitude" not in dataset.dims:
+                raise ValueError(f"{source} has no latitudes, so no area of it can be selected; leave out --area")
             rows, columns = area_positions(dataset["latitude"].values, dataset["longitude"].values, self.area)
             if min(len(rows), len(columns)) < 2:
                 raise ValueError(f"{source} holds fewer than two points along an axis of the area {self.area}; write NORTH/WEST/SOUTH/EAST")

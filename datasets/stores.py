@@ -12,12 +12,12 @@ import xarray as xr
 import zarr
 from numpy.typing import NDArray
 
-from ..fno.grids import LatLon
+from ..fno.grids import Grid
 from . import atomic
 from .adapters.opening import fast_codecs, open_raw, open_zarr
 from .fields import Fields
 from .plan import STORE_VERSION
-from .schema import Channel, channels, grid_of, nearest
+from .schema import Channel, axes_of, channels, duration, grid_of, nearest
 from .split import Split, cut, default_split, period
 from .statistics import Statistics, compute_statistics
 
@@ -39,7 +39,7 @@ class Store:
     gaps: list[int]
 
     @property
-    def grid(self) -> LatLon:
+    def grid(self) -> Grid:
         """Grid of the store."""
         return grid_of(self.dataset)
 
@@ -60,7 +60,7 @@ class Store:
         Raises:
             ValueError: one that the store does not hold.
         """
-        held = {str(name): c for name, c in self.dataset.coords.items() if c.dims == ("latitude", "longitude") and c.dtype.kind in "fiub"}
+        held = {str(name): c for name, c in self.dataset.coords.items() if c.dims == axes_of(self.dataset) and c.dtype.kind in "fiub"}
         for name in names or ():
             if name not in held:
                 raise ValueError(f"{self.path} has no static field {name!r}; {nearest(name, held) if held else 'it holds none'}")
@@ -98,9 +98,10 @@ def write_dataset(dataset: xr.Dataset, path: Path, overwrite: bool) -> None:
             consolidate(temporary)
 
 
-def time_encoding() -> dict[str, Any]:
-    """Return the encoding of a time coordinate that keeps every second."""
-    return {"units": "seconds since 1970-01-01", "dtype": "int64", "calendar": "proleptic_gregorian"}
+def time_encoding(step: np.timedelta64 | None = None) -> dict[str, Any]:
+    """Return the encoding of a time coordinate that keeps every second, or every nanosecond where steps are no whole seconds."""
+    unit = "seconds" if step is None or float(step / np.timedelta64(1, "s")).is_integer() else "nanoseconds"
+    return {"units": f"{unit} since 1970-01-01", "dtype": "int64", "calendar": "proleptic_gregorian"}
 
 
 def open_store(path: str | Path, whole_shards: bool = True) -> Store:
@@ -127,7 +128,7 @@ def open_store(path: str | Path, whole_shards: bool = True) -> Store:
     dataset = dataset[json.loads(dataset.attrs["variables"])]
     times = dataset["time"].values.astype("datetime64[ns]")
     gaps = [int(np.searchsorted(times, np.datetime64(text))) for text in json.loads(dataset.attrs["gaps"])]
-    return Store(path, dataset, np.timedelta64(int(dataset.attrs["time_step_seconds"]), "s"), gaps)
+    return Store(path, dataset, duration(dataset.attrs["time_step_seconds"]), gaps)
 
 
 def read_group(store: Store, group: str) -> xr.Dataset:

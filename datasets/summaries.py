@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from zarr.abc.store import Store
 
+from ..fno.grids import Plane
 from .adapters.opening import open_zarr
 from .climatology import SeasonalCycle, minute_of_day, windowed_mean
 from .direct import DirectFields
@@ -73,19 +74,28 @@ def _write_climatology(plan: Plan, fields: Fields, group: slice, cycle: Seasonal
     times, minutes = fields.times[fit], cycle.minutes
     if len(minutes) == 1:
         minutes = np.unique(minute_of_day(times))
+    lasting = isinstance(grid_of(dataset), Plane)  # a flow has no seasons, and its mean is the cycle
+    if lasting:
+        minutes = np.array([0])
     one = len(minutes) * int(np.prod(fields.shape[2:])) * 4
     days = max(1, min(366, min(SHARD_BYTES, plan.room // 32) // (one * max(v.sizes.get("level", 1) for v in dataset.data_vars.values()))))
     if group.start == 0:
-        coords = {"hour": minutes / 60 if (minutes % 60).any() else minutes // 60, "dayofyear": np.arange(1, 367)}
+        coords = {"hour": minutes / 60 if (minutes % 60).any() else minutes // 60, "dayofyear": np.arange(1, 2 if lasting else 367)}
         template, encoding = {}, {}
         for name, v in dataset.data_vars.items():
             chunk = (len(minutes), 1, *v.shape[1:])
-            lazy = dask.array.full((len(minutes), 366, *v.shape[1:]), np.nan, dtype=np.float32, chunks=chunk)
+            lazy = dask.array.full((len(minutes), len(coords["dayofyear"]), *v.shape[1:]), np.nan, dtype=np.float32, chunks=chunk)
             template[str(name)] = xr.DataArray(lazy, coords | {d: v.coords[d] for d in v.dims[1:]}, ("hour", "dayofyear", *v.dims[1:]), attrs=v.attrs)
-            encoding[str(name)] = {"chunks": chunk, "shards": (len(minutes), days, *v.shape[1:]), "compressors": (COMPRESSOR,)}
+            encoding[str(name)] = {
+                "chunks": chunk,
+                "shards": (len(minutes), min(days, len(coords["dayofyear"])), *v.shape[1:]),
+                "compressors": (COMPRESSOR,),
+            }
         empty = xr.Dataset(template, attrs={"period": [str(times[0]), str(times[-1])], "window_days": 31})
         empty.to_zarr(path, group="climatology", mode="w", compute=False, encoding=encoding, consolidated=False, safe_chunks=False)
     held: list[np.ndarray] = []
+    if lasting:
+        return _write_days(dataset, cycle.at(times[:1])[:, None], group.start, 1, path)
     for day, clock, means in windowed_mean(times, lambda at: fields.read(at + fit.start), most=most):
         date = np.datetime64("2004-01-01", "ns") + np.timedelta64(day - 1, "D") + clock.astype("timedelta64[m]")
         held.append(np.where(np.isfinite(means), means, cycle.at(date)))

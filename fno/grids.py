@@ -40,9 +40,19 @@ class LatLon:
             raise ValueError(f"longitude must span less than 360 degrees, got {self.longitude[[0, -1]]}")
 
     @property
+    def axes(self) -> tuple[str, str]:
+        """Names of rows and columns."""
+        return "latitude", "longitude"
+
+    @property
     def shape(self) -> tuple[int, int]:
         """Points along (latitude, longitude)."""
         return len(self.latitude), len(self.longitude)
+
+    @property
+    def wraps(self) -> tuple[bool, bool]:
+        """Whether rows and columns go all the way round."""
+        return False, self.periodic
 
     @cached_property
     def spacing(self) -> tuple[float, float]:
@@ -99,6 +109,66 @@ class LatLon:
         """
         area = np.diff(np.sin(np.deg2rad(self.latitude_bounds)), axis=1)[:, 0]
         return np.asarray(area / area.mean())
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """Evenly spaced Cartesian grid of a flow. An axis that wraps does not hold its far end.
+
+    Args:
+        y: places of the rows, strictly monotonic, in metres or without unit.
+        x: places of the columns, strictly increasing.
+        wraps: whether rows and columns are periodic.
+
+    Raises:
+        ValueError: fewer than two points, or not evenly spaced.
+    """
+
+    y: Array
+    x: Array
+    wraps: tuple[bool, bool] = (False, False)
+
+    def __post_init__(self) -> None:
+        for name in self.axes:
+            values = np.asarray(getattr(self, name), dtype=np.float64)
+            object.__setattr__(self, name, values)
+            if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
+                raise ValueError(f"{name} must be a list of at least two finite numbers, got shape {values.shape}")
+            steps = np.diff(values)
+            if not np.allclose(steps, steps.mean(), rtol=1e-3, atol=0) or steps[0] == 0 or (name == "x" and steps[0] < 0):
+                raise ValueError(f"{name} must be evenly spaced, got {values[:3]} ... {values[-1]}; interpolate it first")
+
+    @property
+    def axes(self) -> tuple[str, str]:
+        """Names of rows and columns."""
+        return "y", "x"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Points along (y, x)."""
+        return len(self.y), len(self.x)
+
+    @cached_property
+    def spacing(self) -> tuple[float, float]:
+        """Distance between points along (y, x)."""
+        return float(np.abs(np.diff(self.y)).mean()), float(np.diff(self.x).mean())
+
+    @property
+    def periodic(self) -> bool:
+        """Whether the columns wrap."""
+        return self.wraps[1]
+
+    @property
+    def sphere(self) -> None:
+        """It is no grid of the sphere."""
+
+    @property
+    def area_weights(self) -> Array:
+        """All points stand for the same area, shape (y,)."""
+        return np.ones(len(self.y))
+
+
+Grid = LatLon | Plane
 
 
 def _edges(points: Array) -> Array:

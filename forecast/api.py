@@ -9,7 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from ..datasets.adapters.opening import open_raw
-from ..datasets.schema import nearest
+from ..datasets.schema import axes_of, nearest
 from .checkpoint import Checkpoint, load_checkpoint, read_meta
 from .device import pick_device
 from .output_grid import OutputGrid, output_grid
@@ -154,7 +154,7 @@ def open_forecast(path: str | Path) -> xr.Dataset:
         ValueError: it is not a forecast.
     """
     dataset = open_raw(str(path))
-    lacking = {"time", "prediction_timedelta", "latitude", "longitude"} - set(dataset.dims)
+    lacking = {"time", "prediction_timedelta", *axes_of(dataset)} - set(dataset.dims)
     if lacking:
         raise ValueError(f"{path} is not a forecast: it has no {sorted(lacking)[0]}; make one with `forecast run`")
     return dataset

@@ -45,7 +45,7 @@ class Climatology:
         if day not in self._days:
             while len(self._days) >= 64:
                 self._days.pop(next(iter(self._days)))
-            block = np.concatenate([np.asarray(a[:, day - 1]) for a in self.arrays], axis=1)
+            block = np.concatenate([np.asarray(a[:, min(day, a.shape[1]) - 1]) for a in self.arrays], axis=1)
             self._days[day] = block
         return self._days[day]
 

@@ -7,6 +7,7 @@
 import hashlib
 import json
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -21,8 +22,8 @@ from .. import __version__
 from ..datasets import atomic
 from ..datasets.climatology import SeasonalCycle
 from ..datasets.forcings import NAMES as FORCINGS
-from ..datasets.schema import Channel
-from ..fno.grids import LatLon
+from ..datasets.schema import Channel, duration, seconds
+from ..fno.grids import Grid, LatLon, Plane
 from ..fno.models.base import load_weights, mark_trained
 from ..fno.models.stepper import Scales, Stepper
 from ..fno.training.state import save_tensors
@@ -52,7 +53,7 @@ class Checkpoint:
     stepper: Stepper
     channels: list[Channel]
     attrs: dict[str, dict[str, Any]]
-    grid: LatLon
+    grid: Grid
     dtypes: tuple[str, str]
     step: np.timedelta64
     cycle: SeasonalCycle
@@ -84,10 +85,10 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, overwrite: bool = False)
             "config": checkpoint.config.model_dump(mode="json"),
             "channels": [asdict(channel) for channel in checkpoint.channels],
             "attrs": checkpoint.attrs,
-            "latitude": checkpoint.grid.latitude.tolist(),
-            "longitude": checkpoint.grid.longitude.tolist(),
+            **{axis: getattr(checkpoint.grid, axis).tolist() for axis in checkpoint.grid.axes},
+            **({"wraps": checkpoint.grid.wraps} if isinstance(checkpoint.grid, Plane) else {}),
             "dtypes": list(checkpoint.dtypes),
-            "step_seconds": int(checkpoint.step / np.timedelta64(1, "s")),
+            "step_seconds": seconds(checkpoint.step),
             "window": stepper.window,
             "normalisation": scales,
             "forcings": list(checkpoint.forcings),
@@ -190,7 +191,7 @@ def load_checkpoint(path: str | Path, device: str = "cpu") -> Checkpoint:
     tensors = read_tensors(path, meta)
     fields = {name.removeprefix("fields."): tensors.pop(name) for name in list(tensors) if name.startswith("fields.")}
     channels = [Channel(**channel) for channel in meta["channels"]]
-    grid = LatLon(np.array(meta["latitude"]), np.array(meta["longitude"]))
+    grid = grid_from(meta)
     config = Config.model_validate(meta["config"])
     count = Stepper.input_channels(len(channels), meta["window"], len(meta["forcings"]), len(fields["static"]))
     network = build_network(config.model, grid, count, len(channels))
@@ -199,9 +200,16 @@ def load_checkpoint(path: str | Path, device: str = "cpu") -> Checkpoint:
     scales = Scales(**{name: torch.tensor(values) for name, values in meta["normalisation"].items()})
     stepper = Stepper(network, scales, fields["static"], fields["mask"], meta["window"]).to(device).eval()
     cycle = SeasonalCycle(fields["cycle_minutes"].numpy(), fields["cycle"].numpy())
-    step = np.timedelta64(meta["step_seconds"], "s")
+    step = duration(meta["step_seconds"])
     first, second = meta["dtypes"]
     return Checkpoint(stepper, channels, meta["attrs"], grid, (first, second), step, cycle, config, meta["provenance"], tuple(meta["forcings"]))
+
+
+def grid_from(meta: Mapping[str, Any]) -> Grid:
+    """Return the grid that the description of a checkpoint tells."""
+    if "latitude" in meta:
+        return LatLon(np.array(meta["latitude"]), np.array(meta["longitude"]))
+    return Plane(np.array(meta["y"]), np.array(meta["x"]), tuple(meta["wraps"]))
 
 
 def sha256(path: Path) -> str:

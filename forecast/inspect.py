@@ -9,9 +9,9 @@ import xarray as xr
 
 from ..datasets.adapters.cf import canonical
 from ..datasets.adapters.opening import open_raw
-from ..datasets.schema import Channel, channels, grid_of
+from ..datasets.schema import Channel, channels, describe_axes, grid_of
 from ..datasets.stores import open_store, read_group
-from .checkpoint import read_meta
+from .checkpoint import grid_from, read_meta
 
 
 def inspect(path: str | Path) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def _checkpoint(path: Path) -> dict[str, Any]:
         "kind": "checkpoint",
         "model": model,
         "variables": [f"{channel} [{channel.units}]" for channel in (Channel(**c) for c in meta["channels"])],
-        "grid": _axis_text(np.array(meta["latitude"]), np.array(meta["longitude"])),
+        "grid": describe_axes(xr.Dataset(coords={n: meta[n] for n in grid_from(meta).axes})),
         "step_hours": meta["step_seconds"] / 3600,
         "input_states": meta["window"],
         "trained_on": meta["provenance"]["train_period"],
@@ -82,7 +82,7 @@ def _simulation(dataset: xr.Dataset) -> dict[str, Any]:
 def _fields(dataset: xr.Dataset) -> dict[str, Any]:
     return {
         "variables": [f"{c} [{c.units}]" for c in channels(dataset)],
-        "grid": _axis_text(dataset["latitude"].values, dataset["longitude"].values),
+        "grid": describe_axes(dataset),
         "periodic": grid_of(dataset).periodic,
         "times": len(dataset["time"]),
         "first_time": str(dataset["time"].values[0].astype("datetime64[m]")),
@@ -112,7 +112,7 @@ def _forecast(dataset: xr.Dataset) -> dict[str, Any]:
     return {
         "kind": "forecast",
         "variables": [f"{name} [{v.attrs.get('units', '')}]" for name, v in dataset.data_vars.items()],
-        "grid": _axis_text(dataset["latitude"].values, dataset["longitude"].values),
+        "grid": describe_axes(dataset),
         "initial_times": len(dataset["time"]),
         "first_initial_time": str(dataset["time"].values[0].astype("datetime64[m]")),
         "last_initial_time": str(dataset["time"].values[-1].astype("datetime64[m]")),
@@ -120,7 +120,3 @@ def _forecast(dataset: xr.Dataset) -> dict[str, Any]:
         "leads": len(leads),
         "source": dataset.attrs.get("source"),
     }
-
-
-def _axis_text(latitude: np.ndarray, longitude: np.ndarray) -> str:
-    return f"{len(latitude)} x {len(longitude)}, latitude {latitude[0]:g} ... {latitude[-1]:g}, longitude {longitude[0]:g} ... {longitude[-1]:g}"

@@ -8,11 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..datasets.forcings import NAMES as FORCINGS
-from ..datasets.forcings import normalised, static_fields
+from ..datasets.forcings import forcing_names, normalised, static_fields
 from ..datasets.schema import Channel
 from ..datasets.statistics import Statistics
-from ..fno.grids import LatLon
+from ..fno.grids import Grid
 from ..fno.layers.spherical import largest_lmax
 from ..fno.models import REGISTRY
 from ..fno.models.ensemble import Ensemble
@@ -22,7 +21,7 @@ from .config import AFNOConfig, ModelConfig, SFNOConfig
 log = logging.getLogger(__name__)
 
 
-def build_network(config: ModelConfig, grid: LatLon, in_channels: int, out_channels: int) -> torch.nn.Module:
+def build_network(config: ModelConfig, grid: Grid, in_channels: int, out_channels: int) -> torch.nn.Module:
     """Build the networks that a configuration names, fitted to a grid.
 
     Modes, degrees and patches that the grid cannot hold are clipped, with a message. The last layer starts at zero, so
@@ -34,7 +33,7 @@ def build_network(config: ModelConfig, grid: LatLon, in_channels: int, out_chann
     return Ensemble([_build_one(config, grid, in_channels, out_channels) for _ in range(config.members)])
 
 
-def _build_one(config: ModelConfig, grid: LatLon, in_channels: int, out_channels: int) -> torch.nn.Module:
+def _build_one(config: ModelConfig, grid: Grid, in_channels: int, out_channels: int) -> torch.nn.Module:
     arguments = config.model_dump(exclude={"kind", "window", "members"}) | {"in_channels": in_channels, "out_channels": out_channels}
     if isinstance(config, AFNOConfig):
         arguments |= {"inp_shape": grid.shape, "patch_size": _clip("patch_size", config.patch_size, grid.shape)}
@@ -46,7 +45,10 @@ def _build_one(config: ModelConfig, grid: LatLon, in_channels: int, out_channels
         arguments |= {"grid": kind, "lmax": lmax}
     else:
         margin = config.domain_padding
-        arguments |= {"domain_padding": (margin, 0.0 if grid.periodic else margin), "n_modes": _clip("n_modes", config.n_modes, grid.shape)}
+        arguments |= {
+            "domain_padding": tuple(0.0 if wraps else margin for wraps in grid.wraps),
+            "n_modes": _clip("n_modes", config.n_modes, grid.shape),
+        }
         if config.activation == "alias_free":  # whose band of 2 n - 1 wave numbers the grid must hold too
             arguments["n_modes"] = _clip("n_modes", arguments["n_modes"], ((grid.shape[0] + 1) // 2, (grid.shape[1] + 1) // 2))
     network: Any = REGISTRY[config.kind](**arguments)
@@ -65,7 +67,7 @@ def _clip(name: str, wanted: Sequence[int], most: Sequence[int]) -> tuple[int, .
 
 
 def build_stepper(
-    config: ModelConfig, channels: list[Channel], grid: LatLon, statistics: Statistics, seed: int, static: Sequence[NDArray[np.floating]] = ()
+    config: ModelConfig, channels: list[Channel], grid: Grid, statistics: Statistics, seed: int, static: Sequence[NDArray[np.floating]] = ()
 ) -> Stepper:
     """Build a model for the channels of a store, initialised from ``seed``; ``static`` fields go with its input, normalised.
 
@@ -89,6 +91,6 @@ def build_stepper(
         parts.append(mask)
     fields = torch.from_numpy(np.concatenate([f.astype(np.float32) for f in parts]))
     torch.manual_seed(seed)
-    count = Stepper.input_channels(len(channels), config.window, len(FORCINGS), len(fields))
+    count = Stepper.input_channels(len(channels), config.window, len(forcing_names(grid)), len(fields))
     network = build_network(config, grid, count, len(channels))
     return Stepper(network, scales, fields, torch.from_numpy(mask), config.window)

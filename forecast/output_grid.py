@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from ..datasets.regrid import linear
 from ..datasets.selection import area_positions, eastward
-from ..fno.grids import LatLon
+from ..fno.grids import Grid, LatLon
 
 Float = NDArray[np.float32]
 
@@ -17,15 +17,17 @@ class OutputGrid:
     """Where forecasts are written and how they get there from the model's grid.
 
     Attributes:
-        latitude: rows, in the type of the training data where they are the model's own.
-        longitude: columns, likewise.
+        axes: names of rows and columns.
+        along_rows: where the rows lie, in the type of the training data where they are the model's own.
+        along_columns: the same of the columns.
         rows: weights of the model's rows, shape (new, old); None keeps them.
         columns: the same for columns.
         note: what was done, for the attributes of the forecast; empty if nothing was.
     """
 
-    latitude: NDArray[np.floating]
-    longitude: NDArray[np.floating]
+    axes: tuple[str, str]
+    along_rows: NDArray[np.floating]
+    along_columns: NDArray[np.floating]
     rows: Float | None = None
     columns: Float | None = None
     note: str = ""
@@ -42,12 +44,12 @@ class OutputGrid:
         return made
 
 
-def output_grid(grid: LatLon, dtypes: tuple[str, str], spacing: float | None = None, area: str | None = None) -> OutputGrid:
+def output_grid(grid: Grid, dtypes: tuple[str, str], spacing: float | None = None, area: str | None = None) -> OutputGrid:
     """Return the grid to write on.
 
     Args:
         grid: the model's grid.
-        dtypes: types of its latitude and longitude in the training data.
+        dtypes: types of its rows and columns in the training data.
         spacing: degrees between points; the forecast is interpolated linearly along both axes, which adds points but
             no detail. None keeps the model's points.
         area: ``NORTH/WEST/SOUTH/EAST`` in degrees; None keeps all.
@@ -55,6 +57,10 @@ def output_grid(grid: LatLon, dtypes: tuple[str, str], spacing: float | None = N
     Raises:
         ValueError: no such area or spacing, or fewer than two points along an axis remain.
     """
+    if not isinstance(grid, LatLon):
+        if spacing is not None or area is not None:
+            raise ValueError("only forecasts on latitudes and longitudes are put on another grid or area; leave out --grid and --area")
+        return OutputGrid(grid.axes, grid.y.astype(dtypes[0]), grid.x.astype(dtypes[1]))
     latitude, longitude = grid.latitude.astype(dtypes[0]), grid.longitude.astype(dtypes[1])
     rows, columns = (np.eye(n, dtype=np.float32) for n in grid.shape)
     note = ""
@@ -75,7 +81,7 @@ def output_grid(grid: LatLon, dtypes: tuple[str, str], spacing: float | None = N
         latitude, rows = latitude[keep_rows], rows[keep_rows]
         longitude, columns = eastward(longitude[keep_columns]), columns[keep_columns]
     whole = spacing is None and area is None
-    return OutputGrid(latitude, longitude, None if whole else rows, None if whole else columns, note)
+    return OutputGrid(grid.axes, latitude, longitude, None if whole else rows, None if whole else columns, note)
 
 
 def _steps(first: float, last: float, step: float) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from ..datasets import atomic
-from ..datasets.schema import nearest
+from ..datasets.schema import axes_of, nearest
 from ..datasets.stores import open_store
 from .api import open_forecast
 from .rollout import parse_duration
@@ -72,10 +72,12 @@ def plot(
         if actual.shape != field.shape:
             raise ValueError(f"the truth {truth} is on another grid {actual.shape} than the forecast {field.shape}")
         panels += [("truth", actual), ("error (forecast - truth)", field.values - actual)]
-    hours = field["prediction_timedelta"].values / np.timedelta64(1, "h")
+    hours = float(field["prediction_timedelta"].values / np.timedelta64(1, "h"))
     units = dataset[variable].attrs.get("units", "")
-    title = f"{variable}{f' at {level} hPa' if level else ''} [{units}], {hours:g} h from {np.datetime_as_string(field['time'].values, 'm')}"
-    return _save(lambda: _maps(panels, dataset["latitude"].values, dataset["longitude"].values, title, units), Path(output), overwrite)
+    title = f"{variable}{f' at {level} hPa' if level else ''} [{units}], {_lead(hours)} from {_moment(field['time'].values[()])}"
+    axes = axes_of(dataset)
+    rows, columns = (dataset[axis].values for axis in axes)
+    return _save(lambda: _maps(panels, rows, columns, title, units, earth=axes[0] == "latitude"), Path(output), overwrite)
 
 
 def plot_scores(scores: xr.Dataset, output: str | Path, overwrite: bool = False) -> Path:
@@ -111,6 +113,15 @@ def plot_scores(scores: xr.Dataset, output: str | Path, overwrite: bool = False)
     return _save(draw, Path(output), overwrite)
 
 
+def _lead(hours: float) -> str:
+    return f"{hours:g} h" if hours >= 0.1 else f"{3600 * hours:g} s"
+
+
+def _moment(time: Any) -> str:
+    """Return a time to the minute, or as far as it goes."""
+    return str(np.datetime_as_string(time, "m" if time == time.astype("datetime64[m]") else "auto"))
+
+
 def _pick(array: xr.DataArray, lead: str, time: str | None) -> xr.DataArray:
     leads = array["prediction_timedelta"].values
     wanted = parse_duration(lead)
@@ -144,12 +155,12 @@ def _save(draw: Callable[[], Any], output: Path, overwrite: bool) -> Path:
     return output
 
 
-def _maps(panels: list[tuple[str, np.ndarray]], latitude: np.ndarray, longitude: np.ndarray, title: str, units: str) -> Any:
+def _maps(panels: list[tuple[str, np.ndarray]], latitude: np.ndarray, longitude: np.ndarray, title: str, units: str, earth: bool) -> Any:
     import cartopy.crs as ccrs
     from matplotlib.collections import LineCollection
     from matplotlib.figure import Figure
 
-    centre = float((longitude[0] + longitude[-1]) / 2)
+    centre = float((longitude[0] + longitude[-1]) / 2) if earth else 0.0
     view, plain = ccrs.PlateCarree(central_longitude=centre), ccrs.PlateCarree()
     tall = len(panels) > 1 and np.ptp(longitude) > 2.2 * np.ptp(latitude)
     shape = (len(panels), 1) if tall else (1, len(panels))
@@ -157,7 +168,7 @@ def _maps(panels: list[tuple[str, np.ndarray]], latitude: np.ndarray, longitude:
     width = 8.0 if tall or len(panels) == 1 else 15.0
     height = (width / shape[1]) * ratio * shape[0] + 1.0 * shape[0] + 0.6
     figure = Figure(figsize=(width, max(3.0, height)), layout="constrained")
-    axes = figure.subplots(*shape, squeeze=False, subplot_kw={"projection": view})
+    axes = figure.subplots(*shape, squeeze=False, subplot_kw={"projection": view} if earth else {"aspect": "equal", "xlabel": "x", "ylabel": "y"})
     shown = np.concatenate([values[np.isfinite(values)] for name, values in panels if not name.startswith("error")])
     low, high = np.percentile(shown, [0.5, 99.5]) if shown.size else (0, 1)
     west, east = longitude[0] - centre, longitude[-1] - centre
@@ -166,7 +177,11 @@ def _maps(panels: list[tuple[str, np.ndarray]], latitude: np.ndarray, longitude:
         if name.startswith("error"):
             largest = float(np.nanpercentile(np.abs(values), 99.5)) or 1.0
             options = {"cmap": "RdBu_r", "vmin": -largest, "vmax": largest}
-        mesh = ax.pcolormesh(longitude - centre, latitude, values, shading="nearest", transform=view, **options)
+        mesh = ax.pcolormesh(longitude - centre, latitude, values, shading="nearest", **(options | ({"transform": view} if earth else {})))
+        ax.set_title(name, fontsize="medium")
+        figure.colorbar(mesh, ax=ax, orientation="horizontal", label=units, shrink=0.85, pad=0.04)
+        if not earth:
+            continue
         # Coastlines are drawn thrice, a turn apart, so that no map cuts them, whatever its longitudes count from.
         lines = [np.c_[line[:, 0] - centre + turn, line[:, 1]] for line in coastlines() for turn in (-360, 0, 360)]
         visible = [line for line in lines if line[:, 0].max() > -185 and line[:, 0].min() < 185]
@@ -175,7 +190,5 @@ def _maps(panels: list[tuple[str, np.ndarray]], latitude: np.ndarray, longitude:
         ax.set_ylim(float(latitude.min()), float(latitude.max()))
         ticks = ax.gridlines(crs=plain, draw_labels={"bottom": "x", "left": "y"}, linewidth=0.3, alpha=0.5)
         ticks.top_labels = ticks.right_labels = False
-        ax.set_title(name, fontsize="medium")
-        figure.colorbar(mesh, ax=ax, orientation="horizontal", label=units, shrink=0.85, pad=0.04)
     figure.suptitle(title)
     return figure

@@ -14,7 +14,7 @@ from ..datasets.adapters.cf import canonical
 from ..datasets.adapters.opening import open_raw
 from ..datasets.fields import Fields
 from ..datasets.forcings import forcings
-from ..datasets.schema import check_grid, nearest
+from ..datasets.schema import check_grid, duration, nearest
 from ..datasets.selection import Selection
 from ..datasets.units import conversion
 from .checkpoint import Checkpoint
@@ -174,7 +174,7 @@ def parse_duration(text: str) -> np.timedelta64:
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|min|h|d|w)\s*", str(text), flags=re.IGNORECASE)
     if not found:
         raise ValueError(f"{text!r} is not a duration; write e.g. 90min, 72h or 10d")
-    return np.timedelta64(round(float(found[1]) * _SECONDS[found[2].lower()]), "s")
+    return duration(float(found[1]) * _SECONDS[found[2].lower()])
 
 
 def parse_lead(lead: str, step: np.timedelta64) -> int:

@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..datasets.direct import DirectFields
 from ..datasets.fields import Fields
+from ..datasets.forcings import forcing_names
 from ..datasets.loaders import POOL, POOLS_HELD, BatchReader, StoreBatches
 from ..datasets.stores import Store, open_store, select_variables, store_statistics
+from ..fno.grids import LatLon
 from ..fno.layers.spherical import largest_lmax
 from ..fno.physics.atmosphere import Sphere
 from ..fno.physics.balances import Balances
@@ -117,8 +120,19 @@ def train(config: AnyConfig, device: str | None = None, progress: Progress | Non
     if comparison:
         provenance["comparison"] = comparison
     attrs = {str(name): {k: str(v) for k, v in variable.attrs.items()} for name, variable in store.dataset.data_vars.items()}
-    dtypes = (str(store.dataset["latitude"].dtype), str(store.dataset["longitude"].dtype))
-    checkpoint = Checkpoint(stepper, store.channels, attrs, store.grid, dtypes, store.step, statistics.cycle, config, provenance)
+    dtypes = tuple(str(store.dataset[axis].dtype) for axis in store.grid.axes)
+    checkpoint = Checkpoint(
+        stepper,
+        store.channels,
+        attrs,
+        store.grid,
+        (dtypes[0], dtypes[1]),
+        store.step,
+        statistics.cycle,
+        config,
+        provenance,
+        forcing_names(store.grid),
+    )
     save_checkpoint(checkpoint, output / "checkpoint")
     return TrainResult(output / "checkpoint", False, record.best_score, comparison=comparison)
 
@@ -128,6 +142,8 @@ def _balances(config: Config, store: Store) -> BalanceTerms | None:
     if not config.loss.physics:
         return None
     grid = store.grid
+    if not isinstance(grid, LatLon):
+        raise ValueError("balances of the atmosphere need latitudes and longitudes; leave out loss.physics")
     sphere = None if grid.sphere is None else Sphere(*grid.shape, grid.sphere, min(64, largest_lmax(*grid.shape, grid.sphere)))
     southward = bool(grid.latitude[0] > grid.latitude[-1])
     names: dict[str, float] = {str(name): weight for name, weight in config.loss.physics.items()}
@@ -183,5 +199,5 @@ def _fingerprint(config: Config, store: Store) -> str:
     for harmless in ("checkpoint_minutes",):
         settings["train"].pop(harmless)
     data = [store.dataset["time"].values.astype(str).tolist(), [str(c) for c in store.channels], dict(store.dataset.attrs)]
-    data += [store.grid.latitude.tolist(), store.grid.longitude.tolist()]
+    data += [store.dataset[axis].values.astype(np.float64).tolist() for axis in store.grid.axes]
     return hashlib.sha256(json.dumps([settings, data], default=str, sort_keys=True).encode()).hexdigest()

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from ..datasets import atomic
 from ..datasets.fields import Fields
-from ..datasets.schema import channels, nearest
+from ..datasets.schema import axes_of, channels, nearest
 from ..datasets.split import period
 from ..datasets.stores import Store, open_store, read_group, select_variables
+from ..fno.grids import LatLon
 from .api import open_forecast
 from .baselines import Climatology, damping
 from .metrics import METRICS, Aggregation, aggregate
@@ -94,7 +95,7 @@ def _matching(store: Store, forecast: xr.Dataset, variables: list[str], name: st
         if variable not in store.dataset:
             raise ValueError(f"the truth {store.path} has no variable {variable!r}; {nearest(variable, store.dataset.data_vars)}")
     store = select_variables(store, variables)
-    for coordinate in ("latitude", "longitude", "level"):
+    for coordinate in (*axes_of(store.dataset), "level"):
         if coordinate not in forecast.dims and coordinate not in store.dataset.dims:
             continue
         ours, theirs = (d[coordinate].values if coordinate in d.dims else np.empty(0) for d in (forecast, store.dataset))
@@ -155,7 +156,7 @@ def _scores(total: Aggregation, store: Store, leads: NDArray[Any], times: NDArra
         "last_initial_time": str(times.max()),
         "climatology_period": list(store.train_period),
         "overlaps_training_period": int(overlap),
-        "weighting": "area: sin(upper latitude) - sin(lower latitude)",
+        "weighting": "area: sin(upper latitude) - sin(lower latitude)" if isinstance(store.grid, LatLon) else "none",
     }
     return xr.Dataset(result, coords, described)
 

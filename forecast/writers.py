@@ -28,22 +28,28 @@ Times = NDArray[np.datetime64]
 Rollout = Callable[[Times], Iterator[Float]]
 Progress = Callable[[int, int, str], None]
 
+_ATTRIBUTES = {
+    "latitude": {"standard_name": "latitude", "units": "degrees_north"},
+    "longitude": {"standard_name": "longitude", "units": "degrees_east"},
+}
+
 
 def template(checkpoint: Checkpoint, grid: OutputGrid, times: Times, steps: int, variables: list[str], batch: int) -> xr.Dataset:
     """Return an empty forecast of given initial times, lazy, with its coordinates and attributes."""
+    rows, columns = grid.axes
     leads = np.arange(steps + 1) * checkpoint.step.astype("timedelta64[ns]")
     coords: dict[str, Any] = {
         "time": ("time", times, {"standard_name": "forecast_reference_time", "long_name": "initial time"}),
         "prediction_timedelta": ("prediction_timedelta", leads, {"standard_name": "forecast_period", "long_name": "lead time"}),
-        "latitude": ("latitude", grid.latitude, {"standard_name": "latitude", "units": "degrees_north"}),
-        "longitude": ("longitude", grid.longitude, {"standard_name": "longitude", "units": "degrees_east"}),
+        rows: (rows, grid.along_rows, _ATTRIBUTES.get(rows, {"units": "m"})),
+        columns: (columns, grid.along_columns, _ATTRIBUTES.get(columns, {"units": "m"})),
         "valid_time": (("time", "prediction_timedelta"), times[:, None] + leads, {"standard_name": "time", "long_name": "valid time"}),
     }
     fields = {}
     for name in variables:
         levels = [c.level for c in checkpoint.channels if c.variable == name]
-        dims: tuple[str, ...] = ("time", "prediction_timedelta", "latitude", "longitude")
-        shape: tuple[int, ...] = (len(times), steps + 1, len(grid.latitude), len(grid.longitude))
+        dims: tuple[str, ...] = ("time", "prediction_timedelta", rows, columns)
+        shape: tuple[int, ...] = (len(times), steps + 1, len(grid.along_rows), len(grid.along_columns))
         if levels != [None]:
             dims, shape = (*dims[:2], "level", *dims[2:]), (*shape[:2], len(levels), *shape[2:])
             coords["level"] = ("level", np.array(levels, np.int32), {"standard_name": "air_pressure", "units": "hPa", "positive": "down"})
@@ -93,12 +99,12 @@ def write_forecast(
     names = variables or list(dict.fromkeys(c.variable for c in checkpoint.channels))
     index = {n: [i for i, c in enumerate(checkpoint.channels) if c.variable == n] for n in names}
     batch = min(batch, len(times))
-    identity = json.dumps([identity, times.astype(str).tolist(), steps, names, batch, grid.latitude.tolist(), grid.longitude.tolist()])
+    identity = json.dumps([identity, times.astype(str).tolist(), steps, names, batch, grid.along_rows.tolist(), grid.along_columns.tolist()])
     if path.suffix == ".nc":
         hidden = path.with_name(f".{path.name}.zarr")
         write_forecast(checkpoint, grid, rollout, times, steps, hidden, variables, batch, True, identity, progress)
         with atomic.replacing(path, overwrite) as temporary, xr.open_zarr(hidden, consolidated=False, decode_timedelta=True) as dataset:
-            dataset.to_netcdf(temporary, engine="netcdf4", encoding={"time": time_encoding(), "valid_time": time_encoding()})
+            dataset.to_netcdf(temporary, engine="netcdf4", encoding=dict.fromkeys(("time", "valid_time"), time_encoding(checkpoint.step)))
         atomic.remove(hidden)
         return
     with atomic.replacing(path, overwrite, keep_partial=True) as temporary:
@@ -106,7 +112,7 @@ def write_forecast(
         if done is None:
             atomic.remove(temporary)
             done = 0
-            _lay_out(template(checkpoint, grid, times, steps, names, batch), temporary, batch)
+            _lay_out(template(checkpoint, grid, times, steps, names, batch), temporary, batch, time_encoding(checkpoint.step))
             _note(temporary, identity, 0)
         group = zarr.open_group(temporary, mode="r+")
         arrays: dict[str, Any] = {name: group[name] for name in names}
@@ -127,12 +133,12 @@ def write_forecast(
 PROGRESS = "progress.json"
 
 
-def _lay_out(empty: xr.Dataset, path: Path, batch: int) -> None:
+def _lay_out(empty: xr.Dataset, path: Path, batch: int, time: dict[str, Any]) -> None:
     encoding: dict[str, Any] = {
         str(name): {"chunks": (1, 1, *((1,) if v.ndim == 5 else ()), *v.shape[-2:]), "shards": (batch, 1, *v.shape[2:])}
         for name, v in empty.data_vars.items()
     }
-    encoding |= {"time": time_encoding(), "valid_time": time_encoding()}
+    encoding |= {"time": time, "valid_time": time}
     empty.to_zarr(path, mode="w", compute=False, encoding=encoding, consolidated=False, safe_chunks=False)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from .. import units as cf_units
-from ..schema import DIMENSIONS, LEVEL_VARIABLES, STANDARD_UNITS, nearest
+from ..schema import DIMENSIONS, LEVEL_VARIABLES, STANDARD_UNITS, axes_of, grid_of, nearest
 from ..selection import Selection
 from .layouts import find_layout
 
@@ -17,6 +17,8 @@ _NAME = re.compile(r"[^./\\][^/\\]*")
 _COORDINATES: dict[str, dict[str, tuple[str, ...]]] = {
     "latitude": {"units": ("degrees_north", "degree_north", "degrees_N", "degree_N"), "names": ("latitude", "lat")},
     "longitude": {"units": ("degrees_east", "degree_east", "degrees_E", "degree_E"), "names": ("longitude", "lon")},
+    "y": {"units": (), "names": ("y",)},
+    "x": {"units": (), "names": ("x",)},
     "level": {"units": (), "names": ("level", "lev", "plev", "pressure_level", "isobaricInhPa", "pressure")},
     "number": {"units": (), "names": ("number", "member", "ensemble", "realization")},
     "time": {"units": (), "names": ("time", "valid_time")},
@@ -47,17 +49,22 @@ def canonical(
     units, select = units or {}, select or Selection()
     dataset = _axes(find_layout(dataset, layout).read(dataset, source), source)
     fields: dict[str, xr.DataArray] = {}
-    known = [str(n) for n, v in dataset.data_vars.items() if {"latitude", "longitude"} <= set(v.dims) and v.dtype.kind in "fiu"]
+    known = [str(n) for n, v in dataset.data_vars.items() if set(axes_of(dataset)) <= set(v.dims) and v.dtype.kind in "fiu"]
     changing = [name for name in known if "time" in dataset[name].dims]
     wanted = None if select.variables is None else set(select.variables)
     called = {n: {n, str(dataset[n].attrs.get("source_name")), _canonical_name(n, dataset[n])} for n in known}
     names = [n for n in changing if wanted is None or called[n] & wanted]
-    static = [n for n in known if set(dataset[n].dims) == {"latitude", "longitude"} and (wanted is None or called[n] & wanted)]
+    static = [n for n in known if set(dataset[n].dims) == set(axes_of(dataset)) and (wanted is None or called[n] & wanted)]
     if not names and changing:
         raise ValueError(f"{source} has no variable {next(iter(wanted or ()))!r}; {nearest(next(iter(wanted or ())), changing)}")
     if not names:
-        raise ValueError(f"{source} has no variable on (time, latitude, longitude); it holds {', '.join(map(str, known)) or 'none'}")
-    dataset = _chunked(select.of(dataset[[*names, *static]], source), chunk_bytes)
+        raise ValueError(
+            f"{source} has no variable on (time, {axes_of(dataset)[0]}, {axes_of(dataset)[1]}); it holds {', '.join(map(str, known)) or 'none'}"
+        )
+    whole = dataset[[*names, *static]]
+    dataset = select.of(whole, source)
+    cost = _bytes_of_a_time(whole, dataset)
+    dataset = _chunked(dataset, chunk_bytes)
     for name in [*names, *static]:
         field = _field(name, dataset[name], source, units)
         if str(field.name) in fields:
@@ -67,20 +74,37 @@ def canonical(
         raise ValueError(f"--units names {sorted(unknown)[0]!r}, which {source} does not hold; {nearest(sorted(unknown)[0], fields)}")
     result = xr.Dataset({n: v for n, v in fields.items() if "time" in v.dims}, attrs=dataset.attrs)
     result = result.drop_vars([c for c in result.coords if c not in DIMENSIONS])
-    return result.assign_coords({n: v.compute() for n, v in fields.items() if "time" not in v.dims})
+    result = result.assign_coords({n: v.compute() for n, v in fields.items() if "time" not in v.dims})
+    result.encoding = {"bytes_of_a_time": cost}
+    return result
+
+
+def _bytes_of_a_time(whole: xr.Dataset, kept: xr.Dataset) -> tuple[int, int]:
+    """Return the bytes that are read for each time, since chunks are read whole, and those that are kept."""
+    read = used = 0
+    for name, variable in whole.data_vars.items():
+        if "time" in variable.dims:
+            chunks = variable.encoding.get("preferred_chunks") or {}
+            sizes = [(size, int(chunks.get(d, 1)), kept[name].sizes.get(d, 1)) for d, size in variable.sizes.items() if d != "time"]
+            read += variable.dtype.itemsize * int(np.prod([min(size, max(chunk, selected)) for size, chunk, selected in sizes]))
+            used += variable.dtype.itemsize * int(np.prod([selected for _, _, selected in sizes]))
+    return read, used
 
 
 def _axes(dataset: xr.Dataset, source: str) -> xr.Dataset:
     """Return the data set with canonical axes: names, hPa, dates, and longitudes eastward."""
     names = {found: name for name in _COORDINATES if (found := _find(dataset, name)) is not None}
-    for name in ("time", "latitude", "longitude"):
+    if {"latitude", "longitude"} & set(names.values()) or not {"y", "x"} <= set(names.values()):
+        names = {found: name for found, name in names.items() if name not in ("y", "x")}
+    axes = ("y", "x") if "y" in names.values() else ("latitude", "longitude")
+    for name in ("time", *axes):
         if name not in names.values():
             raise ValueError(
                 f"{source} has no {name} coordinate (dimensions: {', '.join(map(str, dataset.sizes))}); "
                 f"give it one with CF attributes, e.g. units {_COORDINATES[name]['units'][:1] or 'hours since ...'}"
             )
     dataset = dataset.rename({found: name for found, name in names.items() if found != name})
-    dataset = dataset.reset_coords([c for c in dataset.coords if set(dataset[c].dims) == {"latitude", "longitude"}])
+    dataset = dataset.reset_coords([c for c in dataset.coords if set(dataset[c].dims) == set(axes)])
     if wrong := [str(n) for n in dataset.data_vars if not _NAME.fullmatch(str(n))]:
         raise ValueError(f"{source} holds a variable called {wrong[0]!r}, which is no name: it could leave the store's folder")
     if "time" not in dataset.dims:
@@ -89,7 +113,8 @@ def _axes(dataset: xr.Dataset, source: str) -> xr.Dataset:
     for name in ("level", "number"):
         if dataset.sizes.get(name) == 1:
             dataset = dataset.isel({name: 0}, drop=True)
-    return _order_longitudes(_pressure_in_hpa(dataset, source), source)
+    dataset = _pressure_in_hpa(dataset, source)
+    return _order_longitudes(dataset, source) if axes[0] == "latitude" else _plane(dataset, source)
 
 
 def _chunked(dataset: xr.Dataset, chunk_bytes: int) -> xr.Dataset:
@@ -110,7 +135,8 @@ def _find(dataset: xr.Dataset, name: str) -> str | None:
     candidates = [str(c) for c in dataset.variables if dataset[c].ndim == 1 and dataset[c].dims == (c,)]
     if name == "time":
         candidates += [str(c) for c in dataset.coords if dataset[c].ndim == 0]
-    standard = {"level": "air_pressure", "number": "realization"}.get(name, name)
+    standards = {"level": "air_pressure", "number": "realization", "y": "projection_y_coordinate", "x": "projection_x_coordinate"}
+    standard = standards.get(name, name)
     tests: list[Any] = [
         lambda c: dataset[c].attrs.get("standard_name") == standard,
         lambda c: dataset[c].attrs.get("units") in rules["units"],
@@ -130,6 +156,8 @@ def _standard_times(dataset: xr.Dataset, source: str) -> xr.Dataset:
             dataset = dataset.convert_calendar("standard", use_cftime=False)
         except ValueError as error:
             raise ValueError(f"{source} uses the calendar {calendar!r}; convert it with ds.convert_calendar('standard', align_on='date')") from error
+    elif times.dtype.kind in "mfiu" and "y" in dataset.dims and "x" in dataset.dims:
+        return dataset.assign_coords(time=("time", _seconds_as_dates(times)))
     elif not np.issubdtype(times.dtype, np.datetime64):
         raise ValueError(f"{source}: time has no CF units (dtype {times.dtype}); set e.g. 'hours since 2000-01-01'")
     if np.isnat(dataset["time"].values).any():
@@ -185,6 +213,33 @@ def _pressure_in_hpa(dataset: xr.Dataset, source: str) -> xr.Dataset:
     values = np.round(level.values * factor + offset).astype(np.int32)
     attrs = {"standard_name": "air_pressure", "units": "hPa", "positive": "down"}
     return dataset.assign_coords(level=("level", values, attrs))
+
+
+def _seconds_as_dates(times: xr.DataArray) -> np.ndarray:
+    """Return times that a flow counts in seconds, or without unit, as dates from 1970 on, evenly spaced where they are meant to be."""
+    values = times.values / np.timedelta64(1, "s") if times.dtype.kind == "m" else times.values.astype(np.float64)
+    if times.dtype.kind != "m" and str(times.attrs.get("units", "s")) not in ("s", "second", "seconds", "1", ""):
+        values = values * cf_units.conversion(str(times.attrs["units"]), "s")[0]
+    step = (values[-1] - values[0]) / max(1, len(values) - 1)
+    even = values[0] + step * np.arange(len(values))
+    if len(values) > 1 and np.abs(values - even).max() < 1e-3 * abs(step):
+        nanoseconds = round(values[0] * 1e9) + round(step * 1e9) * np.arange(len(values))
+    else:
+        nanoseconds = np.round(values * 1e9).astype(np.int64)
+    return np.asarray(np.datetime64("1970-01-01", "ns") + nanoseconds.astype("timedelta64[ns]"))
+
+
+def _plane(dataset: xr.Dataset, source: str) -> xr.Dataset:
+    for name in ("y", "x"):
+        axis = dataset[name]
+        kept = {k: v for k, v in axis.attrs.items() if k in ("long_name", "standard_name", "modulo")} | {"units": str(axis.attrs.get("units", "1"))}
+        dataset = dataset.assign_coords({name: (name, axis.values.astype(np.float64), kept)})
+    dataset["time"].attrs, dataset["time"].encoding = {"standard_name": "time"}, {}
+    try:
+        grid_of(dataset)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+    return dataset
 
 
 def _order_longitudes(dataset: xr.Dataset, source: str) -> xr.Dataset:

@@ -1,16 +1,21 @@
 """Many files or stores as one canonical data set."""
 
 import glob
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
-from ..schema import nearest
+from ..schema import axes_of, nearest
 from ..selection import Selection
 from .cf import canonical
 from .opening import open_lazily
+
+log = logging.getLogger(__name__)
+
+_WASTE = 4  # times as many bytes read as kept, from which on it is worth a word
 
 
 def open_sources(
@@ -39,11 +44,20 @@ def open_sources(
     """
     select = select or Selection()
     paths = [path for source in sources for path in _expand(str(source))]
+    costs: list[tuple[int, int]] = []
     series: dict[frozenset[str], list[tuple[str, xr.Dataset]]] = {}
     for path in paths:
         dataset = canonical(open_lazily(path, not allow_missing), path, units, select, layout, chunk_bytes)
         if dataset.sizes["time"]:
+            costs.append(dataset.encoding["bytes_of_a_time"])
             series.setdefault(frozenset(map(str, dataset.data_vars)), []).append((path, dataset))
+    read, kept = costs[0] if costs else (0, 0)
+    if read > _WASTE * kept:
+        log.warning(
+            "%s: %.3g MB are read for each time and %.3g MB of them kept, since its chunks hold more levels or a larger area; "
+            "select at once all that you will need",
+            paths[0], read / 1e6, kept / 1e6,
+        )  # fmt: skip
     if not series:
         raise ValueError(f"{', '.join(paths[:3])} holds no time of the period {select.times}")
     parts = []
@@ -51,10 +65,10 @@ def open_sources(
         members.sort(key=lambda member: member[1]["time"].values[0])
         first = members[0]
         for path, dataset in members[1:]:
-            _same_coordinates(first, (path, dataset), ("latitude", "longitude", "level"))
+            _same_coordinates(first, (path, dataset), (*axes_of(first[1]), "level"))
         parts.append((first[0], xr.concat([d for _, d in members], "time", data_vars="minimal", coords="minimal", compat="override")))
     for other in parts[1:]:
-        _same_coordinates(parts[0], other, ("time", "latitude", "longitude"), optional=("level",))
+        _same_coordinates(parts[0], other, ("time", *axes_of(parts[0][1])), optional=("level",))
     dataset = xr.merge([d for _, d in parts], compat="override", join="outer", combine_attrs="override")
     dataset = dataset[[name for _, d in parts for name in d.data_vars]]  # merging sorts them
     held = {name for d in dataset.data_vars.values() for name in (d.name, d.attrs["source_name"])}

@@ -53,6 +53,17 @@ def test_the_times_of_arco_without_data_are_left_out(tmp_path):
     assert str(made["time"].values[0])[:13] == "2019-12-31T00" and str(made["time"].values[-1])[:13] == "2020-01-01T18"
 
 
+def test_reading_many_levels_for_one_is_warned_of(tmp_path, caplog):
+    raw = weatherbench(False).isel(level=[0] * 37).assign_coords(level=np.arange(37) * 25 + 100).drop_vars("2m_temperature")
+    raw.chunk(time=1).to_zarr(tmp_path / "arco.zarr", zarr_format=2, consolidated=True)
+    open_sources([tmp_path / "arco.zarr"], Selection(("temperature",), levels=(500,)))
+    field = 4 * raw.sizes["latitude"] * raw.sizes["longitude"] / 1e6
+    assert f"{37 * field:.3g} MB are read for each time and {field:.3g} MB" in caplog.text
+    caplog.clear()
+    open_sources([tmp_path / "arco.zarr"], Selection(("temperature",)))
+    assert not caplog.text
+
+
 def anemoi(path, names=("2t", "z", "lsm", "q_850", "q_500", "t_850", "cos_latitude"), missing=()):
     """A store of anemoi-datasets: zarr 2, cells flat, row by row from the north."""
     latitude, longitude = (a.ravel() for a in np.meshgrid(np.linspace(90, -90, 5), np.arange(0, 360, 45), indexing="ij"))

@@ -17,7 +17,7 @@ TYPES = ("float32", "float32")
 def test_the_models_own_grid_is_left_alone():
     fields = np.random.rand(2, 3, *BOX.shape).astype("f4")
     own = output_grid(BOX, TYPES)
-    assert own.apply(fields) is fields and own.latitude.dtype == np.float32 and own.note == ""
+    assert own.apply(fields) is fields and own.along_rows.dtype == np.float32 and own.note == ""
 
 
 @pytest.mark.parametrize("grid", [BOX, GLOBE])
@@ -28,14 +28,14 @@ def test_half_the_spacing_keeps_the_points_and_is_linear_between(grid):
     assert np.allclose(made[:, ::2, ::2][:, :, : grid.shape[1]] if grid is BOX else made[..., ::2][:, ::2], fields, atol=1e-6)
     assert np.allclose(made[:, ::2, 1], fields[:, :, :2].mean(-1), atol=1e-6)
     if grid is GLOBE:
-        assert len(fine.longitude) == 72 and np.allclose(made[:, ::2, -1], (fields[..., -1] + fields[..., 0]) / 2, atol=1e-6)
+        assert len(fine.along_columns) == 72 and np.allclose(made[:, ::2, -1], (fields[..., -1] + fields[..., 0]) / 2, atol=1e-6)
     assert "no finer detail" in fine.note
 
 
 def test_a_linear_field_is_reproduced_at_any_spacing():
     made = output_grid(BOX, TYPES, 0.7)
     plane = (BOX.latitude[:, None] + 2 * BOX.longitude).astype("f4")
-    assert np.allclose(made.apply(plane), made.latitude[:, None] + 2 * made.longitude, rtol=1e-5)
+    assert np.allclose(made.apply(plane), made.along_rows[:, None] + 2 * made.along_columns, rtol=1e-5)
 
 
 def test_an_area_is_cut_out_bit_for_bit():
@@ -43,12 +43,12 @@ def test_an_area_is_cut_out_bit_for_bit():
     rows, columns = (BOX.latitude <= 50) & (BOX.latitude >= 30), (BOX.longitude >= 210) & (BOX.longitude <= 240)
     fields = np.random.rand(3, *BOX.shape).astype("f4")
     assert np.array_equal(part.apply(fields), fields[:, rows][:, :, columns])
-    assert np.array_equal(part.longitude, BOX.longitude[columns])
+    assert np.array_equal(part.along_columns, BOX.longitude[columns])
 
 
 def test_an_area_across_the_seam_stays_in_one_piece():
     part = output_grid(GLOBE, TYPES, area="60/-20/-60/30")
-    assert part.longitude.tolist() == [340, 350, 360, 370, 380, 390]
+    assert part.along_columns.tolist() == [340, 350, 360, 370, 380, 390]
     fields = np.broadcast_to(GLOBE.longitude, GLOBE.shape).astype("f4")
     assert part.apply(fields)[0].tolist() == [340, 350, 0, 10, 20, 30]
 
