@@ -26,6 +26,7 @@ import numcodecs
 import numpy as np
 import xarray as xr
 
+from fourcaster.datasets.adapters.sources import open_sources
 from fourcaster.datasets.direct import DirectFields
 from fourcaster.datasets.fields import Fields
 from fourcaster.datasets.ingest import write_store
@@ -35,6 +36,7 @@ from fourcaster.forecast.device import keep_freed_memory
 
 GRIDS = {"32x64": (32, 64, 4000), "121x240": (121, 240, 1200)}
 NAMES = ["2m_temperature", "10m_u", "10m_v", "pressure", "water", "height"]
+SHORT_NAMES = ["2t", "10u", "10v", "sp", "tcwv", "msl"]  # as ECMWF, and so anemoi-datasets, calls such fields
 BATCH = 16
 REPEATS = 3
 
@@ -50,11 +52,16 @@ data = root.create_dataset("data", shape=(n, c, 1, h * w), chunks=(1, c, 1, h * 
 for i in range(n):
     data[i] = values[i].reshape(c, 1, h * w)
 root.create_dataset("dates", data=np.datetime64("2000-01-01T00", "s") + np.arange(n) * np.timedelta64(6, "h"))
-for name in ("latitudes", "longitudes"):
-    root.create_dataset(name, data=np.zeros(h * w))
+for name, places in np.load(sys.argv[5]).items():
+    root.create_dataset(name, data=places.ravel())
+    root[name].attrs["_ARRAY_DIMENSIONS"] = ["cell"]
+data.attrs["_ARRAY_DIMENSIONS"] = ["time", "variable", "ensemble", "cell"]
+root["dates"].attrs["_ARRAY_DIMENSIONS"] = ["time"]
 for name in ("mean", "stdev", "minimum", "maximum"):
     root.create_dataset(name, data=np.ones(c))
+    root[name].attrs["_ARRAY_DIMENSIONS"] = ["variable"]
 root.attrs.update({"variables": sys.argv[4].split(","), "frequency": "6h", "resolution": "x", "version": "0.30", "ensemble_dimension": 2})
+root.attrs["field_shape"] = [h, w]
 store, order = open_dataset(path), np.random.default_rng(0).permutation(n - 1)[:count]
 rates = []
 for _ in range(4):
@@ -172,13 +179,21 @@ def rate(run: Callable[[], int]) -> float:
 
 
 def anemoi(interpreter: Path, path: Path, folder: Path, count: int) -> float:
-    """Return the samples a second of anemoi-datasets' own loader, in a process of its own."""
-    values = folder / "values.npy"
-    np.save(values, Fields(open_store(path).dataset[NAMES]).read(slice(None)))
+    """Return the samples a second of anemoi-datasets' own loader, in a process of its own, which reads what our adapter reads."""
+    values, places, store = folder / "values.npy", folder / "places.npz", open_store(path)
+    np.save(values, Fields(store.dataset[NAMES]).read(slice(None))[:, :, ::-1])  # from the north
+    latitude, longitude = np.meshgrid(store.grid.latitude[::-1], store.grid.longitude, indexing="ij")
+    np.savez(places, latitudes=latitude, longitudes=longitude)
     (folder / "read.py").write_text(ANEMOI)
     done = subprocess.run(
-        [interpreter, folder / "read.py", values, folder / "anemoi.zarr", str(count), ",".join(NAMES)], check=True, capture_output=True, text=True
+        [interpreter, folder / "read.py", values, folder / "anemoi.zarr", str(count), ",".join(SHORT_NAMES), places],
+        check=True,
+        capture_output=True,
+        text=True,
     )
+    made = open_sources([folder / "anemoi.zarr"])
+    order = [next(name for name, v in made.data_vars.items() if v.attrs["source_name"] == short) for short in SHORT_NAMES]
+    assert np.array_equal(Fields(made[order].isel(time=slice(0, 50))).read(slice(None)), np.load(values, mmap_mode="r")[:50])
     return float(json.loads(done.stdout.splitlines()[-1]))
 
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pooch
 from zarr.abc.store import ByteRequest, Store
-from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.storage import LocalStore, ObjectStore, WrapperStore
 
 TRIES = 6
@@ -103,8 +103,9 @@ class Source(WrapperStore[Store]):  # type: ignore[misc]
         """Return itself, which only reads."""
         return self
 
-    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+    async def get(self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None) -> Buffer | None:
         """Return the bytes of a key; None where it is no chunk and there is none."""
+        prototype = prototype or default_buffer_prototype()
         chunk = key.rsplit("/", 1)[-1] not in _METADATA
         named = f"{self.name} {sorted(self._metadata.items())} {key} {byte_range}"
         if chunk and self.cache is not None and (held := self.cache.get(named)) is not None:
