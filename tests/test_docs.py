@@ -47,7 +47,7 @@ def test_python_blocks_run(folder, capsys):
 def test_commands_run(folder):
     runner, lines = CliRunner(), [line for block in blocks("bash") for line in block.splitlines()]
     commands = [shlex.split(line, comments=True) for line in lines if line.startswith("forecast ")]
-    assert len(commands) == 12
+    assert len(commands) == 14
     for command in commands:
         extra = SHORT if command[1] in ("quickstart", "train") else []
         extra = ["train.windows=1", "train.iterations=2", "train.points=50"] if command[2].startswith("pinn/") else extra
