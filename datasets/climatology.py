@@ -106,7 +106,7 @@ class CycleDesign:
     def __init__(self, times: Times) -> None:
         clock = minute_of_day(times)
         minutes = np.unique(clock)
-        if len(minutes) > 48:
+        if len(minutes) > 48 or times[-1] - times[0] < 2 * _DAY:  # too many, or none that comes again
             minutes = np.array([0])
             clock = np.zeros_like(clock)
         self.minutes = minutes
