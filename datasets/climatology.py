@@ -1,6 +1,6 @@
 """What is normal for the time of year and of day: a smooth cycle for models, a windowed mean for scores."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 Float = NDArray[np.float32]
 Times = NDArray[np.datetime64]
 Reader = Callable[[NDArray[np.int64]], Float]
+DayReader = Callable[[int], tuple[NDArray[np.float64], NDArray[np.uint16]]]  # sum and count of a day of the year
 
 _DAY = np.timedelta64(1, "D")
 
@@ -97,20 +98,21 @@ class CycleDesign:
 
     Args:
         times: all times.
+        seasons: whether the sun rules the fields; where not, as in a flow in a box, the cycle is the mean.
 
     Attributes:
         minutes: times of day that are fitted apart.
         functions: shape (time, clock * term), zero outside the own time of day.
     """
 
-    def __init__(self, times: Times) -> None:
+    def __init__(self, times: Times, seasons: bool = True) -> None:
         clock = minute_of_day(times)
         minutes = np.unique(clock)
-        if len(minutes) > 48 or times[-1] - times[0] < 2 * _DAY:  # too many, or none that comes again
+        if not seasons or len(minutes) > 48 or times[-1] - times[0] < 2 * _DAY:  # too many, or none that comes again
             minutes = np.array([0])
             clock = np.zeros_like(clock)
         self.minutes = minutes
-        terms = _harmonics(times, SeasonalCycle.harmonics(times))
+        terms = _harmonics(times, SeasonalCycle.harmonics(times) if seasons else 0)
         self._shape = (len(minutes), terms.shape[1])
         here = np.searchsorted(minutes, clock)[:, None] == np.arange(len(minutes))
         self.functions = (here[:, :, None] * terms[:, None]).reshape(len(times), -1)
@@ -145,41 +147,91 @@ def project(functions: NDArray[np.float64], fields: NDArray[np.floating]) -> NDA
     return result.reshape(-1, *fields.shape[1:])
 
 
-def windowed_mean(times: Times, read: Reader, half_width: int = 15, most: int = 64) -> Iterator[tuple[int, NDArray[np.int64], Float]]:
-    """Yield the mean at each time of day over the days within ``half_width`` of each day of the year, all years.
-
-    The sum slides from day to day, so each field is read twice and memory holds one day's fields. Missing values are
-    left out; where there are none but missing ones, the mean is NaN.
+class DaySums:
+    """Sums of fields at each time of day of each day of the year, over all years; missing values are left out.
 
     Args:
         times: times of the period.
+        shape: (channel, H, W).
+        days: days of the year that are summed, from 1 to 366; all that ``times`` come on by default.
+
+    Attributes:
+        minutes: times of day in minutes since midnight, shape (clock,).
+        total: shape (day, clock, channel, H, W), in double precision.
+        count: values summed, of the same shape.
+    """
+
+    def __init__(self, times: Times, shape: tuple[int, ...], days: NDArray[np.int64] | None = None) -> None:
+        self.day, clock = day_of_year(times), minute_of_day(times)
+        self.minutes, self._clock = np.unique(clock, return_inverse=True)
+        days = np.unique(self.day) if days is None else days
+        self._row = {int(day): row for row, day in enumerate(days)}
+        self.total = np.zeros((len(days), len(self.minutes), *shape))
+        self.count = np.zeros(self.total.shape, dtype=np.uint16)
+
+    def add(self, positions: Sequence[int] | NDArray[np.int64], fields: Float) -> None:
+        """Add the fields at some positions in time, shape (time, channel, H, W)."""
+        # One by one, in order of time: then the sums are the same to the last bit however the fields are cut into blocks.
+        for at, field in zip(positions, fields, strict=True):
+            row, good = (self._row[int(self.day[at])], self._clock[at]), np.isfinite(field)
+            self.total[row] += field if good.all() else np.where(good, field, 0)
+            self.count[row] += good
+
+    def of(self, day: int) -> tuple[NDArray[np.float64], NDArray[np.uint16]]:
+        """Return sum and count of a day of the year, shape (clock, channel, H, W)."""
+        if (row := self._row.get(day)) is None:
+            return np.zeros(self.total.shape[1:]), np.zeros(self.total.shape[1:], np.uint16)
+        return self.total[row], self.count[row]
+
+
+def day_sums(times: Times, shape: tuple[int, ...], read: Reader, most: int = 64) -> DayReader:
+    """Return what ``DaySums.of`` returns once all fields are added, by reading a day's fields when they are asked for.
+
+    Args:
+        times: times of the period.
+        shape: (channel, H, W).
         read: returns the fields at given positions of ``times``, shape (time, channel, H, W).
-        half_width: days on each side.
         most: fields that are read at once.
+    """
+    day = day_of_year(times)
+    minutes = len(np.unique(minute_of_day(times)))
+
+    def of(number: int) -> tuple[NDArray[np.float64], NDArray[np.uint16]]:
+        positions = np.flatnonzero(day == number)
+        if not len(positions):
+            return np.zeros((minutes, *shape)), np.zeros((minutes, *shape), np.uint16)
+        sums = DaySums(times, shape, np.array([number]))
+        for some in np.array_split(positions, -(-len(positions) // most)):
+            sums.add(some, read(some))
+        return sums.of(number)
+
+    return of
+
+
+def windowed_mean(of: DayReader, half_width: int = 15) -> Iterator[tuple[int, Float]]:
+    """Yield the mean at each time of day over the days within ``half_width`` of each day of the year, all years.
+
+    The sum slides from day to day, so each day is asked for twice and memory holds one. Where there are none but missing
+    values, the mean is NaN.
+
+    Args:
+        of: returns sum and count of a day of the year, as ``DaySums.of`` or ``day_sums`` do.
+        half_width: days on each side.
 
     Yields:
-        (day of year from 1 to 366, minutes since midnight of shape (clock,), means of shape (clock, channel, H, W)).
+        (day of year from 1 to 366, means of shape (clock, channel, H, W)).
     """
-    day, clock = day_of_year(times), minute_of_day(times)
-    minutes = np.unique(clock)
-    by_day = {d: np.flatnonzero(day == d) for d in range(1, 367)}
+    first, _ = of(1)
+    total, count = np.zeros(first.shape), np.zeros(first.shape, dtype=np.int32)
 
-    def add(target: int, sign: int) -> None:
-        days = by_day[(target - 1) % 366 + 1]
-        for positions in np.array_split(days, -(-len(days) // most) or 1):
-            if not len(positions):
-                continue
-            fields = read(positions).astype(np.float64)
-            for i, m in enumerate(minutes):
-                here = fields[clock[positions] == m]
-                total[i] += sign * np.nansum(here, axis=0)
-                count[i] += sign * np.isfinite(here).sum(axis=0)
+    def add(day: int, sign: int) -> None:
+        values, number = of((day - 1) % 366 + 1)
+        np.add(total, sign * values, out=total)
+        np.add(count, sign * number.astype(np.int32), out=count)
 
-    shape = read(np.array([0])).shape[1:]
-    total, count = np.zeros((len(minutes), *shape)), np.zeros((len(minutes), *shape), dtype=np.int32)
-    for d in range(1 - half_width, 1 + half_width):
-        add(d, 1)
-    for d in range(1, 367):
-        add(d + half_width, 1)
-        yield d, minutes, (total / np.where(count, count, np.nan)).astype(np.float32)
-        add(d - half_width, -1)
+    for day in range(1 - half_width, 1 + half_width):
+        add(day, 1)
+    for day in range(1, 367):
+        add(day + half_width, 1)
+        yield day, (total / np.where(count, count, np.nan)).astype(np.float32)
+        add(day - half_width, -1)

@@ -7,7 +7,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from .climatology import CycleDesign, SeasonalCycle, project
+from ..fno.grids import Grid, LatLon
+from .climatology import CycleDesign, DaySums, SeasonalCycle, project
 from .fields import Fields
 from .schema import Channel
 
@@ -41,7 +42,9 @@ class Statistics:
         raise AttributeError(name)
 
 
-def compute_statistics(fields: Fields, period: slice, weights: NDArray[np.float64], gaps: list[int], block_bytes: int = 2**25) -> Statistics:
+def compute_statistics(
+    fields: Fields, period: slice, grid: Grid, gaps: list[int], block_bytes: int = 2**25, days: DaySums | None = None
+) -> Statistics:
     """Compute statistics in one pass over the period.
 
     What departs from the seasonal cycle b = f(t) c is known once the cycle is, from sums over time at each point:
@@ -53,13 +56,14 @@ def compute_statistics(fields: Fields, period: slice, weights: NDArray[np.float6
     Args:
         fields: the data.
         period: positions in time.
-        weights: area weight of each row, shape (H,).
+        grid: where the fields lie; rows count by their area.
         gaps: positions that a gap comes before; no tendency crosses one.
         block_bytes: bytes read at once.
+        days: of the period's times; are given the fields as they come.
     """
     start, stop, _ = period.indices(len(fields.times))
     times = fields.times[start:stop]
-    design = CycleDesign(times)
+    design, weights = CycleDesign(times, seasons=isinstance(grid, LatLon)), grid.area_weights
     counts = np.zeros(fields.shape[1:], dtype=np.int64)
     least, largest = np.full(fields.shape[1], np.inf), np.full(fields.shape[1], -np.inf)
     sums, tendencies = _Moments(weights), _Moments(weights)
@@ -68,6 +72,8 @@ def compute_statistics(fields: Fields, period: slice, weights: NDArray[np.float6
     last: NDArray[np.float32] | None = None
     for where in fields.blocks(period, block_bytes):
         block, at = fields.read(where), where.start - start
+        if days is not None:
+            days.add(range(at, at + len(block)), block)
         good = np.isfinite(block)
         counts += good.sum(axis=0)
         least = np.fmin(least, np.where(good, block, np.inf).min(axis=(0, 2, 3)))

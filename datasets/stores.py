@@ -138,7 +138,7 @@ def read_group(store: Store, group: str) -> xr.Dataset:
 
 def store_statistics(store: Store, fields: Fields, fit: slice) -> Statistics:
     """Compute statistics and seasonal cycle of a period of a store."""
-    return compute_statistics(fields, fit, store.grid.area_weights, store.gaps)
+    return compute_statistics(fields, fit, store.grid, store.gaps)
 
 
 def select_variables(store: Store, variables: Sequence[str] | None) -> Store:

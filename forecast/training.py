@@ -119,7 +119,8 @@ def train(config: AnyConfig, device: str | None = None, progress: Progress | Non
         provenance["static_fields"] = list(static)
     if comparison:
         provenance["comparison"] = comparison
-    attrs = {str(name): {k: str(v) for k, v in variable.attrs.items()} for name, variable in store.dataset.data_vars.items()}
+    described = [*map(str, store.dataset.data_vars), *store.grid.axes]
+    attrs = {name: {k: v if isinstance(v, float) else str(v) for k, v in store.dataset[name].attrs.items()} for name in described}
     dtypes = tuple(str(store.dataset[axis].dtype) for axis in store.grid.axes)
     checkpoint = Checkpoint(
         stepper,

@@ -41,8 +41,8 @@ def template(checkpoint: Checkpoint, grid: OutputGrid, times: Times, steps: int,
     coords: dict[str, Any] = {
         "time": ("time", times, {"standard_name": "forecast_reference_time", "long_name": "initial time"}),
         "prediction_timedelta": ("prediction_timedelta", leads, {"standard_name": "forecast_period", "long_name": "lead time"}),
-        rows: (rows, grid.along_rows, _ATTRIBUTES.get(rows, {"units": "m"})),
-        columns: (columns, grid.along_columns, _ATTRIBUTES.get(columns, {"units": "m"})),
+        rows: (rows, grid.along_rows, _ATTRIBUTES.get(rows) or checkpoint.attrs.get(rows, {})),
+        columns: (columns, grid.along_columns, _ATTRIBUTES.get(columns) or checkpoint.attrs.get(columns, {})),
         "valid_time": (("time", "prediction_timedelta"), times[:, None] + leads, {"standard_name": "time", "long_name": "valid time"}),
     }
     fields = {}

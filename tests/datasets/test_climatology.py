@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fourcaster.datasets.climatology import SeasonalCycle, day_of_year, windowed_mean, year_phase
+from fourcaster.datasets.climatology import DaySums, SeasonalCycle, day_of_year, day_sums, windowed_mean, year_phase
 from fourcaster.datasets.split import default_split, period
 
 
@@ -41,12 +41,17 @@ def test_short_series_get_a_mean_by_hour():
 def test_windowed_mean_is_the_mean_of_the_days_around():
     t = times("2003-01-01", 4 * 800, 6)  # with a leap year
     x = np.random.default_rng(1).standard_normal((len(t), 1, 1, 2)).astype("f4")
-    got = {day: means for day, _, means in windowed_mean(t, lambda at: x[at])}
+    x[40, 0, 0, 1] = np.nan
+    held = DaySums(t, x.shape[1:])
+    for first in range(0, len(t), 37):
+        held.add(range(first, min(first + 37, len(t))), x[first : first + 37])
+    got, read = dict(windowed_mean(held.of)), dict(windowed_mean(day_sums(t, x.shape[1:], lambda at: x[at], most=3)))
+    assert all(np.array_equal(got[day], read[day]) for day in range(1, 367))
     doy, hour = day_of_year(t), (np.arange(len(t)) % 4)
     for day in (1, 15, 60, 200, 366):
         distance = np.minimum((doy - day) % 366, (day - doy) % 366)
         for h in range(4):
-            expected = x[(distance <= 15) & (hour == h)].mean(axis=0)
+            expected = np.nanmean(x[(distance <= 15) & (hour == h)], axis=0)
             assert np.allclose(got[day][h], expected, atol=1e-5)
 
 

@@ -7,8 +7,11 @@ import xarray as xr
 from typer.testing import CliRunner
 
 from fourcaster.datasets.adapters.cf import canonical
+from fourcaster.datasets.fields import Fields
 from fourcaster.datasets.forcings import static_fields
-from fourcaster.datasets.stores import open_store, read_group
+from fourcaster.datasets.ingest import write_store
+from fourcaster.datasets.schema import grid_of
+from fourcaster.datasets.stores import open_store, read_group, store_statistics
 from fourcaster.fno.grids import Plane
 from fourcaster.forecast.cli import app
 from fourcaster.forecast.config import FNOConfig
@@ -60,6 +63,7 @@ def test_a_flow_is_ingested_trained_on_forecast_verified_and_drawn(tmp_path):
     assert float(scores.sel(source="forecast")) < 0.5 * float(scores.sel(source="persistence"))
     error = (xr.open_zarr(tmp_path / "f.zarr")["u"].isel(time=0, prediction_timedelta=10).values - whole["u"].values[270]).astype(float)
     assert float(scores.sel(source="forecast")) == pytest.approx(np.sqrt((error**2).mean()), rel=1e-4)
+    assert grid_of(xr.open_zarr(tmp_path / "f.zarr")).wraps == (True, True) and xr.open_zarr(tmp_path / "f.zarr")["x"].attrs["units"] == "m"
     for words in (("--grid", "0.1"), ("--area", "1/0/0/1")):
         code, text = call("run", tmp_path / "run" / "checkpoint", "--init", tmp_path / "flow.nc", "--lead", "1s", "-o", tmp_path / "g.zarr", *words)
         assert code == 2 and "leave out --grid" in text
@@ -90,6 +94,17 @@ def test_what_does_not_fit_is_refused(change, said):
 def test_times_in_seconds_stay_even():
     dataset = canonical(flow(times=1000, step=0.1), "memory")
     assert np.unique(np.diff(dataset["time"].values)).tolist() == [10**8]
+
+
+@pytest.mark.parametrize("hours", [0.01, 1, 6, 24 * 30])
+def test_a_flow_has_neither_year_nor_day(hours, tmp_path):
+    """What departs from its mean is its own, at whatever steps, and not a cycle of day or year."""
+    store = write_store(canonical(flow(times=100, step=3600 * hours), "memory"), tmp_path / "s.zarr")
+    fit = store.split().fit
+    mean = store.dataset["u"].values[fit].astype(float).mean(axis=0)
+    cycle = store_statistics(store, Fields(store.dataset), fit).cycle
+    assert np.allclose(cycle.at(store.dataset["time"].values[:30]), mean, atol=1e-6)
+    assert np.allclose(read_group(store, "climatology")["u"], mean, atol=1e-6) and read_group(store, "climatology")["u"].shape == (1, 1, 16, 24)
 
 
 def test_regridding_and_areas_need_latitudes(tmp_path):

@@ -1,5 +1,6 @@
 """The store: contract, statistics, gaps, and writes that die."""
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -16,11 +17,14 @@ from fourcaster.datasets import atomic
 from fourcaster.datasets.adapters.cf import canonical
 from fourcaster.datasets.adapters.sources import open_sources
 from fourcaster.datasets.climatology import CycleDesign
+from fourcaster.datasets.direct import DirectFields
 from fourcaster.datasets.fields import Fields
 from fourcaster.datasets.ingest import write_store
+from fourcaster.datasets.plan import make_plan
 from fourcaster.datasets.schema import grid_of
 from fourcaster.datasets.statistics import compute_statistics
-from fourcaster.datasets.stores import open_store, read_group
+from fourcaster.datasets.stores import consolidate, open_store, read_group
+from fourcaster.datasets.summaries import write_summaries
 
 
 def test_a_store_opens_in_plain_xarray_with_the_values_of_the_source(tiny_store):
@@ -63,9 +67,9 @@ def test_each_variable_keeps_its_own_statistics_and_climatology(tiny_store):
 
 def test_statistics_do_not_depend_on_blocks(tiny_store):
     store = open_store(tiny_store)
-    fields, weights, fit = Fields(store.dataset), store.grid.area_weights, slice(3, 120)
-    whole = compute_statistics(fields, fit, weights, [])
-    parts = compute_statistics(fields, fit, weights, [], block_bytes=13 * 2 * 84 * 4)
+    fields, fit = Fields(store.dataset), slice(3, 120)
+    whole = compute_statistics(fields, fit, store.grid, [])
+    parts = compute_statistics(fields, fit, store.grid, [], block_bytes=13 * 2 * 84 * 4)
     assert np.allclose(whole.values, parts.values, rtol=1e-6)
     assert np.allclose(whole.cycle.coefficients, parts.cycle.coefficients, rtol=1e-5)
 
@@ -78,7 +82,7 @@ def test_one_pass_gives_what_a_reference_in_float64_gives(step, days):
     source["t2m"][:, 0, 0] = np.nan
     source["t2m"][5, 1, 1] = np.nan
     fields, grid, gaps = Fields(source), grid_of(source), [100, 150]
-    made = compute_statistics(fields, slice(7, 180), grid.area_weights, gaps, block_bytes=10**4)
+    made = compute_statistics(fields, slice(7, 180), grid, gaps, block_bytes=10**4)
     x = np.stack([source[n].values[7:180] for n in source.data_vars], axis=1).astype("f8")
     w = np.broadcast_to(grid.area_weights[:, None], x.shape[2:])
 
@@ -97,6 +101,28 @@ def test_one_pass_gives_what_a_reference_in_float64_gives(step, days):
         assert made.anomaly_std[i] == pytest.approx(std(anomaly[:, i]), rel=1e-6)
         assert made.anomaly_tendency_std[i] == pytest.approx(std(np.diff(anomaly[:, i], axis=0)[kept]), rel=1e-6)
         assert [made.minimum[i], made.maximum[i]] == [np.nanmin(x[:, i]), np.nanmax(x[:, i])]
+
+
+def test_one_pass_suffices_where_there_is_room_and_room_does_not_change_the_result(tmp_path, monkeypatch):
+    dataset = canonical(make_source(times=900), "memory")
+    dataset["u10"][17, 3, 3] = np.nan
+    store, plan = write_store(dataset, tmp_path / "s.zarr"), make_plan(dataset)
+    read, plain = [], DirectFields._compute
+
+    def counted(fields, positions):
+        read.append(len(np.arange(900)[positions]) * fields.shape[1])
+        return plain(fields, positions)
+
+    monkeypatch.setattr(DirectFields, "_compute", counted)
+    made = []
+    for room in (2**30, 10**5):
+        read.clear()
+        write_summaries(dataclasses.replace(plan, room=room), store.path)
+        consolidate(store.path)
+        made.append((sum(read), read_group(store, "climatology").load()))
+    fields = 2 * len(range(*plan.fit.indices(900)))
+    assert made[0][0] == fields and 2.9 * fields < made[1][0] < 3.2 * fields
+    assert made[0][1].identical(made[1][1]) and np.isfinite(made[0][1]["t2m"]).all()
 
 
 def test_no_tendency_crosses_a_gap(tmp_path):
@@ -130,7 +156,7 @@ def test_a_mask_constant_in_time_is_carried(tmp_path):
     source["u10"][17, 3, 3] = np.nan
     store = write_store(canonical(source, "memory"), tmp_path / "s.zarr")
     fields = Fields(store.dataset)
-    statistics = compute_statistics(fields, store.split().fit, store.grid.area_weights, [])
+    statistics = compute_statistics(fields, store.split().fit, store.grid, [])
     assert not statistics.mask[1, 0, 0] and statistics.mask[1].sum() == 83
     assert statistics.partly_missing.tolist() == [1, 0]
     assert np.isfinite(statistics.values).all()
