@@ -155,9 +155,11 @@ def time_step(times: np.ndarray, source: str, allow_gaps: bool = False) -> tuple
     gaps = (np.flatnonzero(steps != step) + 1).tolist()
     if gaps and not allow_gaps:
         before, after = times[gaps[0] - 1], times[gaps[0]]
+        monthly = steps.min() / np.timedelta64(1, "D") >= 28 and steps.max() / np.timedelta64(1, "D") <= 31
+        mend = "months are no time step; take a daily or hourly source" if monthly else "fill them, or pass --allow-gaps to record them"
         raise ValueError(
             f"{source} has irregular times: {len(gaps)} interval(s) differ from the usual {_hours(step)}, the first from "
-            f"{_show(before)} to {_show(after)}; fill them, or pass --allow-gaps to record them"
+            f"{_show(before)} to {_show(after)}; {mend}"
         )
     return step, gaps
 

@@ -1,4 +1,4 @@
-"""What to keep of a source: variables, levels, a period, a time step, an area, a member."""
+"""What to keep of a source: variables, levels, a period, a time step, an area, a member, one place along any other axis."""
 
 from dataclasses import dataclass
 
@@ -22,6 +22,8 @@ class Selection:
         step: hours between times, counted from the first one kept.
         area: ``NORTH/WEST/SOUTH/EAST`` in degrees.
         member: one of an ensemble.
+        at: (axis, value) pairs: one place along each axis that has no name of its own here, such as depth. A value is looked
+            up among those of the axis, or is a position along an axis without any.
     """
 
     variables: tuple[str, ...] | None = None
@@ -30,12 +32,22 @@ class Selection:
     step: float | None = None
     area: str | None = None
     member: int | None = None
+    at: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if self.step is not None and self.step <= 0:
             raise ValueError(f"--step {self.step:g} must be a positive number of hours")
         if self.area is not None:
             parse_area(self.area)
+
+    def places(self, dataset: xr.Dataset, source: str) -> xr.Dataset:
+        """Return the data set, as its source has it, at the places of ``at``; an axis that it lacks is passed over.
+
+        Raises:
+            ValueError: a place that an axis does not hold.
+        """
+        places = {name: _place(dataset, name, value, source) for name, value in self.at if name in dataset.dims}
+        return dataset.isel(places).drop_vars(places, errors="ignore")
 
     def of(self, dataset: xr.Dataset, source: str) -> xr.Dataset:
         """Return what is to be kept of a data set whose coordinates have their canonical names; no value is read.
@@ -91,6 +103,28 @@ class Selection:
         if len(keep) < min(2, len(times)):
             raise ValueError(f"no two times lie {self.step:g} h apart; the series holds {times[0]} ... {times[-1]}")
         return keep
+
+
+def places_along(values: NDArray[np.generic]) -> list[str]:
+    """Return the values of an axis as they are written to choose one; lead times in hours."""
+    return [f"{hours:g}h" for hours in values / np.timedelta64(1, "h")] if values.dtype.kind == "m" else [str(value) for value in values]
+
+
+def _place(dataset: xr.Dataset, name: str, wanted: str, source: str) -> int:
+    """Return the position of a value along an axis; numbers need to agree to a thousandth, since files hold rounded ones."""
+    values = dataset[name].values
+    try:
+        if values.dtype.kind in "fiu":
+            number = float(wanted)
+            position = int(np.abs(values - number).argmin())
+            if abs(values[position] - number) <= 1e-3 * max(abs(number), 1e-6):
+                return position
+        else:
+            return places_along(values).index(wanted)
+    except ValueError:
+        pass
+    held = ", ".join(places_along(values[:12])) + (", ..." if len(values) > 12 else "")
+    raise ValueError(f"{source} has no {name} {wanted}; it holds {held}")
 
 
 def parse_area(area: str) -> tuple[float, float, float, float]:

@@ -16,6 +16,7 @@ def ingest(
     times: Annotated[str | None, typer.Option(help="Period to keep, e.g. 2013 or 2010-01:2013-06.")] = None,
     step: Annotated[str | None, typer.Option(help="Time between the states to keep, e.g. 6h or 1d.")] = None,
     area: Annotated[str | None, typer.Option(help="NORTH/WEST/SOUTH/EAST in degrees to keep.")] = None,
+    select: Annotated[list[str] | None, typer.Option(help="One place along another axis, as NAME=VALUE, e.g. depth=0.5.")] = None,
     member: Annotated[int | None, typer.Option(help="Member of an ensemble to keep.")] = None,
     units: Annotated[list[str] | None, typer.Option(help="Units that a file lacks or has wrong, as NAME=UNITS.")] = None,
     layout: Annotated[str | None, typer.Option(help="How the source is laid out; recognised by default.")] = None,
@@ -40,12 +41,13 @@ def ingest(
         from ..datasets.selection import Selection
         from .display import describe
         from .ingesting import ingest as work
-        from .ingesting import parse_bytes, parse_hours, parse_levels, parse_units
+        from .ingesting import parse_bytes, parse_hours, parse_levels, parse_pairs
         from .inspect import inspect as look
 
-        select = Selection(tuple(variables.split(",")) if variables else None, parse_levels(levels), times, parse_hours(step), area, member)
+        places = tuple(parse_pairs("select", select or [], "depth=0.5").items())
+        chosen = Selection(tuple(variables.split(",")) if variables else None, parse_levels(levels), times, parse_hours(step), area, member, places)
         plan = work(
-            sources, output, select, parse_units(units or []), layout, grid, method, train_period, allow_gaps,
+            sources, output, chosen, parse_pairs("units", units or [], "air=K"), layout, grid, method, train_period, allow_gaps,
             parse_bytes(memory), scheduler, append, dry_run, overwrite, progress("ingest"), allow_missing, store,
         )  # fmt: skip
         result = plan if dry_run else look(output)

@@ -116,9 +116,9 @@ def parse_levels(text: str | None) -> tuple[int, ...] | None:
         raise ValueError(f"--levels {text} is not understood; write pressures in hPa, e.g. --levels 850,500") from None
 
 
-def parse_units(pairs: Sequence[str]) -> dict[str, str]:
-    """Return units by variable of texts NAME=UNITS; raises ``ValueError`` where one is none."""
+def parse_pairs(option: str, pairs: Sequence[str], example: str) -> dict[str, str]:
+    """Return values by name of an option's texts NAME=VALUE; raises ``ValueError`` where one is none."""
     given = dict(pair.partition("=")[::2] for pair in pairs)
     if lacking := [name for name, value in given.items() if not value]:
-        raise ValueError(f"--units {lacking[0]} is not understood; write --units NAME=UNITS, e.g. --units air=K")
+        raise ValueError(f"--{option} {lacking[0]} is not understood; write --{option} NAME=..., e.g. --{option} {example}")
     return given

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from .. import units as cf_units
 from ..schema import DIMENSIONS, LEVEL_VARIABLES, STANDARD_UNITS, axes_of, grid_of, nearest
-from ..selection import Selection
+from ..selection import Selection, places_along
 from .layouts import find_layout
 
 _NAME = re.compile(r"[^./\\][^/\\]*")
@@ -21,7 +22,7 @@ _COORDINATES: dict[str, dict[str, tuple[str, ...]]] = {
     "x": {"units": (), "names": ("x",)},
     "level": {"units": (), "names": ("level", "lev", "plev", "pressure_level", "isobaricInhPa", "pressure")},
     "number": {"units": (), "names": ("number", "member", "ensemble", "realization")},
-    "time": {"units": (), "names": ("time", "valid_time")},
+    "time": {"units": (), "names": ("time", "valid_time")},  # or the only axis of dates
 }
 
 
@@ -47,6 +48,8 @@ def canonical(
         ValueError: no latitude, longitude or time; no field; missing or wrong units; an extra dimension.
     """
     units, select = units or {}, select or Selection()
+    axes = {str(dim) for dim in dataset.dims}
+    dataset = select.places(dataset, source)
     dataset = _axes(find_layout(dataset, layout).read(dataset, source), source)
     fields: dict[str, xr.DataArray] = {}
     known = [str(n) for n, v in dataset.data_vars.items() if set(axes_of(dataset)) <= set(v.dims) and v.dtype.kind in "fiu"]
@@ -70,12 +73,10 @@ def canonical(
         if str(field.name) in fields:
             raise ValueError(f"{source}: {name!r} and another variable are both {field.name!r}; ingest one of them")
         fields[str(field.name)] = field
-    if unknown := set(units) - set(changing) - set(static) - set(fields):
-        raise ValueError(f"--units names {sorted(unknown)[0]!r}, which {source} does not hold; {nearest(sorted(unknown)[0], fields)}")
     result = xr.Dataset({n: v for n, v in fields.items() if "time" in v.dims}, attrs=dataset.attrs)
     result = result.drop_vars([c for c in result.coords if c not in DIMENSIONS])
     result = result.assign_coords({n: v.compute() for n, v in fields.items() if "time" not in v.dims})
-    result.encoding = {"bytes_of_a_time": cost}
+    result.encoding = {"bytes_of_a_time": cost, "names": {*changing, *static, *fields}, "axes": axes}
     return result
 
 
@@ -113,7 +114,7 @@ def _axes(dataset: xr.Dataset, source: str) -> xr.Dataset:
     for name in ("level", "number"):
         if dataset.sizes.get(name) == 1:
             dataset = dataset.isel({name: 0}, drop=True)
-    dataset = _pressure_in_hpa(dataset, source)
+    dataset = _pressure_in_hpa(dataset, source, next((found for found, name in names.items() if name == "level"), "level"))
     return _order_longitudes(dataset, source) if axes[0] == "latitude" else _plane(dataset, source)
 
 
@@ -145,7 +146,8 @@ def _find(dataset: xr.Dataset, name: str) -> str | None:
     for test in tests:
         if found := [c for c in candidates if test(c)]:
             return found[0]
-    return None
+    dated = [str(c) for c, index in dataset.indexes.items() if name == "time" and isinstance(index, pd.DatetimeIndex | xr.CFTimeIndex)]
+    return dated[0] if len(dated) == 1 else None
 
 
 def _standard_times(dataset: xr.Dataset, source: str) -> xr.Dataset:
@@ -175,7 +177,9 @@ def _field(name: str, variable: xr.DataArray, source: str, units: Mapping[str, s
     extra = [d for d in variable.dims if d not in DIMENSIONS]
     for dim in extra:
         if variable.sizes[dim] > 1:
-            raise ValueError(f"{source}: {name!r} has a dimension {dim!r} of {variable.sizes[dim]}; select one, e.g. ds.isel({dim}=0)")
+            raise ValueError(
+                f"{source}: {name!r} has a dimension {dim!r} of {variable.sizes[dim]}; keep one, e.g. --select {dim}={places_along(variable[dim].values)[0]}"
+            )
     variable = variable.isel(dict.fromkeys(extra, 0), drop=True)
     if "number" in variable.dims:
         raise ValueError(f"{source}: {name!r} holds {variable.sizes['number']} members; select one, e.g. --member 0")
@@ -202,14 +206,16 @@ def _field(name: str, variable: xr.DataArray, source: str, units: Mapping[str, s
     return variable.rename(new)
 
 
-def _pressure_in_hpa(dataset: xr.Dataset, source: str) -> xr.Dataset:
+def _pressure_in_hpa(dataset: xr.Dataset, source: str, called: str) -> xr.Dataset:
     if "level" not in dataset.dims:
         return dataset
     level = dataset["level"]
     try:
         factor, offset = cf_units.conversion(level.attrs.get("units", "hPa"), "hPa")
     except ValueError as error:
-        raise ValueError(f"{source}: level {error}; only pressure levels are known") from error
+        raise ValueError(
+            f"{source}: {called!r} {error}; only pressure levels are kept together, keep one of these, e.g. --select {called}={level.values[0]:g}"
+        ) from error
     values = np.round(level.values * factor + offset).astype(np.int32)
     attrs = {"standard_name": "air_pressure", "units": "hPa", "positive": "down"}
     return dataset.assign_coords(level=("level", values, attrs))

@@ -19,6 +19,10 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 _GRIB_LARGE = 0x800000
 
 
+class Refused(ValueError):
+    """What can be read whole, but not be taken as one data set."""
+
+
 def open_raw(path: str, whole_shards: bool = True) -> xr.Dataset:
     """Open one file or store as dask arrays.
 
@@ -47,7 +51,8 @@ def open_lazily(path: str, complete: bool = False) -> xr.Dataset:
     """
     if "://" not in path and not Path(path).exists():
         raise FileNotFoundError(f"{path} does not exist; check the path")
-    with _explained(path):
+    with _explained(path), warnings.catch_warnings():  # of what is mended here, or refused with a reason
+        warnings.simplefilter("ignore", xr.SerializationWarning)
         if Path(path).is_dir() or "://" in path:
             return _open_zarr(open_source(path, complete) if (complete and not is_repository(path)) or "://" in path else path)
         return _open_file(path)
@@ -116,7 +121,17 @@ def _open_grib(path: str) -> xr.Dataset:
         lone = [c for c in part.coords if part[c].ndim == 0 and c not in ("time", "valid_time", "step", "number", "isobaricInhPa")]
         bare = part.drop_vars(lone)
         parts.append(bare.expand_dims("isobaricInhPa") if "isobaricInhPa" in bare.coords and bare["isobaricInhPa"].ndim == 0 else bare)
-    dataset: xr.Dataset = xr.merge(parts, compat="no_conflicts", join="outer", combine_attrs="override")
+    for name in ("latitude", "longitude"):
+        if any(name in part.coords and not part[name].equals(parts[0][name]) for part in parts):
+            raise Refused(f"{path} holds fields on grids of several {name}s; keep one grid, e.g. with grib_copy -w Ni=...,Nj=...")
+    try:
+        dataset: xr.Dataset = xr.merge(parts, compat="no_conflicts", join="outer", combine_attrs="override")
+    except xr.MergeError as error:
+        kinds = sorted({str(v.attrs.get("GRIB_typeOfLevel")) for part in found for v in part.data_vars.values()})
+        raise Refused(
+            f"{path} holds a variable of one name on several kinds of level ({', '.join(kinds)}); "
+            f"keep one kind, e.g. with grib_copy -w typeOfLevel={kinds[0]}"
+        ) from error
     return dataset
 
 
@@ -172,6 +187,8 @@ def _explained(path: str) -> Iterator[None]:
         check_url(path)
     try:
         yield
+    except Refused:
+        raise
     except Exception as error:  # engines raise many types
         if "://" in path and isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
             raise

@@ -45,12 +45,19 @@ def open_sources(
     select = select or Selection()
     paths = [path for source in sources for path in _expand(str(source))]
     costs: list[tuple[int, int]] = []
+    names: set[str] = set()
+    axes: set[str] = set()
     series: dict[frozenset[str], list[tuple[str, xr.Dataset]]] = {}
     for path in paths:
         dataset = canonical(open_lazily(path, not allow_missing), path, units, select, layout, chunk_bytes)
+        names |= dataset.encoding["names"]
+        axes |= dataset.encoding["axes"]
         if dataset.sizes["time"]:
             costs.append(dataset.encoding["bytes_of_a_time"])
             series.setdefault(frozenset(map(str, dataset.data_vars)), []).append((path, dataset))
+    for option, given, known in (("units", list(units or {}), names), ("select", [name for name, _ in select.at], axes)):
+        if unknown := [name for name in given if name not in known]:
+            raise ValueError(f"--{option} names {unknown[0]!r}, which {', '.join(paths[:3])} does not hold; {nearest(unknown[0], sorted(known))}")
     read, kept = costs[0] if costs else (0, 0)
     if read > _WASTE * kept:
         log.warning(

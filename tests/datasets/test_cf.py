@@ -87,8 +87,59 @@ def test_what_does_not_fit_is_refused_with_a_reason(source, change, said):
 def test_units_can_be_mended_on_the_way_in(source):
     source["t2m"].attrs["units"] = "banana"
     assert canonical(source, "memory", {"t2m": "K"})["t2m"].attrs["units"] == "K"
-    with pytest.raises(ValueError, match="--units names 'tt'"):
-        canonical(source.assign(t2m=source["t2m"].assign_attrs(units="K")), "memory", {"tt": "K"})
+
+
+def test_units_of_one_file_of_several(source, tmp_path):
+    for name in ("t2m", "u10"):
+        source[[name]].to_netcdf(tmp_path / f"{name}.nc")
+    made = open_sources([str(tmp_path / "*.nc")], units={"t2m": "degC"})
+    assert np.allclose(made["t2m"], source["t2m"] + 273.15) and np.array_equal(made["u10"], source["u10"])
+    with pytest.raises(ValueError, match=r"--units names 'tt'.*there are: t2m, u10"):
+        open_sources([str(tmp_path / "*.nc")], units={"tt": "K"})
+
+
+def test_one_place_along_another_axis(source, tmp_path):
+    """Ocean models' axes: dates that are not called time, depths that are no pressures."""
+    depths = np.array([0.494025, 1.541375, 2.645669], "f4")
+    warming = xr.DataArray([0.0, 1.0, 2.0], dims="depth")
+    deep = source.assign(t2m=(source["t2m"] + warming).transpose("time", "depth", ...).assign_attrs(units="degrees_C"))
+    deep = deep.assign_coords(depth=("depth", depths, {"units": "m"}), run=("depth", ["a", "b", "c"])).rename(time="ocean_time")
+    deep.to_netcdf(tmp_path / "deep.nc")
+    source[["u10"]].rename(u10="v10").to_netcdf(tmp_path / "flat.nc")
+    made = open_sources([str(tmp_path / "*.nc")], Selection(at=(("depth", "1.541"),)))
+    assert set(made.data_vars) == {"t2m", "u10", "v10"} and made["t2m"].dims == ("time", "latitude", "longitude")
+    assert np.allclose(made["t2m"], source["t2m"] + 1 + 273.15) and "depth" not in made.coords
+    with pytest.raises(ValueError, match=r"'t2m' has a dimension 'depth' of 3; keep one, e.g. --select depth=0\.49"):
+        open_sources([tmp_path / "deep.nc"])
+    with pytest.raises(ValueError, match=r"deep\.nc has no depth 1; it holds 0\.49\d+, 1\.54\d+, 2\.6"):
+        open_sources([tmp_path / "deep.nc"], Selection(at=(("depth", "1"),)))
+    with pytest.raises(ValueError, match="has no depth surface"):
+        open_sources([tmp_path / "deep.nc"], Selection(at=(("depth", "surface"),)))
+    with pytest.raises(ValueError, match=r"--select names 'dept', which .* does not hold; did you mean depth"):
+        open_sources([tmp_path / "deep.nc"], Selection(at=(("depth", "1.541"), ("dept", "1"))))
+
+
+@pytest.mark.parametrize(
+    ("axis", "value", "kept"),
+    [
+        (None, "2", 2),
+        (["skin", "root", "deep"], "root", 1),
+        (np.array([0, 6, 12], "m8[h]").astype("m8[ns]"), "12h", 2),
+        ([0, 10, 20], "0", 0),
+        ([-5.0, 0.0, 5.0], "-5", 0),
+    ],
+)
+def test_places_are_looked_up_by_value(source, axis, value, kept):
+    wide = source.assign(t2m=source["t2m"] + xr.DataArray([0.0, 1.0, 2.0], dims="layer", coords=None if axis is None else {"layer": axis}))
+    wide["t2m"].attrs["units"] = "K"
+    made = canonical(wide, "memory", select=Selection(at=(("layer", value),)))
+    assert np.allclose(made["t2m"], source["t2m"] + kept)
+
+
+def test_dates_on_two_axes_are_not_guessed(source):
+    two = source.rename(time="ocean_time").expand_dims(run=np.array(["2001-01-01", "2001-01-02"], "M8[ns]"))
+    with pytest.raises(ValueError, match="no time coordinate"):
+        canonical(two, "memory")
 
 
 def test_a_missing_or_truncated_file_is_named(source, tmp_path):
@@ -158,7 +209,7 @@ def test_single_levels_and_members_are_squeezed(source):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda d: d.expand_dims(lev=2).assign_coords(lev=("lev", [0.1, 0.9], {"units": "m"})), "level has units 'm'.*only pressure levels"),
+        (lambda d: d.expand_dims(lev=2).assign_coords(lev=("lev", [0.1, 0.9], {"units": "m"})), "'lev' has units 'm'.*--select lev=0.1"),
         (lambda d: d.assign_coords(time=d["time"].where(d["time"] > d["time"][0])), r"1 time\(s\) are missing"),
         (lambda d: d.isel(lat=0)[["t2m"]].assign_coords(lat=("lat", d["lat"].values, d["lat"].attrs)), "no variable on"),
     ],

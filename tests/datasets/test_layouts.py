@@ -137,6 +137,31 @@ def test_grib(real_data, tmp_path):
     assert not list(real_data.glob("*.idx"))
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"typeOfLevel": "heightAboveGround"}, r"kinds of level \(heightAboveGround, isobaricInhPa\); .*-w typeOfLevel=heightAboveGround"),
+        ({"Ni": 60, "iDirectionIncrementInDegrees": 6, "longitudeOfLastGridPointInDegrees": 354}, "on grids of several longitudes"),
+    ],
+)
+def test_grib_of_which_some_must_be_left_out(real_data, tmp_path, change, said):
+    eccodes = pytest.importorskip("eccodes")
+    mixed = tmp_path / "mixed.grib"
+    with open(real_data / "era5_levels_members_3deg.grib", "rb") as source, open(mixed, "wb") as out:
+        while (message := eccodes.codes_grib_new_from_file(source)) is not None:
+            if eccodes.codes_get(message, "number") == 0:
+                eccodes.codes_write(message, out)
+                if eccodes.codes_get(message, "shortName") == "t":
+                    values = eccodes.codes_get_values(message).reshape(61, 120)[:, :: 120 // change.get("Ni", 120)]
+                    for key, value in change.items():
+                        eccodes.codes_set(message, key, value)
+                    eccodes.codes_set_values(message, values.ravel() + 1)
+                    eccodes.codes_write(message, out)
+            eccodes.codes_release(message)
+    with pytest.raises(ValueError, match=said):
+        open_sources([mixed])
+
+
 def test_a_layout_of_another_package_is_found(monkeypatch):
     mine = Layout("mine", lambda d: "swell" in d, {"swell": Term("significant_wave_height", "m")}, lambda d, source: d.rename(northing="latitude"))
     monkeypatch.setattr(EntryPoint, "load", lambda self: mine)

@@ -21,7 +21,7 @@ from fourcaster.datasets.direct import DirectFields
 from fourcaster.datasets.fields import Fields
 from fourcaster.datasets.ingest import write_store
 from fourcaster.datasets.plan import make_plan
-from fourcaster.datasets.schema import grid_of
+from fourcaster.datasets.schema import grid_of, time_step
 from fourcaster.datasets.statistics import compute_statistics
 from fourcaster.datasets.stores import consolidate, open_store, read_group
 from fourcaster.datasets.summaries import write_summaries
@@ -131,6 +131,9 @@ def test_no_tendency_crosses_a_gap(tmp_path):
     source = source.assign_coords(time=np.concatenate([source["time"][:80], source["time"][80:] + np.timedelta64(5, "D")]))
     source.to_netcdf(tmp_path / "gap.nc")
     dataset = open_sources([tmp_path / "gap.nc"])
+    months = np.arange("2001-01", "2003-01", dtype="M8[M]").astype("M8[ns]")
+    with pytest.raises(ValueError, match="months are no time step; take a daily"):
+        time_step(months, "months.nc")
     with pytest.raises(ValueError, match=r"1 interval\(s\) differ from the usual 6 h.*--allow-gaps"):
         write_store(dataset, tmp_path / "s.zarr")
     assert not (tmp_path / "s.zarr").exists() and not atomic.temporary_path(tmp_path / "s.zarr").exists()
