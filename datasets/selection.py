@@ -1,6 +1,7 @@
 """What to keep of a source: variables, levels, a period, a time step, an area, a member, one place along any other axis."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -105,7 +106,7 @@ class Selection:
         return keep
 
 
-def places_along(values: NDArray[np.generic]) -> list[str]:
+def places_along(values: NDArray[Any]) -> list[str]:
     """Return the values of an axis as they are written to choose one; lead times in hours."""
     return [f"{hours:g}h" for hours in values / np.timedelta64(1, "h")] if values.dtype.kind == "m" else [str(value) for value in values]
 

@@ -177,9 +177,8 @@ def _field(name: str, variable: xr.DataArray, source: str, units: Mapping[str, s
     extra = [d for d in variable.dims if d not in DIMENSIONS]
     for dim in extra:
         if variable.sizes[dim] > 1:
-            raise ValueError(
-                f"{source}: {name!r} has a dimension {dim!r} of {variable.sizes[dim]}; keep one, e.g. --select {dim}={places_along(variable[dim].values)[0]}"
-            )
+            place = places_along(variable[dim].values)[0]
+            raise ValueError(f"{source}: {name!r} has a dimension {dim!r} of {variable.sizes[dim]}; keep one, e.g. --select {dim}={place}")
     variable = variable.isel(dict.fromkeys(extra, 0), drop=True)
     if "number" in variable.dims:
         raise ValueError(f"{source}: {name!r} holds {variable.sizes['number']} members; select one, e.g. --member 0")
