@@ -98,8 +98,13 @@ def _axes(dataset: xr.Dataset, source: str) -> xr.Dataset:
     if {"latitude", "longitude"} & set(names.values()) or not {"y", "x"} <= set(names.values()):
         names = {found: name for found, name in names.items() if name not in ("y", "x")}
     axes = ("y", "x") if "y" in names.values() else ("latitude", "longitude")
-    for name in ("time", *axes):
+    for name in (*axes, "time"):
         if name not in names.values():
+            if scattered := [v for v in dataset.variables.values() if name == "latitude" and v.ndim and _says(v.attrs, "latitude")]:
+                raise ValueError(
+                    f"{source} gives its latitudes along ({', '.join(map(str, scattered[0].dims))}), which are no rows and columns of a grid; "
+                    "regrid it to one first, e.g. with cdo remapbil"
+                )
             raise ValueError(
                 f"{source} has no {name} coordinate (dimensions: {', '.join(map(str, dataset.sizes))}); "
                 f"give it one with CF attributes, e.g. units {_COORDINATES[name]['units'][:1] or 'hours since ...'}"
@@ -137,9 +142,8 @@ def _find(dataset: xr.Dataset, name: str) -> str | None:
     if name == "time":
         candidates += [str(c) for c in dataset.coords if dataset[c].ndim == 0]
     standards = {"level": "air_pressure", "number": "realization", "y": "projection_y_coordinate", "x": "projection_x_coordinate"}
-    standard = standards.get(name, name)
     tests: list[Any] = [
-        lambda c: dataset[c].attrs.get("standard_name") == standard,
+        lambda c: dataset[c].attrs.get("standard_name") == standards.get(name, name),
         lambda c: dataset[c].attrs.get("units") in rules["units"],
         lambda c: c.lower() in rules["names"] or c in rules["names"],
     ]
@@ -148,6 +152,10 @@ def _find(dataset: xr.Dataset, name: str) -> str | None:
             return found[0]
     dated = [str(c) for c, index in dataset.indexes.items() if name == "time" and isinstance(index, pd.DatetimeIndex | xr.CFTimeIndex)]
     return dated[0] if len(dated) == 1 else None
+
+
+def _says(attrs: Mapping[Any, Any], name: str) -> bool:
+    return attrs.get("standard_name") == name or attrs.get("units") in _COORDINATES[name]["units"]
 
 
 def _standard_times(dataset: xr.Dataset, source: str) -> xr.Dataset:

@@ -62,6 +62,12 @@ def test_a_noleap_calendar_becomes_the_standard_one(source):
     assert made["time"].dtype == "datetime64[ns]" and str(made["time"].values[16])[:10] == "2003-03-01"
 
 
+def curvilinear(source):
+    lat, lon = np.meshgrid(source["lat"], source["lon"], indexing="ij")
+    bare = source.drop_vars(["lat", "lon"]).rename(lat="j", lon="i")
+    return bare.assign_coords(nav_lat=(("j", "i"), lat, {"units": "degrees_north"}), nav_lon=(("j", "i"), lon, {"units": "degrees_east"}))
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -77,6 +83,8 @@ def test_a_noleap_calendar_becomes_the_standard_one(source):
         ),
         (lambda d: d.expand_dims(member=3).assign_coords(member=[0, 1, 2]), "3 members"),
         (lambda d: d.expand_dims(depth=3), "dimension 'depth' of 3"),
+        (lambda d: d.stack(cell=("lat", "lon")).reset_index("cell"), r"latitudes along \(cell\).*regrid"),
+        (curvilinear, r"latitudes along \(j, i\), which are no rows"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_a_reason(source, change, said):
