@@ -1,0 +1,296 @@
+"""The jobs file: what to forecast, when, from what, and where to."""
+
+import os
+import re
+import string
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import yaml
+from cronsim import CronSim, CronSimError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+
+from ...datasets.schema import nearest
+from ..rollout import parse_duration
+from ..sections import Positive, Strict
+
+_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
+_MINUTE = "%Y-%m-%dT%H:%M"
+
+
+def _span(value: Any) -> timedelta:
+    return timedelta(seconds=float(parse_duration(str(value)) / np.timedelta64(1, "s")))
+
+
+def _cron(text: str) -> str:
+    try:
+        CronSim(text, datetime(2000, 1, 1))
+    except CronSimError as error:
+        raise ValueError(f"is no cron expression ({error}); write minute hour day month weekday, e.g. '0 */6 * * *'") from error
+    return text
+
+
+def _template(text: str) -> str:
+    """Refuse a template whose names are not known, or which could lead out of its folder."""
+    try:
+        parts = list(string.Formatter().parse(text))
+    except ValueError as error:
+        raise ValueError(f"is no template ({error})") from error
+    if wrong := [name for _, name, _, _ in parts if name is not None and name not in ("name", "cycle")]:
+        raise ValueError(f"names {{{wrong[0]}}}, but there are {{name}} and {{cycle}}, e.g. {{cycle:%Y%m%dT%H}}")
+    if any(name == "cycle" and (not spec or "/" in spec or "." in spec or conversion) for _, name, spec, conversion in parts):
+        raise ValueError("needs a form for {cycle}, such as {cycle:%Y%m%dT%H}, without slashes or dots")
+    if ".." in Path(text).parts:
+        raise ValueError("holds '..', which could lead out of its folder")
+    return text
+
+
+def _output(text: str) -> str:
+    if "{cycle" not in text:
+        raise ValueError("lacks {cycle}, so that one cycle would replace another; write e.g. out/{name}/{cycle:%Y%m%dT%H}.zarr")
+    if not text.endswith((".zarr", ".nc")):
+        raise ValueError("must end in .zarr or .nc")
+    return _template(text)
+
+
+def moment(value: Any) -> datetime:
+    """Return a time, in UTC, to the minute; raises ``ValueError`` where it is none."""
+    try:
+        time = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    except ValueError:
+        raise ValueError(f"{value} is not a time; write e.g. 2014-06-01T06:00") from None
+    return (time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time).replace(second=0, microsecond=0)
+
+
+def written(time: datetime) -> str:
+    """Return a cycle as the ledger and the command write it."""
+    return time.strftime(_MINUTE)
+
+
+Span = Annotated[timedelta, BeforeValidator(_span)]
+Command = Annotated[list[str], Field(min_length=1)]
+Template = Annotated[str, AfterValidator(_template)]
+
+
+class Files(Strict):
+    """Files that hold the initial states, of any layout that ``forecast ingest`` reads.
+
+    Attributes:
+        files: paths or patterns, with ``{name}`` and ``{cycle:...}``.
+        units: units by variable that the files lack or have wrong.
+        layout: how they are laid out; recognised by default.
+    """
+
+    files: Annotated[list[Template], BeforeValidator(lambda v: [v] if isinstance(v, str) else v), Field(min_length=1)]
+    units: dict[str, str] = Field(default_factory=dict)
+    layout: str | None = None
+
+
+class Picture(Strict):
+    """A map of each cycle's forecast.
+
+    Attributes:
+        variable: variable to draw.
+        lead: lead time.
+        level: pressure in hPa, for variables with levels.
+    """
+
+    variable: str
+    lead: str = "24h"
+    level: int | None = None
+
+
+class Job(Strict):
+    """A forecast for each cycle.
+
+    Attributes:
+        name: letters, digits, ``_``, ``-`` and dots.
+        checkpoint: folder that training made.
+        source: store that holds the initial states, or files.
+        cycle: cron expression in UTC.
+        start: nothing before it is due; by default, nothing before the job was first seen.
+        delay: data are expected this long after the cycle.
+        lead: how far.
+        grid: degrees between points to interpolate to.
+        area: ``NORTH/WEST/SOUTH/EAST`` to keep.
+        variables: variables to keep.
+        output: what to make, with ``{name}`` and ``{cycle:...}``; ends in ``.zarr`` or ``.nc``.
+        prepare: command that fetches the data, run before each attempt.
+        truth: store to verify past cycles with, once it holds all of their valid times.
+        plots: maps to draw.
+        keep: how many cycles to keep; all by default.
+        retries: how often to try again after a failure.
+        backoff: pause before the first retry; it doubles with each.
+        deadline: how long a cycle may wait for its data, from when it fell due or was first seen, and an attempt may take.
+        catch_up: which missed cycles come first.
+        max_catchup: how many missed cycles are made up for, the newest ones.
+        on_success: command to run after a cycle is published.
+        on_failure: command to run after a cycle has failed for good.
+        device: ``cpu`` or ``cuda``; a GPU where there is one by default.
+    """
+
+    name: Annotated[str, Field(pattern=f"^{_NAME}$")]
+    checkpoint: Path
+    source: str | Files
+    cycle: Annotated[str, AfterValidator(_cron)]
+    start: Annotated[datetime, BeforeValidator(moment)] | None = None
+    delay: Span = timedelta(0)
+    lead: Annotated[str, AfterValidator(lambda v: v if parse_duration(v) else v)]
+    grid: Annotated[float, Field(gt=0)] | None = None
+    area: str | None = None
+    variables: list[str] | None = None
+    output: Annotated[str, AfterValidator(_output)]
+    prepare: Command | None = None
+    truth: Path | None = None
+    plots: list[Picture] = Field(default_factory=list)
+    keep: Positive | None = None
+    retries: Annotated[int, Field(ge=0)] = 3
+    backoff: Span = timedelta(minutes=1)
+    deadline: Span = timedelta(hours=6)
+    catch_up: Literal["oldest", "newest"] = "oldest"
+    max_catchup: Positive = 100
+    on_success: Command | None = None
+    on_failure: Command | None = None
+    device: Literal["cpu", "cuda"] | None = None
+
+    def due(self, now: datetime, first_seen: datetime) -> list[datetime]:
+        """Return the cycles whose data are expected by ``now``, at most the newest ``max_catchup``, in the order to make them."""
+        earliest, found = self.start or first_seen, []
+        for time in CronSim(self.cycle, now - self.delay + timedelta(minutes=1), reverse=True):
+            if time < earliest or len(found) == self.max_catchup:
+                break
+            found.append(time)
+        return found if self.catch_up == "newest" else found[::-1]
+
+    def between(self, first: datetime, last: datetime) -> Iterator[datetime]:
+        """Yield the cycles of a period, both ends included."""
+        for time in CronSim(self.cycle, first - timedelta(minutes=1)):
+            if time > last:
+                return
+            yield time
+
+    def next(self, now: datetime) -> datetime:
+        """Return when the next cycle falls due."""
+        earliest = max(now - self.delay, (self.start or now) - timedelta(minutes=1))
+        return next(iter(CronSim(self.cycle, earliest))) + self.delay
+
+    def fill(self, template: str, cycle: datetime) -> str:
+        """Return a template with name and cycle in it."""
+        return template.format(name=self.name, cycle=cycle)
+
+    @property
+    def home(self) -> str:
+        """The folder of all outputs, which is that of ``latest``."""
+        parts = Path(self.output.replace("{name}", self.name)).parts
+        return str(Path(*parts[: next(i for i, part in enumerate(parts) if "{cycle" in part)]))
+
+
+class JobsFile(Strict):
+    """A jobs file; what ``defaults`` says holds for each job that does not say otherwise.
+
+    Attributes:
+        ledger: SQLite file with a row for each cycle, on a disk of this machine.
+        status: folder of the status page and its files.
+        engine: ``local`` processes, or ``dask``.
+        workers: cycles that are made at once.
+        scheduler: address of a Dask scheduler, for the engine ``dask``.
+        lease: how long a cycle stays taken by a scheduler that is not heard of.
+        poll: how often to look again for data that are late.
+        jobs: the jobs.
+        folder: where paths start from.
+    """
+
+    ledger: Path = Path("ledger.sqlite")
+    status: Path = Path("status")
+    engine: Literal["local", "dask"] = "local"
+    workers: Positive = 1
+    scheduler: str | None = None
+    lease: Annotated[timedelta, BeforeValidator(_span)] = timedelta(seconds=60)
+    poll: Annotated[timedelta, BeforeValidator(_span)] = timedelta(seconds=60)
+    jobs: Annotated[list[Job], Field(min_length=1)]
+    folder: Path
+
+    def job(self, name: str) -> Job:
+        """Return the job of a name; raises ``ValueError`` where there is none."""
+        names = [job.name for job in self.jobs]
+        if name not in names:
+            raise ValueError(f"no job {name!r}; {nearest(name, names)}")
+        return self.jobs[names.index(name)]
+
+    def output(self, job: Job, cycle: datetime) -> Path:
+        """Return where the forecast of a cycle is published."""
+        return self.folder / job.fill(job.output, cycle)
+
+
+def load_jobs(path: str | Path) -> JobsFile:
+    """Read a jobs file and refuse what could not run.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not YAML, an unknown key, a value that does not fit, two jobs of one name or one folder, a missing
+            checkpoint, source or variable of the environment.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; write a jobs file, see docs/operations.md")
+    try:
+        values = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict) or not isinstance(values.get("jobs"), list):
+        raise ValueError(f"{path} holds no list of jobs; see docs/operations.md")
+    defaults = values.pop("defaults", None) or {}
+    values["jobs"] = [{**defaults, **job} if isinstance(job, dict) and isinstance(defaults, dict) else job for job in values["jobs"]]
+    try:
+        found = JobsFile.model_validate(values | {"folder": path.absolute().parent})
+    except ValidationError as error:
+        first = error.errors()[0]
+        at = [str(part) for part in first["loc"] if part not in ("str", "Files")]
+        if at[:1] == ["jobs"] and len(at) > 1 and isinstance(values["jobs"][int(at[1])], dict):
+            at[:2] = [f"job {values['jobs'][int(at[1])].get('name', at[1])}"]
+        said = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            known = [name for name in (Job if at[0].startswith("job ") else JobsFile).model_fields if name != "folder"]
+            said = f"unknown key; {nearest(at[-1], known)}"
+        raise ValueError(f"{path}: {': '.join(at)}: {said}{'' if first['type'] == 'missing' else ', got ' + repr(first['input'])[:80]}") from error
+    _refuse_what_cannot_run(found, path)
+    return found
+
+
+def _refuse_what_cannot_run(found: JobsFile, path: Path) -> None:
+    names = [job.name for job in found.jobs]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{path}: two jobs are called {twice[0]!r}; give each a name of its own")
+    homes = [job.home for job in found.jobs]
+    if shared := [home for home in homes if homes.count(home) > 1]:
+        raise ValueError(f"{path}: two jobs write to {shared[0]}, and would share one `latest`; put {{name}} into the output")
+    if found.engine == "dask" and not found.scheduler:
+        raise ValueError(f"{path}: engine dask needs the scheduler's address; write e.g. scheduler: tcp://host:8786")
+    for job in found.jobs:
+        if not (found.folder / job.checkpoint / "meta.json").is_file():
+            raise ValueError(f"{path}: job {job.name}: there is no checkpoint {job.checkpoint}; train one with `forecast train`")
+        if isinstance(job.source, str) and "://" not in job.source and job.prepare is None and not (found.folder / job.source).exists():
+            raise ValueError(f"{path}: job {job.name}: there is no source {job.source}; check the path, or give a prepare command that fetches it")
+        if not (found.folder / job.output).is_relative_to(found.folder):
+            raise ValueError(f"{path}: job {job.name}: output {job.output} leads out of the folder of the jobs file")
+        for command in (job.prepare, job.on_success, job.on_failure):
+            resolve(command or [], job, datetime(2000, 1, 1))
+
+
+def resolve(command: list[str], job: Job, cycle: datetime, **more: str) -> list[str]:
+    """Return a command with ``{name}``, ``{cycle:...}`` and others filled in, and ``${VARIABLE}`` of the environment.
+
+    Raises:
+        ValueError: a name or variable that is not known.
+    """
+    filled = []
+    for word in command:
+        try:
+            text = re.sub(r"\$\{(\w+)\}", lambda found: "\0" + os.environ[found[1]].replace("{", "{{").replace("}", "}}"), word)
+            filled.append(text.replace("\0", "").format(name=job.name, cycle=cycle, **({"output": "", "error": "", "state": ""} | more)))
+        except (KeyError, ValueError, IndexError, AttributeError) as error:
+            raise ValueError(f"job {job.name}: {word!r} of a command is not understood: {error} is neither a name nor in the environment") from error
+    return filled
