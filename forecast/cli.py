@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from .cli_ingest import ingest
+from .cli_jobs import jobs
 from .console import Device, Json, Overrides, Overwrite, reported, show
 
 app = typer.Typer(
@@ -48,6 +49,7 @@ def quickstart(
 
 
 app.command()(ingest)
+app.add_typer(jobs, name="jobs")
 
 
 @app.command()

@@ -155,15 +155,21 @@ class Ledger:
         """Enter cycles that are not there yet; return how many."""
         with self._change() as db:
             before = db.total_changes
-            db.executemany("INSERT OR IGNORE INTO cycles (job, cycle, state, seen) VALUES (?, ?, 'pending', ?)", [(job, c, now.isoformat()) for c in cycles])
+            entered = [(job, cycle, now.isoformat()) for cycle in cycles]
+            db.executemany("INSERT OR IGNORE INTO cycles (job, cycle, state, seen) VALUES (?, ?, 'pending', ?)", entered)
             return db.total_changes - before
 
     def rows(self, job: str | None = None, states: tuple[str, ...] | None = None) -> list[Row]:
         """Return the cycles, the oldest first."""
         names = ", ".join(field.name for field in fields(Row))
+        asked: list[tuple[str, tuple[str, ...]]] = [("job", (job,))] if job is not None else []
+        asked += [("state", states)] if states is not None else []
+        where = " AND ".join(f"{name} IN ({', '.join('?' * len(values))})" for name, values in asked)
         with self._change() as db:
-            found = [Row(*row) for row in db.execute(f"SELECT {names} FROM cycles ORDER BY cycle, job")]
-        return [row for row in found if (job is None or row.job == job) and (states is None or row.state in states)]
+            found = db.execute(
+                f"SELECT {names} FROM cycles {'WHERE ' + where if where else ''} ORDER BY cycle, job", [v for _, values in asked for v in values]
+            )
+            return [Row(*row) for row in found]
 
     def row(self, job: str, cycle: str) -> Row | None:
         """Return a cycle, or None."""
@@ -281,8 +287,9 @@ def this_host() -> str:
 def process_started(pid: int) -> str | None:
     """Return what tells a living process from a later one of its number, or None where there is none."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except FileNotFoundError:
+        values = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return values[19] if values[0] not in "ZX" else None  # dead, and not yet buried
+    except (FileNotFoundError, ProcessLookupError):
         if Path("/proc/self").exists():
             return None
     try:

@@ -25,6 +25,11 @@ def _span(value: Any) -> timedelta:
     return timedelta(seconds=float(parse_duration(str(value)) / np.timedelta64(1, "s")))
 
 
+def _lead(text: str) -> str:
+    parse_duration(text)
+    return text
+
+
 def _cron(text: str) -> str:
     try:
         CronSim(text, datetime(2000, 1, 1))
@@ -138,7 +143,7 @@ class Job(Strict):
     cycle: Annotated[str, AfterValidator(_cron)]
     start: Annotated[datetime, BeforeValidator(moment)] | None = None
     delay: Span = timedelta(0)
-    lead: Annotated[str, AfterValidator(lambda v: v if parse_duration(v) else v)]
+    lead: Annotated[str, AfterValidator(_lead)]
     grid: Annotated[float, Field(gt=0)] | None = None
     area: str | None = None
     variables: list[str] | None = None
@@ -158,7 +163,8 @@ class Job(Strict):
 
     def due(self, now: datetime, first_seen: datetime) -> list[datetime]:
         """Return the cycles whose data are expected by ``now``, at most the newest ``max_catchup``, in the order to make them."""
-        earliest, found = self.start or first_seen, []
+        earliest = self.start or first_seen
+        found: list[datetime] = []
         for time in CronSim(self.cycle, now - self.delay + timedelta(minutes=1), reverse=True):
             if time < earliest or len(found) == self.max_catchup:
                 break

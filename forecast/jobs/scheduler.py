@@ -1,0 +1,300 @@
+"""What brings the ledger to where the schedule says it should be: claims cycles, has them made, publishes them."""
+
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Collection
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ...datasets import atomic
+from . import publishing, reports
+from .engines import DaskEngine, Engine, Killed, LocalEngine
+from .ledger import OPEN, Ledger, Row
+from .log import Log
+from .making import Task
+from .spec import Job, load_jobs, moment, resolve, written
+
+Clock = Callable[[], datetime]
+Cycles = Collection[tuple[str, str]]
+
+_LONGEST_BACKOFF = 3600.0
+_MOST_INTERRUPTIONS = 20
+_GRACE = 20.0  # seconds that a running attempt gets to end after a request to stop
+_TICK = 0.5
+
+
+def utc() -> datetime:
+    """Return the time of day."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+class Scheduler:
+    """Runs the jobs of a file.
+
+    Args:
+        path: jobs file.
+        clock: tells the schedule's time.
+
+    Attributes:
+        jobs: what the file says.
+        ledger: what was done.
+    """
+
+    def __init__(self, path: str | Path, clock: Clock = utc) -> None:
+        self.path, self.clock = Path(path), clock
+        self.jobs = load_jobs(path)
+        self.ledger = Ledger(
+            self.jobs.folder / self.jobs.ledger,
+            self.jobs.lease.total_seconds(),
+            lambda ledger: publishing.rebuild(self.jobs, ledger, clock()),
+        )
+        self.log = Log(self.jobs.folder / self.jobs.ledger)
+        if self.ledger.quarantined is not None:
+            self.log.write(level="error", message=f"the ledger was damaged: put aside as {self.ledger.quarantined.name}, rebuilt from the outputs")
+        self._engine: Engine | None = None
+        self._stopping: float | None = None
+        self._reload = threading.Event()
+        self._wake = threading.Event()
+        self._reporting = threading.Lock()
+
+    def stop(self) -> None:
+        """Begin nothing more; what runs gets some seconds to end, and is handed back if it does not."""
+        self._stopping = time.monotonic()
+        self._wake.set()
+
+    def reload(self) -> None:
+        """Read the jobs file again before the next cycle."""
+        self._reload.set()
+        self._wake.set()
+
+    def enter(self, names: Collection[str] | None = None) -> None:
+        """Enter in the ledger what is due."""
+        now = self.clock()
+        for job in self.jobs.jobs:
+            if names is None or job.name in names:
+                self.ledger.insert(job.name, [written(cycle) for cycle in job.due(now, self.ledger.first_seen(job.name, now))], now)
+
+    def run(self, stay: bool = False, until_ended: bool = False, only: Cycles | None = None) -> list[Row]:
+        """Make what is due.
+
+        Args:
+            stay: go on until ``stop`` is called, as new cycles fall due.
+            until_ended: go on until nothing waits for data or for another try.
+            only: (job, cycle) pairs to make; all that is due by default.
+
+        Returns:
+            The cycles that were worked on, as they are now.
+        """
+        touched: set[tuple[str, str]] = set()
+        running: dict[Future[None], tuple[str, str]] = {}
+        for job in self.jobs.jobs:  # what was published just before an end
+            publishing.point_latest(self.jobs, job, self.ledger)
+        with ThreadPoolExecutor(self.jobs.workers) as pool:
+            while True:
+                self._reread()
+                if only is None:
+                    self.enter()
+                waiting = [] if self._stopping else self._free(only, set(running.values()))
+                for row in waiting[: self.jobs.workers - len(running)]:
+                    touched.add((row.job, row.cycle))
+                    running[pool.submit(self._cycle, row)] = (row.job, row.cycle)
+                if running:
+                    done, _ = wait(running, timeout=_TICK, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        del running[future]
+                        future.result()
+                    continue
+                self._verify(touched, everything=only is None)
+                self.report()
+                if self._stopping or not (stay or (until_ended and self._open(only))):
+                    break
+                self._wake.wait(self._pause())
+                self._wake.clear()
+        rows = self.ledger.rows()
+        return [row for row in rows if (row.job, row.cycle) in touched or (only is not None and (row.job, row.cycle) in only)]
+
+    def report(self) -> None:
+        """Write the status page and its files."""
+        with self._reporting:
+            reports.write(self.jobs, self.ledger, self.clock())
+
+    def _reread(self) -> None:
+        if self._reload.is_set():
+            self._reload.clear()
+            try:
+                self.jobs = load_jobs(self.path)
+                self.log.write(message=f"{self.path} read again")
+            except (ValueError, OSError) as error:
+                self.log.write(level="error", message=f"{self.path} was not taken: {error}; the jobs go on as before")
+
+    def _open(self, only: Cycles | None) -> list[Row]:
+        known = {job.name for job in self.jobs.jobs}
+        return [row for row in self.ledger.rows(states=OPEN) if row.job in known and (only is None or (row.job, row.cycle) in only)]
+
+    def _free(self, only: Cycles | None, mine: Collection[tuple[str, str]]) -> list[Row]:
+        """Return what can be worked on, in order."""
+        jobs = {job.name: job for job in self.jobs.jobs}
+        rows = [row for row in self.ledger.rows(states=(*OPEN, "running", "publishing")) if row.job in jobs and self.ledger.free(row)]
+        rows = [row for row in rows if (row.job, row.cycle) not in mine and (only is None or (row.job, row.cycle) in only)]
+        oldest = [row for row in rows if jobs[row.job].catch_up == "oldest"]
+        newest = [row for row in rows if jobs[row.job].catch_up == "newest"]
+        return [*newest[::-1], *oldest]
+
+    def _pause(self) -> float:
+        """Return the seconds until something may change."""
+        now, instant = self.clock(), time.time()
+        pauses = [(job.next(now) - now).total_seconds() for job in self.jobs.jobs]
+        pauses += [row.not_before - instant for row in self._open(None)]
+        return min(max(min(pauses), _TICK), self.jobs.poll.total_seconds())
+
+    def _cycle(self, row: Row) -> None:
+        """Work on one cycle until it is published, or has to wait."""
+        claimed = self.ledger.claim(row.job, row.cycle)
+        if claimed is None:
+            return
+        job, cycle = self.jobs.job(row.job), moment(row.cycle)
+        output = self.jobs.output(job, cycle)
+        scratch = output.with_name(f".{output.name}.{(claimed.token or '')[:8]}")
+        say = self.log.of(job.name, row.cycle, claimed.attempts + 1)
+        try:
+            if claimed.state == "publishing" and publishing.is_published(output, claimed.checksum):
+                say(message="was published before the scheduler ended")
+                self._done(job, claimed, output, say)
+                return
+            for left in output.parent.glob(f".{output.name}.{'[0-9a-f]' * 8}"):
+                atomic.remove(left)
+            say(message="begins" if not row.token else "taken over from one that is gone")
+            self.report()
+            result = self._attempt(job, cycle, claimed, scratch, say)
+            if result is not None:
+                self._publish(job, claimed, output, scratch, result, say)
+        finally:
+            atomic.remove(scratch)
+            self.report()
+
+    def _attempt(self, job: Job, cycle: datetime, row: Row, scratch: Path, say: Callable[..., None]) -> dict[str, Any] | None:
+        """Run an attempt; return what it made, or enter in the ledger why there is nothing."""
+        began, renewed = time.monotonic(), [time.monotonic()]
+        held = self.jobs.lease.total_seconds()
+
+        def stop() -> str | None:
+            now = time.monotonic()
+            if now - began > job.deadline.total_seconds():
+                return "deadline"
+            if self._stopping is not None and now - self._stopping > _GRACE:
+                return "stopping"
+            if now - renewed[0] > min(held / 3, 5):
+                try:
+                    found = self.ledger.renew(row)
+                except OSError:  # locked, or no room: another try before the lease is over
+                    return "lost" if now - renewed[0] > held else None
+                renewed[0] = now
+                return None if found == "ours" else found
+            return None
+
+        try:
+            self._engine = self._engine or (LocalEngine() if self.jobs.engine == "local" else DaskEngine(self.jobs.scheduler or ""))
+            result = self._engine.run(Task(job, cycle, self.jobs.folder, scratch), stop, say)
+        except Killed as error:
+            said = f"{error}, {row.interruptions + 1} time(s) so far"
+            many = row.interruptions + 1 >= _MOST_INTERRUPTIONS
+            self.ledger.end(row, "failed" if many else "pending", said, killed=True)
+            say(level="warning", message=said)
+            return None
+        except InterruptedError as error:
+            if str(error) == "deadline":
+                self._failure(job, row, f"took longer than the deadline of {_hours(job.deadline.total_seconds())}", say)
+                return None
+            if str(error) in ("cancel", "stopping"):
+                self.ledger.end(row, "cancelled" if str(error) == "cancel" else "pending")
+            said = {"cancel": "cancelled", "stopping": "handed back", "lost": "the claim was lost to another scheduler"}
+            say(level="warning", message=said[str(error)])
+            return None
+        if "waits" in result:
+            self._waits(job, cycle, row, result["waits"], say)
+        elif "error" in result:
+            self._failure(job, row, result["error"], say)
+        else:
+            return result
+        return None
+
+    def _waits(self, job: Job, cycle: datetime, row: Row, why: str, say: Callable[..., None]) -> None:
+        now = self.clock()
+        last = max(cycle + job.delay, datetime.fromisoformat(row.seen)) + job.deadline
+        if now >= last:
+            self._failed(job, row, f"the data did not come within {_hours(job.deadline.total_seconds())}: {why}", say)
+        else:
+            pause = min(self.jobs.poll.total_seconds(), max(_TICK, (last - now).total_seconds()))
+            self.ledger.end(row, "waiting", why, not_before=time.time() + pause)
+            say(message=f"waits for data: {why}")
+
+    def _failure(self, job: Job, row: Row, error: str, say: Callable[..., None]) -> None:
+        """Enter a failed attempt: another try later, or the end."""
+        if row.attempts >= job.retries:
+            self._failed(job, row, error, say)
+            return
+        pause = min(job.backoff.total_seconds() * 2**row.attempts, _LONGEST_BACKOFF)
+        if self.ledger.end(row, "retrying", error, not_before=time.time() + pause, failed=True):
+            say(level="warning", message=f"failed, tried again in {_hours(pause)}: {error}")
+
+    def _failed(self, job: Job, row: Row, error: str, say: Callable[..., None]) -> None:
+        if self.ledger.end(row, "failed", error, failed=True):
+            say(level="error", message=f"failed: {error}")
+            self._tell(job.on_failure, job, row, say, state="failed", error=error)
+
+    def _publish(self, job: Job, row: Row, output: Path, scratch: Path, result: dict[str, Any], say: Callable[..., None]) -> None:
+        if not self.ledger.publishing(row, str(output), result["manifest"]["checksum"]):
+            say(level="warning", message="made, but the claim was lost to another scheduler; nothing is published")
+            return
+        try:
+            for name in result["beside"]:
+                os.replace(scratch / name, output.with_name(f"{output.stem}.{name}"))
+            publishing.publish(scratch / result["made"], output, result["manifest"])
+        except OSError as error:
+            self._failure(job, row, f"could not be published: {error}", say)
+            return
+        self._done(job, row, output, say)
+
+    def _done(self, job: Job, row: Row, output: Path, say: Callable[..., None]) -> None:
+        if not self.ledger.end(row, "done"):
+            return
+        publishing.point_latest(self.jobs, job, self.ledger)
+        say(message=f"published as {output}")
+        for cycle in publishing.retain(self.jobs, job, self.ledger):
+            say(message=f"removed {cycle}, of which newer ones are kept")
+        self._tell(job.on_success, job, row, say, state="done", output=str(output))
+
+    def _tell(self, command: list[str] | None, job: Job, row: Row, say: Callable[..., None], **what: str) -> None:
+        """Run a command of the operator's; what becomes of it changes nothing but the log."""
+        if command is None:
+            return
+        try:
+            words = resolve(command, job, moment(row.cycle), **what)
+            ended = subprocess.run(
+                words, cwd=self.jobs.folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+                timeout=job.deadline.total_seconds(), check=False,
+            )  # fmt: skip
+            if ended.returncode:
+                say(level="error", message=f"{command[0]} ended with {ended.returncode}: {ended.stderr.strip()[-300:]}")
+        except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+            say(level="error", message=f"{command[0]} could not be run: {error}")
+
+    def _verify(self, touched: Cycles, everything: bool) -> None:
+        """Verify published cycles whose truth has come."""
+        for job in self.jobs.jobs:
+            if job.truth is None or not (self.jobs.folder / job.truth).exists():
+                continue
+            for row in self.ledger.rows(job.name, ("done",)):
+                if row.verified is None and (everything or (row.job, row.cycle) in touched):
+                    output = self.jobs.output(job, moment(row.cycle))
+                    say = self.log.of(job.name, row.cycle)
+                    if reports.verify_cycle(output, self.jobs.folder / job.truth, say):
+                        self.ledger.verified(job.name, row.cycle)
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:g} h" if seconds >= 3600 else f"{seconds:g} s"

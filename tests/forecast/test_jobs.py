@@ -1,0 +1,342 @@
+"""Scheduled rollouts: what is due, published whole and once, whatever is killed on the way."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+import xarray as xr
+import yaml
+from typer.testing import CliRunner
+
+from fourcaster.forecast.api import load, open_forecast
+from fourcaster.forecast.cli import app
+from fourcaster.forecast.jobs import publishing
+from fourcaster.forecast.jobs.ledger import Ledger
+from fourcaster.forecast.jobs.log import mask
+from fourcaster.forecast.jobs.scheduler import Scheduler
+from fourcaster.forecast.jobs.spec import Job, load_jobs, resolve
+
+NOW = "2001-01-06T00:30"
+CYCLES = ["2001-01-05T00:00", "2001-01-05T06:00", "2001-01-05T12:00", "2001-01-05T18:00", "2001-01-06T00:00"]
+
+
+@pytest.fixture
+def write(tiny_checkpoint, tiny_store, tmp_path):
+    """Return what writes a jobs file of one job."""
+
+    def make(*more, top=None, **changes):
+        job = {
+            "name": "tiny",
+            "checkpoint": str(tiny_checkpoint),
+            "source": str(tiny_store),
+            "cycle": "0 */6 * * *",
+            "start": "2001-01-05T00:00",
+            "lead": "12h",
+            "output": "out/{name}/{cycle:%Y%m%dT%H}.zarr",
+            "backoff": "1s",
+        } | changes
+        path = tmp_path / "jobs.yaml"
+        path.write_text(yaml.safe_dump({"jobs": [{k: v for k, v in job.items() if v is not None}, *more], "poll": "1s"} | (top or {})))
+        return path
+
+    return make
+
+
+def call(*words):
+    result = CliRunner().invoke(app, ["jobs", *map(str, words)])
+    return result.exit_code, result.output
+
+
+def clock(text=NOW):
+    return lambda: datetime.fromisoformat(text)
+
+
+def lines(path: Path, message: str) -> Counter:
+    """How often each cycle's log says something."""
+    found = Counter()
+    for file in (path.parent / "logs").rglob("*.jsonl"):
+        for line in file.read_text().splitlines():
+            said = json.loads(line)
+            found[said["cycle"]] += said["message"].startswith(message)
+    return found
+
+
+def test_what_is_due_is_made_once(write, tmp_path, tiny_checkpoint, tiny_store):
+    path = write(plots=[{"variable": "t2m", "lead": "12h"}], truth=str(tiny_store))
+    code, said = call("run-due", path, "--now", NOW)
+    assert code == 0 and [line.split()[1:] for line in said.splitlines() if line.startswith("tiny ")] == [[c, "done"] for c in CYCLES]
+    code, said = call("run-due", path, "--now", NOW)
+    assert code == 0 and "nothing to do" in said
+    folder = tmp_path / "out" / "tiny"
+    assert os.readlink(folder / "latest") == "20010106T00.zarr"
+    straight = load(tiny_checkpoint).run(tiny_store, CYCLES[-1], "12h")
+    xr.testing.assert_equal(open_forecast(folder / "latest").load(), straight)
+    for output in folder.glob("*.zarr"):
+        assert publishing.is_published(output) and (folder / f"{output.stem}.t2m_12h.png").stat().st_size > 1000
+        assert (folder / f"{output.stem}.scores.nc").exists()
+    assert not list(folder.glob(".*zarr*"))
+    found = json.loads(call("status", path, "--now", NOW, "--json")[1])["jobs"][0]
+    assert found["next"] == "2001-01-06T06:00" and found["counts"]["done"] == 5 and all(c["verified"] for c in found["cycles"])
+    page = (tmp_path / "status" / "index.html").read_text()
+    assert "out/tiny/20010106T00.t2m_12h.png" in page and page.count("class='state done'") == 5
+    assert 'fourcaster_cycles{job="tiny",state="done"} 5' in (tmp_path / "status" / "metrics.prom").read_text()
+    assert all(json.loads(line)["job"] == "tiny" for line in call("logs", path, "tiny")[1].splitlines())
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"cycel": "0 0 * * *"}, "job tiny: .*unknown key; did you mean cycle"),
+        ({"cycle": "0 25 * * *"}, "no cron expression"),
+        ({"checkpoint": "nowhere"}, "there is no checkpoint nowhere"),
+        ({"source": "nowhere.zarr"}, "there is no source nowhere.zarr"),
+        ({"name": "../up"}, "name: String should match"),
+        ({"output": "../{cycle:%Y%m%dT%H}.zarr"}, "holds '..'"),
+        ({"output": "/tmp/{cycle:%Y}.zarr"}, "leads out of the folder"),
+        ({"output": "out.zarr"}, "lacks {cycle}"),
+        ({"output": "{cycle.__class__}/{cycle:%Y}.zarr"}, "names {cycle.__class__}"),
+        ({"output": "{cycle:%Y/../%m}.zarr"}, "without slashes"),
+        ({"output": "{cycle:%Y}.grib"}, "must end in .zarr or .nc"),
+        ({"lead": "soon"}, "is not a duration"),
+        ({"start": "yesterday"}, "yesterday is not a time"),
+        ({"prepare": ["get", "${NO_SUCH_VARIABLE}"]}, "NO_SUCH_VARIABLE.*neither a name nor in the environment"),
+        ({"lead": None}, "lead: Field required"),
+    ],
+)
+def test_a_jobs_file_that_is_wrong_is_refused(write, changes, said, tmp_path):
+    path = write(**changes)
+    with pytest.raises(ValueError, match=said):
+        load_jobs(path)
+    code, text = call("run-due", path, "--now", NOW)
+    assert code == 2 and len(text.splitlines()) == 1 and not (tmp_path / "ledger.sqlite").exists()
+
+
+def test_two_jobs_of_one_name_or_folder_are_refused(write):
+    first = yaml.safe_load(write().read_text())["jobs"][0]
+    with pytest.raises(ValueError, match="two jobs are called 'tiny'"):
+        load_jobs(write(first))
+    with pytest.raises(ValueError, match="two jobs write to out"):
+        load_jobs(write(first | {"name": "b", "output": "out/{cycle:%Y%m%dT%H}.zarr"}, output="out/{cycle:%Y%m%dT%H}.zarr"))
+    with pytest.raises(ValueError, match="holds no list of jobs"):
+        load_jobs(write(top={"jobs": {}}))
+
+
+def job(**changes):
+    return Job(**{"name": "a", "checkpoint": "c", "source": "s", "cycle": "0 */6 * * *", "lead": "1d", "output": "{cycle:%Y}.nc"} | changes)
+
+
+def test_what_is_due():
+    now, seen = datetime(2001, 1, 6, 0, 30), datetime(2001, 1, 5, 7)
+    assert [c.hour for c in job().due(now, seen)] == [12, 18, 0]
+    assert [c.hour for c in job(delay="1h").due(now, seen)] == [12, 18]
+    assert [c.hour for c in job(catch_up="newest", max_catchup=2).due(now, seen)] == [0, 18]
+    assert [c.day for c in job(start="2001-01-01", max_catchup=10**6).due(now, seen)] == [1] * 4 + [2] * 4 + [3] * 4 + [4] * 4 + [5] * 4 + [6]
+    assert job().due(datetime(2001, 1, 6), seen)[-1] == datetime(2001, 1, 6)  # on the minute
+    assert job(delay="2h").next(now) == datetime(2001, 1, 6, 2) and job(start="2002-01-01").next(now) == datetime(2002, 1, 1)
+
+
+def test_late_data_are_waited_for_until_the_deadline(write, tmp_path, tiny_store):
+    path = write(source="late.zarr", prepare=["true"], start=CYCLES[-1], deadline="2h")
+    code, said = call("run-due", path, "--now", "2001-01-06T00:30")
+    assert code == 3 and "waiting: late.zarr does not exist" in said.replace(str(tmp_path) + "/", "")
+    assert call("run-due", path, "--now", "2001-01-06T01:59")[0] in (0, 3)
+    (tmp_path / "late.zarr").symlink_to(tiny_store)
+    time.sleep(1.1)  # until it looks again
+    assert call("run-due", path, "--now", "2001-01-06T02:10")[0] == 0
+    code, said = call("run-due", path, "--now", "2001-02-20T00:10")  # beyond what the source holds
+    assert code == 3 and "lacks 2001-02-" in said
+    time.sleep(1.1)
+    code, said = call("run-due", path, "--now", "2001-02-20T03:10")
+    assert code == 1 and "failed: the data did not come within 2 h" in said
+
+
+STEPS = {
+    "claimed": "Ledger.claim",
+    "made": "LocalEngine.run",
+    "about to publish": "Ledger.publishing",
+    "named": "publishing.publish",
+    "done": "Ledger.end",
+    "pointed": "publishing.point_latest",
+}
+KILLER = """
+import os, signal, sys
+from fourcaster.forecast.jobs import publishing, scheduler
+from fourcaster.forecast.jobs.engines import LocalEngine
+from fourcaster.forecast.jobs.ledger import Ledger
+owner, name = {target!r}.split(".")
+owner, left = globals()[owner], [{count}]
+plain = getattr(owner, name)
+def deadly(*args, **more):
+    found = plain(*args, **more)
+    left[0] -= 1
+    if left[0] < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return found
+setattr(owner, name, deadly)
+from fourcaster.forecast.cli import app
+app(["jobs", "run-due", {path!r}, "--now", {now!r}])
+"""
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_scheduler_killed_at_any_step_loses_nothing(write, tmp_path, step):
+    path = write()
+    code = KILLER.format(target=STEPS[step], count=2, path=str(path), now=NOW)
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == -signal.SIGKILL
+    before = {output: publishing.is_published(output) for output in (tmp_path / "out" / "tiny").glob("2*.zarr")}
+    assert all(before.values())  # whatever stands under a final name is whole
+    rows = Scheduler(path, clock()).run()
+    assert {row.state for row in rows} <= {"done"}
+    rows = Ledger(tmp_path / "ledger.sqlite").rows()
+    assert [row.cycle for row in rows] == CYCLES and all(row.state == "done" and row.attempts == 0 for row in rows)
+    assert all(publishing.is_published(Path(row.output), row.checksum) for row in rows)
+    assert {output: publishing.is_published(output) for output in before} == before
+    assert os.readlink(tmp_path / "out" / "tiny" / "latest") == "20010106T00.zarr"
+    assert not list((tmp_path / "out" / "tiny").glob(".2*"))
+
+
+def test_schedulers_that_race_share_the_work(write, tmp_path):
+    path = write()
+    words = [sys.executable, "-c", "from fourcaster.forecast.cli import main; main()", "jobs", "run-due", str(path), "--now", NOW]
+    both = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(3)]
+    assert [process.wait() for process in both] == [0, 0, 0] or all(process.returncode in (0, 3) for process in both)
+    assert lines(path, "published as") == Counter(CYCLES) and lines(path, "begins") == Counter(CYCLES)
+
+
+def test_a_worker_killed_from_outside_is_no_failure(write, tmp_path):
+    kill = f"import os, signal; p='{tmp_path}/killed'; n=os.path.exists(p) or (open(p, 'w'), os.kill(os.getppid(), signal.SIGKILL))"
+    path = write(prepare=[sys.executable, "-c", kill], start=CYCLES[-1], retries=0)
+    rows = Scheduler(path, clock()).run()
+    assert [(row.state, row.attempts, row.interruptions) for row in rows] == [("done", 0, 1)]
+
+
+def test_a_job_that_hangs_or_fails_is_ended_and_said(write, tmp_path):
+    path = write(prepare=["sleep", "600"], start=CYCLES[-1], deadline="1s", retries=0, on_failure=["sh", "-c", "echo '{state}: {error}' > failed"])
+    (row,) = Scheduler(path, clock()).run()
+    assert row.state == "failed" and row.error == "took longer than the deadline of 1 s" and row.attempts == 1
+    assert (tmp_path / "failed").read_text().startswith("failed: took longer")
+    assert subprocess.run(["pgrep", "-fx", "sleep 600"], capture_output=True, check=False).returncode == 1
+    path = write(prepare=["false"], start=CYCLES[-1], retries=1)
+    assert call("retry", path, "tiny") == (0, f"tiny {CYCLES[-1]} pending\n")
+    (row,) = Scheduler(path, clock()).run(until_ended=True)
+    assert (row.state, row.attempts, row.error) == ("failed", 2, "the prepare command false ended with 1")
+    assert "failing" in (tmp_path / "status" / "index.html").read_text()
+
+
+def test_a_ledger_that_is_damaged_is_rebuilt_from_the_outputs(write, tmp_path):
+    path = write()
+    before = {row.cycle: row.checksum for row in Scheduler(path, clock()).run()}
+    (tmp_path / "out" / "tiny" / "20010105T06.zarr" / "zarr.json").write_text("{}")  # no longer what was published
+    for tail in ("-wal", "-shm"):
+        (tmp_path / f"ledger.sqlite{tail}").unlink(missing_ok=True)
+    (tmp_path / "ledger.sqlite").write_bytes(b"no database" * 1000)
+    again = Scheduler(path, clock())
+    assert again.ledger.quarantined is not None and again.ledger.quarantined.exists()
+    assert [row.cycle for row in again.run()] == [CYCLES[1]]
+    assert {row.cycle: row.checksum for row in again.ledger.rows()} == before
+
+
+def test_old_cycles_go_and_the_last_stays(write, tmp_path):
+    path = write(keep=2, truth=None)
+    Scheduler(path, clock()).run()
+    assert sorted(p.name for p in (tmp_path / "out" / "tiny").glob("*.zarr")) == ["20010105T18.zarr", "20010106T00.zarr"]
+    counts = Counter(row.state for row in Ledger(tmp_path / "ledger.sqlite").rows())
+    assert counts == {"removed": 3, "done": 2}
+    assert Scheduler(path, clock()).run() == []
+
+
+def test_one_cycle_a_period_and_what_is_cancelled(write, tmp_path):
+    path = write(start=CYCLES[-1])
+    assert call("run", path, "tiny", "--cycle", "2001-01-03T06")[0] == 0
+    code, said = call("run", path, "tiny", "--cycle", "2001-01-03T07")
+    assert code == 2 and "has no cycle 2001-01-03T07" in said
+    code, said = call("backfill", path, "tiny", "--from", "2001-01-03", "--to", "2001-01-03T12")
+    assert code == 0 and said.count(" done") == 3
+    assert "latest -> 20010103T12.zarr" in subprocess.run(["ls", "-l", tmp_path / "out" / "tiny"], capture_output=True, text=True, check=True).stdout
+    scheduler = Scheduler(path, clock())
+    scheduler.enter()
+    assert call("cancel", path, "tiny", "--cycle", CYCLES[-1])[1].endswith("cancelled\n")
+    assert scheduler.run() == []
+    assert call("retry", path, "tiny", "--cycle", CYCLES[-1])[0] == 0
+    assert [row.state for row in scheduler.run()] == ["done"]
+    assert call("cancel", path, "tiny", "--cycle", CYCLES[-1])[0] == 2
+    assert call("retry", path, "tiny", "--cycle", CYCLES[-1])[0] == 2
+    assert call("logs", path, "other")[0] == 2
+
+
+def test_what_runs_can_be_cancelled_and_a_service_stops(write):
+    path = write(prepare=["sleep", "30"], start=CYCLES[-1], top={"lease": "3s"})
+    scheduler = Scheduler(path, clock())
+    thread = threading.Thread(target=scheduler.run, kwargs={"stay": True})
+    thread.start()
+    while not scheduler.ledger.rows(states=("running",)):
+        time.sleep(0.1)
+    assert "is told to stop" in call("cancel", path, "tiny", "--cycle", CYCLES[-1])[1]
+    while scheduler.ledger.rows(states=("running",)):
+        time.sleep(0.1)
+    assert scheduler.ledger.rows()[0].state == "cancelled"
+    scheduler.stop()
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+def test_whoever_lost_a_cycle_cannot_publish_it(tmp_path):
+    ledger, now = Ledger(tmp_path / "l.sqlite", lease=60), datetime(2001, 1, 1)
+    ledger.insert("a", ["c"], now)
+    first = ledger.claim("a", "c")
+    assert first is not None and ledger.claim("a", "c") is None and ledger.renew(first) == "ours"
+    row = ledger.row("a", "c")
+    assert not ledger.free(row) and not ledger.free(row, time.time() + 300)  # the process lives
+    assert ledger.free(row, time.time() + 3600)  # though it has been silent for very long
+    with ledger._change() as db:  # as another host's, whose lease is over
+        db.execute("UPDATE cycles SET host='elsewhere', lease_until=?", (time.time() - 1,))
+    second = ledger.claim("a", "c")
+    assert second is not None and second.interruptions == 1
+    assert ledger.renew(first) == "lost" and not ledger.publishing(first, "x", "y") and not ledger.end(first, "done")
+    assert ledger.publishing(second, "x", "y") and ledger.end(second, "done") and ledger.row("a", "c").state == "done"
+
+
+def test_a_clock_that_is_set_back_holds_nothing_up(tmp_path):
+    ledger = Ledger(tmp_path / "l.sqlite", lease=60)
+    ledger.insert("a", ["c"], datetime(2001, 1, 1))
+    first = ledger.claim("a", "c")
+    with ledger._change() as db:
+        db.execute("UPDATE cycles SET host='elsewhere', lease_until=?", (time.time() + 86400 * 365,))
+    second = ledger.claim("a", "c")
+    assert second is not None and ledger.end(second, "retrying", "x", not_before=time.time() + 86400 * 365, failed=True)
+    assert ledger.free(ledger.row("a", "c")) and ledger.row("a", "c").attempts == 1 and first.token != second.token
+
+
+def test_a_ledger_that_is_held_is_said_so(tmp_path, monkeypatch):
+    ledger = Ledger(tmp_path / "l.sqlite")
+    monkeypatch.setattr("fourcaster.forecast.jobs.ledger._PATIENCE", 0.1)
+    with ledger._change(), pytest.raises(OSError, match=r"l\.sqlite cannot be written \(database is locked\); nothing is lost"):
+        ledger.insert("a", ["c"], datetime(2001, 1, 1))
+
+
+def test_commands_are_filled_and_secrets_are_masked(monkeypatch):
+    monkeypatch.setenv("STORE_TOKEN", "s3cr3t-{x}")
+    at = datetime(2001, 1, 2, 6)
+    assert resolve(["get", "{name}/{cycle:%H}", "${STORE_TOKEN}"], job(), at) == ["get", "a/06", "s3cr3t-{x}"]
+    assert mask("with s3cr3t-{x} and https://me:pw@host/x") == "with *** and https://***@host/x"
+    with pytest.raises(ValueError, match="neither a name"):
+        resolve(["{nobody}"], job(), at)
+
+
+def test_files_are_read_as_ingest_does(write, tmp_path, source):
+    late = source.assign(t2m=(source["t2m"] - 273.15).assign_attrs(units="nonsense"))
+    for i in range(2):
+        late.isel(time=slice(80 * i, 80 * (i + 1))).to_netcdf(tmp_path / f"in{i}.nc")
+    path = write(source={"files": "in*.nc", "units": {"t2m": "degC"}}, start=CYCLES[-1], output="out/{cycle:%Y%m%dT%H}.nc", area="55/205/35/250")
+    (row,) = Scheduler(path, clock()).run()
+    assert row.state == "done", row.error
+    assert float(open_forecast(tmp_path / "out" / "latest")["t2m"].mean()) > 200
+    assert row.finished - row.started < timedelta(minutes=2).total_seconds()
