@@ -41,7 +41,7 @@ def open_source(path: str, complete: bool = True) -> Store:
     """
     if "://" not in path:
         return Source(LocalStore(path, read_only=True), path, complete)
-    return Source(_connect(path), path, complete, DiskCache.of_user(), TRIES)
+    return Source(ObjectStore(connect(path), read_only=True), path, complete, DiskCache.of_user(), TRIES)
 
 
 def check_url(path: str) -> None:
@@ -55,25 +55,30 @@ def check_url(path: str) -> None:
         raise ValueError(f"{path}: {parts.scheme}:// is not known; use s3://, gs:// or https://")
 
 
-def _connect(path: str) -> Store:
+def connect(path: str) -> Any:
+    """Return obstore's store of a bucket or web folder.
+
+    Raises:
+        ValueError: a URL that is not understood or holds credentials, or a package is missing.
+    """
     check_url(path)
     try:
         from obstore.auth.boto3 import Boto3CredentialProvider
         from obstore.store import GCSStore, HTTPStore, S3Store
     except ImportError as error:
-        raise ValueError("reading from a URL needs one more package: pip install 'fourcaster[remote]'") from error
+        raise ValueError("a URL needs one more package: pip install 'fourcaster[remote]'") from error
     scheme = urlsplit(path).scheme
     timeout = float(os.environ.get("FOURCASTER_TIMEOUT", "30"))
     options: Any = {"timeout": timedelta(seconds=timeout), "connect_timeout": timedelta(seconds=min(10.0, timeout)), "allow_http": True}
     # Retried once here, since an error there is of the request and one below of a body that broke off.
     retries: Any = {"max_retries": 1, "retry_timeout": timedelta(seconds=2 * timeout)}
     if scheme.startswith("http"):
-        return ObjectStore(HTTPStore.from_url(path, client_options=options, retry_config=retries), read_only=True)
+        return HTTPStore.from_url(path, client_options=options, retry_config=retries)
     cloud: Any = {"s3": S3Store, "gs": GCSStore}[scheme]
     given: dict[str, Any] = {} if _UNSIGNED[scheme] in os.environ or _signed(scheme) else {"skip_signature": True}
     if scheme == "s3" and _signed("s3") and "AWS_ACCESS_KEY_ID" not in os.environ:
         given["credential_provider"] = Boto3CredentialProvider()  # knows profiles and roles, which obstore does not
-    return ObjectStore(cloud.from_url(path, client_options=options, retry_config=retries, **given), read_only=True)
+    return cloud.from_url(path, client_options=options, retry_config=retries, **given)
 
 
 def _signed(scheme: str) -> bool:

@@ -6,14 +6,20 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
-from .making import Task, attempt, in_process
+from ...datasets.cluster import connected
+from .making import Task, in_process
+from .spec import Cluster
 
 Line = Callable[[dict[str, Any]], None]
 _TICK = 0.2
+_ASK = 2.0  # seconds between two looks of a worker at whether it is to stop
 
 
 class Killed(Exception):
@@ -36,6 +42,9 @@ class Engine(Protocol):
             InterruptedError: ``stop`` gave a reason.
         """
 
+    def close(self) -> None:
+        """Let go of what runs attempts."""
+
 
 class LocalEngine:
     """A process for each attempt, forked from one that has the libraries loaded."""
@@ -43,6 +52,9 @@ class LocalEngine:
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["fourcaster.forecast.jobs.making"])
+
+    def close(self) -> None:
+        """See ``Engine``."""
 
     def run(self, task: Task, stop: Callable[[], str | None], line: Line) -> dict[str, Any]:
         """See ``Engine.run``."""
@@ -98,29 +110,95 @@ class DaskEngine:
     """Attempts on a Dask cluster whose workers see the same files; one that loses its worker is begun again on another.
 
     Args:
-        scheduler: address.
+        scheduler: address, or ``local:N``.
+        cluster: a queue to start workers in, in place of it.
     """
 
-    def __init__(self, scheduler: str) -> None:
-        from distributed import Client
+    def __init__(self, scheduler: str | None, cluster: Cluster | None = None) -> None:
+        self._open = ExitStack()
+        self._client = self._open.enter_context(queued(cluster) if cluster is not None else connected(scheduler or ""))
 
-        try:
-            self._client = Client(scheduler, timeout=30)
-        except (OSError, ValueError) as error:
-            raise OSError(f"no Dask scheduler answers at {scheduler} ({' '.join(str(error).split())[:120]})") from error
+    def close(self) -> None:
+        """See ``Engine``."""
+        self._open.close()
 
     def run(self, task: Task, stop: Callable[[], str | None], line: Line) -> dict[str, Any]:
         """See ``Engine.run``."""
-        from distributed import CancelledError
+        from distributed import CancelledError, Event
         from distributed.scheduler import KilledWorker
 
-        future = self._client.submit(attempt, task, pure=False, retries=2)
-        while not future.done():
-            time.sleep(_TICK)
-            if reason := stop():
-                future.cancel(force=True)
-                raise InterruptedError(reason)
+        told = Event(f"stop-{task.scratch.name}", client=self._client)
+        future = self._client.submit(_on_worker, task, told.name, pure=False)
         try:
-            return dict(future.result())
+            while not future.done():
+                time.sleep(_TICK)
+                if reason := stop():
+                    told.set()
+                    raise InterruptedError(reason)
+            result, lines = future.result()
         except (KilledWorker, CancelledError) as error:
-            raise Killed(f"the workers were lost ({error})") from error
+            raise Killed(f"the workers were lost ({type(error).__name__})") from error
+        finally:
+            future.release()
+        for said in lines:
+            line(said)
+        if "killed" in result:
+            raise Killed(result["killed"])
+        return dict(result)
+
+
+def _on_worker(task: Task, told: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Run an attempt in a process of its own on a worker, in a folder that no other attempt uses."""
+    from distributed import Event, get_client
+
+    multiprocessing.current_process().daemon = False  # or it could start none
+    event, asked, began = Event(told, client=get_client()), time.monotonic(), time.monotonic()
+
+    def stop() -> str | None:
+        nonlocal asked
+        now = time.monotonic()
+        if now - began > task.job.deadline.total_seconds():
+            return "deadline"
+        if now - asked > _ASK:
+            asked = now
+            return "told" if event.is_set() else None
+        return None
+
+    lines: list[dict[str, Any]] = []
+    engine, folder = LocalEngine(), uuid.uuid4().hex[:8]
+    try:
+        result = engine.run(replace(task, scratch=task.scratch / folder), stop, lines.append)
+        return result | {"folder": folder}, lines
+    except InterruptedError as error:
+        return {"error": f"stopped: {error}"}, lines
+    except Killed as error:
+        return {"killed": str(error)}, lines
+
+
+@contextmanager
+def queued(cluster: Cluster) -> Iterator[Any]:
+    """Give a client of Dask workers that run as jobs of a queue and end with it.
+
+    Raises:
+        ValueError: dask-jobqueue is not there, or does not know an option.
+        OSError: the queue takes no jobs.
+    """
+    from distributed import Client
+
+    try:
+        import dask_jobqueue
+        import dask_jobqueue.local
+    except ImportError as error:
+        raise ValueError("a cluster needs one more package: pip install dask-jobqueue") from error
+    names = {"slurm": "SLURM", "pbs": "PBS", "sge": "SGE", "lsf": "LSF", "oar": "OAR", "htcondor": "HTCondor", "moab": "Moab"}
+    made = dask_jobqueue.local.LocalCluster if cluster.queue == "local" else getattr(dask_jobqueue, f"{names[cluster.queue]}Cluster")
+    try:
+        workers = made(**cluster.options)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the cluster's options are not understood by dask-jobqueue: {' '.join(str(error).split())[:200]}") from error
+    with workers, Client(workers) as client:
+        try:
+            workers.scale(jobs=cluster.jobs)
+        except (RuntimeError, OSError) as error:
+            raise OSError(f"the queue takes no jobs: {' '.join(str(error).split())[:200]}") from error
+        yield client

@@ -27,7 +27,8 @@ CREATE TABLE IF NOT EXISTS cycles (
 """
 OPEN = ("pending", "waiting", "retrying")
 TAKEN = ("running", "publishing")
-ENDED = ("done", "failed", "cancelled", "removed")
+ENDED = ("done", "failed", "cancelled", "removing", "removed")
+_HELD: set[str] = set()  # tokens that this process works on
 _FAR = 10  # leases that a living process may be silent before its cycle is taken from it
 _PATIENCE = 30.0  # seconds to wait for another's transaction
 
@@ -39,7 +40,8 @@ class Row:
     Attributes:
         job: name of the job.
         cycle: initial time.
-        state: pending, waiting (for data), running, publishing, retrying, done, failed, cancelled or removed (by retention).
+        state: pending, waiting (for data), running, publishing, retrying, done, failed, cancelled, removing or removed
+            (by retention).
         seen: when it was first seen, by the schedule's clock.
         attempts: how often it failed.
         interruptions: how often an attempt was killed from outside, which does not count as a failure.
@@ -186,6 +188,8 @@ class Ledger:
     def _lost(self, row: Row, now: float) -> bool:
         until = row.lease_until or 0.0
         if row.host == this_host() and row.pid is not None:
+            if row.pid == os.getpid() and row.token not in _HELD:
+                return True
             return process_started(row.pid) != row.pid_started or until < now - _FAR * self.lease
         return until < now or until > now + _FAR * self.lease
 
@@ -204,7 +208,17 @@ class Ledger:
                 "interruptions=interruptions+? WHERE job=? AND cycle=?",
                 (state, token, this_host(), os.getpid(), process_started(os.getpid()), now + self.lease, now, int(killed), job, cycle),
             )
-            return Row(*db.execute(f"SELECT {names} FROM cycles WHERE job = ? AND cycle = ?", (job, cycle)).fetchone())
+            taken = Row(*db.execute(f"SELECT {names} FROM cycles WHERE job = ? AND cycle = ?", (job, cycle)).fetchone())
+        _HELD.add(token)
+        return taken
+
+    def drop(self, row: Row) -> None:
+        """Forget a claim that this process works on no longer, whatever the ledger could be told of it."""
+        _HELD.discard(row.token or "")
+
+    def begin(self, row: Row) -> bool:
+        """Enter that the work on a claimed cycle begins; False where the claim is lost."""
+        return self._set(row, state="running")
 
     def renew(self, row: Row) -> str:
         """Renew a claim; return ``ours``, ``lost`` or ``cancel``."""
@@ -216,25 +230,31 @@ class Ledger:
             return "cancel" if held[0] else "ours"
 
     def publishing(self, row: Row, output: str, checksum: str) -> bool:
-        """Enter what is about to be published; False where the claim is lost."""
-        return self._set(row, "running", state="publishing", output=output, checksum=checksum)
+        """Enter what is about to be published; False where the claim is lost, or the cycle to be cancelled."""
+        return self._set(row, " AND cancel=0", state="publishing", output=output, checksum=checksum)
 
     def end(self, row: Row, state: str, error: str | None = None, not_before: float = 0.0, failed: bool = False, killed: bool = False) -> bool:
         """Give a cycle up in a state; False where the claim is lost."""
         attempts, interruptions = row.attempts + int(failed), row.interruptions + int(killed)
         ended = time.time() if state in ENDED else None
         values = {"error": error, "not_before": not_before, "attempts": attempts, "interruptions": interruptions, "finished": ended}
-        return self._set(row, None, state=state, token=None, pid=None, lease_until=None, cancel=0, **values)
+        return self._set(row, state=state, token=None, pid=None, lease_until=None, cancel=0, **values)
 
     def verified(self, job: str, cycle: str) -> None:
         """Enter that a cycle was verified."""
         with self._change() as db:
             db.execute("UPDATE cycles SET verified=? WHERE job=? AND cycle=?", (time.time(), job, cycle))
 
-    def removed(self, job: str, cycle: str) -> None:
-        """Enter that retention removes a cycle's output."""
+    def removing(self, job: str, cycle: str) -> bool:
+        """Enter that a cycle's output is about to be removed; False where another did."""
         with self._change() as db:
-            db.execute("UPDATE cycles SET state='removed' WHERE job=? AND cycle=? AND state='done'", (job, cycle))
+            done = db.execute("UPDATE cycles SET state='removing' WHERE job=? AND cycle=? AND state='done'", (job, cycle))
+            return done.rowcount == 1
+
+    def removed(self, job: str, cycle: str) -> None:
+        """Enter that a cycle's output is removed."""
+        with self._change() as db:
+            db.execute("UPDATE cycles SET state='removed' WHERE job=? AND cycle=? AND state='removing'", (job, cycle))
 
     def enter_done(self, job: str, cycle: str, output: str, checksum: str, now: datetime) -> None:
         """Enter a cycle that is found published."""
@@ -264,12 +284,11 @@ class Ledger:
             found = db.execute("SELECT state FROM cycles WHERE job=? AND cycle=?", (job, cycle)).fetchone()
             return None if found is None else str(found[0])
 
-    def _set(self, row: Row, only: str | None, **values: object) -> bool:
+    def _set(self, row: Row, condition: str = "", **values: object) -> bool:
         names = ", ".join(f"{name}=?" for name in values)
         with self._change() as db:
-            condition, more = ("", ()) if only is None else (" AND state=?", (only,))
             done = db.execute(
-                f"UPDATE cycles SET {names} WHERE job=? AND cycle=? AND token=?{condition}", (*values.values(), row.job, row.cycle, row.token, *more)
+                f"UPDATE cycles SET {names} WHERE job=? AND cycle=? AND token=?{condition}", (*values.values(), row.job, row.cycle, row.token)
             )
             return done.rowcount == 1
 

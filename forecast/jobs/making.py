@@ -18,7 +18,9 @@ from ..api import load
 from ..plots import plot
 from ..rollout import initial_states, parse_lead, parse_times
 from . import publishing
-from .spec import Files, Job, resolve, written
+from .commands import resolve
+from .places import checksum
+from .spec import Files, Job, written
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +46,7 @@ def make(task: Task) -> dict[str, Any]:
     """Make, check and draw a forecast in the scratch folder.
 
     Returns:
-        ``{"waits": why}`` where the initial state has not come, else ``{"manifest": ..., "beside": names of pictures}``.
+        ``{"waits": why}`` where the initial state has not come, else ``{"manifest": ..., "made": name, "beside": names of pictures}``.
 
     Raises:
         OSError, ValueError: it cannot be made.
@@ -84,7 +86,7 @@ def make(task: Task) -> dict[str, Any]:
         "checkpoint": forecaster.identity,
         "source": job.source if isinstance(job.source, str) else job.source.files,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "checksum": publishing.checksum(made),
+        "checksum": checksum(made),
     }
     return {"manifest": manifest, "made": name, "beside": pictures}
 

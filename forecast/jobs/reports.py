@@ -4,6 +4,8 @@ import contextlib
 import html
 import json
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -11,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from . import publishing
-from .ledger import Ledger, Row
+from .ledger import ENDED, OPEN, TAKEN, Ledger, Row
 from .spec import Job, JobsFile, moment, written
 
-STATES = ("pending", "waiting", "running", "publishing", "retrying", "done", "failed", "cancelled", "removed")
+STATES = (*OPEN, *TAKEN, *ENDED)
 _SHOWN = 12
 
 
@@ -82,7 +84,7 @@ def write(jobs: JobsFile, ledger: Ledger, now: datetime) -> None:
     found = status(jobs, ledger, now)
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        pictures = {job.name: _picture(jobs, job, ledger, folder) for job in jobs.jobs}
+        pictures = {job.name: _picture(jobs, job, ledger, folder) for job in jobs.jobs if job.plots}
         for name, text in (("status.json", json.dumps(found, indent=1)), ("metrics.prom", metrics(found)), ("index.html", page(found, pictures))):
             temporary = folder / f".{name}.{os.getpid()}"
             temporary.write_text(text)
@@ -147,24 +149,41 @@ def page(found: dict[str, Any], pictures: dict[str, str | None]) -> str:
 
 
 def _picture(jobs: JobsFile, job: Job, ledger: Ledger, folder: Path) -> str | None:
-    """Return the path, from the page, of a map of the latest cycle."""
+    """Return the path, from the page, of a map of the latest cycle; a copy, so that the page's folder is whole in itself."""
     done = ledger.rows(job.name, ("done",))
     if not done:
         return None
-    found = [p for p in publishing.beside(jobs.output(job, moment(done[-1].cycle))) if p.suffix == ".png"]
-    return os.path.relpath(found[0], folder) if found else None
+    name = f"maps/{job.name}-{done[-1].cycle.replace(':', '')}.png"
+    if not (folder / name).exists():
+        place = publishing.place_of(jobs, job)
+        found = [other for other in place.beside(job.name_of(moment(done[-1].cycle))) if other.endswith(".png")]
+        if not found:
+            return None
+        (folder / "maps").mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder / "maps", prefix=".") as work:
+            temporary = folder / "maps" / f".{job.name}.{os.getpid()}"
+            shutil.copyfile(place.fetch(found[0], Path(work)), temporary)
+        old = [p for p in (folder / "maps").glob(f"{job.name}-*.png") if len(p.name) == len(name) - len("maps/")]
+        os.replace(temporary, folder / name)
+        for path in old:
+            path.unlink(missing_ok=True)
+    return name
 
 
-def verify_cycle(output: Path, truth: Path, say: Callable[..., None]) -> bool:
+def verify_cycle(jobs: JobsFile, job: Job, cycle: datetime, say: Callable[..., None]) -> bool:
     """Score a published cycle once the truth holds its times; return whether it did."""
     from ..verification import verify
 
-    try:
-        scores = verify(output, truth, output.with_name(f"{output.stem}.scores.nc"), overwrite=True)
-    except (ValueError, OSError) as error:
-        if "lacks" not in str(error):
-            say(level="error", message=f"could not be verified: {error}")
-        return False
+    place, name = publishing.place_of(jobs, job), job.name_of(cycle)
+    with tempfile.TemporaryDirectory() as folder:
+        scored = Path(folder) / "scores.nc"
+        try:
+            scores = verify(place.fetch(name, Path(folder)), jobs.folder / (job.truth or ""), scored)
+            place.put(f"{name.rpartition('.')[0]}.scores.nc", scored)
+        except (ValueError, OSError) as error:
+            if "lacks" not in str(error):
+                say(level="error", message=f"could not be verified: {error}")
+            return False
     rmse = {str(name): float(v.sel(metric="rmse", source="forecast").isel(prediction_timedelta=-1).mean()) for name, v in scores.items()}
     say(message="verified: rmse at the last lead " + ", ".join(f"{name} {value:.4g}" for name, value in rmse.items()))
     return True

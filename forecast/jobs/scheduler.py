@@ -1,7 +1,6 @@
 """What brings the ledger to where the schedule says it should be: claims cycles, has them made, publishes them."""
 
-import os
-import subprocess
+import glob
 import threading
 import time
 from collections.abc import Callable, Collection
@@ -12,11 +11,12 @@ from typing import Any
 
 from ...datasets import atomic
 from . import publishing, reports
+from .commands import tell
 from .engines import DaskEngine, Engine, Killed, LocalEngine
-from .ledger import OPEN, Ledger, Row
+from .ledger import OPEN, TAKEN, Ledger, Row
 from .log import Log
 from .making import Task
-from .spec import Job, load_jobs, moment, resolve, written
+from .spec import Job, JobsFile, load_jobs, moment, written
 
 Clock = Callable[[], datetime]
 Cycles = Collection[tuple[str, str]]
@@ -24,6 +24,7 @@ Cycles = Collection[tuple[str, str]]
 _LONGEST_BACKOFF = 3600.0
 _MOST_INTERRUPTIONS = 20
 _GRACE = 20.0  # seconds that a running attempt gets to end after a request to stop
+_LOOK = 5.0  # seconds between two looks at what another scheduler works on
 _TICK = 0.5
 
 
@@ -55,7 +56,7 @@ class Scheduler:
         self.log = Log(self.jobs.folder / self.jobs.ledger)
         if self.ledger.quarantined is not None:
             self.log.write(level="error", message=f"the ledger was damaged: put aside as {self.ledger.quarantined.name}, rebuilt from the outputs")
-        self._engine: Engine | None = None
+        self._engine: Engine = LocalEngine()
         self._stopping: float | None = None
         self._reload = threading.Event()
         self._wake = threading.Event()
@@ -89,33 +90,48 @@ class Scheduler:
         Returns:
             The cycles that were worked on, as they are now.
         """
+        self._engine = engine_of(self.jobs)
+        try:
+            touched = self._loop(stay, until_ended, only)
+        finally:
+            self._engine.close()
+        wanted = touched | set(only or ())
+        return [row for row in self.ledger.rows() if (row.job, row.cycle) in wanted]
+
+    def _loop(self, stay: bool, until_ended: bool, only: Cycles | None) -> set[tuple[str, str]]:
         touched: set[tuple[str, str]] = set()
-        running: dict[Future[None], tuple[str, str]] = {}
+        running: dict[Future[bool], tuple[str, str]] = {}
         for job in self.jobs.jobs:  # what was published just before an end
             publishing.point_latest(self.jobs, job, self.ledger)
         with ThreadPoolExecutor(self.jobs.workers) as pool:
             while True:
                 self._reread()
-                if only is None:
-                    self.enter()
-                waiting = [] if self._stopping else self._free(only, set(running.values()))
+                try:
+                    if only is None:
+                        self.enter()
+                    waiting = [] if self._stopping else self._free(only, set(running.values()))
+                except OSError as error:  # locked, or no room
+                    if not (stay or until_ended):
+                        raise
+                    self.log.write(level="error", message=str(error))
+                    waiting = []
+                if not (stay or until_ended):  # each once: what waits or backs off is for the next call
+                    waiting = [row for row in waiting if (row.job, row.cycle) not in touched or row.state not in ("waiting", "retrying")]
                 for row in waiting[: self.jobs.workers - len(running)]:
-                    touched.add((row.job, row.cycle))
                     running[pool.submit(self._cycle, row)] = (row.job, row.cycle)
                 if running:
                     done, _ = wait(running, timeout=_TICK, return_when=FIRST_COMPLETED)
                     for future in done:
-                        del running[future]
-                        future.result()
+                        key = running.pop(future)
+                        if future.result():
+                            touched.add(key)
                     continue
                 self._verify(touched, everything=only is None)
                 self.report()
                 if self._stopping or not (stay or (until_ended and self._open(only))):
-                    break
+                    return touched
                 self._wake.wait(self._pause())
                 self._wake.clear()
-        rows = self.ledger.rows()
-        return [row for row in rows if (row.job, row.cycle) in touched or (only is not None and (row.job, row.cycle) in only)]
 
     def report(self) -> None:
         """Write the status page and its files."""
@@ -133,12 +149,12 @@ class Scheduler:
 
     def _open(self, only: Cycles | None) -> list[Row]:
         known = {job.name for job in self.jobs.jobs}
-        return [row for row in self.ledger.rows(states=OPEN) if row.job in known and (only is None or (row.job, row.cycle) in only)]
+        return [row for row in self.ledger.rows(states=(*OPEN, *TAKEN)) if row.job in known and (only is None or (row.job, row.cycle) in only)]
 
     def _free(self, only: Cycles | None, mine: Collection[tuple[str, str]]) -> list[Row]:
         """Return what can be worked on, in order."""
         jobs = {job.name: job for job in self.jobs.jobs}
-        rows = [row for row in self.ledger.rows(states=(*OPEN, "running", "publishing")) if row.job in jobs and self.ledger.free(row)]
+        rows = [row for row in self.ledger.rows(states=(*OPEN, *TAKEN)) if row.job in jobs and self.ledger.free(row)]
         rows = [row for row in rows if (row.job, row.cycle) not in mine and (only is None or (row.job, row.cycle) in only)]
         oldest = [row for row in rows if jobs[row.job].catch_up == "oldest"]
         newest = [row for row in rows if jobs[row.job].catch_up == "newest"]
@@ -148,33 +164,36 @@ class Scheduler:
         """Return the seconds until something may change."""
         now, instant = self.clock(), time.time()
         pauses = [(job.next(now) - now).total_seconds() for job in self.jobs.jobs]
-        pauses += [row.not_before - instant for row in self._open(None)]
+        pauses += [row.not_before - instant if row.state in OPEN else _LOOK for row in self._open(None)]
         return min(max(min(pauses), _TICK), self.jobs.poll.total_seconds())
 
-    def _cycle(self, row: Row) -> None:
-        """Work on one cycle until it is published, or has to wait."""
+    def _cycle(self, row: Row) -> bool:
+        """Work on one cycle until it is published, or has to wait; return whether it was ours to work on."""
         claimed = self.ledger.claim(row.job, row.cycle)
         if claimed is None:
-            return
+            return False
         job, cycle = self.jobs.job(row.job), moment(row.cycle)
-        output = self.jobs.output(job, cycle)
-        scratch = output.with_name(f".{output.name}.{(claimed.token or '')[:8]}")
+        place, name = publishing.place_of(self.jobs, job), job.name_of(cycle)
         say = self.log.of(job.name, row.cycle, claimed.attempts + 1)
+        scratch = place.scratch(name, (claimed.token or "")[:8])
         try:
-            if claimed.state == "publishing" and publishing.is_published(output, claimed.checksum):
-                say(message="was published before the scheduler ended")
-                self._done(job, claimed, output, say)
-                return
-            for left in output.parent.glob(f".{output.name}.{'[0-9a-f]' * 8}"):
+            for left in scratch.parent.glob(f"{glob.escape(scratch.name[:-8])}{'[0-9a-f]' * 8}"):
                 atomic.remove(left)
-            say(message="begins" if not row.token else "taken over from one that is gone")
-            self.report()
-            result = self._attempt(job, cycle, claimed, scratch, say)
-            if result is not None:
-                self._publish(job, claimed, output, scratch, result, say)
+            if claimed.state == "publishing" and place.whole(name, claimed.checksum):
+                say(message="was published before the scheduler ended")
+                self._done(job, claimed, say)
+            elif self.ledger.begin(claimed):
+                say(message="begins" if not row.token else "taken over from one that is gone")
+                self.report()
+                if (result := self._attempt(job, cycle, claimed, scratch, say)) is not None:
+                    self._publish(job, claimed, scratch, result, say)
+        except OSError as error:  # the ledger cannot be written: the row stays as it is, and is taken up from there
+            say(level="error", message=str(error))
         finally:
+            self.ledger.drop(claimed)
             atomic.remove(scratch)
             self.report()
+        return True
 
     def _attempt(self, job: Job, cycle: datetime, row: Row, scratch: Path, say: Callable[..., None]) -> dict[str, Any] | None:
         """Run an attempt; return what it made, or enter in the ledger why there is nothing."""
@@ -197,7 +216,6 @@ class Scheduler:
             return None
 
         try:
-            self._engine = self._engine or (LocalEngine() if self.jobs.engine == "local" else DaskEngine(self.jobs.scheduler or ""))
             result = self._engine.run(Task(job, cycle, self.jobs.folder, scratch), stop, say)
         except Killed as error:
             said = f"{error}, {row.interruptions + 1} time(s) so far"
@@ -211,8 +229,8 @@ class Scheduler:
                 return None
             if str(error) in ("cancel", "stopping"):
                 self.ledger.end(row, "cancelled" if str(error) == "cancel" else "pending")
-            said = {"cancel": "cancelled", "stopping": "handed back", "lost": "the claim was lost to another scheduler"}
-            say(level="warning", message=said[str(error)])
+            meant = {"cancel": "cancelled", "stopping": "handed back", "lost": "the claim was lost to another scheduler"}
+            say(level="warning", message=meant[str(error)])
             return None
         if "waits" in result:
             self._waits(job, cycle, row, result["waits"], say)
@@ -244,44 +262,36 @@ class Scheduler:
     def _failed(self, job: Job, row: Row, error: str, say: Callable[..., None]) -> None:
         if self.ledger.end(row, "failed", error, failed=True):
             say(level="error", message=f"failed: {error}")
-            self._tell(job.on_failure, job, row, say, state="failed", error=error)
+            tell(job.on_failure, job, moment(row.cycle), self.jobs.folder, say, state="failed", error=error)
 
-    def _publish(self, job: Job, row: Row, output: Path, scratch: Path, result: dict[str, Any], say: Callable[..., None]) -> None:
-        if not self.ledger.publishing(row, str(output), result["manifest"]["checksum"]):
-            say(level="warning", message="made, but the claim was lost to another scheduler; nothing is published")
+    def _publish(self, job: Job, row: Row, scratch: Path, result: dict[str, Any], say: Callable[..., None]) -> None:
+        place, cycle, folder = publishing.place_of(self.jobs, job), moment(row.cycle), scratch / result.get("folder", "")
+        name = job.name_of(cycle)
+        if not self.ledger.publishing(row, self.jobs.output(job, cycle), result["manifest"]["checksum"]):
+            cancelled = self.ledger.renew(row) == "cancel" and self.ledger.end(row, "cancelled")
+            say(level="warning", message="made, but " + ("cancelled" if cancelled else "the claim was lost to another scheduler"))
             return
+        stem = Path(name).stem
         try:
-            for name in result["beside"]:
-                os.replace(scratch / name, output.with_name(f"{output.stem}.{name}"))
-            publishing.publish(scratch / result["made"], output, result["manifest"])
+            place.publish(name, folder / result["made"], {f"{stem}.{other}": folder / other for other in result["beside"]}, result["manifest"])
         except OSError as error:
             self._failure(job, row, f"could not be published: {error}", say)
             return
-        self._done(job, row, output, say)
+        self._done(job, row, say)
 
-    def _done(self, job: Job, row: Row, output: Path, say: Callable[..., None]) -> None:
+    def _done(self, job: Job, row: Row, say: Callable[..., None]) -> None:
         if not self.ledger.end(row, "done"):
             return
-        publishing.point_latest(self.jobs, job, self.ledger)
+        cycle = moment(row.cycle)
+        output = self.jobs.output(job, cycle)
         say(message=f"published as {output}")
-        for cycle in publishing.retain(self.jobs, job, self.ledger):
-            say(message=f"removed {cycle}, of which newer ones are kept")
-        self._tell(job.on_success, job, row, say, state="done", output=str(output))
-
-    def _tell(self, command: list[str] | None, job: Job, row: Row, say: Callable[..., None], **what: str) -> None:
-        """Run a command of the operator's; what becomes of it changes nothing but the log."""
-        if command is None:
-            return
         try:
-            words = resolve(command, job, moment(row.cycle), **what)
-            ended = subprocess.run(
-                words, cwd=self.jobs.folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-                timeout=job.deadline.total_seconds(), check=False,
-            )  # fmt: skip
-            if ended.returncode:
-                say(level="error", message=f"{command[0]} ended with {ended.returncode}: {ended.stderr.strip()[-300:]}")
-        except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-            say(level="error", message=f"{command[0]} could not be run: {error}")
+            publishing.point_latest(self.jobs, job, self.ledger)
+            for old in publishing.retain(self.jobs, job, self.ledger):
+                say(message=f"removed {old}, of which newer ones are kept")
+        except OSError as error:  # done again after the next cycle
+            say(level="error", message=str(error))
+        tell(job.on_success, job, cycle, self.jobs.folder, say, state="done", output=output)
 
     def _verify(self, touched: Cycles, everything: bool) -> None:
         """Verify published cycles whose truth has come."""
@@ -290,10 +300,13 @@ class Scheduler:
                 continue
             for row in self.ledger.rows(job.name, ("done",)):
                 if row.verified is None and (everything or (row.job, row.cycle) in touched):
-                    output = self.jobs.output(job, moment(row.cycle))
-                    say = self.log.of(job.name, row.cycle)
-                    if reports.verify_cycle(output, self.jobs.folder / job.truth, say):
+                    if reports.verify_cycle(self.jobs, job, moment(row.cycle), self.log.of(job.name, row.cycle)):
                         self.ledger.verified(job.name, row.cycle)
+
+
+def engine_of(jobs: JobsFile) -> Engine:
+    """Return what runs the attempts of a jobs file."""
+    return LocalEngine() if jobs.engine == "local" else DaskEngine(jobs.scheduler, jobs.cluster)
 
 
 def _hours(seconds: float) -> str:

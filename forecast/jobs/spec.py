@@ -1,7 +1,5 @@
 """The jobs file: what to forecast, when, from what, and where to."""
 
-import os
-import re
 import string
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -13,9 +11,11 @@ import yaml
 from cronsim import CronSim, CronSimError
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
+from ...datasets.adapters.remote import check_url
 from ...datasets.schema import nearest
 from ..rollout import parse_duration
 from ..sections import Positive, Strict
+from .commands import resolve
 
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _MINUTE = "%Y-%m-%dT%H:%M"
@@ -180,7 +180,9 @@ class Job(Strict):
 
     def next(self, now: datetime) -> datetime:
         """Return when the next cycle falls due."""
-        earliest = max(now - self.delay, (self.start or now) - timedelta(minutes=1))
+        earliest = now - self.delay
+        if self.start is not None:
+            earliest = max(earliest, self.start - timedelta(minutes=1))
         return next(iter(CronSim(self.cycle, earliest))) + self.delay
 
     def fill(self, template: str, cycle: datetime) -> str:
@@ -189,9 +191,26 @@ class Job(Strict):
 
     @property
     def home(self) -> str:
-        """The folder of all outputs, which is that of ``latest``."""
-        parts = Path(self.output.replace("{name}", self.name)).parts
-        return str(Path(*parts[: next(i for i, part in enumerate(parts) if "{cycle" in part)]))
+        """The folder or URL of all outputs, which is that of ``latest``."""
+        return self.output.replace("{name}", self.name).partition("{cycle")[0].rpartition("/")[0]
+
+    def name_of(self, cycle: datetime) -> str:
+        """Return the name of a cycle's output in ``home``."""
+        return self.fill(self.output, cycle).removeprefix(self.home).lstrip("/")
+
+
+class Cluster(Strict):
+    """Dask workers that are started as jobs of a queue, by ``dask-jobqueue``.
+
+    Attributes:
+        queue: which kind of queue.
+        jobs: how many of its jobs to keep.
+        options: what each asks for, by dask-jobqueue's names: cores, memory, walltime, queue, account, ...
+    """
+
+    queue: Literal["slurm", "pbs", "sge", "lsf", "oar", "htcondor", "moab", "local"]
+    jobs: Positive = 1
+    options: dict[str, Any] = Field(default_factory=dict)
 
 
 class JobsFile(Strict):
@@ -202,7 +221,8 @@ class JobsFile(Strict):
         status: folder of the status page and its files.
         engine: ``local`` processes, or ``dask``.
         workers: cycles that are made at once.
-        scheduler: address of a Dask scheduler, for the engine ``dask``.
+        scheduler: address of a Dask scheduler for the engine ``dask``, or ``local:N`` for N processes of one of its own.
+        cluster: a queue to start Dask workers in, in place of ``scheduler``.
         lease: how long a cycle stays taken by a scheduler that is not heard of.
         poll: how often to look again for data that are late.
         jobs: the jobs.
@@ -214,6 +234,7 @@ class JobsFile(Strict):
     engine: Literal["local", "dask"] = "local"
     workers: Positive = 1
     scheduler: str | None = None
+    cluster: Cluster | None = None
     lease: Annotated[timedelta, BeforeValidator(_span)] = timedelta(seconds=60)
     poll: Annotated[timedelta, BeforeValidator(_span)] = timedelta(seconds=60)
     jobs: Annotated[list[Job], Field(min_length=1)]
@@ -226,9 +247,10 @@ class JobsFile(Strict):
             raise ValueError(f"no job {name!r}; {nearest(name, names)}")
         return self.jobs[names.index(name)]
 
-    def output(self, job: Job, cycle: datetime) -> Path:
-        """Return where the forecast of a cycle is published."""
-        return self.folder / job.fill(job.output, cycle)
+    def output(self, job: Job, cycle: datetime) -> str:
+        """Return where the forecast of a cycle is published: a path or URL."""
+        filled = job.fill(job.output, cycle)
+        return filled if "://" in filled else str(self.folder / filled)
 
 
 def load_jobs(path: str | Path) -> JobsFile:
@@ -273,30 +295,18 @@ def _refuse_what_cannot_run(found: JobsFile, path: Path) -> None:
     homes = [job.home for job in found.jobs]
     if shared := [home for home in homes if homes.count(home) > 1]:
         raise ValueError(f"{path}: two jobs write to {shared[0]}, and would share one `latest`; put {{name}} into the output")
-    if found.engine == "dask" and not found.scheduler:
-        raise ValueError(f"{path}: engine dask needs the scheduler's address; write e.g. scheduler: tcp://host:8786")
+    if (found.engine == "dask") != ((found.scheduler is None) + (found.cluster is None) == 1):
+        raise ValueError(f"{path}: engine dask, and no other, needs either a scheduler, as in tcp://host:8786 or local:4, or a cluster")
     for job in found.jobs:
         if not (found.folder / job.checkpoint / "meta.json").is_file():
             raise ValueError(f"{path}: job {job.name}: there is no checkpoint {job.checkpoint}; train one with `forecast train`")
         if isinstance(job.source, str) and "://" not in job.source and job.prepare is None and not (found.folder / job.source).exists():
             raise ValueError(f"{path}: job {job.name}: there is no source {job.source}; check the path, or give a prepare command that fetches it")
-        if not (found.folder / job.output).is_relative_to(found.folder):
+        if "://" in job.output:
+            check_url(job.output)
+            if not job.output.startswith(("s3://", "gs://")):
+                raise ValueError(f"{path}: job {job.name}: output {job.output} cannot be written to; use a path, s3:// or gs://")
+        elif not (found.folder / job.output).is_relative_to(found.folder):
             raise ValueError(f"{path}: job {job.name}: output {job.output} leads out of the folder of the jobs file")
         for command in (job.prepare, job.on_success, job.on_failure):
             resolve(command or [], job, datetime(2000, 1, 1))
-
-
-def resolve(command: list[str], job: Job, cycle: datetime, **more: str) -> list[str]:
-    """Return a command with ``{name}``, ``{cycle:...}`` and others filled in, and ``${VARIABLE}`` of the environment.
-
-    Raises:
-        ValueError: a name or variable that is not known.
-    """
-    filled = []
-    for word in command:
-        try:
-            text = re.sub(r"\$\{(\w+)\}", lambda found: "\0" + os.environ[found[1]].replace("{", "{{").replace("}", "}}"), word)
-            filled.append(text.replace("\0", "").format(name=job.name, cycle=cycle, **({"output": "", "error": "", "state": ""} | more)))
-        except (KeyError, ValueError, IndexError, AttributeError) as error:
-            raise ValueError(f"job {job.name}: {word!r} of a command is not understood: {error} is neither a name nor in the environment") from error
-    return filled

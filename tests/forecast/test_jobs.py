@@ -18,11 +18,12 @@ from typer.testing import CliRunner
 
 from fourcaster.forecast.api import load, open_forecast
 from fourcaster.forecast.cli import app
-from fourcaster.forecast.jobs import publishing
+from fourcaster.forecast.jobs.commands import resolve
 from fourcaster.forecast.jobs.ledger import Ledger
 from fourcaster.forecast.jobs.log import mask
+from fourcaster.forecast.jobs.places import Folder
 from fourcaster.forecast.jobs.scheduler import Scheduler
-from fourcaster.forecast.jobs.spec import Job, load_jobs, resolve
+from fourcaster.forecast.jobs.spec import Job, load_jobs
 
 NOW = "2001-01-06T00:30"
 CYCLES = ["2001-01-05T00:00", "2001-01-05T06:00", "2001-01-05T12:00", "2001-01-05T18:00", "2001-01-06T00:00"]
@@ -55,6 +56,10 @@ def call(*words):
     return result.exit_code, result.output
 
 
+def whole(output: Path, expected: str | None = None):
+    return Folder(output.parent).whole(output.name, expected)
+
+
 def clock(text=NOW):
     return lambda: datetime.fromisoformat(text)
 
@@ -80,13 +85,13 @@ def test_what_is_due_is_made_once(write, tmp_path, tiny_checkpoint, tiny_store):
     straight = load(tiny_checkpoint).run(tiny_store, CYCLES[-1], "12h")
     xr.testing.assert_equal(open_forecast(folder / "latest").load(), straight)
     for output in folder.glob("*.zarr"):
-        assert publishing.is_published(output) and (folder / f"{output.stem}.t2m_12h.png").stat().st_size > 1000
+        assert whole(output) and (folder / f"{output.stem}.t2m_12h.png").stat().st_size > 1000
         assert (folder / f"{output.stem}.scores.nc").exists()
     assert not list(folder.glob(".*zarr*"))
     found = json.loads(call("status", path, "--now", NOW, "--json")[1])["jobs"][0]
     assert found["next"] == "2001-01-06T06:00" and found["counts"]["done"] == 5 and all(c["verified"] for c in found["cycles"])
     page = (tmp_path / "status" / "index.html").read_text()
-    assert "out/tiny/20010106T00.t2m_12h.png" in page and page.count("class='state done'") == 5
+    assert "src='maps/tiny-2001-01-06T0000.png'" in page and page.count("class='state done'") == 5
     assert 'fourcaster_cycles{job="tiny",state="done"} 5' in (tmp_path / "status" / "metrics.prom").read_text()
     assert all(json.loads(line)["job"] == "tiny" for line in call("logs", path, "tiny")[1].splitlines())
 
@@ -162,7 +167,7 @@ STEPS = {
     "claimed": "Ledger.claim",
     "made": "LocalEngine.run",
     "about to publish": "Ledger.publishing",
-    "named": "publishing.publish",
+    "named": "Folder.publish",
     "done": "Ledger.end",
     "pointed": "publishing.point_latest",
 }
@@ -170,7 +175,9 @@ KILLER = """
 import os, signal, sys
 from fourcaster.forecast.jobs import publishing, scheduler
 from fourcaster.forecast.jobs.engines import LocalEngine
+from fourcaster.forecast.jobs.commands import resolve
 from fourcaster.forecast.jobs.ledger import Ledger
+from fourcaster.forecast.jobs.places import Folder
 owner, name = {target!r}.split(".")
 owner, left = globals()[owner], [{count}]
 plain = getattr(owner, name)
@@ -191,14 +198,14 @@ def test_a_scheduler_killed_at_any_step_loses_nothing(write, tmp_path, step):
     path = write()
     code = KILLER.format(target=STEPS[step], count=2, path=str(path), now=NOW)
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == -signal.SIGKILL
-    before = {output: publishing.is_published(output) for output in (tmp_path / "out" / "tiny").glob("2*.zarr")}
+    before = {output: whole(output) for output in (tmp_path / "out" / "tiny").glob("2*.zarr")}
     assert all(before.values())  # whatever stands under a final name is whole
     rows = Scheduler(path, clock()).run()
     assert {row.state for row in rows} <= {"done"}
     rows = Ledger(tmp_path / "ledger.sqlite").rows()
     assert [row.cycle for row in rows] == CYCLES and all(row.state == "done" and row.attempts == 0 for row in rows)
-    assert all(publishing.is_published(Path(row.output), row.checksum) for row in rows)
-    assert {output: publishing.is_published(output) for output in before} == before
+    assert all(whole(Path(row.output), row.checksum) for row in rows)
+    assert {output: whole(output) for output in before} == before
     assert os.readlink(tmp_path / "out" / "tiny" / "latest") == "20010106T00.zarr"
     assert not list((tmp_path / "out" / "tiny").glob(".2*"))
 
