@@ -189,7 +189,7 @@ def queued(cluster: Cluster) -> Iterator[Any]:
         import dask_jobqueue
         import dask_jobqueue.local
     except ImportError as error:
-        raise ValueError("a cluster needs one more package: pip install dask-jobqueue") from error
+        raise ValueError("a cluster needs one more package: pip install 'fourcaster[jobqueue]'") from error
     names = {"slurm": "SLURM", "pbs": "PBS", "sge": "SGE", "lsf": "LSF", "oar": "OAR", "htcondor": "HTCondor", "moab": "Moab"}
     made = dask_jobqueue.local.LocalCluster if cluster.queue == "local" else getattr(dask_jobqueue, f"{names[cluster.queue]}Cluster")
     try:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (name TEXT PRIMARY KEY, first_seen TEXT NOT NULL);
@@ -237,7 +238,7 @@ class Ledger:
         """Give a cycle up in a state; False where the claim is lost."""
         attempts, interruptions = row.attempts + int(failed), row.interruptions + int(killed)
         ended = time.time() if state in ENDED else None
-        values = {"error": error, "not_before": not_before, "attempts": attempts, "interruptions": interruptions, "finished": ended}
+        values: dict[str, Any] = {"error": error, "not_before": not_before, "attempts": attempts, "interruptions": interruptions, "finished": ended}
         return self._set(row, state=state, token=None, pid=None, lease_until=None, cancel=0, **values)
 
     def verified(self, job: str, cycle: str) -> None:

@@ -12,6 +12,7 @@ from ...datasets import atomic
 from ...datasets.adapters.remote import TRIES, connect
 
 LATEST = "latest"
+WORK = ".making"
 Manifest = dict[str, Any]
 T = TypeVar("T")
 
@@ -20,9 +21,8 @@ class Place(Protocol):
     """The outputs of one job, by names relative to what ``root`` says."""
 
     root: str
-
-    def scratch(self, name: str, tag: str) -> Path:
-        """Return a folder to make an output in, from which it can be published."""
+    work: Path
+    """Folder whose folders outputs are made in."""
 
     def publish(self, name: str, made: Path, beside: dict[str, Path], manifest: Manifest) -> None:
         """Put a checked output, and what lies beside it, under its name."""
@@ -61,11 +61,7 @@ class Folder:
 
     def __init__(self, root: Path) -> None:
         self.root, self._root = str(root), root
-
-    def scratch(self, name: str, tag: str) -> Path:
-        """See ``Place``; beside the output, so that a rename is enough."""
-        output = self._root / name
-        return output.with_name(f".{output.name}.{tag}")
+        self.work = root / WORK  # on the same disk, so that a rename is enough
 
     def publish(self, name: str, made: Path, beside: dict[str, Path], manifest: Manifest) -> None:
         """See ``Place``; the manifest comes first, so that no output is ever without one."""
@@ -147,15 +143,12 @@ class Bucket:
 
     Args:
         root: URL, as in ``s3://bucket/forecasts``.
-        work: folder to make outputs in.
+        near: folder of this machine, for what is not uploaded yet.
     """
 
-    def __init__(self, root: str, work: Path) -> None:
-        self.root, self._work, self._store = root, work, connect(root)
-
-    def scratch(self, name: str, tag: str) -> Path:
-        """See ``Place``."""
-        return self._work / f".{hashlib.sha256(self.root.encode()).hexdigest()[:8]}.{name.replace('/', '.')}.{tag}"
+    def __init__(self, root: str, near: Path) -> None:
+        self.root, self._store = root, connect(root)
+        self.work = near / WORK / hashlib.sha256(root.encode()).hexdigest()[:8]
 
     def publish(self, name: str, made: Path, beside: dict[str, Path], manifest: Manifest) -> None:
         """See ``Place``; the manifest comes last, and readers wait for it."""
@@ -255,7 +248,7 @@ class Bucket:
                 return work()
             except FileNotFoundError:
                 raise
-            except Exception as error:  # of obstore, which has many
+            except Exception as error:  # noqa: BLE001 (of obstore, which has many)
                 kind = type(error).__name__.removesuffix("Error")
                 if kind in ("PermissionDenied", "Unauthenticated"):
                     raise OSError(f"{self.root}: {what} with these credentials, or without any; check them and the name") from None

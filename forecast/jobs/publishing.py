@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ...datasets import atomic
 from ..api import open_forecast
-from .ledger import Ledger
+from .ledger import TAKEN, Ledger
 from .places import Bucket, Folder, Place
 from .spec import Job, JobsFile, moment, written
+
+TAG = 8  # letters of a claim's token that name its folder
 
 
 def place_of(jobs: JobsFile, job: Job) -> Place:
@@ -34,6 +37,17 @@ def check(path: Path, leads: int) -> None:
         for k in range(leads):
             if (~np.isfinite(variable.isel(prediction_timedelta=k).values) & ~missing).any() or missing.all():
                 raise ValueError(f"{path}: {name!r} is not finite at lead {made['prediction_timedelta'].values[k].astype('timedelta64[h]')}")
+
+
+def sweep(jobs: JobsFile, ledger: Ledger) -> None:
+    """Remove what schedulers that were killed left unfinished."""
+    for job in jobs.jobs:
+        work = place_of(jobs, job).work
+        found = list(work.iterdir()) if work.is_dir() else []  # before the rows: whoever works now has entered it
+        active = {(row.token or "")[:TAG] for row in ledger.rows(job.name, TAKEN) if not ledger.free(row)}
+        for left in found:
+            if left.name not in active:
+                atomic.remove(left)
 
 
 def point_latest(jobs: JobsFile, job: Job, ledger: Ledger) -> None:

@@ -1,6 +1,5 @@
 """What brings the ledger to where the schedule says it should be: claims cycles, has them made, publishes them."""
 
-import glob
 import threading
 import time
 from collections.abc import Callable, Collection
@@ -101,6 +100,7 @@ class Scheduler:
     def _loop(self, stay: bool, until_ended: bool, only: Cycles | None) -> set[tuple[str, str]]:
         touched: set[tuple[str, str]] = set()
         running: dict[Future[bool], tuple[str, str]] = {}
+        publishing.sweep(self.jobs, self.ledger)
         for job in self.jobs.jobs:  # what was published just before an end
             publishing.point_latest(self.jobs, job, self.ledger)
         with ThreadPoolExecutor(self.jobs.workers) as pool:
@@ -175,10 +175,10 @@ class Scheduler:
         job, cycle = self.jobs.job(row.job), moment(row.cycle)
         place, name = publishing.place_of(self.jobs, job), job.name_of(cycle)
         say = self.log.of(job.name, row.cycle, claimed.attempts + 1)
-        scratch = place.scratch(name, (claimed.token or "")[:8])
+        scratch = place.work / (claimed.token or "")[: publishing.TAG]
         try:
-            for left in scratch.parent.glob(f"{glob.escape(scratch.name[:-8])}{'[0-9a-f]' * 8}"):
-                atomic.remove(left)
+            if row.token:
+                atomic.remove(place.work / row.token[: publishing.TAG])
             if claimed.state == "publishing" and place.whole(name, claimed.checksum):
                 say(message="was published before the scheduler ended")
                 self._done(job, claimed, say)
@@ -299,9 +299,10 @@ class Scheduler:
             if job.truth is None or not (self.jobs.folder / job.truth).exists():
                 continue
             for row in self.ledger.rows(job.name, ("done",)):
-                if row.verified is None and (everything or (row.job, row.cycle) in touched):
-                    if reports.verify_cycle(self.jobs, job, moment(row.cycle), self.log.of(job.name, row.cycle)):
-                        self.ledger.verified(job.name, row.cycle)
+                if row.verified is not None or not (everything or (row.job, row.cycle) in touched):
+                    continue
+                if reports.verify_cycle(self.jobs, job, moment(row.cycle), self.log.of(job.name, row.cycle)):
+                    self.ledger.verified(job.name, row.cycle)
 
 
 def engine_of(jobs: JobsFile) -> Engine:
