@@ -163,6 +163,8 @@ def open_forecast(path: str | Path) -> xr.Dataset:
 def _describe(init: Init) -> str:
     if isinstance(init, xr.Dataset):
         return hashlib.sha256(repr(init).encode()).hexdigest()
+    if "://" in str(init):
+        return str(init)
     path = Path(init).absolute()
-    stamp = (path / "zarr.json" if path.is_dir() else path).stat().st_mtime_ns
-    return f"{path} {stamp}"
+    stamped = next((file for name in ("zarr.json", ".zmetadata", ".zgroup") if (file := path / name).exists()), path)
+    return f"{path} {stamped.stat().st_mtime_ns}"

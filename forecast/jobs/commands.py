@@ -24,7 +24,11 @@ def resolve(command: list[str], job: "Job", cycle: datetime, **more: str) -> lis
             text = re.sub(r"\$\{(\w+)\}", lambda found: os.environ[found[1]].replace("{", "{{").replace("}", "}}"), word)
             filled.append(text.format(name=job.name, cycle=cycle, **({"output": "", "error": "", "state": ""} | more)))
         except (KeyError, ValueError, IndexError, AttributeError) as error:
-            raise ValueError(f"job {job.name}: {word!r} of a command is not understood: {error} is neither a name nor in the environment") from error
+            unknown = error.args[0] if isinstance(error, KeyError) else error
+            raise ValueError(
+                f"job {job.name}: {word!r} of a command is not understood: {unknown} is neither a name nor in the environment; "
+                "braces that are meant are written twice"
+            ) from error
     return filled
 
 

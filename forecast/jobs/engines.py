@@ -60,7 +60,7 @@ class LocalEngine:
         """See ``Engine.run``."""
         ours, theirs = self._context.Pipe(duplex=False)
         theirs_alive, ours_alive = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=in_process, args=(task, theirs, theirs_alive))
+        process = self._context.Process(target=in_process, args=(task, theirs, theirs_alive, dict(os.environ)))
         process.start()
         theirs.close()
         theirs_alive.close()

@@ -92,15 +92,24 @@ class Ledger:
     """
 
     def __init__(self, path: Path, lease: float = 60.0, rebuild: "Callable[[Ledger], None] | None" = None) -> None:
-        self.path, self.lease = path, lease
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path.with_name(f".{path.name}.lock"), "w") as lock:
+        self.path, self.lease, self._rebuild = path, lease, rebuild
+
+    def open(self) -> Path | None:
+        """Make the ledger where there is none; put a damaged one aside, rebuild it and return where the old one is.
+
+        Raises:
+            OSError: another program holds it, or there is no room.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path.with_name(f".{self.path.name}.lock"), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            self.quarantined = self._quarantine()
+            aside = self._quarantine()
             with self._change() as db:
-                db.executescript(_SCHEMA)
-            if self.quarantined is not None and rebuild is not None:
-                rebuild(self)
+                for statement in _SCHEMA.split(";"):
+                    db.execute(statement)
+            if aside is not None and self._rebuild is not None:
+                self._rebuild(self)
+        return aside
 
     def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)
@@ -147,6 +156,8 @@ class Ledger:
                 db.close()
         except sqlite3.OperationalError as error:
             raise OSError(f"the ledger {self.path} cannot be written ({error}); nothing is lost: the same command goes on from here") from error
+        except sqlite3.DatabaseError as error:
+            raise OSError(f"the ledger {self.path} is damaged ({error}); the next start puts it aside and rebuilds it from the outputs") from error
 
     def first_seen(self, job: str, now: datetime) -> datetime:
         """Return when a job was first seen; that is ``now`` for a new one."""

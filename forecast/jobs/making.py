@@ -115,18 +115,21 @@ def attempt(task: Task) -> dict[str, Any]:
         return {"error": f"{type(error).__name__}: {' '.join(str(error).split())}"}
 
 
-def in_process(task: Task, lines: Any, alive: Any) -> None:
+def in_process(task: Task, lines: Any, alive: Any, environment: dict[str, str]) -> None:
     """Make a forecast as the whole of a process.
 
     Args:
         task: what to make.
         lines: connection that standard output and error go to.
         alive: connection that closes when the scheduler ends, and this process with it.
+        environment: the scheduler's, which may have changed since the process that this one is forked from.
     """
     import signal
     import threading
 
     os.setsid()
+    os.environ.clear()
+    os.environ.update(environment)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     for descriptor in (1, 2):

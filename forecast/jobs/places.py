@@ -70,7 +70,7 @@ class Folder:
         write(output.with_name(f"{output.name}.json"), json.dumps(manifest, indent=1))
         for other, path in beside.items():
             os.replace(path, output.parent / other)
-        if output.exists():  # what stands there is no published output of this ledger: keep it, out of the way
+        if output.exists():  # and not whole, or it would not have been made: keep it, out of the way
             aside = output.with_name(f".{output.name}.replaced")
             atomic.remove(aside)
             os.rename(output, aside)

@@ -53,23 +53,19 @@ class Scheduler:
             lambda ledger: publishing.rebuild(self.jobs, ledger, clock()),
         )
         self.log = Log(self.jobs.folder / self.jobs.ledger)
-        if self.ledger.quarantined is not None:
-            self.log.write(level="error", message=f"the ledger was damaged: put aside as {self.ledger.quarantined.name}, rebuilt from the outputs")
+        self._mend()
         self._engine: Engine = LocalEngine()
         self._stopping: float | None = None
-        self._reload = threading.Event()
-        self._wake = threading.Event()
+        self._reload = False
         self._reporting = threading.Lock()
 
     def stop(self) -> None:
         """Begin nothing more; what runs gets some seconds to end, and is handed back if it does not."""
         self._stopping = time.monotonic()
-        self._wake.set()
 
     def reload(self) -> None:
         """Read the jobs file again before the next cycle."""
-        self._reload.set()
-        self._wake.set()
+        self._reload = True
 
     def enter(self, names: Collection[str] | None = None) -> None:
         """Enter in the ledger what is due."""
@@ -114,7 +110,9 @@ class Scheduler:
                     if not (stay or until_ended):
                         raise
                     self.log.write(level="error", message=str(error))
-                    waiting = []
+                    time.sleep(_TICK)
+                    self._mend()
+                    continue
                 if not (stay or until_ended):  # each once: what waits or backs off is for the next call
                     waiting = [row for row in waiting if (row.job, row.cycle) not in touched or row.state not in ("waiting", "retrying")]
                 for row in waiting[: self.jobs.workers - len(running)]:
@@ -126,12 +124,20 @@ class Scheduler:
                         if future.result():
                             touched.add(key)
                     continue
-                self._verify(touched, everything=only is None)
-                self.report()
-                if self._stopping or not (stay or (until_ended and self._open(only))):
-                    return touched
-                self._wake.wait(self._pause())
-                self._wake.clear()
+                try:
+                    self._verify(touched, everything=only is None)
+                    self.report()
+                    if self._stopping or not (stay or (until_ended and self._open(only))):
+                        return touched
+                    pause = self._pause()
+                except OSError as error:
+                    if not (stay or until_ended):
+                        raise
+                    self.log.write(level="error", message=str(error))
+                    pause = _TICK
+                until = time.monotonic() + pause
+                while time.monotonic() < until and not (self._stopping or self._reload):
+                    time.sleep(_TICK)
 
     def report(self) -> None:
         """Write the status page and its files."""
@@ -139,13 +145,18 @@ class Scheduler:
             reports.write(self.jobs, self.ledger, self.clock())
 
     def _reread(self) -> None:
-        if self._reload.is_set():
-            self._reload.clear()
+        if self._reload:
+            self._reload = False
             try:
                 self.jobs = load_jobs(self.path)
                 self.log.write(message=f"{self.path} read again")
             except (ValueError, OSError) as error:
                 self.log.write(level="error", message=f"{self.path} was not taken: {error}; the jobs go on as before")
+
+    def _mend(self) -> None:
+        """Put a damaged ledger aside and rebuild it."""
+        if (aside := self.ledger.open()) is not None:
+            self.log.write(level="error", message=f"the ledger was damaged: put aside as {aside.name}, rebuilt from the outputs")
 
     def _open(self, only: Cycles | None) -> list[Row]:
         known = {job.name for job in self.jobs.jobs}
@@ -179,9 +190,10 @@ class Scheduler:
         try:
             if row.token:
                 atomic.remove(place.work / row.token[: publishing.TAG])
-            if claimed.state == "publishing" and place.whole(name, claimed.checksum):
-                say(message="was published before the scheduler ended")
-                self._done(job, claimed, say)
+            if known := place.whole(name):
+                say(message="was published already")
+                if self.ledger.publishing(claimed, self.jobs.output(job, cycle), known):
+                    self._done(job, claimed, say)
             elif self.ledger.begin(claimed):
                 say(message="begins" if not row.token else "taken over from one that is gone")
                 self.report()

@@ -3,6 +3,7 @@
 import string
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -308,5 +309,9 @@ def _refuse_what_cannot_run(found: JobsFile, path: Path) -> None:
                 raise ValueError(f"{path}: job {job.name}: output {job.output} cannot be written to; use a path, s3:// or gs://")
         elif not (found.folder / job.output).is_relative_to(found.folder):
             raise ValueError(f"{path}: job {job.name}: output {job.output} leads out of the folder of the jobs file")
+        known: dict[str, datetime] = {}
+        for time in [t for year in (2000, 2001) for t in islice(CronSim(job.cycle, datetime(year - 1, 12, 31, 23, 59)), 200)]:
+            if (other := known.setdefault(job.name_of(time), time)) != time:
+                raise ValueError(f"{path}: job {job.name}: {written(other)} and {written(time)} would be one output; put more of {{cycle}} into it")
         for command in (job.prepare, job.on_success, job.on_failure):
             resolve(command or [], job, datetime(2000, 1, 1))

@@ -1,22 +1,14 @@
 """Stores behind a URL: on servers that fail, stall and break off, values are right or there is one clear error."""
 
-import http.client
 import os
-import random
-import socket
-import subprocess
-import sys
-import threading
-import time
 import warnings
-from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from servers import credentials, s3_server, serve, stop
 from typer.testing import CliRunner
 
 from fourcaster.datasets.adapters.opening import open_lazily
@@ -25,82 +17,6 @@ from fourcaster.datasets.adapters.sources import open_sources
 from fourcaster.forecast.cli import app
 
 RNG = np.random.default_rng(11)
-
-
-class Flaky(BaseHTTPRequestHandler):
-    """Hand requests on to another server or read files, and spoil some answers."""
-
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_):
-        pass
-
-    def do_GET(self):
-        self.answer(True)
-
-    def do_HEAD(self):
-        self.answer(False)
-
-    def answer(self, body):
-        state = self.server.state
-        with state["lock"]:
-            state["asked"].append(self.path)
-            state["signatures"].append(self.headers.get("Authorization", ""))
-            fate = state["random"].random()
-        status, headers, content = self.fetch()
-        if fate < state["fails"]:
-            kind = int(fate / state["fails"] * 3)
-            if kind == 0:
-                status, headers, content = 503, {}, b"busy"
-            elif kind == 1:
-                time.sleep(state["stall"])
-        state["sent"].append(len(content))
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if body:
-            broken = fate < state["fails"] and int(fate / state["fails"] * 3) == 2
-            self.wfile.write(content[: len(content) // 2] if broken else content)
-            if broken:
-                self.close_connection = True
-
-    def fetch(self):
-        state = self.server.state
-        if state["upstream"]:
-            connection = http.client.HTTPConnection("127.0.0.1", state["upstream"])
-            connection.request(self.command, self.path, headers=dict(self.headers))
-            answer = connection.getresponse()
-            kept = {k: v for k, v in answer.getheaders() if k.lower() not in ("content-length", "connection", "transfer-encoding", "date", "server")}
-            content = answer.read()
-            connection.close()
-            return answer.status, kept, content
-        path = state["folder"] / self.path.lstrip("/")
-        if not path.is_file():
-            return 404, {}, b""
-        content, headers, span = path.read_bytes(), {"Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}, self.headers.get("Range")
-        if span is None:
-            return 200, headers, content
-        first, last = span.removeprefix("bytes=").split("-")
-        low, high = (len(content) - int(last), len(content)) if not first else (int(first), min(len(content), int(last or len(content)) + 1))
-        return 206, headers | {"Content-Range": f"bytes {low}-{high - 1}/{len(content)}"}, content[low:high]
-
-
-def serve(folder=None, upstream=0, fails=0.0, seed=0):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Flaky)
-    server.daemon_threads = True
-    server.state = {
-        "folder": folder, "upstream": upstream, "fails": fails, "stall": 3.0, "random": random.Random(seed), "lock": threading.Lock(),
-        "asked": [], "signatures": [], "sent": [],
-    }  # fmt: skip
-    threading.Thread(target=partial(server.serve_forever, 0.05), daemon=True).start()
-    return server
-
-
-def stop(server):
-    server.shutdown()
-    server.server_close()
 
 
 @pytest.fixture(autouse=True)
@@ -132,36 +48,12 @@ def source(tmp_path):
 @pytest.fixture
 def bucket(source, monkeypatch):
     """A real S3 server in a process of its own that holds the source; its port."""
-    boto3 = pytest.importorskip("boto3")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen([sys.executable, "-m", "moto.server", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(300):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
-        client = boto3.client(
-            "s3", endpoint_url=f"http://127.0.0.1:{port}", region_name="us-east-1", aws_access_key_id="known", aws_secret_access_key="hidden-word"
-        )
+    with s3_server() as (port, client):
         client.create_bucket(Bucket="weather")
         for path in source.rglob("*"):
             if path.is_file():
                 client.upload_file(str(path), "weather", str(path.relative_to(source.parent)), ExtraArgs={"ACL": "public-read"})
         yield port
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def credentials(monkeypatch, port):
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "known", "AWS_SECRET_ACCESS_KEY": "hidden-word", "AWS_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-    }.items():  # fmt: skip
-        monkeypatch.setenv(name, value)
 
 
 def call(*words):

@@ -8,12 +8,13 @@ import sys
 import threading
 import time
 from collections import Counter
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import xarray as xr
 import yaml
+from servers import credentials, s3_server, serve, stop
 from typer.testing import CliRunner
 
 from fourcaster.forecast.api import load, open_forecast
@@ -21,7 +22,7 @@ from fourcaster.forecast.cli import app
 from fourcaster.forecast.jobs.commands import resolve
 from fourcaster.forecast.jobs.ledger import Ledger
 from fourcaster.forecast.jobs.log import mask
-from fourcaster.forecast.jobs.places import Folder
+from fourcaster.forecast.jobs.places import Bucket, Folder
 from fourcaster.forecast.jobs.scheduler import Scheduler
 from fourcaster.forecast.jobs.spec import Job, load_jobs
 
@@ -109,6 +110,8 @@ def test_what_is_due_is_made_once(write, tmp_path, tiny_checkpoint, tiny_store):
         ({"output": "out.zarr"}, "lacks {cycle}"),
         ({"output": "{cycle.__class__}/{cycle:%Y}.zarr"}, "names {cycle.__class__}"),
         ({"output": "{cycle:%Y/../%m}.zarr"}, "without slashes"),
+        ({"output": "{cycle:%Y%m%d}.zarr"}, "2000-01-01T00:00 and 2000-01-01T06:00 would be one output"),
+        ({"output": "{cycle:%m%dT%H}.zarr"}, "2000-01-01T00:00 and 2001-01-01T00:00 would be one output"),
         ({"output": "{cycle:%Y}.grib"}, "must end in .zarr or .nc"),
         ({"lead": "soon"}, "is not a duration"),
         ({"start": "yesterday"}, "yesterday is not a time"),
@@ -177,7 +180,7 @@ from fourcaster.forecast.jobs import publishing, scheduler
 from fourcaster.forecast.jobs.engines import LocalEngine
 from fourcaster.forecast.jobs.commands import resolve
 from fourcaster.forecast.jobs.ledger import Ledger
-from fourcaster.forecast.jobs.places import Folder
+from fourcaster.forecast.jobs.places import Bucket, Folder
 owner, name = {target!r}.split(".")
 owner, left = globals()[owner], [{count}]
 plain = getattr(owner, name)
@@ -195,15 +198,15 @@ app(["jobs", "run-due", {path!r}, "--now", {now!r}])
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_scheduler_killed_at_any_step_loses_nothing(write, tmp_path, step):
-    path = write()
-    code = KILLER.format(target=STEPS[step], count=2, path=str(path), now=NOW)
+    path = write(start=CYCLES[2])
+    code = KILLER.format(target=STEPS[step], count=1, path=str(path), now=NOW)
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == -signal.SIGKILL
     before = {output: whole(output) for output in (tmp_path / "out" / "tiny").glob("2*.zarr")}
     assert all(before.values())  # whatever stands under a final name is whole
     rows = Scheduler(path, clock()).run()
     assert {row.state for row in rows} <= {"done"}
     rows = Ledger(tmp_path / "ledger.sqlite").rows()
-    assert [row.cycle for row in rows] == CYCLES and all(row.state == "done" and row.attempts == 0 for row in rows)
+    assert [row.cycle for row in rows] == CYCLES[2:] and all(row.state == "done" and row.attempts == 0 for row in rows)
     assert all(whole(Path(row.output), row.checksum) for row in rows)
     assert {output: whole(output) for output in before} == before
     assert os.readlink(tmp_path / "out" / "tiny" / "latest") == "20010106T00.zarr"
@@ -247,7 +250,7 @@ def test_a_ledger_that_is_damaged_is_rebuilt_from_the_outputs(write, tmp_path):
         (tmp_path / f"ledger.sqlite{tail}").unlink(missing_ok=True)
     (tmp_path / "ledger.sqlite").write_bytes(b"no database" * 1000)
     again = Scheduler(path, clock())
-    assert again.ledger.quarantined is not None and again.ledger.quarantined.exists()
+    assert len(list(tmp_path.glob("ledger.sqlite.corrupt-*"))) == 1
     assert [row.cycle for row in again.run()] == [CYCLES[1]]
     assert {row.cycle: row.checksum for row in again.ledger.rows()} == before
 
@@ -298,6 +301,7 @@ def test_what_runs_can_be_cancelled_and_a_service_stops(write):
 
 def test_whoever_lost_a_cycle_cannot_publish_it(tmp_path):
     ledger, now = Ledger(tmp_path / "l.sqlite", lease=60), datetime(2001, 1, 1)
+    assert ledger.open() is None
     ledger.insert("a", ["c"], now)
     first = ledger.claim("a", "c")
     assert first is not None and ledger.claim("a", "c") is None and ledger.renew(first) == "ours"
@@ -314,6 +318,7 @@ def test_whoever_lost_a_cycle_cannot_publish_it(tmp_path):
 
 def test_a_clock_that_is_set_back_holds_nothing_up(tmp_path):
     ledger = Ledger(tmp_path / "l.sqlite", lease=60)
+    ledger.open()
     ledger.insert("a", ["c"], datetime(2001, 1, 1))
     first = ledger.claim("a", "c")
     with ledger._change() as db:
@@ -325,6 +330,7 @@ def test_a_clock_that_is_set_back_holds_nothing_up(tmp_path):
 
 def test_a_ledger_that_is_held_is_said_so(tmp_path, monkeypatch):
     ledger = Ledger(tmp_path / "l.sqlite")
+    ledger.open()
     monkeypatch.setattr("fourcaster.forecast.jobs.ledger._PATIENCE", 0.1)
     with ledger._change(), pytest.raises(OSError, match=r"l\.sqlite cannot be written \(database is locked\); nothing is lost"):
         ledger.insert("a", ["c"], datetime(2001, 1, 1))
@@ -335,8 +341,122 @@ def test_commands_are_filled_and_secrets_are_masked(monkeypatch):
     at = datetime(2001, 1, 2, 6)
     assert resolve(["get", "{name}/{cycle:%H}", "${STORE_TOKEN}"], job(), at) == ["get", "a/06", "s3cr3t-{x}"]
     assert mask("with s3cr3t-{x} and https://me:pw@host/x") == "with *** and https://***@host/x"
-    with pytest.raises(ValueError, match="neither a name"):
+    assert resolve(["awk", "{{print $1}}"], job(), at)[1] == "{print $1}"
+    with pytest.raises(ValueError, match="nobody is neither a name nor in the environment; braces that are meant are written twice"):
         resolve(["{nobody}"], job(), at)
+
+
+def test_a_bucket_that_fails_holds_whole_forecasts_only(write, tmp_path, monkeypatch, tiny_store, tiny_checkpoint):
+    pytest.importorskip("moto")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("FOURCASTER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("FOURCASTER_TIMEOUT", "1")
+    with s3_server() as (port, client):
+        client.create_bucket(Bucket="weather")
+        for path in tiny_store.rglob("*"):
+            if path.is_file():
+                client.upload_file(str(path), "weather", f"truth.zarr/{path.relative_to(tiny_store)}")
+        proxy = serve(upstream=port, fails=0.05, seed=2)
+        credentials(monkeypatch, proxy.server_port)
+        path = write(
+            source="s3://weather/truth.zarr", output="s3://weather/out/{name}/{cycle:%Y}/{cycle:%m%dT%H}.zarr", start=CYCLES[2], keep=2,
+            plots=[{"variable": "t2m", "lead": "12h"}], truth=str(tiny_store), retries=5,
+        )  # fmt: skip
+        rows = Scheduler(path, clock()).run(until_ended=True)
+        assert [row.state for row in rows] == ["removed", "done", "done"], [row.error for row in rows]
+        proxy.state["fails"] = 0.0
+        keys = {entry["Key"]: entry["LastModified"] for entry in client.list_objects_v2(Bucket="weather", Prefix="out/")["Contents"]}
+        assert client.get_object(Bucket="weather", Key="out/tiny/latest")["Body"].read() == b"2001/0106T00.zarr"
+        assert not [key for key in keys if "0105T12" in key] and "out/tiny/2001/0106T00.scores.nc" in keys
+        inside = [keys[key] for key in keys if key.startswith("out/tiny/2001/0106T00.zarr/")]
+        assert max(inside) <= keys["out/tiny/2001/0106T00.zarr.json"] <= keys["out/tiny/latest"]  # the marker, then the pointer
+        made = open_forecast("s3://weather/out/tiny/2001/0106T00.zarr").load()
+        xr.testing.assert_equal(made, load(tiny_checkpoint).run(tiny_store, CYCLES[-1], "12h"))
+        assert (tmp_path / "status" / "maps" / "tiny-2001-01-06T0000.png").stat().st_size > 1000
+        place = Bucket("s3://weather/out/tiny", tmp_path)
+        assert place.whole("2001/0106T00.zarr", rows[-1].checksum) and not place.whole("2001/0106T00.zarr", "another")
+        client.delete_object(Bucket="weather", Key="out/tiny/2001/0106T00.zarr/zarr.json")
+        assert not place.whole("2001/0106T00.zarr")
+        for tail in ("", "-wal", "-shm"):
+            (tmp_path / f"ledger.sqlite{tail}").write_bytes(b"damaged" * 999)
+        rows = Scheduler(path, clock()).run(until_ended=True)
+        assert [row.cycle for row in rows] == [CYCLES[2], CYCLES[4]] and place.whole("2001/0106T00.zarr")
+        assert "hidden-word" not in "".join(p.read_text() for p in (tmp_path / "logs").rglob("*.jsonl"))
+        stop(proxy)
+
+
+def test_a_lost_dask_worker_is_made_up_for_by_another(write, tmp_path):
+    script = tmp_path / "prepare.py"
+    script.write_text("""
+import os, pathlib, psutil
+done = pathlib.Path("lost")
+if not done.exists():
+    done.touch()
+    psutil.Process(os.getppid()).parent().parent().kill()  # attempt, fork server, worker
+""")
+    kill = [sys.executable, str(script)]
+    path = write(prepare=kill, start=CYCLES[-1], retries=0, top={"engine": "dask", "scheduler": "local:2"})
+    (row,) = Scheduler(path, clock()).run()
+    assert row.state == "done" and (tmp_path / "lost").exists(), row.error
+    assert whole(Path(row.output), row.checksum) and lines(path, "published as") == {CYCLES[-1]: 1}
+    path = write(prepare=["sleep", "600"], start="2001-01-06T06:00", deadline="1s", retries=0, top={"engine": "dask", "scheduler": "local:1"})
+    (row,) = Scheduler(path, clock("2001-01-06T06:10")).run()
+    assert row.error == "took longer than the deadline of 1 s"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # dask-jobqueue's, which leaves its local processes unclosed
+def test_workers_of_a_queue(write, tmp_path):
+    pytest.importorskip("dask_jobqueue")
+    options = {"cores": 1, "memory": "4GB", "local_directory": str(tmp_path), "log_directory": str(tmp_path), "interface": "lo"}
+    path = write(start=CYCLES[-1], top={"engine": "dask", "cluster": {"queue": "local", "options": options}})
+    assert [row.state for row in Scheduler(path, clock()).run()] == ["done"]
+    for top in ({"engine": "dask"}, {"scheduler": "tcp://x:1"}, {"engine": "dask", "scheduler": "local:1", "cluster": {"queue": "local"}}):
+        with pytest.raises(ValueError, match="needs either a scheduler"):
+            load_jobs(write(top=top))
+
+
+def test_a_service_reads_its_file_again_and_ends_in_good_order(write, tmp_path):
+    now = datetime.now(UTC).replace(tzinfo=None)
+    path = write(source="late.zarr", prepare=["true"], cycle="0 0 1 1 *", start=f"{now.year}-01-01")
+    words = [sys.executable, "-c", "from fourcaster.forecast.cli import main; main()", "jobs", "serve", str(path)]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+        said = (json.loads(line)["message"] for line in process.stderr)
+        assert any(message.startswith("waits for data") for message in said)
+        good = path.read_text()
+        path.write_text("jobs: [}")
+        process.send_signal(signal.SIGHUP)
+        assert any("was not taken" in message for message in said)
+        path.write_text(good.replace("cycle: 0 0 1 1 *", "cycle: 0 0 2 1 *"))
+        process.send_signal(signal.SIGHUP)
+        assert any("read again" in message for message in said)
+        process.send_signal(signal.SIGTERM)
+        process.stderr.read()
+        assert process.wait(60) == 0
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    assert {row.state for row in ledger.rows()} <= {"waiting", "pending"}
+
+
+def test_a_ledger_damaged_under_a_service_is_rebuilt(write, tmp_path):
+    path = write(start=CYCLES[-2])
+    times = [datetime.fromisoformat(CYCLES[-2])]
+    scheduler = Scheduler(path, lambda: times[-1])
+    thread = threading.Thread(target=scheduler.run, kwargs={"stay": True})
+    thread.start()
+    while not scheduler.ledger.rows(states=("done",)):
+        time.sleep(0.1)
+    for tail in ("-wal", "-shm"):
+        (tmp_path / f"ledger.sqlite{tail}").unlink(missing_ok=True)
+    (tmp_path / "ledger.sqlite").write_bytes(b"no database" * 1000)
+    times.append(datetime.fromisoformat(NOW))
+    try:
+        for _ in range(300):
+            time.sleep(0.1)
+            if list(tmp_path.glob("*.corrupt-*")) and len(scheduler.ledger.rows(states=("done",))) == 2:
+                break
+    finally:
+        scheduler.stop()
+        thread.join()
+    assert lines(path, "published as") == Counter(CYCLES[-2:])
 
 
 def test_files_are_read_as_ingest_does(write, tmp_path, source):
