@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test test-slow check gpu bench-operators bench-transforms bench-physics bench-physics-long bench-solving bench-loader clean
+.PHONY: demo test test-slow check gpu bench-operators bench-transforms bench-physics bench-physics-long bench-solving bench-loader soak clean
 
 demo: $(VENV)/.demo
 	$(BIN)/forecast quickstart
@@ -54,6 +54,10 @@ bench-loader: $(VENV)/.test .anemoi/.done
 	$(BIN)/python -m pip install -q -c constraints.txt xbatcher==0.4.0
 	$(BIN)/python benchmarks/loader.py --anemoi .anemoi/bin/python
 	$(BIN)/python benchmarks/table.py
+
+# A fortnight of scheduled forecasts with faults injected: eight minutes.
+soak: $(VENV)/.test
+	$(BIN)/python benchmarks/soak.py
 
 .anemoi/.done:
 	$(PYTHON) -m venv .anemoi

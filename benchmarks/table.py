@@ -1,4 +1,4 @@
-"""Write the tables of ``docs/operators.md``, ``docs/physics.md`` and ``docs/data.md`` from the committed results.
+"""Write the tables of ``docs/operators.md``, ``docs/physics.md``, ``docs/data.md`` and ``docs/operations.md`` from the committed results.
 
 python benchmarks/table.py
 """

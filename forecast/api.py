@@ -36,7 +36,9 @@ class Forecaster:
     def __init__(self, checkpoint: Checkpoint, device: str = "cpu", identity: str = "") -> None:
         self.checkpoint, self.device, self.identity = checkpoint, device, identity
 
-    def rollout(self, init: Init, times: Times = None, lead: str = "10d", grid: float | None = None, area: str | None = None) -> Iterator[xr.Dataset]:
+    def rollout(
+        self, init: Init, times: Times = None, lead: str = "10d", grid: float | None = None, area: str | None = None, members: int = 1
+    ) -> Iterator[xr.Dataset]:
         """Yield the forecast one lead time after the other, from zero, without end to memory.
 
         Args:
@@ -45,9 +47,10 @@ class Forecaster:
             lead: how far, e.g. ``72h`` or ``10d``.
             grid: as in ``run``.
             area: as in ``run``.
+            members: as in ``run``.
 
         Yields:
-            A data set with dimensions time, prediction_timedelta (of length one), [level], latitude, longitude.
+            A data set with dimensions time, prediction_timedelta (of length one), [number], [level], latitude, longitude.
 
         Raises:
             ValueError: ``init`` does not fit the model, or ``lead`` is no multiple of its step.
@@ -55,13 +58,13 @@ class Forecaster:
         point, states = self.checkpoint, initial_states(self.checkpoint, init)
         steps, at = parse_lead(lead, point.step), parse_times(times, states, self.checkpoint.stepper.window)
         names, target = list(dict.fromkeys(c.variable for c in point.channels)), self._target(grid, area)
-        for k, fields in enumerate(rollout(point, states, at, steps, self.device)):
-            dataset = template(point, target, at, 0, names, len(at))
+        for k, fields in enumerate(rollout(point, states, at, steps, self.device, members)):
+            dataset = template(point, target, at, 0, names, len(at), members)
             shift = k * point.step.astype("timedelta64[ns]")
             dataset = dataset.assign_coords(prediction_timedelta=dataset["prediction_timedelta"] + shift, valid_time=dataset["valid_time"] + shift)
             for name in names:
-                part = target.apply(fields[:, [i for i, c in enumerate(point.channels) if c.variable == name]])
-                dataset[name].data = part[:, None] if dataset[name].ndim == 5 else part
+                part = target.apply(np.take(fields, [i for i, c in enumerate(point.channels) if c.variable == name], axis=-3))
+                dataset[name].data = part[:, None] if "level" in dataset[name].dims else part[:, None, ..., 0, :, :]
             yield dataset
 
     def run(
@@ -76,6 +79,7 @@ class Forecaster:
         batch_size: int = 32,
         overwrite: bool = False,
         progress: Progress | None = None,
+        members: int = 1,
     ) -> xr.Dataset:
         """Make a forecast.
 
@@ -92,20 +96,23 @@ class Forecaster:
             batch_size: initial times that are run together.
             overwrite: replace an existing output.
             progress: called with (done, in all, text).
+            members: members of an ensemble, from perturbed initial states (``forecast.ensemble.perturbations``); the first is not perturbed.
 
         Returns:
-            The forecast, dimensions time, prediction_timedelta, [level], latitude, longitude.
+            The forecast, dimensions time, prediction_timedelta, [number], [level], latitude, longitude.
 
         Raises:
             FileExistsError: the output exists.
             ValueError: ``init`` does not fit the model, or an argument is not understood.
         """
         held = list(dict.fromkeys(c.variable for c in self.checkpoint.channels))
+        if members < 1:
+            raise ValueError(f"an ensemble of {members} members has none; 1 makes a single forecast")
         for name in variables or ():
             if name not in held:
                 raise ValueError(f"the model has no variable {name!r}; {nearest(name, held)}")
         if output is None:
-            parts = [part[list(variables or held)] for part in self.rollout(init, times, lead, grid, area)]
+            parts = [part[list(variables or held)] for part in self.rollout(init, times, lead, grid, area, members)]
             return xr.concat(parts, "prediction_timedelta", data_vars="minimal", coords="minimal", compat="override")
         path, states = Path(output), initial_states(self.checkpoint, init)
         steps, at = parse_lead(lead, self.checkpoint.step), parse_times(times, states, self.checkpoint.stepper.window)
@@ -113,9 +120,9 @@ class Forecaster:
         write_forecast(
             self.checkpoint,
             self._target(grid, area),
-            lambda batch: rollout(self.checkpoint, states, batch, steps, self.device),
-            at, steps, path, list(variables) if variables else None, batch_size, overwrite,
-            f"{self.identity} {_describe(init)}", progress,
+            lambda batch: rollout(self.checkpoint, states, batch, steps, self.device, members),
+            at, steps, path, list(variables) if variables else None, max(1, batch_size // members), overwrite,
+            f"{self.identity} {_describe(init)}", progress, members,
         )  # fmt: skip
         return open_forecast(path)
 

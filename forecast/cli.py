@@ -134,6 +134,7 @@ def run(
     area: Annotated[str | None, typer.Option(help="NORTH/WEST/SOUTH/EAST in degrees to keep.")] = None,
     variables: Annotated[str | None, typer.Option(help="Variables to keep, separated by commas.")] = None,
     batch_size: Annotated[int, typer.Option(help="Initial times that are run together.", min=1)] = 32,
+    members: Annotated[int, typer.Option(help="Members of an ensemble, from perturbed initial states.", min=1)] = 1,
     device: Device = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -157,7 +158,7 @@ def run(
         if init is None:
             raise ValueError("--init is missing: name the CF file or store that holds the input states")
         names = variables.split(",") if variables else None
-        load(checkpoint, device).run(init, time, lead, parse_spacing(grid), area, output, names, batch_size, overwrite, progress("run"))
+        load(checkpoint, device).run(init, time, lead, parse_spacing(grid), area, output, names, batch_size, overwrite, progress("run"), members)
         result = look(output)
     show(result, as_json, describe(result))
 

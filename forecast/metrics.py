@@ -24,6 +24,19 @@ STATISTICS: dict[str, Callable[[Array, Array, Array], Array]] = {
 }
 
 
+def fair_crps(members: Array, truth: Array) -> Array:
+    """Return ``mean |x_i - o| - sum_ij |x_i - x_j| / (2 M (M - 1))`` over the members, the first dimension (Ferro 2014, doi:10.1002/qj.2270)."""
+    count = len(members)
+    ranks = (2 * np.arange(1, count + 1) - count - 1).reshape(-1, *(1,) * (members.ndim - 1))
+    return np.asarray(np.abs(members - truth).mean(axis=0) - (ranks * np.sort(members, axis=0)).sum(axis=0) / (count * (count - 1)))
+
+
+ENSEMBLE_STATISTICS: dict[str, Callable[[Array, Array], Array]] = {
+    "crps": fair_crps,
+    "variance": lambda x, o: x.var(axis=0, ddof=1),
+}
+
+
 @dataclass(frozen=True)
 class Aggregation:
     """Weighted sums of statistics and the sum of the weights.
@@ -39,7 +52,7 @@ class Aggregation:
     @classmethod
     def zero(cls, shape: tuple[int, ...]) -> "Aggregation":
         """Return the aggregation of nothing."""
-        return cls({name: np.zeros(shape) for name in STATISTICS}, np.zeros(shape))
+        return cls({name: np.zeros(shape) for name in (*STATISTICS, *ENSEMBLE_STATISTICS)}, np.zeros(shape))
 
     def __add__(self, other: "Aggregation") -> "Aggregation":
         return Aggregation({n: s + other.sums[n] for n, s in self.sums.items()}, self.weight + other.weight)
@@ -49,7 +62,7 @@ class Aggregation:
         return np.asarray(self.sums[name] / np.where(self.weight > 0, self.weight, np.nan))
 
 
-def aggregate(forecast: Float, truth: Float, climatology: Float, weights: Float) -> Aggregation:
+def aggregate(forecast: Float, truth: Float, climatology: Float, weights: Float, members: Float | None = None) -> Aggregation:
     """Aggregate over the first dimension and the last two; points without truth are left out.
 
     Args:
@@ -57,6 +70,8 @@ def aggregate(forecast: Float, truth: Float, climatology: Float, weights: Float)
         truth: shape that broadcasts to it.
         climatology: shape that broadcasts to it.
         weights: area weights, shape (H,).
+        members: an ensemble whose mean the forecast is, shape (member, sample, ..., H, W); of a single forecast the CRPS is the
+            absolute error, and the variance zero.
 
     Raises:
         ValueError: the forecast has missing values where there is truth.
@@ -68,6 +83,11 @@ def aggregate(forecast: Float, truth: Float, climatology: Float, weights: Float)
     w = np.where(there, weights[:, None], 0.0)
     axes = (0, f.ndim - 2, f.ndim - 1)
     sums = {name: (w * np.where(there, statistic(f, o, c), 0)).sum(axis=axes) for name, statistic in STATISTICS.items()}
+    if members is None:
+        sums |= {"crps": sums["absolute_error"], "variance": np.zeros_like(sums["absolute_error"])}
+    else:
+        x = np.asarray(members, dtype=np.float64)
+        sums |= {name: (w * np.where(there, statistic(x, o), 0)).sum(axis=axes) for name, statistic in ENSEMBLE_STATISTICS.items()}
     return Aggregation(sums, w.sum(axis=axes))
 
 
@@ -92,4 +112,15 @@ def acc(a: Aggregation) -> Array:
     return np.asarray(a.sums["anomaly_product"] / np.where(norm > 0, norm, np.nan))
 
 
+def crps(a: Aggregation) -> Array:
+    """Mean continuous ranked probability score, fair."""
+    return a.mean("crps")
+
+
+def spread(a: Aggregation) -> Array:
+    """Root mean variance of an ensemble; where it is reliable, the rmse of the mean of M members is sqrt((M + 1) / M) of it."""
+    return np.asarray(np.sqrt(a.mean("variance")))
+
+
 METRICS = {"rmse": rmse, "mae": mae, "bias": bias, "acc": acc}
+ENSEMBLE_METRICS = {"crps": crps, "spread": spread}

@@ -40,7 +40,7 @@ def plot(
     level: int | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Draw a map of one lead time: the forecast, and with a truth also the truth on the same colours and the error.
+    """Draw a map of one lead time: the forecast (of an ensemble the mean), and with a truth also the truth on the same colours and the error.
 
     Args:
         forecast: path or data set.
@@ -57,9 +57,11 @@ def plot(
         ValueError: the forecast has no such variable, lead, level or time.
     """
     dataset = forecast if isinstance(forecast, xr.Dataset) else open_forecast(forecast)
+    members = dataset.sizes.get("number", 1)
     if variable not in dataset:
         raise ValueError(f"the forecast has no variable {variable!r}; {nearest(variable, dataset.data_vars)}")
-    field = _level(_pick(dataset[variable], lead, time), level)
+    array = _pick(dataset[variable], lead, time)
+    field = _level(array.mean("number") if members > 1 else array, level)
     valid = field["time"].values + field["prediction_timedelta"].values
     panels = [("forecast", field.values)]
     if truth is not None:
@@ -74,7 +76,8 @@ def plot(
         panels += [("truth", actual), ("error (forecast - truth)", field.values - actual)]
     hours = float(field["prediction_timedelta"].values / np.timedelta64(1, "h"))
     units = dataset[variable].attrs.get("units", "")
-    title = f"{variable}{f' at {level} hPa' if level else ''} [{units}], {_lead(hours)} from {_moment(field['time'].values[()])}"
+    mean = f", mean of {members} members," if members > 1 else ""
+    title = f"{variable}{f' at {level} hPa' if level else ''}{mean} [{units}], {_lead(hours)} from {_moment(field['time'].values[()])}"
     axes = axes_of(dataset)
     rows, columns = (dataset[axis].values for axis in axes)
     return _save(lambda: _maps(panels, rows, columns, title, units, earth=axes[0] == "latitude"), Path(output), overwrite)

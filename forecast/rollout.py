@@ -18,6 +18,7 @@ from ..datasets.schema import check_grid, duration, nearest
 from ..datasets.selection import Selection
 from ..datasets.units import conversion
 from .checkpoint import Checkpoint
+from .ensemble import perturbations
 
 Float = NDArray[np.float32]
 Times = NDArray[np.datetime64]
@@ -102,11 +103,13 @@ def _as_series(made: xr.Dataset, source: str) -> xr.Dataset:
     if made.sizes["time"] > 1:
         raise ValueError(f"{source} holds {made.sizes['time']} forecasts; select the one to go on from, e.g. ds.isel(time=[-1])")
     valid = made["time"].values[0] + made["prediction_timedelta"].values
+    if "number" in made.dims:
+        raise ValueError(f"{source} holds {made.sizes['number']} members; select the one to go on from, e.g. ds.isel(number=0)")
     made = made.isel(time=0).drop_vars(["time", "valid_time"], errors="ignore").rename(prediction_timedelta="time")
     return made.assign_coords(time=valid)
 
 
-def rollout(checkpoint: Checkpoint, states: InitialStates, times: Times, steps: int, device: str) -> Iterator[Float]:
+def rollout(checkpoint: Checkpoint, states: InitialStates, times: Times, steps: int, device: str, members: int = 1) -> Iterator[Float]:
     """Yield the forecast of several initial times step by step, from step 0, the initial state itself.
 
     Memory does not grow with ``steps``: background and forcing are made a step at a time.
@@ -117,9 +120,10 @@ def rollout(checkpoint: Checkpoint, states: InitialStates, times: Times, steps: 
         times: initial times, shape (time,).
         steps: number of steps.
         device: where the model is.
+        members: members of an ensemble.
 
     Yields:
-        Fields in physical units, shape (time, channel, H, W).
+        Fields in physical units, shape (time, channel, H, W), or (time, member, channel, H, W) of an ensemble.
 
     Raises:
         ValueError: a state is missing, or has missing values where the model needs them.
@@ -133,7 +137,12 @@ def rollout(checkpoint: Checkpoint, states: InitialStates, times: Times, steps: 
         raise ValueError(
             f"{states.source}: {checkpoint.channels[channel]} has missing values at {states.fields.times[found[sample, at]]}; fill them first"
         )
-    yield np.where(mask, initial[:, -1], np.nan).astype(np.float32)
+    shape = (len(times), *((members,) if members > 1 else ()), *initial.shape[2:])
+    if members > 1:
+        added = perturbations(checkpoint, states, times, members).reshape(-1, 1, *initial.shape[2:])
+        times, found = np.repeat(times, members), np.repeat(found, members, axis=0)
+        initial = np.repeat(initial, members, axis=0) + added
+    yield np.where(mask, initial[:, -1], np.nan).astype(np.float32).reshape(shape)
 
     def drivers() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         now, then = _known(checkpoint, times), None
@@ -155,7 +164,7 @@ def rollout(checkpoint: Checkpoint, states: InitialStates, times: Times, steps: 
                 raise ValueError(
                     f"the forecast from {times[0].astype('datetime64[m]')} left the range of numbers; train the model longer or at a lower rate"
                 )
-            yield state
+            yield state.reshape(shape)
 
 
 def _known(checkpoint: Checkpoint, times: Times) -> tuple[Float, Float]:

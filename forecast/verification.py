@@ -1,6 +1,6 @@
 """Scores of a forecast against truth, beside the forecasts that cost nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ from ..datasets.stores import Store, open_store, read_group, select_variables
 from ..fno.grids import LatLon
 from .api import open_forecast
 from .baselines import Climatology, damping
-from .metrics import METRICS, Aggregation, aggregate
+from .metrics import ENSEMBLE_METRICS, METRICS, Aggregation, aggregate
 
 Array = NDArray[np.float64]
 Progress = Callable[[int, int, str], None]
+Metric = Callable[[Aggregation], Array]
 
 SOURCES = ("forecast", "persistence", "damped_persistence", "climatology")
 
@@ -46,8 +47,8 @@ def verify(
         progress: called with (done, in all, text).
 
     Returns:
-        A variable for each of the forecast's, dimensions metric (rmse, mae, bias in its units; acc), source,
-        prediction_timedelta and level.
+        A variable for each of the forecast's, dimensions metric (rmse, mae, bias in its units; acc; of an ensemble, whose mean is
+        scored, also crps and spread), source, prediction_timedelta and level.
 
     Raises:
         FileNotFoundError: forecast or truth does not exist.
@@ -75,14 +76,16 @@ def verify(
         initial, known = fields.read(valid[where, steps.index(0)] if 0 in steps else _positions(store, times[where, None], name)[:, 0]), times[where]
         departure = initial - climatology.at(known)
         for i, lead in enumerate(leads):
-            predicted = _stack(dataset.isel(time=where, prediction_timedelta=i), variables)
+            part = dataset.isel(time=where, prediction_timedelta=i)
+            members = np.stack([_stack(part.isel(number=k), variables) for k in range(part.sizes["number"])]) if "number" in part.dims else None
+            predicted = _stack(part, variables) if members is None else members.mean(axis=0)
             normal, actual = climatology.at(known + lead), fields.read(valid[where, i])
             damped = normal + factors[i][:, None, None] * departure
             for j, guess in enumerate((predicted, initial, damped, normal)):
-                total = total + _place(aggregate(guess, actual, normal, weights), total.weight.shape, j, i)
+                total = total + _place(aggregate(guess, actual, normal, weights, None if j else members), total.weight.shape, j, i)
         if progress:
             progress(min(first + batch_size, len(times)), len(times), "verify")
-    scores = _scores(total, store, leads, times)
+    scores = _scores(total, store, leads, times, METRICS | ENSEMBLE_METRICS if "number" in dataset.dims else METRICS)
     if output is not None:
         with atomic.replacing(Path(output), overwrite) as temporary:
             scores.to_netcdf(temporary, engine="netcdf4")
@@ -135,10 +138,10 @@ def _place(part: Aggregation, shape: tuple[int, ...], source: int, lead: int) ->
     return whole
 
 
-def _scores(total: Aggregation, store: Store, leads: NDArray[Any], times: NDArray[Any]) -> xr.Dataset:
-    values = np.stack([metric(total) for metric in METRICS.values()])
+def _scores(total: Aggregation, store: Store, leads: NDArray[Any], times: NDArray[Any], metrics: Mapping[str, Metric]) -> xr.Dataset:
+    values = np.stack([metric(total) for metric in metrics.values()])
     named = channels(store.dataset)
-    coords: dict[str, Any] = {"metric": list(METRICS), "source": list(SOURCES), "prediction_timedelta": leads}
+    coords: dict[str, Any] = {"metric": list(metrics), "source": list(SOURCES), "prediction_timedelta": leads}
     result = {}
     for variable in dict.fromkeys(c.variable for c in named):
         index = [i for i, c in enumerate(named) if c.variable == variable]

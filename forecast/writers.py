@@ -1,7 +1,7 @@
 """Forecast files: laid out before the first field is known, then filled as fields come, so that memory stays small.
 
 The layout is what WeatherBench2 and WeatherBench-X read: ``time`` (initial time), ``prediction_timedelta``,
-``[level]``, ``latitude``, ``longitude``, and ``valid_time``. A chunk is a field; a shard holds one lead time of a batch of
+``[number]``, ``[level]``, ``latitude``, ``longitude``, and ``valid_time``. A chunk is a field; a shard holds one lead time of a batch of
 initial times.
 """
 
@@ -34,7 +34,7 @@ _ATTRIBUTES = {
 }
 
 
-def template(checkpoint: Checkpoint, grid: OutputGrid, times: Times, steps: int, variables: list[str], batch: int) -> xr.Dataset:
+def template(checkpoint: Checkpoint, grid: OutputGrid, times: Times, steps: int, variables: list[str], batch: int, members: int = 1) -> xr.Dataset:
     """Return an empty forecast of given initial times, lazy, with its coordinates and attributes."""
     rows, columns = grid.axes
     leads = np.arange(steps + 1) * checkpoint.step.astype("timedelta64[ns]")
@@ -45,13 +45,16 @@ def template(checkpoint: Checkpoint, grid: OutputGrid, times: Times, steps: int,
         columns: (columns, grid.along_columns, _ATTRIBUTES.get(columns) or checkpoint.attrs.get(columns, {})),
         "valid_time": (("time", "prediction_timedelta"), times[:, None] + leads, {"standard_name": "time", "long_name": "valid time"}),
     }
+    if members > 1:
+        coords["number"] = ("number", np.arange(members, dtype=np.int32), {"standard_name": "realization", "long_name": "member, 0 is not perturbed"})
+    number, size = (("number",), (members,)) if members > 1 else ((), ())
     fields = {}
     for name in variables:
         levels = [c.level for c in checkpoint.channels if c.variable == name]
-        dims: tuple[str, ...] = ("time", "prediction_timedelta", rows, columns)
-        shape: tuple[int, ...] = (len(times), steps + 1, len(grid.along_rows), len(grid.along_columns))
+        dims: tuple[str, ...] = ("time", "prediction_timedelta", *number, rows, columns)
+        shape: tuple[int, ...] = (len(times), steps + 1, *size, len(grid.along_rows), len(grid.along_columns))
         if levels != [None]:
-            dims, shape = (*dims[:2], "level", *dims[2:]), (*shape[:2], len(levels), *shape[2:])
+            dims, shape = (*dims[:-2], "level", *dims[-2:]), (*shape[:-2], len(levels), *shape[-2:])
             coords["level"] = ("level", np.array(levels, np.int32), {"standard_name": "air_pressure", "units": "hPa", "positive": "down"})
         lazy = da.full(shape, np.nan, dtype=np.float32, chunks=(batch, 1, *shape[2:]))
         fields[name] = xr.DataArray(lazy, dims=dims, attrs=checkpoint.attrs.get(name, {}))
@@ -72,6 +75,7 @@ def write_forecast(
     overwrite: bool = False,
     identity: str = "",
     progress: Progress | None = None,
+    members: int = 1,
 ) -> None:
     """Run forecasts batch by batch and write them as they come.
 
@@ -90,6 +94,7 @@ def write_forecast(
         overwrite: replace an existing forecast.
         identity: names what the forecast is made from; a partial one with another is not taken up.
         progress: called with (batches done, batches in all, text).
+        members: members of an ensemble.
 
     Raises:
         FileExistsError: ``path`` exists and may not be replaced.
@@ -99,10 +104,10 @@ def write_forecast(
     names = variables or list(dict.fromkeys(c.variable for c in checkpoint.channels))
     index = {n: [i for i, c in enumerate(checkpoint.channels) if c.variable == n] for n in names}
     batch = min(batch, len(times))
-    identity = json.dumps([identity, times.astype(str).tolist(), steps, names, batch, grid.along_rows.tolist(), grid.along_columns.tolist()])
+    identity = json.dumps([identity, times.astype(str).tolist(), steps, names, batch, members, grid.along_rows.tolist(), grid.along_columns.tolist()])
     if path.suffix == ".nc":
         hidden = path.with_name(f".{path.name}.zarr")
-        write_forecast(checkpoint, grid, rollout, times, steps, hidden, variables, batch, True, identity, progress)
+        write_forecast(checkpoint, grid, rollout, times, steps, hidden, variables, batch, True, identity, progress, members)
         with atomic.replacing(path, overwrite) as temporary, xr.open_zarr(hidden, consolidated=False, decode_timedelta=True) as dataset:
             dataset.to_netcdf(temporary, engine="netcdf4", encoding=dict.fromkeys(("time", "valid_time"), time_encoding(checkpoint.step)))
         atomic.remove(hidden)
@@ -112,7 +117,7 @@ def write_forecast(
         if done is None:
             atomic.remove(temporary)
             done = 0
-            _lay_out(template(checkpoint, grid, times, steps, names, batch), temporary, batch, time_encoding(checkpoint.step))
+            _lay_out(template(checkpoint, grid, times, steps, names, batch, members), temporary, batch, time_encoding(checkpoint.step))
             _note(temporary, identity, 0)
         group = zarr.open_group(temporary, mode="r+")
         arrays: dict[str, Any] = {name: group[name] for name in names}
@@ -121,8 +126,8 @@ def write_forecast(
             where = slice(b * batch, min((b + 1) * batch, len(times)))
             for lead, fields in enumerate(rollout(times[where])):
                 for name, channels in index.items():
-                    part = grid.apply(fields[:, channels])
-                    arrays[name][where, lead] = part if arrays[name].ndim == 5 else part[:, 0]
+                    part = grid.apply(np.take(fields, channels, axis=-3))
+                    arrays[name][where, lead] = part if part.ndim + 1 == arrays[name].ndim else part[..., 0, :, :]
                 if progress:
                     progress(b * (steps + 1) + lead + 1, number * (steps + 1), "forecast")
             _note(temporary, identity, b + 1)
@@ -135,8 +140,7 @@ PROGRESS = "progress.json"
 
 def _lay_out(empty: xr.Dataset, path: Path, batch: int, time: dict[str, Any]) -> None:
     encoding: dict[str, Any] = {
-        str(name): {"chunks": (1, 1, *((1,) if v.ndim == 5 else ()), *v.shape[-2:]), "shards": (batch, 1, *v.shape[2:])}
-        for name, v in empty.data_vars.items()
+        str(name): {"chunks": (*(1,) * (v.ndim - 2), *v.shape[-2:]), "shards": (batch, 1, *v.shape[2:])} for name, v in empty.data_vars.items()
     }
     encoding |= {"time": time, "valid_time": time}
     empty.to_zarr(path, mode="w", compute=False, encoding=encoding, consolidated=False, safe_chunks=False)

@@ -5,7 +5,7 @@ A cycle is claimed with a token. Each later change asks for that token, so that 
 
 import fcntl
 import os
-import socket
+import shutil
 import sqlite3
 import time
 import uuid
@@ -15,6 +15,8 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from .hosts import process_started, this_host
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (name TEXT PRIMARY KEY, first_seen TEXT NOT NULL);
@@ -83,16 +85,18 @@ class Row:
 
 
 class Ledger:
-    """The ledger in a file; safe to use from several threads and processes of one machine.
+    """The ledger in a file; safe to use from several threads and processes, of several machines too where it is shared.
 
     Args:
         path: SQLite file; made where there is none.
         lease: seconds that a claim holds.
+        shared: whether the file is on a disk that several machines share, where SQLite's write-ahead log cannot be used.
         rebuild: called with an empty ledger in place of one that cannot be read, to enter what is published.
     """
 
-    def __init__(self, path: Path, lease: float = 60.0, rebuild: "Callable[[Ledger], None] | None" = None) -> None:
+    def __init__(self, path: Path, lease: float = 60.0, shared: bool = False, rebuild: "Callable[[Ledger], None] | None" = None) -> None:
         self.path, self.lease, self._rebuild = path, lease, rebuild
+        self._journal = "DELETE" if shared else "WAL"
 
     def open(self) -> Path | None:
         """Make the ledger where there is none; put a damaged one aside, rebuild it and return where the old one is.
@@ -101,49 +105,67 @@ class Ledger:
             OSError: another program holds it, or there is no room.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path.with_name(f".{self.path.name}.lock"), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            aside = self._quarantine()
-            with self._change() as db:
-                for statement in _SCHEMA.split(";"):
-                    db.execute(statement)
-            if aside is not None and self._rebuild is not None:
-                self._rebuild(self)
-        return aside
+        with self._alone():
+            if not self._damaged():
+                with self._transaction() as db:
+                    for statement in _SCHEMA.split(";"):
+                        db.execute(statement)
+                return None
+            # Rebuilt under another name, so that nobody ever sees half of it.
+            fresh = Ledger(self.path.with_name(f".{self.path.name}.rebuilt"), self.lease, self._journal != "WAL")
+            fresh._remove("", "-wal", "-shm")
+            fresh.open()
+            if self._rebuild is not None:
+                self._rebuild(fresh)
+            aside = self.path.with_name(f"{self.path.name}.corrupt-{uuid.uuid4().hex[:8]}")
+            shutil.copy2(self.path, aside)
+            self._remove("-wal", "-shm")  # or they would be taken for the new one's
+            os.replace(fresh.path, self.path)
+            return aside
+
+    def _remove(self, *tails: str) -> None:
+        for tail in tails:
+            self.path.with_name(self.path.name + tail).unlink(missing_ok=True)
+
+    @contextmanager
+    def _alone(self, how: int = fcntl.LOCK_EX) -> Iterator[None]:
+        """Keep others from exchanging the file meanwhile, or all others from using it."""
+        with open(self.path.with_name(f".{self.path.name}.lock"), "a") as lock:
+            fcntl.flock(lock, how)
+            yield
 
     def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)
         db.row_factory = sqlite3.Row
-        db.execute("PRAGMA journal_mode=WAL")
+        db.execute(f"PRAGMA journal_mode={self._journal}")
         db.execute("PRAGMA synchronous=FULL")
         return db
 
-    def _quarantine(self) -> Path | None:
-        """Put a file that is no sound database aside; return where it went."""
+    def _damaged(self) -> bool:
+        """Return whether there is a file that is no sound database."""
         if not self.path.exists():
-            return None
+            return False
         try:
             db = self._connect()
             try:
-                sound = db.execute("PRAGMA quick_check").fetchone()[0] == "ok"
+                return bool(db.execute("PRAGMA quick_check").fetchone()[0] != "ok")
             finally:
                 db.close()
         except sqlite3.OperationalError as error:
             if "locked" in str(error) or "unable to open" in str(error):
                 raise OSError(f"the ledger {self.path} cannot be opened ({error}); another program holds it, or may not be read") from error
-            sound = False
+            return True
         except sqlite3.DatabaseError:
-            sound = False
-        if sound:
-            return None
-        aside = self.path.with_name(f"{self.path.name}.corrupt-{uuid.uuid4().hex[:8]}")
-        os.replace(self.path, aside)
-        for tail in ("-wal", "-shm"):
-            self.path.with_name(self.path.name + tail).unlink(missing_ok=True)
-        return aside
+            return True
 
     @contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:
+        """Give a connection as ``_transaction`` does, to a file that nobody exchanges meanwhile."""
+        with self._alone(fcntl.LOCK_SH), self._transaction() as db:
+            yield db
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
         """Give a connection within a transaction that begins at once, so that what is read is still true when it is written."""
         try:
             db = self._connect()
@@ -276,6 +298,11 @@ class Ledger:
                 (job, cycle, now.isoformat(), output, checksum, time.time()),
             )
 
+    def enter_removed(self, job: str, cycle: str, now: datetime) -> None:
+        """Enter a cycle that must have been removed."""
+        with self._change() as db:
+            db.execute("INSERT OR IGNORE INTO cycles (job, cycle, state, seen) VALUES (?, ?, 'removed', ?)", (job, cycle, now.isoformat()))
+
     def reopen(self, job: str, cycle: str) -> bool:
         """Let a failed or cancelled cycle be tried anew, or one that backs off at once; False where it is in another state."""
         with self._change() as db:
@@ -303,30 +330,3 @@ class Ledger:
                 f"UPDATE cycles SET {names} WHERE job=? AND cycle=? AND token=?{condition}", (*values.values(), row.job, row.cycle, row.token)
             )
             return done.rowcount == 1
-
-
-def this_host() -> str:
-    """Return what tells this machine, since it was started, and this space of process numbers from others."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
-        space = os.readlink("/proc/self/ns/pid").strip("pid:[]")
-    except OSError:  # not Linux
-        boot = space = "-"
-    return f"{socket.gethostname()}/{boot}/{space}"
-
-
-def process_started(pid: int) -> str | None:
-    """Return what tells a living process from a later one of its number, or None where there is none."""
-    try:
-        values = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return values[19] if values[0] not in "ZX" else None  # dead, and not yet buried
-    except (FileNotFoundError, ProcessLookupError):
-        if Path("/proc/self").exists():
-            return None
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        pass
-    return "-"

@@ -71,7 +71,7 @@ def make(task: Task) -> dict[str, Any]:
         return {"waits": str(error)}
     name = "forecast" + Path(job.output).suffix
     made = task.scratch / name
-    forecaster.run(source, times, job.lead, job.grid, job.area, made, job.variables, overwrite=True).close()
+    forecaster.run(source, times, job.lead, job.grid, job.area, made, job.variables, overwrite=True, members=job.members).close()
     steps = parse_lead(job.lead, checkpoint.step)
     publishing.check(made, steps + 1)
     pictures = []

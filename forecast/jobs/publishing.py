@@ -92,3 +92,6 @@ def rebuild(jobs: JobsFile, ledger: Ledger, now: datetime) -> None:
                 found.append(cycle)
         if found:
             ledger.first_seen(job.name, min(found))
+        if job.keep and len(found) >= job.keep and job.start is not None:  # what is older was removed, and is not to be made again
+            for cycle in job.between(job.start, min(found)):
+                ledger.enter_removed(job.name, written(cycle), now)

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ class Scheduler:
         self.ledger = Ledger(
             self.jobs.folder / self.jobs.ledger,
             self.jobs.lease.total_seconds(),
+            self.jobs.shared,
             lambda ledger: publishing.rebuild(self.jobs, ledger, clock()),
         )
         self.log = Log(self.jobs.folder / self.jobs.ledger)
@@ -106,12 +108,8 @@ class Scheduler:
                     if only is None:
                         self.enter()
                     waiting = [] if self._stopping else self._free(only, set(running.values()))
-                except OSError as error:  # locked, or no room
-                    if not (stay or until_ended):
-                        raise
-                    self.log.write(level="error", message=str(error))
-                    time.sleep(_TICK)
-                    self._mend()
+                except OSError as error:
+                    self._recover(error, stay or until_ended)
                     continue
                 if not (stay or until_ended):  # each once: what waits or backs off is for the next call
                     waiting = [row for row in waiting if (row.job, row.cycle) not in touched or row.state not in ("waiting", "retrying")]
@@ -131,17 +129,15 @@ class Scheduler:
                         return touched
                     pause = self._pause()
                 except OSError as error:
-                    if not (stay or until_ended):
-                        raise
-                    self.log.write(level="error", message=str(error))
-                    pause = _TICK
+                    self._recover(error, stay or until_ended)
+                    continue
                 until = time.monotonic() + pause
                 while time.monotonic() < until and not (self._stopping or self._reload):
                     time.sleep(_TICK)
 
     def report(self) -> None:
         """Write the status page and its files."""
-        with self._reporting:
+        with self._reporting, suppress(OSError):  # the next change writes it
             reports.write(self.jobs, self.ledger, self.clock())
 
     def _reread(self) -> None:
@@ -153,10 +149,22 @@ class Scheduler:
             except (ValueError, OSError) as error:
                 self.log.write(level="error", message=f"{self.path} was not taken: {error}; the jobs go on as before")
 
-    def _mend(self) -> None:
-        """Put a damaged ledger aside and rebuild it."""
-        if (aside := self.ledger.open()) is not None:
+    def _mend(self) -> bool:
+        """Put a damaged ledger aside and rebuild it; return whether it was damaged."""
+        aside = self.ledger.open()
+        if aside is not None:
             self.log.write(level="error", message=f"the ledger was damaged: put aside as {aside.name}, rebuilt from the outputs")
+        return aside is not None
+
+    def _recover(self, error: OSError, stay: bool) -> None:
+        """Go on after the ledger could not be used, if it can be mended or there is time to wait."""
+        self.log.write(level="error", message=str(error))
+        mended = False
+        with suppress(OSError):  # locked, or no room
+            mended = self._mend()
+        if not (mended or stay):
+            raise error
+        time.sleep(_TICK)
 
     def _open(self, only: Cycles | None) -> list[Row]:
         known = {job.name for job in self.jobs.jobs}
@@ -180,7 +188,12 @@ class Scheduler:
 
     def _cycle(self, row: Row) -> bool:
         """Work on one cycle until it is published, or has to wait; return whether it was ours to work on."""
-        claimed = self.ledger.claim(row.job, row.cycle)
+        try:
+            claimed = self.ledger.claim(row.job, row.cycle)
+        except OSError as error:
+            self.log.write(level="error", message=str(error))
+            time.sleep(_TICK)
+            return False
         if claimed is None:
             return False
         job, cycle = self.jobs.job(row.job), moment(row.cycle)

@@ -120,6 +120,7 @@ class Job(Strict):
         start: nothing before it is due; by default, nothing before the job was first seen.
         delay: data are expected this long after the cycle.
         lead: how far.
+        members: members of an ensemble.
         grid: degrees between points to interpolate to.
         area: ``NORTH/WEST/SOUTH/EAST`` to keep.
         variables: variables to keep.
@@ -145,6 +146,7 @@ class Job(Strict):
     start: Annotated[datetime, BeforeValidator(moment)] | None = None
     delay: Span = timedelta(0)
     lead: Annotated[str, AfterValidator(_lead)]
+    members: Positive = 1
     grid: Annotated[float, Field(gt=0)] | None = None
     area: str | None = None
     variables: list[str] | None = None
@@ -218,7 +220,8 @@ class JobsFile(Strict):
     """A jobs file; what ``defaults`` says holds for each job that does not say otherwise.
 
     Attributes:
-        ledger: SQLite file with a row for each cycle, on a disk of this machine.
+        ledger: SQLite file with a row for each cycle.
+        shared: whether schedulers of several machines use the ledger, on a file system whose locks hold between them.
         status: folder of the status page and its files.
         engine: ``local`` processes, or ``dask``.
         workers: cycles that are made at once.
@@ -231,6 +234,7 @@ class JobsFile(Strict):
     """
 
     ledger: Path = Path("ledger.sqlite")
+    shared: bool = False
     status: Path = Path("status")
     engine: Literal["local", "dask"] = "local"
     workers: Positive = 1
