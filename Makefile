@@ -58,6 +58,7 @@ bench-loader: $(VENV)/.test .anemoi/.done
 # A fortnight of scheduled forecasts with faults injected: eight minutes.
 soak: $(VENV)/.test
 	$(BIN)/python benchmarks/soak.py
+	$(BIN)/python benchmarks/table.py
 
 .anemoi/.done:
 	$(PYTHON) -m venv .anemoi

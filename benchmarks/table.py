@@ -92,7 +92,6 @@ def pipe_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-# Name of the result, the page that shows it, and how.
 def loader_table(result: dict[str, Any]) -> str:
     """Return the loaders' table in Markdown."""
     goals = {"direct / raw limit": 0.5, "dask / xarray+dask": 5.0, "direct / anemoi-datasets": 1.0}
@@ -106,6 +105,19 @@ def loader_table(result: dict[str, Any]) -> str:
     return "\n".join([*head, *rates, *ratios])
 
 
+def soak_table(result: dict[str, Any]) -> str:
+    """Return the counts of the soak test in Markdown."""
+    lines = ["| | |", "|---|---|"]
+    for name, value in result.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{count} {key}" for key, count in value.items()) or "none"
+        elif isinstance(value, list):
+            value = len(value)
+        lines.append(f"| {name} | {value} |")
+    return "\n".join(lines)
+
+
+# Name of the result, the page that shows it, and how.
 TABLES: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("operators", "operators", table),
     ("physics_quick", "physics", physics_table),
@@ -115,6 +127,7 @@ TABLES: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("solving", "physics", solving_table),
     ("solving", "physics", pipe_table),
     ("loader", "data", loader_table),
+    ("soak", "operations", soak_table),
 ]
 
 

@@ -30,6 +30,7 @@ def folder(ncep, tmp_path_factory):
     folder, before = tmp_path_factory.mktemp("readme"), Path.cwd()
     (folder / "air_temperature.nc").symlink_to(ncep)
     (folder / "my_reanalysis.nc").symlink_to(ncep)
+    (folder / "jobs.yaml").write_text(blocks("yaml")[0])
     os.chdir(folder)
     quickstart("air_temperature.nc", "quickstart", SHORT)
     yield folder
@@ -47,7 +48,7 @@ def test_python_blocks_run(folder, capsys):
 def test_commands_run(folder):
     runner, lines = CliRunner(), [line for block in blocks("bash") for line in block.splitlines()]
     commands = [shlex.split(line, comments=True) for line in lines if line.startswith("forecast ")]
-    assert len(commands) == 14
+    assert len(commands) == 16
     for command in commands:
         extra = SHORT if command[1] in ("quickstart", "train") else []
         extra = ["train.windows=1", "train.iterations=2", "train.points=50"] if command[2].startswith("pinn/") else extra
@@ -64,6 +65,8 @@ def test_commands_run(folder):
         "burgers.zarr",
         "u.nc",
         "solved.zarr",
+        "out/ncep/latest/zarr.json",
+        "status/index.html",
     ):
         assert (folder / made).exists(), made
 
@@ -120,6 +123,7 @@ def test_the_tables_of_the_pages_are_those_of_the_results(tmp_path, monkeypatch)
         ("physics", "| hydrostatic thickness |"),
         ("physics", "| Burgers, from the equation alone |"),
         ("physics", "| 0.01 |"),
+        ("operations", "| published twice | 0 |"),
     ):
         text = (tmp_path / "docs" / f"{page}.md").read_text()
         assert text == (ROOT / "docs" / f"{page}.md").read_text() and row in text
@@ -137,3 +141,58 @@ def test_the_page_of_physics_names_what_there_is():
         assert all(word in fields or word in values or word == "darcy" for word in words), name
     for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
         exec(block, {})
+
+
+def recipes(kind: str) -> list[str]:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    return re.findall(rf"```{kind}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def test_the_jobs_files_of_the_page_are_taken(folder):
+    from fourcaster.forecast.jobs.spec import Cluster, load_jobs
+
+    first, second, third = recipes("yaml")
+    assert first == blocks("yaml")[0]
+    (folder / "second.yaml").write_text(second)
+    assert [job.name for job in load_jobs(folder / "second.yaml").jobs] == ["west", "long"]
+    (folder / "third.yaml").write_text(third + first)
+    assert isinstance(load_jobs(folder / "third.yaml").cluster, Cluster)
+    text = (ROOT / "docs" / "operations.md").read_text()
+    for verb in ("run-due", "serve", "run", "backfill", "status", "retry", "cancel", "logs"):
+        assert f"`forecast jobs {verb} FILE" in text and CliRunner().invoke(app, ["jobs", verb, "--help"]).exit_code == 0
+
+
+def test_the_keys_of_the_page_are_those_of_the_file():
+    from fourcaster.forecast.jobs.spec import Job, JobsFile
+
+    text = (ROOT / "docs" / "operations.md").read_text().split("## The file")[1].split("Commands are lists")[0]
+    job, whole = text.split("| of the file |")
+    named = [
+        set(re.findall(r"`(\w+)`", " ".join(line.split("|")[1] for line in part.splitlines() if line.startswith("| `")))) for part in (job, whole)
+    ]
+    assert named == [set(Job.model_fields), set(JobsFile.model_fields) - {"jobs", "folder"}]
+
+
+def test_recipes(tmp_path):
+    import subprocess
+    import sys
+
+    import yaml
+    from cronsim import CronSim
+
+    (line,) = recipes("cron")
+    next(CronSim(" ".join(line.split()[:5]), __import__("datetime").datetime(2000, 1, 1)))
+    (script,) = recipes("slurm")
+    assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
+    (manifest,) = recipes("kubernetes")
+    assert yaml.safe_load(manifest)["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["command"][:2] == ["sh", "-c"]
+    for kind in ("airflow", "prefect"):
+        compile(recipes(kind)[0], kind, "exec")
+    units = recipes("systemd")
+    for unit in units:
+        name = Path(unit.splitlines()[0]).name
+        (tmp_path / name).write_text(unit.replace("/srv/forecast/.venv/bin/forecast", sys.executable).replace("User=forecast", "User=root"))
+    assert len(units) == 3
+    if analyze := shutil.which("systemd-analyze"):
+        said = subprocess.run([analyze, "verify", *sorted(map(str, tmp_path.glob("forecast*")))], capture_output=True, text=True, check=False)
+        assert said.returncode == 0 and str(tmp_path) not in said.stderr, said.stderr

@@ -18,7 +18,10 @@ from fourcaster.datasets import atomic
 from fourcaster.fno import WeightsError
 from fourcaster.forecast import writers
 from fourcaster.forecast.checkpoint import load_checkpoint, save_checkpoint
-from fourcaster.forecast.rollout import parse_lead
+from fourcaster.forecast.ensemble import perturbations
+from fourcaster.forecast.plots import plot
+from fourcaster.forecast.rollout import initial_states, parse_lead
+from fourcaster.forecast.verification import verify
 
 TIMES = ["2001-02-01T00", "2001-02-03T06", "2001-02-05T12"]
 
@@ -279,3 +282,42 @@ def test_a_network_that_returns_what_is_known_gives_its_sum(tiny_checkpoint):
         cycle = np.cumsum((background[:, 1:, c] - float(point.stepper.mean[c])) / float(point.stepper.std[c]), axis=1)
         expected = background[:, 1:, c] + (start - background[:, 0, c])[:, None] + scale * (light + cycle)
         assert np.allclose(made[channel.variable].values[:, 1:], expected, atol=1e-3)
+
+
+def test_members_depart_as_states_do_and_come_in_pairs(model, tmp_path, tiny_store):
+    times = ["2001-01-20", "2001-02-03T12"]
+    made = model.run(tiny_store, times, "12h", members=4)
+    assert made["t2m"].dims == ("time", "prediction_timedelta", "number", "latitude", "longitude")
+    single = model.run(tiny_store, times, "12h")
+    xr.testing.assert_allclose(made.isel(number=0, drop=True), single, rtol=1e-6)
+    start = made["t2m"].isel(prediction_timedelta=0)
+    shift = start - start.isel(number=0)
+    assert np.allclose(shift.isel(number=1), -shift.isel(number=2), atol=1e-4) and float(abs(shift.isel(number=3)).max()) > 0.01
+    alone = model.run(tiny_store, times[1], "12h", members=3)  # whatever else is made, a member is the same
+    xr.testing.assert_allclose(alone, made.isel(time=[1], number=slice(3)), rtol=1e-5)
+    written = model.run(tiny_store, times, "12h", members=4, output=tmp_path / "m.zarr", batch_size=4)
+    xr.testing.assert_allclose(written.load(), made, rtol=1e-6)
+    netcdf = model.run(tiny_store, times, "12h", members=4, output=tmp_path / "m.nc", area="55/205/35/250")
+    assert netcdf["u10"].sizes["number"] == 4
+    with pytest.raises(ValueError, match="perturbations are drawn from 20"):
+        model.run(tiny_store, "2001-01-02", "12h", members=2)
+    with pytest.raises(ValueError, match="select the one to go on from"):
+        model.run(made.isel(time=[0]), lead="12h")
+    scores = verify(tmp_path / "m.zarr", tiny_store)
+    mean = verify(made.mean("number", keep_attrs=True), tiny_store)
+    xr.testing.assert_allclose(scores.sel(metric=mean["metric"]), mean)
+    t2m = scores["t2m"].sel(source="forecast")
+    assert (t2m.sel(metric="crps") <= t2m.sel(metric="mae") + 0.05).all() and (t2m.sel(metric="spread") > 0).all()
+    assert plot(tmp_path / "m.zarr", "t2m", "12h", tmp_path / "m.png").exists()
+
+
+def test_perturbations_have_the_size_that_is_asked_for(model, tiny_store):
+    states = initial_states(model.checkpoint, tiny_store)
+    times = states.fields.times[60:160:2]
+    added = perturbations(model.checkpoint, states, times, 3, scale=0.1)
+    anomaly = states.fields.read(np.arange(160)) - model.checkpoint.cycle.at(states.fields.times)
+    ratio = added[:, 1].std(axis=(0, 2, 3)) / anomaly.std(axis=(0, 2, 3))
+    assert ((ratio > 0.07) & (ratio < 0.13)).all()
+    early = perturbations(model.checkpoint, states, times[:1], 3)
+    later = initial_states(model.checkpoint, xr.open_zarr(tiny_store, consolidated=False).isel(time=slice(61)))
+    assert np.array_equal(early, perturbations(model.checkpoint, later, times[:1], 3))  # nothing of the future goes in

@@ -10,7 +10,7 @@ from fourcaster import forecast
 from fourcaster.datasets.adapters.sources import open_sources
 from fourcaster.datasets.ingest import write_store
 from fourcaster.datasets.stores import open_store
-from fourcaster.forecast.metrics import METRICS, aggregate
+from fourcaster.forecast.metrics import METRICS, aggregate, fair_crps
 from fourcaster.forecast.verification import summary
 
 HOURS = np.timedelta64(1, "h")
@@ -177,3 +177,11 @@ def test_reference_forecasts_of_the_reanalysis_have_their_known_errors(ncep, tmp
         "climatology": [3.83, 3.83, 3.83, 3.83],
     }.items():
         assert np.allclose(scored.sel(source=source), known, atol=0.02), source  # three days of starts fewer
+
+
+def test_fair_crps_of_a_normal_ensemble_is_that_of_its_distribution():
+    rng = np.random.default_rng(0)
+    members, truth = rng.normal(size=(10, 200_000)), rng.normal(size=200_000)
+    assert fair_crps(members, truth).mean() == pytest.approx(1 / np.sqrt(np.pi), rel=0.01)  # of N(0, 1), for a truth of N(0, 1)
+    pairs = np.abs(members[:, None] - members[None]).sum(axis=(0, 1)) / (2 * 10 * 9)
+    assert np.allclose(fair_crps(members, truth), np.abs(members - truth).mean(axis=0) - pairs)
