@@ -110,10 +110,10 @@ def soak_table(result: dict[str, Any]) -> str:
     lines = ["| | |", "|---|---|"]
     for name, value in result.items():
         if isinstance(value, dict):
-            value = ", ".join(f"{count} {key}" for key, count in value.items()) or "none"
-        elif isinstance(value, list):
-            value = len(value)
-        lines.append(f"| {name} | {value} |")
+            shown = ", ".join(f"{count} {key}" for key, count in value.items()) or "none"
+        else:
+            shown = str(len(value) if isinstance(value, list) else value)
+        lines.append(f"| {name} | {shown} |")
     return "\n".join(lines)
 
 

@@ -98,9 +98,12 @@ class Scheduler:
     def _loop(self, stay: bool, until_ended: bool, only: Cycles | None) -> set[tuple[str, str]]:
         touched: set[tuple[str, str]] = set()
         running: dict[Future[bool], tuple[str, str]] = {}
-        publishing.sweep(self.jobs, self.ledger)
-        for job in self.jobs.jobs:  # what was published just before an end
-            publishing.point_latest(self.jobs, job, self.ledger)
+        try:
+            publishing.sweep(self.jobs, self.ledger)
+            for job in self.jobs.jobs:  # what was published just before an end
+                publishing.point_latest(self.jobs, job, self.ledger)
+        except OSError as error:  # done again after the next cycle
+            self.log.write(level="error", message=str(error))
         with ThreadPoolExecutor(self.jobs.workers) as pool:
             while True:
                 self._reread()
@@ -216,7 +219,8 @@ class Scheduler:
             say(level="error", message=str(error))
         finally:
             self.ledger.drop(claimed)
-            atomic.remove(scratch)
+            with suppress(OSError):  # swept by the next start
+                atomic.remove(scratch)
             self.report()
         return True
 
