@@ -307,6 +307,8 @@ def _refuse_what_cannot_run(found: JobsFile, path: Path) -> None:
             raise ValueError(f"{path}: job {job.name}: there is no checkpoint {job.checkpoint}; train one with `forecast train`")
         if isinstance(job.source, str) and "://" not in job.source and job.prepare is None and not (found.folder / job.source).exists():
             raise ValueError(f"{path}: job {job.name}: there is no source {job.source}; check the path, or give a prepare command that fetches it")
+        if job.truth is not None and (job.grid is not None or job.area is not None):
+            raise ValueError(f"{path}: job {job.name}: truth scores the model's own points; leave out grid and area, or verify by another job")
         if "://" in job.output:
             check_url(job.output)
             if not job.output.startswith(("s3://", "gs://")):

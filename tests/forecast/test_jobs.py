@@ -117,6 +117,7 @@ def test_what_is_due_is_made_once(write, tmp_path, tiny_checkpoint, tiny_store):
         ({"start": "yesterday"}, "yesterday is not a time"),
         ({"prepare": ["get", "${NO_SUCH_VARIABLE}"]}, "NO_SUCH_VARIABLE.*neither a name nor in the environment"),
         ({"lead": None}, "lead: Field required"),
+        ({"truth": "store.zarr", "area": "55/205/35/250"}, "leave out grid and area"),
     ],
 )
 def test_a_jobs_file_that_is_wrong_is_refused(write, changes, said, tmp_path):
