@@ -76,7 +76,7 @@ def plot(
         panels += [("truth", actual), ("error (forecast - truth)", field.values - actual)]
     hours = float(field["prediction_timedelta"].values / np.timedelta64(1, "h"))
     units = dataset[variable].attrs.get("units", "")
-    mean = f", mean of {members} members," if members > 1 else ""
+    mean = f", mean of {members} members" if members > 1 else ""
     title = f"{variable}{f' at {level} hPa' if level else ''}{mean} [{units}], {_lead(hours)} from {_moment(field['time'].values[()])}"
     axes = axes_of(dataset)
     rows, columns = (dataset[axis].values for axis in axes)

@@ -111,7 +111,7 @@ body { font: 15px/1.45 system-ui, sans-serif; max-width: 70rem; margin: 2rem aut
 h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin: 2rem 0 .4rem; }
 table { border-collapse: collapse; width: 100%; } 
 th, td { text-align: left; padding: .25rem .6rem; border-bottom: 1px solid #8884; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; }
+th.number, td.number { text-align: right; font-variant-numeric: tabular-nums; }
 p { margin: .3rem 0; }
 img { max-width: 100%; margin-top: .6rem; background: #fff; }
 .state { display: inline-block; min-width: 5.5rem; padding: 0 .5rem; border-radius: .6rem;
@@ -134,7 +134,9 @@ def page(found: dict[str, Any], pictures: dict[str, str | None]) -> str:
         latest = "nothing published yet" if job["latest"] is None else f"latest {job['latest']}, {job['latest_age_hours']:g} h old"
         health = "" if job["healthy"] else " <span class='state failed'>failing</span>"
         parts.append(f"<section id='{html.escape(job['job'])}'><h2>{html.escape(job['job'])}{health}</h2><p>{latest}; next due {job['next']}</p>")
-        parts.append("<table><thead><tr><th>cycle</th><th>state</th><th>age</th><th>failed tries</th><th>took</th><th>why</th></tr></thead><tbody>")
+        parts.append(
+            "<table><thead><tr><th>cycle</th><th>state</th><th class='number'>age</th><th class='number'>failed tries</th><th class='number'>took</th><th>why</th></tr></thead><tbody>"
+        )
         for row in reversed(job["cycles"]):
             took = "" if row["seconds"] is None else f"{row['seconds']:.1f} s"
             parts.append(
