@@ -168,17 +168,22 @@ def verify(
     forecast: Annotated[Path, typer.Argument(help="Forecast to score.")],
     truth: Annotated[Path, typer.Option(help="Store with the truth.")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the scores to this netCDF file.")] = None,
+    page: Annotated[Path | None, typer.Option("--report", help="Write a page of scores and maps to this HTML file.")] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Score a forecast against truth, persistence, damped persistence and climatology; solutions of an operator by their relative error.
 
-    Example: forecast verify forecast.zarr --truth air.zarr -o scores.nc
+    Example: forecast verify forecast.zarr --truth air.zarr -o scores.nc --report report.html
     """
     with reported() as progress:
         from .solutions import is_solution, report
 
+        if page is not None and page.exists() and not overwrite:
+            raise FileExistsError(f"{page} exists; pass --overwrite to replace it, or choose another name")
         if is_solution(forecast):
+            if page is not None:
+                raise ValueError("solutions of an operator have no report, which shows forecasts by lead time; leave out --report")
             found = report(forecast, truth, output, overwrite)
             show(found, as_json, "\n".join(f"{name}: {value:.4g}" for name, value in found.items()))
             return
@@ -188,6 +193,10 @@ def verify(
 
         scores = work(forecast, truth, output, overwrite=overwrite, progress=progress("verify"))
         rows = summary(scores)
+        if page is not None:
+            from .report import write_report
+
+            write_report(forecast, truth, scores, page, overwrite=overwrite)
     if scores.attrs["overlaps_training_period"]:
         print("forecast: some initial times lie in the training period: these scores flatter the model", file=sys.stderr)
     show(rows, as_json, score_table(rows))

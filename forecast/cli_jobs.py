@@ -110,6 +110,9 @@ def _make(path: Path, name: str, first: str, last: str, wait: bool, as_json: boo
                 f"job {name} has no cycle {first if first == last else f'from {first} to {last}'}; its cycles are those of its cron expression"
             )
         scheduler.ledger.insert(name, cycles, scheduler.clock())
+        for cycle in cycles:  # it is asked for: what failed or was cancelled is tried anew
+            if (row := scheduler.ledger.row(name, cycle)) is not None and row.state in ("failed", "cancelled"):
+                scheduler.ledger.reopen(name, cycle)
         rows = scheduler.run(until_ended=wait, only={(name, cycle) for cycle in cycles})
     _end(rows, as_json)
 
@@ -121,13 +124,13 @@ def status(path: File, now: Now = None, every: Annotated[bool, typer.Option("--a
     Example: forecast jobs status jobs.yaml
     """
     with reported():
+        from .jobs.reports import as_text
         from .jobs.reports import status as look
-        from .jobs.reports import table
 
         scheduler = _scheduler(path, now)
         scheduler.report()
         found = look(scheduler.jobs, scheduler.ledger, scheduler.clock(), None if every else 12)
-    show(found, as_json, table(found))
+    show(found, as_json, as_text(found))
 
 
 @jobs.command()

@@ -149,7 +149,8 @@ def recipes(kind: str) -> list[str]:
 
 
 def test_the_jobs_files_of_the_page_are_taken(folder):
-    from fourcaster.forecast.jobs.spec import Cluster, load_jobs
+    from fourcaster.forecast.jobs.reading import load_jobs
+    from fourcaster.forecast.jobs.spec import Cluster
 
     first, second, third = recipes("yaml")
     assert first == blocks("yaml")[0]

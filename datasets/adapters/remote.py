@@ -85,6 +85,10 @@ def _signed(scheme: str) -> bool:
     return any(name in os.environ for name in _CREDENTIALS[scheme]) or Path(_FILES[scheme]).expanduser().exists()
 
 
+class MissingChunk(ValueError):
+    """A store lacks a chunk that its metadata promise."""
+
+
 class Source(WrapperStore[Store]):  # type: ignore[misc]
     """A store to read from: failed reads are tried again with growing pauses, and a missing chunk is an error.
 
@@ -117,7 +121,7 @@ class Source(WrapperStore[Store]):  # type: ignore[misc]
             return prototype.buffer.from_bytes(held)
         value = await self._tried(key, prototype, byte_range)
         if value is None and chunk and self.complete:
-            raise ValueError(
+            raise MissingChunk(
                 f"{self.name} lacks the chunk {key}, which zarr would read as fill values; fetch it again, or pass --allow-missing if that is meant"
             )
         if value is not None and not chunk:

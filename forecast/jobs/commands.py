@@ -2,17 +2,22 @@
 
 import os
 import re
+import signal
 import subprocess
+import tempfile
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from .spec import Job
+from .spec import Job, spoken
+
+Ending = Callable[[], bool]
+_TICK = 0.2
 
 
-def resolve(command: list[str], job: "Job", cycle: datetime, **more: str) -> list[str]:
+def resolve(command: list[str], job: Job, cycle: datetime, **more: str) -> list[str]:
     """Return a command with ``{name}``, ``{cycle:...}`` and others filled in, and ``${VARIABLE}`` of the environment.
 
     Raises:
@@ -32,17 +37,40 @@ def resolve(command: list[str], job: "Job", cycle: datetime, **more: str) -> lis
     return filled
 
 
-def tell(command: list[str] | None, job: "Job", cycle: datetime, folder: Path, say: Callable[..., None], **what: str) -> None:
-    """Run a command that is told of an end; what becomes of it changes nothing but the log."""
+def tell(command: list[str] | None, job: Job, cycle: datetime, folder: Path, say: Callable[..., None], ending: Ending, **what: str) -> bool:
+    """Run a command that is told of an end; what becomes of it changes nothing but the log.
+
+    Returns:
+        False where it was stopped since the scheduler ends, and is to be run again.
+    """
     if command is None:
-        return
+        return True
+    with tempfile.TemporaryFile("w+", errors="replace") as output:
+        try:
+            words = resolve(command, job, cycle, **what)
+            process = subprocess.Popen(words, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
+        except (OSError, ValueError) as error:
+            say(level="error", message=f"{command[0]} could not be run: {error}")
+            return True
+        until = time.monotonic() + job.deadline.total_seconds()
+        while (code := _code(process)) is None and time.monotonic() < until and not ending():
+            pass
+        if code is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # with all that it started
+            process.wait()
+        output.seek(0)
+        text = output.read().strip()[-300:]
+    if code is None and time.monotonic() < until:
+        return False
+    if code != 0:
+        reason = f"took longer than the deadline of {spoken(job.deadline)}" if code is None else f"ended with {code}"
+        say(level="error", message=f"{command[0]} {reason}{': ' + text if text else ''}")
+    return True
+
+
+def _code(process: "subprocess.Popen[bytes]") -> int | None:
     try:
-        words = resolve(command, job, cycle, **what)
-        ended = subprocess.run(
-            words, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-            timeout=job.deadline.total_seconds(), check=False,
-        )  # fmt: skip
-        if ended.returncode:
-            say(level="error", message=f"{command[0]} ended with {ended.returncode}: {ended.stderr.strip()[-300:]}")
-    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        say(level="error", message=f"{command[0]} could not be run: {error}")
+        return process.wait(_TICK)
+    except subprocess.TimeoutExpired:
+        return None

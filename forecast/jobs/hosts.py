@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from pathlib import Path
 
 
@@ -13,6 +14,11 @@ def this_host() -> str:
     except OSError:  # not Linux
         boot = space = "-"
     return f"{socket.gethostname()}/{boot}/{space}"
+
+
+def awake() -> float:
+    """Return the seconds since this machine was started, the same for all its processes, whatever its clock is set to."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 def process_started(pid: int) -> str | None:

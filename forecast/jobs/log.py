@@ -10,15 +10,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-_SECRET = re.compile(r"SECRET|TOKEN|PASSW|CREDENTIAL|API_?KEY|ACCESS_KEY", re.IGNORECASE)
+_SECRET = re.compile(r"SECRET|TOKEN|PASSW|CREDENTIAL|APIKEY|(?<![A-Z])(KEY|PASS|PWD)(?![A-Z])", re.IGNORECASE)
+_PLAIN = ("PWD", "OLDPWD")  # folders
 _SHORTEST = 6  # a shorter value would mask half of the text
 
 
 def mask(text: str) -> str:
     """Return a text without the values of the environment's secret variables."""
-    for name, value in os.environ.items():
-        if _SECRET.search(name) and len(value) >= _SHORTEST:
-            text = text.replace(value, "***")
+    secrets = [value for name, value in os.environ.items() if _SECRET.search(name) and name not in _PLAIN and len(value) >= _SHORTEST]
+    for value in sorted(secrets, key=len, reverse=True):  # one may begin as another does
+        text = text.replace(value, "***")
     return re.sub(r"(\w+://)[^/@\s]+@", r"\1***@", text)
 
 

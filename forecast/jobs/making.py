@@ -1,4 +1,4 @@
-"""The forecast of one cycle, made in a folder of its own by a process of its own; it knows nothing of the ledger."""
+"""The forecast of one cycle, made, or verified, in a folder of its own by a process of its own; it knows nothing of the ledger."""
 
 import json
 import logging
@@ -9,20 +9,25 @@ import traceback
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import xarray as xr
 
+from ...datasets.adapters.remote import MissingChunk
 from ...datasets.adapters.sources import open_sources
 from ..api import load
+from ..checkpoint import Checkpoint
 from ..plots import plot
 from ..rollout import initial_states, parse_lead, parse_times
 from . import publishing
 from .commands import resolve
 from .places import checksum
-from .spec import Files, Job, written
+from .spec import Files, Job, Picture, written
 
 log = logging.getLogger(__name__)
+
+NOT_YET = 75
+"""Exit code by which a ``prepare`` command says that the data have not come (``EX_TEMPFAIL`` of sysexits.h)."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +39,14 @@ class Task:
         cycle: initial time.
         folder: where the job's paths start from.
         scratch: folder to work in.
+        work: make the forecast, or verify the one that is published.
     """
 
     job: Job
     cycle: datetime
     folder: Path
     scratch: Path
+    work: Literal["make", "verify"] = "make"
 
 
 def make(task: Task) -> dict[str, Any]:
@@ -52,10 +59,11 @@ def make(task: Task) -> dict[str, Any]:
         OSError, ValueError: it cannot be made.
     """
     job, at = task.job, written(task.cycle)
-    task.scratch.mkdir(parents=True, exist_ok=True)
     if job.prepare:
         command = resolve(job.prepare, job, task.cycle)
         code = subprocess.run(command, cwd=task.folder, stdin=subprocess.DEVNULL, check=False).returncode
+        if code == NOT_YET:
+            return {"waits": f"the prepare command {command[0]} says that they have not come"}
         if code:
             raise ValueError(f"the prepare command {command[0]} ended with {code}")
     forecaster = load(task.folder / job.checkpoint, job.device)
@@ -71,11 +79,14 @@ def make(task: Task) -> dict[str, Any]:
         return {"waits": str(error)}
     name = "forecast" + Path(job.output).suffix
     made = task.scratch / name
-    forecaster.run(source, times, job.lead, job.grid, job.area, made, job.variables, overwrite=True, members=job.members).close()
+    try:
+        forecaster.run(source, times, job.lead, job.grid, job.area, made, job.variables, overwrite=True, members=job.members).close()
+    except MissingChunk as error:  # of a state that is being written
+        return {"waits": str(error)}
     steps = parse_lead(job.lead, checkpoint.step)
     publishing.check(made, steps + 1)
     pictures = []
-    for picture in job.plots:
+    for picture in _pictures(job, checkpoint) if job.plots is None else job.plots:
         level = "" if picture.level is None else f"_{picture.level}"
         pictures.append(f"{picture.variable}{level}_{picture.lead}.png")
         plot(made, picture.variable, picture.lead, task.scratch / pictures[-1], level=picture.level, overwrite=True)
@@ -89,6 +100,39 @@ def make(task: Task) -> dict[str, Any]:
         "checksum": checksum(made),
     }
     return {"manifest": manifest, "made": name, "beside": pictures}
+
+
+def _pictures(job: Job, checkpoint: Checkpoint) -> list[Picture]:
+    """Return the map that is drawn where the job asks for none: the first variable at the last lead time."""
+    channel = next(c for c in checkpoint.channels if job.variables is None or c.variable in job.variables)
+    return [Picture(variable=channel.variable, lead=job.lead, level=channel.level)]
+
+
+def verify(task: Task) -> dict[str, Any]:
+    """Score the published forecast of a cycle, and put the scores, and a report where the job asks for one, beside it.
+
+    Returns:
+        ``{"scores": JSON of the last lead time, "said": a line}``.
+
+    Raises:
+        OSError, ValueError: it cannot be scored.
+    """
+    from ..report import write_report
+    from ..verification import summary
+    from ..verification import verify as score
+
+    job, truth = task.job, task.folder / (task.job.truth or "")
+    place, name = publishing.place_at(job, task.folder, task.scratch), job.name_of(task.cycle)
+    made, stem = place.fetch(name, task.scratch), name.rpartition(".")[0]
+    scores = score(made, truth, task.scratch / "scores.nc", overwrite=True)
+    place.put(f"{stem}.scores.nc", task.scratch / "scores.nc")
+    if job.report:
+        write_report(made, truth, scores, task.scratch / "report.html", overwrite=True)
+        place.put(f"{stem}.report.html", task.scratch / "report.html")
+    every = summary(scores)
+    rows = [row for row in every if row["lead_hours"] == every[-1]["lead_hours"]]
+    errors = [f"{r['variable']} {r['level'] or ''} {r['rmse']['forecast']:.4g} {r['units']}".replace("  ", " ") for r in rows]
+    return {"scores": json.dumps(rows), "said": f"verified: rmse at {rows[0]['lead_hours']:g} h {', '.join(errors)}"}
 
 
 def _source(task: Task) -> str | xr.Dataset:
@@ -105,9 +149,10 @@ class _Lines(logging.Formatter):
 
 
 def attempt(task: Task) -> dict[str, Any]:
-    """Make a forecast and return what came of it, errors included as ``{"error": one line}``."""
+    """Do a task and return what came of it, errors included as ``{"error": one line}``."""
     try:
-        return make(task)
+        task.scratch.mkdir(parents=True, exist_ok=True)
+        return make(task) if task.work == "make" else verify(task)
     except (ValueError, OSError) as error:
         return {"error": " ".join(str(error).split()) or type(error).__name__}
     except Exception as error:  # noqa: BLE001 (whatever it is, it is said in the ledger)
@@ -116,10 +161,10 @@ def attempt(task: Task) -> dict[str, Any]:
 
 
 def in_process(task: Task, lines: Any, alive: Any, environment: dict[str, str]) -> None:
-    """Make a forecast as the whole of a process.
+    """Do a task as the whole of a process.
 
     Args:
-        task: what to make.
+        task: what to do.
         lines: connection that standard output and error go to.
         alive: connection that closes when the scheduler ends, and this process with it.
         environment: the scheduler's, which may have changed since the process that this one is forked from.

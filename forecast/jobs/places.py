@@ -15,6 +15,11 @@ LATEST = "latest"
 WORK = ".making"
 Manifest = dict[str, Any]
 T = TypeVar("T")
+Ours = Callable[[], bool]
+
+
+class Lost(Exception):
+    """The claim to the cycle was lost before its output was published."""
 
 
 class Place(Protocol):
@@ -24,8 +29,20 @@ class Place(Protocol):
     work: Path
     """Folder whose folders outputs are made in."""
 
-    def publish(self, name: str, made: Path, beside: dict[str, Path], manifest: Manifest) -> None:
-        """Put a checked output, and what lies beside it, under its name."""
+    def publish(self, name: str, made: Path, beside: dict[str, Path], manifest: Manifest, ours: Ours) -> None:
+        """Put a checked output, and what lies beside it, under its name.
+
+        Args:
+            name: the name.
+            made: the output.
+            beside: pictures, by name.
+            manifest: what is said of it.
+            ours: asked whether it may still be published.
+
+        Raises:
+            Lost: it may not.
+            OSError: it could not be written.
+        """
 
     def whole(self, name: str, expected: str | None = None) -> str | None:
         """Return the checksum of an output that is there and whole, and the expected one where one is; else None."""
@@ -46,7 +63,7 @@ class Place(Protocol):
         """Put a file beside an output."""
 
     def beside(self, name: str) -> list[str]:
-        """Return the names of what lies beside an output: pictures and scores."""
+        """Return the names of what lies beside an output: pictures, scores and report."""
 
     def remove(self, name: str) -> None:
         """Remove an output, its manifest and what lies beside it."""
@@ -63,10 +80,12 @@ class Folder:
         self.root, self._root = str(root), root
         self.work = root / WORK  # on the same disk, so that a rename is enough
 
-    def publish(self, name: str, made: Path, beside: dict[str, Path], manifest: Manifest) -> None:
+    def publish(self, name: str, made: Path, beside: dict[str, Path], manifest: Manifest, ours: Ours) -> None:
         """See ``Place``; the manifest comes first, so that no output is ever without one."""
         output = self._root / name
         output.parent.mkdir(parents=True, exist_ok=True)
+        if not ours():
+            raise Lost
         write(output.with_name(f"{output.name}.json"), json.dumps(manifest, indent=1))
         for other, path in beside.items():
             os.replace(path, output.parent / other)
@@ -150,8 +169,10 @@ class Bucket:
         self.root, self._store = root, connect(root)
         self.work = near / WORK / hashlib.sha256(root.encode()).hexdigest()[:8]
 
-    def publish(self, name: str, made: Path, beside: dict[str, Path], manifest: Manifest) -> None:
+    def publish(self, name: str, made: Path, beside: dict[str, Path], manifest: Manifest, ours: Ours) -> None:
         """See ``Place``; the manifest comes last, and readers wait for it."""
+        if not ours():
+            raise Lost
         parent = name.rpartition("/")[0]
         self._drop([f"{name}.json"])
         files = {name: made} if made.is_file() else {f"{name}/{p.relative_to(made).as_posix()}": p for p in sorted(made.rglob("*")) if p.is_file()}
@@ -159,6 +180,8 @@ class Bucket:
         for key, path in (files | {f"{parent}/{other}" if parent else other: path for other, path in beside.items()}).items():
             self.put(key, path)
         size = sum(path.stat().st_size for path in files.values())
+        if not ours():  # an upload may take long
+            raise Lost
         self._put(f"{name}.json", json.dumps(manifest | {"objects": len(files), "bytes": size}, indent=1).encode())
 
     def whole(self, name: str, expected: str | None = None) -> str | None:
@@ -259,9 +282,9 @@ class Bucket:
 
 
 def is_beside(name: str, output: str) -> bool:
-    """Return whether a file is a picture or the scores of an output."""
+    """Return whether a file is a picture, the scores or the report of an output."""
     stem = output.rpartition(".")[0]
-    return name.startswith(f"{stem}.") and name.endswith((".png", ".scores.nc")) and name != output
+    return name.startswith(f"{stem}.") and name.endswith((".png", ".scores.nc", ".report.html")) and name != output
 
 
 def checksum(path: Path) -> str:

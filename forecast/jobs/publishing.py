@@ -1,6 +1,7 @@
 """Outputs that are whole: checked, published under their name, pointed to by ``latest``, kept as long as the job says."""
 
 import fcntl
+import time
 from datetime import datetime
 from pathlib import Path
 
@@ -13,13 +14,18 @@ from .places import Bucket, Folder, Place
 from .spec import Job, JobsFile, moment, written
 
 TAG = 8  # letters of a claim's token that name its folder
+VERIFYING = ".verifying-"
+_STALE = 86400.0  # seconds after which what is left of a verification is nobody's
 
 
 def place_of(jobs: JobsFile, job: Job) -> Place:
     """Return where a job's outputs lie."""
-    if "://" in job.home:
-        return Bucket(job.home, jobs.folder / jobs.ledger.parent)
-    return Folder(jobs.folder / job.home)
+    return place_at(job, jobs.folder, jobs.folder / jobs.ledger.parent)
+
+
+def place_at(job: Job, folder: Path, near: Path) -> Place:
+    """Return where a job's outputs lie, by the folder of the jobs file, and one for what is not uploaded yet."""
+    return Bucket(job.home, near) if "://" in job.home else Folder(folder / job.home)
 
 
 def check(path: Path, leads: int) -> None:
@@ -48,6 +54,9 @@ def sweep(jobs: JobsFile, ledger: Ledger) -> None:
         for left in found:
             if left.name not in active:
                 atomic.remove(left)
+    for left in (jobs.folder / jobs.ledger.parent).glob(f"{VERIFYING}*"):
+        if time.time() - left.stat().st_mtime > _STALE:
+            atomic.remove(left)
 
 
 def point_latest(jobs: JobsFile, job: Job, ledger: Ledger) -> None:

@@ -7,17 +7,19 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from ..page import page as whole_page
+from ..page import table
 from . import publishing
 from .ledger import ENDED, OPEN, TAKEN, Ledger, Row
 from .spec import Job, JobsFile, moment, written
 
 STATES = (*OPEN, *TAKEN, *ENDED)
 _SHOWN = 12
+_SCORES = 3  # variables whose error the page shows
 
 
 def status(jobs: JobsFile, ledger: Ledger, now: datetime, cycles: int | None = _SHOWN) -> dict[str, Any]:
@@ -63,10 +65,11 @@ def _describe(row: Row, now: datetime) -> dict[str, Any]:
         "output": row.output,
         "checksum": row.checksum,
         "verified": row.verified is not None,
+        "scores": json.loads(row.scores) if row.scores else [],
     }
 
 
-def table(found: dict[str, Any]) -> str:
+def as_text(found: dict[str, Any]) -> str:
     """Return the status as lines."""
     lines = [f"{'job':<16} {'cycle':<17} {'state':<10} {'age':>9} {'tries':>5}  next / why"]
     for job in found["jobs"]:
@@ -84,7 +87,7 @@ def write(jobs: JobsFile, ledger: Ledger, now: datetime) -> None:
     found = status(jobs, ledger, now)
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        pictures = {job.name: _picture(jobs, job, ledger, folder) for job in jobs.jobs if job.plots}
+        pictures = {job.name: _picture(jobs, job, ledger, folder) for job in jobs.jobs if job.plots != []}
         for name, text in (("status.json", json.dumps(found, indent=1)), ("metrics.prom", metrics(found)), ("index.html", page(found, pictures))):
             temporary = folder / f".{name}.{os.getpid()}"
             temporary.write_text(text)
@@ -105,49 +108,32 @@ def metrics(found: dict[str, Any]) -> str:
     return "\n".join([*lines, f"fourcaster_status_time_seconds {time.time():.0f}"]) + "\n"
 
 
-_STYLE = """
-:root { color-scheme: light dark; }
-body { font: 15px/1.45 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin: 2rem 0 .4rem; }
-table { border-collapse: collapse; width: 100%; } 
-th, td { text-align: left; padding: .25rem .6rem; border-bottom: 1px solid #8884; }
-th.number, td.number { text-align: right; font-variant-numeric: tabular-nums; }
-p { margin: .3rem 0; }
-img { max-width: 100%; margin-top: .6rem; background: #fff; }
-.state { display: inline-block; min-width: 5.5rem; padding: 0 .5rem; border-radius: .6rem;
-  text-align: center; color: #fff; background: #5a6472; }
-.done { background: #1b7f4b; }
-.failed { background: #b3261e; }
-.running, .publishing { background: #1d5fbf; }
-.waiting, .retrying { background: #8a5a00; }
-"""
-
-
 def page(found: dict[str, Any], pictures: dict[str, str | None]) -> str:
     """Return the status page."""
-    parts = [
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'><meta http-equiv='refresh' content='60'>"
-        "<meta name='viewport' content='width=device-width'><title>Forecasts</title>"
-        f"<style>{_STYLE}</style></head><body><h1>Forecasts</h1><p>As of {found['now']} UTC</p>"
-    ]
+    parts = [f"<p>As of {found['now']} UTC</p>"]
     for job in found["jobs"]:
         latest = "nothing published yet" if job["latest"] is None else f"latest {job['latest']}, {job['latest_age_hours']:g} h old"
         health = "" if job["healthy"] else " <span class='state failed'>failing</span>"
         parts.append(f"<section id='{html.escape(job['job'])}'><h2>{html.escape(job['job'])}{health}</h2><p>{latest}; next due {job['next']}</p>")
-        parts.append(
-            "<table><thead><tr><th>cycle</th><th>state</th><th class='number'>age</th><th class='number'>failed tries</th><th class='number'>took</th><th>why</th></tr></thead><tbody>"
-        )
-        for row in reversed(job["cycles"]):
-            took = "" if row["seconds"] is None else f"{row['seconds']:.1f} s"
-            parts.append(
-                f"<tr><td>{row['cycle']}</td><td><span class='state {row['state']}'>{row['state']}</span></td>"
-                f"<td class='number'>{row['age_hours']:g} h</td>"
-                f"<td class='number'>{row['attempts']}</td><td class='number'>{took}</td><td>{html.escape(row['error'] or '')}</td></tr>"
-            )
+        parts.append(table(_COLUMNS, map(_cells, reversed(job["cycles"])), (2, 3, 4)))
         picture = pictures.get(job["job"])
-        shown = f"<img src='{html.escape(picture)}' alt='latest map of {html.escape(job['job'])}'>" if picture else ""
-        parts.append(f"</tbody></table>{shown}</section>")
-    return "".join([*parts, "</body></html>\n"])
+        parts.append(f"<img src='{html.escape(picture)}' alt='latest map of {html.escape(job['job'])}'>" if picture else "")
+        parts.append("</section>")
+    return whole_page("Forecasts", parts, refresh=60)
+
+
+_COLUMNS = ("cycle", "state", "age", "failed tries", "took", "error at the last lead", "why")
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    took = "" if row["seconds"] is None else f"{row['seconds']:.1f} s"
+    scored = "; ".join(html.escape(f"{_channel(score)} {score['rmse']['forecast']:.3g} {score['units']}") for score in row["scores"][:_SCORES])
+    state = f"<span class='state {row['state']}'>{row['state']}</span>"
+    return row["cycle"], state, f"{row['age_hours']:g} h", str(row["attempts"]), took, scored, html.escape(row["error"] or "")
+
+
+def _channel(score: dict[str, Any]) -> str:
+    return score["variable"] if score["level"] is None else f"{score['variable']} {score['level']}"
 
 
 def _picture(jobs: JobsFile, job: Job, ledger: Ledger, folder: Path) -> str | None:
@@ -170,22 +156,3 @@ def _picture(jobs: JobsFile, job: Job, ledger: Ledger, folder: Path) -> str | No
         for path in old:
             path.unlink(missing_ok=True)
     return name
-
-
-def verify_cycle(jobs: JobsFile, job: Job, cycle: datetime, say: Callable[..., None]) -> bool:
-    """Score a published cycle once the truth holds its times; return whether it did."""
-    from ..verification import verify
-
-    place, name = publishing.place_of(jobs, job), job.name_of(cycle)
-    with tempfile.TemporaryDirectory() as folder:
-        scored = Path(folder) / "scores.nc"
-        try:
-            scores = verify(place.fetch(name, Path(folder)), jobs.folder / (job.truth or ""), scored)
-            place.put(f"{name.rpartition('.')[0]}.scores.nc", scored)
-        except (ValueError, OSError) as error:
-            if "lacks" not in str(error):
-                say(level="error", message=f"could not be verified: {error}")
-            return False
-    rmse = {str(name): float(v.sel(metric="rmse", source="forecast").isel(prediction_timedelta=-1).mean()) for name, v in scores.items()}
-    say(message="verified: rmse at the last lead " + ", ".join(f"{name} {value:.4g}" for name, value in rmse.items()))
-    return True

@@ -3,20 +3,16 @@
 import string
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import yaml
 from cronsim import CronSim, CronSimError
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from ...datasets.adapters.remote import check_url
 from ...datasets.schema import nearest
 from ..rollout import parse_duration
 from ..sections import Positive, Strict
-from .commands import resolve
 
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _MINUTE = "%Y-%m-%dT%H:%M"
@@ -33,6 +29,8 @@ def _lead(text: str) -> str:
 
 def _cron(text: str) -> str:
     try:
+        if len(text.split()) != 5:  # a sixth would be of seconds
+            raise CronSimError("Wrong number of fields")
         CronSim(text, datetime(2000, 1, 1))
     except CronSimError as error:
         raise ValueError(f"is no cron expression ({error}); write minute hour day month weekday, e.g. '0 */6 * * *'") from error
@@ -71,12 +69,19 @@ def moment(value: Any) -> datetime:
     return (time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time).replace(second=0, microsecond=0)
 
 
+def spoken(span: timedelta | float) -> str:
+    """Return a duration in seconds, or hours where it is long."""
+    seconds = span.total_seconds() if isinstance(span, timedelta) else span
+    return f"{seconds / 3600:g} h" if seconds >= 3600 else f"{seconds:g} s"
+
+
 def written(time: datetime) -> str:
     """Return a cycle as the ledger and the command write it."""
     return time.strftime(_MINUTE)
 
 
 Span = Annotated[timedelta, BeforeValidator(_span)]
+Second = Annotated[Span, Field(ge=timedelta(seconds=1))]
 Command = Annotated[list[str], Field(min_length=1)]
 Template = Annotated[str, AfterValidator(_template)]
 
@@ -127,7 +132,8 @@ class Job(Strict):
         output: what to make, with ``{name}`` and ``{cycle:...}``; ends in ``.zarr`` or ``.nc``.
         prepare: command that fetches the data, run before each attempt.
         truth: store to verify past cycles with, once it holds all of their valid times.
-        plots: maps to draw.
+        report: whether to write a page of scores and maps of each cycle that is verified.
+        plots: maps to draw; the first variable at the last lead time by default.
         keep: how many cycles to keep; all by default.
         retries: how often to try again after a failure.
         backoff: pause before the first retry; it doubles with each.
@@ -152,12 +158,13 @@ class Job(Strict):
     variables: list[str] | None = None
     output: Annotated[str, AfterValidator(_output)]
     prepare: Command | None = None
-    truth: Path | None = None
-    plots: list[Picture] = Field(default_factory=list)
+    truth: str | None = None
+    report: bool = False
+    plots: list[Picture] | None = None
     keep: Positive | None = None
-    retries: Annotated[int, Field(ge=0)] = 3
+    retries: Annotated[int, Field(ge=0)] = 5
     backoff: Span = timedelta(minutes=1)
-    deadline: Span = timedelta(hours=6)
+    deadline: Second = timedelta(hours=6)
     catch_up: Literal["oldest", "newest"] = "oldest"
     max_catchup: Positive = 100
     on_success: Command | None = None
@@ -240,8 +247,8 @@ class JobsFile(Strict):
     workers: Positive = 1
     scheduler: str | None = None
     cluster: Cluster | None = None
-    lease: Annotated[timedelta, BeforeValidator(_span)] = timedelta(seconds=60)
-    poll: Annotated[timedelta, BeforeValidator(_span)] = timedelta(seconds=60)
+    lease: Second = timedelta(seconds=60)
+    poll: Second = timedelta(seconds=60)
     jobs: Annotated[list[Job], Field(min_length=1)]
     folder: Path
 
@@ -256,68 +263,3 @@ class JobsFile(Strict):
         """Return where the forecast of a cycle is published: a path or URL."""
         filled = job.fill(job.output, cycle)
         return filled if "://" in filled else str(self.folder / filled)
-
-
-def load_jobs(path: str | Path) -> JobsFile:
-    """Read a jobs file and refuse what could not run.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: not YAML, an unknown key, a value that does not fit, two jobs of one name or one folder, a missing
-            checkpoint, source or variable of the environment.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; write a jobs file, see docs/operations.md")
-    try:
-        values = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict) or not isinstance(values.get("jobs"), list):
-        raise ValueError(f"{path} holds no list of jobs; see docs/operations.md")
-    defaults = values.pop("defaults", None) or {}
-    values["jobs"] = [{**defaults, **job} if isinstance(job, dict) and isinstance(defaults, dict) else job for job in values["jobs"]]
-    try:
-        found = JobsFile.model_validate(values | {"folder": path.absolute().parent})
-    except ValidationError as error:
-        first = error.errors()[0]
-        at = [str(part) for part in first["loc"] if part not in ("str", "Files")]
-        if at[:1] == ["jobs"] and len(at) > 1 and isinstance(values["jobs"][int(at[1])], dict):
-            at[:2] = [f"job {values['jobs'][int(at[1])].get('name', at[1])}"]
-        said = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "extra_forbidden":
-            known = [name for name in (Job if at[0].startswith("job ") else JobsFile).model_fields if name != "folder"]
-            said = f"unknown key; {nearest(at[-1], known)}"
-        raise ValueError(f"{path}: {': '.join(at)}: {said}{'' if first['type'] == 'missing' else ', got ' + repr(first['input'])[:80]}") from error
-    _refuse_what_cannot_run(found, path)
-    return found
-
-
-def _refuse_what_cannot_run(found: JobsFile, path: Path) -> None:
-    names = [job.name for job in found.jobs]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"{path}: two jobs are called {twice[0]!r}; give each a name of its own")
-    homes = [job.home for job in found.jobs]
-    if shared := [home for home in homes if homes.count(home) > 1]:
-        raise ValueError(f"{path}: two jobs write to {shared[0]}, and would share one `latest`; put {{name}} into the output")
-    if (found.engine == "dask") != ((found.scheduler is None) + (found.cluster is None) == 1):
-        raise ValueError(f"{path}: engine dask, and no other, needs either a scheduler, as in tcp://host:8786 or local:4, or a cluster")
-    for job in found.jobs:
-        if not (found.folder / job.checkpoint / "meta.json").is_file():
-            raise ValueError(f"{path}: job {job.name}: there is no checkpoint {job.checkpoint}; train one with `forecast train`")
-        if isinstance(job.source, str) and "://" not in job.source and job.prepare is None and not (found.folder / job.source).exists():
-            raise ValueError(f"{path}: job {job.name}: there is no source {job.source}; check the path, or give a prepare command that fetches it")
-        if job.truth is not None and (job.grid is not None or job.area is not None):
-            raise ValueError(f"{path}: job {job.name}: truth scores the model's own points; leave out grid and area, or verify by another job")
-        if "://" in job.output:
-            check_url(job.output)
-            if not job.output.startswith(("s3://", "gs://")):
-                raise ValueError(f"{path}: job {job.name}: output {job.output} cannot be written to; use a path, s3:// or gs://")
-        elif not (found.folder / job.output).is_relative_to(found.folder):
-            raise ValueError(f"{path}: job {job.name}: output {job.output} leads out of the folder of the jobs file")
-        known: dict[str, datetime] = {}
-        for time in [t for year in (2000, 2001) for t in islice(CronSim(job.cycle, datetime(year - 1, 12, 31, 23, 59)), 200)]:
-            if (other := known.setdefault(job.name_of(time), time)) != time:
-                raise ValueError(f"{path}: job {job.name}: {written(other)} and {written(time)} would be one output; put more of {{cycle}} into it")
-        for command in (job.prepare, job.on_success, job.on_failure):
-            resolve(command or [], job, datetime(2000, 1, 1))

@@ -23,8 +23,9 @@ from fourcaster.forecast.jobs.commands import resolve
 from fourcaster.forecast.jobs.ledger import Ledger
 from fourcaster.forecast.jobs.log import mask
 from fourcaster.forecast.jobs.places import Bucket, Folder
+from fourcaster.forecast.jobs.reading import load_jobs
 from fourcaster.forecast.jobs.scheduler import Scheduler
-from fourcaster.forecast.jobs.spec import Job, load_jobs
+from fourcaster.forecast.jobs.spec import Job
 
 NOW = "2001-01-06T00:30"
 CYCLES = ["2001-01-05T00:00", "2001-01-05T06:00", "2001-01-05T12:00", "2001-01-05T18:00", "2001-01-06T00:00"]
@@ -306,11 +307,18 @@ def test_whoever_lost_a_cycle_cannot_publish_it(tmp_path):
     ledger.insert("a", ["c"], now)
     first = ledger.claim("a", "c")
     assert first is not None and ledger.claim("a", "c") is None and ledger.renew(first) == "ours"
+
+
+    def change(**values):
+        with ledger._file.change() as db:
+            db.execute(f"UPDATE cycles SET {', '.join(f'{name}=?' for name in values)}", list(values.values()))
+        return ledger.row("a", "c")
+
     row = ledger.row("a", "c")
-    assert not ledger.free(row) and not ledger.free(row, time.time() + 300)  # the process lives
-    assert ledger.free(row, time.time() + 3600)  # though it has been silent for very long
-    with ledger._change() as db:  # as another host's, whose lease is over
-        db.execute("UPDATE cycles SET host='elsewhere', lease_until=?", (time.time() - 1,))
+    assert not ledger.free(row) and not ledger.free(change(lease_until=0.0))  # the process lives, whatever the clock says
+    assert not ledger.free(change(heard=row.heard - 300)) and ledger.free(change(heard=row.heard - 3600))  # but has been silent for very long
+    assert not ledger.free(change(host="elsewhere", lease_until=time.time() + 1))
+    change(lease_until=time.time() - 1)  # another host's, whose lease is over
     second = ledger.claim("a", "c")
     assert second is not None and second.interruptions == 1
     assert ledger.renew(first) == "lost" and not ledger.publishing(first, "x", "y") and not ledger.end(first, "done")
@@ -322,7 +330,7 @@ def test_a_clock_that_is_set_back_holds_nothing_up(tmp_path):
     ledger.open()
     ledger.insert("a", ["c"], datetime(2001, 1, 1))
     first = ledger.claim("a", "c")
-    with ledger._change() as db:
+    with ledger._file.change() as db:
         db.execute("UPDATE cycles SET host='elsewhere', lease_until=?", (time.time() + 86400 * 365,))
     second = ledger.claim("a", "c")
     assert second is not None and ledger.end(second, "retrying", "x", not_before=time.time() + 86400 * 365, failed=True)
@@ -332,8 +340,8 @@ def test_a_clock_that_is_set_back_holds_nothing_up(tmp_path):
 def test_a_ledger_that_is_held_is_said_so(tmp_path, monkeypatch):
     ledger = Ledger(tmp_path / "l.sqlite")
     ledger.open()
-    monkeypatch.setattr("fourcaster.forecast.jobs.ledger._PATIENCE", 0.1)
-    with ledger._change(), pytest.raises(OSError, match=r"l\.sqlite cannot be written \(database is locked\); nothing is lost"):
+    monkeypatch.setattr("fourcaster.forecast.jobs.database._PATIENCE", 0.1)
+    with ledger._file.change(), pytest.raises(OSError, match=r"l\.sqlite cannot be written \(database is locked\); nothing is lost"):
         ledger.insert("a", ["c"], datetime(2001, 1, 1))
 
 

@@ -1,0 +1,238 @@
+"""The work on one cycle: claimed, made, published, and what follows its end. Each step may be done again after a kill."""
+
+import time
+import traceback
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ...datasets import atomic
+from . import publishing
+from .commands import tell
+from .engines import Engine, Killed
+from .hold import Hold
+from .ledger import ENDED, Ledger, Row
+from .log import Log, mask
+from .making import Task
+from .places import Lost
+from .spec import Job, JobsFile, moment, spoken
+
+_LONGEST_BACKOFF = 3600.0
+_MOST_INTERRUPTIONS = 20
+_SOONEST = 0.5  # seconds until late data are looked for again, at the least
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What all cycles are worked on with.
+
+    Attributes:
+        jobs: jobs file.
+        ledger: ledger.
+        engine: runs attempts.
+        log: takes log lines.
+        clock: tells the schedule's time.
+        ending: whether the scheduler's time to end in good order is over.
+        report: writes the status page.
+    """
+
+    jobs: JobsFile
+    ledger: Ledger
+    engine: Engine
+    log: Log
+    clock: Callable[[], datetime]
+    ending: Callable[[], bool]
+    report: Callable[[], None]
+
+
+def work(desk: Desk, job: Job, row: Row) -> bool:
+    """Work on a cycle until it has ended or has to wait; return whether it was ours to work on.
+
+    Raises:
+        OSError: the ledger cannot be written, and the cycle was not claimed.
+    """
+    claimed = desk.ledger.claim(row.job, row.cycle)
+    if claimed is None:
+        return False
+    one = _Cycle(desk, job, claimed)
+    with Hold(desk.ledger, claimed) as hold:
+        try:
+            if row.token:
+                atomic.remove(one.place.work / row.token[: publishing.TAG])
+            one.work(hold, taken_over=row.token is not None)
+        except OSError as error:  # the ledger cannot be written: the row stays as it is, and is taken up from there
+            one.say(level="error", message=str(error))
+        except Exception as error:  # noqa: BLE001 (whatever it is, the others go on)
+            one.say(level="error", message=traceback.format_exc())
+            with suppress(OSError):
+                one.broken(f"{type(error).__name__}: {' '.join(str(error).split())}")
+        finally:
+            with suppress(OSError):  # swept by the next start
+                atomic.remove(one.scratch)
+    desk.report()
+    return True
+
+
+class _Cycle:
+    def __init__(self, desk: Desk, job: Job, row: Row) -> None:
+        self.desk, self.job, self.row, self.ledger = desk, job, row, desk.ledger
+        self.cycle = moment(row.cycle)
+        self.place, self.name = publishing.place_of(desk.jobs, job), job.name_of(self.cycle)
+        self.output = desk.jobs.output(job, self.cycle)
+        self.scratch = self.place.work / (row.token or "")[: publishing.TAG]
+        self.say = desk.log.of(job.name, row.cycle, row.attempts + 1)
+        self.ended = row.state in ENDED
+
+    def work(self, hold: Hold, taken_over: bool) -> None:
+        """Do what is left to do of a claimed cycle."""
+        if self.row.state in ENDED:
+            self._follow(self.row.state, self.row.error or "")
+        elif known := self.place.whole(self.name):
+            self.say(message="was published already")
+            if self.ledger.publishing(self.row, self.output, known):
+                self._done()
+        elif self.ledger.begin(self.row):
+            self.say(message="taken over from one that is gone" if taken_over else "begins")
+            self.desk.report()
+            if (result := self._attempt(hold)) is not None:
+                self._publish(result, hold)
+
+    def _attempt(self, hold: Hold) -> dict[str, Any] | None:
+        """Run an attempt; return what it made, or enter in the ledger why there is nothing."""
+        began, deadline = time.monotonic(), self.job.deadline.total_seconds()
+
+        def stop() -> str | None:
+            if time.monotonic() - began > deadline:
+                return "deadline"
+            if self.desk.ending():
+                return "stopping"
+            return None if hold.state == "ours" else hold.state
+
+        try:
+            result = self.desk.engine.run(Task(self.job, self.cycle, self.desk.jobs.folder, self.scratch), stop, self.say)
+        except Killed as error:
+            self._interrupted(str(error))
+        except InterruptedError as error:
+            self._stopped(str(error))
+        else:
+            if "waits" in result:
+                self._waits(result["waits"])
+            elif "error" in result:
+                self.failure(result["error"])
+            else:
+                return result
+        return None
+
+    def _interrupted(self, error: str) -> None:
+        said = f"{error}, {self.row.interruptions + 1} time(s) so far"
+        self.say(level="warning", message=said)
+        if self.row.interruptions + 1 >= _MOST_INTERRUPTIONS:
+            self._failed(said)
+        else:
+            self.ledger.end(self.row, "pending", said, killed=True)
+
+    def _stopped(self, reason: str) -> None:
+        if reason == "deadline":
+            self.failure(f"took longer than the deadline of {spoken(self.job.deadline)}")
+            return
+        if reason in ("cancel", "stopping"):
+            self.ledger.end(self.row, "cancelled" if reason == "cancel" else "pending")
+        meant = {"cancel": "cancelled", "stopping": "handed back", "lost": "the claim was lost to another scheduler"}
+        self.say(level="warning", message=meant[reason])
+
+    def _waits(self, why: str) -> None:
+        now = self.desk.clock()
+        last = max(self.cycle + self.job.delay, datetime.fromisoformat(self.row.seen)) + self.job.deadline
+        if now >= last:
+            self._failed(f"the data did not come within {spoken(self.job.deadline)}: {why}")
+        else:
+            pause = min(self.desk.jobs.poll.total_seconds(), max(_SOONEST, (last - now).total_seconds()))
+            self.ledger.end(self.row, "waiting", why, not_before=time.time() + pause)
+            self.say(message=f"waits for data: {why}")
+
+    def broken(self, error: str) -> None:
+        """Go on after an error that nobody thought of."""
+        if self.ended:
+            self.ledger.release(self.row)
+        else:
+            self.failure(error)
+
+    def failure(self, error: str) -> None:
+        """Enter a failed attempt: another try later, or the end."""
+        if self.row.attempts >= self.job.retries:
+            self._failed(error)
+            return
+        pause = min(self.job.backoff.total_seconds() * 2**self.row.attempts, _LONGEST_BACKOFF)
+        if self.ledger.end(self.row, "retrying", error, not_before=time.time() + pause, failed=True):
+            self.say(level="warning", message=f"failed, tried again in {spoken(pause)}: {error}")
+
+    def _failed(self, error: str) -> None:
+        if self.ledger.end(self.row, "failed", error, failed=True):
+            self.say(level="error", message=f"failed: {error}")
+            self._follow("failed", error)
+
+    def _publish(self, result: dict[str, Any], hold: Hold) -> None:
+        folder, stem = self.scratch / result.get("folder", ""), Path(self.name).stem
+        if not self.ledger.publishing(self.row, self.output, result["manifest"]["checksum"]):
+            cancelled = self.ledger.renew(self.row) == "cancel" and self.ledger.end(self.row, "cancelled")
+            self.say(level="warning", message="made, but " + ("cancelled" if cancelled else "the claim was lost to another scheduler"))
+            return
+        beside = {f"{stem}.{other}": folder / other for other in result["beside"]}
+        try:
+            self.place.publish(self.name, folder / result["made"], beside, result["manifest"], hold.ours)
+        except Lost:
+            self.say(level="warning", message="made, but the claim was lost to another scheduler")
+        except OSError as error:
+            self.failure(f"could not be published: {error}")
+        else:
+            self._done()
+
+    def _done(self) -> None:
+        if self.ledger.end(self.row, "done"):
+            self.say(message=f"published as {self.output}")
+            self._follow("done")
+
+    def _follow(self, state: str, error: str = "") -> None:
+        """Do what follows an end, then give up the claim; it is done again where a kill comes between."""
+        self.ended = True
+        if state == "done":
+            try:
+                publishing.point_latest(self.desk.jobs, self.job, self.ledger)
+                for old in publishing.retain(self.desk.jobs, self.job, self.ledger):
+                    self.say(message=f"removed {old}, of which newer ones are kept")
+            except OSError as why:  # done again after the next cycle
+                self.say(level="error", message=str(why))
+        command = {"done": self.job.on_success, "failed": self.job.on_failure}.get(state)
+        what = {"state": state, "error": mask(error), "output": self.output if state == "done" else ""}
+        if tell(command, self.job, self.cycle, self.desk.jobs.folder, self.say, self.desk.ending, **what):
+            self.ledger.release(self.row)
+
+
+def verify(desk: Desk, job: Job, row: Row) -> bool:
+    """Score a published cycle whose truth has come; return whether it did."""
+    say = desk.log.of(job.name, row.cycle)
+    scratch = desk.jobs.folder / desk.jobs.ledger.parent / f"{publishing.VERIFYING}{uuid.uuid4().hex[:8]}"
+    began = time.monotonic()
+
+    def stop() -> str | None:
+        return "stopping" if desk.ending() else "deadline" if time.monotonic() - began > job.deadline.total_seconds() else None
+
+    try:
+        result = desk.engine.run(Task(job, moment(row.cycle), desk.jobs.folder, scratch, "verify"), stop, say)
+        if "scores" in result:
+            desk.ledger.verified(row.job, row.cycle, result["scores"])
+            say(message=result["said"])
+        else:
+            say(level="error", message=f"could not be verified: {result['error']}")
+        return "scores" in result
+    except (Killed, OSError) as error:
+        say(level="error", message=f"could not be verified: {error}")
+        return False
+    finally:
+        with suppress(OSError):
+            atomic.remove(scratch)
+        desk.report()
