@@ -127,7 +127,7 @@ def prepare(folder: Path) -> None:
     train(make_config({"data": {"store": str(folder / "store.zarr")}, "model": model, "train": {"epochs": 1}, "output": str(folder / "run")}, []))
     (folder / "prepare.sh").write_text(PREPARE)
     (folder / "late.zarr").symlink_to("store.zarr")
-    command = ["sh", "prepare.sh", "{name}"]
+    command, note = ["sh", "prepare.sh", "{name}"], ["sh", "-c", "echo '{state} {cycle:%Y%m%dT%H}' >> 'told-{name}'"]
     plots = [{"variable": "t2m", "lead": "12h"}]
     jobs = [
         {"name": "hanging", "deadline": "8s", "retries": 0, "prepare": command},
@@ -137,7 +137,7 @@ def prepare(folder: Path) -> None:
     ]
     defaults = {
         "checkpoint": "run/checkpoint", "source": "store.zarr", "cycle": "0 */6 * * *", "start": START.isoformat(), "lead": "12h",
-        "output": "out/{name}/{cycle:%Y%m%dT%H}.zarr", "retries": 2, "backoff": "1s",
+        "output": "out/{name}/{cycle:%Y%m%dT%H}.zarr", "retries": 2, "backoff": "1s", "on_success": note, "on_failure": note,
     }  # fmt: skip
     top = {"workers": 2, "poll": "1s", "lease": "10s"}
     (folder / "jobs.yaml").write_text(yaml.safe_dump(top | {"defaults": defaults, "jobs": jobs}, sort_keys=False))
@@ -322,7 +322,9 @@ def summary(folder: Path, last: Scheduler, reader: Reader, faults: Counter, ende
         if (row.state == "done") != bool(whole):
             bad.append(f"{row.job} {row.cycle} {row.state}")
     twice = [key for key, marks in reader.seen.items() if len(marks) > 1]
-    left = [str(p) for p in folder.rglob(".replaced")] + [str(p) for home in (folder / "out").glob("*/.making") for p in home.iterdir()]
+    left = [str(p) for p in folder.rglob("*.replaced")] + [str(p) for home in (folder / "out").glob("*/.making") for p in home.iterdir()]
+    told = {(path.name.removeprefix("told-"), *line.split()[::-1]) for path in folder.glob("told-*") for line in path.read_text().splitlines()}
+    ended = {(row.job, f"{datetime.fromisoformat(row.cycle):%Y%m%dT%H}", "failed" if row.state == "failed" else "done") for row in rows}
     logs = [json.loads(line) for path in (folder / "logs").rglob("*.jsonl") for line in path.read_text().splitlines()]
     result = {
         "cycles": len(rows),
@@ -338,11 +340,13 @@ def summary(folder: Path, last: Scheduler, reader: Reader, faults: Counter, ende
         "outputs seen broken": reader.broken,
         "published twice": twice,
         "done without a whole output, or the reverse": bad,
+        "ended, but not told": sorted(map(str, ended - told)),
+        "verified": sum(row.verified is not None for row in rows),
         "left over": left,
         "service ended by itself": ended_by_itself,
     }
     sound = len(rows) == expected and set(states) <= {"done", "failed", "removed"} and "no cause" not in causes and code == 0
-    return {"sound": sound and not (reader.broken or twice or bad or left or ended_by_itself)} | result
+    return {"sound": sound and not (reader.broken or twice or bad or left or ended - told or ended_by_itself)} | result
 
 
 if __name__ == "__main__":

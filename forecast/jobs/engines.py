@@ -19,6 +19,7 @@ from .spec import Cluster
 
 Line = Callable[[dict[str, Any]], None]
 _TICK = 0.2
+_PRELOADED = ["fourcaster.forecast.jobs.making", "cf_xarray.units", "cartopy.crs", "matplotlib.figure", "matplotlib.backends.backend_agg"]
 _ASK = 2.0  # seconds between two looks of a worker at whether it is to stop
 
 
@@ -51,7 +52,7 @@ class LocalEngine:
 
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["fourcaster.forecast.jobs.making"])
+        self._context.set_forkserver_preload(_PRELOADED)
 
     def close(self) -> None:
         """See ``Engine``."""

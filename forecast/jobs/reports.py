@@ -115,21 +115,30 @@ def page(found: dict[str, Any], pictures: dict[str, str | None]) -> str:
         latest = "nothing published yet" if job["latest"] is None else f"latest {job['latest']}, {job['latest_age_hours']:g} h old"
         health = "" if job["healthy"] else " <span class='state failed'>failing</span>"
         parts.append(f"<section id='{html.escape(job['job'])}'><h2>{html.escape(job['job'])}{health}</h2><p>{latest}; next due {job['next']}</p>")
-        parts.append(table(_COLUMNS, map(_cells, reversed(job["cycles"])), (2, 3, 4)))
+        parts.append(_table(job["cycles"][::-1]))
         picture = pictures.get(job["job"])
         parts.append(f"<img src='{html.escape(picture)}' alt='latest map of {html.escape(job['job'])}'>" if picture else "")
         parts.append("</section>")
     return whole_page("Forecasts", parts, refresh=60)
 
 
-_COLUMNS = ("cycle", "state", "age", "failed tries", "took", "error at the last lead", "why")
+def _table(cycles: list[dict[str, Any]]) -> str:
+    """Return the table of a job's cycles, without columns that say nothing."""
+    columns = {
+        "cycle": [row["cycle"] for row in cycles],
+        "state": [f"<span class='state {row['state']}'>{row['state']}</span>" for row in cycles],
+        "age": [f"{row['age_hours']:g} h" for row in cycles],
+        "took": ["" if row["seconds"] is None else f"{row['seconds']:.1f} s" for row in cycles],
+        "failed tries": [str(row["attempts"] or "") for row in cycles],
+        "RMSE at the last lead": ["; ".join(map(_scored, row["scores"][:_SCORES])) for row in cycles],
+        "why": [html.escape(row["error"] or "") for row in cycles],
+    }
+    shown = {name: cells for name, cells in columns.items() if name in ("cycle", "state", "age") or any(cells)}
+    return table(list(shown), list(zip(*shown.values(), strict=True)), [i for i, name in enumerate(shown) if name in ("age", "took", "failed tries")])
 
 
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    took = "" if row["seconds"] is None else f"{row['seconds']:.1f} s"
-    scored = "; ".join(html.escape(f"{_channel(score)} {score['rmse']['forecast']:.3g} {score['units']}") for score in row["scores"][:_SCORES])
-    state = f"<span class='state {row['state']}'>{row['state']}</span>"
-    return row["cycle"], state, f"{row['age_hours']:g} h", str(row["attempts"]), took, scored, html.escape(row["error"] or "")
+def _scored(score: dict[str, Any]) -> str:
+    return html.escape(f"{_channel(score)} {score['rmse']['forecast']:.3g} {score['units']}")
 
 
 def _channel(score: dict[str, Any]) -> str:

@@ -308,7 +308,6 @@ def test_whoever_lost_a_cycle_cannot_publish_it(tmp_path):
     first = ledger.claim("a", "c")
     assert first is not None and ledger.claim("a", "c") is None and ledger.renew(first) == "ours"
 
-
     def change(**values):
         with ledger._file.change() as db:
             db.execute(f"UPDATE cycles SET {', '.join(f'{name}=?' for name in values)}", list(values.values()))
