@@ -59,6 +59,10 @@ def nearest(word: str, choices: Iterable[Hashable]) -> str:
     return f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(names[:12])}"
 
 
+class Incomplete(ValueError):
+    """Data are there in part only, as they are while they are being written."""
+
+
 @dataclass(frozen=True)
 class Channel:
     """One field of the state: a variable, on one level if it has levels.

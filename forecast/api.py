@@ -93,7 +93,7 @@ class Forecaster:
             output: write to this zarr store (or netCDF file, if it ends in ``.nc``) as the forecast proceeds, and
                 return it opened lazily; by default the forecast is returned in memory.
             variables: variables to keep; all by default.
-            batch_size: initial times that are run together.
+            batch_size: forecasts that are run together, members counted, where there is an output.
             overwrite: replace an existing output.
             progress: called with (done, in all, text).
             members: members of an ensemble, from perturbed initial states (``forecast.ensemble.perturbations``); the first is not perturbed.
@@ -120,7 +120,7 @@ class Forecaster:
         write_forecast(
             self.checkpoint,
             self._target(grid, area),
-            lambda batch: rollout(self.checkpoint, states, batch, steps, self.device, members),
+            lambda batch: rollout(self.checkpoint, states, batch, steps, self.device, members, batch_size),
             at, steps, path, list(variables) if variables else None, max(1, batch_size // members), overwrite,
             f"{self.identity} {_describe(init)}", progress, members,
         )  # fmt: skip

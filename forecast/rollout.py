@@ -14,7 +14,7 @@ from ..datasets.adapters.cf import canonical
 from ..datasets.adapters.opening import open_raw
 from ..datasets.fields import Fields
 from ..datasets.forcings import forcings
-from ..datasets.schema import check_grid, duration, nearest
+from ..datasets.schema import Incomplete, check_grid, duration, nearest
 from ..datasets.selection import Selection
 from ..datasets.units import conversion
 from .checkpoint import Checkpoint
@@ -109,7 +109,9 @@ def _as_series(made: xr.Dataset, source: str) -> xr.Dataset:
     return made.assign_coords(time=valid)
 
 
-def rollout(checkpoint: Checkpoint, states: InitialStates, times: Times, steps: int, device: str, members: int = 1) -> Iterator[Float]:
+def rollout(
+    checkpoint: Checkpoint, states: InitialStates, times: Times, steps: int, device: str, members: int = 1, at_once: int = 32
+) -> Iterator[Float]:
     """Yield the forecast of several initial times step by step, from step 0, the initial state itself.
 
     Memory does not grow with ``steps``: background and forcing are made a step at a time.
@@ -121,12 +123,14 @@ def rollout(checkpoint: Checkpoint, states: InitialStates, times: Times, steps: 
         steps: number of steps.
         device: where the model is.
         members: members of an ensemble.
+        at_once: forecasts that the model is given at a time, members counted.
 
     Yields:
         Fields in physical units, shape (time, channel, H, W), or (time, member, channel, H, W) of an ensemble.
 
     Raises:
-        ValueError: a state is missing, or has missing values where the model needs them.
+        ValueError: a state is missing.
+        Incomplete: one has missing values where the model needs them.
     """
     stepper, step = checkpoint.stepper, checkpoint.step.astype("timedelta64[ns]")
     found = states.positions(times, stepper.window, checkpoint.step)
@@ -134,7 +138,7 @@ def rollout(checkpoint: Checkpoint, states: InitialStates, times: Times, steps: 
     mask = stepper.mask.cpu().numpy()
     if (bad := ~np.isfinite(initial) & mask).any():
         sample, at, channel = np.argwhere(bad.any(axis=(3, 4)))[0]
-        raise ValueError(
+        raise Incomplete(
             f"{states.source}: {checkpoint.channels[channel]} has missing values at {states.fields.times[found[sample, at]]}; fill them first"
         )
     shape = (len(times), *((members,) if members > 1 else ()), *initial.shape[2:])
@@ -158,7 +162,7 @@ def rollout(checkpoint: Checkpoint, states: InitialStates, times: Times, steps: 
     backgrounds = np.stack([checkpoint.cycle.at(t) for t in states.fields.times[found]])
     with torch.inference_mode():
         window = stepper.anomaly(torch.from_numpy(initial).to(device), torch.from_numpy(backgrounds).to(device))
-        for anomaly in stepper.rollout(window, drivers()):
+        for anomaly in stepper.rollout(window, drivers(), at_once):
             state = stepper.state(anomaly, latest.pop()).cpu().numpy()
             if not np.isfinite(state[:, mask]).all():
                 raise ValueError(

@@ -18,6 +18,8 @@ from zarr.abc.store import ByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.storage import LocalStore, ObjectStore, WrapperStore
 
+from ..schema import Incomplete
+
 TRIES = 6
 CACHE_BYTES = 2**31
 _METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
@@ -34,7 +36,7 @@ def open_source(path: str, complete: bool = True) -> Store:
 
     Args:
         path: folder or URL.
-        complete: raise where a chunk is missing, which zarr would take for fill values.
+        complete: raise ``Incomplete`` where a chunk is missing, which zarr would take for fill values.
 
     Raises:
         ValueError: a URL that is not understood or holds credentials, or a package is missing.
@@ -85,10 +87,6 @@ def _signed(scheme: str) -> bool:
     return any(name in os.environ for name in _CREDENTIALS[scheme]) or Path(_FILES[scheme]).expanduser().exists()
 
 
-class MissingChunk(ValueError):
-    """A store lacks a chunk that its metadata promise."""
-
-
 class Source(WrapperStore[Store]):  # type: ignore[misc]
     """A store to read from: failed reads are tried again with growing pauses, and a missing chunk is an error.
 
@@ -121,7 +119,7 @@ class Source(WrapperStore[Store]):  # type: ignore[misc]
             return prototype.buffer.from_bytes(held)
         value = await self._tried(key, prototype, byte_range)
         if value is None and chunk and self.complete:
-            raise MissingChunk(
+            raise Incomplete(
                 f"{self.name} lacks the chunk {key}, which zarr would read as fill values; fetch it again, or pass --allow-missing if that is meant"
             )
         if value is not None and not chunk:

@@ -83,14 +83,16 @@ class Stepper(nn.Module):
         tendency = self.network(torch.cat(inputs, dim=1))
         return torch.where(self.mask, window[:, -1] + tendency.float() * (self.tendency_std / self.anomaly_std), 0.0)
 
-    def rollout(self, window: Tensor, drivers: Iterable[tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
+    def rollout(self, window: Tensor, drivers: Iterable[tuple[Tensor, Tensor]], at_once: int | None = None) -> Iterator[Tensor]:
         """Yield the anomaly of each step after the window, one for each of ``drivers``.
 
         Args:
             window: the last W anomalies, oldest first, shape (batch, W, channel, H, W).
             drivers: background and forcing of each step, as ``forward`` takes them.
+            at_once: how many of the batch the network is given at a time, which bounds what it needs in memory; all by default.
         """
         for background, forcing in drivers:
-            step = self(window, background, forcing)
+            parts = zip(*(tensor.split(at_once or len(window)) for tensor in (window, background, forcing)), strict=True)
+            step = torch.cat([self(*part) for part in parts])
             window = torch.cat([window[:, 1:], step[:, None]], dim=1)
             yield step

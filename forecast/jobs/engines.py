@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
@@ -82,6 +82,9 @@ class LocalEngine:
             return dict(json.loads((task.scratch / "result.json").read_text()))
         except FileNotFoundError:
             pass
+        if process.pid is not None:  # what it started may go on without it
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
         code = process.exitcode or 0
         if -code in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             raise Killed(f"the process was ended by {signal.Signals(-code).name}")
@@ -93,8 +96,9 @@ def _end(pid: int | None) -> None:
     if pid is not None:
         try:
             os.killpg(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:  # it has not become the head of a group yet, or is gone
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def _read(connection: Connection, line: Line) -> None:

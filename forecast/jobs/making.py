@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import xarray as xr
 
-from ...datasets.adapters.remote import MissingChunk
 from ...datasets.adapters.sources import open_sources
+from ...datasets.schema import Incomplete
 from ..api import load
 from ..checkpoint import Checkpoint
 from ..plots import plot
@@ -81,7 +81,7 @@ def make(task: Task) -> dict[str, Any]:
     made = task.scratch / name
     try:
         forecaster.run(source, times, job.lead, job.grid, job.area, made, job.variables, overwrite=True, members=job.members).close()
-    except MissingChunk as error:  # of a state that is being written
+    except Incomplete as error:
         return {"waits": str(error)}
     steps = parse_lead(job.lead, checkpoint.step)
     publishing.check(made, steps + 1)

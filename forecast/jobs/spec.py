@@ -22,6 +22,12 @@ def _span(value: Any) -> timedelta:
     return timedelta(seconds=float(parse_duration(str(value)) / np.timedelta64(1, "s")))
 
 
+def _second(span: timedelta) -> timedelta:
+    if span < timedelta(seconds=1):
+        raise ValueError("should be 1 s at least")
+    return span
+
+
 def _lead(text: str) -> str:
     parse_duration(text)
     return text
@@ -81,7 +87,7 @@ def written(time: datetime) -> str:
 
 
 Span = Annotated[timedelta, BeforeValidator(_span)]
-Second = Annotated[Span, Field(ge=timedelta(seconds=1))]
+Second = Annotated[Span, AfterValidator(_second)]
 Command = Annotated[list[str], Field(min_length=1)]
 Template = Annotated[str, AfterValidator(_template)]
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,18 +15,23 @@ from pathlib import Path
 import pytest
 import xarray as xr
 import yaml
+from browser import browser
 from servers import credentials, s3_server, serve, stop
 from typer.testing import CliRunner
 
+from fourcaster.datasets.adapters.sources import open_sources
+from fourcaster.datasets.ingest import write_store
 from fourcaster.forecast.api import load, open_forecast
 from fourcaster.forecast.cli import app
 from fourcaster.forecast.jobs.commands import resolve
+from fourcaster.forecast.jobs.hold import Hold
 from fourcaster.forecast.jobs.ledger import Ledger
 from fourcaster.forecast.jobs.log import mask
-from fourcaster.forecast.jobs.places import Bucket, Folder
+from fourcaster.forecast.jobs.places import Bucket, Folder, Lost
 from fourcaster.forecast.jobs.reading import load_jobs
 from fourcaster.forecast.jobs.scheduler import Scheduler
 from fourcaster.forecast.jobs.spec import Job
+from fourcaster.forecast.verification import summary, verify
 
 NOW = "2001-01-06T00:30"
 CYCLES = ["2001-01-05T00:00", "2001-01-05T06:00", "2001-01-05T12:00", "2001-01-05T18:00", "2001-01-06T00:00"]
@@ -45,6 +51,7 @@ def write(tiny_checkpoint, tiny_store, tmp_path):
             "lead": "12h",
             "output": "out/{name}/{cycle:%Y%m%dT%H}.zarr",
             "backoff": "1s",
+            "plots": [],
         } | changes
         path = tmp_path / "jobs.yaml"
         path.write_text(yaml.safe_dump({"jobs": [{k: v for k, v in job.items() if v is not None}, *more], "poll": "1s"} | (top or {})))
@@ -56,6 +63,11 @@ def write(tiny_checkpoint, tiny_store, tmp_path):
 def call(*words):
     result = CliRunner().invoke(app, ["jobs", *map(str, words)])
     return result.exit_code, result.output
+
+
+def _until(source, last, path):
+    source.sel(time=slice(None, last)).to_netcdf(path)
+    return path
 
 
 def whole(output: Path, expected: str | None = None):
@@ -77,14 +89,14 @@ def lines(path: Path, message: str) -> Counter:
 
 
 def test_what_is_due_is_made_once(write, tmp_path, tiny_checkpoint, tiny_store):
-    path = write(plots=[{"variable": "t2m", "lead": "12h"}], truth=str(tiny_store))
+    path = write(plots=None, variables=["t2m"], truth=str(tiny_store))
     code, said = call("run-due", path, "--now", NOW)
     assert code == 0 and [line.split()[1:] for line in said.splitlines() if line.startswith("tiny ")] == [[c, "done"] for c in CYCLES]
     code, said = call("run-due", path, "--now", NOW)
     assert code == 0 and "nothing to do" in said
     folder = tmp_path / "out" / "tiny"
     assert os.readlink(folder / "latest") == "20010106T00.zarr"
-    straight = load(tiny_checkpoint).run(tiny_store, CYCLES[-1], "12h")
+    straight = load(tiny_checkpoint).run(tiny_store, CYCLES[-1], "12h", variables=["t2m"])
     xr.testing.assert_equal(open_forecast(folder / "latest").load(), straight)
     for output in folder.glob("*.zarr"):
         assert whole(output) and (folder / f"{output.stem}.t2m_12h.png").stat().st_size > 1000
@@ -119,6 +131,18 @@ def test_what_is_due_is_made_once(write, tmp_path, tiny_checkpoint, tiny_store):
         ({"prepare": ["get", "${NO_SUCH_VARIABLE}"]}, "NO_SUCH_VARIABLE.*neither a name nor in the environment"),
         ({"lead": None}, "lead: Field required"),
         ({"truth": "store.zarr", "area": "55/205/35/250"}, "leave out grid and area"),
+        ({"truth": "s3://bucket/store.zarr"}, "truth s3://bucket/store.zarr is a URL"),
+        ({"report": True}, "a report needs truth"),
+        ({"lead": "7h"}, "job tiny: lead 7h is not a positive multiple of the model's step of 6 h"),
+        ({"variables": ["t2n"]}, "the model has no 't2n'; did you mean t2m"),
+        ({"area": "5/0/-5/1"}, "area 5/0/-5/1"),
+        ({"grid": 100}, "grid spacing must lie between"),
+        ({"plots": [{"variable": "t2m", "lead": "18h"}]}, "lead 18h is none of the forecast's, which go to 12h in steps of 6 h"),
+        ({"plots": [{"variable": "t2m", "lead": "12h", "level": 500}]}, "t2m has no levels, got level 500"),
+        ({"plots": [{"variable": "t2m", "lead": "12h"}], "variables": ["u10"]}, "the forecast has no 't2m'"),
+        ({"cycle": "0 0 0 * * *"}, "Wrong number of fields"),
+        ({"cycle": "0 * * * *", "output": "{cycle:%Y%d%H}.zarr"}, "would be one output"),
+        ({"deadline": "0s"}, "deadline: should be 1 s at least"),
     ],
 )
 def test_a_jobs_file_that_is_wrong_is_refused(write, changes, said, tmp_path):
@@ -137,6 +161,12 @@ def test_two_jobs_of_one_name_or_folder_are_refused(write):
         load_jobs(write(first | {"name": "b", "output": "out/{cycle:%Y%m%dT%H}.zarr"}, output="out/{cycle:%Y%m%dT%H}.zarr"))
     with pytest.raises(ValueError, match="holds no list of jobs"):
         load_jobs(write(top={"jobs": {}}))
+    with pytest.raises(ValueError, match="defaults: should hold keys of a job"):
+        load_jobs(write(top={"defaults": ["lead"]}))
+    path = write()
+    path.write_text(path.read_text() + "poll: 5s\n")
+    with pytest.raises(ValueError, match="'poll' is given twice, line 1 and below"):
+        load_jobs(path)
 
 
 def job(**changes):
@@ -181,6 +211,7 @@ import os, signal, sys
 from fourcaster.forecast.jobs import publishing, scheduler
 from fourcaster.forecast.jobs.engines import LocalEngine
 from fourcaster.forecast.jobs.commands import resolve
+from fourcaster.forecast.jobs.hold import Hold
 from fourcaster.forecast.jobs.ledger import Ledger
 from fourcaster.forecast.jobs.places import Bucket, Folder
 owner, name = {target!r}.split(".")
@@ -200,7 +231,7 @@ app(["jobs", "run-due", {path!r}, "--now", {now!r}])
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_scheduler_killed_at_any_step_loses_nothing(write, tmp_path, step):
-    path = write(start=CYCLES[2])
+    path = write(start=CYCLES[2], on_success=["sh", "-c", "echo {cycle:%Y-%m-%dT%H:%M} >> told"])
     code = KILLER.format(target=STEPS[step], count=1, path=str(path), now=NOW)
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == -signal.SIGKILL
     before = {output: whole(output) for output in (tmp_path / "out" / "tiny").glob("2*.zarr")}
@@ -213,6 +244,45 @@ def test_a_scheduler_killed_at_any_step_loses_nothing(write, tmp_path, step):
     assert {output: whole(output) for output in before} == before
     assert os.readlink(tmp_path / "out" / "tiny" / "latest") == "20010106T00.zarr"
     assert not list((tmp_path / "out" / "tiny" / ".making").iterdir())
+    assert set((tmp_path / "told").read_text().split()) == set(CYCLES[2:])  # what was about to be told when it was killed too
+
+
+WORKER = """
+import os, signal
+from pathlib import Path
+import fourcaster.forecast.jobs.making as making
+from fourcaster.forecast.api import Forecaster
+
+def deadly(owner, name):
+    plain = getattr(owner, name)
+    def work(*args, **more):
+        found = plain(*args, **more)
+        try:
+            (Path({folder!r}) / f"killed-{{name}}").touch(exist_ok=False)
+        except FileExistsError:
+            return found
+        os.kill(os.getpid(), signal.SIGKILL)
+    setattr(owner, name, work)
+
+for owner, name in ((making, "resolve"), (making, "load"), (making, "initial_states"), (Forecaster, "run"), (making.publishing, "check"),
+                    (making, "plot"), (making, "checksum"), (making, "attempt")):
+    deadly(owner, name)
+"""
+
+
+def test_a_worker_killed_at_every_step_is_no_failure(write, tmp_path, monkeypatch):
+    (tmp_path / "deadly.py").write_text(WORKER.format(folder=str(tmp_path)))
+    path = write(start=CYCLES[-1], prepare=["true"], retries=0, plots=None)
+    code = (
+        "from fourcaster.forecast.jobs import engines; engines._PRELOADED.append('deadly'); from fourcaster.forecast.cli import app; "
+        f"app(['jobs', 'run-due', {str(path)!r}, '--now', {NOW!r}])"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    (row,) = Ledger(tmp_path / "ledger.sqlite").rows()
+    assert done.returncode == 0 and (row.state, row.attempts, row.interruptions) == ("done", 0, 8), done.stderr
+    assert len(list(tmp_path.glob("killed-*"))) == 8 and whole(Path(row.output), row.checksum)
+    assert lines(path, "published as") == {CYCLES[-1]: 1}
 
 
 def test_schedulers_that_race_share_the_work(write, tmp_path):
@@ -232,11 +302,11 @@ def test_a_worker_killed_from_outside_is_no_failure(write, tmp_path):
 
 
 def test_a_job_that_hangs_or_fails_is_ended_and_said(write, tmp_path):
-    path = write(prepare=["sleep", "600"], start=CYCLES[-1], deadline="1s", retries=0, on_failure=["sh", "-c", "echo '{state}: {error}' > failed"])
+    path = write(prepare=["sleep", "600.5"], start=CYCLES[-1], deadline="1s", retries=0, on_failure=["sh", "-c", "echo '{state}: {error}' > failed"])
     (row,) = Scheduler(path, clock()).run()
     assert row.state == "failed" and row.error == "took longer than the deadline of 1 s" and row.attempts == 1
     assert (tmp_path / "failed").read_text().startswith("failed: took longer")
-    assert subprocess.run(["pgrep", "-fx", "sleep 600"], capture_output=True, check=False).returncode == 1
+    assert subprocess.run(["pgrep", "-fx", "sleep 600.5"], capture_output=True, check=False).returncode == 1
     path = write(prepare=["false"], start=CYCLES[-1], retries=1)
     assert call("retry", path, "tiny") == (0, f"tiny {CYCLES[-1]} pending\n")
     (row,) = Scheduler(path, clock()).run(until_ended=True)
@@ -264,6 +334,24 @@ def test_old_cycles_go_and_the_last_stays(write, tmp_path):
     counts = Counter(row.state for row in Ledger(tmp_path / "ledger.sqlite").rows())
     assert counts == {"removed": 3, "done": 2}
     assert Scheduler(path, clock()).run() == []
+
+
+def test_a_ledger_that_is_emptied_or_gone_is_made_up_for(write, tmp_path):
+    path = write(keep=2, on_success=["sh", "-c", "echo {name} >> told"])
+    Scheduler(path, clock()).run()
+    before = {row.cycle: (row.state, row.checksum) for row in Ledger(tmp_path / "ledger.sqlite").rows() if row.state == "done"}
+    for damage in (lambda file: file.write_bytes(b""), Path.unlink):
+        for tail in ("-wal", "-shm"):
+            (tmp_path / f"ledger.sqlite{tail}").unlink(missing_ok=True)
+        damage(tmp_path / "ledger.sqlite")
+        again = Scheduler(path, clock())
+        assert again.run() == [] and not list(tmp_path.glob("*.corrupt-*"))
+        assert {row.cycle: (row.state, row.checksum) for row in again.ledger.rows() if row.state == "done"} == before
+    assert len((tmp_path / "told").read_text().split()) == 5
+    with again.ledger._file.change() as db:
+        db.execute("PRAGMA user_version = 99")
+    with pytest.raises(ValueError, match="of version 99, this version of fourcaster knows 1; use a newer one"):
+        Scheduler(path, clock())
 
 
 def test_one_cycle_a_period_and_what_is_cancelled(write, tmp_path):
@@ -344,6 +432,125 @@ def test_a_ledger_that_is_held_is_said_so(tmp_path, monkeypatch):
         ledger.insert("a", ["c"], datetime(2001, 1, 1))
 
 
+def test_what_was_never_looked_at_goes_before_what_waits(write):
+    scheduler = Scheduler(write(), clock())
+    scheduler.enter()
+    for cycle in CYCLES[:3]:
+        claimed = scheduler.ledger.claim("tiny", cycle)
+        scheduler.ledger.end(claimed, "waiting", "not there", not_before=time.time() - (2 if cycle == CYCLES[1] else 1))
+    assert [row.cycle for row in scheduler._free(None)] == [CYCLES[3], CYCLES[4], CYCLES[1], CYCLES[0], CYCLES[2]]
+
+
+def test_a_claim_is_renewed_whatever_is_done_meanwhile_and_asked_for_before_publishing(tmp_path):
+    ledger = Ledger(tmp_path / "l.sqlite", lease=1)
+    ledger.open()
+    ledger.insert("a", ["c"], datetime(2001, 1, 1))
+    row = ledger.claim("a", "c")
+    made = tmp_path / "made.nc"
+    made.write_text("forecast")
+    with Hold(ledger, row) as hold:
+        time.sleep(2)
+        assert ledger.row("a", "c").lease_until > time.time() and hold.ours()
+        ledger.reopen("a", "c")
+        with ledger._file.change() as db:
+            db.execute("UPDATE cycles SET token='another'")
+        with pytest.raises(Lost):
+            Folder(tmp_path / "out").publish("x.nc", made, {}, {}, hold.ours)
+        assert hold.state == "lost" and not (tmp_path / "out" / "x.nc").exists()
+
+
+def test_an_error_nobody_thought_of_ends_one_attempt_only(write, monkeypatch):
+    path = write(start=CYCLES[-2], retries=0)
+    plain = Folder.publish
+
+    def broken(place, name, *more):
+        if name.startswith("20010105T18"):
+            raise RuntimeError("nobody thought of this")
+        plain(place, name, *more)
+
+    monkeypatch.setattr(Folder, "publish", broken)
+    rows = Scheduler(path, clock()).run()
+    assert [(row.state, row.error) for row in rows] == [("failed", "RuntimeError: nobody thought of this"), ("done", None)]
+
+
+def test_truth_that_comes_later_is_verified_with_a_report(write, tmp_path, tiny_store, source):
+    write_store(open_sources([_until(source, "2001-01-05T20", tmp_path / "early.nc")]), tmp_path / "early.zarr")
+    path = write(truth="truth.zarr", report=True)
+    assert call("run-due", path, "--now", NOW)[0] == 0
+    rows = Ledger(tmp_path / "ledger.sqlite").rows()
+    assert all(row.verified is None for row in rows)
+    (tmp_path / "truth.zarr").symlink_to(tmp_path / "early.zarr")
+    assert call("run-due", path, "--now", NOW)[0] == 0
+    found = {row.cycle: row.scores for row in Ledger(tmp_path / "ledger.sqlite").rows()}
+    assert [cycle for cycle, scores in found.items() if scores] == CYCLES[:2]
+    (tmp_path / "truth.zarr").unlink()
+    (tmp_path / "truth.zarr").symlink_to(tiny_store)
+    assert call("run-due", path, "--now", NOW)[0] == 0
+    rows = Ledger(tmp_path / "ledger.sqlite").rows()
+    assert all(row.scores for row in rows) and rows[0].scores == found[CYCLES[0]]
+    expected = summary(verify(tmp_path / "out" / "tiny" / "20010106T00.zarr", tiny_store))
+    assert json.loads(rows[-1].scores) == [row for row in expected if row["lead_hours"] == 12]
+    page = (tmp_path / "out" / "tiny" / "20010106T00.report.html").read_text()
+    assert page.count("data:image/png;base64") == 3 and "t2m [K]" in page and "<td class='number'>12 h</td>" in page
+    assert "t2m " in (tmp_path / "status" / "index.html").read_text().split("RMSE at the last lead")[1]
+
+
+def test_data_that_are_being_written_are_waited_for(write, tmp_path, tiny_store):
+    path = write(prepare=["sh", "-c", "exit 75"], start=CYCLES[-1], retries=0)
+    code, said = call("run-due", path, "--now", NOW)
+    assert code == 3 and "waiting: the prepare command sh says that they have not come" in said
+    shutil.copytree(tiny_store, tmp_path / "part.zarr")
+    for chunk in (tmp_path / "part.zarr" / "t2m" / "c").rglob("*"):
+        if chunk.is_file():
+            chunk.unlink()
+    path = write(source="part.zarr", start=CYCLES[-1], retries=0)
+    time.sleep(1.1)
+    code, said = call("run-due", path, "--now", NOW)
+    assert code == 3 and "waiting: " in said and "t2m has missing values at 2001-01-05T18" in said
+
+
+def test_what_failed_is_made_when_it_is_asked_for(write):
+    path = write(prepare=["false"], start=CYCLES[-1], retries=0)
+    assert call("run-due", path, "--now", NOW)[0] == 1
+    path = write(start=CYCLES[-1], retries=0)
+    assert call("run-due", path, "--now", NOW) == (0, "nothing to do\n")
+    assert call("run", path, "tiny", "--cycle", CYCLES[-1])[0] == 0
+
+
+def test_what_changes_only_at_a_start_is_said(write):
+    scheduler = Scheduler(write(), clock())
+    write(name="other", top={"workers": 3})
+    scheduler.reload()
+    said = []
+    scheduler.log.write = lambda **values: said.append(values["message"])
+    scheduler._reread()
+    assert scheduler.jobs.workers == 1 and scheduler.jobs.jobs[0].name == "other"
+    assert said[0].endswith("read again; workers will be taken when it is started anew")
+
+
+@pytest.mark.browser
+def test_the_status_page_in_a_browser(write, tmp_path, tiny_store):
+    first = yaml.safe_load(write().read_text())["jobs"][0]
+    broken = first | {"name": "broken", "prepare": ["false"], "retries": 0, "start": CYCLES[-1]}
+    path = write(broken, truth=str(tiny_store), start=CYCLES[-2], plots=None)
+    assert call("run-due", path, "--now", NOW)[0] == 1
+    with browser() as page:
+        page.open(tmp_path / "status" / "index.html")
+        assert page.tell("document.title") == "Forecasts"
+        assert page.tell("[...document.querySelectorAll('h2')].map(e => e.textContent)") == ["tiny", "broken failing"]
+        states = "[...document.querySelectorAll('#{} td .state')].map(e => e.textContent)"
+        assert page.tell(states.format("tiny")) == ["done", "done"] and page.tell(states.format("broken")) == ["failed"]
+        assert page.tell("getComputedStyle(document.querySelector('.done')).backgroundColor") == "rgb(27, 127, 75)"
+        assert page.tell("document.querySelector('#broken').textContent").endswith("the prepare command false ended with 1")
+        assert page.tell("[...document.images].map(e => e.complete && e.naturalWidth > 400)") == [True]
+        assert page.tell("document.documentElement.scrollWidth <= window.innerWidth")
+        page.open(tmp_path / "status" / "index.html", width=420)
+        assert page.tell("document.documentElement.scrollWidth <= window.innerWidth")  # a telephone's
+        assert not page.complaints()
+        page.photograph(tmp_path / "page.png")
+    assert (tmp_path / "page.png").stat().st_size > 10000
+
+
 def test_commands_are_filled_and_secrets_are_masked(monkeypatch):
     monkeypatch.setenv("STORE_TOKEN", "s3cr3t-{x}")
     at = datetime(2001, 1, 2, 6)
@@ -407,7 +614,7 @@ if not done.exists():
     (row,) = Scheduler(path, clock()).run()
     assert row.state == "done" and (tmp_path / "lost").exists(), row.error
     assert whole(Path(row.output), row.checksum) and lines(path, "published as") == {CYCLES[-1]: 1}
-    path = write(prepare=["sleep", "600"], start="2001-01-06T06:00", deadline="1s", retries=0, top={"engine": "dask", "scheduler": "local:1"})
+    path = write(prepare=["sleep", "600.5"], start="2001-01-06T06:00", deadline="1s", retries=0, top={"engine": "dask", "scheduler": "local:1"})
     (row,) = Scheduler(path, clock("2001-01-06T06:10")).run()
     assert row.error == "took longer than the deadline of 1 s"
 
