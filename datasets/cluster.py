@@ -1,10 +1,18 @@
 """A Dask cluster: one that runs somewhere, or processes here."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 CONNECT_SECONDS = 10
+
+
+def quieten() -> None:
+    """Let Dask tell of what is wrong only, not of each connection."""
+    for name in [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "distributed"]:
+        logger = logging.getLogger(name)
+        logger.setLevel(max(logger.level, logging.WARNING))
 
 
 @contextmanager
@@ -17,6 +25,7 @@ def connected(scheduler: str) -> Iterator[Any]:
     """
     from distributed import Client, LocalCluster
 
+    quieten()
     if scheduler.startswith("local:"):
         count = scheduler.removeprefix("local:")
         if not count.isdigit() or int(count) < 1:

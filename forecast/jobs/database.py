@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _PATIENCE = 30.0  # seconds to wait for another's transaction
+_BESIDE = ("-wal", "-shm", "-journal")  # files that SQLite keeps beside its own
+_ROOM = 2**20  # bytes that must be free for a transaction to find room
 
 
 class Database:
@@ -39,23 +41,30 @@ class Database:
         with self._alone():
             if (version := self._version()) == self._newest:
                 return None
-            fresh = Database(self.path.with_name(f".{self.path.name}.rebuilt"), self._schema, self._newest, self.shared)
-            fresh._remove("", "-wal", "-shm")
-            with fresh._transaction() as db:
-                for statement in f"{self._schema}; PRAGMA user_version = {self._newest}".split(";"):
-                    db.execute(statement)
+            # Without a log beside it, which would stay behind when the file is renamed.
+            fresh = Database(self.path.with_name(f".{self.path.name}.rebuilt"), self._schema, self._newest, shared=True)
             try:
-                rebuild(fresh)
-            except OSError:  # of outputs that are out of reach: a new file can do without them
-                if version is None:
-                    raise
-            aside = None
-            if version is None:
-                aside = self.path.with_name(f"{self.path.name}.corrupt-{uuid.uuid4().hex[:8]}")
-                shutil.copy2(self.path, aside)
-            self._remove("-wal", "-shm")  # or they would be taken for the new one's
-            os.replace(fresh.path, self.path)
+                fresh._make(rebuild, needed=version is None)
+                aside = self.path.with_name(f"{self.path.name}.corrupt-{uuid.uuid4().hex[:8]}") if version is None else None
+                if aside is not None:
+                    shutil.copy2(self.path, aside)
+                self._remove(*_BESIDE)  # or they would be taken for the new one's
+                os.replace(fresh.path, self.path)
+            finally:
+                fresh._remove("", *_BESIDE)
             return aside
+
+    def _make(self, rebuild: "Callable[[Database], None]", needed: bool) -> None:
+        """Make the tables and have them filled; what cannot be read is left out unless it is needed."""
+        self._remove("", *_BESIDE)
+        with self._transaction() as db:
+            for statement in f"{self._schema}; PRAGMA user_version = {self._newest}".split(";"):
+                db.execute(statement)
+        try:
+            rebuild(self)
+        except OSError:  # of outputs that are out of reach
+            if needed:
+                raise
 
     def _remove(self, *tails: str) -> None:
         for tail in tails:
@@ -89,11 +98,9 @@ class Database:
                 )
             finally:
                 db.close()
-        except sqlite3.OperationalError as error:
-            if "locked" in str(error) or "unable to open" in str(error):
-                raise OSError(f"{self.path} cannot be opened ({error}); another program holds it, or may not be read") from error
-            return None
-        except sqlite3.DatabaseError:
+        except sqlite3.DatabaseError as error:
+            if not _damage(error):
+                raise OSError(f"{self.path} cannot be opened ({self._reason(error)})") from error
             return None
         if version > self._newest:
             raise ValueError(f"{self.path} is of version {version}, this version of fourcaster knows {self._newest}; use a newer one")
@@ -117,7 +124,20 @@ class Database:
                     db.execute("COMMIT")
             finally:
                 db.close()
-        except sqlite3.OperationalError as error:
-            raise OSError(f"{self.path} cannot be written ({error}); nothing is lost: the same command goes on from here") from error
         except sqlite3.DatabaseError as error:
-            raise OSError(f"{self.path} is damaged ({error}); the next start puts it aside and rebuilds it from the outputs") from error
+            if _damage(error):
+                raise OSError(f"{self.path} is damaged ({error}); the next start puts it aside and rebuilds it from the outputs") from error
+            raise OSError(f"{self.path} cannot be written ({self._reason(error)}); nothing is lost: the same command goes on from here") from error
+
+    def _reason(self, error: sqlite3.DatabaseError) -> str:
+        """Return why it failed, and what to do."""
+        if getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return f"{error}; another program holds it"
+        full = shutil.disk_usage(self.path.parent).free < _ROOM
+        return f"{error}; no room on the disk: free some space" if full else str(error)
+
+
+def _damage(error: sqlite3.DatabaseError) -> bool:
+    """Return whether an error tells of a file that is no sound database, rather than of one that is out of reach now."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return code == sqlite3.SQLITE_IOERR_SHORT_READ or code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
-from ...datasets.cluster import connected
+from ...datasets.cluster import connected, quieten
 from .making import Task, in_process
 from .spec import Cluster
 
@@ -195,6 +195,7 @@ def queued(cluster: Cluster) -> Iterator[Any]:
         import dask_jobqueue.local
     except ImportError as error:
         raise ValueError("a cluster needs one more package: pip install 'fourcaster[jobqueue]'") from error
+    quieten()
     names = {"slurm": "SLURM", "pbs": "PBS", "sge": "SGE", "lsf": "LSF", "oar": "OAR", "htcondor": "HTCondor", "moab": "Moab"}
     made = dask_jobqueue.local.LocalCluster if cluster.queue == "local" else getattr(dask_jobqueue, f"{names[cluster.queue]}Cluster")
     try:

@@ -1,0 +1,95 @@
+"""The jobs file: what is refused before anything runs, and what is due."""
+
+from datetime import datetime
+
+import pytest
+import yaml
+from jobs_helpers import NOW, call
+
+from fourcaster.forecast.jobs.commands import resolve
+from fourcaster.forecast.jobs.log import mask
+from fourcaster.forecast.jobs.reading import load_jobs
+from fourcaster.forecast.jobs.spec import Job
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"cycel": "0 0 * * *"}, "job tiny: .*unknown key; did you mean cycle"),
+        ({"cycle": "0 25 * * *"}, "no cron expression"),
+        ({"checkpoint": "nowhere"}, "there is no checkpoint nowhere"),
+        ({"source": "nowhere.zarr"}, "there is no source nowhere.zarr"),
+        ({"name": "../up"}, "name: String should match"),
+        ({"output": "../{cycle:%Y%m%dT%H}.zarr"}, "holds '..'"),
+        ({"output": "/tmp/{cycle:%Y}.zarr"}, "leads out of the folder"),
+        ({"output": "out.zarr"}, "lacks {cycle}"),
+        ({"output": "{cycle.__class__}/{cycle:%Y}.zarr"}, "names {cycle.__class__}"),
+        ({"output": "{cycle:%Y/../%m}.zarr"}, "without slashes"),
+        ({"output": "{cycle:%Y%m%d}.zarr"}, "2000-01-01T00:00 and 2000-01-01T06:00 would be one output"),
+        ({"output": "{cycle:%m%dT%H}.zarr"}, "2000-01-01T00:00 and 2001-01-01T00:00 would be one output"),
+        ({"output": "{cycle:%Y}.grib"}, "must end in .zarr or .nc"),
+        ({"lead": "soon"}, "is not a duration"),
+        ({"start": "yesterday"}, "yesterday is not a time"),
+        ({"prepare": ["get", "${NO_SUCH_VARIABLE}"]}, "NO_SUCH_VARIABLE.*neither a name nor in the environment"),
+        ({"lead": None}, "lead: Field required"),
+        ({"truth": "store.zarr", "area": "55/205/35/250"}, "leave out grid and area"),
+        ({"truth": "s3://bucket/store.zarr"}, "truth s3://bucket/store.zarr is a URL"),
+        ({"report": True}, "a report needs truth"),
+        ({"lead": "7h"}, "job tiny: lead 7h is not a positive multiple of the model's step of 6 h"),
+        ({"variables": ["t2n"]}, "the model has no 't2n'; did you mean t2m"),
+        ({"area": "5/0/-5/1"}, "area 5/0/-5/1"),
+        ({"grid": 100}, "grid spacing must lie between"),
+        ({"plots": [{"variable": "t2m", "lead": "18h"}]}, "lead 18h is none of the forecast's, which go to 12h in steps of 6 h"),
+        ({"plots": [{"variable": "t2m", "lead": "12h", "level": 500}]}, "t2m has no levels, got level 500"),
+        ({"plots": [{"variable": "t2m", "lead": "12h"}], "variables": ["u10"]}, "the forecast has no 't2m'"),
+        ({"cycle": "0 0 0 * * *"}, "Wrong number of fields"),
+        ({"cycle": "0 * * * *", "output": "{cycle:%Y%d%H}.zarr"}, "would be one output"),
+        ({"deadline": "0s"}, "deadline: should be 1 s at least"),
+    ],
+)
+def test_a_jobs_file_that_is_wrong_is_refused(write, changes, said, tmp_path):
+    path = write(**changes)
+    with pytest.raises(ValueError, match=said):
+        load_jobs(path)
+    code, text = call("run-due", path, "--now", NOW)
+    assert code == 2 and len(text.splitlines()) == 1 and not (tmp_path / "ledger.sqlite").exists()
+
+
+def test_two_jobs_of_one_name_or_folder_are_refused(write):
+    first = yaml.safe_load(write().read_text())["jobs"][0]
+    with pytest.raises(ValueError, match="two jobs are called 'tiny'"):
+        load_jobs(write(first))
+    with pytest.raises(ValueError, match="two jobs write to out"):
+        load_jobs(write(first | {"name": "b", "output": "out/{cycle:%Y%m%dT%H}.zarr"}, output="out/{cycle:%Y%m%dT%H}.zarr"))
+    with pytest.raises(ValueError, match="holds no list of jobs"):
+        load_jobs(write(top={"jobs": {}}))
+    with pytest.raises(ValueError, match="defaults: should hold keys of a job"):
+        load_jobs(write(top={"defaults": ["lead"]}))
+    path = write()
+    path.write_text(path.read_text() + "poll: 5s\n")
+    with pytest.raises(ValueError, match="'poll' is given twice, line 1 and below"):
+        load_jobs(path)
+
+
+def job(**changes):
+    return Job(**{"name": "a", "checkpoint": "c", "source": "s", "cycle": "0 */6 * * *", "lead": "1d", "output": "{cycle:%Y}.nc"} | changes)
+
+
+def test_what_is_due():
+    now, seen = datetime(2001, 1, 6, 0, 30), datetime(2001, 1, 5, 7)
+    assert [c.hour for c in job().due(now, seen)] == [12, 18, 0]
+    assert [c.hour for c in job(delay="1h").due(now, seen)] == [12, 18]
+    assert [c.hour for c in job(catch_up="newest", max_catchup=2).due(now, seen)] == [0, 18]
+    assert [c.day for c in job(start="2001-01-01", max_catchup=10**6).due(now, seen)] == [1] * 4 + [2] * 4 + [3] * 4 + [4] * 4 + [5] * 4 + [6]
+    assert job().due(datetime(2001, 1, 6), seen)[-1] == datetime(2001, 1, 6)  # on the minute
+    assert job(delay="2h").next(now) == datetime(2001, 1, 6, 2) and job(start="2002-01-01").next(now) == datetime(2002, 1, 1)
+
+
+def test_commands_are_filled_and_secrets_are_masked(monkeypatch):
+    monkeypatch.setenv("STORE_TOKEN", "s3cr3t-{x}")
+    at = datetime(2001, 1, 2, 6)
+    assert resolve(["get", "{name}/{cycle:%H}", "${STORE_TOKEN}"], job(), at) == ["get", "a/06", "s3cr3t-{x}"]
+    assert mask("with s3cr3t-{x} and https://me:pw@host/x") == "with *** and https://***@host/x"
+    assert resolve(["awk", "{{print $1}}"], job(), at)[1] == "{print $1}"
+    with pytest.raises(ValueError, match="nobody is neither a name nor in the environment; braces that are meant are written twice"):
+        resolve(["{nobody}"], job(), at)
