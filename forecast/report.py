@@ -54,7 +54,7 @@ def write_report(
             parts.append(f"<p>Maps of the first {_MAPS} of {len(named)} fields.</p>")
         for i, (name, at) in enumerate(named[:_MAPS]):
             parts.append(
-                _picture(plot(dataset, name, f"{lead:g}s", Path(folder) / f"{i}.png", truth, level=at), f"forecast, truth and error of {name}")
+                _picture(plot(dataset, name, f"{lead:f}s", Path(folder) / f"{i}.png", truth, level=at), f"forecast, truth and error of {name}")
             )
     with atomic.replacing(Path(output), overwrite) as temporary:
         temporary.write_text(page("Forecast and truth", parts))

@@ -61,6 +61,7 @@ def test_commands_run(folder):
         "runs/ncep/checkpoint/meta.json",
         "march.zarr",
         "march.nc",
+        "march.html",
         "march.png",
         "burgers.zarr",
         "u.nc",

@@ -47,7 +47,6 @@ def kept_modes(n_modes: Size, size: Size) -> tuple[range, ...]:
     return (*(range(-(n // 2), n - n // 2) for n in n_modes[:-1]), range(n_modes[-1] // 2 + 1))
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def choose_method(kept: Size, size: Size, device: str = "cpu") -> Literal["dft", "fft"]:
     """Return the method expected to be faster on this grid: a committed cost model, so that every run chooses alike.
 
@@ -63,6 +62,10 @@ def choose_method(kept: Size, size: Size, device: str = "cpu") -> Literal["dft",
         return "fft"
     cost, (flops, butterflies) = COSTS[device], work(tuple(kept), tuple(size))
     return "dft" if flops / cost.product_rate < cost.fft_base + cost.fft_log * butterflies else "fft"
+
+
+# As torch.compiler.assume_constant_result does, which takes a second to import the compiler first.
+choose_method._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @lru_cache(maxsize=256)
@@ -215,7 +218,7 @@ def _resolve(method: Method, modes: tuple[range, ...], size: Size, x: Tensor) ->
     if method not in ("auto", "dft", "fft"):
         raise ValueError(f"unknown transform method {method!r}; use 'auto', 'dft' or 'fft'")
     if method == "auto":
-        return cast(Literal["dft", "fft"], choose_method(tuple([len(m) for m in modes]), static(tuple(size)), x.device.type))
+        return choose_method(tuple([len(m) for m in modes]), static(tuple(size), x.device.type))
     return method
 
 
