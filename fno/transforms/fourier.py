@@ -218,7 +218,7 @@ def _resolve(method: Method, modes: tuple[range, ...], size: Size, x: Tensor) ->
     if method not in ("auto", "dft", "fft"):
         raise ValueError(f"unknown transform method {method!r}; use 'auto', 'dft' or 'fft'")
     if method == "auto":
-        return choose_method(tuple([len(m) for m in modes]), static(tuple(size), x.device.type))
+        return choose_method(tuple([len(m) for m in modes]), static(tuple(size)), x.device.type)
     return method
 
 
