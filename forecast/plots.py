@@ -108,9 +108,8 @@ def plot_scores(scores: xr.Dataset, output: str | Path, overwrite: bool = False)
         for ax in axes.flat[len(panels) :]:
             ax.remove()
         axes[0, 0].legend(fontsize="small")
-        figure.suptitle(
-            f"{scores.attrs['initial_times']} forecasts, {scores.attrs['first_initial_time'][:10]} to {scores.attrs['last_initial_time'][:10]}"
-        )
+        count, first, last = (scores.attrs[name] for name in ("initial_times", "first_initial_time", "last_initial_time"))
+        figure.suptitle(f"{count} forecasts, {first[:10]} to {last[:10]}" if count > 1 else f"the forecast from {first[:16]}")
         return figure
 
     return _save(draw, Path(output), overwrite)

@@ -77,6 +77,7 @@ def _picture(path: Path, said: str) -> str:
 
 def _tables(scores: xr.Dataset) -> list[str]:
     rows, parts = summary(scores), []
+    further = [name for name in ("crps", "spread") if name in scores["metric"].values]
     for name, level, units in dict.fromkeys((row["variable"], row["level"], row["units"]) for row in rows):
         mine = [row for row in rows if (row["variable"], row["level"]) == (name, level)]
         cells = [
@@ -85,9 +86,18 @@ def _tables(scores: xr.Dataset) -> list[str]:
                 *(f"{row['rmse'][source]:.4g}" for source in ("forecast", "persistence", "damped_persistence", "climatology")),
                 "" if row["skill"] is None or row["lead_hours"] == 0 else f"{100 * row['skill']:.1f} %",
                 f"{row['acc']:.3f}",
+                *(f"{value:.4g}" for value in _of_members(scores[name], level, row["lead_hours"], further)),
             )
             for row in mine
         ]
         parts.append(f"<h2>{html.escape(name)}{'' if level is None else f' at {level} hPa'} [{html.escape(units)}]</h2>")
-        parts.append(table(_COLUMNS, cells, range(len(_COLUMNS))))
+        columns = (*_COLUMNS, *({"crps": "CRPS", "spread": "spread"}[metric] for metric in further))
+        parts.append(table(columns, cells, range(len(columns))))
     return [*parts, "<p>Skill: 1 - RMSE / RMSE of damped anomaly persistence. ACC: correlation of anomalies.</p>"]
+
+
+def _of_members(scores: xr.DataArray, level: int | None, hours: float, metrics: list[str]) -> list[float]:
+    """Return what only an ensemble has."""
+    lead = np.timedelta64(round(hours * 3600), "s")
+    part = (scores if level is None else scores.sel(level=level)).sel(source="forecast", prediction_timedelta=lead)
+    return [float(part.sel(metric=metric)) for metric in metrics]

@@ -63,7 +63,7 @@ def make(task: Task) -> dict[str, Any]:
         command = resolve(job.prepare, job, task.cycle)
         code = subprocess.run(command, cwd=task.folder, stdin=subprocess.DEVNULL, check=False).returncode
         if code == NOT_YET:
-            return {"waits": f"the prepare command {command[0]} says that they have not come"}
+            return {"waits": f"the data are not there yet, says the prepare command {command[0]}"}
         if code:
             raise ValueError(f"the prepare command {command[0]} ended with {code}")
     forecaster = load(task.folder / job.checkpoint, job.device)

@@ -90,7 +90,7 @@ class Folder:
         for other, path in beside.items():
             os.replace(path, output.parent / other)
         if output.exists():  # and not whole, or it would not have been made: keep it, out of the way
-            aside = output.with_name(f".{output.name}.replaced")
+            aside = _aside(output)
             atomic.remove(aside)
             os.rename(output, aside)
         os.rename(made, output)
@@ -153,7 +153,7 @@ class Folder:
     def remove(self, name: str) -> None:
         """See ``Place``."""
         output = self._root / name
-        for path in (*(self._root / other for other in self.beside(name)), output, output.with_name(f"{output.name}.json")):
+        for path in (*(self._root / other for other in self.beside(name)), output, output.with_name(f"{output.name}.json"), _aside(output)):
             atomic.remove(path)
 
 
@@ -279,6 +279,11 @@ class Bucket:
                     raise OSError(f"{self.root}: {what} in {TRIES} tries ({kind.lower()})") from None
             time.sleep(0.1 * 2**attempt)
         raise AssertionError
+
+
+def _aside(output: Path) -> Path:
+    """Return where what stood under the name of an output, and was not whole, is kept."""
+    return output.with_name(f".{output.name}.replaced")
 
 
 def is_beside(name: str, output: str) -> bool:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from ...datasets.adapters.remote import check_url
 from ...datasets.schema import duration, nearest
 from ..checkpoint import grid_from, read_meta
+from ..device import pick_device
 from ..output_grid import output_grid
 from ..rollout import parse_duration, parse_lead
 from .commands import resolve
@@ -93,6 +94,8 @@ def _refuse_clashes(found: JobsFile, path: Path) -> None:
 def _refuse_missing(found: JobsFile, job: Job) -> None:
     if not (found.folder / job.checkpoint / "meta.json").is_file():
         raise ValueError(f"there is no checkpoint {job.checkpoint}; train one with `forecast train`")
+    if found.engine == "local":
+        pick_device(job.device)
     if isinstance(job.source, str):
         if "://" in job.source:
             check_url(job.source)

@@ -110,7 +110,8 @@ def metrics(found: dict[str, Any]) -> str:
 
 def page(found: dict[str, Any], pictures: dict[str, str | None]) -> str:
     """Return the status page."""
-    parts = [f"<p>As of {found['now']} UTC</p>"]
+    failing = ", ".join(f"<a href='#{html.escape(job['job'])}'>{html.escape(job['job'])}</a>" for job in found["jobs"] if not job["healthy"])
+    parts = [f"<p>As of {found['now']} UTC; {'failing: ' + failing if failing else 'no job is failing'}</p>"]
     for job in found["jobs"]:
         latest = "nothing published yet" if job["latest"] is None else f"latest {job['latest']}, {job['latest_age_hours']:g} h old"
         health = "" if job["healthy"] else " <span class='state failed'>failing</span>"

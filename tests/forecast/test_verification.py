@@ -1,15 +1,19 @@
 """Scores: against an independent package, closed forms, and the known numbers of the reanalysis."""
 
+import re
+
 import numpy as np
 import pytest
 import scores as oracle
 import xarray as xr
 from helpers import make_source
+from typer.testing import CliRunner
 
 from fourcaster import forecast
 from fourcaster.datasets.adapters.sources import open_sources
 from fourcaster.datasets.ingest import write_store
 from fourcaster.datasets.stores import open_store
+from fourcaster.forecast.cli import app
 from fourcaster.forecast.metrics import METRICS, aggregate, fair_crps
 from fourcaster.forecast.verification import summary
 
@@ -185,3 +189,17 @@ def test_fair_crps_of_a_normal_ensemble_is_that_of_its_distribution():
     assert fair_crps(members, truth).mean() == pytest.approx(1 / np.sqrt(np.pi), rel=0.01)  # of N(0, 1), for a truth of N(0, 1)
     pairs = np.abs(members[:, None] - members[None]).sum(axis=(0, 1)) / (2 * 10 * 9)
     assert np.allclose(fair_crps(members, truth), np.abs(members - truth).mean(axis=0) - pairs)
+
+
+def test_a_report_stands_alone(tiny_checkpoint, tiny_store, tmp_path):
+    model = forecast.load(tiny_checkpoint)
+    model.run(tiny_store, ["2001-01-20", "2001-01-21"], "12h", members=3, output=tmp_path / "m.zarr")
+    words = ["verify", str(tmp_path / "m.zarr"), "--truth", str(tiny_store), "--report", str(tmp_path / "r.html")]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    page = (tmp_path / "r.html").read_text()
+    expected = forecast.verify(tmp_path / "m.zarr", tiny_store)["t2m"].sel(source="forecast").isel(prediction_timedelta=-1)
+    for metric in ("rmse", "crps", "spread"):
+        assert f"<td class='number'>{float(expected.sel(metric=metric)):.4g}</td>" in page
+    assert page.count("<img src='data:image/png;base64,") == 3 and "http" not in re.sub("base64,[^']*", "", page)
+    again = CliRunner().invoke(app, words)
+    assert again.exit_code == 2 and "r.html exists; pass --overwrite" in again.output and (tmp_path / "r.html").read_text() == page

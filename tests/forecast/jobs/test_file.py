@@ -3,6 +3,7 @@
 from datetime import datetime
 
 import pytest
+import torch
 import yaml
 from jobs_helpers import NOW, call
 
@@ -35,6 +36,7 @@ from fourcaster.forecast.jobs.spec import Job
         ({"truth": "store.zarr", "area": "55/205/35/250"}, "leave out grid and area"),
         ({"truth": "s3://bucket/store.zarr"}, "truth s3://bucket/store.zarr is a URL"),
         ({"report": True}, "a report needs truth"),
+        pytest.param({"device": "cuda"}, "device cuda was asked for", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")),
         ({"lead": "7h"}, "job tiny: lead 7h is not a positive multiple of the model's step of 6 h"),
         ({"variables": ["t2n"]}, "the model has no 't2n'; did you mean t2m"),
         ({"area": "5/0/-5/1"}, "area 5/0/-5/1"),

@@ -57,7 +57,7 @@ def test_late_data_are_waited_for_until_the_deadline(write, tmp_path, tiny_store
 def test_data_that_are_being_written_are_waited_for(write, tmp_path, tiny_store):
     path = write(prepare=["sh", "-c", "exit 75"], start=CYCLES[-1], retries=0)
     code, said = call("run-due", path, "--now", NOW)
-    assert code == 3 and "waiting: the prepare command sh says that they have not come" in said
+    assert code == 3 and "waiting: the data are not there yet, says the prepare command sh" in said
     shutil.copytree(tiny_store, tmp_path / "part.zarr")
     for chunk in (tmp_path / "part.zarr" / "t2m" / "c").rglob("*"):
         if chunk.is_file():
