@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 CONNECT_SECONDS = 10
@@ -30,12 +30,15 @@ def connected(scheduler: str) -> Iterator[Any]:
         count = scheduler.removeprefix("local:")
         if not count.isdigit() or int(count) < 1:
             raise ValueError(f"scheduler {scheduler!r} is not understood; write local:N with N processes, or an address such as tcp://host:8786")
-        with LocalCluster(n_workers=int(count), threads_per_worker=1, processes=True, dashboard_address=None) as cluster, Client(cluster) as client:
+        with (
+            LocalCluster(n_workers=int(count), threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+            closing(Client(cluster)) as client,
+        ):
             yield client
         return
     try:
         client = Client(scheduler, timeout=CONNECT_SECONDS)
     except (OSError, ValueError) as error:
         raise OSError(f"no Dask scheduler answers at {scheduler} ({' '.join(str(error).split())[:120]})") from error
-    with client:
+    with closing(client):  # a client that is entered can be left by the same thread only
         yield client

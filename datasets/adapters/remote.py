@@ -78,9 +78,12 @@ def connect(path: str) -> Any:
         return HTTPStore.from_url(path, client_options=options, retry_config=retries)
     cloud: Any = {"s3": S3Store, "gs": GCSStore}[scheme]
     given: dict[str, Any] = {} if _UNSIGNED[scheme] in os.environ or _signed(scheme) else {"skip_signature": True}
-    if scheme == "s3" and _signed("s3") and "AWS_ACCESS_KEY_ID" not in os.environ:
-        given["credential_provider"] = Boto3CredentialProvider()  # knows profiles and roles, which obstore does not
-    return cloud.from_url(path, client_options=options, retry_config=retries, **given)
+    try:
+        if scheme == "s3" and _signed("s3") and "AWS_ACCESS_KEY_ID" not in os.environ:
+            given["credential_provider"] = Boto3CredentialProvider()  # knows profiles and roles, which obstore does not
+        return cloud.from_url(path, client_options=options, retry_config=retries, **given)
+    except Exception as error:  # of botocore and obstore, which have many
+        raise ValueError(f"{path} cannot be reached with the credentials that the environment names: {' '.join(str(error).split())[:200]}") from error
 
 
 def _signed(scheme: str) -> bool:

@@ -18,7 +18,7 @@ from .hold import Hold
 from .ledger import ENDED, Ledger, Row
 from .log import Log, mask
 from .making import Task
-from .places import Lost
+from .places import Lost, Place
 from .spec import Job, JobsFile, moment, spoken
 
 _LONGEST_BACKOFF = 3600.0
@@ -58,51 +58,62 @@ def work(desk: Desk, job: Job, row: Row) -> bool:
     claimed = desk.ledger.claim(row.job, row.cycle)
     if claimed is None:
         return False
-    one = _Cycle(desk, job, claimed)
     with Hold(desk.ledger, claimed) as hold:
+        one = _Cycle(desk, job, claimed, hold)
         try:
-            if row.token:
-                atomic.remove(one.place.work / row.token[: publishing.TAG])
-            one.work(hold, taken_over=row.token is not None)
+            one.work(row.token)
         except OSError as error:  # the ledger cannot be written: the row stays as it is, and is taken up from there
             one.say(level="error", message=str(error))
         except Exception as error:  # noqa: BLE001 (whatever it is, the others go on)
             one.say(level="error", message=traceback.format_exc())
             with suppress(OSError):
                 one.broken(f"{type(error).__name__}: {' '.join(str(error).split())}")
-        finally:
-            with suppress(OSError):  # swept by the next start
-                atomic.remove(one.scratch)
     desk.report()
     return True
 
 
 class _Cycle:
-    def __init__(self, desk: Desk, job: Job, row: Row) -> None:
-        self.desk, self.job, self.row, self.ledger = desk, job, row, desk.ledger
+    def __init__(self, desk: Desk, job: Job, row: Row, hold: Hold) -> None:
+        self.desk, self.job, self.row, self.hold, self.ledger = desk, job, row, hold, desk.ledger
         self.cycle = moment(row.cycle)
-        self.place, self.name = publishing.place_of(desk.jobs, job), job.name_of(self.cycle)
-        self.output = desk.jobs.output(job, self.cycle)
-        self.scratch = self.place.work / (row.token or "")[: publishing.TAG]
+        self.name, self.output = job.name_of(self.cycle), desk.jobs.output(job, self.cycle)
         self.say = desk.log.of(job.name, row.cycle, row.attempts + 1)
         self.ended = row.state in ENDED
 
-    def work(self, hold: Hold, taken_over: bool) -> None:
-        """Do what is left to do of a claimed cycle."""
+    def work(self, before: str | None) -> None:
+        """Do what is left to do of a claimed cycle.
+
+        Args:
+            before: token of a claim that was lost.
+        """
         if self.row.state in ENDED:
             self._follow(self.row.state, self.row.error or "")
-        elif known := self.place.whole(self.name):
+            return
+        place = publishing.place_of(self.desk.jobs, self.job)
+        if before:
+            atomic.remove(place.work / before[: publishing.TAG])
+        try:
+            known = place.whole(self.name)
+        except OSError as error:
+            self.failure(f"it could not be seen whether it is published: {error}")
+            return
+        if known is not None:
             self.say(message="was published already")
             if self.ledger.publishing(self.row, self.output, known):
                 self._done()
         elif self.ledger.begin(self.row):
-            self.say(message="taken over from one that is gone" if taken_over else "begins")
+            self.say(message="taken over from one that is gone" if before else "begins")
             self.desk.report()
-            if (result := self._attempt(hold)) is not None:
-                self._publish(result, hold)
+            scratch = place.work / (self.row.token or "")[: publishing.TAG]
+            try:
+                if (result := self._attempt(scratch)) is not None:
+                    self._publish(place, scratch / result.get("folder", ""), result)
+            finally:
+                with suppress(OSError):  # swept by the next start
+                    atomic.remove(scratch)
 
-    def _attempt(self, hold: Hold) -> dict[str, Any] | None:
-        """Run an attempt; return what it made, or enter in the ledger why there is nothing."""
+    def _attempt(self, scratch: Path) -> dict[str, Any] | None:
+        """Run an attempt in a folder; return what it made, or enter in the ledger why there is nothing."""
         began, deadline = time.monotonic(), self.job.deadline.total_seconds()
 
         def stop() -> str | None:
@@ -110,10 +121,10 @@ class _Cycle:
                 return "deadline"
             if self.desk.ending():
                 return "stopping"
-            return None if hold.state == "ours" else hold.state
+            return None if self.hold.state == "ours" else self.hold.state
 
         try:
-            result = self.desk.engine.run(Task(self.job, self.cycle, self.desk.jobs.folder, self.scratch), stop, self.say)
+            result = self.desk.engine.run(Task(self.job, self.cycle, self.desk.jobs.folder, scratch), stop, self.say)
         except Killed as error:
             self._interrupted(str(error))
         except InterruptedError as error:
@@ -175,15 +186,14 @@ class _Cycle:
             self.say(level="error", message=f"failed: {error}")
             self._follow("failed", error)
 
-    def _publish(self, result: dict[str, Any], hold: Hold) -> None:
-        folder, stem = self.scratch / result.get("folder", ""), Path(self.name).stem
+    def _publish(self, place: Place, folder: Path, result: dict[str, Any]) -> None:
         if not self.ledger.publishing(self.row, self.output, result["manifest"]["checksum"]):
             cancelled = self.ledger.renew(self.row) == "cancel" and self.ledger.end(self.row, "cancelled")
             self.say(level="warning", message="made, but " + ("cancelled" if cancelled else "the claim was lost to another scheduler"))
             return
-        beside = {f"{stem}.{other}": folder / other for other in result["beside"]}
+        beside = {f"{Path(self.name).stem}.{other}": folder / other for other in result["beside"]}
         try:
-            self.place.publish(self.name, folder / result["made"], beside, result["manifest"], hold.ours)
+            place.publish(self.name, folder / result["made"], beside, result["manifest"], self.hold.ours)
         except Lost:
             self.say(level="warning", message="made, but the claim was lost to another scheduler")
         except OSError as error:

@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
@@ -120,20 +120,37 @@ class DaskEngine:
     """
 
     def __init__(self, scheduler: str | None, cluster: Cluster | None = None) -> None:
-        self._open = ExitStack()
-        self._client = self._open.enter_context(queued(cluster) if cluster is not None else connected(scheduler or ""))
+        self._scheduler, self._cluster = scheduler, cluster
+        self._open, self._lock = ExitStack(), threading.Lock()
+        self._client: Any = None
+        self._connected()
 
     def close(self) -> None:
         """See ``Engine``."""
         self._open.close()
+
+    def _connected(self) -> Any:
+        """Return a client, a new one where the old one has lost its scheduler."""
+        with self._lock:
+            if self._client is None or self._client.status not in ("running", "connecting"):
+                with suppress(Exception):  # of what is gone
+                    self._open.close()
+                self._open, self._client = ExitStack(), None
+                made = queued(self._cluster) if self._cluster is not None else connected(self._scheduler or "")
+                self._client = self._open.enter_context(made)
+            return self._client
 
     def run(self, task: Task, stop: Callable[[], str | None], line: Line) -> dict[str, Any]:
         """See ``Engine.run``."""
         from distributed import CancelledError, Event
         from distributed.scheduler import KilledWorker
 
-        told = Event(f"stop-{task.scratch.name}", client=self._client)
-        future = self._client.submit(_on_worker, task, told.name, pure=False)
+        try:
+            client = self._connected()
+            told = Event(f"stop-{task.scratch.name}", client=client)
+            future = client.submit(_on_worker, task, told.name, pure=False)
+        except OSError as error:
+            return {"error": str(error)}
         try:
             while not future.done():
                 time.sleep(_TICK)
@@ -202,7 +219,7 @@ def queued(cluster: Cluster) -> Iterator[Any]:
         workers = made(**cluster.options)
     except (TypeError, ValueError) as error:
         raise ValueError(f"the cluster's options are not understood by dask-jobqueue: {' '.join(str(error).split())[:200]}") from error
-    with workers, Client(workers) as client:
+    with workers, closing(Client(workers)) as client:
         try:
             workers.scale(jobs=cluster.jobs)
         except (RuntimeError, OSError) as error:

@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 from pydantic import ValidationError
 
-from ...datasets.adapters.remote import check_url
+from ...datasets.adapters.remote import check_url, connect
 from ...datasets.schema import duration, nearest
 from ..checkpoint import grid_from, read_meta
 from ..device import pick_device
@@ -114,6 +114,7 @@ def _refuse_outputs(found: JobsFile, job: Job) -> None:
         check_url(job.output)
         if not job.output.startswith(("s3://", "gs://")):
             raise ValueError(f"output {job.output} cannot be written to; use a path, s3:// or gs://")
+        connect(job.home)
     elif not (found.folder / job.output).is_relative_to(found.folder):
         raise ValueError(f"output {job.output} leads out of the folder of the jobs file")
     known: dict[str, datetime] = {}

@@ -1,11 +1,16 @@
 """Outputs in buckets, attempts on Dask workers and workers of a queue."""
 
+import socket
+import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import xarray as xr
-from jobs_helpers import CYCLES, clock, lines, whole
+from jobs_helpers import CYCLES, NOW, call, clock, lines, whole
 from servers import credentials, s3_server, serve, stop
 
 from fourcaster.forecast.api import load, open_forecast
@@ -82,3 +87,50 @@ def test_workers_of_a_queue(write, tmp_path):
     for top in ({"engine": "dask"}, {"scheduler": "tcp://x:1"}, {"engine": "dask", "scheduler": "local:1", "cluster": {"queue": "local"}}):
         with pytest.raises(ValueError, match="needs either a scheduler"):
             load_jobs(write(top=top))
+
+
+@contextmanager
+def dask_processes(port):
+    words = [sys.executable, "-m", "dask"]
+    scheduler = subprocess.Popen([*words, "scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"], stderr=subprocess.DEVNULL)
+    worker = subprocess.Popen([*words, "worker", f"tcp://127.0.0.1:{port}", "--nthreads", "1", "--no-dashboard"], stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        for process in (scheduler, worker):
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.slow
+def test_a_dask_scheduler_that_dies_is_found_again(write, tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    wait = [sys.executable, "-c", "import pathlib, time; pathlib.Path('begun').touch(); time.sleep(3)"]
+    path = write(prepare=wait, start=CYCLES[-1], backoff="3s", top={"engine": "dask", "scheduler": f"tcp://127.0.0.1:{port}"})
+    code, said = call("run-due", path, "--now", NOW)
+    assert code == 2 and "no Dask scheduler answers at tcp://127.0.0.1" in said
+    with ThreadPoolExecutor() as pool:
+        with dask_processes(port):
+            time.sleep(5)
+            rows = pool.submit(lambda: Scheduler(path, clock()).run(until_ended=True))
+            while not (tmp_path / "begun").exists():
+                time.sleep(0.1)
+        time.sleep(15)
+        with dask_processes(port):
+            assert [row.state for row in rows.result(120)] == ["done"]
+    assert lines(path, "published as") == {CYCLES[-1]: 1}
+
+
+def test_a_bucket_that_is_out_of_reach_is_a_failure_that_is_tried_again(write, monkeypatch):
+    pytest.importorskip("boto3")
+    credentials(monkeypatch, 9)  # where nobody listens
+    monkeypatch.setenv("FOURCASTER_TIMEOUT", "1")
+    path = write(output="s3://weather/{name}/{cycle:%Y%m%dT%H}.zarr", start=CYCLES[-1])
+    code, said = call("run-due", path, "--now", NOW)
+    assert code == 3 and "retrying: it could not be seen whether it is published: s3://weather/tiny: " in said
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    code, said = call("run-due", path, "--now", NOW)
+    assert code == 2 and "s3://weather/tiny cannot be reached with the credentials that the environment names" in said
