@@ -46,6 +46,10 @@ FAULTS = (
     "worker killed", "scheduler killed", "two schedulers", "ledger locked", "ledger damaged", "clock back", "clock forward",
     "S3 stands still", "source late", "command hangs", "disk full", "command fails",
 )  # fmt: skip
+ENDS = {
+    "published": "published as", "killed": "the process was ended by", "the deadline": "took longer than the deadline", "no room": "no room",
+    "the command": "the prepare command", "the bucket": "could not be ", "handed back": "handed back", "taken from it": "the claim was lost",
+}  # fmt: skip
 PREPARE = """#!/bin/sh
 # Does what the fault that lies ready for this job says, once.
 if mv "fault-$1" "taken-$1.$$" 2>/dev/null; then
@@ -334,6 +338,7 @@ def summary(folder: Path, last: Scheduler, reader: Reader, faults: Counter, ende
         "faults": dict(faults),
         "faults in all": faults.total(),
         "attempts": sum(line["message"].startswith(("begins", "taken over")) for line in logs),
+        "what ended attempts": {said: sum(part in line["message"] for line in logs) for said, part in ENDS.items()},
         "taken over": sum(line["message"].startswith("taken over") for line in logs),
         "ledgers put aside": len(list(folder.glob("ledger.sqlite.corrupt-*"))),
         "outputs seen by the reader": len(reader.seen),

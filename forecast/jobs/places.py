@@ -84,6 +84,8 @@ class Folder:
         """See ``Place``; the manifest comes first, so that no output is ever without one."""
         output = self._root / name
         output.parent.mkdir(parents=True, exist_ok=True)
+        for path in [made, *made.rglob("*")]:  # all on the disk before the name is, should the power fail
+            _settle(path)
         if not ours():
             raise Lost
         write(output.with_name(f"{output.name}.json"), json.dumps(manifest, indent=1))
@@ -94,11 +96,7 @@ class Folder:
             atomic.remove(aside)
             os.rename(output, aside)
         os.rename(made, output)
-        handle = os.open(output.parent, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        _settle(output.parent)
 
     def whole(self, name: str, expected: str | None = None) -> str | None:
         """See ``Place``."""
@@ -279,6 +277,15 @@ class Bucket:
                     raise OSError(f"{self.root}: {what} in {TRIES} tries ({kind.lower()})") from None
             time.sleep(0.1 * 2**attempt)
         raise AssertionError
+
+
+def _settle(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _aside(output: Path) -> Path:
