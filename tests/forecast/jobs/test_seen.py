@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 from browser import browser
-from jobs_helpers import CYCLES, NOW, call
+from jobs_helpers import CYCLES, NOW, call, lines
 
 from fourcaster.datasets.adapters.sources import open_sources
 from fourcaster.datasets.ingest import write_store
@@ -28,6 +28,7 @@ def test_truth_that_comes_later_is_verified_with_a_report(write, tmp_path, tiny_
     assert call("run-due", path, "--now", NOW)[0] == 0
     found = {row.cycle: row.scores for row in Ledger(tmp_path / "ledger.sqlite").rows()}
     assert [cycle for cycle, scores in found.items() if scores] == CYCLES[:2]
+    assert not lines(path, "could not be verified").total()  # the others were not begun
     (tmp_path / "truth.zarr").unlink()
     (tmp_path / "truth.zarr").symlink_to(tiny_store)
     assert call("run-due", path, "--now", NOW)[0] == 0
