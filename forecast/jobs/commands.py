@@ -45,14 +45,24 @@ def tell(command: list[str] | None, job: Job, cycle: datetime, folder: Path, say
     """
     if command is None:
         return True
+    try:
+        code, text = _run(resolve(command, job, cycle, **what), folder, job.deadline.total_seconds(), ending)
+    except (OSError, ValueError) as error:
+        say(level="error", message=f"{command[0]} could not be run: {error}")
+        return True
+    if code is None and ending():
+        return False
+    if code != 0:
+        reason = f"took longer than the deadline of {spoken(job.deadline)}" if code is None else f"ended with {code}"
+        say(level="error", message=f"{command[0]} {reason}{': ' + text if text else ''}")
+    return True
+
+
+def _run(words: list[str], folder: Path, seconds: float, ending: Ending) -> tuple[int | None, str]:
+    """Return the exit code of a command and the end of what it wrote; None where it was stopped."""
     with tempfile.TemporaryFile("w+", errors="replace") as output:
-        try:
-            words = resolve(command, job, cycle, **what)
-            process = subprocess.Popen(words, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
-        except (OSError, ValueError) as error:
-            say(level="error", message=f"{command[0]} could not be run: {error}")
-            return True
-        until = time.monotonic() + job.deadline.total_seconds()
+        process = subprocess.Popen(words, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
+        until = time.monotonic() + seconds
         while (code := _code(process)) is None and time.monotonic() < until and not ending():
             pass
         if code is None:
@@ -60,13 +70,7 @@ def tell(command: list[str] | None, job: Job, cycle: datetime, folder: Path, say
                 os.killpg(process.pid, signal.SIGKILL)  # with all that it started
             process.wait()
         output.seek(0)
-        text = output.read().strip()[-300:]
-    if code is None and time.monotonic() < until:
-        return False
-    if code != 0:
-        reason = f"took longer than the deadline of {spoken(job.deadline)}" if code is None else f"ended with {code}"
-        say(level="error", message=f"{command[0]} {reason}{': ' + text if text else ''}")
-    return True
+        return code, output.read().strip()[-300:]
 
 
 def _code(process: "subprocess.Popen[bytes]") -> int | None:

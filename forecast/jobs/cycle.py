@@ -223,7 +223,7 @@ class _Cycle:
 
 
 def verify(desk: Desk, job: Job, row: Row) -> bool:
-    """Score a published cycle whose truth has come; return whether it did."""
+    """Score a published cycle whose truth has come; return whether it could be."""
     say = desk.log.of(job.name, row.cycle)
     scratch = desk.jobs.folder / desk.jobs.ledger.parent / f"{publishing.VERIFYING}{uuid.uuid4().hex[:8]}"
     began = time.monotonic()
@@ -236,11 +236,13 @@ def verify(desk: Desk, job: Job, row: Row) -> bool:
         if "scores" in result:
             desk.ledger.verified(row.job, row.cycle, result["scores"])
             say(message=result["said"])
+            if (now := desk.ledger.row(row.job, row.cycle)) is not None and now.state == "removed":  # meanwhile, and the scores came after
+                publishing.place_of(desk.jobs, job).remove(job.name_of(moment(row.cycle)))
         else:
             say(level="error", message=f"could not be verified: {result['error']}")
         return "scores" in result
-    except (Killed, OSError) as error:
-        say(level="error", message=f"could not be verified: {error}")
+    except Exception as error:  # noqa: BLE001 (whatever it is, the others go on)
+        say(level="error", message=f"could not be verified: {type(error).__name__}: {' '.join(str(error).split())}")
         return False
     finally:
         with suppress(OSError):

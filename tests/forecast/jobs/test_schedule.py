@@ -9,7 +9,7 @@ from collections import Counter
 from datetime import timedelta
 
 import xarray as xr
-from jobs_helpers import CYCLES, NOW, call, clock, whole
+from jobs_helpers import CYCLES, NOW, call, clock, lines, whole
 
 from fourcaster.forecast.api import load, open_forecast
 from fourcaster.forecast.jobs.ledger import Ledger
@@ -149,3 +149,15 @@ def test_files_are_read_as_ingest_does(write, tmp_path, source):
     assert row.state == "done", row.error
     assert float(open_forecast(tmp_path / "out" / "latest")["t2m"].mean()) > 200
     assert row.finished - row.started < timedelta(minutes=2).total_seconds()
+
+
+def test_a_command_that_cannot_be_run_holds_nothing_up(write, monkeypatch):
+    path = write(start=CYCLES[-1], on_success=["true"])
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("fourcaster.forecast.jobs.commands.tempfile.TemporaryFile", full)
+    (row,) = Scheduler(path, clock()).run()
+    assert row.state == "done" and row.token is None
+    assert lines(path, "true could not be run: [Errno 28] No space left on device") == {CYCLES[-1]: 1}

@@ -5,11 +5,13 @@ import json
 import pytest
 import yaml
 from browser import browser
-from jobs_helpers import CYCLES, NOW, call, lines
+from jobs_helpers import CYCLES, NOW, call, clock, lines
 
 from fourcaster.datasets.adapters.sources import open_sources
 from fourcaster.datasets.ingest import write_store
+from fourcaster.forecast.jobs.engines import LocalEngine
 from fourcaster.forecast.jobs.ledger import Ledger
+from fourcaster.forecast.jobs.scheduler import Scheduler
 from fourcaster.forecast.verification import summary, verify
 
 
@@ -62,3 +64,26 @@ def test_the_status_page_in_a_browser(write, tmp_path, tiny_store):
         assert not page.complaints()
         page.photograph(tmp_path / "page.png")
     assert (tmp_path / "page.png").stat().st_size > 10000
+
+
+def test_verification_that_breaks_ends_nothing_and_leaves_nothing(write, tmp_path, tiny_store, monkeypatch):
+    path = write(start=CYCLES[-1], truth=str(tiny_store))
+    plain, way = LocalEngine.run, ["breaks"]
+
+    def run(engine, task, *more):
+        if task.work == "verify" and way[0] == "breaks":
+            raise RuntimeError("nobody thought of this")
+        result = plain(engine, task, *more)
+        if task.work == "verify":  # retention comes between
+            scheduler.ledger.removing("tiny", CYCLES[-1])
+            scheduler.ledger.removed("tiny", CYCLES[-1])
+        return result
+
+    monkeypatch.setattr(LocalEngine, "run", run)
+    scheduler = Scheduler(path, clock())
+    assert [row.state for row in scheduler.run()] == ["done"]
+    assert lines(path, "could not be verified: RuntimeError: nobody thought of this") == {CYCLES[-1]: 1}
+    way[0] = "is late"
+    scheduler = Scheduler(path, clock())
+    scheduler.run()
+    assert not list((tmp_path / "out" / "tiny").glob("20010106T00*")) and not list(tmp_path.glob(".verifying-*"))

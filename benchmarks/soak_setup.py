@@ -1,0 +1,61 @@
+"""What the soak test starts from: a store, a trained model, and four jobs whose ``prepare`` command breaks when it is told to."""
+
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+import yaml
+
+from fourcaster.datasets.adapters.sources import open_sources
+from fourcaster.datasets.ingest import write_store
+from fourcaster.forecast.config import make_config
+from fourcaster.forecast.training import train
+
+START = datetime(2001, 1, 3)
+PREPARE = """#!/bin/sh
+# Does what the fault that lies ready for this job says, once.
+if mv "fault-$1" "taken-$1.$$" 2>/dev/null; then
+  read kind < "taken-$1.$$"
+  case "$kind" in
+    hangs) sleep 600 ;;
+    full) prlimit --pid $PPID --fsize=2000 ;;
+    fails) exit 7 ;;
+  esac
+fi
+"""
+
+
+def prepare(folder: Path) -> None:
+    """Make a store, a trained model and the jobs file."""
+    rng = np.random.default_rng(0)
+    times, rows, columns = 120, 12, 24
+    phase = np.deg2rad(np.arange(columns) * 15.0)[None, None] * 3 - 0.4 * np.arange(times)[:, None, None]
+    latitude = np.linspace(60, 5, rows)
+    wave = np.cos(phase) * np.cos(np.deg2rad(latitude))[None, :, None]
+    coords = {
+        "time": np.datetime64("2001-01-01", "ns") + np.arange(times) * np.timedelta64(6, "h"),
+        "latitude": latitude,
+        "longitude": np.arange(columns) * 15.0,
+    }
+    values = (280 + 5 * wave + rng.normal(size=wave.shape)).astype("f4")
+    xr.Dataset({"t2m": (("time", "latitude", "longitude"), values, {"units": "K"})}, coords).to_netcdf(folder / "source.nc")
+    write_store(open_sources([folder / "source.nc"]), folder / "store.zarr")
+    model = {"kind": "fno", "n_modes": [4, 4], "hidden_channels": 8, "n_layers": 2}
+    train(make_config({"data": {"store": str(folder / "store.zarr")}, "model": model, "train": {"epochs": 1}, "output": str(folder / "run")}, []))
+    (folder / "prepare.sh").write_text(PREPARE)
+    (folder / "late.zarr").symlink_to("store.zarr")
+    command, note = ["sh", "prepare.sh", "{name}"], ["sh", "-c", "echo '{state} {cycle:%Y%m%dT%H}' >> 'told-{name}'"]
+    plots = [{"variable": "t2m", "lead": "12h"}]
+    jobs = [
+        {"name": "hanging", "deadline": "8s", "retries": 0, "prepare": command},
+        {"name": "late", "source": "late.zarr", "deadline": "18h", "prepare": ["true"]},
+        {"name": "bucket", "output": "s3://soak/out/{name}/{cycle:%Y%m%dT%H}.zarr", "prepare": command},
+        {"name": "maps", "output": "out/{name}/{cycle:%Y%m%dT%H}.nc", "prepare": command, "plots": plots, "keep": 8, "truth": "store.zarr"},
+    ]
+    defaults = {
+        "checkpoint": "run/checkpoint", "source": "store.zarr", "cycle": "0 */6 * * *", "start": START.isoformat(), "lead": "12h",
+        "output": "out/{name}/{cycle:%Y%m%dT%H}.zarr", "retries": 2, "backoff": "1s", "on_success": note, "on_failure": note,
+    }  # fmt: skip
+    top = {"workers": 2, "poll": "1s", "lease": "10s"}
+    (folder / "jobs.yaml").write_text(yaml.safe_dump(top | {"defaults": defaults, "jobs": jobs}, sort_keys=False))
