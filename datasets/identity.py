@@ -8,7 +8,7 @@ from typing import Any
 import xarray as xr
 
 from .adapters.vocabulary import ALIASES, CONSTANT_NAMES, CONSTANT_STANDARD_NAMES, CONSTANTS, ON_LEVELS, SINGLE, Term
-from .scalars import describe_scalars, differing, level_of, scalars_of
+from .scalars import describe_scalars, differing, level_of, scalars_of, with_scalars
 from .schema import LEVEL_VARIABLES
 from .units import conversion_or_none
 
@@ -124,25 +124,22 @@ def at_place(
         ValueError: another level, height or other scalar coordinate, or a level is missing; both are named.
     """
     name = str(variable.name)
-    single = level_of(variable.attrs)
-    level = level_of({"scalar_coordinates": f"level={scalars['level']}"}) if "level" in scalars else None
-    if levels is not None:
-        available = variable["level"].values.tolist() if "level" in variable.dims else [single] if single is not None else []
-        if lacking := [wanted for wanted in levels if wanted not in available]:
-            there = f"; it has {', '.join(f'{p:g}' for p in available)} hPa" if available else ""
-            raise ValueError(f"{source}: {name!r} lacks level {lacking[0]} hPa, which {owner} needs{there}")
-        if "level" in variable.dims:
-            return variable.sel(level=levels)
-        return variable.expand_dims(level=levels, axis=1)
-    if "level" in variable.dims:
-        available = variable["level"].values.tolist()
-        if level is None and len(available) > 1:
-            raise ValueError(f"{source}: {name!r} has levels, but that of {owner} has none; select one with ds.sel(level=...)")
-        if level is not None and level not in available:
-            raise ValueError(f"{source}: {name!r} is on {', '.join(map(str, available))} hPa, that of {owner} on {level} hPa")
-        return variable.sel(level=available[0] if level is None else level, drop=True)
-    own = {n: v for n, v in scalars_of(variable.attrs).items() if n not in ignore}
-    if (wrong := differing(own, scalars)) is not None:
-        here, there = describe_scalars({wrong: own[wrong]}), describe_scalars({wrong: scalars[wrong]})
+    own = scalars_of(variable.attrs)
+    if (wrong := differing({n: v for n, v in own.items() if n not in ignore}, scalars)) is not None and "level" not in variable.dims:
+        here, there = (describe_scalars({wrong: place[wrong]}) for place in (own, scalars))
         raise ValueError(f"{source}: {name!r} is at {here}, that of {owner} at {there}; these are different fields")
-    return variable
+    single = level_of(variable.attrs)
+    available = variable["level"].values.tolist() if "level" in variable.dims else [single] if single is not None else []
+    if levels is None and "level" not in variable.dims:
+        return variable
+    wanted = levels
+    if wanted is None and (level := level_of(with_scalars({}, scalars))) is not None:
+        wanted = [level]
+    if wanted is None and len(available) > 1:
+        raise ValueError(f"{source}: {name!r} has levels, but that of {owner} has none; select one with ds.sel(level=...)")
+    if lacking := [level for level in wanted or () if level not in available]:
+        there = f"; it has {', '.join(map(str, available))} hPa" if available else ""
+        raise ValueError(f"{source}: {name!r} lacks level {lacking[0]} hPa, which {owner} needs{there}")
+    if "level" not in variable.dims:
+        return variable.expand_dims(level=wanted, axis=1)
+    return variable.sel(level=wanted or available) if levels else variable.sel(level=(wanted or available)[0], drop=True)

@@ -108,7 +108,7 @@ def canonical(
         result = result.assign_coords(time=dataset["time"])
     result = result.drop_vars([c for c in result.coords if c not in DIMENSIONS])
     result = result.assign_coords({n: v.reset_coords(drop=True).compute() for n, v in fields.items() if "time" not in v.dims})
-    kept = [_field(n, first[n], source, units, rename).reset_coords(drop=True).compute() for n in constants]
+    kept = [_field(n, first[n].chunk(), source, units, rename).reset_coords(drop=True) for n in constants]
     result.encoding = {
         "bytes_of_a_time": cost,
         "names": {*changing, *fixed, *fields, *(name for n in known for name in called[n])},
@@ -233,26 +233,27 @@ def _field(name: str, variable: xr.DataArray, source: str, units: Mapping[str, s
     standard = variable.attrs.get("standard_name")
     standard = None if standard == "unknown" else standard  # as GRIB tables write
     new = _canonical_name(name, variable)
+    original = variable.attrs.get("source_name", name)
+    called = (name, new, original, str(variable.attrs.get("GRIB_shortName", name)))
     if "level" in variable.dims:
         standard = next((s for s, (wb, _) in LEVEL_VARIABLES.items() if wb == new), standard)
     wanted = STANDARD_UNITS.get(str(standard))
     try:
         said = variable.attrs.get("units") or (None if "time" in variable.dims else "1")
-        given = cf_units.normalise(units.get(name, units.get(new, said)))
+        given = cf_units.normalise(next((units[n] for n in called if n in units), said))
         target = wanted or ("K" if given == "degC" else given)
         factor, offset = cf_units.conversion(given, target)
     except ValueError as error:
         hint = f" (its standard name is {standard})" if wanted else ""
         raise ValueError(f"{source}: {name!r} {error}{hint}; set the attribute, or pass --units {name}=...") from error
     attrs = {k: v for k, v in variable.attrs.items() if k in ("long_name", "cell_methods", SCALARS)}
-    original = variable.attrs.get("source_name", name)
     attrs |= {"units": target, "source_name": original} | ({"standard_name": standard} if standard else {})
     if (factor, offset) != (1.0, 0.0):
         variable = variable * factor + offset
     variable = variable.astype(np.float32).transpose(*[d for d in DIMENSIONS if d in variable.dims])
     variable.attrs = attrs
     variable.encoding = {}
-    return variable.rename(next((rename[n] for n in (name, new, original) if n in rename), new))
+    return variable.rename(next((rename[n] for n in called if n in rename), new))
 
 
 def _pressure_in_hpa(dataset: xr.Dataset, source: str, called: str) -> xr.Dataset:

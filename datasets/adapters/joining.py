@@ -219,7 +219,9 @@ def _side_by_side(fields: dict[str, tuple[str, xr.DataArray]], first: xr.Dataset
     on_levels: tuple[str, list[int]] | None = None
     for name, (other, variable) in fields.items():
         if not np.array_equal(variable["time"].values, reference["time"].values):
-            raise ValueError(f"{source} and {other} differ in time; ingest them apart, or choose times that all have with --times")
+            lone = next((n for n, (_, v) in fields.items() if v.sizes["time"] == 1), None)
+            hint = f"pass --static {lone} if it never changes" if lone else "choose times that all have with --times"
+            raise ValueError(f"{source} and {other} differ in time; ingest them apart, or {hint}")
         levels = variable["level"].values.tolist() if "level" in variable.dims else None
         if levels and on_levels is None:
             on_levels = (other, levels)

@@ -39,12 +39,10 @@ def static_fields(parts: Sequence[Part], series: Sequence[Part], joined: xr.Data
             named = _name(field.rename(name), source, changing, timeless="time" not in part.coords)
             aligned = align(field.reset_coords(drop=True).to_dataset(name=named), (series[0][0], joined), source)[named]
             if named not in fields:
-                fields[named] = aligned
+                fields[named] = aligned.compute()
                 origins[named] = source
-            elif not np.allclose(aligned.values, fields[named].values, rtol=1e-3, atol=1e-3 * float(np.ptp(fields[named].values)), equal_nan=True):
-                log.warning(
-                    "%s and %s differ in %s, which does not change with time; that of %s is used", origins[named], source, named, origins[named]
-                )
+            elif not _close(aligned.values, fields[named].values):
+                log.warning("%s of %s is used, which differs from that of %s", named, origins[named], source)
     return fields
 
 
