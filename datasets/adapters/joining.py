@@ -125,10 +125,13 @@ def join(parts: Sequence[Part]) -> xr.Dataset:
             _add(groups.setdefault(name, []), source, aligned[new].rename(name))
     fields: dict[str, tuple[str, xr.DataArray]] = {}
     for name, places in groups.items():
-        for new in _along_places(name, places):
-            if str(new.name) in fields:
-                raise ValueError(f"{places[0].source} and {fields[str(new.name)][0]} both hold {new.name!r}, which differ; pass --rename to one")
-            fields[str(new.name)] = (places[0].source, new)
+        for variable in _along_places(name, places):
+            new = str(variable.name)
+            if new in fields:
+                raise ValueError(
+                    f"{fields[new][0]} and {places[0].source} hold {new!r} and {name!r}, which are both {new!r}; pass --rename {name}=..."
+                )
+            fields[new] = (places[0].source, variable)
     return _side_by_side(fields, first[1])
 
 
@@ -182,7 +185,7 @@ def _along_places(name: str, groups: list[Group]) -> list[xr.DataArray]:
     if not all(np.array_equal(a.times, other.times) for other in groups[1:]):
         hint = ", or keep with --levels what all have" if a.levels else ""
         raise ValueError(
-            f"{a.source} holds {name!r} at {a.place}, {b.source} at {b.place}, for other times; these are different fields: leave one out{hint}"
+            f"{a.source} holds {name!r} at {a.place}, {b.source} at {b.place}, at other times; these are different fields: leave one out{hint}"
         )
     if key is None:
         return [_along_levels(name, groups)]

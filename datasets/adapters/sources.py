@@ -14,7 +14,7 @@ from ..selection import NothingSelectedError, Selection
 from .cf import NAME, canonical
 from .joining import Part, join
 from .opening import open_lazily
-from .static import static_fields, without_constants
+from .static import split_constants, static_fields
 
 log = logging.getLogger(__name__)
 
@@ -89,13 +89,14 @@ def _check_options(parts: Sequence[Part], select: Selection, options: Mapping[st
 
 
 def _joined(parts: Sequence[Part], select: Selection, sources: str) -> xr.Dataset:
-    series = [(path, part) for path, part in without_constants(parts) if part.data_vars and part.sizes["time"]]
+    changing, static = split_constants(parts)
+    series = [(path, part) for path, part in changing if part.data_vars and part.sizes["time"]]
     if not series:
         what = f"time of the period {select.times}" if select.times else "variable that changes with time"
         raise ValueError(f"{sources} holds no {what}")
     _warn_of_waste(*series[0])
     dataset = join(series)
-    dataset = dataset.assign_coords(static_fields(parts, series, dataset))
+    dataset = dataset.assign_coords(static_fields(static, dataset, series[0][0]))
     known = {name for d in dataset.data_vars.values() for name in identity(d).aliases}
     known |= {name for n, c in dataset.coords.items() for name in (str(n), str(c.attrs.get("source_name")))}
     if missing := [name for name in select.variables or () if name not in known]:

@@ -1,6 +1,7 @@
 """Fields that do not change with time, of any source: which they are, what they are called, and on whose coordinates."""
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -15,15 +16,42 @@ from .vocabulary import CONSTANTS
 log = logging.getLogger(__name__)
 
 
-def without_constants(parts: Sequence[Part]) -> list[Part]:
-    """Return the sources without those variables that ``static_fields`` takes from them."""
-    return [(source, part.drop_vars([n for n in _constants(parts, at) if n in part.data_vars])) for at, (source, part) in enumerate(parts)]
+def split_constants(parts: Sequence[Part]) -> tuple[list[Part], list[Part]]:
+    """Return the sources without their static fields, and the static fields of each source as a data set.
+
+    A field of a source with a single time is static where it is one that never changes, such as a land-sea mask, and no other
+    source has it: where each of many files has a time and a mask, the mask is a series like the rest.
+    """
+    series: dict[str, Identity] = {}
+    counts: Counter[str] = Counter()
+    for _, part in parts:
+        constants = part.encoding["constants"]
+        counts.update(list(constants))
+        series |= {str(n): identity(v) for n, v in part.data_vars.items() if n not in constants and n not in series}
+    changing: list[Part] = []
+    static: list[Part] = []
+    for source, part in parts:
+        axes = {*axes_of(part)}
+        own = {str(n): c for n, c in part.coords.items() if c.ndim == 2 and set(c.dims) == axes}
+        for name, field in part.encoding["constants"].items():
+            mine = identity(field.rename(name))
+            if series and len(parts) > 1 and counts[name] == 1 and not any(_same(mine, other) for other in series.values()):
+                own[name] = field
+        changing.append((source, part.drop_vars([n for n in own if n in part.data_vars])))
+        timed = {"time": part["time"]} if "time" in part.coords else {}
+        static.append((source, xr.Dataset({n: f.reset_coords(drop=True) for n, f in own.items()}).assign_coords(timed)))
+    return changing, static
 
 
-def static_fields(parts: Sequence[Part], series: Sequence[Part], joined: xr.Dataset) -> dict[str, xr.DataArray]:
+def static_fields(static: Sequence[Part], joined: xr.Dataset, reference: str) -> dict[str, xr.DataArray]:
     """Return the static fields of all sources on the coordinates of the joined series.
 
     A field of the same name as a variable of the series, such as z of the surface and z on levels, gets WeatherBench2's name.
+
+    Args:
+        static: sources and their static fields, see ``split_constants``.
+        joined: variables that change with time.
+        reference: source whose coordinates those are, for errors.
 
     Raises:
         ValueError: a field on another grid, or a variable of the weather without its time.
@@ -31,29 +59,18 @@ def static_fields(parts: Sequence[Part], series: Sequence[Part], joined: xr.Data
     fields: dict[str, xr.DataArray] = {}
     origins: dict[str, str] = {}
     changing = [identity(v) for v in joined.data_vars.values()]
-    for at, (source, part) in enumerate(parts):
-        axes = axes_of(part) if part.data_vars else axes_of(joined)
-        own = {str(n): c for n, c in part.coords.items() if set(c.dims) == set(axes) and c.ndim == 2}
-        own |= _constants(parts, at)
-        for name, field in own.items():
-            named = _name(field.rename(name), source, changing, timeless="time" not in part.coords)
-            aligned = align(field.reset_coords(drop=True).to_dataset(name=named), (series[0][0], joined), source)[named]
-            if named not in fields:
-                fields[named] = aligned.compute()
-                origins[named] = source
-            elif not _close(aligned.values, fields[named].values):
-                log.warning("%s of %s is used, which differs from that of %s", named, origins[named], source)
+    for source, dataset in static:
+        if not dataset.data_vars:
+            continue
+        aligned = align(dataset, (reference, joined), source)
+        for variable in aligned.data_vars.values():
+            name = _name(variable, source, changing, timeless="time" not in dataset.coords)
+            if name not in fields:
+                fields[name] = variable.drop_vars("time", errors="ignore").compute()
+                origins[name] = source
+            elif not _close(variable.values, fields[name].values):
+                log.warning("%s of %s is used, which differs from that of %s", name, origins[name], source)
     return fields
-
-
-def _constants(parts: Sequence[Part], at: int) -> dict[str, xr.DataArray]:
-    """Return the fields of a source with a single time that are static: no other source has them at other times."""
-    constants: dict[str, xr.DataArray] = parts[at][1].encoding["constants"]
-    others = [identity(v) for i, (_, part) in enumerate(parts) if i != at for n, v in part.data_vars.items() if n not in part.encoding["constants"]]
-    again = [name for i, (_, part) in enumerate(parts) if i != at for name in part.encoding["constants"]]
-    if len(parts) == 1 or not others:
-        return {}
-    return {name: field for name, field in constants.items() if name not in again and not any(_same(identity(field.rename(name)), o) for o in others)}
 
 
 def _same(a: Identity, b: Identity) -> bool:
