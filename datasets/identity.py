@@ -8,7 +8,7 @@ from typing import Any
 import xarray as xr
 
 from .adapters.vocabulary import ALIASES, CONSTANT_NAMES, CONSTANT_STANDARD_NAMES, CONSTANTS, ON_LEVELS, SINGLE, Term
-from .scalars import describe_scalars, differing, level_of, scalars_of, with_scalars
+from .scalars import check_same_place, level_of, scalars_of, with_scalars
 from .schema import LEVEL_VARIABLES
 from .units import conversion_or_none
 
@@ -124,10 +124,8 @@ def at_place(
         ValueError: another level, height or other scalar coordinate, or a level is missing; both are named.
     """
     name = str(variable.name)
-    own = scalars_of(variable.attrs)
-    if (wrong := differing({n: v for n, v in own.items() if n not in ignore}, scalars)) is not None and "level" not in variable.dims:
-        here, there = (describe_scalars({wrong: place[wrong]}) for place in (own, scalars))
-        raise ValueError(f"{source}: {name!r} is at {here}, that of {owner} at {there}; these are different fields")
+    if "level" not in variable.dims:
+        check_same_place(name, scalars_of(variable.attrs), scalars, source=source, owner=owner, ignore=ignore)
     single = level_of(variable.attrs)
     available = variable["level"].values.tolist() if "level" in variable.dims else [single] if single is not None else []
     if levels is None and "level" not in variable.dims:

@@ -14,13 +14,13 @@ from .units import conversion, conversion_or_none
 
 ATTRIBUTE = "scalar_coordinates"
 VERTICAL = ("level", "height", "depth")
-_TOLERANCE = 1e-3  # relative; files hold rounded values
+_TOLERANCE = 1e-4  # relative; files hold rounded values
 _UNITS = {"level": "hPa", "height": "m", "depth": "m", "number": ""}
 _NAMES = {
     "level": ("level", "lev", "plev", "pressure", "pressure_level", "isobaricInhPa", "isobaricInPa", "air_pressure", "levelist"),
     "height": ("height", "heightAboveGround", "height_above_ground", "heightAboveSea", "altitude"),
     "depth": ("depth", "depthBelowLand", "depth_below_surface"),
-    "number": ("number", "member", "ensemble", "realization", "ensemble_member"),
+    "number": ("number", "member", "ensemble", "ens", "realization", "realisation", "ensemble_member", "member_id", "variant_label"),
 }
 _STANDARD_NAMES = {"air_pressure": "level", "height": "height", "altitude": "height", "depth": "depth", "realization": "number"}
 # Coordinates of one value that do not tell fields apart.
@@ -56,6 +56,23 @@ def level_of(attrs: Mapping[Any, Any]) -> int | None:
 def differing(a: Mapping[str, str], b: Mapping[str, str]) -> str | None:
     """Return the first scalar coordinate that has different values in both; one that either lacks is not compared."""
     return next((name for name in sorted(set(a) & set(b)) if not _same_value(a[name], b[name])), None)
+
+
+def check_same_place(name: str, here: Mapping[str, str], there: Mapping[str, str], *, source: str, owner: str, ignore: Iterable[str] = ()) -> None:
+    """Raise ``ValueError`` where a variable of a source is at another level, height or other place than that of its owner.
+
+    Args:
+        name: name of the variable.
+        here: scalar coordinates of the source.
+        there: those of the owner, a store or model.
+        source: named in errors.
+        owner: named in errors.
+        ignore: scalar coordinates that need not agree.
+    """
+    wrong = differing({key: text for key, text in here.items() if key not in set(ignore)}, there)
+    if wrong is not None:
+        ours, theirs = (describe_scalars({wrong: place[wrong]}) for place in (here, there))
+        raise ValueError(f"{source}: {name!r} is at {ours}, that of {owner} at {theirs}; these are different fields")
 
 
 def lone_coordinates(dataset: xr.Dataset, skip: Iterable[str] = ()) -> list[str]:
@@ -117,7 +134,7 @@ def _entry(name: str, coordinate: xr.DataArray) -> tuple[str, str] | None:
     value = coordinate.values.reshape(-1)[0]
     if isinstance(value, str | bytes):
         text = value.decode(errors="replace") if isinstance(value, bytes) else value
-        return (name, " ".join(text.replace(";", ",").split())) if text.strip() else None
+        return (_kind(name, coordinate) or name, " ".join(text.replace(";", ",").split())) if text.strip() else None
     if coordinate.dtype.kind not in "fiu" or not np.isfinite(value):
         return None
     units = str(attrs.get("units", "")).strip()
@@ -135,6 +152,7 @@ def _same_value(a: str, b: str) -> bool:
         return True
     (first, *units), (second, *others) = a.split(" ", 1), b.split(" ", 1)
     try:
-        return units == others and bool(np.isclose(float(first), float(second), rtol=_TOLERANCE, atol=0))
+        x, y = float(first), float(second)
     except ValueError:
         return False
+    return units == others and not (x.is_integer() and y.is_integer()) and bool(np.isclose(x, y, rtol=_TOLERANCE, atol=0))

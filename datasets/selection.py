@@ -101,11 +101,11 @@ class Selection:
         if self.member is None:
             return dataset
         members = members_in(dataset)
-        if members and self.member not in members:
+        if members and str(self.member) not in members:
             raise NothingSelectedError(f"{source} has no member {self.member}; it holds {members[0]} ... {members[-1]}")
         if "number" not in dataset.dims:
             return dataset
-        return record(dataset.isel(number=[members.index(self.member)]), ["number"])
+        return record(dataset.isel(number=[members.index(str(self.member))]), ["number"])
 
     def _times(self, times: NDArray[np.datetime64]) -> Positions:
         """Return the positions of the period; empty where a source holds none of it."""
@@ -140,11 +140,11 @@ def levels_in(dataset: xr.Dataset) -> list[int]:
     return list(dict.fromkeys([*axis, *(level for v in dataset.data_vars.values() if (level := level_of(v.attrs)) is not None)]))
 
 
-def members_in(dataset: xr.Dataset) -> list[int]:
-    """Return the members of a canonical data set: those of its axis, or of variables of one member."""
-    axis = dataset["number"].values.tolist() if "number" in dataset.dims else []
+def members_in(dataset: xr.Dataset) -> list[str]:
+    """Return the members of a canonical data set, as text: those of its axis, or of variables of one member."""
+    axis = [str(number) for number in dataset["number"].values.tolist()] if "number" in dataset.dims else []
     single = [number for v in dataset.data_vars.values() if (number := scalars_of(v.attrs).get("number")) is not None]
-    return [*axis, *dict.fromkeys(int(number) for number in single)]
+    return [*axis, *dict.fromkeys(single)]
 
 
 def places_along(values: NDArray[Any]) -> list[str]:

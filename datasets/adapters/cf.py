@@ -70,7 +70,7 @@ def canonical(
     dataset = select.places(dataset, source)
     dataset = _axes(find_layout(dataset, layout).read(dataset, source), source, timeless)
     plane = set(axes_of(dataset))
-    known = [str(n) for n, v in dataset.data_vars.items() if plane <= set(v.dims) and v.dtype.kind in "fiu"]
+    known = [str(n) for n, v in dataset.data_vars.items() if plane <= set(v.dims) and v.dtype.kind in ("fiu" if "time" in v.dims else "fiub")]
     identities = {n: identity(dataset[n]) for n in known}
     changing = [name for name in known if "time" in dataset[name].dims]
     fixed = [name for name in known if set(dataset[name].dims) == plane]

@@ -135,8 +135,8 @@ def join(parts: Sequence[Part]) -> xr.Dataset:
     return _side_by_side(fields, first[1])
 
 
-def align(dataset: xr.Dataset, reference: Part, source: str) -> xr.Dataset:
-    """Return a data set on the coordinates of another one, rows and columns in its order.
+def align(dataset: xr.Dataset, reference: Part, source: str, *, cut: bool = False) -> xr.Dataset:
+    """Return a data set on the coordinates of another one, rows and columns in its order; cut out of a larger one where allowed.
 
     Raises:
         ValueError: other points.
@@ -145,10 +145,10 @@ def align(dataset: xr.Dataset, reference: Part, source: str) -> xr.Dataset:
         if name not in dataset.coords:
             raise ValueError(f"{reference[0]} and {source} differ: only one has {name}")
         wanted, given = reference[1][name].values, dataset[name].values
-        positions = match_axis(wanted, given, name) if len(wanted) == len(given) else None
+        positions = match_axis(wanted, given, name) if cut or len(wanted) == len(given) else None
         if positions is None:
             raise ValueError(f"{reference[0]} and {source} differ in {name}; ingest them apart, or put them on one grid first")
-        if not np.array_equal(positions, np.arange(len(wanted))):
+        if not np.array_equal(positions, np.arange(len(given))):
             dataset = dataset.isel({name: positions})
         dataset = dataset.assign_coords({name: reference[1][name].variable})
     return dataset

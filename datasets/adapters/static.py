@@ -62,7 +62,7 @@ def static_fields(static: Sequence[Part], joined: xr.Dataset, reference: str) ->
     for source, dataset in static:
         if not dataset.data_vars:
             continue
-        aligned = align(dataset, (reference, joined), source)
+        aligned = align(dataset, (reference, joined), source, cut=True)
         for variable in aligned.data_vars.values():
             name = _name(variable, source, changing, timeless="time" not in dataset.coords)
             if name not in fields:

@@ -104,7 +104,7 @@ CONSTANT_STANDARD_NAMES = frozenset(
 )
 CONSTANT_NAMES = frozenset(
     {
-        *("orography", "orog", "topography", "elevation", "hsurf", "phis", "zs", "land_sea_mask", "landmask", "lsm", "fr_land"),
-        *("sftlf", "areacella", "soiltyp", "slt", "sdfor", "tvh", "tvl"),
+        *("orography", "orog", "topography", "topo", "terrain", "elevation", "hsurf", "hgtsfc", "phis", "zs"),
+        *("land_sea_mask", "landmask", "lsm", "fr_land", "sftlf", "areacella", "soiltyp", "slt", "sdfor", "tvh", "tvl"),
     }
 )

@@ -8,7 +8,7 @@ import xarray as xr
 from fourcaster.datasets.adapters.cf import canonical
 from fourcaster.datasets.adapters.opening import open_raw
 from fourcaster.datasets.adapters.sources import open_sources
-from fourcaster.datasets.identity import identity, match_variables
+from fourcaster.datasets.identity import at_place, identity, match_variables
 from fourcaster.datasets.scalars import differing, level_of, scalars_of
 from fourcaster.datasets.schema import channels, check_grid, grid_of, nearest
 from fourcaster.datasets.selection import Selection
@@ -116,6 +116,10 @@ def test_case_01_members_are_selected_or_refused(folder, start):
     assert np.allclose(third["u"], grid("u", base=3.0)["u"]) and third["time"].values[0] == np.datetime64(start)
     with pytest.raises(ValueError, match="no member 5"):
         open_sources(["m0.nc", "m3.nc"], Selection(member=5))
+    ingest(["m0.nc"], "s.zarr")
+    grid("u", "m s-1", start=MONTHS["feb"]).assign_coords(realization="3").to_netcdf("later.nc")
+    with pytest.raises(ValueError, match=r"'u' is at member 3, that of .* at member 0"):
+        ingest(["later.nc"], "s.zarr", append=True)
     grid().to_netcdf("none.nc")
     with pytest.raises(ValueError, match="no members to select"):
         open_sources(["none.nc"], Selection(member=0))
@@ -204,6 +208,26 @@ def test_rounded_values_are_the_same_place():
     assert differing({"depth": "0.494025 m"}, {"depth": "0.494 m"}) is None
     assert differing({"height": "10 m"}, {"height": "100 m", "number": "1"}) == "height"
     assert differing({"height": "10 m"}, {"height": "10 km"}) == "height"
+    assert differing({"number": "20000"}, {"number": "20001"}) == "number"
+
+
+def test_a_variable_is_put_at_the_place_of_its_owner():
+    def place(dataset, levels, **scalars):
+        return at_place(canonical(dataset, "memory")["z"], levels=levels, scalars=scalars, source="new.nc", owner="the store")
+
+    both = xr.concat([on_level(500), on_level(850)], "level")
+    assert place(on_level(500), [500]).sizes["level"] == 1 and "level" not in place(on_level(500), None, level="500 hPa").dims
+    assert place(both, [850, 500])["level"].values.tolist() == [850, 500]
+    assert np.array_equal(place(both, None, level="850 hPa"), on_level(850)["z"][:, 0])
+    assert place(on_level(500).assign_coords(height=10.0), None, height="10 m").ndim == 3
+    for dataset, levels, scalars, said in (
+        (on_level(850), [500], {}, "lacks level 500 hPa, which the store needs; it has 850 hPa"),
+        (both, None, {"level": "700 hPa"}, "lacks level 700 hPa, which the store needs; it has 500, 850 hPa"),
+        (both, None, {}, "has levels, but that of the store has none"),
+        (grid("z").assign_coords(height=100.0), None, {"height": "10 m"}, "'z' is at height 100 m, that of the store at height 10 m"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            place(dataset, levels, **scalars)
 
 
 # One variable under several names.
@@ -415,6 +439,11 @@ def test_case_16_static_fields_on_rounded_and_turned_coordinates(folder):
     exact.isel(latitude=slice(None, None, -1)).assign_coords(longitude=exact["longitude"].astype("f4")).to_netcdf("constants.nc")
     dataset = open_sources(["constants.nc", "t2m.nc"])
     assert np.array_equal(dataset.coords["z"], exact["z"]) and dataset["longitude"].values.tobytes() == LONGITUDE.tobytes()
+    around = constants(lat=np.linspace(90, -90, 37), lon=np.arange(-180, 180, 5.0)).isel(time=0, drop=True)
+    around.assign(lsm=around["lsm"] > 0.5).to_netcdf("globe.nc")  # of the whole globe, a mask of true and false
+    cut = open_sources(["t2m.nc", "globe.nc"])
+    wanted = around["z"].sel(latitude=LATITUDE, longitude=LONGITUDE - 360)
+    assert np.array_equal(cut.coords["z"], wanted) and np.array_equal(cut.coords["lsm"], around["lsm"].sel(wanted.coords))
     constants(lat=LATITUDE + 1).to_netcdf("elsewhere.nc")
     with pytest.raises(ValueError, match="differ in latitude"):
         open_sources(["t2m.nc", "elsewhere.nc"])

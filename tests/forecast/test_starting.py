@@ -12,6 +12,7 @@ from fourcaster import forecast
 from fourcaster.datasets.adapters.sources import open_sources
 from fourcaster.datasets.ingest import write_store
 from fourcaster.forecast.training import train
+from fourcaster.forecast.verification import verify
 
 TIMES = ["2001-02-01T00", "2001-02-03T06", "2001-02-05T12"]
 
@@ -60,6 +61,10 @@ def test_case_24_a_model_starts_from_its_own_level_only(model_of_500, tmp_path):
     written["t"].attrs["scalar_coordinates"] = "level=850 hPa"
     with pytest.raises(ValueError, match="level 850 hPa, that of the model at level 500 hPa"):
         model.run(written, lead="6h")
+    on_one_level(850).to_netcdf(tmp_path / "t850.nc")
+    write_store(open_sources([tmp_path / "t850.nc"]), tmp_path / "t850.zarr")
+    with pytest.raises(ValueError, match=r"'t' is at level 500 hPa, that of the truth .* at level 850 hPa"):
+        verify(model.run(on_one_level(500), "2001-02-05", lead="6h"), tmp_path / "t850.zarr")
     unknown = on_one_level(850).squeeze("level", drop=True)
     assert np.isfinite(model.run(unknown, lead="6h")["t"]).all()  # no level is known: nothing to refuse
 
