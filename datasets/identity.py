@@ -58,8 +58,8 @@ class Identity:
     def constant(self) -> bool:
         """Whether the quantity does not change with time, such as orography or a land-sea mask."""
         attrs = self.attrs
-        told = f"{attrs.get('long_name', '')}".lower()
-        surface = attrs.get("GRIB_typeOfLevel") == "surface" or "surface" in told or "orography" in told
+        title = str(attrs.get("long_name", "")).lower()
+        surface = attrs.get("GRIB_typeOfLevel") == "surface" or "surface" in title or "orography" in title
         term = self.term
         return (
             str(attrs.get("standard_name")) in CONSTANT_STANDARD_NAMES
@@ -107,9 +107,7 @@ def find_variables(wanted: tuple[str, ...], called: Mapping[str, set[str]], iden
     return chosen
 
 
-def at_place(
-    variable: xr.DataArray, *, levels: list[int] | None, scalars: Mapping[str, str], source: str, owner: str, ignore: tuple[str, ...] = ()
-) -> xr.DataArray:
+def at_place(variable: xr.DataArray, *, levels: list[int] | None, scalars: Mapping[str, str], source: str, owner: str) -> xr.DataArray:
     """Return a variable on the levels and at the scalar coordinates that its owner, a store or model, has for it.
 
     Args:
@@ -118,14 +116,13 @@ def at_place(
         scalars: the owner's scalar coordinates.
         source: where the variable comes from, for errors.
         owner: what it must fit, for errors.
-        ignore: scalar coordinates that need not agree.
 
     Raises:
         ValueError: another level, height or other scalar coordinate, or a level is missing; both are named.
     """
     name = str(variable.name)
     if "level" not in variable.dims:
-        check_same_place(name, scalars_of(variable.attrs), scalars, source=source, owner=owner, ignore=ignore)
+        check_same_place(name, scalars_of(variable.attrs), scalars, source=source, owner=owner)
     single = level_of(variable.attrs)
     available = variable["level"].values.tolist() if "level" in variable.dims else [single] if single is not None else []
     if levels is None and "level" not in variable.dims:

@@ -58,18 +58,17 @@ def differing(a: Mapping[str, str], b: Mapping[str, str]) -> str | None:
     return next((name for name in sorted(set(a) & set(b)) if not _same_value(a[name], b[name])), None)
 
 
-def check_same_place(name: str, here: Mapping[str, str], there: Mapping[str, str], *, source: str, owner: str, ignore: Iterable[str] = ()) -> None:
-    """Raise ``ValueError`` where a variable of a source is at another level, height or other place than that of its owner.
+def check_same_place(name: str, here: Mapping[str, str], there: Mapping[str, str], *, source: str, owner: str) -> None:
+    """Raise ``ValueError`` where a variable of a source lies elsewhere than that of its owner, a store or model.
 
     Args:
         name: name of the variable.
-        here: scalar coordinates of the source.
-        there: those of the owner, a store or model.
+        here: scalar coordinates in the source.
+        there: those of the owner.
         source: named in errors.
         owner: named in errors.
-        ignore: scalar coordinates that need not agree.
     """
-    wrong = differing({key: text for key, text in here.items() if key not in set(ignore)}, there)
+    wrong = differing(here, there)
     if wrong is not None:
         ours, theirs = (describe_scalars({wrong: place[wrong]}) for place in (here, there))
         raise ValueError(f"{source}: {name!r} is at {ours}, that of {owner} at {theirs}; these are different fields")

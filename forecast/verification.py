@@ -108,8 +108,9 @@ def _matching(store: Store, forecast: xr.Dataset, variables: list[str], name: st
         elif not np.array_equal(ours, theirs):
             raise ValueError(f"{coordinate} of {name} and of the truth {store.path} differ; verify on the grid that the model was trained on")
     for variable in variables:
-        place, truth = (scalars_of(d[variable].attrs) for d in (forecast, store.dataset))
-        check_same_place(variable, place, truth, source=name, owner=f"the truth {store.path}", ignore=("number",))
+        here, there = (scalars_of(d[variable].attrs) for d in (forecast, store.dataset))
+        here.pop("number", None)  # a member is verified against any analysis
+        check_same_place(variable, here, there, source=name, owner=f"the truth {store.path}")
         made, held = (d[variable].attrs.get("units") for d in (forecast, store.dataset))
         if made != held:
             raise ValueError(f"{variable!r} has units {made!r} in {name}, but {held!r} in the truth {store.path}; convert one of them")

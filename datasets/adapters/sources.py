@@ -77,9 +77,12 @@ def open_sources(
 
 def _check_options(parts: Sequence[Part], select: Selection, options: Mapping[str, Collection[str]], sources: str) -> None:
     """Raise ``ValueError`` where an option names what no source has."""
-    names, axes, levels, members = (list(dict.fromkeys(x for _, d in parts for x in d.encoding[k])) for k in ("names", "axes", "levels", "members"))
-    given = {option: (list(wanted), names) for option, wanted in options.items()} | {"select": ([name for name, _ in select.at], axes)}
-    for option, (wanted, known) in given.items():
+    names, axes, levels, members = (
+        list(dict.fromkeys(entry for _, part in parts for entry in part.encoding[key])) for key in ("names", "axes", "levels", "members")
+    )
+    named = {option: (list(wanted), names) for option, wanted in options.items()}
+    named["select"] = ([name for name, _ in select.at], axes)
+    for option, (wanted, known) in named.items():
         if unknown := [name for name in wanted if name not in known]:
             raise ValueError(f"--{option} names {unknown[0]!r}, which {sources} does not hold; {nearest(unknown[0], sorted(known))}")
     if lacking := [level for level in select.levels or () if level not in levels]:
@@ -105,12 +108,10 @@ def _joined(parts: Sequence[Part], select: Selection, sources: str) -> xr.Datase
 
 
 def check_names(rename: Mapping[str, str]) -> None:
-    """Raise ``ValueError`` where a new name of a variable is none, or given twice."""
+    """Raise ``ValueError`` where a new name cannot be that of a variable."""
     for old, new in rename.items():
         if not NAME.fullmatch(new) or new in (*DIMENSIONS, "statistics", "climatology"):
             raise ValueError(f"--rename {old}={new}: {new!r} cannot be the name of a variable")
-        if twice := [other for other, name in rename.items() if name == new and other != old]:
-            raise ValueError(f"--rename gives {old!r} and {twice[0]!r} the name {new!r}; choose two names")
 
 
 def _warn_of_waste(path: str, dataset: xr.Dataset) -> None:
