@@ -17,16 +17,53 @@ VERTICAL = ("level", "height", "depth")
 _TOLERANCE = 1e-4  # relative; files hold rounded values
 _UNITS = {"level": "hPa", "height": "m", "depth": "m", "number": ""}
 _NAMES = {
-    "level": ("level", "lev", "plev", "pressure", "pressure_level", "isobaricInhPa", "isobaricInPa", "air_pressure", "levelist"),
+    "level": (
+        "level",
+        "lev",
+        "plev",
+        "pressure",
+        "pressure_level",
+        "isobaricInhPa",
+        "isobaricInPa",
+        "air_pressure",
+        "levelist",
+    ),
     "height": ("height", "heightAboveGround", "height_above_ground", "heightAboveSea", "altitude"),
     "depth": ("depth", "depthBelowLand", "depth_below_surface"),
-    "number": ("number", "member", "ensemble", "ens", "realization", "realisation", "ensemble_member", "member_id", "variant_label"),
+    "number": (
+        "number",
+        "member",
+        "ensemble",
+        "ens",
+        "realization",
+        "realisation",
+        "ensemble_member",
+        "member_id",
+        "variant_label",
+    ),
 }
-_STANDARD_NAMES = {"air_pressure": "level", "height": "height", "altitude": "height", "depth": "depth", "realization": "number"}
+_STANDARD_NAMES = {
+    "air_pressure": "level",
+    "height": "height",
+    "altitude": "height",
+    "depth": "depth",
+    "realization": "number",
+}
 # Coordinates of one value that do not tell fields apart.
 _TIMES = ("time", "forecast_reference_time", "forecast_period")
 _IGNORED = (
-    *("step", "valid_time", "expver", "crs", "spatial_ref", "surface", "meanSea", "nominalTop", "entireAtmosphere", "atmosphere"),
+    *(
+        "step",
+        "valid_time",
+        "expver",
+        "crs",
+        "spatial_ref",
+        "surface",
+        "meanSea",
+        "nominalTop",
+        "entireAtmosphere",
+        "atmosphere",
+    ),
     *("latitude", "longitude", "lat", "lon"),
 )
 
@@ -75,9 +112,10 @@ def check_same_place(name: str, here: Mapping[str, str], there: Mapping[str, str
 
 
 def lone_coordinates(dataset: xr.Dataset, skip: Iterable[str] = ()) -> list[str]:
-    """Return the names of coordinates of one value: scalar ones, axes of length one, and scalar variables with a known meaning."""
+    """Return the names of coordinates of one value: scalars, axes of length one, and scalar variables of a known kind."""
     coordinates = [str(n) for n, c in dataset.coords.items() if c.ndim == 0 or (c.size == 1 and c.dims == (n,))]
-    variables = [str(n) for n, v in dataset.data_vars.items() if v.ndim == 0 and v.dtype.kind in "fiu" and _kind(str(n), v) is not None]
+    scalars = {str(n): v for n, v in dataset.data_vars.items() if v.ndim == 0 and v.dtype.kind in "fiu"}
+    variables = [name for name, variable in scalars.items() if _kind(name, variable) is not None]
     return [name for name in (*coordinates, *variables) if name not in set(skip)]
 
 
@@ -114,7 +152,7 @@ def _holders(dataset: xr.Dataset, name: str, key: str) -> list[str]:
 
 
 def _kind(name: str, coordinate: xr.DataArray) -> str | None:
-    """Return ``level``, ``height``, ``depth`` or ``number`` of a coordinate by its standard name, units or name; None for another."""
+    """Return ``level``, ``height``, ``depth`` or ``number`` by standard name, units or name; None for another kind."""
     units = str(coordinate.attrs.get("units", "")).strip()
     kind = _STANDARD_NAMES.get(str(coordinate.attrs.get("standard_name")))
     kind = kind or next((kind for kind, names in _NAMES.items() if name in names or name.lower() in names), None)
@@ -128,7 +166,9 @@ def _kind(name: str, coordinate: xr.DataArray) -> str | None:
 def _entry(name: str, coordinate: xr.DataArray) -> tuple[str, str] | None:
     """Return key and value of a coordinate of one value; None where it does not tell fields apart."""
     attrs = coordinate.attrs
-    if coordinate.dtype.kind in "mM" or "grid_mapping_name" in attrs or attrs.get("standard_name") in _TIMES or name in (*_TIMES, *_IGNORED):
+    if coordinate.dtype.kind in "mM" or attrs.get("standard_name") in _TIMES or name in (*_TIMES, *_IGNORED):
+        return None
+    if "grid_mapping_name" in attrs:
         return None
     value = coordinate.values.reshape(-1)[0]
     if isinstance(value, str | bytes):

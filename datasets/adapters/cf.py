@@ -70,7 +70,8 @@ def canonical(
     dataset = select.places(dataset, source)
     dataset = _axes(find_layout(dataset, layout).read(dataset, source), source, timeless)
     plane = set(axes_of(dataset))
-    known = [str(n) for n, v in dataset.data_vars.items() if plane <= set(v.dims) and v.dtype.kind in ("fiu" if "time" in v.dims else "fiub")]
+    on_grid = {str(n): v for n, v in dataset.data_vars.items() if plane <= set(v.dims)}
+    known = [n for n, v in on_grid.items() if v.dtype.kind in ("fiu" if "time" in v.dims else "fiub")]
     identities = {n: identity(dataset[n]) for n in known}
     changing = [name for name in known if "time" in dataset[name].dims]
     fixed = [name for name in known if set(dataset[name].dims) == plane]
@@ -80,7 +81,8 @@ def canonical(
     names = [n for n in changing if wanted is None or n in wanted]
     fixed = [n for n in fixed if wanted is None or n in wanted]
     if not (names or fixed) and known and wanted is not None and select.variables:
-        raise NothingSelectedError(f"{source} has no variable {select.variables[0]!r}; {nearest(select.variables[0], changing or known)}")
+        lacking = select.variables[0]
+        raise NothingSelectedError(f"{source} has no variable {lacking!r}; {nearest(lacking, changing or known)}")
     if not names and not ("time" not in dataset.dims and fixed):
         raise ValueError(
             f"{source} has no variable on (time, {axes_of(dataset)[0]}, {axes_of(dataset)[1]}); it holds {', '.join(map(str, known)) or 'none'}"
@@ -91,7 +93,7 @@ def canonical(
     forced = [n for n in names if n in dataset and called[n] & set(static)]
     single = dataset.sizes.get("time") == 1
     constants = [n for n in names if n in dataset and n not in forced and single and is_constant(n, identities, changing)]
-    first = {n: first_of_constant(dataset[n], source) if n in forced else dataset[n].isel(time=0) for n in (*forced, *constants)}
+    first = {n: dataset[n].isel(time=0) for n in constants} | {n: first_of_constant(dataset[n], source) for n in forced}
     dataset = dataset.drop_vars(forced)
     if "time" in dataset.dims:
         dataset = select.times_of(dataset)
@@ -107,7 +109,8 @@ def canonical(
     if "time" in dataset.coords and "time" not in result.coords:
         result = result.assign_coords(time=dataset["time"])
     result = result.drop_vars([c for c in result.coords if c not in DIMENSIONS])
-    result = result.assign_coords({n: v.reset_coords(drop=True).compute() for n, v in fields.items() if "time" not in v.dims})
+    unchanging = {n: v for n, v in fields.items() if "time" not in v.dims}
+    result = result.assign_coords({n: v.reset_coords(drop=True).compute() for n, v in unchanging.items()})
     kept = [_field(n, first[n].chunk(), source, units, rename).reset_coords(drop=True) for n in constants]
     result.encoding = {
         "bytes_of_a_time": cost,

@@ -92,6 +92,7 @@ def _check_options(parts: Sequence[Part], select: Selection, options: Mapping[st
 
 
 def _joined(parts: Sequence[Part], select: Selection, sources: str) -> xr.Dataset:
+    """Return the selected times of all sources as one data set, with their static fields."""
     changing, static = split_constants(parts)
     series = [(path, part) for path, part in changing if part.data_vars and part.sizes["time"]]
     if not series:
@@ -103,7 +104,8 @@ def _joined(parts: Sequence[Part], select: Selection, sources: str) -> xr.Datase
     known = {name for d in dataset.data_vars.values() for name in identity(d).aliases}
     known |= {name for n, c in dataset.coords.items() for name in (str(n), str(c.attrs.get("source_name")))}
     if missing := [name for name in select.variables or () if name not in known]:
-        raise ValueError(f"{sources} has no variable {missing[0]!r}; {nearest(missing[0], [n for _, d in parts for n in d.encoding['names']])}")
+        names = sorted({name for _, part in parts for name in part.encoding["names"]})
+        raise ValueError(f"{sources} has no variable {missing[0]!r}; {nearest(missing[0], names)}")
     return dataset.isel(time=select.thin(dataset["time"].values))
 
 
