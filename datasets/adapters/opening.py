@@ -12,6 +12,7 @@ import zarr
 from zarr.abc.store import Store
 
 from ..repository import is_repository, stored
+from .missing import decode, decode_zarr
 from .remote import check_url, open_source
 
 _CLASSIC = (b"CDF\x01", b"CDF\x02", b"CDF\x05")
@@ -79,11 +80,8 @@ def _open_zarr(path: str | Path | Store, group: str | None = None) -> xr.Dataset
     path = path if isinstance(path, Store) or "://" in str(path) else stored(path)
     with warnings.catch_warnings():  # a store without consolidated metadata is not worth a warning
         warnings.filterwarnings("ignore", message="Failed to open Zarr store with consolidated")
-        dataset: xr.Dataset = xr.open_zarr(path, chunks=None, group=group)
-        if "variables_metadata" in dataset.attrs or {"data", "dates"} <= set(dataset.variables):
-            # anemoi-datasets leaves zarr's fill value at zero, and means no missing value by it.
-            dataset = xr.open_zarr(path, chunks=None, group=group, mask_and_scale=False)
-    return dataset
+        store = xr.backends.ZarrStore.open_group(path, mode="r", group=group, consolidated=None, use_zarr_fill_value_as_mask=True)
+        return decode_zarr(xr.open_dataset(store, decode_cf=False), store.zarr_group)
 
 
 def _chunked(dataset: xr.Dataset, whole_shards: bool) -> xr.Dataset:
@@ -102,8 +100,7 @@ def _open_file(path: str) -> xr.Dataset:
         return _open_grib(path)
     elif start != _HDF5:
         raise ValueError(f"it begins with {start[:4]!r}" if start else "it is empty")
-    dataset: xr.Dataset = xr.open_dataset(path, engine="netcdf4")
-    return dataset
+    return decode(xr.open_dataset(path, engine="netcdf4", decode_cf=False))
 
 
 def _open_grib(path: str) -> xr.Dataset:
