@@ -12,6 +12,7 @@ from .. import units as cf_units
 from ..schema import DIMENSIONS, LEVEL_VARIABLES, STANDARD_UNITS, axes_of, grid_of, nearest
 from ..selection import Selection, places_along
 from .layouts import find_layout
+from .times import standard_times
 
 _NAME = re.compile(r"[^./\\][^/\\]*")
 
@@ -115,7 +116,7 @@ def _axes(dataset: xr.Dataset, source: str) -> xr.Dataset:
         raise ValueError(f"{source} holds a variable called {wrong[0]!r}, which is no name: it could leave the store's folder")
     if "time" not in dataset.dims:
         dataset = dataset.expand_dims("time")
-    dataset = _standard_times(dataset, source)
+    dataset = standard_times(dataset, source)
     for name in ("level", "number"):
         if dataset.sizes.get(name) == 1:
             dataset = dataset.isel({name: 0}, drop=True)
@@ -156,23 +157,6 @@ def _find(dataset: xr.Dataset, name: str) -> str | None:
 
 def _says(attrs: Mapping[Any, Any], name: str) -> bool:
     return attrs.get("standard_name") == name or attrs.get("units") in _COORDINATES[name]["units"]
-
-
-def _standard_times(dataset: xr.Dataset, source: str) -> xr.Dataset:
-    times = dataset["time"]
-    if times.dtype == object:  # cftime: another calendar
-        calendar = times.dt.calendar
-        try:
-            dataset = dataset.convert_calendar("standard", use_cftime=False)
-        except ValueError as error:
-            raise ValueError(f"{source} uses the calendar {calendar!r}; convert it with ds.convert_calendar('standard', align_on='date')") from error
-    elif times.dtype.kind in "mfiu" and "y" in dataset.dims and "x" in dataset.dims:
-        return dataset.assign_coords(time=("time", _seconds_as_dates(times)))
-    elif not np.issubdtype(times.dtype, np.datetime64):
-        raise ValueError(f"{source}: time has no CF units (dtype {times.dtype}); set e.g. 'hours since 2000-01-01'")
-    if np.isnat(dataset["time"].values).any():
-        raise ValueError(f"{source}: {int(np.isnat(dataset['time'].values).sum())} time(s) are missing; drop those records")
-    return dataset.assign_coords(time=dataset["time"].astype("datetime64[ns]"))
 
 
 def _canonical_name(name: str, variable: xr.DataArray) -> str:
@@ -226,20 +210,6 @@ def _pressure_in_hpa(dataset: xr.Dataset, source: str, called: str) -> xr.Datase
     values = np.round(level.values * factor + offset).astype(np.int32)
     attrs = {"standard_name": "air_pressure", "units": "hPa", "positive": "down"}
     return dataset.assign_coords(level=("level", values, attrs))
-
-
-def _seconds_as_dates(times: xr.DataArray) -> np.ndarray:
-    """Return times that a flow counts in seconds, or without unit, as dates from 1970 on, evenly spaced where they are meant to be."""
-    values = times.values / np.timedelta64(1, "s") if times.dtype.kind == "m" else times.values.astype(np.float64)
-    if times.dtype.kind != "m" and str(times.attrs.get("units", "s")) not in ("s", "second", "seconds", "1", ""):
-        values = values * cf_units.conversion(str(times.attrs["units"]), "s")[0]
-    step = (values[-1] - values[0]) / max(1, len(values) - 1)
-    even = values[0] + step * np.arange(len(values))
-    if len(values) > 1 and np.abs(values - even).max() < 1e-3 * abs(step):
-        nanoseconds = round(values[0] * 1e9) + round(step * 1e9) * np.arange(len(values))
-    else:
-        nanoseconds = np.round(values * 1e9).astype(np.int64)
-    return np.asarray(np.datetime64("1970-01-01", "ns") + nanoseconds.astype("timedelta64[ns]"))
 
 
 def _plane(dataset: xr.Dataset, source: str) -> xr.Dataset:
