@@ -13,6 +13,7 @@ from ..schema import DIMENSIONS, LEVEL_VARIABLES, STANDARD_UNITS, axes_of, grid_
 from ..selection import Selection, places_along
 from .layouts import find_layout
 from .times import standard_times
+from .versions import drop_superseded, fill_versions
 
 _NAME = re.compile(r"[^./\\][^/\\]*")
 
@@ -51,7 +52,7 @@ def canonical(
     units, select = units or {}, select or Selection()
     axes = {str(dim) for dim in dataset.dims}
     dataset = select.places(dataset, source)
-    dataset = _axes(find_layout(dataset, layout).read(dataset, source), source)
+    dataset = drop_superseded(_axes(find_layout(dataset, layout).read(dataset, source), source))
     fields: dict[str, xr.DataArray] = {}
     known = [str(n) for n, v in dataset.data_vars.items() if set(axes_of(dataset)) <= set(v.dims) and v.dtype.kind in "fiu"]
     changing = [name for name in known if "time" in dataset[name].dims]
@@ -68,7 +69,7 @@ def canonical(
     whole = dataset[[*names, *static]]
     dataset = select.of(whole, source)
     cost = _bytes_of_a_time(whole, dataset)
-    dataset = _chunked(dataset, chunk_bytes)
+    dataset = fill_versions(_chunked(dataset, chunk_bytes), source)
     for name in [*names, *static]:
         field = _field(name, dataset[name], source, units)
         if str(field.name) in fields:
