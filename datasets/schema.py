@@ -59,6 +59,10 @@ def nearest(word: str, choices: Iterable[Hashable]) -> str:
     return f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(names[:12])}"
 
 
+class Refused(ValueError):
+    """Data that can be read whole, but not be taken as one data set."""
+
+
 class Incomplete(ValueError):
     """Data are there in part only, as they are while they are being written."""
 

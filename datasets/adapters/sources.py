@@ -49,7 +49,7 @@ def open_sources(
     axes: set[str] = set()
     series: dict[frozenset[str], list[tuple[str, xr.Dataset]]] = {}
     for path in paths:
-        dataset = canonical(open_lazily(path, not allow_missing), path, units, select, layout, chunk_bytes)
+        dataset = canonical(open_lazily(path, not allow_missing, select.variables), path, units, select, layout, chunk_bytes)
         names |= dataset.encoding["names"]
         axes |= dataset.encoding["axes"]
         if dataset.sizes["time"]:

@@ -57,7 +57,7 @@ def snap(times: Dates, rounding: float = 0.0) -> Dates:
     share = min(_SHARE * step, _MOST)
     rounded = []
     for tolerance in (min(share, 1e6), share, max(share, rounding)):
-        for unit in _UNITS[_UNITS > 4 * tolerance].astype(np.int64):
+        for unit in _UNITS[4 * tolerance < _UNITS].astype(np.int64):
             nearest = (counts + unit // 2) // unit * unit
             if np.abs(nearest - counts).max() <= tolerance:
                 rounded.append(nearest)

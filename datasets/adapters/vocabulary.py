@@ -88,3 +88,5 @@ SHORT_NAMES = {
     "cvl": "low_vegetation_cover", "cl": "lake_cover", "dl": "lake_depth",
 }  # fmt: skip
 ECMWF = {short: WEATHERBENCH[name] for short, name in SHORT_NAMES.items()}
+# Short names of single-level fields that do not change with time.
+CONSTANT = ("z", "lsm", "sdor", "slor", "anor", "isor", "slt", "cl", "dl", "cvh", "cvl")
