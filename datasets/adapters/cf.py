@@ -12,6 +12,7 @@ from .. import units as cf_units
 from ..schema import DIMENSIONS, LEVEL_VARIABLES, STANDARD_UNITS, axes_of, grid_of, nearest
 from ..selection import Selection, places_along
 from .layouts import find_layout
+from .levels import pressure_levels
 from .times import standard_times
 from .versions import drop_superseded, fill_versions
 
@@ -22,7 +23,6 @@ _COORDINATES: dict[str, dict[str, tuple[str, ...]]] = {
     "longitude": {"units": ("degrees_east", "degree_east", "degrees_E", "degree_E"), "names": ("longitude", "lon")},
     "y": {"units": (), "names": ("y",)},
     "x": {"units": (), "names": ("x",)},
-    "level": {"units": (), "names": ("level", "lev", "plev", "pressure_level", "isobaricInhPa", "pressure")},
     "number": {"units": (), "names": ("number", "member", "ensemble", "realization")},
     "time": {"units": (), "names": ("time", "valid_time")},  # or the only axis of dates
 }
@@ -52,7 +52,7 @@ def canonical(
     units, select = units or {}, select or Selection()
     axes = {str(dim) for dim in dataset.dims}
     dataset = select.places(dataset, source)
-    dataset = drop_superseded(_axes(find_layout(dataset, layout).read(dataset, source), source))
+    dataset = drop_superseded(_axes(find_layout(dataset, layout).read(dataset, source), source, select))
     fields: dict[str, xr.DataArray] = {}
     known = [str(n) for n, v in dataset.data_vars.items() if set(axes_of(dataset)) <= set(v.dims) and v.dtype.kind in "fiu"]
     changing = [name for name in known if "time" in dataset[name].dims]
@@ -94,7 +94,7 @@ def _bytes_of_a_time(whole: xr.Dataset, kept: xr.Dataset) -> tuple[int, int]:
     return read, used
 
 
-def _axes(dataset: xr.Dataset, source: str) -> xr.Dataset:
+def _axes(dataset: xr.Dataset, source: str, select: Selection) -> xr.Dataset:
     """Return the data set with canonical axes: names, hPa, dates, and longitudes eastward."""
     names = {found: name for name in _COORDINATES if (found := _find(dataset, name)) is not None}
     if {"latitude", "longitude"} & set(names.values()) or not {"y", "x"} <= set(names.values()):
@@ -118,10 +118,12 @@ def _axes(dataset: xr.Dataset, source: str) -> xr.Dataset:
     if "time" not in dataset.dims:
         dataset = dataset.expand_dims("time")
     dataset = standard_times(dataset, source)
+    wanted = None if select.variables is None else set(select.variables)
+    used = [str(n) for n, v in dataset.data_vars.items() if set(axes) <= set(v.dims) and (wanted is None or _called(str(n), v) & wanted)]
+    dataset = pressure_levels(dataset, source, used, select.levels)
     for name in ("level", "number"):
         if dataset.sizes.get(name) == 1:
             dataset = dataset.isel({name: 0}, drop=True)
-    dataset = _pressure_in_hpa(dataset, source, next((found for found, name in names.items() if name == "level"), "level"))
     return _order_longitudes(dataset, source) if axes[0] == "latitude" else _plane(dataset, source)
 
 
@@ -143,7 +145,7 @@ def _find(dataset: xr.Dataset, name: str) -> str | None:
     candidates = [str(c) for c in dataset.variables if dataset[c].ndim == 1 and dataset[c].dims == (c,)]
     if name == "time":
         candidates += [str(c) for c in dataset.coords if dataset[c].ndim == 0]
-    standards = {"level": "air_pressure", "number": "realization", "y": "projection_y_coordinate", "x": "projection_x_coordinate"}
+    standards = {"number": "realization", "y": "projection_y_coordinate", "x": "projection_x_coordinate"}
     tests: list[Any] = [
         lambda c: dataset[c].attrs.get("standard_name") == standards.get(name, name),
         lambda c: dataset[c].attrs.get("units") in rules["units"],
@@ -158,6 +160,12 @@ def _find(dataset: xr.Dataset, name: str) -> str | None:
 
 def _says(attrs: Mapping[Any, Any], name: str) -> bool:
     return attrs.get("standard_name") == name or attrs.get("units") in _COORDINATES[name]["units"]
+
+
+def _called(name: str, variable: xr.DataArray) -> set[str]:
+    """Return the names that a variable may be chosen by, before it is known whether it has pressure levels."""
+    on_levels = LEVEL_VARIABLES.get(str(variable.attrs.get("standard_name")))
+    return {name, str(variable.attrs.get("source_name"))} | ({on_levels[0]} if on_levels else set())
 
 
 def _canonical_name(name: str, variable: xr.DataArray) -> str:
@@ -196,21 +204,6 @@ def _field(name: str, variable: xr.DataArray, source: str, units: Mapping[str, s
     variable.attrs = attrs
     variable.encoding = {}
     return variable.rename(new)
-
-
-def _pressure_in_hpa(dataset: xr.Dataset, source: str, called: str) -> xr.Dataset:
-    if "level" not in dataset.dims:
-        return dataset
-    level = dataset["level"]
-    try:
-        factor, offset = cf_units.conversion(level.attrs.get("units", "hPa"), "hPa")
-    except ValueError as error:
-        raise ValueError(
-            f"{source}: {called!r} {error}; only pressure levels are kept together, keep one of these, e.g. --select {called}={level.values[0]:g}"
-        ) from error
-    values = np.round(level.values * factor + offset).astype(np.int32)
-    attrs = {"standard_name": "air_pressure", "units": "hPa", "positive": "down"}
-    return dataset.assign_coords(level=("level", values, attrs))
 
 
 def _plane(dataset: xr.Dataset, source: str) -> xr.Dataset:
