@@ -154,14 +154,14 @@ def _numbered(axis: xr.DataArray, size: int) -> bool:
 
 
 def _at_levels(coefficients: Array, axis: xr.DataArray) -> Array:
-    """Return the coefficients of an axis' levels: of their edges the mean, of more levels those of their numbers."""
+    """Return the coefficients of an axis' levels: of bounds or edges the mean, of a longer list those of the levels' numbers."""
+    size = axis.size
     if coefficients.ndim == 2:
         return np.asarray(coefficients.mean(axis=1))
-    if len(coefficients) == axis.size + 1 or (len(coefficients) != axis.size and coefficients[0] == 0 and not _numbered(axis, len(coefficients) - 1)):
-        coefficients = (coefficients[1:] + coefficients[:-1]) / 2
-    if len(coefficients) == axis.size:
-        return coefficients
-    return np.asarray(coefficients[axis.values.astype(int) - 1])
+    numbered = _numbered(axis, len(coefficients))
+    if len(coefficients) == size + 1 and not (numbered and axis.values[0] != 1):
+        return np.asarray((coefficients[1:] + coefficients[:-1]) / 2)
+    return coefficients if len(coefficients) == size else np.asarray(coefficients[axis.values.astype(int) - 1])
 
 
 def _scalar(dataset: xr.Dataset, *names: str) -> float:

@@ -44,11 +44,11 @@ def kind_of(dataset: xr.Dataset, dim: str) -> Kind:
     axis = dataset[dim]
     units = str(axis.attrs.get("units", "")).strip()
     standard = str(axis.attrs.get("standard_name", ""))
-    physical = _measures(units)
-    if physical not in ("pressure", ""):
-        if _PRESSURE_NAME.fullmatch(dim) and standard != "depth":
+    physical = "other" if "sea_water" in standard else _measures(units)
+    if physical == "other":
+        if _PRESSURE_NAME.fullmatch(dim) and axis.size > 1:
             raise ValueError(
-                f"{dim!r} has units {units!r}, which are no pressure; only pressure levels are kept together, "
+                f"{dim!r} has units {units!r}, which are no pressure of air; only pressure levels are kept together, "
                 f"keep one of these, e.g. --select {dim}={axis.values[0]:g}"
             )
         return Kind.OTHER
@@ -60,7 +60,7 @@ def kind_of(dataset: xr.Dataset, dim: str) -> Kind:
         return Kind.PARAMETRIC
     if standard == "air_pressure" or physical == "pressure" or (_PRESSURE_NAME.fullmatch(dim) and not units):
         return Kind.PRESSURE
-    if _PRESSURE_NAME.fullmatch(dim):
+    if _PRESSURE_NAME.fullmatch(dim) and axis.size > 1:
         raise ValueError(
             f"{dim!r} has units {units!r}, which cannot become 'hPa'; only pressure levels are kept together, "
             f"keep one of these, e.g. --select {dim}={axis.values[0]:g}"
@@ -149,7 +149,7 @@ def _formula(dataset: xr.Dataset, dim: str, called: str, source: str, levels: Se
         formula = pressure_formula(dataset, dim)
     except Lacking as error:
         raise ValueError(
-            f"{what}; to interpolate them {error} is missing: interpolate them first, e.g. with cdo ml2pl,85000,50000, "
+            f"{what}; they cannot be interpolated without {error}: do it first, e.g. with cdo ml2pl,85000,50000, "
             f"keep one of these, e.g. --select {called}={dataset[dim].values[0]:g}, or take variables without levels"
         ) from error
     if not levels:
