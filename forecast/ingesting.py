@@ -74,8 +74,8 @@ def ingest(
         raise FileExistsError(f"{path} exists; pass --overwrite to replace it, --append to add later times, or choose another name")
     if progress:
         progress(0, 1, f"to {path}")
-    dataset = open_sources(sources, select, units, layout, min(2**25, memory // 64), allow_missing)
-    if grid is not None:
+    dataset = open_sources(sources, select, units, layout, min(2**25, memory // 64), allow_missing, grid, method)
+    if grid is not None and not dataset.encoding["regridded"]:
         dataset = Regridder.between(dataset, parse_grid(grid, dataset), method).apply(dataset)
     if dry_run:
         return make_plan(dataset, train_period, allow_gaps, memory).describe()

@@ -13,6 +13,7 @@ from ..schema import DIMENSIONS, LEVEL_VARIABLES, STANDARD_UNITS, axes_of, grid_
 from ..selection import Selection, places_along
 from .layouts import find_layout
 from .levels import pressure_levels
+from .projections import onto_latlon, projected
 from .times import standard_times
 from .versions import drop_superseded, fill_versions
 
@@ -35,6 +36,8 @@ def canonical(
     select: Selection | None = None,
     layout: str | None = None,
     chunk_bytes: int = 2**25,
+    grid: str | None = None,
+    method: str = "conservative",
 ) -> xr.Dataset:
     """Rename, reorder and convert to the canonical data set; fields that do not change with time become coordinates.
 
@@ -45,6 +48,8 @@ def canonical(
         select: what to keep. Variables that this source does not hold are passed over, since another may hold them.
         layout: name of the layout; recognised by default.
         chunk_bytes: bytes of a variable read at once.
+        grid: what to regrid a curvilinear source to, as ``projections.onto_latlon`` takes it; such a source is refused by default.
+        method: how to regrid it.
 
     Raises:
         ValueError: no latitude, longitude or time; no field; missing or wrong units; an extra dimension.
@@ -52,7 +57,14 @@ def canonical(
     units, select = units or {}, select or Selection()
     axes = {str(dim) for dim in dataset.dims}
     dataset = select.places(dataset, source)
-    dataset = drop_superseded(_axes(find_layout(dataset, layout).read(dataset, source), source, select))
+    dataset = find_layout(dataset, layout).read(dataset, source)
+    curvilinear = projected(dataset, source)
+    if curvilinear is not None:
+        if grid is None:
+            raise ValueError(f"{source} {curvilinear.refusal()}")
+        used = _used(dataset, curvilinear.dims, select)
+        dataset = onto_latlon(dataset, curvilinear, source, grid=grid, method=method, area=select.area, names=used)
+    dataset = drop_superseded(_axes(dataset, source, select))
     fields: dict[str, xr.DataArray] = {}
     known = [str(n) for n, v in dataset.data_vars.items() if set(axes_of(dataset)) <= set(v.dims) and v.dtype.kind in "fiu"]
     changing = [name for name in known if "time" in dataset[name].dims]
@@ -78,7 +90,7 @@ def canonical(
     result = xr.Dataset({n: v for n, v in fields.items() if "time" in v.dims}, attrs=dataset.attrs)
     result = result.drop_vars([c for c in result.coords if c not in DIMENSIONS])
     result = result.assign_coords({n: v.compute() for n, v in fields.items() if "time" not in v.dims})
-    result.encoding = {"bytes_of_a_time": cost, "names": {*changing, *static, *fields}, "axes": axes}
+    result.encoding = {"bytes_of_a_time": cost, "names": {*changing, *static, *fields}, "axes": axes, "regridded": curvilinear is not None}
     return result
 
 
@@ -118,9 +130,7 @@ def _axes(dataset: xr.Dataset, source: str, select: Selection) -> xr.Dataset:
     if "time" not in dataset.dims:
         dataset = dataset.expand_dims("time")
     dataset = standard_times(dataset, source)
-    wanted = None if select.variables is None else set(select.variables)
-    used = [str(n) for n, v in dataset.data_vars.items() if set(axes) <= set(v.dims) and (wanted is None or _called(str(n), v) & wanted)]
-    dataset = pressure_levels(dataset, source, used, select.levels)
+    dataset = pressure_levels(dataset, source, _used(dataset, axes, select), select.levels)
     for name in ("level", "number"):
         if dataset.sizes.get(name) == 1:
             dataset = dataset.isel({name: 0}, drop=True)
@@ -160,6 +170,12 @@ def _find(dataset: xr.Dataset, name: str) -> str | None:
 
 def _says(attrs: Mapping[Any, Any], name: str) -> bool:
     return attrs.get("standard_name") == name or attrs.get("units") in _COORDINATES[name]["units"]
+
+
+def _used(dataset: xr.Dataset, axes: tuple[str, str], select: Selection) -> list[str]:
+    """Return the variables along both axes that may be chosen."""
+    wanted = None if select.variables is None else set(select.variables)
+    return [str(n) for n, v in dataset.data_vars.items() if set(axes) <= set(v.dims) and (wanted is None or _called(str(n), v) & wanted)]
 
 
 def _called(name: str, variable: xr.DataArray) -> set[str]:

@@ -25,6 +25,8 @@ def open_sources(
     layout: str | None = None,
     chunk_bytes: int = 2**25,
     allow_missing: bool = False,
+    grid: str | None = None,
+    method: str = "conservative",
 ) -> xr.Dataset:
     """Open files or stores of any known layout as one canonical data set.
 
@@ -37,6 +39,8 @@ def open_sources(
         layout: name of the layout; recognised by default.
         chunk_bytes: bytes of a variable read at once.
         allow_missing: take chunks that a zarr store lacks for fill values, instead of raising ``ValueError`` when they are read.
+        grid: what to regrid curvilinear sources to, as ``canonical`` takes it; ``encoding["regridded"]`` of the result says whether any was.
+        method: how to regrid them.
 
     Raises:
         FileNotFoundError: a source does not exist.
@@ -46,10 +50,12 @@ def open_sources(
     paths = [path for source in sources for path in _expand(str(source))]
     costs: list[tuple[int, int]] = []
     names: set[str] = set()
+    regridded = False
     axes: set[str] = set()
     series: dict[frozenset[str], list[tuple[str, xr.Dataset]]] = {}
     for path in paths:
-        dataset = canonical(open_lazily(path, not allow_missing, select.variables), path, units, select, layout, chunk_bytes)
+        dataset = canonical(open_lazily(path, not allow_missing, select.variables), path, units, select, layout, chunk_bytes, grid, method)
+        regridded |= dataset.encoding["regridded"]
         names |= dataset.encoding["names"]
         axes |= dataset.encoding["axes"]
         if dataset.sizes["time"]:
@@ -81,7 +87,9 @@ def open_sources(
     held = {name for d in dataset.data_vars.values() for name in (d.name, d.attrs["source_name"])}
     if missing := [name for name in select.variables or () if name not in held]:
         raise ValueError(f"{', '.join(paths[:3])} has no variable {missing[0]!r}; {nearest(missing[0], dataset.data_vars)}")
-    return dataset.isel(time=select.thin(dataset["time"].values))
+    dataset = dataset.isel(time=select.thin(dataset["time"].values))
+    dataset.encoding["regridded"] = regridded
+    return dataset
 
 
 def origin(sources: Sequence[str | Path]) -> str:

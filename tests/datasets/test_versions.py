@@ -24,7 +24,7 @@ def two_versions(source, values, final=slice(0, 120), preliminary=slice(120, 160
 
 @pytest.mark.parametrize("values", [np.array([1, 5], "i4"), ["0001", "0005"], [b"0001", b"0005"], [5, 1]])
 def test_case_09_preliminary_values_fill_what_final_ones_lack(source, tmp_path, values, caplog):
-    swapped = list(values)[0] == 5
+    swapped = next(iter(values)) == 5
     joined = two_versions(source, [1, 5]).isel(expver=[1, 0]) if swapped else two_versions(source, values)
     packed = {"dtype": "i2", "scale_factor": 1e-3, "add_offset": 280.0, "_FillValue": -32767}
     joined.to_netcdf(tmp_path / "era5.nc", encoding={"t2m": packed})
