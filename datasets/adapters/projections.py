@@ -25,8 +25,8 @@ _UNITS = {
     "longitude": ("degrees_east", "degree_east", "degrees_E", "degree_E"),
 }
 _NAMES = {
-    "latitude": ("lat", "latitude", "nav_lat", "xlat", "gridlat_0", "tlat", "lat_rho", "yc"),
-    "longitude": ("lon", "longitude", "nav_lon", "xlong", "gridlon_0", "tlong", "lon_rho", "xc"),
+    "latitude": ("lat", "latitude", "nav_lat", "xlat", "gridlat_0", "tlat", "lat_rho"),
+    "longitude": ("lon", "longitude", "nav_lon", "xlong", "gridlon_0", "tlong", "lon_rho"),
 }
 _STANDARD = {"y": ("projection_y_coordinate", "grid_latitude"), "x": ("projection_x_coordinate", "grid_longitude")}
 _AXIS_NAMES = {"y": ("y", "rlat"), "x": ("x", "rlon")}
@@ -66,7 +66,8 @@ def projected(dataset: xr.Dataset, source: str) -> Projected | None:
     Raises:
         ValueError: axes of a map projection that latitudes and longitudes do not follow from.
     """
-    if all(any(v.dims == (n,) and _is(v, str(n), axis) for n, v in dataset.variables.items()) for axis in _UNITS):
+    of_fields = {str(d) for v in dataset.data_vars.values() for d in v.dims if v.ndim > 1}
+    if all(any(v.dims == (n,) and n in of_fields and _is(v, str(n), axis) for n, v in dataset.variables.items()) for axis in _UNITS):
         return None
     mapping = _mapping(dataset)
     described = f" ({mapping.attrs['grid_mapping_name']})" if mapping is not None else ""
@@ -75,14 +76,13 @@ def projected(dataset: xr.Dataset, source: str) -> Projected | None:
         flipped = columns in dataset.coords and dataset[columns].dtype.kind in "fiu" and bool(np.diff(dataset[columns].values[:2]) < 0)
         points = CurvilinearGrid(latitude.values.astype(np.float64), longitude.values.astype(np.float64))
         return Projected((rows, columns), points, described, flipped)
-    standards = {
-        name: [str(n) for n, v in dataset.variables.items() if v.dims == (n,) and v.attrs.get("standard_name") in _STANDARD[name]] for name in "yx"
-    }
+    standards = {name: [str(n) for n in dataset.indexes if dataset[n].attrs.get("standard_name") in _STANDARD[name]] for name in "yx"}
     if mapping is None:
-        if any(standards.values()):
+        if axes := [*standards["y"], *standards["x"]]:
+            named = dataset[axes[0]].attrs["standard_name"]
             raise ValueError(
-                f"{source} has coordinates of a map projection ({next(filter(None, standards.values()))[0]}), and neither latitudes and longitudes of "
-                "its points nor a grid_mapping that they follow from; add one of these, or drop the standard names if it is a flow in a box"
+                f"{source} has coordinates of a map projection ({named}), and neither latitudes and longitudes of its points nor a "
+                "grid_mapping that they follow from; add one of these, or drop the standard names if it is a flow in a box"
             )
         return None
     axes = [next(iter(standards[name]), next((n for n in _AXIS_NAMES[name] if n in dataset.dims), "")) for name in "yx"]
@@ -251,9 +251,8 @@ def _is(variable: xr.Variable, name: str, *axes: str) -> bool:
     standard = variable.attrs.get("standard_name")
     if standard in (*_STANDARD["y"], *_STANDARD["x"]):
         return False
-    return any(
-        standard == axis or variable.attrs.get("units") in _UNITS[axis] or (standard is None and name.lower() in _NAMES[axis]) for axis in axes
-    )
+    units = variable.attrs.get("units")
+    return any(standard == axis or units in _UNITS[axis] or (standard is None and name.lower() in _NAMES[axis]) for axis in axes)
 
 
 def _pairs(dataset: xr.Dataset) -> list[tuple[xr.DataArray, xr.DataArray]]:
@@ -289,9 +288,8 @@ def _from_mapping(y: xr.DataArray, x: xr.DataArray, mapping: xr.DataArray, sourc
         crs = pyproj.CRS.from_cf({k: v.tolist() if isinstance(v, np.ndarray | np.generic) else v for k, v in mapping.attrs.items()})
         scale = [1.0 if rotated else cf_units.conversion(str(axis.attrs.get("units", "m")), "m")[0] for axis in (y, x)]
         xx, yy = np.meshgrid(x.values * scale[1], y.values * scale[0])
-        longitude, latitude = pyproj.Transformer.from_crs(crs, crs.geodetic_crs or 4326, always_xy=True).transform(xx, yy)
+        longitude, latitude = pyproj.Transformer.from_crs(crs, crs.source_crs or 4326, always_xy=True).transform(xx, yy)
     except Exception as error:  # pyproj raises many types
-        raise ValueError(
-            f"{source}: its grid_mapping is not understood ({' '.join(str(error).split())[:120]}); add latitudes and longitudes"
-        ) from error
+        reason = " ".join(str(error).split())[:120]
+        raise ValueError(f"{source}: its grid_mapping is not understood ({reason}); add latitudes and longitudes of its points") from error
     return np.where(np.isfinite(latitude), latitude, np.nan), np.where(np.isfinite(longitude), longitude, np.nan)
