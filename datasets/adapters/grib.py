@@ -126,8 +126,8 @@ def _flat(part: xr.Dataset, source: str, messages: Messages | None) -> xr.Datase
     step = step[order]
     times = validity[run, step]
     later = np.flatnonzero(np.append(False, times[1:] == times[:-1]))
-    dropped = set()
-    first = {}
+    dropped: set[int] = set()
+    first: dict[np.datetime64, int] = {}
     for at in later.tolist():
         before = first.setdefault(times[at], at - 1)
         a, b = (part.isel(time=int(run[i]), step=int(step[i])).drop_vars(("time", "step", "valid_time"), errors="ignore") for i in (before, at))
@@ -181,7 +181,7 @@ def _accumulated_over_steps(part: xr.Dataset, source: str) -> xr.Dataset:
             "are not evenly spaced from 0; keep one step, e.g. with grib_copy -w step=..."
         )
     log.info("%s: %s, accumulated since the start of each run, are read as those over %g h", source, names, lengths[0])
-    lazy = part.chunk({str(d): -1 if d in ("step", "latitude", "longitude") else 1 for d in part.dims})
+    lazy = part.chunk({str(d): 1 if d in _SCALARS and d != "step" else -1 for d in part.dims})
     return lazy.map(lambda variable: (variable - variable.shift(step=1, fill_value=0)).assign_attrs(variable.attrs))
 
 

@@ -184,5 +184,7 @@ def _surface_pressure(dataset: xr.Dataset, name: str) -> xr.DataArray:
             return surface * factor if factor != 1 else surface
     for candidate in _LOGARITHM:
         if candidate in dataset.data_vars:
-            return np.exp(dataset[candidate].chunk({"time": 1} if "time" in dataset[candidate].dims else {}))
+            surface = dataset[candidate]
+            lazy = surface.chunk({"time": 1} if "time" in surface.dims else {})
+            return lazy.copy(data=np.exp(lazy.data))
     raise Lacking(f"the surface pressure {name or 'PS'}")

@@ -106,7 +106,9 @@ def pressure_levels(dataset: xr.Dataset, source: str, names: Sequence[str], leve
             on_axis = [name for name in names if dim in dataset[name].dims]
             fields |= {name: interpolate(dataset[name], dim, formula, levels or ()) for name in on_axis}
             log.info("%s: %s interpolated from %s to %s hPa", source, ", ".join(on_axis), called, ", ".join(map(str, levels or ())))
-    several = {dim: found for dim, found in vertical.items() if len(found[1]) > 1} or vertical
+    several = {dim: found for dim, found in vertical.items() if len(found[1]) > 1}
+    if not several and not fields and len({int(pressures[0]) for _, pressures in vertical.values()}) == 1:
+        several = vertical
     held = [found[1] for found in several.values()] + ([np.array(levels, dtype=np.int32)] if fields else [])
     if held and not all(set(h.tolist()) == set(held[0].tolist()) for h in held):
         common = _common(several, original, source, levels)
@@ -134,11 +136,8 @@ def _common(
             raise ValueError(f"{source} has no level {lacking[0]} hPa along {original.get(dim, dim)}; it holds {', '.join(map(str, pressures))}")
     if levels is None:
         axes = ", ".join(f"{original.get(dim, dim)} of {len(pressures)}" for dim, (_, pressures) in several.items())
-        hint = (
-            f"keep levels that all have, e.g. --levels {','.join(map(str, shared[:3]))}"
-            if shared
-            else "they have none in common; take some variables"
-        )
+        some = ",".join(map(str, shared[:3]))
+        hint = f"keep levels that all have, e.g. --levels {some}" if shared else "they have none in common; take some of the variables"
         raise ValueError(f"{source} has several axes of different pressures ({axes}); {hint}")
     return np.array(levels, dtype=np.int32)
 

@@ -148,7 +148,7 @@ def _way(old: Projected, source: str, text: str, method: str, area: str | None) 
     kept = "/".join(f"{v:g}" for v in (within.latitude.max(), within.longitude[0], within.latitude.min(), within.longitude[-1]))
     if (area is not None or Path(text).is_dir()) and not way.covered.all():
         raise ValueError(f"{source} does not cover {area or text}; the largest area of that grid within it is {kept} (NORTH/WEST/SOUTH/EAST)")
-    log.info("%s: regridded to the area %s", source, kept)
+    log.warning("%s: regridded to the area %s (NORTH/WEST/SOUTH/EAST)", source, kept)
     return way.part(rows_within, columns_within)
 
 

@@ -62,8 +62,8 @@ def snap(times: Dates, rounding: float = 0.0) -> Dates:
             if np.abs(nearest - counts).max() <= tolerance:
                 rounded.append(nearest)
                 if _even(nearest):
-                    return nearest.astype("datetime64[ns]")
-    return rounded[0].astype("datetime64[ns]") if rounded else times
+                    return np.asarray(nearest.astype("datetime64[ns]"))
+    return np.asarray(rounded[0].astype("datetime64[ns]")) if rounded else times
 
 
 def _even(counts: NDArray[np.int64]) -> bool:

@@ -24,7 +24,7 @@ def drop_superseded(dataset: xr.Dataset) -> xr.Dataset:
     dataset = dataset.drop_vars(VERSION)
     if versions is None:
         return dataset
-    order = np.lexsort((versions, dataset["time"].values))
+    order = np.lexsort((np.array(versions), dataset["time"].values))
     _, first = np.unique(dataset["time"].values[order], return_index=True)
     keep = np.sort(order[first])
     return dataset if len(keep) == dataset.sizes["time"] else dataset.isel(time=keep)

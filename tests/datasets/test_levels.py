@@ -213,3 +213,10 @@ def test_fractions_are_left_out_where_others_are_chosen(source):
     assert np.allclose(read["temperature"].sel(level=500), source["t2m"] + 3) and np.allclose(read["temperature"].sel(level=850), source["t2m"])
     with pytest.raises(ValueError, match="has no level 7 hPa"):
         canonical(made, "memory", select=Selection(levels=(7,)))
+
+
+def test_single_levels_of_different_pressures_stay_with_their_variables(source):
+    made = on_axis(source, "isobaric", [50000.0], {"units": "Pa"}, "t500")
+    made["t850"] = on_axis(source, "isobaric1", [85000.0], {"units": "Pa"}, "t850")["t850"]
+    read = canonical(made, "memory")
+    assert read["t500"].dims == read["t850"].dims == ("time", "latitude", "longitude")
