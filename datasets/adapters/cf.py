@@ -16,12 +16,13 @@ from .levels import pressure_levels
 from .projections import onto_latlon, projected
 from .times import standard_times
 from .versions import drop_superseded, fill_versions
+from .vocabulary import DEGREES
 
 _NAME = re.compile(r"[^./\\][^/\\]*")
 
 _COORDINATES: dict[str, dict[str, tuple[str, ...]]] = {
-    "latitude": {"units": ("degrees_north", "degree_north", "degrees_N", "degree_N"), "names": ("latitude", "lat")},
-    "longitude": {"units": ("degrees_east", "degree_east", "degrees_E", "degree_E"), "names": ("longitude", "lon")},
+    "latitude": {"units": DEGREES["latitude"], "names": ("latitude", "lat")},
+    "longitude": {"units": DEGREES["longitude"], "names": ("longitude", "lon")},
     "y": {"units": (), "names": ("y",)},
     "x": {"units": (), "names": ("x",)},
     "number": {"units": (), "names": ("number", "member", "ensemble", "realization")},

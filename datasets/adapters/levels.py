@@ -92,9 +92,11 @@ def pressure_levels(dataset: xr.Dataset, source: str, names: Sequence[str], leve
     vertical: dict[str, tuple[NDArray[np.int64], NDArray[np.int32]]] = {}
     fields: dict[str, xr.DataArray] = {}
     for dim in dims:
+        called = original.get(dim, dim)
+        if dim not in dataset.coords and _PRESSURE_NAME.fullmatch(called) and dataset.sizes[dim] > 1:
+            raise ValueError(f"{source}: {called!r} has no values, so its pressures are not known; add them, or keep one, e.g. --select {called}=0")
         if dim not in dataset.coords or dataset[dim].dims != (dim,) or dataset[dim].dtype.kind not in "fiu":
             continue
-        called = original.get(dim, dim)
         try:
             kind = kind_of(dataset.rename({dim: called}), called)
             if kind is Kind.PRESSURE:

@@ -17,13 +17,10 @@ from .. import units as cf_units
 from ..curvilinear import CurvilinearGrid, CurvilinearRegridder, largest_rectangle
 from ..schema import grid_of
 from ..selection import area_positions, eastward
+from .vocabulary import DEGREES
 
 log = logging.getLogger(__name__)
 
-_UNITS = {
-    "latitude": ("degrees_north", "degree_north", "degrees_N", "degree_N"),
-    "longitude": ("degrees_east", "degree_east", "degrees_E", "degree_E"),
-}
 _NAMES = {
     "latitude": ("lat", "latitude", "nav_lat", "xlat", "gridlat_0", "tlat", "lat_rho"),
     "longitude": ("lon", "longitude", "nav_lon", "xlong", "gridlon_0", "tlong", "lon_rho"),
@@ -67,7 +64,7 @@ def projected(dataset: xr.Dataset, source: str) -> Projected | None:
         ValueError: axes of a map projection that latitudes and longitudes do not follow from.
     """
     of_fields = {str(d) for v in dataset.data_vars.values() for d in v.dims if v.ndim > 1}
-    if all(any(v.dims == (n,) and n in of_fields and _is(v, str(n), axis) for n, v in dataset.variables.items()) for axis in _UNITS):
+    if all(any(v.dims == (n,) and n in of_fields and _is(v, str(n), axis) for n, v in dataset.variables.items()) for axis in DEGREES):
         return None
     mapping = _mapping(dataset)
     described = f" ({mapping.attrs['grid_mapping_name']})" if mapping is not None else ""
@@ -252,7 +249,7 @@ def _is(variable: xr.Variable, name: str, *axes: str) -> bool:
     if standard in (*_STANDARD["y"], *_STANDARD["x"]):
         return False
     units = variable.attrs.get("units")
-    return any(standard == axis or units in _UNITS[axis] or (standard is None and name.lower() in _NAMES[axis]) for axis in axes)
+    return any(standard == axis or units in DEGREES[axis] or (standard is None and name.lower() in _NAMES[axis]) for axis in axes)
 
 
 def _pairs(dataset: xr.Dataset) -> list[tuple[xr.DataArray, xr.DataArray]]:

@@ -88,5 +88,11 @@ SHORT_NAMES = {
     "cvl": "low_vegetation_cover", "cl": "lake_cover", "dl": "lake_depth",
 }  # fmt: skip
 ECMWF = {short: WEATHERBENCH[name] for short, name in SHORT_NAMES.items()}
+# Units by which latitudes and longitudes are recognised.
+DEGREES = {
+    "latitude": ("degrees_north", "degree_north", "degrees_N", "degree_N"),
+    "longitude": ("degrees_east", "degree_east", "degrees_E", "degree_E"),
+}
+
 # Short names of single-level fields that do not change with time.
 CONSTANT = ("z", "lsm", "sdor", "slor", "anor", "isor", "slt", "cl", "dl", "cvh", "cvl")

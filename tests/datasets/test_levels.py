@@ -207,6 +207,13 @@ def test_what_is_no_whole_pressure_is_refused(source, name, attrs, values, said)
         canonical(on_axis(source, name, values, attrs), "memory")
 
 
+def test_levels_without_values_are_refused(source):
+    made = on_axis(source, "level", [850, 500], {}).drop_vars("level")
+    with pytest.raises(ValueError, match=r"'level' has no values.*--select level=0"):
+        canonical(made, "memory")
+    assert canonical(made, "memory", select=Selection(at=(("level", "1"),)))["ta"].dims == ("time", "latitude", "longitude")
+
+
 def test_fractions_are_left_out_where_others_are_chosen(source):
     made = on_axis(source, "level", [850.0, 7.5, 2.5, 500.0], {"units": "hPa"})
     read = canonical(made, "memory", select=Selection(levels=(500, 850), variables=("ta",)))
