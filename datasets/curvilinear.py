@@ -9,6 +9,7 @@ is asked for, is that of points within it no further apart than half the old spa
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,9 @@ from .regrid import over_missing
 
 Array = NDArray[np.float64]
 
-_CANDIDATES = 16  # nearest cells that a point is looked for in
+_CANDIDATES = (2, 16)  # nearest cells that a point is looked for in: by all, and by those that are in neither of the first two
 _EDGE = 1e-6  # of a cell that a point may lie outside of it
-_NEWTON = 12
+_NEWTON = 6
 _BLOCK = 2**17  # points located at once
 
 
@@ -45,6 +46,18 @@ class CurvilinearGrid:
     def __post_init__(self) -> None:
         if self.latitude.ndim != 2 or self.latitude.shape != self.longitude.shape or min(self.latitude.shape) < 2:
             raise ValueError(f"latitudes of shape {self.latitude.shape} and longitudes of {self.longitude.shape} are no rows and columns of points")
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether the points are the same."""
+        return isinstance(other, CurvilinearGrid) and self._digest == other._digest
+
+    def __hash__(self) -> int:
+        """Return a number that grids of the same points share."""
+        return hash(self._digest)
+
+    @cached_property
+    def _digest(self) -> tuple[tuple[int, ...], bytes]:
+        return self.latitude.shape, sha256(self.latitude.tobytes() + self.longitude.tobytes()).digest()
 
     @cached_property
     def nodes(self) -> Array:
@@ -89,19 +102,22 @@ class CurvilinearGrid:
         points = on_sphere(latitude, longitude)
         found = np.zeros((len(points), 4), dtype=np.int64)
         weights = np.full((len(points), 4), np.nan)
-        near = np.reshape(tree.query(points, k=min(_CANDIDATES, len(corners)))[1], (len(points), -1))
         left = np.arange(len(points))
-        for candidate in range(near.shape[1]):
-            cell = corners[near[left, candidate]]
-            s, t = _invert(_touching_plane(nodes[cell], latitude[left], longitude[left]))
-            inside = (np.minimum(s, t) >= -_EDGE) & (np.maximum(s, t) <= 1 + _EDGE)
-            s = np.clip(s[inside], 0, 1)
-            t = np.clip(t[inside], 0, 1)
-            found[left[inside]] = cell[inside]
-            weights[left[inside]] = np.stack([(1 - s) * (1 - t), s * (1 - t), s * t, (1 - s) * t], axis=1)
-            left = left[~inside]
-            if not len(left):
-                break
+        tried = 0
+        for candidates in _CANDIDATES:
+            count = min(candidates, len(corners))
+            near = np.full((len(points), count), -1)
+            near[left] = np.reshape(tree.query(points[left], k=count)[1], (len(left), count))
+            for candidate in range(tried, count):
+                cell = corners[near[left, candidate]]
+                s, t = _invert(_touching_plane(nodes[cell], latitude[left], longitude[left]))
+                inside = (np.minimum(s, t) >= -_EDGE) & (np.maximum(s, t) <= 1 + _EDGE)
+                s = np.clip(s[inside], 0, 1)
+                t = np.clip(t[inside], 0, 1)
+                found[left[inside]] = cell[inside]
+                weights[left[inside]] = np.stack([(1 - s) * (1 - t), s * (1 - t), s * t, (1 - s) * t], axis=1)
+                left = left[~inside]
+            tried = count
         return found, weights
 
     def angle(self) -> Array:

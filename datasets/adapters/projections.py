@@ -7,6 +7,7 @@ to east and north; one component without the other is refused.
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -137,7 +138,7 @@ def _way(old: Projected, source: str, text: str, method: str, area: str | None) 
         longitude = longitude[(longitude >= np.nanmin(along)) & (longitude <= np.nanmax(along))]
     if min(len(latitude), len(longitude)) < 2:
         raise ValueError(f"{source} spans fewer than two rows or columns of --grid {text}; choose a finer one")
-    way = CurvilinearRegridder.between(old.grid, LatLon(latitude, longitude), method)
+    way = _regridder(old.grid, latitude.tobytes(), longitude.tobytes(), method)
     rows_within, columns_within = largest_rectangle(way.covered)
     if way.covered[rows_within, columns_within].size < 4 or min(way.covered[rows_within, columns_within].shape) < 2:
         raise ValueError(f"{source} has no two rows and columns of --grid {text} within it; choose a finer one")
@@ -147,6 +148,12 @@ def _way(old: Projected, source: str, text: str, method: str, area: str | None) 
         raise ValueError(f"{source} does not cover {area or text}; the largest area of that grid within it is {kept} (NORTH/WEST/SOUTH/EAST)")
     log.warning("%s: regridded to the area %s (NORTH/WEST/SOUTH/EAST)", source, kept)
     return way.part(rows_within, columns_within)
+
+
+@lru_cache(maxsize=2)
+def _regridder(old: CurvilinearGrid, latitude: bytes, longitude: bytes, method: str) -> CurvilinearRegridder:
+    """Return the way to a grid, which the files of a series share."""
+    return CurvilinearRegridder.between(old, LatLon(np.frombuffer(latitude), np.frombuffer(longitude)), method)
 
 
 def _axes(old: CurvilinearGrid, text: str) -> tuple[np.ndarray, np.ndarray]:
