@@ -5,6 +5,7 @@ stays. Bilinear ones interpolate between rows and between columns, beyond the ou
 regridding sums spherical harmonics: exact for fields without degrees above the truncation, which the source's rows bear.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -96,11 +97,9 @@ class Regridder:
             if missing.any():
                 raise ValueError("spectral regridding knows no missing values; use --method conservative or bilinear")
             return self._waves(x.astype(np.float64))
-        if not missing.any():
-            return np.asarray(self.rows @ x.astype(np.float64) @ self.columns.T, dtype=np.float32)
-        there = self.rows @ (~missing).astype(np.float64) @ self.columns.T
-        made = self.rows @ np.where(missing, 0.0, x).astype(np.float64) @ self.columns.T
-        return np.asarray(np.where(there >= LEAST - 1e-9, made / np.maximum(there, 1e-9), np.nan), dtype=np.float32)
+        rows = self.rows
+        columns = self.columns
+        return over_missing(lambda fields: np.asarray(rows @ fields @ columns.T), x)
 
     def _waves(self, x: Array) -> NDArray[np.float32]:
         orders, _, _ = self.rows.shape
@@ -119,6 +118,16 @@ def regrid(dataset: xr.Dataset, grid: LatLon, method: str = "conservative") -> x
     if all(same_axis(getattr(grid, name), dataset[name].values, name) for name in grid.axes):
         return dataset.assign_coords({name: (name, getattr(grid, name), dataset[name].attrs) for name in grid.axes})
     return way.apply(dataset)
+
+
+def over_missing(weigh: Callable[[Array], Array], x: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return weighted sums of fields, in which values count for more where others are missing; missing where most of the weight is."""
+    missing = np.isnan(x)
+    if not missing.any():
+        return np.asarray(weigh(x.astype(np.float64)), dtype=np.float32)
+    there = weigh((~missing).astype(np.float64))
+    sums = weigh(np.where(missing, 0.0, x).astype(np.float64))
+    return np.asarray(np.where(there >= LEAST - 1e-9, sums / np.maximum(there, 1e-9), np.nan), dtype=np.float32)
 
 
 def linear(old: Array, new: Array, periodic: bool = False) -> Array:

@@ -66,6 +66,10 @@ def nearest(word: str, choices: Iterable[Hashable]) -> str:
     return f"there are: {', '.join(names[:_LISTED])}{more}"
 
 
+class Refused(ValueError):
+    """Data that can be read whole, but not be taken as one data set."""
+
+
 class Incomplete(ValueError):
     """Data are there in part only, as they are while they are being written."""
 

@@ -12,7 +12,7 @@ def ingest(
     sources: Annotated[list[str], typer.Argument(metavar="SRC...", help="netCDF, HDF5 or GRIB files, patterns, zarr stores or their URLs.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Store to make.")],
     variables: Annotated[str | None, typer.Option(help="Variables to keep, separated by commas.")] = None,
-    levels: Annotated[str | None, typer.Option(help="Pressures in hPa to keep, separated by commas.")] = None,
+    levels: Annotated[str | None, typer.Option(help="Pressures in hPa to keep, or to interpolate hybrid levels to, separated by commas.")] = None,
     times: Annotated[str | None, typer.Option(help="Period to keep, e.g. 2013 or 2010-01:2013-06.")] = None,
     step: Annotated[str | None, typer.Option(help="Time between the states to keep, e.g. 6h or 1d.")] = None,
     area: Annotated[str | None, typer.Option(help="NORTH/WEST/SOUTH/EAST in degrees to keep.")] = None,
@@ -24,8 +24,10 @@ def ingest(
         list[str] | None, typer.Option(help="Variable that never changes although its file gives it a time; orography and masks are known.")
     ] = None,
     layout: Annotated[str | None, typer.Option(help="How the source is laid out; recognised by default.")] = None,
-    grid: Annotated[str | None, typer.Option(help="Regrid to degrees between points, LATxLON points, or the grid of a store.")] = None,
-    method: Annotated[str, typer.Option(help="How to regrid: conservative, bilinear or spectral.")] = "conservative",
+    grid: Annotated[
+        str | None, typer.Option(help="Regrid to degrees between points, LATxLON points, or a store's grid; map projections too.")
+    ] = None,
+    method: Annotated[str, typer.Option(help="How to regrid: conservative, bilinear or spectral (map projections: the first two).")] = "conservative",
     train_period: Annotated[str | None, typer.Option(help="Period for statistics, e.g. 2013 or 2010-01:2013-06.")] = None,
     allow_gaps: Annotated[bool, typer.Option("--allow-gaps", help="Record gaps in time instead of refusing them.")] = False,
     allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Take chunks that a zarr source lacks for fill values.")] = False,

@@ -83,8 +83,10 @@ def ingest(
     made_from += f" {sorted(rename.items())}" if rename else ""
     made_from += f" static {sorted(static)}" if static else ""
     chunk_bytes = min(2**25, memory // 64)
-    with open_sources(sources, select, units, layout, chunk_bytes, allow_missing, rename=rename, static=static) as opened:
-        dataset = opened if grid is None else regrid(opened, parse_grid(grid, opened), method)
+    options: Any = {"grid": grid, "method": method, "rename": rename, "static": static}
+    with open_sources(sources, select, units, layout, chunk_bytes, allow_missing, **options) as opened:
+        regridded = grid is None or opened.encoding["regridded"]
+        dataset = opened if regridded else regrid(opened, parse_grid(str(grid), opened), method)
         if dry_run:
             return make_plan(dataset, train_period, allow_gaps, memory).describe()
         if append:

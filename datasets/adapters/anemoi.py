@@ -7,11 +7,10 @@ import numpy as np
 import xarray as xr
 
 from ...fno.grids import COORDINATE_TOLERANCE, spacing_at
-from .vocabulary import ECMWF
+from .vocabulary import CONSTANT, ECMWF
 
 _ON_LEVEL = re.compile(r"([a-z]+\d?)_(\d+)")
 _COMPUTED = re.compile(r"(cos|sin)_(latitude|longitude|julian_day|local_time|solar_zenith_angle)|insolation|ecef_[xyz]")
-_CONSTANT = ("z", "lsm", "sdor", "slor", "anor", "isor", "slt", "cl", "dl", "cvh", "cvl")
 
 
 def matches(dataset: xr.Dataset) -> bool:
@@ -38,7 +37,7 @@ def arrange(dataset: xr.Dataset, source: str) -> xr.Dataset:
     coords = {"time": times[keep], "number": np.arange(members), "latitude": latitude[:, 0], "longitude": longitude[0]}
     about = dataset.attrs.get("variables_metadata", {})
     fields: dict[str, tuple[tuple[str, ...], da.Array, dict[str, str]]] = {}
-    constant = {*dataset.attrs.get("constant_fields", ()), *_CONSTANT}
+    constant = {*dataset.attrs.get("constant_fields", ()), *CONSTANT}
     levels: dict[str, dict[int, int]] = {}
     for at, name in enumerate(names):
         if found := _ON_LEVEL.fullmatch(name):

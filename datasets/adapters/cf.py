@@ -15,16 +15,20 @@ from ..scalars import lone_coordinates, record
 from ..schema import DIMENSIONS, LEVEL_VARIABLES, STANDARD_UNITS, axes_of, grid_of, nearest
 from ..selection import NothingSelectedError, Selection, levels_in, members_in, places_along
 from .layouts import find_layout
+from .levels import pressure_levels
+from .projections import onto_latlon, projected
 from .static import first_of_constant, is_constant
+from .times import standard_times
+from .versions import drop_superseded, fill_versions
+from .vocabulary import DEGREES
 
 NAME = re.compile(r"[^./\\][^/\\]*")
 
 _COORDINATES: dict[str, dict[str, tuple[str, ...]]] = {
-    "latitude": {"units": ("degrees_north", "degree_north", "degrees_N", "degree_N"), "names": ("latitude", "lat")},
-    "longitude": {"units": ("degrees_east", "degree_east", "degrees_E", "degree_E"), "names": ("longitude", "lon")},
+    "latitude": {"units": DEGREES["latitude"], "names": ("latitude", "lat")},
+    "longitude": {"units": DEGREES["longitude"], "names": ("longitude", "lon")},
     "y": {"units": (), "names": ("y",)},
     "x": {"units": (), "names": ("x",)},
-    "level": {"units": (), "names": ("level", "lev", "plev", "pressure_level", "isobaricInhPa", "pressure")},
     "number": {"units": (), "names": ("number", "member", "ensemble", "realization")},
     "time": {"units": (), "names": ("time", "valid_time")},  # or the only axis of dates
 }
@@ -38,6 +42,8 @@ def canonical(
     layout: str | None = None,
     chunk_bytes: int = 2**25,
     *,
+    grid: str | None = None,
+    method: str = "conservative",
     rename: Mapping[str, str] | None = None,
     static: Collection[str] = (),
     timeless: bool = False,
@@ -53,6 +59,8 @@ def canonical(
         select: what to keep. Variables that this source does not hold are passed over, since another may hold them.
         layout: name of the layout; recognised by default.
         chunk_bytes: bytes of a variable read at once.
+        grid: what to regrid a curvilinear source to, as ``projections.onto_latlon`` takes it; such a source is refused by default.
+        method: how to regrid it.
         rename: new names by the source's or the canonical name of a variable.
         static: variables that do not change with time although the source gives them times.
         timeless: accept a data set without time, all of whose fields are static.
@@ -68,7 +76,14 @@ def canonical(
     units, select, rename = units or {}, select or Selection(), rename or {}
     axes = {str(dim) for dim in dataset.dims}
     dataset = select.places(dataset, source)
-    dataset = _axes(find_layout(dataset, layout).read(dataset, source), source, timeless)
+    dataset = find_layout(dataset, layout).read(dataset, source)
+    curvilinear = projected(dataset, source)
+    if curvilinear is not None:
+        if grid is None:
+            raise ValueError(f"{source} {curvilinear.refusal()}")
+        used = _used(dataset, curvilinear.dims, select)
+        dataset = onto_latlon(dataset, curvilinear, source, grid=grid, method=method, area=select.area, names=used)
+    dataset = drop_superseded(_axes(dataset, source, select, timeless))
     plane = set(axes_of(dataset))
     on_grid = {str(n): v for n, v in dataset.data_vars.items() if plane <= set(v.dims)}
     known = [n for n, v in on_grid.items() if v.dtype.kind in ("fiu" if "time" in v.dims else "fiub")]
@@ -98,7 +113,7 @@ def canonical(
     if "time" in dataset.dims:
         dataset = select.times_of(dataset)
     cost = _bytes_of_a_time(whole, dataset)
-    dataset = _chunked(dataset, chunk_bytes)
+    dataset = fill_versions(_chunked(dataset, chunk_bytes), source)
     fields: dict[str, xr.DataArray] = {}
     for name, variable in [*dataset.data_vars.items(), *((n, first[n]) for n in forced)]:
         field = _field(str(name), variable, source, units, rename)
@@ -118,6 +133,7 @@ def canonical(
         "axes": axes,
         "levels": levels,
         "members": members,
+        "regridded": curvilinear is not None,
         "constants": {str(field.name): field for field in kept},
     }
     return result
@@ -135,7 +151,7 @@ def _bytes_of_a_time(whole: xr.Dataset, kept: xr.Dataset) -> tuple[int, int]:
     return read, used
 
 
-def _axes(dataset: xr.Dataset, source: str, timeless: bool = False) -> xr.Dataset:
+def _axes(dataset: xr.Dataset, source: str, select: Selection, timeless: bool = False) -> xr.Dataset:
     """Return the data set with canonical axes: names, hPa, dates, and longitudes eastward."""
     names = {found: name for name in _COORDINATES if (found := _find(dataset, name)) is not None}
     if {"latitude", "longitude"} & set(names.values()) or not {"y", "x"} <= set(names.values()):
@@ -161,8 +177,8 @@ def _axes(dataset: xr.Dataset, source: str, timeless: bool = False) -> xr.Datase
     if wrong := [str(n) for n in dataset.data_vars if not NAME.fullmatch(str(n))]:
         raise ValueError(f"{source} holds a variable called {wrong[0]!r}, which is no name: it could leave the store's folder")
     if not without_time:
-        dataset = _standard_times(dataset if "time" in dataset.dims else dataset.expand_dims("time"), source)
-    dataset = _pressure_in_hpa(dataset, source, next((found for found, name in names.items() if name == "level"), "level"))
+        dataset = standard_times(dataset if "time" in dataset.dims else dataset.expand_dims("time"), source)
+    dataset = pressure_levels(dataset, source, _used(dataset, axes, select), select.levels)
     return _order_longitudes(dataset, source) if axes[0] == "latitude" else _plane(dataset, source)
 
 
@@ -184,7 +200,7 @@ def _find(dataset: xr.Dataset, name: str) -> str | None:
     candidates = [str(c) for c in dataset.variables if dataset[c].ndim == 1 and dataset[c].dims == (c,)]
     if name == "time":
         candidates += [str(c) for c in dataset.coords if dataset[c].ndim == 0]
-    standards = {"level": "air_pressure", "number": "realization", "y": "projection_y_coordinate", "x": "projection_x_coordinate"}
+    standards = {"number": "realization", "y": "projection_y_coordinate", "x": "projection_x_coordinate"}
     tests: list[Any] = [
         lambda c: dataset[c].attrs.get("standard_name") == standards.get(name, name),
         lambda c: dataset[c].attrs.get("units") in rules["units"],
@@ -201,21 +217,16 @@ def _says(attrs: Mapping[Any, Any], name: str) -> bool:
     return attrs.get("standard_name") == name or attrs.get("units") in _COORDINATES[name]["units"]
 
 
-def _standard_times(dataset: xr.Dataset, source: str) -> xr.Dataset:
-    times = dataset["time"]
-    if times.dtype == object:  # cftime: another calendar
-        calendar = times.dt.calendar
-        try:
-            dataset = dataset.convert_calendar("standard", use_cftime=False)
-        except ValueError as error:
-            raise ValueError(f"{source} uses the calendar {calendar!r}; convert it with ds.convert_calendar('standard', align_on='date')") from error
-    elif times.dtype.kind in "mfiu" and "y" in dataset.dims and "x" in dataset.dims:
-        return dataset.assign_coords(time=("time", _seconds_as_dates(times)))
-    elif not np.issubdtype(times.dtype, np.datetime64):
-        raise ValueError(f"{source}: time has no CF units (dtype {times.dtype}); set e.g. 'hours since 2000-01-01'")
-    if np.isnat(dataset["time"].values).any():
-        raise ValueError(f"{source}: {int(np.isnat(dataset['time'].values).sum())} time(s) are missing; drop those records")
-    return dataset.assign_coords(time=dataset["time"].astype("datetime64[ns]"))
+def _used(dataset: xr.Dataset, axes: tuple[str, str], select: Selection) -> list[str]:
+    """Return the variables along both axes that may be chosen."""
+    wanted = None if select.variables is None else set(select.variables)
+    return [str(n) for n, v in dataset.data_vars.items() if set(axes) <= set(v.dims) and (wanted is None or _called(str(n), v) & wanted)]
+
+
+def _called(name: str, variable: xr.DataArray) -> set[str]:
+    """Return the names that a variable may be chosen by, before it is known whether it has pressure levels."""
+    on_levels = LEVEL_VARIABLES.get(str(variable.attrs.get("standard_name")))
+    return identity(variable).aliases | {name} | ({on_levels[0]} if on_levels else set())
 
 
 def _canonical_name(name: str, variable: xr.DataArray) -> str:
@@ -257,35 +268,6 @@ def _field(name: str, variable: xr.DataArray, source: str, units: Mapping[str, s
     variable.attrs = attrs
     variable.encoding = {}
     return variable.rename(next((rename[n] for n in called if n in rename), new))
-
-
-def _pressure_in_hpa(dataset: xr.Dataset, source: str, called: str) -> xr.Dataset:
-    if "level" not in dataset.dims:
-        return dataset
-    level = dataset["level"]
-    try:
-        factor, offset = cf_units.conversion(level.attrs.get("units", "hPa"), "hPa")
-    except ValueError as error:
-        raise ValueError(
-            f"{source}: {called!r} {error}; only pressure levels are kept together, keep one of these, e.g. --select {called}={level.values[0]:g}"
-        ) from error
-    values = np.round(level.values * factor + offset).astype(np.int32)
-    attrs = {"standard_name": "air_pressure", "units": "hPa", "positive": "down"}
-    return dataset.assign_coords(level=("level", values, attrs))
-
-
-def _seconds_as_dates(times: xr.DataArray) -> np.ndarray:
-    """Return times that a flow counts in seconds, or without unit, as dates from 1970 on, evenly spaced where they are meant to be."""
-    values = times.values / np.timedelta64(1, "s") if times.dtype.kind == "m" else times.values.astype(np.float64)
-    if times.dtype.kind != "m" and str(times.attrs.get("units", "s")) not in ("s", "second", "seconds", "1", ""):
-        values = values * cf_units.conversion(str(times.attrs["units"]), "s")[0]
-    step = (values[-1] - values[0]) / max(1, len(values) - 1)
-    even = values[0] + step * np.arange(len(values))
-    if len(values) > 1 and np.abs(values - even).max() < 1e-3 * abs(step):
-        nanoseconds = round(values[0] * 1e9) + round(step * 1e9) * np.arange(len(values))
-    else:
-        nanoseconds = np.round(values * 1e9).astype(np.int64)
-    return np.asarray(np.datetime64("1970-01-01", "ns") + nanoseconds.astype("timedelta64[ns]"))
 
 
 def _plane(dataset: xr.Dataset, source: str) -> xr.Dataset:

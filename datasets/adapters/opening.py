@@ -2,7 +2,7 @@
 
 import importlib.util
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
@@ -12,15 +12,14 @@ import zarr
 from zarr.abc.store import Store
 
 from ..repository import is_repository, stored
+from ..schema import Refused
+from . import grib
+from .missing import decode, decode_zarr
 from .remote import check_url, open_source
 
 _CLASSIC = (b"CDF\x01", b"CDF\x02", b"CDF\x05")
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _GRIB_LARGE = 0x800000
-
-
-class Refused(ValueError):
-    """What can be read whole, but not be taken as one data set."""
 
 
 def open_raw(path: str, whole_shards: bool = True) -> xr.Dataset:
@@ -37,12 +36,13 @@ def open_raw(path: str, whole_shards: bool = True) -> xr.Dataset:
     return _chunked(open_lazily(path), whole_shards)
 
 
-def open_lazily(path: str, complete: bool = False) -> xr.Dataset:
+def open_lazily(path: str, complete: bool = False, variables: Sequence[str] | None = None) -> xr.Dataset:
     """Open one file or store; values are read when they are asked for, and selecting makes no task graph.
 
     Args:
         path: file, folder or URL.
         complete: raise ``ValueError`` where a chunk that is read is missing, instead of taking it for fill values.
+        variables: those that will be used, whose times a GRIB file is read at; all by default.
 
     Raises:
         FileNotFoundError: it does not exist.
@@ -55,7 +55,7 @@ def open_lazily(path: str, complete: bool = False) -> xr.Dataset:
         warnings.simplefilter("ignore", xr.SerializationWarning)
         if Path(path).is_dir() or "://" in path:
             return _open_zarr(open_source(path, complete) if (complete and not is_repository(path)) or "://" in path else path)
-        return _open_file(path)
+        return _open_file(path, variables)
 
 
 def open_zarr(path: str | Path | Store, whole_shards: bool = True, group: str | None = None) -> xr.Dataset:
@@ -79,11 +79,8 @@ def _open_zarr(path: str | Path | Store, group: str | None = None) -> xr.Dataset
     path = path if isinstance(path, Store) or "://" in str(path) else stored(path)
     with warnings.catch_warnings():  # a store without consolidated metadata is not worth a warning
         warnings.filterwarnings("ignore", message="Failed to open Zarr store with consolidated")
-        dataset: xr.Dataset = xr.open_zarr(path, chunks=None, group=group)
-        if "variables_metadata" in dataset.attrs or {"data", "dates"} <= set(dataset.variables):
-            # anemoi-datasets leaves zarr's fill value at zero, and means no missing value by it.
-            dataset = xr.open_zarr(path, chunks=None, group=group, mask_and_scale=False)
-    return dataset
+        store = xr.backends.ZarrStore.open_group(path, mode="r", group=group, consolidated=None, use_zarr_fill_value_as_mask=True)
+        return decode_zarr(xr.open_dataset(store, decode_cf=False), store.zarr_group)
 
 
 def _chunked(dataset: xr.Dataset, whole_shards: bool) -> xr.Dataset:
@@ -93,46 +90,28 @@ def _chunked(dataset: xr.Dataset, whole_shards: bool) -> xr.Dataset:
     return dataset
 
 
-def _open_file(path: str) -> xr.Dataset:
+def _open_file(path: str, variables: Sequence[str] | None) -> xr.Dataset:
     with open(path, "rb") as file:
         start = file.read(8)
     if start[:4] in _CLASSIC:
         _refuse_short_classic(path)
     elif start[:4] == b"GRIB":
-        return _open_grib(path)
+        return _open_grib(path, variables)
     elif start != _HDF5:
         raise ValueError(f"it begins with {start[:4]!r}" if start else "it is empty")
-    dataset: xr.Dataset = xr.open_dataset(path, engine="netcdf4")
-    return dataset
+    return decode(xr.open_dataset(path, engine="netcdf4", decode_cf=False))
 
 
-def _open_grib(path: str) -> xr.Dataset:
+def _open_grib(path: str, variables: Sequence[str] | None) -> xr.Dataset:
     try:
         import cfgrib
     except ImportError as error:
         raise ValueError("GRIB needs two more packages: pip install 'fourcaster[grib]'") from error
     _refuse_short_grib(path)
-    parts = []
     with warnings.catch_warnings():  # of xarray, to cfgrib
         warnings.simplefilter("ignore", FutureWarning)
-        found = cfgrib.open_datasets(path, backend_kwargs={"indexpath": ""}, errors="raise")
-    for part in found:
-        # Heights such as 2 m or 10 m differ between variables and are in their names.
-        lone = [c for c in part.coords if part[c].ndim == 0 and c not in ("time", "valid_time", "step", "number", "isobaricInhPa")]
-        bare = part.drop_vars(lone)
-        parts.append(bare.expand_dims("isobaricInhPa") if "isobaricInhPa" in bare.coords and bare["isobaricInhPa"].ndim == 0 else bare)
-    for name in ("latitude", "longitude"):
-        if any(name in part.coords and not part[name].equals(parts[0][name]) for part in parts):
-            raise Refused(f"{path} holds fields on grids of several {name}s; keep one grid, e.g. with grib_copy -w Ni=...,Nj=...")
-    try:
-        dataset: xr.Dataset = xr.merge(parts, compat="no_conflicts", join="outer", combine_attrs="override")
-    except xr.MergeError as error:
-        kinds = sorted({str(v.attrs.get("GRIB_typeOfLevel")) for part in found for v in part.data_vars.values()})
-        raise Refused(
-            f"{path} holds a variable of one name on several kinds of level ({', '.join(kinds)}); "
-            f"keep one kind, e.g. with grib_copy -w typeOfLevel={kinds[0]}"
-        ) from error
-    return dataset
+        parts = cfgrib.open_datasets(path, backend_kwargs={"indexpath": ""}, errors="raise")
+    return grib.join(parts, path, variables)
 
 
 def _refuse_short_classic(path: str) -> None:

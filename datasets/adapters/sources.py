@@ -5,6 +5,7 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
@@ -29,6 +30,8 @@ def open_sources(
     chunk_bytes: int = 2**25,
     allow_missing: bool = False,
     *,
+    grid: str | None = None,
+    method: str = "conservative",
     rename: Mapping[str, str] | None = None,
     static: Sequence[str] = (),
 ) -> xr.Dataset:
@@ -45,6 +48,9 @@ def open_sources(
         layout: name of the layout; recognised by default.
         chunk_bytes: bytes of a variable read at once.
         allow_missing: take chunks that a zarr store lacks for fill values, instead of raising ``ValueError`` when they are read.
+        grid: what to regrid curvilinear sources to, as ``canonical`` takes it; ``encoding["regridded"]`` of the result says
+            whether any was.
+        method: how to regrid them.
         rename: new names by the source's or the canonical name of a variable.
         static: variables that do not change with time although their source gives them times.
 
@@ -58,10 +64,11 @@ def open_sources(
     with ExitStack() as files:  # closes them where something is refused
         parts: list[tuple[str, xr.Dataset]] = []
         refusals: list[NothingSelectedError] = []
+        options: Any = {"grid": grid, "method": method, "rename": rename, "static": static, "timeless": len(paths) > 1}
         for path in paths:
-            raw = files.enter_context(open_lazily(path, not allow_missing))
+            raw = files.enter_context(open_lazily(path, not allow_missing, select.variables))
             try:
-                part = canonical(raw, path, units, select, layout, chunk_bytes, rename=rename, static=static, timeless=len(paths) > 1)
+                part = canonical(raw, path, units, select, layout, chunk_bytes, **options)
             except NothingSelectedError as error:
                 refusals.append(error)
             else:
@@ -70,6 +77,7 @@ def open_sources(
             raise refusals[0]
         _check_options(parts, select, {"units": units or {}, "rename": rename, "static": static}, ", ".join(paths[:3]))
         dataset = _joined(parts, select, ", ".join(paths[:3]))
+        dataset.encoding["regridded"] = any(part.encoding["regridded"] for _, part in parts)
         dataset.encoding["sources"] = ", ".join(paths[:3])
         dataset.set_close(files.pop_all().close)
     return dataset

@@ -108,3 +108,11 @@ CONSTANT_NAMES = frozenset(
         *("land_sea_mask", "landmask", "lsm", "fr_land", "sftlf", "areacella", "soiltyp", "slt", "sdfor", "tvh", "tvl"),
     }
 )
+# Units by which latitudes and longitudes are recognised.
+DEGREES = {
+    "latitude": ("degrees_north", "degree_north", "degrees_N", "degree_N"),
+    "longitude": ("degrees_east", "degree_east", "degrees_E", "degree_E"),
+}
+
+# Short names of single-level fields that do not change with time.
+CONSTANT = ("z", "lsm", "sdor", "slor", "anor", "isor", "slt", "cl", "dl", "cvh", "cvl")

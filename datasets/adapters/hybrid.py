@@ -1,0 +1,190 @@
+"""Fields on hybrid sigma-pressure levels, interpolated to pressures.
+
+The pressure of level k over a surface at ``ps`` is ``p_k = a_k + b_k ps`` (CF appendix D), with ``a_k`` in Pa, or a share of ``p0`` in files
+that say so. Between two levels fields are linear in ``ln p``; below the lowest level, which includes all that lies under ground, and above
+the highest one they are missing.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from .. import units as cf_units
+
+Array = NDArray[np.float64]
+
+_PAIRS = (("hyam", "hybm"), ("ap", "b"), ("a", "b"), ("ak", "bk"), ("hyai", "hybi"), ("ap_bnds", "b_bnds"), ("a_bnds", "b_bnds"))
+_SURFACE = ("PS", "ps", "sp", "aps", "surface_pressure", "pressfc", "PSFC")
+_LOGARITHM = ("lnsp", "lnps", "LNSP", "LNPS")
+_REFERENCE = ("P0", "p0", "P00")
+_BLOCK = 2**25  # bytes of a field that are interpolated at once
+
+
+class Lacking(ValueError):
+    """What the pressures of levels cannot be computed without is missing."""
+
+
+@dataclass(frozen=True, eq=False)
+class PressureFormula:
+    """Pressures of levels: ``p = a + b ps``.
+
+    Attributes:
+        a: in Pa, shape (level,).
+        b: shape (level,).
+        surface: surface pressure in Pa.
+    """
+
+    a: Array
+    b: Array
+    surface: xr.DataArray
+
+
+def companions(dataset: xr.Dataset, dim: str) -> tuple[str, str] | None:
+    """Return the names of the two coefficients of a dimension's levels, at their middle or their edges; None where there are none."""
+    size = dataset.sizes[dim]
+    for pair in _PAIRS:
+        if all(name in dataset.variables for name in pair):
+            a, b = (dataset[name] for name in pair)
+            one = a.ndim == 1 and a.dims == b.dims
+            edges = a.ndim == 2 and a.dims == b.dims and a.shape[1] == 2
+            along = a.dims[:1] == (dim,) or (one and a.dims[0] not in dataset.indexes)
+            if (one or edges) and along and (a.shape[0] in (size, size + 1) or _numbered(dataset[dim], a.shape[0])):
+                return pair
+    return None
+
+
+def pressure_formula(dataset: xr.Dataset, dim: str) -> PressureFormula:
+    """Return how the pressures of a dimension's levels follow from the surface pressure: by formula terms, or by the usual names.
+
+    Raises:
+        Lacking: a term that the data set does not hold, named.
+    """
+    axis = dataset[dim]
+    terms = _terms(dataset, axis)
+    if re.search("height|sleve|ocean|ln_pressure", str(axis.attrs.get("standard_name", ""))):
+        raise Lacking(f"a formula for {axis.attrs['standard_name']}")
+    pair = companions(dataset, dim)
+    if "sigma" in terms or (not terms and pair is None and axis.attrs.get("standard_name") == "atmosphere_sigma_coordinate"):
+        sigma = axis.values.astype(np.float64)
+        top = _scalar(dataset, terms.get("ptop", "ptop"))
+        a = top * (1 - sigma)
+        b = sigma
+    else:
+        named = (terms.get("ap") or terms.get("a", ""), terms.get("b", ""))
+        pair = named if all(name in dataset.variables for name in named) else pair
+        if pair is None:
+            raise Lacking(f"the coefficients {' and '.join(filter(None, named)) or 'hyam and hybm'}")
+        a, b = (_at_levels(dataset[name].values.astype(np.float64), axis) for name in pair)
+        units = str(dataset[pair[0]].attrs.get("units", ""))
+        try:
+            a = a * cf_units.conversion(units, "Pa")[0]
+        except ValueError:  # a share of the reference pressure, or Pa that are not called so
+            if np.abs(a).max() <= 2:
+                a = a * _scalar(dataset, terms.get("p0", ""), *_REFERENCE)
+    return PressureFormula(a, b, _surface_pressure(dataset, terms.get("ps", "")))
+
+
+def interpolate(field: xr.DataArray, dim: str, formula: PressureFormula, levels: Sequence[int]) -> xr.DataArray:
+    """Return a field at pressures in hPa along a new dimension ``level``; lazy, float32.
+
+    Raises:
+        Lacking: a surface pressure on other axes than the field's.
+    """
+    surface = formula.surface
+    if not set(surface.dims) <= set(field.dims):
+        raise Lacking(f"the surface pressure on {', '.join(map(str, field.dims))}")
+    bare = field.drop_vars([c for c in field.coords if dim in field[c].dims])
+    one = max(1, field.nbytes // max(1, field.sizes.get("time", 1)))
+    blocks = {d: max(1, _BLOCK // one) if d == "time" else -1 for d in field.dims}
+    result: xr.DataArray = xr.apply_ufunc(
+        at_pressures, bare.chunk(blocks), surface.chunk({d: blocks[d] for d in surface.dims}), input_core_dims=[[dim], []],
+        output_core_dims=[["level"]], kwargs={"a": formula.a, "b": formula.b, "pressures": 100.0 * np.asarray(levels)}, dask="parallelized",
+        output_dtypes=[np.float32], dask_gufunc_kwargs={"output_sizes": {"level": len(levels)}},
+    )  # fmt: skip
+    return result.assign_attrs(field.attrs)
+
+
+def at_pressures(values: NDArray[np.floating], surface: NDArray[np.floating], a: Array, b: Array, pressures: Array) -> NDArray[np.float32]:
+    """Interpolate linearly in the logarithm of pressure.
+
+    Args:
+        values: fields, shape (..., level).
+        surface: surface pressure in Pa, shape (...).
+        a: in Pa, shape (level,).
+        b: shape (level,).
+        pressures: in Pa, shape (pressure,).
+
+    Returns:
+        Shape (..., pressure); NaN outside the levels.
+    """
+    if a[0] + b[0] * 1e5 > a[-1] + b[-1] * 1e5:
+        values = values[..., ::-1]
+        a = a[::-1]
+        b = b[::-1]
+    with np.errstate(divide="ignore"):  # levels at no pressure
+        x = np.log(a + b * surface[..., None].astype(np.float64))
+    x = np.broadcast_to(x, values.shape)
+    result = np.full((*values.shape[:-1], len(pressures)), np.nan, dtype=np.float32)
+    for k, target in enumerate(np.log(pressures)):
+        lower = np.clip((x <= target).sum(axis=-1, keepdims=True) - 1, 0, len(a) - 2)
+        x0, x1 = (np.take_along_axis(x, lower + i, axis=-1)[..., 0] for i in (0, 1))
+        y0, y1 = (np.take_along_axis(values, lower + i, axis=-1)[..., 0].astype(np.float64) for i in (0, 1))
+        inside = (target >= x[..., 0]) & (target <= x[..., -1])
+        result[..., k] = np.where(inside, y0 + (target - x0) / (x1 - x0) * (y1 - y0), np.nan)
+    return result
+
+
+def _terms(dataset: xr.Dataset, axis: xr.DataArray) -> dict[str, str]:
+    """Return the variables of the formula terms, of the levels or else of their bounds."""
+    bounds = str(axis.attrs.get("bounds") or axis.encoding.get("bounds") or "")
+    for variable in (axis, *([dataset[bounds]] if bounds in dataset else [])):
+        if text := variable.attrs.get("formula_terms") or variable.encoding.get("formula_terms"):
+            return dict(re.findall(r"(\w+)\s*:\s*(\S+)", str(text)))
+    return {}
+
+
+def _numbered(axis: xr.DataArray, size: int) -> bool:
+    """Return whether levels are numbers from 1 to some of ``size``."""
+    values = axis.values
+    return bool((values == np.round(values)).all() and values.min() >= 1 and values.max() <= size and len(values) <= size)
+
+
+def _at_levels(coefficients: Array, axis: xr.DataArray) -> Array:
+    """Return the coefficients of an axis' levels: of bounds or edges the mean, of a longer list those of the levels' numbers."""
+    size = axis.size
+    if coefficients.ndim == 2:
+        return np.asarray(coefficients.mean(axis=1))
+    numbered = _numbered(axis, len(coefficients))
+    if len(coefficients) == size + 1 and not (numbered and axis.values[0] != 1):
+        return np.asarray((coefficients[1:] + coefficients[:-1]) / 2)
+    return coefficients if len(coefficients) == size else np.asarray(coefficients[axis.values.astype(int) - 1])
+
+
+def _scalar(dataset: xr.Dataset, *names: str) -> float:
+    """Return a pressure in Pa that does not change."""
+    for name in names:
+        if name in dataset.variables and dataset[name].size == 1:
+            return float(dataset[name].values.item()) * cf_units.conversion(str(dataset[name].attrs.get("units", "Pa")), "Pa")[0]
+    raise Lacking(f"the pressure {next(filter(None, names))}")
+
+
+def _surface_pressure(dataset: xr.Dataset, name: str) -> xr.DataArray:
+    standard = [str(n) for n, v in dataset.data_vars.items() if v.attrs.get("standard_name") == "surface_air_pressure"]
+    for candidate in (name, *standard, *_SURFACE):
+        if candidate in dataset.data_vars:
+            surface = dataset[candidate]
+            try:
+                factor, _ = cf_units.conversion(str(surface.attrs.get("units", "")), "Pa")
+            except ValueError as error:
+                raise Lacking(f"the surface pressure's units ({candidate!r} {error})") from error
+            return surface * factor if factor != 1 else surface
+    for candidate in _LOGARITHM:
+        if candidate in dataset.data_vars:
+            surface = dataset[candidate]
+            lazy = surface.chunk({"time": 1} if "time" in surface.dims else {})
+            return lazy.copy(data=np.exp(lazy.data))
+    raise Lacking(f"the surface pressure {name or 'PS'}")

@@ -1,0 +1,98 @@
+"""Time coordinates as dates: calendars, seconds of flows, and dates that rounding has moved off their step."""
+
+import re
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from .. import units as cf_units
+
+Dates = NDArray[np.datetime64]
+
+_SHARE = 1e-3  # of the step that dates may lie off
+_MOST = 60e9  # ns that they may lie off, whatever the step
+_UNITS = np.array([3600, 1800, 1200, 900, 600, 300, 60, 30, 15, 10, 5, 1, 0.1, 1e-2, 1e-3]) * 1e9  # ns, coarsest first
+
+
+def standard_times(dataset: xr.Dataset, source: str) -> xr.Dataset:
+    """Return the data set with times as ``datetime64[ns]`` of the standard calendar, on their step where rounding has moved them off it.
+
+    Raises:
+        ValueError: a calendar with dates that ours lacks, numbers without units, or missing times.
+    """
+    times = dataset["time"]
+    rounding = _rounding(times)
+    if times.dtype == object:  # cftime: another calendar
+        calendar = times.dt.calendar
+        try:
+            dataset = dataset.convert_calendar("standard", use_cftime=False)
+        except ValueError as error:
+            raise ValueError(f"{source} uses the calendar {calendar!r}; convert it with ds.convert_calendar('standard', align_on='date')") from error
+    elif times.dtype.kind in "mfiu" and "y" in dataset.dims and "x" in dataset.dims:
+        return dataset.assign_coords(time=("time", _seconds_as_dates(times)))
+    elif not np.issubdtype(times.dtype, np.datetime64):
+        raise ValueError(f"{source}: time has no CF units (dtype {times.dtype}); set e.g. 'hours since 2000-01-01'")
+    if np.isnat(dataset["time"].values).any():
+        raise ValueError(f"{source}: {int(np.isnat(dataset['time'].values).sum())} time(s) are missing; drop those records")
+    dates = dataset["time"].astype("datetime64[ns]")
+    return dataset.assign_coords(time=dates.copy(data=snap(dates.values, rounding)))
+
+
+def snap(times: Dates, rounding: float = 0.0) -> Dates:
+    """Return dates rounded to the coarsest unit, from an hour to a millisecond, that they lie on but for rounding.
+
+    Hours that are stored as days in floating point come out microseconds off, or a minute where they are stored in 32 bits. Dates count as
+    rounded where they lie within a thousandth of the step, at most a minute, or within ``rounding``; units that
+    space them evenly come first. Dates that are evenly spaced to the second, or that no unit fits, stay as they are.
+
+    Args:
+        times: ``datetime64[ns]`` values, shape (time,).
+        rounding: error of the numbers that the dates are stored as, in ns.
+    """
+    counts = times.astype(np.int64)
+    step = int(np.median(np.abs(np.diff(counts)))) if len(counts) > 1 else 3600 * 10**9
+    if step == 0 or (not (counts % 10**9).any() and _even(counts)):
+        return times
+    share = min(_SHARE * step, _MOST)
+    rounded = []
+    for tolerance in (min(share, 1e6), share, max(share, rounding)):
+        for unit in _UNITS[4 * tolerance < _UNITS].astype(np.int64):
+            nearest = (counts + unit // 2) // unit * unit
+            if np.abs(nearest - counts).max() <= tolerance:
+                rounded.append(nearest)
+                if _even(nearest):
+                    return np.asarray(nearest.astype("datetime64[ns]"))
+    return np.asarray(rounded[0].astype("datetime64[ns]")) if rounded else times
+
+
+def _even(counts: NDArray[np.int64]) -> bool:
+    """Return whether times lie a step, or some whole steps, apart."""
+    steps = np.diff(counts)
+    return bool(len(steps) == 0 or not (steps % max(1, int(np.median(np.abs(steps))))).any())
+
+
+def _rounding(times: xr.DataArray) -> float:
+    """Return how far, in ns, the numbers that dates are stored as may lie from what was meant: the spacing of floats of their size."""
+    stored = np.dtype(times.encoding.get("dtype") or "i8")
+    origin = re.match(r"\s*(\w+)\s+since\s+(\d+)", str(times.encoding.get("units", "")))
+    if stored.kind != "f" or origin is None or not times.size:
+        return 0.0
+    year = times.max().dt.year.item()
+    seconds = cf_units.conversion(origin[1], "s")[0]
+    largest = (abs(year - int(origin[2])) + 1) * 365.25 * 86400 / seconds
+    return float(np.spacing(stored.type(largest))) * seconds * 1e9
+
+
+def _seconds_as_dates(times: xr.DataArray) -> Dates:
+    """Return times that a flow counts in seconds, or without unit, as dates from 1970 on, evenly spaced where they are meant to be."""
+    values = times.values / np.timedelta64(1, "s") if times.dtype.kind == "m" else times.values.astype(np.float64)
+    if times.dtype.kind != "m" and str(times.attrs.get("units", "s")) not in ("s", "second", "seconds", "1", ""):
+        values = values * cf_units.conversion(str(times.attrs["units"]), "s")[0]
+    step = (values[-1] - values[0]) / max(1, len(values) - 1)
+    even = values[0] + step * np.arange(len(values))
+    if len(values) > 1 and np.abs(values - even).max() < 1e-3 * abs(step):
+        nanoseconds = round(values[0] * 1e9) + round(step * 1e9) * np.arange(len(values))
+    else:
+        nanoseconds = np.round(values * 1e9).astype(np.int64)
+    return np.asarray(np.datetime64("1970-01-01", "ns") + nanoseconds.astype("timedelta64[ns]"))

@@ -1,0 +1,236 @@
+"""Grids on map projections: refused as they are, or brought to latitudes and longitudes with constants, gradients, means and winds kept."""
+
+import numpy as np
+import pyproj
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fourcaster.datasets.adapters.cf import canonical
+from fourcaster.datasets.adapters.sources import open_sources
+from fourcaster.datasets.curvilinear import CurvilinearGrid, CurvilinearRegridder, largest_rectangle
+from fourcaster.datasets.forcings import forcing_names
+from fourcaster.datasets.schema import grid_of
+from fourcaster.datasets.selection import Selection
+from fourcaster.datasets.stores import open_store
+from fourcaster.fno.grids import LatLon
+from fourcaster.forecast.ingesting import ingest
+
+RNG = np.random.default_rng(1)
+TIMES = np.datetime64("2001-01-01", "ns") + np.arange(4) * np.timedelta64(6, "h")
+LAMBERT = {
+    "grid_mapping_name": "lambert_conformal_conic", "standard_parallel": [50.0, 50.0], "longitude_of_central_meridian": -107.0,
+    "latitude_of_projection_origin": 50.0, "earth_radius": 6371229.0,
+}  # fmt: skip
+ROTATED = {
+    "grid_mapping_name": "rotated_latitude_longitude", "grid_north_pole_latitude": 39.25, "grid_north_pole_longitude": -162.0,
+    "earth_radius": 6371229.0,
+}  # fmt: skip
+POLAR = {
+    "grid_mapping_name": "polar_stereographic", "straight_vertical_longitude_from_pole": -45.0, "latitude_of_projection_origin": 90.0,
+    "standard_parallel": 70.0, "earth_radius": 6371229.0,
+}  # fmt: skip
+
+
+def places(mapping, y, x):
+    """Return latitudes and longitudes of coordinates, those of a rotated pole by the formula."""
+    if mapping is ROTATED:
+        pole, east = np.deg2rad(mapping["grid_north_pole_latitude"]), mapping["grid_north_pole_longitude"] + 180
+        b, a = np.deg2rad(np.meshgrid(y, x, indexing="ij"))
+        latitude = np.arcsin(np.sin(b) * np.sin(pole) + np.cos(b) * np.cos(a) * np.cos(pole))
+        longitude = np.arctan2(np.cos(b) * np.sin(a), np.sin(pole) * np.cos(b) * np.cos(a) - np.cos(pole) * np.sin(b))
+        return np.rad2deg(latitude), east + np.rad2deg(longitude)
+    crs = pyproj.CRS.from_cf(mapping)
+    longitude, latitude = pyproj.Transformer.from_crs(crs, crs.geodetic_crs, always_xy=True).transform(*np.meshgrid(x, y))
+    return latitude, longitude
+
+
+def regional(mapping=LAMBERT, rows=30, columns=40, spacing=32463.0, field=None, keep=("lat", "lon")):
+    """Return fields on a map projection: temperature as a function of latitude and longitude, at four times."""
+    rotated = mapping is ROTATED
+    y, x = (spacing * (np.arange(n) - (n - 1) / 2) for n in (rows, columns))
+    latitude, longitude = places(mapping, y, x)
+    field = (lambda lat, lon: 280 + 0 * lat) if field is None else field
+    values = np.stack([field(latitude, longitude) + step for step in range(len(TIMES))]).astype("f4")
+    names = ("rlat", "rlon") if rotated else ("y", "x")
+    standards = ("grid_latitude", "grid_longitude") if rotated else ("projection_y_coordinate", "projection_x_coordinate")
+    units = "degrees" if rotated else "m"
+    dims = ("time", *names)
+    coords = {"time": TIMES} | {n: (n, v, {"units": units, "standard_name": s}) for n, v, s in zip(names, (y, x), standards, strict=True)}
+    coords |= {"lat": (names, latitude, {"units": "degrees_north"}), "lon": (names, longitude, {"units": "degrees_east"})}
+    air = (dims, values, {"units": "degK", "standard_name": "air_temperature", "grid_mapping": "mapping"})
+    made = xr.Dataset({"air": air, "mapping": ((), np.int32(0), mapping)}, coords)
+    return made.drop_vars([c for c in ("lat", "lon") if c not in keep])
+
+
+def regridded(dataset, grid="0.5", method="conservative", area=None):
+    return canonical(dataset, "memory", select=Selection(area=area), grid=grid, method=method)
+
+
+def test_case_15_weather_on_a_projection_is_no_flow_in_a_box(tmp_path):
+    regional().to_netcdf(tmp_path / "narr.nc")
+    with pytest.raises(ValueError, match=r"latitudes along \(y, x\), which are no rows .*\(lambert_conformal_conic\); .*--grid 0\.3"):
+        open_sources([tmp_path / "narr.nc"])
+    read = open_sources([tmp_path / "narr.nc"], grid="0.5")
+    assert read["air"].dims == ("time", "latitude", "longitude") and read["air"].chunks is not None and read.encoding["regridded"]
+    assert (read["air"].values == np.array([280, 281, 282, 283], "f4")[:, None, None]).all()
+    assert (np.diff(read["latitude"]) == -0.5).all() and (np.diff(read["longitude"]) == 0.5).all() and min(read["air"].shape) > 3
+    grid = grid_of(read)
+    assert isinstance(grid, LatLon) and forcing_names(grid)
+    ingest([tmp_path / "narr.nc"], tmp_path / "s.zarr", grid="180x360", train_period="2001-01-01")
+    store = open_store(tmp_path / "s.zarr").dataset
+    assert store["air"].sizes["latitude"] > 3 and (store["latitude"] % 1 == 0.5).all()
+
+
+@pytest.mark.parametrize(("method", "keep"), [("conservative", ("lat", "lon")), ("bilinear", ())])
+@pytest.mark.parametrize(
+    ("mapping", "spacing", "grid", "inside"),
+    [
+        (LAMBERT, 32463.0, "0.5", (50.0, -107.0)),
+        (ROTATED, 0.44, "0.5", (51.0, 18.0)),
+        (POLAR, 100e3, "2", (88.0, 0.0)),
+        (LAMBERT | {"longitude_of_central_meridian": 180.0}, 30e3, "0.5", (50.0, 180.0)),
+    ],
+)
+def test_constants_are_exact_and_gradients_nearly(mapping, spacing, grid, inside, keep, method):
+    """The last domain crosses the date line and the third holds the pole."""
+    read = regridded(regional(mapping, spacing=spacing, keep=keep), grid, method)
+    assert (read["air"][0] == 280).all() and len(read["latitude"]) > 3
+    assert inside[0] in read["latitude"] and np.isclose((read["longitude"] - inside[1]) % 360, 0).any()
+    linear = regional(mapping, spacing=spacing, keep=keep, field=lambda lat, lon: lat)
+    read = regridded(linear, grid, method)
+    inner = np.abs(read["latitude"]) < 85
+    wanted = read["latitude"].where(inner, drop=True)
+    step = float(grid)
+    assert np.abs(read["air"][0].where(inner, drop=True) - wanted).max() < (0.012 if step < 1 else 0.25)
+
+
+def test_errors_fall_with_the_square_of_the_spacing():
+    smooth = lambda lat, lon: np.sin(np.deg2rad(3 * lat)) * np.cos(np.deg2rad(2 * lon))  # noqa: E731
+    errors = []
+    for spacing, points in ((120e3, 20), (60e3, 39), (30e3, 77)):
+        read = regridded(regional(rows=points, columns=points, spacing=spacing, field=smooth), "1", "bilinear", "55/-112/45/-102")
+        lat, lon = np.meshgrid(read["latitude"], read["longitude"], indexing="ij")
+        errors.append(np.abs(read["air"][0].values - smooth(lat, lon)).max())
+    assert errors[0] / errors[1] > 3 and errors[1] / errors[2] > 3 and errors[2] < 1e-4
+
+
+def test_conservative_keeps_the_mean_of_what_bilinear_skips():
+    """A grid six times as coarse as the source: noise of spread 1 in each point."""
+    made = regional(rows=120, columns=120, spacing=15e3, field=lambda lat, lon: RNG.standard_normal(lat.shape))
+    lat, lon = made["lat"].values, made["lon"].values
+    within = (lat < 55.5) & (lat > 44.5) & (lon > -112.5) & (lon < -101.5)
+    wanted = made["air"][0].values[within].mean()  # the projection's area scale varies by 1 % over it
+    area = "55/-112/45/-102"
+    means = {}
+    for method in ("conservative", "bilinear"):
+        read = regridded(made, "1", method, area)["air"][0]
+        means[method] = float(read.weighted(np.cos(np.deg2rad(read["latitude"]))).mean())
+        spread = float(read.std())
+        assert (0.1 < spread < 0.25) if method == "conservative" else (0.4 < spread < 1)
+    assert abs(means["conservative"] - wanted) < 3e-3
+
+
+def test_means_over_a_smooth_field_are_the_integral():
+    read = regridded(regional(rows=60, columns=60, spacing=30e3, field=lambda lat, lon: np.sin(np.deg2rad(4 * lat))), "2", area="54/-112/46/-102")
+    south, north = np.deg2rad(45.0), np.deg2rad(55.0)
+    nodes, weights = np.polynomial.legendre.leggauss(20)
+    lat = (north + south) / 2 + (north - south) / 2 * nodes
+    exact = (weights * np.sin(4 * lat) * np.cos(lat)).sum() / (weights * np.cos(lat)).sum()
+    mean = float((read["air"][0].mean("longitude") * grid_of(read).area_weights).mean())
+    assert abs(mean - exact) < 2e-4
+
+
+def test_a_global_grid_with_a_seam_and_another_pole():
+    x = np.arange(-180, 180, 2.0)
+    y = np.linspace(-89, 89, 90)
+    latitude, longitude = places(ROTATED, y, x)
+    old = CurvilinearGrid(latitude, longitude)
+    assert old.ring
+    grid = LatLon(np.linspace(88, -88, 45), np.arange(0, 360, 4.0))
+    way = CurvilinearRegridder.between(old, grid, "bilinear")
+    assert way.covered.mean() > 0.995  # all but two holes at the poles of the rotated grid
+    height = lambda lat, lon: np.sin(np.deg2rad(lat)) + np.cos(np.deg2rad(lat)) * np.cos(np.deg2rad(lon - 20))  # noqa: E731
+    lat, lon = np.meshgrid(grid.latitude, grid.longitude, indexing="ij")
+    error = np.abs(way.fields(height(latitude, longitude)) - height(lat, lon))[way.covered]
+    assert error.max() < 5e-4
+
+
+@pytest.mark.parametrize("west", [True, False])
+def test_winds_along_the_axes_are_turned_to_east_and_north(west):
+    """Ten metres a second to the east and three to the north, projected by differences of pyproj's coordinates."""
+    made = regional(rows=40, columns=50)
+    made = made.isel(x=slice(None, None, -1)) if west else made
+    lat, lon = made["lat"].values, made["lon"].values
+    to_plane = pyproj.Transformer.from_crs(pyproj.CRS.from_cf(LAMBERT).geodetic_crs, pyproj.CRS.from_cf(LAMBERT), always_xy=True)
+    x, y = np.array(to_plane.transform(lon, lat))
+    step = 1e-4
+    x1, y1 = np.array(to_plane.transform(lon + step * 10 / np.cos(np.deg2rad(lat)) / 11, lat + step * 3 / 11))
+    length = np.hypot(x1 - x, y1 - y) / np.hypot(10, 3)
+    for name, values in (("u", (x1 - x) / length), ("v", (y1 - y) / length)):
+        attrs = {"units": "m s-1", "standard_name": "x_wind" if name == "u" else "y_wind"}
+        made[name] = (("time", "y", "x"), np.broadcast_to(values, (4, *values.shape)).astype("f4"), attrs)
+    read = regridded(made, "0.5", "bilinear")
+    assert np.abs(made["v"].values - 3).max() > 0.5
+    assert np.abs(read["u"] - 10).max() < 0.02 and np.abs(read["v"] - 3).max() < 0.02
+    assert read["u"].attrs["standard_name"] == "eastward_wind" and read["v"].attrs["standard_name"] == "northward_wind"
+    with pytest.raises(ValueError, match=r"'v' is a wind along one axis of the grid \(y_wind\), and the other component is not there"):
+        regridded(made.drop_vars("u"))
+    assert list(canonical(made.drop_vars("u"), "memory", select=Selection(("air",)), grid="0.5").data_vars) == ["air"]
+
+
+def test_missing_values_stay_missing_and_spoil_no_others():
+    made = regional(rows=40, columns=50)
+    made["air"] = made["air"].where(made["lat"] < 51)
+    read = regridded(made)["air"]
+    assert np.isnan(read.sel(latitude=slice(None, 51.5))).all() and (read[0].sel(latitude=slice(50.5, None)) == 280).all()
+
+
+def test_what_cannot_be_regridded_is_refused(tmp_path):
+    made = regional()
+    for grid, method, area, said in (
+        ("0.5", "spectral", None, "--method spectral does not go from curvilinear"),
+        ("coarse", "bilinear", None, "--grid coarse is not understood"),
+        ("30", "bilinear", None, "choose a finer one"),
+        ("0.5", "bilinear", "60/-112/45/-102", r"does not cover 60/-112/45/-102; the largest area of that grid within it is 5\d"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            regridded(made, grid, method, area)
+    bare = made.drop_vars(["lat", "lon", "mapping"])
+    with pytest.raises(ValueError, match=r"map projection \(projection_y_coordinate\), and neither latitudes"):
+        canonical(bare, "memory")
+    made["mapping"].attrs["grid_mapping_name"] = "of_my_own"
+    with pytest.raises(ValueError, match="grid_mapping is not understood"):
+        canonical(made.drop_vars(["lat", "lon"]), "memory")
+
+
+def test_units_of_kilometres_and_a_grid_by_count_or_of_a_store(tmp_path):
+    made = regional(keep=(), field=lambda lat, lon: lat)
+    wanted = regridded(made)
+    short = made.assign_coords({n: (n, made[n].values / 1000, made[n].attrs | {"units": "km"}) for n in ("y", "x")})
+    assert np.allclose(regridded(short)["air"], wanted["air"], atol=1e-4)
+    wanted.isel(latitude=slice(1, 4), longitude=slice(2, 6)).to_zarr(tmp_path / "a.zarr", consolidated=False)
+    part = regridded(made, str(tmp_path / "a.zarr"))
+    assert np.array_equal(part["longitude"], wanted["longitude"][2:6]) and np.allclose(part["air"], wanted["air"][:, 1:4, 2:6])
+    whole = regridded(made, "180x360")
+    assert (whole["latitude"] % 1 == 0.5).all() and (whole["longitude"] % 1 == 0).all() and whole.sizes["latitude"] > 3
+
+
+def test_flows_in_a_box_stay_flows():
+    flow = xr.Dataset(
+        {"u": (("time", "y", "x"), np.zeros((3, 8, 8)), {"units": "m/s"})}, {"time": [0.0, 1, 2], "y": np.arange(8.0), "x": np.arange(8.0)}
+    )
+    assert canonical(flow, "memory")["u"].dims == ("time", "y", "x")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.booleans(), min_size=5, max_size=5), min_size=1, max_size=5))
+def test_the_largest_rectangle_is_that_of_all(rows):
+    mask = np.array(rows)
+    found = mask[largest_rectangle(mask)]
+    sizes = [
+        (b - a) * (d - c)
+        for a in range(len(mask)) for b in range(a + 1, len(mask) + 1) for c in range(5) for d in range(c + 1, 6) if mask[a:b, c:d].all()
+    ]  # fmt: skip
+    assert found.all() and found.size == max(sizes, default=0)
