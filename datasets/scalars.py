@@ -4,6 +4,7 @@ The canonical data set keeps them as text in the attribute ``scalar_coordinates`
 since two variables of one data set may lie at different heights.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -153,6 +154,9 @@ def _holders(dataset: xr.Dataset, name: str, key: str) -> list[str]:
 
 def _kind(name: str, coordinate: xr.DataArray) -> str | None:
     """Return ``level``, ``height``, ``depth`` or ``number`` by standard name, units or name; None for another kind."""
+    text = f"{name} {coordinate.attrs.get('standard_name')} {coordinate.attrs.get('long_name')}".lower()
+    if re.search(r"hybrid|sigma|model.?level", text):  # whatever its units, no pressure
+        return None
     units = str(coordinate.attrs.get("units", "")).strip()
     kind = _STANDARD_NAMES.get(str(coordinate.attrs.get("standard_name")))
     kind = kind or next((kind for kind, names in _NAMES.items() if name in names or name.lower() in names), None)
