@@ -40,7 +40,7 @@ def canonical(
     *,
     rename: Mapping[str, str] | None = None,
     static: Collection[str] = (),
-    timeless: bool = False,
+    one_of_several: bool = False,
 ) -> xr.Dataset:
     """Rename, reorder and convert to the canonical data set; fields that do not change with time become coordinates.
 
@@ -55,7 +55,8 @@ def canonical(
         chunk_bytes: bytes of a variable read at once.
         rename: new names by the source's or the canonical name of a variable.
         static: variables that do not change with time although the source gives them times.
-        timeless: accept a data set without time, all of whose fields are static.
+        one_of_several: whether other sources may have the times and levels that this one lacks; one without time has
+            static fields only.
 
     Returns:
         The data set. Its ``encoding`` has ``names`` and ``axes`` of the source, ``levels`` [hPa] and ``members`` in it,
@@ -68,7 +69,7 @@ def canonical(
     units, select, rename = units or {}, select or Selection(), rename or {}
     axes = {str(dim) for dim in dataset.dims}
     dataset = select.places(dataset, source)
-    dataset = _axes(find_layout(dataset, layout).read(dataset, source), source, timeless)
+    dataset = _axes(find_layout(dataset, layout).read(dataset, source), source, timeless=one_of_several)
     plane = set(axes_of(dataset))
     on_grid = {str(n): v for n, v in dataset.data_vars.items() if plane <= set(v.dims)}
     known = [n for n, v in on_grid.items() if v.dtype.kind in ("fiu" if "time" in v.dims else "fiub")]
@@ -89,6 +90,9 @@ def canonical(
         )
     whole = dataset[[*names, *fixed]]
     levels, members = levels_in(whole), members_in(whole)
+    if not one_of_several and (missing := [level for level in select.levels or () if level not in levels]):
+        available = ", ".join(map(str, levels)) or "no pressure levels"
+        raise NothingSelectedError(f"{source} has no level {missing[0]} hPa; it holds {available}")
     dataset = select.places_of(whole, source)
     forced = [n for n in names if n in dataset and called[n] & set(static)]
     single = dataset.sizes.get("time") == 1
@@ -135,7 +139,7 @@ def _bytes_of_a_time(whole: xr.Dataset, kept: xr.Dataset) -> tuple[int, int]:
     return read, used
 
 
-def _axes(dataset: xr.Dataset, source: str, timeless: bool = False) -> xr.Dataset:
+def _axes(dataset: xr.Dataset, source: str, *, timeless: bool = False) -> xr.Dataset:
     """Return the data set with canonical axes: names, hPa, dates, and longitudes eastward."""
     names = {found: name for name in _COORDINATES if (found := _find(dataset, name)) is not None}
     if {"latitude", "longitude"} & set(names.values()) or not {"y", "x"} <= set(names.values()):

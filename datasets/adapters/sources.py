@@ -61,7 +61,7 @@ def open_sources(
         for path in paths:
             raw = files.enter_context(open_lazily(path, not allow_missing))
             try:
-                part = canonical(raw, path, units, select, layout, chunk_bytes, rename=rename, static=static, timeless=len(paths) > 1)
+                part = canonical(raw, path, units, select, layout, chunk_bytes, rename=rename, static=static, one_of_several=len(paths) > 1)
             except NothingSelectedError as error:
                 refusals.append(error)
             else:
