@@ -4,6 +4,7 @@ The canonical data set keeps them as text in the attribute ``scalar_coordinates`
 since two variables of one data set may lie at different heights.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -64,7 +65,7 @@ _IGNORED = (
         "entireAtmosphere",
         "atmosphere",
     ),
-    *("latitude", "longitude", "lat", "lon"),
+    *("latitude", "longitude", "lat", "lon", "P0", "p0", "ptop", "PTOP"),
 )
 
 
@@ -113,10 +114,11 @@ def check_same_place(name: str, here: Mapping[str, str], there: Mapping[str, str
 
 def lone_coordinates(dataset: xr.Dataset, skip: Iterable[str] = ()) -> list[str]:
     """Return the names of coordinates of one value: scalars, axes of length one, and scalar variables of a known kind."""
+    terms = {word for v in dataset.variables.values() for word in _formula_terms(v)}
     coordinates = [str(n) for n, c in dataset.coords.items() if c.ndim == 0 or (c.size == 1 and c.dims == (n,))]
     scalars = {str(n): v for n, v in dataset.data_vars.items() if v.ndim == 0 and v.dtype.kind in "fiu"}
     variables = [name for name, variable in scalars.items() if _kind(name, variable) is not None]
-    return [name for name in (*coordinates, *variables) if name not in set(skip)]
+    return [name for name in (*coordinates, *variables) if name not in terms.union(skip)]
 
 
 def record(dataset: xr.Dataset, names: Iterable[str]) -> xr.Dataset:
@@ -151,8 +153,17 @@ def _holders(dataset: xr.Dataset, name: str, key: str) -> list[str]:
     return [n for n in mentioned or fields if n in fields]
 
 
+def _formula_terms(variable: xr.Variable) -> list[str]:
+    """Return the variables in the formula of a vertical axis, such as a reference pressure."""
+    terms = variable.attrs.get("formula_terms") or variable.encoding.get("formula_terms") or ""
+    return [word for word in str(terms).split() if not word.endswith(":")]
+
+
 def _kind(name: str, coordinate: xr.DataArray) -> str | None:
     """Return ``level``, ``height``, ``depth`` or ``number`` by standard name, units or name; None for another kind."""
+    text = f"{name} {coordinate.attrs.get('standard_name')} {coordinate.attrs.get('long_name')}".lower()
+    if re.search(r"hybrid|sigma|model.?level|reference|at.top|\bp0\b", text):  # whatever its units, no pressure of a level
+        return None
     units = str(coordinate.attrs.get("units", "")).strip()
     kind = _STANDARD_NAMES.get(str(coordinate.attrs.get("standard_name")))
     kind = kind or next((kind for kind, names in _NAMES.items() if name in names or name.lower() in names), None)

@@ -46,7 +46,7 @@ def canonical(
     method: str = "conservative",
     rename: Mapping[str, str] | None = None,
     static: Collection[str] = (),
-    timeless: bool = False,
+    one_of_several: bool = False,
 ) -> xr.Dataset:
     """Rename, reorder and convert to the canonical data set; fields that do not change with time become coordinates.
 
@@ -63,7 +63,8 @@ def canonical(
         method: how to regrid it.
         rename: new names by the source's or the canonical name of a variable.
         static: variables that do not change with time although the source gives them times.
-        timeless: accept a data set without time, all of whose fields are static.
+        one_of_several: whether other sources may have the times and levels that this one lacks; one without time has
+            static fields only.
 
     Returns:
         The data set. Its ``encoding`` has ``names`` and ``axes`` of the source, ``levels`` [hPa] and ``members`` in it,
@@ -83,7 +84,7 @@ def canonical(
             raise ValueError(f"{source} {curvilinear.refusal()}")
         used = _used(dataset, curvilinear.dims, select)
         dataset = onto_latlon(dataset, curvilinear, source, grid=grid, method=method, area=select.area, names=used)
-    dataset = drop_superseded(_axes(dataset, source, select, timeless))
+    dataset = drop_superseded(_axes(dataset, source, select, timeless=one_of_several))
     plane = set(axes_of(dataset))
     on_grid = {str(n): v for n, v in dataset.data_vars.items() if plane <= set(v.dims)}
     known = [n for n, v in on_grid.items() if v.dtype.kind in ("fiu" if "time" in v.dims else "fiub")]
@@ -104,6 +105,9 @@ def canonical(
         )
     whole = dataset[[*names, *fixed]]
     levels, members = levels_in(whole), members_in(whole)
+    if not one_of_several and (missing := [level for level in select.levels or () if level not in levels]):
+        available = ", ".join(map(str, levels)) or "no pressure levels"
+        raise NothingSelectedError(f"{source} has no level {missing[0]} hPa; it holds {available}")
     dataset = select.places_of(whole, source)
     forced = [n for n in names if n in dataset and called[n] & set(static)]
     single = dataset.sizes.get("time") == 1
@@ -151,7 +155,7 @@ def _bytes_of_a_time(whole: xr.Dataset, kept: xr.Dataset) -> tuple[int, int]:
     return read, used
 
 
-def _axes(dataset: xr.Dataset, source: str, select: Selection, timeless: bool = False) -> xr.Dataset:
+def _axes(dataset: xr.Dataset, source: str, select: Selection, *, timeless: bool = False) -> xr.Dataset:
     """Return the data set with canonical axes: names, hPa, dates, and longitudes eastward."""
     names = {found: name for name in _COORDINATES if (found := _find(dataset, name)) is not None}
     if {"latitude", "longitude"} & set(names.values()) or not {"y", "x"} <= set(names.values()):
@@ -169,16 +173,15 @@ def _axes(dataset: xr.Dataset, source: str, select: Selection, timeless: bool = 
                 f"{source} has no {name} coordinate (dimensions: {', '.join(map(str, dataset.sizes))}); "
                 f"give it one with CF attributes, e.g. units {_COORDINATES[name]['units'][:1] or 'hours since ...'}"
             )
-    kept = [found for found, name in names.items() if name in (*axes, "time")]
-    dataset = record(dataset, lone_coordinates(dataset, kept))
-    names = {found: name for found, name in names.items() if found in dataset.variables}
     dataset = dataset.rename({found: name for found, name in names.items() if found != name})
     dataset = dataset.reset_coords([c for c in dataset.coords if set(dataset[c].dims) == set(axes)])
     if wrong := [str(n) for n in dataset.data_vars if not NAME.fullmatch(str(n))]:
         raise ValueError(f"{source} holds a variable called {wrong[0]!r}, which is no name: it could leave the store's folder")
     if not without_time:
         dataset = standard_times(dataset if "time" in dataset.dims else dataset.expand_dims("time"), source)
-    dataset = pressure_levels(dataset, source, _used(dataset, axes, select), select.levels)
+    single = [name for name in lone_coordinates(dataset, (*axes, "time")) if name in dataset.dims]
+    dataset = pressure_levels(record(dataset, single), source, _used(dataset, axes, select), select.levels)
+    dataset = record(dataset, lone_coordinates(dataset, (*axes, "time")))  # terms of formulas are needed before
     return _order_longitudes(dataset, source) if axes[0] == "latitude" else _plane(dataset, source)
 
 

@@ -64,7 +64,8 @@ def open_sources(
     with ExitStack() as files:  # closes them where something is refused
         parts: list[tuple[str, xr.Dataset]] = []
         refusals: list[NothingSelectedError] = []
-        options: Any = {"grid": grid, "method": method, "rename": rename, "static": static, "timeless": len(paths) > 1}
+        options: Any = {"grid": grid, "method": method, "rename": rename, "static": static}
+        options["one_of_several"] = len(paths) > 1
         for path in paths:
             raw = files.enter_context(open_lazily(path, not allow_missing, select.variables))
             try:

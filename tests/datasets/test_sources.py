@@ -211,6 +211,9 @@ def test_a_level_without_units_is_a_pressure_where_it_can_be_one():
     for value, scalars in ((850, {"level": "850 hPa"}), (0, {"lev": "0"}), (1, {"lev": "1"})):
         dataset = grid("q", "kg/kg").expand_dims(lev=[value], axis=1)
         assert scalars_of(canonical(dataset, "memory")["q"].attrs) == scalars
+    nominal = ((), 850.0, {"units": "hPa", "long_name": "hybrid level at midpoints"})
+    hybrid = grid("q", "kg/kg").assign_coords(lev=nominal, P0=((), 1e5, {"units": "Pa"}))
+    assert scalars_of(canonical(hybrid, "memory")["q"].attrs) == {"lev": "850 hPa"}  # a nominal pressure
 
 
 def test_rounded_values_are_the_same_place():
