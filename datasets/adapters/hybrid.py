@@ -1,8 +1,8 @@
 """Fields on hybrid sigma-pressure levels, interpolated to pressures.
 
-The pressure of level k over a surface at ``ps`` is ``p_k = a_k + b_k ps`` (CF appendix D), with ``a_k`` in Pa, or a share of ``p0`` in files
-that say so. Between two levels fields are linear in ``ln p``; below the lowest level, which includes all that lies under ground, and above
-the highest one they are missing.
+The pressure of level k over a surface at ``ps`` is ``p_k = a_k + b_k ps`` (CF appendix D), with ``a_k`` in
+Pa, or a share of ``p0`` in files that say so. Between two levels fields are linear in ``ln p``; below the
+lowest level, which includes all that lies under ground, and above the highest one they are missing.
 """
 
 import re
@@ -17,7 +17,15 @@ from .. import units as cf_units
 
 Array = NDArray[np.float64]
 
-_PAIRS = (("hyam", "hybm"), ("ap", "b"), ("a", "b"), ("ak", "bk"), ("hyai", "hybi"), ("ap_bnds", "b_bnds"), ("a_bnds", "b_bnds"))
+_PAIRS = (
+    ("hyam", "hybm"),
+    ("ap", "b"),
+    ("a", "b"),
+    ("ak", "bk"),
+    ("hyai", "hybi"),
+    ("ap_bnds", "b_bnds"),
+    ("a_bnds", "b_bnds"),
+)
 _SURFACE = ("PS", "ps", "sp", "aps", "surface_pressure", "pressfc", "PSFC")
 _LOGARITHM = ("lnsp", "lnps", "LNSP", "LNPS")
 _REFERENCE = ("P0", "p0", "P00")
