@@ -14,6 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from .. import units as cf_units
+from ..schema import DIMENSIONS
 
 Array = NDArray[np.float64]
 
@@ -181,18 +182,18 @@ def _scalar(dataset: xr.Dataset, *names: str) -> float:
 
 
 def _surface_pressure(dataset: xr.Dataset, name: str) -> xr.DataArray:
+    """Return the surface pressure in Pa; files that have its logarithm give it a level of its own."""
     standard = [str(n) for n, v in dataset.data_vars.items() if v.attrs.get("standard_name") == "surface_air_pressure"]
-    for candidate in (name, *standard, *_SURFACE):
-        if candidate in dataset.data_vars:
-            surface = dataset[candidate]
-            try:
-                factor, _ = cf_units.conversion(str(surface.attrs.get("units", "")), "Pa")
-            except ValueError as error:
-                raise Lacking(f"the surface pressure's units ({candidate!r} {error})") from error
-            return surface * factor if factor != 1 else surface
-    for candidate in _LOGARITHM:
-        if candidate in dataset.data_vars:
-            surface = dataset[candidate]
-            lazy = surface.chunk({"time": 1} if "time" in surface.dims else {})
-            return lazy.copy(data=np.exp(lazy.data))
-    raise Lacking(f"the surface pressure {name or 'PS'}")
+    candidates = [n for n in (name, *standard, *_SURFACE, *_LOGARITHM) if n in dataset.data_vars]
+    if not candidates:
+        raise Lacking(f"the surface pressure {name or 'PS'}")
+    surface = dataset[candidates[0]]
+    surface = surface.isel({d: 0 for d, size in surface.sizes.items() if size == 1 and d not in DIMENSIONS}, drop=True)
+    lazy = surface.chunk({"time": 1} if "time" in surface.dims else {})
+    if candidates[0] in _LOGARITHM:
+        return lazy.copy(data=np.exp(lazy.data))
+    try:
+        factor, _ = cf_units.conversion(str(surface.attrs.get("units", "")), "Pa")
+    except ValueError as error:
+        raise Lacking(f"the surface pressure's units ({candidates[0]!r} {error})") from error
+    return surface if factor == 1 else lazy * factor

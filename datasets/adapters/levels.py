@@ -112,7 +112,10 @@ def pressure_levels(dataset: xr.Dataset, source: str, names: Sequence[str], leve
         if kind is Kind.PARAMETRIC and dataset.sizes[dim] > 1:
             formula = _formula(dataset, dim, called, source, levels)
             on_axis = [name for name in names if dim in dataset[name].dims]
-            fields |= {name: interpolate(dataset[name], dim, formula, levels or ()) for name in on_axis}
+            try:
+                fields |= {name: interpolate(dataset[name], dim, formula, levels or ()) for name in on_axis}
+            except Lacking as error:
+                raise ValueError(f"{source}: {called!r} cannot be interpolated without {error}") from error
             log.info(
                 "%s: %s interpolated from %s to %s hPa",
                 source,

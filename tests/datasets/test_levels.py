@@ -86,6 +86,10 @@ def test_case_03_without_pressures_or_coefficients_they_are_refused(source, tmp_
     for lacking, message in (("P0", "without the pressure P0"), ("PS", "without the surface pressure PS")):
         with pytest.raises(ValueError, match=message):
             canonical(hybrid(source).drop_vars(lacking), "memory", select=Selection(("ta",), levels=(500,)))
+    narrow = hybrid(source)
+    narrow["PS"] = narrow["PS"].isel(lat=0, drop=True).expand_dims(place=3).assign_attrs(units="Pa")
+    with pytest.raises(ValueError, match=r"memory: 'lev' cannot be interpolated without the surface pressure on time"):
+        canonical(narrow, "memory", select=Selection(("ta",), levels=(500,)))
     unknown = hybrid(source)
     unknown["PS"].attrs = {}
     with pytest.raises(ValueError, match="without the surface pressure's units"):
@@ -132,6 +136,7 @@ NUMBERS = {"units": "1", "long_name": "hybrid level at layer midpoints"}
             )
         ),
         lambda d: d.drop_vars("PS").assign(lnsp=(d["PS"].dims, np.log(d["PS"].values.astype("f8")))),
+        lambda d: d.drop_vars("PS").assign(lnsp=np.log(d["PS"].astype("f8")).expand_dims(lev_2=1, axis=1)),
         lambda d: d.assign(PS=(d["PS"] / 100).assign_attrs(units="hPa")),
     ],
 )
