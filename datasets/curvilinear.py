@@ -1,9 +1,11 @@
 """From grids whose points have latitudes and longitudes of their own, such as those on a map projection, to rows and columns of them.
 
-Each new point lies in a cell of four old ones, whose sides are great circles. On the plane that touches the sphere at the point (gnomonic
-projection, in which these are straight) the bilinear map of the cell is inverted for the weights of its corners. Constants are kept to
-rounding, fields that are linear in latitude and longitude to second order in the spacing. The mean over a new cell, where ``conservative``
-is asked for, is that of points within it no further apart than half the old spacing, so that nothing of a finer source is skipped.
+Each new point lies in a cell of four old ones, whose sides are great circles. On the plane that touches the
+sphere at the point (gnomonic projection, in which these are straight) the bilinear map of the cell is
+inverted for the weights of its corners. Constants are kept to rounding, fields that are linear in latitude
+and longitude to second order in the spacing. The mean over a new cell, where ``conservative`` is asked for,
+is that of points within it no further apart than half the old spacing, so that nothing of a finer source is
+skipped.
 """
 
 from collections.abc import Iterator
@@ -22,7 +24,8 @@ from .regrid import over_missing
 
 Array = NDArray[np.float64]
 
-_CANDIDATES = (2, 16)  # nearest cells that a point is looked for in: by all, and by those that are in neither of the first two
+# Nearest cells that a point is looked for in: two, and more where it is in neither of these.
+_CANDIDATES = (2, 16)
 _EDGE = 1e-6  # of a cell that a point may lie outside of it
 _NEWTON = 6
 _BLOCK = 2**17  # points located at once
@@ -100,25 +103,25 @@ class CurvilinearGrid:
         corners, tree = self._cells
         nodes = self.nodes.reshape(-1, 3)
         points = on_sphere(latitude, longitude)
-        found = np.zeros((len(points), 4), dtype=np.int64)
+        nodes_of_cell = np.zeros((len(points), 4), dtype=np.int64)
         weights = np.full((len(points), 4), np.nan)
-        left = np.arange(len(points))
+        remaining = np.arange(len(points))
         tried = 0
         for candidates in _CANDIDATES:
             count = min(candidates, len(corners))
             near = np.full((len(points), count), -1)
-            near[left] = np.reshape(tree.query(points[left], k=count)[1], (len(left), count))
+            near[remaining] = np.reshape(tree.query(points[remaining], k=count)[1], (len(remaining), count))
             for candidate in range(tried, count):
-                cell = corners[near[left, candidate]]
-                s, t = _invert(_touching_plane(nodes[cell], latitude[left], longitude[left]))
+                cell = corners[near[remaining, candidate]]
+                s, t = _invert(_touching_plane(nodes[cell], latitude[remaining], longitude[remaining]))
                 inside = (np.minimum(s, t) >= -_EDGE) & (np.maximum(s, t) <= 1 + _EDGE)
                 s = np.clip(s[inside], 0, 1)
                 t = np.clip(t[inside], 0, 1)
-                found[left[inside]] = cell[inside]
-                weights[left[inside]] = np.stack([(1 - s) * (1 - t), s * (1 - t), s * t, (1 - s) * t], axis=1)
-                left = left[~inside]
+                nodes_of_cell[remaining[inside]] = cell[inside]
+                weights[remaining[inside]] = np.stack([(1 - s) * (1 - t), s * (1 - t), s * t, (1 - s) * t], axis=1)
+                remaining = remaining[~inside]
             tried = count
-        return found, weights
+        return nodes_of_cell, weights
 
     def angle(self) -> Array:
         """Return the direction of the rows at each point, counter-clockwise from east in radians, shape (row, column)."""
@@ -134,7 +137,8 @@ class CurvilinearRegridder:
     Attributes:
         grid: new grid.
         matrix: weights of the old points, sparse, shape (new points, old points); rows sum to one.
-        covered: which new points lie, with their cells where means are taken, within the old grid, shape (latitude, longitude).
+        covered: which new points lie, with their cells where means are taken, within the old grid, shape
+            (latitude, longitude).
     """
 
     grid: LatLon
@@ -217,7 +221,12 @@ def _sub_points(grid: LatLon, points: int) -> Iterator[tuple[NDArray[np.int64], 
     for rows in np.array_split(np.arange(latitude.size), max(1, latitude.size // block)):
         at, x = np.meshgrid(rows, np.arange(longitude.size), indexing="ij")
         target = (at // points) * columns + x // points
-        yield target.ravel(), latitude.ravel()[at].ravel(), longitude.ravel()[x].ravel(), share.ravel()[at].ravel()
+        yield (
+            target.ravel(),
+            latitude.ravel()[at].ravel(),
+            longitude.ravel()[x].ravel(),
+            share.ravel()[at].ravel(),
+        )
 
 
 def _directions(latitude: Array, longitude: Array) -> tuple[Array, Array, Array]:

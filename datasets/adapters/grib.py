@@ -1,8 +1,9 @@
 """GRIB as cfgrib opens it: members under ``number``, fields by their time of validity, whatever the run and step that they come from.
 
-cfgrib gives a data set for each set of axes: analyses have times alone, accumulations and forecasts runs (``time``) and lead times (``step``).
-Where several runs give a field for one time, it must be the same field, and the one with the shortest step is read. Accumulations that
-count from the start of their run, such as those of ERA5-Land, become those over each step.
+cfgrib gives a data set for each set of axes: analyses have times alone, accumulations and forecasts runs
+(``time``) and lead times (``step``). Where several runs give a field for one time, it must be the same field,
+and the one with the shortest step is read. Accumulations that count from the start of their run, such as
+those of ERA5-Land, become those over each step.
 """
 
 import logging
@@ -66,7 +67,7 @@ def join(parts: Sequence[xr.Dataset], path: str, variables: Iterable[str] | None
     """
     for name in ("latitude", "longitude"):
         if any(name in part.coords and not np.array_equal(part[name].values, parts[0][name].values) for part in parts):
-            raise Refused(f"{path} holds fields on grids of several {name}s; keep one grid, e.g. with grib_copy -w Ni=...,Nj=...")
+            raise Refused(f"{path} has fields on grids of several {name}s; keep one grid, e.g. with grib_copy -w Ni=...,Nj=...")
     messages = open_messages(path) if any("step" in part.dims for part in parts) else None
     wanted = set(variables or ())
     every = [str(name) for part in parts for name in part.data_vars if not wanted or _names(part[name]) & wanted]
@@ -88,9 +89,9 @@ def join(parts: Sequence[xr.Dataset], path: str, variables: Iterable[str] | None
         except (xr.MergeError, ValueError) as error:
             kinds = sorted({str(part[name].attrs.get("GRIB_typeOfLevel")) for part in of_one})
             if len(kinds) == 1:
-                raise Refused(f"{path} holds {name!r} several times with different values or axes ({str(error)[:80]}); keep one of them") from error
+                raise Refused(f"{path} has {name!r} several times with different values or axes ({str(error)[:80]}); keep one of them") from error
             raise Refused(
-                f"{path} holds a variable of one name on several kinds of level ({', '.join(kinds)}); "
+                f"{path} has a variable of one name on several kinds of level ({', '.join(kinds)}); "
                 f"keep one kind, e.g. with grib_copy -w typeOfLevel={kinds[0]}"
             ) from error
     return xr.merge(_on_common_times(fields, path), compat="no_conflicts", join="outer", combine_attrs="override")
@@ -140,12 +141,15 @@ def _flat(part: xr.Dataset, source: str, messages: Messages | None) -> xr.Datase
             if not a.equals(b):
                 known = " and ".join(f"{str(runs[run[i]])[:16]} at step {steps[step[i]] / np.timedelta64(1, 'h'):g} h" for i in (before, at))
                 raise Refused(
-                    f"{source} holds different {', '.join(map(str, part.data_vars))} for {str(times[at])[:16]}, by the runs of {known}; "
+                    f"{source} has different {', '.join(map(str, part.data_vars))} for {str(times[at])[:16]}, by the runs of {known}; "
                     "keep some steps or one run, e.g. with grib_copy -w step=0 or -w dataTime=0"
                 )
             dropped.add(at)
     keep = np.setdiff1d(np.arange(len(times)), list(dropped))
-    places = {"time": xr.DataArray(run[keep], dims="validity"), "step": xr.DataArray(step[keep], dims="validity")}
+    places = {
+        "time": xr.DataArray(run[keep], dims="validity"),
+        "step": xr.DataArray(step[keep], dims="validity"),
+    }
     chosen = part.isel(places).drop_vars(("time", "step", "valid_time"), errors="ignore")
     return chosen.rename_dims(validity="time").assign_coords(time=("time", times[keep]))
 
@@ -180,7 +184,12 @@ def _accumulated_over_steps(part: xr.Dataset, source: str) -> xr.Dataset:
             f"{source}: {names} accumulate from the start of each run, and the steps of {', '.join(f'{h:g}' for h in hours[:6])} h "
             "are not evenly spaced from 0; keep one step, e.g. with grib_copy -w step=..."
         )
-    log.info("%s: %s, accumulated since the start of each run, are read as those over %g h", source, names, lengths[0])
+    log.info(
+        "%s: %s, accumulated since the start of each run, are read as those over %g h",
+        source,
+        names,
+        lengths[0],
+    )
     lazy = part.chunk({str(d): 1 if d in _SCALARS and d != "step" else -1 for d in part.dims})
     return lazy.map(lambda variable: (variable - variable.shift(step=1, fill_value=0)).assign_attrs(variable.attrs))
 
@@ -204,10 +213,13 @@ def _on_common_times(fields: Sequence[xr.Dataset], path: str) -> list[xr.Dataset
         common = np.intersect1d(common, more)
     spans = ", ".join(f"{next(iter(f.data_vars))} {str(f['time'].values.min())[:16]} ... {str(f['time'].values.max())[:16]}" for f in changing)
     if not len(common):
-        raise Refused(f"{path} holds variables that have no time in common ({spans}); take some of them, with --variables")
+        raise Refused(f"{path} has variables that have no time in common ({spans}); take some of them, with --variables")
     if len(common) < max(len(t) for t in times):
         log.warning("%s: variables have different times (%s); the %d that all have are kept", path, spans, len(common))
-    return [*(field.isel(time=np.flatnonzero(np.isin(field["time"].values, common))) for field in changing), *still]
+    return [
+        *(field.isel(time=np.flatnonzero(np.isin(field["time"].values, common))) for field in changing),
+        *still,
+    ]
 
 
 def _of(variable: xr.DataArray, messages: Messages | None) -> Mapping[tuple[int, float], int] | None:

@@ -1,8 +1,8 @@
 """Fields on hybrid sigma-pressure levels, interpolated to pressures.
 
-The pressure of level k over a surface at ``ps`` is ``p_k = a_k + b_k ps`` (CF appendix D), with ``a_k`` in Pa, or a share of ``p0`` in files
-that say so. Between two levels fields are linear in ``ln p``; below the lowest level, which includes all that lies under ground, and above
-the highest one they are missing.
+The pressure of level k over a surface at ``ps`` is ``p_k = a_k + b_k ps`` (CF appendix D), with ``a_k`` in
+Pa, or a share of ``p0`` in files that say so. Between two levels fields are linear in ``ln p``; below the
+lowest level, which includes all that lies under ground, and above the highest one they are missing.
 """
 
 import re
@@ -14,10 +14,19 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from .. import units as cf_units
+from ..schema import DIMENSIONS
 
 Array = NDArray[np.float64]
 
-_PAIRS = (("hyam", "hybm"), ("ap", "b"), ("a", "b"), ("ak", "bk"), ("hyai", "hybi"), ("ap_bnds", "b_bnds"), ("a_bnds", "b_bnds"))
+_PAIRS = (
+    ("hyam", "hybm"),
+    ("ap", "b"),
+    ("a", "b"),
+    ("ak", "bk"),
+    ("hyai", "hybi"),
+    ("ap_bnds", "b_bnds"),
+    ("a_bnds", "b_bnds"),
+)
 _SURFACE = ("PS", "ps", "sp", "aps", "surface_pressure", "pressfc", "PSFC")
 _LOGARITHM = ("lnsp", "lnps", "LNSP", "LNPS")
 _REFERENCE = ("P0", "p0", "P00")
@@ -173,18 +182,18 @@ def _scalar(dataset: xr.Dataset, *names: str) -> float:
 
 
 def _surface_pressure(dataset: xr.Dataset, name: str) -> xr.DataArray:
+    """Return the surface pressure in Pa; files that have its logarithm give it a level of its own."""
     standard = [str(n) for n, v in dataset.data_vars.items() if v.attrs.get("standard_name") == "surface_air_pressure"]
-    for candidate in (name, *standard, *_SURFACE):
-        if candidate in dataset.data_vars:
-            surface = dataset[candidate]
-            try:
-                factor, _ = cf_units.conversion(str(surface.attrs.get("units", "")), "Pa")
-            except ValueError as error:
-                raise Lacking(f"the surface pressure's units ({candidate!r} {error})") from error
-            return surface * factor if factor != 1 else surface
-    for candidate in _LOGARITHM:
-        if candidate in dataset.data_vars:
-            surface = dataset[candidate]
-            lazy = surface.chunk({"time": 1} if "time" in surface.dims else {})
-            return lazy.copy(data=np.exp(lazy.data))
-    raise Lacking(f"the surface pressure {name or 'PS'}")
+    candidates = [n for n in (name, *standard, *_SURFACE, *_LOGARITHM) if n in dataset.data_vars]
+    if not candidates:
+        raise Lacking(f"the surface pressure {name or 'PS'}")
+    surface = dataset[candidates[0]]
+    surface = surface.isel({d: 0 for d, size in surface.sizes.items() if size == 1 and d not in DIMENSIONS}, drop=True)
+    lazy = surface.chunk({"time": 1} if "time" in surface.dims else {})
+    if candidates[0] in _LOGARITHM:
+        return lazy.copy(data=np.exp(lazy.data))
+    try:
+        factor, _ = cf_units.conversion(str(surface.attrs.get("units", "")), "Pa")
+    except ValueError as error:
+        raise Lacking(f"the surface pressure's units ({candidates[0]!r} {error})") from error
+    return surface if factor == 1 else lazy * factor

@@ -1,7 +1,8 @@
 """Vertical axes: which are pressures, which only look like them, and how they become the axis ``level`` in hPa.
 
-Standard name, formula terms and companions (coefficients ``hyam`` and ``hybm``, for example) decide before units, and units before names: the
-levels of hybrid sigma-pressure coordinates often have units of hPa, a nominal pressure over a surface at 1000 hPa, and are no pressures.
+Standard name, formula terms and companions (coefficients ``hyam`` and ``hybm``, for example) decide before
+units, and units before names: the levels of hybrid sigma-pressure coordinates often have units of hPa, a
+nominal pressure over a surface at 1000 hPa, and are no pressures.
 """
 
 import logging
@@ -19,7 +20,10 @@ from .hybrid import Lacking, PressureFormula, companions, interpolate, pressure_
 
 log = logging.getLogger(__name__)
 
-_PRESSURE_NAME = re.compile(r"(level|lev|levelist|plevs?\d*|pres(sure)?|pressure_levels?|isobaric\d*|isobaricIn(h?Pa)|lv_ISBL\d+)", re.IGNORECASE)
+_PRESSURE_NAME = re.compile(
+    r"(level|lev|levelist|plevs?\d*|pres(sure)?|pressure_levels?|isobaric\d*|isobaricIn(h?Pa)|lv_ISBL\d+)",
+    re.IGNORECASE,
+)
 _PARAMETRIC = re.compile(r"(atmosphere|ocean)_(hybrid_\w+|sigma|ln_pressure|sleve|s|sigma_z|double_sigma\w*)_?coordinate|model_level_number")
 _PARAMETRIC_TEXT = re.compile(r"hybrid|sigma|\bmodel[ _]?levels?\b|model_level_number|\beta\b", re.IGNORECASE)
 _PARAMETRIC_NAME = re.compile(r"hybrid(Pressure)?|mlev|model_?level|sigma(Layer)?", re.IGNORECASE)
@@ -71,8 +75,9 @@ def kind_of(dataset: xr.Dataset, dim: str) -> Kind:
 def pressure_levels(dataset: xr.Dataset, source: str, names: Sequence[str], levels: Sequence[int] | None = None) -> xr.Dataset:
     """Return the data set with the pressure levels of some of its variables along one axis ``level``, int32 hPa.
 
-    Fields on hybrid levels are interpolated to ``levels``, linearly in the logarithm of pressure, where their coefficients and the surface
-    pressure are there; below the lowest and above the highest of their levels they are missing. Lazy.
+    Fields on hybrid levels are interpolated to ``levels``, linearly in the logarithm of pressure, where their
+    coefficients and the surface pressure are there; below the lowest and above the highest of their levels
+    they are missing. Lazy.
 
     Args:
         dataset: data set whose other axes have their canonical names.
@@ -81,7 +86,8 @@ def pressure_levels(dataset: xr.Dataset, source: str, names: Sequence[str], leve
         levels: pressures that are wanted, in hPa; all by default.
 
     Raises:
-        ValueError: hybrid levels that cannot be interpolated, pressures that are no whole hPa, or several axes of different ones.
+        ValueError: hybrid levels that cannot be interpolated, pressures that are no whole hPa, or several
+            axes of different ones.
     """
     if "level" in dataset.dims:
         original = {"source_level": "level"}
@@ -106,16 +112,25 @@ def pressure_levels(dataset: xr.Dataset, source: str, names: Sequence[str], leve
         if kind is Kind.PARAMETRIC and dataset.sizes[dim] > 1:
             formula = _formula(dataset, dim, called, source, levels)
             on_axis = [name for name in names if dim in dataset[name].dims]
-            fields |= {name: interpolate(dataset[name], dim, formula, levels or ()) for name in on_axis}
-            log.info("%s: %s interpolated from %s to %s hPa", source, ", ".join(on_axis), called, ", ".join(map(str, levels or ())))
+            try:
+                fields |= {name: interpolate(dataset[name], dim, formula, levels or ()) for name in on_axis}
+            except Lacking as error:
+                raise ValueError(f"{source}: {called!r} cannot be interpolated without {error}") from error
+            log.info(
+                "%s: %s interpolated from %s to %s hPa",
+                source,
+                ", ".join(on_axis),
+                called,
+                ", ".join(map(str, levels or ())),
+            )
     several = {dim: found for dim, found in vertical.items() if len(found[1]) > 1}
     if not several and not fields and len({int(pressures[0]) for _, pressures in vertical.values()}) == 1:
         several = vertical
-    held = [found[1] for found in several.values()] + ([np.array(levels, dtype=np.int32)] if fields else [])
-    if held and not all(set(h.tolist()) == set(held[0].tolist()) for h in held):
+    sets = [found[1] for found in several.values()] + ([np.array(levels, dtype=np.int32)] if fields else [])
+    if sets and not all(set(h.tolist()) == set(sets[0].tolist()) for h in sets):
         common = _common(several, original, source, levels)
     else:
-        common = held[0] if held else np.zeros(0, dtype=np.int32)
+        common = sets[0] if sets else np.zeros(0, dtype=np.int32)
     for dim, (positions, pressures) in several.items():
         order = positions[[pressures.tolist().index(level) for level in common.tolist()]]
         whole = len(order) == dataset.sizes[dim] and (np.diff(order) == 1).all()
@@ -128,14 +143,17 @@ def pressure_levels(dataset: xr.Dataset, source: str, names: Sequence[str], leve
 
 
 def _common(
-    several: dict[str, tuple[NDArray[np.int64], NDArray[np.int32]]], original: dict[str, str], source: str, levels: Sequence[int] | None
+    several: dict[str, tuple[NDArray[np.int64], NDArray[np.int32]]],
+    original: dict[str, str],
+    source: str,
+    levels: Sequence[int] | None,
 ) -> NDArray[np.int32]:
     """Return the wanted pressures, which each of several axes must hold."""
     first, *others = [set(pressures.tolist()) for _, pressures in several.values()]
     shared = sorted(first.intersection(*others), reverse=True)
     for dim, (_, pressures) in several.items():
         if lacking := [level for level in levels or () if level not in pressures]:
-            raise ValueError(f"{source} has no level {lacking[0]} hPa along {original.get(dim, dim)}; it holds {', '.join(map(str, pressures))}")
+            raise ValueError(f"{source} has no level {lacking[0]} hPa along {original.get(dim, dim)}; it has {', '.join(map(str, pressures))}")
     if levels is None:
         axes = ", ".join(f"{original.get(dim, dim)} of {len(pressures)}" for dim, (_, pressures) in several.items())
         some = ",".join(map(str, shared[:3]))
@@ -179,7 +197,8 @@ def _whole_pressures(axis: xr.DataArray, called: str, levels: Sequence[int] | No
     """Return the positions of an axis' whole pressures, and these in hPa.
 
     Raises:
-        ValueError: a fraction of a hPa that is not left out by ``levels``, a pressure twice, or numbers without units that are none.
+        ValueError: a fraction of a hPa that is not left out by ``levels``, a pressure twice, or numbers
+            without units that are none.
     """
     units = str(axis.attrs.get("units", "")).strip()
     values = axis.values.astype(np.float64)

@@ -1,9 +1,11 @@
 """Decode CF conventions, with missing values only where CF attributes name them.
 
-``_FillValue`` and ``missing_value`` are attributes of CF. The ``fill_value`` of a zarr array is not: it is what a chunk that was never
-written reads as, and zarr's own default is 0, which is a value like any other (no rain, the equator, the first hour). Zarr format 3 stores
-both, so only the attribute counts. In format 2 xarray stores a variable's ``_FillValue`` as ``fill_value`` alone, so there a ``fill_value``
-without any CF attribute counts where no measurement could be equal to it: NaN, at most -99, at least 999, or an extreme of its integer type.
+``_FillValue`` and ``missing_value`` are attributes of CF. The ``fill_value`` of a zarr array is not: it is
+what a chunk that was never written reads as, and zarr's own default is 0, which is a value like any other (no
+rain, the equator, the first hour). Zarr format 3 stores both, so only the attribute counts. In format 2
+xarray stores a variable's ``_FillValue`` as ``fill_value`` alone, so there a ``fill_value`` without any CF
+attribute counts where no measurement could be equal to it: NaN, at most -99, at least 999, or an extreme of
+its integer type.
 """
 
 import base64
@@ -22,8 +24,9 @@ _HIGHEST = 999.0
 def decode(dataset: xr.Dataset) -> xr.Dataset:
     """Decode a data set that xarray opened with ``decode_cf=False``; lazy.
 
-    Coordinate variables have no missing values in CF (section 2.5.1): a latitude, longitude or time that equals its ``_FillValue`` is kept,
-    except where that is NaN or the lowest integer of its type, which is how times that are missing (NaT) are written.
+    Coordinate variables have no missing values in CF (section 2.5.1): a latitude, longitude or time that
+    equals its ``_FillValue`` is kept, except where that is NaN or the lowest integer of its type, which is
+    how times that are missing (NaT) are written.
 
     Raises:
         ValueError: times without a meaning.

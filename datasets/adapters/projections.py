@@ -1,7 +1,7 @@
 """Sources on a map projection or another curvilinear grid: recognised, and brought to rows and columns of latitude and longitude.
 
-They have latitudes and longitudes along two axes, or a ``grid_mapping`` that they follow from. Winds along the axes of such a grid are turned
-to east and north; one component without the other is refused.
+They have latitudes and longitudes along two axes, or a ``grid_mapping`` that they follow from. Winds along
+the axes of such a grid are turned to east and north; one component without the other is refused.
 """
 
 import logging
@@ -26,7 +26,10 @@ _NAMES = {
     "latitude": ("lat", "latitude", "nav_lat", "xlat", "gridlat_0", "tlat", "lat_rho"),
     "longitude": ("lon", "longitude", "nav_lon", "xlong", "gridlon_0", "tlong", "lon_rho"),
 }
-_STANDARD = {"y": ("projection_y_coordinate", "grid_latitude"), "x": ("projection_x_coordinate", "grid_longitude")}
+_STANDARD = {
+    "y": ("projection_y_coordinate", "grid_latitude"),
+    "x": ("projection_x_coordinate", "grid_longitude"),
+}
 _AXIS_NAMES = {"y": ("y", "rlat"), "x": ("x", "rlon")}
 _WINDS = {"x_wind": "y_wind", "grid_eastward_wind": "grid_northward_wind"}
 _BLOCK = 2**25  # bytes of a field that are regridded at once
@@ -92,7 +95,14 @@ def projected(dataset: xr.Dataset, source: str) -> Projected | None:
 
 
 def onto_latlon(
-    dataset: xr.Dataset, old: Projected, source: str, *, grid: str, method: str, area: str | None, names: Sequence[str] | None = None
+    dataset: xr.Dataset,
+    old: Projected,
+    source: str,
+    *,
+    grid: str,
+    method: str,
+    area: str | None,
+    names: Sequence[str] | None = None,
 ) -> xr.Dataset:
     """Return the fields of a curvilinear source on latitudes and longitudes; lazy.
 
@@ -100,13 +110,15 @@ def onto_latlon(
         dataset: data set.
         old: its grid.
         source: named in errors.
-        grid: degrees between points, ``LATxLON`` points round the globe, of which those within the source are kept, or a store.
+        grid: degrees between points, ``LATxLON`` points round the globe, of which those within the source are
+            kept, or a store.
         method: ``conservative`` or ``bilinear``.
         area: ``NORTH/WEST/SOUTH/EAST`` to keep; the largest rectangle within the source by default.
         names: variables that are used; all by default.
 
     Raises:
-        ValueError: a grid or area that reaches beyond the source, or one component of a wind without the other.
+        ValueError: a grid or area that reaches beyond the source, or one component of a wind without the
+            other.
     """
     way = _way(old, source, grid, method, area)
     on_grid = [str(n) for n, v in dataset.data_vars.items() if set(old.dims) <= set(v.dims) and v.dtype.kind in "fiu"]
@@ -120,7 +132,11 @@ def onto_latlon(
     result = result.drop_vars([n for n in result.variables if n not in fields and _is(result[n].variable, str(n), "latitude", "longitude")])
     axes = {
         "latitude": ("latitude", way.grid.latitude, {"units": "degrees_north", "standard_name": "latitude"}),
-        "longitude": ("longitude", way.grid.longitude, {"units": "degrees_east", "standard_name": "longitude"}),
+        "longitude": (
+            "longitude",
+            way.grid.longitude,
+            {"units": "degrees_east", "standard_name": "longitude"},
+        ),
     }
     return result.assign_coords(axes)
 

@@ -42,9 +42,10 @@ def standard_times(dataset: xr.Dataset, source: str) -> xr.Dataset:
 def snap(times: Dates, rounding: float = 0.0) -> Dates:
     """Return dates rounded to the coarsest unit, from an hour to a millisecond, that they lie on but for rounding.
 
-    Hours that are stored as days in floating point come out microseconds off, or a minute where they are stored in 32 bits. Dates count as
-    rounded where they lie within a thousandth of the step, at most a minute, or within ``rounding``; units that
-    space them evenly come first. Dates that are evenly spaced to the second, or that no unit fits, stay as they are.
+    Hours that are stored as days in floating point come out microseconds off, or a minute where they are
+    stored in 32 bits. Dates count as rounded where they lie within a thousandth of the step, at most a
+    minute, or within ``rounding``; units that space them evenly come first. Dates that are evenly spaced to
+    the second, or that no unit fits, stay as they are.
 
     Args:
         times: ``datetime64[ns]`` values, shape (time,).
@@ -87,7 +88,13 @@ def _rounding(times: xr.DataArray) -> float:
 def _seconds_as_dates(times: xr.DataArray) -> Dates:
     """Return times that a flow counts in seconds, or without unit, as dates from 1970 on, evenly spaced where they are meant to be."""
     values = times.values / np.timedelta64(1, "s") if times.dtype.kind == "m" else times.values.astype(np.float64)
-    if times.dtype.kind != "m" and str(times.attrs.get("units", "s")) not in ("s", "second", "seconds", "1", ""):
+    if times.dtype.kind != "m" and str(times.attrs.get("units", "s")) not in (
+        "s",
+        "second",
+        "seconds",
+        "1",
+        "",
+    ):
         values = values * cf_units.conversion(str(times.attrs["units"]), "s")[0]
     step = (values[-1] - values[0]) / max(1, len(values) - 1)
     even = values[0] + step * np.arange(len(values))

@@ -1,7 +1,7 @@
 """ERA5 and its preliminary version ERA5T in one file: final values where they are, preliminary ones elsewhere.
 
-The Climate Data Store marks them by ``expver``, 1 (0001) for ERA5 and 5 (0005) for ERA5T: a dimension, along which each version is missing
-where the other one has values, or a coordinate along time.
+The Climate Data Store marks them by ``expver``, 1 (0001) for ERA5 and 5 (0005) for ERA5T: a dimension, along
+which each version is missing where the other one has values, or a coordinate along time.
 """
 
 import logging
@@ -49,7 +49,11 @@ def fill_versions(dataset: xr.Dataset, source: str) -> xr.Dataset:
                 filled = filled.where(filled.notnull(), part)
             dataset[name] = filled.assign_attrs(variable.attrs)
     if len(order) > 1:
-        log.warning("%s: values of %s, filled from %s where they are missing", source, *(_KNOWN[v] for v in sorted(versions)))
+        log.warning(
+            "%s: values of %s, filled from %s where they are missing",
+            source,
+            *(_KNOWN[v] for v in sorted(versions)),
+        )
     return dataset.drop_dims(VERSION)
 
 

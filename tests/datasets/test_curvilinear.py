@@ -36,7 +36,10 @@ POLAR = {
 def places(mapping, y, x):
     """Return latitudes and longitudes of coordinates, those of a rotated pole by the formula."""
     if mapping is ROTATED:
-        pole, east = np.deg2rad(mapping["grid_north_pole_latitude"]), mapping["grid_north_pole_longitude"] + 180
+        pole, east = (
+            np.deg2rad(mapping["grid_north_pole_latitude"]),
+            mapping["grid_north_pole_longitude"] + 180,
+        )
         b, a = np.deg2rad(np.meshgrid(y, x, indexing="ij"))
         latitude = np.arcsin(np.sin(b) * np.sin(pole) + np.cos(b) * np.cos(a) * np.cos(pole))
         longitude = np.arctan2(np.cos(b) * np.sin(a), np.sin(pole) * np.cos(b) * np.cos(a) - np.cos(pole) * np.sin(b))
@@ -58,10 +61,13 @@ def regional(mapping=LAMBERT, rows=30, columns=40, spacing=32463.0, field=None, 
     units = "degrees" if rotated else "m"
     dims = ("time", *names)
     coords = {"time": TIMES} | {n: (n, v, {"units": units, "standard_name": s}) for n, v, s in zip(names, (y, x), standards, strict=True)}
-    coords |= {"lat": (names, latitude, {"units": "degrees_north"}), "lon": (names, longitude, {"units": "degrees_east"})}
+    coords |= {
+        "lat": (names, latitude, {"units": "degrees_north"}),
+        "lon": (names, longitude, {"units": "degrees_east"}),
+    }
     air = (dims, values, {"units": "degK", "standard_name": "air_temperature", "grid_mapping": "mapping"})
-    made = xr.Dataset({"air": air, "mapping": ((), np.int32(0), mapping)}, coords)
-    return made.drop_vars([c for c in ("lat", "lon") if c not in keep])
+    data = xr.Dataset({"air": air, "mapping": ((), np.int32(0), mapping)}, coords)
+    return data.drop_vars([c for c in ("lat", "lon") if c not in keep])
 
 
 def regridded(dataset, grid="0.5", method="conservative", area=None):
@@ -70,7 +76,10 @@ def regridded(dataset, grid="0.5", method="conservative", area=None):
 
 def test_case_15_weather_on_a_projection_is_no_flow_in_a_box(tmp_path):
     regional().to_netcdf(tmp_path / "narr.nc")
-    with pytest.raises(ValueError, match=r"latitudes along \(y, x\), which are no rows .*\(lambert_conformal_conic\); .*--grid 0\.3"):
+    with pytest.raises(
+        ValueError,
+        match=r"latitudes along \(y, x\), which are no rows .*\(lambert_conformal_conic\); .*--grid 0\.3",
+    ):
         open_sources([tmp_path / "narr.nc"])
     read = open_sources([tmp_path / "narr.nc"], grid="0.5")
     assert read["air"].dims == ("time", "latitude", "longitude") and read["air"].chunks is not None and read.encoding["regridded"]
@@ -110,7 +119,12 @@ def test_errors_fall_with_the_square_of_the_spacing():
     smooth = lambda lat, lon: np.sin(np.deg2rad(3 * lat)) * np.cos(np.deg2rad(2 * lon))  # noqa: E731
     errors = []
     for spacing, points in ((120e3, 20), (60e3, 39), (30e3, 77)):
-        read = regridded(regional(rows=points, columns=points, spacing=spacing, field=smooth), "1", "bilinear", "55/-112/45/-102")
+        read = regridded(
+            regional(rows=points, columns=points, spacing=spacing, field=smooth),
+            "1",
+            "bilinear",
+            "55/-112/45/-102",
+        )
         lat, lon = np.meshgrid(read["latitude"], read["longitude"], indexing="ij")
         errors.append(np.abs(read["air"][0].values - smooth(lat, lon)).max())
     assert errors[0] / errors[1] > 3 and errors[1] / errors[2] > 3 and errors[2] < 1e-4
@@ -118,14 +132,14 @@ def test_errors_fall_with_the_square_of_the_spacing():
 
 def test_conservative_keeps_the_mean_of_what_bilinear_skips():
     """A grid six times as coarse as the source: noise of spread 1 in each point."""
-    made = regional(rows=120, columns=120, spacing=15e3, field=lambda lat, lon: RNG.standard_normal(lat.shape))
-    lat, lon = made["lat"].values, made["lon"].values
+    data = regional(rows=120, columns=120, spacing=15e3, field=lambda lat, lon: RNG.standard_normal(lat.shape))
+    lat, lon = data["lat"].values, data["lon"].values
     within = (lat < 55.5) & (lat > 44.5) & (lon > -112.5) & (lon < -101.5)
-    wanted = made["air"][0].values[within].mean()  # the projection's area scale varies by 1 % over it
+    wanted = data["air"][0].values[within].mean()  # the projection's area scale varies by 1 % over it
     area = "55/-112/45/-102"
     means = {}
     for method in ("conservative", "bilinear"):
-        read = regridded(made, "1", method, area)["air"][0]
+        read = regridded(data, "1", method, area)["air"][0]
         means[method] = float(read.weighted(np.cos(np.deg2rad(read["latitude"]))).mean())
         spread = float(read.std())
         assert (0.1 < spread < 0.25) if method == "conservative" else (0.4 < spread < 1)
@@ -133,7 +147,11 @@ def test_conservative_keeps_the_mean_of_what_bilinear_skips():
 
 
 def test_means_over_a_smooth_field_are_the_integral():
-    read = regridded(regional(rows=60, columns=60, spacing=30e3, field=lambda lat, lon: np.sin(np.deg2rad(4 * lat))), "2", area="54/-112/46/-102")
+    read = regridded(
+        regional(rows=60, columns=60, spacing=30e3, field=lambda lat, lon: np.sin(np.deg2rad(4 * lat))),
+        "2",
+        area="54/-112/46/-102",
+    )
     south, north = np.deg2rad(45.0), np.deg2rad(55.0)
     nodes, weights = np.polynomial.legendre.leggauss(20)
     lat = (north + south) / 2 + (north - south) / 2 * nodes
@@ -160,9 +178,9 @@ def test_a_global_grid_with_a_seam_and_another_pole():
 @pytest.mark.parametrize("west", [True, False])
 def test_winds_along_the_axes_are_turned_to_east_and_north(west):
     """Ten metres a second to the east and three to the north, projected by differences of pyproj's coordinates."""
-    made = regional(rows=40, columns=50)
-    made = made.isel(x=slice(None, None, -1)) if west else made
-    lat, lon = made["lat"].values, made["lon"].values
+    data = regional(rows=40, columns=50)
+    data = data.isel(x=slice(None, None, -1)) if west else data
+    lat, lon = data["lat"].values, data["lon"].values
     to_plane = pyproj.Transformer.from_crs(pyproj.CRS.from_cf(LAMBERT).geodetic_crs, pyproj.CRS.from_cf(LAMBERT), always_xy=True)
     x, y = np.array(to_plane.transform(lon, lat))
     step = 1e-4
@@ -170,56 +188,65 @@ def test_winds_along_the_axes_are_turned_to_east_and_north(west):
     length = np.hypot(x1 - x, y1 - y) / np.hypot(10, 3)
     for name, values in (("u", (x1 - x) / length), ("v", (y1 - y) / length)):
         attrs = {"units": "m s-1", "standard_name": "x_wind" if name == "u" else "y_wind"}
-        made[name] = (("time", "y", "x"), np.broadcast_to(values, (4, *values.shape)).astype("f4"), attrs)
-    read = regridded(made, "0.5", "bilinear")
-    assert np.abs(made["v"].values - 3).max() > 0.5
+        data[name] = (("time", "y", "x"), np.broadcast_to(values, (4, *values.shape)).astype("f4"), attrs)
+    read = regridded(data, "0.5", "bilinear")
+    assert np.abs(data["v"].values - 3).max() > 0.5
     assert np.abs(read["u"] - 10).max() < 0.02 and np.abs(read["v"] - 3).max() < 0.02
     assert read["u"].attrs["standard_name"] == "eastward_wind" and read["v"].attrs["standard_name"] == "northward_wind"
-    with pytest.raises(ValueError, match=r"'v' is a wind along one axis of the grid \(y_wind\), and the other component is not there"):
-        regridded(made.drop_vars("u"))
-    assert list(canonical(made.drop_vars("u"), "memory", select=Selection(("air",)), grid="0.5").data_vars) == ["air"]
+    with pytest.raises(
+        ValueError,
+        match=r"'v' is a wind along one axis of the grid \(y_wind\), and the other component is not there",
+    ):
+        regridded(data.drop_vars("u"))
+    assert list(canonical(data.drop_vars("u"), "memory", select=Selection(("air",)), grid="0.5").data_vars) == ["air"]
 
 
 def test_missing_values_stay_missing_and_spoil_no_others():
-    made = regional(rows=40, columns=50)
-    made["air"] = made["air"].where(made["lat"] < 51)
-    read = regridded(made)["air"]
+    data = regional(rows=40, columns=50)
+    data["air"] = data["air"].where(data["lat"] < 51)
+    read = regridded(data)["air"]
     assert np.isnan(read.sel(latitude=slice(None, 51.5))).all() and (read[0].sel(latitude=slice(50.5, None)) == 280).all()
 
 
 def test_what_cannot_be_regridded_is_refused(tmp_path):
-    made = regional()
-    for grid, method, area, said in (
+    data = regional()
+    for grid, method, area, message in (
         ("0.5", "spectral", None, "--method spectral does not go from curvilinear"),
         ("coarse", "bilinear", None, "--grid coarse is not understood"),
         ("30", "bilinear", None, "choose a finer one"),
-        ("0.5", "bilinear", "60/-112/45/-102", r"does not cover 60/-112/45/-102; the largest area of that grid within it is 5\d"),
+        (
+            "0.5",
+            "bilinear",
+            "60/-112/45/-102",
+            r"does not cover 60/-112/45/-102; the largest area of that grid within it is 5\d",
+        ),
     ):
-        with pytest.raises(ValueError, match=said):
-            regridded(made, grid, method, area)
-    bare = made.drop_vars(["lat", "lon", "mapping"])
+        with pytest.raises(ValueError, match=message):
+            regridded(data, grid, method, area)
+    bare = data.drop_vars(["lat", "lon", "mapping"])
     with pytest.raises(ValueError, match=r"map projection \(projection_y_coordinate\), and neither latitudes"):
         canonical(bare, "memory")
-    made["mapping"].attrs["grid_mapping_name"] = "of_my_own"
+    data["mapping"].attrs["grid_mapping_name"] = "of_my_own"
     with pytest.raises(ValueError, match="grid_mapping is not understood"):
-        canonical(made.drop_vars(["lat", "lon"]), "memory")
+        canonical(data.drop_vars(["lat", "lon"]), "memory")
 
 
 def test_units_of_kilometres_and_a_grid_by_count_or_of_a_store(tmp_path):
-    made = regional(keep=(), field=lambda lat, lon: lat)
-    wanted = regridded(made)
-    short = made.assign_coords({n: (n, made[n].values / 1000, made[n].attrs | {"units": "km"}) for n in ("y", "x")})
+    data = regional(keep=(), field=lambda lat, lon: lat)
+    wanted = regridded(data)
+    short = data.assign_coords({n: (n, data[n].values / 1000, data[n].attrs | {"units": "km"}) for n in ("y", "x")})
     assert np.allclose(regridded(short)["air"], wanted["air"], atol=1e-4)
     wanted.isel(latitude=slice(1, 4), longitude=slice(2, 6)).to_zarr(tmp_path / "a.zarr", consolidated=False)
-    part = regridded(made, str(tmp_path / "a.zarr"))
+    part = regridded(data, str(tmp_path / "a.zarr"))
     assert np.array_equal(part["longitude"], wanted["longitude"][2:6]) and np.allclose(part["air"], wanted["air"][:, 1:4, 2:6])
-    whole = regridded(made, "180x360")
+    whole = regridded(data, "180x360")
     assert (whole["latitude"] % 1 == 0.5).all() and (whole["longitude"] % 1 == 0).all() and whole.sizes["latitude"] > 3
 
 
 def test_flows_in_a_box_stay_flows():
     flow = xr.Dataset(
-        {"u": (("time", "y", "x"), np.zeros((3, 8, 8)), {"units": "m/s"})}, {"time": [0.0, 1, 2], "y": np.arange(8.0), "x": np.arange(8.0)}
+        {"u": (("time", "y", "x"), np.zeros((3, 8, 8)), {"units": "m/s"})},
+        {"time": [0.0, 1, 2], "y": np.arange(8.0), "x": np.arange(8.0)},
     )
     assert canonical(flow, "memory")["u"].dims == ("time", "y", "x")
 

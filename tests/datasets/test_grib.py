@@ -23,7 +23,13 @@ def write(path, *messages):
             start_of_run = str(np.datetime64(run, "h"))
             date = start_of_run[:10].replace("-", "")
             hour = int(start_of_run[11:13])
-            for key, setting in (*LAYOUT.items(), ("centre", "ecmf"), ("dataDate", int(date)), ("dataTime", hour * 100), ("shortName", name)):
+            for key, setting in (
+                *LAYOUT.items(),
+                ("centre", "ecmf"),
+                ("dataDate", int(date)),
+                ("dataTime", hour * 100),
+                ("shortName", name),
+            ):
                 eccodes.codes_set(handle, key, setting)
             if start is not None:
                 eccodes.codes_set(handle, "timeRangeIndicator", 4)
@@ -78,7 +84,10 @@ def test_accumulations_from_the_start_of_a_run_become_those_of_each_step(tmp_pat
     values = read[:, 0, 0].values.reshape(3, 24)
     assert np.allclose(values, hourly, atol=1e-4)
     uneven = [message for message in land if message[2] in (3, 6, 24)]
-    with pytest.raises(ValueError, match=r"tp accumulate from the start of each run, and the steps of 3, 6, 24 h are not evenly spaced"):
+    with pytest.raises(
+        ValueError,
+        match=r"tp accumulate from the start of each run, and the steps of 3, 6, 24 h are not evenly spaced",
+    ):
         open_sources([write(tmp_path / "uneven.grib", *uneven)])
 
 
@@ -87,7 +96,10 @@ def test_runs_that_overlap_must_agree(tmp_path):
     read = open_sources([write(tmp_path / "a.grib", *agree)])["2m_temperature"]
     assert np.array_equal(read["time"], hours("2001-01-01T00", 6, 6)) and np.allclose(read[:, 0, 0], 250 + 6 * np.arange(6), atol=1e-4)
     differ = [(n, r, s, v + (s == 12 and r == np.datetime64("2001-01-01T06")), a) for n, r, s, v, a in agree]
-    with pytest.raises(ValueError, match=r"different t2m for 2001-01-01T18:00, by the runs of .*at step 12 h.*grib_copy -w step=0"):
+    with pytest.raises(
+        ValueError,
+        match=r"different t2m for 2001-01-01T18:00, by the runs of .*at step 12 h.*grib_copy -w step=0",
+    ):
         open_sources([write(tmp_path / "b.grib", *differ)])
 
 

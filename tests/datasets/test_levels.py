@@ -29,36 +29,42 @@ def hybrid(source, descending=False, attrs=None, coefficients=True):
         "units": "hPa", "long_name": "hybrid level at midpoints (1000*(A+B))", "standard_name": "atmosphere_hybrid_sigma_pressure_coordinate",
         "formula_terms": "a: hyam b: hybm p0: P0 ps: PS",
     }  # fmt: skip
-    made = on_axis(source, "lev", nominal, attrs)
-    made["ta"] = (made["ta"] + 10 * RNG.standard_normal(made["ta"].shape)).astype("f4").assign_attrs(made["ta"].attrs)
+    data = on_axis(source, "lev", nominal, attrs)
+    data["ta"] = (data["ta"] + 10 * RNG.standard_normal(data["ta"].shape)).astype("f4").assign_attrs(data["ta"].attrs)
     surface = 9e4 + 1.2e4 * RNG.random(source["t2m"].shape)
-    made["PS"] = (source["t2m"].dims, surface.astype("f4"), {"units": "Pa"})
+    data["PS"] = (source["t2m"].dims, surface.astype("f4"), {"units": "Pa"})
     if coefficients:
-        made = made.assign(hyam=("lev", HYAM), hybm=("lev", HYBM), P0=((), 1e5, {"units": "Pa"}))
-    return made.isel(lev=slice(None, None, -1)) if descending else made
+        data = data.assign(hyam=("lev", HYAM), hybm=("lev", HYBM), P0=((), 1e5, {"units": "Pa"}))
+    return data.isel(lev=slice(None, None, -1)) if descending else data
 
 
-def by_hand(made, a, b, levels):
+def by_hand(data, a, b, levels):
     """Return each column of temperature at pressures, in float64, by numpy's interpolation."""
-    field = made["ta"].transpose("time", "lat", "lon", "lev").values.astype("f8")
-    surface = made["PS"].values.astype("f8")
+    field = data["ta"].transpose("time", "lat", "lon", "lev").values.astype("f8")
+    surface = data["PS"].values.astype("f8")
     wanted = np.full((*surface.shape, len(levels)), np.nan)
     for at in np.ndindex(surface.shape):
         pressure = a + b * surface[at]
         order = np.argsort(pressure)
-        wanted[at] = np.interp(np.log(100.0 * np.array(levels)), np.log(pressure[order]), field[at][order], left=np.nan, right=np.nan)
+        wanted[at] = np.interp(
+            np.log(100.0 * np.array(levels)),
+            np.log(pressure[order]),
+            field[at][order],
+            left=np.nan,
+            right=np.nan,
+        )
     return np.moveaxis(wanted, -1, 1)
 
 
 @pytest.mark.parametrize("descending", [False, True])
 def test_case_03_hybrid_levels_are_interpolated_as_a_column_by_hand(source, tmp_path, descending):
-    made = hybrid(source, descending).isel(time=slice(0, 12))
-    made.to_netcdf(tmp_path / "cam.nc")
+    data = hybrid(source, descending).isel(time=slice(0, 12))
+    data.to_netcdf(tmp_path / "cam.nc")
     levels = (850, 500, 1, 1000)
     read = open_sources([tmp_path / "cam.nc"], Selection(levels=levels))
     assert read["temperature"].dims == ON_LEVELS and read["level"].values.tolist() == list(levels) and read["temperature"].chunks is not None
     order = slice(None, None, -1) if descending else slice(None)
-    wanted = by_hand(made, 1e5 * HYAM[order], HYBM[order], levels)
+    wanted = by_hand(data, 1e5 * HYAM[order], HYBM[order], levels)
     assert np.array_equal(np.isnan(read["temperature"]), np.isnan(wanted))
     assert np.isnan(wanted[:, 2]).all() and 0 < np.isnan(wanted[:, 3]).mean() < 1
     assert np.allclose(read["temperature"], wanted, rtol=1e-6, equal_nan=True)
@@ -71,12 +77,19 @@ def test_case_03_without_pressures_or_coefficients_they_are_refused(source, tmp_
         open_sources([tmp_path / "cam.nc"])
     hybrid(source, coefficients=False).to_netcdf(tmp_path / "bare.nc")
     for select in (None, Selection(levels=(850, 500))):
-        with pytest.raises(ValueError, match=r"cannot be interpolated without the coefficients hyam and hybm.*cdo ml2pl.*--select lev="):
+        with pytest.raises(
+            ValueError,
+            match=r"cannot be interpolated without the coefficients hyam and hybm.*cdo ml2pl.*--select lev=",
+        ):
             open_sources([tmp_path / "bare.nc"], select)
     assert set(open_sources([tmp_path / "bare.nc"], Selection(("PS", "t2m"))).data_vars) == {"t2m", "PS"}
-    for lacking, said in (("P0", "without the pressure P0"), ("PS", "without the surface pressure PS")):
-        with pytest.raises(ValueError, match=said):
+    for lacking, message in (("P0", "without the pressure P0"), ("PS", "without the surface pressure PS")):
+        with pytest.raises(ValueError, match=message):
             canonical(hybrid(source).drop_vars(lacking), "memory", select=Selection(("ta",), levels=(500,)))
+    narrow = hybrid(source)
+    narrow["PS"] = narrow["PS"].isel(lat=0, drop=True).expand_dims(place=3).assign_attrs(units="Pa")
+    with pytest.raises(ValueError, match=r"memory: 'lev' cannot be interpolated without the surface pressure on time"):
+        canonical(narrow, "memory", select=Selection(("ta",), levels=(500,)))
     unknown = hybrid(source)
     unknown["PS"].attrs = {}
     with pytest.raises(ValueError, match="without the surface pressure's units"):
@@ -91,7 +104,13 @@ NUMBERS = {"units": "1", "long_name": "hybrid level at layer midpoints"}
 @pytest.mark.parametrize(
     "change",
     [
-        lambda d: d.assign_coords(lev=("lev", d["lev"].values, {"units": "1", "standard_name": "atmosphere_hybrid_sigma_pressure_coordinate"})),
+        lambda d: d.assign_coords(
+            lev=(
+                "lev",
+                d["lev"].values,
+                {"units": "1", "standard_name": "atmosphere_hybrid_sigma_pressure_coordinate"},
+            )
+        ),
         lambda d: d.assign_coords(lev=("lev", d["lev"].values, {"units": "hPa"})),  # companions alone
         lambda d: d.drop_vars(["hyam", "hybm", "P0"]).assign(ap=("lev", 1e5 * HYAM, {"units": "Pa"}), b=("lev", HYBM)),
         lambda d: d.drop_vars(["hyam", "hybm"]).assign(hyam=("nhym", 1e5 * HYAM, {"units": "Pa"}), hybm=("nhym", HYBM)),
@@ -99,32 +118,46 @@ NUMBERS = {"units": "1", "long_name": "hybrid level at layer midpoints"}
         lambda d: (
             d.drop_vars(["hyam", "hybm"])
             .assign_coords(lev=("lev", d["lev"].values, {"units": "1", "bounds": "lev_bnds"}))
-            .assign(lev_bnds=(("lev", "bnds"), np.zeros((6, 2)), {"formula_terms": "p0: P0 a: a_bnds b: b_bnds ps: PS"}))
+            .assign(
+                lev_bnds=(
+                    ("lev", "bnds"),
+                    np.zeros((6, 2)),
+                    {"formula_terms": "p0: P0 a: a_bnds b: b_bnds ps: PS"},
+                )
+            )
             .assign(a_bnds=(("lev", "bnds"), BOUNDS[0]), b_bnds=(("lev", "bnds"), BOUNDS[1]))
         ),
         lambda d: (
             d.assign_coords(lev=("lev", np.arange(3.0, 9), NUMBERS))
             .drop_vars(["hyam", "hybm"])
-            .assign(hyam=("nhym", np.concatenate([[7e3, 7e3], 1e5 * HYAM]), {"units": "Pa"}), hybm=("nhym", np.concatenate([[0, 0], HYBM])))
+            .assign(
+                hyam=("nhym", np.concatenate([[7e3, 7e3], 1e5 * HYAM]), {"units": "Pa"}),
+                hybm=("nhym", np.concatenate([[0, 0], HYBM])),
+            )
         ),
         lambda d: d.drop_vars("PS").assign(lnsp=(d["PS"].dims, np.log(d["PS"].values.astype("f8")))),
+        lambda d: d.drop_vars("PS").assign(lnsp=np.log(d["PS"].astype("f8")).expand_dims(lev_2=1, axis=1)),
         lambda d: d.assign(PS=(d["PS"] / 100).assign_attrs(units="hPa")),
     ],
 )
 def test_coefficients_and_surface_pressure_under_other_names(source, change):
-    made = hybrid(source.isel(time=slice(0, 3)))
-    wanted = by_hand(made, 1e5 * HYAM, HYBM, (700, 400))
-    read = canonical(change(made), "memory", select=Selection(("ta",), levels=(700, 400)))
+    data = hybrid(source.isel(time=slice(0, 3)))
+    wanted = by_hand(data, 1e5 * HYAM, HYBM, (700, 400))
+    read = canonical(change(data), "memory", select=Selection(("ta",), levels=(700, 400)))
     assert np.allclose(read["temperature"], wanted, rtol=1e-5, equal_nan=True)
 
 
 def test_sigma_levels(source):
     sigma = np.array([0.1, 0.3, 0.6, 0.9, 0.97, 0.995])
-    attrs = {"units": "1", "standard_name": "atmosphere_sigma_coordinate", "formula_terms": "sigma: lev ps: PS ptop: ptop"}
-    made = hybrid(source.isel(time=slice(0, 3)), coefficients=False)
-    made = made.assign_coords(lev=("lev", sigma, attrs)).assign(ptop=((), 10.0, {"units": "hPa"}))
-    read = canonical(made, "memory", select=Selection(("ta",), levels=(700, 400)))
-    wanted = by_hand(made, 1e3 * (1 - sigma), sigma, (700, 400))
+    attrs = {
+        "units": "1",
+        "standard_name": "atmosphere_sigma_coordinate",
+        "formula_terms": "sigma: lev ps: PS ptop: ptop",
+    }
+    data = hybrid(source.isel(time=slice(0, 3)), coefficients=False)
+    data = data.assign_coords(lev=("lev", sigma, attrs)).assign(ptop=((), 10.0, {"units": "hPa"}))
+    read = canonical(data, "memory", select=Selection(("ta",), levels=(700, 400)))
+    wanted = by_hand(data, 1e3 * (1 - sigma), sigma, (700, 400))
     assert np.allclose(read["temperature"], wanted, rtol=1e-6, equal_nan=True)
 
 
@@ -162,10 +195,10 @@ def test_case_11_pressures_are_known_by_standard_name_units_or_name(source, tmp_
 
 
 def several_axes(source, other):
-    made = on_axis(source, "isobaric", [100000.0, 85000.0, 50000.0], {"units": "Pa"})
+    data = on_axis(source, "isobaric", [100000.0, 85000.0, 50000.0], {"units": "Pa"})
     wind = on_axis(source, "isobaric1", other, {"units": "Pa"}, "ua")
     wind["ua"].attrs = {"units": "m/s", "standard_name": "eastward_wind"}
-    return made.assign(ua=wind["ua"])
+    return data.assign(ua=wind["ua"])
 
 
 def test_several_axes_of_pressures_become_one(source):
@@ -174,18 +207,26 @@ def test_several_axes_of_pressures_become_one(source):
     assert np.allclose(read["temperature"].sel(level=500), source["t2m"] + 2)
     assert np.allclose(read["u_component_of_wind"].sel(level=500), source["t2m"])
     other = several_axes(source, [85000.0, 70000.0, 50000.0, 20000.0])
-    with pytest.raises(ValueError, match=r"several axes of different pressures \(isobaric of 3, isobaric1 of 4\).*--levels 850,500"):
+    with pytest.raises(
+        ValueError,
+        match=r"several axes of different pressures \(isobaric of 3, isobaric1 of 4\).*--levels 850,500",
+    ):
         canonical(other, "memory")
     read = canonical(other, "memory", select=Selection(levels=(500, 850)))
     assert np.allclose(read["u_component_of_wind"].sel(level=500), source["t2m"] + 2)
     assert np.allclose(read["temperature"].sel(level=850), source["t2m"] + 1)
-    with pytest.raises(ValueError, match="no level 700 hPa along isobaric; it holds 1000, 850, 500"):
+    with pytest.raises(ValueError, match="no level 700 hPa along isobaric; it has 1000, 850, 500"):
         canonical(other, "memory", select=Selection(levels=(700,)))
-    assert canonical(other, "memory", select=Selection(("ua",)))["level"].values.tolist() == [850, 700, 500, 200]
+    assert canonical(other, "memory", select=Selection(("ua",)))["level"].values.tolist() == [
+        850,
+        700,
+        500,
+        200,
+    ]
 
 
 @pytest.mark.parametrize(
-    ("name", "attrs", "values", "said"),
+    ("name", "attrs", "values", "message"),
     [
         ("level", {"units": "hPa"}, [850.0, 7.5, 2.5], r"'level' has a level of 7\.5 hPa.*--levels 850"),
         ("plev", {"units": "Pa"}, [50.0, 20.0], r"a level of 0\.5 hPa.*--select plev=50"),
@@ -193,37 +234,61 @@ def test_several_axes_of_pressures_become_one(source):
         ("lev", {"units": "level"}, [1.0, 2.0, 3.0], "'lev' has units 'level', which cannot become 'hPa'"),
         ("level", {}, [1, 2, 3], "look like numbers of levels"),
         ("plev", {}, [85000, 50000], "look like pressures in Pa"),
-        ("level", {"units": "millibars", "long_name": "model_level_number"}, [135.0, 136.0, 137.0], "counts hybrid or sigma levels"),
+        (
+            "level",
+            {"units": "millibars", "long_name": "model_level_number"},
+            [135.0, 136.0, 137.0],
+            "counts hybrid or sigma levels",
+        ),
         ("hybrid", {"units": "1"}, [1.0, 2.0], "counts hybrid or sigma levels"),
-        ("lev", {"units": "1", "standard_name": "atmosphere_hybrid_height_coordinate"}, [0.1, 0.9], "without a formula for atmosphere_hybrid_height"),
+        (
+            "lev",
+            {"units": "1", "standard_name": "atmosphere_hybrid_height_coordinate"},
+            [0.1, 0.9],
+            "without a formula for atmosphere_hybrid_height",
+        ),
         ("height", {"units": "m"}, [10.0, 100.0], "dimension 'height' of 2; keep one"),
-        ("theta", {"units": "K", "standard_name": "air_potential_temperature"}, [300.0, 350.0], "dimension 'theta' of 2"),
+        (
+            "theta",
+            {"units": "K", "standard_name": "air_potential_temperature"},
+            [300.0, 350.0],
+            "dimension 'theta' of 2",
+        ),
         ("depth", {"units": "dbar"}, [5.0, 10.0], "dimension 'depth' of 2"),
-        ("pressure", {"units": "dbar", "standard_name": "sea_water_pressure"}, [5.0, 10.0], "no pressure of air.*--select pressure=5"),
+        (
+            "pressure",
+            {"units": "dbar", "standard_name": "sea_water_pressure"},
+            [5.0, 10.0],
+            "no pressure of air.*--select pressure=5",
+        ),
     ],
 )
-def test_what_is_no_whole_pressure_is_refused(source, name, attrs, values, said):
-    with pytest.raises(ValueError, match=said):
+def test_what_is_no_whole_pressure_is_refused(source, name, attrs, values, message):
+    with pytest.raises(ValueError, match=message):
         canonical(on_axis(source, name, values, attrs), "memory")
 
 
 def test_levels_without_values_are_refused(source):
-    made = on_axis(source, "level", [850, 500], {}).drop_vars("level")
+    data = on_axis(source, "level", [850, 500], {}).drop_vars("level")
     with pytest.raises(ValueError, match=r"'level' has no values.*--select level=0"):
-        canonical(made, "memory")
-    assert canonical(made, "memory", select=Selection(at=(("level", "1"),)))["ta"].dims == ("time", "latitude", "longitude")
+        canonical(data, "memory")
+    assert canonical(data, "memory", select=Selection(at=(("level", "1"),)))["ta"].dims == (
+        "time",
+        "latitude",
+        "longitude",
+    )
 
 
 def test_fractions_are_left_out_where_others_are_chosen(source):
-    made = on_axis(source, "level", [850.0, 7.5, 2.5, 500.0], {"units": "hPa"})
-    read = canonical(made, "memory", select=Selection(levels=(500, 850), variables=("ta",)))
+    data = on_axis(source, "level", [850.0, 7.5, 2.5, 500.0], {"units": "hPa"})
+    read = canonical(data, "memory", select=Selection(levels=(500, 850), variables=("ta",)))
     assert np.allclose(read["temperature"].sel(level=500), source["t2m"] + 3) and np.allclose(read["temperature"].sel(level=850), source["t2m"])
     with pytest.raises(ValueError, match="has no level 7 hPa"):
-        canonical(made, "memory", select=Selection(levels=(7,)))
+        canonical(data, "memory", select=Selection(levels=(7,)))
 
 
 def test_single_levels_of_different_pressures_stay_with_their_variables(source):
-    made = on_axis(source, "isobaric", [50000.0], {"units": "Pa"}, "t500")
-    made["t850"] = on_axis(source, "isobaric1", [85000.0], {"units": "Pa"}, "t850")["t850"]
-    read = canonical(made, "memory")
+    data = on_axis(source, "isobaric", [50000.0], {"units": "Pa"}, "t500")
+    data["t850"] = on_axis(source, "isobaric1", [85000.0], {"units": "Pa"}, "t850")["t850"]
+    read = canonical(data, "memory")
     assert read["t500"].dims == read["t850"].dims == ("time", "latitude", "longitude")

@@ -97,9 +97,9 @@ def test_coordinates_keep_their_zeros_in_netcdf(tmp_path, source):
             new.createDimension(name, len(dimension))
         for name, variable in old.variables.items():
             zero = {"fill_value": variable.dtype.type(0)} if name in ("lat", "time") else {}
-            made = new.createVariable(name, variable.dtype, variable.dimensions, **zero)
-            made.setncatts({k: variable.getncattr(k) for k in variable.ncattrs() if k != "_FillValue"})
-            made[:] = variable[:]
+            copy = new.createVariable(name, variable.dtype, variable.dimensions, **zero)
+            copy.setncatts({k: variable.getncattr(k) for k in variable.ncattrs() if k != "_FillValue"})
+            copy[:] = variable[:]
     read = open_sources([tmp_path / "b.nc"])
     assert np.array_equal(read["latitude"], np.arange(3.0, -4, -1)) and np.array_equal(read["time"], source["time"])
 
@@ -113,3 +113,11 @@ def test_dates_that_are_missing_are_still_refused(tmp_path, source):
 def test_groups_of_a_store_are_decoded_alike(tmp_path):
     rain = rain_store(tmp_path / "a.zarr" / "inner")
     assert np.array_equal(open_raw(str(tmp_path / "a.zarr" / "inner"))["tp"], rain)
+
+
+@pytest.mark.filterwarnings("ignore:Consolidated metadata is currently not part:UserWarning")
+def test_in_zarr_3_only_the_attribute_counts(tmp_path):
+    rain = rain_store(tmp_path / "a.zarr", 3, fill=-9999)
+    rain[1, 2, 3] = -9999
+    zarr.open_group(tmp_path / "a.zarr", mode="r+")["tp"][...] = rain
+    assert np.array_equal(open_sources([tmp_path / "a.zarr"])["tp"], rain)

@@ -33,7 +33,10 @@ def test_case_09_preliminary_values_fill_what_final_ones_lack(source, tmp_path, 
     assert np.allclose(read["t2m"][:120], source["t2m"][:120], atol=1e-3) and np.allclose(read["t2m"][120:], source["t2m"][120:] + 7, atol=1e-3)
     assert np.array_equal(read["u10"][:120], source["u10"][:120]) and not np.isnan(read["u10"]).any()
     assert [r.message for r in caplog.records] == [f"{tmp_path / 'era5.nc'}: values of ERA5, filled from ERA5T, preliminary where they are missing"]
-    one = open_sources([tmp_path / "era5.nc"], Selection(at=(("expver", "1" if not isinstance(values, list) or swapped else str(values[0])),)))
+    one = open_sources(
+        [tmp_path / "era5.nc"],
+        Selection(at=(("expver", "1" if not isinstance(values, list) or swapped else str(values[0])),)),
+    )
     assert np.isnan(one["t2m"]).all(("latitude", "longitude")).sum() == 40
 
 
