@@ -33,6 +33,7 @@ def canonical(
     select: Selection | None = None,
     layout: str | None = None,
     chunk_bytes: int = 2**25,
+    beyond: tuple[str, ...] = (),
 ) -> xr.Dataset:
     """Rename, reorder and convert to the canonical data set; fields that do not change with time become coordinates.
 
@@ -43,6 +44,8 @@ def canonical(
         select: what to keep. Variables that this source does not hold are passed over, since another may hold them.
         layout: name of the layout; recognised by default.
         chunk_bytes: bytes of a variable read at once.
+        beyond: axes to keep that a series of states does not have: ``prediction_timedelta`` and ``number`` of a
+            forecast, whose variables may also lack units.
 
     Raises:
         ValueError: no latitude, longitude or time; no field; missing or wrong units; an extra dimension.
@@ -50,7 +53,7 @@ def canonical(
     units, select = units or {}, select or Selection()
     axes = {str(dim) for dim in dataset.dims}
     dataset = select.places(dataset, source)
-    dataset = _axes(find_layout(dataset, layout).read(dataset, source), source)
+    dataset = _axes(find_layout(dataset, layout).read(dataset, source), source, beyond)
     fields: dict[str, xr.DataArray] = {}
     known = [str(n) for n, v in dataset.data_vars.items() if set(axes_of(dataset)) <= set(v.dims) and v.dtype.kind in "fiu"]
     changing = [name for name in known if "time" in dataset[name].dims]
@@ -69,7 +72,7 @@ def canonical(
     cost = _bytes_of_a_time(whole, dataset)
     dataset = _chunked(dataset, chunk_bytes)
     for name in [*names, *static]:
-        field = _field(name, dataset[name], source, units)
+        field = _field(name, dataset[name], source, units, beyond)
         if str(field.name) in fields:
             raise ValueError(f"{source}: {name!r} and another variable are both {field.name!r}; ingest one of them")
         fields[str(field.name)] = field
@@ -92,7 +95,7 @@ def _bytes_of_a_time(whole: xr.Dataset, kept: xr.Dataset) -> tuple[int, int]:
     return read, used
 
 
-def _axes(dataset: xr.Dataset, source: str) -> xr.Dataset:
+def _axes(dataset: xr.Dataset, source: str, beyond: tuple[str, ...] = ()) -> xr.Dataset:
     """Return the data set with canonical axes: names, hPa, dates, and longitudes eastward."""
     names = {found: name for name in _COORDINATES if (found := _find(dataset, name)) is not None}
     if {"latitude", "longitude"} & set(names.values()) or not {"y", "x"} <= set(names.values()):
@@ -117,7 +120,7 @@ def _axes(dataset: xr.Dataset, source: str) -> xr.Dataset:
         dataset = dataset.expand_dims("time")
     dataset = _standard_times(dataset, source)
     for name in ("level", "number"):
-        if dataset.sizes.get(name) == 1:
+        if dataset.sizes.get(name) == 1 and not (beyond and name == "level"):
             dataset = dataset.isel({name: 0}, drop=True)
     dataset = _pressure_in_hpa(dataset, source, next((found for found, name in names.items() if name == "level"), "level"))
     return _order_longitudes(dataset, source) if axes[0] == "latitude" else _plane(dataset, source)
@@ -181,14 +184,16 @@ def _canonical_name(name: str, variable: xr.DataArray) -> str:
     return LEVEL_VARIABLES[standard][0] if variable.sizes.get("level", 1) > 1 and standard in LEVEL_VARIABLES else name
 
 
-def _field(name: str, variable: xr.DataArray, source: str, units: Mapping[str, str]) -> xr.DataArray:
-    extra = [d for d in variable.dims if d not in DIMENSIONS]
+def _field(
+    name: str, variable: xr.DataArray, source: str, units: Mapping[str, str], beyond: tuple[str, ...] = ()
+) -> xr.DataArray:
+    extra = [d for d in variable.dims if d not in DIMENSIONS and d not in beyond]
     for dim in extra:
         if variable.sizes[dim] > 1:
             place = places_along(variable[dim].values)[0]
             raise ValueError(f"{source}: {name!r} has a dimension {dim!r} of {variable.sizes[dim]}; keep one, e.g. --select {dim}={place}")
     variable = variable.isel(dict.fromkeys(extra, 0), drop=True)
-    if "number" in variable.dims:
+    if "number" in variable.dims and "number" not in beyond:
         raise ValueError(f"{source}: {name!r} holds {variable.sizes['number']} members; select one, e.g. --member 0")
     standard = variable.attrs.get("standard_name")
     new = _canonical_name(name, variable)
@@ -197,9 +202,10 @@ def _field(name: str, variable: xr.DataArray, source: str, units: Mapping[str, s
     wanted = STANDARD_UNITS.get(str(standard))
     try:
         said = variable.attrs.get("units") or (None if "time" in variable.dims else "1")
-        given = cf_units.normalise(units.get(name, units.get(new, said)))
-        target = wanted or ("K" if given == "degC" else given)
-        factor, offset = cf_units.conversion(given, target)
+        given = units.get(name, units.get(new, said))
+        given = "" if beyond and not given else cf_units.normalise(given)
+        target = (wanted if given else "") or ("K" if given == "degC" else given)
+        factor, offset = cf_units.conversion(given, target) if given else (1.0, 0.0)
     except ValueError as error:
         hint = f" (its standard name is {standard})" if wanted else ""
         raise ValueError(f"{source}: {name!r} {error}{hint}; set the attribute, or pass --units {name}=...") from error
