@@ -121,6 +121,11 @@ def lone_coordinates(dataset: xr.Dataset, skip: Iterable[str] = ()) -> list[str]
     return [name for name in (*coordinates, *variables) if name not in terms.union(skip)]
 
 
+def is_pressure(name: str, coordinate: xr.DataArray) -> bool:
+    """Return whether a vertical coordinate counts pressures."""
+    return _kind(name, coordinate) == "level"
+
+
 def record(dataset: xr.Dataset, names: Iterable[str]) -> xr.Dataset:
     """Move coordinates of one value into the attributes of the variables that they belong to.
 

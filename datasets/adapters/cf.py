@@ -11,7 +11,7 @@ import xarray as xr
 from .. import units as cf_units
 from ..identity import find_variables, identity
 from ..scalars import ATTRIBUTE as SCALARS
-from ..scalars import lone_coordinates, record
+from ..scalars import is_pressure, lone_coordinates, record
 from ..schema import DIMENSIONS, LEVEL_VARIABLES, STANDARD_UNITS, axes_of, grid_of, nearest
 from ..selection import NothingSelectedError, Selection, levels_in, members_in, places_along
 from .layouts import find_layout
@@ -47,6 +47,7 @@ def canonical(
     rename: Mapping[str, str] | None = None,
     static: Collection[str] = (),
     one_of_several: bool = False,
+    beyond: tuple[str, ...] = (),
 ) -> xr.Dataset:
     """Rename, reorder and convert to the canonical data set; fields that do not change with time become coordinates.
 
@@ -65,6 +66,8 @@ def canonical(
         static: variables that do not change with time although the source gives them times.
         one_of_several: whether other sources may have the times and levels that this one lacks; one without time has
             static fields only.
+        beyond: axes to keep that a series of states does not have: ``prediction_timedelta`` and ``number`` of a
+            forecast, whose variables may also lack units.
 
     Returns:
         The data set. Its ``encoding`` has ``names`` and ``axes`` of the source, ``levels`` [hPa] and ``members`` in it,
@@ -84,7 +87,7 @@ def canonical(
             raise ValueError(f"{source} {curvilinear.refusal()}")
         used = _used(dataset, curvilinear.dims, select)
         dataset = onto_latlon(dataset, curvilinear, source, grid=grid, method=method, area=select.area, names=used)
-    dataset = drop_superseded(_axes(dataset, source, select, timeless=one_of_several))
+    dataset = drop_superseded(_axes(dataset, source, select, timeless=one_of_several, beyond=beyond))
     plane = set(axes_of(dataset))
     on_grid = {str(n): v for n, v in dataset.data_vars.items() if plane <= set(v.dims)}
     known = [n for n, v in on_grid.items() if v.dtype.kind in ("fiu" if "time" in v.dims else "fiub")]
@@ -120,7 +123,7 @@ def canonical(
     dataset = fill_versions(_chunked(dataset, chunk_bytes), source)
     fields: dict[str, xr.DataArray] = {}
     for name, variable in [*dataset.data_vars.items(), *((n, first[n]) for n in forced)]:
-        field = _field(str(name), variable, source, units, rename)
+        field = _field(str(name), variable, source, units, rename, beyond)
         if str(field.name) in fields:
             raise ValueError(f"{source}: {name!r} and another variable are both {field.name!r}; ingest one of them, or pass --rename")
         fields[str(field.name)] = field
@@ -155,7 +158,7 @@ def _bytes_of_a_time(whole: xr.Dataset, kept: xr.Dataset) -> tuple[int, int]:
     return read, used
 
 
-def _axes(dataset: xr.Dataset, source: str, select: Selection, *, timeless: bool = False) -> xr.Dataset:
+def _axes(dataset: xr.Dataset, source: str, select: Selection, *, timeless: bool = False, beyond: tuple[str, ...] = ()) -> xr.Dataset:
     """Return the data set with canonical axes: names, hPa, dates, and longitudes eastward."""
     names = {found: name for name in _COORDINATES if (found := _find(dataset, name)) is not None}
     if {"latitude", "longitude"} & set(names.values()) or not {"y", "x"} <= set(names.values()):
@@ -179,9 +182,13 @@ def _axes(dataset: xr.Dataset, source: str, select: Selection, *, timeless: bool
         raise ValueError(f"{source} holds a variable called {wrong[0]!r}, which is no name: it could leave the store's folder")
     if not without_time:
         dataset = standard_times(dataset if "time" in dataset.dims else dataset.expand_dims("time"), source)
-    single = [name for name in lone_coordinates(dataset, (*axes, "time")) if name in dataset.dims]
+    kept = (*axes, "time", *(name for name in beyond if name != "number"))
+    single = [name for name in lone_coordinates(dataset, kept) if name in dataset.dims]
+    if beyond:  # a forecast keeps its axis of levels, however short
+        single = [name for name in single if not is_pressure(name, dataset[name])]
+        kept = (*kept, "level")
     dataset = pressure_levels(record(dataset, single), source, _used(dataset, axes, select), select.levels)
-    dataset = record(dataset, lone_coordinates(dataset, (*axes, "time")))  # terms of formulas are needed before
+    dataset = record(dataset, lone_coordinates(dataset, kept))  # terms of formulas are needed before
     return _order_longitudes(dataset, source) if axes[0] == "latitude" else _plane(dataset, source)
 
 
@@ -238,14 +245,21 @@ def _canonical_name(name: str, variable: xr.DataArray) -> str:
     return LEVEL_VARIABLES[standard][0] if variable.sizes.get("level", 1) > 1 and standard in LEVEL_VARIABLES else name
 
 
-def _field(name: str, variable: xr.DataArray, source: str, units: Mapping[str, str], rename: Mapping[str, str]) -> xr.DataArray:
-    extra = [d for d in variable.dims if d not in DIMENSIONS]
+def _field(
+    name: str,
+    variable: xr.DataArray,
+    source: str,
+    units: Mapping[str, str],
+    rename: Mapping[str, str],
+    beyond: tuple[str, ...] = (),
+) -> xr.DataArray:
+    extra = [d for d in variable.dims if d not in DIMENSIONS and d not in beyond]
     for dim in extra:
         if variable.sizes[dim] > 1:
             place = places_along(variable[dim].values)[0]
             raise ValueError(f"{source}: {name!r} has a dimension {dim!r} of {variable.sizes[dim]}; keep one, e.g. --select {dim}={place}")
     variable = variable.isel(dict.fromkeys(extra, 0), drop=True)
-    if "number" in variable.dims:
+    if "number" in variable.dims and "number" not in beyond:
         raise ValueError(f"{source}: {name!r} holds {variable.sizes['number']} members; select one, e.g. --member 0")
     standard = variable.attrs.get("standard_name")
     standard = None if standard == "unknown" else standard  # as GRIB tables write
@@ -257,9 +271,10 @@ def _field(name: str, variable: xr.DataArray, source: str, units: Mapping[str, s
     wanted = STANDARD_UNITS.get(str(standard))
     try:
         said = variable.attrs.get("units") or (None if "time" in variable.dims else "1")
-        given = cf_units.normalise(next((units[n] for n in called if n in units), said))
-        target = wanted or ("K" if given == "degC" else given)
-        factor, offset = cf_units.conversion(given, target)
+        given = next((units[n] for n in called if n in units), said)
+        given = "" if beyond and not given else cf_units.normalise(given)
+        target = (wanted if given else "") or ("K" if given == "degC" else given)
+        factor, offset = cf_units.conversion(given, target) if given else (1.0, 0.0)
     except ValueError as error:
         hint = f" (its standard name is {standard})" if wanted else ""
         raise ValueError(f"{source}: {name!r} {error}{hint}; set the attribute, or pass --units {name}=...") from error

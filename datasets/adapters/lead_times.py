@@ -1,0 +1,89 @@
+"""Lead times as forecasts store them: durations, or numbers whose units are an attribute, a part of the name, or their size."""
+
+import re
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from .. import units as cf_units
+
+NAMES = (
+    "prediction_timedelta",
+    "lead_time",
+    "leadtime",
+    "lead",
+    "step",
+    "forecast_period",
+    "forecast_hour",
+    "forecast_hours",
+    "fhour",
+    "lead_hour",
+    "lead_hours",
+    "lead_time_hours",
+    "lead_day",
+    "lead_days",
+)
+_SECOND = np.timedelta64(1, "s")
+_IN_NAME = re.compile(r"(hour|day)s?$")
+
+
+def is_duration(variable: xr.DataArray) -> bool:
+    """Return whether values are durations, or numbers with a unit of time that count from no date."""
+    units = str(variable.attrs.get("units", ""))
+    return variable.dtype.kind == "m" or (variable.dtype.kind in "iuf" and _seconds_in(units) is not None)
+
+
+def decode_leads(lead: xr.DataArray, source: str, lead_units: str | None = None) -> NDArray[np.timedelta64]:
+    """Return lead times as ``timedelta64[ns]``.
+
+    Args:
+        lead: lead times: durations, or numbers.
+        source: named in errors.
+        lead_units: unit of the numbers, e.g. ``hours``, where the data do not give it.
+
+    Raises:
+        ValueError: numbers without a unit, or with one that is none of time; ``lead_units`` for what has units already.
+    """
+    name = str(lead.name)
+    values = lead.values
+    if values.dtype.kind == "m":
+        if lead_units is not None:
+            raise ValueError(f"{source}: {name} holds durations already; leave out --lead-units")
+        return np.asarray(values.astype("timedelta64[ns]"))
+    if values.dtype.kind not in "iuf" or not np.isfinite(values.astype(np.float64)).all():
+        raise ValueError(f"{source}: {name} holds no lead times but {values.dtype} {values[:3]}; store durations or hours")
+    stated = str(lead.attrs.get("units", ""))
+    if lead_units is not None and stated:
+        raise ValueError(f"{source}: {name} has the units {stated!r} already; leave out --lead-units")
+    in_name = _IN_NAME.search(name.lower())
+    units = lead_units or stated or (in_name[1] if in_name else _units_by_size(values))
+    if units is None:
+        raise ValueError(
+            f"{source}: {name} holds the numbers {', '.join(f'{v:g}' for v in values[:4])} without units; "
+            "give them the attribute units, or pass --lead-units hours"
+        )
+    seconds = _seconds_in(units)
+    if seconds is None:
+        raise ValueError(f"{source}: {name} has the units {units!r}, which are no unit of time; write e.g. hours")
+    if values.dtype.kind in "iu" and seconds < 1:
+        return np.asarray((values.astype(np.int64) * round(seconds * 1e9)).astype("timedelta64[ns]"))
+    return np.asarray(np.round(values.astype(np.float64) * seconds * 1e9).astype(np.int64).astype("timedelta64[ns]"))
+
+
+def _units_by_size(values: NDArray[np.number]) -> str | None:
+    """Return nanoseconds for whole seconds counted in them, which are too large for any other unit; None if it is unclear."""
+    sizes = np.abs(values[values != 0])
+    if not sizes.size:
+        return "hours"  # zero in any unit
+    return "nanoseconds" if values.dtype.kind in "iu" and sizes.min() >= 1e9 and not (sizes % 10**9).any() else None
+
+
+def _seconds_in(units: str) -> float | None:
+    """Return the seconds of a unit of time, or None where it is none."""
+    units = units.strip().lower()
+    try:
+        factor, _ = cf_units.conversion({"ns": "nanosecond", "hr": "hour", "hrs": "hour"}.get(units, units), "s")
+    except ValueError:
+        return None
+    return factor
