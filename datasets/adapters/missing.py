@@ -31,12 +31,15 @@ def decode(dataset: xr.Dataset) -> xr.Dataset:
     Raises:
         ValueError: times without a meaning.
     """
+    close = dataset.close
     dataset = dataset.copy()
     for name, variable in dataset.variables.items():
         for key in _CF:
             if variable.dims == (name,) and key in variable.attrs and not _no_coordinate(variable.attrs[key], variable.dtype):
                 del variable.attrs[key]
-    return xr.decode_cf(dataset)
+    decoded: xr.Dataset = xr.decode_cf(dataset)
+    decoded.set_close(close)
+    return decoded
 
 
 def decode_zarr(dataset: xr.Dataset, group: zarr.Group) -> xr.Dataset:
@@ -49,6 +52,7 @@ def decode_zarr(dataset: xr.Dataset, group: zarr.Group) -> xr.Dataset:
     Raises:
         ValueError: times without a meaning.
     """
+    close = dataset.close
     dataset = dataset.copy()
     for name, variable in dataset.variables.items():
         fill = variable.attrs.pop("_FillValue", None)
@@ -57,6 +61,7 @@ def decode_zarr(dataset: xr.Dataset, group: zarr.Group) -> xr.Dataset:
             variable.attrs["_FillValue"] = _attribute(stored["_FillValue"], variable.dtype)
         elif "missing_value" not in stored and group.metadata.zarr_format == 2 and is_sentinel(fill, variable.dtype):
             variable.attrs["_FillValue"] = fill
+    dataset.set_close(close)
     return decode(dataset)
 
 
