@@ -8,8 +8,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from ..datasets.adapters.opening import open_raw
-from ..datasets.schema import axes_of, nearest
+from ..datasets.adapters.forecasts import canonical_forecast
+from ..datasets.adapters.opening import open_lazily
+from ..datasets.schema import nearest
 from .checkpoint import Checkpoint, load_checkpoint, read_meta
 from .device import pick_device
 from .output_grid import OutputGrid, output_grid
@@ -153,18 +154,23 @@ def parse_spacing(text: str | None) -> float | None:
         raise ValueError(f"--grid {text} is not understood; write the degrees between points, e.g. --grid 1.25") from None
 
 
-def open_forecast(path: str | Path) -> xr.Dataset:
-    """Open a forecast lazily.
+def open_forecast(forecast: str | Path | xr.Dataset, lead_units: str | None = None) -> xr.Dataset:
+    """Open a forecast of this or another package lazily, with canonical axes, order and units.
+
+    Args:
+        forecast: path, or a data set in memory.
+        lead_units: unit of lead times that are numbers without one, e.g. ``hours``.
+
+    Returns:
+        Dimensions time, prediction_timedelta, [number], [level], latitude, longitude; ``encoding["source"]`` names it.
 
     Raises:
         FileNotFoundError: it does not exist.
         ValueError: it is not a forecast.
     """
-    dataset = open_raw(str(path))
-    lacking = {"time", "prediction_timedelta", *axes_of(dataset)} - set(dataset.dims)
-    if lacking:
-        raise ValueError(f"{path} is not a forecast: it has no {sorted(lacking)[0]}; make one with `forecast run`")
-    return dataset
+    if isinstance(forecast, xr.Dataset):
+        return canonical_forecast(forecast, forecast.encoding.get("source", "the forecast"), lead_units)
+    return canonical_forecast(open_lazily(str(forecast)), str(forecast), lead_units)
 
 
 def _describe(init: Init) -> str:

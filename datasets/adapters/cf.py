@@ -213,7 +213,8 @@ def _field(
     attrs |= {"units": target, "source_name": variable.attrs.get("source_name", name)} | ({"standard_name": standard} if standard else {})
     if (factor, offset) != (1.0, 0.0):
         variable = variable * factor + offset
-    variable = variable.astype(np.float32).transpose(*[d for d in DIMENSIONS if d in variable.dims])
+    order = dict.fromkeys(("time", *beyond, *DIMENSIONS))
+    variable = variable.astype(np.float32).transpose(*[d for d in order if d in variable.dims])
     variable.attrs = attrs
     variable.encoding = {}
     return variable.rename(new)

@@ -1,0 +1,55 @@
+"""What a variable of any package measures, and on which pressure level, by its name."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from .vocabulary import ECMWF, ON_LEVELS, SHORT_NAMES, WEATHERBENCH
+
+# Names of cfgrib, the Climate Data Store and earth2studio that are no short names. ``u100`` and ``v100`` are not among
+# them: they are winds at 100 m in some data sets and at 100 hPa in others.
+_OTHER = {
+    "t2m": "2m_temperature",
+    "d2m": "2m_dewpoint_temperature",
+    "u10": "10m_u_component_of_wind",
+    "v10": "10m_v_component_of_wind",
+    "u10m": "10m_u_component_of_wind",
+    "v10m": "10m_v_component_of_wind",
+    "u100m": "100m_u_component_of_wind",
+    "v100m": "100m_v_component_of_wind",
+    "si10": "10m_wind_speed",
+    "mslp": "mean_sea_level_pressure",
+    "sic": "sea_ice_cover",
+    "tp06": "total_precipitation_6hr",
+    "tp12": "total_precipitation_12hr",
+    "tp24": "total_precipitation_24hr",
+}
+_TERMS = {name: name for name in WEATHERBENCH} | {short: term.name for short, term in ECMWF.items()} | _OTHER
+_ON_LEVEL = re.compile(r"(.+?)_?(\d{2,4})(?:_?(?:hpa|mb))?")
+_LEAST_LEVEL = 20  # hPa; smaller numbers in a name are heights in metres, or parts of the name
+
+
+def identify(name: str, attrs: Mapping[Any, Any]) -> tuple[str, int | None]:
+    """Return WeatherBench2's name of what a variable measures, and the level [hPa] in its name; else the name itself.
+
+    Args:
+        name: name of the variable, e.g. ``t2m``, ``z500`` or ``temperature_850``.
+        attrs: its attributes: the short name of GRIB, and the name in the data it comes from, count too.
+
+    >>> identify("z500", {}), identify("10u", {}), identify("air", {})
+    (('geopotential', 500), ('10m_u_component_of_wind', None), ('air', None))
+    """
+    for candidate in (attrs.get("GRIB_shortName"), name, attrs.get("source_name")):
+        if candidate and (found := _known(str(candidate).lower())) is not None:
+            return found
+    return name, None
+
+
+def _known(name: str) -> tuple[str, int | None] | None:
+    if name in _TERMS:
+        return _TERMS[name], None
+    if (parts := _ON_LEVEL.fullmatch(name)) is None or name in ("u100", "v100"):
+        return None
+    base = SHORT_NAMES.get(parts[1], parts[1])
+    level = int(parts[2])
+    return (base, level) if base in ON_LEVELS and _LEAST_LEVEL <= level <= 1100 else None
