@@ -59,7 +59,7 @@ def common_grid(
     if regrid:
         return _regridded(forecast, truth, names, area)
     cuts = [_cut_area(d, area, name) for d, name in zip((forecast, truth), names, strict=True)]
-    parts = cuts[0](forecast[[]]), cuts[1](truth[[]])
+    parts = cuts[0](_coordinates(forecast)), cuts[1](_coordinates(truth))
     places = {axis: _common(parts[0][axis].values, parts[1][axis].values, axis) for axis in axes_of(forecast)}
     for axis, (here, there) in places.items():
         sizes = parts[0].sizes[axis], parts[1].sizes[axis]
@@ -80,6 +80,10 @@ def common_grid(
     return CommonGrid(
         lambda d: _take(cuts[0](d), ours).assign_coords(kept), lambda d: _take(cuts[1](d), theirs).assign_coords(kept), notes
     )
+
+
+def _coordinates(dataset: xr.Dataset) -> xr.Dataset:
+    return xr.Dataset(coords={axis: dataset[axis] for axis in axes_of(dataset)})
 
 
 def _size(dataset: xr.Dataset) -> str:
@@ -114,7 +118,7 @@ def _cut_area(dataset: xr.Dataset, area: str | None, name: str) -> Change:
 
 
 def _regridded(forecast: xr.Dataset, truth: xr.Dataset, names: tuple[str, str], area: str | None) -> CommonGrid:
-    both = forecast[[]], truth[[]]
+    both = _coordinates(forecast), _coordinates(truth)
     cells = [np.prod(grid_of(d).spacing) for d in both]
     coarse = 0 if cells[0] > cells[1] * (1 + 1e-3) else 1
     fine = 1 - coarse
