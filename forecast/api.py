@@ -37,7 +37,7 @@ class Forecaster:
         self.checkpoint, self.device, self.identity = checkpoint, device, identity
 
     def rollout(
-        self, init: Init, times: Times = None, lead: str = "10d", grid: float | None = None, area: str | None = None, members: int = 1
+        self, init: Init, times: Times = None, lead: str = "10d", grid: float | str | None = None, area: str | None = None, members: int = 1
     ) -> Iterator[xr.Dataset]:
         """Yield the forecast one lead time after the other, from zero, without end to memory.
 
@@ -72,7 +72,7 @@ class Forecaster:
         init: Init,
         times: Times = None,
         lead: str = "10d",
-        grid: float | None = None,
+        grid: float | str | None = None,
         area: str | None = None,
         output: str | Path | None = None,
         variables: Sequence[str] | None = None,
@@ -88,7 +88,8 @@ class Forecaster:
             times: initial times, e.g. ``"2014-03-01T06"``, a list, or ``"2014-01-01/2014-02-01/12h"``; the latest
                 possible by default.
             lead: how far, e.g. ``72h`` or ``10d``.
-            grid: degrees between points, to which the forecast is interpolated; the model's own points by default.
+            grid: degrees between points, or ``HxW`` points such as ``"32x64"``, to which the forecast is interpolated (see ``output_grid``);
+                the model's own points by default.
             area: ``NORTH/WEST/SOUTH/EAST`` in degrees to keep; all by default.
             output: write to this zarr store (or netCDF file, if it ends in ``.nc``) as the forecast proceeds, and
                 return it opened lazily; by default the forecast is returned in memory.
@@ -126,7 +127,7 @@ class Forecaster:
         )  # fmt: skip
         return open_forecast(path)
 
-    def _target(self, grid: float | None, area: str | None) -> OutputGrid:
+    def _target(self, grid: float | str | None, area: str | None) -> OutputGrid:
         return output_grid(self.checkpoint.grid, self.checkpoint.dtypes, grid, area)
 
 
@@ -143,14 +144,6 @@ def load(checkpoint: str | Path, device: str | None = None) -> Forecaster:
     """
     device = pick_device(device)
     return Forecaster(load_checkpoint(checkpoint, device), device, read_meta(checkpoint)["sha256"])
-
-
-def parse_spacing(text: str | None) -> float | None:
-    """Return degrees between points of a text; raises ``ValueError`` where it is no number."""
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        raise ValueError(f"--grid {text} is not understood; write the degrees between points, e.g. --grid 1.25") from None
 
 
 def open_forecast(path: str | Path) -> xr.Dataset:

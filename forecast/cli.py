@@ -128,7 +128,7 @@ def run(
     time: Annotated[list[str] | None, typer.Option(help="Initial time, or START/STOP/STEP; the latest by default.")] = None,
     lead: Annotated[str, typer.Option(help="How far, e.g. 72h or 10d.")] = "10d",
     grid: Annotated[
-        str | None, typer.Option(help="Degrees between points to interpolate to; TIMESxPLACES of a physics-informed network, e.g. 101x256.")
+        str | None, typer.Option(help="Degrees between points, or HxW points, to interpolate to; TIMESxPLACES of a physics-informed network, e.g. 101x256.")
     ] = None,
     refine: Annotated[int, typer.Option(help="Steps of test-time optimisation on the equation, of a solution operator.", min=0)] = 0,
     area: Annotated[str | None, typer.Option(help="NORTH/WEST/SOUTH/EAST in degrees to keep.")] = None,
@@ -144,7 +144,7 @@ def run(
     Example: forecast run run/checkpoint --init air.zarr --time 2014-03-01T06 --lead 72h -o forecast.zarr
     """
     with reported() as progress:
-        from .api import load, parse_spacing
+        from .api import load
         from .display import describe
         from .inspect import inspect as look
         from .physics_runs import run_physics
@@ -158,7 +158,7 @@ def run(
         if init is None:
             raise ValueError("--init is missing: name the CF file or store that holds the input states")
         names = variables.split(",") if variables else None
-        load(checkpoint, device).run(init, time, lead, parse_spacing(grid), area, output, names, batch_size, overwrite, progress("run"), members)
+        load(checkpoint, device).run(init, time, lead, grid, area, output, names, batch_size, overwrite, progress("run"), members)
         result = look(output)
     show(result, as_json, describe(result))
 
