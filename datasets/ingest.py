@@ -18,11 +18,12 @@ from zarr.abc.store import Store as ZarrStore
 from . import atomic
 from .cluster import connected
 from .journal import Journal
+from .netcdf import time_encoding
 from .plan import COMPRESSOR, MEMORY, Plan, make_plan
 from .repository import Transaction, is_repository
 from .schema import axes_of, nearest
 from .split import period
-from .stores import Store, consolidate, open_store, time_encoding
+from .stores import Store, consolidate, open_store
 from .summaries import write_summaries
 
 Progress = Callable[[int, int, str], None]

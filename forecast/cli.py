@@ -128,7 +128,8 @@ def run(
     time: Annotated[list[str] | None, typer.Option(help="Initial time, or START/STOP/STEP; the latest by default.")] = None,
     lead: Annotated[str, typer.Option(help="How far, e.g. 72h or 10d.")] = "10d",
     grid: Annotated[
-        str | None, typer.Option(help="Degrees between points, or HxW points, to interpolate to; TIMESxPLACES of a physics-informed network, e.g. 101x256.")
+        str | None,
+        typer.Option(help="Degrees between points, or HxW points, to interpolate to; TIMESxPLACES of a physics-informed network, e.g. 101x256."),
     ] = None,
     refine: Annotated[int, typer.Option(help="Steps of test-time optimisation on the equation, of a solution operator.", min=0)] = 0,
     area: Annotated[str | None, typer.Option(help="NORTH/WEST/SOUTH/EAST in degrees to keep.")] = None,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..datasets import atomic
 from ..datasets.fields import Fields
+from ..datasets.netcdf import PRESSURE_LEVEL, write_netcdf
 from ..datasets.schema import axes_of, channels, nearest
 from ..datasets.split import period
 from ..datasets.stores import Store, open_store, read_group, select_variables
@@ -88,7 +89,7 @@ def verify(
     scores = _scores(total, store, leads, times, METRICS | ENSEMBLE_METRICS if "number" in dataset.dims else METRICS)
     if output is not None:
         with atomic.replacing(Path(output), overwrite) as temporary:
-            scores.to_netcdf(temporary, engine="netcdf4")
+            write_netcdf(scores, temporary)
     return scores
 
 
@@ -150,7 +151,7 @@ def _scores(total: Aggregation, store: Store, leads: NDArray[Any], times: NDArra
         if named[index[0]].level is None:
             result[variable] = xr.DataArray(part[..., 0], dims=dims[:3], attrs=attrs)
         else:
-            coords["level"] = [named[i].level for i in index]
+            coords["level"] = ("level", [named[i].level for i in index], PRESSURE_LEVEL)
             result[variable] = xr.DataArray(part, dims=dims, attrs=attrs)
     overlap = bool((times <= np.datetime64(store.train_period[1])).any())
     described: dict[str, Any] = {

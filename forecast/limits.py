@@ -1,0 +1,164 @@
+"""Forecasts held against what is known of their variables: the range of the training data, and physical bounds."""
+
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from ..datasets.bounds import Bounds, physical_bounds
+from ..datasets.schema import nearest
+from ..datasets.stores import open_store, read_group
+from .checkpoint import Checkpoint
+
+log = logging.getLogger(__name__)
+
+Float = NDArray[np.float32]
+
+_RESPECTED = 0.01  # share of its range by which the training data may lie beyond a physical bound
+
+
+class Limits:
+    """Clip the fields of a forecast to bounds, and count what is clipped and what lies outside the training range.
+
+    Counts are of the points of the model's grid, of all lead times, initial times and members, before clipping. Clipped values are
+    written; the model goes on from its own, so that the bounds do not change the forecast elsewhere.
+
+    Args:
+        checkpoint: model.
+        physical: clip to ``physical_bounds``, except where the training data themselves lie clearly beyond them.
+        clip: bounds by name of variable, which take the place of the physical ones.
+
+    Raises:
+        ValueError: ``clip`` names a variable that the model lacks, or bounds that are out of order.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, physical: bool = True, clip: Mapping[str, Bounds] | None = None) -> None:
+        self.checkpoint, self.channels = checkpoint, checkpoint.channels
+        names = list(dict.fromkeys(channel.variable for channel in self.channels))
+        for name in clip or {}:
+            if name not in names:
+                raise ValueError(f"clip: the model has no variable {name!r}; {nearest(name, names)}")
+        self.training = training_range(checkpoint)
+        self.bounds = np.array([self._bounds(i, physical, clip or {}) for i in range(len(self.channels))]).T
+        count = len(self.channels)
+        self.total, self.outside, self.clipped = (np.zeros(count, np.int64) for _ in range(3))
+        self.least, self.largest, self.first = np.full(count, np.inf), np.full(count, -np.inf), np.full(count, -1, np.int64)
+
+    def _bounds(self, channel: int, physical: bool, clip: Mapping[str, Bounds]) -> tuple[float, float]:
+        name, units = self.channels[channel].variable, self.channels[channel].units
+        if name in clip:
+            low, high = (free if bound is None else float(bound) for bound, free in zip(clip[name], (-np.inf, np.inf), strict=True))
+            if not low < high:
+                raise ValueError(f"clip: the bounds of {name} must be in order, got {low:g} and {high:g}")
+            return low, high
+        bounds = physical_bounds(name, self.checkpoint.attrs.get(name, {}), units) if physical else (None, None)
+        low, high = (free if bound is None else bound for bound, free in zip(bounds, (-np.inf, np.inf), strict=True))
+        if self.training is not None:
+            least, largest = self.training[:, channel]
+            margin = _RESPECTED * (largest - least)
+            low, high = low if least >= low - margin else -np.inf, high if largest <= high + margin else np.inf
+        return low, high
+
+    def watch(self, rollout: Iterable[Float]) -> Iterator[Float]:
+        """Yield the clipped fields of each lead time of a rollout, shape (..., channel, H, W)."""
+        for lead, fields in enumerate(rollout):
+            yield self._apply(fields, lead)
+
+    def _apply(self, fields: Float, lead: int) -> Float:
+        values = np.moveaxis(fields, -3, 0).reshape(len(self.channels), -1)
+        least, largest = np.fmin.reduce(values, axis=1), np.fmax.reduce(values, axis=1)
+        self.least, self.largest = np.fmin(self.least, least), np.fmax(self.largest, largest)
+        self.total += np.isfinite(values).sum(axis=1)
+        if self.training is not None:
+            low, high = self.training.astype(np.float32)
+            count = _beyond(values, low, high)
+            self.first = np.where((count > 0) & ((self.first < 0) | (lead < self.first)), lead, self.first)
+            self.outside += count
+        low, high = self.bounds.astype(np.float32)
+        self.clipped += _beyond(values, low, high)
+        return np.clip(fields, low[:, None, None], high[:, None, None])
+
+    def state(self) -> dict[str, list[float]]:
+        """Return the counts, for JSON."""
+        return {name: getattr(self, name).tolist() for name in ("total", "outside", "clipped", "least", "largest", "first")}
+
+    def restore(self, state: Mapping[str, list[float]]) -> None:
+        """Take up the counts of an interrupted run."""
+        for name, values in state.items():
+            setattr(self, name, np.array(values, dtype=getattr(self, name).dtype))
+
+    def attributes(self, variable: str) -> dict[str, str]:
+        """Return the record of a variable as attributes: JSON lists with an entry for each level concerned."""
+        result = {}
+        mine = [i for i, channel in enumerate(self.channels) if channel.variable == variable]
+        if self.training is not None:
+            result["outside_training_range"] = json.dumps([self._outside(i) for i in mine if self.outside[i]])
+        if bounded := [i for i in mine if np.isfinite(self.bounds[:, i]).any()]:
+            result["clipped"] = json.dumps([self._clipped(i) for i in bounded])
+        return result
+
+    def _outside(self, i: int) -> dict[str, Any]:
+        assert self.training is not None
+        hours = float(int(self.first[i]) * self.checkpoint.step / np.timedelta64(1, "h"))
+        share = round(float(self.outside[i] / self.total[i]), 9)
+        low, high = (float(x) for x in self.training[:, i])
+        least, largest = float(self.least[i]), float(self.largest[i])
+        result = {"level": self.channels[i].level, "minimum": least, "maximum": largest, "training_minimum": low, "training_maximum": high}
+        return result | {"first_lead_hours": hours, "values": int(self.outside[i]), "share": share}
+
+    def _clipped(self, i: int) -> dict[str, Any]:
+        low, high = (float(x) if np.isfinite(x) else None for x in self.bounds[:, i])
+        share = round(float(self.clipped[i] / max(1, self.total[i])), 9)
+        return {"level": self.channels[i].level, "lower": low, "upper": high, "values": int(self.clipped[i]), "share": share}
+
+    def report(self) -> None:
+        """Log one line for each channel that left the training range."""
+        for i in np.flatnonzero(self.outside):
+            found, channel = self._outside(int(i)), self.channels[i]
+            low, high = found["training_minimum"], found["training_maximum"]
+            reached = [
+                f"{value:.6g}" for value, beyond in ((found["minimum"], self.least[i] < low), (found["maximum"], self.largest[i] > high)) if beyond
+            ]
+            log.warning(
+                "%s reaches %s %s, outside the training range %.6g ... %.6g: first at %g h, %.2g %% of the values",
+                channel, " and ".join(reached), channel.units, low, high, found["first_lead_hours"], 100 * found["share"],
+            )  # fmt: skip
+
+
+def _beyond(values: Float, low: Float, high: Float) -> NDArray[np.int64]:
+    return np.asarray(((values < low[:, None]) | (values > high[:, None])).sum(axis=1))
+
+
+def records(forecast: xr.Dataset) -> dict[str, list[dict[str, Any]]]:
+    """Return what the attributes of a forecast record, with the names of the variables: values outside the training range, and clipped ones."""
+    result: dict[str, list[dict[str, Any]]] = {}
+    for name in ("outside_training_range", "clipped"):
+        found = {str(variable): json.loads(v.attrs[name]) for variable, v in forecast.data_vars.items() if name in v.attrs}
+        result[name] = [{"variable": variable, **entry} for variable, entries in found.items() for entry in entries]
+    return result
+
+
+def training_range(checkpoint: Checkpoint) -> NDArray[np.float64] | None:
+    """Return the least and largest value of each channel in the training data, shape (2, channel).
+
+    Older checkpoints lack them; the statistics of the store that the model was trained on, where it is still there, hold them too. None where
+    they are not known.
+    """
+    if checkpoint.ranges is not None:
+        return checkpoint.ranges
+    try:
+        store = open_store(checkpoint.config.data.store)
+        if not set(checkpoint.channels) <= set(store.channels):
+            return None
+        statistics = read_group(store, "statistics")
+        found = []
+        for channel in checkpoint.channels:
+            both = (statistics[f"{channel.variable}_{name}"] for name in ("minimum", "maximum"))
+            found.append([float(v if channel.level is None else v.sel(level=channel.level)) for v in both])
+    except (OSError, ValueError, KeyError):
+        return None
+    return np.array(found).T
