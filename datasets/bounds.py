@@ -24,16 +24,33 @@ _POSITIVE = re.compile(
 )
 # Short names of CMIP, GFS and common use that the vocabulary of ECMWF lacks.
 _SHORT = {
-    "hus": "specific_humidity", "huss": "specific_humidity", "sh2": "specific_humidity", "q2m": "specific_humidity", "q2": "specific_humidity",
-    "hur": "relative_humidity", "hurs": "relative_humidity", "rh": "relative_humidity", "r2": "relative_humidity", "rh2m": "relative_humidity",
-    "pr": "precipitation", "precip": "precipitation", "prate": "precipitation", "apcp": "precipitation", "rain": "rainfall", "tprate": "precipitation",
-    "cp": "precipitation", "lsp": "precipitation", "sf": "snowfall", "prsn": "snowfall", "snow": "snowfall", "clt": "cloud_cover",
-    "lcc": "cloud_cover", "mcc": "cloud_cover", "hcc": "cloud_cover", "clw": "cloud_liquid_water", "cli": "cloud_ice_water",
-    "crwc": "rain_water_content", "cswc": "snow_water_content", "prw": "precipitable_water", "pwat": "precipitable_water",
-    "tciw": "total_column", "tclw": "total_column", "tco3": "total_column", "sic": "ice_cover", "snd": "snow_depth", "snw": "snow_amount",
-    "mrso": "soil_moisture", "ws": "wind_speed", "wspd": "wind_speed", "si10": "wind_speed", "gust": "_gust", "fg10": "_gust", "vis": "visibility",
-    "ssrd": "downward_solar", "rsds": "downwelling_shortwave", "swh": "significant_height",
-}  # fmt: skip
+    short: words
+    for words, names in {
+        "specific_humidity": "hus huss sh2 q2m q2",
+        "relative_humidity": "hur hurs rh r2 rh2m",
+        "precipitation": "pr precip prate apcp tprate cp lsp",
+        "rainfall": "rain",
+        "snowfall": "sf prsn snow",
+        "cloud_cover": "clt lcc mcc hcc",
+        "cloud_liquid_water": "clw",
+        "cloud_ice_water": "cli",
+        "rain_water_content": "crwc",
+        "snow_water_content": "cswc",
+        "precipitable_water": "prw pwat",
+        "total_column": "tciw tclw tco3",
+        "ice_cover": "sic",
+        "snow_depth": "snd",
+        "snow_amount": "snw",
+        "soil_moisture": "mrso",
+        "wind_speed": "ws wspd si10",
+        "_gust": "gust fg10",
+        "visibility": "vis",
+        "downward_solar": "ssrd",
+        "downwelling_shortwave": "rsds",
+        "significant_height": "swh",
+    }.items()
+    for short in names.split()
+}
 _MASS_RATIO = re.compile(r"[kmu]?g\s*/?\s*kg(\*\*|\^)?(-1)?")
 
 
@@ -51,7 +68,7 @@ def physical_bounds(name: str, attrs: Mapping[str, Any], units: str) -> Bounds:
     if _CHANGES.search(words):
         return None, None
     if _FRACTIONS.search(words):
-        return 0.0, 100.0 if units.strip() in ("%", "percent") else 1.0 if units.strip() in ("1", "", "m**3 m**-3", "m3 m-3") else None
+        return 0.0, {"1": 1.0, "m**3 m**-3": 1.0, "m3 m-3": 1.0, "%": 100.0, "percent": 100.0}.get(units.strip())
     if _POSITIVE.search(words) or (words != standard and _MASS_RATIO.fullmatch(units.strip())):
         return 0.0, None
     return None, None

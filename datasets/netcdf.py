@@ -30,7 +30,7 @@ _SOURCES_OWN = (
     "valid_min", "valid_max", "valid_range", "actual_range", "missing_value", "_FillValue", "scale_factor", "add_offset", "precision",
     "least_significant_digit", "statistic", "parent_stat", "dataset", "history",
 )  # fmt: skip
-_AMOUNTS = re.compile(r"precipitation|rainfall|snowfall|runoff|evaporation|evapotranspiration")
+_AMOUNTS = re.compile(r"^tp_?\d*h?r? |precipitation|rainfall|snowfall|runoff|evaporation|evapotranspiration")
 _AMOUNT_UNITS = re.compile(r"(m|cm|mm|inch|in|kg\s?m(\*\*|\^)?-2|kg/m\^?2)")
 _ENERGY_UNITS = re.compile(r"(J|W s)\s?(/m\^?2|m(\*\*|\^)?-2)")
 
@@ -102,9 +102,8 @@ def _with_heights(dataset: xr.Dataset) -> xr.Dataset:
     """
     if any(c.attrs.get("standard_name") == "height" for c in dataset.coords.values()):
         return dataset
-    heights = {
-        name: height for name, v in dataset.data_vars.items() if (height := height_of(str(name), v.attrs)) is not None and "level" not in v.dims
-    }
+    found = {name: height_of(str(name), v.attrs) for name, v in dataset.data_vars.items() if "level" not in v.dims}
+    heights = {name: height for name, height in found.items() if height is not None}
     if not heights:
         return dataset
     several = len(set(heights.values())) > 1
@@ -124,6 +123,8 @@ def height_of(name: str, attrs: Mapping[str, Any]) -> float | None:
 
     None where it has none, or where its attributes speak of a depth or a pressure.
     """
+    if found := re.search(r"\bheight=([\d.]+) m\b", str(attrs.get("scalar_coordinates", ""))):
+        return float(found[1])
     words = str(attrs.get("long_name", "")).lower()
     if re.search(r"hpa|millibar|depth|soil|\bsea\b|ocean", words) or any("pressure" in str(key) for key in attrs):
         return None
@@ -154,8 +155,6 @@ def forecast_attributes(name: str, attrs: Mapping[str, Any], units: str) -> dict
     words = f"{name} {attrs.get('standard_name', '')} {attrs.get('long_name', '')}".lower()
     if "cell_methods" in result:
         result["cell_methods"] = re.sub(r"\btime:", "prediction_timedelta:", str(result["cell_methods"]))
-    elif _ENERGY_UNITS.fullmatch(units) or (
-        _AMOUNT_UNITS.fullmatch(units) and (_AMOUNTS.search(words) or re.fullmatch(r"tp_?\d*h?r?", name.lower()))
-    ):
+    elif _ENERGY_UNITS.fullmatch(units) or (_AMOUNT_UNITS.fullmatch(units) and _AMOUNTS.search(words)):
         result["cell_methods"] = "prediction_timedelta: sum"
     return result

@@ -170,10 +170,10 @@ def parse_grid(text: str, dataset: xr.Dataset) -> LatLon:
         step = float(text)
     except ValueError as error:
         raise ValueError(f"--grid {text} is not understood ({error}); write degrees, LATxLON points, or a store") from error
+    if old.periodic and 0 < step <= 45:
+        step = 180 / divisions(step)
     if not 0 < step <= 45:
         raise ValueError(f"--grid {text} must lie between 0 and 45 degrees")
-    if old.periodic:
-        step = 180 / divisions(step)
     if old.periodic and old.includes_poles:
         on_poles = np.abs(old.latitude).max() > 90 - 1e-6
         latitude = 90 - step * (np.arange(round(180 / step) + on_poles) + (0.0 if on_poles else 0.5))

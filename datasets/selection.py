@@ -70,7 +70,7 @@ class Selection:
         if self.area is not None:
             if "latitude" not in dataset.dims:
                 raise ValueError(f"{source} has no latitudes, so no area of it can be selected; leave out --area")
-            rows, columns, _ = area_positions(dataset["latitude"].values, dataset["longitude"].values, self.area)
+            rows, columns = area_positions(dataset["latitude"].values, dataset["longitude"].values, self.area)
             if min(len(rows), len(columns)) < 2:
                 raise ValueError(f"{source} holds fewer than two points along an axis of the area {self.area}; write NORTH/WEST/SOUTH/EAST")
             at |= {"latitude": rows, "longitude": columns}
@@ -150,28 +150,16 @@ def parse_area(area: str) -> tuple[float, float, float, float]:
     return north, west - 360 * turns, south, east - 360 * turns
 
 
-def area_positions(latitude: NDArray[np.floating], longitude: NDArray[np.floating], area: str) -> tuple[Positions, Positions, NDArray[np.floating]]:
-    """Return where an area lies in a grid.
-
-    Args:
-        latitude: rows of the grid, in degrees.
-        longitude: columns of the grid, in degrees.
-        area: ``NORTH/WEST/SOUTH/EAST``.
-
-    Returns:
-        Positions of its rows, positions of its columns from west to east, and the longitudes of these columns: increasing, from the
-        area's western to its eastern edge, bit for bit the grid's own where these lie in that range.
-    """
+def area_positions(latitude: NDArray[np.floating], longitude: NDArray[np.floating], area: str) -> tuple[Positions, Positions]:
+    """Return the rows and columns that lie in an area, columns eastward from its western edge, so that a seam does not part it."""
     north, west, south, east = parse_area(area)
     rows = np.flatnonzero((latitude >= south - 1e-6) & (latitude <= north + 1e-6))
-    values = longitude.astype(np.float64)
-    turns = np.ceil((west - 1e-6 - values) / 360)
-    columns = np.flatnonzero(values + 360 * turns <= east + 1e-6)
-    columns = columns[np.argsort((values + 360 * turns)[columns], kind="stable")]
-    return rows, columns, (values + 360 * turns)[columns].astype(longitude.dtype)
+    from_west = (longitude.astype(np.float64) - west) % 360
+    columns = np.flatnonzero((from_west <= ((east - west) % 360 or 360 * (east > west)) + 1e-6) | (from_west >= 360 - 1e-6))
+    return rows, columns[np.argsort(from_west[columns] % (360 - 1e-6), kind="stable")]
 
 
 def eastward(longitude: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Return the source's longitudes counted on from the first one, where an area crosses the meridian that they start from."""
+    """Return longitudes counted on from the first one, where they cross the seam."""
     turns = np.cumsum(np.diff(longitude, prepend=longitude[0]) < 0)
     return (longitude + 360 * turns).astype(longitude.dtype) if turns.any() else longitude

@@ -206,9 +206,18 @@ def load_checkpoint(path: str | Path, device: str = "cpu") -> Checkpoint:
     cycle = SeasonalCycle(fields["cycle_minutes"].numpy(), fields["cycle"].numpy())
     step = duration(meta["step_seconds"])
     first, second = meta["dtypes"]
-    ranges = np.array(meta["training_range"]) if "training_range" in meta else None
     return Checkpoint(
-        stepper, channels, meta["attrs"], grid, (first, second), step, cycle, config, meta["provenance"], tuple(meta["forcings"]), ranges
+        stepper,
+        channels,
+        meta["attrs"],
+        grid,
+        (first, second),
+        step,
+        cycle,
+        config,
+        meta["provenance"],
+        tuple(meta["forcings"]),
+        np.array(meta["training_range"]) if "training_range" in meta else None,
     )
 
 

@@ -41,11 +41,12 @@ def ingest(
         from ..datasets.selection import Selection
         from .display import describe
         from .ingesting import ingest as work
-        from .ingesting import parse_bytes, parse_hours, parse_levels, parse_pairs
+        from .ingesting import parse_bytes, parse_hours, parse_levels, parse_names, parse_pairs
         from .inspect import inspect as look
 
         places = tuple(parse_pairs("select", select or [], "depth=0.5").items())
-        chosen = Selection(tuple(variables.split(",")) if variables else None, parse_levels(levels), times, parse_hours(step), area, member, places)
+        names = parse_names("variables", variables)
+        chosen = Selection(tuple(names) if names else None, parse_levels(levels), times, parse_hours(step), area, member, places)
         plan = work(
             sources, output, chosen, parse_pairs("units", units or [], "air=K"), layout, grid, method, train_period, allow_gaps,
             parse_bytes(memory), scheduler, append, dry_run, overwrite, progress("ingest"), allow_missing, store,

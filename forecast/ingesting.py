@@ -7,6 +7,7 @@ from typing import Any
 
 from ..datasets.adapters.sources import open_sources, origin
 from ..datasets.ingest import append_store, write_store
+from ..datasets.outputs import check_output
 from ..datasets.plan import MEMORY, make_plan
 from ..datasets.regrid import Regridder, parse_grid
 from ..datasets.repository import is_repository
@@ -65,6 +66,8 @@ def ingest(
         ValueError: a source does not fit; the message says which, where and how to mend it.
     """
     path, select = Path(output), select or Selection()
+    if not append:
+        check_output(path, "store")
     if append and overwrite:
         raise ValueError("--append adds to a store and --overwrite replaces it; choose one")
     if kind not in ("zarr", "icechunk"):
@@ -106,6 +109,14 @@ def parse_hours(text: str | None) -> float | None:
     if found is None:
         raise ValueError(f"--step {text} is not understood; write e.g. --step 6h or --step 1d")
     return float(found[1]) * {"min": 1 / 60, "h": 1, "d": 24}[found[2]]
+
+
+def parse_names(option: str, text: str | None) -> list[str] | None:
+    """Return the names of an option's text, separated by commas; raises ``ValueError`` where one is empty."""
+    names = None if text is None else [name.strip() for name in text.split(",")]
+    if names is not None and not all(names):
+        raise ValueError(f"--{option} {text!r} is not understood; write names separated by commas")
+    return names
 
 
 def parse_levels(text: str | None) -> tuple[int, ...] | None:

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,10 +38,7 @@ class Limits:
 
     def __init__(self, checkpoint: Checkpoint, physical: bool = True, clip: Mapping[str, Bounds] | None = None) -> None:
         self.checkpoint, self.channels = checkpoint, checkpoint.channels
-        names = list(dict.fromkeys(channel.variable for channel in self.channels))
-        for name in clip or {}:
-            if name not in names:
-                raise ValueError(f"clip: the model has no variable {name!r}; {nearest(name, names)}")
+        check_clip(clip or {}, [channel.variable for channel in self.channels])
         self.training = training_range(checkpoint)
         self.bounds = np.array([self._bounds(i, physical, clip or {}) for i in range(len(self.channels))]).T
         count = len(self.channels)
@@ -51,12 +48,8 @@ class Limits:
     def _bounds(self, channel: int, physical: bool, clip: Mapping[str, Bounds]) -> tuple[float, float]:
         name, units = self.channels[channel].variable, self.channels[channel].units
         if name in clip:
-            low, high = (free if bound is None else float(bound) for bound, free in zip(clip[name], (-np.inf, np.inf), strict=True))
-            if not low < high:
-                raise ValueError(f"clip: the bounds of {name} must be in order, got {low:g} and {high:g}")
-            return low, high
-        bounds = physical_bounds(name, self.checkpoint.attrs.get(name, {}), units) if physical else (None, None)
-        low, high = (free if bound is None else bound for bound, free in zip(bounds, (-np.inf, np.inf), strict=True))
+            return _finite(clip[name])
+        low, high = _finite(physical_bounds(name, self.checkpoint.attrs.get(name, {}), units) if physical else (None, None))
         if self.training is not None:
             least, largest = self.training[:, channel]
             margin = _RESPECTED * (largest - least)
@@ -119,14 +112,43 @@ class Limits:
         """Log one line for each channel that left the training range."""
         for i in np.flatnonzero(self.outside):
             found, channel = self._outside(int(i)), self.channels[i]
+            least, largest = found["minimum"], found["maximum"]
             low, high = found["training_minimum"], found["training_maximum"]
-            reached = [
-                f"{value:.6g}" for value, beyond in ((found["minimum"], self.least[i] < low), (found["maximum"], self.largest[i] > high)) if beyond
-            ]
+            reached = [f"{value:.6g}" for value, beyond in ((least, least < low), (largest, largest > high)) if beyond]
             log.warning(
                 "%s reaches %s %s, outside the training range %.6g ... %.6g: first at %g h, %.2g %% of the values",
                 channel, " and ".join(reached), channel.units, low, high, found["first_lead_hours"], 100 * found["share"],
             )  # fmt: skip
+
+
+def _finite(bounds: Bounds) -> tuple[float, float]:
+    low, high = bounds
+    return -np.inf if low is None else float(low), np.inf if high is None else float(high)
+
+
+def check_clip(clip: Mapping[str, Bounds], names: Sequence[str]) -> None:
+    """Raise ``ValueError`` where bounds are of a variable that is none of ``names``, or not in order."""
+    for name, bounds in clip.items():
+        if name not in names:
+            raise ValueError(f"clip: the model has no variable {name!r}; {nearest(name, dict.fromkeys(names))}")
+        low, high = _finite(bounds)
+        if not low < high:
+            raise ValueError(f"clip: the bounds of {name} must be in order, got {low:g} and {high:g}")
+
+
+def parse_clip(texts: Sequence[str]) -> dict[str, Bounds]:
+    """Return the bounds of texts ``NAME=LOW,HIGH``, where either may be empty; raises ``ValueError`` where one is none."""
+    result: dict[str, Bounds] = {}
+    for text in texts:
+        name, equals, values = text.partition("=")
+        low, comma, high = values.partition(",")
+        try:
+            result[name] = (float(low) if low.strip() else None, float(high) if high.strip() else None)
+        except ValueError:
+            comma = ""
+        if not (name and equals and comma):
+            raise ValueError(f"--clip {text} is not understood; write NAME=LOW,HIGH, e.g. --clip q=0,0.04 or --clip q=0,")
+    return result
 
 
 def _beyond(values: Float, low: Float, high: Float) -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets.regrid import linear
-from ..datasets.selection import area_positions
+from ..datasets.selection import area_positions, parse_area
 from ..fno.grids import Grid, LatLon, with_points, with_spacing
 
 Float = NDArray[np.float32]
@@ -77,11 +77,11 @@ def output_grid(grid: Grid, dtypes: tuple[str, str], spacing: float | str | None
             f"{grid.spacing[0]:g} x {grid.spacing[1]:g}; it holds no finer detail"
         )
     if area is not None:
-        keep_rows, keep_columns, east = area_positions(latitude, longitude, area)
+        keep_rows, keep_columns = area_positions(latitude, longitude, area)
         if len(keep_rows) < 2 or len(keep_columns) < 2:
             raise ValueError(f"area {area} holds fewer than two points along an axis of the grid {_corners(grid)}; write NORTH/WEST/SOUTH/EAST")
         latitude, rows = latitude[keep_rows], rows[keep_rows]
-        longitude, columns = east, columns[keep_columns]
+        longitude, columns = _eastward(longitude[keep_columns], parse_area(area)[1] - 1e-3 * new.spacing[1]), columns[keep_columns]
     return OutputGrid(grid.axes, latitude, longitude, rows, columns, note)
 
 
@@ -92,8 +92,14 @@ def _other(grid: LatLon, spacing: float | str) -> LatLon:
     try:
         degrees = float(spacing)
     except ValueError:
-        raise ValueError(f"--grid {spacing} is not understood; write degrees between points, e.g. 1.25, or points, e.g. 181x360") from None
+        raise ValueError(f"--grid {spacing} is not understood; write the degrees between points, e.g. 1.25, or points, e.g. 181x360") from None
     return with_spacing(grid, degrees)
+
+
+def _eastward(longitude: NDArray[np.floating], west: float) -> NDArray[np.floating]:
+    """Return longitudes counted on from ``west``, bit for bit the given ones where these lie within a turn of it."""
+    turns = np.ceil((west - longitude.astype(np.float64)) / 360)
+    return np.asarray(longitude + 360 * turns, dtype=longitude.dtype)
 
 
 def _corners(grid: LatLon) -> str:

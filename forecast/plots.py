@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from ..datasets import atomic
+from ..datasets.outputs import check_output
 from ..datasets.schema import axes_of, nearest
 from ..datasets.stores import open_store
 from .api import open_forecast
@@ -151,6 +152,7 @@ def _level(array: xr.DataArray, level: int | None) -> xr.DataArray:
 
 
 def _save(draw: Callable[[], Any], output: Path, overwrite: bool) -> Path:
+    check_output(output, "picture")
     with atomic.replacing(output, overwrite) as temporary:
         figure = draw()
         figure.savefig(temporary, dpi=130, format=output.suffix.lstrip(".") or "png")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..datasets import atomic
 from ..datasets.fields import Fields
 from ..datasets.netcdf import PRESSURE_LEVEL, write_netcdf
+from ..datasets.outputs import check_output
 from ..datasets.schema import axes_of, channels, nearest
 from ..datasets.split import period
 from ..datasets.stores import Store, open_store, read_group, select_variables
@@ -56,7 +57,7 @@ def verify(
         FileExistsError: ``output`` exists.
         ValueError: variables, grid or times do not match; a partial overlap in time is refused.
     """
-    if output is not None and Path(output).exists() and not overwrite:
+    if output is not None and check_output(output, "file of scores").exists() and not overwrite:
         raise FileExistsError(f"{output} exists; pass --overwrite to replace it, or choose another name")
     dataset = forecast if isinstance(forecast, xr.Dataset) else open_forecast(forecast)
     name = "the forecast" if isinstance(forecast, xr.Dataset) else str(forecast)

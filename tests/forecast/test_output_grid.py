@@ -113,7 +113,7 @@ def test_the_models_own_spacing_keeps_its_points_bit_for_bit():
 
 @pytest.mark.parametrize("spacing", [7, "3.7", 170])
 def test_a_spacing_that_does_not_divide_the_globe_is_refused(spacing):
-    with pytest.raises(ValueError, match="does not divide the 180 degrees|between 0 and 45"):
+    with pytest.raises(ValueError, match=r"does not divide the 180 degrees|between 0 and 45"):
         output_grid(CENTRES, TYPES, spacing)
 
 
