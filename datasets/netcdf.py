@@ -21,7 +21,7 @@ from .. import __version__
 CONVENTIONS = "CF-1.11"
 PRESSURE_LEVEL = {"standard_name": "air_pressure", "long_name": "pressure level", "units": "hPa", "positive": "down", "axis": "Z"}
 
-_CHUNK = 2**16  # values of a chunk, from which on it takes in no further dimension
+_CHUNK = 2**16  # values that a chunk of whole fields is filled up to
 _COMPRESSION = {"zlib": True, "complevel": 4, "shuffle": True}
 
 # Attributes of a source that are not true of what a model makes: they name variables that the output lacks, or describe stored values.
@@ -44,8 +44,8 @@ def time_encoding(step: np.timedelta64 | None = None) -> dict[str, Any]:
 def history() -> str:
     """Return a line for the attribute ``history``: the time in UTC, and the command, without passwords and query strings of URLs.
 
-    The time is that of the environment variable ``SOURCE_DATE_EPOCH``, in seconds since 1970, where it is set, so that files can be reproduced
-    byte for byte (reproducible-builds.org).
+    The time is that of the environment variable ``SOURCE_DATE_EPOCH``, in seconds since 1970, where it is set, so that outputs can be
+    reproduced (reproducible-builds.org).
     """
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
     now = datetime.fromtimestamp(int(epoch), UTC) if epoch.isdigit() else datetime.now(UTC)
@@ -77,9 +77,9 @@ def _encoding(dataset: xr.Dataset, name: Hashable, step: np.timedelta64 | None) 
         return {"_FillValue": None}
     if variable.dtype.kind not in "fiub" or not variable.ndim:
         return {}
-    chunks: list[int] = []
-    for size in variable.shape[::-1]:
-        chunks.insert(0, size if np.prod(chunks, dtype=int) < _CHUNK else 1)
+    chunks = list(variable.shape[-2:])
+    for size in variable.shape[-3::-1]:
+        chunks.insert(0, max(1, min(size, _CHUNK // int(np.prod(chunks)))))
     return _COMPRESSION | {"chunksizes": tuple(chunks)} | ({"_FillValue": np.nan} if variable.dtype.kind == "f" else {})
 
 

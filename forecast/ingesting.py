@@ -24,7 +24,7 @@ def ingest(
     units: Mapping[str, str] | None = None,
     layout: str | None = None,
     grid: str | None = None,
-    method: str = "conservative",
+    method: str | None = None,
     train_period: str | None = None,
     allow_gaps: bool = False,
     memory: int = MEMORY,
@@ -34,7 +34,7 @@ def ingest(
     overwrite: bool = False,
     progress: Progress | None = None,
     allow_missing: bool = False,
-    kind: str = "zarr",
+    kind: str | None = None,
 ) -> dict[str, Any]:
     """Make a store, or add to one; a run that is stopped goes on where it was.
 
@@ -45,7 +45,7 @@ def ingest(
         units: units of variables that a file lacks or has wrong.
         layout: name of the sources' layout; recognised by default.
         grid: degrees between points, ``LATxLON`` points, or a store whose grid to take; the source's own by default.
-        method: ``conservative``, ``bilinear`` or ``spectral``.
+        method: ``conservative`` (the default), ``bilinear`` or ``spectral``, to ``grid``.
         train_period: period for statistics.
         allow_gaps: record gaps in time instead of refusing them.
         memory: bytes that the process may come to use.
@@ -55,7 +55,7 @@ def ingest(
         overwrite: replace an existing store.
         progress: called with (done, in all, text).
         allow_missing: take chunks that a source lacks for fill values.
-        kind: of the store, ``zarr`` or ``icechunk``; one that is appended to stays what it is.
+        kind: of the store, ``zarr`` (the default) or ``icechunk``; a store that is appended to stays what it is.
 
     Returns:
         The plan where it is a dry run, else nothing.
@@ -70,6 +70,13 @@ def ingest(
         check_output(path, "store")
     if append and overwrite:
         raise ValueError("--append adds to a store and --overwrite replaces it; choose one")
+    if method is not None and grid is None:
+        raise ValueError(f"--method {method} has no use without --grid; name the grid to regrid to, or leave it out")
+    if append and train_period is not None:
+        raise ValueError("--train-period has no use with --append: statistics stay those of the store; leave it out")
+    if append and kind is not None and (kind == "icechunk") != is_repository(path):
+        raise ValueError(f"--store {kind} has no use with --append: {path} stays what it is; leave it out")
+    kind, method = kind or "zarr", method or "conservative"
     if kind not in ("zarr", "icechunk"):
         raise ValueError(f"--store {kind} is not known; use zarr or icechunk")
     begun = kind == "icechunk" and is_repository(path)  # which may be an unfinished one, and is asked later

@@ -36,7 +36,11 @@ def test_verbs_refuse_other_endings_before_they_write(tiny_store, tiny_checkpoin
         ("train", "quickstart", f"data.store={tiny_store}", f"output={tmp_path / 'x.nc'}"),
     ):
         done = CliRunner().invoke(app, [str(word) for word in words])
-        assert done.exit_code == 2 and ("is not written as" in done.output or "is a folder" in done.output) and len(done.output.strip().splitlines()) == 1, done.output
+        assert (
+            done.exit_code == 2
+            and ("is not written as" in done.output or "is a folder" in done.output)
+            and len(done.output.strip().splitlines()) == 1
+        ), done.output
     assert not list(tmp_path.iterdir())
 
 
