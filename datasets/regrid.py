@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from ..fno.grids import LatLon, Plane, divisions, sphere_nodes
+from ..fno.grids import COORDINATE_TOLERANCE, LatLon, Plane, divisions, sphere_nodes
 from ..fno.transforms.legendre import legendre
 from .schema import grid_of
 
@@ -175,10 +175,11 @@ def parse_grid(text: str, dataset: xr.Dataset) -> LatLon:
     if not 0 < step <= 45:
         raise ValueError(f"--grid {text} must lie between 0 and 45 degrees")
     if old.periodic and old.includes_poles:
-        on_poles = np.abs(old.latitude).max() > 90 - 1e-6
+        on_poles = np.abs(old.latitude).max() > 90 - COORDINATE_TOLERANCE * old.spacing[0]
         latitude = 90 - step * (np.arange(round(180 / step) + on_poles) + (0.0 if on_poles else 0.5))
         longitude = old.longitude[0] + step * np.arange(round(360 / step))
     else:
-        latitude = old.latitude.max() - step * np.arange(int(np.ptp(old.latitude) / step + 1e-6) + 1)
-        longitude = old.longitude[0] + step * np.arange(int((360 - step if old.periodic else np.ptp(old.longitude)) / step + 1e-6) + 1)
+        east = 360 - step if old.periodic else np.ptp(old.longitude)
+        latitude = old.latitude.max() - step * np.arange(int(np.ptp(old.latitude) / step + COORDINATE_TOLERANCE) + 1)
+        longitude = old.longitude[0] + step * np.arange(int(east / step + COORDINATE_TOLERANCE) + 1)
     return LatLon(latitude[::-1] if south_first else latitude, longitude)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from ..fno.grids import Grid, LatLon, Plane
+from ..fno.grids import Grid, LatLon, Plane, nearest_points
 
 DIMENSIONS = ("time", "number", "level", "latitude", "longitude", "y", "x")
 
@@ -52,11 +52,17 @@ PLAUSIBLE = {
 }
 
 
+_LISTED = 30  # names in a hint
+
+
 def nearest(word: str, choices: Iterable[Hashable]) -> str:
     """Return a hint that names the choices nearest to ``word``, or all of them where none is near."""
     names = [str(choice) for choice in choices]
     near = difflib.get_close_matches(word, names, n=2, cutoff=0.5)
-    return f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(names[:12])}"
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    more = f" ... and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f"there are: {', '.join(names[:_LISTED])}{more}"
 
 
 class Incomplete(ValueError):
@@ -179,23 +185,22 @@ def _hours(step: np.timedelta64) -> str:
 def check_grid(dataset: xr.Dataset, grid: Grid, source: str) -> xr.Dataset:
     """Return ``dataset`` on exactly ``grid``: reordered or cut out where it can be, refused where points differ.
 
+    Points are the same up to ``fno.grids.COORDINATE_TOLERANCE`` of the spacing; the result has the coordinates of ``grid``.
+
     Raises:
         ValueError: a latitude or longitude of the grid is not in the data set.
     """
     if axes_of(dataset) != grid.axes:
         raise ValueError(f"{source} is on {' and '.join(axes_of(dataset))}, but the model on {' and '.join(grid.axes)}")
-    tolerance, unit = (1e-5, "degrees") if isinstance(grid, LatLon) else (1e-3 * min(grid.spacing), "m")
+    unit = "degrees" if isinstance(grid, LatLon) else "m"
     for name in grid.axes:
-        wanted, given = getattr(grid, name), dataset[name].values.astype(np.float64)
-        if name == "longitude":
-            # The same meridian may be counted from 0 or from -180.
-            given = wanted[0] + (given - wanted[0] + 1e-6) % 360 - 1e-6
-        order = np.array([int(np.abs(given - value).argmin()) for value in wanted])
-        off = np.abs(given[order] - wanted).max()
-        if off > tolerance:
+        wanted = getattr(grid, name)
+        given = dataset[name].values
+        positions, distance, same = nearest_points(wanted, given, circular=name == "longitude")
+        if not same.all():
             raise ValueError(
                 f"{source} is not on the model's grid: {name} {wanted[0]:g} ... {wanted[-1]:g} ({len(wanted)} points) is wanted, "
-                f"{given[0]:g} ... {given[-1]:g} ({len(given)} points) given, off by up to {off:g} {unit}; regrid it first"
+                f"{given[0]:g} ... {given[-1]:g} ({len(given)} points) given, off by up to {distance.max():g} {unit}; regrid it first"
             )
-        dataset = dataset.isel({name: order}).assign_coords({name: (name, wanted, dataset[name].attrs)})
+        dataset = dataset.isel({name: positions}).assign_coords({name: (name, wanted, dataset[name].attrs)})
     return dataset

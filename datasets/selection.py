@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from ..fno.grids import COORDINATE_TOLERANCE, spacing_at
 from .split import period
 
 Positions = NDArray[np.int64]
@@ -153,10 +154,13 @@ def parse_area(area: str) -> tuple[float, float, float, float]:
 def area_positions(latitude: NDArray[np.floating], longitude: NDArray[np.floating], area: str) -> tuple[Positions, Positions]:
     """Return the rows and columns that lie in an area, columns eastward from its western edge, so that a seam does not part it."""
     north, west, south, east = parse_area(area)
-    rows = np.flatnonzero((latitude >= south - 1e-6) & (latitude <= north + 1e-6))
+    edge = COORDINATE_TOLERANCE * spacing_at(latitude).min()
+    rows = np.flatnonzero((latitude >= south - edge) & (latitude <= north + edge))
+    edge = COORDINATE_TOLERANCE * spacing_at(longitude).min()
     from_west = (longitude.astype(np.float64) - west) % 360
-    columns = np.flatnonzero((from_west <= ((east - west) % 360 or 360 * (east > west)) + 1e-6) | (from_west >= 360 - 1e-6))
-    return rows, columns[np.argsort(from_west[columns] % (360 - 1e-6), kind="stable")]
+    width = (east - west) % 360 or 360 * (east > west)
+    columns = np.flatnonzero((from_west <= width + edge) | (from_west >= 360 - edge))
+    return rows, columns[np.argsort(from_west[columns] % (360 - edge), kind="stable")]
 
 
 def eastward(longitude: NDArray[np.floating]) -> NDArray[np.floating]:

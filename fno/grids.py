@@ -9,6 +9,75 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+COORDINATE_TOLERANCE = 1e-3  # share of the spacing by which two lists of coordinates of the same points may differ
+
+
+def spacing_at(points: NDArray[np.floating]) -> Array:
+    """Return the distance of each point of an axis to its nearest neighbour, in float64; infinite for a single point."""
+    values = np.asarray(points, dtype=np.float64)
+    steps = np.concatenate([[np.inf], np.abs(np.diff(values)), [np.inf]])
+    return np.minimum(steps[:-1], steps[1:])
+
+
+def nearest_points(
+    wanted: NDArray[np.floating], given: NDArray[np.floating], *, circular: bool = False
+) -> tuple[NDArray[np.int64], Array, NDArray[np.bool_]]:
+    """Find the points of one axis among those of another.
+
+    Two coordinates are the same point where they differ by less than ``COORDINATE_TOLERANCE`` of the local spacing, or by
+    one rounding of float32 where that is larger.
+
+    Args:
+        wanted: points to find, shape (n,).
+        given: points to search, in any order, shape (m,).
+        circular: compare modulo 360 degrees, as longitudes.
+
+    Returns:
+        Position in ``given`` of the point nearest to each wanted one, its distance, and whether it is the same point;
+        each of shape (n,).
+    """
+    target = np.asarray(wanted, dtype=np.float64)
+    source = np.asarray(given, dtype=np.float64)
+    if circular:
+        source = target[0] + (source - target[0]) % 360
+        target = target[0] + (target - target[0]) % 360
+    order = np.argsort(source, kind="stable")
+    line = source[order]
+    if circular:
+        line = np.concatenate([line[-1:] - 360, line, line[:1] + 360])
+        order = np.concatenate([order[-1:], order, order[:1]])
+    right = np.searchsorted(line, target).clip(1, max(1, len(line) - 1))
+    left = right - 1
+    right = right.clip(max=len(line) - 1)
+    at = np.where(np.abs(line[left] - target) <= np.abs(line[right] - target), left, right)
+    distance = np.abs(line[at] - target)
+    spacing = np.minimum(spacing_at(wanted), spacing_at(line)[at])
+    rounding = np.finfo(np.float32).eps * np.maximum(np.abs(target), np.abs(np.asarray(wanted, dtype=np.float64)))
+    tolerance = np.maximum(COORDINATE_TOLERANCE * np.where(np.isfinite(spacing), spacing, 0.0), rounding)
+    return order[at], distance, distance <= tolerance
+
+
+def match_axis(wanted: NDArray[np.floating], given: NDArray[np.floating], name: str = "") -> NDArray[np.int64] | None:
+    """Return where the points of one axis lie on another, see ``nearest_points``; None where one is not there.
+
+    Args:
+        wanted: points to find.
+        given: points to search.
+        name: name of the axis; a ``longitude`` is compared modulo 360 degrees.
+    """
+    if not len(wanted) or not len(given):
+        return None
+    positions, _, same = nearest_points(wanted, given, circular=name == "longitude")
+    return positions if same.all() else None
+
+
+def same_axis(a: NDArray[np.floating], b: NDArray[np.floating], name: str = "") -> bool:
+    """Return whether two axes are the same points in the same order, up to rounding."""
+    if len(a) != len(b):
+        return False
+    positions = match_axis(a, b, name)
+    return positions is not None and bool((positions == np.arange(len(a))).all())
+
 
 @dataclass(frozen=True, eq=False)
 class LatLon:
@@ -34,7 +103,7 @@ class LatLon:
             steps = np.diff(values)
             if not ((steps > 0).all() or (name == "latitude" and (steps < 0).all())):
                 raise ValueError(f"{name} must be strictly monotonic, got {values[:3]} ... {values[-1]}")
-        if np.abs(self.latitude).max() > 90 + 1e-6:
+        if np.abs(self.latitude).max() > 90 + COORDINATE_TOLERANCE * np.abs(np.diff(self.latitude)).min():
             raise ValueError(f"latitude must lie within [-90, 90] degrees, got up to {np.abs(self.latitude).max()}")
         if self.longitude[-1] - self.longitude[0] >= 360:
             raise ValueError(f"longitude must span less than 360 degrees, got {self.longitude[[0, -1]]}")

@@ -165,7 +165,7 @@ class Forecaster:
             progress=progress,
         )
         limits.report()
-        return open_forecast(path)
+        return open_raw(str(path))
 
     def _prepare(
         self,

@@ -13,6 +13,7 @@ from ..datasets.outputs import check_output
 from ..datasets.pde.loaders import Simulations, open_simulations
 from ..datasets.stores import write_dataset
 from ..fno.batch import Instances
+from ..fno.grids import same_axis
 from ..fno.models.solution import Evolution
 from ..fno.physics.evolution import EvolutionEquation, equation_numbers
 from ..fno.physics.steady import SteadyEquation
@@ -160,7 +161,7 @@ def score(solution: str | Path | xr.Dataset, truth: str | Path | xr.Dataset) -> 
             raise ValueError(f"the truth has no {name}; it has {', '.join(map(str, theirs.dataset.data_vars))}")
         u, t = ours.dataset[name], theirs.dataset[name]
         for d in u.dims:
-            if u.sizes[d] != t.sizes.get(d) or not np.allclose(ours.dataset[d].values, theirs.dataset[d].values, rtol=1e-9, atol=1e-12):
+            if not same_axis(ours.dataset[d].values, theirs.dataset[d].values):
                 raise ValueError(f"solution and truth differ in {d}; solve for the initial states of the truth itself")
         inside = [d for d in u.dims if d != "sample"]
         square = ((u - t) ** 2, t**2)

@@ -6,6 +6,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from ...fno.grids import COORDINATE_TOLERANCE, spacing_at
 from .vocabulary import ECMWF
 
 _ON_LEVEL = re.compile(r"([a-z]+\d?)_(\d+)")
@@ -27,7 +28,7 @@ def arrange(dataset: xr.Dataset, source: str) -> xr.Dataset:
     names = [str(name) for name in dataset.attrs["variables"]]
     shape = [int(n) for n in dataset.attrs.get("field_shape", ())]
     latitude, longitude = (dataset[name].values.reshape(shape) if len(shape) == 2 else None for name in ("latitudes", "longitudes"))
-    if latitude is None or longitude is None or np.ptp(latitude, axis=1).max() > 1e-6 or np.ptp(longitude, axis=0).max() > 1e-6:
+    if latitude is None or longitude is None or not (_constant(latitude) and _constant(longitude.T)):
         raise ValueError(f"{source}: its {dataset.sizes['cell']} cells are no regular latitude-longitude grid, which is all that is read here")
     times = dataset["dates"].values.astype("datetime64[ns]")
     missing = np.array(dataset.attrs.get("missing_dates", []), dtype="datetime64[ns]")
@@ -56,6 +57,11 @@ def arrange(dataset: xr.Dataset, source: str) -> xr.Dataset:
             stacked = da.stack([_cells(data, held[level], shape) for level in every], axis=2)
             fields[name] = (("time", "number", "level", "latitude", "longitude"), stacked, {})
     return xr.Dataset(fields, coords | ({"level": ("level", every, {"units": "hPa"})} if every else {}))
+
+
+def _constant(rows: np.ndarray) -> bool:
+    """Return whether each row is one coordinate, up to rounding."""
+    return bool(np.ptp(rows, axis=1).max() <= COORDINATE_TOLERANCE * spacing_at(rows[:, 0]).min())
 
 
 def _cells(data: xr.DataArray, at: int, shape: list[int]) -> da.Array:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fourcaster.fno.grids import LatLon
+from fourcaster.fno.grids import LatLon, match_axis, nearest_points, same_axis
 
 
 def test_weights_of_the_globe_add_up_to_its_area():
@@ -37,3 +37,37 @@ def test_weights_of_a_box_are_cosines():
 def test_what_is_no_grid_is_refused(latitude, longitude, said):
     with pytest.raises(ValueError, match=said):
         LatLon(np.array(latitude, float), np.array(longitude, float))
+
+
+@pytest.mark.parametrize("step", [5.0, 1.25, 0.25, 0.1, 0.01])
+def test_axes_that_are_rounded_differently_are_the_same(step):
+    exact = np.round(50.0 - step * np.arange(40), 2)
+    assert same_axis(exact, exact.astype("f4")) and same_axis(exact.astype("f4"), exact)
+    assert same_axis(exact, exact + 0.0009 * step) and not same_axis(exact, exact + 0.006 * step)
+    assert not same_axis(exact, exact[::-1]) and not same_axis(exact, exact[1:])
+    assert match_axis(exact, exact[::-1].astype("f4")).tolist() == list(range(39, -1, -1))
+    assert match_axis(exact[3::4], exact).tolist() == list(range(3, 40, 4))
+
+
+def test_longitudes_are_compared_around_the_circle():
+    east = np.arange(0, 360, 10.0)
+    west = np.arange(-180, 180, 10.0).astype("f4")
+    positions = match_axis(east, west, "longitude")
+    assert np.array_equal(west[positions] % 360, east)
+    assert match_axis(east, west, "latitude") is None
+    assert match_axis(east, east - 1e-4, "longitude").tolist() == list(range(36))  # 359.9999 is the meridian of 0
+    _, distance, same = nearest_points(east, east - 1e-4, circular=True)
+    assert np.allclose(distance, 1e-4) and same.all()
+
+
+def test_the_tolerance_is_local():
+    stretched = np.array([0.0, 0.1, 0.3, 1.0, 5.0])
+    assert match_axis(stretched, stretched + np.array([0, 0, 0, 0, 3e-3])).tolist() == [0, 1, 2, 3, 4]
+    assert match_axis(stretched, stretched + np.array([0, 3e-3, 0, 0, 0])) is None
+    assert match_axis(stretched[:0], stretched) is None and match_axis(stretched[:1], stretched[:1]).tolist() == [0]
+
+
+def test_latitudes_beyond_the_pole_by_rounding_are_taken():
+    assert LatLon(np.linspace(90, -90, 37).astype("f4") * np.float32(1 + 1e-7), np.arange(0, 360, 5.0)).includes_poles
+    with pytest.raises(ValueError, match="within"):
+        LatLon(np.linspace(90.1, -90, 37), np.arange(0, 360, 5.0))
