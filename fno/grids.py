@@ -323,7 +323,7 @@ def _like(grid: LatLon, latitude: Array, longitude: Array) -> LatLon:
     """Return the points in the grid's order of rows, and the grid itself where they are its own."""
     latitude = latitude[::-1] if grid.latitude[0] < grid.latitude[-1] else latitude
     new = LatLon(latitude, longitude)
-    own = new.shape == grid.shape and np.allclose(latitude, grid.latitude, atol=1e-4) and np.allclose(longitude, grid.longitude, atol=1e-4)
+    own = same_axis(new.latitude, grid.latitude) and same_axis(new.longitude, grid.longitude)
     return grid if own else new
 
 

@@ -170,7 +170,7 @@ def run(
         from .display import describe
         from .ingesting import parse_names
         from .inspect import inspect as look
-        from .limits import parse_clip, records
+        from .limits import describe_records, parse_clip, records
         from .physics_runs import USED, run_physics
 
         used, why = USED.get(read_meta(checkpoint).get("kind", ""), (set(context.params) - {"refine"}, "only a solution operator is refined"))
@@ -187,8 +187,9 @@ def run(
             init, time, lead, grid, area, output, parse_names("variables", variables), batch_size, overwrite, progress("run"), members,
             seed=seed, amplitude=amplitude, bounds=bounds, clip=parse_clip(clip or []),
         ) as forecast:  # fmt: skip
-            result = look(output) | records(forecast)
-    show(result, as_json, describe(result))
+            found = records(forecast)
+        result = look(output)
+    show(result | found, as_json, describe(result | describe_records(found)))
 
 
 @app.command()

@@ -111,7 +111,8 @@ def _forecast(dataset: xr.Dataset) -> dict[str, Any]:
     leads = dataset["prediction_timedelta"].values / np.timedelta64(1, "h")
     return {
         "kind": "forecast",
-        "variables": [f"{name} [{v.attrs.get('units', '')}]" for name, v in dataset.data_vars.items()],
+        "variables": [f"{c} [{c.units}]" for c in channels(dataset)],
+        "members": dataset.sizes.get("number", 1),
         "grid": describe_axes(dataset),
         "initial_times": len(dataset["time"]),
         "first_initial_time": str(dataset["time"].values[0].astype("datetime64[m]")),

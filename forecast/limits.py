@@ -164,6 +164,26 @@ def records(forecast: xr.Dataset) -> dict[str, list[dict[str, Any]]]:
     return result
 
 
+def describe_records(found: Mapping[str, list[dict[str, Any]]]) -> dict[str, list[str]]:
+    """Return records in words, without empty ones."""
+
+    def channel(entry: dict[str, Any]) -> str:
+        return str(entry["variable"]) if entry["level"] is None else f"{entry['variable']} {entry['level']} hPa"
+
+    outside = [
+        f"{channel(e)} {e['minimum']:.6g} ... {e['maximum']:.6g}, trained on {e['training_minimum']:.6g} ... {e['training_maximum']:.6g}; "
+        f"first at {e['first_lead_hours']:g} h, {100 * e['share']:.2g} % of the values"
+        for e in found["outside_training_range"]
+    ]
+    clipped = [
+        f"{channel(e)} to {'' if e['lower'] is None else format(e['lower'], 'g')} ... {'' if e['upper'] is None else format(e['upper'], 'g')}, "
+        f"{100 * e['share']:.2g} % of the values"
+        for e in found["clipped"]
+        if e["values"]
+    ]
+    return {name: lines for name, lines in (("outside_training_range", outside), ("clipped", clipped)) if lines}
+
+
 def training_range(checkpoint: Checkpoint) -> NDArray[np.float64] | None:
     """Return the least and largest value of each channel in the training data, shape (2, channel).
 

@@ -8,12 +8,14 @@ import pytest
 import xarray as xr
 from helpers import make_source, tiny_config
 from netCDF4 import Dataset
+from typer.testing import CliRunner
 
 from fourcaster import forecast
 from fourcaster.datasets.adapters.sources import open_sources
 from fourcaster.datasets.ingest import write_store
 from fourcaster.datasets.netcdf import forecast_attributes, height_of, history, write_netcdf
 from fourcaster.datasets.units import normalise
+from fourcaster.forecast.cli import app
 from fourcaster.forecast.training import train
 from fourcaster.forecast.verification import verify
 
@@ -132,6 +134,15 @@ def test_a_netcdf_forecast_reads_back_and_starts_the_next_one(model, written):
     assert np.isfinite(on["2m_temperature"]).all() and on["time"].values[0] == np.datetime64("2001-02-02")
 
 
+def test_the_command_names_levels_and_members(model, tmp_path):
+    run = ["run", str(model[1].parent / "run" / "checkpoint"), "--init", str(model[1]), "--lead", "6h", "--members", "3"]
+    told = json.loads(CliRunner().invoke(app, [*run, "-o", str(tmp_path / "a.nc"), "--json"]).stdout)
+    assert {"geopotential 500 hPa [m**2 s**-2]", "geopotential 850 hPa [m**2 s**-2]", "2m_temperature [K]"} <= set(told["variables"])
+    assert told["members"] == 3
+    text = CliRunner().invoke(app, [*run, "-o", str(tmp_path / "b.nc")]).stdout
+    assert "geopotential 850 hPa" in text and "members: 3" in text
+
+
 def test_compression_makes_smooth_fields_smaller(tmp_path):
     field = np.broadcast_to(np.float32(280), (40, 91, 180)).copy()
     dataset = xr.Dataset({"t": (("time", "latitude", "longitude"), field, {"units": "K"})})
@@ -180,15 +191,30 @@ def test_outputs_can_be_reproduced(model, tmp_path, monkeypatch):
     assert files and all((tmp_path / "a.zarr" / file).read_bytes() == (tmp_path / "b.zarr" / file).read_bytes() for file in files)
 
 
+@pytest.mark.parametrize("name", ["2m_temperature", "t2m", "2t", "d2m", "tas"])
+def test_names_of_variables_at_2_metres(name):
+    assert height_of(name, {}) == 2
+
+
 @pytest.mark.parametrize(
     ("name", "attrs", "height"),
     [
-        ("2m_temperature", {}, 2), ("t2m", {}, 2), ("2t", {}, 2), ("d2m", {}, 2), ("tas", {}, 2), ("u10", {}, 10), ("10v", {}, 10), ("uas", {}, 10),
-        ("u100", {}, 100), ("100m_v_component_of_wind", {}, 100), ("wind", {"long_name": "10 metre wind gust"}, 10), ("x", {"scalar_coordinates": "height=80 m"}, 80),
-        ("u250", {}, None), ("t850", {}, None), ("u10", {"long_name": "U component of wind at 10 hPa"}, None), ("u100", {"pressure_level_hPa": "100"}, None),
-        ("stl2", {"long_name": "2 m soil temperature"}, None), ("msl", {"long_name": "Mean sea level pressure"}, None), ("temperature", {}, None),
+        ("u10", {}, 10),
+        ("10v", {}, 10),
+        ("uas", {}, 10),
+        ("u100", {}, 100),
+        ("100m_v_component_of_wind", {}, 100),
+        ("wind", {"long_name": "10 metre wind gust"}, 10),
+        ("x", {"scalar_coordinates": "height=80 m"}, 80),
+        ("u250", {}, None),
+        ("t850", {}, None),
+        ("u10", {"long_name": "U component of wind at 10 hPa"}, None),
+        ("u100", {"pressure_level_hPa": "100"}, None),
+        ("stl2", {"long_name": "2 m soil temperature"}, None),
+        ("msl", {"long_name": "Mean sea level pressure"}, None),
+        ("temperature", {}, None),
     ],
-)  # fmt: skip
+)
 def test_heights_of_variables(name, attrs, height):
     assert height_of(name, attrs) == height
 

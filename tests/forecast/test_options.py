@@ -10,9 +10,22 @@ from typer.testing import CliRunner
 from fourcaster.forecast.cli import app
 
 RUN = {
-    "--init": "x.zarr", "--time": "2001-01-01", "--lead": "12h", "--grid": "9x9", "--refine": "2", "--area": "60/0/20/30", "--variables": "u",
-    "--batch-size": "4", "--members": "3", "--seed": "1", "--amplitude": "0.2", "--clip": "u=0,1", "--bounds": None, "--no-bounds": None, "--device": "cpu",
-}  # fmt: skip
+    "--init": "x.zarr",
+    "--time": "2001-01-01",
+    "--lead": "12h",
+    "--grid": "9x9",
+    "--refine": "2",
+    "--area": "60/0/20/30",
+    "--variables": "u",
+    "--batch-size": "4",
+    "--members": "3",
+    "--seed": "1",
+    "--amplitude": "0.2",
+    "--clip": "u=0,1",
+    "--bounds": None,
+    "--no-bounds": None,
+    "--device": "cpu",
+}
 USED = {
     "pinn": {"--grid", "--device"},
     "operator": {"--init", "--refine", "--device"},
