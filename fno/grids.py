@@ -268,7 +268,7 @@ def with_spacing(grid: LatLon, step: float) -> LatLon:
     Raises:
         ValueError: ``step`` lies outside 0 ... 45 degrees, or does not divide the globe.
     """
-    if grid.periodic or _global(grid):
+    if grid.periodic:
         count = divisions(step)
         step = 180 / count
     elif not 0 < step <= 45:
@@ -300,7 +300,8 @@ def with_points(grid: LatLon, rows: int, columns: int) -> LatLon:
         latitude = 90 - np.rad2deg(sphere_nodes(rows, "equiangular" if rows % 2 else "equiangular-no-poles")[0])
     else:
         latitude = np.linspace(grid.latitude.max(), grid.latitude.min(), rows)
-    return _like(grid, latitude, _meridians(grid, columns) if grid.periodic else np.linspace(*grid.longitude[[0, -1]], columns))
+    west, east = grid.longitude[0], grid.longitude[-1]
+    return _like(grid, latitude, _meridians(grid, columns) if grid.periodic else np.linspace(west, east, columns))
 
 
 def _global(grid: LatLon) -> bool:
@@ -316,7 +317,7 @@ def _meridians(grid: LatLon, count: int) -> Array:
 
 
 def _multiples(extent: float, step: float) -> Array:
-    return step * np.arange(int(extent / step + 1e-6) + 1)
+    return np.asarray(step * np.arange(int(extent / step + COORDINATE_TOLERANCE) + 1))
 
 
 def _like(grid: LatLon, latitude: Array, longitude: Array) -> LatLon:
