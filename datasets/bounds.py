@@ -1,4 +1,6 @@
-"""Physical bounds of quantities that cannot take any value: humidity, precipitation, fractions, contents, speeds."""
+"""Physical bounds of quantities that cannot take any value: humidity, precipitation, fractions, contents,
+speeds.
+"""
 
 import re
 from collections.abc import Mapping
@@ -57,8 +59,9 @@ _MASS_RATIO = re.compile(r"[kmu]?g\s*/?\s*kg(\*\*|\^)?(-1)?")
 def physical_bounds(name: str, attrs: Mapping[str, Any], units: str) -> Bounds:
     """Return what values of a variable lie between by its standard name, else by its name, else by its units.
 
-    Fractions and covers lie between 0 and 1 (100 where the units are %); humidity, precipitation, contents of water and other matter, speeds and
-    downward sunlight are not negative, nor are ratios of masses (kg/kg) of any name. Changes and differences of them have no bounds.
+    Fractions and covers lie between 0 and 1 (100 where the units are %); humidity, precipitation, contents of
+    water and other matter, speeds and downward sunlight are not negative, nor are ratios of masses (kg/kg) of
+    any name. Changes and differences of them have no bounds.
     """
     standard = str(attrs.get("standard_name", "")).lower()
     if "_" in standard or standard in WEATHERBENCH:

@@ -1,7 +1,8 @@
-"""netCDF files that keep the CF conventions (CF-1.11), whatever they hold: one place for encoding and metadata that files need.
+"""netCDF files that keep the CF conventions (CF-1.11), whatever they hold.
 
-Coordinates carry no ``_FillValue``, times are integers since 1970, fields are compressed in chunks of whole fields, every number has units,
-and variables at a height above ground, such as 2 m temperature, name it in a scalar coordinate.
+Coordinates carry no ``_FillValue``, times are integers since 1970, fields are compressed in chunks of whole
+fields, every number has units, and variables at a height above ground, such as 2 m temperature, name it in a
+scalar coordinate.
 """
 
 import os
@@ -19,12 +20,19 @@ import xarray as xr
 from .. import __version__
 
 CONVENTIONS = "CF-1.11"
-PRESSURE_LEVEL = {"standard_name": "air_pressure", "long_name": "pressure level", "units": "hPa", "positive": "down", "axis": "Z"}
+PRESSURE_LEVEL = {
+    "standard_name": "air_pressure",
+    "long_name": "pressure level",
+    "units": "hPa",
+    "positive": "down",
+    "axis": "Z",
+}
 
 _CHUNK = 2**16  # values that a chunk of whole fields is filled up to
 _COMPRESSION = {"zlib": True, "complevel": 4, "shuffle": True}
 
-# Attributes of a source that are not true of what a model makes: they name variables that the output lacks, or describe stored values.
+# Attributes of a source that are not true of a forecast: they name variables that the output lacks, or describe
+# values as the source stores them.
 _SOURCES_OWN = (
     "coordinates", "grid_mapping", "ancillary_variables", "cell_measures", "bounds", "climatology", "formula_terms", "compress",
     "valid_min", "valid_max", "valid_range", "actual_range", "missing_value", "_FillValue", "scale_factor", "add_offset", "precision",
@@ -36,22 +44,25 @@ _ENERGY_UNITS = re.compile(r"(J|W s)\s?(/m\^?2|m(\*\*|\^)?-2)")
 
 
 def time_encoding(step: np.timedelta64 | None = None) -> dict[str, Any]:
-    """Return the encoding of a time coordinate that keeps every second, or every nanosecond where steps are no whole seconds."""
+    """Return the encoding of a time coordinate: whole seconds, or nanoseconds where steps are no whole seconds."""
     unit = "seconds" if step is None or float(step / np.timedelta64(1, "s")).is_integer() else "nanoseconds"
     return {"units": f"{unit} since 1970-01-01", "dtype": "int64", "calendar": "proleptic_gregorian"}
 
 
 def history() -> str:
-    """Return a line for the attribute ``history``: the time in UTC, and the command, without passwords and query strings of URLs.
+    """Return a line for the attribute ``history``: the time in UTC, and the command.
 
-    The time is that of the environment variable ``SOURCE_DATE_EPOCH``, in seconds since 1970, where it is set, so that outputs can be
-    reproduced (reproducible-builds.org).
+    Passwords and query strings of URLs are left out. The environment variable ``SOURCE_DATE_EPOCH``, in seconds
+    since 1970, sets the time where outputs are to be reproduced (reproducible-builds.org).
     """
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
     now = datetime.fromtimestamp(int(epoch), UTC) if epoch.isdigit() else datetime.now(UTC)
     program = Path(sys.argv[0] if sys.argv else "").name
-    command = shlex.join([program, *sys.argv[1:]]) if program.startswith("forecast") else "fourcaster.forecast, from Python"
-    command = re.sub(r"(\w+://)[^/@\s]+@", r"\1***@", re.sub(r"(\w+://[^\s?]*)\?[^\s'\"]*", r"\1?***", command))
+    command = "fourcaster.forecast, from Python"
+    if program.startswith("forecast"):
+        command = shlex.join([program, *sys.argv[1:]])
+    command = re.sub(r"(\w+://[^\s?]*)\?[^\s'\"]*", r"\1?***", command)
+    command = re.sub(r"(\w+://)[^/@\s]+@", r"\1***@", command)
     return f"{now:%Y-%m-%dT%H:%M:%SZ}: {command} (fourcaster {__version__})"
 
 
@@ -80,7 +91,8 @@ def _encoding(dataset: xr.Dataset, name: Hashable, step: np.timedelta64 | None) 
     chunks = list(variable.shape[-2:])
     for size in variable.shape[-3::-1]:
         chunks.insert(0, max(1, min(size, _CHUNK // int(np.prod(chunks)))))
-    return _COMPRESSION | {"chunksizes": tuple(chunks)} | ({"_FillValue": np.nan} if variable.dtype.kind == "f" else {})
+    missing = {"_FillValue": np.nan} if variable.dtype.kind == "f" else {}
+    return _COMPRESSION | missing | {"chunksizes": tuple(chunks)}
 
 
 def _with_units(dataset: xr.Dataset) -> xr.Dataset:
@@ -102,14 +114,21 @@ def _with_heights(dataset: xr.Dataset) -> xr.Dataset:
     """
     if any(c.attrs.get("standard_name") == "height" for c in dataset.coords.values()):
         return dataset
-    found = {name: height_of(str(name), v.attrs) for name, v in dataset.data_vars.items() if "level" not in v.dims}
+    flat = {name: v for name, v in dataset.data_vars.items() if "level" not in v.dims}
+    found = {name: height_of(str(name), v.attrs) for name, v in flat.items()}
     heights = {name: height for name, height in found.items() if height is not None}
     if not heights:
         return dataset
     several = len(set(heights.values())) > 1
     names = {height: f"height_{height:g}m" if several else "height" for height in heights.values()}
     others = {name: c.dims for name, c in dataset.coords.items() if name not in dataset.indexes}
-    attrs = {"standard_name": "height", "long_name": "height above ground", "units": "m", "positive": "up", "axis": "Z"}
+    attrs = {
+        "standard_name": "height",
+        "long_name": "height above ground",
+        "units": "m",
+        "positive": "up",
+        "axis": "Z",
+    }
     dataset = dataset.assign_coords({name: ((), height, attrs) for height, name in names.items()})
     for name, v in dataset.data_vars.items():
         own = [str(other) for other, dims in others.items() if set(dims) <= set(v.dims)]
@@ -119,9 +138,10 @@ def _with_heights(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def height_of(name: str, attrs: Mapping[str, Any]) -> float | None:
-    """Return the height above ground that a variable lies at [m], where its name says so: ``2m_temperature``, ``t2m``, ``10u``, ``u10``, ``tas``.
+    """Return the height above ground [m] that a variable lies at; None where it is not known.
 
-    None where it has none, or where its attributes speak of a depth or a pressure.
+    Names such as ``2m_temperature``, ``t2m``, ``10u``, ``u10`` and ``tas`` tell it, except where the attributes
+    speak of a depth or a pressure.
     """
     if found := re.search(r"\bheight=([\d.]+) m\b", str(attrs.get("scalar_coordinates", ""))):
         return float(found[1])
@@ -136,21 +156,23 @@ def height_of(name: str, attrs: Mapping[str, Any]) -> float | None:
     ):
         if found := re.fullmatch(pattern, name.lower()):
             return float(found[1])
-    cmip = {"tas": 2.0, "tasmax": 2.0, "tasmin": 2.0, "huss": 2.0, "hurs": 2.0, "uas": 10.0, "vas": 10.0, "sfcwind": 10.0}
-    if name.lower() in cmip:
-        return cmip[name.lower()]
+    if name.lower() in ("tas", "tasmax", "tasmin", "huss", "hurs"):  # as CMIP calls them
+        return 2.0
+    if name.lower() in ("uas", "vas", "sfcwind"):
+        return 10.0
     found = re.match(r"(\d+) ?(?:m|metres?|meters?) ", words)
     return float(found[1]) if found else None
 
 
 def forecast_attributes(name: str, attrs: Mapping[str, Any], units: str) -> dict[str, Any]:
-    """Return the attributes of a variable of a forecast: the source's, without those that are not true of it, and with its cell methods.
+    """Return the attributes of a variable of a forecast: those of its source that are true of it, and cell methods.
 
-    Times of a source are lead times of a forecast, so ``time: sum`` becomes ``prediction_timedelta: sum``. Amounts of precipitation and
-    energies are sums over the time before, whether or not the source says so.
+    Times of a source are lead times of a forecast, so ``time: sum`` becomes ``prediction_timedelta: sum``.
+    Amounts of precipitation and energies are sums over the time before, whether or not the source says so.
     """
     result = {key: value for key, value in attrs.items() if key not in _SOURCES_OWN}
-    if not re.fullmatch(r"[a-z][a-z0-9_]*( [a-z_]+)?", str(result.get("standard_name", ""))) or result["standard_name"] == "unknown":
+    standard = str(result.get("standard_name", "unknown"))
+    if standard == "unknown" or not re.fullmatch(r"[a-z][a-z0-9_]*( [a-z_]+)?", standard):
         result.pop("standard_name", None)
     words = f"{name} {attrs.get('standard_name', '')} {attrs.get('long_name', '')}".lower()
     if "cell_methods" in result:

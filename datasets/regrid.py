@@ -13,8 +13,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from ..fno.grids import COORDINATE_TOLERANCE, LatLon, Plane, divisions, sphere_nodes
+from ..fno.grids import COORDINATE_TOLERANCE, LatLon, Plane, sphere_nodes
 from ..fno.transforms.legendre import legendre
+from .resampling import divisions
 from .schema import grid_of
 
 Array = NDArray[np.float64]

@@ -132,8 +132,8 @@ def _place(dataset: xr.Dataset, name: str, wanted: str, source: str) -> int:
 def parse_area(area: str) -> tuple[float, float, float, float]:
     """Return north, west, south and east of ``NORTH/WEST/SOUTH/EAST``, with west <= east.
 
-    Longitudes keep the convention they are written in: ``-15/42`` and ``170/190`` stay as they are; ``170/-170``, across the date line,
-    becomes ``170/190``, and ``345/42`` or ``345/402``, across Greenwich, become ``-15/42``.
+    Longitudes keep the convention they are written in: ``-15/42`` and ``170/190`` stay as they are; ``170/-170``,
+    across the date line, becomes ``170/190``, and ``345/42`` or ``345/402``, across Greenwich, become ``-15/42``.
 
     Raises:
         ValueError: not four finite numbers, south lies above north, or more than the whole globe.

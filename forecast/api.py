@@ -55,7 +55,7 @@ class Forecaster:
         bounds: bool = True,
         clip: Mapping[str, Bounds] | None = None,
     ) -> Iterator[xr.Dataset]:
-        """Yield the forecast one lead time after the other, from zero; memory does not grow with the lead time.
+        """Yield the forecast one lead time after the other, from zero, in constant memory.
 
         Args:
             init: CF file, zarr store or data set that holds the input states.
@@ -70,8 +70,9 @@ class Forecaster:
             clip: as in ``run``.
 
         Yields:
-            A data set with dimensions time, prediction_timedelta (of length one), [number], [level], latitude, longitude. Its attributes record
-            values outside the training range and clipped ones up to this lead time.
+            A data set with dimensions time, prediction_timedelta (of length one), [number], [level],
+            latitude, longitude. Its attributes record values outside the training range and clipped ones up
+            to this lead time.
 
         Raises:
             ValueError: ``init`` does not fit the model, or ``lead`` is no multiple of its step.
@@ -109,30 +110,32 @@ class Forecaster:
     ) -> xr.Dataset:
         """Make a forecast.
 
-        A line in the log reports each channel that leaves the range of the training data, and the variables' attributes
-        ``outside_training_range`` and ``clipped`` record what was outside and what was clipped (``forecast.limits.records`` reads them).
+        A line in the log reports each channel that leaves the range of the training data, and the variables'
+        attributes ``outside_training_range`` and ``clipped`` record what was outside and what was clipped
+        (``forecast.limits.records`` reads them).
 
         Args:
             init: CF file, zarr store or data set that holds the input states.
-            times: initial times, e.g. ``"2014-03-01T06"``, a list, or ``"2014-01-01/2014-02-01/12h"``; the latest
-                possible by default.
+            times: initial times, e.g. ``"2014-03-01T06"``, a list, or ``"2014-01-01/2014-02-01/12h"``; the
+                latest possible by default.
             lead: how far, e.g. ``72h`` or ``10d``.
-            grid: degrees between points, or ``HxW`` points such as ``"32x64"``, to which the forecast is interpolated (see ``output_grid``);
-                the model's own points by default.
+            grid: degrees between points, or ``HxW`` points such as ``"32x64"``, to which the forecast is
+                interpolated (see ``output_grid``); the model's own points by default.
             area: ``NORTH/WEST/SOUTH/EAST`` in degrees to keep; all by default.
-            output: write to this zarr store (or netCDF file, if it ends in ``.nc``) as the forecast proceeds, and
-                return it opened lazily; by default the forecast is returned in memory.
+            output: write to this zarr store (or netCDF file, if it ends in ``.nc``) as the forecast proceeds,
+                and return it opened lazily; by default the forecast is returned in memory.
             variables: variables to keep; all by default.
             batch_size: forecasts that are run together, members counted, where there is an output.
             overwrite: replace an existing output.
             progress: called with (steps done, steps to do, text).
-            members: members of an ensemble, from perturbed initial states (``forecast.ensemble.perturbations``); the first is not perturbed,
-                except in an ensemble of two.
+            members: members of an ensemble, from perturbed initial states
+                (``forecast.ensemble.perturbations``); the first is not perturbed, except where there are two.
             seed: of the perturbations; 0 by default.
             amplitude: root mean square of the perturbations in standard deviations of the anomalies; 0.1 by default.
-            bounds: clip humidity, precipitation, contents of water, fractions, ... to their physical bounds (``datasets.bounds``) in what is
-                written; the model goes on from its own values.
-            clip: least and largest value of variables by name, None for no bound, which take the place of the physical ones.
+            bounds: clip humidity, precipitation, contents of water, fractions, ... to their physical bounds
+                (``datasets.bounds``) in what is written; the model goes on from its own values.
+            clip: least and largest value of variables by name, None for no bound, which take the place of the
+                physical ones.
 
         Returns:
             The forecast, dimensions time, prediction_timedelta, [number], [level], latitude, longitude.

@@ -45,7 +45,7 @@ class Ensemble:
 
     @classmethod
     def of(cls, members: int = 1, seed: int | None = None, amplitude: float | None = None) -> "Ensemble":
-        """Return an ensemble, with the defaults for what is None; a single forecast takes neither seed nor amplitude."""
+        """Return an ensemble, with defaults for what is None; raises ``ValueError`` for options of a single forecast."""
         if members == 1 and (seed, amplitude) != (None, None):
             name = "amplitude" if seed is None else "seed"
             raise ValueError(f"{name} changes nothing in a single forecast; give members as well, or leave {name} out")
@@ -60,10 +60,11 @@ class Ensemble:
 def mixture(members: int) -> NDArray[np.float64]:
     """Return how the perturbations of an ensemble combine independent draws, shape (member, draw).
 
-    The first member is not perturbed; the others are pairs +d, -d, each of a draw of its own. Where one member is left over, the last three
-    share two draws: d, -d/2 + sqrt(3)/2 e and -d/2 - sqrt(3)/2 e. Two members are one pair, without an unperturbed one. So each column adds
-    up to zero (the mean of the initial states is the analysis), each perturbed row has norm one, and a member of a pair does not depend on
-    how many members follow.
+    The first member is not perturbed; the others are pairs +d, -d, each of a draw of its own. Where one
+    member is left over, the last three share two draws: d, -d/2 + sqrt(3)/2 e and -d/2 - sqrt(3)/2 e. Two
+    members are one pair, without an unperturbed one. So each column adds up to zero (the mean of the initial
+    states is the analysis), each perturbed row has norm one, and a member of a pair does not depend on how
+    many members follow.
     """
     if members == 2:
         return np.array([[1.0], [-1.0]])
@@ -85,12 +86,14 @@ def perturbations(
 ) -> Float:
     """Return what is added to the initial states of an ensemble's members, zero in the mean over the members.
 
-    Each draw is a random field perturbation (Magnusson, Nycander and Kallen 2009, doi:10.1111/j.1600-0870.2008.00386.x): the difference of
-    the anomalies of two states of the source, none of them later than the initial time, so that it has the patterns, and the balance between
-    variables, that the atmosphere has. Of fewer than ``ENOUGH`` states a random combination of all is taken, with weights that add up to
-    zero; where these are used up (n states have n - 1 independent differences) draws are smooth random fields, without such balance. All
-    are scaled to a root mean square, over the area and all channels, of ``scale`` standard deviations of the anomalies. A draw depends on
-    the initial time, its number and the seed alone; ``mixture`` combines draws to members.
+    Each draw is a random field perturbation (Magnusson, Nycander and Kallen 2009,
+    doi:10.1111/j.1600-0870.2008.00386.x): the difference of the anomalies of two states of the source, none
+    of them later than the initial time, so that it has the patterns, and the balance between variables, that
+    the atmosphere has. Of fewer than ``ENOUGH`` states a random combination of all is taken, with weights
+    that add up to zero; where these are used up (n states have n - 1 independent differences) draws are
+    smooth random fields, without such balance. All are scaled to a root mean square, over the area and all
+    channels, of ``scale`` standard deviations of the anomalies. A draw depends on the initial time, its
+    number and the seed alone; ``mixture`` combines draws to members.
 
     Args:
         checkpoint: model, whose mean cycles the anomalies depart from.
@@ -112,7 +115,9 @@ def perturbations(
 
 
 def within(added: Float, analysis: Float, bounds: NDArray[np.float64]) -> Float:
-    """Return perturbations that lead beyond no bound, made smaller by the same factor for all members of a point, so that their mean stays zero.
+    """Return perturbations that lead beyond no bound.
+
+    At each point those of all members are reduced by the same factor, so that their mean stays zero.
 
     Args:
         added: perturbations, shape (time, member, channel, H, W).
@@ -147,14 +152,19 @@ def _draw(checkpoint: "Checkpoint", states: "InitialStates", time: np.datetime64
     return np.asarray(np.where(mask, field / size * spread, 0), dtype=np.float32)
 
 
-def _anomalies(checkpoint: "Checkpoint", states: "InitialStates", positions: NDArray[np.int64], weights: NDArray[np.float64]) -> Float:
+def _anomalies(
+    checkpoint: "Checkpoint",
+    states: "InitialStates",
+    positions: NDArray[np.int64],
+    weights: NDArray[np.float64],
+) -> Float:
     """Return a weighted sum of the anomalies of some states."""
     anomalies = states.fields.read(positions) - checkpoint.cycle.at(states.fields.times[positions])
     return np.asarray(np.tensordot(weights.astype(np.float32), anomalies, axes=1))
 
 
 def _smooth_noise(random: np.random.Generator, wraps: tuple[bool, bool], shape: tuple[int, ...]) -> Float:
-    """Return white noise at every eighth point along both axes, interpolated linearly between, independent in each channel."""
+    """Return white noise at every eighth point along both axes, interpolated linearly between."""
     channels, *points = shape
     noise = random.standard_normal((channels, *(max(3, n // 8) for n in points)))
     along = []

@@ -137,6 +137,9 @@ def parse_levels(text: str | None) -> tuple[int, ...] | None:
 def parse_pairs(option: str, pairs: Sequence[str], example: str) -> dict[str, str]:
     """Return values by name of an option's texts NAME=VALUE; raises ``ValueError`` where one is none."""
     given = dict(pair.partition("=")[::2] for pair in pairs)
+    names = [pair.partition("=")[0] for pair in pairs]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"--{option} names {twice[0]} twice; give it once")
     if lacking := [name for name, value in given.items() if not value]:
         raise ValueError(f"--{option} {lacking[0]} is not understood; write --{option} NAME=..., e.g. --{option} {example}")
     return given

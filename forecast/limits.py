@@ -1,4 +1,4 @@
-"""Forecasts held against what is known of their variables: the range of the training data, and physical bounds."""
+"""Forecasts compared with the range of the training data, and clipped to bounds."""
 
 import json
 import logging
@@ -22,14 +22,15 @@ _RESPECTED = 0.01  # share of its range by which the training data may lie beyon
 
 
 class Limits:
-    """Clip the fields of a forecast to bounds, and count what is clipped and what lies outside the training range.
+    """Clip the fields of a forecast to bounds; count clipped values and those outside the training range.
 
-    Counts are of the points of the model's grid, of all lead times, initial times and members, before clipping. Clipped values are
-    written; the model goes on from its own, so that the bounds do not change the forecast elsewhere.
+    Counts are of the points of the model's grid, of all lead times, initial times and members, before
+    clipping. Clipped values are written; the model goes on from its own, so that the bounds do not change the
+    forecast elsewhere.
 
     Args:
         checkpoint: model.
-        physical: clip to ``physical_bounds``, except where the training data themselves lie clearly beyond them.
+        physical: clip to ``physical_bounds``, except those that the training data themselves break clearly.
         clip: bounds by name of variable, which take the place of the physical ones.
 
     Raises:
@@ -43,17 +44,22 @@ class Limits:
         self.bounds = np.array([self._bounds(i, physical, clip or {}) for i in range(len(self.channels))]).T
         count = len(self.channels)
         self.total, self.outside, self.clipped = (np.zeros(count, np.int64) for _ in range(3))
-        self.least, self.largest, self.first = np.full(count, np.inf), np.full(count, -np.inf), np.full(count, -1, np.int64)
+        self.least = np.full(count, np.inf)
+        self.largest = np.full(count, -np.inf)
+        self.first = np.full(count, -1, np.int64)
 
     def _bounds(self, channel: int, physical: bool, clip: Mapping[str, Bounds]) -> tuple[float, float]:
         name, units = self.channels[channel].variable, self.channels[channel].units
         if name in clip:
             return _finite(clip[name])
-        low, high = _finite(physical_bounds(name, self.checkpoint.attrs.get(name, {}), units) if physical else (None, None))
+        if not physical:
+            return _finite((None, None))
+        low, high = _finite(physical_bounds(name, self.checkpoint.attrs.get(name, {}), units))
         if self.training is not None:
             least, largest = self.training[:, channel]
             margin = _RESPECTED * (largest - least)
-            low, high = low if least >= low - margin else -np.inf, high if largest <= high + margin else np.inf
+            low = low if least >= low - margin else -np.inf
+            high = high if largest <= high + margin else np.inf
         return low, high
 
     def watch(self, rollout: Iterable[Float]) -> Iterator[Float]:
@@ -77,7 +83,8 @@ class Limits:
 
     def state(self) -> dict[str, list[float]]:
         """Return the counts, for JSON."""
-        return {name: getattr(self, name).tolist() for name in ("total", "outside", "clipped", "least", "largest", "first")}
+        names = ("total", "outside", "clipped", "least", "largest", "first")
+        return {name: getattr(self, name).tolist() for name in names}
 
     def restore(self, state: Mapping[str, list[float]]) -> None:
         """Take up the counts of an interrupted run."""
@@ -97,16 +104,26 @@ class Limits:
     def _outside(self, i: int) -> dict[str, Any]:
         assert self.training is not None
         hours = float(int(self.first[i]) * self.checkpoint.step / np.timedelta64(1, "h"))
-        share = round(float(self.outside[i] / self.total[i]), 9)
-        low, high = (float(x) for x in self.training[:, i])
-        least, largest = float(self.least[i]), float(self.largest[i])
-        result = {"level": self.channels[i].level, "minimum": least, "maximum": largest, "training_minimum": low, "training_maximum": high}
-        return result | {"first_lead_hours": hours, "values": int(self.outside[i]), "share": share}
+        return {
+            "level": self.channels[i].level,
+            "minimum": float(self.least[i]),
+            "maximum": float(self.largest[i]),
+            "training_minimum": float(self.training[0, i]),
+            "training_maximum": float(self.training[1, i]),
+            "first_lead_hours": hours,
+            "values": int(self.outside[i]),
+            "share": round(float(self.outside[i] / self.total[i]), 9),
+        }
 
     def _clipped(self, i: int) -> dict[str, Any]:
         low, high = (float(x) if np.isfinite(x) else None for x in self.bounds[:, i])
-        share = round(float(self.clipped[i] / max(1, self.total[i])), 9)
-        return {"level": self.channels[i].level, "lower": low, "upper": high, "values": int(self.clipped[i]), "share": share}
+        return {
+            "level": self.channels[i].level,
+            "lower": low,
+            "upper": high,
+            "values": int(self.clipped[i]),
+            "share": round(float(self.clipped[i] / max(1, self.total[i])), 9),
+        }
 
     def report(self) -> None:
         """Log one line for each channel that left the training range."""
@@ -114,11 +131,17 @@ class Limits:
             found, channel = self._outside(int(i)), self.channels[i]
             least, largest = found["minimum"], found["maximum"]
             low, high = found["training_minimum"], found["training_maximum"]
-            reached = [f"{value:.6g}" for value, beyond in ((least, least < low), (largest, largest > high)) if beyond]
+            reached = [f"{value:.6g}" for value in (least, largest) if not low <= value <= high]
             log.warning(
                 "%s reaches %s %s, outside the training range %.6g ... %.6g: first at %g h, %.2g %% of the values",
-                channel, " and ".join(reached), channel.units, low, high, found["first_lead_hours"], 100 * found["share"],
-            )  # fmt: skip
+                channel,
+                " and ".join(reached),
+                channel.units,
+                low,
+                high,
+                found["first_lead_hours"],
+                100 * found["share"],
+            )
 
 
 def _finite(bounds: Bounds) -> tuple[float, float]:
@@ -137,10 +160,16 @@ def check_clip(clip: Mapping[str, Bounds], names: Sequence[str]) -> None:
 
 
 def parse_clip(texts: Sequence[str]) -> dict[str, Bounds]:
-    """Return the bounds of texts ``NAME=LOW,HIGH``, where either may be empty; raises ``ValueError`` where one is none."""
+    """Return the bounds of texts ``NAME=LOW,HIGH``, where either may be empty.
+
+    Raises:
+        ValueError: a text is not of this form, or a name is given twice.
+    """
     result: dict[str, Bounds] = {}
     for text in texts:
         name, equals, values = text.partition("=")
+        if name in result:
+            raise ValueError(f"--clip names {name} twice; give it once")
         low, comma, high = values.partition(",")
         try:
             result[name] = (float(low) if low.strip() else None, float(high) if high.strip() else None)
@@ -156,11 +185,11 @@ def _beyond(values: Float, low: Float, high: Float) -> NDArray[np.int64]:
 
 
 def records(forecast: xr.Dataset) -> dict[str, list[dict[str, Any]]]:
-    """Return what the attributes of a forecast record, with the names of the variables: values outside the training range, and clipped ones."""
-    result: dict[str, list[dict[str, Any]]] = {}
-    for name in ("outside_training_range", "clipped"):
-        found = {str(variable): json.loads(v.attrs[name]) for variable, v in forecast.data_vars.items() if name in v.attrs}
-        result[name] = [{"variable": variable, **entry} for variable, entries in found.items() for entry in entries]
+    """Return what the attributes of a forecast record: values outside the training range, and clipped ones."""
+    result: dict[str, list[dict[str, Any]]] = {"outside_training_range": [], "clipped": []}
+    for variable, field in forecast.data_vars.items():
+        for name, entries in result.items():
+            entries += [{"variable": str(variable), **entry} for entry in json.loads(field.attrs.get(name, "[]"))]
     return result
 
 
@@ -170,31 +199,31 @@ def describe_records(found: Mapping[str, list[dict[str, Any]]]) -> dict[str, lis
     def channel(entry: dict[str, Any]) -> str:
         return str(entry["variable"]) if entry["level"] is None else f"{entry['variable']} {entry['level']} hPa"
 
+    def between(low: float | None, high: float | None) -> str:
+        return " ... ".join("" if value is None else f"{value:.6g}" for value in (low, high)).strip()
+
     outside = [
-        f"{channel(e)} {e['minimum']:.6g} ... {e['maximum']:.6g}, trained on {e['training_minimum']:.6g} ... {e['training_maximum']:.6g}; "
+        f"{channel(e)} {between(e['minimum'], e['maximum'])}, "
+        f"trained on {between(e['training_minimum'], e['training_maximum'])}; "
         f"first at {e['first_lead_hours']:g} h, {100 * e['share']:.2g} % of the values"
         for e in found["outside_training_range"]
     ]
-    clipped = [
-        f"{channel(e)} to {'' if e['lower'] is None else format(e['lower'], 'g')} ... {'' if e['upper'] is None else format(e['upper'], 'g')}, "
-        f"{100 * e['share']:.2g} % of the values"
-        for e in found["clipped"]
-        if e["values"]
-    ]
+    clipped = [f"{channel(e)} to {between(e['lower'], e['upper'])}, {100 * e['share']:.2g} % of the values" for e in found["clipped"] if e["values"]]
     return {name: lines for name, lines in (("outside_training_range", outside), ("clipped", clipped)) if lines}
 
 
 def training_range(checkpoint: Checkpoint) -> NDArray[np.float64] | None:
     """Return the least and largest value of each channel in the training data, shape (2, channel).
 
-    Older checkpoints lack them; the statistics of the store that the model was trained on, where it is still there, hold them too. None where
-    they are not known.
+    Older checkpoints lack them; the statistics of the store that the model was trained on, where it is still
+    there, hold them too. None where they are not known.
     """
     if checkpoint.ranges is not None:
         return checkpoint.ranges
     try:
         store = open_store(checkpoint.config.data.store)
-        if not set(checkpoint.channels) <= set(store.channels):
+        known = {(c.variable, c.level, c.units) for c in store.channels}
+        if not {(c.variable, c.level, c.units) for c in checkpoint.channels} <= known:
             return None
         statistics = read_group(store, "statistics")
         found = []

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets.regrid import linear
+from ..datasets.resampling import with_points, with_spacing
 from ..datasets.selection import area_positions, parse_area
-from ..fno.grids import Grid, LatLon, with_points, with_spacing
+from ..fno.grids import Grid, LatLon
 
 Float = NDArray[np.float32]
 
@@ -52,10 +53,11 @@ def output_grid(grid: Grid, dtypes: tuple[str, str], spacing: float | str | None
     Args:
         grid: the model's grid.
         dtypes: types of its rows and columns in the training data.
-        spacing: degrees between points, on a grid of the model's kind (see ``with_spacing``), or ``HxW`` points (see ``with_points``), over
-            the model's whole domain; the forecast is interpolated linearly along both axes, which adds points but no detail. None keeps
-            the model's points.
-        area: ``NORTH/WEST/SOUTH/EAST`` in degrees; longitudes are written in the convention of the area; None keeps all.
+        spacing: degrees between points, on a grid of the model's kind (see ``with_spacing``), or ``HxW``
+            points (see ``with_points``), over the model's whole domain; the forecast is interpolated linearly
+            along both axes, which adds points but no detail. None keeps the model's points.
+        area: ``NORTH/WEST/SOUTH/EAST`` in degrees; longitudes are written in the convention of the area; None
+            keeps all.
 
     Raises:
         ValueError: no such area or spacing, or fewer than two points along an axis remain.
@@ -81,7 +83,10 @@ def output_grid(grid: Grid, dtypes: tuple[str, str], spacing: float | str | None
         if len(keep_rows) < 2 or len(keep_columns) < 2:
             raise ValueError(f"area {area} holds fewer than two points along an axis of the grid {_corners(grid)}; write NORTH/WEST/SOUTH/EAST")
         latitude, rows = latitude[keep_rows], rows[keep_rows]
-        longitude, columns = _eastward(longitude[keep_columns], parse_area(area)[1] - 1e-3 * new.spacing[1]), columns[keep_columns]
+        longitude, columns = (
+            _eastward(longitude[keep_columns], parse_area(area)[1] - 1e-3 * new.spacing[1]),
+            columns[keep_columns],
+        )
     return OutputGrid(grid.axes, latitude, longitude, rows, columns, note)
 
 
@@ -97,7 +102,9 @@ def _other(grid: LatLon, spacing: float | str) -> LatLon:
 
 
 def _eastward(longitude: NDArray[np.floating], west: float) -> NDArray[np.floating]:
-    """Return longitudes counted on from ``west``, bit for bit the given ones where these lie within a turn of it."""
+    """Return longitudes counted on from ``west``, bit for bit the given ones where these lie within a turn of
+    it.
+    """
     turns = np.ceil((west - longitude.astype(np.float64)) / 360)
     return np.asarray(longitude + 360 * turns, dtype=longitude.dtype)
 

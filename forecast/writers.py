@@ -1,8 +1,9 @@
-"""Forecast files: laid out before the first field is known, then filled as fields come, so that memory stays small.
+"""Forecast files: laid out before the first field is known, then filled as fields come, so that memory stays
+small.
 
 The layout is what WeatherBench2 and WeatherBench-X read: ``time`` (initial time), ``prediction_timedelta``,
-``[number]``, ``[level]``, ``latitude``, ``longitude``, and ``valid_time``. A chunk is a field; a shard holds one lead time of a batch of
-initial times.
+``[number]``, ``[level]``, ``latitude``, ``longitude``, and ``valid_time``. A chunk is a field; a shard holds
+one lead time of a batch of initial times.
 """
 
 import json
@@ -20,7 +21,14 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from ..datasets import atomic
-from ..datasets.netcdf import CONVENTIONS, PRESSURE_LEVEL, forecast_attributes, history, time_encoding, write_netcdf
+from ..datasets.netcdf import (
+    CONVENTIONS,
+    PRESSURE_LEVEL,
+    forecast_attributes,
+    history,
+    time_encoding,
+    write_netcdf,
+)
 from ..datasets.stores import consolidate
 from .checkpoint import Checkpoint
 from .ensemble import Ensemble
@@ -32,10 +40,12 @@ Times = NDArray[np.datetime64]
 Rollout = Callable[[Times], Iterator[Float]]
 Progress = Callable[[int, int, str], None]
 
-_ATTRIBUTES = {
+_EARTH = {
     "latitude": {"standard_name": "latitude", "long_name": "latitude", "units": "degrees_north", "axis": "Y"},
     "longitude": {"standard_name": "longitude", "long_name": "longitude", "units": "degrees_east", "axis": "X"},
 }
+_LEAD_TIME = {"standard_name": "forecast_period", "long_name": "lead time"}
+_VALID_TIME = {"standard_name": "time", "long_name": "valid time"}
 
 
 @dataclass(frozen=True)
@@ -61,46 +71,48 @@ class Layout:
         return [i for i, channel in enumerate(self.checkpoint.channels) if channel.variable == variable]
 
     def part(self, fields: Float, variable: str) -> Float:
-        """Return a variable of the fields of a lead time on the grid to write on, shape (time, [member], [level], row, column)."""
+        """Return a variable of a lead time on the grid to write on, shape (time, [member], [level], row, column)."""
         channels = self.channels(variable)
         values = self.grid.apply(np.take(fields, channels, axis=-3))
         return values if self.checkpoint.channels[channels[0]].level is not None else values[..., 0, :, :]
 
     def empty(self, times: Times, batch: int) -> xr.Dataset:
-        """Return an empty forecast of given initial times, lazy, in chunks of ``batch`` of them, with its coordinates and attributes."""
-        checkpoint, grid = self.checkpoint, self.grid
-        rows, columns = grid.axes
+        """Return an empty, lazy forecast of given initial times, in chunks of ``batch`` of them."""
+        checkpoint, members = self.checkpoint, self.ensemble.members
         leads = np.arange(self.steps + 1) * checkpoint.step.astype("timedelta64[ns]")
         coords: dict[str, Any] = {
             "time": ("time", times, {"standard_name": "forecast_reference_time", "long_name": "initial time"}),
-            "prediction_timedelta": ("prediction_timedelta", leads, {"standard_name": "forecast_period", "long_name": "lead time"}),
-            rows: (rows, grid.along_rows, _ATTRIBUTES.get(rows) or checkpoint.attrs.get(rows, {})),
-            columns: (columns, grid.along_columns, _ATTRIBUTES.get(columns) or checkpoint.attrs.get(columns, {})),
-            "valid_time": (("time", "prediction_timedelta"), times[:, None] + leads, {"standard_name": "time", "long_name": "valid time"}),
+            "prediction_timedelta": ("prediction_timedelta", leads, _LEAD_TIME),
+            "valid_time": (("time", "prediction_timedelta"), times[:, None] + leads, _VALID_TIME),
         }
-        number: tuple[str, ...] = ()
-        if (members := self.ensemble.members) > 1:
-            number = ("number",)
+        for axis, points in zip(self.grid.axes, (self.grid.along_rows, self.grid.along_columns), strict=True):
+            coords[axis] = (axis, points, _EARTH.get(axis) or checkpoint.attrs.get(axis, {}))
+        if members > 1:
             coords["number"] = ("number", np.arange(members, dtype=np.int32), self._of_members())
         fields = {}
         for name in self.variables:
             mine = [checkpoint.channels[i] for i in self.channels(name)]
-            level: tuple[str, ...] = ()
+            dims = ["time", "prediction_timedelta", *(["number"] if members > 1 else []), *self.grid.axes]
             if mine[0].level is not None:
-                level = ("level",)
+                dims.insert(-2, "level")
                 coords["level"] = ("level", np.array([channel.level for channel in mine], np.int32), PRESSURE_LEVEL)
-            dims = ("time", "prediction_timedelta", *number, *level, rows, columns)
-            shape = (len(times), len(leads), *(members,) * len(number), *(len(mine),) * len(level), len(grid.along_rows), len(grid.along_columns))
+            shape = tuple(len(coords[dim][1]) for dim in dims)
             lazy = da.full(shape, np.nan, dtype=np.float32, chunks=(batch, 1, *shape[2:]))
-            fields[name] = xr.DataArray(lazy, dims=dims, attrs=forecast_attributes(name, checkpoint.attrs.get(name, {}), mine[0].units))
-        source = f"fourcaster {__version__}, {checkpoint.config.model.kind}"
-        attrs = {"Conventions": CONVENTIONS, "title": "forecast", "source": source, "history": history()}
-        return xr.Dataset(fields, coords, attrs | ({"comment": grid.note} if grid.note else {}))
+            attrs = forecast_attributes(name, checkpoint.attrs.get(name, {}), mine[0].units)
+            fields[name] = xr.DataArray(lazy, dims=dims, attrs=attrs)
+        described = {
+            "Conventions": CONVENTIONS,
+            "title": "forecast",
+            "source": f"fourcaster {__version__}, {checkpoint.config.model.kind}",
+            "history": history(),
+        }
+        return xr.Dataset(fields, coords, described | ({"comment": self.grid.note} if self.grid.note else {}))
 
     def _of_members(self) -> dict[str, str]:
         first = "0 is not perturbed" if self.ensemble.control else "the two are one pair of opposite perturbations"
-        comment = f"perturbations of {self.ensemble.amplitude:g} standard deviations of the anomalies, seed {self.ensemble.seed}"
-        return {"standard_name": "realization", "long_name": f"member, {first}", "units": "1", "comment": comment}
+        size = f"perturbations of {self.ensemble.amplitude:g} standard deviations of the anomalies"
+        attrs = {"standard_name": "realization", "long_name": f"member, {first}", "units": "1"}
+        return attrs | {"comment": f"{size}, seed {self.ensemble.seed}"}
 
 
 def write_forecast(
@@ -117,8 +129,9 @@ def write_forecast(
 ) -> None:
     """Run forecasts batch by batch and write them as they come.
 
-    What is written so far lies next to ``path`` under a hidden name; a run with the same arguments that was interrupted is resumed after its
-    last whole batch. It ends with the same values and attributes, its ``history`` included, which is that of the first attempt.
+    What is written so far lies next to ``path`` under a hidden name; a run with the same arguments that was
+    interrupted is resumed after its last whole batch. It ends with the same values and attributes, its
+    ``history`` included, which is that of the first attempt.
 
     Args:
         layout: model, grid and variables.
@@ -139,14 +152,37 @@ def write_forecast(
     step = layout.checkpoint.step
     if path.suffix == ".nc":
         hidden = path.with_name(f".{path.name}.zarr")
-        write_forecast(layout, rollout, times, hidden, limits, batch=batch, overwrite=True, identity=identity, progress=progress)
-        with atomic.replacing(path, overwrite) as temporary, xr.open_zarr(hidden, consolidated=False, decode_timedelta=True) as dataset:
+        write_forecast(
+            layout,
+            rollout,
+            times,
+            hidden,
+            limits,
+            batch=batch,
+            overwrite=True,
+            identity=identity,
+            progress=progress,
+        )
+        with (
+            atomic.replacing(path, overwrite) as temporary,
+            xr.open_zarr(hidden, consolidated=False, decode_timedelta=True) as dataset,
+        ):
             write_netcdf(dataset, temporary, step)
         atomic.remove(hidden)
         return
     batch, grid = min(batch, len(times)), layout.grid
     axes = [grid.along_rows.tolist(), grid.along_columns.tolist()]
-    identity = json.dumps([identity, times.astype(str).tolist(), layout.steps, layout.variables, batch, repr(layout.ensemble), *axes])
+    identity = json.dumps(
+        [
+            identity,
+            times.astype(str).tolist(),
+            layout.steps,
+            layout.variables,
+            batch,
+            repr(layout.ensemble),
+            *axes,
+        ]
+    )
     with atomic.replacing(path, overwrite, keep_partial=True) as temporary:
         done = _batches_done(temporary, identity, limits)
         if done is None:
@@ -189,7 +225,9 @@ def _note(path: Path, identity: str, batches: int, limits: Limits) -> None:
 
 
 def _batches_done(path: Path, identity: str, limits: Limits) -> int | None:
-    """Return the whole batches of a partial forecast and take up the record of their limits, or None where there is none that fits."""
+    """Return the whole batches of a partial forecast and take up the record of their limits, or None where
+    there is none that fits.
+    """
     try:
         noted = json.loads((path / PROGRESS).read_text())
     except (FileNotFoundError, json.JSONDecodeError):

@@ -25,7 +25,12 @@ from fourcaster.datasets.bounds import physical_bounds
         ("r", {}, "%", (0, None)),
         ("10m_wind_speed", {"standard_name": "wind_speed"}, "m s**-1", (0, None)),
         ("swvl1", {}, "m**3 m**-3", (0, 1)),
-        ("air", {"standard_name": "air_temperature", "long_name": "Temperature of humid air, humidity corrected"}, "K", (None, None)),
+        (
+            "air",
+            {"standard_name": "air_temperature", "long_name": "Temperature of humid air, humidity corrected"},
+            "K",
+            (None, None),
+        ),
         ("t2m", {"long_name": "2 metre temperature"}, "K", (None, None)),
         ("d2m", {"long_name": "2 metre dewpoint temperature"}, "K", (None, None)),
         ("u10", {}, "m s**-1", (None, None)),

@@ -20,7 +20,16 @@ from fourcaster.forecast.training import train
 from fourcaster.forecast.verification import verify
 
 STANDARD_NAMES = {
-    *("time", "forecast_reference_time", "forecast_period", "latitude", "longitude", "height", "air_pressure", "realization"),
+    *(
+        "time",
+        "forecast_reference_time",
+        "forecast_period",
+        "latitude",
+        "longitude",
+        "height",
+        "air_pressure",
+        "realization",
+    ),
     *("air_temperature", "eastward_wind", "geopotential"),
 }
 
@@ -54,7 +63,13 @@ def assert_cf(path):
             if name in coordinates and v.ndim == 1 and v.dimensions == (name,) and v.dtype.kind in "if":
                 steps = np.diff(v[:].astype(float))
                 assert (steps > 0).all() or (steps < 0).all() or name == "time", name
-            for reference in ("grid_mapping", "bounds", "ancillary_variables", "cell_measures", "formula_terms"):
+            for reference in (
+                "grid_mapping",
+                "bounds",
+                "ancillary_variables",
+                "cell_measures",
+                "formula_terms",
+            ):
                 assert reference not in v.ncattrs(), name
             if "cell_methods" in v.ncattrs():
                 assert {part.strip() for part in re.findall(r"(\w+): ", v.cell_methods)} <= set(v.dimensions) | named | {"area"}, name
@@ -68,7 +83,11 @@ def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cf")
     source = make_source().rename(u10="10m_u_component_of_wind", t2m="2m_temperature")
     source["100m_u_component_of_wind"] = (source["10m_u_component_of_wind"] * 1.5).assign_attrs(units="m s**-1", standard_name="eastward_wind")
-    source["2m_temperature"].attrs |= {"standard_name": "air_temperature", "actual_range": [185.0, 322.0], "grid_mapping": "crs"}
+    source["2m_temperature"].attrs |= {
+        "standard_name": "air_temperature",
+        "actual_range": [185.0, 322.0],
+        "grid_mapping": "crs",
+    }
     source["total_precipitation_6hr"] = abs(source["10m_u_component_of_wind"] * 1e-4).assign_attrs(units="m")
     source["z"] = source["2m_temperature"].expand_dims(level=[500, 850], axis=1) * 100
     source["z"].attrs = {"units": "m2 s-2", "standard_name": "geopotential"}
@@ -91,7 +110,11 @@ def test_forecasts_keep_the_conventions(written):
     with Dataset(written) as file:
         number = file["number"]
         assert (number.standard_name, number.units) == ("realization", "1")
-        assert (file["level"].standard_name, file["level"].units, file["level"].positive) == ("air_pressure", "hPa", "down")
+        assert (file["level"].standard_name, file["level"].units, file["level"].positive) == (
+            "air_pressure",
+            "hPa",
+            "down",
+        )
         assert file["latitude"].axis == "Y" and file["longitude"].axis == "X"
         assert "actual_range" not in file["2m_temperature"].ncattrs()
 
@@ -135,9 +158,22 @@ def test_a_netcdf_forecast_reads_back_and_starts_the_next_one(model, written):
 
 
 def test_the_command_names_levels_and_members(model, tmp_path):
-    run = ["run", str(model[1].parent / "run" / "checkpoint"), "--init", str(model[1]), "--lead", "6h", "--members", "3"]
+    run = [
+        "run",
+        str(model[1].parent / "run" / "checkpoint"),
+        "--init",
+        str(model[1]),
+        "--lead",
+        "6h",
+        "--members",
+        "3",
+    ]
     told = json.loads(CliRunner().invoke(app, [*run, "-o", str(tmp_path / "a.nc"), "--json"]).stdout)
-    assert {"geopotential 500 hPa [m**2 s**-2]", "geopotential 850 hPa [m**2 s**-2]", "2m_temperature [K]"} <= set(told["variables"])
+    assert {
+        "geopotential 500 hPa [m**2 s**-2]",
+        "geopotential 850 hPa [m**2 s**-2]",
+        "2m_temperature [K]",
+    } <= set(told["variables"])
     assert told["members"] == 3
     text = CliRunner().invoke(app, [*run, "-o", str(tmp_path / "b.nc")]).stdout
     assert "geopotential 850 hPa" in text and "members: 3" in text
@@ -174,7 +210,10 @@ def test_solutions_keep_the_conventions(tmp_path):
 
 def test_history_names_time_and_command_without_secrets(monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
-    monkeypatch.setattr("sys.argv", ["/usr/bin/forecast", "run", "c", "--init", "s3://key:secret@host/b.zarr", "https://h/x?token=abc"])
+    monkeypatch.setattr(
+        "sys.argv",
+        ["/usr/bin/forecast", "run", "c", "--init", "s3://key:secret@host/b.zarr", "https://h/x?token=abc"],
+    )
     line = history()
     assert line.startswith("1970-01-01T00:00:00Z: forecast run c --init ") and "secret" not in line and "abc" not in line
     monkeypatch.setattr("sys.argv", ["pytest"])
@@ -185,7 +224,10 @@ def test_outputs_can_be_reproduced(model, tmp_path, monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1000000000")
     for name in ("a.nc", "b.nc", "a.zarr", "b.zarr"):
         model[0].run(model[1], "2001-02-01", "12h", output=tmp_path / name).close()
-    with xr.open_dataset(tmp_path / "a.nc", decode_timedelta=True) as a, xr.open_dataset(tmp_path / "b.nc", decode_timedelta=True) as b:
+    with (
+        xr.open_dataset(tmp_path / "a.nc", decode_timedelta=True) as a,
+        xr.open_dataset(tmp_path / "b.nc", decode_timedelta=True) as b,
+    ):
         xr.testing.assert_identical(a, b)
     files = sorted(path.relative_to(tmp_path / "a.zarr") for path in (tmp_path / "a.zarr").rglob("*") if path.is_file())
     assert files and all((tmp_path / "a.zarr" / file).read_bytes() == (tmp_path / "b.zarr" / file).read_bytes() for file in files)
@@ -220,7 +262,14 @@ def test_heights_of_variables(name, attrs, height):
 
 
 def test_attributes_that_are_not_true_of_a_forecast_are_left_out():
-    attrs = {"units": "K", "standard_name": "unknown", "cell_methods": "time: mean area: mean", "valid_range": [0, 1], "GRIB_x": 1, "long_name": "t"}
+    attrs = {
+        "units": "K",
+        "standard_name": "unknown",
+        "cell_methods": "time: mean area: mean",
+        "valid_range": [0, 1],
+        "GRIB_x": 1,
+        "long_name": "t",
+    }
     assert forecast_attributes("t", attrs, "K") == {
         "units": "K",
         "cell_methods": "prediction_timedelta: mean area: mean",

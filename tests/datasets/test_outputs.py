@@ -45,5 +45,8 @@ def test_verbs_refuse_other_endings_before_they_write(tiny_store, tiny_checkpoin
 
 
 def test_a_forecast_without_ending_is_a_zarr_folder(tiny_store, tiny_checkpoint, tmp_path):
-    done = CliRunner().invoke(app, ["run", str(tiny_checkpoint), "--init", str(tiny_store), "--lead", "6h", "-o", str(tmp_path / "fc")])
+    done = CliRunner().invoke(
+        app,
+        ["run", str(tiny_checkpoint), "--init", str(tiny_store), "--lead", "6h", "-o", str(tmp_path / "fc")],
+    )
     assert done.exit_code == 0 and (tmp_path / "fc" / "zarr.json").is_file()

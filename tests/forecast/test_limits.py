@@ -59,14 +59,23 @@ def test_bounded_variables_are_clipped_and_nothing_else_changes(raw, bounded):
         assert float(raw[name].min()) < 0 and float(bounded[name].min()) == 0
         assert np.array_equal(bounded[name], raw[name].clip(min=0))
     assert np.array_equal(bounded["t2m"], raw["t2m"])
-    assert np.array_equal(bounded["q"].isel(prediction_timedelta=0), humid_source()["q"].sel(time=np.array(TIMES, "datetime64[ns]")))
+    assert np.array_equal(
+        bounded["q"].isel(prediction_timedelta=0),
+        humid_source()["q"].sel(time=np.array(TIMES, "datetime64[ns]")),
+    )
 
 
 def test_the_record_counts_what_was_clipped(raw, bounded):
     for name in ("q", "tp"):
         (entry,) = json.loads(bounded[name].attrs["clipped"])
         count = int((raw[name] < 0).sum())
-        assert entry == {"level": None, "lower": 0.0, "upper": None, "values": count, "share": round(count / raw[name].size, 9)}
+        assert entry == {
+            "level": None,
+            "lower": 0.0,
+            "upper": None,
+            "values": count,
+            "share": round(count / raw[name].size, 9),
+        }
     assert "clipped" not in bounded["t2m"].attrs and "clipped" not in raw["q"].attrs
 
 
@@ -172,11 +181,26 @@ def test_texts_that_are_no_bounds_are_refused(text):
 
 
 def test_texts_of_bounds():
-    assert parse_clip(["q=0,", "t=,300.5", "r=0,100", "u=,"]) == {"q": (0, None), "t": (None, 300.5), "r": (0, 100), "u": (None, None)}
+    with pytest.raises(ValueError, match="names q twice"):
+        parse_clip(["q=0,", "q=,1"])
+    assert parse_clip(["q=0,", "t=,300.5", "r=0,100", "u=,"]) == {
+        "q": (0, None),
+        "t": (None, 300.5),
+        "r": (0, 100),
+        "u": (None, None),
+    }
 
 
 def test_the_command_reports_and_records(humid, tmp_path):
-    run = ["run", str(humid / "run" / "checkpoint"), "--init", str(humid / "store.zarr"), "--lead", "5d", "--json"]
+    run = [
+        "run",
+        str(humid / "run" / "checkpoint"),
+        "--init",
+        str(humid / "store.zarr"),
+        "--lead",
+        "5d",
+        "--json",
+    ]
     done = CliRunner().invoke(app, [*run, "-o", str(tmp_path / "a.nc")])
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)

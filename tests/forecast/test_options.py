@@ -35,11 +35,17 @@ USED = {
 
 def refused(*arguments):
     done = CliRunner().invoke(app, [str(a) for a in arguments])
-    assert done.exit_code == 2 and len(done.stderr.strip().splitlines()) == 1 and not done.stdout, (done.output, done.exception)
+    assert done.exit_code == 2 and len(done.stderr.strip().splitlines()) == 1 and not done.stdout, (
+        done.output,
+        done.exception,
+    )
     return done.stderr
 
 
-@pytest.mark.parametrize(("kind", "option"), [(kind, option) for kind, used in USED.items() for option in RUN if option not in used])
+@pytest.mark.parametrize(
+    ("kind", "option"),
+    [(kind, option) for kind, used in USED.items() for option in RUN if option not in used],
+)
 def test_run_takes_only_what_its_kind_of_model_uses(kind, option, tmp_path):
     (tmp_path / "meta.json").write_text(json.dumps({"format_version": 1} | ({"kind": kind} if kind else {})))
     words = [option] if RUN[option] is None else [option, RUN[option]]

@@ -40,7 +40,10 @@ def test_a_linear_field_is_reproduced_at_any_spacing():
 
 def test_an_area_is_cut_out_bit_for_bit():
     part = output_grid(BOX, TYPES, area="50/-150/30/-120")
-    rows, columns = (BOX.latitude <= 50) & (BOX.latitude >= 30), (BOX.longitude >= 210) & (BOX.longitude <= 240)
+    rows, columns = (
+        (BOX.latitude <= 50) & (BOX.latitude >= 30),
+        (BOX.longitude >= 210) & (BOX.longitude <= 240),
+    )
     fields = np.random.rand(3, *BOX.shape).astype("f4")
     assert np.array_equal(part.apply(fields), fields[:, rows][:, :, columns])
     assert np.array_equal(part.along_columns + 360, BOX.longitude[columns])
@@ -91,11 +94,31 @@ GAUSS = LatLon(np.rad2deg(np.arcsin(np.polynomial.legendre.leggauss(32)[0]))[::-
         (GLOBE, "5", np.linspace(-90, 90, 37), np.arange(0.0, 360, 5)),
         (GLOBE, "18x36", np.arange(-85.0, 90, 10), np.arange(0.0, 360, 10)),
         (GAUSS, "5.625", GAUSS.latitude, GAUSS.longitude),
-        (GAUSS, "2.8125", np.rad2deg(np.arcsin(np.polynomial.legendre.leggauss(64)[0]))[::-1], np.arange(128) * 2.8125),
-        (LatLon(np.arange(89.5, -90, -1.0), np.arange(-179.5, 180)), 2, np.arange(89.0, -90, -2), np.arange(-179.0, 180, 2)),
-        (LatLon(np.arange(90, -90, -1.0), np.arange(-180.0, 180)), 2, np.arange(90, -90, -2.0), np.arange(-180.0, 180, 2)),
+        (
+            GAUSS,
+            "2.8125",
+            np.rad2deg(np.arcsin(np.polynomial.legendre.leggauss(64)[0]))[::-1],
+            np.arange(128) * 2.8125,
+        ),
+        (
+            LatLon(np.arange(89.5, -90, -1.0), np.arange(-179.5, 180)),
+            2,
+            np.arange(89.0, -90, -2),
+            np.arange(-179.0, 180, 2),
+        ),
+        (
+            LatLon(np.arange(90, -90, -1.0), np.arange(-180.0, 180)),
+            2,
+            np.arange(90, -90, -2.0),
+            np.arange(-180.0, 180, 2),
+        ),
         (BOX, "17x49", BOX.latitude, np.linspace(200, 260, 49)),
-        (LatLon(np.arange(-60.0, 61, 2), np.arange(0.0, 360, 2)), "4", np.arange(-60.0, 61, 4), np.arange(0.0, 360, 4)),
+        (
+            LatLon(np.arange(-60.0, 61, 2), np.arange(0.0, 360, 2)),
+            "4",
+            np.arange(-60.0, 61, 4),
+            np.arange(0.0, 360, 4),
+        ),
     ],
 )
 def test_a_spacing_keeps_the_kind_of_grid_and_points_choose_it(grid, spacing, rows, columns):
@@ -144,7 +167,10 @@ def test_what_makes_no_sense_is_refused(spacing, area, said):
 
 
 def test_forecasts_on_another_grid_agree_on_disk_and_in_memory(tiny_checkpoint, tiny_store, tmp_path):
-    model, arguments = forecast.load(tiny_checkpoint), {"times": "2001-02-03", "lead": "12h", "grid": 2.0, "area": "55/205/35/240"}
+    model, arguments = (
+        forecast.load(tiny_checkpoint),
+        {"times": "2001-02-03", "lead": "12h", "grid": 2.0, "area": "55/205/35/240"},
+    )
     memory = model.run(make_source(), **arguments)
     disk = model.run(make_source(), **arguments, output=tmp_path / "fc.zarr")
     assert np.allclose(memory["t2m"], disk["t2m"], atol=1e-4) and "no finer detail" in disk.attrs["comment"]
