@@ -14,14 +14,14 @@ FORMATS = {
     "torch-export program": (".pt2",),
     "onnx model": (".onnx",),
 }
-"""Endings by kind of output; a name without an ending is written in the first of its kind's formats."""
+"""Endings by kind of output. A name without an ending is written in the first format, which is zarr wherever that is one."""
 
 
 def check_output(path: str | Path, kind: str) -> Path:
     """Return the path of an output once its ending, if it has one, is one of its kind.
 
-    What begins with a digit, as in ``era5_2.5`` or ``run.v2``, is part of the name. A ``checkpoint`` is a
-    folder of any name but those of other kinds.
+    What begins with a digit, as in ``era5_2.5`` or ``run.v2``, is part of the name. A ``checkpoint`` is a folder of any name but those of
+    other kinds.
 
     Raises:
         ValueError: any other ending, whose format would not be the one that is written.

@@ -12,6 +12,8 @@ from ..datasets.plan import MEMORY, make_plan
 from ..datasets.regrid import Regridder, parse_grid
 from ..datasets.repository import is_repository
 from ..datasets.selection import Selection
+from ..datasets.split import period
+from ..datasets.stores import open_store
 
 Progress = Callable[[int, int, str], None]
 _BYTES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -73,7 +75,7 @@ def ingest(
     if method is not None and grid is None:
         raise ValueError(f"--method {method} has no use without --grid; name the grid to regrid to, or leave it out")
     if append and train_period is not None:
-        raise ValueError("--train-period has no use with --append: statistics stay those of the store; leave it out")
+        _same_period(path, train_period)
     if append and kind is not None and (kind == "icechunk") != is_repository(path):
         raise ValueError(f"--store {kind} has no use with --append: {path} stays what it is; leave it out")
     kind, method = kind or "zarr", method or "conservative"
@@ -95,6 +97,16 @@ def ingest(
     else:
         write_store(dataset, path, train_period, allow_gaps, overwrite, memory, scheduler, made_from, progress, kind == "icechunk")
     return {}
+
+
+def _same_period(path: Path, train_period: str) -> None:
+    """Raise ``ValueError`` unless a training period is that of the store, whose statistics an append leaves alone."""
+    store = open_store(path)
+    times = store.dataset["time"].values
+    fit = times[period(times, train_period)]
+    if (str(fit[0]), str(fit[-1])) != store.train_period:
+        first, last = (text[:16] for text in store.train_period)
+        raise ValueError(f"--train-period {train_period} has no use with --append: statistics stay those of {first} ... {last}; leave it out")
 
 
 def parse_bytes(text: str) -> int:

@@ -88,7 +88,7 @@ def test_ingest_refuses_options_without_an_effect(tmp_path):
     assert not (tmp_path / "s.zarr").exists()
     assert CliRunner().invoke(app, [str(word) for word in first]).exit_code == 0
     shutil.copytree(tmp_path / "s.zarr", tmp_path / "before.zarr")
-    assert "--train-period has no use with --append" in refused(*more, "--train-period", "2001")
+    assert "--train-period 2001-01-05:2001-01-09 has no use with --append" in refused(*more, "--train-period", "2001-01-05:2001-01-09")
     assert "--store icechunk has no use with --append" in refused(*more, "--store", "icechunk")
     old, new = (sorted(p.relative_to(tmp_path / n) for p in (tmp_path / n).rglob("*")) for n in ("before.zarr", "s.zarr"))
     assert old == new

@@ -140,6 +140,17 @@ def test_a_spacing_that_does_not_divide_the_globe_is_refused(spacing):
         output_grid(CENTRES, TYPES, spacing)
 
 
+def test_an_area_in_another_convention_starts_the_next_forecast(tiny_checkpoint, tmp_path):
+    model = forecast.load(tiny_checkpoint)
+    west = model.run(make_source(), "2001-02-03", "12h", area="60/-160/30/-105", output=tmp_path / "west.nc")
+    assert np.allclose(west["longitude"], make_source()["lon"] - 360)
+    assert float(west["longitude"].sel(longitude=-120, method="nearest")) == -120
+    west.close()
+    on = model.run(tmp_path / "west.nc", lead="6h")
+    whole = model.run(make_source(), "2001-02-03", "18h")
+    assert np.allclose(on["t2m"].values[0, -1], whole["t2m"].values[0, -1], atol=1e-3)
+
+
 def test_missing_values_stay_missing():
     fields = np.ones(BOX.shape, "f4")
     fields[3, 4] = np.nan
