@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from ..fno.grids import COORDINATE_TOLERANCE, LatLon, Plane, sphere_nodes
+from ..fno.grids import COORDINATE_TOLERANCE, LatLon, Plane, same_axis, sphere_nodes
 from ..fno.transforms.legendre import legendre
 from .resampling import divisions
 from .schema import grid_of
@@ -108,6 +108,18 @@ class Regridder:
         waves = np.fft.rfft(x, axis=-1, norm="forward")[..., :orders]
         waves = np.einsum("mij,...jm->...im", self.rows, waves) * np.exp(1j * np.arange(orders) * np.deg2rad(self.shift))
         return np.asarray(np.fft.irfft(waves, n=self.grid.shape[1], axis=-1, norm="forward"), dtype=np.float32)
+
+
+def regrid(dataset: xr.Dataset, grid: LatLon, method: str = "conservative") -> xr.Dataset:
+    """Return a canonical data set on another grid; one that differs by rounding only gets its coordinates, and keeps its values.
+
+    Raises:
+        ValueError: see ``Regridder.between``.
+    """
+    way = Regridder.between(dataset, grid, method)
+    if all(same_axis(getattr(grid, name), dataset[name].values, name) for name in grid.axes):
+        return dataset.assign_coords({name: (name, getattr(grid, name), dataset[name].attrs) for name in grid.axes})
+    return way.apply(dataset)
 
 
 def linear(old: Array, new: Array, periodic: bool = False) -> Array:

@@ -19,6 +19,10 @@ def ingest(
     select: Annotated[list[str] | None, typer.Option(help="One place along another axis, as NAME=VALUE, e.g. depth=0.5.")] = None,
     member: Annotated[int | None, typer.Option(help="Member of an ensemble to keep.")] = None,
     units: Annotated[list[str] | None, typer.Option(help="Units that a file lacks or has wrong, as NAME=UNITS.")] = None,
+    rename: Annotated[list[str] | None, typer.Option(help="New name of a variable, as OLD=NEW, e.g. tas=t2m.")] = None,
+    static: Annotated[
+        list[str] | None, typer.Option(help="Variable that never changes although its file gives it a time; orography and masks are known.")
+    ] = None,
     layout: Annotated[str | None, typer.Option(help="How the source is laid out; recognised by default.")] = None,
     grid: Annotated[str | None, typer.Option(help="Regrid to degrees between points, LATxLON points, or the grid of a store.")] = None,
     method: Annotated[str | None, typer.Option(help="How to regrid: conservative (the default), bilinear or spectral.")] = None,
@@ -45,11 +49,12 @@ def ingest(
         from .inspect import inspect as look
 
         places = tuple(parse_pairs("select", select or [], "depth=0.5").items())
-        names = parse_names("variables", variables)
-        chosen = Selection(tuple(names) if names else None, parse_levels(levels), times, parse_hours(step), area, member, places)
+        wanted = parse_names("variables", variables)
+        chosen = Selection(tuple(wanted) if wanted else None, parse_levels(levels), times, parse_hours(step), area, member, places)
+        names = parse_pairs("rename", rename or [], "tas=t2m")
         plan = work(
             sources, output, chosen, parse_pairs("units", units or [], "air=K"), layout, grid, method, train_period, allow_gaps,
-            parse_bytes(memory), scheduler, append, dry_run, overwrite, progress("ingest"), allow_missing, store,
+            parse_bytes(memory), scheduler, append, dry_run, overwrite, progress("ingest"), allow_missing, store, rename=names, static=static or [],
         )  # fmt: skip
         result = plan if dry_run else look(output)
     show(result, as_json, describe(result))

@@ -9,7 +9,7 @@ from ..datasets.adapters.sources import open_sources, origin
 from ..datasets.ingest import append_store, write_store
 from ..datasets.outputs import check_output
 from ..datasets.plan import MEMORY, make_plan
-from ..datasets.regrid import Regridder, parse_grid
+from ..datasets.regrid import parse_grid, regrid
 from ..datasets.repository import is_repository
 from ..datasets.selection import Selection
 from ..datasets.split import period
@@ -37,6 +37,9 @@ def ingest(
     progress: Progress | None = None,
     allow_missing: bool = False,
     kind: str | None = None,
+    *,
+    rename: Mapping[str, str] | None = None,
+    static: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Make a store, or add to one; a run that is stopped goes on where it was.
 
@@ -58,6 +61,8 @@ def ingest(
         progress: called with (done, in all, text).
         allow_missing: take chunks that a source lacks for fill values.
         kind: of the store, ``zarr`` (the default) or ``icechunk``; a store that is appended to stays what it is.
+        rename: new names of variables, by the source's or the canonical name.
+        static: variables that do not change with time although their source gives them times.
 
     Returns:
         The plan where it is a dry run, else nothing.
@@ -86,16 +91,18 @@ def ingest(
         raise FileExistsError(f"{path} exists; pass --overwrite to replace it, --append to add later times, or choose another name")
     if progress:
         progress(0, 1, f"to {path}")
-    dataset = open_sources(sources, select, units, layout, min(2**25, memory // 64), allow_missing)
-    if grid is not None:
-        dataset = Regridder.between(dataset, parse_grid(grid, dataset), method).apply(dataset)
-    if dry_run:
-        return make_plan(dataset, train_period, allow_gaps, memory).describe()
     made_from = f"{origin(sources)} {select} {sorted((units or {}).items())} {layout} {grid} {method}"
-    if append:
-        append_store(dataset, path, allow_gaps, memory, scheduler, made_from, progress)
-    else:
-        write_store(dataset, path, train_period, allow_gaps, overwrite, memory, scheduler, made_from, progress, kind == "icechunk")
+    made_from += f" {sorted(rename.items())}" if rename else ""
+    made_from += f" static {sorted(static)}" if static else ""
+    chunk_bytes = min(2**25, memory // 64)
+    with open_sources(sources, select, units, layout, chunk_bytes, allow_missing, rename=rename, static=static) as opened:
+        dataset = opened if grid is None else regrid(opened, parse_grid(grid, opened), method)
+        if dry_run:
+            return make_plan(dataset, train_period, allow_gaps, memory).describe()
+        if append:
+            append_store(dataset, path, allow_gaps, memory, scheduler, made_from, progress)
+        else:
+            write_store(dataset, path, train_period, allow_gaps, overwrite, memory, scheduler, made_from, progress, kind == "icechunk")
     return {}
 
 

@@ -14,6 +14,7 @@ from ..datasets.adapters.cf import canonical
 from ..datasets.adapters.opening import open_raw
 from ..datasets.fields import Fields
 from ..datasets.forcings import forcings
+from ..datasets.identity import Identity, at_place, identity, match_variables
 from ..datasets.schema import Incomplete, check_grid, duration, nearest
 from ..datasets.selection import Selection
 from ..datasets.units import conversion
@@ -69,33 +70,43 @@ def initial_states(checkpoint: Checkpoint, init: str | Path | xr.Dataset) -> Ini
     """
     source = "the data set" if isinstance(init, xr.Dataset) else str(init)
     raw = init if isinstance(init, xr.Dataset) else open_raw(str(init))
-    names = list(dict.fromkeys(channel.variable for channel in checkpoint.channels))
     if "prediction_timedelta" in raw.dims:
         raw = _as_series(raw, source)
-    dataset = canonical(raw, source, select=Selection(variables=tuple(names)))
+    wanted = _variables(checkpoint)
+    selected = {alias: None for own in wanted.values() for alias in own.names}
+    dataset = canonical(raw, source, select=Selection(variables=tuple(selected)))
+    known = dataset.encoding["names"]
     dataset = check_grid(dataset, checkpoint.grid, source)
     if (np.diff(dataset["time"].values) <= np.timedelta64(0)).any():
         raise ValueError(f"{source} has unsorted or duplicate times; mend it with ds.sortby('time').drop_duplicates('time')")
+    found = match_variables(wanted, {str(n): identity(v) for n, v in dataset.data_vars.items()})
     parts = {}
-    for name in names:
-        if name not in dataset:
-            raise ValueError(f"{source} has no variable {name!r}, which the model needs; {nearest(name, dataset.data_vars)}")
-        variable = dataset[name]
+    for name in wanted:
+        if name not in found:
+            raise ValueError(f"{source} has no variable {name!r}, which the model needs; {nearest(name, sorted(known))}")
+        variable = dataset[found[name]].rename(name)
         needed = [c for c in checkpoint.channels if c.variable == name]
         try:
             factor, offset = conversion(variable.attrs["units"], needed[0].units)
         except ValueError as error:
             raise ValueError(f"{source}: {name!r} {error}, the units of the model") from error
-        if needed[0].level is not None:
-            levels = [c.level for c in needed]
-            held = variable["level"].values.tolist() if "level" in variable.dims else []
-            if lacking := sorted(set(levels) - set(held)):  # type: ignore[type-var]
-                raise ValueError(f"{source}: {name!r} lacks level {lacking[0]} hPa, which the model needs")
-            variable = variable.sel(level=levels)
-        elif "level" in variable.dims:
-            raise ValueError(f"{source}: {name!r} has levels, but the model's has none; select one with ds.sel(level=...)")
+        levels = [c.level for c in needed if c.level is not None]
+        # Members are samples of the same quantity: a forecast may start from any of them.
+        variable = at_place(
+            variable, levels=levels or None, scalars=needed[0].scalars, source=source, owner="the model", ignore=("number",)
+        )  # fmt: skip
         parts[name] = variable if (factor, offset) == (1.0, 0.0) else (variable * factor + offset).astype(np.float32)
     return InitialStates(Fields(xr.Dataset(parts), cache_bytes=2**28), source)
+
+
+def _variables(checkpoint: Checkpoint) -> dict[str, Identity]:
+    """Return what each variable of a model is known by, in the model's order."""
+    return {
+        c.variable: Identity(
+            c.variable, checkpoint.attrs.get(c.variable, {}) | {"units": c.units}, on_levels=c.level is not None or "level" in c.scalars
+        )
+        for c in checkpoint.channels
+    }
 
 
 def _as_series(made: xr.Dataset, source: str) -> xr.Dataset:

@@ -12,6 +12,7 @@ from ..datasets import atomic
 from ..datasets.fields import Fields
 from ..datasets.netcdf import PRESSURE_LEVEL, write_netcdf
 from ..datasets.outputs import check_output
+from ..datasets.scalars import check_same_place, scalars_of
 from ..datasets.schema import axes_of, channels, nearest
 from ..datasets.split import period
 from ..datasets.stores import Store, open_store, read_group, select_variables
@@ -109,6 +110,8 @@ def _matching(store: Store, forecast: xr.Dataset, variables: list[str], name: st
         elif not np.array_equal(ours, theirs):
             raise ValueError(f"{coordinate} of {name} and of the truth {store.path} differ; verify on the grid that the model was trained on")
     for variable in variables:
+        place, truth = (scalars_of(d[variable].attrs) for d in (forecast, store.dataset))
+        check_same_place(variable, place, truth, source=name, owner=f"the truth {store.path}", ignore=("number",))
         made, held = (d[variable].attrs.get("units") for d in (forecast, store.dataset))
         if made != held:
             raise ValueError(f"{variable!r} has units {made!r} in {name}, but {held!r} in the truth {store.path}; convert one of them")
