@@ -115,8 +115,8 @@ def _with_heights(dataset: xr.Dataset) -> xr.Dataset:
     if any(c.attrs.get("standard_name") == "height" for c in dataset.coords.values()):
         return dataset
     flat = {name: v for name, v in dataset.data_vars.items() if "level" not in v.dims}
-    found = {name: height_of(str(name), v.attrs) for name, v in flat.items()}
-    heights = {name: height for name, height in found.items() if height is not None}
+    known = {name: height_of(str(name), v.attrs) for name, v in flat.items()}
+    heights = {name: height for name, height in known.items() if height is not None}
     if not heights:
         return dataset
     several = len(set(heights.values())) > 1
@@ -143,8 +143,8 @@ def height_of(name: str, attrs: Mapping[str, Any]) -> float | None:
     Names such as ``2m_temperature``, ``t2m``, ``10u``, ``u10`` and ``tas`` tell it, except where the attributes
     speak of a depth or a pressure.
     """
-    if found := re.search(r"\bheight=([\d.]+) m\b", str(attrs.get("scalar_coordinates", ""))):
-        return float(found[1])
+    if match := re.search(r"\bheight=([\d.]+) m\b", str(attrs.get("scalar_coordinates", ""))):
+        return float(match[1])
     words = str(attrs.get("long_name", "")).lower()
     if re.search(r"hpa|millibar|depth|soil|\bsea\b|ocean", words) or any("pressure" in str(key) for key in attrs):
         return None
@@ -154,14 +154,14 @@ def height_of(name: str, attrs: Mapping[str, Any]) -> float | None:
         r"(?:t|d|q|r|rh|sh|u|v|ws|si|wspd|gust|temp|wind)_?(2|10|80|100|200)m",
         r"(?:u|v|ws|si|fg)_?(10|80|100)",
     ):
-        if found := re.fullmatch(pattern, name.lower()):
-            return float(found[1])
+        if match := re.fullmatch(pattern, name.lower()):
+            return float(match[1])
     if name.lower() in ("tas", "tasmax", "tasmin", "huss", "hurs"):  # as CMIP calls them
         return 2.0
     if name.lower() in ("uas", "vas", "sfcwind"):
         return 10.0
-    found = re.match(r"(\d+) ?(?:m|metres?|meters?) ", words)
-    return float(found[1]) if found else None
+    match = re.match(r"(\d+) ?(?:m|metres?|meters?) ", words)
+    return float(match[1]) if match else None
 
 
 def forecast_attributes(name: str, attrs: Mapping[str, Any], units: str) -> dict[str, Any]:

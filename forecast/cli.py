@@ -187,9 +187,9 @@ def run(
             init, time, lead, grid, area, output, parse_names("variables", variables), batch_size, overwrite, progress("run"), members,
             seed=seed, amplitude=amplitude, bounds=bounds, clip=parse_clip(clip or []),
         ) as forecast:  # fmt: skip
-            found = records(forecast)
+            recorded = records(forecast)
         result = look(output)
-    show(result | found, as_json, describe(result | describe_records(found)))
+    show(result | recorded, as_json, describe(result | describe_records(recorded)))
 
 
 @app.command()

@@ -128,9 +128,9 @@ class Limits:
     def report(self) -> None:
         """Log one line for each channel that left the training range."""
         for i in np.flatnonzero(self.outside):
-            found, channel = self._outside(int(i)), self.channels[i]
-            least, largest = found["minimum"], found["maximum"]
-            low, high = found["training_minimum"], found["training_maximum"]
+            entry, channel = self._outside(int(i)), self.channels[i]
+            least, largest = entry["minimum"], entry["maximum"]
+            low, high = entry["training_minimum"], entry["training_maximum"]
             reached = [f"{value:.6g}" for value in (least, largest) if not low <= value <= high]
             log.warning(
                 "%s reaches %s %s, outside the training range %.6g ... %.6g: first at %g h, %.2g %% of the values",
@@ -139,8 +139,8 @@ class Limits:
                 channel.units,
                 low,
                 high,
-                found["first_lead_hours"],
-                100 * found["share"],
+                entry["first_lead_hours"],
+                100 * entry["share"],
             )
 
 
@@ -193,7 +193,7 @@ def records(forecast: xr.Dataset) -> dict[str, list[dict[str, Any]]]:
     return result
 
 
-def describe_records(found: Mapping[str, list[dict[str, Any]]]) -> dict[str, list[str]]:
+def describe_records(recorded: Mapping[str, list[dict[str, Any]]]) -> dict[str, list[str]]:
     """Return records in words, without empty ones."""
 
     def channel(entry: dict[str, Any]) -> str:
@@ -206,9 +206,11 @@ def describe_records(found: Mapping[str, list[dict[str, Any]]]) -> dict[str, lis
         f"{channel(e)} {between(e['minimum'], e['maximum'])}, "
         f"trained on {between(e['training_minimum'], e['training_maximum'])}; "
         f"first at {e['first_lead_hours']:g} h, {100 * e['share']:.2g} % of the values"
-        for e in found["outside_training_range"]
+        for e in recorded["outside_training_range"]
     ]
-    clipped = [f"{channel(e)} to {between(e['lower'], e['upper'])}, {100 * e['share']:.2g} % of the values" for e in found["clipped"] if e["values"]]
+    clipped = [
+        f"{channel(e)} to {between(e['lower'], e['upper'])}, {100 * e['share']:.2g} % of the values" for e in recorded["clipped"] if e["values"]
+    ]
     return {name: lines for name, lines in (("outside_training_range", outside), ("clipped", clipped)) if lines}
 
 
@@ -226,10 +228,10 @@ def training_range(checkpoint: Checkpoint) -> NDArray[np.float64] | None:
         if not {(c.variable, c.level, c.units) for c in checkpoint.channels} <= known:
             return None
         statistics = read_group(store, "statistics")
-        found = []
+        pairs = []
         for channel in checkpoint.channels:
             both = (statistics[f"{channel.variable}_{name}"] for name in ("minimum", "maximum"))
-            found.append([float(v if channel.level is None else v.sel(level=channel.level)) for v in both])
+            pairs.append([float(v if channel.level is None else v.sel(level=channel.level)) for v in both])
     except (OSError, ValueError, KeyError):
         return None
-    return np.array(found).T
+    return np.array(pairs).T

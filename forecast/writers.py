@@ -141,7 +141,7 @@ def write_forecast(
         limits: watches what ``rollout`` yields; its record becomes the variables' attributes.
         batch: initial times of a batch.
         overwrite: replace an existing forecast.
-        identity: names what the forecast is made from; a partial one with another is not resumed.
+        identity: names model, initial states and options; a partial one with another is not resumed.
         progress: called with (steps done, steps to do, text).
 
     Raises:

@@ -168,13 +168,13 @@ def test_the_command_names_levels_and_members(model, tmp_path):
         "--members",
         "3",
     ]
-    told = json.loads(CliRunner().invoke(app, [*run, "-o", str(tmp_path / "a.nc"), "--json"]).stdout)
+    printed = json.loads(CliRunner().invoke(app, [*run, "-o", str(tmp_path / "a.nc"), "--json"]).stdout)
     assert {
         "geopotential 500 hPa [m**2 s**-2]",
         "geopotential 850 hPa [m**2 s**-2]",
         "2m_temperature [K]",
-    } <= set(told["variables"])
-    assert told["members"] == 3
+    } <= set(printed["variables"])
+    assert printed["members"] == 3
     text = CliRunner().invoke(app, [*run, "-o", str(tmp_path / "b.nc")]).stdout
     assert "geopotential 850 hPa" in text and "members: 3" in text
 

@@ -113,7 +113,7 @@ def test_perturbations_lead_beyond_no_bound_and_stay_centred():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ({"members": 0}, "has none"),
         ({"members": 3, "amplitude": 0.0}, "must be a positive number"),
@@ -123,8 +123,8 @@ def test_perturbations_lead_beyond_no_bound_and_stay_centred():
         ({"amplitude": 0.2}, "amplitude changes nothing in a single forecast"),
     ],
 )
-def test_what_makes_no_ensemble_is_refused(model, arguments, said):
-    with pytest.raises(ValueError, match=said):
+def test_what_makes_no_ensemble_is_refused(model, arguments, message):
+    with pytest.raises(ValueError, match=message):
         Ensemble.of(**arguments)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         model.run(make_source(), lead="6h", **arguments)

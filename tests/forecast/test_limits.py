@@ -81,9 +81,9 @@ def test_the_record_counts_what_was_clipped(raw, bounded):
 
 def test_values_outside_the_training_range_are_reported(model, raw, humid, caplog):
     store = xr.open_zarr(humid / "store.zarr", group="statistics")
-    found = {entry["variable"]: entry for entry in records(raw)["outside_training_range"]}
-    assert set(found) >= {"q", "tp"}
-    for name, entry in found.items():
+    entries = {entry["variable"]: entry for entry in records(raw)["outside_training_range"]}
+    assert set(entries) >= {"q", "tp"}
+    for name, entry in entries.items():
         low, high = float(store[f"{name}_minimum"]), float(store[f"{name}_maximum"])
         outside = (raw[name] < np.float32(low)) | (raw[name] > np.float32(high))
         assert entry["values"] == int(outside.sum()) and entry["share"] == round(entry["values"] / raw[name].size, 9)
@@ -94,8 +94,8 @@ def test_values_outside_the_training_range_are_reported(model, raw, humid, caplo
     caplog.set_level(logging.WARNING, "fourcaster.forecast.limits")
     model.run(humid_source(), TIMES, "5d")
     (line,) = (record.getMessage() for record in caplog.records if record.getMessage().startswith("q "))
-    hours = found["q"]["first_lead_hours"]
-    assert f"q reaches {found['q']['minimum']:.6g}" in line and f"first at {hours:g} h" in line and "outside the training range 0 ..." in line
+    hours = entries["q"]["first_lead_hours"]
+    assert f"q reaches {entries['q']['minimum']:.6g}" in line and f"first at {hours:g} h" in line and "outside the training range 0 ..." in line
 
 
 def test_every_way_to_make_a_forecast_has_the_same_record(model, bounded, tmp_path):
@@ -136,17 +136,17 @@ def test_a_partial_forecast_with_other_bounds_is_not_resumed(model, tmp_path):
 
 
 def test_ensembles_keep_to_bounds_at_all_lead_times(model):
-    made = model.run(humid_source(), TIMES, "1d", members=4)
-    assert float(made["q"].min()) == 0 and float(made["tp"].min()) == 0
-    start = made.isel(prediction_timedelta=0)
+    result = model.run(humid_source(), TIMES, "1d", members=4)
+    assert float(result["q"].min()) == 0 and float(result["tp"].min()) == 0
+    start = result.isel(prediction_timedelta=0)
     assert np.allclose(start["q"].mean("number"), start["q"].isel(number=0), atol=1e-9)
     assert float(start["q"].std("number").max()) > 1e-5
 
 
 def test_bounds_of_the_caller_take_the_place_of_physical_ones(model, raw):
-    made = model.run(humid_source(), TIMES, "5d", clip={"t2m": (278.0, 282.0), "q": (None, 0.003)})
-    assert np.array_equal(made["t2m"], raw["t2m"].clip(278, 282)) and np.array_equal(made["q"], raw["q"].clip(max=np.float32(0.003)))
-    assert json.loads(made["q"].attrs["clipped"])[0]["upper"] == 0.003 and float(made["tp"].min()) == 0
+    result = model.run(humid_source(), TIMES, "5d", clip={"t2m": (278.0, 282.0), "q": (None, 0.003)})
+    assert np.array_equal(result["t2m"], raw["t2m"].clip(278, 282)) and np.array_equal(result["q"], raw["q"].clip(max=np.float32(0.003)))
+    assert json.loads(result["q"].attrs["clipped"])[0]["upper"] == 0.003 and float(result["tp"].min()) == 0
     free = model.run(humid_source(), TIMES, "5d", clip={"q": (None, None)})
     assert np.array_equal(free["q"], raw["q"]) and "clipped" not in free["q"].attrs
     with pytest.raises(ValueError, match="clip: the model has no variable 'qq'"):
@@ -170,8 +170,8 @@ def test_older_checkpoints_take_the_range_from_their_store_or_go_without(model, 
     moved = old.config.model_copy(update={"data": old.config.data.model_copy(update={"store": tmp_path / "gone.zarr"})})
     gone = replace(old, config=moved)
     assert training_range(gone) is None
-    made = forecast.Forecaster(gone).run(humid_source(), TIMES, "1d")
-    assert "outside_training_range" not in made["q"].attrs and float(made["q"].min()) == 0
+    result = forecast.Forecaster(gone).run(humid_source(), TIMES, "1d")
+    assert "outside_training_range" not in result["q"].attrs and float(result["q"].min()) == 0
 
 
 @pytest.mark.parametrize("text", ["q", "q=", "q=1", "=0,1", "q=low,", "q=0;1"])
@@ -203,8 +203,8 @@ def test_the_command_reports_and_records(humid, tmp_path):
     ]
     done = CliRunner().invoke(app, [*run, "-o", str(tmp_path / "a.nc")])
     assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
-    assert {entry["variable"] for entry in told["clipped"]} == {"q", "tp"} and told["outside_training_range"]
+    printed = json.loads(done.stdout)
+    assert {entry["variable"] for entry in printed["clipped"]} == {"q", "tp"} and printed["outside_training_range"]
     free = CliRunner().invoke(app, [*run, "-o", str(tmp_path / "b.nc"), "--no-bounds", "--clip", "tp=0,"])
     assert [entry["variable"] for entry in json.loads(free.stdout)["clipped"]] == ["tp"]
     refused = CliRunner().invoke(app, [*run, "-o", str(tmp_path / "c.nc"), "--clip", "rain=0,"])

@@ -35,9 +35,9 @@ USED = {
 
 def refused(*arguments):
     done = CliRunner().invoke(app, [str(a) for a in arguments])
-    said = [line for line in done.stderr.splitlines() if line.startswith("forecast: ")]
-    assert done.exit_code == 2 and len(said) == 1 and not done.stdout, (done.output, done.exception)
-    return said[0]
+    message = [line for line in done.stderr.splitlines() if line.startswith("forecast: ")]
+    assert done.exit_code == 2 and len(message) == 1 and not done.stdout, (done.output, done.exception)
+    return message[0]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_run_takes_only_what_its_kind_of_model_uses(kind, option, tmp_path):
 
 def test_run_refuses_times_and_names_that_say_nothing(tiny_checkpoint, tiny_store, tmp_path):
     run = ("run", tiny_checkpoint, "--init", tiny_store, "-o", tmp_path / "x.zarr", "--lead", "6h")
-    for words, said in (
+    for words, message in (
         (("--variables", ""), "--variables '' is not understood"),
         (("--variables", "t2m,"), "--variables 't2m,' is not understood"),
         (("--time", "2001-02-01", "--time", "2001-02-01T00"), "is named twice"),
@@ -63,17 +63,17 @@ def test_run_refuses_times_and_names_that_say_nothing(tiny_checkpoint, tiny_stor
         (("--amplitude", "0.5"), "amplitude changes nothing"),
         (("--members", "3", "--amplitude", "0"), "must be a positive number"),
     ):
-        assert said in refused(*run, *words), words
+        assert message in refused(*run, *words), words
     assert not (tmp_path / "x.zarr").exists()
 
 
 def test_a_device_that_would_not_be_used_is_refused(tmp_path):
-    for kind, words, said in (
+    for kind, words, message in (
         ("pinn", (), "evaluated on the CPU, not on cuda"),
         ("operator", ("--init", "x", "--refine", "2"), "refinement runs on the CPU"),
     ):
         (tmp_path / "meta.json").write_text(json.dumps({"format_version": 1, "kind": kind}))
-        assert said in refused("run", tmp_path, "-o", tmp_path / "x.zarr", "--device", "cuda", *words)
+        assert message in refused("run", tmp_path, "-o", tmp_path / "x.zarr", "--device", "cuda", *words)
 
 
 def test_ingest_refuses_options_without_an_effect(tmp_path):
