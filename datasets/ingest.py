@@ -15,15 +15,20 @@ import xarray as xr
 import zarr
 from zarr.abc.store import Store as ZarrStore
 
+from ..fno.grids import match_axis
 from . import atomic
 from .cluster import connected
+from .identity import at_place, identity, match_variables
 from .journal import Journal
+from .netcdf import time_encoding
 from .plan import COMPRESSOR, MEMORY, Plan, make_plan
 from .repository import Transaction, is_repository
+from .scalars import scalars_of
 from .schema import axes_of, nearest
 from .split import period
-from .stores import Store, consolidate, open_store, time_encoding
+from .stores import Store, consolidate, open_store
 from .summaries import write_summaries
+from .units import conversion_or_none
 
 Progress = Callable[[int, int, str], None]
 
@@ -138,21 +143,30 @@ def _journal(path: Path, identity: dict[str, Any], overwrite: bool, keep: bool, 
 
 
 def _fitting(dataset: xr.Dataset, store: Store) -> xr.Dataset:
-    """Return the new times in the order of the store's variables and levels, or say what does not fit."""
-    names = list(store.dataset.data_vars)
-    for name in names:
-        if name not in dataset:
-            raise ValueError(f"the new data have no variable {name!r}, which {store.path} holds; {nearest(str(name), dataset.data_vars)}")
-        here, there = dataset[name].attrs["units"], store.dataset[name].attrs["units"]
-        if here != there:
+    """Return the new times in the order, names, levels and coordinates of the store, or raise ``ValueError`` for what does not fit."""
+    source = str(dataset.encoding.get("sources", "the new data"))
+    owned = {str(n): identity(v) for n, v in store.dataset.data_vars.items()}
+    names = match_variables(owned, {str(n): identity(v) for n, v in dataset.data_vars.items()})
+    axes = {}
+    for axis in axes_of(store.dataset):
+        a, b = (d[axis].values if axis in d.coords else np.array([]) for d in (store.dataset, dataset))
+        positions = match_axis(a, b, axis) if len(a) == len(b) else None
+        if positions is None:
+            raise ValueError(f"{source} and {store.path} differ in {axis}; select or regrid as for the store")
+        axes[axis] = positions
+    fields = {}
+    for name, own in owned.items():
+        if name not in names:
+            raise ValueError(f"{source} has no variable {name!r}, which {store.path} holds; {nearest(name, dataset.data_vars)}")
+        variable = dataset[names[name]].rename(name)
+        here, there = str(variable.attrs["units"]), str(own.attrs["units"])
+        if here != there and conversion_or_none(here, there) != (1.0, 0.0):
             raise ValueError(f"{name!r} is in {here!r}, but {store.path} holds it in {there!r}; pass --units {name}=...")
-    dataset = dataset[names]
-    for axis in (*axes_of(store.dataset), "level"):
-        a, b = (d[axis].values if axis in d.coords else np.array([]) for d in (dataset, store.dataset))
-        if axis == "level" and set(b) <= set(a) and len(b):
-            dataset = dataset.sel(level=b)
-        elif not np.array_equal(a, b):
-            raise ValueError(f"the new data and {store.path} differ in {axis}; select or regrid as for the store")
+        levels = store.dataset["level"].values.tolist() if "level" in store.dataset[name].dims else None
+        variable = at_place(variable, levels=levels, scalars=scalars_of(own.attrs), source=source, owner=str(store.path))
+        fields[name] = variable.reset_coords(drop=True)
+    dataset = xr.Dataset(fields).isel({axis: p for axis, p in axes.items() if not np.array_equal(p, np.arange(len(p)))})
+    dataset = dataset.assign_coords({axis: store.dataset[axis].variable for axis in axes})
     times, old = dataset["time"].values, store.dataset["time"].values
     if both := sorted(set(times.tolist()) & set(old.tolist())):
         first = np.datetime64(both[0], "ns").astype("datetime64[m]")

@@ -13,8 +13,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from ..fno.grids import COORDINATE_TOLERANCE, LatLon, Plane, sphere_nodes
+from ..fno.grids import COORDINATE_TOLERANCE, LatLon, Plane, same_axis, sphere_nodes
 from ..fno.transforms.legendre import legendre
+from .resampling import divisions
 from .schema import grid_of
 
 Array = NDArray[np.float64]
@@ -109,6 +110,18 @@ class Regridder:
         return np.asarray(np.fft.irfft(waves, n=self.grid.shape[1], axis=-1, norm="forward"), dtype=np.float32)
 
 
+def regrid(dataset: xr.Dataset, grid: LatLon, method: str = "conservative") -> xr.Dataset:
+    """Return a canonical data set on another grid; one that differs by rounding only gets its coordinates, and keeps its values.
+
+    Raises:
+        ValueError: see ``Regridder.between``.
+    """
+    way = Regridder.between(dataset, grid, method)
+    if all(same_axis(getattr(grid, name), dataset[name].values, name) for name in grid.axes):
+        return dataset.assign_coords({name: (name, getattr(grid, name), dataset[name].attrs) for name in grid.axes})
+    return way.apply(dataset)
+
+
 def linear(old: Array, new: Array, periodic: bool = False) -> Array:
     """Return the matrix of linear interpolation from points ``old`` to points ``new``, shape (new, old)."""
     n = len(old)
@@ -170,6 +183,8 @@ def parse_grid(text: str, dataset: xr.Dataset) -> LatLon:
         step = float(text)
     except ValueError as error:
         raise ValueError(f"--grid {text} is not understood ({error}); write degrees, LATxLON points, or a store") from error
+    if old.periodic and 0 < step <= 45:
+        step = 180 / divisions(step)
     if not 0 < step <= 45:
         raise ValueError(f"--grid {text} must lie between 0 and 45 degrees")
     if old.periodic and old.includes_poles:

@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from ..fno.grids import Grid, LatLon, Plane, nearest_points
+from .scalars import ATTRIBUTE, describe_scalars, scalars_of
 
 DIMENSIONS = ("time", "number", "level", "latitude", "longitude", "y", "x")
 
@@ -77,14 +78,22 @@ class Channel:
         variable: name of the variable.
         level: pressure in hPa, or None.
         units: CF units.
+        place: scalar coordinates such as ``height=10 m``, see ``scalars``; empty where none is known.
     """
 
     variable: str
     level: int | None
     units: str
+    place: str = ""
 
     def __str__(self) -> str:
-        return self.variable if self.level is None else f"{self.variable} {self.level} hPa"
+        name = self.variable if self.level is None else f"{self.variable} {self.level} hPa"
+        return f"{name} at {describe_scalars(self.scalars)}" if self.place else name
+
+    @property
+    def scalars(self) -> dict[str, str]:
+        """Scalar coordinates by name."""
+        return scalars_of({ATTRIBUTE: self.place})
 
 
 def channels(dataset: xr.Dataset) -> list[Channel]:
@@ -92,7 +101,8 @@ def channels(dataset: xr.Dataset) -> list[Channel]:
     found = []
     for name, variable in dataset.data_vars.items():
         levels = dataset["level"].values.tolist() if "level" in variable.dims else [None]
-        found += [Channel(str(name), level, str(variable.attrs["units"])) for level in levels]
+        place = str(variable.attrs.get(ATTRIBUTE, ""))
+        found += [Channel(str(name), level, str(variable.attrs["units"]), place) for level in levels]
     return found
 
 

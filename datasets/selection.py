@@ -8,9 +8,14 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from ..fno.grids import COORDINATE_TOLERANCE, spacing_at
+from .scalars import level_of, record, scalars_of
 from .split import period
 
 Positions = NDArray[np.int64]
+
+
+class NothingSelectedError(ValueError):
+    """A source has nothing of what is selected, which another source may have."""
 
 
 @dataclass(frozen=True)
@@ -49,36 +54,58 @@ class Selection:
             ValueError: a place that an axis does not hold.
         """
         places = {name: _place(dataset, name, value, source) for name, value in self.at if name in dataset.dims}
-        return dataset.isel(places).drop_vars(places, errors="ignore")
+        return record(dataset.isel({name: [place] for name, place in places.items()}), [n for n in places if n in dataset.coords]).squeeze(
+            [n for n in places if n not in dataset.coords]
+        )
 
-    def of(self, dataset: xr.Dataset, source: str) -> xr.Dataset:
-        """Return what is to be kept of a data set whose coordinates have their canonical names; no value is read.
+    def places_of(self, dataset: xr.Dataset, source: str) -> xr.Dataset:
+        """Return the levels, member and area to keep of a data set with canonical coordinates; no value is read.
 
         Raises:
-            ValueError: a level or member that it does not hold, or an area with fewer than two points along an axis.
+            NothingSelectedError: none of the levels, or not the member.
+            ValueError: an area with fewer than two points along an axis, or without latitudes.
         """
-        at: dict[str, Positions] = {}
-        if self.levels is not None and "level" in dataset.dims:
-            held = dataset["level"].values.tolist()
-            if lacking := [level for level in self.levels if level not in held]:
-                raise ValueError(f"{source} has no level {lacking[0]} hPa; it holds {', '.join(f'{level:g}' for level in held)}")
-            at["level"] = np.array([held.index(level) for level in self.levels])
-        if "number" in dataset.dims and self.member is not None:
-            members = dataset["number"].values.tolist()
-            if self.member not in members:
-                raise ValueError(f"{source} has no member {self.member}; it holds {members[0]} ... {members[-1]}")
-            dataset = dataset.isel(number=members.index(self.member), drop=True)
-        if self.area is not None:
-            if "latitude" not in dataset.dims:
-                raise ValueError(f"{source} has no latitudes, so no area of it can be selected; leave out --area")
-            rows, columns = area_positions(dataset["latitude"].values, dataset["longitude"].values, self.area)
-            if min(len(rows), len(columns)) < 2:
-                raise ValueError(f"{source} holds fewer than two points along an axis of the area {self.area}; write NORTH/WEST/SOUTH/EAST")
-            at |= {"latitude": rows, "longitude": columns}
-        dataset = dataset.isel(at)
-        if self.area is not None:
-            dataset = dataset.assign_coords(longitude=("longitude", eastward(dataset["longitude"].values), dataset["longitude"].attrs))
+        dataset = self._one_member(self._levels(dataset, source), source)
+        if self.area is None:
+            return dataset
+        if "latitude" not in dataset.dims:
+            raise ValueError(f"{source} has no latitudes, so no area of it can be selected; leave out --area")
+        rows, columns = area_positions(dataset["latitude"].values, dataset["longitude"].values, self.area)
+        if min(len(rows), len(columns)) < 2:
+            raise ValueError(f"{source} holds fewer than two points along an axis of the area {self.area}; write NORTH/WEST/SOUTH/EAST")
+        dataset = dataset.isel(latitude=rows, longitude=columns)
+        return dataset.assign_coords(longitude=("longitude", eastward(dataset["longitude"].values), dataset["longitude"].attrs))
+
+    def times_of(self, dataset: xr.Dataset) -> xr.Dataset:
+        """Return the times of the period; none where the data set has none of it."""
         return dataset.isel(time=self._times(dataset["time"].values))
+
+    def _levels(self, dataset: xr.Dataset, source: str) -> xr.Dataset:
+        """Return those levels that the data set has; others may be in other sources."""
+        if self.levels is None:
+            return dataset
+        known = levels_in(dataset)
+        at_another = [n for n, v in dataset.data_vars.items() if (level := level_of(v.attrs)) is not None and level not in self.levels]
+        dataset = dataset.drop_vars(at_another)
+        if "level" in dataset.dims:
+            available = dataset["level"].values.tolist()
+            if keep := [available.index(level) for level in self.levels if level in available]:
+                dataset = dataset.isel(level=keep)
+            else:
+                dataset = dataset.drop_dims("level")
+        if known and not dataset.data_vars:
+            raise NothingSelectedError(f"{source} has no level {self.levels[0]} hPa; it holds {', '.join(map(str, known))}")
+        return dataset
+
+    def _one_member(self, dataset: xr.Dataset, source: str) -> xr.Dataset:
+        if self.member is None:
+            return dataset
+        members = members_in(dataset)
+        if members and str(self.member) not in members:
+            raise NothingSelectedError(f"{source} has no member {self.member}; it holds {members[0]} ... {members[-1]}")
+        if "number" not in dataset.dims:
+            return dataset
+        return record(dataset.isel(number=[members.index(str(self.member))]), ["number"])
 
     def _times(self, times: NDArray[np.datetime64]) -> Positions:
         """Return the positions of the period; empty where a source holds none of it."""
@@ -107,6 +134,19 @@ class Selection:
         return keep
 
 
+def levels_in(dataset: xr.Dataset) -> list[int]:
+    """Return the pressures [hPa] of a canonical data set: those of its axis, and of variables on one level."""
+    axis = dataset["level"].values.tolist() if "level" in dataset.dims else []
+    return list(dict.fromkeys([*axis, *(level for v in dataset.data_vars.values() if (level := level_of(v.attrs)) is not None)]))
+
+
+def members_in(dataset: xr.Dataset) -> list[str]:
+    """Return the members of a canonical data set, as text: those of its axis, or of variables of one member."""
+    axis = [str(number) for number in dataset["number"].values.tolist()] if "number" in dataset.dims else []
+    single = [number for v in dataset.data_vars.values() if (number := scalars_of(v.attrs).get("number")) is not None]
+    return [*axis, *dict.fromkeys(single)]
+
+
 def places_along(values: NDArray[Any]) -> list[str]:
     """Return the values of an axis as they are written to choose one; lead times in hours."""
     return [f"{hours:g}h" for hours in values / np.timedelta64(1, "h")] if values.dtype.kind == "m" else [str(value) for value in values]
@@ -130,10 +170,13 @@ def _place(dataset: xr.Dataset, name: str, wanted: str, source: str) -> int:
 
 
 def parse_area(area: str) -> tuple[float, float, float, float]:
-    """Return north, west, south and east of ``NORTH/WEST/SOUTH/EAST``.
+    """Return north, west, south and east of ``NORTH/WEST/SOUTH/EAST``, with west <= east.
+
+    Longitudes keep the convention they are written in: ``-15/42`` and ``170/190`` stay as they are; ``170/-170``,
+    across the date line, becomes ``170/190``, and ``345/42`` or ``345/402``, across Greenwich, become ``-15/42``.
 
     Raises:
-        ValueError: four numbers it is not, or south lies above north.
+        ValueError: not four finite numbers, south lies above north, or more than the whole globe.
     """
     try:
         north, west, south, east = (float(part) for part in area.split("/"))
@@ -141,7 +184,11 @@ def parse_area(area: str) -> tuple[float, float, float, float]:
         raise ValueError(f"{area!r} is not an area; write NORTH/WEST/SOUTH/EAST in degrees, e.g. 60/-130/20/-60") from error
     if not -90 <= south < north <= 90:
         raise ValueError(f"area {area}: south {south:g} must lie below north {north:g}, both within [-90, 90]")
-    return north, west, south, east
+    if not (-360 <= west <= 720 and -360 <= east <= 720 and east - west <= 360):
+        raise ValueError(f"area {area}: west {west:g} and east {east:g} must be longitudes at most 360 degrees apart")
+    east += 360 * np.ceil((west - east) / 360) if east < west else 0
+    turns = np.floor(west / 360 + 0.5) if east > 360 or west < -180 else 0
+    return north, west - 360 * turns, south, east - 360 * turns
 
 
 def area_positions(latitude: NDArray[np.floating], longitude: NDArray[np.floating], area: str) -> tuple[Positions, Positions]:

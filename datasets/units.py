@@ -26,6 +26,8 @@ _SPELLINGS = {
     "0-1": "1",
     "fraction": "1",
     "unitless": "1",
+    "dimensionless": "1",
+    "~": "1",
     "none": "1",
     "dobson": "DU",
     "DU": "DU",
@@ -85,3 +87,11 @@ def conversion(source: str, target: str) -> tuple[float, float]:
         raise ValueError(f"has units {source!r}, which cannot become {target!r}")
     zero, one = (float(units.Quantity(v, a).to(b).magnitude) for v in (0.0, 1.0))
     return float(np.round(one - zero, 12)) if abs(one - zero) > 1e-3 else one - zero, zero
+
+
+def conversion_or_none(source: str, target: str) -> tuple[float, float] | None:
+    """Return ``conversion``, or None where the two measure different things or either is not units."""
+    try:
+        return conversion(source, target)
+    except ValueError:
+        return None

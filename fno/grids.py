@@ -16,7 +16,7 @@ def spacing_at(points: NDArray[np.floating]) -> Array:
     """Return the distance of each point of an axis to its nearest neighbour, in float64; infinite for a single point."""
     values = np.asarray(points, dtype=np.float64)
     steps = np.concatenate([[np.inf], np.abs(np.diff(values)), [np.inf]])
-    return np.minimum(steps[:-1], steps[1:])
+    return np.asarray(np.minimum(steps[:-1], steps[1:]))
 
 
 def nearest_points(

@@ -8,7 +8,7 @@ import typer
 
 from .cli_ingest import ingest
 from .cli_jobs import jobs
-from .console import Device, Json, Overrides, Overwrite, reported, show
+from .console import Device, Json, Overrides, Overwrite, refuse_unused, reported, show
 
 app = typer.Typer(
     help="Neural-operator weather and fluid forecasting: from a zarr store to a scored forecast.",
@@ -33,9 +33,11 @@ def quickstart(
     Example: forecast quickstart --data air.nc --out demo train.epochs=5
     """
     with reported() as progress:
+        from ..datasets.outputs import check_output
         from .display import score_table
         from .quickstart import quickstart as work
 
+        check_output(out, "checkpoint")
         result = work(data, out, overrides or [], device, fresh, progress)
     first = result["scores"][0]
     simulated = "\nThe data are SIMULATED, not observations: these scores say nothing about the weather." if result["simulated"] else ""
@@ -108,10 +110,13 @@ def train(
     Example: forecast train ncep_temperature data.store=air.zarr train.epochs=20
     """
     with reported() as progress:
+        from ..datasets.outputs import check_output
         from .config import load_config
         from .training import train as work
 
-        result = work(load_config(config, overrides or []), device, progress("train"))
+        resolved = load_config(config, overrides or [])
+        check_output(resolved.output, "checkpoint")
+        result = work(resolved, device, progress("train"))
     state = "was finished before" if result.already_done else "written"
     score = "" if result.best_score is None else f", {result.score} {result.best_score:.4g}"
     values = {"checkpoint": str(result.checkpoint), "already_done": result.already_done, result.score.replace(" ", "_"): result.best_score}
@@ -122,34 +127,55 @@ def train(
 
 @app.command()
 def run(
+    context: typer.Context,
     checkpoint: Annotated[Path, typer.Argument(help="Folder that training made.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Forecast to make: zarr, or netCDF if it ends in .nc.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Forecast to write: .nc for netCDF, .zarr or no ending for zarr.")],
     init: Annotated[Path | None, typer.Option(help="CF file or store that holds the input states.")] = None,
     time: Annotated[list[str] | None, typer.Option(help="Initial time, or START/STOP/STEP; the latest by default.")] = None,
     lead: Annotated[str, typer.Option(help="How far, e.g. 72h or 10d.")] = "10d",
     grid: Annotated[
-        str | None, typer.Option(help="Degrees between points to interpolate to; TIMESxPLACES of a physics-informed network, e.g. 101x256.")
+        str | None,
+        typer.Option(
+            help="Interpolate to this many degrees between points, on the model's kind of grid, or to HxW points "
+            "(odd H: rows on the poles); TIMESxPLACES of a physics-informed network, e.g. 101x256."
+        ),
     ] = None,
     refine: Annotated[int, typer.Option(help="Steps of test-time optimisation on the equation, of a solution operator.", min=0)] = 0,
-    area: Annotated[str | None, typer.Option(help="NORTH/WEST/SOUTH/EAST in degrees to keep.")] = None,
+    area: Annotated[str | None, typer.Option(help="NORTH/WEST/SOUTH/EAST in degrees to keep, with longitudes as they will be written.")] = None,
     variables: Annotated[str | None, typer.Option(help="Variables to keep, separated by commas.")] = None,
     batch_size: Annotated[int, typer.Option(help="Initial times that are run together.", min=1)] = 32,
     members: Annotated[int, typer.Option(help="Members of an ensemble, from perturbed initial states.", min=1)] = 1,
+    seed: Annotated[int | None, typer.Option(help="Seed of an ensemble's perturbations; 0 by default.", min=0)] = None,
+    amplitude: Annotated[
+        float | None, typer.Option(help="Size of an ensemble's perturbations, in standard deviations of the anomalies; 0.1 by default.")
+    ] = None,
+    bounds: Annotated[
+        bool, typer.Option("--bounds/--no-bounds", help="Clip humidity, precipitation, fractions, ... to their physical bounds.")
+    ] = True,
+    clip: Annotated[
+        list[str] | None, typer.Option(help="Bounds of a variable as NAME=LOW,HIGH, where either may be empty, e.g. q=0, instead of physical ones.")
+    ] = None,
     device: Device = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Make a forecast; goes on by itself where an earlier run stopped.
+    """Make a forecast; resumes an interrupted run.
 
     Example: forecast run run/checkpoint --init air.zarr --time 2014-03-01T06 --lead 72h -o forecast.zarr
     """
     with reported() as progress:
-        from .api import load, parse_spacing
+        from ..datasets.outputs import check_output
+        from .api import load
+        from .checkpoint import read_meta
         from .display import describe
+        from .ingesting import parse_names
         from .inspect import inspect as look
-        from .physics_runs import run_physics
+        from .limits import describe_records, parse_clip, records
+        from .physics_runs import USED, run_physics
 
-        if output.exists() and not overwrite:
+        used, why = USED.get(read_meta(checkpoint).get("kind", ""), (set(context.params) - {"refine"}, "only a solution operator is refined"))
+        refuse_unused(context, {"checkpoint", "output", "overwrite", "as_json", *used}, why)
+        if check_output(output, "forecast").exists() and not overwrite:
             raise FileExistsError(f"{output} exists; pass --overwrite to replace it, or choose another name")
         solved = run_physics(checkpoint, init, grid, output, refine, device, overwrite, progress("run"))
         if solved is not None:
@@ -157,10 +183,13 @@ def run(
             return
         if init is None:
             raise ValueError("--init is missing: name the CF file or store that holds the input states")
-        names = variables.split(",") if variables else None
-        load(checkpoint, device).run(init, time, lead, parse_spacing(grid), area, output, names, batch_size, overwrite, progress("run"), members)
+        with load(checkpoint, device).run(
+            init, time, lead, grid, area, output, parse_names("variables", variables), batch_size, overwrite, progress("run"), members,
+            seed=seed, amplitude=amplitude, bounds=bounds, clip=parse_clip(clip or []),
+        ) as forecast:  # fmt: skip
+            recorded = records(forecast)
         result = look(output)
-    show(result, as_json, describe(result))
+    show(result | recorded, as_json, describe(result | describe_records(recorded)))
 
 
 @app.command()
@@ -177,9 +206,10 @@ def verify(
     Example: forecast verify forecast.zarr --truth air.zarr -o scores.nc --report report.html
     """
     with reported() as progress:
+        from ..datasets.outputs import check_output
         from .solutions import is_solution, report
 
-        if page is not None and page.exists() and not overwrite:
+        if page is not None and check_output(page, "report").exists() and not overwrite:
             raise FileExistsError(f"{page} exists; pass --overwrite to replace it, or choose another name")
         if is_solution(forecast):
             if page is not None:

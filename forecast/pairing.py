@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from ..datasets.adapters.channel_names import identify
+from ..datasets.scalars import check_same_place, level_of, scalars_of
 from ..datasets.schema import nearest
 from ..datasets.units import conversion
 
@@ -39,8 +40,9 @@ def channel_keys(dataset: xr.Dataset) -> list[Key]:
 def quantity(dataset: xr.Dataset, key: Key) -> Key:
     """Return WeatherBench2's name and the level of a channel, whether the level is an axis or part of the name."""
     name, level = key
-    term, in_name = identify(name, dataset[name].attrs)
-    return term, in_name if level is None else level
+    attrs = dataset[name].attrs
+    term, in_name = identify(name, attrs)
+    return term, next((at for at in (level, level_of(attrs), in_name) if at is not None), None)
 
 
 def pair_channels(forecast: xr.Dataset, truth: xr.Dataset, names: tuple[str, str]) -> Pairs:
@@ -52,7 +54,7 @@ def pair_channels(forecast: xr.Dataset, truth: xr.Dataset, names: tuple[str, str
         names: what errors call them.
 
     Raises:
-        ValueError: no channel is common.
+        ValueError: no channel is common, or one is at another height or level than the truth's of the same name.
     """
     ours, theirs = channel_keys(forecast), channel_keys(truth)
     by_quantity = {quantity(forecast, key): key for key in reversed(ours)}
@@ -62,6 +64,10 @@ def pair_channels(forecast: xr.Dataset, truth: xr.Dataset, names: tuple[str, str
         first = ours[0]
         at = "" if first[1] is None else f" at {first[1]} hPa"
         raise ValueError(f"the truth {names[1]} has no variable {first[0]!r}{at} of {names[0]}; {nearest(first[0], truth.data_vars)}")
+    for (theirs, level), (name, at) in channels.items():
+        if level == at:
+            places = scalars_of(forecast[name].attrs), scalars_of(truth[theirs].attrs)
+            check_same_place(name, *places, source=names[0], owner=f"the truth {names[1]}", ignore=("number",))
     used = set(channels.values())
     left_out = [name if level is None else f"{name} {level} hPa" for name, level in ours if (name, level) not in used]
     return Pairs(channels, left_out)

@@ -14,11 +14,12 @@ from ..datasets.adapters.cf import canonical
 from ..datasets.adapters.opening import open_raw
 from ..datasets.fields import Fields
 from ..datasets.forcings import forcings
+from ..datasets.identity import Identity, at_place, identity, match_variables
 from ..datasets.schema import Incomplete, check_grid, duration, nearest
 from ..datasets.selection import Selection
 from ..datasets.units import conversion
 from .checkpoint import Checkpoint
-from .ensemble import perturbations
+from .ensemble import Ensemble, perturbations, within
 
 Float = NDArray[np.float32]
 Times = NDArray[np.datetime64]
@@ -69,33 +70,43 @@ def initial_states(checkpoint: Checkpoint, init: str | Path | xr.Dataset) -> Ini
     """
     source = "the data set" if isinstance(init, xr.Dataset) else str(init)
     raw = init if isinstance(init, xr.Dataset) else open_raw(str(init))
-    names = list(dict.fromkeys(channel.variable for channel in checkpoint.channels))
     if "prediction_timedelta" in raw.dims:
         raw = _as_series(raw, source)
-    dataset = canonical(raw, source, select=Selection(variables=tuple(names)))
+    wanted = _variables(checkpoint)
+    selected = {alias: None for own in wanted.values() for alias in own.names}
+    dataset = canonical(raw, source, select=Selection(variables=tuple(selected)))
+    known = dataset.encoding["names"]
     dataset = check_grid(dataset, checkpoint.grid, source)
     if (np.diff(dataset["time"].values) <= np.timedelta64(0)).any():
         raise ValueError(f"{source} has unsorted or duplicate times; mend it with ds.sortby('time').drop_duplicates('time')")
+    found = match_variables(wanted, {str(n): identity(v) for n, v in dataset.data_vars.items()})
     parts = {}
-    for name in names:
-        if name not in dataset:
-            raise ValueError(f"{source} has no variable {name!r}, which the model needs; {nearest(name, dataset.data_vars)}")
-        variable = dataset[name]
+    for name in wanted:
+        if name not in found:
+            raise ValueError(f"{source} has no variable {name!r}, which the model needs; {nearest(name, sorted(known))}")
+        variable = dataset[found[name]].rename(name)
         needed = [c for c in checkpoint.channels if c.variable == name]
         try:
             factor, offset = conversion(variable.attrs["units"], needed[0].units)
         except ValueError as error:
             raise ValueError(f"{source}: {name!r} {error}, the units of the model") from error
-        if needed[0].level is not None:
-            levels = [c.level for c in needed]
-            held = variable["level"].values.tolist() if "level" in variable.dims else []
-            if lacking := sorted(set(levels) - set(held)):  # type: ignore[type-var]
-                raise ValueError(f"{source}: {name!r} lacks level {lacking[0]} hPa, which the model needs")
-            variable = variable.sel(level=levels)
-        elif "level" in variable.dims:
-            raise ValueError(f"{source}: {name!r} has levels, but the model's has none; select one with ds.sel(level=...)")
+        levels = [c.level for c in needed if c.level is not None]
+        # Members are samples of the same quantity: a forecast may start from any of them.
+        variable = at_place(
+            variable, levels=levels or None, scalars=needed[0].scalars, source=source, owner="the model", ignore=("number",)
+        )  # fmt: skip
         parts[name] = variable if (factor, offset) == (1.0, 0.0) else (variable * factor + offset).astype(np.float32)
     return InitialStates(Fields(xr.Dataset(parts), cache_bytes=2**28), source)
+
+
+def _variables(checkpoint: Checkpoint) -> dict[str, Identity]:
+    """Return what each variable of a model is known by, in the model's order."""
+    return {
+        c.variable: Identity(
+            c.variable, checkpoint.attrs.get(c.variable, {}) | {"units": c.units}, on_levels=c.level is not None or "level" in c.scalars
+        )
+        for c in checkpoint.channels
+    }
 
 
 def _as_series(made: xr.Dataset, source: str) -> xr.Dataset:
@@ -110,7 +121,15 @@ def _as_series(made: xr.Dataset, source: str) -> xr.Dataset:
 
 
 def rollout(
-    checkpoint: Checkpoint, states: InitialStates, times: Times, steps: int, device: str, members: int = 1, at_once: int = 32
+    checkpoint: Checkpoint,
+    states: InitialStates,
+    times: Times,
+    steps: int,
+    device: str,
+    *,
+    ensemble: Ensemble = Ensemble(),
+    bounds: NDArray[np.float64] | None = None,
+    at_once: int = 32,
 ) -> Iterator[Float]:
     """Yield the forecast of several initial times step by step, from step 0, the initial state itself.
 
@@ -122,7 +141,8 @@ def rollout(
         times: initial times, shape (time,).
         steps: number of steps.
         device: where the model is.
-        members: members of an ensemble.
+        ensemble: members, and how they are perturbed.
+        bounds: least and largest value of each channel, shape (2, channel), that the initial states of an ensemble are kept within.
         at_once: forecasts that the model is given at a time, members counted.
 
     Yields:
@@ -141,9 +161,13 @@ def rollout(
         raise Incomplete(
             f"{states.source}: {checkpoint.channels[channel]} has missing values at {states.fields.times[found[sample, at]]}; fill them first"
         )
+    members = ensemble.members
     shape = (len(times), *((members,) if members > 1 else ()), *initial.shape[2:])
     if members > 1:
-        added = perturbations(checkpoint, states, times, members).reshape(-1, 1, *initial.shape[2:])
+        added = perturbations(checkpoint, states, times, members, ensemble.amplitude, ensemble.seed)
+        if bounds is not None:
+            added = within(added, initial[:, -1], bounds)
+        added = added.reshape(-1, 1, *initial.shape[2:])
         times, found = np.repeat(times, members), np.repeat(found, members, axis=0)
         initial = np.repeat(initial, members, axis=0) + added
     yield np.where(mask, initial[:, -1], np.nan).astype(np.float32).reshape(shape)
@@ -228,4 +252,9 @@ def parse_times(texts: Sequence[str] | str | Times | None, states: InitialStates
                 result.append(np.datetime64(pd.Timestamp(text)))
         except ValueError as error:
             raise ValueError(f"{text!r} is not a time; write e.g. 2014-03-01T06, or START/STOP/STEP as in 2014-01-01/2014-02-01/12h") from error
+    if not result:
+        raise ValueError(f"{texts} holds no time; a range is START/STOP/STEP, with START before STOP")
+    unique, counts = np.unique(np.array(result, dtype="datetime64[ns]"), return_counts=True)
+    if (counts > 1).any():
+        raise ValueError(f"initial time {unique[counts > 1][0].astype('datetime64[m]')} is named twice; name each once")
     return np.array(result, dtype="datetime64[ns]")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..datasets import atomic
 from ..datasets.fields import Fields
+from ..datasets.netcdf import PRESSURE_LEVEL, write_netcdf
 from ..datasets.outputs import check_output
 from ..datasets.split import period
 from ..datasets.stores import Store, open_store, read_group
@@ -115,7 +116,7 @@ def verify(
     scores.attrs |= common.notes | ({"left_out": pairs.left_out} if pairs.left_out else {})
     if output is not None:
         with atomic.replacing(Path(output), overwrite) as temporary:
-            scores.to_netcdf(temporary, engine="netcdf4")
+            write_netcdf(scores, temporary)
     return scores
 
 
@@ -153,7 +154,7 @@ def _scores(
     coords: dict[str, Any] = {"metric": list(metrics), "source": list(SOURCES), "prediction_timedelta": leads}
     levels = [level for level in dict.fromkeys(level for _, level in keys) if level is not None]
     if levels:
-        coords["level"] = levels
+        coords["level"] = ("level", levels, PRESSURE_LEVEL)
     result = {}
     for variable in dict.fromkeys(name for name, _ in keys):
         dims = ("metric", "source", "prediction_timedelta", "level")

@@ -1,7 +1,7 @@
 """CF and COARDS data, netCDF or zarr, as the canonical data set. Lazy: values are read when they are computed."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,11 +9,15 @@ import pandas as pd
 import xarray as xr
 
 from .. import units as cf_units
+from ..identity import find_variables, identity
+from ..scalars import ATTRIBUTE as SCALARS
+from ..scalars import lone_coordinates, record
 from ..schema import DIMENSIONS, LEVEL_VARIABLES, STANDARD_UNITS, axes_of, grid_of, nearest
-from ..selection import Selection, places_along
+from ..selection import NothingSelectedError, Selection, levels_in, members_in, places_along
 from .layouts import find_layout
+from .static import first_of_constant, is_constant
 
-_NAME = re.compile(r"[^./\\][^/\\]*")
+NAME = re.compile(r"[^./\\][^/\\]*")
 
 _COORDINATES: dict[str, dict[str, tuple[str, ...]]] = {
     "latitude": {"units": ("degrees_north", "degree_north", "degrees_N", "degree_N"), "names": ("latitude", "lat")},
@@ -33,9 +37,15 @@ def canonical(
     select: Selection | None = None,
     layout: str | None = None,
     chunk_bytes: int = 2**25,
+    *,
+    rename: Mapping[str, str] | None = None,
+    static: Collection[str] = (),
+    timeless: bool = False,
     beyond: tuple[str, ...] = (),
 ) -> xr.Dataset:
     """Rename, reorder and convert to the canonical data set; fields that do not change with time become coordinates.
+
+    Coordinates of one value, such as a height or a member, become the attribute ``scalar_coordinates`` of the variables.
 
     Args:
         dataset: what ``open_lazily`` or ``open_raw`` gave, or a data set in memory.
@@ -44,50 +54,80 @@ def canonical(
         select: what to keep. Variables that this source does not hold are passed over, since another may hold them.
         layout: name of the layout; recognised by default.
         chunk_bytes: bytes of a variable read at once.
+        rename: new names by the source's or the canonical name of a variable.
+        static: variables that do not change with time although the source gives them times.
+        timeless: accept a data set without time, all of whose fields are static.
         beyond: axes to keep that a series of states does not have: ``prediction_timedelta`` and ``number`` of a
             forecast, whose variables may also lack units.
 
+    Returns:
+        The data set. Its ``encoding`` has ``names`` and ``axes`` of the source, ``levels`` [hPa] and ``members`` in it,
+        ``constants`` (fields of a source with a single time that may be static), and ``bytes_of_a_time``.
+
     Raises:
+        NothingSelectedError: no variable, level or member of the selection.
         ValueError: no latitude, longitude or time; no field; missing or wrong units; an extra dimension.
     """
-    units, select = units or {}, select or Selection()
+    units, select, rename = units or {}, select or Selection(), rename or {}
     axes = {str(dim) for dim in dataset.dims}
     dataset = select.places(dataset, source)
-    dataset = _axes(find_layout(dataset, layout).read(dataset, source), source, beyond)
-    fields: dict[str, xr.DataArray] = {}
-    known = [str(n) for n, v in dataset.data_vars.items() if set(axes_of(dataset)) <= set(v.dims) and v.dtype.kind in "fiu"]
+    dataset = _axes(find_layout(dataset, layout).read(dataset, source), source, timeless, beyond)
+    plane = set(axes_of(dataset))
+    known = [str(n) for n, v in dataset.data_vars.items() if plane <= set(v.dims) and v.dtype.kind in ("fiu" if "time" in v.dims else "fiub")]
+    identities = {n: identity(dataset[n]) for n in known}
     changing = [name for name in known if "time" in dataset[name].dims]
-    wanted = None if select.variables is None else set(select.variables)
-    called = {n: {n, str(dataset[n].attrs.get("source_name")), _canonical_name(n, dataset[n])} for n in known}
-    names = [n for n in changing if wanted is None or called[n] & wanted]
-    static = [n for n in known if set(dataset[n].dims) == set(axes_of(dataset)) and (wanted is None or called[n] & wanted)]
-    if not names and changing:
-        raise ValueError(f"{source} has no variable {next(iter(wanted or ()))!r}; {nearest(next(iter(wanted or ())), changing)}")
-    if not names:
+    fixed = [name for name in known if set(dataset[name].dims) == plane]
+    called = {n: {*identities[n].names, _canonical_name(n, dataset[n])} for n in known}
+    called = {n: {*names, *(rename[name] for name in names if name in rename)} for n, names in called.items()}
+    wanted = None if select.variables is None else find_variables(select.variables, called, identities)
+    names = [n for n in changing if wanted is None or n in wanted]
+    fixed = [n for n in fixed if wanted is None or n in wanted]
+    if not (names or fixed) and known and wanted is not None and select.variables:
+        raise NothingSelectedError(f"{source} has no variable {select.variables[0]!r}; {nearest(select.variables[0], changing or known)}")
+    if not names and not ("time" not in dataset.dims and fixed):
         raise ValueError(
             f"{source} has no variable on (time, {axes_of(dataset)[0]}, {axes_of(dataset)[1]}); it holds {', '.join(map(str, known)) or 'none'}"
         )
-    whole = dataset[[*names, *static]]
-    dataset = select.of(whole, source)
+    whole = dataset[[*names, *fixed]]
+    levels, members = levels_in(whole), members_in(whole)
+    dataset = select.places_of(whole, source)
+    forced = [n for n in names if n in dataset and called[n] & set(static)]
+    single = dataset.sizes.get("time") == 1
+    constants = [n for n in names if n in dataset and n not in forced and single and not beyond and is_constant(n, identities, changing)]
+    first = {n: first_of_constant(dataset[n], source) if n in forced else dataset[n].isel(time=0) for n in (*forced, *constants)}
+    dataset = dataset.drop_vars(forced)
+    if "time" in dataset.dims:
+        dataset = select.times_of(dataset)
     cost = _bytes_of_a_time(whole, dataset)
     dataset = _chunked(dataset, chunk_bytes)
-    for name in [*names, *static]:
-        field = _field(name, dataset[name], source, units, beyond)
+    fields: dict[str, xr.DataArray] = {}
+    for name, variable in [*dataset.data_vars.items(), *((n, first[n]) for n in forced)]:
+        field = _field(str(name), variable, source, units, rename, beyond=beyond)
         if str(field.name) in fields:
-            raise ValueError(f"{source}: {name!r} and another variable are both {field.name!r}; ingest one of them")
+            raise ValueError(f"{source}: {name!r} and another variable are both {field.name!r}; ingest one of them, or pass --rename")
         fields[str(field.name)] = field
     result = xr.Dataset({n: v for n, v in fields.items() if "time" in v.dims}, attrs=dataset.attrs)
+    if "time" in dataset.coords and "time" not in result.coords:
+        result = result.assign_coords(time=dataset["time"])
     result = result.drop_vars([c for c in result.coords if c not in DIMENSIONS])
-    result = result.assign_coords({n: v.compute() for n, v in fields.items() if "time" not in v.dims})
-    result.encoding = {"bytes_of_a_time": cost, "names": {*changing, *static, *fields}, "axes": axes}
+    result = result.assign_coords({n: v.reset_coords(drop=True).compute() for n, v in fields.items() if "time" not in v.dims})
+    kept = [_field(n, first[n].chunk(), source, units, rename, beyond=beyond).reset_coords(drop=True) for n in constants]
+    result.encoding = {
+        "bytes_of_a_time": cost,
+        "names": {*changing, *fixed, *fields, *(name for n in known for name in called[n])},
+        "axes": axes,
+        "levels": levels,
+        "members": members,
+        "constants": {str(field.name): field for field in kept},
+    }
     return result
 
 
 def _bytes_of_a_time(whole: xr.Dataset, kept: xr.Dataset) -> tuple[int, int]:
     """Return the bytes that are read for each time, since chunks are read whole, and those that are kept."""
     read = used = 0
-    for name, variable in whole.data_vars.items():
-        if "time" in variable.dims:
+    for name in kept.data_vars:
+        if "time" in (variable := whole[name]).dims:
             chunks = variable.encoding.get("preferred_chunks") or {}
             sizes = [(size, int(chunks.get(d, 1)), kept[name].sizes.get(d, 1)) for d, size in variable.sizes.items() if d != "time"]
             read += variable.dtype.itemsize * int(np.prod([min(size, max(chunk, selected)) for size, chunk, selected in sizes]))
@@ -95,14 +135,15 @@ def _bytes_of_a_time(whole: xr.Dataset, kept: xr.Dataset) -> tuple[int, int]:
     return read, used
 
 
-def _axes(dataset: xr.Dataset, source: str, beyond: tuple[str, ...] = ()) -> xr.Dataset:
+def _axes(dataset: xr.Dataset, source: str, timeless: bool = False, beyond: tuple[str, ...] = ()) -> xr.Dataset:
     """Return the data set with canonical axes: names, hPa, dates, and longitudes eastward."""
     names = {found: name for name in _COORDINATES if (found := _find(dataset, name)) is not None}
     if {"latitude", "longitude"} & set(names.values()) or not {"y", "x"} <= set(names.values()):
         names = {found: name for found, name in names.items() if name not in ("y", "x")}
     axes = ("y", "x") if "y" in names.values() else ("latitude", "longitude")
+    without_time = timeless and "time" not in names.values() and "time" not in dataset.dims
     for name in (*axes, "time"):
-        if name not in names.values():
+        if name not in names.values() and not (name == "time" and without_time):
             if scattered := [v for v in dataset.variables.values() if name == "latitude" and v.ndim and _says(v.attrs, "latitude")]:
                 raise ValueError(
                     f"{source} gives its latitudes along ({', '.join(map(str, scattered[0].dims))}), which are no rows and columns of a grid; "
@@ -112,16 +153,16 @@ def _axes(dataset: xr.Dataset, source: str, beyond: tuple[str, ...] = ()) -> xr.
                 f"{source} has no {name} coordinate (dimensions: {', '.join(map(str, dataset.sizes))}); "
                 f"give it one with CF attributes, e.g. units {_COORDINATES[name]['units'][:1] or 'hours since ...'}"
             )
+    kept = [found for found, name in names.items() if name in (*axes, "time")]
+    kept += [name for name in beyond if name != "number"]
+    dataset = record(dataset, lone_coordinates(dataset, kept))
+    names = {found: name for found, name in names.items() if found in dataset.variables}
     dataset = dataset.rename({found: name for found, name in names.items() if found != name})
     dataset = dataset.reset_coords([c for c in dataset.coords if set(dataset[c].dims) == set(axes)])
-    if wrong := [str(n) for n in dataset.data_vars if not _NAME.fullmatch(str(n))]:
+    if wrong := [str(n) for n in dataset.data_vars if not NAME.fullmatch(str(n))]:
         raise ValueError(f"{source} holds a variable called {wrong[0]!r}, which is no name: it could leave the store's folder")
-    if "time" not in dataset.dims:
-        dataset = dataset.expand_dims("time")
-    dataset = _standard_times(dataset, source)
-    for name in ("level", "number"):
-        if dataset.sizes.get(name) == 1 and not (beyond and name == "level"):
-            dataset = dataset.isel({name: 0}, drop=True)
+    if not without_time:
+        dataset = _standard_times(dataset if "time" in dataset.dims else dataset.expand_dims("time"), source)
     dataset = _pressure_in_hpa(dataset, source, next((found for found, name in names.items() if name == "level"), "level"))
     return _order_longitudes(dataset, source) if axes[0] == "latitude" else _plane(dataset, source)
 
@@ -185,7 +226,13 @@ def _canonical_name(name: str, variable: xr.DataArray) -> str:
 
 
 def _field(
-    name: str, variable: xr.DataArray, source: str, units: Mapping[str, str], beyond: tuple[str, ...] = ()
+    name: str,
+    variable: xr.DataArray,
+    source: str,
+    units: Mapping[str, str],
+    rename: Mapping[str, str],
+    *,
+    beyond: tuple[str, ...] = (),
 ) -> xr.DataArray:
     extra = [d for d in variable.dims if d not in DIMENSIONS and d not in beyond]
     for dim in extra:
@@ -196,28 +243,31 @@ def _field(
     if "number" in variable.dims and "number" not in beyond:
         raise ValueError(f"{source}: {name!r} holds {variable.sizes['number']} members; select one, e.g. --member 0")
     standard = variable.attrs.get("standard_name")
+    standard = None if standard == "unknown" else standard  # as GRIB tables write
     new = _canonical_name(name, variable)
+    original = variable.attrs.get("source_name", name)
+    called = (name, new, original, str(variable.attrs.get("GRIB_shortName", name)))
     if "level" in variable.dims:
         standard = next((s for s, (wb, _) in LEVEL_VARIABLES.items() if wb == new), standard)
     wanted = STANDARD_UNITS.get(str(standard))
     try:
         said = variable.attrs.get("units") or (None if "time" in variable.dims else "1")
-        given = units.get(name, units.get(new, said))
+        given = next((units[n] for n in called if n in units), said)
         given = "" if beyond and not given else cf_units.normalise(given)
         target = (wanted if given else "") or ("K" if given == "degC" else given)
         factor, offset = cf_units.conversion(given, target) if given else (1.0, 0.0)
     except ValueError as error:
         hint = f" (its standard name is {standard})" if wanted else ""
         raise ValueError(f"{source}: {name!r} {error}{hint}; set the attribute, or pass --units {name}=...") from error
-    attrs = {k: v for k, v in variable.attrs.items() if k in ("long_name", "standard_name", "cell_methods")}
-    attrs |= {"units": target, "source_name": variable.attrs.get("source_name", name)} | ({"standard_name": standard} if standard else {})
+    attrs = {k: v for k, v in variable.attrs.items() if k in ("long_name", "cell_methods", SCALARS)}
+    attrs |= {"units": target, "source_name": original} | ({"standard_name": standard} if standard else {})
     if (factor, offset) != (1.0, 0.0):
         variable = variable * factor + offset
     order = dict.fromkeys(("time", *beyond, *DIMENSIONS))
     variable = variable.astype(np.float32).transpose(*[d for d in order if d in variable.dims])
     variable.attrs = attrs
     variable.encoding = {}
-    return variable.rename(new)
+    return variable.rename(next((rename[n] for n in called if n in rename), new))
 
 
 def _pressure_in_hpa(dataset: xr.Dataset, source: str, called: str) -> xr.Dataset:
@@ -254,7 +304,8 @@ def _plane(dataset: xr.Dataset, source: str) -> xr.Dataset:
         axis = dataset[name]
         kept = {k: v for k, v in axis.attrs.items() if k in ("long_name", "standard_name", "modulo")} | {"units": str(axis.attrs.get("units", "1"))}
         dataset = dataset.assign_coords({name: (name, axis.values.astype(np.float64), kept)})
-    dataset["time"].attrs, dataset["time"].encoding = {"standard_name": "time"}, {}
+    if "time" in dataset.coords:
+        dataset["time"].attrs, dataset["time"].encoding = {"standard_name": "time"}, {}
     try:
         grid_of(dataset)
     except ValueError as error:
@@ -266,8 +317,9 @@ def _order_longitudes(dataset: xr.Dataset, source: str) -> xr.Dataset:
     for name, units in (("latitude", "degrees_north"), ("longitude", "degrees_east")):
         dataset[name].attrs = {"standard_name": name, "units": units}
         dataset[name].encoding = {}
-    dataset["time"].attrs = {"standard_name": "time"}
-    dataset["time"].encoding = {}
+    if "time" in dataset.coords:
+        dataset["time"].attrs = {"standard_name": "time"}
+        dataset["time"].encoding = {}
     longitude, latitude = dataset["longitude"].values.astype(np.float64), dataset["latitude"].values
     back = np.flatnonzero(np.diff(longitude) <= 0)
     if len(back) > 1 or (len(back) and longitude[-1] >= longitude[0]) or np.isnan(longitude).any():

@@ -4,27 +4,22 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from .vocabulary import ECMWF, ON_LEVELS, SHORT_NAMES, WEATHERBENCH
+from .vocabulary import ALIASES, ON_LEVELS, SHORT_NAMES
 
-# Names of cfgrib, the Climate Data Store and earth2studio that are no short names. ``u100`` and ``v100`` are not among
-# them: they are winds at 100 m in some data sets and at 100 hPa in others.
+# Names of earth2studio and others that the vocabulary does not have.
 _OTHER = {
-    "t2m": "2m_temperature",
-    "d2m": "2m_dewpoint_temperature",
-    "u10": "10m_u_component_of_wind",
-    "v10": "10m_v_component_of_wind",
     "u10m": "10m_u_component_of_wind",
     "v10m": "10m_v_component_of_wind",
     "u100m": "100m_u_component_of_wind",
     "v100m": "100m_v_component_of_wind",
-    "si10": "10m_wind_speed",
     "mslp": "mean_sea_level_pressure",
     "sic": "sea_ice_cover",
     "tp06": "total_precipitation_6hr",
     "tp12": "total_precipitation_12hr",
     "tp24": "total_precipitation_24hr",
 }
-_TERMS = {name: name for name in WEATHERBENCH} | {short: term.name for short, term in ECMWF.items()} | _OTHER
+_AMBIGUOUS = ("u100", "v100")  # winds at 100 m in some data sets, at 100 hPa in others
+_TERMS = {name: term.name for name, term in ALIASES.items() if name not in _AMBIGUOUS} | _OTHER
 _ON_LEVEL = re.compile(r"(.+?)_?(\d{2,4})(?:_?(?:hpa|mb))?")
 _LEAST_LEVEL = 20  # hPa; smaller numbers in a name are heights in metres, or parts of the name
 
@@ -48,7 +43,7 @@ def identify(name: str, attrs: Mapping[Any, Any]) -> tuple[str, int | None]:
 def _known(name: str) -> tuple[str, int | None] | None:
     if name in _TERMS:
         return _TERMS[name], None
-    if (parts := _ON_LEVEL.fullmatch(name)) is None or name in ("u100", "v100"):
+    if (parts := _ON_LEVEL.fullmatch(name)) is None or name in _AMBIGUOUS:
         return None
     base = SHORT_NAMES.get(parts[1], parts[1])
     level = int(parts[2])

@@ -2,16 +2,19 @@
 
 import glob
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
-import numpy as np
 import xarray as xr
 
-from ..schema import axes_of, nearest
-from ..selection import Selection
-from .cf import canonical
+from ..identity import identity
+from ..schema import DIMENSIONS, nearest
+from ..selection import NothingSelectedError, Selection
+from .cf import NAME, canonical
+from .joining import Part, join
 from .opening import open_lazily
+from .static import split_constants, static_fields
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +28,15 @@ def open_sources(
     layout: str | None = None,
     chunk_bytes: int = 2**25,
     allow_missing: bool = False,
+    *,
+    rename: Mapping[str, str] | None = None,
+    static: Sequence[str] = (),
 ) -> xr.Dataset:
     """Open files or stores of any known layout as one canonical data set.
 
-    Sources with the same variables follow one another in time; others are merged, and must agree in their coordinates.
+    Sources with the same variables follow one another in time, see ``joining``; others are merged. Coordinates are those of
+    the first. Variables that go by another known name, such as t2m and 2m_temperature, are joined under the first source's
+    name. A source without times, or with one time and fields such as orography that never change, gives static fields.
 
     Args:
         sources: paths, patterns with ``*``, or URLs of zarr stores.
@@ -37,51 +45,82 @@ def open_sources(
         layout: name of the layout; recognised by default.
         chunk_bytes: bytes of a variable read at once.
         allow_missing: take chunks that a zarr store lacks for fill values, instead of raising ``ValueError`` when they are read.
+        rename: new names by the source's or the canonical name of a variable.
+        static: variables that do not change with time although their source gives them times.
 
     Raises:
         FileNotFoundError: a source does not exist.
         ValueError: a source cannot be read or does not fit; the message says which, where and how to mend it.
     """
-    select = select or Selection()
+    select, rename = select or Selection(), rename or {}
+    check_names(rename)
     paths = [path for source in sources for path in _expand(str(source))]
-    costs: list[tuple[int, int]] = []
-    names: set[str] = set()
-    axes: set[str] = set()
-    series: dict[frozenset[str], list[tuple[str, xr.Dataset]]] = {}
-    for path in paths:
-        dataset = canonical(open_lazily(path, not allow_missing), path, units, select, layout, chunk_bytes)
-        names |= dataset.encoding["names"]
-        axes |= dataset.encoding["axes"]
-        if dataset.sizes["time"]:
-            costs.append(dataset.encoding["bytes_of_a_time"])
-            series.setdefault(frozenset(map(str, dataset.data_vars)), []).append((path, dataset))
-    for option, given, known in (("units", list(units or {}), names), ("select", [name for name, _ in select.at], axes)):
-        if unknown := [name for name in given if name not in known]:
-            raise ValueError(f"--{option} names {unknown[0]!r}, which {', '.join(paths[:3])} does not hold; {nearest(unknown[0], sorted(known))}")
-    read, kept = costs[0] if costs else (0, 0)
+    with ExitStack() as files:  # closes them where something is refused
+        parts: list[tuple[str, xr.Dataset]] = []
+        refusals: list[NothingSelectedError] = []
+        for path in paths:
+            raw = files.enter_context(open_lazily(path, not allow_missing))
+            try:
+                part = canonical(raw, path, units, select, layout, chunk_bytes, rename=rename, static=static, timeless=len(paths) > 1)
+            except NothingSelectedError as error:
+                refusals.append(error)
+            else:
+                parts.append((path, part))
+        if not parts:
+            raise refusals[0]
+        _check_options(parts, select, {"units": units or {}, "rename": rename, "static": static}, ", ".join(paths[:3]))
+        dataset = _joined(parts, select, ", ".join(paths[:3]))
+        dataset.encoding["sources"] = ", ".join(paths[:3])
+        dataset.set_close(files.pop_all().close)
+    return dataset
+
+
+def _check_options(parts: Sequence[Part], select: Selection, options: Mapping[str, Collection[str]], sources: str) -> None:
+    """Raise ``ValueError`` where an option names what no source has."""
+    names, axes, levels, members = (list(dict.fromkeys(x for _, d in parts for x in d.encoding[k])) for k in ("names", "axes", "levels", "members"))
+    given = {option: (list(wanted), names) for option, wanted in options.items()} | {"select": ([name for name, _ in select.at], axes)}
+    for option, (wanted, known) in given.items():
+        if unknown := [name for name in wanted if name not in known]:
+            raise ValueError(f"--{option} names {unknown[0]!r}, which {sources} does not hold; {nearest(unknown[0], sorted(known))}")
+    if lacking := [level for level in select.levels or () if level not in levels]:
+        raise ValueError(f"{sources} has no level {lacking[0]} hPa; it holds {', '.join(map(str, levels)) or 'no pressure levels'}")
+    if select.member is not None and not members:
+        raise ValueError(f"{sources} has no members to select; leave out --member")
+
+
+def _joined(parts: Sequence[Part], select: Selection, sources: str) -> xr.Dataset:
+    changing, static = split_constants(parts)
+    series = [(path, part) for path, part in changing if part.data_vars and part.sizes["time"]]
+    if not series:
+        what = f"time of the period {select.times}" if select.times else "variable that changes with time"
+        raise ValueError(f"{sources} holds no {what}")
+    _warn_of_waste(*series[0])
+    dataset = join(series)
+    dataset = dataset.assign_coords(static_fields(static, dataset, series[0][0]))
+    known = {name for d in dataset.data_vars.values() for name in identity(d).aliases}
+    known |= {name for n, c in dataset.coords.items() for name in (str(n), str(c.attrs.get("source_name")))}
+    if missing := [name for name in select.variables or () if name not in known]:
+        raise ValueError(f"{sources} has no variable {missing[0]!r}; {nearest(missing[0], [n for _, d in parts for n in d.encoding['names']])}")
+    return dataset.isel(time=select.thin(dataset["time"].values))
+
+
+def check_names(rename: Mapping[str, str]) -> None:
+    """Raise ``ValueError`` where a new name of a variable is none, or given twice."""
+    for old, new in rename.items():
+        if not NAME.fullmatch(new) or new in (*DIMENSIONS, "statistics", "climatology"):
+            raise ValueError(f"--rename {old}={new}: {new!r} cannot be the name of a variable")
+        if twice := [other for other, name in rename.items() if name == new and other != old]:
+            raise ValueError(f"--rename gives {old!r} and {twice[0]!r} the name {new!r}; choose two names")
+
+
+def _warn_of_waste(path: str, dataset: xr.Dataset) -> None:
+    read, kept = dataset.encoding["bytes_of_a_time"]
     if read > _WASTE * kept:
         log.warning(
             "%s: %.3g MB are read for each time and %.3g MB of them kept, since its chunks hold more levels or a larger area; "
             "select at once all that you will need",
-            paths[0], read / 1e6, kept / 1e6,
+            path, read / 1e6, kept / 1e6,
         )  # fmt: skip
-    if not series:
-        raise ValueError(f"{', '.join(paths[:3])} holds no time of the period {select.times}")
-    parts = []
-    for members in series.values():
-        members.sort(key=lambda member: member[1]["time"].values[0])
-        first = members[0]
-        for path, dataset in members[1:]:
-            _same_coordinates(first, (path, dataset), (*axes_of(first[1]), "level"))
-        parts.append((first[0], xr.concat([d for _, d in members], "time", data_vars="minimal", coords="minimal", compat="override")))
-    for other in parts[1:]:
-        _same_coordinates(parts[0], other, ("time", *axes_of(parts[0][1])), optional=("level",))
-    dataset = xr.merge([d for _, d in parts], compat="override", join="outer", combine_attrs="override")
-    dataset = dataset[[name for _, d in parts for name in d.data_vars]]  # merging sorts them
-    held = {name for d in dataset.data_vars.values() for name in (d.name, d.attrs["source_name"])}
-    if missing := [name for name in select.variables or () if name not in held]:
-        raise ValueError(f"{', '.join(paths[:3])} has no variable {missing[0]!r}; {nearest(missing[0], dataset.data_vars)}")
-    return dataset.isel(time=select.thin(dataset["time"].values))
 
 
 def origin(sources: Sequence[str | Path]) -> str:
@@ -102,14 +141,3 @@ def _expand(source: str) -> list[str]:
     if not found:
         raise FileNotFoundError(f"no file matches {source}; check the pattern")
     return found
-
-
-def _same_coordinates(a: tuple[str, xr.Dataset], b: tuple[str, xr.Dataset], names: Sequence[str], optional: Sequence[str] = ()) -> None:
-    """Raise unless both have the same of each coordinate; an optional one may be missing from either."""
-    for name in [*names, *optional]:
-        if (name in a[1].coords) != (name in b[1].coords):
-            if name in optional:
-                continue
-            raise ValueError(f"{a[0]} and {b[0]} differ: only one has {name}")
-        if name in a[1].coords and not np.array_equal(a[1][name].values, b[1][name].values):
-            raise ValueError(f"{a[0]} and {b[0]} differ in {name}; ingest them apart, or put them on one grid first")

@@ -88,3 +88,23 @@ SHORT_NAMES = {
     "cvl": "low_vegetation_cover", "cl": "lake_cover", "dl": "lake_depth",
 }  # fmt: skip
 ECMWF = {short: WEATHERBENCH[name] for short, name in SHORT_NAMES.items()}
+
+# Names of netCDF files of the Climate Data Store (cfgrib's ``cfVarName``) that are not the short name.
+CDS_NAMES = {
+    "t2m": "2m_temperature", "d2m": "2m_dewpoint_temperature", "u10": "10m_u_component_of_wind", "v10": "10m_v_component_of_wind",
+    "u100": "100m_u_component_of_wind", "v100": "100m_v_component_of_wind", "si10": "10m_wind_speed",
+}  # fmt: skip
+# Every name that a quantity goes by.
+ALIASES = WEATHERBENCH | ECMWF | {name: WEATHERBENCH[long] for name, long in CDS_NAMES.items()}
+
+# Fields that do not change with time, by WeatherBench2's name, standard name, and names that models and data centres use.
+CONSTANTS = frozenset(list(SINGLE)[list(SINGLE).index("geopotential_at_surface") :])
+CONSTANT_STANDARD_NAMES = frozenset(
+    ("surface_geopotential", "surface_altitude", "land_binary_mask", "land_area_fraction", "soil_type", "cell_area", "sea_floor_depth_below_geoid")
+)
+CONSTANT_NAMES = frozenset(
+    {
+        *("orography", "orog", "topography", "topo", "terrain", "elevation", "hsurf", "hgtsfc", "phis", "zs"),
+        *("land_sea_mask", "landmask", "lsm", "fr_land", "sftlf", "areacella", "soiltyp", "slt", "sdfor", "tvh", "tvl"),
+    }
+)

@@ -1,0 +1,237 @@
+"""Data sets of several files as one: along time, along levels, and side by side.
+
+A variable of two files is one series only where level, height, member and every other scalar coordinate agree. Files of other
+levels at the same times become an axis of levels, files of other heights variables of their own; anything else is refused.
+"""
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from ...fno.grids import match_axis
+from ..identity import Identity, identity, match_variables
+from ..scalars import describe_scalars, differing, level_of, scalars_of, with_scalars
+from ..schema import LEVEL_VARIABLES, axes_of
+from ..units import conversion_or_none
+
+log = logging.getLogger(__name__)
+
+Part = tuple[str, xr.Dataset]
+Piece = tuple[str, xr.DataArray]
+
+
+@dataclass
+class Group:
+    """Pieces of one variable at one place: the same levels and scalar coordinates, one after the other in time.
+
+    Attributes:
+        levels: pressures [hPa], of an axis or one alone; empty where they are not known.
+        scalars: other scalar coordinates, those of all pieces together.
+        pieces: source and field.
+    """
+
+    levels: tuple[int, ...]
+    scalars: dict[str, str]
+    pieces: list[Piece] = field(default_factory=list)
+
+    @property
+    def source(self) -> str:
+        """First source."""
+        return self.pieces[0][0]
+
+    @property
+    def times(self) -> NDArray[np.datetime64]:
+        """Times of all pieces, sorted."""
+        return np.sort(np.concatenate([piece["time"].values for _, piece in self.pieces]))
+
+    @property
+    def place(self) -> str:
+        """Where the field lies, for errors."""
+        levels = [f"level {' and '.join(map(str, self.levels))} hPa"] if self.levels else []
+        return ", ".join(levels + [describe_scalars(self.scalars)] * bool(self.scalars)) or "an unknown place"
+
+    def takes(self, levels: tuple[int, ...], scalars: dict[str, str]) -> bool:
+        """Return whether a piece at this place continues the group; one level that either does not know is taken for the other's."""
+        unknown = (not levels or not self.levels) and len(levels or self.levels) < 2
+        return (unknown or set(self.levels) == set(levels)) and differing(self.scalars, scalars) is None
+
+    def add(self, source: str, variable: xr.DataArray) -> None:
+        """Add a piece that the group takes."""
+        self.pieces.append((source, variable))
+        levels, scalars = _place(variable)
+        self.levels = self.levels or levels
+        self.scalars = scalars | self.scalars
+
+    def series(self, along_level: bool = False) -> xr.DataArray:
+        """Return the pieces along time, on an axis of levels where one of them or the caller wants it."""
+        pieces = sorted(self.pieces, key=lambda piece: piece[1]["time"].values[0])
+        for (a, one), (b, other) in pairwise(pieces):
+            if len(both := np.intersect1d(one["time"].values, other["time"].values)):
+                first = both[0].astype("datetime64[m]")
+                raise ValueError(f"{a} and {b} both hold {one.name!r} at {first}; leave one out, or its times, e.g. with --times")
+        along_level |= any("level" in piece.dims for _, piece in pieces)
+        scalars = dict(self.scalars)
+        if along_level:
+            pieces = [(source, _on_axis(piece, self.levels)) for source, piece in pieces]
+        elif self.levels:
+            scalars["level"] = f"{self.levels[0]} hPa"
+        fields = [piece for _, piece in pieces]
+        joined = xr.concat(fields, "time", coords="minimal", compat="override", combine_attrs="override") if len(fields) > 1 else fields[0]
+        return joined.assign_attrs(with_scalars(self.pieces[0][1].attrs, scalars)) if scalars else joined
+
+
+def _place(variable: xr.DataArray) -> tuple[tuple[int, ...], dict[str, str]]:
+    """Return the levels [hPa] of a variable and its other scalar coordinates."""
+    scalars = scalars_of(variable.attrs)
+    level = level_of(variable.attrs)
+    scalars.pop("level", None)
+    axis = tuple(variable["level"].values.tolist()) if "level" in variable.dims else ()
+    return axis or (() if level is None else (level,)), scalars
+
+
+def _on_axis(variable: xr.DataArray, levels: tuple[int, ...]) -> xr.DataArray:
+    """Return a variable with an axis of these levels, in this order."""
+    if "level" not in variable.dims:
+        attrs = {"standard_name": "air_pressure", "units": "hPa", "positive": "down"}
+        variable = variable.expand_dims(level=np.array(levels, np.int32), axis=1)
+        variable = variable.assign_coords(level=("level", variable["level"].values, attrs))
+        variable.attrs = with_scalars(variable.attrs, _place(variable)[1])
+    return variable if variable["level"].values.tolist() == list(levels) else variable.sel(level=list(levels))
+
+
+def join(parts: Sequence[Part]) -> xr.Dataset:
+    """Return the canonical data sets of several sources as one, on the coordinates of the first.
+
+    Raises:
+        ValueError: grids, times, levels, units or scalar coordinates that do not go together; both sources are named.
+    """
+    first = parts[0]
+    groups: dict[str, list[Group]] = {}
+    known: dict[str, Identity] = {}
+    for source, dataset in parts:
+        aligned = align(dataset, first, source)
+        here = {str(n): identity(v) for n, v in aligned.data_vars.items()}
+        names = {new: old for old, new in match_variables(known, here).items()}
+        for new, own in here.items():
+            name = names.get(new, new)
+            known.setdefault(name, replace(own, name=name))
+            _same_units(known[name], groups, own, source)
+            _add(groups.setdefault(name, []), source, aligned[new].rename(name))
+    fields: dict[str, tuple[str, xr.DataArray]] = {}
+    for name, places in groups.items():
+        for variable in _along_places(name, places):
+            new = str(variable.name)
+            if new in fields:
+                raise ValueError(
+                    f"{fields[new][0]} and {places[0].source} hold {new!r} and {name!r}, which are both {new!r}; pass --rename {name}=..."
+                )
+            fields[new] = (places[0].source, variable)
+    return _side_by_side(fields, first[1])
+
+
+def align(dataset: xr.Dataset, reference: Part, source: str, *, cut: bool = False) -> xr.Dataset:
+    """Return a data set on the coordinates of another one, rows and columns in its order; cut out of a larger one where allowed.
+
+    Raises:
+        ValueError: other points.
+    """
+    for name in axes_of(reference[1]):
+        if name not in dataset.coords:
+            raise ValueError(f"{reference[0]} and {source} differ: only one has {name}")
+        wanted, given = reference[1][name].values, dataset[name].values
+        positions = match_axis(wanted, given, name) if cut or len(wanted) == len(given) else None
+        if positions is None:
+            raise ValueError(f"{reference[0]} and {source} differ in {name}; ingest them apart, or put them on one grid first")
+        if not np.array_equal(positions, np.arange(len(given))):
+            dataset = dataset.isel({name: positions})
+        dataset = dataset.assign_coords({name: reference[1][name].variable})
+    return dataset
+
+
+def _same_units(first: Identity, groups: dict[str, list[Group]], other: Identity, source: str) -> None:
+    a, b = str(first.attrs["units"]), str(other.attrs["units"])
+    if a != b and conversion_or_none(b, a) != (1.0, 0.0):
+        raise ValueError(
+            f"{source} holds {other.name!r} in {b!r}, {groups[first.name][0].source} in {a!r}; convert one, or pass --units if it is wrong"
+        )
+
+
+def _add(groups: list[Group], source: str, variable: xr.DataArray) -> None:
+    levels, scalars = _place(variable)
+    group = next((g for g in groups if g.takes(levels, scalars)), None)
+    if group is None:
+        group = Group(levels, scalars)
+        groups.append(group)
+    group.add(source, variable)
+
+
+def _along_places(name: str, groups: list[Group]) -> list[xr.DataArray]:
+    """Return a variable of one place or of several levels, or variables of several heights."""
+    if len(groups) == 1:
+        return [groups[0].series()]
+    a, b = groups[0], groups[1]
+    if bool(a.levels) != bool(b.levels):
+        raise ValueError(f"{a.source} and {b.source} differ: only one has level, of {name!r}; leave one out, or pass --rename to one of them")
+    key = differing(a.scalars, b.scalars)
+    if key == "number":
+        members = f"{a.scalars['number']} and {b.scalars['number']}"
+        raise ValueError(f"{a.source} and {b.source} hold members {members} of {name!r}; keep one, e.g. --member {a.scalars['number']}")
+    if not all(np.array_equal(a.times, other.times) for other in groups[1:]):
+        hint = ", or keep with --levels what all have" if a.levels else ""
+        raise ValueError(
+            f"{a.source} holds {name!r} at {a.place}, {b.source} at {b.place}, at other times; these are different fields: leave one out{hint}"
+        )
+    if key is None:
+        return [_along_levels(name, groups)]
+    suffixes = [re.sub(r"[^\w.]+", "", group.scalars.get(key, "")) for group in groups]
+    if a.levels != b.levels or "" in suffixes or len(set(suffixes)) < len(groups):
+        raise ValueError(f"{a.source} holds {name!r} at {a.place}, {b.source} at {b.place}; these are different fields: leave one out")
+    renamed = [f"{name}_{suffix}" for suffix in suffixes]
+    log.warning("%s is at %s; these become the variables %s", name, " and ".join(group.place for group in groups), ", ".join(renamed))
+    return [group.series().rename(new) for group, new in zip(groups, renamed, strict=True)]
+
+
+def _along_levels(name: str, groups: list[Group]) -> xr.DataArray:
+    """Return one variable on the levels of all groups: by rising pressure, unless a source has them by falling pressure."""
+    sources: dict[int, str] = {}
+    for group in groups:
+        if (wrong := differing(group.scalars, groups[0].scalars)) is not None:
+            raise ValueError(f"{groups[0].source} and {group.source} differ in {wrong} of {name!r}: {groups[0].place} and {group.place}")
+        for level in group.levels:
+            if level in sources:
+                raise ValueError(f"{sources[level]} and {group.source} both hold {name!r} at {level} hPa for the same times; leave one out")
+            sources[level] = group.source
+    falling = any(len(group.levels) > 1 and group.levels[0] > group.levels[1] for group in groups)
+    series = [group.series(along_level=True) for group in groups]
+    joined = xr.concat(series, "level", coords="minimal", compat="override", combine_attrs="override")
+    joined = joined.transpose(*series[0].dims).sel(level=sorted(sources, reverse=falling))
+    standard = str(joined.attrs.get("standard_name"))
+    return joined.rename(LEVEL_VARIABLES[standard][0] if standard in LEVEL_VARIABLES else name)
+
+
+def _side_by_side(fields: dict[str, tuple[str, xr.DataArray]], first: xr.Dataset) -> xr.Dataset:
+    """Return variables with the same times and levels as one data set."""
+    variables: dict[str, xr.DataArray] = {}
+    (source, reference), *_ = fields.values()
+    on_levels: tuple[str, list[int]] | None = None
+    for name, (other, variable) in fields.items():
+        if not np.array_equal(variable["time"].values, reference["time"].values):
+            lone = next((n for n, (_, v) in fields.items() if v.sizes["time"] == 1), None)
+            hint = f"pass --static {lone} if it never changes" if lone else "choose times that all have with --times"
+            raise ValueError(f"{source} and {other} differ in time; ingest them apart, or {hint}")
+        levels = variable["level"].values.tolist() if "level" in variable.dims else None
+        if levels and on_levels is None:
+            on_levels = (other, levels)
+        if levels and on_levels and set(on_levels[1]) != set(levels):
+            raise ValueError(
+                f"{on_levels[0]} and {other} differ in level: {on_levels[1]} and {levels} hPa; select those that both have with --levels"
+            )
+        ordered = variable.sel(level=on_levels[1]) if levels and on_levels and on_levels[1] != levels else variable
+        variables[name] = ordered.drop_vars([c for c in ordered.coords if c not in ordered.dims])
+    return xr.Dataset(variables, attrs=first.attrs)

@@ -1,0 +1,143 @@
+"""Which variables of two data sets are the same quantity: by name, by the source's name, or by the vocabulary of the field."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import xarray as xr
+
+from .adapters.vocabulary import ALIASES, CONSTANT_NAMES, CONSTANT_STANDARD_NAMES, CONSTANTS, ON_LEVELS, SINGLE, Term
+from .scalars import check_same_place, level_of, scalars_of, with_scalars
+from .schema import LEVEL_VARIABLES
+from .units import conversion_or_none
+
+_AT_HEIGHT = re.compile(r"(\d+)m_")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a variable is known by.
+
+    Attributes:
+        name: name in its data set.
+        attrs: CF attributes; ``source_name`` is the name in the file it came from.
+        on_levels: whether it is on pressure levels, or on one of them.
+    """
+
+    name: str
+    attrs: Mapping[Any, Any]
+    on_levels: bool
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Own name and the source's names."""
+        return tuple(str(n) for n in (self.name, self.attrs.get("source_name"), self.attrs.get("GRIB_shortName")) if n)
+
+    @property
+    def term(self) -> Term | None:
+        """The quantity, where standard name or names tell it and the units fit."""
+        standard, height = str(self.attrs.get("standard_name")), scalars_of(self.attrs).get("height")
+        terms: list[Term] = []
+        if self.on_levels and standard in LEVEL_VARIABLES:
+            terms = [ON_LEVELS[LEVEL_VARIABLES[standard][0]]]
+        elif not self.on_levels and standard:
+            same = [term for term in SINGLE.values() if term.standard_name == standard]
+            terms = [t for t in same if (at := _AT_HEIGHT.match(t.name)) is None or height == f"{at[1]} m"]
+        if len(terms) != 1:
+            terms = [ALIASES[name] for name in self.names if name in ALIASES]
+        return terms[0] if terms and conversion_or_none(str(self.attrs.get("units") or terms[0].units), terms[0].units) else None
+
+    @property
+    def aliases(self) -> set[str]:
+        """Every name that the quantity goes by."""
+        term = self.term
+        return {*self.names, *(name for name, other in ALIASES.items() if other is term)}
+
+    @property
+    def constant(self) -> bool:
+        """Whether the quantity does not change with time, such as orography or a land-sea mask."""
+        attrs = self.attrs
+        told = f"{attrs.get('long_name', '')}".lower()
+        surface = attrs.get("GRIB_typeOfLevel") == "surface" or "surface" in told or "orography" in told
+        term = self.term
+        return (
+            str(attrs.get("standard_name")) in CONSTANT_STANDARD_NAMES
+            or any(name.lower() in CONSTANT_NAMES for name in self.names)
+            or (term is not None and (term.name in CONSTANTS or (self.geopotential and surface)))
+        )
+
+    @property
+    def geopotential(self) -> bool:
+        """Whether this is a geopotential without a level, which may be that of the surface."""
+        return not self.on_levels and self.term is not None and self.term.name == "geopotential"
+
+
+def identity(variable: xr.DataArray) -> Identity:
+    """Return what a variable of a canonical data set is known by."""
+    return Identity(str(variable.name), variable.attrs, "level" in variable.dims or level_of(variable.attrs) is not None)
+
+
+def same_quantity(a: Identity, b: Identity) -> bool:
+    """Return whether two variables of different names are one quantity, each on pressure levels or each not."""
+    if a.on_levels != b.on_levels or conversion_or_none(str(a.attrs.get("units")), str(b.attrs.get("units"))) is None:
+        return False
+    one, other = a.term, b.term
+    if one is not None and other is not None:
+        return one is other
+    standards = {str(i.attrs["standard_name"]) for i in (a, b) if i.attrs.get("standard_name")}
+    return len(standards) < 2 and a.attrs.get("source_name", a.name) == b.attrs.get("source_name", b.name)
+
+
+def match_variables(wanted: Mapping[str, Identity], available: Mapping[str, Identity]) -> dict[str, str]:
+    """Return the available name of each wanted variable that is there: the same name, or the only one of the same quantity."""
+    matches = {name: name for name in wanted if name in available}
+    free = [name for name in available if name not in matches]
+    candidates = {name: [f for f in free if same_quantity(wanted[name], available[f])] for name in wanted if name not in matches}
+    claimed = [names[0] for names in candidates.values() if len(names) == 1]
+    return matches | {name: names[0] for name, names in candidates.items() if len(names) == 1 and claimed.count(names[0]) == 1}
+
+
+def find_variables(wanted: tuple[str, ...], called: Mapping[str, set[str]], identities: Mapping[str, Identity]) -> set[str]:
+    """Return the variables that the wanted names mean: those called so, else those of which it is another known name."""
+    chosen: set[str] = set()
+    for name in wanted:
+        exact = {n for n in called if name in called[n]}
+        chosen |= exact or {n for n in called if name in identities[n].aliases}
+    return chosen
+
+
+def at_place(
+    variable: xr.DataArray, *, levels: list[int] | None, scalars: Mapping[str, str], source: str, owner: str, ignore: tuple[str, ...] = ()
+) -> xr.DataArray:
+    """Return a variable on the levels and at the scalar coordinates that its owner, a store or model, has for it.
+
+    Args:
+        variable: variable of a canonical data set.
+        levels: pressures [hPa] in order; None where the owner's variable has no axis of levels.
+        scalars: the owner's scalar coordinates.
+        source: where the variable comes from, for errors.
+        owner: what it must fit, for errors.
+        ignore: scalar coordinates that need not agree.
+
+    Raises:
+        ValueError: another level, height or other scalar coordinate, or a level is missing; both are named.
+    """
+    name = str(variable.name)
+    if "level" not in variable.dims:
+        check_same_place(name, scalars_of(variable.attrs), scalars, source=source, owner=owner, ignore=ignore)
+    single = level_of(variable.attrs)
+    available = variable["level"].values.tolist() if "level" in variable.dims else [single] if single is not None else []
+    if levels is None and "level" not in variable.dims:
+        return variable
+    wanted = levels
+    if wanted is None and (level := level_of(with_scalars({}, scalars))) is not None:
+        wanted = [level]
+    if wanted is None and len(available) > 1:
+        raise ValueError(f"{source}: {name!r} has levels, but that of {owner} has none; select one with ds.sel(level=...)")
+    if lacking := [level for level in wanted or () if level not in available]:
+        there = f"; it has {', '.join(map(str, available))} hPa" if available else ""
+        raise ValueError(f"{source}: {name!r} lacks level {lacking[0]} hPa, which {owner} needs{there}")
+    if "level" not in variable.dims:
+        return variable.expand_dims(level=wanted, axis=1)
+    return variable.sel(level=wanted or available) if levels else variable.sel(level=(wanted or available)[0], drop=True)

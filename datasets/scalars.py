@@ -1,0 +1,158 @@
+"""Coordinates of one value: level, height, depth, member or threshold of a field that has no axis for it.
+
+The canonical data set keeps them as text in the attribute ``scalar_coordinates`` of each variable, e.g. ``level=500 hPa``,
+since two variables of one data set may lie at different heights.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from .units import conversion, conversion_or_none
+
+ATTRIBUTE = "scalar_coordinates"
+VERTICAL = ("level", "height", "depth")
+_TOLERANCE = 1e-4  # relative; files hold rounded values
+_UNITS = {"level": "hPa", "height": "m", "depth": "m", "number": ""}
+_NAMES = {
+    "level": ("level", "lev", "plev", "pressure", "pressure_level", "isobaricInhPa", "isobaricInPa", "air_pressure", "levelist"),
+    "height": ("height", "heightAboveGround", "height_above_ground", "heightAboveSea", "altitude"),
+    "depth": ("depth", "depthBelowLand", "depth_below_surface"),
+    "number": ("number", "member", "ensemble", "ens", "realization", "realisation", "ensemble_member", "member_id", "variant_label"),
+}
+_STANDARD_NAMES = {"air_pressure": "level", "height": "height", "altitude": "height", "depth": "depth", "realization": "number"}
+# Coordinates of one value that do not tell fields apart.
+_TIMES = ("time", "forecast_reference_time", "forecast_period")
+_IGNORED = (
+    *("step", "valid_time", "expver", "crs", "spatial_ref", "surface", "meanSea", "nominalTop", "entireAtmosphere", "atmosphere"),
+    *("latitude", "longitude", "lat", "lon"),
+)
+
+
+def scalars_of(attrs: Mapping[Any, Any]) -> dict[str, str]:
+    """Return the scalar coordinates that the attributes of a variable list, e.g. ``{"level": "500 hPa"}``."""
+    return dict(part.split("=", 1) for part in str(attrs.get(ATTRIBUTE, "")).split("; ") if "=" in part)
+
+
+def with_scalars(attrs: Mapping[Any, Any], scalars: Mapping[str, str]) -> dict[Any, Any]:
+    """Return attributes that list exactly these scalar coordinates."""
+    rest = {key: value for key, value in attrs.items() if key != ATTRIBUTE}
+    return rest | ({ATTRIBUTE: "; ".join(f"{name}={scalars[name]}" for name in sorted(scalars))} if scalars else {})
+
+
+def describe_scalars(scalars: Mapping[str, str]) -> str:
+    """Return scalar coordinates as a phrase, e.g. ``level 500 hPa, member 3``."""
+    return ", ".join(f"{'member' if name == 'number' else name} {value}" for name, value in sorted(scalars.items()))
+
+
+def level_of(attrs: Mapping[Any, Any]) -> int | None:
+    """Return the pressure [hPa] of a variable on one level; None where it is not known."""
+    level = scalars_of(attrs).get("level")
+    return None if level is None else round(float(level.split()[0]))
+
+
+def differing(a: Mapping[str, str], b: Mapping[str, str]) -> str | None:
+    """Return the first scalar coordinate that has different values in both; one that either lacks is not compared."""
+    return next((name for name in sorted(set(a) & set(b)) if not _same_value(a[name], b[name])), None)
+
+
+def check_same_place(name: str, here: Mapping[str, str], there: Mapping[str, str], *, source: str, owner: str, ignore: Iterable[str] = ()) -> None:
+    """Raise ``ValueError`` where a variable of a source is at another level, height or other place than that of its owner.
+
+    Args:
+        name: name of the variable.
+        here: scalar coordinates of the source.
+        there: those of the owner, a store or model.
+        source: named in errors.
+        owner: named in errors.
+        ignore: scalar coordinates that need not agree.
+    """
+    wrong = differing({key: text for key, text in here.items() if key not in set(ignore)}, there)
+    if wrong is not None:
+        ours, theirs = (describe_scalars({wrong: place[wrong]}) for place in (here, there))
+        raise ValueError(f"{source}: {name!r} is at {ours}, that of {owner} at {theirs}; these are different fields")
+
+
+def lone_coordinates(dataset: xr.Dataset, skip: Iterable[str] = ()) -> list[str]:
+    """Return the names of coordinates of one value: scalar ones, axes of length one, and scalar variables with a known meaning."""
+    coordinates = [str(n) for n, c in dataset.coords.items() if c.ndim == 0 or (c.size == 1 and c.dims == (n,))]
+    variables = [str(n) for n, v in dataset.data_vars.items() if v.ndim == 0 and v.dtype.kind in "fiu" and _kind(str(n), v) is not None]
+    return [name for name in (*coordinates, *variables) if name not in set(skip)]
+
+
+def record(dataset: xr.Dataset, names: Iterable[str]) -> xr.Dataset:
+    """Move coordinates of one value into the attributes of the variables that they belong to.
+
+    A scalar coordinate belongs to the variables whose CF attribute ``coordinates`` names it, else to all; a level, height or
+    depth never to a variable that has a vertical axis.
+
+    Args:
+        dataset: data set as its source names things.
+        names: coordinates of one value, see ``lone_coordinates``.
+    """
+    names = list(names)
+    result = dataset.copy()
+    for name in names:
+        entry = _entry(name, dataset[name])
+        for variable in _holders(dataset, name, entry[0]) if entry else ():
+            assert entry is not None
+            known = scalars_of(result[variable].attrs)
+            result[variable].attrs = with_scalars(result[variable].attrs, known | {entry[0]: entry[1]})
+    return result.isel({name: 0 for name in names if name in dataset.dims}).drop_vars(names)
+
+
+def _holders(dataset: xr.Dataset, name: str, key: str) -> list[str]:
+    fields = {str(n): v for n, v in dataset.data_vars.items() if v.ndim >= 2}
+    if name in dataset.dims:
+        return [n for n, v in fields.items() if name in v.dims]
+    mentioned = [n for n, v in fields.items() if name in str(v.encoding.get("coordinates", "")).split()]
+    if key in VERTICAL:
+        vertical = {d for d in map(str, dataset.dims) if d in dataset.coords and _kind(d, dataset[d]) in VERTICAL}
+        fields = {n: v for n, v in fields.items() if not vertical & set(v.dims)}
+    return [n for n in mentioned or fields if n in fields]
+
+
+def _kind(name: str, coordinate: xr.DataArray) -> str | None:
+    """Return ``level``, ``height``, ``depth`` or ``number`` of a coordinate by its standard name, units or name; None for another."""
+    units = str(coordinate.attrs.get("units", "")).strip()
+    kind = _STANDARD_NAMES.get(str(coordinate.attrs.get("standard_name")))
+    kind = kind or next((kind for kind, names in _NAMES.items() if name in names or name.lower() in names), None)
+    if units and conversion_or_none(units, "hPa"):
+        return "level"
+    if kind in VERTICAL and units and not conversion_or_none(units, _UNITS[kind]):
+        return next((other for other in ("height", "depth") if kind == "level" and other in name.lower()), None)
+    return kind
+
+
+def _entry(name: str, coordinate: xr.DataArray) -> tuple[str, str] | None:
+    """Return key and value of a coordinate of one value; None where it does not tell fields apart."""
+    attrs = coordinate.attrs
+    if coordinate.dtype.kind in "mM" or "grid_mapping_name" in attrs or attrs.get("standard_name") in _TIMES or name in (*_TIMES, *_IGNORED):
+        return None
+    value = coordinate.values.reshape(-1)[0]
+    if isinstance(value, str | bytes):
+        text = value.decode(errors="replace") if isinstance(value, bytes) else value
+        return (_kind(name, coordinate) or name, " ".join(text.replace(";", ",").split())) if text.strip() else None
+    if coordinate.dtype.kind not in "fiu" or not np.isfinite(value):
+        return None
+    units = str(attrs.get("units", "")).strip()
+    kind = _kind(name, coordinate)
+    if kind == "level" and not units and not 1 < value <= 1100:  # no pressure: files write level 0 or 1 for the surface
+        return name, f"{value:.6g}"
+    if kind is None:
+        return name, f"{value:.6g} {units}".strip().replace(";", ",")
+    factor, offset = conversion(units, _UNITS[kind]) if units and _UNITS[kind] else (1.0, 0.0)
+    return kind, f"{value * factor + offset:.6g} {_UNITS[kind]}".strip()
+
+
+def _same_value(a: str, b: str) -> bool:
+    if a == b:
+        return True
+    (first, *units), (second, *others) = a.split(" ", 1), b.split(" ", 1)
+    try:
+        x, y = float(first), float(second)
+    except ValueError:
+        return False
+    return units == others and not (x.is_integer() and y.is_integer()) and bool(np.isclose(x, y, rtol=_TOLERANCE, atol=0))
