@@ -2,13 +2,15 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from .cli_ingest import ingest
 from .cli_jobs import jobs
 from .console import Device, Json, Overrides, Overwrite, refuse_unused, reported, show
+
+LeadUnits = Annotated[str | None, typer.Option(help="Units of a forecast's lead times where it gives none, e.g. hours.")]
 
 app = typer.Typer(
     help="Neural-operator weather and fluid forecasting: from a zarr store to a scored forecast.",
@@ -85,7 +87,11 @@ def simulate(
 
 
 @app.command()
-def inspect(path: Annotated[Path, typer.Argument(help="Store, checkpoint, forecast or CF file.")], as_json: Json = False) -> None:
+def inspect(
+    path: Annotated[str, typer.Argument(help="Store, checkpoint, forecast or CF file.")],
+    lead_units: LeadUnits = None,
+    as_json: Json = False,
+) -> None:
     """Say what a store, checkpoint or forecast is.
 
     Example: forecast inspect quickstart/checkpoint
@@ -94,7 +100,7 @@ def inspect(path: Annotated[Path, typer.Argument(help="Store, checkpoint, foreca
         from .display import describe
         from .inspect import inspect as look
 
-        result = look(path)
+        result = look(path, lead_units)
     show(result, as_json, describe(result))
 
 
@@ -194,10 +200,13 @@ def run(
 
 @app.command()
 def verify(
-    forecast: Annotated[Path, typer.Argument(help="Forecast to score.")],
+    forecast: Annotated[str, typer.Argument(help="Forecast to score, of this or another package.")],
     truth: Annotated[Path, typer.Option(help="Store with the truth.")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the scores to this netCDF file.")] = None,
     page: Annotated[Path | None, typer.Option("--report", help="Write a page of scores and maps to this HTML file.")] = None,
+    area: Annotated[str | None, typer.Option(help="NORTH/WEST/SOUTH/EAST in degrees to score; all common points by default.")] = None,
+    regrid: Annotated[bool, typer.Option("--regrid", help="Regrid the finer of forecast and truth to the coarser grid.")] = False,
+    lead_units: LeadUnits = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -212,21 +221,26 @@ def verify(
         if page is not None and check_output(page, "report").exists() and not overwrite:
             raise FileExistsError(f"{page} exists; pass --overwrite to replace it, or choose another name")
         if is_solution(forecast):
+            if area is not None or regrid or lead_units is not None:
+                raise ValueError("solutions of an operator are scored as they are; leave out --area, --regrid and --lead-units")
             if page is not None:
                 raise ValueError("solutions of an operator have no report, which shows forecasts by lead time; leave out --report")
             found = report(forecast, truth, output, overwrite)
             show(found, as_json, "\n".join(f"{name}: {value:.4g}" for name, value in found.items()))
             return
         from .display import score_table
-        from .verification import summary
+        from .verification import notes, summary
         from .verification import verify as work
 
-        scores = work(forecast, truth, output, overwrite=overwrite, progress=progress("verify"))
+        where: dict[str, Any] = {"area": area, "regrid": regrid, "lead_units": lead_units}
+        scores = work(forecast, truth, output, overwrite=overwrite, progress=progress("verify"), **where)
         rows = summary(scores)
         if page is not None:
             from .report import write_report
 
-            write_report(forecast, truth, scores, page, overwrite=overwrite)
+            write_report(forecast, truth, scores, page, overwrite=overwrite, **where)
+    for note in notes(scores):
+        print(f"forecast: {note}", file=sys.stderr)
     if scores.attrs["overlaps_training_period"]:
         print("forecast: some initial times lie in the training period: these scores flatter the model", file=sys.stderr)
     show(rows, as_json, score_table(rows))
@@ -234,13 +248,16 @@ def verify(
 
 @app.command()
 def plot(
-    forecast: Annotated[Path, typer.Argument(help="Forecast to draw.")],
+    forecast: Annotated[str, typer.Argument(help="Forecast to draw, of this or another package.")],
     variable: Annotated[str, typer.Option(help="Variable to draw.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Picture to make: .png, .pdf or .svg.")],
     lead: Annotated[str, typer.Option(help="Lead time, e.g. 24h.")] = "24h",
     time: Annotated[str | None, typer.Option(help="Initial time; the first by default.")] = None,
     level: Annotated[int | None, typer.Option(help="Pressure in hPa, for variables with levels.")] = None,
     truth: Annotated[Path | None, typer.Option(help="Store to compare with: adds truth and error.")] = None,
+    area: Annotated[str | None, typer.Option(help="NORTH/WEST/SOUTH/EAST in degrees to draw.")] = None,
+    regrid: Annotated[bool, typer.Option("--regrid", help="Regrid the finer of forecast and truth to the coarser grid.")] = False,
+    lead_units: LeadUnits = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Draw a map, offline, with coastlines.
@@ -250,7 +267,8 @@ def plot(
     with reported():
         from .plots import plot as work
 
-        print(work(forecast, variable, lead, output, truth, time, level, overwrite))
+        picture = work(forecast, variable, lead, output, truth, time, level, overwrite, area=area, regrid=regrid, lead_units=lead_units)
+        print(picture)
 
 
 @app.command(name="import", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

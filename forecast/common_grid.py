@@ -35,9 +35,7 @@ class CommonGrid:
     notes: dict[str, str]
 
 
-def common_grid(
-    forecast: xr.Dataset, truth: xr.Dataset, names: tuple[str, str], *, area: str | None = None, regrid: bool = False
-) -> CommonGrid:
+def common_grid(forecast: xr.Dataset, truth: xr.Dataset, names: tuple[str, str], *, area: str | None = None, regrid: bool = False) -> CommonGrid:
     """Return how forecast and truth come to common points.
 
     Args:
@@ -77,9 +75,7 @@ def common_grid(
     if any(len(here) < max(forecast.sizes[a], truth.sizes[a]) for a, (here, _) in places.items()):
         common = describe_axes(parts[0].isel(ours))
         notes["points"] = f"{common}, common to the {_size(forecast)} of the forecast and the {_size(truth)} of the truth"
-    return CommonGrid(
-        lambda d: _take(cuts[0](d), ours).assign_coords(kept), lambda d: _take(cuts[1](d), theirs).assign_coords(kept), notes
-    )
+    return CommonGrid(lambda d: _take(cuts[0](d), ours).assign_coords(kept), lambda d: _take(cuts[1](d), theirs).assign_coords(kept), notes)
 
 
 def _coordinates(dataset: xr.Dataset) -> xr.Dataset:

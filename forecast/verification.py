@@ -25,6 +25,7 @@ Array = NDArray[np.float64]
 Progress = Callable[[int, int, str], None]
 
 _BATCH_BYTES = 2**28
+_LISTED = 12  # channels in a line
 _LEAST_RATIO = 0.5  # of spread to error, below which an ensemble is reported to have too little spread
 _OF_MEMBERS = ("crps", "spread", "spread_error_ratio")
 SOURCES = ("forecast", "persistence", "damped_persistence", "climatology")
@@ -140,9 +141,7 @@ def _place(part: Aggregation, shape: tuple[int, ...], source: int, lead: int) ->
     return whole
 
 
-def _scores(
-    total: Aggregation, store: Store, keys: list[Key], leads: NDArray[Any], times: NDArray[Any], members: int
-) -> xr.Dataset:
+def _scores(total: Aggregation, store: Store, keys: list[Key], leads: NDArray[Any], times: NDArray[Any], members: int) -> xr.Dataset:
     metrics = {name: metric(total) for name, metric in METRICS.items()}
     if members > 1:
         metrics |= {name: metric(total) for name, metric in ENSEMBLE_METRICS.items()}
@@ -193,6 +192,18 @@ def _underdispersion(scores: xr.Dataset) -> dict[str, Any]:
     name = min(low, key=lambda n: low[n])
     said = f"the ensemble has too little spread: down to {low[name]:.2f} of its error ({name}), 1 where it is reliable"
     return {"underdispersive": 1, "spread_warning": said}
+
+
+def notes(scores: xr.Dataset) -> list[str]:
+    """Return lines on what was scored, where it is not all of the forecast on all of its points, and on an ensemble's spread."""
+    attrs = scores.attrs
+    lines = [f"scored on the area {attrs['area']}"] if "area" in attrs else []
+    lines += [f"scored on {attrs['points']}"] if "points" in attrs else []
+    lines += [attrs["regridding"]] if "regridding" in attrs else []
+    if left_out := attrs.get("left_out"):
+        more = f" ... and {len(left_out) - _LISTED} more" if len(left_out) > _LISTED else ""
+        lines.append(f"left out, since the truth does not have them: {', '.join(left_out[:_LISTED])}{more}")
+    return lines + ([attrs["spread_warning"]] if "spread_warning" in attrs else [])
 
 
 def summary(scores: xr.Dataset) -> list[dict[str, Any]]:

@@ -62,9 +62,7 @@ def cells_to_grid(dataset: xr.Dataset, source: str) -> xr.Dataset:
     dataset = dataset.drop_vars([str(latitude.name), str(longitude.name)], errors="ignore")
     fields = {name: _unstacked(v, cell, order, (len(rows), len(columns))) for name, v in dataset.data_vars.items() if cell in v.dims}
     dataset = dataset.drop_vars(list(fields)).assign(fields)
-    return dataset.assign_coords(
-        latitude=("latitude", rows, {"units": "degrees_north"}), longitude=("longitude", columns, {"units": "degrees_east"})
-    )
+    return dataset.assign_coords(latitude=("latitude", rows, {"units": "degrees_north"}), longitude=("longitude", columns, {"units": "degrees_east"}))
 
 
 def named_axes(dataset: xr.Dataset) -> xr.Dataset:
