@@ -1,13 +1,22 @@
-"""Which variables of two data sets are the same quantity: by name, by the source's name, or by the vocabulary of the field."""
+"""Which variables of two data sets are the same quantity: by name, by the source's name, or by the vocabulary."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import xarray as xr
 
-from .adapters.vocabulary import ALIASES, CONSTANT_NAMES, CONSTANT_STANDARD_NAMES, CONSTANTS, ON_LEVELS, SINGLE, Term
+from .adapters.vocabulary import (
+    ALIASES,
+    CONSTANT_NAMES,
+    CONSTANT_STANDARD_NAMES,
+    CONSTANTS,
+    ON_LEVELS,
+    SINGLE,
+    Term,
+)
 from .scalars import check_same_place, level_of, scalars_of, with_scalars
 from .schema import LEVEL_VARIABLES
 from .units import conversion_or_none
@@ -46,7 +55,8 @@ class Identity:
             terms = [t for t in same if (at := _AT_HEIGHT.match(t.name)) is None or height == f"{at[1]} m"]
         if len(terms) != 1:
             terms = [ALIASES[name] for name in self.names if name in ALIASES]
-        return terms[0] if terms and conversion_or_none(str(self.attrs.get("units") or terms[0].units), terms[0].units) else None
+        units = str(self.attrs.get("units") or "")
+        return terms[0] if terms and conversion_or_none(units or terms[0].units, terms[0].units) else None
 
     @property
     def aliases(self) -> set[str]:
@@ -58,8 +68,8 @@ class Identity:
     def constant(self) -> bool:
         """Whether the quantity does not change with time, such as orography or a land-sea mask."""
         attrs = self.attrs
-        told = f"{attrs.get('long_name', '')}".lower()
-        surface = attrs.get("GRIB_typeOfLevel") == "surface" or "surface" in told or "orography" in told
+        title = str(attrs.get("long_name", "")).lower()
+        surface = attrs.get("GRIB_typeOfLevel") == "surface" or "surface" in title or "orography" in title
         term = self.term
         return (
             str(attrs.get("standard_name")) in CONSTANT_STANDARD_NAMES
@@ -90,12 +100,16 @@ def same_quantity(a: Identity, b: Identity) -> bool:
 
 
 def match_variables(wanted: Mapping[str, Identity], available: Mapping[str, Identity]) -> dict[str, str]:
-    """Return the available name of each wanted variable that is there: the same name, or the only one of the same quantity."""
+    """Return the available name of each wanted variable that is there: its own, or the only one of the same quantity."""
     matches = {name: name for name in wanted if name in available}
     free = [name for name in available if name not in matches]
-    candidates = {name: [f for f in free if same_quantity(wanted[name], available[f])] for name in wanted if name not in matches}
-    claimed = [names[0] for names in candidates.values() if len(names) == 1]
-    return matches | {name: names[0] for name, names in candidates.items() if len(names) == 1 and claimed.count(names[0]) == 1}
+    candidates: dict[str, str] = {}
+    for name in wanted:
+        fits = [other for other in free if name not in matches and same_quantity(wanted[name], available[other])]
+        if len(fits) == 1:
+            candidates[name] = fits[0]
+    claims = Counter(candidates.values())
+    return matches | {name: other for name, other in candidates.items() if claims[other] == 1}
 
 
 def find_variables(wanted: tuple[str, ...], called: Mapping[str, set[str]], identities: Mapping[str, Identity]) -> set[str]:
@@ -108,7 +122,12 @@ def find_variables(wanted: tuple[str, ...], called: Mapping[str, set[str]], iden
 
 
 def at_place(
-    variable: xr.DataArray, *, levels: list[int] | None, scalars: Mapping[str, str], source: str, owner: str, ignore: tuple[str, ...] = ()
+    variable: xr.DataArray,
+    *,
+    levels: list[int] | None,
+    scalars: Mapping[str, str],
+    source: str,
+    owner: str,
 ) -> xr.DataArray:
     """Return a variable on the levels and at the scalar coordinates that its owner, a store or model, has for it.
 
@@ -118,16 +137,17 @@ def at_place(
         scalars: the owner's scalar coordinates.
         source: where the variable comes from, for errors.
         owner: what it must fit, for errors.
-        ignore: scalar coordinates that need not agree.
 
     Raises:
         ValueError: another level, height or other scalar coordinate, or a level is missing; both are named.
     """
     name = str(variable.name)
     if "level" not in variable.dims:
-        check_same_place(name, scalars_of(variable.attrs), scalars, source=source, owner=owner, ignore=ignore)
+        check_same_place(name, scalars_of(variable.attrs), scalars, source=source, owner=owner)
     single = level_of(variable.attrs)
-    available = variable["level"].values.tolist() if "level" in variable.dims else [single] if single is not None else []
+    available = [] if single is None else [single]
+    if "level" in variable.dims:
+        available = variable["level"].values.tolist()
     if levels is None and "level" not in variable.dims:
         return variable
     wanted = levels
@@ -140,4 +160,4 @@ def at_place(
         raise ValueError(f"{source}: {name!r} lacks level {lacking[0]} hPa, which {owner} needs{there}")
     if "level" not in variable.dims:
         return variable.expand_dims(level=wanted, axis=1)
-    return variable.sel(level=wanted or available) if levels else variable.sel(level=(wanted or available)[0], drop=True)
+    return variable.sel(level=levels) if levels else variable.sel(level=(wanted or available)[0], drop=True)

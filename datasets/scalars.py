@@ -4,6 +4,7 @@ The canonical data set keeps them as text in the attribute ``scalar_coordinates`
 since two variables of one data set may lie at different heights.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -17,17 +18,54 @@ VERTICAL = ("level", "height", "depth")
 _TOLERANCE = 1e-4  # relative; files hold rounded values
 _UNITS = {"level": "hPa", "height": "m", "depth": "m", "number": ""}
 _NAMES = {
-    "level": ("level", "lev", "plev", "pressure", "pressure_level", "isobaricInhPa", "isobaricInPa", "air_pressure", "levelist"),
+    "level": (
+        "level",
+        "lev",
+        "plev",
+        "pressure",
+        "pressure_level",
+        "isobaricInhPa",
+        "isobaricInPa",
+        "air_pressure",
+        "levelist",
+    ),
     "height": ("height", "heightAboveGround", "height_above_ground", "heightAboveSea", "altitude"),
     "depth": ("depth", "depthBelowLand", "depth_below_surface"),
-    "number": ("number", "member", "ensemble", "ens", "realization", "realisation", "ensemble_member", "member_id", "variant_label"),
+    "number": (
+        "number",
+        "member",
+        "ensemble",
+        "ens",
+        "realization",
+        "realisation",
+        "ensemble_member",
+        "member_id",
+        "variant_label",
+    ),
 }
-_STANDARD_NAMES = {"air_pressure": "level", "height": "height", "altitude": "height", "depth": "depth", "realization": "number"}
+_STANDARD_NAMES = {
+    "air_pressure": "level",
+    "height": "height",
+    "altitude": "height",
+    "depth": "depth",
+    "realization": "number",
+}
 # Coordinates of one value that do not tell fields apart.
 _TIMES = ("time", "forecast_reference_time", "forecast_period")
 _IGNORED = (
-    *("step", "valid_time", "expver", "crs", "spatial_ref", "surface", "meanSea", "nominalTop", "entireAtmosphere", "atmosphere"),
-    *("latitude", "longitude", "lat", "lon"),
+    *(
+        "step",
+        "valid_time",
+        "expver",
+        "crs",
+        "spatial_ref",
+        "surface",
+        "meanSea",
+        "nominalTop",
+        "entireAtmosphere",
+        "atmosphere",
+    ),
+    *("latitude", "longitude", "lat", "lon", "P0", "p0", "ptop", "PTOP"),
 )
 
 
@@ -58,28 +96,29 @@ def differing(a: Mapping[str, str], b: Mapping[str, str]) -> str | None:
     return next((name for name in sorted(set(a) & set(b)) if not _same_value(a[name], b[name])), None)
 
 
-def check_same_place(name: str, here: Mapping[str, str], there: Mapping[str, str], *, source: str, owner: str, ignore: Iterable[str] = ()) -> None:
-    """Raise ``ValueError`` where a variable of a source is at another level, height or other place than that of its owner.
+def check_same_place(name: str, here: Mapping[str, str], there: Mapping[str, str], *, source: str, owner: str) -> None:
+    """Raise ``ValueError`` where a variable of a source lies elsewhere than that of its owner, a store or model.
 
     Args:
         name: name of the variable.
-        here: scalar coordinates of the source.
-        there: those of the owner, a store or model.
+        here: scalar coordinates in the source.
+        there: those of the owner.
         source: named in errors.
         owner: named in errors.
-        ignore: scalar coordinates that need not agree.
     """
-    wrong = differing({key: text for key, text in here.items() if key not in set(ignore)}, there)
+    wrong = differing(here, there)
     if wrong is not None:
         ours, theirs = (describe_scalars({wrong: place[wrong]}) for place in (here, there))
         raise ValueError(f"{source}: {name!r} is at {ours}, that of {owner} at {theirs}; these are different fields")
 
 
 def lone_coordinates(dataset: xr.Dataset, skip: Iterable[str] = ()) -> list[str]:
-    """Return the names of coordinates of one value: scalar ones, axes of length one, and scalar variables with a known meaning."""
+    """Return the names of coordinates of one value: scalars, axes of length one, and scalar variables of a known kind."""
+    terms = {word for v in dataset.variables.values() for word in _formula_terms(v)}
     coordinates = [str(n) for n, c in dataset.coords.items() if c.ndim == 0 or (c.size == 1 and c.dims == (n,))]
-    variables = [str(n) for n, v in dataset.data_vars.items() if v.ndim == 0 and v.dtype.kind in "fiu" and _kind(str(n), v) is not None]
-    return [name for name in (*coordinates, *variables) if name not in set(skip)]
+    scalars = {str(n): v for n, v in dataset.data_vars.items() if v.ndim == 0 and v.dtype.kind in "fiu"}
+    variables = [name for name, variable in scalars.items() if _kind(name, variable) is not None]
+    return [name for name in (*coordinates, *variables) if name not in terms.union(skip)]
 
 
 def record(dataset: xr.Dataset, names: Iterable[str]) -> xr.Dataset:
@@ -114,8 +153,17 @@ def _holders(dataset: xr.Dataset, name: str, key: str) -> list[str]:
     return [n for n in mentioned or fields if n in fields]
 
 
+def _formula_terms(variable: xr.Variable) -> list[str]:
+    """Return the variables in the formula of a vertical axis, such as a reference pressure."""
+    terms = variable.attrs.get("formula_terms") or variable.encoding.get("formula_terms") or ""
+    return [word for word in str(terms).split() if not word.endswith(":")]
+
+
 def _kind(name: str, coordinate: xr.DataArray) -> str | None:
-    """Return ``level``, ``height``, ``depth`` or ``number`` of a coordinate by its standard name, units or name; None for another."""
+    """Return ``level``, ``height``, ``depth`` or ``number`` by standard name, units or name; None for another kind."""
+    text = f"{name} {coordinate.attrs.get('standard_name')} {coordinate.attrs.get('long_name')}".lower()
+    if re.search(r"hybrid|sigma|model.?level|reference|at.top|\bp0\b", text):  # whatever its units, no pressure of a level
+        return None
     units = str(coordinate.attrs.get("units", "")).strip()
     kind = _STANDARD_NAMES.get(str(coordinate.attrs.get("standard_name")))
     kind = kind or next((kind for kind, names in _NAMES.items() if name in names or name.lower() in names), None)
@@ -129,7 +177,9 @@ def _kind(name: str, coordinate: xr.DataArray) -> str | None:
 def _entry(name: str, coordinate: xr.DataArray) -> tuple[str, str] | None:
     """Return key and value of a coordinate of one value; None where it does not tell fields apart."""
     attrs = coordinate.attrs
-    if coordinate.dtype.kind in "mM" or "grid_mapping_name" in attrs or attrs.get("standard_name") in _TIMES or name in (*_TIMES, *_IGNORED):
+    if coordinate.dtype.kind in "mM" or attrs.get("standard_name") in _TIMES or name in (*_TIMES, *_IGNORED):
+        return None
+    if "grid_mapping_name" in attrs:
         return None
     value = coordinate.values.reshape(-1)[0]
     if isinstance(value, str | bytes):

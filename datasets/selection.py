@@ -54,9 +54,9 @@ class Selection:
             ValueError: a place that an axis does not hold.
         """
         places = {name: _place(dataset, name, value, source) for name, value in self.at if name in dataset.dims}
-        return record(dataset.isel({name: [place] for name, place in places.items()}), [n for n in places if n in dataset.coords]).squeeze(
-            [n for n in places if n not in dataset.coords]
-        )
+        chosen = dataset.isel({name: [place] for name, place in places.items()})
+        without_values = [name for name in places if name not in dataset.coords]
+        return record(chosen, [name for name in places if name in dataset.coords]).squeeze(without_values)
 
     def places_of(self, dataset: xr.Dataset, source: str) -> xr.Dataset:
         """Return the levels, member and area to keep of a data set with canonical coordinates; no value is read.
@@ -85,8 +85,8 @@ class Selection:
         if self.levels is None:
             return dataset
         known = levels_in(dataset)
-        at_another = [n for n, v in dataset.data_vars.items() if (level := level_of(v.attrs)) is not None and level not in self.levels]
-        dataset = dataset.drop_vars(at_another)
+        single = {name: level_of(v.attrs) for name, v in dataset.data_vars.items()}
+        dataset = dataset.drop_vars([n for n, level in single.items() if level is not None and level not in self.levels])
         if "level" in dataset.dims:
             available = dataset["level"].values.tolist()
             if keep := [available.index(level) for level in self.levels if level in available]:
@@ -137,14 +137,15 @@ class Selection:
 def levels_in(dataset: xr.Dataset) -> list[int]:
     """Return the pressures [hPa] of a canonical data set: those of its axis, and of variables on one level."""
     axis = dataset["level"].values.tolist() if "level" in dataset.dims else []
-    return list(dict.fromkeys([*axis, *(level for v in dataset.data_vars.values() if (level := level_of(v.attrs)) is not None)]))
+    single = [level_of(v.attrs) for v in dataset.data_vars.values()]
+    return list(dict.fromkeys([*axis, *(level for level in single if level is not None)]))
 
 
 def members_in(dataset: xr.Dataset) -> list[str]:
     """Return the members of a canonical data set, as text: those of its axis, or of variables of one member."""
     axis = [str(number) for number in dataset["number"].values.tolist()] if "number" in dataset.dims else []
-    single = [number for v in dataset.data_vars.values() if (number := scalars_of(v.attrs).get("number")) is not None]
-    return [*axis, *dict.fromkeys(single)]
+    single = [scalars_of(v.attrs).get("number") for v in dataset.data_vars.values()]
+    return [*axis, *dict.fromkeys(number for number in single if number is not None)]
 
 
 def places_along(values: NDArray[Any]) -> list[str]:

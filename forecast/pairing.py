@@ -66,8 +66,9 @@ def pair_channels(forecast: xr.Dataset, truth: xr.Dataset, names: tuple[str, str
         raise ValueError(f"the truth {names[1]} has no variable {first[0]!r}{at} of {names[0]}; {nearest(first[0], truth.data_vars)}")
     for (theirs, level), (name, at) in channels.items():
         if level == at:
-            places = scalars_of(forecast[name].attrs), scalars_of(truth[theirs].attrs)
-            check_same_place(name, *places, source=names[0], owner=f"the truth {names[1]}", ignore=("number",))
+            here, there = scalars_of(forecast[name].attrs), scalars_of(truth[theirs].attrs)
+            here.pop("number", None)  # a member is verified against any analysis
+            check_same_place(name, here, there, source=names[0], owner=f"the truth {names[1]}")
     used = set(channels.values())
     left_out = [name if level is None else f"{name} {level} hPa" for name, level in ours if (name, level) not in used]
     return Pairs(channels, left_out)

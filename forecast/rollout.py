@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +70,16 @@ def initial_states(checkpoint: Checkpoint, init: str | Path | xr.Dataset) -> Ini
         ValueError: a variable, level, unit or grid point that the model needs is not there.
     """
     source = "the data set" if isinstance(init, xr.Dataset) else str(init)
-    raw = init if isinstance(init, xr.Dataset) else open_raw(str(init))
+    if isinstance(init, xr.Dataset):
+        return _fitted(checkpoint, init, source)
+    with ExitStack() as file:  # closes it where it is refused
+        states = _fitted(checkpoint, file.enter_context(open_raw(source)), source)
+        file.pop_all()
+    return states
+
+
+def _fitted(checkpoint: Checkpoint, raw: xr.Dataset, source: str) -> InitialStates:
+    """Return states with the variables, units, levels and grid of a model; raise ``ValueError`` where they do not fit."""
     if "prediction_timedelta" in raw.dims:
         raw = _as_series(raw, source)
     wanted = _variables(checkpoint)
@@ -79,12 +89,12 @@ def initial_states(checkpoint: Checkpoint, init: str | Path | xr.Dataset) -> Ini
     dataset = check_grid(dataset, checkpoint.grid, source)
     if (np.diff(dataset["time"].values) <= np.timedelta64(0)).any():
         raise ValueError(f"{source} has unsorted or duplicate times; mend it with ds.sortby('time').drop_duplicates('time')")
-    found = match_variables(wanted, {str(n): identity(v) for n, v in dataset.data_vars.items()})
+    matches = match_variables(wanted, {str(n): identity(v) for n, v in dataset.data_vars.items()})
     parts = {}
     for name in wanted:
-        if name not in found:
+        if name not in matches:
             raise ValueError(f"{source} has no variable {name!r}, which the model needs; {nearest(name, sorted(known))}")
-        variable = dataset[found[name]].rename(name)
+        variable = dataset[matches[name]].rename(name)
         needed = [c for c in checkpoint.channels if c.variable == name]
         try:
             factor, offset = conversion(variable.attrs["units"], needed[0].units)
@@ -92,21 +102,19 @@ def initial_states(checkpoint: Checkpoint, init: str | Path | xr.Dataset) -> Ini
             raise ValueError(f"{source}: {name!r} {error}, the units of the model") from error
         levels = [c.level for c in needed if c.level is not None]
         # Members are samples of the same quantity: a forecast may start from any of them.
-        variable = at_place(
-            variable, levels=levels or None, scalars=needed[0].scalars, source=source, owner="the model", ignore=("number",)
-        )  # fmt: skip
+        scalars = {key: text for key, text in needed[0].scalars.items() if key != "number"}
+        variable = at_place(variable, levels=levels or None, scalars=scalars, source=source, owner="the model")
         parts[name] = variable if (factor, offset) == (1.0, 0.0) else (variable * factor + offset).astype(np.float32)
     return InitialStates(Fields(xr.Dataset(parts), cache_bytes=2**28), source)
 
 
 def _variables(checkpoint: Checkpoint) -> dict[str, Identity]:
     """Return what each variable of a model is known by, in the model's order."""
-    return {
-        c.variable: Identity(
-            c.variable, checkpoint.attrs.get(c.variable, {}) | {"units": c.units}, on_levels=c.level is not None or "level" in c.scalars
-        )
-        for c in checkpoint.channels
-    }
+    variables = {}
+    for c in checkpoint.channels:
+        attrs = checkpoint.attrs.get(c.variable, {}) | {"units": c.units}
+        variables[c.variable] = Identity(c.variable, attrs, c.level is not None or "level" in c.scalars)
+    return variables
 
 
 def _as_series(made: xr.Dataset, source: str) -> xr.Dataset:

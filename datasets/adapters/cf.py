@@ -40,7 +40,7 @@ def canonical(
     *,
     rename: Mapping[str, str] | None = None,
     static: Collection[str] = (),
-    timeless: bool = False,
+    one_of_several: bool = False,
     beyond: tuple[str, ...] = (),
 ) -> xr.Dataset:
     """Rename, reorder and convert to the canonical data set; fields that do not change with time become coordinates.
@@ -56,7 +56,8 @@ def canonical(
         chunk_bytes: bytes of a variable read at once.
         rename: new names by the source's or the canonical name of a variable.
         static: variables that do not change with time although the source gives them times.
-        timeless: accept a data set without time, all of whose fields are static.
+        one_of_several: whether other sources may have the times and levels that this one lacks; one without time has
+            static fields only.
         beyond: axes to keep that a series of states does not have: ``prediction_timedelta`` and ``number`` of a
             forecast, whose variables may also lack units.
 
@@ -71,9 +72,10 @@ def canonical(
     units, select, rename = units or {}, select or Selection(), rename or {}
     axes = {str(dim) for dim in dataset.dims}
     dataset = select.places(dataset, source)
-    dataset = _axes(find_layout(dataset, layout).read(dataset, source), source, timeless, beyond)
+    dataset = _axes(find_layout(dataset, layout).read(dataset, source), source, timeless=one_of_several, beyond=beyond)
     plane = set(axes_of(dataset))
-    known = [str(n) for n, v in dataset.data_vars.items() if plane <= set(v.dims) and v.dtype.kind in ("fiu" if "time" in v.dims else "fiub")]
+    on_grid = {str(n): v for n, v in dataset.data_vars.items() if plane <= set(v.dims)}
+    known = [n for n, v in on_grid.items() if v.dtype.kind in ("fiu" if "time" in v.dims else "fiub")]
     identities = {n: identity(dataset[n]) for n in known}
     changing = [name for name in known if "time" in dataset[name].dims]
     fixed = [name for name in known if set(dataset[name].dims) == plane]
@@ -83,18 +85,22 @@ def canonical(
     names = [n for n in changing if wanted is None or n in wanted]
     fixed = [n for n in fixed if wanted is None or n in wanted]
     if not (names or fixed) and known and wanted is not None and select.variables:
-        raise NothingSelectedError(f"{source} has no variable {select.variables[0]!r}; {nearest(select.variables[0], changing or known)}")
+        lacking = select.variables[0]
+        raise NothingSelectedError(f"{source} has no variable {lacking!r}; {nearest(lacking, changing or known)}")
     if not names and not ("time" not in dataset.dims and fixed):
         raise ValueError(
             f"{source} has no variable on (time, {axes_of(dataset)[0]}, {axes_of(dataset)[1]}); it holds {', '.join(map(str, known)) or 'none'}"
         )
     whole = dataset[[*names, *fixed]]
     levels, members = levels_in(whole), members_in(whole)
+    if not one_of_several and (missing := [level for level in select.levels or () if level not in levels]):
+        available = ", ".join(map(str, levels)) or "no pressure levels"
+        raise NothingSelectedError(f"{source} has no level {missing[0]} hPa; it holds {available}")
     dataset = select.places_of(whole, source)
     forced = [n for n in names if n in dataset and called[n] & set(static)]
     single = dataset.sizes.get("time") == 1
     constants = [n for n in names if n in dataset and n not in forced and single and not beyond and is_constant(n, identities, changing)]
-    first = {n: first_of_constant(dataset[n], source) if n in forced else dataset[n].isel(time=0) for n in (*forced, *constants)}
+    first = {n: dataset[n].isel(time=0) for n in constants} | {n: first_of_constant(dataset[n], source) for n in forced}
     dataset = dataset.drop_vars(forced)
     if "time" in dataset.dims:
         dataset = select.times_of(dataset)
@@ -110,7 +116,8 @@ def canonical(
     if "time" in dataset.coords and "time" not in result.coords:
         result = result.assign_coords(time=dataset["time"])
     result = result.drop_vars([c for c in result.coords if c not in DIMENSIONS])
-    result = result.assign_coords({n: v.reset_coords(drop=True).compute() for n, v in fields.items() if "time" not in v.dims})
+    unchanging = {n: v for n, v in fields.items() if "time" not in v.dims}
+    result = result.assign_coords({n: v.reset_coords(drop=True).compute() for n, v in unchanging.items()})
     kept = [_field(n, first[n].chunk(), source, units, rename, beyond=beyond).reset_coords(drop=True) for n in constants]
     result.encoding = {
         "bytes_of_a_time": cost,
@@ -135,7 +142,7 @@ def _bytes_of_a_time(whole: xr.Dataset, kept: xr.Dataset) -> tuple[int, int]:
     return read, used
 
 
-def _axes(dataset: xr.Dataset, source: str, timeless: bool = False, beyond: tuple[str, ...] = ()) -> xr.Dataset:
+def _axes(dataset: xr.Dataset, source: str, *, timeless: bool = False, beyond: tuple[str, ...] = ()) -> xr.Dataset:
     """Return the data set with canonical axes: names, hPa, dates, and longitudes eastward."""
     names = {found: name for name in _COORDINATES if (found := _find(dataset, name)) is not None}
     if {"latitude", "longitude"} & set(names.values()) or not {"y", "x"} <= set(names.values()):

@@ -1,7 +1,8 @@
 """Data sets of several files as one: along time, along levels, and side by side.
 
-A variable of two files is one series only where level, height, member and every other scalar coordinate agree. Files of other
-levels at the same times become an axis of levels, files of other heights variables of their own; anything else is refused.
+A variable of two files is one series only where level, height, member and every other scalar coordinate agree. Files
+of other levels at the same times become an axis of levels, files of other heights variables of their own; anything else
+is refused.
 """
 
 import logging
@@ -57,7 +58,7 @@ class Group:
         return ", ".join(levels + [describe_scalars(self.scalars)] * bool(self.scalars)) or "an unknown place"
 
     def takes(self, levels: tuple[int, ...], scalars: dict[str, str]) -> bool:
-        """Return whether a piece at this place continues the group; one level that either does not know is taken for the other's."""
+        """Return whether a piece at this place continues the group; one level that either does not know is not compared."""
         unknown = (not levels or not self.levels) and len(levels or self.levels) < 2
         return (unknown or set(self.levels) == set(levels)) and differing(self.scalars, scalars) is None
 
@@ -82,7 +83,7 @@ class Group:
         elif self.levels:
             scalars["level"] = f"{self.levels[0]} hPa"
         fields = [piece for _, piece in pieces]
-        joined = xr.concat(fields, "time", coords="minimal", compat="override", combine_attrs="override") if len(fields) > 1 else fields[0]
+        joined = _concat(fields, "time") if len(fields) > 1 else fields[0]
         return joined.assign_attrs(with_scalars(self.pieces[0][1].attrs, scalars)) if scalars else joined
 
 
@@ -93,6 +94,10 @@ def _place(variable: xr.DataArray) -> tuple[tuple[int, ...], dict[str, str]]:
     scalars.pop("level", None)
     axis = tuple(variable["level"].values.tolist()) if "level" in variable.dims else ()
     return axis or (() if level is None else (level,)), scalars
+
+
+def _concat(fields: Sequence[xr.DataArray], along: str) -> xr.DataArray:
+    return xr.concat(fields, along, coords="minimal", compat="override", combine_attrs="override")
 
 
 def _on_axis(variable: xr.DataArray, levels: tuple[int, ...]) -> xr.DataArray:
@@ -136,7 +141,13 @@ def join(parts: Sequence[Part]) -> xr.Dataset:
 
 
 def align(dataset: xr.Dataset, reference: Part, source: str, *, cut: bool = False) -> xr.Dataset:
-    """Return a data set on the coordinates of another one, rows and columns in its order; cut out of a larger one where allowed.
+    """Return a data set on the coordinates of another one, rows and columns in its order.
+
+    Args:
+        dataset: data set to align.
+        reference: source and data set whose coordinates to take.
+        source: of ``dataset``, for errors.
+        cut: whether ``dataset`` may have more points.
 
     Raises:
         ValueError: other points.
@@ -177,7 +188,7 @@ def _along_places(name: str, groups: list[Group]) -> list[xr.DataArray]:
         return [groups[0].series()]
     a, b = groups[0], groups[1]
     if bool(a.levels) != bool(b.levels):
-        raise ValueError(f"{a.source} and {b.source} differ: only one has level, of {name!r}; leave one out, or pass --rename to one of them")
+        raise ValueError(f"{a.source} and {b.source} differ: only one has level, of {name!r}; leave one out, or pass --rename")
     key = differing(a.scalars, b.scalars)
     if key == "number":
         members = f"{a.scalars['number']} and {b.scalars['number']}"
@@ -193,23 +204,28 @@ def _along_places(name: str, groups: list[Group]) -> list[xr.DataArray]:
     if a.levels != b.levels or "" in suffixes or len(set(suffixes)) < len(groups):
         raise ValueError(f"{a.source} holds {name!r} at {a.place}, {b.source} at {b.place}; these are different fields: leave one out")
     renamed = [f"{name}_{suffix}" for suffix in suffixes]
-    log.warning("%s is at %s; these become the variables %s", name, " and ".join(group.place for group in groups), ", ".join(renamed))
+    log.warning(
+        "%s is at %s; these become the variables %s",
+        name,
+        " and ".join(group.place for group in groups),
+        ", ".join(renamed),
+    )
     return [group.series().rename(new) for group, new in zip(groups, renamed, strict=True)]
 
 
 def _along_levels(name: str, groups: list[Group]) -> xr.DataArray:
-    """Return one variable on the levels of all groups: by rising pressure, unless a source has them by falling pressure."""
+    """Return one variable on the levels of all groups, by rising pressure unless a source has them by falling pressure."""
     sources: dict[int, str] = {}
     for group in groups:
         if (wrong := differing(group.scalars, groups[0].scalars)) is not None:
             raise ValueError(f"{groups[0].source} and {group.source} differ in {wrong} of {name!r}: {groups[0].place} and {group.place}")
         for level in group.levels:
             if level in sources:
-                raise ValueError(f"{sources[level]} and {group.source} both hold {name!r} at {level} hPa for the same times; leave one out")
+                raise ValueError(f"{sources[level]} and {group.source} both hold {name!r} at {level} hPa at the same times; leave one out")
             sources[level] = group.source
     falling = any(len(group.levels) > 1 and group.levels[0] > group.levels[1] for group in groups)
     series = [group.series(along_level=True) for group in groups]
-    joined = xr.concat(series, "level", coords="minimal", compat="override", combine_attrs="override")
+    joined = _concat(series, "level")
     joined = joined.transpose(*series[0].dims).sel(level=sorted(sources, reverse=falling))
     standard = str(joined.attrs.get("standard_name"))
     return joined.rename(LEVEL_VARIABLES[standard][0] if standard in LEVEL_VARIABLES else name)

@@ -61,7 +61,7 @@ def open_sources(
         for path in paths:
             raw = files.enter_context(open_lazily(path, not allow_missing))
             try:
-                part = canonical(raw, path, units, select, layout, chunk_bytes, rename=rename, static=static, timeless=len(paths) > 1)
+                part = canonical(raw, path, units, select, layout, chunk_bytes, rename=rename, static=static, one_of_several=len(paths) > 1)
             except NothingSelectedError as error:
                 refusals.append(error)
             else:
@@ -77,9 +77,12 @@ def open_sources(
 
 def _check_options(parts: Sequence[Part], select: Selection, options: Mapping[str, Collection[str]], sources: str) -> None:
     """Raise ``ValueError`` where an option names what no source has."""
-    names, axes, levels, members = (list(dict.fromkeys(x for _, d in parts for x in d.encoding[k])) for k in ("names", "axes", "levels", "members"))
-    given = {option: (list(wanted), names) for option, wanted in options.items()} | {"select": ([name for name, _ in select.at], axes)}
-    for option, (wanted, known) in given.items():
+    names, axes, levels, members = (
+        list(dict.fromkeys(entry for _, part in parts for entry in part.encoding[key])) for key in ("names", "axes", "levels", "members")
+    )
+    named = {option: (list(wanted), names) for option, wanted in options.items()}
+    named["select"] = ([name for name, _ in select.at], axes)
+    for option, (wanted, known) in named.items():
         if unknown := [name for name in wanted if name not in known]:
             raise ValueError(f"--{option} names {unknown[0]!r}, which {sources} does not hold; {nearest(unknown[0], sorted(known))}")
     if lacking := [level for level in select.levels or () if level not in levels]:
@@ -89,6 +92,7 @@ def _check_options(parts: Sequence[Part], select: Selection, options: Mapping[st
 
 
 def _joined(parts: Sequence[Part], select: Selection, sources: str) -> xr.Dataset:
+    """Return the selected times of all sources as one data set, with their static fields."""
     changing, static = split_constants(parts)
     series = [(path, part) for path, part in changing if part.data_vars and part.sizes["time"]]
     if not series:
@@ -100,17 +104,16 @@ def _joined(parts: Sequence[Part], select: Selection, sources: str) -> xr.Datase
     known = {name for d in dataset.data_vars.values() for name in identity(d).aliases}
     known |= {name for n, c in dataset.coords.items() for name in (str(n), str(c.attrs.get("source_name")))}
     if missing := [name for name in select.variables or () if name not in known]:
-        raise ValueError(f"{sources} has no variable {missing[0]!r}; {nearest(missing[0], [n for _, d in parts for n in d.encoding['names']])}")
+        names = sorted({name for _, part in parts for name in part.encoding["names"]})
+        raise ValueError(f"{sources} has no variable {missing[0]!r}; {nearest(missing[0], names)}")
     return dataset.isel(time=select.thin(dataset["time"].values))
 
 
 def check_names(rename: Mapping[str, str]) -> None:
-    """Raise ``ValueError`` where a new name of a variable is none, or given twice."""
+    """Raise ``ValueError`` where a new name cannot be that of a variable."""
     for old, new in rename.items():
         if not NAME.fullmatch(new) or new in (*DIMENSIONS, "statistics", "climatology"):
             raise ValueError(f"--rename {old}={new}: {new!r} cannot be the name of a variable")
-        if twice := [other for other, name in rename.items() if name == new and other != old]:
-            raise ValueError(f"--rename gives {old!r} and {twice[0]!r} the name {new!r}; choose two names")
 
 
 def _warn_of_waste(path: str, dataset: xr.Dataset) -> None:

@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 def split_constants(parts: Sequence[Part]) -> tuple[list[Part], list[Part]]:
     """Return the sources without their static fields, and the static fields of each source as a data set.
 
-    A field of a source with a single time is static where it is one that never changes, such as a land-sea mask, and no other
-    source has it: where each of many files has a time and a mask, the mask is a series like the rest.
+    A field of a source with a single time is static where it is one that never changes, such as a land-sea mask, and no
+    other source has it: where each of many files has a time and a mask, the mask is a series like the rest.
     """
     series: dict[str, Identity] = {}
     counts: Counter[str] = Counter()
@@ -46,7 +46,8 @@ def split_constants(parts: Sequence[Part]) -> tuple[list[Part], list[Part]]:
 def static_fields(static: Sequence[Part], joined: xr.Dataset, reference: str) -> dict[str, xr.DataArray]:
     """Return the static fields of all sources on the coordinates of the joined series.
 
-    A field of the same name as a variable of the series, such as z of the surface and z on levels, gets WeatherBench2's name.
+    A field of the same name as a variable of the series, such as z of the surface and z on levels, gets WeatherBench2's
+    name.
 
     Args:
         static: sources and their static fields, see ``split_constants``.
@@ -89,7 +90,7 @@ def _name(field: xr.DataArray, source: str, changing: Sequence[Identity], timele
     if clash or (timeless and (weather or any(_same(mine, other) for other in changing))):
         raise ValueError(
             f"{source} holds {name!r} without a time; give it a time coordinate"
-            + (f", or rename it, e.g. --rename {name}={name}_static" if clash else f", or pass --static {name} if it never changes")
+            + (f", or pass --rename {name}={name}_static" if clash else f", or pass --static {name} if it never changes")
         )
     return name
 
@@ -106,7 +107,7 @@ def is_constant(name: str, identities: Mapping[str, Identity], changing: Sequenc
 
 
 def first_of_constant(variable: xr.DataArray, source: str) -> xr.DataArray:
-    """Return the first time of a variable that is the same at its first, middle and last time; raise ``ValueError`` where it is not."""
+    """Return the first time of a variable; raise ``ValueError`` where its middle or last time differs."""
     first = variable.isel(time=0)
     for at in {variable.sizes["time"] // 2, variable.sizes["time"] - 1}:
         if not _close(first.values, variable.isel(time=at).values):

@@ -32,7 +32,10 @@ def test_case_08_variables_are_renamed(folder):
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        (["--rename", "t2n=temperature_2m"], "--rename names 't2n', which a.nc does not hold; did you mean t2m"),
+        (
+            ["--rename", "t2n=temperature_2m"],
+            "--rename names 't2n', which a.nc does not hold; did you mean t2m",
+        ),
         (["--rename", "t2m=u10"], "are both 'u10'"),
         (["--rename", "t2m"], "--rename t2m is not understood"),
         (["--rename", "t2m=a/b"], "cannot be the name of a variable"),
