@@ -105,7 +105,7 @@ def verify(
         for i, lead in enumerate(leads):
             read = paired.read(where, i)
             members = np.moveaxis(read, 1, 0) if paired.ensemble else None
-            predicted = read if members is None else members.mean(axis=0)
+            predicted = read if members is None else members.mean(axis=0, dtype=np.float64)
             normal, actual = climatology.at(known + lead), fields.read(valid[where, i])
             damped = normal + factors[i][:, None, None] * departure
             normal, actual, damped = (values[:, order] for values in (normal, actual, damped))

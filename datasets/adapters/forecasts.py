@@ -49,6 +49,8 @@ INITIAL = (
 VALID = ("valid_time", "datetime", "validtime", "verification_time", "verifying_time")
 MEMBERS = ("number", "member", "members", "ensemble", "ensemble_member", "realization", "realisation", "sample", "ens")
 BEYOND = ("prediction_timedelta", "number")
+PRESSURE_AXES = {"level", "lev", "plev", "pressure", "pressure_level"}
+_LARGEST_HPA = 2000.0
 _CHUNK_BYTES = 2**25
 
 
@@ -258,7 +260,11 @@ def _date(text: object) -> np.datetime64 | None:
 
 
 def _with_units(dataset: xr.Dataset, source: str) -> xr.Dataset:
-    """Return the data set with the vocabulary's units on variables without any, and say so; levels beyond 2000 are pascals."""
+    """Return the data set with the vocabulary's units on variables without any, and say so; pressures above 2000 are in Pa."""
+    for name in PRESSURE_AXES & set(map(str, dataset.coords)):
+        level = dataset[name]
+        if level.dtype.kind in "iuf" and not level.attrs.get("units") and level.values.max(initial=0) > _LARGEST_HPA:
+            dataset = dataset.assign_coords({name: level.assign_attrs(units="Pa")})
     assumed = {}
     for name, variable in dataset.data_vars.items():
         term, _ = identify(str(name), variable.attrs)

@@ -12,6 +12,8 @@ from fourcaster.datasets.adapters.forecasts import is_forecast
 from fourcaster.datasets.adapters.lead_times import decode_leads
 from fourcaster.datasets.adapters.sources import open_sources
 from fourcaster.datasets.ingest import write_store
+from fourcaster.datasets.selection import Selection
+from fourcaster.fno.grids import LatLon
 from fourcaster.forecast import plots
 from fourcaster.forecast.api import open_forecast
 from fourcaster.forecast.cli import app
@@ -247,7 +249,7 @@ def test_what_is_no_forecast_is_refused(perfect, source, truth):
 
 def test_common_channels_are_scored_and_others_reported(perfect, truth, tmp_path):
     more = perfect.assign(wind=perfect["2m_temperature"].assign_attrs(units="m s-1"))
-    more.to_zarr(tmp_path / "a.zarr")
+    more.to_zarr(tmp_path / "a.zarr", consolidated=False)
     done = CliRunner().invoke(app, ["verify", str(tmp_path / "a.zarr"), "--truth", str(truth)])
     assert done.exit_code == 0 and "left out, since the truth does not have them: wind" in done.output
     mixed = channels(perfect)["fields"].to_dataset("variable").assign(t850=lambda d: d["z850"])
@@ -256,8 +258,111 @@ def test_common_channels_are_scored_and_others_reported(perfect, truth, tmp_path
 
 
 def test_reading_is_lazy(perfect, tmp_path):
-    perfect.to_zarr(tmp_path / "a.zarr")
+    perfect.to_zarr(tmp_path / "a.zarr", consolidated=False)
     opened = open_forecast(tmp_path / "a.zarr")
     assert all(v.chunks is not None for v in opened.data_vars.values())
     perfect.chunk(time=1).to_netcdf(tmp_path / "a.nc")
     assert all(v.chunks is not None for v in open_forecast(tmp_path / "a.nc").data_vars.values())
+
+
+def anywhere(ds, rows, columns):
+    return ds.isel(latitude=rows, longitude=columns)
+
+
+@pytest.fixture(scope="module")
+def off(perfect):
+    """A forecast with errors that depend on the place."""
+    noise = np.random.default_rng(3).normal(size=perfect["2m_temperature"].shape).astype("f4")
+    growing = noise * (1 + np.abs(LATITUDE)[:, None].astype("f4") / 10)
+    return perfect[["2m_temperature"]].assign({"2m_temperature": perfect["2m_temperature"] + growing})
+
+
+@pytest.fixture(scope="module")
+def europe(source, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("europe")
+    source.to_netcdf(folder / "s.nc")
+    return write_store(open_sources([folder / "s.nc"], Selection(area="70/-70/10/70")), folder / "europe.zarr").path
+
+
+def test_case_17_an_area_scores_as_against_the_truth_of_that_area(off, truth, europe, tmp_path):
+    rows, columns = slice(7, 11), [10, 11, 0, 1, 2]  # 22.5 ... 67.5, -60 ... 60
+    part = anywhere(off, rows, columns).assign_coords(longitude=[-60.0, -30.0, 0.0, 30.0, 60.0])
+    right = forecast.verify(part, europe)
+    for scores in (forecast.verify(part, truth), forecast.verify(off, truth, area="70/-70/10/70"), forecast.verify(off, europe)):
+        xr.testing.assert_allclose(scores["2m_temperature"], right["2m_temperature"], rtol=1e-5, atol=1e-5)
+    assert "common to the 4 x 5 of the forecast and the 12 x 12 of the truth" in forecast.verify(part, truth).attrs["points"]
+    assert "points" not in right.attrs
+    part.to_zarr(tmp_path / "part.zarr", consolidated=False)
+    words = ["verify", str(tmp_path / "part.zarr"), "--truth", str(truth), "--report", str(tmp_path / "r.html")]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0 and "scored on 4 x 5, latitude 22.5 ... 67.5, longitude -60 ... 60" in done.output
+    assert "common to the 4 x 5" in (tmp_path / "r.html").read_text()
+
+
+def test_rmse_of_an_area_is_weighted_by_its_own_cells(off, perfect, truth):
+    scores = forecast.verify(off, truth, area="70/0/-20/90")["2m_temperature"].sel(metric="rmse", source="forecast")
+    error = (off - perfect)["2m_temperature"].sel(latitude=slice(-20, 70), longitude=slice(0, 90)).astype("f8") ** 2
+    edges = np.sin(np.deg2rad(np.stack([error["latitude"] - 7.5, error["latitude"] + 7.5])))
+    mean = error.weighted(xr.DataArray(edges[1] - edges[0], dims="latitude")).mean(("time", "latitude", "longitude"))
+    assert np.allclose(scores, np.sqrt(mean), rtol=1e-6)
+
+
+def test_every_second_point_is_scored_on_the_common_points(off, perfect, truth):
+    part = anywhere(off, slice(None, None, 2), slice(1, None, 2))
+    scores = forecast.verify(part, truth)["2m_temperature"].sel(metric="mae", source="forecast")
+    error = np.abs((part - perfect)["2m_temperature"].astype("f8"))
+    weights = xr.DataArray(LatLon(part["latitude"].values, part["longitude"].values).area_weights, dims="latitude")
+    assert np.allclose(scores, error.weighted(weights).mean(("time", "latitude", "longitude")), rtol=1e-6)
+
+
+def test_regridding_scores_on_the_coarser_grid(perfect, source, truth):
+    """The mean of four cells of the truth is what a perfect forecast on cells twice as large has."""
+    latitude = (LATITUDE[::2] + LATITUDE[1::2]) / 2
+    longitude = (LONGITUDE[::2] + LONGITUDE[1::2]) / 2
+    weights = xr.DataArray(np.cos(np.deg2rad(LATITUDE)), dims="latitude", coords={"latitude": LATITUDE})
+    field = perfect[["2m_temperature"]].astype("f8")
+    mean = (field * weights).coarsen(latitude=2, longitude=2).sum() / (2 * weights.coarsen(latitude=2).sum())
+    coarse = mean.assign_coords(latitude=latitude, longitude=longitude).astype("f4")
+    with pytest.raises(ValueError, match=r"on different points.*--area NORTH/WEST/SOUTH/EAST.*--regrid"):
+        forecast.verify(coarse, truth)
+    scores = forecast.verify(coarse, truth, regrid=True)
+    assert "the truth, 12 x 12 points, regridded conservatively to 6 x 6" in scores.attrs["regridding"]
+    assert (scores["2m_temperature"].sel(metric="rmse", source="forecast") < 1e-4).all()
+    assert (scores["2m_temperature"].sel(metric="rmse", source="persistence").isel(prediction_timedelta=slice(1, None)) > 0.3).all()
+    part = forecast.verify(anywhere(coarse, slice(2, 5), [5, 0, 1]), truth, regrid=True)
+    assert (part["2m_temperature"].sel(metric="rmse", source="forecast") < 1e-4).all()
+    for options in ({"area": "50/-40/-50/100"}, {}):
+        fine = forecast.verify(anywhere(coarse, slice(1, 5), slice(0, 4)), truth, regrid=True, **options)
+        assert (fine["2m_temperature"].sel(metric="rmse", source="forecast") < 1e-4).all()
+    shifted = coarse.assign_coords(longitude=longitude + 7)
+    assert float(forecast.verify(shifted, truth, regrid=True)["2m_temperature"].sel(metric="rmse", source="forecast").max()) > 0.1
+
+
+def test_partial_overlap_is_refused_until_an_area_is_named(off, europe):
+    part = anywhere(off, slice(6, 9), [0, 1, 2, 3, 4, 5])  # reaches beyond the south and the east of the truth
+    with pytest.raises(ValueError, match="on different points"):
+        forecast.verify(part, europe)
+    scores = forecast.verify(part, europe, area="40/0/10/60")
+    assert "area" in scores.attrs and float(scores["2m_temperature"].sel(metric="rmse", source="forecast").min()) > 0
+    with pytest.raises(ValueError, match="fewer than two points"):
+        forecast.verify(part, europe, area="40/0/30/60")
+
+
+def test_an_ensemble_without_spread_is_reported(perfect, truth, tmp_path):
+    """Members and truth that depart by equal amounts from the same state are reliable; members that do not depart are not."""
+    rng = np.random.default_rng(5)
+    right = perfect["2m_temperature"]
+    state = right + rng.normal(size=right.shape)
+    for spread, low in ((0.01, 1), (1.0, 0)):
+        members = state.expand_dims(number=8) + spread * rng.normal(size=(8, *right.shape))
+        made = members.astype("f4").assign_attrs(units="K").to_dataset(name="2m_temperature")
+        path = tmp_path / f"{low}.zarr"
+        made.to_zarr(path, consolidated=False)
+        done = CliRunner().invoke(app, ["verify", str(path), "--truth", str(truth)])
+        assert done.exit_code == 0 and ("too little spread" in done.output) == bool(low), done.output
+        scores = forecast.verify(path, truth)
+        of = {m: scores["2m_temperature"].sel(metric=m, source="forecast") for m in ("spread", "rmse", "spread_error_ratio")}
+        assert np.allclose(of["spread"], spread, rtol=0.02)
+        assert np.allclose(of["spread_error_ratio"], of["spread"] * np.sqrt(9 / 8) / of["rmse"])
+        assert scores.attrs["underdispersive"] == low
+        assert low or np.allclose(of["spread_error_ratio"], 1, atol=0.05)
