@@ -59,16 +59,16 @@ def pair_channels(forecast: xr.Dataset, truth: xr.Dataset, names: tuple[str, str
     ours, theirs = channel_keys(forecast), channel_keys(truth)
     by_quantity = {quantity(forecast, key): key for key in reversed(ours)}
     found = {key: key if key in ours else by_quantity.get(quantity(truth, key)) for key in theirs}
-    channels = {key: ours for key, ours in found.items() if ours is not None}
+    channels = {key: same for key, same in found.items() if same is not None}
     if not channels:
         first = ours[0]
         at = "" if first[1] is None else f" at {first[1]} hPa"
         raise ValueError(f"the truth {names[1]} has no variable {first[0]!r}{at} of {names[0]}; {nearest(first[0], truth.data_vars)}")
-    for (theirs, level), (name, at) in channels.items():
+    for (theirs, level), (mine, at) in channels.items():
         if level == at:
-            here, there = scalars_of(forecast[name].attrs), scalars_of(truth[theirs].attrs)
+            here, there = scalars_of(forecast[mine].attrs), scalars_of(truth[theirs].attrs)
             here.pop("number", None)  # a member is verified against any analysis
-            check_same_place(name, here, there, source=names[0], owner=f"the truth {names[1]}")
+            check_same_place(mine, here, there, source=names[0], owner=f"the truth {names[1]}")
     used = set(channels.values())
     left_out = [name if level is None else f"{name} {level} hPa" for name, level in ours if (name, level) not in used]
     return Pairs(channels, left_out)

@@ -89,8 +89,8 @@ def plot(
             )
         actual = find_channel(store.dataset, variable, level, f"the truth {truth}")
         field = in_units(field, str(actual.attrs["units"]), name)
-        actual = common.truth(actual.sel(time=valid).to_dataset(name=variable))[variable].values
-        panels = [("forecast", field.values), ("truth", actual), ("error (forecast - truth)", field.values - actual)]
+        right = common.truth(actual.sel(time=valid).to_dataset(name=variable))[variable].values
+        panels = [("forecast", field.values), ("truth", right), ("error (forecast - truth)", field.values - right)]
     hours = float(field["prediction_timedelta"].values / np.timedelta64(1, "h"))
     units = field.attrs.get("units", "")
     mean = f", mean of {members} members" if members > 1 else ""

@@ -86,6 +86,7 @@ def canonical_forecast(dataset: xr.Dataset, source: str, lead_units: str | None 
     dataset = cells_to_grid(channels_to_variables(dataset, source), source)
     dataset = _with_units(_lazy(named_axes(dataset)), source)
     result = canonical(dataset, source, beyond=BEYOND)
+    result = _with_attributes(result, dataset)
     leads = dataset["prediction_timedelta"].values
     if axes_of(result)[0] == "latitude" and (odd := np.abs(leads[leads != 0])).size and odd.min() < np.timedelta64(1, "s"):
         raise ValueError(
@@ -100,6 +101,17 @@ def canonical_forecast(dataset: xr.Dataset, source: str, lead_units: str | None 
     result = _sorted(result, source)
     result.encoding = {"source": source}
     result.set_close(close)
+    return result
+
+
+def _with_attributes(result: xr.Dataset, dataset: xr.Dataset) -> xr.Dataset:
+    """Return the canonical data set with the other attributes of its variables, where the units are the same still."""
+    for name, variable in result.data_vars.items():
+        original = name if name in dataset else variable.attrs.get("source_name")
+        if original in dataset and dataset[original].attrs.get("units") == variable.attrs.get("units"):
+            variable.attrs = dataset[original].attrs | variable.attrs
+    if "number" in result.dims:
+        result["number"].attrs = dataset["number"].attrs
     return result
 
 
@@ -261,10 +273,10 @@ def _date(text: object) -> np.datetime64 | None:
 
 def _with_units(dataset: xr.Dataset, source: str) -> xr.Dataset:
     """Return the data set with the vocabulary's units on variables without any, and say so; pressures above 2000 are in Pa."""
-    for name in PRESSURE_AXES & set(map(str, dataset.coords)):
-        level = dataset[name]
+    for axis in PRESSURE_AXES & set(map(str, dataset.coords)):
+        level = dataset[axis]
         if level.dtype.kind in "iuf" and not level.attrs.get("units") and level.values.max(initial=0) > _LARGEST_HPA:
-            dataset = dataset.assign_coords({name: level.assign_attrs(units="Pa")})
+            dataset = dataset.assign_coords({axis: level.assign_attrs(units="Pa")})
     assumed = {}
     for name, variable in dataset.data_vars.items():
         term, _ = identify(str(name), variable.attrs)
