@@ -64,9 +64,9 @@ def pair_channels(forecast: xr.Dataset, truth: xr.Dataset, names: tuple[str, str
         first = ours[0]
         at = "" if first[1] is None else f" at {first[1]} hPa"
         raise ValueError(f"the truth {names[1]} has no variable {first[0]!r}{at} of {names[0]}; {nearest(first[0], truth.data_vars)}")
-    for (theirs, level), (mine, at) in channels.items():
-        if level == at:
-            here, there = scalars_of(forecast[mine].attrs), scalars_of(truth[theirs].attrs)
+    for (variable, level), (mine, level_here) in channels.items():
+        if level == level_here:
+            here, there = scalars_of(forecast[mine].attrs), scalars_of(truth[variable].attrs)
             here.pop("number", None)  # a member is verified against any analysis
             check_same_place(mine, here, there, source=names[0], owner=f"the truth {names[1]}")
     used = set(channels.values())

@@ -222,16 +222,14 @@ def summary(scores: xr.Dataset) -> list[dict[str, Any]]:
                 errors = {source: float(part.sel(metric="rmse", source=source)) for source in SOURCES}
                 spread = {m: float(part.sel(metric=m, source="forecast")) for m in _OF_MEMBERS if m in scores["metric"].values}
                 skill = 1 - errors["forecast"] / errors["damped_persistence"] if errors["damped_persistence"] > 0 else None
-                rows.append(
-                    {
-                        "variable": str(variable),
-                        "level": None if level is None else int(level),
-                        "units": str(scores[variable].attrs["units"]),
-                        "lead_hours": float(lead / np.timedelta64(1, "h")),
-                        "rmse": errors,
-                        "acc": float(part.sel(metric="acc", source="forecast")),
-                        "skill": skill,
-                    }
-                    | spread
-                )
+                row: dict[str, Any] = {
+                    "variable": str(variable),
+                    "level": None if level is None else int(level),
+                    "units": str(scores[variable].attrs["units"]),
+                    "lead_hours": float(lead / np.timedelta64(1, "h")),
+                    "rmse": errors,
+                    "acc": float(part.sel(metric="acc", source="forecast")),
+                    "skill": skill,
+                } | spread
+                rows.append(row)
     return rows
