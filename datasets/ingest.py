@@ -20,12 +20,13 @@ from . import atomic
 from .cluster import connected
 from .identity import at_place, identity, match_variables
 from .journal import Journal
+from .netcdf import time_encoding
 from .plan import COMPRESSOR, MEMORY, Plan, make_plan
 from .repository import Transaction, is_repository
 from .scalars import scalars_of
 from .schema import axes_of, nearest
 from .split import period
-from .stores import Store, consolidate, open_store, time_encoding
+from .stores import Store, consolidate, open_store
 from .summaries import write_summaries
 from .units import conversion_or_none
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..fno.grids import COORDINATE_TOLERANCE, LatLon, Plane, same_axis, sphere_nodes
 from ..fno.transforms.legendre import legendre
+from .resampling import divisions
 from .schema import grid_of
 
 Array = NDArray[np.float64]
@@ -191,6 +192,8 @@ def parse_grid(text: str, dataset: xr.Dataset) -> LatLon:
         step = float(text)
     except ValueError as error:
         raise ValueError(f"--grid {text} is not understood ({error}); write degrees, LATxLON points, or a store") from error
+    if old.periodic and 0 < step <= 45:
+        step = 180 / divisions(step)
     if not 0 < step <= 45:
         raise ValueError(f"--grid {text} must lie between 0 and 45 degrees")
     if old.periodic and old.includes_poles:

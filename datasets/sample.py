@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from . import atomic
+from .netcdf import write_netcdf
 from .pde.barotropic import simulate
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ def find_sample(data: str | Path | None, folder: Path, progress: Progress | None
     if not path.exists():
         dataset = simulate(SIMULATED_DAYS, progress=progress)
         with atomic.replacing(path, overwrite=False) as temporary:
-            dataset.to_netcdf(temporary, engine="netcdf4")
+            write_netcdf(dataset, temporary)
     return Sample(path, "simulation", simulated=True)
 
 

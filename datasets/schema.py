@@ -106,7 +106,7 @@ def channels(dataset: xr.Dataset) -> list[Channel]:
     for name, variable in dataset.data_vars.items():
         levels = dataset["level"].values.tolist() if "level" in variable.dims else [None]
         place = str(variable.attrs.get(ATTRIBUTE, ""))
-        found += [Channel(str(name), level, str(variable.attrs["units"]), place) for level in levels]
+        found += [Channel(str(name), level, str(variable.attrs.get("units", "")), place) for level in levels]
     return found
 
 

@@ -171,10 +171,13 @@ def _place(dataset: xr.Dataset, name: str, wanted: str, source: str) -> int:
 
 
 def parse_area(area: str) -> tuple[float, float, float, float]:
-    """Return north, west, south and east of ``NORTH/WEST/SOUTH/EAST``.
+    """Return north, west, south and east of ``NORTH/WEST/SOUTH/EAST``, with west <= east.
+
+    Longitudes keep the convention they are written in: ``-15/42`` and ``170/190`` stay as they are; ``170/-170``,
+    across the date line, becomes ``170/190``, and ``345/42`` or ``345/402``, across Greenwich, become ``-15/42``.
 
     Raises:
-        ValueError: four numbers it is not, or south lies above north.
+        ValueError: not four finite numbers, south lies above north, or more than the whole globe.
     """
     try:
         north, west, south, east = (float(part) for part in area.split("/"))
@@ -182,7 +185,11 @@ def parse_area(area: str) -> tuple[float, float, float, float]:
         raise ValueError(f"{area!r} is not an area; write NORTH/WEST/SOUTH/EAST in degrees, e.g. 60/-130/20/-60") from error
     if not -90 <= south < north <= 90:
         raise ValueError(f"area {area}: south {south:g} must lie below north {north:g}, both within [-90, 90]")
-    return north, west, south, east
+    if not (-360 <= west <= 720 and -360 <= east <= 720 and east - west <= 360):
+        raise ValueError(f"area {area}: west {west:g} and east {east:g} must be longitudes at most 360 degrees apart")
+    east += 360 * np.ceil((west - east) / 360) if east < west else 0
+    turns = np.floor(west / 360 + 0.5) if east > 360 or west < -180 else 0
+    return north, west - 360 * turns, south, east - 360 * turns
 
 
 def area_positions(latitude: NDArray[np.floating], longitude: NDArray[np.floating], area: str) -> tuple[Positions, Positions]:

@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -16,6 +15,7 @@ from ..fno.grids import Grid
 from . import atomic
 from .adapters.opening import fast_codecs, open_raw, open_zarr
 from .fields import Fields
+from .netcdf import write_netcdf
 from .plan import STORE_VERSION
 from .schema import Channel, axes_of, channels, duration, grid_of, nearest
 from .split import Split, cut, default_split, period
@@ -92,16 +92,10 @@ def write_dataset(dataset: xr.Dataset, path: Path, overwrite: bool) -> None:
     """
     with atomic.replacing(path, overwrite) as temporary:
         if path.suffix == ".nc":
-            dataset.to_netcdf(temporary, engine="netcdf4")
+            write_netcdf(dataset, temporary)
         else:
             dataset.to_zarr(temporary, mode="w", consolidated=False)
             consolidate(temporary)
-
-
-def time_encoding(step: np.timedelta64 | None = None) -> dict[str, Any]:
-    """Return the encoding of a time coordinate that keeps every second, or every nanosecond where steps are no whole seconds."""
-    unit = "seconds" if step is None or float(step / np.timedelta64(1, "s")).is_integer() else "nanoseconds"
-    return {"units": f"{unit} since 1970-01-01", "dtype": "int64", "calendar": "proleptic_gregorian"}
 
 
 def open_store(path: str | Path, whole_shards: bool = True) -> Store:

@@ -1,20 +1,26 @@
 """The Python interface: load a checkpoint, run it, train one."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from ..datasets.adapters.opening import open_raw
-from ..datasets.schema import axes_of, nearest
+from ..datasets.adapters.forecasts import canonical_forecast
+from ..datasets.adapters.opening import open_lazily, open_raw
+from ..datasets.bounds import Bounds
+from ..datasets.outputs import check_output
+from ..datasets.schema import nearest
 from .checkpoint import Checkpoint, load_checkpoint, read_meta
 from .device import pick_device
-from .output_grid import OutputGrid, output_grid
-from .rollout import initial_states, parse_lead, parse_times, rollout
-from .writers import template, write_forecast
+from .ensemble import Ensemble
+from .limits import Limits
+from .output_grid import output_grid
+from .rollout import InitialStates, initial_states, parse_lead, parse_times, rollout
+from .writers import Layout, write_forecast
 
 Times = Sequence[str] | str | NDArray[np.datetime64] | None
 Init = str | Path | xr.Dataset
@@ -37,9 +43,20 @@ class Forecaster:
         self.checkpoint, self.device, self.identity = checkpoint, device, identity
 
     def rollout(
-        self, init: Init, times: Times = None, lead: str = "10d", grid: float | None = None, area: str | None = None, members: int = 1
+        self,
+        init: Init,
+        times: Times = None,
+        lead: str = "10d",
+        grid: float | str | None = None,
+        area: str | None = None,
+        members: int = 1,
+        *,
+        seed: int | None = None,
+        amplitude: float | None = None,
+        bounds: bool = True,
+        clip: Mapping[str, Bounds] | None = None,
     ) -> Iterator[xr.Dataset]:
-        """Yield the forecast one lead time after the other, from zero, without end to memory.
+        """Yield the forecast one lead time after the other, from zero, in constant memory.
 
         Args:
             init: CF file, zarr store or data set that holds the input states.
@@ -48,31 +65,37 @@ class Forecaster:
             grid: as in ``run``.
             area: as in ``run``.
             members: as in ``run``.
+            seed: as in ``run``.
+            amplitude: as in ``run``.
+            bounds: as in ``run``.
+            clip: as in ``run``.
 
         Yields:
-            A data set with dimensions time, prediction_timedelta (of length one), [number], [level], latitude, longitude.
+            A data set with dimensions time, prediction_timedelta (of length one), [number], [level],
+            latitude, longitude. Its attributes record values outside the training range and clipped ones up
+            to this lead time.
 
         Raises:
             ValueError: ``init`` does not fit the model, or ``lead`` is no multiple of its step.
         """
-        point, states = self.checkpoint, initial_states(self.checkpoint, init)
-        steps, at = parse_lead(lead, point.step), parse_times(times, states, self.checkpoint.stepper.window)
-        names, target = list(dict.fromkeys(c.variable for c in point.channels)), self._target(grid, area)
-        for k, fields in enumerate(rollout(point, states, at, steps, self.device, members)):
-            dataset = template(point, target, at, 0, names, len(at), members)
-            shift = k * point.step.astype("timedelta64[ns]")
-            dataset = dataset.assign_coords(prediction_timedelta=dataset["prediction_timedelta"] + shift, valid_time=dataset["valid_time"] + shift)
-            for name in names:
-                part = target.apply(np.take(fields, [i for i, c in enumerate(point.channels) if c.variable == name], axis=-3))
-                dataset[name].data = part[:, None] if "level" in dataset[name].dims else part[:, None, ..., 0, :, :]
-            yield dataset
+        limits = Limits(self.checkpoint, bounds, clip)
+        layout, states, at = self._prepare(init, times, lead, grid, area, None, Ensemble.of(members, seed, amplitude))
+        step = self.checkpoint.step.astype("timedelta64[ns]")
+        dataset = replace(layout, steps=0).empty(at, len(at))
+        for k, fields in enumerate(self._steps(layout, states, at, limits)):
+            part = dataset.assign_coords({name: dataset[name] + k * step for name in ("prediction_timedelta", "valid_time")})
+            for name in layout.variables:
+                part[name] = part[name].copy(data=layout.part(fields, name)[:, None])
+                part[name].attrs |= limits.attributes(name)
+            yield part
+        limits.report()
 
     def run(
         self,
         init: Init,
         times: Times = None,
         lead: str = "10d",
-        grid: float | None = None,
+        grid: float | str | None = None,
         area: str | None = None,
         output: str | Path | None = None,
         variables: Sequence[str] | None = None,
@@ -80,23 +103,40 @@ class Forecaster:
         overwrite: bool = False,
         progress: Progress | None = None,
         members: int = 1,
+        *,
+        seed: int | None = None,
+        amplitude: float | None = None,
+        bounds: bool = True,
+        clip: Mapping[str, Bounds] | None = None,
     ) -> xr.Dataset:
         """Make a forecast.
 
+        A line in the log reports each channel that leaves the range of the training data, and the variables'
+        attributes ``outside_training_range`` and ``clipped`` record what was outside and what was clipped
+        (``forecast.limits.records`` reads them).
+
         Args:
             init: CF file, zarr store or data set that holds the input states.
-            times: initial times, e.g. ``"2014-03-01T06"``, a list, or ``"2014-01-01/2014-02-01/12h"``; the latest
-                possible by default.
+            times: initial times, e.g. ``"2014-03-01T06"``, a list, or ``"2014-01-01/2014-02-01/12h"``; the
+                latest possible by default.
             lead: how far, e.g. ``72h`` or ``10d``.
-            grid: degrees between points, to which the forecast is interpolated; the model's own points by default.
+            grid: degrees between points, or ``HxW`` points such as ``"32x64"``, to which the forecast is
+                interpolated (see ``output_grid``); the model's own points by default.
             area: ``NORTH/WEST/SOUTH/EAST`` in degrees to keep; all by default.
-            output: write to this zarr store (or netCDF file, if it ends in ``.nc``) as the forecast proceeds, and
-                return it opened lazily; by default the forecast is returned in memory.
+            output: write to this zarr store (or netCDF file, if it ends in ``.nc``) as the forecast proceeds,
+                and return it opened lazily; by default the forecast is returned in memory.
             variables: variables to keep; all by default.
             batch_size: forecasts that are run together, members counted, where there is an output.
             overwrite: replace an existing output.
-            progress: called with (done, in all, text).
-            members: members of an ensemble, from perturbed initial states (``forecast.ensemble.perturbations``); the first is not perturbed.
+            progress: called with (steps done, steps to do, text).
+            members: members of an ensemble, from perturbed initial states
+                (``forecast.ensemble.perturbations``); the first is not perturbed, except where there are two.
+            seed: of the perturbations; 0 by default.
+            amplitude: root mean square of the perturbations in standard deviations of the anomalies; 0.1 by default.
+            bounds: clip humidity, precipitation, contents of water, fractions, ... to their physical bounds
+                (``datasets.bounds``) in what is written; the model goes on from its own values.
+            clip: least and largest value of variables by name, None for no bound, which take the place of the
+                physical ones.
 
         Returns:
             The forecast, dimensions time, prediction_timedelta, [number], [level], latitude, longitude.
@@ -105,29 +145,59 @@ class Forecaster:
             FileExistsError: the output exists.
             ValueError: ``init`` does not fit the model, or an argument is not understood.
         """
-        held = list(dict.fromkeys(c.variable for c in self.checkpoint.channels))
-        if members < 1:
-            raise ValueError(f"an ensemble of {members} members has none; 1 makes a single forecast")
-        for name in variables or ():
-            if name not in held:
-                raise ValueError(f"the model has no variable {name!r}; {nearest(name, held)}")
-        if output is None:
-            parts = [part[list(variables or held)] for part in self.rollout(init, times, lead, grid, area, members)]
-            return xr.concat(parts, "prediction_timedelta", data_vars="minimal", coords="minimal", compat="override")
-        path, states = Path(output), initial_states(self.checkpoint, init)
-        steps, at = parse_lead(lead, self.checkpoint.step), parse_times(times, states, self.checkpoint.stepper.window)
+        ensemble, limits = Ensemble.of(members, seed, amplitude), Limits(self.checkpoint, bounds, clip)
+        path = None if output is None else check_output(output, "forecast")
+        layout, states, at = self._prepare(init, times, lead, grid, area, variables, ensemble)
+        if path is None:
+            parts = [layout.part(fields, name)[:, None] for fields in self._steps(layout, states, at, limits) for name in layout.variables]
+            dataset = layout.empty(at, len(at))
+            for i, name in enumerate(layout.variables):
+                dataset[name] = dataset[name].copy(data=np.concatenate(parts[i :: len(layout.variables)], axis=1))
+                dataset[name].attrs |= limits.attributes(name)
+            limits.report()
+            return dataset
         states.positions(at, self.checkpoint.stepper.window, self.checkpoint.step)
         write_forecast(
-            self.checkpoint,
-            self._target(grid, area),
-            lambda batch: rollout(self.checkpoint, states, batch, steps, self.device, members, batch_size),
-            at, steps, path, list(variables) if variables else None, max(1, batch_size // members), overwrite,
-            f"{self.identity} {_describe(init)}", progress, members,
-        )  # fmt: skip
-        return open_forecast(path)
+            layout,
+            lambda batch: self._steps(layout, states, batch, limits, batch_size),
+            at,
+            path,
+            limits,
+            batch=max(1, batch_size // members),
+            overwrite=overwrite,
+            identity=f"{self.identity} {_describe(init)} {limits.bounds.tolist()}",
+            progress=progress,
+        )
+        limits.report()
+        return open_raw(str(path))
 
-    def _target(self, grid: float | None, area: str | None) -> OutputGrid:
-        return output_grid(self.checkpoint.grid, self.checkpoint.dtypes, grid, area)
+    def _prepare(
+        self,
+        init: Init,
+        times: Times,
+        lead: str,
+        grid: float | str | None,
+        area: str | None,
+        variables: Sequence[str] | None,
+        ensemble: Ensemble,
+    ) -> tuple[Layout, InitialStates, NDArray[np.datetime64]]:
+        """Return what a forecast is laid out like, the states it can start from, and its initial times."""
+        point = self.checkpoint
+        known = list(dict.fromkeys(c.variable for c in point.channels))
+        for name in variables or ():
+            if name not in known:
+                raise ValueError(f"the model has no variable {name!r}; {nearest(name, known)}")
+        target = output_grid(point.grid, point.dtypes, grid, area)
+        steps = parse_lead(lead, point.step)
+        states = initial_states(point, init)
+        at = parse_times(times, states, point.stepper.window)
+        return Layout(point, target, steps, list(dict.fromkeys(variables or known)), ensemble), states, at
+
+    def _steps(
+        self, layout: Layout, states: InitialStates, times: NDArray[np.datetime64], limits: Limits, at_once: int = 32
+    ) -> Iterator[NDArray[np.float32]]:
+        fields = rollout(self.checkpoint, states, times, layout.steps, self.device, ensemble=layout.ensemble, bounds=limits.bounds, at_once=at_once)
+        return limits.watch(fields)
 
 
 def load(checkpoint: str | Path, device: str | None = None) -> Forecaster:
@@ -145,26 +215,23 @@ def load(checkpoint: str | Path, device: str | None = None) -> Forecaster:
     return Forecaster(load_checkpoint(checkpoint, device), device, read_meta(checkpoint)["sha256"])
 
 
-def parse_spacing(text: str | None) -> float | None:
-    """Return degrees between points of a text; raises ``ValueError`` where it is no number."""
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        raise ValueError(f"--grid {text} is not understood; write the degrees between points, e.g. --grid 1.25") from None
+def open_forecast(forecast: str | Path | xr.Dataset, lead_units: str | None = None) -> xr.Dataset:
+    """Open a forecast of this or another package lazily, with canonical axes, order and units.
 
+    Args:
+        forecast: path, or a data set in memory.
+        lead_units: unit of lead times that are numbers without one, e.g. ``hours``.
 
-def open_forecast(path: str | Path) -> xr.Dataset:
-    """Open a forecast lazily.
+    Returns:
+        Dimensions time, prediction_timedelta, [number], [level], latitude, longitude; ``encoding["source"]`` names it.
 
     Raises:
         FileNotFoundError: it does not exist.
         ValueError: it is not a forecast.
     """
-    dataset = open_raw(str(path))
-    lacking = {"time", "prediction_timedelta", *axes_of(dataset)} - set(dataset.dims)
-    if lacking:
-        raise ValueError(f"{path} is not a forecast: it has no {sorted(lacking)[0]}; make one with `forecast run`")
-    return dataset
+    if isinstance(forecast, xr.Dataset):
+        return canonical_forecast(forecast, forecast.encoding.get("source", "the forecast"), lead_units)
+    return canonical_forecast(open_lazily(str(forecast)), str(forecast), lead_units)
 
 
 def _describe(init: Init) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from .. import __version__
@@ -48,6 +49,7 @@ class Checkpoint:
         config: resolved configuration.
         provenance: where data came from, what was chosen on what.
         forcings: names of the fields known in advance that it is given.
+        ranges: least and largest value of each channel in the training data, shape (2, channel); None where they are not known.
     """
 
     stepper: Stepper
@@ -60,6 +62,7 @@ class Checkpoint:
     config: Config
     provenance: dict[str, Any]
     forcings: tuple[str, ...] = FORCINGS
+    ranges: NDArray[np.float64] | None = None
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path, overwrite: bool = False) -> None:
@@ -92,6 +95,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, overwrite: bool = False)
             "window": stepper.window,
             "normalisation": scales,
             "forcings": list(checkpoint.forcings),
+            **({} if checkpoint.ranges is None else {"training_range": checkpoint.ranges.tolist()}),
             "provenance": checkpoint.provenance,
             "versions": {"fourcaster": __version__, "python": platform.python_version()}
             | {name: version(name) for name in ("torch", "numpy", "xarray", "zarr")},
@@ -202,7 +206,19 @@ def load_checkpoint(path: str | Path, device: str = "cpu") -> Checkpoint:
     cycle = SeasonalCycle(fields["cycle_minutes"].numpy(), fields["cycle"].numpy())
     step = duration(meta["step_seconds"])
     first, second = meta["dtypes"]
-    return Checkpoint(stepper, channels, meta["attrs"], grid, (first, second), step, cycle, config, meta["provenance"], tuple(meta["forcings"]))
+    return Checkpoint(
+        stepper,
+        channels,
+        meta["attrs"],
+        grid,
+        (first, second),
+        step,
+        cycle,
+        config,
+        meta["provenance"],
+        tuple(meta["forcings"]),
+        np.array(meta["training_range"]) if "training_range" in meta else None,
+    )
 
 
 def grid_from(meta: Mapping[str, Any]) -> Grid:

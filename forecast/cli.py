@@ -2,13 +2,15 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from .cli_ingest import ingest
 from .cli_jobs import jobs
-from .console import Device, Json, Overrides, Overwrite, reported, show
+from .console import Device, Json, Overrides, Overwrite, refuse_unused, reported, show
+
+LeadUnits = Annotated[str | None, typer.Option(help="Units of a forecast's lead times where it gives none, e.g. hours.")]
 
 app = typer.Typer(
     help="Neural-operator weather and fluid forecasting: from a zarr store to a scored forecast.",
@@ -33,9 +35,11 @@ def quickstart(
     Example: forecast quickstart --data air.nc --out demo train.epochs=5
     """
     with reported() as progress:
+        from ..datasets.outputs import check_output
         from .display import score_table
         from .quickstart import quickstart as work
 
+        check_output(out, "checkpoint")
         result = work(data, out, overrides or [], device, fresh, progress)
     first = result["scores"][0]
     simulated = "\nThe data are SIMULATED, not observations: these scores say nothing about the weather." if result["simulated"] else ""
@@ -83,7 +87,11 @@ def simulate(
 
 
 @app.command()
-def inspect(path: Annotated[Path, typer.Argument(help="Store, checkpoint, forecast or CF file.")], as_json: Json = False) -> None:
+def inspect(
+    path: Annotated[str, typer.Argument(help="Store, checkpoint, forecast or CF file.")],
+    lead_units: LeadUnits = None,
+    as_json: Json = False,
+) -> None:
     """Say what a store, checkpoint or forecast is.
 
     Example: forecast inspect quickstart/checkpoint
@@ -92,7 +100,7 @@ def inspect(path: Annotated[Path, typer.Argument(help="Store, checkpoint, foreca
         from .display import describe
         from .inspect import inspect as look
 
-        result = look(path)
+        result = look(path, lead_units)
     show(result, as_json, describe(result))
 
 
@@ -108,10 +116,13 @@ def train(
     Example: forecast train ncep_temperature data.store=air.zarr train.epochs=20
     """
     with reported() as progress:
+        from ..datasets.outputs import check_output
         from .config import load_config
         from .training import train as work
 
-        result = work(load_config(config, overrides or []), device, progress("train"))
+        resolved = load_config(config, overrides or [])
+        check_output(resolved.output, "checkpoint")
+        result = work(resolved, device, progress("train"))
     state = "was finished before" if result.already_done else "written"
     score = "" if result.best_score is None else f", {result.score} {result.best_score:.4g}"
     values = {"checkpoint": str(result.checkpoint), "already_done": result.already_done, result.score.replace(" ", "_"): result.best_score}
@@ -122,34 +133,55 @@ def train(
 
 @app.command()
 def run(
+    context: typer.Context,
     checkpoint: Annotated[Path, typer.Argument(help="Folder that training made.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Forecast to make: zarr, or netCDF if it ends in .nc.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Forecast to write: .nc for netCDF, .zarr or no ending for zarr.")],
     init: Annotated[Path | None, typer.Option(help="CF file or store that holds the input states.")] = None,
     time: Annotated[list[str] | None, typer.Option(help="Initial time, or START/STOP/STEP; the latest by default.")] = None,
     lead: Annotated[str, typer.Option(help="How far, e.g. 72h or 10d.")] = "10d",
     grid: Annotated[
-        str | None, typer.Option(help="Degrees between points to interpolate to; TIMESxPLACES of a physics-informed network, e.g. 101x256.")
+        str | None,
+        typer.Option(
+            help="Interpolate to this many degrees between points, on the model's kind of grid, or to HxW points "
+            "(odd H: rows on the poles); TIMESxPLACES of a physics-informed network, e.g. 101x256."
+        ),
     ] = None,
     refine: Annotated[int, typer.Option(help="Steps of test-time optimisation on the equation, of a solution operator.", min=0)] = 0,
-    area: Annotated[str | None, typer.Option(help="NORTH/WEST/SOUTH/EAST in degrees to keep.")] = None,
+    area: Annotated[str | None, typer.Option(help="NORTH/WEST/SOUTH/EAST in degrees to keep, with longitudes as they will be written.")] = None,
     variables: Annotated[str | None, typer.Option(help="Variables to keep, separated by commas.")] = None,
     batch_size: Annotated[int, typer.Option(help="Initial times that are run together.", min=1)] = 32,
     members: Annotated[int, typer.Option(help="Members of an ensemble, from perturbed initial states.", min=1)] = 1,
+    seed: Annotated[int | None, typer.Option(help="Seed of an ensemble's perturbations; 0 by default.", min=0)] = None,
+    amplitude: Annotated[
+        float | None, typer.Option(help="Size of an ensemble's perturbations, in standard deviations of the anomalies; 0.1 by default.")
+    ] = None,
+    bounds: Annotated[
+        bool, typer.Option("--bounds/--no-bounds", help="Clip humidity, precipitation, fractions, ... to their physical bounds.")
+    ] = True,
+    clip: Annotated[
+        list[str] | None, typer.Option(help="Bounds of a variable as NAME=LOW,HIGH, where either may be empty, e.g. q=0, instead of physical ones.")
+    ] = None,
     device: Device = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Make a forecast; goes on by itself where an earlier run stopped.
+    """Make a forecast; resumes an interrupted run.
 
     Example: forecast run run/checkpoint --init air.zarr --time 2014-03-01T06 --lead 72h -o forecast.zarr
     """
     with reported() as progress:
-        from .api import load, parse_spacing
+        from ..datasets.outputs import check_output
+        from .api import load
+        from .checkpoint import read_meta
         from .display import describe
+        from .ingesting import parse_names
         from .inspect import inspect as look
-        from .physics_runs import run_physics
+        from .limits import describe_records, parse_clip, records
+        from .physics_runs import USED, run_physics
 
-        if output.exists() and not overwrite:
+        used, why = USED.get(read_meta(checkpoint).get("kind", ""), (set(context.params) - {"refine"}, "only a solution operator is refined"))
+        refuse_unused(context, {"checkpoint", "output", "overwrite", "as_json", *used}, why)
+        if check_output(output, "forecast").exists() and not overwrite:
             raise FileExistsError(f"{output} exists; pass --overwrite to replace it, or choose another name")
         solved = run_physics(checkpoint, init, grid, output, refine, device, overwrite, progress("run"))
         if solved is not None:
@@ -157,18 +189,24 @@ def run(
             return
         if init is None:
             raise ValueError("--init is missing: name the CF file or store that holds the input states")
-        names = variables.split(",") if variables else None
-        load(checkpoint, device).run(init, time, lead, parse_spacing(grid), area, output, names, batch_size, overwrite, progress("run"), members)
+        with load(checkpoint, device).run(
+            init, time, lead, grid, area, output, parse_names("variables", variables), batch_size, overwrite, progress("run"), members,
+            seed=seed, amplitude=amplitude, bounds=bounds, clip=parse_clip(clip or []),
+        ) as forecast:  # fmt: skip
+            recorded = records(forecast)
         result = look(output)
-    show(result, as_json, describe(result))
+    show(result | recorded, as_json, describe(result | describe_records(recorded)))
 
 
 @app.command()
 def verify(
-    forecast: Annotated[Path, typer.Argument(help="Forecast to score.")],
+    forecast: Annotated[str, typer.Argument(help="Forecast to score, of this or another package.")],
     truth: Annotated[Path, typer.Option(help="Store with the truth.")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the scores to this netCDF file.")] = None,
     page: Annotated[Path | None, typer.Option("--report", help="Write a page of scores and maps to this HTML file.")] = None,
+    area: Annotated[str | None, typer.Option(help="NORTH/WEST/SOUTH/EAST in degrees to score; all common points by default.")] = None,
+    regrid: Annotated[bool, typer.Option("--regrid", help="Regrid the finer of forecast and truth to the coarser grid.")] = False,
+    lead_units: LeadUnits = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -177,26 +215,32 @@ def verify(
     Example: forecast verify forecast.zarr --truth air.zarr -o scores.nc --report report.html
     """
     with reported() as progress:
+        from ..datasets.outputs import check_output
         from .solutions import is_solution, report
 
-        if page is not None and page.exists() and not overwrite:
+        if page is not None and check_output(page, "report").exists() and not overwrite:
             raise FileExistsError(f"{page} exists; pass --overwrite to replace it, or choose another name")
         if is_solution(forecast):
+            if area is not None or regrid or lead_units is not None:
+                raise ValueError("solutions of an operator are scored as they are; leave out --area, --regrid and --lead-units")
             if page is not None:
                 raise ValueError("solutions of an operator have no report, which shows forecasts by lead time; leave out --report")
             found = report(forecast, truth, output, overwrite)
             show(found, as_json, "\n".join(f"{name}: {value:.4g}" for name, value in found.items()))
             return
         from .display import score_table
-        from .verification import summary
+        from .verification import notes, summary
         from .verification import verify as work
 
-        scores = work(forecast, truth, output, overwrite=overwrite, progress=progress("verify"))
+        where: dict[str, Any] = {"area": area, "regrid": regrid, "lead_units": lead_units}
+        scores = work(forecast, truth, output, overwrite=overwrite, progress=progress("verify"), **where)
         rows = summary(scores)
         if page is not None:
             from .report import write_report
 
-            write_report(forecast, truth, scores, page, overwrite=overwrite)
+            write_report(forecast, truth, scores, page, overwrite=overwrite, **where)
+    for note in notes(scores):
+        print(f"forecast: {note}", file=sys.stderr)
     if scores.attrs["overlaps_training_period"]:
         print("forecast: some initial times lie in the training period: these scores flatter the model", file=sys.stderr)
     show(rows, as_json, score_table(rows))
@@ -204,13 +248,16 @@ def verify(
 
 @app.command()
 def plot(
-    forecast: Annotated[Path, typer.Argument(help="Forecast to draw.")],
+    forecast: Annotated[str, typer.Argument(help="Forecast to draw, of this or another package.")],
     variable: Annotated[str, typer.Option(help="Variable to draw.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Picture to make: .png, .pdf or .svg.")],
     lead: Annotated[str, typer.Option(help="Lead time, e.g. 24h.")] = "24h",
     time: Annotated[str | None, typer.Option(help="Initial time; the first by default.")] = None,
     level: Annotated[int | None, typer.Option(help="Pressure in hPa, for variables with levels.")] = None,
     truth: Annotated[Path | None, typer.Option(help="Store to compare with: adds truth and error.")] = None,
+    area: Annotated[str | None, typer.Option(help="NORTH/WEST/SOUTH/EAST in degrees to draw.")] = None,
+    regrid: Annotated[bool, typer.Option("--regrid", help="Regrid the finer of forecast and truth to the coarser grid.")] = False,
+    lead_units: LeadUnits = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Draw a map, offline, with coastlines.
@@ -220,7 +267,8 @@ def plot(
     with reported():
         from .plots import plot as work
 
-        print(work(forecast, variable, lead, output, truth, time, level, overwrite))
+        picture = work(forecast, variable, lead, output, truth, time, level, overwrite, area=area, regrid=regrid, lead_units=lead_units)
+        print(picture)
 
 
 @app.command(name="import", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

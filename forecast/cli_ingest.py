@@ -27,13 +27,13 @@ def ingest(
     grid: Annotated[
         str | None, typer.Option(help="Regrid to degrees between points, LATxLON points, or a store's grid; map projections too.")
     ] = None,
-    method: Annotated[str, typer.Option(help="How to regrid: conservative, bilinear or spectral (map projections: the first two).")] = "conservative",
+    method: Annotated[str | None, typer.Option(help="How to regrid: conservative (the default), bilinear or spectral (map projections: the first two).")] = None,
     train_period: Annotated[str | None, typer.Option(help="Period for statistics, e.g. 2013 or 2010-01:2013-06.")] = None,
     allow_gaps: Annotated[bool, typer.Option("--allow-gaps", help="Record gaps in time instead of refusing them.")] = False,
     allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Take chunks that a zarr source lacks for fill values.")] = False,
     memory: Annotated[str, typer.Option(help="Memory that may be used, e.g. 4GiB.")] = "2GiB",
     scheduler: Annotated[str | None, typer.Option(help="Dask scheduler's address, or local:N for N processes.")] = None,
-    store: Annotated[str, typer.Option(help="Kind of store: zarr, or icechunk, a repository of transactions.")] = "zarr",
+    store: Annotated[str | None, typer.Option(help="Kind of store: zarr (the default), or icechunk, a repository of transactions.")] = None,
     append: Annotated[bool, typer.Option("--append", help="Add later times to the store.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written, and write nothing.")] = False,
     overwrite: Overwrite = False,
@@ -47,11 +47,12 @@ def ingest(
         from ..datasets.selection import Selection
         from .display import describe
         from .ingesting import ingest as work
-        from .ingesting import parse_bytes, parse_hours, parse_levels, parse_pairs
+        from .ingesting import parse_bytes, parse_hours, parse_levels, parse_names, parse_pairs
         from .inspect import inspect as look
 
         places = tuple(parse_pairs("select", select or [], "depth=0.5").items())
-        chosen = Selection(tuple(variables.split(",")) if variables else None, parse_levels(levels), times, parse_hours(step), area, member, places)
+        wanted = parse_names("variables", variables)
+        chosen = Selection(tuple(wanted) if wanted else None, parse_levels(levels), times, parse_hours(step), area, member, places)
         names = parse_pairs("rename", rename or [], "tas=t2m")
         plan = work(
             sources, output, chosen, parse_pairs("units", units or [], "air=K"), layout, grid, method, train_period, allow_gaps,

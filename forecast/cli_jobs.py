@@ -13,7 +13,7 @@ jobs = typer.Typer(help="Scheduled rollouts: a forecast every cycle, published w
 
 File = Annotated[Path, typer.Argument(metavar="JOBS", help="Jobs file.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a job.")]
-Now = Annotated[str | None, typer.Option(help="Time that the schedule goes by, in UTC; the clock's by default.")]
+Now = Annotated[str | None, typer.Option(help="Time that the schedule's clock starts from, in UTC; the present by default.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Stay until nothing waits for data or another try.")]
 Cycle = Annotated[str, typer.Option(help="Initial time of the cycle, in UTC.")]
 
@@ -21,11 +21,10 @@ FAILED, LATER = 1, 3
 
 
 def _scheduler(path: Path, now: str | None = None) -> Any:
-    from .jobs.scheduler import Scheduler, utc
+    from .jobs.scheduler import Scheduler, clock_from, utc
     from .jobs.spec import moment
 
-    time = None if now is None else moment(now)
-    return Scheduler(path, utc if time is None else lambda: time)
+    return Scheduler(path, utc if now is None else clock_from(moment(now)))
 
 
 def _until_told(scheduler: Any) -> None:

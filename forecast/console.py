@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -37,6 +37,14 @@ def reported() -> Iterator[Callable[[str], Any]]:
     except KeyboardInterrupt:
         print("forecast: stopped; the same command goes on from here", file=sys.stderr)
         raise typer.Exit(130) from None
+
+
+def refuse_unused(context: typer.Context, used: Collection[str], why: str) -> None:
+    """Raise ``ValueError`` where the command line has an option that is none of ``used``, by the names of the verb's parameters."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if source is not None and source.name == "COMMANDLINE" and parameter.name not in used:
+            raise ValueError(f"{parameter.opts[-1]} has no use here: {why}; leave it out")
 
 
 def show(values: Any, as_json: bool, text: str) -> None:

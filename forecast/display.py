@@ -65,14 +65,20 @@ def score_table(rows: list[dict[str, Any]]) -> str:
         mine = [row for row in rows if (row["variable"], row["level"]) == key]
         name = key[0] if key[1] is None else f"{key[0]} {key[1]} hPa"
         lines.append(f"RMSE of {name} [{mine[0]['units']}]")
-        lines.append(f"{'lead':>8} {'model':>10} {'persistence':>12} {'damped pers.':>13} {'climatology':>12} {'skill':>7}")
+        ensemble = "crps" in mine[0]
+        further = f" {'CRPS':>9} {'spread':>9} {'/ error':>7}" if ensemble else ""
+        lines.append(f"{'lead':>8} {'model':>10} {'persistence':>12} {'damped pers.':>13} {'climatology':>12} {'skill':>7}{further}")
         for row in mine:
             e = row["rmse"]
             skill = "-" if row["skill"] is None or row["lead_hours"] == 0 else f"{100 * row['skill']:.1f} %"
             numbers = f"{e['forecast']:10.4g} {e['persistence']:12.4g} {e['damped_persistence']:13.4g} {e['climatology']:12.4g}"
-            lines.append(f"{row['lead_hours']:6g} h {numbers} {skill:>7}")
+            further = f" {row['crps']:9.4g} {row['spread']:9.4g} {row['spread_error_ratio']:7.2f}" if ensemble else ""
+            lines.append(f"{row['lead_hours']:6g} h {numbers} {skill:>7}{further}")
         lines.append("")
-    return "\n".join([*lines, "skill: 1 - RMSE / RMSE of damped anomaly persistence"])
+    legend = ["skill: 1 - RMSE / RMSE of damped anomaly persistence"]
+    if any("crps" in row for row in rows):
+        legend.append("/ error: spread over the error of the mean, 1 where the ensemble is reliable")
+    return "\n".join([*lines, *legend])
 
 
 def describe(values: dict[str, Any]) -> str:

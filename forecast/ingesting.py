@@ -7,10 +7,13 @@ from typing import Any
 
 from ..datasets.adapters.sources import open_sources, origin
 from ..datasets.ingest import append_store, write_store
+from ..datasets.outputs import check_output
 from ..datasets.plan import MEMORY, make_plan
 from ..datasets.regrid import parse_grid, regrid
 from ..datasets.repository import is_repository
 from ..datasets.selection import Selection
+from ..datasets.split import period
+from ..datasets.stores import open_store
 
 Progress = Callable[[int, int, str], None]
 _BYTES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -23,7 +26,7 @@ def ingest(
     units: Mapping[str, str] | None = None,
     layout: str | None = None,
     grid: str | None = None,
-    method: str = "conservative",
+    method: str | None = None,
     train_period: str | None = None,
     allow_gaps: bool = False,
     memory: int = MEMORY,
@@ -33,7 +36,7 @@ def ingest(
     overwrite: bool = False,
     progress: Progress | None = None,
     allow_missing: bool = False,
-    kind: str = "zarr",
+    kind: str | None = None,
     *,
     rename: Mapping[str, str] | None = None,
     static: Sequence[str] = (),
@@ -47,7 +50,7 @@ def ingest(
         units: units of variables that a file lacks or has wrong.
         layout: name of the sources' layout; recognised by default.
         grid: degrees between points, ``LATxLON`` points, or a store whose grid to take; the source's own by default.
-        method: ``conservative``, ``bilinear`` or ``spectral``.
+        method: ``conservative`` (the default), ``bilinear`` or ``spectral``, to ``grid``.
         train_period: period for statistics.
         allow_gaps: record gaps in time instead of refusing them.
         memory: bytes that the process may come to use.
@@ -57,7 +60,7 @@ def ingest(
         overwrite: replace an existing store.
         progress: called with (done, in all, text).
         allow_missing: take chunks that a source lacks for fill values.
-        kind: of the store, ``zarr`` or ``icechunk``; one that is appended to stays what it is.
+        kind: of the store, ``zarr`` (the default) or ``icechunk``; a store that is appended to stays what it is.
         rename: new names of variables, by the source's or the canonical name.
         static: variables that do not change with time although their source gives them times.
 
@@ -70,8 +73,17 @@ def ingest(
         ValueError: a source does not fit; the message says which, where and how to mend it.
     """
     path, select = Path(output), select or Selection()
+    if not append:
+        check_output(path, "store")
     if append and overwrite:
         raise ValueError("--append adds to a store and --overwrite replaces it; choose one")
+    if method is not None and grid is None:
+        raise ValueError(f"--method {method} has no use without --grid; name the grid to regrid to, or leave it out")
+    if append and train_period is not None:
+        _same_period(path, train_period)
+    if append and kind is not None and (kind == "icechunk") != is_repository(path):
+        raise ValueError(f"--store {kind} has no use with --append: {path} stays what it is; leave it out")
+    kind, method = kind or "zarr", method or "conservative"
     if kind not in ("zarr", "icechunk"):
         raise ValueError(f"--store {kind} is not known; use zarr or icechunk")
     begun = kind == "icechunk" and is_repository(path)  # which may be an unfinished one, and is asked later
@@ -96,6 +108,16 @@ def ingest(
     return {}
 
 
+def _same_period(path: Path, train_period: str) -> None:
+    """Raise ``ValueError`` unless a training period is that of the store, whose statistics an append leaves alone."""
+    store = open_store(path)
+    times = store.dataset["time"].values
+    fit = times[period(times, train_period)]
+    if (str(fit[0]), str(fit[-1])) != store.train_period:
+        first, last = (text[:16] for text in store.train_period)
+        raise ValueError(f"--train-period {train_period} has no use with --append: statistics stay those of {first} ... {last}; leave it out")
+
+
 def parse_bytes(text: str) -> int:
     """Return the bytes of a text such as 2GiB, 500MB or 1e9; raises ``ValueError`` where it is none."""
     found = re.fullmatch(r"\s*([\d.]+(?:e\d+)?)\s*([KMGT]?)(i?B)?\s*", text, re.IGNORECASE)
@@ -117,6 +139,14 @@ def parse_hours(text: str | None) -> float | None:
     return float(found[1]) * {"min": 1 / 60, "h": 1, "d": 24}[found[2]]
 
 
+def parse_names(option: str, text: str | None) -> list[str] | None:
+    """Return the names of an option's text, separated by commas; raises ``ValueError`` where one is empty."""
+    names = None if text is None else [name.strip() for name in text.split(",")]
+    if names is not None and not all(names):
+        raise ValueError(f"--{option} {text!r} is not understood; write names separated by commas")
+    return names
+
+
 def parse_levels(text: str | None) -> tuple[int, ...] | None:
     """Return pressures in hPa; raises ``ValueError`` where one is no number."""
     try:
@@ -128,6 +158,9 @@ def parse_levels(text: str | None) -> tuple[int, ...] | None:
 def parse_pairs(option: str, pairs: Sequence[str], example: str) -> dict[str, str]:
     """Return values by name of an option's texts NAME=VALUE; raises ``ValueError`` where one is none."""
     given = dict(pair.partition("=")[::2] for pair in pairs)
+    names = [pair.partition("=")[0] for pair in pairs]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"--{option} names {twice[0]} twice; give it once")
     if lacking := [name for name, value in given.items() if not value]:
         raise ValueError(f"--{option} {lacking[0]} is not understood; write --{option} NAME=..., e.g. --{option} {example}")
     return given

@@ -8,30 +8,38 @@ import numpy as np
 import xarray as xr
 
 from ..datasets.adapters.cf import canonical
-from ..datasets.adapters.opening import open_raw
+from ..datasets.adapters.forecasts import canonical_forecast, is_forecast
+from ..datasets.adapters.opening import open_lazily
 from ..datasets.schema import Channel, channels, describe_axes, grid_of
+from ..datasets.selection import levels_in, members_in
 from ..datasets.stores import open_store, read_group
 from .checkpoint import grid_from, read_meta
 
 
-def inspect(path: str | Path) -> dict[str, Any]:
+def inspect(path: str | Path, lead_units: str | None = None) -> dict[str, Any]:
     """Describe a store, a simulation, a checkpoint, a forecast or a CF file.
+
+    Args:
+        path: file, folder or URL.
+        lead_units: unit of a forecast's lead times that are numbers without one, e.g. ``hours``.
 
     Raises:
         FileNotFoundError: nothing there.
         ValueError: none of these.
     """
-    path = Path(path)
+    source, path = str(path), Path(path)
     if (path / "meta.json").is_file():
         return _checkpoint(path)
     if (path / "checkpoint" / "meta.json").is_file():
         return _checkpoint(path / "checkpoint")
-    dataset = open_raw(str(path))
+    dataset = open_lazily(source)
+    if is_forecast(dataset):
+        return _forecast(canonical_forecast(dataset, source, lead_units))
+    if lead_units is not None:
+        raise ValueError(f"{source} is not a forecast, so it has no lead times; leave out --lead-units")
     if "system" in dataset.attrs:
         return _simulation(dataset)
-    if "prediction_timedelta" in dataset.dims:
-        return _forecast(dataset)
-    return _store(path) if "time_step_seconds" in dataset.attrs else _source(dataset, str(path))
+    return _store(path) if "time_step_seconds" in dataset.attrs else _source(dataset, source)
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:
@@ -57,6 +65,7 @@ def _checkpoint(path: Path) -> dict[str, Any]:
         "kind": "checkpoint",
         "model": model,
         "variables": [f"{channel} [{channel.units}]" for channel in (Channel(**c) for c in meta["channels"])],
+        "levels_hpa": list(dict.fromkeys(c["level"] for c in meta["channels"] if c["level"] is not None)),
         "grid": describe_axes(xr.Dataset(coords={n: meta[n] for n in grid_from(meta).axes})),
         "step_hours": meta["step_seconds"] / 3600,
         "input_states": meta["window"],
@@ -79,9 +88,16 @@ def _simulation(dataset: xr.Dataset) -> dict[str, Any]:
     }
 
 
+def _channels(dataset: xr.Dataset) -> list[str]:
+    """Return each variable, on each of its levels, with its units."""
+    return [f"{c} [{c.units or 'units not given'}]" for c in channels(dataset)]
+
+
 def _fields(dataset: xr.Dataset) -> dict[str, Any]:
     return {
-        "variables": [f"{c} [{c.units}]" for c in channels(dataset)],
+        "variables": _channels(dataset),
+        "levels_hpa": levels_in(dataset),
+        "members": len(members_in(dataset)) or 1,
         "grid": describe_axes(dataset),
         "periodic": grid_of(dataset).periodic,
         "times": len(dataset["time"]),
@@ -104,14 +120,16 @@ def _store(path: Path) -> dict[str, Any]:
 
 
 def _source(dataset: xr.Dataset, path: str) -> dict[str, Any]:
-    return {"kind": "source, not ingested"} | _fields(canonical(dataset, path))
+    return {"kind": "source, not ingested"} | _fields(canonical(dataset, path, beyond=("number",)))
 
 
 def _forecast(dataset: xr.Dataset) -> dict[str, Any]:
     leads = dataset["prediction_timedelta"].values / np.timedelta64(1, "h")
     return {
         "kind": "forecast",
-        "variables": [f"{name} [{v.attrs.get('units', '')}]" for name, v in dataset.data_vars.items()],
+        "variables": _channels(dataset),
+        "levels_hpa": levels_in(dataset),
+        "members": dataset.sizes.get("number", 1),
         "grid": describe_axes(dataset),
         "initial_times": len(dataset["time"]),
         "first_initial_time": str(dataset["time"].values[0].astype("datetime64[m]")),

@@ -122,5 +122,11 @@ def spread(a: Aggregation) -> Array:
     return np.asarray(np.sqrt(a.mean("variance")))
 
 
+def spread_error_ratio(a: Aggregation, members: int) -> Array:
+    """Return ``spread sqrt((M + 1) / M) / rmse``, which is one for a reliable ensemble of M members (Fortin et al. 2014)."""
+    error = rmse(a)
+    return np.asarray(spread(a) * np.sqrt((members + 1) / members) / np.where(error > 0, error, np.nan))
+
+
 METRICS = {"rmse": rmse, "mae": mae, "bias": bias, "acc": acc}
 ENSEMBLE_METRICS = {"crps": crps, "spread": spread}

@@ -10,6 +10,7 @@ import yaml
 from torch import Tensor, nn
 
 from ..datasets import atomic
+from ..datasets.outputs import check_output
 from ..fno.import_weights import build, read_weights
 from ..fno.models import REGISTRY
 from .checkpoint import load_checkpoint, read_meta, read_tensors, sha256, write_network
@@ -34,7 +35,7 @@ def import_network(
         FileExistsError: ``output`` exists and may not be replaced.
         ValueError: the file does not fit.
     """
-    if output.exists() and not overwrite:
+    if check_output(output, "checkpoint").exists() and not overwrite:
         raise FileExistsError(f"{output} exists; pass --overwrite to replace it, or choose another name")
     held: Any = {}
     if config is not None:
@@ -92,6 +93,7 @@ def export(checkpoint: Path, format: ExportFormat, output: Path, size: Sequence[
         raise FileExistsError(f"{output} exists; pass --overwrite to replace it, or choose another name")
     if format not in ("torch-export", "onnx"):
         raise ValueError(f"unknown format {format!r}; use torch-export or onnx")
+    check_output(output, "onnx model" if format == "onnx" else "torch-export program")
     network = load_network(checkpoint)
     models = [m for m in network.modules() if isinstance(m, tuple(REGISTRY.values()))]
     first: Any = models[0]

@@ -1,12 +1,14 @@
 """The grid a forecast is written on: the model's, a part of it, or a finer or coarser one by interpolation."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets.regrid import linear
-from ..datasets.selection import area_positions, eastward
+from ..datasets.resampling import with_points, with_spacing
+from ..datasets.selection import area_positions, parse_area
 from ..fno.grids import Grid, LatLon
 
 Float = NDArray[np.float32]
@@ -18,7 +20,7 @@ class OutputGrid:
 
     Attributes:
         axes: names of rows and columns.
-        along_rows: where the rows lie, in the type of the training data where they are the model's own.
+        along_rows: where the rows lie, in the type of the training data.
         along_columns: the same of the columns.
         rows: weights of the model's rows, shape (new, old); None keeps them.
         columns: the same for columns.
@@ -38,21 +40,24 @@ class OutputGrid:
             return fields
         missing = np.isnan(fields)
         filled = np.where(missing, 0, fields) if missing.any() else fields
-        made = np.asarray(self.rows @ filled @ self.columns.T, dtype=np.float32)
-        if missing.any():  # a point is missing if any that it is made from is
-            made[(self.rows != 0).astype(np.float32) @ missing.astype(np.float32) @ (self.columns != 0).astype(np.float32).T > 0] = np.nan
-        return made
+        result = np.asarray(self.rows @ filled @ self.columns.T, dtype=np.float32)
+        if missing.any():  # a point is missing if any that it is interpolated from is
+            rows, columns = ((weights != 0).astype(np.float32) for weights in (self.rows, self.columns))
+            result[rows @ missing.astype(np.float32) @ columns.T > 0] = np.nan
+        return result
 
 
-def output_grid(grid: Grid, dtypes: tuple[str, str], spacing: float | None = None, area: str | None = None) -> OutputGrid:
+def output_grid(grid: Grid, dtypes: tuple[str, str], spacing: float | str | None = None, area: str | None = None) -> OutputGrid:
     """Return the grid to write on.
 
     Args:
         grid: the model's grid.
         dtypes: types of its rows and columns in the training data.
-        spacing: degrees between points; the forecast is interpolated linearly along both axes, which adds points but
-            no detail. None keeps the model's points.
-        area: ``NORTH/WEST/SOUTH/EAST`` in degrees; None keeps all.
+        spacing: degrees between points, on a grid of the model's kind (see ``with_spacing``), or ``HxW``
+            points (see ``with_points``), over the model's whole domain; the forecast is interpolated linearly
+            along both axes, which adds points but no detail. None keeps the model's points.
+        area: ``NORTH/WEST/SOUTH/EAST`` in degrees; longitudes are written in the convention of the area; None
+            keeps all.
 
     Raises:
         ValueError: no such area or spacing, or fewer than two points along an axis remain.
@@ -61,31 +66,47 @@ def output_grid(grid: Grid, dtypes: tuple[str, str], spacing: float | None = Non
         if spacing is not None or area is not None:
             raise ValueError("only forecasts on latitudes and longitudes are put on another grid or area; leave out --grid and --area")
         return OutputGrid(grid.axes, grid.y.astype(dtypes[0]), grid.x.astype(dtypes[1]))
-    latitude, longitude = grid.latitude.astype(dtypes[0]), grid.longitude.astype(dtypes[1])
-    rows, columns = (np.eye(n, dtype=np.float32) for n in grid.shape)
+    new = grid if spacing is None else _other(grid, spacing)
+    latitude, longitude = new.latitude.astype(dtypes[0]), new.longitude.astype(dtypes[1])
+    if new is grid and area is None:
+        return OutputGrid(grid.axes, latitude, longitude)
+    rows = linear(grid.latitude, new.latitude).astype(np.float32)
+    columns = linear(grid.longitude, new.longitude, grid.periodic).astype(np.float32)
     note = ""
-    if spacing is not None:
-        if not 0 < spacing <= 45:
-            raise ValueError(f"grid spacing must lie between 0 and 45 degrees, got {spacing}")
-        sign = 1 if grid.latitude[-1] > grid.latitude[0] else -1
-        latitude = _steps(grid.latitude[0], grid.latitude[-1], sign * spacing)
-        span = 360 - spacing if grid.periodic else grid.longitude[-1] - grid.longitude[0]
-        longitude = grid.longitude[0] + _steps(0.0, span, spacing)
-        rows = linear(grid.latitude, latitude).astype(np.float32)
-        columns = linear(grid.longitude, longitude, grid.periodic).astype(np.float32)
-        note = f"interpolated linearly to {spacing:g} degrees from the model's {grid.spacing[0]:g} x {grid.spacing[1]:g}; it holds no finer detail"
+    if new is not grid:
+        note = (
+            f"interpolated linearly to {new.spacing[0]:g} x {new.spacing[1]:g} degrees from the model's "
+            f"{grid.spacing[0]:g} x {grid.spacing[1]:g}; it holds no finer detail"
+        )
     if area is not None:
         keep_rows, keep_columns = area_positions(latitude, longitude, area)
         if len(keep_rows) < 2 or len(keep_columns) < 2:
             raise ValueError(f"area {area} holds fewer than two points along an axis of the grid {_corners(grid)}; write NORTH/WEST/SOUTH/EAST")
         latitude, rows = latitude[keep_rows], rows[keep_rows]
-        longitude, columns = eastward(longitude[keep_columns]), columns[keep_columns]
-    whole = spacing is None and area is None
-    return OutputGrid(grid.axes, latitude, longitude, None if whole else rows, None if whole else columns, note)
+        longitude, columns = (
+            _eastward(longitude[keep_columns], parse_area(area)[1] - 1e-3 * new.spacing[1]),
+            columns[keep_columns],
+        )
+    return OutputGrid(grid.axes, latitude, longitude, rows, columns, note)
 
 
-def _steps(first: float, last: float, step: float) -> NDArray[np.float64]:
-    return np.asarray(first + step * np.arange(int(abs(last - first) / abs(step) + 1e-6) + 1))
+def _other(grid: LatLon, spacing: float | str) -> LatLon:
+    """Return the grid that ``--grid`` names: degrees, or HxW points."""
+    if points := re.fullmatch(r"\s*(\d+)\s*x\s*(\d+)\s*", str(spacing), re.IGNORECASE):
+        return with_points(grid, int(points[1]), int(points[2]))
+    try:
+        degrees = float(spacing)
+    except ValueError:
+        raise ValueError(f"--grid {spacing} is not understood; write the degrees between points, e.g. 1.25, or points, e.g. 181x360") from None
+    return with_spacing(grid, degrees)
+
+
+def _eastward(longitude: NDArray[np.floating], west: float) -> NDArray[np.floating]:
+    """Return longitudes counted on from ``west``, bit for bit the given ones where these lie within a turn of
+    it.
+    """
+    turns = np.ceil((west - longitude.astype(np.float64)) / 360)
+    return np.asarray(longitude + 360 * turns, dtype=longitude.dtype)
 
 
 def _corners(grid: LatLon) -> str:

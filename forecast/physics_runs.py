@@ -8,6 +8,12 @@ from .operators import Progress
 from .pinn import evaluate
 from .solutions import solve
 
+USED = {
+    "pinn": ({"grid", "device"}, "a physics-informed network is evaluated on --grid TIMESxPLACES, from no data"),
+    "operator": ({"init", "refine", "device"}, "a solution operator solves for --init, at its grid and times, which may be any"),
+}
+"""Options of ``forecast run`` that what is trained on an equation uses, by kind of checkpoint, and why it uses no other."""
+
 
 def run_physics(
     checkpoint: Path, init: Path | None, grid: str | None, output: Path, refine: int, device: str | None, overwrite: bool, progress: Progress | None
@@ -18,16 +24,15 @@ def run_physics(
         ValueError: an option that the checkpoint has no use for, or ``init`` is missing.
     """
     kind = read_meta(checkpoint).get("kind")
-    if refine and kind != "operator":
-        raise ValueError(f"--refine needs a solution operator, {checkpoint} is none")
+    if device not in (None, "cpu") and (kind == "pinn" or refine):
+        what = "a physics-informed network is evaluated" if kind == "pinn" else "refinement runs"
+        raise ValueError(f"{what} on the CPU, not on {device}; leave out --device")
     if kind == "pinn":
         made = evaluate(checkpoint, grid or "101x256", output, overwrite)
         text = f"u on {made.sizes['t']} times by {made.sizes['x']} places"
     elif kind == "operator":
         if init is None:
             raise ValueError("--init is missing: name the store of simulations that holds the initial states or coefficients")
-        if grid is not None:
-            raise ValueError("--grid has no use here: a solution operator solves on the grid of --init, which may be any")
         made = solve(checkpoint, init, output, refine, device, overwrite, progress)
         text = f"{made.sizes['sample']} solutions of {', '.join(map(str, made.data_vars))}"
     else:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import xarray as xr
 
+from ..datasets.outputs import check_output
 from ..datasets.stores import write_dataset
 from ..fno.models.base import load_weights
 from ..fno.models.pinn import CoordinateNetwork, TimeWindows
@@ -75,6 +76,8 @@ def evaluate(checkpoint: str | Path, grid: str = "101x256", output: str | Path |
         FileExistsError: ``output`` exists and may not be replaced.
         ValueError: it holds something else, is damaged, or the grid is not understood.
     """
+    if output is not None:
+        check_output(output, "solution")
     path = Path(checkpoint)
     meta = read_meta(path)
     if meta.get("kind") != "pinn":

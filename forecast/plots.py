@@ -9,9 +9,12 @@ import numpy as np
 import xarray as xr
 
 from ..datasets import atomic
-from ..datasets.schema import axes_of, nearest
+from ..datasets.outputs import check_output
+from ..datasets.schema import axes_of
 from ..datasets.stores import open_store
 from .api import open_forecast
+from .common_grid import common_grid
+from .pairing import find_channel, in_units
 from .rollout import parse_duration
 
 LABELS = {
@@ -39,11 +42,15 @@ def plot(
     time: str | None = None,
     level: int | None = None,
     overwrite: bool = False,
+    *,
+    area: str | None = None,
+    regrid: bool = False,
+    lead_units: str | None = None,
 ) -> Path:
     """Draw a map of one lead time: the forecast (of an ensemble the mean), and with a truth also the truth on the same colours and the error.
 
     Args:
-        forecast: path or data set.
+        forecast: path or data set, of this or another package.
         variable: variable to draw.
         lead: lead time, e.g. ``24h``.
         output: picture to make (PNG, PDF or SVG by its ending).
@@ -51,35 +58,45 @@ def plot(
         time: initial time; the first by default.
         level: pressure in hPa, for variables that have levels.
         overwrite: replace an existing picture.
+        area: ``NORTH/WEST/SOUTH/EAST`` in degrees to draw; all by default, with a truth all common points.
+        regrid: regrid the finer of forecast and truth to the points of the coarser.
+        lead_units: unit of lead times that are numbers without one, e.g. ``hours``.
 
     Raises:
         FileExistsError: the picture exists.
-        ValueError: the forecast has no such variable, lead, level or time.
+        ValueError: the forecast has no such variable, lead, level or time, or no points in common with the truth.
     """
-    dataset = forecast if isinstance(forecast, xr.Dataset) else open_forecast(forecast)
+    check_output(output, "picture")
+    dataset = open_forecast(forecast, lead_units)
+    name = dataset.encoding["source"]
     members = dataset.sizes.get("number", 1)
-    if variable not in dataset:
-        raise ValueError(f"the forecast has no variable {variable!r}; {nearest(variable, dataset.data_vars)}")
-    array = _pick(dataset[variable], lead, time)
-    field = _level(array.mean("number") if members > 1 else array, level)
+    store = None if truth is None else open_store(truth)
+    if regrid and store is None:
+        raise ValueError("regridding puts forecast and truth on one grid; add --truth, or leave out --regrid")
+    reference = dataset if store is None else store.dataset
+    common = common_grid(dataset, reference, (name, str(truth)), area=area, regrid=regrid)
+    array = find_channel(dataset, variable, level, name)
+    level = int(array["level"]) if "level" in array.coords else level
+    array = _pick(array, lead, time)
+    field = array.mean("number", keep_attrs=True) if "number" in array.dims else array
+    field = common.forecast(field.to_dataset(name=variable))[variable].load()
     valid = field["time"].values + field["prediction_timedelta"].values
     panels = [("forecast", field.values)]
-    if truth is not None:
-        store = open_store(truth)
-        if variable not in store.dataset or valid not in store.dataset["time"].values:
+    if store is not None:
+        if valid not in store.dataset["time"].values:
             raise ValueError(
                 f"the truth {truth} has no {variable!r} at {np.datetime_as_string(valid, 'm')}; leave out --truth, or choose another lead"
             )
-        actual = _level(store.dataset[variable].sel(time=valid), level).values
-        if actual.shape != field.shape:
-            raise ValueError(f"the truth {truth} is on another grid {actual.shape} than the forecast {field.shape}")
-        panels += [("truth", actual), ("error (forecast - truth)", field.values - actual)]
+        actual = find_channel(store.dataset, variable, level, f"the truth {truth}")
+        field = in_units(field, str(actual.attrs["units"]), name)
+        right = common.truth(actual.sel(time=valid).to_dataset(name=variable))[variable].values
+        panels = [("forecast", field.values), ("truth", right), ("error (forecast - truth)", field.values - right)]
     hours = float(field["prediction_timedelta"].values / np.timedelta64(1, "h"))
-    units = dataset[variable].attrs.get("units", "")
+    units = field.attrs.get("units", "")
     mean = f", mean of {members} members" if members > 1 else ""
     title = f"{variable}{f' at {level} hPa' if level else ''}{mean} [{units}], {_lead(hours)} from {_moment(field['time'].values[()])}"
     axes = axes_of(dataset)
-    rows, columns = (dataset[axis].values for axis in axes)
+    rows, columns = (field[axis].values for axis in axes)
     return _save(lambda: _maps(panels, rows, columns, title, units, earth=axes[0] == "latitude"), Path(output), overwrite)
 
 
@@ -92,7 +109,7 @@ def plot_scores(scores: xr.Dataset, output: str | Path, overwrite: bool = False)
         panels = [
             (str(name), array) if level is None else (f"{name} {level} hPa", array.sel(level=level))
             for name, array in scores.data_vars.items()
-            for level in (array["level"].values.tolist() if "level" in array.dims else [None])
+            for level in (array.dropna("level", how="all")["level"].values.tolist() if "level" in array.dims else [None])
         ]
         columns = min(3, len(panels))
         rows = -(-len(panels) // columns)
@@ -141,16 +158,8 @@ def _pick(array: xr.DataArray, lead: str, time: str | None) -> xr.DataArray:
     return array.sel(time=moment)
 
 
-def _level(array: xr.DataArray, level: int | None) -> xr.DataArray:
-    if "level" not in array.dims:
-        return array
-    held = array["level"].values.tolist()
-    if level not in held:
-        raise ValueError(f"name one of the levels {', '.join(map(str, held))} hPa with --level")
-    return array.sel(level=level)
-
-
 def _save(draw: Callable[[], Any], output: Path, overwrite: bool) -> Path:
+    check_output(output, "picture")
     with atomic.replacing(output, overwrite) as temporary:
         figure = draw()
         figure.savefig(temporary, dpi=130, format=output.suffix.lstrip(".") or "png")
@@ -177,7 +186,8 @@ def _maps(panels: list[tuple[str, np.ndarray]], latitude: np.ndarray, longitude:
     for ax, (name, values) in zip(axes.flat, panels, strict=True):
         options = {"cmap": "viridis", "vmin": low, "vmax": high}
         if name.startswith("error"):
-            largest = float(np.nanpercentile(np.abs(values), 99.5)) or 1.0
+            finite = np.abs(values[np.isfinite(values)])
+            largest = float(np.percentile(finite, 99.5)) or 1.0 if finite.size else 1.0
             options = {"cmap": "RdBu_r", "vmin": -largest, "vmax": largest}
         mesh = ax.pcolormesh(longitude - centre, latitude, values, shading="nearest", **(options | ({"transform": view} if earth else {})))
         ax.set_title(name, fontsize="medium")

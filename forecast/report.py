@@ -19,7 +19,16 @@ _COLUMNS = ("lead", "RMSE", "persistence", "damped persistence", "climatology", 
 
 
 def write_report(
-    forecast: str | Path | xr.Dataset, truth: str | Path, scores: xr.Dataset, output: str | Path, level: int | None = None, overwrite: bool = False
+    forecast: str | Path | xr.Dataset,
+    truth: str | Path,
+    scores: xr.Dataset,
+    output: str | Path,
+    level: int | None = None,
+    overwrite: bool = False,
+    *,
+    area: str | None = None,
+    regrid: bool = False,
+    lead_units: str | None = None,
 ) -> Path:
     """Write a page of HTML that stands alone: the charts and tables of the scores, and maps at the last lead time of the first initial time.
 
@@ -30,6 +39,9 @@ def write_report(
         output: page to make.
         level: pressure in hPa of the maps; all levels by default.
         overwrite: replace an existing page.
+        area: as in ``verify``.
+        regrid: as in ``verify``.
+        lead_units: as in ``verify``.
 
     Returns:
         The page.
@@ -38,12 +50,12 @@ def write_report(
         FileExistsError: the page exists.
         ValueError: forecast, truth and scores do not fit together.
     """
-    dataset = forecast if isinstance(forecast, xr.Dataset) else open_forecast(forecast)
+    dataset = open_forecast(forecast, lead_units)
     lead = float(dataset["prediction_timedelta"].values[-1] / np.timedelta64(1, "s"))
     named = [
         (str(name), at)
-        for name, v in dataset.data_vars.items()
-        for at in (v["level"].values.tolist() if "level" in v.dims else [None])
+        for name, v in scores.data_vars.items()
+        for at in (v.dropna("level", how="all")["level"].values.tolist() if "level" in v.dims else [None])
         if level is None or at in (None, level)
     ]
     parts = [_about(scores)]
@@ -54,7 +66,10 @@ def write_report(
             parts.append(f"<p>Maps of the first {_MAPS} of {len(named)} fields.</p>")
         for i, (name, at) in enumerate(named[:_MAPS]):
             parts.append(
-                _picture(plot(dataset, name, f"{lead:f}s", Path(folder) / f"{i}.png", truth, level=at), f"forecast, truth and error of {name}")
+                _picture(
+                    plot(dataset, name, f"{lead:f}s", Path(folder) / f"{i}.png", truth, level=at, area=area, regrid=regrid),
+                    f"forecast, truth and error of {name}",
+                )
             )
     with atomic.replacing(Path(output), overwrite) as temporary:
         temporary.write_text(page("Forecast and truth", parts))
@@ -66,6 +81,9 @@ def _about(scores: xr.Dataset) -> str:
     first, last = (html.escape(str(attrs[f"{which}_initial_time"])[:16]) for which in ("first", "last"))
     period = first if first == last else f"{first} to {last}"
     said = f"<p>{attrs['initial_times']} forecast(s) from {period} UTC; weighting {html.escape(attrs['weighting'])}</p>"
+    for name in ("area", "points", "regridding", "spread_warning"):
+        if name in attrs:
+            said += f"<p>{html.escape(name.replace('_', ' '))}: {html.escape(str(attrs[name]))}</p>"
     if attrs["overlaps_training_period"]:
         said += "<p><b>Some initial times lie in the training period: these scores flatter the model.</b></p>"
     return said
@@ -77,7 +95,7 @@ def _picture(path: Path, said: str) -> str:
 
 def _tables(scores: xr.Dataset) -> list[str]:
     rows, parts = summary(scores), []
-    further = [name for name in ("crps", "spread") if name in scores["metric"].values]
+    further = [name for name in ("crps", "spread", "spread_error_ratio") if name in scores["metric"].values]
     for name, level, units in dict.fromkeys((row["variable"], row["level"], row["units"]) for row in rows):
         mine = [row for row in rows if (row["variable"], row["level"]) == (name, level)]
         cells = [
@@ -86,18 +104,11 @@ def _tables(scores: xr.Dataset) -> list[str]:
                 *(f"{row['rmse'][source]:.4g}" for source in ("forecast", "persistence", "damped_persistence", "climatology")),
                 "" if row["skill"] is None or row["lead_hours"] == 0 else f"{100 * row['skill']:.1f} %",
                 f"{row['acc']:.3f}",
-                *(f"{value:.4g}" for value in _of_members(scores[name], level, row["lead_hours"], further)),
+                *(f"{row[metric]:.4g}" for metric in further),
             )
             for row in mine
         ]
         parts.append(f"<h2>{html.escape(name)}{'' if level is None else f' at {level} hPa'} [{html.escape(units)}]</h2>")
-        columns = (*_COLUMNS, *({"crps": "CRPS", "spread": "spread"}[metric] for metric in further))
+        columns = (*_COLUMNS, *({"crps": "CRPS", "spread": "spread", "spread_error_ratio": "spread / error"}[metric] for metric in further))
         parts.append(table(columns, cells, range(len(columns))))
     return [*parts, "<p>Skill: 1 - RMSE / RMSE of damped anomaly persistence. ACC: correlation of anomalies.</p>"]
-
-
-def _of_members(scores: xr.DataArray, level: int | None, hours: float, metrics: list[str]) -> list[float]:
-    """Return what only an ensemble has."""
-    lead = np.timedelta64(round(hours * 3600), "s")
-    part = (scores if level is None else scores.sel(level=level)).sel(source="forecast", prediction_timedelta=lead)
-    return [float(part.sel(metric=metric)) for metric in metrics]

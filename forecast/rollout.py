@@ -20,7 +20,7 @@ from ..datasets.schema import Incomplete, check_grid, duration, nearest
 from ..datasets.selection import Selection
 from ..datasets.units import conversion
 from .checkpoint import Checkpoint
-from .ensemble import perturbations
+from .ensemble import Ensemble, perturbations, within
 
 Float = NDArray[np.float32]
 Times = NDArray[np.datetime64]
@@ -129,7 +129,15 @@ def _as_series(made: xr.Dataset, source: str) -> xr.Dataset:
 
 
 def rollout(
-    checkpoint: Checkpoint, states: InitialStates, times: Times, steps: int, device: str, members: int = 1, at_once: int = 32
+    checkpoint: Checkpoint,
+    states: InitialStates,
+    times: Times,
+    steps: int,
+    device: str,
+    *,
+    ensemble: Ensemble = Ensemble(),
+    bounds: NDArray[np.float64] | None = None,
+    at_once: int = 32,
 ) -> Iterator[Float]:
     """Yield the forecast of several initial times step by step, from step 0, the initial state itself.
 
@@ -141,7 +149,8 @@ def rollout(
         times: initial times, shape (time,).
         steps: number of steps.
         device: where the model is.
-        members: members of an ensemble.
+        ensemble: members, and how they are perturbed.
+        bounds: least and largest value of each channel, shape (2, channel), that the initial states of an ensemble are kept within.
         at_once: forecasts that the model is given at a time, members counted.
 
     Yields:
@@ -160,9 +169,13 @@ def rollout(
         raise Incomplete(
             f"{states.source}: {checkpoint.channels[channel]} has missing values at {states.fields.times[found[sample, at]]}; fill them first"
         )
+    members = ensemble.members
     shape = (len(times), *((members,) if members > 1 else ()), *initial.shape[2:])
     if members > 1:
-        added = perturbations(checkpoint, states, times, members).reshape(-1, 1, *initial.shape[2:])
+        added = perturbations(checkpoint, states, times, members, ensemble.amplitude, ensemble.seed)
+        if bounds is not None:
+            added = within(added, initial[:, -1], bounds)
+        added = added.reshape(-1, 1, *initial.shape[2:])
         times, found = np.repeat(times, members), np.repeat(found, members, axis=0)
         initial = np.repeat(initial, members, axis=0) + added
     yield np.where(mask, initial[:, -1], np.nan).astype(np.float32).reshape(shape)
@@ -247,4 +260,9 @@ def parse_times(texts: Sequence[str] | str | Times | None, states: InitialStates
                 result.append(np.datetime64(pd.Timestamp(text)))
         except ValueError as error:
             raise ValueError(f"{text!r} is not a time; write e.g. 2014-03-01T06, or START/STOP/STEP as in 2014-01-01/2014-02-01/12h") from error
+    if not result:
+        raise ValueError(f"{texts} holds no time; a range is START/STOP/STEP, with START before STOP")
+    unique, counts = np.unique(np.array(result, dtype="datetime64[ns]"), return_counts=True)
+    if (counts > 1).any():
+        raise ValueError(f"initial time {unique[counts > 1][0].astype('datetime64[m]')} is named twice; name each once")
     return np.array(result, dtype="datetime64[ns]")

@@ -9,6 +9,7 @@ import torch
 import xarray as xr
 
 from ..datasets.adapters.opening import open_raw
+from ..datasets.outputs import check_output
 from ..datasets.pde.loaders import Simulations, open_simulations
 from ..datasets.stores import write_dataset
 from ..fno.batch import Instances
@@ -54,6 +55,8 @@ def solve(
         FileExistsError: ``output`` exists and may not be replaced.
         ValueError: they do not fit each other, or a residual is asked of an equation that has none here.
     """
+    if output is not None:
+        check_output(output, "solution")
     device = "cpu" if refine else pick_device(device)
     operator, given = load_operator(checkpoint, device), open_simulations(init)
     _check(operator, given, str(checkpoint))
@@ -182,7 +185,7 @@ def report(solution: str | Path, truth: str | Path, output: str | Path | None = 
         FileExistsError: ``output`` exists and may not be replaced.
         ValueError: as ``score`` does.
     """
-    if output is not None and Path(output).exists() and not overwrite:
+    if output is not None and check_output(output, "file of scores").exists() and not overwrite:
         raise FileExistsError(f"{output} exists; pass --overwrite to replace it, or choose another name")
     scores = score(solution, truth)
     if output is not None:

@@ -133,6 +133,7 @@ def train(config: AnyConfig, device: str | None = None, progress: Progress | Non
         config,
         provenance,
         forcing_names(store.grid),
+        np.stack([statistics.minimum, statistics.maximum]),
     )
     save_checkpoint(checkpoint, output / "checkpoint")
     return TrainResult(output / "checkpoint", False, record.best_score, comparison=comparison)

@@ -1,6 +1,6 @@
 """Scores of a forecast against truth, beside the forecasts that cost nothing."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +10,24 @@ from numpy.typing import NDArray
 
 from ..datasets import atomic
 from ..datasets.fields import Fields
-from ..datasets.scalars import check_same_place, scalars_of
-from ..datasets.schema import axes_of, channels, nearest
+from ..datasets.netcdf import PRESSURE_LEVEL, write_netcdf
+from ..datasets.outputs import check_output
 from ..datasets.split import period
-from ..datasets.stores import Store, open_store, read_group, select_variables
+from ..datasets.stores import Store, open_store, read_group
 from ..fno.grids import LatLon
 from .api import open_forecast
 from .baselines import Climatology, damping
-from .metrics import ENSEMBLE_METRICS, METRICS, Aggregation, aggregate
+from .common_grid import common_grid
+from .metrics import ENSEMBLE_METRICS, METRICS, Aggregation, aggregate, spread_error_ratio
+from .pairing import Key, PairedForecast, channel_keys, pair_channels
 
 Array = NDArray[np.float64]
 Progress = Callable[[int, int, str], None]
-Metric = Callable[[Aggregation], Array]
 
+_BATCH_BYTES = 2**28
+_LISTED = 12  # channels in a line
+_LEAST_RATIO = 0.5  # of spread to error, below which an ensemble is reported to have too little spread
+_OF_MEMBERS = ("crps", "spread", "spread_error_ratio")
 SOURCES = ("forecast", "persistence", "damped_persistence", "climatology")
 
 
@@ -33,88 +38,87 @@ def verify(
     batch_size: int = 16,
     overwrite: bool = False,
     progress: Progress | None = None,
+    *,
+    area: str | None = None,
+    regrid: bool = False,
+    lead_units: str | None = None,
 ) -> xr.Dataset:
     """Score a forecast by lead time and variable.
 
     Persistence starts from the truth; damped persistence adds to the climatology the initial anomaly times a factor
-    fitted on the training period; climatology is the truth store's, of its training period.
+    fitted on the training period; climatology is the truth store's, of its training period. All are computed on the points
+    that are scored: those common to forecast and truth, where the points of one are among those of the other.
 
     Args:
-        forecast: path, or a data set as ``Forecaster.run`` returns it.
+        forecast: path, or a data set, of this or another package.
         truth: store made by ``forecast ingest``.
         output: write the scores to this netCDF file.
         batch_size: initial times read at once.
         overwrite: replace an existing output.
         progress: called with (done, in all, text).
+        area: ``NORTH/WEST/SOUTH/EAST`` in degrees to score; all common points by default.
+        regrid: regrid the finer of forecast and truth to the points of the coarser, by shares of area.
+        lead_units: unit of lead times that are numbers without one, e.g. ``hours``.
 
     Returns:
-        A variable for each of the forecast's, dimensions metric (rmse, mae, bias in its units; acc; of an ensemble, whose mean is
-        scored, also crps and spread), source, prediction_timedelta and level.
+        A variable for each that both have, by the truth's name, dimensions metric (rmse, mae, bias in its units; acc; of an ensemble, whose mean is
+        scored, also crps, spread and spread_error_ratio), source, prediction_timedelta and level.
 
     Raises:
         FileNotFoundError: forecast or truth does not exist.
         FileExistsError: ``output`` exists.
-        ValueError: variables, grid or times do not match; a partial overlap in time is refused.
+        ValueError: no variable is common, or grid, units or times do not match; a partial overlap in time is refused.
     """
-    if output is not None and Path(output).exists() and not overwrite:
+    if output is not None and check_output(output, "file of scores").exists() and not overwrite:
         raise FileExistsError(f"{output} exists; pass --overwrite to replace it, or choose another name")
-    dataset = forecast if isinstance(forecast, xr.Dataset) else open_forecast(forecast)
-    name = "the forecast" if isinstance(forecast, xr.Dataset) else str(forecast)
-    variables = [str(v) for v in dataset.data_vars]
-    store = _matching(open_store(truth), dataset, variables, name)
+    dataset = open_forecast(forecast, lead_units)
+    name = dataset.encoding["source"]
+    store = open_store(truth)
+    common = common_grid(dataset, store.dataset, (name, str(store.path)), area=area, regrid=regrid)
+    pairs = pair_channels(dataset, store.dataset, (name, str(store.path)))
+    variables = list(dict.fromkeys(variable for variable, _ in pairs.channels))
+    levels = sorted({level for _, level in pairs.channels if level is not None}, reverse=True)
+
+    def of_truth(d: xr.Dataset) -> xr.Dataset:
+        d = common.truth(d[variables])
+        return d.sel(level=levels) if levels else d
+
+    store = Store(store.path, of_truth(store.dataset), store.step, store.gaps)
+    order = [channel_keys(store.dataset).index(key) for key in pairs.channels]
+    paired = PairedForecast(common.forecast(dataset), store.dataset, pairs, (name, str(store.path)))
     times, leads = dataset["time"].values.astype("datetime64[ns]"), dataset["prediction_timedelta"].values
     valid = _positions(store, times[:, None] + leads[None], name)
     fields = Fields(store.dataset, cache_bytes=2**29)
-    group = read_group(store, "climatology")
-    climatology = Climatology(group.sel(level=store.dataset["level"]) if "level" in store.dataset.dims else group, variables)
+    if leads.min() < np.timedelta64(0):
+        raise ValueError(f"{name} has a lead time before its initial time ({leads.min() / np.timedelta64(1, 'h'):g} h); drop it")
+    climatology = Climatology(of_truth(read_group(store, "climatology")), variables)
     steps = np.round(leads / store.step).astype(int).tolist()
     fit = period(fields.times, "/".join(store.train_period))
     factors = damping(fields, climatology, fit, store.gaps, steps)
-    count, weights = fields.shape[1], store.grid.area_weights
-    total = Aggregation.zero((len(SOURCES), len(leads), count))
+    weights = store.grid.area_weights
+    total = Aggregation.zero((len(SOURCES), len(leads), len(order)))
+    batch_size = max(1, min(batch_size, _BATCH_BYTES // paired.bytes_of_a_lead))
     for first in range(0, len(times), batch_size):
-        where = slice(first, first + batch_size)
+        where = slice(first, min(first + batch_size, len(times)))
         initial, known = fields.read(valid[where, steps.index(0)] if 0 in steps else _positions(store, times[where, None], name)[:, 0]), times[where]
         departure = initial - climatology.at(known)
         for i, lead in enumerate(leads):
-            part = dataset.isel(time=where, prediction_timedelta=i)
-            members = np.stack([_stack(part.isel(number=k), variables) for k in range(part.sizes["number"])]) if "number" in part.dims else None
-            predicted = _stack(part, variables) if members is None else members.mean(axis=0)
+            read = paired.read(where, i)
+            members = np.moveaxis(read, 1, 0) if paired.ensemble else None
+            predicted = read if members is None else members.mean(axis=0, dtype=np.float64)
             normal, actual = climatology.at(known + lead), fields.read(valid[where, i])
             damped = normal + factors[i][:, None, None] * departure
-            for j, guess in enumerate((predicted, initial, damped, normal)):
+            normal, actual, damped = (values[:, order] for values in (normal, actual, damped))
+            for j, guess in enumerate((predicted, initial[:, order], damped, normal)):
                 total = total + _place(aggregate(guess, actual, normal, weights, None if j else members), total.weight.shape, j, i)
         if progress:
             progress(min(first + batch_size, len(times)), len(times), "verify")
-    scores = _scores(total, store, leads, times, METRICS | ENSEMBLE_METRICS if "number" in dataset.dims else METRICS)
+    scores = _scores(total, store, list(pairs.channels), leads, times, dataset.sizes.get("number", 1))
+    scores.attrs |= common.notes | ({"left_out": pairs.left_out} if pairs.left_out else {})
     if output is not None:
         with atomic.replacing(Path(output), overwrite) as temporary:
-            scores.to_netcdf(temporary, engine="netcdf4")
+            write_netcdf(scores, temporary)
     return scores
-
-
-def _matching(store: Store, forecast: xr.Dataset, variables: list[str], name: str) -> Store:
-    """Return the truth's variables that the forecast has, once grid, levels and units agree."""
-    for variable in variables:
-        if variable not in store.dataset:
-            raise ValueError(f"the truth {store.path} has no variable {variable!r}; {nearest(variable, store.dataset.data_vars)}")
-    store = select_variables(store, variables)
-    for coordinate in (*axes_of(store.dataset), "level"):
-        if coordinate not in forecast.dims and coordinate not in store.dataset.dims:
-            continue
-        ours, theirs = (d[coordinate].values if coordinate in d.dims else np.empty(0) for d in (forecast, store.dataset))
-        if coordinate == "level" and set(ours.tolist()) <= set(theirs.tolist()) and len(ours):
-            store = Store(store.path, store.dataset.sel(level=ours.tolist()), store.step, store.gaps)
-        elif not np.array_equal(ours, theirs):
-            raise ValueError(f"{coordinate} of {name} and of the truth {store.path} differ; verify on the grid that the model was trained on")
-    for variable in variables:
-        here, there = (scalars_of(d[variable].attrs) for d in (forecast, store.dataset))
-        here.pop("number", None)  # a member is verified against any analysis
-        check_same_place(variable, here, there, source=name, owner=f"the truth {store.path}")
-        made, held = (d[variable].attrs.get("units") for d in (forecast, store.dataset))
-        if made != held:
-            raise ValueError(f"{variable!r} has units {made!r} in {name}, but {held!r} in the truth {store.path}; convert one of them")
-    return store
 
 
 def _positions(store: Store, wanted: NDArray[np.datetime64], name: str) -> NDArray[np.int64]:
@@ -128,11 +132,6 @@ def _positions(store: Store, wanted: NDArray[np.datetime64], name: str) -> NDArr
     return np.asarray(found)
 
 
-def _stack(part: xr.Dataset, variables: list[str]) -> NDArray[np.float32]:
-    arrays = [part[v].values for v in variables]
-    return np.concatenate([a if a.ndim == 4 else a[:, None] for a in arrays], axis=1)
-
-
 def _place(part: Aggregation, shape: tuple[int, ...], source: int, lead: int) -> Aggregation:
     """Return ``part``, of one source and lead, within an aggregation of all."""
     whole = Aggregation.zero(shape)
@@ -142,20 +141,31 @@ def _place(part: Aggregation, shape: tuple[int, ...], source: int, lead: int) ->
     return whole
 
 
-def _scores(total: Aggregation, store: Store, leads: NDArray[Any], times: NDArray[Any], metrics: Mapping[str, Metric]) -> xr.Dataset:
-    values = np.stack([metric(total) for metric in metrics.values()])
-    named = channels(store.dataset)
+def _scores(total: Aggregation, store: Store, keys: list[Key], leads: NDArray[Any], times: NDArray[Any], members: int) -> xr.Dataset:
+    metrics = {name: metric(total) for name, metric in METRICS.items()}
+    if members > 1:
+        metrics |= {name: metric(total) for name, metric in ENSEMBLE_METRICS.items()}
+        metrics["spread_error_ratio"] = spread_error_ratio(total, members)
+        for values in metrics.values():
+            values[np.isinf(values)] = np.nan
+        metrics["spread_error_ratio"][1:] = np.nan
+    values = np.stack(list(metrics.values()))
     coords: dict[str, Any] = {"metric": list(metrics), "source": list(SOURCES), "prediction_timedelta": leads}
+    levels = [level for level in dict.fromkeys(level for _, level in keys) if level is not None]
+    if levels:
+        coords["level"] = ("level", levels, PRESSURE_LEVEL)
     result = {}
-    for variable in dict.fromkeys(c.variable for c in named):
-        index = [i for i, c in enumerate(named) if c.variable == variable]
-        part, dims = values[..., index], ("metric", "source", "prediction_timedelta", "level")
-        attrs = {"units": named[index[0]].units}
-        if named[index[0]].level is None:
-            result[variable] = xr.DataArray(part[..., 0], dims=dims[:3], attrs=attrs)
-        else:
-            coords["level"] = [named[i].level for i in index]
-            result[variable] = xr.DataArray(part, dims=dims, attrs=attrs)
+    for variable in dict.fromkeys(name for name, _ in keys):
+        dims = ("metric", "source", "prediction_timedelta", "level")
+        attrs = {"units": str(store.dataset[variable].attrs["units"])}
+        if (variable, None) in keys:
+            result[variable] = xr.DataArray(values[..., keys.index((variable, None))], dims=dims[:3], attrs=attrs)
+            continue
+        part = np.full((*values.shape[:-1], len(levels)), np.nan)  # a variable may be common on some levels only
+        for i, level in enumerate(levels):
+            if (variable, level) in keys:
+                part[..., i] = values[..., keys.index((variable, level))]
+        result[variable] = xr.DataArray(part, dims=dims, attrs=attrs)
     overlap = bool((times <= np.datetime64(store.train_period[1])).any())
     described: dict[str, Any] = {
         "initial_times": len(times),
@@ -165,11 +175,39 @@ def _scores(total: Aggregation, store: Store, leads: NDArray[Any], times: NDArra
         "overlaps_training_period": int(overlap),
         "weighting": "area: sin(upper latitude) - sin(lower latitude)" if isinstance(store.grid, LatLon) else "none",
     }
-    return xr.Dataset(result, coords, described)
+    scores = xr.Dataset(result, coords, described)
+    if members > 1:
+        scores.attrs |= {"members": members} | _underdispersion(scores)
+    return scores
+
+
+def _underdispersion(scores: xr.Dataset) -> dict[str, Any]:
+    """Return the least ratio of spread to error beyond the first lead, where it is far below one."""
+    after = scores.sel(metric="spread_error_ratio", source="forecast")
+    after = after.isel(prediction_timedelta=slice(1, None)) if scores.sizes["prediction_timedelta"] > 1 else after
+    least = {str(name): float(v.min()) for name, v in after.data_vars.items() if np.isfinite(v).any()}
+    low = {name: ratio for name, ratio in least.items() if ratio < _LEAST_RATIO}
+    if not low:
+        return {"underdispersive": 0}
+    name = min(low, key=lambda n: low[n])
+    said = f"the ensemble has too little spread: down to {low[name]:.2f} of its error ({name}), 1 where it is reliable"
+    return {"underdispersive": 1, "spread_warning": said}
+
+
+def notes(scores: xr.Dataset) -> list[str]:
+    """Return lines on what was scored, where it is not all of the forecast on all of its points, and on an ensemble's spread."""
+    attrs = scores.attrs
+    lines = [f"scored on the area {attrs['area']}"] if "area" in attrs else []
+    lines += [f"scored on {attrs['points']}"] if "points" in attrs else []
+    lines += [attrs["regridding"]] if "regridding" in attrs else []
+    if left_out := attrs.get("left_out"):
+        more = f" ... and {len(left_out) - _LISTED} more" if len(left_out) > _LISTED else ""
+        lines.append(f"left out, since the truth does not have them: {', '.join(left_out[:_LISTED])}{more}")
+    return lines + ([attrs["spread_warning"]] if "spread_warning" in attrs else [])
 
 
 def summary(scores: xr.Dataset) -> list[dict[str, Any]]:
-    """Return a row for each variable, level and lead: RMSE of each source, ACC, and skill.
+    """Return a row for each variable, level and lead: RMSE of each source, ACC, and skill; of an ensemble also crps and spread.
 
     Skill is 1 - RMSE / RMSE of damped persistence.
     """
@@ -177,19 +215,21 @@ def summary(scores: xr.Dataset) -> list[dict[str, Any]]:
     for variable in scores.data_vars:
         array = scores[variable] if "level" in scores[variable].dims else scores[variable].expand_dims(level=[None])
         for level in array["level"].values:
+            if level is not None and not np.isfinite(array.sel(level=level, metric="rmse")).any():
+                continue  # common on other levels only
             for lead in scores["prediction_timedelta"].values:
                 part = array.sel(level=level, prediction_timedelta=lead) if level is not None else array.isel(level=0).sel(prediction_timedelta=lead)
                 errors = {source: float(part.sel(metric="rmse", source=source)) for source in SOURCES}
+                spread = {m: float(part.sel(metric=m, source="forecast")) for m in _OF_MEMBERS if m in scores["metric"].values}
                 skill = 1 - errors["forecast"] / errors["damped_persistence"] if errors["damped_persistence"] > 0 else None
-                rows.append(
-                    {
-                        "variable": str(variable),
-                        "level": None if level is None else int(level),
-                        "units": str(scores[variable].attrs["units"]),
-                        "lead_hours": float(lead / np.timedelta64(1, "h")),
-                        "rmse": errors,
-                        "acc": float(part.sel(metric="acc", source="forecast")),
-                        "skill": skill,
-                    }
-                )
+                row: dict[str, Any] = {
+                    "variable": str(variable),
+                    "level": None if level is None else int(level),
+                    "units": str(scores[variable].attrs["units"]),
+                    "lead_hours": float(lead / np.timedelta64(1, "h")),
+                    "rmse": errors,
+                    "acc": float(part.sel(metric="acc", source="forecast")),
+                    "skill": skill,
+                } | spread
+                rows.append(row)
     return rows

@@ -1,13 +1,15 @@
-"""Forecast files: laid out before the first field is known, then filled as fields come, so that memory stays small.
+"""Forecast files: laid out before the first field is known, then filled as fields come, so that memory stays
+small.
 
 The layout is what WeatherBench2 and WeatherBench-X read: ``time`` (initial time), ``prediction_timedelta``,
-``[number]``, ``[level]``, ``latitude``, ``longitude``, and ``valid_time``. A chunk is a field; a shard holds one lead time of a batch of
-initial times.
+``[number]``, ``[level]``, ``latitude``, ``longitude``, and ``valid_time``. A chunk is a field; a shard holds
+one lead time of a batch of initial times.
 """
 
 import json
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,18 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from ..datasets import atomic
-from ..datasets.stores import consolidate, time_encoding
+from ..datasets.netcdf import (
+    CONVENTIONS,
+    PRESSURE_LEVEL,
+    forecast_attributes,
+    history,
+    time_encoding,
+    write_netcdf,
+)
+from ..datasets.stores import consolidate
 from .checkpoint import Checkpoint
+from .ensemble import Ensemble
+from .limits import Limits
 from .output_grid import OutputGrid
 
 Float = NDArray[np.float32]
@@ -28,109 +40,169 @@ Times = NDArray[np.datetime64]
 Rollout = Callable[[Times], Iterator[Float]]
 Progress = Callable[[int, int, str], None]
 
-_ATTRIBUTES = {
-    "latitude": {"standard_name": "latitude", "units": "degrees_north"},
-    "longitude": {"standard_name": "longitude", "units": "degrees_east"},
+_EARTH = {
+    "latitude": {"standard_name": "latitude", "long_name": "latitude", "units": "degrees_north", "axis": "Y"},
+    "longitude": {"standard_name": "longitude", "long_name": "longitude", "units": "degrees_east", "axis": "X"},
 }
+_LEAD_TIME = {"standard_name": "forecast_period", "long_name": "lead time"}
+_VALID_TIME = {"standard_name": "time", "long_name": "valid time"}
 
 
-def template(checkpoint: Checkpoint, grid: OutputGrid, times: Times, steps: int, variables: list[str], batch: int, members: int = 1) -> xr.Dataset:
-    """Return an empty forecast of given initial times, lazy, with its coordinates and attributes."""
-    rows, columns = grid.axes
-    leads = np.arange(steps + 1) * checkpoint.step.astype("timedelta64[ns]")
-    coords: dict[str, Any] = {
-        "time": ("time", times, {"standard_name": "forecast_reference_time", "long_name": "initial time"}),
-        "prediction_timedelta": ("prediction_timedelta", leads, {"standard_name": "forecast_period", "long_name": "lead time"}),
-        rows: (rows, grid.along_rows, _ATTRIBUTES.get(rows) or checkpoint.attrs.get(rows, {})),
-        columns: (columns, grid.along_columns, _ATTRIBUTES.get(columns) or checkpoint.attrs.get(columns, {})),
-        "valid_time": (("time", "prediction_timedelta"), times[:, None] + leads, {"standard_name": "time", "long_name": "valid time"}),
-    }
-    if members > 1:
-        coords["number"] = ("number", np.arange(members, dtype=np.int32), {"standard_name": "realization", "long_name": "member, 0 is not perturbed"})
-    number, size = (("number",), (members,)) if members > 1 else ((), ())
-    fields = {}
-    for name in variables:
-        levels = [c.level for c in checkpoint.channels if c.variable == name]
-        dims: tuple[str, ...] = ("time", "prediction_timedelta", *number, rows, columns)
-        shape: tuple[int, ...] = (len(times), steps + 1, *size, len(grid.along_rows), len(grid.along_columns))
-        if levels != [None]:
-            dims, shape = (*dims[:-2], "level", *dims[-2:]), (*shape[:-2], len(levels), *shape[-2:])
-            coords["level"] = ("level", np.array(levels, np.int32), {"standard_name": "air_pressure", "units": "hPa", "positive": "down"})
-        lazy = da.full(shape, np.nan, dtype=np.float32, chunks=(batch, 1, *shape[2:]))
-        fields[name] = xr.DataArray(lazy, dims=dims, attrs=checkpoint.attrs.get(name, {}))
-    source = f"fourcaster {__version__}, {checkpoint.config.model.kind}"
-    attrs = {"Conventions": "CF-1.11", "title": "forecast", "source": source} | ({"comment": grid.note} if grid.note else {})
-    return xr.Dataset(fields, coords, attrs)
+@dataclass(frozen=True)
+class Layout:
+    """What the forecasts of a model are laid out like.
+
+    Attributes:
+        checkpoint: model.
+        grid: grid to write on.
+        steps: number of steps after the initial state.
+        variables: names of the variables to write.
+        ensemble: members.
+    """
+
+    checkpoint: Checkpoint
+    grid: OutputGrid
+    steps: int
+    variables: list[str]
+    ensemble: Ensemble
+
+    def channels(self, variable: str) -> list[int]:
+        """Return the positions of a variable's channels."""
+        return [i for i, channel in enumerate(self.checkpoint.channels) if channel.variable == variable]
+
+    def part(self, fields: Float, variable: str) -> Float:
+        """Return a variable of a lead time on the grid to write on, shape (time, [member], [level], row, column)."""
+        channels = self.channels(variable)
+        values = self.grid.apply(np.take(fields, channels, axis=-3))
+        return values if self.checkpoint.channels[channels[0]].level is not None else values[..., 0, :, :]
+
+    def empty(self, times: Times, batch: int) -> xr.Dataset:
+        """Return an empty, lazy forecast of given initial times, in chunks of ``batch`` of them."""
+        checkpoint, members = self.checkpoint, self.ensemble.members
+        leads = np.arange(self.steps + 1) * checkpoint.step.astype("timedelta64[ns]")
+        coords: dict[str, Any] = {
+            "time": ("time", times, {"standard_name": "forecast_reference_time", "long_name": "initial time"}),
+            "prediction_timedelta": ("prediction_timedelta", leads, _LEAD_TIME),
+            "valid_time": (("time", "prediction_timedelta"), times[:, None] + leads, _VALID_TIME),
+        }
+        for axis, points in zip(self.grid.axes, (self.grid.along_rows, self.grid.along_columns), strict=True):
+            coords[axis] = (axis, points, _EARTH.get(axis) or checkpoint.attrs.get(axis, {}))
+        if members > 1:
+            coords["number"] = ("number", np.arange(members, dtype=np.int32), self._of_members())
+        fields = {}
+        for name in self.variables:
+            mine = [checkpoint.channels[i] for i in self.channels(name)]
+            dims = ["time", "prediction_timedelta", *(["number"] if members > 1 else []), *self.grid.axes]
+            if mine[0].level is not None:
+                dims.insert(-2, "level")
+                coords["level"] = ("level", np.array([channel.level for channel in mine], np.int32), PRESSURE_LEVEL)
+            shape = tuple(len(coords[dim][1]) for dim in dims)
+            lazy = da.full(shape, np.nan, dtype=np.float32, chunks=(batch, 1, *shape[2:]))
+            attrs = forecast_attributes(name, checkpoint.attrs.get(name, {}), mine[0].units)
+            fields[name] = xr.DataArray(lazy, dims=dims, attrs=attrs)
+        described = {
+            "Conventions": CONVENTIONS,
+            "title": "forecast",
+            "source": f"fourcaster {__version__}, {checkpoint.config.model.kind}",
+            "history": history(),
+        }
+        return xr.Dataset(fields, coords, described | ({"comment": self.grid.note} if self.grid.note else {}))
+
+    def _of_members(self) -> dict[str, str]:
+        first = "0 is not perturbed" if self.ensemble.control else "the two are one pair of opposite perturbations"
+        size = f"perturbations of {self.ensemble.amplitude:g} standard deviations of the anomalies"
+        attrs = {"standard_name": "realization", "long_name": f"member, {first}", "units": "1"}
+        return attrs | {"comment": f"{size}, seed {self.ensemble.seed}"}
 
 
 def write_forecast(
-    checkpoint: Checkpoint,
-    grid: OutputGrid,
+    layout: Layout,
     rollout: Rollout,
     times: Times,
-    steps: int,
     path: Path,
-    variables: list[str] | None = None,
+    limits: Limits,
+    *,
     batch: int = 32,
     overwrite: bool = False,
     identity: str = "",
     progress: Progress | None = None,
-    members: int = 1,
 ) -> None:
     """Run forecasts batch by batch and write them as they come.
 
-    What is written so far lies beside ``path`` under a hidden name; a run with the same arguments that was stopped
-    is taken up after its last whole batch.
+    What is written so far lies next to ``path`` under a hidden name; a run with the same arguments that was
+    interrupted is resumed after its last whole batch. It ends with the same values and attributes, its
+    ``history`` included, which is that of the first attempt.
 
     Args:
-        checkpoint: model, for the layout.
-        grid: where to write on.
+        layout: model, grid and variables.
         rollout: makes the forecast of a batch of initial times, step by step.
         times: initial times.
-        steps: number of steps.
-        path: zarr store to make, or a netCDF file if it ends in ``.nc``.
-        variables: variables to write; all by default.
+        path: zarr store to write, or a netCDF file if it ends in ``.nc``.
+        limits: watches what ``rollout`` yields; its record becomes the variables' attributes.
         batch: initial times of a batch.
         overwrite: replace an existing forecast.
-        identity: names what the forecast is made from; a partial one with another is not taken up.
-        progress: called with (batches done, batches in all, text).
-        members: members of an ensemble.
+        identity: names model, initial states and options; a partial one with another is not resumed.
+        progress: called with (steps done, steps to do, text).
 
     Raises:
         FileExistsError: ``path`` exists and may not be replaced.
         OSError: no room; what is written stays for the next try.
     """
     atomic.recover(path)
-    names = variables or list(dict.fromkeys(c.variable for c in checkpoint.channels))
-    index = {n: [i for i, c in enumerate(checkpoint.channels) if c.variable == n] for n in names}
-    batch = min(batch, len(times))
-    identity = json.dumps([identity, times.astype(str).tolist(), steps, names, batch, members, grid.along_rows.tolist(), grid.along_columns.tolist()])
+    step = layout.checkpoint.step
     if path.suffix == ".nc":
         hidden = path.with_name(f".{path.name}.zarr")
-        write_forecast(checkpoint, grid, rollout, times, steps, hidden, variables, batch, True, identity, progress, members)
-        with atomic.replacing(path, overwrite) as temporary, xr.open_zarr(hidden, consolidated=False, decode_timedelta=True) as dataset:
-            dataset.to_netcdf(temporary, engine="netcdf4", encoding=dict.fromkeys(("time", "valid_time"), time_encoding(checkpoint.step)))
+        write_forecast(
+            layout,
+            rollout,
+            times,
+            hidden,
+            limits,
+            batch=batch,
+            overwrite=True,
+            identity=identity,
+            progress=progress,
+        )
+        with (
+            atomic.replacing(path, overwrite) as temporary,
+            xr.open_zarr(hidden, consolidated=False, decode_timedelta=True) as dataset,
+        ):
+            write_netcdf(dataset, temporary, step)
         atomic.remove(hidden)
         return
+    batch, grid = min(batch, len(times)), layout.grid
+    axes = [grid.along_rows.tolist(), grid.along_columns.tolist()]
+    identity = json.dumps(
+        [
+            identity,
+            times.astype(str).tolist(),
+            layout.steps,
+            layout.variables,
+            batch,
+            repr(layout.ensemble),
+            *axes,
+        ]
+    )
     with atomic.replacing(path, overwrite, keep_partial=True) as temporary:
-        done = _batches_done(temporary, identity)
+        done = _batches_done(temporary, identity, limits)
         if done is None:
             atomic.remove(temporary)
             done = 0
-            _lay_out(template(checkpoint, grid, times, steps, names, batch, members), temporary, batch, time_encoding(checkpoint.step))
-            _note(temporary, identity, 0)
+            _lay_out(layout.empty(times, batch), temporary, batch, time_encoding(step))
+            _note(temporary, identity, 0, limits)
         group = zarr.open_group(temporary, mode="r+")
-        arrays: dict[str, Any] = {name: group[name] for name in names}
-        number = -(-len(times) // batch)
-        for b in range(done, number):
+        arrays: dict[str, Any] = {name: group[name] for name in layout.variables}
+        count = -(-len(times) // batch)
+        for b in range(done, count):
             where = slice(b * batch, min((b + 1) * batch, len(times)))
             for lead, fields in enumerate(rollout(times[where])):
-                for name, channels in index.items():
-                    part = grid.apply(np.take(fields, channels, axis=-3))
-                    arrays[name][where, lead] = part if part.ndim + 1 == arrays[name].ndim else part[..., 0, :, :]
+                for name, array in arrays.items():
+                    array[where, lead] = layout.part(fields, name)
                 if progress:
-                    progress(b * (steps + 1) + lead + 1, number * (steps + 1), "forecast")
-            _note(temporary, identity, b + 1)
+                    progress(b * (layout.steps + 1) + lead + 1, count * (layout.steps + 1), "forecast")
+            _note(temporary, identity, b + 1, limits)
+        for name, array in arrays.items():
+            array.attrs.update(limits.attributes(name))
         (temporary / PROGRESS).unlink()
         consolidate(temporary)
 
@@ -146,16 +218,21 @@ def _lay_out(empty: xr.Dataset, path: Path, batch: int, time: dict[str, Any]) ->
     empty.to_zarr(path, mode="w", compute=False, encoding=encoding, consolidated=False, safe_chunks=False)
 
 
-def _note(path: Path, identity: str, batches: int) -> None:
+def _note(path: Path, identity: str, batches: int, limits: Limits) -> None:
     temporary = path / f".{PROGRESS}"
-    temporary.write_text(json.dumps({"identity": identity, "batches": batches}))
+    temporary.write_text(json.dumps({"identity": identity, "batches": batches, "limits": limits.state()}))
     os.replace(temporary, path / PROGRESS)
 
 
-def _batches_done(path: Path, identity: str) -> int | None:
-    """Return the whole batches of a partial forecast, or None where there is none that fits."""
+def _batches_done(path: Path, identity: str, limits: Limits) -> int | None:
+    """Return the whole batches of a partial forecast and take up the record of their limits, or None where
+    there is none that fits.
+    """
     try:
-        held = json.loads((path / PROGRESS).read_text())
+        noted = json.loads((path / PROGRESS).read_text())
     except (FileNotFoundError, json.JSONDecodeError):
         return None
-    return int(held["batches"]) if held["identity"] == identity else None
+    if noted["identity"] != identity or "limits" not in noted:
+        return None
+    limits.restore(noted["limits"])
+    return int(noted["batches"])

@@ -114,7 +114,7 @@ def canonical(
     dataset = select.places_of(whole, source)
     forced = [n for n in names if n in dataset and called[n] & set(static)]
     single = dataset.sizes.get("time") == 1
-    constants = [n for n in names if n in dataset and n not in forced and single and is_constant(n, identities, changing)]
+    constants = [n for n in names if n in dataset and n not in forced and single and not beyond and is_constant(n, identities, changing)]
     first = {n: dataset[n].isel(time=0) for n in constants} | {n: first_of_constant(dataset[n], source) for n in forced}
     dataset = dataset.drop_vars(forced)
     if "time" in dataset.dims:
@@ -123,7 +123,7 @@ def canonical(
     dataset = fill_versions(_chunked(dataset, chunk_bytes), source)
     fields: dict[str, xr.DataArray] = {}
     for name, variable in [*dataset.data_vars.items(), *((n, first[n]) for n in forced)]:
-        field = _field(str(name), variable, source, units, rename, beyond)
+        field = _field(str(name), variable, source, units, rename, beyond=beyond)
         if str(field.name) in fields:
             raise ValueError(f"{source}: {name!r} and another variable are both {field.name!r}; ingest one of them, or pass --rename")
         fields[str(field.name)] = field
@@ -133,7 +133,7 @@ def canonical(
     result = result.drop_vars([c for c in result.coords if c not in DIMENSIONS])
     unchanging = {n: v for n, v in fields.items() if "time" not in v.dims}
     result = result.assign_coords({n: v.reset_coords(drop=True).compute() for n, v in unchanging.items()})
-    kept = [_field(n, first[n].chunk(), source, units, rename).reset_coords(drop=True) for n in constants]
+    kept = [_field(n, first[n].chunk(), source, units, rename, beyond=beyond).reset_coords(drop=True) for n in constants]
     result.encoding = {
         "bytes_of_a_time": cost,
         "names": {*changing, *fixed, *fields, *(name for n in known for name in called[n])},
@@ -251,6 +251,7 @@ def _field(
     source: str,
     units: Mapping[str, str],
     rename: Mapping[str, str],
+    *,
     beyond: tuple[str, ...] = (),
 ) -> xr.DataArray:
     extra = [d for d in variable.dims if d not in DIMENSIONS and d not in beyond]
@@ -282,7 +283,8 @@ def _field(
     attrs |= {"units": target, "source_name": original} | ({"standard_name": standard} if standard else {})
     if (factor, offset) != (1.0, 0.0):
         variable = variable * factor + offset
-    variable = variable.astype(np.float32).transpose(*[d for d in DIMENSIONS if d in variable.dims])
+    order = dict.fromkeys(("time", *beyond, *DIMENSIONS))
+    variable = variable.astype(np.float32).transpose(*[d for d in order if d in variable.dims])
     variable.attrs = attrs
     variable.encoding = {}
     return variable.rename(next((rename[n] for n in called if n in rename), new))

@@ -21,10 +21,11 @@ import xarray as xr
 
 from ..schema import axes_of
 from .cf import canonical
+from .channel_names import identify
 from .lead_times import NAMES as LEAD
 from .lead_times import decode_leads, is_duration
 from .rearranging import cells_to_grid, channels_to_variables, named_axes
-from .vocabulary import WEATHERBENCH, identify
+from .vocabulary import WEATHERBENCH
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +48,9 @@ INITIAL = (
 )
 VALID = ("valid_time", "datetime", "validtime", "verification_time", "verifying_time")
 MEMBERS = ("number", "member", "members", "ensemble", "ensemble_member", "realization", "realisation", "sample", "ens")
-AXES = ("time", "prediction_timedelta", "number", "level", "latitude", "longitude", "y", "x")
 BEYOND = ("prediction_timedelta", "number")
+PRESSURE_AXES = {"level", "lev", "plev", "pressure", "pressure_level"}
+_LARGEST_HPA = 2000.0
 _CHUNK_BYTES = 2**25
 
 
@@ -79,11 +81,12 @@ def canonical_forecast(dataset: xr.Dataset, source: str, lead_units: str | None 
         ValueError: no lead times, initial time or grid; ambiguous lead times; what ``cf.canonical`` refuses.
     """
     attrs = dataset.attrs
-    dataset = cells_to_grid(channels_to_variables(_members(dataset), source), source)
-    dataset = _time_axes(dataset, source, lead_units)
+    close = dataset.close
+    dataset = _time_axes(_members(dataset), source, lead_units)
+    dataset = cells_to_grid(channels_to_variables(dataset, source), source)
     dataset = _with_units(_lazy(named_axes(dataset)), source)
     result = canonical(dataset, source, beyond=BEYOND)
-    result = result.transpose(*[d for d in AXES if d in result.dims])
+    result = _with_attributes(result, dataset)
     leads = dataset["prediction_timedelta"].values
     if axes_of(result)[0] == "latitude" and (odd := np.abs(leads[leads != 0])).size and odd.min() < np.timedelta64(1, "s"):
         raise ValueError(
@@ -95,8 +98,21 @@ def canonical_forecast(dataset: xr.Dataset, source: str, lead_units: str | None 
     lead = ("prediction_timedelta", leads, {"standard_name": "forecast_period", "long_name": "lead time"})
     valid = (("time", "prediction_timedelta"), times[:, None] + leads, {"standard_name": "time", "long_name": "valid time"})
     result = result.assign_coords(prediction_timedelta=lead, valid_time=valid).assign_attrs(attrs)
+    result = _sorted(result, source)
     result.encoding = {"source": source}
-    return _sorted(result, source)
+    result.set_close(close)
+    return result
+
+
+def _with_attributes(result: xr.Dataset, dataset: xr.Dataset) -> xr.Dataset:
+    """Return the canonical data set with the other attributes of its variables, where the units are the same still."""
+    for name, variable in result.data_vars.items():
+        original = name if name in dataset else variable.attrs.get("source_name")
+        if original in dataset and dataset[original].attrs.get("units") == variable.attrs.get("units"):
+            variable.attrs = dataset[original].attrs | variable.attrs
+    if "number" in result.dims:
+        result["number"].attrs = dataset["number"].attrs
+    return result
 
 
 def _sorted(dataset: xr.Dataset, source: str) -> xr.Dataset:
@@ -126,7 +142,7 @@ def _time_axes(dataset: xr.Dataset, source: str, lead_units: str | None) -> xr.D
     lead = _lead_axis(dataset)
     if lead is None:
         return _from_valid_times(dataset, source, lead_units)
-    dataset, initial = _initial_axis(dataset, lead, source)
+    dataset, initial = _initial_axis(dataset, lead, source, lead_units)
     leads = _leads_from_dates(dataset, lead, initial) if lead_units is None and not is_duration(dataset[lead]) else None
     leads = decode_leads(dataset[lead], source, lead_units) if leads is None else leads
     others = [c for c in dataset.coords if c not in (lead, initial) and (_is_date(dataset[c]) or c in (*LEAD, "time"))]
@@ -176,12 +192,13 @@ def _lead_axis(dataset: xr.Dataset) -> str | None:
     for axis in axes:
         if dataset[axis].attrs.get("standard_name") == "forecast_period" or axis.lower() in LEAD:
             return axis
-    durations = [axis for axis in axes if is_duration(dataset[axis])]
+    dated = {d for name, c in dataset.coords.items() if str(name).lower() in VALID and _is_date(c) for d in c.dims if str(name) != d}
+    durations = [axis for axis in axes if is_duration(dataset[axis]) or (axis in dated and dataset[axis].dtype.kind in "iuf")]
     # A flow in a box may count its time in seconds; then there is no date at all.
     return durations[0] if len(durations) == 1 and any(_is_date(c) for c in dataset.coords.values()) else None
 
 
-def _initial_axis(dataset: xr.Dataset, lead: str, source: str) -> tuple[xr.Dataset, str]:
+def _initial_axis(dataset: xr.Dataset, lead: str, source: str, lead_units: str | None) -> tuple[xr.Dataset, str]:
     """Return the data set and its coordinate of initial times, an axis or a single one, which are valid times less leads if need be."""
     dates = [str(c) for c, v in dataset.coords.items() if _is_date(v) and lead not in v.dims and v.ndim < 2 and str(c).lower() not in VALID]
     for wanted in (
@@ -196,7 +213,7 @@ def _initial_axis(dataset: xr.Dataset, lead: str, source: str) -> tuple[xr.Datas
             return (dataset if along == axis else dataset.swap_dims({along: axis})), axis
     for name, valid in dataset.coords.items():
         if _is_date(valid) and lead in valid.dims and valid.ndim <= 2:
-            leads = xr.DataArray(decode_leads(dataset[lead], source), dims=lead)
+            leads = xr.DataArray(decode_leads(dataset[lead], source, lead_units), dims=lead)
             starts = (valid.variable - leads.variable).transpose(..., lead)
             if (starts.values != starts.values[..., :1]).any():
                 raise ValueError(f"{source}: {name} less {lead} gives more than one initial time of a forecast; correct one of them")
@@ -255,7 +272,11 @@ def _date(text: object) -> np.datetime64 | None:
 
 
 def _with_units(dataset: xr.Dataset, source: str) -> xr.Dataset:
-    """Return the data set with the vocabulary's units on variables without any, and say so; levels beyond 2000 are pascals."""
+    """Return the data set with the vocabulary's units on variables without any, and say so; pressures above 2000 are in Pa."""
+    for axis in PRESSURE_AXES & set(map(str, dataset.coords)):
+        level = dataset[axis]
+        if level.dtype.kind in "iuf" and not level.attrs.get("units") and level.values.max(initial=0) > _LARGEST_HPA:
+            dataset = dataset.assign_coords({axis: level.assign_attrs(units="Pa")})
     assumed = {}
     for name, variable in dataset.data_vars.items():
         term, _ = identify(str(name), variable.attrs)

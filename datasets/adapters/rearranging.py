@@ -3,6 +3,8 @@
 import numpy as np
 import xarray as xr
 
+from ..selection import eastward
+
 VARIABLE_AXES = ("variable", "variables", "channel", "channels", "param", "parameter", "feature")
 _COORDINATES = {
     "latitude": (("latitude", "lat", "latitudes"), ("degrees_north", "degree_north", "degrees_N")),
@@ -66,11 +68,15 @@ def cells_to_grid(dataset: xr.Dataset, source: str) -> xr.Dataset:
 
 
 def named_axes(dataset: xr.Dataset) -> xr.Dataset:
-    """Return the data set with latitude and longitude as axes where they are coordinates along axes of other names."""
+    """Return the data set with latitude and longitude as axes, and longitudes that cross a seam counted on eastward."""
     for name in _COORDINATES:
         found = _coordinate(dataset, name)
         if found is not None and found.name not in found.dims:
             dataset = dataset.set_coords(str(found.name)).swap_dims({found.dims[0]: found.name})
+    longitude = _coordinate(dataset, "longitude")
+    if longitude is not None and (np.diff(longitude.values) < 0).sum() == 1 and longitude.values[-1] < longitude.values[0]:
+        values = eastward(longitude.values)
+        dataset = dataset.assign_coords({longitude.name: (longitude.name, values, longitude.attrs)})
     return dataset
 
 

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from .. import atomic
 from ..cluster import connected
 from ..journal import Journal
+from ..outputs import check_output
 from ..schema import nearest
 from ..stores import consolidate
 from .barotropic import BetaPlane
@@ -97,6 +98,7 @@ def simulate(
         OSError: no room, or no scheduler at the address.
     """
     system, path = make_system(name, parameters), Path(path).absolute()
+    check_output(path, "simulation")
     if samples < 1 or seed < 0:
         raise ValueError(f"samples must be at least 1 and seed not negative, got samples={samples} seed={seed}")
     if samples > 1 and not system.random():

@@ -80,7 +80,10 @@ def make(task: Task) -> dict[str, Any]:
     name = "forecast" + Path(job.output).suffix
     made = task.scratch / name
     try:
-        forecaster.run(source, times, job.lead, job.grid, job.area, made, job.variables, overwrite=True, members=job.members).close()
+        forecaster.run(
+            source, times, job.lead, job.grid, job.area, made, job.variables, overwrite=True, members=job.members,
+            seed=job.seed, amplitude=job.amplitude, bounds=job.bounds, clip=job.clip,
+        ).close()  # fmt: skip
     except Incomplete as error:
         return {"waits": str(error)}
     steps = parse_lead(job.lead, checkpoint.step)

@@ -13,6 +13,8 @@ from ...datasets.adapters.remote import check_url, connect
 from ...datasets.schema import duration, nearest
 from ..checkpoint import grid_from, read_meta
 from ..device import pick_device
+from ..ensemble import Ensemble
+from ..limits import check_clip
 from ..output_grid import output_grid
 from ..rollout import parse_duration, parse_lead
 from .commands import resolve
@@ -137,6 +139,8 @@ def _refuse_what_the_model_lacks(job: Job, meta: dict[str, Any]) -> None:
     for name in kept:
         if name not in levels:
             raise ValueError(f"variables: the model has no {name!r}; {nearest(name, levels)}")
+    Ensemble.of(job.members, job.seed, job.amplitude)
+    check_clip(job.clip or {}, list(levels))
     output_grid(grid_from(meta), (meta["dtypes"][0], meta["dtypes"][1]), job.grid, job.area)
     for picture in job.plots or ():
         if picture.variable not in kept:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Collection
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from . import cycle, publishing, reports
@@ -32,6 +32,12 @@ _FIXED = ("ledger", "shared", "engine", "workers", "scheduler", "cluster", "leas
 def utc() -> datetime:
     """Return the time of day."""
     return datetime.now(UTC).replace(tzinfo=None)
+
+
+def clock_from(start: datetime) -> Clock:
+    """Return a clock that shows ``start`` now and goes at the pace of real time, so that what waits for a deadline reaches it."""
+    began = time.monotonic()
+    return lambda: start + timedelta(seconds=time.monotonic() - began)
 
 
 class Scheduler:

@@ -132,7 +132,11 @@ class Job(Strict):
         delay: data are expected this long after the cycle.
         lead: how far.
         members: members of an ensemble.
-        grid: degrees between points to interpolate to.
+        seed: of an ensemble's perturbations.
+        amplitude: of an ensemble's perturbations, in standard deviations of the anomalies.
+        bounds: whether to clip humidity, precipitation, fractions, ... to their physical bounds.
+        clip: least and largest value of variables by name, in place of the physical ones.
+        grid: degrees between points, or ``HxW`` points, to interpolate to.
         area: ``NORTH/WEST/SOUTH/EAST`` to keep.
         variables: variables to keep.
         output: what to make, with ``{name}`` and ``{cycle:...}``; ends in ``.zarr`` or ``.nc``.
@@ -159,7 +163,11 @@ class Job(Strict):
     delay: Span = timedelta(0)
     lead: Annotated[str, AfterValidator(_lead)]
     members: Positive = 1
-    grid: Annotated[float, Field(gt=0)] | None = None
+    seed: Annotated[int, Field(ge=0)] | None = None
+    amplitude: Annotated[float, Field(gt=0)] | None = None
+    bounds: bool = True
+    clip: dict[str, tuple[float | None, float | None]] | None = None
+    grid: float | str | None = None
     area: str | None = None
     variables: list[str] | None = None
     output: Annotated[str, AfterValidator(_output)]

@@ -40,17 +40,115 @@ def test_a_linear_field_is_reproduced_at_any_spacing():
 
 def test_an_area_is_cut_out_bit_for_bit():
     part = output_grid(BOX, TYPES, area="50/-150/30/-120")
-    rows, columns = (BOX.latitude <= 50) & (BOX.latitude >= 30), (BOX.longitude >= 210) & (BOX.longitude <= 240)
+    rows, columns = (
+        (BOX.latitude <= 50) & (BOX.latitude >= 30),
+        (BOX.longitude >= 210) & (BOX.longitude <= 240),
+    )
     fields = np.random.rand(3, *BOX.shape).astype("f4")
     assert np.array_equal(part.apply(fields), fields[:, rows][:, :, columns])
-    assert np.array_equal(part.along_columns, BOX.longitude[columns])
+    assert np.array_equal(part.along_columns + 360, BOX.longitude[columns])
+    same = output_grid(BOX, ("float32", "float64"), area="50/210/30/240")
+    assert same.along_columns.tobytes() == BOX.longitude[columns].tobytes()
 
 
-def test_an_area_across_the_seam_stays_in_one_piece():
-    part = output_grid(GLOBE, TYPES, area="60/-20/-60/30")
-    assert part.along_columns.tolist() == [340, 350, 360, 370, 380, 390]
-    fields = np.broadcast_to(GLOBE.longitude, GLOBE.shape).astype("f4")
-    assert part.apply(fields)[0].tolist() == [340, 350, 0, 10, 20, 30]
+@pytest.mark.parametrize(
+    ("area", "longitudes"),
+    [
+        ("60/-20/-60/30", [-20, -10, 0, 10, 20, 30]),
+        ("60/340/-60/30", [-20, -10, 0, 10, 20, 30]),
+        ("60/340/-60/390", [-20, -10, 0, 10, 20, 30]),
+        ("60/160/-60/-160", [160, 170, 180, 190, 200]),
+        ("60/-200/-60/-160", [160, 170, 180, 190, 200]),
+        ("60/160/-60/200", [160, 170, 180, 190, 200]),
+        ("60/-40/-60/-20", [-40, -30, -20]),
+        ("60/320/-60/340", [320, 330, 340]),
+    ],
+)
+@pytest.mark.parametrize("first", [0.0, -180.0, 180.0])
+def test_longitudes_of_an_area_increase_in_the_convention_it_is_written_in(area, longitudes, first):
+    grid = LatLon(GLOBE.latitude, first + GLOBE.longitude)
+    part = output_grid(grid, TYPES, area=area)
+    assert part.along_columns.tolist() == longitudes
+    fields = np.broadcast_to(grid.longitude % 360, GLOBE.shape).astype("f4")
+    assert np.array_equal(part.apply(fields)[0], np.array(longitudes) % 360)
+
+
+@pytest.mark.parametrize(("west", "east"), [(-180, 180), (0, 360), (-90, 270)])
+def test_a_whole_turn_holds_each_meridian_once(west, east):
+    part = output_grid(GLOBE, TYPES, area=f"90/{west}/-90/{east}")
+    assert part.along_columns.tolist() == list(range(west, east, 10))
+
+
+CENTRES = LatLon(np.linspace(-87.1875, 87.1875, 32), np.arange(64) * 5.625)
+GAUSS = LatLon(np.rad2deg(np.arcsin(np.polynomial.legendre.leggauss(32)[0]))[::-1], np.arange(64) * 5.625)
+
+
+@pytest.mark.parametrize(
+    ("grid", "spacing", "rows", "columns"),
+    [
+        (CENTRES, "5.625", CENTRES.latitude, CENTRES.longitude),
+        (CENTRES, 2.8125, np.linspace(-90 + 1.40625, 90 - 1.40625, 64), np.arange(128) * 2.8125),
+        (CENTRES, "10", np.arange(-85.0, 90, 10), np.arange(0.0, 360, 10)),
+        (CENTRES, "33x64", np.linspace(-90, 90, 33), np.arange(64) * 5.625),
+        (CENTRES, "18X36", np.arange(-85.0, 90, 10), np.arange(0.0, 360, 10)),
+        (GLOBE, "5", np.linspace(-90, 90, 37), np.arange(0.0, 360, 5)),
+        (GLOBE, "18x36", np.arange(-85.0, 90, 10), np.arange(0.0, 360, 10)),
+        (GAUSS, "5.625", GAUSS.latitude, GAUSS.longitude),
+        (
+            GAUSS,
+            "2.8125",
+            np.rad2deg(np.arcsin(np.polynomial.legendre.leggauss(64)[0]))[::-1],
+            np.arange(128) * 2.8125,
+        ),
+        (
+            LatLon(np.arange(89.5, -90, -1.0), np.arange(-179.5, 180)),
+            2,
+            np.arange(89.0, -90, -2),
+            np.arange(-179.0, 180, 2),
+        ),
+        (
+            LatLon(np.arange(90, -90, -1.0), np.arange(-180.0, 180)),
+            2,
+            np.arange(90, -90, -2.0),
+            np.arange(-180.0, 180, 2),
+        ),
+        (BOX, "17x49", BOX.latitude, np.linspace(200, 260, 49)),
+        (
+            LatLon(np.arange(-60.0, 61, 2), np.arange(0.0, 360, 2)),
+            "4",
+            np.arange(-60.0, 61, 4),
+            np.arange(0.0, 360, 4),
+        ),
+    ],
+)
+def test_a_spacing_keeps_the_kind_of_grid_and_points_choose_it(grid, spacing, rows, columns):
+    other = output_grid(grid, ("float64", "float64"), spacing)
+    assert other.along_rows.shape == rows.shape and np.allclose(other.along_rows, rows, atol=1e-4)
+    assert other.along_columns.shape == columns.shape and np.allclose(other.along_columns, columns)
+    ones = np.ones((2, *grid.shape), "f4")
+    assert np.allclose(other.apply(ones), 1, atol=1e-6)
+
+
+def test_the_models_own_spacing_keeps_its_points_bit_for_bit():
+    same = output_grid(CENTRES, ("float64", "float64"), "5.625")
+    assert same.rows is None and same.along_rows.tobytes() == CENTRES.latitude.tobytes()
+
+
+@pytest.mark.parametrize("spacing", [7, "3.7", 170])
+def test_a_spacing_that_does_not_divide_the_globe_is_refused(spacing):
+    with pytest.raises(ValueError, match=r"does not divide the 180 degrees|between 0 and 45"):
+        output_grid(CENTRES, TYPES, spacing)
+
+
+def test_an_area_in_another_convention_starts_the_next_forecast(tiny_checkpoint, tmp_path):
+    model = forecast.load(tiny_checkpoint)
+    west = model.run(make_source(), "2001-02-03", "12h", area="60/-160/30/-105", output=tmp_path / "west.nc")
+    assert np.allclose(west["longitude"], make_source()["lon"] - 360)
+    assert float(west["longitude"].sel(longitude=-120, method="nearest")) == -120
+    west.close()
+    on = model.run(tmp_path / "west.nc", lead="6h")
+    whole = model.run(make_source(), "2001-02-03", "18h")
+    assert np.allclose(on["t2m"].values[0, -1], whole["t2m"].values[0, -1], atol=1e-3)
 
 
 def test_missing_values_stay_missing():
@@ -62,7 +160,17 @@ def test_missing_values_stay_missing():
 
 @pytest.mark.parametrize(
     ("spacing", "area", "said"),
-    [(0, None, "between 0 and 45"), (None, "here", "is not an area"), (None, "10/0/20/30", "below north"), (None, "60/0/20/10", "fewer than two")],
+    [
+        (0, None, "between 0 and 45"),
+        ("nan", None, "between 0 and 45"),
+        ("64x", None, "is not understood"),
+        ("1x8", None, "at least 2 points"),
+        (None, "60/-180/20/300", "at most 360 degrees apart"),
+        (None, "60/nan/20/10", "at most 360 degrees apart"),
+        (None, "here", "is not an area"),
+        (None, "10/0/20/30", "below north"),
+        (None, "60/0/20/10", "fewer than two"),
+    ],
 )
 def test_what_makes_no_sense_is_refused(spacing, area, said):
     with pytest.raises(ValueError, match=said):
@@ -70,13 +178,16 @@ def test_what_makes_no_sense_is_refused(spacing, area, said):
 
 
 def test_forecasts_on_another_grid_agree_on_disk_and_in_memory(tiny_checkpoint, tiny_store, tmp_path):
-    model, arguments = forecast.load(tiny_checkpoint), {"times": "2001-02-03", "lead": "12h", "grid": 2.0, "area": "55/205/35/240"}
+    model, arguments = (
+        forecast.load(tiny_checkpoint),
+        {"times": "2001-02-03", "lead": "12h", "grid": 2.0, "area": "55/205/35/240"},
+    )
     memory = model.run(make_source(), **arguments)
     disk = model.run(make_source(), **arguments, output=tmp_path / "fc.zarr")
     assert np.allclose(memory["t2m"], disk["t2m"], atol=1e-4) and "no finer detail" in disk.attrs["comment"]
     whole = model.run(make_source(), times="2001-02-03", lead="12h")
     point = {"latitude": 50.0, "longitude": 230.0}
     assert np.allclose(memory["t2m"].interp(point), whole["t2m"].interp(point), atol=1e-2)
-    with pytest.raises(ValueError, match="differ; verify on the grid"):
+    with pytest.raises(ValueError, match="on different points.*--regrid"):
         forecast.verify(tmp_path / "fc.zarr", tiny_store)
     assert isinstance(disk, xr.Dataset)

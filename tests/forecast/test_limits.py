@@ -1,0 +1,211 @@
+"""Bounds and training range: what is clipped, what is counted, and that both are the same by every way to make a forecast."""
+
+import json
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import xarray as xr
+from helpers import make_source, tiny_config
+from typer.testing import CliRunner
+
+from fourcaster import forecast
+from fourcaster.datasets.adapters.sources import open_sources
+from fourcaster.datasets.ingest import write_store
+from fourcaster.forecast.cli import app
+from fourcaster.forecast.limits import Limits, parse_clip, records, training_range
+from fourcaster.forecast.training import train
+
+TIMES = ["2001-02-01T00", "2001-02-03T06", "2001-02-05T12"]
+
+
+def humid_source(times=160):
+    """A wave of temperature, with humidity and rain that are zero where it is cold."""
+    source = make_source(times)
+    wave = (source["t2m"] - 280) / 5
+    source["q"] = (0.004 * wave.clip(0)).assign_attrs(units="kg kg**-1", standard_name="specific_humidity")
+    source["tp"] = (0.001 * wave.clip(0.2) - 0.0002).clip(0).assign_attrs(units="m", long_name="Total precipitation")
+    return source.drop_vars("u10")
+
+
+@pytest.fixture(scope="module")
+def humid(tmp_path_factory):
+    """Return a store of humid air and the folder of a model trained on it."""
+    folder = tmp_path_factory.mktemp("humid")
+    humid_source().to_netcdf(folder / "source.nc")
+    write_store(open_sources([folder / "source.nc"]), folder / "store.zarr")
+    train(tiny_config(folder / "store.zarr", folder / "run", "train.epochs=1"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(humid):
+    return forecast.load(humid / "run" / "checkpoint", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def raw(model):
+    return model.run(humid_source(), TIMES, "5d", bounds=False)
+
+
+@pytest.fixture(scope="module")
+def bounded(model):
+    return model.run(humid_source(), TIMES, "5d")
+
+
+def test_bounded_variables_are_clipped_and_nothing_else_changes(raw, bounded):
+    for name in ("q", "tp"):
+        assert float(raw[name].min()) < 0 and float(bounded[name].min()) == 0
+        assert np.array_equal(bounded[name], raw[name].clip(min=0))
+    assert np.array_equal(bounded["t2m"], raw["t2m"])
+    assert np.array_equal(
+        bounded["q"].isel(prediction_timedelta=0),
+        humid_source()["q"].sel(time=np.array(TIMES, "datetime64[ns]")),
+    )
+
+
+def test_the_record_counts_what_was_clipped(raw, bounded):
+    for name in ("q", "tp"):
+        (entry,) = json.loads(bounded[name].attrs["clipped"])
+        count = int((raw[name] < 0).sum())
+        assert entry == {
+            "level": None,
+            "lower": 0.0,
+            "upper": None,
+            "values": count,
+            "share": round(count / raw[name].size, 9),
+        }
+    assert "clipped" not in bounded["t2m"].attrs and "clipped" not in raw["q"].attrs
+
+
+def test_values_outside_the_training_range_are_reported(model, raw, humid, caplog):
+    store = xr.open_zarr(humid / "store.zarr", group="statistics")
+    entries = {entry["variable"]: entry for entry in records(raw)["outside_training_range"]}
+    assert set(entries) >= {"q", "tp"}
+    for name, entry in entries.items():
+        low, high = float(store[f"{name}_minimum"]), float(store[f"{name}_maximum"])
+        outside = (raw[name] < np.float32(low)) | (raw[name] > np.float32(high))
+        assert entry["values"] == int(outside.sum()) and entry["share"] == round(entry["values"] / raw[name].size, 9)
+        assert (entry["training_minimum"], entry["training_maximum"]) == (low, high)
+        assert (entry["minimum"], entry["maximum"]) == (float(raw[name].min()), float(raw[name].max()))
+        first = outside.any(("time", "latitude", "longitude")).values.argmax()
+        assert entry["first_lead_hours"] == 6 * first
+    caplog.set_level(logging.WARNING, "fourcaster.forecast.limits")
+    model.run(humid_source(), TIMES, "5d")
+    (line,) = (record.getMessage() for record in caplog.records if record.getMessage().startswith("q "))
+    hours = entries["q"]["first_lead_hours"]
+    assert f"q reaches {entries['q']['minimum']:.6g}" in line and f"first at {hours:g} h" in line and "outside the training range 0 ..." in line
+
+
+def test_every_way_to_make_a_forecast_has_the_same_record(model, bounded, tmp_path):
+    for name in ("a.zarr", "a.nc"):
+        with model.run(humid_source(), TIMES, "5d", output=tmp_path / name) as written:
+            order = written[list(bounded.data_vars)]  # a store sorts them
+            assert records(order) == records(bounded) and len(records(order)["clipped"]) == 2
+            for variable in ("t2m", "q", "tp"):
+                assert np.array_equal(written[variable], bounded[variable])
+    for step in model.rollout(humid_source(), TIMES, "5d"):
+        assert float(step["q"].min()) >= 0
+    assert records(step) == records(bounded)
+
+
+def test_a_killed_run_is_resumed_with_the_same_values_and_record(model, tmp_path):
+    with model.run(humid_source(), TIMES, "2d", output=tmp_path / "a.zarr", batch_size=1) as straight:
+
+        def stop(done, total, text):
+            if done == 13:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            model.run(humid_source(), TIMES, "2d", output=tmp_path / "b.zarr", batch_size=1, progress=stop)
+        with model.run(humid_source(), TIMES, "2d", output=tmp_path / "b.zarr", batch_size=1) as resumed:
+            for name in straight.data_vars:
+                assert np.array_equal(straight[name], resumed[name]) and straight[name].attrs == resumed[name].attrs
+
+
+def test_a_partial_forecast_with_other_bounds_is_not_resumed(model, tmp_path):
+    def stop(done, total, text):
+        if done == 13:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        model.run(humid_source(), TIMES, "2d", output=tmp_path / "b.zarr", batch_size=1, progress=stop)
+    with model.run(humid_source(), TIMES, "2d", output=tmp_path / "b.zarr", batch_size=1, bounds=False) as other:
+        assert float(other["q"].isel(time=0).min()) < 0
+
+
+def test_ensembles_keep_to_bounds_at_all_lead_times(model):
+    result = model.run(humid_source(), TIMES, "1d", members=4)
+    assert float(result["q"].min()) == 0 and float(result["tp"].min()) == 0
+    start = result.isel(prediction_timedelta=0)
+    assert np.allclose(start["q"].mean("number"), start["q"].isel(number=0), atol=1e-9)
+    assert float(start["q"].std("number").max()) > 1e-5
+
+
+def test_bounds_of_the_caller_take_the_place_of_physical_ones(model, raw):
+    result = model.run(humid_source(), TIMES, "5d", clip={"t2m": (278.0, 282.0), "q": (None, 0.003)})
+    assert np.array_equal(result["t2m"], raw["t2m"].clip(278, 282)) and np.array_equal(result["q"], raw["q"].clip(max=np.float32(0.003)))
+    assert json.loads(result["q"].attrs["clipped"])[0]["upper"] == 0.003 and float(result["tp"].min()) == 0
+    free = model.run(humid_source(), TIMES, "5d", clip={"q": (None, None)})
+    assert np.array_equal(free["q"], raw["q"]) and "clipped" not in free["q"].attrs
+    with pytest.raises(ValueError, match="clip: the model has no variable 'qq'"):
+        model.run(humid_source(), lead="6h", clip={"qq": (0, None)})
+    with pytest.raises(ValueError, match="clip: the bounds of q must be in order, got 1 and 0"):
+        model.run(humid_source(), lead="6h", clip={"q": (1, 0)})
+
+
+def test_bounds_that_the_training_data_do_not_respect_do_not_apply(model):
+    ranges = training_range(model.checkpoint).copy()
+    names = [channel.variable for channel in model.checkpoint.channels]
+    ranges[0, names.index("q")] = -1e-5  # a little below zero, as spectral models leave it
+    ranges[0, names.index("tp")] = -3.0  # a standardised variable
+    bounds = Limits(replace(model.checkpoint, ranges=ranges)).bounds
+    assert bounds[0, names.index("q")] == 0 and bounds[0, names.index("tp")] == -np.inf
+
+
+def test_older_checkpoints_take_the_range_from_their_store_or_go_without(model, humid, tmp_path):
+    old = replace(model.checkpoint, ranges=None)
+    assert np.array_equal(training_range(old), model.checkpoint.ranges)
+    moved = old.config.model_copy(update={"data": old.config.data.model_copy(update={"store": tmp_path / "gone.zarr"})})
+    gone = replace(old, config=moved)
+    assert training_range(gone) is None
+    result = forecast.Forecaster(gone).run(humid_source(), TIMES, "1d")
+    assert "outside_training_range" not in result["q"].attrs and float(result["q"].min()) == 0
+
+
+@pytest.mark.parametrize("text", ["q", "q=", "q=1", "=0,1", "q=low,", "q=0;1"])
+def test_texts_that_are_no_bounds_are_refused(text):
+    with pytest.raises(ValueError, match="is not understood; write NAME=LOW,HIGH"):
+        parse_clip([text])
+
+
+def test_texts_of_bounds():
+    with pytest.raises(ValueError, match="names q twice"):
+        parse_clip(["q=0,", "q=,1"])
+    assert parse_clip(["q=0,", "t=,300.5", "r=0,100", "u=,"]) == {
+        "q": (0, None),
+        "t": (None, 300.5),
+        "r": (0, 100),
+        "u": (None, None),
+    }
+
+
+def test_the_command_reports_and_records(humid, tmp_path):
+    run = [
+        "run",
+        str(humid / "run" / "checkpoint"),
+        "--init",
+        str(humid / "store.zarr"),
+        "--lead",
+        "5d",
+        "--json",
+    ]
+    done = CliRunner().invoke(app, [*run, "-o", str(tmp_path / "a.nc")])
+    assert done.exit_code == 0, done.output
+    printed = json.loads(done.stdout)
+    assert {entry["variable"] for entry in printed["clipped"]} == {"q", "tp"} and printed["outside_training_range"]
+    free = CliRunner().invoke(app, [*run, "-o", str(tmp_path / "b.nc"), "--no-bounds", "--clip", "tp=0,"])
+    assert [entry["variable"] for entry in json.loads(free.stdout)["clipped"]] == ["tp"]
+    refused = CliRunner().invoke(app, [*run, "-o", str(tmp_path / "c.nc"), "--clip", "rain=0,"])
+    assert refused.exit_code == 2 and "the model has no variable 'rain'" in refused.stderr and not (tmp_path / "c.nc").exists()

@@ -1,0 +1,394 @@
+"""Forecasts as other packages write them: one that equals the truth scores zero in every layout, and is drawn as it lies."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib.collections import QuadMesh
+from typer.testing import CliRunner
+
+from fourcaster import forecast
+from fourcaster.datasets.adapters.channel_names import identify
+from fourcaster.datasets.adapters.forecasts import is_forecast
+from fourcaster.datasets.adapters.lead_times import decode_leads
+from fourcaster.datasets.adapters.sources import open_sources
+from fourcaster.datasets.ingest import write_store
+from fourcaster.datasets.selection import Selection
+from fourcaster.fno.grids import LatLon
+from fourcaster.forecast import plots
+from fourcaster.forecast.api import open_forecast
+from fourcaster.forecast.cli import app
+from fourcaster.forecast.inspect import inspect
+
+HOURS = np.timedelta64(1, "h")
+LATITUDE, LONGITUDE = np.linspace(-82.5, 82.5, 12), np.arange(0, 360, 30.0)  # a square grid
+LEADS = (np.arange(0, 25, 6) * HOURS).astype("timedelta64[ns]")
+
+
+@pytest.fixture(scope="module")
+def source():
+    rng = np.random.default_rng(0)
+    time = np.datetime64("2001-01-01", "ns") + np.arange(120) * 6 * HOURS
+    coords = {"time": time, "level": ("level", [500, 850], {"units": "hPa"}), "latitude": LATITUDE, "longitude": LONGITUDE}
+    wave = 5 * np.cos(np.deg2rad(LONGITUDE) - 0.4 * np.arange(120)[:, None, None]) * np.cos(np.deg2rad(LATITUDE))[:, None]
+    t2m = (280 + wave + rng.normal(size=wave.shape)).astype("f4")
+    z = (5e4 + 100 * wave[:, None] + rng.normal(size=(120, 2, 12, 12))).astype("f4")
+    dims = ("time", "latitude", "longitude")
+    return xr.Dataset(
+        {"2m_temperature": (dims, t2m, {"units": "K"}), "geopotential": (("time", "level", *dims[1:]), z, {"units": "m**2 s**-2"})}, coords
+    )
+
+
+@pytest.fixture(scope="module")
+def truth(source, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("truth")
+    source.to_netcdf(folder / "s.nc")
+    return write_store(open_sources([folder / "s.nc"]), folder / "truth.zarr").path
+
+
+@pytest.fixture(scope="module")
+def perfect(source):
+    """The truth as a forecast, without units, as WeatherBench2 publishes forecasts."""
+    times = source["time"].values[100:114]
+    parts = [source.sel(time=times + lead).assign_coords(time=times) for lead in LEADS]
+    whole = xr.concat(parts, "prediction_timedelta").assign_coords(prediction_timedelta=LEADS)
+    return whole.drop_attrs().transpose("time", "prediction_timedelta", "level", "latitude", "longitude")
+
+
+def with_hours(ds, name):
+    hours = (ds[name].values / HOURS).astype(np.int64)
+    return ds.assign_coords({name: (name, hours, {"units": "hours"})})
+
+
+def channels(ds):
+    """Fields along one axis of names, as earth2studio has them."""
+    z = ds["geopotential"]
+    parts = [ds["2m_temperature"], z.sel(level=500, drop=True), z.sel(level=850, drop=True)]
+    names = xr.DataArray(["t2m", "z500", "z850"], dims="variable", name="variable")
+    array = xr.concat([p.rename("fields") for p in parts], names, coords="minimal", compat="override")
+    return array.to_dataset().rename(prediction_timedelta="lead_time", latitude="lat", longitude="lon").transpose("time", "lead_time", ...)
+
+
+def graphcast(ds):
+    valid = ds["time"].values[:, None] + LEADS
+    ds = ds.drop_vars("time").rename(time="batch", latitude="lat", longitude="lon").rename(prediction_timedelta="time")
+    return ds.assign_coords(datetime=(("batch", "time"), valid))
+
+
+def cells(ds, shuffled):
+    """Fields along one axis of points, by valid time of one initial time, as anemoi-inference writes them."""
+    one = ds.isel(time=0)
+    valid = one["time"].values + LEADS
+    order = np.random.default_rng(1).permutation(144) if shuffled else np.arange(144)
+    rows, columns = np.meshgrid(LATITUDE, LONGITUDE, indexing="ij")
+    flat = lambda a: a.values.reshape(len(LEADS), 144)[:, order]  # noqa: E731
+    z = one["geopotential"].transpose("prediction_timedelta", "level", ...)
+    fields = {"2t": flat(one["2m_temperature"]), **{f"z_{p}": flat(z.sel(level=p)) for p in (500, 850)}}
+    points = {"latitude": ("values", rows.ravel()[order].astype("f4")), "longitude": ("values", columns.ravel()[order].astype("f4"))}
+    made = xr.Dataset({n: (("time", "values"), v) for n, v in fields.items()} | points, {"time": valid})
+    return made.assign_attrs({} if shuffled else {"forecast_reference_time": str(one["time"].values)})
+
+
+def in_other_units(ds):
+    celsius = (ds["2m_temperature"] - 273.15).assign_attrs(units="degC")
+    return ds.assign({"2m_temperature": celsius, "geopotential": (ds["geopotential"] / 1e3).assign_attrs(units="kJ/kg")})
+
+
+LAYOUTS = {
+    "weatherbench2": lambda ds: ds.transpose("time", "prediction_timedelta", "level", "longitude", "latitude"),
+    "leads in hours": lambda ds: with_hours(ds, "prediction_timedelta"),
+    "leads in nanoseconds": lambda ds: ds.assign_coords(prediction_timedelta=LEADS.astype(np.int64)),
+    "init_time, lead_time": lambda ds: with_hours(ds.rename(time="init_time", prediction_timedelta="lead_time"), "lead_time"),
+    "initial_time, levels first": lambda ds: ds.rename(time="initial_time").transpose("level", "longitude", ...),
+    "earth2studio": channels,
+    "variables z500 and u10m": lambda ds: channels(ds)["fields"].to_dataset("variable"),
+    "graphcast": graphcast,
+    "graphcast, leads in hours": lambda ds: with_hours(graphcast(ds), "time"),
+    "gencast": lambda ds: graphcast(ds).expand_dims(sample=2, axis=1),
+    "cfgrib": lambda ds: ds.rename(prediction_timedelta="step", geopotential="z", **{"2m_temperature": "t2m"}).assign_coords(
+        valid_time=(("time", "step"), ds["time"].values[:, None] + LEADS), surface=0.0
+    ),
+    "one cfgrib run by valid time": lambda ds: ds.isel(time=0).rename(prediction_timedelta="step").assign_coords(
+        valid_time=("step", ds["time"].values[0] + LEADS)
+    ).swap_dims(step="valid_time"),
+    "anemoi-inference": lambda ds: cells(ds, shuffled=False),
+    "realization": lambda ds: ds.expand_dims(realization=3, axis=-1),
+    "member of one": lambda ds: ds.expand_dims(member=[4]),
+    "rows reversed, longitudes from -180": lambda ds: ds.isel(latitude=slice(None, None, -1)).assign_coords(
+        longitude=(ds["longitude"] + 180) % 360 - 180
+    ).sortby("longitude"),
+    "rounded coordinates": lambda ds: ds.assign_coords(latitude=(LATITUDE + 1e-3).astype("f4"), longitude=LONGITUDE.astype("f4")),
+    "levels in Pa, descending": lambda ds: ds.isel(level=[1, 0]).assign_coords(level=("level", [85000.0, 50000.0], {"units": "Pa"})),
+    "levels in Pa without units": lambda ds: ds.assign_coords(level=[50000, 85000]),
+    "one level": lambda ds: ds.sel(level=[850]),
+    "leads unsorted": lambda ds: ds.isel(prediction_timedelta=[2, 0, 4, 1, 3]),
+    "rows and columns without coordinates of their name": lambda ds: ds.drop_vars(["latitude", "longitude"])
+    .rename(latitude="row", longitude="column")
+    .assign_coords(lat=("row", LATITUDE), lon=("column", LONGITUDE)),
+    "other units": in_other_units,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_case_05_a_perfect_forecast_scores_zero_in_every_layout(perfect, truth, layout):
+    made = LAYOUTS[layout](perfect)
+    assert is_forecast(made)
+    scores = forecast.verify(made, truth)
+    rounding = 0.05 if layout == "other units" else 0
+    for name in ("2m_temperature", "geopotential"):
+        rmse = scores[name].sel(metric="rmse", source="forecast")
+        assert rmse.sizes["prediction_timedelta"] == 5 and (rmse <= rounding).all(), (name, rmse.values)
+        later = scores[name].sel(metric="rmse", source="persistence").isel(prediction_timedelta=slice(1, None))
+        assert (later > 0.5).all()
+    wanted = [850] if layout == "one level" else [850, 500]
+    assert sorted(scores["level"].values.tolist(), reverse=True) == wanted
+
+
+def test_case_05_on_disk_the_command_reads_draws_and_describes_it(perfect, truth, tmp_path, caplog):
+    turned = with_hours(LAYOUTS["weatherbench2"](perfect), "prediction_timedelta")
+    turned.to_zarr(tmp_path / "a.zarr", zarr_format=2)
+    done = CliRunner().invoke(app, ["verify", str(tmp_path / "a.zarr"), "--truth", str(truth), "-o", str(tmp_path / "s.nc")])
+    assert done.exit_code == 0, done.output
+    with xr.open_dataset(tmp_path / "s.nc", decode_timedelta=True) as scores:
+        assert float(scores["2m_temperature"].sel(metric="rmse", source="forecast").max()) == 0
+    assert sum("gives no units" in record.message for record in caplog.records) == 1
+    about = inspect(tmp_path / "a.zarr")
+    assert about["kind"] == "forecast" and about["lead_hours"] == [0, 24] and about["levels_hpa"] == [500, 850] and about["members"] == 1
+    assert "geopotential 500 hPa [m**2 s**-2]" in about["variables"]
+    words = ["plot", str(tmp_path / "a.zarr"), "--variable", "2m_temperature", "--truth", str(truth), "-o", str(tmp_path / "a.png")]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0 and (tmp_path / "a.png").exists(), done.output
+
+
+def test_what_is_drawn_is_not_transposed_and_its_error_is_zero(perfect, truth, tmp_path, monkeypatch):
+    drawn = []
+    maps = plots._maps
+    monkeypatch.setattr(plots, "_maps", lambda *words, **more: drawn.append(maps(*words, **more)) or drawn[-1])
+    forecast.plot(LAYOUTS["weatherbench2"](perfect), "2m_temperature", "24h", tmp_path / "a.png", truth)
+    meshes = [next(c for c in ax.collections if isinstance(c, QuadMesh)).get_array() for ax in drawn[0].axes if ax.collections][:3]
+    right = perfect["2m_temperature"].isel(time=0).sel(prediction_timedelta=24 * HOURS).values
+    assert np.array_equal(meshes[0].reshape(12, 12), right) and np.array_equal(meshes[1].reshape(12, 12), right)
+    assert float(np.abs(meshes[2]).max()) == 0
+
+
+def test_channels_are_drawn_by_either_name(perfect, truth, tmp_path):
+    for variable, level in (("z500", None), ("geopotential", 500), ("z500", 500)):
+        forecast.plot(channels(perfect), variable, "6h", tmp_path / "z.png", truth, level=level, overwrite=True)
+    for variable, level, said in (
+        ("2m_temperature", 500, "has no levels; leave out --level"),
+        ("geopotential", 300, "no level 300 hPa; name one of the levels 500, 850 hPa"),
+        ("geopotential", None, "name one of the levels 500, 850"),
+        ("wind", None, "no variable 'wind'"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            forecast.plot(perfect, variable, "6h", tmp_path / "no.png", level=level)
+    with pytest.raises(ValueError, match="no variable 'z500'"):
+        forecast.plot(perfect.sel(level=[850]), "z500", "6h", tmp_path / "no.png")
+    with pytest.raises(ValueError, match="add --truth, or leave out --regrid"):
+        forecast.plot(perfect, "2m_temperature", "6h", tmp_path / "no.png", regrid=True)
+    assert not (tmp_path / "no.png").exists()
+
+
+def test_times_counted_from_the_initial_time_give_it(perfect, truth, tmp_path):
+    made = cells(perfect, shuffled=True)
+    made["time"].encoding = {"units": f"seconds since {str(perfect['time'].values[0])[:19]}", "dtype": "i4"}
+    made.to_netcdf(tmp_path / "a.nc")
+    assert float(forecast.verify(tmp_path / "a.nc", truth)["geopotential"].sel(metric="rmse", source="forecast").max()) == 0
+
+
+def test_numbers_without_units_are_refused_with_the_way_out(perfect, truth):
+    made = perfect.assign_coords(prediction_timedelta=np.arange(0, 25, 6))
+    with pytest.raises(ValueError, match=r"0, 6, 12, 18 without units; .*--lead-units hours"):
+        forecast.verify(made, truth)
+    scores = forecast.verify(made, truth, lead_units="hours")
+    assert float(scores["2m_temperature"].sel(metric="rmse", source="forecast").max()) == 0
+    with pytest.raises(ValueError, match="leave out --lead-units"):
+        forecast.verify(perfect, truth, lead_units="hours")
+    with pytest.raises(ValueError, match="no unit of time"):
+        forecast.verify(made, truth, lead_units="kelvin")
+    with pytest.raises(ValueError, match="decoded with a wrong unit"):
+        forecast.verify(perfect.assign_coords(prediction_timedelta=np.arange(0, 25, 6).astype("timedelta64[ns]")), truth)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "attrs", "hours"),
+    [
+        ("lead", [0, 6], {"units": "hours"}, [0, 6]),
+        ("lead", [0, 1], {"units": "days"}, [0, 24]),
+        ("lead", [0.0, 0.5], {"units": "h"}, [0, 0.5]),
+        ("lead", [0, 360], {"units": "minutes"}, [0, 6]),
+        ("lead", [0, 21600], {"units": "seconds"}, [0, 6]),
+        ("lead", [0, 21600 * 10**9], {}, [0, 6]),
+        ("forecast_hour", [0, 6], {}, [0, 6]),
+        ("lead", [0], {}, [0]),
+    ],
+)
+def test_lead_times_are_decoded(name, values, attrs, hours):
+    decoded = decode_leads(xr.DataArray(values, dims=name, name=name, attrs=attrs), "x")
+    assert (decoded / HOURS).tolist() == hours
+
+
+def test_names_are_identified():
+    for name, meant in {
+        "t2m": ("2m_temperature", None), "2t": ("2m_temperature", None), "z500": ("geopotential", 500), "q_850": ("specific_humidity", 850),
+        "Z500": ("geopotential", 500), "temperature_850hPa": ("temperature", 850), "u10m": ("10m_u_component_of_wind", None),
+        "u10": ("10m_u_component_of_wind", None), "u100": ("u100", None), "q2": ("q2", None), "air": ("air", None),
+    }.items():  # fmt: skip
+        assert identify(name, {}) == meant
+    assert identify("u100", {"GRIB_shortName": "100u"}) == ("100m_u_component_of_wind", None)
+
+
+def test_what_is_no_forecast_is_refused(perfect, source, truth):
+    one = perfect.isel(time=0, drop=True)
+    cases = [
+        (one, "no initial time"),
+        (source, "not a forecast: it has no initial time"),
+        (cells(perfect, shuffled=False).isel(values=slice(100)), "no regular latitude-longitude grid"),
+        (perfect.isel(time=[0, 0]), "holds a initial time twice|an initial time twice"),
+        (xr.concat([perfect["2m_temperature"]] * 2, "variable").to_dataset(name="f"), "no names of variables"),
+    ]
+    for wrong, said in cases:
+        with pytest.raises(ValueError, match=said):
+            forecast.verify(wrong, truth)
+    assert not is_forecast(source)
+
+
+def test_common_channels_are_scored_and_others_reported(perfect, truth, tmp_path):
+    more = perfect.assign(wind=perfect["2m_temperature"].assign_attrs(units="m s-1"))
+    more.to_zarr(tmp_path / "a.zarr", consolidated=False)
+    done = CliRunner().invoke(app, ["verify", str(tmp_path / "a.zarr"), "--truth", str(truth)])
+    assert done.exit_code == 0 and "left out, since the truth does not have them: wind" in done.output
+    mixed = channels(perfect)["fields"].to_dataset("variable").assign(t850=lambda d: d["z850"])
+    scores = forecast.verify(mixed.drop_vars("z500"), truth)
+    assert scores.attrs["left_out"] == ["t850"] and scores["level"].values.tolist() == [850]
+
+
+def test_reading_is_lazy(perfect, tmp_path):
+    perfect.to_zarr(tmp_path / "a.zarr", consolidated=False)
+    opened = open_forecast(tmp_path / "a.zarr")
+    assert all(v.chunks is not None for v in opened.data_vars.values())
+    perfect.chunk(time=1).to_netcdf(tmp_path / "a.nc")
+    assert all(v.chunks is not None for v in open_forecast(tmp_path / "a.nc").data_vars.values())
+
+
+def anywhere(ds, rows, columns):
+    return ds.isel(latitude=rows, longitude=columns)
+
+
+@pytest.fixture(scope="module")
+def off(perfect):
+    """A forecast with errors that depend on the place."""
+    noise = np.random.default_rng(3).normal(size=perfect["2m_temperature"].shape).astype("f4")
+    growing = noise * (1 + np.abs(LATITUDE)[:, None].astype("f4") / 10)
+    return perfect[["2m_temperature"]].assign({"2m_temperature": perfect["2m_temperature"] + growing})
+
+
+@pytest.fixture(scope="module")
+def europe(source, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("europe")
+    source.to_netcdf(folder / "s.nc")
+    return write_store(open_sources([folder / "s.nc"], Selection(area="70/-70/10/70")), folder / "europe.zarr").path
+
+
+def test_case_17_an_area_scores_as_against_the_truth_of_that_area(off, truth, europe, tmp_path):
+    rows, columns = slice(7, 11), [10, 11, 0, 1, 2]  # 22.5 ... 67.5, -60 ... 60
+    part = anywhere(off, rows, columns).assign_coords(longitude=[-60.0, -30.0, 0.0, 30.0, 60.0])
+    right = forecast.verify(part, europe)
+    for scores in (forecast.verify(part, truth), forecast.verify(off, truth, area="70/-70/10/70"), forecast.verify(off, europe)):
+        xr.testing.assert_allclose(scores["2m_temperature"], right["2m_temperature"], rtol=1e-5, atol=1e-5)
+    assert "common to the 4 x 5 of the forecast and the 12 x 12 of the truth" in forecast.verify(part, truth).attrs["points"]
+    assert "points" not in right.attrs
+    part.to_zarr(tmp_path / "part.zarr", consolidated=False)
+    words = ["verify", str(tmp_path / "part.zarr"), "--truth", str(truth), "--report", str(tmp_path / "r.html")]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0 and "scored on 4 x 5, latitude 22.5 ... 67.5, longitude -60 ... 60" in done.output
+    assert "common to the 4 x 5" in (tmp_path / "r.html").read_text()
+
+
+def test_rmse_of_an_area_is_weighted_by_its_own_cells(off, perfect, truth):
+    scores = forecast.verify(off, truth, area="70/0/-20/90")["2m_temperature"].sel(metric="rmse", source="forecast")
+    error = (off - perfect)["2m_temperature"].sel(latitude=slice(-20, 70), longitude=slice(0, 90)).astype("f8") ** 2
+    edges = np.sin(np.deg2rad(np.stack([error["latitude"] - 7.5, error["latitude"] + 7.5])))
+    mean = error.weighted(xr.DataArray(edges[1] - edges[0], dims="latitude")).mean(("time", "latitude", "longitude"))
+    assert np.allclose(scores, np.sqrt(mean), rtol=1e-6)
+
+
+def test_every_second_point_is_scored_on_the_common_points(off, perfect, truth):
+    part = anywhere(off, slice(None, None, 2), slice(1, None, 2))
+    scores = forecast.verify(part, truth)["2m_temperature"].sel(metric="mae", source="forecast")
+    error = np.abs((part - perfect)["2m_temperature"].astype("f8"))
+    weights = xr.DataArray(LatLon(part["latitude"].values, part["longitude"].values).area_weights, dims="latitude")
+    assert np.allclose(scores, error.weighted(weights).mean(("time", "latitude", "longitude")), rtol=1e-6)
+
+
+def test_regridding_scores_on_the_coarser_grid(perfect, source, truth):
+    """The mean of four cells of the truth is what a perfect forecast on cells twice as large has."""
+    latitude = (LATITUDE[::2] + LATITUDE[1::2]) / 2
+    longitude = (LONGITUDE[::2] + LONGITUDE[1::2]) / 2
+    weights = xr.DataArray(np.cos(np.deg2rad(LATITUDE)), dims="latitude", coords={"latitude": LATITUDE})
+    field = perfect[["2m_temperature"]].astype("f8")
+    mean = (field * weights).coarsen(latitude=2, longitude=2).sum() / (2 * weights.coarsen(latitude=2).sum())
+    coarse = mean.assign_coords(latitude=latitude, longitude=longitude).astype("f4")
+    with pytest.raises(ValueError, match=r"on different points.*--area NORTH/WEST/SOUTH/EAST.*--regrid"):
+        forecast.verify(coarse, truth)
+    scores = forecast.verify(coarse, truth, regrid=True)
+    assert "the truth, 12 x 12 points, regridded conservatively to 6 x 6" in scores.attrs["regridding"]
+    assert (scores["2m_temperature"].sel(metric="rmse", source="forecast") < 1e-4).all()
+    assert (scores["2m_temperature"].sel(metric="rmse", source="persistence").isel(prediction_timedelta=slice(1, None)) > 0.3).all()
+    part = forecast.verify(anywhere(coarse, slice(2, 5), [5, 0, 1]), truth, regrid=True)
+    assert (part["2m_temperature"].sel(metric="rmse", source="forecast") < 1e-4).all()
+    for options in ({"area": "50/-40/-50/100"}, {}):
+        fine = forecast.verify(anywhere(coarse, slice(1, 5), slice(0, 4)), truth, regrid=True, **options)
+        assert (fine["2m_temperature"].sel(metric="rmse", source="forecast") < 1e-4).all()
+    shifted = coarse.assign_coords(longitude=longitude + 7)
+    assert float(forecast.verify(shifted, truth, regrid=True)["2m_temperature"].sel(metric="rmse", source="forecast").max()) > 0.1
+
+
+def test_partial_overlap_is_refused_until_an_area_is_named(off, europe):
+    part = anywhere(off, slice(6, 9), [0, 1, 2, 3, 4, 5])  # reaches beyond the south and the east of the truth
+    with pytest.raises(ValueError, match="on different points"):
+        forecast.verify(part, europe)
+    scores = forecast.verify(part, europe, area="40/0/10/60")
+    assert "area" in scores.attrs and float(scores["2m_temperature"].sel(metric="rmse", source="forecast").min()) > 0
+    with pytest.raises(ValueError, match="fewer than two points"):
+        forecast.verify(part, europe, area="40/0/30/60")
+
+
+def test_an_ensemble_without_spread_is_reported(perfect, truth, tmp_path):
+    """Members and truth that depart by equal amounts from the same state are reliable; members that do not depart are not."""
+    rng = np.random.default_rng(5)
+    right = perfect["2m_temperature"]
+    state = right + rng.normal(size=right.shape)
+    for spread, low in ((0.01, 1), (1.0, 0)):
+        members = state.expand_dims(number=8) + spread * rng.normal(size=(8, *right.shape))
+        made = members.astype("f4").assign_attrs(units="K").to_dataset(name="2m_temperature")
+        path = tmp_path / f"{low}.zarr"
+        made.to_zarr(path, consolidated=False)
+        done = CliRunner().invoke(app, ["verify", str(path), "--truth", str(truth)])
+        assert done.exit_code == 0 and ("too little spread" in done.output) == bool(low), done.output
+        scores = forecast.verify(path, truth)
+        of = {m: scores["2m_temperature"].sel(metric=m, source="forecast") for m in ("spread", "rmse", "spread_error_ratio")}
+        assert np.allclose(of["spread"], spread, rtol=0.02)
+        assert np.allclose(of["spread_error_ratio"], of["spread"] * np.sqrt(9 / 8) / of["rmse"])
+        assert scores.attrs["underdispersive"] == low
+        assert low or np.allclose(of["spread_error_ratio"], 1, atol=0.05)
+
+
+def test_inspect_gives_levels_and_members(perfect, source, truth, real_data, tmp_path):
+    LAYOUTS["gencast"](perfect).to_zarr(tmp_path / "a.zarr", consolidated=False)
+    assert inspect(tmp_path / "a.zarr")["members"] == 2
+    stored = inspect(truth)
+    assert stored["kind"] == "store" and stored["levels_hpa"] == [500, 850] and stored["members"] == 1
+    about = inspect(real_data / "era5_levels_members_3deg.grib")
+    assert about["kind"].startswith("source") and about["members"] == 10 and sorted(about["levels_hpa"]) == [500, 850]
+    numbers = perfect.assign_coords(prediction_timedelta=np.arange(0, 25, 6))
+    numbers.to_netcdf(tmp_path / "n.nc")
+    for words, code, said in (
+        (["inspect", str(tmp_path / "n.nc")], 2, "--lead-units hours"),
+        (["inspect", str(tmp_path / "n.nc"), "--lead-units", "hours"], 0, "members: 1"),
+        (["inspect", str(truth), "--lead-units", "hours"], 2, "leave out --lead-units"),
+        (["plot", str(tmp_path / "n.nc"), "--variable", "2m_temperature", "-o", str(tmp_path / "x.gif"), "--lead-units", "hours"], 2, ".png"),
+        (["verify", str(tmp_path / "n.nc"), "--truth", str(truth), "-o", str(tmp_path / "x.csv"), "--lead-units", "hours"], 2, ".nc"),
+    ):
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == code and said in done.output, (words, done.output)
+    assert not list(tmp_path.glob("x.*"))
