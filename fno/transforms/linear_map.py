@@ -1,0 +1,37 @@
+"""Linear maps of a batch, differentiable in every way that PyTorch offers."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class LinearMap(torch.autograd.Function):
+    """A linear map of the first argument, sample by sample along its first dimension; all other arguments are constants.
+
+    A subclass defines ``forward(x, *constants)`` and, in ``backward``, the adjoint map. A linear map is its own derivative
+    in forward mode, and a dimension mapped by ``torch.func.vmap`` joins the batch.
+    """
+
+    @classmethod
+    def call(cls, x: Tensor, *constants: Any) -> Tensor:
+        """Apply the map. Compilers differentiate ``forward`` themselves, since they do not trace forward-mode rules."""
+        result: Tensor = cls.forward(x, *constants) if torch.compiler.is_compiling() else cls.apply(x, *constants)
+        return result
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Keep the constants."""
+        ctx.constants = inputs[1:]
+
+    @classmethod
+    def jvp(cls, ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        """Map the tangent."""
+        result: Tensor = cls.apply(tangent, *ctx.constants)
+        return result
+
+    @classmethod
+    def vmap(cls, info: Any, in_dims: tuple[Any, ...], x: Tensor, *constants: Any) -> tuple[Tensor, int]:
+        """Map all samples of all instances as one batch."""
+        x = x.movedim(in_dims[0], 0)
+        return cls.apply(x.flatten(0, 1), *constants).unflatten(0, x.shape[:2]), 0
