@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..precision import require_real
+from ..transforms.functions import Function
 from ..transforms.products import pays
 
 _IMAGES, _POINTS = 16, 512
@@ -57,7 +58,7 @@ def _images(rows: int) -> int:
     return 0
 
 
-class _Linear(torch.autograd.Function):
+class _Linear(Function):
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor | None, images: int, groups: int) -> Tensor:
         return _rows(functional.conv2d(_as_images(x, images), weight[:, :, None, None], bias, groups=groups), (*x.shape[:-1], weight.shape[0]))

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from ..precision import without_autocast
+from ..transforms.functions import Function
 from ..transforms.inplace import write
 
 
-class _ModeProduct(torch.autograd.Function):
+class _ModeProduct(Function):
     """Complex matrix product over channels in each mode, see ``mode_product``. Only the kept modes are saved."""
 
     @staticmethod

@@ -10,6 +10,7 @@ from ..errors import ModesError
 from ..layers.linear import Linear
 from ..layers.mixer import AFNO2D
 from ..layers.patches import resize_head, resize_kernel, resize_positions
+from ..transforms.dft import static
 from .base import GridModel
 
 
@@ -45,6 +46,12 @@ class _PatchEmbed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return cast(Tensor, self.proj(x)).permute(0, 2, 3, 1)
+
+
+def _repeat_last(x: Tensor, dim: int, count: int) -> Tensor:
+    """Extend ``x`` along ``dim`` by repeating its last entry."""
+    last = x.narrow(dim, x.shape[dim] - 1, 1)
+    return torch.cat([x, last.repeat_interleave(count, dim)], dim)
 
 
 class AFNO(GridModel):
@@ -112,17 +119,17 @@ class AFNO(GridModel):
             InputError: a tensor that does not fit, see ``GridModel``; ``ModesError`` where the grid is smaller than a patch.
         """
         self.check(x)
-        (h, w), (p, q) = x.shape[-2:], self.patch_size
+        (h, w), (p, q) = static(x.shape[-2:]), self.patch_size
         if h < p or w < q:
             raise ModesError(f"a grid of {(h, w)} points does not hold a patch of {(p, q)}")
         rows, columns = -(-h // p), -(-w // q)
         if rows * p != h or columns * q != w:
-            x = nn.functional.pad(x, (0, columns * q - w, 0, rows * p - h), mode="replicate")
+            x = _repeat_last(_repeat_last(x, 2, rows * p - h), 3, columns * q - w)
         x = self.patch_embed(x) + resize_positions(self.pos_embed, self.tokens, (rows, columns)).reshape(1, rows, columns, -1)
         for block in self.blocks:
             x = block(x)
         x = self.head(x).unflatten(-1, (p, q, self.out_channels))
-        return x.permute(0, 5, 1, 3, 2, 4).reshape(-1, self.out_channels, rows * p, columns * q)[..., :h, :w]
+        return x.permute(0, 5, 1, 3, 2, 4).reshape(len(x), self.out_channels, rows * p, columns * q)[..., :h, :w]
 
     def resized(self, inp_shape: tuple[int, int], patch_size: tuple[int, int] | None = None) -> "AFNO":
         """Return this model for another grid, with position embedding and patch kernels resized.

@@ -24,7 +24,8 @@ from ..errors import ModesError
 from ..precision import at_least_single, without_autocast
 from .costs import COSTS
 from .dft import Weights, products, products_back, static
-from .linear_map import LinearMap
+from .fft import pruned_fft, pruned_fft_back
+from .functions import LinearMap
 
 Method = Literal["auto", "dft", "fft"]
 Size = Sequence[int]
@@ -154,7 +155,7 @@ class _ToModes(LinearMap):
 
     @staticmethod
     def forward(x: Tensor, modes: tuple[range, ...], size: tuple[int, ...], method: Method, weights: Weights) -> Tensor:
-        z: Tensor = without_autocast(products if method == "dft" else _pruned_fft, x, modes, size, weights)
+        z: Tensor = without_autocast(products if method == "dft" else pruned_fft, x, modes, size, weights)
         return z
 
     @staticmethod
@@ -167,54 +168,12 @@ class _FromModes(LinearMap):
 
     @staticmethod
     def forward(z: Tensor, modes: tuple[range, ...], size: tuple[int, ...], method: Method, weights: Weights) -> Tensor:
-        x: Tensor = without_autocast(products_back if method == "dft" else _pruned_fft_back, z, modes, size, weights)
+        x: Tensor = without_autocast(products_back if method == "dft" else pruned_fft_back, z, modes, size, weights)
         return x
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
         return _ToModes.apply(grads[0], *ctx.constants), None, None, None, None
-
-
-def _pruned_fft(x: Tensor, modes: tuple[range, ...], size: tuple[int, ...], weights: Weights) -> Tensor:
-    d = len(modes)
-    z = torch.fft.rfft(x, dim=d).narrow(d, 0, len(modes[-1]))
-    for dim in reversed(range(1, d)):
-        n, (first, stop) = z.shape[dim], _ends(modes[dim - 1])
-        z = torch.fft.fft(z, dim=dim)
-        parts = [(first, stop - first)] if first >= 0 else [(n + first, -first), (0, stop)]
-        z = torch.cat([z.narrow(dim, *part) for part in parts], dim=dim)
-    if torch.compiler.is_compiling():
-        z = z.contiguous()  # whose strides do not bind an exported graph to a size
-    # Weighted here, where only the kept modes are left.
-    scale = 1 / math.prod(size) if weights == "mean" else _multiplicity(x, modes, size[-1])
-    return torch.view_as_real(z).movedim(-1, 1) * scale
-
-
-def _pruned_fft_back(z: Tensor, modes: tuple[range, ...], size: tuple[int, ...], weights: Weights) -> Tensor:
-    d = len(modes)
-    if weights == "mean":
-        z = z / (_multiplicity(z, modes, size[-1]) * math.prod(size))
-    interleaved = not torch.compiler.is_compiling() and z.stride(1) == 1 and z.stride(-1) % 2 == 0
-    y = torch.view_as_complex(z.movedim(1, -1)) if interleaved else torch.complex(z[:, 0], z[:, 1])
-    for dim in range(1, d):
-        n, (first, stop) = size[dim - 1], _ends(modes[dim - 1])
-        gap = y.new_zeros([*y.shape[:dim], n - len(modes[dim - 1]), *y.shape[dim + 1 :]])
-        if first < 0:
-            y = torch.cat([y.narrow(dim, -first, stop), gap, y.narrow(dim, 0, -first)], dim=dim)
-        else:
-            y = torch.cat([gap.narrow(dim, 0, first), y, gap.narrow(dim, first, n - stop)], dim=dim)
-        y = torch.fft.ifft(y, dim=dim, norm="forward")
-    field: Tensor = torch.fft.irfft(y, n=size[-1], dim=d, norm="forward")
-    return field
-
-
-def _ends(modes: range) -> tuple[int, int]:
-    return modes.start, modes.stop
-
-
-def _multiplicity(z: Tensor, modes: tuple[range, ...], n: int) -> Tensor:
-    columns = torch.arange(len(modes[-1]), device=z.device)
-    return torch.where((columns == 0) | (2 * columns == n), 1.0, 2.0).to(z.dtype)[:, None]
 
 
 def _resolve(method: Method, modes: tuple[range, ...], size: Size, x: Tensor) -> tuple[tuple[int, ...], Literal["dft", "fft"]]:

@@ -20,9 +20,9 @@ from ..errors import InputError
 from ..grids import SphereGrid, sphere_nodes
 from ..precision import at_least_single, without_autocast
 from .fourier import analyse, synthesise
+from .functions import LinearMap
 from .inplace import write
 from .legendre import legendre, legendre_derivatives
-from .linear_map import LinearMap
 from .tables import table, table_builder
 
 Kind = Literal["value", "derivative", "over_sine"]
@@ -116,13 +116,13 @@ def _down(x: Tensor, numbers: Numbers) -> Tensor:
         r[of] = part.permute(3, 2, 0, 4, 1)
     r = r.reshape(2 * mmax, rank, batch * channels * 2)
     even, odd = torch.bmm(matrices.flatten(0, 1).transpose(1, 2), r).unflatten(0, (2, mmax))
-    rows = x.new_empty(mmax, nlat, even.shape[-1])
+    result = x.new_empty(mmax, nlat, batch, channels, 2)
+    rows = result.view(mmax, nlat, even.shape[-1])
     write(torch.add, even, odd, rows[:, :half])
     rows[:, nlat - half :] = (even - odd).flip(1)
     if nlat % 2:
         rows[:, half - 1] = 2 * even[:, half - 1]
-    pairs = torch.view_as_complex(rows.reshape(mmax, nlat, batch, channels, 2))
-    return torch.view_as_real(pairs.permute(2, 1, 0, 3).contiguous())
+    return torch.view_as_real(torch.view_as_complex(result).permute(2, 1, 0, 3).contiguous())
 
 
 def _parts(x: Tensor, kind: Kind) -> Iterator[tuple[Tensor, tuple[int, slice, slice]]]:
@@ -198,7 +198,8 @@ def _pairs(z: Tensor) -> Tensor:
     """
     if not z.is_complex():
         raise InputError(f"expected complex coefficients, got a tensor of {z.dtype}")
-    return torch.view_as_real(z.reshape(math.prod(z.shape[:-2]), *z.shape[-2:])).movedim(-1, 1)[..., None]
+    z = z.reshape(math.prod(z.shape[:-2]), *z.shape[-2:], 1)
+    return torch.stack([z.real, z.imag], dim=1)
 
 
 class RealSHT(SphereTransform):

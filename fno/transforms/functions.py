@@ -1,12 +1,27 @@
-"""Linear maps of a batch, differentiable in every way that PyTorch offers."""
+"""Differentiable functions with rules for reverse mode, forward mode and ``vmap``."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
+_transforming = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
 
-class LinearMap(torch.autograd.Function):
+
+class Function(torch.autograd.Function):
+    """A function of tensors in the form that ``torch.func`` needs, with ``setup_context``, at the cost of the older form."""
+
+    @classmethod
+    def apply(cls, *args: Any) -> Any:
+        """Apply to positional arguments.
+
+        PyTorch's own method inspects the signature of ``forward`` at each call, which takes longer than a small transform;
+        only ``torch.func`` needs it.
+        """
+        return super().apply(*args) if _transforming() else super(torch.autograd.Function, cls).apply(*args)
+
+
+class LinearMap(Function):
     """A linear map of the first argument, sample by sample along its first dimension; all other arguments are constants.
 
     A subclass defines ``forward(x, *constants)`` and, in ``backward``, the adjoint map. A linear map is its own derivative
