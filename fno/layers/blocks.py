@@ -14,6 +14,7 @@ from .activation import AliasFreeGELU
 from .factorized import Factorization
 from .linear import Linear
 from .local import FiniteDifference
+from .norms import LayerNorm
 from .spectral import SpectralConv
 
 Activation = Callable[[Tensor], Tensor]
@@ -91,7 +92,7 @@ class BlockOptions:
     def make_norm(self, channels: int) -> Activation:
         """Return the norm, for channels that come last."""
         if self.norm == "layer":
-            return nn.LayerNorm(channels)
+            return LayerNorm(channels)
         return InstanceNorm(channels) if self.norm == "instance" else nn.Identity()
 
 
@@ -117,8 +118,9 @@ class InstanceNorm(nn.Module):
 
     def _normalise(self, x: Tensor) -> Tensor:
         dims = tuple(range(1, x.ndim - 1))
-        mean, variance = x.mean(dims, keepdim=True), x.var(dims, correction=0, keepdim=True)
-        return (x - mean) * torch.rsqrt(variance + self.eps) * self.weight + self.bias
+        centred = x - x.mean(dims, keepdim=True)
+        variance = centred.square().mean(dims, keepdim=True)
+        return centred * torch.rsqrt(variance + self.eps) * self.weight + self.bias
 
 
 class FNOBlock(nn.Module):

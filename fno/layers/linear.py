@@ -86,9 +86,9 @@ class _Linear(Function):
             None,
         )
 
-    @staticmethod
-    def jvp(ctx: Any, dx: Tensor, dweight: Tensor, dbias: Tensor | None, *_: None) -> Tensor:
-        x, weight = ctx.saved_tensors
+    @classmethod
+    def derivative(cls, ctx: Any, dx: Tensor, dweight: Tensor, dbias: Tensor | None, *_: None) -> Tensor:
+        x, weight = cls.primals(ctx)
         return linear(dx, weight, None, ctx.groups) + linear(x, dweight, dbias, ctx.groups)
 
     @staticmethod

@@ -28,9 +28,9 @@ class _ModeProduct(Function):
         gradients: tuple[Tensor, Tensor] = without_autocast(_product_gradients, grads[0], *ctx.saved_tensors)
         return gradients
 
-    @staticmethod
-    def jvp(ctx: Any, dz: Tensor, dweight: Tensor) -> Tensor:
-        z, weight = ctx.saved_tensors
+    @classmethod
+    def derivative(cls, ctx: Any, dz: Tensor, dweight: Tensor) -> Tensor:
+        z, weight = cls.primals(ctx)
         return mode_product(dz, weight) + mode_product(z, dweight)
 
     @staticmethod

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ..errors import ModesError
 from ..layers.linear import Linear
 from ..layers.mixer import AFNO2D
+from ..layers.norms import LayerNorm
 from ..layers.patches import resize_head, resize_kernel, resize_positions
 from ..transforms.dft import static
 from .base import GridModel
@@ -29,9 +30,9 @@ class _Block(nn.Module):
 
     def __init__(self, mixer: AFNO2D, embed_dim: int, mlp_ratio: float) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(embed_dim, eps=1e-6)
+        self.norm1 = LayerNorm(embed_dim, eps=1e-6)
         self.filter = mixer
-        self.norm2 = nn.LayerNorm(embed_dim, eps=1e-6)
+        self.norm2 = LayerNorm(embed_dim, eps=1e-6)
         self.mlp = _Mlp(embed_dim, int(embed_dim * mlp_ratio))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 _transforming = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
 
@@ -19,6 +20,25 @@ class Function(torch.autograd.Function):
         only ``torch.func`` needs it.
         """
         return super().apply(*args) if _transforming() else super(torch.autograd.Function, cls).apply(*args)
+
+    @classmethod
+    def jvp(cls, ctx: Any, *tangents: Any) -> Any:
+        """Return the derivative along tangents, itself differentiable in forward mode.
+
+        PyTorch switches forward mode off in this rule, so that the second derivative of ``jvp(jvp(f))`` would lose a term.
+        """
+        with forward_ad._set_fwd_grad_enabled(_transforming()):
+            return cls.derivative(ctx, *tangents)
+
+    @classmethod
+    def derivative(cls, ctx: Any, *tangents: Any) -> Any:
+        """Return the derivative along tangents; to be given by a subclass."""
+        raise NotImplementedError
+
+    @staticmethod
+    def primals(ctx: Any) -> list[Tensor]:
+        """Return the saved tensors without the tangents that the derivative is taken along."""
+        return [forward_ad.unpack_dual(t).primal for t in ctx.saved_tensors]
 
 
 class LinearMap(Function):
@@ -40,7 +60,7 @@ class LinearMap(Function):
         ctx.constants = inputs[1:]
 
     @classmethod
-    def jvp(cls, ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+    def derivative(cls, ctx: Any, tangent: Tensor, *_: None) -> Tensor:
         """Map the tangent."""
         result: Tensor = cls.apply(tangent, *ctx.constants)
         return result
