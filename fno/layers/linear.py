@@ -99,7 +99,7 @@ class _Linear(Function):
         if in_dims[1] is None and in_dims[2] is None:
             return linear(x.movedim(cast(int, in_dims[0]), 0), weight, bias, groups), 0
         apply = torch.vmap(_linear, in_dims=(*in_dims[:3], None))
-        return cast(Tensor, apply(x, weight, bias, groups)), 0
+        return apply(x, weight, bias, groups), 0
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:

@@ -97,7 +97,9 @@ class CoordinateNetwork(PreciseConstants):
         """
         require_real(points)
         keys = [(axis, order) for axis in self.axes for order in range(1, orders.get(axis, 0) + 1)]
-        streams = torch.stack([self._features(points), *(self._features(points, *key) for key in keys)]).to(self.layers[0].weight.dtype)
+        streams = torch.stack([self._features(points), *(self._features(points, *key) for key in keys)]).to(
+            cast(nn.Linear, self.layers[0]).weight.dtype
+        )
         records: list[tuple[Tensor, Tensor]] = []
         for layer in cast("list[nn.Linear]", list(self.layers)):
             if records:

@@ -19,7 +19,7 @@ class Function(torch.autograd.Function):
         PyTorch's own method inspects the signature of ``forward`` at each call, which takes longer than a small transform;
         only ``torch.func`` needs it.
         """
-        return super().apply(*args) if _transforming() else super(torch.autograd.Function, cls).apply(*args)
+        return super().apply(*args) if _transforming() else super(torch.autograd.Function, cls).apply(*args)  # type: ignore[misc]
 
     @classmethod
     def jvp(cls, ctx: Any, *tangents: Any) -> Any:
