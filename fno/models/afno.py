@@ -51,8 +51,9 @@ class _PatchEmbed(nn.Module):
 
 def _repeat_last(x: Tensor, dim: int, count: int) -> Tensor:
     """Extend ``x`` along ``dim`` by repeating its last entry."""
-    last = x.narrow(dim, x.shape[dim] - 1, 1)
-    return torch.cat([x, last.repeat_interleave(count, dim)], dim)
+    shape = list(x.shape)
+    shape[dim] = count
+    return torch.cat([x, x.narrow(dim, x.shape[dim] - 1, 1).expand(shape)], dim)
 
 
 class AFNO(GridModel):
@@ -130,7 +131,7 @@ class AFNO(GridModel):
         for block in self.blocks:
             x = block(x)
         x = self.head(x).unflatten(-1, (p, q, self.out_channels))
-        return x.permute(0, 5, 1, 3, 2, 4).reshape(len(x), self.out_channels, rows * p, columns * q)[..., :h, :w]
+        return x.permute(0, 5, 1, 3, 2, 4).reshape(x.shape[0], self.out_channels, rows * p, columns * q)[..., :h, :w]
 
     def resized(self, inp_shape: tuple[int, int], patch_size: tuple[int, int] | None = None) -> "AFNO":
         """Return this model for another grid, with position embedding and patch kernels resized.

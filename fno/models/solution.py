@@ -156,7 +156,7 @@ class Evolution(_Problem):
 
     def _linear(self, state: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
         """Return what becomes of the state at the nodes by the linear part alone, shape (batch, K or 1, field, *grid)."""
-        if self.rates is None or len(state) == 0:
+        if self.rates is None or state.shape[0] == 0:
             return state[:, None]
         numbers = {name: t.to(state).reshape(-1, *[1] * (state.ndim - 1)) for name, t in parameters.items()}
         if numbers or torch.compiler.is_compiling():
