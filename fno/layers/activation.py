@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..precision import full_precision
 from ..transforms.fourier import from_modes, to_modes
 
 
@@ -30,6 +31,10 @@ class AliasFreeGELU(nn.Module):
 
         Raises:
             ModesError: the grid cannot hold the band.
+            InputError: ``x`` is complex.
         """
+        return full_precision(self._activate, x)
+
+    def _activate(self, x: Tensor) -> Tensor:
         y = functional.gelu(from_modes(to_modes(x, self.band), self.band, self.points))
-        return from_modes(to_modes(y, self.band), self.band, x.shape[1:-1]).to(x.dtype)
+        return from_modes(to_modes(y, self.band), self.band, x.shape[1:-1])

@@ -8,11 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..precision import full_precision
 from ..transforms.fourier import Method
 from .activation import AliasFreeGELU
 from .factorized import Factorization
 from .linear import Linear
 from .local import FiniteDifference
+from .norms import LayerNorm
 from .spectral import SpectralConv
 
 Activation = Callable[[Tensor], Tensor]
@@ -90,7 +92,7 @@ class BlockOptions:
     def make_norm(self, channels: int) -> Activation:
         """Return the norm, for channels that come last."""
         if self.norm == "layer":
-            return nn.LayerNorm(channels)
+            return LayerNorm(channels)
         return InstanceNorm(channels) if self.norm == "instance" else nn.Identity()
 
 
@@ -107,10 +109,18 @@ class InstanceNorm(nn.Module):
         self.weight, self.bias, self.eps = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels)), eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply to ``x``, shape (batch, *grid, channel)."""
+        """Apply to ``x``, shape (batch, *grid, channel), in at least float32.
+
+        Raises:
+            InputError: ``x`` is complex.
+        """
+        return full_precision(self._normalise, x, self.weight)
+
+    def _normalise(self, x: Tensor) -> Tensor:
         dims = tuple(range(1, x.ndim - 1))
-        mean, variance = x.mean(dims, keepdim=True), x.var(dims, correction=0, keepdim=True)
-        return (x - mean) * torch.rsqrt(variance + self.eps) * self.weight + self.bias
+        centred = x - x.mean(dims, keepdim=True)
+        variance = centred.square().mean(dims, keepdim=True)
+        return centred * torch.rsqrt(variance + self.eps) * self.weight + self.bias
 
 
 class FNOBlock(nn.Module):

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..precision import require_real
+from ..transforms.functions import Function
 from ..transforms.products import pays
 
 _IMAGES, _POINTS = 16, 512
@@ -34,17 +36,17 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, groups: int = 
         weight: shape (out, in / groups), the rows of one group after those of the other.
         bias: shape (out,).
         groups: number of groups that the channels fall into.
+
+    Raises:
+        InputError: ``x`` is complex.
     """
+    require_real(x)
     images = 0
     if pays(x.numel() // groups * weight.shape[0], x) and weight.dtype == x.dtype and not torch.is_autocast_enabled(x.device.type):
         images = _images(x.numel() // x.shape[-1])
     if images:
         return cast(Tensor, _Linear.apply(x, weight, bias, images, groups))
-    if groups == 1:
-        return functional.linear(x, weight, bias)
-    parts = x.reshape(-1, groups, x.shape[-1] // groups).transpose(0, 1)
-    y = torch.bmm(parts, weight.unflatten(0, (groups, -1)).transpose(1, 2)).transpose(0, 1).reshape(*x.shape[:-1], -1)
-    return y if bias is None else y + bias
+    return _linear(x, weight, bias, groups)
 
 
 @lru_cache(maxsize=256)
@@ -56,12 +58,16 @@ def _images(rows: int) -> int:
     return 0
 
 
-class _Linear(torch.autograd.Function):
+class _Linear(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, images: int, groups: int) -> Tensor:
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None, images: int, groups: int) -> Tensor:
+        return _rows(functional.conv2d(_as_images(x, images), weight[:, :, None, None], bias, groups=groups), (*x.shape[:-1], weight.shape[0]))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None, int, int], output: Tensor) -> None:
+        x, weight, _, ctx.images, ctx.groups = inputs
         ctx.save_for_backward(x, weight)
-        ctx.images, ctx.groups = images, groups
-        return _rows(functional.conv2d(_as_images(x, images), weight[:, :, None, None], bias, groups=groups), (*x.shape[:-1], -1))
+        ctx.save_for_forward(x, weight)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
@@ -79,6 +85,29 @@ class _Linear(torch.autograd.Function):
             None,
             None,
         )
+
+    @classmethod
+    def derivative(cls, ctx: Any, dx: Tensor, dweight: Tensor, dbias: Tensor | None, *_: None) -> Tensor:
+        x, weight = cls.primals(ctx)
+        return linear(dx, weight, None, ctx.groups) + linear(x, dweight, dbias, ctx.groups)
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], x: Tensor, weight: Tensor, bias: Tensor | None, images: int, groups: int
+    ) -> tuple[Tensor, int]:
+        """Take instances that share their weights as more rows; leave others to PyTorch."""
+        if in_dims[1] is None and in_dims[2] is None:
+            return linear(x.movedim(cast(int, in_dims[0]), 0), weight, bias, groups), 0
+        apply = torch.vmap(_linear, in_dims=(*in_dims[:3], None))
+        return apply(x, weight, bias, groups), 0
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
+    if groups == 1:
+        return functional.linear(x, weight, bias)
+    parts = x.reshape(-1, groups, x.shape[-1] // groups).transpose(0, 1)
+    y = torch.bmm(parts, weight.unflatten(0, (groups, -1)).transpose(1, 2)).transpose(0, 1).reshape(*x.shape[:-1], weight.shape[0])
+    return y if bias is None else y + bias
 
 
 def _as_images(x: Tensor, images: int) -> Tensor:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ..precision import full_precision
+
 
 class FiniteDifference(nn.Module):
     """Learned combination of first and second derivatives along each axis.
@@ -29,7 +31,14 @@ class FiniteDifference(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply to ``x``, shape (batch, in_channels, *grid)."""
+        """Apply to ``x``, shape (batch, in_channels, *grid), in at least float32.
+
+        Raises:
+            InputError: ``x`` is complex.
+        """
+        return full_precision(self._differences, x, self.weight)
+
+    def _differences(self, x: Tensor) -> Tensor:
         x = x.movedim(1, -1)
         terms = []
         for d, wraps in enumerate(self.periodic):
@@ -37,7 +46,7 @@ class FiniteDifference(nn.Module):
             after, before = _shifted(x, d + 1, 1, wraps), _shifted(x, d + 1, -1, wraps)
             h = 2 * torch.pi / n
             terms += [(after - before) / (2 * h), (after - 2 * x + before) / h**2]
-        return sum((t @ w for t, w in zip(terms, self.weight, strict=True)), torch.zeros((), device=x.device)).movedim(-1, 1)
+        return sum((t @ w for t, w in zip(terms, self.weight.to(x.dtype), strict=True)), torch.zeros((), device=x.device)).movedim(-1, 1)
 
 
 def _shifted(x: Tensor, dim: int, by: int, wraps: bool) -> Tensor:

@@ -5,9 +5,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import InputError
+from ..precision import full_precision
+from ..transforms.dft import static
 from ..transforms.fourier import Method, analyse, synthesise
 from .linear import linear
-from .precision import without_autocast
 
 
 class AFNO2D(nn.Module):
@@ -52,17 +53,17 @@ class AFNO2D(nn.Module):
         self.b2 = nn.Parameter(0.02 * torch.randn(2, num_blocks, size))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Mix ``x``, shape (batch, H, W, channel); transforms run in float32 even under autocast.
+        """Mix ``x``, shape (batch, H, W, channel), in at least float32, see ``SpectralConv``.
 
         Raises:
-            InputError: wrong rank or number of channels.
+            InputError: wrong rank or number of channels, or complex numbers.
         """
         if x.ndim != 4 or x.shape[-1] != self.num_blocks * self.block_size:
             raise InputError(f"expected a tensor of shape (batch, H, W, {self.num_blocks * self.block_size}), got {tuple(x.shape)}")
-        return without_autocast(self._mix, x)
+        return full_precision(self._mix, x, self.w1)
 
     def _mix(self, x: Tensor) -> Tensor:
-        h, w = x.shape[1:3]
+        h, w = static(x.shape[1:3])
         # The window that FourCastNet keeps: rows around total = H // 2 + 1, the first columns.
         total = h // 2 + 1
         kept = int(total * self.fraction)

@@ -1,48 +1,80 @@
 """Products over channels, mode by mode, on coefficients kept as real pairs, shape (batch, 2, *modes, channel)."""
 
-from typing import Any
+import math
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from ..precision import without_autocast
+from ..transforms.functions import Function
 from ..transforms.inplace import write
 
 
-class _ModeProduct(torch.autograd.Function):
-    """Complex matrix product over channels in each mode as one real batched product.
-
-    [Xr; Xi] times [Wr | Wi] gives the four products; two half sums make the result. Only the kept modes are saved.
-    """
+class _ModeProduct(Function):
+    """Complex matrix product over channels in each mode, see ``mode_product``. Only the kept modes are saved."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(z, weight)
-        batch, channels, out, modes = z.shape[0], z.shape[-1], weight.shape[-1], z.shape[2:-1]
-        p = torch.bmm(_by_mode(z), weight.reshape(-1, channels, 2 * out)).reshape(-1, batch, 2, 2, out)
-        y = z.new_empty(batch, 2, *modes, out)
-        into = y.view(batch, 2, -1, out).permute(1, 2, 0, 3)
-        write(torch.sub, p[:, :, 0, 0], p[:, :, 1, 1], into[0])
-        write(torch.add, p[:, :, 0, 1], p[:, :, 1, 0], into[1])
-        return y
+    def forward(z: Tensor, weight: Tensor) -> Tensor:
+        return _product(z, weight)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
-        z, weight = ctx.saved_tensors
-        batch, channels, out, modes = z.shape[0], z.shape[-1], weight.shape[-1], z.shape[2:-1]
-        g = grads[0].reshape(batch, 2, -1, out).permute(2, 0, 1, 3)
-        p = g.new_empty(g.shape[0], batch, 2, 2, out)
-        p[:, :, 0] = g
-        p[:, :, 1, 0] = g[:, :, 1]
-        p[:, :, 1, 1] = -g[:, :, 0]
-        p = p.reshape(-1, 2 * batch, 2 * out)
-        dz = torch.bmm(p, weight.reshape(-1, channels, 2 * out).transpose(1, 2)).reshape(-1, batch, 2, channels)
-        dw = torch.bmm(_by_mode(z).transpose(1, 2), p).reshape(weight.shape)
-        return dz.permute(1, 2, 0, 3).reshape(batch, 2, *modes, channels), dw
+        gradients: tuple[Tensor, Tensor] = without_autocast(_product_gradients, grads[0], *ctx.saved_tensors)
+        return gradients
+
+    @classmethod
+    def derivative(cls, ctx: Any, dz: Tensor, dweight: Tensor) -> Tensor:
+        z, weight = cls.primals(ctx)
+        return mode_product(dz, weight) + mode_product(z, dweight)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, int | None], z: Tensor, weight: Tensor) -> tuple[Tensor, int]:
+        """Take instances that share their weights as one batch, and instances with weights of their own as further modes."""
+        of_z, of_weight = in_dims
+        if of_weight is None and of_z is not None:
+            z = z.movedim(of_z, 0)
+            return mode_product(z.flatten(0, 1), weight).unflatten(0, z.shape[:2]), 0
+        z = z[:, :, None].expand(-1, -1, info.batch_size, *z.shape[2:]) if of_z is None else z.movedim(of_z, 2)
+        return mode_product(z, weight.movedim(cast(int, of_weight), 0)), 2
+
+
+def _product(z: Tensor, weight: Tensor) -> Tensor:
+    """Multiply as one real batched product: [Xr; Xi] times [Wr | Wi] gives four products, whose half sums make the result."""
+    batch, _, *modes, channels = z.shape
+    count, out = math.prod(modes), weight.shape[-1]
+    p = torch.bmm(_by_mode(z), weight.reshape(count, channels, 2 * out)).reshape(count, batch, 2, 2, out)
+    y = z.new_empty(batch, 2, *modes, out)
+    into = y.view(batch, 2, count, out).permute(1, 2, 0, 3)
+    write(torch.sub, p[:, :, 0, 0], p[:, :, 1, 1], into[0])
+    write(torch.add, p[:, :, 0, 1], p[:, :, 1, 0], into[1])
+    return y
+
+
+def _product_gradients(g: Tensor, z: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradients by ``z`` and ``weight``, given the one by the product."""
+    batch, _, *modes, channels = z.shape
+    count, out = math.prod(modes), weight.shape[-1]
+    g = g.reshape(batch, 2, count, out).permute(2, 0, 1, 3)
+    p = g.new_empty(count, batch, 2, 2, out)
+    p[:, :, 0] = g
+    p[:, :, 1, 0] = g[:, :, 1]
+    p[:, :, 1, 1] = -g[:, :, 0]
+    p = p.reshape(count, 2 * batch, 2 * out)
+    dz = torch.bmm(p, weight.reshape(count, channels, 2 * out).transpose(1, 2)).reshape(count, batch, 2, channels)
+    dweight = torch.bmm(_by_mode(z).transpose(1, 2), p).reshape(weight.shape)
+    return dz.permute(1, 2, 0, 3).reshape(z.shape), dweight
 
 
 def _by_mode(z: Tensor) -> Tensor:
     """Return coefficients mode by mode, shape (modes, 2 batch, channel), without a copy where they are contiguous."""
-    return z.reshape(2 * z.shape[0], -1, z.shape[-1]).transpose(0, 1)
+    batch, _, *modes, channels = z.shape
+    return z.reshape(2 * batch, math.prod(modes), channels).transpose(0, 1)
 
 
 def mode_product(z: Tensor, weight: Tensor) -> Tensor:
@@ -55,7 +87,8 @@ def mode_product(z: Tensor, weight: Tensor) -> Tensor:
     Returns:
         Coefficients, shape (batch, 2, *modes, out).
     """
-    result: Tensor = _ModeProduct.apply(z, weight)
+    # Compilers differentiate the operations themselves.
+    result: Tensor = _product(z, weight) if torch.compiler.is_compiling() else _ModeProduct.apply(z, weight)
     return result
 
 

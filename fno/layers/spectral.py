@@ -5,12 +5,13 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..errors import InputError
+from ..precision import full_precision
 from ..transforms.fourier import Method, from_modes, kept_modes, to_modes
 from .factorized import CPWeight, DepthwiseWeight, Factorization, TuckerWeight
 from .modes import mode_product
-from .precision import without_autocast
 
 
 class SpectralConv(nn.Module):
@@ -76,23 +77,27 @@ class SpectralConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve ``x``, shape (batch, in_channels, *grid); the transform runs in float32 even under autocast.
+        """Convolve ``x``, shape (batch, in_channels, *grid), in at least float32, whatever the type of ``x`` and under autocast too.
+
+        The result has the type to which PyTorch promotes those of ``x`` and the weights.
 
         Raises:
             ModesError: the grid cannot hold the modes.
-            InputError: wrong rank or number of channels.
+            InputError: wrong rank or number of channels, or complex numbers.
         """
         if x.ndim != len(self.n_modes) + 2 or x.shape[1] != self.in_channels:
             wanted = f"(batch, {self.in_channels}, {', '.join(['n'] * len(self.n_modes))})"
             raise InputError(f"expected a tensor of shape {wanted}, got {tuple(x.shape)}")
-        return without_autocast(self._convolve, x)
+        return full_precision(self._convolve, x, next(self.parameters(), None))
 
     def _convolve(self, x: Tensor) -> Tensor:
         z = to_modes(x.movedim(1, -1), self.n_modes, self.method)
-        z = mode_product(z, self.weight.to(z.dtype)) if isinstance(self.weight, nn.Parameter) else cast(Tensor, self.weight(z))
-        if self.bias is not None:  # a constant is the mode of wave number zero
-            mean = z[:, 0]
-            for n in self.n_modes[:-1]:
-                mean = mean[:, n // 2]
-            mean[:, 0] += self.bias.to(z.dtype)
+        z = mode_product(z, self.weight.to(z.dtype)) if isinstance(self.weight, Tensor) else cast(Tensor, self.weight(z))
+        if self.bias is not None:
+            z = z + self._constant(self.bias.to(z.dtype))
         return from_modes(z, self.n_modes, x.shape[2:], self.method).movedim(-1, 1)
+
+    def _constant(self, values: Tensor) -> Tensor:
+        """Return the coefficients of constant fields, shape (2, *modes, channel): they are the mode of wave number zero."""
+        around = [(0, 0), (0, self.n_modes[-1] // 2), *((n // 2, n - n // 2 - 1) for n in reversed(self.n_modes[:-1])), (0, 1)]
+        return functional.pad(values.reshape(*[1] * (len(self.n_modes) + 1), -1), [width for pair in around for width in pair])

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from ..errors import InputError, ModesError
 from ..grids import SphereGrid
+from ..precision import full_precision
+from ..transforms.dft import static
 from ..transforms.sht import SphereTransform
 from .modes import mode_product
-from .precision import without_autocast
 
 
 class SphericalConv(nn.Module):
@@ -42,18 +43,18 @@ class SphericalConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve ``x``, shape (batch, in_channels, latitude, longitude); the transform runs in float32 even under autocast.
+        """Convolve ``x``, shape (batch, in_channels, latitude, longitude), in at least float32, see ``SpectralConv``.
 
         Raises:
             ModesError: the grid cannot hold the degrees.
-            InputError: wrong rank or number of channels.
+            InputError: wrong rank or number of channels, or complex numbers.
         """
         if x.ndim != 4 or x.shape[1] != self.in_channels:
             raise InputError(f"expected a tensor of shape (batch, {self.in_channels}, latitude, longitude), got {tuple(x.shape)}")
-        return without_autocast(self._convolve, x)
+        return full_precision(self._convolve, x, self.weight)
 
     def _convolve(self, x: Tensor) -> Tensor:
-        sphere = sphere_transform(int(x.shape[2]), int(x.shape[3]), self.lmax, self.grid)
+        sphere = sphere_transform(*static(x.shape[2:]), self.lmax, self.grid)
         z = sphere.analyse(x.movedim(1, -1))
         batch, _, l, m, channels = z.shape
         # Orders share the matrix of their degree, so they join the batch of its product.

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from ..errors import ModesError
 from ..layers.linear import Linear
 from ..layers.mixer import AFNO2D
+from ..layers.norms import LayerNorm
 from ..layers.patches import resize_head, resize_kernel, resize_positions
+from ..transforms.dft import static
 from .base import GridModel
 
 
@@ -28,9 +30,9 @@ class _Block(nn.Module):
 
     def __init__(self, mixer: AFNO2D, embed_dim: int, mlp_ratio: float) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(embed_dim, eps=1e-6)
+        self.norm1 = LayerNorm(embed_dim, eps=1e-6)
         self.filter = mixer
-        self.norm2 = nn.LayerNorm(embed_dim, eps=1e-6)
+        self.norm2 = LayerNorm(embed_dim, eps=1e-6)
         self.mlp = _Mlp(embed_dim, int(embed_dim * mlp_ratio))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -45,6 +47,13 @@ class _PatchEmbed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return cast(Tensor, self.proj(x)).permute(0, 2, 3, 1)
+
+
+def _repeat_last(x: Tensor, dim: int, count: int) -> Tensor:
+    """Extend ``x`` along ``dim`` by repeating its last entry."""
+    shape = list(x.shape)
+    shape[dim] = count
+    return torch.cat([x, x.narrow(dim, x.shape[dim] - 1, 1).expand(shape)], dim)
 
 
 class AFNO(GridModel):
@@ -112,17 +121,17 @@ class AFNO(GridModel):
             InputError: a tensor that does not fit, see ``GridModel``; ``ModesError`` where the grid is smaller than a patch.
         """
         self.check(x)
-        (h, w), (p, q) = x.shape[-2:], self.patch_size
+        (h, w), (p, q) = static(x.shape[-2:]), self.patch_size
         if h < p or w < q:
             raise ModesError(f"a grid of {(h, w)} points does not hold a patch of {(p, q)}")
         rows, columns = -(-h // p), -(-w // q)
         if rows * p != h or columns * q != w:
-            x = nn.functional.pad(x, (0, columns * q - w, 0, rows * p - h), mode="replicate")
+            x = _repeat_last(_repeat_last(x, 2, rows * p - h), 3, columns * q - w)
         x = self.patch_embed(x) + resize_positions(self.pos_embed, self.tokens, (rows, columns)).reshape(1, rows, columns, -1)
         for block in self.blocks:
             x = block(x)
         x = self.head(x).unflatten(-1, (p, q, self.out_channels))
-        return x.permute(0, 5, 1, 3, 2, 4).reshape(-1, self.out_channels, rows * p, columns * q)[..., :h, :w]
+        return x.permute(0, 5, 1, 3, 2, 4).reshape(x.shape[0], self.out_channels, rows * p, columns * q)[..., :h, :w]
 
     def resized(self, inp_shape: tuple[int, int], patch_size: tuple[int, int] | None = None) -> "AFNO":
         """Return this model for another grid, with position embedding and patch kernels resized.

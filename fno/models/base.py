@@ -1,13 +1,15 @@
-"""What all models check before they run."""
+"""What all models have in common: checks of their input, weights, constants in full precision."""
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, ResolutionWarning, WeightsError
+from ..precision import require_real
 
 
 class GridModel(nn.Module):
@@ -29,11 +31,13 @@ class GridModel(nn.Module):
         """Refuse a tensor that does not fit; warn where a grid lies outside those of training.
 
         Raises:
-            InputError: wrong rank or number of channels, or (in debug mode) values that are not finite.
+            InputError: wrong rank or number of channels, complex numbers, another type than the weights have, or (in debug mode)
+                values that are not finite.
         """
         if x.ndim != self.dimensions + 2 or x.shape[1] != self.in_channels:
             wanted = ", ".join(["batch", str(self.in_channels), *["n"] * self.dimensions])
             raise InputError(f"expected a tensor of shape ({wanted}), got {tuple(x.shape)}")
+        check_dtype(self, x)
         if torch.compiler.is_compiling():
             return
         if os.environ.get("FOURCASTER_DEBUG") and not torch.isfinite(x).all():
@@ -50,6 +54,40 @@ class GridModel(nn.Module):
                     f"a grid of {size} points lies outside what the model was trained on, {trained}; compare with interpolating its forecast there"
                 )
                 warnings.warn(message, ResolutionWarning, stacklevel=3)
+
+
+def weights_dtype(network: nn.Module, default: torch.dtype) -> torch.dtype:
+    """Return the type of a network's weights, or ``default`` where there are none."""
+    weight = next(network.parameters(), None)
+    return weight.dtype if weight is not None and weight.is_floating_point() else default
+
+
+def check_dtype(network: nn.Module, x: Tensor) -> None:
+    """Refuse a tensor of another type than the weights, but for those that autocast converts.
+
+    Raises:
+        InputError: complex numbers, or another type.
+    """
+    require_real(x)
+    wanted = weights_dtype(network, x.dtype)
+    casts = torch.is_autocast_enabled(x.device.type) and {x.dtype, wanted} <= {torch.float32, torch.bfloat16, torch.float16}
+    if x.dtype != wanted and not casts:
+        raise InputError(f"expected a tensor of {wanted}, the type of the weights, got {x.dtype}; convert it with x.to({wanted})")
+
+
+class PreciseConstants(nn.Module):
+    """A module whose own buffers, such as means and scales in physical units, stay in at least float32.
+
+    Half precision would round 288 K to 288 K +- 1 K, and its largest number is 65504.
+    """
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        before = dict(self.named_buffers(recurse=False))
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, buffer in self.named_buffers(recurse=False):
+            if buffer.dtype in (torch.float16, torch.bfloat16):
+                self._buffers[name] = before[name].to(buffer.device)
+        return self
 
 
 def mark_trained(network: nn.Module, size: tuple[int, ...]) -> None:

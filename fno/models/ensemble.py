@@ -27,7 +27,7 @@ class Ensemble(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x``, shape (batch, channel, H, W)."""
-        if self.training:
+        if self.training and x.shape[0]:
             parts = torch.tensor_split(x, len(self.networks))
             return torch.cat([net(part) for net, part in zip(self.networks, parts, strict=True) if len(part)])
         return torch.stack([net(x) for net in self.networks]).mean(dim=0)

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from ..layers.jets import Jet, tanh_streams
+from ..precision import require_real
+from .base import PreciseConstants
 
 
-class CoordinateNetwork(nn.Module):
+class CoordinateNetwork(PreciseConstants):
     """Dense layers with tanh between them, from coordinates to one number: the network of PINNs (Raissi et al. 2019).
 
     Coordinates that do not wrap enter scaled to [-1, 1]; one that does enters as the cosines and sines of its first waves, so
@@ -89,9 +91,15 @@ class CoordinateNetwork(nn.Module):
         Args:
             points: shape (points, axes).
             orders: highest order for each axis, at most 4.
+
+        Raises:
+            InputError: complex coordinates.
         """
+        require_real(points)
         keys = [(axis, order) for axis in self.axes for order in range(1, orders.get(axis, 0) + 1)]
-        streams = torch.stack([self._features(points), *(self._features(points, *key) for key in keys)])
+        streams = torch.stack([self._features(points), *(self._features(points, *key) for key in keys)]).to(
+            cast(nn.Linear, self.layers[0]).weight.dtype
+        )
         records: list[tuple[Tensor, Tensor]] = []
         for layer in cast("list[nn.Linear]", list(self.layers)):
             if records:
@@ -105,7 +113,7 @@ class CoordinateNetwork(nn.Module):
 
     def _features(self, points: Tensor, axis: str | None = None, order: int = 0) -> Tensor:
         """Return the features of the coordinates, or a derivative of them along an axis."""
-        x = points - self.low
+        x = (points - self.low).to(self.low.dtype)
         phase = x @ self.frequency.T + self.phase
         if axis is None:
             return torch.cat([x @ self.linear.T - 1, torch.cos(phase)], dim=-1)
@@ -126,10 +134,16 @@ class TimeWindows(nn.Module):
         self.networks = nn.ModuleList(networks)
 
     def forward(self, points: Tensor) -> Tensor:
-        """Return u at points, shape (points, axes)."""
+        """Return u at points, shape (points, axes).
+
+        Raises:
+            InputError: complex coordinates.
+        """
+        require_real(points)
         count = len(self.networks)
         window = (points[:, 0] * count).long().clamp(0, count - 1)
-        u = points.new_empty(len(points))
-        for i in window.unique().tolist():
-            u[window == i] = self.networks[i](points[window == i])
+        # Each network at all points: compilers and vmap need shapes that do not depend on values.
+        u: Tensor = self.networks[0](points)
+        for i, network in enumerate(self.networks):
+            u = torch.where(window == i, network(points), u) if i else u
         return u

@@ -8,8 +8,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ..precision import at_least_single, require_real
 from ..transforms.radau import decay
 from ..transforms.radau import nodes as radau_nodes
+from .base import PreciseConstants, weights_dtype
 
 Edge = Literal["wrap", "node", "cell"]
 
@@ -33,7 +35,7 @@ class SolutionScales:
     parameter_std: Sequence[float] = ()
 
 
-class _Problem(nn.Module):
+class _Problem(PreciseConstants):
     """A network and how it is given fields, numbers and places.
 
     Numbers enter by their logarithm, as fields that are the same everywhere.
@@ -72,6 +74,18 @@ class _Problem(nn.Module):
             first, fewer = offset[edge]
             axes.append((torch.arange(n, dtype=like.dtype, device=like.device) + first) / (n - fewer))
         return list(torch.meshgrid(*axes, indexing="ij"))
+
+    def predict(self, state: Tensor, inputs: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
+        """Return what the network makes of a state, given fields and numbers, in the type of its weights.
+
+        Raises:
+            InputError: one of them is complex.
+        """
+        for tensor in parameters.values():
+            require_real(tensor)
+        x = self.network_input(at_least_single(state), at_least_single(inputs), parameters)
+        result: Tensor = self.network(x.to(weights_dtype(self.network, x.dtype)))
+        return result
 
     def network_input(self, state: Tensor, inputs: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
         """Return what the network is given."""
@@ -120,6 +134,9 @@ class Evolution(_Problem):
     ) -> None:
         super().__init__(network, scales, parameters, edges, positions)
         self.window, self.nodes, self.rates = window, nodes, rates
+        poles, residues = decay(nodes)
+        # Real and imaginary parts of residue and pole, for each node.
+        self._fractions = [[(r.real, r.imag, p.real, p.imag) for r, p in zip(row, poles.tolist(), strict=True)] for row in residues.tolist()]
         self._factors: dict[Any, Tensor] = {}  # of the last grid, where no number differs between instances
         self.register_buffer("tau", torch.tensor(radau_nodes(nodes)[1:]).reshape(-1, *[1] * (len(edges) + 1)), persistent=False)
         self.tau: Tensor
@@ -132,33 +149,41 @@ class Evolution(_Problem):
             inputs: given fields, shape (batch, input, *grid).
             parameters: given numbers, each of shape (batch,).
         """
-        made = self.network(self.network_input(state / self.solution, inputs, parameters)).unflatten(1, (self.nodes, -1))
-        return torch.cat([state[:, None], self._linear(state, parameters) + self.tau.to(state) * self.solution * made.to(state)], dim=1)
+        departure = self.predict(state / self.solution, inputs, parameters).unflatten(1, (self.nodes, -1))
+        exact = at_least_single(state)
+        nodes = self._linear(exact, parameters) + self.tau.to(exact) * self.solution * departure.to(exact)
+        return torch.cat([state[:, None], nodes.to(state.dtype)], dim=1)
 
     def _linear(self, state: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
         """Return what becomes of the state at the nodes by the linear part alone, shape (batch, K or 1, field, *grid)."""
-        if self.rates is None:
+        if self.rates is None or state.shape[0] == 0:
             return state[:, None]
         numbers = {name: t.to(state).reshape(-1, *[1] * (state.ndim - 1)) for name, t in parameters.items()}
-        key = (state.shape[2:], state.dtype, state.device)
-        factors = None if numbers else self._factors.get(key)
-        if factors is None:
-            rate = self.window * self.rates(state, numbers)
-            poles, residues = decay(self.nodes)
-            # Node by node, since the real part of a product is all that is needed.
-            parts = []
-            for row in residues:
-                part = torch.zeros_like(rate)
-                for p, r in zip(poles.tolist(), row.tolist(), strict=True):
-                    part = part + (r.real * (p.real + rate) + r.imag * p.imag) / ((p.real + rate) ** 2 + p.imag**2)
-                parts.append(part)
-            factors = torch.stack(parts, dim=1)
-            if not numbers:
-                self._factors = {key: factors}
+        if numbers or torch.compiler.is_compiling():
+            factors = self._damping(state, numbers)
+        else:
+            key = (state.shape[2:], state.dtype, state.device)
+            if key not in self._factors:
+                with torch.inference_mode(False):  # training must be able to save what a forecast computed
+                    self._factors = {key: self._damping(state, numbers)}
+            factors = self._factors[key]
         dims = list(range(2, state.ndim))
         waves = torch.fft.rfftn(state, dim=dims)[:, None] * factors
         result: Tensor = torch.fft.irfftn(waves, s=state.shape[2:], dim=[d + 1 for d in dims])
         return result
+
+    def _damping(self, state: Tensor, numbers: Mapping[str, Tensor]) -> Tensor:
+        """Return the factors by which the linear part multiplies each wave at the nodes, shape (batch or 1, K, 1, *waves)."""
+        assert self.rates is not None
+        rate = self.window * self.rates(state, numbers)
+        # Node by node, since the real part of a product is all that is needed.
+        parts = []
+        for row in self._fractions:
+            part = torch.zeros_like(rate)
+            for a, b, p, q in row:
+                part = part + (a * (p + rate) + b * q) / ((p + rate) ** 2 + q**2)
+            parts.append(part)
+        return torch.stack(parts, dim=1)
 
     def march(self, state: Tensor, inputs: Tensor, parameters: Mapping[str, Tensor], windows: int) -> Iterator[Tensor]:
         """Yield the solution at the nodes of one window after the other."""
@@ -196,10 +221,10 @@ class Steady(_Problem):
 
     def forward(self, state: Tensor, inputs: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
         """Return the solution, shape (batch, 1, field, *grid); arguments as for ``Evolution``."""
-        made = 1 + self.network(self.network_input(state, inputs, parameters))
+        made = 1 + at_least_single(self.predict(state, inputs, parameters))
         if self.zero_edges:
             for place, edge in zip(self.places(made), self.edges, strict=True):
                 made = made * torch.sin(math.pi * place) if edge == "node" else made
         made = self.solution * made
-        result: Tensor = (made if self.size is None else self.size(inputs, parameters) * made)[:, None]
-        return result
+        result: Tensor = (made if self.size is None else self.size(at_least_single(inputs), parameters) * made)[:, None]
+        return result.to(state.dtype)

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..precision import require_real
+from .base import PreciseConstants, weights_dtype
+
 
 @dataclass(frozen=True)
 class Scales:
@@ -24,7 +27,7 @@ class Scales:
     tendency_std: Tensor
 
 
-class Stepper(nn.Module):
+class Stepper(PreciseConstants):
     """Advance the departure from a known background (the seasonal and diurnal cycle) by one step.
 
     With the anomaly a = (x - b) / s of state x, background b and scale s,
@@ -76,12 +79,18 @@ class Stepper(nn.Module):
             window: the last W anomalies, oldest first, shape (batch, W, channel, H, W).
             background: background now and one step on, in physical units, shape (batch, 2, channel, H, W).
             forcing: forcing now and one step on, shape (batch, 2, forcing, H, W).
+
+        Raises:
+            InputError: complex numbers.
         """
         cycle = torch.where(self.mask, (background - self.mean) / self.std, 0.0)
         inputs = [window.flatten(1, 2), cycle.flatten(1, 2), forcing.flatten(1, 2)]
         inputs.append(self.static.expand(len(window), -1, -1, -1))
-        tendency = self.network(torch.cat(inputs, dim=1))
-        return torch.where(self.mask, window[:, -1] + tendency.float() * (self.tendency_std / self.anomaly_std), 0.0)
+        joined = torch.cat(inputs, dim=1)
+        require_real(joined)
+        tendency = self.network(joined.to(weights_dtype(self.network, joined.dtype)))
+        step = torch.where(self.mask, window[:, -1] + tendency * (self.tendency_std / self.anomaly_std), 0.0)
+        return step.to(window.dtype)
 
     def rollout(self, window: Tensor, drivers: Iterable[tuple[Tensor, Tensor]], at_once: int | None = None) -> Iterator[Tensor]:
         """Yield the anomaly of each step after the window, one for each of ``drivers``.

@@ -26,18 +26,19 @@ _LARGE = 1e7
 """Multiplications of the first dimension's product from which on it comes first."""
 
 
-def products(x: Tensor, modes: Modes, weights: Weights) -> Tensor:
+def products(x: Tensor, modes: Modes, size: tuple[int, ...], weights: Weights) -> Tensor:
     """Return ``X[k] = w[k] sum_j x[j] exp(-i k j)`` as real pairs.
 
     Args:
         x: field, shape (batch, n_1, ..., n_d, channel).
         modes: wave numbers along each dimension.
+        size: points along each dimension.
         weights: w.
 
     Returns:
         Coefficients, shape (batch, 2, K_1, ..., K_d, channel).
     """
-    size, z, d = static(x.shape[1:-1]), x, len(modes)
+    z, d = x, len(modes)
     batch, channels = x.shape[0], x.shape[-1]
     kept = [len(m) for m in modes]
     if not _first_first(modes, size, channels):
@@ -53,8 +54,9 @@ def products(x: Tensor, modes: Modes, weights: Weights) -> Tensor:
     outer //= 2 * kept[-1]
     for dim in reversed(range(d - 1)):
         minus, plus = _signs(modes[dim])
-        outer //= 2 * max(minus + 1, plus)
-        z = unfold(z.reshape(outer, 2, -1, 2, math.prod(kept[dim + 1 :]) * channels), minus, plus)
+        rows = max(minus + 1, plus)
+        outer //= 2 * rows
+        z = unfold(z.reshape(outer, 2, rows, 2, math.prod(kept[dim + 1 :]) * channels), minus, plus)
     return z.reshape(batch, 2, *kept, channels)
 
 
@@ -70,7 +72,7 @@ def products_back(z: Tensor, modes: Modes, size: tuple[int, ...], weights: Weigh
     Returns:
         Field, shape (batch, n_1, ..., n_d, channel).
     """
-    size, d = static(size), len(modes)
+    d = len(modes)
     batch, channels = z.shape[0], z.shape[-1]
     kept = [len(m) for m in modes]
     if not _first_first(modes, size, channels):

@@ -15,14 +15,17 @@ A matrix product that computes only the kept modes beats an FFT that computes al
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from ..errors import ModesError
+from ..precision import at_least_single, without_autocast
 from .costs import COSTS
 from .dft import Weights, products, products_back, static
+from .fft import pruned_fft, pruned_fft_back
+from .functions import LinearMap
 
 Method = Literal["auto", "dft", "fft"]
 Size = Sequence[int]
@@ -137,89 +140,51 @@ def from_modes(z: Tensor, n_modes: Size, size: Size, method: Method = "auto") ->
 
 def analyse(x: Tensor, modes: tuple[range, ...], method: Method = "auto") -> Tensor:
     """Return the coefficients of ranges of wave numbers, see ``to_modes``: the last starts at zero, the others hold it or start above."""
-    x = x if x.dtype == torch.float64 else x.float()
-    return cast(Tensor, _ToModes.apply(x, modes, _resolve(method, modes, x.shape[1:-1], x), "mean"))
+    x = at_least_single(x)
+    return _ToModes.call(x, modes, *_resolve(method, modes, x.shape[1:-1], x), "mean")
 
 
 def synthesise(z: Tensor, modes: tuple[range, ...], size: Size, method: Method = "auto") -> Tensor:
     """Return the real field that has the coefficients of these wave numbers and no others, see ``from_modes``."""
-    return cast(Tensor, _FromModes.apply(z, modes, tuple(size), _resolve(method, modes, size, z), "sum"))
+    z = at_least_single(z)
+    return _FromModes.call(z, modes, *_resolve(method, modes, size, z), "sum")
 
 
-class _ToModes(torch.autograd.Function):
+class _ToModes(LinearMap):
     """``X[k] = w[k] sum_j x[j] exp(-i k j)`` with the weights w of one transform or the other; transpose of ``_FromModes``."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, modes: tuple[range, ...], method: Method, weights: Weights) -> Tensor:
-        ctx.modes, ctx.size, ctx.method, ctx.weights = modes, tuple(x.shape[1:-1]), method, weights
-        return products(x, modes, weights) if method == "dft" else _pruned_fft(x, modes, weights)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        return _FromModes.apply(grads[0], ctx.modes, ctx.size, ctx.method, ctx.weights), None, None, None
-
-
-class _FromModes(torch.autograd.Function):
-    """``x[j] = sum_k w[k] Re(X[k] exp(i k j))``; transpose of ``_ToModes``."""
-
-    @staticmethod
-    def forward(ctx: Any, z: Tensor, modes: tuple[range, ...], size: tuple[int, ...], method: Method, weights: Weights) -> Tensor:
-        ctx.modes, ctx.method, ctx.weights = modes, method, weights
-        return products_back(z, modes, size, weights) if method == "dft" else _pruned_fft_back(z, modes, size, weights)
+    def forward(x: Tensor, modes: tuple[range, ...], size: tuple[int, ...], method: Method, weights: Weights) -> Tensor:
+        z: Tensor = without_autocast(products if method == "dft" else pruned_fft, x, modes, size, weights)
+        return z
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
-        return _ToModes.apply(grads[0], ctx.modes, ctx.method, ctx.weights), None, None, None, None
+        return _FromModes.apply(grads[0], *ctx.constants), None, None, None, None
 
 
-def _pruned_fft(x: Tensor, modes: tuple[range, ...], weights: Weights) -> Tensor:
-    d = len(modes)
-    z = torch.fft.rfft(x, dim=d).narrow(d, 0, len(modes[-1]))
-    for dim in reversed(range(1, d)):
-        n, (first, stop) = z.shape[dim], _ends(modes[dim - 1])
-        z = torch.fft.fft(z, dim=dim)
-        parts = [(first, stop - first)] if first >= 0 else [(n + first, -first), (0, stop)]
-        z = torch.cat([z.narrow(dim, *part) for part in parts], dim=dim)
-    if torch.compiler.is_compiling():
-        z = z.contiguous()  # whose strides do not bind an exported graph to a size
-    # Weighted here, where only the kept modes are left.
-    scale = 1 / math.prod(x.shape[1:-1]) if weights == "mean" else _multiplicity(x, modes, x.shape[d])
-    return torch.view_as_real(z).movedim(-1, 1) * scale
+class _FromModes(LinearMap):
+    """``x[j] = sum_k w[k] Re(X[k] exp(i k j))``; transpose of ``_ToModes``."""
+
+    @staticmethod
+    def forward(z: Tensor, modes: tuple[range, ...], size: tuple[int, ...], method: Method, weights: Weights) -> Tensor:
+        x: Tensor = without_autocast(products_back if method == "dft" else pruned_fft_back, z, modes, size, weights)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
+        return _ToModes.apply(grads[0], *ctx.constants), None, None, None, None
 
 
-def _pruned_fft_back(z: Tensor, modes: tuple[range, ...], size: tuple[int, ...], weights: Weights) -> Tensor:
-    d = len(modes)
-    if weights == "mean":
-        z = z / (_multiplicity(z, modes, size[-1]) * math.prod(size))
-    interleaved = not torch.compiler.is_compiling() and z.stride(1) == 1 and z.stride(-1) % 2 == 0
-    y = torch.view_as_complex(z.movedim(1, -1)) if interleaved else torch.complex(z[:, 0], z[:, 1])
-    for dim in range(1, d):
-        n, (first, stop) = size[dim - 1], _ends(modes[dim - 1])
-        gap = y.new_zeros([*y.shape[:dim], n - len(modes[dim - 1]), *y.shape[dim + 1 :]])
-        if first < 0:
-            y = torch.cat([y.narrow(dim, -first, stop), gap, y.narrow(dim, 0, -first)], dim=dim)
-        else:
-            y = torch.cat([gap.narrow(dim, 0, first), y, gap.narrow(dim, first, n - stop)], dim=dim)
-        y = torch.fft.ifft(y, dim=dim, norm="forward")
-    field: Tensor = torch.fft.irfft(y, n=size[-1], dim=d, norm="forward")
-    return field
-
-
-def _ends(modes: range) -> tuple[int, int]:
-    return modes.start, modes.stop
-
-
-def _multiplicity(z: Tensor, modes: tuple[range, ...], n: int) -> Tensor:
-    columns = torch.arange(len(modes[-1]), device=z.device)
-    return torch.where((columns == 0) | (2 * columns == n), 1.0, 2.0).to(z.dtype)[:, None]
-
-
-def _resolve(method: Method, modes: tuple[range, ...], size: Size, x: Tensor) -> Literal["dft", "fft"]:
+def _resolve(method: Method, modes: tuple[range, ...], size: Size, x: Tensor) -> tuple[tuple[int, ...], Literal["dft", "fft"]]:
+    """Return size and method as the transforms take them. Matrices bind a compiled graph to a size, FFTs do not."""
     if method not in ("auto", "dft", "fft"):
         raise ValueError(f"unknown transform method {method!r}; use 'auto', 'dft' or 'fft'")
     if method == "auto":
-        return choose_method(tuple([len(m) for m in modes]), static(tuple(size)), x.device.type)
-    return method
+        method = choose_method(tuple([len(m) for m in modes]), static(tuple(size)), x.device.type)
+    if method == "fft" and not torch.compiler.is_exporting() and x.shape[0] == 0:
+        method = "dft"  # FFT libraries refuse an empty batch
+    return (static(tuple(size)) if method == "dft" else tuple(size)), method
 
 
 def resample(x: Tensor, size: Size) -> Tensor:

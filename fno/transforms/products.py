@@ -40,6 +40,6 @@ def batched_product(a: Tensor, x: Tensor) -> Tensor:
     each = a.shape[0] * x.shape[1] * x.shape[2]
     if batch == 1 and pays(each, x):
         return rows_product(a, x[0].T)[None]
-    if pays(each, x, _BATCHED):
+    if pays(each, x, _BATCHED) and batch:
         return torch.stack([rows_product(a, one) for one in x.transpose(1, 2).unbind()])
     return torch.bmm(a.expand(batch, -1, -1), x)

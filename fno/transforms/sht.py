@@ -7,8 +7,9 @@ orthonormal (see ``legendre``). P_lm is even or odd about the equator with l - m
 hemispheres need half the Legendre work. Names, layout and normalisation are those of torch-harmonics (``norm="ortho"``).
 """
 
+import math
 from collections.abc import Iterator
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -17,7 +18,9 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..grids import SphereGrid, sphere_nodes
+from ..precision import at_least_single, without_autocast
 from .fourier import analyse, synthesise
+from .functions import LinearMap
 from .inplace import write
 from .legendre import legendre, legendre_derivatives
 from .tables import table, table_builder
@@ -53,60 +56,73 @@ def _parity(q: int, e: int, kind: Kind) -> int:
     return (q + e + (kind == "derivative")) % 2
 
 
-class _Up(torch.autograd.Function):
+Numbers = tuple[int, int, int, int, int, int]
+"""Arguments of ``legendre_table``."""
+
+
+class _Up(LinearMap):
     """From rows to degrees: ``X_lm = sum_j A_lm(j) F_m(j)``; adjoint to ``_Down``.
 
     F has shape (batch, lat, m, channel, 2), X (batch, 2, l, m, channel).
     """
 
     @staticmethod
-    def forward(ctx: Any, f: Tensor, table: Tensor, lmax: int, kind: Kind) -> Tensor:
-        ctx.nlat, ctx.kind = f.shape[1], kind
-        ctx.save_for_backward(table)
-        batch, nlat, mmax, channels, _ = f.shape
-        half = table.shape[-1]
-        rows = f.permute(2, 1, 0, 3, 4).reshape(mmax, nlat, -1)
-        north, south = rows[:, :half], rows[:, nlat - half :].flip(1)
-        d = f.new_empty(2, mmax, half, rows.shape[-1])
-        write(torch.add, north, south, d[0])
-        write(torch.sub, north, south, d[1])
-        r = torch.bmm(table.flatten(0, 1), d.flatten(0, 1)).reshape(2, mmax, -1, batch, channels, 2)
-        x = f.new_empty(batch, 2, lmax, mmax, channels)
-        for part, of in _parts(x, kind):
-            part.copy_(r[of].permute(2, 4, 1, 0, 3))
+    def forward(f: Tensor, numbers: Numbers) -> Tensor:
+        x: Tensor = without_autocast(_up, f, numbers)
         return x
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        return _Down.apply(grads[0], ctx.saved_tensors[0], ctx.nlat, ctx.kind), None, None, None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return _Down.apply(grads[0], *ctx.constants), None
 
 
-class _Down(torch.autograd.Function):
+class _Down(LinearMap):
     """From degrees to rows: ``F_m(j) = sum_l A_lm(j) X_lm``; adjoint to ``_Up``."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, table: Tensor, nlat: int, kind: Kind) -> Tensor:
-        ctx.lmax, ctx.kind = x.shape[2], kind
-        ctx.save_for_backward(table)
-        batch, _, lmax, mmax, channels = x.shape
-        half, rank = table.shape[-1], table.shape[2]
-        r = x.new_empty(2, mmax, rank, batch, channels, 2)
-        if lmax % 2:
-            r[:, :, -1] = 0
-        for part, of in _parts(x, kind):
-            r[of] = part.permute(3, 2, 0, 4, 1)
-        even, odd = torch.bmm(table.flatten(0, 1).transpose(1, 2), r.reshape(2 * mmax, rank, -1)).unflatten(0, (2, mmax))
-        rows = x.new_empty(mmax, nlat, even.shape[-1])
-        write(torch.add, even, odd, rows[:, :half])
-        rows[:, nlat - half :] = (even - odd).flip(1)
-        if nlat % 2:
-            rows[:, half - 1] = 2 * even[:, half - 1]
-        pairs = torch.view_as_complex(rows.reshape(mmax, nlat, batch, channels, 2))
-        return torch.view_as_real(pairs.permute(2, 1, 0, 3).contiguous())
+    def forward(x: Tensor, numbers: Numbers) -> Tensor:
+        f: Tensor = without_autocast(_down, x, numbers)
+        return f
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        return _Up.apply(grads[0], ctx.saved_tensors[0], ctx.lmax, ctx.kind), None, None, None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return _Up.apply(grads[0], *ctx.constants), None
+
+
+def _up(f: Tensor, numbers: Numbers) -> Tensor:
+    matrices, kind, lmax = table("legendre_table", list(numbers), f), _KINDS[numbers[4]], numbers[1]
+    batch, nlat, mmax, channels, _ = f.shape
+    rank, half = matrices.shape[2:]
+    rows = f.permute(2, 1, 0, 3, 4).reshape(mmax, nlat, batch * channels * 2)
+    north, south = rows[:, :half], rows[:, nlat - half :].flip(1)
+    d = f.new_empty(2, mmax, half, rows.shape[-1])
+    write(torch.add, north, south, d[0])
+    write(torch.sub, north, south, d[1])
+    r = torch.bmm(matrices.flatten(0, 1), d.flatten(0, 1)).reshape(2, mmax, rank, batch, channels, 2)
+    x = f.new_empty(batch, 2, lmax, mmax, channels)
+    for part, of in _parts(x, kind):
+        part.copy_(r[of].permute(2, 4, 1, 0, 3))
+    return x
+
+
+def _down(x: Tensor, numbers: Numbers) -> Tensor:
+    matrices, kind, nlat = table("legendre_table", list(numbers), x), _KINDS[numbers[4]], numbers[0]
+    batch, _, lmax, mmax, channels = x.shape
+    rank, half = matrices.shape[2:]
+    r = x.new_empty(2, mmax, rank, batch, channels, 2)
+    if lmax % 2:
+        r[:, :, -1] = 0
+    for part, of in _parts(x, kind):
+        r[of] = part.permute(3, 2, 0, 4, 1)
+    r = r.reshape(2 * mmax, rank, batch * channels * 2)
+    even, odd = torch.bmm(matrices.flatten(0, 1).transpose(1, 2), r).unflatten(0, (2, mmax))
+    result = x.new_empty(mmax, nlat, batch, channels, 2)
+    rows = result.view(mmax, nlat, even.shape[-1])
+    write(torch.add, even, odd, rows[:, :half])
+    rows[:, nlat - half :] = (even - odd).flip(1)
+    if nlat % 2:
+        rows[:, half - 1] = 2 * even[:, half - 1]
+    return torch.view_as_real(torch.view_as_complex(result).permute(2, 1, 0, 3).contiguous())
 
 
 def _parts(x: Tensor, kind: Kind) -> Iterator[tuple[Tensor, tuple[int, slice, slice]]]:
@@ -154,21 +170,36 @@ class SphereTransform(nn.Module):
         """
         if x.ndim != 4 or tuple(x.shape[1:3]) != (self.nlat, self.nlon):
             raise InputError(f"expected fields of {self.nlat} latitudes and {self.nlon} longitudes, got a tensor of shape {tuple(x.shape)}")
-        x = x if x.dtype == torch.float64 else x.float()
         f = analyse(x.flatten(0, 1), (range(self.mmax),))
-        return cast(Tensor, _Up.apply(f.movedim(1, -1).unflatten(0, x.shape[:2]), self._table(kind, True, x), self.lmax, kind))
+        return _Up.call(f.movedim(1, -1).unflatten(0, x.shape[:2]), self._numbers(kind, True))
 
     def synthesise(self, z: Tensor, kind: Kind = "value") -> Tensor:
         """Return ``sum A_lm z_lm exp(i m phi)``, shape (batch, nlat, nlon, channel): the transpose of ``analyse`` but for the weights."""
         if z.ndim != 5 or tuple(z.shape[2:4]) != (self.lmax, self.mmax):
             raise InputError(f"expected coefficients of {self.lmax} degrees and {self.mmax} orders, got a tensor of shape {tuple(z.shape)}")
-        f = cast(Tensor, _Down.apply(z, self._table(kind, False, z), self.nlat, kind)).flatten(0, 1).movedim(-1, 1)
+        f = _Down.call(at_least_single(z), self._numbers(kind, False)).flatten(0, 1).movedim(-1, 1)
         x = synthesise(f, (range(self.mmax),), (self.nlon,))
         return x.reshape(z.shape[0], self.nlat, self.nlon, z.shape[-1])
 
-    def _table(self, kind: Kind, weighted: bool, like: Tensor) -> Tensor:
-        numbers = [self.nlat, self.lmax, self.mmax, _GRIDS.index(self.grid), _KINDS.index(kind), int(weighted)]
-        return table("legendre_table", numbers, like)
+    def _numbers(self, kind: Kind, weighted: bool) -> Numbers:
+        return self.nlat, self.lmax, self.mmax, _GRIDS.index(self.grid), _KINDS.index(kind), int(weighted)
+
+
+def _fields(x: Tensor) -> Tensor:
+    """Return fields, shape (..., nlat, nlon), as a batch of one channel, shape (batch, nlat, nlon, 1)."""
+    return x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:], 1)
+
+
+def _pairs(z: Tensor) -> Tensor:
+    """Return complex coefficients, shape (..., l, m), as a batch of real pairs of one channel, shape (batch, 2, l, m, 1).
+
+    Raises:
+        InputError: real coefficients.
+    """
+    if not z.is_complex():
+        raise InputError(f"expected complex coefficients, got a tensor of {z.dtype}")
+    z = z.reshape(math.prod(z.shape[:-2]), *z.shape[-2:], 1)
+    return torch.stack([z.real, z.imag], dim=1)
 
 
 class RealSHT(SphereTransform):
@@ -185,7 +216,7 @@ class RealSHT(SphereTransform):
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform ``x``, shape (..., nlat, nlon)."""
-        z = self.analyse(x.reshape(-1, *x.shape[-2:], 1))[..., 0]
+        z = self.analyse(_fields(x))[..., 0]
         return torch.complex(z[:, 0], z[:, 1]).reshape(*x.shape[:-2], self.lmax, self.mmax)
 
 
@@ -194,7 +225,7 @@ class InverseRealSHT(SphereTransform):
 
     def forward(self, z: Tensor) -> Tensor:
         """Transform ``z``, shape (..., lmax, mmax)."""
-        pairs = torch.view_as_real(z.reshape(-1, *z.shape[-2:])).movedim(-1, 1)[..., None]
+        pairs = _pairs(z)
         return self.synthesise(pairs).reshape(*z.shape[:-2], self.nlat, self.nlon)
 
 
@@ -211,7 +242,7 @@ class SphereCalculus(SphereTransform):
 
     def gradient(self, z: Tensor, radius: float = 1.0) -> tuple[Tensor, Tensor]:
         """Return the eastward and northward gradient, shape (..., nlat, nlon), of a field given by coefficients (..., lmax, mmax)."""
-        pairs = torch.view_as_real(z.reshape(-1, *z.shape[-2:])).movedim(-1, 1)[..., None]
+        pairs = _pairs(z)
         east = self.synthesise(torch.stack([-pairs[:, 1], pairs[:, 0]], dim=1), "over_sine")
         north = self.synthesise(pairs, "derivative")
         shape = (*z.shape[:-2], self.nlat, self.nlon)
@@ -219,8 +250,8 @@ class SphereCalculus(SphereTransform):
 
     def divergence(self, u: Tensor, v: Tensor, radius: float = 1.0) -> Tensor:
         """Return the coefficients of the divergence of a wind, each component of shape (..., nlat, nlon)."""
-        a = self.analyse(u.reshape(-1, *u.shape[-2:], 1), "over_sine")[..., 0]
-        b = self.analyse(v.reshape(-1, *v.shape[-2:], 1), "derivative")[..., 0]
+        a = self.analyse(_fields(u), "over_sine")[..., 0]
+        b = self.analyse(_fields(v), "derivative")[..., 0]
         real, imaginary = b[:, 0] - a[:, 1], b[:, 1] + a[:, 0]
         return torch.complex(real / radius, imaginary / radius).reshape(*u.shape[:-2], self.lmax, self.mmax)
 

@@ -64,6 +64,17 @@ def test_a_factorized_model_trains_and_forecasts(tiny_store, tmp_path):
     assert np.isfinite(made["t2m"]).all()
 
 
+@pytest.mark.parametrize("options", [["model.activation=alias_free"], ["model.activation=alias_free", "model.norm=instance", "model.local=true"]])
+def test_alias_free_models_train_in_bfloat16(options, tiny_store, tmp_path):
+    runs = []
+    for precision in ("float32", "bf16"):
+        config = tiny_config(tiny_store, tmp_path / precision, *options, f"train.precision={precision}", "train.epochs=1")
+        trained = forecast.load(forecast.train(config).checkpoint, device="cpu")
+        runs.append(trained.run(make_source(), "2001-02-01T00", "12h")["t2m"])
+    assert np.isfinite(runs[1]).all()
+    assert 0 < np.abs(runs[1] - runs[0]).max() < 1  # [K], of an amplitude of 5 K
+
+
 def test_domains_that_wrap_are_not_padded():
     config = make_config(values(hidden_channels=4))
     round_the_globe = LatLon(np.linspace(-80, 80, 9), np.arange(0, 360, 20.0))

@@ -1,0 +1,60 @@
+"""Precision of spectral operations: real input, at least float32, outside autocast.
+
+FFTs and small products lose too much in half precision, and PyTorch has no half-precision FFT on CPUs.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .errors import InputError
+
+
+def require_real(x: Tensor) -> None:
+    """Refuse complex numbers, whose imaginary part an operation on real fields would lose.
+
+    Raises:
+        InputError: ``x`` is complex.
+    """
+    if x.is_complex():
+        raise InputError(f"expected real numbers, got a tensor of {x.dtype}; pass the real and imaginary parts as separate channels")
+
+
+def at_least_single(x: Tensor) -> Tensor:
+    """Return a real tensor in float64 where it is float64, and in float32 otherwise.
+
+    Raises:
+        InputError: ``x`` is complex.
+    """
+    require_real(x)
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def without_autocast(function: Callable[..., Any], x: Tensor, *args: Any) -> Any:
+    """Return ``function(x, *args)`` computed outside any autocast."""
+    if not torch.is_autocast_enabled(x.device.type):
+        return function(x, *args)
+    with torch.autocast(x.device.type, enabled=False):
+        return function(x, *args)
+
+
+def full_precision(function: Callable[[Tensor], Tensor], x: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Return ``function(x)`` computed in at least float32, outside any autocast.
+
+    Args:
+        function: takes and returns a real tensor.
+        x: its argument.
+        weight: parameter of the function, if any.
+
+    Returns:
+        The result, in the type to which PyTorch promotes ``x`` and ``weight`` together.
+
+    Raises:
+        InputError: ``x`` is complex.
+    """
+    require_real(x)
+    dtype = x.dtype if weight is None else torch.promote_types(x.dtype, weight.dtype)
+    result: Tensor = without_autocast(function, x.to(torch.promote_types(dtype, torch.float32)))
+    return result.to(dtype)

@@ -1,0 +1,72 @@
+"""Differentiable functions with rules for reverse mode, forward mode and ``vmap``."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+_transforming = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+
+
+class Function(torch.autograd.Function):
+    """A function of tensors in the form that ``torch.func`` needs, with ``setup_context``, at the cost of the older form."""
+
+    @classmethod
+    def apply(cls, *args: Any) -> Any:
+        """Apply to positional arguments.
+
+        PyTorch's own method inspects the signature of ``forward`` at each call, which takes longer than a small transform;
+        only ``torch.func`` needs it.
+        """
+        return super().apply(*args) if _transforming() else super(torch.autograd.Function, cls).apply(*args)  # type: ignore[misc]
+
+    @classmethod
+    def jvp(cls, ctx: Any, *tangents: Any) -> Any:
+        """Return the derivative along tangents, itself differentiable in forward mode.
+
+        PyTorch switches forward mode off in this rule, so that the second derivative of ``jvp(jvp(f))`` would lose a term.
+        """
+        with forward_ad._set_fwd_grad_enabled(_transforming()):
+            return cls.derivative(ctx, *tangents)
+
+    @classmethod
+    def derivative(cls, ctx: Any, *tangents: Any) -> Any:
+        """Return the derivative along tangents; to be given by a subclass."""
+        raise NotImplementedError
+
+    @staticmethod
+    def primals(ctx: Any) -> list[Tensor]:
+        """Return the saved tensors without the tangents that the derivative is taken along."""
+        return [forward_ad.unpack_dual(t).primal for t in ctx.saved_tensors]
+
+
+class LinearMap(Function):
+    """A linear map of the first argument, sample by sample along its first dimension; all other arguments are constants.
+
+    A subclass defines ``forward(x, *constants)`` and, in ``backward``, the adjoint map. A linear map is its own derivative
+    in forward mode, and a dimension mapped by ``torch.func.vmap`` joins the batch.
+    """
+
+    @classmethod
+    def call(cls, x: Tensor, *constants: Any) -> Tensor:
+        """Apply the map. Compilers differentiate ``forward`` themselves, since they do not trace forward-mode rules."""
+        result: Tensor = cls.forward(x, *constants) if torch.compiler.is_compiling() else cls.apply(x, *constants)
+        return result
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Keep the constants."""
+        ctx.constants = inputs[1:]
+
+    @classmethod
+    def derivative(cls, ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        """Map the tangent."""
+        result: Tensor = cls.apply(tangent, *ctx.constants)
+        return result
+
+    @classmethod
+    def vmap(cls, info: Any, in_dims: tuple[Any, ...], x: Tensor, *constants: Any) -> tuple[Tensor, int]:
+        """Map all samples of all instances as one batch."""
+        x = x.movedim(in_dims[0], 0)
+        return cls.apply(x.flatten(0, 1), *constants).unflatten(0, x.shape[:2]), 0
