@@ -10,7 +10,7 @@ from fourcaster.fno.layers.activation import AliasFreeGELU
 from fourcaster.fno.layers.blocks import BlockOptions, ChannelMLP, FNOBlock, InstanceNorm
 from fourcaster.fno.layers.factorized import CPWeight, TuckerWeight, tucker_ranks
 from fourcaster.fno.layers.local import FiniteDifference
-from fourcaster.fno.layers.padding import pad_domain, padded_size
+from fourcaster.fno.layers.padding import Period, append_margin, padded_period, padded_size
 from fourcaster.fno.transforms.fourier import from_modes, to_modes
 
 FACTORIZATIONS = ["dense", "depthwise", "cp", "tucker"]
@@ -204,16 +204,37 @@ def test_blocks_commute_with_shifts(options):
     assert torch.allclose(block(x.roll((2, 3), (2, 3))), block(x).roll((2, 3), (2, 3)), atol=2e-5)
 
 
-def test_continuation_keeps_the_field_and_wraps_without_a_jump():
+def test_continuation_keeps_the_field_and_is_periodic_without_a_jump():
     x = torch.linspace(0, 1, 20).reshape(1, 20, 1, 1)
-    y = pad_domain(x, 1, 0.4)
+    period = padded_period(0.4, 20)
+    y = period.extend(x, 1)
     assert y.shape[1] == padded_size(20, 0.4) == 28
-    assert torch.equal(y[:, :20], x)
+    assert torch.equal(y[:, :20], x) and torch.equal(period.restrict(y, 1, 20), x)
     jumps = torch.cat([y, y[:, :1]], dim=1).diff(dim=1).abs()
     assert jumps[:, 19:].max() < 0.25
-    assert pad_domain(x, 1, 0.0) is x
-    assert torch.equal(pad_domain(x, 1, 0.4, "zero")[:, 20:], torch.zeros(1, 8, 1, 1))
-    assert torch.equal(pad_domain(x, 1, 0.4, "reflect")[:, 20:], x[:, 11:19].flip(1))
+    assert torch.equal(padded_period(0.4, 20, mode="zero").extend(x, 1)[:, 20:], torch.zeros(1, 8, 1, 1))
+    assert torch.equal(padded_period(0.4, 20, mode="reflect").extend(x, 1)[:, 20:], x[:, 11:19].flip(1))
+
+
+@pytest.mark.parametrize("edge", ["node", "cell"])
+@pytest.mark.parametrize(("fraction", "reference"), [(0.25, 17), (0.2, 73), (0.3, 24), (0.2, None), (0.137, None), (0.001, None)])
+def test_padded_period_has_one_physical_length(edge, fraction, reference):
+    period = padded_period(fraction, reference, edge)
+    for n in (5, 17, 24, 25, 33, 50, 65):
+        h = 1 / (n - 1 if edge == "node" else n)
+        x = torch.linspace(0, 1, n, dtype=torch.float64)[None, :, None] if edge == "node" else (torch.arange(n)[None, :, None] + 0.5).double() * h
+        cubic = (x - 0.3) ** 3 + x  # which the interpolation keeps
+        y = period.extend(cubic, 1)
+        spacing = period.share[0] / period.share[1] / y.shape[1]
+        assert spacing <= h * (1 + 1e-12)
+        assert not period.divides(n) or spacing == pytest.approx(h, rel=1e-14)
+        places = x[0, 0] + spacing * torch.arange(y.shape[1], dtype=torch.float64)[:, None]
+        inside = places <= x[0, -1] + 1e-12
+        assert torch.allclose(y[0][inside], ((places - 0.3) ** 3 + places)[inside], atol=1e-12)
+        assert y.min() > cubic.min() - 1e-12 and y.max() < cubic.max() + 1e-12
+        assert torch.allclose(period.restrict(y, 1, n), cubic, atol=1e-11)
+    if reference is not None:
+        assert period.points(reference) == padded_size(reference, fraction)
 
 
 def test_wrong_arguments_are_refused():
@@ -241,6 +262,14 @@ def test_wrong_arguments_are_refused():
     with pytest.raises(ValueError, match="unknown norm 'batch'"):
         BlockOptions(norm="batch")
     with pytest.raises(ValueError, match="unknown padding mode"):
-        pad_domain(torch.zeros(1, 8, 1), 1, 0.5, "wrap")
+        padded_period(0.5, 8, mode="wrap")
+    with pytest.raises(ValueError, match="unknown edge"):
+        Period((2, 1), "middle")
+    with pytest.raises(ValueError, match="reference of at least 2"):
+        padded_period(0.5, 1)
+    with pytest.raises(InputError, match="needs at least 2 points"):
+        padded_period(0.5).extend(torch.zeros(1, 1, 1), 1)
     with pytest.raises(ValueError, match="reflected margin"):
-        pad_domain(torch.zeros(1, 8, 1), 1, 1.5, "reflect")
+        append_margin(torch.zeros(1, 8, 1), 1, 12, "reflect")
+    with pytest.raises(ValueError, match="reflected margin"):
+        padded_period(1.5, 9, mode="reflect").extend(torch.zeros(1, 8, 1), 1)
