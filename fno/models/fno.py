@@ -100,8 +100,9 @@ class FNO(GridModel):
         activation = o.make_activation(n_modes)
         lifted = in_channels + d * positions
         self.lifting = ChannelMLP(lifted, max(1, round(width * lifting_channel_ratio)), width, activation=activation)
-        periodic = [m == 0 for m in margins]
-        self.blocks = nn.ModuleList(FNOBlock(width, n_modes, o, last=i == n_layers - 1, periodic=periodic) for i in range(n_layers))
+        local = [p or True for p in self.periods]
+        spacings = reference_size and [n if p is None else p.points(n) for p, n in zip(self.periods, reference_size, strict=True)]
+        self.blocks = nn.ModuleList(FNOBlock(width, n_modes, o, last=i == n_layers - 1, axes=local, reference=spacings) for i in range(n_layers))
         self.projection = ChannelMLP(width, max(1, round(width * projection_channel_ratio)), out_channels, activation=activation)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -119,7 +120,7 @@ class FNO(GridModel):
         x = _restrict(self.lifting(_extend(x, self.frames)), self.frames, size)
         x = _extend(x, self.periods)
         for block in self.blocks:
-            x = block(x)
+            x = block(x, size)
         x = _restrict(x, self.periods, size)
         return _restrict(cast(Tensor, self.projection(_extend(x, self.frames))), self.frames, size)
 
