@@ -79,6 +79,7 @@ class SFNOConfig(_ModelConfig):
 
     kind: Literal["sfno"]
     lmax: Positive = 16
+    equivariant: bool = False
     hidden_channels: Positive = 32
     n_layers: Positive = 4
     lifting_channel_ratio: Annotated[float, Field(gt=0)] = 2
