@@ -1,12 +1,17 @@
 """A local branch: finite differences with learned channels, which converge to derivatives as the grid refines."""
 
+import math
 from collections.abc import Mapping, MutableMapping, Sequence
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .padding import Period
+from ..transforms.tables import table, table_builder
+from .padding import Period, cubic_weights
 
 _REFERENCE = 256
 
@@ -20,10 +25,12 @@ class FiniteDifference(nn.Module):
     they are exact on quadratic fields too. The derivatives are those of Liu-Schiaffini et al. 2024 (arXiv:2402.16845).
 
     The period of an axis is 2 pi in z: that of a padded axis is its padded period, and z spans 2 pi from edge to edge on an axis
-    that is neither periodic nor padded. The length s_d is the spacing of a fixed reference grid, so that the operator does not
-    depend on the grid of the input. On the reference grid the terms are plain differences of neighbours: on white noise they are
-    as large at first as the field times the weights. On a grid k times finer, white noise (not a smooth field) gives
-    derivatives up to k^2 times larger.
+    that is neither periodic nor padded. The length s_d is the spacing of a fixed reference grid.
+
+    With ``reference``, grids finer than it take the differences over the same distance s_d, between interpolated values: one
+    bounded operator at every resolution, as large on white noise as on the reference grid, which is of second order in s_d.
+    Differences of neighbours would grow without bound on fields that have no second derivative. Without ``reference``
+    they are of neighbours on every grid and converge to derivatives, on smooth fields alone.
 
     On padded axes the differences are taken inside the domain, and the result is continued over the margin like the field.
 
@@ -34,12 +41,13 @@ class FiniteDifference(nn.Module):
         in_channels: channels of the input.
         out_channels: channels of the output.
         axes: for each axis, True: periodic; False: not periodic, nodes on both edges; or its padded ``Period``.
-        reference: points of a period on the reference grid, one for each axis; 256 by default.
+        reference: points of a period on the reference grid, one for each axis; without it s_d is 2 pi / 256.
     """
 
     def __init__(self, in_channels: int, out_channels: int, axes: Sequence[bool | Period], reference: Sequence[int] | None = None) -> None:
         super().__init__()
         self.axes = tuple(axes)
+        self.reference = None if reference is None else tuple(reference)
         self.lengths = tuple(2 * torch.pi / n for n in reference or [_REFERENCE] * len(self.axes))
         if len(self.lengths) != len(self.axes):
             raise ValueError(f"reference has {len(self.lengths)} entries, there are {len(self.axes)} axes")
@@ -60,8 +68,13 @@ class FiniteDifference(nn.Module):
             x = period.restrict(x, dim, int(size[dim - 1]))  # type: ignore[index]
         y: Tensor | None = None
         for d, (axis, length) in enumerate(zip(self.axes, self.lengths, strict=True)):
-            step = length / _spacing(axis, x.shape[d + 1])
-            first, second = _differences(x, d + 1, periodic=axis is True)
+            n = len(range(x.shape[d + 1]))
+            wide = self.reference is not None and _is_finer(axis, n, self.reference[d])
+            step = 1.0 if wide else length / _spacing(axis, n)
+            if self.reference is not None and wide:
+                first, second = _wide_differences(x, d + 1, axis, self.reference[d])
+            else:
+                first, second = _differences(x, d + 1, periodic=axis is True)
             for order, term in ((1, first), (2, second)):
                 part = torch.matmul(term, step**order * self.matrices[2 * d + order - 1])
                 y = part if y is None else y + part
@@ -92,6 +105,60 @@ def _spacing(axis: bool | Period, n: int) -> float:
     if isinstance(axis, Period):
         return 2 * torch.pi * axis.share[1] / (axis.share[0] * axis.intervals(n))
     return 2 * torch.pi / (n if axis else max(n - 1, 1))
+
+
+def _distance(axis: bool | Period, n: int, reference: int) -> tuple[int, int]:
+    """Return the spacing of the reference grid in those of ``n`` points, as numerator and denominator."""
+    if isinstance(axis, Period):
+        return axis.share[0] * axis.intervals(n), axis.share[1] * reference
+    return (n if axis else n - 1), reference
+
+
+def _is_finer(axis: bool | Period, n: int, reference: int) -> bool:
+    """Return whether the grid is finer than the reference, and the domain long enough for its stencils."""
+    a, b = _distance(axis, n, reference)
+    return a > b and (n - 1) * b >= 3 * a
+
+
+def _wide_differences(x: Tensor, dim: int, axis: bool | Period, reference: int) -> tuple[Tensor, Tensor]:
+    """Return the first and second differences over the spacing of the reference grid."""
+    n = len(range(x.shape[dim]))
+    numbers = [n, *_distance(axis, n, reference), int(axis is True)]
+    rows = x.movedim(dim, -2)
+    first, second = (torch.matmul(table("wide_difference", [*numbers, order], x).to(x.dtype), rows).movedim(-2, dim) for order in (1, 2))
+    return first, second
+
+
+@table_builder
+def wide_difference(n: int, numerator: int, denominator: int, periodic: int, order: int) -> NDArray[np.float64]:
+    """Return the matrix (n, n) of first or second differences over ``numerator / denominator`` spacings.
+
+    Within that distance of an edge it is the derivative of the polynomial through points at 0, 1, 2 (and 3) distances from the
+    edge, which is the one-sided difference on the edge and the central one at the end of that interval.
+    """
+    distance = Fraction(numerator, denominator)
+    matrix = np.zeros((n, n))
+    for j in range(n):
+        if periodic:
+            for i, w in zip((-1, 0, 1), (-0.5, 0, 0.5) if order == 1 else (1, -2, 1), strict=True):
+                place = j + i * distance
+                start = math.floor(place) - 1
+                for k, c in enumerate(cubic_weights(place - start, 4)):
+                    matrix[j, (start + k) % n] += w * c
+            continue
+        q, r = j / distance, (n - 1 - j) / distance
+        if q >= 1 and r >= 1:
+            points, weights = [j - distance, Fraction(j), j + distance], (-0.5, 0, 0.5) if order == 1 else (1, -2, 1)
+        else:
+            sign, near = (1, q) if q < 1 else (-1, r)
+            points = [i * distance if q < 1 else n - 1 - i * distance for i in range(order + 2)]
+            t = float(near)
+            # Derivatives of the Lagrange polynomials through 0, 1, 2 and through 0, 1, 2, 3.
+            weights = (t - 1.5, 2 - 2 * t, t - 0.5) if order == 1 else (2 - t, 3 * t - 5, 4 - 3 * t, t - 1)
+            weights = tuple(sign**order * w for w in weights)
+        for place, w in zip(points, weights, strict=True):
+            matrix[j] += w * cubic_weights(place, n)
+    return matrix
 
 
 def _differences(x: Tensor, dim: int, periodic: bool) -> tuple[Tensor, Tensor]:

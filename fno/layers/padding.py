@@ -153,7 +153,7 @@ def period_from_domain(n: int, points: int, numerator: int, denominator: int, mo
     for k in range(points):
         place = period * k / points
         if place <= n - 1:
-            matrix[k] = _cubic(place, n)
+            matrix[k] = cubic_weights(place, n)
         elif _MODES[mode] == "continued":
             s = math.sin(0.5 * math.pi * float((place - (n - 1)) / (period - (n - 1)))) ** 2
             matrix[k, -1] += 1 - s
@@ -161,7 +161,7 @@ def period_from_domain(n: int, points: int, numerator: int, denominator: int, mo
         elif _MODES[mode] == "reflect":
             if place > 2 * (n - 1):
                 raise ValueError(f"a reflected margin is wider than the {n} points of the field; use a smaller fraction or 'continued'")
-            matrix[k] = _cubic(2 * (n - 1) - place, n)
+            matrix[k] = cubic_weights(2 * (n - 1) - place, n)
     return matrix
 
 
@@ -172,11 +172,11 @@ def domain_from_period(n: int, points: int, numerator: int, denominator: int, mo
     inside = math.floor((n - 1) * per_spacing) + 1
     matrix = np.zeros((n, points))
     for j in range(n):
-        matrix[j, :inside] = _cubic(j * per_spacing, inside)
+        matrix[j, :inside] = cubic_weights(j * per_spacing, inside)
     return matrix
 
 
-def _cubic(place: Fraction, n: int) -> NDArray[np.float64]:
+def cubic_weights(place: Fraction, n: int) -> NDArray[np.float64]:
     """Return the weights of the points 0 ... n - 1 in the cubic polynomial through the four of them around ``place``."""
     count = min(4, n)
     first = min(max(math.floor(place) - 1, 0), n - count)

@@ -192,6 +192,23 @@ def test_differences_at_edges_are_exact_on_linear_and_quadratic_fields(n, axis):
         assert torch.allclose(layer(x**2 - x), first * (2 * x - 1) + 2 * second, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("n", [17, 24, 25, 50, 65])
+@pytest.mark.parametrize("axis", [False, padded_period(0.25, 17), True])
+def test_differences_over_the_reference_spacing_are_one_operator(n, axis):
+    reference = axis.points(17) if isinstance(axis, Period) else 17 if axis else 16
+    layer = FiniteDifference(1, 1, (axis,), (reference,)).double()
+    s, share = layer.lengths[0], axis.share[0] / axis.share[1] if isinstance(axis, Period) else 1.0
+    first, second = layer.matrices[:, 0, 0]
+    x = (2 * torch.pi / share / (n if axis is True else n - 1) * torch.arange(n, dtype=torch.float64))[None, None]
+    if axis is True:
+        wanted = first * torch.cos(x) * torch.sin(torch.tensor(s)) + second * torch.sin(x) * (2 * torch.cos(torch.tensor(s)) - 2)
+        assert torch.allclose(layer(torch.sin(x)), wanted, atol=2e-4)
+    else:
+        assert torch.allclose(layer(x**2 - 3 * x + 1), first * s * (2 * x - 3) + second * 2 * s**2, rtol=1e-9, atol=1e-11)
+    noise = torch.randn(64, 1, n, dtype=torch.float64)
+    assert layer(noise).std() < 3 * (first.abs() + 2.5 * second.abs())  # as large on fine grids as on the reference grid
+
+
 def test_differences_at_edges_are_of_second_order():
     layer = FiniteDifference(1, 1, (False, True)).double()
     errors = []
