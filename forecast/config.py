@@ -75,7 +75,10 @@ class TFNOConfig(FNOConfig):
 
 
 class SFNOConfig(_ModelConfig):
-    """A spherical Fourier neural operator, for global grids; the keys are the arguments of ``fourcaster.fno.SFNO``."""
+    """A spherical Fourier neural operator, for global grids; the keys are the arguments of ``fourcaster.fno.SFNO``.
+
+    ``equivariant`` gives convolutions that commute with every rotation of the sphere.
+    """
 
     kind: Literal["sfno"]
     lmax: Positive = 16

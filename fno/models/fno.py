@@ -27,7 +27,8 @@ class FNO(GridModel):
 
     Convergence: on a smooth field the output converges under refinement at second order in the spacing h along dimensions
     padded with ``continued`` and nodes on the edges, since the continued field is continuous with a jump in its first
-    derivative. It is first order for points at centres of cells, and for the other padding modes, whose field has a jump.
+    derivative. It is first order for points at centres of cells, for the other padding modes, whose field has a jump, and along
+    periodic dimensions with ``positions``, whose coordinate has one.
 
     Args:
         n_modes: kept modes along each dimension, counted as in neuraloperator.
