@@ -63,8 +63,8 @@ def _equation(config: OperatorConfig, system: System, layout: Layout) -> Equatio
     return SteadyEquation(name, float(parameters.get("source", 0.0)), layout.lengths[0])
 
 
-def _build(config: OperatorConfig, system: System, layout: Layout, scales: SolutionScales, size: Sequence[int]) -> Evolution | Steady:
-    """Build the operator for training on a grid of ``size`` points."""
+def _build(config: OperatorConfig, system: System, layout: Layout, scales: SolutionScales, grid: Sequence[int]) -> Evolution | Steady:
+    """Build the operator for training on a grid of ``grid`` points."""
     settings, name = config.model, config.equation.name
     if len(settings.n_modes) != len(layout.axes):
         raise ValueError(f"model.n_modes has {len(settings.n_modes)} entries, but {name} has the axes {', '.join(layout.axes)}")
@@ -75,7 +75,7 @@ def _build(config: OperatorConfig, system: System, layout: Layout, scales: Solut
     arguments = settings.model_dump(exclude=skipped) | {"in_channels": count, "out_channels": nodes * len(layout.fields)}
     arguments["domain_padding"] = tuple(0.0 if edge == "wrap" else settings.domain_padding for edge in layout.edges)
     arguments["edges"] = tuple("cell" if edge == "cell" else "node" for edge in layout.edges)
-    arguments["reference_size"] = tuple(size)
+    arguments["reference_size"] = tuple(grid)
     torch.manual_seed(config.train.seed)
     network: Any = REGISTRY[settings.kind](**arguments)
     torch.nn.init.normal_(network.projection.fc2.weight, std=1e-3)  # an untrained operator says that little happens

@@ -1,4 +1,4 @@
-"""A local branch: finite differences with learned channels, which converge to derivatives as the grid refines."""
+"""A local branch: finite differences with learned channels, near derivatives, over a distance that does not depend on the grid."""
 
 import math
 from collections.abc import Mapping, MutableMapping, Sequence
@@ -53,7 +53,7 @@ class FiniteDifference(nn.Module):
             raise ValueError(f"reference has {len(self.lengths)} entries, there are {len(self.axes)} axes")
         terms = 2 * len(self.axes)
         self.matrices = nn.Parameter(0.1 / (terms * in_channels) ** 0.5 * torch.randn(terms, in_channels, out_channels))
-        self.register_load_state_dict_pre_hook(_on_load)
+        self.register_load_state_dict_pre_hook(_on_load)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
         """Apply to ``x``, shape (batch, in_channels, *grid).
@@ -137,10 +137,12 @@ def wide_difference(n: int, numerator: int, denominator: int, periodic: int, ord
     edge, which is the one-sided difference on the edge and the central one at the end of that interval.
     """
     distance = Fraction(numerator, denominator)
+    central: tuple[float, ...] = (-0.5, 0, 0.5) if order == 1 else (1, -2, 1)
+    weights: tuple[float, ...]
     matrix = np.zeros((n, n))
     for j in range(n):
         if periodic:
-            for i, w in zip((-1, 0, 1), (-0.5, 0, 0.5) if order == 1 else (1, -2, 1), strict=True):
+            for i, w in zip((-1, 0, 1), central, strict=True):
                 place = j + i * distance
                 start = math.floor(place) - 1
                 for k, c in enumerate(cubic_weights(place - start, 4)):
@@ -148,7 +150,7 @@ def wide_difference(n: int, numerator: int, denominator: int, periodic: int, ord
             continue
         q, r = j / distance, (n - 1 - j) / distance
         if q >= 1 and r >= 1:
-            points, weights = [j - distance, Fraction(j), j + distance], (-0.5, 0, 0.5) if order == 1 else (1, -2, 1)
+            points, weights = [j - distance, Fraction(j), j + distance], central
         else:
             sign, near = (1, q) if q < 1 else (-1, r)
             points = [i * distance if q < 1 else n - 1 - i * distance for i in range(order + 2)]

@@ -88,7 +88,7 @@ class FNO(GridModel):
             if len(entries) != d:
                 raise ValueError(f"{name} has {len(entries)} entries, n_modes has {d}")
         self.domain_padding, self.padding_mode, self.positions = margins, padding_mode, positions
-        self.n_modes, self.reference_size, self.edges = n_modes, reference_size and sizes, kinds
+        self.n_modes, self.reference_size, self.edges = n_modes, None if reference_size is None else tuple(reference_size), kinds
         axes = list(zip(margins, sizes, kinds, strict=True))
         self.periods = tuple(padded_period(m, size, edge, padding_mode) if m > 0 else None for m, size, edge in axes)
         o = BlockOptions(**options)
@@ -127,15 +127,15 @@ class FNO(GridModel):
 
     def _positions(self, x: Tensor) -> Tensor:
         axes = []
-        for n, p, reference in zip(x.shape[2:], self.periods, self.reference_size or x.shape[2:], strict=True):
+        for d, (n, period) in enumerate(zip(x.shape[2:], self.periods, strict=True)):
             j = torch.arange(n, device=x.device, dtype=x.dtype)
-            if p is None:
+            reference = None if self.reference_size is None else self.reference_size[d]
+            if period is None:
                 axes.append(j / n)
-            elif p.edge == "cell":
-                offset = 0.5 if self.reference_size is None else 0.5 - n / (2 * reference)
-                axes.append((j + offset) / n)
+            elif period.edge == "cell":
+                axes.append((j + (0.5 if reference is None else 0.5 - n / (2 * reference))) / n)
             else:
-                axes.append(j / (n - 1 if self.reference_size is None else (n - 1) * reference / (reference - 1)))
+                axes.append(j / (n - 1 if reference is None else (n - 1) * reference / (reference - 1)))
         return torch.stack(torch.meshgrid(*axes, indexing="ij")).expand(x.shape[0], -1, *x.shape[2:])
 
 
