@@ -123,6 +123,12 @@ class LatLon:
         """Whether rows and columns go all the way round."""
         return False, self.periodic
 
+    @property
+    def edges(self) -> tuple[Literal["node", "cell"], Literal["node", "cell"]]:
+        """Whether the outer points lie on the edges of the domain, or are centres of cells: global latitudes without poles."""
+        without_poles = self.sphere is not None and max(abs(self.latitude)) < 90 - 1e-6
+        return "cell" if without_poles else "node", "node"
+
     @cached_property
     def spacing(self) -> tuple[float, float]:
         """Mean spacing in degrees along (latitude, longitude)."""
@@ -226,6 +232,11 @@ class Plane:
     def periodic(self) -> bool:
         """Whether the columns wrap."""
         return self.wraps[1]
+
+    @property
+    def edges(self) -> tuple[Literal["node", "cell"], Literal["node", "cell"]]:
+        """The outer points lie on the edges of the domain."""
+        return "node", "node"
 
     @property
     def sphere(self) -> None:

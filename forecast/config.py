@@ -75,10 +75,14 @@ class TFNOConfig(FNOConfig):
 
 
 class SFNOConfig(_ModelConfig):
-    """A spherical Fourier neural operator, for global grids; the keys are the arguments of ``fourcaster.fno.SFNO``."""
+    """A spherical Fourier neural operator, for global grids; the keys are the arguments of ``fourcaster.fno.SFNO``.
+
+    ``equivariant`` gives convolutions that commute with every rotation of the sphere.
+    """
 
     kind: Literal["sfno"]
     lmax: Positive = 16
+    equivariant: bool = False
     hidden_channels: Positive = 32
     n_layers: Positive = 4
     lifting_channel_ratio: Annotated[float, Field(gt=0)] = 2

@@ -47,6 +47,8 @@ def _build_one(config: ModelConfig, grid: Grid, in_channels: int, out_channels: 
         margin = config.domain_padding
         arguments |= {
             "domain_padding": tuple(0.0 if wraps else margin for wraps in grid.wraps),
+            "reference_size": grid.shape,
+            "edges": grid.edges,
             "n_modes": _clip("n_modes", config.n_modes, grid.shape),
         }
         if config.activation == "alias_free":  # whose band of 2 n - 1 wave numbers the grid must hold too

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -63,7 +63,8 @@ def _equation(config: OperatorConfig, system: System, layout: Layout) -> Equatio
     return SteadyEquation(name, float(parameters.get("source", 0.0)), layout.lengths[0])
 
 
-def _build(config: OperatorConfig, system: System, layout: Layout, scales: SolutionScales) -> Evolution | Steady:
+def _build(config: OperatorConfig, system: System, layout: Layout, scales: SolutionScales, grid: Sequence[int]) -> Evolution | Steady:
+    """Build the operator for training on a grid of ``grid`` points."""
     settings, name = config.model, config.equation.name
     if len(settings.n_modes) != len(layout.axes):
         raise ValueError(f"model.n_modes has {len(settings.n_modes)} entries, but {name} has the axes {', '.join(layout.axes)}")
@@ -73,6 +74,8 @@ def _build(config: OperatorConfig, system: System, layout: Layout, scales: Solut
     skipped = {"kind", "windows", "nodes", "domain_padding"} | ({"factorization", "rank"} if settings.kind == "fno" else set())
     arguments = settings.model_dump(exclude=skipped) | {"in_channels": count, "out_channels": nodes * len(layout.fields)}
     arguments["domain_padding"] = tuple(0.0 if edge == "wrap" else settings.domain_padding for edge in layout.edges)
+    arguments["edges"] = tuple("cell" if edge == "cell" else "node" for edge in layout.edges)
+    arguments["reference_size"] = tuple(grid)
     torch.manual_seed(config.train.seed)
     network: Any = REGISTRY[settings.kind](**arguments)
     torch.nn.init.normal_(network.projection.fc2.weight, std=1e-3)  # an untrained operator says that little happens
@@ -131,7 +134,7 @@ def train(config: OperatorConfig, device: str | None = None, progress: Progress 
     if config.loss.data and first.solution is None and not config.loss.equation:
         raise ValueError(f"{config.data.store} holds no solutions to learn from; set loss.equation")
     scales = _scales(first, config.equation.name, system)
-    model = _build(config, system, layout, scales).to(device)
+    model = _build(config, system, layout, scales, first.state.shape[2:]).to(device)
     equation = _equation(config, system, layout) if config.loss.equation or config.loss.experiment or first.solution is None else None
     objective: Any = _objective(model, config.loss, equation, layout, config.model.windows)
     trained: nn.Module = model
@@ -202,7 +205,7 @@ def load_operator(path: str | Path, device: str = "cpu") -> Operator:
         raise ValueError(f"{path} holds no solution operator")
     config, provenance = OperatorConfig.model_validate(meta["config"]), meta["provenance"]
     system, layout = open_system(config.equation.name, provenance["system"])
-    model = _build(config, system, layout, SolutionScales(**provenance["scales"]))
+    model = _build(config, system, layout, SolutionScales(**provenance["scales"]), provenance["trained_grid"])
     load_weights(model, read_tensors(path, meta), str(path))
     mark_trained(model, tuple(provenance["trained_grid"]))
     return Operator(model.to(device).eval(), system, layout, config)

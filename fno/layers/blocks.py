@@ -15,6 +15,7 @@ from .factorized import Factorization
 from .linear import Linear
 from .local import FiniteDifference
 from .norms import LayerNorm
+from .padding import Period
 from .spectral import SpectralConv
 
 Activation = Callable[[Tensor], Tensor]
@@ -131,7 +132,8 @@ class FNOBlock(nn.Module):
         n_modes: kept modes along each dimension.
         options: what the block is made of.
         last: the last block of a model, whose result is not activated.
-        periodic: which axes wrap, for the local branch; all by default.
+        axes: axes of the local branch, see ``FiniteDifference``; periodic by default.
+        reference: points of the reference grid of the local branch.
         conv: the convolution K; a ``SpectralConv`` by default.
     """
 
@@ -141,7 +143,8 @@ class FNOBlock(nn.Module):
         n_modes: Sequence[int],
         options: BlockOptions | None = None,
         last: bool = False,
-        periodic: Sequence[bool] | None = None,
+        axes: Sequence[bool | Period] | None = None,
+        reference: Sequence[int] | None = None,
         conv: nn.Module | None = None,
     ) -> None:
         super().__init__()
@@ -151,18 +154,18 @@ class FNOBlock(nn.Module):
         self.activation = o.make_activation(n_modes)
         self.mlp = ChannelMLP(channels, max(1, round(channels * o.mlp_ratio)), channels, o.dropout, self.activation)
         self.gate = nn.Parameter(torch.ones(channels))
-        self.local = FiniteDifference(channels, channels, periodic or [True] * len(n_modes)) if o.local else None
+        self.local = FiniteDifference(channels, channels, axes or [True] * len(n_modes), reference) if o.local else None
         self.norms = nn.ModuleList([cast(nn.Module, o.make_norm(channels)) for _ in range(2)])
         self.skips, self.inner, self.outer = o.skip != "none", o.last_activation or not last, not last
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply to ``x``, shape (batch, channel, *grid)."""
+    def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
+        """Apply to ``x``, shape (batch, channel, *grid); ``size``: points without the margins, where there are some."""
         rows = x.movedim(1, -1)
         h = self.conv(x).movedim(1, -1)
         if self.skips:
             h = h + self.skip(rows)
         if self.local is not None:
-            h = h + self.local(x).movedim(1, -1)
+            h = h + self.local(x, size).movedim(1, -1)
         h = self.norms[0](h)
         h = self.activation(h) if self.inner else h
         y = self.norms[1](torch.addcmul(self.mlp(h.movedim(-1, 1)).movedim(1, -1), self.gate, rows))

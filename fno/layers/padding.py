@@ -1,38 +1,133 @@
-"""Margins for a domain that does not wrap.
+"""Margins for axes that are not periodic: one padded period, of the same physical length at every resolution.
 
-A Fourier layer sees the left edge next to the right one. Where the domain does not wrap, the field is extended by a
-margin, and the margin is cut off again at the end.
+A Fourier layer takes the field as periodic. Along an axis that is not, the field is continued over a margin to a period P, and
+the margin is removed at the end. P is fixed by a share of the domain length L, so it does not depend on the grid.
+
+Where P is a whole number of grid spacings, the margin is appended to the nodes. Elsewhere the field is interpolated to a uniform
+grid that divides P, and back at the end, by cubic polynomials whose points lie inside the domain. With nodes on both edges that
+grid has a point on each edge too.
 """
 
+import math
+from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from ..errors import InputError
+from ..transforms.tables import table, table_builder
+
 PaddingMode = Literal["continued", "zero", "reflect"]
+AxisEdge = Literal["node", "cell"]
+_MODES = ("continued", "zero", "reflect")
 
 
-def padded_size(n: int, fraction: float) -> int:
-    """Return the extended number of points: at least ``n (1 + fraction)``, rounded up to a multiple of four."""
-    return n if fraction <= 0 else -(-round(n * (1 + fraction)) // 4) * 4
+@dataclass(frozen=True)
+class Period:
+    """The padded period of an axis that is not periodic.
 
-
-def pad_domain(x: Tensor, dim: int, fraction: float, mode: PaddingMode = "continued") -> Tensor:
-    """Extend ``x`` along ``dim`` beyond its last point.
-
-    Args:
-        x: field; the original values come first, unchanged.
-        dim: dimension to extend.
-        fraction: width of the margin as a share of the domain, so that it is the same at every resolution.
-        mode: what stands in the p points of the margin. ``continued``: ``(1 - s) x_last + s x_first`` with
-            ``s = sin^2(pi q / 2)``, q running over (0, 1), so that the field wraps without a jump; ``zero``: zeros;
+    Attributes:
+        share: period divided by the length of the domain, as numerator and denominator without a common factor
+            (integers, which compiled graphs can follow).
+        edge: ``node``: the first and the last point lie on the edges, L = (n - 1) h; ``cell``: points are centres of
+            cells, L = n h.
+        mode: values in the margin. ``continued``: ``(1 - s) x_last + s x_first`` with ``s = sin^2(pi q / 2)`` and q from
+            0 at the last point to 1 at the next period, so that the field is continuous; ``zero``: zeros;
             ``reflect``: the field mirrored at its last point.
 
     Raises:
-        ValueError: unknown mode, or a reflected margin wider than the field.
+        ValueError: unknown mode or edge.
+    """
+
+    share: tuple[int, int]
+    edge: AxisEdge = "node"
+    mode: PaddingMode = "continued"
+
+    def __post_init__(self) -> None:
+        if self.mode not in _MODES:
+            raise ValueError(f"unknown padding mode {self.mode!r}; use 'continued', 'zero' or 'reflect'")
+        if self.edge not in ("node", "cell"):
+            raise ValueError(f"unknown edge {self.edge!r}; use 'node' or 'cell'")
+
+    def intervals(self, n: int) -> int:
+        """Return the length of the domain in spacings of a grid of ``n`` points.
+
+        Raises:
+            InputError: one point does not give a spacing.
+        """
+        if n < 2:
+            raise InputError(f"an axis that is not periodic needs at least 2 points, got {n}")
+        return n - 1 if self.edge == "node" else n
+
+    def spacings(self, n: int) -> int:
+        """Return the period in spacings of a grid of ``n`` points, rounded up."""
+        return -(-self.share[0] * self.intervals(n) // self.share[1])
+
+    def divides(self, n: int) -> bool:
+        """Return whether the period is a whole number of spacings of a grid of ``n`` points."""
+        return self.share[0] * self.intervals(n) % self.share[1] == 0
+
+    def points(self, n: int) -> int:
+        """Return the points of the uniform grid of the period that stands for ``n`` points of the domain."""
+        if self.divides(n):
+            return self.spacings(n)
+        if self.edge == "cell":
+            return self.spacings(n) + self.spacings(n) % 2
+        return self.share[0] * -(-self.intervals(n) // self.share[1])
+
+    def extend(self, x: Tensor, dim: int) -> Tensor:
+        """Continue ``x``, given at the points of the domain along ``dim``, to the uniform grid of the period."""
+        n = len(range(x.shape[dim]))
+        return append_margin(x, dim, self.points(n) - n, self.mode) if self.divides(n) else self._product("period_from_domain", x, dim, n)
+
+    def restrict(self, x: Tensor, dim: int, n: int) -> Tensor:
+        """Return ``x``, given on the uniform grid of the period, at the ``n`` points of the domain."""
+        return x.narrow(dim, 0, n) if self.divides(n) else self._product("domain_from_period", x, dim, n)
+
+    def _product(self, name: str, x: Tensor, dim: int, n: int) -> Tensor:
+        numbers = [n, self.points(n), self.share[0] * self.intervals(n), self.share[1], _MODES.index(self.mode)]
+        return torch.matmul(table(name, numbers, x).to(x.dtype), x.movedim(dim, -2)).movedim(-2, dim)
+
+
+def padded_size(n: int, fraction: float) -> int:
+    """Return the points of a padded reference grid: at least ``n (1 + fraction)``, rounded up to a multiple of four."""
+    return n if fraction <= 0 else -(-round(n * (1 + fraction)) // 4) * 4
+
+
+def padded_period(fraction: float, reference: int | None = None, edge: AxisEdge = "node", mode: PaddingMode = "continued") -> Period:
+    """Return the period of a margin that is at least ``fraction`` of the domain.
+
+    Args:
+        fraction: margin as a share of the domain.
+        reference: points of the grid on which the margin is a whole number of spacings, see ``padded_size``; without it
+            the period is ``1 + fraction`` domains, with the fraction as the nearest positive ratio of integers
+            whose denominator is at most 64.
+        edge: see ``Period``.
+        mode: see ``Period``.
+
+    Raises:
+        ValueError: unknown mode or edge, or a reference of one point.
+    """
+    if reference is None:
+        share = 1 + max(Fraction(fraction).limit_denominator(64), Fraction(1, 64))
+    elif reference < 2:
+        raise ValueError(f"a padded axis needs a reference of at least 2 points, got {reference}")
+    else:
+        share = Fraction(padded_size(reference, fraction), reference - 1 if edge == "node" else reference)
+    return Period((share.numerator, share.denominator), edge, mode)
+
+
+def append_margin(x: Tensor, dim: int, margin: int, mode: PaddingMode = "continued") -> Tensor:
+    """Append ``margin`` points to ``x`` along ``dim``; see ``Period`` for the modes.
+
+    Raises:
+        ValueError: a reflected margin wider than the field.
     """
     n = x.shape[dim]
-    margin = padded_size(n, fraction) - n
     if margin == 0:
         return x
     if mode == "zero":
@@ -43,10 +138,49 @@ def pad_domain(x: Tensor, dim: int, fraction: float, mode: PaddingMode = "contin
         if margin > n - 1:
             raise ValueError(f"a reflected margin of {margin} points needs more than {n} points; use a smaller fraction or 'continued'")
         return torch.cat([x, x.narrow(dim, n - 1 - margin, margin).flip(dim)], dim=dim)
-    if mode != "continued":
-        raise ValueError(f"unknown padding mode {mode!r}; use 'continued', 'zero' or 'reflect'")
     q = torch.arange(1, margin + 1, device=x.device, dtype=x.dtype) / (margin + 1)
     s = torch.sin(0.5 * torch.pi * q) ** 2
     s = s.reshape([-1 if d == dim % x.ndim else 1 for d in range(x.ndim)])
     first, last = x.narrow(dim, 0, 1), x.narrow(dim, n - 1, 1)
     return torch.cat([x, (1 - s) * last + s * first], dim=dim)
+
+
+@table_builder
+def period_from_domain(n: int, points: int, numerator: int, denominator: int, mode: int) -> NDArray[np.float64]:
+    """Return the matrix (points, n) from n points of a domain to the uniform grid of a period of ``numerator / denominator`` spacings."""
+    period = Fraction(numerator, denominator)
+    matrix = np.zeros((points, n))
+    for k in range(points):
+        place = period * k / points
+        if place <= n - 1:
+            matrix[k] = cubic_weights(place, n)
+        elif _MODES[mode] == "continued":
+            s = math.sin(0.5 * math.pi * float((place - (n - 1)) / (period - (n - 1)))) ** 2
+            matrix[k, -1] += 1 - s
+            matrix[k, 0] += s
+        elif _MODES[mode] == "reflect":
+            if place > 2 * (n - 1):
+                raise ValueError(f"a reflected margin is wider than the {n} points of the field; use a smaller fraction or 'continued'")
+            matrix[k] = cubic_weights(2 * (n - 1) - place, n)
+    return matrix
+
+
+@table_builder
+def domain_from_period(n: int, points: int, numerator: int, denominator: int, mode: int) -> NDArray[np.float64]:
+    """Return the matrix (n, points) back from the uniform grid; ``mode`` does not matter, since no point of the margin is used."""
+    per_spacing = points / Fraction(numerator, denominator)
+    inside = math.floor((n - 1) * per_spacing) + 1
+    matrix = np.zeros((n, points))
+    for j in range(n):
+        matrix[j, :inside] = cubic_weights(j * per_spacing, inside)
+    return matrix
+
+
+def cubic_weights(place: Fraction, n: int) -> NDArray[np.float64]:
+    """Return the weights of the points 0 ... n - 1 in the cubic polynomial through the four of them around ``place``."""
+    count = min(4, n)
+    first = min(max(math.floor(place) - 1, 0), n - count)
+    row = np.zeros(n)
+    for i in range(first, first + count):
+        row[i] = math.prod((place - j) / (i - j) for j in range(first, first + count) if j != i)
+    return row

@@ -14,12 +14,12 @@ from .modes import mode_product
 
 
 class SphericalConv(nn.Module):
-    """Multiply each degree of a field on the sphere by a complex matrix over channels, the same for all orders.
+    """Multiply each degree of a field on the sphere by a complex (or real) matrix over channels, the same for all orders.
 
         y = S^-1( W[l] S(x)[l, m] ) + b
 
     the convolution theorem of Driscoll and Healy 1994 as used by Bonev et al. 2023 (arXiv:2306.03838). It commutes with
-    rotations about the axis of the sphere; with real weights also with all others. The layer acts alike on every grid
+    rotations about the axis of the sphere; with real weights (``equivariant``) with all rotations. The layer acts alike on every grid
     that holds its degrees. It is fastest on tensors in ``torch.channels_last`` memory, and returns those.
 
     Args:
@@ -28,18 +28,30 @@ class SphericalConv(nn.Module):
         lmax: number of degrees, l < lmax.
         grid: kind of latitudes, see ``fno.grids.sphere_nodes``.
         bias: add a constant to each output channel.
+        equivariant: real weights, with which the layer commutes with every rotation; complex ones single out the axis, since
+            they turn each wave along a circle of latitude by a phase.
 
     Raises:
         ValueError: a count below one.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, lmax: int, grid: SphereGrid = "equiangular", bias: bool = True) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        lmax: int,
+        grid: SphereGrid = "equiangular",
+        bias: bool = True,
+        equivariant: bool = False,
+    ) -> None:
         super().__init__()
         if min(in_channels, out_channels, lmax) < 1:
             raise ValueError(f"channels and lmax must be at least 1, got {in_channels}, {out_channels} and {lmax}")
         self.in_channels, self.out_channels, self.lmax, self.grid = in_channels, out_channels, lmax, grid
         scale = (1 / (in_channels + out_channels)) ** 0.5
-        self.weight = nn.Parameter(scale * torch.randn(lmax, in_channels, 2, out_channels))
+        self.equivariant = equivariant
+        shape = (lmax, in_channels, out_channels) if equivariant else (lmax, in_channels, 2, out_channels)
+        self.weight = nn.Parameter(scale * torch.randn(shape))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -59,7 +71,10 @@ class SphericalConv(nn.Module):
         batch, _, l, m, channels = z.shape
         # Orders share the matrix of their degree, so they join the batch of its product.
         rows = z.permute(0, 3, 1, 2, 4).reshape(batch * m, 2, l, channels)
-        z = mode_product(rows, self.weight.to(z.dtype)).unflatten(0, (batch, m)).permute(0, 2, 3, 1, 4)
+        weight = self.weight.to(z.dtype)
+        if self.equivariant:
+            weight = torch.stack([weight, torch.zeros_like(weight)], dim=2)
+        z = mode_product(rows, weight).unflatten(0, (batch, m)).permute(0, 2, 3, 1, 4)
         y = sphere.synthesise(z)
         return (y if self.bias is None else y + self.bias.to(y.dtype)).movedim(-1, 1)
 

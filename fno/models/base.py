@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, ResolutionWarning, WeightsError
+from ..layers.local import FiniteDifference
 from ..precision import require_real
 
 
@@ -103,6 +104,9 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -
     Raises:
         WeightsError: they do not fit; every missing, unknown and mis-shaped one is listed, and none was loaded.
     """
+    for name, module in model.named_modules():
+        if isinstance(module, FiniteDifference):
+            tensors = module.upgraded(tensors, f"{name}.")
     wanted = model.state_dict()
     wrong = [f"missing {name}" for name in wanted if name not in tensors]
     wrong += [f"unknown {name}" for name in tensors if name not in wanted]

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from ..layers.blocks import BlockOptions, ChannelMLP, FNOBlock
 from ..layers.factorized import Factorization
-from ..layers.padding import PaddingMode, pad_domain
+from ..layers.padding import AxisEdge, PaddingMode, Period, padded_period
+from ..transforms.fourier import kept_modes
 from .base import GridModel
 
 
@@ -24,6 +25,11 @@ class FNO(GridModel):
     ``activation="alias_free"``. That is no promise of skill at a resolution never seen: train on several
     (``fno.training.MixedResolution``), and compare with interpolating the native prediction.
 
+    Convergence: on a smooth field the output converges under refinement at second order in the spacing h along dimensions
+    padded with ``continued`` and nodes on the edges, since the continued field is continuous with a jump in its first
+    derivative. It is first order for points at centres of cells, for the other padding modes, whose field has a jump, and along
+    periodic dimensions with ``positions``, whose coordinate has one.
+
     Args:
         n_modes: kept modes along each dimension, counted as in neuraloperator.
         in_channels: channels of the input.
@@ -32,9 +38,15 @@ class FNO(GridModel):
         n_layers: number of Fourier blocks.
         lifting_channel_ratio: hidden width of the lifting network as a multiple of ``hidden_channels``.
         projection_channel_ratio: the same for the projection.
-        domain_padding: margin along each dimension as a share of the domain; zero where it wraps.
-        padding_mode: what stands in the margin, see ``fno.layers.padding``.
-        positions: append the coordinates j / n of each dimension to the input, as neuraloperator does.
+        domain_padding: margin along each dimension as a share of the domain; zero where it is periodic.
+        padding_mode: values in the margin, see ``fno.layers.padding``.
+        positions: append the coordinates of each dimension to the input: j / n as neuraloperator does; along padded
+            dimensions the same physical places at every resolution, equal to j / n on the reference grid.
+        reference_size: points along each dimension of the grid that fixes physical lengths, as a rule that of training: there
+            the margin is a whole number of spacings, rounded up for the FFT. Without it the padded period is exactly
+            ``1 + domain_padding`` domains.
+        edges: points on padded dimensions, one for all or one each: ``node`` (the first and the last lie on the edges of the
+            domain) or ``cell`` (centres of cells).
         **options: see ``BlockOptions``: ``factorization``, ``rank``, ``norm``, ``activation``, ``local``, ``dropout``, ...
 
     Raises:
@@ -58,6 +70,8 @@ class FNO(GridModel):
         domain_padding: float | Sequence[float] = 0.0,
         padding_mode: PaddingMode = "continued",
         positions: bool = False,
+        reference_size: Sequence[int] | None = None,
+        edges: AxisEdge | Sequence[AxisEdge] = "node",
         **options: Any,
     ) -> None:
         n_modes = tuple(n_modes)
@@ -68,13 +82,28 @@ class FNO(GridModel):
         margins = (float(domain_padding),) * d if isinstance(domain_padding, int | float) else tuple(domain_padding)
         if len(margins) != d:
             raise ValueError(f"domain_padding has {len(margins)} entries, n_modes has {d}")
+        sizes: tuple[int | None, ...] = (None,) * d if reference_size is None else tuple(reference_size)
+        kinds: tuple[AxisEdge, ...] = (edges,) * d if edges in ("node", "cell") else tuple(edges)  # type: ignore[assignment,arg-type]
+        for name, entries in (("reference_size", sizes), ("edges", kinds)):
+            if len(entries) != d:
+                raise ValueError(f"{name} has {len(entries)} entries, n_modes has {d}")
         self.domain_padding, self.padding_mode, self.positions = margins, padding_mode, positions
+        self.n_modes, self.reference_size, self.edges = n_modes, None if reference_size is None else tuple(reference_size), kinds
+        axes = list(zip(margins, sizes, kinds, strict=True))
+        self.periods = tuple(padded_period(m, size, edge, padding_mode) if m > 0 else None for m, size, edge in axes)
         o = BlockOptions(**options)
+        # Activations between grid points act on the unpadded field; its period is the reference grid's own.
+        self.frames: tuple[Period | None, ...] = (None,) * d
+        if o.activation == "alias_free":
+            self.frames = tuple(
+                p and (p if size is None else padded_period(0.0, size, p.edge, p.mode)) for p, size in zip(self.periods, sizes, strict=True)
+            )
         activation = o.make_activation(n_modes)
         lifted = in_channels + d * positions
         self.lifting = ChannelMLP(lifted, max(1, round(width * lifting_channel_ratio)), width, activation=activation)
-        periodic = [m == 0 for m in margins]
-        self.blocks = nn.ModuleList(FNOBlock(width, n_modes, o, last=i == n_layers - 1, periodic=periodic) for i in range(n_layers))
+        local = [p or True for p in self.periods]
+        spacings = reference_size and [n if p is None else p.points(n) for p, n in zip(self.periods, reference_size, strict=True)]
+        self.blocks = nn.ModuleList(FNOBlock(width, n_modes, o, last=i == n_layers - 1, axes=local, reference=spacings) for i in range(n_layers))
         self.projection = ChannelMLP(width, max(1, round(width * projection_channel_ratio)), out_channels, activation=activation)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -85,23 +114,47 @@ class FNO(GridModel):
         """
         self.check(x)
         size = x.shape[2:]
+        if any(self.periods):
+            kept_modes(self.n_modes, [n if p is None else p.spacings(int(n)) for p, n in zip(self.periods, size, strict=True)])
         if self.positions:
-            x = torch.cat([x, positions(x)], dim=1)
-        rows = self.lifting(x).movedim(1, -1)  # channels last in memory, and so they stay where the margin is joined on
-        for d, fraction in enumerate(self.domain_padding):
-            rows = pad_domain(rows, d + 1, fraction, self.padding_mode)
-        x = rows.movedim(-1, 1)
+            x = torch.cat([x, self._positions(x)], dim=1)
+        x = _restrict(self.lifting(_extend(x, self.frames)), self.frames, size)
+        x = _extend(x, self.periods)
         for block in self.blocks:
-            x = block(x)
-        for d, n in enumerate(size):
-            x = x.narrow(d + 2, 0, n) if self.domain_padding[d] else x
-        return cast(Tensor, self.projection(x))
+            x = block(x, size)
+        x = _restrict(x, self.periods, size)
+        return _restrict(cast(Tensor, self.projection(_extend(x, self.frames))), self.frames, size)
+
+    def _positions(self, x: Tensor) -> Tensor:
+        axes = []
+        for d, (n, period) in enumerate(zip(x.shape[2:], self.periods, strict=True)):
+            j = torch.arange(n, device=x.device, dtype=x.dtype)
+            reference = None if self.reference_size is None else self.reference_size[d]
+            if period is None:
+                axes.append(j / n)
+            elif period.edge == "cell":
+                axes.append((j + (0.5 if reference is None else 0.5 - n / (2 * reference))) / n)
+            else:
+                axes.append(j / (n - 1 if reference is None else (n - 1) * reference / (reference - 1)))
+        return torch.stack(torch.meshgrid(*axes, indexing="ij")).expand(x.shape[0], -1, *x.shape[2:])
 
 
-def positions(x: Tensor) -> Tensor:
-    """Return the coordinates j / n of each grid dimension, shape (batch, d, *grid), for ``x`` of shape (batch, channel, *grid)."""
-    axes = [torch.arange(n, device=x.device, dtype=x.dtype) / n for n in x.shape[2:]]
-    return torch.stack(torch.meshgrid(*axes, indexing="ij")).expand(x.shape[0], -1, *x.shape[2:])
+def _extend(x: Tensor, periods: Sequence[Period | None]) -> Tensor:
+    """Continue ``x``, shape (batch, channel, *grid), over the margins."""
+    if not any(periods):
+        return x
+    rows = x.movedim(1, -1)  # channels stay last in memory
+    for d, period in enumerate(periods):
+        rows = rows if period is None else period.extend(rows, d + 1)
+    return rows.movedim(-1, 1)
+
+
+def _restrict(x: Tensor, periods: Sequence[Period | None], size: Sequence[int]) -> Tensor:
+    """Return ``x``, shape (batch, channel, *grid), without the margins, on a grid of ``size`` points."""
+    rows = x.movedim(1, -1) if any(periods) else x
+    for d, (period, n) in enumerate(zip(periods, size, strict=True)):
+        rows = rows if period is None else period.restrict(rows, d + 1, int(n))
+    return rows.movedim(-1, 1) if any(periods) else x
 
 
 class TFNO(FNO):

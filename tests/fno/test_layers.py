@@ -1,16 +1,20 @@
 """Layers: equivariance, adjoints, resolution, factorizations, continuation, and the formula of each."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fourcaster.fno import AFNO2D, InputError, ModesError, SpectralConv
+from fourcaster.fno import AFNO2D, FNO, SFNO, InputError, ModesError, SpectralConv
+from fourcaster.fno.grids import sphere_nodes
 from fourcaster.fno.layers.activation import AliasFreeGELU
 from fourcaster.fno.layers.blocks import BlockOptions, ChannelMLP, FNOBlock, InstanceNorm
 from fourcaster.fno.layers.factorized import CPWeight, TuckerWeight, tucker_ranks
 from fourcaster.fno.layers.local import FiniteDifference
-from fourcaster.fno.layers.padding import pad_domain, padded_size
+from fourcaster.fno.layers.padding import Period, append_margin, padded_period, padded_size
+from fourcaster.fno.layers.spherical import SphericalConv
+from fourcaster.fno.models.base import load_weights
 from fourcaster.fno.transforms.fourier import from_modes, to_modes
 
 FACTORIZATIONS = ["dense", "depthwise", "cp", "tucker"]
@@ -165,13 +169,84 @@ def test_finite_differences_converge_to_derivatives():
             torch.stack([torch.cos(x) * torch.cos(2 * y), -torch.sin(x - y)], -1),  # d/dx
             torch.stack([-a, -b], -1),  # d2/dx2
         ]
-        wanted = sum(t @ w for t, w in zip(terms, layer.weight, strict=True)).movedim(-1, 0)
+        scales = [length**order for length in layer.lengths for order in (1, 2)]
+        wanted = sum(s * t @ w for s, t, w in zip(scales, terms, layer.matrices, strict=True)).movedim(-1, 0)
         errors.append((layer(torch.stack([a, b])[None])[0] - wanted).abs().max().item())
     assert errors[0] / errors[1] == pytest.approx(4, rel=0.05) and errors[1] / errors[2] == pytest.approx(4, rel=0.05)
-    inside = FiniteDifference(1, 1, (False,)).double()
-    ramp = torch.arange(10, dtype=torch.float64)[None, None]
-    assert torch.allclose(inside(ramp)[0, 0, 1:-1], inside.weight[0, 0, 0] * 10 / (2 * torch.pi))
-    assert torch.isfinite(inside(ramp)).all() and inside(ramp).abs().max() < 20
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 24])
+@pytest.mark.parametrize("axis", [False, padded_period(0.25, 17), padded_period(0.25, 16, "cell")])
+def test_differences_at_edges_are_exact_on_linear_and_quadratic_fields(n, axis):
+    layer = FiniteDifference(1, 1, (axis,)).double()
+    if n == 1:
+        if axis is False:
+            assert torch.equal(layer(torch.ones(1, 1, 1, dtype=torch.float64)), torch.zeros(1, 1, 1, dtype=torch.float64))
+        return
+    share = 1.0 if axis is False else axis.share[0] / axis.share[1]
+    h = 2 * torch.pi / share / (n if axis and axis.edge == "cell" else n - 1)
+    x = h * torch.arange(n, dtype=torch.float64)[None, None]
+    first, second = layer.matrices[0, 0, 0] * layer.lengths[0], layer.matrices[1, 0, 0] * layer.lengths[0] ** 2
+    assert torch.allclose(layer(3 * x - 1), (3 * first).expand_as(x), rtol=1e-9, atol=1e-12)
+    if n >= 3:
+        assert torch.allclose(layer(x**2 - x), first * (2 * x - 1) + 2 * second, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("n", [17, 24, 25, 50, 65])
+@pytest.mark.parametrize("axis", [False, padded_period(0.25, 17), True])
+def test_differences_over_the_reference_spacing_are_one_operator(n, axis):
+    reference = axis.points(17) if isinstance(axis, Period) else 17 if axis else 16
+    layer = FiniteDifference(1, 1, (axis,), (reference,)).double()
+    s, share = layer.lengths[0], axis.share[0] / axis.share[1] if isinstance(axis, Period) else 1.0
+    first, second = layer.matrices[:, 0, 0]
+    x = (2 * torch.pi / share / (n if axis is True else n - 1) * torch.arange(n, dtype=torch.float64))[None, None]
+    if axis is True:
+        wanted = first * torch.cos(x) * torch.sin(torch.tensor(s)) + second * torch.sin(x) * (2 * torch.cos(torch.tensor(s)) - 2)
+        assert torch.allclose(layer(torch.sin(x)), wanted, atol=2e-4)
+    else:
+        assert torch.allclose(layer(x**2 - 3 * x + 1), first * s * (2 * x - 3) + second * 2 * s**2, rtol=1e-9, atol=1e-11)
+    noise = torch.randn(64, 1, n, dtype=torch.float64)
+    assert layer(noise).std() < 3 * (first.abs() + 2.5 * second.abs())  # as large on fine grids as on the reference grid
+
+
+def test_differences_at_edges_are_of_second_order():
+    layer = FiniteDifference(1, 1, (False, True)).double()
+    errors = []
+    for n in (33, 65, 129):
+        x = torch.linspace(0, 2 * torch.pi, n, dtype=torch.float64)[None, None, :, None].expand(-1, -1, -1, 8)
+        first, second = layer.matrices[0, 0, 0] * layer.lengths[0], layer.matrices[1, 0, 0] * layer.lengths[0] ** 2
+        errors.append((layer(torch.sin(x + 0.5)) - first * torch.cos(x + 0.5) + second * torch.sin(x + 0.5)).abs().max().item())
+    assert errors[0] / errors[1] > 3.5 and errors[1] / errors[2] > 3.5
+
+
+@pytest.mark.parametrize("axis", [True, False])
+@pytest.mark.parametrize("n", [32, 64, 128, 256])
+def test_local_branch_is_comparable_with_the_convolution_at_first(n, axis):
+    torch.manual_seed(0)
+    x = torch.randn(1, 8, n, n)
+    spectral = SpectralConv(8, 8, (16, 16))(x).std()
+    assert 0.1 < FiniteDifference(8, 8, (axis, axis), (n, n))(x).std() / spectral < 5
+    assert FiniteDifference(8, 8, (axis, axis))(x).std() / spectral < 5
+
+
+def test_local_branch_reads_weights_of_its_first_version():
+    torch.manual_seed(0)
+    layer = FiniteDifference(2, 3, (True, padded_period(0.25, 16))).double()
+    old = torch.randn(4, 2, 3, dtype=torch.float64)
+    x = torch.randn(1, 2, 12, 20, dtype=torch.float64)
+    layer.load_state_dict({"weight": old})
+    inside = layer(x, (12, 16))[..., 1:15]
+    terms = []
+    for dim, n in ((2, 12), (3, 20)):
+        h, after, before = 2 * torch.pi / n, x.roll(-1, dim), x.roll(1, dim)
+        terms += [(after - before) / (2 * h), (after - 2 * x + before) / h**2]
+    wanted = sum(torch.einsum("bcyx,ck->bkyx", t, w) for t, w in zip(terms, old, strict=True))[..., 1:15]
+    assert torch.allclose(inside, wanted, rtol=1e-12, atol=1e-9)
+    model = FNO((4,), 1, 1, 4, 1, local=True)
+    tensors = {k.replace("local.matrices", "local.weight"): t.clone() for k, t in model.state_dict().items()}
+    load_weights(model, tensors, "an old file")
+    assert torch.allclose(model.blocks[0].local.matrices[0] * model.blocks[0].local.lengths[0], tensors["blocks.0.local.weight"][0])
+    assert len(list(model.parameters())) == len(tensors)
 
 
 def test_alias_free_activation_is_one_function_on_every_grid():
@@ -204,16 +279,73 @@ def test_blocks_commute_with_shifts(options):
     assert torch.allclose(block(x.roll((2, 3), (2, 3))), block(x).roll((2, 3), (2, 3)), atol=2e-5)
 
 
-def test_continuation_keeps_the_field_and_wraps_without_a_jump():
+def test_continuation_keeps_the_field_and_is_periodic_without_a_jump():
     x = torch.linspace(0, 1, 20).reshape(1, 20, 1, 1)
-    y = pad_domain(x, 1, 0.4)
+    period = padded_period(0.4, 20)
+    y = period.extend(x, 1)
     assert y.shape[1] == padded_size(20, 0.4) == 28
-    assert torch.equal(y[:, :20], x)
+    assert torch.equal(y[:, :20], x) and torch.equal(period.restrict(y, 1, 20), x)
     jumps = torch.cat([y, y[:, :1]], dim=1).diff(dim=1).abs()
     assert jumps[:, 19:].max() < 0.25
-    assert pad_domain(x, 1, 0.0) is x
-    assert torch.equal(pad_domain(x, 1, 0.4, "zero")[:, 20:], torch.zeros(1, 8, 1, 1))
-    assert torch.equal(pad_domain(x, 1, 0.4, "reflect")[:, 20:], x[:, 11:19].flip(1))
+    assert torch.equal(padded_period(0.4, 20, mode="zero").extend(x, 1)[:, 20:], torch.zeros(1, 8, 1, 1))
+    assert torch.equal(padded_period(0.4, 20, mode="reflect").extend(x, 1)[:, 20:], x[:, 11:19].flip(1))
+
+
+@pytest.mark.parametrize("edge", ["node", "cell"])
+@pytest.mark.parametrize(("fraction", "reference"), [(0.25, 17), (0.2, 73), (0.3, 24), (0.2, None), (0.137, None), (0.001, None)])
+def test_padded_period_has_one_physical_length(edge, fraction, reference):
+    period = padded_period(fraction, reference, edge)
+    for n in (5, 17, 24, 25, 33, 50, 65):
+        h = 1 / (n - 1 if edge == "node" else n)
+        x = torch.linspace(0, 1, n, dtype=torch.float64)[None, :, None] if edge == "node" else (torch.arange(n)[None, :, None] + 0.5).double() * h
+        cubic = (x - 0.3) ** 3 + x  # which the interpolation keeps
+        y = period.extend(cubic, 1)
+        spacing = period.share[0] / period.share[1] / y.shape[1]
+        assert spacing <= h * (1 + 1e-12)
+        assert not period.divides(n) or spacing == pytest.approx(h, rel=1e-14)
+        places = x[0, 0] + spacing * torch.arange(y.shape[1], dtype=torch.float64)[:, None]
+        inside = places <= x[0, -1] + 1e-12
+        assert torch.allclose(y[0][inside], ((places - 0.3) ** 3 + places)[inside], atol=1e-12)
+        assert y.min() > cubic.min() - 1e-12 and y.max() < cubic.max() + 1e-12
+        assert torch.allclose(period.restrict(y, 1, n), cubic, atol=1e-11)
+    if reference is not None:
+        assert period.points(reference) == padded_size(reference, fraction)
+
+
+def tilt_error(model, nlat, nlon, grid):
+    """How far the answer to a field symmetric about a tilted axis is from that about the grid's axis, tilted."""
+    colatitude = torch.as_tensor(sphere_nodes(nlat, grid)[0])
+    longitude = 2 * torch.pi * torch.arange(nlon, dtype=torch.float64) / nlon
+    t, p = torch.meshgrid(colatitude, longitude, indexing="ij")
+    points = torch.stack([torch.sin(t) * torch.cos(p), torch.sin(t) * torch.sin(p), torch.cos(t)], -1)
+    along = points @ torch.tensor([0.48, -0.6, 0.64], dtype=torch.float64)
+
+    def field(z):
+        return torch.stack([z**3 - 0.4 * z + 0.2, 0.7 * z**5 - z**2])[None]
+
+    with torch.no_grad():
+        upright, tilted = model(field(points[..., 2]))[0, :, :, 0], model(field(along))[0]
+    z = torch.cos(colatitude)
+    series = [np.polynomial.legendre.Legendre.fit(z.numpy(), u.numpy(), nlat - 1, domain=[-1, 1]) for u in upright]
+    wanted = torch.stack([torch.from_numpy(s(along.numpy())) for s in series])
+    return float((tilted - wanted).abs().max() / wanted.abs().max())
+
+
+@pytest.mark.parametrize("grid", ["legendre-gauss", "equiangular", "equiangular-no-poles"])
+def test_real_spherical_weights_commute_with_every_rotation(grid):
+    torch.manual_seed(0)
+    real, other = (SphericalConv(2, 3, 8, grid, equivariant=e).double() for e in (True, False))
+    assert tilt_error(real, 18, 32, grid) < 1e-13
+    assert tilt_error(other, 18, 32, grid) > 0.1
+
+
+def test_equivariant_sfno_commutes_with_tilts_and_the_default_does_not():
+    torch.manual_seed(0)
+    real, other = (SFNO(8, 2, 2, 8, 2, grid="legendre-gauss", equivariant=e).double().eval() for e in (True, False))
+    coarse, fine = (tilt_error(real, n, 2 * n, "legendre-gauss") for n in (16, 32))
+    assert fine < 1e-6 and fine < coarse
+    assert tilt_error(other, 32, 64, "legendre-gauss") > 100 * fine
+    assert sum(p.numel() for p in real.blocks[0].conv.parameters()) < sum(p.numel() for p in other.blocks[0].conv.parameters())
 
 
 def test_wrong_arguments_are_refused():
@@ -241,6 +373,14 @@ def test_wrong_arguments_are_refused():
     with pytest.raises(ValueError, match="unknown norm 'batch'"):
         BlockOptions(norm="batch")
     with pytest.raises(ValueError, match="unknown padding mode"):
-        pad_domain(torch.zeros(1, 8, 1), 1, 0.5, "wrap")
+        padded_period(0.5, 8, mode="wrap")
+    with pytest.raises(ValueError, match="unknown edge"):
+        Period((2, 1), "middle")
+    with pytest.raises(ValueError, match="reference of at least 2"):
+        padded_period(0.5, 1)
+    with pytest.raises(InputError, match="needs at least 2 points"):
+        padded_period(0.5).extend(torch.zeros(1, 1, 1), 1)
     with pytest.raises(ValueError, match="reflected margin"):
-        pad_domain(torch.zeros(1, 8, 1), 1, 1.5, "reflect")
+        append_margin(torch.zeros(1, 8, 1), 1, 12, "reflect")
+    with pytest.raises(ValueError, match="reflected margin"):
+        padded_period(1.5, 9, mode="reflect").extend(torch.zeros(1, 8, 1), 1)

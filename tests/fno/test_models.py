@@ -15,6 +15,7 @@ MODELS = {
     "fno": (lambda: FNO((6, 6), 2, 3, 8, 2), (13, 18)),
     "fno-1d": (lambda: FNO((6,), 2, 3, 8, 2), (19,)),
     "fno-3d": (lambda: FNO((4, 4, 4), 2, 3, 6, 2), (7, 8, 9)),
+    "fno-padded": (lambda: FNO((5, 5), 2, 3, 8, 2, domain_padding=(0.25, 0), reference_size=(9, 12), local=True, activation="alias_free"), (14, 18)),
     "tfno": (lambda: TFNO((6, 6), 2, 3, 8, 2, rank=0.4), (13, 18)),
     "tfno-cp": (lambda: TFNO((6, 6), 2, 3, 8, 2, factorization="cp", rank=0.4), (13, 18)),
     "sfno": (lambda: SFNO(6, 2, 3, 8, 2), (13, 24)),
@@ -40,7 +41,7 @@ def test_models_keep_the_grid_and_reach_all_parameters(name):
     assert not any(p.is_complex() for p in model.parameters())
 
 
-@pytest.mark.parametrize("name", ["fno", "tfno-cp", "sfno", "afno"])
+@pytest.mark.parametrize("name", ["fno", "fno-padded", "tfno-cp", "sfno", "afno"])
 def test_models_compile_to_one_graph(name):
     torch.manual_seed(0)
     make, size = MODELS[name]

@@ -83,6 +83,25 @@ def test_domains_that_wrap_are_not_padded():
     assert paddings == [(0.2, 0.0), (0.2, 0.2)]
 
 
+def test_models_know_the_grid_that_fixes_their_period_and_whether_latitudes_are_cells():
+    config = make_config(values(hidden_channels=4, local=True))
+    without_poles = LatLon(np.linspace(-87.5, 87.5, 36), np.arange(0, 360, 5.0))
+    with_poles = LatLon(np.linspace(-90, 90, 37), np.arange(0, 360, 5.0))
+    box = LatLon(np.linspace(20, 60, 33), np.arange(0, 100, 5.0))
+    for grid, edges, spacings in ((without_poles, "cell", (44, None)), (with_poles, "node", (44, None)), (box, "node", (40, 24))):
+        network = build_network(config.model, grid, 1, 1).networks[0]
+        assert network.reference_size == grid.shape and network.edges == (edges, "node")
+        for period, n, wanted in zip(network.periods, grid.shape, spacings, strict=True):
+            assert (period and period.points(n)) == wanted
+
+
+def test_equivariant_sfno_from_a_configuration():
+    grid = LatLon(np.linspace(90, -90, 19), np.arange(0, 360, 10.0))
+    for given, shape in (({"equivariant": True}, (6, 4, 4)), ({}, (6, 4, 2, 4))):
+        config = make_config(values(kind="sfno", lmax=6, hidden_channels=4, **given))
+        assert build_network(config.model, grid, 1, 1).networks[0].blocks[0].conv.weight.shape == shape
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -103,6 +103,22 @@ def test_export_of_a_trained_model(tiny_checkpoint, tmp_path):
 CASES = {
     "tfno": (TFNO, {"n_modes": (4, 4), "in_channels": 2, "out_channels": 1, "hidden_channels": 4, "n_layers": 2, "rank": 0.4}, (9, 10), True),
     "fno": (FNO, {"n_modes": (4,), "in_channels": 2, "out_channels": 1, "hidden_channels": 4, "n_layers": 2}, (11,), True),
+    "padded": (
+        FNO,
+        {
+            "n_modes": (4, 4),
+            "in_channels": 2,
+            "out_channels": 1,
+            "hidden_channels": 4,
+            "n_layers": 2,
+            "local": True,
+            "positions": True,
+            "domain_padding": (0.25, 0.0),
+            "reference_size": (9, 8),
+        },
+        (14, 10),
+        False,
+    ),
     "sfno": (SFNO, {"lmax": 4, "in_channels": 2, "out_channels": 1, "hidden_channels": 4, "n_layers": 1}, (9, 16), False),
     "afno": (
         AFNO,
@@ -117,7 +133,7 @@ CASES = {
 def test_export_of_every_kind(monkeypatch, tmp_path, kind):
     make, arguments, size, free = CASES[kind]
     model = make(**arguments).eval()
-    save(monkeypatch, tmp_path / "net", kind, model, arguments)
+    save(monkeypatch, tmp_path / "net", "fno" if kind == "padded" else kind, model, arguments)
     result = networks.export(tmp_path / "net", "torch-export", tmp_path / "net.pt2", size)
     assert result["free"] == (["batch", "grid"] if free else ["batch"])
     exported = torch.export.load(tmp_path / "net.pt2").module()
@@ -126,12 +142,12 @@ def test_export_of_every_kind(monkeypatch, tmp_path, kind):
         assert torch.allclose(exported(x), model(x), atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["fno", "tfno"])
+@pytest.mark.parametrize("kind", ["fno", "tfno", "padded"])
 def test_onnx_gives_the_same(monkeypatch, tmp_path, kind):
     onnxruntime = pytest.importorskip("onnxruntime")
     make, arguments, size, _ = CASES[kind]
     model = make(**arguments).eval()
-    save(monkeypatch, tmp_path / "net", kind, model, arguments)
+    save(monkeypatch, tmp_path / "net", "fno" if kind == "padded" else kind, model, arguments)
     assert networks.export(tmp_path / "net", "onnx", tmp_path / "net.onnx", size)["difference"] < 1e-5
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
     for batch in (1, 5):
