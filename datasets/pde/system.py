@@ -119,6 +119,24 @@ def warn_unresolved(spectrum: Array, name: str, remedy: str) -> None:
         _warn_once(f"{name} is not resolved: its finest waves hold more than 0.01 % of the variance; {remedy}")
 
 
+def warn_lost(fine: Array, stored: Array, name: str, points: int) -> None:
+    """Warn, once, where the stored grid does not hold more than a ten-thousandth of the variance at some time.
+
+    Args:
+        fine: periodic states on the solver's grid, shape (time, *grid).
+        stored: the same, low-pass filtered to the stored grid.
+        name: of the system.
+        points: along each dimension of the stored grid.
+    """
+    before, after = (field.reshape(len(field), -1).var(axis=1) for field in (fine, stored))
+    rounding = 1e-24 * np.square(fine).mean()
+    if (before - after > 1e-4 * before + rounding).any():
+        _warn_once(
+            f"{name} has waves that {points} points do not hold, with more than 0.01 % of the variance: they are filtered out of what "
+            f"is stored; use resolution={2 * points}"
+        )
+
+
 @lru_cache(maxsize=64)
 def _warn_once(text: str) -> None:
     log.warning(text)
