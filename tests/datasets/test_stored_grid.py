@@ -160,7 +160,7 @@ def test_a_coefficient_between_nodes_follows_from_the_nodes(refine):
     a = np.exp(np.random.default_rng(0).standard_normal((9, 9)))
     smooth = bilinear_in_logarithm(a, refine)
     assert smooth.shape == (8 * refine + 1,) * 2 and np.allclose(smooth[::refine, ::refine], a)
-    south, west = conductances_of_cells(a, refine)
+    _, west = conductances_of_cells(a, refine)
     assert np.allclose(conductances_of_cells(a.T, refine)[0], west.T)
     along = 1 / west[refine - 1 :: refine] / refine  # of faces between the coarse nodes of a row, in series
     assert np.allclose(along.reshape(7, 8, refine).sum(axis=2), (1 / a[1:-1, 1:] + 1 / a[1:-1, :-1]) / 2)
