@@ -63,7 +63,7 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -
     """Give a model exactly these weights.
 
     Raises:
-        WeightsError: they do not fit; every missing, unknown and mis-shaped one is listed, and none was loaded.
+        WeightsError: they do not fit, each missing, unknown and mis-shaped one being listed, or are not finite; none was loaded.
     """
     wanted = model.state_dict()
     wrong = [f"missing {name}" for name in wanted if name not in tensors]
@@ -75,4 +75,6 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -
     ]
     if wrong:
         raise WeightsError(f"{source} does not fit {type(model).__name__}: {'; '.join(wrong)}")
+    if poisoned := [name for name, t in tensors.items() if not bool(torch.isfinite(t).all())]:
+        raise WeightsError(f"{source} has weights that are not finite: {'; '.join(poisoned[:3])}; train again, or use another checkpoint")
     model.load_state_dict(dict(tensors))
