@@ -297,7 +297,9 @@ class _Window:
             sizes = [p.numel() for p in self.network.parameters()]
             parts = zip(self.network.named_parameters(), jacobian.split(sizes, dim=1), strict=True)
             names = [name for (name, _), part in parts if not torch.isfinite(part).all()]
-            raise NonFiniteError(f"the gradient of {listed(names)} is not finite in {self.where(iteration)}; finished windows are kept: use more of them")
+            raise NonFiniteError(
+                f"the gradient of {listed(names)} is not finite in {self.where(iteration)}; finished windows are kept: use more of them"
+            )
 
     def where(self, iteration: int) -> str:
         """Return an iteration in words."""
