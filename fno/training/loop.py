@@ -265,22 +265,22 @@ class _Run:
     def end_epoch(self, epoch: int, terms: dict[str, float], supply: "Supply") -> None:
         """Validate, keep the weights if they are the best so far, log and save."""
         errors = self.validate()
-        finite = errors is not None and all(math.isfinite(e) for e in errors)
-        shown = errors and [e if math.isfinite(e) else None for e in errors]  # JSON has no NaN
-        record: dict[str, Any] = {"step": self.step, "epoch": epoch, **terms, "validation_rmse": shown}
-        if errors is not None and not finite:
-            first = next(i for i, e in enumerate(errors) if not math.isfinite(e))
-            log.warning(
-                "epoch %d: the validation error is %s from step %d of %d on, so these weights cannot be chosen; the forecast diverges, or the "
-                "validation data have missing values",
-                epoch + 1, errors[first], first + 1, len(errors),
-            )  # fmt: skip
-        if errors is not None and finite:
+        record: dict[str, Any] = {"step": self.step, "epoch": epoch, **terms, "validation_rmse": None}
+        if errors is not None:
+            record["validation_rmse"] = [e if math.isfinite(e) else None for e in errors]  # JSON has no NaN
             score = sum(errors) / len(errors)
-            if self.best_score is None or score < self.best_score:
-                self.best_score, self.best_epoch = score, epoch
-                self.best = {name: t.clone() for name, t in self.average.items()}
-            record["validation_score"] = score
+            if math.isfinite(score):
+                record["validation_score"] = score
+                if self.best_score is None or score < self.best_score:
+                    self.best_score, self.best_epoch = score, epoch
+                    self.best = {name: t.clone() for name, t in self.average.items()}
+            else:
+                first = next(i for i, e in enumerate(errors) if not math.isfinite(e))
+                log.warning(
+                    "epoch %d: the validation error is %s from step %d of %d on, so these weights cannot be chosen; the forecast diverges, or "
+                    "the validation data have missing values",
+                    epoch + 1, errors[first], first + 1, len(errors),
+                )  # fmt: skip
         record["rollout"], record["time"] = self.settings.rollout_length(epoch), time.time()
         record["megabytes_per_second"], record["waiting"] = round(supply.rate, 2), round(supply.waiting, 4)
         self.log.write(record)
