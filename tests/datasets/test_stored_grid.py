@@ -9,6 +9,7 @@ import xarray as xr
 from fourcaster.datasets.pde import line
 from fourcaster.datasets.pde import simulate as module
 from fourcaster.datasets.pde.darcy import bilinear_in_logarithm, conductances_of_cells, steady_state
+from fourcaster.datasets.pde.random_fields import GaussianField
 from fourcaster.datasets.pde.resample import resample
 from fourcaster.datasets.pde.shallow_water import ShallowWater
 from fourcaster.datasets.pde.simulate import SYSTEMS, make_system, simulate
@@ -121,6 +122,32 @@ def test_a_draw_without_a_solution_is_what_a_store_has(name, points):
     for key, values in drawn.items():
         first = stored[key][0] if evolving and stored[key].ndim else stored[key]
         assert np.allclose(values, first, atol=1e-13 * max(1, np.abs(first).max())), key
+
+
+@pytest.mark.parametrize(("name", "more"), [("burgers", {"viscosity": 0.05}), ("navier_stokes", {"viscosity": 1e-2, "duration": 0.5})])
+def test_a_rough_initial_state_is_filtered_before_it_is_solved(name, more):
+    """What the stored grid does not hold of it has no effect on what is stored."""
+    smooth = make_system(name, {"resolution": 16, "refine": 3, "frames": 2, **more})
+
+    class Rough(type(smooth)):
+        def begin(self, rng, points):
+            wave = np.cos(2 * np.pi * 11 * np.arange(points) / points)  # of 48 points, not of 16
+            return super().begin(rng, points) + wave
+
+    rough = Rough(**smooth.model_dump())
+    for key in ("u",) if name == "burgers" else ("vorticity",):
+        expected, found = (system.solve(np.random.default_rng(6))[key] for system in (smooth, rough))
+        assert np.allclose(found, expected, atol=1e-12 * np.abs(expected).max())
+        assert np.allclose(rough.instance(np.random.default_rng(6))[key], expected[0], atol=1e-12)
+
+
+@pytest.mark.parametrize("dimensions", [1, 2])
+def test_a_field_of_a_coarser_band_is_its_fourier_interpolant(dimensions):
+    law, axes = GaussianField(2.0, 5.0, 25.0), (-2, -1)[-dimensions:]
+    for band, points in ((16, 40), (15, 33)):
+        coarse = law.draw(np.random.default_rng(2), band, dimensions)
+        fine = law.draw(np.random.default_rng(2), points, dimensions, band=band)
+        assert np.allclose(fine, resample(coarse, points, axes), atol=1e-13)
 
 
 def test_more_points_of_the_solver_change_accuracy_alone():

@@ -140,7 +140,7 @@ def test_a_step_that_overflows_the_weights_is_not_saved(tmp_path):
     save_state(path, groups, meta)
     before = path.read_bytes()
     with pytest.raises(NonFiniteError, match=r"the weights of second\.weight are not finite after step 5; the saved state of step 5 is kept"):
-        fit(network(), tmp_path, settings=TrainSettings(epochs=2, learning_rate=1e3, warmup_steps=0, checkpoint_minutes=0))
+        fit(network(), tmp_path, settings=TrainSettings(epochs=2, learning_rate=1e3, warmup_steps=0))
     assert path.read_bytes() == before
 
 
