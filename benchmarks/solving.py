@@ -153,12 +153,12 @@ def heat_sink_baselines(folder: Path, seed: int, sizes: Sizes) -> Rows:
     their products: a ridge regression whose penalty the operator's validation samples choose.
     """
     truth, solver = heat_sinks(folder, sizes)
-    given, known, budget = features_and_temperature(folder / "train.zarr")
-    tested, _, budget_of_test = features_and_temperature(folder / "test.zarr")
+    features, temperature, budget = features_and_temperature(folder / "train.zarr")
+    features_of_test, _, budget_of_test = features_and_temperature(folder / "test.zarr")
     count = StoredInstances(open_simulations(folder / "train.zarr"), 1).training
 
     def regression() -> Values:
-        return ridge(given, known / budget[:, None], tested, count, budget[count:, None]) * budget_of_test[:, None]
+        return ridge(features, temperature / budget[:, None], features_of_test, count, budget[count:, None]) * budget_of_test[:, None]
 
     predicted, seconds = timed(regression)
     alone = np.broadcast_to(budget_of_test[:, None], predicted.shape)
@@ -182,35 +182,35 @@ def features_and_temperature(path: Path) -> tuple[Values, Values, Values]:
     return np.concatenate([metal, metal * transfer, transfer, transfer**2], axis=1), sinks.solution[:, 0, 0].flatten(1).numpy(), budget
 
 
-def ridge(given: Values, known: Values, tested: Values, count: int, scale: Values) -> Values:
+def ridge(features: Values, values: Values, features_of_test: Values, count: int, scale: Values) -> Values:
     """Return the prediction of a ridge regression at each cell.
 
     Args:
-        given: features, shape (sample, feature).
-        known: values, shape (sample, cell), NaN where there is none.
-        tested: features to predict for.
+        features: of the training samples, shape (sample, feature).
+        values: to predict, shape (sample, cell), NaN where there is none.
+        features_of_test: of the samples to predict for.
         count: samples to fit; those after it choose the penalty.
         scale: of the values after these, in which their error counts.
     """
-    mean, std = given[:count].mean(axis=0), given[:count].std(axis=0)
-    given, tested = ((x - mean) / np.where(std > 0, std, 1) for x in (given, tested))
-    kernel = np.concatenate([given, tested]) @ given[:count].T
-    held = known[count:] * scale
+    mean, std = features[:count].mean(axis=0), features[:count].std(axis=0)
+    features, features_of_test = ((x - mean) / np.where(std > 0, std, 1) for x in (features, features_of_test))
+    kernel = np.concatenate([features, features_of_test]) @ features[:count].T
+    kept = values[count:] * scale
     best: tuple[float, Values] = (np.inf, np.zeros(0))
     for penalty in PENALTIES:
-        made = np.ones((len(kernel) - count, known.shape[1]))  # one, the budget, where no sample to fit has metal
-        for cell in range(known.shape[1]):
-            there = np.isfinite(known[:count, cell])
+        predicted = np.ones((len(kernel) - count, values.shape[1]))  # one, the budget, where no sample to fit has metal
+        for cell in range(values.shape[1]):
+            there = np.isfinite(values[:count, cell])
             if there.any():
-                values = known[:count][there, cell]
+                fit = values[:count][there, cell]
                 products = kernel[:, there] - kernel[:, there].mean(axis=1, keepdims=True)  # features relative to their mean there
                 fitted = products[:count][there] - products[:count][there].mean(axis=0)
                 others = products[count:] - products[:count][there].mean(axis=0)
-                weights = np.linalg.solve(fitted + penalty * np.eye(len(values)), values - values.mean())
-                made[:, cell] = values.mean() + others @ weights
-        inside = made[: len(held)] * scale
-        error = float(np.mean(np.sqrt(np.nansum((inside - held) ** 2, axis=1) / np.nansum(held**2, axis=1))))
-        best = min(best, (error, made[len(held) :]), key=lambda pair: pair[0])
+                weights = np.linalg.solve(fitted + penalty * np.eye(len(fit)), fit - fit.mean())
+                predicted[:, cell] = fit.mean() + others @ weights
+        inside = predicted[: len(kept)] * scale
+        error = float(np.mean(np.sqrt(np.nansum((inside - kept) ** 2, axis=1) / np.nansum(kept**2, axis=1))))
+        best = min(best, (error, predicted[len(kept) :]), key=lambda pair: pair[0])
     return best[1]
 
 

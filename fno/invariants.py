@@ -91,7 +91,7 @@ class TrainingRanges:
         A sample departs where an invariant lies outside of the training range by more than a margin; a run also where the mean over its
         samples differs by more than ``SHIFT`` standard errors.
         """
-        found: list[tuple[float, str]] = []
+        reported: list[tuple[float, str]] = []
         for name, values in invariants.items():
             known = self.ranges.get(name)
             if known is None or self.count < FEWEST:
@@ -104,14 +104,14 @@ class TrainingRanges:
                 others = int(far.sum()) - 1
                 text = f"{name} {known.text(float(values[worst]))} in sample {worst}" + (f" and {others} more" if others else "")
                 text += f", in training {known.text(known.low)} to {known.text(known.high)}"
-                found.append((float(outside[worst].nan_to_num(nan=torch.inf)) / max(margin, 1e-300), text))
+                reported.append((float(outside[worst].nan_to_num(nan=torch.inf)) / max(margin, 1e-300), text))
                 continue
             difference = abs(float(values.mean()) - known.mean)
             error = known.std * math.sqrt(1 / len(values) + 1 / self.count) * (1 + 4 / self.count)
             if len(values) > 1 and not known.logarithm and difference > max(SHIFT * error, known.negligible):
                 text = f"{name} {known.text(float(values.mean()))} on average over {len(values)} samples, in training {known.text(known.mean)}"
-                found.append((0.0, text))
-        return [text for _, text in sorted(found, key=lambda pair: -pair[0])]
+                reported.append((0.0, text))
+        return [text for _, text in sorted(reported, key=lambda pair: -pair[0])]
 
     def to_json(self) -> dict[str, Any]:
         """Return plain numbers."""
@@ -132,11 +132,11 @@ def invariants_of(instances: Instances, fields: Sequence[str], inputs: Sequence[
         inputs: names of the given fields.
         edges: how the grid lies along each axis: periodic, with nodes on both edges, or with cells between them.
     """
-    found: dict[str, Tensor] = {}
+    invariants: dict[str, Tensor] = {}
     for names, tensor in ((fields, instances.state), (inputs, instances.inputs)):
         for name, field in zip(names, tensor.unbind(1), strict=False):
-            found |= {f"{kind} of {name}": value for kind, value in _of_field(field.double(), edges).items()}
-    return found | {name: number.double().log() for name, number in instances.parameters.items()}
+            invariants |= {f"{kind} of {name}": value for kind, value in _of_field(field.double(), edges).items()}
+    return invariants | {name: number.double().log() for name, number in instances.parameters.items()}
 
 
 def scales_of(instances: Instances, invariants: Mapping[str, Tensor]) -> dict[str, float]:
@@ -158,7 +158,7 @@ def scales_of(instances: Instances, invariants: Mapping[str, Tensor]) -> dict[st
 def _of_field(field: Tensor, edges: Sequence[Edge]) -> dict[str, Tensor]:
     """Return mean, standard deviation and amplitudes by octave of a field, shape (batch, *grid)."""
     axes = list(range(1, field.ndim))
-    found = {"mean": field.mean(axes), "standard deviation": field.std(axes, correction=0)}
+    invariants = {"mean": field.mean(axes), "standard deviation": field.std(axes, correction=0)}
     square, largest = torch.zeros([1] * (field.ndim - 1), dtype=field.dtype, device=field.device), math.inf
     for axis, edge in zip(axes, edges, strict=True):
         period = 1 if edge == "wrap" else 2
@@ -174,6 +174,6 @@ def _of_field(field: Tensor, edges: Sequence[Edge]) -> dict[str, Tensor]:
     lowest = low = 1.0 if all(edge == "wrap" for edge in edges) else 0.5
     while 2 * low <= largest + lowest:
         inside = (k >= low) & (k < 2 * low)
-        found[f"amplitude of waves {low:g} to {2 * low:g}"] = (power * inside).sum(axes).sqrt()
+        invariants[f"amplitude of waves {low:g} to {2 * low:g}"] = (power * inside).sum(axes).sqrt()
         low *= 2
-    return found
+    return invariants

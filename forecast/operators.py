@@ -154,7 +154,7 @@ def train(config: OperatorConfig, device: str | None = None, progress: Progress 
     ranges, recovered = _ranges(first, layout), {}
     if isinstance(objective, WithExperiment):
         recovered = {"recovered": objective.recover()}
-        logarithms = {name: torch.tensor([math.log(found["value"])]) for name, found in recovered["recovered"].items()}
+        logarithms = {name: torch.tensor([math.log(number["value"])]) for name, number in recovered["recovered"].items()}
         if outside := ranges.departures(logarithms):
             log.warning("the experiment lies outside of the simulations that the operator was trained on: %s", "; ".join(outside))
     provenance = {

@@ -77,9 +77,9 @@ def solve(
             progress(int(samples[-1]) + 1, len(given), "refined" if refine else "solved")
     dataset = _dataset(operator, given, np.concatenate(made), times)
     dataset.attrs |= {"checkpoint": read_meta(checkpoint)["sha256"], "refine": refine}
-    if unlike := _outside(operator, given, invariants):
-        dataset.attrs["outside_training"] = unlike
-        log.warning("these inputs are unlike those of training, so errors may be far larger than in validation: %s", unlike)
+    if departures := _outside(operator, given, invariants):
+        dataset.attrs["outside_training"] = departures
+        log.warning("these inputs are unlike those of training, so errors may be far larger than in validation: %s", departures)
     if output is not None:
         write_dataset(dataset, Path(output), overwrite)
     return dataset
@@ -106,9 +106,9 @@ def _outside(operator: Operator, given: Simulations, batches: list[dict[str, tor
     if operator.ranges is None:
         return ""
     invariants = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
-    found = operator.system.differences(given.system) + operator.ranges.departures(invariants)
-    more = len(found) - NAMED
-    return "; ".join(found[:NAMED]) + (f"; and {more} more" if more > 0 else "")
+    departures = operator.system.differences(given.system) + operator.ranges.departures(invariants)
+    more = len(departures) - NAMED
+    return "; ".join(departures[:NAMED]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _solve(operator: Operator, batch: Instances, times: np.ndarray, refine: int) -> np.ndarray:

@@ -75,6 +75,6 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -
     ]
     if wrong:
         raise WeightsError(f"{source} does not fit {type(model).__name__}: {'; '.join(wrong)}")
-    if poisoned := [name for name, t in tensors.items() if not bool(torch.isfinite(t).all())]:
-        raise WeightsError(f"{source} has weights that are not finite: {'; '.join(poisoned[:3])}; train again, or use another checkpoint")
+    if not_finite := [name for name, t in tensors.items() if not bool(torch.isfinite(t).all())]:
+        raise WeightsError(f"{source} has weights that are not finite: {'; '.join(not_finite[:3])}; train again, or use another checkpoint")
     model.load_state_dict(dict(tensors))

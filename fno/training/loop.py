@@ -236,7 +236,7 @@ class _Run:
         """Return the error that ends a run, with the state that is kept and the ways out."""
         kept = "no state was saved yet" if self.saved_step is None else f"the saved state of step {self.saved_step} is kept"
         return NonFiniteError(
-            f"{reason}; {kept}: where data or hardware were at fault, mend them and start it again, else lower train.learning_rate "
+            f"{reason}; {kept}: where data or hardware were at fault, fix it and run the same command again, else lower train.learning_rate "
             f"or train.clip in a run with another output"
         )
 

@@ -221,9 +221,9 @@ class _Window:
         """Return the root mean square of the residual at the points trained on last, and at others."""
         generator = torch.Generator().manual_seed(hash((self.settings.seed, self.number, -1)) % 2**63)
         others = draw_points("uniform", 4 * self.settings.points, self.low, self.high, generator, self.residual)
-        found = {"residual": self.residual(self.points), "held-out residual": self.residual(others)}
-        self.check(found, self.iterations)
-        return _rms(found["residual"]), _rms(found["held-out residual"])
+        residual, held_out = self.residual(self.points), self.residual(others)
+        self.check({"residual": residual, "held-out residual": held_out}, self.iterations)
+        return _rms(residual), _rms(held_out)
 
     def _gauss_newton(self) -> Any:
         solver, s = GaussNewton(), self.settings
@@ -255,17 +255,17 @@ class _Window:
         adam = torch.optim.Adam(self.network.parameters(), lr=s.learning_rate)
         lbfgs = torch.optim.LBFGS(self.network.parameters(), max_iter=20, history_size=50, line_search_fn="strong_wolfe")
 
-        looked_at = 0
+        checked = 0
 
         def closure() -> Tensor:
-            nonlocal looked_at
+            nonlocal checked
             for p in self.network.parameters():
                 p.grad = None
             rows, terms, _ = self.rows()
             loss = rows.square().sum()
             loss.backward()
-            if looked_at < iteration:  # the first call of a step is at the weights that were accepted, later ones at trial steps
-                looked_at = iteration
+            if checked < iteration:  # the first call of a step is at the weights that were accepted, later ones at trial steps
+                checked = iteration
                 self.check(terms | {"weighted residual": rows}, iteration)
                 check_gradient(self.network.named_parameters(), f"in {self.where(iteration)}")
             return loss
