@@ -75,7 +75,7 @@ def solving_table(result: dict[str, Any]) -> str:
         if row["kind"] != "pipe":
             goals = [f"{row[name]:g}" if row[name] else "" for name in ("goal", "stretch")]
             error = f"{row['error']:.1e}" if not row["goal"] or row["error"] <= row["goal"] else f"**{row['error']:.1e}**"
-            coarse = f"{row['coarse']['error']:.1e}, {row['coarse']['seconds']:.3f}"
+            coarse = f"{row['coarse']['error']:.1e}, {row['coarse']['seconds']:.3f}" if row["coarse"] else ""
             cells = [row["label"], error, *goals, f"{row['seconds']:.3f}", f"{row['training_seconds']:.0f}", f"{row['solver_seconds']:.3f}", coarse]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -1,6 +1,6 @@
 """Neural operators on gridded fields: transforms, layers, models, losses and the training loop. Tensors only."""
 
-from .errors import InputError, ModesError, ResolutionWarning, WeightsError
+from .errors import InputError, ModesError, NonFiniteError, ResolutionWarning, WeightsError
 from .grids import LatLon
 from .import_weights import import_weights
 from .layers.mixer import AFNO2D
@@ -19,6 +19,7 @@ __all__ = [
     "InverseRealSHT",
     "LatLon",
     "ModesError",
+    "NonFiniteError",
     "RealSHT",
     "ResolutionWarning",
     "SpectralConv",

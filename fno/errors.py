@@ -13,5 +13,9 @@ class WeightsError(ValueError):
     """Weights that do not fit a model, or a file that holds none; nothing was loaded."""
 
 
+class NonFiniteError(ValueError):
+    """A loss, gradient, weight or saved value that is NaN or infinite; nothing of it was kept."""
+
+
 class ResolutionWarning(UserWarning):
     """A model is used on a grid outside those it was trained on."""

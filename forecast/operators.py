@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +18,7 @@ from ..datasets.adapters.opening import open_raw
 from ..datasets.pde.loaders import DrawnInstances, Layout, StoredInstances, open_simulations, open_system
 from ..datasets.pde.system import System
 from ..fno.batch import Instances
+from ..fno.invariants import TrainingRanges, invariants_of, scales_of
 from ..fno.models import REGISTRY
 from ..fno.models.base import load_weights, mark_trained
 from ..fno.models.solution import Evolution, SolutionScales, Steady
@@ -29,6 +32,7 @@ from .device import keep_freed_memory, pick_device
 from .experiment import read_sensors
 from .physics_config import OperatorConfig
 
+log = logging.getLogger(__name__)
 Progress = Callable[[int, int, str], None]
 Equation = EvolutionEquation | SteadyEquation
 _HOMOGENEOUS = ("advection", "burgers", "shock_pipe", "reaction", "reaction_diffusion", "allen_cahn", "cahn_hilliard")
@@ -44,12 +48,18 @@ class Operator:
         system: what it solves.
         layout: of its variables.
         config: resolved configuration.
+        ranges: of invariants of the inputs it was trained on; None of checkpoints that older versions wrote.
     """
 
     model: Evolution | Steady
     system: System
     layout: Layout
     config: OperatorConfig
+    ranges: TrainingRanges | None = None
+
+    def invariants(self, instances: Instances) -> dict[str, torch.Tensor]:
+        """Return the invariants of the inputs of some samples."""
+        return _invariants(instances, self.layout)
 
     def equation(self) -> Equation:
         """Return the residual of the equation; raises ``InputError`` where there is none."""
@@ -144,7 +154,12 @@ def train(config: OperatorConfig, device: str | None = None, progress: Progress 
         objective = WithExperiment(objective, unknowns, sensors, config.loss.experiment)
         trained = nn.ModuleDict({"operator": model, "unknowns": unknowns})
     record = fit(trained, objective, source, settings, output / "state", fingerprint, progress)
-    recovered = {"recovered": objective.recover()} if isinstance(objective, WithExperiment) else {}
+    ranges, recovered = _ranges(first, layout), {}
+    if isinstance(objective, WithExperiment):
+        recovered = {"recovered": objective.recover()}
+        logarithms = {name: torch.tensor([math.log(number["value"])]) for name, number in recovered["recovered"].items()}
+        if outside := ranges.departures(logarithms):
+            log.warning("the experiment lies outside of the simulations that the operator was trained on: %s", "; ".join(outside))
     provenance = {
         "fingerprint": fingerprint,
         "validation_score": record.best_score,
@@ -153,11 +168,22 @@ def train(config: OperatorConfig, device: str | None = None, progress: Progress 
         "system": system.model_dump(mode="json"),
         "scales": {name: list(getattr(scales, name)) for name in SolutionScales.__dataclass_fields__},
         "trained_grid": list(first.state.shape[2:]),
+        "ranges": ranges.to_json(),
         **recovered,
     }
     tensors = {name: t for name, t in model.state_dict().items()}
     write_network(output / "checkpoint", "operator", tensors, {"config": config.model_dump(mode="json"), "provenance": provenance})
     return output / "checkpoint", False, record.best_score
+
+
+def _invariants(instances: Instances, layout: Layout) -> dict[str, torch.Tensor]:
+    fields = layout.fields if layout.evolves else ()
+    return invariants_of(instances, fields, layout.inputs, layout.edges)
+
+
+def _ranges(instances: Instances, layout: Layout) -> TrainingRanges:
+    invariants = _invariants(instances, layout)
+    return TrainingRanges.of(invariants, scales_of(instances, invariants))
 
 
 def _source(config: OperatorConfig) -> tuple[StoredInstances | DrawnInstances, System, Layout]:
@@ -208,4 +234,5 @@ def load_operator(path: str | Path, device: str = "cpu") -> Operator:
     model = _build(config, system, layout, SolutionScales(**provenance["scales"]), provenance["trained_grid"])
     load_weights(model, read_tensors(path, meta), str(path))
     mark_trained(model, tuple(provenance["trained_grid"]))
-    return Operator(model.to(device).eval(), system, layout, config)
+    ranges = TrainingRanges.from_json(provenance["ranges"]) if "ranges" in provenance else None
+    return Operator(model.to(device).eval(), system, layout, config, ranges)

@@ -37,4 +37,5 @@ def run_physics(
         text = f"{made.sizes['sample']} solutions of {', '.join(map(str, made.data_vars))}"
     else:
         return None
-    return {"output": str(output), "solved": text, **{str(n): size for n, size in made.sizes.items()}}
+    outside = {name: text for name, text in made.attrs.items() if name == "outside_training"}
+    return {"output": str(output), "solved": text, **{str(n): size for n, size in made.sizes.items()}, **outside}

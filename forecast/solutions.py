@@ -1,6 +1,7 @@
 """What a trained solution operator says of given instances, and how far it is from the truth."""
 
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,9 @@ from .device import pick_device
 from .operators import Operator, Progress, load_operator
 
 BATCH = 16
+NAMED = 3  # departures from training that a warning names
+
+log = logging.getLogger(__name__)
 
 
 def solve(
@@ -36,6 +40,9 @@ def solve(
     progress: Progress | None = None,
 ) -> xr.Dataset:
     """Return the solutions that an operator gives for the initial states or coefficients of a store of simulations.
+
+    Inputs whose mean, variance, spectrum or numbers lie outside of those of training are named in a warning and in the attribute
+    ``outside_training``, as are parameters in which their law differs.
 
     Args:
         checkpoint: folder that training made.
@@ -64,14 +71,19 @@ def solve(
         raise ValueError(f"--refine must not be negative, got {refine}")
     times = given.layout.times or operator.layout.times
     made: list[np.ndarray] = []
+    invariants: list[dict[str, torch.Tensor]] = []
     for first in range(0, len(given), 1 if refine else BATCH):
         samples = np.arange(first, min(first + (1 if refine else BATCH), len(given)))
         batch = given.read(samples, solution=False, double=bool(refine))
+        invariants.append(operator.invariants(batch))
         made.append(_solve(operator, batch.to(device), np.asarray(times), refine))
         if progress:
             progress(int(samples[-1]) + 1, len(given), "refined" if refine else "solved")
     dataset = _dataset(operator, given, np.concatenate(made), times)
     dataset.attrs |= {"checkpoint": read_meta(checkpoint)["sha256"], "refine": refine}
+    if departures := _outside(operator, given, invariants):
+        dataset.attrs["outside_training"] = departures
+        log.warning("these inputs are unlike those of training, so errors may be far larger than in validation: %s", departures)
     if output is not None:
         write_dataset(dataset, Path(output), overwrite)
     return dataset
@@ -91,6 +103,16 @@ def _check(operator: Operator, given: Simulations, checkpoint: str) -> None:
         raise ValueError(
             f"{checkpoint} was trained on axes {', '.join(ours.axes)} of lengths {ours.lengths}, these are {theirs.axes} of {theirs.lengths}"
         )
+
+
+def _outside(operator: Operator, given: Simulations, batches: list[dict[str, torch.Tensor]]) -> str:
+    """Return in what the inputs of a run lie outside of training, as text; empty where in nothing or where that is not known."""
+    if operator.ranges is None:
+        return ""
+    invariants = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+    departures = operator.system.differences(given.system) + operator.ranges.departures(invariants)
+    more = len(departures) - NAMED
+    return "; ".join(departures[:NAMED]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _solve(operator: Operator, batch: Instances, times: np.ndarray, refine: int) -> np.ndarray:

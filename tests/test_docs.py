@@ -123,6 +123,8 @@ def test_the_tables_of_the_pages_are_those_of_the_results(tmp_path, monkeypatch)
         ("physics", "| convection, beta = 30 |"),
         ("physics", "| hydrostatic thickness |"),
         ("physics", "| Burgers, from the equation alone |"),
+        ("physics", "| heat sinks, the built-in budget alone |"),
+        ("physics", "| heat sinks, linear regression on the same samples |"),
         ("physics", "| 0.01 |"),
         ("operations", "| published twice | 0 |"),
     ):

@@ -46,6 +46,7 @@ class HeatSink(System):
     refine: Count = 4
 
     given: ClassVar[tuple[str, ...]] = ("metal", "transfer")
+    bounds: ClassVar[tuple[tuple[str, str], ...]] = (("transfer_low", "transfer_high"), ("fewest_fins", "most_fins"))
 
     @model_validator(mode="after")
     def _fits(self) -> "HeatSink":

@@ -1,65 +1,14 @@
 """Equations on a periodic line, by Fourier modes; those with a closed solution use it."""
 
 import math
-from abc import abstractmethod
-from typing import Literal
 
 import numpy as np
 import xarray as xr
 
-from .etdrk4 import ETDRK4, STABLE, Complex
+from .etdrk4 import Complex
+from .periodic_line import Line, Semilinear
 from .random_fields import GaussianField
-from .system import Array, Count, Evolution, NonNegative, Positive, Real, periodic_axis, variable, warn_unresolved
-
-Initial = Literal["random", "standard"]
-
-
-class Line(Evolution):
-    """A field u(t, x) on a periodic line.
-
-    Attributes:
-        initial: ``standard`` is the state of the literature, ``random`` a Gaussian random field on the unit box.
-        start: left end of the line.
-        length: its length.
-        alpha: see ``GaussianField``.
-        tau: see ``GaussianField``.
-        sigma: see ``GaussianField``.
-    """
-
-    initial: Initial = "random"
-    start: Real = 0.0
-    length: Positive = 2 * np.pi
-    alpha: NonNegative = 2.0
-    tau: Positive = 5.0
-    sigma: NonNegative = 25.0
-
-    def template(self) -> xr.Dataset:
-        """Return coordinates t and x, and u."""
-        sizes = {"time": self.frames + 1, "x": self.resolution}
-        coords = {"time": self.time_coordinate(), "x": periodic_axis("x", self.resolution, self.start, self.length)}
-        return xr.Dataset({"u": variable(("time", "x"), sizes, "solution")}, coords)
-
-    def random(self) -> bool:
-        """Whether samples differ."""
-        return self.initial == "random"
-
-    def nodes(self, points: int) -> Array:
-        """Return the coordinates of so many points."""
-        return self.start + self.length / points * np.arange(points, dtype=np.float64)
-
-    def begin(self, rng: np.random.Generator, points: int) -> Array:
-        """Return the initial state."""
-        if self.initial == "standard":
-            return self.standard(self.nodes(points))
-        return GaussianField(self.alpha, self.tau, self.sigma).draw(rng, points)
-
-    def instance(self, rng: np.random.Generator) -> dict[str, Array]:
-        """Return the initial state."""
-        return {"u": self.begin(rng, self.resolution)}
-
-    @abstractmethod
-    def standard(self, x: Array) -> Array:
-        """Return the initial state of the literature."""
+from .system import Array, NonNegative, Positive, Real
 
 
 class Advection(Line):
@@ -112,66 +61,6 @@ class Reaction(Line):
         u = self.begin(rng, self.resolution)
         decay = np.exp(-self.rho * self.times)[:, None]
         return {"u": u / (u + (1 - u) * decay)}
-
-
-class Semilinear(Line):
-    """``u_t = L u + N(u)`` with L a number for each wave, by ETDRK4 on a grid ``refine`` times as fine.
-
-    Attributes:
-        refine: points of the solver for one of the result; by default so many that the steepest slope of the equation is resolved.
-    """
-
-    refine: Count | None = None
-
-    @np.errstate(over="ignore", invalid="ignore")
-    def solve(self, rng: np.random.Generator) -> dict[str, Array]:
-        """Return u."""
-        refine = self.refine or max(2, math.ceil(self.length / self.thinnest() / self.resolution))
-        points = self.resolution * refine
-        k: Array = 2 * np.pi / self.length * np.arange(points // 2 + 1, dtype=np.float64)
-        keep = np.arange(len(k)) < self.kept() * points / 2
-        linear, u = self.linear(k), np.fft.rfft(self.begin(rng, points))
-        if points % 2 == 0:
-            u[-1] = 0
-        stepper: ETDRK4 | None = None
-        frames = [np.fft.irfft(u, n=points)]
-
-        def tendency(u: Complex) -> Complex:
-            return np.asarray(keep * self.tendency(u, k, points))
-
-        for _ in range(self.frames):
-            longest = STABLE / max(self.fastest(frames[-1], float(k[keep][-1])), np.finfo(float).tiny)
-            count = self.substeps(longest, longest / 8)
-            step = self.duration / self.frames / count
-            if stepper is None or stepper.step != step:
-                stepper = ETDRK4(linear, step)
-            for _ in range(count):
-                u = stepper(u, tendency)
-            frames.append(np.fft.irfft(u, n=points))
-            if not np.isfinite(frames[-1]).all():
-                raise ValueError(f"the solution left the finite numbers before time {self.times[len(frames) - 1]:g}; use a shorter step or refine")
-        warn_unresolved(np.abs(u[keep]) ** 2, type(self).__name__, f"use refine={2 * refine}")
-        return {"u": np.stack(frames)[:, ::refine]}
-
-    def thinnest(self) -> float:
-        """Return the spacing that resolves the steepest slope of the equation."""
-        return self.length
-
-    def kept(self) -> float:
-        """Return the share of waves that the nonlinear term may hold so that it is free of aliasing."""
-        return 2 / 3
-
-    @abstractmethod
-    def linear(self, k: Array) -> Array:
-        """Return L for angular wave numbers."""
-
-    @abstractmethod
-    def tendency(self, u: Complex, k: Array, points: int) -> Complex:
-        """Return N."""
-
-    @abstractmethod
-    def fastest(self, u: Array, largest: float) -> float:
-        """Return the largest rate [1/time] that N brings about at state ``u``, with waves up to ``largest``."""
 
 
 class Burgers(Semilinear):

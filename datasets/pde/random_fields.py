@@ -34,9 +34,16 @@ class GaussianField:
         """Return a_k for wave numbers |k| in waves a box."""
         return np.asarray(self.sigma * (4 * np.pi**2 * k**2 + self.tau**2) ** (-self.alpha / 2))
 
-    def draw(self, rng: np.random.Generator, points: int, dimensions: int = 1) -> Array:
-        """Return a field on ``points`` points along each dimension, from 0 up to but without the far end of the box."""
-        waves = _waves((points - 1) // 2, dimensions)
+    def draw(self, rng: np.random.Generator, points: int, dimensions: int = 1, band: int | None = None) -> Array:
+        """Return a field on ``points`` points along each dimension, from 0 up to but without the far end of the box.
+
+        Args:
+            rng: source of xi and eta.
+            points: points along each dimension.
+            dimensions: of the box.
+            band: points of a coarser grid; only the waves that it holds are drawn, ``|k| <= (band - 1) // 2``.
+        """
+        waves = _waves((min(points, band or points) - 1) // 2, dimensions)
         xi, eta = rng.standard_normal((len(waves), 2)).T
         half = self.amplitude(np.sqrt((waves**2).sum(axis=1).astype(float))) / np.sqrt(2) * (xi - 1j * eta)
         spectrum = np.zeros((points,) * dimensions, dtype=complex)

@@ -26,6 +26,7 @@ class ShockPipe(Burgers):
     frames: Count = 50
 
     given: ClassVar[tuple[str, ...]] = ("viscosity",)
+    bounds: ClassVar[tuple[tuple[str, str], ...]] = (("viscosity", "viscosity_high"),)
 
     @model_validator(mode="after")
     def _ordered(self) -> "ShockPipe":

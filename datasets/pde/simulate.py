@@ -46,6 +46,7 @@ SYSTEMS: dict[str, type[System]] = {
 }
 Progress = Callable[[int, int, str], None]
 SHARD_BYTES = 2**25
+REVISION = 2  # of the solvers; raised when they give other values for the same parameters and seed
 
 
 def make_system(name: str, parameters: dict[str, Any] | None = None) -> System:
@@ -104,6 +105,7 @@ def simulate(
     if samples > 1 and not system.random():
         raise ValueError(f"all samples of {name} would be the same with these parameters; use samples=1, or a random start")
     identity = {"system": name, "parameters": system.model_dump(mode="json"), "samples": samples, "seed": seed}
+    identity["revision"] = REVISION  # so that a run which an older version began is not resumed with other values
     atomic.recover(path)
     with atomic.replacing(path, overwrite, keep_partial=True) as temporary:
         journal = Journal(temporary, identity)

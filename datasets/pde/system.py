@@ -21,6 +21,10 @@ Count = Annotated[int, Field(ge=1)]
 Points = Annotated[int, Field(ge=4)]
 
 
+NUMERICAL = frozenset({"resolution", "refine", "frames", "step", "duration", "spin_up"})
+"""Parameters of grids, times and solvers: two systems that differ in these alone draw samples from one law."""
+
+
 class UnstableError(ValueError):
     """A time step that the method does not bear."""
 
@@ -37,6 +41,7 @@ class System(BaseModel):
     resolution: Points = 64
 
     given: ClassVar[tuple[str, ...]] = ()  # variables that are given, not solved for
+    bounds: ClassVar[tuple[tuple[str, str], ...]] = ()  # pairs of parameters between which a number is drawn
 
     @abstractmethod
     def template(self) -> xr.Dataset:
@@ -53,6 +58,18 @@ class System(BaseModel):
     def random(self) -> bool:
         """Whether samples differ."""
         return True
+
+    def differences(self, other: "System") -> list[str]:
+        """Return the parameters in which the law of another system of this kind differs from this one's, as text.
+
+        Of numbers that are drawn between two bounds, those that reach further than here.
+        """
+        own, others = self.model_dump(), other.model_dump()
+        paired = {name for pair in self.bounds for name in pair}
+        names = [name for name in own if name in others and name not in NUMERICAL and name not in paired and own[name] != others[name]]
+        for low, high in self.bounds:
+            names += [low] * (others[low] < own[low]) + [high] * (others[high] > own[high])
+        return [f"{name}={others[name]}, in training {own[name]}" for name in names]
 
     def instance(self, rng: np.random.Generator) -> dict[str, Array]:
         """Return what is given of one sample without solving it: its initial state, or its coefficients.
@@ -117,6 +134,24 @@ def warn_unresolved(spectrum: Array, name: str, remedy: str) -> None:
     """
     if spectrum[2 * len(spectrum) // 3 :].sum() > 1e-4 * spectrum.sum():
         _warn_once(f"{name} is not resolved: its finest waves hold more than 0.01 % of the variance; {remedy}")
+
+
+def warn_lost(fine: Array, stored: Array, name: str, points: int) -> None:
+    """Warn, once, where the stored grid does not hold more than a ten-thousandth of the variance at some time.
+
+    Args:
+        fine: periodic states on the solver's grid, shape (time, *grid).
+        stored: the same, low-pass filtered to the stored grid.
+        name: of the system.
+        points: along each dimension of the stored grid.
+    """
+    before, after = (field.reshape(len(field), -1).var(axis=1) for field in (fine, stored))
+    rounding = 1e-24 * np.square(fine).mean()
+    if (before - after > 1e-4 * before + rounding).any():
+        _warn_once(
+            f"{name} has waves that {points} points do not hold, with more than 0.01 % of the variance: they are filtered out of what "
+            f"is stored; use resolution={2 * points}"
+        )
 
 
 @lru_cache(maxsize=64)

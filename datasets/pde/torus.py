@@ -1,4 +1,4 @@
-"""Two-dimensional flow on a torus, pseudo-spectrally in float64 with the 2/3 rule and ETDRK4.
+"""Two-dimensional flow on a torus, pseudo-spectrally in float64 with the 2/3 rule and ETDRK4; stored low-pass filtered.
 
 w_t + u . grad w = viscosity Laplacian w + f,   u = (-psi_y, psi_x),   Laplacian psi = w
 """
@@ -11,11 +11,15 @@ from numpy.typing import NDArray
 
 from .etdrk4 import ETDRK4, STABLE, Complex
 from .random_fields import GaussianField
-from .system import Array, Count, Evolution, NonNegative, Positive, periodic_axis, variable, warn_unresolved
+from .resample import resample
+from .system import Array, Count, Evolution, NonNegative, Positive, periodic_axis, variable, warn_lost, warn_unresolved
 
 
 class NavierStokes(Evolution):
     """Incompressible flow, as vorticity, from a random state of rest on average.
+
+    The initial state has the waves that the stored grid holds, those of the 2/3 rule where ``refine`` is 1, and every state is low-pass
+    filtered to the stored grid. So the stored initial state determines the stored solution.
 
     Attributes:
         viscosity: kinematic viscosity.
@@ -58,12 +62,15 @@ class NavierStokes(Evolution):
         return np.asarray(-4 * np.cos(4 * y)) if self.forcing == "kolmogorov" else np.zeros_like(y)
 
     def begin(self, rng: np.random.Generator, points: int) -> Array:
-        """Return the initial vorticity."""
-        return GaussianField(self.alpha, self.tau, self.sigma).draw(rng, points, 2)
+        """Return the initial vorticity on so many points; a random one has only the waves that ``resolution`` points hold."""
+        return GaussianField(self.alpha, self.tau, self.sigma).draw(rng, points, 2, band=self.resolution)
 
     def instance(self, rng: np.random.Generator) -> dict[str, Array]:
-        """Return the initial vorticity."""
-        return {"vorticity": self.begin(rng, self.resolution)}
+        """Return the initial vorticity that is stored."""
+        points = self.resolution * self.refine
+        waves = Waves(points, self.side)
+        kept = waves.field(waves.keep * np.fft.rfft2(self.begin(rng, points)))
+        return {"vorticity": resample(kept, self.resolution, (-2, -1))}
 
     @np.errstate(over="ignore", invalid="ignore")
     def solve(self, rng: np.random.Generator) -> dict[str, Array]:
@@ -71,7 +78,7 @@ class NavierStokes(Evolution):
         points = self.resolution * self.refine
         waves = Waves(points, self.side)
         force = np.fft.rfft2(self.force(points))
-        w = waves.keep * np.fft.rfft2(self.begin(rng, points))
+        w = np.fft.rfft2(resample(self.instance(rng)["vorticity"], points, (-2, -1)))
         linear, stepper = -self.viscosity * waves.k2, None
         frames = [waves.field(w)]
         for _ in range(self.frames):
@@ -87,7 +94,10 @@ class NavierStokes(Evolution):
             if not np.isfinite(frames[-1]).all():
                 raise ValueError(f"the flow left the finite numbers before time {self.times[len(frames) - 1]:g}; use a shorter step or a finer grid")
         warn_unresolved(waves.spectrum(w), "the flow", f"use refine={2 * self.refine}, or more viscosity")
-        return {"vorticity": np.stack(frames)[:, :: self.refine, :: self.refine]}
+        fine = np.stack(frames)
+        stored = resample(fine, self.resolution, (-2, -1))
+        warn_lost(fine, stored, "the flow", self.resolution)
+        return {"vorticity": stored}
 
 
 class Waves:

@@ -102,7 +102,7 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -
     """Give a model exactly these weights.
 
     Raises:
-        WeightsError: they do not fit; every missing, unknown and mis-shaped one is listed, and none was loaded.
+        WeightsError: they do not fit, each missing, unknown and mis-shaped one being listed, or are not finite; none was loaded.
     """
     for name, module in model.named_modules():
         if isinstance(module, FiniteDifference):
@@ -117,4 +117,6 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -
     ]
     if wrong:
         raise WeightsError(f"{source} does not fit {type(model).__name__}: {'; '.join(wrong)}")
+    if not_finite := [name for name, t in tensors.items() if not bool(torch.isfinite(t).all())]:
+        raise WeightsError(f"{source} has weights that are not finite: {'; '.join(not_finite[:3])}; train again, or use another checkpoint")
     model.load_state_dict(dict(tensors))

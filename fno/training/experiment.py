@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ..batch import Instances
+from ..errors import NonFiniteError
 from .loop import Loss
 from .solving import Evolving, frames
 
@@ -147,12 +148,17 @@ class WithExperiment:
         Gauss-Newton steps from the middle of the prior, with derivatives by differences. The deviations are those of the Gaussian
         around them, the inverse of ``J^T J / noise^2 + 1`` with J the derivative of the readings by the unknowns, widened where the
         misfit, which is returned in units of the noise, is larger than one. The error of the operator is not in them.
+
+        Raises:
+            NonFiniteError: the operator's solution at the sensors is not finite; the unknowns stay as they were.
         """
         noise, readings = self.sensors.noise, self.sensors.readings[self.known]
         z = torch.zeros_like(self.unknowns.z)
         made, damping = self._readings(z[None])[0], 1.0
         for _ in range(steps):
             jacobian = self._jacobian(z)
+            if not (torch.isfinite(made).all() and torch.isfinite(jacobian).all()):
+                raise NonFiniteError("the operator's solution at the sensors, or its derivative by the unknowns, is not finite")
             curvature = jacobian.T @ jacobian / noise**2 + torch.eye(len(z), dtype=z.dtype)
             slope = jacobian.T @ (made - readings) / noise**2 + z
             step = torch.linalg.solve(curvature + damping * torch.diag(curvature.diagonal()), slope)
@@ -163,11 +169,12 @@ class WithExperiment:
                 z, made = z - step, tried
             if damping > 1e8 or step.norm() < 1e-3:
                 break
-        self.unknowns.z.copy_(z)
         jacobian = self._jacobian(z)
         covariance = torch.linalg.inv(jacobian.T @ jacobian / noise**2 + torch.eye(len(z), dtype=z.dtype))
         misfit = float((made - readings).square().mean().sqrt()) / noise
-        self.unknowns.factor.copy_(torch.linalg.cholesky(covariance) * max(1.0, misfit))
+        factor = torch.linalg.cholesky(covariance)
+        self.unknowns.z.copy_(z)
+        self.unknowns.factor.copy_(factor * max(1.0, misfit))
         found = {}
         for i, name in enumerate(self.unknowns.names):
             value = float((self.unknowns.centre[i] + self.unknowns.width[i] * z[i]).exp())

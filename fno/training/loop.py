@@ -3,8 +3,11 @@
 Whatever is random in step n (noise, dropout, the order of samples) is seeded by (seed, n), so the state after n
 steps is weights, averages, optimizer moments and n: a run killed at any moment and started again ends with the
 same bits as one that was never stopped, on the same device and number of threads.
+
+A loss or gradient that is not finite stops the run before the optimizer takes it, so what is saved is always finite.
 """
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,10 +20,13 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ..errors import NonFiniteError
+from .finite import check_gradient, check_saved, check_tensors
 from .log import TrainingLog
 from .settings import TrainSettings
 from .state import load_state, optimizer_tensors, restore_optimizer, save_state
 
+log = logging.getLogger(__name__)
 Progress = Callable[[int, int, str], None]
 
 
@@ -115,10 +121,13 @@ def train(
         progress: called with (step, steps in all, text).
 
     Raises:
-        ValueError: the saved state belongs to other settings, or the loss is not finite: the term is named, and the last saved state is kept.
+        ValueError: the saved state belongs to other settings.
+        NonFiniteError: a term of the loss, the gradient, the weights or the saved state are not finite; step and term or parameter are
+            named, and the last saved state is kept.
     """
     run = _Run(model, objective, source, settings, folder, fingerprint)
     run.resume()
+    run.warn_without_validation()
     run.log = TrainingLog(folder / "log.jsonl", run.step)
     per_epoch, saved = source.steps_per_epoch(), time.monotonic()
     while run.step < run.total:
@@ -186,6 +195,7 @@ class _Run:
         self.best_score: float | None = None
         self.best_epoch: int | None = None
         self.step, self.total = 0, settings.epochs * source.steps_per_epoch()
+        self.saved_step: int | None = None
         self.log: TrainingLog
 
     def train_step(self, batch: Any) -> dict[str, float]:
@@ -196,26 +206,52 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = settings.rate(self.step, self.total)
         self.model.train()
-        with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=settings.precision == "bf16"):
-            loss = self.objective.loss(batch, self.step / self.total, generator)
+        try:
+            with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=settings.precision == "bf16"):
+                loss = self.objective.loss(batch, self.step / self.total, generator)
+        except NonFiniteError as error:
+            raise self.stopped(f"{error}, at step {self.step}") from None
         found = {**{name: term.item() for name, term in loss.terms.items()}, "loss": loss.value.item()}
         for name, value in found.items():
             if not math.isfinite(value):
                 what = "the loss" if name == "loss" else f"the term {name} of the loss"
-                raise ValueError(f"{what} became {value} at step {self.step}; lower train.learning_rate")
+                raise self.stopped(f"{what} became {value} at step {self.step}")
         self.optimizer.zero_grad()
         loss.value.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
-        self.optimizer.step()
+        try:
+            norm = check_gradient(self.model.named_parameters(), f"at step {self.step}")
+            torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), settings.clip, norm)
+            self.optimizer.step()
+            weights = self.model.state_dict()
+            check_tensors(weights, "weights", f"after step {self.step}")
+        except NonFiniteError as error:
+            raise self.stopped(str(error)) from None
         self.step += 1
         decay = settings.ema_decay(self.step)
-        for name, tensor in self.model.state_dict().items():
+        for name, tensor in weights.items():
             self.average[name].lerp_(tensor, 1 - decay)
         return found
 
+    def stopped(self, reason: str) -> NonFiniteError:
+        """Return the error that ends a run, with the state that is kept and the ways out."""
+        kept = "no state was saved yet" if self.saved_step is None else f"the saved state of step {self.saved_step} is kept"
+        return NonFiniteError(
+            f"{reason}; {kept}: where data or hardware were at fault, fix it and run the same command again, else lower train.learning_rate "
+            f"or train.clip in a run with another output"
+        )
+
+    def warn_without_validation(self) -> None:
+        """Warn before training if no sample is left to choose the weights by."""
+        batches = self.source.validation(self.settings.validation_steps, self.settings.validation_samples)
+        if self.step < self.total and next(batches, None) is None:
+            log.warning(
+                "there is no validation data: no epoch can be judged (validation_rmse is null in the log), and the weights after the last "
+                "step are kept; raise data.validation_fraction, or give a longer period without gaps"
+            )
+
     @torch.no_grad()
     def validate(self) -> list[float] | None:
-        """Return the root mean square error of the averaged weights at each step, a mean over the channels."""
+        """Return the root mean square error of the averaged weights at each step, a mean over the channels; None without data."""
         current = {name: t.clone() for name, t in self.model.state_dict().items()}
         self.model.load_state_dict(self.average)
         self.model.eval()
@@ -229,26 +265,44 @@ class _Run:
     def end_epoch(self, epoch: int, terms: dict[str, float], supply: "Supply") -> None:
         """Validate, keep the weights if they are the best so far, log and save."""
         errors = self.validate()
-        record: dict[str, Any] = {"step": self.step, "epoch": epoch, **terms, "validation_rmse": errors}
+        record: dict[str, Any] = {"step": self.step, "epoch": epoch, **terms, "validation_rmse": None}
         if errors is not None:
+            record["validation_rmse"] = [e if math.isfinite(e) else None for e in errors]  # JSON has no NaN
             score = sum(errors) / len(errors)
-            if self.best_score is None or score < self.best_score:
-                self.best_score, self.best_epoch = score, epoch
-                self.best = {name: t.clone() for name, t in self.average.items()}
-            record["validation_score"] = score
+            if math.isfinite(score):
+                record["validation_score"] = score
+                if self.best_score is None or score < self.best_score:
+                    self.best_score, self.best_epoch = score, epoch
+                    self.best = {name: t.clone() for name, t in self.average.items()}
+            else:
+                first = next(i for i, e in enumerate(errors) if not math.isfinite(e))
+                log.warning(
+                    "epoch %d: the validation error is %s from step %d of %d on, so these weights cannot be chosen; the forecast diverges, or "
+                    "the validation data have missing values",
+                    epoch + 1, errors[first], first + 1, len(errors),
+                )  # fmt: skip
         record["rollout"], record["time"] = self.settings.rollout_length(epoch), time.time()
         record["megabytes_per_second"], record["waiting"] = round(supply.rate, 2), round(supply.waiting, 4)
         self.log.write(record)
         self.save()
 
     def save(self) -> None:
-        """Write the state."""
+        """Write the state.
+
+        Raises:
+            NonFiniteError: there is a value in it that is not finite; the state before is kept.
+        """
         groups = {
             "model": self.model.state_dict(),
             "average": self.average,
             "best": self.best,
             "optimizer": optimizer_tensors(self.optimizer),
         }
+        try:
+            for kind, tensors in (("weights", groups["model"]), ("averages", self.average), ("moments", groups["optimizer"])):
+                check_tensors(tensors, kind, f"after step {self.step - 1}")
+        except NonFiniteError as error:
+            raise self.stopped(str(error)) from None
         meta = {
             "step": self.step,
             "best_score": self.best_score,
@@ -258,6 +312,7 @@ class _Run:
             "settings": asdict(self.settings),
         }
         save_state(self.path, groups, meta)
+        self.saved_step = self.step
 
     def resume(self) -> None:
         """Take up a saved state, if there is one."""
@@ -266,9 +321,13 @@ class _Run:
         groups, meta = load_state(self.path)
         if meta["fingerprint"] != self.fingerprint:
             raise ValueError(f"{self.path.parent} holds a run with other settings or data; choose another output, or remove it")
+        check_saved(self.path, groups, meta["step"])
         self.model.load_state_dict(groups["model"])
         self.average = {name: t.to(self.device) for name, t in groups["average"].items()}
         self.best = groups.get("best", {})
-        self.step, self.best_score, self.best_epoch = meta["step"], meta["best_score"], meta["best_epoch"]
+        self.step = self.saved_step = meta["step"]
+        self.best_score, self.best_epoch = meta["best_score"], meta["best_epoch"]
+        if self.best_score is not None and not math.isfinite(self.best_score):  # older versions kept it, and no other was ever better
+            self.best, self.best_score, self.best_epoch = {}, None, None
         if groups.get("optimizer"):
             restore_optimizer(self.optimizer, groups["optimizer"])

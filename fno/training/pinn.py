@@ -15,10 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from ..errors import NonFiniteError
 from ..layers.jets import Jet
 from ..physics.problems import Problem
 from ..weighting import WEIGHTINGS
 from .collocation import draw_points
+from .finite import check_gradient, check_saved, check_tensors, listed
 from .gauss_newton import GaussNewton, row_jacobian
 from .log import TrainingLog
 from .pinn_settings import PinnLoss, PinnSettings
@@ -37,6 +39,9 @@ class JetNetwork(Protocol):
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """Yield the parameters, weight and bias of each layer in turn."""
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield the same with their names."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return all tensors."""
@@ -78,7 +83,9 @@ def train_pinn(
         loss: weights of its terms.
 
     Raises:
-        ValueError: the saved state belongs to other settings, or the loss is not finite: the term is named, and finished windows are kept.
+        ValueError: the saved state belongs to other settings.
+        NonFiniteError: a term of the loss, its gradient or the saved state are not finite: iteration and term or parameter are named, and
+            finished windows are kept.
     """
     path, done, step = folder / "training.safetensors", 0, 0
     edges = [i / settings.windows for i in range(settings.windows + 1)]
@@ -91,6 +98,7 @@ def train_pinn(
         groups, meta = load_state(path)
         if meta["fingerprint"] != fingerprint:
             raise ValueError(f"{path} belongs to a run with other settings; choose another output, or remove it to start over")
+        check_saved(path, groups, meta["step"])
         done, step, totals = meta["done"], meta["step"], meta["totals"]
         for i in range(done):
             networks[i].load_state_dict(groups[str(i)])
@@ -213,7 +221,9 @@ class _Window:
         """Return the root mean square of the residual at the points trained on last, and at others."""
         generator = torch.Generator().manual_seed(hash((self.settings.seed, self.number, -1)) % 2**63)
         others = draw_points("uniform", 4 * self.settings.points, self.low, self.high, generator, self.residual)
-        return _rms(self.residual(self.points)), _rms(self.residual(others))
+        residual, held_out = self.residual(self.points), self.residual(others)
+        self.check({"residual": residual, "held-out residual": held_out}, self.iterations)
+        return _rms(residual), _rms(held_out)
 
     def _gauss_newton(self) -> Any:
         solver, s = GaussNewton(), self.settings
@@ -230,8 +240,10 @@ class _Window:
                 self.points = self.draw(iteration)
             self.reweigh(iteration)
             rows, terms, layers = self.rows()
-            self.check(terms, iteration)
-            parameters, better = solver.step(parameters, rows.detach(), row_jacobian(rows, layers), squares)
+            self.check(terms | {"weighted residual": rows}, iteration)
+            jacobian = row_jacobian(rows, layers)
+            self.check_jacobian(jacobian, iteration)
+            parameters, better = solver.step(parameters, rows.detach(), jacobian, squares)
             vector_to_parameters(parameters, self.network.parameters())
             self.iterations = iteration
             yield iteration, {name: _rms(value.detach()) for name, value in terms.items()}
@@ -243,11 +255,19 @@ class _Window:
         adam = torch.optim.Adam(self.network.parameters(), lr=s.learning_rate)
         lbfgs = torch.optim.LBFGS(self.network.parameters(), max_iter=20, history_size=50, line_search_fn="strong_wolfe")
 
+        checked = 0
+
         def closure() -> Tensor:
+            nonlocal checked
             for p in self.network.parameters():
                 p.grad = None
-            loss = self.rows()[0].square().sum()
+            rows, terms, _ = self.rows()
+            loss = rows.square().sum()
             loss.backward()
+            if checked < iteration:  # the first call of a step is at the weights that were accepted, later ones at trial steps
+                checked = iteration
+                self.check(terms | {"weighted residual": rows}, iteration)
+                check_gradient(self.network.named_parameters(), f"in {self.where(iteration)}")
             return loss
 
         before = self.iterations
@@ -257,6 +277,7 @@ class _Window:
                 self.points = self.draw(iteration)
             self.reweigh(iteration)
             (adam if first else lbfgs).step(closure)
+            check_tensors(self.network.state_dict(), "weights", f"after {self.where(iteration)}")
             self.iterations = iteration
             if iteration % 50 == 0 or not first:
                 with torch.no_grad():
@@ -268,9 +289,21 @@ class _Window:
         """Refuse values that are not finite."""
         for name, value in terms.items():
             if not torch.isfinite(value).all():
-                raise ValueError(
-                    f"{name} is not finite in iteration {iteration} of window {self.number + 1}; finished windows are kept: use more of them"
-                )
+                raise NonFiniteError(f"{name} is not finite in {self.where(iteration)}; finished windows are kept: use more of them")
+
+    def check_jacobian(self, jacobian: Tensor, iteration: int) -> None:
+        """Refuse derivatives of the rows that are not finite; a Gauss-Newton step would find no better point and end the window."""
+        if not torch.isfinite(jacobian).all():
+            sizes = [p.numel() for p in self.network.parameters()]
+            parts = zip(self.network.named_parameters(), jacobian.split(sizes, dim=1), strict=True)
+            names = [name for (name, _), part in parts if not torch.isfinite(part).all()]
+            raise NonFiniteError(
+                f"the gradient of {listed(names)} is not finite in {self.where(iteration)}; finished windows are kept: use more of them"
+            )
+
+    def where(self, iteration: int) -> str:
+        """Return an iteration in words."""
+        return f"iteration {iteration} of window {self.number + 1}"
 
 
 def _rms(x: Tensor) -> float:

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from ..batch import Instances
+from ..errors import NonFiniteError
 from ..physics.evolution import EvolutionEquation
 from ..physics.steady import SteadyEquation
+from .finite import check_gradient
 
 
 def refine_evolution(model: nn.Module, equation: EvolutionEquation, instance: Instances, windows: int, steps: int) -> Iterator[Tensor]:
@@ -64,7 +66,7 @@ def _minimise(model: nn.Module, solve: Callable[[], Tensor], size: Callable[[Ten
     """Fit the weights, and return the best solution on the way.
 
     Raises:
-        ValueError: the residual is not finite.
+        NonFiniteError: the residual or its gradient is not finite.
     """
     optimizer = torch.optim.LBFGS(model.parameters(), max_iter=steps, max_eval=2 * steps, history_size=50, line_search_fn="strong_wolfe")
     best: list[tuple[float, Tensor]] = []
@@ -75,14 +77,15 @@ def _minimise(model: nn.Module, solve: Callable[[], Tensor], size: Callable[[Ten
         optimizer.zero_grad()
         u = solve()
         square = size(u)
-        first = first or float(square.detach())
+        first = first or float(square.detach()) or 1.0
         if not torch.isfinite(square):
-            raise ValueError("the residual is not finite while refining; use fewer steps or a finer grid")
+            raise NonFiniteError("the residual is not finite while refining; use fewer steps or a finer grid")
         value = float(square.detach())
         if not best or value < best[0][0]:
             best[:] = [(value, u.detach())]
         loss = square / first  # of order one, whatever the units
         loss.backward()
+        check_gradient(model.named_parameters(), "while refining; use fewer steps or a finer grid")
         return loss
 
     optimizer.step(closure)

@@ -10,6 +10,7 @@ import xarray as xr
 from typer.testing import CliRunner
 
 from fourcaster import forecast
+from fourcaster.datasets.pde.simulate import make_system
 from fourcaster.fno.errors import ResolutionWarning
 from fourcaster.forecast.cli import app
 from fourcaster.forecast.config import load_config
@@ -237,3 +238,76 @@ def test_what_does_not_fit_is_said(folder, tmp_path):
     with pytest.raises(ValueError, match="forecasts no weather"):
         forecast.load(folder / "free" / "checkpoint")
     assert not (tmp_path / "u.zarr").exists()
+
+
+# Inputs outside of what an operator was trained on
+
+
+def outside(caplog, checkpoint, init):
+    """What a run reports of its inputs, as it does in the log, the data set and the JSON of the command."""
+    caplog.clear()
+    solved = forecast.solve(checkpoint, init)
+    reported = [r.getMessage() for r in caplog.records if "unlike those of training" in r.getMessage()]
+    text = solved.attrs.get("outside_training", "")
+    assert [text] * bool(text) == [line.split("validation: ")[1] for line in reported]
+    return text
+
+
+@pytest.mark.parametrize("kind", ["free", "both"])
+def test_samples_of_the_training_law_are_not_reported(folder, kind, caplog, tmp_path):
+    assert outside(caplog, folder / kind / "checkpoint", folder / "test.zarr") == ""
+    for seed in range(20, 24):
+        call("simulate", "burgers", "-o", tmp_path / f"{seed}.zarr", "samples=2", f"seed={seed}", *GIVEN)
+        assert outside(caplog, folder / kind / "checkpoint", tmp_path / f"{seed}.zarr") == ""
+    call("run", folder / kind / "checkpoint", "--init", folder / "test.zarr", "-o", tmp_path / "u.nc", "--json")
+    with xr.open_dataset(tmp_path / "u.nc") as made:
+        assert "outside_training" not in made.attrs
+
+
+def test_a_flow_that_no_training_sample_had_is_reported(folder, caplog, tmp_path):
+    truth = xr.open_zarr(folder / "test.zarr").load()
+    moved = truth.assign(u=truth["u"] + 0.8)
+    text = outside(caplog, folder / "free" / "checkpoint", moved)
+    assert text.startswith("mean of u 0.8 in sample") and "in training 0 to 0" in text
+    moved.to_zarr(tmp_path / "moved.zarr", consolidated=False)
+    result = CliRunner().invoke(
+        app, ["run", str(folder / "free" / "checkpoint"), "--init", str(tmp_path / "moved.zarr"), "-o", str(tmp_path / "u.nc"), "--json"]
+    )
+    assert result.exit_code == 0 and json.loads(result.stdout)["outside_training"] == text
+    with xr.open_dataset(tmp_path / "u.nc") as made:
+        assert made.attrs["outside_training"] == text
+
+
+def test_another_amplitude_spectrum_or_law_is_reported(folder, caplog, tmp_path):
+    truth = xr.open_zarr(folder / "test.zarr").load()
+    assert "of u" in outside(caplog, folder / "free" / "checkpoint", truth.assign(u=4 * truth["u"]))
+    rough = truth.assign(u=truth["u"] + 0.2 * np.sin(2 * np.pi * 10 * truth["x"]))
+    assert "amplitude of waves 8 to 16 of u" in outside(caplog, folder / "free" / "checkpoint", rough)
+    call("simulate", "burgers", "-o", tmp_path / "a.zarr", "samples=2", "seed=7", *[w for w in GIVEN if "alpha" not in w], "alpha=2.5")
+    assert "alpha=2.5, in training 3.0" in outside(caplog, folder / "free" / "checkpoint", tmp_path / "a.zarr")
+
+
+def test_a_checkpoint_of_an_older_version_reports_nothing(folder, caplog, tmp_path):
+    shutil.copytree(folder / "free" / "checkpoint", tmp_path / "old")
+    meta = json.loads((tmp_path / "old" / "meta.json").read_text())
+    del meta["provenance"]["ranges"]
+    (tmp_path / "old" / "meta.json").write_text(json.dumps(meta))
+    truth = xr.open_zarr(folder / "test.zarr").load()
+    assert outside(caplog, tmp_path / "old", truth.assign(u=truth["u"] + 0.8)) == ""
+
+
+def test_bounds_of_a_number_are_compared_as_an_interval():
+    pipe = make_system("shock_pipe", {})
+    assert pipe.differences(make_system("shock_pipe", {"viscosity": 0.01, "viscosity_high": 0.02, "resolution": 32, "frames": 3})) == []
+    assert pipe.differences(make_system("shock_pipe", {"viscosity_high": 0.2, "sigma": 100.0})) == [
+        "sigma=100.0, in training 200.0",
+        "viscosity_high=0.2, in training 0.04",
+    ]
+
+
+def test_training_without_validation_data_says_so(folder, caplog, tmp_path):
+    few = xr.open_zarr(folder / "train.zarr").isel(sample=slice(0, 4)).drop_encoding()
+    few.to_zarr(tmp_path / "few.zarr", consolidated=False)
+    call("train", "pino/burgers", *EQUATION, "loss.data=1", "loss.equation=0", f"data.store={tmp_path}/few.zarr", f"output={tmp_path}/run", *SMALL)
+    assert "there is no validation data" in caplog.text and "data.validation_fraction" in caplog.text
+    assert json.loads((tmp_path / "run" / "checkpoint" / "meta.json").read_text())["provenance"]["validation_score"] is None

@@ -1,0 +1,76 @@
+"""The benchmark of solution operators: its parts run alone, keep the rows of the others, and its baselines are what they say."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fourcaster.datasets.pde.simulate import simulate
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def solving():
+    spec = importlib.util.spec_from_file_location("benchmark_solving", ROOT / "benchmarks" / "solving.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look their module up
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+def test_one_part_runs_alone_and_the_other_rows_stay(solving, tmp_path, capsys):
+    path = tmp_path / "solving.json"
+    others = [{"kind": kind, "label": "kept", "all": [1.0]} for kind in ("burgers", "heat_sink")]
+    path.write_text(json.dumps({"rows": [{"kind": "heat_sink_baselines", "label": "old"}, *others]}))
+    solving.main(["--only", "heat_sink_baselines", "--tiny", "--output", str(path)])
+    rows = json.loads(path.read_text())["rows"]
+    assert [row["label"] for row in rows] == [
+        "kept",
+        "heat sinks, the built-in budget alone",
+        "heat sinks, linear regression on the same samples",
+        "kept",
+    ]
+    assert [row["kind"] for row in rows] == ["heat_sink", "heat_sink_baselines", "heat_sink_baselines", "burgers"]
+    assert rows[0] == others[1] and rows[3] == others[0]
+    printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert printed == rows[1:3] and all(0.01 < row["error"] < 0.3 for row in printed)
+
+
+@pytest.mark.slow
+def test_every_part_runs_on_a_tiny_size(solving, tmp_path):
+    solving.main(["--tiny", "--output", str(tmp_path / "solving.json")])
+    rows = json.loads((tmp_path / "solving.json").read_text())["rows"]
+    assert list(dict.fromkeys(row["kind"] for row in rows)) == list(solving.PARTS)
+
+
+@pytest.mark.parametrize("wrong", [["--tiny"], ["--only", "sinks"]])
+def test_a_tiny_run_does_not_replace_published_results(solving, wrong):
+    with pytest.raises(SystemExit, match="2"):
+        solving.main(wrong)
+
+
+def test_the_budget_is_the_temperature_at_which_the_air_takes_up_the_heat(solving, tmp_path):
+    path = simulate("heat_sink", tmp_path / "h.zarr", {"flux": 1e4}, samples=3)
+    given, temperature, budget = solving.features_and_temperature(path)
+    metal, transfer = given[:, :1024].reshape(3, 32, 32), np.exp(given[:, -2])
+    for i in range(3):
+        faces = np.abs(np.diff(np.pad(metal[i], ((0, 1), (0, 0))), axis=0)).sum() + np.abs(np.diff(metal[i], axis=1)).sum()
+        assert budget[i] == pytest.approx(1e4 * 32 / (transfer[i] * faces))
+        assert np.nanmean(temperature[i]) == pytest.approx(budget[i], rel=0.3)
+    assert np.array_equal(np.isfinite(temperature).reshape(3, 32, 32), metal == 1)
+
+
+def test_the_regression_is_exact_for_a_linear_law_and_fits_where_values_are(solving, monkeypatch):
+    rng = np.random.default_rng(0)
+    x, weights = rng.standard_normal((90, 4)), rng.standard_normal((4, 6))
+    y = 2.0 + x @ weights
+    y[rng.random(y.shape) < 0.3] = np.nan
+    y[:70, 5] = np.nan  # a cell that no sample to fit has
+    monkeypatch.setattr(solving, "PENALTIES", (1e-6, 1e6))
+    made = solving.ridge(x[:80], y[:80], x[80:], 70, np.ones((10, 1)))
+    assert np.allclose(made[:, :5], 2.0 + (x @ weights)[80:, :5], atol=1e-5) and (made[:, 5] == 1).all()
