@@ -27,7 +27,9 @@ def ingest(
     grid: Annotated[
         str | None, typer.Option(help="Regrid to degrees between points, LATxLON points, or a store's grid; map projections too.")
     ] = None,
-    method: Annotated[str | None, typer.Option(help="How to regrid: conservative (the default), bilinear or spectral (map projections: the first two).")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="How to regrid: conservative (the default), bilinear or spectral (map projections: the first two).")
+    ] = None,
     train_period: Annotated[str | None, typer.Option(help="Period for statistics, e.g. 2013 or 2010-01:2013-06.")] = None,
     allow_gaps: Annotated[bool, typer.Option("--allow-gaps", help="Record gaps in time instead of refusing them.")] = False,
     allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Take chunks that a zarr source lacks for fill values.")] = False,

@@ -188,6 +188,6 @@ def test_forecasts_on_another_grid_agree_on_disk_and_in_memory(tiny_checkpoint, 
     whole = model.run(make_source(), times="2001-02-03", lead="12h")
     point = {"latitude": 50.0, "longitude": 230.0}
     assert np.allclose(memory["t2m"].interp(point), whole["t2m"].interp(point), atol=1e-2)
-    with pytest.raises(ValueError, match="on different points.*--regrid"):
+    with pytest.raises(ValueError, match=r"on different points.*--regrid"):
         forecast.verify(tmp_path / "fc.zarr", tiny_store)
     assert isinstance(disk, xr.Dataset)
