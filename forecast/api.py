@@ -108,6 +108,7 @@ class Forecaster:
         amplitude: float | None = None,
         bounds: bool = True,
         clip: Mapping[str, Bounds] | None = None,
+        history: str | None = None,
     ) -> xr.Dataset:
         """Make a forecast.
 
@@ -137,6 +138,8 @@ class Forecaster:
                 (``datasets.bounds``) in what is written; the model goes on from its own values.
             clip: least and largest value of variables by name, None for no bound, which take the place of the
                 physical ones.
+            history: line for the attribute ``history``; the time and the command by default. Give one where
+                repeated runs are to be the same byte for byte.
 
         Returns:
             The forecast, dimensions time, prediction_timedelta, [number], [level], latitude, longitude.
@@ -148,6 +151,7 @@ class Forecaster:
         ensemble, limits = Ensemble.of(members, seed, amplitude), Limits(self.checkpoint, bounds, clip)
         path = None if output is None else check_output(output, "forecast")
         layout, states, at = self._prepare(init, times, lead, grid, area, variables, ensemble)
+        layout = replace(layout, history=history)
         if path is None:
             parts = [layout.part(fields, name)[:, None] for fields in self._steps(layout, states, at, limits) for name in layout.variables]
             dataset = layout.empty(at, len(at))

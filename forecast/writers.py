@@ -58,6 +58,7 @@ class Layout:
         steps: number of steps after the initial state.
         variables: names of the variables to write.
         ensemble: members.
+        history: line for the attribute ``history``; the time and the command by default.
     """
 
     checkpoint: Checkpoint
@@ -65,6 +66,7 @@ class Layout:
     steps: int
     variables: list[str]
     ensemble: Ensemble
+    history: str | None = None
 
     def channels(self, variable: str) -> list[int]:
         """Return the positions of a variable's channels."""
@@ -104,7 +106,7 @@ class Layout:
             "Conventions": CONVENTIONS,
             "title": "forecast",
             "source": f"fourcaster {__version__}, {checkpoint.config.model.kind}",
-            "history": history(),
+            "history": self.history or history(),
         }
         return xr.Dataset(fields, coords, described | ({"comment": self.grid.note} if self.grid.note else {}))
 

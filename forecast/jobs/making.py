@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import xarray as xr
 
+from ... import __version__
 from ...datasets.adapters.sources import open_sources
 from ...datasets.schema import Incomplete
 from ..api import load
@@ -83,6 +84,7 @@ def make(task: Task) -> dict[str, Any]:
         forecaster.run(
             source, times, job.lead, job.grid, job.area, made, job.variables, overwrite=True, members=job.members,
             seed=job.seed, amplitude=job.amplitude, bounds=job.bounds, clip=job.clip,
+            history=f"{at}:00Z: job {job.name} (fourcaster {__version__})",  # no clock: repeated attempts are the same bytes
         ).close()  # fmt: skip
     except Incomplete as error:
         return {"waits": str(error)}
