@@ -172,7 +172,7 @@ def test_the_command_names_levels_and_members(model, tmp_path):
     assert {
         "geopotential 500 hPa [m**2 s**-2]",
         "geopotential 850 hPa [m**2 s**-2]",
-        "2m_temperature at height=2 m [K]",
+        "2m_temperature at height 2 m [K]",
     } <= set(printed["variables"])
     assert printed["members"] == 3
     text = CliRunner().invoke(app, [*run, "-o", str(tmp_path / "b.nc")]).stdout
