@@ -1,7 +1,7 @@
 """From one latitude-longitude grid to another, along one axis after the other.
 
 Conservative weights are shares of area: of a row's band in the sine of latitude, of a column's in longitude, so the mean over the globe
-stays. Bilinear ones interpolate between rows and between columns, beyond the outermost row with that row. Spectral
+stays; a cell that reaches beyond the edge of a regional source has the mean of the part within. Bilinear ones interpolate between rows and between columns, beyond the outermost row with that row. Spectral
 regridding sums spherical harmonics: exact for fields without degrees above the truncation, which the source's rows bear.
 """
 
@@ -62,8 +62,9 @@ class Regridder:
         if method == "bilinear":
             return cls(grid, linear(old.latitude, grid.latitude), linear(old.longitude, grid.longitude, old.periodic), 0.0, method)
         rows = _overlap(np.sin(np.deg2rad(old.latitude_bounds)), np.sin(np.deg2rad(grid.latitude_bounds)))
-        columns = sum(_overlap(old.longitude_bounds + turn, grid.longitude_bounds) for turn in (-720.0, -360.0, 0.0, 360.0, 720.0))
-        return cls(grid, rows, np.asarray(columns), 0.0, method)
+        turns = (-720.0, -360.0, 0.0, 360.0, 720.0)
+        columns = np.sum([_overlap(old.longitude_bounds + turn, grid.longitude_bounds) for turn in turns], axis=0)
+        return cls(grid, _of_covered_part(rows), _of_covered_part(columns), 0.0, method)
 
     def apply(self, dataset: xr.Dataset) -> xr.Dataset:
         """Return a canonical data set on the new grid, lazy where it was."""
@@ -146,6 +147,12 @@ def _overlap(old: Array, new: Array) -> Array:
     low = np.maximum(old[None, :, 0], new[:, None, 0])
     high = np.minimum(old[None, :, 1], new[:, None, 1])
     return np.asarray(np.maximum(high - low, 0) / (new[:, 1] - new[:, 0])[:, None])
+
+
+def _of_covered_part(shares: Array) -> Array:
+    """Return weights that sum to one also for cells that reach beyond the source, of the part that it covers."""
+    total = shares.sum(axis=1, keepdims=True)
+    return np.where(total < 1 - 1e-9, shares / total, shares)
 
 
 def _spectral_rows(old: LatLon, new: LatLon) -> Array:

@@ -13,7 +13,7 @@ from ..identity import find_variables, identity
 from ..scalars import ATTRIBUTE as SCALARS
 from ..scalars import is_pressure, lone_coordinates, record
 from ..schema import DIMENSIONS, LEVEL_VARIABLES, STANDARD_UNITS, axes_of, grid_of, nearest
-from ..selection import NothingSelectedError, Selection, levels_in, members_in, places_along
+from ..selection import NothingSelectedError, Selection, eastward, levels_in, members_in, places_along
 from .layouts import find_layout
 from .levels import pressure_levels
 from .projections import onto_latlon, projected
@@ -321,4 +321,9 @@ def _order_longitudes(dataset: xr.Dataset, source: str) -> xr.Dataset:
         )
     if not ((np.diff(latitude) > 0).all() or (np.diff(latitude) < 0).all()):
         raise ValueError(f"{source}: latitudes are jumbled ({latitude[:3]} ... {latitude[-1]:g}); sort them, e.g. with ds.sortby('latitude')")
+    gaps = np.diff(longitude, append=longitude[0] + 360) % 360
+    if len(gaps) > 2 and gaps.max() > 1.5 * np.median(gaps):  # a region begins east of the gap, on whichever side of the seam
+        first = (int(gaps.argmax()) + 1) % len(gaps)
+        dataset = dataset.roll(longitude=-first, roll_coords=True) if first else dataset
+        return dataset.assign_coords(longitude=("longitude", eastward(dataset["longitude"].values), dataset["longitude"].attrs))
     return dataset.roll(longitude=-(int(back[0]) + 1), roll_coords=True) if len(back) else dataset

@@ -33,11 +33,11 @@ def test_levels_get_the_names_of_weatherbench(source):
     assert "t2m" in made
 
 
-def test_longitudes_that_wrap_are_sorted(source):
+def test_longitudes_that_cross_the_seam_go_on_eastward(source):
     shifted = source.assign_coords(lon=("lon", (source["lon"].values + 130) % 360, {"units": "degrees_east"}))
     made = canonical(shifted, "memory")
     assert (np.diff(made["longitude"]) > 0).all()
-    assert np.array_equal(made["t2m"].sel(longitude=shifted["lon"].values), shifted["t2m"])
+    assert np.array_equal(made["longitude"] % 360, shifted["lon"]) and np.array_equal(made["t2m"], shifted["t2m"])
 
 
 def test_files_in_time_and_by_variable_are_joined(source, tmp_path):
@@ -238,3 +238,26 @@ def test_two_variables_of_one_name_are_refused(source):
     level = ("plev", np.array([85000.0, 50000.0]), {"units": "Pa"})
     with pytest.raises(ValueError, match="are both 'temperature'"):
         canonical(source.assign(ta=field, temperature=field).assign_coords(plev=level), "memory")
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [
+        ([315, 330, 345, 0, 15, 30], [315, 330, 345, 360, 375, 390]),
+        ([0, 15, 30, 315, 330, 345], [315, 330, 345, 360, 375, 390]),  # as a mask on a global grid leaves them
+        ([150, 165, -180, -165, -150], [150, 165, 180, 195, 210]),
+        ([180, 270, 0, 90], [0, 90, 180, 270]),  # round the globe there is no edge to begin at
+        ([-180, -90, 0, 90], [-180, -90, 0, 90]),
+    ],
+)
+def test_a_region_that_crosses_the_seam_has_no_hole(given, stored):
+    values = np.broadcast_to(np.array(given, "f4") % 360, (2, 3, len(given)))
+    coords = {
+        "time": np.array(["2001-01-01", "2001-01-02"], "M8[ns]"),
+        "latitude": [60.0, 45.0, 30.0],
+        "longitude": np.array(given, float),
+    }
+    source = xr.Dataset({"t": (("time", "latitude", "longitude"), values, {"units": "K"})}, coords)
+    dataset = canonical(source, "source")
+    assert dataset["longitude"].values.tolist() == stored
+    assert np.array_equal(dataset["t"].values[0, 0], np.array(stored) % 360)

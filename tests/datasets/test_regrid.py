@@ -115,3 +115,15 @@ def test_grids_are_named(tmp_path):
     missing = source.where(source["t"] > 275)
     with pytest.raises(ValueError, match="knows no missing values"):
         Regridder.between(source, globe(9, 18), "spectral").apply(missing)
+
+
+@pytest.mark.parametrize("text", ["3.7", "5", "7", "10"])
+def test_cells_that_reach_beyond_a_region_have_the_mean_of_the_part_within(text):
+    latitude, longitude = np.arange(60, 29.9, -2.5), np.arange(200, 260.1, 2.5)
+    field = np.broadcast_to(np.float32(280) + 0 * longitude, (1, len(latitude), len(longitude))).astype("f4")
+    coords = {"time": [np.datetime64("2001-01-01", "ns")], "latitude": latitude, "longitude": longitude}
+    source = xr.Dataset({"t": (("time", "latitude", "longitude"), field, {"units": "K"})}, coords)
+    assert np.allclose(Regridder.between(source, parse_grid(text, source)).apply(source)["t"], 280, rtol=1e-6)
+    east = source.assign(t=source["t"] * 0 + source["longitude"].astype("f4"))
+    new = Regridder.between(east, parse_grid("5", east)).apply(east)["t"].values[0, 0]
+    assert np.isclose(new[0], (1.25 * 200 + 1.25 * 200 + 1.25 * 202.5) / 3.75)  # the first cell without its outer quarter
