@@ -1,8 +1,9 @@
 """From one latitude-longitude grid to another, along one axis after the other.
 
-Conservative weights are shares of area: of a row's band in the sine of latitude, of a column's in longitude, so the mean over the globe
-stays; a cell that reaches beyond the edge of a regional source has the mean of the part within. Bilinear ones interpolate between rows and between columns, beyond the outermost row with that row. Spectral
-regridding sums spherical harmonics: exact for fields without degrees above the truncation, which the source's rows bear.
+Conservative weights are shares of area: of a row's band in the sine of latitude, of a column's in longitude, so the
+mean over the globe stays; a cell that reaches beyond the edge of a regional source has the mean of the part within.
+Bilinear ones interpolate between rows and between columns, beyond the outermost row with that row. Spectral regridding
+sums spherical harmonics: exact for fields without degrees above the truncation, which the source's rows bear.
 """
 
 from collections.abc import Callable

@@ -3,6 +3,7 @@
 import errno
 import json
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable, Collection, Iterator
@@ -48,5 +49,13 @@ def refuse_unused(context: typer.Context, used: Collection[str], why: str) -> No
 
 
 def show(values: Any, as_json: bool, text: str) -> None:
-    """Print a result, as JSON or as text."""
-    print(json.dumps(values, indent=1, default=str) if as_json else text)
+    """Print a result, as JSON, in which numbers that are not finite are null, or as text."""
+    print(json.dumps(_finite(values), indent=1, default=str) if as_json else text)
+
+
+def _finite(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {key: _finite(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_finite(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values

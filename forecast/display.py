@@ -1,5 +1,6 @@
 """How the command shows progress and tables: a bar on a terminal, plain lines elsewhere."""
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -72,13 +73,17 @@ def score_table(rows: list[dict[str, Any]]) -> str:
             e = row["rmse"]
             skill = "-" if row["skill"] is None or row["lead_hours"] == 0 else f"{100 * row['skill']:.1f} %"
             numbers = f"{e['forecast']:10.4g} {e['persistence']:12.4g} {e['damped_persistence']:13.4g} {e['climatology']:12.4g}"
-            further = f" {row['crps']:9.4g} {row['spread']:9.4g} {row['spread_error_ratio']:7.2f}" if ensemble else ""
+            further = f" {row['crps']:9.4g} {row['spread']:9.4g} {_ratio(row):>7}" if ensemble else ""
             lines.append(f"{row['lead_hours']:6g} h {numbers} {skill:>7}{further}")
         lines.append("")
     legend = ["skill: 1 - RMSE / RMSE of damped anomaly persistence"]
     if any("crps" in row for row in rows):
         legend.append("/ error: spread over the error of the mean, 1 where the ensemble is reliable")
     return "\n".join([*lines, *legend])
+
+
+def _ratio(row: dict[str, Any]) -> str:
+    return f"{row['spread_error_ratio']:.2f}" if math.isfinite(row["spread_error_ratio"]) else "-"
 
 
 def describe(values: dict[str, Any]) -> str:

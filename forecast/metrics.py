@@ -123,9 +123,12 @@ def spread(a: Aggregation) -> Array:
 
 
 def spread_error_ratio(a: Aggregation, members: int) -> Array:
-    """Return ``spread sqrt((M + 1) / M) / rmse``, which is one for a reliable ensemble of M members (Fortin et al. 2014)."""
-    error = rmse(a)
-    return np.asarray(spread(a) * np.sqrt((members + 1) / members) / np.where(error > 0, error, np.nan))
+    """Return ``spread sqrt((M + 1) / M) / rmse``, which is one for a reliable ensemble of M members (Fortin et al. 2014).
+
+    NaN where the error is round-off, as that of the initial state against its own analysis is.
+    """
+    error, expected = rmse(a), spread(a) * np.sqrt((members + 1) / members)
+    return np.asarray(expected / np.where(error > 1e-4 * expected, error, np.nan))
 
 
 METRICS = {"rmse": rmse, "mae": mae, "bias": bias, "acc": acc}

@@ -2,6 +2,7 @@
 
 import base64
 import html
+import math
 import tempfile
 from pathlib import Path
 
@@ -104,7 +105,7 @@ def _tables(scores: xr.Dataset) -> list[str]:
                 *(f"{row['rmse'][source]:.4g}" for source in ("forecast", "persistence", "damped_persistence", "climatology")),
                 "" if row["skill"] is None or row["lead_hours"] == 0 else f"{100 * row['skill']:.1f} %",
                 f"{row['acc']:.3f}",
-                *(f"{row[metric]:.4g}" for metric in further),
+                *(f"{row[metric]:.4g}" if math.isfinite(row[metric]) else "" for metric in further),
             )
             for row in mine
         ]

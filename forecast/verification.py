@@ -190,7 +190,7 @@ def _underdispersion(scores: xr.Dataset) -> dict[str, Any]:
     if not low:
         return {"underdispersive": 0}
     name = min(low, key=lambda n: low[n])
-    said = f"the ensemble has too little spread: down to {low[name]:.2f} of its error ({name}), 1 where it is reliable"
+    said = f"the ensemble has too little spread, as little as {low[name]:.2f} of its error ({name}; a reliable ensemble has 1)"
     return {"underdispersive": 1, "spread_warning": said}
 
 

@@ -1,5 +1,7 @@
 """Forecasts as other packages write them: one that equals the truth scores zero in every layout, and is drawn as it lies."""
 
+import json
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -371,6 +373,19 @@ def test_an_ensemble_without_spread_is_reported(perfect, truth, tmp_path):
         assert np.allclose(of["spread_error_ratio"], of["spread"] * np.sqrt(9 / 8) / of["rmse"])
         assert scores.attrs["underdispersive"] == low
         assert low or np.allclose(of["spread_error_ratio"], 1, atol=0.05)
+
+
+def test_no_ratio_is_given_where_the_error_is_round_off(perfect, truth, tmp_path):
+    """Members that are centred on the truth have no error to compare their spread with; JSON has null, the table a dash."""
+    right = perfect["2m_temperature"]
+    pair = xr.concat([right - 0.3, right + 0.3], "number").astype("f4").assign_attrs(units="K")
+    pair.to_dataset(name="2m_temperature").to_zarr(tmp_path / "pair.zarr", consolidated=False)
+    command = ["verify", str(tmp_path / "pair.zarr"), "--truth", str(truth)]
+    rows = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout, parse_constant=pytest.fail)
+    assert rows and all(row["spread_error_ratio"] is None and row["spread"] > 0.4 for row in rows)
+    table = CliRunner().invoke(app, [*command, "--report", str(tmp_path / "r.html")]).stdout
+    assert all(line.split()[-1] == "-" for line in table.splitlines() if " h " in line)
+    assert ">nan<" not in (tmp_path / "r.html").read_text()
 
 
 def test_inspect_gives_levels_and_members(perfect, source, truth, real_data, tmp_path):
