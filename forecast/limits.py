@@ -133,7 +133,7 @@ class Limits:
             low, high = entry["training_minimum"], entry["training_maximum"]
             reached = [f"{value:.6g}" for value in (least, largest) if not low <= value <= high]
             log.warning(
-                "%s reaches %s %s, outside the training range %.6g ... %.6g: first at %g h, %.2g %% of the values",
+                "%s reaches %s %s, outside the training range %.6g ... %.6g: first at %g h, %.3g %% of the values",
                 channel,
                 " and ".join(reached),
                 channel.units,
@@ -205,11 +205,11 @@ def describe_records(recorded: Mapping[str, list[dict[str, Any]]]) -> dict[str, 
     outside = [
         f"{channel(e)} {between(e['minimum'], e['maximum'])}, "
         f"trained on {between(e['training_minimum'], e['training_maximum'])}; "
-        f"first at {e['first_lead_hours']:g} h, {100 * e['share']:.2g} % of the values"
+        f"first at {e['first_lead_hours']:g} h, {100 * e['share']:.3g} % of the values"
         for e in recorded["outside_training_range"]
     ]
     clipped = [
-        f"{channel(e)} to {between(e['lower'], e['upper'])}, {100 * e['share']:.2g} % of the values" for e in recorded["clipped"] if e["values"]
+        f"{channel(e)} to {between(e['lower'], e['upper'])}, {100 * e['share']:.3g} % of the values" for e in recorded["clipped"] if e["values"]
     ]
     return {name: lines for name, lines in (("outside_training_range", outside), ("clipped", clipped)) if lines}
 
