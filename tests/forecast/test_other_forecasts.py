@@ -20,6 +20,7 @@ from fourcaster.forecast import plots
 from fourcaster.forecast.api import open_forecast
 from fourcaster.forecast.cli import app
 from fourcaster.forecast.inspect import inspect
+from fourcaster.forecast.pairing import in_units
 
 HOURS = np.timedelta64(1, "h")
 LATITUDE, LONGITUDE = np.linspace(-82.5, 82.5, 12), np.arange(0, 360, 30.0)  # a square grid
@@ -375,12 +376,23 @@ def test_an_ensemble_without_spread_is_reported(perfect, truth, tmp_path):
         assert low or np.allclose(of["spread_error_ratio"], 1, atol=0.05)
 
 
+def test_units_with_another_zero_are_converted():
+    fahrenheit = xr.DataArray(np.float32([32, 212]), attrs={"units": "degF", "long_name": "temperature"}, name="t")
+    kelvin = in_units(fahrenheit, "K", "a.nc")
+    assert np.allclose(kelvin, [273.15, 373.15], atol=1e-3) and kelvin.attrs == {"units": "K", "long_name": "temperature"}
+    assert np.array_equal(in_units(fahrenheit.drop_attrs(), "K", "a.nc"), fahrenheit)
+    with pytest.raises(ValueError, match=r"'t' of a\.nc"):
+        in_units(fahrenheit, "Pa", "a.nc")
+
+
 def test_no_ratio_is_given_where_the_error_is_round_off(perfect, truth, tmp_path):
     """Members that are centred on the truth have no error to compare their spread with; JSON has null, the table a dash."""
     right = perfect["2m_temperature"]
-    pair = xr.concat([right - 0.3, right + 0.3], "number").astype("f4").assign_attrs(units="K")
-    pair.to_dataset(name="2m_temperature").to_zarr(tmp_path / "pair.zarr", consolidated=False)
-    command = ["verify", str(tmp_path / "pair.zarr"), "--truth", str(truth)]
+    one_rounding = np.float32(2.0**-14)  # between neighbouring float32 numbers near 280 there are 2 ** -15
+    members = xr.concat([right - 0.5 + one_rounding, right, right + 0.5], "number").astype("f4").assign_attrs(units="K")
+    assert float(np.abs(members.astype("f8").mean("number") - right).min()) > 1e-6
+    members.to_dataset(name="2m_temperature").to_zarr(tmp_path / "centred.zarr", consolidated=False)
+    command = ["verify", str(tmp_path / "centred.zarr"), "--truth", str(truth)]
     rows = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout, parse_constant=pytest.fail)
     assert rows and all(row["spread_error_ratio"] is None and row["spread"] > 0.4 for row in rows)
     table = CliRunner().invoke(app, [*command, "--report", str(tmp_path / "r.html")]).stdout
