@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ from .finite import check_gradient, check_saved, check_tensors, listed
 from .gauss_newton import GaussNewton, row_jacobian
 from .log import TrainingLog
 from .pinn_settings import PinnLoss, PinnSettings
-from .state import load_state, save_state
+from .state import load_state, restore_model, save_state
 
 log = logging.getLogger(__name__)
 Progress = Callable[[int, int, str], None]
@@ -100,8 +100,10 @@ def train_pinn(
             raise ValueError(f"{path} belongs to a run with other settings; choose another output, or remove it to start over")
         check_saved(path, groups, meta["step"])
         done, step, totals = meta["done"], meta["step"], meta["totals"]
+        if done > len(networks):
+            raise ValueError(f"{path} has {done} finished windows of time, of {len(networks)}; remove it to start over")
         for i in range(done):
-            networks[i].load_state_dict(groups[str(i)])
+            restore_model(cast(nn.Module, networks[i]), groups, str(i), path)
     records = TrainingLog(folder / "log.jsonl", step)
     for i in range(done, settings.windows):
         if i:
