@@ -23,6 +23,7 @@ FORMATS = ("fourcastnet", "neuraloperator", "physicsnemo")
 Imported = tuple[str, dict[str, Any], dict[str, Tensor]]
 _LARGEST = 1_000_000  # number among a model's arguments
 _LONGEST_NAME = 1_000
+_WORDS = ("factorization", "norm", "skip", "activation", "method", "padding_mode", "edges", "grid")  # arguments that are names
 
 
 def import_weights(path: str | Path, format: str, **arguments: Any) -> nn.Module:
@@ -65,9 +66,11 @@ def construct(kind: str, arguments: Mapping[str, Any], given: Mapping[str, Shape
     """
     arguments = {name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()}
     for name, value in arguments.items():
-        for number in value if isinstance(value, tuple) else [value]:
-            if isinstance(number, int | float) and not 0 <= number <= _LARGEST:
-                raise WeightsError(f"{source}: {name} is {str(number)[:30]}, beyond 0 to {_LARGEST}")
+        for entry in value if isinstance(value, tuple) else [value]:
+            if isinstance(entry, int | float) and not 0 <= entry <= _LARGEST:
+                raise WeightsError(f"{source}: {name} is {str(entry)[:30]}, beyond 0 to {_LARGEST}")
+            if not isinstance(entry, int | float) and not (isinstance(entry, str) and name in _WORDS) and (entry, name) != (None, "reference_size"):
+                raise WeightsError(f"{source}: {name} is {str(entry)[:80]!r}, which is no number")
     layers = arguments.get("depth" if kind == "afno" else "n_layers", 1)
     if not isinstance(layers, int):
         raise WeightsError(f"{source}: the number of layers is {str(layers)[:80]!r}, which is no whole number")
@@ -200,7 +203,9 @@ def _neuraloperator(state: dict[str, Any], given: dict[str, Any], source: str) -
         "positions": True, "mlp_ratio": inner.shape[0] / width, "last_activation": False,
     }  # fmt: skip
     asked = {("mlp_ratio" if n == "channel_mlp_expansion" else n): v for n, v in given.items() if n not in _DEFAULTS}
-    if isinstance(asked.get("n_modes"), list | tuple) and len(asked["n_modes"]) == d and all(isinstance(n, int) for n in asked["n_modes"]):  # 2 n and 2 n + 1 modes keep the same columns
+    numbers = asked.get("n_modes")
+    if isinstance(numbers, list | tuple) and len(numbers) == d and all(isinstance(n, int) for n in numbers):
+        # 2 n and 2 n + 1 modes keep the same columns
         asked["n_modes"] = modes if [*asked["n_modes"][:-1], asked["n_modes"][-1] // 2] == [*modes[:-1], modes[-1] // 2] else asked["n_modes"]
     if asked.get("in_channels") == lift.shape[1]:
         raise WeightsError(f"{source} has no grid embedding (positional_embedding=None), which is not supported")

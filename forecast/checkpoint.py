@@ -34,7 +34,7 @@ from .config import AFNOConfig, Config
 from .description import KINDS, Description, ForecastDescription, NetworkDescription
 from .fields import check_entries, check_values
 from .model import build_network
-from .sealed import read_meta, refuse_changed, validated, write_meta
+from .sealed import noting_changes, read_meta, refuse_changed, validated, write_meta
 
 D = TypeVar("D", bound=Description)
 
@@ -174,7 +174,8 @@ def open_weights(path: Path, meta: Mapping[str, Any], kind: type[D]) -> tuple[D,
     Raises:
         ValueError: one of both is damaged.
     """
-    description = validated(path, meta, kind)
+    with noting_changes(path, meta):
+        description = validated(path, meta, kind)
     try:
         return description, read_header(path / "weights.safetensors")
     except FileNotFoundError as error:
@@ -183,9 +184,7 @@ def open_weights(path: Path, meta: Mapping[str, Any], kind: type[D]) -> tuple[D,
         raise ValueError(f"{error}; its checksum is not the one in meta.json") from error
 
 
-def restore(
-    network: nn.Module, path: Path, meta: Mapping[str, Any], entries: Mapping[str, Entry], prefix: str = ""
-) -> dict[str, Tensor]:
+def restore(network: nn.Module, path: Path, meta: Mapping[str, Any], entries: Mapping[str, Entry], prefix: str = "") -> dict[str, Tensor]:
     """Give a network the weights of a checkpoint, whose header was compared with it, and return the other tensors.
 
     Args:
@@ -227,8 +226,9 @@ def load_checkpoint(path: str | Path, device: str = "cpu") -> Checkpoint:
         raise ValueError(f"{path} holds a network without variables, grid and normalisation, which cannot make a forecast; see forecast.load_network")
     description, entries = open_weights(path, meta, ForecastDescription)
     channels = [Channel(c.variable, cast("int | None", c.level), c.units, c.place) for c in description.channels]
-    grid = _grid(path, meta)
-    static = check_entries(entries, len(channels), grid.shape, str(path))
+    with noting_changes(path, meta):
+        grid = _grid(path, meta)
+        static = check_entries(entries, len(channels), grid.shape, str(path))
     model = description.config.model
     count = Stepper.input_channels(len(channels), description.window, len(description.forcings), static)
 
@@ -237,7 +237,8 @@ def load_checkpoint(path: str | Path, device: str = "cpu") -> Checkpoint:
 
     layers = model.members * (model.depth if isinstance(model, AFNOConfig) else model.n_layers)
     own = {name.removeprefix("network."): entry for name, entry in entries.items() if not name.startswith("fields.")}
-    check_blueprint(build, own, layers, str(path))
+    with noting_changes(path, meta):
+        check_blueprint(build, own, layers, str(path))
     network = build()
     fields = restore(network, path, meta, entries, "network.")
     mark_trained(network, grid.shape)

@@ -149,8 +149,11 @@ class ForecastDescription(_Description):
             raise ValueError("training_range has a least value above the largest")
         if self.window != self.config.model.window:
             raise ValueError(f"window is {self.window}, config.model.window {self.config.model.window}")
-        if lacking := [c.variable for c in self.channels if c.variable not in self.attrs]:
-            raise ValueError(f"attrs lacks {lacking[0]}")
+        for channel in self.channels:
+            if channel.variable not in self.attrs:
+                raise ValueError(f"attrs lacks {channel.variable}")
+            if (units := self.attrs[channel.variable].get("units", channel.units)) != channel.units:
+                raise ValueError(f"attrs.{channel.variable}.units is {units!r}, that of the channel {channel.units!r}")
         return self
 
 
@@ -176,7 +179,6 @@ class _Scales(BaseModel):
     input_std: list[Scale]
     parameter_mean: list[Finite]
     parameter_std: list[Scale]
-
 
 
 class _Range(BaseModel):
@@ -245,7 +247,7 @@ def _arguments(values: Any) -> dict[str, Any]:
             raise ValueError(f"{name} should be a number or a text, or up to eight of these")
         for entry in entries:
             number = isinstance(entry, int | float) and not isinstance(entry, bool)
-            if number and not 0 <= entry <= 1_000_000 or isinstance(entry, str) and len(entry) > 100:
+            if (number and not 0 <= entry <= 1_000_000) or (isinstance(entry, str) and len(entry) > 100):
                 raise ValueError(f"{name} is {str(entry)[:30]}, beyond 0 to 1000000")
     return values
 

@@ -15,7 +15,7 @@ from ..fno.import_weights import build, construct, read_weights
 from ..fno.models import REGISTRY
 from .checkpoint import load_checkpoint, open_weights, restore, write_network
 from .description import NetworkDescription
-from .sealed import read_meta, sha256
+from .sealed import noting_changes, read_meta, sha256
 
 ExportFormat = Literal["torch-export", "onnx"]
 
@@ -67,7 +67,8 @@ def load_network(path: str | Path) -> nn.Module:
     if meta.get("kind") != "network":
         return load_checkpoint(path).stepper.network
     description, entries = open_weights(path, meta, NetworkDescription)
-    network = construct(description.model.model, description.model.arguments, entries, str(path))
+    with noting_changes(path, meta):
+        network = construct(description.model.model, description.model.arguments, entries, str(path))
     restore(network, path, meta, entries)
     return network.eval()
 

@@ -33,7 +33,7 @@ from .description import OperatorDescription
 from .device import keep_freed_memory, pick_device
 from .experiment import read_sensors
 from .physics_config import OperatorConfig
-from .sealed import read_meta
+from .sealed import noting_changes, read_meta
 
 log = logging.getLogger(__name__)
 Progress = Callable[[int, int, str], None]
@@ -245,10 +245,12 @@ def load_operator(path: str | Path, device: str = "cpu") -> Operator:
         raise ValueError(f"{path} holds no solution operator")
     description, entries = open_weights(path, meta, OperatorDescription)
     config, provenance = description.config, description.provenance
-    system, layout = _described_system(path, description)
+    with noting_changes(path, meta):
+        system, layout = _described_system(path, description)
     grid, scales = provenance.trained_grid, SolutionScales(**provenance.scales.model_dump())
     own = {name.removeprefix("network."): entry for name, entry in entries.items()}
-    check_blueprint(lambda: _network(config, layout, grid), own, config.model.n_layers, str(path))
+    with noting_changes(path, meta):
+        check_blueprint(lambda: _network(config, layout, grid), own, config.model.n_layers, str(path))
     model = _build(config, system, layout, scales, grid)
     restore(model, path, meta, entries)
     mark_trained(model, tuple(grid))

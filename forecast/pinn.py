@@ -20,7 +20,7 @@ from ..fno.training.pinn import train_pinn
 from .checkpoint import finished, open_weights, restore, write_network
 from .description import PinnDescription
 from .physics_config import PinnConfig
-from .sealed import identity, read_meta
+from .sealed import identity, noting_changes, read_meta
 
 log = logging.getLogger(__name__)
 Progress = Callable[[int, int, str], None]
@@ -92,7 +92,8 @@ def evaluate(checkpoint: str | Path, grid: str = "101x256", output: str | Path |
     def build() -> TimeWindows:
         return TimeWindows([_network(config, i / windows, (i + 1) / windows) for i in range(windows)])
 
-    check_blueprint(build, entries, windows * config.model.depth, str(path))
+    with noting_changes(path, meta):
+        check_blueprint(build, entries, windows * config.model.depth, str(path))
     model = build()
     restore(model, path, meta, entries)
     t = torch.linspace(0, 1, times, dtype=torch.float64)

@@ -11,14 +11,16 @@ checked like any other.
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
 
 from ..datasets import atomic
+from ..fno.errors import WeightsError
 from ..fno.regular_file import open_regular, read_regular
 from ..fno.strict_json import parse_json
 from .description import KINDS, Description, first_error
@@ -97,10 +99,27 @@ def validated(path: Path, meta: Mapping[str, Any], kind: type[D]) -> D:
         ValueError: a key is missing, unknown, of the wrong type or out of bounds.
     """
     try:
-        return kind.model_validate_json(json.dumps(meta), strict=True)
+        return cast(D, kind.model_validate_json(json.dumps(meta), strict=True))
     except (ValidationError, RecursionError) as error:
         text = first_error(error) if isinstance(error, ValidationError) else "nested too deeply"
         raise ValueError(f"{path}/meta.json: {text}; restore it or train again") from error
+
+
+@contextmanager
+def noting_changes(path: Path, meta: Mapping[str, Any]) -> Iterator[None]:
+    """Add to an error raised inside that ``meta.json`` was changed after it was written, where it was."""
+    try:
+        yield
+    except ValueError as error:
+        if _sealed(meta):
+            raise
+        kind = WeightsError if isinstance(error, WeightsError) else ValueError
+        raise kind(f"{error}; {path}/meta.json was changed after it was written") from error
+
+
+def _sealed(meta: Mapping[str, Any]) -> bool:
+    """Return whether the checksum of a description is the one in it, or there need not be one."""
+    return (meta["format_version"] == 1 and "checksum" not in meta) or meta.get("checksum") == checksum(meta)
 
 
 def refuse_changed(path: Path, meta: Mapping[str, Any], *, weights: bool = False) -> None:
@@ -109,10 +128,9 @@ def refuse_changed(path: Path, meta: Mapping[str, Any], *, weights: bool = False
     Raises:
         ValueError: a checksum is missing or another.
     """
-    if meta["format_version"] == 1 and "checksum" not in meta:
-        if weights:
-            _note(str(path))
-    elif meta.get("checksum") != checksum(meta):
+    if weights and "checksum" not in meta:
+        _note(str(path))
+    if not _sealed(meta):
         raise ValueError(f"{path}/meta.json was changed after it was written: its checksum is not the one in it; restore it or train again")
     if weights and sha256(path / "weights.safetensors") != meta["sha256"]:
         raise ValueError(

@@ -40,7 +40,7 @@ def bounded(megabytes=400, seconds=20):
     assert time.monotonic() - start < seconds
 
 
-def refused(path, format="physicsnemo", match="", **arguments):
+def refused(path, format="physicsnemo", match=None, **arguments):
     with bounded(), pytest.raises(ValueError, match=match) as error:
         import_weights(path, format, **arguments)
     assert len(str(error.value).splitlines()) == 1 and len(str(error.value)) < 3000
@@ -100,7 +100,7 @@ def test_tensors_larger_than_what_is_stored_of_them(tmp_path, state, kind, old):
         "strided": {"pos_embed": torch.zeros(64).as_strided((1, 8, 10**8), (0, 8, 0))},
         "shared": {f"surplus{i}": many for i in range(4000)},
         "meta": {"pos_embed": torch.empty(1, 10**9, 8, device="meta")},
-        "sparse": {"pos_embed": torch.sparse_coo_tensor(torch.zeros(1, 1, dtype=torch.int64), torch.ones(1), (10**10,))},
+        "sparse": {"pos_embed": torch.sparse_coo_tensor(torch.zeros(1, 1, dtype=torch.int64), torch.ones(1), (10**10,), check_invariants=True)},
         "deep": {"blocks.1000000000.norm1.weight": torch.zeros(8)},
     }[kind]
     (tmp_path / "a.pt").write_bytes(saved(state | hostile, _use_new_zipfile_serialization=not old))
@@ -142,7 +142,9 @@ def test_tensors_of_other_types_and_shapes(tmp_path, state, name, tensor, match)
     refused(tmp_path / "a.pt", match=match, **GRID)
 
 
-@pytest.mark.parametrize("value", [[10**9, 10**9], [1e9, 12], [-8, 12], [float("nan"), 12], ["8", 12], [8], [8, 12, 16], "8,12", 5, None, {"h": 8}, [0, 12]])
+@pytest.mark.parametrize(
+    "value", [[10**9, 10**9], [1e9, 12], [-8, 12], [float("nan"), 12], ["8", 12], [8], [8, 12, 16], "8,12", 5, None, {"h": 8}, [0, 12]]
+)
 def test_arguments_that_no_network_has(tmp_path, state, value):
     torch.save(state, tmp_path / "a.pt")
     refused(tmp_path / "a.pt", inp_shape=value)
@@ -151,13 +153,31 @@ def test_arguments_that_no_network_has(tmp_path, state, value):
 
 
 def test_arguments_that_the_file_contradicts(tmp_path, state):
-    for name, value in {"depth": 10**9, "embed_dim": 10**12, "num_blocks": 0, "patch_size": [0, 0], "mlp_ratio": 1e30, "sparsity_threshold": "x"}.items():
+    for name, value in {
+        "depth": 10**9,
+        "embed_dim": 10**12,
+        "num_blocks": 0,
+        "patch_size": [0, 0],
+        "mlp_ratio": 1e30,
+        "sparsity_threshold": "x",
+    }.items():
         refused(zipped(tmp_path / "b.mdlus", [("args.json", described(**{name: value})), ("model.pt", saved(state))]))
 
 
 @pytest.mark.parametrize(
     "content",
-    [b"[]", b"null", b'"AFNO"', b"{}", b'{"__name__": "AFNO", "__args__": 3}', b"[" * 100_000, b'{"a": 1, "a": 2}', b"\xff\xfe", b" " * 2**21, b"9" * 10_000],
+    [
+        b"[]",
+        b"null",
+        b'"AFNO"',
+        b"{}",
+        b'{"__name__": "AFNO", "__args__": 3}',
+        b"[" * 100_000,
+        b'{"a": 1, "a": 2}',
+        b"\xff\xfe",
+        b" " * 2**21,
+        b"9" * 10_000,
+    ],
 )
 def test_descriptions_in_archives(tmp_path, state, content):
     refused(zipped(tmp_path / "a.mdlus", [("args.json", content), ("model.pt", saved(state))]))
@@ -167,7 +187,7 @@ def test_descriptions_in_archives(tmp_path, state, content):
 def test_zip_bombs(tmp_path, state):
     good = [("args.json", described()), ("model.pt", saved(state))]
     assert import_weights(zipped(tmp_path / "good.mdlus", good, zipfile.ZIP_DEFLATED), "physicsnemo")
-    zeros = bytes(300 * 2**20)
+    zeros = bytes(30 * 2**20)
     refused(zipped(tmp_path / "a.mdlus", [*good, ("more", zeros)], zipfile.ZIP_DEFLATED), match="unpacks to")
     refused(zipped(tmp_path / "b.mdlus", [good[0], ("model.pt", zeros)], zipfile.ZIP_DEFLATED), match="unpacks to")
     refused(zipped(tmp_path / "c.mdlus", [("args.json", zeros), good[1]], zipfile.ZIP_DEFLATED), match="unpacks to")
@@ -215,9 +235,12 @@ def test_tar_members_that_are_no_files_or_far_too_large(tmp_path, state):
 
 def test_spectral_weights_of_other_kinds(tmp_path):
     base = {
-        "lifting.fcs.0.weight": torch.ones(4, 3, 1), "projection.fcs.0.weight": torch.ones(4, 4, 1), "projection.fcs.1.weight": torch.ones(1, 4, 1),
-        "fno_blocks.convs.0.weight.tensor": torch.ones(4, 4, 3, 2, dtype=torch.complex64), "fno_blocks.channel_mlp.0.fcs.0.weight": torch.ones(2, 4, 1),
-    }  # fmt: skip
+        "lifting.fcs.0.weight": torch.ones(4, 3, 1),
+        "projection.fcs.0.weight": torch.ones(4, 4, 1),
+        "projection.fcs.1.weight": torch.ones(1, 4, 1),
+        "fno_blocks.convs.0.weight.tensor": torch.ones(4, 4, 3, 2, dtype=torch.complex64),
+        "fno_blocks.channel_mlp.0.fcs.0.weight": torch.ones(2, 4, 1),
+    }
     for name, tensor in {
         "fno_blocks.convs.0.weight.tensor": torch.ones(0, 0, 3, 2, dtype=torch.complex64),
         "fno_blocks.convs.1.weight.tensor": torch.ones(4, 4, 3, 2),
@@ -345,7 +368,7 @@ def test_json_is_bounded():
         (b"[" * 10**6, "nested too deeply"),
         (b'{"a": {"b": 1, "b": 2}}', "'b' is given twice"),
         (b"[" + b"0," * 20_001 + b"0]", "20002 entries"),
-        (b"[" + b"[[],[],[],[]]," * 19_000 + b"0]", "altogether"),
+        (b"[" + b"[[],[],[],[],[],[],[],[],[],[],[]]," * 19_000 + b"0]", "altogether"),
         (b"9" * 5000, "damaged"),
         ("ü".encode("latin-1"), "not text in UTF-8"),
         (b"\xef\xbb\xbf{}", "damaged"),
@@ -406,12 +429,12 @@ def test_damaged_states(tmp_path):
     save_state(path, {"model": {"a": torch.ones(2)}}, meta)
     groups, read = load_state(path)
     assert read["step"] == 3 and torch.equal(groups["model"]["a"], torch.ones(2))
-    with pytest.raises(ValueError, match="is not a training state .*holds no done"):
+    with pytest.raises(ValueError, match=r"is not a training state .*holds no done"):
         read["done"]
     whole = path.read_bytes()
     for content in (whole[:-1], whole[:50], b"", whole[8:], whole + b"x", whole.replace(b"model:a", b"model_a")):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match="is not a training state .*; remove it to start over"):
+        with pytest.raises(ValueError, match=r"is not a training state .*; remove it to start over"):
             load_state(path)
     for key, value in (
         ("step", "3"), ("step", -1), ("step", None), ("step", True), ("step", 1e30), ("fingerprint", 3), ("best_score", "x"), ("best_epoch", []),
@@ -434,7 +457,9 @@ def test_damaged_states(tmp_path):
 
 def test_moments_of_other_parameters():
     optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(3))])
-    whole = {f"{i}.{name}": torch.ones(n) for i, n in ((0, 2), (1, 3)) for name in ("exp_avg", "exp_avg_sq")} | {f"{i}.step": torch.ones(()) for i in (0, 1)}
+    whole = {f"{i}.{name}": torch.ones(n) for i, n in ((0, 2), (1, 3)) for name in ("exp_avg", "exp_avg_sq")} | {
+        f"{i}.step": torch.ones(()) for i in (0, 1)
+    }
     restore_optimizer(optimizer, whole)
     for wrong in (whole | {"7.exp_avg": torch.ones(2)}, whole | {"x": torch.ones(2)}, whole | {"0.exp_avg": torch.ones(5)}):
         with pytest.raises(ValueError, match="fit no parameter"):
