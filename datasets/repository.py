@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +99,8 @@ class Transaction:
         """Return whether a part is whole."""
         return str(part) in self._done
 
-    def mark(self, part: object) -> None:
-        """Say that a part is whole."""
+    def mark(self, part: object, paths: Iterable[str] = ()) -> None:
+        """Record that a part is whole; its ``paths`` are in the commit."""
         self._done.add(str(part))
         if self._session is not None and self._session.has_uncommitted_changes:
             self._commit(f"part {part}", {"part": str(part)})

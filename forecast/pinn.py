@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import xarray as xr
 
-from ..datasets.outputs import check_output
+from ..datasets import atomic
 from ..datasets.stores import write_dataset
 from ..fno.models.base import load_weights
 from ..fno.models.pinn import CoordinateNetwork, TimeWindows
@@ -76,9 +76,15 @@ def evaluate(checkpoint: str | Path, grid: str = "101x256", output: str | Path |
         FileExistsError: ``output`` exists and may not be replaced.
         ValueError: it holds something else, is damaged, or the grid is not understood.
     """
-    if output is not None:
-        check_output(output, "solution")
-    path = Path(checkpoint)
+    if output is None:
+        return _evaluate(Path(checkpoint), grid)
+    with atomic.reserved(output, "solution", overwrite, [checkpoint]) as path:
+        dataset = _evaluate(Path(checkpoint), grid)
+        write_dataset(dataset, path, overwrite, "solution")
+    return dataset
+
+
+def _evaluate(path: Path, grid: str) -> xr.Dataset:
     meta = read_meta(path)
     if meta.get("kind") != "pinn":
         raise ValueError(f"{path} holds no physics-informed network")
@@ -92,7 +98,7 @@ def evaluate(checkpoint: str | Path, grid: str = "101x256", output: str | Path |
     x = problem.low + (problem.high - problem.low) * share
     with torch.no_grad():
         u = torch.stack([model(torch.stack([row.expand(places), x], dim=1)) for row in t])
-    dataset = xr.Dataset(
+    return xr.Dataset(
         {"u": (("t", "x"), u.numpy(), {"long_name": "solution", "units": "1"})},
         {"t": ("t", t.numpy(), {"long_name": "time"}), "x": ("x", x.numpy(), {"long_name": "place", "periodic": str(problem.periodic).lower()})},
         {
@@ -102,9 +108,6 @@ def evaluate(checkpoint: str | Path, grid: str = "101x256", output: str | Path |
             "checkpoint": meta["sha256"],
         },
     )
-    if output is not None:
-        write_dataset(dataset, Path(output), overwrite)
-    return dataset
 
 
 def parse_grid(text: str) -> tuple[int, int]:

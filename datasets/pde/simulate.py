@@ -106,8 +106,7 @@ def simulate(
         raise ValueError(f"all samples of {name} would be the same with these parameters; use samples=1, or a random start")
     identity = {"system": name, "parameters": system.model_dump(mode="json"), "samples": samples, "seed": seed}
     identity["revision"] = REVISION  # so that a run which an older version began is not resumed with other values
-    atomic.recover(path)
-    with atomic.replacing(path, overwrite, keep_partial=True) as temporary:
+    with atomic.replacing(path, overwrite, "simulation", keep_partial=True) as temporary:
         journal = Journal(temporary, identity)
         length = _prepare(system, journal, identity, samples)
         todo = [s for s in range(0, samples, length) if not journal.done(s)]
@@ -115,7 +114,7 @@ def simulate(
         if progress:
             progress(done, samples, name)
         try:
-            for count in _run(system, journal, [(s, min(s + length, samples)) for s in todo], seed, scheduler):
+            for count in _run(system, journal, [(s, min(s + length, samples)) for s in todo], length, seed, scheduler):
                 done += count
                 if progress:
                     progress(done, samples, name)
@@ -126,7 +125,6 @@ def simulate(
             raise
         journal.sweep()
         consolidate(temporary)
-    journal.clear()
     return path
 
 
@@ -151,7 +149,7 @@ def _prepare(system: System, journal: Journal, identity: dict[str, Any], samples
     return length
 
 
-def _make(system: System, journal: Journal, first: int, stop: int, seed: int) -> Iterator[int]:
+def _make(system: System, journal: Journal, first: int, stop: int, length: int, seed: int) -> Iterator[int]:
     """Make a shard of samples; yields 1 after each, the last one once all are written."""
     made: dict[str, list[np.ndarray]] = {}
     for sample in range(first, stop):
@@ -166,23 +164,23 @@ def _make(system: System, journal: Journal, first: int, stop: int, seed: int) ->
     dims = system.template().data_vars
     block = xr.Dataset({name: (("sample", *dims[name].dims), np.stack(values)) for name, values in made.items()})
     block.to_zarr(journal.path, region={"sample": slice(first, stop)}, consolidated=False)
-    journal.mark(first)
+    journal.mark(first, [f"{name}/c/{first // length}" for name in made])
     yield 1
 
 
-def _make_all(system: System, journal: Journal, first: int, stop: int, seed: int) -> int:
-    return sum(_make(system, journal, first, stop, seed))
+def _make_all(system: System, journal: Journal, first: int, stop: int, length: int, seed: int) -> int:
+    return sum(_make(system, journal, first, stop, length, seed))
 
 
-def _run(system: System, journal: Journal, shards: list[tuple[int, int]], seed: int, scheduler: str | None) -> Iterator[int]:
+def _run(system: System, journal: Journal, shards: list[tuple[int, int]], length: int, seed: int, scheduler: str | None) -> Iterator[int]:
     """Make the shards and yield how many samples were finished."""
     if scheduler is None:
         for first, stop in shards:
-            yield from _make(system, journal, first, stop, seed)
+            yield from _make(system, journal, first, stop, length, seed)
         return
     from distributed import as_completed
 
     with connected(scheduler) as client:
-        futures = [client.submit(_make_all, system, journal, first, stop, seed, pure=False) for first, stop in shards]
+        futures = [client.submit(_make_all, system, journal, first, stop, length, seed, pure=False) for first, stop in shards]
         for future in as_completed(futures):
             yield future.result()
