@@ -28,6 +28,7 @@ from .repository import Transaction, is_repository
 from .scalars import scalars_of
 from .schema import axes_of, nearest
 from .split import period
+from .stopping import Stopped
 from .stores import Store, consolidate, open_store
 from .summaries import write_summaries
 from .units import conversion_or_none
@@ -78,7 +79,7 @@ def write_store(
         if not (journal.begun() and origin):
             _write_template(plan, journal.target)
             journal.begin()
-        _work(plan, journal, 0, scheduler, progress)
+        _work(plan, journal, 0, scheduler, progress, bool(origin))
     return open_store(path)
 
 
@@ -141,7 +142,7 @@ def _append(
             _lengthen(plan, journal.target)
             journal.begin()
         journal.mark("statistics")
-        _work(plan, journal, held, scheduler, progress)
+        _work(plan, journal, held, scheduler, progress, bool(origin))
     return open_store(path)
 
 
@@ -226,7 +227,14 @@ def _write_template(plan: Plan, path: Path | ZarrStore) -> None:
     dataset.to_zarr(path, mode="w", compute=False, encoding=encoding, consolidated=False)
 
 
-def _work(plan: Plan, journal: Journal | Transaction, first: int, scheduler: str | None, progress: Progress | None) -> None:
+def _work(
+    plan: Plan,
+    journal: Journal | Transaction,
+    first: int,
+    scheduler: str | None,
+    progress: Progress | None,
+    resumable: bool,
+) -> None:
     """Write the times from ``first`` on, then statistics and climatology, and gather the metadata."""
     total = plan.dataset.sizes["time"]
     starts = [first, *range((first // plan.block + 1) * plan.block, total, plan.block)]
@@ -244,6 +252,10 @@ def _work(plan: Plan, journal: Journal | Transaction, first: int, scheduler: str
     except ValueError:  # of the data; another try would end the same way
         journal.discard()
         raise
+    except KeyboardInterrupt as error:
+        if not resumable:
+            raise
+        raise Stopped(f"{done} of {total - first} times are written; the same command resumes after them") from error
     if isinstance(journal, Journal):
         journal.sweep()
         consolidate(journal.path)

@@ -12,12 +12,14 @@ import torch
 import xarray as xr
 
 from ..datasets import atomic
+from ..datasets.stopping import requested
 from ..datasets.stores import write_dataset
 from ..fno.models.base import load_weights
 from ..fno.models.pinn import CoordinateNetwork, TimeWindows
 from ..fno.physics.problems import PROBLEMS, Problem
 from ..fno.training.pinn import train_pinn
 from .checkpoint import finished, read_meta, read_tensors, write_network
+from .interruption import saving_when_stopped
 from .physics_config import PinnConfig
 
 log = logging.getLogger(__name__)
@@ -45,9 +47,17 @@ def train(config: PinnConfig, progress: Progress | None = None) -> tuple[Path, b
     fingerprint = hashlib.sha256(json.dumps(config.model_dump(mode="json", exclude={"output"}), sort_keys=True).encode()).hexdigest()
     if held := finished(output, "pinn", fingerprint):
         return output / "checkpoint", True, held["held_out_residual"]
-    networks, record = train_pinn(
-        problem_of(config), lambda a, b: _network(config, a, b), config.train, output / "state", fingerprint, progress, config.loss
-    )
+    with saving_when_stopped(output / "state"):
+        networks, record = train_pinn(
+            problem_of(config),
+            lambda a, b: _network(config, a, b),
+            config.train,
+            output / "state",
+            fingerprint,
+            progress,
+            config.loss,
+            requested,
+        )
     provenance = {
         "fingerprint": fingerprint,
         "iterations": record.iterations,

@@ -20,6 +20,7 @@ from ..datasets.forcings import forcing_names
 from ..datasets.loaders import POOL, POOLS_HELD, BatchReader, StoreBatches
 from ..datasets.locks import exclusive
 from ..datasets.outputs import check_apart, check_output
+from ..datasets.stopping import requested
 from ..datasets.stores import Store, open_store, select_variables, store_statistics
 from ..fno.grids import LatLon
 from ..fno.layers.spherical import largest_lmax
@@ -31,6 +32,7 @@ from ..fno.training.forecasting import BalanceTerms
 from .checkpoint import Checkpoint, finished, load_checkpoint, save_checkpoint
 from .config import AnyConfig, Config, LossConfig
 from .device import keep_freed_memory, pick_device
+from .interruption import saving_when_stopped
 from .model import build_stepper
 from .operators import train as train_operator
 from .physics_config import OperatorConfig, PinnConfig
@@ -126,7 +128,8 @@ def _train(config: AnyConfig, device: str | None, progress: Progress | None) -> 
     )
     physics = _balances(config, store)
     objective = Forecasting(stepper, weights, settings.noise, physics)
-    record = fit(stepper, objective, source, settings, output / "state", fingerprint, progress)
+    with saving_when_stopped(output / "state"):
+        record = fit(stepper, objective, source, settings, output / "state", fingerprint, progress, requested)
     comparison = {}
     if physics is not None and control is not None:
         other = Forecasting(load_checkpoint(control.checkpoint, device).stepper, weights, 0.0, physics)

@@ -28,6 +28,7 @@ from ..datasets.netcdf import (
     time_encoding,
     write_netcdf,
 )
+from ..datasets.stopping import Stopped
 from ..datasets.stores import consolidate
 from .checkpoint import Checkpoint
 from .ensemble import Ensemble
@@ -195,16 +196,21 @@ def _fill(
     group = zarr.open_group(path, mode="r+")
     arrays: dict[str, Any] = {name: group[name] for name in layout.variables}
     count = -(-len(times) // batch)
-    for b in range(done, count):
-        where = slice(b * batch, min((b + 1) * batch, len(times)))
-        for lead, fields in enumerate(rollout(times[where])):
-            for name, array in arrays.items():
-                array[where, lead] = layout.part(fields, name)
-            if progress:
-                progress(b * (layout.steps + 1) + lead + 1, count * (layout.steps + 1), "forecast")
-        for name in arrays:
-            atomic.sync_all(path / name / "c" / str(b))
-        _note(path, identity, b + 1, limits)
+    try:
+        for b in range(done, count):
+            where = slice(b * batch, min((b + 1) * batch, len(times)))
+            for lead, fields in enumerate(rollout(times[where])):
+                for name, array in arrays.items():
+                    array[where, lead] = layout.part(fields, name)
+                if progress:
+                    progress(b * (layout.steps + 1) + lead + 1, count * (layout.steps + 1), "forecast")
+            for name in arrays:
+                atomic.sync_all(path / name / "c" / str(b))
+            _note(path, identity, b + 1, limits)
+            done = b + 1
+    except KeyboardInterrupt as error:
+        kept = f"forecasts of {done * batch} of {len(times)} initial times are written"
+        raise Stopped(f"{kept}; the same command resumes after them") from error
     for name, array in arrays.items():
         array.attrs.update(limits.attributes(name))
 
