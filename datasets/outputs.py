@@ -25,12 +25,14 @@ FORMATS = {
 }
 """Endings by kind of output. A name without an ending is written in the first format, which is zarr wherever that is one."""
 
-MARK = "fourcaster:output"
-"""What files that have no attributes (reports, pictures, programs) contain where this package wrote them."""
-
 _METADATA = ("zarr.json", ".zgroup", ".zattrs", ".zmetadata", ".zarray")
 _CHUNK = re.compile(r"c|\d+(\.\d+)*")
 _LARGEST_TEXT = 2**26
+
+
+def mark(kind: str) -> str:
+    """Return what a file of a kind without attributes (report, picture, program) contains where this package wrote it."""
+    return f"fourcaster:{kind}"
 
 
 def check_output(path: str | Path, kind: str) -> Path:
@@ -107,7 +109,7 @@ def is_output(path: Path, kind: str) -> bool:
         return _ATTRIBUTES[kind](_netcdf_attributes(path))
     if kind == "table of scores":
         return {"scores", "train_period", "simulated"} <= set(_json(path))
-    return kind in FORMATS and kind not in _ATTRIBUTES and _marked(path)
+    return kind in FORMATS and kind not in _ATTRIBUTES and _contains(path, mark(kind))
 
 
 def _is_store(attrs: Mapping[str, Any]) -> bool:
@@ -158,13 +160,9 @@ def _only_zarr(folder: Path) -> bool:
     """Return whether a folder is a zarr group and holds nothing but arrays and groups."""
     if not any((folder / name).is_file() for name in ("zarr.json", ".zgroup")):
         return False
-    for entry in os.scandir(folder):
-        if entry.is_symlink():
-            return False
-        if entry.is_dir():
-            if not (_only_chunks(Path(entry)) or _only_zarr(Path(entry))):
-                return False
-        elif entry.name not in _METADATA:
+    for entry in folder.iterdir():
+        known = _only_chunks(entry) or _only_zarr(entry) if entry.is_dir() else entry.name in _METADATA
+        if entry.is_symlink() or not known:
             return False
     return True
 
@@ -185,14 +183,13 @@ def _netcdf_attributes(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _marked(path: Path) -> bool:
-    """Return whether a file contains the mark of this package."""
-    mark, tail = MARK.encode(), b""
+def _contains(path: Path, text: str) -> bool:
+    wanted, tail = text.encode(), b""
     with open(path, "rb") as file:
         while block := file.read(2**20):
-            if mark in tail + block:
+            if wanted in tail + block:
                 return True
-            tail = block[-len(mark) :]
+            tail = block[-len(wanted) :]
     return False
 
 

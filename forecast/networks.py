@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .. import __version__
 from ..datasets import atomic
-from ..datasets.outputs import MARK
+from ..datasets.outputs import mark
 from ..fno.import_weights import build, read_weights
 from ..fno.models import REGISTRY
 from .checkpoint import load_checkpoint, read_meta, read_tensors, sha256, write_network
@@ -148,7 +148,7 @@ def _torch_export(network: nn.Module, x: Tensor, fourier: Any) -> tuple[bytes, T
     buffer = io.BytesIO()
     with torch.no_grad():
         program = torch.export.export(network, (x,), dynamic_shapes=(dynamic,))
-        torch.export.save(program, buffer, extra_files={MARK: __version__})
+        torch.export.save(program, buffer, extra_files={mark(_KINDS["torch-export"]): __version__})
         made = torch.export.load(io.BytesIO(buffer.getvalue())).module()(x)
     return buffer.getvalue(), made
 
@@ -166,7 +166,7 @@ def _onnx(network: nn.Module, x: Tensor) -> tuple[bytes, Tensor]:
     if program is None:
         raise ValueError("the onnx exporter gave no program")
     model = program.model_proto
-    model.doc_string = f"{MARK} {__version__}"
+    model.doc_string = f"{mark(_KINDS['onnx'])} {__version__}"
     content = model.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     return content, torch.from_numpy(session.run(None, {"x": x.numpy()})[0])

@@ -9,7 +9,7 @@ import xarray as xr
 
 from .. import __version__
 from ..datasets import atomic
-from ..datasets.outputs import MARK
+from ..datasets.outputs import mark
 from ..datasets.schema import axes_of
 from ..datasets.stores import open_store
 from .api import open_forecast
@@ -176,9 +176,9 @@ def _pick(array: xr.DataArray, lead: str, time: str | None) -> xr.DataArray:
 
 def _save(figure: Any, output: Path, overwrite: bool) -> Path:
     form = output.suffix.lstrip(".") or "png"
-    mark = {"Software" if form == "png" else "Creator": f"{MARK} {__version__}"}
+    metadata = {"Software" if form == "png" else "Creator": f"{mark('picture')} {__version__}"}
     with atomic.replacing(output, overwrite, "picture") as temporary:
-        figure.savefig(temporary, dpi=130, format=form, metadata=mark)
+        figure.savefig(temporary, dpi=130, format=form, metadata=metadata)
     return output
 
 
