@@ -100,16 +100,21 @@ def is_output(path: Path, kind: str) -> bool:
             return True
         if kind == "checkpoint":
             return names == {"meta.json", "weights.safetensors"} and {"format_version", "sha256"} <= set(_json(path / "meta.json"))
-        return kind in _ATTRIBUTES and _only_zarr(path) and _ATTRIBUTES[kind](_zarr_attributes(path))
+        return kind in _ATTRIBUTES and _only_zarr(path) and has_attributes(_zarr_attributes(path), kind)
     if not path.is_file():
         return False
     if path.stat().st_size == 0:
         return True
     if kind in _ATTRIBUTES and path.suffix == ".nc":
-        return _ATTRIBUTES[kind](_netcdf_attributes(path))
+        return has_attributes(_netcdf_attributes(path), kind)
     if kind == "table of scores":
         return {"scores", "train_period", "simulated"} <= set(_json(path))
     return kind in FORMATS and kind not in _ATTRIBUTES and _contains(path, mark(kind))
+
+
+def has_attributes(attrs: Mapping[str, Any], kind: str) -> bool:
+    """Return whether a data set's attributes are those of an output of this kind."""
+    return _ATTRIBUTES[kind](attrs)
 
 
 def _is_store(attrs: Mapping[str, Any]) -> bool:

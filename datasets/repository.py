@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import zarr
 from zarr.abc.store import Store
 
 from . import atomic
+from .outputs import has_attributes
 
 BRANCH = "fourcaster-writing"
 
@@ -63,8 +65,12 @@ class Transaction:
             raise FileExistsError(f"{path} exists and is no Icechunk repository; choose another name")
         self.path, self.text = path, hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
         self._repository = _repository(path)
-        if not (overwrite or _empty(self._repository)):
-            raise FileExistsError(f"{path} exists; pass --overwrite to replace its newest state, or choose another name")
+        if not _empty(self._repository):
+            if not overwrite:
+                raise FileExistsError(f"{path} exists; pass --overwrite to replace its newest state, or choose another name")
+            newest = zarr.open_group(self._repository.readonly_session("main").store, mode="r")
+            if not has_attributes(newest.attrs, "store"):
+                raise FileExistsError(f"{path} is an Icechunk repository of other data, which --overwrite does not replace; choose another name")
         self._session: Any = None
         self._done: set[str] = set()
 

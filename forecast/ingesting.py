@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -92,17 +92,17 @@ def ingest(
     if path.exists() and not (overwrite or append or dry_run or begun):
         raise FileExistsError(f"{path} exists; pass --overwrite to replace it, --append to add later times, or choose another name")
     check_apart(path, [*expand(sources), grid])
-    if progress:
-        progress(0, 1, f"to {path}")
     made_from = f"{origin(sources)} {select} {sorted((units or {}).items())} {layout} {grid} {method}"
     made_from += f" {sorted(rename.items())}" if rename else ""
     made_from += f" static {sorted(static)}" if static else ""
     chunk_bytes = min(2**25, memory // 64)
     options: Any = {"grid": grid, "method": method, "rename": rename, "static": static}
-    with (
-        nullcontext() if dry_run else exclusive(path),
-        open_sources(sources, select, units, layout, chunk_bytes, allow_missing, **options) as opened,
-    ):
+    with ExitStack() as stack:
+        if not dry_run:
+            stack.enter_context(exclusive(path))
+        if progress:
+            progress(0, 1, f"to {path}")
+        opened = stack.enter_context(open_sources(sources, select, units, layout, chunk_bytes, allow_missing, **options))
         regridded = grid is None or opened.encoding["regridded"]
         dataset = opened if regridded else regrid(opened, parse_grid(str(grid), opened), method)
         if dry_run:

@@ -110,7 +110,7 @@ def test_a_file_system_without_locks_is_named_and_may_be_used_on_request(tmp_pat
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr(fcntl, "flock", unsupported)
-    with pytest.raises(OSError, match="has no locks .* FOURCASTER_NO_LOCKS=1"), exclusive(tmp_path / "a"):
+    with pytest.raises(OSError, match=r"has no locks .* FOURCASTER_NO_LOCKS=1"), exclusive(tmp_path / "a"):
         pass
     monkeypatch.setenv("FOURCASTER_NO_LOCKS", "1")
     with exclusive(tmp_path / "a"):

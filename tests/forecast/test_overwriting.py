@@ -126,14 +126,14 @@ def test_what_others_wrote_is_not_replaced_by_any_verb(outputs, tiny_checkpoint,
 
 def test_outputs_of_another_kind_are_not_replaced(outputs, tiny_checkpoint, tiny_store, tmp_path):
     for verb, (words, ending) in writers(outputs, tiny_checkpoint, tiny_store).items():
-        for name in KINDS:
+        for name, own in KINDS.items():
             here = tmp_path / f"x{ending}"
             copy = shutil.copytree if (outputs / name).is_dir() else shutil.copy2
             copy(outputs / name, here)
             before = state(tmp_path)
             kind = {"run to netCDF": "forecast", "run": "forecast", "ingest": "store", "simulate": "simulation", "verify": "file of scores",
                     "export": "torch-export program", "plot": "picture"}.get(verb, verb)  # fmt: skip
-            if kind != KINDS[name]:
+            if kind != own:
                 assert "does not replace it" in refused(*words, here), (verb, name)
                 assert state(tmp_path) == before
             shutil.rmtree(here) if here.is_dir() else here.unlink()
