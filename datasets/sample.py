@@ -59,7 +59,7 @@ def find_sample(data: str | Path | None, folder: Path, progress: Progress | None
     path = folder / "simulated.nc"
     if not path.exists():
         dataset = simulate(SIMULATED_DAYS, progress=progress)
-        with atomic.replacing(path, overwrite=False) as temporary:
+        with atomic.replacing(path, overwrite=False, kind="sample") as temporary:
             write_netcdf(dataset, temporary)
     return Sample(path, "simulation", simulated=True)
 

@@ -83,14 +83,14 @@ def consolidate(path: Path) -> None:
         zarr.consolidate_metadata(path)
 
 
-def write_dataset(dataset: xr.Dataset, path: Path, overwrite: bool) -> None:
+def write_dataset(dataset: xr.Dataset, path: Path, overwrite: bool, kind: str) -> None:
     """Write a data set whole or not at all: netCDF if the name ends in .nc, else zarr.
 
     Raises:
         FileExistsError: ``path`` exists and may not be replaced.
         OSError: no room.
     """
-    with atomic.replacing(path, overwrite) as temporary:
+    with atomic.replacing(path, overwrite, kind) as temporary:
         if path.suffix == ".nc":
             write_netcdf(dataset, temporary)
         else:

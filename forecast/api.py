@@ -9,10 +9,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from ..datasets import atomic
 from ..datasets.adapters.forecasts import canonical_forecast
 from ..datasets.adapters.opening import open_lazily, open_raw
 from ..datasets.bounds import Bounds
-from ..datasets.outputs import check_output
 from ..datasets.schema import nearest
 from .checkpoint import Checkpoint, load_checkpoint
 from .device import pick_device
@@ -35,13 +35,14 @@ class Forecaster:
         checkpoint: what ``load_checkpoint`` returned.
         device: where the model is.
         identity: checksum of weights and description.
+        path: folder that it was loaded from, which no output replaces.
 
     Attributes:
         checkpoint: model, channels, grid and step.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: str = "cpu", identity: str = "") -> None:
-        self.checkpoint, self.device, self.identity = checkpoint, device, identity
+    def __init__(self, checkpoint: Checkpoint, device: str = "cpu", identity: str = "", path: Path | None = None) -> None:
+        self.checkpoint, self.device, self.identity, self.path = checkpoint, device, identity, path
 
     def rollout(
         self,
@@ -150,31 +151,32 @@ class Forecaster:
             ValueError: ``init`` does not fit the model, or an argument is not understood.
         """
         ensemble, limits = Ensemble.of(members, seed, amplitude), Limits(self.checkpoint, bounds, clip)
-        path = None if output is None else check_output(output, "forecast")
+        if output is not None:
+            with atomic.reserved(output, "forecast", overwrite, [init, self.path]) as path:
+                layout, states, at = self._prepare(init, times, lead, grid, area, variables, ensemble)
+                states.positions(at, self.checkpoint.stepper.window, self.checkpoint.step)
+                write_forecast(
+                    replace(layout, history=history),
+                    lambda batch: self._steps(layout, states, batch, limits, batch_size),
+                    at,
+                    path,
+                    limits,
+                    batch=max(1, batch_size // members),
+                    overwrite=overwrite,
+                    identity=f"{self.identity} {_describe(init)} {limits.bounds.tolist()}",
+                    progress=progress,
+                )
+            limits.report()
+            return open_raw(str(path))
         layout, states, at = self._prepare(init, times, lead, grid, area, variables, ensemble)
         layout = replace(layout, history=history)
-        if path is None:
-            parts = [layout.part(fields, name)[:, None] for fields in self._steps(layout, states, at, limits) for name in layout.variables]
-            dataset = layout.empty(at, len(at))
-            for i, name in enumerate(layout.variables):
-                dataset[name] = dataset[name].copy(data=np.concatenate(parts[i :: len(layout.variables)], axis=1))
-                dataset[name].attrs |= limits.attributes(name)
-            limits.report()
-            return dataset
-        states.positions(at, self.checkpoint.stepper.window, self.checkpoint.step)
-        write_forecast(
-            layout,
-            lambda batch: self._steps(layout, states, batch, limits, batch_size),
-            at,
-            path,
-            limits,
-            batch=max(1, batch_size // members),
-            overwrite=overwrite,
-            identity=f"{self.identity} {_describe(init)} {limits.bounds.tolist()}",
-            progress=progress,
-        )
+        parts = [layout.part(fields, name)[:, None] for fields in self._steps(layout, states, at, limits) for name in layout.variables]
+        dataset = layout.empty(at, len(at))
+        for i, name in enumerate(layout.variables):
+            dataset[name] = dataset[name].copy(data=np.concatenate(parts[i :: len(layout.variables)], axis=1))
+            dataset[name].attrs |= limits.attributes(name)
         limits.report()
-        return open_raw(str(path))
+        return dataset
 
     def _prepare(
         self,
@@ -217,7 +219,7 @@ def load(checkpoint: str | Path, device: str | None = None) -> Forecaster:
         ValueError: it is damaged, or the device does not exist.
     """
     device = pick_device(device)
-    return Forecaster(load_checkpoint(checkpoint, device), device, identity(read_meta(checkpoint)))
+    return Forecaster(load_checkpoint(checkpoint, device), device, identity(read_meta(checkpoint)), Path(checkpoint))
 
 
 def open_forecast(forecast: str | Path | xr.Dataset, lead_units: str | None = None) -> xr.Dataset:

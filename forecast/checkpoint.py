@@ -85,7 +85,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, overwrite: bool = False)
         "fields.cycle_minutes": torch.from_numpy(checkpoint.cycle.minutes.astype(np.int64)),
     }
     scales = {n: getattr(stepper, n).flatten().tolist() for n in ("mean", "std", "anomaly_std", "tendency_std")}
-    with atomic.replacing(path, overwrite) as temporary:
+    with atomic.replacing(path, overwrite, "checkpoint") as temporary:
         temporary.mkdir()
         save_tensors(tensors, temporary / "weights.safetensors")
         meta = {
@@ -118,7 +118,7 @@ def write_network(path: Path, kind: str, tensors: dict[str, Tensor], meta: dict[
     Raises:
         FileExistsError: ``path`` exists and may not be replaced.
     """
-    with atomic.replacing(path, overwrite) as temporary:
+    with atomic.replacing(path, overwrite, "checkpoint") as temporary:
         temporary.mkdir()
         save_tensors({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary / "weights.safetensors")
         write_meta(temporary, {"kind": kind, **meta} | _origin("torch"))

@@ -1,6 +1,7 @@
 """The ``forecast`` command. Each verb calls one function; heavy imports wait until then."""
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -214,12 +215,12 @@ def verify(
 
     Example: forecast verify forecast.zarr --truth air.zarr -o scores.nc --report report.html
     """
-    with reported() as progress:
-        from ..datasets.outputs import check_output
+    with reported() as progress, ExitStack() as stack:
+        from ..datasets.atomic import reserved
         from .solutions import is_solution, report
 
-        if page is not None and check_output(page, "report").exists() and not overwrite:
-            raise FileExistsError(f"{page} exists; pass --overwrite to replace it, or choose another name")
+        if page is not None:  # before the scores are computed
+            stack.enter_context(reserved(page, "report", overwrite, [forecast, truth]))
         if is_solution(forecast):
             if area is not None or regrid or lead_units is not None:
                 raise ValueError("solutions of an operator are scored as they are; leave out --area, --regrid and --lead-units")

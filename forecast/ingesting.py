@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from ..datasets.adapters.sources import open_sources, origin
+from ..datasets.adapters.sources import expand, open_sources, origin
 from ..datasets.ingest import append_store, write_store
-from ..datasets.outputs import check_output
+from ..datasets.locks import exclusive
+from ..datasets.outputs import check_apart, check_output
 from ..datasets.plan import MEMORY, make_plan
 from ..datasets.regrid import parse_grid, regrid
 from ..datasets.repository import is_repository
@@ -89,14 +91,18 @@ def ingest(
     begun = kind == "icechunk" and is_repository(path)  # which may be an unfinished one, and is asked later
     if path.exists() and not (overwrite or append or dry_run or begun):
         raise FileExistsError(f"{path} exists; pass --overwrite to replace it, --append to add later times, or choose another name")
-    if progress:
-        progress(0, 1, f"to {path}")
+    check_apart(path, [*expand(sources), grid])
     made_from = f"{origin(sources)} {select} {sorted((units or {}).items())} {layout} {grid} {method}"
     made_from += f" {sorted(rename.items())}" if rename else ""
     made_from += f" static {sorted(static)}" if static else ""
     chunk_bytes = min(2**25, memory // 64)
     options: Any = {"grid": grid, "method": method, "rename": rename, "static": static}
-    with open_sources(sources, select, units, layout, chunk_bytes, allow_missing, **options) as opened:
+    with ExitStack() as stack:
+        if not dry_run:
+            stack.enter_context(exclusive(path))
+        if progress:
+            progress(0, 1, f"to {path}")
+        opened = stack.enter_context(open_sources(sources, select, units, layout, chunk_bytes, allow_missing, **options))
         regridded = grid is None or opened.encoding["regridded"]
         dataset = opened if regridded else regrid(opened, parse_grid(str(grid), opened), method)
         if dry_run:

@@ -17,6 +17,7 @@ from torch import nn
 from ..datasets.adapters.opening import open_raw
 from ..datasets.pde.loaders import DrawnInstances, Layout, StoredInstances, open_simulations, open_system
 from ..datasets.pde.system import System
+from ..datasets.stopping import requested
 from ..fno.batch import Instances
 from ..fno.invariants import TrainingRanges, invariants_of, scales_of
 from ..fno.models import REGISTRY
@@ -32,6 +33,7 @@ from .checkpoint import finished, open_weights, restore, write_network
 from .description import OperatorDescription
 from .device import keep_freed_memory, pick_device
 from .experiment import read_sensors
+from .interruption import saving_when_stopped
 from .physics_config import OperatorConfig
 from .sealed import noting_changes, read_meta
 
@@ -166,7 +168,8 @@ def train(config: OperatorConfig, device: str | None = None, progress: Progress 
         unknowns = Unknowns(first.state, first.parameters)
         objective = WithExperiment(objective, unknowns, sensors, config.loss.experiment)
         trained = nn.ModuleDict({"operator": model, "unknowns": unknowns})
-    record = fit(trained, objective, source, settings, output / "state", fingerprint, progress)
+    with saving_when_stopped(output / "state"):
+        record = fit(trained, objective, source, settings, output / "state", fingerprint, progress, requested)
     ranges, recovered = _ranges(first, layout), {}
     if isinstance(objective, WithExperiment):
         recovered = {"recovered": objective.recover()}

@@ -51,6 +51,22 @@ def write_report(
         FileExistsError: the page exists.
         ValueError: forecast, truth and scores do not fit together.
     """
+    with atomic.reserved(output, "report", overwrite, [forecast, truth]) as path:
+        text = _page(forecast, truth, scores, level, area, regrid, lead_units)
+        with atomic.replacing(path, overwrite, "report") as temporary:
+            temporary.write_text(text)
+    return path
+
+
+def _page(
+    forecast: str | Path | xr.Dataset,
+    truth: str | Path,
+    scores: xr.Dataset,
+    level: int | None,
+    area: str | None,
+    regrid: bool,
+    lead_units: str | None,
+) -> str:
     dataset = open_forecast(forecast, lead_units)
     lead = float(dataset["prediction_timedelta"].values[-1] / np.timedelta64(1, "s"))
     named = [
@@ -72,9 +88,7 @@ def write_report(
                     f"forecast, truth and error of {name}",
                 )
             )
-    with atomic.replacing(Path(output), overwrite) as temporary:
-        temporary.write_text(page("Forecast and truth", parts))
-    return Path(output)
+    return page("Forecast and truth", parts)
 
 
 def _about(scores: xr.Dataset) -> str:

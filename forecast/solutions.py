@@ -9,8 +9,8 @@ import numpy as np
 import torch
 import xarray as xr
 
+from ..datasets import atomic
 from ..datasets.adapters.opening import open_raw
-from ..datasets.outputs import check_output
 from ..datasets.pde.loaders import Simulations, open_simulations
 from ..datasets.stores import write_dataset
 from ..fno.batch import Instances
@@ -62,8 +62,21 @@ def solve(
         FileExistsError: ``output`` exists and may not be replaced.
         ValueError: they do not fit each other, or a residual is asked of an equation that has none here.
     """
-    if output is not None:
-        check_output(output, "solution")
+    if output is None:
+        return _solutions(checkpoint, init, refine, device, progress)
+    with atomic.reserved(output, "solution", overwrite, [init, checkpoint]) as path:
+        dataset = _solutions(checkpoint, init, refine, device, progress)
+        write_dataset(dataset, path, overwrite, "solution")
+    return dataset
+
+
+def _solutions(
+    checkpoint: str | Path,
+    init: str | Path | xr.Dataset,
+    refine: int,
+    device: str | None,
+    progress: Progress | None,
+) -> xr.Dataset:
     device = "cpu" if refine else pick_device(device)
     operator, given = load_operator(checkpoint, device), open_simulations(init)
     _check(operator, given, str(checkpoint))
@@ -84,8 +97,6 @@ def solve(
     if departures := _outside(operator, given, invariants):
         dataset.attrs["outside_training"] = departures
         log.warning("these inputs are unlike those of training, so errors may be far larger than in validation: %s", departures)
-    if output is not None:
-        write_dataset(dataset, Path(output), overwrite)
     return dataset
 
 
@@ -192,7 +203,7 @@ def score(solution: str | Path | xr.Dataset, truth: str | Path | xr.Dataset) -> 
         if "time" in u.dims:
             space = [d for d in inside if d != "time"]
             found[f"{name}_relative_l2_at"] = ((square[0].sum(space) / square[1].sum(space)) ** 0.5).mean("sample")
-    return xr.Dataset(found).load()
+    return xr.Dataset(found, attrs={"title": "scores of solutions"}).load()
 
 
 def is_solution(path: str | Path) -> bool:
@@ -207,11 +218,12 @@ def report(solution: str | Path, truth: str | Path, output: str | Path | None = 
         FileExistsError: ``output`` exists and may not be replaced.
         ValueError: as ``score`` does.
     """
-    if output is not None and check_output(output, "file of scores").exists() and not overwrite:
-        raise FileExistsError(f"{output} exists; pass --overwrite to replace it, or choose another name")
-    scores = score(solution, truth)
-    if output is not None:
-        write_dataset(scores, Path(output), overwrite)
+    if output is None:
+        scores = score(solution, truth)
+    else:
+        with atomic.reserved(output, "file of scores", overwrite, [solution, truth]) as path:
+            scores = score(solution, truth)
+            write_dataset(scores, path, overwrite, "file of scores")
     each = [str(n) for n, v in scores.data_vars.items() if v.dims == ("sample",)]
     count = scores.sizes["sample"]
     found: dict[str, float] = {}

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from ..datasets import atomic
 from ..datasets.fields import Fields
 from ..datasets.netcdf import PRESSURE_LEVEL, write_netcdf
-from ..datasets.outputs import check_output
 from ..datasets.split import period
 from ..datasets.stores import Store, open_store, read_group
 from ..fno.grids import LatLon
@@ -69,8 +68,24 @@ def verify(
         FileExistsError: ``output`` exists.
         ValueError: no variable is common, or grid, units or times do not match; a partial overlap in time is refused.
     """
-    if output is not None and check_output(output, "file of scores").exists() and not overwrite:
-        raise FileExistsError(f"{output} exists; pass --overwrite to replace it, or choose another name")
+    if output is None:
+        return _verify(forecast, truth, batch_size, progress, area, regrid, lead_units)
+    with atomic.reserved(output, "file of scores", overwrite, [forecast, truth]) as path:
+        scores = _verify(forecast, truth, batch_size, progress, area, regrid, lead_units)
+        with atomic.replacing(path, overwrite, "file of scores") as temporary:
+            write_netcdf(scores, temporary)
+    return scores
+
+
+def _verify(
+    forecast: str | Path | xr.Dataset,
+    truth: str | Path,
+    batch_size: int,
+    progress: Progress | None,
+    area: str | None,
+    regrid: bool,
+    lead_units: str | None,
+) -> xr.Dataset:
     dataset = open_forecast(forecast, lead_units)
     name = dataset.encoding["source"]
     store = open_store(truth)
@@ -115,9 +130,6 @@ def verify(
             progress(min(first + batch_size, len(times)), len(times), "verify")
     scores = _scores(total, store, list(pairs.channels), leads, times, dataset.sizes.get("number", 1))
     scores.attrs |= common.notes | ({"left_out": pairs.left_out} if pairs.left_out else {})
-    if output is not None:
-        with atomic.replacing(Path(output), overwrite) as temporary:
-            write_netcdf(scores, temporary)
     return scores
 
 

@@ -60,7 +60,7 @@ def open_sources(
     """
     select, rename = select or Selection(), rename or {}
     check_names(rename)
-    paths = [path for source in sources for path in _expand(str(source))]
+    paths = expand(sources)
     with ExitStack() as files:  # closes them where something is refused
         parts: list[tuple[str, xr.Dataset]] = []
         refusals: list[NothingSelectedError] = []
@@ -138,12 +138,17 @@ def _warn_of_waste(path: str, dataset: xr.Dataset) -> None:
 def origin(sources: Sequence[str | Path]) -> str:
     """Return a text that tells sources from others of the same names: paths, sizes and times of change."""
     said = []
-    for path in [path for source in sources for path in _expand(str(source))]:
+    for path in expand(sources):
         here = Path(path)
         metadata = [here, *(here / name for name in ("zarr.json", ".zmetadata", ".zgroup"))]
         stats = [m.stat() for m in metadata if m.is_file()]
         said.append(f"{path if '://' in path else here.absolute()} {[(s.st_size, s.st_mtime_ns) for s in stats]}")
     return "; ".join(said)
+
+
+def expand(sources: Sequence[str | Path]) -> list[str]:
+    """Return the paths and URLs that sources name, patterns with ``*`` replaced by the files that match them."""
+    return [path for source in sources for path in _expand(str(source))]
 
 
 def _expand(source: str) -> list[str]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from ..errors import NonFiniteError
+from ..errors import NonFiniteError, StoppedError
 from ..layers.jets import Jet
 from ..physics.problems import Problem
 from ..weighting import WEIGHTINGS
@@ -70,6 +70,7 @@ def train_pinn(
     fingerprint: str = "",
     progress: Progress | None = None,
     loss: PinnLoss | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> tuple[list[N], PinnRecord]:
     """Train a network of each window of time, and return them (see ``TimeWindows``).
 
@@ -81,8 +82,10 @@ def train_pinn(
         fingerprint: names everything that the result depends on; a state with another one is refused.
         progress: called with (windows done, windows in all, text).
         loss: weights of its terms.
+        stop: called after each iteration; where it returns True, training ends. Finished windows are saved.
 
     Raises:
+        StoppedError: ``stop`` returned True.
         ValueError: the saved state belongs to other settings.
         NonFiniteError: a term of the loss, its gradient or the saved state are not finite: iteration and term or parameter are named, and
             finished windows are kept.
@@ -90,9 +93,9 @@ def train_pinn(
     path, done, step = folder / "training.safetensors", 0, 0
     edges = [i / settings.windows for i in range(settings.windows + 1)]
     networks: list[N] = []
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, end in zip(edges[:-1], edges[1:], strict=True):
         torch.manual_seed(settings.seed)
-        networks.append(network(start, stop))
+        networks.append(network(start, end))
     totals = {"residual": 0.0, "held_out": 0.0}
     if path.exists():
         groups, meta = load_state(path)
@@ -111,6 +114,8 @@ def train_pinn(
         window = _Window(problem, networks[i], edges[i], edges[i + 1], i, settings, loss or PinnLoss(), networks[i - 1] if i else None)
         for iteration, terms in window.train():
             records.write({"step": step + iteration, "window": i, **terms})
+            if stop is not None and stop():
+                raise StoppedError(f"{i} of {settings.windows} windows of time are saved, window {i + 1} is not")
             if progress and iteration % 10 == 0:
                 shown = ", ".join(f"{name} {value:.1e}" for name, value in terms.items())
                 progress(i, settings.windows, f"window {i + 1}, iteration {iteration}: {shown}")
