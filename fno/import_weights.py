@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from .archives import load_tensors, unpack
+from .blueprint import Shaped, check_blueprint
 from .errors import WeightsError
 from .models import REGISTRY
 from .models.base import load_weights, mark_trained
-from .models.blueprint import Shaped, check_blueprint
 from .strict_json import parse_json
 
 FORMATS = ("fourcastnet", "neuraloperator", "physicsnemo")

@@ -22,10 +22,10 @@ from ..datasets import atomic
 from ..datasets.climatology import SeasonalCycle
 from ..datasets.forcings import NAMES as FORCINGS
 from ..datasets.schema import Channel, duration, seconds
+from ..fno.blueprint import check_blueprint
 from ..fno.errors import WeightsError
 from ..fno.grids import Grid, LatLon, Plane
 from ..fno.models.base import load_weights, mark_trained
-from ..fno.models.blueprint import check_blueprint
 from ..fno.models.stepper import Scales, Stepper
 from ..fno.regular_file import check_memory
 from ..fno.tensor_file import Entry, read_file, read_header

@@ -37,7 +37,7 @@ def _attributes(values: Any) -> dict[str, dict[str, Any]]:
 
 def _time(text: str) -> str:
     try:
-        time = np.datetime64(text)
+        time = np.datetime64(text if re.fullmatch(r"[0-9T:.-]{4,40}", text) else "NaT")
     except ValueError:
         time = np.datetime64("NaT")
     if np.isnat(time):

@@ -19,10 +19,10 @@ from ..datasets.pde.loaders import DrawnInstances, Layout, StoredInstances, open
 from ..datasets.pde.system import System
 from ..datasets.stopping import requested
 from ..fno.batch import Instances
+from ..fno.blueprint import check_blueprint
 from ..fno.invariants import TrainingRanges, invariants_of, scales_of
 from ..fno.models import REGISTRY
 from ..fno.models.base import mark_trained
-from ..fno.models.blueprint import check_blueprint
 from ..fno.models.solution import Evolution, SolutionScales, Steady
 from ..fno.physics.evolution import EVOLUTIONS, EvolutionEquation
 from ..fno.physics.steady import STEADY, SteadyEquation, overall_size

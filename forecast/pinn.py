@@ -14,7 +14,7 @@ import xarray as xr
 from ..datasets import atomic
 from ..datasets.stopping import requested
 from ..datasets.stores import write_dataset
-from ..fno.models.blueprint import check_blueprint
+from ..fno.blueprint import check_blueprint
 from ..fno.models.pinn import CoordinateNetwork, TimeWindows
 from ..fno.physics.problems import PROBLEMS, Problem
 from ..fno.training.pinn import train_pinn

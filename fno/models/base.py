@@ -8,10 +8,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from ..blueprint import compare
 from ..errors import InputError, ResolutionWarning, WeightsError
 from ..layers.local import FiniteDifference
 from ..precision import require_real
-from .blueprint import compare
 
 
 class GridModel(nn.Module):

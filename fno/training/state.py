@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ..blueprint import compare
 from ..errors import WeightsError
-from ..models.blueprint import compare
 from ..regular_file import check_memory
 from ..tensor_file import read_file, read_header
 

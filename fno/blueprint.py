@@ -11,8 +11,8 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from ..errors import WeightsError
-from ..layers.local import FiniteDifference
+from .errors import WeightsError
+from .layers.local import FiniteDifference
 
 _LISTED = 50
 _REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
