@@ -150,6 +150,8 @@ def _fits(name: str, value: Any) -> bool:
         return value is None or (type(value) is int and 0 <= value < 2**53)
     if name == "best_score":
         return value is None or (isinstance(value, float | int) and not isinstance(value, bool))
+    if name == "window":
+        return isinstance(value, dict) and type(value.get("iterations")) is int
     if name == "fingerprint":
         return isinstance(value, str)
     if name == "totals":

@@ -121,12 +121,33 @@ def test_train_saves_the_state_of_the_last_step(tiny_store, tmp_path, number):
     assert contents(tmp_path / "a" / "checkpoint")["weights.safetensors"] == contents(tmp_path / "b" / "checkpoint")["weights.safetensors"]
 
 
-def test_training_of_a_network_on_an_equation_keeps_finished_windows(tmp_path):
-    words = ["equation.beta=5", "train.windows=3", "train.points=100", "train.iterations=5", "train.initial_points=16", "model.width=6"]
-    a, b = (load_config("pinn/convection", [*words, f"output={tmp_path / name}"]) for name in "ab")
+EQUATION = ["equation.beta=5", "train.windows=2", "train.points=100", "train.initial_points=16", "model.width=6", "train.iterations=25"]
+
+
+@pytest.mark.parametrize(
+    ("more", "calls", "expected"),
+    [
+        (["train.curriculum_stages=2", "train.curriculum={beta: 1}"], 40, "iteration 40 of window 1 of 2 is saved"),
+        (["train.resample_every=7", "loss.weighting=gradient_norm", "loss.reweigh_every=3"], 40, "iteration 15 of window 2 of 2 is saved"),
+        (["train.optimizer=adam_lbfgs", "train.adam_steps=100", "train.lbfgs_steps=40"], 5, "1 of 2 windows of time are saved"),
+    ],
+    ids=["curriculum", "resampled and weighted", "adam"],
+)
+def test_training_of_a_network_on_an_equation_is_resumed(tmp_path, monkeypatch, more, calls, expected):
+    a, b = (load_config("pinn/convection", [*EQUATION, *more, f"output={tmp_path / name}"]) for name in "ab")
     train(a)
-    text = stopped(lambda: train(b, progress=killer(2, signal.SIGTERM)), signal.SIGTERM)
-    assert "2 of 3 windows of time are saved, window 3 is not" in text
+    count = 0
+
+    def requested():
+        nonlocal count
+        count += 1
+        return count == calls
+
+    monkeypatch.setattr("fourcaster.forecast.pinn.requested", requested)
+    with pytest.raises(Stopped, match=expected):
+        train(b)
     train(b)
+    logs = [(tmp_path / name / "state" / "log.jsonl").read_text() for name in "ab"]
+    assert logs[0] == logs[1]
     weights = [contents(tmp_path / name / "checkpoint")["weights.safetensors"] for name in "ab"]
     assert weights[0] == weights[1] == read_meta(tmp_path / "b" / "checkpoint")["sha256"]
