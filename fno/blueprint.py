@@ -5,11 +5,13 @@ since each layer needs a tensor of its own, then name by name with the network b
 no memory. What passes is no larger than the file.
 """
 
+import math
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from .errors import WeightsError
 from .layers.local import FiniteDifference
@@ -42,14 +44,47 @@ def check_blueprint(build: Callable[[], nn.Module], given: Mapping[str, Shaped],
     Raises:
         WeightsError: the network cannot be built, or has other tensors: each missing, unknown and mis-shaped one is listed.
     """
-    if layers > len(given):
-        raise WeightsError(f"{source} describes a network of {layers} layers, but holds {len(given)} tensors")
+    check_counts(given, layers, 0, source)
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _ShapesAlone():
             model = build()
     except Exception as error:  # whatever numbers that no network can have raise in its constructor
         raise WeightsError(f"the network that {source} describes cannot be made: {' '.join(str(error).split())[:200]}") from error
     compare(model, given, source)
+
+
+def check_counts(given: Mapping[str, Shaped], layers: int, numbers: int, source: str) -> None:
+    """Refuse tensors that are fewer, or together smaller, than those of a network, by counts that take no time.
+
+    Args:
+        given: tensors by name, or their entries in the header of a file.
+        layers: layers of the network, of which each has one tensor or more.
+        numbers: weights of the network, or a part of them.
+        source: named in errors.
+
+    Raises:
+        WeightsError: there are too few.
+    """
+    if layers > len(given):
+        raise WeightsError(f"{source} describes a network of {layers} layers, but holds {len(given)} tensors")
+    if numbers > (total := sum(math.prod(entry.shape) for entry in given.values())):
+        raise WeightsError(f"{source} describes a network of {numbers} weights or more, but holds {total}")
+
+
+class _ShapesAlone(TorchFunctionMode):
+    """Leaves out the arithmetic of initial weights, for which PyTorch loads a second's worth of modules on the meta device."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.randn:
+            return torch.empty(*args, **kwargs)
+        tensor = args[0] if args else kwargs.get("tensor")
+        if func in _VALUES_ALONE and isinstance(tensor, Tensor) and not any(isinstance(other, Tensor) for other in args[1:]):
+            return tensor
+        return func(*args, **kwargs)
+
+
+_VALUES_ALONE = {Tensor.mul, Tensor.__mul__, Tensor.__rmul__, nn.init.normal_, nn.init.uniform_, nn.init.zeros_, nn.init.ones_}
 
 
 def compare(model: nn.Module, given: Mapping[str, Shaped], source: str) -> None:

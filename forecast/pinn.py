@@ -14,7 +14,7 @@ import xarray as xr
 from ..datasets import atomic
 from ..datasets.stopping import requested
 from ..datasets.stores import write_dataset
-from ..fno.blueprint import check_blueprint
+from ..fno.blueprint import check_counts, compare
 from ..fno.models.pinn import CoordinateNetwork, TimeWindows
 from ..fno.physics.problems import PROBLEMS, Problem
 from ..fno.training.pinn import train_pinn
@@ -108,9 +108,12 @@ def _evaluate(path: Path, grid: str) -> xr.Dataset:
     def build() -> TimeWindows:
         return TimeWindows([_network(config, i / windows, (i + 1) / windows) for i in range(windows)])
 
+    settings = config.model
+    waves = settings.fourier_features + settings.harmonics * problem.periodic
     with noting_changes(path, meta):
-        check_blueprint(build, entries, windows * config.model.depth, str(path))
-    model = build()
+        check_counts(entries, windows * settings.depth, windows * settings.width * (waves + settings.width * (settings.depth - 1)), str(path))
+        model = build()
+        compare(model, entries, str(path))
     restore(model, path, meta, entries)
     t = torch.linspace(0, 1, times, dtype=torch.float64)
     share = torch.arange(places, dtype=torch.float64) / (places - (not problem.periodic))

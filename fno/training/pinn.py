@@ -105,13 +105,11 @@ def train_pinn(
             raise ValueError(f"{path} belongs to a run with other settings; choose another output, or remove it to start over")
         check_saved(path, groups, meta["step"])
         done, step, totals = meta["done"], meta["step"], meta["totals"]
-        if done > len(networks):
+        if done + ("window" in meta) > len(networks):
             raise ValueError(f"{path} has {done} finished windows of time, of {len(networks)}; remove it to start over")
         for i in range(done):
             restore_model(cast(nn.Module, networks[i]), groups, str(i), path)
     unfinished = meta.get("window") if path.exists() else None
-    if done + bool(unfinished) > len(networks):
-        raise ValueError(f"{path} has {done} finished windows of time, of {len(networks)}; remove it to start over")
     records = TrainingLog(folder / "log.jsonl", step + (unfinished or {}).get("iterations", 0))
 
     def save(windows: int, more: dict[str, dict[str, Tensor]], **about: Any) -> None:
@@ -196,7 +194,7 @@ class _Window:
     def restore(self, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
         """Take up what ``state`` gave."""
         for name in ("points", "emphasis"):
-            if (tensors[name].dtype, tensors[name].ndim) != (getattr(self, name).dtype, getattr(self, name).ndim):
+            if (tensors[name].dtype, tensors[name].shape) != (getattr(self, name).dtype, getattr(self, name).shape):
                 raise TypeError(f"{name} of shape {tuple(tensors[name].shape)}")
         for name in _PROGRESS:
             if type(about[name]) is not type(getattr(self, name)):
