@@ -14,12 +14,13 @@ from ..datasets.adapters.forecasts import canonical_forecast
 from ..datasets.adapters.opening import open_lazily, open_raw
 from ..datasets.bounds import Bounds
 from ..datasets.schema import nearest
-from .checkpoint import Checkpoint, load_checkpoint, read_meta
+from .checkpoint import Checkpoint, load_checkpoint
 from .device import pick_device
 from .ensemble import Ensemble
 from .limits import Limits
 from .output_grid import output_grid
 from .rollout import InitialStates, initial_states, parse_lead, parse_times, rollout
+from .sealed import identity, read_meta
 from .writers import Layout, write_forecast
 
 Times = Sequence[str] | str | NDArray[np.datetime64] | None
@@ -33,7 +34,7 @@ class Forecaster:
     Args:
         checkpoint: what ``load_checkpoint`` returned.
         device: where the model is.
-        identity: checksum of the weights.
+        identity: checksum of weights and description.
         path: folder that it was loaded from, which no output replaces.
 
     Attributes:
@@ -218,7 +219,7 @@ def load(checkpoint: str | Path, device: str | None = None) -> Forecaster:
         ValueError: it is damaged, or the device does not exist.
     """
     device = pick_device(device)
-    return Forecaster(load_checkpoint(checkpoint, device), device, read_meta(checkpoint)["sha256"], Path(checkpoint))
+    return Forecaster(load_checkpoint(checkpoint, device), device, identity(read_meta(checkpoint)), Path(checkpoint))
 
 
 def open_forecast(forecast: str | Path | xr.Dataset, lead_units: str | None = None) -> xr.Dataset:

@@ -173,12 +173,12 @@ def run(
     with reported() as progress:
         from ..datasets.outputs import check_output
         from .api import load
-        from .checkpoint import read_meta
         from .display import describe
         from .ingesting import parse_names
         from .inspect import inspect as look
         from .limits import describe_records, parse_clip, records
         from .physics_runs import USED, run_physics
+        from .sealed import read_meta
 
         used, why = USED.get(read_meta(checkpoint).get("kind", ""), (set(context.params) - {"refine"}, "only a solution operator is refined"))
         refuse_unused(context, {"checkpoint", "output", "overwrite", "as_json", *used}, why)

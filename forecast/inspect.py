@@ -13,7 +13,7 @@ from ..datasets.adapters.opening import open_lazily
 from ..datasets.schema import Channel, channels, describe_axes, grid_of
 from ..datasets.selection import levels_in, members_in
 from ..datasets.stores import open_store, read_group
-from .checkpoint import grid_from, read_meta
+from .checkpoint import described_meta, grid_from
 
 
 def inspect(path: str | Path, lead_units: str | None = None) -> dict[str, Any]:
@@ -28,9 +28,9 @@ def inspect(path: str | Path, lead_units: str | None = None) -> dict[str, Any]:
         ValueError: none of these.
     """
     source, path = str(path), Path(path)
-    if (path / "meta.json").is_file():
+    if (path / "meta.json").exists():
         return _checkpoint(path)
-    if (path / "checkpoint" / "meta.json").is_file():
+    if (path / "checkpoint" / "meta.json").exists():
         return _checkpoint(path / "checkpoint")
     dataset = open_lazily(source)
     if is_forecast(dataset):
@@ -43,7 +43,7 @@ def inspect(path: str | Path, lead_units: str | None = None) -> dict[str, Any]:
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:
-    meta = read_meta(path)
+    meta = described_meta(path)
     if meta.get("kind") == "network":
         return {"kind": "network", **meta["model"], "source": meta["source"], "versions": meta["versions"], "sha256": meta["sha256"]}
     model = meta["config"]["model"]

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from .. import __version__
 from ..datasets import atomic
 from ..datasets.outputs import mark
-from ..fno.import_weights import build, read_weights
+from ..fno.import_weights import build, construct, read_weights
 from ..fno.models import REGISTRY
-from .checkpoint import load_checkpoint, read_meta, read_tensors, sha256, write_network
+from .checkpoint import load_checkpoint, open_weights, restore, write_network
+from .description import NetworkDescription
+from .sealed import noting_changes, read_meta, sha256
 
 ExportFormat = Literal["torch-export", "onnx"]
 _KINDS = {"torch-export": "torch-export program", "onnx": "onnx model"}
@@ -73,11 +75,14 @@ def load_network(path: str | Path) -> nn.Module:
         ValueError: damaged.
     """
     path = Path(path)
-    meta = read_meta(path)
+    meta = read_meta(path, verify=False)
     if meta.get("kind") != "network":
         return load_checkpoint(path).stepper.network
-    arguments = {name: tuple(value) if isinstance(value, list) else value for name, value in meta["model"]["arguments"].items()}
-    return build(meta["model"]["model"], arguments, read_tensors(path, meta), str(path))
+    description, entries = open_weights(path, meta, NetworkDescription)
+    with noting_changes(path, meta):
+        network = construct(description.model.model, description.model.arguments, entries, str(path))
+    restore(network, path, meta, entries)
+    return network.eval()
 
 
 def export(checkpoint: Path, format: ExportFormat, output: Path, size: Sequence[int] | None = None, overwrite: bool = False) -> dict[str, Any]:

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import read_meta
 from .operators import Progress
 from .pinn import evaluate
+from .sealed import read_meta
 from .solutions import solve
 
 USED = {

@@ -14,13 +14,15 @@ import xarray as xr
 from ..datasets import atomic
 from ..datasets.stopping import requested
 from ..datasets.stores import write_dataset
-from ..fno.models.base import load_weights
+from ..fno.blueprint import check_blueprint
 from ..fno.models.pinn import CoordinateNetwork, TimeWindows
 from ..fno.physics.problems import PROBLEMS, Problem
 from ..fno.training.pinn import train_pinn
-from .checkpoint import finished, read_meta, read_tensors, write_network
+from .checkpoint import finished, open_weights, restore, write_network
+from .description import PinnDescription
 from .interruption import saving_when_stopped
 from .physics_config import PinnConfig
+from .sealed import identity, noting_changes, read_meta
 
 log = logging.getLogger(__name__)
 Progress = Callable[[int, int, str], None]
@@ -95,14 +97,21 @@ def evaluate(checkpoint: str | Path, grid: str = "101x256", output: str | Path |
 
 
 def _evaluate(path: Path, grid: str) -> xr.Dataset:
-    meta = read_meta(path)
+    meta = read_meta(path, verify=False)
     if meta.get("kind") != "pinn":
         raise ValueError(f"{path} holds no physics-informed network")
     times, places = parse_grid(grid)
-    config = PinnConfig.model_validate(meta["config"])
+    description, entries = open_weights(path, meta, PinnDescription)
+    config = description.config
     problem, windows = problem_of(config), config.train.windows
-    model = TimeWindows([_network(config, i / windows, (i + 1) / windows) for i in range(windows)])
-    load_weights(model, read_tensors(path, meta), str(path))
+
+    def build() -> TimeWindows:
+        return TimeWindows([_network(config, i / windows, (i + 1) / windows) for i in range(windows)])
+
+    with noting_changes(path, meta):
+        check_blueprint(build, entries, windows * config.model.depth, str(path))
+    model = build()
+    restore(model, path, meta, entries)
     t = torch.linspace(0, 1, times, dtype=torch.float64)
     share = torch.arange(places, dtype=torch.float64) / (places - (not problem.periodic))
     x = problem.low + (problem.high - problem.low) * share
@@ -115,7 +124,7 @@ def _evaluate(path: Path, grid: str) -> xr.Dataset:
             "Conventions": "CF-1.11",
             "equation": config.equation.name,
             "parameters": json.dumps(dict(problem.parameters)),
-            "checkpoint": meta["sha256"],
+            "checkpoint": identity(meta),
         },
     )
 

@@ -20,9 +20,9 @@ from ..fno.physics.evolution import EvolutionEquation, equation_numbers
 from ..fno.physics.steady import SteadyEquation
 from ..fno.training.refine import refine_evolution, refine_steady
 from ..fno.training.solving import frames
-from .checkpoint import read_meta
 from .device import pick_device
 from .operators import Operator, Progress, load_operator
+from .sealed import identity, read_meta
 
 BATCH = 16
 NAMED = 3  # departures from training that a warning names
@@ -93,7 +93,7 @@ def _solutions(
         if progress:
             progress(int(samples[-1]) + 1, len(given), "refined" if refine else "solved")
     dataset = _dataset(operator, given, np.concatenate(made), times)
-    dataset.attrs |= {"checkpoint": read_meta(checkpoint)["sha256"], "refine": refine}
+    dataset.attrs |= {"checkpoint": identity(read_meta(checkpoint)), "refine": refine}
     if departures := _outside(operator, given, invariants):
         dataset.attrs["outside_training"] = departures
         log.warning("these inputs are unlike those of training, so errors may be far larger than in validation: %s", departures)

@@ -24,7 +24,7 @@ from ..errors import NonFiniteError, StoppedError
 from .finite import check_gradient, check_saved, check_tensors
 from .log import TrainingLog
 from .settings import TrainSettings
-from .state import load_state, optimizer_tensors, restore_optimizer, save_state
+from .state import load_state, matching, optimizer_tensors, restore_model, restore_optimizer, save_state
 
 log = logging.getLogger(__name__)
 Progress = Callable[[int, int, str], None]
@@ -328,9 +328,9 @@ class _Run:
         if meta["fingerprint"] != self.fingerprint:
             raise ValueError(f"{self.path.parent} holds a run with other settings or data; choose another output, or remove it")
         check_saved(self.path, groups, meta["step"])
-        self.model.load_state_dict(groups["model"])
-        self.average = {name: t.to(self.device) for name, t in groups["average"].items()}
-        self.best = groups.get("best", {})
+        restore_model(self.model, groups, "model", self.path)
+        self.average = {name: t.to(self.device) for name, t in matching(self.model, groups, "average", self.path).items()}
+        self.best = matching(self.model, groups, "best", self.path) if groups.get("best") else {}
         self.step = self.saved_step = meta["step"]
         self.best_score, self.best_epoch = meta["best_score"], meta["best_epoch"]
         if self.best_score is not None and not math.isfinite(self.best_score):  # older versions kept it, and no other was ever better

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ from .finite import check_gradient, check_saved, check_tensors, listed
 from .gauss_newton import GaussNewton, row_jacobian
 from .log import TrainingLog
 from .pinn_settings import PinnLoss, PinnSettings
-from .state import load_state, save_state
+from .state import load_state, restore_model, save_state
 
 log = logging.getLogger(__name__)
 Progress = Callable[[int, int, str], None]
@@ -105,9 +105,13 @@ def train_pinn(
             raise ValueError(f"{path} belongs to a run with other settings; choose another output, or remove it to start over")
         check_saved(path, groups, meta["step"])
         done, step, totals = meta["done"], meta["step"], meta["totals"]
+        if done > len(networks):
+            raise ValueError(f"{path} has {done} finished windows of time, of {len(networks)}; remove it to start over")
         for i in range(done):
-            networks[i].load_state_dict(groups[str(i)])
+            restore_model(cast(nn.Module, networks[i]), groups, str(i), path)
     unfinished = meta.get("window") if path.exists() else None
+    if done + bool(unfinished) > len(networks):
+        raise ValueError(f"{path} has {done} finished windows of time, of {len(networks)}; remove it to start over")
     records = TrainingLog(folder / "log.jsonl", step + (unfinished or {}).get("iterations", 0))
 
     def save(windows: int, more: dict[str, dict[str, Tensor]], **about: Any) -> None:
@@ -119,8 +123,11 @@ def train_pinn(
             vector_to_parameters(parameters_to_vector(networks[i - 1].parameters()).detach().clone(), networks[i].parameters())
         window = _Window(problem, networks[i], edges[i], edges[i + 1], i, settings, loss or PinnLoss(), networks[i - 1] if i else None)
         if unfinished:
-            networks[i].load_state_dict(groups[str(i)])
-            window.restore(groups["window"], unfinished)
+            restore_model(cast(nn.Module, networks[i]), groups, str(i), path)
+            try:
+                window.restore(groups["window"], unfinished)
+            except (KeyError, TypeError, AttributeError, ValueError) as error:
+                raise ValueError(f"{path} is not a training state (its unfinished window: {error}); remove it to start over") from error
             unfinished = None
         for iteration, terms in window.train():
             records.write({"step": step + iteration, "window": i, **terms})
@@ -188,6 +195,14 @@ class _Window:
 
     def restore(self, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
         """Take up what ``state`` gave."""
+        for name in ("points", "emphasis"):
+            if (tensors[name].dtype, tensors[name].ndim) != (getattr(self, name).dtype, getattr(self, name).ndim):
+                raise TypeError(f"{name} of shape {tuple(tensors[name].shape)}")
+        for name in _PROGRESS:
+            if type(about[name]) is not type(getattr(self, name)):
+                raise TypeError(f"{name} is {str(about[name])[:80]!r}")
+        if not isinstance(about["damping"], float) or not math.isfinite(about["damping"]):
+            raise TypeError(f"damping is {str(about['damping'])[:80]!r}")
         self.points, self.emphasis = tensors["points"], tensors["emphasis"]
         for name in _PROGRESS:
             setattr(self, name, about[name])
