@@ -36,13 +36,16 @@ def open_raw(path: str, whole_shards: bool = True) -> xr.Dataset:
     return _chunked(open_lazily(path), whole_shards)
 
 
-def open_lazily(path: str, complete: bool = False, variables: Sequence[str] | None = None) -> xr.Dataset:
+def open_lazily(
+    path: str, complete: bool = False, variables: Sequence[str] | None = None, *, follow_links: bool = False
+) -> xr.Dataset:
     """Open one file or store; values are read when they are asked for, and selecting makes no task graph.
 
     Args:
         path: file, folder or URL.
         complete: raise ``ValueError`` where a chunk that is read is missing, instead of taking it for fill values.
         variables: those that will be used, whose times a GRIB file is read at; all by default.
+        follow_links: read also what links within it lead to outside of it.
 
     Raises:
         FileNotFoundError: it does not exist.
