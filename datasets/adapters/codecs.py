@@ -20,9 +20,7 @@ SHARDING = "sharding_indexed"
 _NUMCODECS = "numcodecs."
 _ARRAY_TO_ARRAY = frozenset({"transpose", *(f"{_NUMCODECS}{name}" for name in FILTERS - {"shuffle"})})
 _ARRAY_TO_BYTES = frozenset({"bytes", "endian", TEXT, SHARDING})
-_BYTES_TO_BYTES = frozenset(
-    {"blosc", "gzip", "zstd", "crc32c", *(f"{_NUMCODECS}{name}" for name in (*COMPRESSORS, *CHECKSUMS, "shuffle"))}
-)
+_BYTES_TO_BYTES = frozenset({"blosc", "gzip", "zstd", "crc32c", *(f"{_NUMCODECS}{name}" for name in (*COMPRESSORS, *CHECKSUMS, "shuffle"))})
 _INDEX = frozenset({"bytes", "endian", "crc32c"})
 _TYPES = ("dtype", "astype", "encode_dtype", "decode_dtype")
 _NUMBERS = "biufcmM"

@@ -155,7 +155,9 @@ def _within(path: str, folder: str) -> bool:
 
 
 def _leads_out(path: str, target: str) -> UntrustedDataError:
-    return UntrustedDataError(f"{path} is a link that leads out of the store, to {target}; pass --follow-links if you trust it")
+    return UntrustedDataError(
+        f"{path} is a link that leads out of the store, to {target}; pass --follow-links if you trust it, or copy that into the store"
+    )
 
 
 def _not_ordinary(path: str, mode: int) -> UntrustedDataError:

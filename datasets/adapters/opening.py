@@ -72,9 +72,7 @@ def open_lazily(
         return _open_file(path, variables)
 
 
-def open_zarr(
-    path: str | Path | Store, whole_shards: bool = True, group: str | None = None, *, follow_links: bool = False
-) -> xr.Dataset:
+def open_zarr(path: str | Path | Store, whole_shards: bool = True, group: str | None = None, *, follow_links: bool = False) -> xr.Dataset:
     """Open a zarr store as dask arrays.
 
     Args:

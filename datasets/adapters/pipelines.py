@@ -173,9 +173,7 @@ class CheckedSharding(ShardingCodec):  # type: ignore[misc]
     @classmethod
     def of(cls, codec: ShardingCodec) -> "CheckedSharding":
         """Return a codec with the same settings."""
-        return cls(
-            chunk_shape=codec.chunk_shape, codecs=codec.codecs, index_codecs=codec.index_codecs, index_location=codec.index_location
-        )
+        return cls(chunk_shape=codec.chunk_shape, codecs=codec.codecs, index_codecs=codec.index_codecs, index_location=codec.index_location)
 
     @property
     def codec_pipeline(self) -> CheckedPipeline:

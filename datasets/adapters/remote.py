@@ -143,9 +143,7 @@ class Source(WrapperStore[Store]):  # type: ignore[misc]
         arrays: what the metadata read so far declare, by path.
     """
 
-    def __init__(
-        self, store: Store, name: str, complete: bool, cache: DiskCache | None = None, tries: int = 1, *, memory: int | None = None
-    ) -> None:
+    def __init__(self, store: Store, name: str, complete: bool, cache: DiskCache | None = None, tries: int = 1, *, memory: int | None = None) -> None:
         super().__init__(store)
         self.name, self.complete, self.cache, self.tries = name, complete, cache, tries
         self.memory = memory or memory_limit()

@@ -140,7 +140,7 @@ def _unpack_zlib(packed: Bytes, most: int, window: int = zlib.MAX_WBITS) -> byte
     pieces = []
     rest: Any = memoryview(packed)
     count = 0
-    while len(rest):
+    while rest:
         stream = zlib.decompressobj(window)
         pieces.append(stream.decompress(rest, most - count + 1))
         count += len(pieces[-1])

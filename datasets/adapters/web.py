@@ -38,7 +38,7 @@ class WebStore(Store):  # type: ignore[misc]
 
     supports_writes = False
     supports_deletes = False
-    supports_listing = False
+    supports_listing = True  # though it lists nothing, so that the error is ours
 
     def __init__(self, url: str, timeout: float) -> None:
         super().__init__(read_only=True)
@@ -101,9 +101,7 @@ class WebStore(Store):  # type: ignore[misc]
                 )
         raise OSError(f"more than {_HOPS} redirects")
 
-    async def get_partial_values(
-        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
-    ) -> list[Buffer | None]:
+    async def get_partial_values(self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]) -> list[Buffer | None]:
         """Return some pieces."""
         return await asyncio.gather(*(self.get(key, prototype, part) for key, part in key_ranges))
 
