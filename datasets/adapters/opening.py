@@ -14,7 +14,9 @@ from zarr.abc.store import Store
 from ..repository import is_repository, stored
 from ..schema import Refused
 from . import grib
+from .hdf5 import check_hdf5
 from .missing import decode, decode_zarr
+from .regular import check_regular
 from .remote import check_url, open_source
 
 _CLASSIC = (b"CDF\x01", b"CDF\x02", b"CDF\x05")
@@ -36,13 +38,16 @@ def open_raw(path: str, whole_shards: bool = True) -> xr.Dataset:
     return _chunked(open_lazily(path), whole_shards)
 
 
-def open_lazily(path: str, complete: bool = False, variables: Sequence[str] | None = None) -> xr.Dataset:
+def open_lazily(
+    path: str, complete: bool = False, variables: Sequence[str] | None = None, *, follow_links: bool = False
+) -> xr.Dataset:
     """Open one file or store; values are read when they are asked for, and selecting makes no task graph.
 
     Args:
         path: file, folder or URL.
         complete: raise ``ValueError`` where a chunk that is read is missing, instead of taking it for fill values.
         variables: those that will be used, whose times a GRIB file is read at; all by default.
+        follow_links: read also what links within it lead to outside of it.
 
     Raises:
         FileNotFoundError: it does not exist.
@@ -51,11 +56,13 @@ def open_lazily(path: str, complete: bool = False, variables: Sequence[str] | No
     """
     if "://" not in path and not Path(path).exists():
         raise FileNotFoundError(f"{path} does not exist; check the path")
+    if "://" not in path and not Path(path).is_dir():
+        check_regular(path)
     with _explained(path), warnings.catch_warnings():  # of what is mended here, or refused with a reason
         warnings.simplefilter("ignore", xr.SerializationWarning)
         if Path(path).is_dir() or "://" in path:
             return _open_zarr(open_source(path, complete) if (complete and not is_repository(path)) or "://" in path else path)
-        return _open_file(path, variables)
+        return _open_file(path, variables, follow_links)
 
 
 def open_zarr(path: str | Path | Store, whole_shards: bool = True, group: str | None = None) -> xr.Dataset:
@@ -90,7 +97,7 @@ def _chunked(dataset: xr.Dataset, whole_shards: bool) -> xr.Dataset:
     return dataset
 
 
-def _open_file(path: str, variables: Sequence[str] | None) -> xr.Dataset:
+def _open_file(path: str, variables: Sequence[str] | None, follow_links: bool = False) -> xr.Dataset:
     with open(path, "rb") as file:
         start = file.read(8)
     if start[:4] in _CLASSIC:
@@ -99,7 +106,10 @@ def _open_file(path: str, variables: Sequence[str] | None) -> xr.Dataset:
         return _open_grib(path, variables)
     elif start != _HDF5:
         raise ValueError(f"it begins with {start[:4]!r}" if start else "it is empty")
-    return decode(xr.open_dataset(path, engine="netcdf4", decode_cf=False))
+    unreadable = check_hdf5(path, follow_links=follow_links) if start == _HDF5 else []
+    with warnings.catch_warnings():  # of types that are no numbers, and left out
+        warnings.simplefilter("ignore", UserWarning)
+        return decode(xr.open_dataset(path, engine="netcdf4", decode_cf=False, drop_variables=unreadable))
 
 
 def _open_grib(path: str, variables: Sequence[str] | None) -> xr.Dataset:
