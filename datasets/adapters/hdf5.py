@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 OBJECTS = 10_000  # variables, dimensions and groups; the netCDF library takes seconds for as many
 _ATTRIBUTE = 2**26  # bytes of one attribute
 _TEXTS = 1000  # of one attribute, each of which may be as long as the file
+_NAME = 256  # bytes of a name
 _FILES = 1000  # that links lead to
 _DEPTH = 100  # of groups in one another
 _BUILT_IN = range(1, 7)  # deflate, shuffle, fletcher32, szip, nbit, scaleoffset
@@ -93,8 +94,8 @@ class _Check:
             child = f"{name}/{key}" if name else key
             if kind == h5py.h5l.TYPE_EXTERNAL:
                 self.external(group, key, child)
-            elif kind == h5py.h5l.TYPE_HARD and h5py.h5o.get_info(group, _bytes(key)).type == h5py.h5o.TYPE_GROUP:
-                self.links(h5py.h5g.open(group, _bytes(key)), child, above)
+            elif kind == h5py.h5l.TYPE_HARD and h5py.h5o.get_info(group, key.encode()).type == h5py.h5o.TYPE_GROUP:
+                self.links(h5py.h5g.open(group, key.encode()), child, above)
             elif kind not in (h5py.h5l.TYPE_HARD, h5py.h5l.TYPE_SOFT):
                 raise self.refusal(f"{child!r} is a link of an unknown kind")
 
@@ -108,7 +109,7 @@ class _Check:
         for key, _ in self.members(group):
             child = f"{name}/{key}" if name else key
             try:
-                target = h5py.h5o.open(group, _bytes(key))
+                target = h5py.h5o.open(group, key.encode())
             except KeyError as error:
                 raise self.refusal(f"the link {child!r} leads nowhere") from error
             if isinstance(target, h5py.h5g.GroupID):
@@ -143,11 +144,16 @@ class _Check:
             raise self.refusal(
                 f"it has more than {OBJECTS} variables, dimensions and groups; keep those that you need, e.g. with ncks -v"
             )
+        if long := [key for key, _ in found if len(key) > _NAME]:
+            raise self.refusal(f"the name {long[0][:40]!r}... has {len(long[0])} bytes, and those of netCDF at most {_NAME}")
         for key, kind in found:
-            yield key.decode(errors="surrogateescape"), kind
+            try:
+                yield key.decode(), kind
+            except UnicodeDecodeError as error:
+                raise self.refusal(f"the name {key!r} is not UTF-8") from error
 
     def external(self, group: "h5py.h5g.GroupID", key: str, child: str) -> None:
-        target = group.links.get_val(_bytes(key))[0].decode(errors="surrogateescape")
+        target = group.links.get_val(key.encode())[0].decode(errors="surrogateescape")
         if not self.follow_links:
             raise self.refusal(f"{child!r} is an external link to {target!r}; pass --follow-links if you trust where it leads")
         self.elsewhere(target, child, "HDF5_EXT_PREFIX")
@@ -277,7 +283,3 @@ def _reads_filter(code: int) -> bool:
         return False
     with netCDF4.Dataset("none", "w", diskless=True) as empty:
         return bool(getattr(empty, _ADDED[code])())
-
-
-def _bytes(name: str) -> bytes:
-    return name.encode(errors="surrogateescape")

@@ -60,6 +60,7 @@ def open_lazily(
         check_regular(path)
     with _explained(path), warnings.catch_warnings():  # of what is mended here, or refused with a reason
         warnings.simplefilter("ignore", xr.SerializationWarning)
+        warnings.filterwarnings("ignore", message="Duplicate dimension names")
         if Path(path).is_dir() or "://" in path:
             return _open_zarr(open_source(path, complete) if (complete and not is_repository(path)) or "://" in path else path)
         return _open_file(path, variables, follow_links)
@@ -176,8 +177,10 @@ def _explained(path: str) -> Iterator[None]:
         check_url(path)
     try:
         yield
-    except Refused:
-        raise
+    except Refused as error:
+        if path in str(error):
+            raise
+        raise Refused(f"{path}: {error}") from error
     except Exception as error:  # engines raise many types
         if "://" in path and isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
             raise
