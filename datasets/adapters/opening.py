@@ -14,6 +14,8 @@ from zarr.abc.store import Store
 from ..repository import is_repository, stored
 from ..schema import Refused
 from . import grib
+from .classic import check_classic
+from .grib_messages import check_messages
 from .hdf5 import check_hdf5
 from .missing import decode, decode_zarr
 from .regular import check_regular
@@ -21,7 +23,6 @@ from .remote import check_url, open_source
 
 _CLASSIC = (b"CDF\x01", b"CDF\x02", b"CDF\x05")
 _HDF5 = b"\x89HDF\r\n\x1a\n"
-_GRIB_LARGE = 0x800000
 
 
 def open_raw(path: str, whole_shards: bool = True) -> xr.Dataset:
@@ -102,7 +103,7 @@ def _open_file(path: str, variables: Sequence[str] | None, follow_links: bool = 
     with open(path, "rb") as file:
         start = file.read(8)
     if start[:4] in _CLASSIC:
-        _refuse_short_classic(path)
+        check_classic(path)
     elif start[:4] == b"GRIB":
         return _open_grib(path, variables)
     elif start != _HDF5:
@@ -118,57 +119,11 @@ def _open_grib(path: str, variables: Sequence[str] | None) -> xr.Dataset:
         import cfgrib
     except ImportError as error:
         raise ValueError("GRIB needs two more packages: pip install 'fourcaster[grib]'") from error
-    _refuse_short_grib(path)
+    check_messages(path)
     with warnings.catch_warnings():  # of xarray, to cfgrib
         warnings.simplefilter("ignore", FutureWarning)
         parts = cfgrib.open_datasets(path, backend_kwargs={"indexpath": ""}, errors="raise")
     return grib.join(parts, path, variables)
-
-
-def _refuse_short_classic(path: str) -> None:
-    """Raise if a classic netCDF file is shorter than its header says: the library would read the rest as zeros."""
-    from scipy.io import netcdf_file
-
-    with open(path, "rb") as file:
-        if file.read(4) == b"CDF\x05":
-            return
-    wrong = ""
-    with open(path, "rb") as file, warnings.catch_warnings():  # of closing while mapped, which is the point
-        warnings.simplefilter("ignore", RuntimeWarning)
-        try:
-            netcdf_file(file, "r", mmap=True).close()
-        except Exception as error:  # noqa: BLE001 (it raises many types, and half of it lives as long as its error)
-            wrong = str(error) or type(error).__name__
-    if wrong:
-        raise ValueError(wrong)
-
-
-def _refuse_short_grib(path: str) -> None:
-    """Raise if the last message of a GRIB file is not whole: the library would leave it out."""
-    size = Path(path).stat().st_size
-    with open(path, "rb") as file:
-        at, number = 0, 0
-        while at < size:
-            file.seek(at)
-            head = file.read(16)
-            if head[:4] != b"GRIB":  # padding between messages
-                rest = head + file.read(2**16)
-                skip = rest.find(b"GRIB")
-                if skip < 0:
-                    if rest.strip(b"\0"):
-                        raise ValueError(f"after {number} messages comes what is no GRIB")
-                    at += len(rest)
-                else:
-                    at += skip
-                continue
-            length = int.from_bytes(head[4:7], "big") if head[7] == 1 else int.from_bytes(head[8:16], "big")
-            if head[7] == 1 and length & _GRIB_LARGE:  # edition 1 writes lengths beyond 8 MB in another way
-                return
-            number += 1
-            file.seek(at + max(length, 4) - 4)
-            if at + length > size or file.read(4) != b"7777":
-                raise ValueError(f"message {number} is cut off")
-            at += length
 
 
 @contextmanager
