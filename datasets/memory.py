@@ -8,6 +8,8 @@ from .schema import Refused
 
 MEMORY = 2**31
 _COPIES = 10  # of an axis while it is read, decoded, indexed and compared
+_FIELD = 16  # bytes of a point while one field is interpolated, in float32
+MOST_POINTS = 400_000  # along an axis, a hundred metres apart
 _NEVER_CHECKED = 2**34  # bytes that are read in some minutes
 _RATIO = 2000  # largest credible compression of a whole variable
 _limit: ContextVar[int] = ContextVar("memory limit", default=MEMORY)
@@ -49,6 +51,33 @@ def check_bytes(what: str, size: int) -> None:
     """
     if size > memory_limit():
         raise Refused(f"{what} would take {show(size)} of memory, more than the limit of {show(memory_limit())} (--memory)")
+
+
+def check_points(text: str, rows: float, columns: float) -> None:
+    """Raise ``Refused`` if the grid that an option names is too large for a field on it to be computed within the limit.
+
+    Args:
+        text: the option's value, named in the error.
+        rows: number of rows, which may be infinite.
+        columns: number of columns.
+    """
+    size = float(rows) * float(columns) * _FIELD
+    if not size <= memory_limit() or max(rows, columns) > MOST_POINTS:
+        raise Refused(
+            f"--grid {text} has {rows:.6g} x {columns:.6g} points, so a field would take {show(size)} of memory, "
+            f"more than the limit of {show(memory_limit())}; take fewer points"
+        )
+
+
+def check_along(text: str, points: float) -> None:
+    """Raise ``Refused`` if the grid that an option names has more points along an axis than any part of it is taken from.
+
+    Args:
+        text: the option's value, named in the error.
+        points: number of points, which may be infinite.
+    """
+    if not points <= MOST_POINTS:
+        raise Refused(f"--grid {text} has {points:.6g} points along an axis, more than {MOST_POINTS}; take fewer points")
 
 
 def check_declared(source: str, name: str, size: int, stored: int) -> None:

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from ..fno.grids import COORDINATE_TOLERANCE, Array, LatLon, SphereGrid, same_axis, sphere_nodes
+from ..fno.grids import COORDINATE_TOLERANCE, Array, LatLon, same_axis
+from ..fno.quadrature import SphereGrid, colatitudes
 
 
 def divisions(step: float) -> int:
@@ -40,7 +41,7 @@ def with_spacing(grid: LatLon, step: float) -> LatLon:
         raise ValueError(f"grid spacing must lie between 0 and 45 degrees, got {step:g}")
     if _global(grid):
         if grid.sphere == "legendre-gauss":
-            latitude = 90 - np.rad2deg(sphere_nodes(count, "legendre-gauss")[0])
+            latitude = 90 - np.rad2deg(colatitudes(count, "legendre-gauss"))
         else:  # the first and last row lie as many half spacings off the poles as in the old grid
             ends = (grid.latitude.max(), -grid.latitude.min())
             north, south = (round(2 * (90 - end) / grid.spacing[0]) / 2 for end in ends)
@@ -65,7 +66,7 @@ def with_points(grid: LatLon, rows: int, columns: int) -> LatLon:
         raise ValueError(f"a grid needs at least 2 points along each axis, got {rows}x{columns}")
     if _global(grid):
         kind: SphereGrid = "equiangular" if rows % 2 else "equiangular-no-poles"
-        latitude = 90 - np.rad2deg(sphere_nodes(rows, kind)[0])
+        latitude = 90 - np.rad2deg(colatitudes(rows, kind))
     else:
         latitude = np.linspace(grid.latitude.max(), grid.latitude.min(), rows)
     if grid.periodic:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..datasets.adapters.sources import open_sources, origin
 from ..datasets.ingest import append_store, write_store
+from ..datasets.memory import limited
 from ..datasets.outputs import check_output
 from ..datasets.plan import MEMORY, make_plan
 from ..datasets.regrid import parse_grid, regrid
@@ -96,7 +97,7 @@ def ingest(
     made_from += f" static {sorted(static)}" if static else ""
     chunk_bytes = min(2**25, memory // 64)
     options: Any = {"grid": grid, "method": method, "rename": rename, "static": static}
-    with open_sources(sources, select, units, layout, chunk_bytes, allow_missing, **options) as opened:
+    with limited(memory), open_sources(sources, select, units, layout, chunk_bytes, allow_missing, **options) as opened:
         regridded = grid is None or opened.encoding["regridded"]
         dataset = opened if regridded else regrid(opened, parse_grid(str(grid), opened), method)
         if dry_run:

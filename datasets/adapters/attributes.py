@@ -94,10 +94,11 @@ def _check_times(name: str, variable: xr.Variable) -> None:
         return
     for key in ("units", "calendar"):
         if len(str(variable.attrs.get(key, ""))) > _LONGEST:
-            raise Refused(f"{name!r} has the {key} {_shown(variable.attrs[key])} of {len(variable.attrs[key])} characters, which are no {key} of time")
-    if variable.dtype.kind == "f" and variable.dims == (name,):
-        if np.isinf(variable.values).any():
-            raise Refused(f"{name!r} has times that are infinite; drop those records")
+            raise Refused(
+                f"{name!r} has the {key} {_shown(variable.attrs[key])} of {len(variable.attrs[key])} characters, which are no {key} of time"
+            )
+    if variable.dtype.kind == "f" and variable.dims == (name,) and np.isinf(variable.values).any():
+        raise Refused(f"{name!r} has times that are infinite; drop those records")
 
 
 def _shown(value: Any) -> str:

@@ -9,6 +9,7 @@ import xarray as xr
 
 from .. import units as cf_units
 from ..identity import find_variables, identity
+from ..memory import check_bytes, memory_limit
 from ..names import fault, reserved
 from ..scalars import ATTRIBUTE as SCALARS
 from ..scalars import is_pressure, lone_coordinates, record
@@ -134,6 +135,8 @@ def canonical(
         result = result.assign_coords(time=dataset["time"])
     result = result.drop_vars([c for c in result.coords if c not in DIMENSIONS])
     unchanging = {n: v for n, v in fields.items() if "time" not in v.dims}
+    for name, field in unchanging.items():
+        check_bytes(f"{source}: the static field {name!r}", 4 * field.nbytes)
     result = result.assign_coords({n: v.reset_coords(drop=True).compute() for n, v in unchanging.items()})
     kept = [_field(n, first[n].chunk(), source, units, rename, beyond=beyond).reset_coords(drop=True) for n in constants]
     result.encoding = {
@@ -202,6 +205,7 @@ def _chunked(dataset: xr.Dataset, chunk_bytes: int) -> xr.Dataset:
         sizes = variable.encoding.get("shards") or variable.encoding.get("preferred_chunks") or {}
         stored = int(sizes["time"] if isinstance(sizes, dict) and "time" in sizes else sizes[0] if isinstance(sizes, tuple) else 1)
         one = max(1, variable.nbytes // max(1, variable.sizes["time"]))
+        stored = max(1, min(stored, memory_limit() // 8 // one))  # long chunks are read several times rather than beyond memory
         dataset[name] = variable.chunk({"time": max(1, chunk_bytes // (one * stored)) * stored} | {d: -1 for d in variable.dims if d != "time"})
     return dataset
 

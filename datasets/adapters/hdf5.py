@@ -7,8 +7,7 @@ that they lead to has passed the same checks. External storage never is: it show
 """
 
 import os
-from collections.abc import Collection, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,9 +23,9 @@ if TYPE_CHECKING:
 
 OBJECTS = 10_000  # variables, dimensions and groups; the netCDF library takes seconds for as many
 _ATTRIBUTE = 2**26  # bytes of one attribute
-_TEXTS = 1000  # of one attribute, each of which may be as long as the file
+_TEXTS = 1000  # of one attribute or axis, each of which may be as long as the file
 _NAME = 256  # bytes of a name
-_FILES = 1000  # that links lead to
+_FILES = 10_000  # that links lead to
 _DEPTH = 100  # of groups in one another
 _BUILT_IN = range(1, 7)  # deflate, shuffle, fletcher32, szip, nbit, scaleoffset
 _ADDED = {307: "has_bzip2_filter", 32001: "has_blosc_filter", 32015: "has_zstd_filter"}
@@ -141,9 +140,7 @@ class _Check:
         group.links.iterate(collect, info=True)
         self.objects += len(found)
         if self.objects > 2 * OBJECTS:  # each is met twice
-            raise self.refusal(
-                f"it has more than {OBJECTS} variables, dimensions and groups; keep those that you need, e.g. with ncks -v"
-            )
+            raise self.refusal(f"it has more than {OBJECTS} variables, dimensions and groups; keep those that you need, e.g. with ncks -v")
         if long := [key for key, _ in found if len(key) > _NAME]:
             raise self.refusal(f"the name {long[0][:40]!r}... has {len(long[0])} bytes, and those of netCDF at most {_NAME}")
         for key, kind in found:
@@ -186,6 +183,8 @@ class _Check:
         shape = dataset.shape or ()
         size = kind.get_size()
         count = int(np.prod(shape, dtype=object))
+        if size > _ATTRIBUTE:
+            raise self.refusal(f"{name!r} has values of {show(size)} each, more than the {show(_ATTRIBUTE)} that are read")
         if properties.get_layout() == h5py.h5d.VIRTUAL:
             self.virtual(dataset, properties, name)
         elif properties.get_layout() == h5py.h5d.CHUNKED:
@@ -193,20 +192,24 @@ class _Check:
             what = f"{self.path}: a chunk of {name!r} ({'x'.join(map(str, chunk))} values)"
             check_bytes(what, 2 * int(np.prod(chunk, dtype=object)) * size)
             self.filters(properties, name)
-        if len(shape) == 1 and h5py.h5a.exists(dataset, b"CLASS") and not _dimension_only(dataset):
+        if len(shape) == 1 and h5py.h5ds.is_scale(dataset) and not _dimension_only(dataset):
             check_axis(self.path, name, count, size)
         if not (_dimension_only(dataset) or properties.get_layout() == h5py.h5d.VIRTUAL):
             stored = h5py.h5i.get_file_id(dataset).get_filesize()
             check_declared(self.path, name, count * size, stored)
-        numbers = (h5py.h5t.TypeIntegerID, h5py.h5t.TypeFloatID, h5py.h5t.TypeEnumID, h5py.h5t.TypeStringID, h5py.h5t.TypeOpaqueID)
-        return isinstance(kind, numbers)
+        if isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str() and count > _TEXTS:
+            return False
+        read = (h5py.h5t.TypeIntegerID, h5py.h5t.TypeFloatID, h5py.h5t.TypeEnumID, h5py.h5t.TypeStringID, h5py.h5t.TypeOpaqueID)
+        return isinstance(kind, read)
 
     def filters(self, properties: Any, name: str) -> None:
         for position in range(properties.get_nfilters()):
             code, _, _, title = properties.get_filter(position)
             if not _reads_filter(code):
                 called = f" ({title.decode(errors='replace')})" if title else ""
-                raise self.refusal(f"{name!r} is compressed by the HDF5 filter {code}{called}, which is not installed; rewrite it, e.g. with nccopy -d1")
+                raise self.refusal(
+                    f"{name!r} is compressed by the HDF5 filter {code}{called}, which is not installed; rewrite it, e.g. with nccopy -d1"
+                )
 
     def virtual(self, dataset: "h5py.h5d.DatasetID", properties: Any, name: str) -> None:
         """Check that all parts of a virtual data set are there, since the library takes missing ones for a constant."""
@@ -229,9 +232,7 @@ class _Check:
                     if lacking := lacks(file, properties, i):
                         raise self.refusal(f"{name!r} is a virtual data set, and {place} {lacking}")
         if not covered(dataset, properties):
-            raise self.refusal(
-                f"{name!r} is a virtual data set with values that no part gives, and no _FillValue to mark them as missing"
-            )
+            raise self.refusal(f"{name!r} is a virtual data set with values that no part gives, and no _FillValue to mark them as missing")
 
     def attributes(self, item: Any, name: str) -> None:
         import h5py
@@ -243,8 +244,10 @@ class _Check:
         for index in range(count):
             attribute = h5py.h5a.open(item, index=index)
             called = attribute.name.decode(errors="replace")
-            if attribute.get_storage_size() > _ATTRIBUTE:
-                raise self.refusal(f"the attribute {called!r} of {name or '/'!r} has {show(attribute.get_storage_size())}, more than the {show(_ATTRIBUTE)} that are read")
+            size = attribute.get_storage_size()
+            if size > _ATTRIBUTE:
+                limit = show(_ATTRIBUTE)
+                raise self.refusal(f"the attribute {called!r} of {name or '/'!r} has {show(size)}, more than the {limit} that are read")
             kind = attribute.get_type()
             long = isinstance(kind, h5py.h5t.TypeVlenID) or (isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str())
             if long and called not in _SCALES and int(np.prod(attribute.shape, dtype=object)) > _TEXTS:
@@ -261,7 +264,7 @@ def _dimension_only(dataset: "h5py.h5d.DatasetID") -> bool:
     """Return whether a data set stands for a dimension without coordinate, and has no values."""
     import h5py
 
-    if not h5py.h5a.exists(dataset, b"NAME"):
+    if not (h5py.h5ds.is_scale(dataset) and h5py.h5a.exists(dataset, b"NAME")):
         return False
     attribute = h5py.h5a.open(dataset, b"NAME")
     if attribute.shape != () or not isinstance(attribute.get_type(), h5py.h5t.TypeStringID) or attribute.get_storage_size() > 1000:

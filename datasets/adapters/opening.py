@@ -39,9 +39,7 @@ def open_raw(path: str, whole_shards: bool = True) -> xr.Dataset:
     return _chunked(open_lazily(path), whole_shards)
 
 
-def open_lazily(
-    path: str, complete: bool = False, variables: Sequence[str] | None = None, *, follow_links: bool = False
-) -> xr.Dataset:
+def open_lazily(path: str, complete: bool = False, variables: Sequence[str] | None = None, *, follow_links: bool = False) -> xr.Dataset:
     """Open one file or store; values are read when they are asked for, and selecting makes no task graph.
 
     Args:
@@ -111,7 +109,13 @@ def _open_file(path: str, variables: Sequence[str] | None, follow_links: bool = 
     unreadable = check_hdf5(path, follow_links=follow_links) if start == _HDF5 else []
     with warnings.catch_warnings():  # of types that are no numbers, and left out
         warnings.simplefilter("ignore", UserWarning)
-        return decode(xr.open_dataset(path, engine="netcdf4", decode_cf=False, drop_variables=unreadable))
+        try:
+            opened = xr.open_dataset(path, engine="netcdf4", decode_cf=False, drop_variables=unreadable)
+        except AttributeError as error:  # netCDF4 has no dimensions for a variable of another file
+            if not follow_links:
+                raise
+            raise Refused(f"{path} links to variables of another file, but not to their dimensions; link these too") from error
+        return decode(opened)
 
 
 def _open_grib(path: str, variables: Sequence[str] | None) -> xr.Dataset:
