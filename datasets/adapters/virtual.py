@@ -28,6 +28,8 @@ def lacks(file: "h5py.File", properties: Any, part: int) -> str:
     source = file.get(name) if name else None
     if not isinstance(source, h5py.Dataset):
         return f"has no {name!r}"
+    if source.is_virtual:  # perhaps of this one
+        return f"has {name!r} as a virtual data set itself"
     space = properties.get_virtual_srcspace(part)
     if space.get_select_type() == h5py.h5s.SEL_ALL:
         wanted = properties.get_virtual_vspace(part)
