@@ -227,7 +227,8 @@ def parse_grid(text: str, dataset: xr.Dataset) -> LatLon:
         step = 180 / divisions(step)
     if not 0 < step <= 45:
         raise ValueError(f"--grid {text} must lie between 0 and 45 degrees")
-    check_points(text, np.ptp(old.latitude) / step + 1, (360 if old.periodic else np.ptp(old.longitude)) / step + 1)
+    high, wide = float(np.ptp(old.latitude)), 360.0 if old.periodic else float(np.ptp(old.longitude))
+    check_points(text, high / step + 1, wide / step + 1)
     if old.periodic and old.includes_poles:
         on_poles = np.abs(old.latitude).max() > 90 - COORDINATE_TOLERANCE * old.spacing[0]
         latitude = 90 - step * (np.arange(round(180 / step) + on_poles) + (0.0 if on_poles else 0.5))

@@ -4,6 +4,7 @@ import numpy as np
 
 from ..fno.grids import COORDINATE_TOLERANCE, Array, LatLon, same_axis
 from ..fno.quadrature import SphereGrid, colatitudes
+from .memory import check_along
 
 
 def divisions(step: float) -> int:
@@ -14,6 +15,7 @@ def divisions(step: float) -> int:
     """
     if not 0 < step <= 45:
         raise ValueError(f"grid spacing must lie between 0 and 45 degrees, got {step:g}")
+    check_along(f"{step:g}", 360 / float(step))
     count = 180 / step
     if abs(count - round(count)) > 0.01:
         finer, coarser = 180 / np.ceil(count), 180 / np.floor(count)

@@ -103,7 +103,8 @@ def _other(grid: LatLon, spacing: float | str) -> LatLon:
     except ValueError:
         raise ValueError(f"--grid {spacing} is not understood; write the degrees between points, e.g. 1.25, or points, e.g. 181x360") from None
     if degrees > 0:
-        check_along(str(spacing), 360 / degrees if grid.periodic else max(np.ptp(grid.latitude), np.ptp(grid.longitude)) / degrees)
+        extent = 360.0 if grid.periodic else float(max(np.ptp(grid.latitude), np.ptp(grid.longitude)))
+        check_along(str(spacing), extent / degrees)
     return with_spacing(grid, degrees)
 
 

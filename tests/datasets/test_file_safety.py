@@ -505,13 +505,15 @@ def test_dimensions_without_points_and_twice_the_same(tmp_path):
         file.createDimension("none", None)
         file.createVariable("empty", "f4", ("time", "none", "latitude", "longitude")).units = "1"
     with xr.open_dataset(path, drop_variables=["t"]) as empty:
-        empty.isel(time=slice(0, 0)).to_netcdf(tmp_path / "b.nc")
+        empty.drop_encoding().to_netcdf(tmp_path / "b.nc")
+        empty.drop_encoding()[["empty"]].isel(time=slice(0, 0), none=slice(0, 0)).to_netcdf(tmp_path / "c.nc", unlimited_dims=["time", "none"])
     with netCDF4.Dataset(path, "a") as file:
         file.createVariable("square", "f4", ("time", "latitude", "latitude")).units = "1"
     with open_sources([path]) as dataset:
         assert list(dataset.data_vars) == ["t"]
-    result = CliRunner().invoke(app, ["ingest", str(tmp_path / "b.nc"), "-o", str(tmp_path / "s.zarr")])
-    assert result.exit_code == 2 and "has no variable" in result.output
+    for name in ("b.nc", "c.nc"):
+        result = CliRunner().invoke(app, ["ingest", str(tmp_path / name), "-o", str(tmp_path / "s.zarr")])
+        assert result.exit_code == 2 and "has no variable" in result.output
 
 
 def test_attributes_of_a_stranger_do_not_say_what_a_store_is(tmp_path):

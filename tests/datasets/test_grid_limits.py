@@ -103,13 +103,12 @@ from fourcaster.fno.grids import LatLon
 from fourcaster.fno.quadrature import sphere_nodes
 from fourcaster.forecast.output_grid import output_grid
 first = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-for rows in (40_000, 40_001):
-    for start in (90, 89.9):
-        tall = LatLon(np.linspace(start, -start, rows), 90.0 * np.arange(4))
-        tall.area_weights, tall.sphere, tall.edges
-        output_grid(tall, ("float32", "float32"))
-        output_grid(tall, ("float32", "float32"), "10")
-    sphere_nodes(rows, "equiangular"), sphere_nodes(rows, "equiangular-no-poles")
+for start in (90, 89.9):
+    tall = LatLon(np.linspace(start, -start, 40_000), 90.0 * np.arange(4))
+    tall.area_weights, tall.sphere, tall.edges
+    output_grid(tall, ("float32", "float32"))
+    output_grid(tall, ("float32", "float32"), "10")
+sphere_nodes(40_000, "equiangular"), sphere_nodes(40_000, "equiangular-no-poles")
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - first)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=100)
@@ -125,8 +124,9 @@ def test_weights_of_even_latitudes_integrate_cosines(rows, kind):
     assert np.allclose(np.cos(np.outer(degrees, theta)) @ weights, exact, atol=1e-13)
 
 
-@pytest.mark.parametrize("rows", [2001, 2002])
-def test_gauss_nodes_of_many_rows(rows):
+@pytest.mark.parametrize("rows", [401, 402])
+def test_gauss_nodes_of_many_rows(rows, monkeypatch):
+    monkeypatch.setattr("fourcaster.fno.quadrature._EIGENVALUES", 400)
     theta, weights = sphere_nodes(rows, "legendre-gauss")
     x, w = np.polynomial.legendre.leggauss(rows)
     assert np.allclose(theta, np.arccos(x[::-1]), atol=1e-12)
@@ -145,7 +145,7 @@ def test_gauss_latitudes_are_recognised(rows):
 def test_too_many_rows_have_no_quadrature():
     with pytest.raises(ValueError, match="at most 200000 latitudes"):
         sphere_nodes(MOST_ROWS + 1, "equiangular")
-    with pytest.raises(ValueError, match="Legendre functions of 20000 degrees, 20000 orders and 40000 latitudes take 1.19e"):
+    with pytest.raises(ValueError, match=r"Legendre functions of 20000 degrees, 20000 orders and 40000 latitudes take 1\.19e"):
         legendre(20_000, 20_000, np.linspace(0, np.pi, 40_000))
 
 
