@@ -10,6 +10,7 @@ from ..datasets.adapters.sources import expand, open_sources, origin
 from ..datasets.adapters.untrusted import parse_bytes  # noqa: F401 (callers of this module know it here)
 from ..datasets.ingest import append_store, write_store
 from ..datasets.locks import exclusive
+from ..datasets.memory import limited
 from ..datasets.outputs import check_apart, check_output
 from ..datasets.plan import MEMORY, make_plan
 from ..datasets.regrid import parse_grid, regrid
@@ -104,6 +105,7 @@ def ingest(
             stack.enter_context(exclusive(path))
         if progress:
             progress(0, 1, f"to {path}")
+        stack.enter_context(limited(memory))
         opened = stack.enter_context(open_sources(sources, select, units, layout, chunk_bytes, allow_missing, **options))
         regridded = grid is None or opened.encoding["regridded"]
         dataset = opened if regridded else regrid(opened, parse_grid(str(grid), opened), method)

@@ -81,12 +81,20 @@ def _checkpoint(path: Path) -> dict[str, Any]:
 def _simulation(dataset: xr.Dataset) -> dict[str, Any]:
     return {
         "kind": "solution of an operator" if "checkpoint" in dataset.attrs else "simulation",
-        "system": json.loads(dataset.attrs["system"]),
-        "variables": [f"{name} [{v.attrs['units']}]" for name, v in dataset.data_vars.items()],
+        "system": _parsed(dataset, "system"),
+        "variables": [f"{name} [{v.attrs.get('units', 'units not given')}]" for name, v in dataset.data_vars.items()],
         "sizes": {str(name): size for name, size in dataset.sizes.items()},
-        "parameters": json.loads(dataset.attrs["parameters"]),
-        "seed": json.loads(dataset.attrs.get("seed", "null")),
+        "parameters": _parsed(dataset, "parameters"),
+        "seed": _parsed(dataset, "seed") if "seed" in dataset.attrs else None,
     }
+
+
+def _parsed(dataset: xr.Dataset, name: str) -> Any:
+    """Return what an attribute of a simulation says; raises ``ValueError`` where it is not what ``simulate`` writes."""
+    try:
+        return json.loads(dataset.attrs[name])
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"it has the attribute system of a simulation, but {name} is not JSON as forecast simulate writes it") from error
 
 
 def _channels(dataset: xr.Dataset) -> list[str]:

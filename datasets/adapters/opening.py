@@ -13,15 +13,18 @@ from zarr.abc.store import Store
 
 from ..schema import Refused
 from . import grib
+from .classic import check_classic
 from .fast import fastest
+from .grib_messages import check_messages
+from .hdf5 import check_hdf5
 from .missing import decode, decode_zarr
 from .pipelines import CHECKED
+from .regular import check_regular
 from .remote import Source, check_url, open_source
 from .untrusted import CHUNKS_AT_OPENING, STRING_BYTES, UntrustedDataError, advice, memory_limit, most_of_coordinates, show_bytes
 
 _CLASSIC = (b"CDF\x01", b"CDF\x02", b"CDF\x05")
 _HDF5 = b"\x89HDF\r\n\x1a\n"
-_GRIB_LARGE = 0x800000
 _PIPELINE = "codec_pipeline.path"
 
 
@@ -65,11 +68,14 @@ def open_lazily(
     """
     if "://" not in path and not Path(path).exists():
         raise FileNotFoundError(f"{path} does not exist; check the path")
+    if "://" not in path and not Path(path).is_dir():
+        check_regular(path)
     with _explained(path), warnings.catch_warnings():  # of what is mended here, or refused with a reason
         warnings.simplefilter("ignore", xr.SerializationWarning)
+        warnings.filterwarnings("ignore", message="Duplicate dimension names")
         if Path(path).is_dir() or "://" in path:
             return _open_zarr(open_source(path, complete, follow_links=follow_links, memory=memory))
-        return _open_file(path, variables)
+        return _open_file(path, variables, follow_links)
 
 
 def open_zarr(path: str | Path | Store, whole_shards: bool = True, group: str | None = None, *, follow_links: bool = False) -> xr.Dataset:
@@ -141,16 +147,25 @@ def _chunked(dataset: xr.Dataset, whole_shards: bool) -> xr.Dataset:
     return dataset
 
 
-def _open_file(path: str, variables: Sequence[str] | None) -> xr.Dataset:
+def _open_file(path: str, variables: Sequence[str] | None, follow_links: bool = False) -> xr.Dataset:
     with open(path, "rb") as file:
         start = file.read(8)
     if start[:4] in _CLASSIC:
-        _refuse_short_classic(path)
+        check_classic(path)
     elif start[:4] == b"GRIB":
         return _open_grib(path, variables)
     elif start != _HDF5:
         raise ValueError(f"it begins with {start[:4]!r}" if start else "it is empty")
-    return decode(xr.open_dataset(path, engine="netcdf4", decode_cf=False))
+    unreadable = check_hdf5(path, follow_links=follow_links) if start == _HDF5 else []
+    with warnings.catch_warnings():  # of types that are no numbers, and left out
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            opened = xr.open_dataset(path, engine="netcdf4", decode_cf=False, drop_variables=unreadable)
+        except AttributeError as error:  # netCDF4 has no dimensions for a variable of another file
+            if not follow_links:
+                raise
+            raise Refused(f"{path} links to variables of another file, but not to their dimensions; link these too") from error
+        return decode(opened)
 
 
 def _open_grib(path: str, variables: Sequence[str] | None) -> xr.Dataset:
@@ -158,57 +173,11 @@ def _open_grib(path: str, variables: Sequence[str] | None) -> xr.Dataset:
         import cfgrib
     except ImportError as error:
         raise ValueError("GRIB needs two more packages: pip install 'fourcaster[grib]'") from error
-    _refuse_short_grib(path)
+    check_messages(path)
     with warnings.catch_warnings():  # of xarray, to cfgrib
         warnings.simplefilter("ignore", FutureWarning)
         parts = cfgrib.open_datasets(path, backend_kwargs={"indexpath": ""}, errors="raise")
     return grib.join(parts, path, variables)
-
-
-def _refuse_short_classic(path: str) -> None:
-    """Raise if a classic netCDF file is shorter than its header says: the library would read the rest as zeros."""
-    from scipy.io import netcdf_file
-
-    with open(path, "rb") as file:
-        if file.read(4) == b"CDF\x05":
-            return
-    wrong = ""
-    with open(path, "rb") as file, warnings.catch_warnings():  # of closing while mapped, which is the point
-        warnings.simplefilter("ignore", RuntimeWarning)
-        try:
-            netcdf_file(file, "r", mmap=True).close()
-        except Exception as error:  # noqa: BLE001 (it raises many types, and half of it lives as long as its error)
-            wrong = str(error) or type(error).__name__
-    if wrong:
-        raise ValueError(wrong)
-
-
-def _refuse_short_grib(path: str) -> None:
-    """Raise if the last message of a GRIB file is not whole: the library would leave it out."""
-    size = Path(path).stat().st_size
-    with open(path, "rb") as file:
-        at, number = 0, 0
-        while at < size:
-            file.seek(at)
-            head = file.read(16)
-            if head[:4] != b"GRIB":  # padding between messages
-                rest = head + file.read(2**16)
-                skip = rest.find(b"GRIB")
-                if skip < 0:
-                    if rest.strip(b"\0"):
-                        raise ValueError(f"after {number} messages comes what is no GRIB")
-                    at += len(rest)
-                else:
-                    at += skip
-                continue
-            length = int.from_bytes(head[4:7], "big") if head[7] == 1 else int.from_bytes(head[8:16], "big")
-            if head[7] == 1 and length & _GRIB_LARGE:  # edition 1 writes lengths beyond 8 MB in another way
-                return
-            number += 1
-            file.seek(at + max(length, 4) - 4)
-            if at + length > size or file.read(4) != b"7777":
-                raise ValueError(f"message {number} is cut off")
-            at += length
 
 
 @contextmanager
@@ -217,8 +186,10 @@ def _explained(path: str) -> Iterator[None]:
         check_url(path)
     try:
         yield
-    except Refused:
-        raise
+    except Refused as error:
+        if path in str(error):
+            raise
+        raise Refused(f"{path}: {error}") from error
     except Exception as error:  # engines raise many types
         if "://" in path and isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
             raise

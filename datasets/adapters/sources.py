@@ -10,9 +10,10 @@ from typing import Any
 import xarray as xr
 
 from ..identity import identity
-from ..schema import DIMENSIONS, nearest
+from ..names import fault, reserved
+from ..schema import nearest
 from ..selection import NothingSelectedError, Selection
-from .cf import NAME, canonical
+from .cf import canonical
 from .joining import Part, join
 from .opening import open_lazily
 from .static import split_constants, static_fields
@@ -126,7 +127,7 @@ def _joined(parts: Sequence[Part], select: Selection, sources: str) -> xr.Datase
 def check_names(rename: Mapping[str, str]) -> None:
     """Raise ``ValueError`` where a new name cannot be that of a variable."""
     for old, new in rename.items():
-        if not NAME.fullmatch(new) or new in (*DIMENSIONS, "statistics", "climatology"):
+        if fault(new) or reserved(new):
             raise ValueError(f"--rename {old}={new}: {new!r} cannot be the name of a variable")
 
 
