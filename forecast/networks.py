@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
 from torch import Tensor, nn
 
 from ..datasets import atomic
@@ -14,6 +13,7 @@ from ..datasets.outputs import check_output
 from ..fno.import_weights import build, read_weights
 from ..fno.models import REGISTRY
 from .checkpoint import load_checkpoint, read_meta, read_tensors, sha256, write_network
+from .yaml_text import read_yaml
 
 ExportFormat = Literal["torch-export", "onnx"]
 
@@ -39,10 +39,7 @@ def import_network(
         raise FileExistsError(f"{output} exists; pass --overwrite to replace it, or choose another name")
     held: Any = {}
     if config is not None:
-        try:
-            held = yaml.safe_load(config.read_text())
-        except yaml.YAMLError as error:
-            raise ValueError(f"{config} is not YAML: {' '.join(str(error).split())}") from error
+        held = read_yaml(config)
         if not isinstance(held, dict):
             raise ValueError(f"{config} holds no keys; write e.g. inp_shape: [720, 1440]")
     kind, found, tensors = read_weights(source, format, **(held | dict(arguments or {})))
