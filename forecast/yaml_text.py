@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-MOST_BYTES = 2**20
+MOST_BYTES = 2**19
 MOST_NODES = 100_000
 MOST_DEPTH = 40
 MOST_DIGITS = 100  # of a number
@@ -124,5 +124,5 @@ def _refuse_repeated_keys(node: yaml.MappingNode) -> None:
         if not isinstance(key, yaml.ScalarNode) or key.value == "<<":
             continue
         if key.value in seen:
-            raise yaml.YAMLError(f"{key.value[:80]!r} is given twice, line {key.start_mark.line + 1}")
+            raise yaml.YAMLError(f"{key.value[:80]!r} is given twice, line {node.start_mark.line + 1} and below")
         seen.add(key.value)
