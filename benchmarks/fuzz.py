@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from dataclasses import asdict
@@ -80,10 +81,12 @@ def plan(kinds: list[str], seed: int, most: int | None) -> list[tuple[str, Case]
 
 def prepare(root: Path, fixtures: Path | None) -> None:
     """Fill a folder with valid inputs and a home folder, in another process so that this one starts no threads."""
-    (root / "home").mkdir()
+    (root / "home" / ".cache").mkdir(parents=True)
     (root / "home" / "precious.txt").write_text("not to be touched\n")
     if fixtures is None or not fixtures.exists():
-        code = f"import sys; sys.path.insert(0, {str(HERE)!r}); from fuzzing.fixtures import build; from pathlib import Path; build(Path(sys.argv[1]))"
+        code = (
+            f"import sys; sys.path.insert(0, {str(HERE)!r}); from fuzzing.fixtures import build; from pathlib import Path; build(Path(sys.argv[1]))"
+        )
         built = str((fixtures or root / "fixtures").absolute())
         subprocess.run([sys.executable, "-c", code, built], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     if fixtures is not None:
@@ -93,6 +96,7 @@ def prepare(root: Path, fixtures: Path | None) -> None:
 def run_all(cases: list[tuple[str, Case]], root: Path, failures: Path, end: float, processes: int) -> list[Outcome]:
     """Run the cases in several processes until the time is over."""
     warm()
+    assert threading.active_count() == 1, "a process with threads cannot be forked safely"
     children = []
     for slot in range(processes):
         if child := os.fork():
@@ -173,7 +177,9 @@ def summary(cases: list[tuple[str, Case]], outcomes: list[Outcome], seed: int, s
 
 def command(outcome: Outcome) -> str:
     """Return the command line of a case, printable."""
-    return "forecast " + " ".join(word if word.isprintable() and word.isascii() and " " not in word and word else ascii(word) for word in outcome.words)
+    return "forecast " + " ".join(
+        word if word.isprintable() and word.isascii() and " " not in word and word else ascii(word) for word in outcome.words
+    )
 
 
 if __name__ == "__main__":

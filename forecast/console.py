@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import os
+import select
 import sys
 import threading
 import warnings
@@ -106,7 +107,7 @@ def _report_usage(error: Any) -> int:
         error.show()
         return int(error.exit_code)
     context = getattr(error, "ctx", None)
-    hint = f"; see {context.command_path} --help" if context is not None else ""
+    hint = f"; see {' '.join(['forecast', *context.command_path.split()[1:]])} --help" if context is not None else ""
     _say(f"{one_line(error.format_message()).rstrip('.')}{hint}")
     return int(getattr(error, "exit_code", BAD_INPUT))
 
@@ -125,15 +126,20 @@ def _flush() -> None:
 
 def _reader_is_gone() -> bool:
     """Return whether standard output takes no more; what waits to be written there is then dropped."""
+    gone = False
     try:
         _flush()
-    except (OSError, ValueError):
+        watched = select.poll()
+        watched.register(sys.stdout.fileno(), 0)
+        gone = any(event & select.POLLERR for _, event in watched.poll(0))
+    except (OSError, ValueError):  # no file descriptor, or an output that is closed or full
+        gone = True
+    if gone:
         with suppress(OSError, ValueError):
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, sys.stdout.fileno())
             os.close(null)
-        return True
-    return False
+    return gone
 
 
 class _Lines(logging.Handler):

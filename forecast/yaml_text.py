@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 MOST_BYTES = 2**19
-MOST_NODES = 100_000
+MOST_NODES = 30_000
 MOST_DEPTH = 40
 MOST_DIGITS = 100  # of a number
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
@@ -52,8 +52,8 @@ def parse_yaml(text: str, source: str) -> Any:
     """
     if len(text) > MOST_BYTES:
         raise ValueError(f"{source} is longer than {MOST_BYTES} characters; shorten it")
-    loader = _Loader(text)
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
             return None
@@ -63,17 +63,19 @@ def parse_yaml(text: str, source: str) -> Any:
         raise ValueError(f"{source} is not YAML: {' '.join(str(error).split())}") from error
     except (ValueError, OverflowError, TypeError) as error:  # such as a 13th month, or a key that is a list
         raise ValueError(f"{source} has a value that cannot be read: {' '.join(str(error).split())}") from error
-    finally:
-        loader.dispose()
 
 
 class _Loader(yaml.SafeLoader):
-    """Stops where values are nested too deeply, before Python does."""
+    """Stops where values are nested too deeply, before Python does, or too many."""
 
     depth = 0
+    nodes = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         self.depth += 1
+        self.nodes += 1
+        if self.nodes > MOST_NODES:
+            raise yaml.YAMLError(f"more than {MOST_NODES} values")
         if self.depth > MOST_DEPTH:
             raise yaml.YAMLError(f"values are nested more than {MOST_DEPTH} deep, line {self.line + 1}")
         try:

@@ -30,6 +30,7 @@ class Case:
         label: what is wrong with the input.
         refused: whether the command must refuse it.
         codes: exit codes that are allowed.
+        named: folders outside of its own that the command line names, and may write to as far as the system lets it.
     """
 
     words: tuple[str, ...]
@@ -37,6 +38,7 @@ class Case:
     label: str = ""
     refused: bool = False
     codes: tuple[int, ...] = (0, 2)
+    named: tuple[str, ...] = ()
 
 
 Generator = Callable[[random.Random], Iterator[Case]]

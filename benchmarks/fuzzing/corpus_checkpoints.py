@@ -105,7 +105,12 @@ def texts(chance: random.Random) -> Iterator[Case]:
 
             for words in users("in", name)[::2][:2]:
                 yield Case(words, change(name, edit), f"{name}: {label}", refused=True)
-        for label, make in (("pipe", os.mkfifo), ("device", lambda p: os.symlink("/dev/zero", p)), ("folder", os.mkdir), ("loop", lambda p: os.symlink(p, p))):
+        for label, make in (
+            ("pipe", os.mkfifo),
+            ("device", lambda p: os.symlink("/dev/zero", p)),
+            ("folder", os.mkdir),
+            ("loop", lambda p: os.symlink(p, p)),
+        ):
             for file in ("meta.json", "weights.safetensors"):
 
                 def edit_file(path: Path, make: Any = make, file: str = file) -> None:
@@ -230,7 +235,9 @@ def published(chance: random.Random) -> Iterator[Case]:
                 continue
             words = ("import", "in/w.pt", "--format", format, "-o", "out/n", *more)
             yield Case(words, write("w.pt", content), f"{format}: {label}", refused=not label.startswith("damage"))
-    for i, (key, value) in enumerate((k, v) for k in ("n_modes", "hidden_channels", "n_layers", "domain_padding", "norm", "inp_shape") for v in VALUES[:-1]):
+    for i, (key, value) in enumerate(
+        (k, v) for k in ("n_modes", "hidden_channels", "n_layers", "domain_padding", "norm", "inp_shape") for v in VALUES[:-1]
+    ):
         text = json.dumps({key: value}, default=str)
         words = ("import", f"{FIXTURES}/weights.pt", "--format", "neuraloperator", "-o", "out/n", "--config", "in/c.yaml")
         yield Case(words, write("c.yaml", text), f"argument {i} {key}")

@@ -48,7 +48,15 @@ def damaged(chance: random.Random) -> Iterator[Case]:
             words = ("quickstart", "--data", f"in/{fixture}", "--out", "out/q", "train.epochs=1", "model.members=1", "model.n_layers=1")
             yield Case(words, change(fixture, edit_quick), f"quickstart on {fixture}: damage {i}")
     for name in ("x.nc", "x.h5", "x.grib", "x.zarr", "x", "x.nc4", "x.grib2"):
-        for label, content in (("empty", b""), ("garbage", bytes(range(256)) * 40), ("text", b"hello\n"), ("magic", b"\x89HDF\r\n\x1a\n"), ("magic 3", b"CDF\x05" + b"\xff" * 200), ("grib", b"GRIB" + b"\xff" * 200 + b"7777"), ("zip", b"PK\x03\x04" + bytes(60))):
+        for label, content in (
+            ("empty", b""),
+            ("garbage", bytes(range(256)) * 40),
+            ("text", b"hello\n"),
+            ("magic", b"\x89HDF\r\n\x1a\n"),
+            ("magic 3", b"CDF\x05" + b"\xff" * 200),
+            ("grib", b"GRIB" + b"\xff" * 200 + b"7777"),
+            ("zip", b"PK\x03\x04" + bytes(60)),
+        ):
             for words in users(f"in/{name}")[:2]:
                 yield Case(words, write(name, content), f"{name}: {label}", refused=True)
 
@@ -182,7 +190,9 @@ def units(chance: random.Random) -> Iterator[Case]:
     for name in ("scale_factor", "add_offset", "_FillValue", "missing_value", "valid_range", "valid_min"):
         attributes += [("t2m", name, value) for value in (float("nan"), float("inf"), 1e300, 0.0, "x", [1.0, 2.0, 3.0], b"\xff", 2**40)]
     for name in ("coordinates", "grid_mapping", "cell_methods", "bounds", "standard_name", "long_name", "ancillary_variables"):
-        attributes += [("t2m", name, value) for value in ("", "t2m", "lat lat", "nothing", "\x1b[31m", "a" * 60_000, 5, "time: mean (interval: 99 banana)")]
+        attributes += [
+            ("t2m", name, value) for value in ("", "t2m", "lat lat", "nothing", "\x1b[31m", "a" * 60_000, 5, "time: mean (interval: 99 banana)")
+        ]
         attributes += [("lat", name, value) for value in ("t2m", "lat", "nothing", 5)]
     for variable, name, value in attributes:
 

@@ -70,7 +70,18 @@ def files(chance: random.Random) -> Iterator[Case]:
         words = chance.choice(verbs()[:2] + verbs()[3:])
         yield Case(words, written(replaced(full, path, value)), f"{'.'.join(map(str, path))}: {str(value)[:30]!r}", codes=CODES)
     for key in ("ledger", "status"):
-        for target in ("../../in/x", "jobs.yaml", "/dev/null", "/dev/full", ".", "/", "../../in", f"../../{FIXTURES}/source.nc", f"../../{FIXTURES}/store.zarr", "/etc/passwd"):
+        for target in (
+            "../../in/x",
+            "jobs.yaml",
+            "/dev/null",
+            "/dev/full",
+            ".",
+            "/",
+            "../../in",
+            f"../../{FIXTURES}/source.nc",
+            f"../../{FIXTURES}/store.zarr",
+            "/etc/passwd",
+        ):
 
             def precious(folder: Path) -> None:
                 (folder.parent.parent / "in" / "x").write_text("precious\n")

@@ -23,7 +23,18 @@ TIMES = (
     "1900-01-01/2200-01-01/1s", "2001-01-01/2001-01-02/0s", "2001-01-01/2001-01-02/-1h", "2001-01-01/2001-01-02/1e-9s", "/", "//", "a/b/c/d",
     "2001-01-01/NaT/1h", "NaT/NaT", "2001-01-08T00:00:00+99:00", "2001-01-01/2001-01-02/99999999w",
 )  # fmt: skip
-AREAS = ("nan/nan/nan/nan", "90/0/-90/360", "0/0/0/0", "1e300/0/-1e300/0", "inf/0/-inf/1", "60/200/40", "60/200/40/235/1", "40/200/60/235", "a/b/c/d", "///")
+AREAS = (
+    "nan/nan/nan/nan",
+    "90/0/-90/360",
+    "0/0/0/0",
+    "1e300/0/-1e300/0",
+    "inf/0/-inf/1",
+    "60/200/40",
+    "60/200/40/235/1",
+    "40/200/60/235",
+    "a/b/c/d",
+    "///",
+)
 GRIDS = ("nan", "0", "-1", "1e-9", "1e9", "inf", "0x0", "1000000000x1000000000", "40000x40000", "1x1", "-3x4", "axb", "3x", "1e3x1e3", "1" * 400)
 SIZES = ("0,0", "-1,-1", "1000000000,1000000000", "1,2,3,4", "nan", "a,b", ",", "3", "1" * 5000 + ",1")
 NAMES = ("t2m,", ",", "statistics", "../x", "t2m,t2m", "time", "\x1b[31m", "t2m\x00", "a" * 10_000, ",".join(["t2m"] * 5000))
@@ -73,7 +84,7 @@ OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
 OUTPUTS = (
     "", ".", "..", "/", "in", "out", "in/file/x", "in/file/x.zarr", "in/file", "in/link", "in/folder", "/dev/null", "/dev/full", "/dev/stdout", "/proc/x", "/sys/x.zarr", "a" * 300,
     "out/" + "a" * 300, "out/" + "x/" * 2500 + "y", "\x1b[31mred", "a\nb", "\udc80", "out/x.exe", "out/x.zarr/", "out/../out", "~", "-", "out/\u202eabc",
-    "in/pipe", "in/dangling", "/nonexistent-root/x", "s3://bucket/x.zarr", "http://127.0.0.1:1/x.zarr", "file:///etc/passwd", "out//x", "con\u0000x",
+    "in/pipe", "in/dangling", "/nonexistent/x", "s3://bucket/x.zarr", "http://127.0.0.1:1/x.zarr", "file:///etc/passwd", "out//x", "con\u0000x",
 )  # fmt: skip
 
 
@@ -120,7 +131,8 @@ def outputs(chance: random.Random) -> Iterator[Case]:
                 continue
             words[at] = target
             more = ("--overwrite",) if chance.random() < 0.5 and name != "quickstart" else ()
-            yield Case((*words, *more), _surroundings, f"{name} to {target[:30]!r}")
+            named = ("/proc", "/sys", "/nonexistent") if target.startswith(("/proc", "/sys", "/nonexistent")) else ()
+            yield Case((*words, *more), _surroundings, f"{name} to {target[:30]!r}", named=named)
         endings = {"run": ".nc", "plot": ".png", "verify": ".nc", "export": ".pt2"}
         for target in ("in/file/x", "/dev/full", "out/link/x", "out/" + "a" * 252, "out/new/x"):
             words[at] = target + endings.get(name, ".zarr" if name in ("ingest", "simulate") else "")
@@ -128,4 +140,8 @@ def outputs(chance: random.Random) -> Iterator[Case]:
     for target in ("in/file/x.html", "in/file", "/dev/full", "out/x.txt", "a" * 300 + ".html", "", "out/link/x.html"):
         yield Case((*BASES["verify"], "--report", target), _surroundings, f"report to {target[:30]!r}")
     for target in ("", "/", ".", "in/file", "in/file/x", "/dev/null", "a" * 300, "in/pipe", "/proc/x"):
-        yield Case(("train", "quickstart", f"data.store={STORE}", f"output={target}", "train.epochs=1", "model.members=1"), _surroundings, f"train to {target[:30]!r}")
+        yield Case(
+            ("train", "quickstart", f"data.store={STORE}", f"output={target}", "train.epochs=1", "model.members=1"),
+            _surroundings,
+            f"train to {target[:30]!r}",
+        )

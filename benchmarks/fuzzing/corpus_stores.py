@@ -30,18 +30,43 @@ def users(fixture: str, path: str = "") -> list[tuple[str, ...]]:
     ingests = ("ingest", name, "-o", "out/s.zarr")
     starts = ("run", run, "--init", name, "--lead", "6h", "-o", "out/f.zarr")
     verifies = ("verify", f"{FIXTURES}/forecast.zarr", "--truth", name)
-    trains = ("train", "quickstart", f"data.store={name}", "output=out/run", "train.epochs=1", "model.members=1", "model.hidden_channels=4", "model.n_layers=1")
+    trains = (
+        "train",
+        "quickstart",
+        f"data.store={name}",
+        "output=out/run",
+        "train.epochs=1",
+        "model.members=1",
+        "model.hidden_channels=4",
+        "model.n_layers=1",
+    )
     if fixture.startswith("source"):
         return [*shared, ingests, starts, ("ingest", name, "-o", "out/s.zarr", "--dry-run")]
     if fixture.startswith("store"):
-        return [*shared, starts, verifies, trains, ingests, ("plot", f"{FIXTURES}/forecast.zarr", "--truth", name, "--variable", "t2m", "-o", "out/m.png")]
+        return [
+            *shared,
+            starts,
+            verifies,
+            trains,
+            ingests,
+            ("plot", f"{FIXTURES}/forecast.zarr", "--truth", name, "--variable", "t2m", "-o", "out/m.png"),
+        ]
     if fixture.startswith("forecast"):
         scored = ("verify", name, "--truth", f"{FIXTURES}/store.zarr")
         page = (*scored, "-o", "out/s.nc", "--report", "out/r.html")
         return [*shared, scored, page, ("plot", name, "--variable", "t2m", "--lead", "6h", "-o", "out/m.png"), starts, ingests]
-    solved = ("verify", f"{FIXTURES}/solution.zarr", "--truth", name) if fixture.startswith("simulation") else ("verify", name, "--truth", f"{FIXTURES}/simulation.zarr")
+    solved = (
+        ("verify", f"{FIXTURES}/solution.zarr", "--truth", name)
+        if fixture.startswith("simulation")
+        else ("verify", name, "--truth", f"{FIXTURES}/simulation.zarr")
+    )
     operates = ("run", f"{FIXTURES}/operator/checkpoint", "--init", name, "-o", "out/f.zarr")
-    return [*shared, solved, operates, ("train", "pino/burgers", f"data.store={name}", "loss.data=1", "output=out/run", "train.epochs=1", "model.n_modes=[6]")]
+    return [
+        *shared,
+        solved,
+        operates,
+        ("train", "pino/burgers", f"data.store={name}", "loss.data=1", "output=out/run", "train.epochs=1", "model.n_modes=[6]"),
+    ]
 
 
 def metadata(path: Path) -> list[Path]:
@@ -134,7 +159,13 @@ def _touched(path: Path) -> Path:
 def code(chance: random.Random) -> Iterator[Case]:
     """Yield stores whose codecs run code, or are of no known kind, and folders that are links out of the store."""
     pickle = b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c" + bytes([len(f"touch {CANARY}")]) + f"touch {CANARY}".encode() + b"\x85R."
-    objects = ({"id": "vlen-utf8"}, {"id": "pickle"}), ({"id": "pickle"},), ({"id": "json2"}, {"id": "pickle"}), ({"id": "msgpack2"},), ({"id": "vlen-bytes"},)
+    objects = (
+        ({"id": "vlen-utf8"}, {"id": "pickle"}),
+        ({"id": "pickle"},),
+        ({"id": "json2"}, {"id": "pickle"}),
+        ({"id": "msgpack2"},),
+        ({"id": "vlen-bytes"},),
+    )
     for filters in objects:
         for words in users("source2.zarr")[:4]:
 
@@ -148,7 +179,16 @@ def code(chance: random.Random) -> Iterator[Case]:
                         chunk.write_bytes(pickle)
 
             yield Case(words, change("source2.zarr", edit), f"filters {filters}", refused=True)
-    for codec in ("numcodecs.pickle", "pickle", "vlen-utf8", "numcodecs.json2", "no such codec", "__import__('os')", "numcodecs.lz4", "sharding_indexed"):
+    for codec in (
+        "numcodecs.pickle",
+        "pickle",
+        "vlen-utf8",
+        "numcodecs.json2",
+        "no such codec",
+        "__import__('os')",
+        "numcodecs.lz4",
+        "sharding_indexed",
+    ):
         for fixture in ("source.zarr", "store.zarr"):
 
             def edit3(path: Path, codec: str = codec) -> None:
@@ -193,9 +233,22 @@ def odd() -> dict[str, Callable[[xr.Dataset], xr.Dataset]]:
         return apply
 
     changes: dict[str, Callable[[xr.Dataset], xr.Dataset]] = {
-        f"called {name!r}": renamed(name) for name in ("statistics", "climatology", "time_", "valid_time", "..", "a b", "\u202ered", "é", "number", "level", "x" * 200)
+        f"called {name!r}": renamed(name)
+        for name in ("statistics", "climatology", "time_", "valid_time", "..", "a b", "\u202ered", "é", "number", "level", "x" * 200)
     }
-    for name in ("units", "standard_name", "long_name", "source", "system", "parameters", "outside_training_range", "clipped", "gaps", "scalars", "cell_methods"):
+    for name in (
+        "units",
+        "standard_name",
+        "long_name",
+        "source",
+        "system",
+        "parameters",
+        "outside_training_range",
+        "clipped",
+        "gaps",
+        "scalars",
+        "cell_methods",
+    ):
         for value in ("", "\x1b[31mred\x1b[0m", "9**9**9**9", "[" * 5000, "null", "{}", "[1]", "K" * 100_000, "a\nb", "nan"):
             changes[f"{name} {value[:12]!r}"] = attribute(name, value)
         changes[f"{name} of numbers"] = attribute(name, [1.5, float("nan")])

@@ -102,7 +102,21 @@ def files(chance: random.Random) -> Iterator[Case]:
     for label, make in (("pipe", os.mkfifo), ("folder", os.mkdir), ("link to a device", lambda p: os.symlink("/dev/zero", p))):
         for words in users("in/x.yaml"):
             yield Case(words, lambda folder, make=make: make(folder / "in" / "x.yaml"), label, refused=True)
-    for name in ("/dev/zero", "/dev/null", "/dev/random", "/proc/kmsg", "in", "/", "", ".", "a\x00b", "x" * 300, "x/" * 3000, "\x1b[31mred", "\udc80"):
+    for name in (
+        "/dev/zero",
+        "/dev/null",
+        "/dev/random",
+        "/proc/kmsg",
+        "in",
+        "/",
+        "",
+        ".",
+        "a\x00b",
+        "x" * 300,
+        "x/" * 3000,
+        "\x1b[31mred",
+        "\udc80",
+    ):
         for words in users(name):
             yield Case(words, None, f"named {name[:20]!r}", refused=True)
 
@@ -119,7 +133,22 @@ def overrides(chance: random.Random) -> Iterator[Case]:
             yield Case((*base, f"{key}={text}"), prepare, label, refused=True)
         yield Case(("simulate", "burgers", "-o", "out/s.zarr", f"resolution={text}"), None, label, refused=True)
         yield Case(("import", "../fixtures/weights.pt", "--format", "neuraloperator", "-o", "out/n", f"n_modes={text}"), None, label)
-    for word in ("", "=", "a", "=1", "a=", "a.=1", ".a=1", "a..b=1", "train=1", "train.epochs.x=1", ".".join("a" * 3000) + "=1", "data=", "model=", "--=1"):
+    for word in (
+        "",
+        "=",
+        "a",
+        "=1",
+        "a=",
+        "a.=1",
+        ".a=1",
+        "a..b=1",
+        "train=1",
+        "train.epochs.x=1",
+        ".".join("a" * 3000) + "=1",
+        "data=",
+        "model=",
+        "--=1",
+    ):
         yield Case((*base, word), prepare, f"word {word[:20]!r}")
         yield Case(("simulate", "burgers", "-o", "out/s.zarr", word), None, f"word {word[:20]!r}")
 
@@ -158,7 +187,9 @@ def configurations(chance: random.Random) -> Iterator[Case]:
     for name in ("pinn/convection", "pino/burgers"):
         for key in physics_keys(name):
             for value in ("1000000000000", "-1", ".nan", ".inf", "true", "''", "[]", "1" + "0" * 400):
-                small = ["train.iterations=1", "train.windows=1", "train.points=8"] if name.startswith("pinn") else ["train.epochs=1", "data.samples=4"]
+                small = (
+                    ["train.iterations=1", "train.windows=1", "train.points=8"] if name.startswith("pinn") else ["train.epochs=1", "data.samples=4"]
+                )
                 yield Case(("train", name, "output=out/run", *small, f"{key}={value}"), None, f"{name} {key}={value}")
 
 

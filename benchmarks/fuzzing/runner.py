@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .cases import CANARY, Case
+from .confine import available, confine
 from .watch import differences, snapshot, watch
 
 SECONDS = 60
@@ -68,11 +69,13 @@ class Runner:
     def __init__(self, root: Path, slot: int, failures: Path) -> None:
         self.root, self.slot, self.failures = root, slot, failures
         self.folder, self.temporary = root / f"work{slot}", root / f"tmp{slot}"
+        if not available() and os.geteuid() == 0:
+            raise OSError("this kernel cannot confine processes (Landlock), so run this as another user than root")
         self.before = self._sentinel()
 
     def _sentinel(self) -> dict[str, Any]:
-        found = snapshot(self.root)
-        return {name: state for name, state in found.items() if not re.match(r"(work|tmp)\d+(/|$)|results\d+", name)}
+        """Return the state of what no case may change; a cache is no such thing."""
+        return snapshot(self.root, skip=re.compile(r"(work|tmp|results)\d+|home/\.cache"))
 
     def run(self, kind: str, case: Case) -> Outcome:
         """Run a case and return what became of it."""
@@ -151,7 +154,10 @@ class Runner:
             room = _address_space() + _ROOM
             resource.setrlimit(resource.RLIMIT_AS, (room, room))
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            watch([str(self.folder), str(self.temporary)], report, processes=case.words[:1] == ("jobs",))
+            own = [str(self.folder), str(self.temporary), str(self.root / "home" / ".cache")]
+            if available():
+                confine(own)
+            watch([*own, *case.named], report, processes=case.words[:1] == ("jobs",))
             sys.argv = ["forecast", *case.words]
             sys.dont_write_bytecode = True
             sys.stdout = open(1, "w", closefd=False, errors="strict")  # noqa: SIM115

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,13 @@ def watch(allowed: list[str], report: int, processes: bool) -> None:
         processes: whether it may start processes.
     """
     roots = [os.path.realpath(folder) + "/" for folder in allowed]
-    devices = ("/dev/", "/proc/self/")
     busy = [False]
 
     def outside(path: Any) -> bool:
         if isinstance(path, int) or path is None:
             return False
         full = os.path.realpath(os.fsdecode(path)) + "/"
-        return not full.startswith((*roots, *devices))
+        return not full.startswith(tuple(roots))
 
     def say(text: str) -> None:
         os.write(report, (text.replace("\n", " ")[:300] + "\n").encode(errors="backslashreplace"))
@@ -41,12 +41,15 @@ def watch(allowed: list[str], report: int, processes: bool) -> None:
             if event == "open":
                 path, mode, flags = arguments
                 writes = bool(set(mode) & set("wax+")) if isinstance(mode, str) else bool((flags or 0) & _FLAGS)
-                if writes and outside(path):
+                if writes and outside(path) and not os.path.realpath(os.fsdecode(path)).startswith(("/dev/", "/proc/self/")):
                     say(f"wrote {path!r}")
-            elif event in _STARTS and not processes:
+            elif event in _STARTS and not processes and "ldconfig" not in str(arguments[0]):  # by which ctypes looks for libraries
                 say(f"started {event} {arguments[:2]!r}")
-            elif event in _WRITES and not any(isinstance(a, int) and a > 0 for a in arguments[1:]) and outside(arguments[0]):
-                say(f"{event} {arguments[0]!r}")
+            elif event in _WRITES and not any(isinstance(a, int) and a > 0 for a in arguments[1:]):
+                removes = event in ("os.remove", "os.rename", "os.rmdir", "shutil.rmtree")
+                path = arguments[1] if event in ("os.link", "os.symlink") else arguments[0]
+                if outside(os.path.dirname(os.path.abspath(path))) and (os.path.lexists(path) or not removes):
+                    say(f"{event} {path!r}")
             elif event == "pickle.find_class" and str(arguments[0]).partition(".")[0] in _DANGEROUS:
                 say(f"unpickled {arguments!r}")
         except (OSError, ValueError, TypeError):
@@ -57,12 +60,13 @@ def watch(allowed: list[str], report: int, processes: bool) -> None:
     sys.addaudithook(hook)
 
 
-def snapshot(folder: Path, contents: bool = False, skip: tuple[str, ...] = ()) -> dict[str, Any]:
+def snapshot(folder: Path, contents: bool = False, skip: re.Pattern[str] | None = None) -> dict[str, Any]:
     """Return the state of each file below a folder: type, size, time of change, and contents if asked for."""
     found: dict[str, Any] = {}
     for root, folders, files in os.walk(folder):
-        if Path(root) == folder:
-            folders[:] = [name for name in folders if name not in skip]
+        if skip is not None:
+            for names in (folders, files):
+                names[:] = [name for name in names if not skip.fullmatch(os.path.relpath(os.path.join(root, name), folder))]
         for name in (*folders, *files):
             path = os.path.join(root, name)
             state = os.lstat(path)
