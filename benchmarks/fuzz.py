@@ -28,12 +28,26 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fuzzing import corpus_checkpoints, corpus_files, corpus_jobs, corpus_options, corpus_stores, corpus_yaml  # noqa: F401  they register kinds
+from fuzzing import corpus_checkpoints, corpus_datasets, corpus_files, corpus_jobs, corpus_options, corpus_stores, corpus_yaml  # noqa: F401  they register kinds
 from fuzzing.cases import KINDS, Case
 from fuzzing.runner import Outcome, Runner
 
 HERE = Path(__file__).parent
-PACKAGES = ("torch", "numpy", "xarray", "zarr", "numcodecs", "netCDF4", "h5py", "dask", "pydantic", "PyYAML", "safetensors", "typer", "hypothesis")
+PACKAGES = (
+    "torch",
+    "numpy",
+    "xarray",
+    "zarr",
+    "numcodecs",
+    "netCDF4",
+    "h5py",
+    "dask",
+    "pydantic",
+    "PyYAML",
+    "safetensors",
+    "typer",
+    "hypothesis",
+)
 
 
 def main() -> None:
@@ -88,7 +102,12 @@ def prepare(root: Path, fixtures: Path | None) -> None:
             f"import sys; sys.path.insert(0, {str(HERE)!r}); from fuzzing.fixtures import build; from pathlib import Path; build(Path(sys.argv[1]))"
         )
         built = str((fixtures or root / "fixtures").absolute())
-        subprocess.run([sys.executable, "-c", code, built], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run(
+            [sys.executable, "-c", code, built],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
     if fixtures is not None:
         shutil.copytree(fixtures, root / "fixtures")
 
@@ -125,7 +144,11 @@ def work(cases: list[tuple[str, Case]], root: Path, slot: int, failures: Path, e
             results.write(json.dumps(asdict(outcome)) + "\n")
             results.flush()
             if outcome.faults:
-                print(f"{kind}: {outcome.label}: forecast {' '.join(outcome.words)!a}: {outcome.faults}", file=sys.stderr, flush=True)
+                print(
+                    f"{kind}: {outcome.label}: forecast {' '.join(outcome.words)!a}: {outcome.faults}",
+                    file=sys.stderr,
+                    flush=True,
+                )
 
 
 def warm() -> None:
@@ -141,7 +164,18 @@ def warm() -> None:
         "training", "verification", "writers", "doctor", "jobs.scheduler", "jobs.reading", "jobs.reports", "jobs.engines",
     ):  # fmt: skip
         __import__(f"fourcaster.forecast.{name}")
-    for name in ("cartopy.crs", "cartopy.feature", "matplotlib.pyplot", "cfgrib", "netCDF4", "h5py", "zarr", "pint", "cf_xarray", "scipy.sparse"):
+    for name in (
+        "cartopy.crs",
+        "cartopy.feature",
+        "matplotlib.pyplot",
+        "cfgrib",
+        "netCDF4",
+        "h5py",
+        "zarr",
+        "pint",
+        "cf_xarray",
+        "scipy.sparse",
+    ):
         with contextlib.suppress(ImportError):
             __import__(name)
 
@@ -171,7 +205,16 @@ def summary(cases: list[tuple[str, Case]], outcomes: list[Outcome], seed: int, s
         "by verb": counts(lambda outcome: " ".join(outcome.words[: 2 if outcome.words[:1] == ["jobs"] else 1])),
         "slowest": extreme("seconds"),
         "largest": extreme("bytes"),
-        "failed": [{"kind": o.kind, "label": o.label, "command": command(o), "faults": o.faults, "message": o.message} for o in failed],
+        "failed": [
+            {
+                "kind": o.kind,
+                "label": o.label,
+                "command": command(o),
+                "faults": o.faults,
+                "message": o.message,
+            }
+            for o in failed
+        ],
     }
 
 

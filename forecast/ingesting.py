@@ -124,7 +124,7 @@ def parse_bytes(text: str) -> int:
     try:
         if found is not None:
             return int(float(found[1]) * _BYTES[found[2].upper()])
-    except ValueError:  # such as 1.2.3
+    except (ValueError, OverflowError):  # such as 1.2.3 or 1e400
         pass
     raise ValueError(f"--memory {text} is not understood; write e.g. --memory 4GiB")
 

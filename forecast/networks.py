@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,9 +14,14 @@ from ..datasets.outputs import check_output
 from ..fno.import_weights import build, read_weights
 from ..fno.models import REGISTRY
 from .checkpoint import load_checkpoint, read_meta, read_tensors, sha256, write_network
+from .text import one_line
 from .yaml_text import read_yaml
 
 ExportFormat = Literal["torch-export", "onnx"]
+_LARGEST = 10**7  # number among the arguments of an import
+_MOST_ENTRIES = 16
+_LONGEST_WORD = 100
+_MOST_POINTS = 2**28  # of a grid that an export is tried on
 
 
 def import_network(
@@ -42,10 +48,25 @@ def import_network(
         held = read_yaml(config)
         if not isinstance(held, dict):
             raise ValueError(f"{config} holds no keys; write e.g. inp_shape: [720, 1440]")
-    kind, found, tensors = read_weights(source, format, **(held | dict(arguments or {})))
-    build(kind, found, tensors, str(source))
+    values = held | dict(arguments or {})
+    for name, value in values.items():
+        _check_argument(name, value)
+    try:
+        kind, found, tensors = read_weights(source, format, **values)
+        build(kind, found, tensors, str(source))
+    except (TypeError, IndexError) as error:  # such as one number where two are needed
+        raise ValueError(f"{source}: these arguments do not fit the weights: {one_line(repr(values), 200)} ({error})") from error
     source_meta = {"file": source.name, "format": format, "sha256": sha256(source)}
     write_network(output, "network", tensors, {"model": {"model": kind, "arguments": found}, "source": source_meta}, overwrite)
+
+
+def _check_argument(name: object, value: Any) -> None:
+    """Raise ``ValueError`` unless a value is a number, true or false, a word, or a short list of such."""
+    entries = value if isinstance(value, list) else [value]
+    for entry in entries:
+        number = isinstance(entry, int | float) and abs(entry) <= _LARGEST
+        if not isinstance(name, str) or len(entries) > _MOST_ENTRIES or not (number or (isinstance(entry, str) and 0 < len(entry) <= _LONGEST_WORD)):
+            raise ValueError(f"{one_line(str(name), 80)}: {one_line(repr(value), 80)} is not understood; write a number, or several with commas")
 
 
 def load_network(path: str | Path) -> nn.Module:
@@ -102,6 +123,8 @@ def export(checkpoint: Path, format: ExportFormat, output: Path, size: Sequence[
     size = tuple(size or known or ())
     if len(size) != first.dimensions:
         raise ValueError(f"{checkpoint} is not bound to a grid; give its {first.dimensions} sizes, e.g. --size {','.join(['64'] * first.dimensions)}")
+    if min(size) < 1 or prod(size) > _MOST_POINTS:
+        raise ValueError(f"a grid of {' x '.join(map(str, size))} points cannot be exported; take 1 to {_MOST_POINTS} points altogether")
     module: Any
     for module in network.modules():
         if hasattr(module, "trained_sizes"):

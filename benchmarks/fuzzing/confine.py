@@ -5,7 +5,11 @@ import os
 import struct
 from contextlib import suppress
 
-_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # system calls of Landlock, the same on all machines
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = (
+    444,
+    445,
+    446,
+)  # system calls of Landlock, the same on all machines
 _WRITE_FILE = 1 << 1
 _REMOVE_DIR, _REMOVE_FILE = 1 << 4, 1 << 5
 _MAKE = sum(1 << n for n in range(6, 13))
@@ -30,7 +34,10 @@ def confine(folders: list[str]) -> None:
     changes = _CHANGES | (_REFER if available() >= 2 else 0) | (_TRUNCATE if available() >= 3 else 0)
     rules = struct.pack("Q", changes)
     ruleset = _checked(libc, libc.syscall(_CREATE_RULESET, rules, len(rules), 0))
-    for path, allowed in [*((folder, changes) for folder in (*folders, "/dev/shm")), *((device, _WRITE_FILE) for device in DEVICES)]:
+    for path, allowed in [
+        *((folder, changes) for folder in (*folders, "/dev/shm")),
+        *((device, _WRITE_FILE) for device in DEVICES),
+    ]:
         with suppress(FileNotFoundError):
             parent = os.open(path, os.O_PATH | os.O_CLOEXEC)
             rule = struct.pack("=Qi", allowed, parent)

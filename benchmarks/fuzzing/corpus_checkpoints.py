@@ -19,7 +19,8 @@ from .corpus_yaml import ANYTHING, leaves, replaced
 from .fixtures import CHECKPOINTS, network_weights
 
 VALUES: tuple[Any, ...] = (
-    None, True, 0, -1, 10**9, 10**30, 1e308, float("nan"), float("inf"), "", "x", "../../x", "\x1b[31mred", "a" * 100_000, [], {}, [None], [[]], [1] * 10_000,
+    None, True, 0, -1, 10**9, 10**30, 1e308, float("nan"), float("inf"), "", "x", "../../x", "\x1b[31mred",
+    "a" * 100_000, [], {}, [None], [[]], [1] * 10_000,
     {"": None}, "2001-01-01", "NaT", "9**9**9", leaves,
 )  # fmt: skip
 
@@ -34,7 +35,12 @@ def users(folder: str, name: str) -> list[tuple[str, ...]]:
         "operator": ("run", path, "--init", f"{FIXTURES}/simulation.zarr", "-o", "out/f.zarr"),
         "network": ("export", path, "--format", "torch-export", "-o", "out/m.pt2", "--size", "8,8"),
     }
-    return [("inspect", path), ("inspect", path, "--json"), loads[first], ("export", path, "--format", "torch-export", "-o", "out/m.pt2")]
+    return [
+        ("inspect", path),
+        ("inspect", path, "--json"),
+        loads[first],
+        ("export", path, "--format", "torch-export", "-o", "out/m.pt2"),
+    ]
 
 
 def edited(change_values):
@@ -69,8 +75,10 @@ def descriptions(chance: random.Random) -> Iterator[Case]:
 
 
 SIZES = {
-    "n_layers": 10**9, "depth": 10**9, "members": 10**7, "width": 20_000, "hidden_channels": 10**6, "n_modes": [10**5, 10**5], "embed_dim": 10**7,
-    "lifting_channel_ratio": 1e12, "lmax": 10**6, "nodes": 10**9, "windows": 10**9, "harmonics": 10**9, "fourier_features": 10**9, "window": 10**9,
+    "n_layers": 10**9, "depth": 10**9, "members": 10**7, "width": 20_000, "hidden_channels": 10**6,
+    "n_modes": [10**5, 10**5], "embed_dim": 10**7,
+    "lifting_channel_ratio": 1e12, "lmax": 10**6, "nodes": 10**9, "windows": 10**9, "harmonics": 10**9,
+    "fourier_features": 10**9, "window": 10**9,
 }  # fmt: skip
 
 
@@ -95,8 +103,21 @@ def sizes(chance: random.Random) -> Iterator[Case]:
 def texts(chance: random.Random) -> Iterator[Case]:
     """Yield meta.json that is not what it should be at all."""
     deep = {"lists": "[" * 100_000 + "]" * 100_000, "objects": '{"a":' * 100_000 + "1" + "}" * 100_000}
-    whole = {"empty": "", "null": "null", "list": "[]", "number": "1", "text": '"x"', "NaN": "NaN", "bytes": b"\xff\xfe\x00", "long": "1" * 100_000}
-    whole |= {"twice": '{"format_version": 1, "format_version": 2}', "large": "[" + "1," * 10_000_000 + "1]", "null byte": '{"a": "\\u0000"}'}
+    whole = {
+        "empty": "",
+        "null": "null",
+        "list": "[]",
+        "number": "1",
+        "text": '"x"',
+        "NaN": "NaN",
+        "bytes": b"\xff\xfe\x00",
+        "long": "1" * 100_000,
+    }
+    whole |= {
+        "twice": '{"format_version": 1, "format_version": 2}',
+        "large": "[" + "1," * 10_000_000 + "1]",
+        "null byte": '{"a": "\\u0000"}',
+    }
     for name in CHECKPOINTS:
         for label, text in (deep | whole).items():
 
@@ -119,7 +140,12 @@ def texts(chance: random.Random) -> Iterator[Case]:
                         found.unlink()
                         make(found)
 
-                yield Case(users("in", name)[2], change(name, edit_file), f"{name}: {file} is a {label}", refused=True)
+                yield Case(
+                    users("in", name)[2],
+                    change(name, edit_file),
+                    f"{name}: {file} is a {label}",
+                    refused=True,
+                )
 
 
 def weights_of(path: Path) -> Path:
@@ -228,7 +254,11 @@ def published(chance: random.Random) -> Iterator[Case]:
     torch.save(network_weights(), whole)
     for i in range(60):
         files[f"damage {i}"] = damage(whole.getvalue(), chance)
-    arguments = {"neuraloperator": ("n_modes=4,4", "hidden_channels=4"), "fourcastnet": ("inp_shape=8,16",), "physicsnemo": ("inp_shape=8,16",)}
+    arguments = {
+        "neuraloperator": ("n_modes=4,4", "hidden_channels=4"),
+        "fourcastnet": ("inp_shape=8,16",),
+        "physicsnemo": ("inp_shape=8,16",),
+    }
     for label, content in files.items():
         for format, more in arguments.items():
             if format != "neuraloperator" and label.startswith("damage"):
@@ -239,5 +269,14 @@ def published(chance: random.Random) -> Iterator[Case]:
         (k, v) for k in ("n_modes", "hidden_channels", "n_layers", "domain_padding", "norm", "inp_shape") for v in VALUES[:-1]
     ):
         text = json.dumps({key: value}, default=str)
-        words = ("import", f"{FIXTURES}/weights.pt", "--format", "neuraloperator", "-o", "out/n", "--config", "in/c.yaml")
+        words = (
+            "import",
+            f"{FIXTURES}/weights.pt",
+            "--format",
+            "neuraloperator",
+            "-o",
+            "out/n",
+            "--config",
+            "in/c.yaml",
+        )
         yield Case(words, write("c.yaml", text), f"argument {i} {key}")

@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 
 from .cases import CANARY, FIXTURES, Case, change, damage, draw, kind, write
 
-ENDINGS = {"source.nc": ".nc", "classic.nc": ".nc", "plain.h5": ".h5", "forecast.nc": ".nc", "scores.nc": ".nc"}
+ENDINGS = {
+    "source.nc": ".nc",
+    "classic.nc": ".nc",
+    "plain.h5": ".h5",
+    "forecast.nc": ".nc",
+    "scores.nc": ".nc",
+}
 
 
 def users(name: str) -> list[tuple[str, ...]]:
@@ -45,7 +51,16 @@ def damaged(chance: random.Random) -> Iterator[Case]:
             def edit_quick(path: Path, state: int = state) -> None:
                 path.write_bytes(damage(path.read_bytes(), random.Random(state)))
 
-            words = ("quickstart", "--data", f"in/{fixture}", "--out", "out/q", "train.epochs=1", "model.members=1", "model.n_layers=1")
+            words = (
+                "quickstart",
+                "--data",
+                f"in/{fixture}",
+                "--out",
+                "out/q",
+                "train.epochs=1",
+                "model.members=1",
+                "model.n_layers=1",
+            )
             yield Case(words, change(fixture, edit_quick), f"quickstart on {fixture}: damage {i}")
     for name in ("x.nc", "x.h5", "x.grib", "x.zarr", "x", "x.nc4", "x.grib2"):
         for label, content in (
@@ -76,11 +91,24 @@ def not_files(chance: random.Random) -> Iterator[Case]:
     for label, make in makers.items():
         for name in ("x.nc", "x.grib", "x.zarr", "x"):
             for words in users(f"in/{name}"):
-                yield Case(words, lambda folder, make=make, name=name: make(folder / "in" / name), f"{name} is a {label}", refused=True)
+                yield Case(
+                    words,
+                    lambda folder, make=make, name=name: make(folder / "in" / name),
+                    f"{name} is a {label}",
+                    refused=True,
+                )
             words = ("quickstart", "--data", f"in/{name}", "--out", "out/q", "train.epochs=1")
-            yield Case(words, lambda folder, make=make, name=name: make(folder / "in" / name), f"{name} is a {label}", refused=True)
-    names = ("/dev/zero", "/dev/stdin", "/dev/null", "/proc/self/mem", "/proc/kcore", "/", "", ".", "a" * 5000, "*", "**/*", "[", "http://127.0.0.1:1/x.zarr",
-             "s3://x/y.zarr", "file:///etc/passwd", "ftp://127.0.0.1/x", "://", "http://[::1", "http://u:p@127.0.0.1:1/x.zarr", "\udc80", "\x1b[31mx", "in/*", "gs://", "memory://x")  # fmt: skip
+            yield Case(
+                words,
+                lambda folder, make=make, name=name: make(folder / "in" / name),
+                f"{name} is a {label}",
+                refused=True,
+            )
+    names = ("/dev/zero", "/dev/stdin", "/dev/null", "/proc/self/mem", "/proc/kcore", "/", "", ".",
+    "a" * 5000, "*", "**/*", "[", "http://127.0.0.1:1/x.zarr",
+             "s3://x/y.zarr", "file:///etc/passwd", "ftp://127.0.0.1/x", "://", "http://[::1",
+             "http://u:p@127.0.0.1:1/x.zarr", "\udc80", "\x1b[31mx", "in/*", "gs://",
+             "memory://x")  # fmt: skip
     for name in names:
         for words in users(name)[:5]:
             yield Case(words, None, f"named {name[:30]!r}", refused=True)
@@ -141,7 +169,8 @@ def hdf5() -> dict[str, Callable[[h5py.File, Path], Any]]:
         file.create_dataset("t2m", (60, 5, 8), np.dtype([("a", "f4"), ("b", "i4")]))
 
     return {
-        "external storage": external, "external link": link, "virtual without parts": virtual, "cycle": cycle, "many groups": many_groups, "bomb": bomb,
+        "external storage": external, "external link": link, "virtual without parts": virtual, "cycle": cycle,
+        "many groups": many_groups, "bomb": bomb,
         "long axis": huge, "soft loop": soft, "references": references, "texts": texts, "compound": compound,
     }  # fmt: skip
 
@@ -161,14 +190,19 @@ def outside(chance: random.Random) -> Iterator[Case]:
 
 
 UNITS = (
-    "9**9**9**9", "K**99999999", "K**9**9**9", "2**2**2**2**2**2", "K" + "*K" * 100_000, "(" * 5000 + "K" + ")" * 5000, "1e999999 K", "0 K", "-1 K", "nan K", "inf",
-    "K" * 200_000, "__import__('os').system('touch " + CANARY + "')", "K if 1 else K", "lambda: K", "exec('1')", "K\x00", "\x1b[31mK", "К", "K;K", "K K K K", "/", "K/0",
-    "K**0.5", "K^-1", "1" * 10_000, "m**2 s**-2 " * 1000, "days since 2001-01-01", "%n", "{K}", "None", "", " ", "degree_Celsius_per_furlong", "K**(1/0)", "0x10 K", "K**1e10",
+    "9**9**9**9", "K**99999999", "K**9**9**9", "2**2**2**2**2**2", "K" + "*K" * 100_000,
+    "(" * 5000 + "K" + ")" * 5000, "1e999999 K", "0 K", "-1 K", "nan K", "inf",
+    "K" * 200_000, "__import__('os').system('touch " + CANARY + "')", "K if 1 else K", "lambda: K",
+    "exec('1')", "K\x00", "\x1b[31mK", "К", "K;K", "K K K K", "/", "K/0",
+    "K**0.5", "K^-1", "1" * 10_000, "m**2 s**-2 " * 1000, "days since 2001-01-01", "%n", "{K}", "None", "",
+    " ", "degree_Celsius_per_furlong", "K**(1/0)", "0x10 K", "K**1e10",
 )  # fmt: skip
 CALENDARS = ("", "360_day", "noleap", "julian", "none", "banana", "\x1b[31m", "x" * 10_000)
 TIMES = (
-    "days since 0000-00-00", "days since 99999-01-01", "years since 2001-01-01", "fortnights since 2001-01-01", "days since", "days since now", "s" * 50_000,
-    "hours since 2001-01-01 99:99", "nanoseconds since 1-1-1", "months since 2001-01-01", "days since 2001-01-01 00:00:00 +99:00", "days since " + "9" * 5000, "", "K",
+    "days since 0000-00-00", "days since 99999-01-01", "years since 2001-01-01",
+    "fortnights since 2001-01-01", "days since", "days since now", "s" * 50_000,
+    "hours since 2001-01-01 99:99", "nanoseconds since 1-1-1", "months since 2001-01-01",
+    "days since 2001-01-01 00:00:00 +99:00", "days since " + "9" * 5000, "", "K",
 )  # fmt: skip
 
 
@@ -184,14 +218,40 @@ def units(chance: random.Random) -> Iterator[Case]:
 
         yield Case(chance.choice(users("in/source.nc")[:4]), change("source.nc", edit), f"units {text[:30]!r}")
         if "\x00" not in text and len(text) < 100_000:
-            yield Case(("ingest", f"{FIXTURES}/source.nc", "-o", "out/s.zarr", "--units", f"t2m={text}"), None, f"--units {text[:30]!r}")
-            yield Case(("inspect", f"{FIXTURES}/forecast.zarr", "--lead-units", text), None, f"--lead-units {text[:30]!r}")
+            yield Case(
+                ("ingest", f"{FIXTURES}/source.nc", "-o", "out/s.zarr", "--units", f"t2m={text}"),
+                None,
+                f"--units {text[:30]!r}",
+            )
+            yield Case(
+                ("inspect", f"{FIXTURES}/forecast.zarr", "--lead-units", text),
+                None,
+                f"--lead-units {text[:30]!r}",
+            )
     attributes: list[tuple[str, str, Any]] = [("time", "units", t) for t in TIMES] + [("time", "calendar", t) for t in CALENDARS]
     for name in ("scale_factor", "add_offset", "_FillValue", "missing_value", "valid_range", "valid_min"):
         attributes += [("t2m", name, value) for value in (float("nan"), float("inf"), 1e300, 0.0, "x", [1.0, 2.0, 3.0], b"\xff", 2**40)]
-    for name in ("coordinates", "grid_mapping", "cell_methods", "bounds", "standard_name", "long_name", "ancillary_variables"):
+    for name in (
+        "coordinates",
+        "grid_mapping",
+        "cell_methods",
+        "bounds",
+        "standard_name",
+        "long_name",
+        "ancillary_variables",
+    ):
         attributes += [
-            ("t2m", name, value) for value in ("", "t2m", "lat lat", "nothing", "\x1b[31m", "a" * 60_000, 5, "time: mean (interval: 99 banana)")
+            ("t2m", name, value)
+            for value in (
+                "",
+                "t2m",
+                "lat lat",
+                "nothing",
+                "\x1b[31m",
+                "a" * 60_000,
+                5,
+                "time: mean (interval: 99 banana)",
+            )
         ]
         attributes += [("lat", name, value) for value in ("t2m", "lat", "nothing", 5)]
     for variable, name, value in attributes:
@@ -207,13 +267,28 @@ def units(chance: random.Random) -> Iterator[Case]:
 @kind("sizes of grids")
 def grids(chance: random.Random) -> Iterator[Case]:
     """Yield files whose axes are empty, of one point, too long, or not in order."""
-    shapes = ((0, 5, 8), (1, 5, 8), (60, 0, 8), (60, 1, 8), (60, 5, 1), (60, 1, 1), (2, 40_000, 2), (2, 2, 40_000), (2_000_000, 1, 1))
+    shapes = (
+        (0, 5, 8),
+        (1, 5, 8),
+        (60, 0, 8),
+        (60, 1, 8),
+        (60, 5, 1),
+        (60, 1, 1),
+        (2, 40_000, 2),
+        (2, 2, 40_000),
+        (2_000_000, 1, 1),
+    )
     for shape in shapes:
 
         def make(folder: Path, shape: tuple[int, int, int] = shape) -> None:
             path = folder / "in" / "x.nc"
             with h5py.File(path, "w") as file:
-                for name, size, unit in zip(("time", "lat", "lon"), shape, ("hours since 2001-01-01", "degrees_north", "degrees_east"), strict=True):
+                for name, size, unit in zip(
+                    ("time", "lat", "lon"),
+                    shape,
+                    ("hours since 2001-01-01", "degrees_north", "degrees_east"),
+                    strict=True,
+                ):
                     values = np.arange(size) * 6.0 if name == "time" else np.linspace(60, 20, size)
                     file[name] = values
                     file[name].attrs["units"] = unit

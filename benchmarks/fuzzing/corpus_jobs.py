@@ -18,8 +18,10 @@ FILE = "out/jobs/jobs.yaml"
 CODES = (0, 1, 2, 3)
 NOW = "2001-01-08T00:30"
 VALUES: tuple[Any, ...] = (
-    None, True, 0, -1, 10**9, 10**30, 1e308, float("nan"), float("inf"), "", "x", "../../x", "/", "/etc/passwd", "\x1b[31mred", "a" * 5000, [], {}, [None],
-    "{name}", "{cycle}", "{cycle:%Y}", "{0.__class__}", "{name.__class__.__mro__}", "{error}", "* * * * *", "0 0 31 2 *", "99h", "0s", "-1h", "1e12h", leaves,
+    None, True, 0, -1, 10**9, 10**30, 1e308, float("nan"), float("inf"), "", "x", "../../x", "/",
+    "/etc/passwd", "\x1b[31mred", "a" * 5000, [], {}, [None],
+    "{name}", "{cycle}", "{cycle:%Y}", "{0.__class__}", "{name.__class__.__mro__}", "{error}", "* * * * *",
+    "0 0 31 2 *", "99h", "0s", "-1h", "1e12h", leaves,
     "s3://", "http://127.0.0.1:1/x", ["sh", "-c", f"echo {{error}}; touch {CANARY}"],
 )  # fmt: skip
 
@@ -55,11 +57,21 @@ def files(chance: random.Random) -> Iterator[Case]:
     values = job()
     full = job()
     full["jobs"][0] |= {
-        "members": 2, "seed": 1, "amplitude": 0.1, "bounds": True, "clip": {"t2m": [0, 400]}, "grid": 5.0, "area": "60/200/40/235", "variables": ["t2m"],
-        "prepare": ["true"], "truth": f"../../{FIXTURES}/store.zarr", "report": True, "keep": 2, "deadline": "1h", "catch_up": "newest", "max_catchup": 2,
+        "members": 2, "seed": 1, "amplitude": 0.1, "bounds": True, "clip": {"t2m": [0, 400]}, "grid": 5.0,
+        "area": "60/200/40/235", "variables": ["t2m"],
+        "prepare": ["true"], "truth": f"../../{FIXTURES}/store.zarr", "report": True, "keep": 2,
+        "deadline": "1h", "catch_up": "newest", "max_catchup": 2,
         "on_success": ["true"], "on_failure": ["true"], "device": "cpu", "delay": "1h",
     }  # fmt: skip
-    full |= {"ledger": "ledger.sqlite", "shared": False, "status": "status", "engine": "local", "workers": 1, "scheduler": None, "lease": "60s"}
+    full |= {
+        "ledger": "ledger.sqlite",
+        "shared": False,
+        "status": "status",
+        "engine": "local",
+        "workers": 1,
+        "scheduler": None,
+        "lease": "60s",
+    }
     drawn = draw(ANYTHING, 120, chance)
     paths = list(leaves(full))
     for i in range(260):
@@ -68,7 +80,12 @@ def files(chance: random.Random) -> Iterator[Case]:
         if value is leaves and not path:
             continue
         words = chance.choice(verbs()[:2] + verbs()[3:])
-        yield Case(words, written(replaced(full, path, value)), f"{'.'.join(map(str, path))}: {str(value)[:30]!r}", codes=CODES)
+        yield Case(
+            words,
+            written(replaced(full, path, value)),
+            f"{'.'.join(map(str, path))}: {str(value)[:30]!r}",
+            codes=CODES,
+        )
     for key in ("ledger", "status"):
         for target in (
             "../../in/x",
@@ -87,14 +104,27 @@ def files(chance: random.Random) -> Iterator[Case]:
                 (folder.parent.parent / "in" / "x").write_text("precious\n")
 
             yield Case(verbs()[0], written(values | {key: target}, precious), f"{key}: {target}", codes=CODES)
-    for option, texts in {"--now": ("NaT", "", "9999-01-01", "x", "\x1b[31m"), "--cycle": ("", "x", "../../x", "9999-12-31", "NaT")}.items():
+    for option, texts in {
+        "--now": ("NaT", "", "9999-01-01", "x", "\x1b[31m"),
+        "--cycle": ("", "x", "../../x", "9999-12-31", "NaT"),
+    }.items():
         for text in texts:
             words = ("jobs", "status", FILE, option, text) if option == "--now" else ("jobs", "logs", FILE, "tiny", option, text)
             yield Case(words, written(values), f"{option} {text!r}", codes=CODES)
     for name in ("", "..", "../../x", "a" * 300, "\x1b[31m", "/"):
         yield Case(("jobs", "logs", FILE, name), written(values), f"name {name[:20]!r}", codes=CODES)
-    for first, last in (("2001-01-01", "9999-01-01"), ("x", "y"), ("2001-02-01", "2001-01-01"), ("0001-01-01", "0001-01-02")):
-        yield Case(("jobs", "backfill", FILE, "tiny", "--from", first, "--to", last), written(values), f"backfill {first} {last}", codes=CODES)
+    for first, last in (
+        ("2001-01-01", "9999-01-01"),
+        ("x", "y"),
+        ("2001-02-01", "2001-01-01"),
+        ("0001-01-01", "0001-01-02"),
+    ):
+        yield Case(
+            ("jobs", "backfill", FILE, "tiny", "--from", first, "--to", last),
+            written(values),
+            f"backfill {first} {last}",
+            codes=CODES,
+        )
 
 
 def ledgers() -> dict[str, Callable[[Path], Any]]:
@@ -138,7 +168,13 @@ def of_ledgers(chance: random.Random) -> Iterator[Case]:
                 target = folder.parent.parent / "in" / "ledger.sqlite"
                 make(target)
 
-            yield Case(words, written(job() | {"ledger": "../../in/ledger.sqlite"}, precious), label, refused=label != "empty", codes=CODES)
+            yield Case(
+                words,
+                written(job() | {"ledger": "../../in/ledger.sqlite"}, precious),
+                label,
+                refused=label != "empty",
+                codes=CODES,
+            )
     for i in range(30):
         state = chance.getrandbits(32)
 
@@ -155,8 +191,10 @@ def of_ledgers(chance: random.Random) -> Iterator[Case]:
 def outputs() -> dict[str, str]:
     """Return shell commands whose output a service may not trust."""
     lines = [
-        {"cycle": 2001020100}, {"job": "../../x"}, {"job": "../../x", "cycle": "../../y"}, {"message": "\x1b[31mred"}, {"attempt": "x"}, {"level": [1]}, {"time": None},
-        {"message": {"a": [1]}}, {"output": "/etc/passwd"}, {"state": "done"}, {"": ""}, {"message": "x" * 100_000},
+        {"cycle": 2001020100}, {"job": "../../x"}, {"job": "../../x", "cycle": "../../y"},
+        {"message": "\x1b[31mred"}, {"attempt": "x"}, {"level": [1]}, {"time": None},
+        {"message": {"a": [1]}}, {"output": "/etc/passwd"}, {"state": "done"}, {"": ""},
+        {"message": "x" * 100_000},
     ]  # fmt: skip
     texts = {f"line {json.dumps(line)[:40]}": f"printf '%s\\n' '{json.dumps(line)}'" for line in lines}
     return texts | {

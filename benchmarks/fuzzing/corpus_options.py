@@ -12,15 +12,45 @@ from .fixtures import SIMULATION
 
 STORE, FORECAST, TRUTH = f"{FIXTURES}/store.zarr", f"{FIXTURES}/forecast.zarr", f"{FIXTURES}/store.zarr"
 RUN = f"{FIXTURES}/run/checkpoint"
-NUMBERS = ("0", "-1", "1000000000", "1180591620717411303424", "1e12", "nan", "inf", "-inf", "0.5", "1e400", "0x10", "१२")
+NUMBERS = (
+    "0",
+    "-1",
+    "1000000000",
+    "1180591620717411303424",
+    "1e12",
+    "nan",
+    "inf",
+    "-inf",
+    "0.5",
+    "1e400",
+    "0x10",
+    "१२",
+)
 TEXTS = (
-    "", " ", ".", "..", "/", "../../x", "a" * 300, "x/" * 2500, "\x1b[31mred\x1b[0m", "a\nb", "a\rb", "\u202eabc", "\udc80", "%n%s%d", "{}", "{cycle}",
-    "{0.__class__}", f"$(touch {CANARY})", f"`touch {CANARY}`", f"; touch {CANARY}", "null", "None", "*", "[", "(" * 2000, "--help", "-",
+    "", " ", ".", "..", "/", "../../x", "a" * 300, "x/" * 2500, "\x1b[31mred\x1b[0m", "a\nb", "a\rb",
+    "\u202eabc", "\udc80", "%n%s%d", "{}", "{cycle}",
+    "{0.__class__}", f"$(touch {CANARY})", f"`touch {CANARY}`", f"; touch {CANARY}", "null", "None", "*", "[",
+    "(" * 2000, "--help", "-",
 )  # fmt: skip
-DURATIONS = ("1e12h", "nan", "nanh", "-1d", "9999999d", "99999999999999999999w", "0h", "1", "h", "1.5s", "0.0000000001s", "1" * 400 + "h")
+DURATIONS = (
+    "1e12h",
+    "nan",
+    "nanh",
+    "-1d",
+    "9999999d",
+    "99999999999999999999w",
+    "0h",
+    "1",
+    "h",
+    "1.5s",
+    "0.0000000001s",
+    "1" * 400 + "h",
+)
 TIMES = (
-    "NaT", "9999-01-01", "0000-01-01", "1677-01-01", "2262-12-31", "99999-01-01", "2001-13-01", "2001-01-08/2001-01-07/6h", "now", "1e300",
-    "1900-01-01/2200-01-01/1s", "2001-01-01/2001-01-02/0s", "2001-01-01/2001-01-02/-1h", "2001-01-01/2001-01-02/1e-9s", "/", "//", "a/b/c/d",
+    "NaT", "9999-01-01", "0000-01-01", "1677-01-01", "2262-12-31", "99999-01-01", "2001-13-01",
+    "2001-01-08/2001-01-07/6h", "now", "1e300",
+    "1900-01-01/2200-01-01/1s", "2001-01-01/2001-01-02/0s", "2001-01-01/2001-01-02/-1h",
+    "2001-01-01/2001-01-02/1e-9s", "/", "//", "a/b/c/d",
     "2001-01-01/NaT/1h", "NaT/NaT", "2001-01-08T00:00:00+99:00", "2001-01-01/2001-01-02/99999999w",
 )  # fmt: skip
 AREAS = (
@@ -35,11 +65,63 @@ AREAS = (
     "a/b/c/d",
     "///",
 )
-GRIDS = ("nan", "0", "-1", "1e-9", "1e9", "inf", "0x0", "1000000000x1000000000", "40000x40000", "1x1", "-3x4", "axb", "3x", "1e3x1e3", "1" * 400)
+GRIDS = (
+    "nan",
+    "0",
+    "-1",
+    "1e-9",
+    "1e9",
+    "inf",
+    "0x0",
+    "1000000000x1000000000",
+    "40000x40000",
+    "1x1",
+    "-3x4",
+    "axb",
+    "3x",
+    "1e3x1e3",
+    "1" * 400,
+)
 SIZES = ("0,0", "-1,-1", "1000000000,1000000000", "1,2,3,4", "nan", "a,b", ",", "3", "1" * 5000 + ",1")
-NAMES = ("t2m,", ",", "statistics", "../x", "t2m,t2m", "time", "\x1b[31m", "t2m\x00", "a" * 10_000, ",".join(["t2m"] * 5000))
-PAIRS = ("", "=", "t2m", "t2m=", "=K", "t2m=9**9**9**9", "t2m=" + "K*" * 50_000 + "K", "t2m=K=K", "t2m=\x1b[31m", "../x=y", "t2m=../../x", "t2m=time")
-CLIPS = ("", "=", "t2m", "t2m=,", "t2m=nan,nan", "t2m=1,0", "t2m=inf,-inf", "x=0,1", "t2m=1e400,", "t2m=0,1,2", "t2m=" + "9" * 5000 + ",")
+NAMES = (
+    "t2m,",
+    ",",
+    "statistics",
+    "../x",
+    "t2m,t2m",
+    "time",
+    "\x1b[31m",
+    "t2m\x00",
+    "a" * 10_000,
+    ",".join(["t2m"] * 5000),
+)
+PAIRS = (
+    "",
+    "=",
+    "t2m",
+    "t2m=",
+    "=K",
+    "t2m=9**9**9**9",
+    "t2m=" + "K*" * 50_000 + "K",
+    "t2m=K=K",
+    "t2m=\x1b[31m",
+    "../x=y",
+    "t2m=../../x",
+    "t2m=time",
+)
+CLIPS = (
+    "",
+    "=",
+    "t2m",
+    "t2m=,",
+    "t2m=nan,nan",
+    "t2m=1,0",
+    "t2m=inf,-inf",
+    "x=0,1",
+    "t2m=1e400,",
+    "t2m=0,1,2",
+    "t2m=" + "9" * 5000 + ",",
+)
 MEMORY = ("0", "-1", "1", "nan", "1e30GiB", "1" * 5000, "1e400", "GiB", "1.2.3GiB", "९GiB")
 LEVELS = ("", ",", "500,500", "-1", "1e9", "9" * 5000, "nan", "500,")
 
@@ -49,18 +131,54 @@ BASES: dict[str, tuple[str, ...]] = {
     "inspect": ("inspect", STORE),
     "run": ("run", RUN, "--init", STORE, "--lead", "6h", "-o", "out/f.zarr"),
     "run pinn": ("run", f"{FIXTURES}/pinn/checkpoint", "-o", "out/f.zarr", "--grid", "5x8"),
-    "run operator": ("run", f"{FIXTURES}/operator/checkpoint", "--init", f"{FIXTURES}/simulation.zarr", "-o", "out/f.zarr"),
+    "run operator": (
+        "run",
+        f"{FIXTURES}/operator/checkpoint",
+        "--init",
+        f"{FIXTURES}/simulation.zarr",
+        "-o",
+        "out/f.zarr",
+    ),
     "verify": ("verify", FORECAST, "--truth", TRUTH),
     "plot": ("plot", FORECAST, "--variable", "t2m", "--lead", "6h", "-o", "out/m.png"),
-    "import": ("import", f"{FIXTURES}/weights.pt", "--format", "neuraloperator", "-o", "out/n", "n_modes=4,4", "hidden_channels=4"),
-    "export": ("export", f"{FIXTURES}/network", "--format", "torch-export", "-o", "out/m.pt2", "--size", "8,8"),
-    "quickstart": ("quickstart", "--data", f"{FIXTURES}/source.nc", "--out", "out/q", "train.epochs=1", "model.members=1"),
+    "import": (
+        "import",
+        f"{FIXTURES}/weights.pt",
+        "--format",
+        "neuraloperator",
+        "-o",
+        "out/n",
+        "n_modes=4,4",
+        "hidden_channels=4",
+    ),
+    "export": (
+        "export",
+        f"{FIXTURES}/network",
+        "--format",
+        "torch-export",
+        "-o",
+        "out/m.pt2",
+        "--size",
+        "8,8",
+    ),
+    "quickstart": (
+        "quickstart",
+        "--data",
+        f"{FIXTURES}/source.nc",
+        "--out",
+        "out/q",
+        "train.epochs=1",
+        "model.members=1",
+    ),
 }
 OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "ingest": {
-        "--variables": NAMES, "--levels": LEVELS, "--times": TIMES, "--step": DURATIONS, "--area": AREAS, "--select": PAIRS, "--member": NUMBERS,
-        "--units": PAIRS, "--rename": PAIRS, "--static": NAMES, "--layout": TEXTS, "--grid": GRIDS, "--train-period": TIMES, "--memory": MEMORY,
-        "--scheduler": ("local:0", "local:-1", "local:x", "local:1000000", "tcp://127.0.0.1:1", "x", ""), "--store": TEXTS,
+        "--variables": NAMES, "--levels": LEVELS, "--times": TIMES, "--step": DURATIONS, "--area": AREAS,
+        "--select": PAIRS, "--member": NUMBERS,
+        "--units": PAIRS, "--rename": PAIRS, "--static": NAMES, "--layout": TEXTS, "--grid": GRIDS,
+        "--train-period": TIMES, "--memory": MEMORY,
+        "--scheduler": ("local:0", "local:-1", "local:x", "local:1000000", "tcp://127.0.0.1:1", "x", ""),
+        "--store": TEXTS,
     },
     "simulate": {
         f"{name}=": (*NUMBERS, ".nan", ".inf", "1000000000000", "[]", "true", "x")
@@ -68,23 +186,30 @@ OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "inspect": {"--lead-units": TEXTS},
     "run": {
-        "--time": TIMES, "--lead": DURATIONS, "--grid": GRIDS, "--refine": NUMBERS, "--area": AREAS, "--variables": NAMES, "--batch-size": NUMBERS,
-        "--members": NUMBERS, "--seed": NUMBERS, "--amplitude": NUMBERS, "--clip": CLIPS, "--device": ("cuda", "cpu:99", "meta", "", "x", "cuda:99"),
+        "--time": TIMES, "--lead": DURATIONS, "--grid": GRIDS, "--refine": NUMBERS, "--area": AREAS,
+        "--variables": NAMES, "--batch-size": NUMBERS,
+        "--members": NUMBERS, "--seed": NUMBERS, "--amplitude": NUMBERS, "--clip": CLIPS, "--device": ("cuda",
+        "cpu:99", "meta", "", "x", "cuda:99"),
     },
     "run pinn": {"--grid": GRIDS},
     "run operator": {"--refine": NUMBERS},
     "verify": {"--area": AREAS, "--lead-units": TEXTS},
     "plot": {
-        "--variable": (*NAMES, *TEXTS), "--lead": DURATIONS, "--time": TIMES, "--level": NUMBERS, "--area": AREAS, "--lead-units": TEXTS,
+        "--variable": (*NAMES, *TEXTS), "--lead": DURATIONS, "--time": TIMES, "--level": NUMBERS,
+        "--area": AREAS, "--lead-units": TEXTS,
     },
-    "import": {"--format": TEXTS, "--inp-shape": SIZES, "--n-modes": SIZES, "--hidden-channels": NUMBERS, "--nothing": NUMBERS, "--patch-size": SIZES},
+    "import": {"--format": TEXTS, "--inp-shape": SIZES, "--n-modes": SIZES, "--hidden-channels": NUMBERS,
+    "--nothing": NUMBERS, "--patch-size": SIZES},
     "export": {"--size": SIZES, "--format": TEXTS},
     "quickstart": {"--device": ("cuda:99", "", "x")},
 }  # fmt: skip
 OUTPUTS = (
-    "", ".", "..", "/", "in", "out", "in/file/x", "in/file/x.zarr", "in/file", "in/link", "in/folder", "/dev/null", "/dev/full", "/dev/stdout", "/proc/x", "/sys/x.zarr", "a" * 300,
-    "out/" + "a" * 300, "out/" + "x/" * 2500 + "y", "\x1b[31mred", "a\nb", "\udc80", "out/x.exe", "out/x.zarr/", "out/../out", "~", "-", "out/\u202eabc",
-    "in/pipe", "in/dangling", "/nonexistent/x", "s3://bucket/x.zarr", "http://127.0.0.1:1/x.zarr", "file:///etc/passwd", "out//x", "con\u0000x",
+    "", ".", "..", "/", "in", "out", "in/file/x", "in/file/x.zarr", "in/file", "in/link", "in/folder",
+    "/dev/null", "/dev/full", "/dev/stdout", "/proc/x", "/sys/x.zarr", "a" * 300,
+    "out/" + "a" * 300, "out/" + "x/" * 2500 + "y", "\x1b[31mred", "a\nb", "\udc80", "out/x.exe",
+    "out/x.zarr/", "out/../out", "~", "-", "out/\u202eabc",
+    "in/pipe", "in/dangling", "/nonexistent/x", "s3://bucket/x.zarr", "http://127.0.0.1:1/x.zarr",
+    "file:///etc/passwd", "out//x", "con\u0000x",
 )  # fmt: skip
 
 
@@ -137,11 +262,26 @@ def outputs(chance: random.Random) -> Iterator[Case]:
         for target in ("in/file/x", "/dev/full", "out/link/x", "out/" + "a" * 252, "out/new/x"):
             words[at] = target + endings.get(name, ".zarr" if name in ("ingest", "simulate") else "")
             yield Case(tuple(words), _surroundings, f"{name} to {words[at][:30]!r}")
-    for target in ("in/file/x.html", "in/file", "/dev/full", "out/x.txt", "a" * 300 + ".html", "", "out/link/x.html"):
+    for target in (
+        "in/file/x.html",
+        "in/file",
+        "/dev/full",
+        "out/x.txt",
+        "a" * 300 + ".html",
+        "",
+        "out/link/x.html",
+    ):
         yield Case((*BASES["verify"], "--report", target), _surroundings, f"report to {target[:30]!r}")
     for target in ("", "/", ".", "in/file", "in/file/x", "/dev/null", "a" * 300, "in/pipe", "/proc/x"):
         yield Case(
-            ("train", "quickstart", f"data.store={STORE}", f"output={target}", "train.epochs=1", "model.members=1"),
+            (
+                "train",
+                "quickstart",
+                f"data.store={STORE}",
+                f"output={target}",
+                "train.epochs=1",
+                "model.members=1",
+            ),
             _surroundings,
             f"train to {target[:30]!r}",
         )

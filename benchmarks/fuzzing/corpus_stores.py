@@ -8,15 +8,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import xarray as xr
-
 from .cases import CANARY, FIXTURES, Case, change, damage, draw, kind
 from .corpus_yaml import ANYTHING, leaves, replaced
 
 VALUES: tuple[Any, ...] = (
-    None, True, 0, -1, 1, 10**9, 10**15, 2**64, 1.5, float("nan"), "", "x", "../../../x", "\x1b[31mred", "float16", "|O", "object", "<f8", "int32", "string",
-    "a" * 100_000, [], {}, [0], [10**9] * 3, [10**6] * 6, [1] * 40, {"": None}, {"name": "pickle"}, {"id": "pickle"}, {"name": "numcodecs.pickle"}, "Infinity",
+    None, True, 0, -1, 1, 10**9, 10**15, 2**64, 1.5, float("nan"), "", "x", "../../../x", "\x1b[31mred",
+    "float16", "|O", "object", "<f8", "int32", "string",
+    "a" * 100_000, [], {}, [0], [10**9] * 3, [10**6] * 6, [1] * 40, {"": None}, {"name": "pickle"},
+    {"id": "pickle"}, {"name": "numcodecs.pickle"}, "Infinity",
     "9" * 5000, leaves,
 )  # fmt: skip
 ZARR = ("source.zarr", "source2.zarr", "store.zarr", "forecast.zarr", "simulation.zarr", "solution.zarr")
@@ -54,7 +53,14 @@ def users(fixture: str, path: str = "") -> list[tuple[str, ...]]:
     if fixture.startswith("forecast"):
         scored = ("verify", name, "--truth", f"{FIXTURES}/store.zarr")
         page = (*scored, "-o", "out/s.nc", "--report", "out/r.html")
-        return [*shared, scored, page, ("plot", name, "--variable", "t2m", "--lead", "6h", "-o", "out/m.png"), starts, ingests]
+        return [
+            *shared,
+            scored,
+            page,
+            ("plot", name, "--variable", "t2m", "--lead", "6h", "-o", "out/m.png"),
+            starts,
+            ingests,
+        ]
     solved = (
         ("verify", f"{FIXTURES}/solution.zarr", "--truth", name)
         if fixture.startswith("simulation")
@@ -65,7 +71,15 @@ def users(fixture: str, path: str = "") -> list[tuple[str, ...]]:
         *shared,
         solved,
         operates,
-        ("train", "pino/burgers", f"data.store={name}", "loss.data=1", "output=out/run", "train.epochs=1", "model.n_modes=[6]"),
+        (
+            "train",
+            "pino/burgers",
+            f"data.store={name}",
+            "loss.data=1",
+            "output=out/run",
+            "train.epochs=1",
+            "model.n_modes=[6]",
+        ),
     ]
 
 
@@ -113,14 +127,18 @@ def altered(chance: random.Random) -> Iterator[Case]:
                 new = value if value is leaves else json.loads(json.dumps(value, default=str, skipkeys=True))
                 file.write_text(json.dumps(replaced(values, place, new)))
 
-            yield Case(chance.choice(users(fixture)), change(fixture, edit), f"{fixture}: value {i} is {str(value)[:30]!r}")
+            yield Case(
+                chance.choice(users(fixture)),
+                change(fixture, edit),
+                f"{fixture}: value {i} is {str(value)[:30]!r}",
+            )
 
 
 @kind("zarr chunks")
 def damaged(chance: random.Random) -> Iterator[Case]:
     """Yield stores with a damaged file, a bomb, or something else than a file in its place."""
     kinds: dict[str, Callable[[Path], Any]] = {
-        "pipe": lambda p: os.mkfifo(p),
+        "pipe": os.mkfifo,
         "folder": lambda p: p.mkdir(),
         "device": lambda p: p.symlink_to("/dev/zero"),
         "link outside": lambda p: p.symlink_to(p.parents[len(p.parts) - 1] / "etc" / "passwd"),
@@ -147,7 +165,11 @@ def damaged(chance: random.Random) -> Iterator[Case]:
                     file.unlink()
                     make(file)
 
-                yield Case(chance.choice(users(fixture)[2:]), change(fixture, swap), f"{fixture}: {label} for {part.__name__}")
+                yield Case(
+                    chance.choice(users(fixture)[2:]),
+                    change(fixture, swap),
+                    f"{fixture}: {label} for {part.__name__}",
+                )
 
 
 def _touched(path: Path) -> Path:
@@ -173,7 +195,12 @@ def code(chance: random.Random) -> Iterator[Case]:
                 only_files(path)
                 for name in ("t2m", "time", "lat"):
                     file = path / name / ".zarray"
-                    values = json.loads(file.read_text()) | {"dtype": "|O", "filters": list(filters), "compressor": None, "fill_value": None}
+                    values = json.loads(file.read_text()) | {
+                        "dtype": "|O",
+                        "filters": list(filters),
+                        "compressor": None,
+                        "fill_value": None,
+                    }
                     file.write_text(json.dumps(values))
                     for chunk in chunks(path / name):
                         chunk.write_bytes(pickle)
@@ -210,96 +237,9 @@ def code(chance: random.Random) -> Iterator[Case]:
             folder.symlink_to(path.parent.parent / "elsewhere")
 
         for words in users(fixture):
-            yield Case(words, change(fixture, linked), f"{fixture}: an array that is a link", refused=words[:1] != ("inspect",))
-
-
-def odd() -> dict[str, Callable[[xr.Dataset], xr.Dataset]]:
-    """Return changes of a data set of forecasts or states that a file can contain."""
-    nat = np.datetime64("NaT")
-
-    def times(dataset: xr.Dataset, change: Any) -> xr.Dataset:
-        values = dataset["time"].values.copy()
-        return dataset.assign_coords(time=change(values))
-
-    def renamed(name: str) -> Callable[[xr.Dataset], xr.Dataset]:
-        return lambda d: d.rename({"t2m": name})
-
-    def attribute(name: str, value: Any) -> Callable[[xr.Dataset], xr.Dataset]:
-        def apply(dataset: xr.Dataset) -> xr.Dataset:
-            dataset["t2m"].attrs[name] = value
-            dataset.attrs[name] = value
-            return dataset
-
-        return apply
-
-    changes: dict[str, Callable[[xr.Dataset], xr.Dataset]] = {
-        f"called {name!r}": renamed(name)
-        for name in ("statistics", "climatology", "time_", "valid_time", "..", "a b", "\u202ered", "é", "number", "level", "x" * 200)
-    }
-    for name in (
-        "units",
-        "standard_name",
-        "long_name",
-        "source",
-        "system",
-        "parameters",
-        "outside_training_range",
-        "clipped",
-        "gaps",
-        "scalars",
-        "cell_methods",
-    ):
-        for value in ("", "\x1b[31mred\x1b[0m", "9**9**9**9", "[" * 5000, "null", "{}", "[1]", "K" * 100_000, "a\nb", "nan"):
-            changes[f"{name} {value[:12]!r}"] = attribute(name, value)
-        changes[f"{name} of numbers"] = attribute(name, [1.5, float("nan")])
-    return changes | {
-        "no variable": lambda d: d.drop_vars(list(d.data_vars)),
-        "no times": lambda d: d.isel(time=slice(0)),
-        "one time": lambda d: d.isel(time=slice(1)),
-        "NaT": lambda d: times(d, lambda v: np.where(np.arange(len(v)) == 0, nat, v)),
-        "all NaT": lambda d: times(d, lambda v: np.full(len(v), nat)),
-        "twice": lambda d: times(d, lambda v: np.repeat(v[:1], len(v))),
-        "backwards": lambda d: d.isel(time=slice(None, None, -1)),
-        "times are numbers": lambda d: times(d, lambda v: np.arange(len(v))),
-        "times are texts": lambda d: times(d, lambda v: np.array(["x"] * len(v))),
-        "nan latitudes": lambda d: d.assign_coords({n: d[n] * np.nan for n in d.dims if n in ("lat", "latitude")}),
-        "inf longitudes": lambda d: d.assign_coords({n: d[n] * np.inf for n in d.dims if n in ("lon", "longitude")}),
-        "all nan": lambda d: d * np.nan,
-        "infinite": lambda d: d + np.float32(np.inf),
-        "complex": lambda d: d.astype("complex64"),
-        "integers": lambda d: d.astype("int64"),
-        "booleans": lambda d: d > 0,
-        "texts": lambda d: d.assign(t2m=d["t2m"].astype(str)),
-        "scalar": lambda d: d.assign(t2m=5.0),
-        "another dimension": lambda d: d.expand_dims(banana=3),
-        "huge values": lambda d: d.astype("float64") * 1e300,
-    }
-
-
-@kind("data sets")
-def data_sets(chance: random.Random) -> Iterator[Case]:
-    """Yield stores and netCDF files that are whole, but contain odd times, coordinates, names, attributes or values."""
-    for label, alter in odd().items():
-        for fixture in ("source.zarr", "source.nc", "store.zarr", "forecast.zarr", "forecast.nc"):
-
-            def edit(path: Path, alter: Any = alter) -> None:
-                with xr.open_dataset(path, decode_timedelta=True) as opened:
-                    dataset = opened.load()
-                for variable in dataset.variables.values():
-                    variable.encoding.clear()
-                dataset = alter(dataset)
-                if path.suffix == ".nc":
-                    path.unlink()
-                    dataset.to_netcdf(path)
-                else:
-                    target = path.with_suffix(".new")
-                    dataset.to_zarr(target)
-                    for group in ("statistics", "climatology"):
-                        if (path / group).exists() and not (target / group).exists():
-                            shutil.copytree(path / group, target / group)
-                    shutil.rmtree(path)
-                    target.rename(path)
-
-            name = "source.zarr" if fixture == "source.nc" else "forecast.zarr" if fixture == "forecast.nc" else fixture
-            for words in chance.sample(users(name, f"in/{fixture}"), 2):
-                yield Case(words, change(fixture, edit), f"{fixture}: {label}")
+            yield Case(
+                words,
+                change(fixture, linked),
+                f"{fixture}: an array that is a link",
+                refused=words[:1] != ("inspect",),
+            )

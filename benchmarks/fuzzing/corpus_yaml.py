@@ -98,8 +98,18 @@ def files(chance: random.Random) -> Iterator[Case]:
     """Yield hostile YAML in every verb that reads a file of it."""
     for label, text in bombs().items():
         for words in users("in/x.yaml"):
-            yield Case(words, write("x.yaml", text), label, refused=words[0] != "import" or label not in ("empty", "only a comment"), codes=(0, 2))
-    for label, make in (("pipe", os.mkfifo), ("folder", os.mkdir), ("link to a device", lambda p: os.symlink("/dev/zero", p))):
+            yield Case(
+                words,
+                write("x.yaml", text),
+                label,
+                refused=words[0] != "import" or label not in ("empty", "only a comment"),
+                codes=(0, 2),
+            )
+    for label, make in (
+        ("pipe", os.mkfifo),
+        ("folder", os.mkdir),
+        ("link to a device", lambda p: os.symlink("/dev/zero", p)),
+    ):
         for words in users("in/x.yaml"):
             yield Case(words, lambda folder, make=make: make(folder / "in" / "x.yaml"), label, refused=True)
     for name in (
@@ -132,7 +142,19 @@ def overrides(chance: random.Random) -> Iterator[Case]:
         for key in ("train.epochs", "data", "model.n_modes"):
             yield Case((*base, f"{key}={text}"), prepare, label, refused=True)
         yield Case(("simulate", "burgers", "-o", "out/s.zarr", f"resolution={text}"), None, label, refused=True)
-        yield Case(("import", "../fixtures/weights.pt", "--format", "neuraloperator", "-o", "out/n", f"n_modes={text}"), None, label)
+        yield Case(
+            (
+                "import",
+                "../fixtures/weights.pt",
+                "--format",
+                "neuraloperator",
+                "-o",
+                "out/n",
+                f"n_modes={text}",
+            ),
+            None,
+            label,
+        )
     for word in (
         "",
         "=",
@@ -180,9 +202,27 @@ def configurations(chance: random.Random) -> Iterator[Case]:
     paths = list(leaves(values))
     for i, value in enumerate(draw(ANYTHING, 250, chance)):
         path = chance.choice(paths)
-        yield Case(("train", "in/c.yaml"), _config(replaced(values, path, value)), f"{'.'.join(map(str, path))} replaced, {i}")
+        yield Case(
+            ("train", "in/c.yaml"),
+            _config(replaced(values, path, value)),
+            f"{'.'.join(map(str, path))} replaced, {i}",
+        )
     for key in keys():
-        for value in ("1e12", "1000000000000", "1000000000000000000", "-1", "0", ".nan", ".inf", "true", "''", "null", "[]", "{}", "x"):
+        for value in (
+            "1e12",
+            "1000000000000",
+            "1000000000000000000",
+            "-1",
+            "0",
+            ".nan",
+            ".inf",
+            "true",
+            "''",
+            "null",
+            "[]",
+            "{}",
+            "x",
+        ):
             yield Case(("train", "in/c.yaml", f"{key}={value}"), _config(values), f"{key}={value}")
     for name in ("pinn/convection", "pino/burgers"):
         for key in physics_keys(name):
@@ -208,7 +248,11 @@ def keys() -> list[str]:
     from fourcaster.forecast.config import DataConfig, FNOConfig, LossConfig
 
     train = [f"train.{field.name}" for field in fields(TrainSettings)]
-    return [*train, *(f"{n}.{k}" for n, m in (("data", DataConfig), ("model", FNOConfig), ("loss", LossConfig)) for k in m.model_fields), "output"]
+    return [
+        *train,
+        *(f"{n}.{k}" for n, m in (("data", DataConfig), ("model", FNOConfig), ("loss", LossConfig)) for k in m.model_fields),
+        "output",
+    ]
 
 
 def physics_keys(name: str) -> list[str]:

@@ -11,7 +11,14 @@ import torch
 import xarray as xr
 import yaml
 
-SIMULATION = {"viscosity": 0.03, "alpha": 3.0, "sigma": 125.0, "duration": 0.5, "frames": 10, "resolution": 32}
+SIMULATION = {
+    "viscosity": 0.03,
+    "alpha": 3.0,
+    "sigma": 125.0,
+    "duration": 0.5,
+    "frames": 10,
+    "resolution": 32,
+}
 MODEL = ["model.hidden_channels=4", "model.n_layers=1"]
 CHECKPOINTS = ("run/checkpoint", "pinn/checkpoint", "operator/checkpoint", "network")
 
@@ -68,18 +75,72 @@ def build(folder: Path) -> None:
     torch.save(network_weights(), "weights.pt")
     numbers = [f"{name}={value}" for name, value in SIMULATION.items()]
     verb("ingest", "source.nc", "-o", "store.zarr")
-    verb("train", "quickstart", "data.store=store.zarr", "output=run", "train.epochs=1", "model.members=1", "model.n_modes=[3,3]", *MODEL)
-    verb("run", "run/checkpoint", "--init", "store.zarr", "--time", "2001-01-08/2001-01-10/12h", "--lead", "24h", "-o", "forecast.zarr")
-    verb("run", "run/checkpoint", "--init", "store.zarr", "--time", "2001-01-08", "--lead", "12h", "-o", "forecast.nc")
+    verb(
+        "train",
+        "quickstart",
+        "data.store=store.zarr",
+        "output=run",
+        "train.epochs=1",
+        "model.members=1",
+        "model.n_modes=[3,3]",
+        *MODEL,
+    )
+    verb(
+        "run",
+        "run/checkpoint",
+        "--init",
+        "store.zarr",
+        "--time",
+        "2001-01-08/2001-01-10/12h",
+        "--lead",
+        "24h",
+        "-o",
+        "forecast.zarr",
+    )
+    verb(
+        "run",
+        "run/checkpoint",
+        "--init",
+        "store.zarr",
+        "--time",
+        "2001-01-08",
+        "--lead",
+        "12h",
+        "-o",
+        "forecast.nc",
+    )
     verb("verify", "forecast.zarr", "--truth", "store.zarr", "-o", "scores.nc")
-    small = ["train.windows=1", "train.points=40", "train.iterations=1", "train.initial_points=8", "model.width=4", "model.depth=1"]
+    small = [
+        "train.windows=1",
+        "train.points=40",
+        "train.iterations=1",
+        "train.initial_points=8",
+        "model.width=4",
+        "model.depth=1",
+    ]
     verb("train", "pinn/convection", "output=pinn", *small)
     verb("simulate", "burgers", "-o", "simulation.zarr", "samples=4", *numbers)
     equation = [f"equation.{text}" for text in numbers]
-    some = ["data.samples=4", "train.epochs=1", "train.batch_size=4", "model.windows=1", "model.nodes=3", "model.n_modes=[6]"]
+    some = [
+        "data.samples=4",
+        "train.epochs=1",
+        "train.batch_size=4",
+        "model.windows=1",
+        "model.nodes=3",
+        "model.n_modes=[6]",
+    ]
     verb("train", "pino/burgers", *equation, "output=operator", *some, *MODEL)
     verb("run", "operator/checkpoint", "--init", "simulation.zarr", "-o", "solution.zarr")
-    verb("import", "weights.pt", "--format", "neuraloperator", "-o", "network", "n_modes=4,4", "hidden_channels=4")
+    verb(
+        "import",
+        "weights.pt",
+        "--format",
+        "neuraloperator",
+        "-o",
+        "network",
+        "n_modes=4,4",
+        "hidden_channels=4",
+    )
     for name in ("run", "pinn", "operator"):
         shutil.rmtree(f"{name}/state", ignore_errors=True)
     Path("config.yaml").write_text(yaml.safe_dump(config(), sort_keys=False))

@@ -8,7 +8,18 @@ from pathlib import Path
 from typing import Any
 
 _STARTS = ("os.exec", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen", "pty.spawn")
-_WRITES = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate", "os.chmod", "os.chown", "shutil.rmtree")
+_WRITES = (
+    "os.remove",
+    "os.rename",
+    "os.rmdir",
+    "os.mkdir",
+    "os.link",
+    "os.symlink",
+    "os.truncate",
+    "os.chmod",
+    "os.chown",
+    "shutil.rmtree",
+)
 _DANGEROUS = ("os", "posix", "nt", "subprocess", "shutil", "socket", "runpy", "importlib")
 _FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
@@ -70,7 +81,11 @@ def snapshot(folder: Path, contents: bool = False, skip: re.Pattern[str] | None 
         for name in (*folders, *files):
             path = os.path.join(root, name)
             state = os.lstat(path)
-            entry: tuple[Any, ...] = (state.st_mode, state.st_size if name in files else 0, state.st_mtime_ns if name in files else 0)
+            entry: tuple[Any, ...] = (
+                state.st_mode,
+                state.st_size if name in files else 0,
+                state.st_mtime_ns if name in files else 0,
+            )
             if contents and name in files and (state.st_mode & 0o170000) == 0o100000 and state.st_size < 2**27:
                 with open(path, "rb") as file:
                     entry += (hashlib.sha256(file.read()).hexdigest(),)
