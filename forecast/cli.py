@@ -9,11 +9,12 @@ import typer
 
 from .cli_ingest import ingest
 from .cli_jobs import jobs
-from .console import Device, FollowLinks, Json, Overrides, Overwrite, refuse_unused, reported, show
+from .console import Device, FollowLinks, Json, Overrides, Overwrite, Verbs, refuse_unused, reported, show
 
 LeadUnits = Annotated[str | None, typer.Option(help="Units of a forecast's lead times where it gives none, e.g. hours.")]
 
 app = typer.Typer(
+    cls=Verbs,
     help="Neural-operator weather and fluid forecasting: from a zarr store to a scored forecast.",
     no_args_is_help=True,
     add_completion=False,
