@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test test-slow check gpu bench-operators bench-transforms bench-physics bench-physics-long bench-solving bench-loader soak clean
+.PHONY: demo test test-slow check gpu bench-operators bench-transforms bench-physics bench-physics-long bench-solving bench-loader soak fuzz clean
 
 demo: $(VENV)/.demo
 	$(BIN)/forecast quickstart
@@ -61,6 +61,10 @@ soak: $(VENV)/.test
 	$(BIN)/python benchmarks/soak.py
 	$(BIN)/python benchmarks/table.py
 
+# Bad inputs of every kind on every verb: fifteen minutes. Inputs of failed cases are kept in fuzz-failures.
+fuzz: $(VENV)/.test
+	$(BIN)/python benchmarks/fuzz.py
+
 .anemoi/.done:
 	$(PYTHON) -m venv .anemoi
 	.anemoi/bin/python -m pip install -q anemoi-datasets==0.5.47 "zarr<3"
@@ -89,4 +93,4 @@ $(VENV)/.dev: $(VENV)/.test
 	touch $@
 
 clean:
-	rm -rf $(VENV) .bench .anemoi build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.* quickstart
+	rm -rf $(VENV) .bench .anemoi build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.* quickstart fuzz-failures

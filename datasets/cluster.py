@@ -1,11 +1,13 @@
 """A Dask cluster: one that runs somewhere, or processes here."""
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
 CONNECT_SECONDS = 10
+MOST_PROCESSES = max(64, 4 * (os.cpu_count() or 1))
 
 
 def quieten() -> None:
@@ -28,7 +30,9 @@ def connected(scheduler: str) -> Iterator[Any]:
     quieten()
     if scheduler.startswith("local:"):
         count = scheduler.removeprefix("local:")
-        if not count.isdigit() or int(count) < 1:
+        if count.isdecimal() and (len(count) > 9 or int(count) > MOST_PROCESSES):
+            raise ValueError(f"scheduler {scheduler[:80]!r} would start more than {MOST_PROCESSES} processes on this machine; take fewer")
+        if not count.isdecimal() or int(count) < 1:
             raise ValueError(f"scheduler {scheduler!r} is not understood; write local:N with N processes, or an address such as tcp://host:8786")
         with (
             LocalCluster(n_workers=int(count), threads_per_worker=1, processes=True, dashboard_address=None) as cluster,

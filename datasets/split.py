@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 Times = NDArray[np.datetime64]
 
+_EARLIEST = np.datetime64("1678-01-01")  # of times in nanoseconds
+_LATEST = np.datetime64("2262-01-01")
+
 
 @dataclass(frozen=True)
 class Split:
@@ -84,10 +87,12 @@ def period(times: Times, text: str) -> slice:
     try:
         begin = np.datetime64(first)
         unit = np.datetime_data((last_time := np.datetime64(last or first)).dtype)[0]
-        end = (last_time + np.timedelta64(1, unit)).astype("datetime64[ns]")  # type: ignore[call-overload]
-    except ValueError as error:
+        end = last_time + np.timedelta64(1, unit)  # type: ignore[call-overload]
+    except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"{text!r} is not a period; write e.g. 2013, or 2013-01-01:2013-12-31") from error
-    a, b = np.searchsorted(times, [begin.astype("datetime64[ns]"), end]).tolist()
+    if not (_EARLIEST < begin < _LATEST and _EARLIEST < end < _LATEST):  # also where one is no time at all
+        raise ValueError(f"{text!r} is not a period between {_EARLIEST} and {_LATEST}; write e.g. 2013, or 2013-01-01:2013-12-31")
+    a, b = np.searchsorted(times, [begin.astype("datetime64[ns]"), end.astype("datetime64[ns]")]).tolist()
     if a == b:
         raise ValueError(f"the period {text} holds no time of the series {times[0]} ... {times[-1]}")
     return slice(a, b)

@@ -1,5 +1,6 @@
 """Configuration of a training run: YAML, validated, with overrides such as ``train.epochs=20``."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from importlib.resources import files
@@ -7,13 +8,14 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from ..datasets.schema import nearest
 from ..fno.training.settings import TrainSettings
 from .physics_config import EquationConfig, OperatorConfig, PinnConfig
 from .sections import FourierKeys, Layers, Modes, Positive, Ratio, Strict, Width
+from .text import one_line
+from .yaml_text import parse_yaml, read_yaml
 
 
 class DataConfig(Strict):
@@ -36,11 +38,11 @@ class DataConfig(Strict):
     variables: list[str] | None = None
     train_period: Annotated[str | None, BeforeValidator(lambda value: value if value is None else str(value))] = None
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    samples_per_epoch: Annotated[int, Field(ge=0)] = 0
-    cache_bytes: Annotated[int, Field(ge=0)] = 2**30
-    buffer_bytes: Annotated[int, Field(ge=0)] = 2**29
+    samples_per_epoch: Annotated[int, Field(ge=0, le=10**12)] = 0
+    cache_bytes: Annotated[int, Field(ge=0, le=2**50)] = 2**30
+    buffer_bytes: Annotated[int, Field(ge=0, le=2**50)] = 2**29
     route: Literal["dask", "direct"] = "dask"
-    gap_steps: Annotated[int, Field(ge=0)] = 0
+    gap_steps: Annotated[int, Field(ge=0, le=10**9)] = 0
     static: list[str] | None = None
 
 
@@ -142,6 +144,7 @@ class Config(Strict):
 
 
 AnyConfig = Config | OperatorConfig | PinnConfig
+_MOST_PARENTS = 8
 
 
 def load_config(source: str | Path, overrides: Sequence[str] = ()) -> AnyConfig:
@@ -158,18 +161,13 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> AnyConfig:
         FileNotFoundError: no such file or recipe.
         ValueError: not YAML, an unknown key, or a value that does not fit.
     """
-    path = Path(source)
     recipes = dict(_recipes(files("fourcaster.configs")))
-    if path.is_file():
-        text = path.read_text()
-    elif str(source) in recipes:
-        text = recipes[str(source)].read_text()
+    if str(source) in recipes and not os.path.isfile(source):
+        values = parse_yaml(recipes[str(source)].read_text(), str(source))
+    elif os.path.exists(source) and not os.path.isdir(source):
+        values = read_yaml(source)
     else:
         raise FileNotFoundError(f"no configuration {source}: no such file, and the recipes are {', '.join(sorted(recipes))}")
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{source} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{source} holds no keys; see configs/ for examples")
     return make_config(values, overrides, str(source))
@@ -191,11 +189,13 @@ def make_config(values: dict[str, Any], overrides: Sequence[str] = (), source: s
             raise ValueError(f"{override!r} is not an override; write key=value, e.g. train.epochs=20")
         at = values
         *parents, last = key.split(".")
+        if len(parents) > _MOST_PARENTS:
+            raise ValueError(f"{key[:80]} cannot be set: no key has that many parts")
         for parent in parents:
             at = at.setdefault(parent, {})
             if not isinstance(at, dict):
                 raise ValueError(f"{key} cannot be set: {parent} holds a value, not keys")
-        at[last] = yaml.safe_load(value)
+        at[last] = parse_yaml(value, key)
     kind: type[AnyConfig] = Config
     if "equation" in values:
         model = values.get("model")
@@ -206,7 +206,7 @@ def make_config(values: dict[str, Any], overrides: Sequence[str] = (), source: s
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"] if part not in ("fno", "tfno", "sfno", "afno"))
-        given = "" if first["type"] == "missing" else f", got {first['input']!r}"
+        given = "" if first["type"] == "missing" else f", got {one_line(repr(first['input']), 120)}"
         if where in ("", "equation") and first["type"] == "value_error":
             given = ""
         raise ValueError(f"{source}: {where}{': ' if where else ''}{first['msg'].removeprefix('Value error, ')}{given}") from error
@@ -233,7 +233,8 @@ def parse_arguments(words: list[str]) -> dict[str, Any]:
     Raises:
         ValueError: something else among the words.
     """
-    found, rest = {}, list(words)
+    found: dict[str, Any] = {}
+    rest = list(words)
     while rest:
         name, equals, value = rest.pop(0).partition("=")
         if not equals:
@@ -241,7 +242,8 @@ def parse_arguments(words: list[str]) -> dict[str, Any]:
                 raise ValueError(f"{name!r} is not understood; write KEY=VALUE or --key VALUE, e.g. inp_shape=720,1440")
             value = rest.pop(0)
         try:
-            found[name.removeprefix("--").replace("-", "_")] = yaml.safe_load(f"[{value}]" if "," in value and "[" not in value else value)
-        except yaml.YAMLError as error:
-            raise ValueError(f"{name}: {value!r} is not understood; write e.g. inp_shape=720,1440") from error
+            given = parse_yaml(f"[{value}]" if "," in value and "[" not in value else value, name)
+        except ValueError as error:
+            raise ValueError(f"{name}: {one_line(repr(value), 120)} is not understood; write e.g. inp_shape=720,1440") from error
+        found[name.removeprefix("--").replace("-", "_")] = given
     return found

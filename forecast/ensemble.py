@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 Float = NDArray[np.float32]
 
 SCALE = 0.1
+MOST_MEMBERS = 10_000
 ENOUGH = 20  # states from which pairs are drawn; fewer are combined
 
 
@@ -36,12 +37,14 @@ class Ensemble:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.members > MOST_MEMBERS:
+            raise ValueError(f"an ensemble may have {MOST_MEMBERS} members, got {self.members}; make several, each with a seed of its own")
         if self.members < 1:
             raise ValueError(f"an ensemble of {self.members} members has none; 1 makes a single forecast")
         if not 0 < self.amplitude < np.inf:
             raise ValueError(f"the amplitude of an ensemble must be a positive number, got {self.amplitude:g}")
-        if self.seed < 0:
-            raise ValueError(f"the seed of an ensemble must not be negative, got {self.seed}")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"the seed of an ensemble must lie between 0 and 2**63 - 1, it must not be negative, got {self.seed}")
 
     @classmethod
     def of(cls, members: int = 1, seed: int | None = None, amplitude: float | None = None) -> "Ensemble":

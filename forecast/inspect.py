@@ -16,12 +16,13 @@ from ..datasets.stores import open_store, read_group
 from .checkpoint import described_meta, grid_from
 
 
-def inspect(path: str | Path, lead_units: str | None = None) -> dict[str, Any]:
+def inspect(path: str | Path, lead_units: str | None = None, *, follow_links: bool = False) -> dict[str, Any]:
     """Describe a store, a simulation, a checkpoint, a forecast or a CF file.
 
     Args:
         path: file, folder or URL.
         lead_units: unit of a forecast's lead times that are numbers without one, e.g. ``hours``.
+        follow_links: follow links within a store or file that lead outside of it.
 
     Raises:
         FileNotFoundError: nothing there.
@@ -32,14 +33,14 @@ def inspect(path: str | Path, lead_units: str | None = None) -> dict[str, Any]:
         return _checkpoint(path)
     if (path / "checkpoint" / "meta.json").exists():
         return _checkpoint(path / "checkpoint")
-    dataset = open_lazily(source)
+    dataset = open_lazily(source, follow_links=follow_links)
     if is_forecast(dataset):
         return _forecast(canonical_forecast(dataset, source, lead_units))
     if lead_units is not None:
         raise ValueError(f"{source} is not a forecast, so it has no lead times; leave out --lead-units")
     if "system" in dataset.attrs:
         return _simulation(dataset)
-    return _store(path) if "time_step_seconds" in dataset.attrs else _source(dataset, source)
+    return _store(path, follow_links) if "time_step_seconds" in dataset.attrs else _source(dataset, source)
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:
@@ -80,12 +81,20 @@ def _checkpoint(path: Path) -> dict[str, Any]:
 def _simulation(dataset: xr.Dataset) -> dict[str, Any]:
     return {
         "kind": "solution of an operator" if "checkpoint" in dataset.attrs else "simulation",
-        "system": json.loads(dataset.attrs["system"]),
-        "variables": [f"{name} [{v.attrs['units']}]" for name, v in dataset.data_vars.items()],
+        "system": _parsed(dataset, "system"),
+        "variables": [f"{name} [{v.attrs.get('units', 'units not given')}]" for name, v in dataset.data_vars.items()],
         "sizes": {str(name): size for name, size in dataset.sizes.items()},
-        "parameters": json.loads(dataset.attrs["parameters"]),
-        "seed": json.loads(dataset.attrs.get("seed", "null")),
+        "parameters": _parsed(dataset, "parameters"),
+        "seed": _parsed(dataset, "seed") if "seed" in dataset.attrs else None,
     }
+
+
+def _parsed(dataset: xr.Dataset, name: str) -> Any:
+    """Return what an attribute of a simulation says; raises ``ValueError`` where it is not what ``simulate`` writes."""
+    try:
+        return json.loads(dataset.attrs[name])
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"it has the attribute system of a simulation, but {name} is not JSON as forecast simulate writes it") from error
 
 
 def _channels(dataset: xr.Dataset) -> list[str]:
@@ -107,8 +116,8 @@ def _fields(dataset: xr.Dataset) -> dict[str, Any]:
     }
 
 
-def _store(path: Path) -> dict[str, Any]:
-    store = open_store(path)
+def _store(path: Path, follow_links: bool) -> dict[str, Any]:
+    store = open_store(path, follow_links=follow_links)
     statistics = read_group(store, "statistics")
     numbers = {str(name): np.round(v.values, 6).tolist() for name, v in statistics.data_vars.items()}
     rest = {

@@ -2,11 +2,11 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
 from torch import Tensor, nn
 
 from .. import __version__
@@ -17,9 +17,15 @@ from ..fno.models import REGISTRY
 from .checkpoint import load_checkpoint, open_weights, restore, write_network
 from .description import NetworkDescription
 from .sealed import noting_changes, read_meta, sha256
+from .text import one_line
+from .yaml_text import read_yaml
 
 ExportFormat = Literal["torch-export", "onnx"]
 _KINDS = {"torch-export": "torch-export program", "onnx": "onnx model"}
+_LARGEST = 10**7  # number among the arguments of an import
+_MOST_ENTRIES = 16
+_LONGEST_WORD = 100
+_MOST_POINTS = 2**28  # of a grid that an export is tried on
 
 
 def import_network(
@@ -53,16 +59,28 @@ def _import_network(
 ) -> None:
     held: Any = {}
     if config is not None:
-        try:
-            held = yaml.safe_load(config.read_text())
-        except yaml.YAMLError as error:
-            raise ValueError(f"{config} is not YAML: {' '.join(str(error).split())}") from error
+        held = read_yaml(config)
         if not isinstance(held, dict):
             raise ValueError(f"{config} holds no keys; write e.g. inp_shape: [720, 1440]")
-    kind, found, tensors = read_weights(source, format, **(held | dict(arguments or {})))
-    build(kind, found, tensors, str(source))
+    values = held | dict(arguments or {})
+    for name, value in values.items():
+        _check_argument(name, value)
+    try:
+        kind, found, tensors = read_weights(source, format, **values)
+        build(kind, found, tensors, str(source))
+    except (TypeError, IndexError) as error:  # such as one number where two are needed
+        raise ValueError(f"{source}: these arguments do not fit the weights: {one_line(repr(values), 200)} ({error})") from error
     source_meta = {"file": source.name, "format": format, "sha256": sha256(source)}
     write_network(output, "network", tensors, {"model": {"model": kind, "arguments": found}, "source": source_meta}, overwrite)
+
+
+def _check_argument(name: object, value: Any) -> None:
+    """Raise ``ValueError`` unless a value is a number, true or false, a word, or a short list of such."""
+    entries = value if isinstance(value, list) else [value]
+    for entry in entries:
+        number = isinstance(entry, int | float) and abs(entry) <= _LARGEST
+        if not isinstance(name, str) or len(entries) > _MOST_ENTRIES or not (number or (isinstance(entry, str) and 0 < len(entry) <= _LONGEST_WORD)):
+            raise ValueError(f"{one_line(str(name), 80)}: {one_line(repr(value), 80)} is not understood; write a number, or several with commas")
 
 
 def load_network(path: str | Path) -> nn.Module:
@@ -124,6 +142,8 @@ def _export(checkpoint: Path, format: ExportFormat, output: Path, size: Sequence
     size = tuple(size or known or ())
     if len(size) != first.dimensions:
         raise ValueError(f"{checkpoint} is not bound to a grid; give its {first.dimensions} sizes, e.g. --size {','.join(['64'] * first.dimensions)}")
+    if min(size) < 1 or prod(size) > _MOST_POINTS:
+        raise ValueError(f"a grid of {' x '.join(map(str, size))} points cannot be exported; take 1 to {_MOST_POINTS} points altogether")
     module: Any
     for module in network.modules():
         if hasattr(module, "trained_sizes"):

@@ -1,6 +1,6 @@
 """Configurations of training on equations: physics-informed networks and solution operators."""
 
-import math
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,6 +29,11 @@ class EquationConfig(BaseModel):
     def parameters(self) -> dict[str, Any]:
         """Parameters of the equation."""
         return dict(self.__pydantic_extra__ or {})
+
+
+def _is_number(value: Any) -> bool:
+    """Return whether a value is a finite number, and not so long an integer that it cannot become one of 64 bits."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < sys.float_info.max
 
 
 class PinnModelConfig(Strict):
@@ -67,7 +72,7 @@ class PinnConfig(Strict):
         for key, value in self.equation.parameters.items():
             if key not in PROBLEMS[name].parameters:
                 raise ValueError(f"equation: unknown key equation.{key}; {nearest(key, PROBLEMS[name].parameters)}")
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            if not _is_number(value):
                 raise ValueError(f"equation.{key} must be a number, got {value!r}")
         return self
 
@@ -92,7 +97,7 @@ class OperatorDataConfig(Strict):
 
     store: Path | None = None
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    samples: Positive = 1024
+    samples: Annotated[int, Field(ge=1, le=10**7)] = 1024
     experiment: Path | None = None
 
 

@@ -1,5 +1,6 @@
 """Forecasts by repeated steps of a trained model."""
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -58,12 +59,13 @@ class InitialStates:
         return np.asarray(found)
 
 
-def initial_states(checkpoint: Checkpoint, init: str | Path | xr.Dataset) -> InitialStates:
+def initial_states(checkpoint: Checkpoint, init: str | Path | xr.Dataset, *, follow_links: bool = False) -> InitialStates:
     """Open data that holds input windows and fit it to a checkpoint.
 
     Args:
         checkpoint: model that will take it.
         init: CF file, zarr store, or a data set in memory.
+        follow_links: follow links within a file or store that lead outside of it.
 
     Raises:
         FileNotFoundError: no such file.
@@ -73,7 +75,7 @@ def initial_states(checkpoint: Checkpoint, init: str | Path | xr.Dataset) -> Ini
     if isinstance(init, xr.Dataset):
         return _fitted(checkpoint, init, source)
     with ExitStack() as file:  # closes it where it is refused
-        states = _fitted(checkpoint, file.enter_context(open_raw(source)), source)
+        states = _fitted(checkpoint, file.enter_context(open_raw(source, follow_links=follow_links)), source)
         file.pop_all()
     return states
 
@@ -171,6 +173,7 @@ def rollout(
         )
     members = ensemble.members
     shape = (len(times), *((members,) if members > 1 else ()), *initial.shape[2:])
+    _refuse_more_than_memory(members, initial.nbytes)
     if members > 1:
         added = perturbations(checkpoint, states, times, members, ensemble.amplitude, ensemble.seed)
         if bounds is not None:
@@ -203,11 +206,26 @@ def rollout(
             yield state.reshape(shape)
 
 
+def _refuse_more_than_memory(members: int, size: int) -> None:
+    """Raise ``ValueError`` where the initial states of an ensemble, of ``size`` bytes a member, would not fit into this machine."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    needed = _COPIES * members * size
+    if members > 1 and needed > memory:
+        raise ValueError(
+            f"{members} members need some {needed / 2**30:.3g} GiB of memory, of {memory / 2**30:.3g} GiB there are; "
+            "take fewer, or several ensembles, each with a seed of its own"
+        )
+
+
 def _known(checkpoint: Checkpoint, times: Times) -> tuple[Float, Float]:
     return checkpoint.cycle.at(times), forcings(times, checkpoint.grid, checkpoint.step, checkpoint.forcings)
 
 
+_COPIES = 4  # of the initial states: perturbations, their sum with the states, the same on the device, the result
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+_LONGEST = 200 * 366 * 86400  # seconds of a duration; times in nanoseconds span three times as long
+_MOST_TIMES = 1_000_000
+_SPAN = (np.datetime64("1678-01-01"), np.datetime64("2262-01-01"))  # of times in nanoseconds
 
 
 def parse_duration(text: str) -> np.timedelta64:
@@ -218,8 +236,11 @@ def parse_duration(text: str) -> np.timedelta64:
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|min|h|d|w)\s*", str(text), flags=re.IGNORECASE)
     if not found:
-        raise ValueError(f"{text!r} is not a duration; write e.g. 90min, 72h or 10d")
-    return duration(float(found[1]) * _SECONDS[found[2].lower()])
+        raise ValueError(f"{str(text)[:80]!r} is not a duration; write e.g. 90min, 72h or 10d")
+    seconds = float(found[1]) * _SECONDS[found[2].lower()]
+    if not seconds <= _LONGEST:
+        raise ValueError(f"{str(text)[:80]!r} is longer than 200 years; write e.g. 90min, 72h or 10d")
+    return duration(seconds)
 
 
 def parse_lead(lead: str, step: np.timedelta64) -> int:
@@ -229,10 +250,9 @@ def parse_lead(lead: str, step: np.timedelta64) -> int:
         ValueError: not a duration, or not a positive multiple of the model's step.
     """
     duration = parse_duration(lead)
-    steps, rest = divmod(duration, step)
-    if rest or steps < 1:
+    if step <= np.timedelta64(0) or duration % step or duration < step:
         raise ValueError(f"lead {lead} is not a positive multiple of the model's step of {step / np.timedelta64(1, 'h'):g} h")
-    return int(steps)
+    return int(duration // step)
 
 
 def parse_times(texts: Sequence[str] | str | Times | None, states: InitialStates, window: int) -> Times:
@@ -247,22 +267,42 @@ def parse_times(texts: Sequence[str] | str | Times | None, states: InitialStates
         return states.fields.times[-1:]
     if isinstance(texts, np.ndarray | np.datetime64):
         return np.atleast_1d(texts).astype("datetime64[ns]")
-    import pandas as pd
-
     result: list[np.datetime64] = []
     for text in [texts] if isinstance(texts, str) else texts:
-        try:
-            first, *rest = str(text).split("/")
-            if rest:
-                every = parse_duration(rest[1] if len(rest) > 1 else "24h")
-                result += list(pd.date_range(first, rest[0], freq=pd.Timedelta(every)).values)
-            else:
-                result.append(np.datetime64(pd.Timestamp(text)))
-        except ValueError as error:
-            raise ValueError(f"{text!r} is not a time; write e.g. 2014-03-01T06, or START/STOP/STEP as in 2014-01-01/2014-02-01/12h") from error
+        first, *rest = str(text).split("/")
+        if not rest:
+            result.append(_moment(first, text))
+            continue
+        if len(rest) > 2:
+            raise ValueError(f"{text!r} is not a time; a range is START/STOP/STEP, as in 2014-01-01/2014-02-01/12h")
+        every = parse_duration(rest[1] if len(rest) > 1 else "24h").astype("timedelta64[ns]")
+        if every <= np.timedelta64(0):
+            raise ValueError(f"the step of {text!r} must be longer than nothing, e.g. 12h")
+        start, stop = _moment(first, text), _moment(rest[0], text)
+        count = (int(stop.astype(np.int64)) - int(start.astype(np.int64))) // int(every.astype(np.int64)) + 1  # of any length
+        if count + len(result) > _MOST_TIMES:
+            raise ValueError(f"{text!r} names {count} times, of which there may be {_MOST_TIMES}; take a longer step")
+        result += list(start + np.arange(max(0, count)) * every)
     if not result:
         raise ValueError(f"{texts} holds no time; a range is START/STOP/STEP, with START before STOP")
     unique, counts = np.unique(np.array(result, dtype="datetime64[ns]"), return_counts=True)
     if (counts > 1).any():
         raise ValueError(f"initial time {unique[counts > 1][0].astype('datetime64[m]')} is named twice; name each once")
     return np.array(result, dtype="datetime64[ns]")
+
+
+def _moment(text: str, given: object) -> np.datetime64:
+    """Return a time in nanoseconds, in UTC; raise ``ValueError`` where a text is none."""
+    import pandas as pd
+
+    hint = "write e.g. 2014-03-01T06, or START/STOP/STEP as in 2014-01-01/2014-02-01/12h"
+    try:
+        time = pd.Timestamp(text)
+        if time.tzinfo is not None:
+            time = time.tz_convert(None)
+        moment = np.datetime64(time)
+    except (ValueError, OverflowError, TypeError) as error:
+        raise ValueError(f"{given!r} is not a time; {hint}") from error
+    if not _SPAN[0] <= moment < _SPAN[1]:  # not a time is in no span either
+        raise ValueError(f"{given!r} is not a time between {_SPAN[0]} and {_SPAN[1]}; {hint}")
+    return moment.astype("datetime64[ns]")

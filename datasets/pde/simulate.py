@@ -49,6 +49,7 @@ SYSTEMS: dict[str, type[System]] = {
 }
 Progress = Callable[[int, int, str], None]
 SHARD_BYTES = 2**25
+MOST_SAMPLES = 10**7
 REVISION = 2  # of the solvers; raised when they give other values for the same parameters and seed
 
 
@@ -105,6 +106,8 @@ def simulate(
     check_output(path, "simulation")
     if samples < 1 or seed < 0:
         raise ValueError(f"samples must be at least 1 and seed not negative, got samples={samples} seed={seed}")
+    if samples > MOST_SAMPLES or seed >= 2**63:
+        raise ValueError(f"samples may be {MOST_SAMPLES} at most and seed below 2**63, got samples={samples} seed={seed}")
     if samples > 1 and not system.random():
         raise ValueError(f"all samples of {name} would be the same with these parameters; use samples=1, or a random start")
     identity = {"system": name, "parameters": system.model_dump(mode="json"), "samples": samples, "seed": seed}

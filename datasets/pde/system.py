@@ -17,8 +17,8 @@ Array = NDArray[np.float64]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Real = Annotated[float, Field(allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-Points = Annotated[int, Field(ge=4)]
+Count = Annotated[int, Field(ge=1, le=10**6)]
+Points = Annotated[int, Field(ge=4, le=2**16)]
 
 
 NUMERICAL = frozenset({"resolution", "refine", "frames", "step", "duration", "spin_up"})

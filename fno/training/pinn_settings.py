@@ -5,6 +5,7 @@ from typing import Literal
 
 from ..weighting import Kind
 from .collocation import Sampling
+from .settings import check_finite, check_range
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,20 @@ class PinnSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("windows", "points", "initial_points", "boundary_points", "iterations", "curriculum_stages"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"train.{name} must be at least 1, got {getattr(self, name)}")
+        check_range(
+            self,
+            windows=(1, 10**4),
+            points=(1, 10**6),
+            initial_points=(1, 10**6),
+            boundary_points=(1, 10**6),
+            iterations=(1, 10**7),
+            curriculum_stages=(1, 10**4),
+            adam_steps=(0, 10**8),
+            lbfgs_steps=(0, 10**8),
+            resample_every=(0, 10**8),
+            seed=(0, 2**63 - 1),
+        )
+        check_finite(self)
         if min(self.resample_every, self.adam_steps, self.lbfgs_steps, self.tolerance) < 0:
             raise ValueError("train.resample_every, train.adam_steps, train.lbfgs_steps and train.tolerance must not be negative")
         if self.learning_rate <= 0:
@@ -79,6 +91,7 @@ class PinnLoss:
     reweigh_every: int = 10
 
     def __post_init__(self) -> None:
+        check_finite(self)
         for name in ("initial", "boundary", "reweigh_every"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"loss.{name} must be positive, got {getattr(self, name)}")

@@ -1,7 +1,25 @@
 """Settings of a training run and the schedules that follow from them: functions of the step alone, so a resume needs no more."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+def check_range(settings: Any, **ranges: tuple[float, float]) -> None:
+    """Raise ``ValueError`` unless the settings of these names lie between the least and largest value of each."""
+    for name, (least, largest) in ranges.items():
+        value = getattr(settings, name)
+        if not least <= value <= largest:
+            limit = f"at least {least:g}" if value < least else f"at most {largest:g}"
+            raise ValueError(f"train.{name} must be {limit}, got {value}")
+
+
+def check_finite(settings: Any) -> None:
+    """Raise ``ValueError`` where a number among the settings is infinite or not a number."""
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{field.name} must be a finite number, got {value}")
 
 
 @dataclass(frozen=True)
@@ -50,9 +68,18 @@ class TrainSettings:
     def __post_init__(self) -> None:
         if self.precision not in ("float32", "bf16"):
             raise ValueError(f"train.precision must be 'float32' or 'bf16', got {self.precision!r}")
-        for name in ("epochs", "batch_size", "rollout_steps", "validation_steps", "validation_samples"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"train.{name} must be at least 1, got {getattr(self, name)}")
+        check_range(
+            self,
+            epochs=(1, 10**6),
+            batch_size=(1, 10**6),
+            rollout_steps=(1, 10**4),
+            validation_steps=(1, 10**5),
+            validation_samples=(1, 10**7),
+            warmup_steps=(0, 10**9),
+            weight_decay=(0, 1e6),
+            seed=(0, 2**63 - 1),
+        )
+        check_finite(self)
         if not 0 <= self.ema < 1 or not 0 <= self.rollout_share <= 1:
             raise ValueError(f"train.ema must lie in [0, 1) and train.rollout_share in [0, 1], got {self.ema}, {self.rollout_share}")
         if min(self.learning_rate, self.clip, self.rollout_rate) <= 0 or self.noise < 0 or self.checkpoint_minutes < 0:

@@ -15,6 +15,9 @@ from ..physics.steady import SteadyEquation
 from ..transforms.fourier import resample
 from ..transforms.radau import interpolation
 from .loop import Loss
+from .settings import check_finite
+
+_FINEST = 64
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,11 @@ class SolvingLoss:
     experiment: float = 0.0
 
     def __post_init__(self) -> None:
+        check_finite(self)
         if min(self.data, self.equation, self.experiment) < 0 or self.data + self.equation == 0:
             raise ValueError(f"loss.data and loss.equation must not be negative, and one positive, got {self.data} and {self.equation}")
-        if self.refine < 1 or not 0 <= self.warmup < 1:
-            raise ValueError(f"loss.refine must be at least 1 and loss.warmup in [0, 1), got {self.refine} and {self.warmup}")
+        if not 1 <= self.refine <= _FINEST or not 0 <= self.warmup < 1:
+            raise ValueError(f"loss.refine must be in [1, {_FINEST}] and loss.warmup in [0, 1), got {self.refine} and {self.warmup}")
 
 
 class Solver(Protocol):

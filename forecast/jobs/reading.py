@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from pydantic import ValidationError
 
 from ...datasets.adapters.remote import check_url, connect
@@ -17,6 +16,7 @@ from ..ensemble import Ensemble
 from ..limits import check_clip
 from ..output_grid import output_grid
 from ..rollout import parse_duration, parse_lead
+from ..yaml_text import read_yaml
 from .commands import resolve
 from .spec import Job, JobsFile, written
 
@@ -30,12 +30,9 @@ def load_jobs(path: str | Path) -> JobsFile:
             one folder, a missing checkpoint, source or variable of the environment.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; write a jobs file, see docs/operations.md")
-    try:
-        values = yaml.load(path.read_text(), _Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    values = read_yaml(path)
     if not isinstance(values, dict) or not isinstance(values.get("jobs"), list):
         raise ValueError(f"{path} holds no list of jobs; see docs/operations.md")
     defaults = values.pop("defaults", None) or {}
@@ -57,16 +54,6 @@ def load_jobs(path: str | Path) -> JobsFile:
         except (ValueError, OSError) as error:
             raise ValueError(f"{path}: job {job.name}: {error}") from error
     return found
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that is given twice, of which YAML would take the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
-        if twice := [key for key in keys if keys.count(key) > 1]:
-            raise yaml.YAMLError(f"{twice[0]!r} is given twice, line {node.start_mark.line + 1} and below")
-        return super().construct_mapping(node, deep)
 
 
 def _said(error: ValidationError, jobs: list[Any]) -> str:

@@ -1,0 +1,287 @@
+"""Absurd values of every option of every verb, and outputs that cannot be."""
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+from hypothesis import strategies as st
+
+from .cases import CANARY, FIXTURES, Case, draw, kind
+from .fixtures import SIMULATION
+
+STORE, FORECAST, TRUTH = f"{FIXTURES}/store.zarr", f"{FIXTURES}/forecast.zarr", f"{FIXTURES}/store.zarr"
+RUN = f"{FIXTURES}/run/checkpoint"
+NUMBERS = (
+    "0",
+    "-1",
+    "1000000000",
+    "1180591620717411303424",
+    "1e12",
+    "nan",
+    "inf",
+    "-inf",
+    "0.5",
+    "1e400",
+    "0x10",
+    "१२",
+)
+TEXTS = (
+    "", " ", ".", "..", "/", "../../x", "a" * 300, "x/" * 2500, "\x1b[31mred\x1b[0m", "a\nb", "a\rb",
+    "\u202eabc", "\udc80", "%n%s%d", "{}", "{cycle}",
+    "{0.__class__}", f"$(touch {CANARY})", f"`touch {CANARY}`", f"; touch {CANARY}", "null", "None", "*", "[",
+    "(" * 2000, "--help", "-",
+)  # fmt: skip
+DURATIONS = (
+    "1e12h",
+    "nan",
+    "nanh",
+    "-1d",
+    "9999999d",
+    "99999999999999999999w",
+    "0h",
+    "1",
+    "h",
+    "1.5s",
+    "0.0000000001s",
+    "1" * 400 + "h",
+)
+TIMES = (
+    "NaT", "9999-01-01", "0000-01-01", "1677-01-01", "2262-12-31", "99999-01-01", "2001-13-01",
+    "2001-01-08/2001-01-07/6h", "now", "1e300",
+    "1900-01-01/2200-01-01/1s", "2001-01-01/2001-01-02/0s", "2001-01-01/2001-01-02/-1h",
+    "2001-01-01/2001-01-02/1e-9s", "/", "//", "a/b/c/d",
+    "2001-01-01/NaT/1h", "NaT/NaT", "2001-01-08T00:00:00+99:00", "2001-01-01/2001-01-02/99999999w",
+)  # fmt: skip
+AREAS = (
+    "nan/nan/nan/nan",
+    "90/0/-90/360",
+    "0/0/0/0",
+    "1e300/0/-1e300/0",
+    "inf/0/-inf/1",
+    "60/200/40",
+    "60/200/40/235/1",
+    "40/200/60/235",
+    "a/b/c/d",
+    "///",
+)
+GRIDS = (
+    "nan",
+    "0",
+    "-1",
+    "1e-9",
+    "1e9",
+    "inf",
+    "0x0",
+    "1000000000x1000000000",
+    "40000x40000",
+    "1x1",
+    "-3x4",
+    "axb",
+    "3x",
+    "1e3x1e3",
+    "1" * 400,
+)
+SIZES = ("0,0", "-1,-1", "1000000000,1000000000", "1,2,3,4", "nan", "a,b", ",", "3", "1" * 5000 + ",1")
+NAMES = (
+    "t2m,",
+    ",",
+    "statistics",
+    "../x",
+    "t2m,t2m",
+    "time",
+    "\x1b[31m",
+    "t2m\x00",
+    "a" * 10_000,
+    ",".join(["t2m"] * 5000),
+)
+PAIRS = (
+    "",
+    "=",
+    "t2m",
+    "t2m=",
+    "=K",
+    "t2m=9**9**9**9",
+    "t2m=" + "K*" * 50_000 + "K",
+    "t2m=K=K",
+    "t2m=\x1b[31m",
+    "../x=y",
+    "t2m=../../x",
+    "t2m=time",
+)
+CLIPS = (
+    "",
+    "=",
+    "t2m",
+    "t2m=,",
+    "t2m=nan,nan",
+    "t2m=1,0",
+    "t2m=inf,-inf",
+    "x=0,1",
+    "t2m=1e400,",
+    "t2m=0,1,2",
+    "t2m=" + "9" * 5000 + ",",
+)
+MEMORY = ("0", "-1", "1", "nan", "1e30GiB", "1" * 5000, "1e400", "GiB", "1.2.3GiB", "९GiB")
+LEVELS = ("", ",", "500,500", "-1", "1e9", "9" * 5000, "nan", "500,")
+
+BASES: dict[str, tuple[str, ...]] = {
+    "ingest": ("ingest", f"{FIXTURES}/source.nc", "-o", "out/s.zarr"),
+    "simulate": ("simulate", "burgers", "-o", "out/s.zarr", *(f"{k}={v}" for k, v in SIMULATION.items())),
+    "inspect": ("inspect", STORE),
+    "run": ("run", RUN, "--init", STORE, "--lead", "6h", "-o", "out/f.zarr"),
+    "run pinn": ("run", f"{FIXTURES}/pinn/checkpoint", "-o", "out/f.zarr", "--grid", "5x8"),
+    "run operator": (
+        "run",
+        f"{FIXTURES}/operator/checkpoint",
+        "--init",
+        f"{FIXTURES}/simulation.zarr",
+        "-o",
+        "out/f.zarr",
+    ),
+    "verify": ("verify", FORECAST, "--truth", TRUTH),
+    "plot": ("plot", FORECAST, "--variable", "t2m", "--lead", "6h", "-o", "out/m.png"),
+    "import": (
+        "import",
+        f"{FIXTURES}/weights.pt",
+        "--format",
+        "neuraloperator",
+        "-o",
+        "out/n",
+        "n_modes=4,4",
+        "hidden_channels=4",
+    ),
+    "export": (
+        "export",
+        f"{FIXTURES}/network",
+        "--format",
+        "torch-export",
+        "-o",
+        "out/m.pt2",
+        "--size",
+        "8,8",
+    ),
+    "quickstart": (
+        "quickstart",
+        "--data",
+        f"{FIXTURES}/source.nc",
+        "--out",
+        "out/q",
+        "train.epochs=1",
+        "model.members=1",
+    ),
+}
+OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
+    "ingest": {
+        "--variables": NAMES, "--levels": LEVELS, "--times": TIMES, "--step": DURATIONS, "--area": AREAS,
+        "--select": PAIRS, "--member": NUMBERS,
+        "--units": PAIRS, "--rename": PAIRS, "--static": NAMES, "--layout": TEXTS, "--grid": GRIDS,
+        "--train-period": TIMES, "--memory": MEMORY,
+        "--scheduler": ("local:0", "local:-1", "local:x", "local:1000000", "tcp://127.0.0.1:1", "x", ""),
+        "--store": TEXTS,
+    },
+    "simulate": {
+        f"{name}=": (*NUMBERS, ".nan", ".inf", "1000000000000", "[]", "true", "x")
+        for name in (*SIMULATION, "samples", "seed", "nothing")
+    },
+    "inspect": {"--lead-units": TEXTS},
+    "run": {
+        "--time": TIMES, "--lead": DURATIONS, "--grid": GRIDS, "--refine": NUMBERS, "--area": AREAS,
+        "--variables": NAMES, "--batch-size": NUMBERS,
+        "--members": NUMBERS, "--seed": NUMBERS, "--amplitude": NUMBERS, "--clip": CLIPS, "--device": ("cuda",
+        "cpu:99", "meta", "", "x", "cuda:99"),
+    },
+    "run pinn": {"--grid": GRIDS},
+    "run operator": {"--refine": NUMBERS},
+    "verify": {"--area": AREAS, "--lead-units": TEXTS},
+    "plot": {
+        "--variable": (*NAMES, *TEXTS), "--lead": DURATIONS, "--time": TIMES, "--level": NUMBERS,
+        "--area": AREAS, "--lead-units": TEXTS,
+    },
+    "import": {"--format": TEXTS, "--inp-shape": SIZES, "--n-modes": SIZES, "--hidden-channels": NUMBERS,
+    "--nothing": NUMBERS, "--patch-size": SIZES},
+    "export": {"--size": SIZES, "--format": TEXTS},
+    "quickstart": {"--device": ("cuda:99", "", "x")},
+}  # fmt: skip
+OUTPUTS = (
+    "", ".", "..", "/", "in", "out", "in/file/x", "in/file/x.zarr", "in/file", "in/link", "in/folder",
+    "/dev/null", "/dev/full", "/dev/stdout", "/proc/x", "/sys/x.zarr", "a" * 300,
+    "out/" + "a" * 300, "out/" + "x/" * 2500 + "y", "\x1b[31mred", "a\nb", "\udc80", "out/x.exe",
+    "out/x.zarr/", "out/../out", "~", "-", "out/\u202eabc",
+    "in/pipe", "in/dangling", "/nonexistent/x", "s3://bucket/x.zarr", "http://127.0.0.1:1/x.zarr",
+    "file:///etc/passwd", "out//x", "con\u0000x",
+)  # fmt: skip
+
+
+@kind("options")
+def options(chance: random.Random) -> Iterator[Case]:
+    """Yield each option with each absurd value of its own, and with some of all others."""
+    for name, own in OPTIONS.items():
+        for option, values in own.items():
+            for value in (*values, *chance.sample(TEXTS, 4), *draw(st.text(max_size=30), 2, chance)):
+                if "\x00" in value or (value.startswith("-") and not value[1:2].isdigit()):
+                    continue
+                words = (f"{option}{value}",) if option.endswith("=") else (option, value)
+                yield Case((*BASES[name], *words), None, f"{name} {option} {value[:30]!r}", codes=(0, 2))
+    for word in TEXTS:
+        yield Case((word,), None, f"verb {word[:30]!r}")
+        yield Case(("inspect", word), None, f"inspect {word[:30]!r}")
+        for name in ("verify", "plot", "run", "export", "import", "ingest", "quickstart"):
+            base = list(BASES[name])
+            base[2 if name == "quickstart" else 1] = word
+            yield Case(tuple(base), None, f"{name} {word[:30]!r}")
+
+
+def _surroundings(folder: Path) -> None:
+    (folder / "in" / "file").write_text("a file\n")
+    (folder / "in" / "folder").mkdir()
+    (folder / "in" / "folder" / "thesis.txt").write_text("precious\n")
+    (folder / "in" / "link").symlink_to("folder")
+    (folder / "in" / "dangling").symlink_to(folder.parent / "nowhere")
+    os.mkfifo(folder / "in" / "pipe")
+    (folder / "elsewhere").mkdir()
+    (folder / "out" / "link").symlink_to(folder / "elsewhere")
+
+
+@kind("outputs")
+def outputs(chance: random.Random) -> Iterator[Case]:
+    """Yield every verb with outputs that cannot be written, or must not be replaced, with and without --overwrite."""
+    for name, base in BASES.items():
+        if name == "inspect":
+            continue
+        at = base.index("--out" if name == "quickstart" else "-o") + 1 if name != "verify" else len(base) + 1
+        words = [*base, "-o", "out/scores.nc"] if name == "verify" else list(base)
+        for target in OUTPUTS:
+            if "\x00" in target or target.startswith("-"):
+                continue
+            words[at] = target
+            more = ("--overwrite",) if chance.random() < 0.5 and name != "quickstart" else ()
+            named = ("/proc", "/sys", "/nonexistent") if target.startswith(("/proc", "/sys", "/nonexistent")) else ()
+            yield Case((*words, *more), _surroundings, f"{name} to {target[:30]!r}", named=named)
+        endings = {"run": ".nc", "plot": ".png", "verify": ".nc", "export": ".pt2"}
+        for target in ("in/file/x", "/dev/full", "out/link/x", "out/" + "a" * 252, "out/new/x"):
+            words[at] = target + endings.get(name, ".zarr" if name in ("ingest", "simulate") else "")
+            yield Case(tuple(words), _surroundings, f"{name} to {words[at][:30]!r}")
+    for target in (
+        "in/file/x.html",
+        "in/file",
+        "/dev/full",
+        "out/x.txt",
+        "a" * 300 + ".html",
+        "",
+        "out/link/x.html",
+    ):
+        yield Case((*BASES["verify"], "--report", target), _surroundings, f"report to {target[:30]!r}")
+    for target in ("", "/", ".", "in/file", "in/file/x", "/dev/null", "a" * 300, "in/pipe", "/proc/x"):
+        yield Case(
+            (
+                "train",
+                "quickstart",
+                f"data.store={STORE}",
+                f"output={target}",
+                "train.epochs=1",
+                "model.members=1",
+            ),
+            _surroundings,
+            f"train to {target[:30]!r}",
+        )

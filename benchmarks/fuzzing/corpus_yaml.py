@@ -1,0 +1,263 @@
+"""YAML that is hostile or wrong: as configuration, as jobs file, as what an import needs, and as value of an override."""
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hypothesis import strategies as st
+
+from .cases import CANARY, Case, draw, kind, write
+from .fixtures import config
+
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.text(max_size=20)
+    | st.dates()
+    | st.binary(max_size=8)
+    | st.sampled_from(["", ".", "/", "..", "nan", "1e400", "\x1b[31mred", "a" * 3000, "{cycle}"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8) | st.integers(), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+def bombs() -> dict[str, str | bytes]:
+    """Return texts that cost much, run code, or are not YAML, by name."""
+    aliases = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n" + "".join(f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 10))
+    merges = "b0: &b0 {k: 1}\n" + "".join(f"b{i}: &b{i}\n  <<: [{','.join([f'*b{i - 1}'] * 10)}]\n" for i in range(1, 9))
+    chain = "c0: &c0 " + "[" * 35 + "]" * 35 + "\n" + "".join(f"c{i}: &c{i} {'[' * 35}*c{i - 1}{']' * 35}\n" for i in range(1, 60))
+    run = f"touch {CANARY}"
+    return {
+        "alias bomb": aliases,
+        "merge bomb": merges,
+        "aliases that nest": chain,
+        "alias of itself": "a: &a [*a]\n",
+        "merge of itself": "a: &a\n  <<: *a\n",
+        "deep flow lists": "a: " + "[" * 20_000 + "]" * 20_000,
+        "deep flow maps": "a: " + "{a: " * 5_000 + "1" + "}" * 5_000,
+        "deep blocks": "".join(" " * i + "a:\n" for i in range(600)),
+        "deep block lists": "- " * 5_000 + "x",
+        "python object": f"a: !!python/object/apply:os.system ['{run}']\n",
+        "python subprocess": f"a: !!python/object/apply:subprocess.call [['touch', '{CANARY}']]\n",
+        "python module": "a: !!python/module:antigravity\n",
+        "python name": "a: !!python/name:os.system\n",
+        "unknown tag": "a: !thing 1\n",
+        "tag of a set": "!!set {a, b}\n",
+        "binary": "a: !!binary aGVsbG8=\n",
+        "twice": "output: a\noutput: b\n",
+        "list as key": "? [a, b]\n: 1\n",
+        "map as key": "? {a: b}\n: 1\n",
+        "two documents": "a: 1\n---\nb: 2\n",
+        "many documents": "---\n" * 50_000,
+        "only a text": "hello\n",
+        "only a list": "[1, 2]\n",
+        "only a number": "7\n",
+        "empty": "",
+        "only a comment": "# nothing\n",
+        "null byte": b"data: a\x00b\n",
+        "not text": bytes(range(256)) * 8,
+        "utf-16": "data: {store: x}\n".encode("utf-16"),
+        "latin-1": "data: {store: \xe9}\n".encode("latin-1"),
+        "surrogate": b"data: {store: \xed\xa0\x80}\n",
+        "long integer": "train: {epochs: " + "9" * 100_000 + "}\n",
+        "long hexadecimal": "train: {epochs: 0x" + "f" * 100_000 + "}\n",
+        "long base 60": "train: {epochs: " + ":".join(["59"] * 50_000) + "}\n",
+        "long float": "train: {learning_rate: 1." + "9" * 100_000 + "}\n",
+        "thirteenth month": "train: {seed: 2001-13-41}\n",
+        "zone out of range": "train: {seed: 2001-01-01T00:00:00+99:99}\n",
+        "large": "a: 1\n" * 400_000,
+        "long line": "a: " + "x" * 3_000_000,
+        "tabs": "a:\n\t- b\n",
+        "unclosed": "a: [1, 2",
+        "anchors": "".join(f"a{i}: &a{i} x\n" for i in range(30_000)),
+        "escape codes": 'data: {store: "\\e[31mred\\e[0m"}\noutput: "\\e]0;title\\a"\n',
+        "nan": "train: {learning_rate: .nan}\n",
+        "infinite": "train: {learning_rate: .inf}\n",
+        "yes for a number": "train: {epochs: yes}\n",
+    }
+
+
+def users(name: str) -> list[tuple[str, ...]]:
+    """Return the command lines that read a YAML file."""
+    weights = "../fixtures/weights.pt"
+    return [
+        ("train", name),
+        ("import", weights, "--format", "neuraloperator", "-o", "out/n", "--config", name),
+        ("jobs", "status", name),
+        ("jobs", "run-due", name),
+    ]
+
+
+@kind("yaml")
+def files(chance: random.Random) -> Iterator[Case]:
+    """Yield hostile YAML in every verb that reads a file of it."""
+    for label, text in bombs().items():
+        for words in users("in/x.yaml"):
+            yield Case(
+                words,
+                write("x.yaml", text),
+                label,
+                refused=words[0] != "import" or label not in ("empty", "only a comment"),
+                codes=(0, 2),
+            )
+    for label, make in (
+        ("pipe", os.mkfifo),
+        ("folder", os.mkdir),
+        ("link to a device", lambda p: os.symlink("/dev/zero", p)),
+    ):
+        for words in users("in/x.yaml"):
+            yield Case(words, lambda folder, make=make: make(folder / "in" / "x.yaml"), label, refused=True)
+    for name in (
+        "/dev/zero",
+        "/dev/null",
+        "/dev/random",
+        "/proc/kmsg",
+        "in",
+        "/",
+        "",
+        ".",
+        "a\x00b",
+        "x" * 300,
+        "x/" * 3000,
+        "\x1b[31mred",
+        "\udc80",
+    ):
+        for words in users(name):
+            yield Case(words, None, f"named {name[:20]!r}", refused=True)
+
+
+@kind("overrides")
+def overrides(chance: random.Random) -> Iterator[Case]:
+    """Yield hostile YAML as values of KEY=VALUE, and keys that are none."""
+    base = ("train", "in/c.yaml")
+    prepare = write("c.yaml", yaml.safe_dump(config()))
+    for label, text in bombs().items():
+        if isinstance(text, bytes) or len(text) > 100_000 or "\x00" in text:
+            continue
+        for key in ("train.epochs", "data", "model.n_modes"):
+            yield Case((*base, f"{key}={text}"), prepare, label, refused=True)
+        yield Case(("simulate", "burgers", "-o", "out/s.zarr", f"resolution={text}"), None, label, refused=True)
+        yield Case(
+            (
+                "import",
+                "../fixtures/weights.pt",
+                "--format",
+                "neuraloperator",
+                "-o",
+                "out/n",
+                f"n_modes={text}",
+            ),
+            None,
+            label,
+        )
+    for word in (
+        "",
+        "=",
+        "a",
+        "=1",
+        "a=",
+        "a.=1",
+        ".a=1",
+        "a..b=1",
+        "train=1",
+        "train.epochs.x=1",
+        ".".join("a" * 3000) + "=1",
+        "data=",
+        "model=",
+        "--=1",
+    ):
+        yield Case((*base, word), prepare, f"word {word[:20]!r}")
+        yield Case(("simulate", "burgers", "-o", "out/s.zarr", word), None, f"word {word[:20]!r}")
+
+
+def leaves(values: Any, path: tuple = ()) -> Iterator[tuple]:
+    """Yield the path of every value in nested lists and dicts."""
+    yield path
+    if isinstance(values, dict | list):
+        for key in values if isinstance(values, dict) else range(len(values)):
+            yield from leaves(values[key], (*path, key))
+
+
+def replaced(values: Any, path: tuple, value: Any) -> Any:
+    """Return a copy of nested values with the one at a path replaced; without it where ``value`` is ``leaves``."""
+    if not path:
+        return value
+    copy = dict(values) if isinstance(values, dict) else list(values)
+    if len(path) == 1 and value is leaves:
+        del copy[path[0]]
+    else:
+        copy[path[0]] = replaced(copy[path[0]], path[1:], value)
+    return copy
+
+
+@kind("config")
+def configurations(chance: random.Random) -> Iterator[Case]:
+    """Yield configurations with one value replaced by another of any type or size, and absurd values of every key."""
+    values = config()
+    paths = list(leaves(values))
+    for i, value in enumerate(draw(ANYTHING, 250, chance)):
+        path = chance.choice(paths)
+        yield Case(
+            ("train", "in/c.yaml"),
+            _config(replaced(values, path, value)),
+            f"{'.'.join(map(str, path))} replaced, {i}",
+        )
+    for key in keys():
+        for value in (
+            "1e12",
+            "1000000000000",
+            "1000000000000000000",
+            "-1",
+            "0",
+            ".nan",
+            ".inf",
+            "true",
+            "''",
+            "null",
+            "[]",
+            "{}",
+            "x",
+        ):
+            yield Case(("train", "in/c.yaml", f"{key}={value}"), _config(values), f"{key}={value}")
+    for name in ("pinn/convection", "pino/burgers"):
+        for key in physics_keys(name):
+            for value in ("1000000000000", "-1", ".nan", ".inf", "true", "''", "[]", "1" + "0" * 400):
+                small = (
+                    ["train.iterations=1", "train.windows=1", "train.points=8"] if name.startswith("pinn") else ["train.epochs=1", "data.samples=4"]
+                )
+                yield Case(("train", name, "output=out/run", *small, f"{key}={value}"), None, f"{name} {key}={value}")
+
+
+def _config(values: Any):
+    def prepare(folder: Path) -> None:
+        write("c.yaml", yaml.safe_dump(values))(folder)
+
+    return prepare
+
+
+def keys() -> list[str]:
+    """Return the keys of the configuration of a forecast model whose values matter before training starts."""
+    from dataclasses import fields
+
+    from fourcaster.fno.training.settings import TrainSettings
+    from fourcaster.forecast.config import DataConfig, FNOConfig, LossConfig
+
+    train = [f"train.{field.name}" for field in fields(TrainSettings)]
+    return [
+        *train,
+        *(f"{n}.{k}" for n, m in (("data", DataConfig), ("model", FNOConfig), ("loss", LossConfig)) for k in m.model_fields),
+        "output",
+    ]
+
+
+def physics_keys(name: str) -> list[str]:
+    """Return the keys of a configuration that trains on an equation."""
+    from fourcaster.forecast.config import load_config
+
+    values = load_config(name, ["output=x"]).model_dump(mode="json")
+    return [".".join(map(str, path)) for path in leaves(values) if len(path) == 2 and path[0] in ("equation", "train", "loss", "data", "model")]

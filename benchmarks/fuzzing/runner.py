@@ -1,0 +1,229 @@
+"""Run cases, each in a process that is forked from one which has imported everything, and judge what it did."""
+
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .cases import CANARY, Case
+from .confine import available, confine
+from .watch import differences, snapshot, watch
+
+SECONDS = 60
+BYTES = 2 * 2**30
+_ROOM = 6 * 2**30  # of address space above that of the process which is forked
+_LARGEST_FILE = 2**30
+_STEERS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+@dataclass
+class Outcome:
+    """What became of a case.
+
+    Attributes:
+        code: exit code, negative for a signal.
+        seconds: how long it took.
+        bytes: largest resident memory.
+        faults: what it should not have done; empty where all is well.
+        message: its line of error.
+        skipped: why its input could not be written, if so.
+    """
+
+    kind: str
+    label: str
+    words: list[str]
+    code: int = 0
+    seconds: float = 0.0
+    bytes: int = 0
+    faults: list[str] = field(default_factory=list)
+    message: str = ""
+    skipped: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """Return ``skipped``, ``failed``, ``refused`` or ``accepted``."""
+        if self.skipped:
+            return "skipped"
+        return "failed" if self.faults else "accepted" if self.code == 0 else "refused"
+
+
+class Runner:
+    """Runs cases in a folder.
+
+    Args:
+        root: contains ``fixtures`` and ``home``, which no case may change.
+        slot: name of this runner among others in the same folder.
+        failures: folder that inputs of failed cases are copied to.
+    """
+
+    def __init__(self, root: Path, slot: int, failures: Path) -> None:
+        self.root, self.slot, self.failures = root, slot, failures
+        self.folder, self.temporary = root / f"work{slot}", root / f"tmp{slot}"
+        if not available() and os.geteuid() == 0:
+            raise OSError("this kernel cannot confine processes (Landlock), so run this as another user than root")
+        self.before = self._sentinel()
+
+    def _sentinel(self) -> dict[str, Any]:
+        """Return the state of what no case may change; a cache is no such thing."""
+        return snapshot(self.root, skip=re.compile(r"(work|tmp|results)\d+|home/\.cache"))
+
+    def run(self, kind: str, case: Case) -> Outcome:
+        """Run a case and return what became of it."""
+        outcome = Outcome(kind, case.label, list(case.words))
+        for folder in (self.folder, self.temporary):
+            _remove(folder)
+            folder.mkdir()
+        (self.folder / "in").mkdir()
+        (self.folder / "out").mkdir()
+        if case.prepare is not None and (reason := self._prepared(case)):
+            outcome.skipped = reason
+            return outcome
+        inputs = snapshot(self.folder / "in", contents=True)
+        self._execute(case, outcome)
+        self._judge(case, outcome)
+        outcome.faults += [f"input {text}" for text in differences(inputs, snapshot(self.folder / "in", contents=True))][:3]
+        if changed := differences(self.before, self._sentinel()):
+            outcome.faults += [f"outside: {text}" for text in changed][:3]
+            self.before = self._sentinel()
+            (self.folder / CANARY).unlink(missing_ok=True)
+        if outcome.faults:
+            self._keep(outcome)
+        return outcome
+
+    def _prepared(self, case: Case) -> str:
+        child = os.fork()
+        if child == 0:
+            try:
+                with open(self.temporary / "prepare", "w") as file:
+                    try:
+                        assert case.prepare is not None
+                        case.prepare(self.folder)
+                    except BaseException:  # noqa: BLE001  reported by the parent
+                        traceback.print_exc(file=file)
+                        file.flush()
+                        os._exit(1)
+            finally:
+                os._exit(0)
+        _, status = os.waitpid(child, 0)
+        return (self.temporary / "prepare").read_text().strip().splitlines()[-1] if status else ""
+
+    def _execute(self, case: Case, outcome: Outcome) -> None:
+        start = time.monotonic()
+        child = os.fork()
+        if child == 0:
+            self._be_the_command(case)
+        while True:
+            pid, status, usage = os.wait4(child, os.WNOHANG)
+            if pid:
+                break
+            if time.monotonic() - start > SECONDS:
+                os.killpg(child, signal.SIGKILL)
+                _, status, usage = os.wait4(child, 0)
+                outcome.faults.append(f"hang over {SECONDS} s")
+                break
+            time.sleep(0.005)
+        with suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)  # what it may have left behind
+        outcome.seconds = round(time.monotonic() - start, 2)
+        outcome.bytes = usage.ru_maxrss * 1024
+        outcome.code = os.waitstatus_to_exitcode(status)
+
+    def _be_the_command(self, case: Case) -> None:
+        code = 70
+        try:
+            os.setsid()
+            os.chdir(self.folder)
+            for number, name in ((1, "stdout"), (2, "stderr")):
+                os.dup2(os.open(self.temporary / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
+            report = os.open(self.temporary / "report", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.environ |= {"HOME": str(self.root / "home"), "TMPDIR": str(self.temporary)}
+            tempfile.tempdir = None
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (_LARGEST_FILE, _LARGEST_FILE))
+            room = _address_space() + _ROOM
+            resource.setrlimit(resource.RLIMIT_AS, (room, room))
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            own = [str(self.folder), str(self.temporary), str(self.root / "home" / ".cache")]
+            if available():
+                confine(own)
+            watch([*own, *case.named], report, processes=case.words[:1] == ("jobs",))
+            sys.argv = ["forecast", *case.words]
+            sys.dont_write_bytecode = True
+            sys.stdout = open(1, "w", closefd=False, errors="strict")  # noqa: SIM115
+            sys.stderr = open(2, "w", buffering=1, closefd=False, errors="backslashreplace")  # noqa: SIM115
+            from fourcaster.forecast.cli import main
+
+            try:
+                main()
+            except SystemExit as end:
+                code = end.code if isinstance(end.code, int) else int(end.code is not None)
+            sys.stdout.flush()
+        except BaseException:  # noqa: BLE001  such is what is looked for
+            os.write(2, traceback.format_exc().encode(errors="backslashreplace"))
+        finally:
+            os._exit(code)
+
+    def _judge(self, case: Case, outcome: Outcome) -> None:
+        shown, errors, report = ((self.temporary / name).read_bytes() for name in ("stdout", "stderr", "report"))
+        text = errors.decode(errors="surrogateescape")
+        lines = [line for line in text.splitlines() if line.startswith("forecast: ")]
+        outcome.message = (lines or [""])[-1][:300]
+        if traces := list(self.temporary.glob("forecast-traceback-*")):
+            outcome.faults.append("unexpected error: " + traces[0].read_text().strip().splitlines()[-1][:200])
+        elif "Traceback (most recent call last)" in text:
+            outcome.faults.append("traceback: " + text.strip().splitlines()[-1][:200])
+        elif outcome.code < 0 or outcome.code not in case.codes:
+            outcome.faults.append(f"exit code {outcome.code}: {text.strip()[-200:]}")
+        if outcome.code == 2 and len(lines) != 1:
+            outcome.faults.append(f"{len(lines)} lines of error: {text[:200]!r}")
+        if outcome.code == 2 and shown.strip():
+            outcome.faults.append(f"refused, but printed {shown[:100]!r}")
+        if outcome.code == 0 and case.refused:
+            outcome.faults.append("accepted what must be refused")
+        if outcome.bytes > BYTES:
+            outcome.faults.append(f"memory of {outcome.bytes / 2**30:.1f} GiB")
+        if steering := _STEERS.search(text + shown.decode(errors="surrogateescape")):
+            outcome.faults.append(f"prints the control character {steering[0]!r}")
+        outcome.faults += sorted(set(report.decode(errors="replace").splitlines()))[:3]
+        if (self.folder / CANARY).exists():
+            outcome.faults.append("ran code of its input")
+
+    def _keep(self, outcome: Outcome) -> None:
+        target = self.failures / f"{outcome.kind}-{self.slot}-{sum(1 for _ in self.failures.glob('*-*'))}"
+        with suppress(OSError, shutil.Error):
+            shutil.copytree(self.folder / "in", target / "in", symlinks=True, ignore=_irregular)
+        target.mkdir(parents=True, exist_ok=True)
+        for name in ("stdout", "stderr"):
+            shutil.copyfile(self.temporary / name, target / name)
+        for path in self.temporary.glob("forecast-traceback-*"):
+            shutil.copyfile(path, target / "traceback")
+        (target / "case.json").write_text(json.dumps(asdict(outcome), indent=1))
+
+
+def _irregular(folder: str, names: list[str]) -> list[str]:
+    """Return the names that are neither files, folders nor links, which cannot be copied."""
+    return [name for name in names if not any(f(os.path.join(folder, name)) for f in (os.path.isfile, os.path.isdir, os.path.islink))]
+
+
+def _remove(folder: Path) -> None:
+    for root, folders, _ in os.walk(folder):
+        for name in folders:
+            with suppress(OSError):
+                os.chmod(os.path.join(root, name), 0o700)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _address_space() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[0]) * resource.getpagesize()

@@ -1,0 +1,107 @@
+"""SIGTERM and SIGHUP interrupt work, or let it stop where it chooses."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from fourcaster.datasets.stopping import SIGNALS, Stopped, cooperative, handled, requested
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_raises_once_and_the_handler_is_restored(number):
+    before = signal.getsignal(number)
+    with pytest.raises(Stopped) as caught, handled():
+        os.kill(os.getpid(), number)
+        time.sleep(5)
+    assert caught.value.signal == number
+    assert signal.getsignal(number) == before
+    assert not requested()
+
+
+def test_code_that_stops_by_itself_is_not_interrupted_and_tells_what_is_saved():
+    done = []
+    with pytest.raises(Stopped, match=r"epoch 3 is saved") as caught, handled(), cooperative():
+        for epoch in range(10):
+            done.append(epoch)
+            if epoch == 3:
+                assert not requested()
+                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), signal.SIGTERM)  # as `timeout` does: once to the process, once to its group
+                assert requested()
+                raise Stopped("epoch 3 is saved")
+    assert done == [0, 1, 2, 3]
+    assert caught.value.text == "epoch 3 is saved"
+
+
+def test_a_request_that_no_code_acted_on_is_not_lost():
+    steps = []
+    with pytest.raises(Stopped), handled():
+        with cooperative():
+            with cooperative():
+                os.kill(os.getpid(), signal.SIGTERM)
+            steps.append("the inner block ends")
+        steps.append("never reached")
+    assert steps == ["the inner block ends"]
+
+
+def test_an_error_inside_is_not_hidden_by_a_request():
+    with pytest.raises(ValueError, match="first"), handled(), cooperative():
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise ValueError("first")
+
+
+def test_an_ignored_signal_stays_ignored_and_other_threads_leave_signals_alone():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with handled():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+    seen = []
+
+    def work():
+        with handled():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [signal.getsignal(signal.SIGTERM)]
+
+
+def test_the_second_signal_ends_the_process_at_once():
+    code = (
+        "import time\n"
+        "from fourcaster.datasets.stopping import cooperative, handled\n"
+        "with handled(), cooperative():\n"
+        "    print('ready', flush=True)\n"
+        "    while True:\n"
+        "        time.sleep(0.05)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == -signal.SIGTERM
+
+
+def test_a_forked_child_ends_by_the_signal_instead_of_raising():
+    with handled():
+        child = os.fork()
+        if child == 0:
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+            finally:
+                os._exit(3)
+        _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status)
+    assert os.WTERMSIG(status) == signal.SIGTERM

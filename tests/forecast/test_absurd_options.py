@@ -1,0 +1,142 @@
+"""Options of absurd size or form are refused in one line, before anything is allocated or written."""
+
+import os
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from fourcaster.datasets.cluster import connected
+from fourcaster.datasets.pde.simulate import simulate
+from fourcaster.datasets.split import period
+from fourcaster.forecast import rollout
+from fourcaster.forecast.cli import app
+from fourcaster.forecast.ensemble import Ensemble
+from fourcaster.forecast.ingesting import parse_bytes
+from fourcaster.forecast.networks import import_network
+from fourcaster.forecast.rollout import parse_duration, parse_lead, parse_times
+
+STEP = np.timedelta64(6, "h")
+
+
+@pytest.mark.parametrize("text", ["1e12h", "nan", "inf", "-1d", "", "h", "1", "9999999d", "9" * 400 + "h", "1\x00h", "1h1h"])
+def test_durations(text):
+    with pytest.raises(ValueError, match="is not a duration|is longer than 200 years") as caught:
+        parse_duration(text)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("text", ["0h", "5h", "1s", "0.0000000001s"])
+def test_lead_times(text):
+    with pytest.raises(ValueError, match="not a positive multiple"):
+        parse_lead(text, STEP)
+    assert parse_lead("36h", STEP) == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("NaT", "is not a time"),
+        ("", "is not a time"),
+        ("1e300", "is not a time"),
+        ("9999-01-01", "not a time between"),
+        ("0001-01-01", "not a time between"),
+        ("2001-01-01/NaT/1h", "is not a time"),
+        ("2001-01-01/9999-01-01/1h", "not a time between"),
+        ("1900-01-01/2200-01-01/1s", "names 9467020801 times"),
+        ("2001-01-01/2001-01-02/0s", "longer than nothing"),
+        ("2001-01-01/2001-01-02/0.0000000001s", "longer than nothing"),
+        ("2001-01-01/2001-01-02/-1h", "is not a duration"),
+        ("2001-01-01/2001-01-02/1h/1h", "a range is START/STOP/STEP"),
+        ("2001-01-02/2001-01-01/1h", "holds no time"),
+        ("/", "is not a time"),
+    ],
+)
+def test_initial_times(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse_times([text], None, 1)
+
+
+def test_initial_times_with_a_zone_are_converted_and_ranges_include_their_ends():
+    assert parse_times(["2001-01-08T00:00:00+02:00"], None, 1) == np.array(["2001-01-07T22"], "datetime64[ns]")
+    assert parse_times("2001-01-01/2001-01-02/12h", None, 1).astype("datetime64[h]").astype(str).tolist() == [
+        "2001-01-01T00",
+        "2001-01-01T12",
+        "2001-01-02T00",
+    ]
+
+
+@pytest.mark.parametrize("text", ["NaT", "NaT:NaT", "2001:NaT", "9999", "1", "", ":", "x", "9" * 30])
+def test_periods(text):
+    times = np.datetime64("2001-01-01", "ns") + np.arange(100) * STEP
+    with pytest.raises(ValueError, match="is not a period"):
+        period(times, text)
+
+
+@pytest.mark.parametrize("options", [{"members": 10**9}, {"members": 3, "seed": 2**70}, {"members": 3, "seed": 2**63}, {"members": 3, "amplitude": np.inf}])
+def test_ensembles(options):
+    with pytest.raises(ValueError, match="ensemble"):
+        Ensemble.of(**options)
+
+
+def test_an_ensemble_that_does_not_fit_into_memory_is_refused_before_it_is_allocated(tiny_checkpoint, tiny_store, tmp_path, monkeypatch):
+    monkeypatch.setattr(rollout.os, "sysconf", lambda name: 64)
+    monkeypatch.setattr(rollout, "perturbations", lambda *_: pytest.fail("allocated"))
+    words = ["run", tiny_checkpoint, "--init", tiny_store, "-o", tmp_path / "x.zarr", "--lead", "6h", "--members", "2"]
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    assert done.exit_code == 2
+    assert "2 members need some" in done.stderr
+    assert not (tmp_path / "x.zarr").exists()
+
+
+@pytest.mark.parametrize("text", ["1e400", "nan", "-1", "", "1.2.3GiB", "GiB"])
+def test_bytes(text):
+    with pytest.raises(ValueError, match="--memory"):
+        parse_bytes(text)
+
+
+@pytest.mark.parametrize("scheduler", ["local:0", "local:-1", "local:x", "local:1000000", "local:" + "9" * 5000, "local:²"])
+def test_processes(scheduler):
+    with pytest.raises(ValueError, match="scheduler"), connected(scheduler):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("parameters", "options", "message"),
+    [
+        ({}, {"samples": 10**12}, "samples may be"),
+        ({}, {"seed": 2**70}, "seed below"),
+        ({"resolution": 10**9}, {}, "resolution"),
+        ({"frames": 10**9}, {}, "frames"),
+        ({"duration": float("nan")}, {}, "duration"),
+        ({"duration": float("inf")}, {}, "duration"),
+    ],
+)
+def test_simulations(parameters, options, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        simulate("burgers", tmp_path / "x.zarr", parameters, **options)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"n_modes": None},
+        {"n_modes": 3},
+        {"n_modes": [float("nan"), 4]},
+        {"n_modes": [10**12, 4]},
+        {"n_modes": [[4], 4]},
+        {"n_modes": list(range(100))},
+        {"hidden_channels": {"a": 1}},
+        {"norm": "x" * 1000},
+        {1: 2},
+    ],
+)
+def test_arguments_of_imports(arguments, tmp_path):
+    import torch
+
+    torch.save({"fno_blocks.convs.0.weight.tensor": torch.zeros(2, 2, 4, 3, dtype=torch.complex64)}, tmp_path / "w.pt")
+    with pytest.raises(ValueError, match="is not understood|do not fit|w.pt") as caught:
+        import_network(tmp_path / "w.pt", "neuraloperator", tmp_path / "n", arguments)
+    assert len(str(caught.value)) < 600
+    assert os.listdir(tmp_path) == ["w.pt"]
