@@ -8,7 +8,7 @@ import re
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError, model_validator
 
 from .config import Config
 from .physics_config import OperatorConfig, PinnConfig
@@ -62,6 +62,18 @@ Dtype = Annotated[str, Field(pattern=r"^[<>=|]?(float(16|32|64)|u?int(8|16|32|64
 Name = Annotated[str, Field(min_length=1, max_length=500)]
 
 
+def _read_as(kind: type[BaseModel]) -> BeforeValidator:
+    """Return a validator of a configuration by its own rules, which are those of a file that a user writes."""
+
+    def read(values: Any) -> BaseModel:
+        try:
+            return kind.model_validate(values)
+        except ValidationError as error:
+            raise ValueError(f".{first_error(error)}") from error
+
+    return BeforeValidator(read)
+
+
 class _Description(BaseModel):
     """What descriptions of all kinds hold."""
 
@@ -112,7 +124,7 @@ class _ForecastProvenance(_Provenance):
 class ForecastDescription(_Description):
     """A forecast model: see ``checkpoint.Checkpoint``."""
 
-    config: Config
+    config: Annotated[Config, _read_as(Config)]
     channels: Annotated[list[_Channel], Field(min_length=1, max_length=10_000)]
     attrs: Annotated[dict[str, dict[str, Any]], PlainValidator(_attributes)]
     latitude: Points | None = None
@@ -167,7 +179,7 @@ class PinnDescription(_Description):
     """A physics-informed network."""
 
     kind: Literal["pinn"]
-    config: PinnConfig
+    config: Annotated[PinnConfig, _read_as(PinnConfig)]
     provenance: _PinnProvenance
 
 
@@ -227,7 +239,7 @@ class OperatorDescription(_Description):
     """A solution operator."""
 
     kind: Literal["operator"]
-    config: OperatorConfig
+    config: Annotated[OperatorConfig, _read_as(OperatorConfig)]
     provenance: _OperatorProvenance
 
     @model_validator(mode="after")
@@ -292,6 +304,8 @@ def first_error(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_context=False)[0]
     where = ".".join(str(part) for part in first["loc"] if part not in ("fno", "tfno", "sfno", "afno", "int", "constrained-float", "float"))
     message = first["msg"].removeprefix("Value error, ")
+    if message.startswith("."):  # of a configuration, which gives the rest of the key
+        return f"{where}{message}"
     given = "" if first["type"] in ("missing", "value_error", "extra_forbidden") else f", got {_shown(first['input'])}"
     return f"{where or 'the description'}: {message}{given}"
 
