@@ -27,6 +27,7 @@ def reported() -> Iterator[Callable[[str], Any]]:
     from .display import Display
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of reads under way when one fails, at exit
     try:
         with Display() as display:
             yield display.stage
