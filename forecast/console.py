@@ -78,6 +78,7 @@ def reported() -> Iterator[Callable[[str], Any]]:
     """Show progress inside, and turn an error into one line and an exit code."""
     from .display import Display
 
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of reads under way when one fails, at exit
     try:
         with Display() as display:
             yield display.stage

@@ -135,7 +135,7 @@ def _check_settings(name: str, codec: Any, array: str) -> None:
     settings = _settings(codec)
     for key in _TYPES:
         if settings.get(key) is not None:
-            _item_bytes(settings[key], f"the codec {name!r} of {array}")
+            _item_bytes(settings[key], f"{array}, in its codec {name!r},")
     if name == "lzma" and (settings.get("format") == _LZMA_RAW or settings.get("filters") is not None):
         raise UntrustedDataError(f"{array} is packed by raw lzma, whose memory is not bounded; write it again with blosc or zstd")
     if name == "shuffle" and (size := settings.get("elementsize")) is not None and not (isinstance(size, int) and 0 < size <= _LARGEST_TEXT):
