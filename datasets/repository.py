@@ -19,10 +19,12 @@ def is_repository(path: str | Path) -> bool:
     return all((Path(path) / name).is_dir() for name in ("refs", "snapshots"))
 
 
-def stored(path: str | Path) -> str | Path | Store:
-    """Return what zarr opens to read a folder: the folder, or the newest state of an Icechunk repository."""
-    if not is_repository(path):
-        return path
+def repository_store(path: str | Path) -> Store:
+    """Return the newest state of an Icechunk repository, as zarr opens it to read.
+
+    Raises:
+        ValueError: it holds no finished store.
+    """
     repository = _repository(Path(path))
     if _empty(repository):
         raise ValueError("it is an Icechunk repository that holds no finished store yet")

@@ -3,7 +3,7 @@
 import json
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +31,14 @@ class Store:
         dataset: its variables, lazy.
         step: time step.
         gaps: positions in time that a gap comes before.
+        follow_links: whether links within it that lead outside of it are followed.
     """
 
     path: Path
     dataset: xr.Dataset
     step: np.timedelta64
     gaps: list[int]
+    follow_links: bool = False
 
     @property
     def grid(self) -> Grid:
@@ -98,12 +100,13 @@ def write_dataset(dataset: xr.Dataset, path: Path, overwrite: bool) -> None:
             consolidate(temporary)
 
 
-def open_store(path: str | Path, whole_shards: bool = True) -> Store:
+def open_store(path: str | Path, whole_shards: bool = True, *, follow_links: bool = False) -> Store:
     """Open a store.
 
     Args:
         path: folder.
         whole_shards: read a shard at a time; else a time at a time, for random access.
+        follow_links: follow links within it that lead outside of it.
 
     Raises:
         FileNotFoundError: it does not exist.
@@ -112,7 +115,7 @@ def open_store(path: str | Path, whole_shards: bool = True) -> Store:
     path = Path(path)
     atomic.recover(path)
     with fast_codecs():
-        dataset = open_raw(str(path), whole_shards)
+        dataset = open_raw(str(path), whole_shards, follow_links=follow_links)
     if not {"time_step_seconds", "train_period", "gaps", "variables"} <= set(dataset.attrs):
         raise ValueError(f"{path} is not a store made by `forecast ingest`; run `forecast ingest {path} -o STORE` first")
     if (number := int(dataset.attrs.get("store_version", 1))) > STORE_VERSION:
@@ -122,12 +125,12 @@ def open_store(path: str | Path, whole_shards: bool = True) -> Store:
     dataset = dataset[json.loads(dataset.attrs["variables"])]
     times = dataset["time"].values.astype("datetime64[ns]")
     gaps = [int(np.searchsorted(times, np.datetime64(text))) for text in json.loads(dataset.attrs["gaps"])]
-    return Store(path, dataset, duration(dataset.attrs["time_step_seconds"]), gaps)
+    return Store(path, dataset, duration(dataset.attrs["time_step_seconds"]), gaps, follow_links)
 
 
 def read_group(store: Store, group: str) -> xr.Dataset:
     """Return ``statistics`` or ``climatology`` of a store."""
-    return open_zarr(store.path, group=group)
+    return open_zarr(store.path, group=group, follow_links=store.follow_links)
 
 
 def store_statistics(store: Store, fields: Fields, fit: slice) -> Statistics:
@@ -144,4 +147,4 @@ def select_variables(store: Store, variables: Sequence[str] | None) -> Store:
     for name in variables or ():
         if name not in store.dataset.data_vars:
             raise ValueError(f"{store.path} has no variable {name!r}; {nearest(name, store.dataset.data_vars)}")
-    return store if variables is None else Store(store.path, store.dataset[list(variables)], store.step, store.gaps)
+    return store if variables is None else replace(store, dataset=store.dataset[list(variables)])

@@ -55,6 +55,7 @@ class Forecaster:
         amplitude: float | None = None,
         bounds: bool = True,
         clip: Mapping[str, Bounds] | None = None,
+        follow_links: bool = False,
     ) -> Iterator[xr.Dataset]:
         """Yield the forecast one lead time after the other, from zero, in constant memory.
 
@@ -69,6 +70,7 @@ class Forecaster:
             amplitude: as in ``run``.
             bounds: as in ``run``.
             clip: as in ``run``.
+            follow_links: as in ``run``.
 
         Yields:
             A data set with dimensions time, prediction_timedelta (of length one), [number], [level],
@@ -79,7 +81,7 @@ class Forecaster:
             ValueError: ``init`` does not fit the model, or ``lead`` is no multiple of its step.
         """
         limits = Limits(self.checkpoint, bounds, clip)
-        layout, states, at = self._prepare(init, times, lead, grid, area, None, Ensemble.of(members, seed, amplitude))
+        layout, states, at = self._prepare(init, times, lead, grid, area, None, Ensemble.of(members, seed, amplitude), follow_links)
         step = self.checkpoint.step.astype("timedelta64[ns]")
         dataset = replace(layout, steps=0).empty(at, len(at))
         for k, fields in enumerate(self._steps(layout, states, at, limits)):
@@ -109,6 +111,7 @@ class Forecaster:
         bounds: bool = True,
         clip: Mapping[str, Bounds] | None = None,
         history: str | None = None,
+        follow_links: bool = False,
     ) -> xr.Dataset:
         """Make a forecast.
 
@@ -140,6 +143,7 @@ class Forecaster:
                 physical ones.
             history: line for the attribute ``history``; the time and the command by default. Give one where
                 repeated runs are to be the same byte for byte.
+            follow_links: follow links within ``init`` that lead outside of it.
 
         Returns:
             The forecast, dimensions time, prediction_timedelta, [number], [level], latitude, longitude.
@@ -150,7 +154,7 @@ class Forecaster:
         """
         ensemble, limits = Ensemble.of(members, seed, amplitude), Limits(self.checkpoint, bounds, clip)
         path = None if output is None else check_output(output, "forecast")
-        layout, states, at = self._prepare(init, times, lead, grid, area, variables, ensemble)
+        layout, states, at = self._prepare(init, times, lead, grid, area, variables, ensemble, follow_links)
         layout = replace(layout, history=history)
         if path is None:
             parts = [layout.part(fields, name)[:, None] for fields in self._steps(layout, states, at, limits) for name in layout.variables]
@@ -184,6 +188,7 @@ class Forecaster:
         area: str | None,
         variables: Sequence[str] | None,
         ensemble: Ensemble,
+        follow_links: bool,
     ) -> tuple[Layout, InitialStates, NDArray[np.datetime64]]:
         """Return what a forecast is laid out like, the states it can start from, and its initial times."""
         point = self.checkpoint
@@ -193,7 +198,7 @@ class Forecaster:
                 raise ValueError(f"the model has no variable {name!r}; {nearest(name, known)}")
         target = output_grid(point.grid, point.dtypes, grid, area)
         steps = parse_lead(lead, point.step)
-        states = initial_states(point, init)
+        states = initial_states(point, init, follow_links=follow_links)
         at = parse_times(times, states, point.stepper.window)
         return Layout(point, target, steps, list(dict.fromkeys(variables or known)), ensemble), states, at
 
@@ -219,12 +224,13 @@ def load(checkpoint: str | Path, device: str | None = None) -> Forecaster:
     return Forecaster(load_checkpoint(checkpoint, device), device, read_meta(checkpoint)["sha256"])
 
 
-def open_forecast(forecast: str | Path | xr.Dataset, lead_units: str | None = None) -> xr.Dataset:
+def open_forecast(forecast: str | Path | xr.Dataset, lead_units: str | None = None, *, follow_links: bool = False) -> xr.Dataset:
     """Open a forecast of this or another package lazily, with canonical axes, order and units.
 
     Args:
         forecast: path, or a data set in memory.
         lead_units: unit of lead times that are numbers without one, e.g. ``hours``.
+        follow_links: follow links within it that lead outside of it.
 
     Returns:
         Dimensions time, prediction_timedelta, [number], [level], latitude, longitude; ``encoding["source"]`` names it.
@@ -235,7 +241,7 @@ def open_forecast(forecast: str | Path | xr.Dataset, lead_units: str | None = No
     """
     if isinstance(forecast, xr.Dataset):
         return canonical_forecast(forecast, forecast.encoding.get("source", "the forecast"), lead_units)
-    return canonical_forecast(open_lazily(str(forecast)), str(forecast), lead_units)
+    return canonical_forecast(open_lazily(str(forecast), follow_links=follow_links), str(forecast), lead_units)
 
 
 def _describe(init: Init) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..datasets.adapters.sources import open_sources, origin
+from ..datasets.adapters.untrusted import parse_bytes  # noqa: F401 (callers of this module know it here)
 from ..datasets.ingest import append_store, write_store
 from ..datasets.memory import limited
 from ..datasets.outputs import check_output
@@ -17,7 +18,6 @@ from ..datasets.split import period
 from ..datasets.stores import open_store
 
 Progress = Callable[[int, int, str], None]
-_BYTES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def ingest(
@@ -41,6 +41,7 @@ def ingest(
     *,
     rename: Mapping[str, str] | None = None,
     static: Sequence[str] = (),
+    follow_links: bool = False,
 ) -> dict[str, Any]:
     """Make a store, or add to one; a run that is stopped goes on where it was.
 
@@ -64,6 +65,7 @@ def ingest(
         kind: of the store, ``zarr`` (the default) or ``icechunk``; a store that is appended to stays what it is.
         rename: new names of variables, by the source's or the canonical name.
         static: variables that do not change with time although their source gives them times.
+        follow_links: follow links within a source that lead outside of it.
 
     Returns:
         The plan where it is a dry run, else nothing.
@@ -96,7 +98,7 @@ def ingest(
     made_from += f" {sorted(rename.items())}" if rename else ""
     made_from += f" static {sorted(static)}" if static else ""
     chunk_bytes = min(2**25, memory // 64)
-    options: Any = {"grid": grid, "method": method, "rename": rename, "static": static}
+    options: Any = {"grid": grid, "method": method, "rename": rename, "static": static, "follow_links": follow_links, "memory": memory}
     with limited(memory), open_sources(sources, select, units, layout, chunk_bytes, allow_missing, **options) as opened:
         regridded = grid is None or opened.encoding["regridded"]
         dataset = opened if regridded else regrid(opened, parse_grid(str(grid), opened), method)
@@ -117,17 +119,6 @@ def _same_period(path: Path, train_period: str) -> None:
     if (str(fit[0]), str(fit[-1])) != store.train_period:
         first, last = (text[:16] for text in store.train_period)
         raise ValueError(f"--train-period {train_period} has no use with --append: statistics stay those of {first} ... {last}; leave it out")
-
-
-def parse_bytes(text: str) -> int:
-    """Return the bytes of a text such as 2GiB, 500MB or 1e9; raises ``ValueError`` where it is none."""
-    found = re.fullmatch(r"\s*([\d.]+(?:e\d+)?)\s*([KMGT]?)(i?B)?\s*", text, re.IGNORECASE)
-    try:
-        if found is not None:
-            return int(float(found[1]) * _BYTES[found[2].upper()])
-    except ValueError:  # such as 1.2.3
-        pass
-    raise ValueError(f"--memory {text} is not understood; write e.g. --memory 4GiB")
 
 
 def parse_hours(text: str | None) -> float | None:

@@ -16,12 +16,13 @@ from ..datasets.stores import open_store, read_group
 from .checkpoint import grid_from, read_meta
 
 
-def inspect(path: str | Path, lead_units: str | None = None) -> dict[str, Any]:
+def inspect(path: str | Path, lead_units: str | None = None, *, follow_links: bool = False) -> dict[str, Any]:
     """Describe a store, a simulation, a checkpoint, a forecast or a CF file.
 
     Args:
         path: file, folder or URL.
         lead_units: unit of a forecast's lead times that are numbers without one, e.g. ``hours``.
+        follow_links: follow links within a store or file that lead outside of it.
 
     Raises:
         FileNotFoundError: nothing there.
@@ -32,14 +33,14 @@ def inspect(path: str | Path, lead_units: str | None = None) -> dict[str, Any]:
         return _checkpoint(path)
     if (path / "checkpoint" / "meta.json").is_file():
         return _checkpoint(path / "checkpoint")
-    dataset = open_lazily(source)
+    dataset = open_lazily(source, follow_links=follow_links)
     if is_forecast(dataset):
         return _forecast(canonical_forecast(dataset, source, lead_units))
     if lead_units is not None:
         raise ValueError(f"{source} is not a forecast, so it has no lead times; leave out --lead-units")
     if "system" in dataset.attrs:
         return _simulation(dataset)
-    return _store(path) if "time_step_seconds" in dataset.attrs else _source(dataset, source)
+    return _store(path, follow_links) if "time_step_seconds" in dataset.attrs else _source(dataset, source)
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:
@@ -115,8 +116,8 @@ def _fields(dataset: xr.Dataset) -> dict[str, Any]:
     }
 
 
-def _store(path: Path) -> dict[str, Any]:
-    store = open_store(path)
+def _store(path: Path, follow_links: bool) -> dict[str, Any]:
+    store = open_store(path, follow_links=follow_links)
     statistics = read_group(store, "statistics")
     numbers = {str(name): np.round(v.values, 6).tolist() for name, v in statistics.data_vars.items()}
     rest = {

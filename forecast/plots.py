@@ -46,6 +46,7 @@ def plot(
     area: str | None = None,
     regrid: bool = False,
     lead_units: str | None = None,
+    follow_links: bool = False,
 ) -> Path:
     """Draw a map of one lead time: the forecast (of an ensemble the mean), and with a truth also the truth on the same colours and the error.
 
@@ -60,6 +61,7 @@ def plot(
         overwrite: replace an existing picture.
         area: ``NORTH/WEST/SOUTH/EAST`` in degrees to draw; all by default, with a truth all common points.
         regrid: regrid the finer of forecast and truth to the points of the coarser.
+        follow_links: follow links within forecast and truth that lead outside of them.
         lead_units: unit of lead times that are numbers without one, e.g. ``hours``.
 
     Raises:
@@ -67,10 +69,10 @@ def plot(
         ValueError: the forecast has no such variable, lead, level or time, or no points in common with the truth.
     """
     check_output(output, "picture")
-    dataset = open_forecast(forecast, lead_units)
+    dataset = open_forecast(forecast, lead_units, follow_links=follow_links)
     name = dataset.encoding["source"]
     members = dataset.sizes.get("number", 1)
-    store = None if truth is None else open_store(truth)
+    store = None if truth is None else open_store(truth, follow_links=follow_links)
     if regrid and store is None:
         raise ValueError("regridding puts forecast and truth on one grid; add --truth, or leave out --regrid")
     reference = dataset if store is None else store.dataset

@@ -30,6 +30,7 @@ def write_report(
     area: str | None = None,
     regrid: bool = False,
     lead_units: str | None = None,
+    follow_links: bool = False,
 ) -> Path:
     """Write a page of HTML that stands alone: the charts and tables of the scores, and maps at the last lead time of the first initial time.
 
@@ -43,6 +44,7 @@ def write_report(
         area: as in ``verify``.
         regrid: as in ``verify``.
         lead_units: as in ``verify``.
+        follow_links: as in ``verify``.
 
     Returns:
         The page.
@@ -51,7 +53,7 @@ def write_report(
         FileExistsError: the page exists.
         ValueError: forecast, truth and scores do not fit together.
     """
-    dataset = open_forecast(forecast, lead_units)
+    dataset = open_forecast(forecast, lead_units, follow_links=follow_links)
     lead = float(dataset["prediction_timedelta"].values[-1] / np.timedelta64(1, "s"))
     named = [
         (str(name), at)
@@ -68,7 +70,17 @@ def write_report(
         for i, (name, at) in enumerate(named[:_MAPS]):
             parts.append(
                 _picture(
-                    plot(dataset, name, f"{lead:f}s", Path(folder) / f"{i}.png", truth, level=at, area=area, regrid=regrid),
+                    plot(
+                        dataset,
+                        name,
+                        f"{lead:f}s",
+                        Path(folder) / f"{i}.png",
+                        truth,
+                        level=at,
+                        area=area,
+                        regrid=regrid,
+                        follow_links=follow_links,
+                    ),
                     f"forecast, truth and error of {name}",
                 )
             )

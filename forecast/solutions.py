@@ -38,6 +38,8 @@ def solve(
     device: str | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
+    *,
+    follow_links: bool = False,
 ) -> xr.Dataset:
     """Return the solutions that an operator gives for the initial states or coefficients of a store of simulations.
 
@@ -53,6 +55,7 @@ def solve(
         device: ``cpu`` or ``cuda``; refinement runs on the CPU.
         overwrite: replace an existing file.
         progress: called with (samples done, samples in all, text).
+        follow_links: follow links within the store of initial states that lead outside of it.
 
     Returns:
         Data set with the solved variables on ``sample``, ``time`` and the axes of space.
@@ -65,7 +68,7 @@ def solve(
     if output is not None:
         check_output(output, "solution")
     device = "cpu" if refine else pick_device(device)
-    operator, given = load_operator(checkpoint, device), open_simulations(init)
+    operator, given = load_operator(checkpoint, device), open_simulations(init, follow_links=follow_links)
     _check(operator, given, str(checkpoint))
     if refine < 0:
         raise ValueError(f"--refine must not be negative, got {refine}")
@@ -162,12 +165,13 @@ def _dataset(operator: Operator, given: Simulations, values: np.ndarray, times: 
     return xr.Dataset(fields, coords, {"Conventions": "CF-1.11", "title": "solved by an operator", **attrs})
 
 
-def score(solution: str | Path | xr.Dataset, truth: str | Path | xr.Dataset) -> xr.Dataset:
+def score(solution: str | Path | xr.Dataset, truth: str | Path | xr.Dataset, *, follow_links: bool = False) -> xr.Dataset:
     """Return the relative L2 error of solutions, ``|u - t| / |t|`` over all times and places, and of each time.
 
     Args:
         solution: what ``solve`` made.
         truth: simulations of the same instances on the same grid and times.
+        follow_links: follow links within the stores that lead outside of them.
 
     Returns:
         Data set with ``relative_l2`` (sample) and, of evolutions, ``relative_l2_at`` (time), a mean over the samples; for each variable.
@@ -176,7 +180,7 @@ def score(solution: str | Path | xr.Dataset, truth: str | Path | xr.Dataset) -> 
         FileNotFoundError: nothing there.
         ValueError: samples, times or grids differ.
     """
-    ours, theirs = open_simulations(solution), open_simulations(truth)
+    ours, theirs = (open_simulations(path, follow_links=follow_links) for path in (solution, truth))
     found: dict[str, xr.DataArray] = {}
     for name in ours.layout.fields:
         if name not in theirs.dataset:
@@ -195,12 +199,14 @@ def score(solution: str | Path | xr.Dataset, truth: str | Path | xr.Dataset) -> 
     return xr.Dataset(found).load()
 
 
-def is_solution(path: str | Path) -> bool:
+def is_solution(path: str | Path, *, follow_links: bool = False) -> bool:
     """Whether there is what ``solve`` makes."""
-    return "system" in open_raw(str(path)).attrs
+    return "system" in open_raw(str(path), follow_links=follow_links).attrs
 
 
-def report(solution: str | Path, truth: str | Path, output: str | Path | None = None, overwrite: bool = False) -> dict[str, float]:
+def report(
+    solution: str | Path, truth: str | Path, output: str | Path | None = None, overwrite: bool = False, *, follow_links: bool = False
+) -> dict[str, float]:
     """Return the mean and the largest error over the samples, and write all of ``score`` to a file.
 
     Raises:
@@ -209,7 +215,7 @@ def report(solution: str | Path, truth: str | Path, output: str | Path | None = 
     """
     if output is not None and check_output(output, "file of scores").exists() and not overwrite:
         raise FileExistsError(f"{output} exists; pass --overwrite to replace it, or choose another name")
-    scores = score(solution, truth)
+    scores = score(solution, truth, follow_links=follow_links)
     if output is not None:
         write_dataset(scores, Path(output), overwrite)
     each = [str(n) for n, v in scores.data_vars.items() if v.dims == ("sample",)]

@@ -1,6 +1,7 @@
 """Scores of a forecast against truth, beside the forecasts that cost nothing."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ def verify(
     area: str | None = None,
     regrid: bool = False,
     lead_units: str | None = None,
+    follow_links: bool = False,
 ) -> xr.Dataset:
     """Score a forecast by lead time and variable.
 
@@ -59,6 +61,7 @@ def verify(
         area: ``NORTH/WEST/SOUTH/EAST`` in degrees to score; all common points by default.
         regrid: regrid the finer of forecast and truth to the points of the coarser, by shares of area.
         lead_units: unit of lead times that are numbers without one, e.g. ``hours``.
+        follow_links: follow links within forecast and truth that lead outside of them.
 
     Returns:
         A variable for each that both have, by the truth's name, dimensions metric (rmse, mae, bias in its units; acc; of an ensemble, whose mean is
@@ -71,9 +74,9 @@ def verify(
     """
     if output is not None and check_output(output, "file of scores").exists() and not overwrite:
         raise FileExistsError(f"{output} exists; pass --overwrite to replace it, or choose another name")
-    dataset = open_forecast(forecast, lead_units)
+    dataset = open_forecast(forecast, lead_units, follow_links=follow_links)
     name = dataset.encoding["source"]
-    store = open_store(truth)
+    store = open_store(truth, follow_links=follow_links)
     common = common_grid(dataset, store.dataset, (name, str(store.path)), area=area, regrid=regrid)
     pairs = pair_channels(dataset, store.dataset, (name, str(store.path)))
     variables = list(dict.fromkeys(variable for variable, _ in pairs.channels))
@@ -83,7 +86,7 @@ def verify(
         d = common.truth(d[variables])
         return d.sel(level=levels) if levels else d
 
-    store = Store(store.path, of_truth(store.dataset), store.step, store.gaps)
+    store = replace(store, dataset=of_truth(store.dataset))
     order = [channel_keys(store.dataset).index(key) for key in pairs.channels]
     paired = PairedForecast(common.forecast(dataset), store.dataset, pairs, (name, str(store.path)))
     times, leads = dataset["time"].values.astype("datetime64[ns]"), dataset["prediction_timedelta"].values

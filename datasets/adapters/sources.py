@@ -35,6 +35,8 @@ def open_sources(
     method: str = "conservative",
     rename: Mapping[str, str] | None = None,
     static: Sequence[str] = (),
+    follow_links: bool = False,
+    memory: int | None = None,
 ) -> xr.Dataset:
     """Open files or stores of any known layout as one canonical data set.
 
@@ -54,6 +56,9 @@ def open_sources(
         method: how to regrid them.
         rename: new names by the source's or the canonical name of a variable.
         static: variables that do not change with time although their source gives them times.
+        follow_links: read also what links within a source lead to outside of it.
+        memory: bytes that may be used, to which the chunks of stores are bounded; by default those of
+            ``untrusted.memory_limit``.
 
     Raises:
         FileNotFoundError: a source does not exist.
@@ -68,7 +73,7 @@ def open_sources(
         options: Any = {"grid": grid, "method": method, "rename": rename, "static": static}
         options["one_of_several"] = len(paths) > 1
         for path in paths:
-            raw = files.enter_context(open_lazily(path, not allow_missing, select.variables))
+            raw = files.enter_context(open_lazily(path, not allow_missing, select.variables, follow_links=follow_links, memory=memory))
             try:
                 part = canonical(raw, path, units, select, layout, chunk_bytes, **options)
             except NothingSelectedError as error:
