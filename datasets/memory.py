@@ -1,5 +1,7 @@
 """How much memory reading a source may take: the limit that sizes in files are compared with before anything is decoded."""
 
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -12,12 +14,32 @@ _FIELD = 16  # bytes of a point while one field is interpolated, in float32
 MOST_POINTS = 400_000  # along an axis, a hundred metres apart
 _NEVER_CHECKED = 2**34  # bytes that are read in some minutes
 _RATIO = 2000  # largest credible compression of a whole variable
-_limit: ContextVar[int] = ContextVar("memory limit", default=MEMORY)
+VARIABLE = "FOURCASTER_MEMORY"
+_BYTES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_limit: ContextVar[int | None] = ContextVar("memory limit", default=None)
 
 
 def memory_limit() -> int:
-    """Return the bytes that reading a source may take, ``MEMORY`` unless ``limited`` sets another number."""
-    return _limit.get()
+    """Return the bytes that may be used: those that ``limited`` sets, those of ``FOURCASTER_MEMORY``, or 2 GiB.
+
+    Raises:
+        ValueError: the variable is not understood.
+    """
+    if (limit := _limit.get()) is not None:
+        return limit
+    text = os.environ.get(VARIABLE)
+    return parse_bytes(text, VARIABLE) if text else MEMORY
+
+
+def parse_bytes(text: str, option: str = "--memory") -> int:
+    """Return the bytes of a text such as 2GiB, 500MB or 1e9; raises ``ValueError`` where it is none."""
+    match = re.fullmatch(r"\s*([\d.]+(?:e\d{1,2})?)\s*([KMGT]?)(i?B)?\s*", text, re.IGNORECASE)
+    try:
+        if match is not None:
+            return int(float(match[1]) * _BYTES[match[2].upper()])
+    except (ValueError, OverflowError):  # such as 1.2.3
+        pass
+    raise ValueError(f"{option} {text} is not understood; write e.g. {option} 4GiB")
 
 
 @contextmanager
@@ -50,7 +72,9 @@ def check_bytes(what: str, size: int) -> None:
         size: bytes that it takes in memory.
     """
     if size > memory_limit():
-        raise Refused(f"{what} would take {show(size)} of memory, more than the limit of {show(memory_limit())} (--memory)")
+        raise Refused(
+            f"{what} would take {show(size)} of memory, more than the limit of {show(memory_limit())}; raise --memory or {VARIABLE} if you trust it"
+        )
 
 
 def check_points(text: str, rows: float, columns: float) -> None:
@@ -65,7 +89,7 @@ def check_points(text: str, rows: float, columns: float) -> None:
     if not size <= memory_limit() or max(rows, columns) > MOST_POINTS:
         raise Refused(
             f"--grid {text} has {rows:.6g} x {columns:.6g} points, so a field would take {show(size)} of memory, "
-            f"more than the limit of {show(memory_limit())}; take fewer points"
+            f"more than the limit of {show(memory_limit())}; take fewer points, or raise {VARIABLE}"
         )
 
 

@@ -15,8 +15,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from ..fno.grids import COORDINATE_TOLERANCE, LatLon, Plane, same_axis
-from ..fno.quadrature import colatitudes, sphere_nodes
+from ..fno.grids import COORDINATE_TOLERANCE, LatLon, Plane, colatitudes, same_axis, sphere_nodes
 from ..fno.transforms.legendre import legendre
 from .memory import check_bytes, check_points
 from .resampling import divisions

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from ..fno.grids import COORDINATE_TOLERANCE, Array, LatLon, same_axis
-from ..fno.quadrature import SphereGrid, colatitudes
+from ..fno.grids import COORDINATE_TOLERANCE, Array, LatLon, SphereGrid, colatitudes, same_axis
 from .memory import check_along
 
 

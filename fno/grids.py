@@ -7,7 +7,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .quadrature import MOST_ROWS, SphereGrid, recognised
+from .quadrature import MOST_ROWS, SphereGrid, colatitudes, recognised, sphere_nodes
+
+__all__ = [
+    "COORDINATE_TOLERANCE", "Array", "Box", "Grid", "LatLon", "Plane", "SphereGrid", "colatitudes", "match_axis", "nearest_points", "same_axis",
+    "spacing_at", "sphere_nodes",
+]  # fmt: skip
 
 Array = NDArray[np.float64]
 

@@ -129,7 +129,10 @@ def _store(path: Path, follow_links: bool) -> dict[str, Any]:
 
 
 def _source(dataset: xr.Dataset, path: str) -> dict[str, Any]:
-    return {"kind": "source, not ingested"} | _fields(canonical(dataset, path, beyond=("number",)))
+    dataset = canonical(dataset, path, beyond=("number",))
+    if not dataset.sizes["time"]:
+        raise ValueError(f"{path} holds no field: its axis time has no points")
+    return {"kind": "source, not ingested"} | _fields(dataset)
 
 
 def _forecast(dataset: xr.Dataset) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import xarray as xr
 import zarr
 from zarr.abc.store import Store
 
+from ..memory import limited
 from ..schema import Refused
 from . import grib
 from .classic import check_classic
@@ -58,7 +59,7 @@ def open_lazily(
         complete: raise ``ValueError`` where a chunk that is read is missing, instead of taking it for fill values.
         variables: those that will be used, whose times a GRIB file is read at; all by default.
         follow_links: read also what links within it lead to outside of it.
-        memory: bytes that may be used, to which the chunks of a store are bounded; by default those of
+        memory: bytes that may be used, to which the chunks and coordinates are bounded; by default those of
             ``untrusted.memory_limit``.
 
     Raises:
@@ -75,7 +76,8 @@ def open_lazily(
         warnings.filterwarnings("ignore", message="Duplicate dimension names")
         if Path(path).is_dir() or "://" in path:
             return _open_zarr(open_source(path, complete, follow_links=follow_links, memory=memory))
-        return _open_file(path, variables, follow_links)
+        with limited(memory_limit() if memory is None else memory):
+            return _open_file(path, variables, follow_links)
 
 
 def open_zarr(path: str | Path | Store, whole_shards: bool = True, group: str | None = None, *, follow_links: bool = False) -> xr.Dataset:

@@ -13,8 +13,7 @@ from functools import lru_cache
 import numpy as np
 import xarray as xr
 
-from ...fno.grids import LatLon
-from ...fno.quadrature import colatitudes
+from ...fno.grids import LatLon, colatitudes
 from .. import units as cf_units
 from ..curvilinear import CurvilinearGrid, CurvilinearRegridder, largest_rectangle
 from ..memory import check_along, check_bytes, check_points

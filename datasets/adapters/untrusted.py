@@ -4,14 +4,12 @@ A few bytes of metadata or of compressed values can stand for any amount of memo
 compared with the memory that may be used before anything is allocated for it.
 """
 
-import os
-import re
 from dataclasses import dataclass
 
-from ..plan import MEMORY
+from .. import memory as limits
 from ..schema import Refused
 
-VARIABLE = "FOURCASTER_MEMORY"
+VARIABLE = limits.VARIABLE
 METADATA_BYTES = 2**24  # of one file: a hundred times what large archives have
 NESTING = 64
 ARRAYS = 5000
@@ -22,7 +20,8 @@ CHUNKS_ALONG = 10**7
 CHUNKS_IN_SHARD = 2**20
 CHUNKS_AT_OPENING = 300_000  # of coordinates, each a file that is read
 STRING_BYTES = 64  # of memory that a short text takes
-_BYTES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+memory_limit = limits.memory_limit
+parse_bytes = limits.parse_bytes
 
 
 class UntrustedDataError(Refused):
@@ -42,27 +41,6 @@ class Declared:
     chunk_bytes: int
     file_bytes: int
     chunks_in_file: int = 1
-
-
-def memory_limit() -> int:
-    """Return the bytes that may be used where no option says: those of ``FOURCASTER_MEMORY``, or 2 GiB.
-
-    Raises:
-        ValueError: the variable is not understood.
-    """
-    text = os.environ.get(VARIABLE)
-    return parse_bytes(text, VARIABLE) if text else MEMORY
-
-
-def parse_bytes(text: str, option: str = "--memory") -> int:
-    """Return the bytes of a text such as 2GiB, 500MB or 1e9; raises ``ValueError`` where it is none."""
-    match = re.fullmatch(r"\s*([\d.]+(?:e\d{1,2})?)\s*([KMGT]?)(i?B)?\s*", text, re.IGNORECASE)
-    try:
-        if match is not None:
-            return int(float(match[1]) * _BYTES[match[2].upper()])
-    except (ValueError, OverflowError):  # such as 1.2.3
-        pass
-    raise ValueError(f"{option} {text} is not understood; write e.g. {option} 4GiB")
 
 
 def most_of_a_chunk(memory: int) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 from scipy.integrate import quad
 
-from ...fno.quadrature import sphere_nodes
+from ...fno.grids import sphere_nodes
 from .etdrk4 import STABLE, Complex
 from .sphere import RADIUS, Harmonics
 from .system import Array, Count, Evolution, NonNegative, Points, Positive, Real, variable

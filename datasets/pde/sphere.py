@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ...fno.quadrature import sphere_nodes
+from ...fno.grids import sphere_nodes
 from ...fno.transforms.legendre import legendre
 from .etdrk4 import Complex
 from .system import Array

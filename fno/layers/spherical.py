@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, ModesError
+from ..grids import SphereGrid
 from ..precision import full_precision
-from ..quadrature import SphereGrid
 from ..transforms.dft import static
 from ..transforms.sht import SphereTransform
 from .modes import mode_product
@@ -26,7 +26,7 @@ class SphericalConv(nn.Module):
         in_channels: channels of the input.
         out_channels: channels of the output.
         lmax: number of degrees, l < lmax.
-        grid: kind of latitudes, see ``fno.quadrature.sphere_nodes``.
+        grid: kind of latitudes, see ``fno.grids.sphere_nodes``.
         bias: add a constant to each output channel.
         equivariant: real weights, with which the layer commutes with every rotation; complex ones single out the axis, since
             they turn each wave along a circle of latitude by a phase.

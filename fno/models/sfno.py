@@ -4,9 +4,9 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
+from ..grids import SphereGrid
 from ..layers.blocks import BlockOptions, ChannelMLP, FNOBlock
 from ..layers.spherical import SphericalConv
-from ..quadrature import SphereGrid
 from .base import GridModel
 
 

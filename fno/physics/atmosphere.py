@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..quadrature import SphereGrid, sphere_nodes
+from ..grids import SphereGrid, sphere_nodes
 from ..transforms.sht import InverseRealSHT, RealSHT, SphereCalculus
 from .shallow_water import OMEGA, RADIUS
 

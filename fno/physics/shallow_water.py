@@ -6,7 +6,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from ..quadrature import SphereGrid, sphere_nodes
+from ..grids import SphereGrid, sphere_nodes
 from ..transforms.sht import InverseRealSHT, RealSHT, SphereCalculus
 
 RADIUS = 6.37122e6  # of the Earth [m]

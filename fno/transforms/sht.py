@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..grids import SphereGrid, sphere_nodes
 from ..precision import at_least_single, without_autocast
-from ..quadrature import SphereGrid, sphere_nodes
 from .fourier import analyse, synthesise
 from .functions import LinearMap
 from .inplace import write

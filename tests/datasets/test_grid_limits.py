@@ -13,8 +13,8 @@ from fourcaster.datasets.adapters.opening import open_lazily
 from fourcaster.datasets.curvilinear import CurvilinearGrid, CurvilinearRegridder
 from fourcaster.datasets.memory import limited
 from fourcaster.datasets.regrid import Regridder, linear, parse_grid
-from fourcaster.fno.grids import LatLon
-from fourcaster.fno.quadrature import MOST_ROWS, colatitudes, sphere_nodes
+from fourcaster.fno.grids import LatLon, colatitudes, sphere_nodes
+from fourcaster.fno.quadrature import MOST_ROWS
 from fourcaster.fno.transforms.legendre import legendre
 from fourcaster.forecast.output_grid import output_grid
 
@@ -99,7 +99,7 @@ def test_a_tall_grid_takes_memory_of_its_rows():
 import resource
 resource.setrlimit(resource.RLIMIT_AS, (4 * 2**30,) * 2)
 import numpy as np
-from fourcaster.fno.grids import LatLon
+from fourcaster.fno.grids import LatLon, colatitudes, sphere_nodes
 from fourcaster.fno.quadrature import sphere_nodes
 from fourcaster.forecast.output_grid import output_grid
 first = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

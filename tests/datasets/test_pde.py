@@ -16,7 +16,7 @@ from fourcaster.datasets.pde.simulate import SYSTEMS, make_system
 from fourcaster.datasets.pde.sphere import RADIUS, Harmonics
 from fourcaster.datasets.pde.system import _warn_once
 from fourcaster.datasets.pde.torus import NavierStokes
-from fourcaster.fno.quadrature import sphere_nodes
+from fourcaster.fno.grids import sphere_nodes
 
 
 def rng(seed=0):

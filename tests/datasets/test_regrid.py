@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from scipy.special import sph_harm_y
 
 from fourcaster.datasets.regrid import Regridder, parse_grid
-from fourcaster.fno.grids import LatLon
-from fourcaster.fno.quadrature import sphere_nodes
+from fourcaster.fno.grids import LatLon, sphere_nodes
 
 RNG = np.random.default_rng(0)
 

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fourcaster.fno import AFNO2D, FNO, SFNO, InputError, ModesError, SpectralConv
+from fourcaster.fno.grids import sphere_nodes
 from fourcaster.fno.layers.activation import AliasFreeGELU
 from fourcaster.fno.layers.blocks import BlockOptions, ChannelMLP, FNOBlock, InstanceNorm
 from fourcaster.fno.layers.factorized import CPWeight, TuckerWeight, tucker_ranks
@@ -14,7 +15,6 @@ from fourcaster.fno.layers.local import FiniteDifference
 from fourcaster.fno.layers.padding import Period, append_margin, padded_period, padded_size
 from fourcaster.fno.layers.spherical import SphericalConv
 from fourcaster.fno.models.base import load_weights
-from fourcaster.fno.quadrature import sphere_nodes
 from fourcaster.fno.transforms.fourier import from_modes, to_modes
 
 FACTORIZATIONS = ["dense", "depthwise", "cp", "tucker"]

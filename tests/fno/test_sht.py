@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from scipy.special import sph_harm_y
 
 from fourcaster.fno import InputError, InverseRealSHT, ModesError, RealSHT, SphereCalculus, SphericalConv
-from fourcaster.fno.grids import LatLon
-from fourcaster.fno.quadrature import sphere_nodes
+from fourcaster.fno.grids import LatLon, sphere_nodes
 from fourcaster.fno.transforms.legendre import legendre, legendre_derivatives
 
 GRIDS = ["equiangular", "equiangular-no-poles", "legendre-gauss"]
