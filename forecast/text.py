@@ -1,0 +1,42 @@
+"""Text of files, servers and programs, safe to print on a terminal and to write to a log."""
+
+import re
+
+_SEQUENCES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"  # control sequences: colours, movements of the cursor
+    r"|(?:\x1b[\]P_^X]|[\x9d\x90\x9f\x9e\x98])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"  # titles, links, clipboard
+    r"|\x1b[ -/]*[0-~]?"
+)
+_CONTROLS = {
+    code: None
+    for code in (
+        *range(0x20),
+        *range(0x7F, 0xA0),
+        0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x2070),  # directions of writing
+        *range(0xFFF9, 0xFFFC),
+        *range(0xE0000, 0xE0080),  # tags, which no terminal shows
+    )
+}  # fmt: skip
+_CONTROLS |= {0x2028: " ", 0x2029: " ", 0x0B: " ", 0x0C: " ", 0x85: " "}
+_CONTROLS |= dict.fromkeys(range(0xD800, 0xE000), "\ufffd")  # halves of pairs, which cannot be encoded
+del _CONTROLS[0x09], _CONTROLS[0x0A]
+
+
+def printable(text: str) -> str:
+    """Return a text without what would steer a terminal or a reader's eye.
+
+    Control sequences, control characters and characters that change the direction of writing are left out; tabs and ends
+    of lines stay, a carriage return becomes the end of a line.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return _SEQUENCES.sub("", text).replace("\r\n", "\n").replace("\r", "\n").translate(_CONTROLS)
+
+
+def one_line(text: str, most: int = 2000) -> str:
+    """Return a text as one printable line of at most ``most`` characters, its middle left out where it is longer."""
+    if len(text) > 100 * most:
+        text = f"{text[: 50 * most]} ... {text[-50 * most :]}"
+    line = " ".join(printable(text).split())
+    half = most // 2 - 3
+    return line if len(line) <= most else f"{line[:half]} ... {line[-half:]}"
