@@ -3,8 +3,8 @@
 import time
 import traceback
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -211,16 +211,23 @@ class _Cycle:
             self.say(message=f"published as {self.output}")
             self._follow("done")
 
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        """Log an error of what is done again after the next cycle."""
+        try:
+            yield
+        except OSError as error:
+            self.say(level="error", message=str(error))
+
     def _follow(self, state: str, error: str = "") -> None:
         """Do what follows an end, then give up the claim; it is done again where a kill comes between."""
         self.ended = True
         if state == "done":
-            try:
+            with self._said():
                 publishing.point_latest(self.desk.jobs, self.job, self.ledger)
+            with self._said():
                 for message in publishing.retain(self.desk.jobs, self.job, self.ledger):
                     self.say(level="warning" if message.startswith("kept") else "info", message=message)
-            except OSError as why:  # done again after the next cycle
-                self.say(level="error", message=str(why))
         command = {"done": self.job.on_success, "failed": self.job.on_failure}.get(state)
         what = {"state": state, "error": mask(error), "output": self.output if state == "done" else ""}
         if tell(command, self.job, self.cycle, self.desk.jobs.folder, self.say, self.desk.ending, **what):

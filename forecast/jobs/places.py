@@ -104,6 +104,7 @@ class Folder:
     def publish(self, name: str, made: Path, beside: dict[str, Path], manifest: Manifest, ours: Ours) -> None:
         """See ``Place``; the manifest comes first, so that no output is ever without one."""
         output = self._root / name
+        new_folders = [above for above in output.parents if not above.exists()]
         output.parent.mkdir(parents=True, exist_ok=True)
         for path in [made, *made.rglob("*"), *beside.values()]:  # all on the disk before the name is, should the power fail
             atomic.sync(path)
@@ -118,7 +119,8 @@ class Folder:
             atomic.remove(aside)
             os.rename(output, aside)
         os.rename(made, output)
-        atomic.sync(output.parent)
+        for folder in (output.parent, *(above.parent for above in new_folders)):
+            atomic.sync(folder)
 
     def _refuse_foreign(self, output: Path, beside: dict[str, Path], manifest: Manifest) -> bool:
         """Return whether an output of this cycle is there; raises ``Foreign`` where something else is in the way."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from . import cycle, publishing, reports
@@ -177,12 +178,13 @@ class Scheduler:
 
     def _tidy(self) -> None:
         """Do what a scheduler that was killed left undone."""
-        try:
-            publishing.sweep(self.jobs, self.ledger)
-            for job in self.jobs.jobs:
-                publishing.point_latest(self.jobs, job, self.ledger)
-        except OSError as error:  # done again after the next cycle
-            self.log.write(level="error", message=str(error))
+        tasks: list[Callable[[], None]] = [partial(publishing.sweep, self.jobs, self.ledger)]
+        tasks += [partial(publishing.point_latest, self.jobs, job, self.ledger) for job in self.jobs.jobs]
+        for task in tasks:
+            try:
+                task()
+            except OSError as error:  # done again after the next cycle
+                self.log.write(level="error", message=str(error))
 
     def _reread(self) -> None:
         if not self._reload:
