@@ -82,10 +82,7 @@ def _values(path: Path) -> Any:
         raise FileNotFoundError(f"{path} does not exist; write a jobs file, see docs/operations.md")
     if kind != "a file":
         raise ValueError(f"{path} is {kind}, not a jobs file; see docs/operations.md")
-    try:
-        values = read_yaml(path)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {error}") from error
+    values = read_yaml(path)
     if _holds_zero(values):
         raise ValueError(f"{path} holds a character of value zero, which is in no path and no command")
     return values
