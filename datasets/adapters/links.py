@@ -113,7 +113,7 @@ class FolderStore(LocalStore):  # type: ignore[misc]
     def _names(self, prefix: str) -> list[str]:
         if prefix:
             self.path_of(f"{prefix}/")
-        names = []
+        names: list[str] = []
         try:
             with os.scandir(f"{self.folder}/{prefix}") as entries:
                 for entry in entries:

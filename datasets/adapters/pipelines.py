@@ -184,8 +184,8 @@ class CheckedSharding(ShardingCodec):  # type: ignore[misc]
 def _bytes_of(spec: ArraySpec) -> int:
     """Return the bytes of a chunk; of text, what it may take."""
     dtype = spec.dtype.to_native_dtype()
-    count = prod(spec.shape)
-    return max(count * STRING_BYTES, _TEXT_BYTES) if dtype.kind in "OT" else count * dtype.itemsize
+    count: int = prod(spec.shape)
+    return max(count * STRING_BYTES, _TEXT_BYTES) if dtype.kind in "OT" else count * int(dtype.itemsize)
 
 
 async def _unpacked(codec: Any, chunk: Buffer, spec: ArraySpec, serializer: Any) -> Buffer:
@@ -223,7 +223,8 @@ async def _to_arrays(serializer: Any, chunks: Sequence[Buffer | None], specs: Se
 
 def _to_array(serializer: Any, chunk: Buffer, spec: ArraySpec) -> NDBuffer:
     """Return a chunk of format 2, or one of text, as an array."""
-    codecs, order = [], "C"
+    codecs: list[Any] = []
+    order: Any = "C"
     if isinstance(serializer, V2Codec):
         codecs = [codec for codec in (serializer.compressor, *reversed(serializer.filters or ())) if codec is not None]
         order = spec.order

@@ -111,7 +111,7 @@ def _zstd_header(packed: bytes | memoryview) -> tuple[int | None, int]:
 
 
 def _unpack_zstd(codec: Any, packed: Bytes, expected: int, most: int) -> Any:
-    view = memoryview(packed)
+    view = packed.data
     size = _zstd_header(view)[0] if len(view) >= 6 else None
     if size is not None:
         _check(size, most)
@@ -138,7 +138,7 @@ def _check(size: int, most: int) -> None:
 
 def _unpack_zlib(packed: Bytes, most: int, window: int = zlib.MAX_WBITS) -> bytes:
     pieces = []
-    rest: Any = memoryview(packed)
+    rest: Any = packed.data
     count = 0
     while rest:
         stream = zlib.decompressobj(window)
@@ -164,7 +164,7 @@ def _unpack_lzma(packed: Bytes, most: int) -> bytes:
 
 
 def _unpack_stream(stream: Any, packed: Bytes, most: int) -> bytes:
-    data: bytes = stream.decompress(memoryview(packed), most + 1)
+    data: bytes = stream.decompress(packed.data, most + 1)
     _check(len(data), most)
     if not stream.eof:
         raise UnpackingError("it is cut off")

@@ -55,7 +55,7 @@ def server():
 
 def send(handler, body, status=200, **headers):
     handler.send_response(status)
-    for name, value in ({"Content-Length": len(body)} | headers).items():
+    for name, value in ({"Content_Length": len(body)} | headers).items():
         handler.send_header(name.replace("_", "-"), str(value))
     handler.end_headers()
     handler.wfile.write(body)
@@ -139,7 +139,7 @@ def test_a_server_that_trickles_is_an_error_in_time(server, monkeypatch):
             pass
 
     started = time.monotonic()
-    with pytest.raises(OSError, match="too slowly|timed out"):
+    with pytest.raises(OSError, match=r"too slowly|timed out"):
         get(server(trickle))
     assert time.monotonic() - started < 5
 
@@ -304,7 +304,7 @@ def test_a_download_of_something_else_is_an_error(tmp_path, download, monkeypatc
     (tmp_path / "www" / sample.NAME).write_bytes(b"wrong")
     monkeypatch.setattr(sample, "download", lambda plain=sample.download: plain(download[1], tmp_path / "kept"))
     monkeypatch.delenv("FOURCASTER_SAMPLE", raising=False)
-    with pytest.raises(ValueError, match="is not the expected field .* name a file by --data"):
+    with pytest.raises(ValueError, match=r"is not the expected field .* name a file by --data"):
         sample.find_sample(None, tmp_path)
     assert not list((tmp_path / "kept").iterdir())
 

@@ -282,8 +282,8 @@ def grid(*sizes):
     return {"name": "regular", "configuration": {"chunk_shape": list(sizes)}}
 
 
-def sharded(*chunk):
-    settings = {"chunk_shape": list(chunk), "codecs": [{"name": "bytes"}], "index_codecs": [{"name": "bytes"}]}
+def sharded(*chunk, codecs=({"name": "bytes"},)):
+    settings = {"chunk_shape": list(chunk), "codecs": list(codecs), "index_codecs": [{"name": "bytes"}]}
     return [{"name": "sharding_indexed", "configuration": settings}]
 
 
@@ -305,7 +305,7 @@ def sharded(*chunk):
         (ARRAY | {"chunk_grid": grid(5, 9, 16), "codecs": sharded(2, 9, 16)}, "no multiples"),
         (ARRAY | {"codecs": sharded(0, 9, 16)}, "from 1 on"),
         (ARRAY | {"codecs": []}, "no list of codecs"),
-        (ARRAY | {"codecs": [{"name": "sharding_indexed", "configuration": {"chunk_shape": [1, 9, 16], "codecs": sharded(1, 9, 16)}}]}, "shards within"),
+        (ARRAY | {"codecs": sharded(1, 9, 16, codecs=sharded(1, 9, 16))}, "shards within"),
         (ARRAY | {"data_type": {"name": "structured", "configuration": {}}}, "neither numbers nor text"),
         (ARRAY | {"data_type": "variable_length_bytes"}, "neither numbers nor text"),
         (ARRAY | {"data_type": {"name": "fixed_length_utf32", "configuration": {"length_bytes": 2**40}}}, "neither numbers nor text"),
