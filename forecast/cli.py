@@ -147,7 +147,7 @@ def run(
             "(odd H: rows on the poles); TIMESxPLACES of a physics-informed network, e.g. 101x256."
         ),
     ] = None,
-    refine: Annotated[int, typer.Option(help="Steps of test-time optimisation on the equation, of a solution operator.", min=0)] = 0,
+    refine: Annotated[int, typer.Option(help="Steps of test-time optimisation on the equation, of a solution operator.", min=0, max=100_000)] = 0,
     area: Annotated[str | None, typer.Option(help="NORTH/WEST/SOUTH/EAST in degrees to keep, with longitudes as they will be written.")] = None,
     variables: Annotated[str | None, typer.Option(help="Variables to keep, separated by commas.")] = None,
     batch_size: Annotated[int, typer.Option(help="Initial times that are run together.", min=1)] = 32,
@@ -269,7 +269,7 @@ def plot(
         from .plots import plot as work
 
         picture = work(forecast, variable, lead, output, truth, time, level, overwrite, area=area, regrid=regrid, lead_units=lead_units)
-        print(picture)
+        show(str(picture), False, str(picture))
 
 
 @app.command(name="import", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ Wait = Annotated[bool, typer.Option("--wait", help="Stay until nothing waits for
 Cycle = Annotated[str, typer.Option(help="Initial time of the cycle, in UTC.")]
 
 FAILED, LATER = 1, 3
+MOST_CYCLES = 100_000
 
 
 def _scheduler(path: Path, now: str | None = None) -> Any:
@@ -103,7 +105,9 @@ def _make(path: Path, name: str, first: str, last: str, wait: bool, as_json: boo
         scheduler = _scheduler(path)
         _until_told(scheduler)
         start, end = moment(first), moment(last)
-        cycles = [written(cycle) for cycle in scheduler.jobs.job(name).between(start, end)]
+        cycles = [written(cycle) for cycle in islice(scheduler.jobs.job(name).between(start, end), MOST_CYCLES + 1)]
+        if len(cycles) > MOST_CYCLES:
+            raise ValueError(f"{first} to {last} has more than {MOST_CYCLES} cycles of {name}; make a shorter period first")
         if not cycles:
             raise ValueError(
                 f"job {name} has no cycle {first if first == last else f'from {first} to {last}'}; its cycles are those of its cron expression"

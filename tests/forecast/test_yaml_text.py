@@ -87,7 +87,9 @@ def test_a_mark_of_the_byte_order_is_allowed(tmp_path):
     assert read_yaml(files(tmp_path) / "marked.yaml") == {"a": "é"}
 
 
-@pytest.mark.parametrize("words", [("train", "x.yaml"), ("jobs", "status", "x.yaml"), ("import", "w", "--format", "fourcastnet", "-o", "y", "--config", "x.yaml")])
+@pytest.mark.parametrize(
+    "words", [("train", "x.yaml"), ("jobs", "status", "x.yaml"), ("import", "w", "--format", "fourcastnet", "-o", "y", "--config", "x.yaml")]
+)
 @pytest.mark.parametrize("name", ["aliases", "deep lists", "python", "twice", "decimal", "null"])
 def test_every_verb_that_reads_yaml_refuses_it_in_one_line(words, name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
