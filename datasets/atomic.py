@@ -1,69 +1,155 @@
-"""Writing so that a path holds the old thing or the new one, never half of either."""
+"""Writing so that a path holds the old thing or the new one, never half of either, also after a power failure."""
 
 import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+import stat
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from . import outputs
+from .locks import OutputLockedError, exclusive
 
-def temporary_path(path: Path) -> Path:
-    """Return the hidden name beside ``path`` under which it is made."""
-    return path.with_name(f".{path.name}.partial")
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_PATIENCE = 5.0  # seconds that a reader waits for a replacement to end
+_SYNC_THREADS = 8
 
 
 @contextmanager
-def replacing(path: Path, overwrite: bool, keep_partial: bool = False) -> Iterator[Path]:
-    """Give a temporary path to write a file or folder to, and put it in place of ``path`` once it is whole.
+def reserved(path: str | Path, kind: str, overwrite: bool = False, inputs: Iterable[outputs.Input] = ()) -> Iterator[Path]:
+    """Check that an output may be written, and keep others from writing it until the end of the context.
 
     Args:
-        path: what to make.
+        path: output.
+        kind: key of ``outputs.FORMATS``, or ``checkpoint``.
+        overwrite: whether an earlier output of this kind may be replaced.
+        inputs: what is read meanwhile.
+
+    Raises:
+        FileExistsError: it exists, and may not be replaced or was not written by this package.
+        OutputLockedError: another process is writing it.
+        ValueError: another format's ending, or the output is, contains or lies in an input.
+    """
+    path = outputs.check_output(path, kind)
+    outputs.check_apart(path, inputs)
+    with exclusive(path):
+        recover(path)
+        outputs.check_replaceable(path, kind, overwrite)
+        yield path
+
+
+def workspace(path: Path) -> Path:
+    """Return the hidden folder next to ``path`` in which its replacement is written.
+
+    It contains the new output under its own name, what ``Journal`` keeps of an unfinished one, and ``old`` while the
+    two are exchanged.
+    """
+    return path.with_name(f".{path.name}.partial")
+
+
+def temporary_path(path: Path) -> Path:
+    """Return where the replacement of ``path`` is written."""
+    return workspace(path) / path.name
+
+
+@contextmanager
+def replacing(path: Path, overwrite: bool, kind: str, keep_partial: bool = False) -> Iterator[Path]:
+    """Give a temporary path to write a file or folder to, and put it in place of ``path`` once it is whole.
+
+    The output is locked meanwhile (``locks.exclusive``). What was written is on the disk before it is renamed.
+
+    Args:
+        path: what to write.
         overwrite: whether an existing ``path`` may be replaced.
-        keep_partial: leave what is written so far if writing stops, so that it can be taken up again.
+        kind: kind of output; only an output of this kind that this package wrote is replaced.
+        keep_partial: keep what is written so far if writing stops, so that the next try can resume.
 
     Raises:
         FileExistsError: ``path`` exists and may not be replaced.
-        OSError: writing failed; a full disk is said in plain words.
+        OutputLockedError: another process is writing it.
+        OSError: writing failed; that a disk is full is reported in plain words.
     """
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; pass --overwrite to replace it, or choose another name")
-    temporary, old = temporary_path(path), path.with_name(f".{path.name}.old")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not keep_partial:
-        remove(temporary)
-    try:
-        yield temporary
-        remove(old)
-        if path.exists():
-            os.rename(path, old)
-        os.rename(temporary, path)
-        remove(old)
-    except OSError as error:
-        if not keep_partial:
-            remove(temporary)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    with exclusive(path):
+        recover(path)
+        outputs.check_replaceable(path, kind, overwrite)
+        folder = workspace(path)
+        _enter(folder, path, keep_partial)
+        try:
+            yield folder / path.name
+            _publish(folder, path, overwrite)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
             kept = "what was written so far is kept for the next try" if keep_partial else "nothing was left behind"
-            raise OSError(error.errno, f"no room to write {path}; {kept}: free some space and run it again") from error
-        raise
-    except RuntimeError as error:
-        if not keep_partial:
-            remove(temporary)
-        if "NetCDF" in str(error) or "HDF" in str(error):  # how the netCDF library says that a write failed
-            raise OSError(f"cannot write {path} ({error}); nothing was left behind: free some space and run it again") from error
-        raise
-    except BaseException:
-        if not keep_partial:
-            remove(temporary)
-        raise
+            message = f"no room to write {path}; {kept}: free some space and run it again"
+            raise OSError(error.errno, message) from error
+        except RuntimeError as error:
+            if "NetCDF" not in str(error) and "HDF" not in str(error):  # how the netCDF library reports a failed write
+                raise
+            message = f"cannot write {path} ({error}); nothing was left behind: free some space and run it again"
+            raise OSError(message) from error
+        finally:
+            if not keep_partial:
+                remove(folder)
+            with suppress(OSError):  # something is kept in it
+                folder.rmdir()
+
+
+def _enter(folder: Path, path: Path, keep_partial: bool) -> None:
+    """Make the workspace, or take over the one of an earlier try; never one that another user could have planted."""
+    if not keep_partial and _is_workspace(folder, path):
+        remove(folder)
+    try:
+        os.mkdir(folder, 0o700)
+    except FileExistsError:
+        if not _is_workspace(folder, path):
+            raise FileExistsError(f"{folder} is in the way and was not left by this command; move it away") from None
+
+
+def _is_workspace(folder: Path, path: Path) -> bool:
+    try:
+        status = os.lstat(folder)
+    except FileNotFoundError:
+        return False
+    ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
+    names = {path.name, f"{path.name}.done", "old", "store.zarr", "progress.json"}
+    return ours and set(os.listdir(folder)) <= names
+
+
+def _publish(folder: Path, path: Path, overwrite: bool) -> None:
+    new, old = folder / path.name, folder / "old"
+    sync_all(new)
+    if os.path.lexists(path):
+        if not overwrite:
+            raise FileExistsError(f"{path} has appeared meanwhile and is kept; choose another name")
+        remove(old)
+        os.rename(path, old)
+    os.rename(new, path)
+    sync(path.parent)
+    remove(folder)
 
 
 def recover(path: Path) -> None:
-    """Undo a replacement that was killed between its two renames."""
-    old = path.with_name(f".{path.name}.old")
-    if old.exists() and not path.exists():
-        os.rename(old, path)
+    """Undo a replacement that was killed between its two renames; wait for one that is between them."""
+    old, until = workspace(path) / "old", time.monotonic() + _PATIENCE
+    while not os.path.lexists(path) and os.path.lexists(old):
+        try:
+            with exclusive(path):
+                if not os.path.lexists(path) and os.path.lexists(old):
+                    os.rename(old, path)
+                    sync(path.parent)
+                    with suppress(OSError):  # it also contains an unfinished output
+                        workspace(path).rmdir()
+        except OutputLockedError:
+            if time.monotonic() > until:
+                return
+            time.sleep(0.01)
+        except OSError:  # of a folder that is only read
+            return
 
 
 def remove(path: Path) -> None:
@@ -111,3 +197,16 @@ def sync(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def sync_all(path: Path) -> None:
+    """Write a file, or a folder and all that is in it, to the disk; nothing where nothing is there."""
+    if not path.is_dir():
+        if path.exists():
+            sync(path)
+        return
+    paths = [path]
+    for folder, folders, files in os.walk(path):
+        paths += [Path(folder, name) for name in (*files, *folders)]
+    with ThreadPoolExecutor(_SYNC_THREADS) as pool:  # as a disk takes many at once
+        list(pool.map(sync, paths))

@@ -20,6 +20,7 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from ..fno.grids import LatLon
+from .memory import check_bytes
 from .regrid import over_missing
 
 Array = NDArray[np.float64]
@@ -28,6 +29,7 @@ Array = NDArray[np.float64]
 _CANDIDATES = (2, 16)
 _EDGE = 1e-6  # of a cell that a point may lie outside of it
 _NEWTON = 6
+_MOST = 10**9  # points within the cells of a new grid
 _BLOCK = 2**17  # points located at once
 
 
@@ -159,8 +161,15 @@ class CurvilinearRegridder:
         """
         if method not in ("conservative", "bilinear"):
             raise ValueError(f"--method {method} does not go from curvilinear grids; use conservative or bilinear")
-        points = 1 if method == "bilinear" else max(1, int(np.ceil(2 * max(grid.spacing) / old.spacing)))
         size = int(np.prod(grid.shape))
+        along = 1.0 if method == "bilinear" else np.ceil(2 * max(grid.spacing) / max(old.spacing, 1e-9))
+        if size * along**2 > _MOST:
+            raise ValueError(
+                f"regridding takes {size * along**2:.3g} points within the cells of the new grid, more than {_MOST:.3g}; "
+                "choose a finer grid, or the method bilinear"
+            )
+        points = max(1, int(along))
+        check_bytes(f"regridding from {old.latitude.size} to {size} points", 100 * (size + old.latitude.size))
         matrix = sparse.csr_matrix((size, old.latitude.size))
         covered = np.ones(size, dtype=bool)
         for target, latitude, longitude, share in _sub_points(grid, points):

@@ -4,13 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
-import zarr
 from numpy.typing import NDArray
 from zarr.abc.store import Store
 
-from .adapters.opening import fast_codecs
+from .adapters.opening import fast_codecs, open_group
 from .fields import Fields, Float, runs
-from .repository import stored
 
 
 class DirectFields(Fields):
@@ -25,7 +23,7 @@ class DirectFields(Fields):
     def __init__(self, dataset: xr.Dataset, path: str | Path | Store, cache_bytes: int = 0) -> None:
         super().__init__(dataset, cache_bytes)
         with fast_codecs():
-            group = zarr.open_group(path if isinstance(path, Store) else stored(path), mode="r")
+            group = open_group(path)
             self._stored = [(group[str(name)], range(v.sizes.get("level", 1))) for name, v in dataset.data_vars.items()]
 
     def part(self, channels: slice, cache_bytes: int = 0) -> "DirectFields":

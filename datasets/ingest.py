@@ -20,12 +20,15 @@ from . import atomic
 from .cluster import connected
 from .identity import at_place, identity, match_variables
 from .journal import Journal
+from .locks import exclusive
 from .netcdf import time_encoding
+from .outputs import check_replaceable
 from .plan import COMPRESSOR, MEMORY, Plan, make_plan
 from .repository import Transaction, is_repository
 from .scalars import scalars_of
 from .schema import axes_of, nearest
 from .split import period
+from .stopping import Stopped
 from .stores import Store, consolidate, open_store
 from .summaries import write_summaries
 from .units import conversion_or_none
@@ -68,13 +71,15 @@ def write_store(
     """
     path = Path(path).absolute()
     atomic.recover(path)
+    if not icechunk:
+        check_replaceable(path, "store", overwrite)
     _refuse_cluster(icechunk, scheduler)
     plan = make_plan(dataset, train_period, allow_gaps, memory)
     with _journal(path, _identity(plan, origin), overwrite, bool(origin), icechunk) as journal:
         if not (journal.begun() and origin):
             _write_template(plan, journal.target)
             journal.begin()
-        _work(plan, journal, 0, scheduler, progress)
+        _work(plan, journal, 0, scheduler, progress, bool(origin))
     return open_store(path)
 
 
@@ -105,6 +110,19 @@ def append_store(
         OSError: no room, or no scheduler at the address.
     """
     path = Path(path).absolute()
+    with exclusive(path):
+        return _append(dataset, path, allow_gaps, memory, scheduler, origin, progress)
+
+
+def _append(
+    dataset: xr.Dataset,
+    path: Path,
+    allow_gaps: bool,
+    memory: int,
+    scheduler: str | None,
+    origin: str,
+    progress: Progress | None,
+) -> Store:
     store = open_store(path)
     _refuse_cluster(is_repository(path), scheduler)
     dataset = _fitting(dataset, store)
@@ -124,7 +142,7 @@ def append_store(
             _lengthen(plan, journal.target)
             journal.begin()
         journal.mark("statistics")
-        _work(plan, journal, held, scheduler, progress)
+        _work(plan, journal, held, scheduler, progress, bool(origin))
     return open_store(path)
 
 
@@ -132,14 +150,13 @@ def append_store(
 def _journal(path: Path, identity: dict[str, Any], overwrite: bool, keep: bool, repository: bool) -> Iterator[Journal | Transaction]:
     """Give what a store is written through, and put the store in place once it is whole."""
     if repository:
-        transaction = Transaction(path, identity, overwrite)
-        yield transaction
-        transaction.finish()
+        with exclusive(path):
+            transaction = Transaction(path, identity, overwrite)
+            yield transaction
+            transaction.finish()
         return
-    with atomic.replacing(path, overwrite, keep_partial=keep) as temporary:
-        journal = Journal(temporary, identity)
-        yield journal
-    journal.clear()
+    with atomic.replacing(path, overwrite, "store", keep_partial=keep) as temporary:
+        yield Journal(temporary, identity)
 
 
 def _fitting(dataset: xr.Dataset, store: Store) -> xr.Dataset:
@@ -210,7 +227,14 @@ def _write_template(plan: Plan, path: Path | ZarrStore) -> None:
     dataset.to_zarr(path, mode="w", compute=False, encoding=encoding, consolidated=False)
 
 
-def _work(plan: Plan, journal: Journal | Transaction, first: int, scheduler: str | None, progress: Progress | None) -> None:
+def _work(
+    plan: Plan,
+    journal: Journal | Transaction,
+    first: int,
+    scheduler: str | None,
+    progress: Progress | None,
+    resumable: bool,
+) -> None:
     """Write the times from ``first`` on, then statistics and climatology, and gather the metadata."""
     total = plan.dataset.sizes["time"]
     starts = [first, *range((first // plan.block + 1) * plan.block, total, plan.block)]
@@ -224,10 +248,14 @@ def _work(plan: Plan, journal: Journal | Transaction, first: int, scheduler: str
                 progress(done, total - first, "times")
         if not journal.done("statistics"):
             write_summaries(plan, journal.target)
-            journal.mark("statistics")
+            journal.mark("statistics", ("statistics", "climatology"))
     except ValueError:  # of the data; another try would end the same way
         journal.discard()
         raise
+    except KeyboardInterrupt as error:
+        if not resumable:
+            raise
+        raise Stopped(f"{done} of {total - first} times are written; the same command resumes after them") from error
     if isinstance(journal, Journal):
         journal.sweep()
         consolidate(journal.path)
@@ -262,4 +290,5 @@ def _write_block(part: xr.Dataset, journal: Journal | Transaction, block: slice,
     for v in values.variables.values():
         v.encoding = {}
     values.drop_vars("time").to_zarr(journal.target, region={"time": block}, consolidated=False, safe_chunks=False)
-    journal.mark(block.start)
+    shards = range(block.start // shard, -(-block.stop // shard))
+    journal.mark(block.start, [f"{name}/c/{i}" for name in bare.data_vars for i in shards])

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +44,23 @@ class Journal:
     def begin(self) -> None:
         """Say that the unfinished folder is ready to be filled."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.folder / ".identity"
-        temporary.write_text(self.text)
-        os.replace(temporary, self.folder / "identity")
+        atomic.sync_all(self.path)
+        atomic.write_file(self.folder / "identity", self.text.encode())
 
     def done(self, part: object) -> bool:
         """Return whether a part is whole."""
         return (self.folder / str(part)).exists()
 
-    def mark(self, part: object) -> None:
-        """Say that a part is whole."""
+    def mark(self, part: object, paths: Iterable[str] = ()) -> None:
+        """Record that a part is whole, once the files and folders that it consists of are on the disk.
+
+        Args:
+            part: its name.
+            paths: what was written of it, relative to the unfinished folder.
+        """
+        for path in paths:
+            atomic.sync_all(self.path / path)
+            atomic.sync((self.path / path).parent)
         (self.folder / str(part)).touch()
 
     def clear(self) -> None:

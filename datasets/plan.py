@@ -11,11 +11,12 @@ import numpy as np
 import xarray as xr
 from zarr.codecs import BloscCodec
 
+from . import memory as limits
 from .schema import channels, describe_axes, grid_of, seconds, time_step
 from .split import default_split, period
 
 STORE_VERSION = 1
-MEMORY = 2**31
+MEMORY = limits.MEMORY
 SHARD_BYTES = 2**25
 # Bits of neighbouring values side by side: reanalysis shrinks to half or so, and is read several times faster than with zstd.
 COMPRESSOR = BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle", typesize=4)

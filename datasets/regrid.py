@@ -6,19 +6,20 @@ Bilinear ones interpolate between rows and between columns, beyond the outermost
 sums spherical harmonics: exact for fields without degrees above the truncation, which the source's rows bear.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from ..fno.grids import COORDINATE_TOLERANCE, LatLon, Plane, same_axis, sphere_nodes
+from ..fno.grids import COORDINATE_TOLERANCE, LatLon, Plane, colatitudes, same_axis, sphere_nodes
 from ..fno.transforms.legendre import legendre
+from .memory import check_bytes, check_points
 from .resampling import divisions
-from .schema import grid_of
+from .schema import Refused, grid_of
 
 Array = NDArray[np.float64]
 Method = Literal["conservative", "bilinear", "spectral"]
@@ -62,6 +63,9 @@ class Regridder:
                 raise ValueError(f"the new grid reaches to {axis} {b.min():g} ... {b.max():g}, beyond the source's {a.min():g} ... {a.max():g}")
         if method == "bilinear":
             return cls(grid, linear(old.latitude, grid.latitude), linear(old.longitude, grid.longitude, old.periodic), 0.0, method)
+        for axis in ("latitude", "longitude"):
+            a, b = len(getattr(old, axis)), len(getattr(grid, axis))
+            check_bytes(f"regridding from {a} to {b} {axis}s", 64 * a * b)
         rows = _overlap(np.sin(np.deg2rad(old.latitude_bounds)), np.sin(np.deg2rad(grid.latitude_bounds)))
         turns = (-720.0, -360.0, 0.0, 360.0, 720.0)
         columns = np.sum([_overlap(old.longitude_bounds + turn, grid.longitude_bounds) for turn in turns], axis=0)
@@ -136,11 +140,21 @@ def over_missing(weigh: Callable[[Array], Array], x: NDArray[np.floating]) -> ND
 def linear(old: Array, new: Array, periodic: bool = False) -> Array:
     """Return the matrix of linear interpolation from points ``old`` to points ``new``, shape (new, old)."""
     n = len(old)
+    check_bytes(f"interpolating from {n} to {len(new)} points of an axis", 16 * n * len(new))
     points = np.append(old, old[0] + 360) if periodic else old
-    eye = np.eye(n)[np.arange(len(points)) % n]
     order = np.argsort(points)
-    at = points.min() + (new - points.min()) % 360 if periodic else new
-    return np.stack([np.interp(at, points[order], column) for column in eye[order].T], axis=1)
+    line = points[order]
+    at = np.clip(points.min() + (new - points.min()) % 360 if periodic else new, line[0], line[-1])
+    left = np.clip(np.searchsorted(line, at, side="right") - 1, 0, len(line) - 2)
+    slope = 1 / (line[left + 1] - line[left])
+    weights = np.zeros((len(new), n))
+    rows = np.arange(len(new))
+    weights[rows, order[left] % n] = 1 - slope * (at - line[left])
+    weights[rows, order[left + 1] % n] += slope * (at - line[left])
+    last = at == line[-1]
+    weights[last] = 0.0
+    weights[last, order[-1] % n] = 1.0
+    return weights
 
 
 def _overlap(old: Array, new: Array) -> Array:
@@ -159,9 +173,14 @@ def _of_covered_part(shares: Array) -> Array:
 def _spectral_rows(old: LatLon, new: LatLon) -> Array:
     if old.sphere is None or not new.periodic or not new.includes_poles:
         raise ValueError("spectral regridding goes from a global equiangular or Gauss grid to a global one; use --method conservative or bilinear")
-    theta, weights = sphere_nodes(len(old.latitude), old.sphere)
-    exact = len(theta) - 1 if old.sphere == "legendre-gauss" else (len(theta) - 1) // 2
+    count = len(old.latitude)
+    exact = count - 1 if old.sphere == "legendre-gauss" else (count - 1) // 2
     top = min(exact, len(new.latitude) - 1, (old.shape[1] - 1) // 2, (new.shape[1] - 1) // 2)
+    most = max(count, len(new.latitude))
+    check_bytes(
+        f"spectral regridding from {count} to {len(new.latitude)} latitudes", 8 * (top + 1) * (2 * (top + 1) * most + count * len(new.latitude))
+    )
+    theta, weights = sphere_nodes(count, old.sphere)
     analysis = legendre(top + 1, top + 1, theta) * weights
     if old.latitude[0] < old.latitude[-1]:
         analysis = analysis[..., ::-1]
@@ -188,22 +207,27 @@ def parse_grid(text: str, dataset: xr.Dataset) -> LatLon:
     """
     old = _earth_grid(dataset)
     south_first = old.latitude[0] < old.latitude[-1]
-    if Path(text).is_dir():
+    if os.path.isdir(text):  # which no text is too long for
         from .adapters.opening import open_raw
 
         return _earth_grid(open_raw(text))
     try:
         if "x" in text:
             rows, columns = (int(n) for n in text.split("x"))
-            latitude = 90 - np.rad2deg(sphere_nodes(rows, "equiangular" if rows % 2 else "equiangular-no-poles")[0])
+            check_points(text, rows, columns)
+            latitude = 90 - np.rad2deg(colatitudes(rows, "equiangular" if rows % 2 else "equiangular-no-poles"))
             return LatLon(latitude[::-1] if south_first else latitude, np.arange(columns) * 360 / columns)
         step = float(text)
+    except Refused:
+        raise
     except ValueError as error:
-        raise ValueError(f"--grid {text} is not understood ({error}); write degrees, LATxLON points, or a store") from error
+        raise ValueError(f"--grid {text[:60]} is not understood ({error}); write degrees, LATxLON points, or a store") from error
     if old.periodic and 0 < step <= 45:
         step = 180 / divisions(step)
     if not 0 < step <= 45:
         raise ValueError(f"--grid {text} must lie between 0 and 45 degrees")
+    high, wide = float(np.ptp(old.latitude)), 360.0 if old.periodic else float(np.ptp(old.longitude))
+    check_points(text, high / step + 1, wide / step + 1)
     if old.periodic and old.includes_poles:
         on_poles = np.abs(old.latitude).max() > 90 - COORDINATE_TOLERANCE * old.spacing[0]
         latitude = 90 - step * (np.arange(round(180 / step) + on_poles) + (0.0 if on_poles else 0.5))

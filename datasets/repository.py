@@ -3,13 +3,15 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import zarr
 from zarr.abc.store import Store
 
 from . import atomic
+from .outputs import has_attributes
 
 BRANCH = "fourcaster-writing"
 
@@ -19,10 +21,12 @@ def is_repository(path: str | Path) -> bool:
     return all((Path(path) / name).is_dir() for name in ("refs", "snapshots"))
 
 
-def stored(path: str | Path) -> str | Path | Store:
-    """Return what zarr opens to read a folder: the folder, or the newest state of an Icechunk repository."""
-    if not is_repository(path):
-        return path
+def repository_store(path: str | Path) -> Store:
+    """Return the newest state of an Icechunk repository, as zarr opens it to read.
+
+    Raises:
+        ValueError: it holds no finished store.
+    """
     repository = _repository(Path(path))
     if _empty(repository):
         raise ValueError("it is an Icechunk repository that holds no finished store yet")
@@ -63,8 +67,12 @@ class Transaction:
             raise FileExistsError(f"{path} exists and is no Icechunk repository; choose another name")
         self.path, self.text = path, hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
         self._repository = _repository(path)
-        if not (overwrite or _empty(self._repository)):
-            raise FileExistsError(f"{path} exists; pass --overwrite to replace its newest state, or choose another name")
+        if not _empty(self._repository):
+            if not overwrite:
+                raise FileExistsError(f"{path} exists; pass --overwrite to replace its newest state, or choose another name")
+            newest = zarr.open_group(self._repository.readonly_session("main").store, mode="r")
+            if not has_attributes(newest.attrs, "store"):
+                raise FileExistsError(f"{path} is an Icechunk repository of other data, which --overwrite does not replace; choose another name")
         self._session: Any = None
         self._done: set[str] = set()
 
@@ -99,8 +107,8 @@ class Transaction:
         """Return whether a part is whole."""
         return str(part) in self._done
 
-    def mark(self, part: object) -> None:
-        """Say that a part is whole."""
+    def mark(self, part: object, paths: Iterable[str] = ()) -> None:
+        """Record that a part is whole; its ``paths`` are in the commit."""
         self._done.add(str(part))
         if self._session is not None and self._session.has_uncommitted_changes:
             self._commit(f"part {part}", {"part": str(part)})

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from ..fno.grids import COORDINATE_TOLERANCE, Array, LatLon, SphereGrid, same_axis, sphere_nodes
+from ..fno.grids import COORDINATE_TOLERANCE, Array, LatLon, SphereGrid, colatitudes, same_axis
+from .memory import check_along
 
 
 def divisions(step: float) -> int:
@@ -13,6 +14,7 @@ def divisions(step: float) -> int:
     """
     if not 0 < step <= 45:
         raise ValueError(f"grid spacing must lie between 0 and 45 degrees, got {step:g}")
+    check_along(f"{step:g}", 360 / float(step))
     count = 180 / step
     if abs(count - round(count)) > 0.01:
         finer, coarser = 180 / np.ceil(count), 180 / np.floor(count)
@@ -40,7 +42,7 @@ def with_spacing(grid: LatLon, step: float) -> LatLon:
         raise ValueError(f"grid spacing must lie between 0 and 45 degrees, got {step:g}")
     if _global(grid):
         if grid.sphere == "legendre-gauss":
-            latitude = 90 - np.rad2deg(sphere_nodes(count, "legendre-gauss")[0])
+            latitude = 90 - np.rad2deg(colatitudes(count, "legendre-gauss"))
         else:  # the first and last row lie as many half spacings off the poles as in the old grid
             ends = (grid.latitude.max(), -grid.latitude.min())
             north, south = (round(2 * (90 - end) / grid.spacing[0]) / 2 for end in ends)
@@ -65,7 +67,7 @@ def with_points(grid: LatLon, rows: int, columns: int) -> LatLon:
         raise ValueError(f"a grid needs at least 2 points along each axis, got {rows}x{columns}")
     if _global(grid):
         kind: SphereGrid = "equiangular" if rows % 2 else "equiangular-no-poles"
-        latitude = 90 - np.rad2deg(sphere_nodes(rows, kind)[0])
+        latitude = 90 - np.rad2deg(colatitudes(rows, kind))
     else:
         latitude = np.linspace(grid.latitude.max(), grid.latitude.min(), rows)
     if grid.periodic:

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from . import atomic
+from .adapters.private import private_folder
 from .netcdf import write_netcdf
 from .pde.barotropic import simulate
 
@@ -22,6 +24,7 @@ NAME = "air_temperature.nc"
 SHA256 = "9ba623768b5a0bf3c553612be29f1585fe82f093c0c7ebaf5c8009029eca871d"
 CONNECT_SECONDS = 5.0
 SIMULATED_DAYS = 730
+_LARGEST = 2**27  # bytes of the file
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ def find_sample(data: str | Path | None, folder: Path, progress: Progress | None
 
     Raises:
         FileNotFoundError: the file given does not exist.
+        ValueError: what was downloaded is not the expected field.
     """
     for given, origin in ((data, "--data"), (os.environ.get("FOURCASTER_SAMPLE"), "FOURCASTER_SAMPLE")):
         if given:
@@ -54,12 +58,12 @@ def find_sample(data: str | Path | None, folder: Path, progress: Progress | None
             return Sample(Path(given), origin)
     try:
         return Sample(download(), "download")
-    except (OSError, ValueError) as error:
+    except OSError as error:
         log.warning("no download (%s): SIMULATED data is used instead, not observations", " ".join(str(error).split())[:200])
     path = folder / "simulated.nc"
     if not path.exists():
         dataset = simulate(SIMULATED_DAYS, progress=progress)
-        with atomic.replacing(path, overwrite=False) as temporary:
+        with atomic.replacing(path, overwrite=False, kind="sample") as temporary:
             write_netcdf(dataset, temporary)
     return Sample(path, "simulation", simulated=True)
 
@@ -67,9 +71,11 @@ def find_sample(data: str | Path | None, folder: Path, progress: Progress | None
 def download(url: str | None = None, cache: Path | None = None) -> Path:
     """Return the NCEP air-temperature series that ``xarray.tutorial`` offers, downloading it on the first call.
 
+    What is in the cache is used only if its values have the expected checksum; else it is fetched again.
+
     Args:
         url: where from; the address that xarray knows by default.
-        cache: folder to keep it in; the user's cache by default.
+        cache: folder to keep it in; the user's cache by default, which must be the user's own.
 
     Raises:
         OSError: no connection, or the download failed.
@@ -80,20 +86,33 @@ def download(url: str | None = None, cache: Path | None = None) -> Path:
 
     pooch.get_logger().setLevel("WARNING")
     folder = cache or Path(pooch.os_cache("fourcaster"))
+    if cache is None and (reason := private_folder(folder)):
+        raise OSError(f"{folder} cannot keep downloads: {reason}")
     path = folder / NAME
-    if not path.exists():
-        source = url or f"{tutorial.base_url}/raw/{tutorial.version}/{NAME}"
-        downloader = pooch.HTTPDownloader(timeout=(CONNECT_SECONDS, 60))
-        path = Path(pooch.retrieve(source, None, fname=NAME, path=folder, downloader=downloader))
-    try:
-        found = checksum(path)
-    except Exception as error:  # whatever the reader makes of it, it is not the field
+    if os.path.lexists(path):
+        if not (wrong := _wrong(path)):
+            return path
+        log.warning("%s %s and is fetched again", path, wrong)
         path.unlink(missing_ok=True)
-        raise ValueError(f"{path} cannot be read ({str(error).splitlines()[0]}) and was removed") from error
-    if found != SHA256:
+    source = url or f"{tutorial.base_url}/raw/{tutorial.version}/{NAME}"
+    downloader = pooch.HTTPDownloader(timeout=(CONNECT_SECONDS, 60))
+    path = Path(pooch.retrieve(source, None, fname=NAME, path=folder, downloader=downloader))
+    if wrong := _wrong(path):
         path.unlink(missing_ok=True)
-        raise ValueError(f"{path} is not the expected field (checksum differs) and was removed")
+        raise ValueError(f"{path} {wrong} and was removed; try again later, or name a file by --data or FOURCASTER_SAMPLE")
     return path
+
+
+def _wrong(path: Path) -> str:
+    """Return in what a file is not the expected field; empty where it is."""
+    status = os.lstat(path)
+    if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST:
+        return "is not the expected field (it is no ordinary file of its size)"
+    try:
+        differs = checksum(path) != SHA256
+    except Exception as error:  # noqa: BLE001 (whatever the reader raises, it is not the field)
+        return f"cannot be read ({(str(error).splitlines() or [''])[0]})"
+    return "is not the expected field (checksum differs)" if differs else ""
 
 
 def checksum(path: Path) -> str:

@@ -12,9 +12,10 @@ import numpy as np
 import xarray as xr
 
 from ..fno.grids import Grid, LatLon, Plane, nearest_points
+from . import names as naming
 from .scalars import ATTRIBUTE, describe_scalars, scalars_of
 
-DIMENSIONS = ("time", "number", "level", "latitude", "longitude", "y", "x")
+DIMENSIONS = naming.DIMENSIONS
 
 # CF standard name -> (WeatherBench2 name, units), used for variables on pressure levels.
 LEVEL_VARIABLES = {

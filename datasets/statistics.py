@@ -81,10 +81,11 @@ def compute_statistics(
         sums.add(block)
         joined = block if last is None else np.concatenate([last, block])
         first = at if last is None else at - 1
-        steps = np.diff(joined, axis=0)[_kept(first, len(joined) - 1, start, gaps)]
-        tendencies.add(steps)
+        with np.errstate(invalid="ignore"):  # between two infinite values
+            differences = np.diff(joined, axis=0)
+        tendencies.add(differences[_kept(first, len(joined) - 1, start, gaps)])
         states.add(at, np.nan_to_num(block))
-        changes.add(first, np.nan_to_num(np.diff(joined, axis=0)))
+        changes.add(first, np.nan_to_num(differences))
         last = block[-1:]
     mask = counts == len(times)
     partly = ((counts > 0) & ~mask).sum(axis=(1, 2))

@@ -31,13 +31,13 @@ class Stopped(KeyboardInterrupt):  # libraries let one pass where they would cat
 
     Attributes:
         text: the argument.
-        signal: the signal that arrived.
+        signal: the signal that arrived; SIGINT where none of ``SIGNALS`` did.
     """
 
     def __init__(self, text: str = "") -> None:
         super().__init__(text)
         self.text = text
-        self.signal = _state.received or signal.SIGTERM
+        self.signal = _state.received or signal.SIGINT
 
 
 class _State:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,12 +33,14 @@ class Store:
         dataset: its variables, lazy.
         step: time step.
         gaps: positions in time that a gap comes before.
+        follow_links: whether links within it that lead outside of it are followed.
     """
 
     path: Path
     dataset: xr.Dataset
     step: np.timedelta64
     gaps: list[int]
+    follow_links: bool = False
 
     @property
     def grid(self) -> Grid:
@@ -87,14 +89,14 @@ def consolidate(path: Path) -> None:
         zarr.consolidate_metadata(path)
 
 
-def write_dataset(dataset: xr.Dataset, path: Path, overwrite: bool) -> None:
+def write_dataset(dataset: xr.Dataset, path: Path, overwrite: bool, kind: str) -> None:
     """Write a data set whole or not at all: netCDF if the name ends in .nc, else zarr.
 
     Raises:
         FileExistsError: ``path`` exists and may not be replaced.
         OSError: no room.
     """
-    with atomic.replacing(path, overwrite) as temporary:
+    with atomic.replacing(path, overwrite, kind) as temporary:
         if path.suffix == ".nc":
             write_netcdf(dataset, temporary)
         else:
@@ -102,12 +104,13 @@ def write_dataset(dataset: xr.Dataset, path: Path, overwrite: bool) -> None:
             consolidate(temporary)
 
 
-def open_store(path: str | Path, whole_shards: bool = True) -> Store:
+def open_store(path: str | Path, whole_shards: bool = True, *, follow_links: bool = False) -> Store:
     """Open a store.
 
     Args:
         path: folder.
         whole_shards: read a shard at a time; else a time at a time, for random access.
+        follow_links: follow links within it that lead outside of it.
 
     Raises:
         FileNotFoundError: it does not exist.
@@ -116,7 +119,7 @@ def open_store(path: str | Path, whole_shards: bool = True) -> Store:
     path = Path(path)
     atomic.recover(path)
     with fast_codecs():
-        dataset = open_raw(str(path), whole_shards)
+        dataset = open_raw(str(path), whole_shards, follow_links=follow_links)
     if not {"time_step_seconds", "train_period", "gaps", "variables"} <= set(dataset.attrs):
         raise ValueError(f"{path} is not a store made by `forecast ingest`; run `forecast ingest {path} -o STORE` first")
     number = dataset.attrs.get("store_version", 1)
@@ -127,12 +130,12 @@ def open_store(path: str | Path, whole_shards: bool = True) -> Store:
             f"{path} has store version {number}, this version of fourcaster reads up to {STORE_VERSION}; use a newer one, or ingest again"
         )
     try:
-        return _from_attributes(path, dataset)
+        return _from_attributes(path, dataset, follow_links)
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
 
 
-def _from_attributes(path: Path, dataset: xr.Dataset) -> Store:
+def _from_attributes(path: Path, dataset: xr.Dataset, follow_links: bool) -> Store:
     """Return a store by what its attributes record; raise ``ValueError`` where they do not fit."""
     names = recorded(dataset.attrs, "variables", list)
     if not names or (missing := [name for name in names if not isinstance(name, str) or name not in dataset.data_vars]):
@@ -148,12 +151,12 @@ def _from_attributes(path: Path, dataset: xr.Dataset) -> Store:
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("its attribute 'gaps' is not a list of times")
     gaps = [int(np.searchsorted(times, np.datetime64(text))) for text in texts]
-    return Store(path, dataset, duration(float(step)), gaps)
+    return Store(path, dataset, duration(float(step)), gaps, follow_links)
 
 
 def read_group(store: Store, group: str) -> xr.Dataset:
     """Return ``statistics`` or ``climatology`` of a store."""
-    return open_zarr(store.path, group=group)
+    return open_zarr(store.path, group=group, follow_links=store.follow_links)
 
 
 def store_statistics(store: Store, fields: Fields, fit: slice) -> Statistics:
@@ -170,4 +173,4 @@ def select_variables(store: Store, variables: Sequence[str] | None) -> Store:
     for name in variables or ():
         if name not in store.dataset.data_vars:
             raise ValueError(f"{store.path} has no variable {name!r}; {nearest(name, store.dataset.data_vars)}")
-    return store if variables is None else Store(store.path, store.dataset[list(variables)], store.step, store.gaps)
+    return store if variables is None else replace(store, dataset=store.dataset[list(variables)])

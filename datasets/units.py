@@ -1,6 +1,7 @@
 """Units as CF and COARDS files spell them."""
 
 import logging
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -37,6 +38,18 @@ _SPELLINGS = {
 }
 _UNPARSED = {"1", "1e-3", "DU"}
 
+LONGEST = 100  # characters
+_DIGITS = 20  # of a number
+_LARGEST = 50  # exponent, of a unit or of ten
+_SHOWN = 40  # characters of units in an error
+_PLAIN = r"(?:\d+\.?\d*|\.\d+)"
+_NUMBER = re.compile(rf"(?<![\w.])(?<![^\W\d_][+-]){_PLAIN}(?:[eE][+-]?\d+)?")
+_RAISED = re.compile(r"([^\W\d_])[+-]?(\d+)")  # a name and its exponent, as in m-2
+_OPERATOR = re.compile(r"(\)?)\s*(?:\*\*|\^)")
+_EXPONENT = re.compile(rf"\s*(?:[+-]?({_PLAIN})|\(\s*[+-]?({_PLAIN})\s*\)|{{\s*[+-]?({_PLAIN})\s*}})(?![\w.])(?!\s*(?:\*\*|\^))")
+_ODD = re.compile(r"[^\w\s.,*/^+\-(){}\[\]%°·′″'\"~#&:|<>=]|(?![0-9])\d")
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789", "⁻")
+
 
 @lru_cache(maxsize=1)
 def _registry() -> Any:
@@ -63,11 +76,36 @@ def normalise(text: object) -> str:
     text = _SPELLINGS.get(text, text)
     if text in _UNPARSED:
         return text
+    _check(text)
     try:
         unit = _parse(text)
     except Exception as error:  # the parser raises many types
         raise ValueError(f"has units {text!r}, which are not units") from error
     return {"kelvin": "K", "degree_Celsius": "degC"}.get(str(unit), text)
+
+
+def _check(text: str) -> None:
+    """Raise ``ValueError`` where units are no units, or the parser, which evaluates powers, would take long over them."""
+    shown = repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
+    if len(text) > LONGEST:
+        raise ValueError(f"has units {shown} of {len(text)} characters, which are not units (at most {LONGEST} characters)")
+    text = text.translate(_SUPERSCRIPTS)
+    if odd := _ODD.search(text):
+        raise ValueError(f"has units {shown} with the character {odd[0]!r}, which are not units")
+    for number in _NUMBER.findall(text):
+        mantissa, _, exponent = number.lower().partition("e")
+        if len(mantissa) > _DIGITS or abs(int(exponent or 0)) > _LARGEST:
+            raise ValueError(f"has units {shown}, whose number {number} is out of bounds")
+    for _, exponent in _RAISED.findall(_NUMBER.sub(" ", text)):
+        if int(exponent) > _LARGEST:
+            raise ValueError(f"has units {shown}, whose exponent {exponent} is out of bounds")
+    total = 1.0  # exponent of what stands in brackets in brackets
+    for operator in _OPERATOR.finditer(text):
+        power = _EXPONENT.match(text, operator.end())
+        exponent = next((group for group in power.groups() if group), "") if power else ""
+        total *= max(1.0, float(exponent or 0)) if operator[1] else 1.0
+        if not exponent or max(total, float(exponent)) > _LARGEST:
+            raise ValueError(f"has units {shown}, which have a power that is no small number")
 
 
 def conversion(source: str, target: str) -> tuple[float, float]:
@@ -83,9 +121,13 @@ def conversion(source: str, target: str) -> tuple[float, float]:
         raise ValueError(f"has units {source!r}, which cannot become {target!r}")
     units = _registry()
     a, b = _parse(source), _parse(target)
-    if not a.is_compatible_with(b):
+    try:
+        compatible = a.is_compatible_with(b)
+        zero, one = (float(units.Quantity(v, a).to(b).magnitude) for v in (0.0, 1.0)) if compatible else (np.nan, np.nan)
+    except Exception as error:  # the parser raises many types, such as for decibels in a product
+        raise ValueError(f"has units {source!r}, which cannot become {target!r}") from error
+    if not np.isfinite([zero, one]).all() or zero == one:
         raise ValueError(f"has units {source!r}, which cannot become {target!r}")
-    zero, one = (float(units.Quantity(v, a).to(b).magnitude) for v in (0.0, 1.0))
     return float(np.round(one - zero, 12)) if abs(one - zero) > 1e-3 else one - zero, zero
 
 

@@ -17,5 +17,9 @@ class NonFiniteError(ValueError):
     """A loss, gradient, weight or saved value that is NaN or infinite; nothing of it was kept."""
 
 
+class StoppedError(Exception):
+    """Training was asked to stop and has saved its state; the message says how far it came."""
+
+
 class ResolutionWarning(UserWarning):
     """A model is used on a grid outside those it was trained on."""

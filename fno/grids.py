@@ -2,10 +2,17 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, cast, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .quadrature import MOST_ROWS, SphereGrid, colatitudes, recognised, sphere_nodes
+
+__all__ = [
+    "COORDINATE_TOLERANCE", "Array", "Box", "Grid", "LatLon", "Plane", "SphereGrid", "colatitudes", "match_axis", "nearest_points", "same_axis",
+    "spacing_at", "sphere_nodes",
+]  # fmt: skip
 
 Array = NDArray[np.float64]
 
@@ -145,13 +152,10 @@ class LatLon:
         return bool(np.sort(self.latitude)[[0, -1]] @ [-1, 1] >= 180 - 1.01 * self.spacing[0])
 
     @cached_property
-    def sphere(self) -> "SphereGrid | None":
-        """Which grid of the whole sphere this is, see ``sphere_nodes``; None where it is none."""
-        if self.periodic:
-            latitude = -np.sort(-self.latitude)
-            for kind in get_args(SphereGrid):
-                if np.allclose(90 - np.rad2deg(sphere_nodes(len(latitude), kind)[0]), latitude, atol=1e-3):
-                    return cast("SphereGrid", kind)
+    def sphere(self) -> SphereGrid | None:
+        """Which grid of the whole sphere this is, see ``quadrature.sphere_nodes``; None where it is none."""
+        if self.periodic and len(self.latitude) <= MOST_ROWS:
+            return recognised(-np.sort(-self.latitude))
         return None
 
     @cached_property
@@ -286,40 +290,3 @@ class Box:
         """Return the distance between points along an axis."""
         at = self.axes.index(axis)
         return self.lengths[at] / (self.points[at] - (not self.periodic[at]))
-
-
-SphereGrid = Literal["equiangular", "equiangular-no-poles", "legendre-gauss"]
-
-
-def sphere_nodes(nlat: int, grid: SphereGrid) -> tuple[Array, Array]:
-    """Return colatitudes [rad], from the north pole down, and quadrature weights of a grid on the whole sphere.
-
-    The weights integrate over the cosine of colatitude, so they add up to 2: Clenshaw-Curtis on ``equiangular`` (both
-    poles are rows), Fejer's first rule on ``equiangular-no-poles`` (rows stand half a step off the poles), both exact for
-    polynomials of degree ``nlat - 1``; Gauss-Legendre on ``legendre-gauss``, exact to ``2 nlat - 1``.
-
-    Raises:
-        ValueError: fewer than two latitudes, or an unknown grid.
-    """
-    if nlat < 2:
-        raise ValueError(f"a grid on the sphere needs at least 2 latitudes, got {nlat}")
-    if grid == "legendre-gauss":
-        x, w = np.polynomial.legendre.leggauss(nlat)
-        return np.arccos(x[::-1]), w[::-1].copy()
-    if grid == "equiangular":
-        theta = np.linspace(0, np.pi, nlat)
-    elif grid == "equiangular-no-poles":
-        theta = (np.arange(nlat) + 0.5) * np.pi / nlat
-    else:
-        raise ValueError(f"unknown grid {grid!r}; use 'equiangular', 'equiangular-no-poles' or 'legendre-gauss'")
-    # Weights that integrate the cosines cos(k theta), k = 0 .. nlat - 1, that interpolate through the nodes.
-    k = np.arange(nlat)
-    moments = np.where(k % 2 == 0, 2.0 / (1 - k.astype(float) ** 2 + (k == 1)), 0.0)
-    cosines = np.cos(np.outer(k, theta)) * moments[:, None]
-    if grid == "equiangular":
-        half = np.ones(nlat)
-        half[[0, -1]] = 0.5
-        weights = half / (nlat - 1) * ((half * 2)[:, None] * cosines).sum(0)
-    else:
-        weights = (cosines[0] + 2 * cosines[1:].sum(0)) / nlat
-    return theta, weights

@@ -9,17 +9,18 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from ..datasets import atomic
 from ..datasets.adapters.forecasts import canonical_forecast
 from ..datasets.adapters.opening import open_lazily, open_raw
 from ..datasets.bounds import Bounds
-from ..datasets.outputs import check_output
 from ..datasets.schema import nearest
-from .checkpoint import Checkpoint, load_checkpoint, read_meta
+from .checkpoint import Checkpoint, load_checkpoint
 from .device import pick_device
 from .ensemble import Ensemble
 from .limits import Limits
 from .output_grid import output_grid
 from .rollout import InitialStates, initial_states, parse_lead, parse_times, rollout
+from .sealed import identity, read_meta
 from .writers import Layout, write_forecast
 
 Times = Sequence[str] | str | NDArray[np.datetime64] | None
@@ -33,14 +34,15 @@ class Forecaster:
     Args:
         checkpoint: what ``load_checkpoint`` returned.
         device: where the model is.
-        identity: checksum of the weights.
+        identity: checksum of weights and description.
+        path: folder that it was loaded from, which no output replaces.
 
     Attributes:
         checkpoint: model, channels, grid and step.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: str = "cpu", identity: str = "") -> None:
-        self.checkpoint, self.device, self.identity = checkpoint, device, identity
+    def __init__(self, checkpoint: Checkpoint, device: str = "cpu", identity: str = "", path: Path | None = None) -> None:
+        self.checkpoint, self.device, self.identity, self.path = checkpoint, device, identity, path
 
     def rollout(
         self,
@@ -55,6 +57,7 @@ class Forecaster:
         amplitude: float | None = None,
         bounds: bool = True,
         clip: Mapping[str, Bounds] | None = None,
+        follow_links: bool = False,
     ) -> Iterator[xr.Dataset]:
         """Yield the forecast one lead time after the other, from zero, in constant memory.
 
@@ -69,6 +72,7 @@ class Forecaster:
             amplitude: as in ``run``.
             bounds: as in ``run``.
             clip: as in ``run``.
+            follow_links: as in ``run``.
 
         Yields:
             A data set with dimensions time, prediction_timedelta (of length one), [number], [level],
@@ -79,7 +83,7 @@ class Forecaster:
             ValueError: ``init`` does not fit the model, or ``lead`` is no multiple of its step.
         """
         limits = Limits(self.checkpoint, bounds, clip)
-        layout, states, at = self._prepare(init, times, lead, grid, area, None, Ensemble.of(members, seed, amplitude))
+        layout, states, at = self._prepare(init, times, lead, grid, area, None, Ensemble.of(members, seed, amplitude), follow_links)
         step = self.checkpoint.step.astype("timedelta64[ns]")
         dataset = replace(layout, steps=0).empty(at, len(at))
         for k, fields in enumerate(self._steps(layout, states, at, limits)):
@@ -109,6 +113,7 @@ class Forecaster:
         bounds: bool = True,
         clip: Mapping[str, Bounds] | None = None,
         history: str | None = None,
+        follow_links: bool = False,
     ) -> xr.Dataset:
         """Make a forecast.
 
@@ -140,6 +145,7 @@ class Forecaster:
                 physical ones.
             history: line for the attribute ``history``; the time and the command by default. Give one where
                 repeated runs are to be the same byte for byte.
+            follow_links: follow links within ``init`` that lead outside of it.
 
         Returns:
             The forecast, dimensions time, prediction_timedelta, [number], [level], latitude, longitude.
@@ -149,31 +155,32 @@ class Forecaster:
             ValueError: ``init`` does not fit the model, or an argument is not understood.
         """
         ensemble, limits = Ensemble.of(members, seed, amplitude), Limits(self.checkpoint, bounds, clip)
-        path = None if output is None else check_output(output, "forecast")
-        layout, states, at = self._prepare(init, times, lead, grid, area, variables, ensemble)
-        layout = replace(layout, history=history)
-        if path is None:
-            parts = [layout.part(fields, name)[:, None] for fields in self._steps(layout, states, at, limits) for name in layout.variables]
-            dataset = layout.empty(at, len(at))
-            for i, name in enumerate(layout.variables):
-                dataset[name] = dataset[name].copy(data=np.concatenate(parts[i :: len(layout.variables)], axis=1))
-                dataset[name].attrs |= limits.attributes(name)
+        if output is not None:
+            with atomic.reserved(output, "forecast", overwrite, [init, self.path]) as path:
+                layout, states, at = self._prepare(init, times, lead, grid, area, variables, ensemble, follow_links)
+                states.positions(at, self.checkpoint.stepper.window, self.checkpoint.step)
+                write_forecast(
+                    replace(layout, history=history),
+                    lambda batch: self._steps(layout, states, batch, limits, batch_size),
+                    at,
+                    path,
+                    limits,
+                    batch=max(1, batch_size // members),
+                    overwrite=overwrite,
+                    identity=f"{self.identity} {_describe(init)} {limits.bounds.tolist()}",
+                    progress=progress,
+                )
             limits.report()
-            return dataset
-        states.positions(at, self.checkpoint.stepper.window, self.checkpoint.step)
-        write_forecast(
-            layout,
-            lambda batch: self._steps(layout, states, batch, limits, batch_size),
-            at,
-            path,
-            limits,
-            batch=max(1, batch_size // members),
-            overwrite=overwrite,
-            identity=f"{self.identity} {_describe(init)} {limits.bounds.tolist()}",
-            progress=progress,
-        )
+            return open_raw(str(path))
+        layout, states, at = self._prepare(init, times, lead, grid, area, variables, ensemble, follow_links)
+        layout = replace(layout, history=history)
+        parts = [layout.part(fields, name)[:, None] for fields in self._steps(layout, states, at, limits) for name in layout.variables]
+        dataset = layout.empty(at, len(at))
+        for i, name in enumerate(layout.variables):
+            dataset[name] = dataset[name].copy(data=np.concatenate(parts[i :: len(layout.variables)], axis=1))
+            dataset[name].attrs |= limits.attributes(name)
         limits.report()
-        return open_raw(str(path))
+        return dataset
 
     def _prepare(
         self,
@@ -184,6 +191,7 @@ class Forecaster:
         area: str | None,
         variables: Sequence[str] | None,
         ensemble: Ensemble,
+        follow_links: bool,
     ) -> tuple[Layout, InitialStates, NDArray[np.datetime64]]:
         """Return what a forecast is laid out like, the states it can start from, and its initial times."""
         point = self.checkpoint
@@ -193,7 +201,7 @@ class Forecaster:
                 raise ValueError(f"the model has no variable {name!r}; {nearest(name, known)}")
         target = output_grid(point.grid, point.dtypes, grid, area)
         steps = parse_lead(lead, point.step)
-        states = initial_states(point, init)
+        states = initial_states(point, init, follow_links=follow_links)
         at = parse_times(times, states, point.stepper.window)
         return Layout(point, target, steps, list(dict.fromkeys(variables or known)), ensemble), states, at
 
@@ -216,15 +224,16 @@ def load(checkpoint: str | Path, device: str | None = None) -> Forecaster:
         ValueError: it is damaged, or the device does not exist.
     """
     device = pick_device(device)
-    return Forecaster(load_checkpoint(checkpoint, device), device, read_meta(checkpoint)["sha256"])
+    return Forecaster(load_checkpoint(checkpoint, device), device, identity(read_meta(checkpoint)), Path(checkpoint))
 
 
-def open_forecast(forecast: str | Path | xr.Dataset, lead_units: str | None = None) -> xr.Dataset:
+def open_forecast(forecast: str | Path | xr.Dataset, lead_units: str | None = None, *, follow_links: bool = False) -> xr.Dataset:
     """Open a forecast of this or another package lazily, with canonical axes, order and units.
 
     Args:
         forecast: path, or a data set in memory.
         lead_units: unit of lead times that are numbers without one, e.g. ``hours``.
+        follow_links: follow links within it that lead outside of it.
 
     Returns:
         Dimensions time, prediction_timedelta, [number], [level], latitude, longitude; ``encoding["source"]`` names it.
@@ -235,7 +244,7 @@ def open_forecast(forecast: str | Path | xr.Dataset, lead_units: str | None = No
     """
     if isinstance(forecast, xr.Dataset):
         return canonical_forecast(forecast, forecast.encoding.get("source", "the forecast"), lead_units)
-    return canonical_forecast(open_lazily(str(forecast)), str(forecast), lead_units)
+    return canonical_forecast(open_lazily(str(forecast), follow_links=follow_links), str(forecast), lead_units)
 
 
 def _describe(init: Init) -> str:

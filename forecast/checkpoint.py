@@ -1,37 +1,42 @@
 """Checkpoints: a folder with all that a forecast needs, in open formats.
 
 ``weights.safetensors`` holds the network and the fields that go with it (seasonal cycle, static fields, mask);
-``meta.json`` describes them and holds the checksum of the weights.
+``meta.json`` describes them. Neither is trusted: see ``description`` for what a description may hold and ``sealed`` for its checksum.
 """
 
-import hashlib
-import json
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from .. import __version__
 from ..datasets import atomic
 from ..datasets.climatology import SeasonalCycle
 from ..datasets.forcings import NAMES as FORCINGS
 from ..datasets.schema import Channel, duration, seconds
+from ..fno.blueprint import check_blueprint
+from ..fno.errors import WeightsError
 from ..fno.grids import Grid, LatLon, Plane
 from ..fno.models.base import load_weights, mark_trained
 from ..fno.models.stepper import Scales, Stepper
+from ..fno.regular_file import check_memory
+from ..fno.tensor_file import Entry, read_file, read_header
 from ..fno.training.state import save_tensors
-from .config import Config
+from .config import AFNOConfig, Config
+from .description import KINDS, Description, ForecastDescription, NetworkDescription
+from .fields import check_entries, check_values
 from .model import build_network
+from .sealed import noting_changes, read_meta, refuse_changed, validated, write_meta
 
-FORMAT_VERSION = 1
+D = TypeVar("D", bound=Description)
 
 
 @dataclass(frozen=True)
@@ -80,16 +85,15 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, overwrite: bool = False)
         "fields.cycle_minutes": torch.from_numpy(checkpoint.cycle.minutes.astype(np.int64)),
     }
     scales = {n: getattr(stepper, n).flatten().tolist() for n in ("mean", "std", "anomaly_std", "tendency_std")}
-    with atomic.replacing(path, overwrite) as temporary:
+    with atomic.replacing(path, overwrite, "checkpoint") as temporary:
         temporary.mkdir()
         save_tensors(tensors, temporary / "weights.safetensors")
         meta = {
-            "format_version": FORMAT_VERSION,
             "config": checkpoint.config.model_dump(mode="json"),
             "channels": [asdict(channel) for channel in checkpoint.channels],
             "attrs": checkpoint.attrs,
             **{axis: getattr(checkpoint.grid, axis).tolist() for axis in checkpoint.grid.axes},
-            **({"wraps": checkpoint.grid.wraps} if isinstance(checkpoint.grid, Plane) else {}),
+            **({"wraps": list(checkpoint.grid.wraps)} if isinstance(checkpoint.grid, Plane) else {}),
             "dtypes": list(checkpoint.dtypes),
             "step_seconds": seconds(checkpoint.step),
             "window": stepper.window,
@@ -97,15 +101,11 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, overwrite: bool = False)
             "forcings": list(checkpoint.forcings),
             **({} if checkpoint.ranges is None else {"training_range": checkpoint.ranges.tolist()}),
             "provenance": checkpoint.provenance,
-            "versions": {"fourcaster": __version__, "python": platform.python_version()}
-            | {name: version(name) for name in ("torch", "numpy", "xarray", "zarr")},
-            "written": datetime.now(UTC).isoformat(timespec="seconds"),
-            "sha256": sha256(temporary / "weights.safetensors"),
         }
-        (temporary / "meta.json").write_text(json.dumps(meta, indent=1))
+        write_meta(temporary, meta | _origin("torch", "numpy", "xarray", "zarr"))
 
 
-def write_network(path: Path, kind: str, tensors: dict[str, torch.Tensor], meta: dict[str, Any], overwrite: bool = False) -> None:
+def write_network(path: Path, kind: str, tensors: dict[str, Tensor], meta: dict[str, Any], overwrite: bool = False) -> None:
     """Write the checkpoint of something else than a forecast model: weights, and what describes them.
 
     Args:
@@ -118,15 +118,15 @@ def write_network(path: Path, kind: str, tensors: dict[str, torch.Tensor], meta:
     Raises:
         FileExistsError: ``path`` exists and may not be replaced.
     """
-    with atomic.replacing(path, overwrite) as temporary:
+    with atomic.replacing(path, overwrite, "checkpoint") as temporary:
         temporary.mkdir()
         save_tensors({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary / "weights.safetensors")
-        rest = {
-            "versions": {"fourcaster": __version__, "python": platform.python_version(), "torch": version("torch")},
-            "written": datetime.now(UTC).isoformat(timespec="seconds"),
-            "sha256": sha256(temporary / "weights.safetensors"),
-        }
-        (temporary / "meta.json").write_text(json.dumps({"format_version": FORMAT_VERSION, "kind": kind, **meta, **rest}, indent=1))
+        write_meta(temporary, {"kind": kind, **meta} | _origin("torch"))
+
+
+def _origin(*packages: str) -> dict[str, Any]:
+    versions = {"fourcaster": __version__, "python": platform.python_version()} | {name: version(name) for name in packages}
+    return {"versions": versions, "written": datetime.now(UTC).isoformat(timespec="seconds")}
 
 
 def finished(output: Path, kind: str | None, fingerprint: str) -> dict[str, Any] | None:
@@ -135,42 +135,73 @@ def finished(output: Path, kind: str | None, fingerprint: str) -> dict[str, Any]
     Raises:
         ValueError: it is a run of another kind, or with another fingerprint.
     """
-    path = output / "checkpoint" / "meta.json"
-    if not path.exists():
+    if not (output / "checkpoint" / "meta.json").exists():
         return None
-    held: dict[str, Any] = json.loads(path.read_text())
-    if held.get("kind") != kind or held["provenance"]["fingerprint"] != fingerprint:
+    meta = read_meta(output / "checkpoint")
+    provenance = meta.get("provenance")
+    fitting = meta.get("kind") == kind and isinstance(provenance, dict) and provenance.get("fingerprint") == fingerprint
+    if not fitting:
         raise ValueError(f"{output} holds a finished run with other settings or data; choose another output, or start afresh (quickstart: --fresh)")
-    return dict(held["provenance"])
+    validated(output / "checkpoint", meta, KINDS[kind])
+    return dict(cast("dict[str, Any]", provenance))
 
 
-def read_meta(path: str | Path) -> dict[str, Any]:
-    """Return the description of a checkpoint.
+def described_meta(path: str | Path) -> dict[str, Any]:
+    """Return the description of a checkpoint of any kind, after a check of all that it holds.
 
     Raises:
         FileNotFoundError: no checkpoint there.
-        ValueError: damaged, or of a format this version does not know.
+        ValueError: damaged, changed after it was written, or of a format this version does not know.
     """
     path = Path(path)
-    atomic.recover(path)
-    if not (path / "meta.json").is_file():
-        raise FileNotFoundError(f"{path} holds no checkpoint (no meta.json); name the folder that `forecast train` made, e.g. RUN/checkpoint")
-    try:
-        meta: dict[str, Any] = json.loads((path / "meta.json").read_text())
-        number = meta["format_version"]
-    except (json.JSONDecodeError, KeyError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}/meta.json is damaged ({error}); restore it or train again") from error
-    if number != FORMAT_VERSION:
-        raise ValueError(f"{path} has format version {number}, this version of fourcaster reads {FORMAT_VERSION}; use a newer one")
+    meta = read_meta(path)
+    description = validated(path, meta, KINDS[meta.get("kind")])
+    if isinstance(description, ForecastDescription):
+        _grid(path, meta)
+    if not isinstance(description, NetworkDescription):
+        meta["config"] = description.config.model_dump(mode="json")  # with the settings that it leaves to their defaults
     return meta
 
 
-def read_tensors(path: Path, meta: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """Return the weights of a checkpoint, once their checksum is the one in ``meta``; raises ``ValueError`` where not."""
-    weights = path / "weights.safetensors"
-    if not weights.is_file() or sha256(weights) != meta["sha256"]:
-        raise ValueError(f"{weights} is damaged: its checksum is not the one in meta.json; restore it or train again")
-    tensors: dict[str, torch.Tensor] = load_file(weights)
+def open_weights(path: Path, meta: Mapping[str, Any], kind: type[D]) -> tuple[D, dict[str, Entry]]:
+    """Return the description of a checkpoint and the tensors that its weights' header names, of which none has been read.
+
+    Args:
+        path: folder.
+        meta: what ``read_meta`` returned.
+        kind: what the checkpoint should be.
+
+    Raises:
+        ValueError: one of both is damaged.
+    """
+    with noting_changes(path, meta):
+        description = validated(path, meta, kind)
+    try:
+        return description, read_header(path / "weights.safetensors")
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} has no weights.safetensors, whose checksum is in meta.json; restore it or train again") from error
+    except WeightsError as error:
+        raise ValueError(f"{error}; its checksum is not the one in meta.json") from error
+
+
+def restore(network: nn.Module, path: Path, meta: Mapping[str, Any], entries: Mapping[str, Entry], prefix: str = "") -> dict[str, Tensor]:
+    """Give a network the weights of a checkpoint, whose header was compared with it, and return the other tensors.
+
+    Args:
+        network: built.
+        path: folder.
+        meta: its description.
+        entries: the header.
+        prefix: of the network's tensors.
+
+    Raises:
+        ValueError: weights or description were changed after they were written, or are not finite.
+    """
+    check_memory(path / "weights.safetensors", sum(entry.nbytes for entry in entries.values()))
+    refuse_changed(path, meta, weights=True)
+    tensors = read_file(path / "weights.safetensors", entries)
+    own = {name: tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
+    load_weights(network, {name.removeprefix(prefix): t for name, t in own.items()}, str(path))
     return tensors
 
 
@@ -183,52 +214,63 @@ def load_checkpoint(path: str | Path, device: str = "cpu") -> Checkpoint:
 
     Raises:
         FileNotFoundError: no checkpoint there.
-        ValueError: damaged; the checksum is compared.
+        ValueError: damaged or changed after it was written; all numbers are checked before anything is allocated.
     """
-    path, meta = Path(path), read_meta(path)
+    path = Path(path)
+    meta = read_meta(path, verify=False)
     if meta.get("kind") == "pinn":
         raise ValueError(f"{path} holds a physics-informed network, which starts from no data; see `forecast run {path} --grid 101x256 -o u.nc`")
     if meta.get("kind") == "operator":
         raise ValueError(f"{path} holds a solution operator, which forecasts no weather; see `forecast run {path} --init STORE -o OUT`")
     if meta.get("kind") == "network":
         raise ValueError(f"{path} holds a network without variables, grid and normalisation, which cannot make a forecast; see forecast.load_network")
-    tensors = read_tensors(path, meta)
-    fields = {name.removeprefix("fields."): tensors.pop(name) for name in list(tensors) if name.startswith("fields.")}
-    channels = [Channel(**channel) for channel in meta["channels"]]
-    grid = grid_from(meta)
-    config = Config.model_validate(meta["config"])
-    count = Stepper.input_channels(len(channels), meta["window"], len(meta["forcings"]), len(fields["static"]))
-    network = build_network(config.model, grid, count, len(channels))
-    load_weights(network, {name.removeprefix("network."): t for name, t in tensors.items()}, str(path))
+    description, entries = open_weights(path, meta, ForecastDescription)
+    channels = [Channel(c.variable, cast("int | None", c.level), c.units, c.place) for c in description.channels]
+    with noting_changes(path, meta):
+        grid = _grid(path, meta)
+        static = check_entries(entries, len(channels), grid.shape, str(path))
+    model = description.config.model
+    count = Stepper.input_channels(len(channels), description.window, len(description.forcings), static)
+
+    def build() -> nn.Module:
+        return build_network(model, grid, count, len(channels), quiet=True)
+
+    layers = model.members * (model.depth if isinstance(model, AFNOConfig) else model.n_layers)
+    own = {name.removeprefix("network."): entry for name, entry in entries.items() if not name.startswith("fields.")}
+    with noting_changes(path, meta):
+        check_blueprint(build, own, layers, str(path))
+    network = build()
+    fields = restore(network, path, meta, entries, "network.")
     mark_trained(network, grid.shape)
+    check_values(fields, str(path))
     scales = Scales(**{name: torch.tensor(values) for name, values in meta["normalisation"].items()})
-    stepper = Stepper(network, scales, fields["static"], fields["mask"], meta["window"]).to(device).eval()
-    cycle = SeasonalCycle(fields["cycle_minutes"].numpy(), fields["cycle"].numpy())
-    step = duration(meta["step_seconds"])
-    first, second = meta["dtypes"]
+    stepper = Stepper(network, scales, fields["fields.static"], fields["fields.mask"], description.window).to(device).eval()
+    cycle = SeasonalCycle(fields["fields.cycle_minutes"].numpy(), fields["fields.cycle"].numpy())
+    first, second = description.dtypes
     return Checkpoint(
         stepper,
         channels,
-        meta["attrs"],
+        description.attrs,
         grid,
         (first, second),
-        step,
+        duration(meta["step_seconds"]),
         cycle,
-        config,
+        description.config,
         meta["provenance"],
-        tuple(meta["forcings"]),
-        np.array(meta["training_range"]) if "training_range" in meta else None,
+        tuple(description.forcings),
+        None if description.training_range is None else np.array(description.training_range),
     )
+
+
+def _grid(path: Path, meta: Mapping[str, Any]) -> Grid:
+    try:
+        return grid_from(meta)
+    except ValueError as error:
+        raise ValueError(f"{path}/meta.json: {error}") from error
 
 
 def grid_from(meta: Mapping[str, Any]) -> Grid:
     """Return the grid that the description of a checkpoint tells."""
-    if "latitude" in meta:
+    if meta.get("latitude") is not None:
         return LatLon(np.array(meta["latitude"]), np.array(meta["longitude"]))
     return Plane(np.array(meta["y"]), np.array(meta["x"]), tuple(meta["wraps"]))
-
-
-def sha256(path: Path) -> str:
-    """Return the checksum of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

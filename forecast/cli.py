@@ -1,6 +1,7 @@
 """The ``forecast`` command. Each verb calls one function; heavy imports wait until then."""
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,7 +9,7 @@ import typer
 
 from .cli_ingest import ingest
 from .cli_jobs import jobs
-from .console import Device, Json, Overrides, Overwrite, Verbs, refuse_unused, reported, show
+from .console import Device, FollowLinks, Json, Overrides, Overwrite, Verbs, refuse_unused, reported, show
 
 LeadUnits = Annotated[str | None, typer.Option(help="Units of a forecast's lead times where it gives none, e.g. hours.")]
 
@@ -91,6 +92,7 @@ def simulate(
 def inspect(
     path: Annotated[str, typer.Argument(help="Store, checkpoint, forecast or CF file.")],
     lead_units: LeadUnits = None,
+    follow_links: FollowLinks = False,
     as_json: Json = False,
 ) -> None:
     """Say what a store, checkpoint or forecast is.
@@ -101,7 +103,7 @@ def inspect(
         from .display import describe
         from .inspect import inspect as look
 
-        result = look(path, lead_units)
+        result = look(path, lead_units, follow_links=follow_links)
     show(result, as_json, describe(result))
 
 
@@ -162,6 +164,7 @@ def run(
     clip: Annotated[
         list[str] | None, typer.Option(help="Bounds of a variable as NAME=LOW,HIGH, where either may be empty, e.g. q=0, instead of physical ones.")
     ] = None,
+    follow_links: FollowLinks = False,
     device: Device = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -173,18 +176,18 @@ def run(
     with reported() as progress:
         from ..datasets.outputs import check_output
         from .api import load
-        from .checkpoint import read_meta
         from .display import describe
         from .ingesting import parse_names
         from .inspect import inspect as look
         from .limits import describe_records, parse_clip, records
         from .physics_runs import USED, run_physics
+        from .sealed import read_meta
 
         used, why = USED.get(read_meta(checkpoint).get("kind", ""), (set(context.params) - {"refine"}, "only a solution operator is refined"))
         refuse_unused(context, {"checkpoint", "output", "overwrite", "as_json", *used}, why)
         if check_output(output, "forecast").exists() and not overwrite:
             raise FileExistsError(f"{output} exists; pass --overwrite to replace it, or choose another name")
-        solved = run_physics(checkpoint, init, grid, output, refine, device, overwrite, progress("run"))
+        solved = run_physics(checkpoint, init, grid, output, refine, device, overwrite, progress("run"), follow_links=follow_links)
         if solved is not None:
             show(solved, as_json, f"{output}: {solved['solved']}")
             return
@@ -192,7 +195,7 @@ def run(
             raise ValueError("--init is missing: name the CF file or store that holds the input states")
         with load(checkpoint, device).run(
             init, time, lead, grid, area, output, parse_names("variables", variables), batch_size, overwrite, progress("run"), members,
-            seed=seed, amplitude=amplitude, bounds=bounds, clip=parse_clip(clip or []),
+            seed=seed, amplitude=amplitude, bounds=bounds, clip=parse_clip(clip or []), follow_links=follow_links,
         ) as forecast:  # fmt: skip
             recorded = records(forecast)
         result = look(output)
@@ -208,6 +211,7 @@ def verify(
     area: Annotated[str | None, typer.Option(help="NORTH/WEST/SOUTH/EAST in degrees to score; all common points by default.")] = None,
     regrid: Annotated[bool, typer.Option("--regrid", help="Regrid the finer of forecast and truth to the coarser grid.")] = False,
     lead_units: LeadUnits = None,
+    follow_links: FollowLinks = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -215,25 +219,25 @@ def verify(
 
     Example: forecast verify forecast.zarr --truth air.zarr -o scores.nc --report report.html
     """
-    with reported() as progress:
-        from ..datasets.outputs import check_output
+    with reported() as progress, ExitStack() as stack:
+        from ..datasets.atomic import reserved
         from .solutions import is_solution, report
 
-        if page is not None and check_output(page, "report").exists() and not overwrite:
-            raise FileExistsError(f"{page} exists; pass --overwrite to replace it, or choose another name")
-        if is_solution(forecast):
+        if page is not None:  # before the scores are computed
+            stack.enter_context(reserved(page, "report", overwrite, [forecast, truth]))
+        if is_solution(forecast, follow_links=follow_links):
             if area is not None or regrid or lead_units is not None:
                 raise ValueError("solutions of an operator are scored as they are; leave out --area, --regrid and --lead-units")
             if page is not None:
                 raise ValueError("solutions of an operator have no report, which shows forecasts by lead time; leave out --report")
-            found = report(forecast, truth, output, overwrite)
+            found = report(forecast, truth, output, overwrite, follow_links=follow_links)
             show(found, as_json, "\n".join(f"{name}: {value:.4g}" for name, value in found.items()))
             return
         from .display import score_table
         from .verification import notes, summary
         from .verification import verify as work
 
-        where: dict[str, Any] = {"area": area, "regrid": regrid, "lead_units": lead_units}
+        where: dict[str, Any] = {"area": area, "regrid": regrid, "lead_units": lead_units, "follow_links": follow_links}
         scores = work(forecast, truth, output, overwrite=overwrite, progress=progress("verify"), **where)
         rows = summary(scores)
         if page is not None:
@@ -259,6 +263,7 @@ def plot(
     area: Annotated[str | None, typer.Option(help="NORTH/WEST/SOUTH/EAST in degrees to draw.")] = None,
     regrid: Annotated[bool, typer.Option("--regrid", help="Regrid the finer of forecast and truth to the coarser grid.")] = False,
     lead_units: LeadUnits = None,
+    follow_links: FollowLinks = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Draw a map, offline, with coastlines.
@@ -268,7 +273,10 @@ def plot(
     with reported():
         from .plots import plot as work
 
-        picture = work(forecast, variable, lead, output, truth, time, level, overwrite, area=area, regrid=regrid, lead_units=lead_units)
+        picture = work(
+            forecast, variable, lead, output, truth, time, level, overwrite,
+            area=area, regrid=regrid, lead_units=lead_units, follow_links=follow_links,
+        )  # fmt: skip
         show(str(picture), False, str(picture))
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .console import Json, Overwrite, reported, show
+from .console import FollowLinks, Json, Overwrite, reported, show
 
 
 def ingest(
@@ -33,6 +33,7 @@ def ingest(
     train_period: Annotated[str | None, typer.Option(help="Period for statistics, e.g. 2013 or 2010-01:2013-06.")] = None,
     allow_gaps: Annotated[bool, typer.Option("--allow-gaps", help="Record gaps in time instead of refusing them.")] = False,
     allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Take chunks that a zarr source lacks for fill values.")] = False,
+    follow_links: FollowLinks = False,
     memory: Annotated[str, typer.Option(help="Memory that may be used, e.g. 4GiB.")] = "2GiB",
     scheduler: Annotated[str | None, typer.Option(help="Dask scheduler's address, or local:N for N processes.")] = None,
     store: Annotated[str | None, typer.Option(help="Kind of store: zarr (the default), or icechunk, a repository of transactions.")] = None,
@@ -46,10 +47,11 @@ def ingest(
     Example: forecast ingest air_*.nc -o air.zarr --variables air
     """
     with reported() as progress:
+        from ..datasets.adapters.untrusted import parse_bytes
         from ..datasets.selection import Selection
         from .display import describe
         from .ingesting import ingest as work
-        from .ingesting import parse_bytes, parse_hours, parse_levels, parse_names, parse_pairs
+        from .ingesting import parse_hours, parse_levels, parse_names, parse_pairs
         from .inspect import inspect as look
 
         places = tuple(parse_pairs("select", select or [], "depth=0.5").items())
@@ -59,6 +61,7 @@ def ingest(
         plan = work(
             sources, output, chosen, parse_pairs("units", units or [], "air=K"), layout, grid, method, train_period, allow_gaps,
             parse_bytes(memory), scheduler, append, dry_run, overwrite, progress("ingest"), allow_missing, store, rename=names, static=static or [],
+            follow_links=follow_links,
         )  # fmt: skip
         result = plan if dry_run else look(output)
     show(result, as_json, describe(result))

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from ..datasets.schema import nearest
 from ..fno.training.settings import TrainSettings
 from .physics_config import EquationConfig, OperatorConfig, PinnConfig
-from .sections import FourierKeys, Positive, Strict
+from .sections import FourierKeys, Layers, Modes, Positive, Ratio, Strict, Width
 from .text import one_line
 from .yaml_text import parse_yaml, read_yaml
 
@@ -54,8 +54,8 @@ class _ModelConfig(Strict):
         members: networks that are trained apart, each on its part of every batch, and averaged in forecasts.
     """
 
-    window: Positive = 2
-    members: Positive = 1
+    window: Layers = 2
+    members: Layers = 1
 
 
 class FNOConfig(_ModelConfig, FourierKeys):
@@ -65,7 +65,7 @@ class FNOConfig(_ModelConfig, FourierKeys):
     """
 
     kind: Literal["fno"]
-    n_modes: tuple[Positive, Positive] = (8, 8)
+    n_modes: tuple[Modes, Modes] = (8, 8)
 
 
 class TFNOConfig(FNOConfig):
@@ -73,7 +73,7 @@ class TFNOConfig(FNOConfig):
 
     kind: Literal["tfno"]  # type: ignore[assignment]
     factorization: Literal["tucker", "cp", "depthwise"] = "tucker"
-    rank: Annotated[float, Field(gt=0)] = 0.1
+    rank: Ratio = 0.1
 
 
 class SFNOConfig(_ModelConfig):
@@ -83,12 +83,12 @@ class SFNOConfig(_ModelConfig):
     """
 
     kind: Literal["sfno"]
-    lmax: Positive = 16
+    lmax: Modes = 16
     equivariant: bool = False
-    hidden_channels: Positive = 32
-    n_layers: Positive = 4
-    lifting_channel_ratio: Annotated[float, Field(gt=0)] = 2
-    projection_channel_ratio: Annotated[float, Field(gt=0)] = 2
+    hidden_channels: Width = 32
+    n_layers: Layers = 4
+    lifting_channel_ratio: Ratio = 2
+    projection_channel_ratio: Ratio = 2
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     norm: Literal["none", "instance", "layer"] = "none"
 
@@ -98,11 +98,11 @@ class AFNOConfig(_ModelConfig):
 
     kind: Literal["afno"]
     patch_size: tuple[Positive, Positive] = (4, 4)
-    embed_dim: Positive = 128
-    depth: Positive = 4
-    num_blocks: Positive = 8
-    mlp_ratio: Annotated[float, Field(gt=0)] = 4.0
-    sparsity_threshold: Annotated[float, Field(ge=0)] = 0.01
+    embed_dim: Width = 128
+    depth: Layers = 4
+    num_blocks: Width = 8
+    mlp_ratio: Ratio = 4.0
+    sparsity_threshold: Annotated[float, Field(ge=0, le=1e6)] = 0.01
     hard_thresholding_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 

@@ -21,6 +21,9 @@ from .text import one_line, printable
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
+FollowLinks = Annotated[
+    bool, typer.Option("--follow-links", help="Read also what links within a store or file lead to outside of it; only where you trust it.")
+]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda; a GPU where there is one by default.")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, e.g. train.epochs=20.")]
 
@@ -75,6 +78,7 @@ def reported() -> Iterator[Callable[[str], Any]]:
     """Show progress inside, and turn an error into one line and an exit code."""
     from .display import Display
 
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of reads under way when one fails, at exit
     try:
         with Display() as display:
             yield display.stage

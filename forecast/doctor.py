@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import __version__
 
-PACKAGES = ("torch", "numpy", "xarray", "zarr", "dask", "netCDF4", "cartopy", "matplotlib", "pydantic", "safetensors")
+PACKAGES = ("torch", "numpy", "xarray", "zarr", "dask", "netCDF4", "h5py", "cartopy", "matplotlib", "pydantic", "safetensors")
 
 
 def doctor() -> dict[str, Any]:

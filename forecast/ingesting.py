@@ -2,12 +2,16 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from ..datasets.adapters.sources import open_sources, origin
+from ..datasets.adapters.sources import expand, open_sources, origin
+from ..datasets.adapters.untrusted import parse_bytes  # noqa: F401 (callers of this module know it here)
 from ..datasets.ingest import append_store, write_store
-from ..datasets.outputs import check_output
+from ..datasets.locks import exclusive
+from ..datasets.memory import limited
+from ..datasets.outputs import check_apart, check_output
 from ..datasets.plan import MEMORY, make_plan
 from ..datasets.regrid import parse_grid, regrid
 from ..datasets.repository import is_repository
@@ -16,7 +20,6 @@ from ..datasets.split import period
 from ..datasets.stores import open_store
 
 Progress = Callable[[int, int, str], None]
-_BYTES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def ingest(
@@ -40,6 +43,7 @@ def ingest(
     *,
     rename: Mapping[str, str] | None = None,
     static: Sequence[str] = (),
+    follow_links: bool = False,
 ) -> dict[str, Any]:
     """Make a store, or add to one; a run that is stopped goes on where it was.
 
@@ -63,6 +67,7 @@ def ingest(
         kind: of the store, ``zarr`` (the default) or ``icechunk``; a store that is appended to stays what it is.
         rename: new names of variables, by the source's or the canonical name.
         static: variables that do not change with time although their source gives them times.
+        follow_links: follow links within a source that lead outside of it.
 
     Returns:
         The plan where it is a dry run, else nothing.
@@ -89,14 +94,19 @@ def ingest(
     begun = kind == "icechunk" and is_repository(path)  # which may be an unfinished one, and is asked later
     if path.exists() and not (overwrite or append or dry_run or begun):
         raise FileExistsError(f"{path} exists; pass --overwrite to replace it, --append to add later times, or choose another name")
-    if progress:
-        progress(0, 1, f"to {path}")
+    check_apart(path, [*expand(sources), grid])
     made_from = f"{origin(sources)} {select} {sorted((units or {}).items())} {layout} {grid} {method}"
     made_from += f" {sorted(rename.items())}" if rename else ""
     made_from += f" static {sorted(static)}" if static else ""
     chunk_bytes = min(2**25, memory // 64)
-    options: Any = {"grid": grid, "method": method, "rename": rename, "static": static}
-    with open_sources(sources, select, units, layout, chunk_bytes, allow_missing, **options) as opened:
+    options: Any = {"grid": grid, "method": method, "rename": rename, "static": static, "follow_links": follow_links, "memory": memory}
+    with ExitStack() as stack:
+        if not dry_run:
+            stack.enter_context(exclusive(path))
+        if progress:
+            progress(0, 1, f"to {path}")
+        stack.enter_context(limited(memory))
+        opened = stack.enter_context(open_sources(sources, select, units, layout, chunk_bytes, allow_missing, **options))
         regridded = grid is None or opened.encoding["regridded"]
         dataset = opened if regridded else regrid(opened, parse_grid(str(grid), opened), method)
         if dry_run:
@@ -116,17 +126,6 @@ def _same_period(path: Path, train_period: str) -> None:
     if (str(fit[0]), str(fit[-1])) != store.train_period:
         first, last = (text[:16] for text in store.train_period)
         raise ValueError(f"--train-period {train_period} has no use with --append: statistics stay those of {first} ... {last}; leave it out")
-
-
-def parse_bytes(text: str) -> int:
-    """Return the bytes of a text such as 2GiB, 500MB or 1e9; raises ``ValueError`` where it is none."""
-    found = re.fullmatch(r"\s*([\d.]+(?:e\d+)?)\s*([KMGT]?)(i?B)?\s*", text, re.IGNORECASE)
-    try:
-        if found is not None:
-            return int(float(found[1]) * _BYTES[found[2].upper()])
-    except (ValueError, OverflowError):  # such as 1.2.3 or 1e400
-        pass
-    raise ValueError(f"--memory {text} is not understood; write e.g. --memory 4GiB")
 
 
 def parse_hours(text: str | None) -> float | None:

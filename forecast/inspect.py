@@ -13,37 +13,38 @@ from ..datasets.recorded import recorded
 from ..datasets.schema import Channel, channels, describe_axes, grid_of
 from ..datasets.selection import levels_in, members_in
 from ..datasets.stores import open_store, read_group
-from .checkpoint import grid_from, read_meta
+from .checkpoint import described_meta, grid_from
 
 
-def inspect(path: str | Path, lead_units: str | None = None) -> dict[str, Any]:
+def inspect(path: str | Path, lead_units: str | None = None, *, follow_links: bool = False) -> dict[str, Any]:
     """Describe a store, a simulation, a checkpoint, a forecast or a CF file.
 
     Args:
         path: file, folder or URL.
         lead_units: unit of a forecast's lead times that are numbers without one, e.g. ``hours``.
+        follow_links: follow links within a store or file that lead outside of it.
 
     Raises:
         FileNotFoundError: nothing there.
         ValueError: none of these.
     """
     source, path = str(path), Path(path)
-    if (path / "meta.json").is_file():
+    if (path / "meta.json").exists():
         return _checkpoint(path)
-    if (path / "checkpoint" / "meta.json").is_file():
+    if (path / "checkpoint" / "meta.json").exists():
         return _checkpoint(path / "checkpoint")
-    dataset = open_lazily(source)
+    dataset = open_lazily(source, follow_links=follow_links)
     if is_forecast(dataset):
         return _forecast(canonical_forecast(dataset, source, lead_units))
     if lead_units is not None:
         raise ValueError(f"{source} is not a forecast, so it has no lead times; leave out --lead-units")
     if "system" in dataset.attrs:
         return _simulation(dataset)
-    return _store(path) if "time_step_seconds" in dataset.attrs else _source(dataset, source)
+    return _store(path, follow_links) if "time_step_seconds" in dataset.attrs else _source(dataset, source)
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:
-    meta = read_meta(path)
+    meta = described_meta(path)
     if meta.get("kind") == "network":
         return {"kind": "network", **meta["model"], "source": meta["source"], "versions": meta["versions"], "sha256": meta["sha256"]}
     model = meta["config"]["model"]
@@ -81,7 +82,7 @@ def _simulation(dataset: xr.Dataset) -> dict[str, Any]:
     return {
         "kind": "solution of an operator" if "checkpoint" in dataset.attrs else "simulation",
         "system": recorded(dataset.attrs, "system", str),
-        "variables": [f"{name} [{v.attrs['units']}]" for name, v in dataset.data_vars.items()],
+        "variables": [f"{name} [{v.attrs.get('units', 'units not given')}]" for name, v in dataset.data_vars.items()],
         "sizes": {str(name): size for name, size in dataset.sizes.items()},
         "parameters": recorded(dataset.attrs, "parameters", dict),
         "seed": recorded(dataset.attrs, "seed", object, "null"),
@@ -107,8 +108,8 @@ def _fields(dataset: xr.Dataset) -> dict[str, Any]:
     }
 
 
-def _store(path: Path) -> dict[str, Any]:
-    store = open_store(path)
+def _store(path: Path, follow_links: bool) -> dict[str, Any]:
+    store = open_store(path, follow_links=follow_links)
     statistics = read_group(store, "statistics")
     numbers = {str(name): np.round(v.values, 6).tolist() for name, v in statistics.data_vars.items()}
     rest = {
@@ -120,7 +121,10 @@ def _store(path: Path) -> dict[str, Any]:
 
 
 def _source(dataset: xr.Dataset, path: str) -> dict[str, Any]:
-    return {"kind": "source, not ingested"} | _fields(canonical(dataset, path, beyond=("number",)))
+    dataset = canonical(dataset, path, beyond=("number",))
+    if not dataset.sizes["time"]:
+        raise ValueError(f"{path} holds no field: its axis time has no points")
+    return {"kind": "source, not ingested"} | _fields(dataset)
 
 
 def _forecast(dataset: xr.Dataset) -> dict[str, Any]:

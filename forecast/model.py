@@ -21,27 +21,27 @@ from .config import AFNOConfig, ModelConfig, SFNOConfig
 log = logging.getLogger(__name__)
 
 
-def build_network(config: ModelConfig, grid: Grid, in_channels: int, out_channels: int) -> torch.nn.Module:
+def build_network(config: ModelConfig, grid: Grid, in_channels: int, out_channels: int, *, quiet: bool = False) -> torch.nn.Module:
     """Build the networks that a configuration names, fitted to a grid.
 
-    Modes, degrees and patches that the grid cannot hold are clipped, with a message. The last layer starts at zero, so
+    Modes, degrees and patches that the grid cannot hold are clipped, with a message unless ``quiet``. The last layer starts at zero, so
     that an untrained model forecasts persistence of the anomaly.
 
     Raises:
         ValueError: an SFNO on a grid that does not cover the sphere.
     """
-    return Ensemble([_build_one(config, grid, in_channels, out_channels) for _ in range(config.members)])
+    return Ensemble([_build_one(config, grid, in_channels, out_channels, quiet) for _ in range(config.members)])
 
 
-def _build_one(config: ModelConfig, grid: Grid, in_channels: int, out_channels: int) -> torch.nn.Module:
+def _build_one(config: ModelConfig, grid: Grid, in_channels: int, out_channels: int, quiet: bool) -> torch.nn.Module:
     arguments = config.model_dump(exclude={"kind", "window", "members"}) | {"in_channels": in_channels, "out_channels": out_channels}
     if isinstance(config, AFNOConfig):
-        arguments |= {"inp_shape": grid.shape, "patch_size": _clip("patch_size", config.patch_size, grid.shape)}
+        arguments |= {"inp_shape": grid.shape, "patch_size": _clip("patch_size", config.patch_size, grid.shape, quiet)}
     elif isinstance(config, SFNOConfig):
         kind = grid.sphere
         if kind is None:
             raise ValueError("model.kind sfno needs a grid that covers the sphere, evenly spaced or with Gauss latitudes; use fno on this one")
-        (lmax,) = _clip("lmax", (config.lmax,), (largest_lmax(*grid.shape, kind),))
+        (lmax,) = _clip("lmax", (config.lmax,), (largest_lmax(*grid.shape, kind),), quiet)
         arguments |= {"grid": kind, "lmax": lmax}
     else:
         margin = config.domain_padding
@@ -49,10 +49,11 @@ def _build_one(config: ModelConfig, grid: Grid, in_channels: int, out_channels: 
             "domain_padding": tuple(0.0 if wraps else margin for wraps in grid.wraps),
             "reference_size": grid.shape,
             "edges": grid.edges,
-            "n_modes": _clip("n_modes", config.n_modes, grid.shape),
+            "n_modes": _clip("n_modes", config.n_modes, grid.shape, quiet),
         }
         if config.activation == "alias_free":  # whose band of 2 n - 1 wave numbers the grid must hold too
-            arguments["n_modes"] = _clip("n_modes", arguments["n_modes"], ((grid.shape[0] + 1) // 2, (grid.shape[1] + 1) // 2))
+            half = ((grid.shape[0] + 1) // 2, (grid.shape[1] + 1) // 2)
+            arguments["n_modes"] = _clip("n_modes", arguments["n_modes"], half, quiet)
     network: Any = REGISTRY[config.kind](**arguments)
     last = network.head if isinstance(config, AFNOConfig) else network.projection.fc2
     torch.nn.init.zeros_(last.weight)
@@ -61,9 +62,9 @@ def _build_one(config: ModelConfig, grid: Grid, in_channels: int, out_channels: 
     return network  # type: ignore[no-any-return]
 
 
-def _clip(name: str, wanted: Sequence[int], most: Sequence[int]) -> tuple[int, ...]:
+def _clip(name: str, wanted: Sequence[int], most: Sequence[int], quiet: bool) -> tuple[int, ...]:
     clipped = tuple(min(w, m) for w, m in zip(wanted, most, strict=True))
-    if clipped != tuple(wanted):
+    if clipped != tuple(wanted) and not quiet:
         log.warning("model.%s %s does not fit the grid and was clipped to %s", name, list(wanted), list(clipped))
     return clipped
 

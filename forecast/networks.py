@@ -9,15 +9,19 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from .. import __version__
 from ..datasets import atomic
-from ..datasets.outputs import check_output
-from ..fno.import_weights import build, read_weights
+from ..datasets.outputs import mark
+from ..fno.import_weights import build, construct, read_weights
 from ..fno.models import REGISTRY
-from .checkpoint import load_checkpoint, read_meta, read_tensors, sha256, write_network
+from .checkpoint import load_checkpoint, open_weights, restore, write_network
+from .description import NetworkDescription
+from .sealed import noting_changes, read_meta, sha256
 from .text import one_line
 from .yaml_text import read_yaml
 
 ExportFormat = Literal["torch-export", "onnx"]
+_KINDS = {"torch-export": "torch-export program", "onnx": "onnx model"}
 _LARGEST = 10**7  # number among the arguments of an import
 _MOST_ENTRIES = 16
 _LONGEST_WORD = 100
@@ -41,8 +45,18 @@ def import_network(
         FileExistsError: ``output`` exists and may not be replaced.
         ValueError: the file does not fit.
     """
-    if check_output(output, "checkpoint").exists() and not overwrite:
-        raise FileExistsError(f"{output} exists; pass --overwrite to replace it, or choose another name")
+    with atomic.reserved(output, "checkpoint", overwrite, [source, config]) as path:
+        _import_network(source, format, path, arguments, config, overwrite)
+
+
+def _import_network(
+    source: Path,
+    format: str,
+    output: Path,
+    arguments: Mapping[str, Any] | None,
+    config: Path | None,
+    overwrite: bool,
+) -> None:
     held: Any = {}
     if config is not None:
         held = read_yaml(config)
@@ -79,11 +93,14 @@ def load_network(path: str | Path) -> nn.Module:
         ValueError: damaged.
     """
     path = Path(path)
-    meta = read_meta(path)
+    meta = read_meta(path, verify=False)
     if meta.get("kind") != "network":
         return load_checkpoint(path).stepper.network
-    arguments = {name: tuple(value) if isinstance(value, list) else value for name, value in meta["model"]["arguments"].items()}
-    return build(meta["model"]["model"], arguments, read_tensors(path, meta), str(path))
+    description, entries = open_weights(path, meta, NetworkDescription)
+    with noting_changes(path, meta):
+        network = construct(description.model.model, description.model.arguments, entries, str(path))
+    restore(network, path, meta, entries)
+    return network.eval()
 
 
 def export(checkpoint: Path, format: ExportFormat, output: Path, size: Sequence[int] | None = None, overwrite: bool = False) -> dict[str, Any]:
@@ -107,11 +124,13 @@ def export(checkpoint: Path, format: ExportFormat, output: Path, size: Sequence[
         FileExistsError: ``output`` exists and may not be replaced.
         ValueError: the grid is not known, a format that does not exist or that this model cannot take, or answers that differ.
     """
-    if output.exists() and not overwrite:
-        raise FileExistsError(f"{output} exists; pass --overwrite to replace it, or choose another name")
     if format not in ("torch-export", "onnx"):
         raise ValueError(f"unknown format {format!r}; use torch-export or onnx")
-    check_output(output, "onnx model" if format == "onnx" else "torch-export program")
+    with atomic.reserved(output, _KINDS[format], overwrite, [checkpoint]) as path:
+        return _export(checkpoint, format, path, size, overwrite)
+
+
+def _export(checkpoint: Path, format: ExportFormat, output: Path, size: Sequence[int] | None, overwrite: bool) -> dict[str, Any]:
     network = load_network(checkpoint)
     models = [m for m in network.modules() if isinstance(m, tuple(REGISTRY.values()))]
     first: Any = models[0]
@@ -135,7 +154,7 @@ def export(checkpoint: Path, format: ExportFormat, output: Path, size: Sequence[
     x = torch.randn(2, first.in_channels, *size, generator=generator)
     with torch.no_grad():
         wanted = network(x)  # also makes the tables, which must not be made while the graph is traced
-    with atomic.replacing(output, overwrite) as temporary:
+    with atomic.replacing(output, overwrite, _KINDS[format]) as temporary:
         content, made = _torch_export(network, x, first if free_grid else None) if format == "torch-export" else _onnx(network, x)
         difference = float((made - wanted).abs().max() / wanted.abs().max().clamp(min=1e-30))
         if not difference < 1e-4:
@@ -153,7 +172,8 @@ def _torch_export(network: nn.Module, x: Tensor, fourier: Any) -> tuple[bytes, T
         dynamic |= {d + 2: Dim(f"n{d}", min=n + 2) for d, n in enumerate(fourier.blocks[0].conv.n_modes)}
     buffer = io.BytesIO()
     with torch.no_grad():
-        torch.export.save(torch.export.export(network, (x,), dynamic_shapes=(dynamic,)), buffer)
+        program = torch.export.export(network, (x,), dynamic_shapes=(dynamic,))
+        torch.export.save(program, buffer, extra_files={mark(_KINDS["torch-export"]): __version__})
         made = torch.export.load(io.BytesIO(buffer.getvalue())).module()(x)
     return buffer.getvalue(), made
 
@@ -170,6 +190,8 @@ def _onnx(network: nn.Module, x: Tensor) -> tuple[bytes, Tensor]:
     program = torch.onnx.export(network, (x,), dynamo=True, dynamic_shapes=({0: Dim("batch", min=1)},), verbose=False, **names)
     if program is None:
         raise ValueError("the onnx exporter gave no program")
-    content = program.model_proto.SerializeToString()
+    model = program.model_proto
+    model.doc_string = f"{mark(_KINDS['onnx'])} {__version__}"
+    content = model.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     return content, torch.from_numpy(session.run(None, {"x": x.numpy()})[0])

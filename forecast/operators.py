@@ -18,20 +18,25 @@ from ..datasets.adapters.opening import open_raw
 from ..datasets.pde.loaders import DrawnInstances, Layout, StoredInstances, open_simulations, open_system
 from ..datasets.pde.system import System
 from ..datasets.recorded import recorded
+from ..datasets.stopping import requested
 from ..fno.batch import Instances
+from ..fno.blueprint import check_blueprint
 from ..fno.invariants import TrainingRanges, invariants_of, scales_of
 from ..fno.models import REGISTRY
-from ..fno.models.base import load_weights, mark_trained
+from ..fno.models.base import mark_trained
 from ..fno.models.solution import Evolution, SolutionScales, Steady
 from ..fno.physics.evolution import EVOLUTIONS, EvolutionEquation
 from ..fno.physics.steady import STEADY, SteadyEquation, overall_size
 from ..fno.training import train as fit
 from ..fno.training.experiment import Unknowns, WithExperiment
 from ..fno.training.solving import Evolving, SolvingLoss, Standing
-from .checkpoint import finished, read_meta, read_tensors, write_network
+from .checkpoint import finished, open_weights, restore, write_network
+from .description import OperatorDescription
 from .device import keep_freed_memory, pick_device
 from .experiment import read_sensors
+from .interruption import saving_when_stopped
 from .physics_config import OperatorConfig
+from .sealed import noting_changes, read_meta
 
 log = logging.getLogger(__name__)
 Progress = Callable[[int, int, str], None]
@@ -77,10 +82,25 @@ def _equation(config: OperatorConfig, system: System, layout: Layout) -> Equatio
 def _build(config: OperatorConfig, system: System, layout: Layout, scales: SolutionScales, grid: Sequence[int]) -> Evolution | Steady:
     """Build the operator for training on a grid of ``grid`` points."""
     settings, name = config.model, config.equation.name
+    network = _network(config, layout, grid)
+    if not layout.evolves:
+        size = partial(overall_size, name, system.model_dump())
+        return Steady(network, scales, layout.parameters, layout.edges, name in STEADY, size)
+    equation = _equation(config, system, layout) if name in EVOLUTIONS and all(e == "wrap" for e in layout.edges) else None
+    rates = equation.rates if isinstance(equation, EvolutionEquation) else None
+    window, positions = layout.times[-1] / settings.windows, _positions(config, layout)
+    return Evolution(network, scales, window, settings.nodes, layout.parameters, layout.edges, positions, rates)
+
+
+def _positions(config: OperatorConfig, layout: Layout) -> bool:
+    return not layout.evolves or config.equation.name not in _HOMOGENEOUS or any(e != "wrap" for e in layout.edges)
+
+
+def _network(config: OperatorConfig, layout: Layout, grid: Sequence[int]) -> nn.Module:
+    settings, name = config.model, config.equation.name
     if len(settings.n_modes) != len(layout.axes):
         raise ValueError(f"model.n_modes has {len(settings.n_modes)} entries, but {name} has the axes {', '.join(layout.axes)}")
-    positions = not layout.evolves or name not in _HOMOGENEOUS or any(e != "wrap" for e in layout.edges)
-    count = _channels(layout, positions)
+    count = _channels(layout, _positions(config, layout))
     nodes = settings.nodes if layout.evolves else 1
     skipped = {"kind", "windows", "nodes", "domain_padding"} | ({"factorization", "rank"} if settings.kind == "fno" else set())
     arguments = settings.model_dump(exclude=skipped) | {"in_channels": count, "out_channels": nodes * len(layout.fields)}
@@ -91,12 +111,7 @@ def _build(config: OperatorConfig, system: System, layout: Layout, scales: Solut
     network: Any = REGISTRY[settings.kind](**arguments)
     torch.nn.init.normal_(network.projection.fc2.weight, std=1e-3)  # an untrained operator says that little happens
     torch.nn.init.zeros_(network.projection.fc2.bias)
-    if not layout.evolves:
-        size = partial(overall_size, name, system.model_dump())
-        return Steady(network, scales, layout.parameters, layout.edges, name in STEADY, size)
-    equation = _equation(config, system, layout) if name in EVOLUTIONS and all(e == "wrap" for e in layout.edges) else None
-    rates = equation.rates if isinstance(equation, EvolutionEquation) else None
-    return Evolution(network, scales, layout.times[-1] / settings.windows, nodes, layout.parameters, layout.edges, positions, rates)
+    return network  # type: ignore[no-any-return]
 
 
 def _channels(layout: Layout, positions: bool) -> int:
@@ -154,7 +169,8 @@ def train(config: OperatorConfig, device: str | None = None, progress: Progress 
         unknowns = Unknowns(first.state, first.parameters)
         objective = WithExperiment(objective, unknowns, sensors, config.loss.experiment)
         trained = nn.ModuleDict({"operator": model, "unknowns": unknowns})
-    record = fit(trained, objective, source, settings, output / "state", fingerprint, progress)
+    with saving_when_stopped(output / "state"):
+        record = fit(trained, objective, source, settings, output / "state", fingerprint, progress, requested)
     ranges, recovered = _ranges(first, layout), {}
     if isinstance(objective, WithExperiment):
         recovered = {"recovered": objective.recover()}
@@ -227,13 +243,38 @@ def load_operator(path: str | Path, device: str = "cpu") -> Operator:
         FileNotFoundError: no checkpoint there.
         ValueError: something else, or damaged.
     """
-    path, meta = Path(path), read_meta(path)
+    path = Path(path)
+    meta = read_meta(path, verify=False)
     if meta.get("kind") != "operator":
         raise ValueError(f"{path} holds no solution operator")
-    config, provenance = OperatorConfig.model_validate(meta["config"]), meta["provenance"]
-    system, layout = open_system(config.equation.name, provenance["system"])
-    model = _build(config, system, layout, SolutionScales(**provenance["scales"]), provenance["trained_grid"])
-    load_weights(model, read_tensors(path, meta), str(path))
-    mark_trained(model, tuple(provenance["trained_grid"]))
-    ranges = TrainingRanges.from_json(provenance["ranges"]) if "ranges" in provenance else None
+    description, entries = open_weights(path, meta, OperatorDescription)
+    config, provenance = description.config, description.provenance
+    with noting_changes(path, meta):
+        system, layout = _described_system(path, description)
+    grid, scales = provenance.trained_grid, SolutionScales(**provenance.scales.model_dump())
+    own = {name.removeprefix("network."): entry for name, entry in entries.items()}
+    with noting_changes(path, meta):
+        check_blueprint(lambda: _network(config, layout, grid), own, config.model.n_layers, str(path))
+    model = _build(config, system, layout, scales, grid)
+    restore(model, path, meta, entries)
+    mark_trained(model, tuple(grid))
+    ranges = None if provenance.ranges is None else TrainingRanges.from_json(provenance.ranges.model_dump())
     return Operator(model.to(device).eval(), system, layout, config, ranges)
+
+
+def _described_system(path: Path, description: OperatorDescription) -> tuple[System, Layout]:
+    """Return the system of a checkpoint and its layout, to which the scales and the grid must belong."""
+    provenance = description.provenance
+    try:
+        system, layout = open_system(description.config.equation.name, provenance.system)
+    except ValueError as error:
+        raise ValueError(f"{path}/meta.json: provenance.system: {error}; restore it or train again") from error
+    fields, inputs, numbers = len(layout.fields), len(layout.inputs), len(layout.parameters)
+    counts = {"solution": fields, "input_mean": inputs, "input_std": inputs, "parameter_mean": numbers, "parameter_std": numbers}
+    for name, count in counts.items():
+        if (length := len(getattr(provenance.scales, name))) != count:
+            raise ValueError(f"{path}/meta.json: provenance.scales.{name} has {length} entries, wanted {count}; restore it or train again")
+    for name, length in (("provenance.trained_grid", len(provenance.trained_grid)), ("config.model.n_modes", len(description.config.model.n_modes))):
+        if length != len(layout.axes):
+            raise ValueError(f"{path}/meta.json: {name} has {length} entries, wanted {len(layout.axes)}; restore it or train again")
+    return system, layout

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..datasets.memory import check_along, check_points
 from ..datasets.regrid import linear
 from ..datasets.resampling import with_points, with_spacing
 from ..datasets.selection import area_positions, parse_area
@@ -70,8 +71,7 @@ def output_grid(grid: Grid, dtypes: tuple[str, str], spacing: float | str | None
     latitude, longitude = new.latitude.astype(dtypes[0]), new.longitude.astype(dtypes[1])
     if new is grid and area is None:
         return OutputGrid(grid.axes, latitude, longitude)
-    rows = linear(grid.latitude, new.latitude).astype(np.float32)
-    columns = linear(grid.longitude, new.longitude, grid.periodic).astype(np.float32)
+    along_rows, along_columns = new.latitude, new.longitude
     note = ""
     if new is not grid:
         note = (
@@ -82,22 +82,29 @@ def output_grid(grid: Grid, dtypes: tuple[str, str], spacing: float | str | None
         keep_rows, keep_columns = area_positions(latitude, longitude, area)
         if len(keep_rows) < 2 or len(keep_columns) < 2:
             raise ValueError(f"area {area} holds fewer than two points along an axis of the grid {_corners(grid)}; write NORTH/WEST/SOUTH/EAST")
-        latitude, rows = latitude[keep_rows], rows[keep_rows]
-        longitude, columns = (
-            _eastward(longitude[keep_columns], parse_area(area)[1] - 1e-3 * new.spacing[1]),
-            columns[keep_columns],
-        )
+        latitude, along_rows = latitude[keep_rows], along_rows[keep_rows]
+        longitude = _eastward(longitude[keep_columns], parse_area(area)[1] - 1e-3 * new.spacing[1])
+        along_columns = along_columns[keep_columns]
+    if new is not grid:
+        check_points(f"{spacing}{'' if area is None else f' --area {area}'}", len(latitude), len(longitude))
+    rows = linear(grid.latitude, along_rows).astype(np.float32)
+    columns = linear(grid.longitude, along_columns, grid.periodic).astype(np.float32)
     return OutputGrid(grid.axes, latitude, longitude, rows, columns, note)
 
 
 def _other(grid: LatLon, spacing: float | str) -> LatLon:
     """Return the grid that ``--grid`` names: degrees, or HxW points."""
     if points := re.fullmatch(r"\s*(\d+)\s*x\s*(\d+)\s*", str(spacing), re.IGNORECASE):
-        return with_points(grid, int(points[1]), int(points[2]))
+        counts = (float(points[1]), float(points[2]))
+        check_along(str(spacing), max(counts))
+        return with_points(grid, int(counts[0]), int(counts[1]))
     try:
         degrees = float(spacing)
     except ValueError:
         raise ValueError(f"--grid {spacing} is not understood; write the degrees between points, e.g. 1.25, or points, e.g. 181x360") from None
+    if degrees > 0:
+        extent = 360.0 if grid.periodic else float(max(np.ptp(grid.latitude), np.ptp(grid.longitude)))
+        check_along(str(spacing), extent / degrees)
     return with_spacing(grid, degrees)
 
 

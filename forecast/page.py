@@ -3,6 +3,9 @@
 import html
 from collections.abc import Iterable, Sequence
 
+from .. import __version__
+from ..datasets.outputs import mark
+
 _STYLE = """
 :root { color-scheme: light dark; }
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
@@ -31,8 +34,9 @@ def page(title: str, parts: Iterable[str], refresh: int | None = None) -> str:
         refresh: seconds after which a browser reads it again.
     """
     again = f"<meta http-equiv='refresh' content='{refresh}'>" if refresh else ""
+    generator = f"<meta name='generator' content='{mark('report')} {__version__}'>"
     return (
-        f"<!doctype html><html lang='en'><head><meta charset='utf-8'>{again}<meta name='viewport' content='width=device-width'>"
+        f"<!doctype html><html lang='en'><head><meta charset='utf-8'>{generator}{again}<meta name='viewport' content='width=device-width'>"
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body><h1>{html.escape(title)}</h1>{''.join(parts)}</body></html>\n"
     )
 

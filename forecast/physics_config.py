@@ -11,7 +11,7 @@ from ..fno.physics.problems import PROBLEMS
 from ..fno.training.pinn_settings import PinnLoss, PinnSettings
 from ..fno.training.settings import TrainSettings
 from ..fno.training.solving import SolvingLoss
-from .sections import FourierKeys, Positive, Strict
+from .sections import FourierKeys, Layers, Modes, Positive, Ratio, Strict, Width
 
 
 class EquationConfig(BaseModel):
@@ -39,11 +39,11 @@ def _is_number(value: Any) -> bool:
 class PinnModelConfig(Strict):
     """A network of coordinates; the keys are the arguments of ``fno.models.pinn.CoordinateNetwork``."""
 
-    width: Positive = 20
-    depth: Positive = 3
-    harmonics: Positive = 1
-    fourier_features: Annotated[int, Field(ge=0)] = 0
-    fourier_scale: Annotated[float, Field(gt=0)] = 1.0
+    width: Width = 20
+    depth: Layers = 3
+    harmonics: Modes = 1
+    fourier_features: Annotated[int, Field(ge=0, le=65_536)] = 0
+    fourier_scale: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     initialisation: Literal["xavier", "orthogonal"] = "xavier"
 
 
@@ -114,10 +114,10 @@ class OperatorModelConfig(FourierKeys):
 
     kind: Literal["fno", "tfno"]
     windows: Positive = 1
-    nodes: Positive = 5
-    n_modes: list[Positive] = Field(default=[16, 16], min_length=1, max_length=3)
+    nodes: Annotated[int, Field(ge=1, le=64)] = 5
+    n_modes: list[Modes] = Field(default=[16, 16], min_length=1, max_length=3)
     factorization: Literal["tucker", "cp", "depthwise"] = "tucker"
-    rank: Annotated[float, Field(gt=0)] = 0.1
+    rank: Ratio = 0.1
 
 
 class OperatorConfig(Strict):

@@ -3,20 +3,29 @@
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import read_meta
 from .operators import Progress
 from .pinn import evaluate
+from .sealed import read_meta
 from .solutions import solve
 
 USED = {
     "pinn": ({"grid", "device"}, "a physics-informed network is evaluated on --grid TIMESxPLACES, from no data"),
-    "operator": ({"init", "refine", "device"}, "a solution operator solves for --init, at its grid and times, which may be any"),
+    "operator": ({"init", "refine", "device", "follow_links"}, "a solution operator solves for --init, at its grid and times, which may be any"),
 }
 """Options of ``forecast run`` that what is trained on an equation uses, by kind of checkpoint, and why it uses no other."""
 
 
 def run_physics(
-    checkpoint: Path, init: Path | None, grid: str | None, output: Path, refine: int, device: str | None, overwrite: bool, progress: Progress | None
+    checkpoint: Path,
+    init: Path | None,
+    grid: str | None,
+    output: Path,
+    refine: int,
+    device: str | None,
+    overwrite: bool,
+    progress: Progress | None,
+    *,
+    follow_links: bool = False,
 ) -> dict[str, Any] | None:
     """Write what a physics-informed network or a solution operator gives, and say what was made; None for any other checkpoint.
 
@@ -33,7 +42,7 @@ def run_physics(
     elif kind == "operator":
         if init is None:
             raise ValueError("--init is missing: name the store of simulations that holds the initial states or coefficients")
-        made = solve(checkpoint, init, output, refine, device, overwrite, progress)
+        made = solve(checkpoint, init, output, refine, device, overwrite, progress, follow_links=follow_links)
         text = f"{made.sizes['sample']} solutions of {', '.join(map(str, made.data_vars))}"
     else:
         return None

@@ -11,14 +11,18 @@ from typing import Any
 import torch
 import xarray as xr
 
-from ..datasets.outputs import check_output
+from ..datasets import atomic
+from ..datasets.stopping import requested
 from ..datasets.stores import write_dataset
-from ..fno.models.base import load_weights
+from ..fno.blueprint import check_counts, compare
 from ..fno.models.pinn import CoordinateNetwork, TimeWindows
 from ..fno.physics.problems import PROBLEMS, Problem
 from ..fno.training.pinn import train_pinn
-from .checkpoint import finished, read_meta, read_tensors, write_network
+from .checkpoint import finished, open_weights, restore, write_network
+from .description import PinnDescription
+from .interruption import saving_when_stopped
 from .physics_config import PinnConfig
+from .sealed import identity, noting_changes, read_meta
 
 log = logging.getLogger(__name__)
 Progress = Callable[[int, int, str], None]
@@ -47,9 +51,17 @@ def train(config: PinnConfig, progress: Progress | None = None) -> tuple[Path, b
     fingerprint = hashlib.sha256(json.dumps(config.model_dump(mode="json", exclude={"output"}), sort_keys=True).encode()).hexdigest()
     if held := finished(output, "pinn", fingerprint):
         return output / "checkpoint", True, held["held_out_residual"]
-    networks, record = train_pinn(
-        problem_of(config), lambda a, b: _network(config, a, b), config.train, output / "state", fingerprint, progress, config.loss
-    )
+    with saving_when_stopped(output / "state"):
+        networks, record = train_pinn(
+            problem_of(config),
+            lambda a, b: _network(config, a, b),
+            config.train,
+            output / "state",
+            fingerprint,
+            progress,
+            config.loss,
+            requested,
+        )
     provenance = {
         "fingerprint": fingerprint,
         "iterations": record.iterations,
@@ -78,35 +90,48 @@ def evaluate(checkpoint: str | Path, grid: str = "101x256", output: str | Path |
         FileExistsError: ``output`` exists and may not be replaced.
         ValueError: it holds something else, is damaged, or the grid is not understood.
     """
-    if output is not None:
-        check_output(output, "solution")
-    path = Path(checkpoint)
-    meta = read_meta(path)
+    if output is None:
+        return _evaluate(Path(checkpoint), grid)
+    with atomic.reserved(output, "solution", overwrite, [checkpoint]) as path:
+        dataset = _evaluate(Path(checkpoint), grid)
+        write_dataset(dataset, path, overwrite, "solution")
+    return dataset
+
+
+def _evaluate(path: Path, grid: str) -> xr.Dataset:
+    meta = read_meta(path, verify=False)
     if meta.get("kind") != "pinn":
         raise ValueError(f"{path} holds no physics-informed network")
     times, places = parse_grid(grid)
-    config = PinnConfig.model_validate(meta["config"])
+    description, entries = open_weights(path, meta, PinnDescription)
+    config = description.config
     problem, windows = problem_of(config), config.train.windows
-    model = TimeWindows([_network(config, i / windows, (i + 1) / windows) for i in range(windows)])
-    load_weights(model, read_tensors(path, meta), str(path))
+
+    def build() -> TimeWindows:
+        return TimeWindows([_network(config, i / windows, (i + 1) / windows) for i in range(windows)])
+
+    settings = config.model
+    waves = settings.fourier_features + settings.harmonics * problem.periodic
+    with noting_changes(path, meta):
+        check_counts(entries, windows * settings.depth, windows * settings.width * (waves + settings.width * (settings.depth - 1)), str(path))
+        model = build()
+        compare(model, entries, str(path))
+    restore(model, path, meta, entries)
     t = torch.linspace(0, 1, times, dtype=torch.float64)
     share = torch.arange(places, dtype=torch.float64) / (places - (not problem.periodic))
     x = problem.low + (problem.high - problem.low) * share
     with torch.no_grad():
         u = torch.stack([model(torch.stack([row.expand(places), x], dim=1)) for row in t])
-    dataset = xr.Dataset(
+    return xr.Dataset(
         {"u": (("t", "x"), u.numpy(), {"long_name": "solution", "units": "1"})},
         {"t": ("t", t.numpy(), {"long_name": "time"}), "x": ("x", x.numpy(), {"long_name": "place", "periodic": str(problem.periodic).lower()})},
         {
             "Conventions": "CF-1.11",
             "equation": config.equation.name,
             "parameters": json.dumps(dict(problem.parameters)),
-            "checkpoint": meta["sha256"],
+            "checkpoint": identity(meta),
         },
     )
-    if output is not None:
-        write_dataset(dataset, Path(output), overwrite)
-    return dataset
 
 
 def parse_grid(text: str) -> tuple[int, int]:

@@ -1,6 +1,5 @@
 """Maps and score charts, drawn without a network: coastlines come with the package."""
 
-from collections.abc import Callable
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -8,8 +7,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from .. import __version__
 from ..datasets import atomic
-from ..datasets.outputs import check_output
+from ..datasets.outputs import mark
 from ..datasets.schema import axes_of
 from ..datasets.stores import open_store
 from .api import open_forecast
@@ -46,6 +46,7 @@ def plot(
     area: str | None = None,
     regrid: bool = False,
     lead_units: str | None = None,
+    follow_links: bool = False,
 ) -> Path:
     """Draw a map of one lead time: the forecast (of an ensemble the mean), and with a truth also the truth on the same colours and the error.
 
@@ -60,17 +61,34 @@ def plot(
         overwrite: replace an existing picture.
         area: ``NORTH/WEST/SOUTH/EAST`` in degrees to draw; all by default, with a truth all common points.
         regrid: regrid the finer of forecast and truth to the points of the coarser.
+        follow_links: follow links within forecast and truth that lead outside of them.
         lead_units: unit of lead times that are numbers without one, e.g. ``hours``.
 
     Raises:
         FileExistsError: the picture exists.
         ValueError: the forecast has no such variable, lead, level or time, or no points in common with the truth.
     """
-    check_output(output, "picture")
-    dataset = open_forecast(forecast, lead_units)
+    with atomic.reserved(output, "picture", overwrite, [forecast, truth]) as path:
+        figure = _figure(forecast, variable, lead, truth, time, level, area, regrid, lead_units, follow_links)
+        return _save(figure, path, overwrite)
+
+
+def _figure(
+    forecast: str | Path | xr.Dataset,
+    variable: str,
+    lead: str,
+    truth: str | Path | None,
+    time: str | None,
+    level: int | None,
+    area: str | None,
+    regrid: bool,
+    lead_units: str | None,
+    follow_links: bool,
+) -> Any:
+    dataset = open_forecast(forecast, lead_units, follow_links=follow_links)
     name = dataset.encoding["source"]
     members = dataset.sizes.get("number", 1)
-    store = None if truth is None else open_store(truth)
+    store = None if truth is None else open_store(truth, follow_links=follow_links)
     if regrid and store is None:
         raise ValueError("regridding puts forecast and truth on one grid; add --truth, or leave out --regrid")
     reference = dataset if store is None else store.dataset
@@ -97,7 +115,7 @@ def plot(
     title = f"{variable}{f' at {level} hPa' if level else ''}{mean} [{units}], {_lead(hours)} from {_moment(field['time'].values[()])}"
     axes = axes_of(dataset)
     rows, columns = (field[axis].values for axis in axes)
-    return _save(lambda: _maps(panels, rows, columns, title, units, earth=axes[0] == "latitude"), Path(output), overwrite)
+    return _maps(panels, rows, columns, title, units, earth=axes[0] == "latitude")
 
 
 def plot_scores(scores: xr.Dataset, output: str | Path, overwrite: bool = False) -> Path:
@@ -129,7 +147,8 @@ def plot_scores(scores: xr.Dataset, output: str | Path, overwrite: bool = False)
         figure.suptitle(f"{count} forecasts, {first[:10]} to {last[:10]}" if count > 1 else f"the forecast from {first[:16]}")
         return figure
 
-    return _save(draw, Path(output), overwrite)
+    with atomic.reserved(output, "picture", overwrite) as path:
+        return _save(draw(), path, overwrite)
 
 
 def _lead(hours: float) -> str:
@@ -158,11 +177,11 @@ def _pick(array: xr.DataArray, lead: str, time: str | None) -> xr.DataArray:
     return array.sel(time=moment)
 
 
-def _save(draw: Callable[[], Any], output: Path, overwrite: bool) -> Path:
-    check_output(output, "picture")
-    with atomic.replacing(output, overwrite) as temporary:
-        figure = draw()
-        figure.savefig(temporary, dpi=130, format=output.suffix.lstrip(".") or "png")
+def _save(figure: Any, output: Path, overwrite: bool) -> Path:
+    form = output.suffix.lstrip(".") or "png"
+    metadata = {"Software" if form == "png" else "Creator": f"{mark('picture')} {__version__}"}
+    with atomic.replacing(output, overwrite, "picture") as temporary:
+        figure.savefig(temporary, dpi=130, format=form, metadata=metadata)
     return output
 
 

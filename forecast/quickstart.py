@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,8 @@ import xarray as xr
 from ..datasets import atomic
 from ..datasets.adapters.sources import open_sources
 from ..datasets.ingest import write_store
+from ..datasets.locks import exclusive
+from ..datasets.outputs import check_apart, check_replaceable
 from ..datasets.sample import find_sample
 from ..datasets.stores import Store, open_store
 from .api import load
@@ -60,9 +61,7 @@ class _Stages:
         start = time.monotonic()
         work()
         self.keys[name], self.seconds[name] = self.last, round(time.monotonic() - start, 1)
-        temporary = atomic.temporary_path(self.file)
-        temporary.write_text(json.dumps({"keys": self.keys, "seconds": self.seconds}, indent=1))
-        os.replace(temporary, self.file)
+        atomic.write_file(self.file, json.dumps({"keys": self.keys, "seconds": self.seconds}, indent=1).encode())
 
 
 def quickstart(
@@ -92,10 +91,41 @@ def quickstart(
         ValueError: the data cannot be used, an override is not understood, or the folder holds another run.
     """
     folder = Path(out)
-    show = progress or (lambda _: lambda *_: None)
-    if fresh:
-        for name in ("store.zarr", "checkpoint", "state", "forecast.zarr", "scores.nc", "scores.json", "scores.png", "map.png", "quickstart.json"):
+    with exclusive(folder):
+        return _quickstart(data, folder, overrides, device, fresh, progress or (lambda _: lambda *_: None))
+
+
+_OUTPUTS = {
+    "store.zarr": "store",
+    "checkpoint": "checkpoint",
+    "forecast.zarr": "forecast",
+    "scores.nc": "file of scores",
+    "scores.json": "table of scores",
+    "scores.png": "picture",
+    "map.png": "picture",
+}
+
+
+def _start_over(folder: Path) -> None:
+    """Remove what an earlier quickstart wrote, once all of it is known to be that."""
+    for name, kind in _OUTPUTS.items():
+        check_replaceable(folder / name, kind, overwrite=True)
+    if (folder / "quickstart.json").is_file():
+        for name in (*_OUTPUTS, "state", "quickstart.json"):
             atomic.remove(folder / name)
+
+
+def _quickstart(
+    data: str | Path | None,
+    folder: Path,
+    overrides: Sequence[str],
+    device: str | None,
+    fresh: bool,
+    show: Callable[[str], Progress],
+) -> dict[str, Any]:
+    check_apart(folder / "store.zarr", [data])
+    if fresh:
+        _start_over(folder)
     load_config("quickstart", overrides)  # a wrong key should not wait for the ingest
     folder.mkdir(parents=True, exist_ok=True)
     stages, sample = _Stages(folder), find_sample(data, folder, show("sample"))
@@ -151,7 +181,7 @@ def quickstart(
         "seconds": stages.seconds,
         "scores": summary(scores),
     }
-    with atomic.replacing(json_path, overwrite=True) as temporary:
+    with atomic.replacing(json_path, overwrite=True, kind="table of scores") as temporary:
         temporary.write_text(json.dumps(result, indent=1))
     return result
 

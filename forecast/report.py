@@ -30,6 +30,7 @@ def write_report(
     area: str | None = None,
     regrid: bool = False,
     lead_units: str | None = None,
+    follow_links: bool = False,
 ) -> Path:
     """Write a page of HTML that stands alone: the charts and tables of the scores, and maps at the last lead time of the first initial time.
 
@@ -43,6 +44,7 @@ def write_report(
         area: as in ``verify``.
         regrid: as in ``verify``.
         lead_units: as in ``verify``.
+        follow_links: as in ``verify``.
 
     Returns:
         The page.
@@ -51,7 +53,24 @@ def write_report(
         FileExistsError: the page exists.
         ValueError: forecast, truth and scores do not fit together.
     """
-    dataset = open_forecast(forecast, lead_units)
+    with atomic.reserved(output, "report", overwrite, [forecast, truth]) as path:
+        text = _page(forecast, truth, scores, level, area, regrid, lead_units, follow_links)
+        with atomic.replacing(path, overwrite, "report") as temporary:
+            temporary.write_text(text)
+    return path
+
+
+def _page(
+    forecast: str | Path | xr.Dataset,
+    truth: str | Path,
+    scores: xr.Dataset,
+    level: int | None,
+    area: str | None,
+    regrid: bool,
+    lead_units: str | None,
+    follow_links: bool,
+) -> str:
+    dataset = open_forecast(forecast, lead_units, follow_links=follow_links)
     lead = float(dataset["prediction_timedelta"].values[-1] / np.timedelta64(1, "s"))
     named = [
         (str(name), at)
@@ -68,13 +87,21 @@ def write_report(
         for i, (name, at) in enumerate(named[:_MAPS]):
             parts.append(
                 _picture(
-                    plot(dataset, name, f"{lead:f}s", Path(folder) / f"{i}.png", truth, level=at, area=area, regrid=regrid),
+                    plot(
+                        dataset,
+                        name,
+                        f"{lead:f}s",
+                        Path(folder) / f"{i}.png",
+                        truth,
+                        level=at,
+                        area=area,
+                        regrid=regrid,
+                        follow_links=follow_links,
+                    ),
                     f"forecast, truth and error of {name}",
                 )
             )
-    with atomic.replacing(Path(output), overwrite) as temporary:
-        temporary.write_text(page("Forecast and truth", parts))
-    return Path(output)
+    return page("Forecast and truth", parts)
 
 
 def _about(scores: xr.Dataset) -> str:

@@ -59,12 +59,13 @@ class InitialStates:
         return np.asarray(found)
 
 
-def initial_states(checkpoint: Checkpoint, init: str | Path | xr.Dataset) -> InitialStates:
+def initial_states(checkpoint: Checkpoint, init: str | Path | xr.Dataset, *, follow_links: bool = False) -> InitialStates:
     """Open data that holds input windows and fit it to a checkpoint.
 
     Args:
         checkpoint: model that will take it.
         init: CF file, zarr store, or a data set in memory.
+        follow_links: follow links within a file or store that lead outside of it.
 
     Raises:
         FileNotFoundError: no such file.
@@ -74,7 +75,7 @@ def initial_states(checkpoint: Checkpoint, init: str | Path | xr.Dataset) -> Ini
     if isinstance(init, xr.Dataset):
         return _fitted(checkpoint, init, source)
     with ExitStack() as file:  # closes it where it is refused
-        states = _fitted(checkpoint, file.enter_context(open_raw(source)), source)
+        states = _fitted(checkpoint, file.enter_context(open_raw(source, follow_links=follow_links)), source)
         file.pop_all()
     return states
 

@@ -1,4 +1,7 @@
-"""What sections of configurations have in common."""
+"""What sections of configurations have in common: all keys are known, and numbers lie within bounds.
+
+The bounds are far beyond what trains on any machine. They keep a number such as a billion layers from being built at all.
+"""
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -7,7 +10,11 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, le=1_000_000)]
+Width = Annotated[int, Field(ge=1, le=65_536)]
+Layers = Annotated[int, Field(ge=1, le=10_000)]
+Modes = Annotated[int, Field(ge=1, le=65_536)]
+Ratio = Annotated[float, Field(gt=0, le=1_000)]
 
 
 class Strict(BaseModel):
@@ -51,10 +58,10 @@ def _contains_boolean(value: Any) -> bool:
 class FourierKeys(Strict):
     """Arguments of ``fourcaster.fno.FNO``; ``domain_padding`` is the margin along dimensions that do not wrap."""
 
-    hidden_channels: Positive = 32
-    n_layers: Positive = 4
-    lifting_channel_ratio: Annotated[float, Field(gt=0)] = 2
-    projection_channel_ratio: Annotated[float, Field(gt=0)] = 2
+    hidden_channels: Width = 32
+    n_layers: Layers = 4
+    lifting_channel_ratio: Ratio = 2
+    projection_channel_ratio: Ratio = 2
     domain_padding: Annotated[float, Field(ge=0, le=2)] = 0.2
     padding_mode: Literal["continued", "zero", "reflect"] = "continued"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 import xarray as xr
 
+from ..datasets import atomic
 from ..datasets.adapters.opening import open_raw
-from ..datasets.outputs import check_output
 from ..datasets.pde.loaders import Simulations, open_simulations
 from ..datasets.recorded import recorded
 from ..datasets.stores import write_dataset
@@ -20,9 +20,9 @@ from ..fno.physics.evolution import EvolutionEquation, equation_numbers
 from ..fno.physics.steady import SteadyEquation
 from ..fno.training.refine import refine_evolution, refine_steady
 from ..fno.training.solving import frames
-from .checkpoint import read_meta
 from .device import pick_device
 from .operators import Operator, Progress, load_operator
+from .sealed import identity, read_meta
 
 BATCH = 16
 NAMED = 3  # departures from training that a warning names
@@ -38,6 +38,8 @@ def solve(
     device: str | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
+    *,
+    follow_links: bool = False,
 ) -> xr.Dataset:
     """Return the solutions that an operator gives for the initial states or coefficients of a store of simulations.
 
@@ -53,6 +55,7 @@ def solve(
         device: ``cpu`` or ``cuda``; refinement runs on the CPU.
         overwrite: replace an existing file.
         progress: called with (samples done, samples in all, text).
+        follow_links: follow links within the store of initial states that lead outside of it.
 
     Returns:
         Data set with the solved variables on ``sample``, ``time`` and the axes of space.
@@ -62,10 +65,24 @@ def solve(
         FileExistsError: ``output`` exists and may not be replaced.
         ValueError: they do not fit each other, or a residual is asked of an equation that has none here.
     """
-    if output is not None:
-        check_output(output, "solution")
+    if output is None:
+        return _solutions(checkpoint, init, refine, device, progress, follow_links)
+    with atomic.reserved(output, "solution", overwrite, [init, checkpoint]) as path:
+        dataset = _solutions(checkpoint, init, refine, device, progress, follow_links)
+        write_dataset(dataset, path, overwrite, "solution")
+    return dataset
+
+
+def _solutions(
+    checkpoint: str | Path,
+    init: str | Path | xr.Dataset,
+    refine: int,
+    device: str | None,
+    progress: Progress | None,
+    follow_links: bool,
+) -> xr.Dataset:
     device = "cpu" if refine else pick_device(device)
-    operator, given = load_operator(checkpoint, device), open_simulations(init)
+    operator, given = load_operator(checkpoint, device), open_simulations(init, follow_links=follow_links)
     _check(operator, given, str(checkpoint))
     if refine < 0:
         raise ValueError(f"--refine must not be negative, got {refine}")
@@ -80,12 +97,10 @@ def solve(
         if progress:
             progress(int(samples[-1]) + 1, len(given), "refined" if refine else "solved")
     dataset = _dataset(operator, given, np.concatenate(made), times)
-    dataset.attrs |= {"checkpoint": read_meta(checkpoint)["sha256"], "refine": refine}
+    dataset.attrs |= {"checkpoint": identity(read_meta(checkpoint)), "refine": refine}
     if departures := _outside(operator, given, invariants):
         dataset.attrs["outside_training"] = departures
         log.warning("these inputs are unlike those of training, so errors may be far larger than in validation: %s", departures)
-    if output is not None:
-        write_dataset(dataset, Path(output), overwrite)
     return dataset
 
 
@@ -162,12 +177,13 @@ def _dataset(operator: Operator, given: Simulations, values: np.ndarray, times: 
     return xr.Dataset(fields, coords, {"Conventions": "CF-1.11", "title": "solved by an operator", **attrs})
 
 
-def score(solution: str | Path | xr.Dataset, truth: str | Path | xr.Dataset) -> xr.Dataset:
+def score(solution: str | Path | xr.Dataset, truth: str | Path | xr.Dataset, *, follow_links: bool = False) -> xr.Dataset:
     """Return the relative L2 error of solutions, ``|u - t| / |t|`` over all times and places, and of each time.
 
     Args:
         solution: what ``solve`` made.
         truth: simulations of the same instances on the same grid and times.
+        follow_links: follow links within the stores that lead outside of them.
 
     Returns:
         Data set with ``relative_l2`` (sample) and, of evolutions, ``relative_l2_at`` (time), a mean over the samples; for each variable.
@@ -176,7 +192,7 @@ def score(solution: str | Path | xr.Dataset, truth: str | Path | xr.Dataset) -> 
         FileNotFoundError: nothing there.
         ValueError: samples, times or grids differ.
     """
-    ours, theirs = open_simulations(solution), open_simulations(truth)
+    ours, theirs = (open_simulations(path, follow_links=follow_links) for path in (solution, truth))
     found: dict[str, xr.DataArray] = {}
     for name in ours.layout.fields:
         if name not in theirs.dataset:
@@ -192,26 +208,29 @@ def score(solution: str | Path | xr.Dataset, truth: str | Path | xr.Dataset) -> 
         if "time" in u.dims:
             space = [d for d in inside if d != "time"]
             found[f"{name}_relative_l2_at"] = ((square[0].sum(space) / square[1].sum(space)) ** 0.5).mean("sample")
-    return xr.Dataset(found).load()
+    return xr.Dataset(found, attrs={"title": "scores of solutions"}).load()
 
 
-def is_solution(path: str | Path) -> bool:
+def is_solution(path: str | Path, *, follow_links: bool = False) -> bool:
     """Whether there is what ``solve`` makes."""
-    return "system" in open_raw(str(path)).attrs
+    return "system" in open_raw(str(path), follow_links=follow_links).attrs
 
 
-def report(solution: str | Path, truth: str | Path, output: str | Path | None = None, overwrite: bool = False) -> dict[str, float]:
+def report(
+    solution: str | Path, truth: str | Path, output: str | Path | None = None, overwrite: bool = False, *, follow_links: bool = False
+) -> dict[str, float]:
     """Return the mean and the largest error over the samples, and write all of ``score`` to a file.
 
     Raises:
         FileExistsError: ``output`` exists and may not be replaced.
         ValueError: as ``score`` does.
     """
-    if output is not None and check_output(output, "file of scores").exists() and not overwrite:
-        raise FileExistsError(f"{output} exists; pass --overwrite to replace it, or choose another name")
-    scores = score(solution, truth)
-    if output is not None:
-        write_dataset(scores, Path(output), overwrite)
+    if output is None:
+        scores = score(solution, truth, follow_links=follow_links)
+    else:
+        with atomic.reserved(output, "file of scores", overwrite, [solution, truth]) as path:
+            scores = score(solution, truth, follow_links=follow_links)
+            write_dataset(scores, path, overwrite, "file of scores")
     each = [str(n) for n, v in scores.data_vars.items() if v.dims == ("sample",)]
     count = scores.sizes["sample"]
     found: dict[str, float] = {}

@@ -4,7 +4,9 @@ import hashlib
 import importlib.util
 import json
 import logging
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,9 @@ from ..datasets.direct import DirectFields
 from ..datasets.fields import Fields
 from ..datasets.forcings import forcing_names
 from ..datasets.loaders import POOL, POOLS_HELD, BatchReader, StoreBatches
+from ..datasets.locks import exclusive
+from ..datasets.outputs import check_apart, check_output
+from ..datasets.stopping import requested
 from ..datasets.stores import Store, open_store, select_variables, store_statistics
 from ..fno.grids import LatLon
 from ..fno.layers.spherical import largest_lmax
@@ -27,6 +32,7 @@ from ..fno.training.forecasting import BalanceTerms
 from .checkpoint import Checkpoint, finished, load_checkpoint, save_checkpoint
 from .config import AnyConfig, Config, LossConfig
 from .device import keep_freed_memory, pick_device
+from .interruption import saving_when_stopped
 from .model import build_stepper
 from .operators import train as train_operator
 from .physics_config import OperatorConfig, PinnConfig
@@ -65,6 +71,30 @@ def train(config: AnyConfig, device: str | None = None, progress: Progress | Non
         ValueError: store and configuration do not fit, or ``output`` holds another run.
     """
     keep_freed_memory()
+    with _reserved(config):
+        return _train(config, device, progress)
+
+
+@contextmanager
+def _reserved(config: AnyConfig) -> Iterator[None]:
+    """Keep others from training in the output folder, in which nothing that is read may lie.
+
+    Raises:
+        FileExistsError: the folder contains a ``checkpoint`` that no training wrote.
+    """
+    output = check_output(config.output, "checkpoint")
+    data: Any = getattr(config, "data", None)
+    inputs = [getattr(data, "store", None), getattr(data, "experiment", None)]
+    with exclusive(output):
+        for name in ("checkpoint", "state"):
+            check_apart(output / name, inputs)
+        checkpoint = output / "checkpoint"
+        if os.path.lexists(checkpoint) and not (checkpoint / "meta.json").is_file():
+            raise FileExistsError(f"{checkpoint} is not a checkpoint; move it away, or choose another output")
+        yield
+
+
+def _train(config: AnyConfig, device: str | None, progress: Progress | None) -> TrainResult:
     if isinstance(config, PinnConfig):
         if device not in (None, "cpu"):
             raise ValueError(f"physics-informed networks are trained on the CPU, not on {device}; leave out --device")
@@ -98,7 +128,8 @@ def train(config: AnyConfig, device: str | None = None, progress: Progress | Non
     )
     physics = _balances(config, store)
     objective = Forecasting(stepper, weights, settings.noise, physics)
-    record = fit(stepper, objective, source, settings, output / "state", fingerprint, progress)
+    with saving_when_stopped(output / "state"):
+        record = fit(stepper, objective, source, settings, output / "state", fingerprint, progress, requested)
     comparison = {}
     if physics is not None and control is not None:
         other = Forecasting(load_checkpoint(control.checkpoint, device).stepper, weights, 0.0, physics)

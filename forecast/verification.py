@@ -1,6 +1,7 @@
 """Scores of a forecast against truth, beside the forecasts that cost nothing."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ from numpy.typing import NDArray
 from ..datasets import atomic
 from ..datasets.fields import Fields
 from ..datasets.netcdf import PRESSURE_LEVEL, write_netcdf
-from ..datasets.outputs import check_output
 from ..datasets.split import period
 from ..datasets.stores import Store, open_store, read_group
 from ..fno.grids import LatLon
@@ -42,6 +42,7 @@ def verify(
     area: str | None = None,
     regrid: bool = False,
     lead_units: str | None = None,
+    follow_links: bool = False,
 ) -> xr.Dataset:
     """Score a forecast by lead time and variable.
 
@@ -59,6 +60,7 @@ def verify(
         area: ``NORTH/WEST/SOUTH/EAST`` in degrees to score; all common points by default.
         regrid: regrid the finer of forecast and truth to the points of the coarser, by shares of area.
         lead_units: unit of lead times that are numbers without one, e.g. ``hours``.
+        follow_links: follow links within forecast and truth that lead outside of them.
 
     Returns:
         A variable for each that both have, by the truth's name, dimensions metric (rmse, mae, bias in its units; acc; of an ensemble, whose mean is
@@ -69,11 +71,28 @@ def verify(
         FileExistsError: ``output`` exists.
         ValueError: no variable is common, or grid, units or times do not match; a partial overlap in time is refused.
     """
-    if output is not None and check_output(output, "file of scores").exists() and not overwrite:
-        raise FileExistsError(f"{output} exists; pass --overwrite to replace it, or choose another name")
-    dataset = open_forecast(forecast, lead_units)
+    if output is None:
+        return _verify(forecast, truth, batch_size, progress, area, regrid, lead_units, follow_links)
+    with atomic.reserved(output, "file of scores", overwrite, [forecast, truth]) as path:
+        scores = _verify(forecast, truth, batch_size, progress, area, regrid, lead_units, follow_links)
+        with atomic.replacing(path, overwrite, "file of scores") as temporary:
+            write_netcdf(scores, temporary)
+    return scores
+
+
+def _verify(
+    forecast: str | Path | xr.Dataset,
+    truth: str | Path,
+    batch_size: int,
+    progress: Progress | None,
+    area: str | None,
+    regrid: bool,
+    lead_units: str | None,
+    follow_links: bool,
+) -> xr.Dataset:
+    dataset = open_forecast(forecast, lead_units, follow_links=follow_links)
     name = dataset.encoding["source"]
-    store = open_store(truth)
+    store = open_store(truth, follow_links=follow_links)
     common = common_grid(dataset, store.dataset, (name, str(store.path)), area=area, regrid=regrid)
     pairs = pair_channels(dataset, store.dataset, (name, str(store.path)))
     variables = list(dict.fromkeys(variable for variable, _ in pairs.channels))
@@ -83,7 +102,7 @@ def verify(
         d = common.truth(d[variables])
         return d.sel(level=levels) if levels else d
 
-    store = Store(store.path, of_truth(store.dataset), store.step, store.gaps)
+    store = replace(store, dataset=of_truth(store.dataset))
     order = [channel_keys(store.dataset).index(key) for key in pairs.channels]
     paired = PairedForecast(common.forecast(dataset), store.dataset, pairs, (name, str(store.path)))
     times, leads = dataset["time"].values.astype("datetime64[ns]"), dataset["prediction_timedelta"].values
@@ -115,9 +134,6 @@ def verify(
             progress(min(first + batch_size, len(times)), len(times), "verify")
     scores = _scores(total, store, list(pairs.channels), leads, times, dataset.sizes.get("number", 1))
     scores.attrs |= common.notes | ({"left_out": pairs.left_out} if pairs.left_out else {})
-    if output is not None:
-        with atomic.replacing(Path(output), overwrite) as temporary:
-            write_netcdf(scores, temporary)
     return scores
 
 

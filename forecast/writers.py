@@ -7,7 +7,6 @@ one lead time of a batch of initial times.
 """
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from ..datasets.netcdf import (
     time_encoding,
     write_netcdf,
 )
+from ..datasets.stopping import Stopped
 from ..datasets.stores import consolidate
 from .checkpoint import Checkpoint
 from .ensemble import Ensemble
@@ -39,6 +39,8 @@ Float = NDArray[np.float32]
 Times = NDArray[np.datetime64]
 Rollout = Callable[[Times], Iterator[Float]]
 Progress = Callable[[int, int, str], None]
+PROGRESS = "progress.json"
+"""Name of the file next to an unfinished forecast that says how much of it is whole."""
 
 _EARTH = {
     "latitude": {"standard_name": "latitude", "long_name": "latitude", "units": "degrees_north", "axis": "Y"},
@@ -150,28 +152,28 @@ def write_forecast(
         FileExistsError: ``path`` exists and may not be replaced.
         OSError: no room; what is written stays for the next try.
     """
-    atomic.recover(path)
-    step = layout.checkpoint.step
-    if path.suffix == ".nc":
-        hidden = path.with_name(f".{path.name}.zarr")
-        write_forecast(
-            layout,
-            rollout,
-            times,
-            hidden,
-            limits,
-            batch=batch,
-            overwrite=True,
-            identity=identity,
-            progress=progress,
-        )
-        with (
-            atomic.replacing(path, overwrite) as temporary,
-            xr.open_zarr(hidden, consolidated=False, decode_timedelta=True) as dataset,
-        ):
-            write_netcdf(dataset, temporary, step)
-        atomic.remove(hidden)
-        return
+    with atomic.replacing(path, overwrite, "forecast", keep_partial=True) as temporary:
+        if path.suffix != ".nc":
+            _fill(layout, rollout, times, temporary, limits, batch, identity, progress)
+            consolidate(temporary)
+            return
+        store = temporary.with_name("store.zarr")
+        _fill(layout, rollout, times, store, limits, batch, identity, progress)
+        with xr.open_zarr(store, consolidated=False, decode_timedelta=True) as dataset:
+            write_netcdf(dataset, temporary, layout.checkpoint.step)
+
+
+def _fill(
+    layout: Layout,
+    rollout: Rollout,
+    times: Times,
+    path: Path,
+    limits: Limits,
+    batch: int,
+    identity: str,
+    progress: Progress | None,
+) -> None:
+    """Write forecasts batch by batch to a zarr store, from where an earlier call stopped."""
     batch, grid = min(batch, len(times)), layout.grid
     axes = [grid.along_rows.tolist(), grid.along_columns.tolist()]
     identity = json.dumps(
@@ -185,16 +187,16 @@ def write_forecast(
             *axes,
         ]
     )
-    with atomic.replacing(path, overwrite, keep_partial=True) as temporary:
-        done = _batches_done(temporary, identity, limits)
-        if done is None:
-            atomic.remove(temporary)
-            done = 0
-            _lay_out(layout.empty(times, batch), temporary, batch, time_encoding(step))
-            _note(temporary, identity, 0, limits)
-        group = zarr.open_group(temporary, mode="r+")
-        arrays: dict[str, Any] = {name: group[name] for name in layout.variables}
-        count = -(-len(times) // batch)
+    done = _batches_done(path, identity, limits)
+    if done is None:
+        atomic.remove(path)
+        done = 0
+        _lay_out(layout.empty(times, batch), path, batch, time_encoding(layout.checkpoint.step))
+        _note(path, identity, 0, limits)
+    group = zarr.open_group(path, mode="r+")
+    arrays: dict[str, Any] = {name: group[name] for name in layout.variables}
+    count = -(-len(times) // batch)
+    try:
         for b in range(done, count):
             where = slice(b * batch, min((b + 1) * batch, len(times)))
             for lead, fields in enumerate(rollout(times[where])):
@@ -202,14 +204,15 @@ def write_forecast(
                     array[where, lead] = layout.part(fields, name)
                 if progress:
                     progress(b * (layout.steps + 1) + lead + 1, count * (layout.steps + 1), "forecast")
-            _note(temporary, identity, b + 1, limits)
-        for name, array in arrays.items():
-            array.attrs.update(limits.attributes(name))
-        (temporary / PROGRESS).unlink()
-        consolidate(temporary)
-
-
-PROGRESS = "progress.json"
+            for name in arrays:
+                atomic.sync_all(path / name / "c" / str(b))
+            _note(path, identity, b + 1, limits)
+            done = b + 1
+    except KeyboardInterrupt as error:
+        kept = f"forecasts of {done * batch} of {len(times)} initial times are written"
+        raise Stopped(f"{kept}; the same command resumes after them") from error
+    for name, array in arrays.items():
+        array.attrs.update(limits.attributes(name))
 
 
 def _lay_out(empty: xr.Dataset, path: Path, batch: int, time: dict[str, Any]) -> None:
@@ -221,9 +224,8 @@ def _lay_out(empty: xr.Dataset, path: Path, batch: int, time: dict[str, Any]) ->
 
 
 def _note(path: Path, identity: str, batches: int, limits: Limits) -> None:
-    temporary = path / f".{PROGRESS}"
-    temporary.write_text(json.dumps({"identity": identity, "batches": batches, "limits": limits.state()}))
-    os.replace(temporary, path / PROGRESS)
+    noted = {"identity": identity, "batches": batches, "limits": limits.state()}
+    atomic.write_file(path.with_name(PROGRESS), json.dumps(noted).encode())
 
 
 def _batches_done(path: Path, identity: str, limits: Limits) -> int | None:
@@ -231,10 +233,10 @@ def _batches_done(path: Path, identity: str, limits: Limits) -> int | None:
     there is none that fits.
     """
     try:
-        noted = json.loads((path / PROGRESS).read_text())
+        noted = json.loads(path.with_name(PROGRESS).read_text())
     except (FileNotFoundError, json.JSONDecodeError):
         return None
-    if noted["identity"] != identity or "limits" not in noted:
+    if not path.exists() or noted["identity"] != identity or "limits" not in noted:
         return None
     limits.restore(noted["limits"])
     return int(noted["batches"])

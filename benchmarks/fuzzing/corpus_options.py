@@ -223,7 +223,8 @@ def valid(chance: random.Random) -> Iterator[Case]:
     yield Case(("train", "quickstart", f"data.store={STORE}", "output=out/run", *small), None, "train on a recipe", accepted=True)
     weights = ("import", f"{FIXTURES}/weights.pt", "--format", "neuraloperator", "-o", "out/n", "--config", "in/import.yaml")
     yield Case(weights, change("import.yaml"), "import", accepted=True)
-    for fixture in ("source.nc", "source.zarr", "source2.zarr", "classic.nc", "store.zarr", "forecast.zarr", "forecast.nc", "simulation.zarr", "solution.zarr"):
+    stores = ("source.zarr", "source2.zarr", "store.zarr", "forecast.zarr", "simulation.zarr", "solution.zarr")
+    for fixture in ("source.nc", "classic.nc", "forecast.nc", *stores):
         yield Case(("inspect", f"in/{fixture}"), change(fixture), f"inspect {fixture}", accepted=True)
         if fixture.startswith(("source", "classic")):
             yield Case(("ingest", f"in/{fixture}", "-o", "out/s.zarr"), change(fixture), f"ingest {fixture}", accepted=fixture != "classic.nc")

@@ -1,6 +1,5 @@
 """CF and COARDS data, netCDF or zarr, as the canonical data set. Lazy: values are read when they are computed."""
 
-import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -10,6 +9,8 @@ import xarray as xr
 
 from .. import units as cf_units
 from ..identity import find_variables, identity
+from ..memory import check_bytes, memory_limit
+from ..names import fault, reserved
 from ..scalars import ATTRIBUTE as SCALARS
 from ..scalars import is_pressure, lone_coordinates, record
 from ..schema import DIMENSIONS, LEVEL_VARIABLES, STANDARD_UNITS, axes_of, grid_of, nearest
@@ -22,7 +23,7 @@ from .times import standard_times
 from .versions import drop_superseded, fill_versions
 from .vocabulary import DEGREES
 
-NAME = re.compile(r"[^./\\][^/\\]*")
+_OF_SIMULATIONS = ("system", "parameters", "seed", "checkpoint")  # attributes that say how a store is to be read
 
 _COORDINATES: dict[str, dict[str, tuple[str, ...]]] = {
     "latitude": {"units": DEGREES["latitude"], "names": ("latitude", "lat")},
@@ -79,6 +80,7 @@ def canonical(
     """
     units, select, rename = units or {}, select or Selection(), rename or {}
     axes = {str(dim) for dim in dataset.dims}
+    dataset = dataset.drop_vars([n for n, v in dataset.variables.items() if any(dataset.sizes[d] == 0 for d in v.dims if d != "time")])
     dataset = select.places(dataset, source)
     dataset = find_layout(dataset, layout).read(dataset, source)
     curvilinear = projected(dataset, source)
@@ -127,11 +129,14 @@ def canonical(
         if str(field.name) in fields:
             raise ValueError(f"{source}: {name!r} and another variable are both {field.name!r}; ingest one of them, or pass --rename")
         fields[str(field.name)] = field
-    result = xr.Dataset({n: v for n, v in fields.items() if "time" in v.dims}, attrs=dataset.attrs)
+    attrs = {k: v for k, v in dataset.attrs.items() if k not in _OF_SIMULATIONS}
+    result = xr.Dataset({n: v for n, v in fields.items() if "time" in v.dims}, attrs=attrs)
     if "time" in dataset.coords and "time" not in result.coords:
         result = result.assign_coords(time=dataset["time"])
     result = result.drop_vars([c for c in result.coords if c not in DIMENSIONS])
     unchanging = {n: v for n, v in fields.items() if "time" not in v.dims}
+    for name, field in unchanging.items():
+        check_bytes(f"{source}: the static field {name!r}", 4 * field.nbytes)
     result = result.assign_coords({n: v.reset_coords(drop=True).compute() for n, v in unchanging.items()})
     kept = [_field(n, first[n].chunk(), source, units, rename, beyond=beyond).reset_coords(drop=True) for n in constants]
     result.encoding = {
@@ -178,8 +183,8 @@ def _axes(dataset: xr.Dataset, source: str, select: Selection, *, timeless: bool
             )
     dataset = dataset.rename({found: name for found, name in names.items() if found != name})
     dataset = dataset.reset_coords([c for c in dataset.coords if set(dataset[c].dims) == set(axes)])
-    if wrong := [str(n) for n in dataset.data_vars if not NAME.fullmatch(str(n))]:
-        raise ValueError(f"{source} holds a variable called {wrong[0]!r}, which is no name: it could leave the store's folder")
+    if wrong := [str(n) for n in dataset.data_vars if fault(str(n))]:
+        raise ValueError(f"{source} holds a variable called {wrong[0][:60]!r}, which {fault(wrong[0])}")
     if not without_time:
         dataset = standard_times(dataset if "time" in dataset.dims else dataset.expand_dims("time"), source)
     kept = (*axes, "time", *(name for name in beyond if name != "number"))
@@ -200,6 +205,7 @@ def _chunked(dataset: xr.Dataset, chunk_bytes: int) -> xr.Dataset:
         sizes = variable.encoding.get("shards") or variable.encoding.get("preferred_chunks") or {}
         stored = int(sizes["time"] if isinstance(sizes, dict) and "time" in sizes else sizes[0] if isinstance(sizes, tuple) else 1)
         one = max(1, variable.nbytes // max(1, variable.sizes["time"]))
+        stored = max(1, min(stored, memory_limit() // 8 // one))  # long chunks are read several times rather than beyond memory
         dataset[name] = variable.chunk({"time": max(1, chunk_bytes // (one * stored)) * stored} | {d: -1 for d in variable.dims if d != "time"})
     return dataset
 
@@ -287,7 +293,10 @@ def _field(
     variable = variable.astype(np.float32).transpose(*[d for d in order if d in variable.dims])
     variable.attrs = attrs
     variable.encoding = {}
-    return variable.rename(next((rename[n] for n in called if n in rename), new))
+    new = next((rename[n] for n in called if n in rename), new)
+    if reserved(new):
+        raise ValueError(f"{source}: {name!r} cannot be the name of a variable in a store; pass --rename {name}=...")
+    return variable.rename(new)
 
 
 def _plane(dataset: xr.Dataset, source: str) -> xr.Dataset:

@@ -83,6 +83,8 @@ def canonical_forecast(dataset: xr.Dataset, source: str, lead_units: str | None 
     attrs = dataset.attrs
     close = dataset.close
     dataset = _time_axes(_members(dataset), source, lead_units)
+    if empty := [d for d in ("time", "prediction_timedelta") if dataset.sizes.get(d) == 0]:
+        raise ValueError(f"{source} holds no forecast: its axis {empty[0]} has no points")
     dataset = cells_to_grid(channels_to_variables(dataset, source), source)
     dataset = _with_units(_lazy(named_axes(dataset)), source)
     result = canonical(dataset, source, beyond=BEYOND)

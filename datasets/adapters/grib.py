@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 Messages = Mapping[tuple[int, str], Mapping[tuple[int, float], int]]
 """By parameter and kind of level: the first step of what each run (seconds since 1970) has at each step (hours)."""
 
+_MOST = 10**7  # runs times steps
 _SCALARS = ("time", "valid_time", "step", "number", "isobaricInhPa")
 
 
@@ -120,6 +121,8 @@ def by_validity(part: xr.Dataset, source: str, messages: Messages | None = None)
 def _flat(part: xr.Dataset, source: str, messages: Messages | None) -> xr.Dataset:
     """Return the fields of runs and steps along one axis, by their time of validity."""
     runs, steps = part["time"].values, part["step"].values
+    if len(runs) * len(steps) > _MOST:
+        raise Refused(f"{source} has {len(runs)} runs and {len(steps)} steps, more than are read together; split it by run first")
     validity = runs[:, None] + steps[None]
     run, step = np.nonzero(_present(part, messages))
     order = np.lexsort((steps[step], validity[run, step]))

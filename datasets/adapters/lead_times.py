@@ -24,6 +24,7 @@ NAMES = (
     "lead_day",
     "lead_days",
 )
+_LONGEST = 100 * 366 * 86400.0  # s
 _SECOND = np.timedelta64(1, "s")
 _IN_NAME = re.compile(r"(hour|day)s?$")
 
@@ -55,7 +56,7 @@ def decode_leads(lead: xr.DataArray, source: str, lead_units: str | None = None)
         raise ValueError(f"{source}: {name} holds no lead times but {values.dtype} {values[:3]}; store durations or hours")
     stated = str(lead.attrs.get("units", ""))
     if lead_units is not None and stated:
-        raise ValueError(f"{source}: {name} has the units {stated!r} already; leave out --lead-units")
+        raise ValueError(f"{source}: {name} has the units {stated[:60]!r} already; leave out --lead-units")
     in_name = _IN_NAME.search(name.lower())
     units = lead_units or stated or (in_name[1] if in_name else _units_by_size(values))
     if units is None:
@@ -65,7 +66,9 @@ def decode_leads(lead: xr.DataArray, source: str, lead_units: str | None = None)
         )
     seconds = _seconds_in(units)
     if seconds is None:
-        raise ValueError(f"{source}: {name} has the units {units!r}, which are no unit of time; write e.g. hours")
+        raise ValueError(f"{source}: {name} has the units {units[:60]!r}, which are no unit of time; write e.g. hours")
+    if float(np.abs(values.astype(np.float64)).max(initial=0)) * seconds > _LONGEST:
+        raise ValueError(f"{source}: {name} has lead times of more than a century in {units[:60]}; correct its units, or pass --lead-units")
     if values.dtype.kind in "iu" and seconds < 1:
         return np.asarray((values.astype(np.int64) * round(seconds * 1e9)).astype("timedelta64[ns]"))
     return np.asarray(np.round(values.astype(np.float64) * seconds * 1e9).astype(np.int64).astype("timedelta64[ns]"))

@@ -52,7 +52,7 @@ def kind_of(dataset: xr.Dataset, dim: str) -> Kind:
     if physical == "other":
         if _PRESSURE_NAME.fullmatch(dim) and axis.size > 1:
             raise ValueError(
-                f"{dim!r} has units {units!r}, which are no pressure of air; only pressure levels are kept together, "
+                f"{dim!r} has units {units[:60]!r}, which are no pressure of air; only pressure levels are kept together, "
                 f"keep one of these, e.g. --select {dim}={axis.values[0]:g}"
             )
         return Kind.OTHER
@@ -66,7 +66,7 @@ def kind_of(dataset: xr.Dataset, dim: str) -> Kind:
         return Kind.PRESSURE
     if _PRESSURE_NAME.fullmatch(dim) and axis.size > 1:
         raise ValueError(
-            f"{dim!r} has units {units!r}, which cannot become 'hPa'; only pressure levels are kept together, "
+            f"{dim!r} has units {units[:60]!r}, which cannot become 'hPa'; only pressure levels are kept together, "
             f"keep one of these, e.g. --select {dim}={axis.values[0]:g}"
         )
     return Kind.OTHER

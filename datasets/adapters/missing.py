@@ -16,6 +16,8 @@ import numpy as np
 import xarray as xr
 import zarr
 
+from .attributes import explain_times, plain
+
 _CF = ("_FillValue", "missing_value")
 _LOWEST = -99.0
 _HIGHEST = 999.0
@@ -32,12 +34,16 @@ def decode(dataset: xr.Dataset) -> xr.Dataset:
         ValueError: times without a meaning.
     """
     close = dataset.close
-    dataset = dataset.copy()
+    dataset = plain(dataset.copy())
     for name, variable in dataset.variables.items():
         for key in _CF:
             if variable.dims == (name,) and key in variable.attrs and not _no_coordinate(variable.attrs[key], variable.dtype):
                 del variable.attrs[key]
-    decoded: xr.Dataset = xr.decode_cf(dataset)
+    try:
+        decoded: xr.Dataset = xr.decode_cf(dataset)
+    except (ValueError, OverflowError) as error:
+        explain_times(dataset, error)
+        raise
     decoded.set_close(close)
     return decoded
 

@@ -1,9 +1,9 @@
 """Files and stores as they are, recognised by their content, with an error that says what is wrong with one."""
 
-import importlib.util
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from math import prod
 from pathlib import Path
 
 import pyproj  # noqa: F401  (xarray loads cfgrib where there is one, whose eccodes brings a PROJ of its own that must not come first)
@@ -11,38 +11,56 @@ import xarray as xr
 import zarr
 from zarr.abc.store import Store
 
-from ..repository import is_repository, stored
+from ..memory import limited
 from ..schema import Refused
 from . import grib
+from .classic import check_classic
+from .fast import fastest
+from .grib_messages import check_messages
+from .hdf5 import check_hdf5
 from .missing import decode, decode_zarr
-from .remote import check_url, open_source
+from .pipelines import CHECKED
+from .regular import check_regular
+from .remote import Source, check_url, open_source
+from .untrusted import CHUNKS_AT_OPENING, STRING_BYTES, UntrustedDataError, advice, memory_limit, most_of_coordinates, show_bytes
 
 _CLASSIC = (b"CDF\x01", b"CDF\x02", b"CDF\x05")
 _HDF5 = b"\x89HDF\r\n\x1a\n"
-_GRIB_LARGE = 0x800000
+_PIPELINE = "codec_pipeline.path"
 
 
-def open_raw(path: str, whole_shards: bool = True) -> xr.Dataset:
+def open_raw(path: str, whole_shards: bool = True, *, follow_links: bool = False) -> xr.Dataset:
     """Open one file or store as dask arrays.
 
     Args:
         path: file, folder or URL.
         whole_shards: as in ``open_zarr``.
+        follow_links: as in ``open_lazily``.
 
     Raises:
         FileNotFoundError: it does not exist.
         ValueError: it cannot be read.
     """
-    return _chunked(open_lazily(path), whole_shards)
+    return _chunked(open_lazily(path, follow_links=follow_links), whole_shards)
 
 
-def open_lazily(path: str, complete: bool = False, variables: Sequence[str] | None = None) -> xr.Dataset:
+def open_lazily(
+    path: str,
+    complete: bool = False,
+    variables: Sequence[str] | None = None,
+    *,
+    follow_links: bool = False,
+    memory: int | None = None,
+) -> xr.Dataset:
     """Open one file or store; values are read when they are asked for, and selecting makes no task graph.
 
     Args:
         path: file, folder or URL.
         complete: raise ``ValueError`` where a chunk that is read is missing, instead of taking it for fill values.
         variables: those that will be used, whose times a GRIB file is read at; all by default.
+        follow_links: read also what links within it lead to outside of it.
+        memory: bytes that may be used, to which the chunks and coordinates are bounded; by default those of
+            ``untrusted.memory_limit``.
 
     Raises:
         FileNotFoundError: it does not exist.
@@ -51,55 +69,105 @@ def open_lazily(path: str, complete: bool = False, variables: Sequence[str] | No
     """
     if "://" not in path and not Path(path).exists():
         raise FileNotFoundError(f"{path} does not exist; check the path")
+    if "://" not in path and not Path(path).is_dir():
+        check_regular(path)
     with _explained(path), warnings.catch_warnings():  # of what is mended here, or refused with a reason
         warnings.simplefilter("ignore", xr.SerializationWarning)
+        warnings.filterwarnings("ignore", message="Duplicate dimension names")
         if Path(path).is_dir() or "://" in path:
-            return _open_zarr(open_source(path, complete) if (complete and not is_repository(path)) or "://" in path else path)
-        return _open_file(path, variables)
+            return _open_zarr(open_source(path, complete, follow_links=follow_links, memory=memory))
+        with limited(memory_limit() if memory is None else memory):
+            return _open_file(path, variables, follow_links)
 
 
-def open_zarr(path: str | Path | Store, whole_shards: bool = True, group: str | None = None) -> xr.Dataset:
+def open_zarr(path: str | Path | Store, whole_shards: bool = True, group: str | None = None, *, follow_links: bool = False) -> xr.Dataset:
     """Open a zarr store as dask arrays.
 
     Args:
         path: folder, URL or zarr store.
         whole_shards: read a shard at a time, many times faster than its chunks one by one where all are wanted.
         group: group within the store.
+        follow_links: as in ``open_lazily``.
     """
-    return _chunked(_open_zarr(path, group), whole_shards)
+    return _chunked(_open_zarr(_source(path, follow_links), group), whole_shards)
+
+
+def open_group(path: str | Path | Store, *, follow_links: bool = False) -> zarr.Group:
+    """Open a zarr store as the zarr library does, decoded by compiled code where it may be; read only."""
+    with fast_codecs():
+        return zarr.open_group(_source(path, follow_links), mode="r")
 
 
 def fast_codecs() -> AbstractContextManager[object]:
     """Return a context in which zarr arrays that are opened decode by the package ``zarrs``, where it is installed."""
-    found = importlib.util.find_spec("zarrs") is not None
-    return zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}) if found else nullcontext()
+    return zarr.config.set({_PIPELINE: fastest()})  # type: ignore[no-any-return]
 
 
-def _open_zarr(path: str | Path | Store, group: str | None = None) -> xr.Dataset:
-    path = path if isinstance(path, Store) or "://" in str(path) else stored(path)
-    with warnings.catch_warnings():  # a store without consolidated metadata is not worth a warning
-        warnings.filterwarnings("ignore", message="Failed to open Zarr store with consolidated")
-        store = xr.backends.ZarrStore.open_group(path, mode="r", group=group, consolidated=None, use_zarr_fill_value_as_mask=True)
-        return decode_zarr(xr.open_dataset(store, decode_cf=False), store.zarr_group)
+def _source(path: str | Path | Store, follow_links: bool) -> Store:
+    return path if isinstance(path, Store) else open_source(path, complete=False, follow_links=follow_links)
+
+
+def _open_zarr(source: Store, group: str | None = None) -> xr.Dataset:
+    pipeline = fastest() if zarr.config.get(_PIPELINE) == fastest() else CHECKED
+    with warnings.catch_warnings(), zarr.config.set({_PIPELINE: pipeline}):
+        warnings.filterwarnings("ignore", message="Failed to open Zarr store with consolidated")  # not worth a warning
+        warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr version 3")  # nor is another's choice
+        warnings.filterwarnings("ignore", message="The data type .* does not have a Zarr V3 specification")
+        store = xr.backends.ZarrStore.open_group(source, mode="r", group=group, consolidated=None, use_zarr_fill_value_as_mask=True)
+        memory = source.memory if isinstance(source, Source) else memory_limit()
+        _check_opening([array for _, array in store.arrays() if array.ndim < 2], memory)
+        dataset = decode_zarr(xr.open_dataset(store, decode_cf=False), store.zarr_group)
+        _check_opening([store.zarr_group[str(name)] for name in _places(dataset)], memory)
+        return dataset
+
+
+def _places(dataset: xr.Dataset) -> list[Hashable]:
+    """Return the coordinates of more than one dimension, which are read as a whole: those of curvilinear grids."""
+    units = ("degrees_north", "degrees_east", "degree_north", "degree_east")
+    return [n for n, v in dataset.variables.items() if v.ndim > 1 and (n in dataset.coords or str(v.attrs.get("units")) in units)]
+
+
+def _check_opening(arrays: Sequence[zarr.Array], memory: int) -> None:
+    """Raise ``UntrustedDataError`` where the arrays that are read at opening, all coordinates, take too much memory or time."""
+    size = sum(prod(array.shape) * (STRING_BYTES if array.dtype.kind in "OT" else array.dtype.itemsize) for array in arrays)
+    if size > most_of_coordinates(memory):
+        largest = max(arrays, key=lambda array: prod(array.shape))
+        raise UntrustedDataError(f"{largest.store.name}: its coordinates, such as {largest.path}, are {show_bytes(size)}, {advice(memory)}")
+    count = sum(prod(-(-n // max(c, 1)) for n, c in zip(array.shape, array.shards or array.chunks, strict=True)) for array in arrays)
+    if count > CHUNKS_AT_OPENING:
+        largest = max(arrays, key=lambda array: prod(array.shape))
+        raise UntrustedDataError(f"{largest.store.name}: its coordinates, such as {largest.path}, lie in {count} files; write them in few chunks")
 
 
 def _chunked(dataset: xr.Dataset, whole_shards: bool) -> xr.Dataset:
     for name, variable in dataset.data_vars.items():
-        sizes = (variable.encoding.get("shards") if whole_shards else None) or variable.encoding.get("chunks")
+        sizes = variable.encoding.get("chunks")
+        shards = variable.encoding.get("shards") if whole_shards else None
+        if shards and prod(shards) * variable.dtype.itemsize <= most_of_coordinates(memory_limit()):
+            sizes = shards
         dataset[name] = variable.chunk(dict(zip(variable.dims, sizes, strict=True)) if sizes else {})
     return dataset
 
 
-def _open_file(path: str, variables: Sequence[str] | None) -> xr.Dataset:
+def _open_file(path: str, variables: Sequence[str] | None, follow_links: bool = False) -> xr.Dataset:
     with open(path, "rb") as file:
         start = file.read(8)
     if start[:4] in _CLASSIC:
-        _refuse_short_classic(path)
+        check_classic(path)
     elif start[:4] == b"GRIB":
         return _open_grib(path, variables)
     elif start != _HDF5:
         raise ValueError(f"it begins with {start[:4]!r}" if start else "it is empty")
-    return decode(xr.open_dataset(path, engine="netcdf4", decode_cf=False))
+    unreadable = check_hdf5(path, follow_links=follow_links) if start == _HDF5 else []
+    with warnings.catch_warnings():  # of types that are no numbers, and left out
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            opened = xr.open_dataset(path, engine="netcdf4", decode_cf=False, drop_variables=unreadable)
+        except AttributeError as error:  # netCDF4 has no dimensions for a variable of another file
+            if not follow_links:
+                raise
+            raise Refused(f"{path} links to variables of another file, but not to their dimensions; link these too") from error
+        return decode(opened)
 
 
 def _open_grib(path: str, variables: Sequence[str] | None) -> xr.Dataset:
@@ -107,57 +175,11 @@ def _open_grib(path: str, variables: Sequence[str] | None) -> xr.Dataset:
         import cfgrib
     except ImportError as error:
         raise ValueError("GRIB needs two more packages: pip install 'fourcaster[grib]'") from error
-    _refuse_short_grib(path)
+    check_messages(path)
     with warnings.catch_warnings():  # of xarray, to cfgrib
         warnings.simplefilter("ignore", FutureWarning)
         parts = cfgrib.open_datasets(path, backend_kwargs={"indexpath": ""}, errors="raise")
     return grib.join(parts, path, variables)
-
-
-def _refuse_short_classic(path: str) -> None:
-    """Raise if a classic netCDF file is shorter than its header says: the library would read the rest as zeros."""
-    from scipy.io import netcdf_file
-
-    with open(path, "rb") as file:
-        if file.read(4) == b"CDF\x05":
-            return
-    wrong = ""
-    with open(path, "rb") as file, warnings.catch_warnings():  # of closing while mapped, which is the point
-        warnings.simplefilter("ignore", RuntimeWarning)
-        try:
-            netcdf_file(file, "r", mmap=True).close()
-        except Exception as error:  # noqa: BLE001 (it raises many types, and half of it lives as long as its error)
-            wrong = str(error) or type(error).__name__
-    if wrong:
-        raise ValueError(wrong)
-
-
-def _refuse_short_grib(path: str) -> None:
-    """Raise if the last message of a GRIB file is not whole: the library would leave it out."""
-    size = Path(path).stat().st_size
-    with open(path, "rb") as file:
-        at, number = 0, 0
-        while at < size:
-            file.seek(at)
-            head = file.read(16)
-            if head[:4] != b"GRIB":  # padding between messages
-                rest = head + file.read(2**16)
-                skip = rest.find(b"GRIB")
-                if skip < 0:
-                    if rest.strip(b"\0"):
-                        raise ValueError(f"after {number} messages comes what is no GRIB")
-                    at += len(rest)
-                else:
-                    at += skip
-                continue
-            length = int.from_bytes(head[4:7], "big") if head[7] == 1 else int.from_bytes(head[8:16], "big")
-            if head[7] == 1 and length & _GRIB_LARGE:  # edition 1 writes lengths beyond 8 MB in another way
-                return
-            number += 1
-            file.seek(at + max(length, 4) - 4)
-            if at + length > size or file.read(4) != b"7777":
-                raise ValueError(f"message {number} is cut off")
-            at += length
 
 
 @contextmanager
@@ -166,8 +188,10 @@ def _explained(path: str) -> Iterator[None]:
         check_url(path)
     try:
         yield
-    except Refused:
-        raise
+    except Refused as error:
+        if path in str(error):
+            raise
+        raise Refused(f"{path}: {error}") from error
     except Exception as error:  # engines raise many types
         if "://" in path and isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
             raise

@@ -5,18 +5,19 @@ the axes of such a grid are turned to east and north; one component without the 
 """
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
-from ...fno.grids import LatLon, sphere_nodes
+from ...fno.grids import LatLon, colatitudes
 from .. import units as cf_units
 from ..curvilinear import CurvilinearGrid, CurvilinearRegridder, largest_rectangle
-from ..schema import grid_of
+from ..memory import check_along, check_bytes, check_points
+from ..schema import Refused, grid_of
 from ..selection import area_positions, eastward
 from .vocabulary import DEGREES
 
@@ -148,19 +149,20 @@ def _way(old: Projected, source: str, text: str, method: str, area: str | None) 
         rows, columns = area_positions(latitude, longitude, area)
         latitude = latitude[rows]
         longitude = eastward(longitude[columns])
-    elif not Path(text).is_dir():
+    elif not os.path.isdir(text):
         latitude = latitude[(latitude >= np.nanmin(old.grid.latitude)) & (latitude <= np.nanmax(old.grid.latitude))]
         along = (np.asarray(old.grid.longitude) - old.grid.centre + 180) % 360 + old.grid.centre - 180
         longitude = longitude[(longitude >= np.nanmin(along)) & (longitude <= np.nanmax(along))]
     if min(len(latitude), len(longitude)) < 2:
         raise ValueError(f"{source} spans fewer than two rows or columns of --grid {text}; choose a finer one")
+    check_points(text, len(latitude), len(longitude))
     way = _regridder(old.grid, latitude.tobytes(), longitude.tobytes(), method)
     rows_within, columns_within = largest_rectangle(way.covered)
     if way.covered[rows_within, columns_within].size < 4 or min(way.covered[rows_within, columns_within].shape) < 2:
         raise ValueError(f"{source} has no two rows and columns of --grid {text} within it; choose a finer one")
     within = way.part(rows_within, columns_within).grid
     kept = "/".join(f"{v:g}" for v in (within.latitude.max(), within.longitude[0], within.latitude.min(), within.longitude[-1]))
-    if (area is not None or Path(text).is_dir()) and not way.covered.all():
+    if (area is not None or os.path.isdir(text)) and not way.covered.all():
         raise ValueError(f"{source} does not cover {area or text}; the largest area of that grid within it is {kept} (NORTH/WEST/SOUTH/EAST)")
     log.warning("%s: regridded to the area %s (NORTH/WEST/SOUTH/EAST)", source, kept)
     return way.part(rows_within, columns_within)
@@ -174,7 +176,7 @@ def _regridder(old: CurvilinearGrid, latitude: bytes, longitude: bytes, method: 
 
 def _axes(old: CurvilinearGrid, text: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the latitudes, north first, and longitudes, around the source's middle, of the grid that a text names."""
-    if Path(text).is_dir():
+    if os.path.isdir(text):
         from .opening import open_raw
 
         grid = grid_of(open_raw(text))
@@ -184,13 +186,17 @@ def _axes(old: CurvilinearGrid, text: str) -> tuple[np.ndarray, np.ndarray]:
     try:
         if "x" in text:
             rows, columns = (int(n) for n in text.split("x"))
-            latitude = 90 - np.rad2deg(sphere_nodes(rows, "equiangular" if rows % 2 else "equiangular-no-poles")[0])
+            check_along(text, max(rows, columns))
+            latitude = 90 - np.rad2deg(colatitudes(rows, "equiangular" if rows % 2 else "equiangular-no-poles"))
             step = 360 / columns
         else:
             step = float(text)
             if not 0 < step <= 45:
                 raise ValueError("it must lie between 0 and 45 degrees")
+            check_along(text, 360 / step)
             latitude = step * np.arange(np.floor(90 / step), -np.floor(90 / step) - 1, -1)
+    except Refused:
+        raise
     except ValueError as error:
         raise ValueError(f"--grid {text} is not understood ({error}); write degrees, LATxLON points, or a store") from error
     first = np.ceil((old.centre - 180) / step)
@@ -285,6 +291,7 @@ def _pairs(dataset: xr.Dataset) -> list[tuple[xr.DataArray, xr.DataArray]]:
                 if field.ndim == 3 and str(field.dims[0]).lower().startswith("time"):
                     field = field.isel({field.dims[0]: 0})
                 if field.ndim == 2:
+                    check_bytes(f"the {axis} {str(name)!r} of {' x '.join(map(str, field.shape))} points", 8 * field.nbytes)
                     fields.append(field)
     pairs = [(a, b) for a in scattered["latitude"] for b in scattered["longitude"] if a.dims == b.dims]
     return sorted(pairs, key=lambda pair: -sum(set(pair[0].dims) < set(v.dims) for v in dataset.data_vars.values()))

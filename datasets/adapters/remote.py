@@ -1,28 +1,35 @@
-"""Zarr stores behind ``s3://``, ``gs://``, ``http://`` and ``https://``: retried, kept in a bounded cache, and without secrets in any text.
+"""Zarr stores to read from: folders, and what is behind ``s3://``, ``gs://``, ``http://`` and ``https://``.
 
-Credentials come from the cloud's own environment variables and files, never from a URL; where there are none, requests go unsigned.
+Nothing in a store is trusted: its metadata are checked before the zarr library sees them, keys stay within the store,
+and no more bytes are read than the metadata declare. Remote reads are tried again and kept in a bounded cache.
+Credentials come from the cloud's own environment variables and files, never from a URL; where there are none, requests
+go unsigned.
 """
 
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-import pooch
-from zarr.abc.store import ByteRequest, Store
+from zarr.abc.store import ByteRequest, RangeByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
-from zarr.storage import LocalStore, ObjectStore, WrapperStore
+from zarr.storage import ObjectStore, WrapperStore
 
+from ..repository import is_repository, repository_store
 from ..schema import Incomplete
+from . import metadata
+from .cache import CACHE_BYTES, DiskCache
+from .links import FolderStore, check_tree
+from .untrusted import METADATA_BYTES, Declared, UntrustedDataError, memory_limit, too_long
+from .web import WebStore, web_store
+
+__all__ = ["CACHE_BYTES", "DiskCache", "Source", "check_url", "connect", "open_source"]
 
 TRIES = 6
-CACHE_BYTES = 2**31
-_METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 _CREDENTIALS = {
     "s3": ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"),
     "gs": ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_KEY"),
@@ -31,19 +38,27 @@ _FILES = {"s3": "~/.aws/credentials", "gs": "~/.config/gcloud/application_defaul
 _UNSIGNED = {"s3": "AWS_SKIP_SIGNATURE", "gs": "GOOGLE_SKIP_SIGNATURE"}
 
 
-def open_source(path: str, complete: bool = True) -> Store:
+def open_source(path: str | Path, complete: bool = True, *, follow_links: bool = False, memory: int | None = None) -> "Source":
     """Return a store to read from a folder or URL.
 
     Args:
         path: folder or URL.
         complete: raise ``Incomplete`` where a chunk is missing, which zarr would take for fill values.
+        follow_links: follow links within a folder that lead out of it.
+        memory: bytes that may be used; by default those of ``memory_limit``.
 
     Raises:
         ValueError: a URL that is not understood or holds credentials, or a package is missing.
     """
+    path, memory = str(path), memory or memory_limit()
+    if "://" not in path and is_repository(path):
+        check_tree(path, follow_links)
+        return Source(repository_store(path), path, complete=False, memory=memory)
     if "://" not in path:
-        return Source(LocalStore(path, read_only=True), path, complete)
-    return Source(ObjectStore(connect(path), read_only=True), path, complete, DiskCache.of_user(), TRIES)
+        return Source(FolderStore(path, follow_links), path, complete, memory=memory)
+    check_url(path)
+    store = web_store(path) if path.startswith("http") else CloudStore(connect(path), read_only=True)
+    return Source(store, path, complete, DiskCache.of_user(), TRIES, memory=memory)
 
 
 def check_url(path: str) -> None:
@@ -58,7 +73,7 @@ def check_url(path: str) -> None:
 
 
 def connect(path: str) -> Any:
-    """Return obstore's store of a bucket or web folder.
+    """Return obstore's store of a bucket.
 
     Raises:
         ValueError: a URL that is not understood or holds credentials, or a package is missing.
@@ -66,7 +81,7 @@ def connect(path: str) -> Any:
     check_url(path)
     try:
         from obstore.auth.boto3 import Boto3CredentialProvider
-        from obstore.store import GCSStore, HTTPStore, S3Store
+        from obstore.store import GCSStore, S3Store
     except ImportError as error:
         raise ValueError("a URL needs one more package: pip install 'fourcaster[remote]'") from error
     scheme = urlsplit(path).scheme
@@ -74,8 +89,8 @@ def connect(path: str) -> Any:
     options: Any = {"timeout": timedelta(seconds=timeout), "connect_timeout": timedelta(seconds=min(10.0, timeout)), "allow_http": True}
     # Retried once here, since an error there is of the request and one below of a body that broke off.
     retries: Any = {"max_retries": 1, "retry_timeout": timedelta(seconds=2 * timeout)}
-    if scheme.startswith("http"):
-        return HTTPStore.from_url(path, client_options=options, retry_config=retries)
+    if scheme not in _UNSIGNED:
+        raise ValueError(f"{path} is no bucket; use s3:// or gs://")
     cloud: Any = {"s3": S3Store, "gs": GCSStore}[scheme]
     given: dict[str, Any] = {} if _UNSIGNED[scheme] in os.environ or _signed(scheme) else {"skip_signature": True}
     try:
@@ -90,6 +105,28 @@ def _signed(scheme: str) -> bool:
     return any(name in os.environ for name in _CREDENTIALS[scheme]) or Path(_FILES[scheme]).expanduser().exists()
 
 
+class CloudStore(ObjectStore):  # type: ignore[misc]
+    """A bucket, of whose objects no more is read than expected."""
+
+    async def fetch(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None, most: int) -> Buffer | None:
+        """Return the bytes of a key, None where there is none.
+
+        Raises:
+            UntrustedDataError: there are more than ``most``.
+        """
+        import obstore
+
+        if byte_range is not None:
+            return await self.get(key, prototype, byte_range)
+        try:
+            answer = await obstore.get_async(self.store, key)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            return None
+        if answer.meta["size"] > most:
+            raise too_long(str(self.store), key, answer.meta["size"], most)
+        return prototype.buffer.from_bytes(await answer.bytes_async())
+
+
 class Source(WrapperStore[Store]):  # type: ignore[misc]
     """A store to read from: failed reads are tried again with growing pauses, and a missing chunk is an error.
 
@@ -99,45 +136,100 @@ class Source(WrapperStore[Store]):  # type: ignore[misc]
         complete: raise where a chunk is missing.
         cache: where chunks that were read are kept.
         tries: how often a read is tried.
+        memory: bytes that may be used; by default those of ``memory_limit``.
+
+    Attributes:
+        memory: bytes that may be used.
+        arrays: what the metadata read so far declare, by path.
     """
 
-    def __init__(self, store: Store, name: str, complete: bool, cache: "DiskCache | None" = None, tries: int = 1) -> None:
+    def __init__(self, store: Store, name: str, complete: bool, cache: DiskCache | None = None, tries: int = 1, *, memory: int | None = None) -> None:
         super().__init__(store)
         self.name, self.complete, self.cache, self.tries = name, complete, cache, tries
+        self.memory = memory or memory_limit()
+        self.arrays: dict[str, Declared] = {}
         self._metadata: dict[str, str] = {}
+        self._version = ""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (self.name, self.complete, self._metadata)
+        state = {"arrays": self.arrays, "_metadata": self._metadata, "_version": self._version}
+        if not isinstance(self._store, FolderStore) and "://" not in self.name:
+            return Source, (self._store, self.name, self.complete), state | {"memory": self.memory}
+        return _restored, (self.name, self.complete, self.follow_links, self.memory), state
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    @property
+    def folder(self) -> FolderStore | None:
+        """The folder that is read from, None where it is none."""
+        return self._store if isinstance(self._store, FolderStore) else None
+
+    @property
+    def follow_links(self) -> bool:
+        """Whether links that lead out of the folder are followed."""
+        return self.folder is not None and self.folder.follow_links
 
     def with_read_only(self, read_only: bool = False) -> "Source":
         """Return itself, which only reads."""
         return self
 
+    def declared(self, key: str) -> Declared | None:
+        """Return what is declared of the array that a chunk belongs to, None where its metadata were not read."""
+        at = len(key)
+        while at > 0:
+            at = key.rfind("/", 0, at)
+            if (found := self.arrays.get(key[: max(at, 0)])) is not None:
+                return found
+        return None
+
     async def get(self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None) -> Buffer | None:
-        """Return the bytes of a key; None where it is no chunk and there is none."""
+        """Return the bytes of a key; None where it is no chunk and there is none.
+
+        Raises:
+            Incomplete: a chunk is missing.
+            OSError: it cannot be read.
+            UntrustedDataError: it lies outside of the store, or is larger or other than may be read.
+        """
         prototype = prototype or default_buffer_prototype()
-        chunk = key.rsplit("/", 1)[-1] not in _METADATA
-        named = f"{self.name} {sorted(self._metadata.items())} {key} {byte_range}"
-        if chunk and self.cache is not None and (held := self.cache.get(named)) is not None:
-            return prototype.buffer.from_bytes(held)
-        value = await self._tried(key, prototype, byte_range)
-        if value is None and chunk and self.complete:
+        if any(part in ("", ".", "..") for part in key.split("/")):
+            raise UntrustedDataError(f"{self.name} names a chunk {key[:120]!r}, which may lie outside of it")
+        if key.rpartition("/")[2] in metadata.FILES:
+            return await self._get_metadata(key, prototype)
+        named = f"{self.name} {self._version} {key} {byte_range}"
+        if self.cache is not None and (kept := self.cache.get(named)) is not None:
+            return prototype.buffer.from_bytes(kept)
+        declared = self.declared(key)
+        value = await self._tried(key, prototype, byte_range, declared.file_bytes if declared else self.memory // 4)
+        if value is None and self.complete:
             raise Incomplete(
                 f"{self.name} lacks the chunk {key}, which zarr would read as fill values; fetch it again, or pass --allow-missing if that is meant"
             )
-        if value is not None and not chunk:
-            # What is cached belongs to the store as its metadata describe it now.
-            self._metadata[key] = hashlib.sha256(value.to_bytes()).hexdigest()
-        elif value is not None and self.cache is not None:
+        if value is not None and self.cache is not None:
             self.cache.put(named, value.to_bytes())
         return value
 
-    async def _tried(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None) -> Buffer | None:
+    async def _get_metadata(self, key: str, prototype: BufferPrototype) -> Buffer | None:
+        value = await self._tried(key, prototype, None, METADATA_BYTES)
+        if value is not None:
+            data = value.to_bytes()
+            arrays = await asyncio.to_thread(metadata.check, self.name, key, data, self.memory)
+            self.arrays |= arrays
+            # What is cached belongs to the store as its metadata describe it now.
+            self._metadata[key] = hashlib.sha256(data).hexdigest()
+            self._version = str(sorted(self._metadata.items()))
+        return value
+
+    async def _tried(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None, most: int) -> Buffer | None:
+        if isinstance(byte_range, RangeByteRequest) and not 0 <= byte_range.end - byte_range.start <= most:
+            raise UntrustedDataError(f"{self.name}: the index of {key} names bytes that are not there; fetch it again")
         for attempt in range(self.tries):
             try:
-                return await self._store.get(key, prototype, byte_range)
+                return await self._fetch(key, prototype, byte_range, most)
+            except UntrustedDataError:
+                raise
             except Exception as error:  # of obstore, which has many
-                if "PermissionDenied" in type(error).__name__ or "Unauthenticated" in type(error).__name__:
+                if any(word in type(error).__name__ for word in ("PermissionDenied", "Unauthenticated", "NotAllowed")):
                     raise OSError(f"{self.name} may not be read with these credentials, or without any; check them and the name") from None
                 if attempt + 1 == self.tries:
                     if self.tries == 1:
@@ -148,6 +240,12 @@ class Source(WrapperStore[Store]):  # type: ignore[misc]
                     ) from None
             await asyncio.sleep(0.1 * 2**attempt)
         return None
+
+    async def _fetch(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None, most: int) -> Buffer | None:
+        if isinstance(self._store, FolderStore | CloudStore | WebStore):
+            return await self._store.fetch(key, prototype, byte_range, most)
+        value: Buffer | None = await self._store.get(key, prototype, byte_range)
+        return value
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
         """Yield the names in a folder; a web server cannot."""
@@ -163,76 +261,5 @@ class Source(WrapperStore[Store]):  # type: ignore[misc]
         return await asyncio.gather(*(self.get(key, prototype, part) for key, part in cast("Sequence[Any]", key_ranges)))
 
 
-def _restored(name: str, complete: bool, metadata: dict[str, str]) -> Source:
-    made = cast("Source", open_source(name, complete))
-    made._metadata = metadata
-    return made
-
-
-class DiskCache:
-    """Bytes kept in a folder, those used longest ago dropped where it grows too large.
-
-    Args:
-        folder: where.
-        limit: most bytes.
-    """
-
-    def __init__(self, folder: Path, limit: int) -> None:
-        self.folder, self.limit = folder, limit
-        folder.mkdir(parents=True, exist_ok=True)
-        self._held = sum(p.stat().st_size for p in self._files())
-
-    @classmethod
-    def of_user(cls) -> "DiskCache | None":
-        """Return the user's cache: ``FOURCASTER_CACHE_BYTES`` bounds it (none if 0), ``FOURCASTER_CACHE`` moves it."""
-        limit = int(os.environ.get("FOURCASTER_CACHE_BYTES", CACHE_BYTES))
-        return cls(Path(os.environ.get("FOURCASTER_CACHE") or pooch.os_cache("fourcaster")) / "remote", limit) if limit else None
-
-    def _files(self) -> list[Path]:
-        return [p for p in self.folder.iterdir() if not p.name.endswith(".tmp")]
-
-    def _path(self, name: str) -> Path:
-        return self.folder / hashlib.sha256(name.encode()).hexdigest()
-
-    def get(self, name: str) -> bytes | None:
-        """Return what is kept under a name; None where nothing is, or where it was damaged."""
-        path = self._path(name)
-        try:
-            digest, value = (whole := path.read_bytes())[:32], whole[32:]
-            if hashlib.sha256(value).digest() != digest:
-                path.unlink(missing_ok=True)
-                return None
-            os.utime(path)
-        except OSError:
-            return None
-        return value
-
-    def put(self, name: str, value: bytes) -> None:
-        """Keep bytes; without room for them, do not."""
-        if len(value) > self.limit // 2:
-            return
-        path = self._path(name)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.{id(value)}.tmp")
-        try:
-            temporary.write_bytes(hashlib.sha256(value).digest() + value)
-            os.replace(temporary, path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            return
-        self._held += len(value) + 32
-        if self._held > self.limit:
-            self._drop()
-
-    def _drop(self) -> None:
-        """Remove what was used longest ago until a tenth is free."""
-        stats = []
-        for path in self._files():
-            with suppress(OSError):
-                stat = path.stat()
-                stats.append((stat.st_mtime_ns, stat.st_size, path))
-        self._held = sum(size for _, size, _ in stats)
-        for _, size, path in sorted(stats):
-            if self._held <= 0.9 * self.limit:
-                return
-            path.unlink(missing_ok=True)
-            self._held -= size
+def _restored(name: str, complete: bool, follow_links: bool, memory: int) -> Source:
+    return open_source(name, complete, follow_links=follow_links, memory=memory)

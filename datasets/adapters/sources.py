@@ -10,9 +10,10 @@ from typing import Any
 import xarray as xr
 
 from ..identity import identity
-from ..schema import DIMENSIONS, nearest
+from ..names import fault, reserved
+from ..schema import nearest
 from ..selection import NothingSelectedError, Selection
-from .cf import NAME, canonical
+from .cf import canonical
 from .joining import Part, join
 from .opening import open_lazily
 from .static import split_constants, static_fields
@@ -34,6 +35,8 @@ def open_sources(
     method: str = "conservative",
     rename: Mapping[str, str] | None = None,
     static: Sequence[str] = (),
+    follow_links: bool = False,
+    memory: int | None = None,
 ) -> xr.Dataset:
     """Open files or stores of any known layout as one canonical data set.
 
@@ -53,6 +56,9 @@ def open_sources(
         method: how to regrid them.
         rename: new names by the source's or the canonical name of a variable.
         static: variables that do not change with time although their source gives them times.
+        follow_links: read also what links within a source lead to outside of it.
+        memory: bytes that may be used, to which the chunks of stores are bounded; by default those of
+            ``untrusted.memory_limit``.
 
     Raises:
         FileNotFoundError: a source does not exist.
@@ -60,14 +66,14 @@ def open_sources(
     """
     select, rename = select or Selection(), rename or {}
     check_names(rename)
-    paths = [path for source in sources for path in _expand(str(source))]
+    paths = expand(sources)
     with ExitStack() as files:  # closes them where something is refused
         parts: list[tuple[str, xr.Dataset]] = []
         refusals: list[NothingSelectedError] = []
         options: Any = {"grid": grid, "method": method, "rename": rename, "static": static}
         options["one_of_several"] = len(paths) > 1
         for path in paths:
-            raw = files.enter_context(open_lazily(path, not allow_missing, select.variables))
+            raw = files.enter_context(open_lazily(path, not allow_missing, select.variables, follow_links=follow_links, memory=memory))
             try:
                 part = canonical(raw, path, units, select, layout, chunk_bytes, **options)
             except NothingSelectedError as error:
@@ -121,7 +127,7 @@ def _joined(parts: Sequence[Part], select: Selection, sources: str) -> xr.Datase
 def check_names(rename: Mapping[str, str]) -> None:
     """Raise ``ValueError`` where a new name cannot be that of a variable."""
     for old, new in rename.items():
-        if not NAME.fullmatch(new) or new in (*DIMENSIONS, "statistics", "climatology"):
+        if fault(new) or reserved(new):
             raise ValueError(f"--rename {old}={new}: {new!r} cannot be the name of a variable")
 
 
@@ -138,12 +144,17 @@ def _warn_of_waste(path: str, dataset: xr.Dataset) -> None:
 def origin(sources: Sequence[str | Path]) -> str:
     """Return a text that tells sources from others of the same names: paths, sizes and times of change."""
     said = []
-    for path in [path for source in sources for path in _expand(str(source))]:
+    for path in expand(sources):
         here = Path(path)
         metadata = [here, *(here / name for name in ("zarr.json", ".zmetadata", ".zgroup"))]
         stats = [m.stat() for m in metadata if m.is_file()]
         said.append(f"{path if '://' in path else here.absolute()} {[(s.st_size, s.st_mtime_ns) for s in stats]}")
     return "; ".join(said)
+
+
+def expand(sources: Sequence[str | Path]) -> list[str]:
+    """Return the paths and URLs that sources name, patterns with ``*`` replaced by the files that match them."""
+    return [path for source in sources for path in _expand(str(source))]
 
 
 def _expand(source: str) -> list[str]:

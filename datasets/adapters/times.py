@@ -27,7 +27,12 @@ def standard_times(dataset: xr.Dataset, source: str) -> xr.Dataset:
         calendar = times.dt.calendar
         try:
             dataset = dataset.convert_calendar("standard", use_cftime=False)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
+            if calendar in ("standard", "gregorian", "proleptic_gregorian"):
+                first, last = (str(times.values[place]) for place in (0, -1))
+                raise ValueError(
+                    f"{source} has times from {first} to {last}, but they must lie between 1678 and 2262; correct their units"
+                ) from error
             raise ValueError(f"{source} uses the calendar {calendar!r}; convert it with ds.convert_calendar('standard', align_on='date')") from error
     elif times.dtype.kind in "mfiu" and "y" in dataset.dims and "x" in dataset.dims:
         return dataset.assign_coords(time=("time", _seconds_as_dates(times)))

@@ -123,14 +123,18 @@ class Simulations:
         return _instances({str(n): v.values for n, v in held.data_vars.items()}, names, tuple(held.sizes[a] for a in names.axes), double)
 
 
-def open_simulations(path: str | Path | xr.Dataset) -> Simulations:
+def open_simulations(path: str | Path | xr.Dataset, *, follow_links: bool = False) -> Simulations:
     """Open a store that ``forecast simulate`` made, or a data set like it.
+
+    Args:
+        path: store, file or data set.
+        follow_links: follow links within a store that lead outside of it.
 
     Raises:
         FileNotFoundError: nothing there.
         ValueError: something else.
     """
-    dataset, source = (path, "the data set") if isinstance(path, xr.Dataset) else (open_raw(str(path)), str(path))
+    dataset, source = (path, "the data set") if isinstance(path, xr.Dataset) else (open_raw(str(path), follow_links=follow_links), str(path))
     try:
         name = recorded(dataset.attrs, "system", str)
         parameters = recorded(dataset.attrs, "parameters", dict)

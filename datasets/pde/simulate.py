@@ -3,8 +3,10 @@
 Sample i is drawn from a generator seeded by (seed, i), so it is the same whoever makes it and whatever else is made.
 """
 
+import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from ..cluster import connected
 from ..journal import Journal
 from ..outputs import check_output
 from ..schema import nearest
+from ..stopping import Stopped
 from ..stores import consolidate
 from .barotropic import BetaPlane
 from .darcy import Darcy, HeatConduction
@@ -109,8 +112,7 @@ def simulate(
         raise ValueError(f"all samples of {name} would be the same with these parameters; use samples=1, or a random start")
     identity = {"system": name, "parameters": system.model_dump(mode="json"), "samples": samples, "seed": seed}
     identity["revision"] = REVISION  # so that a run which an older version began is not resumed with other values
-    atomic.recover(path)
-    with atomic.replacing(path, overwrite, keep_partial=True) as temporary:
+    with atomic.replacing(path, overwrite, "simulation", keep_partial=True) as temporary:
         journal = Journal(temporary, identity)
         length = _prepare(system, journal, identity, samples)
         todo = [s for s in range(0, samples, length) if not journal.done(s)]
@@ -118,10 +120,14 @@ def simulate(
         if progress:
             progress(done, samples, name)
         try:
-            for count in _run(system, journal, [(s, min(s + length, samples)) for s in todo], seed, scheduler):
-                done += count
-                if progress:
-                    progress(done, samples, name)
+            shards = [(s, min(s + length, samples)) for s in todo]
+            with closing(_run(system, journal, shards, length, seed, scheduler)) as counts:
+                for count in counts:
+                    done += count
+                    if progress:
+                        progress(done, samples, name)
+        except KeyboardInterrupt as error:
+            raise Stopped(f"{done} of {samples} samples are written; the same command resumes after them") from error
         except (ValueError, OSError):
             if not any(journal.done(s) for s in range(0, samples, length)):
                 journal.clear()
@@ -129,7 +135,6 @@ def simulate(
             raise
         journal.sweep()
         consolidate(temporary)
-    journal.clear()
     return path
 
 
@@ -154,38 +159,65 @@ def _prepare(system: System, journal: Journal, identity: dict[str, Any], samples
     return length
 
 
-def _make(system: System, journal: Journal, first: int, stop: int, seed: int) -> Iterator[int]:
-    """Make a shard of samples; yields 1 after each, the last one once all are written."""
-    made: dict[str, list[np.ndarray]] = {}
-    for sample in range(first, stop):
-        try:
-            fields = system.solve(np.random.default_rng([seed, sample]))
-        except ValueError as error:
-            raise ValueError(f"sample {sample}: {error}") from error
-        for name, values in fields.items():
-            made.setdefault(name, []).append(values)
-        if sample < stop - 1:
-            yield 1
+def _make(system: System, journal: Journal, first: int, stop: int, length: int, seed: int) -> Iterator[int]:
+    """Solve a shard of samples; yields 1 after each, the last one once all are written.
+
+    Those of an unfinished shard are saved where a signal ends the run.
+    """
+    unfinished = journal.folder / f"samples-{first}.npz"
+    made = _read_samples(unfinished)
+    try:
+        for sample in range(first, stop):
+            if sample - first >= min((len(values) for values in made.values()), default=0):
+                try:
+                    fields = system.solve(np.random.default_rng([seed, sample]))
+                except ValueError as error:
+                    raise ValueError(f"sample {sample}: {error}") from error
+                for name, values in fields.items():
+                    made.setdefault(name, []).append(values)
+            if sample < stop - 1:
+                yield 1
+    except (KeyboardInterrupt, GeneratorExit):
+        _save_samples(unfinished, made)
+        raise
     dims = system.template().data_vars
     block = xr.Dataset({name: (("sample", *dims[name].dims), np.stack(values)) for name, values in made.items()})
     block.to_zarr(journal.path, region={"sample": slice(first, stop)}, consolidated=False)
-    journal.mark(first)
+    journal.mark(first, [f"{name}/c/{first // length}" for name in made])
     yield 1
 
 
-def _make_all(system: System, journal: Journal, first: int, stop: int, seed: int) -> int:
-    return sum(_make(system, journal, first, stop, seed))
+def _save_samples(path: Path, samples: dict[str, list[np.ndarray]]) -> None:
+    count = min((len(values) for values in samples.values()), default=0)
+    if count:
+        content = io.BytesIO()
+        arrays: dict[str, Any] = {name: np.stack(values[:count]) for name, values in samples.items()}
+        np.savez(content, **arrays)
+        atomic.write_file(path, content.getvalue())
 
 
-def _run(system: System, journal: Journal, shards: list[tuple[int, int]], seed: int, scheduler: str | None) -> Iterator[int]:
+def _read_samples(path: Path) -> dict[str, list[np.ndarray]]:
+    if not path.exists():
+        return {}
+    with np.load(path, allow_pickle=False) as saved:
+        return {name: list(saved[name]) for name in saved.files}
+
+
+def _make_all(system: System, journal: Journal, first: int, stop: int, length: int, seed: int) -> int:
+    return sum(_make(system, journal, first, stop, length, seed))
+
+
+def _run(
+    system: System, journal: Journal, shards: list[tuple[int, int]], length: int, seed: int, scheduler: str | None
+) -> Generator[int, None, None]:
     """Make the shards and yield how many samples were finished."""
     if scheduler is None:
         for first, stop in shards:
-            yield from _make(system, journal, first, stop, seed)
+            yield from _make(system, journal, first, stop, length, seed)
         return
     from distributed import as_completed
 
     with connected(scheduler) as client:
-        futures = [client.submit(_make_all, system, journal, first, stop, seed, pure=False) for first, stop in shards]
+        futures = [client.submit(_make_all, system, journal, first, stop, length, seed, pure=False) for first, stop in shards]
         for future in as_completed(futures):
             yield future.result()

@@ -8,6 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from ..blueprint import compare
 from ..errors import InputError, ResolutionWarning, WeightsError
 from ..layers.local import FiniteDifference
 from ..precision import require_real
@@ -104,19 +105,16 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -
     Raises:
         WeightsError: they do not fit, each missing, unknown and mis-shaped one being listed, or are not finite; none was loaded.
     """
+    compare(model, tensors, source)
     for name, module in model.named_modules():
         if isinstance(module, FiniteDifference):
             tensors = module.upgraded(tensors, f"{name}.")
-    wanted = model.state_dict()
-    wrong = [f"missing {name}" for name in wanted if name not in tensors]
-    wrong += [f"unknown {name}" for name in tensors if name not in wanted]
-    wrong += [
-        f"{name} has shape {tuple(tensors[name].shape)}, wanted {tuple(wanted[name].shape)}"
-        for name in wanted
-        if name in tensors and tensors[name].shape != wanted[name].shape
-    ]
-    if wrong:
-        raise WeightsError(f"{source} does not fit {type(model).__name__}: {'; '.join(wrong)}")
-    if not_finite := [name for name, t in tensors.items() if not bool(torch.isfinite(t).all())]:
+    types = {name: t.dtype for name, t in model.state_dict().items()}
+    if not_finite := [name for name, t in tensors.items() if not _all_finite(t.to(types[name]))]:
         raise WeightsError(f"{source} has weights that are not finite: {'; '.join(not_finite[:3])}; train again, or use another checkpoint")
     model.load_state_dict(dict(tensors))
+
+
+def _all_finite(t: Tensor) -> bool:
+    # The sum takes a fraction of the time of a look at each value, and is finite unless a value is not or the sum overflows.
+    return bool(torch.isfinite(t.sum())) or bool(torch.isfinite(t).all())

@@ -5,6 +5,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ..regular_file import open_regular
+from .state import private_folder, sync_folder
+
+_LONGEST = 2**20  # characters of a record
+
 
 class TrainingLog:
     """Append records to a file of JSON lines.
@@ -12,15 +17,22 @@ class TrainingLog:
     Args:
         path: file to append to; made if it does not exist.
         step: records of later steps are dropped, since they will be made again.
+
+    Raises:
+        ValueError: the file holds something else.
     """
 
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = [line for line in read_lines(path) if line["step"] <= step] if path.exists() else []
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        os.replace(temporary, path)
+        with private_folder(path.with_name(f".{path.name}.tmp")) as folder:
+            with open(folder / path.name, "w") as file:
+                file.writelines(json.dumps(line) + "\n" for line in kept)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(folder / path.name, path)
+        sync_folder(path.parent)
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one record."""
@@ -29,11 +41,23 @@ class TrainingLog:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a log; a last line cut short by a kill is left out."""
-    records = []
-    for line in path.read_text().splitlines():
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+    """Return the records of a log; a last line cut short by a kill is left out.
+
+    Raises:
+        ValueError: a line is no record, and not the last.
+    """
+    records: list[dict[str, Any]] = []
+    with open_regular(path) as file:
+        number = 0
+        while line := file.readline(_LONGEST):
+            number += 1
+            try:
+                record = json.loads(line)
+                if not isinstance(record, dict) or type(record.get("step")) is not int:
+                    raise ValueError("no object with a step")
+            except (ValueError, RecursionError) as error:
+                if not line.endswith(b"\n") and not file.read(1):
+                    break
+                raise ValueError(f"{path} is damaged in line {number} ({error}); move it away, and the run goes on with a new log") from error
+            records.append(record)
     return records

@@ -20,11 +20,11 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..errors import NonFiniteError
+from ..errors import NonFiniteError, StoppedError
 from .finite import check_gradient, check_saved, check_tensors
 from .log import TrainingLog
 from .settings import TrainSettings
-from .state import load_state, optimizer_tensors, restore_optimizer, save_state
+from .state import load_state, matching, optimizer_tensors, restore_model, restore_optimizer, save_state
 
 log = logging.getLogger(__name__)
 Progress = Callable[[int, int, str], None]
@@ -108,6 +108,7 @@ def train(
     folder: Path,
     fingerprint: str = "",
     progress: Progress | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> TrainingRecord:
     """Train ``model`` in place and leave in it the averaged weights that did best on the validation data.
 
@@ -119,8 +120,10 @@ def train(
         folder: holds ``training.safetensors`` (the state, resumed from if there) and ``log.jsonl``.
         fingerprint: names everything that the result depends on; a state with another one is refused.
         progress: called with (step, steps in all, text).
+        stop: called after each step; where it returns True, the state is saved and training ends.
 
     Raises:
+        StoppedError: ``stop`` returned True.
         ValueError: the saved state belongs to other settings.
         NonFiniteError: a term of the loss, the gradient, the weights or the saved state are not finite; step and term or parameter are
             named, and the last saved state is kept.
@@ -140,6 +143,9 @@ def train(
                 if progress:
                     losses = "  ".join(f"{n} {v:.4g}" for n, v in terms[-1].items())
                     progress(run.step, run.total, f"epoch {epoch + 1}/{settings.epochs}  {losses}  {supply}")
+                if stop is not None and run.step < run.total and stop():
+                    run.save()
+                    raise StoppedError(f"the state after step {run.step} of {run.total} is saved")
                 if run.step % per_epoch and time.monotonic() - saved > 60 * settings.checkpoint_minutes:
                     run.save()
                     saved = time.monotonic()
@@ -322,9 +328,9 @@ class _Run:
         if meta["fingerprint"] != self.fingerprint:
             raise ValueError(f"{self.path.parent} holds a run with other settings or data; choose another output, or remove it")
         check_saved(self.path, groups, meta["step"])
-        self.model.load_state_dict(groups["model"])
-        self.average = {name: t.to(self.device) for name, t in groups["average"].items()}
-        self.best = groups.get("best", {})
+        restore_model(self.model, groups, "model", self.path)
+        self.average = {name: t.to(self.device) for name, t in matching(self.model, groups, "average", self.path).items()}
+        self.best = matching(self.model, groups, "best", self.path) if groups.get("best") else {}
         self.step = self.saved_step = meta["step"]
         self.best_score, self.best_epoch = meta["best_score"], meta["best_epoch"]
         if self.best_score is not None and not math.isfinite(self.best_score):  # older versions kept it, and no other was ever better

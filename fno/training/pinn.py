@@ -9,13 +9,13 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from ..errors import NonFiniteError
+from ..errors import NonFiniteError, StoppedError
 from ..layers.jets import Jet
 from ..physics.problems import Problem
 from ..weighting import WEIGHTINGS
@@ -24,11 +24,12 @@ from .finite import check_gradient, check_saved, check_tensors, listed
 from .gauss_newton import GaussNewton, row_jacobian
 from .log import TrainingLog
 from .pinn_settings import PinnLoss, PinnSettings
-from .state import load_state, save_state
+from .state import load_state, restore_model, save_state
 
 log = logging.getLogger(__name__)
 Progress = Callable[[int, int, str], None]
 _HELD_OUT_RATIO = 10.0
+_PROGRESS = ("iterations", "stage", "stage_start", "stage_done")
 
 
 class JetNetwork(Protocol):
@@ -70,6 +71,7 @@ def train_pinn(
     fingerprint: str = "",
     progress: Progress | None = None,
     loss: PinnLoss | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> tuple[list[N], PinnRecord]:
     """Train a network of each window of time, and return them (see ``TimeWindows``).
 
@@ -81,8 +83,11 @@ def train_pinn(
         fingerprint: names everything that the result depends on; a state with another one is refused.
         progress: called with (windows done, windows in all, text).
         loss: weights of its terms.
+        stop: called after each iteration; where it returns True, training ends. Finished windows are saved, and under
+            ``gauss_newton`` also the state of the one that is not.
 
     Raises:
+        StoppedError: ``stop`` returned True.
         ValueError: the saved state belongs to other settings.
         NonFiniteError: a term of the loss, its gradient or the saved state are not finite: iteration and term or parameter are named, and
             finished windows are kept.
@@ -90,9 +95,9 @@ def train_pinn(
     path, done, step = folder / "training.safetensors", 0, 0
     edges = [i / settings.windows for i in range(settings.windows + 1)]
     networks: list[N] = []
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, end in zip(edges[:-1], edges[1:], strict=True):
         torch.manual_seed(settings.seed)
-        networks.append(network(start, stop))
+        networks.append(network(start, end))
     totals = {"residual": 0.0, "held_out": 0.0}
     if path.exists():
         groups, meta = load_state(path)
@@ -100,15 +105,36 @@ def train_pinn(
             raise ValueError(f"{path} belongs to a run with other settings; choose another output, or remove it to start over")
         check_saved(path, groups, meta["step"])
         done, step, totals = meta["done"], meta["step"], meta["totals"]
+        if done + ("window" in meta) > len(networks):
+            raise ValueError(f"{path} has {done} finished windows of time, of {len(networks)}; remove it to start over")
         for i in range(done):
-            networks[i].load_state_dict(groups[str(i)])
-    records = TrainingLog(folder / "log.jsonl", step)
+            restore_model(cast(nn.Module, networks[i]), groups, str(i), path)
+    unfinished = meta.get("window") if path.exists() else None
+    records = TrainingLog(folder / "log.jsonl", step + (unfinished or {}).get("iterations", 0))
+
+    def save(windows: int, more: dict[str, dict[str, Tensor]], **about: Any) -> None:
+        weights = {str(j): dict(networks[j].state_dict()) for j in range(windows)}
+        save_state(path, weights | more, {"fingerprint": fingerprint, "step": step, "totals": totals, **about})
+
     for i in range(done, settings.windows):
-        if i:
+        if i and not unfinished:
             vector_to_parameters(parameters_to_vector(networks[i - 1].parameters()).detach().clone(), networks[i].parameters())
         window = _Window(problem, networks[i], edges[i], edges[i + 1], i, settings, loss or PinnLoss(), networks[i - 1] if i else None)
+        if unfinished:
+            restore_model(cast(nn.Module, networks[i]), groups, str(i), path)
+            try:
+                window.restore(groups["window"], unfinished)
+            except (KeyError, TypeError, AttributeError, ValueError) as error:
+                raise ValueError(f"{path} is not a training state (its unfinished window: {error}); remove it to start over") from error
+            unfinished = None
         for iteration, terms in window.train():
             records.write({"step": step + iteration, "window": i, **terms})
+            if stop is not None and stop():
+                if settings.optimizer != "gauss_newton":
+                    raise StoppedError(f"{i} of {settings.windows} windows of time are saved")
+                tensors, about = window.state()
+                save(i + 1, {"window": tensors}, done=i, window=about)
+                raise StoppedError(f"the state after iteration {iteration} of window {i + 1} of {settings.windows} is saved")
             if progress and iteration % 10 == 0:
                 shown = ", ".join(f"{name} {value:.1e}" for name, value in terms.items())
                 progress(i, settings.windows, f"window {i + 1}, iteration {iteration}: {shown}")
@@ -120,11 +146,7 @@ def train_pinn(
                 "window %d: the residual is %.1e where it was trained and %.1e between; take more points, or resample them", i + 1, residual, held_out
             )
         records.write({"step": step, "window": i, "held_out": held_out})
-        save_state(
-            path,
-            {str(j): dict(networks[j].state_dict()) for j in range(i + 1)},
-            {"fingerprint": fingerprint, "done": i + 1, "step": step, "totals": totals},
-        )
+        save(i + 1, {}, done=i + 1)
         if progress:
             progress(i + 1, settings.windows, f"residual {residual:.1e}, held out {held_out:.1e}")
     root = {name: math.sqrt(value / settings.windows) for name, value in totals.items()}
@@ -147,7 +169,8 @@ class _Window:
     ) -> None:
         self.problem, self.network, self.settings, self.loss, self.number = problem, network, settings, loss, number
         self.low, self.high = (start, problem.low), (stop, problem.high)
-        self.iterations = 0
+        self.iterations, self.stage, self.stage_start, self.stage_done = 0, 1, 0, False
+        self.solver = GaussNewton()
         s, ends = settings, torch.tensor([problem.low, problem.high], dtype=torch.float64)
         x = torch.arange(s.initial_points, dtype=torch.float64) / (s.initial_points - (not problem.periodic))
         x = problem.low + (problem.high - problem.low) * x
@@ -161,6 +184,28 @@ class _Window:
         self.weighting = WEIGHTINGS[loss.weighting]()
         self.points = self.draw(0)
         self.emphasis = torch.ones(len(self.points), dtype=torch.float64)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return what Gauss-Newton steps go on from, besides the network."""
+        about = {name: getattr(self, name) for name in _PROGRESS}
+        about |= {"damping": self.solver.damping, "weighting": self.weighting.state_dict()}
+        return {"points": self.points, "emphasis": self.emphasis}, about
+
+    def restore(self, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+        """Take up what ``state`` gave."""
+        for name in ("points", "emphasis"):
+            if (tensors[name].dtype, tensors[name].shape) != (getattr(self, name).dtype, getattr(self, name).shape):
+                raise TypeError(f"{name} of shape {tuple(tensors[name].shape)}")
+        for name in _PROGRESS:
+            if type(about[name]) is not type(getattr(self, name)):
+                raise TypeError(f"{name} is {str(about[name])[:80]!r}")
+        if not isinstance(about["damping"], float) or not math.isfinite(about["damping"]):
+            raise TypeError(f"damping is {str(about['damping'])[:80]!r}")
+        self.points, self.emphasis = tensors["points"], tensors["emphasis"]
+        for name in _PROGRESS:
+            setattr(self, name, about[name])
+        self.solver.damping = about["damping"]
+        self.weighting.load_state_dict(about["weighting"])
 
     def draw(self, iteration: int) -> Tensor:
         """Return the points of an iteration."""
@@ -211,7 +256,10 @@ class _Window:
     def train(self) -> Any:
         """Train, stage by stage of the curriculum, and yield (iteration, terms as root mean squares)."""
         whole, s = self.problem, self.settings
-        for stage in range(1, s.curriculum_stages + 1):
+        for stage in range(self.stage + self.stage_done, s.curriculum_stages + 1):
+            if stage != self.stage:
+                self.stage, self.stage_start, self.stage_done = stage, self.iterations, False
+                self.solver = GaussNewton()
             share = stage / s.curriculum_stages
             now = {name: first + (whole.parameters[name] - first) * share for name, first in s.curriculum.items()}
             self.problem = replace(whole, parameters={**whole.parameters, **now})
@@ -226,7 +274,7 @@ class _Window:
         return _rms(residual), _rms(held_out)
 
     def _gauss_newton(self) -> Any:
-        solver, s = GaussNewton(), self.settings
+        s = self.settings
         parameters = parameters_to_vector(self.network.parameters()).detach()
 
         def squares(new: Tensor) -> float:
@@ -234,8 +282,7 @@ class _Window:
                 vector_to_parameters(new, self.network.parameters())
                 return float(self.rows()[0].square().sum())
 
-        before = self.iterations
-        for iteration in range(before + 1, before + s.iterations + 1):
+        for iteration in range(self.iterations + 1, self.stage_start + s.iterations + 1):
             if s.resample_every and iteration > 1 and (iteration - 1) % s.resample_every == 0:
                 self.points = self.draw(iteration)
             self.reweigh(iteration)
@@ -243,11 +290,13 @@ class _Window:
             self.check(terms | {"weighted residual": rows}, iteration)
             jacobian = row_jacobian(rows, layers)
             self.check_jacobian(jacobian, iteration)
-            parameters, better = solver.step(parameters, rows.detach(), jacobian, squares)
+            parameters, better = self.solver.step(parameters, rows.detach(), jacobian, squares)
             vector_to_parameters(parameters, self.network.parameters())
             self.iterations = iteration
+            solved = float(rows.detach().square().sum()) < s.tolerance**2
+            self.stage_done = solved or (not better and not s.resample_every)
             yield iteration, {name: _rms(value.detach()) for name, value in terms.items()}
-            if float(rows.detach().square().sum()) < s.tolerance**2 or (not better and not s.resample_every):
+            if self.stage_done:
                 break
 
     def _adam_lbfgs(self) -> Any:

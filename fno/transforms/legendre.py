@@ -6,6 +6,8 @@ with the Condon-Shortley phase (-1)^m. Computed in float64 by the three-term rec
 Featherstone 2002), good to degrees of about 1900.
 """
 
+import os
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,7 +21,11 @@ def legendre(lmax: int, mmax: int, theta: Array) -> Array:
         lmax: number of degrees.
         mmax: number of orders.
         theta: colatitudes [rad].
+
+    Raises:
+        ValueError: the functions take more memory than there is.
     """
+    _check_memory(lmax, mmax, len(theta))
     x, sine = np.cos(theta), np.sin(theta)
     p = np.zeros((mmax, lmax, len(theta)))
     diagonal = np.full(len(theta), (4 * np.pi) ** -0.5)
@@ -37,6 +43,17 @@ def legendre(lmax: int, mmax: int, theta: Array) -> Array:
             b = np.sqrt(np.maximum((l - 1.0) ** 2 - o * o, 0) / (4 * (l - 1.0) ** 2 - 1))
             p[:n, l] -= (a * b)[:, None] * p[:n, l - 2]
     return p
+
+
+def _check_memory(lmax: int, mmax: int, count: int) -> None:
+    """Raise ``ValueError`` where a table is larger than the memory of the machine, before it is allocated."""
+    size = 8 * lmax * mmax * count
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 2**36
+    if size > there:
+        raise ValueError(
+            f"Legendre functions of {lmax} degrees, {mmax} orders and {count} latitudes take {size / 2**30:.3g} GiB, and this machine "
+            f"has {there / 2**30:.3g} GiB; take fewer modes or a coarser grid"
+        )
 
 
 def legendre_derivatives(lmax: int, mmax: int, theta: Array) -> tuple[Array, Array]:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from ...datasets.adapters.remote import check_url, connect
 from ...datasets.schema import duration, nearest
-from ..checkpoint import grid_from, read_meta
+from ..checkpoint import described_meta, grid_from
 from ..device import pick_device
 from ..ensemble import Ensemble
 from ..limits import check_clip
@@ -48,7 +48,7 @@ def load_jobs(path: str | Path) -> JobsFile:
         try:
             _refuse_missing(found, job)
             _refuse_outputs(found, job)
-            _refuse_what_the_model_lacks(job, read_meta(found.folder / job.checkpoint))
+            _refuse_what_the_model_lacks(job, described_meta(found.folder / job.checkpoint))
             for command in (job.prepare, job.on_success, job.on_failure):
                 resolve(command or [], job, datetime(2000, 1, 1))
         except (ValueError, OSError) as error:

@@ -99,11 +99,13 @@ class Files(Strict):
         files: paths or patterns, with ``{name}`` and ``{cycle:...}``.
         units: units by variable that the files lack or have wrong.
         layout: how they are laid out; recognised by default.
+        follow_links: follow links within a file or store that lead outside of it.
     """
 
     files: Annotated[list[Template], BeforeValidator(lambda v: [v] if isinstance(v, str) else v), Field(min_length=1)]
     units: dict[str, str] = Field(default_factory=dict)
     layout: str | None = None
+    follow_links: bool = False
 
 
 class Picture(Strict):

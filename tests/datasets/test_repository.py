@@ -115,3 +115,13 @@ def test_what_cannot_be_used_leaves_nothing(parts, tmp_path):
     with pytest.raises(ValueError, match="holds no value"):
         ingest([tmp_path / "empty.nc"], tmp_path / "r", kind="icechunk", memory=MEMORY)
     assert not (tmp_path / "r").exists()
+
+
+def test_the_newest_state_of_a_repository_of_other_data_is_not_replaced(parts, tmp_path):
+    repository = icechunk.Repository.create(icechunk.local_filesystem_storage(str(tmp_path / "r")))
+    session = repository.writable_session("main")
+    xr.Dataset({"x": ("t", np.arange(3.0))}).to_zarr(session.store, consolidated=False)
+    commit = session.commit("measurements")
+    with pytest.raises(FileExistsError, match="of other data, which --overwrite does not replace"):
+        ingest(parts[:1], tmp_path / "r", kind="icechunk", overwrite=True, memory=MEMORY)
+    assert versions(tmp_path / "r")[0].lookup_branch("main") == commit

@@ -73,7 +73,7 @@ module.simulate("navier_stokes", sys.argv[1], {"resolution": 16, "duration": 1.0
 def test_killed_and_started_again_gives_the_same_bits(tmp_path, small_shards):
     path, whole = tmp_path / "a.zarr", tmp_path / "whole.zarr"
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(path)])
-    marks = tmp_path / ".a.zarr.partial.done"
+    marks = tmp_path / ".a.zarr.partial" / "a.zarr.done"
     while not (marks.exists() and len(list(marks.iterdir())) > 2):  # two shards and the identity
         assert process.poll() is None
         time.sleep(0.02)
@@ -99,7 +99,7 @@ def test_a_sample_that_fails_is_named_and_what_was_made_is_kept(tmp_path, small_
     monkeypatch.setattr(module.SYSTEMS["navier_stokes"], "solve", failing)
     with pytest.raises(ValueError, match="sample 3: the flow left"):
         simulate("navier_stokes", tmp_path / "a.zarr", SMALL, samples=5)
-    assert (tmp_path / ".a.zarr.partial.done" / "0").exists() and not (tmp_path / "a.zarr").exists()
+    assert (tmp_path / ".a.zarr.partial" / "a.zarr.done" / "0").exists() and not (tmp_path / "a.zarr").exists()
     monkeypatch.undo()
     monkeypatch.setattr(module, "SHARD_BYTES", 4 * 16 * 16 * 8 * 2)
     assert simulate("navier_stokes", tmp_path / "a.zarr", SMALL, samples=5).exists()

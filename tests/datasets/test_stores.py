@@ -182,7 +182,7 @@ def test_overwrite_is_asked_for_and_leaves_old_or_new(tmp_path, monkeypatch):
 
 
 def test_a_replacement_killed_between_renames_is_undone(tmp_path, tiny_store):
-    shutil.copytree(tiny_store, tmp_path / ".s.zarr.old")
+    shutil.copytree(tiny_store, tmp_path / ".s.zarr.partial" / "old")
     assert open_store(tmp_path / "s.zarr").step == np.timedelta64(6, "h")
     assert [p.name for p in tmp_path.iterdir()] == ["s.zarr"]
 

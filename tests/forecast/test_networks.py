@@ -8,6 +8,7 @@ import torch
 from typer.testing import CliRunner
 
 from fourcaster import forecast
+from fourcaster.datasets.outputs import is_output
 from fourcaster.fno import AFNO, FNO, SFNO, TFNO
 from fourcaster.forecast import networks
 from fourcaster.forecast.cli import app
@@ -91,6 +92,7 @@ def test_export_of_a_trained_model(tiny_checkpoint, tmp_path):
     assert result.exit_code == 0, result.output
     described = json.loads(result.stdout)
     assert described["free"] == ["batch"] and described["difference"] < 1e-5
+    assert is_output(tmp_path / "net.pt2", "torch-export program")
     exported = torch.export.load(tmp_path / "net.pt2").module()
     network = forecast.load_network(tiny_checkpoint).eval()
     for module in network.modules():
@@ -136,6 +138,7 @@ def test_export_of_every_kind(monkeypatch, tmp_path, kind):
     save(monkeypatch, tmp_path / "net", "fno" if kind == "padded" else kind, model, arguments)
     result = networks.export(tmp_path / "net", "torch-export", tmp_path / "net.pt2", size)
     assert result["free"] == (["batch", "grid"] if free else ["batch"])
+    assert is_output(tmp_path / "net.pt2", "torch-export program")
     exported = torch.export.load(tmp_path / "net.pt2").module()
     for batch, shape in [(1, size), (4, size), *([(2, tuple(2 * n + 1 for n in size))] if free else [])]:
         x = torch.randn(batch, 2, *shape)
@@ -149,6 +152,7 @@ def test_onnx_gives_the_same(monkeypatch, tmp_path, kind):
     model = make(**arguments).eval()
     save(monkeypatch, tmp_path / "net", "fno" if kind == "padded" else kind, model, arguments)
     assert networks.export(tmp_path / "net", "onnx", tmp_path / "net.onnx", size)["difference"] < 1e-5
+    assert is_output(tmp_path / "net.onnx", "onnx model")
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
     for batch in (1, 5):
         x = torch.randn(batch, 2, *size)

@@ -1,0 +1,131 @@
+"""Chunks of remote stores kept in a folder of the user's."""
+
+import hashlib
+import logging
+import os
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pooch
+
+from .private import private_folder
+from .untrusted import parse_bytes
+
+log = logging.getLogger(__name__)
+
+CACHE_BYTES = 2**31
+_TEMPORARY = ".tmp"
+_ABANDONED = 3600.0  # seconds after which a temporary file is nobody's
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
+
+
+class DiskCache:
+    """Bytes kept in a folder, those used longest ago dropped where it grows too large.
+
+    An entry counts only if it is an ordinary file of the user's, and its checksum is that of its name and bytes: one
+    that is damaged, planted or renamed is fetched again. Several processes may use a folder at the same time.
+
+    Args:
+        folder: where; created with access for the user alone.
+        limit: most bytes.
+
+    Raises:
+        ValueError: another user could write to the folder.
+    """
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self.folder, self.limit = folder, limit
+        if reason := private_folder(folder):
+            raise ValueError(f"{folder} cannot keep downloads: {reason}")
+        self._size = sum(size for _, size, _ in self._entries())
+
+    @classmethod
+    def of_user(cls) -> "DiskCache | None":
+        """Return the user's cache, None where there is none or where its folder is not the user's own, which is reported.
+
+        ``FOURCASTER_CACHE_BYTES`` bounds it (none if 0), ``FOURCASTER_CACHE`` moves it.
+        """
+        limit = parse_bytes(os.environ.get("FOURCASTER_CACHE_BYTES", str(CACHE_BYTES)), "FOURCASTER_CACHE_BYTES")
+        folder = Path(os.environ.get("FOURCASTER_CACHE") or pooch.os_cache("fourcaster")) / "remote"
+        try:
+            return cls(folder, limit) if limit else None
+        except ValueError as error:
+            log.warning("%s; chunks are not kept. Name a folder of your own by FOURCASTER_CACHE", error)
+            return None
+
+    def _entries(self) -> Iterator[tuple[int, int, str]]:
+        """Yield time of use, size and path of each entry, and drop temporary files that were abandoned."""
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                with suppress(OSError):  # another process may remove it meanwhile
+                    status = entry.stat(follow_symlinks=False)
+                    if not entry.name.endswith(_TEMPORARY):
+                        yield status.st_mtime_ns, status.st_size, entry.path
+                    elif time.time() - status.st_mtime > _ABANDONED:
+                        os.unlink(entry.path)
+
+    def _path(self, name: str) -> Path:
+        return self.folder / hashlib.sha256(name.encode()).hexdigest()
+
+    def get(self, name: str) -> bytes | None:
+        """Return what is kept under a name; None where nothing is, or where it was damaged or is another user's."""
+        path = self._path(name)
+        try:
+            descriptor = os.open(path, _FLAGS)
+            with open(descriptor, "rb", buffering=0) as file:
+                status = os.fstat(descriptor)
+                own = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_size <= self.limit
+                entry = file.readall() if own else b""
+                if entry:
+                    os.utime(descriptor)
+        except FileNotFoundError:
+            return None
+        except OSError:  # such as a link in its place
+            entry = b""
+        value = entry[32:]
+        if entry[:32] == _checksum(name, value):
+            return value
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+        return None
+
+    def put(self, name: str, value: bytes) -> None:
+        """Keep bytes; without room for them, do not."""
+        if len(value) > self.limit // 2:
+            return
+        temporary = ""
+        try:
+            # Not synchronised with the disk: what a power failure leaves of it, the checksum finds.
+            descriptor, temporary = tempfile.mkstemp(_TEMPORARY, dir=self.folder)
+            with open(descriptor, "wb", buffering=0) as file:
+                file.write(_checksum(name, value))
+                file.write(value)
+            os.replace(temporary, self._path(name))
+        except OSError:
+            with suppress(OSError):
+                os.unlink(temporary)
+            return
+        self._size += len(value) + 32
+        if self._size > self.limit:
+            self._drop()
+
+    def _drop(self) -> None:
+        """Remove what was used longest ago until a tenth is free."""
+        entries = sorted(self._entries())
+        self._size = sum(size for _, size, _ in entries)
+        for _, size, path in entries:
+            if self._size <= 0.9 * self.limit:
+                return
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+            self._size -= size
+
+
+def _checksum(name: str, value: bytes) -> bytes:
+    digest = hashlib.sha256(f"{len(name)} {name}".encode())
+    digest.update(value)
+    return digest.digest()

@@ -1,0 +1,103 @@
+"""The messages of a GRIB file: whether all are whole, and whether the grids that they declare fit in memory.
+
+cfgrib leaves out a message that is cut off, and a field of one value on a grid of any size takes a hundred bytes.
+Formats: FM 92 GRIB, editions 1 and 2, of the WMO Manual on Codes.
+"""
+
+import os
+from typing import BinaryIO
+
+from ..memory import check_bytes
+from ..schema import Refused
+
+MESSAGES = 500_000
+_LARGE = 0x800000  # edition 1 writes lengths beyond 8 MB in another way
+_BYTES = 32  # of a point while a field is decoded: in float64, with its mask and copies
+_MISSING = (2**16 - 1, 2**32 - 1)
+_ALONG_AXES = (*range(0, 4), 10, *range(20, 24), *range(30, 34), *range(40, 44), 90)  # templates with Ni and Nj
+_GAP = 2**16  # bytes between messages that are read at once
+
+
+def check_messages(path: str) -> None:
+    """Raise unless all messages of a GRIB file are whole, and each of its fields fits in memory.
+
+    Raises:
+        Refused: too many messages, or a grid of too many points.
+        ValueError: a message is cut off, or there is something else than messages.
+    """
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        at = number = 0
+        while at < size:
+            file.seek(at)
+            head = file.read(16)
+            if head[:4] != b"GRIB":  # padding between messages
+                rest = head + file.read(_GAP)
+                skip = rest.find(b"GRIB")
+                if skip < 0:
+                    if rest.strip(b"\0"):
+                        raise ValueError(f"after {number} messages comes what is no GRIB")
+                    at += len(rest) - (3 if at + len(rest) < size else 0)
+                else:
+                    at += skip
+                continue
+            if len(head) < 16:
+                raise ValueError(f"message {number + 1} is cut off")
+            length = _length_of_first(file, at, head) if head[7] == 1 else int.from_bytes(head[8:16], "big")
+            number += 1
+            if number > MESSAGES:
+                raise Refused(f"{path} has more than {MESSAGES} messages; split it first, e.g. with grib_copy {path} 'part_[dataDate].grib'")
+            points = _points_of_first(file, at) if head[7] == 1 else _points_of_second(file, at, length, number)
+            check_bytes(f"{path}: a field of message {number}, on {points} points,", _BYTES * points)
+            file.seek(at + max(length, 4) - 4)
+            if at + length > size or file.read(4) != b"7777":
+                raise ValueError(f"message {number} is cut off")
+            at += length
+
+
+def _length_of_first(file: BinaryIO, at: int, head: bytes) -> int:
+    """Return the bytes of a message of edition 1, which counts those beyond 8 MB in units of 120, as ECMWF writes them."""
+    length = int.from_bytes(head[4:7], "big")
+    if not length & _LARGE:
+        return length
+    place = at + 8
+    file.seek(place)
+    flags = file.read(8)[7:]
+    for present in (True, bool(flags) and flags[0] & 0x80, bool(flags) and flags[0] & 0x40):
+        if present:
+            file.seek(place)
+            place += int.from_bytes(file.read(3), "big")
+    file.seek(place)
+    data = int.from_bytes(file.read(3), "big")  # less than 120 in such a message
+    return (length & (_LARGE - 1)) * 120 - data + 4 if data < 120 else length
+
+
+def _points_of_first(file: BinaryIO, at: int) -> int:
+    """Return the points of the field of a message of edition 1; 0 where its grid is one of the catalogue or reduced."""
+    file.seek(at + 8)
+    section = file.read(8)
+    if len(section) < 8 or not section[7] & 0x80:
+        return 0
+    file.seek(at + 8 + int.from_bytes(section[:3], "big"))
+    grid = file.read(10)
+    columns, rows = (int.from_bytes(grid[a : a + 2], "big") for a in (6, 8))
+    return 0 if columns in _MISSING or rows in _MISSING else columns * rows
+
+
+def _points_of_second(file: BinaryIO, at: int, length: int, number: int) -> int:
+    """Return the points of the largest field of a message of edition 2, which may have several."""
+    place = at + 16
+    most = 0
+    while place < at + length - 4:
+        file.seek(place)
+        head = file.read(38)
+        size = int.from_bytes(head[:4], "big")
+        if size < 5:
+            raise ValueError(f"message {number} has a section of {size} bytes")
+        if head[4] == 3:
+            columns, rows = (int.from_bytes(head[a : a + 4], "big") for a in (30, 34))
+            template = int.from_bytes(head[12:14], "big")
+            whole = template in _ALONG_AXES and columns not in _MISSING and rows not in _MISSING
+            most = max(most, int.from_bytes(head[6:10], "big"), columns * rows if whole else 0)
+        place += size
+    return most

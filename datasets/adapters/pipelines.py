@@ -1,0 +1,252 @@
+"""How chunks of zarr stores become arrays: by the zarr library's own pipeline, with every step bounded.
+
+Each chunk is unpacked up to its declared size (see ``unpacking``), and only so many chunks are unpacked at a time as
+fit into the memory that may be used.
+"""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any, cast
+
+import numpy as np
+from zarr.abc.codec import Codec
+from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, ShardingCodec, VLenUTF8Codec, ZstdCodec
+from zarr.codecs._v2 import V2Codec
+from zarr.core.array_spec import ArraySpec
+from zarr.core.buffer import Buffer, NDBuffer
+from zarr.core.codec_pipeline import BatchedCodecPipeline
+from zarr.registry import get_ndbuffer_class, register_pipeline
+
+from ..schema import Incomplete
+from .codecs import TEXT
+from .remote import Source
+from .unpacking import UnpackingError, unpack, unpack_texts
+from .untrusted import STRING_BYTES, UntrustedDataError, most_of_a_chunk, packed_bytes
+
+_TEXT_BYTES = 2**26
+
+
+class Room:
+    """Bytes that all threads and event loops of a process may take up at a time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._used = 0
+        self._waiting: deque[tuple[int, int, asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
+
+    @asynccontextmanager
+    async def take(self, count: int, most: int) -> AsyncIterator[None]:
+        """Wait until there is room for ``count`` bytes below ``most``, or for one that is alone, and hold it inside."""
+        with self._lock:
+            future = None
+            if self._waiting or (self._used and self._used + count > most):
+                loop = asyncio.get_running_loop()
+                future = loop.create_future()
+                self._waiting.append((count, most, loop, future))
+            else:
+                self._used += count
+        if future is not None:
+            try:
+                await future
+            except asyncio.CancelledError:
+                self._abandon(count, future)
+                raise
+        try:
+            yield
+        finally:
+            self._give(count)
+
+    def _abandon(self, count: int, future: "asyncio.Future[None]") -> None:
+        with self._lock:
+            waited = [entry for entry in self._waiting if entry[3] is future]
+            for entry in waited:
+                self._waiting.remove(entry)
+        if not waited:
+            self._give(count)
+
+    def _give(self, count: int) -> None:
+        with self._lock:
+            self._used -= count
+            while self._waiting and (not self._used or self._used + self._waiting[0][0] <= self._waiting[0][1]):
+                needed, _, loop, future = self._waiting.popleft()
+                self._used += needed
+                loop.call_soon_threadsafe(_wake, future)
+
+
+def _wake(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+_ROOM = Room()
+_ROOM_IN_SHARDS = Room()  # of its own, since what waits for it has room above already
+
+
+@dataclass(frozen=True)
+class CheckedPipeline(BatchedCodecPipeline):  # type: ignore[misc]
+    """Decode chunks, each within the bytes that its array declares.
+
+    Attributes:
+        source: store, None within a shard.
+        metadata: of the array, None within a shard.
+    """
+
+    source: Source | None = None
+    metadata: Any = None
+
+    @classmethod
+    def from_codecs(cls, codecs: Iterable[Codec], *, batch_size: int | None = None) -> "CheckedPipeline":
+        """Return a pipeline of codecs, of which shards are decoded by one of their own."""
+        guarded = [CheckedSharding.of(codec) if isinstance(codec, ShardingCodec) else codec for codec in codecs]
+        return cast("CheckedPipeline", super().from_codecs(guarded, batch_size=batch_size))
+
+    @classmethod
+    def from_array_metadata_and_store(cls, array_metadata: Any, store: Any) -> Any:
+        """Return the pipeline of an array; for stores that are not of ours, zarr's."""
+        codecs = array_metadata.codecs if array_metadata.zarr_format == 3 else [V2Codec(array_metadata.filters, array_metadata.compressor)]
+        if not isinstance(store, Source):
+            return BatchedCodecPipeline.from_codecs(codecs)
+        return replace(cls.from_codecs(codecs), source=store, metadata=array_metadata)
+
+    def __reduce__(self) -> Any:
+        if self.source is None:
+            return type(self).from_codecs, (list(self),)
+        return type(self).from_array_metadata_and_store, (self.metadata, self.source)
+
+    async def read_batch(self, batch_info: Iterable[Any], out: NDBuffer, drop_axes: tuple[int, ...] = ()) -> None:
+        """Read and decode some chunks into parts of an array.
+
+        Raises:
+            ValueError: a chunk is not what its array declares; the message names store and chunk.
+        """
+        batch = list(batch_info)
+        sharded = isinstance(self.array_bytes_codec, ShardingCodec)
+        if self.source is None:
+            async with _ROOM_IN_SHARDS.take(sum(_bytes_of(spec) for _, spec, *_ in batch), CheckedSharding.most):
+                await super().read_batch(batch, out, drop_axes)
+            return
+        needed = 0 if sharded else sum(_bytes_of(spec) for _, spec, *_ in batch)
+        try:
+            async with _ROOM.take(needed, most_of_a_chunk(self.source.memory)):
+                await super().read_batch(batch, out, drop_axes)
+        except (UntrustedDataError, Incomplete, OSError):
+            raise
+        except Exception as error:  # of the codecs, which raise many types
+            raise self.broken(batch, error) from error
+
+    def broken(self, batch: Sequence[Any], error: Exception) -> ValueError:
+        """Return the error of a chunk that cannot be decoded."""
+        assert self.source is not None
+        key = str(getattr(batch[0][0], "path", "")) if batch else ""
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        kind = UntrustedDataError if isinstance(error, UnpackingError) else ValueError
+        return kind(f"{self.source.name}: the chunk {key} cannot be decoded ({reason[:160]}); it is damaged: fetch it again")
+
+    async def decode_batch(self, chunk_bytes_and_specs: Iterable[tuple[Buffer | None, ArraySpec]]) -> Iterable[NDBuffer | None]:
+        """Decode some chunks."""
+        listed = list(chunk_bytes_and_specs)
+        chunks = [chunk for chunk, _ in listed]
+        specs = [spec for _, spec in listed]
+        first, (serializer, at_bytes), packers = self._codecs_with_resolved_metadata_batched(specs)
+        for codec, packed_specs in reversed(packers):
+            chunks = [
+                None if chunk is None else await _unpacked(codec, chunk, spec, self.array_bytes_codec)
+                for chunk, spec in zip(chunks, packed_specs, strict=True)
+            ]
+        arrays: Any = await _to_arrays(serializer, chunks, at_bytes)
+        for codec, array_specs in reversed(first):
+            arrays = await codec.decode(zip(arrays, array_specs, strict=True))
+        return cast("Iterable[NDBuffer | None]", arrays)
+
+
+@dataclass(frozen=True)
+class CheckedSharding(ShardingCodec):  # type: ignore[misc]
+    """Shards whose chunks are decoded by a ``CheckedPipeline``."""
+
+    most = 2**29
+
+    @classmethod
+    def of(cls, codec: ShardingCodec) -> "CheckedSharding":
+        """Return a codec with the same settings."""
+        return cls(chunk_shape=codec.chunk_shape, codecs=codec.codecs, index_codecs=codec.index_codecs, index_location=codec.index_location)
+
+    @property
+    def codec_pipeline(self) -> CheckedPipeline:
+        """The pipeline of the chunks."""
+        return CheckedPipeline.from_codecs(self.codecs)
+
+
+def _bytes_of(spec: ArraySpec) -> int:
+    """Return the bytes of a chunk; of text, what it may take."""
+    dtype = spec.dtype.to_native_dtype()
+    count: int = prod(spec.shape)
+    return max(count * STRING_BYTES, _TEXT_BYTES) if dtype.kind in "OT" else count * int(dtype.itemsize)
+
+
+async def _unpacked(codec: Any, chunk: Buffer, spec: ArraySpec, serializer: Any) -> Buffer:
+    """Return what a codec from bytes to bytes gives."""
+    if isinstance(codec, Crc32cCodec):
+        (checked,) = await codec.decode([(chunk, spec)])
+        return cast("Buffer", checked)
+    if isinstance(codec, BloscCodec):
+        inner = codec._blosc_codec
+    elif isinstance(codec, ZstdCodec):
+        inner = codec._zstd_codec
+    elif isinstance(codec, GzipCodec):
+        inner = codec._gzip_codec
+    else:
+        inner = codec._codec
+    expected = _bytes_of(spec)
+    if isinstance(serializer, ShardingCodec):  # which packs chunks and adds an index
+        count = prod(whole // part for whole, part in zip(spec.shape, serializer.chunk_shape, strict=True))
+        expected = packed_bytes(expected) + (4096 + 16) * count
+    data = await asyncio.to_thread(unpack, inner, chunk.as_numpy_array(), expected)
+    return cast("Buffer", spec.prototype.buffer.from_array_like(np.frombuffer(data, np.uint8) if isinstance(data, bytes) else _flat(data)))
+
+
+def _flat(data: Any) -> Any:
+    return np.asarray(data).reshape(-1).view("B")
+
+
+async def _to_arrays(serializer: Any, chunks: Sequence[Buffer | None], specs: Sequence[ArraySpec]) -> list[NDBuffer | None]:
+    if isinstance(serializer, V2Codec | VLenUTF8Codec):
+        return [
+            None if chunk is None else await asyncio.to_thread(_to_array, serializer, chunk, spec) for chunk, spec in zip(chunks, specs, strict=True)
+        ]
+    return list(await serializer.decode(zip(chunks, specs, strict=True)))
+
+
+def _to_array(serializer: Any, chunk: Buffer, spec: ArraySpec) -> NDBuffer:
+    """Return a chunk of format 2, or one of text, as an array."""
+    codecs: list[Any] = []
+    order: Any = "C"
+    if isinstance(serializer, V2Codec):
+        codecs = [codec for codec in (serializer.compressor, *reversed(serializer.filters or ())) if codec is not None]
+        order = spec.order
+    data: Any = chunk.as_numpy_array()
+    dtype, count = spec.dtype.to_native_dtype(), prod(spec.shape)
+    text = dtype.kind in "OT"
+    expected = _bytes_of(spec) if text else count * max([dtype.itemsize, *(_item_bytes(codec) for codec in codecs)])
+    for codec in codecs:
+        if codec.codec_id != TEXT:
+            data = unpack(codec, data, expected)
+    if text:
+        array = np.array(unpack_texts(data, count), dtype=object).astype(dtype)
+    else:
+        array = np.frombuffer(data, dtype) if isinstance(data, bytes) else np.asarray(data).reshape(-1, order="A").view(dtype)
+    return cast("NDBuffer", get_ndbuffer_class().from_ndarray_like(array.reshape(spec.shape, order=order)))
+
+
+def _item_bytes(codec: Any) -> int:
+    """Return the bytes of the widest values that a filter makes."""
+    names = (getattr(codec, key, None) for key in ("dtype", "astype", "encode_dtype", "decode_dtype"))
+    return max((np.dtype(name).itemsize for name in names if name is not None), default=0)
+
+
+register_pipeline(CheckedPipeline)
+CHECKED = f"{CheckedPipeline.__module__}.{CheckedPipeline.__qualname__}"

@@ -1,0 +1,120 @@
+"""Published means on the disk: what a power failure could lose is synchronised before the rename, the folder after it."""
+
+import errno
+import os
+import stat
+
+import pytest
+
+from fourcaster.datasets import atomic
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Return the inodes that are synchronised and the names that are renamed to, in order."""
+    done = []
+    for name in ("rename", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda a, b, real=real: (done.append(("rename", str(b))), real(a, b))[1])
+    real_sync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda f: (done.append(("sync", os.fstat(f).st_ino)), real_sync(f))[1])
+    return done
+
+
+def test_all_of_a_folder_is_on_the_disk_before_it_has_its_name(calls, tmp_path):
+    target = tmp_path / "a"
+    with atomic.replacing(target, overwrite=False, kind="checkpoint") as temporary:
+        (temporary / "deep" / "er").mkdir(parents=True)
+        (temporary / "deep" / "er" / "file").write_text("x")
+        (temporary / "file").write_text("y")
+    renamed = calls.index(("rename", str(target)))
+    inside = {path.stat().st_ino for path in (target, *target.rglob("*"))}
+    assert inside <= {number for what, number in calls[:renamed] if what == "sync"}
+    assert ("sync", tmp_path.stat().st_ino) in calls[renamed:]
+
+
+def test_a_small_file_is_on_the_disk_before_it_has_its_name(calls, tmp_path):
+    atomic.write_file(tmp_path / "a", b"new")
+    assert [what for what, _ in calls] == ["sync", "rename", "sync"]
+    assert calls[0][1] == (tmp_path / "a").stat().st_ino and calls[2][1] == tmp_path.stat().st_ino
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o666 & ~_umask()
+
+
+def _umask():
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
+
+
+def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypatch):
+    atomic.write_file(tmp_path / "a", b"old")
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        atomic.write_file(tmp_path / "a", b"new")
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
+
+
+@pytest.mark.parametrize("plant", ["link to a folder", "link to a file", "file", "folder of others", "open folder"])
+def test_what_is_planted_at_the_name_of_the_workspace_is_neither_used_nor_removed(tmp_path, plant):
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "a").write_text("keep")
+    folder = atomic.workspace(tmp_path / "a")
+    if plant == "link to a folder":
+        folder.symlink_to(precious)
+    elif plant == "link to a file":
+        folder.symlink_to(precious / "a")
+    elif plant == "file":
+        folder.write_text("keep")
+    else:
+        folder.mkdir(mode=0o700)
+        (folder / ("a" if plant == "open folder" else "diary")).write_text("keep")
+        if plant == "open folder":
+            folder.chmod(0o777)
+    for keep_partial in (False, True):
+        with (
+            pytest.raises(FileExistsError, match="is in the way"),
+            atomic.replacing(tmp_path / "a", overwrite=False, kind="checkpoint", keep_partial=keep_partial) as temporary,
+        ):
+            temporary.write_text("new")
+    assert not (tmp_path / "a").exists() and (precious / "a").read_text() == "keep"
+    assert folder.is_symlink() or folder.exists()
+
+
+def test_what_appears_at_the_name_meanwhile_is_kept(tmp_path):
+    with (
+        pytest.raises(FileExistsError, match="has appeared meanwhile"),
+        atomic.replacing(tmp_path / "a", overwrite=False, kind="checkpoint") as temporary,
+    ):
+        temporary.mkdir()
+        (tmp_path / "a").write_text("of another program")
+    assert (tmp_path / "a").read_text() == "of another program"
+
+
+def test_a_reader_does_not_undo_a_replacement_that_is_under_way(tmp_path, monkeypatch):
+    """Between the two renames there is nothing at the path; a reader in another thread has to wait, and gets the new one."""
+    import threading
+
+    target = tmp_path / "a"
+    with atomic.replacing(target, overwrite=False, kind="checkpoint") as temporary:
+        temporary.mkdir()
+    real, between, readers = os.rename, threading.Event(), []
+
+    def rename(a, b):
+        real(a, b)
+        if str(b).endswith("old"):
+            reader = threading.Thread(target=lambda: (atomic.recover(target), readers.append(sorted(os.listdir(target)))))
+            reader.start()
+            between.wait(0.3)
+            readers.append(reader)
+
+    monkeypatch.setattr(os, "rename", rename)
+    with atomic.replacing(target, overwrite=True, kind="checkpoint") as temporary:
+        temporary.mkdir()
+        (temporary / "new").write_text("x")
+    readers[0].join()
+    assert readers[1] == ["new"] and sorted(os.listdir(tmp_path)) == ["a"]

@@ -1,0 +1,228 @@
+"""`--overwrite` replaces an output of the same kind that this package wrote, and nothing else; inputs are never outputs."""
+
+import hashlib
+import os
+import shutil
+import sqlite3
+
+import numpy as np
+import pytest
+import xarray as xr
+from helpers import make_source
+from typer.testing import CliRunner
+
+from fourcaster.datasets.outputs import check_apart, is_output
+from fourcaster.forecast.cli import app
+
+
+def command(*words):
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    return done.exit_code, done.output
+
+
+def refused(*words):
+    code, text = command(*words)
+    assert code == 2 and text.strip().splitlines()[-1].startswith("forecast: "), text
+    return text
+
+
+def state(folder):
+    """Return names, contents and links of all that is in a folder."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        found[name] = os.readlink(path) if path.is_symlink() else ""
+        if path.is_file():
+            found[name] += hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+@pytest.fixture(scope="module")
+def outputs(tiny_checkpoint, tiny_store, tmp_path_factory):
+    """Return one output of each kind."""
+    folder = tmp_path_factory.mktemp("outputs")
+    shutil.copytree(tiny_checkpoint, folder / "checkpoint")
+    shutil.copytree(tiny_store, folder / "store.zarr")
+    make_source().to_netcdf(folder / "source.nc")
+    run = ("run", tiny_checkpoint, "--init", tiny_store, "--lead", "12h", "--time", "2001-01-20")
+    for words in (
+        (*run, "-o", folder / "forecast.zarr"),
+        (*run, "-o", folder / "forecast.nc"),
+        ("verify", folder / "forecast.zarr", "--truth", tiny_store, "-o", folder / "scores.nc", "--report", folder / "report.html"),
+        ("plot", folder / "forecast.zarr", "--variable", "t2m", "--lead", "6h", "-o", folder / "map.png"),
+        ("plot", folder / "forecast.zarr", "--variable", "t2m", "--lead", "6h", "-o", folder / "map.svg"),
+        ("plot", folder / "forecast.zarr", "--variable", "t2m", "--lead", "6h", "-o", folder / "map.pdf"),
+        ("simulate", "wave", "-o", folder / "waves.zarr", "samples=1"),
+    ):
+        assert command(*words)[0] == 0, words
+    return folder
+
+
+KINDS = {
+    "checkpoint": "checkpoint", "store.zarr": "store", "forecast.zarr": "forecast", "forecast.nc": "forecast", "scores.nc": "file of scores",
+    "report.html": "report", "map.png": "picture", "map.svg": "picture", "map.pdf": "picture", "waves.zarr": "simulation",
+}  # fmt: skip
+
+
+def test_each_output_is_known_as_what_it_is_and_as_nothing_else(outputs):
+    for name, kind in KINDS.items():
+        for other in set(KINDS.values()):
+            assert is_output(outputs / name, other) == (other == kind), (name, other)
+
+
+def writers(folder, checkpoint, store):
+    """Return the verbs that take --overwrite, each with the ending of its output."""
+    forecast = folder / "forecast.zarr"
+    run = ("run", checkpoint, "--init", store, "--lead", "12h", "--time", "2001-01-20", "--overwrite", "-o")
+    return {
+        "ingest": (("ingest", folder / "source.nc", "--overwrite", "-o"), ".zarr"),
+        "run": (run, ".zarr"),
+        "run to netCDF": (run, ".nc"),
+        "simulate": (("simulate", "wave", "samples=1", "--overwrite", "-o"), ".zarr"),
+        "verify": (("verify", forecast, "--truth", store, "--overwrite", "-o"), ".nc"),
+        "report": (("verify", forecast, "--truth", store, "--overwrite", "--report"), ".html"),
+        "plot": (("plot", forecast, "--variable", "t2m", "--lead", "6h", "--overwrite", "-o"), ".png"),
+        "export": (("export", checkpoint, "--format", "torch-export", "--overwrite", "-o"), ".pt2"),
+    }
+
+
+def foreign(path):
+    """Yield names of what others could have at ``path``, each once it is there."""
+    path.write_text("notes about fourcaster, weights and forecasts\n")
+    yield "text"
+    path.unlink()
+    xr.Dataset({"x": ("t", np.arange(3.0))}, attrs={"title": "measurements"}).to_netcdf(path, engine="netcdf4")
+    yield "netCDF"
+    path.unlink()
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE t (x)")
+    yield "database"
+    path.unlink()
+    (path / "photos").mkdir(parents=True)
+    (path / "photos" / "cat.jpg").write_bytes(b"cat")
+    yield "home folder"
+    shutil.rmtree(path)
+    xr.Dataset({"x": ("t", np.arange(3.0))}).to_zarr(path, consolidated=False)
+    yield "zarr"
+    shutil.rmtree(path)
+    (path.parent / "precious").mkdir(exist_ok=True)
+    (path.parent / "precious" / "file").write_text("x")
+    path.symlink_to(path.parent / "precious")
+    yield "link"
+    path.unlink()
+    path.symlink_to(path.parent / "nowhere")
+    yield "dangling link"
+    path.unlink()
+
+
+def test_what_others_wrote_is_not_replaced_by_any_verb(outputs, tiny_checkpoint, tiny_store, tmp_path):
+    for verb, (words, ending) in writers(outputs, tiny_checkpoint, tiny_store).items():
+        for what in foreign(tmp_path / f"x{ending}"):
+            before = state(tmp_path)
+            text = refused(*words, tmp_path / f"x{ending}")
+            assert "--overwrite does not replace" in text, (verb, what, text)
+            assert state(tmp_path) == before, (verb, what)
+
+
+def test_outputs_of_another_kind_are_not_replaced(outputs, tiny_checkpoint, tiny_store, tmp_path):
+    for verb, (words, ending) in writers(outputs, tiny_checkpoint, tiny_store).items():
+        for name, own in KINDS.items():
+            here = tmp_path / f"x{ending}"
+            copy = shutil.copytree if (outputs / name).is_dir() else shutil.copy2
+            copy(outputs / name, here)
+            before = state(tmp_path)
+            kind = {"run to netCDF": "forecast", "run": "forecast", "ingest": "store", "simulate": "simulation", "verify": "file of scores",
+                    "export": "torch-export program", "plot": "picture"}.get(verb, verb)  # fmt: skip
+            if kind != own:
+                assert "does not replace it" in refused(*words, here), (verb, name)
+                assert state(tmp_path) == before
+            shutil.rmtree(here) if here.is_dir() else here.unlink()
+
+
+def test_outputs_of_the_same_kind_are_replaced_unless_other_files_lie_in_them(outputs, tiny_checkpoint, tiny_store, tmp_path):
+    run = ("run", tiny_checkpoint, "--init", tiny_store, "--lead", "6h", "--overwrite", "-o", tmp_path / "f.zarr")
+    shutil.copytree(outputs / "forecast.zarr", tmp_path / "f.zarr")
+    assert command(*run)[0] == 0
+    with xr.open_zarr(tmp_path / "f.zarr") as replaced:
+        assert replaced.sizes["prediction_timedelta"] == 2
+    for path in (tmp_path / "f.zarr" / "notes.txt", tmp_path / "f.zarr" / "t2m" / "notes.txt"):
+        path.write_text("do not lose me")
+        assert "other files lie in it" in refused(*run)
+        assert path.read_text() == "do not lose me"
+        path.unlink()
+    assert command(*run)[0] == 0
+
+
+def test_no_output_is_contains_or_lies_in_an_input(outputs, tmp_path):
+    store, checkpoint = tmp_path / "in" / "store.zarr", tmp_path / "in" / "checkpoint"
+    shutil.copytree(outputs / "store.zarr", store)
+    shutil.copytree(outputs / "checkpoint", checkpoint)
+    shutil.copytree(outputs / "forecast.zarr", tmp_path / "f.zarr")
+    shutil.copy(outputs / "source.nc", tmp_path / "in" / "a.nc")
+    (tmp_path / "alias").symlink_to(tmp_path / "in")
+    before = state(tmp_path)
+    run = ("run", checkpoint, "--init", store, "--lead", "6h", "--overwrite", "-o")
+    verify = ("verify", tmp_path / "f.zarr", "--truth", store, "--overwrite")
+    plot = ("plot", tmp_path / "f.zarr", "--variable", "t2m", "--lead", "6h", "--truth", store, "--overwrite", "-o")
+    alias = tmp_path / "alias"
+    for words, relation in (
+        ((*run, store), "is"),
+        ((*run, alias / "store.zarr"), "is"),
+        ((*run, alias / ".." / "in" / "store.zarr"), "is"),
+        ((*run, tmp_path / "in"), "contains"),
+        ((*run, store / "f.zarr"), "lies in"),
+        ((*run, store / "t2m" / "f.nc"), "lies in"),
+        ((*run, checkpoint), "is"),
+        ((*run, checkpoint / "f.zarr"), "lies in"),
+        (("ingest", tmp_path / "f.zarr", "--overwrite", "-o", tmp_path / "f.zarr"), "is"),
+        (("ingest", tmp_path / "in" / "*.nc", "--overwrite", "-o", tmp_path / "in"), "contains"),
+        (("ingest", store, "--overwrite", "-o", store), "is"),
+        (("ingest", store, "--overwrite", "-o", store / "b.zarr"), "lies in"),
+        (("ingest", tmp_path / "in" / "a.nc", "--grid", store, "--overwrite", "-o", store), "is"),
+        ((*verify, "-o", store / "scores.nc"), "lies in"),
+        ((*verify, "-o", tmp_path / "f.zarr" / "scores.nc"), "lies in"),
+        ((*verify, "--report", store / "report.html"), "lies in"),
+        ((*plot, store / "map.png"), "lies in"),
+        (("export", checkpoint, "--format", "torch-export", "-o", checkpoint / "m.pt2"), "lies in"),
+        (("train", "quickstart", f"data.store={tmp_path}/run/state/s.zarr", f"output={tmp_path}/run"), None),
+        (("quickstart", "--data", store, "--out", tmp_path / "in", "--fresh"), "is"),
+    ):
+        text = refused(*words)
+        assert relation is None or f" {relation} the input" in text, (words, text)
+        assert state(tmp_path) == before, words
+
+
+def test_hard_links_to_an_input_are_the_input(tmp_path):
+    (tmp_path / "a.nc").write_bytes(b"x")
+    os.link(tmp_path / "a.nc", tmp_path / "b.nc")
+    with pytest.raises(ValueError, match="is the input"):
+        check_apart(tmp_path / "b.nc", [tmp_path / "a.nc"])
+    check_apart(tmp_path / "c.nc", [tmp_path / "a.nc", "s3://bucket/a", None])
+
+
+def test_a_data_set_in_memory_guards_the_file_it_was_opened_from(outputs, tiny_checkpoint, tmp_path):
+    from fourcaster import forecast
+
+    shutil.copytree(outputs / "store.zarr", tmp_path / "s.zarr")
+    with xr.open_zarr(tmp_path / "s.zarr") as opened, pytest.raises(ValueError, match="is the input"):
+        opened.encoding.setdefault("source", str(tmp_path / "s.zarr"))
+        forecast.load(tiny_checkpoint).run(opened, lead="6h", output=tmp_path / "s.zarr", overwrite=True)
+
+
+def test_a_quickstart_in_a_folder_with_other_files_keeps_them(tmp_path):
+    make_source().to_netcdf(tmp_path / "a.nc")
+    (tmp_path / "home" / "state").mkdir(parents=True)
+    (tmp_path / "home" / "state" / "diary.txt").write_text("mine")
+    (tmp_path / "home" / "map.png").write_bytes(b"a picture of mine")
+    before = state(tmp_path)
+    refused("quickstart", "--data", tmp_path / "a.nc", "--out", tmp_path / "home", "--fresh")
+    assert state(tmp_path) == before
+
+
+def test_a_training_run_does_not_take_over_a_folder_of_others(tiny_store, tmp_path):
+    (tmp_path / "run" / "checkpoint").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoint" / "notes.txt").write_text("mine")
+    before = state(tmp_path)
+    text = refused("train", "quickstart", f"data.store={tiny_store}", f"output={tmp_path / 'run'}")
+    assert "is not a checkpoint" in text and "--overwrite" not in text
+    assert state(tmp_path) == before

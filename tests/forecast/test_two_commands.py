@@ -1,0 +1,186 @@
+"""Two commands with one output, at the same moment: one of the two results, whole, and a refusal that names the other."""
+
+import json
+import multiprocessing
+import socket
+from pathlib import Path
+
+import pytest
+import xarray as xr
+from helpers import make_source
+
+PAIRS = 10
+
+
+def serve(connection, barrier):
+    """Run commands as they come, each at the moment when the other process is ready too."""
+    from typer.testing import CliRunner
+
+    from fourcaster.forecast.cli import app
+
+    while (words := connection.recv()) is not None:
+        barrier.wait()
+        done = CliRunner().invoke(app, words)
+        connection.send((done.exit_code, done.output))
+
+
+@pytest.fixture(scope="module")
+def both():
+    """Return a function that runs two commands at once and returns exit code and text of each."""
+    context = multiprocessing.get_context("spawn")
+    barrier, connections, processes = context.Barrier(2), [], []
+    for _ in range(2):
+        ours, theirs = context.Pipe()
+        process = context.Process(target=serve, args=(theirs, barrier))
+        process.start()
+        connections.append(ours)
+        processes.append(process)
+
+    def run(*commands):
+        for connection, words in zip(connections, commands, strict=True):
+            connection.send([str(word) for word in words])
+        assert all(connection.poll(120) for connection in connections)
+        return [connection.recv() for connection in connections]
+
+    yield run
+    for connection, process in zip(connections, processes, strict=True):
+        connection.send(None)
+        process.join(30)
+        process.kill()
+
+
+def dataset(path):
+    """Return what a data set is, but for the time and command that wrote it."""
+    opened = xr.open_dataset(path, engine=None if path.suffix == ".nc" else "zarr", decode_times=False, decode_timedelta=False)
+    with opened as opened:
+        values = {str(name): (v.dims, v.values.tobytes()) for name, v in opened.variables.items()}
+        return values, {k: str(v) for k, v in opened.attrs.items() if k != "history"}
+
+
+def races(both, output, first, second, content=dataset, *, overwrite=True, pairs=PAIRS):
+    """Race two commands, and check that each outcome is whole and is the one of either."""
+    alone = []
+    for command in (first, second):
+        (code, text), _ = both(command, ("--help",))
+        assert code == 0, text
+        alone.append(content(output))
+        remove(output)
+    assert alone[0] != alone[1] or not overwrite
+    refusals = 0
+    for _ in range(pairs):
+        results = both(first, second)
+        assert 0 in [code for code, _ in results], results
+        for code, text in results:
+            if code:
+                line = text.strip().splitlines()[-1]
+                assert code == 2 and line.startswith("forecast: ")
+                assert ("is being written by process" in text and socket.gethostname() in text) or "exists" in text, text
+                refusals += 1
+        assert content(output) in alone
+        assert [p.name for p in output.parent.iterdir() if p.name.startswith(f".{output.name}")] == []
+        if not overwrite:
+            remove(output)
+    return refusals
+
+
+def remove(path):
+    from fourcaster.datasets import atomic
+
+    atomic.remove(path)
+
+
+def test_run(both, tiny_checkpoint, tiny_store, tmp_path):
+    out = tmp_path / "f.zarr"
+    run = ("run", tiny_checkpoint, "--init", tiny_store, "--overwrite", "-o", out)
+    assert races(both, out, (*run, "--lead", "48h", "--variables", "t2m"), (*run, "--lead", "60h", "--variables", "u10")) > 0
+
+
+def test_run_to_netcdf(both, tiny_checkpoint, tiny_store, tmp_path):
+    out = tmp_path / "f.nc"
+    run = ("run", tiny_checkpoint, "--init", tiny_store, "--overwrite", "-o", out)
+    races(both, out, (*run, "--lead", "48h"), (*run, "--lead", "48h", "--time", "2001-01-20"))
+
+
+def test_ingest(both, tmp_path):
+    for seed in (1, 2):
+        make_source(seed=seed).to_netcdf(tmp_path / f"{seed}.nc")
+    out = tmp_path / "s.zarr"
+    assert races(both, out, *(("ingest", tmp_path / f"{i}.nc", "-o", out, "--overwrite") for i in (1, 2))) > 0
+    remove(out)
+    races(both, out, *(("ingest", tmp_path / f"{i}.nc", "-o", out) for i in (1, 2)), overwrite=False)
+
+
+def test_append(both, tmp_path):
+    source = make_source()
+    source.isel(time=slice(0, 100)).to_netcdf(tmp_path / "old.nc")
+    source.isel(time=slice(100, 130)).to_netcdf(tmp_path / "new1.nc")
+    source.isel(time=slice(100, 160)).to_netcdf(tmp_path / "new2.nc")
+    out = tmp_path / "s.zarr"
+    for _ in range(PAIRS):
+        remove(out)
+        assert both(("ingest", tmp_path / "old.nc", "-o", out), ("--help",))[0][0] == 0
+        results = both(*(("ingest", tmp_path / f"new{i}.nc", "-o", out, "--append") for i in (1, 2)))
+        assert sorted(code for code, _ in results) == [0, 2], results
+        with xr.open_zarr(out) as store:
+            assert store.sizes["time"] == (130, 160)[results[0][0] != 0]
+            assert store["t2m"].notnull().all()
+
+
+def test_verify_and_its_report(both, tiny_checkpoint, tiny_store, tmp_path):
+    forecast, scores = tmp_path / "f.zarr", tmp_path / "scores.nc"
+    run = ("run", tiny_checkpoint, "--init", tiny_store, "--lead", "24h", "--time", "2001-01-20", "-o", forecast)
+    assert both(run, ("--help",))[0][0] == 0
+    verify = ("verify", forecast, "--truth", tiny_store, "--overwrite", "-o", scores)
+    races(both, scores, verify, (*verify, "--area", "50/210/40/240"))
+
+
+def test_plot(both, tiny_checkpoint, tiny_store, tmp_path):
+    forecast, picture = tmp_path / "f.zarr", tmp_path / "map.png"
+    run = ("run", tiny_checkpoint, "--init", tiny_store, "--lead", "24h", "-o", forecast)
+    assert both(run, ("--help",))[0][0] == 0
+    plot = ("plot", forecast, "--variable", "t2m", "--overwrite", "-o", picture)
+    races(both, picture, (*plot, "--lead", "12h"), (*plot, "--lead", "24h"), Path.read_bytes)
+
+
+def test_simulate(both, tmp_path):
+    out = tmp_path / "w.zarr"
+    simulate = ("simulate", "burgers", "--overwrite", "-o", out, "samples=3", "resolution=32", "duration=0.1")
+    races(both, out, (*simulate, "seed=1"), (*simulate, "seed=2"))
+
+
+def test_train(both, tiny_store, tmp_path):
+    words = ["quickstart", f"data.store={tiny_store}", "model.n_modes=[4,4]", "model.hidden_channels=4", "model.n_layers=1"]
+    words += ["train.epochs=3", "train.batch_size=32", "model.members=1", "data.samples_per_epoch=64", "model.window=1"]
+    refused = 0
+    for i in range(PAIRS):
+        out = tmp_path / str(i)
+        results = both(*[("train", *words, f"output={out}")] * 2)
+        assert 0 in [code for code, _ in results], results
+        for code, text in results:
+            assert code == 0 or (code == 2 and "is being written by process" in text and "--overwrite" not in text), text
+            refused += code == 2
+        records = [json.loads(line) for line in (out / "state" / "log.jsonl").read_text().splitlines()]
+        assert [record["epoch"] for record in records] == [0, 1, 2]
+    assert refused > 0
+
+
+@pytest.mark.slow
+def test_export_and_import(both, tiny_checkpoint, real_data, tmp_path):
+    out = tmp_path / "m.pt2"
+    export = ("export", tiny_checkpoint, "--format", "torch-export", "--overwrite", "-o", out)
+    for _ in range(PAIRS):
+        results = both((*export, "--size", "7,12"), (*export, "--size", "14,24"))
+        assert 0 in [code for code, _ in results]
+        import torch
+
+        assert torch.export.load(out) is not None
+
+
+@pytest.mark.slow
+def test_quickstart(both, tmp_path):
+    make_source().to_netcdf(tmp_path / "a.nc")
+    quickstart = ("quickstart", "--data", tmp_path / "a.nc", "--out", tmp_path / "q", "train.epochs=1")
+    for _ in range(PAIRS):
+        remove(tmp_path / "q")
+        results = both(quickstart, quickstart)
+        assert sorted(code for code, _ in results) == [0, 2], results
