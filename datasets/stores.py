@@ -155,8 +155,11 @@ def _from_attributes(path: Path, dataset: xr.Dataset, follow_links: bool) -> Sto
 
 
 def read_group(store: Store, group: str) -> xr.Dataset:
-    """Return ``statistics`` or ``climatology`` of a store."""
-    return open_zarr(store.path, group=group, follow_links=store.follow_links)
+    """Return ``statistics`` or ``climatology`` of a store; raise ``ValueError`` where it lacks them."""
+    try:
+        return open_zarr(store.path, group=group, follow_links=store.follow_links)
+    except (KeyError, FileNotFoundError) as error:
+        raise ValueError(f"{store.path} is damaged: it has no group {group!r}; ingest its source again") from error
 
 
 def store_statistics(store: Store, fields: Fields, fit: slice) -> Statistics:

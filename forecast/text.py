@@ -7,7 +7,7 @@ _SEQUENCES = re.compile(
     r"|(?:\x1b[\]P_^X]|[\x9d\x90\x9f\x9e\x98])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"  # titles, links, clipboard
     r"|\x1b[ -/]*[0-~]?"
 )
-_CONTROLS = {
+_CONTROLS: dict[int, str | None] = {
     code: None
     for code in (
         *range(0x20),
