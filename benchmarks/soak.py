@@ -186,7 +186,7 @@ def inject(kind: str, folder: Path, service: Service, server: subprocess.Popen, 
         threading.Thread(target=service.second, daemon=True).start()
     elif kind == "ledger locked":
         with suppress(sqlite3.Error):
-            db = sqlite3.connect(folder / "ledger.sqlite", timeout=10, isolation_level=None)
+            db = sqlite3.connect(f"{(folder / 'ledger.sqlite').absolute().as_uri()}?mode=rw", timeout=10, isolation_level=None, uri=True)
             db.execute("BEGIN EXCLUSIVE")
             time.sleep(2)
             db.close()
@@ -235,6 +235,10 @@ def soak(folder: Path, minutes: float, every: float, seed: int) -> dict:
         set_clock(folder, epoch=time.time(), factor=DAYS * 86400 / (60 * minutes))
         service, reader = Service(folder), Reader(folder, Bucket("s3://soak/out/bucket", folder))
         reader.start()
+        while not (folder / "ledger.sqlite").exists():  # what is broken before it is there is none of its faults
+            time.sleep(0.2)
+            ended_by_itself += service.ended()
+        set_clock(folder, epoch=time.time())
         queue: list[str] = []
         while clock_of(folder)() < START + timedelta(days=DAYS):
             time.sleep(every * rng.uniform(0.5, 1.5))

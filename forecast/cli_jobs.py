@@ -18,8 +18,9 @@ Now = Annotated[str | None, typer.Option(help="Time that the schedule's clock st
 Wait = Annotated[bool, typer.Option("--wait", help="Stay until nothing waits for data or another try.")]
 Cycle = Annotated[str, typer.Option(help="Initial time of the cycle, in UTC.")]
 
-FAILED, LATER = 1, 3
-MOST_CYCLES = 100_000
+FAILED, BAD, LATER = 1, 2, 3
+_LONGEST_BACKFILL = 100_000  # cycles
+_LONGEST_LOG = 2**28  # bytes
 
 
 def _scheduler(path: Path, now: str | None = None) -> Any:
@@ -38,8 +39,11 @@ def _until_told(scheduler: Any) -> None:
 
 def _end(rows: list[Any], as_json: bool) -> None:
     """Say what became of the cycles, by text and by the exit code: 1 where one failed, 3 where one has to wait."""
+    from .jobs.masking import clean
+
     values = [{"job": row.job, "cycle": row.cycle, "state": row.state, "error": row.error, "output": row.output} for row in rows]
-    lines = [f"{row.job} {row.cycle} {row.state}{': ' + row.error if row.error else ''}" for row in rows]
+    values = [clean(value) for value in values]
+    lines = [f"{row['job']} {row['cycle']} {row['state']}{': ' + row['error'] if row['error'] else ''}" for row in values]
     show(values, as_json, "\n".join(lines) or "nothing to do")
     states = {row.state for row in rows}
     if states & {"failed", "cancelled"}:
@@ -105,9 +109,9 @@ def _make(path: Path, name: str, first: str, last: str, wait: bool, as_json: boo
         scheduler = _scheduler(path)
         _until_told(scheduler)
         start, end = moment(first), moment(last)
-        cycles = [written(cycle) for cycle in islice(scheduler.jobs.job(name).between(start, end), MOST_CYCLES + 1)]
-        if len(cycles) > MOST_CYCLES:
-            raise ValueError(f"{first} to {last} has more than {MOST_CYCLES} cycles of {name}; make a shorter period first")
+        cycles = [written(cycle) for cycle in islice(scheduler.jobs.job(name).between(start, end), _LONGEST_BACKFILL + 1)]
+        if len(cycles) > _LONGEST_BACKFILL:
+            raise ValueError(f"there are more than {_LONGEST_BACKFILL} cycles from {first} to {last}; make a shorter period at a time")
         if not cycles:
             raise ValueError(
                 f"job {name} has no cycle {first if first == last else f'from {first} to {last}'}; its cycles are those of its cron expression"
@@ -131,9 +135,11 @@ def status(path: File, now: Now = None, every: Annotated[bool, typer.Option("--a
         from .jobs.reports import status as look
 
         scheduler = _scheduler(path, now)
-        scheduler.report()
+        unwritable = scheduler.report()
         found = look(scheduler.jobs, scheduler.ledger, scheduler.clock(), None if every else 12)
     show(found, as_json, as_text(found))
+    if unwritable:  # it is logged on standard error
+        raise typer.Exit(BAD)
 
 
 @jobs.command()
@@ -181,14 +187,17 @@ def logs(path: File, name: Name, cycle: Annotated[str | None, typer.Option(help=
     Example: forecast jobs logs jobs.yaml ncep --cycle 2014-06-01T06
     """
     with reported():
+        from .jobs.files import kind_of, read_small
+        from .jobs.masking import mask
         from .jobs.spec import moment, written
+        from .text import printable
 
         scheduler = _scheduler(path)
         scheduler.jobs.job(name)
         worked = [row for row in scheduler.ledger.rows(name) if row.started is not None]
         wanted = written(moment(cycle)) if cycle else max(worked, key=lambda row: row.started).cycle if worked else None
         file = None if wanted is None else scheduler.log.path(name, wanted)
-        if file is None or not file.exists():
+        if file is None or kind_of(file) is None:
             raise ValueError(f"there is no log of {name}{' ' + wanted if wanted else ''}; nothing was done yet")
-        text = file.read_text()
+        text = mask(printable(read_small(file, _LONGEST_LOG).decode(errors="replace")))
     sys.stdout.write(text)

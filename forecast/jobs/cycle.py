@@ -3,8 +3,8 @@
 import time
 import traceback
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,10 +14,12 @@ from ...datasets import atomic
 from . import publishing
 from .commands import tell
 from .engines import Engine, Killed
+from .files import kind_of
 from .hold import Hold
 from .ledger import ENDED, Ledger, Row
-from .log import Log, mask
+from .log import Log
 from .making import Task
+from .masking import mask
 from .places import Lost, Place
 from .spec import Job, JobsFile, moment, spoken
 
@@ -46,7 +48,7 @@ class Desk:
     log: Log
     clock: Callable[[], datetime]
     ending: Callable[[], bool]
-    report: Callable[[], None]
+    report: Callable[[], object]
 
 
 def work(desk: Desk, job: Job, row: Row) -> bool:
@@ -90,6 +92,9 @@ class _Cycle:
             self._follow(self.row.state, self.row.error or "")
             return
         place = publishing.place_of(self.desk.jobs, self.job)
+        if (kind := kind_of(place.work)) not in (None, "a folder"):
+            self.failure(f"{place.work} is {kind}, not a folder; remove it")
+            return
         if before:
             atomic.remove(place.work / before[: publishing.TAG])
         try:
@@ -177,7 +182,7 @@ class _Cycle:
         if self.row.attempts >= self.job.retries:
             self._failed(error)
             return
-        pause = min(self.job.backoff.total_seconds() * 2**self.row.attempts, _LONGEST_BACKOFF)
+        pause = min(self.job.backoff.total_seconds() * 2 ** min(self.row.attempts, 32), _LONGEST_BACKOFF)
         if self.ledger.end(self.row, "retrying", error, not_before=time.time() + pause, failed=True):
             self.say(level="warning", message=f"failed, tried again in {spoken(pause)}: {error}")
 
@@ -206,16 +211,23 @@ class _Cycle:
             self.say(message=f"published as {self.output}")
             self._follow("done")
 
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        """Log an error of what is done again after the next cycle."""
+        try:
+            yield
+        except OSError as error:
+            self.say(level="error", message=str(error))
+
     def _follow(self, state: str, error: str = "") -> None:
         """Do what follows an end, then give up the claim; it is done again where a kill comes between."""
         self.ended = True
         if state == "done":
-            try:
+            with self._said():
                 publishing.point_latest(self.desk.jobs, self.job, self.ledger)
-                for old in publishing.retain(self.desk.jobs, self.job, self.ledger):
-                    self.say(message=f"removed {old}, of which newer ones are kept")
-            except OSError as why:  # done again after the next cycle
-                self.say(level="error", message=str(why))
+            with self._said():
+                for message in publishing.retain(self.desk.jobs, self.job, self.ledger):
+                    self.say(level="warning" if message.startswith("kept") else "info", message=message)
         command = {"done": self.job.on_success, "failed": self.job.on_failure}.get(state)
         what = {"state": state, "error": mask(error), "output": self.output if state == "done" else ""}
         if tell(command, self.job, self.cycle, self.desk.jobs.folder, self.say, self.desk.ending, **what):
@@ -237,7 +249,7 @@ def verify(desk: Desk, job: Job, row: Row) -> bool:
             desk.ledger.verified(row.job, row.cycle, result["scores"])
             say(message=result["said"])
             if (now := desk.ledger.row(row.job, row.cycle)) is not None and now.state == "removed":  # meanwhile, and the scores came after
-                publishing.place_of(desk.jobs, job).remove(job.name_of(moment(row.cycle)))
+                publishing.place_of(desk.jobs, job).remove(job.name_of(moment(row.cycle)), row.checksum)
         else:
             say(level="error", message=f"could not be verified: {result['error']}")
         return "scores" in result

@@ -1,6 +1,5 @@
 """Where attempts run: in processes of this machine, or on the workers of a Dask cluster."""
 
-import json
 import multiprocessing
 import os
 import signal
@@ -10,16 +9,18 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
-from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
 from ...datasets.cluster import connected, quieten
 from .making import Task, in_process
-from .spec import Cluster
+from .masking import clean
+from .output import Line, Reader
+from .results import check_result, read_result
+from .spec import Cluster, written
 
-Line = Callable[[dict[str, Any]], None]
 _TICK = 0.2
 _PRELOADED = ["fourcaster.forecast.jobs.making", "cf_xarray.units", "cartopy.crs", "matplotlib.figure", "matplotlib.backends.backend_agg"]
+_LAST_LINES = 5.0  # seconds that output is waited for after the process has ended
 _ASK = 2.0  # seconds between two looks of a worker at whether it is to stop
 
 
@@ -65,7 +66,8 @@ class LocalEngine:
         process.start()
         theirs.close()
         theirs_alive.close()
-        reader = threading.Thread(target=_read, args=(ours, line), daemon=True)
+        reader = Reader(os.dup(ours.fileno()), line)
+        ours.close()
         reader.start()
         reason = None
         while process.is_alive():
@@ -74,14 +76,15 @@ class LocalEngine:
                 _end(process.pid)
                 process.join()
         ours_alive.close()
-        reader.join(5)
-        ours.close()
+        reader.end(_LAST_LINES)
         if reason:
             raise InterruptedError(reason)
         try:
-            return dict(json.loads((task.scratch / "result.json").read_text()))
+            return read_result(task.scratch, task.job, written(task.cycle))
         except FileNotFoundError:
             pass
+        except (ValueError, OSError) as error:
+            return {"error": str(error)}
         if process.pid is not None:  # what it started may go on without it
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -99,16 +102,6 @@ def _end(pid: int | None) -> None:
         except ProcessLookupError:  # it has not become the head of a group yet, or is gone
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-
-
-def _read(connection: Connection, line: Line) -> None:
-    with os.fdopen(os.dup(connection.fileno()), errors="replace") as stream:
-        for text in stream:
-            try:
-                said = json.loads(text)
-            except ValueError:
-                said = None
-            line(said if isinstance(said, dict) else {"level": "info", "message": text.rstrip("\n")})
 
 
 class DaskEngine:
@@ -164,9 +157,13 @@ class DaskEngine:
             future.release()
         for said in lines:
             line(said)
+        try:
+            result = check_result(result, task.job, written(task.cycle))
+        except ValueError as error:
+            return {"error": f"the attempt's result is not understood: {error}"}
         if "killed" in result:
             raise Killed(result["killed"])
-        return dict(result)
+        return result
 
 
 def _on_worker(task: Task, told: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -189,7 +186,8 @@ def _on_worker(task: Task, told: str) -> tuple[dict[str, Any], list[dict[str, An
     lines: list[dict[str, Any]] = []
     engine, folder = LocalEngine(), uuid.uuid4().hex[:8]
     try:
-        result = engine.run(replace(task, scratch=task.scratch / folder), stop, lines.append)
+        # Masked here: the worker may have secrets of its own.
+        result = engine.run(replace(task, scratch=task.scratch / folder), stop, lambda values: lines.append(clean(values)))
         return result | {"folder": folder}, lines
     except InterruptedError as error:
         return {"error": f"stopped: {error}"}, lines

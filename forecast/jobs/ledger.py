@@ -4,18 +4,22 @@ A cycle is claimed with a token. Each later change asks for that token, so that 
 keeps its token until what follows the end, such as the operator's command, is done too.
 """
 
+import json
+import math
 import os
+import re
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from ..text import one_line, printable
 from .database import Database
 from .hosts import awake, process_started, this_host
-from .log import mask
+from .masking import clean, mask
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (name TEXT PRIMARY KEY, first_seen TEXT NOT NULL);
@@ -31,6 +35,8 @@ _VERSION = 1
 OPEN = ("pending", "waiting", "retrying")
 TAKEN = ("running", "publishing")
 ENDED = ("done", "failed", "cancelled", "removing", "removed")
+_STATES = (*OPEN, *TAKEN, *ENDED)
+_LONGEST = 2000  # characters of an error
 _HELD: set[str] = set()  # tokens that this process works on
 _FAR = 10  # leases that a living process may be silent before its cycle is taken from it
 
@@ -87,7 +93,51 @@ class Row:
     scores: str | None
 
 
-_NAMES = ", ".join(field.name for field in fields(Row))
+_LONG = ("token", "host", "pid_started", "error", "output", "checksum", "scores")
+_MOST = 2**20  # characters of a text that are read
+_NAMES = ", ".join(f"substr({f.name}, 1, {_MOST}) AS {f.name}" if f.name in _LONG else f.name for f in fields(Row))
+_TEXTS = ("job", "cycle", "state", "seen")
+_NUMBERS = ("not_before", "lease_until", "heard", "started", "finished", "verified")
+_COUNTS = {"attempts": 10**6, "interruptions": 10**6, "cancel": 1, "pid": 2**31 - 1}
+_OPTIONAL = ("lease_until", "heard", "started", "finished", "verified", "pid")
+_FARTHEST = 1e11  # seconds: the year 5138
+
+
+def _row(values: Sequence[Any]) -> Row:
+    """Return a row as it was read; raises ``ValueError`` where a value is none that this program writes."""
+    row = Row(*values)
+    for name in _TEXTS:
+        if not isinstance(getattr(row, name), str):
+            raise ValueError(f"its {name} is {getattr(row, name)!r:.40}, not a text")
+    if row.state not in _STATES:
+        raise ValueError(f"its state {row.state!r:.40} is not one of {', '.join(_STATES)}")
+    for name in _LONG:
+        if not isinstance(getattr(row, name), str | None):
+            raise ValueError(f"its {name} is {getattr(row, name)!r:.40}, not a text")
+    for name in (*_NUMBERS, *_COUNTS):
+        value = getattr(row, name)
+        if value is None and name in _OPTIONAL:
+            continue
+        if not isinstance(value, int if name in _COUNTS else (int, float)) or not math.isfinite(value):
+            raise ValueError(f"its {name} is {value!r:.40}, not a number")
+        if not (0 <= value <= _COUNTS[name] if name in _COUNTS else abs(value) <= _FARTHEST):
+            raise ValueError(f"its {name} of {value!r:.40} is out of range")
+    if row.token is not None and not re.fullmatch(r"[0-9A-Za-z]{1,64}", row.token):  # names a folder
+        raise ValueError(f"its token {row.token!r:.40} is none")
+    try:
+        datetime.fromisoformat(row.seen)
+    except ValueError:
+        raise ValueError(f"its seen {row.seen!r:.40} is not a time") from None
+    return row
+
+
+def _is_score(score: Any) -> bool:
+    return (
+        isinstance(score["variable"], str)
+        and isinstance(score["units"], str)
+        and isinstance(score["level"], int | float | None)
+        and isinstance(score["rmse"]["forecast"], int | float)
+    )
 
 
 class Ledger:
@@ -98,11 +148,31 @@ class Ledger:
         lease: seconds that a claim holds.
         shared: whether schedulers of several machines use it.
         rebuild: called with an empty ledger in place of one that cannot be read, to enter what is published.
+        is_cycle: raises ``ValueError`` for what is no cycle; rows of such are reported and left out.
+        warn: takes a line on a row that is left out, once for each.
+
+    Attributes:
+        problems: what is wrong with rows that are left out, by job and cycle as texts.
     """
 
-    def __init__(self, path: Path, lease: float = 60.0, shared: bool = False, rebuild: "Callable[[Ledger], None] | None" = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        lease: float = 60.0,
+        shared: bool = False,
+        rebuild: "Callable[[Ledger], None] | None" = None,
+        is_cycle: Callable[[str], object] | None = None,
+        warn: Callable[[str], None] | None = None,
+    ) -> None:
         self.path, self.lease, self._rebuild = path, lease, rebuild
         self._file = Database(path, _SCHEMA, _VERSION, shared)
+        self._is_cycle, self._warn = is_cycle, warn
+        self.problems: dict[tuple[str, str], str] = {}
+
+    @property
+    def rebuilt(self) -> bool:
+        """Whether the last ``open`` made the file."""
+        return self._file.rebuilt
 
     def open(self) -> Path | None:
         """Make the ledger where there is none; put a damaged one aside, rebuild it and return where the old one is.
@@ -122,7 +192,13 @@ class Ledger:
         """Return when a job was first seen; that is ``now`` for a new one."""
         with self._file.change() as db:
             db.execute("INSERT OR IGNORE INTO jobs VALUES (?, ?)", (job, now.isoformat()))
-            return datetime.fromisoformat(db.execute("SELECT first_seen FROM jobs WHERE name = ?", (job,)).fetchone()[0])
+            known = db.execute("SELECT first_seen FROM jobs WHERE name = ?", (job,)).fetchone()[0]
+            try:
+                return datetime.fromisoformat(known).replace(tzinfo=None)
+            except (TypeError, ValueError):
+                self._report(f"job {job!r}: when it was first seen, {known!r:.40}, is not a time; it counts as seen now", job, "")
+                db.execute("UPDATE jobs SET first_seen = ? WHERE name = ?", (now.isoformat(), job))
+                return now
 
     def insert(self, job: str, cycles: list[str], now: datetime) -> int:
         """Enter cycles that are not there yet; return how many."""
@@ -144,20 +220,55 @@ class Ledger:
         """Return a cycle, or None."""
         return next(iter(self._found("job = ? AND cycle = ?", job, cycle)), None)
 
+    def scores(self, row: Row) -> list[dict[str, Any]]:
+        """Return the scores of a cycle; none where what the ledger holds is no scores, which is reported."""
+        if not row.scores:
+            return []
+        try:
+            scores = json.loads(row.scores)
+            if isinstance(scores, list) and all(map(_is_score, scores)):
+                return scores
+        except (ValueError, KeyError, TypeError, RecursionError):
+            pass
+        self._report(f"the scores of job {row.job!r}, cycle {row.cycle!r} are left out: they are not understood", row.job, row.cycle)
+        return []
+
     def unfinished(self) -> list[Row]:
         """Return the cycles that have not ended, or whose end something is still to follow."""
         return self._found(f"state IN {(*OPEN, *TAKEN)} OR token IS NOT NULL")
 
     def _found(self, condition: str, *values: object) -> list[Row]:
         with self._file.change() as db:
-            return [Row(*row) for row in db.execute(f"SELECT {_NAMES} FROM cycles WHERE {condition} ORDER BY cycle, job", values)]
+            read = db.execute(f"SELECT {_NAMES} FROM cycles WHERE {condition} ORDER BY cycle, job", values)
+            return [row for values in read if (row := self._read(values)) is not None]
+
+    def _read(self, values: Sequence[Any]) -> Row | None:
+        """Return a row, or None where it is none that this program writes, which is reported."""
+        try:
+            row = _row(values)
+            if self._is_cycle is not None:
+                self._is_cycle(row.cycle)
+            return row
+        except (ValueError, OverflowError) as error:
+            job, cycle = (f"{values[i]}"[:80] for i in (0, 1))
+            self._report(f"the row of job {job!r}, cycle {cycle!r} is left out: {error}; remove it from {self.path.name}", job, cycle)
+            return None
+
+    def _report(self, text: str, job: str, cycle: str) -> None:
+        text = str(clean(text, _LONGEST))
+        if self.problems.get((job, cycle)) != text:
+            self.problems[job, cycle] = text
+            if self._warn is not None:
+                self._warn(text)
 
     def free(self, row: Row) -> bool:
         """Return whether a cycle may be claimed: it is open and not backing off, or whoever has it is gone."""
         if row.state in OPEN:
             # A time further away than any backoff comes from a clock that was set back.
             return not 0 < row.not_before - time.time() <= 86400
-        return row.token is not None and self._lost(row)
+        if row.token is None:  # of one that is taken, by nobody
+            return row.state in TAKEN
+        return self._lost(row)
 
     def _lost(self, row: Row) -> bool:
         if row.host == this_host() and row.pid is not None:
@@ -171,7 +282,7 @@ class Ledger:
         """Take a cycle; return it with the new token, or None where another has it."""
         with self._file.change() as db:
             found = db.execute(f"SELECT {_NAMES} FROM cycles WHERE job = ? AND cycle = ?", (job, cycle)).fetchone()
-            if found is None or not self.free(old := Row(*found)):
+            if found is None or (old := self._read(found)) is None or not self.free(old):
                 return None
             token, now = uuid.uuid4().hex, time.time()
             values: dict[str, Any] = {
@@ -182,7 +293,7 @@ class Ledger:
                 values |= {"started": now, "finished": None, "error": None, "interruptions": old.interruptions + (old.state == "running")}
                 values["state"] = "publishing" if old.state == "publishing" else "running"
             db.execute(f"UPDATE cycles SET {_equal(values)} WHERE job=? AND cycle=?", (*values.values(), job, cycle))
-            taken = Row(*db.execute(f"SELECT {_NAMES} FROM cycles WHERE job = ? AND cycle = ?", (job, cycle)).fetchone())
+            taken = _row(db.execute(f"SELECT {_NAMES} FROM cycles WHERE job = ? AND cycle = ?", (job, cycle)).fetchone())
         _HELD.add(token)
         return taken
 
@@ -214,7 +325,7 @@ class Ledger:
         The claim to one that is done or failed is kept until ``release``.
         """
         values: dict[str, Any] = {
-            "state": state, "error": None if error is None else mask(error), "not_before": not_before, "cancel": 0,
+            "state": state, "error": None if error is None else one_line(mask(printable(error)), _LONGEST), "not_before": not_before, "cancel": 0,
             "attempts": row.attempts + int(failed), "interruptions": row.interruptions + int(killed),
             "finished": time.time() if state in ENDED else None,
         }  # fmt: skip
@@ -235,10 +346,11 @@ class Ledger:
             done = db.execute("UPDATE cycles SET state='removing' WHERE job=? AND cycle=? AND state='done'", (job, cycle))
             return done.rowcount == 1
 
-    def removed(self, job: str, cycle: str) -> None:
-        """Enter that a cycle's output is removed."""
+    def removed(self, job: str, cycle: str, kept: str | None = None) -> None:
+        """Enter that a cycle's output is removed, or why what lies there is kept."""
+        text = None if kept is None else one_line(mask(printable(kept)), _LONGEST)
         with self._file.change() as db:
-            db.execute("UPDATE cycles SET state='removed' WHERE job=? AND cycle=? AND state='removing'", (job, cycle))
+            db.execute("UPDATE cycles SET state='removed', error=? WHERE job=? AND cycle=? AND state='removing'", (text, job, cycle))
 
     def enter_done(self, job: str, cycle: str, output: str, checksum: str, now: datetime) -> None:
         """Enter a cycle that is found published."""

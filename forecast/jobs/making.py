@@ -14,6 +14,7 @@ from typing import Any, Literal
 import xarray as xr
 
 from ... import __version__
+from ...datasets import atomic
 from ...datasets.adapters.sources import open_sources
 from ...datasets.schema import Incomplete
 from ..api import load
@@ -21,8 +22,9 @@ from ..checkpoint import Checkpoint
 from ..plots import plot
 from ..rollout import initial_states, parse_lead, parse_times
 from . import publishing
-from .commands import resolve
+from .commands import resolve, variables
 from .places import checksum
+from .results import RESULT
 from .spec import Files, Job, Picture, written
 
 log = logging.getLogger(__name__)
@@ -62,7 +64,8 @@ def make(task: Task) -> dict[str, Any]:
     job, at = task.job, written(task.cycle)
     if job.prepare:
         command = resolve(job.prepare, job, task.cycle)
-        code = subprocess.run(command, cwd=task.folder, stdin=subprocess.DEVNULL, check=False).returncode
+        told = variables(job, task.cycle)
+        code = subprocess.run(command, cwd=task.folder, env=told, stdin=subprocess.DEVNULL, check=False).returncode
         if code == NOT_YET:
             return {"waits": f"the data are not there yet, says the prepare command {command[0]}"}
         if code:
@@ -93,7 +96,7 @@ def make(task: Task) -> dict[str, Any]:
     pictures = []
     for picture in _pictures(job, checkpoint) if job.plots is None else job.plots:
         level = "" if picture.level is None else f"_{picture.level}"
-        pictures.append(f"{picture.variable}{level}_{picture.lead}.png")
+        pictures.append(f"{picture.variable}{level}_{picture.lead}.png".replace("/", "_"))
         plot(made, picture.variable, picture.lead, task.scratch / pictures[-1], level=picture.level, overwrite=True)
     manifest = {
         "job": job.name,
@@ -197,8 +200,6 @@ def in_process(task: Task, lines: Any, alive: Any, environment: dict[str, str]) 
     handler.setFormatter(_Lines())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     result = attempt(task)
-    temporary = task.scratch / ".result.json"
-    temporary.write_text(json.dumps(result))
-    os.replace(temporary, task.scratch / "result.json")
+    atomic.write_file(task.scratch / RESULT, json.dumps(result).encode())
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,6 +1,6 @@
 """Outputs that are whole: checked, published under their name, pointed to by ``latest``, kept as long as the job says."""
 
-import fcntl
+import re
 import time
 from datetime import datetime
 from pathlib import Path
@@ -9,12 +9,14 @@ import numpy as np
 
 from ...datasets import atomic
 from ..api import open_forecast
-from .ledger import TAKEN, Ledger
-from .places import Bucket, Folder, Place
+from .files import locked
+from .ledger import TAKEN, Ledger, Row
+from .places import Bucket, Folder, Foreign, Place
 from .spec import Job, JobsFile, moment, written
 
 TAG = 8  # letters of a claim's token that name its folder
 VERIFYING = ".verifying-"
+_SCRATCH = re.compile(rf"[0-9a-f]{{{TAG}}}|removed-[0-9a-f]{{16}}")
 _STALE = 86400.0  # seconds after which what is left of a verification is nobody's
 
 
@@ -52,7 +54,7 @@ def sweep(jobs: JobsFile, ledger: Ledger) -> None:
         found = list(work.iterdir()) if work.is_dir() else []  # before the rows: whoever works now has entered it
         active = {(row.token or "")[:TAG] for row in ledger.rows(job.name, TAKEN) if not ledger.free(row)}
         for left in found:
-            if left.name not in active:
+            if left.name not in active and _SCRATCH.fullmatch(left.name):
                 atomic.remove(left)
     for left in (jobs.folder / jobs.ledger.parent).glob(f"{VERIFYING}*"):
         if time.time() - left.stat().st_mtime > _STALE:
@@ -61,30 +63,37 @@ def sweep(jobs: JobsFile, ledger: Ledger) -> None:
 
 def point_latest(jobs: JobsFile, job: Job, ledger: Ledger) -> None:
     """Let ``latest`` name the output of the latest cycle that is published."""
-    with open(ledger.path.with_name(f".{ledger.path.name}.latest"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # or a slower one could set it back
+    with locked(ledger.path.with_name(f".{ledger.path.name}.latest")):  # or a slower one could set it back
         if done := ledger.rows(job.name, ("done",)):
             place_of(jobs, job).point(job.name_of(moment(done[-1].cycle)))
 
 
 def retain(jobs: JobsFile, job: Job, ledger: Ledger) -> list[str]:
-    """Remove the oldest outputs beyond ``keep``, never what ``latest`` points to; return their cycles."""
+    """Remove the oldest outputs beyond ``keep``, never what ``latest`` points to; return a line for each.
+
+    Only what was published, and was not changed since, is removed.
+    """
     if job.keep is None:
         return []
-    place, gone = place_of(jobs, job), []
+    place = place_of(jobs, job)
     latest = place.latest()
-    for row in ledger.rows(job.name, ("removing",)):  # begun by one that was killed
-        place.remove(job.name_of(moment(row.cycle)))
-        ledger.removed(job.name, row.cycle)
+    said = [remove(place, job, ledger, row) for row in ledger.rows(job.name, ("removing",))]  # begun by one that was killed
     done = ledger.rows(job.name, ("done",))
     for row in done[: max(0, len(done) - job.keep)]:
-        name = job.name_of(moment(row.cycle))
-        if name == latest or not ledger.removing(job.name, row.cycle):
-            continue
-        place.remove(name)
-        ledger.removed(job.name, row.cycle)
-        gone.append(row.cycle)
-    return gone
+        if job.name_of(moment(row.cycle)) != latest and ledger.removing(job.name, row.cycle):
+            said.append(remove(place, job, ledger, row))
+    return said
+
+
+def remove(place: Place, job: Job, ledger: Ledger, row: Row) -> str:
+    """Remove the output of a cycle, and enter that; return a line on it."""
+    try:
+        place.remove(job.name_of(moment(row.cycle)), row.checksum)
+    except Foreign as error:
+        ledger.removed(job.name, row.cycle, str(error))
+        return f"kept {row.cycle}: {error}"
+    ledger.removed(job.name, row.cycle)
+    return f"removed {row.cycle}, of which newer ones are kept"
 
 
 def rebuild(jobs: JobsFile, ledger: Ledger, now: datetime) -> None:
@@ -94,7 +103,7 @@ def rebuild(jobs: JobsFile, ledger: Ledger, now: datetime) -> None:
         for name, said in place.manifests():
             try:
                 cycle = moment(said["cycle"])
-            except (ValueError, KeyError):
+            except (ValueError, KeyError, OverflowError):
                 continue
             if job.name_of(cycle) == name and (known := place.whole(name)):
                 ledger.enter_done(job.name, written(cycle), jobs.output(job, cycle), known, now)

@@ -1,5 +1,6 @@
 """Reading a jobs file: what could not run is refused before anything does."""
 
+import os
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -16,9 +17,16 @@ from ..ensemble import Ensemble
 from ..limits import check_clip
 from ..output_grid import output_grid
 from ..rollout import parse_duration, parse_lead
+from ..text import one_line
 from ..yaml_text import read_yaml
-from .commands import resolve
+from .collisions import refuse_collisions
+from .commands import check_command
+from .files import kind_of
+from .reports import refuse_foreign_pages
 from .spec import Job, JobsFile, written
+
+_LINE = 900  # characters of an error
+_STEPS = 100_000  # of a forecast
 
 
 def load_jobs(path: str | Path) -> JobsFile:
@@ -29,10 +37,14 @@ def load_jobs(path: str | Path) -> JobsFile:
         ValueError: not YAML, a key that is unknown or given twice, a value that does not fit, also to the checkpoint, two jobs of one name or
             one folder, a missing checkpoint, source or variable of the environment.
     """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist; write a jobs file, see docs/operations.md")
-    values = read_yaml(path)
+    try:
+        return _load(Path(path))
+    except ValueError as error:
+        raise ValueError(one_line(str(error), _LINE)) from error
+
+
+def _load(path: Path) -> JobsFile:
+    values = _values(path)
     if not isinstance(values, dict) or not isinstance(values.get("jobs"), list):
         raise ValueError(f"{path} holds no list of jobs; see docs/operations.md")
     defaults = values.pop("defaults", None) or {}
@@ -43,17 +55,43 @@ def load_jobs(path: str | Path) -> JobsFile:
         found = JobsFile.model_validate(values | {"folder": path.absolute().parent})
     except ValidationError as error:
         raise ValueError(f"{path}: {_said(error, values['jobs'])}") from error
+    except (OverflowError, RecursionError) as error:
+        raise ValueError(f"{path}: a value is out of range ({error})") from error
     _refuse_clashes(found, path)
+    try:
+        refuse_collisions(found, path)
+        refuse_foreign_pages(found.folder / found.status)
+    except OSError as error:
+        raise ValueError(f"{path}: {error}") from error
     for job in found.jobs:
         try:
             _refuse_missing(found, job)
             _refuse_outputs(found, job)
             _refuse_what_the_model_lacks(job, described_meta(found.folder / job.checkpoint))
             for command in (job.prepare, job.on_success, job.on_failure):
-                resolve(command or [], job, datetime(2000, 1, 1))
-        except (ValueError, OSError) as error:
+                if command is not None:
+                    check_command(command, job)
+        except (ValueError, OSError, OverflowError) as error:
             raise ValueError(f"{path}: job {job.name}: {error}") from error
     return found
+
+
+def _values(path: Path) -> Any:
+    """Return what a YAML file holds, read within bounds."""
+    if (kind := kind_of(Path(os.path.realpath(path)))) is None:
+        raise FileNotFoundError(f"{path} does not exist; write a jobs file, see docs/operations.md")
+    if kind != "a file":
+        raise ValueError(f"{path} is {kind}, not a jobs file; see docs/operations.md")
+    values = read_yaml(path)
+    if _holds_zero(values):
+        raise ValueError(f"{path} holds a character of value zero, which is in no path and no command")
+    return values
+
+
+def _holds_zero(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_holds_zero(one) for pair in value.items() for one in pair)
+    return any(_holds_zero(one) for one in value) if isinstance(value, list) else isinstance(value, str) and "\0" in value
 
 
 def _said(error: ValidationError, jobs: list[Any]) -> str:
@@ -106,6 +144,8 @@ def _refuse_outputs(found: JobsFile, job: Job) -> None:
         connect(job.home)
     elif not (found.folder / job.output).is_relative_to(found.folder):
         raise ValueError(f"output {job.output} leads out of the folder of the jobs file")
+    if any(len(part.encode()) > 200 for part in job.fill(job.output, datetime(2000, 12, 31)).split("/")):
+        raise ValueError(f"output {job.output[:40]}... has a name that is longer than 200 bytes")
     known: dict[str, datetime] = {}
     # Some cycles of each month of two years tell whether a part of the time is left out of the name.
     starts = [datetime(year, month, 1) for year in (2000, 2001) for month in range(1, 13)]
@@ -118,7 +158,8 @@ def _refuse_what_the_model_lacks(job: Job, meta: dict[str, Any]) -> None:
     if "channels" not in meta:
         raise ValueError(f"the checkpoint {job.checkpoint} holds no forecast model, but a {meta.get('kind')}")
     step = duration(meta["step_seconds"])
-    parse_lead(job.lead, step)
+    if parse_lead(job.lead, step) > _STEPS:
+        raise ValueError(f"lead {job.lead} is more than {_STEPS} steps of the model")
     levels: dict[str, list[int | None]] = {}
     for channel in meta["channels"]:
         levels.setdefault(channel["variable"], []).append(channel["level"])

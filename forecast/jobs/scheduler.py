@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from . import cycle, publishing, reports
@@ -14,7 +15,7 @@ from .engines import DaskEngine, Engine, LocalEngine
 from .ledger import OPEN, Ledger, Row
 from .log import Log
 from .reading import load_jobs
-from .spec import JobsFile, written
+from .spec import JobsFile, moment, written
 from .verifying import Truths
 
 Clock = Callable[[], datetime]
@@ -55,13 +56,16 @@ class Scheduler:
     def __init__(self, path: str | Path, clock: Clock = utc) -> None:
         self.path, self.clock = Path(path), clock
         self.jobs = load_jobs(path)
+        self.log = Log(self.jobs.folder / self.jobs.ledger)
         self.ledger = Ledger(
             self.jobs.folder / self.jobs.ledger,
             self.jobs.lease.total_seconds(),
             self.jobs.shared,
             lambda ledger: publishing.rebuild(self.jobs, ledger, clock()),
+            moment,
+            lambda text: self.log.write(level="warning", message=text),
         )
-        self.log = Log(self.jobs.folder / self.jobs.ledger)
+        self._unwritable: str | None = None
         self._mend()
         self._truths = Truths(self.log)
         self._stopping: float | None = None
@@ -159,19 +163,28 @@ class Scheduler:
             if future.result() and makes:
                 touched.add(key)
 
-    def report(self) -> None:
-        """Write the status page and its files."""
-        with self._reporting, suppress(OSError):  # the next change writes it
-            reports.write(self.jobs, self.ledger, self.clock())
+    def report(self) -> str | None:
+        """Write the status page and its files; return why they could not be written, which is logged once."""
+        with self._reporting, suppress(OSError):  # of the ledger; the next change writes it
+            try:
+                reports.write(self.jobs, self.ledger, self.clock())
+            except reports.Unwritable as error:
+                if self._unwritable != str(error):
+                    self._unwritable = str(error)
+                    self.log.write(level="error", message=str(error))
+            else:
+                self._unwritable = None
+        return self._unwritable
 
     def _tidy(self) -> None:
         """Do what a scheduler that was killed left undone."""
-        try:
-            publishing.sweep(self.jobs, self.ledger)
-            for job in self.jobs.jobs:
-                publishing.point_latest(self.jobs, job, self.ledger)
-        except OSError as error:  # done again after the next cycle
-            self.log.write(level="error", message=str(error))
+        tasks: list[Callable[[], None]] = [partial(publishing.sweep, self.jobs, self.ledger)]
+        tasks += [partial(publishing.point_latest, self.jobs, job, self.ledger) for job in self.jobs.jobs]
+        for task in tasks:
+            try:
+                task()
+            except OSError as error:  # done again after the next cycle
+                self.log.write(level="error", message=str(error))
 
     def _reread(self) -> None:
         if not self._reload:
@@ -192,18 +205,22 @@ class Scheduler:
         return self._stopping is not None and time.monotonic() - self._stopping > _GRACE
 
     def _mend(self) -> bool:
-        """Put a damaged ledger aside and rebuild it; return whether it was damaged."""
+        """Put a damaged ledger aside and rebuild it, or make one that is gone; return whether it was."""
         aside = self.ledger.open()
         if aside is not None:
             self.log.write(level="error", message=f"the ledger was damaged: put aside as {aside.name}, rebuilt from the outputs")
-        return aside is not None
+        return self.ledger.rebuilt
 
     def _recover(self, error: OSError, stay: bool) -> None:
         """Go on after the ledger could not be used, if it can be mended or there is time to wait."""
         self.log.write(level="error", message=str(error))
         mended = False
-        with suppress(OSError):  # locked, or no room
+        try:
             mended = self._mend()
+        except OSError:  # locked, or no room
+            pass
+        except ValueError as foreign:  # what lies there now is not ours
+            raise OSError(str(foreign)) from error
         if not (mended or (stay and self._stopping is None)):
             raise error
         time.sleep(_TICK)

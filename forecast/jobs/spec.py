@@ -12,14 +12,23 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from ...datasets.schema import nearest
 from ..rollout import parse_duration
-from ..sections import Positive, Strict
+from ..sections import Strict
 
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _MINUTE = "%Y-%m-%dT%H:%M"
+_FIRST, _LAST = 1700, 2200
+"""Years between which times lie; those of a forecast's coordinates, in nanoseconds, reach little further."""
+_LONGEST = timedelta(days=36525)
 
 
 def _span(value: Any) -> timedelta:
-    return timedelta(seconds=float(parse_duration(str(value)) / np.timedelta64(1, "s")))
+    try:
+        span = timedelta(seconds=float(parse_duration(str(value)) / np.timedelta64(1, "s")))
+    except OverflowError:
+        span = timedelta.max
+    if span > _LONGEST:
+        raise ValueError("should be 100 years at most")
+    return span
 
 
 def _second(span: timedelta) -> timedelta:
@@ -29,7 +38,7 @@ def _second(span: timedelta) -> timedelta:
 
 
 def _lead(text: str) -> str:
-    parse_duration(text)
+    _span(text)
     return text
 
 
@@ -37,7 +46,8 @@ def _cron(text: str) -> str:
     try:
         if len(text.split()) != 5:  # a sixth would be of seconds
             raise CronSimError("Wrong number of fields")
-        CronSim(text, datetime(2000, 1, 1))
+        if next(CronSim(text, datetime(2000, 1, 1)), None) is None:
+            raise CronSimError("no such day ever comes")
     except CronSimError as error:
         raise ValueError(f"is no cron expression ({error}); write minute hour day month weekday, e.g. '0 */6 * * *'") from error
     return text
@@ -51,6 +61,8 @@ def _template(text: str) -> str:
         raise ValueError(f"is no template ({error})") from error
     if wrong := [name for _, name, _, _ in parts if name is not None and name not in ("name", "cycle")]:
         raise ValueError(f"names {{{wrong[0]}}}, but there are {{name}} and {{cycle}}, e.g. {{cycle:%Y%m%dT%H}}")
+    if any(name == "name" and (form or conversion) for _, name, form, conversion in parts):
+        raise ValueError("has a form for {name}, which is written as it is")
     if any(name == "cycle" and (not spec or "/" in spec or "." in spec or conversion) for _, name, spec, conversion in parts):
         raise ValueError("needs a form for {cycle}, such as {cycle:%Y%m%dT%H}, without slashes or dots")
     if ".." in Path(text).parts:
@@ -71,7 +83,9 @@ def moment(value: Any) -> datetime:
     try:
         time = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
     except ValueError:
-        raise ValueError(f"{value} is not a time; write e.g. 2014-06-01T06:00") from None
+        raise ValueError(f"{str(value)[:40]} is not a time; write e.g. 2014-06-01T06:00") from None
+    if not _FIRST <= time.year < _LAST:
+        raise ValueError(f"{str(value)[:40]} is not between the years {_FIRST} and {_LAST}")
     return (time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time).replace(second=0, microsecond=0)
 
 
@@ -86,6 +100,7 @@ def written(time: datetime) -> str:
     return time.strftime(_MINUTE)
 
 
+Count = Annotated[int, Field(ge=1, le=10**6)]
 Span = Annotated[timedelta, BeforeValidator(_span)]
 Second = Annotated[Span, AfterValidator(_second)]
 Command = Annotated[list[str], Field(min_length=1)]
@@ -157,19 +172,19 @@ class Job(Strict):
         device: ``cpu`` or ``cuda``; a GPU where there is one by default.
     """
 
-    name: Annotated[str, Field(pattern=f"^{_NAME}$")]
+    name: Annotated[str, Field(pattern=f"^{_NAME}$", max_length=100)]
     checkpoint: Path
     source: str | Files
     cycle: Annotated[str, AfterValidator(_cron)]
     start: Annotated[datetime, BeforeValidator(moment)] | None = None
     delay: Span = timedelta(0)
     lead: Annotated[str, AfterValidator(_lead)]
-    members: Positive = 1
-    seed: Annotated[int, Field(ge=0)] | None = None
-    amplitude: Annotated[float, Field(gt=0)] | None = None
+    members: Annotated[int, Field(ge=1, le=10_000)] = 1
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    amplitude: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     bounds: bool = True
     clip: dict[str, tuple[float | None, float | None]] | None = None
-    grid: float | str | None = None
+    grid: Annotated[float, Field(allow_inf_nan=False)] | str | None = None
     area: str | None = None
     variables: list[str] | None = None
     output: Annotated[str, AfterValidator(_output)]
@@ -177,12 +192,12 @@ class Job(Strict):
     truth: str | None = None
     report: bool = False
     plots: list[Picture] | None = None
-    keep: Positive | None = None
-    retries: Annotated[int, Field(ge=0)] = 5
+    keep: Count | None = None
+    retries: Annotated[int, Field(ge=0, le=10_000)] = 5
     backoff: Span = timedelta(minutes=1)
     deadline: Second = timedelta(hours=6)
     catch_up: Literal["oldest", "newest"] = "oldest"
-    max_catchup: Positive = 100
+    max_catchup: Count = 100
     on_success: Command | None = None
     on_failure: Command | None = None
     device: Literal["cpu", "cuda"] | None = None
@@ -235,7 +250,7 @@ class Cluster(Strict):
     """
 
     queue: Literal["slurm", "pbs", "sge", "lsf", "oar", "htcondor", "moab", "local"]
-    jobs: Positive = 1
+    jobs: Annotated[int, Field(ge=1, le=10_000)] = 1
     options: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -260,7 +275,7 @@ class JobsFile(Strict):
     shared: bool = False
     status: Path = Path("status")
     engine: Literal["local", "dask"] = "local"
-    workers: Positive = 1
+    workers: Annotated[int, Field(ge=1, le=1000)] = 1
     scheduler: str | None = None
     cluster: Cluster | None = None
     lease: Second = timedelta(seconds=60)

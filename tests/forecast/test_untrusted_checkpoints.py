@@ -230,6 +230,16 @@ def test_old_checkpoints_load_with_one_note(altered, caplog):
     assert not caplog.records
 
 
+def test_a_checkpoint_of_the_second_format_is_read_for_ever(caplog):
+    first, second = load_checkpoint(FIRST), load_checkpoint(FIRST.with_name("checkpoint_v2"))
+    weights = first.stepper.state_dict()
+    assert all(torch.equal(t, weights[name]) for name, t in second.stepper.state_dict().items())
+    assert second.config == first.config and second.channels == first.channels
+    meta = json.loads((FIRST.with_name("checkpoint_v2") / "meta.json").read_text())
+    assert forecast.load(FIRST.with_name("checkpoint_v2")).identity == meta["checksum"]
+    assert not [record for record in caplog.records if "checkpoint_v2" in record.message]
+
+
 HUGE = [
     ("forecast", ("config", "model", "n_layers"), 10**9),
     ("forecast", ("config", "model", "n_layers"), 9_999),

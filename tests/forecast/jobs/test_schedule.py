@@ -101,7 +101,8 @@ def test_what_was_never_looked_at_goes_before_what_waits(write):
 
 
 def test_a_job_that_hangs_or_fails_is_ended_and_said(write, tmp_path):
-    path = write(prepare=["sleep", "600.5"], start=CYCLES[-1], deadline="1s", retries=0, on_failure=["sh", "-c", "echo '{state}: {error}' > failed"])
+    note = ["sh", "-c", 'echo "$FOURCASTER_STATE: $FOURCASTER_ERROR" > failed']
+    path = write(prepare=["sleep", "600.5"], start=CYCLES[-1], deadline="1s", retries=0, on_failure=note)
     (row,) = Scheduler(path, clock()).run()
     assert row.state == "failed" and row.error == "took longer than the deadline of 1 s" and row.attempts == 1
     assert (tmp_path / "failed").read_text().startswith("failed: took longer")

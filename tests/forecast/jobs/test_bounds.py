@@ -1,0 +1,146 @@
+"""Jobs files of all kinds of wrong: one line each, soon, and without much memory."""
+
+import os
+import time
+from datetime import datetime
+
+import pytest
+from jobs_helpers import NOW, call
+
+from fourcaster.forecast.jobs.reading import load_jobs
+
+YAML = {
+    "deep": b"[" * 10**5,
+    "deep mapping": b"".join(b" " * i + b"a:\n" for i in range(500)),
+    "aliases": b"a: &a [x, x, x, x, x, x, x, x, x]\n"
+    + b"".join(b"%c: &%c [*%c, *%c, *%c, *%c, *%c, *%c, *%c, *%c, *%c]\n" % (i, i, *[i - 1] * 9) for i in range(98, 115))
+    + b"jobs: [*r]\n",
+    "merged aliases": b"jobs: [{name: &a [x,x,x,x,x,x,x,x], lead: &b [*a,*a,*a,*a,*a,*a,*a,*a], grid: &c [*b,*b,*b,*b,*b,*b,*b,*b], "
+    b"area: &d [*c,*c,*c,*c,*c,*c,*c,*c], seed: &e [*d,*d,*d,*d,*d,*d,*d,*d], keep: [*e,*e,*e,*e,*e,*e,*e,*e]}]",
+    "itself": b"jobs: &a [*a]",
+    "itself in a job": b"jobs: [&a {name: *a}]",
+    "no date": b"jobs: [{start: 2001-13-45}]",
+    "no number": b"jobs: [{keep: " + b"9" * 5000 + b"}]",
+    "tag": b"jobs: [!!python/object/apply:os.system [id]]",
+    "no text": b"jobs: [\xff\xfe]",
+    "zero": b'jobs: ["a\\0b"]',
+    "zero byte": b"jobs: [a\0b]",
+    "key": b"jobs: [{[a]: b}]",
+    "key that is a mapping": b"? {a: b}\n: c\njobs: []",
+    "undefined": b"jobs: [*nobody]",
+    "two documents": b"jobs: []\n---\njobs: []",
+    "large": b"# " + b"x" * 2**21,
+    "empty": b"",
+    "text": b"jobs",
+    "jobs of texts": b"jobs: [a, b]",
+    "jobs of numbers": b"jobs: [1]",
+    "null job": b"jobs: [null]",
+    "no jobs": b"jobs: []",
+    "numbers as keys": b"jobs: [{1: 2}]\n",
+    "defaults": b"jobs: [{}]\ndefaults: [1]",
+    "merge": b"jobs: [{<<: 3}]",
+    "binary": b"jobs: [{name: !!binary aGVsbG8=}]",
+    "set": b"jobs: !!set {a, b}",
+    "timestamp": b"jobs: [{name: 2001-01-01}]",
+    "infinite": b"jobs: [{keep: .inf, retries: .nan}]",
+}
+
+
+@pytest.mark.parametrize("kind", YAML)
+def test_yaml_of_any_kind_ends_in_one_line(tmp_path, kind):
+    path = tmp_path / "jobs.yaml"
+    path.write_bytes(YAML[kind])
+    began = time.monotonic()
+    code, said = call("status", path)
+    assert code == 2 and len(said.splitlines()) == 1 and len(said) < 1500 and "jobs.yaml" in said, said
+    assert time.monotonic() - began < 10 and [p.name for p in tmp_path.iterdir()] == ["jobs.yaml"]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path), lambda path: None])
+def test_a_jobs_file_that_is_no_file(tmp_path, make):
+    make(tmp_path / "jobs.yaml")
+    code, said = call("status", tmp_path / "jobs.yaml")
+    assert code == 2 and len(said.splitlines()) == 1 and ("not a jobs file" in said or "does not exist" in said)
+
+
+ABSURD = [
+    ({"keep": 1e30}, "keep: "),
+    ({"keep": 10**40}, "keep: "),
+    ({"keep": -1}, "keep: "),
+    ({"max_catchup": 1e12}, "max_catchup: "),
+    ({"retries": 10**9}, "retries: "),
+    ({"members": 10**9}, "members: "),
+    ({"seed": 2**80, "members": 2}, "seed: "),
+    ({"amplitude": float("inf"), "members": 2}, "amplitude: "),
+    ({"amplitude": float("nan"), "members": 2}, "amplitude: "),
+    ({"grid": float("nan")}, "grid"),
+    ({"lead": "999999999999h"}, "100 years at most"),
+    ({"lead": "1e12h"}, "is not a duration"),
+    ({"lead": "9" * 400 + "d"}, "100 years at most"),
+    ({"lead": "36000d"}, "more than 100000 steps"),
+    ({"delay": "9" * 30 + "d"}, "100 years at most"),
+    ({"delay": "99999999d"}, "100 years at most"),
+    ({"backoff": "99999999d"}, "100 years at most"),
+    ({"deadline": "99999999d"}, "100 years at most"),
+    ({"deadline": "-1h"}, "is not a duration"),
+    ({"deadline": float("nan")}, "is not a duration"),
+    ({"top": {"workers": 10**9}}, "workers: "),
+    ({"top": {"workers": 1e300}}, "workers: "),
+    ({"top": {"lease": "9" * 30 + "d"}}, "100 years at most"),
+    ({"top": {"poll": "99999999d"}}, "100 years at most"),
+    ({"top": {"engine": "dask", "cluster": {"queue": "local", "jobs": 10**9}}}, "jobs: "),
+    ({"cycle": "0 0 30 2 *"}, "no cron expression"),
+    ({"cycle": "0 0 31 4 *"}, "no cron expression"),
+    ({"cycle": "0 0 */15 2 1#5"}, "no such day ever comes"),
+    ({"cycle": "0 0 1 1 * " + "*" * 10**5}, "no cron expression"),
+    ({"cycle": "99999999999999999999 0 * * *"}, "no cron expression"),
+    ({"start": "0001-01-01"}, "between the years"),
+    ({"start": "9999-12-31T23:59"}, "between the years"),
+    ({"start": "9999-12-31T23:59-12:00"}, "between the years"),
+    ({"start": "NaT"}, "is not a time"),
+    ({"name": "x" * 10**5}, "name: "),
+    ({"name": "x\n"}, "name: "),
+    ({"output": "out/" + "x" * 300 + "{cycle:%Y%m%dT%H}.zarr"}, "longer than 200 bytes"),
+    ({"output": "{name:>1000000000}{cycle:%Y%m%dT%H}.zarr"}, "has a form for {name}"),
+    ({"checkpoint": "x" * 10**4}, "job tiny: "),
+    ({"source": "x" * 10**4}, "job tiny: "),
+    ({"source": "a\0b"}, "value zero"),
+    ({"prepare": ["a\0b"]}, "value zero"),
+    ({"prepare": []}, "prepare: "),
+    ({"clip": {"t2m": [float("nan"), 1]}}, "clip|bounds"),
+]
+
+
+@pytest.mark.parametrize(("changes", "said"), ABSURD)
+def test_absurd_values_are_refused_in_one_line(write, tmp_path, changes, said):
+    path = write(**{"start": "2001-01-06"} | changes)
+    began = time.monotonic()
+    code, text = call("run-due", path, "--now", NOW)
+    assert code == 2 and len(text.splitlines()) == 1 and any(part in text for part in said.split("|")), text
+    assert len(text) < 1000 and time.monotonic() - began < 10 and not (tmp_path / "ledger.sqlite").exists()
+
+
+def test_largest_values_that_are_taken_do_no_harm(write):
+    path = write(
+        start="1700-01-01", delay="100d", deadline="36500d", keep=10**6, retries=10_000, backoff="36500d", max_catchup=1,
+        prepare=["true"], source="none.zarr", top={"workers": 1000, "lease": "36500d", "poll": "1d"},
+    )  # fmt: skip
+    job = load_jobs(path).jobs[0]
+    assert job.due(datetime(2199, 12, 31), datetime(2000, 1, 1)) == [datetime(2199, 9, 22, 0)]
+    assert job.next(datetime(2199, 12, 31)).year == 2199 and job.next(datetime(1700, 1, 1)).year == 1700
+    for words in (("--now", "1700-01-01"), ("--now", "2199-12-31T23:59")):
+        assert call("status", path, *words)[0] == 0
+
+
+@pytest.mark.parametrize("time", ["0001-01-01", "9999-12-31", "9999-12-31T23:59+00:01", "soon", "NaT", "", "2001-01-01T00:00\x1b[2J", "1e400"])
+def test_times_of_options_are_bounded(write, time):
+    path = write(start="2001-02-01")
+    for words in (("status", path, "--now", time), ("run", path, "tiny", "--cycle", time), ("backfill", path, "tiny", "--from", time, "--to", NOW)):
+        code, said = call(*words)
+        assert code == 2 and len(said.splitlines()) == 1
+
+
+def test_a_backfill_of_centuries_is_refused(write):
+    path = write(cycle="* * * * *", output="{cycle:%Y%m%dT%H%M}.zarr", start="2001-02-01")
+    code, said = call("backfill", path, "tiny", "--from", "1700-01-01", "--to", "2199-01-01")
+    assert code == 2 and "there are more than 100000 cycles" in said
