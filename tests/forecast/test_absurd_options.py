@@ -82,7 +82,7 @@ def test_ensembles(options):
 
 
 def test_an_ensemble_that_does_not_fit_into_memory_is_refused_before_it_is_allocated(tiny_checkpoint, tiny_store, tmp_path, monkeypatch):
-    monkeypatch.setattr(rollout.os, "sysconf", lambda name: 64)
+    monkeypatch.setattr(rollout, "_COPIES", 10**12)
     monkeypatch.setattr(rollout, "perturbations", lambda *_: pytest.fail("allocated"))
     words = ["run", tiny_checkpoint, "--init", tiny_store, "-o", tmp_path / "x.zarr", "--lead", "6h", "--members", "2"]
     done = CliRunner().invoke(app, [str(word) for word in words])

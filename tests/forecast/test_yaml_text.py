@@ -73,8 +73,8 @@ def files(folder):
         ("large", "is larger than"),
         ("latin", "is not text in UTF-8"),
         ("wide", "is not text in UTF-8"),
-        ("pipe", "is not a regular file"),
-        ("device", "is not a regular file"),
+        ("pipe", "is not a regular file|is a pipe"),
+        ("device", "is not a regular file|is a device"),
     ],
 )
 @pytest.mark.parametrize("read", [read_yaml, load_config, load_jobs])
