@@ -1,6 +1,5 @@
 """The canonical zarr store: one chunk a time step, sharded, with statistics and climatology inside."""
 
-import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,9 +16,12 @@ from .adapters.opening import fast_codecs, open_raw, open_zarr
 from .fields import Fields
 from .netcdf import write_netcdf
 from .plan import STORE_VERSION
+from .recorded import recorded
 from .schema import Channel, axes_of, channels, duration, grid_of, nearest
 from .split import Split, cut, default_split, period
 from .statistics import Statistics, compute_statistics
+
+_LONGEST_STEP = 1e10  # seconds
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,10 @@ class Store:
     @property
     def train_period(self) -> tuple[str, str]:
         """First and last time of the period that statistics and climatology were computed on."""
-        first, last = json.loads(self.dataset.attrs["train_period"])
-        return first, last
+        period = recorded(self.dataset.attrs, "train_period", list)
+        if len(period) != 2 or not all(isinstance(text, str) for text in period):
+            raise ValueError(f"the attribute 'train_period' of {self.path} is damaged: it is not two times")
+        return period[0], period[1]
 
     def static(self, names: Sequence[str] | None = None) -> dict[str, NDArray[np.floating]]:
         """Return fields that do not change with time, such as orography: those named, or all.
@@ -118,19 +122,44 @@ def open_store(path: str | Path, whole_shards: bool = True, *, follow_links: boo
         dataset = open_raw(str(path), whole_shards, follow_links=follow_links)
     if not {"time_step_seconds", "train_period", "gaps", "variables"} <= set(dataset.attrs):
         raise ValueError(f"{path} is not a store made by `forecast ingest`; run `forecast ingest {path} -o STORE` first")
-    if (number := int(dataset.attrs.get("store_version", 1))) > STORE_VERSION:
+    number = dataset.attrs.get("store_version", 1)
+    if not isinstance(number, int | str) or not str(number).isdecimal() or not str(number).isascii():
+        raise ValueError(f"{path} is damaged: its store_version is {str(number)[:80]!r}")
+    if (number := int(str(number)[:10])) > STORE_VERSION:
         raise ValueError(
             f"{path} has store version {number}, this version of fourcaster reads up to {STORE_VERSION}; use a newer one, or ingest again"
         )
-    dataset = dataset[json.loads(dataset.attrs["variables"])]
+    try:
+        return _from_attributes(path, dataset, follow_links)
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def _from_attributes(path: Path, dataset: xr.Dataset, follow_links: bool) -> Store:
+    """Return a store by what its attributes record; raise ``ValueError`` where they do not fit."""
+    names = recorded(dataset.attrs, "variables", list)
+    if not names or (missing := [name for name in names if not isinstance(name, str) or name not in dataset.data_vars]):
+        raise ValueError(f"it lacks the variable {str(missing[0] if names else '')[:80]!r} of its attribute 'variables'")
+    step = dataset.attrs["time_step_seconds"]
+    if isinstance(step, bool) or not isinstance(step, int | float | np.number) or not 0 < step < _LONGEST_STEP:
+        raise ValueError(f"its attribute 'time_step_seconds' is {str(step)[:80]!r}, not a number of seconds")
+    dataset = dataset[names]
+    if "time" not in dataset.dims or dataset["time"].dtype.kind != "M":
+        raise ValueError("it has no times")
     times = dataset["time"].values.astype("datetime64[ns]")
-    gaps = [int(np.searchsorted(times, np.datetime64(text))) for text in json.loads(dataset.attrs["gaps"])]
-    return Store(path, dataset, duration(dataset.attrs["time_step_seconds"]), gaps, follow_links)
+    texts = recorded(dataset.attrs, "gaps", list)
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("its attribute 'gaps' is not a list of times")
+    gaps = [int(np.searchsorted(times, np.datetime64(text))) for text in texts]
+    return Store(path, dataset, duration(float(step)), gaps, follow_links)
 
 
 def read_group(store: Store, group: str) -> xr.Dataset:
-    """Return ``statistics`` or ``climatology`` of a store."""
-    return open_zarr(store.path, group=group, follow_links=store.follow_links)
+    """Return ``statistics`` or ``climatology`` of a store; raise ``ValueError`` where it lacks them."""
+    try:
+        return open_zarr(store.path, group=group, follow_links=store.follow_links)
+    except (KeyError, FileNotFoundError) as error:
+        raise ValueError(f"{store.path} is damaged: it has no group {group!r}; ingest its source again") from error
 
 
 def store_statistics(store: Store, fields: Fields, fit: slice) -> Statistics:

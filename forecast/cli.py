@@ -149,7 +149,7 @@ def run(
             "(odd H: rows on the poles); TIMESxPLACES of a physics-informed network, e.g. 101x256."
         ),
     ] = None,
-    refine: Annotated[int, typer.Option(help="Steps of test-time optimisation on the equation, of a solution operator.", min=0)] = 0,
+    refine: Annotated[int, typer.Option(help="Steps of test-time optimisation on the equation, of a solution operator.", min=0, max=100_000)] = 0,
     area: Annotated[str | None, typer.Option(help="NORTH/WEST/SOUTH/EAST in degrees to keep, with longitudes as they will be written.")] = None,
     variables: Annotated[str | None, typer.Option(help="Variables to keep, separated by commas.")] = None,
     batch_size: Annotated[int, typer.Option(help="Initial times that are run together.", min=1)] = 32,
@@ -277,7 +277,7 @@ def plot(
             forecast, variable, lead, output, truth, time, level, overwrite,
             area=area, regrid=regrid, lead_units=lead_units, follow_links=follow_links,
         )  # fmt: skip
-        print(picture)
+        show(str(picture), False, str(picture))
 
 
 @app.command(name="import", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -1,6 +1,5 @@
 """What a path holds: a store, a checkpoint or a forecast."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import xarray as xr
 from ..datasets.adapters.cf import canonical
 from ..datasets.adapters.forecasts import canonical_forecast, is_forecast
 from ..datasets.adapters.opening import open_lazily
+from ..datasets.recorded import recorded
 from ..datasets.schema import Channel, channels, describe_axes, grid_of
 from ..datasets.selection import levels_in, members_in
 from ..datasets.stores import open_store, read_group
@@ -81,20 +81,12 @@ def _checkpoint(path: Path) -> dict[str, Any]:
 def _simulation(dataset: xr.Dataset) -> dict[str, Any]:
     return {
         "kind": "solution of an operator" if "checkpoint" in dataset.attrs else "simulation",
-        "system": _parsed(dataset, "system"),
+        "system": recorded(dataset.attrs, "system", str),
         "variables": [f"{name} [{v.attrs.get('units', 'units not given')}]" for name, v in dataset.data_vars.items()],
         "sizes": {str(name): size for name, size in dataset.sizes.items()},
-        "parameters": _parsed(dataset, "parameters"),
-        "seed": _parsed(dataset, "seed") if "seed" in dataset.attrs else None,
+        "parameters": recorded(dataset.attrs, "parameters", dict),
+        "seed": recorded(dataset.attrs, "seed", object, "null"),
     }
-
-
-def _parsed(dataset: xr.Dataset, name: str) -> Any:
-    """Return what an attribute of a simulation says; raises ``ValueError`` where it is not what ``simulate`` writes."""
-    try:
-        return json.loads(dataset.attrs[name])
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"it has the attribute system of a simulation, but {name} is not JSON as forecast simulate writes it") from error
 
 
 def _channels(dataset: xr.Dataset) -> list[str]:
@@ -122,7 +114,7 @@ def _store(path: Path, follow_links: bool) -> dict[str, Any]:
     numbers = {str(name): np.round(v.values, 6).tolist() for name, v in statistics.data_vars.items()}
     rest = {
         "step_hours": store.step / np.timedelta64(1, "h"),
-        "gaps": json.loads(store.dataset.attrs["gaps"]),
+        "gaps": recorded(store.dataset.attrs, "gaps", list),
         "train_period": list(store.train_period),
     }
     return {"kind": "store"} | _fields(store.dataset) | rest | {"statistics": numbers}

@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from ..datasets.bounds import Bounds, physical_bounds
+from ..datasets.recorded import recorded
 from ..datasets.schema import nearest
 from ..datasets.stores import open_store, read_group
 from .checkpoint import Checkpoint
@@ -189,7 +190,7 @@ def records(forecast: xr.Dataset) -> dict[str, list[dict[str, Any]]]:
     result: dict[str, list[dict[str, Any]]] = {"outside_training_range": [], "clipped": []}
     for variable, field in forecast.data_vars.items():
         for name, entries in result.items():
-            entries += [{"variable": str(variable), **entry} for entry in json.loads(field.attrs.get(name, "[]"))]
+            entries += [{"variable": str(variable), **entry} for entry in recorded(field.attrs, name, list, "[]") if isinstance(entry, dict)]
     return result
 
 

@@ -17,6 +17,7 @@ from torch import nn
 from ..datasets.adapters.opening import open_raw
 from ..datasets.pde.loaders import DrawnInstances, Layout, StoredInstances, open_simulations, open_system
 from ..datasets.pde.system import System
+from ..datasets.recorded import recorded
 from ..datasets.stopping import requested
 from ..fno.batch import Instances
 from ..fno.blueprint import check_blueprint
@@ -208,7 +209,7 @@ def _source(config: OperatorConfig) -> tuple[StoredInstances | DrawnInstances, S
         system, layout = open_system(name, config.equation.parameters)
         return DrawnInstances(system, layout, settings.batch_size, config.data.samples, settings.seed), system, layout
     store = open_simulations(config.data.store)
-    held = json.loads(store.dataset.attrs["system"])
+    held = recorded(store.dataset.attrs, "system", str)
     if held != name:
         raise ValueError(f"{config.data.store} holds simulations of {held}, equation.name is {name}")
     made, _ = open_system(name, {**store.system.model_dump(), **config.equation.parameters})

@@ -27,6 +27,8 @@ from .sealed import identity, noting_changes, read_meta
 log = logging.getLogger(__name__)
 Progress = Callable[[int, int, str], None]
 
+MOST_POINTS = 2**24
+
 
 def problem_of(config: PinnConfig) -> Problem:
     """Return the problem that a configuration names, with its parameters."""
@@ -139,9 +141,12 @@ def parse_grid(text: str) -> tuple[int, int]:
         ValueError: not two whole numbers of at least 2.
     """
     parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdigit() and int(part) >= 2 for part in parts):
-        raise ValueError(f"--grid {text} is not understood; write times by places, e.g. --grid 101x256")
-    return int(parts[0]), int(parts[1])
+    if len(parts) != 2 or not all(part.isdecimal() and len(part) < 10 and int(part) >= 2 for part in parts):
+        raise ValueError(f"--grid {text[:80]} is not understood; write times by places, e.g. --grid 101x256")
+    times, places = int(parts[0]), int(parts[1])
+    if times * places > MOST_POINTS:
+        raise ValueError(f"--grid {text} has {times * places} points, of which there may be {MOST_POINTS}; take fewer times or places")
+    return times, places
 
 
 def _network(config: PinnConfig, start: float, stop: float) -> CoordinateNetwork:

@@ -1,6 +1,5 @@
 """What a trained solution operator says of given instances, and how far it is from the truth."""
 
-import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ import xarray as xr
 from ..datasets import atomic
 from ..datasets.adapters.opening import open_raw
 from ..datasets.pde.loaders import Simulations, open_simulations
+from ..datasets.recorded import recorded
 from ..datasets.stores import write_dataset
 from ..fno.batch import Instances
 from ..fno.grids import same_axis
@@ -106,7 +106,7 @@ def _solutions(
 
 def _check(operator: Operator, given: Simulations, checkpoint: str) -> None:
     ours, theirs = operator.layout, given.layout
-    held = json.loads(given.dataset.attrs["system"])
+    held = recorded(given.dataset.attrs, "system", str)
     if held != operator.config.equation.name:
         raise ValueError(f"{checkpoint} solves {operator.config.equation.name}, the initial states are of {held}")
     names = (*equation_numbers(operator.config.equation.name), "source", "conductivity", "flux")

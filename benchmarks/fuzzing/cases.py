@@ -29,6 +29,7 @@ class Case:
         prepare: writes the inputs into the folder that the command runs in.
         label: what is wrong with the input.
         refused: whether the command must refuse it.
+        accepted: whether the command must accept it.
         codes: exit codes that are allowed.
         named: folders outside of its own that the command line names, and may write to as far as the system lets it.
     """
@@ -37,6 +38,7 @@ class Case:
     prepare: Callable[[Path], Any] | None = None
     label: str = ""
     refused: bool = False
+    accepted: bool = False
     codes: tuple[int, ...] = (0, 2)
     named: tuple[str, ...] = ()
 

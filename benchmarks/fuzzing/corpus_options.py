@@ -7,8 +7,8 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from .cases import CANARY, FIXTURES, Case, draw, kind
-from .fixtures import SIMULATION
+from .cases import CANARY, FIXTURES, Case, change, draw, kind
+from .fixtures import CHECKPOINTS, SIMULATION
 
 STORE, FORECAST, TRUTH = f"{FIXTURES}/store.zarr", f"{FIXTURES}/forecast.zarr", f"{FIXTURES}/store.zarr"
 RUN = f"{FIXTURES}/run/checkpoint"
@@ -211,6 +211,25 @@ OUTPUTS = (
     "in/pipe", "in/dangling", "/nonexistent/x", "s3://bucket/x.zarr", "http://127.0.0.1:1/x.zarr",
     "file:///etc/passwd", "out//x", "con\u0000x",
 )  # fmt: skip
+
+
+@kind("valid")
+def valid(chance: random.Random) -> Iterator[Case]:
+    """Yield command lines that are right, without which the others would show nothing."""
+    for name, base in BASES.items():
+        yield Case(base, None, name, accepted=True)
+    small = ("train.epochs=1", "model.members=1")
+    yield Case(("train", "in/config.yaml"), change("config.yaml"), "train", accepted=True)
+    yield Case(("train", "quickstart", f"data.store={STORE}", "output=out/run", *small), None, "train on a recipe", accepted=True)
+    weights = ("import", f"{FIXTURES}/weights.pt", "--format", "neuraloperator", "-o", "out/n", "--config", "in/import.yaml")
+    yield Case(weights, change("import.yaml"), "import", accepted=True)
+    stores = ("source.zarr", "source2.zarr", "store.zarr", "forecast.zarr", "simulation.zarr", "solution.zarr")
+    for fixture in ("source.nc", "classic.nc", "forecast.nc", *stores):
+        yield Case(("inspect", f"in/{fixture}"), change(fixture), f"inspect {fixture}", accepted=True)
+        if fixture.startswith(("source", "classic")):
+            yield Case(("ingest", f"in/{fixture}", "-o", "out/s.zarr"), change(fixture), f"ingest {fixture}", accepted=fixture != "classic.nc")
+    for fixture in CHECKPOINTS:
+        yield Case(("inspect", f"in/{fixture.rpartition('/')[2]}"), change(fixture), f"inspect {fixture}", accepted=True)
 
 
 @kind("options")

@@ -164,8 +164,8 @@ def job() -> dict:
         "jobs": [
             {
                 "name": "tiny",
-                "checkpoint": "../../fixtures/run/checkpoint",
-                "source": "../../fixtures/store.zarr",
+                "checkpoint": "../../../fixtures/run/checkpoint",
+                "source": "../../../fixtures/store.zarr",
                 "cycle": "0 0 * * *",
                 "start": "2001-01-08T00:00",
                 "lead": "6h",

@@ -91,7 +91,8 @@ class Runner:
         inputs = snapshot(self.folder / "in", contents=True)
         self._execute(case, outcome)
         self._judge(case, outcome)
-        outcome.faults += [f"input {text}" for text in differences(inputs, snapshot(self.folder / "in", contents=True))][:3]
+        after = {name: state for name, state in snapshot(self.folder / "in", contents=True).items() if not name.endswith(".lock")}
+        outcome.faults += [f"input {text}" for text in differences(inputs, after)][:3]
         if changed := differences(self.before, self._sentinel()):
             outcome.faults += [f"outside: {text}" for text in changed][:3]
             self.before = self._sentinel()
@@ -147,14 +148,15 @@ class Runner:
                 os.dup2(os.open(self.temporary / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
             report = os.open(self.temporary / "report", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-            os.environ |= {"HOME": str(self.root / "home"), "TMPDIR": str(self.temporary)}
+            cache = str(self.root / "home" / ".cache")
+            os.environ |= {"HOME": str(self.root / "home"), "TMPDIR": str(self.temporary), "MPLCONFIGDIR": cache}
             tempfile.tempdir = None
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             resource.setrlimit(resource.RLIMIT_FSIZE, (_LARGEST_FILE, _LARGEST_FILE))
             room = _address_space() + _ROOM
             resource.setrlimit(resource.RLIMIT_AS, (room, room))
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            own = [str(self.folder), str(self.temporary), str(self.root / "home" / ".cache")]
+            own = [str(self.folder), str(self.temporary), cache]
             if available():
                 confine(own)
             watch([*own, *case.named], report, processes=case.words[:1] == ("jobs",))
@@ -191,6 +193,8 @@ class Runner:
             outcome.faults.append(f"refused, but printed {shown[:100]!r}")
         if outcome.code == 0 and case.refused:
             outcome.faults.append("accepted what must be refused")
+        if outcome.code != 0 and case.accepted:
+            outcome.faults.append(f"refused what is valid: {outcome.message}")
         if outcome.bytes > BYTES:
             outcome.faults.append(f"memory of {outcome.bytes / 2**30:.1f} GiB")
         if steering := _STEERS.search(text + shown.decode(errors="surrogateescape")):

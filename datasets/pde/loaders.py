@@ -3,7 +3,6 @@
 The order and all draws depend on (seed, epoch) alone, as for other loaders.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +19,7 @@ from ...fno.batch import Instances
 from ...fno.grids import Box
 from ..adapters.opening import open_raw
 from ..loaders import prefetch
+from ..recorded import recorded
 from .simulate import make_system
 from .system import System
 
@@ -136,9 +136,10 @@ def open_simulations(path: str | Path | xr.Dataset, *, follow_links: bool = Fals
     """
     dataset, source = (path, "the data set") if isinstance(path, xr.Dataset) else (open_raw(str(path), follow_links=follow_links), str(path))
     try:
-        name, parameters = json.loads(dataset.attrs["system"]), json.loads(dataset.attrs["parameters"])
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{source} is no store of simulations; make one with forecast simulate") from error
+        name = recorded(dataset.attrs, "system", str)
+        parameters = recorded(dataset.attrs, "parameters", dict)
+    except ValueError as error:
+        raise ValueError(f"{source} is no store of simulations; make one with forecast simulate ({error})") from error
     system = make_system(name, parameters)
     if "sample" not in dataset.dims:
         dataset = dataset.expand_dims("sample")

@@ -21,7 +21,7 @@ STEP = np.timedelta64(6, "h")
 
 @pytest.mark.parametrize("text", ["1e12h", "nan", "inf", "-1d", "", "h", "1", "9999999d", "9" * 400 + "h", "1\x00h", "1h1h"])
 def test_durations(text):
-    with pytest.raises(ValueError, match="is not a duration|is longer than 200 years") as caught:
+    with pytest.raises(ValueError, match=r"is not a duration|is longer than 200 years") as caught:
         parse_duration(text)
     assert len(str(caught.value)) < 200
 
@@ -43,7 +43,7 @@ def test_lead_times(text):
         ("0001-01-01", "not a time between"),
         ("2001-01-01/NaT/1h", "is not a time"),
         ("2001-01-01/9999-01-01/1h", "not a time between"),
-        ("1900-01-01/2200-01-01/1s", "names 9467020801 times"),
+        ("1900-01-01/2200-01-01/1s", "names 9467107201 times"),
         ("2001-01-01/2001-01-02/0s", "longer than nothing"),
         ("2001-01-01/2001-01-02/0.0000000001s", "longer than nothing"),
         ("2001-01-01/2001-01-02/-1h", "is not a duration"),
@@ -73,14 +73,16 @@ def test_periods(text):
         period(times, text)
 
 
-@pytest.mark.parametrize("options", [{"members": 10**9}, {"members": 3, "seed": 2**70}, {"members": 3, "seed": 2**63}, {"members": 3, "amplitude": np.inf}])
+@pytest.mark.parametrize(
+    "options", [{"members": 10**9}, {"members": 3, "seed": 2**70}, {"members": 3, "seed": 2**63}, {"members": 3, "amplitude": np.inf}]
+)
 def test_ensembles(options):
     with pytest.raises(ValueError, match="ensemble"):
         Ensemble.of(**options)
 
 
 def test_an_ensemble_that_does_not_fit_into_memory_is_refused_before_it_is_allocated(tiny_checkpoint, tiny_store, tmp_path, monkeypatch):
-    monkeypatch.setattr(rollout.os, "sysconf", lambda name: 64)
+    monkeypatch.setattr(rollout, "_COPIES", 10**12)
     monkeypatch.setattr(rollout, "perturbations", lambda *_: pytest.fail("allocated"))
     words = ["run", tiny_checkpoint, "--init", tiny_store, "-o", tmp_path / "x.zarr", "--lead", "6h", "--members", "2"]
     done = CliRunner().invoke(app, [str(word) for word in words])
@@ -136,7 +138,7 @@ def test_arguments_of_imports(arguments, tmp_path):
     import torch
 
     torch.save({"fno_blocks.convs.0.weight.tensor": torch.zeros(2, 2, 4, 3, dtype=torch.complex64)}, tmp_path / "w.pt")
-    with pytest.raises(ValueError, match="is not understood|do not fit|w.pt") as caught:
+    with pytest.raises(ValueError, match=r"is not understood|do not fit|w\.pt") as caught:
         import_network(tmp_path / "w.pt", "neuraloperator", tmp_path / "n", arguments)
     assert len(str(caught.value)) < 600
     assert os.listdir(tmp_path) == ["w.pt"]

@@ -244,7 +244,9 @@ def test_attributes_of_files_do_not_steer_the_terminal(monkeypatch):
 
 def run(*words: str, code: str = MAIN, **options):
     environment = os.environ | options.pop("env", {})
-    return subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True, **options)
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True, **options
+    )
 
 
 def test_a_reader_that_goes_away_ends_the_command_quietly():

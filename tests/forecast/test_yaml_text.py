@@ -44,7 +44,7 @@ HOSTILE = {
 def test_hostile_text_is_refused_quickly(name):
     text, message = HOSTILE[name]
     start = time.monotonic()
-    with pytest.raises(ValueError, match="config: |config ") as caught:
+    with pytest.raises(ValueError, match=r"config: |config ") as caught:
         parse_yaml(text, "config")
     assert message in str(caught.value)
     assert len(str(caught.value)) < 400
@@ -73,8 +73,8 @@ def files(folder):
         ("large", "is larger than"),
         ("latin", "is not text in UTF-8"),
         ("wide", "is not text in UTF-8"),
-        ("pipe", "is not a regular file"),
-        ("device", "is not a regular file"),
+        ("pipe", "is not a regular file|is a pipe"),
+        ("device", "is not a regular file|is a device"),
     ],
 )
 @pytest.mark.parametrize("read", [read_yaml, load_config, load_jobs])
@@ -87,7 +87,9 @@ def test_a_mark_of_the_byte_order_is_allowed(tmp_path):
     assert read_yaml(files(tmp_path) / "marked.yaml") == {"a": "é"}
 
 
-@pytest.mark.parametrize("words", [("train", "x.yaml"), ("jobs", "status", "x.yaml"), ("import", "w", "--format", "fourcastnet", "-o", "y", "--config", "x.yaml")])
+@pytest.mark.parametrize(
+    "words", [("train", "x.yaml"), ("jobs", "status", "x.yaml"), ("import", "w", "--format", "fourcastnet", "-o", "y", "--config", "x.yaml")]
+)
 @pytest.mark.parametrize("name", ["aliases", "deep lists", "python", "twice", "decimal", "null"])
 def test_every_verb_that_reads_yaml_refuses_it_in_one_line(words, name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -101,8 +103,8 @@ def test_every_verb_that_reads_yaml_refuses_it_in_one_line(words, name, tmp_path
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_values_of_the_command_line_are_read_within_the_same_limits(name):
-    text, message = HOSTILE[name]
-    with pytest.raises(ValueError, match="train.epochs"):
+    text, _ = HOSTILE[name]
+    with pytest.raises(ValueError, match=r"train\.epochs"):
         make_config({}, [f"train.epochs={text}"])
     if "\n" not in text and "," not in text:
         with pytest.raises(ValueError, match="n_modes"):
