@@ -300,9 +300,9 @@ def _moment(text: str, given: object) -> np.datetime64:
         time = pd.Timestamp(text)
         if time.tzinfo is not None:
             time = time.tz_convert(None)
-        moment = np.datetime64(time)
+        moment: np.datetime64 = np.datetime64(time.isoformat())
     except (ValueError, OverflowError, TypeError) as error:
         raise ValueError(f"{given!r} is not a time; {hint}") from error
     if not _SPAN[0] <= moment < _SPAN[1]:  # not a time is in no span either
         raise ValueError(f"{given!r} is not a time between {_SPAN[0]} and {_SPAN[1]}; {hint}")
-    return np.datetime64(moment, "ns")
+    return moment.astype("datetime64[ns]")  # type: ignore[no-any-return]
