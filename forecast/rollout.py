@@ -305,4 +305,5 @@ def _moment(text: str, given: object) -> np.datetime64:
         raise ValueError(f"{given!r} is not a time; {hint}") from error
     if not _SPAN[0] <= moment < _SPAN[1]:  # not a time is in no span either
         raise ValueError(f"{given!r} is not a time between {_SPAN[0]} and {_SPAN[1]}; {hint}")
-    return np.datetime64(moment, "ns")
+    exact: np.datetime64 = moment.astype("datetime64[ns]")
+    return exact

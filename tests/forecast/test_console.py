@@ -246,6 +246,7 @@ def test_attributes_of_files_do_not_steer_the_terminal(monkeypatch):
 
 def run(*words: str, code: str = MAIN, **options):
     environment = os.environ | options.pop("env", {})
+    options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # which a background job ignores
     return subprocess.Popen(
         [sys.executable, "-c", code, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True, **options
     )
