@@ -22,8 +22,9 @@ def arrange(dataset: xr.Dataset, source: str) -> xr.Dataset:
     """Return variables on (time, number, [level], latitude, longitude); missing dates are left out.
 
     Raises:
-        ValueError: the cells are no regular latitude-longitude grid.
+        ValueError: the cells are no regular latitude-longitude grid, or attributes and arrays do not fit each other.
     """
+    _check(dataset, source)
     names = [str(name) for name in dataset.attrs["variables"]]
     shape = [int(n) for n in dataset.attrs.get("field_shape", ())]
     latitude, longitude = (dataset[name].values.reshape(shape) if len(shape) == 2 else None for name in ("latitudes", "longitudes"))
@@ -56,6 +57,23 @@ def arrange(dataset: xr.Dataset, source: str) -> xr.Dataset:
             stacked = da.stack([_cells(data, held[level], shape) for level in every], axis=2)
             fields[name] = (("time", "number", "level", "latitude", "longitude"), stacked, {})
     return xr.Dataset(fields, coords | ({"level": ("level", every, {"units": "hPa"})} if every else {}))
+
+
+def _check(dataset: xr.Dataset, source: str) -> None:
+    """Raise ``ValueError`` where attributes and arrays do not fit each other."""
+    dims, names = dataset["data"].dims, dataset.attrs["variables"]
+    if set(dims) != {"time", "variable", "ensemble", "cell"}:
+        raise ValueError(f"{source}: its data lie on {', '.join(map(str, dims))}, not on time, variable, ensemble and cell")
+    if not isinstance(names, list | tuple) or len(names) != dataset.sizes["variable"]:
+        raise ValueError(f"{source}: its attribute variables does not name its {dataset.sizes['variable']} variables")
+    shape = dataset.attrs.get("field_shape", [])
+    if not isinstance(shape, list | tuple) or not all(isinstance(n, int) and n > 0 for n in shape):
+        raise ValueError(f"{source}: its attribute field_shape {str(shape)[:80]} is no list of sizes")
+    if len(shape) == 2 and shape[0] * shape[1] != dataset.sizes["cell"]:
+        raise ValueError(f"{source}: its attribute field_shape {str(shape)[:80]} does not fit its {dataset.sizes['cell']} cells")
+    about = dataset.attrs.get("variables_metadata", {})
+    if not isinstance(about, dict) or not all(isinstance(value, dict) for value in about.values()):
+        raise ValueError(f"{source}: its attribute variables_metadata is no mapping of names to mappings")
 
 
 def _constant(rows: np.ndarray) -> bool:

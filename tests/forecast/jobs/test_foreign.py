@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from jobs_helpers import CYCLES, NOW, call, clock, whole
 
+from fourcaster.forecast.jobs.database import Damaged
 from fourcaster.forecast.jobs.ledger import Ledger
 from fourcaster.forecast.jobs.log import Log
 from fourcaster.forecast.jobs.places import Bucket, Folder, Foreign, Lost, checksum
@@ -218,6 +219,24 @@ def test_a_ledger_that_loses_a_table_or_is_removed_under_a_service_is_rebuilt(wr
     with pytest.raises(OSError, match="is gone; the next start rebuilds it from the outputs"):
         scheduler.ledger.rows()
     assert scheduler.run() == [] and scheduler.ledger.rows() == []
+
+
+def test_a_ledger_that_another_scheduler_has_rebuilt_ends_none(write):
+    path = write(start="2001-02-01")
+    scheduler, plain = Scheduler(path, clock()), Ledger.insert
+    left = [1]
+
+    def insert(ledger, *more):
+        if left:
+            left.pop()
+            raise Damaged("is damaged")
+        return plain(ledger, *more)
+
+    scheduler.ledger.insert = lambda *more: insert(scheduler.ledger, *more)
+    assert scheduler.run() == []
+    left.extend([1] * 100)
+    with pytest.raises(Damaged):
+        scheduler.run()
 
 
 @pytest.mark.parametrize("name", ["index.html", "status.json", "metrics.prom"])

@@ -1,0 +1,42 @@
+"""Links out of the stores that a verb reads: refused by name, and followed where it is asked for."""
+
+import shutil
+
+import pytest
+import xarray as xr
+from typer.testing import CliRunner
+
+from fourcaster.datasets.adapters.untrusted import UntrustedDataError
+from fourcaster.datasets.stores import open_store, read_group
+from fourcaster.forecast.cli import app
+from fourcaster.forecast.jobs.spec import Files
+
+
+def call(*words):
+    result = CliRunner().invoke(app, [str(w) for w in words])
+    return result.exit_code, " ".join(result.output.split())
+
+
+@pytest.fixture
+def truth(tiny_store, tmp_path):
+    """A store of which the climatology lies elsewhere."""
+    shutil.copytree(tiny_store, tmp_path / "truth.zarr")
+    shutil.move(tmp_path / "truth.zarr" / "climatology", tmp_path / "elsewhere")
+    (tmp_path / "truth.zarr" / "climatology").symlink_to(tmp_path / "elsewhere")
+    return tmp_path / "truth.zarr"
+
+
+def test_groups_of_a_store_follow_links_where_the_store_does(truth):
+    name = "climatology is a link that leads out of the store"
+    with pytest.raises(UntrustedDataError, match=name):
+        read_group(open_store(truth), "climatology").load()
+    assert isinstance(read_group(open_store(truth, follow_links=True), "climatology").load(), xr.Dataset)
+
+
+@pytest.mark.parametrize("verb", ["ingest", "inspect", "run", "verify", "plot"])
+def test_each_verb_that_reads_stores_has_the_flag(verb):
+    assert "--follow-links" in CliRunner().invoke(app, [verb, "--help"], env={"COLUMNS": "200"}).output
+
+
+def test_a_jobs_file_has_the_key():
+    assert Files(files=["a.zarr"], follow_links=True).follow_links and not Files(files=["a.zarr"]).follow_links
