@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 from fourcaster.datasets.stopping import Stopped, cooperative
 from fourcaster.forecast.cli import app
 from fourcaster.forecast.console import reported
+from fourcaster.forecast.display import Display
 from fourcaster.forecast.failures import explain
 
 MAIN = "from fourcaster.forecast.cli import main; main()"
@@ -242,6 +243,11 @@ def test_attributes_of_files_do_not_steer_the_terminal(monkeypatch):
     )
     done = CliRunner().invoke(app, ["inspect", "x"])
     assert done.stdout == "source: abc\nlist: , x\n"
+
+
+def test_names_in_progress_do_not_steer_the_terminal(capsys):
+    Display().stage("ingest")(0, 1, "to \x1b[31m\u202eabc [bold]")
+    assert capsys.readouterr().err == "ingest: 0% to abc [bold]\n"
 
 
 def run(*words: str, code: str = MAIN, **options):
