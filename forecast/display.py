@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from .text import one_line
+
 Progress = Callable[[int, int, str], None]
 
 
@@ -24,7 +26,7 @@ class Display:
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
             columns = TextColumn("{task.description:>8}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"), TimeRemainingColumn()
-            self._bar = Progress(*columns, TextColumn("{task.fields[text]}"), console=Console(stderr=True))
+            self._bar = Progress(*columns, TextColumn("{task.fields[text]}", markup=False), console=Console(stderr=True))
 
     def __enter__(self) -> "Display":
         if self._bar:
@@ -44,8 +46,8 @@ class Display:
 
             def update(done: int, total: int, text: str) -> None:
                 if not task:
-                    task.append(self._bar.add_task(name, total=total, text=text))
-                self._bar.update(task[0], completed=done, total=total, text=text)
+                    task.append(self._bar.add_task(name, total=total, text=one_line(text)))
+                self._bar.update(task[0], completed=done, total=total, text=one_line(text))
 
             return update
         last = [0.0, -1]
@@ -54,7 +56,7 @@ class Display:
             tenth = 10 * done // max(1, total)
             if tenth > last[1] and (time.monotonic() - last[0] > 1 or done == total):
                 last[:] = [time.monotonic(), tenth]
-                print(f"{name}: {100 * done // max(1, total)}% {text}", file=sys.stderr, flush=True)
+                print(f"{name}: {100 * done // max(1, total)}% {one_line(text)}", file=sys.stderr, flush=True)
 
         return line
 

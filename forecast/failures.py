@@ -15,6 +15,7 @@ from .text import one_line
 BUG = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
+_LONGEST = 20_000  # characters of a message that are looked at
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # Raised by readers of files, as type name or by text; all others are checked where files are read.
@@ -125,6 +126,7 @@ def _kind(error: BaseException) -> str:
 
 def _text(error: BaseException) -> str:
     try:
-        return str(error)
+        text = str(error)
+        return text if len(text) < _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
     except Exception:  # noqa: BLE001  an exception of a plugin that cannot be printed
         return ""

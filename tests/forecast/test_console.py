@@ -21,9 +21,10 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
-from fourcaster.datasets.stopping import Stopped
+from fourcaster.datasets.stopping import Stopped, cooperative
 from fourcaster.forecast.cli import app
 from fourcaster.forecast.console import reported
+from fourcaster.forecast.display import Display
 from fourcaster.forecast.failures import explain
 
 MAIN = "from fourcaster.forecast.cli import main; main()"
@@ -32,7 +33,7 @@ MAIN = "from fourcaster.forecast.cli import main; main()"
 def failing(monkeypatch, error):
     """Let ``forecast inspect`` raise an error, and return what the command does."""
 
-    def fail(*_):
+    def fail(*_, **__):
         raise error
 
     monkeypatch.setattr("fourcaster.forecast.inspect.inspect", fail)
@@ -187,7 +188,7 @@ def test_help_is_printed_where_nothing_is_asked_for():
 
 
 def test_an_error_while_a_result_is_printed_is_one_line(monkeypatch):
-    monkeypatch.setattr("fourcaster.forecast.inspect.inspect", lambda *_: {"kind": object()})
+    monkeypatch.setattr("fourcaster.forecast.inspect.inspect", lambda *_, **__: {"kind": object()})
 
     def fail(*_, **__):
         raise TypeError("not serializable")
@@ -200,7 +201,7 @@ def test_an_error_while_a_result_is_printed_is_one_line(monkeypatch):
 
 @pytest.mark.parametrize("verb", ["status", "run-due"])
 def test_verbs_of_jobs_are_reported_likewise(verb, monkeypatch, tmp_path):
-    def fail(*_):
+    def fail(*_, **__):
         raise KeyError("x")
 
     monkeypatch.setattr("fourcaster.forecast.jobs.scheduler.Scheduler.__init__", fail)
@@ -218,7 +219,7 @@ def test_a_block_outside_of_the_command_exits_likewise():
 
 
 def test_warnings_and_threads_print_lines(monkeypatch):
-    def work(*_):
+    def work(*_, **__):
         warnings.warn("first\nsecond \x1b[31m", UserWarning, stacklevel=1)
         thread = threading.Thread(target=lambda: {}["key"])
         thread.start()
@@ -237,13 +238,21 @@ def test_warnings_and_threads_print_lines(monkeypatch):
 
 
 def test_attributes_of_files_do_not_steer_the_terminal(monkeypatch):
-    monkeypatch.setattr("fourcaster.forecast.inspect.inspect", lambda *_: {"source": "\x1b]0;title\x07a\x1b[2Jb\u202ec", "list": ["\x9b1m", "x"]})
+    monkeypatch.setattr(
+        "fourcaster.forecast.inspect.inspect", lambda *_, **__: {"source": "\x1b]0;title\x07a\x1b[2Jb\u202ec", "list": ["\x9b1m", "x"]}
+    )
     done = CliRunner().invoke(app, ["inspect", "x"])
     assert done.stdout == "source: abc\nlist: , x\n"
 
 
+def test_names_in_progress_do_not_steer_the_terminal(capsys):
+    Display().stage("ingest")(0, 1, "to \x1b[31m\u202eabc [bold]")
+    assert capsys.readouterr().err == "ingest: 0% to abc [bold]\n"
+
+
 def run(*words: str, code: str = MAIN, **options):
     environment = os.environ | options.pop("env", {})
+    options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # which a background job ignores
     return subprocess.Popen(
         [sys.executable, "-c", code, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True, **options
     )
@@ -289,13 +298,21 @@ def test_a_signal_is_one_line_and_its_own_exit_code(number, code):
     assert errors.count("\n") == 1
 
 
-def test_what_was_saved_is_printed_with_the_signal():
-    assert explain(Stopped("epoch 3 is saved in run/state")) == ("stopped by SIGTERM; epoch 3 is saved in run/state", 143)
+def test_what_was_saved_is_printed_with_the_signal(monkeypatch):
+    def work(*_, **__):
+        with cooperative():
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise Stopped("epoch 3 is saved in run/state")
+
+    monkeypatch.setattr("fourcaster.forecast.inspect.inspect", work)
+    done = CliRunner().invoke(app, ["inspect", "x"])
+    assert done.exit_code == 143
+    assert done.stderr == "forecast: stopped by SIGTERM; epoch 3 is saved in run/state\n"
 
 
 def test_handlers_of_signals_are_those_of_before(monkeypatch):
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)]
-    monkeypatch.setattr("fourcaster.forecast.inspect.inspect", lambda *_: {"kind": "x"})
+    monkeypatch.setattr("fourcaster.forecast.inspect.inspect", lambda *_, **__: {"kind": "x"})
     assert CliRunner().invoke(app, ["inspect", "x"]).exit_code == 0
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)] == before
     assert Path(sys.executable).exists()
