@@ -32,7 +32,8 @@ import psutil
 import xarray as xr
 from soak_setup import START, prepare
 
-from fourcaster.forecast.jobs.places import Bucket, Folder
+from fourcaster.forecast.jobs.buckets import Bucket
+from fourcaster.forecast.jobs.places import Folder
 from fourcaster.forecast.jobs.scheduler import Scheduler
 
 DAYS = 14

@@ -9,9 +9,7 @@ import typer
 
 from .cli_ingest import ingest
 from .cli_jobs import jobs
-from .console import Device, FollowLinks, Json, Overrides, Overwrite, Verbs, refuse_unused, reported, show
-
-LeadUnits = Annotated[str | None, typer.Option(help="Units of a forecast's lead times where it gives none, e.g. hours.")]
+from .console import Device, FollowLinks, Json, LeadUnits, Overrides, Overwrite, Verbs, refuse_unused, reported, show
 
 app = typer.Typer(
     cls=Verbs,

@@ -25,6 +25,7 @@ FollowLinks = Annotated[
     bool, typer.Option("--follow-links", help="Read also what links within a store or file lead to outside of it; only where you trust it.")
 ]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda; a GPU where there is one by default.")]
+LeadUnits = Annotated[str | None, typer.Option(help="Units of a forecast's lead times where it gives none, e.g. hours.")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, e.g. train.epochs=20.")]
 
 READER_GONE = 141  # as a process that SIGPIPE ended

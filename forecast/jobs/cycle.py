@@ -16,11 +16,12 @@ from .commands import tell
 from .engines import Engine, Killed
 from .files import kind_of
 from .hold import Hold
-from .ledger import ENDED, Ledger, Row
+from .ledger import Ledger
 from .log import Log
 from .making import Task
 from .masking import mask
 from .places import Lost, Place
+from .rows import ENDED, Row
 from .spec import Job, JobsFile, moment, spoken
 
 _LONGEST_BACKOFF = 3600.0

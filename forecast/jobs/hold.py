@@ -4,7 +4,8 @@ import threading
 import time
 from contextlib import suppress
 
-from .ledger import Ledger, Row
+from .ledger import Ledger
+from .rows import Row
 
 _OFTEN = 5.0  # seconds between two renewals, at the most; also how soon a cancellation is heard of
 

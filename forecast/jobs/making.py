@@ -23,7 +23,7 @@ from ..plots import plot
 from ..rollout import initial_states, parse_lead, parse_times
 from . import publishing
 from .commands import resolve, variables
-from .places import checksum
+from .manifests import checksum
 from .results import RESULT
 from .spec import Files, Job, Picture, written
 

@@ -9,9 +9,11 @@ import numpy as np
 
 from ...datasets import atomic
 from ..api import open_forecast
+from .buckets import Bucket
 from .files import locked
-from .ledger import TAKEN, Ledger, Row
-from .places import Bucket, Folder, Foreign, Place
+from .ledger import Ledger
+from .places import Folder, Foreign, Place
+from .rows import TAKEN, Row
 from .spec import Job, JobsFile, moment, written
 
 TAG = 8  # letters of a claim's token that name its folder

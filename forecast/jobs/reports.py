@@ -15,9 +15,10 @@ from ..page import page as whole_page
 from ..page import table
 from . import publishing
 from .files import kind_of, read_small, read_start
-from .ledger import ENDED, OPEN, TAKEN, Ledger, Row
+from .ledger import Ledger
 from .masking import clean
 from .places import Place
+from .rows import ENDED, OPEN, TAKEN, Row
 from .spec import Job, JobsFile, moment, written
 
 STATES = (*OPEN, *TAKEN, *ENDED)

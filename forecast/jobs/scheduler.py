@@ -13,9 +13,10 @@ from . import cycle, publishing, reports
 from .cycle import Desk
 from .database import Damaged
 from .engines import DaskEngine, Engine, LocalEngine
-from .ledger import OPEN, Ledger, Row
+from .ledger import Ledger
 from .log import Log
 from .reading import load_jobs
+from .rows import OPEN, Row
 from .spec import JobsFile, moment, written
 from .verifying import Truths
 

@@ -6,8 +6,9 @@ import numpy as np
 
 from ...datasets.stores import open_store
 from ..rollout import parse_duration
-from .ledger import Ledger, Row
+from .ledger import Ledger
 from .log import Log
+from .rows import Row
 from .spec import Job, JobsFile, moment
 
 

@@ -13,7 +13,7 @@ from fourcaster.fno.errors import NonFiniteError, WeightsError
 from fourcaster.fno.models.base import load_weights
 from fourcaster.fno.physics.problems import PROBLEMS
 from fourcaster.fno.training import Loss, TrainSettings, train
-from fourcaster.fno.training import pinn as pinn_module
+from fourcaster.fno.training import window as window_module
 from fourcaster.fno.training.experiment import Sensors, Unknowns, WithExperiment
 from fourcaster.fno.training.finite import check_gradient, non_finite
 from fourcaster.fno.training.gauss_newton import row_jacobian
@@ -228,7 +228,7 @@ def test_a_jacobian_that_is_not_finite_does_not_pass_for_convergence(tmp_path, m
             jacobian[3, -1] = math.nan  # the bias of the last layer
         return jacobian
 
-    monkeypatch.setattr(pinn_module, "row_jacobian", poisoned)
+    monkeypatch.setattr(window_module, "row_jacobian", poisoned)
     with pytest.raises(NonFiniteError, match=r"layers\.\d+\.bias is not finite in iteration 2 of window 2; finished windows are kept"):
         solve(tmp_path, resample_every=1)
     assert load_state(tmp_path / "training.safetensors")[1]["done"] == 1
@@ -239,14 +239,14 @@ def test_a_jacobian_that_is_not_finite_does_not_pass_for_convergence(tmp_path, m
 
 @pytest.mark.parametrize("steps", [{"adam_steps": 4, "lbfgs_steps": 0}, {"adam_steps": 0, "lbfgs_steps": 40}])
 def test_gradients_of_collocation_are_checked_before_a_step(tmp_path, monkeypatch, steps):
-    rows = pinn_module._Window.rows
+    rows = window_module.Window.rows
 
     def poisoned(self):
         found, terms, layers = rows(self)
         bias = PoisonedGradient.apply(next(p for n, p in self.network.named_parameters() if n == "layers.0.bias"), math.nan)
         return torch.cat([found, 0 * bias]), terms, layers
 
-    monkeypatch.setattr(pinn_module._Window, "rows", poisoned)
+    monkeypatch.setattr(window_module.Window, "rows", poisoned)
     with pytest.raises(NonFiniteError, match=r"the gradient of layers\.0\.bias is not finite in iteration 1 of window 1"):
         solve(tmp_path, optimizer="adam_lbfgs", **steps)
     assert not (tmp_path / "training.safetensors").exists()

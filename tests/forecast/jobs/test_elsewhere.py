@@ -14,7 +14,7 @@ from jobs_helpers import CYCLES, NOW, call, clock, lines, whole
 from servers import credentials, s3_server, serve, stop
 
 from fourcaster.forecast.api import load, open_forecast
-from fourcaster.forecast.jobs.places import Bucket
+from fourcaster.forecast.jobs.buckets import Bucket
 from fourcaster.forecast.jobs.reading import load_jobs
 from fourcaster.forecast.jobs.scheduler import Scheduler
 

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from jobs_helpers import CYCLES, NOW, call, clock, whole
 
+from fourcaster.forecast.jobs.buckets import Bucket
 from fourcaster.forecast.jobs.database import Damaged
 from fourcaster.forecast.jobs.ledger import Ledger
 from fourcaster.forecast.jobs.log import Log
-from fourcaster.forecast.jobs.places import Bucket, Folder, Foreign, Lost, checksum
+from fourcaster.forecast.jobs.manifests import checksum
+from fourcaster.forecast.jobs.places import Folder, Foreign, Lost
 from fourcaster.forecast.jobs.publishing import point_latest, retain
 from fourcaster.forecast.jobs.reading import load_jobs
 from fourcaster.forecast.jobs.scheduler import Scheduler

@@ -30,7 +30,8 @@ from fourcaster.forecast.jobs.engines import LocalEngine
 from fourcaster.forecast.jobs.commands import resolve
 from fourcaster.forecast.jobs.hold import Hold
 from fourcaster.forecast.jobs.ledger import Ledger
-from fourcaster.forecast.jobs.places import Bucket, Folder
+from fourcaster.forecast.jobs.buckets import Bucket
+from fourcaster.forecast.jobs.places import Folder
 owner, name = {target!r}.split(".")
 owner, left = globals()[owner], [{count}]
 plain = getattr(owner, name)
