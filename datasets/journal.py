@@ -59,8 +59,9 @@ class Journal:
             paths: what was written of it, relative to the unfinished folder.
         """
         for path in paths:
-            atomic.sync_all(self.path / path)
-            atomic.sync((self.path / path).parent)
+            if (self.path / path).exists():  # zarr writes no chunks of fill values
+                atomic.sync_all(self.path / path)
+                atomic.sync((self.path / path).parent)
         (self.folder / str(part)).touch()
 
     def clear(self) -> None:

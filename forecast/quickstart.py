@@ -123,10 +123,10 @@ def _quickstart(
     fresh: bool,
     show: Callable[[str], Progress],
 ) -> dict[str, Any]:
+    load_config("quickstart", overrides)  # a wrong key should not wait for the ingest
     check_apart(folder / "store.zarr", [data])
     if fresh:
         _start_over(folder)
-    load_config("quickstart", overrides)  # a wrong key should not wait for the ingest
     folder.mkdir(parents=True, exist_ok=True)
     stages, sample = _Stages(folder), find_sample(data, folder, show("sample"))
     names = [folder / name for name in ("store.zarr", "forecast.zarr", "scores.nc", "scores.json", "scores.png", "map.png")]

@@ -1,6 +1,7 @@
 """What several tests share: the folder of real data, a small store, a tiny trained model."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,14 @@ from helpers import make_source, tiny_config
 from fourcaster.datasets.adapters.sources import open_sources
 from fourcaster.datasets.ingest import write_store
 from fourcaster.forecast.training import train
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals() -> None:
+    """Handle signals as a shell's foreground job does, also where the tests run in the background or under nohup."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

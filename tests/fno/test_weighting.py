@@ -74,7 +74,7 @@ def test_training_with_any_weights_solves_an_easy_equation(tmp_path, kind, optim
         problem, lambda a, b: network(a, b, width=10, depth=2), settings, tmp_path, loss=PinnLoss(weighting=kind, reweigh_every=5)
     )
     u, t, x = values(TimeWindows(networks), "convection")
-    assert error(u, torch.sin(x - t)) < 5e-2
+    assert error(u, torch.sin(x - t)) < 0.1  # L-BFGS differs between processors
 
 
 def test_a_curriculum_comes_to_the_equation_itself(tmp_path):

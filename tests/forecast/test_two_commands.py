@@ -107,7 +107,7 @@ def test_ingest(both, tmp_path):
     out = tmp_path / "s.zarr"
     assert races(both, out, *(("ingest", tmp_path / f"{i}.nc", "-o", out, "--overwrite") for i in (1, 2))) > 0
     remove(out)
-    races(both, out, *(("ingest", tmp_path / f"{i}.nc", "-o", out) for i in (1, 2)), overwrite=False)
+    races(both, out, *(("ingest", tmp_path / f"{i}.nc", "-o", out) for i in (1, 2)), overwrite=False, pairs=3)
 
 
 def test_append(both, tmp_path):

@@ -59,7 +59,8 @@ def test_waiting_by_a_clock_that_was_set_ends_at_the_deadline(write):
     path = write(source="late.zarr", prepare=["true"], start=CYCLES[-1], deadline="3s", retries=0)
     began = time.monotonic()
     code, said = call("run-due", path, "--now", CYCLES[-1], "--wait")
-    assert code == 1 and "failed: the data did not come within 3 s" in said
+    late = ("failed: the data did not come within 3 s", "failed: took longer than the deadline of 3 s")  # where an attempt is slow
+    assert code == 1 and any(reason in said for reason in late)
     assert 3 <= time.monotonic() - began < 60
     tick = clock_from(datetime(2001, 1, 1))
     first = tick()
