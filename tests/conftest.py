@@ -13,7 +13,7 @@ from fourcaster.datasets.ingest import write_store
 from fourcaster.forecast.training import train
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture
 def signals() -> None:
     """Handle signals as a shell's foreground job does, also where the tests run in the background or under nohup."""
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -109,26 +109,35 @@ def _run(words: list[str], folder: Path, environment: dict[str, str], seconds: f
         process = subprocess.Popen(
             words, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )  # fmt: skip
-        until = time.monotonic() + seconds
+        until, dropped = time.monotonic() + seconds, b""
         while (code := _code(process)) is None and time.monotonic() < until and not ending():
-            _bound(output)
+            dropped = _bound(output) or dropped
         if code is None:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # with all that it started
             process.wait()
-        return code, _end_of(output)
+        return code, _end_of(output, dropped)
 
 
-def _bound(output: IO[bytes]) -> None:
-    """Drop what was written where it becomes much; the command writes on from the start, for its position is the same."""
-    if os.fstat(output.fileno()).st_size > _MOST:
-        os.lseek(output.fileno(), 0, os.SEEK_SET)
-        os.ftruncate(output.fileno(), 0)
+def _bound(output: IO[bytes]) -> bytes:
+    """Drop what was written where it becomes much, and return the end of it.
+
+    The command writes on from the start, for its position in the file is the same.
+    """
+    if os.fstat(output.fileno()).st_size <= _MOST:
+        return b""
+    end = _last_bytes(output)
+    os.lseek(output.fileno(), 0, os.SEEK_SET)
+    os.ftruncate(output.fileno(), 0)
+    return end
 
 
-def _end_of(output: IO[bytes]) -> str:
-    size = os.fstat(output.fileno()).st_size
-    data = os.pread(output.fileno(), _LOOKED_AT, max(0, size - _LOOKED_AT))
+def _last_bytes(output: IO[bytes]) -> bytes:
+    return os.pread(output.fileno(), _LOOKED_AT, max(0, os.fstat(output.fileno()).st_size - _LOOKED_AT))
+
+
+def _end_of(output: IO[bytes], dropped: bytes) -> str:
+    data = (dropped + _last_bytes(output))[-_LOOKED_AT:]
     return mask(one_line(data.decode(errors="replace"), 2 * _LOOKED_AT))[-_SHOWN:]
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from fourcaster.datasets.stopping import SIGNALS, Stopped, cooperative, handled, requested
 
+pytestmark = pytest.mark.usefixtures("signals")
+
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_raises_once_and_the_handler_is_restored(number):

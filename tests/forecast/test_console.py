@@ -27,6 +27,8 @@ from fourcaster.forecast.console import reported
 from fourcaster.forecast.display import Display
 from fourcaster.forecast.failures import explain
 
+pytestmark = pytest.mark.usefixtures("signals")
+
 MAIN = "from fourcaster.forecast.cli import main; main()"
 
 

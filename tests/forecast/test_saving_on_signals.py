@@ -19,6 +19,8 @@ from fourcaster.forecast.config import load_config
 from fourcaster.forecast.ingesting import ingest
 from fourcaster.forecast.training import train
 
+pytestmark = pytest.mark.usefixtures("signals")
+
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 
 
