@@ -79,6 +79,8 @@ def _check_sizes(state: dict[str, Any], size: int, source: str) -> None:
 
 
 def _bytes(name: str, tensor: Tensor, size: int, source: str) -> int:
+    if tensor.device.type == "meta":
+        raise WeightsError(f"{source}: {name[:80]} has a shape and no values; save it from a model that is on a device")
     if tensor.layout != torch.strided or tensor.is_quantized:
         raise WeightsError(f"{source}: {name[:80]} is sparse or quantised, which is not supported")
     needed, stored = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()

@@ -30,6 +30,8 @@ def read_yaml(path: str | Path) -> Any:
         raise ValueError(f"{path} is not a regular file; name a file with YAML")
     with os.fdopen(descriptor, "rb") as file:
         content = file.read(MOST_BYTES + 1)
+    if content is None:  # a file of the kernel's, which has nothing to read now
+        raise ValueError(f"{path} cannot be read; name a file with YAML")
     if len(content) > MOST_BYTES:
         raise ValueError(f"{path} is larger than {MOST_BYTES} bytes, so it is not a configuration; name another file")
     try:

@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 log = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
+MOST_STEPS = 10**6
+"""Steps of a solver between two stored states."""
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Real = Annotated[float, Field(allow_inf_nan=False)]
@@ -112,10 +114,17 @@ class Evolution(System):
 
         Raises:
             UnstableError: the step asked for is longer than ``longest``.
+            ValueError: more than ``MOST_STEPS``, which would take days.
         """
         if self.step is not None and self.step > longest:
             raise UnstableError(f"step={self.step:g} is unstable here; use step={_below(longest):g} or less, or leave it out")
-        return max(1, int(np.ceil(unit * self.duration / self.frames / (self.step or default) * (1 - 1e-12))))
+        count = np.ceil(unit * self.duration / self.frames / (self.step or default) * (1 - 1e-12))
+        if not count <= MOST_STEPS:
+            raise ValueError(
+                f"{count:.3g} steps would be needed between two states, more than {MOST_STEPS}; "
+                "use a smaller amplitude or speed, a lower resolution or more frames"
+            )
+        return max(1, int(count))
 
 
 def _below(x: float) -> float:

@@ -145,3 +145,10 @@ def test_an_existing_store_is_kept(tmp_path):
         simulate("reaction", path)
     assert open_(simulate("reaction", path, {"frames": 3}, overwrite=True)).sizes["time"] == 4
     shutil.rmtree(path)
+
+
+def test_more_steps_than_could_ever_be_taken_are_refused(tmp_path):
+    for name, parameters in (("burgers", {"sigma": 1e12}), ("navier_stokes", {"sigma": 1e15, "resolution": 16})):
+        with pytest.raises(ValueError, match=r"steps would be needed between two states|is unstable|left the finite"):
+            simulate(name, tmp_path / "s.zarr", parameters)
+        assert list(tmp_path.iterdir()) == []

@@ -479,3 +479,10 @@ def test_damaged_logs(tmp_path):
         with pytest.raises(ValueError, match=r"log\.jsonl is damaged in line 2"):
             TrainingLog(path, 1)
         assert path.read_bytes().startswith(b'{"step": 1}\n' + line.encode("latin-1"))
+
+
+def test_tensors_without_values_are_refused(tmp_path):
+    torch.save({"head.weight": torch.empty(3, 4, device="meta")}, tmp_path / "a.pt")
+    for format in ("neuraloperator", "physicsnemo"):
+        with pytest.raises(WeightsError, match=r"head.weight has a shape and no values"):
+            import_weights(tmp_path / "a.pt", format)
