@@ -1,5 +1,8 @@
 """Small data and settings that tests are made from."""
 
+import resource
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -64,3 +67,18 @@ def values_on_grid(model, name, times=21, places=40):
 def relative_error(u, exact):
     """Relative L2 error."""
     return ((u - exact).norm() / exact.norm()).item()
+
+
+@contextmanager
+def bounded(megabytes=400, seconds=60):
+    """Fail where more memory is asked for than there is room for, or where it takes long."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    with open("/proc/self/statm") as file:
+        used = int(file.read().split()[0]) * resource.getpagesize()
+    start = time.monotonic()
+    resource.setrlimit(resource.RLIMIT_AS, (used + megabytes * 2**20, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    assert time.monotonic() - start < seconds

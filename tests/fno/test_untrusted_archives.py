@@ -3,15 +3,13 @@
 import io
 import json
 import os
-import resource
 import struct
 import tarfile
-import time
 import zipfile
-from contextlib import contextmanager
 
 import pytest
 import torch
+from helpers import bounded
 
 from fourcaster.fno import AFNO, WeightsError, import_weights
 from fourcaster.fno.models.base import load_weights
@@ -23,21 +21,6 @@ from fourcaster.fno.training.state import load_state, restore_optimizer, save_st
 
 ARGUMENTS = {"patch_size": (4, 4), "in_channels": 2, "out_channels": 3, "embed_dim": 8, "depth": 2, "num_blocks": 2, "mlp_ratio": 2.0}
 GRID = {"inp_shape": [8, 12]}
-
-
-@contextmanager
-def bounded(megabytes=400, seconds=20):
-    """Fail where more memory is asked for than there is room for, or where it takes long."""
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    with open("/proc/self/statm") as file:
-        used = int(file.read().split()[0]) * resource.getpagesize()
-    start = time.monotonic()
-    resource.setrlimit(resource.RLIMIT_AS, (used + megabytes * 2**20, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
-    assert time.monotonic() - start < seconds
 
 
 def refused(path, format="physicsnemo", match=None, **arguments):

@@ -4,15 +4,14 @@ import copy
 import hashlib
 import json
 import os
-import resource
 import shutil
 import struct
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
+from helpers import bounded
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
@@ -88,21 +87,6 @@ def altered(checkpoints, tmp_path):
         return path
 
     return alter
-
-
-@contextmanager
-def bounded(megabytes=400, seconds=10.0):
-    """Fail where more memory is asked for than there is room for, or where it takes long."""
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    with open("/proc/self/statm") as file:
-        used = int(file.read().split()[0]) * resource.getpagesize()
-    start = time.monotonic()
-    resource.setrlimit(resource.RLIMIT_AS, (used + megabytes * 2**20, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
-    assert time.monotonic() - start < seconds
 
 
 def refused(kind, path, match=None):
