@@ -9,6 +9,7 @@ import re
 import struct
 import tarfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -43,7 +44,11 @@ def load_tensors(path: Path, source: str) -> dict[str, Any]:
     with FakeTensorMode():
         _check_sizes(_load(path, source), size, source)
     check_memory(Path(source), size)
-    return _load(path, source, mmap=stored)
+    state = _load(path, source, mmap=stored)
+    for name, tensor in _tensors(state, source):
+        if tensor.is_meta:
+            raise WeightsError(f"{source}: {name[:80]} has a shape and no values; save it from a model that is on a device")
+    return state
 
 
 def _load(path: Path, source: str, mmap: bool = False) -> dict[str, Any]:
@@ -64,23 +69,26 @@ def _load(path: Path, source: str, mmap: bool = False) -> dict[str, Any]:
 
 def _check_sizes(state: dict[str, Any], size: int, source: str) -> None:
     """Refuse tensors that are larger than what is stored of them, one by one or together."""
-    total, waiting, seen = 0, list(state.items()), 0
+    total = sum(_bytes(name, tensor, size, source) for name, tensor in _tensors(state, source))
+    if total > size:
+        raise WeightsError(f"{source} describes {total / 1e6:.3g} MB of tensors, but holds {size / 1e6:.3g} MB")
+
+
+def _tensors(state: dict[str, Any], source: str) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors in a state dict and in the dictionaries within it, with their names."""
+    waiting, seen = list(state.items()), 0
     while waiting:
         name, value = waiting.pop()
         seen += 1
         if seen > _MOST_MEMBERS:
             raise WeightsError(f"{source} holds more than {_MOST_MEMBERS} entries")
         if isinstance(value, Tensor):
-            total += _bytes(str(name), value, size, source)
+            yield str(name), value
         elif isinstance(value, dict):
             waiting += value.items()
-    if total > size:
-        raise WeightsError(f"{source} describes {total / 1e6:.3g} MB of tensors, but holds {size / 1e6:.3g} MB")
 
 
 def _bytes(name: str, tensor: Tensor, size: int, source: str) -> int:
-    if tensor.device.type == "meta":
-        raise WeightsError(f"{source}: {name[:80]} has a shape and no values; save it from a model that is on a device")
     if tensor.layout != torch.strided or tensor.is_quantized:
         raise WeightsError(f"{source}: {name[:80]} is sparse or quantised, which is not supported")
     needed, stored = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()

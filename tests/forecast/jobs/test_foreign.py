@@ -135,7 +135,7 @@ DAMAGE = {
     "text": lambda ledger: ledger.write_text("no database"),
     "no table": lambda ledger: drop(ledger, "DROP TABLE cycles"),
     "no other table": lambda ledger: drop(ledger, "DROP TABLE jobs"),
-    "no column": lambda ledger: drop(ledger, "ALTER TABLE cycles DROP COLUMN error"),
+    "no column": lambda ledger: drop(ledger, "DROP TABLE jobs; CREATE TABLE jobs (name TEXT PRIMARY KEY)"),
     "other column": lambda ledger: drop(ledger, "ALTER TABLE cycles RENAME COLUMN error TO mistake"),
     "trigger": lambda ledger: drop(ledger, "CREATE TRIGGER t BEFORE INSERT ON jobs BEGIN SELECT RAISE(ABORT, 'no'); END"),
     "version": lambda ledger: drop(ledger, "PRAGMA user_version = 0"),
