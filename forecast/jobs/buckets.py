@@ -14,8 +14,10 @@ from .manifests import (
     is_beside,
     is_manifest,
     is_output,
+    is_pending,
     manifest_bytes,
     published_beside,
+    with_command_ended,
 )
 from .places import LATEST, WORK, Foreign, Lost, Ours
 
@@ -89,6 +91,11 @@ class Bucket:
         for key in self._keys(""):
             if key.endswith((".zarr.json", ".nc.json")) and is_manifest(found := self._manifest(key)):
                 yield key.removesuffix(".json"), found
+
+    def command_ended(self, name: str) -> None:
+        """See ``Place``."""
+        if is_pending(found := self._manifest(f"{name}.json")):
+            self._put(f"{name}.json", with_command_ended(found))
 
     def point(self, name: str) -> None:
         """See ``Place``; an object that holds the name."""

@@ -19,6 +19,7 @@ from .hold import Hold
 from .ledger import Ledger
 from .log import Log
 from .making import Task
+from .manifests import with_command_pending
 from .masking import mask
 from .places import Lost, Place
 from .rows import ENDED, Row
@@ -198,8 +199,9 @@ class _Cycle:
             self.say(level="warning", message="made, but " + ("cancelled" if cancelled else "the claim was lost to another scheduler"))
             return
         beside = {f"{Path(self.name).stem}.{other}": folder / other for other in result["beside"]}
+        manifest = with_command_pending(result["manifest"]) if self.job.on_success else result["manifest"]
         try:
-            place.publish(self.name, folder / result["made"], beside, result["manifest"], self.hold.ours)
+            place.publish(self.name, folder / result["made"], beside, manifest, self.hold.ours)
         except Lost:
             self.say(level="warning", message="made, but the claim was lost to another scheduler")
         except OSError as error:
@@ -226,13 +228,17 @@ class _Cycle:
         if state == "done":
             with self._said():
                 publishing.point_latest(self.desk.jobs, self.job, self.ledger)
-            with self._said():
-                for message in publishing.retain(self.desk.jobs, self.job, self.ledger):
-                    self.say(level="warning" if message.startswith("kept") else "info", message=message)
         command = {"done": self.job.on_success, "failed": self.job.on_failure}.get(state)
         what = {"state": state, "error": mask(error), "output": self.output if state == "done" else ""}
-        if tell(command, self.job, self.cycle, self.desk.jobs.folder, self.say, self.desk.ending, **what):
-            self.ledger.release(self.row)
+        if not tell(command, self.job, self.cycle, self.desk.jobs.folder, self.say, self.desk.ending, **what):
+            return
+        if state == "done" and command:
+            with self._said():
+                publishing.place_of(self.desk.jobs, self.job).command_ended(self.name)
+        self.ledger.release(self.row)
+        if state == "done":  # the last, for no output is removed whose cycle is claimed
+            with self._said():
+                publishing.retain(self.desk.jobs, self.job, self.ledger, self.say)
 
 
 def verify(desk: Desk, job: Job, row: Row) -> bool:

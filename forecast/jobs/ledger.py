@@ -245,9 +245,9 @@ class Ledger:
             db.execute("UPDATE cycles SET verified=?, scores=? WHERE job=? AND cycle=?", (time.time(), scores, job, cycle))
 
     def removing(self, job: str, cycle: str) -> bool:
-        """Enter that a cycle's output is about to be removed; False where another did."""
+        """Enter that a cycle's output is about to be removed; False where another did, or something is still to follow its end."""
         with self._file.change() as db:
-            done = db.execute("UPDATE cycles SET state='removing' WHERE job=? AND cycle=? AND state='done'", (job, cycle))
+            done = db.execute("UPDATE cycles SET state='removing' WHERE job=? AND cycle=? AND state='done' AND token IS NULL", (job, cycle))
             return done.rowcount == 1
 
     def removed(self, job: str, cycle: str, kept: str | None = None) -> None:
@@ -256,12 +256,13 @@ class Ledger:
         with self._file.change() as db:
             db.execute("UPDATE cycles SET state='removed', error=? WHERE job=? AND cycle=? AND state='removing'", (text, job, cycle))
 
-    def enter_done(self, job: str, cycle: str, output: str, checksum: str, now: datetime) -> None:
-        """Enter a cycle that is found published."""
+    def enter_done(self, job: str, cycle: str, output: str, checksum: str, now: datetime, followed: bool = True) -> None:
+        """Enter a cycle that is found published, and whether what follows an end was done; else its claim is one that was lost."""
+        token = None if followed else uuid.uuid4().hex
         with self._file.change() as db:
             db.execute(
-                "INSERT OR IGNORE INTO cycles (job, cycle, state, seen, output, checksum, finished) VALUES (?, ?, 'done', ?, ?, ?, ?)",
-                (job, cycle, now.isoformat(), output, checksum, time.time()),
+                "INSERT OR IGNORE INTO cycles (job, cycle, state, seen, output, checksum, finished, token) VALUES (?, ?, 'done', ?, ?, ?, ?, ?)",
+                (job, cycle, now.isoformat(), output, checksum, time.time(), token),
             )
 
     def enter_removed(self, job: str, cycle: str, now: datetime) -> None:

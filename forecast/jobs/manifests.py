@@ -23,6 +23,21 @@ def is_manifest(found: Manifest) -> bool:
     )
 
 
+def with_command_pending(manifest: Manifest) -> Manifest:
+    """Return a manifest that says that the command ``on_success`` is yet to be run, which a rebuilt ledger would not know."""
+    return manifest | {"on_success": "pending"}
+
+
+def is_pending(found: Manifest) -> bool:
+    """Return whether the command ``on_success`` is yet to be run for an output; earlier versions did not say."""
+    return is_manifest(found) and found.get("on_success") == "pending"
+
+
+def with_command_ended(found: Manifest) -> bytes:
+    """Return a manifest that says that the command ``on_success`` was run, as JSON."""
+    return json.dumps(found | {"on_success": "ended"}, indent=1).encode()
+
+
 def manifest_of(output: Path) -> Path:
     """Return the path of an output's manifest."""
     return output.with_name(f"{output.name}.json")

@@ -8,7 +8,20 @@ from typing import Protocol
 
 from ...datasets import atomic
 from .files import kind_of
-from .manifests import Manifest, aside_of, checksum, is_beside, is_manifest, is_output, manifest_bytes, manifest_of, published_beside, read_manifest
+from .manifests import (
+    Manifest,
+    aside_of,
+    checksum,
+    is_beside,
+    is_manifest,
+    is_output,
+    is_pending,
+    manifest_bytes,
+    manifest_of,
+    published_beside,
+    read_manifest,
+    with_command_ended,
+)
 
 LATEST = "latest"
 WORK = ".making"
@@ -51,6 +64,9 @@ class Place(Protocol):
 
     def manifests(self) -> Iterator[tuple[str, Manifest]]:
         """Yield each output's name and what its manifest says."""
+
+    def command_ended(self, name: str) -> None:
+        """Enter in the manifest of an output that the command ``on_success`` has run."""
 
     def point(self, name: str) -> None:
         """Let the pointer ``latest`` name an output; raises ``Foreign`` where something else has that name."""
@@ -136,6 +152,12 @@ class Folder:
         for path in sorted(self._root.rglob("*.json")) if self._root.is_dir() else ():
             if any(path.name.endswith(f"{suffix}.json") for suffix in (".zarr", ".nc")) and is_manifest(found := read_manifest(path)):
                 yield path.relative_to(self._root).as_posix().removesuffix(".json"), found
+
+    def command_ended(self, name: str) -> None:
+        """See ``Place``."""
+        path = manifest_of(self._root / name)
+        if is_pending(found := read_manifest(path)):
+            atomic.write_file(path, with_command_ended(found))
 
     def point(self, name: str) -> None:
         """See ``Place``; a symbolic link."""

@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ..api import open_forecast
 from .buckets import Bucket
 from .files import locked
 from .ledger import Ledger
+from .manifests import is_pending
 from .places import Folder, Foreign, Place
 from .rows import TAKEN, Row
 from .spec import Job, JobsFile, moment, written
@@ -70,32 +72,33 @@ def point_latest(jobs: JobsFile, job: Job, ledger: Ledger) -> None:
             place_of(jobs, job).point(job.name_of(moment(done[-1].cycle)))
 
 
-def retain(jobs: JobsFile, job: Job, ledger: Ledger) -> list[str]:
-    """Remove the oldest outputs beyond ``keep``, never what ``latest`` points to; return a line for each.
+def retain(jobs: JobsFile, job: Job, ledger: Ledger, say: Callable[..., None]) -> None:
+    """Remove the oldest outputs beyond ``keep``, never what ``latest`` points to, or what is still worked on; log a line for each.
 
     Only what was published, and was not changed since, is removed.
     """
     if job.keep is None:
-        return []
+        return
     place = place_of(jobs, job)
     latest = place.latest()
-    said = [remove(place, job, ledger, row) for row in ledger.rows(job.name, ("removing",))]  # begun by one that was killed
+    for row in ledger.rows(job.name, ("removing",)):  # begun by one that was killed
+        remove(place, job, ledger, row, say)
     done = ledger.rows(job.name, ("done",))
     for row in done[: max(0, len(done) - job.keep)]:
         if job.name_of(moment(row.cycle)) != latest and ledger.removing(job.name, row.cycle):
-            said.append(remove(place, job, ledger, row))
-    return said
+            remove(place, job, ledger, row, say)
 
 
-def remove(place: Place, job: Job, ledger: Ledger, row: Row) -> str:
-    """Remove the output of a cycle, and enter that; return a line on it."""
+def remove(place: Place, job: Job, ledger: Ledger, row: Row, say: Callable[..., None]) -> None:
+    """Remove the output of a cycle, and enter that."""
     try:
         place.remove(job.name_of(moment(row.cycle)), row.checksum)
     except Foreign as error:
         ledger.removed(job.name, row.cycle, str(error))
-        return f"kept {row.cycle}: {error}"
-    ledger.removed(job.name, row.cycle)
-    return f"removed {row.cycle}, of which newer ones are kept"
+        say(level="warning", message=f"kept {row.cycle}: {error}")
+    else:
+        ledger.removed(job.name, row.cycle)
+        say(message=f"removed {row.cycle}, of which newer ones are kept")
 
 
 def rebuild(jobs: JobsFile, ledger: Ledger, now: datetime) -> None:
@@ -108,7 +111,7 @@ def rebuild(jobs: JobsFile, ledger: Ledger, now: datetime) -> None:
             except (ValueError, KeyError, OverflowError):
                 continue
             if job.name_of(cycle) == name and (known := place.whole(name)):
-                ledger.enter_done(job.name, written(cycle), jobs.output(job, cycle), known, now)
+                ledger.enter_done(job.name, written(cycle), jobs.output(job, cycle), known, now, followed=not is_pending(said))
                 found.append(cycle)
         if found:
             ledger.first_seen(job.name, min(found))

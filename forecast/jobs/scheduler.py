@@ -183,7 +183,9 @@ class Scheduler:
     def _tidy(self) -> None:
         """Do what a scheduler that was killed left undone."""
         tasks: list[Callable[[], None]] = [partial(publishing.sweep, self.jobs, self.ledger)]
-        tasks += [partial(publishing.point_latest, self.jobs, job, self.ledger) for job in self.jobs.jobs]
+        for job in self.jobs.jobs:
+            tasks.append(partial(publishing.point_latest, self.jobs, job, self.ledger))
+            tasks.append(partial(publishing.retain, self.jobs, job, self.ledger, partial(self.log.write, job=job.name)))
         for task in tasks:
             try:
                 task()

@@ -14,7 +14,7 @@ from fourcaster.forecast.jobs.buckets import Bucket
 from fourcaster.forecast.jobs.database import Damaged
 from fourcaster.forecast.jobs.ledger import Ledger
 from fourcaster.forecast.jobs.log import Log
-from fourcaster.forecast.jobs.manifests import checksum
+from fourcaster.forecast.jobs.manifests import checksum, is_pending, with_command_pending
 from fourcaster.forecast.jobs.places import Folder, Foreign, Lost
 from fourcaster.forecast.jobs.publishing import point_latest, retain
 from fourcaster.forecast.jobs.reading import load_jobs
@@ -414,7 +414,8 @@ def test_retention_removes_what_was_published_only(write, tmp_path, publish):
     (folder / "20010105T06.zarr" / "note").write_text("mine")
     (folder / "20010105T12.zarr.json").unlink()
     (folder / "20010105T18.mine.png").write_text("mine")
-    said = retain(jobs, jobs.jobs[0], ledger)
+    said = []
+    retain(jobs, jobs.jobs[0], ledger, lambda **line: said.append(line["message"]))
     left = {p.name for p in folder.iterdir()}
     assert {"20010105T00.zarr", "20010105T06.zarr", "20010105T12.zarr", "20010105T18.mine.png", "20010106T00.zarr"} <= left
     assert not left & {"20010105T18.zarr", "20010105T18.t2m_12h.png", "20010105T18.zarr.json"}
@@ -422,7 +423,22 @@ def test_retention_removes_what_was_published_only(write, tmp_path, publish):
     rows = ledger.rows()
     assert [row.state for row in rows] == ["removed"] * 4 + ["done"]
     assert sum("is not removed; remove it by hand" in (row.error or "") for row in rows) == 3
-    assert [line.split()[0] for line in said] == ["kept"] * 3 + ["removed"] and retain(jobs, jobs.jobs[0], ledger) == []
+    assert [line.split()[0] for line in said] == ["kept"] * 3 + ["removed"]
+    retain(jobs, jobs.jobs[0], ledger, None)  # nothing more to do or to log
+
+
+def test_retention_waits_for_what_follows_an_end(write, tmp_path, publish):
+    path = write(keep=1)
+    jobs, ledger = load_jobs(path), Ledger(tmp_path / "ledger.sqlite")
+    ledger.open()
+    for cycle in CYCLES[:3]:
+        name = cycle[:13].replace("-", "")
+        ledger.enter_done("tiny", cycle, f"{name}.zarr", publish(cycle, name), clock()(), followed=cycle == CYCLES[0])
+    retain(jobs, jobs.jobs[0], ledger, lambda **line: None)
+    assert [row.state for row in ledger.rows()] == ["removed", "done", "done"]
+    assert ledger.release(ledger.claim("tiny", CYCLES[1]))
+    retain(jobs, jobs.jobs[0], ledger, lambda **line: None)
+    assert [row.state for row in ledger.rows()] == ["removed", "removed", "done"]
 
 
 def test_a_removal_that_was_killed_is_taken_up(tmp_path):
@@ -514,6 +530,21 @@ def test_objects_of_others_in_a_bucket_are_kept(upload, key):
     assert keys(bucket) == before and bucket.whole("x.zarr") is None
     with pytest.raises(Foreign, match="is in the way"):
         publish(CYCLES[1])
+
+
+def test_a_manifest_in_a_bucket_says_whether_the_command_was_run(upload):
+    bucket, publish = upload
+    known = publish()
+    before = keys(bucket)
+    bucket.command_ended("x.zarr")
+    assert keys(bucket) == before  # of earlier versions, and of jobs without a command
+    bucket._put("x.zarr.json", json.dumps(with_command_pending(json.loads(before["x.zarr.json"]))).encode())
+    assert is_pending(dict(bucket.manifests())["x.zarr"])
+    bucket.command_ended("x.zarr")
+    ((_, found),) = bucket.manifests()
+    assert not is_pending(found) and found["on_success"] == "ended" and bucket.whole("x.zarr", known)
+    bucket.command_ended("y.zarr")
+    assert "y.zarr.json" not in keys(bucket)
 
 
 def test_a_bucket_takes_up_its_own_and_removes_no_other(upload):

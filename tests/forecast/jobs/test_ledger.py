@@ -1,5 +1,6 @@
 """The ledger: who may have a cycle, whatever the clock says, and what becomes of it when it is damaged, held or gone."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from jobs_helpers import CYCLES, NOW, call, clock, lines, whole
 
+from fourcaster.forecast.jobs import publishing
 from fourcaster.forecast.jobs.hold import Hold
 from fourcaster.forecast.jobs.ledger import Ledger
 from fourcaster.forecast.jobs.places import Folder, Lost
@@ -111,6 +113,35 @@ def test_a_ledger_that_is_emptied_or_gone_is_made_up_for(write, tmp_path):
         db.execute("PRAGMA user_version = 99")
     with pytest.raises(ValueError, match="of version 99, this version of fourcaster knows 1; use a newer one"):
         Scheduler(path, clock())
+
+
+@pytest.mark.parametrize("step", ["Folder.publish", "Ledger.end", "publishing.point_latest"])
+def test_the_command_is_run_where_the_ledger_is_damaged_before_it(write, tmp_path, monkeypatch, step):
+    path = write(start=CYCLES[-2], on_success=["sh", "-c", "echo {cycle:%Y-%m-%dT%H:%M} >> told"])
+    owner, name = step.split(".")
+    owner = {"Folder": Folder, "Ledger": Ledger, "publishing": publishing}[owner]
+    plain, left = getattr(owner, name), [0 if owner is Folder else 1]  # latest is looked at when a scheduler starts
+
+    def damaging(*args, **more):
+        found = plain(*args, **more)
+        left[0] -= 1
+        if left[0] == -1:
+            for tail in ("-wal", "-shm"):
+                (tmp_path / f"ledger.sqlite{tail}").unlink(missing_ok=True)
+            (tmp_path / "ledger.sqlite").write_bytes(b"no database" * 1000)
+        return found
+
+    monkeypatch.setattr(owner, name, damaging)
+    Scheduler(path, clock()).run(until_ended=True)
+    assert len(list(tmp_path.glob("ledger.sqlite.corrupt-*"))) == 1
+    rows = Ledger(tmp_path / "ledger.sqlite").rows()
+    assert [(row.cycle, row.state, row.token) for row in rows] == [(cycle, "done", None) for cycle in CYCLES[-2:]]
+    assert set((tmp_path / "told").read_text().split()) == set(CYCLES[-2:])
+    told = (tmp_path / "told").read_text()
+    for manifest in (tmp_path / "out" / "tiny").glob("*.zarr.json"):
+        assert json.loads(manifest.read_text())["on_success"] == "ended"
+    (tmp_path / "ledger.sqlite").write_bytes(b"no database" * 1000)
+    assert Scheduler(path, clock()).run() == [] and (tmp_path / "told").read_text() == told
 
 
 def test_a_ledger_damaged_under_a_service_is_rebuilt(write, tmp_path):
