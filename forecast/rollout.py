@@ -121,6 +121,11 @@ def _variables(checkpoint: Checkpoint) -> dict[str, Identity]:
 
 def _as_series(made: xr.Dataset, source: str) -> xr.Dataset:
     """Return a forecast of one initial time as a series in valid time."""
+    if "time" in made.coords and not made["time"].dims:
+        made = made.expand_dims("time")
+    kinds = [made[name].dtype.kind if name in made.coords else "" for name in ("time", "prediction_timedelta")]
+    if "time" not in made.dims or kinds != ["M", "m"]:
+        raise ValueError(f"{source} has lead times but no initial times, so it is not a forecast; name a forecast or a series of states")
     if made.sizes["time"] > 1:
         raise ValueError(f"{source} holds {made.sizes['time']} forecasts; select the one to go on from, e.g. ds.isel(time=[-1])")
     valid = made["time"].values[0] + made["prediction_timedelta"].values

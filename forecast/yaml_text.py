@@ -63,8 +63,6 @@ def parse_yaml(text: str, source: str) -> Any:
         return loader.construct_document(node)
     except yaml.YAMLError as error:
         raise ValueError(f"{source} is not YAML: {' '.join(str(error).split())}") from error
-    except (ValueError, OverflowError, TypeError) as error:  # such as a 13th month, or a key that is a list
-        raise ValueError(f"{source} has a value that cannot be read: {' '.join(str(error).split())}") from error
 
 
 class _Loader(yaml.SafeLoader):
@@ -84,6 +82,16 @@ class _Loader(yaml.SafeLoader):
             return super().compose_node(parent, index)
         finally:
             self.depth -= 1
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except yaml.YAMLError:
+            raise
+        except Exception as error:  # a 13th month, or a tag on a text that is not of its type
+            reason = f" ({error})" if isinstance(error, ValueError) else ""
+            kind = str(node.tag).rpartition(":")[2]
+            raise yaml.YAMLError(f"{str(node.value)[:80]!r} is no {kind}{reason}, line {node.start_mark.line + 1}") from error
 
 
 class _Sizes:

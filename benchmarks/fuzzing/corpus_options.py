@@ -303,4 +303,5 @@ def outputs(chance: random.Random) -> Iterator[Case]:
             ),
             _surroundings,
             f"train to {target[:30]!r}",
+            named=("/proc",) if target.startswith("/proc") else (),
         )

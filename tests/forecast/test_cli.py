@@ -253,7 +253,7 @@ def test_killed_at_any_moment_and_started_again_gives_the_same_bits(tiny_store, 
         while process.poll() is None and (not state.exists() or state.stat().st_mtime_ns == before):
             time.sleep(0.01)
         time.sleep(rng.uniform(0, 1.0))
-        if process.poll() is None and kills < 6:
+        if process.poll() is None and kills < 4:
             os.kill(process.pid, signal.SIGKILL)
             kills += 1
         if process.wait() == 0:

@@ -309,6 +309,14 @@ def test_members_depart_as_states_do_and_come_in_pairs(model, tmp_path, tiny_sto
     assert plot(tmp_path / "m.zarr", "t2m", "12h", tmp_path / "m.png").exists()
 
 
+def test_a_forecast_goes_on_from_one_of_a_selected_time_and_not_from_scores(model, tiny_store):
+    made = model.run(tiny_store, ["2001-01-20", "2001-02-03T12"], "12h")
+    xr.testing.assert_equal(model.run(made.isel(time=0), lead="6h"), model.run(made.isel(time=[0]), lead="6h"))
+    for other in (made.isel(time=0, drop=True).drop_vars("valid_time"), made.isel(time=[0]).assign_coords(prediction_timedelta=[0, 6, 12])):
+        with pytest.raises(ValueError, match="so it is not a forecast; name a forecast or a series of states"):
+            model.run(other, lead="6h")
+
+
 def test_perturbations_have_the_size_that_is_asked_for(model, tiny_store):
     states = initial_states(model.checkpoint, tiny_store)
     times = states.fields.times[60:160:2]

@@ -35,6 +35,13 @@ HOSTILE = {
     "list as key": ("? [a]\n: 1\n", "unhashable key"),
     "documents": ("a: 1\n---\nb: 1\n", "expected a single document"),
     "month": ("a: 2001-13-01\n", "month must be in 1..12"),
+    "tagged as time": ("a: !!timestamp 9999999-99-99\n", "'9999999-99-99' is no timestamp, line 1"),
+    "tagged as number": ("b: 1\na: !!int x\n", "'x' is no int"),
+    "tagged as nothing": ("a: !!int ''\n", "'' is no int, line 1"),
+    "tagged as truth": ("a: !!bool maybe\n", "'maybe' is no bool, line 1"),
+    "tagged as bytes": ("a: !!binary 'é'\n", "failed to convert base64 data"),
+    "tagged as null": ("a: !!null []\n", "expected a scalar node"),
+    "tagged as pairs": ("a: !!omap 1\n", "line 1"),
     "null": ("a: b\x00c\n", "special characters are not allowed"),
     "unclosed": ("a: [1", "is not YAML"),
 }
