@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -180,6 +181,12 @@ def warm() -> None:
             __import__(name)
 
 
+def _verb(outcome: Outcome) -> str:
+    """Return the verb of a case, as in ``jobs run``; ``none`` where the command line names none."""
+    words = outcome.words[: 2 if outcome.words[:1] == ["jobs"] else 1]
+    return " ".join(words) if words and all(re.fullmatch("[a-z-]{2,10}", word) for word in words) else "none"
+
+
 def summary(cases: list[tuple[str, Case]], outcomes: list[Outcome], seed: int, seconds: float) -> dict:
     """Return counts by kind and by verb, and what failed."""
     failed = [outcome for outcome in outcomes if outcome.faults]
@@ -202,7 +209,7 @@ def summary(cases: list[tuple[str, Case]], outcomes: list[Outcome], seed: int, s
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "versions": {name: version(name) for name in PACKAGES},
         "by kind": counts(lambda outcome: outcome.kind),
-        "by verb": counts(lambda outcome: " ".join(outcome.words[: 2 if outcome.words[:1] == ["jobs"] else 1])),
+        "by verb": counts(_verb),
         "slowest": extreme("seconds"),
         "largest": extreme("bytes"),
         "failed": [

@@ -17,6 +17,7 @@ from .locks import OutputLockedError, exclusive
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PATIENCE = 5.0  # seconds that a reader waits for a replacement to end
 _SYNC_THREADS = 8
+_DISCARDED = "discarded"
 
 
 @contextmanager
@@ -46,7 +47,7 @@ def workspace(path: Path) -> Path:
     """Return the hidden folder next to ``path`` in which its replacement is written.
 
     It contains the new output under its own name, what ``Journal`` keeps of an unfinished one, and ``old`` while the
-    two are exchanged.
+    two are exchanged; ``discarded`` is an old one that is being removed.
     """
     return path.with_name(f".{path.name}.partial")
 
@@ -108,6 +109,7 @@ def _enter(folder: Path, path: Path, keep_partial: bool) -> None:
     except FileExistsError:
         if not _is_workspace(folder, path):
             raise FileExistsError(f"{folder} is in the way and was not left by this command; move it away") from None
+        remove(folder / _DISCARDED)
 
 
 def _is_workspace(folder: Path, path: Path) -> bool:
@@ -116,7 +118,7 @@ def _is_workspace(folder: Path, path: Path) -> bool:
     except FileNotFoundError:
         return False
     ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
-    names = {path.name, f"{path.name}.done", "old", "store.zarr", "progress.json"}
+    names = {path.name, f"{path.name}.done", "old", _DISCARDED, "store.zarr", "progress.json"}
     return ours and set(os.listdir(folder)) <= names
 
 
@@ -130,6 +132,8 @@ def _publish(folder: Path, path: Path, overwrite: bool) -> None:
         os.rename(path, old)
     os.rename(new, path)
     sync(path.parent)
+    if os.path.lexists(old):  # or a kill while it is removed would leave half of it, for `recover` to find
+        os.rename(old, folder / _DISCARDED)
     remove(folder)
 
 

@@ -22,7 +22,7 @@ from .identity import at_place, identity, match_variables
 from .journal import Journal
 from .locks import exclusive
 from .netcdf import time_encoding
-from .outputs import check_replaceable
+from .outputs import check_output, check_replaceable
 from .plan import COMPRESSOR, MEMORY, Plan, make_plan
 from .repository import Transaction, is_repository
 from .scalars import scalars_of
@@ -69,7 +69,7 @@ def write_store(
         ValueError: times are not sorted, unique and regular, the period is empty, or a variable has no values.
         OSError: no room, or no scheduler at the address.
     """
-    path = Path(path).absolute()
+    path = check_output(path, "store").absolute()
     atomic.recover(path)
     if not icechunk:
         check_replaceable(path, "store", overwrite)
@@ -109,7 +109,7 @@ def append_store(
         ValueError: other variables, levels or grid, times that the store holds or that lie before its end, or a gap.
         OSError: no room, or no scheduler at the address.
     """
-    path = Path(path).absolute()
+    path = check_output(path, "store").absolute()
     with exclusive(path):
         return _append(dataset, path, allow_gaps, memory, scheduler, origin, progress)
 

@@ -123,6 +123,8 @@ def _as_series(made: xr.Dataset, source: str) -> xr.Dataset:
     """Return a forecast of one initial time as a series in valid time."""
     if "time" in made.coords and not made["time"].dims:
         made = made.expand_dims("time")
+    if empty := [name for name in ("time", "prediction_timedelta") if made.sizes.get(name) == 0]:
+        raise ValueError(f"{source} has no values along {empty[0]!r}; name a forecast or a series of states")
     kinds = [made[name].dtype.kind if name in made.coords else "" for name in ("time", "prediction_timedelta")]
     if "time" not in made.dims or kinds != ["M", "m"]:
         raise ValueError(f"{source} has lead times but no initial times, so it is not a forecast; name a forecast or a series of states")

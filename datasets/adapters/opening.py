@@ -94,7 +94,7 @@ def open_zarr(path: str | Path | Store, whole_shards: bool = True, group: str | 
 
 def open_group(path: str | Path | Store, *, follow_links: bool = False) -> zarr.Group:
     """Open a zarr store as the zarr library does, decoded by compiled code where it may be; read only."""
-    with fast_codecs():
+    with fast_codecs(), _understood(path):
         return zarr.open_group(_source(path, follow_links), mode="r")
 
 
@@ -109,7 +109,7 @@ def _source(path: str | Path | Store, follow_links: bool) -> Store:
 
 def _open_zarr(source: Store, group: str | None = None) -> xr.Dataset:
     pipeline = fastest() if zarr.config.get(_PIPELINE) == fastest() else CHECKED
-    with warnings.catch_warnings(), zarr.config.set({_PIPELINE: pipeline}):
+    with warnings.catch_warnings(), zarr.config.set({_PIPELINE: pipeline}), _understood(source):
         warnings.filterwarnings("ignore", message="Failed to open Zarr store with consolidated")  # not worth a warning
         warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr version 3")  # nor is another's choice
         warnings.filterwarnings("ignore", message="The data type .* does not have a Zarr V3 specification")
@@ -180,6 +180,16 @@ def _open_grib(path: str, variables: Sequence[str] | None) -> xr.Dataset:
         warnings.simplefilter("ignore", FutureWarning)
         parts = cfgrib.open_datasets(path, backend_kwargs={"indexpath": ""}, errors="raise")
     return grib.join(parts, path, variables)
+
+
+@contextmanager
+def _understood(store: str | Path | Store) -> Iterator[None]:
+    """Raise ``ValueError`` for metadata by which zarr or xarray cannot make an array, of which they raise many types."""
+    try:
+        yield
+    except (TypeError, AttributeError, IndexError, OverflowError, NotImplementedError, AssertionError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise Refused(f"{getattr(store, 'name', store)} has metadata that describe no array ({reason}); fetch it again") from error
 
 
 @contextmanager

@@ -102,8 +102,7 @@ def simulate(
         ValueError: an argument that does not fit, or a sample that could not be solved; what was made is kept.
         OSError: no room, or no scheduler at the address.
     """
-    system, path = make_system(name, parameters), Path(path).absolute()
-    check_output(path, "simulation")
+    system, path = make_system(name, parameters), check_output(path, "simulation").absolute()
     if samples < 1 or seed < 0:
         raise ValueError(f"samples must be at least 1 and seed not negative, got samples={samples} seed={seed}")
     if samples > MOST_SAMPLES or seed >= 2**63:

@@ -118,3 +118,36 @@ def test_a_reader_does_not_undo_a_replacement_that_is_under_way(tmp_path, monkey
         (temporary / "new").write_text("x")
     readers[0].join()
     assert readers[1] == ["new"] and sorted(os.listdir(tmp_path)) == ["a"]
+
+
+@pytest.mark.parametrize("keep_partial", [False, True])
+def test_a_kill_while_the_old_one_is_removed_leaves_nothing_to_recover(tmp_path, monkeypatch, keep_partial):
+    path = tmp_path / "x.zarr"
+
+    def write(text):
+        with atomic.replacing(path, overwrite=True, kind="store", keep_partial=keep_partial) as new:
+            new.mkdir()
+            for name in ("a", "b"):
+                (new / name).write_text(text)
+
+    class Killed(BaseException):
+        pass
+
+    def half(folder, *args, **more):
+        (folder / "a").unlink(missing_ok=True)
+        raise Killed
+
+    write("old")
+    monkeypatch.setattr(atomic.outputs, "is_output", lambda path, kind: True)
+    rmtree = atomic.shutil.rmtree
+    monkeypatch.setattr(atomic.shutil, "rmtree", lambda folder, **more: half(next(folder.iterdir())))
+    with pytest.raises(Killed):
+        write("new")
+    monkeypatch.setattr(atomic.shutil, "rmtree", rmtree)
+    assert (path / "a").read_text() == (path / "b").read_text() == "new"
+    assert {p.name for p in atomic.workspace(path).iterdir()} == {"discarded"}
+    rmtree(path)  # by hand: half of an old one must not come back
+    atomic.recover(path)
+    assert not path.exists()
+    write("third")
+    assert (path / "a").read_text() == "third" and not atomic.workspace(path).exists()

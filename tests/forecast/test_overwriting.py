@@ -115,6 +115,18 @@ def foreign(path):
     path.unlink()
 
 
+@pytest.mark.parametrize("name", ["", ".", "..", "/", "x/.."])
+def test_what_names_no_output_is_refused_by_every_verb(outputs, tiny_checkpoint, tiny_store, tmp_path, monkeypatch, name):
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    (folder / "x").mkdir()
+    for words, _ in writers(outputs, tiny_checkpoint, tiny_store).values():
+        refused(*words, name)
+    refused("train", "quickstart", f"data.store={tiny_store}", f"output={name}")
+    assert state(tmp_path) == {"here": "", "here/x": ""}
+
+
 def test_what_others_wrote_is_not_replaced_by_any_verb(outputs, tiny_checkpoint, tiny_store, tmp_path):
     for verb, (words, ending) in writers(outputs, tiny_checkpoint, tiny_store).items():
         for what in foreign(tmp_path / f"x{ending}"):

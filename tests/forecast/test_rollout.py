@@ -315,6 +315,9 @@ def test_a_forecast_goes_on_from_one_of_a_selected_time_and_not_from_scores(mode
     for other in (made.isel(time=0, drop=True).drop_vars("valid_time"), made.isel(time=[0]).assign_coords(prediction_timedelta=[0, 6, 12])):
         with pytest.raises(ValueError, match="so it is not a forecast; name a forecast or a series of states"):
             model.run(other, lead="6h")
+    for axis in ("time", "prediction_timedelta"):
+        with pytest.raises(ValueError, match=f"has no values along '{axis}'"):
+            model.run(made.isel({axis: slice(0)}), lead="6h")
 
 
 def test_perturbations_have_the_size_that_is_asked_for(model, tiny_store):
