@@ -52,10 +52,10 @@ def explain(error: BaseException) -> tuple[str, int]:
     """Return what happened in one line, and the exit code."""
     error = _first(error)
     if isinstance(error, Stopped):
-        text = error.text or "run the same command again to go on"
+        text = error.text or "run the same command again"
         return one_line(f"stopped by {error.signal.name}; {text}"), 128 + error.signal
     if isinstance(error, KeyboardInterrupt):
-        return "stopped; run the same command again to go on", INTERRUPTED
+        return "stopped; run the same command again", INTERRUPTED
     text = _text(error)
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError | ValueError) and _MEMORY_TEXT.search(text)):
         return one_line(f"this needs more memory than there is ({text or 'out of memory'}); take less at once, or a smaller input"), BAD_INPUT
