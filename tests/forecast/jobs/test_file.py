@@ -63,12 +63,16 @@ def test_a_jobs_file_that_is_wrong_is_refused(write, changes, said, tmp_path):
     assert code == 2 and len(text.splitlines()) == 1 and not (tmp_path / "ledger.sqlite").exists()
 
 
-def test_two_jobs_of_one_name_or_folder_are_refused(write):
+def test_two_jobs_of_one_name_or_folder_are_refused(write, tmp_path):
     first = yaml.safe_load(write().read_text())["jobs"][0]
     with pytest.raises(ValueError, match="two jobs are called 'tiny'"):
         load_jobs(write(first))
     with pytest.raises(ValueError, match="two jobs write to out"):
         load_jobs(write(first | {"name": "b", "output": "out/{cycle:%Y%m%dT%H}.zarr"}, output="out/{cycle:%Y%m%dT%H}.zarr"))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "alias").symlink_to("out")
+    with pytest.raises(ValueError, match="jobs b and tiny write to one folder|jobs tiny and b write to one folder"):
+        load_jobs(write(first | {"name": "b", "output": "alias/{cycle:%Y%m%dT%H}.zarr"}, output="out/{cycle:%Y%m%dT%H}.zarr"))
     with pytest.raises(ValueError, match="holds no list of jobs"):
         load_jobs(write(top={"jobs": {}}))
     with pytest.raises(ValueError, match="defaults: should hold keys of a job"):
