@@ -60,7 +60,9 @@ def _refuse_output(jobs: JobsFile, job: Job, path: Path, others: list[tuple[str,
         if other is not job and "://" not in other.output:
             at = _real(jobs.folder / other.home)
             if at == home:
-                raise ValueError(f"{path}: jobs {job.name} and {other.name} write to one folder, {home}, and would share one `latest`; choose another path")
+                raise ValueError(
+                    f"{path}: jobs {job.name} and {other.name} write to one folder, {home}, and would share one `latest`; choose another path"
+                )
             if any(pattern.fullmatch(str(above)) for above in (at, *at.parents)):
                 raise ValueError(f"{path}: the outputs of job {other.name} would lie in one of job {job.name}; choose another path")
     if isinstance(job.source, Files):

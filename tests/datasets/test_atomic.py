@@ -7,6 +7,7 @@ import stat
 import pytest
 
 from fourcaster.datasets import atomic
+from fourcaster.datasets.journal import Journal
 
 
 @pytest.fixture
@@ -44,6 +45,19 @@ def _umask():
     umask = os.umask(0)
     os.umask(umask)
     return umask
+
+
+def test_a_part_is_on_the_disk_before_it_is_marked_as_whole(calls, tmp_path):
+    journal = Journal(tmp_path / "x.zarr", {"of": "this"})
+    assert not journal.begun()
+    chunk = tmp_path / "x.zarr" / "t2m" / "c" / "0"
+    chunk.mkdir(parents=True)
+    (chunk / "0").write_text("values")
+    journal.begin()
+    calls.clear()
+    journal.mark("0", ["t2m/c/0", "u10/c/0"])  # of the second there are fill values alone, which are not written
+    synced = {inode for kind, inode in calls if kind == "sync"}
+    assert synced >= {path.stat().st_ino for path in (chunk / "0", chunk, chunk.parent)} and journal.done("0") and journal.begun()
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypatch):

@@ -162,6 +162,16 @@ def test_outputs_of_the_same_kind_are_replaced_unless_other_files_lie_in_them(ou
         assert "other files lie in it" in refused(*run)
         assert path.read_text() == "do not lose me"
         path.unlink()
+    for name in ("t2m", "zarr.json"):
+        (tmp_path / "f.zarr" / name).rename(tmp_path / name)
+        (tmp_path / "f.zarr" / name).symlink_to(tmp_path / name)
+        before = state(tmp_path)
+        assert "other files lie in it" in refused(*run) and state(tmp_path) == before
+        (tmp_path / "f.zarr" / name).unlink()
+        (tmp_path / name).rename(tmp_path / "f.zarr" / name)
+    (tmp_path / "alias.zarr").symlink_to("f.zarr")
+    before = state(tmp_path)
+    assert "is a link, which --overwrite does not replace" in refused(*run[:-1], tmp_path / "alias.zarr") and state(tmp_path) == before
     assert command(*run)[0] == 0
 
 
