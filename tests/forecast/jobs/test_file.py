@@ -71,7 +71,7 @@ def test_two_jobs_of_one_name_or_folder_are_refused(write, tmp_path):
         load_jobs(write(first | {"name": "b", "output": "out/{cycle:%Y%m%dT%H}.zarr"}, output="out/{cycle:%Y%m%dT%H}.zarr"))
     (tmp_path / "out").mkdir()
     (tmp_path / "alias").symlink_to("out")
-    with pytest.raises(ValueError, match="jobs b and tiny write to one folder|jobs tiny and b write to one folder"):
+    with pytest.raises(ValueError, match=r"jobs (b and tiny|tiny and b) write to one folder"):
         load_jobs(write(first | {"name": "b", "output": "alias/{cycle:%Y%m%dT%H}.zarr"}, output="out/{cycle:%Y%m%dT%H}.zarr"))
     with pytest.raises(ValueError, match="holds no list of jobs"):
         load_jobs(write(top={"jobs": {}}))
