@@ -127,7 +127,7 @@ def _as_series(made: xr.Dataset, source: str) -> xr.Dataset:
         raise ValueError(f"{source} has no values along {empty[0]!r}; name a forecast or a series of states")
     kinds = [made[name].dtype.kind if name in made.coords else "" for name in ("time", "prediction_timedelta")]
     if "time" not in made.dims or kinds != ["M", "m"]:
-        raise ValueError(f"{source} has lead times but no initial times, so it is not a forecast; name a forecast or a series of states")
+        raise ValueError(f"{source} lacks initial times or lead times, so it is not a forecast; name a forecast or a series of states")
     if made.sizes["time"] > 1:
         raise ValueError(f"{source} holds {made.sizes['time']} forecasts; select the one to go on from, e.g. ds.isel(time=[-1])")
     valid = made["time"].values[0] + made["prediction_timedelta"].values

@@ -63,6 +63,8 @@ def parse_yaml(text: str, source: str) -> Any:
         return loader.construct_document(node)
     except yaml.YAMLError as error:
         raise ValueError(f"{source} is not YAML: {' '.join(str(error).split())}") from error
+    except (ValueError, OverflowError) as error:  # an escape beyond the last character
+        raise ValueError(f"{source} is not YAML: a character is out of range") from error
 
 
 class _Loader(yaml.SafeLoader):

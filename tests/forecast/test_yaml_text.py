@@ -35,6 +35,8 @@ HOSTILE = {
     "list as key": ("? [a]\n: 1\n", "unhashable key"),
     "documents": ("a: 1\n---\nb: 1\n", "expected a single document"),
     "month": ("a: 2001-13-01\n", "month must be in 1..12"),
+    "escape": ('a: "\\U7FFFFFFF"\n', "is not YAML: a character is out of range"),
+    "longest escape": ('a: "\\UFFFFFFFF"\n', "is not YAML: a character is out of range"),
     "tagged as time": ("a: !!timestamp 9999999-99-99\n", "'9999999-99-99' is no timestamp, line 1"),
     "tagged as number": ("b: 1\na: !!int x\n", "'x' is no int"),
     "tagged as nothing": ("a: !!int ''\n", "'' is no int, line 1"),
