@@ -1,9 +1,11 @@
 """What is left of the balances of the atmosphere in an operational forecast, in their units.
 
-    python benchmarks/atmosphere.py icon_global_2022-04-01_1deg_12h.nc     # writes benchmarks/results/atmosphere.json
+    python benchmarks/atmosphere.py icon_global_2022-04-01_1deg_12h.nc     # writes
+    benchmarks/results/atmosphere.json
 
-The file holds wind u and v, temperature t, humidity q and geopotential height gh on pressure levels, and mean sea level pressure msl,
-which stands for the pressure at the ground. Derivatives keep degrees below 60. Root mean squares over the sphere and all times.
+The file holds wind u and v, temperature t, humidity q and geopotential height gh on pressure levels, and mean
+sea level pressure msl, which stands for the pressure at the ground. Derivatives keep degrees below 60. Root
+mean squares over the sphere and all times.
 """
 
 import json
@@ -23,7 +25,10 @@ RESULT = Path(__file__).parent / "results" / "atmosphere.json"
 def main() -> None:
     """Evaluate the balances and write them."""
     with xr.open_dataset(sys.argv[1]) as data:
-        fields = {name: torch.tensor(data[name].values.astype(np.float64)) for name in ("u", "v", "t", "q", "gh", "msl")}
+        fields = {
+            name: torch.tensor(data[name].values.astype(np.float64))
+            for name in ("u", "v", "t", "q", "gh", "msl")
+        }
         pressure = torch.tensor(100.0 * data["level"].values.astype(np.float64))
         seconds = float(data["time"].diff("time").values[0] / np.timedelta64(1, "s"))
         shape = data.sizes["latitude"], data.sizes["longitude"]
@@ -42,18 +47,60 @@ def main() -> None:
     heat = air.energy(t, u, v, q, ground, pressure, sphere)
     tendency = (ground[2:] - ground[:-2]) / (2 * seconds)
     rows = [
-        ("hydrostatic thickness", "m", size(air.hydrostatic(air.GRAVITY * height, t, pressure, q)), size(torch.diff(height, dim=-3)), "thickness"),
-        ("the same without moisture", "m", size(air.hydrostatic(air.GRAVITY * height, t, pressure)), size(torch.diff(height, dim=-3)), "thickness"),
-        ("thermal wind, eastward, beyond 20 degrees", "m/s", size(east, outside), size(torch.diff(u, dim=-3), outside), "shear"),
-        ("thermal wind, northward, beyond 20 degrees", "m/s", size(north, outside), size(torch.diff(v, dim=-3), outside), "shear"),
-        ("continuity of the column", "hPa/day", 864 * size(column), 864 * size(tendency), "change of pressure"),
+        (
+            "hydrostatic thickness",
+            "m",
+            size(air.hydrostatic(air.GRAVITY * height, t, pressure, q)),
+            size(torch.diff(height, dim=-3)),
+            "thickness",
+        ),
+        (
+            "the same without moisture",
+            "m",
+            size(air.hydrostatic(air.GRAVITY * height, t, pressure)),
+            size(torch.diff(height, dim=-3)),
+            "thickness",
+        ),
+        (
+            "thermal wind, eastward, beyond 20 degrees",
+            "m/s",
+            size(east, outside),
+            size(torch.diff(u, dim=-3), outside),
+            "shear",
+        ),
+        (
+            "thermal wind, northward, beyond 20 degrees",
+            "m/s",
+            size(north, outside),
+            size(torch.diff(v, dim=-3), outside),
+            "shear",
+        ),
+        (
+            "continuity of the column",
+            "hPa/day",
+            864 * size(column),
+            864 * size(tendency),
+            "change of pressure",
+        ),
         ("dry mass, drift", "Pa/day", float(mass[-1] - mass[0]) / days, float(mass.mean()), "dry mass [Pa]"),
-        ("energy, net heating", "W/m2", float(heat[-1] - heat[0]) / (86400 * days), float(heat.mean()), "energy [J/m2]"),
+        (
+            "energy, net heating",
+            "W/m2",
+            float(heat[-1] - heat[0]) / (86400 * days),
+            float(heat.mean()),
+            "energy [J/m2]",
+        ),
     ]
     for name, units, left, whole, of in rows:
         print(f"{name:44s} {left:10.3g} {units:8s} of {whole:.3g} ({of})")
     keys = ("balance", "units", "left", "whole", "of")
-    RESULT.write_text(json.dumps({"file": Path(sys.argv[1]).name, "rows": [dict(zip(keys, row, strict=True)) for row in rows]}, indent=1) + "\n")
+    RESULT.write_text(
+        json.dumps(
+            {"file": Path(sys.argv[1]).name, "rows": [dict(zip(keys, row, strict=True)) for row in rows]},
+            indent=1,
+        )
+        + "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """Try bad inputs of every kind on every verb of the command, and count what it does with them.
 
-    python benchmarks/fuzz.py                       # writes benchmarks/results/fuzz.json, within fifteen minutes
-    python benchmarks/fuzz.py --only yaml --seed 7  # one kind, other inputs
+    python benchmarks/fuzz.py                       # writes benchmarks/results/fuzz.json, within fifteen
+    minutes python benchmarks/fuzz.py --only yaml --seed 7  # one kind, other inputs
 
-Each case is a command line in a process of its own. It must end within a minute, with exit code 0 or with one line and exit code 2, take at
-most 2 GiB of memory, start no process and run nothing that its input contains, write nothing outside of its folder, and leave its inputs as
-they were. Inputs of failed cases are kept in the folder that ``--failures`` names.
+Each case is a command line in a process of its own. It must end within a minute, with exit code 0 or with one
+line and exit code 2, take at most 2 GiB of memory, start no process and run nothing that its input contains,
+write nothing outside of its folder, and leave its inputs as they were. Inputs of failed cases are kept in the
+folder that ``--failures`` names.
 """
 
 import argparse
@@ -29,7 +30,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fuzzing import corpus_checkpoints, corpus_datasets, corpus_files, corpus_jobs, corpus_options, corpus_stores, corpus_yaml  # noqa: F401  they register kinds
+from fuzzing import (  # noqa: F401  they register kinds
+    corpus_checkpoints,
+    corpus_datasets,
+    corpus_files,
+    corpus_jobs,
+    corpus_options,
+    corpus_stores,
+    corpus_yaml,
+)
 from fuzzing.cases import KINDS, Case
 from fuzzing.runner import Outcome, Runner
 
@@ -54,13 +63,21 @@ PACKAGES = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--minutes", type=float, default=14.0, help="time after which no further case is started")
-    parser.add_argument("--only", action="append", choices=sorted(KINDS), help="kind of input; all by default")
+    parser.add_argument(
+        "--minutes", type=float, default=14.0, help="time after which no further case is started"
+    )
+    parser.add_argument(
+        "--only", action="append", choices=sorted(KINDS), help="kind of input; all by default"
+    )
     parser.add_argument("--most", type=int, help="most cases of a kind")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--output", type=Path, default=HERE / "results" / "fuzz.json")
-    parser.add_argument("--failures", type=Path, default=Path("fuzz-failures"), help="folder for the inputs of failed cases")
-    parser.add_argument("--fixtures", type=Path, help="folder of valid inputs, which is filled where it does not exist")
+    parser.add_argument(
+        "--failures", type=Path, default=Path("fuzz-failures"), help="folder for the inputs of failed cases"
+    )
+    parser.add_argument(
+        "--fixtures", type=Path, help="folder of valid inputs, which is filled where it does not exist"
+    )
     arguments = parser.parse_args()
     cases = plan(arguments.only or sorted(KINDS), arguments.seed, arguments.most)
     start = time.monotonic()
@@ -69,7 +86,9 @@ def main() -> None:
         prepare(root, arguments.fixtures)
         shutil.rmtree(arguments.failures, ignore_errors=True)
         arguments.failures.mkdir(parents=True)
-        outcomes = run_all(cases, root, arguments.failures.absolute(), start + 60 * arguments.minutes, arguments.processes)
+        outcomes = run_all(
+            cases, root, arguments.failures.absolute(), start + 60 * arguments.minutes, arguments.processes
+        )
         if any(outcome.faults for outcome in outcomes):
             shutil.copytree(root / "fixtures", arguments.failures / "fixtures", dirs_exist_ok=True)
     finally:
@@ -95,13 +114,13 @@ def plan(kinds: list[str], seed: int, most: int | None) -> list[tuple[str, Case]
 
 
 def prepare(root: Path, fixtures: Path | None) -> None:
-    """Fill a folder with valid inputs and a home folder, in another process so that this one starts no threads."""
+    """Fill a folder with valid inputs and a home folder, in another process so that this one starts no
+    threads.
+    """
     (root / "home" / ".cache").mkdir(parents=True)
     (root / "home" / "precious.txt").write_text("not to be touched\n")
     if fixtures is None or not fixtures.exists():
-        code = (
-            f"import sys; sys.path.insert(0, {str(HERE)!r}); from fuzzing.fixtures import build; from pathlib import Path; build(Path(sys.argv[1]))"
-        )
+        code = f"import sys; sys.path.insert(0, {str(HERE)!r}); from fuzzing.fixtures import build; from pathlib import Path; build(Path(sys.argv[1]))"
         built = str((fixtures or root / "fixtures").absolute())
         subprocess.run(
             [sys.executable, "-c", code, built],
@@ -113,7 +132,9 @@ def prepare(root: Path, fixtures: Path | None) -> None:
         shutil.copytree(fixtures, root / "fixtures")
 
 
-def run_all(cases: list[tuple[str, Case]], root: Path, failures: Path, end: float, processes: int) -> list[Outcome]:
+def run_all(
+    cases: list[tuple[str, Case]], root: Path, failures: Path, end: float, processes: int
+) -> list[Outcome]:
     """Run the cases in several processes until the time is over."""
     warm()
     assert threading.active_count() == 1, "a process with threads cannot be forked safely"
@@ -161,9 +182,27 @@ def warm() -> None:
     matplotlib.use("agg")
     dask.config.set(scheduler="threads", num_workers=2)
     for name in (
-        "api", "cli", "inspect", "ingesting", "networks", "operators", "physics_runs", "pinn", "plots", "quickstart", "report", "solutions",
-        "training", "verification", "writers", "doctor", "jobs.scheduler", "jobs.reading", "jobs.reports", "jobs.engines",
-    ):  # fmt: skip
+        "inference.forecaster",
+        "cli.main",
+        "inspection",
+        "ingestion",
+        "interop",
+        "operators",
+        "physics_runs",
+        "pinn",
+        "verification.plots",
+        "quickstart",
+        "verification.report",
+        "solutions",
+        "training",
+        "verification.verify",
+        "inference.writers",
+        "doctor",
+        "jobs.scheduler",
+        "jobs.reading",
+        "jobs.reports",
+        "jobs.engines",
+    ):
         __import__(f"fourcaster.forecast.{name}")
     for name in (
         "cartopy.crs",
@@ -228,7 +267,8 @@ def summary(cases: list[tuple[str, Case]], outcomes: list[Outcome], seed: int, s
 def command(outcome: Outcome) -> str:
     """Return the command line of a case, printable."""
     return "forecast " + " ".join(
-        word if word.isprintable() and word.isascii() and " " not in word and word else ascii(word) for word in outcome.words
+        word if word.isprintable() and word.isascii() and " " not in word and word else ascii(word)
+        for word in outcome.words
     )
 
 

@@ -1,11 +1,13 @@
 """Measure how fast shuffled samples come from a store, beside the raw limit and other packages' loaders.
 
     python benchmarks/loader.py                          # writes benchmarks/results/loader.json
-    python benchmarks/loader.py --anemoi .anemoi/bin/python   # with anemoi-datasets, which needs an environment of its own
+    python benchmarks/loader.py --anemoi .anemoi/bin/python   # with anemoi-datasets, which needs an
+    environment of its own
 
-A sample is a pair of consecutive states of six variables, the order is shuffled over the whole series. The store is made here: random smooth
-fields, written by ``forecast ingest``'s own writer. The raw limit reads the bytes of each sample's chunks and decompresses them by two
-threads, with nothing else. All are read once before they are measured, so that the files are in memory.
+A sample is a pair of consecutive states of six variables, the order is shuffled over the whole series. The
+store is made here: random smooth fields, written by ``forecast ingest``'s own writer. The raw limit reads the
+bytes of each sample's chunks and decompresses them by two threads, with nothing else. All are read once
+before they are measured, so that the files are in memory.
 """
 
 import argparse
@@ -27,11 +29,11 @@ import numpy as np
 import xarray as xr
 
 from fourcaster.datasets.adapters.sources import open_sources
-from fourcaster.datasets.direct import DirectFields
-from fourcaster.datasets.fields import Fields
-from fourcaster.datasets.ingest import write_store
-from fourcaster.datasets.loaders import POOL, POOLS_HELD, BatchReader, StoreBatches
-from fourcaster.datasets.stores import open_store, store_statistics
+from fourcaster.datasets.ingest.write import write_store
+from fourcaster.datasets.loaders.batches import POOL, POOLS_HELD, BatchReader, StoreBatches
+from fourcaster.datasets.store.direct import DirectFields
+from fourcaster.datasets.store.fields import Fields
+from fourcaster.datasets.store.open import open_store, store_statistics
 from fourcaster.forecast.device import keep_freed_memory
 
 GRIDS = {"32x64": (32, 64, 4000), "121x240": (121, 240, 1200)}
@@ -40,7 +42,8 @@ SHORT_NAMES = ["2t", "10u", "10v", "sp", "tcwv", "msl"]  # as ECMWF, and so anem
 BATCH = 16
 REPEATS = 3
 
-# Run by the interpreter of the other environment: writes the same values as anemoi-datasets lays them out, one chunk a time, and reads pairs.
+# Run by the interpreter of the other environment: writes the same values as anemoi-datasets lays them out,
+# one chunk a time, and reads pairs.
 ANEMOI = """
 import json, sys, time
 import numpy as np, zarr
@@ -121,7 +124,9 @@ def raw(path: Path, order: np.ndarray) -> Callable[[], int]:
 
 
 def ours(path: Path, direct: bool, whole_batch: bool) -> Callable[[], int]:
-    """Return a run over an epoch of our loader: states alone, or with climatology and forcings as training gets them."""
+    """Return a run over an epoch of our loader: states alone, or with climatology and forcings as training
+    gets them.
+    """
     store = open_store(path)
     fields = DirectFields(store.dataset, path) if direct else Fields(store.dataset)
     cycle, times = store_statistics(store, fields, slice(0, 300)).cycle, len(store.dataset["time"])
@@ -134,7 +139,9 @@ def ours(path: Path, direct: bool, whole_batch: bool) -> Callable[[], int]:
         for starts in np.split(order, cuts):
             pool = reader.pool(starts, 2)
             for i in range(0, len(starts), BATCH):
-                yield len(pool.states[np.searchsorted(pool.positions, starts[i : i + BATCH, None] + np.arange(2))])
+                yield len(
+                    pool.states[np.searchsorted(pool.positions, starts[i : i + BATCH, None] + np.arange(2))]
+                )
 
     return lambda: sum(map(len, source.epoch(0, 1))) if whole_batch else sum(states())
 
@@ -158,7 +165,9 @@ def xbatcher(path: Path, order: np.ndarray) -> Callable[[], int] | None:
     except ImportError:
         return None
     dataset = xr.open_zarr(path, chunks=None)[NAMES]
-    generator = xbatcher.BatchGenerator(dataset, dict(dataset.sizes) | {"time": 2}, {"time": 1}, preload_batch=False)
+    generator = xbatcher.BatchGenerator(
+        dataset, dict(dataset.sizes) | {"time": 2}, {"time": 1}, preload_batch=False
+    )
 
     def run() -> int:
         for i in order:
@@ -179,21 +188,36 @@ def rate(run: Callable[[], int]) -> float:
 
 
 def anemoi(interpreter: Path, path: Path, folder: Path, count: int) -> float:
-    """Return the samples a second of anemoi-datasets' own loader, in a process of its own, which reads what our adapter reads."""
+    """Return the samples a second of anemoi-datasets' own loader, in a process of its own, which reads what
+    our adapter reads.
+    """
     values, places, store = folder / "values.npy", folder / "places.npz", open_store(path)
     np.save(values, Fields(store.dataset[NAMES]).read(slice(None))[:, :, ::-1])  # from the north
     latitude, longitude = np.meshgrid(store.grid.latitude[::-1], store.grid.longitude, indexing="ij")
     np.savez(places, latitudes=latitude, longitudes=longitude)
     (folder / "read.py").write_text(ANEMOI)
     done = subprocess.run(
-        [interpreter, folder / "read.py", values, folder / "anemoi.zarr", str(count), ",".join(SHORT_NAMES), places],
+        [
+            interpreter,
+            folder / "read.py",
+            values,
+            folder / "anemoi.zarr",
+            str(count),
+            ",".join(SHORT_NAMES),
+            places,
+        ],
         check=True,
         capture_output=True,
         text=True,
     )
     made = open_sources([folder / "anemoi.zarr"])
-    order = [next(name for name, v in made.data_vars.items() if v.attrs["source_name"] == short) for short in SHORT_NAMES]
-    assert np.array_equal(Fields(made[order].isel(time=slice(0, 50))).read(slice(None)), np.load(values, mmap_mode="r")[:50])
+    order = [
+        next(name for name, v in made.data_vars.items() if v.attrs["source_name"] == short)
+        for short in SHORT_NAMES
+    ]
+    assert np.array_equal(
+        Fields(made[order].isel(time=slice(0, 50))).read(slice(None)), np.load(values, mmap_mode="r")[:50]
+    )
     return float(json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -219,7 +243,8 @@ def measure(name: str, interpreter: Path | None) -> dict[str, object]:
     megabytes = 2 * len(NAMES) * h * w * 4 / 1e6
     ratios = {
         "direct / raw limit": rates["direct"] / rates["raw limit"],
-        "direct, whole batch / raw limit": rates["direct, with climatology and forcings"] / rates["raw limit"],
+        "direct, whole batch / raw limit": rates["direct, with climatology and forcings"]
+        / rates["raw limit"],
         "dask / xarray+dask": rates["dask"] / rates["xarray+dask"],
     }
     if interpreter is not None:
@@ -235,7 +260,9 @@ def measure(name: str, interpreter: Path | None) -> dict[str, object]:
 
 def main() -> None:
     """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--anemoi", type=Path, help="interpreter of an environment with anemoi-datasets")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "loader.json")
     given = parser.parse_args()

@@ -2,10 +2,11 @@
 
     make bench-operators
 
-prints the table with goals and marks what misses; writes ``benchmarks/results/operators.json``. Ratios are medians of peer time
-over ours, in process CPU time on CPUs (so that two threads count twice, for both) and in wall time on GPUs. Each library gets the
-memory format it likes best: ours channels last, neuraloperator channels first, AFNO layers (batch, H, W, channel). No biases in
-spectral convolutions; gradients of input and weights. Peers that do not install are left out and named.
+prints the table with goals and marks what misses; writes ``benchmarks/results/operators.json``. Ratios are
+medians of peer time over ours, in process CPU time on CPUs (so that two threads count twice, for both) and in
+wall time on GPUs. Each library gets the memory format it likes best: ours channels last, neuraloperator
+channels first, AFNO layers (batch, H, W, channel). No biases in spectral convolutions; gradients of input and
+weights. Peers that do not install are left out and named.
 """
 
 import argparse
@@ -61,10 +62,16 @@ class _Anything(type):
 
 
 class _Torchvision(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Give empty modules for torchvision, which has no build for every machine: physicsnemo imports it, and none of it is used here."""
+    """Give empty modules for torchvision, which has no build for every machine: physicsnemo imports it, and
+    none of it is used here.
+    """
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        return importlib.machinery.ModuleSpec(name, self, is_package=True) if name.split(".", maxsplit=1)[0] == "torchvision" else None
+        return (
+            importlib.machinery.ModuleSpec(name, self, is_package=True)
+            if name.split(".", maxsplit=1)[0] == "torchvision"
+            else None
+        )
 
     def create_module(self, spec: Any) -> types.ModuleType:
         class Anything(types.ModuleType):
@@ -94,7 +101,14 @@ class Case:
     """One comparison: our callable and a peer's, each with its inputs and the gradient fed to its output."""
 
     def __init__(
-        self, name: str, against: str, ours: nn.Module, theirs: nn.Module, x: Tensor, y: Tensor, goals: tuple[float | None, float | None]
+        self,
+        name: str,
+        against: str,
+        ours: nn.Module,
+        theirs: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        goals: tuple[float | None, float | None],
     ) -> None:
         self.name, self.against, self.goals = name, against, goals
         self.sides = {"ours": (ours, x), "theirs": (theirs, y)}
@@ -119,7 +133,9 @@ class Case:
         kept: dict[int, int] = {}
 
         def pack(t: Tensor) -> Tensor:
-            if t.requires_grad and t.untyped_storage().data_ptr() not in own:  # constants are kept once, whatever is run
+            if (
+                t.requires_grad and t.untyped_storage().data_ptr() not in own
+            ):  # constants are kept once, whatever is run
                 kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
             return t
 
@@ -141,15 +157,35 @@ def cases(device: str) -> "list[tuple[str, Callable[[], Case | None]]]":
         ours = SpectralConv(c, c, (m, m), bias=False).to(device)
         theirs = neuralop.layers.spectral_convolution.SpectralConv(c, c, (m, m), bias=False).to(device)
         x, y = random(b, c, h, w).to(memory_format=torch.channels_last), random(b, c, h, w)
-        return Case(f"SpectralConv {b},{c},{h},{w},{m}", "neuraloperator", ours, theirs, x.requires_grad_(), y.requires_grad_(), goals)
+        return Case(
+            f"SpectralConv {b},{c},{h},{w},{m}",
+            "neuraloperator",
+            ours,
+            theirs,
+            x.requires_grad_(),
+            y.requires_grad_(),
+            goals,
+        )
 
     def model(b: int, h: int, w: int, goals: Any) -> Case:
         ours = FNO((16, 16), 3, 3, 64, 4, positions=True, last_activation=False).to(device)
-        theirs = neuralop.models.FNO(n_modes=(16, 16), in_channels=3, out_channels=3, hidden_channels=64, n_layers=4).to(device)
-        count = [sum(p.numel() * (2 if p.is_complex() else 1) for p in m.parameters()) for m in (ours, theirs)]
+        theirs = neuralop.models.FNO(
+            n_modes=(16, 16), in_channels=3, out_channels=3, hidden_channels=64, n_layers=4
+        ).to(device)
+        count = [
+            sum(p.numel() * (2 if p.is_complex() else 1) for p in m.parameters()) for m in (ours, theirs)
+        ]
         assert count[0] == count[1]
         x = random(b, 3, h, w)
-        return Case(f"FNO {b} x {h} x {w}", "neuraloperator", ours, theirs, x.to(memory_format=torch.channels_last), x.clone(), goals)
+        return Case(
+            f"FNO {b} x {h} x {w}",
+            "neuraloperator",
+            ours,
+            theirs,
+            x.to(memory_format=torch.channels_last),
+            x.clone(),
+            goals,
+        )
 
     def mixer(shape: tuple[int, ...], goals: Any) -> Case:
         ours = AFNO2D(shape[-1]).to(device)
@@ -184,12 +220,20 @@ def cases(device: str) -> "list[tuple[str, Callable[[], Case | None]]]":
 
         x = random(1, 45, 90, 256)
         return Case(
-            "AFNO blocks, depth 4, bf16", "physicsnemo bf16", Half(ours), Half(theirs), x.requires_grad_(), x.detach().clone().requires_grad_(), goals
+            "AFNO blocks, depth 4, bf16",
+            "physicsnemo bf16",
+            Half(ours),
+            Half(theirs),
+            x.requires_grad_(),
+            x.detach().clone().requires_grad_(),
+            goals,
         )
 
     def sphere(shape: tuple[int, ...], grid: Any) -> Case:
         b, nlat, nlon, l = shape
-        ours = nn.Sequential(RealSHT(nlat, nlon, l, l, grid), InverseRealSHT(nlat, nlon, l, l, grid)).to(device)
+        ours = nn.Sequential(RealSHT(nlat, nlon, l, l, grid), InverseRealSHT(nlat, nlon, l, l, grid)).to(
+            device
+        )
         pair = (harmonics.RealSHT, harmonics.InverseRealSHT)
         theirs = nn.Sequential(*(make(nlat, nlon, lmax=l, mmax=l, grid=grid) for make in pair)).to(device)
         x = random(b, nlat, nlon)
@@ -239,13 +283,21 @@ def measure(case: Case, device: str, seconds: float) -> dict[str, Any]:
         milliseconds = {side: 1e3 * median(taken) for side, taken in times.items()}
         goal = case.goals[backward]
         ratio = milliseconds["theirs"] / milliseconds["ours"]
-        result[kind] = {"ms": milliseconds, "ratio": round(ratio, 2), "goal": goal, "met": goal is None or ratio >= goal, "rounds": rounds}
+        result[kind] = {
+            "ms": milliseconds,
+            "ratio": round(ratio, 2),
+            "goal": goal,
+            "met": goal is None or ratio >= goal,
+            "rounds": rounds,
+        }
     result["saved_bytes"] = {side: case.saved(side) for side in case.sides}
     return result
 
 
 def floor(device: str) -> dict[str, float]:
-    """Return what this machine can do at best: large matrix products in GFLOP/s, copies in GB/s (read and written)."""
+    """Return what this machine can do at best: large matrix products in GFLOP/s, copies in GB/s (read and
+    written).
+    """
     a, b = (torch.randn(1536, 1536, device=device) for _ in range(2))
     x = torch.randn(2**24, device=device)
     y = torch.empty_like(x)
@@ -264,7 +316,9 @@ def floor(device: str) -> dict[str, float]:
 
 
 def limit(case: Case, rates: dict[str, float]) -> float | None:
-    """Milliseconds that a forward spectral convolution needs at least: its products at full rate, or its memory, whichever is more."""
+    """Milliseconds that a forward spectral convolution needs at least: its products at full rate, or its
+    memory, whichever is more.
+    """
     conv, x = case.sides["ours"]
     if not isinstance(conv, SpectralConv) or not isinstance(conv.weight, Tensor):
         return None
@@ -276,7 +330,9 @@ def limit(case: Case, rates: dict[str, float]) -> float | None:
 
 
 def peak(name: str, side: str, device: str) -> int:
-    """Peak memory in bytes of forward and backward of one side, in a process of its own, less what was held before."""
+    """Peak memory in bytes of forward and backward of one side, in a process of its own, less what was held
+    before.
+    """
     code = (
         "import resource, sys; sys.path.insert(0, sys.argv[1]); import operators as o; o.torch.set_num_threads(1); "
         "case = dict(o.cases('cpu'))[sys.argv[2]](); side = sys.argv[3]; other = ({'ours', 'theirs'} - {side}).pop(); "
@@ -286,7 +342,10 @@ def peak(name: str, side: str, device: str) -> int:
         "before = field('VmRSS'); case.run(side, True); print('PEAK', field('VmHWM') - before)"
     )
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code, str(Path(__file__).parent), name, side], capture_output=True, text=True, check=False
+        [sys.executable, "-W", "ignore", "-c", code, str(Path(__file__).parent), name, side],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     found = [line for line in done.stdout.splitlines() if line.startswith("PEAK")]
     return int(found[-1].split()[1]) if found else -1
@@ -299,7 +358,9 @@ def mark(part: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measure all cases and write the result."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     parser.add_argument("--only", default="", help="cases whose name holds this")
@@ -307,14 +368,21 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS)
     given = parser.parse_args()
     keep_freed_memory()
-    result: dict[str, Any] = {"device": given.device, "machine": platform.machine(), "torch": torch.__version__, "rows": []}
+    result: dict[str, Any] = {
+        "device": given.device,
+        "machine": platform.machine(),
+        "torch": torch.__version__,
+        "rows": [],
+    }
     if given.device != "cpu":
         result["machine"] = torch.cuda.get_device_name()
     for threads in (1, 2) if given.device == "cpu" else (1,):
         torch.set_num_threads(threads)
         rates = floor(given.device)
         result[f"floor_{threads}"] = rates
-        print(f"\n{threads} thread(s): products {rates['product_gflops']:g} GFLOP/s, copies {rates['copy_gbytes']:g} GB/s")
+        print(
+            f"\n{threads} thread(s): products {rates['product_gflops']:g} GFLOP/s, copies {rates['copy_gbytes']:g} GB/s"
+        )
         for name, make in cases(given.device):
             if given.only not in name or (case := make()) is None:
                 continue
@@ -336,7 +404,12 @@ def main() -> None:
     if not given.only:
         given.output.parent.mkdir(exist_ok=True)
         given.output.write_text(json.dumps(result, indent=1) + "\n")
-    missed = [row for row in result["rows"] for kind in ("forward", "forward_backward") if row["threads"] == 1 and not row[kind]["met"]]
+    missed = [
+        row
+        for row in result["rows"]
+        for kind in ("forward", "forward_backward")
+        if row["threads"] == 1 and not row[kind]["met"]
+    ]
     print(f"\n{len(missed)} goals missed on one thread" if missed else "\nall goals met on one thread")
     assert not math.isnan(sum(row["forward"]["ratio"] for row in result["rows"]))
 

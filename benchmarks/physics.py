@@ -1,12 +1,15 @@
-"""Physics-informed networks on the equations that they are known to fail on, as published and with the recipes of this package.
+"""Physics-informed networks on the equations that they are known to fail on, as published and with the
+recipes of this package.
 
-    python benchmarks/physics.py --quick       # one seed, about a minute of CPU a row; writes benchmarks/results/physics_quick.json
-    python benchmarks/physics.py               # three seeds, the recipes as they are; writes benchmarks/results/physics.json
-    python benchmarks/physics.py --curriculum  # three seeds, beta raised step by step; writes benchmarks/results/physics_curriculum.json
+    python benchmarks/physics.py --quick       # one seed, about a minute of CPU a row; writes
+    benchmarks/results/physics_quick.json python benchmarks/physics.py               # three seeds, the
+    recipes as they are; writes benchmarks/results/physics.json python benchmarks/physics.py --curriculum  #
+    three seeds, beta raised step by step; writes benchmarks/results/physics_curriculum.json
 
-"Plain" is the set-up of Krishnapriyan et al. 2021: four layers of 50 tanh, 1000 fixed points, L-BFGS, all of time at once; its number
-of steps is what fits a minute. Errors are relative L2 on 101 times by 256 places, against closed solutions or the solvers of
-``datasets.pde``, whose own time is given too. Seconds are of the CPU, on one thread.
+"Plain" is the set-up of Krishnapriyan et al. 2021: four layers of 50 tanh, 1000 fixed points, L-BFGS, all of
+time at once; its number of steps is what fits a minute. Errors are relative L2 on 101 times by 256 places,
+against closed solutions or the solvers of ``datasets.pde``, whose own time is given too. Seconds are of the
+CPU, on one thread.
 """
 
 import argparse
@@ -28,12 +31,23 @@ from fourcaster.forecast import evaluate, load_config, train
 
 RESULTS = Path(__file__).parent / "results"
 PLAIN = [
-    "model.width=50", "model.depth=4", "train.optimizer=adam_lbfgs", "train.windows=1", "train.points=1000", "train.sampling=uniform",
-    "train.resample_every=0", "train.adam_steps=0", "train.lbfgs_steps=3000", "train.initial_points=256",
-]  # fmt: skip
+    "model.width=50",
+    "model.depth=4",
+    "train.optimizer=adam_lbfgs",
+    "train.windows=1",
+    "train.points=1000",
+    "train.sampling=uniform",
+    "train.resample_every=0",
+    "train.adam_steps=0",
+    "train.lbfgs_steps=3000",
+    "train.initial_points=256",
+]
 # label, recipe, overrides, overrides of the quick form, goal, stretch
 ROWS: list[tuple[str, str, list[str], list[str], float | None, float | None]] = [
-    *((f"convection, beta = {beta}, plain", "convection", [f"equation.beta={beta}", *PLAIN], [], None, None) for beta in (10, 20, 30, 40)),
+    *(
+        (f"convection, beta = {beta}, plain", "convection", [f"equation.beta={beta}", *PLAIN], [], None, None)
+        for beta in (10, 20, 30, 40)
+    ),
     ("convection, beta = 30", "convection", [], [], 0.01, 1e-3),
     ("convection, beta = 40", "convection", ["equation.beta=40"], [], 0.02, 3e-3),
     ("reaction, rho = 5, plain", "reaction", PLAIN, [], None, None),
@@ -45,13 +59,26 @@ ROWS: list[tuple[str, str, list[str], list[str], float | None, float | None]] = 
     ("wave, c = 2, plain", "wave", PLAIN, [], None, None),
     ("wave, c = 2", "wave", [], [], 2e-2, 5e-3),
     ("Burgers, nu = 0.01 / pi", "burgers", [], ["train.points=1000"], None, None),
-    ("Cahn-Hilliard", "cahn_hilliard", [], ["train.windows=10", "train.iterations=30", "train.points=1000"], None, None),
+    (
+        "Cahn-Hilliard",
+        "cahn_hilliard",
+        [],
+        ["train.windows=10", "train.iterations=30", "train.points=1000"],
+        None,
+        None,
+    ),
 ]
-# One network for all of time, and beta raised from 1 step by step (Krishnapriyan et al. 2021), against what they publish and half of it.
+# One network for all of time, and beta raised from 1 step by step (Krishnapriyan et al. 2021), against what
+# they publish and half of it.
 CURRICULUM = [
-    "train.windows=1", "train.initial_points=256", "model.width=24", "train.points=1500", "train.resample_every=40", "train.iterations=40",
+    "train.windows=1",
+    "train.initial_points=256",
+    "model.width=24",
+    "train.points=1500",
+    "train.resample_every=40",
+    "train.iterations=40",
     "train.curriculum={beta: 1}",
-]  # fmt: skip
+]
 RAISED: list[tuple[str, str, list[str], list[str], float | None, float | None]] = [
     (
         f"convection, beta = {beta}, curriculum",
@@ -68,8 +95,8 @@ RAISED: list[tuple[str, str, list[str], list[str], float | None, float | None]] 
 def truth(name: str, parameters: dict[str, float]) -> tuple[np.ndarray, float]:
     """Return the solution at the points of the comparison, and the seconds it took.
 
-    Solvers on Fourier modes store a filtered solution, so they run on four times as many points, which hold it, of which every
-    fourth is taken.
+    Solvers on Fourier modes store a filtered solution, so they run on four times as many points, which hold
+    it, of which every fourth is taken.
     """
     every = 4 if name in ("burgers", "allen_cahn", "cahn_hilliard", "reaction_diffusion") else 1
     more: dict[str, float] = {"start": -1, "length": 2} if name == "burgers" else {}
@@ -77,11 +104,15 @@ def truth(name: str, parameters: dict[str, float]) -> tuple[np.ndarray, float]:
         more["refine"] = 1
     given = {"initial": "standard", "resolution": 256 * every, "frames": 100} | more | parameters
     start = time.process_time()
-    solution = make_system("advection" if name == "convection" else name, given).solve(np.random.default_rng(0))
+    solution = make_system("advection" if name == "convection" else name, given).solve(
+        np.random.default_rng(0)
+    )
     return solution["u"][:, ::every], time.process_time() - start
 
 
-def run(recipe: str, overrides: list[str], seed: int, progress: Callable[..., None] | None = None) -> dict[str, float]:
+def run(
+    recipe: str, overrides: list[str], seed: int, progress: Callable[..., None] | None = None
+) -> dict[str, float]:
     """Train once and return the error, the seconds and the residuals."""
     with tempfile.TemporaryDirectory() as folder:
         config: Any = load_config(f"pinn/{recipe}", [*overrides, f"train.seed={seed}", f"output={folder}"])
@@ -98,7 +129,9 @@ def run(recipe: str, overrides: list[str], seed: int, progress: Callable[..., No
 
 def main() -> None:
     """Run the rows and write the result."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="one seed and about a minute a row")
     parser.add_argument("--curriculum", action="store_true", help="the rows of the curriculum instead")
     parser.add_argument("--only", default="", help="rows whose label holds this; writes nothing")
@@ -109,12 +142,23 @@ def main() -> None:
     for label, recipe, overrides, quick, goal, stretch in RAISED if given.curriculum else ROWS:
         if given.only not in label:
             continue
-        seeds = [run(recipe, [*overrides, *(quick if given.quick else [])], seed) for seed in range(1 if given.quick else 3)]
+        seeds = [
+            run(recipe, [*overrides, *(quick if given.quick else [])], seed)
+            for seed in range(1 if given.quick else 3)
+        ]
         middle = {name: median(s[name] for s in seeds) for name in seeds[0]}
-        row = {"label": label, "goal": goal, "stretch": stretch, **middle, "errors": [s["error"] for s in seeds]}
+        row = {
+            "label": label,
+            "goal": goal,
+            "stretch": stretch,
+            **middle,
+            "errors": [s["error"] for s in seeds],
+        }
         row["met"] = None if goal is None else middle["error"] <= goal
         rows.append(row)
-        mark = "" if goal is None else f"  goal {goal:g}{'' if row['met'] else ' MISSED'}, stretch {stretch:g}"
+        mark = (
+            "" if goal is None else f"  goal {goal:g}{'' if row['met'] else ' MISSED'}, stretch {stretch:g}"
+        )
         print(
             f"{label:44s} error {middle['error']:8.1e}  {middle['cpu_seconds']:6.1f} s  residual {middle['training']:8.1e} trained, "
             f"{middle['held_out']:8.1e} held out{mark}",
@@ -122,7 +166,12 @@ def main() -> None:
         )
     if not given.only:
         RESULTS.mkdir(exist_ok=True)
-        machine = {"machine": platform.machine(), "torch": torch.__version__, "threads": 1, "seeds": 1 if given.quick else 3}
+        machine = {
+            "machine": platform.machine(),
+            "torch": torch.__version__,
+            "threads": 1,
+            "seeds": 1 if given.quick else 3,
+        }
         form = "_curriculum" if given.curriculum else "_quick" if given.quick else ""
         (RESULTS / f"physics{form}.json").write_text(json.dumps(machine | {"rows": rows}, indent=1) + "\n")
 

@@ -3,8 +3,8 @@
     python benchmarks/skill.py quickstart air_temperature.nc
     python benchmarks/skill.py ncep_temperature air_temperature.nc
 
-writes ``benchmarks/results/skill_<recipe>.json``: wall and CPU seconds of training, and cos-latitude weighted RMSE by lead
-time, computed from the forecast file and the original netCDF with none of the package's code.
+writes ``benchmarks/results/skill_<recipe>.json``: wall and CPU seconds of training, and cos-latitude weighted
+RMSE by lead time, computed from the forecast file and the original netCDF with none of the package's code.
 """
 
 import json
@@ -31,16 +31,23 @@ def rmse(forecast_path: Path, truth_path: Path) -> dict[str, float]:
     for lead in made["prediction_timedelta"].values:
         part = made.sel(prediction_timedelta=lead)
         actual = truth.sel(time=part["time"].values + lead).values
-        square = xr.DataArray((part.values.astype("f8") - actual) ** 2, dims=("time", "latitude", "longitude"))
+        square = xr.DataArray(
+            (part.values.astype("f8") - actual) ** 2, dims=("time", "latitude", "longitude")
+        )
         square = square.assign_coords(latitude=made["latitude"])
-        errors[f"{lead / np.timedelta64(1, 'h'):g}"] = round(float(np.sqrt(square.weighted(weights).mean())), 4)
+        errors[f"{lead / np.timedelta64(1, 'h'):g}"] = round(
+            float(np.sqrt(square.weighted(weights).mean())), 4
+        )
     return errors
 
 
 def references(command: Path, folder: Path) -> dict[str, dict[str, float]]:
     """Return the RMSE of the reference forecasts by lead time in hours, as `forecast verify` gives it."""
     done = subprocess.run(
-        [command, "verify", folder / "forecast.zarr", "--truth", folder / "store.zarr", "--json"], check=True, capture_output=True, text=True
+        [command, "verify", folder / "forecast.zarr", "--truth", folder / "store.zarr", "--json"],
+        check=True,
+        capture_output=True,
+        text=True,
     )
     rows = json.loads(done.stdout)
     names = ("persistence", "damped_persistence", "climatology")
@@ -63,7 +70,20 @@ def main() -> None:
         seconds = round(time.monotonic() - begin, 1)
         times = "2014-01-01/2014-12-28T18/30h"
         subprocess.run(
-            [command, "run", folder / "checkpoint", "--init", store, "--time", times, "--lead", "72h", "-o", folder / "forecast.zarr"], check=True
+            [
+                command,
+                "run",
+                folder / "checkpoint",
+                "--init",
+                store,
+                "--time",
+                times,
+                "--lead",
+                "72h",
+                "-o",
+                folder / "forecast.zarr",
+            ],
+            check=True,
         )
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     forecast = xr.open_zarr(folder / "forecast.zarr", consolidated=False)

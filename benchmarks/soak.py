@@ -1,12 +1,14 @@
-"""Run four jobs through a fortnight of accelerated clock while faults are injected, and count what became of every cycle.
+"""Run four jobs through a fortnight of accelerated clock while faults are injected, and count what became of
+every cycle.
 
     python benchmarks/soak.py                  # writes benchmarks/results/soak.json, within ten minutes
 
-A service makes the forecasts of four jobs: one whose commands hang or fail, one whose source comes late, one that publishes to an S3 server, one
-that draws maps and keeps eight cycles as netCDF. Every few cycles something is broken on purpose: a worker or the service is killed, a second
-scheduler races it, the ledger is held or overwritten, the clock jumps, the S3 server stands still, the disk is full, the source is away.
-Meanwhile a reader looks at whatever stands under a final name. In the end each cycle must be done or failed for a stated cause, each output
-whole, none published twice.
+A service makes the forecasts of four jobs: one whose commands hang or fail, one whose source comes late, one
+that publishes to an S3 server, one that draws maps and keeps eight cycles as netCDF. Every few cycles
+something is broken on purpose: a worker or the service is killed, a second scheduler races it, the ledger is
+held or overwritten, the clock jumps, the S3 server stands still, the disk is full, the source is away.
+Meanwhile a reader looks at whatever stands under a final name. In the end each cycle must be done or failed
+for a stated cause, each output whole, none published twice.
 """
 
 import argparse
@@ -39,13 +41,29 @@ from fourcaster.forecast.jobs.scheduler import Scheduler
 DAYS = 14
 HERE = Path(__file__).parent
 FAULTS = (
-    "worker killed", "scheduler killed", "two schedulers", "ledger locked", "ledger damaged", "clock back", "clock forward",
-    "S3 stands still", "source late", "command hangs", "disk full", "command fails",
-)  # fmt: skip
+    "worker killed",
+    "scheduler killed",
+    "two schedulers",
+    "ledger locked",
+    "ledger damaged",
+    "clock back",
+    "clock forward",
+    "S3 stands still",
+    "source late",
+    "command hangs",
+    "disk full",
+    "command fails",
+)
 ENDS = {
-    "published": "published as", "killed": "the process was ended by", "the deadline": "took longer than the deadline", "no room": "no room",
-    "the command": "the prepare command", "the bucket": "could not be ", "handed back": "handed back", "taken from it": "the claim was lost",
-}  # fmt: skip
+    "published": "published as",
+    "killed": "the process was ended by",
+    "the deadline": "took longer than the deadline",
+    "no room": "no room",
+    "the command": "the prepare command",
+    "the bucket": "could not be ",
+    "handed back": "handed back",
+    "taken from it": "the claim was lost",
+}
 
 
 def main() -> None:
@@ -106,7 +124,9 @@ class Service:
 
     def _start(self, *more: str) -> subprocess.Popen:
         with open(self.folder / "service.log", "a") as log:
-            return subprocess.Popen([sys.executable, __file__, "--serve", str(self.folder), *more], stderr=log, stdout=log)
+            return subprocess.Popen(
+                [sys.executable, __file__, "--serve", str(self.folder), *more], stderr=log, stdout=log
+            )
 
     def kill(self) -> None:
         """Kill it and start it again."""
@@ -121,7 +141,12 @@ class Service:
     def attempts(self) -> list[psutil.Process]:
         """The processes that make a forecast now: children of the fork server."""
         with suppress(psutil.Error):
-            return [p for child in psutil.Process(self.process.pid).children() if "forkserver" in " ".join(child.cmdline()) for p in child.children()]
+            return [
+                p
+                for child in psutil.Process(self.process.pid).children()
+                if "forkserver" in " ".join(child.cmdline())
+                for p in child.children()
+            ]
         return []
 
     def ended(self) -> bool:
@@ -152,7 +177,13 @@ class Reader(threading.Thread):
         for home in (self.folder / "out").glob("*"):
             for output in [p for p in home.glob("2*") if len(p.suffixes) == 1 and p.suffix != ".png"]:
                 with suppress(FileNotFoundError):
-                    self._found(Folder(home), output.name, f"{home.name}/{output.name}", str(output.stat().st_ino), output.exists)
+                    self._found(
+                        Folder(home),
+                        output.name,
+                        f"{home.name}/{output.name}",
+                        str(output.stat().st_ino),
+                        output.exists,
+                    )
             with suppress(FileNotFoundError):
                 xr.open_dataset((home / "latest").resolve(strict=True), decode_timedelta=True).close()
         with suppress(OSError):  # the server stands still
@@ -187,7 +218,12 @@ def inject(kind: str, folder: Path, service: Service, server: subprocess.Popen, 
         threading.Thread(target=service.second, daemon=True).start()
     elif kind == "ledger locked":
         with suppress(sqlite3.Error):
-            db = sqlite3.connect(f"{(folder / 'ledger.sqlite').absolute().as_uri()}?mode=rw", timeout=10, isolation_level=None, uri=True)
+            db = sqlite3.connect(
+                f"{(folder / 'ledger.sqlite').absolute().as_uri()}?mode=rw",
+                timeout=10,
+                isolation_level=None,
+                uri=True,
+            )
             db.execute("BEGIN EXCLUSIVE")
             time.sleep(2)
             db.close()
@@ -206,7 +242,9 @@ def inject(kind: str, folder: Path, service: Service, server: subprocess.Popen, 
         if not (folder / "late.zarr").is_symlink():
             return
         os.rename(folder / "late.zarr", folder / "away.zarr")
-        threading.Timer(rng.choice([3, 8, 25]), lambda: os.replace(folder / "away.zarr", folder / "late.zarr")).start()
+        threading.Timer(
+            rng.choice([3, 8, 25]), lambda: os.replace(folder / "away.zarr", folder / "late.zarr")
+        ).start()
     else:
         fault = {"command hangs": "hangs", "disk full": "full", "command fails": "fails"}[kind]
         name = "hanging" if fault == "hangs" else rng.choice(["hanging", "bucket", "maps"])
@@ -219,11 +257,18 @@ def soak(folder: Path, minutes: float, every: float, seed: int) -> dict:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = subprocess.Popen([sys.executable, "-m", "moto.server", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     os.environ |= {
-        "AWS_ACCESS_KEY_ID": "soak", "AWS_SECRET_ACCESS_KEY": "soaking-wet", "AWS_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "FOURCASTER_TIMEOUT": "1",
-    }  # fmt: skip
+        "AWS_ACCESS_KEY_ID": "soak",
+        "AWS_SECRET_ACCESS_KEY": "soaking-wet",
+        "AWS_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "FOURCASTER_TIMEOUT": "1",
+    }
     faults: Counter[str] = Counter()
     ended_by_itself = 0
     service = None
@@ -236,7 +281,9 @@ def soak(folder: Path, minutes: float, every: float, seed: int) -> dict:
         set_clock(folder, epoch=time.time(), factor=DAYS * 86400 / (60 * minutes))
         service, reader = Service(folder), Reader(folder, Bucket("s3://soak/out/bucket", folder))
         reader.start()
-        while not (folder / "ledger.sqlite").exists():  # what is broken before it is there is none of its faults
+        while not (
+            folder / "ledger.sqlite"
+        ).exists():  # what is broken before it is there is none of its faults
             time.sleep(0.2)
             ended_by_itself += service.ended()
         set_clock(folder, epoch=time.time())
@@ -259,19 +306,28 @@ def soak(folder: Path, minutes: float, every: float, seed: int) -> dict:
         reader.done.set()
         reader.join()
         reader.look()
-        return summary(folder, last, reader, faults, ended_by_itself, code) | {"seconds": round(time.monotonic() - began, 1), "seed": seed}
+        return summary(folder, last, reader, faults, ended_by_itself, code) | {
+            "seconds": round(time.monotonic() - began, 1),
+            "seed": seed,
+        }
     finally:
         for process in (server, *([service.process] if service else [])):
             process.kill()
             process.wait()
 
 
-def summary(folder: Path, last: Scheduler, reader: Reader, faults: Counter, ended_by_itself: int, code: int) -> dict:
+def summary(
+    folder: Path, last: Scheduler, reader: Reader, faults: Counter, ended_by_itself: int, code: int
+) -> dict:
     """Count the states, and hold the ledger against what is published."""
     rows = last.ledger.rows()
     states = Counter(row.state for row in rows)
     expected = 4 * (4 * DAYS + 1)
-    causes = Counter(" ".join((row.error or "no cause").replace(str(folder), "").split()[:6]) for row in rows if row.state == "failed")
+    causes = Counter(
+        " ".join((row.error or "no cause").replace(str(folder), "").split()[:6])
+        for row in rows
+        if row.state == "failed"
+    )
     bad = []
     for row in rows:
         name = f"{datetime.fromisoformat(row.cycle):%Y%m%dT%H}" + (".nc" if row.job == "maps" else ".zarr")
@@ -280,10 +336,27 @@ def summary(folder: Path, last: Scheduler, reader: Reader, faults: Counter, ende
         if (row.state == "done") != bool(whole):
             bad.append(f"{row.job} {row.cycle} {row.state}")
     twice = [key for key, marks in reader.seen.items() if len(marks) > 1]
-    left = [str(p) for p in folder.rglob("*.replaced")] + [str(p) for home in (folder / "out").glob("*/.making") for p in home.iterdir()]
-    told = {(path.name.removeprefix("told-"), *line.split()[::-1]) for path in folder.glob("told-*") for line in path.read_text().splitlines()}
-    ended = {(row.job, f"{datetime.fromisoformat(row.cycle):%Y%m%dT%H}", "failed" if row.state == "failed" else "done") for row in rows}
-    logs = [json.loads(line) for path in (folder / "logs").rglob("*.jsonl") for line in path.read_text().splitlines()]
+    left = [str(p) for p in folder.rglob("*.replaced")] + [
+        str(p) for home in (folder / "out").glob("*/.making") for p in home.iterdir()
+    ]
+    told = {
+        (path.name.removeprefix("told-"), *line.split()[::-1])
+        for path in folder.glob("told-*")
+        for line in path.read_text().splitlines()
+    }
+    ended = {
+        (
+            row.job,
+            f"{datetime.fromisoformat(row.cycle):%Y%m%dT%H}",
+            "failed" if row.state == "failed" else "done",
+        )
+        for row in rows
+    }
+    logs = [
+        json.loads(line)
+        for path in (folder / "logs").rglob("*.jsonl")
+        for line in path.read_text().splitlines()
+    ]
     result = {
         "cycles": len(rows),
         "expected": expected,
@@ -292,7 +365,9 @@ def summary(folder: Path, last: Scheduler, reader: Reader, faults: Counter, ende
         "faults": dict(faults),
         "faults in all": faults.total(),
         "attempts": sum(line["message"].startswith(("begins", "taken over")) for line in logs),
-        "what ended attempts": {said: sum(part in line["message"] for line in logs) for said, part in ENDS.items()},
+        "what ended attempts": {
+            said: sum(part in line["message"] for line in logs) for said, part in ENDS.items()
+        },
         "taken over": sum(line["message"].startswith("taken over") for line in logs),
         "ledgers put aside": len(list(folder.glob("ledger.sqlite.corrupt-*"))),
         "outputs seen by the reader": len(reader.seen),
@@ -304,8 +379,15 @@ def summary(folder: Path, last: Scheduler, reader: Reader, faults: Counter, ende
         "left over": left,
         "service ended by itself": ended_by_itself,
     }
-    sound = len(rows) == expected and set(states) <= {"done", "failed", "removed"} and "no cause" not in causes and code == 0
-    return {"sound": sound and not (reader.broken or twice or bad or left or ended - told or ended_by_itself)} | result
+    sound = (
+        len(rows) == expected
+        and set(states) <= {"done", "failed", "removed"}
+        and "no cause" not in causes
+        and code == 0
+    )
+    return {
+        "sound": sound and not (reader.broken or twice or bad or left or ended - told or ended_by_itself)
+    } | result
 
 
 if __name__ == "__main__":

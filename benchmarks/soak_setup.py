@@ -1,4 +1,6 @@
-"""What the soak test starts from: a store, a trained model, and four jobs whose ``prepare`` command breaks when it is told to."""
+"""What the soak test starts from: a store, a trained model, and four jobs whose ``prepare`` command breaks
+when it is told to.
+"""
 
 from datetime import datetime
 from pathlib import Path
@@ -8,8 +10,8 @@ import xarray as xr
 import yaml
 
 from fourcaster.datasets.adapters.sources import open_sources
-from fourcaster.datasets.ingest import write_store
-from fourcaster.forecast.config import make_config
+from fourcaster.datasets.ingest.write import write_store
+from fourcaster.forecast.config.load import make_config
 from fourcaster.forecast.training import train
 
 START = datetime(2001, 1, 3)
@@ -39,23 +41,55 @@ def prepare(folder: Path) -> None:
         "longitude": np.arange(columns) * 15.0,
     }
     values = (280 + 5 * wave + rng.normal(size=wave.shape)).astype("f4")
-    xr.Dataset({"t2m": (("time", "latitude", "longitude"), values, {"units": "K"})}, coords).to_netcdf(folder / "source.nc")
+    xr.Dataset({"t2m": (("time", "latitude", "longitude"), values, {"units": "K"})}, coords).to_netcdf(
+        folder / "source.nc"
+    )
     write_store(open_sources([folder / "source.nc"]), folder / "store.zarr")
     model = {"kind": "fno", "n_modes": [4, 4], "hidden_channels": 8, "n_layers": 2}
-    train(make_config({"data": {"store": str(folder / "store.zarr")}, "model": model, "train": {"epochs": 1}, "output": str(folder / "run")}, []))
+    train(
+        make_config(
+            {
+                "data": {"store": str(folder / "store.zarr")},
+                "model": model,
+                "train": {"epochs": 1},
+                "output": str(folder / "run"),
+            },
+            [],
+        )
+    )
     (folder / "prepare.sh").write_text(PREPARE)
     (folder / "late.zarr").symlink_to("store.zarr")
-    command, note = ["sh", "prepare.sh", "{name}"], ["sh", "-c", "echo '{state} {cycle:%Y%m%dT%H}' >> 'told-{name}'"]
+    command, note = (
+        ["sh", "prepare.sh", "{name}"],
+        ["sh", "-c", "echo '{state} {cycle:%Y%m%dT%H}' >> 'told-{name}'"],
+    )
     plots = [{"variable": "t2m", "lead": "12h"}]
     jobs = [
         {"name": "hanging", "deadline": "8s", "retries": 0, "prepare": command},
         {"name": "late", "source": "late.zarr", "deadline": "18h", "prepare": ["true"]},
         {"name": "bucket", "output": "s3://soak/out/{name}/{cycle:%Y%m%dT%H}.zarr", "prepare": command},
-        {"name": "maps", "output": "out/{name}/{cycle:%Y%m%dT%H}.nc", "prepare": command, "plots": plots, "keep": 8, "truth": "store.zarr"},
+        {
+            "name": "maps",
+            "output": "out/{name}/{cycle:%Y%m%dT%H}.nc",
+            "prepare": command,
+            "plots": plots,
+            "keep": 8,
+            "truth": "store.zarr",
+        },
     ]
     defaults = {
-        "checkpoint": "run/checkpoint", "source": "store.zarr", "cycle": "0 */6 * * *", "start": START.isoformat(), "lead": "12h",
-        "output": "out/{name}/{cycle:%Y%m%dT%H}.zarr", "retries": 2, "backoff": "1s", "on_success": note, "on_failure": note,
-    }  # fmt: skip
+        "checkpoint": "run/checkpoint",
+        "source": "store.zarr",
+        "cycle": "0 */6 * * *",
+        "start": START.isoformat(),
+        "lead": "12h",
+        "output": "out/{name}/{cycle:%Y%m%dT%H}.zarr",
+        "retries": 2,
+        "backoff": "1s",
+        "on_success": note,
+        "on_failure": note,
+    }
     top = {"workers": 2, "poll": "1s", "lease": "10s"}
-    (folder / "jobs.yaml").write_text(yaml.safe_dump(top | {"defaults": defaults, "jobs": jobs}, sort_keys=False))
+    (folder / "jobs.yaml").write_text(
+        yaml.safe_dump(top | {"defaults": defaults, "jobs": jobs}, sort_keys=False)
+    )

@@ -1,17 +1,20 @@
-"""Solution operators beside the numerical solvers that made their truth, and an experiment whose viscosity is not known.
+"""Solution operators beside the numerical solvers that made their truth, and an experiment whose viscosity is
+not known.
 
-    python benchmarks/solving.py               # three quarters of an hour on one thread; writes benchmarks/results/solving.json
-    python benchmarks/solving.py --seeds 3     # three seeds of each
-    python benchmarks/solving.py --only burgers pipe    # these parts; the other rows of the file stay as they are
-    python benchmarks/solving.py --tiny --output x.json # the same steps on very few samples in a minute; its errors are large
+    python benchmarks/solving.py               # three quarters of an hour on one thread; writes
+    benchmarks/results/solving.json python benchmarks/solving.py --seeds 3     # three seeds of each
+    python benchmarks/solving.py --only burgers pipe    # these parts; the other rows of the file stay as they
+    are python benchmarks/solving.py --tiny --output x.json # the same steps on very few samples in a minute;
+    its errors are large
 
-Burgers: learned from the equation alone, tested on initial states of another seed, then refined at test time. Heat sinks: one operator for
-all shapes, tested on shapes of another seed. The pipe: six sensors with noise see one flow of unknown viscosity; the truth is a
-simulation on a finer grid, made here. Errors are relative L2, means over the test samples; seconds are of the CPU, on one thread. Beside
-each operator stand its numerical solver as it made the truth, and the same solver on a coarser grid.
+Burgers: learned from the equation alone, tested on initial states of another seed, then refined at test time.
+Heat sinks: one operator for all shapes, tested on shapes of another seed. The pipe: six sensors with noise
+see one flow of unknown viscosity; the truth is a simulation on a finer grid, made here. Errors are relative
+L2, means over the test samples; seconds are of the CPU, on one thread. Beside each operator stand its
+numerical solver as it made the truth, and the same solver on a coarser grid.
 
-Two baselines show what the operator of heat sinks adds: the size of the solution from the energy budget alone, which is built into
-it, and a linear regression on the samples that it is trained on.
+Two baselines show what the operator of heat sinks adds: the size of the solution from the energy budget
+alone, which is built into it, and a linear regression on the samples that it is trained on.
 """
 
 import argparse
@@ -39,7 +42,13 @@ from fourcaster.forecast import load_config, score, solve, train
 
 RESULT = Path(__file__).parent / "results" / "solving.json"
 VISCOSITIES = (0.006, 0.01, 0.02)
-PENALTIES = (100.0, 300.0, 1000.0, 3000.0, 10000.0)  # of the regression, one of which the validation samples choose
+PENALTIES = (
+    100.0,
+    300.0,
+    1000.0,
+    3000.0,
+    10000.0,
+)  # of the regression, one of which the validation samples choose
 
 Rows = list[dict[str, Any]]
 Values = NDArray[np.float64]
@@ -71,7 +80,16 @@ class Sizes:
 
 
 # An operator of a few steps agrees with sensors only if these are noisy.
-TINY = Sizes(2, 1, (2,), (24, 4), 24, VISCOSITIES[:1], 0.5, ("train.epochs=2", "model.hidden_channels=6", "model.n_layers=1", "train.batch_size=4"))
+TINY = Sizes(
+    2,
+    1,
+    (2,),
+    (24, 4),
+    24,
+    VISCOSITIES[:1],
+    0.5,
+    ("train.epochs=2", "model.hidden_channels=6", "model.n_layers=1", "train.batch_size=4"),
+)
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:
@@ -82,7 +100,9 @@ def timed(work: Callable[[], Any]) -> tuple[Any, float]:
 
 def trained(recipe: str, folder: Path, seed: int, *overrides: str) -> tuple[Path, float]:
     """Train a recipe, and return the checkpoint and the seconds it took."""
-    result, seconds = timed(lambda: train(load_config(recipe, [f"train.seed={seed}", f"output={folder}", *overrides])))
+    result, seconds = timed(
+        lambda: train(load_config(recipe, [f"train.seed={seed}", f"output={folder}", *overrides]))
+    )
     return result.checkpoint, seconds
 
 
@@ -91,15 +111,21 @@ def mean_error(solution: xr.Dataset, truth: xr.Dataset) -> float:
     return float(next(iter(score(solution, truth).data_vars.values())).mean())
 
 
-def coarse(name: str, parameters: dict[str, Any], variable: str, truth: xr.Dataset, seed: int, every: int) -> dict[str, float]:
-    """Return error and seconds of a sample of a solver on a grid ``every`` times coarser, interpolated by Fourier series or repeated."""
+def coarse(
+    name: str, parameters: dict[str, Any], variable: str, truth: xr.Dataset, seed: int, every: int
+) -> dict[str, float]:
+    """Return error and seconds of a sample of a solver on a grid ``every`` times coarser, interpolated by
+    Fourier series or repeated.
+    """
     system, errors, seconds = make_system(name, parameters), [], 0.0
     for sample in range(min(20, truth.sizes["sample"])):
         values, took = timed(partial(system.solve, np.random.default_rng([seed, sample])))
         values, exact = values[variable], truth[variable].values[sample]
         if truth[variable].dims[-1] == "x" and "time" in truth.dims:
             n = exact.shape[-1]
-            values = np.fft.irfft(np.fft.rfft(values, norm="forward")[..., : values.shape[-1] // 2], n=n, norm="forward")
+            values = np.fft.irfft(
+                np.fft.rfft(values, norm="forward")[..., : values.shape[-1] // 2], n=n, norm="forward"
+            )
         elif every > 1:
             values = np.kron(values, np.ones((every, every)))
         errors.append(np.sqrt(np.nansum((values - exact) ** 2) / np.nansum(exact**2)))
@@ -117,13 +143,32 @@ def burgers(folder: Path, seed: int, sizes: Sizes) -> Rows:
     solved, each = timed(lambda: solve(checkpoint, truth))
     few = truth.isel(sample=slice(0, sizes.refined))
     label = "Burgers, from the equation alone"
-    rows = [{"label": label, "goal": 0.0138, "stretch": 0.0038, "error": mean_error(solved, truth), "seconds": each / count}]
+    rows = [
+        {
+            "label": label,
+            "goal": 0.0138,
+            "stretch": 0.0038,
+            "error": mean_error(solved, truth),
+            "seconds": each / count,
+        }
+    ]
     for steps in sizes.steps:
         refined, took = timed(partial(solve, checkpoint, few, refine=steps))
         label = f"the same, refined by {steps} steps a window"
-        rows.append({"label": label, "goal": None, "stretch": 0.001, "error": mean_error(refined, few), "seconds": took / sizes.refined})
+        rows.append(
+            {
+                "label": label,
+                "goal": None,
+                "stretch": 0.001,
+                "error": mean_error(refined, few),
+                "seconds": took / sizes.refined,
+            }
+        )
     classical = coarse("burgers", more | {"resolution": 64, "refine": 1}, "u", truth, 1, 2)
-    return [{**row, "training_seconds": seconds, "solver_seconds": solver / count, "coarse": classical} for row in rows]
+    return [
+        {**row, "training_seconds": seconds, "solver_seconds": solver / count, "coarse": classical}
+        for row in rows
+    ]
 
 
 def heat_sinks(folder: Path, sizes: Sizes) -> tuple[xr.Dataset, float]:
@@ -137,20 +182,31 @@ def heat_sinks(folder: Path, sizes: Sizes) -> tuple[xr.Dataset, float]:
 def heat_sink(folder: Path, seed: int, sizes: Sizes) -> Rows:
     """Temperature in heat sinks of any shape."""
     truth, solver = heat_sinks(folder, sizes)
-    checkpoint, seconds = trained("operator/heat_sink", folder / "run", seed, f"data.store={folder}/train.zarr", *sizes.settings)
+    checkpoint, seconds = trained(
+        "operator/heat_sink", folder / "run", seed, f"data.store={folder}/train.zarr", *sizes.settings
+    )
     solved, each = timed(lambda: solve(checkpoint, truth))
-    row = {"label": "heat sinks, one operator for all shapes", "goal": None, "stretch": None, "error": mean_error(solved, truth)}
+    row = {
+        "label": "heat sinks, one operator for all shapes",
+        "goal": None,
+        "stretch": None,
+        "error": mean_error(solved, truth),
+    }
     classical = coarse("heat_sink", {"refine": 1}, "temperature", truth, 1, 1)
     each /= truth.sizes["sample"]
-    return [{**row, "seconds": each, "training_seconds": seconds, "solver_seconds": solver, "coarse": classical}]
+    return [
+        {**row, "seconds": each, "training_seconds": seconds, "solver_seconds": solver, "coarse": classical}
+    ]
 
 
 def heat_sink_baselines(folder: Path, seed: int, sizes: Sizes) -> Rows:
-    """Temperature in the same heat sinks by the energy budget alone, and by linear regression on the same training samples.
+    """Temperature in the same heat sinks by the energy budget alone, and by linear regression on the same
+    training samples.
 
-    The budget gives one temperature for all metal, ``q L / (h P)`` (see ``overall_size``). The regression is of the temperature in units of the
-    budget's, at each cell over the training samples with metal there, on the shape, the logarithm of the heat transfer, its square and
-    their products: a ridge regression whose penalty the operator's validation samples choose.
+    The budget gives one temperature for all metal, ``q L / (h P)`` (see ``overall_size``). The regression is
+    of the temperature in units of the budget's, at each cell over the training samples with metal there, on
+    the shape, the logarithm of the heat transfer, its square and their products: a ridge regression whose
+    penalty the operator's validation samples choose.
     """
     truth, solver = heat_sinks(folder, sizes)
     features, temperature, budget = features_and_temperature(folder / "train.zarr")
@@ -158,28 +214,51 @@ def heat_sink_baselines(folder: Path, seed: int, sizes: Sizes) -> Rows:
     count = StoredInstances(open_simulations(folder / "train.zarr"), 1).training
 
     def regression() -> Values:
-        return ridge(features, temperature / budget[:, None], features_of_test, count, budget[count:, None]) * budget_of_test[:, None]
+        return (
+            ridge(features, temperature / budget[:, None], features_of_test, count, budget[count:, None])
+            * budget_of_test[:, None]
+        )
 
     predicted, seconds = timed(regression)
     alone = np.broadcast_to(budget_of_test[:, None], predicted.shape)
     shared = {"goal": None, "stretch": None, "seconds": 0.0, "solver_seconds": solver, "coarse": None}
     rows = []
-    for label, values, took in (("the built-in budget alone", alone, 0.0), ("linear regression on the same samples", predicted, seconds)):
-        solved = truth.assign(temperature=truth["temperature"].copy(data=values.reshape(truth["temperature"].shape)))
-        rows.append({"label": f"heat sinks, {label}", "error": mean_error(solved, truth), "training_seconds": took, **shared})
+    for label, values, took in (
+        ("the built-in budget alone", alone, 0.0),
+        ("linear regression on the same samples", predicted, seconds),
+    ):
+        solved = truth.assign(
+            temperature=truth["temperature"].copy(data=values.reshape(truth["temperature"].shape))
+        )
+        rows.append(
+            {
+                "label": f"heat sinks, {label}",
+                "error": mean_error(solved, truth),
+                "training_seconds": took,
+                **shared,
+            }
+        )
     return rows
 
 
 def features_and_temperature(path: Path) -> tuple[Values, Values, Values]:
-    """Return of each heat sink features, shape (sample, feature), temperature [K], shape (sample, cell), and that of the budget [K]."""
+    """Return of each heat sink features, shape (sample, feature), temperature [K], shape (sample, cell), and
+    that of the budget [K].
+    """
     store = open_simulations(path)
     sinks = store.read(np.arange(len(store)), double=True)
-    budget = overall_size("heat_sink", store.system.model_dump(), sinks.inputs, sinks.parameters).flatten().numpy()
+    budget = (
+        overall_size("heat_sink", store.system.model_dump(), sinks.inputs, sinks.parameters).flatten().numpy()
+    )
     metal = sinks.inputs[:, 0].flatten(1).numpy()
     transfer = np.log(sinks.parameters["transfer"].numpy())[:, None]
     if sinks.solution is None:
         raise ValueError(f"{path} has no solutions")
-    return np.concatenate([metal, metal * transfer, transfer, transfer**2], axis=1), sinks.solution[:, 0, 0].flatten(1).numpy(), budget
+    return (
+        np.concatenate([metal, metal * transfer, transfer, transfer**2], axis=1),
+        sinks.solution[:, 0, 0].flatten(1).numpy(),
+        budget,
+    )
 
 
 def ridge(features: Values, values: Values, features_of_test: Values, count: int, scale: Values) -> Values:
@@ -193,17 +272,23 @@ def ridge(features: Values, values: Values, features_of_test: Values, count: int
         scale: of the values after these, in which their error counts.
     """
     mean, std = features[:count].mean(axis=0), features[:count].std(axis=0)
-    features, features_of_test = ((x - mean) / np.where(std > 0, std, 1) for x in (features, features_of_test))
+    features, features_of_test = (
+        (x - mean) / np.where(std > 0, std, 1) for x in (features, features_of_test)
+    )
     kernel = np.concatenate([features, features_of_test]) @ features[:count].T
     kept = values[count:] * scale
     best: tuple[float, Values] = (np.inf, np.zeros(0))
     for penalty in PENALTIES:
-        predicted = np.ones((len(kernel) - count, values.shape[1]))  # one, the budget, where no sample to fit has metal
+        predicted = np.ones(
+            (len(kernel) - count, values.shape[1])
+        )  # one, the budget, where no sample to fit has metal
         for cell in range(values.shape[1]):
             there = np.isfinite(values[:count, cell])
             if there.any():
                 fit = values[:count][there, cell]
-                products = kernel[:, there] - kernel[:, there].mean(axis=1, keepdims=True)  # features relative to their mean there
+                products = kernel[:, there] - kernel[:, there].mean(
+                    axis=1, keepdims=True
+                )  # features relative to their mean there
                 fitted = products[:count][there] - products[:count][there].mean(axis=0)
                 others = products[count:] - products[:count][there].mean(axis=0)
                 weights = np.linalg.solve(fitted + penalty * np.eye(len(fit)), fit - fit.mean())
@@ -216,7 +301,9 @@ def ridge(features: Values, values: Values, features_of_test: Values, count: int
 
 def sensors(path: Path, viscosity: float, seed: int, noise: float) -> None:
     """Write what six sensors at random places see of a flow."""
-    system = make_system("shock_pipe", {"resolution": 256, "viscosity": viscosity, "viscosity_high": viscosity, "frames": 100})
+    system = make_system(
+        "shock_pipe", {"resolution": 256, "viscosity": viscosity, "viscosity_high": viscosity, "frames": 100}
+    )
     rng = np.random.default_rng([77, seed])
     u = system.solve(rng)["u"]
     at = np.sort(rng.choice(256, 6, replace=False))
@@ -232,11 +319,19 @@ def pipe(folder: Path, seed: int, sizes: Sizes) -> Rows:
     for number, viscosity in enumerate(sizes.viscosities):
         sensors(folder / f"{number}.nc", viscosity, number, sizes.noise)
         given = [f"data.store={folder}/pipe.zarr", f"data.experiment={folder}/{number}.nc"]
-        checkpoint, seconds = trained("operator/shock_pipe", folder / f"run{number}", seed, *given, *sizes.settings)
+        checkpoint, seconds = trained(
+            "operator/shock_pipe", folder / f"run{number}", seed, *given, *sizes.settings
+        )
         provenance = json.loads((checkpoint / "meta.json").read_text())["provenance"]
         found = provenance["recovered"]["viscosity"]
         rows.append(
-            {"label": "viscosity of a pipe", "true": viscosity, **found, "training_seconds": seconds, "operator": provenance["validation_score"]}
+            {
+                "label": "viscosity of a pipe",
+                "true": viscosity,
+                **found,
+                "training_seconds": seconds,
+                "operator": provenance["validation_score"],
+            }
         )
     return rows
 
@@ -251,7 +346,9 @@ PARTS: dict[str, Callable[[Path, int, Sizes], Rows]] = {
 
 def update(path: Path, kind: str, rows: Rows, seeds: int) -> None:
     """Replace the rows of one part in a result, and keep the others."""
-    others = [row for row in json.loads(path.read_text())["rows"] if row["kind"] != kind] if path.exists() else []
+    others = (
+        [row for row in json.loads(path.read_text())["rows"] if row["kind"] != kind] if path.exists() else []
+    )
     machine = {"machine": platform.machine(), "torch": torch.__version__, "threads": 1, "seeds": seeds}
     order = list(PARTS)
     every = sorted(others + rows, key=lambda row: order.index(row["kind"]))
@@ -260,10 +357,20 @@ def update(path: Path, kind: str, rows: Rows, seeds: int) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the parts, print their rows and write the result."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS), help="parts to run; the other rows stay as they are")
-    parser.add_argument("--tiny", action="store_true", help="very few samples, to try the script; needs --output")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=list(PARTS),
+        default=list(PARTS),
+        help="parts to run; the other rows stay as they are",
+    )
+    parser.add_argument(
+        "--tiny", action="store_true", help="very few samples, to try the script; needs --output"
+    )
     parser.add_argument("--output", type=Path, default=RESULT, help="file to write or update")
     given = parser.parse_args(arguments)
     if given.tiny and given.output == RESULT:
@@ -277,8 +384,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 seeds.append(PARTS[kind](Path(folder), seed, TINY if given.tiny else Sizes()))
         rows = []
         for same in zip(*seeds, strict=True):
-            middle = {name: median(row[name] for row in same) for name in ("error", "seconds", "training_seconds", "value") if name in same[0]}
-            rows.append({"kind": kind, **same[0], **middle, "all": [row.get("error", row.get("value")) for row in same]})
+            middle = {
+                name: median(row[name] for row in same)
+                for name in ("error", "seconds", "training_seconds", "value")
+                if name in same[0]
+            }
+            rows.append(
+                {
+                    "kind": kind,
+                    **same[0],
+                    **middle,
+                    "all": [row.get("error", row.get("value")) for row in same],
+                }
+            )
             print(json.dumps(rows[-1]), flush=True)
         update(given.output, kind, rows, given.seeds)
 

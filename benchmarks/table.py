@@ -1,4 +1,5 @@
-"""Write the tables of ``docs/operators.md``, ``docs/physics.md``, ``docs/data.md`` and ``docs/operations.md`` from the committed results.
+"""Write the tables of ``docs/operators.md``, ``docs/physics.md``, ``docs/data.md`` and ``docs/operations.md``
+from the committed results.
 
 python benchmarks/table.py
 """
@@ -37,9 +38,14 @@ def table(result: dict[str, Any]) -> str:
         two = rows.get((name, 2), one)
         saved, peak = one["saved_bytes"], one.get("peak_bytes", {"ours": -1, "theirs": -1})
         memory = f"{peak['ours'] / peak['theirs']:.2f}" if peak["theirs"] > 0 and peak["ours"] > 0 else ""
-        parts = [f"{cell(one[kind])} / {cell(two[kind])} | {goal(one[kind])}" for kind in ("forward", "forward_backward")]
+        parts = [
+            f"{cell(one[kind])} / {cell(two[kind])} | {goal(one[kind])}"
+            for kind in ("forward", "forward_backward")
+        ]
         kept = f"{saved['ours'] / max(1, saved['theirs']):.2f}"
-        lines.append(f"| {name} | {one['against']} | {' | '.join(parts)} | {kept} | {memory} | {one.get('forward_over_floor', '')} |")
+        lines.append(
+            f"| {name} | {one['against']} | {' | '.join(parts)} | {kept} | {memory} | {one.get('forward_over_floor', '')} |"
+        )
     return "\n".join(lines)
 
 
@@ -53,7 +59,14 @@ def physics_table(result: dict[str, Any]) -> str:
         error = f"{row['error']:.1e}" if row["met"] in (None, True) else f"**{row['error']:.1e}**"
         goals = [f"{row[name]:g}" if row[name] else "" for name in ("goal", "stretch")]
         residual = f"{row['training']:.1e} / {row['held_out']:.1e}"
-        cells = [row["label"], error, *goals, f"{row['cpu_seconds']:.0f}", residual, f"{row['solver_cpu_seconds']:.2f}"]
+        cells = [
+            row["label"],
+            error,
+            *goals,
+            f"{row['cpu_seconds']:.0f}",
+            residual,
+            f"{row['solver_cpu_seconds']:.2f}",
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -61,7 +74,10 @@ def physics_table(result: dict[str, Any]) -> str:
 def atmosphere_table(result: dict[str, Any]) -> str:
     """Return the table of balances in Markdown."""
     lines = ["| balance | left | of |", "|---|---|---|"]
-    lines += [f"| {row['balance']} | {row['left']:.3g} {row['units']} | {row['whole']:.3g} ({row['of']}) |" for row in result["rows"]]
+    lines += [
+        f"| {row['balance']} | {row['left']:.3g} {row['units']} | {row['whole']:.3g} ({row['of']}) |"
+        for row in result["rows"]
+    ]
     return "\n".join(lines)
 
 
@@ -74,19 +90,39 @@ def solving_table(result: dict[str, Any]) -> str:
     for row in result["rows"]:
         if row["kind"] != "pipe":
             goals = [f"{row[name]:g}" if row[name] else "" for name in ("goal", "stretch")]
-            error = f"{row['error']:.1e}" if not row["goal"] or row["error"] <= row["goal"] else f"**{row['error']:.1e}**"
+            error = (
+                f"{row['error']:.1e}"
+                if not row["goal"] or row["error"] <= row["goal"]
+                else f"**{row['error']:.1e}**"
+            )
             coarse = f"{row['coarse']['error']:.1e}, {row['coarse']['seconds']:.3f}" if row["coarse"] else ""
-            cells = [row["label"], error, *goals, f"{row['seconds']:.3f}", f"{row['training_seconds']:.0f}", f"{row['solver_seconds']:.3f}", coarse]
+            cells = [
+                row["label"],
+                error,
+                *goals,
+                f"{row['seconds']:.3f}",
+                f"{row['training_seconds']:.0f}",
+                f"{row['solver_seconds']:.3f}",
+                coarse,
+            ]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def pipe_table(result: dict[str, Any]) -> str:
     """Return the table of recovered viscosities in Markdown."""
-    lines = ["| true viscosity | recovered | standard deviation | misfit / noise | operator's error | training, s |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| true viscosity | recovered | standard deviation | misfit / noise | operator's error | training, s |",
+        "|---|---|---|---|---|---|",
+    ]
     for row in result["rows"]:
         if row["kind"] == "pipe":
-            cells = [f"{row['true']:g}", f"{row['value']:.5f}", f"{row['standard_deviation']:.5f}", f"{row['misfit_over_noise']:.2f}"]
+            cells = [
+                f"{row['true']:g}",
+                f"{row['value']:.5f}",
+                f"{row['standard_deviation']:.5f}",
+                f"{row['misfit_over_noise']:.2f}",
+            ]
             cells += [f"{row['operator']:.1e}", f"{row['training_seconds']:.0f}"]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -97,11 +133,18 @@ def loader_table(result: dict[str, Any]) -> str:
     goals = {"direct / raw limit": 0.5, "dask / xarray+dask": 5.0, "direct / anemoi-datasets": 1.0}
     one, two = result["rows"]
     head = [f"| | {one['grid']} | {two['grid']} |", "|---|---|---|"]
-    rates = [f"| {label} | {value:,.0f} | {two['samples_per_second'][label]:,.0f} |" for label, value in one["samples_per_second"].items()]
+    rates = [
+        f"| {label} | {value:,.0f} | {two['samples_per_second'][label]:,.0f} |"
+        for label, value in one["samples_per_second"].items()
+    ]
     ratios = []
     for label, value in one["ratios"].items():
-        cells = [f"{v:.2f}" if v >= goals.get(label, 0) else f"**{v:.2f}**" for v in (value, two["ratios"][label])]
-        ratios.append(f"| {label}{f', goal {goals[label]:g}' if label in goals else ''} | {cells[0]} | {cells[1]} |")
+        cells = [
+            f"{v:.2f}" if v >= goals.get(label, 0) else f"**{v:.2f}**" for v in (value, two["ratios"][label])
+        ]
+        ratios.append(
+            f"| {label}{f', goal {goals[label]:g}' if label in goals else ''} | {cells[0]} | {cells[1]} |"
+        )
     return "\n".join([*head, *rates, *ratios])
 
 
@@ -135,7 +178,10 @@ def main() -> None:
     """Replace the tables in the pages."""
     for result, page, make in TABLES:
         part = "pipes: " if make is pipe_table else ""
-        path, begin = ROOT / "docs" / f"{page}.md", f"<!-- table of {part}{result}.json: python benchmarks/table.py -->"
+        path, begin = (
+            ROOT / "docs" / f"{page}.md",
+            f"<!-- table of {part}{result}.json: python benchmarks/table.py -->",
+        )
         before, rest = path.read_text().split(begin)
         made = make(json.loads((RESULTS / f"{result}.json").read_text()))
         path.write_text(f"{before}{begin}\n{made}\n{END}{rest.split(END, 1)[1]}")

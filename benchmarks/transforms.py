@@ -2,8 +2,8 @@
 
     python benchmarks/transforms.py            # prints the fit, writes benchmarks/results/transforms.json
 
-The fitted constants stand in ``fno/transforms/costs.py``, copied by hand, so that a run never depends on a measurement.
-Grids of the report's second half are not used in the fit.
+The fitted constants stand in ``fno/transforms/costs.py``, copied by hand, so that a run never depends on a
+measurement. Grids of the report's second half are not used in the fit.
 """
 
 import argparse
@@ -19,9 +19,29 @@ import numpy as np
 import torch
 
 from fourcaster.fno.transforms.costs import COSTS
-from fourcaster.fno.transforms.fourier import Method, analyse, choose_method, kept_modes, synthesise, work
+from fourcaster.fno.transforms.fourier import (
+    Method,
+    analyse,
+    choose_method,
+    kept_modes,
+    synthesise,
+    work,
+)
 
-FIT = [(64, 64), (32, 64), (25, 53), (120, 240), (121, 240), (181, 360), (96, 96), (128, 256), (60, 128), (361, 720), (512,), (32, 32, 32)]
+FIT = [
+    (64, 64),
+    (32, 64),
+    (25, 53),
+    (120, 240),
+    (121, 240),
+    (181, 360),
+    (96, 96),
+    (128, 256),
+    (60, 128),
+    (361, 720),
+    (512,),
+    (32, 32, 32),
+]
 HELD_OUT = [(48, 96), (73, 144), (91, 180), (100, 127), (256, 256), (24, 40, 36), (1024,)]
 SHARES = (0.06, 0.12, 0.25, 0.5, 1.0)
 
@@ -42,7 +62,14 @@ def measure(size: tuple[int, ...], share: float, device: str) -> dict[str, Any]:
     kept = tuple(len(m) for m in modes)
     flops, butterflies = work(kept, size)
     nanoseconds = {str(method): median(taken[1:]) / 2 / x.numel() * 1e9 for method, taken in times.items()}
-    return {"size": size, "kept": kept, "flops": flops, "butterflies": butterflies, **nanoseconds, "chosen": choose_method(kept, size, device)}
+    return {
+        "size": size,
+        "kept": kept,
+        "flops": flops,
+        "butterflies": butterflies,
+        **nanoseconds,
+        "chosen": choose_method(kept, size, device),
+    }
 
 
 def wasted(row: dict[str, Any], rate: float, base: float, log: float) -> float:
@@ -53,24 +80,50 @@ def wasted(row: dict[str, Any], rate: float, base: float, log: float) -> float:
 
 def main() -> None:
     """Measure, fit, report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "transforms.json")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    rows = {name: [measure(s, share, given.device) for s in sizes for share in SHARES] for name, sizes in (("fit", FIT), ("held_out", HELD_OUT))}
+    rows = {
+        name: [measure(s, share, given.device) for s in sizes for share in SHARES]
+        for name, sizes in (("fit", FIT), ("held_out", HELD_OUT))
+    }
     fit = rows["fit"]
-    base, log = np.linalg.lstsq(np.array([[1, row["butterflies"]] for row in fit]), np.array([row["fft"] for row in fit]), rcond=None)[0]
-    rate = min(np.arange(20.0, 400.0, 2.0), key=lambda rate: sum(wasted(row, float(rate), base, log) for row in fit))
-    print(f"fit: product_rate={rate:.0f}, fft_base={base:.2f}, fft_log={log:.3f}; committed: {COSTS.get(given.device)}")
+    base, log = np.linalg.lstsq(
+        np.array([[1, row["butterflies"]] for row in fit]), np.array([row["fft"] for row in fit]), rcond=None
+    )[0]
+    rate = min(
+        np.arange(20.0, 400.0, 2.0), key=lambda rate: sum(wasted(row, float(rate), base, log) for row in fit)
+    )
+    print(
+        f"fit: product_rate={rate:.0f}, fft_base={base:.2f}, fft_log={log:.3f}; committed: {COSTS.get(given.device)}"
+    )
     loss = {}
     for name, part in rows.items():
         lost = [row[row["chosen"]] / min(row["dft"], row["fft"]) - 1 for row in part]
-        loss[name] = {"mean": float(np.mean(lost)), "worst": float(np.max(lost)), "right": float(np.mean(np.array(lost) < 0.05))}
+        loss[name] = {
+            "mean": float(np.mean(lost)),
+            "worst": float(np.max(lost)),
+            "right": float(np.mean(np.array(lost) < 0.05)),
+        }
         good, mean, worst = loss[name]["right"], loss[name]["mean"], loss[name]["worst"]
-        print(f"{name}: choice is the faster (or within 5 %) in {good:.0%}, costs {mean:.1%} on average, {worst:.0%} at worst")
-    result = {"device": given.device, "machine": platform.processor() or platform.machine(), "torch": torch.__version__, "threads": 1}
-    result |= {"fit": {"product_rate": float(rate), "fft_base": float(base), "fft_log": float(log)}, "loss": loss, "rows": rows}
+        print(
+            f"{name}: choice is the faster (or within 5 %) in {good:.0%}, costs {mean:.1%} on average, {worst:.0%} at worst"
+        )
+    result = {
+        "device": given.device,
+        "machine": platform.processor() or platform.machine(),
+        "torch": torch.__version__,
+        "threads": 1,
+    }
+    result |= {
+        "fit": {"product_rate": float(rate), "fft_base": float(base), "fft_log": float(log)},
+        "loss": loss,
+        "rows": rows,
+    }
     given.output.parent.mkdir(exist_ok=True)
     given.output.write_text(json.dumps(result, indent=1) + "\n")
 

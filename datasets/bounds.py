@@ -12,7 +12,9 @@ Bounds = tuple[float | None, float | None]
 """Least and largest value in the variable's units; None where there is no such bound."""
 
 # Words of a standard name, or of a name where there is none.
-_CHANGES = re.compile(r"tendency|change|increment|anomal|difference|minus|convergence|divergence|error|logarithm|evaporation|_flux_due|correction")
+_CHANGES = re.compile(
+    r"tendency|change|increment|anomal|difference|minus|convergence|divergence|error|logarithm|evaporation|_flux_due|correction"
+)
 _FRACTIONS = re.compile(
     r"(cloud|ice|snow|land|vegetation|lake|sea)_?(area|binary)?_?(fraction|cover|mask|concentration)|fraction_of_cloud_cover|"
     r"cloud_area_fraction|volume_fraction_of|volumetric_soil"
@@ -67,11 +69,17 @@ def physical_bounds(name: str, attrs: Mapping[str, Any], units: str) -> Bounds:
     if "_" in standard or standard in WEATHERBENCH:
         words = standard
     else:
-        words = f"{_spelled(name.lower())} {attrs.get('long_name', '')}".lower().replace(" ", "_").replace("-", "_")
+        words = (
+            f"{_spelled(name.lower())} {attrs.get('long_name', '')}".lower()
+            .replace(" ", "_")
+            .replace("-", "_")
+        )
     if _CHANGES.search(words):
         return None, None
     if _FRACTIONS.search(words):
-        return 0.0, {"1": 1.0, "m**3 m**-3": 1.0, "m3 m-3": 1.0, "%": 100.0, "percent": 100.0}.get(units.strip())
+        return 0.0, {"1": 1.0, "m**3 m**-3": 1.0, "m3 m-3": 1.0, "%": 100.0, "percent": 100.0}.get(
+            units.strip()
+        )
     if _POSITIVE.search(words) or (words != standard and _MASS_RATIO.fullmatch(units.strip())):
         return 0.0, None
     return None, None

@@ -31,11 +31,17 @@ def connected(scheduler: str) -> Iterator[Any]:
     if scheduler.startswith("local:"):
         count = scheduler.removeprefix("local:")
         if count.isdecimal() and (len(count) > 9 or int(count) > MOST_PROCESSES):
-            raise ValueError(f"scheduler {scheduler[:80]!r} would start more than {MOST_PROCESSES} processes on this machine; take fewer")
+            raise ValueError(
+                f"scheduler {scheduler[:80]!r} would start more than {MOST_PROCESSES} processes on this machine; take fewer"
+            )
         if not count.isdecimal() or int(count) < 1:
-            raise ValueError(f"scheduler {scheduler!r} is not understood; write local:N with N processes, or an address such as tcp://host:8786")
+            raise ValueError(
+                f"scheduler {scheduler!r} is not understood; write local:N with N processes, or an address such as tcp://host:8786"
+            )
         with (
-            LocalCluster(n_workers=int(count), threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+            LocalCluster(
+                n_workers=int(count), threads_per_worker=1, processes=True, dashboard_address=None
+            ) as cluster,
             closing(Client(cluster)) as client,
         ):
             yield client
@@ -43,6 +49,8 @@ def connected(scheduler: str) -> Iterator[Any]:
     try:
         client = Client(scheduler, timeout=CONNECT_SECONDS)
     except (OSError, ValueError) as error:
-        raise OSError(f"no Dask scheduler answers at {scheduler} ({' '.join(str(error).split())[:120]})") from error
+        raise OSError(
+            f"no Dask scheduler answers at {scheduler} ({' '.join(str(error).split())[:120]})"
+        ) from error
     with closing(client):  # a client that is entered can be left by the same thread only
         yield client

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..fno.grids import Grid, LatLon, Plane
-from .climatology import year_phase
+from .statistics.climatology import year_phase
 
 Float = NDArray[np.float32]
 Double = NDArray[np.float64]
@@ -16,17 +16,22 @@ NAMES = ("toa_radiation", "cos_year", "sin_year")
 
 
 def sun(times: Times) -> tuple[Double, Double, Double]:
-    """Return declination [rad], equation of time [rad] and squared ratio of mean to actual distance of the sun.
+    """Return declination [rad], equation of time [rad] and squared ratio of mean to actual distance of the
+    sun.
 
-    The low-precision formulas of the Astronomical Almanac, good to 0.01 degrees and 0.1 minutes from 1950 to 2050: with
-    n the days since noon of 1 January 2000, mean longitude L and mean anomaly g in degrees,
+    The low-precision formulas of the Astronomical Almanac, good to 0.01 degrees and 0.1 minutes from 1950 to
+    2050: with n the days since noon of 1 January 2000, mean longitude L and mean anomaly g in degrees,
 
         L = 280.460 + 0.9856474 n,   g = 357.528 + 0.9856003 n,
         longitude = L + 1.915 sin g + 0.020 sin 2 g,   obliquity = 23.439 - 4e-7 n,
         r = 1.00014 - 0.01671 cos g - 0.00014 cos 2 g.
     """
     n = (times - np.datetime64("2000-01-01T12")) / np.timedelta64(1, "D")
-    mean_longitude, anomaly, obliquity = np.deg2rad(280.460 + 0.9856474 * n), np.deg2rad(357.528 + 0.9856003 * n), np.deg2rad(23.439 - 4e-7 * n)
+    mean_longitude, anomaly, obliquity = (
+        np.deg2rad(280.460 + 0.9856474 * n),
+        np.deg2rad(357.528 + 0.9856003 * n),
+        np.deg2rad(23.439 - 4e-7 * n),
+    )
     longitude = mean_longitude + np.deg2rad(1.915 * np.sin(anomaly) + 0.020 * np.sin(2 * anomaly))
     ascension = np.arctan2(np.cos(obliquity) * np.sin(longitude), np.cos(longitude))
     equation = np.remainder(mean_longitude - ascension + np.pi, 2 * np.pi) - np.pi
@@ -37,28 +42,38 @@ def sun(times: Times) -> tuple[Double, Double, Double]:
 def toa_radiation(times: Times, grid: LatLon) -> Float:
     """Return the sunlight on a level surface at the top of the atmosphere, as a share of the solar constant.
 
-        (a / r)^2 max(0, sin(lat) sin(d) + cos(lat) cos(d) cos(h)),   h = 15 deg (UTC hour - 12) + longitude + equation of time
+        (a / r)^2 max(0, sin(lat) sin(d) + cos(lat) cos(d) cos(h)),   h = 15 deg (UTC hour - 12) + longitude +
+        equation of time
 
-    with declination d and distance r of ``sun``; shape (time, latitude, longitude). Times 1361 W m**-2 it is the flux.
+    with declination d and distance r of ``sun``; shape (time, latitude, longitude). Times 1361 W m**-2 it is
+    the flux.
     """
     declination, equation, nearness = (x[:, None, None] for x in sun(times))
     return _cos_zenith(times, grid, declination, equation, nearness)
 
 
 def insolation(times: Times, grid: LatLon) -> Float:
-    """Return the cosine of the solar zenith angle, zero at night, for models that were trained on it: shape (time, latitude, longitude).
+    """Return the cosine of the solar zenith angle, zero at night, for models that were trained on it: shape
+    (time, latitude, longitude).
 
     With the declination d of Spencer (1971), and without the equation of time and the distance.
     """
     g = year_phase(times)
     declination = (
-        0.006918 - 0.399912 * np.cos(g) + 0.070257 * np.sin(g) - 0.006758 * np.cos(2 * g) + 0.000907 * np.sin(2 * g)
-        - 0.002697 * np.cos(3 * g) + 0.00148 * np.sin(3 * g)
-    )[:, None, None]  # fmt: skip
+        0.006918
+        - 0.399912 * np.cos(g)
+        + 0.070257 * np.sin(g)
+        - 0.006758 * np.cos(2 * g)
+        + 0.000907 * np.sin(2 * g)
+        - 0.002697 * np.cos(3 * g)
+        + 0.00148 * np.sin(3 * g)
+    )[:, None, None]
     return _cos_zenith(times, grid, declination, np.zeros_like(declination))
 
 
-def _cos_zenith(times: Times, grid: LatLon, declination: Double, equation: Double, factor: Double | float = 1.0) -> Float:
+def _cos_zenith(
+    times: Times, grid: LatLon, declination: Double, equation: Double, factor: Double | float = 1.0
+) -> Float:
     seconds = (times - times.astype("datetime64[D]")) / np.timedelta64(1, "s")
     angle = 2 * np.pi * (seconds[:, None, None] / 86400 - 0.5) + np.deg2rad(grid.longitude) + equation
     latitude = np.deg2rad(grid.latitude)[:, None]
@@ -76,20 +91,28 @@ def forcing_names(grid: Grid) -> tuple[str, ...]:
 def forcings(times: Times, grid: Grid, step: np.timedelta64, names: Sequence[str] | None = None) -> Float:
     """Return forcing fields, shape (time, name, latitude, longitude): sunlight, cosine and sine of the year.
 
-    With steps of a day or more sunlight is the mean over the day, since its value at one hour would only mark longitudes.
+    With steps of a day or more sunlight is the mean over the day, since its value at one hour would only mark
+    longitudes.
     """
     names = forcing_names(grid) if names is None else names
     phase = year_phase(times)
     result = np.empty((len(times), len(names), *grid.shape), dtype=np.float32)
     for i, name in enumerate(names):
         if name in _SUNLIGHT and isinstance(grid, LatLon):
-            result[:, i] = _over_the_day(_SUNLIGHT[name], times, grid) if step >= np.timedelta64(24, "h") else _SUNLIGHT[name](times, grid)
+            result[:, i] = (
+                _over_the_day(_SUNLIGHT[name], times, grid)
+                if step >= np.timedelta64(24, "h")
+                else _SUNLIGHT[name](times, grid)
+            )
         else:
             result[:, i] = {"cos_year": np.cos, "sin_year": np.sin}[name](phase)[:, None, None]
     return result
 
 
-_SUNLIGHT: dict[str, Callable[[Times, LatLon], Float]] = {"toa_radiation": toa_radiation, "insolation": insolation}
+_SUNLIGHT: dict[str, Callable[[Times, LatLon], Float]] = {
+    "toa_radiation": toa_radiation,
+    "insolation": insolation,
+}
 
 
 def _over_the_day(light: Callable[[Times, LatLon], Float], times: Times, grid: LatLon) -> Float:
@@ -109,14 +132,20 @@ def normalised(field: NDArray[np.floating], grid: Grid) -> Float:
 
 
 def static_fields(grid: Grid) -> Float:
-    """Return where each point lies, shape (3, latitude, longitude), or one field for each axis of a plane that does not wrap.
+    """Return where each point lies, shape (3, latitude, longitude), or one field for each axis of a plane
+    that does not wrap.
 
-    Sine of latitude, then two longitude fields: cosine and sine round the globe; within a box its longitude and
-    latitude scaled to [-1, 1].
+    Sine of latitude, then two longitude fields: cosine and sine round the globe; within a box its longitude
+    and latitude scaled to [-1, 1].
     """
     if isinstance(grid, Plane):
-        places = [np.linspace(-1, 1, n).reshape(shape) for n, shape in zip(grid.shape, ((-1, 1), (1, -1)), strict=True)]
-        kept = [np.broadcast_to(p, grid.shape) for p, wraps in zip(places, grid.wraps, strict=True) if not wraps]
+        places = [
+            np.linspace(-1, 1, n).reshape(shape)
+            for n, shape in zip(grid.shape, ((-1, 1), (1, -1)), strict=True)
+        ]
+        kept = [
+            np.broadcast_to(p, grid.shape) for p, wraps in zip(places, grid.wraps, strict=True) if not wraps
+        ]
         return np.array(kept, np.float32).reshape(-1, *grid.shape)
     latitude = np.broadcast_to(grid.latitude[:, None], grid.shape)
     longitude = np.broadcast_to(grid.longitude, grid.shape)

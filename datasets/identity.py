@@ -1,4 +1,6 @@
-"""Which variables of two data sets are the same quantity: by name, by the source's name, or by the vocabulary."""
+"""Which variables of two data sets are the same quantity: by name, by the source's name, or by the
+vocabulary.
+"""
 
 import re
 from collections import Counter
@@ -41,7 +43,9 @@ class Identity:
     @property
     def names(self) -> tuple[str, ...]:
         """Own name and the source's names."""
-        return tuple(str(n) for n in (self.name, self.attrs.get("source_name"), self.attrs.get("GRIB_shortName")) if n)
+        return tuple(
+            str(n) for n in (self.name, self.attrs.get("source_name"), self.attrs.get("GRIB_shortName")) if n
+        )
 
     @property
     def term(self) -> Term | None:
@@ -85,12 +89,17 @@ class Identity:
 
 def identity(variable: xr.DataArray) -> Identity:
     """Return what a variable of a canonical data set is known by."""
-    return Identity(str(variable.name), variable.attrs, "level" in variable.dims or level_of(variable.attrs) is not None)
+    return Identity(
+        str(variable.name), variable.attrs, "level" in variable.dims or level_of(variable.attrs) is not None
+    )
 
 
 def same_quantity(a: Identity, b: Identity) -> bool:
     """Return whether two variables of different names are one quantity, each on pressure levels or each not."""
-    if a.on_levels != b.on_levels or conversion_or_none(str(a.attrs.get("units")), str(b.attrs.get("units"))) is None:
+    if (
+        a.on_levels != b.on_levels
+        or conversion_or_none(str(a.attrs.get("units")), str(b.attrs.get("units"))) is None
+    ):
         return False
     one, other = a.term, b.term
     if one is not None and other is not None:
@@ -100,20 +109,28 @@ def same_quantity(a: Identity, b: Identity) -> bool:
 
 
 def match_variables(wanted: Mapping[str, Identity], available: Mapping[str, Identity]) -> dict[str, str]:
-    """Return the available name of each wanted variable that is there: its own, or the only one of the same quantity."""
+    """Return the available name of each wanted variable that is there: its own, or the only one of the same
+    quantity.
+    """
     matches = {name: name for name in wanted if name in available}
     free = [name for name in available if name not in matches]
     candidates: dict[str, str] = {}
     for name in wanted:
-        fits = [other for other in free if name not in matches and same_quantity(wanted[name], available[other])]
+        fits = [
+            other for other in free if name not in matches and same_quantity(wanted[name], available[other])
+        ]
         if len(fits) == 1:
             candidates[name] = fits[0]
     claims = Counter(candidates.values())
     return matches | {name: other for name, other in candidates.items() if claims[other] == 1}
 
 
-def find_variables(wanted: tuple[str, ...], called: Mapping[str, set[str]], identities: Mapping[str, Identity]) -> set[str]:
-    """Return the variables that the wanted names mean: those called so, else those of which it is another known name."""
+def find_variables(
+    wanted: tuple[str, ...], called: Mapping[str, set[str]], identities: Mapping[str, Identity]
+) -> set[str]:
+    """Return the variables that the wanted names mean: those called so, else those of which it is another
+    known name.
+    """
     chosen: set[str] = set()
     for name in wanted:
         exact = {n for n in called if name in called[n]}
@@ -129,7 +146,8 @@ def at_place(
     source: str,
     owner: str,
 ) -> xr.DataArray:
-    """Return a variable on the levels and at the scalar coordinates that its owner, a store or model, has for it.
+    """Return a variable on the levels and at the scalar coordinates that its owner, a store or model, has for
+    it.
 
     Args:
         variable: variable of a canonical data set.
@@ -154,7 +172,9 @@ def at_place(
     if wanted is None and (level := level_of(with_scalars({}, scalars))) is not None:
         wanted = [level]
     if wanted is None and len(available) > 1:
-        raise ValueError(f"{source}: {name!r} has levels, but that of {owner} has none; select one with ds.sel(level=...)")
+        raise ValueError(
+            f"{source}: {name!r} has levels, but that of {owner} has none; select one with ds.sel(level=...)"
+        )
     if lacking := [level for level in wanted or () if level not in available]:
         there = f"; it has {', '.join(map(str, available))} hPa" if available else ""
         raise ValueError(f"{source}: {name!r} lacks level {lacking[0]} hPa, which {owner} needs{there}")

@@ -1,4 +1,6 @@
-"""How much memory reading a source may take: the limit that sizes in files are compared with before anything is decoded."""
+"""How much memory reading a source may take: the limit that sizes in files are compared with before anything
+is decoded.
+"""
 
 import os
 import re
@@ -20,7 +22,8 @@ _limit: ContextVar[int | None] = ContextVar("memory limit", default=None)
 
 
 def memory_limit() -> int:
-    """Return the bytes that may be used: those that ``limited`` sets, those of ``FOURCASTER_MEMORY``, or 2 GiB.
+    """Return the bytes that may be used: those that ``limited`` sets, those of ``FOURCASTER_MEMORY``, or 2
+    GiB.
 
     Raises:
         ValueError: the variable is not understood.
@@ -53,7 +56,8 @@ def limited(memory: int) -> Iterator[None]:
 
 
 def check_axis(source: str, name: str, count: int, itemsize: int = 8) -> None:
-    """Raise ``Refused`` if a coordinate of ``count`` values is too long to be read and indexed within the limit.
+    """Raise ``Refused`` if a coordinate of ``count`` values is too long to be read and indexed within the
+    limit.
 
     Args:
         source: named in the error.
@@ -78,7 +82,8 @@ def check_bytes(what: str, size: int) -> None:
 
 
 def check_points(text: str, rows: float, columns: float) -> None:
-    """Raise ``Refused`` if the grid that an option names is too large for a field on it to be computed within the limit.
+    """Raise ``Refused`` if the grid that an option names is too large for a field on it to be computed within
+    the limit.
 
     Args:
         text: the option's value, named in the error.
@@ -94,21 +99,24 @@ def check_points(text: str, rows: float, columns: float) -> None:
 
 
 def check_along(text: str, points: float) -> None:
-    """Raise ``Refused`` if the grid that an option names has more points along an axis than any part of it is taken from.
+    """Raise ``Refused`` if the grid that an option names has more points along an axis than any part of it is
+    taken from.
 
     Args:
         text: the option's value, named in the error.
         points: number of points, which may be infinite.
     """
     if not points <= MOST_POINTS:
-        raise Refused(f"--grid {text} has {points:.6g} points along an axis, more than {MOST_POINTS}; take fewer points")
+        raise Refused(
+            f"--grid {text} has {points:.6g} points along an axis, more than {MOST_POINTS}; take fewer points"
+        )
 
 
 def check_declared(source: str, name: str, size: int, stored: int) -> None:
     """Raise ``Refused`` where compression cannot account for what a variable claims to have.
 
-    deflate packs at most a thousand bytes into one. A variable that claims more was never written: it costs days to
-    read, and gives fill values.
+    deflate packs at most a thousand bytes into one. A variable that claims more was never written: it costs
+    days to read, and gives fill values.
 
     Args:
         source: named in the error.

@@ -1,4 +1,6 @@
-"""The sample that a first run works on: a file given, one named by the environment, the download, or a simulation."""
+"""The sample that a first run works on: a file given, one named by the environment, the download, or a
+simulation.
+"""
 
 import hashlib
 import logging
@@ -11,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from . import atomic
 from .adapters.private import private_folder
-from .netcdf import write_netcdf
 from .pde.barotropic import simulate
+from .store import atomic
+from .store.netcdf import write_netcdf
 
 log = logging.getLogger(__name__)
 Progress = Callable[[int, int, str], None]
@@ -39,8 +41,8 @@ class Sample:
 def find_sample(data: str | Path | None, folder: Path, progress: Progress | None = None) -> Sample:
     """Return the sample, by the first way that works.
 
-    ``data``, else the file that the environment variable ``FOURCASTER_SAMPLE`` names, else a download of the NCEP
-    air-temperature series (kept in the user's cache), else a simulated flow, which is said aloud.
+    ``data``, else the file that the environment variable ``FOURCASTER_SAMPLE`` names, else a download of the
+    NCEP air-temperature series (kept in the user's cache), else a simulated flow, which is said aloud.
 
     Args:
         data: file or store given by the user.
@@ -59,7 +61,10 @@ def find_sample(data: str | Path | None, folder: Path, progress: Progress | None
     try:
         return Sample(download(), "download")
     except OSError as error:
-        log.warning("no download (%s): SIMULATED data is used instead, not observations", " ".join(str(error).split())[:200])
+        log.warning(
+            "no download (%s): SIMULATED data is used instead, not observations",
+            " ".join(str(error).split())[:200],
+        )
     path = folder / "simulated.nc"
     if not path.exists():
         dataset = simulate(SIMULATED_DAYS, progress=progress)
@@ -69,7 +74,8 @@ def find_sample(data: str | Path | None, folder: Path, progress: Progress | None
 
 
 def download(url: str | None = None, cache: Path | None = None) -> Path:
-    """Return the NCEP air-temperature series that ``xarray.tutorial`` offers, downloading it on the first call.
+    """Return the NCEP air-temperature series that ``xarray.tutorial`` offers, downloading it on the first
+    call.
 
     What is in the cache is used only if its values have the expected checksum; else it is fetched again.
 
@@ -99,7 +105,9 @@ def download(url: str | None = None, cache: Path | None = None) -> Path:
     path = Path(pooch.retrieve(source, None, fname=NAME, path=folder, downloader=downloader))
     if wrong := _wrong(path):
         path.unlink(missing_ok=True)
-        raise ValueError(f"{path} {wrong} and was removed; try again later, or name a file by --data or FOURCASTER_SAMPLE")
+        raise ValueError(
+            f"{path} {wrong} and was removed; try again later, or name a file by --data or FOURCASTER_SAMPLE"
+        )
     return path
 
 
@@ -116,7 +124,9 @@ def _wrong(path: Path) -> str:
 
 
 def checksum(path: Path) -> str:
-    """Return the SHA-256 of the series' values: hundredths of a kelvin as 16-bit integers, then times in hours."""
+    """Return the SHA-256 of the series' values: hundredths of a kelvin as 16-bit integers, then times in
+    hours.
+    """
     with xr.open_dataset(path) as dataset:
         values = np.rint(dataset["air"].values.astype(np.float64) * 100).astype("<i2")
         hours = dataset["time"].values.astype("datetime64[h]").astype("<i8")

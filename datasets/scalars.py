@@ -1,7 +1,7 @@
 """Coordinates of one value: level, height, depth, member or threshold of a field that has no axis for it.
 
-The canonical data set keeps them as text in the attribute ``scalar_coordinates`` of each variable, e.g. ``level=500 hPa``,
-since two variables of one data set may lie at different heights.
+The canonical data set keeps them as text in the attribute ``scalar_coordinates`` of each variable, e.g.
+``level=500 hPa``, since two variables of one data set may lie at different heights.
 """
 
 import re
@@ -77,12 +77,16 @@ def scalars_of(attrs: Mapping[Any, Any]) -> dict[str, str]:
 def with_scalars(attrs: Mapping[Any, Any], scalars: Mapping[str, str]) -> dict[Any, Any]:
     """Return attributes that list exactly these scalar coordinates."""
     rest = {key: value for key, value in attrs.items() if key != ATTRIBUTE}
-    return rest | ({ATTRIBUTE: "; ".join(f"{name}={scalars[name]}" for name in sorted(scalars))} if scalars else {})
+    return rest | (
+        {ATTRIBUTE: "; ".join(f"{name}={scalars[name]}" for name in sorted(scalars))} if scalars else {}
+    )
 
 
 def describe_scalars(scalars: Mapping[str, str]) -> str:
     """Return scalar coordinates as a phrase, e.g. ``level 500 hPa, member 3``."""
-    return ", ".join(f"{'member' if name == 'number' else name} {value}" for name, value in sorted(scalars.items()))
+    return ", ".join(
+        f"{'member' if name == 'number' else name} {value}" for name, value in sorted(scalars.items())
+    )
 
 
 def level_of(attrs: Mapping[Any, Any]) -> int | None:
@@ -92,12 +96,17 @@ def level_of(attrs: Mapping[Any, Any]) -> int | None:
 
 
 def differing(a: Mapping[str, str], b: Mapping[str, str]) -> str | None:
-    """Return the first scalar coordinate that has different values in both; one that either lacks is not compared."""
+    """Return the first scalar coordinate that has different values in both; one that either lacks is not
+    compared.
+    """
     return next((name for name in sorted(set(a) & set(b)) if not _same_value(a[name], b[name])), None)
 
 
-def check_same_place(name: str, here: Mapping[str, str], there: Mapping[str, str], *, source: str, owner: str) -> None:
-    """Raise ``ValueError`` where a variable of a source lies elsewhere than that of its owner, a store or model.
+def check_same_place(
+    name: str, here: Mapping[str, str], there: Mapping[str, str], *, source: str, owner: str
+) -> None:
+    """Raise ``ValueError`` where a variable of a source lies elsewhere than that of its owner, a store or
+    model.
 
     Args:
         name: name of the variable.
@@ -109,13 +118,19 @@ def check_same_place(name: str, here: Mapping[str, str], there: Mapping[str, str
     wrong = differing(here, there)
     if wrong is not None:
         ours, theirs = (describe_scalars({wrong: place[wrong]}) for place in (here, there))
-        raise ValueError(f"{source}: {name!r} is at {ours}, that of {owner} at {theirs}; these are different fields")
+        raise ValueError(
+            f"{source}: {name!r} is at {ours}, that of {owner} at {theirs}; these are different fields"
+        )
 
 
 def lone_coordinates(dataset: xr.Dataset, skip: Iterable[str] = ()) -> list[str]:
-    """Return the names of coordinates of one value: scalars, axes of length one, and scalar variables of a known kind."""
+    """Return the names of coordinates of one value: scalars, axes of length one, and scalar variables of a
+    known kind.
+    """
     terms = {word for v in dataset.variables.values() for word in _formula_terms(v)}
-    coordinates = [str(n) for n, c in dataset.coords.items() if c.ndim == 0 or (c.size == 1 and c.dims == (n,))]
+    coordinates = [
+        str(n) for n, c in dataset.coords.items() if c.ndim == 0 or (c.size == 1 and c.dims == (n,))
+    ]
     scalars = {str(n): v for n, v in dataset.data_vars.items() if v.ndim == 0 and v.dtype.kind in "fiu"}
     variables = [name for name, variable in scalars.items() if _kind(name, variable) is not None]
     return [name for name in (*coordinates, *variables) if name not in terms.union(skip)]
@@ -129,8 +144,8 @@ def is_pressure(name: str, coordinate: xr.DataArray) -> bool:
 def record(dataset: xr.Dataset, names: Iterable[str]) -> xr.Dataset:
     """Move coordinates of one value into the attributes of the variables that they belong to.
 
-    A scalar coordinate belongs to the variables whose CF attribute ``coordinates`` names it, else to all; a level, height or
-    depth never to a variable that has a vertical axis.
+    A scalar coordinate belongs to the variables whose CF attribute ``coordinates`` names it, else to all; a
+    level, height or depth never to a variable that has a vertical axis.
 
     Args:
         dataset: data set as its source names things.
@@ -153,7 +168,9 @@ def _holders(dataset: xr.Dataset, name: str, key: str) -> list[str]:
         return [n for n, v in fields.items() if name in v.dims]
     mentioned = [n for n, v in fields.items() if name in str(v.encoding.get("coordinates", "")).split()]
     if key in VERTICAL:
-        vertical = {d for d in map(str, dataset.dims) if d in dataset.coords and _kind(d, dataset[d]) in VERTICAL}
+        vertical = {
+            d for d in map(str, dataset.dims) if d in dataset.coords and _kind(d, dataset[d]) in VERTICAL
+        }
         fields = {n: v for n, v in fields.items() if not vertical & set(v.dims)}
     return [n for n in mentioned or fields if n in fields]
 
@@ -165,17 +182,25 @@ def _formula_terms(variable: xr.Variable) -> list[str]:
 
 
 def _kind(name: str, coordinate: xr.DataArray) -> str | None:
-    """Return ``level``, ``height``, ``depth`` or ``number`` by standard name, units or name; None for another kind."""
+    """Return ``level``, ``height``, ``depth`` or ``number`` by standard name, units or name; None for another
+    kind.
+    """
     text = f"{name} {coordinate.attrs.get('standard_name')} {coordinate.attrs.get('long_name')}".lower()
-    if re.search(r"hybrid|sigma|model.?level|reference|at.top|\bp0\b", text):  # whatever its units, no pressure of a level
+    if re.search(
+        r"hybrid|sigma|model.?level|reference|at.top|\bp0\b", text
+    ):  # whatever its units, no pressure of a level
         return None
     units = str(coordinate.attrs.get("units", "")).strip()
     kind = _STANDARD_NAMES.get(str(coordinate.attrs.get("standard_name")))
-    kind = kind or next((kind for kind, names in _NAMES.items() if name in names or name.lower() in names), None)
+    kind = kind or next(
+        (kind for kind, names in _NAMES.items() if name in names or name.lower() in names), None
+    )
     if units and conversion_or_none(units, "hPa"):
         return "level"
     if kind in VERTICAL and units and not conversion_or_none(units, _UNITS[kind]):
-        return next((other for other in ("height", "depth") if kind == "level" and other in name.lower()), None)
+        return next(
+            (other for other in ("height", "depth") if kind == "level" and other in name.lower()), None
+        )
     return kind
 
 
@@ -189,12 +214,18 @@ def _entry(name: str, coordinate: xr.DataArray) -> tuple[str, str] | None:
     value = coordinate.values.reshape(-1)[0]
     if isinstance(value, str | bytes):
         text = value.decode(errors="replace") if isinstance(value, bytes) else value
-        return (_kind(name, coordinate) or name, " ".join(text.replace(";", ",").split())) if text.strip() else None
+        return (
+            (_kind(name, coordinate) or name, " ".join(text.replace(";", ",").split()))
+            if text.strip()
+            else None
+        )
     if coordinate.dtype.kind not in "fiu" or not np.isfinite(value):
         return None
     units = str(attrs.get("units", "")).strip()
     kind = _kind(name, coordinate)
-    if kind == "level" and not units and not 1 < value <= 1100:  # no pressure: files write level 0 or 1 for the surface
+    if (
+        kind == "level" and not units and not 1 < value <= 1100
+    ):  # no pressure: files write level 0 or 1 for the surface
         return name, f"{value:.6g}"
     if kind is None:
         return name, f"{value:.6g} {units}".strip().replace(";", ",")
@@ -210,4 +241,8 @@ def _same_value(a: str, b: str) -> bool:
         x, y = float(first), float(second)
     except ValueError:
         return False
-    return units == others and not (x.is_integer() and y.is_integer()) and bool(np.isclose(x, y, rtol=_TOLERANCE, atol=0))
+    return (
+        units == others
+        and not (x.is_integer() and y.is_integer())
+        and bool(np.isclose(x, y, rtol=_TOLERANCE, atol=0))
+    )

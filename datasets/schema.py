@@ -1,7 +1,7 @@
 """The canonical data set: names, order, units, and the checks that every store has passed.
 
-Dimensions are ``time, [number,] [level,] latitude, longitude``, of Cartesian flows ``time, y, x``; variables carry CF ``units``;
-pressure-level variables go by WeatherBench2's names, single-level ones keep their own.
+Dimensions are ``time, [number,] [level,] latitude, longitude``, of Cartesian flows ``time, y, x``; variables
+carry CF ``units``; pressure-level variables go by WeatherBench2's names, single-level ones keep their own.
 """
 
 import difflib
@@ -12,8 +12,8 @@ import numpy as np
 import xarray as xr
 
 from ..fno.grids import Grid, LatLon, Plane, nearest_points
-from . import names as naming
 from .scalars import ATTRIBUTE, describe_scalars, scalars_of
+from .store import names as naming
 
 DIMENSIONS = naming.DIMENSIONS
 
@@ -39,7 +39,8 @@ STANDARD_UNITS = {standard: units for standard, (_, units) in LEVEL_VARIABLES.it
     "wind_speed": "m s**-1",
 }
 
-# What values on Earth lie between, by standard name or unit; generous, to catch a wrong unit and nothing else.
+# What values on Earth lie between, by standard name or unit; generous, to catch a wrong unit and nothing
+# else.
 PLAUSIBLE = {
     "K": (100.0, 400.0),
     "geopotential": (-2e4, 8e5),
@@ -116,7 +117,9 @@ def implausible(channel: Channel, standard_name: str, least: float, largest: flo
     low, high = PLAUSIBLE.get(standard_name) or PLAUSIBLE.get(channel.units) or (-np.inf, np.inf)
     if low <= least and largest <= high:
         return ""
-    hint = "; they look like degrees Celsius" if channel.units == "K" and least > -100 and largest < 70 else ""
+    hint = (
+        "; they look like degrees Celsius" if channel.units == "K" and least > -100 and largest < 70 else ""
+    )
     return (
         f"{channel} runs from {least:g} to {largest:g} {channel.units}, outside {low:g} ... {high:g}{hint}; "
         f"if its units are wrong, ingest it again with --units {channel.variable}=..."
@@ -151,7 +154,11 @@ def seconds(step: np.timedelta64) -> int | float:
 
 def duration(count: float) -> np.timedelta64:
     """Return seconds as a time step, in nanoseconds where they are not whole."""
-    return np.timedelta64(int(count), "s") if float(count).is_integer() else np.timedelta64(round(count * 1e9), "ns")
+    return (
+        np.timedelta64(int(count), "s")
+        if float(count).is_integer()
+        else np.timedelta64(round(count * 1e9), "ns")
+    )
 
 
 def time_step(times: np.ndarray, source: str, allow_gaps: bool = False) -> tuple[np.timedelta64, list[int]]:
@@ -166,22 +173,32 @@ def time_step(times: np.ndarray, source: str, allow_gaps: bool = False) -> tuple
         ValueError: fewer than two times, unsorted, duplicate, or irregular times.
     """
     if len(times) < 2:
-        raise ValueError(f"{source} holds {len(times)} time(s); at least two are needed to know the time step")
+        raise ValueError(
+            f"{source} holds {len(times)} time(s); at least two are needed to know the time step"
+        )
     steps = np.diff(times)
     zero = np.timedelta64(0, "ns")
     if (steps == zero).any():
         at = times[1:][steps == zero][0]
-        raise ValueError(f"{source} holds time {_show(at)} twice; drop one, e.g. with ds.drop_duplicates('time')")
+        raise ValueError(
+            f"{source} holds time {_show(at)} twice; drop one, e.g. with ds.drop_duplicates('time')"
+        )
     if (steps < zero).any():
         at = times[1:][steps < zero][0]
-        raise ValueError(f"{source} has unsorted times ({_show(at)} comes after a later one); sort with ds.sortby('time')")
+        raise ValueError(
+            f"{source} has unsorted times ({_show(at)} comes after a later one); sort with ds.sortby('time')"
+        )
     values, counts = np.unique(steps, return_counts=True)
     step = values[counts.argmax()]
     gaps = (np.flatnonzero(steps != step) + 1).tolist()
     if gaps and not allow_gaps:
         before, after = times[gaps[0] - 1], times[gaps[0]]
         monthly = steps.min() / np.timedelta64(1, "D") >= 28 and steps.max() / np.timedelta64(1, "D") <= 31
-        mend = "months are no time step; take a daily or hourly source" if monthly else "fill them, or pass --allow-gaps to record them"
+        mend = (
+            "months are no time step; take a daily or hourly source"
+            if monthly
+            else "fill them, or pass --allow-gaps to record them"
+        )
         raise ValueError(
             f"{source} has irregular times: {len(gaps)} interval(s) differ from the usual {_hours(step)}, the first from "
             f"{_show(before)} to {_show(after)}; {mend}"
@@ -198,15 +215,19 @@ def _hours(step: np.timedelta64) -> str:
 
 
 def check_grid(dataset: xr.Dataset, grid: Grid, source: str) -> xr.Dataset:
-    """Return ``dataset`` on exactly ``grid``: reordered or cut out where it can be, refused where points differ.
+    """Return ``dataset`` on exactly ``grid``: reordered or cut out where it can be, refused where points
+    differ.
 
-    Points are the same up to ``fno.grids.COORDINATE_TOLERANCE`` of the spacing; the result has the coordinates of ``grid``.
+    Points are the same up to ``fno.grids.COORDINATE_TOLERANCE`` of the spacing; the result has the
+    coordinates of ``grid``.
 
     Raises:
         ValueError: a latitude or longitude of the grid is not in the data set.
     """
     if axes_of(dataset) != grid.axes:
-        raise ValueError(f"{source} is on {' and '.join(axes_of(dataset))}, but the model on {' and '.join(grid.axes)}")
+        raise ValueError(
+            f"{source} is on {' and '.join(axes_of(dataset))}, but the model on {' and '.join(grid.axes)}"
+        )
     unit = "degrees" if isinstance(grid, LatLon) else "m"
     for name in grid.axes:
         wanted = getattr(grid, name)

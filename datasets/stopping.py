@@ -63,7 +63,8 @@ def cooperative() -> Iterator[None]:
     """Let the code inside choose where to stop: there a signal only makes ``requested`` true.
 
     Raises:
-        Stopped: at the end of the outermost block, where a signal arrived and the code inside did not act on it.
+        Stopped: at the end of the outermost block, where a signal arrived and the code inside did not act on
+            it.
     """
     _state.cooperative += 1
     try:
@@ -78,8 +79,8 @@ def cooperative() -> Iterator[None]:
 def handled() -> Iterator[None]:
     """Handle the signals inside; for the command line, since a library leaves signals to its user.
 
-    The first signal raises ``Stopped`` in the main thread, or makes ``requested`` true inside ``cooperative``.
-    Another one ends the process at once. Signals that are ignored, as by ``nohup``, stay so.
+    The first signal raises ``Stopped`` in the main thread, or makes ``requested`` true inside
+    ``cooperative``. Another one ends the process at once. Signals that are ignored, as by ``nohup``, stay so.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -90,7 +91,10 @@ def handled() -> Iterator[None]:
     try:
         for number in SIGNALS:
             handler = signal.getsignal(number)
-            if handler not in (signal.SIG_IGN, None):  # None: set by other than Python, and not to be restored
+            if handler not in (
+                signal.SIG_IGN,
+                None,
+            ):  # None: set by other than Python, and not to be restored
                 before[number] = handler
                 signal.signal(number, _arrived)
         yield

@@ -46,7 +46,9 @@ _PLAIN = r"(?:\d+\.?\d*|\.\d+)"
 _NUMBER = re.compile(rf"(?<![\w.])(?<![^\W\d_][+-]){_PLAIN}(?:[eE][+-]?\d+)?")
 _RAISED = re.compile(r"([^\W\d_])[+-]?(\d+)")  # a name and its exponent, as in m-2
 _OPERATOR = re.compile(r"(\)?)\s*(?:\*\*|\^)")
-_EXPONENT = re.compile(rf"\s*(?:[+-]?({_PLAIN})|\(\s*[+-]?({_PLAIN})\s*\)|{{\s*[+-]?({_PLAIN})\s*}})(?![\w.])(?!\s*(?:\*\*|\^))")
+_EXPONENT = re.compile(
+    rf"\s*(?:[+-]?({_PLAIN})|\(\s*[+-]?({_PLAIN})\s*\)|{{\s*[+-]?({_PLAIN})\s*}})(?![\w.])(?!\s*(?:\*\*|\^))"
+)
 _ODD = re.compile(r"[^\w\s.,*/^+\-(){}\[\]%°·′″'\"~#&:|<>=]|(?![0-9])\d")
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789", "⁻")
 
@@ -85,10 +87,14 @@ def normalise(text: object) -> str:
 
 
 def _check(text: str) -> None:
-    """Raise ``ValueError`` where units are no units, or the parser, which evaluates powers, would take long over them."""
+    """Raise ``ValueError`` where units are no units, or the parser, which evaluates powers, would take long
+    over them.
+    """
     shown = repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
     if len(text) > LONGEST:
-        raise ValueError(f"has units {shown} of {len(text)} characters, which are not units (at most {LONGEST} characters)")
+        raise ValueError(
+            f"has units {shown} of {len(text)} characters, which are not units (at most {LONGEST} characters)"
+        )
     text = text.translate(_SUPERSCRIPTS)
     if odd := _ODD.search(text):
         raise ValueError(f"has units {shown} with the character {odd[0]!r}, which are not units")
@@ -123,7 +129,11 @@ def conversion(source: str, target: str) -> tuple[float, float]:
     a, b = _parse(source), _parse(target)
     try:
         compatible = a.is_compatible_with(b)
-        zero, one = (float(units.Quantity(v, a).to(b).magnitude) for v in (0.0, 1.0)) if compatible else (np.nan, np.nan)
+        zero, one = (
+            (float(units.Quantity(v, a).to(b).magnitude) for v in (0.0, 1.0))
+            if compatible
+            else (np.nan, np.nan)
+        )
     except Exception as error:  # the parser raises many types, such as for decibels in a product
         raise ValueError(f"has units {source!r}, which cannot become {target!r}") from error
     if not np.isfinite([zero, one]).all() or zero == one:

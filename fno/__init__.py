@@ -2,12 +2,12 @@
 
 from .errors import InputError, ModesError, NonFiniteError, ResolutionWarning, WeightsError
 from .grids import LatLon
-from .import_weights import import_weights
 from .layers.mixer import AFNO2D
 from .layers.spectral import SpectralConv
 from .layers.spherical import SphericalConv
 from .models import AFNO, FNO, SFNO, TFNO
 from .transforms.sht import InverseRealSHT, RealSHT, SphereCalculus
+from .weights.import_weights import import_weights
 
 __all__ = [
     "AFNO",

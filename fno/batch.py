@@ -30,7 +30,9 @@ class Batch:
 
     def to(self, device: str) -> "Batch":
         """Return the batch on ``device``, copied while the caller goes on where the memory is pinned."""
-        parts = (t.to(device, non_blocking=t.is_pinned()) for t in (self.state, self.background, self.forcing))
+        parts = (
+            t.to(device, non_blocking=t.is_pinned()) for t in (self.state, self.background, self.forcing)
+        )
         return Batch(*parts)
 
 
@@ -62,4 +64,10 @@ class Instances:
         """Return them on ``device``."""
         numbers = {name: t.to(device) for name, t in self.parameters.items()}
         solution = None if self.solution is None else self.solution.to(device)
-        return replace(self, state=self.state.to(device), inputs=self.inputs.to(device), parameters=numbers, solution=solution)
+        return replace(
+            self,
+            state=self.state.to(device),
+            inputs=self.inputs.to(device),
+            parameters=numbers,
+            solution=solution,
+        )

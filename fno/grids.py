@@ -10,17 +10,32 @@ from numpy.typing import NDArray
 from .quadrature import MOST_ROWS, SphereGrid, colatitudes, recognised, sphere_nodes
 
 __all__ = [
-    "COORDINATE_TOLERANCE", "Array", "Box", "Grid", "LatLon", "Plane", "SphereGrid", "colatitudes", "match_axis", "nearest_points", "same_axis",
-    "spacing_at", "sphere_nodes",
-]  # fmt: skip
+    "COORDINATE_TOLERANCE",
+    "Array",
+    "Box",
+    "Grid",
+    "LatLon",
+    "Plane",
+    "SphereGrid",
+    "colatitudes",
+    "match_axis",
+    "nearest_points",
+    "same_axis",
+    "spacing_at",
+    "sphere_nodes",
+]
 
 Array = NDArray[np.float64]
 
-COORDINATE_TOLERANCE = 1e-3  # share of the spacing by which two lists of coordinates of the same points may differ
+COORDINATE_TOLERANCE = (
+    1e-3  # share of the spacing by which two lists of coordinates of the same points may differ
+)
 
 
 def spacing_at(points: NDArray[np.floating]) -> Array:
-    """Return the distance of each point of an axis to its nearest neighbour, in float64; infinite for a single point."""
+    """Return the distance of each point of an axis to its nearest neighbour, in float64; infinite for a
+    single point.
+    """
     values = np.asarray(points, dtype=np.float64)
     steps = np.concatenate([[np.inf], np.abs(np.diff(values)), [np.inf]])
     return np.asarray(np.minimum(steps[:-1], steps[1:]))
@@ -31,8 +46,8 @@ def nearest_points(
 ) -> tuple[NDArray[np.int64], Array, NDArray[np.bool_]]:
     """Find the points of one axis among those of another.
 
-    Two coordinates are the same point where they differ by less than ``COORDINATE_TOLERANCE`` of the local spacing, or by
-    one rounding of float32 where that is larger.
+    Two coordinates are the same point where they differ by less than ``COORDINATE_TOLERANCE`` of the local
+    spacing, or by one rounding of float32 where that is larger.
 
     Args:
         wanted: points to find, shape (n,).
@@ -40,8 +55,8 @@ def nearest_points(
         circular: compare modulo 360 degrees, as longitudes.
 
     Returns:
-        Position in ``given`` of the point nearest to each wanted one, its distance, and whether it is the same point;
-        each of shape (n,).
+        Position in ``given`` of the point nearest to each wanted one, its distance, and whether it is the
+        same point; each of shape (n,).
     """
     target = np.asarray(wanted, dtype=np.float64)
     source = np.asarray(given, dtype=np.float64)
@@ -59,13 +74,18 @@ def nearest_points(
     at = np.where(np.abs(line[left] - target) <= np.abs(line[right] - target), left, right)
     distance = np.abs(line[at] - target)
     spacing = np.minimum(spacing_at(wanted), spacing_at(line)[at])
-    rounding = np.finfo(np.float32).eps * np.maximum(np.abs(target), np.abs(np.asarray(wanted, dtype=np.float64)))
+    rounding = np.finfo(np.float32).eps * np.maximum(
+        np.abs(target), np.abs(np.asarray(wanted, dtype=np.float64))
+    )
     tolerance = np.maximum(COORDINATE_TOLERANCE * np.where(np.isfinite(spacing), spacing, 0.0), rounding)
     return order[at], distance, distance <= tolerance
 
 
-def match_axis(wanted: NDArray[np.floating], given: NDArray[np.floating], name: str = "") -> NDArray[np.int64] | None:
-    """Return where the points of one axis lie on another, see ``nearest_points``; None where one is not there.
+def match_axis(
+    wanted: NDArray[np.floating], given: NDArray[np.floating], name: str = ""
+) -> NDArray[np.int64] | None:
+    """Return where the points of one axis lie on another, see ``nearest_points``; None where one is not
+    there.
 
     Args:
         wanted: points to find.
@@ -106,12 +126,16 @@ class LatLon:
             values = np.asarray(getattr(self, name), dtype=np.float64)
             object.__setattr__(self, name, values)
             if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
-                raise ValueError(f"{name} must be a list of at least two finite numbers, got shape {values.shape}")
+                raise ValueError(
+                    f"{name} must be a list of at least two finite numbers, got shape {values.shape}"
+                )
             steps = np.diff(values)
             if not ((steps > 0).all() or (name == "latitude" and (steps < 0).all())):
                 raise ValueError(f"{name} must be strictly monotonic, got {values[:3]} ... {values[-1]}")
         if np.abs(self.latitude).max() > 90 + COORDINATE_TOLERANCE * np.abs(np.diff(self.latitude)).min():
-            raise ValueError(f"latitude must lie within [-90, 90] degrees, got up to {np.abs(self.latitude).max()}")
+            raise ValueError(
+                f"latitude must lie within [-90, 90] degrees, got up to {np.abs(self.latitude).max()}"
+            )
         if self.longitude[-1] - self.longitude[0] >= 360:
             raise ValueError(f"longitude must span less than 360 degrees, got {self.longitude[[0, -1]]}")
 
@@ -132,7 +156,9 @@ class LatLon:
 
     @property
     def edges(self) -> tuple[Literal["node", "cell"], Literal["node", "cell"]]:
-        """Whether the outer points lie on the edges of the domain, or are centres of cells: global latitudes without poles."""
+        """Whether the outer points lie on the edges of the domain, or are centres of cells: global latitudes
+        without poles.
+        """
         without_poles = self.sphere is not None and max(abs(self.latitude)) < 90 - 1e-6
         return "cell" if without_poles else "node", "node"
 
@@ -144,7 +170,9 @@ class LatLon:
     @property
     def periodic(self) -> bool:
         """Whether the longitudes go all the way round."""
-        return bool(abs(self.longitude[-1] + self.spacing[1] - self.longitude[0] - 360) < 0.51 * self.spacing[1])
+        return bool(
+            abs(self.longitude[-1] + self.spacing[1] - self.longitude[0] - 360) < 0.51 * self.spacing[1]
+        )
 
     @property
     def includes_poles(self) -> bool:
@@ -162,7 +190,8 @@ class LatLon:
     def latitude_bounds(self) -> Array:
         """Southern and northern edge of each row in degrees, shape (latitude, 2).
 
-        Midway between the rows; the outer ones half a spacing beyond the outer rows, on the pole where these reach it.
+        Midway between the rows; the outer ones half a spacing beyond the outer rows, on the pole where these
+        reach it.
         """
         bounds = _edges(self.latitude)
         if self.includes_poles or self.sphere:
@@ -172,7 +201,9 @@ class LatLon:
 
     @cached_property
     def longitude_bounds(self) -> Array:
-        """Western and eastern edge of each column in degrees, shape (longitude, 2), midway between the columns."""
+        """Western and eastern edge of each column in degrees, shape (longitude, 2), midway between the
+        columns.
+        """
         if self.periodic:
             around = np.concatenate([self.longitude[-1:] - 360, self.longitude, self.longitude[:1] + 360])
             edges = (around[1:] + around[:-1]) / 2
@@ -184,7 +215,8 @@ class LatLon:
     def area_weights(self) -> Array:
         """Share of the area that a row's points stand for, shape (latitude,), mean one.
 
-        ``sin(upper) - sin(lower)`` of the rows' edges. On evenly spaced rows away from the poles this is proportional to cos(latitude).
+        ``sin(upper) - sin(lower)`` of the rows' edges. On evenly spaced rows away from the poles this is
+        proportional to cos(latitude).
         """
         area = np.diff(np.sin(np.deg2rad(self.latitude_bounds)), axis=1)[:, 0]
         return np.asarray(area / area.mean())
@@ -212,10 +244,18 @@ class Plane:
             values = np.asarray(getattr(self, name), dtype=np.float64)
             object.__setattr__(self, name, values)
             if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
-                raise ValueError(f"{name} must be a list of at least two finite numbers, got shape {values.shape}")
+                raise ValueError(
+                    f"{name} must be a list of at least two finite numbers, got shape {values.shape}"
+                )
             steps = np.diff(values)
-            if not np.allclose(steps, steps.mean(), rtol=1e-3, atol=0) or steps[0] == 0 or (name == "x" and steps[0] < 0):
-                raise ValueError(f"{name} must be evenly spaced, got {values[:3]} ... {values[-1]}; interpolate it first")
+            if (
+                not np.allclose(steps, steps.mean(), rtol=1e-3, atol=0)
+                or steps[0] == 0
+                or (name == "x" and steps[0] < 0)
+            ):
+                raise ValueError(
+                    f"{name} must be evenly spaced, got {values[:3]} ... {values[-1]}; interpolate it first"
+                )
 
     @property
     def axes(self) -> tuple[str, str]:
@@ -284,7 +324,9 @@ class Box:
             raise ValueError(f"a box needs points, length and periodicity of each axis, got {self}")
         for axis, n, length in zip(self.axes, self.points, self.lengths, strict=True):
             if n < 2 or not 0 < length < np.inf:
-                raise ValueError(f"axis {axis} needs at least two points and a positive length, got {n} and {length}")
+                raise ValueError(
+                    f"axis {axis} needs at least two points and a positive length, got {n} and {length}"
+                )
 
     def spacing(self, axis: str) -> float:
         """Return the distance between points along an axis."""

@@ -4,8 +4,9 @@ For each channel of a sample: its mean, its standard deviation and the amplitude
 
     A_j = (sum of |c_k|^2 over 2^j <= |k| < 2^(j + 1))^(1/2),   k in waves a domain,
 
-with c the Fourier coefficients, on axes that are not periodic those of the mirror image (a cosine series). Only octaves that a grid holds
-whole are taken, so grids of any size are compared. A number enters by its logarithm.
+with c the Fourier coefficients, on axes that are not periodic those of the mirror image (a cosine series).
+Only octaves that a grid holds whole are taken, so grids of any size are compared. A number enters by its
+logarithm.
 """
 
 import math
@@ -46,7 +47,8 @@ class Range:
 
     def margin(self, count: int) -> float:
         """Return how far outside of [low, high] one sample may lie, which is more after few training samples."""
-        # A number is drawn from an interval, an amplitude from a law with a tail. Chosen so that a sample of the same law departs in
+        # A number is drawn from an interval, an amplitude from a law with a tail. Chosen so that a sample of
+        # the same law departs in
         # fewer than one of a hundred runs after 64 training samples.
         share = 0.1 + 6 / count if self.logarithm else 0.5 + 24 / count
         return max(self.negligible, share * (self.high - self.low))
@@ -86,10 +88,11 @@ class TrainingRanges:
         return cls(count, ranges)
 
     def departures(self, invariants: Mapping[str, Tensor]) -> list[str]:
-        """Return what of a run lies outside of training, the largest departures first, as text; nothing after too few training samples.
+        """Return what of a run lies outside of training, the largest departures first, as text; nothing after
+        too few training samples.
 
-        A sample departs where an invariant lies outside of the training range by more than a margin; a run also where the mean over its
-        samples differs by more than ``SHIFT`` standard errors.
+        A sample departs where an invariant lies outside of the training range by more than a margin; a run
+        also where the mean over its samples differs by more than ``SHIFT`` standard errors.
         """
         reported: list[tuple[float, str]] = []
         for name, values in invariants.items():
@@ -102,7 +105,9 @@ class TrainingRanges:
             if bool(far.any()):
                 worst = int(outside.nan_to_num(nan=torch.inf).argmax())
                 others = int(far.sum()) - 1
-                text = f"{name} {known.text(float(values[worst]))} in sample {worst}" + (f" and {others} more" if others else "")
+                text = f"{name} {known.text(float(values[worst]))} in sample {worst}" + (
+                    f" and {others} more" if others else ""
+                )
                 text += f", in training {known.text(known.low)} to {known.text(known.high)}"
                 reported.append((float(outside[worst].nan_to_num(nan=torch.inf)) / max(margin, 1e-300), text))
                 continue
@@ -123,19 +128,24 @@ class TrainingRanges:
         return cls(int(values["count"]), {name: Range(**given) for name, given in values["ranges"].items()})
 
 
-def invariants_of(instances: Instances, fields: Sequence[str], inputs: Sequence[str], edges: Sequence[Edge]) -> dict[str, Tensor]:
+def invariants_of(
+    instances: Instances, fields: Sequence[str], inputs: Sequence[str], edges: Sequence[Edge]
+) -> dict[str, Tensor]:
     """Return the invariants of the inputs of some samples by name, each of shape (batch,).
 
     Args:
         instances: samples.
         fields: names of the channels of the initial state; none of a steady equation.
         inputs: names of the given fields.
-        edges: how the grid lies along each axis: periodic, with nodes on both edges, or with cells between them.
+        edges: how the grid lies along each axis: periodic, with nodes on both edges, or with cells between
+            them.
     """
     invariants: dict[str, Tensor] = {}
     for names, tensor in ((fields, instances.state), (inputs, instances.inputs)):
         for name, field in zip(names, tensor.unbind(1), strict=False):
-            invariants |= {f"{kind} of {name}": value for kind, value in _of_field(field.double(), edges).items()}
+            invariants |= {
+                f"{kind} of {name}": value for kind, value in _of_field(field.double(), edges).items()
+            }
     return invariants | {name: number.double().log() for name, number in instances.parameters.items()}
 
 

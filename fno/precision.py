@@ -19,7 +19,9 @@ def require_real(x: Tensor) -> None:
         InputError: ``x`` is complex.
     """
     if x.is_complex():
-        raise InputError(f"expected real numbers, got a tensor of {x.dtype}; pass the real and imaginary parts as separate channels")
+        raise InputError(
+            f"expected real numbers, got a tensor of {x.dtype}; pass the real and imaginary parts as separate channels"
+        )
 
 
 def at_least_single(x: Tensor) -> Tensor:

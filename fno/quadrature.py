@@ -1,4 +1,6 @@
-"""Nodes and weights of the quadratures on the sphere: evenly spaced latitudes, and those of Gauss and Legendre."""
+"""Nodes and weights of the quadratures on the sphere: evenly spaced latitudes, and those of Gauss and
+Legendre.
+"""
 
 from typing import Literal, cast, get_args
 
@@ -10,17 +12,21 @@ Array = NDArray[np.float64]
 MOST_ROWS = 200_000  # a hundred metres apart
 _EIGENVALUES = 2000  # rows whose nodes are found as eigenvalues, in memory of their square
 _ASYMPTOTIC = 100  # rows whose nodes are recognised by their asymptotic places, within 1e-9 rad
-_BESSEL = np.array([2.404825557695773, 5.520078110286311, 8.653727912911013, 11.791534439014281])  # zeros of J0
+_BESSEL = np.array(
+    [2.404825557695773, 5.520078110286311, 8.653727912911013, 11.791534439014281]
+)  # zeros of J0
 
 SphereGrid = Literal["equiangular", "equiangular-no-poles", "legendre-gauss"]
 
 
 def sphere_nodes(nlat: int, grid: SphereGrid) -> tuple[Array, Array]:
-    """Return colatitudes [rad], from the north pole down, and quadrature weights of a grid on the whole sphere.
+    """Return colatitudes [rad], from the north pole down, and quadrature weights of a grid on the whole
+    sphere.
 
-    The weights integrate over the cosine of colatitude, so they add up to 2: Clenshaw-Curtis on ``equiangular`` (both
-    poles are rows), Fejer's first rule on ``equiangular-no-poles`` (rows stand half a step off the poles), both exact for
-    polynomials of degree ``nlat - 1``; Gauss-Legendre on ``legendre-gauss``, exact to ``2 nlat - 1``.
+    The weights integrate over the cosine of colatitude, so they add up to 2: Clenshaw-Curtis on
+    ``equiangular`` (both poles are rows), Fejer's first rule on ``equiangular-no-poles`` (rows stand half a
+    step off the poles), both exact for polynomials of degree ``nlat - 1``; Gauss-Legendre on
+    ``legendre-gauss``, exact to ``2 nlat - 1``.
 
     Raises:
         ValueError: fewer than two latitudes, or an unknown grid.
@@ -46,7 +52,8 @@ def sphere_nodes(nlat: int, grid: SphereGrid) -> tuple[Array, Array]:
 
 
 def colatitudes(nlat: int, grid: SphereGrid) -> Array:
-    """Return the colatitudes [rad] of ``sphere_nodes``, from the north pole down, in time and memory of their number.
+    """Return the colatitudes [rad] of ``sphere_nodes``, from the north pole down, in time and memory of their
+    number.
 
     Those of ``legendre-gauss`` are asymptotic beyond 2000 rows, within 1e-12 rad.
 
@@ -55,7 +62,11 @@ def colatitudes(nlat: int, grid: SphereGrid) -> Array:
     """
     _check_rows(nlat)
     if grid == "legendre-gauss":
-        return _asymptotic(nlat) if nlat > _EIGENVALUES else np.arccos(np.polynomial.legendre.leggauss(nlat)[0][::-1])
+        return (
+            _asymptotic(nlat)
+            if nlat > _EIGENVALUES
+            else np.arccos(np.polynomial.legendre.leggauss(nlat)[0][::-1])
+        )
     if grid == "equiangular":
         return np.linspace(0, np.pi, nlat)
     if grid == "equiangular-no-poles":
@@ -85,7 +96,9 @@ def _check_rows(nlat: int) -> None:
 
 
 def _asymptotic(nlat: int) -> Array:
-    """Return approximate colatitudes of the Gauss nodes: zeros of the Bessel function J0 (McMahon), corrected by Olver's expansion."""
+    """Return approximate colatitudes of the Gauss nodes: zeros of the Bessel function J0 (McMahon), corrected
+    by Olver's expansion.
+    """
     half = np.arange(1, nlat // 2 + 1)
     beta = (half - 0.25) * np.pi
     b = 8 * beta

@@ -19,7 +19,9 @@ def pick_device(name: str | None) -> str:
     except RuntimeError as error:
         raise ValueError(f"unknown device {name!r}; use cpu, or cuda") from error
     if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device cuda was asked for, but torch finds no GPU here; use --device cpu, or see `forecast doctor`")
+        raise ValueError(
+            "device cuda was asked for, but torch finds no GPU here; use --device cpu, or see `forecast doctor`"
+        )
     if kind not in ("cpu", "cuda"):
         raise ValueError(f"device {name!r} is not supported; use cpu, or cuda")
     return name
@@ -28,7 +30,8 @@ def pick_device(name: str | None) -> str:
 def keep_freed_memory() -> None:
     """Ask glibc to keep freed arrays for reuse rather than hand them back to the system.
 
-    A training step frees and takes the same arrays again; without this each pays for its page faults. Does nothing on other C libraries.
+    A training step frees and takes the same arrays again; without this each pays for its page faults. Does
+    nothing on other C libraries.
     """
     trim_threshold, mmap_threshold, largest = -1, -3, 2**25
     try:

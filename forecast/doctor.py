@@ -7,7 +7,19 @@ from typing import Any
 
 from .. import __version__
 
-PACKAGES = ("torch", "numpy", "xarray", "zarr", "dask", "netCDF4", "h5py", "cartopy", "matplotlib", "pydantic", "safetensors")
+PACKAGES = (
+    "torch",
+    "numpy",
+    "xarray",
+    "zarr",
+    "dask",
+    "netCDF4",
+    "h5py",
+    "cartopy",
+    "matplotlib",
+    "pydantic",
+    "safetensors",
+)
 
 
 def doctor() -> dict[str, Any]:
@@ -30,7 +42,9 @@ def doctor() -> dict[str, Any]:
             back = from_modes(to_modes(x, size, method), size, size, method)  # type: ignore[arg-type]
             errors[f"{method} {size[0]}x{size[1]}"] = float((back - x).abs().max())
     if worst := [name for name, error in errors.items() if error > 1e-4]:
-        problems.append(f"Fourier round trips are off: {', '.join(worst)}; install torch {versions.get('torch')} anew")
+        problems.append(
+            f"Fourier round trips are off: {', '.join(worst)}; install torch {versions.get('torch')} anew"
+        )
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "fourcaster": __version__,

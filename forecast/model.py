@@ -10,37 +10,51 @@ from numpy.typing import NDArray
 
 from ..datasets.forcings import forcing_names, normalised, static_fields
 from ..datasets.schema import Channel
-from ..datasets.statistics import Statistics
+from ..datasets.statistics.moments import Statistics
 from ..fno.grids import Grid
 from ..fno.layers.spherical import largest_lmax
 from ..fno.models import REGISTRY
 from ..fno.models.ensemble import Ensemble
 from ..fno.models.stepper import Scales, Stepper
-from .config import AFNOConfig, ModelConfig, SFNOConfig
+from .config.load import AFNOConfig, ModelConfig, SFNOConfig
 
 log = logging.getLogger(__name__)
 
 
-def build_network(config: ModelConfig, grid: Grid, in_channels: int, out_channels: int, *, quiet: bool = False) -> torch.nn.Module:
+def build_network(
+    config: ModelConfig, grid: Grid, in_channels: int, out_channels: int, *, quiet: bool = False
+) -> torch.nn.Module:
     """Build the networks that a configuration names, fitted to a grid.
 
-    Modes, degrees and patches that the grid cannot hold are clipped, with a message unless ``quiet``. The last layer starts at zero, so
-    that an untrained model forecasts persistence of the anomaly.
+    Modes, degrees and patches that the grid cannot hold are clipped, with a message unless ``quiet``. The
+    last layer starts at zero, so that an untrained model forecasts persistence of the anomaly.
 
     Raises:
         ValueError: an SFNO on a grid that does not cover the sphere.
     """
-    return Ensemble([_build_one(config, grid, in_channels, out_channels, quiet) for _ in range(config.members)])
+    return Ensemble(
+        [_build_one(config, grid, in_channels, out_channels, quiet) for _ in range(config.members)]
+    )
 
 
-def _build_one(config: ModelConfig, grid: Grid, in_channels: int, out_channels: int, quiet: bool) -> torch.nn.Module:
-    arguments = config.model_dump(exclude={"kind", "window", "members"}) | {"in_channels": in_channels, "out_channels": out_channels}
+def _build_one(
+    config: ModelConfig, grid: Grid, in_channels: int, out_channels: int, quiet: bool
+) -> torch.nn.Module:
+    arguments = config.model_dump(exclude={"kind", "window", "members"}) | {
+        "in_channels": in_channels,
+        "out_channels": out_channels,
+    }
     if isinstance(config, AFNOConfig):
-        arguments |= {"inp_shape": grid.shape, "patch_size": _clip("patch_size", config.patch_size, grid.shape, quiet)}
+        arguments |= {
+            "inp_shape": grid.shape,
+            "patch_size": _clip("patch_size", config.patch_size, grid.shape, quiet),
+        }
     elif isinstance(config, SFNOConfig):
         kind = grid.sphere
         if kind is None:
-            raise ValueError("model.kind sfno needs a grid that covers the sphere, evenly spaced or with Gauss latitudes; use fno on this one")
+            raise ValueError(
+                "model.kind sfno needs a grid that covers the sphere, evenly spaced or with Gauss latitudes; use fno on this one"
+            )
         (lmax,) = _clip("lmax", (config.lmax,), (largest_lmax(*grid.shape, kind),), quiet)
         arguments |= {"grid": kind, "lmax": lmax}
     else:
@@ -65,14 +79,22 @@ def _build_one(config: ModelConfig, grid: Grid, in_channels: int, out_channels: 
 def _clip(name: str, wanted: Sequence[int], most: Sequence[int], quiet: bool) -> tuple[int, ...]:
     clipped = tuple(min(w, m) for w, m in zip(wanted, most, strict=True))
     if clipped != tuple(wanted) and not quiet:
-        log.warning("model.%s %s does not fit the grid and was clipped to %s", name, list(wanted), list(clipped))
+        log.warning(
+            "model.%s %s does not fit the grid and was clipped to %s", name, list(wanted), list(clipped)
+        )
     return clipped
 
 
 def build_stepper(
-    config: ModelConfig, channels: list[Channel], grid: Grid, statistics: Statistics, seed: int, static: Sequence[NDArray[np.floating]] = ()
+    config: ModelConfig,
+    channels: list[Channel],
+    grid: Grid,
+    statistics: Statistics,
+    seed: int,
+    static: Sequence[NDArray[np.floating]] = (),
 ) -> Stepper:
-    """Build a model for the channels of a store, initialised from ``seed``; ``static`` fields go with its input, normalised.
+    """Build a model for the channels of a store, initialised from ``seed``; ``static`` fields go with its
+    input, normalised.
 
     Raises:
         ValueError: a channel has values that come and go.
@@ -86,10 +108,23 @@ def build_stepper(
     mask = statistics.mask
     for channel, covered in zip(channels, np.atleast_1d(mask.any(axis=(1, 2))), strict=True):
         if not covered:
-            raise ValueError(f"{channel} has no values at all in the training period; leave it out with data.variables")
-    scales = Scales(*(torch.from_numpy(getattr(statistics, name)) for name in ("mean", "std", "anomaly_std", "anomaly_tendency_std")))
-    normal = (np.nan_to_num(statistics.cycle.coefficients[:, 0].mean(axis=0)) - statistics.mean[:, None, None]) / statistics.std[:, None, None]
-    parts = [static_fields(grid), np.where(mask, normal, 0), *(normalised(field, grid)[None] for field in static)]
+            raise ValueError(
+                f"{channel} has no values at all in the training period; leave it out with data.variables"
+            )
+    scales = Scales(
+        *(
+            torch.from_numpy(getattr(statistics, name))
+            for name in ("mean", "std", "anomaly_std", "anomaly_tendency_std")
+        )
+    )
+    normal = (
+        np.nan_to_num(statistics.cycle.coefficients[:, 0].mean(axis=0)) - statistics.mean[:, None, None]
+    ) / statistics.std[:, None, None]
+    parts = [
+        static_fields(grid),
+        np.where(mask, normal, 0),
+        *(normalised(field, grid)[None] for field in static),
+    ]
     if not mask.all():
         parts.append(mask)
     fields = torch.from_numpy(np.concatenate([f.astype(np.float32) for f in parts]))

@@ -17,31 +17,39 @@ from torch import nn
 from ..datasets.adapters.opening import open_raw
 from ..datasets.pde.loaders import DrawnInstances, Layout, StoredInstances, open_simulations, open_system
 from ..datasets.pde.system import System
-from ..datasets.recorded import recorded
 from ..datasets.stopping import requested
+from ..datasets.store.recorded import recorded
 from ..fno.batch import Instances
-from ..fno.blueprint import check_blueprint
 from ..fno.invariants import TrainingRanges, invariants_of, scales_of
 from ..fno.models import REGISTRY
 from ..fno.models.base import mark_trained
-from ..fno.models.solution import Evolution, SolutionScales, Steady
+from ..fno.models.operators import Evolution, SolutionScales, Steady
 from ..fno.physics.evolution import EVOLUTIONS, EvolutionEquation
 from ..fno.physics.steady import STEADY, SteadyEquation, overall_size
 from ..fno.training import train as fit
-from ..fno.training.experiment import Unknowns, WithExperiment
-from ..fno.training.solving import Evolving, SolvingLoss, Standing
-from .checkpoint import finished, open_weights, restore, write_network
-from .description import OperatorDescription
+from ..fno.training.objectives.inverse import Unknowns, WithExperiment
+from ..fno.training.objectives.operator import Evolving, SolvingLoss, Standing
+from ..fno.weights.blueprint import check_blueprint
+from .checkpoint.description import OperatorDescription
+from .checkpoint.folder import finished, open_weights, restore, write_network
+from .checkpoint.meta import noting_changes, read_meta
+from .config.physics_config import OperatorConfig
 from .device import keep_freed_memory, pick_device
 from .experiment import read_sensors
 from .interruption import saving_when_stopped
-from .physics_config import OperatorConfig
-from .sealed import noting_changes, read_meta
 
 log = logging.getLogger(__name__)
 Progress = Callable[[int, int, str], None]
 Equation = EvolutionEquation | SteadyEquation
-_HOMOGENEOUS = ("advection", "burgers", "shock_pipe", "reaction", "reaction_diffusion", "allen_cahn", "cahn_hilliard")
+_HOMOGENEOUS = (
+    "advection",
+    "burgers",
+    "shock_pipe",
+    "reaction",
+    "reaction_diffusion",
+    "allen_cahn",
+    "cahn_hilliard",
+)
 _STATISTICS = 256  # samples that scales are taken from
 
 
@@ -75,41 +83,66 @@ class Operator:
 def _equation(config: OperatorConfig, system: System, layout: Layout) -> Equation:
     name, parameters = config.equation.name, system.model_dump()
     if layout.evolves:
-        return EvolutionEquation(name, parameters, layout.box([2] * len(layout.axes)), layout.times[-1] / config.model.windows)
+        return EvolutionEquation(
+            name, parameters, layout.box([2] * len(layout.axes)), layout.times[-1] / config.model.windows
+        )
     return SteadyEquation(name, float(parameters.get("source", 0.0)), layout.lengths[0])
 
 
-def _build(config: OperatorConfig, system: System, layout: Layout, scales: SolutionScales, grid: Sequence[int]) -> Evolution | Steady:
+def _build(
+    config: OperatorConfig, system: System, layout: Layout, scales: SolutionScales, grid: Sequence[int]
+) -> Evolution | Steady:
     """Build the operator for training on a grid of ``grid`` points."""
     settings, name = config.model, config.equation.name
     network = _network(config, layout, grid)
     if not layout.evolves:
         size = partial(overall_size, name, system.model_dump())
         return Steady(network, scales, layout.parameters, layout.edges, name in STEADY, size)
-    equation = _equation(config, system, layout) if name in EVOLUTIONS and all(e == "wrap" for e in layout.edges) else None
+    equation = (
+        _equation(config, system, layout)
+        if name in EVOLUTIONS and all(e == "wrap" for e in layout.edges)
+        else None
+    )
     rates = equation.rates if isinstance(equation, EvolutionEquation) else None
     window, positions = layout.times[-1] / settings.windows, _positions(config, layout)
-    return Evolution(network, scales, window, settings.nodes, layout.parameters, layout.edges, positions, rates)
+    return Evolution(
+        network, scales, window, settings.nodes, layout.parameters, layout.edges, positions, rates
+    )
 
 
 def _positions(config: OperatorConfig, layout: Layout) -> bool:
-    return not layout.evolves or config.equation.name not in _HOMOGENEOUS or any(e != "wrap" for e in layout.edges)
+    return (
+        not layout.evolves
+        or config.equation.name not in _HOMOGENEOUS
+        or any(e != "wrap" for e in layout.edges)
+    )
 
 
 def _network(config: OperatorConfig, layout: Layout, grid: Sequence[int]) -> nn.Module:
     settings, name = config.model, config.equation.name
     if len(settings.n_modes) != len(layout.axes):
-        raise ValueError(f"model.n_modes has {len(settings.n_modes)} entries, but {name} has the axes {', '.join(layout.axes)}")
+        raise ValueError(
+            f"model.n_modes has {len(settings.n_modes)} entries, but {name} has the axes {', '.join(layout.axes)}"
+        )
     count = _channels(layout, _positions(config, layout))
     nodes = settings.nodes if layout.evolves else 1
-    skipped = {"kind", "windows", "nodes", "domain_padding"} | ({"factorization", "rank"} if settings.kind == "fno" else set())
-    arguments = settings.model_dump(exclude=skipped) | {"in_channels": count, "out_channels": nodes * len(layout.fields)}
-    arguments["domain_padding"] = tuple(0.0 if edge == "wrap" else settings.domain_padding for edge in layout.edges)
+    skipped = {"kind", "windows", "nodes", "domain_padding"} | (
+        {"factorization", "rank"} if settings.kind == "fno" else set()
+    )
+    arguments = settings.model_dump(exclude=skipped) | {
+        "in_channels": count,
+        "out_channels": nodes * len(layout.fields),
+    }
+    arguments["domain_padding"] = tuple(
+        0.0 if edge == "wrap" else settings.domain_padding for edge in layout.edges
+    )
     arguments["edges"] = tuple("cell" if edge == "cell" else "node" for edge in layout.edges)
     arguments["reference_size"] = tuple(grid)
     torch.manual_seed(config.train.seed)
     network: Any = REGISTRY[settings.kind](**arguments)
-    torch.nn.init.normal_(network.projection.fc2.weight, std=1e-3)  # an untrained operator says that little happens
+    torch.nn.init.normal_(
+        network.projection.fc2.weight, std=1e-3
+    )  # an untrained operator says that little happens
     torch.nn.init.zeros_(network.projection.fc2.bias)
     return network  # type: ignore[no-any-return]
 
@@ -125,31 +158,45 @@ def _scales(instances: Instances, name: str, system: System) -> SolutionScales:
         fields = list(instances.state.transpose(0, 1)) or [instances.state.new_ones(1)]
     else:
         steady = not instances.state.shape[1]
-        size = overall_size(name, system.model_dump(), instances.inputs, instances.parameters)[:, None] if steady else 1.0
+        size = (
+            overall_size(name, system.model_dump(), instances.inputs, instances.parameters)[:, None]
+            if steady
+            else 1.0
+        )
         fields = list((instances.solution / size).movedim(2, 0))
     root = [float(f[torch.isfinite(f)].square().mean().sqrt()) or 1.0 for f in fields]
     inputs, numbers = instances.inputs.unbind(1), [n.log() for n in instances.parameters.values()]
     spread = [[float(x.std(correction=0)) or 1.0 for x in values] for values in (inputs, numbers)]
-    return SolutionScales(root, [float(x.mean()) for x in inputs], spread[0], [float(n.mean()) for n in numbers], spread[1])
+    return SolutionScales(
+        root, [float(x.mean()) for x in inputs], spread[0], [float(n.mean()) for n in numbers], spread[1]
+    )
 
 
-def train(config: OperatorConfig, device: str | None = None, progress: Progress | None = None) -> tuple[Path, bool, float | None]:
+def train(
+    config: OperatorConfig, device: str | None = None, progress: Progress | None = None
+) -> tuple[Path, bool, float | None]:
     """Train the operator of a configuration, or go on where a run of it stopped.
 
     Leaves ``output/checkpoint``; the state for a resume and the log lie in ``output/state``.
 
     Returns:
-        The checkpoint, whether it was there before, and the root mean square of the relative error on samples that were kept, or
-        without solutions of the residual in units of the solution.
+        The checkpoint, whether it was there before, and the root mean square of the relative error on samples
+        that were kept, or without solutions of the residual in units of the solution.
 
     Raises:
         FileNotFoundError: no store.
-        ValueError: store and configuration do not fit, ``output`` holds another run, or the loss is not finite.
+        ValueError: store and configuration do not fit, ``output`` holds another run, or the loss is not
+            finite.
     """
     keep_freed_memory()
     device, output, settings = pick_device(device), config.output, config.train
     source, system, layout = _source(config)
-    identity = [config.model_dump(mode="json", exclude={"output": True, "data": {"store", "experiment"}, "train": {"checkpoint_minutes"}})]
+    identity = [
+        config.model_dump(
+            mode="json",
+            exclude={"output": True, "data": {"store", "experiment"}, "train": {"checkpoint_minutes"}},
+        )
+    ]
     identity += [dict(source.simulations.dataset.attrs)] if isinstance(source, StoredInstances) else []
     if config.data.experiment is not None:
         identity += [open_raw(str(config.data.experiment)).to_dict()]
@@ -161,7 +208,11 @@ def train(config: OperatorConfig, device: str | None = None, progress: Progress 
         raise ValueError(f"{config.data.store} holds no solutions to learn from; set loss.equation")
     scales = _scales(first, config.equation.name, system)
     model = _build(config, system, layout, scales, first.state.shape[2:]).to(device)
-    equation = _equation(config, system, layout) if config.loss.equation or config.loss.experiment or first.solution is None else None
+    equation = (
+        _equation(config, system, layout)
+        if config.loss.equation or config.loss.experiment or first.solution is None
+        else None
+    )
     objective: Any = _objective(model, config.loss, equation, layout, config.model.windows)
     trained: nn.Module = model
     if config.data.experiment is not None:
@@ -174,9 +225,14 @@ def train(config: OperatorConfig, device: str | None = None, progress: Progress 
     ranges, recovered = _ranges(first, layout), {}
     if isinstance(objective, WithExperiment):
         recovered = {"recovered": objective.recover()}
-        logarithms = {name: torch.tensor([math.log(number["value"])]) for name, number in recovered["recovered"].items()}
+        logarithms = {
+            name: torch.tensor([math.log(number["value"])]) for name, number in recovered["recovered"].items()
+        }
         if outside := ranges.departures(logarithms):
-            log.warning("the experiment lies outside of the simulations that the operator was trained on: %s", "; ".join(outside))
+            log.warning(
+                "the experiment lies outside of the simulations that the operator was trained on: %s",
+                "; ".join(outside),
+            )
     provenance = {
         "fingerprint": fingerprint,
         "validation_score": record.best_score,
@@ -189,7 +245,12 @@ def train(config: OperatorConfig, device: str | None = None, progress: Progress 
         **recovered,
     }
     tensors = {name: t for name, t in model.state_dict().items()}
-    write_network(output / "checkpoint", "operator", tensors, {"config": config.model_dump(mode="json"), "provenance": provenance})
+    write_network(
+        output / "checkpoint",
+        "operator",
+        tensors,
+        {"config": config.model_dump(mode="json"), "provenance": provenance},
+    )
     return output / "checkpoint", False, record.best_score
 
 
@@ -207,7 +268,11 @@ def _source(config: OperatorConfig) -> tuple[StoredInstances | DrawnInstances, S
     name, settings = config.equation.name, config.train
     if config.data.store is None:
         system, layout = open_system(name, config.equation.parameters)
-        return DrawnInstances(system, layout, settings.batch_size, config.data.samples, settings.seed), system, layout
+        return (
+            DrawnInstances(system, layout, settings.batch_size, config.data.samples, settings.seed),
+            system,
+            layout,
+        )
     store = open_simulations(config.data.store)
     held = recorded(store.dataset.attrs, "system", str)
     if held != name:
@@ -215,9 +280,13 @@ def _source(config: OperatorConfig) -> tuple[StoredInstances | DrawnInstances, S
     made, _ = open_system(name, {**store.system.model_dump(), **config.equation.parameters})
     for key in config.equation.parameters:
         if getattr(made, key) != getattr(store.system, key):
-            raise ValueError(f"equation.{key} is {getattr(made, key)}, but {config.data.store} was simulated with {getattr(store.system, key)}")
+            raise ValueError(
+                f"equation.{key} is {getattr(made, key)}, but {config.data.store} was simulated with {getattr(store.system, key)}"
+            )
     if store.layout.evolves and not store.layout.times:
-        raise ValueError(f"{config.data.store} holds initial states alone; leave data.store out to draw them, and set equation.duration")
+        raise ValueError(
+            f"{config.data.store} holds initial states alone; leave data.store out to draw them, and set equation.duration"
+        )
     source = StoredInstances(store, settings.batch_size, settings.seed, config.data.validation_fraction)
     if source.training < 1:
         raise ValueError(f"{config.data.store} holds {len(store)} samples, too few to train on")
@@ -230,9 +299,13 @@ def _first(source: StoredInstances | DrawnInstances) -> Instances:
     return source.simulations.read(np.arange(min(_STATISTICS, source.training)))
 
 
-def _objective(model: Evolution | Steady, loss: SolvingLoss, equation: Equation | None, layout: Layout, windows: int) -> Evolving | Standing:
+def _objective(
+    model: Evolution | Steady, loss: SolvingLoss, equation: Equation | None, layout: Layout, windows: int
+) -> Evolving | Standing:
     if isinstance(model, Evolution):
-        return Evolving(model, loss, equation if isinstance(equation, EvolutionEquation) else None, layout.times, windows)
+        return Evolving(
+            model, loss, equation if isinstance(equation, EvolutionEquation) else None, layout.times, windows
+        )
     return Standing(model, loss, equation if isinstance(equation, SteadyEquation) else None)
 
 
@@ -268,13 +341,28 @@ def _described_system(path: Path, description: OperatorDescription) -> tuple[Sys
     try:
         system, layout = open_system(description.config.equation.name, provenance.system)
     except ValueError as error:
-        raise ValueError(f"{path}/meta.json: provenance.system: {error}; restore it or train again") from error
+        raise ValueError(
+            f"{path}/meta.json: provenance.system: {error}; restore it or train again"
+        ) from error
     fields, inputs, numbers = len(layout.fields), len(layout.inputs), len(layout.parameters)
-    counts = {"solution": fields, "input_mean": inputs, "input_std": inputs, "parameter_mean": numbers, "parameter_std": numbers}
+    counts = {
+        "solution": fields,
+        "input_mean": inputs,
+        "input_std": inputs,
+        "parameter_mean": numbers,
+        "parameter_std": numbers,
+    }
     for name, count in counts.items():
         if (length := len(getattr(provenance.scales, name))) != count:
-            raise ValueError(f"{path}/meta.json: provenance.scales.{name} has {length} entries, wanted {count}; restore it or train again")
-    for name, length in (("provenance.trained_grid", len(provenance.trained_grid)), ("config.model.n_modes", len(description.config.model.n_modes))):
+            raise ValueError(
+                f"{path}/meta.json: provenance.scales.{name} has {length} entries, wanted {count}; restore it or train again"
+            )
+    for name, length in (
+        ("provenance.trained_grid", len(provenance.trained_grid)),
+        ("config.model.n_modes", len(description.config.model.n_modes)),
+    ):
         if length != len(layout.axes):
-            raise ValueError(f"{path}/meta.json: {name} has {length} entries, wanted {len(layout.axes)}; restore it or train again")
+            raise ValueError(
+                f"{path}/meta.json: {name} has {length} entries, wanted {len(layout.axes)}; restore it or train again"
+            )
     return system, layout

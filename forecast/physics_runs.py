@@ -3,16 +3,24 @@
 from pathlib import Path
 from typing import Any
 
+from .checkpoint.meta import read_meta
 from .operators import Progress
 from .pinn import evaluate
-from .sealed import read_meta
 from .solutions import solve
 
 USED = {
-    "pinn": ({"grid", "device"}, "a physics-informed network is evaluated on --grid TIMESxPLACES, from no data"),
-    "operator": ({"init", "refine", "device", "follow_links"}, "a solution operator solves for --init, at its grid and times, which may be any"),
+    "pinn": (
+        {"grid", "device"},
+        "a physics-informed network is evaluated on --grid TIMESxPLACES, from no data",
+    ),
+    "operator": (
+        {"init", "refine", "device", "follow_links"},
+        "a solution operator solves for --init, at its grid and times, which may be any",
+    ),
 }
-"""Options of ``forecast run`` that what is trained on an equation uses, by kind of checkpoint, and why it uses no other."""
+"""Options of ``forecast run`` that what is trained on an equation uses, by kind of checkpoint, and why it
+uses no other.
+"""
 
 
 def run_physics(
@@ -27,7 +35,8 @@ def run_physics(
     *,
     follow_links: bool = False,
 ) -> dict[str, Any] | None:
-    """Write what a physics-informed network or a solution operator gives, and say what was made; None for any other checkpoint.
+    """Write what a physics-informed network or a solution operator gives, and say what was made; None for any
+    other checkpoint.
 
     Raises:
         ValueError: an option that the checkpoint has no use for, or ``init`` is missing.
@@ -41,10 +50,17 @@ def run_physics(
         text = f"u on {made.sizes['t']} times by {made.sizes['x']} places"
     elif kind == "operator":
         if init is None:
-            raise ValueError("--init is missing: name the store of simulations that holds the initial states or coefficients")
+            raise ValueError(
+                "--init is missing: name the store of simulations that holds the initial states or coefficients"
+            )
         made = solve(checkpoint, init, output, refine, device, overwrite, progress, follow_links=follow_links)
         text = f"{made.sizes['sample']} solutions of {', '.join(map(str, made.data_vars))}"
     else:
         return None
     outside = {name: text for name, text in made.attrs.items() if name == "outside_training"}
-    return {"output": str(output), "solved": text, **{str(n): size for n, size in made.sizes.items()}, **outside}
+    return {
+        "output": str(output),
+        "solved": text,
+        **{str(n): size for n, size in made.sizes.items()},
+        **outside,
+    }

@@ -11,18 +11,18 @@ from typing import Any
 import torch
 import xarray as xr
 
-from ..datasets import atomic
 from ..datasets.stopping import requested
-from ..datasets.stores import write_dataset
-from ..fno.blueprint import check_counts, compare
+from ..datasets.store import atomic
+from ..datasets.store.open import write_dataset
 from ..fno.models.pinn import CoordinateNetwork, TimeWindows
 from ..fno.physics.problems import PROBLEMS, Problem
-from ..fno.training.pinn import train_pinn
-from .checkpoint import finished, open_weights, restore, write_network
-from .description import PinnDescription
+from ..fno.training.pinn.train import train_pinn
+from ..fno.weights.blueprint import check_counts, compare
+from .checkpoint.description import PinnDescription
+from .checkpoint.folder import finished, open_weights, restore, write_network
+from .checkpoint.meta import identity, noting_changes, read_meta
+from .config.physics_config import PinnConfig
 from .interruption import saving_when_stopped
-from .physics_config import PinnConfig
-from .sealed import identity, noting_changes, read_meta
 
 log = logging.getLogger(__name__)
 Progress = Callable[[int, int, str], None]
@@ -48,7 +48,9 @@ def train(config: PinnConfig, progress: Progress | None = None) -> tuple[Path, b
         ValueError: ``output`` holds another run, or the loss is not finite.
     """
     output = config.output
-    fingerprint = hashlib.sha256(json.dumps(config.model_dump(mode="json", exclude={"output"}), sort_keys=True).encode()).hexdigest()
+    fingerprint = hashlib.sha256(
+        json.dumps(config.model_dump(mode="json", exclude={"output"}), sort_keys=True).encode()
+    ).hexdigest()
     if held := finished(output, "pinn", fingerprint):
         return output / "checkpoint", True, held["held_out_residual"]
     with saving_when_stopped(output / "state"):
@@ -69,16 +71,24 @@ def train(config: PinnConfig, progress: Progress | None = None) -> tuple[Path, b
         "held_out_residual": record.held_out,
     }
     tensors = TimeWindows(networks).state_dict()
-    write_network(output / "checkpoint", "pinn", tensors, {"config": config.model_dump(mode="json"), "provenance": provenance})
+    write_network(
+        output / "checkpoint",
+        "pinn",
+        tensors,
+        {"config": config.model_dump(mode="json"), "provenance": provenance},
+    )
     return output / "checkpoint", False, record.held_out
 
 
-def evaluate(checkpoint: str | Path, grid: str = "101x256", output: str | Path | None = None, overwrite: bool = False) -> xr.Dataset:
+def evaluate(
+    checkpoint: str | Path, grid: str = "101x256", output: str | Path | None = None, overwrite: bool = False
+) -> xr.Dataset:
     """Return the values of a trained network on a grid of times by places.
 
     Args:
         checkpoint: folder that training made.
-        grid: number of times, both ends included, by number of places; an axis that wraps is given without its right end.
+        grid: number of times, both ends included, by number of places; an axis that wraps is given without
+            its right end.
         output: write them there too: netCDF if it ends in .nc, else zarr.
         overwrite: replace an existing file.
 
@@ -113,7 +123,12 @@ def _evaluate(path: Path, grid: str) -> xr.Dataset:
     settings = config.model
     waves = settings.fourier_features + settings.harmonics * problem.periodic
     with noting_changes(path, meta):
-        check_counts(entries, windows * settings.depth, windows * settings.width * (waves + settings.width * (settings.depth - 1)), str(path))
+        check_counts(
+            entries,
+            windows * settings.depth,
+            windows * settings.width * (waves + settings.width * (settings.depth - 1)),
+            str(path),
+        )
         model = build()
         compare(model, entries, str(path))
     restore(model, path, meta, entries)
@@ -124,7 +139,10 @@ def _evaluate(path: Path, grid: str) -> xr.Dataset:
         u = torch.stack([model(torch.stack([row.expand(places), x], dim=1)) for row in t])
     return xr.Dataset(
         {"u": (("t", "x"), u.numpy(), {"long_name": "solution", "units": "1"})},
-        {"t": ("t", t.numpy(), {"long_name": "time"}), "x": ("x", x.numpy(), {"long_name": "place", "periodic": str(problem.periodic).lower()})},
+        {
+            "t": ("t", t.numpy(), {"long_name": "time"}),
+            "x": ("x", x.numpy(), {"long_name": "place", "periodic": str(problem.periodic).lower()}),
+        },
         {
             "Conventions": "CF-1.11",
             "equation": config.equation.name,
@@ -145,11 +163,18 @@ def parse_grid(text: str) -> tuple[int, int]:
         raise ValueError(f"--grid {text[:80]} is not understood; write times by places, e.g. --grid 101x256")
     times, places = int(parts[0]), int(parts[1])
     if times * places > MOST_POINTS:
-        raise ValueError(f"--grid {text} has {times * places} points, of which there may be {MOST_POINTS}; take fewer times or places")
+        raise ValueError(
+            f"--grid {text} has {times * places} points, of which there may be {MOST_POINTS}; take fewer times or places"
+        )
     return times, places
 
 
 def _network(config: PinnConfig, start: float, stop: float) -> CoordinateNetwork:
     problem = PROBLEMS[config.equation.name]
     arguments: dict[str, Any] = config.model.model_dump()
-    return CoordinateNetwork({"t": start, "x": problem.low}, {"t": stop, "x": problem.high}, ("x",) if problem.periodic else (), **arguments)
+    return CoordinateNetwork(
+        {"t": start, "x": problem.low},
+        {"t": stop, "x": problem.high},
+        ("x",) if problem.periodic else (),
+        **arguments,
+    )

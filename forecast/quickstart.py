@@ -13,18 +13,18 @@ from typing import Any, cast
 import numpy as np
 import xarray as xr
 
-from ..datasets import atomic
 from ..datasets.adapters.sources import open_sources
-from ..datasets.ingest import write_store
-from ..datasets.locks import exclusive
-from ..datasets.outputs import check_apart, check_replaceable
+from ..datasets.ingest.write import write_store
 from ..datasets.sample import find_sample
-from ..datasets.stores import Store, open_store
-from .api import load
-from .config import Config, load_config
-from .plots import plot, plot_scores
+from ..datasets.store import atomic
+from ..datasets.store.locks import exclusive
+from ..datasets.store.open import Store, open_store
+from ..datasets.store.outputs import check_apart, check_replaceable
+from .config.load import Config, load_config
+from .inference.forecaster import load
 from .training import train
-from .verification import summary, verify
+from .verification.plots import plot, plot_scores
+from .verification.verify import summary, verify
 
 log = logging.getLogger(__name__)
 Progress = Callable[[int, int, str], None]
@@ -61,7 +61,9 @@ class _Stages:
         start = time.monotonic()
         work()
         self.keys[name], self.seconds[name] = self.last, round(time.monotonic() - start, 1)
-        atomic.write_file(self.file, json.dumps({"keys": self.keys, "seconds": self.seconds}, indent=1).encode())
+        atomic.write_file(
+            self.file, json.dumps({"keys": self.keys, "seconds": self.seconds}, indent=1).encode()
+        )
 
 
 def quickstart(
@@ -129,12 +131,17 @@ def _quickstart(
         _start_over(folder)
     folder.mkdir(parents=True, exist_ok=True)
     stages, sample = _Stages(folder), find_sample(data, folder, show("sample"))
-    names = [folder / name for name in ("store.zarr", "forecast.zarr", "scores.nc", "scores.json", "scores.png", "map.png")]
+    names = [
+        folder / name
+        for name in ("store.zarr", "forecast.zarr", "scores.nc", "scores.json", "scores.png", "map.png")
+    ]
     store_path, forecast_path, scores_path, json_path, chart_path, map_path = names
 
     source = [str(sample.path.absolute()), sample.path.stat().st_mtime_ns, sample.path.stat().st_size]
     if (folder / "checkpoint").exists() and stages.keys.get("ingest") not in (None, stages.key(source)):
-        raise ValueError(f"{folder} holds a run on other data; choose another --out, or start over with --fresh")
+        raise ValueError(
+            f"{folder} holds a run on other data; choose another --out, or start over with --fresh"
+        )
     shown = show("ingest")
 
     def ingest() -> None:
@@ -145,15 +152,30 @@ def _quickstart(
     stages.run("ingest", source, ["store.zarr"], ingest)
     store = open_store(store_path)
     config = plan(store, folder, overrides)
-    stages.run("train", config.model_dump(mode="json"), ["checkpoint"], lambda: _train(config, device, show("train")))
+    stages.run(
+        "train", config.model_dump(mode="json"), ["checkpoint"], lambda: _train(config, device, show("train"))
+    )
     forecaster = load(folder / "checkpoint", device)
     times, steps = initial_times(store, forecaster.checkpoint.stepper.window)
     lead = f"{steps * int(store.step / np.timedelta64(1, 's'))}s"
     stages.run(
-        "run", [forecaster.identity, str(times), lead], ["forecast.zarr"],
-        lambda: _close(forecaster.run(store_path, times, lead, output=forecast_path, overwrite=True, progress=show("run"))),
-    )  # fmt: skip
-    stages.run("verify", None, ["scores.nc"], lambda: _close(verify(forecast_path, store_path, scores_path, overwrite=True, progress=show("verify"))))
+        "run",
+        [forecaster.identity, str(times), lead],
+        ["forecast.zarr"],
+        lambda: _close(
+            forecaster.run(
+                store_path, times, lead, output=forecast_path, overwrite=True, progress=show("run")
+            )
+        ),
+    )
+    stages.run(
+        "verify",
+        None,
+        ["scores.nc"],
+        lambda: _close(
+            verify(forecast_path, store_path, scores_path, overwrite=True, progress=show("verify"))
+        ),
+    )
     with xr.open_dataset(scores_path, decode_timedelta=True) as opened:
         scores = opened.load()
     variable = next(iter(scores.data_vars))
@@ -189,8 +211,9 @@ def _quickstart(
 def plan(store: Store, folder: Path, overrides: Sequence[str] = ()) -> Config:
     """Return the recipe fitted to a store, so that training takes the same time whatever its size.
 
-    Depends on the store's sizes alone, never on timings, so that a resume plans the same. Points, channels and samples
-    beyond the reference are paid for with fewer samples an epoch, then smaller batches and fewer members.
+    Depends on the store's sizes alone, never on timings, so that a resume plans the same. Points, channels
+    and samples beyond the reference are paid for with fewer samples an epoch, then smaller batches and fewer
+    members.
     """
     split = store.split()
     samples, channels = split.train.stop - split.train.start, len(store.channels)
@@ -200,7 +223,9 @@ def plan(store: Store, folder: Path, overrides: Sequence[str] = ()) -> Config:
     # Members share the work: each should still take some four hundred steps.
     members = max(1, min(4, round(4 * 1325 / cost)))
     affordable = max(members * 4, int(REFERENCE / cost))
-    batch = max(members, min(16 * members, affordable // 8 // members * members, samples // 4 // members * members))
+    batch = max(
+        members, min(16 * members, affordable // 8 // members * members, samples // 4 // members * members)
+    )
     window = max(1, min(9, samples // 16))
     values = [
         f"data.store={folder / 'store.zarr'}",
@@ -219,9 +244,9 @@ def plan(store: Store, folder: Path, overrides: Sequence[str] = ()) -> Config:
 def initial_times(store: Store, window: int) -> tuple[np.ndarray, int]:
     """Return initial times spread evenly over the test period, and the steps of each forecast.
 
-    Every step of the test year starts a forecast, or every n-th with n chosen so that at least 200 remain and all hours
-    of the day come equally often. The lead is 72 hours, less where the series is shorter; a short series starts as
-    late as it can.
+    Every step of the test year starts a forecast, or every n-th with n chosen so that at least 200 remain and
+    all hours of the day come equally often. The lead is 72 hours, less where the series is shorter; a short
+    series starts as late as it can.
 
     Raises:
         ValueError: no forecast fits.
@@ -231,9 +256,10 @@ def initial_times(store: Store, window: int) -> tuple[np.ndarray, int]:
     steps = max(1, min(steps, (test.stop - test.start) // 2))
     first = max(test.start, window - 1)
     possible = [
-        i for i in range(first, test.stop - steps)
+        i
+        for i in range(first, test.stop - steps)
         if not any(i - window + 1 < gap <= i + steps for gap in store.gaps)
-    ]  # fmt: skip
+    ]
     if not possible:
         raise ValueError(
             f"{store.path}: no forecast of {steps} steps fits into the test period of {test.stop - test.start} times; give a longer series"
@@ -245,7 +271,9 @@ def initial_times(store: Store, window: int) -> tuple[np.ndarray, int]:
     while math.gcd(stride, a_day) > 1:
         stride -= 1
     if steps * store.step < LEAD and store.step <= LEAD:
-        log.warning("the test period is short: forecasts end at %g h", steps * store.step / np.timedelta64(1, "h"))
+        log.warning(
+            "the test period is short: forecasts end at %g h", steps * store.step / np.timedelta64(1, "h")
+        )
     return times[possible[::stride]], steps
 
 

@@ -8,21 +8,21 @@ import numpy as np
 import torch
 import xarray as xr
 
-from ..datasets import atomic
 from ..datasets.adapters.opening import open_raw
 from ..datasets.pde.loaders import Simulations, open_simulations
-from ..datasets.recorded import recorded
-from ..datasets.stores import write_dataset
+from ..datasets.store import atomic
+from ..datasets.store.open import write_dataset
+from ..datasets.store.recorded import recorded
 from ..fno.batch import Instances
 from ..fno.grids import same_axis
-from ..fno.models.solution import Evolution
+from ..fno.models.operators import Evolution
 from ..fno.physics.evolution import EvolutionEquation, equation_numbers
 from ..fno.physics.steady import SteadyEquation
+from ..fno.training.objectives.operator import frames
 from ..fno.training.refine import refine_evolution, refine_steady
-from ..fno.training.solving import frames
+from .checkpoint.meta import identity, read_meta
 from .device import pick_device
 from .operators import Operator, Progress, load_operator
-from .sealed import identity, read_meta
 
 BATCH = 16
 NAMED = 3  # departures from training that a warning names
@@ -41,17 +41,20 @@ def solve(
     *,
     follow_links: bool = False,
 ) -> xr.Dataset:
-    """Return the solutions that an operator gives for the initial states or coefficients of a store of simulations.
+    """Return the solutions that an operator gives for the initial states or coefficients of a store of
+    simulations.
 
-    Inputs whose mean, variance, spectrum or numbers lie outside of those of training are named in a warning and in the attribute
-    ``outside_training``, as are parameters in which their law differs.
+    Inputs whose mean, variance, spectrum or numbers lie outside of those of training are named in a warning
+    and in the attribute ``outside_training``, as are parameters in which their law differs.
 
     Args:
         checkpoint: folder that training made.
-        init: store or data set such as ``forecast simulate`` makes, at any resolution. Its times are those of the result; where it has
-            but the initial one, they are those of training. Solutions in it are not looked at.
+        init: store or data set such as ``forecast simulate`` makes, at any resolution. Its times are those of
+            the result; where it has but the initial one, they are those of training. Solutions in it are not
+            looked at.
         output: write them there too: netCDF if it ends in .nc, else zarr.
-        refine: steps of L-BFGS on the residual of each instance, window by window (test-time optimisation); 0 for none.
+        refine: steps of L-BFGS on the residual of each instance, window by window (test-time optimisation); 0
+            for none.
         device: ``cpu`` or ``cuda``; refinement runs on the CPU.
         overwrite: replace an existing file.
         progress: called with (samples done, samples in all, text).
@@ -100,7 +103,10 @@ def _solutions(
     dataset.attrs |= {"checkpoint": identity(read_meta(checkpoint)), "refine": refine}
     if departures := _outside(operator, given, invariants):
         dataset.attrs["outside_training"] = departures
-        log.warning("these inputs are unlike those of training, so errors may be far larger than in validation: %s", departures)
+        log.warning(
+            "these inputs are unlike those of training, so errors may be far larger than in validation: %s",
+            departures,
+        )
     return dataset
 
 
@@ -108,20 +114,28 @@ def _check(operator: Operator, given: Simulations, checkpoint: str) -> None:
     ours, theirs = operator.layout, given.layout
     held = recorded(given.dataset.attrs, "system", str)
     if held != operator.config.equation.name:
-        raise ValueError(f"{checkpoint} solves {operator.config.equation.name}, the initial states are of {held}")
+        raise ValueError(
+            f"{checkpoint} solves {operator.config.equation.name}, the initial states are of {held}"
+        )
     names = (*equation_numbers(operator.config.equation.name), "source", "conductivity", "flux")
     own, others = operator.system.model_dump(), given.system.model_dump()
     for name in (*names, "length", "start", "side"):
         if name in own and name not in ours.parameters and own[name] != others.get(name):
-            raise ValueError(f"{checkpoint} was trained with {name}={own[name]}, the initial states belong to {name}={others.get(name)}")
-    if (ours.axes, ours.edges) != (theirs.axes, theirs.edges) or not np.allclose(ours.lengths, theirs.lengths):
+            raise ValueError(
+                f"{checkpoint} was trained with {name}={own[name]}, the initial states belong to {name}={others.get(name)}"
+            )
+    if (ours.axes, ours.edges) != (theirs.axes, theirs.edges) or not np.allclose(
+        ours.lengths, theirs.lengths
+    ):
         raise ValueError(
             f"{checkpoint} was trained on axes {', '.join(ours.axes)} of lengths {ours.lengths}, these are {theirs.axes} of {theirs.lengths}"
         )
 
 
 def _outside(operator: Operator, given: Simulations, batches: list[dict[str, torch.Tensor]]) -> str:
-    """Return in what the inputs of a run lie outside of training, as text; empty where in nothing or where that is not known."""
+    """Return in what the inputs of a run lie outside of training, as text; empty where in nothing or where
+    that is not known.
+    """
     if operator.ranges is None:
         return ""
     invariants = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
@@ -163,7 +177,9 @@ def _marched(model: Evolution, batch: Instances, windows: int) -> Iterator[torch
     yield from model.march(batch.state, batch.inputs, batch.parameters, windows)
 
 
-def _dataset(operator: Operator, given: Simulations, values: np.ndarray, times: tuple[float, ...]) -> xr.Dataset:
+def _dataset(
+    operator: Operator, given: Simulations, values: np.ndarray, times: tuple[float, ...]
+) -> xr.Dataset:
     layout, source = operator.layout, given.dataset
     dims = ("sample", *(("time",) if layout.evolves else ()), *layout.axes)
     coords = {str(d): source.coords[d] for d in ("sample", *layout.axes) if d in source.coords}
@@ -172,13 +188,19 @@ def _dataset(operator: Operator, given: Simulations, values: np.ndarray, times: 
         held = source["time"].values if given.layout.times else start + np.concatenate([[0.0], times])
         coords["time"] = xr.DataArray(held, dims="time", attrs={"long_name": "time", "axis": "T"})
     template = operator.system.template()
-    fields = {name: (dims, np.moveaxis(values, -1 - len(layout.axes), 0)[i], template[name].attrs) for i, name in enumerate(layout.fields)}
+    fields = {
+        name: (dims, np.moveaxis(values, -1 - len(layout.axes), 0)[i], template[name].attrs)
+        for i, name in enumerate(layout.fields)
+    }
     attrs = {n: source.attrs[n] for n in ("system", "parameters") if n in source.attrs}
     return xr.Dataset(fields, coords, {"Conventions": "CF-1.11", "title": "solved by an operator", **attrs})
 
 
-def score(solution: str | Path | xr.Dataset, truth: str | Path | xr.Dataset, *, follow_links: bool = False) -> xr.Dataset:
-    """Return the relative L2 error of solutions, ``|u - t| / |t|`` over all times and places, and of each time.
+def score(
+    solution: str | Path | xr.Dataset, truth: str | Path | xr.Dataset, *, follow_links: bool = False
+) -> xr.Dataset:
+    """Return the relative L2 error of solutions, ``|u - t| / |t|`` over all times and places, and of each
+    time.
 
     Args:
         solution: what ``solve`` made.
@@ -186,7 +208,8 @@ def score(solution: str | Path | xr.Dataset, truth: str | Path | xr.Dataset, *, 
         follow_links: follow links within the stores that lead outside of them.
 
     Returns:
-        Data set with ``relative_l2`` (sample) and, of evolutions, ``relative_l2_at`` (time), a mean over the samples; for each variable.
+        Data set with ``relative_l2`` (sample) and, of evolutions, ``relative_l2_at`` (time), a mean over the
+        samples; for each variable.
 
     Raises:
         FileNotFoundError: nothing there.
@@ -196,18 +219,24 @@ def score(solution: str | Path | xr.Dataset, truth: str | Path | xr.Dataset, *, 
     found: dict[str, xr.DataArray] = {}
     for name in ours.layout.fields:
         if name not in theirs.dataset:
-            raise ValueError(f"the truth has no {name}; it has {', '.join(map(str, theirs.dataset.data_vars))}")
+            raise ValueError(
+                f"the truth has no {name}; it has {', '.join(map(str, theirs.dataset.data_vars))}"
+            )
         u, t = ours.dataset[name], theirs.dataset[name]
         for d in u.dims:
             if not same_axis(ours.dataset[d].values, theirs.dataset[d].values):
-                raise ValueError(f"solution and truth differ in {d}; solve for the initial states of the truth itself")
+                raise ValueError(
+                    f"solution and truth differ in {d}; solve for the initial states of the truth itself"
+                )
         inside = [d for d in u.dims if d != "sample"]
         square = ((u - t) ** 2, t**2)
         error, size = (s.sum(inside) for s in square)
         found[f"{name}_relative_l2"] = (error / size) ** 0.5
         if "time" in u.dims:
             space = [d for d in inside if d != "time"]
-            found[f"{name}_relative_l2_at"] = ((square[0].sum(space) / square[1].sum(space)) ** 0.5).mean("sample")
+            found[f"{name}_relative_l2_at"] = ((square[0].sum(space) / square[1].sum(space)) ** 0.5).mean(
+                "sample"
+            )
     return xr.Dataset(found, attrs={"title": "scores of solutions"}).load()
 
 
@@ -217,7 +246,12 @@ def is_solution(path: str | Path, *, follow_links: bool = False) -> bool:
 
 
 def report(
-    solution: str | Path, truth: str | Path, output: str | Path | None = None, overwrite: bool = False, *, follow_links: bool = False
+    solution: str | Path,
+    truth: str | Path,
+    output: str | Path | None = None,
+    overwrite: bool = False,
+    *,
+    follow_links: bool = False,
 ) -> dict[str, float]:
     """Return the mean and the largest error over the samples, and write all of ``score`` to a file.
 
@@ -235,5 +269,8 @@ def report(
     count = scores.sizes["sample"]
     found: dict[str, float] = {}
     for n in each:
-        found |= {f"{n}, mean of {count} samples": float(scores[n].mean()), f"{n}, largest of {count} samples": float(scores[n].max())}
+        found |= {
+            f"{n}, mean of {count} samples": float(scores[n].mean()),
+            f"{n}, largest of {count} samples": float(scores[n].max()),
+        }
     return found

@@ -14,28 +14,28 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..datasets.direct import DirectFields
-from ..datasets.fields import Fields
 from ..datasets.forcings import forcing_names
-from ..datasets.loaders import POOL, POOLS_HELD, BatchReader, StoreBatches
-from ..datasets.locks import exclusive
-from ..datasets.outputs import check_apart, check_output
+from ..datasets.loaders.batches import POOL, POOLS_HELD, BatchReader, StoreBatches
 from ..datasets.stopping import requested
-from ..datasets.stores import Store, open_store, select_variables, store_statistics
+from ..datasets.store.direct import DirectFields
+from ..datasets.store.fields import Fields
+from ..datasets.store.locks import exclusive
+from ..datasets.store.open import Store, open_store, select_variables, store_statistics
+from ..datasets.store.outputs import check_apart, check_output
 from ..fno.grids import LatLon
 from ..fno.layers.spherical import largest_lmax
 from ..fno.physics.atmosphere import Sphere
 from ..fno.physics.balances import Balances
 from ..fno.training import Forecasting, TrainSettings
 from ..fno.training import train as fit
-from ..fno.training.forecasting import BalanceTerms
-from .checkpoint import Checkpoint, finished, load_checkpoint, save_checkpoint
-from .config import AnyConfig, Config, LossConfig
+from ..fno.training.objectives.forecast import BalanceTerms
+from .checkpoint.folder import Checkpoint, finished, load_checkpoint, save_checkpoint
+from .config.load import AnyConfig, Config, LossConfig
+from .config.physics_config import OperatorConfig, PinnConfig
 from .device import keep_freed_memory, pick_device
 from .interruption import saving_when_stopped
 from .model import build_stepper
 from .operators import train as train_operator
-from .physics_config import OperatorConfig, PinnConfig
 from .pinn import train as train_pinn
 
 log = logging.getLogger(__name__)
@@ -44,9 +44,11 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Where the checkpoint is, whether it was there before, and the best validation score (of a PINN the held-out residual).
+    """Where the checkpoint is, whether it was there before, and the best validation score (of a PINN the
+    held-out residual).
 
-    With balances in the loss, ``comparison`` holds score and balances of the model beside those of one trained on the data alone.
+    With balances in the loss, ``comparison`` holds score and balances of the model beside those of one
+    trained on the data alone.
     """
 
     checkpoint: Path
@@ -97,7 +99,9 @@ def _reserved(config: AnyConfig) -> Iterator[None]:
 def _train(config: AnyConfig, device: str | None, progress: Progress | None) -> TrainResult:
     if isinstance(config, PinnConfig):
         if device not in (None, "cpu"):
-            raise ValueError(f"physics-informed networks are trained on the CPU, not on {device}; leave out --device")
+            raise ValueError(
+                f"physics-informed networks are trained on the CPU, not on {device}; leave out --device"
+            )
         return TrainResult(*train_pinn(config, progress), "held-out residual")
     if isinstance(config, OperatorConfig):
         return TrainResult(*train_operator(config, device, progress))
@@ -107,18 +111,31 @@ def _train(config: AnyConfig, device: str | None, progress: Progress | None) -> 
     control = None
     if config.loss.physics and config.loss.compare:
         _balances(config, store)  # refused before the control is trained
-        control = train(config.model_copy(update={"loss": LossConfig(), "output": output / "data_only"}), device, progress)
+        control = train(
+            config.model_copy(update={"loss": LossConfig(), "output": output / "data_only"}), device, progress
+        )
     if held := finished(output, None, fingerprint):
-        return TrainResult(output / "checkpoint", True, held["validation_score"], comparison=held.get("comparison", {}))
+        return TrainResult(
+            output / "checkpoint", True, held["validation_score"], comparison=held.get("comparison", {})
+        )
     split = store.split(config.data.train_period, config.data.validation_fraction, config.data.gap_steps)
     fields, static = _fields(config, store), store.static(config.data.static)
     statistics = store_statistics(store, fields, split.fit)
     settings, window = config.train, config.model.window
-    stepper = build_stepper(config.model, store.channels, store.grid, statistics, settings.seed, list(static.values())).to(device)
+    stepper = build_stepper(
+        config.model, store.channels, store.grid, statistics, settings.seed, list(static.values())
+    ).to(device)
     source = StoreBatches(
-        BatchReader(fields, statistics.cycle, store.grid, store.step, pin=device.startswith("cuda")), split.train, split.validation,
-        store.gaps, window, settings.batch_size, settings.seed, config.data.samples_per_epoch, _block(fields, config),
-    )  # fmt: skip
+        BatchReader(fields, statistics.cycle, store.grid, store.step, pin=device.startswith("cuda")),
+        split.train,
+        split.validation,
+        store.gaps,
+        window,
+        settings.batch_size,
+        settings.seed,
+        config.data.samples_per_epoch,
+        _block(fields, config),
+    )
     weights = torch.from_numpy(store.grid.area_weights).float()[:, None] * stepper.mask.cpu()
     log.info(
         "training %d parameters on %d steps of %s",
@@ -133,15 +150,24 @@ def _train(config: AnyConfig, device: str | None, progress: Progress | None) -> 
     comparison = {}
     if physics is not None and control is not None:
         other = Forecasting(load_checkpoint(control.checkpoint, device).stepper, weights, 0.0, physics)
-        found = {"data_only": _unbalanced(other, source, settings), "data_and_physics": _unbalanced(objective, source, settings)}
+        found = {
+            "data_only": _unbalanced(other, source, settings),
+            "data_and_physics": _unbalanced(objective, source, settings),
+        }
         scores = {"data_only": control.best_score, "data_and_physics": record.best_score}
         comparison = {name: {"validation_score": scores[name], **left} for name, left in found.items()}
     times = store.dataset["time"].values
     provenance: dict[str, Any] = {
         "fingerprint": fingerprint,
-        "source": {k: str(v) for k, v in store.dataset.attrs.items() if k in ("title", "source", "references", "history")},
+        "source": {
+            k: str(v)
+            for k, v in store.dataset.attrs.items()
+            if k in ("title", "source", "references", "history")
+        },
         "train_period": [str(times[split.train][i]) for i in (0, -1)],
-        "validation_period": [str(times[split.validation][i]) for i in (0, -1)] if split.validation.stop > split.validation.start else None,
+        "validation_period": [str(times[split.validation][i]) for i in (0, -1)]
+        if split.validation.stop > split.validation.start
+        else None,
         "validation_score": record.best_score,
         "best_epoch": record.best_epoch,
         "steps": record.steps,
@@ -151,7 +177,10 @@ def _train(config: AnyConfig, device: str | None, progress: Progress | None) -> 
     if comparison:
         provenance["comparison"] = comparison
     described = [*map(str, store.dataset.data_vars), *store.grid.axes]
-    attrs = {name: {k: v if isinstance(v, float) else str(v) for k, v in store.dataset[name].attrs.items()} for name in described}
+    attrs = {
+        name: {k: v if isinstance(v, float) else str(v) for k, v in store.dataset[name].attrs.items()}
+        for name in described
+    }
     dtypes = tuple(str(store.dataset[axis].dtype) for axis in store.grid.axes)
     checkpoint = Checkpoint(
         stepper,
@@ -171,13 +200,19 @@ def _train(config: AnyConfig, device: str | None, progress: Progress | None) -> 
 
 
 def _balances(config: Config, store: Store) -> BalanceTerms | None:
-    """Return the balances that a configuration asks for; raises ``InputError`` where the store does not let them be computed."""
+    """Return the balances that a configuration asks for; raises ``InputError`` where the store does not let
+    them be computed.
+    """
     if not config.loss.physics:
         return None
     grid = store.grid
     if not isinstance(grid, LatLon):
         raise ValueError("balances of the atmosphere need latitudes and longitudes; leave out loss.physics")
-    sphere = None if grid.sphere is None else Sphere(*grid.shape, grid.sphere, min(64, largest_lmax(*grid.shape, grid.sphere)))
+    sphere = (
+        None
+        if grid.sphere is None
+        else Sphere(*grid.shape, grid.sphere, min(64, largest_lmax(*grid.shape, grid.sphere)))
+    )
     southward = bool(grid.latitude[0] > grid.latitude[-1])
     names: dict[str, float] = {str(name): weight for name, weight in config.loss.physics.items()}
     balances = Balances(list(names), [(c.variable, c.level) for c in store.channels], sphere, southward)
@@ -185,7 +220,9 @@ def _balances(config: Config, store: Store) -> BalanceTerms | None:
 
 
 def _unbalanced(objective: Forecasting, source: StoreBatches, settings: TrainSettings) -> dict[str, float]:
-    """Return how far forecasts of the validation period are from the truth in each balance, as root mean squares with units."""
+    """Return how far forecasts of the validation period are from the truth in each balance, as root mean
+    squares with units.
+    """
     objective.stepper.eval()
     sums: dict[str, float] = {}
     samples, units = 0, objective.physics.balances.units if objective.physics else {}
@@ -197,12 +234,16 @@ def _unbalanced(objective: Forecasting, source: StoreBatches, settings: TrainSet
 
 
 def _fields(config: Config, store: Store) -> Fields:
-    """Return the fields by the route asked for; read a shard at a time unless it is single times that will be wanted."""
+    """Return the fields by the route asked for; read a shard at a time unless it is single times that will be
+    wanted.
+    """
     data = config.data
     fields = Fields(store.dataset, data.cache_bytes)
     if data.route == "direct":
         if importlib.util.find_spec("zarrs") is None:
-            raise ValueError("the direct route needs one more package: pip install 'fourcaster[fast]', or set data.route=dask")
+            raise ValueError(
+                "the direct route needs one more package: pip install 'fourcaster[fast]', or set data.route=dask"
+            )
         return DirectFields(store.dataset, store.path, data.cache_bytes)
     if fields.array.nbytes > data.cache_bytes and _block(fields, config) == 1:
         return fields
@@ -210,16 +251,27 @@ def _fields(config: Config, store: Store) -> Fields:
 
 
 def _block(fields: Fields, config: Config) -> int:
-    """Return the length of shuffled blocks: 1 where the store is in memory, or where a time is so large that pools would hold few."""
+    """Return the length of shuffled blocks: 1 where the store is in memory, or where a time is so large that
+    pools would hold few.
+    """
     if fields.array.nbytes <= config.data.cache_bytes:
         return 1
     return max(1, config.data.buffer_bytes // (POOLS_HELD * POOL * int(fields.array[0].nbytes)))
 
 
 def _fingerprint(config: Config, store: Store) -> str:
-    """Return a hash of all that the result depends on: settings, and the store's contents as far as its metadata tells."""
-    told = {"store", "cache_bytes", "buffer_bytes", "route"}  # of which the length of blocks is all that matters
-    settings: dict[str, Any] = config.model_dump(mode="json", exclude={"output": True, "data": told, "loss": {"compare"}})
+    """Return a hash of all that the result depends on: settings, and the store's contents as far as its
+    metadata tells.
+    """
+    told = {
+        "store",
+        "cache_bytes",
+        "buffer_bytes",
+        "route",
+    }  # of which the length of blocks is all that matters
+    settings: dict[str, Any] = config.model_dump(
+        mode="json", exclude={"output": True, "data": told, "loss": {"compare"}}
+    )
     if (block := _block(Fields(store.dataset), config)) > 1:
         settings["data"]["block"] = block
     settings["data"].pop("static")
@@ -231,6 +283,10 @@ def _fingerprint(config: Config, store: Store) -> str:
         settings.pop("loss")
     for harmless in ("checkpoint_minutes",):
         settings["train"].pop(harmless)
-    data = [store.dataset["time"].values.astype(str).tolist(), [str(c) for c in store.channels], dict(store.dataset.attrs)]
+    data = [
+        store.dataset["time"].values.astype(str).tolist(),
+        [str(c) for c in store.channels],
+        dict(store.dataset.attrs),
+    ]
     data += [store.dataset[axis].values.astype(np.float64).tolist() for axis in store.grid.axes]
     return hashlib.sha256(json.dumps([settings, data], default=str, sort_keys=True).encode()).hexdigest()

@@ -13,9 +13,16 @@ from pathlib import Path
 import pytest
 
 _ARGUMENTS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--hide-scrollbars",
-]  # fmt: skip
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+]
 
 
 class Page:
@@ -23,12 +30,21 @@ class Page:
 
     def __init__(self, server: str) -> None:
         self._server = server
-        capabilities = {"alwaysMatch": {"goog:chromeOptions": {"args": _ARGUMENTS}, "goog:loggingPrefs": {"browser": "ALL"}}}
-        self._session = f"{server}/session/{self._ask(f'{server}/session', {'capabilities': capabilities})['sessionId']}"
+        capabilities = {
+            "alwaysMatch": {
+                "goog:chromeOptions": {"args": _ARGUMENTS},
+                "goog:loggingPrefs": {"browser": "ALL"},
+            }
+        }
+        self._session = (
+            f"{server}/session/{self._ask(f'{server}/session', {'capabilities': capabilities})['sessionId']}"
+        )
 
     def _ask(self, url: str, values: dict | None = None, method: str | None = None):
         data = None if values is None else json.dumps(values).encode()
-        with urllib.request.urlopen(urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method), timeout=60) as answer:
+        with urllib.request.urlopen(
+            urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method), timeout=60
+        ) as answer:
             return json.load(answer)["value"]
 
     def open(self, path: Path, width: int = 1100, height: int = 1400) -> None:
@@ -58,7 +74,9 @@ def browser():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with subprocess.Popen([driver, f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        [driver, f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
         try:
             for _ in range(300):
                 with suppress(OSError), socket.create_connection(("127.0.0.1", port)):

@@ -9,13 +9,15 @@ import xarray as xr
 from helpers import make_source, tiny_config
 
 from fourcaster.datasets.adapters.sources import open_sources
-from fourcaster.datasets.ingest import write_store
+from fourcaster.datasets.ingest.write import write_store
 from fourcaster.forecast.training import train
 
 
 @pytest.fixture
 def signals() -> None:
-    """Handle signals as a shell's foreground job does, also where the tests run in the background or under nohup."""
+    """Handle signals as a shell's foreground job does, also where the tests run in the background or under
+    nohup.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)

@@ -11,10 +11,16 @@ import xarray as xr
 
 from fourcaster.fno.models.pinn import CoordinateNetwork
 from fourcaster.fno.physics.problems import PROBLEMS
-from fourcaster.forecast.config import Config, make_config
+from fourcaster.forecast.config.load import Config, make_config
 
 
-def make_source(times: int = 160, step_hours: int = 6, shape: tuple[int, int] = (7, 12), seed: int = 0, start: str = "2001-01-01") -> xr.Dataset:
+def make_source(
+    times: int = 160,
+    step_hours: int = 6,
+    shape: tuple[int, int] = (7, 12),
+    seed: int = 0,
+    start: str = "2001-01-01",
+) -> xr.Dataset:
     """Return COARDS data of a damped travelling wave with noise: temperature and a wind."""
     rng = np.random.default_rng(seed)
     lat = np.linspace(60, 30, shape[0]).astype("f4")
@@ -32,7 +38,11 @@ def make_source(times: int = 160, step_hours: int = 6, shape: tuple[int, int] = 
     return xr.Dataset(
         {
             "u10": (dims, (3 * wave + noise[1]).astype("f4"), {"units": "m/s"}),
-            "t2m": (dims, (280 + 5 * wave + noise[0]).astype("f4"), {"units": "degK", "long_name": "temperature"}),
+            "t2m": (
+                dims,
+                (280 + 5 * wave + noise[0]).astype("f4"),
+                {"units": "degK", "long_name": "temperature"},
+            ),
         },
         coords,
     )
@@ -52,14 +62,18 @@ def coordinate_network(start=0.0, stop=1.0, seed=0, problem="convection", **more
     """An untrained network of a problem's coordinates."""
     torch.manual_seed(seed)
     p = PROBLEMS[problem]
-    return CoordinateNetwork({"t": start, "x": p.low}, {"t": stop, "x": p.high}, ("x",) if p.periodic else (), **more)
+    return CoordinateNetwork(
+        {"t": start, "x": p.low}, {"t": stop, "x": p.high}, ("x",) if p.periodic else (), **more
+    )
 
 
 def values_on_grid(model, name, times=21, places=40):
     """What a network says on a grid of times by places, with the coordinates."""
     problem = PROBLEMS[name]
     t = torch.linspace(0, 1, times, dtype=torch.float64)
-    x = problem.low + (problem.high - problem.low) * torch.arange(places, dtype=torch.float64) / (places - (not problem.periodic))
+    x = problem.low + (problem.high - problem.low) * torch.arange(places, dtype=torch.float64) / (
+        places - (not problem.periodic)
+    )
     with torch.no_grad():
         return model(torch.cartesian_prod(t, x)).reshape(times, places), t[:, None], x
 

@@ -1,4 +1,6 @@
-"""What tests of scheduled rollouts share: the cycles of a short period, and ways to look at what became of them."""
+"""What tests of scheduled rollouts share: the cycles of a short period, and ways to look at what became of
+them.
+"""
 
 import json
 from collections import Counter
@@ -7,7 +9,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from fourcaster.forecast.cli import app
+from fourcaster.forecast.cli.main import app
 from fourcaster.forecast.jobs.places import Folder
 
 NOW = "2001-01-06T00:30"

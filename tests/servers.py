@@ -1,4 +1,6 @@
-"""Servers on the loopback: S3 in a process of its own, and one that fails, stalls and breaks off between it and the reader."""
+"""Servers on the loopback: S3 in a process of its own, and one that fails, stalls and breaks off between it
+and the reader.
+"""
 
 import http.client
 import random
@@ -60,18 +62,30 @@ class Flaky(BaseHTTPRequestHandler):
             sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             connection.request(self.command, self.path, sent or None, headers=dict(self.headers))
             answer = connection.getresponse()
-            kept = {k: v for k, v in answer.getheaders() if k.lower() not in ("content-length", "connection", "transfer-encoding", "date", "server")}
+            kept = {
+                k: v
+                for k, v in answer.getheaders()
+                if k.lower() not in ("content-length", "connection", "transfer-encoding", "date", "server")
+            }
             content = answer.read()
             connection.close()
             return answer.status, kept, content
         path = state["folder"] / self.path.lstrip("/")
         if not path.is_file():
             return 404, {}, b""
-        content, headers, span = path.read_bytes(), {"Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}, self.headers.get("Range")
+        content, headers, span = (
+            path.read_bytes(),
+            {"Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"},
+            self.headers.get("Range"),
+        )
         if span is None:
             return 200, headers, content
         first, last = span.removeprefix("bytes=").split("-")
-        low, high = (len(content) - int(last), len(content)) if not first else (int(first), min(len(content), int(last or len(content)) + 1))
+        low, high = (
+            (len(content) - int(last), len(content))
+            if not first
+            else (int(first), min(len(content), int(last or len(content)) + 1))
+        )
         return 206, headers | {"Content-Range": f"bytes {low}-{high - 1}/{len(content)}"}, content[low:high]
 
 
@@ -79,9 +93,16 @@ def serve(folder=None, upstream=0, fails=0.0, seed=0):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Flaky)
     server.daemon_threads = True
     server.state = {
-        "folder": folder, "upstream": upstream, "fails": fails, "stall": 3.0, "random": random.Random(seed), "lock": threading.Lock(),
-        "asked": [], "signatures": [], "sent": [],
-    }  # fmt: skip
+        "folder": folder,
+        "upstream": upstream,
+        "fails": fails,
+        "stall": 3.0,
+        "random": random.Random(seed),
+        "lock": threading.Lock(),
+        "asked": [],
+        "signatures": [],
+        "sent": [],
+    }
     threading.Thread(target=partial(server.serve_forever, 0.05), daemon=True).start()
     return server
 
@@ -99,7 +120,11 @@ def s3_server():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    process = subprocess.Popen([sys.executable, "-m", "moto.server", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         for _ in range(300):
             with socket.socket() as probe:
@@ -109,7 +134,11 @@ def s3_server():
         yield (
             port,
             boto3.client(
-                "s3", endpoint_url=f"http://127.0.0.1:{port}", region_name="us-east-1", aws_access_key_id="known", aws_secret_access_key="hidden-word"
+                "s3",
+                endpoint_url=f"http://127.0.0.1:{port}",
+                region_name="us-east-1",
+                aws_access_key_id="known",
+                aws_secret_access_key="hidden-word",
             ),
         )
     finally:
@@ -120,7 +149,9 @@ def s3_server():
 def credentials(monkeypatch, port):
     """Let the environment name a server and a key."""
     for name, value in {
-        "AWS_ACCESS_KEY_ID": "known", "AWS_SECRET_ACCESS_KEY": "hidden-word", "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "known",
+        "AWS_SECRET_ACCESS_KEY": "hidden-word",
+        "AWS_REGION": "us-east-1",
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-    }.items():  # fmt: skip
+    }.items():
         monkeypatch.setenv(name, value)

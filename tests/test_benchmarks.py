@@ -1,4 +1,6 @@
-"""The benchmark of solution operators: its parts run alone, keep the rows of the others, and its baselines are what they say."""
+"""The benchmark of solution operators: its parts run alone, keep the rows of the others, and its baselines
+are what they say.
+"""
 
 import importlib.util
 import json
@@ -35,7 +37,12 @@ def test_one_part_runs_alone_and_the_other_rows_stay(solving, tmp_path, capsys):
         "heat sinks, linear regression on the same samples",
         "kept",
     ]
-    assert [row["kind"] for row in rows] == ["heat_sink", "heat_sink_baselines", "heat_sink_baselines", "burgers"]
+    assert [row["kind"] for row in rows] == [
+        "heat_sink",
+        "heat_sink_baselines",
+        "heat_sink_baselines",
+        "burgers",
+    ]
     assert rows[0] == others[1] and rows[3] == others[0]
     printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert printed == rows[1:3] and all(0.01 < row["error"] < 0.3 for row in printed)
@@ -59,7 +66,10 @@ def test_the_budget_is_the_temperature_at_which_the_air_takes_up_the_heat(solvin
     given, temperature, budget = solving.features_and_temperature(path)
     metal, transfer = given[:, :1024].reshape(3, 32, 32), np.exp(given[:, -2])
     for i in range(3):
-        faces = np.abs(np.diff(np.pad(metal[i], ((0, 1), (0, 0))), axis=0)).sum() + np.abs(np.diff(metal[i], axis=1)).sum()
+        faces = (
+            np.abs(np.diff(np.pad(metal[i], ((0, 1), (0, 0))), axis=0)).sum()
+            + np.abs(np.diff(metal[i], axis=1)).sum()
+        )
         assert budget[i] == pytest.approx(1e4 * 32 / (transfer[i] * faces))
         assert np.nanmean(temperature[i]) == pytest.approx(budget[i], rel=0.3)
     assert np.array_equal(np.isfinite(temperature).reshape(3, 32, 32), metal == 1)

@@ -1,4 +1,6 @@
-"""What the README shows is what happens: its code is run, its commands too, its numbers are those of the results."""
+"""What the README shows is what happens: its code is run, its commands too, its numbers are those of the
+results.
+"""
 
 import doctest
 import importlib
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from fourcaster.forecast.cli import app
+from fourcaster.forecast.cli.main import app
 from fourcaster.forecast.quickstart import quickstart
 
 ROOT = Path(__file__).parent.parent
@@ -51,7 +53,11 @@ def test_commands_run(folder):
     assert len(commands) == 16
     for command in commands:
         extra = SHORT if command[1] in ("quickstart", "train") else []
-        extra = ["train.windows=1", "train.iterations=2", "train.points=50"] if command[2].startswith("pinn/") else extra
+        extra = (
+            ["train.windows=1", "train.iterations=2", "train.points=50"]
+            if command[2].startswith("pinn/")
+            else extra
+        )
         if command[1:3] == ["train", "pino/burgers"]:
             extra = ["train.epochs=1", "data.samples=16", "model.hidden_channels=6", "model.n_layers=1"]
         done = runner.invoke(app, [*command[1:], *extra])
@@ -136,7 +142,10 @@ def test_the_page_of_physics_names_what_there_is():
     from fourcaster.datasets.pde.simulate import SYSTEMS
 
     text = (ROOT / "docs" / "physics.md").read_text()
-    described = {cells[0]: re.findall(r"`(\w+)`", cells[2]) for cells in re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \|", text, flags=re.MULTILINE)}
+    described = {
+        cells[0]: re.findall(r"`(\w+)`", cells[2])
+        for cells in re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \|", text, flags=re.MULTILINE)
+    }
     assert set(described) == set(SYSTEMS)
     for name, words in described.items():
         fields = SYSTEMS[name].model_fields
@@ -163,16 +172,27 @@ def test_the_jobs_files_of_the_page_are_taken(folder):
     assert isinstance(load_jobs(folder / "third.yaml").cluster, Cluster)
     text = (ROOT / "docs" / "operations.md").read_text()
     for verb in ("run-due", "serve", "run", "backfill", "status", "retry", "cancel", "logs"):
-        assert f"`forecast jobs {verb} FILE" in text and CliRunner().invoke(app, ["jobs", verb, "--help"]).exit_code == 0
+        assert (
+            f"`forecast jobs {verb} FILE" in text
+            and CliRunner().invoke(app, ["jobs", verb, "--help"]).exit_code == 0
+        )
 
 
 def test_the_keys_of_the_page_are_those_of_the_file():
     from fourcaster.forecast.jobs.spec import Job, JobsFile
 
-    text = (ROOT / "docs" / "operations.md").read_text().split("## The file")[1].split("Commands are lists")[0]
+    text = (
+        (ROOT / "docs" / "operations.md").read_text().split("## The file")[1].split("Commands are lists")[0]
+    )
     job, whole = text.split("| of the file |")
     named = [
-        set(re.findall(r"`(\w+)`", " ".join(line.split("|")[1] for line in part.splitlines() if line.startswith("| `")))) for part in (job, whole)
+        set(
+            re.findall(
+                r"`(\w+)`",
+                " ".join(line.split("|")[1] for line in part.splitlines() if line.startswith("| `")),
+            )
+        )
+        for part in (job, whole)
     ]
     assert named == [set(Job.model_fields), set(JobsFile.model_fields) - {"jobs", "folder"}]
 
@@ -189,14 +209,25 @@ def test_recipes(tmp_path):
     (script,) = recipes("slurm")
     assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
     (manifest,) = recipes("kubernetes")
-    assert yaml.safe_load(manifest)["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["command"][:2] == ["sh", "-c"]
+    assert yaml.safe_load(manifest)["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0][
+        "command"
+    ][:2] == ["sh", "-c"]
     for kind in ("airflow", "prefect"):
         compile(recipes(kind)[0], kind, "exec")
     units = recipes("systemd")
     for unit in units:
         name = Path(unit.splitlines()[0]).name
-        (tmp_path / name).write_text(unit.replace("/srv/forecast/.venv/bin/forecast", sys.executable).replace("User=forecast", "User=root"))
+        (tmp_path / name).write_text(
+            unit.replace("/srv/forecast/.venv/bin/forecast", sys.executable).replace(
+                "User=forecast", "User=root"
+            )
+        )
     assert len(units) == 3
     if analyze := shutil.which("systemd-analyze"):
-        said = subprocess.run([analyze, "verify", *sorted(map(str, tmp_path.glob("forecast*")))], capture_output=True, text=True, check=False)
+        said = subprocess.run(
+            [analyze, "verify", *sorted(map(str, tmp_path.glob("forecast*")))],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert said.returncode == 0 and str(tmp_path) not in said.stderr, said.stderr

@@ -14,9 +14,21 @@ from helpers import make_source
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("fno", "datasets", "forecast")
 ALLOWED = {"fno": {"fno"}, "datasets": {"datasets", "fno"}, "forecast": {"forecast", "datasets", "fno"}}
-# What datasets may take from fno, and the order of rooms within fno: each may import only what stands before it.
+# What datasets may take from fno, and the order of rooms within fno: each may import only what stands before
+# it.
 FROM_FNO = ("fno.grids", "fno.transforms", "fno.batch")
-ROOMS = ("errors", "grids", "batch", "transforms", "layers", "models", "physics", "losses", "weighting", "training")
+ROOMS = (
+    "errors",
+    "grids",
+    "batch",
+    "transforms",
+    "layers",
+    "models",
+    "physics",
+    "losses",
+    "weights",
+    "training",
+)
 FORBIDDEN = {
     "fno": {"xarray", "dask", "zarr", "netCDF4", "matplotlib", "cartopy", "pydantic", "typer"},
     "datasets": {"typer", "matplotlib", "cartopy"},
@@ -35,7 +47,9 @@ def imports(path: Path) -> list[str]:
         elif isinstance(node, ast.ImportFrom):
             base = here[: len(here) - node.level] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])]).removeprefix("fourcaster.")
-            found += [module] if node.module else [f"{module}.{alias.name}".strip(".") for alias in node.names]
+            found += (
+                [module] if node.module else [f"{module}.{alias.name}".strip(".") for alias in node.names]
+            )
     return found
 
 
@@ -53,7 +67,7 @@ def test_imports_point_one_way(package):
             if package == "datasets" and first == "fno":
                 assert name.startswith(FROM_FNO), f"{path} imports {name}"
             if package == "datasets" and first == "torch":
-                assert path.name == "loaders.py", f"{path} imports torch"
+                assert path.name == "loaders.py" or path.parent.name == "loaders", f"{path} imports torch"
 
 
 def test_no_file_imports_a_bare_package():
@@ -78,7 +92,9 @@ def test_rooms_of_fno_stand_in_order():
 
 def test_the_checker_sees_a_forbidden_import(tmp_path, monkeypatch):
     (tmp_path / "fno").mkdir()
-    (tmp_path / "fno" / "bad.py").write_text("from ..datasets.schema import nearest\nimport xarray as xr\nfrom . import grids\n")
+    (tmp_path / "fno" / "bad.py").write_text(
+        "from ..datasets.schema import nearest\nimport xarray as xr\nfrom . import grids\n"
+    )
     monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
     assert imports(tmp_path / "fno" / "bad.py") == ["datasets.schema", "xarray", "fno.grids"]
 
@@ -93,8 +109,14 @@ def test_links_are_relative_and_datasets_has_no_init():
 def test_nothing_below_the_command_prints():
     for package in PACKAGES:
         for path in files(package):
-            calls = [n.func.id for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
-            assert "print" not in calls or path.name in ("cli.py", "console.py", "display.py"), f"{path} prints"
+            calls = [
+                n.func.id
+                for n in ast.walk(ast.parse(path.read_text()))
+                if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+            ]
+            assert "print" not in calls or path.name in ("cli.py", "console.py", "display.py"), (
+                f"{path} prints"
+            )
 
 
 def test_modules_stay_small():
@@ -104,9 +126,7 @@ def test_modules_stay_small():
 
 
 def test_help_does_not_import_the_heavy_packages():
-    code = (
-        "import sys, fourcaster.forecast.cli; print([m for m in ('torch', 'xarray', 'numpy', 'matplotlib', 'dask', 'pydantic') if m in sys.modules])"
-    )
+    code = "import sys, fourcaster.forecast.cli.main; print([m for m in ('torch', 'xarray', 'numpy', 'matplotlib', 'dask', 'pydantic') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -114,9 +134,23 @@ def test_help_does_not_import_the_heavy_packages():
 def test_wheel_holds_exactly_the_tree_and_works(tmp_path):
     copy = tmp_path / "tree"  # a build leaves files behind, and takes up those that an earlier one left
     shutil.copytree(
-        ROOT, copy, symlinks=True, ignore=shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "quickstart", "runs", "__pycache__")
+        ROOT,
+        copy,
+        symlinks=True,
+        ignore=shutil.ignore_patterns(
+            ".*", "build", "dist", "*.egg-info", "quickstart", "runs", "__pycache__"
+        ),
     )
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(copy)]
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(tmp_path),
+        str(copy),
+    ]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     (wheel,) = tmp_path.glob("*.whl")
@@ -130,11 +164,26 @@ def test_wheel_holds_exactly_the_tree_and_works(tmp_path):
     assert held == tree
     zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
     make_source(times=400, step_hours=12).to_netcdf(tmp_path / "data.nc")
-    code = "import fourcaster; from fourcaster.forecast.cli import main; print(fourcaster.__file__); main()"
-    arguments = ["quickstart", "--data", "data.nc", "train.epochs=1", "model.members=1", "train.validation_samples=4"]
+    code = (
+        "import fourcaster; from fourcaster.forecast.cli.main import main; print(fourcaster.__file__); main()"
+    )
+    arguments = [
+        "quickstart",
+        "--data",
+        "data.nc",
+        "train.epochs=1",
+        "model.members=1",
+        "train.validation_samples=4",
+    ]
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
-        check=False, capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path / "installed")},
-    )  # fmt: skip
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "installed")},
+    )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(str(tmp_path / "installed")) and (tmp_path / "quickstart" / "map.png").exists()
+    assert (
+        done.stdout.startswith(str(tmp_path / "installed")) and (tmp_path / "quickstart" / "map.png").exists()
+    )

@@ -1,7 +1,8 @@
 """Cases of bad input: a command line, and what writes the files that it names.
 
-A command runs in a folder of its own. What is written to ``in`` is input and must not change; what the command writes belongs under ``out``.
-Valid inputs are in ``../fixtures``. A kind of input is one function that yields cases, registered with ``kind``.
+A command runs in a folder of its own. What is written to ``in`` is input and must not change; what the
+command writes belongs under ``out``. Valid inputs are in ``../fixtures``. A kind of input is one function
+that yields cases, registered with ``kind``.
 """
 
 import random
@@ -31,7 +32,8 @@ class Case:
         refused: whether the command must refuse it.
         accepted: whether the command must accept it.
         codes: exit codes that are allowed.
-        named: folders outside of its own that the command line names, and may write to as far as the system lets it.
+        named: folders outside of its own that the command line names, and may write to as far as the system
+            lets it.
     """
 
     words: tuple[str, ...]

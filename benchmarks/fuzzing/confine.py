@@ -1,4 +1,6 @@
-"""Confine a process so that it cannot change files outside of some folders, whatever it does and whoever runs it."""
+"""Confine a process so that it cannot change files outside of some folders, whatever it does and whoever runs
+it.
+"""
 
 import ctypes
 import os

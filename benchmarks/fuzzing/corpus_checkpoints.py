@@ -19,10 +19,31 @@ from .corpus_yaml import ANYTHING, leaves, replaced
 from .fixtures import CHECKPOINTS, network_weights
 
 VALUES: tuple[Any, ...] = (
-    None, True, 0, -1, 10**9, 10**30, 1e308, float("nan"), float("inf"), "", "x", "../../x", "\x1b[31mred",
-    "a" * 100_000, [], {}, [None], [[]], [1] * 10_000,
-    {"": None}, "2001-01-01", "NaT", "9**9**9", leaves,
-)  # fmt: skip
+    None,
+    True,
+    0,
+    -1,
+    10**9,
+    10**30,
+    1e308,
+    float("nan"),
+    float("inf"),
+    "",
+    "x",
+    "../../x",
+    "\x1b[31mred",
+    "a" * 100_000,
+    [],
+    {},
+    [None],
+    [[]],
+    [1] * 10_000,
+    {"": None},
+    "2001-01-01",
+    "NaT",
+    "9**9**9",
+    leaves,
+)
 
 
 def users(folder: str, name: str) -> list[tuple[str, ...]]:
@@ -67,7 +88,9 @@ def descriptions(chance: random.Random) -> Iterator[Case]:
                 path = paths[int(at * len(paths))]
                 if value is leaves and not path:
                     return {}
-                replacement = value if value is leaves else json.loads(json.dumps(value, default=str, skipkeys=True))
+                replacement = (
+                    value if value is leaves else json.loads(json.dumps(value, default=str, skipkeys=True))
+                )
                 return replaced(values, path, replacement)
 
             words = chance.choice(users("in", name))
@@ -75,11 +98,21 @@ def descriptions(chance: random.Random) -> Iterator[Case]:
 
 
 SIZES = {
-    "n_layers": 10**9, "depth": 10**9, "members": 10**7, "width": 20_000, "hidden_channels": 10**6,
-    "n_modes": [10**5, 10**5], "embed_dim": 10**7,
-    "lifting_channel_ratio": 1e12, "lmax": 10**6, "nodes": 10**9, "windows": 10**9, "harmonics": 10**9,
-    "fourier_features": 10**9, "window": 10**9,
-}  # fmt: skip
+    "n_layers": 10**9,
+    "depth": 10**9,
+    "members": 10**7,
+    "width": 20_000,
+    "hidden_channels": 10**6,
+    "n_modes": [10**5, 10**5],
+    "embed_dim": 10**7,
+    "lifting_channel_ratio": 1e12,
+    "lmax": 10**6,
+    "nodes": 10**9,
+    "windows": 10**9,
+    "harmonics": 10**9,
+    "fourier_features": 10**9,
+    "window": 10**9,
+}
 
 
 @kind("sizes")
@@ -91,7 +124,9 @@ def sizes(chance: random.Random) -> Iterator[Case]:
             def edit(values: dict, key: str = key, value: Any = value) -> dict:
                 def walk(inner: Any) -> Any:
                     if isinstance(inner, dict):
-                        return {k: value if k == key else walk(v) for k, v in inner.items()} | ({key: value} if "n_layers" in inner else {})
+                        return {k: value if k == key else walk(v) for k, v in inner.items()} | (
+                            {key: value} if "n_layers" in inner else {}
+                        )
                     return [walk(v) for v in inner] if isinstance(inner, list) else inner
 
                 return walk(values)
@@ -135,7 +170,11 @@ def texts(chance: random.Random) -> Iterator[Case]:
             for file in ("meta.json", "weights.safetensors"):
 
                 def edit_file(path: Path, make: Any = make, file: str = file) -> None:
-                    names = [p for p in path.iterdir() if p.name == file or (file != "meta.json" and p.suffix == ".safetensors")]
+                    names = [
+                        p
+                        for p in path.iterdir()
+                        if p.name == file or (file != "meta.json" and p.suffix == ".safetensors")
+                    ]
                     for found in names:
                         found.unlink()
                         make(found)
@@ -241,7 +280,9 @@ def archives() -> dict[str, bytes]:
         "nan": saved({name: value * float("nan") for name, value in state.items()}),
         "strided": saved({name: torch.zeros(1).expand(10**9) for name in state}),
         "sparse": saved({name: torch.zeros(3, 3).to_sparse() for name in state}),
-        "integers": saved({name: torch.zeros(value.shape, dtype=torch.int64) for name, value in state.items()}),
+        "integers": saved(
+            {name: torch.zeros(value.shape, dtype=torch.int64) for name, value in state.items()}
+        ),
         "meta": saved({name: value.to("meta") for name, value in state.items()}),
     }
 
@@ -264,9 +305,13 @@ def published(chance: random.Random) -> Iterator[Case]:
             if format != "neuraloperator" and label.startswith("damage"):
                 continue
             words = ("import", "in/w.pt", "--format", format, "-o", "out/n", *more)
-            yield Case(words, write("w.pt", content), f"{format}: {label}", refused=not label.startswith("damage"))
+            yield Case(
+                words, write("w.pt", content), f"{format}: {label}", refused=not label.startswith("damage")
+            )
     for i, (key, value) in enumerate(
-        (k, v) for k in ("n_modes", "hidden_channels", "n_layers", "domain_padding", "norm", "inp_shape") for v in VALUES[:-1]
+        (k, v)
+        for k in ("n_modes", "hidden_channels", "n_layers", "domain_padding", "norm", "inp_shape")
+        for v in VALUES[:-1]
     ):
         text = json.dumps({key: value}, default=str)
         words = (

@@ -1,4 +1,6 @@
-"""Data sets that are whole, but contain what no forecast or store should: odd times, coordinates, names, attributes and values."""
+"""Data sets that are whole, but contain what no forecast or store should: odd times, coordinates, names,
+attributes and values.
+"""
 
 import random
 import shutil
@@ -85,8 +87,12 @@ def odd() -> dict[str, Callable[[xr.Dataset], xr.Dataset]]:
         "backwards": lambda d: d.isel(time=slice(None, None, -1)),
         "times are numbers": lambda d: times(d, lambda v: np.arange(len(v))),
         "times are texts": lambda d: times(d, lambda v: np.array(["x"] * len(v))),
-        "nan latitudes": lambda d: d.assign_coords({n: d[n] * np.nan for n in d.dims if n in ("lat", "latitude")}),
-        "inf longitudes": lambda d: d.assign_coords({n: d[n] * np.inf for n in d.dims if n in ("lon", "longitude")}),
+        "nan latitudes": lambda d: d.assign_coords(
+            {n: d[n] * np.nan for n in d.dims if n in ("lat", "latitude")}
+        ),
+        "inf longitudes": lambda d: d.assign_coords(
+            {n: d[n] * np.inf for n in d.dims if n in ("lon", "longitude")}
+        ),
         "all nan": lambda d: d * np.nan,
         "infinite": lambda d: d + np.float32(np.inf),
         "complex": lambda d: d.astype("complex64"),
@@ -101,7 +107,9 @@ def odd() -> dict[str, Callable[[xr.Dataset], xr.Dataset]]:
 
 @kind("data sets")
 def data_sets(chance: random.Random) -> Iterator[Case]:
-    """Yield stores and netCDF files that are whole, but contain odd times, coordinates, names, attributes or values."""
+    """Yield stores and netCDF files that are whole, but contain odd times, coordinates, names, attributes or
+    values.
+    """
     for label, alter in odd().items():
         for fixture in ("source.zarr", "source.nc", "store.zarr", "forecast.zarr", "forecast.nc"):
 
@@ -123,6 +131,12 @@ def data_sets(chance: random.Random) -> Iterator[Case]:
                     shutil.rmtree(path)
                     target.rename(path)
 
-            name = "source.zarr" if fixture == "source.nc" else "forecast.zarr" if fixture == "forecast.nc" else fixture
+            name = (
+                "source.zarr"
+                if fixture == "source.nc"
+                else "forecast.zarr"
+                if fixture == "forecast.nc"
+                else fixture
+            )
             for words in chance.sample(users(name, f"in/{fixture}"), 1):
                 yield Case(words, change(fixture, edit), f"{fixture}: {label}")

@@ -104,11 +104,32 @@ def not_files(chance: random.Random) -> Iterator[Case]:
                 f"{name} is a {label}",
                 refused=True,
             )
-    names = ("/dev/zero", "/dev/stdin", "/dev/null", "/proc/self/mem", "/proc/kcore", "/", "", ".",
-    "a" * 5000, "*", "**/*", "[", "http://127.0.0.1:1/x.zarr",
-             "s3://x/y.zarr", "file:///etc/passwd", "ftp://127.0.0.1/x", "://", "http://[::1",
-             "http://u:p@127.0.0.1:1/x.zarr", "\udc80", "\x1b[31mx", "in/*", "gs://",
-             "memory://x")  # fmt: skip
+    names = (
+        "/dev/zero",
+        "/dev/stdin",
+        "/dev/null",
+        "/proc/self/mem",
+        "/proc/kcore",
+        "/",
+        "",
+        ".",
+        "a" * 5000,
+        "*",
+        "**/*",
+        "[",
+        "http://127.0.0.1:1/x.zarr",
+        "s3://x/y.zarr",
+        "file:///etc/passwd",
+        "ftp://127.0.0.1/x",
+        "://",
+        "http://[::1",
+        "http://u:p@127.0.0.1:1/x.zarr",
+        "\udc80",
+        "\x1b[31mx",
+        "in/*",
+        "gs://",
+        "memory://x",
+    )
     for name in names:
         for words in users(name)[:5]:
             yield Case(words, None, f"named {name[:30]!r}", refused=True)
@@ -169,10 +190,18 @@ def hdf5() -> dict[str, Callable[[h5py.File, Path], Any]]:
         file.create_dataset("t2m", (60, 5, 8), np.dtype([("a", "f4"), ("b", "i4")]))
 
     return {
-        "external storage": external, "external link": link, "virtual without parts": virtual, "cycle": cycle,
-        "many groups": many_groups, "bomb": bomb,
-        "long axis": huge, "soft loop": soft, "references": references, "texts": texts, "compound": compound,
-    }  # fmt: skip
+        "external storage": external,
+        "external link": link,
+        "virtual without parts": virtual,
+        "cycle": cycle,
+        "many groups": many_groups,
+        "bomb": bomb,
+        "long axis": huge,
+        "soft loop": soft,
+        "references": references,
+        "texts": texts,
+        "compound": compound,
+    }
 
 
 @kind("HDF5")
@@ -186,29 +215,74 @@ def outside(chance: random.Random) -> Iterator[Case]:
                 with h5py.File(path, "r+") as file:
                     alter(file, path.parent)
 
-            yield Case(words, change("source.nc", edit), label, refused=label in must and words[0] != "inspect")
+            yield Case(
+                words, change("source.nc", edit), label, refused=label in must and words[0] != "inspect"
+            )
 
 
 UNITS = (
-    "9**9**9**9", "K**99999999", "K**9**9**9", "2**2**2**2**2**2", "K" + "*K" * 100_000,
-    "(" * 5000 + "K" + ")" * 5000, "1e999999 K", "0 K", "-1 K", "nan K", "inf",
-    "K" * 200_000, "__import__('os').system('touch " + CANARY + "')", "K if 1 else K", "lambda: K",
-    "exec('1')", "K\x00", "\x1b[31mK", "К", "K;K", "K K K K", "/", "K/0",
-    "K**0.5", "K^-1", "1" * 10_000, "m**2 s**-2 " * 1000, "days since 2001-01-01", "%n", "{K}", "None", "",
-    " ", "degree_Celsius_per_furlong", "K**(1/0)", "0x10 K", "K**1e10",
-)  # fmt: skip
+    "9**9**9**9",
+    "K**99999999",
+    "K**9**9**9",
+    "2**2**2**2**2**2",
+    "K" + "*K" * 100_000,
+    "(" * 5000 + "K" + ")" * 5000,
+    "1e999999 K",
+    "0 K",
+    "-1 K",
+    "nan K",
+    "inf",
+    "K" * 200_000,
+    "__import__('os').system('touch " + CANARY + "')",
+    "K if 1 else K",
+    "lambda: K",
+    "exec('1')",
+    "K\x00",
+    "\x1b[31mK",
+    "К",
+    "K;K",
+    "K K K K",
+    "/",
+    "K/0",
+    "K**0.5",
+    "K^-1",
+    "1" * 10_000,
+    "m**2 s**-2 " * 1000,
+    "days since 2001-01-01",
+    "%n",
+    "{K}",
+    "None",
+    "",
+    " ",
+    "degree_Celsius_per_furlong",
+    "K**(1/0)",
+    "0x10 K",
+    "K**1e10",
+)
 CALENDARS = ("", "360_day", "noleap", "julian", "none", "banana", "\x1b[31m", "x" * 10_000)
 TIMES = (
-    "days since 0000-00-00", "days since 99999-01-01", "years since 2001-01-01",
-    "fortnights since 2001-01-01", "days since", "days since now", "s" * 50_000,
-    "hours since 2001-01-01 99:99", "nanoseconds since 1-1-1", "months since 2001-01-01",
-    "days since 2001-01-01 00:00:00 +99:00", "days since " + "9" * 5000, "", "K",
-)  # fmt: skip
+    "days since 0000-00-00",
+    "days since 99999-01-01",
+    "years since 2001-01-01",
+    "fortnights since 2001-01-01",
+    "days since",
+    "days since now",
+    "s" * 50_000,
+    "hours since 2001-01-01 99:99",
+    "nanoseconds since 1-1-1",
+    "months since 2001-01-01",
+    "days since 2001-01-01 00:00:00 +99:00",
+    "days since " + "9" * 5000,
+    "",
+    "K",
+)
 
 
 @kind("units")
 def units(chance: random.Random) -> Iterator[Case]:
-    """Yield files whose units, calendars, scales or fill values are hostile or meaningless, and options with the same."""
+    """Yield files whose units, calendars, scales or fill values are hostile or meaningless, and options with
+    the same.
+    """
     drawn = draw(st.text("Kms0123456789*^/()+-. ", max_size=60), 40, chance)
     for text in (*UNITS, *drawn):
 
@@ -216,7 +290,9 @@ def units(chance: random.Random) -> Iterator[Case]:
             with h5py.File(path, "r+") as file:
                 file["t2m"].attrs["units"] = text.replace("\x00", "")
 
-        yield Case(chance.choice(users("in/source.nc")[:4]), change("source.nc", edit), f"units {text[:30]!r}")
+        yield Case(
+            chance.choice(users("in/source.nc")[:4]), change("source.nc", edit), f"units {text[:30]!r}"
+        )
         if "\x00" not in text and len(text) < 100_000:
             yield Case(
                 ("ingest", f"{FIXTURES}/source.nc", "-o", "out/s.zarr", "--units", f"t2m={text}"),
@@ -228,9 +304,14 @@ def units(chance: random.Random) -> Iterator[Case]:
                 None,
                 f"--lead-units {text[:30]!r}",
             )
-    attributes: list[tuple[str, str, Any]] = [("time", "units", t) for t in TIMES] + [("time", "calendar", t) for t in CALENDARS]
+    attributes: list[tuple[str, str, Any]] = [("time", "units", t) for t in TIMES] + [
+        ("time", "calendar", t) for t in CALENDARS
+    ]
     for name in ("scale_factor", "add_offset", "_FillValue", "missing_value", "valid_range", "valid_min"):
-        attributes += [("t2m", name, value) for value in (float("nan"), float("inf"), 1e300, 0.0, "x", [1.0, 2.0, 3.0], b"\xff", 2**40)]
+        attributes += [
+            ("t2m", name, value)
+            for value in (float("nan"), float("inf"), 1e300, 0.0, "x", [1.0, 2.0, 3.0], b"\xff", 2**40)
+        ]
     for name in (
         "coordinates",
         "grid_mapping",
@@ -256,7 +337,9 @@ def units(chance: random.Random) -> Iterator[Case]:
         attributes += [("lat", name, value) for value in ("t2m", "lat", "nothing", 5)]
     for variable, name, value in attributes:
 
-        def edit_attribute(path: Path, variable: str = variable, name: str = name, value: Any = value) -> None:
+        def edit_attribute(
+            path: Path, variable: str = variable, name: str = name, value: Any = value
+        ) -> None:
             with h5py.File(path, "r+") as file:
                 file[variable].attrs[name] = value
 

@@ -18,12 +18,42 @@ FILE = "out/jobs/jobs.yaml"
 CODES = (0, 1, 2, 3)
 NOW = "2001-01-08T00:30"
 VALUES: tuple[Any, ...] = (
-    None, True, 0, -1, 10**9, 10**30, 1e308, float("nan"), float("inf"), "", "x", "../../x", "/",
-    "/etc/passwd", "\x1b[31mred", "a" * 5000, [], {}, [None],
-    "{name}", "{cycle}", "{cycle:%Y}", "{0.__class__}", "{name.__class__.__mro__}", "{error}", "* * * * *",
-    "0 0 31 2 *", "99h", "0s", "-1h", "1e12h", leaves,
-    "s3://", "http://127.0.0.1:1/x", ["sh", "-c", f"echo {{error}}; touch {CANARY}"],
-)  # fmt: skip
+    None,
+    True,
+    0,
+    -1,
+    10**9,
+    10**30,
+    1e308,
+    float("nan"),
+    float("inf"),
+    "",
+    "x",
+    "../../x",
+    "/",
+    "/etc/passwd",
+    "\x1b[31mred",
+    "a" * 5000,
+    [],
+    {},
+    [None],
+    "{name}",
+    "{cycle}",
+    "{cycle:%Y}",
+    "{0.__class__}",
+    "{name.__class__.__mro__}",
+    "{error}",
+    "* * * * *",
+    "0 0 31 2 *",
+    "99h",
+    "0s",
+    "-1h",
+    "1e12h",
+    leaves,
+    "s3://",
+    "http://127.0.0.1:1/x",
+    ["sh", "-c", f"echo {{error}}; touch {CANARY}"],
+)
 
 
 def verbs() -> list[tuple[str, ...]]:
@@ -73,7 +103,15 @@ def full() -> dict[str, Any]:
         "device": "cpu",
         "delay": "1h",
     }
-    top = {"ledger": "ledger.sqlite", "shared": False, "status": "status", "engine": "local", "workers": 1, "scheduler": None, "lease": "60s"}
+    top = {
+        "ledger": "ledger.sqlite",
+        "shared": False,
+        "status": "status",
+        "engine": "local",
+        "workers": 1,
+        "scheduler": None,
+        "lease": "60s",
+    }
     return values | top
 
 
@@ -81,7 +119,12 @@ def full() -> dict[str, Any]:
 def valid(chance: random.Random) -> Iterator[Case]:
     """Yield jobs files that are right."""
     for values in (job(), full()):
-        for words in (verbs()[0], verbs()[1], verbs()[3], ("jobs", "run", FILE, "tiny", "--cycle", "2001-01-08T00:00")):
+        for words in (
+            verbs()[0],
+            verbs()[1],
+            verbs()[3],
+            ("jobs", "run", FILE, "tiny", "--cycle", "2001-01-08T00:00"),
+        ):
             yield Case(words, written(values), " ".join(words[:2]), accepted=True)
 
 
@@ -127,7 +170,11 @@ def files(chance: random.Random) -> Iterator[Case]:
         "--cycle": ("", "x", "../../x", "9999-12-31", "NaT"),
     }.items():
         for text in texts:
-            words = ("jobs", "status", FILE, option, text) if option == "--now" else ("jobs", "logs", FILE, "tiny", option, text)
+            words = (
+                ("jobs", "status", FILE, option, text)
+                if option == "--now"
+                else ("jobs", "logs", FILE, "tiny", option, text)
+            )
             yield Case(words, written(values), f"{option} {text!r}", codes=CODES)
     for name in ("", "..", "../../x", "a" * 300, "\x1b[31m", "/"):
         yield Case(("jobs", "logs", FILE, name), written(values), f"name {name[:20]!r}", codes=CODES)
@@ -207,11 +254,19 @@ def of_ledgers(chance: random.Random) -> Iterator[Case]:
 def outputs() -> dict[str, str]:
     """Return shell commands whose output a service may not trust."""
     lines = [
-        {"cycle": 2001020100}, {"job": "../../x"}, {"job": "../../x", "cycle": "../../y"},
-        {"message": "\x1b[31mred"}, {"attempt": "x"}, {"level": [1]}, {"time": None},
-        {"message": {"a": [1]}}, {"output": "/etc/passwd"}, {"state": "done"}, {"": ""},
+        {"cycle": 2001020100},
+        {"job": "../../x"},
+        {"job": "../../x", "cycle": "../../y"},
+        {"message": "\x1b[31mred"},
+        {"attempt": "x"},
+        {"level": [1]},
+        {"time": None},
+        {"message": {"a": [1]}},
+        {"output": "/etc/passwd"},
+        {"state": "done"},
+        {"": ""},
         {"message": "x" * 100_000},
-    ]  # fmt: skip
+    ]
     texts = {f"line {json.dumps(line)[:40]}": f"printf '%s\\n' '{json.dumps(line)}'" for line in lines}
     return texts | {
         "list": "echo '[1, 2]'",

@@ -27,11 +27,34 @@ NUMBERS = (
     "१२",
 )
 TEXTS = (
-    "", " ", ".", "..", "/", "../../x", "a" * 300, "x/" * 2500, "\x1b[31mred\x1b[0m", "a\nb", "a\rb",
-    "\u202eabc", "\udc80", "%n%s%d", "{}", "{cycle}",
-    "{0.__class__}", f"$(touch {CANARY})", f"`touch {CANARY}`", f"; touch {CANARY}", "null", "None", "*", "[",
-    "(" * 2000, "--help", "-",
-)  # fmt: skip
+    "",
+    " ",
+    ".",
+    "..",
+    "/",
+    "../../x",
+    "a" * 300,
+    "x/" * 2500,
+    "\x1b[31mred\x1b[0m",
+    "a\nb",
+    "a\rb",
+    "\u202eabc",
+    "\udc80",
+    "%n%s%d",
+    "{}",
+    "{cycle}",
+    "{0.__class__}",
+    f"$(touch {CANARY})",
+    f"`touch {CANARY}`",
+    f"; touch {CANARY}",
+    "null",
+    "None",
+    "*",
+    "[",
+    "(" * 2000,
+    "--help",
+    "-",
+)
 DURATIONS = (
     "1e12h",
     "nan",
@@ -47,12 +70,28 @@ DURATIONS = (
     "1" * 400 + "h",
 )
 TIMES = (
-    "NaT", "9999-01-01", "0000-01-01", "1677-01-01", "2262-12-31", "99999-01-01", "2001-13-01",
-    "2001-01-08/2001-01-07/6h", "now", "1e300",
-    "1900-01-01/2200-01-01/1s", "2001-01-01/2001-01-02/0s", "2001-01-01/2001-01-02/-1h",
-    "2001-01-01/2001-01-02/1e-9s", "/", "//", "a/b/c/d",
-    "2001-01-01/NaT/1h", "NaT/NaT", "2001-01-08T00:00:00+99:00", "2001-01-01/2001-01-02/99999999w",
-)  # fmt: skip
+    "NaT",
+    "9999-01-01",
+    "0000-01-01",
+    "1677-01-01",
+    "2262-12-31",
+    "99999-01-01",
+    "2001-13-01",
+    "2001-01-08/2001-01-07/6h",
+    "now",
+    "1e300",
+    "1900-01-01/2200-01-01/1s",
+    "2001-01-01/2001-01-02/0s",
+    "2001-01-01/2001-01-02/-1h",
+    "2001-01-01/2001-01-02/1e-9s",
+    "/",
+    "//",
+    "a/b/c/d",
+    "2001-01-01/NaT/1h",
+    "NaT/NaT",
+    "2001-01-08T00:00:00+99:00",
+    "2001-01-01/2001-01-02/99999999w",
+)
 AREAS = (
     "nan/nan/nan/nan",
     "90/0/-90/360",
@@ -173,10 +212,20 @@ BASES: dict[str, tuple[str, ...]] = {
 }
 OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "ingest": {
-        "--variables": NAMES, "--levels": LEVELS, "--times": TIMES, "--step": DURATIONS, "--area": AREAS,
-        "--select": PAIRS, "--member": NUMBERS,
-        "--units": PAIRS, "--rename": PAIRS, "--static": NAMES, "--layout": TEXTS, "--grid": GRIDS,
-        "--train-period": TIMES, "--memory": MEMORY,
+        "--variables": NAMES,
+        "--levels": LEVELS,
+        "--times": TIMES,
+        "--step": DURATIONS,
+        "--area": AREAS,
+        "--select": PAIRS,
+        "--member": NUMBERS,
+        "--units": PAIRS,
+        "--rename": PAIRS,
+        "--static": NAMES,
+        "--layout": TEXTS,
+        "--grid": GRIDS,
+        "--train-period": TIMES,
+        "--memory": MEMORY,
         "--scheduler": ("local:0", "local:-1", "local:x", "local:1000000", "tcp://127.0.0.1:1", "x", ""),
         "--store": TEXTS,
     },
@@ -186,31 +235,79 @@ OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "inspect": {"--lead-units": TEXTS},
     "run": {
-        "--time": TIMES, "--lead": DURATIONS, "--grid": GRIDS, "--refine": NUMBERS, "--area": AREAS,
-        "--variables": NAMES, "--batch-size": NUMBERS,
-        "--members": NUMBERS, "--seed": NUMBERS, "--amplitude": NUMBERS, "--clip": CLIPS, "--device": ("cuda",
-        "cpu:99", "meta", "", "x", "cuda:99"),
+        "--time": TIMES,
+        "--lead": DURATIONS,
+        "--grid": GRIDS,
+        "--refine": NUMBERS,
+        "--area": AREAS,
+        "--variables": NAMES,
+        "--batch-size": NUMBERS,
+        "--members": NUMBERS,
+        "--seed": NUMBERS,
+        "--amplitude": NUMBERS,
+        "--clip": CLIPS,
+        "--device": ("cuda", "cpu:99", "meta", "", "x", "cuda:99"),
     },
     "run pinn": {"--grid": GRIDS},
     "run operator": {"--refine": NUMBERS},
     "verify": {"--area": AREAS, "--lead-units": TEXTS},
     "plot": {
-        "--variable": (*NAMES, *TEXTS), "--lead": DURATIONS, "--time": TIMES, "--level": NUMBERS,
-        "--area": AREAS, "--lead-units": TEXTS,
+        "--variable": (*NAMES, *TEXTS),
+        "--lead": DURATIONS,
+        "--time": TIMES,
+        "--level": NUMBERS,
+        "--area": AREAS,
+        "--lead-units": TEXTS,
     },
-    "import": {"--format": TEXTS, "--inp-shape": SIZES, "--n-modes": SIZES, "--hidden-channels": NUMBERS,
-    "--nothing": NUMBERS, "--patch-size": SIZES},
+    "import": {
+        "--format": TEXTS,
+        "--inp-shape": SIZES,
+        "--n-modes": SIZES,
+        "--hidden-channels": NUMBERS,
+        "--nothing": NUMBERS,
+        "--patch-size": SIZES,
+    },
     "export": {"--size": SIZES, "--format": TEXTS},
     "quickstart": {"--device": ("cuda:99", "", "x")},
-}  # fmt: skip
+}
 OUTPUTS = (
-    "", ".", "..", "/", "in", "out", "in/file/x", "in/file/x.zarr", "in/file", "in/link", "in/folder",
-    "/dev/null", "/dev/full", "/dev/stdout", "/proc/x", "/sys/x.zarr", "a" * 300,
-    "out/" + "a" * 300, "out/" + "x/" * 2500 + "y", "\x1b[31mred", "a\nb", "\udc80", "out/x.exe",
-    "out/x.zarr/", "out/../out", "~", "-", "out/\u202eabc",
-    "in/pipe", "in/dangling", "/nonexistent/x", "s3://bucket/x.zarr", "http://127.0.0.1:1/x.zarr",
-    "file:///etc/passwd", "out//x", "con\u0000x",
-)  # fmt: skip
+    "",
+    ".",
+    "..",
+    "/",
+    "in",
+    "out",
+    "in/file/x",
+    "in/file/x.zarr",
+    "in/file",
+    "in/link",
+    "in/folder",
+    "/dev/null",
+    "/dev/full",
+    "/dev/stdout",
+    "/proc/x",
+    "/sys/x.zarr",
+    "a" * 300,
+    "out/" + "a" * 300,
+    "out/" + "x/" * 2500 + "y",
+    "\x1b[31mred",
+    "a\nb",
+    "\udc80",
+    "out/x.exe",
+    "out/x.zarr/",
+    "out/../out",
+    "~",
+    "-",
+    "out/\u202eabc",
+    "in/pipe",
+    "in/dangling",
+    "/nonexistent/x",
+    "s3://bucket/x.zarr",
+    "http://127.0.0.1:1/x.zarr",
+    "file:///etc/passwd",
+    "out//x",
+    "con\u0000x",
+)
 
 
 @kind("valid")
@@ -220,16 +317,47 @@ def valid(chance: random.Random) -> Iterator[Case]:
         yield Case(base, None, name, accepted=True)
     small = ("train.epochs=1", "model.members=1")
     yield Case(("train", "in/config.yaml"), change("config.yaml"), "train", accepted=True)
-    yield Case(("train", "quickstart", f"data.store={STORE}", "output=out/run", *small), None, "train on a recipe", accepted=True)
-    weights = ("import", f"{FIXTURES}/weights.pt", "--format", "neuraloperator", "-o", "out/n", "--config", "in/import.yaml")
+    yield Case(
+        ("train", "quickstart", f"data.store={STORE}", "output=out/run", *small),
+        None,
+        "train on a recipe",
+        accepted=True,
+    )
+    weights = (
+        "import",
+        f"{FIXTURES}/weights.pt",
+        "--format",
+        "neuraloperator",
+        "-o",
+        "out/n",
+        "--config",
+        "in/import.yaml",
+    )
     yield Case(weights, change("import.yaml"), "import", accepted=True)
-    stores = ("source.zarr", "source2.zarr", "store.zarr", "forecast.zarr", "simulation.zarr", "solution.zarr")
+    stores = (
+        "source.zarr",
+        "source2.zarr",
+        "store.zarr",
+        "forecast.zarr",
+        "simulation.zarr",
+        "solution.zarr",
+    )
     for fixture in ("source.nc", "classic.nc", "forecast.nc", *stores):
         yield Case(("inspect", f"in/{fixture}"), change(fixture), f"inspect {fixture}", accepted=True)
         if fixture.startswith(("source", "classic")):
-            yield Case(("ingest", f"in/{fixture}", "-o", "out/s.zarr"), change(fixture), f"ingest {fixture}", accepted=fixture != "classic.nc")
+            yield Case(
+                ("ingest", f"in/{fixture}", "-o", "out/s.zarr"),
+                change(fixture),
+                f"ingest {fixture}",
+                accepted=fixture != "classic.nc",
+            )
     for fixture in CHECKPOINTS:
-        yield Case(("inspect", f"in/{fixture.rpartition('/')[2]}"), change(fixture), f"inspect {fixture}", accepted=True)
+        yield Case(
+            ("inspect", f"in/{fixture.rpartition('/')[2]}"),
+            change(fixture),
+            f"inspect {fixture}",
+            accepted=True,
+        )
 
 
 @kind("options")
@@ -264,7 +392,9 @@ def _surroundings(folder: Path) -> None:
 
 @kind("outputs")
 def outputs(chance: random.Random) -> Iterator[Case]:
-    """Yield every verb with outputs that cannot be written, or must not be replaced, with and without --overwrite."""
+    """Yield every verb with outputs that cannot be written, or must not be replaced, with and without
+    --overwrite.
+    """
     for name, base in BASES.items():
         if name == "inspect":
             continue
@@ -275,7 +405,11 @@ def outputs(chance: random.Random) -> Iterator[Case]:
                 continue
             words[at] = target
             more = ("--overwrite",) if chance.random() < 0.5 and name != "quickstart" else ()
-            named = ("/proc", "/sys", "/nonexistent") if target.startswith(("/proc", "/sys", "/nonexistent")) else ()
+            named = (
+                ("/proc", "/sys", "/nonexistent")
+                if target.startswith(("/proc", "/sys", "/nonexistent"))
+                else ()
+            )
             yield Case((*words, *more), _surroundings, f"{name} to {target[:30]!r}", named=named)
         endings = {"run": ".nc", "plot": ".png", "verify": ".nc", "export": ".pt2"}
         for target in ("in/file/x", "/dev/full", "out/link/x", "out/" + "a" * 252, "out/new/x"):

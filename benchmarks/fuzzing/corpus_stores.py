@@ -12,12 +12,41 @@ from .cases import CANARY, FIXTURES, Case, change, damage, draw, kind
 from .corpus_yaml import ANYTHING, leaves, replaced
 
 VALUES: tuple[Any, ...] = (
-    None, True, 0, -1, 1, 10**9, 10**15, 2**64, 1.5, float("nan"), "", "x", "../../../x", "\x1b[31mred",
-    "float16", "|O", "object", "<f8", "int32", "string",
-    "a" * 100_000, [], {}, [0], [10**9] * 3, [10**6] * 6, [1] * 40, {"": None}, {"name": "pickle"},
-    {"id": "pickle"}, {"name": "numcodecs.pickle"}, "Infinity",
-    "9" * 5000, leaves,
-)  # fmt: skip
+    None,
+    True,
+    0,
+    -1,
+    1,
+    10**9,
+    10**15,
+    2**64,
+    1.5,
+    float("nan"),
+    "",
+    "x",
+    "../../../x",
+    "\x1b[31mred",
+    "float16",
+    "|O",
+    "object",
+    "<f8",
+    "int32",
+    "string",
+    "a" * 100_000,
+    [],
+    {},
+    [0],
+    [10**9] * 3,
+    [10**6] * 6,
+    [1] * 40,
+    {"": None},
+    {"name": "pickle"},
+    {"id": "pickle"},
+    {"name": "numcodecs.pickle"},
+    "Infinity",
+    "9" * 5000,
+    leaves,
+)
 ZARR = ("source.zarr", "source2.zarr", "store.zarr", "forecast.zarr", "simulation.zarr", "solution.zarr")
 
 
@@ -85,7 +114,9 @@ def users(fixture: str, path: str = "") -> list[tuple[str, ...]]:
 
 def metadata(path: Path) -> list[Path]:
     """Return the metadata files of a store, in a fixed order."""
-    return sorted(p for p in path.rglob("*") if p.name in ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"))
+    return sorted(
+        p for p in path.rglob("*") if p.name in ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
+    )
 
 
 def chunks(path: Path) -> list[Path]:
@@ -113,7 +144,9 @@ def altered(chance: random.Random) -> Iterator[Case]:
             value = chance.choice(VALUES) if i % 3 else chance.choice(drawn)
             where, at, apart = chance.random(), chance.random(), chance.random() < 0.5
 
-            def edit(path: Path, value: Any = value, where: float = where, at: float = at, apart: bool = apart) -> None:
+            def edit(
+                path: Path, value: Any = value, where: float = where, at: float = at, apart: bool = apart
+            ) -> None:
                 if apart:
                     only_files(path)
                 files = metadata(path)
@@ -149,7 +182,9 @@ def damaged(chance: random.Random) -> Iterator[Case]:
         for i in range(24):
             where, state, of_metadata = chance.random(), chance.getrandbits(32), chance.random() < 0.3
 
-            def edit(path: Path, where: float = where, state: int = state, of_metadata: bool = of_metadata) -> None:
+            def edit(
+                path: Path, where: float = where, state: int = state, of_metadata: bool = of_metadata
+            ) -> None:
                 files = metadata(path) if of_metadata else chunks(path)
                 file = files[int(where * len(files))]
                 file.write_bytes(damage(file.read_bytes(), random.Random(state)))
@@ -179,8 +214,15 @@ def _touched(path: Path) -> Path:
 
 @kind("zarr code")
 def code(chance: random.Random) -> Iterator[Case]:
-    """Yield stores whose codecs run code, or are of no known kind, and folders that are links out of the store."""
-    pickle = b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c" + bytes([len(f"touch {CANARY}")]) + f"touch {CANARY}".encode() + b"\x85R."
+    """Yield stores whose codecs run code, or are of no known kind, and folders that are links out of the
+    store.
+    """
+    pickle = (
+        b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c"
+        + bytes([len(f"touch {CANARY}")])
+        + f"touch {CANARY}".encode()
+        + b"\x85R."
+    )
     objects = (
         ({"id": "vlen-utf8"}, {"id": "pickle"}),
         ({"id": "pickle"},),

@@ -1,4 +1,6 @@
-"""YAML that is hostile or wrong: as configuration, as jobs file, as what an import needs, and as value of an override."""
+"""YAML that is hostile or wrong: as configuration, as jobs file, as what an import needs, and as value of an
+override.
+"""
 
 import os
 import random
@@ -21,16 +23,28 @@ ANYTHING = st.recursive(
     | st.dates()
     | st.binary(max_size=8)
     | st.sampled_from(["", ".", "/", "..", "nan", "1e400", "\x1b[31mred", "a" * 3000, "{cycle}"]),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8) | st.integers(), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8) | st.integers(), inner, max_size=4)
+    ),
     max_leaves=8,
 )
 
 
 def bombs() -> dict[str, str | bytes]:
     """Return texts that cost much, run code, or are not YAML, by name."""
-    aliases = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n" + "".join(f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 10))
-    merges = "b0: &b0 {k: 1}\n" + "".join(f"b{i}: &b{i}\n  <<: [{','.join([f'*b{i - 1}'] * 10)}]\n" for i in range(1, 9))
-    chain = "c0: &c0 " + "[" * 35 + "]" * 35 + "\n" + "".join(f"c{i}: &c{i} {'[' * 35}*c{i - 1}{']' * 35}\n" for i in range(1, 60))
+    aliases = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
+        f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 10)
+    )
+    merges = "b0: &b0 {k: 1}\n" + "".join(
+        f"b{i}: &b{i}\n  <<: [{','.join([f'*b{i - 1}'] * 10)}]\n" for i in range(1, 9)
+    )
+    chain = (
+        "c0: &c0 "
+        + "[" * 35
+        + "]" * 35
+        + "\n"
+        + "".join(f"c{i}: &c{i} {'[' * 35}*c{i - 1}{']' * 35}\n" for i in range(1, 60))
+    )
     run = f"touch {CANARY}"
     return {
         "alias bomb": aliases,
@@ -142,7 +156,9 @@ def overrides(chance: random.Random) -> Iterator[Case]:
         for key in ("train.epochs", "data", "model.n_modes"):
             plain = label.startswith(("only a", "empty", "tag of a set"))
             yield Case((*base, f"{key}={text}"), prepare, label, refused=not plain)
-        yield Case(("simulate", "burgers", "-o", "out/s.zarr", f"resolution={text}"), None, label, refused=True)
+        yield Case(
+            ("simulate", "burgers", "-o", "out/s.zarr", f"resolution={text}"), None, label, refused=True
+        )
         yield Case(
             (
                 "import",
@@ -185,7 +201,9 @@ def leaves(values: Any, path: tuple = ()) -> Iterator[tuple]:
 
 
 def replaced(values: Any, path: tuple, value: Any) -> Any:
-    """Return a copy of nested values with the one at a path replaced; without it where ``value`` is ``leaves``."""
+    """Return a copy of nested values with the one at a path replaced; without it where ``value`` is
+    ``leaves``.
+    """
     if not path:
         return value
     copy = dict(values) if isinstance(values, dict) else list(values)
@@ -198,7 +216,9 @@ def replaced(values: Any, path: tuple, value: Any) -> Any:
 
 @kind("config")
 def configurations(chance: random.Random) -> Iterator[Case]:
-    """Yield configurations with one value replaced by another of any type or size, and absurd values of every key."""
+    """Yield configurations with one value replaced by another of any type or size, and absurd values of every
+    key.
+    """
     values = config()
     paths = list(leaves(values))
     for i, value in enumerate(draw(ANYTHING, 250, chance)):
@@ -229,9 +249,13 @@ def configurations(chance: random.Random) -> Iterator[Case]:
         for key in physics_keys(name):
             for value in ("1000000000000", "-1", ".nan", ".inf", "true", "''", "[]", "1" + "0" * 400):
                 small = (
-                    ["train.iterations=1", "train.windows=1", "train.points=8"] if name.startswith("pinn") else ["train.epochs=1", "data.samples=4"]
+                    ["train.iterations=1", "train.windows=1", "train.points=8"]
+                    if name.startswith("pinn")
+                    else ["train.epochs=1", "data.samples=4"]
                 )
-                yield Case(("train", name, "output=out/run", *small, f"{key}={value}"), None, f"{name} {key}={value}")
+                yield Case(
+                    ("train", name, "output=out/run", *small, f"{key}={value}"), None, f"{name} {key}={value}"
+                )
 
 
 def _config(values: Any):
@@ -246,19 +270,27 @@ def keys() -> list[str]:
     from dataclasses import fields
 
     from fourcaster.fno.training.settings import TrainSettings
-    from fourcaster.forecast.config import DataConfig, FNOConfig, LossConfig
+    from fourcaster.forecast.config.load import DataConfig, FNOConfig, LossConfig
 
     train = [f"train.{field.name}" for field in fields(TrainSettings)]
     return [
         *train,
-        *(f"{n}.{k}" for n, m in (("data", DataConfig), ("model", FNOConfig), ("loss", LossConfig)) for k in m.model_fields),
+        *(
+            f"{n}.{k}"
+            for n, m in (("data", DataConfig), ("model", FNOConfig), ("loss", LossConfig))
+            for k in m.model_fields
+        ),
         "output",
     ]
 
 
 def physics_keys(name: str) -> list[str]:
     """Return the keys of a configuration that trains on an equation."""
-    from fourcaster.forecast.config import load_config
+    from fourcaster.forecast.config.load import load_config
 
     values = load_config(name, ["output=x"]).model_dump(mode="json")
-    return [".".join(map(str, path)) for path in leaves(values) if len(path) == 2 and path[0] in ("equation", "train", "loss", "data", "model")]
+    return [
+        ".".join(map(str, path))
+        for path in leaves(values)
+        if len(path) == 2 and path[0] in ("equation", "train", "loss", "data", "model")
+    ]

@@ -180,7 +180,7 @@ def job() -> dict:
 
 def verb(*words: str) -> None:
     """Run a verb of the command in this process."""
-    from fourcaster.forecast.cli import app
+    from fourcaster.forecast.cli.main import app
 
     try:
         app(list(words), prog_name="forecast")

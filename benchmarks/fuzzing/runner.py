@@ -70,7 +70,9 @@ class Runner:
         self.root, self.slot, self.failures = root, slot, failures
         self.folder, self.temporary = root / f"work{slot}", root / f"tmp{slot}"
         if not available() and os.geteuid() == 0:
-            raise OSError("this kernel cannot confine processes (Landlock), so run this as another user than root")
+            raise OSError(
+                "this kernel cannot confine processes (Landlock), so run this as another user than root"
+            )
         self.before = self._sentinel()
 
     def _sentinel(self) -> dict[str, Any]:
@@ -91,7 +93,11 @@ class Runner:
         inputs = snapshot(self.folder / "in", contents=True)
         self._execute(case, outcome)
         self._judge(case, outcome)
-        after = {name: state for name, state in snapshot(self.folder / "in", contents=True).items() if not name.endswith(".lock")}
+        after = {
+            name: state
+            for name, state in snapshot(self.folder / "in", contents=True).items()
+            if not name.endswith(".lock")
+        }
         outcome.faults += [f"input {text}" for text in differences(inputs, after)][:3]
         if changed := differences(self.before, self._sentinel()):
             outcome.faults += [f"outside: {text}" for text in changed][:3]
@@ -149,7 +155,11 @@ class Runner:
             report = os.open(self.temporary / "report", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             cache = str(self.root / "home" / ".cache")
-            os.environ |= {"HOME": str(self.root / "home"), "TMPDIR": str(self.temporary), "MPLCONFIGDIR": cache}
+            os.environ |= {
+                "HOME": str(self.root / "home"),
+                "TMPDIR": str(self.temporary),
+                "MPLCONFIGDIR": cache,
+            }
             tempfile.tempdir = None
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             resource.setrlimit(resource.RLIMIT_FSIZE, (_LARGEST_FILE, _LARGEST_FILE))
@@ -164,7 +174,7 @@ class Runner:
             sys.dont_write_bytecode = True
             sys.stdout = open(1, "w", closefd=False, errors="strict")  # noqa: SIM115
             sys.stderr = open(2, "w", buffering=1, closefd=False, errors="backslashreplace")  # noqa: SIM115
-            from fourcaster.forecast.cli import main
+            from fourcaster.forecast.cli.main import main
 
             try:
                 main()
@@ -177,7 +187,9 @@ class Runner:
             os._exit(code)
 
     def _judge(self, case: Case, outcome: Outcome) -> None:
-        shown, errors, report = ((self.temporary / name).read_bytes() for name in ("stdout", "stderr", "report"))
+        shown, errors, report = (
+            (self.temporary / name).read_bytes() for name in ("stdout", "stderr", "report")
+        )
         text = errors.decode(errors="surrogateescape")
         lines = [line for line in text.splitlines() if line.startswith("forecast: ")]
         outcome.message = (lines or [""])[-1][:300]
@@ -217,7 +229,11 @@ class Runner:
 
 def _irregular(folder: str, names: list[str]) -> list[str]:
     """Return the names that are neither files, folders nor links, which cannot be copied."""
-    return [name for name in names if not any(f(os.path.join(folder, name)) for f in (os.path.isfile, os.path.isdir, os.path.islink))]
+    return [
+        name
+        for name in names
+        if not any(f(os.path.join(folder, name)) for f in (os.path.isfile, os.path.isdir, os.path.islink))
+    ]
 
 
 def _remove(folder: Path) -> None:

@@ -51,10 +51,18 @@ def watch(allowed: list[str], report: int, processes: bool) -> None:
         try:
             if event == "open":
                 path, mode, flags = arguments
-                writes = bool(set(mode) & set("wax+")) if isinstance(mode, str) else bool((flags or 0) & _FLAGS)
-                if writes and outside(path) and not os.path.realpath(os.fsdecode(path)).startswith(("/dev/", "/proc/self/")):
+                writes = (
+                    bool(set(mode) & set("wax+")) if isinstance(mode, str) else bool((flags or 0) & _FLAGS)
+                )
+                if (
+                    writes
+                    and outside(path)
+                    and not os.path.realpath(os.fsdecode(path)).startswith(("/dev/", "/proc/self/"))
+                ):
                     say(f"wrote {path!r}")
-            elif event in _STARTS and not processes and "ldconfig" not in str(arguments[0]):  # by which ctypes looks for libraries
+            elif (
+                event in _STARTS and not processes and "ldconfig" not in str(arguments[0])
+            ):  # by which ctypes looks for libraries
                 say(f"started {event} {arguments[:2]!r}")
             elif event in _WRITES and not any(isinstance(a, int) and a > 0 for a in arguments[1:]):
                 removes = event in ("os.remove", "os.rename", "os.rmdir", "shutil.rmtree")
@@ -77,7 +85,11 @@ def snapshot(folder: Path, contents: bool = False, skip: re.Pattern[str] | None 
     for root, folders, files in os.walk(folder):
         if skip is not None:
             for names in (folders, files):
-                names[:] = [name for name in names if not skip.fullmatch(os.path.relpath(os.path.join(root, name), folder))]
+                names[:] = [
+                    name
+                    for name in names
+                    if not skip.fullmatch(os.path.relpath(os.path.join(root, name), folder))
+                ]
         for name in (*folders, *files):
             path = os.path.join(root, name)
             state = os.lstat(path)
@@ -86,7 +98,12 @@ def snapshot(folder: Path, contents: bool = False, skip: re.Pattern[str] | None 
                 state.st_size if name in files else 0,
                 state.st_mtime_ns if name in files else 0,
             )
-            if contents and name in files and (state.st_mode & 0o170000) == 0o100000 and state.st_size < 2**27:
+            if (
+                contents
+                and name in files
+                and (state.st_mode & 0o170000) == 0o100000
+                and state.st_size < 2**27
+            ):
                 with open(path, "rb") as file:
                     entry += (hashlib.sha256(file.read()).hexdigest(),)
             found[os.path.relpath(path, folder)] = entry

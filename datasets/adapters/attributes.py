@@ -1,4 +1,6 @@
-"""Attributes of CF that are not of the type that CF gives them, mended where they have a meaning and refused where they have none."""
+"""Attributes of CF that are not of the type that CF gives them, mended where they have a meaning and refused
+where they have none.
+"""
 
 import re
 from typing import Any
@@ -10,17 +12,26 @@ from ..scalars import ATTRIBUTE as PLACES
 from ..schema import Refused
 
 _TEXTS = ("units", "standard_name", "long_name", "calendar", "axis", "positive", "cell_methods", PLACES)
-_REFERENCES = ("coordinates", "grid_mapping", "formula_terms", "bounds", "ancillary_variables", "cell_measures")
+_REFERENCES = (
+    "coordinates",
+    "grid_mapping",
+    "formula_terms",
+    "bounds",
+    "ancillary_variables",
+    "cell_measures",
+)
 _PACKING = ("scale_factor", "add_offset")
-_PLACE = re.compile(r"(?!level=)[^=;]+=[^;]*|level=-?\d{1,9}(\.\d{1,20})?([eE][+-]?\d)?( hPa)?")  # see ``scalars``
+_PLACE = re.compile(
+    r"(?!level=)[^=;]+=[^;]*|level=-?\d{1,9}(\.\d{1,20})?([eE][+-]?\d)?( hPa)?"
+)  # see ``scalars``
 _LONGEST = 100  # characters of units of time, and of calendars
 
 
 def plain(dataset: xr.Dataset) -> xr.Dataset:
     """Return an undecoded data set whose attributes have the types of CF; lazy, but for axes of time.
 
-    Texts that are something else become text, references that are no text are dropped, and so are variables with one
-    dimension twice, which xarray does not support.
+    Texts that are something else become text, references that are no text are dropped, and so are variables
+    with one dimension twice, which xarray does not support.
 
     Args:
         dataset: as it was opened with ``decode_cf=False``.
@@ -28,7 +39,9 @@ def plain(dataset: xr.Dataset) -> xr.Dataset:
     Raises:
         Refused: a scale or offset that is no finite number, or units of time that are no units.
     """
-    twice = [name for name, variable in dataset.variables.items() if len(set(variable.dims)) < len(variable.dims)]
+    twice = [
+        name for name, variable in dataset.variables.items() if len(set(variable.dims)) < len(variable.dims)
+    ]
     dataset = dataset.drop_vars(twice)
     for name, variable in dataset.variables.items():
         attrs = variable.attrs
@@ -45,7 +58,8 @@ def plain(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def explain_times(dataset: xr.Dataset, error: Exception) -> None:
-    """Raise ``Refused`` for the variable whose units of time cannot be decoded; nothing where it is another fault.
+    """Raise ``Refused`` for the variable whose units of time cannot be decoded; nothing where it is another
+    fault.
 
     Args:
         dataset: undecoded.
@@ -56,7 +70,9 @@ def explain_times(dataset: xr.Dataset, error: Exception) -> None:
             try:
                 xr.conventions.decode_cf_variable(name, variable.copy(deep=False))
             except Exception:  # noqa: BLE001 (decoders raise many types)
-                calendar = f" of the calendar {variable.attrs['calendar']!r}" if "calendar" in variable.attrs else ""
+                calendar = (
+                    f" of the calendar {variable.attrs['calendar']!r}" if "calendar" in variable.attrs else ""
+                )
                 raise Refused(
                     f"{name!r} has the units {variable.attrs['units']!r}{calendar}, by which its values are no dates; "
                     "write e.g. 'hours since 2000-01-01', with dates from 1678 to 2262"
@@ -73,7 +89,9 @@ def _check_places(name: str, attrs: dict[Any, Any]) -> None:
     """Drop places that are none, and refuse a pressure that is no number."""
     parts = [part for part in attrs[PLACES].split("; ") if "=" in part]
     if wrong := [part for part in parts if not _PLACE.fullmatch(part)]:
-        raise Refused(f"{name!r} has the {PLACES} {_shown(wrong[0])}, which is no place; delete the attribute")
+        raise Refused(
+            f"{name!r} has the {PLACES} {_shown(wrong[0])}, which is no place; delete the attribute"
+        )
     if not parts:
         del attrs[PLACES]
 
@@ -82,10 +100,16 @@ def _check_packing(name: str, attrs: dict[Any, Any]) -> None:
     for key in [key for key in _PACKING if key in attrs]:
         number = np.asarray(attrs[key])
         if number.size != 1 or number.dtype.kind not in "fiu" or not np.isfinite(number).all():
-            raise Refused(f"{name!r} has the {key} {_shown(attrs[key])}, which is no finite number; set or delete the attribute")
+            raise Refused(
+                f"{name!r} has the {key} {_shown(attrs[key])}, which is no finite number; set or delete the attribute"
+            )
         attrs[key] = number.reshape(())[()]
-    if attrs.get("scale_factor", 1) == 0 and "add_offset" not in attrs:  # with an offset, a constant is packed so
-        raise Refused(f"{name!r} has the scale_factor 0, so all its values would be 0; set or delete the attribute")
+    if (
+        attrs.get("scale_factor", 1) == 0 and "add_offset" not in attrs
+    ):  # with an offset, a constant is packed so
+        raise Refused(
+            f"{name!r} has the scale_factor 0, so all its values would be 0; set or delete the attribute"
+        )
 
 
 def _check_times(name: str, variable: xr.Variable) -> None:

@@ -26,8 +26,9 @@ _FLAGS = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0) | getattr(os,
 class DiskCache:
     """Bytes kept in a folder, those used longest ago dropped where it grows too large.
 
-    An entry counts only if it is an ordinary file of the user's, and its checksum is that of its name and bytes: one
-    that is damaged, planted or renamed is fetched again. Several processes may use a folder at the same time.
+    An entry counts only if it is an ordinary file of the user's, and its checksum is that of its name and
+    bytes: one that is damaged, planted or renamed is fetched again. Several processes may use a folder at the
+        same time.
 
     Args:
         folder: where; created with access for the user alone.
@@ -45,11 +46,14 @@ class DiskCache:
 
     @classmethod
     def of_user(cls) -> "DiskCache | None":
-        """Return the user's cache, None where there is none or where its folder is not the user's own, which is reported.
+        """Return the user's cache, None where there is none or where its folder is not the user's own, which
+        is reported.
 
         ``FOURCASTER_CACHE_BYTES`` bounds it (none if 0), ``FOURCASTER_CACHE`` moves it.
         """
-        limit = parse_bytes(os.environ.get("FOURCASTER_CACHE_BYTES", str(CACHE_BYTES)), "FOURCASTER_CACHE_BYTES")
+        limit = parse_bytes(
+            os.environ.get("FOURCASTER_CACHE_BYTES", str(CACHE_BYTES)), "FOURCASTER_CACHE_BYTES"
+        )
         folder = Path(os.environ.get("FOURCASTER_CACHE") or pooch.os_cache("fourcaster")) / "remote"
         try:
             return cls(folder, limit) if limit else None
@@ -72,13 +76,19 @@ class DiskCache:
         return self.folder / hashlib.sha256(name.encode()).hexdigest()
 
     def get(self, name: str) -> bytes | None:
-        """Return what is kept under a name; None where nothing is, or where it was damaged or is another user's."""
+        """Return what is kept under a name; None where nothing is, or where it was damaged or is another
+        user's.
+        """
         path = self._path(name)
         try:
             descriptor = os.open(path, _FLAGS)
             with open(descriptor, "rb", buffering=0) as file:
                 status = os.fstat(descriptor)
-                own = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_size <= self.limit
+                own = (
+                    stat.S_ISREG(status.st_mode)
+                    and status.st_uid == os.geteuid()
+                    and status.st_size <= self.limit
+                )
                 entry = file.readall() if own else b""
                 if entry:
                     os.utime(descriptor)

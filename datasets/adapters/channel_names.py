@@ -25,7 +25,8 @@ _LEAST_LEVEL = 20  # hPa; smaller numbers in a name are heights in metres, or pa
 
 
 def identify(name: str, attrs: Mapping[Any, Any]) -> tuple[str, int | None]:
-    """Return WeatherBench2's name of what a variable measures, and the level [hPa] in its name; else the name itself.
+    """Return WeatherBench2's name of what a variable measures, and the level [hPa] in its name; else the name
+    itself.
 
     Args:
         name: name of the variable, e.g. ``t2m``, ``z500`` or ``temperature_850``.

@@ -1,7 +1,8 @@
-"""The header of a classic netCDF file: whether the file has all that it lists, and whether that fits in memory.
+"""The header of a classic netCDF file: whether the file has all that it lists, and whether that fits in
+memory.
 
-The netCDF library reads what a file lacks as zeros, and trusts the sizes in it. Format: "The NetCDF Classic Format
-Specification" of Unidata, for CDF-1, CDF-2 (64-bit offsets) and CDF-5 (64-bit data).
+The netCDF library reads what a file lacks as zeros, and trusts the sizes in it. Format: "The NetCDF Classic
+Format Specification" of Unidata, for CDF-1, CDF-2 (64-bit offsets) and CDF-5 (64-bit data).
 """
 
 import os
@@ -62,7 +63,9 @@ class _Header:
     def check(self) -> None:
         """Read the header and compare it with the length of the file."""
         records = self.number(self.count_bytes)
-        dimensions = [(self.name(), self.number(self.count_bytes)) for _ in range(self.listed(_DIMENSION, "dimensions"))]
+        dimensions = [
+            (self.name(), self.number(self.count_bytes)) for _ in range(self.listed(_DIMENSION, "dimensions"))
+        ]
         self.attributes("the file")
         variables = [self.variable(dimensions) for _ in range(self.listed(_VARIABLE, "variables"))]
         self.values(dimensions, variables, records)
@@ -80,7 +83,12 @@ class _Header:
         for variable in variables:
             repeated = variable in in_records
             if len(variable.dimensions) == 1 and dimensions[variable.dimensions[0]][0] == variable.name:
-                check_axis(self.path, variable.name, records if repeated else one[variable.name] // variable.itemsize, variable.itemsize)
+                check_axis(
+                    self.path,
+                    variable.name,
+                    records if repeated else one[variable.name] // variable.itemsize,
+                    variable.itemsize,
+                )
             end = variable.begin + one[variable.name] + (record * (records - 1) if repeated else 0)
             if one[variable.name] and (records or not repeated) and end > self.size:
                 raise ValueError(f"{variable.name!r} ends at byte {end}, and the file at {self.size}")
@@ -104,7 +112,9 @@ class _Header:
             itemsize = self.itemsize(name)
             size = itemsize * self.number(self.count_bytes)
             if size > _ATTRIBUTE:
-                raise Refused(f"{self.path}: the attribute {name!r} of {owner} has {show(size)}, more than the {show(_ATTRIBUTE)} that are read")
+                raise Refused(
+                    f"{self.path}: the attribute {name!r} of {owner} has {show(size)}, more than the {show(_ATTRIBUTE)} that are read"
+                )
             self.bytes(_padded(size))
 
     def itemsize(self, name: str) -> int:
@@ -120,7 +130,9 @@ class _Header:
         if tag not in (0, kind) or (tag == 0 and count):
             raise ValueError(f"its list of {what} begins with {tag}")
         if count > OBJECTS:
-            raise Refused(f"{self.path} has {count} {what}, more than the {OBJECTS} that are read; keep those that you need")
+            raise Refused(
+                f"{self.path} has {count} {what}, more than the {OBJECTS} that are read; keep those that you need"
+            )
         return count
 
     def name(self) -> str:

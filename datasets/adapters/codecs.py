@@ -1,8 +1,8 @@
 """The codecs that chunks of zarr stores are decoded with: a list of our own, whatever else is installed.
 
-A store names the codecs of each array, and the libraries run whatever is registered under that name: ``pickle``
-runs any command, and a package may register others. Only codecs that turn bytes into numbers or text are allowed,
-and they are checked from the metadata, before an array is opened.
+A store names the codecs of each array, and the libraries run whatever is registered under that name:
+``pickle`` runs any command, and a package may register others. Only codecs that turn bytes into numbers or
+text are allowed, and they are checked from the metadata, before an array is opened.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,15 @@ SHARDING = "sharding_indexed"
 _NUMCODECS = "numcodecs."
 _ARRAY_TO_ARRAY = frozenset({"transpose", *(f"{_NUMCODECS}{name}" for name in FILTERS - {"shuffle"})})
 _ARRAY_TO_BYTES = frozenset({"bytes", "endian", TEXT, SHARDING})
-_BYTES_TO_BYTES = frozenset({"blosc", "gzip", "zstd", "crc32c", *(f"{_NUMCODECS}{name}" for name in (*COMPRESSORS, *CHECKSUMS, "shuffle"))})
+_BYTES_TO_BYTES = frozenset(
+    {
+        "blosc",
+        "gzip",
+        "zstd",
+        "crc32c",
+        *(f"{_NUMCODECS}{name}" for name in (*COMPRESSORS, *CHECKSUMS, "shuffle")),
+    }
+)
 _INDEX = frozenset({"bytes", "endian", "crc32c"})
 _TYPES = ("dtype", "astype", "encode_dtype", "decode_dtype")
 _NUMBERS = "biufcmM"
@@ -28,9 +36,23 @@ _LARGEST_ITEM = 16
 _LARGEST_TEXT = 2**14
 _LZMA_RAW = 3
 _V3_NUMBERS = {
-    "bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "int64": 8, "uint64": 8,
-    "float16": 2, "float32": 4, "float64": 8, "complex64": 8, "complex128": 16, "numpy.datetime64": 8, "numpy.timedelta64": 8,
-}  # fmt: skip
+    "bool": 1,
+    "int8": 1,
+    "uint8": 1,
+    "int16": 2,
+    "uint16": 2,
+    "int32": 4,
+    "uint32": 4,
+    "int64": 8,
+    "uint64": 8,
+    "float16": 2,
+    "float32": 4,
+    "float64": 8,
+    "complex64": 8,
+    "complex128": 16,
+    "numpy.datetime64": 8,
+    "numpy.timedelta64": 8,
+}
 _V3_TEXT = ("fixed_length_utf32", "null_terminated_bytes", "fixed_length_ascii")
 
 
@@ -48,12 +70,16 @@ def item_bytes_v2(dtype: Any, codecs: Sequence[Any], array: str) -> int | None:
     names = [codec.get("id") if isinstance(codec, Mapping) else codec for codec in codecs]
     text = dtype == "|O" and names.count(TEXT) == 1
     for name, codec in zip(names, codecs, strict=True):
-        if not (isinstance(name, str) and (name in COMPRESSORS | CHECKSUMS | FILTERS or (text and name == TEXT))):
+        if not (
+            isinstance(name, str) and (name in COMPRESSORS | CHECKSUMS | FILTERS or (text and name == TEXT))
+        ):
             raise _not_allowed(name, array)
         _check_settings(name, codec, array)
     if text:
         if set(names) & FILTERS:
-            raise UntrustedDataError(f"{array} holds text behind filters for numbers; write it again without filters")
+            raise UntrustedDataError(
+                f"{array} holds text behind filters for numbers; write it again without filters"
+            )
         return None
     return _item_bytes(dtype, array)
 
@@ -104,7 +130,11 @@ def _check_chain(codecs: Any, array: str, *, text: bool, depth: int) -> None:
         raise UntrustedDataError(f"{array} has no list of codecs")
     for codec in codecs:
         name = named(codec)
-        if not isinstance(name, str) or name not in _ARRAY_TO_ARRAY | _ARRAY_TO_BYTES | _BYTES_TO_BYTES or (name == TEXT and not text):
+        if (
+            not isinstance(name, str)
+            or name not in _ARRAY_TO_ARRAY | _ARRAY_TO_BYTES | _BYTES_TO_BYTES
+            or (name == TEXT and not text)
+        ):
             raise _not_allowed(name, array)
         _check_settings(name.removeprefix(_NUMCODECS), codec, array)
     if (inner := sharding_of(codecs)) is not None:
@@ -137,8 +167,14 @@ def _check_settings(name: str, codec: Any, array: str) -> None:
         if settings.get(key) is not None:
             _item_bytes(settings[key], f"{array}, in its codec {name!r},")
     if name == "lzma" and (settings.get("format") == _LZMA_RAW or settings.get("filters") is not None):
-        raise UntrustedDataError(f"{array} is packed by raw lzma, whose memory is not bounded; write it again with blosc or zstd")
-    if name == "shuffle" and (size := settings.get("elementsize")) is not None and not (isinstance(size, int) and 0 < size <= _LARGEST_TEXT):
+        raise UntrustedDataError(
+            f"{array} is packed by raw lzma, whose memory is not bounded; write it again with blosc or zstd"
+        )
+    if (
+        name == "shuffle"
+        and (size := settings.get("elementsize")) is not None
+        and not (isinstance(size, int) and 0 < size <= _LARGEST_TEXT)
+    ):
         raise UntrustedDataError(f"{array} is shuffled by {size!r} bytes, which is no size of a value")
 
 
@@ -157,7 +193,9 @@ def _item_bytes(dtype: Any, array: str) -> int:
 
 def _no_values(dtype: Any, array: str) -> UntrustedDataError:
     what = "Python objects" if dtype == "|O" else f"values of the type {str(dtype)[:80]!r}"
-    return UntrustedDataError(f"{array} holds {what}, which are neither numbers nor text; write it again without them")
+    return UntrustedDataError(
+        f"{array} holds {what}, which are neither numbers nor text; write it again without them"
+    )
 
 
 def _not_allowed(name: Any, array: str) -> UntrustedDataError:

@@ -1,8 +1,9 @@
 """Chunks in folders decoded by the package ``zarrs``, whose compiled code reads files by itself.
 
-It follows links, waits for pipes and unpacks whatever a chunk claims to be. So each file is looked at first: that it is
-an ordinary one inside of the store, and that each chunk in it has the declared size by its header. That is done once for
-each file, and again where it has changed. What it does not decode, or is not as declared, goes through ``CheckedPipeline``.
+It follows links, waits for pipes and unpacks whatever a chunk claims to be. So each file is looked at first:
+that it is an ordinary one inside of the store, and that each chunk in it has the declared size by its header.
+That is done once for each file, and again where it has changed. What it does not decode, or is not as
+declared, goes through ``CheckedPipeline``.
 """
 
 import asyncio
@@ -60,7 +61,10 @@ class Layout:
             codecs = list(shards.codecs)
         kinds = [type(codec) for codec in codecs]
         size = prod(shape) * dtype.itemsize
-        if kinds not in ([BytesCodec], [BytesCodec, BloscCodec], [BytesCodec, ZstdCodec]) or size > _LARGEST_CHUNK:
+        if (
+            kinds not in ([BytesCodec], [BytesCodec, BloscCodec], [BytesCodec, ZstdCodec])
+            or size > _LARGEST_CHUNK
+        ):
             return None
         packer = kinds[1] if len(kinds) > 1 else None
         if shards is None:
@@ -114,7 +118,9 @@ class FastPipeline(CheckedPipeline):
             return checked
         import zarrs
 
-        native = zarrs.ZarrsCodecPipeline.from_array_metadata_and_store(array_metadata, LocalStore(folder.folder, read_only=True))
+        native = zarrs.ZarrsCodecPipeline.from_array_metadata_and_store(
+            array_metadata, LocalStore(folder.folder, read_only=True)
+        )
         native.python_impl = CheckedPipeline.from_array_metadata_and_store(array_metadata, store)
         return replace(checked, native=native, layout=layout)
 
@@ -145,7 +151,11 @@ class FastPipeline(CheckedPipeline):
         key, path, state = file
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
         try:
-            holds = self.layout is not None and _state(os.fstat(descriptor)) == state and self.layout.holds(descriptor, state[1])
+            holds = (
+                self.layout is not None
+                and _state(os.fstat(descriptor)) == state
+                and self.layout.holds(descriptor, state[1])
+            )
         finally:
             os.close(descriptor)
         if holds:

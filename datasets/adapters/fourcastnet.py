@@ -1,7 +1,9 @@
-"""FourCastNet's training files: HDF5, one a year, ``fields`` (time, channel, latitude, longitude), nothing said about what is in them.
+"""FourCastNet's training files: HDF5, one a year, ``fields`` (time, channel, latitude, longitude), nothing
+said about what is in them.
 
-Channels and their order are those of Pathak et al. 2022 (arXiv:2202.11214), 20 of them, and of the later model of 26; times are
-six-hourly from 1 January of the year in the file's name, rows from the north pole down, with or without the last one.
+Channels and their order are those of Pathak et al. 2022 (arXiv:2202.11214), 20 of them, and of the later
+model of 26; times are six-hourly from 1 January of the year in the file's name, rows from the north pole
+down, with or without the last one.
 """
 
 import re
@@ -25,7 +27,8 @@ def matches(dataset: xr.Dataset) -> bool:
 
 
 def arrange(dataset: xr.Dataset, source: str) -> xr.Dataset:
-    """Return one variable a channel on (time, latitude, longitude); those on one level keep names such as z500.
+    """Return one variable a channel on (time, latitude, longitude); those on one level keep names such as
+    z500.
 
     Raises:
         ValueError: channels, rows or year are not those of FourCastNet's files.
@@ -38,7 +41,9 @@ def arrange(dataset: xr.Dataset, source: str) -> xr.Dataset:
     if year is None:
         raise ValueError(f"{source}: the year is told by the name of the file alone; call it e.g. 2015.h5")
     if columns % 2 or rows not in (columns // 2, columns // 2 + 1):
-        raise ValueError(f"{source}: {rows} x {columns} points are no global grid with both poles, or without the south pole")
+        raise ValueError(
+            f"{source}: {rows} x {columns} points are no global grid with both poles, or without the south pole"
+        )
     step = 360 / columns
     coords = {
         "time": np.datetime64(year[0], "ns") + np.arange(times) * np.timedelta64(6, "h"),

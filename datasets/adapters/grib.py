@@ -1,4 +1,5 @@
-"""GRIB as cfgrib opens it: members under ``number``, fields by their time of validity, whatever the run and step that they come from.
+"""GRIB as cfgrib opens it: members under ``number``, fields by their time of validity, whatever the run and
+step that they come from.
 
 cfgrib gives a data set for each set of axes: analyses have times alone, accumulations and forecasts runs
 (``time``) and lead times (``step``). Where several runs give a field for one time, it must be the same field,
@@ -20,7 +21,9 @@ from .vocabulary import CONSTANT, ECMWF
 log = logging.getLogger(__name__)
 
 Messages = Mapping[tuple[int, str], Mapping[tuple[int, float], int]]
-"""By parameter and kind of level: the first step of what each run (seconds since 1970) has at each step (hours)."""
+"""By parameter and kind of level: the first step of what each run (seconds since 1970) has at each step
+(hours).
+"""
 
 _MOST = 10**7  # runs times steps
 _SCALARS = ("time", "valid_time", "step", "number", "isobaricInhPa")
@@ -67,35 +70,60 @@ def join(parts: Sequence[xr.Dataset], path: str, variables: Iterable[str] | None
         Refused: several grids, kinds of level of one variable, runs that differ, or no common time.
     """
     for name in ("latitude", "longitude"):
-        if any(name in part.coords and not np.array_equal(part[name].values, parts[0][name].values) for part in parts):
-            raise Refused(f"{path} has fields on grids of several {name}s; keep one grid, e.g. with grib_copy -w Ni=...,Nj=...")
+        if any(
+            name in part.coords and not np.array_equal(part[name].values, parts[0][name].values)
+            for part in parts
+        ):
+            raise Refused(
+                f"{path} has fields on grids of several {name}s; keep one grid, e.g. with grib_copy -w Ni=...,Nj=..."
+            )
     messages = open_messages(path) if any("step" in part.dims for part in parts) else None
     wanted = set(variables or ())
-    every = [str(name) for part in parts for name in part.data_vars if not wanted or _names(part[name]) & wanted]
+    every = [
+        str(name) for part in parts for name in part.data_vars if not wanted or _names(part[name]) & wanted
+    ]
     pieces: dict[str, list[xr.Dataset]] = {}
     for part in parts:
         names = [str(name) for name in part.data_vars if not every or name in every]
-        from_start = [name for name in names if "step" in part.dims and _counts_from_start(part[name], messages)]
+        from_start = [
+            name for name in names if "step" in part.dims and _counts_from_start(part[name], messages)
+        ]
         for alike in (from_start, [name for name in names if name not in from_start]):
             if alike:
-                bare = record(part[alike], [str(c) for c in part.coords if part[c].ndim == 0 and c not in _SCALARS])
-                bare = bare.expand_dims("isobaricInhPa") if "isobaricInhPa" in bare.coords and bare["isobaricInhPa"].ndim == 0 else bare
-                bare = by_validity(_accumulated_over_steps(bare, path) if alike is from_start else bare, path, messages)
+                bare = record(
+                    part[alike], [str(c) for c in part.coords if part[c].ndim == 0 and c not in _SCALARS]
+                )
+                bare = (
+                    bare.expand_dims("isobaricInhPa")
+                    if "isobaricInhPa" in bare.coords and bare["isobaricInhPa"].ndim == 0
+                    else bare
+                )
+                bare = by_validity(
+                    _accumulated_over_steps(bare, path) if alike is from_start else bare, path, messages
+                )
                 for name in alike:
                     pieces.setdefault(name, []).append(bare[[name]])
     fields = []
     for name, of_one in pieces.items():
         try:
-            fields.append(xr.merge(of_one, compat="no_conflicts", join="outer", combine_attrs="override") if len(of_one) > 1 else of_one[0])
+            fields.append(
+                xr.merge(of_one, compat="no_conflicts", join="outer", combine_attrs="override")
+                if len(of_one) > 1
+                else of_one[0]
+            )
         except (xr.MergeError, ValueError) as error:
             kinds = sorted({str(part[name].attrs.get("GRIB_typeOfLevel")) for part in of_one})
             if len(kinds) == 1:
-                raise Refused(f"{path} has {name!r} several times with different values or axes ({str(error)[:80]}); keep one of them") from error
+                raise Refused(
+                    f"{path} has {name!r} several times with different values or axes ({str(error)[:80]}); keep one of them"
+                ) from error
             raise Refused(
                 f"{path} has a variable of one name on several kinds of level ({', '.join(kinds)}); "
                 f"keep one kind, e.g. with grib_copy -w typeOfLevel={kinds[0]}"
             ) from error
-    return xr.merge(_on_common_times(fields, path), compat="no_conflicts", join="outer", combine_attrs="override")
+    return xr.merge(
+        _on_common_times(fields, path), compat="no_conflicts", join="outer", combine_attrs="override"
+    )
 
 
 def by_validity(part: xr.Dataset, source: str, messages: Messages | None = None) -> xr.Dataset:
@@ -122,7 +150,9 @@ def _flat(part: xr.Dataset, source: str, messages: Messages | None) -> xr.Datase
     """Return the fields of runs and steps along one axis, by their time of validity."""
     runs, steps = part["time"].values, part["step"].values
     if len(runs) * len(steps) > _MOST:
-        raise Refused(f"{source} has {len(runs)} runs and {len(steps)} steps, more than are read together; split it by run first")
+        raise Refused(
+            f"{source} has {len(runs)} runs and {len(steps)} steps, more than are read together; split it by run first"
+        )
     validity = runs[:, None] + steps[None]
     run, step = np.nonzero(_present(part, messages))
     order = np.lexsort((steps[step], validity[run, step]))
@@ -134,7 +164,12 @@ def _flat(part: xr.Dataset, source: str, messages: Messages | None) -> xr.Datase
     first: dict[np.datetime64, int] = {}
     for at in later.tolist():
         before = first.setdefault(times[at], at - 1)
-        a, b = (part.isel(time=int(run[i]), step=int(step[i])).drop_vars(("time", "step", "valid_time"), errors="ignore") for i in (before, at))
+        a, b = (
+            part.isel(time=int(run[i]), step=int(step[i])).drop_vars(
+                ("time", "step", "valid_time"), errors="ignore"
+            )
+            for i in (before, at)
+        )
         for empty, i in ((a, before), (b, at)):
             if messages is None and all(bool(v.isnull().all()) for v in empty.data_vars.values()):
                 dropped.add(i)
@@ -142,7 +177,10 @@ def _flat(part: xr.Dataset, source: str, messages: Messages | None) -> xr.Datase
                 break
         else:
             if not a.equals(b):
-                known = " and ".join(f"{str(runs[run[i]])[:16]} at step {steps[step[i]] / np.timedelta64(1, 'h'):g} h" for i in (before, at))
+                known = " and ".join(
+                    f"{str(runs[run[i]])[:16]} at step {steps[step[i]] / np.timedelta64(1, 'h'):g} h"
+                    for i in (before, at)
+                )
                 raise Refused(
                     f"{source} has different {', '.join(map(str, part.data_vars))} for {str(times[at])[:16]}, by the runs of {known}; "
                     "keep some steps or one run, e.g. with grib_copy -w step=0 or -w dataTime=0"
@@ -173,7 +211,10 @@ def _present(part: xr.Dataset, messages: Messages | None) -> NDArray[np.bool_]:
 def _counts_from_start(variable: xr.DataArray, messages: Messages | None) -> bool:
     """Return whether a variable accumulates from the start of its run, over several steps."""
     known = _of(variable, messages) or {}
-    return variable.attrs.get("GRIB_stepType") == "accum" and len({step for (_, step), start in known.items() if start == 0 < step}) > 1
+    return (
+        variable.attrs.get("GRIB_stepType") == "accum"
+        and len({step for (_, step), start in known.items() if start == 0 < step}) > 1
+    )
 
 
 def _accumulated_over_steps(part: xr.Dataset, source: str) -> xr.Dataset:
@@ -194,7 +235,9 @@ def _accumulated_over_steps(part: xr.Dataset, source: str) -> xr.Dataset:
         lengths[0],
     )
     lazy = part.chunk({str(d): 1 if d in _SCALARS and d != "step" else -1 for d in part.dims})
-    return lazy.map(lambda variable: (variable - variable.shift(step=1, fill_value=0)).assign_attrs(variable.attrs))
+    return lazy.map(
+        lambda variable: (variable - variable.shift(step=1, fill_value=0)).assign_attrs(variable.attrs)
+    )
 
 
 def _on_common_times(fields: Sequence[xr.Dataset], path: str) -> list[xr.Dataset]:
@@ -204,7 +247,11 @@ def _on_common_times(fields: Sequence[xr.Dataset], path: str) -> list[xr.Dataset
     still = []
     for field, count in zip(fields, counts, strict=True):
         attrs = next(iter(field.data_vars.values())).attrs
-        if count == 1 < max(counts) and attrs.get("GRIB_shortName") in CONSTANT and attrs.get("GRIB_typeOfLevel") == "surface":
+        if (
+            count == 1 < max(counts)
+            and attrs.get("GRIB_shortName") in CONSTANT
+            and attrs.get("GRIB_typeOfLevel") == "surface"
+        ):
             still.append((field.squeeze("time") if "time" in field.dims else field).drop_vars("time"))
         else:
             changing.append(field.expand_dims("time") if count and "time" not in field.dims else field)
@@ -214,11 +261,18 @@ def _on_common_times(fields: Sequence[xr.Dataset], path: str) -> list[xr.Dataset
     common = times[0]
     for more in times[1:]:
         common = np.intersect1d(common, more)
-    spans = ", ".join(f"{next(iter(f.data_vars))} {str(f['time'].values.min())[:16]} ... {str(f['time'].values.max())[:16]}" for f in changing)
+    spans = ", ".join(
+        f"{next(iter(f.data_vars))} {str(f['time'].values.min())[:16]} ... {str(f['time'].values.max())[:16]}"
+        for f in changing
+    )
     if not len(common):
-        raise Refused(f"{path} has variables that have no time in common ({spans}); take some of them, with --variables")
+        raise Refused(
+            f"{path} has variables that have no time in common ({spans}); take some of them, with --variables"
+        )
     if len(common) < max(len(t) for t in times):
-        log.warning("%s: variables have different times (%s); the %d that all have are kept", path, spans, len(common))
+        log.warning(
+            "%s: variables have different times (%s); the %d that all have are kept", path, spans, len(common)
+        )
     return [
         *(field.isel(time=np.flatnonzero(np.isin(field["time"].values, common))) for field in changing),
         *still,

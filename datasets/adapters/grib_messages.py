@@ -1,7 +1,7 @@
 """The messages of a GRIB file: whether all are whole, and whether the grids that they declare fit in memory.
 
-cfgrib leaves out a message that is cut off, and a field of one value on a grid of any size takes a hundred bytes.
-Formats: FM 92 GRIB, editions 1 and 2, of the WMO Manual on Codes.
+cfgrib leaves out a message that is cut off, and a field of one value on a grid of any size takes a hundred
+bytes. Formats: FM 92 GRIB, editions 1 and 2, of the WMO Manual on Codes.
 """
 
 import os
@@ -14,7 +14,14 @@ MESSAGES = 500_000
 _LARGE = 0x800000  # edition 1 writes lengths beyond 8 MB in another way
 _BYTES = 32  # of a point while a field is decoded: in float64, with its mask and copies
 _MISSING = (2**16 - 1, 2**32 - 1)
-_ALONG_AXES = (*range(0, 4), 10, *range(20, 24), *range(30, 34), *range(40, 44), 90)  # templates with Ni and Nj
+_ALONG_AXES = (
+    *range(0, 4),
+    10,
+    *range(20, 24),
+    *range(30, 34),
+    *range(40, 44),
+    90,
+)  # templates with Ni and Nj
 _GAP = 2**16  # bytes between messages that are read at once
 
 
@@ -46,8 +53,12 @@ def check_messages(path: str) -> None:
             length = _length_of_first(file, at, head) if head[7] == 1 else int.from_bytes(head[8:16], "big")
             number += 1
             if number > MESSAGES:
-                raise Refused(f"{path} has more than {MESSAGES} messages; split it first, e.g. with grib_copy {path} 'part_[dataDate].grib'")
-            points = _points_of_first(file, at) if head[7] == 1 else _points_of_second(file, at, length, number)
+                raise Refused(
+                    f"{path} has more than {MESSAGES} messages; split it first, e.g. with grib_copy {path} 'part_[dataDate].grib'"
+                )
+            points = (
+                _points_of_first(file, at) if head[7] == 1 else _points_of_second(file, at, length, number)
+            )
             check_bytes(f"{path}: a field of message {number}, on {points} points,", _BYTES * points)
             file.seek(at + max(length, 4) - 4)
             if at + length > size or file.read(4) != b"7777":
@@ -56,7 +67,9 @@ def check_messages(path: str) -> None:
 
 
 def _length_of_first(file: BinaryIO, at: int, head: bytes) -> int:
-    """Return the bytes of a message of edition 1, which counts those beyond 8 MB in units of 120, as ECMWF writes them."""
+    """Return the bytes of a message of edition 1, which counts those beyond 8 MB in units of 120, as ECMWF
+    writes them.
+    """
     length = int.from_bytes(head[4:7], "big")
     if not length & _LARGE:
         return length
@@ -73,7 +86,9 @@ def _length_of_first(file: BinaryIO, at: int, head: bytes) -> int:
 
 
 def _points_of_first(file: BinaryIO, at: int) -> int:
-    """Return the points of the field of a message of edition 1; 0 where its grid is one of the catalogue or reduced."""
+    """Return the points of the field of a message of edition 1; 0 where its grid is one of the catalogue or
+    reduced.
+    """
     file.seek(at + 8)
     section = file.read(8)
     if len(section) < 8 or not section[7] & 0x80:

@@ -1,9 +1,10 @@
 """What an HDF5 file says of itself, checked before the netCDF library reads it.
 
-That library follows links out of the file, reads the raw bytes of any file that external storage names, recurses into
-groups that contain themselves until memory ends, and aborts the process on some types. h5py shows each of these in the
-file's metadata, without reading a value. External links and virtual data sets are allowed on request, once every file
-that they lead to has passed the same checks. External storage never is: it shows the bytes of whatever file it names.
+That library follows links out of the file, reads the raw bytes of any file that external storage names,
+recurses into groups that contain themselves until memory ends, and aborts the process on some types. h5py
+shows each of these in the file's metadata, without reading a value. External links and virtual data sets are
+allowed on request, once every file that they lead to has passed the same checks. External storage never is:
+it shows the bytes of whatever file it names.
 """
 
 import os
@@ -44,8 +45,9 @@ def check_hdf5(path: str, *, follow_links: bool = False) -> list[str]:
         Names of variables that the library opens as something else than they are, which are to be left out.
 
     Raises:
-        Refused: external storage; links, where they are not followed, or that lead nowhere; groups that contain
-            themselves; too many objects; unknown filters; types that the library fails on; or sizes beyond the limit.
+        Refused: external storage; links, where they are not followed, or that lead nowhere; groups that
+            contain themselves; too many objects; unknown filters; types that the library fails on; or sizes
+            beyond the limit.
         OSError: it is damaged.
     """
     with HDF5_LOCK:  # h5py and netCDF4 may share one library
@@ -93,7 +95,10 @@ class _Check:
             child = f"{name}/{key}" if name else key
             if kind == h5py.h5l.TYPE_EXTERNAL:
                 self.external(group, key, child)
-            elif kind == h5py.h5l.TYPE_HARD and h5py.h5o.get_info(group, key.encode()).type == h5py.h5o.TYPE_GROUP:
+            elif (
+                kind == h5py.h5l.TYPE_HARD
+                and h5py.h5o.get_info(group, key.encode()).type == h5py.h5o.TYPE_GROUP
+            ):
                 self.links(h5py.h5g.open(group, key.encode()), child, above)
             elif kind not in (h5py.h5l.TYPE_HARD, h5py.h5l.TYPE_SOFT):
                 raise self.refusal(f"{child!r} is a link of an unknown kind")
@@ -140,9 +145,13 @@ class _Check:
         group.links.iterate(collect, info=True)
         self.objects += len(found)
         if self.objects > 2 * OBJECTS:  # each is met twice
-            raise self.refusal(f"it has more than {OBJECTS} variables, dimensions and groups; keep those that you need, e.g. with ncks -v")
+            raise self.refusal(
+                f"it has more than {OBJECTS} variables, dimensions and groups; keep those that you need, e.g. with ncks -v"
+            )
         if long := [key for key, _ in found if len(key) > _NAME]:
-            raise self.refusal(f"the name {long[0][:40]!r}... has {len(long[0])} bytes, and those of netCDF at most {_NAME}")
+            raise self.refusal(
+                f"the name {long[0][:40]!r}... has {len(long[0])} bytes, and those of netCDF at most {_NAME}"
+            )
         for key, kind in found:
             try:
                 yield key.decode(), kind
@@ -152,13 +161,19 @@ class _Check:
     def external(self, group: "h5py.h5g.GroupID", key: str, child: str) -> None:
         target = group.links.get_val(key.encode())[0].decode(errors="surrogateescape")
         if not self.follow_links:
-            raise self.refusal(f"{child!r} is an external link to {target!r}; pass --follow-links if you trust where it leads")
+            raise self.refusal(
+                f"{child!r} is an external link to {target!r}; pass --follow-links if you trust where it leads"
+            )
         self.elsewhere(target, child, "HDF5_EXT_PREFIX")
 
     def elsewhere(self, target: str, child: str, variable: str) -> list[str]:
         """Check the files that a name in a file may stand for, by the library's rules, and return them."""
         folder = os.path.dirname(os.path.realpath(self.path))
-        prefixes = [part.replace("${ORIGIN}", folder) for part in os.environ.get(variable, "").split(os.pathsep) if part]
+        prefixes = [
+            part.replace("${ORIGIN}", folder)
+            for part in os.environ.get(variable, "").split(os.pathsep)
+            if part
+        ]
         places = [target, *(os.path.join(p, os.path.basename(target)) for p in (*prefixes, folder))]
         places += [os.path.join(prefix, target) for prefix in (*prefixes, folder)]
         there = [place for place in dict.fromkeys(places) if os.path.exists(place)]
@@ -176,15 +191,21 @@ class _Check:
         properties = dataset.get_create_plist()
         if properties.get_external_count():
             files = properties.get_external(0)[0].decode(errors="replace")
-            raise self.refusal(f"{name!r} has external storage, so its values are the bytes of the file {files!r}; rewrite it with h5repack")
+            raise self.refusal(
+                f"{name!r} has external storage, so its values are the bytes of the file {files!r}; rewrite it with h5repack"
+            )
         kind = dataset.get_type()
         if isinstance(kind, h5py.h5t.TypeFloatID) and kind.get_size() not in (4, 8):
-            raise self.refusal(f"{name!r} has floating-point numbers of {8 * kind.get_size()} bits, which netCDF does not read; store 32 or 64")
+            raise self.refusal(
+                f"{name!r} has floating-point numbers of {8 * kind.get_size()} bits, which netCDF does not read; store 32 or 64"
+            )
         shape = dataset.shape or ()
         size = kind.get_size()
         count = int(np.prod(shape, dtype=object))
         if size > _ATTRIBUTE:
-            raise self.refusal(f"{name!r} has values of {show(size)} each, more than the {show(_ATTRIBUTE)} that are read")
+            raise self.refusal(
+                f"{name!r} has values of {show(size)} each, more than the {show(_ATTRIBUTE)} that are read"
+            )
         if properties.get_layout() == h5py.h5d.VIRTUAL:
             self.virtual(dataset, properties, name)
         elif properties.get_layout() == h5py.h5d.CHUNKED:
@@ -199,7 +220,13 @@ class _Check:
             check_declared(self.path, name, count * size, stored)
         if isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str() and count > _TEXTS:
             return False
-        read = (h5py.h5t.TypeIntegerID, h5py.h5t.TypeFloatID, h5py.h5t.TypeEnumID, h5py.h5t.TypeStringID, h5py.h5t.TypeOpaqueID)
+        read = (
+            h5py.h5t.TypeIntegerID,
+            h5py.h5t.TypeFloatID,
+            h5py.h5t.TypeEnumID,
+            h5py.h5t.TypeStringID,
+            h5py.h5t.TypeOpaqueID,
+        )
         return isinstance(kind, read)
 
     def filters(self, properties: Any, name: str) -> None:
@@ -212,27 +239,37 @@ class _Check:
                 )
 
     def virtual(self, dataset: "h5py.h5d.DatasetID", properties: Any, name: str) -> None:
-        """Check that all parts of a virtual data set are there, since the library takes missing ones for a constant."""
+        """Check that all parts of a virtual data set are there, since the library takes missing ones for a
+        constant.
+        """
         import h5py
 
         count = properties.get_virtual_count()
         sources = [properties.get_virtual_filename(i) for i in range(min(count, 1))]
         if not self.follow_links:
             where = f" ({sources[0]!r} ...)" if sources else ""
-            raise self.refusal(f"{name!r} is a virtual data set of other files{where}; pass --follow-links if you trust where it leads")
+            raise self.refusal(
+                f"{name!r} is a virtual data set of other files{where}; pass --follow-links if you trust where it leads"
+            )
         if count > OBJECTS:
-            raise self.refusal(f"{name!r} is a virtual data set of more than {OBJECTS} parts; join some first")
+            raise self.refusal(
+                f"{name!r} is a virtual data set of more than {OBJECTS} parts; join some first"
+            )
         for i in range(count):
             target = properties.get_virtual_filename(i)
             if "%" in target:
-                raise self.refusal(f"{name!r} is a virtual data set of files by a pattern ({target!r}); name each file")
+                raise self.refusal(
+                    f"{name!r} is a virtual data set of files by a pattern ({target!r}); name each file"
+                )
             places = [self.path] if target == "." else self.elsewhere(target, name, "HDF5_VDS_PREFIX")
             for place in places:
                 with h5py.File(place, "r", locking=False) as file:
                     if lacking := lacks(file, properties, i):
                         raise self.refusal(f"{name!r} is a virtual data set, and {place} {lacking}")
         if not covered(dataset, properties):
-            raise self.refusal(f"{name!r} is a virtual data set with values that no part gives, and no _FillValue to mark them as missing")
+            raise self.refusal(
+                f"{name!r} is a virtual data set with values that no part gives, and no _FillValue to mark them as missing"
+            )
 
     def attributes(self, item: Any, name: str) -> None:
         import h5py
@@ -247,11 +284,17 @@ class _Check:
             size = attribute.get_storage_size()
             if size > _ATTRIBUTE:
                 limit = show(_ATTRIBUTE)
-                raise self.refusal(f"the attribute {called!r} of {name or '/'!r} has {show(size)}, more than the {limit} that are read")
+                raise self.refusal(
+                    f"the attribute {called!r} of {name or '/'!r} has {show(size)}, more than the {limit} that are read"
+                )
             kind = attribute.get_type()
-            long = isinstance(kind, h5py.h5t.TypeVlenID) or (isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str())
+            long = isinstance(kind, h5py.h5t.TypeVlenID) or (
+                isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str()
+            )
             if long and called not in _SCALES and int(np.prod(attribute.shape, dtype=object)) > _TEXTS:
-                raise self.refusal(f"the attribute {called!r} of {name or '/'!r} has more than {_TEXTS} texts or lists")
+                raise self.refusal(
+                    f"the attribute {called!r} of {name or '/'!r} has more than {_TEXTS} texts or lists"
+                )
 
     def refusal(self, text: str) -> Refused:
         return Refused(f"{self.path}: {text}")
@@ -267,10 +310,16 @@ def _dimension_only(dataset: "h5py.h5d.DatasetID") -> bool:
     if not (h5py.h5ds.is_scale(dataset) and h5py.h5a.exists(dataset, b"NAME")):
         return False
     attribute = h5py.h5a.open(dataset, b"NAME")
-    if attribute.shape != () or not isinstance(attribute.get_type(), h5py.h5t.TypeStringID) or attribute.get_storage_size() > 1000:
+    if (
+        attribute.shape != ()
+        or not isinstance(attribute.get_type(), h5py.h5t.TypeStringID)
+        or attribute.get_storage_size() > 1000
+    ):
         return False
     text = h5py.Dataset(dataset).attrs["NAME"]
-    return (text.decode(errors="replace") if isinstance(text, bytes) else str(text)).startswith("This is a netCDF dimension but not")
+    return (text.decode(errors="replace") if isinstance(text, bytes) else str(text)).startswith(
+        "This is a netCDF dimension but not"
+    )
 
 
 def _reads_filter(code: int) -> bool:

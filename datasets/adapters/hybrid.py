@@ -53,7 +53,9 @@ class PressureFormula:
 
 
 def companions(dataset: xr.Dataset, dim: str) -> tuple[str, str] | None:
-    """Return the names of the two coefficients of a dimension's levels, at their middle or their edges; None where there are none."""
+    """Return the names of the two coefficients of a dimension's levels, at their middle or their edges; None
+    where there are none.
+    """
     size = dataset.sizes[dim]
     for pair in _PAIRS:
         if all(name in dataset.variables for name in pair):
@@ -61,13 +63,18 @@ def companions(dataset: xr.Dataset, dim: str) -> tuple[str, str] | None:
             one = a.ndim == 1 and a.dims == b.dims
             edges = a.ndim == 2 and a.dims == b.dims and a.shape[1] == 2
             along = a.dims[:1] == (dim,) or (one and a.dims[0] not in dataset.indexes)
-            if (one or edges) and along and (a.shape[0] in (size, size + 1) or _numbered(dataset[dim], a.shape[0])):
+            if (
+                (one or edges)
+                and along
+                and (a.shape[0] in (size, size + 1) or _numbered(dataset[dim], a.shape[0]))
+            ):
                 return pair
     return None
 
 
 def pressure_formula(dataset: xr.Dataset, dim: str) -> PressureFormula:
-    """Return how the pressures of a dimension's levels follow from the surface pressure: by formula terms, or by the usual names.
+    """Return how the pressures of a dimension's levels follow from the surface pressure: by formula terms, or
+    by the usual names.
 
     Raises:
         Lacking: a term that the data set does not hold, named.
@@ -77,7 +84,9 @@ def pressure_formula(dataset: xr.Dataset, dim: str) -> PressureFormula:
     if re.search("height|sleve|ocean|ln_pressure", str(axis.attrs.get("standard_name", ""))):
         raise Lacking(f"a formula for {axis.attrs['standard_name']}")
     pair = companions(dataset, dim)
-    if "sigma" in terms or (not terms and pair is None and axis.attrs.get("standard_name") == "atmosphere_sigma_coordinate"):
+    if "sigma" in terms or (
+        not terms and pair is None and axis.attrs.get("standard_name") == "atmosphere_sigma_coordinate"
+    ):
         sigma = axis.values.astype(np.float64)
         top = _scalar(dataset, terms.get("ptop", "ptop"))
         a = top * (1 - sigma)
@@ -97,7 +106,9 @@ def pressure_formula(dataset: xr.Dataset, dim: str) -> PressureFormula:
     return PressureFormula(a, b, _surface_pressure(dataset, terms.get("ps", "")))
 
 
-def interpolate(field: xr.DataArray, dim: str, formula: PressureFormula, levels: Sequence[int]) -> xr.DataArray:
+def interpolate(
+    field: xr.DataArray, dim: str, formula: PressureFormula, levels: Sequence[int]
+) -> xr.DataArray:
     """Return a field at pressures in hPa along a new dimension ``level``; lazy, float32.
 
     Raises:
@@ -110,14 +121,22 @@ def interpolate(field: xr.DataArray, dim: str, formula: PressureFormula, levels:
     one = max(1, field.nbytes // max(1, field.sizes.get("time", 1)))
     blocks = {d: max(1, _BLOCK // one) if d == "time" else -1 for d in field.dims}
     result: xr.DataArray = xr.apply_ufunc(
-        at_pressures, bare.chunk(blocks), surface.chunk({d: blocks[d] for d in surface.dims}), input_core_dims=[[dim], []],
-        output_core_dims=[["level"]], kwargs={"a": formula.a, "b": formula.b, "pressures": 100.0 * np.asarray(levels)}, dask="parallelized",
-        output_dtypes=[np.float32], dask_gufunc_kwargs={"output_sizes": {"level": len(levels)}},
-    )  # fmt: skip
+        at_pressures,
+        bare.chunk(blocks),
+        surface.chunk({d: blocks[d] for d in surface.dims}),
+        input_core_dims=[[dim], []],
+        output_core_dims=[["level"]],
+        kwargs={"a": formula.a, "b": formula.b, "pressures": 100.0 * np.asarray(levels)},
+        dask="parallelized",
+        output_dtypes=[np.float32],
+        dask_gufunc_kwargs={"output_sizes": {"level": len(levels)}},
+    )
     return result.assign_attrs(field.attrs)
 
 
-def at_pressures(values: NDArray[np.floating], surface: NDArray[np.floating], a: Array, b: Array, pressures: Array) -> NDArray[np.float32]:
+def at_pressures(
+    values: NDArray[np.floating], surface: NDArray[np.floating], a: Array, b: Array, pressures: Array
+) -> NDArray[np.float32]:
     """Interpolate linearly in the logarithm of pressure.
 
     Args:
@@ -159,36 +178,52 @@ def _terms(dataset: xr.Dataset, axis: xr.DataArray) -> dict[str, str]:
 def _numbered(axis: xr.DataArray, size: int) -> bool:
     """Return whether levels are numbers from 1 to some of ``size``."""
     values = axis.values
-    return bool((values == np.round(values)).all() and values.min() >= 1 and values.max() <= size and len(values) <= size)
+    return bool(
+        (values == np.round(values)).all()
+        and values.min() >= 1
+        and values.max() <= size
+        and len(values) <= size
+    )
 
 
 def _at_levels(coefficients: Array, axis: xr.DataArray) -> Array:
-    """Return the coefficients of an axis' levels: of bounds or edges the mean, of a longer list those of the levels' numbers."""
+    """Return the coefficients of an axis' levels: of bounds or edges the mean, of a longer list those of the
+    levels' numbers.
+    """
     size = axis.size
     if coefficients.ndim == 2:
         return np.asarray(coefficients.mean(axis=1))
     numbered = _numbered(axis, len(coefficients))
     if len(coefficients) == size + 1 and not (numbered and axis.values[0] != 1):
         return np.asarray((coefficients[1:] + coefficients[:-1]) / 2)
-    return coefficients if len(coefficients) == size else np.asarray(coefficients[axis.values.astype(int) - 1])
+    return (
+        coefficients if len(coefficients) == size else np.asarray(coefficients[axis.values.astype(int) - 1])
+    )
 
 
 def _scalar(dataset: xr.Dataset, *names: str) -> float:
     """Return a pressure in Pa that does not change."""
     for name in names:
         if name in dataset.variables and dataset[name].size == 1:
-            return float(dataset[name].values.item()) * cf_units.conversion(str(dataset[name].attrs.get("units", "Pa")), "Pa")[0]
+            return (
+                float(dataset[name].values.item())
+                * cf_units.conversion(str(dataset[name].attrs.get("units", "Pa")), "Pa")[0]
+            )
     raise Lacking(f"the pressure {next(filter(None, names))}")
 
 
 def _surface_pressure(dataset: xr.Dataset, name: str) -> xr.DataArray:
     """Return the surface pressure in Pa; files that have its logarithm give it a level of its own."""
-    standard = [str(n) for n, v in dataset.data_vars.items() if v.attrs.get("standard_name") == "surface_air_pressure"]
+    standard = [
+        str(n) for n, v in dataset.data_vars.items() if v.attrs.get("standard_name") == "surface_air_pressure"
+    ]
     candidates = [n for n in (name, *standard, *_SURFACE, *_LOGARITHM) if n in dataset.data_vars]
     if not candidates:
         raise Lacking(f"the surface pressure {name or 'PS'}")
     surface = dataset[candidates[0]]
-    surface = surface.isel({d: 0 for d, size in surface.sizes.items() if size == 1 and d not in DIMENSIONS}, drop=True)
+    surface = surface.isel(
+        {d: 0 for d, size in surface.sizes.items() if size == 1 and d not in DIMENSIONS}, drop=True
+    )
     lazy = surface.chunk({"time": 1} if "time" in surface.dims else {})
     if candidates[0] in _LOGARITHM:
         return lazy.copy(data=np.exp(lazy.data))

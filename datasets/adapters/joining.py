@@ -1,8 +1,8 @@
 """Data sets of several files as one: along time, along levels, and side by side.
 
-A variable of two files is one series only where level, height, member and every other scalar coordinate agree. Files
-of other levels at the same times become an axis of levels, files of other heights variables of their own; anything else
-is refused.
+A variable of two files is one series only where level, height, member and every other scalar coordinate
+agree. Files of other levels at the same times become an axis of levels, files of other heights variables of
+their own; anything else is refused.
 """
 
 import logging
@@ -29,7 +29,8 @@ Piece = tuple[str, xr.DataArray]
 
 @dataclass
 class Group:
-    """Pieces of one variable at one place: the same levels and scalar coordinates, one after the other in time.
+    """Pieces of one variable at one place: the same levels and scalar coordinates, one after the other in
+    time.
 
     Attributes:
         levels: pressures [hPa], of an axis or one alone; empty where they are not known.
@@ -58,7 +59,9 @@ class Group:
         return ", ".join(levels + [describe_scalars(self.scalars)] * bool(self.scalars)) or "an unknown place"
 
     def takes(self, levels: tuple[int, ...], scalars: dict[str, str]) -> bool:
-        """Return whether a piece at this place continues the group; one level that either does not know is not compared."""
+        """Return whether a piece at this place continues the group; one level that either does not know is
+        not compared.
+        """
         unknown = (not levels or not self.levels) and len(levels or self.levels) < 2
         return (unknown or set(self.levels) == set(levels)) and differing(self.scalars, scalars) is None
 
@@ -75,7 +78,9 @@ class Group:
         for (a, one), (b, other) in pairwise(pieces):
             if len(both := np.intersect1d(one["time"].values, other["time"].values)):
                 first = both[0].astype("datetime64[m]")
-                raise ValueError(f"{a} and {b} both hold {one.name!r} at {first}; leave one out, or its times, e.g. with --times")
+                raise ValueError(
+                    f"{a} and {b} both hold {one.name!r} at {first}; leave one out, or its times, e.g. with --times"
+                )
         along_level |= any("level" in piece.dims for _, piece in pieces)
         scalars = dict(self.scalars)
         if along_level:
@@ -114,7 +119,8 @@ def join(parts: Sequence[Part]) -> xr.Dataset:
     """Return the canonical data sets of several sources as one, on the coordinates of the first.
 
     Raises:
-        ValueError: grids, times, levels, units or scalar coordinates that do not go together; both sources are named.
+        ValueError: grids, times, levels, units or scalar coordinates that do not go together; both sources
+            are named.
     """
     first = parts[0]
     groups: dict[str, list[Group]] = {}
@@ -158,7 +164,9 @@ def align(dataset: xr.Dataset, reference: Part, source: str, *, cut: bool = Fals
         wanted, given = reference[1][name].values, dataset[name].values
         positions = match_axis(wanted, given, name) if cut or len(wanted) == len(given) else None
         if positions is None:
-            raise ValueError(f"{reference[0]} and {source} differ in {name}; ingest them apart, or put them on one grid first")
+            raise ValueError(
+                f"{reference[0]} and {source} differ in {name}; ingest them apart, or put them on one grid first"
+            )
         if not np.array_equal(positions, np.arange(len(given))):
             dataset = dataset.isel({name: positions})
         dataset = dataset.assign_coords({name: reference[1][name].variable})
@@ -188,11 +196,15 @@ def _along_places(name: str, groups: list[Group]) -> list[xr.DataArray]:
         return [groups[0].series()]
     a, b = groups[0], groups[1]
     if bool(a.levels) != bool(b.levels):
-        raise ValueError(f"{a.source} and {b.source} differ: only one has level, of {name!r}; leave one out, or pass --rename")
+        raise ValueError(
+            f"{a.source} and {b.source} differ: only one has level, of {name!r}; leave one out, or pass --rename"
+        )
     key = differing(a.scalars, b.scalars)
     if key == "number":
         members = f"{a.scalars['number']} and {b.scalars['number']}"
-        raise ValueError(f"{a.source} and {b.source} hold members {members} of {name!r}; keep one, e.g. --member {a.scalars['number']}")
+        raise ValueError(
+            f"{a.source} and {b.source} hold members {members} of {name!r}; keep one, e.g. --member {a.scalars['number']}"
+        )
     if not all(np.array_equal(a.times, other.times) for other in groups[1:]):
         hint = ", or keep with --levels what all have" if a.levels else ""
         raise ValueError(
@@ -202,7 +214,9 @@ def _along_places(name: str, groups: list[Group]) -> list[xr.DataArray]:
         return [_along_levels(name, groups)]
     suffixes = [re.sub(r"[^\w.]+", "", group.scalars.get(key, "")) for group in groups]
     if a.levels != b.levels or "" in suffixes or len(set(suffixes)) < len(groups):
-        raise ValueError(f"{a.source} holds {name!r} at {a.place}, {b.source} at {b.place}; these are different fields: leave one out")
+        raise ValueError(
+            f"{a.source} holds {name!r} at {a.place}, {b.source} at {b.place}; these are different fields: leave one out"
+        )
     renamed = [f"{name}_{suffix}" for suffix in suffixes]
     log.warning(
         "%s is at %s; these become the variables %s",
@@ -214,14 +228,20 @@ def _along_places(name: str, groups: list[Group]) -> list[xr.DataArray]:
 
 
 def _along_levels(name: str, groups: list[Group]) -> xr.DataArray:
-    """Return one variable on the levels of all groups, by rising pressure unless a source has them by falling pressure."""
+    """Return one variable on the levels of all groups, by rising pressure unless a source has them by falling
+    pressure.
+    """
     sources: dict[int, str] = {}
     for group in groups:
         if (wrong := differing(group.scalars, groups[0].scalars)) is not None:
-            raise ValueError(f"{groups[0].source} and {group.source} differ in {wrong} of {name!r}: {groups[0].place} and {group.place}")
+            raise ValueError(
+                f"{groups[0].source} and {group.source} differ in {wrong} of {name!r}: {groups[0].place} and {group.place}"
+            )
         for level in group.levels:
             if level in sources:
-                raise ValueError(f"{sources[level]} and {group.source} both hold {name!r} at {level} hPa at the same times; leave one out")
+                raise ValueError(
+                    f"{sources[level]} and {group.source} both hold {name!r} at {level} hPa at the same times; leave one out"
+                )
             sources[level] = group.source
     falling = any(len(group.levels) > 1 and group.levels[0] > group.levels[1] for group in groups)
     series = [group.series(along_level=True) for group in groups]
@@ -239,7 +259,11 @@ def _side_by_side(fields: dict[str, tuple[str, xr.DataArray]], first: xr.Dataset
     for name, (other, variable) in fields.items():
         if not np.array_equal(variable["time"].values, reference["time"].values):
             lone = next((n for n, (_, v) in fields.items() if v.sizes["time"] == 1), None)
-            hint = f"pass --static {lone} if it never changes" if lone else "choose times that all have with --times"
+            hint = (
+                f"pass --static {lone} if it never changes"
+                if lone
+                else "choose times that all have with --times"
+            )
             raise ValueError(f"{source} and {other} differ in time; ingest them apart, or {hint}")
         levels = variable["level"].values.tolist() if "level" in variable.dims else None
         if levels and on_levels is None:
@@ -248,6 +272,8 @@ def _side_by_side(fields: dict[str, tuple[str, xr.DataArray]], first: xr.Dataset
             raise ValueError(
                 f"{on_levels[0]} and {other} differ in level: {on_levels[1]} and {levels} hPa; select those that both have with --levels"
             )
-        ordered = variable.sel(level=on_levels[1]) if levels and on_levels and on_levels[1] != levels else variable
+        ordered = (
+            variable.sel(level=on_levels[1]) if levels and on_levels and on_levels[1] != levels else variable
+        )
         variables[name] = ordered.drop_vars([c for c in ordered.coords if c not in ordered.dims])
     return xr.Dataset(variables, attrs=first.attrs)

@@ -1,4 +1,6 @@
-"""Layouts that sources come in, recognised by their content. One is a vocabulary and at most one function that rearranges."""
+"""Layouts that sources come in, recognised by their content. One is a vocabulary and at most one function
+that rearranges.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,7 +24,8 @@ def _as_it_is(dataset: xr.Dataset, source: str) -> xr.Dataset:
 class Layout:
     """How a source lays out its data.
 
-    Packages add layouts of their own by an entry point of the group ``fourcaster.layouts`` that names an instance.
+    Packages add layouts of their own by an entry point of the group ``fourcaster.layouts`` that names an
+    instance.
 
     Attributes:
         name: what ``--layout`` calls it.
@@ -44,7 +47,9 @@ class Layout:
             short = str(dataset[name].attrs.get("GRIB_shortName", name))
             if (term := self.vocabulary.get(short)) is not None:
                 said = {k: v for k, v in dataset[name].attrs.items() if str(v).strip()}
-                told = {"units": term.units, "source_name": name} | ({"standard_name": term.standard_name} if term.standard_name else {})
+                told = {"units": term.units, "source_name": name} | (
+                    {"standard_name": term.standard_name} if term.standard_name else {}
+                )
                 dataset[name].attrs = told | said
                 names[name] = term.name
         return dataset.rename({old: new for old, new in names.items() if old != new and new not in dataset})
@@ -76,4 +81,8 @@ def find_layout(dataset: xr.Dataset, name: str | None = None) -> Layout:
     known = layouts()
     if name is not None and name not in known:
         raise ValueError(f"no layout {name!r}; {nearest(name, known)}")
-    return known[name] if name is not None else next(layout for layout in known.values() if layout.matches(dataset))
+    return (
+        known[name]
+        if name is not None
+        else next(layout for layout in known.values() if layout.matches(dataset))
+    )

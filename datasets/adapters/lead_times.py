@@ -1,4 +1,6 @@
-"""Lead times as forecasts store them: durations, or numbers whose units are an attribute, a part of the name, or their size."""
+"""Lead times as forecasts store them: durations, or numbers whose units are an attribute, a part of the name,
+or their size.
+"""
 
 import re
 
@@ -44,7 +46,8 @@ def decode_leads(lead: xr.DataArray, source: str, lead_units: str | None = None)
         lead_units: unit of the numbers, e.g. ``hours``, where the data do not give it.
 
     Raises:
-        ValueError: numbers without a unit, or with one that is none of time; ``lead_units`` for what has units already.
+        ValueError: numbers without a unit, or with one that is none of time; ``lead_units`` for what has
+            units already.
     """
     name = str(lead.name)
     values = lead.values
@@ -53,7 +56,9 @@ def decode_leads(lead: xr.DataArray, source: str, lead_units: str | None = None)
             raise ValueError(f"{source}: {name} holds durations already; leave out --lead-units")
         return np.asarray(values.astype("timedelta64[ns]"))
     if values.dtype.kind not in "iuf" or not np.isfinite(values.astype(np.float64)).all():
-        raise ValueError(f"{source}: {name} holds no lead times but {values.dtype} {values[:3]}; store durations or hours")
+        raise ValueError(
+            f"{source}: {name} holds no lead times but {values.dtype} {values[:3]}; store durations or hours"
+        )
     stated = str(lead.attrs.get("units", ""))
     if lead_units is not None and stated:
         raise ValueError(f"{source}: {name} has the units {stated[:60]!r} already; leave out --lead-units")
@@ -66,27 +71,41 @@ def decode_leads(lead: xr.DataArray, source: str, lead_units: str | None = None)
         )
     seconds = _seconds_in(units)
     if seconds is None:
-        raise ValueError(f"{source}: {name} has the units {units[:60]!r}, which are no unit of time; write e.g. hours")
+        raise ValueError(
+            f"{source}: {name} has the units {units[:60]!r}, which are no unit of time; write e.g. hours"
+        )
     if float(np.abs(values.astype(np.float64)).max(initial=0)) * seconds > _LONGEST:
-        raise ValueError(f"{source}: {name} has lead times of more than a century in {units[:60]}; correct its units, or pass --lead-units")
+        raise ValueError(
+            f"{source}: {name} has lead times of more than a century in {units[:60]}; correct its units, or pass --lead-units"
+        )
     if values.dtype.kind in "iu" and seconds < 1:
         return np.asarray((values.astype(np.int64) * round(seconds * 1e9)).astype("timedelta64[ns]"))
-    return np.asarray(np.round(values.astype(np.float64) * seconds * 1e9).astype(np.int64).astype("timedelta64[ns]"))
+    return np.asarray(
+        np.round(values.astype(np.float64) * seconds * 1e9).astype(np.int64).astype("timedelta64[ns]")
+    )
 
 
 def _units_by_size(values: NDArray[np.number]) -> str | None:
-    """Return nanoseconds for whole seconds counted in them, which are too large for any other unit; None if it is unclear."""
+    """Return nanoseconds for whole seconds counted in them, which are too large for any other unit; None if
+    it is unclear.
+    """
     sizes = np.abs(values[values != 0])
     if not sizes.size:
         return "hours"  # zero in any unit
-    return "nanoseconds" if values.dtype.kind in "iu" and sizes.min() >= 1e9 and not (sizes % 10**9).any() else None
+    return (
+        "nanoseconds"
+        if values.dtype.kind in "iu" and sizes.min() >= 1e9 and not (sizes % 10**9).any()
+        else None
+    )
 
 
 def _seconds_in(units: str) -> float | None:
     """Return the seconds of a unit of time, or None where it is none."""
     units = units.strip().lower()
     try:
-        factor, _ = cf_units.conversion({"ns": "nanosecond", "hr": "hour", "hrs": "hour"}.get(units, units), "s")
+        factor, _ = cf_units.conversion(
+            {"ns": "nanosecond", "hr": "hour", "hrs": "hour"}.get(units, units), "s"
+        )
     except ValueError:
         return None
     return factor

@@ -1,4 +1,5 @@
-"""Vertical axes: which are pressures, which only look like them, and how they become the axis ``level`` in hPa.
+"""Vertical axes: which are pressures, which only look like them, and how they become the axis ``level`` in
+hPa.
 
 Standard name, formula terms and companions (coefficients ``hyam`` and ``hybm``, for example) decide before
 units, and units before names: the levels of hybrid sigma-pressure coordinates often have units of hPa, a
@@ -24,7 +25,9 @@ _PRESSURE_NAME = re.compile(
     r"(level|lev|levelist|plevs?\d*|pres(sure)?|pressure_levels?|isobaric\d*|isobaricIn(h?Pa)|lv_ISBL\d+)",
     re.IGNORECASE,
 )
-_PARAMETRIC = re.compile(r"(atmosphere|ocean)_(hybrid_\w+|sigma|ln_pressure|sleve|s|sigma_z|double_sigma\w*)_?coordinate|model_level_number")
+_PARAMETRIC = re.compile(
+    r"(atmosphere|ocean)_(hybrid_\w+|sigma|ln_pressure|sleve|s|sigma_z|double_sigma\w*)_?coordinate|model_level_number"
+)
 _PARAMETRIC_TEXT = re.compile(r"hybrid|sigma|\bmodel[ _]?levels?\b|model_level_number|\beta\b", re.IGNORECASE)
 _PARAMETRIC_NAME = re.compile(r"hybrid(Pressure)?|mlev|model_?level|sigma(Layer)?", re.IGNORECASE)
 _WHOLE = 1e-3  # hPa that a pressure may lie off a whole number
@@ -58,8 +61,16 @@ def kind_of(dataset: xr.Dataset, dim: str) -> Kind:
         return Kind.OTHER
     text = f"{axis.attrs.get('long_name', '')} {axis.attrs.get('description', '')} {axis.attrs.get('GRIB_typeOfLevel', '')}"
     bounds = str(axis.attrs.get("bounds") or axis.encoding.get("bounds") or "")
-    terms = any("formula_terms" in v.attrs or "formula_terms" in v.encoding for v in (axis, *([dataset[bounds]] if bounds in dataset else [])))
-    parametric = _PARAMETRIC.fullmatch(standard) or terms or _PARAMETRIC_TEXT.search(text) or _PARAMETRIC_NAME.fullmatch(dim)
+    terms = any(
+        "formula_terms" in v.attrs or "formula_terms" in v.encoding
+        for v in (axis, *([dataset[bounds]] if bounds in dataset else []))
+    )
+    parametric = (
+        _PARAMETRIC.fullmatch(standard)
+        or terms
+        or _PARAMETRIC_TEXT.search(text)
+        or _PARAMETRIC_NAME.fullmatch(dim)
+    )
     if parametric or (standard != "air_pressure" and companions(dataset, dim) is not None):
         return Kind.PARAMETRIC
     if standard == "air_pressure" or physical == "pressure" or (_PRESSURE_NAME.fullmatch(dim) and not units):
@@ -72,8 +83,11 @@ def kind_of(dataset: xr.Dataset, dim: str) -> Kind:
     return Kind.OTHER
 
 
-def pressure_levels(dataset: xr.Dataset, source: str, names: Sequence[str], levels: Sequence[int] | None = None) -> xr.Dataset:
-    """Return the data set with the pressure levels of some of its variables along one axis ``level``, int32 hPa.
+def pressure_levels(
+    dataset: xr.Dataset, source: str, names: Sequence[str], levels: Sequence[int] | None = None
+) -> xr.Dataset:
+    """Return the data set with the pressure levels of some of its variables along one axis ``level``, int32
+    hPa.
 
     Fields on hybrid levels are interpolated to ``levels``, linearly in the logarithm of pressure, where their
     coefficients and the surface pressure are there; below the lowest and above the highest of their levels
@@ -100,7 +114,9 @@ def pressure_levels(dataset: xr.Dataset, source: str, names: Sequence[str], leve
     for dim in dims:
         called = original.get(dim, dim)
         if dim not in dataset.coords and _PRESSURE_NAME.fullmatch(called) and dataset.sizes[dim] > 1:
-            raise ValueError(f"{source}: {called!r} has no values, so its pressures are not known; add them, or keep one, e.g. --select {called}=0")
+            raise ValueError(
+                f"{source}: {called!r} has no values, so its pressures are not known; add them, or keep one, e.g. --select {called}=0"
+            )
         if dim not in dataset.coords or dataset[dim].dims != (dim,) or dataset[dim].dtype.kind not in "fiu":
             continue
         try:
@@ -136,7 +152,9 @@ def pressure_levels(dataset: xr.Dataset, source: str, names: Sequence[str], leve
         whole = len(order) == dataset.sizes[dim] and (np.diff(order) == 1).all()
         for name in names:
             if dim in dataset[name].dims:
-                field = dataset[name].drop_vars([c for c in dataset[name].coords if dim in dataset[name][c].dims])
+                field = dataset[name].drop_vars(
+                    [c for c in dataset[name].coords if dim in dataset[name][c].dims]
+                )
                 fields[name] = (field if whole else field.isel({dim: order})).rename({dim: "level"})
     coordinate = ("level", common, {"standard_name": "air_pressure", "units": "hPa", "positive": "down"})
     return dataset.assign(fields).assign_coords(level=coordinate) if fields else dataset
@@ -153,16 +171,26 @@ def _common(
     shared = sorted(first.intersection(*others), reverse=True)
     for dim, (_, pressures) in several.items():
         if lacking := [level for level in levels or () if level not in pressures]:
-            raise ValueError(f"{source} has no level {lacking[0]} hPa along {original.get(dim, dim)}; it has {', '.join(map(str, pressures))}")
+            raise ValueError(
+                f"{source} has no level {lacking[0]} hPa along {original.get(dim, dim)}; it has {', '.join(map(str, pressures))}"
+            )
     if levels is None:
-        axes = ", ".join(f"{original.get(dim, dim)} of {len(pressures)}" for dim, (_, pressures) in several.items())
+        axes = ", ".join(
+            f"{original.get(dim, dim)} of {len(pressures)}" for dim, (_, pressures) in several.items()
+        )
         some = ",".join(map(str, shared[:3]))
-        hint = f"keep levels that all have, e.g. --levels {some}" if shared else "they have none in common; take some of the variables"
+        hint = (
+            f"keep levels that all have, e.g. --levels {some}"
+            if shared
+            else "they have none in common; take some of the variables"
+        )
         raise ValueError(f"{source} has several axes of different pressures ({axes}); {hint}")
     return np.array(levels, dtype=np.int32)
 
 
-def _formula(dataset: xr.Dataset, dim: str, called: str, source: str, levels: Sequence[int] | None) -> PressureFormula:
+def _formula(
+    dataset: xr.Dataset, dim: str, called: str, source: str, levels: Sequence[int] | None
+) -> PressureFormula:
     what = f"{source}: {called!r} counts hybrid or sigma levels, whose pressures change with that at the surface, and no pressure levels"
     try:
         formula = pressure_formula(dataset, dim)
@@ -177,7 +205,9 @@ def _formula(dataset: xr.Dataset, dim: str, called: str, source: str, levels: Se
 
 
 def _measures(units: str) -> str:
-    """Return ``pressure``, empty where units are none or mere counts of levels, and ``other``; decibars measure depth."""
+    """Return ``pressure``, empty where units are none or mere counts of levels, and ``other``; decibars
+    measure depth.
+    """
     if units.lower() in ("dbar", "decibar", "decibars", "db"):
         return "other"
     try:
@@ -189,11 +219,17 @@ def _measures(units: str) -> str:
     try:
         cf_units.conversion(units, "1")
     except ValueError as error:
-        return "" if "which are not units" in str(error) or "has no units" in str(error) or units == "1" else "other"
+        return (
+            ""
+            if "which are not units" in str(error) or "has no units" in str(error) or units == "1"
+            else "other"
+        )
     return ""
 
 
-def _whole_pressures(axis: xr.DataArray, called: str, levels: Sequence[int] | None) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+def _whole_pressures(
+    axis: xr.DataArray, called: str, levels: Sequence[int] | None
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """Return the positions of an axis' whole pressures, and these in hPa.
 
     Raises:
@@ -209,13 +245,21 @@ def _whole_pressures(axis: xr.DataArray, called: str, levels: Sequence[int] | No
         values = values * factor + offset
     elif values.max() > _HIGHEST or (len(values) > 2 and set(np.abs(np.diff(values))) == {1.0}):
         kind = "numbers of levels" if values.max() <= _HIGHEST else "pressures in Pa"
-        raise ValueError(f"{called!r} has no units, and {values[0]:g} ... {values[-1]:g} look like {kind} and not like hPa; set the attribute")
+        raise ValueError(
+            f"{called!r} has no units, and {values[0]:g} ... {values[-1]:g} look like {kind} and not like hPa; set the attribute"
+        )
     nearest = np.round(values)
     whole = np.abs(values - nearest) <= _WHOLE
     if not whole.all() and (levels is None or not whole.any()):
         known = ",".join(f"{value:g}" for value in nearest[whole][:4])
-        hint = f"leave it out, e.g. with --levels {known}" if known else f"keep one, e.g. --select {called}={axis.values[0]:g}"
-        raise ValueError(f"{called!r} has a level of {values[~whole][0]:g} hPa, and levels are kept as whole hPa; {hint}")
+        hint = (
+            f"leave it out, e.g. with --levels {known}"
+            if known
+            else f"keep one, e.g. --select {called}={axis.values[0]:g}"
+        )
+        raise ValueError(
+            f"{called!r} has a level of {values[~whole][0]:g} hPa, and levels are kept as whole hPa; {hint}"
+        )
     positions = np.flatnonzero(whole)
     pressures = nearest[whole].astype(np.int32)
     if len(set(pressures.tolist())) < len(pressures):

@@ -37,16 +37,21 @@ class FolderStore(LocalStore):  # type: ignore[misc]
         """Return itself, which only reads."""
         return self
 
-    async def fetch(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None, most: int) -> Buffer | None:
+    async def fetch(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None, most: int
+    ) -> Buffer | None:
         """Return the bytes of a key, None where there is none.
 
         Raises:
-            UntrustedDataError: it lies outside of the folder, is no ordinary file, or is longer than ``most``.
+            UntrustedDataError: it lies outside of the folder, is no ordinary file, or is longer than
+                ``most``.
         """
         data = await asyncio.to_thread(self.read, key, byte_range, most)
         return None if data is None else prototype.buffer.from_bytes(data)
 
-    async def get(self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None) -> Buffer | None:
+    async def get(
+        self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
         """Return the bytes of a key, None where there is none."""
         return await self.fetch(key, prototype or default_buffer_prototype(), byte_range, 2**63)
 
@@ -89,7 +94,9 @@ class FolderStore(LocalStore):  # type: ignore[misc]
         return path
 
     def _resolved(self, key: str) -> str | None:
-        """Return the path of a file or folder whose own folder is known to be inside, None where there is none."""
+        """Return the path of a file or folder whose own folder is known to be inside, None where there is
+        none.
+        """
         path = f"{self.folder}/{key}"
         try:
             if not stat.S_ISLNK(os.lstat(path).st_mode):
@@ -118,7 +125,9 @@ class FolderStore(LocalStore):  # type: ignore[misc]
             with os.scandir(f"{self.folder}/{prefix}") as entries:
                 for entry in entries:
                     if len(names) == LISTED:
-                        raise UntrustedDataError(f"{self.folder}/{prefix} holds more than {LISTED} names, which is no group of arrays")
+                        raise UntrustedDataError(
+                            f"{self.folder}/{prefix} holds more than {LISTED} names, which is no group of arrays"
+                        )
                     names.append(entry.name)
         except (FileNotFoundError, NotADirectoryError):
             return []
@@ -126,7 +135,8 @@ class FolderStore(LocalStore):  # type: ignore[misc]
 
 
 def check_tree(folder: str | Path, follow_links: bool = False) -> None:
-    """Raise ``UntrustedDataError`` where a folder holds a link that leads out of it, a pipe, a socket or a device.
+    """Raise ``UntrustedDataError`` where a folder holds a link that leads out of it, a pipe, a socket or a
+    device.
 
     For what a library reads by itself, file by file.
     """
@@ -161,8 +171,15 @@ def _leads_out(path: str, target: str) -> UntrustedDataError:
 
 
 def _not_ordinary(path: str, mode: int) -> UntrustedDataError:
-    kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
-    return UntrustedDataError(f"{path} is {kinds.get(stat.S_IFMT(mode), 'no file')}, not a file; remove it, or fetch the store again")
+    kinds = {
+        stat.S_IFIFO: "a pipe",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    return UntrustedDataError(
+        f"{path} is {kinds.get(stat.S_IFMT(mode), 'no file')}, not a file; remove it, or fetch the store again"
+    )
 
 
 def _span(byte_range: ByteRequest | None, size: int) -> tuple[int, int]:

@@ -1,4 +1,6 @@
-"""Metadata of zarr stores, checked before the zarr library sees them: their own size, codecs, shapes and chunks."""
+"""Metadata of zarr stores, checked before the zarr library sees them: their own size, codecs, shapes and
+chunks.
+"""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,7 +54,9 @@ def check(source: str, key: str, value: bytes, memory: int) -> dict[str, Declare
     arrays: dict[str, Declared] = {}
     for path, array in _arrays(document, folder, name):
         if len(arrays) == ARRAYS:
-            raise UntrustedDataError(f"{source}: {key} describes more than {ARRAYS} arrays; open a store of fewer")
+            raise UntrustedDataError(
+                f"{source}: {key} describes more than {ARRAYS} arrays; open a store of fewer"
+            )
         arrays[path] = describe(array, f"{source}: the array {path or '/'}", memory)
     return arrays
 
@@ -60,7 +64,9 @@ def check(source: str, key: str, value: bytes, memory: int) -> dict[str, Declare
 def check_size(source: str, key: str, size: int) -> None:
     """Raise ``UntrustedDataError`` for a file of metadata that is too large to be read."""
     if size > METADATA_BYTES:
-        raise UntrustedDataError(f"{source}: its metadata {key} are {show_bytes(size)} long, more than {show_bytes(METADATA_BYTES)}")
+        raise UntrustedDataError(
+            f"{source}: its metadata {key} are {show_bytes(size)} long, more than {show_bytes(METADATA_BYTES)}"
+        )
 
 
 def _too_deep(source: str, key: str) -> UntrustedDataError:
@@ -84,7 +90,13 @@ def _arrays(document: Any, folder: str, name: str) -> Iterator[tuple[str, Mappin
         raise ValueError(f"{name} holds {type(document).__name__}, not a mapping")
     if name == ".zarray" or (name == "zarr.json" and document.get("node_type") == "array"):
         yield folder, document
-    inside = document.get("metadata") if name == ".zmetadata" else _consolidated(document) if name == "zarr.json" else None
+    inside = (
+        document.get("metadata")
+        if name == ".zmetadata"
+        else _consolidated(document)
+        if name == "zarr.json"
+        else None
+    )
     for key, value in inside.items() if isinstance(inside, Mapping) else ():
         path = f"{folder}/{key}" if folder else key
         if name == ".zmetadata":
@@ -113,12 +125,17 @@ def describe(array: Mapping[str, Any], name: str, memory: int) -> Declared:
     """
     shape = _sizes(array.get("shape"), f"{name}: its shape", least=0)
     if array.get("zarr_format") == 2:
-        chain = [*_listed(array.get("filters")), *([] if array.get("compressor") is None else [array["compressor"]])]
+        chain = [
+            *_listed(array.get("filters")),
+            *([] if array.get("compressor") is None else [array["compressor"]]),
+        ]
         item, sharding = codecs.item_bytes_v2(array.get("dtype"), chain, name), None
         chunk = _chunks(array.get("chunks"), shape, name)
     else:
         if array.get("zarr_format") != 3:
-            raise UntrustedDataError(f"{name} is of zarr format {array.get('zarr_format')!r}; formats 2 and 3 are read")
+            raise UntrustedDataError(
+                f"{name} is of zarr format {array.get('zarr_format')!r}; formats 2 and 3 are read"
+            )
         chain = _listed(array.get("codecs"))
         item, sharding = codecs.item_bytes_v3(array.get("data_type"), chain, name), codecs.sharding_of(chain)
         if array.get("storage_transformers"):
@@ -132,14 +149,22 @@ def describe(array: Mapping[str, Any], name: str, memory: int) -> Declared:
 
 
 def _declared(
-    shape: Sequence[int], file: Sequence[int], inner: Sequence[int], item: int | None, chain: Sequence[Any], name: str, memory: int
+    shape: Sequence[int],
+    file: Sequence[int],
+    inner: Sequence[int],
+    item: int | None,
+    chain: Sequence[Any],
+    name: str,
+    memory: int,
 ) -> Declared:
     size = STRING_BYTES if item is None else item
     if prod(shape) * size > ARRAY_BYTES:
         raise UntrustedDataError(f"{name} has the shape {_short(shape)}, larger than any store")
     for length, part in zip(shape, inner, strict=True):
         if part and -(-length // part) > CHUNKS_ALONG:
-            raise UntrustedDataError(f"{name} of the shape {_short(shape)} is cut into chunks {_short(inner)}, more than can be counted")
+            raise UntrustedDataError(
+                f"{name} of the shape {_short(shape)} is cut into chunks {_short(inner)}, more than can be counted"
+            )
     count = prod(whole // part for whole, part in zip(file, inner, strict=True) if part)
     if count > CHUNKS_IN_SHARD:
         raise UntrustedDataError(f"{name} has {count} chunks in a shard, more than {CHUNKS_IN_SHARD}")
@@ -147,7 +172,9 @@ def _declared(
     at_once = inner if len(chain) < 2 else file
     chunk_bytes = prod(at_once) * (size if item is None else codecs.widest_item(chain, item))
     if chunk_bytes > most_of_a_chunk(memory):
-        raise UntrustedDataError(f"{name} has chunks {_short(at_once)} of {show_bytes(chunk_bytes)}, {advice(memory)}")
+        raise UntrustedDataError(
+            f"{name} has chunks {_short(at_once)} of {show_bytes(chunk_bytes)}, {advice(memory)}"
+        )
     if item is None:
         chunk_bytes = max(chunk_bytes, memory // 32)
     inside = prod(inner) * size if item is not None else chunk_bytes
@@ -164,7 +191,9 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _sizes(value: Any, what: str, least: int) -> tuple[int, ...]:
-    if not isinstance(value, list | tuple) or not all(isinstance(n, int) and not isinstance(n, bool) and least <= n < 2**63 for n in value):
+    if not isinstance(value, list | tuple) or not all(
+        isinstance(n, int) and not isinstance(n, bool) and least <= n < 2**63 for n in value
+    ):
         raise UntrustedDataError(f"{what} is {str(value)[:80]}, not a list of whole numbers from {least} on")
     if len(value) > DIMENSIONS:
         raise UntrustedDataError(f"{what} has {len(value)} dimensions, more than {DIMENSIONS}")
@@ -181,11 +210,17 @@ def _chunks(value: Any, shape: Sequence[int], name: str) -> tuple[int, ...]:
 
 
 def _grid(grid: Any, name: str) -> Any:
-    if not isinstance(grid, Mapping) or grid.get("name") not in _GRIDS or not isinstance(grid.get("configuration"), Mapping):
+    if (
+        not isinstance(grid, Mapping)
+        or grid.get("name") not in _GRIDS
+        or not isinstance(grid.get("configuration"), Mapping)
+    ):
         raise UntrustedDataError(f"{name} has no regular grid of chunks, and others are not read")
     return grid["configuration"].get("chunk_shape")
 
 
 def _check_keys(encoding: Any, name: str) -> None:
     if encoding is not None and codecs.named(encoding) not in ("default", "v2"):
-        raise UntrustedDataError(f"{name} names its chunks in a way that is not read: {str(codecs.named(encoding))[:80]!r}")
+        raise UntrustedDataError(
+            f"{name} names its chunks in a way that is not read: {str(codecs.named(encoding))[:80]!r}"
+        )

@@ -37,7 +37,11 @@ def decode(dataset: xr.Dataset) -> xr.Dataset:
     dataset = plain(dataset.copy())
     for name, variable in dataset.variables.items():
         for key in _CF:
-            if variable.dims == (name,) and key in variable.attrs and not _no_coordinate(variable.attrs[key], variable.dtype):
+            if (
+                variable.dims == (name,)
+                and key in variable.attrs
+                and not _no_coordinate(variable.attrs[key], variable.dtype)
+            ):
                 del variable.attrs[key]
     try:
         decoded: xr.Dataset = xr.decode_cf(dataset)
@@ -49,7 +53,8 @@ def decode(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def decode_zarr(dataset: xr.Dataset, group: zarr.Group) -> xr.Dataset:
-    """Decode a data set that xarray opened with ``decode_cf=False`` and ``use_zarr_fill_value_as_mask=True``; lazy.
+    """Decode a data set that xarray opened with ``decode_cf=False`` and ``use_zarr_fill_value_as_mask=True``;
+    lazy.
 
     Args:
         dataset: undecoded.
@@ -65,14 +70,20 @@ def decode_zarr(dataset: xr.Dataset, group: zarr.Group) -> xr.Dataset:
         stored = group[str(name)].attrs.asdict()
         if "_FillValue" in stored:
             variable.attrs["_FillValue"] = _attribute(stored["_FillValue"], variable.dtype)
-        elif "missing_value" not in stored and group.metadata.zarr_format == 2 and is_sentinel(fill, variable.dtype):
+        elif (
+            "missing_value" not in stored
+            and group.metadata.zarr_format == 2
+            and is_sentinel(fill, variable.dtype)
+        ):
             variable.attrs["_FillValue"] = fill
     dataset.set_close(close)
     return decode(dataset)
 
 
 def is_sentinel(fill: Any, dtype: np.dtype[Any]) -> bool:
-    """Return whether a zarr ``fill_value`` marks missing values: no measurement of this type could be equal to it."""
+    """Return whether a zarr ``fill_value`` marks missing values: no measurement of this type could be equal
+    to it.
+    """
     if fill is None or dtype.kind not in "fiu":
         return False
     value = float(fill)
@@ -88,7 +99,9 @@ def _no_coordinate(fill: Any, dtype: np.dtype[Any]) -> bool:
 
 
 def _attribute(value: Any, dtype: np.dtype[Any]) -> Any:
-    """Return a ``_FillValue`` of zarr attributes: a number, or what xarray writes for floats, their eight bytes in base 64."""
+    """Return a ``_FillValue`` of zarr attributes: a number, or what xarray writes for floats, their eight
+    bytes in base 64.
+    """
     if dtype.kind in "fiu" and isinstance(value, str):
         try:
             value = float(value)

@@ -22,7 +22,15 @@ from .missing import decode, decode_zarr
 from .pipelines import CHECKED
 from .regular import check_regular
 from .remote import Source, check_url, open_source
-from .untrusted import CHUNKS_AT_OPENING, STRING_BYTES, UntrustedDataError, advice, memory_limit, most_of_coordinates, show_bytes
+from .untrusted import (
+    CHUNKS_AT_OPENING,
+    STRING_BYTES,
+    UntrustedDataError,
+    advice,
+    memory_limit,
+    most_of_coordinates,
+    show_bytes,
+)
 
 _CLASSIC = (b"CDF\x01", b"CDF\x02", b"CDF\x05")
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -56,7 +64,8 @@ def open_lazily(
 
     Args:
         path: file, folder or URL.
-        complete: raise ``ValueError`` where a chunk that is read is missing, instead of taking it for fill values.
+        complete: raise ``ValueError`` where a chunk that is read is missing, instead of taking it for fill
+            values.
         variables: those that will be used, whose times a GRIB file is read at; all by default.
         follow_links: read also what links within it lead to outside of it.
         memory: bytes that may be used, to which the chunks and coordinates are bounded; by default those of
@@ -80,12 +89,19 @@ def open_lazily(
             return _open_file(path, variables, follow_links)
 
 
-def open_zarr(path: str | Path | Store, whole_shards: bool = True, group: str | None = None, *, follow_links: bool = False) -> xr.Dataset:
+def open_zarr(
+    path: str | Path | Store,
+    whole_shards: bool = True,
+    group: str | None = None,
+    *,
+    follow_links: bool = False,
+) -> xr.Dataset:
     """Open a zarr store as dask arrays.
 
     Args:
         path: folder, URL or zarr store.
-        whole_shards: read a shard at a time, many times faster than its chunks one by one where all are wanted.
+        whole_shards: read a shard at a time, many times faster than its chunks one by one where all are
+            wanted.
         group: group within the store.
         follow_links: as in ``open_lazily``.
     """
@@ -99,7 +115,9 @@ def open_group(path: str | Path | Store, *, follow_links: bool = False) -> zarr.
 
 
 def fast_codecs() -> AbstractContextManager[object]:
-    """Return a context in which zarr arrays that are opened decode by the package ``zarrs``, where it is installed."""
+    """Return a context in which zarr arrays that are opened decode by the package ``zarrs``, where it is
+    installed.
+    """
     return zarr.config.set({_PIPELINE: fastest()})  # type: ignore[no-any-return]
 
 
@@ -110,10 +128,16 @@ def _source(path: str | Path | Store, follow_links: bool) -> Store:
 def _open_zarr(source: Store, group: str | None = None) -> xr.Dataset:
     pipeline = fastest() if zarr.config.get(_PIPELINE) == fastest() else CHECKED
     with warnings.catch_warnings(), zarr.config.set({_PIPELINE: pipeline}), _understood(source):
-        warnings.filterwarnings("ignore", message="Failed to open Zarr store with consolidated")  # not worth a warning
-        warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr version 3")  # nor is another's choice
+        warnings.filterwarnings(
+            "ignore", message="Failed to open Zarr store with consolidated"
+        )  # not worth a warning
+        warnings.filterwarnings(
+            "ignore", message="Numcodecs codecs are not in the Zarr version 3"
+        )  # nor is another's choice
         warnings.filterwarnings("ignore", message="The data type .* does not have a Zarr V3 specification")
-        store = xr.backends.ZarrStore.open_group(source, mode="r", group=group, consolidated=None, use_zarr_fill_value_as_mask=True)
+        store = xr.backends.ZarrStore.open_group(
+            source, mode="r", group=group, consolidated=None, use_zarr_fill_value_as_mask=True
+        )
         memory = source.memory if isinstance(source, Source) else memory_limit()
         _check_opening([array for _, array in store.arrays() if array.ndim < 2], memory)
         dataset = decode_zarr(xr.open_dataset(store, decode_cf=False), store.zarr_group)
@@ -122,21 +146,39 @@ def _open_zarr(source: Store, group: str | None = None) -> xr.Dataset:
 
 
 def _places(dataset: xr.Dataset) -> list[Hashable]:
-    """Return the coordinates of more than one dimension, which are read as a whole: those of curvilinear grids."""
+    """Return the coordinates of more than one dimension, which are read as a whole: those of curvilinear
+    grids.
+    """
     units = ("degrees_north", "degrees_east", "degree_north", "degree_east")
-    return [n for n, v in dataset.variables.items() if v.ndim > 1 and (n in dataset.coords or str(v.attrs.get("units")) in units)]
+    return [
+        n
+        for n, v in dataset.variables.items()
+        if v.ndim > 1 and (n in dataset.coords or str(v.attrs.get("units")) in units)
+    ]
 
 
 def _check_opening(arrays: Sequence[zarr.Array], memory: int) -> None:
-    """Raise ``UntrustedDataError`` where the arrays that are read at opening, all coordinates, take too much memory or time."""
-    size = sum(prod(array.shape) * (STRING_BYTES if array.dtype.kind in "OT" else array.dtype.itemsize) for array in arrays)
+    """Raise ``UntrustedDataError`` where the arrays that are read at opening, all coordinates, take too much
+    memory or time.
+    """
+    size = sum(
+        prod(array.shape) * (STRING_BYTES if array.dtype.kind in "OT" else array.dtype.itemsize)
+        for array in arrays
+    )
     if size > most_of_coordinates(memory):
         largest = max(arrays, key=lambda array: prod(array.shape))
-        raise UntrustedDataError(f"{largest.store.name}: its coordinates, such as {largest.path}, are {show_bytes(size)}, {advice(memory)}")
-    count = sum(prod(-(-n // max(c, 1)) for n, c in zip(array.shape, array.shards or array.chunks, strict=True)) for array in arrays)
+        raise UntrustedDataError(
+            f"{largest.store.name}: its coordinates, such as {largest.path}, are {show_bytes(size)}, {advice(memory)}"
+        )
+    count = sum(
+        prod(-(-n // max(c, 1)) for n, c in zip(array.shape, array.shards or array.chunks, strict=True))
+        for array in arrays
+    )
     if count > CHUNKS_AT_OPENING:
         largest = max(arrays, key=lambda array: prod(array.shape))
-        raise UntrustedDataError(f"{largest.store.name}: its coordinates, such as {largest.path}, lie in {count} files; write them in few chunks")
+        raise UntrustedDataError(
+            f"{largest.store.name}: its coordinates, such as {largest.path}, lie in {count} files; write them in few chunks"
+        )
 
 
 def _chunked(dataset: xr.Dataset, whole_shards: bool) -> xr.Dataset:
@@ -166,7 +208,9 @@ def _open_file(path: str, variables: Sequence[str] | None, follow_links: bool = 
         except AttributeError as error:  # netCDF4 has no dimensions for a variable of another file
             if not follow_links:
                 raise
-            raise Refused(f"{path} links to variables of another file, but not to their dimensions; link these too") from error
+            raise Refused(
+                f"{path} links to variables of another file, but not to their dimensions; link these too"
+            ) from error
         return decode(opened)
 
 
@@ -184,12 +228,23 @@ def _open_grib(path: str, variables: Sequence[str] | None) -> xr.Dataset:
 
 @contextmanager
 def _understood(store: str | Path | Store) -> Iterator[None]:
-    """Raise ``ValueError`` for metadata by which zarr or xarray cannot make an array, of which they raise many types."""
+    """Raise ``ValueError`` for metadata by which zarr or xarray cannot make an array, of which they raise
+    many types.
+    """
     try:
         yield
-    except (TypeError, AttributeError, IndexError, OverflowError, NotImplementedError, AssertionError) as error:
+    except (
+        TypeError,
+        AttributeError,
+        IndexError,
+        OverflowError,
+        NotImplementedError,
+        AssertionError,
+    ) as error:
         reason = " ".join(str(error).split())[:160]
-        raise Refused(f"{getattr(store, 'name', store)} has metadata that describe no array ({reason}); fetch it again") from error
+        raise Refused(
+            f"{getattr(store, 'name', store)} has metadata that describe no array ({reason}); fetch it again"
+        ) from error
 
 
 @contextmanager
@@ -206,4 +261,6 @@ def _explained(path: str) -> Iterator[None]:
         if "://" in path and isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} cannot be read as netCDF, HDF5, GRIB or zarr ({reason[:160]}); it may be cut short: fetch it again") from error
+        raise ValueError(
+            f"{path} cannot be read as netCDF, HDF5, GRIB or zarr ({reason[:160]}); it may be cut short: fetch it again"
+        ) from error

@@ -1,7 +1,7 @@
 """How chunks of zarr stores become arrays: by the zarr library's own pipeline, with every step bounded.
 
-Each chunk is unpacked up to its declared size (see ``unpacking``), and only so many chunks are unpacked at a time as
-fit into the memory that may be used.
+Each chunk is unpacked up to its declared size (see ``unpacking``), and only so many chunks are unpacked at a
+time as fit into the memory that may be used.
 """
 
 import asyncio
@@ -41,7 +41,9 @@ class Room:
 
     @asynccontextmanager
     async def take(self, count: int, most: int) -> AsyncIterator[None]:
-        """Wait until there is room for ``count`` bytes below ``most``, or for one that is alone, and hold it inside."""
+        """Wait until there is room for ``count`` bytes below ``most``, or for one that is alone, and hold it
+        inside.
+        """
         with self._lock:
             future = None
             if self._waiting or (self._used and self._used + count > most):
@@ -72,7 +74,9 @@ class Room:
     def _give(self, count: int) -> None:
         with self._lock:
             self._used -= count
-            while self._waiting and (not self._used or self._used + self._waiting[0][0] <= self._waiting[0][1]):
+            while self._waiting and (
+                not self._used or self._used + self._waiting[0][0] <= self._waiting[0][1]
+            ):
                 needed, _, loop, future = self._waiting.popleft()
                 self._used += needed
                 loop.call_soon_threadsafe(_wake, future)
@@ -102,13 +106,19 @@ class CheckedPipeline(BatchedCodecPipeline):  # type: ignore[misc]
     @classmethod
     def from_codecs(cls, codecs: Iterable[Codec], *, batch_size: int | None = None) -> "CheckedPipeline":
         """Return a pipeline of codecs, of which shards are decoded by one of their own."""
-        guarded = [CheckedSharding.of(codec) if isinstance(codec, ShardingCodec) else codec for codec in codecs]
+        guarded = [
+            CheckedSharding.of(codec) if isinstance(codec, ShardingCodec) else codec for codec in codecs
+        ]
         return cast("CheckedPipeline", super().from_codecs(guarded, batch_size=batch_size))
 
     @classmethod
     def from_array_metadata_and_store(cls, array_metadata: Any, store: Any) -> Any:
         """Return the pipeline of an array; for stores that are not of ours, zarr's."""
-        codecs = array_metadata.codecs if array_metadata.zarr_format == 3 else [V2Codec(array_metadata.filters, array_metadata.compressor)]
+        codecs = (
+            array_metadata.codecs
+            if array_metadata.zarr_format == 3
+            else [V2Codec(array_metadata.filters, array_metadata.compressor)]
+        )
         if not isinstance(store, Source):
             return BatchedCodecPipeline.from_codecs(codecs)
         return replace(cls.from_codecs(codecs), source=store, metadata=array_metadata)
@@ -118,7 +128,9 @@ class CheckedPipeline(BatchedCodecPipeline):  # type: ignore[misc]
             return type(self).from_codecs, (list(self),)
         return type(self).from_array_metadata_and_store, (self.metadata, self.source)
 
-    async def read_batch(self, batch_info: Iterable[Any], out: NDBuffer, drop_axes: tuple[int, ...] = ()) -> None:
+    async def read_batch(
+        self, batch_info: Iterable[Any], out: NDBuffer, drop_axes: tuple[int, ...] = ()
+    ) -> None:
         """Read and decode some chunks into parts of an array.
 
         Raises:
@@ -127,7 +139,9 @@ class CheckedPipeline(BatchedCodecPipeline):  # type: ignore[misc]
         batch = list(batch_info)
         sharded = isinstance(self.array_bytes_codec, ShardingCodec)
         if self.source is None:
-            async with _ROOM_IN_SHARDS.take(sum(_bytes_of(spec) for _, spec, *_ in batch), CheckedSharding.most):
+            async with _ROOM_IN_SHARDS.take(
+                sum(_bytes_of(spec) for _, spec, *_ in batch), CheckedSharding.most
+            ):
                 await super().read_batch(batch, out, drop_axes)
             return
         needed = 0 if sharded else sum(_bytes_of(spec) for _, spec, *_ in batch)
@@ -145,9 +159,13 @@ class CheckedPipeline(BatchedCodecPipeline):  # type: ignore[misc]
         key = str(getattr(batch[0][0], "path", "")) if batch else ""
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         kind = UntrustedDataError if isinstance(error, UnpackingError) else ValueError
-        return kind(f"{self.source.name}: the chunk {key} cannot be decoded ({reason[:160]}); it is damaged: fetch it again")
+        return kind(
+            f"{self.source.name}: the chunk {key} cannot be decoded ({reason[:160]}); it is damaged: fetch it again"
+        )
 
-    async def decode_batch(self, chunk_bytes_and_specs: Iterable[tuple[Buffer | None, ArraySpec]]) -> Iterable[NDBuffer | None]:
+    async def decode_batch(
+        self, chunk_bytes_and_specs: Iterable[tuple[Buffer | None, ArraySpec]]
+    ) -> Iterable[NDBuffer | None]:
         """Decode some chunks."""
         listed = list(chunk_bytes_and_specs)
         chunks = [chunk for chunk, _ in listed]
@@ -173,7 +191,12 @@ class CheckedSharding(ShardingCodec):  # type: ignore[misc]
     @classmethod
     def of(cls, codec: ShardingCodec) -> "CheckedSharding":
         """Return a codec with the same settings."""
-        return cls(chunk_shape=codec.chunk_shape, codecs=codec.codecs, index_codecs=codec.index_codecs, index_location=codec.index_location)
+        return cls(
+            chunk_shape=codec.chunk_shape,
+            codecs=codec.codecs,
+            index_codecs=codec.index_codecs,
+            index_location=codec.index_location,
+        )
 
     @property
     def codec_pipeline(self) -> CheckedPipeline:
@@ -206,17 +229,25 @@ async def _unpacked(codec: Any, chunk: Buffer, spec: ArraySpec, serializer: Any)
         count = prod(whole // part for whole, part in zip(spec.shape, serializer.chunk_shape, strict=True))
         expected = packed_bytes(expected) + (4096 + 16) * count
     data = await asyncio.to_thread(unpack, inner, chunk.as_numpy_array(), expected)
-    return cast("Buffer", spec.prototype.buffer.from_array_like(np.frombuffer(data, np.uint8) if isinstance(data, bytes) else _flat(data)))
+    return cast(
+        "Buffer",
+        spec.prototype.buffer.from_array_like(
+            np.frombuffer(data, np.uint8) if isinstance(data, bytes) else _flat(data)
+        ),
+    )
 
 
 def _flat(data: Any) -> Any:
     return np.asarray(data).reshape(-1).view("B")
 
 
-async def _to_arrays(serializer: Any, chunks: Sequence[Buffer | None], specs: Sequence[ArraySpec]) -> list[NDBuffer | None]:
+async def _to_arrays(
+    serializer: Any, chunks: Sequence[Buffer | None], specs: Sequence[ArraySpec]
+) -> list[NDBuffer | None]:
     if isinstance(serializer, V2Codec | VLenUTF8Codec):
         return [
-            None if chunk is None else await asyncio.to_thread(_to_array, serializer, chunk, spec) for chunk, spec in zip(chunks, specs, strict=True)
+            None if chunk is None else await asyncio.to_thread(_to_array, serializer, chunk, spec)
+            for chunk, spec in zip(chunks, specs, strict=True)
         ]
     return list(await serializer.decode(zip(chunks, specs, strict=True)))
 
@@ -226,19 +257,29 @@ def _to_array(serializer: Any, chunk: Buffer, spec: ArraySpec) -> NDBuffer:
     codecs: list[Any] = []
     order: Any = "C"
     if isinstance(serializer, V2Codec):
-        codecs = [codec for codec in (serializer.compressor, *reversed(serializer.filters or ())) if codec is not None]
+        codecs = [
+            codec
+            for codec in (serializer.compressor, *reversed(serializer.filters or ()))
+            if codec is not None
+        ]
         order = spec.order
     data: Any = chunk.as_numpy_array()
     dtype, count = spec.dtype.to_native_dtype(), prod(spec.shape)
     text = dtype.kind in "OT"
-    expected = _bytes_of(spec) if text else count * max([dtype.itemsize, *(_item_bytes(codec) for codec in codecs)])
+    expected = (
+        _bytes_of(spec) if text else count * max([dtype.itemsize, *(_item_bytes(codec) for codec in codecs)])
+    )
     for codec in codecs:
         if codec.codec_id != TEXT:
             data = unpack(codec, data, expected)
     if text:
         array = np.array(unpack_texts(data, count), dtype=object).astype(dtype)
     else:
-        array = np.frombuffer(data, dtype) if isinstance(data, bytes) else np.asarray(data).reshape(-1, order="A").view(dtype)
+        array = (
+            np.frombuffer(data, dtype)
+            if isinstance(data, bytes)
+            else np.asarray(data).reshape(-1, order="A").view(dtype)
+        )
     return cast("NDBuffer", get_ndbuffer_class().from_ndarray_like(array.reshape(spec.shape, order=order)))
 
 

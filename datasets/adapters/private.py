@@ -8,8 +8,9 @@ from pathlib import Path
 def private_folder(path: str | Path) -> str:
     """Create a folder that only the user can write to, or say why an existing one is not.
 
-    A folder of the user's that only the group may write to is closed to it; the folders above must belong to the
-    user or to root, and be writable by others only where nobody can remove another's entries (as in ``/tmp``).
+    A folder of the user's that only the group may write to is closed to it; the folders above must belong to
+    the user or to root, and be writable by others only where nobody can remove another's entries (as in
+    ``/tmp``).
 
     Args:
         path: folder.
@@ -21,7 +22,11 @@ def private_folder(path: str | Path) -> str:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = os.lstat(path)
-        if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and _writable(status) == stat.S_IWGRP:
+        if (
+            stat.S_ISDIR(status.st_mode)
+            and status.st_uid == os.geteuid()
+            and _writable(status) == stat.S_IWGRP
+        ):
             os.chmod(path, 0o700)
             status = os.lstat(path)
         reason = _distrust(status, "")
@@ -41,6 +46,8 @@ def _distrust(status: os.stat_result, where: str, above: bool = False) -> str:
         return f"it is a link or a file{where}"
     if status.st_uid != os.geteuid() and not (above and status.st_uid == 0):
         return f"it belongs to another user{where}"
-    if (status.st_mode & stat.S_IWOTH if above else _writable(status)) and not (above and status.st_mode & stat.S_ISVTX):
+    if (status.st_mode & stat.S_IWOTH if above else _writable(status)) and not (
+        above and status.st_mode & stat.S_ISVTX
+    ):
         return f"other users may write to it{where}"
     return ""

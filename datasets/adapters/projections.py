@@ -1,4 +1,5 @@
-"""Sources on a map projection or another curvilinear grid: recognised, and brought to rows and columns of latitude and longitude.
+"""Sources on a map projection or another curvilinear grid: recognised, and brought to rows and columns of
+latitude and longitude.
 
 They have latitudes and longitudes along two axes, or a ``grid_mapping`` that they follow from. Winds along
 the axes of such a grid are turned to east and north; one component without the other is refused.
@@ -15,10 +16,10 @@ import xarray as xr
 
 from ...fno.grids import LatLon, colatitudes
 from .. import units as cf_units
-from ..curvilinear import CurvilinearGrid, CurvilinearRegridder, largest_rectangle
+from ..ingest.curvilinear import CurvilinearGrid, CurvilinearRegridder, largest_rectangle
+from ..ingest.select import area_positions, eastward
 from ..memory import check_along, check_bytes, check_points
 from ..schema import Refused, grid_of
-from ..selection import area_positions, eastward
 from .vocabulary import DEGREES
 
 log = logging.getLogger(__name__)
@@ -63,22 +64,33 @@ class Projected:
 
 
 def projected(dataset: xr.Dataset, source: str) -> Projected | None:
-    """Return the curvilinear grid of a data set; None where it is on latitudes and longitudes, or a flow in a box.
+    """Return the curvilinear grid of a data set; None where it is on latitudes and longitudes, or a flow in a
+    box.
 
     Raises:
         ValueError: axes of a map projection that latitudes and longitudes do not follow from.
     """
     of_fields = {str(d) for v in dataset.data_vars.values() for d in v.dims if v.ndim > 1}
-    if all(any(v.dims == (n,) and n in of_fields and _is(v, str(n), axis) for n, v in dataset.variables.items()) for axis in DEGREES):
+    if all(
+        any(v.dims == (n,) and n in of_fields and _is(v, str(n), axis) for n, v in dataset.variables.items())
+        for axis in DEGREES
+    ):
         return None
     mapping = _mapping(dataset)
     described = f" ({mapping.attrs['grid_mapping_name']})" if mapping is not None else ""
     for latitude, longitude in _pairs(dataset):
         rows, columns = (str(d) for d in latitude.dims)
-        flipped = columns in dataset.coords and dataset[columns].dtype.kind in "fiu" and bool(np.diff(dataset[columns].values[:2]) < 0)
+        flipped = (
+            columns in dataset.coords
+            and dataset[columns].dtype.kind in "fiu"
+            and bool(np.diff(dataset[columns].values[:2]) < 0)
+        )
         points = CurvilinearGrid(latitude.values.astype(np.float64), longitude.values.astype(np.float64))
         return Projected((rows, columns), points, described, flipped)
-    standards = {name: [str(n) for n in dataset.indexes if dataset[n].attrs.get("standard_name") in _STANDARD[name]] for name in "yx"}
+    standards = {
+        name: [str(n) for n in dataset.indexes if dataset[n].attrs.get("standard_name") in _STANDARD[name]]
+        for name in "yx"
+    }
     if mapping is None:
         if axes := [*standards["y"], *standards["x"]]:
             named = dataset[axes[0]].attrs["standard_name"]
@@ -87,12 +99,19 @@ def projected(dataset: xr.Dataset, source: str) -> Projected | None:
                 "grid_mapping that they follow from; add one of these, or drop the standard names if it is a flow in a box"
             )
         return None
-    axes = [next(iter(standards[name]), next((n for n in _AXIS_NAMES[name] if n in dataset.dims), "")) for name in "yx"]
+    axes = [
+        next(iter(standards[name]), next((n for n in _AXIS_NAMES[name] if n in dataset.dims), ""))
+        for name in "yx"
+    ]
     if not all(axis in dataset.coords for axis in axes):
-        raise ValueError(f"{source} has a grid_mapping{described} without coordinates along its axes; add latitudes and longitudes of its points")
+        raise ValueError(
+            f"{source} has a grid_mapping{described} without coordinates along its axes; add latitudes and longitudes of its points"
+        )
     latitude_values, longitude_values = _from_mapping(dataset[axes[0]], dataset[axes[1]], mapping, source)
     flipped = bool(np.diff(dataset[axes[1]].values[:2]) < 0)
-    return Projected((axes[0], axes[1]), CurvilinearGrid(latitude_values, longitude_values), described, flipped)
+    return Projected(
+        (axes[0], axes[1]), CurvilinearGrid(latitude_values, longitude_values), described, flipped
+    )
 
 
 def onto_latlon(
@@ -122,7 +141,9 @@ def onto_latlon(
             other.
     """
     way = _way(old, source, grid, method, area)
-    on_grid = [str(n) for n, v in dataset.data_vars.items() if set(old.dims) <= set(v.dims) and v.dtype.kind in "fiu"]
+    on_grid = [
+        str(n) for n, v in dataset.data_vars.items() if set(old.dims) <= set(v.dims) and v.dtype.kind in "fiu"
+    ]
     used = [name for name in on_grid if names is None or name in names]
     lazy = {name: _lazy(dataset[name], old.dims) for name in on_grid}
     lazy |= _turned(lazy, used, old, source)
@@ -130,7 +151,13 @@ def onto_latlon(
     others = dataset.drop_dims([d for d in old.dims if d in dataset.dims])
     note = f"regridded ({method}) from {' x '.join(map(str, old.grid.latitude.shape))} points{old.described}"
     result = others.assign(fields).assign_attrs(regridding=note)
-    result = result.drop_vars([n for n in result.variables if n not in fields and _is(result[n].variable, str(n), "latitude", "longitude")])
+    result = result.drop_vars(
+        [
+            n
+            for n in result.variables
+            if n not in fields and _is(result[n].variable, str(n), "latitude", "longitude")
+        ]
+    )
     axes = {
         "latitude": ("latitude", way.grid.latitude, {"units": "degrees_north", "standard_name": "latitude"}),
         "longitude": (
@@ -150,20 +177,34 @@ def _way(old: Projected, source: str, text: str, method: str, area: str | None) 
         latitude = latitude[rows]
         longitude = eastward(longitude[columns])
     elif not os.path.isdir(text):
-        latitude = latitude[(latitude >= np.nanmin(old.grid.latitude)) & (latitude <= np.nanmax(old.grid.latitude))]
+        latitude = latitude[
+            (latitude >= np.nanmin(old.grid.latitude)) & (latitude <= np.nanmax(old.grid.latitude))
+        ]
         along = (np.asarray(old.grid.longitude) - old.grid.centre + 180) % 360 + old.grid.centre - 180
         longitude = longitude[(longitude >= np.nanmin(along)) & (longitude <= np.nanmax(along))]
     if min(len(latitude), len(longitude)) < 2:
-        raise ValueError(f"{source} spans fewer than two rows or columns of --grid {text}; choose a finer one")
+        raise ValueError(
+            f"{source} spans fewer than two rows or columns of --grid {text}; choose a finer one"
+        )
     check_points(text, len(latitude), len(longitude))
     way = _regridder(old.grid, latitude.tobytes(), longitude.tobytes(), method)
     rows_within, columns_within = largest_rectangle(way.covered)
-    if way.covered[rows_within, columns_within].size < 4 or min(way.covered[rows_within, columns_within].shape) < 2:
-        raise ValueError(f"{source} has no two rows and columns of --grid {text} within it; choose a finer one")
+    if (
+        way.covered[rows_within, columns_within].size < 4
+        or min(way.covered[rows_within, columns_within].shape) < 2
+    ):
+        raise ValueError(
+            f"{source} has no two rows and columns of --grid {text} within it; choose a finer one"
+        )
     within = way.part(rows_within, columns_within).grid
-    kept = "/".join(f"{v:g}" for v in (within.latitude.max(), within.longitude[0], within.latitude.min(), within.longitude[-1]))
+    kept = "/".join(
+        f"{v:g}"
+        for v in (within.latitude.max(), within.longitude[0], within.latitude.min(), within.longitude[-1])
+    )
     if (area is not None or os.path.isdir(text)) and not way.covered.all():
-        raise ValueError(f"{source} does not cover {area or text}; the largest area of that grid within it is {kept} (NORTH/WEST/SOUTH/EAST)")
+        raise ValueError(
+            f"{source} does not cover {area or text}; the largest area of that grid within it is {kept} (NORTH/WEST/SOUTH/EAST)"
+        )
     log.warning("%s: regridded to the area %s (NORTH/WEST/SOUTH/EAST)", source, kept)
     return way.part(rows_within, columns_within)
 
@@ -171,11 +212,15 @@ def _way(old: Projected, source: str, text: str, method: str, area: str | None) 
 @lru_cache(maxsize=2)
 def _regridder(old: CurvilinearGrid, latitude: bytes, longitude: bytes, method: str) -> CurvilinearRegridder:
     """Return the way to a grid, which the files of a series share."""
-    return CurvilinearRegridder.between(old, LatLon(np.frombuffer(latitude), np.frombuffer(longitude)), method)
+    return CurvilinearRegridder.between(
+        old, LatLon(np.frombuffer(latitude), np.frombuffer(longitude)), method
+    )
 
 
 def _axes(old: CurvilinearGrid, text: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the latitudes, north first, and longitudes, around the source's middle, of the grid that a text names."""
+    """Return the latitudes, north first, and longitudes, around the source's middle, of the grid that a text
+    names.
+    """
     if os.path.isdir(text):
         from .opening import open_raw
 
@@ -187,7 +232,9 @@ def _axes(old: CurvilinearGrid, text: str) -> tuple[np.ndarray, np.ndarray]:
         if "x" in text:
             rows, columns = (int(n) for n in text.split("x"))
             check_along(text, max(rows, columns))
-            latitude = 90 - np.rad2deg(colatitudes(rows, "equiangular" if rows % 2 else "equiangular-no-poles"))
+            latitude = 90 - np.rad2deg(
+                colatitudes(rows, "equiangular" if rows % 2 else "equiangular-no-poles")
+            )
             step = 360 / columns
         else:
             step = float(text)
@@ -198,13 +245,17 @@ def _axes(old: CurvilinearGrid, text: str) -> tuple[np.ndarray, np.ndarray]:
     except Refused:
         raise
     except ValueError as error:
-        raise ValueError(f"--grid {text} is not understood ({error}); write degrees, LATxLON points, or a store") from error
+        raise ValueError(
+            f"--grid {text} is not understood ({error}); write degrees, LATxLON points, or a store"
+        ) from error
     first = np.ceil((old.centre - 180) / step)
     longitude = step * (first + np.arange(int(360 / step + 1e-9)))
     return np.round(latitude, 10), np.round(longitude, 10)
 
 
-def _turned(fields: dict[str, xr.DataArray], used: Sequence[str], old: Projected, source: str) -> dict[str, xr.DataArray]:
+def _turned(
+    fields: dict[str, xr.DataArray], used: Sequence[str], old: Projected, source: str
+) -> dict[str, xr.DataArray]:
     """Return winds to the east and north, of those along the axes of the grid."""
     turned: dict[str, xr.DataArray] = {}
     for first, second in _wind_pairs(fields):
@@ -222,8 +273,14 @@ def _turned(fields: dict[str, xr.DataArray], used: Sequence[str], old: Projected
             (first, u * np.cos(angle) - v * np.sin(angle), "eastward_wind"),
             (second, u * np.sin(angle) + v * np.cos(angle), "northward_wind"),
         ):
-            attrs = {k: a for k, a in fields[name].attrs.items() if k != "long_name"} | {"standard_name": standard}
-            turned[name] = field.transpose(*fields[name].dims).assign_coords(_kept(fields[name], old.dims)).assign_attrs(attrs)
+            attrs = {k: a for k, a in fields[name].attrs.items() if k != "long_name"} | {
+                "standard_name": standard
+            }
+            turned[name] = (
+                field.transpose(*fields[name].dims)
+                .assign_coords(_kept(fields[name], old.dims))
+                .assign_attrs(attrs)
+            )
         log.info("%s: %s and %s turned from the axes of the grid to east and north", source, first, second)
     return turned
 
@@ -233,7 +290,9 @@ def _wind_pairs(fields: dict[str, xr.DataArray]) -> Iterator[tuple[str, str]]:
     kinds: dict[str, list[str]] = {}
     for name, field in fields.items():
         standard = str(field.attrs.get("standard_name"))
-        on_axes = standard in {*_WINDS, *_WINDS.values()} or int(field.attrs.get("GRIB_uvRelativeToGrid") or 0) == 1
+        on_axes = (
+            standard in {*_WINDS, *_WINDS.values()} or int(field.attrs.get("GRIB_uvRelativeToGrid") or 0) == 1
+        )
         if on_axes:
             kinds.setdefault(standard, []).append(name)
     for along, across in {**_WINDS, "eastward_wind": "northward_wind"}.items():
@@ -265,9 +324,14 @@ def _regridded(field: xr.DataArray, way: CurvilinearRegridder, dims: tuple[str, 
     bare = field.drop_vars([c for c in field.coords if set(dims) & set(field[c].dims)])
     new = ["latitude", "longitude"]
     result: xr.DataArray = xr.apply_ufunc(
-        way.fields, bare, input_core_dims=[list(dims)], output_core_dims=[new], dask="parallelized", output_dtypes=[np.float32],
+        way.fields,
+        bare,
+        input_core_dims=[list(dims)],
+        output_core_dims=[new],
+        dask="parallelized",
+        output_dtypes=[np.float32],
         dask_gufunc_kwargs={"output_sizes": dict(zip(new, way.grid.shape, strict=True))},
-    )  # fmt: skip
+    )
     attrs = {k: v for k, v in field.attrs.items() if k not in ("grid_mapping", "coordinates")}
     return result.assign_attrs(attrs)
 
@@ -278,7 +342,10 @@ def _is(variable: xr.Variable, name: str, *axes: str) -> bool:
     if standard in (*_STANDARD["y"], *_STANDARD["x"]):
         return False
     units = variable.attrs.get("units")
-    return any(standard == axis or units in DEGREES[axis] or (standard is None and name.lower() in _NAMES[axis]) for axis in axes)
+    return any(
+        standard == axis or units in DEGREES[axis] or (standard is None and name.lower() in _NAMES[axis])
+        for axis in axes
+    )
 
 
 def _pairs(dataset: xr.Dataset) -> list[tuple[xr.DataArray, xr.DataArray]]:
@@ -291,32 +358,59 @@ def _pairs(dataset: xr.Dataset) -> list[tuple[xr.DataArray, xr.DataArray]]:
                 if field.ndim == 3 and str(field.dims[0]).lower().startswith("time"):
                     field = field.isel({field.dims[0]: 0})
                 if field.ndim == 2:
-                    check_bytes(f"the {axis} {str(name)!r} of {' x '.join(map(str, field.shape))} points", 8 * field.nbytes)
+                    check_bytes(
+                        f"the {axis} {str(name)!r} of {' x '.join(map(str, field.shape))} points",
+                        8 * field.nbytes,
+                    )
                     fields.append(field)
     pairs = [(a, b) for a in scattered["latitude"] for b in scattered["longitude"] if a.dims == b.dims]
-    return sorted(pairs, key=lambda pair: -sum(set(pair[0].dims) < set(v.dims) for v in dataset.data_vars.values()))
+    return sorted(
+        pairs, key=lambda pair: -sum(set(pair[0].dims) < set(v.dims) for v in dataset.data_vars.values())
+    )
 
 
 def _mapping(dataset: xr.Dataset) -> xr.DataArray | None:
-    """Return the variable that describes a map projection; None where there is none, or it is latitude and longitude."""
+    """Return the variable that describes a map projection; None where there is none, or it is latitude and
+    longitude.
+    """
     for variable in dataset.data_vars.values():
-        name = str(variable.attrs.get("grid_mapping") or variable.encoding.get("grid_mapping") or "").partition(":")[0].strip()
-        if name in dataset.variables and dataset[name].attrs.get("grid_mapping_name", "latitude_longitude") != "latitude_longitude":
+        name = (
+            str(variable.attrs.get("grid_mapping") or variable.encoding.get("grid_mapping") or "")
+            .partition(":")[0]
+            .strip()
+        )
+        if (
+            name in dataset.variables
+            and dataset[name].attrs.get("grid_mapping_name", "latitude_longitude") != "latitude_longitude"
+        ):
             return dataset[name]
     return None
 
 
-def _from_mapping(y: xr.DataArray, x: xr.DataArray, mapping: xr.DataArray, source: str) -> tuple[np.ndarray, np.ndarray]:
+def _from_mapping(
+    y: xr.DataArray, x: xr.DataArray, mapping: xr.DataArray, source: str
+) -> tuple[np.ndarray, np.ndarray]:
     """Return latitudes and longitudes, each of shape (y, x), of coordinates on a map projection."""
     import pyproj
 
     rotated = mapping.attrs["grid_mapping_name"] == "rotated_latitude_longitude"
     try:
-        crs = pyproj.CRS.from_cf({k: v.tolist() if isinstance(v, np.ndarray | np.generic) else v for k, v in mapping.attrs.items()})
-        scale = [1.0 if rotated else cf_units.conversion(str(axis.attrs.get("units", "m")), "m")[0] for axis in (y, x)]
+        crs = pyproj.CRS.from_cf(
+            {k: v.tolist() if isinstance(v, np.ndarray | np.generic) else v for k, v in mapping.attrs.items()}
+        )
+        scale = [
+            1.0 if rotated else cf_units.conversion(str(axis.attrs.get("units", "m")), "m")[0]
+            for axis in (y, x)
+        ]
         xx, yy = np.meshgrid(x.values * scale[1], y.values * scale[0])
-        longitude, latitude = pyproj.Transformer.from_crs(crs, crs.source_crs or 4326, always_xy=True).transform(xx, yy)
+        longitude, latitude = pyproj.Transformer.from_crs(
+            crs, crs.source_crs or 4326, always_xy=True
+        ).transform(xx, yy)
     except Exception as error:  # pyproj raises many types
         reason = " ".join(str(error).split())[:120]
-        raise ValueError(f"{source}: its grid_mapping is not understood ({reason}); add latitudes and longitudes of its points") from error
-    return np.where(np.isfinite(latitude), latitude, np.nan), np.where(np.isfinite(longitude), longitude, np.nan)
+        raise ValueError(
+            f"{source}: its grid_mapping is not understood ({reason}); add latitudes and longitudes of its points"
+        ) from error
+    return np.where(np.isfinite(latitude), latitude, np.nan), np.where(
+        np.isfinite(longitude), longitude, np.nan
+    )

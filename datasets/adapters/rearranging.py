@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from ..selection import eastward
+from ..ingest.select import eastward
 
 VARIABLE_AXES = ("variable", "variables", "channel", "channels", "param", "parameter", "feature")
 _COORDINATES = {
@@ -19,9 +19,13 @@ def channels_to_variables(dataset: xr.Dataset, source: str) -> xr.Dataset:
         ValueError: an axis of variables has no names, or one name twice.
     """
     for axis in [str(d) for d in dataset.dims if str(d).lower() in VARIABLE_AXES]:
-        names = next((c for c in dataset.coords.values() if c.dims == (axis,) and c.dtype.kind in "UOST"), None)
+        names = next(
+            (c for c in dataset.coords.values() if c.dims == (axis,) and c.dtype.kind in "UOST"), None
+        )
         if names is None:
-            raise ValueError(f"{source}: the axis {axis!r} has no names of variables; give it a coordinate of them")
+            raise ValueError(
+                f"{source}: the axis {axis!r} has no names of variables; give it a coordinate of them"
+            )
         called = [v.decode() if isinstance(v, bytes) else str(v) for v in names.values.tolist()]
         arrays = {str(name): v for name, v in dataset.data_vars.items() if axis in v.dims}
         along = [str(name) for name, c in dataset.coords.items() if axis in c.dims]
@@ -39,14 +43,20 @@ def channels_to_variables(dataset: xr.Dataset, source: str) -> xr.Dataset:
 
 
 def cells_to_grid(dataset: xr.Dataset, source: str) -> xr.Dataset:
-    """Return rows and columns for fields whose points stand along one axis, with a latitude and longitude each.
+    """Return rows and columns for fields whose points stand along one axis, with a latitude and longitude
+    each.
 
     Raises:
         ValueError: the points are not those of a regular latitude-longitude grid.
     """
     names = {name: _coordinate(dataset, name) for name in _COORDINATES}
     latitude, longitude = names["latitude"], names["longitude"]
-    if latitude is None or longitude is None or latitude.dims != longitude.dims or latitude.name in latitude.dims:
+    if (
+        latitude is None
+        or longitude is None
+        or latitude.dims != longitude.dims
+        or latitude.name in latitude.dims
+    ):
         return dataset
     if longitude.name in longitude.dims:
         return dataset
@@ -60,21 +70,36 @@ def cells_to_grid(dataset: xr.Dataset, source: str) -> xr.Dataset:
             f"{len(columns)} longitudes); regrid it to one first, e.g. with cdo remapbil"
         )
     order = np.argsort(place)
-    dataset = dataset.drop_vars([str(c) for c in dataset.variables if cell in dataset[c].dims and c not in dataset.data_vars])
+    dataset = dataset.drop_vars(
+        [str(c) for c in dataset.variables if cell in dataset[c].dims and c not in dataset.data_vars]
+    )
     dataset = dataset.drop_vars([str(latitude.name), str(longitude.name)], errors="ignore")
-    fields = {name: _unstacked(v, cell, order, (len(rows), len(columns))) for name, v in dataset.data_vars.items() if cell in v.dims}
+    fields = {
+        name: _unstacked(v, cell, order, (len(rows), len(columns)))
+        for name, v in dataset.data_vars.items()
+        if cell in v.dims
+    }
     dataset = dataset.drop_vars(list(fields)).assign(fields)
-    return dataset.assign_coords(latitude=("latitude", rows, {"units": "degrees_north"}), longitude=("longitude", columns, {"units": "degrees_east"}))
+    return dataset.assign_coords(
+        latitude=("latitude", rows, {"units": "degrees_north"}),
+        longitude=("longitude", columns, {"units": "degrees_east"}),
+    )
 
 
 def named_axes(dataset: xr.Dataset) -> xr.Dataset:
-    """Return the data set with latitude and longitude as axes, and longitudes that cross a seam counted on eastward."""
+    """Return the data set with latitude and longitude as axes, and longitudes that cross a seam counted on
+    eastward.
+    """
     for name in _COORDINATES:
         found = _coordinate(dataset, name)
         if found is not None and found.name not in found.dims:
             dataset = dataset.set_coords(str(found.name)).swap_dims({found.dims[0]: found.name})
     longitude = _coordinate(dataset, "longitude")
-    if longitude is not None and (np.diff(longitude.values) < 0).sum() == 1 and longitude.values[-1] < longitude.values[0]:
+    if (
+        longitude is not None
+        and (np.diff(longitude.values) < 0).sum() == 1
+        and longitude.values[-1] < longitude.values[0]
+    ):
         values = eastward(longitude.values)
         dataset = dataset.assign_coords({longitude.name: (longitude.name, values, longitude.attrs)})
     return dataset
@@ -102,7 +127,9 @@ def _distinct(values: np.ndarray) -> "tuple[np.ndarray, np.ndarray]":
     return values[first], index
 
 
-def _unstacked(variable: xr.DataArray, cell: object, order: np.ndarray, shape: tuple[int, int]) -> xr.DataArray:
+def _unstacked(
+    variable: xr.DataArray, cell: object, order: np.ndarray, shape: tuple[int, int]
+) -> xr.DataArray:
     variable = variable.transpose(..., cell)
     if not np.array_equal(order, np.arange(len(order))):
         variable = variable.isel({cell: order})

@@ -1,9 +1,9 @@
 """Zarr stores to read from: folders, and what is behind ``s3://``, ``gs://``, ``http://`` and ``https://``.
 
-Nothing in a store is trusted: its metadata are checked before the zarr library sees them, keys stay within the store,
-and no more bytes are read than the metadata declare. Remote reads are tried again and kept in a bounded cache.
-Credentials come from the cloud's own environment variables and files, never from a URL; where there are none, requests
-go unsigned.
+Nothing in a store is trusted: its metadata are checked before the zarr library sees them, keys stay within
+the store, and no more bytes are read than the metadata declare. Remote reads are tried again and kept in a
+bounded cache. Credentials come from the cloud's own environment variables and files, never from a URL; where
+there are none, requests go unsigned.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ from zarr.abc.store import ByteRequest, RangeByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.storage import ObjectStore, WrapperStore
 
-from ..repository import is_repository, repository_store
 from ..schema import Incomplete
+from ..store.icechunk import is_repository, repository_store
 from . import metadata
 from .cache import CACHE_BYTES, DiskCache
 from .links import FolderStore, check_tree
@@ -31,14 +31,21 @@ __all__ = ["CACHE_BYTES", "DiskCache", "Source", "check_url", "connect", "open_s
 
 TRIES = 6
 _CREDENTIALS = {
-    "s3": ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"),
+    "s3": (
+        "AWS_ACCESS_KEY_ID",
+        "AWS_PROFILE",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    ),
     "gs": ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_KEY"),
 }
 _FILES = {"s3": "~/.aws/credentials", "gs": "~/.config/gcloud/application_default_credentials.json"}
 _UNSIGNED = {"s3": "AWS_SKIP_SIGNATURE", "gs": "GOOGLE_SKIP_SIGNATURE"}
 
 
-def open_source(path: str | Path, complete: bool = True, *, follow_links: bool = False, memory: int | None = None) -> "Source":
+def open_source(
+    path: str | Path, complete: bool = True, *, follow_links: bool = False, memory: int | None = None
+) -> "Source":
     """Return a store to read from a folder or URL.
 
     Args:
@@ -86,29 +93,43 @@ def connect(path: str) -> Any:
         raise ValueError("a URL needs one more package: pip install 'fourcaster[remote]'") from error
     scheme = urlsplit(path).scheme
     timeout = float(os.environ.get("FOURCASTER_TIMEOUT", "30"))
-    options: Any = {"timeout": timedelta(seconds=timeout), "connect_timeout": timedelta(seconds=min(10.0, timeout)), "allow_http": True}
+    options: Any = {
+        "timeout": timedelta(seconds=timeout),
+        "connect_timeout": timedelta(seconds=min(10.0, timeout)),
+        "allow_http": True,
+    }
     # Retried once here, since an error there is of the request and one below of a body that broke off.
     retries: Any = {"max_retries": 1, "retry_timeout": timedelta(seconds=2 * timeout)}
     if scheme not in _UNSIGNED:
         raise ValueError(f"{path} is no bucket; use s3:// or gs://")
     cloud: Any = {"s3": S3Store, "gs": GCSStore}[scheme]
-    given: dict[str, Any] = {} if _UNSIGNED[scheme] in os.environ or _signed(scheme) else {"skip_signature": True}
+    given: dict[str, Any] = (
+        {} if _UNSIGNED[scheme] in os.environ or _signed(scheme) else {"skip_signature": True}
+    )
     try:
         if scheme == "s3" and _signed("s3") and "AWS_ACCESS_KEY_ID" not in os.environ:
-            given["credential_provider"] = Boto3CredentialProvider()  # knows profiles and roles, which obstore does not
+            given["credential_provider"] = (
+                Boto3CredentialProvider()
+            )  # knows profiles and roles, which obstore does not
         return cloud.from_url(path, client_options=options, retry_config=retries, **given)
     except Exception as error:  # of botocore and obstore, which have many
-        raise ValueError(f"{path} cannot be reached with the credentials that the environment names: {' '.join(str(error).split())[:200]}") from error
+        raise ValueError(
+            f"{path} cannot be reached with the credentials that the environment names: {' '.join(str(error).split())[:200]}"
+        ) from error
 
 
 def _signed(scheme: str) -> bool:
-    return any(name in os.environ for name in _CREDENTIALS[scheme]) or Path(_FILES[scheme]).expanduser().exists()
+    return (
+        any(name in os.environ for name in _CREDENTIALS[scheme]) or Path(_FILES[scheme]).expanduser().exists()
+    )
 
 
 class CloudStore(ObjectStore):  # type: ignore[misc]
     """A bucket, of whose objects no more is read than expected."""
 
-    async def fetch(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None, most: int) -> Buffer | None:
+    async def fetch(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None, most: int
+    ) -> Buffer | None:
         """Return the bytes of a key, None where there is none.
 
         Raises:
@@ -128,7 +149,8 @@ class CloudStore(ObjectStore):  # type: ignore[misc]
 
 
 class Source(WrapperStore[Store]):  # type: ignore[misc]
-    """A store to read from: failed reads are tried again with growing pauses, and a missing chunk is an error.
+    """A store to read from: failed reads are tried again with growing pauses, and a missing chunk is an
+    error.
 
     Args:
         store: where the bytes are.
@@ -143,7 +165,16 @@ class Source(WrapperStore[Store]):  # type: ignore[misc]
         arrays: what the metadata read so far declare, by path.
     """
 
-    def __init__(self, store: Store, name: str, complete: bool, cache: DiskCache | None = None, tries: int = 1, *, memory: int | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        name: str,
+        complete: bool,
+        cache: DiskCache | None = None,
+        tries: int = 1,
+        *,
+        memory: int | None = None,
+    ) -> None:
         super().__init__(store)
         self.name, self.complete, self.cache, self.tries = name, complete, cache, tries
         self.memory = memory or memory_limit()
@@ -175,7 +206,9 @@ class Source(WrapperStore[Store]):  # type: ignore[misc]
         return self
 
     def declared(self, key: str) -> Declared | None:
-        """Return what is declared of the array that a chunk belongs to, None where its metadata were not read."""
+        """Return what is declared of the array that a chunk belongs to, None where its metadata were not
+        read.
+        """
         at = len(key)
         while at > 0:
             at = key.rfind("/", 0, at)
@@ -183,7 +216,9 @@ class Source(WrapperStore[Store]):  # type: ignore[misc]
                 return found
         return None
 
-    async def get(self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None) -> Buffer | None:
+    async def get(
+        self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
         """Return the bytes of a key; None where it is no chunk and there is none.
 
         Raises:
@@ -200,7 +235,9 @@ class Source(WrapperStore[Store]):  # type: ignore[misc]
         if self.cache is not None and (kept := self.cache.get(named)) is not None:
             return prototype.buffer.from_bytes(kept)
         declared = self.declared(key)
-        value = await self._tried(key, prototype, byte_range, declared.file_bytes if declared else self.memory // 4)
+        value = await self._tried(
+            key, prototype, byte_range, declared.file_bytes if declared else self.memory // 4
+        )
         if value is None and self.complete:
             raise Incomplete(
                 f"{self.name} lacks the chunk {key}, which zarr would read as fill values; fetch it again, or pass --allow-missing if that is meant"
@@ -220,17 +257,26 @@ class Source(WrapperStore[Store]):  # type: ignore[misc]
             self._version = str(sorted(self._metadata.items()))
         return value
 
-    async def _tried(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None, most: int) -> Buffer | None:
+    async def _tried(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None, most: int
+    ) -> Buffer | None:
         if isinstance(byte_range, RangeByteRequest) and not 0 <= byte_range.end - byte_range.start <= most:
-            raise UntrustedDataError(f"{self.name}: the index of {key} names bytes that are not there; fetch it again")
+            raise UntrustedDataError(
+                f"{self.name}: the index of {key} names bytes that are not there; fetch it again"
+            )
         for attempt in range(self.tries):
             try:
                 return await self._fetch(key, prototype, byte_range, most)
             except UntrustedDataError:
                 raise
             except Exception as error:  # of obstore, which has many
-                if any(word in type(error).__name__ for word in ("PermissionDenied", "Unauthenticated", "NotAllowed")):
-                    raise OSError(f"{self.name} may not be read with these credentials, or without any; check them and the name") from None
+                if any(
+                    word in type(error).__name__
+                    for word in ("PermissionDenied", "Unauthenticated", "NotAllowed")
+                ):
+                    raise OSError(
+                        f"{self.name} may not be read with these credentials, or without any; check them and the name"
+                    ) from None
                 if attempt + 1 == self.tries:
                     if self.tries == 1:
                         raise
@@ -241,7 +287,9 @@ class Source(WrapperStore[Store]):  # type: ignore[misc]
             await asyncio.sleep(0.1 * 2**attempt)
         return None
 
-    async def _fetch(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None, most: int) -> Buffer | None:
+    async def _fetch(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None, most: int
+    ) -> Buffer | None:
         if isinstance(self._store, FolderStore | CloudStore | WebStore):
             return await self._store.fetch(key, prototype, byte_range, most)
         value: Buffer | None = await self._store.get(key, prototype, byte_range)
@@ -258,7 +306,9 @@ class Source(WrapperStore[Store]):  # type: ignore[misc]
 
     async def get_partial_values(self, prototype: BufferPrototype, key_ranges: Any) -> list[Buffer | None]:
         """Return some pieces, each as ``get`` does."""
-        return await asyncio.gather(*(self.get(key, prototype, part) for key, part in cast("Sequence[Any]", key_ranges)))
+        return await asyncio.gather(
+            *(self.get(key, prototype, part) for key, part in cast("Sequence[Any]", key_ranges))
+        )
 
 
 def _restored(name: str, complete: bool, follow_links: bool, memory: int) -> Source:

@@ -10,9 +10,9 @@ from typing import Any
 import xarray as xr
 
 from ..identity import identity
-from ..names import fault, reserved
+from ..ingest.select import NothingSelectedError, Selection
 from ..schema import nearest
-from ..selection import NothingSelectedError, Selection
+from ..store.names import fault, reserved
 from .cf import canonical
 from .joining import Part, join
 from .opening import open_lazily
@@ -40,9 +40,10 @@ def open_sources(
 ) -> xr.Dataset:
     """Open files or stores of any known layout as one canonical data set.
 
-    Sources with the same variables follow one another in time, see ``joining``; others are merged. Coordinates are those of
-    the first. Variables that go by another known name, such as t2m and 2m_temperature, are joined under the first source's
-    name. A source without times, or with one time and fields such as orography that never change, gives static fields.
+    Sources with the same variables follow one another in time, see ``joining``; others are merged.
+    Coordinates are those of the first. Variables that go by another known name, such as t2m and
+    2m_temperature, are joined under the first source's name. A source without times, or with one time and
+    fields such as orography that never change, gives static fields.
 
     Args:
         sources: paths, patterns with ``*``, or URLs of zarr stores.
@@ -50,9 +51,10 @@ def open_sources(
         units: units to set on variables whose files have none or wrong ones.
         layout: name of the layout; recognised by default.
         chunk_bytes: bytes of a variable read at once.
-        allow_missing: take chunks that a zarr store lacks for fill values, instead of raising ``ValueError`` when they are read.
-        grid: what to regrid curvilinear sources to, as ``canonical`` takes it; ``encoding["regridded"]`` of the result says
-            whether any was.
+        allow_missing: take chunks that a zarr store lacks for fill values, instead of raising ``ValueError``
+            when they are read.
+        grid: what to regrid curvilinear sources to, as ``canonical`` takes it; ``encoding["regridded"]`` of
+            the result says whether any was.
         method: how to regrid them.
         rename: new names by the source's or the canonical name of a variable.
         static: variables that do not change with time although their source gives them times.
@@ -73,7 +75,11 @@ def open_sources(
         options: Any = {"grid": grid, "method": method, "rename": rename, "static": static}
         options["one_of_several"] = len(paths) > 1
         for path in paths:
-            raw = files.enter_context(open_lazily(path, not allow_missing, select.variables, follow_links=follow_links, memory=memory))
+            raw = files.enter_context(
+                open_lazily(
+                    path, not allow_missing, select.variables, follow_links=follow_links, memory=memory
+                )
+            )
             try:
                 part = canonical(raw, path, units, select, layout, chunk_bytes, **options)
             except NothingSelectedError as error:
@@ -82,7 +88,9 @@ def open_sources(
                 parts.append((path, part))
         if not parts:
             raise refusals[0]
-        _check_options(parts, select, {"units": units or {}, "rename": rename, "static": static}, ", ".join(paths[:3]))
+        _check_options(
+            parts, select, {"units": units or {}, "rename": rename, "static": static}, ", ".join(paths[:3])
+        )
         dataset = _joined(parts, select, ", ".join(paths[:3]))
         dataset.encoding["regridded"] = any(part.encoding["regridded"] for _, part in parts)
         dataset.encoding["sources"] = ", ".join(paths[:3])
@@ -90,18 +98,25 @@ def open_sources(
     return dataset
 
 
-def _check_options(parts: Sequence[Part], select: Selection, options: Mapping[str, Collection[str]], sources: str) -> None:
+def _check_options(
+    parts: Sequence[Part], select: Selection, options: Mapping[str, Collection[str]], sources: str
+) -> None:
     """Raise ``ValueError`` where an option names what no source has."""
     names, axes, levels, members = (
-        list(dict.fromkeys(entry for _, part in parts for entry in part.encoding[key])) for key in ("names", "axes", "levels", "members")
+        list(dict.fromkeys(entry for _, part in parts for entry in part.encoding[key]))
+        for key in ("names", "axes", "levels", "members")
     )
     named = {option: (list(wanted), names) for option, wanted in options.items()}
     named["select"] = ([name for name, _ in select.at], axes)
     for option, (wanted, known) in named.items():
         if unknown := [name for name in wanted if name not in known]:
-            raise ValueError(f"--{option} names {unknown[0]!r}, which {sources} does not hold; {nearest(unknown[0], sorted(known))}")
+            raise ValueError(
+                f"--{option} names {unknown[0]!r}, which {sources} does not hold; {nearest(unknown[0], sorted(known))}"
+            )
     if lacking := [level for level in select.levels or () if level not in levels]:
-        raise ValueError(f"{sources} has no level {lacking[0]} hPa; it holds {', '.join(map(str, levels)) or 'no pressure levels'}")
+        raise ValueError(
+            f"{sources} has no level {lacking[0]} hPa; it holds {', '.join(map(str, levels)) or 'no pressure levels'}"
+        )
     if select.member is not None and not members:
         raise ValueError(f"{sources} has no members to select; leave out --member")
 
@@ -137,8 +152,10 @@ def _warn_of_waste(path: str, dataset: xr.Dataset) -> None:
         log.warning(
             "%s: %.3g MB are read for each time and %.3g MB of them kept, since its chunks hold more levels or a larger area; "
             "select at once all that you will need",
-            path, read / 1e6, kept / 1e6,
-        )  # fmt: skip
+            path,
+            read / 1e6,
+            kept / 1e6,
+        )
 
 
 def origin(sources: Sequence[str | Path]) -> str:
@@ -148,7 +165,9 @@ def origin(sources: Sequence[str | Path]) -> str:
         here = Path(path)
         metadata = [here, *(here / name for name in ("zarr.json", ".zmetadata", ".zgroup"))]
         stats = [m.stat() for m in metadata if m.is_file()]
-        said.append(f"{path if '://' in path else here.absolute()} {[(s.st_size, s.st_mtime_ns) for s in stats]}")
+        said.append(
+            f"{path if '://' in path else here.absolute()} {[(s.st_size, s.st_mtime_ns) for s in stats]}"
+        )
     return "; ".join(said)
 
 

@@ -1,4 +1,6 @@
-"""Fields that do not change with time, of any source: which they are, what they are called, and on whose coordinates."""
+"""Fields that do not change with time, of any source: which they are, what they are called, and on whose
+coordinates.
+"""
 
 import logging
 from collections import Counter
@@ -19,15 +21,18 @@ log = logging.getLogger(__name__)
 def split_constants(parts: Sequence[Part]) -> tuple[list[Part], list[Part]]:
     """Return the sources without their static fields, and the static fields of each source as a data set.
 
-    A field of a source with a single time is static where it is one that never changes, such as a land-sea mask, and no
-    other source has it: where each of many files has a time and a mask, the mask is a series like the rest.
+    A field of a source with a single time is static where it is one that never changes, such as a land-sea
+    mask, and no other source has it: where each of many files has a time and a mask, the mask is a series
+    like the rest.
     """
     series: dict[str, Identity] = {}
     counts: Counter[str] = Counter()
     for _, part in parts:
         constants = part.encoding["constants"]
         counts.update(list(constants))
-        series |= {str(n): identity(v) for n, v in part.data_vars.items() if n not in constants and n not in series}
+        series |= {
+            str(n): identity(v) for n, v in part.data_vars.items() if n not in constants and n not in series
+        }
     changing: list[Part] = []
     static: list[Part] = []
     for source, part in parts:
@@ -35,19 +40,26 @@ def split_constants(parts: Sequence[Part]) -> tuple[list[Part], list[Part]]:
         own = {str(n): c for n, c in part.coords.items() if c.ndim == 2 and set(c.dims) == axes}
         for name, field in part.encoding["constants"].items():
             mine = identity(field.rename(name))
-            if series and len(parts) > 1 and counts[name] == 1 and not any(_same(mine, other) for other in series.values()):
+            if (
+                series
+                and len(parts) > 1
+                and counts[name] == 1
+                and not any(_same(mine, other) for other in series.values())
+            ):
                 own[name] = field
         changing.append((source, part.drop_vars([n for n in own if n in part.data_vars])))
         timed = {"time": part["time"]} if "time" in part.coords else {}
-        static.append((source, xr.Dataset({n: f.reset_coords(drop=True) for n, f in own.items()}).assign_coords(timed)))
+        static.append(
+            (source, xr.Dataset({n: f.reset_coords(drop=True) for n, f in own.items()}).assign_coords(timed))
+        )
     return changing, static
 
 
 def static_fields(static: Sequence[Part], joined: xr.Dataset, reference: str) -> dict[str, xr.DataArray]:
     """Return the static fields of all sources on the coordinates of the joined series.
 
-    A field of the same name as a variable of the series, such as z of the surface and z on levels, gets WeatherBench2's
-    name.
+    A field of the same name as a variable of the series, such as z of the surface and z on levels, gets
+    WeatherBench2's name.
 
     Args:
         static: sources and their static fields, see ``split_constants``.
@@ -79,7 +91,9 @@ def _same(a: Identity, b: Identity) -> bool:
 
 
 def _name(field: xr.DataArray, source: str, changing: Sequence[Identity], timeless: bool) -> str:
-    """Return what a static field is called; raise ``ValueError`` where it is a variable of the weather without its time."""
+    """Return what a static field is called; raise ``ValueError`` where it is a variable of the weather
+    without its time.
+    """
     mine = identity(field)
     surface = mine.geopotential or (mine.term is not None and mine.term.name == "geopotential_at_surface")
     name = str(field.name)
@@ -90,7 +104,11 @@ def _name(field: xr.DataArray, source: str, changing: Sequence[Identity], timele
     if clash or (timeless and (weather or any(_same(mine, other) for other in changing))):
         raise ValueError(
             f"{source} holds {name!r} without a time; give it a time coordinate"
-            + (f", or pass --rename {name}={name}_static" if clash else f", or pass --static {name} if it never changes")
+            + (
+                f", or pass --rename {name}={name}_static"
+                if clash
+                else f", or pass --static {name} if it never changes"
+            )
         )
     return name
 
@@ -112,10 +130,14 @@ def first_of_constant(variable: xr.DataArray, source: str) -> xr.DataArray:
     for at in {variable.sizes["time"] // 2, variable.sizes["time"] - 1}:
         if not _close(first.values, variable.isel(time=at).values):
             time = variable["time"].values[at].astype("datetime64[m]")
-            raise ValueError(f"{source}: {variable.name!r} changes with time ({time} differs from the first); leave out --static {variable.name}")
+            raise ValueError(
+                f"{source}: {variable.name!r} changes with time ({time} differs from the first); leave out --static {variable.name}"
+            )
     return first
 
 
 def _close(a: NDArray[np.floating], b: NDArray[np.floating]) -> bool:
     """Return whether two fields agree to a thousandth of their range, as packed copies of one do."""
-    return bool(np.allclose(a, b, rtol=0, atol=1e-3 * float(np.nanmax(a) - np.nanmin(a)) + 1e-12, equal_nan=True))
+    return bool(
+        np.allclose(a, b, rtol=0, atol=1e-3 * float(np.nanmax(a) - np.nanmin(a)) + 1e-12, equal_nan=True)
+    )

@@ -12,11 +12,14 @@ Dates = NDArray[np.datetime64]
 
 _SHARE = 1e-3  # of the step that dates may lie off
 _MOST = 60e9  # ns that they may lie off, whatever the step
-_UNITS = np.array([3600, 1800, 1200, 900, 600, 300, 60, 30, 15, 10, 5, 1, 0.1, 1e-2, 1e-3]) * 1e9  # ns, coarsest first
+_UNITS = (
+    np.array([3600, 1800, 1200, 900, 600, 300, 60, 30, 15, 10, 5, 1, 0.1, 1e-2, 1e-3]) * 1e9
+)  # ns, coarsest first
 
 
 def standard_times(dataset: xr.Dataset, source: str) -> xr.Dataset:
-    """Return the data set with times as ``datetime64[ns]`` of the standard calendar, on their step where rounding has moved them off it.
+    """Return the data set with times as ``datetime64[ns]`` of the standard calendar, on their step where
+    rounding has moved them off it.
 
     Raises:
         ValueError: a calendar with dates that ours lacks, numbers without units, or missing times.
@@ -33,19 +36,26 @@ def standard_times(dataset: xr.Dataset, source: str) -> xr.Dataset:
                 raise ValueError(
                     f"{source} has times from {first} to {last}, but they must lie between 1678 and 2262; correct their units"
                 ) from error
-            raise ValueError(f"{source} uses the calendar {calendar!r}; convert it with ds.convert_calendar('standard', align_on='date')") from error
+            raise ValueError(
+                f"{source} uses the calendar {calendar!r}; convert it with ds.convert_calendar('standard', align_on='date')"
+            ) from error
     elif times.dtype.kind in "mfiu" and "y" in dataset.dims and "x" in dataset.dims:
         return dataset.assign_coords(time=("time", _seconds_as_dates(times)))
     elif not np.issubdtype(times.dtype, np.datetime64):
-        raise ValueError(f"{source}: time has no CF units (dtype {times.dtype}); set e.g. 'hours since 2000-01-01'")
+        raise ValueError(
+            f"{source}: time has no CF units (dtype {times.dtype}); set e.g. 'hours since 2000-01-01'"
+        )
     if np.isnat(dataset["time"].values).any():
-        raise ValueError(f"{source}: {int(np.isnat(dataset['time'].values).sum())} time(s) are missing; drop those records")
+        raise ValueError(
+            f"{source}: {int(np.isnat(dataset['time'].values).sum())} time(s) are missing; drop those records"
+        )
     dates = dataset["time"].astype("datetime64[ns]")
     return dataset.assign_coords(time=dates.copy(data=snap(dates.values, rounding)))
 
 
 def snap(times: Dates, rounding: float = 0.0) -> Dates:
-    """Return dates rounded to the coarsest unit, from an hour to a millisecond, that they lie on but for rounding.
+    """Return dates rounded to the coarsest unit, from an hour to a millisecond, that they lie on but for
+    rounding.
 
     Hours that are stored as days in floating point come out microseconds off, or a minute where they are
     stored in 32 bits. Dates count as rounded where they lie within a thousandth of the step, at most a
@@ -79,7 +89,9 @@ def _even(counts: NDArray[np.int64]) -> bool:
 
 
 def _rounding(times: xr.DataArray) -> float:
-    """Return how far, in ns, the numbers that dates are stored as may lie from what was meant: the spacing of floats of their size."""
+    """Return how far, in ns, the numbers that dates are stored as may lie from what was meant: the spacing of
+    floats of their size.
+    """
     stored = np.dtype(times.encoding.get("dtype") or "i8")
     origin = re.match(r"\s*(\w+)\s+since\s+(\d+)", str(times.encoding.get("units", "")))
     if stored.kind != "f" or origin is None or not times.size:
@@ -91,8 +103,12 @@ def _rounding(times: xr.DataArray) -> float:
 
 
 def _seconds_as_dates(times: xr.DataArray) -> Dates:
-    """Return times that a flow counts in seconds, or without unit, as dates from 1970 on, evenly spaced where they are meant to be."""
-    values = times.values / np.timedelta64(1, "s") if times.dtype.kind == "m" else times.values.astype(np.float64)
+    """Return times that a flow counts in seconds, or without unit, as dates from 1970 on, evenly spaced where
+    they are meant to be.
+    """
+    values = (
+        times.values / np.timedelta64(1, "s") if times.dtype.kind == "m" else times.values.astype(np.float64)
+    )
     if times.dtype.kind != "m" and str(times.attrs.get("units", "s")) not in (
         "s",
         "second",

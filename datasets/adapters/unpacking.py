@@ -1,7 +1,7 @@
 """Packed bytes of a chunk unpacked up to the size that its array declares, whatever they claim or expand to.
 
-Blosc, Zstandard and LZ4 write the unpacked size into the first bytes, and the libraries allocate what is written
-there; gzip and its kin do not say, and are unpacked up to the limit.
+Blosc, Zstandard and LZ4 write the unpacked size into the first bytes, and the libraries allocate what is
+written there; gzip and its kin do not say, and are unpacked up to the limit.
 """
 
 import bz2
@@ -33,8 +33,8 @@ def unpack(codec: Any, packed: Any, expected: int) -> Any:
     Args:
         codec: of numcodecs, one that ``codecs`` allows.
         packed: bytes.
-        expected: bytes that the whole chunk has when all is decoded; checksums and values that grow when packed
-            may add a little.
+        expected: bytes that the whole chunk has when all is decoded; checksums and values that grow when
+            packed may add a little.
 
     Raises:
         UnpackingError: they are more.
@@ -133,7 +133,9 @@ def _bytes(packed: Any) -> Bytes:
 
 def _check(size: int, most: int) -> None:
     if size > most:
-        raise UnpackingError(f"it unpacks to {show_bytes(size)}, where {show_bytes(most)} are declared at most")
+        raise UnpackingError(
+            f"it unpacks to {show_bytes(size)}, where {show_bytes(most)} are declared at most"
+        )
 
 
 def _unpack_zlib(packed: Bytes, most: int, window: int = zlib.MAX_WBITS) -> bytes:
@@ -147,7 +149,9 @@ def _unpack_zlib(packed: Bytes, most: int, window: int = zlib.MAX_WBITS) -> byte
         _check(count, most)
         if not stream.eof:
             raise UnpackingError("it is cut off")
-        rest = stream.unused_data.lstrip(b"\0") if window > zlib.MAX_WBITS else b""  # gzip may have several members
+        rest = (
+            stream.unused_data.lstrip(b"\0") if window > zlib.MAX_WBITS else b""
+        )  # gzip may have several members
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 

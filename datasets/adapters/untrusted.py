@@ -44,7 +44,9 @@ class Declared:
 
 
 def most_of_a_chunk(memory: int) -> int:
-    """Return the most bytes of one chunk: it is there packed, unpacked and in the array that is filled from it."""
+    """Return the most bytes of one chunk: it is there packed, unpacked and in the array that is filled from
+    it.
+    """
     return memory // 4
 
 
@@ -73,4 +75,6 @@ def advice(memory: int) -> str:
 
 def too_long(store: str, key: str, size: int, most: int) -> UntrustedDataError:
     """Return the error of a file that is longer than what it holds can need."""
-    return UntrustedDataError(f"{store}: {key} is {show_bytes(max(size, 0))} long, but can need {show_bytes(most)} at most; fetch it again")
+    return UntrustedDataError(
+        f"{store}: {key} is {show_bytes(max(size, 0))} long, but can need {show_bytes(most)} at most; fetch it again"
+    )

@@ -1,4 +1,5 @@
-"""ERA5 and its preliminary version ERA5T in one file: final values where they are, preliminary ones elsewhere.
+"""ERA5 and its preliminary version ERA5T in one file: final values where they are, preliminary ones
+elsewhere.
 
 The Climate Data Store marks them by ``expver``, 1 (0001) for ERA5 and 5 (0005) for ERA5T: a dimension, along
 which each version is missing where the other one has values, or a coordinate along time.
@@ -17,7 +18,9 @@ _KNOWN = {1: "ERA5", 5: "ERA5T, preliminary"}
 
 
 def drop_superseded(dataset: xr.Dataset) -> xr.Dataset:
-    """Return the data set with the final version of each time that it has in both; ``expver`` is along time or absent."""
+    """Return the data set with the final version of each time that it has in both; ``expver`` is along time
+    or absent.
+    """
     if VERSION not in dataset.variables or dataset[VERSION].dims != ("time",):
         return dataset
     versions = _numbers(dataset[VERSION].values)
@@ -31,7 +34,8 @@ def drop_superseded(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def fill_versions(dataset: xr.Dataset, source: str) -> xr.Dataset:
-    """Return the data set without a dimension ``expver``: each value of the final version, or of the preliminary one where that is missing.
+    """Return the data set without a dimension ``expver``: each value of the final version, or of the
+    preliminary one where that is missing.
 
     Other experiments along ``expver`` are left as they are. Lazy where the data set is.
     """
@@ -58,8 +62,12 @@ def fill_versions(dataset: xr.Dataset, source: str) -> xr.Dataset:
 
 
 def _numbers(values: Any) -> list[int] | None:
-    """Return versions, which files write as 1, "0001" or b"0001", as numbers; None where one is no version of ERA5."""
-    texts = [value.decode() if isinstance(value, bytes) else str(value) for value in np.atleast_1d(values).tolist()]
+    """Return versions, which files write as 1, "0001" or b"0001", as numbers; None where one is no version of
+    ERA5.
+    """
+    texts = [
+        value.decode() if isinstance(value, bytes) else str(value) for value in np.atleast_1d(values).tolist()
+    ]
     try:
         numbers = [int(float(text)) for text in texts]
     except ValueError:

@@ -1,4 +1,6 @@
-"""Virtual data sets of HDF5: whether their parts are there, since the library takes missing ones for a constant."""
+"""Virtual data sets of HDF5: whether their parts are there, since the library takes missing ones for a
+constant.
+"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +38,9 @@ def lacks(file: "h5py.File", properties: Any, part: int) -> str:
         missing = wanted.get_select_type() != h5py.h5s.SEL_ALL and wanted.get_select_npoints() > source.size
         return f"has only {source.size} values of {name!r}" if missing else ""
     _, last = space.get_select_bounds()
-    beyond = len(last) != source.ndim or any(end >= size for end, size in zip(last, source.shape, strict=True))
+    beyond = len(last) != source.ndim or any(
+        end >= size for end, size in zip(last, source.shape, strict=True)
+    )
     return f"has only {source.shape} of {name!r}" if beyond else ""
 
 
@@ -84,12 +88,19 @@ def _fill(boxes: list[Box], shape: tuple[int, ...]) -> bool:
         return False
     full = np.zeros(cells, dtype=bool)
     for first, last in boxes:
-        full[tuple(slice(np.searchsorted(e, a), np.searchsorted(e, b + 1)) for e, a, b in zip(edges, first, last, strict=True))] = True
+        full[
+            tuple(
+                slice(np.searchsorted(e, a), np.searchsorted(e, b + 1))
+                for e, a, b in zip(edges, first, last, strict=True)
+            )
+        ] = True
     return bool(full.all())
 
 
 def _gaps_are_missing(dataset: "h5py.h5d.DatasetID", properties: Any) -> bool:
-    """Return whether values that no part gives are read as missing: as NaN, or as the attribute ``_FillValue``."""
+    """Return whether values that no part gives are read as missing: as NaN, or as the attribute
+    ``_FillValue``.
+    """
     import h5py
 
     opened = h5py.Dataset(dataset)

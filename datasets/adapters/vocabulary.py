@@ -74,38 +74,97 @@ WEATHERBENCH = ON_LEVELS | SINGLE
 
 # Short names of ECMWF's parameter database, which GRIB files and anemoi's stores use.
 SHORT_NAMES = {
-    "t": "temperature", "z": "geopotential", "u": "u_component_of_wind", "v": "v_component_of_wind", "q": "specific_humidity",
-    "r": "relative_humidity", "w": "vertical_velocity", "vo": "vorticity", "d": "divergence", "pv": "potential_vorticity",
-    "cc": "fraction_of_cloud_cover", "o3": "ozone_mass_mixing_ratio", "ciwc": "specific_cloud_ice_water_content",
-    "clwc": "specific_cloud_liquid_water_content", "2t": "2m_temperature", "2d": "2m_dewpoint_temperature",
-    "10u": "10m_u_component_of_wind", "10v": "10m_v_component_of_wind", "100u": "100m_u_component_of_wind",
-    "100v": "100m_v_component_of_wind", "10si": "10m_wind_speed", "msl": "mean_sea_level_pressure", "sp": "surface_pressure",
-    "sst": "sea_surface_temperature", "skt": "skin_temperature", "ci": "sea_ice_cover", "siconc": "sea_ice_cover", "sd": "snow_depth",
-    "tcc": "total_cloud_cover", "tcw": "total_column_water", "tcwv": "total_column_water_vapour", "tp": "total_precipitation",
-    "tisr": "toa_incident_solar_radiation", "swvl1": "volumetric_soil_water_layer_1", "stl1": "soil_temperature_level_1",
-    "lsm": "land_sea_mask", "slt": "soil_type", "sdor": "standard_deviation_of_orography", "slor": "slope_of_sub_gridscale_orography",
-    "anor": "angle_of_sub_gridscale_orography", "isor": "anisotropy_of_sub_gridscale_orography", "cvh": "high_vegetation_cover",
-    "cvl": "low_vegetation_cover", "cl": "lake_cover", "dl": "lake_depth",
-}  # fmt: skip
+    "t": "temperature",
+    "z": "geopotential",
+    "u": "u_component_of_wind",
+    "v": "v_component_of_wind",
+    "q": "specific_humidity",
+    "r": "relative_humidity",
+    "w": "vertical_velocity",
+    "vo": "vorticity",
+    "d": "divergence",
+    "pv": "potential_vorticity",
+    "cc": "fraction_of_cloud_cover",
+    "o3": "ozone_mass_mixing_ratio",
+    "ciwc": "specific_cloud_ice_water_content",
+    "clwc": "specific_cloud_liquid_water_content",
+    "2t": "2m_temperature",
+    "2d": "2m_dewpoint_temperature",
+    "10u": "10m_u_component_of_wind",
+    "10v": "10m_v_component_of_wind",
+    "100u": "100m_u_component_of_wind",
+    "100v": "100m_v_component_of_wind",
+    "10si": "10m_wind_speed",
+    "msl": "mean_sea_level_pressure",
+    "sp": "surface_pressure",
+    "sst": "sea_surface_temperature",
+    "skt": "skin_temperature",
+    "ci": "sea_ice_cover",
+    "siconc": "sea_ice_cover",
+    "sd": "snow_depth",
+    "tcc": "total_cloud_cover",
+    "tcw": "total_column_water",
+    "tcwv": "total_column_water_vapour",
+    "tp": "total_precipitation",
+    "tisr": "toa_incident_solar_radiation",
+    "swvl1": "volumetric_soil_water_layer_1",
+    "stl1": "soil_temperature_level_1",
+    "lsm": "land_sea_mask",
+    "slt": "soil_type",
+    "sdor": "standard_deviation_of_orography",
+    "slor": "slope_of_sub_gridscale_orography",
+    "anor": "angle_of_sub_gridscale_orography",
+    "isor": "anisotropy_of_sub_gridscale_orography",
+    "cvh": "high_vegetation_cover",
+    "cvl": "low_vegetation_cover",
+    "cl": "lake_cover",
+    "dl": "lake_depth",
+}
 ECMWF = {short: WEATHERBENCH[name] for short, name in SHORT_NAMES.items()}
 
 # Names of netCDF files of the Climate Data Store (cfgrib's ``cfVarName``) that are not the short name.
 CDS_NAMES = {
-    "t2m": "2m_temperature", "d2m": "2m_dewpoint_temperature", "u10": "10m_u_component_of_wind", "v10": "10m_v_component_of_wind",
-    "u100": "100m_u_component_of_wind", "v100": "100m_v_component_of_wind", "si10": "10m_wind_speed",
-}  # fmt: skip
+    "t2m": "2m_temperature",
+    "d2m": "2m_dewpoint_temperature",
+    "u10": "10m_u_component_of_wind",
+    "v10": "10m_v_component_of_wind",
+    "u100": "100m_u_component_of_wind",
+    "v100": "100m_v_component_of_wind",
+    "si10": "10m_wind_speed",
+}
 # Every name that a quantity goes by.
 ALIASES = WEATHERBENCH | ECMWF | {name: WEATHERBENCH[long] for name, long in CDS_NAMES.items()}
 
-# Fields that do not change with time, by WeatherBench2's name, standard name, and names that models and data centres use.
+# Fields that do not change with time, by WeatherBench2's name, standard name, and names that models and data
+# centres use.
 CONSTANTS = frozenset(list(SINGLE)[list(SINGLE).index("geopotential_at_surface") :])
 CONSTANT_STANDARD_NAMES = frozenset(
-    ("surface_geopotential", "surface_altitude", "land_binary_mask", "land_area_fraction", "soil_type", "cell_area", "sea_floor_depth_below_geoid")
+    (
+        "surface_geopotential",
+        "surface_altitude",
+        "land_binary_mask",
+        "land_area_fraction",
+        "soil_type",
+        "cell_area",
+        "sea_floor_depth_below_geoid",
+    )
 )
 CONSTANT_NAMES = frozenset(
     {
         *("orography", "orog", "topography", "topo", "terrain", "elevation", "hsurf", "hgtsfc", "phis", "zs"),
-        *("land_sea_mask", "landmask", "lsm", "fr_land", "sftlf", "areacella", "soiltyp", "slt", "sdfor", "tvh", "tvl"),
+        *(
+            "land_sea_mask",
+            "landmask",
+            "lsm",
+            "fr_land",
+            "sftlf",
+            "areacella",
+            "soiltyp",
+            "slt",
+            "sdfor",
+            "tvh",
+            "tvl",
+        ),
     }
 )
 # Units by which latitudes and longitudes are recognised.

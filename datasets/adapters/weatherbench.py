@@ -1,8 +1,9 @@
 """WeatherBench2's ERA5, in its fine and coarse stores, and ARCO-ERA5, which shares its names.
 
-WeatherBench2: ``time, level, latitude, longitude`` with latitude decreasing, or ``time, level, longitude, latitude`` with latitude
-increasing (Rasp et al. 2024, arXiv:2308.15560). ARCO-ERA5: hourly times from 1900 to 2050 of which the attributes
-``valid_time_start`` and ``valid_time_stop`` say where data are (Carver and Merose 2023).
+WeatherBench2: ``time, level, latitude, longitude`` with latitude decreasing, or ``time, level, longitude,
+latitude`` with latitude increasing (Rasp et al. 2024, arXiv:2308.15560). ARCO-ERA5: hourly times from 1900 to
+2050 of which the attributes ``valid_time_start`` and ``valid_time_stop`` say where data are (Carver and
+Merose 2023).
 """
 
 import numpy as np
@@ -13,7 +14,9 @@ from .vocabulary import WEATHERBENCH
 
 def matches(dataset: xr.Dataset) -> bool:
     """Return whether variables go by WeatherBench2's names."""
-    return {"time", "latitude", "longitude"} <= set(dataset.dims) and any(str(name) in WEATHERBENCH for name in dataset.data_vars)
+    return {"time", "latitude", "longitude"} <= set(dataset.dims) and any(
+        str(name) in WEATHERBENCH for name in dataset.data_vars
+    )
 
 
 def is_arco(dataset: xr.Dataset) -> bool:

@@ -1,7 +1,7 @@
 """Zarr stores in a folder of a web server.
 
-A server may answer that something is elsewhere, and could so make this machine fetch from hosts that only it can
-reach. Redirects are followed on the same host and port only, and answers are read up to a limit.
+A server may answer that something is elsewhere, and could so make this machine fetch from hosts that only it
+can reach. Redirects are followed on the same host and port only, and answers are read up to a limit.
 """
 
 import asyncio
@@ -54,18 +54,23 @@ class WebStore(Store):  # type: ignore[misc]
 
     __hash__ = None  # type: ignore[assignment]
 
-    async def fetch(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None, most: int) -> Buffer | None:
+    async def fetch(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None, most: int
+    ) -> Buffer | None:
         """Return the bytes of a key, None where there is none.
 
         Raises:
             NotAllowedError: without credentials it may not be read.
             OSError: it cannot be read.
-            UntrustedDataError: the server sends on to another host or port, or sends more than ``most`` bytes.
+            UntrustedDataError: the server sends on to another host or port, or sends more than ``most``
+                bytes.
         """
         data = await asyncio.to_thread(self._fetch, key, byte_range, most)
         return None if data is None else prototype.buffer.from_bytes(data)
 
-    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
         """Return the bytes of a key, None where there is none."""
         return await self.fetch(key, prototype, byte_range, 2**63)
 
@@ -88,7 +93,13 @@ class WebStore(Store):  # type: ignore[misc]
     def _answer(self, url: str, headers: dict[str, str]) -> requests.Response:
         origin = _origin(url)
         for _ in range(_HOPS):
-            answer = self._session.get(url, headers=headers, timeout=(min(10.0, self.timeout), self.timeout), stream=True, allow_redirects=False)
+            answer = self._session.get(
+                url,
+                headers=headers,
+                timeout=(min(10.0, self.timeout), self.timeout),
+                stream=True,
+                allow_redirects=False,
+            )
             if answer.status_code not in _REDIRECTS or "Location" not in answer.headers:
                 return answer
             answer.close()
@@ -101,13 +112,17 @@ class WebStore(Store):  # type: ignore[misc]
                 )
         raise OSError(f"more than {_HOPS} redirects")
 
-    async def get_partial_values(self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]) -> list[Buffer | None]:
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
         """Return some pieces."""
         return await asyncio.gather(*(self.get(key, prototype, part) for key, part in key_ranges))
 
     async def exists(self, key: str) -> bool:
         """Return whether there is a file of this key."""
-        with await asyncio.to_thread(self._answer, f"{self.url}/{quote(key)}", {"Range": "bytes=0-0"}) as answer:
+        with await asyncio.to_thread(
+            self._answer, f"{self.url}/{quote(key)}", {"Range": "bytes=0-0"}
+        ) as answer:
             return answer.status_code in (200, 206)
 
     async def set(self, key: str, value: Buffer) -> NoReturn:
@@ -159,7 +174,9 @@ def _part(data: bytes, byte_range: ByteRequest | None) -> bytes:
         return data[byte_range.start : byte_range.end]
     if isinstance(byte_range, OffsetByteRequest):
         return data[byte_range.offset :]
-    return data[max(0, len(data) - byte_range.suffix) :] if isinstance(byte_range, SuffixByteRequest) else data
+    return (
+        data[max(0, len(data) - byte_range.suffix) :] if isinstance(byte_range, SuffixByteRequest) else data
+    )
 
 
 def _body(answer: requests.Response, most: int, deadline: float, name: tuple[str, str]) -> bytes:

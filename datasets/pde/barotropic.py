@@ -2,9 +2,10 @@
 
     dq/dt + J(psi, q + beta y) = F - r (q - q_mean) - nu Laplacian^4 q,    q = Laplacian psi
 
-on a doubly periodic plane, solved pseudo-spectrally in float64 with the 2/3 rule, ETDRK4 and a stochastic forcing in a
-ring of wave numbers (Vallis 2017, ch. 9 and 12). A window of the plane, smaller than the plane and so not periodic, is mapped
-to a latitude-longitude box as a stand-in for reanalysis where there is no network.
+on a doubly periodic plane, solved pseudo-spectrally in float64 with the 2/3 rule, ETDRK4 and a stochastic
+forcing in a ring of wave numbers (Vallis 2017, ch. 9 and 12). A window of the plane, smaller than the plane
+and so not periodic, is mapped to a latitude-longitude box as a stand-in for reanalysis where there is no
+network.
 """
 
 from collections.abc import Callable
@@ -38,8 +39,8 @@ class BarotropicFlow:
         beta: gradient of planetary vorticity [1/(m s)].
         drag: linear drag [1/s].
         forcing: rms vorticity put in per day [1/s]; zero for free decay.
-        diffusion: coefficient of the eighth-order diffusion; None scales it to damp the finest scale in six hours,
-            zero makes free flow conserve energy and enstrophy to the accuracy of the time step.
+        diffusion: coefficient of the eighth-order diffusion; None scales it to damp the finest scale in six
+            hours, zero makes free flow conserve energy and enstrophy to the accuracy of the time step.
     """
 
     def __init__(
@@ -72,14 +73,20 @@ class BarotropicFlow:
         """Advance by one step."""
         if self.stepper is None or self.stepper.step != seconds:
             self.stepper = ETDRK4(self.linear, seconds)
-        self.vorticity = self.stepper(self.vorticity, lambda q: self.waves.advection(q) + self.drag * self.mean_vorticity)
+        self.vorticity = self.stepper(
+            self.vorticity, lambda q: self.waves.advection(q) + self.drag * self.mean_vorticity
+        )
         if self.forcing:
             self.vorticity = self.vorticity + np.sqrt(seconds / DAY) * self._noise(self.forcing)
 
     def fields(self) -> dict[str, NDArray[np.float64]]:
         """Return vorticity [1/s] and the two wind components [m/s], each of shape (points, points)."""
         u, v = self.waves.velocity(self.vorticity)
-        return {"vorticity": self.waves.field(self.vorticity), "u_component_of_wind": u, "v_component_of_wind": v}
+        return {
+            "vorticity": self.waves.field(self.vorticity),
+            "u_component_of_wind": u,
+            "v_component_of_wind": v,
+        }
 
     def _noise(self, rms: float) -> Complex:
         """Return a random field in the forcing ring with the given root mean square."""
@@ -89,14 +96,16 @@ class BarotropicFlow:
 
 
 class BetaPlane(Evolution):
-    """Barotropic flow from a random state; see the module. Lengths are in metres, ``duration`` in days, rates and steps in seconds.
+    """Barotropic flow from a random state; see the module. Lengths are in metres, ``duration`` in days, rates
+    and steps in seconds.
 
     Attributes:
         length: side of the plane.
         beta: gradient of planetary vorticity.
         drag: linear drag.
         forcing: rms vorticity put in per day; zero for free decay.
-        diffusion: coefficient of the eighth-order diffusion; by default the finest scale falls to 1/e in six hours.
+        diffusion: coefficient of the eighth-order diffusion; by default the finest scale falls to 1/e in six
+            hours.
         spin_up: days before the first state.
     """
 
@@ -114,13 +123,18 @@ class BetaPlane(Evolution):
         sizes = {"time": self.frames + 1, "y": self.resolution, "x": self.resolution}
         time = ("time", self.times, {"long_name": "time", "unit": "days"})
         coords = {"time": time} | {d: periodic_axis(d, self.resolution, 0.0, self.length) for d in ("y", "x")}
-        fields = {name: variable(tuple(sizes), sizes, name.replace("_", " "), units) for name, units in UNITS.items()}
+        fields = {
+            name: variable(tuple(sizes), sizes, name.replace("_", " "), units)
+            for name, units in UNITS.items()
+        }
         return xr.Dataset(fields, coords)
 
     @np.errstate(over="ignore", invalid="ignore")
     def solve(self, rng: np.random.Generator) -> dict[str, Array]:
         """Return vorticity [1/s] and wind [m/s]."""
-        flow = BarotropicFlow(self.resolution, rng, self.length, self.beta, self.drag, self.forcing, self.diffusion)
+        flow = BarotropicFlow(
+            self.resolution, rng, self.length, self.beta, self.drag, self.forcing, self.diffusion
+        )
         every = self.duration / self.frames
         self._advance(flow, self.spin_up, max(1, round(self.spin_up / every)))
         frames = [flow.fields()]
@@ -132,7 +146,9 @@ class BetaPlane(Evolution):
     def _advance(self, flow: BarotropicFlow, days: float, pieces: int) -> None:
         for _ in range(pieces if days else 0):
             fields = flow.fields()
-            wind = max(float(np.hypot(fields["u_component_of_wind"], fields["v_component_of_wind"]).max()), 1.0)
+            wind = max(
+                float(np.hypot(fields["u_component_of_wind"], fields["v_component_of_wind"]).max()), 1.0
+            )
             longest = STABLE / (wind * flow.waves.largest)
             whole = self.model_copy(update={"duration": days, "frames": pieces})
             count = whole.substeps(longest, min(longest / 2, 3600.0), DAY)
@@ -142,7 +158,9 @@ class BetaPlane(Evolution):
                 raise ValueError("the flow left the finite numbers; use a shorter step or more diffusion")
 
 
-def simulate(days: int = 730, step_hours: int = 6, points: int = 64, seed: int = 0, progress: Progress | None = None) -> xr.Dataset:
+def simulate(
+    days: int = 730, step_hours: int = 6, points: int = 64, seed: int = 0, progress: Progress | None = None
+) -> xr.Dataset:
     """Simulate the flow and return a latitude-longitude box of it with CF times.
 
     The box takes 25 x 45 points from the middle of the plane; wind is in m/s, vorticity in 1/s.
@@ -171,9 +189,23 @@ def simulate(days: int = 730, step_hours: int = 6, points: int = 64, seed: int =
     degrees = LENGTH / points / 111_200
     coords = {
         "time": np.datetime64("2001-01-01", "ns") + np.arange(count) * np.timedelta64(step_hours, "h"),
-        "latitude": ("latitude", 45 + degrees * (np.arange(25) - 12), {"units": "degrees_north", "standard_name": "latitude"}),
-        "longitude": ("longitude", 200 + degrees * np.arange(45), {"units": "degrees_east", "standard_name": "longitude"}),
+        "latitude": (
+            "latitude",
+            45 + degrees * (np.arange(25) - 12),
+            {"units": "degrees_north", "standard_name": "latitude"},
+        ),
+        "longitude": (
+            "longitude",
+            200 + degrees * np.arange(45),
+            {"units": "degrees_east", "standard_name": "longitude"},
+        ),
     }
-    variables = {n: (("time", "latitude", "longitude"), np.stack(f), {"units": UNITS[n]}) for n, f in frames.items()}
-    attrs = {"Conventions": "CF-1.11", "title": "simulated beta-plane barotropic flow", "source": f"simulated, seed {seed}"}
+    variables = {
+        n: (("time", "latitude", "longitude"), np.stack(f), {"units": UNITS[n]}) for n, f in frames.items()
+    }
+    attrs = {
+        "Conventions": "CF-1.11",
+        "title": "simulated beta-plane barotropic flow",
+        "source": f"simulated, seed {seed}",
+    }
     return xr.Dataset(variables, coords, attrs)

@@ -1,12 +1,14 @@
-"""Steady flow through a porous medium, which is also the conduction of heat: ``-div(a grad u) = f`` on a square, u = 0 on its edge.
+"""Steady flow through a porous medium, which is also the conduction of heat: ``-div(a grad u) = f`` on a
+square, u = 0 on its edge.
 
-Finite volumes of second order around the nodes of a regular grid, with the harmonic mean of ``a`` between neighbours, which keeps
-the flux continuous where ``a`` jumps; solved directly.
+Finite volumes of second order around the nodes of a regular grid, with the harmonic mean of ``a`` between
+neighbours, which keeps the flux continuous where ``a`` jumps; solved directly.
 
-The coefficient is drawn at the nodes of the stored grid, and its value everywhere follows from these: ``threshold`` is constant in the
-cell around each node, ``lognormal`` is bilinear in its logarithm between nodes. A finer grid of the solver then lowers the
-error of the solution and leaves the problem as it is, so the stored coefficient determines the stored solution. The solution is stored
-at the nodes, those on the edge among them: it is not periodic, and a filter over its waves would move the values on the edge.
+The coefficient is drawn at the nodes of the stored grid, and its value everywhere follows from these:
+``threshold`` is constant in the cell around each node, ``lognormal`` is bilinear in its logarithm between
+nodes. A finer grid of the solver then lowers the error of the solution and leaves the problem as it is, so
+the stored coefficient determines the stored solution. The solution is stored at the nodes, those on the edge
+among them: it is not periodic, and a filter over its waves would move the values on the edge.
 """
 
 from typing import ClassVar, Literal
@@ -24,16 +26,17 @@ class Darcy(System):
     """Pressure in a medium of random permeability.
 
     Attributes:
-        coefficient: ``threshold`` takes ``high`` where a Gaussian field is positive and ``low`` elsewhere; ``lognormal``
-            takes its exponential. Both are set at the nodes; see the module for values between them.
+        coefficient: ``threshold`` takes ``high`` where a Gaussian field is positive and ``low`` elsewhere;
+            ``lognormal`` takes its exponential. Both are set at the nodes; see the module for values between
+            them.
         high: permeability where the field is positive.
         low: permeability elsewhere.
         source: f, the same everywhere.
         alpha: see ``GaussianField``.
         tau: see ``GaussianField``.
         sigma: see ``GaussianField``.
-        refine: intervals of the solver for one of the result, along each dimension; odd ones put jumps between nodes of the solver,
-            which is more accurate.
+        refine: intervals of the solver for one of the result, along each dimension; odd ones put jumps
+            between nodes of the solver, which is more accurate.
     """
 
     coefficient: Literal["threshold", "lognormal"] = "threshold"
@@ -51,13 +54,18 @@ class Darcy(System):
     def template(self) -> xr.Dataset:
         """Return coordinates y and x from edge to edge, the coefficient and the solution."""
         sizes = {"y": self.resolution, "x": self.resolution}
-        coords = {d: (d, np.linspace(0, 1, self.resolution), {"long_name": d, "periodic": "false", "length": 1.0}) for d in sizes}
+        coords = {
+            d: (d, np.linspace(0, 1, self.resolution), {"long_name": d, "periodic": "false", "length": 1.0})
+            for d in sizes
+        }
         return xr.Dataset({name: variable(("y", "x"), sizes, name) for name in self.names}, coords)
 
     def draw(self, rng: np.random.Generator, points: int) -> Array:
         """Return the coefficient on a grid (y, x), both edges included."""
         # Half of a periodic field twice as large, so that opposite edges know nothing of each other.
-        field = GaussianField(self.alpha, 2 * self.tau, 2 * self.sigma).draw(rng, 2 * (points - 1), 2)[:points, :points]
+        field = GaussianField(self.alpha, 2 * self.tau, 2 * self.sigma).draw(rng, 2 * (points - 1), 2)[
+            :points, :points
+        ]
         return np.where(field > 0, self.high, self.low) if self.coefficient == "threshold" else np.exp(field)
 
     def instance(self, rng: np.random.Generator) -> dict[str, Array]:
@@ -90,19 +98,24 @@ class HeatConduction(Darcy):
 
 
 def conductances_of_cells(a: Array, refine: int) -> tuple[Array, Array]:
-    """Return conductances between the nodes of a grid ``refine`` times as fine, of a coefficient constant in the cell around each node.
+    """Return conductances between the nodes of a grid ``refine`` times as fine, of a coefficient constant in
+    the cell around each node.
 
-    A face has in series the coefficients at a quarter and three quarters of the way between its two nodes, and in parallel those on
-    either side of the line that connects them. On the grid of ``a`` itself this is the harmonic mean of neighbours.
+    A face has in series the coefficients at a quarter and three quarters of the way between its two nodes,
+    and in parallel those on either side of the line that connects them. On the grid of ``a`` itself this is
+    the harmonic mean of neighbours.
 
     Args:
         a: coefficient at nodes, both edges included, shape (n, n), positive.
         refine: intervals of the fine grid for one of the coarse.
 
     Returns:
-        Conductances between rows, shape (N - 1, N - 2), and between columns, shape (N - 2, N - 1), with N = (n - 1) refine + 1.
+        Conductances between rows, shape (N - 1, N - 2), and between columns, shape (N - 2, N - 1), with N =
+        (n - 1) refine + 1.
     """
-    quarters = np.arange(1, 4 * (len(a) - 1) * refine, 2)  # between all fine nodes, in quarters of the fine spacing
+    quarters = np.arange(
+        1, 4 * (len(a) - 1) * refine, 2
+    )  # between all fine nodes, in quarters of the fine spacing
     cell = (quarters + 2 * refine) // (4 * refine)
     fine = a[np.ix_(cell, cell)]
     between_rows = 2 / (1 / fine[::2] + 1 / fine[1::2])
@@ -137,7 +150,8 @@ def steady_state(a: Array, f: Array) -> Array:
 
 
 def solve_network(south: Array, west: Array, f: Array) -> Array:
-    """Return u at nodes with given conductances between them: flux out of the cell of each node = f times its area, u = 0 on the edge.
+    """Return u at nodes with given conductances between them: flux out of the cell of each node = f times its
+    area, u = 0 on the edge.
 
     Args:
         south: conductances between rows, shape (n + 1, n) for n interior nodes along each side.
@@ -149,7 +163,9 @@ def solve_network(south: Array, west: Array, f: Array) -> Array:
     along = west[:, 1:].copy()
     along[:, -1] = 0  # the last node of a row and the first of the next are no neighbours
     beside, above = -along.ravel()[:-1], -south[1:-1].ravel()
-    matrix = diags_array([centre.ravel(), beside, beside, above, above], offsets=[0, 1, -1, n, -n], shape=(n * n, n * n))
+    matrix = diags_array(
+        [centre.ravel(), beside, beside, above, above], offsets=[0, 1, -1, n, -n], shape=(n * n, n * n)
+    )
     u = np.zeros_like(f)
     u[1:-1, 1:-1] = spsolve(csc_matrix(matrix), f[1:-1, 1:-1].ravel() / (n + 1) ** 2).reshape(n, n)
     return u

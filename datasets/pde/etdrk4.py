@@ -1,9 +1,11 @@
-"""Exponential time differencing of fourth order, for stiff equations whose linear part is a number for each mode.
+"""Exponential time differencing of fourth order, for stiff equations whose linear part is a number for each
+mode.
 
     du/dt = L u + N(u)
 
-Cox and Matthews 2002, with the coefficients averaged over a circle in the complex plane as in Kassam and Trefethen 2005
-("Fourth-order time-stepping for stiff PDEs"), which avoids cancellation at small L h. L is integrated exactly.
+Cox and Matthews 2002, with the coefficients averaged over a circle in the complex plane as in Kassam and
+Trefethen 2005 ("Fourth-order time-stepping for stiff PDEs"), which avoids cancellation at small L h. L is
+integrated exactly.
 """
 
 from collections.abc import Callable
@@ -14,7 +16,9 @@ from numpy.typing import NDArray
 Complex = NDArray[np.complex128]
 
 STABLE = 2.5
-"""A little less than what the classical method of fourth order bears of the product of step and eigenvalue of N, on either axis."""
+"""A little less than what the classical method of fourth order bears of the product of step and eigenvalue of
+N, on either axis.
+"""
 _POINTS = 32
 
 

@@ -1,9 +1,11 @@
 """Heat sinks: a plate with fins that is heated from below and cooled by air, in cross-section.
 
-    -div(k grad T) = 0 in the metal,   k dT/dn = q below,   -k dT/dn = h T where metal meets air,   no flux at the sides
+    -div(k grad T) = 0 in the metal,   k dT/dn = q below,   -k dT/dn = h T where metal meets air,   no flux at
+    the sides
 
-T is the temperature above that of the air [K]. Finite volumes on square cells: between the centres of two cells of metal flows
-``k (T1 - T2)`` per metre of depth, from a centre to the air ``T dx / (1 / h + dx / (2 k))``; solved directly.
+T is the temperature above that of the air [K]. Finite volumes on square cells: between the centres of two
+cells of metal flows ``k (T1 - T2)`` per metre of depth, from a centre to the air ``T dx / (1 / h + dx / (2
+k))``; solved directly.
 """
 
 from typing import ClassVar
@@ -17,7 +19,9 @@ from scipy.sparse.linalg import spsolve
 
 from .system import Array, Count, Positive, System
 
-LATTICE = 32  # edges of metal lie on this many lines a side, so that every grid that is a multiple of it holds the same shape
+# edges of metal lie on this many lines a side, so that every grid that is a multiple of it holds the same
+# shape
+LATTICE = 32
 
 
 class HeatSink(System):
@@ -46,7 +50,10 @@ class HeatSink(System):
     refine: Count = 4
 
     given: ClassVar[tuple[str, ...]] = ("metal", "transfer")
-    bounds: ClassVar[tuple[tuple[str, str], ...]] = (("transfer_low", "transfer_high"), ("fewest_fins", "most_fins"))
+    bounds: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("transfer_low", "transfer_high"),
+        ("fewest_fins", "most_fins"),
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> "HeatSink":
@@ -67,8 +74,16 @@ class HeatSink(System):
         return xr.Dataset(
             {
                 "metal": (("y", "x"), field, {"long_name": "whether there is metal", "units": "1"}),
-                "transfer": ((), np.zeros(()), {"long_name": "heat transfer coefficient", "units": "W m**-2 K**-1"}),
-                "temperature": (("y", "x"), field, {"long_name": "temperature above that of the air, in metal", "units": "K"}),
+                "transfer": (
+                    (),
+                    np.zeros(()),
+                    {"long_name": "heat transfer coefficient", "units": "W m**-2 K**-1"},
+                ),
+                "temperature": (
+                    ("y", "x"),
+                    field,
+                    {"long_name": "temperature above that of the air, in metal", "units": "K"},
+                ),
             },
             {d: (d, axis, {"long_name": d, **attrs}) for d in ("y", "x")},
         )
@@ -88,15 +103,24 @@ class HeatSink(System):
 
     def solve(self, rng: np.random.Generator) -> dict[str, Array]:
         """Return shape, heat transfer and temperature, NaN in the air."""
-        metal, transfer = self.draw(rng), float(np.exp(rng.uniform(np.log(self.transfer_low), np.log(self.transfer_high))))
+        metal, transfer = (
+            self.draw(rng),
+            float(np.exp(rng.uniform(np.log(self.transfer_low), np.log(self.transfer_high)))),
+        )
         fine = np.kron(metal, np.ones((self.resolution * self.refine // LATTICE,) * 2, dtype=bool))
         t = steady_temperature(fine, self.side / len(fine), self.conductivity, transfer, self.flux)
         n = self.resolution
         coarse = t.reshape(n, self.refine, n, self.refine).mean(axis=(1, 3))
-        return {"metal": np.isfinite(coarse).astype(np.float64), "transfer": np.asarray(transfer), "temperature": coarse}
+        return {
+            "metal": np.isfinite(coarse).astype(np.float64),
+            "transfer": np.asarray(transfer),
+            "temperature": coarse,
+        }
 
 
-def steady_temperature(metal: NDArray[np.bool_], dx: float, conductivity: float, transfer: float, flux: float) -> Array:
+def steady_temperature(
+    metal: NDArray[np.bool_], dx: float, conductivity: float, transfer: float, flux: float
+) -> Array:
     """Return the temperature above that of the air [K], NaN in the air, shape (y, x).
 
     Args:
@@ -111,7 +135,9 @@ def steady_temperature(metal: NDArray[np.bool_], dx: float, conductivity: float,
     rows, columns, values = [], [], []
     diagonal, right = np.zeros(metal.sum()), np.zeros(metal.sum())
     outwards = dx / (1 / transfer + dx / (2 * conductivity))
-    padded = np.pad(number, ((0, 1), (0, 0)), constant_values=-1)  # air above; below and at the sides other laws hold
+    padded = np.pad(
+        number, ((0, 1), (0, 0)), constant_values=-1
+    )  # air above; below and at the sides other laws hold
     for first, second in ((padded[:-1], padded[1:]), (number[:, :-1], number[:, 1:])):
         both = (first >= 0) & (second >= 0)
         a, b = first[both], second[both]
@@ -123,7 +149,10 @@ def steady_temperature(metal: NDArray[np.bool_], dx: float, conductivity: float,
             np.add.at(diagonal, inside[(inside >= 0) & (outside < 0)], outwards)
     right[number[0]] = flux * dx
     every = np.arange(len(diagonal))
-    entries = np.concatenate([*values, diagonal]), (np.concatenate([*rows, every]), np.concatenate([*columns, every]))
+    entries = (
+        np.concatenate([*values, diagonal]),
+        (np.concatenate([*rows, every]), np.concatenate([*columns, every])),
+    )
     t = np.full(metal.shape, np.nan)
     t[metal] = spsolve(coo_array(entries).tocsc(), right)
     return t

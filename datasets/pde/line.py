@@ -32,7 +32,9 @@ class Advection(Line):
 
 
 def _bump(x: Array, start: float, length: float) -> Array:
-    """Return the Gaussian of the literature, in the middle of the line with an eighth of it as standard deviation."""
+    """Return the Gaussian of the literature, in the middle of the line with an eighth of it as standard
+    deviation.
+    """
     return np.asarray(np.exp(-0.5 * ((x - start - length / 2) / (length / 8)) ** 2))
 
 
@@ -190,14 +192,17 @@ class CahnHilliard(Semilinear):
         return np.asarray(-self.gamma_2 * k**2 * np.fft.rfft(np.fft.irfft(u, n=points) ** 3))
 
     def fastest(self, u: Array, largest: float) -> float:
-        """Return the largest rate of the cubic term at waves that the interface term does not damp, at least that of the phases to come."""
+        """Return the largest rate of the cubic term at waves that the interface term does not damp, at least
+        that of the phases to come.
+        """
         steep = 3 * max(1.0, float((u**2).max()))
         k2 = min(largest**2, self.gamma_2 * (1 + steep) / self.gamma_1)
         return self.gamma_2 * steep * k2
 
 
 class Wave(Line):
-    """``u_tt = speed^2 u_xx`` on [start, start + length] with u = 0 at both ends, at rest at first, by its sines.
+    """``u_tt = speed^2 u_xx`` on [start, start + length] with u = 0 at both ends, at rest at first, by its
+    sines.
 
     The points include both ends.
 
@@ -234,4 +239,6 @@ class Wave(Line):
         u, n = self.begin(rng, self.resolution), np.arange(1, self.resolution - 1)
         sines = np.sin(np.pi * np.outer(np.arange(self.resolution) / (self.resolution - 1), n))
         coefficients = 2 / (self.resolution - 1) * (u @ sines)
-        return {"u": (np.cos(np.pi * self.speed / self.length * np.outer(self.times, n)) * coefficients) @ sines.T}
+        return {
+            "u": (np.cos(np.pi * self.speed / self.length * np.outer(self.times, n)) * coefficients) @ sines.T
+        }

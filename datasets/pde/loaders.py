@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from ...fno.batch import Instances
 from ...fno.grids import Box
 from ..adapters.opening import open_raw
-from ..loaders import prefetch
-from ..recorded import recorded
+from ..loaders.batches import prefetch
+from ..store.recorded import recorded
 from .simulate import make_system
 from .system import System
 
@@ -70,14 +70,18 @@ def layout_of(dataset: xr.Dataset, given: Sequence[str], source: str) -> Layout:
     solved = [str(n) for n in dataset.data_vars if n not in given]
     held = [str(n) for n in dataset.data_vars if n in given]
     if not solved:
-        raise ValueError(f"{source} holds no solution; it has {', '.join(map(str, dataset.data_vars)) or 'no variables'}")
+        raise ValueError(
+            f"{source} holds no solution; it has {', '.join(map(str, dataset.data_vars)) or 'no variables'}"
+        )
     axes = tuple(str(d) for d in dataset[solved[0]].dims if d not in ("sample", "time"))
     lengths, edges = [], []
     for axis in axes:
         x, attrs = dataset[axis].values.astype(float), dataset[axis].attrs
         steps = np.diff(x)
         if len(x) < 2 or not np.allclose(steps, steps[0], rtol=1e-6):
-            raise ValueError(f"{source}: {axis} is not evenly spaced; operators need simulations on a regular grid")
+            raise ValueError(
+                f"{source}: {axis} is not evenly spaced; operators need simulations on a regular grid"
+            )
         wraps = attrs.get("periodic") == "true"
         length = float(attrs.get("length", len(x) * steps[0] if wraps else x[-1] - x[0]))
         edge: Edge = "wrap" if wraps else "node" if np.isclose((len(x) - 1) * steps[0], length) else "cell"
@@ -85,9 +89,14 @@ def layout_of(dataset: xr.Dataset, given: Sequence[str], source: str) -> Layout:
         edges.append(edge)
     evolves = "time" in dataset[solved[0]].dims
     times = dataset["time"].values.astype(float) if evolves else np.zeros(0)
-    inputs, numbers = ([n for n in held if ("y" in dataset[n].dims or "x" in dataset[n].dims) is spatial] for spatial in (True, False))
+    inputs, numbers = (
+        [n for n in held if ("y" in dataset[n].dims or "x" in dataset[n].dims) is spatial]
+        for spatial in (True, False)
+    )
     later = tuple((times[1:] - times[:1]).tolist())
-    return Layout(tuple(solved), tuple(inputs), tuple(numbers), axes, tuple(lengths), tuple(edges), later, evolves)
+    return Layout(
+        tuple(solved), tuple(inputs), tuple(numbers), axes, tuple(lengths), tuple(edges), later, evolves
+    )
 
 
 @dataclass(frozen=True)
@@ -120,7 +129,12 @@ class Simulations:
             first = first.isel(time=[0]) if names.evolves else first.drop_vars(names.fields)
         with dask.config.set(scheduler="threads"):
             held = first.load()
-        return _instances({str(n): v.values for n, v in held.data_vars.items()}, names, tuple(held.sizes[a] for a in names.axes), double)
+        return _instances(
+            {str(n): v.values for n, v in held.data_vars.items()},
+            names,
+            tuple(held.sizes[a] for a in names.axes),
+            double,
+        )
 
 
 def open_simulations(path: str | Path | xr.Dataset, *, follow_links: bool = False) -> Simulations:
@@ -134,19 +148,27 @@ def open_simulations(path: str | Path | xr.Dataset, *, follow_links: bool = Fals
         FileNotFoundError: nothing there.
         ValueError: something else.
     """
-    dataset, source = (path, "the data set") if isinstance(path, xr.Dataset) else (open_raw(str(path), follow_links=follow_links), str(path))
+    dataset, source = (
+        (path, "the data set")
+        if isinstance(path, xr.Dataset)
+        else (open_raw(str(path), follow_links=follow_links), str(path))
+    )
     try:
         name = recorded(dataset.attrs, "system", str)
         parameters = recorded(dataset.attrs, "parameters", dict)
     except ValueError as error:
-        raise ValueError(f"{source} is no store of simulations; make one with forecast simulate ({error})") from error
+        raise ValueError(
+            f"{source} is no store of simulations; make one with forecast simulate ({error})"
+        ) from error
     system = make_system(name, parameters)
     if "sample" not in dataset.dims:
         dataset = dataset.expand_dims("sample")
     return Simulations(dataset, system, layout_of(dataset, system.given, source))
 
 
-def _instances(values: Mapping[str, NDArray[Any]], layout: Layout, grid: tuple[int, ...], double: bool) -> Instances:
+def _instances(
+    values: Mapping[str, NDArray[Any]], layout: Layout, grid: tuple[int, ...], double: bool
+) -> Instances:
     kind = np.float64 if double else np.float32
     inputs = [values[n].astype(kind) for n in layout.inputs]
     numbers = {n: torch.from_numpy(values[n].astype(kind)) for n in layout.parameters}
@@ -154,7 +176,9 @@ def _instances(values: Mapping[str, NDArray[Any]], layout: Layout, grid: tuple[i
     given = torch.from_numpy(np.stack(inputs, axis=1) if inputs else np.zeros((count, 0, *grid), kind))
     if not all(n in values for n in layout.fields):
         return Instances(torch.zeros(count, 0, *grid, dtype=given.dtype), given, numbers)
-    fields = torch.from_numpy(np.stack([values[n].astype(kind) for n in layout.fields], axis=2 if layout.evolves else 1))
+    fields = torch.from_numpy(
+        np.stack([values[n].astype(kind) for n in layout.fields], axis=2 if layout.evolves else 1)
+    )
     if not layout.evolves:
         return Instances(torch.zeros(count, 0, *grid, dtype=given.dtype), given, numbers, fields[:, None])
     return Instances(fields[:, 0], given, numbers, fields[:, 1:] if fields.shape[1] > 1 else None)
@@ -188,7 +212,10 @@ class StoredInstances:
     def epoch(self, epoch: int, rollout: int, start: int = 0) -> Iterator[Instances]:
         """Yield the batches of an epoch from number ``start`` on."""
         order = np.random.default_rng((self.seed, epoch)).permutation(self.training)
-        groups = [np.sort(order[i * self.batch_size : (i + 1) * self.batch_size]) for i in range(start, self.steps_per_epoch())]
+        groups = [
+            np.sort(order[i * self.batch_size : (i + 1) * self.batch_size])
+            for i in range(start, self.steps_per_epoch())
+        ]
         return prefetch(partial(self.simulations.read, group) for group in groups)
 
     def validation(self, steps: int, samples: int) -> Iterator[Instances]:
@@ -200,7 +227,8 @@ class StoredInstances:
 
 @dataclass(frozen=True)
 class DrawnInstances:
-    """Batches drawn from the law of a system, never solved: a ``BatchSource`` for training on the equation alone.
+    """Batches drawn from the law of a system, never solved: a ``BatchSource`` for training on the equation
+    alone.
 
     Attributes:
         system: the law.
@@ -236,7 +264,9 @@ class DrawnInstances:
         values = {name: np.stack([m[name] for m in made]) for name in made[0]}
         if self.layout.evolves:
             values |= {name: values[name][:, None] for name in self.layout.fields}
-        return _instances(values, self.layout, (self.system.resolution,) * len(self.layout.axes), double=False)
+        return _instances(
+            values, self.layout, (self.system.resolution,) * len(self.layout.axes), double=False
+        )
 
 
 def open_system(name: str, parameters: dict[str, Any]) -> tuple[System, Layout]:

@@ -1,4 +1,6 @@
-"""What equations on a periodic line share: initial states, and the solver by Fourier modes on a grid finer than the stored one."""
+"""What equations on a periodic line share: initial states, and the solver by Fourier modes on a grid finer
+than the stored one.
+"""
 
 import math
 from abc import abstractmethod
@@ -10,7 +12,18 @@ import xarray as xr
 from .etdrk4 import ETDRK4, STABLE, Complex
 from .random_fields import GaussianField
 from .resample import resample
-from .system import Array, Count, Evolution, NonNegative, Positive, Real, periodic_axis, variable, warn_lost, warn_unresolved
+from .system import (
+    Array,
+    Count,
+    Evolution,
+    NonNegative,
+    Positive,
+    Real,
+    periodic_axis,
+    variable,
+    warn_lost,
+    warn_unresolved,
+)
 
 Initial = Literal["random", "standard"]
 
@@ -19,7 +32,8 @@ class Line(Evolution):
     """A field u(t, x) on a periodic line.
 
     Attributes:
-        initial: ``standard`` is the state of the literature, ``random`` a Gaussian random field on the unit box.
+        initial: ``standard`` is the state of the literature, ``random`` a Gaussian random field on the unit
+            box.
         start: left end of the line.
         length: its length.
         alpha: see ``GaussianField``.
@@ -37,7 +51,10 @@ class Line(Evolution):
     def template(self) -> xr.Dataset:
         """Return coordinates t and x, and u."""
         sizes = {"time": self.frames + 1, "x": self.resolution}
-        coords = {"time": self.time_coordinate(), "x": periodic_axis("x", self.resolution, self.start, self.length)}
+        coords = {
+            "time": self.time_coordinate(),
+            "x": periodic_axis("x", self.resolution, self.start, self.length),
+        }
         return xr.Dataset({"u": variable(("time", "x"), sizes, "solution")}, coords)
 
     def random(self) -> bool:
@@ -49,7 +66,9 @@ class Line(Evolution):
         return self.start + self.length / points * np.arange(points, dtype=np.float64)
 
     def begin(self, rng: np.random.Generator, points: int) -> Array:
-        """Return the initial state on so many points; a random one has only the waves that ``resolution`` points hold."""
+        """Return the initial state on so many points; a random one has only the waves that ``resolution``
+        points hold.
+        """
         if self.initial == "standard":
             return self.standard(self.nodes(points))
         return GaussianField(self.alpha, self.tau, self.sigma).draw(rng, points, band=self.resolution)
@@ -64,14 +83,17 @@ class Line(Evolution):
 
 
 class Semilinear(Line):
-    """``u_t = L u + N(u)`` with L a diagonal operator on the waves, by ETDRK4 on a grid ``refine`` times as fine as the stored one.
+    """``u_t = L u + N(u)`` with L a diagonal operator on the waves, by ETDRK4 on a grid ``refine`` times as
+    fine as the stored one.
 
-    The initial state is low-pass filtered to the stored grid before it is solved, and every state before it is stored. Of a state of the
-    literature that the stored grid does not hold (the kink of Allen-Cahn at x = 1) this is the projection; where values at points are
-    to be compared with such a solution, simulate on a grid that holds it and take every n-th point.
+    The initial state is low-pass filtered to the stored grid before it is solved, and every state before it
+    is stored. Of a state of the literature that the stored grid does not hold (the kink of Allen-Cahn at x =
+    1) this is the projection; where values at points are to be compared with such a solution, simulate on a
+    grid that holds it and take every n-th point.
 
     Attributes:
-        refine: points of the solver for one of the result; by default so many that the steepest slope of the equation is resolved.
+        refine: points of the solver for one of the result; by default so many that the steepest slope of the
+            equation is resolved.
     """
 
     refine: Count | None = None
@@ -110,7 +132,9 @@ class Semilinear(Line):
                 u = stepper(u, tendency)
             frames.append(np.fft.irfft(u, n=points))
             if not np.isfinite(frames[-1]).all():
-                raise ValueError(f"the solution left the finite numbers before time {self.times[len(frames) - 1]:g}; use a shorter step or refine")
+                raise ValueError(
+                    f"the solution left the finite numbers before time {self.times[len(frames) - 1]:g}; use a shorter step or refine"
+                )
         warn_unresolved(np.abs(u[keep]) ** 2, type(self).__name__, f"use refine={2 * refine}")
         fine = np.stack(frames)
         stored = resample(fine, self.resolution)

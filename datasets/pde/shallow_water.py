@@ -4,10 +4,10 @@
     d delta / dt = curl((zeta + f) v) - Laplacian(g h + |v|^2 / 2)
     d D / dt = -div(D v)
 
-with vorticity zeta, divergence delta, depth D, height of the surface h = D + mountain and f = 2 Omega sin(latitude). Truncation is
-triangular at two thirds of the latitudes of a Gauss grid, so that products are free of aliasing; steps are of the classical
-Runge-Kutta method, with hyperdiffusion after each. Cases 2 and 5 are those of Williamson et al. 1992, ``galewsky`` is the
-barotropically unstable jet of Galewsky et al. 2004.
+with vorticity zeta, divergence delta, depth D, height of the surface h = D + mountain and f = 2 Omega
+sin(latitude). Truncation is triangular at two thirds of the latitudes of a Gauss grid, so that products are
+free of aliasing; steps are of the classical Runge-Kutta method, with hyperdiffusion after each. Cases 2 and 5
+are those of Williamson et al. 1992, ``galewsky`` is the barotropically unstable jet of Galewsky et al. 2004.
 """
 
 from typing import Literal
@@ -30,10 +30,12 @@ class ShallowWater(Evolution):
     """Height and wind on a Gauss grid of ``resolution`` latitudes and twice as many longitudes.
 
     Attributes:
-        case: ``williamson2`` (a steady zonal flow), ``williamson5`` (flow over a mountain) or ``galewsky`` (an unstable jet).
+        case: ``williamson2`` (a steady zonal flow), ``williamson5`` (flow over a mountain) or ``galewsky``
+            (an unstable jet).
         angle: of the axis of case 2 to that of the Earth [degrees].
         perturbation: root mean square of a random change of the initial height [m], so that samples differ.
-        damping: hours in which the finest waves fall to 1/e; 0 for no damping. By default 6, and none in case 2.
+        damping: hours in which the finest waves fall to 1/e; 0 for no damping. By default 6, and none in case
+            2.
         duration: days.
         step: seconds.
     """
@@ -53,12 +55,30 @@ class ShallowWater(Evolution):
         sizes = {"time": self.frames + 1, "latitude": len(grid[0]), "longitude": len(grid[1])}
         coords = {
             "time": ("time", self.times, {"long_name": "time", "unit": "days"}),
-            "latitude": ("latitude", np.rad2deg(grid[0]), {"units": "degrees_north", "standard_name": "latitude"}),
-            "longitude": ("longitude", np.rad2deg(grid[1]), {"units": "degrees_east", "standard_name": "longitude"}),
+            "latitude": (
+                "latitude",
+                np.rad2deg(grid[0]),
+                {"units": "degrees_north", "standard_name": "latitude"},
+            ),
+            "longitude": (
+                "longitude",
+                np.rad2deg(grid[1]),
+                {"units": "degrees_east", "standard_name": "longitude"},
+            ),
         }
-        units = {"height": "m", "u_component_of_wind": "m s**-1", "v_component_of_wind": "m s**-1", "vorticity": "s**-1"}
-        fields = {name: variable(tuple(sizes), sizes, name.replace("_", " "), unit) for name, unit in units.items()}
-        return xr.Dataset(fields | {"mountain": variable(("latitude", "longitude"), sizes, "height of the ground", "m")}, coords)
+        units = {
+            "height": "m",
+            "u_component_of_wind": "m s**-1",
+            "v_component_of_wind": "m s**-1",
+            "vorticity": "s**-1",
+        }
+        fields = {
+            name: variable(tuple(sizes), sizes, name.replace("_", " "), unit) for name, unit in units.items()
+        }
+        return xr.Dataset(
+            fields | {"mountain": variable(("latitude", "longitude"), sizes, "height of the ground", "m")},
+            coords,
+        )
 
     def harmonics(self) -> Harmonics:
         """Return the transforms of the grid."""
@@ -87,7 +107,9 @@ class ShallowWater(Evolution):
             absolute, depth = sphere.synthesise(s[0]) + coriolis, sphere.synthesise(s[2])
             spin, spread = sphere.curl_and_divergence(absolute * u, absolute * v)
             energy = sphere.analyse(GRAVITY * (depth + mountain) + (u**2 + v**2) / 2)
-            return np.stack([-spread, spin + eigenvalue * energy, -sphere.curl_and_divergence(depth * u, depth * v)[1]])
+            return np.stack(
+                [-spread, spin + eigenvalue * energy, -sphere.curl_and_divergence(depth * u, depth * v)[1]]
+            )
 
         frames = [self.fields(sphere, state, mountain)]
         for i in range(self.frames):
@@ -106,7 +128,9 @@ class ShallowWater(Evolution):
                 state = damp * (state + h / 6 * (a + 2 * (b + c) + d))
             frames.append(self.fields(sphere, state, mountain))
             if not np.isfinite(frames[-1]).all():
-                raise ValueError(f"the flow left the finite numbers before day {self.times[i + 1]:g}; use a shorter step or more damping")
+                raise ValueError(
+                    f"the flow left the finite numbers before day {self.times[i + 1]:g}; use a shorter step or more damping"
+                )
         names = ("height", "u_component_of_wind", "v_component_of_wind", "vorticity")
         return dict(zip(names, np.stack(frames, axis=1), strict=True)) | {"mountain": mountain}
 
@@ -123,7 +147,11 @@ class ShallowWater(Evolution):
         coriolis = 2 * OMEGA * s
         if self.case == "galewsky":
             return coriolis, *_jet(latitude, longitude), zero
-        speed, level = (2 * np.pi * RADIUS / (12 * DAY), 2.94e4 / GRAVITY) if self.case == "williamson2" else (20.0, 5960.0)
+        speed, level = (
+            (2 * np.pi * RADIUS / (12 * DAY), 2.94e4 / GRAVITY)
+            if self.case == "williamson2"
+            else (20.0, 5960.0)
+        )
         u = speed * (np.cos(latitude) * np.cos(tilt) + np.sin(latitude) * np.cos(longitude) * np.sin(tilt))
         v = -speed * np.sin(longitude) * np.sin(tilt)
         height = level - (RADIUS * OMEGA * speed + speed**2 / 2) * s**2 / GRAVITY
@@ -150,7 +178,9 @@ def _jet(latitude: Array, longitude: Array) -> tuple[Array, Array, Array]:
     rows = latitude[:, 0]
     drop, upward = np.zeros(len(rows)), np.argsort(rows)
     for before, at in zip(upward[:-1], upward[1:], strict=True):
-        drop[at] = drop[before] + quad(slope, rows[before], rows[at], epsabs=1e-10, epsrel=1e-12, limit=200)[0]
+        drop[at] = (
+            drop[before] + quad(slope, rows[before], rows[at], epsabs=1e-10, epsrel=1e-12, limit=200)[0]
+        )
     weights = sphere_nodes(len(rows), "legendre-gauss")[1] / 2
     height = 10000 - drop + weights @ drop
     bump = 120 * np.cos(latitude) * np.exp(-((3 * (np.remainder(longitude + np.pi, 2 * np.pi) - np.pi)) ** 2))

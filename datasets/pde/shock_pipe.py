@@ -14,7 +14,8 @@ class ShockPipe(Burgers):
     """``u_t + u u_x = viscosity u_xx`` on a length of the pipe that repeats, with long waves at first.
 
     Attributes:
-        viscosity: of the thinnest fluid, for which the solver's grid is chosen; its samples are drawn evenly in the logarithm.
+        viscosity: of the thinnest fluid, for which the solver's grid is chosen; its samples are drawn evenly
+            in the logarithm.
         viscosity_high: of the thickest.
     """
 
@@ -47,7 +48,10 @@ class ShockPipe(Burgers):
         """Return u and the viscosity."""
         viscosity = self._viscosity(rng)
         names = set(Burgers.model_fields)
-        same = Burgers(**{name: value for name, value in self.model_dump().items() if name in names} | {"viscosity": viscosity})
+        same = Burgers(
+            **{name: value for name, value in self.model_dump().items() if name in names}
+            | {"viscosity": viscosity}
+        )
         return {"viscosity": np.asarray(viscosity), **same.solve(rng)}
 
     def _viscosity(self, rng: np.random.Generator) -> float:

@@ -1,6 +1,8 @@
-"""Many samples of a system in one zarr store, in bounded memory, from where an earlier run stopped, here or on a Dask cluster.
+"""Many samples of a system in one zarr store, in bounded memory, from where an earlier run stopped, here or
+on a Dask cluster.
 
-Sample i is drawn from a generator seeded by (seed, i), so it is the same whoever makes it and whatever else is made.
+Sample i is drawn from a generator seeded by (seed, i), so it is the same whoever makes it and whatever else
+is made.
 """
 
 import io
@@ -15,13 +17,13 @@ import numpy as np
 import xarray as xr
 from pydantic import ValidationError
 
-from .. import atomic
 from ..cluster import connected
-from ..journal import Journal
-from ..outputs import check_output
 from ..schema import nearest
 from ..stopping import Stopped
-from ..stores import consolidate
+from ..store import atomic
+from ..store.journal import Journal
+from ..store.open import consolidate
+from ..store.outputs import check_output
 from .barotropic import BetaPlane
 from .darcy import Darcy, HeatConduction
 from .heat_sink import HeatSink
@@ -64,13 +66,19 @@ def make_system(name: str, parameters: dict[str, Any] | None = None) -> System:
     kind, given = SYSTEMS[name], parameters or {}
     for key in given:
         if key not in kind.model_fields:
-            raise ValueError(f"{name} has no parameter {key!r}; {nearest(key, [*kind.model_fields, 'samples', 'seed'])}")
+            raise ValueError(
+                f"{name} has no parameter {key!r}; {nearest(key, [*kind.model_fields, 'samples', 'seed'])}"
+            )
     try:
         return kind(**given)
     except ValidationError as error:
         first = error.errors()[0]
         said = first["msg"].removeprefix("Value error, ")
-        raise ValueError(f"{name}: {first['loc'][0]}: {said}, got {first['input']!r}" if first["loc"] else f"{name}: {said}") from None
+        raise ValueError(
+            f"{name}: {first['loc'][0]}: {said}, got {first['input']!r}"
+            if first["loc"]
+            else f"{name}: {said}"
+        ) from None
 
 
 def simulate(
@@ -93,24 +101,39 @@ def simulate(
         parameters: of the system, see its class.
         samples: number of samples.
         seed: seed of them all.
-        scheduler: address of a Dask scheduler whose workers see ``path``, or ``local:N`` for N processes here.
+        scheduler: address of a Dask scheduler whose workers see ``path``, or ``local:N`` for N processes
+            here.
         overwrite: replace an existing store.
         progress: called with (samples done, samples in all, text).
 
     Raises:
         FileExistsError: the store exists and may not be replaced.
-        ValueError: an argument that does not fit, or a sample that could not be solved; what was made is kept.
+        ValueError: an argument that does not fit, or a sample that could not be solved; what was made is
+            kept.
         OSError: no room, or no scheduler at the address.
     """
     system, path = make_system(name, parameters), check_output(path, "simulation").absolute()
     if samples < 1 or seed < 0:
-        raise ValueError(f"samples must be at least 1 and seed not negative, got samples={samples} seed={seed}")
+        raise ValueError(
+            f"samples must be at least 1 and seed not negative, got samples={samples} seed={seed}"
+        )
     if samples > MOST_SAMPLES or seed >= 2**63:
-        raise ValueError(f"samples may be {MOST_SAMPLES} at most and seed below 2**63, got samples={samples} seed={seed}")
+        raise ValueError(
+            f"samples may be {MOST_SAMPLES} at most and seed below 2**63, got samples={samples} seed={seed}"
+        )
     if samples > 1 and not system.random():
-        raise ValueError(f"all samples of {name} would be the same with these parameters; use samples=1, or a random start")
-    identity = {"system": name, "parameters": system.model_dump(mode="json"), "samples": samples, "seed": seed}
-    identity["revision"] = REVISION  # so that a run which an older version began is not resumed with other values
+        raise ValueError(
+            f"all samples of {name} would be the same with these parameters; use samples=1, or a random start"
+        )
+    identity = {
+        "system": name,
+        "parameters": system.model_dump(mode="json"),
+        "samples": samples,
+        "seed": seed,
+    }
+    identity["revision"] = (
+        REVISION  # so that a run which an older version began is not resumed with other values
+    )
     with atomic.replacing(path, overwrite, "simulation", keep_partial=True) as temporary:
         journal = Journal(temporary, identity)
         length = _prepare(system, journal, identity, samples)
@@ -126,7 +149,9 @@ def simulate(
                     if progress:
                         progress(done, samples, name)
         except KeyboardInterrupt as error:
-            raise Stopped(f"{done} of {samples} samples are written; the same command resumes after them") from error
+            raise Stopped(
+                f"{done} of {samples} samples are written; the same command resumes after them"
+            ) from error
         except (ValueError, OSError):
             if not any(journal.done(s) for s in range(0, samples, length)):
                 journal.clear()
@@ -151,9 +176,13 @@ def _prepare(system: System, journal: Journal, identity: dict[str, Any], samples
         shard = (length, *v.shape)
         lazy[n] = (("sample", *v.dims), dask.array.zeros((samples, *v.shape), chunks=shard), v.attrs)
         encoding[n] = {"chunks": one, "shards": shard, "dtype": "float64"}
-    attrs = {"Conventions": "CF-1.11", "title": f"simulated {identity['system']}"} | {k: json.dumps(v) for k, v in identity.items()}
+    attrs = {"Conventions": "CF-1.11", "title": f"simulated {identity['system']}"} | {
+        k: json.dumps(v) for k, v in identity.items()
+    }
     dataset = xr.Dataset(lazy, {**template.coords, "sample": np.arange(samples)}, attrs)
-    dataset.to_zarr(journal.path, mode="w", compute=False, encoding=encoding, consolidated=False, zarr_format=3)
+    dataset.to_zarr(
+        journal.path, mode="w", compute=False, encoding=encoding, consolidated=False, zarr_format=3
+    )
     journal.begin()
     return length
 
@@ -180,7 +209,9 @@ def _make(system: System, journal: Journal, first: int, stop: int, length: int, 
         _save_samples(unfinished, made)
         raise
     dims = system.template().data_vars
-    block = xr.Dataset({name: (("sample", *dims[name].dims), np.stack(values)) for name, values in made.items()})
+    block = xr.Dataset(
+        {name: (("sample", *dims[name].dims), np.stack(values)) for name, values in made.items()}
+    )
     block.to_zarr(journal.path, region={"sample": slice(first, stop)}, consolidated=False)
     journal.mark(first, [f"{name}/c/{first // length}" for name in made])
     yield 1
@@ -207,7 +238,12 @@ def _make_all(system: System, journal: Journal, first: int, stop: int, length: i
 
 
 def _run(
-    system: System, journal: Journal, shards: list[tuple[int, int]], length: int, seed: int, scheduler: str | None
+    system: System,
+    journal: Journal,
+    shards: list[tuple[int, int]],
+    length: int,
+    seed: int,
+    scheduler: str | None,
 ) -> Generator[int, None, None]:
     """Make the shards and yield how many samples were finished."""
     if scheduler is None:
@@ -217,6 +253,9 @@ def _run(
     from distributed import as_completed
 
     with connected(scheduler) as client:
-        futures = [client.submit(_make_all, system, journal, first, stop, length, seed, pure=False) for first, stop in shards]
+        futures = [
+            client.submit(_make_all, system, journal, first, stop, length, seed, pure=False)
+            for first, stop in shards
+        ]
         for future in as_completed(futures):
             yield future.result()

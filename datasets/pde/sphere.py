@@ -1,9 +1,10 @@
 """Spherical harmonics and wind on a Gauss grid in float64, with derivatives by the recurrence in degree.
 
-    H_lm = (1 - mu^2) dP_lm/dmu = (l + 1) e_lm P_(l-1)m - l e_(l+1)m P_(l+1)m,   e_lm = sqrt((l^2 - m^2) / (4 l^2 - 1)),
+    H_lm = (1 - mu^2) dP_lm/dmu = (l + 1) e_lm P_(l-1)m - l e_(l+1)m P_(l+1)m,   e_lm = sqrt((l^2 - m^2) / (4
+    l^2 - 1)),
 
-mu being the sine of latitude. Curl and divergence of a vector are integrated by parts, so that wind and vorticity belong to
-each other exactly (Durran 2010, section 6.4).
+mu being the sine of latitude. Curl and divergence of a vector are integrated by parts, so that wind and
+vorticity belong to each other exactly (Durran 2010, section 6.4).
 """
 
 from functools import cached_property
@@ -19,7 +20,8 @@ RADIUS = 6.37122e6  # of the Earth [m]
 
 
 class Harmonics:
-    """Transforms between a Gauss grid and coefficients, shape (m, l), truncated at two thirds of the latitudes.
+    """Transforms between a Gauss grid and coefficients, shape (m, l), truncated at two thirds of the
+    latitudes.
 
     Args:
         nlat: latitudes, from north to south; twice as many longitudes.
@@ -45,7 +47,9 @@ class Harmonics:
     def inverse_laplacian(self) -> Array:
         """The factor of each degree that undoes the Laplacian [m^2]; zero for the mean."""
         eigenvalue = self.degree * (self.degree + 1.0)
-        return np.asarray(-(RADIUS**2) * np.divide(1.0, eigenvalue, out=np.zeros_like(eigenvalue), where=eigenvalue > 0))
+        return np.asarray(
+            -(RADIUS**2) * np.divide(1.0, eigenvalue, out=np.zeros_like(eigenvalue), where=eigenvalue > 0)
+        )
 
     def analyse(self, f: Array) -> Complex:
         """Return the coefficients of a field (latitude, longitude)."""

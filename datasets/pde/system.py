@@ -24,7 +24,8 @@ Points = Annotated[int, Field(ge=4, le=2**16)]
 
 
 NUMERICAL = frozenset({"resolution", "refine", "frames", "step", "duration", "spin_up"})
-"""Parameters of grids, times and solvers: two systems that differ in these alone draw samples from one law."""
+"""Parameters of grids, times and solvers: two systems that differ in these alone draw samples from one law.
+"""
 
 
 class UnstableError(ValueError):
@@ -62,13 +63,18 @@ class System(BaseModel):
         return True
 
     def differences(self, other: "System") -> list[str]:
-        """Return the parameters in which the law of another system of this kind differs from this one's, as text.
+        """Return the parameters in which the law of another system of this kind differs from this one's, as
+        text.
 
         Of numbers that are drawn between two bounds, those that reach further than here.
         """
         own, others = self.model_dump(), other.model_dump()
         paired = {name for pair in self.bounds for name in pair}
-        names = [name for name in own if name in others and name not in NUMERICAL and name not in paired and own[name] != others[name]]
+        names = [
+            name
+            for name in own
+            if name in others and name not in NUMERICAL and name not in paired and own[name] != others[name]
+        ]
         for low, high in self.bounds:
             names += [low] * (others[low] < own[low]) + [high] * (others[high] > own[high])
         return [f"{name}={others[name]}, in training {own[name]}" for name in names]
@@ -79,7 +85,9 @@ class System(BaseModel):
         Raises:
             ValueError: the system does not know.
         """
-        raise ValueError(f"{type(self).__name__} cannot be drawn without being solved; simulate a store and name it as data.store")
+        raise ValueError(
+            f"{type(self).__name__} cannot be drawn without being solved; simulate a store and name it as data.store"
+        )
 
 
 class Evolution(System):
@@ -88,7 +96,8 @@ class Evolution(System):
     Attributes:
         duration: length of the simulation.
         frames: states after the initial one, evenly spaced in time.
-        step: time step; by default one that is short enough to be accurate, a small part of the longest stable one.
+        step: time step; by default one that is short enough to be accurate, a small part of the longest
+            stable one.
     """
 
     duration: Positive = 1.0
@@ -117,7 +126,9 @@ class Evolution(System):
             ValueError: more than ``MOST_STEPS``, which would take days.
         """
         if self.step is not None and self.step > longest:
-            raise UnstableError(f"step={self.step:g} is unstable here; use step={_below(longest):g} or less, or leave it out")
+            raise UnstableError(
+                f"step={self.step:g} is unstable here; use step={_below(longest):g} or less, or leave it out"
+            )
         count = np.ceil(unit * self.duration / self.frames / (self.step or default) * (1 - 1e-12))
         if not count <= MOST_STEPS:
             raise ValueError(
@@ -142,11 +153,14 @@ def warn_unresolved(spectrum: Array, name: str, remedy: str) -> None:
         remedy: what to change.
     """
     if spectrum[2 * len(spectrum) // 3 :].sum() > 1e-4 * spectrum.sum():
-        _warn_once(f"{name} is not resolved: its finest waves hold more than 0.01 % of the variance; {remedy}")
+        _warn_once(
+            f"{name} is not resolved: its finest waves hold more than 0.01 % of the variance; {remedy}"
+        )
 
 
 def warn_lost(fine: Array, stored: Array, name: str, points: int) -> None:
-    """Warn, once, where the stored grid does not hold more than a ten-thousandth of the variance at some time.
+    """Warn, once, where the stored grid does not hold more than a ten-thousandth of the variance at some
+    time.
 
     Args:
         fine: periodic states on the solver's grid, shape (time, *grid).
@@ -170,9 +184,19 @@ def _warn_once(text: str) -> None:
 
 def periodic_axis(name: str, points: int, start: float, length: float) -> tuple[str, Array, dict[str, Any]]:
     """Return the coordinate of an axis that wraps, without its right end."""
-    return name, start + length / points * np.arange(points, dtype=np.float64), {"long_name": name, "periodic": "true", "length": length}
+    return (
+        name,
+        start + length / points * np.arange(points, dtype=np.float64),
+        {"long_name": name, "periodic": "true", "length": length},
+    )
 
 
-def variable(dims: tuple[str, ...], sizes: Mapping[str, int], long_name: str, units: str = "1") -> tuple[Any, ...]:
+def variable(
+    dims: tuple[str, ...], sizes: Mapping[str, int], long_name: str, units: str = "1"
+) -> tuple[Any, ...]:
     """Return a variable of zeros that take no memory."""
-    return dims, np.broadcast_to(np.zeros(()), tuple(sizes[d] for d in dims)), {"long_name": long_name, "units": units}
+    return (
+        dims,
+        np.broadcast_to(np.zeros(()), tuple(sizes[d] for d in dims)),
+        {"long_name": long_name, "units": units},
+    )

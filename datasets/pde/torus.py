@@ -1,4 +1,5 @@
-"""Two-dimensional flow on a torus, pseudo-spectrally in float64 with the 2/3 rule and ETDRK4; stored low-pass filtered.
+"""Two-dimensional flow on a torus, pseudo-spectrally in float64 with the 2/3 rule and ETDRK4; stored low-pass
+filtered.
 
 w_t + u . grad w = viscosity Laplacian w + f,   u = (-psi_y, psi_x),   Laplacian psi = w
 """
@@ -12,20 +13,32 @@ from numpy.typing import NDArray
 from .etdrk4 import ETDRK4, STABLE, Complex
 from .random_fields import GaussianField
 from .resample import resample
-from .system import Array, Count, Evolution, NonNegative, Positive, periodic_axis, variable, warn_lost, warn_unresolved
+from .system import (
+    Array,
+    Count,
+    Evolution,
+    NonNegative,
+    Positive,
+    periodic_axis,
+    variable,
+    warn_lost,
+    warn_unresolved,
+)
 
 
 class NavierStokes(Evolution):
     """Incompressible flow, as vorticity, from a random state of rest on average.
 
-    The initial state has the waves that the stored grid holds, those of the 2/3 rule where ``refine`` is 1, and every state is low-pass
-    filtered to the stored grid. So the stored initial state determines the stored solution.
+    The initial state has the waves that the stored grid holds, those of the 2/3 rule where ``refine`` is 1,
+    and every state is low-pass filtered to the stored grid. So the stored initial state determines the stored
+    solution.
 
     Attributes:
         viscosity: kinematic viscosity.
         length: side of the torus; 1, or 2 pi for ``kolmogorov``, by default.
-        forcing: ``diagonal`` is 0.1 (sin 2 pi (x + y) + cos 2 pi (x + y)) with x and y in units of the side (Li et al. 2021),
-            ``kolmogorov`` is -4 cos(4 y) with y from 0 to 2 pi along the side, ``none`` lets the flow decay.
+        forcing: ``diagonal`` is 0.1 (sin 2 pi (x + y) + cos 2 pi (x + y)) with x and y in units of the side
+            (Li et al. 2021), ``kolmogorov`` is -4 cos(4 y) with y from 0 to 2 pi along the side, ``none``
+            lets the flow decay.
         alpha: see ``GaussianField``.
         tau: see ``GaussianField``.
         sigma: see ``GaussianField``.
@@ -50,9 +63,13 @@ class NavierStokes(Evolution):
     def template(self) -> xr.Dataset:
         """Return coordinates t, y and x, and the vorticity."""
         n = self.resolution
-        coords = {"time": self.time_coordinate()} | {d: periodic_axis(d, n, 0.0, self.side) for d in ("y", "x")}
+        coords = {"time": self.time_coordinate()} | {
+            d: periodic_axis(d, n, 0.0, self.side) for d in ("y", "x")
+        }
         dims = ("time", "y", "x")
-        return xr.Dataset({"vorticity": variable(dims, {"time": self.frames + 1, "y": n, "x": n}, "vorticity")}, coords)
+        return xr.Dataset(
+            {"vorticity": variable(dims, {"time": self.frames + 1, "y": n, "x": n}, "vorticity")}, coords
+        )
 
     def force(self, points: int) -> Array:
         """Return f on a grid (y, x)."""
@@ -62,7 +79,9 @@ class NavierStokes(Evolution):
         return np.asarray(-4 * np.cos(4 * y)) if self.forcing == "kolmogorov" else np.zeros_like(y)
 
     def begin(self, rng: np.random.Generator, points: int) -> Array:
-        """Return the initial vorticity on so many points; a random one has only the waves that ``resolution`` points hold."""
+        """Return the initial vorticity on so many points; a random one has only the waves that ``resolution``
+        points hold.
+        """
         return GaussianField(self.alpha, self.tau, self.sigma).draw(rng, points, 2, band=self.resolution)
 
     def instance(self, rng: np.random.Generator) -> dict[str, Array]:
@@ -92,7 +111,9 @@ class NavierStokes(Evolution):
                 w = stepper(w, lambda w: waves.advection(w) + force)
             frames.append(waves.field(w))
             if not np.isfinite(frames[-1]).all():
-                raise ValueError(f"the flow left the finite numbers before time {self.times[len(frames) - 1]:g}; use a shorter step or a finer grid")
+                raise ValueError(
+                    f"the flow left the finite numbers before time {self.times[len(frames) - 1]:g}; use a shorter step or a finer grid"
+                )
         warn_unresolved(waves.spectrum(w), "the flow", f"use refine={2 * self.refine}, or more viscosity")
         fine = np.stack(frames)
         stored = resample(fine, self.resolution, (-2, -1))
@@ -111,7 +132,11 @@ class Waves:
     def __init__(self, points: int, side: float) -> None:
         index = np.fft.fftfreq(points, 1 / points)
         unit = 2 * np.pi / side
-        self.points, self.ky, self.kx = points, unit * index[:, None], unit * np.abs(index[None, : points // 2 + 1])
+        self.points, self.ky, self.kx = (
+            points,
+            unit * index[:, None],
+            unit * np.abs(index[None, : points // 2 + 1]),
+        )
         self.k2 = self.kx**2 + self.ky**2
         self.inverse = np.divide(1.0, self.k2, out=np.zeros_like(self.k2), where=self.k2 > 0)
         self.keep: NDArray[np.bool_] = (self.kx < unit * points / 3) & (np.abs(self.ky) < unit * points / 3)
@@ -130,7 +155,9 @@ class Waves:
     def advection(self, w: Complex) -> Complex:
         """Return ``-u . grad w`` without aliasing."""
         u, v = self.velocity(w)
-        return np.asarray(-(self.keep * np.fft.rfft2(u * self.field(1j * self.kx * w) + v * self.field(1j * self.ky * w))))
+        return np.asarray(
+            -(self.keep * np.fft.rfft2(u * self.field(1j * self.kx * w) + v * self.field(1j * self.ky * w)))
+        )
 
     def spectrum(self, w: Complex) -> Array:
         """Return the variance of w by shells of wave numbers that are kept."""

@@ -12,10 +12,11 @@ from ..transforms.fourier import from_modes, to_modes
 class AliasFreeGELU(nn.Module):
     """Up-sample, activate, low-pass: ``y = P gelu(P x)`` with ``P`` the projection on fixed modes.
 
-    A pointwise nonlinearity makes wave numbers that a coarse grid cannot hold, which come back as others: so the same
-    network computes another function on every grid. Here ``P x`` is evaluated on a grid of twice the points that the
-    band needs, the same whatever the grid of ``x``, and what leaves the band is taken out again; the result is a
-    function of the band-limited ``x`` alone (after Raonic et al. 2023, arXiv:2302.01178).
+    A pointwise nonlinearity makes wave numbers that a coarse grid cannot hold, which come back as others: so
+    the same network computes another function on every grid. Here ``P x`` is evaluated on a grid of twice the
+    points that the band needs, the same whatever the grid of ``x``, and what leaves the band is taken out
+    again; the result is a function of the band-limited ``x`` alone (after Raonic et al. 2023,
+    arXiv:2302.01178).
 
     Args:
         n_modes: wave numbers per dimension, ``|k| < n``.

@@ -33,7 +33,12 @@ class ChannelMLP(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, hidden_channels: int, out_channels: int, dropout: float = 0.0, activation: Activation = functional.gelu
+        self,
+        in_channels: int,
+        hidden_channels: int,
+        out_channels: int,
+        dropout: float = 0.0,
+        activation: Activation = functional.gelu,
     ) -> None:
         super().__init__()
         self.fc1 = Linear(in_channels, hidden_channels)
@@ -55,10 +60,12 @@ class BlockOptions:
     Attributes:
         mlp_ratio: hidden channels of the pointwise network as a multiple of the block's.
         dropout: dropout inside the pointwise network.
-        norm: ``none``; ``instance`` (each channel over the grid); ``layer`` (over the channels of each point). Both
-            act alike at every resolution.
-        skip: what is added to the convolution: ``linear`` (a dense layer over channels), ``identity`` or ``none``.
-        activation: ``gelu``, or ``alias_free`` for activations that do not depend on the grid, see ``AliasFreeGELU``.
+        norm: ``none``; ``instance`` (each channel over the grid); ``layer`` (over the channels of each
+            point). Both act alike at every resolution.
+        skip: what is added to the convolution: ``linear`` (a dense layer over channels), ``identity`` or
+            ``none``.
+        activation: ``gelu``, or ``alias_free`` for activations that do not depend on the grid, see
+            ``AliasFreeGELU``.
         local: add finite differences to the convolution, see ``FiniteDifference``.
         last_activation: activate before the pointwise network in the last block too; neuraloperator does not.
         factorization: of the spectral weights, see ``SpectralConv``.
@@ -98,7 +105,8 @@ class BlockOptions:
 
 
 class InstanceNorm(nn.Module):
-    """Subtract the mean over the grid and divide by the standard deviation, channel by channel, then scale and shift.
+    """Subtract the mean over the grid and divide by the standard deviation, channel by channel, then scale
+    and shift.
 
     Args:
         channels: channels, which come last.
@@ -107,7 +115,11 @@ class InstanceNorm(nn.Module):
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
         super().__init__()
-        self.weight, self.bias, self.eps = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels)), eps
+        self.weight, self.bias, self.eps = (
+            nn.Parameter(torch.ones(channels)),
+            nn.Parameter(torch.zeros(channels)),
+            eps,
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply to ``x``, shape (batch, *grid, channel), in at least float32.
@@ -125,7 +137,8 @@ class InstanceNorm(nn.Module):
 
 
 class FNOBlock(nn.Module):
-    """A Fourier layer with its skips: ``h = gelu(norm(K x + W x))``, ``y = norm(h-MLP(h) + g * x)`` (Li et al. 2021, Kossaifi 2023).
+    """A Fourier layer with its skips: ``h = gelu(norm(K x + W x))``, ``y = norm(h-MLP(h) + g * x)`` (Li et
+    al. 2021, Kossaifi 2023).
 
     Args:
         channels: channels in and out.
@@ -149,17 +162,27 @@ class FNOBlock(nn.Module):
     ) -> None:
         super().__init__()
         o = options or BlockOptions()
-        self.conv = conv or SpectralConv(channels, channels, n_modes, factorization=o.factorization, rank=o.rank, method=o.method)
+        self.conv = conv or SpectralConv(
+            channels, channels, n_modes, factorization=o.factorization, rank=o.rank, method=o.method
+        )
         self.skip = Linear(channels, channels, bias=False) if o.skip == "linear" else nn.Identity()
         self.activation = o.make_activation(n_modes)
-        self.mlp = ChannelMLP(channels, max(1, round(channels * o.mlp_ratio)), channels, o.dropout, self.activation)
+        self.mlp = ChannelMLP(
+            channels, max(1, round(channels * o.mlp_ratio)), channels, o.dropout, self.activation
+        )
         self.gate = nn.Parameter(torch.ones(channels))
-        self.local = FiniteDifference(channels, channels, axes or [True] * len(n_modes), reference) if o.local else None
+        self.local = (
+            FiniteDifference(channels, channels, axes or [True] * len(n_modes), reference)
+            if o.local
+            else None
+        )
         self.norms = nn.ModuleList([cast(nn.Module, o.make_norm(channels)) for _ in range(2)])
         self.skips, self.inner, self.outer = o.skip != "none", o.last_activation or not last, not last
 
     def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
-        """Apply to ``x``, shape (batch, channel, *grid); ``size``: points without the margins, where there are some."""
+        """Apply to ``x``, shape (batch, channel, *grid); ``size``: points without the margins, where there
+        are some.
+        """
         rows = x.movedim(1, -1)
         h = self.conv(x).movedim(1, -1)
         if self.skips:

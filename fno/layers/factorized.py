@@ -1,7 +1,8 @@
 """Weights of a spectral convolution: a complex tensor over modes and channels, dense or factorized.
 
-A factorized weight is never put together: the channels are taken into the factors' space, mixed there and taken back
-(Kossaifi et al. 2023, "Multi-Grid Tensorized Fourier Neural Operator", arXiv:2310.00120). Complex numbers are stored as real pairs.
+A factorized weight is never put together: the channels are taken into the factors' space, mixed there and
+taken back (Kossaifi et al. 2023, "Multi-Grid Tensorized Fourier Neural Operator", arXiv:2310.00120). Complex
+numbers are stored as real pairs.
 """
 
 import math
@@ -62,12 +63,15 @@ class CPWeight(nn.Module):
         """Apply to coefficients, shape (batch, 2, *modes, in)."""
         z = channel_product(z, self.inward.to(z.dtype))
         for dim, factor in enumerate(self.along):
-            z = pointwise_product(z, factor.to(z.dtype).reshape(2, -1, *[1] * (len(self.along) - dim - 1), factor.shape[-1]))
+            z = pointwise_product(
+                z, factor.to(z.dtype).reshape(2, -1, *[1] * (len(self.along) - dim - 1), factor.shape[-1])
+            )
         return channel_product(z, self.outward.to(z.dtype))
 
 
 class TuckerWeight(nn.Module):
-    """A small core with a matrix for each index: ``W[k, l, i, o] = sum G[a, b, r, s] A[k, a] B[l, b] U[i, r] V[s, o]``.
+    """A small core with a matrix for each index: ``W[k, l, i, o] = sum G[a, b, r, s] A[k, a] B[l, b] U[i, r]
+    V[s, o]``.
 
     Args:
         modes: number of modes along each dimension.
@@ -82,7 +86,9 @@ class TuckerWeight(nn.Module):
         ranks = tucker_ranks(shape, rank)
         std = (2 / (in_channels + out_channels)) ** 0.5
         self.core = _complex(*ranks[:-1], 2, ranks[-1], std=std)
-        self.along = nn.ParameterList(_complex(2, n, r, std=r**-0.5) for n, r in zip(modes, ranks, strict=False))
+        self.along = nn.ParameterList(
+            _complex(2, n, r, std=r**-0.5) for n, r in zip(modes, ranks, strict=False)
+        )
         self.inward = _complex(in_channels, 2, ranks[-2], std=ranks[-2] ** -0.5)
         self.outward = _complex(ranks[-1], 2, out_channels, std=ranks[-1] ** -0.5)
 
@@ -103,7 +109,9 @@ def _contract(core: Tensor, factor: Tensor, dim: int) -> Tensor:
 
 
 def tucker_ranks(shape: Sequence[int], rank: float) -> tuple[int, ...]:
-    """Return the core's shape: ``shape`` times one factor, so that all parameters are ``rank`` times the dense ones."""
+    """Return the core's shape: ``shape`` times one factor, so that all parameters are ``rank`` times the
+    dense ones.
+    """
     total = math.prod(shape)
 
     def excess(s: float) -> float:

@@ -1,4 +1,6 @@
-"""Derivatives carried through a network beside its value, by Taylor's arithmetic (Faa di Bruno's formula along each axis)."""
+"""Derivatives carried through a network beside its value, by Taylor's arithmetic (Faa di Bruno's formula
+along each axis).
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,7 +42,8 @@ def tanh_streams(z: Tensor, orders: Sequence[int]) -> Tensor:
     """Return tanh z and its derivatives, from z and its own.
 
     Args:
-        z: value, then the derivatives along one axis after the other, each from the first order up, shape (1 + derivatives, ...).
+        z: value, then the derivatives along one axis after the other, each from the first order up, shape (1
+            + derivatives, ...).
         orders: highest order along each axis, at most 4.
     """
     y = torch.tanh(z[0])
@@ -57,5 +60,10 @@ def tanh_streams(z: Tensor, orders: Sequence[int]) -> Tensor:
         if order > 2:
             streams.append(f3 * a[0] ** 3 + 3 * f2 * a[0] * a[1] + f1 * a[2])
         if order > 3:
-            streams.append(f4 * a[0] ** 4 + 6 * f3 * a[0] ** 2 * a[1] + f2 * (4 * a[0] * a[2] + 3 * a[1] ** 2) + f1 * a[3])
+            streams.append(
+                f4 * a[0] ** 4
+                + 6 * f3 * a[0] ** 2 * a[1]
+                + f2 * (4 * a[0] * a[2] + 3 * a[1] ** 2)
+                + f1 * a[3]
+            )
     return torch.stack(streams)

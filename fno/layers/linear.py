@@ -1,8 +1,9 @@
 """Dense layers over channels that come last.
 
-On CPUs a large one in float32 is computed as a convolution with a kernel of one point. That is the same product, but PyTorch leaves
-convolutions to oneDNN, whose kernels use the full width of the vector registers on every maker's processors, and dense layers to
-MKL, which does so on one maker's. Gradients of weights and layers with few channels gain most.
+On CPUs a large one in float32 is computed as a convolution with a kernel of one point. That is the same
+product, but PyTorch leaves convolutions to oneDNN, whose kernels use the full width of the vector registers
+on every maker's processors, and dense layers to MKL, which does so on one maker's. Gradients of weights and
+layers with few channels gain most.
 """
 
 from functools import lru_cache
@@ -17,11 +18,15 @@ from ..transforms.functions import Function
 from ..transforms.products import pays
 
 _IMAGES, _POINTS = 16, 512
-"""PyTorch leaves a convolution with a kernel of one point to oneDNN from so many images on; and how large they had best be."""
+"""PyTorch leaves a convolution with a kernel of one point to oneDNN from so many images on; and how large
+they had best be.
+"""
 
 
 class Linear(nn.Linear):
-    """A dense layer ``y = x W^T + b``: the parameters and the arguments of ``torch.nn.Linear``, and its result up to round-off."""
+    """A dense layer ``y = x W^T + b``: the parameters and the arguments of ``torch.nn.Linear``, and its
+    result up to round-off.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply to tensors of shape (..., in_features)."""
@@ -29,7 +34,8 @@ class Linear(nn.Linear):
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, groups: int = 1) -> Tensor:
-    """Return ``x weight^T + bias`` like ``torch.nn.functional.linear``; with ``groups``, each group of channels by its own rows of ``weight``.
+    """Return ``x weight^T + bias`` like ``torch.nn.functional.linear``; with ``groups``, each group of
+    channels by its own rows of ``weight``.
 
     Args:
         x: shape (..., in).
@@ -42,7 +48,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, groups: int = 
     """
     require_real(x)
     images = 0
-    if pays(x.numel() // groups * weight.shape[0], x) and weight.dtype == x.dtype and not torch.is_autocast_enabled(x.device.type):
+    if (
+        pays(x.numel() // groups * weight.shape[0], x)
+        and weight.dtype == x.dtype
+        and not torch.is_autocast_enabled(x.device.type)
+    ):
         images = _images(x.numel() // x.shape[-1])
     if images:
         return cast(Tensor, _Linear.apply(x, weight, bias, images, groups))
@@ -51,7 +61,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, groups: int = 
 
 @lru_cache(maxsize=256)
 def _images(rows: int) -> int:
-    """Return into how many images of equal size the rows are best divided; 0 where they do not divide into any of some size."""
+    """Return into how many images of equal size the rows are best divided; 0 where they do not divide into
+    any of some size.
+    """
     for images in range(max(_IMAGES, rows // _POINTS), rows // 8):
         if rows % images == 0:
             return images
@@ -61,10 +73,15 @@ def _images(rows: int) -> int:
 class _Linear(Function):
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor | None, images: int, groups: int) -> Tensor:
-        return _rows(functional.conv2d(_as_images(x, images), weight[:, :, None, None], bias, groups=groups), (*x.shape[:-1], weight.shape[0]))
+        return _rows(
+            functional.conv2d(_as_images(x, images), weight[:, :, None, None], bias, groups=groups),
+            (*x.shape[:-1], weight.shape[0]),
+        )
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None, int, int], output: Tensor) -> None:
+    def setup_context(
+        ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None, int, int], output: Tensor
+    ) -> None:
         x, weight, _, ctx.images, ctx.groups = inputs
         ctx.save_for_backward(x, weight)
         ctx.save_for_forward(x, weight)
@@ -93,7 +110,13 @@ class _Linear(Function):
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: tuple[int | None, ...], x: Tensor, weight: Tensor, bias: Tensor | None, images: int, groups: int
+        info: Any,
+        in_dims: tuple[int | None, ...],
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        images: int,
+        groups: int,
     ) -> tuple[Tensor, int]:
         """Take instances that share their weights as more rows; leave others to PyTorch."""
         if in_dims[1] is None and in_dims[2] is None:
@@ -106,7 +129,11 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tens
     if groups == 1:
         return functional.linear(x, weight, bias)
     parts = x.reshape(-1, groups, x.shape[-1] // groups).transpose(0, 1)
-    y = torch.bmm(parts, weight.unflatten(0, (groups, -1)).transpose(1, 2)).transpose(0, 1).reshape(*x.shape[:-1], weight.shape[0])
+    y = (
+        torch.bmm(parts, weight.unflatten(0, (groups, -1)).transpose(1, 2))
+        .transpose(0, 1)
+        .reshape(*x.shape[:-1], weight.shape[0])
+    )
     return y if bias is None else y + bias
 
 

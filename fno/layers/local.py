@@ -1,4 +1,6 @@
-"""A local branch: finite differences with learned channels, near derivatives, over a distance that does not depend on the grid."""
+"""A local branch: finite differences with learned channels, near derivatives, over a distance that does not
+depend on the grid.
+"""
 
 import math
 from collections.abc import Mapping, MutableMapping, Sequence
@@ -23,30 +25,41 @@ class FiniteDifference(nn.Module):
 
         y = sum_d s_d A_d dx/dz_d + s_d^2 B_d d^2x/dz_d^2
 
-    by differences of second order in the spacing: central inside, one-sided at the edges of axes that are not periodic, where
-    they are exact on quadratic fields too. The derivatives are those of Liu-Schiaffini et al. 2024 (arXiv:2402.16845).
+    by differences of second order in the spacing: central inside, one-sided at the edges of axes that are not
+    periodic, where they are exact on quadratic fields too. The derivatives are those of Liu-Schiaffini et al.
+    2024 (arXiv:2402.16845).
 
-    The period of an axis is 2 pi in z: that of a padded axis is its padded period, and z spans 2 pi from edge to edge on an axis
-    that is neither periodic nor padded. The length s_d is the spacing of a fixed reference grid.
+    The period of an axis is 2 pi in z: that of a padded axis is its padded period, and z spans 2 pi from edge
+    to edge on an axis that is neither periodic nor padded. The length s_d is the spacing of a fixed reference
+    grid.
 
-    With ``reference``, grids finer than it take the differences over the same distance s_d, between interpolated values: one
-    bounded operator at every resolution, as large on white noise as on the reference grid, which is of second order in s_d.
-    Differences of neighbours would grow without bound on fields that have no second derivative. Without ``reference``
-    they are of neighbours on every grid and converge to derivatives, on smooth fields alone.
+    With ``reference``, grids finer than it take the differences over the same distance s_d, between
+    interpolated values: one bounded operator at every resolution, as large on white noise as on the reference
+    grid, which is of second order in s_d. Differences of neighbours would grow without bound on fields that
+    have no second derivative. Without ``reference`` they are of neighbours on every grid and converge to
+    derivatives, on smooth fields alone.
 
-    On padded axes the differences are taken inside the domain, and the result is continued over the margin like the field.
+    On padded axes the differences are taken inside the domain, and the result is continued over the margin
+    like the field.
 
-    Axes that are not periodic need three points for the order stated; of two, the second derivative is zero and the first is
-    that of the line; of one, both are zero.
+    Axes that are not periodic need three points for the order stated; of two, the second derivative is zero
+    and the first is that of the line; of one, both are zero.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
-        axes: for each axis, True: periodic; False: not periodic, nodes on both edges; or its padded ``Period``.
+        axes: for each axis, True: periodic; False: not periodic, nodes on both edges; or its padded
+            ``Period``.
         reference: points of a period on the reference grid, one for each axis; without it s_d is 2 pi / 256.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, axes: Sequence[bool | Period], reference: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        axes: Sequence[bool | Period],
+        reference: Sequence[int] | None = None,
+    ) -> None:
         super().__init__()
         self.axes = tuple(axes)
         self.reference = None if reference is None else tuple(reference)
@@ -54,14 +67,17 @@ class FiniteDifference(nn.Module):
         if len(self.lengths) != len(self.axes):
             raise ValueError(f"reference has {len(self.lengths)} entries, there are {len(self.axes)} axes")
         terms = 2 * len(self.axes)
-        self.matrices = nn.Parameter(0.1 / (terms * in_channels) ** 0.5 * torch.randn(terms, in_channels, out_channels))
+        self.matrices = nn.Parameter(
+            0.1 / (terms * in_channels) ** 0.5 * torch.randn(terms, in_channels, out_channels)
+        )
         self.register_load_state_dict_pre_hook(_on_load)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
         """Apply to ``x``, shape (batch, in_channels, *grid), in at least float32.
 
         Args:
-            x: field; on the uniform grids of the periods where ``size`` is given, else on the points of the domain.
+            x: field; on the uniform grids of the periods where ``size`` is given, else on the points of the
+                domain.
             size: points of the domain along each axis.
 
         Raises:
@@ -92,10 +108,14 @@ class FiniteDifference(nn.Module):
         return y.movedim(-1, 1)
 
     def upgraded(self, tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-        """Return ``tensors`` with weights of the first version, which were those of d/dz and d^2/dz^2 alone, in the units of this one."""
+        """Return ``tensors`` with weights of the first version, which were those of d/dz and d^2/dz^2 alone,
+        in the units of this one.
+        """
         new = dict(tensors)
         if (old := new.pop(f"{prefix}weight", None)) is not None:
-            scale = torch.tensor([length**order for length in self.lengths for order in (1, 2)], dtype=torch.float64)
+            scale = torch.tensor(
+                [length**order for length in self.lengths for order in (1, 2)], dtype=torch.float64
+            )
             new[f"{prefix}matrices"] = (old.double().cpu() / scale[:, None, None]).to(old)
         return new
 
@@ -133,16 +153,22 @@ def _wide_differences(x: Tensor, dim: int, axis: bool | Period, reference: int) 
     n = len(range(x.shape[dim]))
     numbers = [n, *_distance(axis, n, reference), int(axis is True)]
     rows = x.movedim(dim, -2)
-    first, second = (torch.matmul(table("wide_difference", [*numbers, order], x).to(x.dtype), rows).movedim(-2, dim) for order in (1, 2))
+    first, second = (
+        torch.matmul(table("wide_difference", [*numbers, order], x).to(x.dtype), rows).movedim(-2, dim)
+        for order in (1, 2)
+    )
     return first, second
 
 
 @table_builder
-def wide_difference(n: int, numerator: int, denominator: int, periodic: int, order: int) -> NDArray[np.float64]:
+def wide_difference(
+    n: int, numerator: int, denominator: int, periodic: int, order: int
+) -> NDArray[np.float64]:
     """Return the matrix (n, n) of first or second differences over ``numerator / denominator`` spacings.
 
-    Within that distance of an edge it is the derivative of the polynomial through points at 0, 1, 2 (and 3) distances from the
-    edge, which is the one-sided difference on the edge and the central one at the end of that interval.
+    Within that distance of an edge it is the derivative of the polynomial through points at 0, 1, 2 (and 3)
+    distances from the edge, which is the one-sided difference on the edge and the central one at the end of
+    that interval.
     """
     distance = Fraction(numerator, denominator)
     central: tuple[float, ...] = (-0.5, 0, 0.5) if order == 1 else (1, -2, 1)
@@ -185,6 +211,10 @@ def _differences(x: Tensor, dim: int, periodic: bool) -> tuple[Tensor, Tensor]:
         return torch.cat([at[1] - at[0]] * 2, dim), torch.zeros_like(x)
     before, centre, after = (x.narrow(dim, i, n - 2) for i in range(3))
     inner = after - 2 * centre + before
-    first = [(-3 * at[0] + 4 * at[1] - at[2]) / 2, (after - before) / 2, (3 * end[0] - 4 * end[1] + end[2]) / 2]
+    first = [
+        (-3 * at[0] + 4 * at[1] - at[2]) / 2,
+        (after - before) / 2,
+        (3 * end[0] - 4 * end[1] + end[2]) / 2,
+    ]
     edges = [2 * e[0] - 5 * e[1] + 4 * e[2] - e[3] if n > 3 else inner for e in (at, end)]
     return torch.cat(first, dim), torch.cat([edges[0], inner, edges[1]], dim)

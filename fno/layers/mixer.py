@@ -16,8 +16,9 @@ class AFNO2D(nn.Module):
 
         y = F^-1 softshrink( W2 relu(W1 F(x) + b1) + b2 ) + x
 
-    after Guibas et al. 2022 (arXiv:2111.13587) as FourCastNet uses it: orthonormal transforms, real and imaginary
-    parts rectified separately, parameters ``w1, b1, w2, b2`` with a leading axis for the real and imaginary part.
+    after Guibas et al. 2022 (arXiv:2111.13587) as FourCastNet uses it: orthonormal transforms, real and
+    imaginary parts rectified separately, parameters ``w1, b1, w2, b2`` with a leading axis for the real and
+    imaginary part.
 
     Args:
         hidden_size: channels.
@@ -42,7 +43,9 @@ class AFNO2D(nn.Module):
         if hidden_size % num_blocks:
             raise ValueError(f"{hidden_size} channels do not divide into {num_blocks} blocks")
         if not 0 < hard_thresholding_fraction <= 1:
-            raise ValueError(f"hard_thresholding_fraction must lie in (0, 1], got {hard_thresholding_fraction}")
+            raise ValueError(
+                f"hard_thresholding_fraction must lie in (0, 1], got {hard_thresholding_fraction}"
+            )
         size = hidden_size // num_blocks
         self.num_blocks, self.block_size = num_blocks, size
         self.sparsity_threshold, self.fraction = sparsity_threshold, hard_thresholding_fraction
@@ -59,7 +62,9 @@ class AFNO2D(nn.Module):
             InputError: wrong rank or number of channels, or complex numbers.
         """
         if x.ndim != 4 or x.shape[-1] != self.num_blocks * self.block_size:
-            raise InputError(f"expected a tensor of shape (batch, H, W, {self.num_blocks * self.block_size}), got {tuple(x.shape)}")
+            raise InputError(
+                f"expected a tensor of shape (batch, H, W, {self.num_blocks * self.block_size}), got {tuple(x.shape)}"
+            )
         return full_precision(self._mix, x, self.w1)
 
     def _mix(self, x: Tensor) -> Tensor:
@@ -73,7 +78,9 @@ class AFNO2D(nn.Module):
         if len(rows) == h:  # all of them, in whatever order, since all modes share their weights
             rows = range(-(h // 2), h - h // 2)
         # The FFT's interleaved coefficients cost more to take apart into blocks, which moves the crossover.
-        method: Method = "dft" if x.device.type == "cpu" and 4 * len(columns) * (1 + len(rows) / w) < 320 else "auto"
+        method: Method = (
+            "dft" if x.device.type == "cpu" and 4 * len(columns) * (1 + len(rows) / w) < 320 else "auto"
+        )
         z = analyse(x, (rows, columns), method)
         # Real and imaginary part of a block side by side, so that a complex product is one real one.
         z = z.unflatten(-1, (self.num_blocks, self.block_size)).movedim(1, -2).flatten(-3)
@@ -86,7 +93,9 @@ class AFNO2D(nn.Module):
 
 
 def _matrix(weight: Tensor, like: Tensor) -> Tensor:
-    """Real matrices of complex products, ``[re im] [[a, b], [-b, a]]``, transposed and one below the other: shape (block 2 out, 2 in)."""
+    """Real matrices of complex products, ``[re im] [[a, b], [-b, a]]``, transposed and one below the other:
+    shape (block 2 out, 2 in).
+    """
     a, b = weight.to(like.dtype).transpose(-1, -2)
     return torch.cat([torch.cat([a, -b], dim=-1), torch.cat([b, a], dim=-1)], dim=-2).flatten(0, 1)
 

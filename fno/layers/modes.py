@@ -1,4 +1,6 @@
-"""Products over channels, mode by mode, on coefficients kept as real pairs, shape (batch, 2, *modes, channel)."""
+"""Products over channels, mode by mode, on coefficients kept as real pairs, shape (batch, 2, *modes,
+channel).
+"""
 
 import math
 from typing import Any, cast
@@ -34,18 +36,28 @@ class _ModeProduct(Function):
         return mode_product(dz, weight) + mode_product(z, dweight)
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, int | None], z: Tensor, weight: Tensor) -> tuple[Tensor, int]:
-        """Take instances that share their weights as one batch, and instances with weights of their own as further modes."""
+    def vmap(
+        info: Any, in_dims: tuple[int | None, int | None], z: Tensor, weight: Tensor
+    ) -> tuple[Tensor, int]:
+        """Take instances that share their weights as one batch, and instances with weights of their own as
+        further modes.
+        """
         of_z, of_weight = in_dims
         if of_weight is None and of_z is not None:
             z = z.movedim(of_z, 0)
             return mode_product(z.flatten(0, 1), weight).unflatten(0, z.shape[:2]), 0
-        z = z[:, :, None].expand(-1, -1, info.batch_size, *z.shape[2:]) if of_z is None else z.movedim(of_z, 2)
+        z = (
+            z[:, :, None].expand(-1, -1, info.batch_size, *z.shape[2:])
+            if of_z is None
+            else z.movedim(of_z, 2)
+        )
         return mode_product(z, weight.movedim(cast(int, of_weight), 0)), 2
 
 
 def _product(z: Tensor, weight: Tensor) -> Tensor:
-    """Multiply as one real batched product: [Xr; Xi] times [Wr | Wi] gives four products, whose half sums make the result."""
+    """Multiply as one real batched product: [Xr; Xi] times [Wr | Wi] gives four products, whose half sums
+    make the result.
+    """
     batch, _, *modes, channels = z.shape
     count, out = math.prod(modes), weight.shape[-1]
     p = torch.bmm(_by_mode(z), weight.reshape(count, channels, 2 * out)).reshape(count, batch, 2, 2, out)
@@ -66,13 +78,17 @@ def _product_gradients(g: Tensor, z: Tensor, weight: Tensor) -> tuple[Tensor, Te
     p[:, :, 1, 0] = g[:, :, 1]
     p[:, :, 1, 1] = -g[:, :, 0]
     p = p.reshape(count, 2 * batch, 2 * out)
-    dz = torch.bmm(p, weight.reshape(count, channels, 2 * out).transpose(1, 2)).reshape(count, batch, 2, channels)
+    dz = torch.bmm(p, weight.reshape(count, channels, 2 * out).transpose(1, 2)).reshape(
+        count, batch, 2, channels
+    )
     dweight = torch.bmm(_by_mode(z).transpose(1, 2), p).reshape(weight.shape)
     return dz.permute(1, 2, 0, 3).reshape(z.shape), dweight
 
 
 def _by_mode(z: Tensor) -> Tensor:
-    """Return coefficients mode by mode, shape (modes, 2 batch, channel), without a copy where they are contiguous."""
+    """Return coefficients mode by mode, shape (modes, 2 batch, channel), without a copy where they are
+    contiguous.
+    """
     batch, _, *modes, channels = z.shape
     return z.reshape(2 * batch, math.prod(modes), channels).transpose(0, 1)
 
@@ -95,7 +111,9 @@ def mode_product(z: Tensor, weight: Tensor) -> Tensor:
 def channel_product(z: Tensor, matrix: Tensor) -> Tensor:
     """Multiply the channels of all modes by the same complex matrix, shape (in, 2, out)."""
     p = (z @ matrix.flatten(1)).unflatten(-1, matrix.shape[1:])
-    return torch.stack([p[:, 0, ..., 0, :] - p[:, 1, ..., 1, :], p[:, 0, ..., 1, :] + p[:, 1, ..., 0, :]], dim=1)
+    return torch.stack(
+        [p[:, 0, ..., 0, :] - p[:, 1, ..., 1, :], p[:, 0, ..., 1, :] + p[:, 1, ..., 0, :]], dim=1
+    )
 
 
 def pointwise_product(z: Tensor, factor: Tensor, axis: int = 1) -> Tensor:

@@ -8,8 +8,9 @@ from torch.autograd.forward_ad import unpack_dual
 class LayerNorm(nn.LayerNorm):
     """``torch.nn.LayerNorm``, also where its forward-mode derivative is differentiated again.
 
-    PyTorch's forward-mode rule treats mean and deviation as constants, so that ``jacfwd(jacfwd(f))`` and ``jacrev(jacfwd(f))`` are
-    wrong (seen in version 2.13). In forward mode the norm is computed from elementary operations instead.
+    PyTorch's forward-mode rule treats mean and deviation as constants, so that ``jacfwd(jacfwd(f))`` and
+    ``jacrev(jacfwd(f))`` are wrong (seen in version 2.13). In forward mode the norm is computed from
+    elementary operations instead.
     """
 
     def forward(self, input: Tensor) -> Tensor:

@@ -1,11 +1,12 @@
 """Margins for axes that are not periodic: one padded period, of the same physical length at every resolution.
 
-A Fourier layer takes the field as periodic. Along an axis that is not, the field is continued over a margin to a period P, and
-the margin is removed at the end. P is fixed by a share of the domain length L, so it does not depend on the grid.
+A Fourier layer takes the field as periodic. Along an axis that is not, the field is continued over a margin
+to a period P, and the margin is removed at the end. P is fixed by a share of the domain length L, so it does
+not depend on the grid.
 
-Where P is a whole number of grid spacings, the margin is appended to the nodes. Elsewhere the field is interpolated to a uniform
-grid that divides P, and back at the end, by cubic polynomials whose points lie inside the domain. With nodes on both edges that
-grid has a point on each edge too.
+Where P is a whole number of grid spacings, the margin is appended to the nodes. Elsewhere the field is
+interpolated to a uniform grid that divides P, and back at the end, by cubic polynomials whose points lie
+inside the domain. With nodes on both edges that grid has a point on each edge too.
 """
 
 import math
@@ -31,12 +32,13 @@ class Period:
     """The padded period of an axis that is not periodic.
 
     Attributes:
-        share: period divided by the length of the domain, as numerator and denominator without a common factor
-            (integers, which compiled graphs can follow).
-        edge: ``node``: the first and the last point lie on the edges, L = (n - 1) h; ``cell``: points are centres of
-            cells, L = n h.
-        mode: values in the margin. ``continued``: ``(1 - s) x_last + s x_first`` with ``s = sin^2(pi q / 2)`` and q from
-            0 at the last point to 1 at the next period, so that the field is continuous; ``zero``: zeros;
+        share: period divided by the length of the domain, as numerator and denominator without a common
+            factor (integers, which compiled graphs can follow).
+        edge: ``node``: the first and the last point lie on the edges, L = (n - 1) h; ``cell``: points are
+            centres of cells, L = n h.
+        mode: values in the margin. ``continued``: ``(1 - s) x_last + s x_first`` with ``s = sin^2(pi q / 2)``
+            and q from 0 at the last point to 1 at the next period, so that the field is continuous; ``zero``:
+            zeros;
             ``reflect``: the field mirrored at its last point.
 
     Raises:
@@ -82,30 +84,44 @@ class Period:
     def extend(self, x: Tensor, dim: int) -> Tensor:
         """Continue ``x``, given at the points of the domain along ``dim``, to the uniform grid of the period."""
         n = len(range(x.shape[dim]))
-        return append_margin(x, dim, self.points(n) - n, self.mode) if self.divides(n) else self._product("period_from_domain", x, dim, n)
+        return (
+            append_margin(x, dim, self.points(n) - n, self.mode)
+            if self.divides(n)
+            else self._product("period_from_domain", x, dim, n)
+        )
 
     def restrict(self, x: Tensor, dim: int, n: int) -> Tensor:
         """Return ``x``, given on the uniform grid of the period, at the ``n`` points of the domain."""
         return x.narrow(dim, 0, n) if self.divides(n) else self._product("domain_from_period", x, dim, n)
 
     def _product(self, name: str, x: Tensor, dim: int, n: int) -> Tensor:
-        numbers = [n, self.points(n), self.share[0] * self.intervals(n), self.share[1], _MODES.index(self.mode)]
+        numbers = [
+            n,
+            self.points(n),
+            self.share[0] * self.intervals(n),
+            self.share[1],
+            _MODES.index(self.mode),
+        ]
         return torch.matmul(table(name, numbers, x).to(x.dtype), x.movedim(dim, -2)).movedim(-2, dim)
 
 
 def padded_size(n: int, fraction: float) -> int:
-    """Return the points of a padded reference grid: at least ``n (1 + fraction)``, rounded up to a multiple of four."""
+    """Return the points of a padded reference grid: at least ``n (1 + fraction)``, rounded up to a multiple
+    of four.
+    """
     return n if fraction <= 0 else -(-round(n * (1 + fraction)) // 4) * 4
 
 
-def padded_period(fraction: float, reference: int | None = None, edge: AxisEdge = "node", mode: PaddingMode = "continued") -> Period:
+def padded_period(
+    fraction: float, reference: int | None = None, edge: AxisEdge = "node", mode: PaddingMode = "continued"
+) -> Period:
     """Return the period of a margin that is at least ``fraction`` of the domain.
 
     Args:
         fraction: margin as a share of the domain.
-        reference: points of the grid on which the margin is a whole number of spacings, see ``padded_size``; without it
-            the period is ``1 + fraction`` domains, with the fraction as the nearest positive ratio of integers
-            whose denominator is at most 64.
+        reference: points of the grid on which the margin is a whole number of spacings, see ``padded_size``;
+            without it the period is ``1 + fraction`` domains, with the fraction as the nearest positive ratio
+            of integers whose denominator is at most 64.
         edge: see ``Period``.
         mode: see ``Period``.
 
@@ -136,7 +152,9 @@ def append_margin(x: Tensor, dim: int, margin: int, mode: PaddingMode = "continu
         return torch.cat([x, x.new_zeros(shape)], dim=dim)
     if mode == "reflect":
         if margin > n - 1:
-            raise ValueError(f"a reflected margin of {margin} points needs more than {n} points; use a smaller fraction or 'continued'")
+            raise ValueError(
+                f"a reflected margin of {margin} points needs more than {n} points; use a smaller fraction or 'continued'"
+            )
         return torch.cat([x, x.narrow(dim, n - 1 - margin, margin).flip(dim)], dim=dim)
     q = torch.arange(1, margin + 1, device=x.device, dtype=x.dtype) / (margin + 1)
     s = torch.sin(0.5 * torch.pi * q) ** 2
@@ -146,8 +164,12 @@ def append_margin(x: Tensor, dim: int, margin: int, mode: PaddingMode = "continu
 
 
 @table_builder
-def period_from_domain(n: int, points: int, numerator: int, denominator: int, mode: int) -> NDArray[np.float64]:
-    """Return the matrix (points, n) from n points of a domain to the uniform grid of a period of ``numerator / denominator`` spacings."""
+def period_from_domain(
+    n: int, points: int, numerator: int, denominator: int, mode: int
+) -> NDArray[np.float64]:
+    """Return the matrix (points, n) from n points of a domain to the uniform grid of a period of ``numerator
+    / denominator`` spacings.
+    """
     period = Fraction(numerator, denominator)
     matrix = np.zeros((points, n))
     for k in range(points):
@@ -160,14 +182,20 @@ def period_from_domain(n: int, points: int, numerator: int, denominator: int, mo
             matrix[k, 0] += s
         elif _MODES[mode] == "reflect":
             if place > 2 * (n - 1):
-                raise ValueError(f"a reflected margin is wider than the {n} points of the field; use a smaller fraction or 'continued'")
+                raise ValueError(
+                    f"a reflected margin is wider than the {n} points of the field; use a smaller fraction or 'continued'"
+                )
             matrix[k] = cubic_weights(2 * (n - 1) - place, n)
     return matrix
 
 
 @table_builder
-def domain_from_period(n: int, points: int, numerator: int, denominator: int, mode: int) -> NDArray[np.float64]:
-    """Return the matrix (n, points) back from the uniform grid; ``mode`` does not matter, since no point of the margin is used."""
+def domain_from_period(
+    n: int, points: int, numerator: int, denominator: int, mode: int
+) -> NDArray[np.float64]:
+    """Return the matrix (n, points) back from the uniform grid; ``mode`` does not matter, since no point of
+    the margin is used.
+    """
     per_spacing = points / Fraction(numerator, denominator)
     inside = math.floor((n - 1) * per_spacing) + 1
     matrix = np.zeros((n, points))
@@ -177,7 +205,9 @@ def domain_from_period(n: int, points: int, numerator: int, denominator: int, mo
 
 
 def cubic_weights(place: Fraction, n: int) -> NDArray[np.float64]:
-    """Return the weights of the points 0 ... n - 1 in the cubic polynomial through the four of them around ``place``."""
+    """Return the weights of the points 0 ... n - 1 in the cubic polynomial through the four of them around
+    ``place``.
+    """
     count = min(4, n)
     first = min(max(math.floor(place) - 1, 0), n - count)
     row = np.zeros(n)

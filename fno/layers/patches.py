@@ -6,7 +6,9 @@ from torch.nn import functional
 
 
 def resize_positions(embedding: Tensor, tokens: tuple[int, int], new: tuple[int, int]) -> Tensor:
-    """Return a position embedding, shape (1, tokens, channel), for another number of patches, by bicubic interpolation."""
+    """Return a position embedding, shape (1, tokens, channel), for another number of patches, by bicubic
+    interpolation.
+    """
     if tokens == new:
         return embedding
     field = embedding.unflatten(1, tokens).permute(0, 3, 1, 2)
@@ -17,7 +19,9 @@ def resize_positions(embedding: Tensor, tokens: tuple[int, int], new: tuple[int,
 def interpolation_matrix(old: tuple[int, int], new: tuple[int, int]) -> Tensor:
     """Return bilinear interpolation between patches as a matrix, shape (new points, old points)."""
     basis = torch.eye(old[0] * old[1], dtype=torch.float64).reshape(-1, 1, *old)
-    matrix: Tensor = functional.interpolate(basis, new, mode="bilinear", align_corners=False).reshape(len(basis), -1).T
+    matrix: Tensor = (
+        functional.interpolate(basis, new, mode="bilinear", align_corners=False).reshape(len(basis), -1).T
+    )
     return matrix
 
 

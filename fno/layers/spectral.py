@@ -20,22 +20,24 @@ class SpectralConv(nn.Module):
         y = F^-1( W[k] F(x)[k] ) + b
 
     after Li et al. 2021, "Fourier Neural Operator for Parametric Partial Differential Equations", in as many
-    dimensions as ``n_modes`` has entries. Weights are stored as real pairs, mode by mode, so that optimisers and
-    exports meet no complex parameter and the channel product is one batched real product. The layer acts alike on
-    every grid that holds its modes; it is fastest on tensors in ``torch.channels_last`` memory, and returns those.
+    dimensions as ``n_modes`` has entries. Weights are stored as real pairs, mode by mode, so that optimisers
+    and exports meet no complex parameter and the channel product is one batched real product. The layer acts
+    alike on every grid that holds its modes; it is fastest on tensors in ``torch.channels_last`` memory, and
+    returns those.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
-        n_modes: modes along each dimension as neuraloperator counts them: -(n // 2) .. (n - 1) // 2, and 0 .. n // 2
-            along the last.
+        n_modes: modes along each dimension as neuraloperator counts them: -(n // 2) .. (n - 1) // 2, and 0 ..
+            n // 2 along the last.
         bias: add a constant to each output channel.
         factorization: ``dense``, ``depthwise`` (no mixing of channels), ``cp`` or ``tucker``.
         rank: size of a factorized weight as a share of the dense one.
         method: how the transform is computed, see ``fno.transforms.fourier``.
 
     Raises:
-        ValueError: a channel or mode count is below one, a rank is not positive, or the factorization is unknown.
+        ValueError: a channel or mode count is below one, a rank is not positive, or the factorization is
+            unknown.
 
     Example:
         >>> import torch
@@ -59,13 +61,17 @@ class SpectralConv(nn.Module):
         if rank <= 0:
             raise ValueError(f"rank must be positive, got {rank}")
         if factorization == "depthwise" and in_channels != out_channels:
-            raise ValueError(f"a depthwise weight keeps the channels, got {in_channels} in and {out_channels} out")
+            raise ValueError(
+                f"a depthwise weight keeps the channels, got {in_channels} in and {out_channels} out"
+            )
         self.n_modes = tuple(n_modes)
         self.in_channels, self.out_channels, self.method = in_channels, out_channels, method
         modes = [len(m) for m in kept_modes(self.n_modes, self.n_modes)]
         if factorization == "dense":
             scale = (1 / (in_channels + out_channels)) ** 0.5
-            self.weight: nn.Parameter | nn.Module = nn.Parameter(scale * torch.randn(*modes, in_channels, 2, out_channels))
+            self.weight: nn.Parameter | nn.Module = nn.Parameter(
+                scale * torch.randn(*modes, in_channels, 2, out_channels)
+            )
         elif factorization == "depthwise":
             self.weight = DepthwiseWeight(modes, in_channels)
         elif factorization == "cp":
@@ -73,11 +79,14 @@ class SpectralConv(nn.Module):
         elif factorization == "tucker":
             self.weight = TuckerWeight(modes, in_channels, out_channels, rank)
         else:
-            raise ValueError(f"unknown factorization {factorization!r}; use 'dense', 'depthwise', 'cp' or 'tucker'")
+            raise ValueError(
+                f"unknown factorization {factorization!r}; use 'dense', 'depthwise', 'cp' or 'tucker'"
+            )
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve ``x``, shape (batch, in_channels, *grid), in at least float32, whatever the type of ``x`` and under autocast too.
+        """Convolve ``x``, shape (batch, in_channels, *grid), in at least float32, whatever the type of ``x``
+        and under autocast too.
 
         The result has the type to which PyTorch promotes those of ``x`` and the weights.
 
@@ -92,12 +101,25 @@ class SpectralConv(nn.Module):
 
     def _convolve(self, x: Tensor) -> Tensor:
         z = to_modes(x.movedim(1, -1), self.n_modes, self.method)
-        z = mode_product(z, self.weight.to(z.dtype)) if isinstance(self.weight, Tensor) else cast(Tensor, self.weight(z))
+        z = (
+            mode_product(z, self.weight.to(z.dtype))
+            if isinstance(self.weight, Tensor)
+            else cast(Tensor, self.weight(z))
+        )
         if self.bias is not None:
             z = z + self._constant(self.bias.to(z.dtype))
         return from_modes(z, self.n_modes, x.shape[2:], self.method).movedim(-1, 1)
 
     def _constant(self, values: Tensor) -> Tensor:
-        """Return the coefficients of constant fields, shape (2, *modes, channel): they are the mode of wave number zero."""
-        around = [(0, 0), (0, self.n_modes[-1] // 2), *((n // 2, n - n // 2 - 1) for n in reversed(self.n_modes[:-1])), (0, 1)]
-        return functional.pad(values.reshape(*[1] * (len(self.n_modes) + 1), -1), [width for pair in around for width in pair])
+        """Return the coefficients of constant fields, shape (2, *modes, channel): they are the mode of wave
+        number zero.
+        """
+        around = [
+            (0, 0),
+            (0, self.n_modes[-1] // 2),
+            *((n // 2, n - n // 2 - 1) for n in reversed(self.n_modes[:-1])),
+            (0, 1),
+        ]
+        return functional.pad(
+            values.reshape(*[1] * (len(self.n_modes) + 1), -1), [width for pair in around for width in pair]
+        )

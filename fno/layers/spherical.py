@@ -14,13 +14,15 @@ from .modes import mode_product
 
 
 class SphericalConv(nn.Module):
-    """Multiply each degree of a field on the sphere by a complex (or real) matrix over channels, the same for all orders.
+    """Multiply each degree of a field on the sphere by a complex (or real) matrix over channels, the same for
+    all orders.
 
         y = S^-1( W[l] S(x)[l, m] ) + b
 
-    the convolution theorem of Driscoll and Healy 1994 as used by Bonev et al. 2023 (arXiv:2306.03838). It commutes with
-    rotations about the axis of the sphere; with real weights (``equivariant``) with all rotations. The layer acts alike on every grid
-    that holds its degrees. It is fastest on tensors in ``torch.channels_last`` memory, and returns those.
+    the convolution theorem of Driscoll and Healy 1994 as used by Bonev et al. 2023 (arXiv:2306.03838). It
+    commutes with rotations about the axis of the sphere; with real weights (``equivariant``) with all
+    rotations. The layer acts alike on every grid that holds its degrees. It is fastest on tensors in
+    ``torch.channels_last`` memory, and returns those.
 
     Args:
         in_channels: channels of the input.
@@ -28,8 +30,8 @@ class SphericalConv(nn.Module):
         lmax: number of degrees, l < lmax.
         grid: kind of latitudes, see ``fno.grids.sphere_nodes``.
         bias: add a constant to each output channel.
-        equivariant: real weights, with which the layer commutes with every rotation; complex ones single out the axis, since
-            they turn each wave along a circle of latitude by a phase.
+        equivariant: real weights, with which the layer commutes with every rotation; complex ones single out
+            the axis, since they turn each wave along a circle of latitude by a phase.
 
     Raises:
         ValueError: a count below one.
@@ -46,7 +48,9 @@ class SphericalConv(nn.Module):
     ) -> None:
         super().__init__()
         if min(in_channels, out_channels, lmax) < 1:
-            raise ValueError(f"channels and lmax must be at least 1, got {in_channels}, {out_channels} and {lmax}")
+            raise ValueError(
+                f"channels and lmax must be at least 1, got {in_channels}, {out_channels} and {lmax}"
+            )
         self.in_channels, self.out_channels, self.lmax, self.grid = in_channels, out_channels, lmax, grid
         scale = (1 / (in_channels + out_channels)) ** 0.5
         self.equivariant = equivariant
@@ -55,14 +59,17 @@ class SphericalConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve ``x``, shape (batch, in_channels, latitude, longitude), in at least float32, see ``SpectralConv``.
+        """Convolve ``x``, shape (batch, in_channels, latitude, longitude), in at least float32, see
+        ``SpectralConv``.
 
         Raises:
             ModesError: the grid cannot hold the degrees.
             InputError: wrong rank or number of channels, or complex numbers.
         """
         if x.ndim != 4 or x.shape[1] != self.in_channels:
-            raise InputError(f"expected a tensor of shape (batch, {self.in_channels}, latitude, longitude), got {tuple(x.shape)}")
+            raise InputError(
+                f"expected a tensor of shape (batch, {self.in_channels}, latitude, longitude), got {tuple(x.shape)}"
+            )
         return full_precision(self._convolve, x, self.weight)
 
     def _convolve(self, x: Tensor) -> Tensor:
@@ -88,7 +95,9 @@ def sphere_transform(nlat: int, nlon: int, lmax: int, grid: SphereGrid) -> Spher
     """
     largest = largest_lmax(nlat, nlon, grid)
     if lmax > largest:
-        raise ModesError(f"a {grid} grid of {(nlat, nlon)} points holds {largest} degrees, not {lmax}; use a finer grid or a smaller lmax")
+        raise ModesError(
+            f"a {grid} grid of {(nlat, nlon)} points holds {largest} degrees, not {lmax}; use a finer grid or a smaller lmax"
+        )
     return SphereTransform(nlat, nlon, lmax, lmax, grid)
 
 

@@ -59,12 +59,14 @@ def _repeat_last(x: Tensor, dim: int, count: int) -> Tensor:
 class AFNO(GridModel):
     """Vision transformer whose attention is an adaptive Fourier mixer (Pathak et al. 2022, arXiv:2202.11214).
 
-    Parameter names and shapes are those of FourCastNet, so its published weights load as they are. A grid that
-    patches do not divide is extended at its far edges by repeating the last row and column, and cut again.
+    Parameter names and shapes are those of FourCastNet, so its published weights load as they are. A grid
+    that patches do not divide is extended at its far edges by repeating the last row and column, and cut
+    again.
 
-    Other resolutions: on another grid the position embedding is interpolated (and the model warns), but a patch keeps its
-    number of points, so it covers another area than in training: no promise is made there. ``resized`` returns a model
-    with patch kernels for the new grid, whose tokens are those of the old one where the field is smooth.
+    Other resolutions: on another grid the position embedding is interpolated (and the model warns), but a
+    patch keeps its number of points, so it covers another area than in training: no promise is made there.
+    ``resized`` returns a model with patch kernels for the new grid, whose tokens are those of the old one
+    where the field is smooth.
 
     Args:
         inp_shape: grid points (H, W) that the position embedding is made for.
@@ -110,7 +112,12 @@ class AFNO(GridModel):
         self.patch_embed = _PatchEmbed((p, q), in_channels, embed_dim)
         self.pos_embed = nn.Parameter(0.02 * torch.randn(1, self.tokens[0] * self.tokens[1], embed_dim))
         self.blocks = nn.ModuleList(
-            _Block(AFNO2D(embed_dim, num_blocks, sparsity_threshold, hard_thresholding_fraction), embed_dim, mlp_ratio) for _ in range(depth)
+            _Block(
+                AFNO2D(embed_dim, num_blocks, sparsity_threshold, hard_thresholding_fraction),
+                embed_dim,
+                mlp_ratio,
+            )
+            for _ in range(depth)
         )
         self.head = Linear(embed_dim, out_channels * p * q, bias=False)
 
@@ -118,7 +125,8 @@ class AFNO(GridModel):
         """Map ``x``, shape (batch, in_channels, H, W), to (batch, out_channels, H, W).
 
         Raises:
-            InputError: a tensor that does not fit, see ``GridModel``; ``ModesError`` where the grid is smaller than a patch.
+            InputError: a tensor that does not fit, see ``GridModel``; ``ModesError`` where the grid is
+                smaller than a patch.
         """
         self.check(x)
         (h, w), (p, q) = static(x.shape[-2:]), self.patch_size
@@ -127,11 +135,15 @@ class AFNO(GridModel):
         rows, columns = -(-h // p), -(-w // q)
         if rows * p != h or columns * q != w:
             x = _repeat_last(_repeat_last(x, 2, rows * p - h), 3, columns * q - w)
-        x = self.patch_embed(x) + resize_positions(self.pos_embed, self.tokens, (rows, columns)).reshape(1, rows, columns, -1)
+        x = self.patch_embed(x) + resize_positions(self.pos_embed, self.tokens, (rows, columns)).reshape(
+            1, rows, columns, -1
+        )
         for block in self.blocks:
             x = block(x)
         x = self.head(x).unflatten(-1, (p, q, self.out_channels))
-        return x.permute(0, 5, 1, 3, 2, 4).reshape(x.shape[0], self.out_channels, rows * p, columns * q)[..., :h, :w]
+        return x.permute(0, 5, 1, 3, 2, 4).reshape(x.shape[0], self.out_channels, rows * p, columns * q)[
+            ..., :h, :w
+        ]
 
     def resized(self, inp_shape: tuple[int, int], patch_size: tuple[int, int] | None = None) -> "AFNO":
         """Return this model for another grid, with position embedding and patch kernels resized.
@@ -141,11 +153,20 @@ class AFNO(GridModel):
             patch_size: new points of a patch; by default so many that a patch covers the area it did.
         """
         (h, w), (p, q) = inp_shape, self.patch_size
-        patch = patch_size or (max(1, round(p * h / self.inp_shape[0])), max(1, round(q * w / self.inp_shape[1])))
+        patch = patch_size or (
+            max(1, round(p * h / self.inp_shape[0])),
+            max(1, round(q * w / self.inp_shape[1])),
+        )
         other = copy.deepcopy(self)
-        other.inp_shape, other.patch_size, other.tokens = (h, w), patch, (-(-h // patch[0]), -(-w // patch[1]))
+        other.inp_shape, other.patch_size, other.tokens = (
+            (h, w),
+            patch,
+            (-(-h // patch[0]), -(-w // patch[1])),
+        )
         other.trained_sizes = set()
-        other.pos_embed = nn.Parameter(resize_positions(self.pos_embed.detach(), self.tokens, other.tokens).clone())
+        other.pos_embed = nn.Parameter(
+            resize_positions(self.pos_embed.detach(), self.tokens, other.tokens).clone()
+        )
         old = self.patch_embed.proj
         other.patch_embed = _PatchEmbed(patch, self.in_channels, old.out_channels)
         other.patch_embed.proj.weight = nn.Parameter(resize_kernel(old.weight, patch))

@@ -8,10 +8,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from ..blueprint import compare
 from ..errors import InputError, ResolutionWarning, WeightsError
 from ..layers.local import FiniteDifference
 from ..precision import require_real
+from ..weights.blueprint import compare
 
 
 class GridModel(nn.Module):
@@ -33,8 +33,8 @@ class GridModel(nn.Module):
         """Refuse a tensor that does not fit; warn where a grid lies outside those of training.
 
         Raises:
-            InputError: wrong rank or number of channels, complex numbers, another type than the weights have, or (in debug mode)
-                values that are not finite.
+            InputError: wrong rank or number of channels, complex numbers, another type than the weights have,
+                or (in debug mode) values that are not finite.
         """
         if x.ndim != self.dimensions + 2 or x.shape[1] != self.in_channels:
             wanted = ", ".join(["batch", str(self.in_channels), *["n"] * self.dimensions])
@@ -44,7 +44,9 @@ class GridModel(nn.Module):
             return
         if os.environ.get("FOURCASTER_DEBUG") and not torch.isfinite(x).all():
             channel = int((~torch.isfinite(x)).flatten(2).any(-1).any(0).nonzero()[0])
-            raise InputError(f"the input is not finite: channel {channel} holds NaN or infinity; fill or mask it first")
+            raise InputError(
+                f"the input is not finite: channel {channel} holds NaN or infinity; fill or mask it first"
+            )
         size = tuple(int(n) for n in x.shape[2:])
         if self.training:
             self.trained_sizes.add(size)
@@ -52,9 +54,7 @@ class GridModel(nn.Module):
             low, high = ([f(s[d] for s in self.trained_sizes) for d in range(len(size))] for f in (min, max))
             if any(not a <= n <= b for n, a, b in zip(size, low, high, strict=True)):
                 trained = " to ".join(str(tuple(s)) for s in ([low] if low == high else [low, high]))
-                message = (
-                    f"a grid of {size} points lies outside what the model was trained on, {trained}; compare with interpolating its forecast there"
-                )
+                message = f"a grid of {size} points lies outside what the model was trained on, {trained}; compare with interpolating its forecast there"
                 warnings.warn(message, ResolutionWarning, stacklevel=3)
 
 
@@ -72,9 +72,15 @@ def check_dtype(network: nn.Module, x: Tensor) -> None:
     """
     require_real(x)
     wanted = weights_dtype(network, x.dtype)
-    casts = torch.is_autocast_enabled(x.device.type) and {x.dtype, wanted} <= {torch.float32, torch.bfloat16, torch.float16}
+    casts = torch.is_autocast_enabled(x.device.type) and {x.dtype, wanted} <= {
+        torch.float32,
+        torch.bfloat16,
+        torch.float16,
+    }
     if x.dtype != wanted and not casts:
-        raise InputError(f"expected a tensor of {wanted}, the type of the weights, got {x.dtype}; convert it with x.to({wanted})")
+        raise InputError(
+            f"expected a tensor of {wanted}, the type of the weights, got {x.dtype}; convert it with x.to({wanted})"
+        )
 
 
 class PreciseConstants(nn.Module):
@@ -103,7 +109,8 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -
     """Give a model exactly these weights.
 
     Raises:
-        WeightsError: they do not fit, each missing, unknown and mis-shaped one being listed, or are not finite; none was loaded.
+        WeightsError: they do not fit, each missing, unknown and mis-shaped one being listed, or are not
+            finite; none was loaded.
     """
     compare(model, tensors, source)
     for name, module in model.named_modules():
@@ -111,10 +118,13 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -
             tensors = module.upgraded(tensors, f"{name}.")
     types = {name: t.dtype for name, t in model.state_dict().items()}
     if not_finite := [name for name, t in tensors.items() if not _all_finite(t.to(types[name]))]:
-        raise WeightsError(f"{source} has weights that are not finite: {'; '.join(not_finite[:3])}; train again, or use another checkpoint")
+        raise WeightsError(
+            f"{source} has weights that are not finite: {'; '.join(not_finite[:3])}; train again, or use another checkpoint"
+        )
     model.load_state_dict(dict(tensors))
 
 
 def _all_finite(t: Tensor) -> bool:
-    # The sum takes a fraction of the time of a look at each value, and is finite unless a value is not or the sum overflows.
+    # The sum takes a fraction of the time of a look at each value, and is finite unless a value is not or the
+    # sum overflows.
     return bool(torch.isfinite(t.sum())) or bool(torch.isfinite(t).all())

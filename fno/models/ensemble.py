@@ -9,8 +9,9 @@ from torch import Tensor, nn
 class Ensemble(nn.Module):
     """Mean of networks that differ in their initial weights and in the samples they see.
 
-    In training each network takes its own part of the batch, so the networks stay independent; in evaluation all take
-    the whole and their outputs are averaged, which takes away the part of the error that differs between them.
+    In training each network takes its own part of the batch, so the networks stay independent; in evaluation
+    all take the whole and their outputs are averaged, which takes away the part of the error that differs
+    between them.
 
     Args:
         networks: networks of the same inputs and outputs.

@@ -14,21 +14,23 @@ from .base import GridModel
 
 
 class FNO(GridModel):
-    """Map fields to fields on any regular grid by layers of spectral convolutions, in one, two or three dimensions.
+    """Map fields to fields on any regular grid by layers of spectral convolutions, in one, two or three
+    dimensions.
 
-    Lift, ``n_layers`` Fourier blocks, project; after Li et al. 2021 (arXiv:2010.08895) in the argument names of
-    neuraloperator.
+    Lift, ``n_layers`` Fourier blocks, project; after Li et al. 2021 (arXiv:2010.08895) in the argument names
+    of neuraloperator.
 
-    Other resolutions: the model runs on every grid that holds ``n_modes`` (a ``ModesError`` otherwise) and warns outside
-    the grids it was trained on. Its layers act alike there, except that pointwise activations make wave numbers that a
-    coarse grid takes for others: an error that falls as the grid refines, and that is gone with
-    ``activation="alias_free"``. That is no promise of skill at a resolution never seen: train on several
-    (``fno.training.MixedResolution``), and compare with interpolating the native prediction.
+    Other resolutions: the model runs on every grid that holds ``n_modes`` (a ``ModesError`` otherwise) and
+    warns outside the grids it was trained on. Its layers act alike there, except that pointwise activations
+    make wave numbers that a coarse grid takes for others: an error that falls as the grid refines, and that
+    is gone with ``activation="alias_free"``. That is no promise of skill at a resolution never seen: train on
+    several (``fno.training.MixedResolution``), and compare with interpolating the native prediction.
 
-    Convergence: on a smooth field the output converges under refinement at second order in the spacing h along dimensions
-    padded with ``continued`` and nodes on the edges, since the continued field is continuous with a jump in its first
-    derivative. It is first order for points at centres of cells, for the other padding modes, whose field has a jump, and along
-    periodic dimensions with ``positions``, whose coordinate has one.
+    Convergence: on a smooth field the output converges under refinement at second order in the spacing h
+        along dimensions
+    padded with ``continued`` and nodes on the edges, since the continued field is continuous with a jump in
+    its first derivative. It is first order for points at centres of cells, for the other padding modes, whose
+    field has a jump, and along periodic dimensions with ``positions``, whose coordinate has one.
 
     Args:
         n_modes: kept modes along each dimension, counted as in neuraloperator.
@@ -40,14 +42,17 @@ class FNO(GridModel):
         projection_channel_ratio: the same for the projection.
         domain_padding: margin along each dimension as a share of the domain; zero where it is periodic.
         padding_mode: values in the margin, see ``fno.layers.padding``.
-        positions: append the coordinates of each dimension to the input: j / n as neuraloperator does; along padded
-            dimensions the same physical places at every resolution, equal to j / n on the reference grid.
-        reference_size: points along each dimension of the grid that fixes physical lengths, as a rule that of training: there
-            the margin is a whole number of spacings, rounded up for the FFT. Without it the padded period is exactly
+        positions: append the coordinates of each dimension to the input: j / n as neuraloperator does; along
+            padded dimensions the same physical places at every resolution, equal to j / n on the reference
+            grid.
+        reference_size: points along each dimension of the grid that fixes physical lengths, as a rule that of
+            training: there the margin is a whole number of spacings, rounded up for the FFT. Without it the
+                padded period is exactly
             ``1 + domain_padding`` domains.
-        edges: points on padded dimensions, one for all or one each: ``node`` (the first and the last lie on the edges of the
-            domain) or ``cell`` (centres of cells).
-        **options: see ``BlockOptions``: ``factorization``, ``rank``, ``norm``, ``activation``, ``local``, ``dropout``, ...
+        edges: points on padded dimensions, one for all or one each: ``node`` (the first and the last lie on
+            the edges of the domain) or ``cell`` (centres of cells).
+        **options: see ``BlockOptions``: ``factorization``, ``rank``, ``norm``, ``activation``, ``local``,
+            ``dropout``, ...
 
     Raises:
         ValueError: fewer than one layer, a count below one, or an option that does not exist.
@@ -79,7 +84,9 @@ class FNO(GridModel):
         super().__init__(in_channels, d)
         if n_layers < 1:
             raise ValueError(f"n_layers must be at least 1, got {n_layers}")
-        margins = (float(domain_padding),) * d if isinstance(domain_padding, int | float) else tuple(domain_padding)
+        margins = (
+            (float(domain_padding),) * d if isinstance(domain_padding, int | float) else tuple(domain_padding)
+        )
         if len(margins) != d:
             raise ValueError(f"domain_padding has {len(margins)} entries, n_modes has {d}")
         sizes: tuple[int | None, ...] = (None,) * d if reference_size is None else tuple(reference_size)
@@ -88,34 +95,54 @@ class FNO(GridModel):
             if len(entries) != d:
                 raise ValueError(f"{name} has {len(entries)} entries, n_modes has {d}")
         self.domain_padding, self.padding_mode, self.positions = margins, padding_mode, positions
-        self.n_modes, self.reference_size, self.edges = n_modes, None if reference_size is None else tuple(reference_size), kinds
+        self.n_modes, self.reference_size, self.edges = (
+            n_modes,
+            None if reference_size is None else tuple(reference_size),
+            kinds,
+        )
         axes = list(zip(margins, sizes, kinds, strict=True))
-        self.periods = tuple(padded_period(m, size, edge, padding_mode) if m > 0 else None for m, size, edge in axes)
+        self.periods = tuple(
+            padded_period(m, size, edge, padding_mode) if m > 0 else None for m, size, edge in axes
+        )
         o = BlockOptions(**options)
         # Activations between grid points act on the unpadded field; its period is the reference grid's own.
         self.frames: tuple[Period | None, ...] = (None,) * d
         if o.activation == "alias_free":
             self.frames = tuple(
-                p and (p if size is None else padded_period(0.0, size, p.edge, p.mode)) for p, size in zip(self.periods, sizes, strict=True)
+                p and (p if size is None else padded_period(0.0, size, p.edge, p.mode))
+                for p, size in zip(self.periods, sizes, strict=True)
             )
         activation = o.make_activation(n_modes)
         lifted = in_channels + d * positions
-        self.lifting = ChannelMLP(lifted, max(1, round(width * lifting_channel_ratio)), width, activation=activation)
+        self.lifting = ChannelMLP(
+            lifted, max(1, round(width * lifting_channel_ratio)), width, activation=activation
+        )
         local = [p or True for p in self.periods]
-        spacings = reference_size and [n if p is None else p.points(n) for p, n in zip(self.periods, reference_size, strict=True)]
-        self.blocks = nn.ModuleList(FNOBlock(width, n_modes, o, last=i == n_layers - 1, axes=local, reference=spacings) for i in range(n_layers))
-        self.projection = ChannelMLP(width, max(1, round(width * projection_channel_ratio)), out_channels, activation=activation)
+        spacings = reference_size and [
+            n if p is None else p.points(n) for p, n in zip(self.periods, reference_size, strict=True)
+        ]
+        self.blocks = nn.ModuleList(
+            FNOBlock(width, n_modes, o, last=i == n_layers - 1, axes=local, reference=spacings)
+            for i in range(n_layers)
+        )
+        self.projection = ChannelMLP(
+            width, max(1, round(width * projection_channel_ratio)), out_channels, activation=activation
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x``, shape (batch, in_channels, *grid), to (batch, out_channels, *grid).
 
         Raises:
-            InputError: a tensor that does not fit, see ``GridModel``; ``ModesError`` where the grid cannot hold the modes.
+            InputError: a tensor that does not fit, see ``GridModel``; ``ModesError`` where the grid cannot
+                hold the modes.
         """
         self.check(x)
         size = x.shape[2:]
         if any(self.periods):
-            kept_modes(self.n_modes, [n if p is None else p.spacings(int(n)) for p, n in zip(self.periods, size, strict=True)])
+            kept_modes(
+                self.n_modes,
+                [n if p is None else p.spacings(int(n)) for p, n in zip(self.periods, size, strict=True)],
+            )
         if self.positions:
             x = torch.cat([x, self._positions(x)], dim=1)
         x = _restrict(self.lifting(_extend(x, self.frames)), self.frames, size)
@@ -169,5 +196,7 @@ class TFNO(FNO):
         **kwargs: see ``FNO``.
     """
 
-    def __init__(self, *args: Any, factorization: Factorization = "tucker", rank: float = 0.1, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, factorization: Factorization = "tucker", rank: float = 0.1, **kwargs: Any
+    ) -> None:
         super().__init__(*args, factorization=factorization, rank=rank, **kwargs)

@@ -13,11 +13,12 @@ from .base import PreciseConstants
 
 
 class CoordinateNetwork(PreciseConstants):
-    """Dense layers with tanh between them, from coordinates to one number: the network of PINNs (Raissi et al. 2019).
+    """Dense layers with tanh between them, from coordinates to one number: the network of PINNs (Raissi et
+    al. 2019).
 
-    Coordinates that do not wrap enter scaled to [-1, 1]; one that does enters as the cosines and sines of its first waves, so
-    that the network wraps too (Dong and Ni 2021). Random Fourier features (Tancik et al. 2020) help with small scales.
-    Parameters are float64, which second-order optimisers need.
+    Coordinates that do not wrap enter scaled to [-1, 1]; one that does enters as the cosines and sines of its
+    first waves, so that the network wraps too (Dong and Ni 2021). Random Fourier features (Tancik et al.
+    2020) help with small scales. Parameters are float64, which second-order optimisers need.
 
     Args:
         low: smallest coordinates, by axis.
@@ -48,23 +49,40 @@ class CoordinateNetwork(PreciseConstants):
     ) -> None:
         super().__init__()
         if min(harmonics, width, depth) < 1 or fourier_features < 0:
-            raise ValueError(f"harmonics, width and depth must be at least 1, got {harmonics}, {width}, {depth}")
+            raise ValueError(
+                f"harmonics, width and depth must be at least 1, got {harmonics}, {width}, {depth}"
+            )
         if wrong := [axis for axis in low if not low[axis] < high[axis]]:
-            raise ValueError(f"{wrong[0]} must grow from low to high, got {low[wrong[0]]} to {high[wrong[0]]}")
+            raise ValueError(
+                f"{wrong[0]} must grow from low to high, got {low[wrong[0]]} to {high[wrong[0]]}"
+            )
         self.axes = tuple(low)
         straight = [axis for axis in self.axes if axis not in periodic]
         scale = {axis: 2 / (high[axis] - low[axis]) for axis in self.axes}
-        # Waves are cos(frequency . (coordinate - low) + phase): a sine is a cosine a quarter of a period later.
-        waves = [[math.pi * scale[axis] * m * (axis == other) for other in self.axes] for axis in periodic for m in range(1, harmonics + 1)]
+        # Waves are cos(frequency . (coordinate - low) + phase): a sine is a cosine a quarter of a period
+        # later.
+        waves = [
+            [math.pi * scale[axis] * m * (axis == other) for other in self.axes]
+            for axis in periodic
+            for m in range(1, harmonics + 1)
+        ]
         random = torch.randn(fourier_features, len(self.axes), dtype=torch.float64) * fourier_scale
         for i, axis in enumerate(self.axes):
-            random[:, i] = random[:, i] * scale[axis] if axis in straight else (random[:, i] * harmonics).round() * math.pi * scale[axis]
+            random[:, i] = (
+                random[:, i] * scale[axis]
+                if axis in straight
+                else (random[:, i] * harmonics).round() * math.pi * scale[axis]
+            )
         frequency = torch.cat([torch.tensor(waves, dtype=torch.float64).reshape(-1, len(self.axes)), random])
         constants = {
             "low": torch.tensor([low[axis] for axis in self.axes], dtype=torch.float64),
-            "linear": torch.tensor([[scale[a] * (a == b) for b in self.axes] for a in straight], dtype=torch.float64).reshape(-1, len(self.axes)),
+            "linear": torch.tensor(
+                [[scale[a] * (a == b) for b in self.axes] for a in straight], dtype=torch.float64
+            ).reshape(-1, len(self.axes)),
             "frequency": torch.cat([frequency, frequency]),
-            "phase": torch.cat([torch.zeros(len(frequency)), torch.full((len(frequency),), -math.pi / 2)]).double(),
+            "phase": torch.cat(
+                [torch.zeros(len(frequency)), torch.full((len(frequency),), -math.pi / 2)]
+            ).double(),
         }
         for name, tensor in constants.items():
             self.register_buffer(name, tensor)
@@ -73,7 +91,9 @@ class CoordinateNetwork(PreciseConstants):
         self.frequency: Tensor
         self.phase: Tensor
         sizes = [len(self.linear) + len(self.phase), *[width] * depth, 1]
-        self.layers = nn.ModuleList(nn.Linear(a, b, dtype=torch.float64) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        self.layers = nn.ModuleList(
+            nn.Linear(a, b, dtype=torch.float64) for a, b in zip(sizes[:-1], sizes[1:], strict=True)
+        )
         for layer in cast("list[nn.Linear]", list(self.layers)):
             nn.init.zeros_(layer.bias)
             if initialisation == "xavier":
@@ -86,7 +106,8 @@ class CoordinateNetwork(PreciseConstants):
         return self.jet(points, {}).value
 
     def jet(self, points: Tensor, orders: Mapping[str, int]) -> Jet:
-        """Return u and its derivatives along each axis up to an order, by Taylor's arithmetic through the layers (Faa di Bruno).
+        """Return u and its derivatives along each axis up to an order, by Taylor's arithmetic through the
+        layers (Faa di Bruno).
 
         Args:
             points: shape (points, axes).
@@ -119,11 +140,14 @@ class CoordinateNetwork(PreciseConstants):
             return torch.cat([x @ self.linear.T - 1, torch.cos(phase)], dim=-1)
         at = self.axes.index(axis)
         straight = (self.linear[:, at] * (order == 1)).expand(len(points), -1)
-        return torch.cat([straight, self.frequency[:, at] ** order * torch.cos(phase + order * math.pi / 2)], dim=-1)
+        return torch.cat(
+            [straight, self.frequency[:, at] ** order * torch.cos(phase + order * math.pi / 2)], dim=-1
+        )
 
 
 class TimeWindows(nn.Module):
-    """Networks that follow each other in time, each on its part of [0, 1] (time marching, Krishnapriyan et al. 2021).
+    """Networks that follow each other in time, each on its part of [0, 1] (time marching, Krishnapriyan et
+    al. 2021).
 
     Args:
         networks: one for each of equally long windows; their first coordinate is time.

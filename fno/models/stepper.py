@@ -34,8 +34,8 @@ class Stepper(PreciseConstants):
 
         a(t + 1) = a(t) + r N(a(t - W + 1), ..., a(t), b(t), b(t + 1), f(t), f(t + 1), g)
 
-    where N is the network, f the forcing, g static fields and r the ratio of tendency to anomaly scale, so that the
-    network predicts a quantity of order one. With N = 0 the forecast is persistence of the anomaly.
+    where N is the network, f the forcing, g static fields and r the ratio of tendency to anomaly scale, so
+    that the network predicts a quantity of order one. With N = 0 the forecast is persistence of the anomaly.
 
     Args:
         network: maps (batch, ``in_channels``, H, W) to (batch, channel, H, W); see ``input_channels``.
@@ -45,7 +45,9 @@ class Stepper(PreciseConstants):
         window: number W of input states.
     """
 
-    def __init__(self, network: nn.Module, scales: Scales, static: Tensor, mask: Tensor, window: int = 2) -> None:
+    def __init__(
+        self, network: nn.Module, scales: Scales, static: Tensor, mask: Tensor, window: int = 2
+    ) -> None:
         super().__init__()
         self.network, self.window = network, window
         for name in ("mean", "std", "anomaly_std", "tendency_std"):
@@ -92,16 +94,22 @@ class Stepper(PreciseConstants):
         step = torch.where(self.mask, window[:, -1] + tendency * (self.tendency_std / self.anomaly_std), 0.0)
         return step.to(window.dtype)
 
-    def rollout(self, window: Tensor, drivers: Iterable[tuple[Tensor, Tensor]], at_once: int | None = None) -> Iterator[Tensor]:
+    def rollout(
+        self, window: Tensor, drivers: Iterable[tuple[Tensor, Tensor]], at_once: int | None = None
+    ) -> Iterator[Tensor]:
         """Yield the anomaly of each step after the window, one for each of ``drivers``.
 
         Args:
             window: the last W anomalies, oldest first, shape (batch, W, channel, H, W).
             drivers: background and forcing of each step, as ``forward`` takes them.
-            at_once: how many of the batch the network is given at a time, which bounds what it needs in memory; all by default.
+            at_once: how many of the batch the network is given at a time, which bounds what it needs in
+                memory; all by default.
         """
         for background, forcing in drivers:
-            parts = zip(*(tensor.split(at_once or len(window)) for tensor in (window, background, forcing)), strict=True)
+            parts = zip(
+                *(tensor.split(at_once or len(window)) for tensor in (window, background, forcing)),
+                strict=True,
+            )
             step = torch.cat([self(*part) for part in parts])
             window = torch.cat([window[:, 1:], step[:, None]], dim=1)
             yield step

@@ -1,7 +1,8 @@
 """Residuals and budgets of the atmosphere on pressure levels.
 
-Fields are tensors (..., level, latitude, longitude) in SI units, levels in any monotonic order, latitudes from north to south on
-a grid of the whole sphere. Derivatives are spectral. Each function returns what is left of a balance, in the units given.
+Fields are tensors (..., level, latitude, longitude) in SI units, levels in any monotonic order, latitudes
+from north to south on a grid of the whole sphere. Derivatives are spectral. Each function returns what is
+left of a balance, in the units given.
 """
 
 from dataclasses import dataclass
@@ -46,7 +47,12 @@ class Sphere:
 
     def latitude(self, like: Tensor) -> Tensor:
         """Return latitudes [rad] as a column."""
-        return torch.pi / 2 - torch.as_tensor(sphere_nodes(self.nlat, self.grid)[0], dtype=like.dtype, device=like.device)[:, None]
+        return (
+            torch.pi / 2
+            - torch.as_tensor(sphere_nodes(self.nlat, self.grid)[0], dtype=like.dtype, device=like.device)[
+                :, None
+            ]
+        )
 
     def divergence(self, u: Tensor, v: Tensor) -> Tensor:
         """Return the divergence of a vector field."""
@@ -67,7 +73,9 @@ def virtual_temperature(temperature: Tensor, humidity: Tensor | None = None) -> 
     return temperature if humidity is None else temperature * (1 + 0.608 * humidity)
 
 
-def hydrostatic(geopotential: Tensor, temperature: Tensor, pressure: Tensor, humidity: Tensor | None = None) -> Tensor:
+def hydrostatic(
+    geopotential: Tensor, temperature: Tensor, pressure: Tensor, humidity: Tensor | None = None
+) -> Tensor:
     """Return by how much the thickness of each layer differs from the hydrostatic one [m].
 
         (Phi_2 - Phi_1) / g - R / g mean(T_v) ln(p_1 / p_2)
@@ -93,12 +101,16 @@ def hydrostatic(geopotential: Tensor, temperature: Tensor, pressure: Tensor, hum
     return (torch.diff(geopotential, dim=-3) - GAS_CONSTANT * mean * depth) / GRAVITY
 
 
-def thermal_wind(u: Tensor, v: Tensor, temperature: Tensor, pressure: Tensor, sphere: Sphere, tropics: float = 20.0) -> tuple[Tensor, Tensor]:
-    """Return by how much the shear between levels differs from the thermal wind [m/s], eastward and northward.
+def thermal_wind(
+    u: Tensor, v: Tensor, temperature: Tensor, pressure: Tensor, sphere: Sphere, tropics: float = 20.0
+) -> tuple[Tensor, Tensor]:
+    """Return by how much the shear between levels differs from the thermal wind [m/s], eastward and
+    northward.
 
         u_2 - u_1 + R/f ln(p_1 / p_2) dT/dy,   v_2 - v_1 - R/f ln(p_1 / p_2) dT/dx
 
-    with the mean temperature of the two levels; zero within ``tropics`` degrees of the equator, where the balance does not hold.
+    with the mean temperature of the two levels; zero within ``tropics`` degrees of the equator, where the
+    balance does not hold.
 
     Args:
         u: eastward wind [m/s].
@@ -135,7 +147,9 @@ def continuity(u: Tensor, v: Tensor, omega: Tensor, pressure: Tensor, sphere: Sp
     return (divergence[..., 1:, :, :] + divergence[..., :-1, :, :]) / 2 + slope
 
 
-def column_continuity(u: Tensor, v: Tensor, surface_pressure: Tensor, pressure: Tensor, seconds: float, sphere: Sphere) -> Tensor:
+def column_continuity(
+    u: Tensor, v: Tensor, surface_pressure: Tensor, pressure: Tensor, seconds: float, sphere: Sphere
+) -> Tensor:
     """Return ``dp_s / dt + div(sum_k v_k thickness_k)`` [Pa/s], for a series of states at regular times.
 
     Args:
@@ -160,7 +174,8 @@ def column_continuity(u: Tensor, v: Tensor, surface_pressure: Tensor, pressure: 
 
 
 def layer_thickness(pressure: Tensor, surface_pressure: Tensor) -> Tensor:
-    """Return how much pressure [Pa] each level stands for: up to halfway to its neighbours, to the top and to the ground.
+    """Return how much pressure [Pa] each level stands for: up to halfway to its neighbours, to the top and to
+    the ground.
 
     Args:
         pressure: of the levels [Pa], shape (level,).
@@ -171,7 +186,11 @@ def layer_thickness(pressure: Tensor, surface_pressure: Tensor) -> Tensor:
     between = (ordered[1:] + ordered[:-1]) / 2
     ground = surface_pressure[..., None, :, :]
     upper = torch.cat([between.new_zeros(1), between])[:, None, None]
-    lower = torch.cat([torch.minimum(between[:, None, None], ground), ground], dim=-3) if between.numel() else ground
+    lower = (
+        torch.cat([torch.minimum(between[:, None, None], ground), ground], dim=-3)
+        if between.numel()
+        else ground
+    )
     return (lower - upper).clamp_min(0)[..., torch.argsort(order), :, :]
 
 
@@ -190,12 +209,22 @@ def dry_mass(surface_pressure: Tensor, humidity: Tensor, pressure: Tensor, spher
     return sphere.mean(surface_pressure - (humidity * layer_thickness(pressure, surface_pressure)).sum(-3))
 
 
-def energy(temperature: Tensor, u: Tensor, v: Tensor, humidity: Tensor, surface_pressure: Tensor, pressure: Tensor, sphere: Sphere) -> Tensor:
-    """Return the mean energy of a column [J/m^2]: enthalpy, motion and latent heat; its change is a net heating [W/m^2].
+def energy(
+    temperature: Tensor,
+    u: Tensor,
+    v: Tensor,
+    humidity: Tensor,
+    surface_pressure: Tensor,
+    pressure: Tensor,
+    sphere: Sphere,
+) -> Tensor:
+    """Return the mean energy of a column [J/m^2]: enthalpy, motion and latent heat; its change is a net
+    heating [W/m^2].
 
         mean over the sphere of ``sum_k (c_p T + (u^2 + v^2) / 2 + L q)_k thickness_k / g``
 
-    The geopotential of the ground, which is constant but for the weight of the air on it, is left out. Arguments as for ``dry_mass``.
+    The geopotential of the ground, which is constant but for the weight of the air on it, is left out.
+    Arguments as for ``dry_mass``.
     """
     _check(pressure, temperature, u, v, humidity)
     column = HEAT_CAPACITY * temperature + (u**2 + v**2) / 2 + LATENT_HEAT * humidity
@@ -211,4 +240,6 @@ def _check(pressure: Tensor, *fields: Tensor) -> None:
         raise InputError(f"pressures must be in Pa, got {pressure.tolist()}, which look like hPa")
     for f in fields:
         if f.ndim < 3 or f.shape[-3] != len(pressure):
-            raise InputError(f"a field of shape {tuple(f.shape)} does not have the {len(pressure)} levels {pressure.tolist()} Pa")
+            raise InputError(
+                f"a field of shape {tuple(f.shape)} does not have the {len(pressure)} levels {pressure.tolist()} Pa"
+            )

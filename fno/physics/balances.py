@@ -1,4 +1,6 @@
-"""Balances of the atmosphere for states given as channels: which can be asked of them, and what is left of each."""
+"""Balances of the atmosphere for states given as channels: which can be asked of them, and what is left of
+each.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +11,8 @@ from torch import Tensor
 from ..errors import InputError
 from . import atmosphere as air
 
-# Other names of what a balance needs, and what to multiply by; the pressure at sea level stands for that at the ground.
+# Other names of what a balance needs, and what to multiply by; the pressure at sea level stands for that at
+# the ground.
 _NAMES: dict[str, tuple[tuple[str, float], ...]] = {
     "geopotential": (("geopotential", 1.0), ("geopotential_height", air.GRAVITY), ("gh", air.GRAVITY)),
     "ground": (("surface_pressure", 1.0), ("sp", 1.0), ("mean_sea_level_pressure", 1.0), ("msl", 1.0)),
@@ -24,7 +27,8 @@ class _Balance:
         units: of what is left.
         needs: variables on levels; ``ground`` is the pressure at the ground, or at sea level in its stead.
         on_sphere: whether it needs a grid of the whole sphere.
-        left: from the fields, the pressures [Pa] and the sphere to what is left, one tensor for all its components.
+        left: from the fields, the pressures [Pa] and the sphere to what is left, one tensor for all its
+            components.
     """
 
     units: str
@@ -39,11 +43,15 @@ def _hydrostatic(f: Mapping[str, Tensor], p: Tensor, _: air.Sphere) -> Tensor:
 
 def _thermal_wind(f: Mapping[str, Tensor], p: Tensor, sphere: air.Sphere) -> Tensor:
     warm = air.virtual_temperature(f["temperature"], f.get("specific_humidity"))
-    return torch.stack(air.thermal_wind(f["u_component_of_wind"], f["v_component_of_wind"], warm, p, sphere), dim=-4)
+    return torch.stack(
+        air.thermal_wind(f["u_component_of_wind"], f["v_component_of_wind"], warm, p, sphere), dim=-4
+    )
 
 
 def _continuity(f: Mapping[str, Tensor], p: Tensor, sphere: air.Sphere) -> Tensor:
-    return air.continuity(f["u_component_of_wind"], f["v_component_of_wind"], f["vertical_velocity"], p, sphere)
+    return air.continuity(
+        f["u_component_of_wind"], f["v_component_of_wind"], f["vertical_velocity"], p, sphere
+    )
 
 
 def _dry_mass(f: Mapping[str, Tensor], p: Tensor, sphere: air.Sphere) -> Tensor:
@@ -79,7 +87,13 @@ class Balances:
         InputError: no such balance, or the channels or the grid do not let it be computed.
     """
 
-    def __init__(self, names: Sequence[str], channels: Sequence[tuple[str, int | None]], sphere: air.Sphere | None, southward: bool = True) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        channels: Sequence[tuple[str, int | None]],
+        sphere: air.Sphere | None,
+        southward: bool = True,
+    ) -> None:
         self.names, self.sphere, self.southward = tuple(names), sphere, southward
         held: dict[str, dict[int | None, int]] = {}
         for at, (variable, level) in enumerate(channels):
@@ -90,18 +104,36 @@ class Balances:
             if name not in _BALANCES:
                 raise InputError(f"there is no balance {name!r}; there are {', '.join(BALANCES)}")
             balance = _BALANCES[name]
-            wanted = [*balance.needs, *(["specific_humidity"] if name in ("hydrostatic", "thermal_wind") and "specific_humidity" in held else [])]
-            found = {n: next(((other, f) for other, f in _NAMES.get(n, ((n, 1.0),)) if other in held), None) for n in dict.fromkeys(wanted)}
+            wanted = [
+                *balance.needs,
+                *(
+                    ["specific_humidity"]
+                    if name in ("hydrostatic", "thermal_wind") and "specific_humidity" in held
+                    else []
+                ),
+            ]
+            found = {
+                n: next(((other, f) for other, f in _NAMES.get(n, ((n, 1.0),)) if other in held), None)
+                for n in dict.fromkeys(wanted)
+            }
             if missing := [_NAMES.get(n, ((n, 1.0),))[0][0] for n, at in found.items() if at is None]:
-                raise InputError(f"the balance {name} needs {', '.join(missing)}, which the data lack; they have {', '.join(held)}")
+                raise InputError(
+                    f"the balance {name} needs {', '.join(missing)}, which the data lack; they have {', '.join(held)}"
+                )
             if balance.on_sphere and sphere is None:
                 raise InputError(f"the balance {name} needs a grid of the whole sphere")
-            shared = set.intersection(*(set(held[at[0]]) for n, at in found.items() if at and n != "ground")) - {None}
+            shared = set.intersection(
+                *(set(held[at[0]]) for n, at in found.items() if at and n != "ground")
+            ) - {None}
             levels = sorted((level for level in shared if level is not None), reverse=True)
             if len(levels) < 2:
-                raise InputError(f"the balance {name} needs at least two levels that {', '.join(n for n in found if n != 'ground')} share")
+                raise InputError(
+                    f"the balance {name} needs at least two levels that {', '.join(n for n in found if n != 'ground')} share"
+                )
             places = {n: [None] if n == "ground" else levels for n in found}
-            self.where[name] = {n: ([held[at[0]][level] for level in places[n]], at[1]) for n, at in found.items() if at}
+            self.where[name] = {
+                n: ([held[at[0]][level] for level in places[n]], at[1]) for n, at in found.items() if at
+            }
             self.pressure[name] = torch.tensor([100.0 * level for level in levels])
 
     @property
@@ -118,7 +150,10 @@ class Balances:
         state = state if self.southward else state.flip(-2)
         found = {}
         for name in self.names:
-            fields = {n: factor * (state[:, at] if n != "ground" else state[:, at[0]]) for n, (at, factor) in self.where[name].items()}
+            fields = {
+                n: factor * (state[:, at] if n != "ground" else state[:, at[0]])
+                for n, (at, factor) in self.where[name].items()
+            }
             sphere = self.sphere or air.Sphere(*state.shape[-2:])
             found[name] = _BALANCES[name].left(fields, self.pressure[name].to(state), sphere)
         return found

@@ -9,8 +9,8 @@ from ..errors import InputError
 def darcy(u: Tensor, a: Tensor, spacing: float, source: float | Tensor = 1.0) -> Tensor:
     """Return ``-div(a grad u) - f`` at the inner nodes of a grid, by finite volumes.
 
-    The coefficient between two nodes is their harmonic mean, so that the flux is continuous where it jumps. Values on the edge
-    are those of ``u``, which should be the boundary condition.
+    The coefficient between two nodes is their harmonic mean, so that the flux is continuous where it jumps.
+    Values on the edge are those of ``u``, which should be the boundary condition.
 
     Args:
         u: solution, shape (..., n, m).
@@ -25,7 +25,9 @@ def darcy(u: Tensor, a: Tensor, spacing: float, source: float | Tensor = 1.0) ->
         InputError: shapes differ or have no inner nodes.
     """
     if u.shape != a.shape or min(u.shape[-2:]) < 3:
-        raise InputError(f"solution and coefficient must have the same shape with at least 3 x 3 nodes, got {tuple(u.shape)} and {tuple(a.shape)}")
+        raise InputError(
+            f"solution and coefficient must have the same shape with at least 3 x 3 nodes, got {tuple(u.shape)} and {tuple(a.shape)}"
+        )
     divergence = torch.zeros((), dtype=u.dtype, device=u.device)
     for dim in (-2, -1):
         other = -3 - dim

@@ -1,10 +1,12 @@
 """Derivatives of fields, behind one call: ``d(u, axis, order)``.
 
-Axes have names. A tensor of shape (..., *grid) has the grid's axes last, in the order that the derivative was made with. Equations
+Axes have names. A tensor of shape (..., *grid) has the grid's axes last, in the order that the derivative was
+made with. Equations
 are written once and take any of these:
 
 - ``Spectral``: exact for periodic fields that the grid resolves;
-- ``FiniteDifferences``: of second or fourth order, with one-sided stencils of the same order where an axis does not wrap;
+- ``FiniteDifferences``: of second or fourth order, with one-sided stencils of the same order where an axis
+does not wrap;
 - ``Collocated``: exact for polynomials through the Radau nodes of a window of time;
 - ``Mixed``: another kind for each axis, such as differences in time and spectral in space;
 - ``Autograd``: of a function of coordinates.
@@ -52,12 +54,15 @@ class _OnBox:
         at = self.box.axes.index(axis)
         dim = at - len(self.box.axes)
         if u.ndim < -dim or u.shape[dim] != self.box.points[at]:
-            raise InputError(f"the grid has {self.box.points[at]} points along {axis}, a field of shape {tuple(u.shape)} has not")
+            raise InputError(
+                f"the grid has {self.box.points[at]} points along {axis}, a field of shape {tuple(u.shape)} has not"
+            )
         return at, dim
 
 
 class Spectral(_OnBox):
-    """Multiply the waves of a periodic axis by ``(2 pi i k / L)^order``; of odd orders the Nyquist wave has none.
+    """Multiply the waves of a periodic axis by ``(2 pi i k / L)^order``; of odd orders the Nyquist wave has
+    none.
 
     Args:
         box: grid; axes that do not wrap are refused when a derivative along them is asked for.
@@ -74,7 +79,9 @@ class Spectral(_OnBox):
         n = u.shape[dim]
         if n % 2 == 0 and order % 2:
             factor = torch.cat([factor[:-1], torch.zeros_like(factor[:1])])
-        result: Tensor = torch.fft.irfft(torch.fft.rfft(u, dim=dim) * factor.reshape(-1, *[1] * (-dim - 1)), n=n, dim=dim)
+        result: Tensor = torch.fft.irfft(
+            torch.fft.rfft(u, dim=dim) * factor.reshape(-1, *[1] * (-dim - 1)), n=n, dim=dim
+        )
         return result
 
     def inverse_laplacian(self, f: Tensor, axes: Sequence[str] = ("y", "x")) -> Tensor:
@@ -89,13 +96,17 @@ class Spectral(_OnBox):
             dims.append(dim)
             k2 = k2 + (k**2).reshape(-1, *[1] * (-dim - 1))
         scale = torch.where(k2 > 0, -1 / torch.where(k2 > 0, k2, 1.0), 0.0)
-        result: Tensor = torch.fft.irfftn(torch.fft.rfftn(f, dim=dims) * scale, s=[f.shape[d] for d in dims], dim=dims)
+        result: Tensor = torch.fft.irfftn(
+            torch.fft.rfftn(f, dim=dims) * scale, s=[f.shape[d] for d in dims], dim=dims
+        )
         return result
 
     def _waves(self, u: Tensor, axis: str, half: bool) -> tuple[int, Tensor]:
         at, dim = self.along(u, axis)
         if not self.box.periodic[at]:
-            raise InputError(f"axis {axis} does not wrap, and a spectral derivative needs one that does; use FiniteDifferences along it")
+            raise InputError(
+                f"axis {axis} does not wrap, and a spectral derivative needs one that does; use FiniteDifferences along it"
+            )
         frequencies = torch.fft.rfftfreq if half else torch.fft.fftfreq
         n = u.shape[dim]
         return dim, 2 * math.pi * n / self.box.lengths[at] * frequencies(n, dtype=u.dtype, device=u.device)
@@ -129,7 +140,9 @@ class FiniteDifferences(_OnBox):
         half = (order + 1) // 2 - 1 + self.accuracy // 2
         ends = order + self.accuracy
         if n < (2 * half + 1 if wraps else ends):
-            raise InputError(f"a derivative of order {order} and accuracy {self.accuracy} along {axis} needs more than {n} points")
+            raise InputError(
+                f"a derivative of order {order} and accuracy {self.accuracy} along {axis} needs more than {n} points"
+            )
         centre = _stencil(tuple(range(-half, half + 1)), order)
         if wraps:
             return scale * _sum([w * torch.roll(u, -k, dim) for k, w in enumerate(centre, -half) if w])
@@ -137,7 +150,10 @@ class FiniteDifferences(_OnBox):
         stencils = [_stencil(tuple(range(-i, ends - i)), order) for i in range(half)]
         first = [_sum([w * u.narrow(dim, k, 1) for k, w in enumerate(stencil)]) for stencil in stencils]
         sign = (-1) ** order  # the far end is the near one in a mirror
-        last = [_sum([sign * w * u.narrow(dim, n - 1 - k, 1) for k, w in enumerate(stencil)]) for stencil in stencils]
+        last = [
+            _sum([sign * w * u.narrow(dim, n - 1 - k, 1) for k, w in enumerate(stencil)])
+            for stencil in stencils
+        ]
         return scale * torch.cat([*first, inside, *reversed(last)], dim)
 
 
@@ -147,7 +163,9 @@ def _sum(terms: list[Tensor]) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _stencil(offsets: tuple[int, ...], order: int) -> tuple[float, ...]:
-    """Return weights w with ``sum_k w_k p(k) = p^(order)(0)`` for all polynomials of lower degree than there are offsets."""
+    """Return weights w with ``sum_k w_k p(k) = p^(order)(0)`` for all polynomials of lower degree than there
+    are offsets.
+    """
     powers = np.vander(np.array(offsets, dtype=float), increasing=True).T
     right = np.zeros(len(offsets))
     right[order] = math.factorial(order)
@@ -175,7 +193,9 @@ class Collocated:
         """
         if axis != self.axis:
             raise InputError(f"no derivative along {axis!r}; these nodes lie along {self.axis!r}")
-        matrix = torch.as_tensor(differentiation(u.shape[self.dim] - 1) / self.length, dtype=u.dtype, device=u.device)
+        matrix = torch.as_tensor(
+            differentiation(u.shape[self.dim] - 1) / self.length, dtype=u.dtype, device=u.device
+        )
         for _ in range(order):
             u = torch.tensordot(u, matrix, dims=([self.dim], [1])).movedim(-1, self.dim)
         return u
@@ -202,7 +222,8 @@ class Autograd:
     """Derivatives of a function of coordinates, at points that do not know of each other.
 
     Args:
-        coordinates: tensors that require gradients and that u was computed from, by name, each of the shape of u.
+        coordinates: tensors that require gradients and that u was computed from, by name, each of the shape
+            of u.
     """
 
     def __init__(self, coordinates: Mapping[str, Tensor]) -> None:

@@ -1,8 +1,10 @@
-"""Equations that solution operators are trained on: ``u_t = F(u)`` on a periodic box, for one window of time after the other.
+"""Equations that solution operators are trained on: ``u_t = F(u)`` on a periodic box, for one window of time
+after the other.
 
-A residual grows with the square of the wave number where the equation diffuses, so that its mean square is all about the smallest
-waves. It is therefore measured in units of the solution: a wave that decays at the rate lambda has its residual over a window of length
-D multiplied by ``D / (1 + D lambda)``, which is the error that the residual stands for.
+A residual grows with the square of the wave number where the equation diffuses, so that its mean square is
+all about the smallest waves. It is therefore measured in units of the solution: a wave that decays at the
+rate lambda has its residual over a window of length D multiplied by ``D / (1 + D lambda)``, which is the
+error that the residual stands for.
 """
 
 import math
@@ -29,7 +31,8 @@ class _Form:
     """One equation.
 
     Attributes:
-        residual: of u, shape (batch, node, *grid), given its derivatives and the numbers that ``names`` lists.
+        residual: of u, shape (batch, node, *grid), given its derivatives and the numbers that ``names``
+            lists.
         names: its numbers.
         damping: rate at which the waves of squared wave number k2 decay, given the numbers.
     """
@@ -80,9 +83,13 @@ class EvolutionEquation:
 
     def __init__(self, name: str, parameters: Parameters, box: Box, window: float) -> None:
         if name not in _FORMS:
-            raise InputError(f"there is no residual of {name!r} that an operator could be trained on; there are {', '.join(EVOLUTIONS)}")
+            raise InputError(
+                f"there is no residual of {name!r} that an operator could be trained on; there are {', '.join(EVOLUTIONS)}"
+            )
         if not all(box.periodic):
-            raise InputError(f"the residual of {name} needs axes that wrap; of {', '.join(box.axes)} not all do")
+            raise InputError(
+                f"the residual of {name} needs axes that wrap; of {', '.join(box.axes)} not all do"
+            )
         self.form, self.box, self.window = _FORMS[name], box, window
         self.parameters = dict(parameters)
 
@@ -94,7 +101,9 @@ class EvolutionEquation:
         """
         held = {**self.parameters, **given}
         if missing := [name for name in self.form.names if held.get(name) is None]:
-            raise InputError(f"the equation needs {', '.join(missing)}, which neither the system nor the data give")
+            raise InputError(
+                f"the equation needs {', '.join(missing)}, which neither the system nor the data give"
+            )
         return {name: held[name] for name in self.form.names}
 
     def residual(self, u: Tensor, given: Parameters) -> Tensor:
@@ -102,7 +111,8 @@ class EvolutionEquation:
 
         Args:
             u: values at the Radau nodes of the window, shape (batch, node, *grid).
-            given: numbers that differ between instances, shape (batch, 1, ..., 1), before those of the system.
+            given: numbers that differ between instances, shape (batch, 1, ..., 1), before those of the
+                system.
         """
         box = Box(self.box.axes, tuple(u.shape[2:]), self.box.lengths, self.box.periodic)
         space = Spectral(box)
@@ -112,7 +122,8 @@ class EvolutionEquation:
         return self.form.residual(u, d, *extra, **self.numbers(given))
 
     def rates(self, like: Tensor, given: Parameters) -> Tensor:
-        """Return the rates at which the linear part of the equation damps waves, shape (batch or 1, 1, *waves).
+        """Return the rates at which the linear part of the equation damps waves, shape (batch or 1, 1,
+        *waves).
 
         Args:
             like: a field, shape (batch, any, *grid).
@@ -122,7 +133,9 @@ class EvolutionEquation:
         k2 = torch.zeros((), dtype=like.dtype, device=like.device)
         for dim, length in zip(dims, self.box.lengths, strict=True):
             n = like.shape[dim]
-            waves = (torch.fft.rfftfreq if dim == dims[-1] else torch.fft.fftfreq)(n, 1 / n, dtype=like.dtype, device=like.device)
+            waves = (torch.fft.rfftfreq if dim == dims[-1] else torch.fft.fftfreq)(
+                n, 1 / n, dtype=like.dtype, device=like.device
+            )
             k2 = k2 + ((2 * math.pi / length * waves) ** 2).reshape(-1, *[1] * (dims[-1] - dim))
         return self.form.damping(k2[None, None], **self.numbers(given))
 

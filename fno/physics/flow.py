@@ -16,7 +16,9 @@ def velocity(w: Tensor, space: Spectral) -> tuple[Tensor, Tensor]:
     return -space(psi, "y"), space(psi, "x")
 
 
-def navier_stokes(w: Tensor, d: Derivative, space: Spectral, viscosity: float | Tensor = 1e-3, force: float | Tensor = 0.0) -> Tensor:
+def navier_stokes(
+    w: Tensor, d: Derivative, space: Spectral, viscosity: float | Tensor = 1e-3, force: float | Tensor = 0.0
+) -> Tensor:
     """Return ``w_t + u w_x + v w_y - viscosity (w_xx + w_yy) - f``.
 
     Args:
@@ -30,8 +32,11 @@ def navier_stokes(w: Tensor, d: Derivative, space: Spectral, viscosity: float | 
     return d(w, "t") + u * d(w, "x") + v * d(w, "y") - viscosity * (d(w, "x", 2) + d(w, "y", 2)) - force
 
 
-def barotropic(w: Tensor, d: Derivative, space: Spectral, beta: float, drag: float = 0.0, force: float | Tensor = 0.0) -> Tensor:
-    """Return ``w_t + u w_x + v (w_y + beta) + drag w - f`` [1/s^2] for vorticity [1/s]; arguments as for ``navier_stokes``.
+def barotropic(
+    w: Tensor, d: Derivative, space: Spectral, beta: float, drag: float = 0.0, force: float | Tensor = 0.0
+) -> Tensor:
+    """Return ``w_t + u w_x + v (w_y + beta) + drag w - f`` [1/s^2] for vorticity [1/s]; arguments as for
+    ``navier_stokes``.
 
     Args:
         w: vorticity [1/s].
@@ -49,15 +54,19 @@ def force(name: str, box: Box, like: Tensor) -> Tensor:
     """Return the curl of a force on a torus, shape (y, x).
 
     Args:
-        name: ``diagonal`` is 0.1 (sin 2 pi (x + y) + cos 2 pi (x + y)) with x and y in units of the side (Li et al. 2021),
-            ``kolmogorov`` is -4 cos(4 y) with y from 0 to 2 pi along the side, ``none`` is zero.
+        name: ``diagonal`` is 0.1 (sin 2 pi (x + y) + cos 2 pi (x + y)) with x and y in units of the side (Li
+            et al. 2021), ``kolmogorov`` is -4 cos(4 y) with y from 0 to 2 pi along the side, ``none`` is
+            zero.
         box: grid.
         like: a tensor of the wanted type and device.
 
     Raises:
         InputError: another name.
     """
-    y, x = torch.meshgrid(*[2 * math.pi / n * torch.arange(n, dtype=like.dtype, device=like.device) for n in box.points], indexing="ij")
+    y, x = torch.meshgrid(
+        *[2 * math.pi / n * torch.arange(n, dtype=like.dtype, device=like.device) for n in box.points],
+        indexing="ij",
+    )
     if name == "diagonal":
         return 0.1 * (torch.sin(x + y) + torch.cos(x + y))
     if name == "kolmogorov":

@@ -1,4 +1,6 @@
-"""Initial value problems of one dimension that physics-informed networks are tried on: equation, domain, initial and boundary values."""
+"""Initial value problems of one dimension that physics-informed networks are tried on: equation, domain,
+initial and boundary values.
+"""
 
 import math
 from collections.abc import Callable, Mapping
@@ -56,8 +58,15 @@ PROBLEMS: dict[str, Problem] = {
     "convection": Problem(advection, {"beta": 30.0}, initial=torch.sin, orders={"t": 1, "x": 1}, **_CIRCLE),
     "reaction": Problem(reaction, {"rho": 5.0}, initial=_bump, orders={"t": 1, "x": 0}, **_CIRCLE),
     "reaction_diffusion": Problem(reaction_diffusion, {"nu": 5.0, "rho": 5.0}, initial=_bump, **_CIRCLE),
-    "burgers": Problem(burgers, {"viscosity": 0.01 / math.pi}, initial=lambda x: -torch.sin(math.pi * x), **_AROUND_ZERO),
-    "allen_cahn": Problem(allen_cahn, {"diffusivity": 1e-4, "rate": 5.0}, initial=lambda x: x**2 * torch.cos(math.pi * x), **_AROUND_ZERO),
+    "burgers": Problem(
+        burgers, {"viscosity": 0.01 / math.pi}, initial=lambda x: -torch.sin(math.pi * x), **_AROUND_ZERO
+    ),
+    "allen_cahn": Problem(
+        allen_cahn,
+        {"diffusivity": 1e-4, "rate": 5.0},
+        initial=lambda x: x**2 * torch.cos(math.pi * x),
+        **_AROUND_ZERO,
+    ),
     "cahn_hilliard": Problem(
         cahn_hilliard,
         {"gamma_1": 1e-6, "gamma_2": 1e-2},

@@ -30,7 +30,13 @@ class ShallowWaterResidual:
 
 
 def shallow_water(
-    height: Tensor, u: Tensor, v: Tensor, seconds: float, grid: SphereGrid, lmax: int, mountain: float | Tensor = 0.0
+    height: Tensor,
+    u: Tensor,
+    v: Tensor,
+    seconds: float,
+    grid: SphereGrid,
+    lmax: int,
+    mountain: float | Tensor = 0.0,
 ) -> ShallowWaterResidual:
     """Return the residuals of a series of states, by spherical harmonics and central differences in time.
 
@@ -49,7 +55,9 @@ def shallow_water(
     nlat, nlon = height.shape[-2:]
     arguments = (nlat, nlon, lmax, min(lmax, nlon // 2 + 1), grid)
     calculus, analyse, field = SphereCalculus(*arguments), RealSHT(*arguments), InverseRealSHT(*arguments)
-    latitude = torch.pi / 2 - torch.as_tensor(sphere_nodes(nlat, grid)[0], dtype=height.dtype, device=height.device)
+    latitude = torch.pi / 2 - torch.as_tensor(
+        sphere_nodes(nlat, grid)[0], dtype=height.dtype, device=height.device
+    )
     coriolis = 2 * OMEGA * torch.sin(latitude)[:, None]
 
     def curl(a: Tensor, b: Tensor) -> Tensor:

@@ -42,8 +42,12 @@ def check_gradient(parameters: Iterable[tuple[str, nn.Parameter]], where: str) -
         return norm
     if names := non_finite(gradients):
         raise NonFiniteError(f"the gradient of {listed(names)} is not finite {where}")
-    largest = max(gradients, key=lambda pair: float(pair[1].abs().max()))  # entries are finite, the sum of their squares is not
-    raise NonFiniteError(f"the norm of the gradient overflows {where}, with its largest entry in {largest[0]}")
+    largest = max(
+        gradients, key=lambda pair: float(pair[1].abs().max())
+    )  # entries are finite, the sum of their squares is not
+    raise NonFiniteError(
+        f"the norm of the gradient overflows {where}, with its largest entry in {largest[0]}"
+    )
 
 
 def check_tensors(tensors: Mapping[str, Tensor], kind: str, when: str) -> None:
@@ -55,7 +59,8 @@ def check_tensors(tensors: Mapping[str, Tensor], kind: str, when: str) -> None:
         when: e.g. ``after step 12``.
 
     Raises:
-        NonFiniteError: the first of them are named, e.g. ``the averages of lift.weight are not finite after step 12``.
+        NonFiniteError: the first of them are named, e.g. ``the averages of lift.weight are not finite after
+            step 12``.
     """
     if names := non_finite(tensors.items()):
         raise NonFiniteError(f"the {kind} of {listed(names)} are not finite {when}")
@@ -67,7 +72,9 @@ def check_saved(path: Path, groups: Mapping[str, Mapping[str, Tensor]], step: in
     Raises:
         NonFiniteError: the way out is to remove the state.
     """
-    if names := non_finite((name, t) for group, tensors in groups.items() if group != "best" for name, t in tensors.items()):
+    if names := non_finite(
+        (name, t) for group, tensors in groups.items() if group != "best" for name, t in tensors.items()
+    ):
         raise NonFiniteError(
             f"{path} (step {step}) has values that are not finite in {listed(names)} and cannot be resumed; remove {path.parent} to start over, "
             f"with a lower train.learning_rate if the training diverged"

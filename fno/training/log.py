@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ..regular_file import open_regular
+from ..weights.regular_file import open_regular
 from .state import private_folder, sync_folder
 
 _LONGEST = 2**20  # characters of a record
@@ -58,6 +58,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
             except (ValueError, RecursionError) as error:
                 if not line.endswith(b"\n") and not file.read(1):
                     break
-                raise ValueError(f"{path} is damaged in line {number} ({error}); move it away, and the run goes on with a new log") from error
+                raise ValueError(
+                    f"{path} is damaged in line {number} ({error}); move it away, and the run goes on with a new log"
+                ) from error
             records.append(record)
     return records

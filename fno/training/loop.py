@@ -1,10 +1,12 @@
-"""The training loop. It takes any source of batches and any objective, and knows neither data sets nor models.
+"""The training loop. It takes any source of batches and any objective, and knows neither data sets nor
+models.
 
-Whatever is random in step n (noise, dropout, the order of samples) is seeded by (seed, n), so the state after n
-steps is weights, averages, optimizer moments and n: a run killed at any moment and started again ends with the
-same bits as one that was never stopped, on the same device and number of threads.
+Whatever is random in step n (noise, dropout, the order of samples) is seeded by (seed, n), so the state after
+n steps is weights, averages, optimizer moments and n: a run killed at any moment and started again ends with
+the same bits as one that was never stopped, on the same device and number of threads.
 
-A loss or gradient that is not finite stops the run before the optimizer takes it, so what is saved is always finite.
+A loss or gradient that is not finite stops the run before the optimizer takes it, so what is saved is always
+finite.
 """
 
 import logging
@@ -56,10 +58,14 @@ class BatchSource(Protocol[B_co]):
         """Return the batches of an epoch, the same for every rollout length."""
 
     def epoch(self, epoch: int, rollout: int, start: int) -> Iterator[B_co]:
-        """Yield the batches of an epoch from number ``start`` on, each with ``rollout`` states after the window."""
+        """Yield the batches of an epoch from number ``start`` on, each with ``rollout`` states after the
+        window.
+        """
 
     def validation(self, steps: int, samples: int) -> Iterator[B_co]:
-        """Yield batches that no epoch holds, with ``steps`` states after the window; none if there is no such data."""
+        """Yield batches that no epoch holds, with ``steps`` states after the window; none if there is no such
+        data.
+        """
 
 
 @dataclass(frozen=True)
@@ -125,8 +131,8 @@ def train(
     Raises:
         StoppedError: ``stop`` returned True.
         ValueError: the saved state belongs to other settings.
-        NonFiniteError: a term of the loss, the gradient, the weights or the saved state are not finite; step and term or parameter are
-            named, and the last saved state is kept.
+        NonFiniteError: a term of the loss, the gradient, the weights or the saved state are not finite; step
+            and term or parameter are named, and the last saved state is kept.
     """
     run = _Run(model, objective, source, settings, folder, fingerprint)
     run.resume()
@@ -149,14 +155,18 @@ def train(
                 if run.step % per_epoch and time.monotonic() - saved > 60 * settings.checkpoint_minutes:
                     run.save()
                     saved = time.monotonic()
-        run.end_epoch(epoch, {name: mean([t[name] for t in terms if name in t]) for name in terms[-1]}, supply)
+        run.end_epoch(
+            epoch, {name: mean([t[name] for t in terms if name in t]) for name in terms[-1]}, supply
+        )
         saved = time.monotonic()
     model.load_state_dict(run.best or run.average)
     return TrainingRecord(run.step, run.best_score, run.best_epoch)
 
 
 class Supply(Generic[B]):
-    """Batches with how fast they came: megabytes per second since the first was asked for, and the share of that time spent waiting for data."""
+    """Batches with how fast they came: megabytes per second since the first was asked for, and the share of
+    that time spent waiting for data.
+    """
 
     def __init__(self, batches: Iterator[B]) -> None:
         self._batches, self._started = batches, time.monotonic()
@@ -190,12 +200,23 @@ class _Run:
     """The moving parts of a run and how they are saved."""
 
     def __init__(
-        self, model: nn.Module, objective: Objective[Any], source: BatchSource[Any], settings: TrainSettings, folder: Path, fingerprint: str
+        self,
+        model: nn.Module,
+        objective: Objective[Any],
+        source: BatchSource[Any],
+        settings: TrainSettings,
+        folder: Path,
+        fingerprint: str,
     ) -> None:
         self.model, self.objective, self.source, self.settings = model, objective, source, settings
         self.path, self.fingerprint = folder / "training.safetensors", fingerprint
         self.device = str(next(model.parameters()).device)
-        self.optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.95))
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            betas=(0.9, 0.95),
+        )
         self.average = {name: t.detach().clone() for name, t in model.state_dict().items()}
         self.best: dict[str, Tensor] = {}
         self.best_score: float | None = None
@@ -213,7 +234,9 @@ class _Run:
             group["lr"] = settings.rate(self.step, self.total)
         self.model.train()
         try:
-            with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=settings.precision == "bf16"):
+            with torch.autocast(
+                self.device.split(":")[0], torch.bfloat16, enabled=settings.precision == "bf16"
+            ):
                 loss = self.objective.loss(batch, self.step / self.total, generator)
         except NonFiniteError as error:
             raise self.stopped(f"{error}, at step {self.step}") from None
@@ -240,7 +263,11 @@ class _Run:
 
     def stopped(self, reason: str) -> NonFiniteError:
         """Return the error that ends a run, with the state that is kept and the ways out."""
-        kept = "no state was saved yet" if self.saved_step is None else f"the saved state of step {self.saved_step} is kept"
+        kept = (
+            "no state was saved yet"
+            if self.saved_step is None
+            else f"the saved state of step {self.saved_step} is kept"
+        )
         return NonFiniteError(
             f"{reason}; {kept}: where data or hardware were at fault, fix it and run the same command again, else lower train.learning_rate "
             f"or train.clip in a run with another output"
@@ -257,7 +284,9 @@ class _Run:
 
     @torch.no_grad()
     def validate(self) -> list[float] | None:
-        """Return the root mean square error of the averaged weights at each step, a mean over the channels; None without data."""
+        """Return the root mean square error of the averaged weights at each step, a mean over the channels;
+        None without data.
+        """
         current = {name: t.clone() for name, t in self.model.state_dict().items()}
         self.model.load_state_dict(self.average)
         self.model.eval()
@@ -285,8 +314,11 @@ class _Run:
                 log.warning(
                     "epoch %d: the validation error is %s from step %d of %d on, so these weights cannot be chosen; the forecast diverges, or "
                     "the validation data have missing values",
-                    epoch + 1, errors[first], first + 1, len(errors),
-                )  # fmt: skip
+                    epoch + 1,
+                    errors[first],
+                    first + 1,
+                    len(errors),
+                )
         record["rollout"], record["time"] = self.settings.rollout_length(epoch), time.time()
         record["megabytes_per_second"], record["waiting"] = round(supply.rate, 2), round(supply.waiting, 4)
         self.log.write(record)
@@ -305,7 +337,11 @@ class _Run:
             "optimizer": optimizer_tensors(self.optimizer),
         }
         try:
-            for kind, tensors in (("weights", groups["model"]), ("averages", self.average), ("moments", groups["optimizer"])):
+            for kind, tensors in (
+                ("weights", groups["model"]),
+                ("averages", self.average),
+                ("moments", groups["optimizer"]),
+            ):
                 check_tensors(tensors, kind, f"after step {self.step - 1}")
         except NonFiniteError as error:
             raise self.stopped(str(error)) from None
@@ -326,14 +362,20 @@ class _Run:
             return
         groups, meta = load_state(self.path)
         if meta["fingerprint"] != self.fingerprint:
-            raise ValueError(f"{self.path.parent} holds a run with other settings or data; choose another output, or remove it")
+            raise ValueError(
+                f"{self.path.parent} holds a run with other settings or data; choose another output, or remove it"
+            )
         check_saved(self.path, groups, meta["step"])
         restore_model(self.model, groups, "model", self.path)
-        self.average = {name: t.to(self.device) for name, t in matching(self.model, groups, "average", self.path).items()}
+        self.average = {
+            name: t.to(self.device) for name, t in matching(self.model, groups, "average", self.path).items()
+        }
         self.best = matching(self.model, groups, "best", self.path) if groups.get("best") else {}
         self.step = self.saved_step = meta["step"]
         self.best_score, self.best_epoch = meta["best_score"], meta["best_epoch"]
-        if self.best_score is not None and not math.isfinite(self.best_score):  # older versions kept it, and no other was ever better
+        if self.best_score is not None and not math.isfinite(
+            self.best_score
+        ):  # older versions kept it, and no other was ever better
             self.best, self.best_score, self.best_epoch = {}, None, None
         if groups.get("optimizer"):
             restore_optimizer(self.optimizer, groups["optimizer"])

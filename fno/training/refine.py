@@ -1,7 +1,8 @@
-"""Test-time optimisation: an operator's weights fitted further to the equation of one instance (Li et al. 2021, arXiv:2111.03794).
+"""Test-time optimisation: an operator's weights fitted further to the equation of one instance (Li et al.
+2021, arXiv:2111.03794).
 
-The weights of a copy in float64 take steps of L-BFGS on the residual alone, window by window, each starting from where the refined
-solution has come. Nothing of it is kept but the solution.
+The weights of a copy in float64 take steps of L-BFGS on the residual alone, window by window, each starting
+from where the refined solution has come. Nothing of it is kept but the solution.
 """
 
 import copy
@@ -17,8 +18,11 @@ from ..physics.steady import SteadyEquation
 from .finite import check_gradient
 
 
-def refine_evolution(model: nn.Module, equation: EvolutionEquation, instance: Instances, windows: int, steps: int) -> Iterator[Tensor]:
-    """Yield the refined solution of one instance at the nodes of one window after the other, shape (1, K + 1, field, *grid).
+def refine_evolution(
+    model: nn.Module, equation: EvolutionEquation, instance: Instances, windows: int, steps: int
+) -> Iterator[Tensor]:
+    """Yield the refined solution of one instance at the nodes of one window after the other, shape (1, K + 1,
+    field, *grid).
 
     Args:
         model: an ``Evolution``; it is left as it is.
@@ -46,7 +50,9 @@ def refine_evolution(model: nn.Module, equation: EvolutionEquation, instance: In
 
 
 def refine_steady(model: nn.Module, equation: SteadyEquation, instance: Instances, steps: int) -> Tensor:
-    """Return the refined solution of one instance, shape (1, 1, 1, *grid); arguments as for ``refine_evolution``."""
+    """Return the refined solution of one instance, shape (1, 1, 1, *grid); arguments as for
+    ``refine_evolution``.
+    """
     own, instance = copy.deepcopy(model).double(), _double(instance)
     a = instance.inputs[:, 0]
     return _minimise(
@@ -62,13 +68,17 @@ def _double(instance: Instances) -> Instances:
     return Instances(instance.state.double(), instance.inputs.double(), numbers)
 
 
-def _minimise(model: nn.Module, solve: Callable[[], Tensor], size: Callable[[Tensor], Tensor], steps: int) -> Tensor:
+def _minimise(
+    model: nn.Module, solve: Callable[[], Tensor], size: Callable[[Tensor], Tensor], steps: int
+) -> Tensor:
     """Fit the weights, and return the best solution on the way.
 
     Raises:
         NonFiniteError: the residual or its gradient is not finite.
     """
-    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=steps, max_eval=2 * steps, history_size=50, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(
+        model.parameters(), max_iter=steps, max_eval=2 * steps, history_size=50, line_search_fn="strong_wolfe"
+    )
     best: list[tuple[float, Tensor]] = []
     first = 0.0
 

@@ -11,7 +11,8 @@ Pair = tuple[Tensor, Tensor]
 
 
 class MixedResolution:
-    """Pairs of input and target, each batch on one of several grids, by Fourier interpolation of periodic fields.
+    """Pairs of input and target, each batch on one of several grids, by Fourier interpolation of periodic
+    fields.
 
     The grid of batch n is drawn from (seed, n), so that a resumed run sees the grids of a straight one.
 
@@ -31,7 +32,9 @@ class MixedResolution:
         True
     """
 
-    def __init__(self, batches: Iterable[Pair], sizes: Sequence[Sequence[int]], seed: int = 0, start: int = 0) -> None:
+    def __init__(
+        self, batches: Iterable[Pair], sizes: Sequence[Sequence[int]], seed: int = 0, start: int = 0
+    ) -> None:
         if not sizes:
             raise ValueError("mixed resolution needs at least one size")
         self.batches, self.sizes, self.seed, self.start = batches, [tuple(s) for s in sizes], seed, start

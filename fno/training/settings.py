@@ -1,4 +1,6 @@
-"""Settings of a training run and the schedules that follow from them: functions of the step alone, so a resume needs no more."""
+"""Settings of a training run and the schedules that follow from them: functions of the step alone, so a
+resume needs no more.
+"""
 
 import math
 from dataclasses import dataclass, fields
@@ -6,7 +8,9 @@ from typing import Any
 
 
 def check_range(settings: Any, **ranges: tuple[float, float]) -> None:
-    """Raise ``ValueError`` unless the settings of these names lie between the least and largest value of each."""
+    """Raise ``ValueError`` unless the settings of these names lie between the least and largest value of
+    each.
+    """
     for name, (least, largest) in ranges.items():
         value = getattr(settings, name)
         if not least <= value <= largest:
@@ -36,7 +40,8 @@ class TrainSettings:
         ema: decay of the averaged weights, which are the ones that are kept; shorter at the start of a run.
         noise: Gaussian noise on the input anomalies, in anomaly standard deviations.
         rollout_steps: most steps of a training rollout.
-        rollout_share: share of the epochs, at the end, trained on rollouts that grow from 2 steps to ``rollout_steps``.
+        rollout_share: share of the epochs, at the end, trained on rollouts that grow from 2 steps to
+            ``rollout_steps``.
         rollout_rate: largest learning rate of the rollouts as a share of ``learning_rate``.
         precision: ``float32``, or ``bf16`` for autocast (transforms stay in float32).
         validation_steps: steps of the rollouts that weights are chosen by.
@@ -81,9 +86,17 @@ class TrainSettings:
         )
         check_finite(self)
         if not 0 <= self.ema < 1 or not 0 <= self.rollout_share <= 1:
-            raise ValueError(f"train.ema must lie in [0, 1) and train.rollout_share in [0, 1], got {self.ema}, {self.rollout_share}")
-        if min(self.learning_rate, self.clip, self.rollout_rate) <= 0 or self.noise < 0 or self.checkpoint_minutes < 0:
-            raise ValueError("train.learning_rate, train.rollout_rate and train.clip must be positive, noise and checkpoint_minutes not negative")
+            raise ValueError(
+                f"train.ema must lie in [0, 1) and train.rollout_share in [0, 1], got {self.ema}, {self.rollout_share}"
+            )
+        if (
+            min(self.learning_rate, self.clip, self.rollout_rate) <= 0
+            or self.noise < 0
+            or self.checkpoint_minutes < 0
+        ):
+            raise ValueError(
+                "train.learning_rate, train.rollout_rate and train.clip must be positive, noise and checkpoint_minutes not negative"
+            )
 
     @property
     def rollout_epoch(self) -> int:
@@ -101,8 +114,8 @@ class TrainSettings:
     def rate(self, step: int, total: int) -> float:
         """Return the learning rate of ``step`` of ``total``.
 
-        Each stage, one-step training and rollouts, has its own rise and its own fall along a cosine; the second
-        starts from ``rollout_rate`` times the first's.
+        Each stage, one-step training and rollouts, has its own rise and its own fall along a cosine; the
+        second starts from ``rollout_rate`` times the first's.
         """
         first = total * self.rollout_epoch // self.epochs
         if step < first or first == total:

@@ -16,10 +16,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..blueprint import compare
 from ..errors import WeightsError
-from ..regular_file import check_memory
-from ..tensor_file import read_file, read_header
+from ..weights.blueprint import compare
+from ..weights.regular_file import check_memory
+from ..weights.tensor_file import read_file, read_header
 
 Tensors = dict[str, Tensor]
 
@@ -30,7 +30,8 @@ def save_tensors(tensors: Tensors, path: Path, meta: dict[str, Any] | None = Non
     Raises:
         OSError: the file cannot be written, most likely for lack of room, or exists.
     """
-    # The library writes through a temporary file that no one else may read; the umask applies to a file opened here.
+    # The library writes through a temporary file that no one else may read; the umask applies to a file
+    # opened here.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
     os.close(descriptor)
@@ -40,11 +41,14 @@ def save_tensors(tensors: Tensors, path: Path, meta: dict[str, Any] | None = Non
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
     except (SafetensorError, OSError) as error:
-        raise OSError(f"no room to write {path} ({error}); what was there before is kept: free some space and run it again") from error
+        raise OSError(
+            f"no room to write {path} ({error}); what was there before is kept: free some space and run it again"
+        ) from error
 
 
 def save_state(path: Path, groups: dict[str, Tensors], meta: dict[str, Any]) -> None:
-    """Write tensors and metadata so that ``path`` always holds the old state or the new one, also after a power failure.
+    """Write tensors and metadata so that ``path`` always holds the old state or the new one, also after a
+    power failure.
 
     Args:
         path: file to replace.
@@ -52,7 +56,11 @@ def save_state(path: Path, groups: dict[str, Tensors], meta: dict[str, Any]) -> 
         meta: anything JSON can hold.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {f"{group}:{name}": t.detach().contiguous() for group, named in groups.items() for name, t in named.items()}
+    tensors = {
+        f"{group}:{name}": t.detach().contiguous()
+        for group, named in groups.items()
+        for name, t in named.items()
+    }
     with private_folder(path.with_name(f".{path.name}.tmp")) as folder:
         save_tensors(tensors, folder / path.name, meta)
         os.replace(folder / path.name, path)
@@ -155,7 +163,11 @@ def _fits(name: str, value: Any) -> bool:
     if name == "fingerprint":
         return isinstance(value, str)
     if name == "totals":
-        return isinstance(value, dict) and set(value) == {"residual", "held_out"} and all(_finite(total) for total in value.values())
+        return (
+            isinstance(value, dict)
+            and set(value) == {"residual", "held_out"}
+            and all(_finite(total) for total in value.values())
+        )
     return True
 
 
@@ -189,7 +201,11 @@ def matching(model: nn.Module, groups: Mapping[str, Tensors], group: str, path: 
 
 def optimizer_tensors(optimizer: Optimizer) -> Tensors:
     """Return the optimizer's state as named tensors."""
-    return {f"{index}.{name}": torch.as_tensor(value) for index, state in optimizer.state_dict()["state"].items() for name, value in state.items()}
+    return {
+        f"{index}.{name}": torch.as_tensor(value)
+        for index, state in optimizer.state_dict()["state"].items()
+        for name, value in state.items()
+    }
 
 
 def restore_optimizer(optimizer: Optimizer, tensors: Tensors) -> None:
@@ -203,10 +219,18 @@ def restore_optimizer(optimizer: Optimizer, tensors: Tensors) -> None:
     state["state"] = {}
     for key, value in tensors.items():
         index, _, name = key.partition(".")
-        if not index.isdecimal() or int(index) >= len(parameters) or value.shape not in ((), parameters[int(index)].shape):
-            raise ValueError(f"the saved moments {key[:80]!r} of the optimizer fit no parameter; remove the training state to start over")
+        if (
+            not index.isdecimal()
+            or int(index) >= len(parameters)
+            or value.shape not in ((), parameters[int(index)].shape)
+        ):
+            raise ValueError(
+                f"the saved moments {key[:80]!r} of the optimizer fit no parameter; remove the training state to start over"
+            )
         state["state"].setdefault(int(index), {})[name] = value
     names = {frozenset(moments) for moments in state["state"].values()}
     if len(names) > 1 or len(state["state"]) not in (0, len(parameters)):
-        raise ValueError("the saved moments of the optimizer are not those of all parameters; remove the training state to start over")
+        raise ValueError(
+            "the saved moments of the optimizer are not those of all parameters; remove the training state to start over"
+        )
     optimizer.load_state_dict(state)

@@ -1,9 +1,10 @@
 """Truncated real Fourier transforms as products with small real matrices, one for each dimension.
 
-Two orders give the same coefficients. *Last dimension first* leaves real pairs, on which the other dimensions work as complex
-products; nothing stands between the products. *First dimension first* multiplies by cosines and sines, real throughout, for wave
-numbers 0 to max |k| only, and joins them to k and -k at the end (see ``symmetry``): half the operations, in few and large products,
-for two more passes over the kept modes. The larger transform takes it.
+Two orders give the same coefficients. *Last dimension first* leaves real pairs, on which the other dimensions
+work as complex products; nothing stands between the products. *First dimension first* multiplies by cosines
+and sines, real throughout, for wave numbers 0 to max |k| only, and joins them to k and -k at the end (see
+``symmetry``): half the operations, in few and large products, for two more passes over the kept modes. The
+larger transform takes it.
 
 Going back multiplies by the transposed matrices in the opposite order.
 """
@@ -20,7 +21,9 @@ from .products import batched_product
 from .symmetry import fold, unfold
 from .tables import table, table_builder
 
-Weights = Literal["mean", "sum"]  # of the analysis: 1/n each; or of the synthesis: how often a real field holds the mode
+Weights = Literal[
+    "mean", "sum"
+]  # of the analysis: 1/n each; or of the synthesis: how often a real field holds the mode
 Modes = tuple[range, ...]
 _LARGE = 1e7
 """Multiplications of the first dimension's product from which on it comes first."""
@@ -44,7 +47,9 @@ def products(x: Tensor, modes: Modes, size: tuple[int, ...], weights: Weights) -
     if not _first_first(modes, size, channels):
         for dim in reversed(range(d)):
             a = _matrix("pairs" if dim < d - 1 else "last", modes[dim], size[dim], weights, x)
-            z = batched_product(a, z.reshape(batch * math.prod(size[:dim]), a.shape[1], math.prod(kept[dim + 1 :]) * channels))
+            z = batched_product(
+                a, z.reshape(batch * math.prod(size[:dim]), a.shape[1], math.prod(kept[dim + 1 :]) * channels)
+            )
         return z.reshape(batch, 2, *kept, channels)
     outer = batch
     for dim in range(d):
@@ -78,7 +83,9 @@ def products_back(z: Tensor, modes: Modes, size: tuple[int, ...], weights: Weigh
     if not _first_first(modes, size, channels):
         for dim in range(d):
             a = _matrix("pairs" if dim < d - 1 else "last", modes[dim], size[dim], weights, z).T
-            z = batched_product(a, z.reshape(batch * math.prod(size[:dim]), a.shape[1], math.prod(kept[dim + 1 :]) * channels))
+            z = batched_product(
+                a, z.reshape(batch * math.prod(size[:dim]), a.shape[1], math.prod(kept[dim + 1 :]) * channels)
+            )
         return z.reshape(batch, *size, channels)
     outer = batch
     for dim in range(d - 1):
@@ -99,11 +106,15 @@ def _first_first(modes: Modes, size: tuple[int, ...], channels: int) -> bool:
 
 
 def _signs(wave: range) -> tuple[int, int]:
-    """Return how many wave numbers are negative and how many are not; those of a range above zero are taken as they come."""
+    """Return how many wave numbers are negative and how many are not; those of a range above zero are taken
+    as they come.
+    """
     return (-wave.start, wave.stop) if wave.start <= 0 else (0, len(wave))
 
 
-def _matrix(kind: Literal["last", "pairs", "sums"], modes: range, n: int, weights: Weights, like: Tensor) -> Tensor:
+def _matrix(
+    kind: Literal["last", "pairs", "sums"], modes: range, n: int, weights: Weights, like: Tensor
+) -> Tensor:
     return table(f"fourier_{kind}", [modes.start, modes.stop, n, int(weights == "mean")], like)
 
 
@@ -137,7 +148,9 @@ def _waves(modes: range, n: int) -> tuple[NDArray[np.float64], NDArray[np.float6
 
 
 def multiplicity(columns: range, n: int) -> NDArray[np.float64]:
-    """Return how often a real field of ``n`` points holds each mode of its last dimension: l and -l, but 0 and Nyquist once."""
+    """Return how often a real field of ``n`` points holds each mode of its last dimension: l and -l, but 0
+    and Nyquist once.
+    """
     return np.array([1.0 if l == 0 or 2 * l == n else 2.0 for l in columns])
 
 

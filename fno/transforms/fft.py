@@ -1,7 +1,8 @@
-"""Truncated real Fourier transforms by FFT, dimension by dimension: each is cut to the kept modes before the next is taken.
+"""Truncated real Fourier transforms by FFT, dimension by dimension: each is cut to the kept modes before the
+next is taken.
 
-A compiled graph sees either transform as one operator, since compilers expect other strides of complex numbers than FFT libraries
-return. Exported graphs hold PyTorch's own FFTs.
+A compiled graph sees either transform as one operator, since compilers expect other strides of complex
+numbers than FFT libraries return. Exported graphs hold PyTorch's own FFTs.
 """
 
 import math
@@ -17,7 +18,12 @@ from .dft import Modes, Weights
 def pruned_fft(x: Tensor, modes: Modes, size: tuple[int, ...], weights: Weights) -> Tensor:
     """Return ``X[k] = w[k] sum_j x[j] exp(-i k j)`` as real pairs; shapes as in ``dft.products``."""
     if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
-        return cast(Tensor, torch.ops.fourcaster.pruned_fft(x, [m.start for m in modes], [m.stop for m in modes], size, weights))
+        return cast(
+            Tensor,
+            torch.ops.fourcaster.pruned_fft(
+                x, [m.start for m in modes], [m.stop for m in modes], size, weights
+            ),
+        )
     d = len(modes)
     z = torch.fft.rfft(x, dim=d).narrow(d, 0, len(modes[-1]))
     for dim in reversed(range(1, d)):
@@ -33,9 +39,16 @@ def pruned_fft(x: Tensor, modes: Modes, size: tuple[int, ...], weights: Weights)
 
 
 def pruned_fft_back(z: Tensor, modes: Modes, size: tuple[int, ...], weights: Weights) -> Tensor:
-    """Return ``x[j] = sum_k w[k] Re(X[k] exp(i k j))``, the transpose of ``pruned_fft``; shapes as in ``dft.products_back``."""
+    """Return ``x[j] = sum_k w[k] Re(X[k] exp(i k j))``, the transpose of ``pruned_fft``; shapes as in
+    ``dft.products_back``.
+    """
     if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
-        return cast(Tensor, torch.ops.fourcaster.pruned_fft_back(z, [m.start for m in modes], [m.stop for m in modes], size, weights))
+        return cast(
+            Tensor,
+            torch.ops.fourcaster.pruned_fft_back(
+                z, [m.start for m in modes], [m.stop for m in modes], size, weights
+            ),
+        )
     d = len(modes)
     if weights == "mean":
         z = z / (_multiplicity(z, modes, size[-1]) * math.prod(size))
@@ -59,12 +72,16 @@ def _multiplicity(z: Tensor, modes: Modes, n: int) -> Tensor:
 
 
 @torch.library.custom_op("fourcaster::pruned_fft", mutates_args=())
-def _forward(x: Tensor, starts: Sequence[int], stops: Sequence[int], size: Sequence[int], weights: str) -> Tensor:
+def _forward(
+    x: Tensor, starts: Sequence[int], stops: Sequence[int], size: Sequence[int], weights: str
+) -> Tensor:
     return pruned_fft(x, _modes(starts, stops), tuple(size), cast(Weights, weights)).contiguous()
 
 
 @torch.library.custom_op("fourcaster::pruned_fft_back", mutates_args=())
-def _back(z: Tensor, starts: Sequence[int], stops: Sequence[int], size: Sequence[int], weights: str) -> Tensor:
+def _back(
+    z: Tensor, starts: Sequence[int], stops: Sequence[int], size: Sequence[int], weights: str
+) -> Tensor:
     return pruned_fft_back(z, _modes(starts, stops), tuple(size), cast(Weights, weights)).contiguous()
 
 

@@ -1,15 +1,17 @@
-"""Truncated real Fourier transforms in any number of dimensions, by FFT or by matrix product, behind one interface.
+"""Truncated real Fourier transforms in any number of dimensions, by FFT or by matrix product, behind one
+interface.
 
 For a real field ``x`` of shape (batch, n_1, ..., n_d, channel) both methods return the same kept coefficients
 
     X[k] = 1/(n_1 ... n_d) sum_j x[j] exp(-2 pi sqrt(-1) (k_1 j_1 / n_1 + ... + k_d j_d / n_d)),
 
-with ``k`` in [-(n // 2), (n - 1) // 2] for ``n`` modes along all dimensions but the last and in [0, n // 2] along the
-last, the count that neuraloperator uses. The factor (``norm="forward"``) makes a coefficient independent of
-resolution. Complex numbers are kept as real pairs, shape (batch, 2, K_1, ..., K_d, channel).
+with ``k`` in [-(n // 2), (n - 1) // 2] for ``n`` modes along all dimensions but the last and in [0, n // 2]
+along the last, the count that neuraloperator uses. The factor (``norm="forward"``) makes a coefficient
+independent of resolution. Complex numbers are kept as real pairs, shape (batch, 2, K_1, ..., K_d, channel).
 
 A matrix product that computes only the kept modes beats an FFT that computes all of them while few are kept;
-``choose_method`` draws the line. Either transform is the other's transpose but for its weights, and differentiates into it.
+``choose_method`` draws the line. Either transform is the other's transpose but for its weights, and
+differentiates into it.
 """
 
 import math
@@ -42,16 +44,21 @@ def kept_modes(n_modes: Size, size: Size) -> tuple[range, ...]:
         ModesError: a count is below one, or larger than the grid.
     """
     if len(n_modes) != len(size):
-        raise ModesError(f"n_modes {tuple(n_modes)} has {len(n_modes)} dimensions, the grid {tuple(size)} has {len(size)}")
+        raise ModesError(
+            f"n_modes {tuple(n_modes)} has {len(n_modes)} dimensions, the grid {tuple(size)} has {len(size)}"
+        )
     if any(n < 1 for n in n_modes):
         raise ModesError(f"n_modes {tuple(n_modes)} must be at least 1 along each dimension")
     if any(n > points for n, points in zip(n_modes, size, strict=True)):
-        raise ModesError(f"a grid of {tuple(size)} points cannot hold {tuple(n_modes)} modes; use a finer grid or fewer modes")
+        raise ModesError(
+            f"a grid of {tuple(size)} points cannot hold {tuple(n_modes)} modes; use a finer grid or fewer modes"
+        )
     return (*(range(-(n // 2), n - n // 2) for n in n_modes[:-1]), range(n_modes[-1] // 2 + 1))
 
 
 def choose_method(kept: Size, size: Size, device: str = "cpu") -> Literal["dft", "fft"]:
-    """Return the method expected to be faster on this grid: a committed cost model, so that every run chooses alike.
+    """Return the method expected to be faster on this grid: a committed cost model, so that every run chooses
+    alike.
 
     The nanoseconds a point and channel takes are modelled as ``flops / product_rate`` for the products and as
     ``fft_base + fft_log work`` for the FFT, see ``work``. Devices without measured constants take the FFT.
@@ -73,19 +80,29 @@ choose_method._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 @lru_cache(maxsize=256)
 def work(kept: tuple[int, ...], size: tuple[int, ...]) -> tuple[float, float]:
-    """Return what a transform does for each point of the grid: operations of the products (first dimension first), and butterflies of the FFT.
+    """Return what a transform does for each point of the grid: operations of the products (first dimension
+    first), and butterflies of the FFT.
 
-    A dimension of n points is ``sum log2 p`` butterflies over its prime factors p, a factor above 13 counted four
-    times; all but the last dimension are transformed for the kept columns only, with complex numbers.
+    A dimension of n points is ``sum log2 p`` butterflies over its prime factors p, a factor above 13 counted
+    four times; all but the last dimension are transformed for the kept columns only, with complex numbers.
     """
-    flops, butterflies, rows, columns = 0.0, 0.0, 1.0, 1.0  # the share of numbers that dimensions before have kept
+    flops, butterflies, rows, columns = (
+        0.0,
+        0.0,
+        1.0,
+        1.0,
+    )  # the share of numbers that dimensions before have kept
     last = len(size) - 1
     for dim in range(len(size)):
         count = kept[dim] if dim == last else kept[dim] // 2 + 1
         flops += rows * 4 * count
         rows *= 2 * count / size[dim]
     for dim in reversed(range(len(size))):
-        butterflies += columns * (1 if dim == last else 2) * sum(math.log2(p) * (4 if p > 13 else 1) for p in _prime_factors(size[dim]))
+        butterflies += (
+            columns
+            * (1 if dim == last else 2)
+            * sum(math.log2(p) * (4 if p > 13 else 1) for p in _prime_factors(size[dim]))
+        )
         columns *= kept[dim] / size[dim]
     return flops, butterflies
 
@@ -102,7 +119,8 @@ def to_modes(x: Tensor, n_modes: Size, method: Method = "auto") -> Tensor:
     """Return the kept Fourier coefficients of a real field.
 
     Args:
-        x: field, shape (batch, n_1, ..., n_d, channel). Half precision is transformed in float32; float64 stays.
+        x: field, shape (batch, n_1, ..., n_d, channel). Half precision is transformed in float32; float64
+            stays.
         n_modes: modes along each dimension, counted as in neuraloperator.
         method: ``dft``, ``fft``, or ``auto`` for the faster.
 
@@ -134,27 +152,37 @@ def from_modes(z: Tensor, n_modes: Size, size: Size, method: Method = "auto") ->
     """
     modes = kept_modes(n_modes, size)
     if tuple(z.shape[2:-1]) != tuple(len(m) for m in modes):
-        raise ModesError(f"coefficients hold {tuple(z.shape[2:-1])} modes, but n_modes {tuple(n_modes)} are {tuple(len(m) for m in modes)}")
+        raise ModesError(
+            f"coefficients hold {tuple(z.shape[2:-1])} modes, but n_modes {tuple(n_modes)} are {tuple(len(m) for m in modes)}"
+        )
     return synthesise(z, modes, size, method)
 
 
 def analyse(x: Tensor, modes: tuple[range, ...], method: Method = "auto") -> Tensor:
-    """Return the coefficients of ranges of wave numbers, see ``to_modes``: the last starts at zero, the others hold it or start above."""
+    """Return the coefficients of ranges of wave numbers, see ``to_modes``: the last starts at zero, the
+    others hold it or start above.
+    """
     x = at_least_single(x)
     return _ToModes.call(x, modes, *_resolve(method, modes, x.shape[1:-1], x), "mean")
 
 
 def synthesise(z: Tensor, modes: tuple[range, ...], size: Size, method: Method = "auto") -> Tensor:
-    """Return the real field that has the coefficients of these wave numbers and no others, see ``from_modes``."""
+    """Return the real field that has the coefficients of these wave numbers and no others, see
+    ``from_modes``.
+    """
     z = at_least_single(z)
     return _FromModes.call(z, modes, *_resolve(method, modes, size, z), "sum")
 
 
 class _ToModes(LinearMap):
-    """``X[k] = w[k] sum_j x[j] exp(-i k j)`` with the weights w of one transform or the other; transpose of ``_FromModes``."""
+    """``X[k] = w[k] sum_j x[j] exp(-i k j)`` with the weights w of one transform or the other; transpose of
+    ``_FromModes``.
+    """
 
     @staticmethod
-    def forward(x: Tensor, modes: tuple[range, ...], size: tuple[int, ...], method: Method, weights: Weights) -> Tensor:
+    def forward(
+        x: Tensor, modes: tuple[range, ...], size: tuple[int, ...], method: Method, weights: Weights
+    ) -> Tensor:
         z: Tensor = without_autocast(products if method == "dft" else pruned_fft, x, modes, size, weights)
         return z
 
@@ -167,8 +195,12 @@ class _FromModes(LinearMap):
     """``x[j] = sum_k w[k] Re(X[k] exp(i k j))``; transpose of ``_ToModes``."""
 
     @staticmethod
-    def forward(z: Tensor, modes: tuple[range, ...], size: tuple[int, ...], method: Method, weights: Weights) -> Tensor:
-        x: Tensor = without_autocast(products_back if method == "dft" else pruned_fft_back, z, modes, size, weights)
+    def forward(
+        z: Tensor, modes: tuple[range, ...], size: tuple[int, ...], method: Method, weights: Weights
+    ) -> Tensor:
+        x: Tensor = without_autocast(
+            products_back if method == "dft" else pruned_fft_back, z, modes, size, weights
+        )
         return x
 
     @staticmethod
@@ -176,8 +208,12 @@ class _FromModes(LinearMap):
         return _ToModes.apply(grads[0], *ctx.constants), None, None, None, None
 
 
-def _resolve(method: Method, modes: tuple[range, ...], size: Size, x: Tensor) -> tuple[tuple[int, ...], Literal["dft", "fft"]]:
-    """Return size and method as the transforms take them. Matrices bind a compiled graph to a size, FFTs do not."""
+def _resolve(
+    method: Method, modes: tuple[range, ...], size: Size, x: Tensor
+) -> tuple[tuple[int, ...], Literal["dft", "fft"]]:
+    """Return size and method as the transforms take them. Matrices bind a compiled graph to a size, FFTs do
+    not.
+    """
     if method not in ("auto", "dft", "fft"):
         raise ValueError(f"unknown transform method {method!r}; use 'auto', 'dft' or 'fft'")
     if method == "auto":
@@ -190,8 +226,8 @@ def _resolve(method: Method, modes: tuple[range, ...], size: Size, x: Tensor) ->
 def resample(x: Tensor, size: Size) -> Tensor:
     """Return a periodic field on another grid of the same domain, by Fourier interpolation.
 
-    The modes that both grids hold are kept (at an even number of points the mode at the smaller Nyquist is dropped),
-    so a field band-limited to them comes back exactly.
+    The modes that both grids hold are kept (at an even number of points the mode at the smaller Nyquist is
+    dropped), so a field band-limited to them comes back exactly.
 
     Args:
         x: field, shape (batch, n_1, ..., n_d, channel).

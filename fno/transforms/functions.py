@@ -10,14 +10,16 @@ _transforming = getattr(torch._C, "_are_functorch_transforms_active", lambda: Tr
 
 
 class Function(torch.autograd.Function):
-    """A function of tensors in the form that ``torch.func`` needs, with ``setup_context``, at the cost of the older form."""
+    """A function of tensors in the form that ``torch.func`` needs, with ``setup_context``, at the cost of the
+    older form.
+    """
 
     @classmethod
     def apply(cls, *args: Any) -> Any:
         """Apply to positional arguments.
 
-        PyTorch's own method inspects the signature of ``forward`` at each call, which takes longer than a small transform;
-        only ``torch.func`` needs it.
+        PyTorch's own method inspects the signature of ``forward`` at each call, which takes longer than a
+        small transform; only ``torch.func`` needs it.
         """
         return super().apply(*args) if _transforming() else super(torch.autograd.Function, cls).apply(*args)  # type: ignore[misc]
 
@@ -25,7 +27,8 @@ class Function(torch.autograd.Function):
     def jvp(cls, ctx: Any, *tangents: Any) -> Any:
         """Return the derivative along tangents, itself differentiable in forward mode.
 
-        PyTorch switches forward mode off in this rule, so that the second derivative of ``jvp(jvp(f))`` would lose a term.
+        PyTorch switches forward mode off in this rule, so that the second derivative of ``jvp(jvp(f))`` would
+        lose a term.
         """
         with forward_ad._set_fwd_grad_enabled(_transforming()):
             return cls.derivative(ctx, *tangents)
@@ -42,16 +45,21 @@ class Function(torch.autograd.Function):
 
 
 class LinearMap(Function):
-    """A linear map of the first argument, sample by sample along its first dimension; all other arguments are constants.
+    """A linear map of the first argument, sample by sample along its first dimension; all other arguments are
+    constants.
 
-    A subclass defines ``forward(x, *constants)`` and, in ``backward``, the adjoint map. A linear map is its own derivative
-    in forward mode, and a dimension mapped by ``torch.func.vmap`` joins the batch.
+    A subclass defines ``forward(x, *constants)`` and, in ``backward``, the adjoint map. A linear map is its
+    own derivative in forward mode, and a dimension mapped by ``torch.func.vmap`` joins the batch.
     """
 
     @classmethod
     def call(cls, x: Tensor, *constants: Any) -> Tensor:
-        """Apply the map. Compilers differentiate ``forward`` themselves, since they do not trace forward-mode rules."""
-        result: Tensor = cls.forward(x, *constants) if torch.compiler.is_compiling() else cls.apply(x, *constants)
+        """Apply the map. Compilers differentiate ``forward`` themselves, since they do not trace forward-mode
+        rules.
+        """
+        result: Tensor = (
+            cls.forward(x, *constants) if torch.compiler.is_compiling() else cls.apply(x, *constants)
+        )
         return result
 
     @staticmethod

@@ -62,16 +62,25 @@ def legendre_derivatives(lmax: int, mmax: int, theta: Array) -> tuple[Array, Arr
     From the ladder operators of angular momentum:
 
         2 dP_lm = sqrt((l - m)(l + m + 1)) P_l,m+1 - sqrt((l + m)(l - m + 1)) P_l,m-1
-        2 m P_lm / sin = -sqrt((2l + 1)/(2l - 1)) [sqrt((l - m)(l - m - 1)) P_l-1,m+1 + sqrt((l + m)(l + m - 1)) P_l-1,m-1]
+        2 m P_lm / sin = -sqrt((2l + 1)/(2l - 1)) [sqrt((l - m)(l - m - 1)) P_l-1,m+1 + sqrt((l + m)(l + m -
+        1)) P_l-1,m-1]
     """
     p = legendre(lmax, mmax + 1, theta)
     l, m = np.arange(lmax)[None, :, None], np.arange(mmax)[:, None, None]
     above = p[1:]
     below = np.concatenate([-p[1:2], p[: mmax - 1]])
-    root = np.sqrt(np.maximum((l - m) * (l + m + 1), 0)) * above - np.sqrt(np.maximum((l + m) * (l - m + 1), 0)) * below
+    root = (
+        np.sqrt(np.maximum((l - m) * (l + m + 1), 0)) * above
+        - np.sqrt(np.maximum((l + m) * (l - m + 1), 0)) * below
+    )
     derivative = np.where(l >= m, 0.5 * root, 0.0)
     lower = np.concatenate([np.zeros_like(p[:, :1]), p[:, :-1]], axis=1)
     above, below = lower[1:], np.concatenate([-lower[1:2], lower[: mmax - 1]])
-    root = np.sqrt(np.maximum((l - m) * (l - m - 1), 0)) * above + np.sqrt(np.maximum((l + m) * (l + m - 1), 0)) * below
-    over_sine = np.where((l >= m) & (m > 0), -0.5 * np.sqrt((2 * l + 1) / np.maximum(2 * l - 1, 1)) * root, 0.0)
+    root = (
+        np.sqrt(np.maximum((l - m) * (l - m - 1), 0)) * above
+        + np.sqrt(np.maximum((l + m) * (l + m - 1), 0)) * below
+    )
+    over_sine = np.where(
+        (l >= m) & (m > 0), -0.5 * np.sqrt((2 * l + 1) / np.maximum(2 * l - 1, 1)) * root, 0.0
+    )
     return derivative, over_sine

@@ -1,9 +1,10 @@
 """Products of float32 matrices by oneDNN on CPUs.
 
-PyTorch multiplies float32 matrices with MKL, whose kernels use the full width of the vector registers on the processors of one
-maker only. oneDNN, which PyTorch carries too, does so on all of them: a large product takes half the time elsewhere. PyTorch
-calls it through the operator for dense layers, which these functions borrow. It costs some microseconds more a call, so small
-products and batches of small ones stay with MKL, as do compiled and exported graphs, other precisions and other devices.
+PyTorch multiplies float32 matrices with MKL, whose kernels use the full width of the vector registers on the
+processors of one maker only. oneDNN, which PyTorch carries too, does so on all of them: a large product takes
+half the time elsewhere. PyTorch calls it through the operator for dense layers, which these functions borrow.
+It costs some microseconds more a call, so small products and batches of small ones stay with MKL, as do
+compiled and exported graphs, other precisions and other devices.
 """
 
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor
 
 _AVAILABLE = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 _WORTHWHILE, _BATCHED = 1e6, 1e7
-"""Multiplications from which on a product pays, alone and where the results of a batch are copied once more."""
+"""Multiplications from which on a product pays, alone and where the results of a batch are copied once more.
+"""
 
 
 def pays(multiplications: int, like: Tensor, least: float = _WORTHWHILE) -> bool:
@@ -33,7 +35,9 @@ def product(a: Tensor, b: Tensor) -> Tensor:
 
 
 def batched_product(a: Tensor, x: Tensor) -> Tensor:
-    """Return the products of one matrix with each of a batch, shapes (m, n) and (batch, n, inner). Not differentiable where oneDNN takes it."""
+    """Return the products of one matrix with each of a batch, shapes (m, n) and (batch, n, inner). Not
+    differentiable where oneDNN takes it.
+    """
     batch = x.shape[0]
     if x.shape[2] == 1:
         return product(x[:, :, 0], a.T)[:, :, None]

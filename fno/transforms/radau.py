@@ -1,7 +1,7 @@
 """Polynomials in time through the start of an interval and its right Radau nodes.
 
-A polynomial that satisfies an equation at these nodes is the result of an implicit Runge-Kutta step (Radau IIA), which is of order
-``2 n - 1`` at the end and damps what decays fast (Hairer and Wanner 1996, ch. IV.5).
+A polynomial that satisfies an equation at these nodes is the result of an implicit Runge-Kutta step (Radau
+IIA), which is of order ``2 n - 1`` at the end and damps what decays fast (Hairer and Wanner 1996, ch. IV.5).
 """
 
 from functools import lru_cache
@@ -28,7 +28,9 @@ def nodes(count: int) -> Array:
 
 @lru_cache(maxsize=32)
 def differentiation(count: int) -> Array:
-    """Return the matrix that takes values at start and nodes to those of the derivative there, shape (count + 1, count + 1)."""
+    """Return the matrix that takes values at start and nodes to those of the derivative there, shape (count +
+    1, count + 1).
+    """
     t = nodes(count)
     w = _barycentric(t)
     with np.errstate(divide="ignore"):
@@ -39,7 +41,9 @@ def differentiation(count: int) -> Array:
 
 
 def interpolation(count: int, at: Array) -> Array:
-    """Return the matrix that takes values at start and nodes to those at other places, shape (places, count + 1)."""
+    """Return the matrix that takes values at start and nodes to those at other places, shape (places, count +
+    1).
+    """
     apart = np.asarray(at, dtype=float)[:, None] - nodes(count)
     hit = np.abs(apart) < 1e-14
     terms = _barycentric(nodes(count)) / np.where(hit, 1.0, apart)
@@ -49,7 +53,8 @@ def interpolation(count: int, at: Array) -> Array:
 
 @lru_cache(maxsize=32)
 def decay(count: int) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
-    """Return what the nodes make of ``v' = -z v``, v(0) = 1, as poles p and residues r: ``v_k = Re sum_j r_kj / (p_j + z)``.
+    """Return what the nodes make of ``v' = -z v``, v(0) = 1, as poles p and residues r: ``v_k = Re sum_j r_kj
+    / (p_j + z)``.
 
     Returns:
         p, shape (count,), and r, shape (count, count).

@@ -1,10 +1,12 @@
 """Real spherical harmonic transforms, and calculus on the sphere.
 
-    f(theta, phi) = sum_{l, m} a_lm P_lm(cos theta) exp(i m phi),   a_lm = sum_j w_j P_lm(theta_j) 2 pi F_m(theta_j),
+    f(theta, phi) = sum_{l, m} a_lm P_lm(cos theta) exp(i m phi),   a_lm = sum_j w_j P_lm(theta_j) 2 pi
+    F_m(theta_j),
 
-with F_m the Fourier coefficients of the row at colatitude theta_j, w_j the quadrature weight of the row and P_lm
-orthonormal (see ``legendre``). P_lm is even or odd about the equator with l - m, so sums and differences of the two
-hemispheres need half the Legendre work. Names, layout and normalisation are those of torch-harmonics (``norm="ortho"``).
+with F_m the Fourier coefficients of the row at colatitude theta_j, w_j the quadrature weight of the row and
+P_lm orthonormal (see ``legendre``). P_lm is even or odd about the equator with l - m, so sums and differences
+of the two hemispheres need half the Legendre work. Names, layout and normalisation are those of
+torch-harmonics (``norm="ortho"``).
 """
 
 import math
@@ -32,13 +34,21 @@ _GRIDS, _KINDS = get_args(SphereGrid), get_args(Kind)
 
 
 @table_builder
-def legendre_table(nlat: int, lmax: int, mmax: int, grid_number: int, kind_number: int, weighted: bool) -> NDArray[np.float64]:
-    """Functions of colatitude of one hemisphere, even ones first, shape (2, mmax, ceil(lmax / 2), ceil(nlat / 2))."""
+def legendre_table(
+    nlat: int, lmax: int, mmax: int, grid_number: int, kind_number: int, weighted: bool
+) -> NDArray[np.float64]:
+    """Functions of colatitude of one hemisphere, even ones first, shape (2, mmax, ceil(lmax / 2), ceil(nlat /
+    2)).
+    """
     kind: Kind = _KINDS[kind_number]
     theta, weights = sphere_nodes(nlat, _GRIDS[grid_number])
     half = (nlat + 1) // 2
     theta, weights = theta[:half], weights[:half].copy()
-    p = legendre(lmax, mmax, theta) if kind == "value" else legendre_derivatives(lmax, mmax, theta)[kind == "over_sine"]
+    p = (
+        legendre(lmax, mmax, theta)
+        if kind == "value"
+        else legendre_derivatives(lmax, mmax, theta)[kind == "over_sine"]
+    )
     if weighted:
         p = p * (2 * np.pi * weights)
     if nlat % 2:
@@ -52,7 +62,9 @@ def legendre_table(nlat: int, lmax: int, mmax: int, grid_number: int, kind_numbe
 
 
 def _parity(q: int, e: int, kind: Kind) -> int:
-    """Whether the function of degree parity ``q`` and order parity ``e`` is even (0) or odd (1) about the equator."""
+    """Whether the function of degree parity ``q`` and order parity ``e`` is even (0) or odd (1) about the
+    equator.
+    """
     return (q + e + (kind == "derivative")) % 2
 
 
@@ -126,7 +138,9 @@ def _down(x: Tensor, numbers: Numbers) -> Tensor:
 
 
 def _parts(x: Tensor, kind: Kind) -> Iterator[tuple[Tensor, tuple[int, slice, slice]]]:
-    """Yield the coefficients of each parity of degree and order, and where they stand among even and odd functions."""
+    """Yield the coefficients of each parity of degree and order, and where they stand among even and odd
+    functions.
+    """
     for q in (0, 1):
         for e in (0, 1):
             part = x[:, :, q::2, e::2]
@@ -139,8 +153,8 @@ class SphereTransform(nn.Module):
     Args:
         nlat: latitudes.
         nlon: longitudes.
-        lmax: number of degrees, l < lmax. By default as many as the quadrature integrates exactly: ``nlat`` on Gauss grids,
-            ``(nlat + 1) // 2`` on equiangular ones.
+        lmax: number of degrees, l < lmax. By default as many as the quadrature integrates exactly: ``nlat``
+            on Gauss grids, ``(nlat + 1) // 2`` on equiangular ones.
         mmax: number of orders; ``min(lmax, nlon // 2 + 1)`` by default.
         grid: ``equiangular`` (poles included), ``equiangular-no-poles`` or ``legendre-gauss``.
 
@@ -148,7 +162,14 @@ class SphereTransform(nn.Module):
         ValueError: degrees or orders that the grid cannot hold, or an unknown grid.
     """
 
-    def __init__(self, nlat: int, nlon: int, lmax: int | None = None, mmax: int | None = None, grid: SphereGrid = "equiangular") -> None:
+    def __init__(
+        self,
+        nlat: int,
+        nlon: int,
+        lmax: int | None = None,
+        mmax: int | None = None,
+        grid: SphereGrid = "equiangular",
+    ) -> None:
         super().__init__()
         sphere_nodes(2, grid)
         self.nlat, self.nlon, self.grid = nlat, nlon, grid
@@ -164,19 +185,26 @@ class SphereTransform(nn.Module):
         return f"nlat={self.nlat}, nlon={self.nlon}, lmax={self.lmax}, mmax={self.mmax}, grid={self.grid}"
 
     def analyse(self, x: Tensor, kind: Kind = "value") -> Tensor:
-        """Return ``integral x conj(A_lm) exp(-i m phi)`` of fields (batch, nlat, nlon, channel) as real pairs (batch, 2, l, m, channel).
+        """Return ``integral x conj(A_lm) exp(-i m phi)`` of fields (batch, nlat, nlon, channel) as real pairs
+        (batch, 2, l, m, channel).
 
         A is P_lm, its derivative by colatitude, or m P_lm / sin theta.
         """
         if x.ndim != 4 or tuple(x.shape[1:3]) != (self.nlat, self.nlon):
-            raise InputError(f"expected fields of {self.nlat} latitudes and {self.nlon} longitudes, got a tensor of shape {tuple(x.shape)}")
+            raise InputError(
+                f"expected fields of {self.nlat} latitudes and {self.nlon} longitudes, got a tensor of shape {tuple(x.shape)}"
+            )
         f = analyse(x.flatten(0, 1), (range(self.mmax),))
         return _Up.call(f.movedim(1, -1).unflatten(0, x.shape[:2]), self._numbers(kind, True))
 
     def synthesise(self, z: Tensor, kind: Kind = "value") -> Tensor:
-        """Return ``sum A_lm z_lm exp(i m phi)``, shape (batch, nlat, nlon, channel): the transpose of ``analyse`` but for the weights."""
+        """Return ``sum A_lm z_lm exp(i m phi)``, shape (batch, nlat, nlon, channel): the transpose of
+        ``analyse`` but for the weights.
+        """
         if z.ndim != 5 or tuple(z.shape[2:4]) != (self.lmax, self.mmax):
-            raise InputError(f"expected coefficients of {self.lmax} degrees and {self.mmax} orders, got a tensor of shape {tuple(z.shape)}")
+            raise InputError(
+                f"expected coefficients of {self.lmax} degrees and {self.mmax} orders, got a tensor of shape {tuple(z.shape)}"
+            )
         f = _Down.call(at_least_single(z), self._numbers(kind, False)).flatten(0, 1).movedim(-1, 1)
         x = synthesise(f, (range(self.mmax),), (self.nlon,))
         return x.reshape(z.shape[0], self.nlat, self.nlon, z.shape[-1])
@@ -191,7 +219,8 @@ def _fields(x: Tensor) -> Tensor:
 
 
 def _pairs(z: Tensor) -> Tensor:
-    """Return complex coefficients, shape (..., l, m), as a batch of real pairs of one channel, shape (batch, 2, l, m, 1).
+    """Return complex coefficients, shape (..., l, m), as a batch of real pairs of one channel, shape (batch,
+    2, l, m, 1).
 
     Raises:
         InputError: real coefficients.
@@ -205,8 +234,8 @@ def _pairs(z: Tensor) -> Tensor:
 class RealSHT(SphereTransform):
     """Spherical harmonic coefficients of real fields: (..., nlat, nlon) to complex (..., lmax, mmax).
 
-    Exact to round-off for fields of degree below ``lmax`` where the quadrature is (see ``SphereTransform``, which also
-    gives the arguments).
+    Exact to round-off for fields of degree below ``lmax`` where the quadrature is (see ``SphereTransform``,
+    which also gives the arguments).
 
     Example:
         >>> import torch
@@ -221,7 +250,9 @@ class RealSHT(SphereTransform):
 
 
 class InverseRealSHT(SphereTransform):
-    """The field that has given coefficients: complex (..., lmax, mmax) to (..., nlat, nlon); arguments as ``RealSHT``."""
+    """The field that has given coefficients: complex (..., lmax, mmax) to (..., nlat, nlon); arguments as
+    ``RealSHT``.
+    """
 
     def forward(self, z: Tensor) -> Tensor:
         """Transform ``z``, shape (..., lmax, mmax)."""
@@ -235,13 +266,16 @@ class SphereCalculus(SphereTransform):
     With radius ``a``, eastward wind u and northward wind v,
 
         grad f = (1/(a sin theta) df/dphi, -1/a df/dtheta),   lap Y_lm = -l (l + 1) / a^2 Y_lm,
-        div = (1/(a sin theta)) (du/dphi - d(v sin theta)/dtheta),   curl = (1/(a sin theta)) (dv/dphi + d(u sin theta)/dtheta).
+        div = (1/(a sin theta)) (du/dphi - d(v sin theta)/dtheta),   curl = (1/(a sin theta)) (dv/dphi + d(u
+        sin theta)/dtheta).
 
     Divergence and curl are integrated by parts, so nothing is divided by the sine at a pole.
     """
 
     def gradient(self, z: Tensor, radius: float = 1.0) -> tuple[Tensor, Tensor]:
-        """Return the eastward and northward gradient, shape (..., nlat, nlon), of a field given by coefficients (..., lmax, mmax)."""
+        """Return the eastward and northward gradient, shape (..., nlat, nlon), of a field given by
+        coefficients (..., lmax, mmax).
+        """
         pairs = _pairs(z)
         east = self.synthesise(torch.stack([-pairs[:, 1], pairs[:, 0]], dim=1), "over_sine")
         north = self.synthesise(pairs, "derivative")

@@ -4,8 +4,8 @@ For pairs (re, im) along a dimension of n points, with C and S the cosine and si
 
     X(+k) = (C re + S im) + i (C im - S re),    X(-k) = (C re - S im) + i (C im + S re),
 
-so half the rows are multiplied. ``unfold`` makes the right-hand sides, ``fold`` is its adjoint, and with it the inverse
-transform is ``re = C^T cr + S^T sr``, ``im = C^T ci + S^T si``.
+so half the rows are multiplied. ``unfold`` makes the right-hand sides, ``fold`` is its adjoint, and with it
+the inverse transform is ``re = C^T cr + S^T sr``, ``im = C^T ci + S^T si``.
 """
 
 import torch

@@ -1,4 +1,6 @@
-"""Constant matrices of the transforms, made once and kept: in memory for eager calls, behind an operator for compiled ones."""
+"""Constant matrices of the transforms, made once and kept: in memory for eager calls, behind an operator for
+compiled ones.
+"""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -41,7 +43,8 @@ def table(name: str, numbers: list[int], like: Tensor) -> Tensor:
     single, device = like.dtype == torch.float32, str(like.device)
     if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
         return cast(Tensor, torch.ops.fourcaster.table(name, numbers, single, device))
-    # On the host the tensor shares the kept array and is made anew: one made in inference mode or while a graph is
+    # On the host the tensor shares the kept array and is made anew: one made in inference mode or while a
+    # graph is
     # traced must not be met again in training.
     key = (name, tuple(numbers), single)
     return torch.from_numpy(_array(*key)) if device == "cpu" else _on_device(*key, device)

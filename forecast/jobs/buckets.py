@@ -43,10 +43,18 @@ class Bucket:
         if not ours():
             raise Lost
         parent = name.rpartition("/")[0]
-        files = {name: made} if made.is_file() else {f"{name}/{p.relative_to(made).as_posix()}": p for p in sorted(made.rglob("*")) if p.is_file()}
+        files = (
+            {name: made}
+            if made.is_file()
+            else {
+                f"{name}/{p.relative_to(made).as_posix()}": p for p in sorted(made.rglob("*")) if p.is_file()
+            }
+        )
         others = {f"{parent}/{other}" if parent else other: path for other, path in beside.items()}
         there = self._refuse_foreign(name, others, manifest)
-        self._put(f"{name}{BEGUN}", manifest_bytes(manifest, beside))  # whose what follows is, should it not come to an end
+        self._put(
+            f"{name}{BEGUN}", manifest_bytes(manifest, beside)
+        )  # whose what follows is, should it not come to an end
         self._drop([f"{name}.json"])
         self._drop([key for key in there if key not in files])
         for key, path in (files | others).items():
@@ -58,13 +66,19 @@ class Bucket:
         self._drop([f"{name}{BEGUN}"])
 
     def _refuse_foreign(self, name: str, others: dict[str, Path], manifest: Manifest) -> list[str]:
-        """Return the objects of an output of this cycle; raises ``Foreign`` where something else is in the way."""
+        """Return the objects of an output of this cycle; raises ``Foreign`` where something else is in the
+        way.
+        """
         earlier = [self._manifest(f"{name}{ending}") for ending in (".json", BEGUN)]
         near = self._keys(name.rpartition("/")[0] + "/" if "/" in name else "", deep=False)
         there = [*self._keys(f"{name}/"), *(key for key in near if key == name)]
         taken = [*there, *(key for key in near if key in others or key == f"{name}.json")]
-        if taken and not any(is_manifest(found) and found["cycle"] == manifest.get("cycle") for found in earlier):
-            raise Foreign(f"{self.root}: {taken[0]} is in the way, which no job published for this cycle; move it away")
+        if taken and not any(
+            is_manifest(found) and found["cycle"] == manifest.get("cycle") for found in earlier
+        ):
+            raise Foreign(
+                f"{self.root}: {taken[0]} is in the way, which no job published for this cycle; move it away"
+            )
         return there
 
     def _manifest(self, key: str) -> Manifest:
@@ -83,7 +97,9 @@ class Bucket:
             return None
         if not is_manifest(said):
             return None
-        sizes = list(self._keys(f"{name}/").values()) or [size for key, size in self._keys(name).items() if key == name]
+        sizes = list(self._keys(f"{name}/").values()) or [
+            size for key, size in self._keys(name).items() if key == name
+        ]
         return checksum if expected in (None, checksum) and (len(sizes), sum(sizes)) == wanted else None
 
     def manifests(self) -> Iterator[tuple[str, Manifest]]:
@@ -101,7 +117,9 @@ class Bucket:
         """See ``Place``; an object that holds the name."""
         before = self._pointer()
         if before is not None and not is_output(before):
-            raise Foreign(f"{self.root}/{LATEST} is an object that no job made, so it does not point to {name}; move it away")
+            raise Foreign(
+                f"{self.root}/{LATEST} is an object that no job made, so it does not point to {name}; move it away"
+            )
         if before != name:
             self._put(LATEST, name.encode())
 
@@ -147,8 +165,12 @@ class Bucket:
             if not there and not found:
                 return
             if not checksum or self.whole(name) != checksum:
-                raise Foreign(f"{self.root}/{name} is not what was published there, so it is not removed; remove it by hand")
-            self._put(begun, json.dumps(found | {"removing": True}, indent=1).encode())  # what a kill leaves is ours to remove
+                raise Foreign(
+                    f"{self.root}/{name} is not what was published there, so it is not removed; remove it by hand"
+                )
+            self._put(
+                begun, json.dumps(found | {"removing": True}, indent=1).encode()
+            )  # what a kill leaves is ours to remove
         self._drop([manifest])
         parent, _, last = name.rpartition("/")
         beside = published_beside(found, last, [key.rpartition("/")[2] for key in self.beside(name)])
@@ -188,7 +210,9 @@ class Bucket:
             except Exception as error:  # noqa: BLE001 (of obstore, which has many)
                 kind = type(error).__name__.removesuffix("Error")
                 if kind in ("PermissionDenied", "Unauthenticated"):
-                    raise OSError(f"{self.root}: {what} with these credentials, or without any; check them and the name") from None
+                    raise OSError(
+                        f"{self.root}: {what} with these credentials, or without any; check them and the name"
+                    ) from None
                 if attempt + 1 == TRIES:
                     raise OSError(f"{self.root}: {what} in {TRIES} tries ({kind.lower()})") from None
             time.sleep(0.1 * 2**attempt)

@@ -1,4 +1,6 @@
-"""Commands of the operator's, run without a shell; what they are told comes in words, and in variables of the environment."""
+"""Commands of the operator's, run without a shell; what they are told comes in words, and in variables of the
+environment.
+"""
 
 import os
 import re
@@ -29,7 +31,8 @@ _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
 def resolve(command: list[str], job: Job, cycle: datetime, **more: str) -> list[str]:
-    """Return a command with ``{name}``, ``{cycle:...}`` and others filled in, and ``${VARIABLE}`` of the environment.
+    """Return a command with ``{name}``, ``{cycle:...}`` and others filled in, and ``${VARIABLE}`` of the
+    environment.
 
     Raises:
         ValueError: a name or variable that is not known.
@@ -39,7 +42,9 @@ def resolve(command: list[str], job: Job, cycle: datetime, **more: str) -> list[
     filled = []
     for word in command:
         try:
-            text = _VARIABLE.sub(lambda found: os.environ[found[1]].replace("{", "{{").replace("}", "}}"), word)
+            text = _VARIABLE.sub(
+                lambda found: os.environ[found[1]].replace("{", "{{").replace("}", "}}"), word
+            )
             _refuse_names(text)
             done = text.format(**values)
             # A text of others does not become an option of the command.
@@ -66,7 +71,12 @@ def _refuse_names(text: str) -> None:
 def check_command(command: list[str], job: Job) -> None:
     """Raise ``ValueError`` where a command cannot be filled in, or would run text of others as code."""
     resolve(command, job, datetime(2000, 1, 1))
-    refuse_code([_VARIABLE.sub(lambda found: os.environ[found[1]].replace("{", "{{").replace("}", "}}"), word) for word in command])
+    refuse_code(
+        [
+            _VARIABLE.sub(lambda found: os.environ[found[1]].replace("{", "{{").replace("}", "}}"), word)
+            for word in command
+        ]
+    )
 
 
 def bounded(text: str) -> str:
@@ -76,12 +86,22 @@ def bounded(text: str) -> str:
 
 
 def variables(job: Job, cycle: datetime, **what: str) -> dict[str, str]:
-    """Return the environment of a command: that of the service, and ``FOURCASTER_JOB``, ``FOURCASTER_CYCLE`` and what else it is told."""
+    """Return the environment of a command: that of the service, and ``FOURCASTER_JOB``, ``FOURCASTER_CYCLE``
+    and what else it is told.
+    """
     told = {"JOB": job.name, "CYCLE": written(cycle)} | {name.upper(): text for name, text in what.items()}
     return dict(os.environ) | {f"FOURCASTER_{name}": bounded(text) for name, text in told.items()}
 
 
-def tell(command: list[str] | None, job: Job, cycle: datetime, folder: Path, say: Callable[..., None], ending: Ending, **what: str) -> bool:
+def tell(
+    command: list[str] | None,
+    job: Job,
+    cycle: datetime,
+    folder: Path,
+    say: Callable[..., None],
+    ending: Ending,
+    **what: str,
+) -> bool:
     """Run a command that is told of an end; what becomes of it changes nothing but the log.
 
     Returns:
@@ -98,17 +118,29 @@ def tell(command: list[str] | None, job: Job, cycle: datetime, folder: Path, say
     if code is None and ending():
         return False
     if code != 0:
-        reason = f"took longer than the deadline of {spoken(job.deadline)}" if code is None else f"ended with {code}"
+        reason = (
+            f"took longer than the deadline of {spoken(job.deadline)}"
+            if code is None
+            else f"ended with {code}"
+        )
         say(level="error", message=f"{command[0]} {reason}{': ' + text if text else ''}")
     return True
 
 
-def _run(words: list[str], folder: Path, environment: dict[str, str], seconds: float, ending: Ending) -> tuple[int | None, str]:
+def _run(
+    words: list[str], folder: Path, environment: dict[str, str], seconds: float, ending: Ending
+) -> tuple[int | None, str]:
     """Return the exit code of a command and the end of what it wrote; None where it was stopped."""
     with tempfile.TemporaryFile() as output:  # not a pipe: what the command leaves running may write on
         process = subprocess.Popen(
-            words, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-        )  # fmt: skip
+            words,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
         until, dropped = time.monotonic() + seconds, b""
         while (code := _code(process)) is None and time.monotonic() < until and not ending():
             dropped = _bound(output) or dropped

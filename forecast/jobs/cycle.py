@@ -1,4 +1,6 @@
-"""The work on one cycle: claimed, made, published, and what follows its end. Each step may be done again after a kill."""
+"""The work on one cycle: claimed, made, published, and what follows its end. Each step may be done again
+after a kill.
+"""
 
 import time
 import traceback
@@ -10,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ...datasets import atomic
+from ...datasets.store import atomic
 from . import publishing
 from .commands import tell
 from .engines import Engine, Killed
@@ -66,7 +68,9 @@ def work(desk: Desk, job: Job, row: Row) -> bool:
         one = _Cycle(desk, job, claimed, hold)
         try:
             one.work(row.token)
-        except OSError as error:  # the ledger cannot be written: the row stays as it is, and is taken up from there
+        except (
+            OSError
+        ) as error:  # the ledger cannot be written: the row stays as it is, and is taken up from there
             one.say(level="error", message=str(error))
         except Exception as error:  # noqa: BLE001 (whatever it is, the others go on)
             one.say(level="error", message=traceback.format_exc())
@@ -131,7 +135,9 @@ class _Cycle:
             return None if self.hold.state == "ours" else self.hold.state
 
         try:
-            result = self.desk.engine.run(Task(self.job, self.cycle, self.desk.jobs.folder, scratch), stop, self.say)
+            result = self.desk.engine.run(
+                Task(self.job, self.cycle, self.desk.jobs.folder, scratch), stop, self.say
+            )
         except Killed as error:
             self._interrupted(str(error))
         except InterruptedError as error:
@@ -159,7 +165,11 @@ class _Cycle:
             return
         if reason in ("cancel", "stopping"):
             self.ledger.end(self.row, "cancelled" if reason == "cancel" else "pending")
-        meant = {"cancel": "cancelled", "stopping": "handed back", "lost": "the claim was lost to another scheduler"}
+        meant = {
+            "cancel": "cancelled",
+            "stopping": "handed back",
+            "lost": "the claim was lost to another scheduler",
+        }
         self.say(level="warning", message=meant[reason])
 
     def _waits(self, why: str) -> None:
@@ -196,7 +206,11 @@ class _Cycle:
     def _publish(self, place: Place, folder: Path, result: dict[str, Any]) -> None:
         if not self.ledger.publishing(self.row, self.output, result["manifest"]["checksum"]):
             cancelled = self.ledger.renew(self.row) == "cancel" and self.ledger.end(self.row, "cancelled")
-            self.say(level="warning", message="made, but " + ("cancelled" if cancelled else "the claim was lost to another scheduler"))
+            self.say(
+                level="warning",
+                message="made, but "
+                + ("cancelled" if cancelled else "the claim was lost to another scheduler"),
+            )
             return
         beside = {f"{Path(self.name).stem}.{other}": folder / other for other in result["beside"]}
         manifest = with_command_pending(result["manifest"]) if self.job.on_success else result["manifest"]
@@ -248,20 +262,31 @@ def verify(desk: Desk, job: Job, row: Row) -> bool:
     began = time.monotonic()
 
     def stop() -> str | None:
-        return "stopping" if desk.ending() else "deadline" if time.monotonic() - began > job.deadline.total_seconds() else None
+        return (
+            "stopping"
+            if desk.ending()
+            else "deadline"
+            if time.monotonic() - began > job.deadline.total_seconds()
+            else None
+        )
 
     try:
         result = desk.engine.run(Task(job, moment(row.cycle), desk.jobs.folder, scratch, "verify"), stop, say)
         if "scores" in result:
             desk.ledger.verified(row.job, row.cycle, result["scores"])
             say(message=result["said"])
-            if (now := desk.ledger.row(row.job, row.cycle)) is not None and now.state == "removed":  # meanwhile, and the scores came after
+            if (
+                now := desk.ledger.row(row.job, row.cycle)
+            ) is not None and now.state == "removed":  # meanwhile, and the scores came after
                 publishing.place_of(desk.jobs, job).remove(job.name_of(moment(row.cycle)), row.checksum)
         else:
             say(level="error", message=f"could not be verified: {result['error']}")
         return "scores" in result
     except Exception as error:  # noqa: BLE001 (whatever it is, the others go on)
-        say(level="error", message=f"could not be verified: {type(error).__name__}: {' '.join(str(error).split())}")
+        say(
+            level="error",
+            message=f"could not be verified: {type(error).__name__}: {' '.join(str(error).split())}",
+        )
         return False
     finally:
         with suppress(OSError):

@@ -1,8 +1,10 @@
-"""A SQLite file that is put aside and rebuilt when it is damaged, safe to use from several threads, processes and machines.
+"""A SQLite file that is put aside and rebuilt when it is damaged, safe to use from several threads, processes
+and machines.
 
-Only a file that was ours is ever replaced. Three things prove that, each enough by itself: the application's number in the header
-of the file, the statements that made our tables, and the number of the file on its disk (inode), which is noted in the lock file
-when the file is made. The last one proves it also where the first page of the file is overwritten.
+Only a file that was ours is ever replaced. Three things prove that, each enough by itself: the application's
+number in the header of the file, the statements that made our tables, and the number of the file on its disk
+(inode), which is noted in the lock file when the file is made. The last one proves it also where the first
+page of the file is overwritten.
 """
 
 import errno
@@ -19,7 +21,7 @@ from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 
-from ...datasets import atomic
+from ...datasets.store import atomic
 from .files import kind_of, locked, read_start
 
 _PATIENCE = 30.0  # seconds to wait for another's transaction
@@ -50,7 +52,8 @@ class Database:
         path: file; made where there is none.
         schema: statements that make its tables.
         version: number of the schema.
-        shared: whether the file is on a disk that several machines share, where SQLite's write-ahead log cannot be used.
+        shared: whether the file is on a disk that several machines share, where SQLite's write-ahead log
+            cannot be used.
 
     Attributes:
         rebuilt: whether the last ``open`` made the file.
@@ -82,7 +85,9 @@ class Database:
                 return self._open(rebuild, lock)
         except OSError as error:
             if error.errno in _FULL:
-                raise OSError(f"{self.path} cannot be written ({error.strerror}; no room on the disk: free some space)") from error
+                raise OSError(
+                    f"{self.path} cannot be written ({error.strerror}; no room on the disk: free some space)"
+                ) from error
             raise
 
     def _open(self, rebuild: "Callable[[Database], None]", lock: int) -> Path | None:
@@ -115,7 +120,9 @@ class Database:
     def _make(self, rebuild: "Callable[[Database], None]", needed: bool) -> None:
         """Make the tables and have them filled; what cannot be read is left out unless it is needed."""
         with self._transaction() as db:
-            for statement in f"{self._schema}; PRAGMA user_version = {self._newest}; PRAGMA application_id = {_APPLICATION}".split(";"):
+            for statement in f"{self._schema}; PRAGMA user_version = {self._newest}; PRAGMA application_id = {_APPLICATION}".split(
+                ";"
+            ):
                 db.execute(statement)
         try:
             rebuild(self)
@@ -143,7 +150,9 @@ class Database:
 
     def _sweep(self) -> None:
         """Remove what was left by one that was killed while it rebuilt the file."""
-        left = re.compile(r"\.?" + re.escape(f".{self.path.name}.") + r"[0-9a-f]{16}\.rebuilt(-wal|-shm|-journal|\.lock)?")
+        left = re.compile(
+            r"\.?" + re.escape(f".{self.path.name}.") + r"[0-9a-f]{16}\.rebuilt(-wal|-shm|-journal|\.lock)?"
+        )
         for path in self.path.parent.iterdir():
             if left.fullmatch(path.name):
                 path.unlink(missing_ok=True)
@@ -160,7 +169,9 @@ class Database:
 
     def _connect(self) -> sqlite3.Connection:
         # Never made here: an empty file in place of one that was removed would be one without our tables.
-        db = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=rw", timeout=_PATIENCE, isolation_level=None, uri=True)
+        db = sqlite3.connect(
+            f"{self.path.absolute().as_uri()}?mode=rw", timeout=_PATIENCE, isolation_level=None, uri=True
+        )
         db.row_factory = sqlite3.Row
         db.text_factory = _text
         db.execute(f"PRAGMA journal_mode={'DELETE' if self.shared else 'WAL'}")
@@ -185,8 +196,13 @@ class Database:
     def _foreign(self, head: bytes) -> bool:
         """Return whether nothing in the file shows that it is ours."""
         words = b" ".join(head.split())
-        statements = [" ".join(statement.split()).replace(" IF NOT EXISTS", "").encode() for statement in self._schema.split(";")]
-        ours = int.from_bytes(head[68:72], "big") == _APPLICATION or all(statement in words for statement in statements)
+        statements = [
+            " ".join(statement.split()).replace(" IF NOT EXISTS", "").encode()
+            for statement in self._schema.split(";")
+        ]
+        ours = int.from_bytes(head[68:72], "big") == _APPLICATION or all(
+            statement in words for statement in statements
+        )
         return not (head.startswith(_MAGIC) and ours)
 
     def _noted(self) -> bool:
@@ -202,7 +218,11 @@ class Database:
             if kind_of(beside) is None:
                 continue
             magic = read_start(beside, 4)
-            if tail == "-wal" and magic not in (b"", b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83") and not self._lock.exists():
+            if (
+                tail == "-wal"
+                and magic not in (b"", b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
+                and not self._lock.exists()
+            ):
                 raise ValueError(f"{beside} is in the way of the ledger, and is not of SQLite; move it away")
 
     def _sound_of_another(self, head: bytes) -> bool:
@@ -233,10 +253,14 @@ class Database:
                     return _Found.DAMAGED
                 version = int(db.execute("SELECT * FROM pragma_user_version").fetchone()[0])
                 if version > self._newest:
-                    raise ValueError(f"{self.path} is of version {version}, this version of fourcaster knows {self._newest}; use a newer one")
+                    raise ValueError(
+                        f"{self.path} is of version {version}, this version of fourcaster knows {self._newest}; use a newer one"
+                    )
                 if version != self._newest or _tables(db, self._schema) != _expected(self._schema):
                     return _Found.DAMAGED
-                if int.from_bytes(head[68:72], "big") != _APPLICATION:  # of a version that did not write it yet
+                if (
+                    int.from_bytes(head[68:72], "big") != _APPLICATION
+                ):  # of a version that did not write it yet
                     with suppress(sqlite3.DatabaseError):
                         db.execute(f"PRAGMA application_id = {_APPLICATION}")
             finally:
@@ -255,7 +279,9 @@ class Database:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Give a connection within a transaction that begins at once, so that what is read is still true when it is written."""
+        """Give a connection within a transaction that begins at once, so that what is read is still true when
+        it is written.
+        """
         try:
             db = self._connect()
             try:
@@ -267,10 +293,14 @@ class Database:
                 db.close()
         except sqlite3.DatabaseError as error:
             if _damage(error):
-                raise Damaged(f"{self.path} is damaged ({error}); the next start puts it aside and rebuilds it from the outputs") from error
+                raise Damaged(
+                    f"{self.path} is damaged ({error}); the next start puts it aside and rebuilds it from the outputs"
+                ) from error
             if kind_of(self.path) is None:
                 raise Damaged(f"{self.path} is gone; the next start rebuilds it from the outputs") from error
-            raise OSError(f"{self.path} cannot be written ({self._reason(error)}); nothing is lost: the same command goes on from here") from error
+            raise OSError(
+                f"{self.path} cannot be written ({self._reason(error)}); nothing is lost: the same command goes on from here"
+            ) from error
 
     def _reason(self, error: sqlite3.DatabaseError) -> str:
         """Return why it failed, and what to do."""
@@ -324,9 +354,16 @@ def _expected(schema: str) -> list[tuple[object, ...]]:
 
 
 def _damage(error: sqlite3.DatabaseError) -> bool:
-    """Return whether an error tells of a file that is no sound database, or lacks our tables, rather than of one that is out of reach now."""
+    """Return whether an error tells of a file that is no sound database, or lacks our tables, rather than of
+    one that is out of reach now.
+    """
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     if code & 0xFF == sqlite3.SQLITE_ERROR:
         return bool(re.search(r"no such (table|column)|has no column|malformed", str(error)))
-    broken = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH)
+    broken = (
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_CONSTRAINT,
+        sqlite3.SQLITE_MISMATCH,
+    )
     return code == sqlite3.SQLITE_IOERR_SHORT_READ or code & 0xFF in broken

@@ -19,7 +19,13 @@ from .results import check_result, read_result
 from .spec import Cluster, written
 
 _TICK = 0.2
-_PRELOADED = ["fourcaster.forecast.jobs.making", "cf_xarray.units", "cartopy.crs", "matplotlib.figure", "matplotlib.backends.backend_agg"]
+_PRELOADED = [
+    "fourcaster.forecast.jobs.making",
+    "cf_xarray.units",
+    "cartopy.crs",
+    "matplotlib.figure",
+    "matplotlib.backends.backend_agg",
+]
 _LAST_LINES = 5.0  # seconds that output is waited for after the process has ended
 _ASK = 2.0  # seconds between two looks of a worker at whether it is to stop
 
@@ -62,7 +68,9 @@ class LocalEngine:
         """See ``Engine.run``."""
         ours, theirs = self._context.Pipe(duplex=False)
         theirs_alive, ours_alive = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=in_process, args=(task, theirs, theirs_alive, dict(os.environ)))
+        process = self._context.Process(
+            target=in_process, args=(task, theirs, theirs_alive, dict(os.environ))
+        )
         process.start()
         theirs.close()
         theirs_alive.close()
@@ -91,7 +99,11 @@ class LocalEngine:
         code = process.exitcode or 0
         if -code in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             raise Killed(f"the process was ended by {signal.Signals(-code).name}")
-        return {"error": f"the process ended by {signal.Signals(-code).name}" if code < 0 else f"the process ended with {code} and no result"}
+        return {
+            "error": f"the process ended by {signal.Signals(-code).name}"
+            if code < 0
+            else f"the process ended with {code} and no result"
+        }
 
 
 def _end(pid: int | None) -> None:
@@ -105,7 +117,8 @@ def _end(pid: int | None) -> None:
 
 
 class DaskEngine:
-    """Attempts on a Dask cluster whose workers see the same files; one that loses its worker is begun again on another.
+    """Attempts on a Dask cluster whose workers see the same files; one that loses its worker is begun again
+    on another.
 
     Args:
         scheduler: address, or ``local:N``.
@@ -129,7 +142,9 @@ class DaskEngine:
                 with suppress(Exception):  # of what is gone
                     self._open.close()
                 self._open, self._client = ExitStack(), None
-                made = queued(self._cluster) if self._cluster is not None else connected(self._scheduler or "")
+                made = (
+                    queued(self._cluster) if self._cluster is not None else connected(self._scheduler or "")
+                )
                 self._client = self._open.enter_context(made)
             return self._client
 
@@ -187,7 +202,9 @@ def _on_worker(task: Task, told: str) -> tuple[dict[str, Any], list[dict[str, An
     engine, folder = LocalEngine(), uuid.uuid4().hex[:8]
     try:
         # Masked here: the worker may have secrets of its own.
-        result = engine.run(replace(task, scratch=task.scratch / folder), stop, lambda values: lines.append(clean(values)))
+        result = engine.run(
+            replace(task, scratch=task.scratch / folder), stop, lambda values: lines.append(clean(values))
+        )
         return result | {"folder": folder}, lines
     except InterruptedError as error:
         return {"error": f"stopped: {error}"}, lines
@@ -211,12 +228,26 @@ def queued(cluster: Cluster) -> Iterator[Any]:
     except ImportError as error:
         raise ValueError("a cluster needs one more package: pip install 'fourcaster[jobqueue]'") from error
     quieten()
-    names = {"slurm": "SLURM", "pbs": "PBS", "sge": "SGE", "lsf": "LSF", "oar": "OAR", "htcondor": "HTCondor", "moab": "Moab"}
-    made = dask_jobqueue.local.LocalCluster if cluster.queue == "local" else getattr(dask_jobqueue, f"{names[cluster.queue]}Cluster")
+    names = {
+        "slurm": "SLURM",
+        "pbs": "PBS",
+        "sge": "SGE",
+        "lsf": "LSF",
+        "oar": "OAR",
+        "htcondor": "HTCondor",
+        "moab": "Moab",
+    }
+    made = (
+        dask_jobqueue.local.LocalCluster
+        if cluster.queue == "local"
+        else getattr(dask_jobqueue, f"{names[cluster.queue]}Cluster")
+    )
     try:
         workers = made(**cluster.options)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"the cluster's options are not understood by dask-jobqueue: {' '.join(str(error).split())[:200]}") from error
+        raise ValueError(
+            f"the cluster's options are not understood by dask-jobqueue: {' '.join(str(error).split())[:200]}"
+        ) from error
     with workers, closing(Client(workers)) as client:
         try:
             workers.scale(jobs=cluster.jobs)

@@ -18,7 +18,8 @@ class Hold:
         row: the cycle, as claimed.
 
     Attributes:
-        state: ``ours``; ``cancel`` where the cycle is to be cancelled; ``lost`` where another has taken it, or may have.
+        state: ``ours``; ``cancel`` where the cycle is to be cancelled; ``lost`` where another has taken it,
+            or may have.
     """
 
     def __init__(self, ledger: Ledger, row: Row) -> None:
@@ -36,7 +37,9 @@ class Hold:
         self._ledger.drop(self._row)
 
     def ours(self) -> bool:
-        """Return whether the claim still holds, by asking the ledger, and by its last answer where it cannot be asked."""
+        """Return whether the claim still holds, by asking the ledger, and by its last answer where it cannot
+        be asked.
+        """
         with suppress(OSError):
             self.state = self._ledger.renew(self._row)
         return self.state != "lost"

@@ -17,7 +17,9 @@ def this_host() -> str:
 
 
 def awake() -> float:
-    """Return the seconds since this machine was started, the same for all its processes, whatever its clock is set to."""
+    """Return the seconds since this machine was started, the same for all its processes, whatever its clock
+    is set to.
+    """
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 

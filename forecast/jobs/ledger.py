@@ -1,7 +1,9 @@
-"""The ledger: one row a cycle, in SQLite. Who works on it, since when, how often it was tried, what came of it.
+"""The ledger: one row a cycle, in SQLite. Who works on it, since when, how often it was tried, what came of
+it.
 
-A cycle is claimed with a token. Each later change asks for that token, so that whoever has lost a cycle cannot publish it. A cycle that ended
-keeps its token until what follows the end, such as the operator's command, is done too.
+A cycle is claimed with a token. Each later change asks for that token, so that whoever has lost a cycle
+cannot publish it. A cycle that ended keeps its token until what follows the end, such as the operator's
+command, is done too.
 """
 
 import json
@@ -79,7 +81,8 @@ class Ledger:
         return self._file.rebuilt
 
     def open(self) -> Path | None:
-        """Make the ledger where there is none; put a damaged one aside, rebuild it and return where the old one is.
+        """Make the ledger where there is none; put a damaged one aside, rebuild it and return where the old
+        one is.
 
         Raises:
             OSError: another program holds it, or there is no room.
@@ -100,7 +103,11 @@ class Ledger:
             try:
                 return datetime.fromisoformat(known).replace(tzinfo=None)
             except (TypeError, ValueError):
-                self._report(f"job {job!r}: when it was first seen, {known!r:.40}, is not a time; it counts as seen now", job, "")
+                self._report(
+                    f"job {job!r}: when it was first seen, {known!r:.40}, is not a time; it counts as seen now",
+                    job,
+                    "",
+                )
                 db.execute("UPDATE jobs SET first_seen = ? WHERE name = ?", (now.isoformat(), job))
                 return now
 
@@ -109,7 +116,9 @@ class Ledger:
         with self._file.change() as db:
             before = db.total_changes
             entered = [(job, cycle, now.isoformat()) for cycle in cycles]
-            db.executemany("INSERT OR IGNORE INTO cycles (job, cycle, state, seen) VALUES (?, ?, 'pending', ?)", entered)
+            db.executemany(
+                "INSERT OR IGNORE INTO cycles (job, cycle, state, seen) VALUES (?, ?, 'pending', ?)", entered
+            )
             return db.total_changes - before
 
     def rows(self, job: str | None = None, states: tuple[str, ...] | None = None) -> list[Row]:
@@ -117,7 +126,8 @@ class Ledger:
         asked: list[tuple[str, tuple[str, ...]]] = [("job", (job,))] if job is not None else []
         asked += [("state", states)] if states is not None else []
         return self._found(
-            " AND ".join(f"{name} IN ({', '.join('?' * len(values))})" for name, values in asked) or "1", *(v for _, values in asked for v in values)
+            " AND ".join(f"{name} IN ({', '.join('?' * len(values))})" for name, values in asked) or "1",
+            *(v for _, values in asked for v in values),
         )
 
     def row(self, job: str, cycle: str) -> Row | None:
@@ -134,7 +144,11 @@ class Ledger:
                 return scores
         except (ValueError, KeyError, TypeError, RecursionError):
             pass
-        self._report(f"the scores of job {row.job!r}, cycle {row.cycle!r} are left out: they are not understood", row.job, row.cycle)
+        self._report(
+            f"the scores of job {row.job!r}, cycle {row.cycle!r} are left out: they are not understood",
+            row.job,
+            row.cycle,
+        )
         return []
 
     def unfinished(self) -> list[Row]:
@@ -155,7 +169,11 @@ class Ledger:
             return row
         except (ValueError, OverflowError) as error:
             job, cycle = (f"{values[i]}"[:80] for i in (0, 1))
-            self._report(f"the row of job {job!r}, cycle {cycle!r} is left out: {error}; remove it from {self.path.name}", job, cycle)
+            self._report(
+                f"the row of job {job!r}, cycle {cycle!r} is left out: {error}; remove it from {self.path.name}",
+                job,
+                cycle,
+            )
             return None
 
     def _report(self, text: str, job: str, cycle: str) -> None:
@@ -178,26 +196,46 @@ class Ledger:
         if row.host == this_host() and row.pid is not None:
             if row.pid == os.getpid() and row.token not in _HELD:
                 return True
-            return process_started(row.pid) != row.pid_started or awake() - (row.heard or 0.0) > _FAR * self.lease
+            return (
+                process_started(row.pid) != row.pid_started
+                or awake() - (row.heard or 0.0) > _FAR * self.lease
+            )
         left = (row.lease_until or 0.0) - time.time()
         return not 0 <= left <= _FAR * self.lease
 
     def claim(self, job: str, cycle: str) -> Row | None:
         """Take a cycle; return it with the new token, or None where another has it."""
         with self._file.change() as db:
-            found = db.execute(f"SELECT {COLUMNS} FROM cycles WHERE job = ? AND cycle = ?", (job, cycle)).fetchone()
+            found = db.execute(
+                f"SELECT {COLUMNS} FROM cycles WHERE job = ? AND cycle = ?", (job, cycle)
+            ).fetchone()
             if found is None or (old := self._read(found)) is None or not self.free(old):
                 return None
             token, now = uuid.uuid4().hex, time.time()
             values: dict[str, Any] = {
-                "token": token, "host": this_host(), "pid": os.getpid(), "pid_started": process_started(os.getpid()),
-                "lease_until": now + self.lease, "heard": awake(),
-            }  # fmt: skip
+                "token": token,
+                "host": this_host(),
+                "pid": os.getpid(),
+                "pid_started": process_started(os.getpid()),
+                "lease_until": now + self.lease,
+                "heard": awake(),
+            }
             if old.state not in ENDED:
-                values |= {"started": now, "finished": None, "error": None, "interruptions": old.interruptions + (old.state == "running")}
+                values |= {
+                    "started": now,
+                    "finished": None,
+                    "error": None,
+                    "interruptions": old.interruptions + (old.state == "running"),
+                }
                 values["state"] = "publishing" if old.state == "publishing" else "running"
-            db.execute(f"UPDATE cycles SET {_equal(values)} WHERE job=? AND cycle=?", (*values.values(), job, cycle))
-            taken = read_row(db.execute(f"SELECT {COLUMNS} FROM cycles WHERE job = ? AND cycle = ?", (job, cycle)).fetchone())
+            db.execute(
+                f"UPDATE cycles SET {_equal(values)} WHERE job=? AND cycle=?", (*values.values(), job, cycle)
+            )
+            taken = read_row(
+                db.execute(
+                    f"SELECT {COLUMNS} FROM cycles WHERE job = ? AND cycle = ?", (job, cycle)
+                ).fetchone()
+            )
         _HELD.add(token)
         return taken
 
@@ -212,7 +250,10 @@ class Ledger:
     def renew(self, row: Row) -> str:
         """Renew a claim; return ``ours``, ``lost`` or ``cancel``."""
         with self._file.change() as db:
-            held = db.execute("SELECT cancel FROM cycles WHERE job=? AND cycle=? AND token=?", (row.job, row.cycle, row.token)).fetchone()
+            held = db.execute(
+                "SELECT cancel FROM cycles WHERE job=? AND cycle=? AND token=?",
+                (row.job, row.cycle, row.token),
+            ).fetchone()
             if held is None:
                 return "lost"
             beat = (time.time() + self.lease, awake(), row.job, row.cycle)
@@ -223,16 +264,28 @@ class Ledger:
         """Enter what is about to be published; False where the claim is lost, or the cycle to be cancelled."""
         return self._set(row, " AND cancel=0", state="publishing", output=output, checksum=checksum)
 
-    def end(self, row: Row, state: str, error: str | None = None, not_before: float = 0.0, failed: bool = False, killed: bool = False) -> bool:
+    def end(
+        self,
+        row: Row,
+        state: str,
+        error: str | None = None,
+        not_before: float = 0.0,
+        failed: bool = False,
+        killed: bool = False,
+    ) -> bool:
         """Leave a cycle in a state; False where the claim is lost.
 
         The claim to one that is done or failed is kept until ``release``.
         """
         values: dict[str, Any] = {
-            "state": state, "error": None if error is None else one_line(mask(printable(error)), _LONGEST), "not_before": not_before, "cancel": 0,
-            "attempts": row.attempts + int(failed), "interruptions": row.interruptions + int(killed),
+            "state": state,
+            "error": None if error is None else one_line(mask(printable(error)), _LONGEST),
+            "not_before": not_before,
+            "cancel": 0,
+            "attempts": row.attempts + int(failed),
+            "interruptions": row.interruptions + int(killed),
             "finished": time.time() if state in ENDED else None,
-        }  # fmt: skip
+        }
         return self._set(row, **(values if state in ("done", "failed") else values | _UNCLAIMED))
 
     def release(self, row: Row) -> bool:
@@ -242,22 +295,37 @@ class Ledger:
     def verified(self, job: str, cycle: str, scores: str) -> None:
         """Enter what came of verifying a cycle."""
         with self._file.change() as db:
-            db.execute("UPDATE cycles SET verified=?, scores=? WHERE job=? AND cycle=?", (time.time(), scores, job, cycle))
+            db.execute(
+                "UPDATE cycles SET verified=?, scores=? WHERE job=? AND cycle=?",
+                (time.time(), scores, job, cycle),
+            )
 
     def removing(self, job: str, cycle: str) -> bool:
-        """Enter that a cycle's output is about to be removed; False where another did, or something is still to follow its end."""
+        """Enter that a cycle's output is about to be removed; False where another did, or something is still
+        to follow its end.
+        """
         with self._file.change() as db:
-            done = db.execute("UPDATE cycles SET state='removing' WHERE job=? AND cycle=? AND state='done' AND token IS NULL", (job, cycle))
+            done = db.execute(
+                "UPDATE cycles SET state='removing' WHERE job=? AND cycle=? AND state='done' AND token IS NULL",
+                (job, cycle),
+            )
             return done.rowcount == 1
 
     def removed(self, job: str, cycle: str, kept: str | None = None) -> None:
         """Enter that a cycle's output is removed, or why what lies there is kept."""
         text = None if kept is None else one_line(mask(printable(kept)), _LONGEST)
         with self._file.change() as db:
-            db.execute("UPDATE cycles SET state='removed', error=? WHERE job=? AND cycle=? AND state='removing'", (text, job, cycle))
+            db.execute(
+                "UPDATE cycles SET state='removed', error=? WHERE job=? AND cycle=? AND state='removing'",
+                (text, job, cycle),
+            )
 
-    def enter_done(self, job: str, cycle: str, output: str, checksum: str, now: datetime, followed: bool = True) -> None:
-        """Enter a cycle that is found published, and whether what follows an end was done; else its claim is one that was lost."""
+    def enter_done(
+        self, job: str, cycle: str, output: str, checksum: str, now: datetime, followed: bool = True
+    ) -> None:
+        """Enter a cycle that is found published, and whether what follows an end was done; else its claim is
+        one that was lost.
+        """
         token = None if followed else uuid.uuid4().hex
         with self._file.change() as db:
             db.execute(
@@ -268,10 +336,15 @@ class Ledger:
     def enter_removed(self, job: str, cycle: str, now: datetime) -> None:
         """Enter a cycle that must have been removed."""
         with self._file.change() as db:
-            db.execute("INSERT OR IGNORE INTO cycles (job, cycle, state, seen) VALUES (?, ?, 'removed', ?)", (job, cycle, now.isoformat()))
+            db.execute(
+                "INSERT OR IGNORE INTO cycles (job, cycle, state, seen) VALUES (?, ?, 'removed', ?)",
+                (job, cycle, now.isoformat()),
+            )
 
     def reopen(self, job: str, cycle: str) -> bool:
-        """Let a failed or cancelled cycle be tried anew, or one that backs off at once; False where it is in another state."""
+        """Let a failed or cancelled cycle be tried anew, or one that backs off at once; False where it is in
+        another state.
+        """
         with self._file.change() as db:
             done = db.execute(
                 "UPDATE cycles SET state='pending', attempts=0, interruptions=0, not_before=0, cancel=0, error=NULL, finished=NULL, token=NULL "
@@ -281,10 +354,13 @@ class Ledger:
             return done.rowcount == 1
 
     def cancel(self, job: str, cycle: str) -> str | None:
-        """Cancel an open cycle, or ask the one who has it to stop; return the state that it is in now, None where there is no such cycle."""
+        """Cancel an open cycle, or ask the one who has it to stop; return the state that it is in now, None
+        where there is no such cycle.
+        """
         with self._file.change() as db:
             db.execute(
-                f"UPDATE cycles SET state='cancelled', finished=?, error=NULL WHERE job=? AND cycle=? AND state IN {OPEN}", (time.time(), job, cycle)
+                f"UPDATE cycles SET state='cancelled', finished=?, error=NULL WHERE job=? AND cycle=? AND state IN {OPEN}",
+                (time.time(), job, cycle),
             )
             db.execute("UPDATE cycles SET cancel=1 WHERE job=? AND cycle=? AND state='running'", (job, cycle))
             found = db.execute("SELECT state FROM cycles WHERE job=? AND cycle=?", (job, cycle)).fetchone()
@@ -293,7 +369,13 @@ class Ledger:
     def _set(self, row: Row, condition: str = "", **values: object) -> bool:
         asked = (*values.values(), row.job, row.cycle, row.token)
         with self._file.change() as db:
-            return db.execute(f"UPDATE cycles SET {_equal(values)} WHERE job=? AND cycle=? AND token=?{condition}", asked).rowcount == 1
+            return (
+                db.execute(
+                    f"UPDATE cycles SET {_equal(values)} WHERE job=? AND cycle=? AND token=?{condition}",
+                    asked,
+                ).rowcount
+                == 1
+            )
 
 
 _UNCLAIMED: dict[str, Any] = {"token": None, "pid": None, "lease_until": None}

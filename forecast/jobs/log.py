@@ -1,4 +1,6 @@
-"""Log lines as JSON: on standard error, and in a file for each cycle. Secrets of the environment are masked in every field."""
+"""Log lines as JSON: on standard error, and in a file for each cycle. Secrets of the environment are masked
+in every field.
+"""
 
 import json
 import os
@@ -41,8 +43,9 @@ class Log:
     def of(self, job: str, cycle: str, attempt: int | None = None) -> Callable[..., None]:
         """Return what writes lines of a cycle.
 
-        It takes keywords of the service's own, or a dictionary that came from a program: of that, ``level`` and ``message``
-        are taken where they are such, everything else is kept under ``data``. Job, cycle and attempt are always the service's.
+        It takes keywords of the service's own, or a dictionary that came from a program: of that, ``level``
+        and ``message`` are taken where they are such, everything else is kept under ``data``. Job, cycle and
+        attempt are always the service's.
         """
         own: dict[str, Any] = {"job": job, "cycle": cycle} | ({"attempt": attempt} if attempt else {})
 
@@ -62,16 +65,23 @@ class Log:
                 try:
                     _append(self.path(values["job"], values["cycle"]), line.encode())
                 except (OSError, ValueError) as error:
-                    text = clean(f"no line could be written to the log of {values['job']} {values['cycle']}: {error}")
+                    text = clean(
+                        f"no line could be written to the log of {values['job']} {values['cycle']}: {error}"
+                    )
                     _tell(json.dumps({"time": time, "level": "error", "message": text}) + "\n")
 
 
 def wrap(values: dict[str, Any]) -> dict[str, Any]:
     """Return a log record with what a program wrote: its level and message, everything else under ``data``."""
     level, message = values.get("level"), values.get("message")
-    record: dict[str, Any] = {"level": level if isinstance(level, str) and level in LEVELS else "info", "by": "attempt"}
+    record: dict[str, Any] = {
+        "level": level if isinstance(level, str) and level in LEVELS else "info",
+        "by": "attempt",
+    }
     record["message"] = message if isinstance(message, str) else ""
-    rest = {key: value for key, value in values.items() if key not in ("level", "message") or record[key] != value}
+    rest = {
+        key: value for key, value in values.items() if key not in ("level", "message") or record[key] != value
+    }
     return record | ({"data": rest} if rest else {})
 
 

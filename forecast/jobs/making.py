@@ -1,4 +1,6 @@
-"""The forecast of one cycle, made, or verified, in a folder of its own by a process of its own; it knows nothing of the ledger."""
+"""The forecast of one cycle, made, or verified, in a folder of its own by a process of its own; it knows
+nothing of the ledger.
+"""
 
 import json
 import logging
@@ -14,13 +16,13 @@ from typing import Any, Literal
 import xarray as xr
 
 from ... import __version__
-from ...datasets import atomic
 from ...datasets.adapters.sources import open_sources
 from ...datasets.schema import Incomplete
-from ..api import load
-from ..checkpoint import Checkpoint
-from ..plots import plot
-from ..rollout import initial_states, parse_lead, parse_times
+from ...datasets.store import atomic
+from ..checkpoint.folder import Checkpoint
+from ..inference.forecaster import load
+from ..inference.rollout import initial_states, parse_lead, parse_times
+from ..verification.plots import plot
 from . import publishing
 from .commands import resolve, variables
 from .manifests import checksum
@@ -30,7 +32,8 @@ from .spec import Files, Job, Picture, written
 log = logging.getLogger(__name__)
 
 NOT_YET = 75
-"""Exit code by which a ``prepare`` command says that the data have not come (``EX_TEMPFAIL`` of sysexits.h)."""
+"""Exit code by which a ``prepare`` command says that the data have not come (``EX_TEMPFAIL`` of sysexits.h).
+"""
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ def make(task: Task) -> dict[str, Any]:
     """Make, check and draw a forecast in the scratch folder.
 
     Returns:
-        ``{"waits": why}`` where the initial state has not come, else ``{"manifest": ..., "made": name, "beside": names of pictures}``.
+        ``{"waits": why}`` where the initial state has not come, else ``{"manifest": ..., "made": name,
+        "beside": names of pictures}``.
 
     Raises:
         OSError, ValueError: it cannot be made.
@@ -65,7 +69,9 @@ def make(task: Task) -> dict[str, Any]:
     if job.prepare:
         command = resolve(job.prepare, job, task.cycle)
         told = variables(job, task.cycle)
-        code = subprocess.run(command, cwd=task.folder, env=told, stdin=subprocess.DEVNULL, check=False).returncode
+        code = subprocess.run(
+            command, cwd=task.folder, env=told, stdin=subprocess.DEVNULL, check=False
+        ).returncode
         if code == NOT_YET:
             return {"waits": f"the data are not there yet, says the prepare command {command[0]}"}
         if code:
@@ -85,10 +91,22 @@ def make(task: Task) -> dict[str, Any]:
     made = task.scratch / name
     try:
         forecaster.run(
-            source, times, job.lead, job.grid, job.area, made, job.variables, overwrite=True, members=job.members,
-            seed=job.seed, amplitude=job.amplitude, bounds=job.bounds, clip=job.clip,
-            history=f"{at}:00Z: job {job.name} (fourcaster {__version__})",  # no clock: repeated attempts are the same bytes
-        ).close()  # fmt: skip
+            source,
+            times,
+            job.lead,
+            job.grid,
+            job.area,
+            made,
+            job.variables,
+            overwrite=True,
+            members=job.members,
+            seed=job.seed,
+            amplitude=job.amplitude,
+            bounds=job.bounds,
+            clip=job.clip,
+            # no clock: repeated attempts are the same bytes
+            history=f"{at}:00Z: job {job.name} (fourcaster {__version__})",
+        ).close()
     except Incomplete as error:
         return {"waits": str(error)}
     steps = parse_lead(job.lead, checkpoint.step)
@@ -97,7 +115,14 @@ def make(task: Task) -> dict[str, Any]:
     for picture in _pictures(job, checkpoint) if job.plots is None else job.plots:
         level = "" if picture.level is None else f"_{picture.level}"
         pictures.append(f"{picture.variable}{level}_{picture.lead}.png".replace("/", "_"))
-        plot(made, picture.variable, picture.lead, task.scratch / pictures[-1], level=picture.level, overwrite=True)
+        plot(
+            made,
+            picture.variable,
+            picture.lead,
+            task.scratch / pictures[-1],
+            level=picture.level,
+            overwrite=True,
+        )
     manifest = {
         "job": job.name,
         "cycle": at,
@@ -117,7 +142,8 @@ def _pictures(job: Job, checkpoint: Checkpoint) -> list[Picture]:
 
 
 def verify(task: Task) -> dict[str, Any]:
-    """Score the published forecast of a cycle, and put the scores, and a report where the job asks for one, beside it.
+    """Score the published forecast of a cycle, and put the scores, and a report where the job asks for one,
+    beside it.
 
     Returns:
         ``{"scores": JSON of the last lead time, "said": a line}``.
@@ -125,9 +151,9 @@ def verify(task: Task) -> dict[str, Any]:
     Raises:
         OSError, ValueError: it cannot be scored.
     """
-    from ..report import write_report
-    from ..verification import summary
-    from ..verification import verify as score
+    from ..verification.report import write_report
+    from ..verification.verify import summary
+    from ..verification.verify import verify as score
 
     job, truth = task.job, task.folder / (task.job.truth or "")
     place, name = publishing.place_at(job, task.folder, task.scratch), job.name_of(task.cycle)
@@ -139,8 +165,14 @@ def verify(task: Task) -> dict[str, Any]:
         place.put(f"{stem}.report.html", task.scratch / "report.html")
     every = summary(scores)
     rows = [row for row in every if row["lead_hours"] == every[-1]["lead_hours"]]
-    errors = [f"{r['variable']} {r['level'] or ''} {r['rmse']['forecast']:.4g} {r['units']}".replace("  ", " ") for r in rows]
-    return {"scores": json.dumps(rows), "said": f"verified: rmse at {rows[0]['lead_hours']:g} h {', '.join(errors)}"}
+    errors = [
+        f"{r['variable']} {r['level'] or ''} {r['rmse']['forecast']:.4g} {r['units']}".replace("  ", " ")
+        for r in rows
+    ]
+    return {
+        "scores": json.dumps(rows),
+        "said": f"verified: rmse at {rows[0]['lead_hours']:g} h {', '.join(errors)}",
+    }
 
 
 def _source(task: Task) -> str | xr.Dataset:

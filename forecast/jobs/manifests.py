@@ -24,7 +24,9 @@ def is_manifest(found: Manifest) -> bool:
 
 
 def with_command_pending(manifest: Manifest) -> Manifest:
-    """Return a manifest that says that the command ``on_success`` is yet to be run, which a rebuilt ledger would not know."""
+    """Return a manifest that says that the command ``on_success`` is yet to be run, which a rebuilt ledger
+    would not know.
+    """
     return manifest | {"on_success": "pending"}
 
 
@@ -59,11 +61,18 @@ def read_manifest(path: Path) -> Manifest:
 
 def is_output(name: str) -> bool:
     """Return whether ``latest`` may hold a name, which is relative and that of an output."""
-    return name.endswith((".zarr", ".nc")) and not name.startswith("/") and ".." not in name.split("/") and len(name) < 4096
+    return (
+        name.endswith((".zarr", ".nc"))
+        and not name.startswith("/")
+        and ".." not in name.split("/")
+        and len(name) < 4096
+    )
 
 
 def published_beside(manifest: Manifest, output: str, near: list[str]) -> list[str]:
-    """Return the names of pictures, scores and reports that were published with an output; earlier versions did not list their pictures."""
+    """Return the names of pictures, scores and reports that were published with an output; earlier versions
+    did not list their pictures.
+    """
     stem, listed = output.rpartition(".")[0], manifest.get("beside")
     scores = [f"{stem}.scores.nc", f"{stem}.report.html"]
     return [name for name in near if name in scores or (not isinstance(listed, list) or name in listed)]
@@ -77,7 +86,11 @@ def aside_of(output: Path) -> Path:
 def is_beside(name: str, output: str) -> bool:
     """Return whether a file is a picture, the scores or the report of an output."""
     stem = output.rpartition(".")[0]
-    return name.startswith(f"{stem}.") and name.endswith((".png", ".scores.nc", ".report.html")) and name != output
+    return (
+        name.startswith(f"{stem}.")
+        and name.endswith((".png", ".scores.nc", ".report.html"))
+        and name != output
+    )
 
 
 def checksum(path: Path) -> str:
@@ -88,7 +101,11 @@ def checksum(path: Path) -> str:
     total = hashlib.sha256()
     for file in sorted(p for p in path.rglob("*") if p.is_symlink() or p.is_file()):
         if file.is_symlink():  # none of ours is one
-            total.update(f"{file.relative_to(path).as_posix()}\0-> {os.readlink(file)}\n".encode(errors="surrogateescape"))
+            total.update(
+                f"{file.relative_to(path).as_posix()}\0-> {os.readlink(file)}\n".encode(
+                    errors="surrogateescape"
+                )
+            )
             continue
         total.update(f"{file.relative_to(path).as_posix()}\0{checksum(file)}\n".encode())
     return total.hexdigest()

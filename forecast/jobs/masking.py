@@ -18,7 +18,8 @@ _SECRET = re.compile(
 _PLAIN = ("PWD", "OLDPWD", "SSH_AUTH_SOCK")  # folders and a socket
 _SWITCHES = ("0", "1", "true", "false", "yes", "no", "on", "off", "none", "null")  # values that hide nothing
 _SHORTEST = 6
-"""A shorter value is masked where it stands as a word of its own: elsewhere it would mask half of the text."""
+"""A shorter value is masked where it stands as a word of its own: elsewhere it would mask half of the text.
+"""
 _IN_URL = re.compile(r"://[^\s:/@]*:([^\s@]+)@")
 _IN_DSN = re.compile(r"(?:password|passwd|pwd)\s*=\s*('[^']*'|\"[^\"]*\"|[^\s;'\"]+)", re.IGNORECASE)
 _USER = (
@@ -31,10 +32,11 @@ HIDDEN = "***"
 
 
 def mask(text: str) -> str:
-    """Return a text without the values of the environment's secret variables, and without users and passwords of URLs.
+    """Return a text without the values of the environment's secret variables, and without users and passwords
+    of URLs.
 
-    A value of several lines is masked as a whole and line by line; one of fewer than six characters only where it stands as
-    a word of its own, and not where it is a switch such as ``1`` or ``true``.
+    A value of several lines is masked as a whole and line by line; one of fewer than six characters only
+    where it stands as a word of its own, and not where it is a switch such as ``1`` or ``true``.
     """
     long, short = _values()
     for value in sorted(long, key=len, reverse=True):  # one may begin as another does
@@ -61,11 +63,15 @@ def _values() -> tuple[set[str], set[str]]:
             for password in _IN_DSN.findall(value):
                 found |= _forms(password.strip("'\""))
     found = {value for value in found if value.lower() not in _SWITCHES and value != HIDDEN}
-    return {value for value in found if len(value) >= _SHORTEST}, {value for value in found if 0 < len(value) < _SHORTEST}
+    return {value for value in found if len(value) >= _SHORTEST}, {
+        value for value in found if 0 < len(value) < _SHORTEST
+    }
 
 
 def _forms(value: str) -> set[str]:
-    """Return what a value looks like in texts: as it is, on one line, quoted for URLs or in JSON; its long lines; secrets of a JSON value."""
+    """Return what a value looks like in texts: as it is, on one line, quoted for URLs or in JSON; its long
+    lines; secrets of a JSON value.
+    """
     whole = value.strip()
     if not whole:
         return set()
@@ -73,7 +79,9 @@ def _forms(value: str) -> set[str]:
     forms |= {quote(whole, safe="", errors="replace"), json.dumps(whole)[1:-1], repr(whole)[1:-1]}
     lines = whole.splitlines()
     if len(lines) > 1:
-        forms |= {line.strip() for line in lines if len(line.strip()) >= _SHORTEST and not line.startswith("-----")}
+        forms |= {
+            line.strip() for line in lines if len(line.strip()) >= _SHORTEST and not line.startswith("-----")
+        }
     if whole.startswith("{"):
         with suppress(ValueError, RecursionError):
             forms |= {form for secret in _secrets_in(json.loads(whole)) for form in _forms(secret)}
@@ -89,10 +97,17 @@ def _secrets_in(value: Any, name: str = "") -> list[str]:
 def clean(value: Any, most: int = 20_000, deep: int = 0) -> Any:
     """Return a value of JSON, each text in it printable, without secrets and of at most ``most`` characters.
 
-    Numbers that JSON lacks become texts; what is nested too deeply, and entries beyond the first 10,000, are left out.
+    Numbers that JSON lacks become texts; what is nested too deeply, and entries beyond the first 10,000, are
+    left out.
     """
     if isinstance(value, bool | int | None):
-        return value if value is None or abs(value) < 2**63 else str(value)[:most] if abs(value) < 2**4096 else "..."
+        return (
+            value
+            if value is None or abs(value) < 2**63
+            else str(value)[:most]
+            if abs(value) < 2**4096
+            else "..."
+        )
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, dict | list | tuple):

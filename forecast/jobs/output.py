@@ -1,4 +1,6 @@
-"""What programs write: data, of which so much is kept as a log can hold, and which is always read so that no program waits."""
+"""What programs write: data, of which so much is kept as a log can hold, and which is always read so that no
+program waits.
+"""
 
 import json
 import os
@@ -96,7 +98,12 @@ class Reader(threading.Thread):
             self._line(values)
         except Exception as error:  # noqa: BLE001  one line that cannot be logged does not lose those that follow
             try:
-                self._line({"level": "error", "message": f"a line of output could not be logged: {type(error).__name__}"})
+                self._line(
+                    {
+                        "level": "error",
+                        "message": f"a line of output could not be logged: {type(error).__name__}",
+                    }
+                )
             except Exception:  # noqa: BLE001
                 return
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
-from ...datasets import atomic
+from ...datasets.store import atomic
 from .files import kind_of
 from .manifests import (
     Manifest,
@@ -60,7 +60,9 @@ class Place(Protocol):
         """
 
     def whole(self, name: str, expected: str | None = None) -> str | None:
-        """Return the checksum of an output that is there and whole, and the expected one where one is; else None."""
+        """Return the checksum of an output that is there and whole, and the expected one where one is; else
+        None.
+        """
 
     def manifests(self) -> Iterator[tuple[str, Manifest]]:
         """Yield each output's name and what its manifest says."""
@@ -111,7 +113,11 @@ class Folder:
         output = self._root / name
         new_folders = [above for above in output.parents if not above.exists()]
         output.parent.mkdir(parents=True, exist_ok=True)
-        for path in [made, *made.rglob("*"), *beside.values()]:  # all on the disk before the name is, should the power fail
+        for path in [
+            made,
+            *made.rglob("*"),
+            *beside.values(),
+        ]:  # all on the disk before the name is, should the power fail
             atomic.sync(path)
         if not ours():
             raise Lost
@@ -128,14 +134,18 @@ class Folder:
             atomic.sync(folder)
 
     def _refuse_foreign(self, output: Path, beside: dict[str, Path], manifest: Manifest) -> bool:
-        """Return whether an output of this cycle is there; raises ``Foreign`` where something else is in the way."""
+        """Return whether an output of this cycle is there; raises ``Foreign`` where something else is in the
+        way.
+        """
         earlier = read_manifest(manifest_of(output))
         ours = is_manifest(earlier) and earlier["cycle"] == manifest.get("cycle")
         for path in (output, manifest_of(output), *(output.parent / other for other in beside)):
             kind = kind_of(path)
             wanted = ("a folder", "a file") if path == output else ("a file",)
             if kind is not None and not (ours and kind in wanted):
-                raise Foreign(f"{path} is in the way, {kind} that no job published for this cycle; move it away")
+                raise Foreign(
+                    f"{path} is in the way, {kind} that no job published for this cycle; move it away"
+                )
         return kind_of(output) is not None
 
     def whole(self, name: str, expected: str | None = None) -> str | None:
@@ -150,7 +160,9 @@ class Folder:
     def manifests(self) -> Iterator[tuple[str, Manifest]]:
         """See ``Place``."""
         for path in sorted(self._root.rglob("*.json")) if self._root.is_dir() else ():
-            if any(path.name.endswith(f"{suffix}.json") for suffix in (".zarr", ".nc")) and is_manifest(found := read_manifest(path)):
+            if any(path.name.endswith(f"{suffix}.json") for suffix in (".zarr", ".nc")) and is_manifest(
+                found := read_manifest(path)
+            ):
                 yield path.relative_to(self._root).as_posix().removesuffix(".json"), found
 
     def command_ended(self, name: str) -> None:
@@ -198,12 +210,16 @@ class Folder:
         return [p.relative_to(self._root).as_posix() for p in found]
 
     def remove(self, name: str, checksum: str | None) -> None:
-        """See ``Place``; the output is out of sight at once, and a kill in the middle leaves what the next call removes."""
+        """See ``Place``; the output is out of sight at once, and a kill in the middle leaves what the next
+        call removes.
+        """
         output = self._root / name
         found = read_manifest(manifest_of(output))
         if kind_of(output) is not None:
             if not checksum or self.whole(name) != checksum:
-                raise Foreign(f"{output} is not what was published there, so it is not removed; remove it by hand")
+                raise Foreign(
+                    f"{output} is not what was published there, so it is not removed; remove it by hand"
+                )
             self.work.mkdir(parents=True, exist_ok=True)
             gone = self.work / f"removed-{secrets.token_hex(8)}"
             os.rename(output, gone)

@@ -1,4 +1,6 @@
-"""Outputs that are whole: checked, published under their name, pointed to by ``latest``, kept as long as the job says."""
+"""Outputs that are whole: checked, published under their name, pointed to by ``latest``, kept as long as the
+job says.
+"""
 
 import re
 import time
@@ -8,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ...datasets import atomic
-from ..api import open_forecast
+from ...datasets.store import atomic
+from ..inference.forecaster import open_forecast
 from .buckets import Bucket
 from .files import locked
 from .ledger import Ledger
@@ -35,7 +37,8 @@ def place_at(job: Job, folder: Path, near: Path) -> Place:
 
 
 def check(path: Path, leads: int) -> None:
-    """Raise ``ValueError`` unless a forecast has all lead times, and values wherever its initial state has them.
+    """Raise ``ValueError`` unless a forecast has all lead times, and values wherever its initial state has
+    them.
 
     Args:
         path: forecast.
@@ -48,14 +51,18 @@ def check(path: Path, leads: int) -> None:
         missing = ~np.isfinite(variable.isel(prediction_timedelta=0).values)
         for k in range(leads):
             if (~np.isfinite(variable.isel(prediction_timedelta=k).values) & ~missing).any() or missing.all():
-                raise ValueError(f"{path}: {name!r} is not finite at lead {made['prediction_timedelta'].values[k].astype('timedelta64[h]')}")
+                raise ValueError(
+                    f"{path}: {name!r} is not finite at lead {made['prediction_timedelta'].values[k].astype('timedelta64[h]')}"
+                )
 
 
 def sweep(jobs: JobsFile, ledger: Ledger) -> None:
     """Remove what schedulers that were killed left unfinished."""
     for job in jobs.jobs:
         work = place_of(jobs, job).work
-        found = list(work.iterdir()) if work.is_dir() else []  # before the rows: whoever works now has entered it
+        found = (
+            list(work.iterdir()) if work.is_dir() else []
+        )  # before the rows: whoever works now has entered it
         active = {(row.token or "")[:TAG] for row in ledger.rows(job.name, TAKEN) if not ledger.free(row)}
         for left in found:
             if left.name not in active and _SCRATCH.fullmatch(left.name):
@@ -73,7 +80,8 @@ def point_latest(jobs: JobsFile, job: Job, ledger: Ledger) -> None:
 
 
 def retain(jobs: JobsFile, job: Job, ledger: Ledger, say: Callable[..., None]) -> None:
-    """Remove the oldest outputs beyond ``keep``, never what ``latest`` points to, or what is still worked on; log a line for each.
+    """Remove the oldest outputs beyond ``keep``, never what ``latest`` points to, or what is still worked on;
+    log a line for each.
 
     Only what was published, and was not changed since, is removed.
     """
@@ -111,10 +119,19 @@ def rebuild(jobs: JobsFile, ledger: Ledger, now: datetime) -> None:
             except (ValueError, KeyError, OverflowError):
                 continue
             if job.name_of(cycle) == name and (known := place.whole(name)):
-                ledger.enter_done(job.name, written(cycle), jobs.output(job, cycle), known, now, followed=not is_pending(said))
+                ledger.enter_done(
+                    job.name,
+                    written(cycle),
+                    jobs.output(job, cycle),
+                    known,
+                    now,
+                    followed=not is_pending(said),
+                )
                 found.append(cycle)
         if found:
             ledger.first_seen(job.name, min(found))
-        if job.keep and len(found) >= job.keep and job.start is not None:  # what is older was removed, and is not to be made again
+        if (
+            job.keep and len(found) >= job.keep and job.start is not None
+        ):  # what is older was removed, and is not to be made again
             for cycle in job.between(job.start, min(found)):
                 ledger.enter_removed(job.name, written(cycle), now)

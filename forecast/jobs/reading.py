@@ -11,14 +11,14 @@ from pydantic import ValidationError
 
 from ...datasets.adapters.remote import check_url, connect
 from ...datasets.schema import duration, nearest
-from ..checkpoint import described_meta, grid_from
+from ..checkpoint.folder import described_meta, grid_from
+from ..config.yaml_text import read_yaml
 from ..device import pick_device
-from ..ensemble import Ensemble
-from ..limits import check_clip
-from ..output_grid import output_grid
-from ..rollout import parse_duration, parse_lead
+from ..inference.limits import check_clip
+from ..inference.output_grid import output_grid
+from ..inference.perturbations import Ensemble
+from ..inference.rollout import parse_duration, parse_lead
 from ..text import one_line
-from ..yaml_text import read_yaml
 from .collisions import refuse_collisions
 from .commands import check_command
 from .files import kind_of
@@ -34,8 +34,9 @@ def load_jobs(path: str | Path) -> JobsFile:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not YAML, a key that is unknown or given twice, a value that does not fit, also to the checkpoint, two jobs of one name or
-            one folder, a missing checkpoint, source or variable of the environment.
+        ValueError: not YAML, a key that is unknown or given twice, a value that does not fit, also to the
+            checkpoint, two jobs of one name or one folder, a missing checkpoint, source or variable of the
+            environment.
     """
     try:
         return _load(Path(path))
@@ -49,7 +50,9 @@ def _load(path: Path) -> JobsFile:
         raise ValueError(f"{path} holds no list of jobs; see docs/operations.md")
     defaults = values.pop("defaults", None) or {}
     if not isinstance(defaults, dict):
-        raise ValueError(f"{path}: defaults: should hold keys of a job and their values, got {str(defaults)[:80]!r}")
+        raise ValueError(
+            f"{path}: defaults: should hold keys of a job and their values, got {str(defaults)[:80]!r}"
+        )
     values["jobs"] = [{**defaults, **job} if isinstance(job, dict) else job for job in values["jobs"]]
     try:
         found = JobsFile.model_validate(values | {"folder": path.absolute().parent})
@@ -91,7 +94,11 @@ def _values(path: Path) -> Any:
 def _holds_zero(value: Any) -> bool:
     if isinstance(value, dict):
         return any(_holds_zero(one) for pair in value.items() for one in pair)
-    return any(_holds_zero(one) for one in value) if isinstance(value, list) else isinstance(value, str) and "\0" in value
+    return (
+        any(_holds_zero(one) for one in value)
+        if isinstance(value, list)
+        else isinstance(value, str) and "\0" in value
+    )
 
 
 def _said(error: ValidationError, jobs: list[Any]) -> str:
@@ -102,9 +109,13 @@ def _said(error: ValidationError, jobs: list[Any]) -> str:
         at[:2] = [f"job {jobs[int(at[1])].get('name', at[1])}"]
     said = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        known = [name for name in (Job if at[0].startswith("job ") else JobsFile).model_fields if name != "folder"]
+        known = [
+            name for name in (Job if at[0].startswith("job ") else JobsFile).model_fields if name != "folder"
+        ]
         said = f"unknown key; {nearest(at[-1], known)}"
-    return f"{': '.join(at)}: {said}{'' if first['type'] == 'missing' else ', got ' + repr(first['input'])[:80]}"
+    return (
+        f"{': '.join(at)}: {said}{'' if first['type'] == 'missing' else ', got ' + repr(first['input'])[:80]}"
+    )
 
 
 def _refuse_clashes(found: JobsFile, path: Path) -> None:
@@ -113,9 +124,13 @@ def _refuse_clashes(found: JobsFile, path: Path) -> None:
         raise ValueError(f"{path}: two jobs are called {twice[0]!r}; give each a name of its own")
     homes = [job.home for job in found.jobs]
     if shared := [home for home in homes if homes.count(home) > 1]:
-        raise ValueError(f"{path}: two jobs write to {shared[0]}, and would share one `latest`; put {{name}} into the output")
+        raise ValueError(
+            f"{path}: two jobs write to {shared[0]}, and would share one `latest`; put {{name}} into the output"
+        )
     if (found.engine == "dask") != ((found.scheduler is None) + (found.cluster is None) == 1):
-        raise ValueError(f"{path}: engine dask, and no other, needs either a scheduler, as in tcp://host:8786 or local:4, or a cluster")
+        raise ValueError(
+            f"{path}: engine dask, and no other, needs either a scheduler, as in tcp://host:8786 or local:4, or a cluster"
+        )
 
 
 def _refuse_missing(found: JobsFile, job: Job) -> None:
@@ -127,11 +142,17 @@ def _refuse_missing(found: JobsFile, job: Job) -> None:
         if "://" in job.source:
             check_url(job.source)
         elif job.prepare is None and not (found.folder / job.source).exists():
-            raise ValueError(f"there is no source {job.source}; check the path, or give a prepare command that fetches it")
+            raise ValueError(
+                f"there is no source {job.source}; check the path, or give a prepare command that fetches it"
+            )
     if job.truth is not None and "://" in job.truth:
-        raise ValueError(f"truth {job.truth} is a URL, but is to be a store on disk, made by `forecast ingest`")
+        raise ValueError(
+            f"truth {job.truth} is a URL, but is to be a store on disk, made by `forecast ingest`"
+        )
     if job.truth is not None and (job.grid is not None or job.area is not None):
-        raise ValueError("truth scores the model's own points; leave out grid and area, or verify by another job")
+        raise ValueError(
+            "truth scores the model's own points; leave out grid and area, or verify by another job"
+        )
     if job.report and job.truth is None:
         raise ValueError("a report needs truth to score with; name a store, or leave out report")
 
@@ -151,7 +172,9 @@ def _refuse_outputs(found: JobsFile, job: Job) -> None:
     starts = [datetime(year, month, 1) for year in (2000, 2001) for month in range(1, 13)]
     for time in [t for start in starts for t in islice(job.between(start, datetime(2100, 1, 1)), 80)]:
         if (other := known.setdefault(job.name_of(time), time)) != time:
-            raise ValueError(f"{written(other)} and {written(time)} would be one output; put more of {{cycle}} into it")
+            raise ValueError(
+                f"{written(other)} and {written(time)} would be one output; put more of {{cycle}} into it"
+            )
 
 
 def _refuse_what_the_model_lacks(job: Job, meta: dict[str, Any]) -> None:
@@ -172,9 +195,17 @@ def _refuse_what_the_model_lacks(job: Job, meta: dict[str, Any]) -> None:
     output_grid(grid_from(meta), (meta["dtypes"][0], meta["dtypes"][1]), job.grid, job.area)
     for picture in job.plots or ():
         if picture.variable not in kept:
-            raise ValueError(f"plots: the forecast has no {picture.variable!r}; {nearest(picture.variable, kept)}")
+            raise ValueError(
+                f"plots: the forecast has no {picture.variable!r}; {nearest(picture.variable, kept)}"
+            )
         if picture.level not in (held := levels[picture.variable]):
-            raise ValueError(f"plots: {picture.variable} has {'no levels' if held == [None] else f'the levels {held}'}, got level {picture.level}")
-        if parse_duration(picture.lead) > parse_duration(job.lead) or parse_duration(picture.lead) % step != np.timedelta64(0):
+            raise ValueError(
+                f"plots: {picture.variable} has {'no levels' if held == [None] else f'the levels {held}'}, got level {picture.level}"
+            )
+        if parse_duration(picture.lead) > parse_duration(job.lead) or parse_duration(
+            picture.lead
+        ) % step != np.timedelta64(0):
             hours = step / np.timedelta64(1, "h")
-            raise ValueError(f"plots: lead {picture.lead} is none of the forecast's, which go to {job.lead} in steps of {hours:g} h")
+            raise ValueError(
+                f"plots: lead {picture.lead} is none of the forecast's, which go to {job.lead} in steps of {hours:g} h"
+            )

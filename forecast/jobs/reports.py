@@ -10,9 +10,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ...datasets import atomic
-from ..page import page as whole_page
-from ..page import table
+from ...datasets.store import atomic
+from ..verification.page import page as whole_page
+from ..verification.page import table
 from . import publishing
 from .files import kind_of, read_small, read_start
 from .ledger import Ledger
@@ -58,11 +58,15 @@ def status(jobs: JobsFile, ledger: Ledger, now: datetime, cycles: int | None = _
                 "job": job.name,
                 "next": written(job.next(now)),
                 "latest": None if latest is None else written(latest),
-                "latest_age_hours": None if latest is None else round((now - latest).total_seconds() / 3600, 2),
+                "latest_age_hours": None
+                if latest is None
+                else round((now - latest).total_seconds() / 3600, 2),
                 "output": clean(done[-1].output) if done else None,
                 "healthy": not ended or ended[-1].state == "done",
                 "counts": {state: sum(row.state == state for row in rows) for state in STATES},
-                "cycles": [clean(_describe(row, now, ledger)) for row in (rows if cycles is None else rows[-cycles:])],
+                "cycles": [
+                    clean(_describe(row, now, ledger)) for row in (rows if cycles is None else rows[-cycles:])
+                ],
             }
         )
     return {"now": written(now), "jobs": found, "problems": list(ledger.problems.values())[:_PROBLEMS]}
@@ -98,14 +102,20 @@ def as_text(found: dict[str, Any]) -> str:
 
 
 def refuse_foreign_pages(folder: Path) -> None:
-    """Raise ``ValueError`` where the folder of the status page holds files of its names that were not written from here."""
+    """Raise ``ValueError`` where the folder of the status page holds files of its names that were not written
+    from here.
+    """
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"status {folder} is {kind_of(folder)}, not a folder; let `status` name a folder of its own")
+        raise ValueError(
+            f"status {folder} is {kind_of(folder)}, not a folder; let `status` name a folder of its own"
+        )
     for name, ours in _OURS.items():
         path = folder / name
         kind = kind_of(path)
         if kind is not None and (kind != "a file" or not ours.match(read_start(path, 4096))):
-            raise ValueError(f"{path} is {kind} that is not of the status page, so it is not replaced; let `status` name a folder of its own")
+            raise ValueError(
+                f"{path} is {kind} that is not of the status page, so it is not replaced; let `status` name a folder of its own"
+            )
     if (kind := kind_of(folder / "maps")) not in (None, "a folder"):
         raise ValueError(f"{folder / 'maps'} is {kind}, not a folder; let `status` name a folder of its own")
 
@@ -124,7 +134,11 @@ def write(jobs: JobsFile, ledger: Ledger, now: datetime) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         refuse_foreign_pages(folder)
         pictures = {job.name: _picture(jobs, job, done, folder) for job, done in pictured}
-        for name, text in (("status.json", json.dumps(found, indent=1)), ("metrics.prom", metrics(found)), ("index.html", page(found, pictures))):
+        for name, text in (
+            ("status.json", json.dumps(found, indent=1)),
+            ("metrics.prom", metrics(found)),
+            ("index.html", page(found, pictures)),
+        ):
             atomic.write_file(folder / name, text.encode(errors="replace"))
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
@@ -134,29 +148,58 @@ def write(jobs: JobsFile, ledger: Ledger, now: datetime) -> None:
 def metrics(found: dict[str, Any]) -> str:
     """Return the status in Prometheus' text format."""
     lines = ["# HELP fourcaster_cycles Cycles of a job by state.", "# TYPE fourcaster_cycles gauge"]
-    lines += [f'fourcaster_cycles{{job="{j["job"]}",state="{state}"}} {count}' for j in found["jobs"] for state, count in j["counts"].items()]
-    lines += ["# HELP fourcaster_latest_age_seconds Age of the latest published cycle.", "# TYPE fourcaster_latest_age_seconds gauge"]
+    lines += [
+        f'fourcaster_cycles{{job="{j["job"]}",state="{state}"}} {count}'
+        for j in found["jobs"]
+        for state, count in j["counts"].items()
+    ]
+    lines += [
+        "# HELP fourcaster_latest_age_seconds Age of the latest published cycle.",
+        "# TYPE fourcaster_latest_age_seconds gauge",
+    ]
     for job in found["jobs"]:
         if job["latest_age_hours"] is not None:
-            lines.append(f'fourcaster_latest_age_seconds{{job="{job["job"]}"}} {3600 * job["latest_age_hours"]:g}')
-    lines += ["# HELP fourcaster_healthy Whether the last cycle that ended was published.", "# TYPE fourcaster_healthy gauge"]
+            lines.append(
+                f'fourcaster_latest_age_seconds{{job="{job["job"]}"}} {3600 * job["latest_age_hours"]:g}'
+            )
+    lines += [
+        "# HELP fourcaster_healthy Whether the last cycle that ended was published.",
+        "# TYPE fourcaster_healthy gauge",
+    ]
     lines += [f'fourcaster_healthy{{job="{job["job"]}"}} {int(job["healthy"])}' for job in found["jobs"]]
-    lines += ["# HELP fourcaster_status_time_seconds When this was written.", "# TYPE fourcaster_status_time_seconds gauge"]
+    lines += [
+        "# HELP fourcaster_status_time_seconds When this was written.",
+        "# TYPE fourcaster_status_time_seconds gauge",
+    ]
     return "\n".join([*lines, f"fourcaster_status_time_seconds {time.time():.0f}"]) + "\n"
 
 
 def page(found: dict[str, Any], pictures: dict[str, str | None]) -> str:
     """Return the status page."""
-    failing = ", ".join(f"<a href='#{html.escape(job['job'])}'>{html.escape(job['job'])}</a>" for job in found["jobs"] if not job["healthy"])
+    failing = ", ".join(
+        f"<a href='#{html.escape(job['job'])}'>{html.escape(job['job'])}</a>"
+        for job in found["jobs"]
+        if not job["healthy"]
+    )
     parts = [f"<p>As of {found['now']} UTC; {'failing: ' + failing if failing else 'no job is failing'}</p>"]
     parts += [f"<p>{html.escape(problem)}</p>" for problem in found["problems"]]
     for job in found["jobs"]:
-        latest = "nothing published yet" if job["latest"] is None else f"latest {job['latest']}, {job['latest_age_hours']:g} h old"
+        latest = (
+            "nothing published yet"
+            if job["latest"] is None
+            else f"latest {job['latest']}, {job['latest_age_hours']:g} h old"
+        )
         health = "" if job["healthy"] else " <span class='state failed'>failing</span>"
-        parts.append(f"<section id='{html.escape(job['job'])}'><h2>{html.escape(job['job'])}{health}</h2><p>{latest}; next due {job['next']}</p>")
+        parts.append(
+            f"<section id='{html.escape(job['job'])}'><h2>{html.escape(job['job'])}{health}</h2><p>{latest}; next due {job['next']}</p>"
+        )
         parts.append(_table(job["cycles"][::-1]))
         picture = pictures.get(job["job"])
-        parts.append(f"<img src='{html.escape(picture)}' alt='latest map of {html.escape(job['job'])}'>" if picture else "")
+        parts.append(
+            f"<img src='{html.escape(picture)}' alt='latest map of {html.escape(job['job'])}'>"
+            if picture
+            else ""
+        )
         parts.append("</section>")
     return whole_page("Forecasts", parts, refresh=60)
 
@@ -172,8 +215,14 @@ def _table(cycles: list[dict[str, Any]]) -> str:
         "RMSE at the last lead": ["; ".join(map(_scored, row["scores"][:_SCORES])) for row in cycles],
         "why": [html.escape(row["error"] or "") for row in cycles],
     }
-    shown = {name: cells for name, cells in columns.items() if name in ("cycle", "state", "age") or any(cells)}
-    return table(list(shown), list(zip(*shown.values(), strict=True)), [i for i, name in enumerate(shown) if name in ("age", "took", "failed tries")])
+    shown = {
+        name: cells for name, cells in columns.items() if name in ("cycle", "state", "age") or any(cells)
+    }
+    return table(
+        list(shown),
+        list(zip(*shown.values(), strict=True)),
+        [i for i, name in enumerate(shown) if name in ("age", "took", "failed tries")],
+    )
 
 
 def _scored(score: dict[str, Any]) -> str:
@@ -185,7 +234,9 @@ def _channel(score: dict[str, Any]) -> str:
 
 
 def _picture(jobs: JobsFile, job: Job, done: list[Row], folder: Path) -> str | None:
-    """Return the path, from the page, of a map of the latest cycle; a copy, so that the page's folder is whole in itself."""
+    """Return the path, from the page, of a map of the latest cycle; a copy, so that the page's folder is
+    whole in itself.
+    """
     if not done:
         return None
     name = f"maps/{job.name}-{done[-1].cycle.replace(':', '')}.png"

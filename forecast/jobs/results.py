@@ -1,4 +1,6 @@
-"""The result of an attempt, which another process wrote: read within bounds, and nothing taken that is not a result."""
+"""The result of an attempt, which another process wrote: read within bounds, and nothing taken that is not a
+result.
+"""
 
 import json
 import re
@@ -57,7 +59,11 @@ def check_result(values: Any, job: Job, cycle: str) -> dict[str, Any]:
         raise ValueError("its manifest lacks a checksum")
     if values.get("made") != f"forecast{Path(job.output).suffix}":
         raise ValueError(f"it names {values.get('made')!r}")
-    if not isinstance(beside, list) or len(beside) > _PICTURES or not all(isinstance(name, str) and is_picture(name) for name in beside):
+    if (
+        not isinstance(beside, list)
+        or len(beside) > _PICTURES
+        or not all(isinstance(name, str) and is_picture(name) for name in beside)
+    ):
         raise ValueError("its pictures are none")
     if not isinstance(folder, str) or not re.fullmatch(r"[0-9a-f]*", folder):
         raise ValueError(f"it names the folder {folder!r}")
@@ -66,7 +72,12 @@ def check_result(values: Any, job: Job, cycle: str) -> dict[str, Any]:
 
 def is_picture(name: str) -> bool:
     """Return whether a name is one of a picture, and not a path."""
-    return name.endswith(".png") and "/" not in name and "\0" not in name and len(name.encode(errors="replace")) < 200
+    return (
+        name.endswith(".png")
+        and "/" not in name
+        and "\0" not in name
+        and len(name.encode(errors="replace")) < 200
+    )
 
 
 def _text(values: dict[str, Any], key: str) -> str:

@@ -20,8 +20,8 @@ class Row:
     Attributes:
         job: name of the job.
         cycle: initial time.
-        state: pending, waiting (for data), running, publishing, retrying, done, failed, cancelled, removing or removed
-            (by retention).
+        state: pending, waiting (for data), running, publishing, retrying, done, failed, cancelled, removing
+            or removed (by retention).
         seen: when it was first seen, by the schedule's clock.
         attempts: how often it failed.
         interruptions: how often an attempt was killed from outside, which does not count as a failure.
@@ -31,7 +31,8 @@ class Row:
         pid: process that claims it.
         pid_started: when that process began, which tells it from a later one of the same number.
         lease_until: until when the claim holds unless it is renewed, seconds since 1970.
-        heard: when it was last renewed, seconds since its host was started, which no setting of the clock changes.
+        heard: when it was last renewed, seconds since its host was started, which no setting of the clock
+            changes.
         cancel: whether it is to be cancelled.
         started: when the last attempt began, seconds since 1970.
         finished: when it ended.
@@ -67,7 +68,9 @@ class Row:
 
 _LONG = ("token", "host", "pid_started", "error", "output", "checksum", "scores")
 _MOST = 2**20  # characters of a text that are read
-COLUMNS = ", ".join(f"substr({f.name}, 1, {_MOST}) AS {f.name}" if f.name in _LONG else f.name for f in fields(Row))
+COLUMNS = ", ".join(
+    f"substr({f.name}, 1, {_MOST}) AS {f.name}" if f.name in _LONG else f.name for f in fields(Row)
+)
 _TEXTS = ("job", "cycle", "state", "seen")
 _NUMBERS = ("not_before", "lease_until", "heard", "started", "finished", "verified")
 _COUNTS = {"attempts": 10**6, "interruptions": 10**6, "cancel": 1, "pid": 2**31 - 1}

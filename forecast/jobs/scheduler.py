@@ -1,4 +1,6 @@
-"""What brings the ledger to where the schedule says it should be: enters what is due, has free cycles worked on, and mends what breaks."""
+"""What brings the ledger to where the schedule says it should be: enters what is due, has free cycles worked
+on, and mends what breaks.
+"""
 
 import threading
 import time
@@ -39,7 +41,9 @@ def utc() -> datetime:
 
 
 def clock_from(start: datetime) -> Clock:
-    """Return a clock that shows ``start`` now and goes at the pace of real time, so that what waits for a deadline reaches it."""
+    """Return a clock that shows ``start`` now and goes at the pace of real time, so that what waits for a
+    deadline reaches it.
+    """
     began = time.monotonic()
     return lambda: start + timedelta(seconds=time.monotonic() - began)
 
@@ -88,9 +92,15 @@ class Scheduler:
         """Enter in the ledger what is due."""
         now = self.clock()
         for job in self.jobs.jobs:
-            self.ledger.insert(job.name, [written(cycle) for cycle in job.due(now, self.ledger.first_seen(job.name, now))], now)
+            self.ledger.insert(
+                job.name,
+                [written(cycle) for cycle in job.due(now, self.ledger.first_seen(job.name, now))],
+                now,
+            )
 
-    def run(self, stay: bool = False, until_ended: bool = False, only: Collection[Key] | None = None) -> list[Row]:
+    def run(
+        self, stay: bool = False, until_ended: bool = False, only: Collection[Key] | None = None
+    ) -> list[Row]:
         """Make what is due.
 
         Args:
@@ -139,7 +149,13 @@ class Scheduler:
                     time.sleep(_TICK)
 
     def _begin(
-        self, pool: ThreadPoolExecutor, engine: Engine, running: Running, touched: set[Key], again: bool, only: Collection[Key] | None
+        self,
+        pool: ThreadPoolExecutor,
+        engine: Engine,
+        running: Running,
+        touched: set[Key],
+        again: bool,
+        only: Collection[Key] | None,
     ) -> None:
         """Give free workers something to do: cycles first, then what can be verified."""
         jobs = self.jobs
@@ -150,7 +166,9 @@ class Scheduler:
             if len(running) == jobs.workers:
                 return
             # Where it is not to go on, each once: what waits or backs off is for the next call.
-            if key not in making and (again or key not in touched or row.state not in ("waiting", "retrying")):
+            if key not in making and (
+                again or key not in touched or row.state not in ("waiting", "retrying")
+            ):
                 running[pool.submit(cycle.work, desk, jobs.job(row.job), row)] = (key, True)
         for job, row in self._truths.ready(jobs, self.ledger):
             if len(running) == jobs.workers:
@@ -185,7 +203,9 @@ class Scheduler:
         tasks: list[Callable[[], None]] = [partial(publishing.sweep, self.jobs, self.ledger)]
         for job in self.jobs.jobs:
             tasks.append(partial(publishing.point_latest, self.jobs, job, self.ledger))
-            tasks.append(partial(publishing.retain, self.jobs, job, self.ledger, partial(self.log.write, job=job.name)))
+            tasks.append(
+                partial(publishing.retain, self.jobs, job, self.ledger, partial(self.log.write, job=job.name))
+            )
         for task in tasks:
             try:
                 task()
@@ -199,7 +219,9 @@ class Scheduler:
         try:
             read = load_jobs(self.path)
         except (ValueError, OSError) as error:
-            self.log.write(level="error", message=f"{self.path} was not taken: {error}; the jobs go on as before")
+            self.log.write(
+                level="error", message=f"{self.path} was not taken: {error}; the jobs go on as before"
+            )
             return
         fixed = {key: getattr(self.jobs, key) for key in _FIXED}
         changed = [key for key, value in fixed.items() if getattr(read, key) != value]
@@ -214,7 +236,10 @@ class Scheduler:
         """Put a damaged ledger aside and rebuild it, or make one that is gone; return whether it was."""
         aside = self.ledger.open()
         if aside is not None:
-            self.log.write(level="error", message=f"the ledger was damaged: put aside as {aside.name}, rebuilt from the outputs")
+            self.log.write(
+                level="error",
+                message=f"the ledger was damaged: put aside as {aside.name}, rebuilt from the outputs",
+            )
         return self.ledger.rebuilt
 
     def _recover(self, error: OSError, stay: bool) -> None:
@@ -223,7 +248,9 @@ class Scheduler:
         mended = False
         try:
             mended = self._mend()
-            if not mended and isinstance(error, Damaged) and self._others < _OTHERS:  # another scheduler has mended it
+            if (
+                not mended and isinstance(error, Damaged) and self._others < _OTHERS
+            ):  # another scheduler has mended it
                 self._others += 1
                 mended = True
         except OSError:  # locked, or no room
@@ -236,13 +263,20 @@ class Scheduler:
 
     def _unfinished(self, only: Collection[Key] | None) -> list[Row]:
         known = {job.name for job in self.jobs.jobs}
-        return [row for row in self.ledger.unfinished() if row.job in known and (only is None or (row.job, row.cycle) in only)]
+        return [
+            row
+            for row in self.ledger.unfinished()
+            if row.job in known and (only is None or (row.job, row.cycle) in only)
+        ]
 
     def _free(self, only: Collection[Key] | None) -> list[Row]:
         """Return what can be worked on, in order: what was never looked at goes before what waits for data."""
         newest = {job.name for job in self.jobs.jobs if job.catch_up == "newest"}
         rows = [row for row in self._unfinished(only) if self.ledger.free(row)]
-        rows = [*(row for row in rows[::-1] if row.job in newest), *(row for row in rows if row.job not in newest)]
+        rows = [
+            *(row for row in rows[::-1] if row.job in newest),
+            *(row for row in rows if row.job not in newest),
+        ]
         return sorted(rows, key=lambda row: row.not_before if row.state == "waiting" else 0.0)
 
     def _pause(self) -> float:

@@ -6,11 +6,32 @@ import shutil
 from pathlib import Path
 
 _CODE = {
-    **dict.fromkeys(("sh", "bash", "dash", "zsh", "ksh", "mksh", "ash", "rbash", "yash", "rc", "csh", "tcsh", "fish", "elvish", "nu"), "c"),
+    **dict.fromkeys(
+        (
+            "sh",
+            "bash",
+            "dash",
+            "zsh",
+            "ksh",
+            "mksh",
+            "ash",
+            "rbash",
+            "yash",
+            "rc",
+            "csh",
+            "tcsh",
+            "fish",
+            "elvish",
+            "nu",
+        ),
+        "c",
+    ),
     **dict.fromkeys(("busybox", "toybox"), "c"),
     **dict.fromkeys(("python", "pypy", "ipython"), "c"),
     **dict.fromkeys(("perl", "raku"), "eE"),
-    **dict.fromkeys(("ruby", "jruby", "lua", "luajit", "julia", "guile", "elixir", "erl", "octave", "ghc", "nim"), "eE"),
+    **dict.fromkeys(
+        ("ruby", "jruby", "lua", "luajit", "julia", "guile", "elixir", "erl", "octave", "ghc", "nim"), "eE"
+    ),
     **dict.fromkeys(("node", "nodejs", "deno", "bun"), "ep"),
     **dict.fromkeys(("php", "tclsh", "expect"), "rBEc"),
     **dict.fromkeys(("Rscript", "R"), "ef"),
@@ -18,19 +39,104 @@ _CODE = {
     **dict.fromkeys(("env",), "S"),
 }
 """Options, by interpreter, after which comes code."""
-_LONG = ("--command", "--eval", "--print", "--execute", "--expression", "--split-string", "--init-command", "-command", "-exec", "-execdir", "-ok")
+_LONG = (
+    "--command",
+    "--eval",
+    "--print",
+    "--execute",
+    "--expression",
+    "--split-string",
+    "--init-command",
+    "-command",
+    "-exec",
+    "-execdir",
+    "-ok",
+)
 _EVERYWHERE = {
-    *("ssh", "rsh", "slogin", "autossh", "mosh", "pdsh", "clush", "pssh", "sshpass"),  # whose other end joins the words
-    *("su", "runuser", "watch", "parallel", "xargs", "at", "batch", "screen", "tmux", "script", "eval", "trap", "wsl", "chroot"),
-    *("awk", "gawk", "mawk", "nawk", "sed", "gsed", "jq", "yq", "make", "gmake", "m4", "bc", "dc", "ed", "ex", "vi", "vim", "emacs", "gdb"),
+    *(
+        "ssh",
+        "rsh",
+        "slogin",
+        "autossh",
+        "mosh",
+        "pdsh",
+        "clush",
+        "pssh",
+        "sshpass",
+    ),  # whose other end joins the words
+    *(
+        "su",
+        "runuser",
+        "watch",
+        "parallel",
+        "xargs",
+        "at",
+        "batch",
+        "screen",
+        "tmux",
+        "script",
+        "eval",
+        "trap",
+        "wsl",
+        "chroot",
+    ),
+    *(
+        "awk",
+        "gawk",
+        "mawk",
+        "nawk",
+        "sed",
+        "gsed",
+        "jq",
+        "yq",
+        "make",
+        "gmake",
+        "m4",
+        "bc",
+        "dc",
+        "ed",
+        "ex",
+        "vi",
+        "vim",
+        "emacs",
+        "gdb",
+    ),
     *("psql", "mysql", "mariadb", "sqlite3", "duckdb", "mongosh", "redis-cli", "xmllint", "gnuplot", "tcsh"),
     *("docker", "podman", "kubectl", "nsenter", "systemd-run", "srun", "sbatch", "qsub", "bsub", "nix-shell"),
     *("pwsh", "powershell", "cmd"),
 }
 """Programs whose words are code, or are joined and handed to a shell."""
 _WRAPPERS = {
-    *("env", "sudo", "doas", "nice", "ionice", "chrt", "taskset", "timeout", "nohup", "setsid", "stdbuf", "time", "flock", "unshare"),
-    *("strace", "ltrace", "prlimit", "caffeinate", "busybox", "toybox", "command", "exec", "xvfb-run", "dbus-run-session", "conda", "uv"),
+    *(
+        "env",
+        "sudo",
+        "doas",
+        "nice",
+        "ionice",
+        "chrt",
+        "taskset",
+        "timeout",
+        "nohup",
+        "setsid",
+        "stdbuf",
+        "time",
+        "flock",
+        "unshare",
+    ),
+    *(
+        "strace",
+        "ltrace",
+        "prlimit",
+        "caffeinate",
+        "busybox",
+        "toybox",
+        "command",
+        "exec",
+        "xvfb-run",
+        "dbus-run-session",
+        "conda",
+        "uv",
+    ),
 }
 """Programs that run the one that their later words name."""
 _REMOTE = re.compile(r"\{\s*error\b|\{[^{}]*\{\s*error\b")
@@ -48,7 +154,11 @@ def refuse_code(words: list[str]) -> None:
     real = shutil.which(words[0])
     if real is not None:
         names[0:0] = [_name(os.path.realpath(real))]
-    programs = names if names[0] in _WRAPPERS or names[int(real is not None)] in _WRAPPERS else names[: 1 + int(real is not None)]
+    programs = (
+        names
+        if names[0] in _WRAPPERS or names[int(real is not None)] in _WRAPPERS
+        else names[: 1 + int(real is not None)]
+    )
     if set(programs) & _EVERYWHERE or _takes_code(names, words):
         shown = words[next(i for i, word in enumerate(words) if _holds_error(word))]
         raise ValueError(
@@ -74,7 +184,9 @@ def _takes_code(names: list[str], words: list[str]) -> bool:
     script = False
     for i, word in enumerate(words):
         before = words[i - 1] if i else ""
-        if _holds_error(word) and (i == 0 or before in ("-c", "-e", "-E") or before.partition("=")[0] in _LONG):
+        if _holds_error(word) and (
+            i == 0 or before in ("-c", "-e", "-E") or before.partition("=")[0] in _LONG
+        ):
             return True
         if word.partition("=")[0] in _LONG and interpreted:
             return True

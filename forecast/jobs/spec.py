@@ -11,8 +11,8 @@ from cronsim import CronSim, CronSimError
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from ...datasets.schema import nearest
-from ..rollout import parse_duration
-from ..sections import Strict
+from ..config.sections import Strict
+from ..inference.rollout import parse_duration
 
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _MINUTE = "%Y-%m-%dT%H:%M"
@@ -49,7 +49,9 @@ def _cron(text: str) -> str:
         if next(CronSim(text, datetime(2000, 1, 1)), None) is None:
             raise CronSimError("no such day ever comes")
     except CronSimError as error:
-        raise ValueError(f"is no cron expression ({error}); write minute hour day month weekday, e.g. '0 */6 * * *'") from error
+        raise ValueError(
+            f"is no cron expression ({error}); write minute hour day month weekday, e.g. '0 */6 * * *'"
+        ) from error
     return text
 
 
@@ -60,10 +62,15 @@ def _template(text: str) -> str:
     except ValueError as error:
         raise ValueError(f"is no template ({error})") from error
     if wrong := [name for _, name, _, _ in parts if name is not None and name not in ("name", "cycle")]:
-        raise ValueError(f"names {{{wrong[0]}}}, but there are {{name}} and {{cycle}}, e.g. {{cycle:%Y%m%dT%H}}")
+        raise ValueError(
+            f"names {{{wrong[0]}}}, but there are {{name}} and {{cycle}}, e.g. {{cycle:%Y%m%dT%H}}"
+        )
     if any(name == "name" and (form or conversion) for _, name, form, conversion in parts):
         raise ValueError("has a form for {name}, which is written as it is")
-    if any(name == "cycle" and (not spec or "/" in spec or "." in spec or conversion) for _, name, spec, conversion in parts):
+    if any(
+        name == "cycle" and (not spec or "/" in spec or "." in spec or conversion)
+        for _, name, spec, conversion in parts
+    ):
         raise ValueError("needs a form for {cycle}, such as {cycle:%Y%m%dT%H}, without slashes or dots")
     if ".." in Path(text).parts:
         raise ValueError("holds '..', which could lead out of its folder")
@@ -72,7 +79,9 @@ def _template(text: str) -> str:
 
 def _output(text: str) -> str:
     if "{cycle" not in text:
-        raise ValueError("lacks {cycle}, so that one cycle would replace another; write e.g. out/{name}/{cycle:%Y%m%dT%H}.zarr")
+        raise ValueError(
+            "lacks {cycle}, so that one cycle would replace another; write e.g. out/{name}/{cycle:%Y%m%dT%H}.zarr"
+        )
     if not text.endswith((".zarr", ".nc")):
         raise ValueError("must end in .zarr or .nc")
     return _template(text)
@@ -86,7 +95,9 @@ def moment(value: Any) -> datetime:
         raise ValueError(f"{str(value)[:40]} is not a time; write e.g. 2014-06-01T06:00") from None
     if not _FIRST <= time.year < _LAST:
         raise ValueError(f"{str(value)[:40]} is not between the years {_FIRST} and {_LAST}")
-    return (time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time).replace(second=0, microsecond=0)
+    return (time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time).replace(
+        second=0, microsecond=0
+    )
 
 
 def spoken(span: timedelta | float) -> str:
@@ -117,7 +128,9 @@ class Files(Strict):
         follow_links: follow links within a file or store that lead outside of it.
     """
 
-    files: Annotated[list[Template], BeforeValidator(lambda v: [v] if isinstance(v, str) else v), Field(min_length=1)]
+    files: Annotated[
+        list[Template], BeforeValidator(lambda v: [v] if isinstance(v, str) else v), Field(min_length=1)
+    ]
     units: dict[str, str] = Field(default_factory=dict)
     layout: str | None = None
     follow_links: bool = False
@@ -164,7 +177,8 @@ class Job(Strict):
         keep: how many cycles to keep; all by default.
         retries: how often to try again after a failure.
         backoff: pause before the first retry; it doubles with each.
-        deadline: how long a cycle may wait for its data, from when it fell due or was first seen, and an attempt may take.
+        deadline: how long a cycle may wait for its data, from when it fell due or was first seen, and an
+            attempt may take.
         catch_up: which missed cycles come first.
         max_catchup: how many missed cycles are made up for, the newest ones.
         on_success: command to run after a cycle is published.
@@ -203,7 +217,9 @@ class Job(Strict):
     device: Literal["cpu", "cuda"] | None = None
 
     def due(self, now: datetime, first_seen: datetime) -> list[datetime]:
-        """Return the cycles whose data are expected by ``now``, at most the newest ``max_catchup``, in the order to make them."""
+        """Return the cycles whose data are expected by ``now``, at most the newest ``max_catchup``, in the
+        order to make them.
+        """
         earliest = self.start or first_seen
         found: list[datetime] = []
         for time in CronSim(self.cycle, now - self.delay + timedelta(minutes=1), reverse=True):
@@ -259,11 +275,13 @@ class JobsFile(Strict):
 
     Attributes:
         ledger: SQLite file with a row for each cycle.
-        shared: whether schedulers of several machines use the ledger, on a file system whose locks hold between them.
+        shared: whether schedulers of several machines use the ledger, on a file system whose locks hold
+            between them.
         status: folder of the status page and its files.
         engine: ``local`` processes, or ``dask``.
         workers: cycles that are made at once.
-        scheduler: address of a Dask scheduler for the engine ``dask``, or ``local:N`` for N processes of one of its own.
+        scheduler: address of a Dask scheduler for the engine ``dask``, or ``local:N`` for N processes of one
+            of its own.
         cluster: a queue to start Dask workers in, in place of ``scheduler``.
         lease: how long a cycle stays taken by a scheduler that is not heard of.
         poll: how often to look again for data that are late.

@@ -4,8 +4,8 @@ import time
 
 import numpy as np
 
-from ...datasets.stores import open_store
-from ..rollout import parse_duration
+from ...datasets.store.open import open_store
+from ..inference.rollout import parse_duration
 from .ledger import Ledger
 from .log import Log
 from .rows import Row

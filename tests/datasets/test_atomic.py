@@ -1,4 +1,6 @@
-"""Published means on the disk: what a power failure could lose is synchronised before the rename, the folder after it."""
+"""Published means on the disk: what a power failure could lose is synchronised before the rename, the folder
+after it.
+"""
 
 import errno
 import os
@@ -6,8 +8,8 @@ import stat
 
 import pytest
 
-from fourcaster.datasets import atomic
-from fourcaster.datasets.journal import Journal
+from fourcaster.datasets.store import atomic
+from fourcaster.datasets.store.journal import Journal
 
 
 @pytest.fixture
@@ -16,7 +18,9 @@ def calls(monkeypatch):
     done = []
     for name in ("rename", "replace"):
         real = getattr(os, name)
-        monkeypatch.setattr(os, name, lambda a, b, real=real: (done.append(("rename", str(b))), real(a, b))[1])
+        monkeypatch.setattr(
+            os, name, lambda a, b, real=real: (done.append(("rename", str(b))), real(a, b))[1]
+        )
     real_sync = os.fsync
     monkeypatch.setattr(os, "fsync", lambda f: (done.append(("sync", os.fstat(f).st_ino)), real_sync(f))[1])
     return done
@@ -55,9 +59,15 @@ def test_a_part_is_on_the_disk_before_it_is_marked_as_whole(calls, tmp_path):
     (chunk / "0").write_text("values")
     journal.begin()
     calls.clear()
-    journal.mark("0", ["t2m/c/0", "u10/c/0"])  # of the second there are fill values alone, which are not written
+    journal.mark(
+        "0", ["t2m/c/0", "u10/c/0"]
+    )  # of the second there are fill values alone, which are not written
     synced = {inode for kind, inode in calls if kind == "sync"}
-    assert synced >= {path.stat().st_ino for path in (chunk / "0", chunk, chunk.parent)} and journal.done("0") and journal.begun()
+    assert (
+        synced >= {path.stat().st_ino for path in (chunk / "0", chunk, chunk.parent)}
+        and journal.done("0")
+        and journal.begun()
+    )
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypatch):
@@ -72,7 +82,9 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypa
     assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
 
 
-@pytest.mark.parametrize("plant", ["link to a folder", "link to a file", "file", "folder of others", "open folder"])
+@pytest.mark.parametrize(
+    "plant", ["link to a folder", "link to a file", "file", "folder of others", "open folder"]
+)
 def test_what_is_planted_at_the_name_of_the_workspace_is_neither_used_nor_removed(tmp_path, plant):
     precious = tmp_path / "precious"
     precious.mkdir()
@@ -92,7 +104,9 @@ def test_what_is_planted_at_the_name_of_the_workspace_is_neither_used_nor_remove
     for keep_partial in (False, True):
         with (
             pytest.raises(FileExistsError, match="is in the way"),
-            atomic.replacing(tmp_path / "a", overwrite=False, kind="checkpoint", keep_partial=keep_partial) as temporary,
+            atomic.replacing(
+                tmp_path / "a", overwrite=False, kind="checkpoint", keep_partial=keep_partial
+            ) as temporary,
         ):
             temporary.write_text("new")
     assert not (tmp_path / "a").exists() and (precious / "a").read_text() == "keep"
@@ -110,7 +124,9 @@ def test_what_appears_at_the_name_meanwhile_is_kept(tmp_path):
 
 
 def test_a_reader_does_not_undo_a_replacement_that_is_under_way(tmp_path, monkeypatch):
-    """Between the two renames there is nothing at the path; a reader in another thread has to wait, and gets the new one."""
+    """Between the two renames there is nothing at the path; a reader in another thread has to wait, and gets
+    the new one.
+    """
     import threading
 
     target = tmp_path / "a"
@@ -121,7 +137,9 @@ def test_a_reader_does_not_undo_a_replacement_that_is_under_way(tmp_path, monkey
     def rename(a, b):
         real(a, b)
         if str(b).endswith("old"):
-            reader = threading.Thread(target=lambda: (atomic.recover(target), readers.append(sorted(os.listdir(target)))))
+            reader = threading.Thread(
+                target=lambda: (atomic.recover(target), readers.append(sorted(os.listdir(target))))
+            )
             reader.start()
             between.wait(0.3)
             readers.append(reader)

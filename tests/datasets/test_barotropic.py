@@ -11,7 +11,9 @@ def test_free_flow_conserves_energy_and_enstrophy():
 
     def integrals():
         f = flow.fields()
-        return (f["u_component_of_wind"] ** 2 + f["v_component_of_wind"] ** 2).mean(), (f["vorticity"] ** 2).mean()
+        return (f["u_component_of_wind"] ** 2 + f["v_component_of_wind"] ** 2).mean(), (
+            f["vorticity"] ** 2
+        ).mean()
 
     before = integrals()
     for _ in range(48):
@@ -35,12 +37,19 @@ def test_a_rossby_wave_moves_at_its_speed():
 def test_wind_is_that_of_the_vorticity():
     flow = BarotropicFlow(32)
     f, k = flow.fields(), 2j * np.pi * np.fft.fftfreq(32, 1 / 32) / LENGTH
-    d = lambda a, axis: np.fft.ifft(np.fft.fft(a, axis=axis) * (k[None] if axis else k[:, None]), axis=axis).real  # noqa: E731
-    assert np.allclose(d(f["v_component_of_wind"], 1) - d(f["u_component_of_wind"], 0), f["vorticity"], atol=1e-10)
+    d = lambda a, axis: (
+        np.fft.ifft(np.fft.fft(a, axis=axis) * (k[None] if axis else k[:, None]), axis=axis).real
+    )  # noqa: E731
+    assert np.allclose(
+        d(f["v_component_of_wind"], 1) - d(f["u_component_of_wind"], 0), f["vorticity"], atol=1e-10
+    )
     assert np.allclose(d(f["u_component_of_wind"], 1) + d(f["v_component_of_wind"], 0), 0, atol=1e-10)
 
 
 def test_the_series_repeats_with_its_seed_and_stays_in_bounds():
     a, b, c = (simulate(days=3, seed=s) for s in (1, 1, 2))
     assert a.equals(b) and not a.equals(c)
-    assert a.sizes == {"time": 12, "latitude": 25, "longitude": 45} and 2 < float(a["u_component_of_wind"].std()) < 20
+    assert (
+        a.sizes == {"time": 12, "latitude": 25, "longitude": 45}
+        and 2 < float(a["u_component_of_wind"].std()) < 20
+    )

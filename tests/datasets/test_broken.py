@@ -1,4 +1,6 @@
-"""Files and stores that are damaged in any way: one line, exit code 2, and nothing left behind; or the values are right."""
+"""Files and stores that are damaged in any way: one line, exit code 2, and nothing left behind; or the values
+are right.
+"""
 
 import json
 import shutil
@@ -11,10 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from fourcaster.datasets.stores import open_store
-from fourcaster.forecast.cli import app
+from fourcaster.datasets.store.open import open_store
+from fourcaster.forecast.cli.main import app
 
-SETTINGS = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+SETTINGS = settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    derandomize=True,
+)
 
 
 def call(*words):
@@ -46,7 +53,11 @@ def refused_or_right(path, tmp_path, held):
         return True
     assert code == 2 and "Traceback" not in text, text
     said = [line for line in text.splitlines() if not line.startswith("ingest:")]
-    assert len(said) == 1 and said[0].startswith("forecast: ") and (path.name in said[0] or "the source cannot be read between" in said[0]), text
+    assert (
+        len(said) == 1
+        and said[0].startswith("forecast: ")
+        and (path.name in said[0] or "the source cannot be read between" in said[0])
+    ), text
     assert {p: p.read_bytes() for p in held.rglob("*") if p.is_file()} == before
     assert not [p for p in held.parent.iterdir() if p.name.startswith(".")]
     return False

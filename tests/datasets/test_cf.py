@@ -7,7 +7,7 @@ from helpers import make_source
 
 from fourcaster.datasets.adapters.cf import canonical
 from fourcaster.datasets.adapters.sources import open_sources
-from fourcaster.datasets.selection import Selection
+from fourcaster.datasets.ingest.select import Selection
 from fourcaster.datasets.units import conversion, normalise
 
 
@@ -37,7 +37,9 @@ def test_longitudes_that_cross_the_seam_go_on_eastward(source):
     shifted = source.assign_coords(lon=("lon", (source["lon"].values + 130) % 360, {"units": "degrees_east"}))
     made = canonical(shifted, "memory")
     assert (np.diff(made["longitude"]) > 0).all()
-    assert np.array_equal(made["longitude"] % 360, shifted["lon"]) and np.array_equal(made["t2m"], shifted["t2m"])
+    assert np.array_equal(made["longitude"] % 360, shifted["lon"]) and np.array_equal(
+        made["t2m"], shifted["t2m"]
+    )
 
 
 def test_files_in_time_and_by_variable_are_joined(source, tmp_path):
@@ -65,7 +67,10 @@ def test_a_noleap_calendar_becomes_the_standard_one(source):
 def curvilinear(source):
     lat, lon = np.meshgrid(source["lat"], source["lon"], indexing="ij")
     bare = source.drop_vars(["lat", "lon"]).rename(lat="j", lon="i")
-    return bare.assign_coords(nav_lat=(("j", "i"), lat, {"units": "degrees_north"}), nav_lon=(("j", "i"), lon, {"units": "degrees_east"}))
+    return bare.assign_coords(
+        nav_lat=(("j", "i"), lat, {"units": "degrees_north"}),
+        nav_lon=(("j", "i"), lon, {"units": "degrees_east"}),
+    )
 
 
 @pytest.mark.parametrize(
@@ -78,7 +83,9 @@ def curvilinear(source):
         (lambda d: d.assign(t2m=d["t2m"].assign_attrs(units="banana")), "'banana', which are not units"),
         (lambda d: d.assign(t2m=d["t2m"].assign_attrs(units="")), "has no units"),
         (
-            lambda d: d.assign(t2m=d["t2m"].assign_attrs(units="m s-1", standard_name="air_temperature")).expand_dims(lev=[850, 500]),
+            lambda d: d.assign(
+                t2m=d["t2m"].assign_attrs(units="m s-1", standard_name="air_temperature")
+            ).expand_dims(lev=[850, 500]),
             "cannot become 'K'",
         ),
         (lambda d: d.expand_dims(member=3).assign_coords(member=[0, 1, 2]), "3 members"),
@@ -110,20 +117,32 @@ def test_one_place_along_another_axis(source, tmp_path):
     """Ocean models' axes: dates that are not called time, depths that are no pressures."""
     depths = np.array([0.494025, 1.541375, 2.645669], "f4")
     warming = xr.DataArray([0.0, 1.0, 2.0], dims="depth")
-    deep = source.assign(t2m=(source["t2m"] + warming).transpose("time", "depth", ...).assign_attrs(units="degrees_C"))
-    deep = deep.assign_coords(depth=("depth", depths, {"units": "m"}), run=("depth", ["a", "b", "c"])).rename(time="ocean_time")
+    deep = source.assign(
+        t2m=(source["t2m"] + warming).transpose("time", "depth", ...).assign_attrs(units="degrees_C")
+    )
+    deep = deep.assign_coords(depth=("depth", depths, {"units": "m"}), run=("depth", ["a", "b", "c"])).rename(
+        time="ocean_time"
+    )
     deep.to_netcdf(tmp_path / "deep.nc")
     source[["u10"]].rename(u10="v10").to_netcdf(tmp_path / "flat.nc")
     made = open_sources([str(tmp_path / "*.nc")], Selection(at=(("depth", "1.541"),)))
-    assert set(made.data_vars) == {"t2m", "u10", "v10"} and made["t2m"].dims == ("time", "latitude", "longitude")
+    assert set(made.data_vars) == {"t2m", "u10", "v10"} and made["t2m"].dims == (
+        "time",
+        "latitude",
+        "longitude",
+    )
     assert np.allclose(made["t2m"], source["t2m"] + 1 + 273.15) and "depth" not in made.coords
-    with pytest.raises(ValueError, match=r"'t2m' has a dimension 'depth' of 3; keep one, e.g. --select depth=0\.49"):
+    with pytest.raises(
+        ValueError, match=r"'t2m' has a dimension 'depth' of 3; keep one, e.g. --select depth=0\.49"
+    ):
         open_sources([tmp_path / "deep.nc"])
     with pytest.raises(ValueError, match=r"deep\.nc has no depth 1; it holds 0\.49\d+, 1\.54\d+, 2\.6"):
         open_sources([tmp_path / "deep.nc"], Selection(at=(("depth", "1"),)))
     with pytest.raises(ValueError, match="has no depth surface"):
         open_sources([tmp_path / "deep.nc"], Selection(at=(("depth", "surface"),)))
-    with pytest.raises(ValueError, match=r"--select names 'dept', which .* does not hold; did you mean depth"):
+    with pytest.raises(
+        ValueError, match=r"--select names 'dept', which .* does not hold; did you mean depth"
+    ):
         open_sources([tmp_path / "deep.nc"], Selection(at=(("depth", "1.541"), ("dept", "1"))))
 
 
@@ -138,7 +157,10 @@ def test_one_place_along_another_axis(source, tmp_path):
     ],
 )
 def test_places_are_looked_up_by_value(source, axis, value, kept):
-    wide = source.assign(t2m=source["t2m"] + xr.DataArray([0.0, 1.0, 2.0], dims="layer", coords=None if axis is None else {"layer": axis}))
+    wide = source.assign(
+        t2m=source["t2m"]
+        + xr.DataArray([0.0, 1.0, 2.0], dims="layer", coords=None if axis is None else {"layer": axis})
+    )
     wide["t2m"].attrs["units"] = "K"
     made = canonical(wide, "memory", select=Selection(at=(("layer", value),)))
     assert np.allclose(made["t2m"], source["t2m"] + kept)
@@ -172,7 +194,13 @@ def test_a_truncated_classic_file_is_refused(source, tmp_path):
 
 @pytest.mark.parametrize(
     ("a", "b", "factor", "offset"),
-    [("degC", "K", 1, 273.15), ("mb", "Pa", 100, 0), ("degK", "K", 1, 0), ("g/kg", "kg kg**-1", 1e-3, 0), ("degF", "K", 5 / 9, 255.372222)],
+    [
+        ("degC", "K", 1, 273.15),
+        ("mb", "Pa", 100, 0),
+        ("degK", "K", 1, 0),
+        ("g/kg", "kg kg**-1", 1e-3, 0),
+        ("degF", "K", 5 / 9, 255.372222),
+    ],
 )
 def test_units_convert(a, b, factor, offset):
     got = conversion(a, b)
@@ -217,9 +245,18 @@ def test_single_levels_and_members_are_squeezed(source):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda d: d.expand_dims(lev=2).assign_coords(lev=("lev", [0.1, 0.9], {"units": "m"})), "'lev' has units 'm'.*--select lev=0.1"),
-        (lambda d: d.assign_coords(time=d["time"].where(d["time"] > d["time"][0])), r"1 time\(s\) are missing"),
-        (lambda d: d.isel(lat=0)[["t2m"]].assign_coords(lat=("lat", d["lat"].values, d["lat"].attrs)), "no variable on"),
+        (
+            lambda d: d.expand_dims(lev=2).assign_coords(lev=("lev", [0.1, 0.9], {"units": "m"})),
+            "'lev' has units 'm'.*--select lev=0.1",
+        ),
+        (
+            lambda d: d.assign_coords(time=d["time"].where(d["time"] > d["time"][0])),
+            r"1 time\(s\) are missing",
+        ),
+        (
+            lambda d: d.isel(lat=0)[["t2m"]].assign_coords(lat=("lat", d["lat"].values, d["lat"].attrs)),
+            "no variable on",
+        ),
     ],
 )
 def test_more_that_does_not_fit(source, change, said):
@@ -244,7 +281,10 @@ def test_two_variables_of_one_name_are_refused(source):
     ("given", "stored"),
     [
         ([315, 330, 345, 0, 15, 30], [315, 330, 345, 360, 375, 390]),
-        ([0, 15, 30, 315, 330, 345], [315, 330, 345, 360, 375, 390]),  # as a mask on a global grid leaves them
+        (
+            [0, 15, 30, 315, 330, 345],
+            [315, 330, 345, 360, 375, 390],
+        ),  # as a mask on a global grid leaves them
         ([150, 165, -180, -165, -150], [150, 165, 180, 195, 210]),
         ([180, 270, 0, 90], [0, 90, 180, 270]),  # round the globe there is no edge to begin at
         ([-180, -90, 0, 90], [-180, -90, 0, 90]),

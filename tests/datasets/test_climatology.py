@@ -3,8 +3,15 @@
 import numpy as np
 import pytest
 
-from fourcaster.datasets.climatology import DaySums, SeasonalCycle, day_of_year, day_sums, windowed_mean, year_phase
-from fourcaster.datasets.split import default_split, period
+from fourcaster.datasets.loaders.split import default_split, period
+from fourcaster.datasets.statistics.climatology import (
+    DaySums,
+    SeasonalCycle,
+    day_of_year,
+    day_sums,
+    windowed_mean,
+    year_phase,
+)
 
 
 def times(start, count, hours):
@@ -45,7 +52,10 @@ def test_windowed_mean_is_the_mean_of_the_days_around():
     held = DaySums(t, x.shape[1:])
     for first in range(0, len(t), 37):
         held.add(range(first, min(first + 37, len(t))), x[first : first + 37])
-    got, read = dict(windowed_mean(held.of)), dict(windowed_mean(day_sums(t, x.shape[1:], lambda at: x[at], most=3)))
+    got, read = (
+        dict(windowed_mean(held.of)),
+        dict(windowed_mean(day_sums(t, x.shape[1:], lambda at: x[at], most=3))),
+    )
     assert all(np.array_equal(got[day], read[day]) for day in range(1, 367))
     doy, hour = day_of_year(t), (np.arange(len(t)) % 4)
     for day in (1, 15, 60, 200, 366):
@@ -56,14 +66,20 @@ def test_windowed_mean_is_the_mean_of_the_days_around():
 
 
 def test_days_of_the_year_do_not_shift_in_leap_years():
-    days = np.array(["2003-02-28", "2003-03-01", "2004-02-29", "2004-03-01", "2004-12-31", "2003-12-31"], "datetime64[ns]")
+    days = np.array(
+        ["2003-02-28", "2003-03-01", "2004-02-29", "2004-03-01", "2004-12-31", "2003-12-31"], "datetime64[ns]"
+    )
     assert day_of_year(days).tolist() == [59, 61, 60, 61, 366, 366]
 
 
 def test_default_split_tests_the_last_whole_year():
     t = times("2013-01-01", 2920, 6)
     split = default_split(t)
-    assert (split.train, split.validation, split.test) == (slice(0, 1314), slice(1314, 1460), slice(1460, 2920))
+    assert (split.train, split.validation, split.test) == (
+        slice(0, 1314),
+        slice(1314, 1460),
+        slice(1460, 2920),
+    )
     t = times("2001-03-01", 365 * 11, 24)
     split = default_split(t)
     assert str(t[split.test][0])[:10] == "2011-01-01" and str(t[split.test][-1])[:10] == "2011-12-31"

@@ -1,4 +1,6 @@
-"""Grids on map projections: refused as they are, or brought to latitudes and longitudes with constants, gradients, means and winds kept."""
+"""Grids on map projections: refused as they are, or brought to latitudes and longitudes with constants,
+gradients, means and winds kept.
+"""
 
 import numpy as np
 import pyproj
@@ -9,28 +11,40 @@ from hypothesis import strategies as st
 
 from fourcaster.datasets.adapters.cf import canonical
 from fourcaster.datasets.adapters.sources import open_sources
-from fourcaster.datasets.curvilinear import CurvilinearGrid, CurvilinearRegridder, largest_rectangle
 from fourcaster.datasets.forcings import forcing_names
+from fourcaster.datasets.ingest.curvilinear import (
+    CurvilinearGrid,
+    CurvilinearRegridder,
+    largest_rectangle,
+)
+from fourcaster.datasets.ingest.select import Selection
 from fourcaster.datasets.schema import grid_of
-from fourcaster.datasets.selection import Selection
-from fourcaster.datasets.stores import open_store
+from fourcaster.datasets.store.open import open_store
 from fourcaster.fno.grids import LatLon
-from fourcaster.forecast.ingesting import ingest
+from fourcaster.forecast.ingestion import ingest
 
 RNG = np.random.default_rng(1)
 TIMES = np.datetime64("2001-01-01", "ns") + np.arange(4) * np.timedelta64(6, "h")
 LAMBERT = {
-    "grid_mapping_name": "lambert_conformal_conic", "standard_parallel": [50.0, 50.0], "longitude_of_central_meridian": -107.0,
-    "latitude_of_projection_origin": 50.0, "earth_radius": 6371229.0,
-}  # fmt: skip
-ROTATED = {
-    "grid_mapping_name": "rotated_latitude_longitude", "grid_north_pole_latitude": 39.25, "grid_north_pole_longitude": -162.0,
+    "grid_mapping_name": "lambert_conformal_conic",
+    "standard_parallel": [50.0, 50.0],
+    "longitude_of_central_meridian": -107.0,
+    "latitude_of_projection_origin": 50.0,
     "earth_radius": 6371229.0,
-}  # fmt: skip
+}
+ROTATED = {
+    "grid_mapping_name": "rotated_latitude_longitude",
+    "grid_north_pole_latitude": 39.25,
+    "grid_north_pole_longitude": -162.0,
+    "earth_radius": 6371229.0,
+}
 POLAR = {
-    "grid_mapping_name": "polar_stereographic", "straight_vertical_longitude_from_pole": -45.0, "latitude_of_projection_origin": 90.0,
-    "standard_parallel": 70.0, "earth_radius": 6371229.0,
-}  # fmt: skip
+    "grid_mapping_name": "polar_stereographic",
+    "straight_vertical_longitude_from_pole": -45.0,
+    "latitude_of_projection_origin": 90.0,
+    "standard_parallel": 70.0,
+    "earth_radius": 6371229.0,
+}
 
 
 def places(mapping, y, x):
@@ -42,10 +56,14 @@ def places(mapping, y, x):
         )
         b, a = np.deg2rad(np.meshgrid(y, x, indexing="ij"))
         latitude = np.arcsin(np.sin(b) * np.sin(pole) + np.cos(b) * np.cos(a) * np.cos(pole))
-        longitude = np.arctan2(np.cos(b) * np.sin(a), np.sin(pole) * np.cos(b) * np.cos(a) - np.cos(pole) * np.sin(b))
+        longitude = np.arctan2(
+            np.cos(b) * np.sin(a), np.sin(pole) * np.cos(b) * np.cos(a) - np.cos(pole) * np.sin(b)
+        )
         return np.rad2deg(latitude), east + np.rad2deg(longitude)
     crs = pyproj.CRS.from_cf(mapping)
-    longitude, latitude = pyproj.Transformer.from_crs(crs, crs.geodetic_crs, always_xy=True).transform(*np.meshgrid(x, y))
+    longitude, latitude = pyproj.Transformer.from_crs(crs, crs.geodetic_crs, always_xy=True).transform(
+        *np.meshgrid(x, y)
+    )
     return latitude, longitude
 
 
@@ -57,10 +75,17 @@ def regional(mapping=LAMBERT, rows=30, columns=40, spacing=32463.0, field=None, 
     field = (lambda lat, lon: 280 + 0 * lat) if field is None else field
     values = np.stack([field(latitude, longitude) + step for step in range(len(TIMES))]).astype("f4")
     names = ("rlat", "rlon") if rotated else ("y", "x")
-    standards = ("grid_latitude", "grid_longitude") if rotated else ("projection_y_coordinate", "projection_x_coordinate")
+    standards = (
+        ("grid_latitude", "grid_longitude")
+        if rotated
+        else ("projection_y_coordinate", "projection_x_coordinate")
+    )
     units = "degrees" if rotated else "m"
     dims = ("time", *names)
-    coords = {"time": TIMES} | {n: (n, v, {"units": units, "standard_name": s}) for n, v, s in zip(names, (y, x), standards, strict=True)}
+    coords = {"time": TIMES} | {
+        n: (n, v, {"units": units, "standard_name": s})
+        for n, v, s in zip(names, (y, x), standards, strict=True)
+    }
     coords |= {
         "lat": (names, latitude, {"units": "degrees_north"}),
         "lon": (names, longitude, {"units": "degrees_east"}),
@@ -82,9 +107,17 @@ def test_case_15_weather_on_a_projection_is_no_flow_in_a_box(tmp_path):
     ):
         open_sources([tmp_path / "narr.nc"])
     read = open_sources([tmp_path / "narr.nc"], grid="0.5")
-    assert read["air"].dims == ("time", "latitude", "longitude") and read["air"].chunks is not None and read.encoding["regridded"]
+    assert (
+        read["air"].dims == ("time", "latitude", "longitude")
+        and read["air"].chunks is not None
+        and read.encoding["regridded"]
+    )
     assert (read["air"].values == np.array([280, 281, 282, 283], "f4")[:, None, None]).all()
-    assert (np.diff(read["latitude"]) == -0.5).all() and (np.diff(read["longitude"]) == 0.5).all() and min(read["air"].shape) > 3
+    assert (
+        (np.diff(read["latitude"]) == -0.5).all()
+        and (np.diff(read["longitude"]) == 0.5).all()
+        and min(read["air"].shape) > 3
+    )
     grid = grid_of(read)
     assert isinstance(grid, LatLon) and forcing_names(grid)
     ingest([tmp_path / "narr.nc"], tmp_path / "s.zarr", grid="180x360", train_period="2001-01-01")
@@ -132,7 +165,9 @@ def test_errors_fall_with_the_square_of_the_spacing():
 
 def test_conservative_keeps_the_mean_of_what_bilinear_skips():
     """A grid six times as coarse as the source: noise of spread 1 in each point."""
-    data = regional(rows=120, columns=120, spacing=15e3, field=lambda lat, lon: RNG.standard_normal(lat.shape))
+    data = regional(
+        rows=120, columns=120, spacing=15e3, field=lambda lat, lon: RNG.standard_normal(lat.shape)
+    )
     lat, lon = data["lat"].values, data["lon"].values
     within = (lat < 55.5) & (lat > 44.5) & (lon > -112.5) & (lon < -101.5)
     wanted = data["air"][0].values[within].mean()  # the projection's area scale varies by 1 % over it
@@ -177,11 +212,15 @@ def test_a_global_grid_with_a_seam_and_another_pole():
 
 @pytest.mark.parametrize("west", [True, False])
 def test_winds_along_the_axes_are_turned_to_east_and_north(west):
-    """Ten metres a second to the east and three to the north, projected by differences of pyproj's coordinates."""
+    """Ten metres a second to the east and three to the north, projected by differences of pyproj's
+    coordinates.
+    """
     data = regional(rows=40, columns=50)
     data = data.isel(x=slice(None, None, -1)) if west else data
     lat, lon = data["lat"].values, data["lon"].values
-    to_plane = pyproj.Transformer.from_crs(pyproj.CRS.from_cf(LAMBERT).geodetic_crs, pyproj.CRS.from_cf(LAMBERT), always_xy=True)
+    to_plane = pyproj.Transformer.from_crs(
+        pyproj.CRS.from_cf(LAMBERT).geodetic_crs, pyproj.CRS.from_cf(LAMBERT), always_xy=True
+    )
     x, y = np.array(to_plane.transform(lon, lat))
     step = 1e-4
     x1, y1 = np.array(to_plane.transform(lon + step * 10 / np.cos(np.deg2rad(lat)) / 11, lat + step * 3 / 11))
@@ -192,20 +231,28 @@ def test_winds_along_the_axes_are_turned_to_east_and_north(west):
     read = regridded(data, "0.5", "bilinear")
     assert np.abs(data["v"].values - 3).max() > 0.5
     assert np.abs(read["u"] - 10).max() < 0.02 and np.abs(read["v"] - 3).max() < 0.02
-    assert read["u"].attrs["standard_name"] == "eastward_wind" and read["v"].attrs["standard_name"] == "northward_wind"
+    assert (
+        read["u"].attrs["standard_name"] == "eastward_wind"
+        and read["v"].attrs["standard_name"] == "northward_wind"
+    )
     with pytest.raises(
         ValueError,
         match=r"'v' is a wind along one axis of the grid \(y_wind\), and the other component is not there",
     ):
         regridded(data.drop_vars("u"))
-    assert list(canonical(data.drop_vars("u"), "memory", select=Selection(("air",)), grid="0.5").data_vars) == ["air"]
+    assert list(
+        canonical(data.drop_vars("u"), "memory", select=Selection(("air",)), grid="0.5").data_vars
+    ) == ["air"]
 
 
 def test_missing_values_stay_missing_and_spoil_no_others():
     data = regional(rows=40, columns=50)
     data["air"] = data["air"].where(data["lat"] < 51)
     read = regridded(data)["air"]
-    assert np.isnan(read.sel(latitude=slice(None, 51.5))).all() and (read[0].sel(latitude=slice(50.5, None)) == 280).all()
+    assert (
+        np.isnan(read.sel(latitude=slice(None, 51.5))).all()
+        and (read[0].sel(latitude=slice(50.5, None)) == 280).all()
+    )
 
 
 def test_what_cannot_be_regridded_is_refused(tmp_path):
@@ -224,7 +271,9 @@ def test_what_cannot_be_regridded_is_refused(tmp_path):
         with pytest.raises(ValueError, match=message):
             regridded(data, grid, method, area)
     bare = data.drop_vars(["lat", "lon", "mapping"])
-    with pytest.raises(ValueError, match=r"map projection \(projection_y_coordinate\), and neither latitudes"):
+    with pytest.raises(
+        ValueError, match=r"map projection \(projection_y_coordinate\), and neither latitudes"
+    ):
         canonical(bare, "memory")
     data["mapping"].attrs["grid_mapping_name"] = "of_my_own"
     with pytest.raises(ValueError, match="grid_mapping is not understood"):
@@ -234,13 +283,21 @@ def test_what_cannot_be_regridded_is_refused(tmp_path):
 def test_units_of_kilometres_and_a_grid_by_count_or_of_a_store(tmp_path):
     data = regional(keep=(), field=lambda lat, lon: lat)
     wanted = regridded(data)
-    short = data.assign_coords({n: (n, data[n].values / 1000, data[n].attrs | {"units": "km"}) for n in ("y", "x")})
+    short = data.assign_coords(
+        {n: (n, data[n].values / 1000, data[n].attrs | {"units": "km"}) for n in ("y", "x")}
+    )
     assert np.allclose(regridded(short)["air"], wanted["air"], atol=1e-4)
     wanted.isel(latitude=slice(1, 4), longitude=slice(2, 6)).to_zarr(tmp_path / "a.zarr", consolidated=False)
     part = regridded(data, str(tmp_path / "a.zarr"))
-    assert np.array_equal(part["longitude"], wanted["longitude"][2:6]) and np.allclose(part["air"], wanted["air"][:, 1:4, 2:6])
+    assert np.array_equal(part["longitude"], wanted["longitude"][2:6]) and np.allclose(
+        part["air"], wanted["air"][:, 1:4, 2:6]
+    )
     whole = regridded(data, "180x360")
-    assert (whole["latitude"] % 1 == 0.5).all() and (whole["longitude"] % 1 == 0).all() and whole.sizes["latitude"] > 3
+    assert (
+        (whole["latitude"] % 1 == 0.5).all()
+        and (whole["longitude"] % 1 == 0).all()
+        and whole.sizes["latitude"] > 3
+    )
 
 
 def test_flows_in_a_box_stay_flows():
@@ -258,6 +315,10 @@ def test_the_largest_rectangle_is_that_of_all(rows):
     found = mask[largest_rectangle(mask)]
     sizes = [
         (b - a) * (d - c)
-        for a in range(len(mask)) for b in range(a + 1, len(mask) + 1) for c in range(5) for d in range(c + 1, 6) if mask[a:b, c:d].all()
-    ]  # fmt: skip
+        for a in range(len(mask))
+        for b in range(a + 1, len(mask) + 1)
+        for c in range(5)
+        for d in range(c + 1, 6)
+        if mask[a:b, c:d].all()
+    ]
     assert found.all() and found.size == max(sizes, default=0)

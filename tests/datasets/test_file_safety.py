@@ -1,4 +1,6 @@
-"""Files of strangers: nothing outside a file is read, nothing is allocated before its size is known, one line says why."""
+"""Files of strangers: nothing outside a file is read, nothing is allocated before its size is known, one line
+says why.
+"""
 
 import json
 import os
@@ -20,8 +22,8 @@ from fourcaster.datasets.adapters.opening import open_lazily
 from fourcaster.datasets.adapters.regular import check_regular
 from fourcaster.datasets.adapters.sources import open_sources
 from fourcaster.datasets.memory import limited
-from fourcaster.forecast.cli import app
-from fourcaster.forecast.ingesting import ingest
+from fourcaster.forecast.cli.main import app
+from fourcaster.forecast.ingestion import ingest
 
 SHAPE = (12, 5, 6)
 VALUES = np.random.default_rng(0).normal(280, 5, SHAPE).astype("f4")
@@ -39,7 +41,11 @@ def hdf5(path, add=None, **kinds):
             axis = file.create_dataset(name, data=values)
             axis.make_scale(name)
             axis.attrs["units"] = units
-        field = add(file) if add is not None else file.create_dataset("t", **({"data": VALUES} if not kinds else {"shape": SHAPE, **kinds}))
+        field = (
+            add(file)
+            if add is not None
+            else file.create_dataset("t", **({"data": VALUES} if not kinds else {"shape": SHAPE, **kinds}))
+        )
         if isinstance(field, h5py.Dataset):
             field.attrs["units"] = "K"
             for number, name in enumerate(AXES):
@@ -82,7 +88,10 @@ def test_a_plain_file_is_read_as_before(tmp_path):
 def test_external_storage_never_shows_the_bytes_of_another_file(tmp_path, follow):
     secret = tmp_path / "secret"
     secret.write_bytes(b"root:x:0:0" * 200)
-    path = hdf5(tmp_path / "a.nc", lambda file: file.create_dataset("t", shape=SHAPE, dtype="f4", external=[(str(secret), 0, 1440)]))
+    path = hdf5(
+        tmp_path / "a.nc",
+        lambda file: file.create_dataset("t", shape=SHAPE, dtype="f4", external=[(str(secret), 0, 1440)]),
+    )
     text = refusal(path, follow_links=follow)
     assert "'t' has external storage" in text and "secret" in text
     result = CliRunner().invoke(app, ["ingest", str(path), "-o", str(tmp_path / "s.zarr")])
@@ -125,9 +134,16 @@ def test_an_external_link_to_a_group_or_by_way_of_a_soft_link_is_one_too(tmp_pat
 def test_what_links_lead_to_passes_the_same_checks(tmp_path, kind):
     secret = tmp_path / "secret"
     secret.write_bytes(bytes(2000))
-    hdf5(tmp_path / "evil.nc", lambda file: file.create_dataset("t", shape=SHAPE, dtype="f4", external=[(str(secret), 0, 1440)]))
+    hdf5(
+        tmp_path / "evil.nc",
+        lambda file: file.create_dataset("t", shape=SHAPE, dtype="f4", external=[(str(secret), 0, 1440)]),
+    )
     os.mkfifo(tmp_path / "pipe.nc")
-    for target, word in (("evil.nc", "external storage"), ("pipe.nc", "named pipe"), ("gone.nc", "does not exist")):
+    for target, word in (
+        ("evil.nc", "external storage"),
+        ("pipe.nc", "named pipe"),
+        ("gone.nc", "does not exist"),
+    ):
         if kind == "link":
             path = tmp_path / f"to_{target}"
             with h5py.File(path, "w") as file:
@@ -218,7 +234,9 @@ def strange_filter(file):
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     properties.set_chunk(SHAPE)
     properties.set_filter(32099, h5py.h5z.FLAG_OPTIONAL, ())
-    return h5py.Dataset(h5py.h5d.create(file.id, b"t", h5py.h5t.NATIVE_FLOAT, h5py.h5s.create_simple(SHAPE), properties))
+    return h5py.Dataset(
+        h5py.h5d.create(file.id, b"t", h5py.h5t.NATIVE_FLOAT, h5py.h5s.create_simple(SHAPE), properties)
+    )
 
 
 def large_values(file):
@@ -227,7 +245,9 @@ def large_values(file):
 
 
 def long_axis(file):
-    file.create_dataset("cell", shape=(10**9,), chunks=(10**6,), dtype="i1", compression="gzip").make_scale("cell")
+    file.create_dataset("cell", shape=(10**9,), chunks=(10**6,), dtype="i1", compression="gzip").make_scale(
+        "cell"
+    )
     return plain(file)
 
 
@@ -258,10 +278,18 @@ def test_types_that_end_the_process_are_refused(tmp_path, dtype):
 
 @pytest.mark.parametrize(
     "dtype",
-    [np.dtype([("a", "f4"), ("b", "i4")]), h5py.vlen_dtype("f4"), np.dtype("V7"), h5py.string_dtype(), np.complex64, "S3", h5py.ref_dtype,
-     np.dtype("(3,)f4")],
+    [
+        np.dtype([("a", "f4"), ("b", "i4")]),
+        h5py.vlen_dtype("f4"),
+        np.dtype("V7"),
+        h5py.string_dtype(),
+        np.complex64,
+        "S3",
+        h5py.ref_dtype,
+        np.dtype("(3,)f4"),
+    ],
     ids=["compound", "vlen", "opaque", "text", "complex", "bytes", "reference", "array"],
-)  # fmt: skip
+)
 def test_values_that_are_no_numbers_are_no_fields(tmp_path, dtype):
     path = hdf5(tmp_path / "a.nc", dtype=dtype)
     for verb in (["inspect", str(path)], ["ingest", str(path), "-o", str(tmp_path / "s.zarr")]):
@@ -278,14 +306,18 @@ def test_values_that_are_no_numbers_are_no_fields(tmp_path, dtype):
 
 def test_sizes_are_compared_with_memory_before_anything_is_read(tmp_path):
     def chunk(file):
-        file.create_dataset("big", shape=(8, 40000, 40000), chunks=(1, 20000, 40000), compression="gzip", dtype="f4")
+        file.create_dataset(
+            "big", shape=(8, 40000, 40000), chunks=(1, 20000, 40000), compression="gzip", dtype="f4"
+        )
         return plain(file)
 
     text = refusal(hdf5(tmp_path / "chunk.nc", chunk))
     assert "a chunk of 'big'" in text and "5.96 GiB" in text and "--memory" in text
 
     def never_written(file):
-        return file.create_dataset("t", shape=(12, 10**6, 10**6), chunks=(1, 100, 100), compression="gzip", dtype="f4")
+        return file.create_dataset(
+            "t", shape=(12, 10**6, 10**6), chunks=(1, 100, 100), compression="gzip", dtype="f4"
+        )
 
     text = refusal(hdf5(tmp_path / "huge.nc", never_written))
     assert "'t' would be 43.7 TiB" in text and "never written" in text
@@ -293,15 +325,24 @@ def test_sizes_are_compared_with_memory_before_anything_is_read(tmp_path):
 
 def test_the_limit_of_ingest_reaches_what_is_opened(tmp_path):
     path = hdf5(tmp_path / "a.nc", shape=(12, 5, 6), chunks=(12, 5, 6), dtype="f8")
-    with limited(3000), pytest.raises(ValueError, match=r"chunk of 't' \(12x5x6 values\) would take 5.62 KiB"):
+    with (
+        limited(3000),
+        pytest.raises(ValueError, match=r"chunk of 't' \(12x5x6 values\) would take 5.62 KiB"),
+    ):
         open_lazily(str(path))
     with pytest.raises(ValueError, match=r"chunk of 't'.*--memory"):
         ingest([path], tmp_path / "s.zarr", memory=3000)
 
 
 def test_long_chunks_along_time_are_read_in_parts(tmp_path):
-    path = hdf5(tmp_path / "a.nc", lambda file: file.create_dataset("t", data=VALUES, chunks=(12, 1, 1), compression="gzip"))
-    with limited(20_000), open_sources([path], chunk_bytes=600) as dataset:  # a time has 120 bytes, and the whole 1440
+    path = hdf5(
+        tmp_path / "a.nc",
+        lambda file: file.create_dataset("t", data=VALUES, chunks=(12, 1, 1), compression="gzip"),
+    )
+    with (
+        limited(20_000),
+        open_sources([path], chunk_bytes=600) as dataset,
+    ):  # a time has 120 bytes, and the whole 1440
         assert dataset["t"].chunks[0] == (12,)
         assert np.array_equal(dataset["t"], VALUES)
     with limited(5000), open_sources([path], chunk_bytes=600) as dataset:
@@ -310,9 +351,22 @@ def test_long_chunks_along_time_are_read_in_parts(tmp_path):
 
 
 def test_a_name_may_hold_anything_but_what_leaves_a_folder_or_a_line(tmp_path):
-    cases = {b"..": "could leave", b".zattrs": "could leave", b"a\\b": "could leave", b"a\nb": "control", b"a\x1b[31m": "control", b" ": "is empty",
-             "\u202ea".encode(): "control", b"y" * 210: "longer than 200", b"x" * 300: "has 300 bytes", b"\xff\xfe": "not UTF-8",
-             b"zarr.json": "--rename", b"statistics": "--rename", b"Climatology": "--rename", b"level": "--rename"}  # fmt: skip
+    cases = {
+        b"..": "could leave",
+        b".zattrs": "could leave",
+        b"a\\b": "could leave",
+        b"a\nb": "control",
+        b"a\x1b[31m": "control",
+        b" ": "is empty",
+        "\u202ea".encode(): "control",
+        b"y" * 210: "longer than 200",
+        b"x" * 300: "has 300 bytes",
+        b"\xff\xfe": "not UTF-8",
+        b"zarr.json": "--rename",
+        b"statistics": "--rename",
+        b"Climatology": "--rename",
+        b"level": "--rename",
+    }
     for number, (name, word) in enumerate(cases.items()):
         path = tmp_path / f"{number}.nc"
         with h5py.File(hdf5(path), "r+") as file:
@@ -330,7 +384,11 @@ def test_only_regular_files_are_opened(tmp_path):
     server = socket.socket(socket.AF_UNIX)
     server.bind(str(tmp_path / "socket"))
     (tmp_path / "link.nc").symlink_to("/dev/zero")
-    for path, word in ((tmp_path / "pipe.nc", "a named pipe"), (tmp_path / "socket", "a socket"), (tmp_path / "link.nc", "a device")):
+    for path, word in (
+        (tmp_path / "pipe.nc", "a named pipe"),
+        (tmp_path / "socket", "a socket"),
+        (tmp_path / "link.nc", "a device"),
+    ):
         assert word in refusal(path)
         with pytest.raises(ValueError, match=word):
             check_regular(path)
@@ -382,7 +440,9 @@ def test_a_classic_header_of_huge_numbers_is_refused(tmp_path):
     content = classic(tmp_path / "a.nc", "NETCDF3_CLASSIC").read_bytes()
     place = content.index(b"latitude") + 8  # its length
     for name, size in (("rows", 2**31 - 1), ("negative", 2**32 - 1)):
-        (tmp_path / f"{name}.nc").write_bytes(content[:place] + size.to_bytes(4, "big") + content[place + 4 :])
+        (tmp_path / f"{name}.nc").write_bytes(
+            content[:place] + size.to_bytes(4, "big") + content[place + 4 :]
+        )
         assert "coordinate 'latitude'" in refusal(tmp_path / f"{name}.nc")
     (tmp_path / "list.nc").write_bytes(content[:12] + (10**9).to_bytes(4, "big") + content[16:])
     assert "1000000000 dimensions" in refusal(tmp_path / "list.nc")
@@ -417,12 +477,26 @@ for path in sys.argv[1:]:
 
 
 def test_bombs_are_refused_within_seconds_and_memory(tmp_path):
-    paths = [hdf5(tmp_path / f"{add.__name__}.nc", add) for add in (cycle, cycle_by_name, tree_of_shared_groups)]
-    done = subprocess.run([sys.executable, "-c", BOMBS, *map(str, paths)], capture_output=True, text=True, check=True, timeout=120)
+    paths = [
+        hdf5(tmp_path / f"{add.__name__}.nc", add) for add in (cycle, cycle_by_name, tree_of_shared_groups)
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", BOMBS, *map(str, paths)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(rows) == len(paths)
     for path, code, seconds, gigabytes, text in rows:
-        assert code == 2 and seconds < 30 and gigabytes < 0.5 and len(text.splitlines()) == 1, (path, code, seconds, gigabytes, text)
+        assert code == 2 and seconds < 30 and gigabytes < 0.5 and len(text.splitlines()) == 1, (
+            path,
+            code,
+            seconds,
+            gigabytes,
+            text,
+        )
 
 
 STRANGE = {
@@ -454,10 +528,19 @@ def test_attributes_of_strange_types_and_values_are_refused(tmp_path, attrs, wor
 
 @pytest.mark.parametrize(
     "attrs",
-    [{"standard_name": np.array([1, 2])}, {"coordinates": np.arange(3)}, {"grid_mapping": 4}, {"long_name": np.arange(3)}, {"cell_methods": 7},
-     {"scale_factor": np.array([2.0])}, {"scale_factor": 0.0, "add_offset": 5.0}, {"scalar_coordinates": 5}, {"_Unsigned": 5}],
+    [
+        {"standard_name": np.array([1, 2])},
+        {"coordinates": np.arange(3)},
+        {"grid_mapping": 4},
+        {"long_name": np.arange(3)},
+        {"cell_methods": 7},
+        {"scale_factor": np.array([2.0])},
+        {"scale_factor": 0.0, "add_offset": 5.0},
+        {"scalar_coordinates": 5},
+        {"_Unsigned": 5},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_attributes_of_strange_types_that_say_nothing_are_passed_over(tmp_path, attrs):
     path = classic(tmp_path / "a.nc", "NETCDF3_64BIT_DATA")
     with netCDF4.Dataset(path, "a") as file:
@@ -506,7 +589,9 @@ def test_dimensions_without_points_and_twice_the_same(tmp_path):
         file.createVariable("empty", "f4", ("time", "none", "latitude", "longitude")).units = "1"
     with xr.open_dataset(path, drop_variables=["t"]) as empty:
         empty.drop_encoding().to_netcdf(tmp_path / "b.nc")
-        empty.drop_encoding()[["empty"]].isel(time=slice(0, 0), none=slice(0, 0)).to_netcdf(tmp_path / "c.nc", unlimited_dims=["time", "none"])
+        empty.drop_encoding()[["empty"]].isel(time=slice(0, 0), none=slice(0, 0)).to_netcdf(
+            tmp_path / "c.nc", unlimited_dims=["time", "none"]
+        )
     with netCDF4.Dataset(path, "a") as file:
         file.createVariable("square", "f4", ("time", "latitude", "latitude")).units = "1"
     with open_sources([path]) as dataset:

@@ -7,14 +7,14 @@ import xarray as xr
 from typer.testing import CliRunner
 
 from fourcaster.datasets.adapters.cf import canonical
-from fourcaster.datasets.fields import Fields
 from fourcaster.datasets.forcings import static_fields
-from fourcaster.datasets.ingest import write_store
+from fourcaster.datasets.ingest.write import write_store
 from fourcaster.datasets.schema import grid_of
-from fourcaster.datasets.stores import open_store, read_group, store_statistics
+from fourcaster.datasets.store.fields import Fields
+from fourcaster.datasets.store.open import open_store, read_group, store_statistics
 from fourcaster.fno.grids import Plane
-from fourcaster.forecast.cli import app
-from fourcaster.forecast.config import FNOConfig
+from fourcaster.forecast.cli.main import app
+from fourcaster.forecast.config.load import FNOConfig
 from fourcaster.forecast.model import build_network
 
 
@@ -37,45 +37,97 @@ def call(*words):
 def test_a_flow_is_ingested_trained_on_forecast_verified_and_drawn(tmp_path):
     whole = flow(times=300)
     whole.to_netcdf(tmp_path / "flow.nc")
-    network = ["model.kind=fno", "model.n_modes=[4,4]", "model.hidden_channels=12", "model.n_layers=2", "model.domain_padding=0.2"]
+    network = [
+        "model.kind=fno",
+        "model.n_modes=[4,4]",
+        "model.hidden_channels=12",
+        "model.n_layers=2",
+        "model.domain_padding=0.2",
+    ]
     steps = [
         ("ingest", tmp_path / "flow.nc", "-o", tmp_path / "s.zarr"),
-        ("train", "quickstart", f"data.store={tmp_path / 's.zarr'}", f"output={tmp_path / 'run'}", "train.epochs=20", "train.batch_size=8", *network),
-        ("run", tmp_path / "run" / "checkpoint", "--init", tmp_path / "flow.nc", "--time", "1970-01-01T00:00:13", "--lead", "0.5s",
-         "-o", tmp_path / "f.zarr"),
+        (
+            "train",
+            "quickstart",
+            f"data.store={tmp_path / 's.zarr'}",
+            f"output={tmp_path / 'run'}",
+            "train.epochs=20",
+            "train.batch_size=8",
+            *network,
+        ),
+        (
+            "run",
+            tmp_path / "run" / "checkpoint",
+            "--init",
+            tmp_path / "flow.nc",
+            "--time",
+            "1970-01-01T00:00:13",
+            "--lead",
+            "0.5s",
+            "-o",
+            tmp_path / "f.zarr",
+        ),
         ("verify", tmp_path / "f.zarr", "--truth", tmp_path / "s.zarr", "-o", tmp_path / "scores.nc"),
         ("plot", tmp_path / "f.zarr", "--variable", "u", "--lead", "0.5s", "-o", tmp_path / "map.png"),
         ("inspect", tmp_path / "run" / "checkpoint"),
         ("inspect", tmp_path / "f.zarr"),
-    ]  # fmt: skip
+    ]
     for step in steps:
         code, text = call(*step)
         assert code == 0, text
     assert "y 0" in text and "x 0" in text
     store = open_store(tmp_path / "s.zarr")
-    assert isinstance(store.grid, Plane) and store.grid.wraps == (True, True) and store.step == np.timedelta64(50, "ms")
+    assert (
+        isinstance(store.grid, Plane)
+        and store.grid.wraps == (True, True)
+        and store.step == np.timedelta64(50, "ms")
+    )
     assert np.array_equal(store.dataset["u"], whole["u"])
     fit = whole["u"].values[:240].astype(float)
     statistics = read_group(store, "statistics")
-    assert float(statistics["u_mean"]) == pytest.approx(fit.mean(), abs=1e-6) and float(statistics["u_std"]) == pytest.approx(fit.std(), rel=1e-6)
+    assert float(statistics["u_mean"]) == pytest.approx(fit.mean(), abs=1e-6) and float(
+        statistics["u_std"]
+    ) == pytest.approx(fit.std(), rel=1e-6)
     assert np.allclose(read_group(store, "climatology")["u"].values[0, 0], fit.mean(axis=0), atol=1e-5)
     scores = xr.open_dataset(tmp_path / "scores.nc")["u"].sel(metric="rmse").isel(prediction_timedelta=-1)
     assert float(scores.sel(source="forecast")) < 0.5 * float(scores.sel(source="persistence"))
-    error = (xr.open_zarr(tmp_path / "f.zarr")["u"].isel(time=0, prediction_timedelta=10).values - whole["u"].values[270]).astype(float)
+    error = (
+        xr.open_zarr(tmp_path / "f.zarr")["u"].isel(time=0, prediction_timedelta=10).values
+        - whole["u"].values[270]
+    ).astype(float)
     assert float(scores.sel(source="forecast")) == pytest.approx(np.sqrt((error**2).mean()), rel=1e-4)
-    assert grid_of(xr.open_zarr(tmp_path / "f.zarr")).wraps == (True, True) and xr.open_zarr(tmp_path / "f.zarr")["x"].attrs["units"] == "m"
+    assert (
+        grid_of(xr.open_zarr(tmp_path / "f.zarr")).wraps == (True, True)
+        and xr.open_zarr(tmp_path / "f.zarr")["x"].attrs["units"] == "m"
+    )
     for words in (("--grid", "0.1"), ("--area", "1/0/0/1")):
-        code, text = call("run", tmp_path / "run" / "checkpoint", "--init", tmp_path / "flow.nc", "--lead", "1s", "-o", tmp_path / "g.zarr", *words)
+        code, text = call(
+            "run",
+            tmp_path / "run" / "checkpoint",
+            "--init",
+            tmp_path / "flow.nc",
+            "--lead",
+            "1s",
+            "-o",
+            tmp_path / "g.zarr",
+            *words,
+        )
         assert code == 2 and "leave out --grid" in text
 
 
 def test_a_periodic_box_knows_no_place():
     """A field carried round the box is forecast carried round, to rounding."""
     grid = Plane(np.arange(8.0), np.arange(12.0), (True, True))
-    network = build_network(FNOConfig(kind="fno", n_modes=(3, 3), hidden_channels=6, n_layers=1, domain_padding=0.5), grid, 3, 2)
-    torch.nn.init.normal_(next(p for name, p in network.named_parameters() if name.endswith("projection.fc2.weight")))
+    network = build_network(
+        FNOConfig(kind="fno", n_modes=(3, 3), hidden_channels=6, n_layers=1, domain_padding=0.5), grid, 3, 2
+    )
+    torch.nn.init.normal_(
+        next(p for name, p in network.named_parameters() if name.endswith("projection.fc2.weight"))
+    )
     fields = torch.randn(1, 3, 8, 12)
-    assert torch.allclose(network(fields.roll((3, 5), (2, 3))), network(fields).roll((3, 5), (2, 3)), atol=1e-5)
+    assert torch.allclose(
+        network(fields.roll((3, 5), (2, 3))), network(fields).roll((3, 5), (2, 3)), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(
@@ -104,12 +156,17 @@ def test_a_flow_has_neither_year_nor_day(hours, tmp_path):
     mean = store.dataset["u"].values[fit].astype(float).mean(axis=0)
     cycle = store_statistics(store, Fields(store.dataset), fit).cycle
     assert np.allclose(cycle.at(store.dataset["time"].values[:30]), mean, atol=1e-6)
-    assert np.allclose(read_group(store, "climatology")["u"], mean, atol=1e-6) and read_group(store, "climatology")["u"].shape == (1, 1, 16, 24)
+    assert np.allclose(read_group(store, "climatology")["u"], mean, atol=1e-6) and read_group(
+        store, "climatology"
+    )["u"].shape == (1, 1, 16, 24)
 
 
 def test_regridding_and_areas_need_latitudes(tmp_path):
     flow().to_netcdf(tmp_path / "flow.nc")
-    for words, said in ((("--grid", "1"), "only latitude-longitude"), (("--area", "1/0/0/1"), "has no latitudes")):
+    for words, said in (
+        (("--grid", "1"), "only latitude-longitude"),
+        (("--area", "1/0/0/1"), "has no latitudes"),
+    ):
         code, text = call("ingest", tmp_path / "flow.nc", "-o", tmp_path / "s.zarr", *words)
         assert code == 2 and said in text, text
 

@@ -7,12 +7,19 @@ import numpy as np
 import pytest
 
 from fourcaster.datasets.adapters.sources import canonical
-from fourcaster.datasets.forcings import forcings, insolation, normalised, static_fields, sun, toa_radiation
-from fourcaster.datasets.ingest import write_store
-from fourcaster.datasets.stores import open_store
+from fourcaster.datasets.forcings import (
+    forcings,
+    insolation,
+    normalised,
+    static_fields,
+    sun,
+    toa_radiation,
+)
+from fourcaster.datasets.ingest.write import write_store
+from fourcaster.datasets.store.open import open_store
 from fourcaster.fno.grids import LatLon
-from fourcaster.forecast.checkpoint import load_checkpoint
-from fourcaster.forecast.rollout import initial_states, rollout
+from fourcaster.forecast.checkpoint.folder import load_checkpoint
+from fourcaster.forecast.inference.rollout import initial_states, rollout
 from fourcaster.forecast.training import train
 
 from ..helpers import make_source, tiny_config
@@ -26,19 +33,28 @@ def at(text):
     ("time", "declination"),
     [
         ("1992-10-13T00", -7.78507),  # Meeus, Astronomical Algorithms, example 25.a
-        ("2024-03-20T03:06", 0.0), ("2024-06-20T20:51", 23.436), ("2024-09-22T12:44", 0.0), ("2024-12-21T09:20", -23.436),  # equinoxes, solstices
+        ("2024-03-20T03:06", 0.0),
+        ("2024-06-20T20:51", 23.436),
+        ("2024-09-22T12:44", 0.0),
+        ("2024-12-21T09:20", -23.436),  # equinoxes, solstices
     ],
-)  # fmt: skip
+)
 def test_declination_is_the_almanacs(time, declination):
     assert np.rad2deg(sun(at(time))[0][0]) == pytest.approx(declination, abs=0.012)
 
 
-@pytest.mark.parametrize(("time", "minutes"), [("1992-10-13T00", 13 + 42.6 / 60), ("2024-02-11T12", -14.23), ("2024-11-03T12", 16.45)])
+@pytest.mark.parametrize(
+    ("time", "minutes"),
+    [("1992-10-13T00", 13 + 42.6 / 60), ("2024-02-11T12", -14.23), ("2024-11-03T12", 16.45)],
+)
 def test_equation_of_time_is_the_almanacs(time, minutes):
     assert np.rad2deg(sun(at(time))[1][0]) * 4 == pytest.approx(minutes, abs=0.1)
 
 
-@pytest.mark.parametrize(("time", "distance"), [("1992-10-13T00", 0.99766), ("2024-01-03T00:38", 0.983307), ("2024-07-05T05:06", 1.016725)])
+@pytest.mark.parametrize(
+    ("time", "distance"),
+    [("1992-10-13T00", 0.99766), ("2024-01-03T00:38", 0.983307), ("2024-07-05T05:06", 1.016725)],
+)
 def test_distance_is_the_almanacs(time, distance):
     assert sun(at(time))[2][0] ** -0.5 == pytest.approx(distance, abs=1e-4)
 
@@ -53,9 +69,15 @@ def test_sunlight_anywhere_is_that_of_an_ephemeris():
     for t, time in enumerate(times):
         for i, latitude in enumerate(grid.latitude):
             for j, longitude in enumerate(grid.longitude):
-                place.lat, place.lon, place.date = np.deg2rad(latitude), np.deg2rad(longitude), str(time)[:19].replace("T", " ")
+                place.lat, place.lon, place.date = (
+                    np.deg2rad(latitude),
+                    np.deg2rad(longitude),
+                    str(time)[:19].replace("T", " "),
+                )
                 body.compute(place)
-                assert light[t, i, j] == pytest.approx(max(np.sin(body.alt), 0) / body.earth_distance**2, abs=5e-4)
+                assert light[t, i, j] == pytest.approx(
+                    max(np.sin(body.alt), 0) / body.earth_distance**2, abs=5e-4
+                )
 
 
 def test_sunlight_over_a_year_is_a_quarter_of_the_solar_constant():
@@ -103,7 +125,10 @@ def with_orography(tmp_path):
     height = np.random.default_rng(0).gamma(1.0, 500.0, shape).astype("f4")
     land = (height > 400).astype("f4")
     land[0, 0] = np.nan
-    coords = {"orography": (("latitude", "longitude"), height, {"units": "m"}), "land_sea_mask": (("latitude", "longitude"), land, {"units": "1"})}
+    coords = {
+        "orography": (("latitude", "longitude"), height, {"units": "m"}),
+        "land_sea_mask": (("latitude", "longitude"), land, {"units": "1"}),
+    }
     write_store(source.assign_coords(coords), tmp_path / "s.zarr")
     return tmp_path / "s.zarr", height, land
 
@@ -120,7 +145,10 @@ def test_a_model_is_given_orography_and_mask_of_its_store(tmp_path):
     assert np.abs(static - expected).max(axis=(1, 2)).min() < 1e-5
     mask = static[np.abs(static - normalised(land, grid)).max(axis=(1, 2)).argmin()]
     assert mask[0, 0] == 0 and len(np.unique(mask)) == 3
-    assert json.loads((result.checkpoint / "meta.json").read_text())["provenance"]["static_fields"] == ["land_sea_mask", "orography"]
+    assert json.loads((result.checkpoint / "meta.json").read_text())["provenance"]["static_fields"] == [
+        "land_sea_mask",
+        "orography",
+    ]
     # The forecast depends on them.
     states = initial_states(checkpoint, store)
     first = list(rollout(checkpoint, states, states.fields.times[5:6], 1, "cpu"))[-1]

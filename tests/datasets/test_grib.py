@@ -4,19 +4,27 @@ import numpy as np
 import pytest
 
 from fourcaster.datasets.adapters.sources import open_sources
-from fourcaster.datasets.selection import Selection
+from fourcaster.datasets.ingest.select import Selection
 
 eccodes = pytest.importorskip("eccodes")
 pytest.importorskip("cfgrib")
 
 LAYOUT = {
-    "Ni": 8, "Nj": 5, "latitudeOfFirstGridPointInDegrees": 60, "longitudeOfFirstGridPointInDegrees": 0, "latitudeOfLastGridPointInDegrees": 20,
-    "longitudeOfLastGridPointInDegrees": 70, "iDirectionIncrementInDegrees": 10, "jDirectionIncrementInDegrees": 10,
-}  # fmt: skip
+    "Ni": 8,
+    "Nj": 5,
+    "latitudeOfFirstGridPointInDegrees": 60,
+    "longitudeOfFirstGridPointInDegrees": 0,
+    "latitudeOfLastGridPointInDegrees": 20,
+    "longitudeOfLastGridPointInDegrees": 70,
+    "iDirectionIncrementInDegrees": 10,
+    "jDirectionIncrementInDegrees": 10,
+}
 
 
 def write(path, *messages):
-    """Write fields of one value: (short name, run, step in hours, value, first hour of the accumulation or None)."""
+    """Write fields of one value: (short name, run, step in hours, value, first hour of the accumulation or
+    None).
+    """
     with open(path, "wb") as file:
         for name, run, step, value, start in messages:
             handle = eccodes.codes_grib_new_from_samples("regular_ll_sfc_grib1")
@@ -54,10 +62,16 @@ RAIN = [("tp", run, step, 12.0 * i + step, step - 1) for i, run in enumerate(RUN
 def test_case_06_temperature_and_precipitation_by_time_of_validity(tmp_path, caplog):
     path = write(tmp_path / "both.grib", *TEMPERATURE, *RAIN)
     both = open_sources([path])
-    assert np.array_equal(both["time"], hours("2001-01-01T07", 113)) and "variables have different times" in caplog.text
+    assert (
+        np.array_equal(both["time"], hours("2001-01-01T07", 113))
+        and "variables have different times" in caplog.text
+    )
     assert np.allclose(both["total_precipitation"][:, 0, 0], 1 + np.arange(113), atol=1e-4)
     assert np.allclose(both["2m_temperature"][:, 0, 0], 257 + np.arange(113), atol=1e-4)
-    assert both["total_precipitation"].dims == ("time", "latitude", "longitude") and both["total_precipitation"].attrs["units"] == "m"
+    assert (
+        both["total_precipitation"].dims == ("time", "latitude", "longitude")
+        and both["total_precipitation"].attrs["units"] == "m"
+    )
     caplog.clear()
     starts = {"2m_temperature": "00", "total_precipitation": "07", "t2m": "00", "tp": "07"}
     for name, first in starts.items():
@@ -70,7 +84,10 @@ def test_case_06_temperature_and_precipitation_by_time_of_validity(tmp_path, cap
 def test_runs_without_some_steps_leave_gaps_and_no_missing_values(tmp_path):
     some = [message for at, message in enumerate(RAIN) if at not in (5, 40)]
     read = open_sources([write(tmp_path / "a.grib", *some)])["total_precipitation"]
-    assert np.array_equal(read["time"], np.delete(hours("2001-01-01T07", 120), [5, 40])) and not np.isnan(read).any()
+    assert (
+        np.array_equal(read["time"], np.delete(hours("2001-01-01T07", 120), [5, 40]))
+        and not np.isnan(read).any()
+    )
 
 
 @pytest.mark.parametrize("first", [0, 1])
@@ -78,7 +95,11 @@ def test_accumulations_from_the_start_of_a_run_become_those_of_each_step(tmp_pat
     """ERA5-Land: a run a day, each hour's total since 00 UTC; step 0, where it is there, holds nothing."""
     hourly = np.random.default_rng(0).gamma(2, 1, (3, 24))
     totals = np.concatenate([np.zeros((3, 1)), hourly.cumsum(axis=1)], axis=1)
-    land = [("tp", run, step, totals[i, step], 0) for i, run in enumerate(hours("2001-01-01T00", 3, 24)) for step in range(first, 25)]
+    land = [
+        ("tp", run, step, totals[i, step], 0)
+        for i, run in enumerate(hours("2001-01-01T00", 3, 24))
+        for step in range(first, 25)
+    ]
     read = open_sources([write(tmp_path / "land.grib", *land)])["total_precipitation"]
     assert np.array_equal(read["time"], hours("2001-01-01T01", 72))
     values = read[:, 0, 0].values.reshape(3, 24)
@@ -92,9 +113,15 @@ def test_accumulations_from_the_start_of_a_run_become_those_of_each_step(tmp_pat
 
 
 def test_runs_that_overlap_must_agree(tmp_path):
-    agree = [("2t", run, step, 250.0 + 6 * i + step, None) for i, run in enumerate(hours("2001-01-01T00", 4, 6)) for step in (0, 6, 12)]
+    agree = [
+        ("2t", run, step, 250.0 + 6 * i + step, None)
+        for i, run in enumerate(hours("2001-01-01T00", 4, 6))
+        for step in (0, 6, 12)
+    ]
     read = open_sources([write(tmp_path / "a.grib", *agree)])["2m_temperature"]
-    assert np.array_equal(read["time"], hours("2001-01-01T00", 6, 6)) and np.allclose(read[:, 0, 0], 250 + 6 * np.arange(6), atol=1e-4)
+    assert np.array_equal(read["time"], hours("2001-01-01T00", 6, 6)) and np.allclose(
+        read[:, 0, 0], 250 + 6 * np.arange(6), atol=1e-4
+    )
     differ = [(n, r, s, v + (s == 12 and r == np.datetime64("2001-01-01T06")), a) for n, r, s, v, a in agree]
     with pytest.raises(
         ValueError,
@@ -106,7 +133,9 @@ def test_runs_that_overlap_must_agree(tmp_path):
 def test_variables_without_a_common_time_are_refused_for_that_reason(tmp_path):
     later = [("tp", "2002-01-01T00", step, 1.0, step - 1) for step in (1, 2, 3)]
     path = write(tmp_path / "a.grib", *TEMPERATURE, *later)
-    with pytest.raises(ValueError, match=r"no time in common \(t2m 2001-01-01T00:00 \.\.\. 2001-01-05T23:00, tp 2002"):
+    with pytest.raises(
+        ValueError, match=r"no time in common \(t2m 2001-01-01T00:00 \.\.\. 2001-01-05T23:00, tp 2002"
+    ):
         open_sources([path])
     assert open_sources([path], Selection(variables=("tp",))).sizes["time"] == 3
 

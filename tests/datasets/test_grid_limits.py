@@ -10,13 +10,13 @@ import xarray as xr
 
 from fourcaster.datasets.adapters.grib_messages import check_messages
 from fourcaster.datasets.adapters.opening import open_lazily
-from fourcaster.datasets.curvilinear import CurvilinearGrid, CurvilinearRegridder
+from fourcaster.datasets.ingest.curvilinear import CurvilinearGrid, CurvilinearRegridder
+from fourcaster.datasets.ingest.regrid import Regridder, linear, parse_grid
 from fourcaster.datasets.memory import limited
-from fourcaster.datasets.regrid import Regridder, linear, parse_grid
 from fourcaster.fno.grids import LatLon, colatitudes, sphere_nodes
 from fourcaster.fno.quadrature import MOST_ROWS
 from fourcaster.fno.transforms.legendre import legendre
-from fourcaster.forecast.output_grid import output_grid
+from fourcaster.forecast.inference.output_grid import output_grid
 
 GLOBAL = LatLon(np.linspace(90, -90, 37), 5.0 * np.arange(72))
 GAUSS = LatLon(90 - np.rad2deg(sphere_nodes(32, "legendre-gauss")[0]), 5.625 * np.arange(64))
@@ -51,7 +51,10 @@ def test_a_grid_of_too_many_points_is_refused_before_it_is_built(grid, text):
 
 
 def test_the_refusal_names_points_and_bytes():
-    with pytest.raises(ValueError, match=r"40000 x 80000 points, so a field would take 47.7 GiB of memory, more than the limit of 2 GiB"):
+    with pytest.raises(
+        ValueError,
+        match=r"40000 x 80000 points, so a field would take 47.7 GiB of memory, more than the limit of 2 GiB",
+    ):
         output_grid(GLOBAL, ("float32", "float32"), "40000x80000")
     with limited(10**6), pytest.raises(ValueError, match="more than the limit of 977 KiB"):
         parse_grid("0.25", dataset(GLOBAL))
@@ -78,7 +81,11 @@ def test_weights_of_linear_interpolation_are_those_of_numpy_bit_for_bit():
     for _ in range(200):
         n = int(random.integers(2, 40))
         periodic = bool(random.integers(2))
-        old = np.arange(n) * 360 / n + random.uniform(-180, 180) if periodic else np.sort(random.uniform(-90, 90, n))[:: random.choice([-1, 1])]
+        old = (
+            np.arange(n) * 360 / n + random.uniform(-180, 180)
+            if periodic
+            else np.sort(random.uniform(-90, 90, n))[:: random.choice([-1, 1])]
+        )
         new = np.concatenate([random.uniform(-200, 400, 20), old[:3]])
         assert np.array_equal(linear(old, new, periodic), reference(old, new, periodic))
 
@@ -111,7 +118,9 @@ for start in (90, 89.9):
 sphere_nodes(40_000, "equiangular"), sphere_nodes(40_000, "equiangular-no-poles")
 print(int(next(l for l in open("/proc/self/status") if l.startswith("VmHWM")).split()[1]) - first)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=100)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=100
+    )
     assert int(done.stdout) < 200_000  # kB
 
 
@@ -120,7 +129,9 @@ print(int(next(l for l in open("/proc/self/status") if l.startswith("VmHWM")).sp
 def test_weights_of_even_latitudes_integrate_cosines(rows, kind):
     theta, weights = sphere_nodes(rows, kind)
     degrees = np.arange(rows)
-    exact = np.where(degrees % 2 == 0, 2 / (1 - degrees.astype(float) ** 2 + (degrees == 1)), 0)  # of cos(k theta) over cos(theta)
+    exact = np.where(
+        degrees % 2 == 0, 2 / (1 - degrees.astype(float) ** 2 + (degrees == 1)), 0
+    )  # of cos(k theta) over cos(theta)
     assert np.allclose(np.cos(np.outer(degrees, theta)) @ weights, exact, atol=1e-13)
 
 
@@ -145,7 +156,9 @@ def test_gauss_latitudes_are_recognised(rows):
 def test_too_many_rows_have_no_quadrature():
     with pytest.raises(ValueError, match="at most 200000 latitudes"):
         sphere_nodes(MOST_ROWS + 1, "equiangular")
-    with pytest.raises(ValueError, match=r"Legendre functions of 20000 degrees, 20000 orders and 40000 latitudes take 1\.19e"):
+    with pytest.raises(
+        ValueError, match=r"Legendre functions of 20000 degrees, 20000 orders and 40000 latitudes take 1\.19e"
+    ):
         legendre(20_000, 20_000, np.linspace(0, np.pi, 40_000))
 
 
@@ -166,7 +179,9 @@ def message(edition, day=1, columns=8, rows=5, bits=0):
     handle = eccodes.codes_grib_new_from_samples(f"regular_ll_sfc_grib{edition}")
     for key, value in {"Ni": columns, "Nj": rows, "dataDate": 20010100 + day, "bitsPerValue": bits}.items():
         eccodes.codes_set(handle, key, value)
-    eccodes.codes_set_values(handle, np.full(columns * rows, 280.0) + bits * np.random.default_rng(0).normal(size=columns * rows))
+    eccodes.codes_set_values(
+        handle, np.full(columns * rows, 280.0) + bits * np.random.default_rng(0).normal(size=columns * rows)
+    )
     content = bytearray(eccodes.codes_get_message(handle))
     eccodes.codes_release(handle)
     return content
@@ -191,7 +206,9 @@ def test_grids_of_grib_messages_are_compared_with_memory(tmp_path, edition):
     path.write_bytes(message(edition, 1) + bytes(8) + message(edition, 2))
     check_messages(str(path))
     path.write_bytes(message(edition, 1) + with_points(message(edition, 2), edition, 65000, 65000))
-    with pytest.raises(ValueError, match=r"a field of message 2, on 42\d+ points, would take 12\d GiB of memory.*--memory"):
+    with pytest.raises(
+        ValueError, match=r"a field of message 2, on 42\d+ points, would take 12\d GiB of memory.*--memory"
+    ):
         open_lazily(str(path))
 
 

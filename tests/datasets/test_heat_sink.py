@@ -63,14 +63,27 @@ def test_drawn_shapes_are_whole_and_the_same_on_finer_grids():
     coarse, fine = HeatSink(refine=2), HeatSink(resolution=64, refine=1)
     for seed in range(5):
         a, b = (s.solve(np.random.default_rng(seed)) for s in (coarse, fine))
-        assert np.array_equal(np.kron(a["metal"], np.ones((2, 2))), b["metal"]) and a["transfer"] == b["transfer"]
+        assert (
+            np.array_equal(np.kron(a["metal"], np.ones((2, 2))), b["metal"])
+            and a["transfer"] == b["transfer"]
+        )
         assert 50 <= a["transfer"] <= 500 and a["metal"][:2].all()
-        assert np.allclose(a["temperature"], b["temperature"].reshape(32, 2, 32, 2).mean(axis=(1, 3)), equal_nan=True)
-        assert np.array_equal(np.isfinite(a["temperature"]), a["metal"] == 1) and (a["temperature"][a["metal"] == 1] > 0).all()
+        assert np.allclose(
+            a["temperature"], b["temperature"].reshape(32, 2, 32, 2).mean(axis=(1, 3)), equal_nan=True
+        )
+        assert (
+            np.array_equal(np.isfinite(a["temperature"]), a["metal"] == 1)
+            and (a["temperature"][a["metal"] == 1] > 0).all()
+        )
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"), [({"resolution": 40}, "multiple of 32"), ({"fewest_fins": 7}, "fewest_fins"), ({"transfer_high": 1.0}, "transfer_high")]
+    ("wrong", "said"),
+    [
+        ({"resolution": 40}, "multiple of 32"),
+        ({"fewest_fins": 7}, "fewest_fins"),
+        ({"transfer_high": 1.0}, "transfer_high"),
+    ],
 )
 def test_heat_sinks_that_cannot_be_are_refused(wrong, said):
     with pytest.raises(ValueError, match=said):

@@ -17,11 +17,11 @@ import pytest
 import xarray as xr
 from helpers import make_source
 
-from fourcaster.datasets.plan import make_plan
-from fourcaster.datasets.selection import Selection
-from fourcaster.datasets.stores import open_store, read_group
+from fourcaster.datasets.ingest.plan import make_plan
+from fourcaster.datasets.ingest.select import Selection
+from fourcaster.datasets.store.open import open_store, read_group
 from fourcaster.fno.grids import LatLon
-from fourcaster.forecast.ingesting import ingest, parse_bytes, parse_hours
+from fourcaster.forecast.ingestion import ingest, parse_bytes, parse_hours
 
 
 def same(a: Path, b: Path) -> bool:
@@ -68,7 +68,9 @@ def test_what_cannot_be_appended_leaves_the_store(files):
         "no variable 't2m'": later.drop_vars("t2m"),
         "differ in latitude": later.isel(lat=slice(1, None)),
         "is in 'degF'": later.assign(u10=later["u10"]),
-        "only later times": later.isel(time=slice(0, 2)).assign_coords(time=later["time"][:2] - np.timedelta64(900, "D")),
+        "only later times": later.isel(time=slice(0, 2)).assign_coords(
+            time=later["time"][:2] - np.timedelta64(900, "D")
+        ),
     }
     changes["is in 'degF'"] = later.assign(u10=later["u10"].assign_attrs(units="km/h"))
     for said, dataset in changes.items():
@@ -96,7 +98,7 @@ made = plan.make_plan
 def small(*arguments, **more):
     found = made(*arguments, **more)
     return replace(found, block=found.shard)
-import fourcaster.datasets.ingest as module
+import fourcaster.datasets.ingest.write as module
 module.make_plan = small
 print("ready", flush=True)
 ingest(sys.argv[3:], sys.argv[2], train_period="2001-01-01:2001-03-01", append=sys.argv[1] == "append")
@@ -104,10 +106,17 @@ ingest(sys.argv[3:], sys.argv[2], train_period="2001-01-01:2001-03-01", append=s
 
 
 def kill_and_rerun(files: Path, rng: np.random.Generator, tries: int) -> int:
-    """Kill ingests and appends at random moments, run them again, compare; return how many were killed in time."""
+    """Kill ingests and appends at random moments, run them again, compare; return how many were killed in
+    time.
+    """
 
     def start(verb, out, *sources):
-        return subprocess.Popen([sys.executable, "-c", KILLED, verb, out, *sources], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen(
+            [sys.executable, "-c", KILLED, verb, out, *sources],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
     def whole(*arguments):
         process = start(*arguments)
@@ -123,7 +132,9 @@ def kill_and_rerun(files: Path, rng: np.random.Generator, tries: int) -> int:
     took["append"] = whole("append", files / "b.zarr", *parts[2:])
     killed = 0
     for i in range(tries):
-        verb, out, wanted = ("ingest", files / "x.zarr", "a.zarr") if i % 2 == 0 else ("append", files / "y.zarr", "b.zarr")
+        verb, out, wanted = (
+            ("ingest", files / "x.zarr", "a.zarr") if i % 2 == 0 else ("append", files / "y.zarr", "b.zarr")
+        )
         sources = parts[:2] if verb == "ingest" else parts[2:]
         shutil.rmtree(out, ignore_errors=True)
         if verb == "append":
@@ -140,7 +151,9 @@ def kill_and_rerun(files: Path, rng: np.random.Generator, tries: int) -> int:
             whole(verb, out, *sources)
         assert same(out, files / wanted)
         (files / f".{out.name}.lock").unlink(missing_ok=True)  # of the one that was killed
-        left = list(files.glob(".*"))  # a kill right after the new store has its name leaves the old one, whole
+        left = list(
+            files.glob(".*")
+        )  # a kill right after the new store has its name leaves the old one, whole
         assert left in ([], [files / f".{out.name}.partial"])
         for path in left:
             assert not (path / "old").exists() or same(path / "old", files / "a.zarr")
@@ -167,7 +180,11 @@ def test_a_cluster_writes_the_same_bits(files):
 
 def test_a_plan_tells_and_writes_nothing(files):
     plan = ingest([files / "part0.nc"], files / "s.zarr", Selection(("t2m",), step=12), dry_run=True)
-    assert plan["variables"] == ["t2m [K]"] and plan["step_hours"] == 12 and plan["bytes_before_compression"] == 183 * 13 * 24 * 4
+    assert (
+        plan["variables"] == ["t2m [K]"]
+        and plan["step_hours"] == 12
+        and plan["bytes_before_compression"] == 183 * 13 * 24 * 4
+    )
     assert not list(files.glob("*s.zarr*"))
     dataset = open_store(ingest_to(files)).dataset
     with pytest.raises(ValueError, match="is too little"):
@@ -183,7 +200,9 @@ def ingest_to(files: Path) -> Path:
 def test_regridded_on_the_way(files):
     dataset = open_store(ingest_to(files)).dataset
     source = xr.open_dataset(files / "part0.nc")
-    wanted = source["t2m"].astype("f8").interp(lat=dataset["latitude"].values, lon=dataset["longitude"].values)
+    wanted = (
+        source["t2m"].astype("f8").interp(lat=dataset["latitude"].values, lon=dataset["longitude"].values)
+    )
     assert np.allclose(dataset["t2m"], wanted, rtol=1e-6) and "bilinear" in dataset.attrs["regridding"]
 
 
@@ -197,7 +216,9 @@ def test_celsius_called_kelvin_is_warned_of(files, caplog):
     assert read_group(open_store(files / "s.zarr"), "statistics")["t2m_mean"] > 250
 
 
-@pytest.mark.parametrize(("text", "value"), [("2GiB", 2**31), ("500M", 500 * 2**20), ("1e9", 10**9), ("0.5 g", 2**29)])
+@pytest.mark.parametrize(
+    ("text", "value"), [("2GiB", 2**31), ("500M", 500 * 2**20), ("1e9", 10**9), ("0.5 g", 2**29)]
+)
 def test_sizes_are_read(text, value):
     assert parse_bytes(text) == value
 
@@ -222,16 +243,26 @@ def test_twenty_gibibytes_pass_through_two(tmp_path):
     def field(t):
         """Waves that go round, in steps of a quarter kelvin."""
         angle = np.deg2rad(longitude) + 0.1 * np.asarray(t)[:, None, None]
-        return (np.round(4 * (280 + 20 * np.cos(np.deg2rad(latitude))[:, None] * (1 + 0.3 * np.cos(angle)))) / 4).astype("f4")
+        return (
+            np.round(4 * (280 + 20 * np.cos(np.deg2rad(latitude))[:, None] * (1 + 0.3 * np.cos(angle)))) / 4
+        ).astype("f4")
 
-    lazy = da.map_blocks(lambda b: field(b[:, 0, 0]), da.arange(count, chunks=length)[:, None, None], chunks=(length, *shape), dtype="f4")
+    lazy = da.map_blocks(
+        lambda b: field(b[:, 0, 0]),
+        da.arange(count, chunks=length)[:, None, None],
+        chunks=(length, *shape),
+        dtype="f4",
+    )
     source = xr.Dataset(
-        {"t": (("time", "latitude", "longitude"), lazy, {"units": "K"})}, {"time": times, "latitude": latitude, "longitude": longitude}
+        {"t": (("time", "latitude", "longitude"), lazy, {"units": "K"})},
+        {"time": times, "latitude": latitude, "longitude": longitude},
     )
     assert source["t"].nbytes > 20 * 2**30 - 2**25
     source.to_zarr(tmp_path / "source.zarr", zarr_format=2, consolidated=True)
     words = ["ingest", tmp_path / "source.zarr", "-o", tmp_path / "s.zarr", "--memory", "2GiB"]
-    process = subprocess.Popen([sys.executable, "-c", "from fourcaster.forecast.cli import main; main()", *map(str, words)])
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from fourcaster.forecast.cli.main import main; main()", *map(str, words)]
+    )
     peak = 0
     begun = time.monotonic()
     while process.poll() is None:
@@ -246,6 +277,12 @@ def test_twenty_gibibytes_pass_through_two(tmp_path):
         assert np.array_equal(store.dataset["t"][t], field([t])[0])
     # Along a circle of latitude and over many turns the waves average out.
     area = LatLon(latitude, longitude).area_weights
-    assert abs(float(read_group(store, "statistics")["t_mean"]) - np.average(280 + 20 * np.cos(np.deg2rad(latitude)), weights=area)) < 0.01
+    assert (
+        abs(
+            float(read_group(store, "statistics")["t_mean"])
+            - np.average(280 + 20 * np.cos(np.deg2rad(latitude)), weights=area)
+        )
+        < 0.01
+    )
     for left in ("source.zarr", "s.zarr"):
         shutil.rmtree(tmp_path / left)

@@ -13,7 +13,7 @@ from fourcaster.datasets.adapters.layouts import Layout, find_layout
 from fourcaster.datasets.adapters.opening import open_raw
 from fourcaster.datasets.adapters.sources import open_sources
 from fourcaster.datasets.adapters.vocabulary import Term
-from fourcaster.datasets.selection import Selection
+from fourcaster.datasets.ingest.select import Selection
 
 RNG = np.random.default_rng(5)
 TIMES = np.datetime64("2019-12-30", "ns") + np.arange(12) * np.timedelta64(6, "h")
@@ -23,10 +23,19 @@ LEVELS = [500, 700, 850]
 def weatherbench(coarse: bool, times: int = 12) -> xr.Dataset:
     """WeatherBench2's stores: names without units on the coordinates, either order of the axes."""
     latitude = np.linspace(-90 + 22.5 / 2, 90 - 22.5 / 2, 8) if coarse else np.linspace(90, -90, 9)
-    coords = {"time": TIMES[:times], "level": LEVELS, "latitude": latitude, "longitude": np.arange(0, 360, 22.5)}
+    coords = {
+        "time": TIMES[:times],
+        "level": LEVELS,
+        "latitude": latitude,
+        "longitude": np.arange(0, 360, 22.5),
+    }
     space = ("longitude", "latitude") if coarse else ("latitude", "longitude")
     shape = {**{n: len(v) for n, v in coords.items()}}
-    dims = {"temperature": ("time", "level", *space), "2m_temperature": ("time", *space), "land_sea_mask": space}
+    dims = {
+        "temperature": ("time", "level", *space),
+        "2m_temperature": ("time", *space),
+        "land_sea_mask": space,
+    }
     fields = {n: (d, RNG.normal(280, 10, [shape[i] for i in d]).astype("f4")) for n, d in dims.items()}
     return xr.Dataset(fields, coords)
 
@@ -37,12 +46,19 @@ def test_weatherbench(tmp_path, coarse):
     raw.to_zarr(tmp_path / "wb.zarr", zarr_format=2, consolidated=True)
     made = open_sources([tmp_path / "wb.zarr"], Selection(levels=(850, 500)))
     assert find_layout(raw).name == "weatherbench2"
-    assert made["temperature"].dims == ("time", "level", "latitude", "longitude") and made["level"].values.tolist() == [850, 500]
+    assert made["temperature"].dims == ("time", "level", "latitude", "longitude") and made[
+        "level"
+    ].values.tolist() == [850, 500]
     wanted = raw["temperature"].sel(level=[850, 500]).transpose("time", "level", "latitude", "longitude")
     assert np.array_equal(made["temperature"], wanted) and np.array_equal(made["latitude"], raw["latitude"])
-    assert made["temperature"].attrs["units"] == "K" and made["2m_temperature"].attrs["standard_name"] == "air_temperature"
+    assert (
+        made["temperature"].attrs["units"] == "K"
+        and made["2m_temperature"].attrs["standard_name"] == "air_temperature"
+    )
     assert "land_sea_mask" not in made.data_vars
-    assert np.array_equal(made.coords["land_sea_mask"], raw["land_sea_mask"].transpose("latitude", "longitude"))
+    assert np.array_equal(
+        made.coords["land_sea_mask"], raw["land_sea_mask"].transpose("latitude", "longitude")
+    )
 
 
 def test_the_times_of_arco_without_data_are_left_out(tmp_path):
@@ -50,11 +66,19 @@ def test_the_times_of_arco_without_data_are_left_out(tmp_path):
     raw.to_zarr(tmp_path / "arco.zarr", zarr_format=2, consolidated=True)
     made = open_sources([tmp_path / "arco.zarr"], Selection(("temperature",)))
     assert find_layout(raw).name == "arco-era5"
-    assert str(made["time"].values[0])[:13] == "2019-12-31T00" and str(made["time"].values[-1])[:13] == "2020-01-01T18"
+    assert (
+        str(made["time"].values[0])[:13] == "2019-12-31T00"
+        and str(made["time"].values[-1])[:13] == "2020-01-01T18"
+    )
 
 
 def test_reading_many_levels_for_one_is_warned_of(tmp_path, caplog):
-    raw = weatherbench(False).isel(level=[0] * 37).assign_coords(level=np.arange(37) * 25 + 100).drop_vars("2m_temperature")
+    raw = (
+        weatherbench(False)
+        .isel(level=[0] * 37)
+        .assign_coords(level=np.arange(37) * 25 + 100)
+        .drop_vars("2m_temperature")
+    )
     raw.chunk(time=1).to_zarr(tmp_path / "arco.zarr", zarr_format=2, consolidated=True)
     open_sources([tmp_path / "arco.zarr"], Selection(("temperature",), levels=(500,)))
     field = 4 * raw.sizes["latitude"] * raw.sizes["longitude"] / 1e6
@@ -66,7 +90,9 @@ def test_reading_many_levels_for_one_is_warned_of(tmp_path, caplog):
 
 def anemoi(path, names=("2t", "z", "lsm", "q_850", "q_500", "t_850", "cos_latitude"), missing=()):
     """A store of anemoi-datasets: zarr 2, cells flat, row by row from the north."""
-    latitude, longitude = (a.ravel() for a in np.meshgrid(np.linspace(90, -90, 5), np.arange(0, 360, 45), indexing="ij"))
+    latitude, longitude = (
+        a.ravel() for a in np.meshgrid(np.linspace(90, -90, 5), np.arange(0, 360, 45), indexing="ij")
+    )
     data = RNG.normal(size=(12, len(names), 1, 40)).astype("f4").clip(-1)
     data[:, :, :, 7] = 0  # zarr's fill value, not a missing one
     group = zarr.open_group(path, mode="w", zarr_format=2)
@@ -77,10 +103,22 @@ def anemoi(path, names=("2t", "z", "lsm", "q_850", "q_500", "t_850", "cos_latitu
         ("longitudes", longitude, ("cell",)),
         ("mean", data.mean((0, 2, 3)).astype("f8"), ("variable",)),
     ):
-        array = group.create_array(name, shape=values.shape, dtype=values.dtype, chunks=(1, *values.shape[1:]) if values.ndim > 1 else values.shape)
+        array = group.create_array(
+            name,
+            shape=values.shape,
+            dtype=values.dtype,
+            chunks=(1, *values.shape[1:]) if values.ndim > 1 else values.shape,
+        )
         array[...] = values
         array.attrs["_ARRAY_DIMENSIONS"] = list(dims)
-    group.attrs.update({"variables": list(names), "field_shape": [5, 8], "frequency": "6h", "missing_dates": [str(m) for m in missing]})
+    group.attrs.update(
+        {
+            "variables": list(names),
+            "field_shape": [5, 8],
+            "frequency": "6h",
+            "missing_dates": [str(m) for m in missing],
+        }
+    )
     return data
 
 
@@ -88,10 +126,16 @@ def test_anemoi(tmp_path):
     data = anemoi(tmp_path / "a.zarr", missing=[TIMES[11].astype("datetime64[s]")])
     made = open_sources([tmp_path / "a.zarr"])
     assert set(made.data_vars) == {"2m_temperature", "t850", "specific_humidity"}
-    assert made.sizes == {"time": 11, "latitude": 5, "longitude": 8, "level": 2} and made["latitude"].values[0] == 90
+    assert (
+        made.sizes == {"time": 11, "latitude": 5, "longitude": 8, "level": 2}
+        and made["latitude"].values[0] == 90
+    )
     assert np.array_equal(made["2m_temperature"].values.reshape(11, -1), data[:11, 0, 0])
     assert np.array_equal(made["specific_humidity"].sel(level=500).values.reshape(11, -1), data[:11, 4, 0])
-    assert np.array_equal(made["land_sea_mask"].values.ravel(), data[0, 2, 0]) and "geopotential_at_surface" in made.coords
+    assert (
+        np.array_equal(made["land_sea_mask"].values.ravel(), data[0, 2, 0])
+        and "geopotential_at_surface" in made.coords
+    )
     zarr.open_group(tmp_path / "a.zarr", mode="r+").attrs["field_shape"] = [40]
     with pytest.raises(ValueError, match="no regular latitude-longitude grid"):
         open_sources([tmp_path / "a.zarr"])
@@ -104,9 +148,16 @@ def test_fourcastnet(tmp_path, channels, rows):
     for year in (2015, 2016):
         with h5py.File(tmp_path / f"{year}.h5", "w") as file:
             file["fields"] = values + year
-    made = open_sources([tmp_path / "2015.h5", tmp_path / "2016.h5"], Selection(("z500", "2m_temperature"), times="2015-01-02/2016-01-01"))
-    assert made.sizes == {"time": 8, "latitude": rows, "longitude": 16} and made["latitude"].values[:2].tolist() == [90, 67.5]
-    assert np.array_equal(made["z500"][:4], values[4:, 14] + 2015) and np.array_equal(made["2m_temperature"][4:], values[:4, 2] + 2016)
+    made = open_sources(
+        [tmp_path / "2015.h5", tmp_path / "2016.h5"],
+        Selection(("z500", "2m_temperature"), times="2015-01-02/2016-01-01"),
+    )
+    assert made.sizes == {"time": 8, "latitude": rows, "longitude": 16} and made["latitude"].values[
+        :2
+    ].tolist() == [90, 67.5]
+    assert np.array_equal(made["z500"][:4], values[4:, 14] + 2015) and np.array_equal(
+        made["2m_temperature"][4:], values[:4, 2] + 2016
+    )
     assert made["z500"].attrs["units"] == "m**2 s**-2"
     with h5py.File(tmp_path / "some.h5", "w") as file:
         file["fields"] = values
@@ -126,7 +177,10 @@ def test_grib(real_data, tmp_path):
     assert made.sizes == {"time": 4, "level": 2, "latitude": 11, "longitude": 21}
     assert made["longitude"].values[[0, -1]].tolist() == [330, 390]
     east = raw["z"].sel(number=3, latitude=slice(60, 30), longitude=[*range(330, 360, 3), *range(0, 31, 3)])
-    assert np.array_equal(made["geopotential"], east) and set(made.data_vars) == {"geopotential", "temperature"}
+    assert np.array_equal(made["geopotential"], east) and set(made.data_vars) == {
+        "geopotential",
+        "temperature",
+    }
     with pytest.raises(ValueError, match="holds 10 members; select one"):
         open_sources([path])
     with pytest.raises(ValueError, match="no member 12"):
@@ -140,8 +194,14 @@ def test_grib(real_data, tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"typeOfLevel": "heightAboveGround"}, r"kinds of level \(heightAboveGround, isobaricInhPa\); .*-w typeOfLevel=heightAboveGround"),
-        ({"Ni": 60, "iDirectionIncrementInDegrees": 6, "longitudeOfLastGridPointInDegrees": 354}, "on grids of several longitudes"),
+        (
+            {"typeOfLevel": "heightAboveGround"},
+            r"kinds of level \(heightAboveGround, isobaricInhPa\); .*-w typeOfLevel=heightAboveGround",
+        ),
+        (
+            {"Ni": 60, "iDirectionIncrementInDegrees": 6, "longitudeOfLastGridPointInDegrees": 354},
+            "on grids of several longitudes",
+        ),
     ],
 )
 def test_grib_of_which_some_must_be_left_out(real_data, tmp_path, change, said):
@@ -152,7 +212,9 @@ def test_grib_of_which_some_must_be_left_out(real_data, tmp_path, change, said):
             if eccodes.codes_get(message, "number") == 0:
                 eccodes.codes_write(message, out)
                 if eccodes.codes_get(message, "shortName") == "t":
-                    values = eccodes.codes_get_values(message).reshape(61, 120)[:, :: 120 // change.get("Ni", 120)]
+                    values = eccodes.codes_get_values(message).reshape(61, 120)[
+                        :, :: 120 // change.get("Ni", 120)
+                    ]
                     for key, value in change.items():
                         eccodes.codes_set(message, key, value)
                     eccodes.codes_set_values(message, values.ravel() + 1)
@@ -163,14 +225,23 @@ def test_grib_of_which_some_must_be_left_out(real_data, tmp_path, change, said):
 
 
 def test_a_layout_of_another_package_is_found(monkeypatch):
-    mine = Layout("mine", lambda d: "swell" in d, {"swell": Term("significant_wave_height", "m")}, lambda d, source: d.rename(northing="latitude"))
+    mine = Layout(
+        "mine",
+        lambda d: "swell" in d,
+        {"swell": Term("significant_wave_height", "m")},
+        lambda d, source: d.rename(northing="latitude"),
+    )
     monkeypatch.setattr(EntryPoint, "load", lambda self: mine)
     monkeypatch.setattr(layouts, "entry_points", lambda group: [EntryPoint("mine", "somewhere:mine", group)])
     layouts.layouts.cache_clear()
     raw = xr.Dataset(
-        {"swell": (("time", "northing", "longitude"), np.ones((2, 3, 4)))}, {"time": TIMES[:2], "northing": [3, 2, 1], "longitude": range(4)}
+        {"swell": (("time", "northing", "longitude"), np.ones((2, 3, 4)))},
+        {"time": TIMES[:2], "northing": [3, 2, 1], "longitude": range(4)},
     )
-    assert find_layout(raw).name == "mine" and mine.read(raw, "x")["significant_wave_height"].attrs["units"] == "m"
+    assert (
+        find_layout(raw).name == "mine"
+        and mine.read(raw, "x")["significant_wave_height"].attrs["units"] == "m"
+    )
     layouts.layouts.cache_clear()
     with pytest.raises(ValueError, match="no layout 'weatherbench'; did you mean weatherbench2"):
         find_layout(raw, "weatherbench")
@@ -178,7 +249,12 @@ def test_a_layout_of_another_package_is_found(monkeypatch):
 
 @pytest.mark.parametrize(
     ("start", "said"),
-    [(b"", "it is empty"), (b"\x1f\x8bzipped", "it begins with"), (b"GRIBxxx\x02" + bytes(8), "is cut off"), (b"CDF\x01", "cannot be read")],
+    [
+        (b"", "it is empty"),
+        (b"\x1f\x8bzipped", "it begins with"),
+        (b"GRIBxxx\x02" + bytes(8), "is cut off"),
+        (b"CDF\x01", "cannot be read"),
+    ],
 )
 def test_what_is_no_data_is_said_so(tmp_path, start, said):
     (tmp_path / "x").write_bytes(start)
@@ -211,8 +287,12 @@ def test_longitudes_from_the_date_line_stay_as_they_are():
 def test_a_period_a_step_and_an_area(tmp_path):
     raw = weatherbench(False)
     raw.to_netcdf(tmp_path / "a.nc")
-    made = open_sources([tmp_path / "a.nc"], Selection(times="2019-12-31:2019-12-31", step=12, area="45/10/-45/100"))
-    assert [str(t)[11:13] for t in made["time"].values] == ["00", "12"] and made["latitude"].values.tolist() == [45, 22.5, 0, -22.5, -45]
+    made = open_sources(
+        [tmp_path / "a.nc"], Selection(times="2019-12-31:2019-12-31", step=12, area="45/10/-45/100")
+    )
+    assert [str(t)[11:13] for t in made["time"].values] == ["00", "12"] and made[
+        "latitude"
+    ].values.tolist() == [45, 22.5, 0, -22.5, -45]
     assert made["longitude"].values.tolist() == [22.5, 45, 67.5, 90] and made["land_sea_mask"].shape == (5, 4)
     for wrong, said in (
         (Selection(levels=(300,)), "no level 300 hPa; it holds 500, 700, 850"),

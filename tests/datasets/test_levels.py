@@ -1,4 +1,6 @@
-"""Vertical axes: pressures become levels in hPa, hybrid levels are interpolated or refused, and nothing else is taken for a pressure."""
+"""Vertical axes: pressures become levels in hPa, hybrid levels are interpolated or refused, and nothing else
+is taken for a pressure.
+"""
 
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import xarray as xr
 from fourcaster.datasets.adapters.cf import canonical
 from fourcaster.datasets.adapters.hybrid import at_pressures
 from fourcaster.datasets.adapters.sources import open_sources
-from fourcaster.datasets.selection import Selection
+from fourcaster.datasets.ingest.select import Selection
 
 RNG = np.random.default_rng(4)
 HYAM = np.array([0.003, 0.02, 0.12, 0.15, 0.08, 0.01])
@@ -17,7 +19,9 @@ ON_LEVELS = ("time", "level", "latitude", "longitude")
 
 def on_axis(source, name, values, attrs, variable="ta"):
     """Return the source with air temperature along a vertical axis: t2m plus the number of the level."""
-    field = (source["t2m"] + xr.DataArray(np.arange(len(values), dtype="f4"), dims=name)).transpose("time", name, ...)
+    field = (source["t2m"] + xr.DataArray(np.arange(len(values), dtype="f4"), dims=name)).transpose(
+        "time", name, ...
+    )
     field.attrs = {"units": "K", "standard_name": "air_temperature"}
     return source.assign({variable: field}).assign_coords({name: (name, np.asarray(values), attrs)})
 
@@ -26,11 +30,15 @@ def hybrid(source, descending=False, attrs=None, coefficients=True):
     """Return a history file of CAM: temperature on hybrid levels whose nominal pressures have units of hPa."""
     nominal = 1000 * (HYAM + HYBM)
     attrs = attrs or {
-        "units": "hPa", "long_name": "hybrid level at midpoints (1000*(A+B))", "standard_name": "atmosphere_hybrid_sigma_pressure_coordinate",
+        "units": "hPa",
+        "long_name": "hybrid level at midpoints (1000*(A+B))",
+        "standard_name": "atmosphere_hybrid_sigma_pressure_coordinate",
         "formula_terms": "a: hyam b: hybm p0: P0 ps: PS",
-    }  # fmt: skip
+    }
     data = on_axis(source, "lev", nominal, attrs)
-    data["ta"] = (data["ta"] + 10 * RNG.standard_normal(data["ta"].shape)).astype("f4").assign_attrs(data["ta"].attrs)
+    data["ta"] = (
+        (data["ta"] + 10 * RNG.standard_normal(data["ta"].shape)).astype("f4").assign_attrs(data["ta"].attrs)
+    )
     surface = 9e4 + 1.2e4 * RNG.random(source["t2m"].shape)
     data["PS"] = (source["t2m"].dims, surface.astype("f4"), {"units": "Pa"})
     if coefficients:
@@ -62,7 +70,11 @@ def test_case_03_hybrid_levels_are_interpolated_as_a_column_by_hand(source, tmp_
     data.to_netcdf(tmp_path / "cam.nc")
     levels = (850, 500, 1, 1000)
     read = open_sources([tmp_path / "cam.nc"], Selection(levels=levels))
-    assert read["temperature"].dims == ON_LEVELS and read["level"].values.tolist() == list(levels) and read["temperature"].chunks is not None
+    assert (
+        read["temperature"].dims == ON_LEVELS
+        and read["level"].values.tolist() == list(levels)
+        and read["temperature"].chunks is not None
+    )
     order = slice(None, None, -1) if descending else slice(None)
     wanted = by_hand(data, 1e5 * HYAM[order], HYBM[order], levels)
     assert np.array_equal(np.isnan(read["temperature"]), np.isnan(wanted))
@@ -73,7 +85,9 @@ def test_case_03_hybrid_levels_are_interpolated_as_a_column_by_hand(source, tmp_
 
 def test_case_03_without_pressures_or_coefficients_they_are_refused(source, tmp_path):
     hybrid(source).to_netcdf(tmp_path / "cam.nc")
-    with pytest.raises(ValueError, match=r"cam\.nc: 'lev' counts hybrid or sigma levels.*e\.g\. --levels 850,500"):
+    with pytest.raises(
+        ValueError, match=r"cam\.nc: 'lev' counts hybrid or sigma levels.*e\.g\. --levels 850,500"
+    ):
         open_sources([tmp_path / "cam.nc"])
     hybrid(source, coefficients=False).to_netcdf(tmp_path / "bare.nc")
     for select in (None, Selection(levels=(850, 500))):
@@ -88,7 +102,9 @@ def test_case_03_without_pressures_or_coefficients_they_are_refused(source, tmp_
             canonical(hybrid(source).drop_vars(lacking), "memory", select=Selection(("ta",), levels=(500,)))
     narrow = hybrid(source)
     narrow["PS"] = narrow["PS"].isel(lat=0, drop=True).expand_dims(place=3).assign_attrs(units="Pa")
-    with pytest.raises(ValueError, match=r"memory: 'lev' cannot be interpolated without the surface pressure on time"):
+    with pytest.raises(
+        ValueError, match=r"memory: 'lev' cannot be interpolated without the surface pressure on time"
+    ):
         canonical(narrow, "memory", select=Selection(("ta",), levels=(500,)))
     unknown = hybrid(source)
     unknown["PS"].attrs = {}
@@ -97,7 +113,10 @@ def test_case_03_without_pressures_or_coefficients_they_are_refused(source, tmp_
 
 
 BOUNDS = (np.stack([HYAM - 0.001, HYAM + 0.001], axis=1), np.stack([HYBM, HYBM], axis=1))
-EDGES = tuple(np.concatenate([[0.0], 2 * np.cumsum(c * (-1) ** np.arange(6)) * (-1) ** np.arange(6)]) for c in (HYAM, HYBM))
+EDGES = tuple(
+    np.concatenate([[0.0], 2 * np.cumsum(c * (-1) ** np.arange(6)) * (-1) ** np.arange(6)])
+    for c in (HYAM, HYBM)
+)
 NUMBERS = {"units": "1", "long_name": "hybrid level at layer midpoints"}
 
 
@@ -112,8 +131,12 @@ NUMBERS = {"units": "1", "long_name": "hybrid level at layer midpoints"}
             )
         ),
         lambda d: d.assign_coords(lev=("lev", d["lev"].values, {"units": "hPa"})),  # companions alone
-        lambda d: d.drop_vars(["hyam", "hybm", "P0"]).assign(ap=("lev", 1e5 * HYAM, {"units": "Pa"}), b=("lev", HYBM)),
-        lambda d: d.drop_vars(["hyam", "hybm"]).assign(hyam=("nhym", 1e5 * HYAM, {"units": "Pa"}), hybm=("nhym", HYBM)),
+        lambda d: d.drop_vars(["hyam", "hybm", "P0"]).assign(
+            ap=("lev", 1e5 * HYAM, {"units": "Pa"}), b=("lev", HYBM)
+        ),
+        lambda d: d.drop_vars(["hyam", "hybm"]).assign(
+            hyam=("nhym", 1e5 * HYAM, {"units": "Pa"}), hybm=("nhym", HYBM)
+        ),
         lambda d: d.drop_vars(["hyam", "hybm"]).assign(hyai=("ilev", EDGES[0]), hybi=("ilev", EDGES[1])),
         lambda d: (
             d.drop_vars(["hyam", "hybm"])
@@ -166,7 +189,9 @@ def test_a_profile_linear_in_the_logarithm_of_pressure_is_exact():
     pressure = 1e5 * HYAM + HYBM * surface[:, None]
     inside = np.array([6e4, 2e4])
     for order in (slice(None), slice(None, None, -1)):
-        got = at_pressures(200 + 15 * np.log(pressure)[:, order], surface, 1e5 * HYAM[order], HYBM[order], inside)
+        got = at_pressures(
+            200 + 15 * np.log(pressure)[:, order], surface, 1e5 * HYAM[order], HYBM[order], inside
+        )
         assert np.allclose(got, 200 + 15 * np.log(inside), rtol=1e-7)
 
 
@@ -190,8 +215,14 @@ def test_a_profile_linear_in_the_logarithm_of_pressure_is_exact():
 def test_case_11_pressures_are_known_by_standard_name_units_or_name(source, tmp_path, name, attrs, values):
     on_axis(source, name, values, attrs).to_netcdf(tmp_path / "a.nc")
     read = open_sources([tmp_path / "a.nc"], Selection(levels=(500, 850)))
-    assert read["temperature"].dims == ON_LEVELS and read["level"].values.tolist() == [500, 850] and read["level"].dtype == np.int32
-    assert np.allclose(read["temperature"].sel(level=850), source["t2m"]) and np.allclose(read["temperature"].sel(level=500), source["t2m"] + 1)
+    assert (
+        read["temperature"].dims == ON_LEVELS
+        and read["level"].values.tolist() == [500, 850]
+        and read["level"].dtype == np.int32
+    )
+    assert np.allclose(read["temperature"].sel(level=850), source["t2m"]) and np.allclose(
+        read["temperature"].sel(level=500), source["t2m"] + 1
+    )
 
 
 def several_axes(source, other):
@@ -282,7 +313,9 @@ def test_levels_without_values_are_refused(source):
 def test_fractions_are_left_out_where_others_are_chosen(source):
     data = on_axis(source, "level", [850.0, 7.5, 2.5, 500.0], {"units": "hPa"})
     read = canonical(data, "memory", select=Selection(levels=(500, 850), variables=("ta",)))
-    assert np.allclose(read["temperature"].sel(level=500), source["t2m"] + 3) and np.allclose(read["temperature"].sel(level=850), source["t2m"])
+    assert np.allclose(read["temperature"].sel(level=500), source["t2m"] + 3) and np.allclose(
+        read["temperature"].sel(level=850), source["t2m"]
+    )
     with pytest.raises(ValueError, match="has no level 7 hPa"):
         canonical(data, "memory", select=Selection(levels=(7,)))
 

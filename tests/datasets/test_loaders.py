@@ -8,11 +8,11 @@ import torch
 from helpers import make_source
 
 from fourcaster.datasets.adapters.cf import canonical
-from fourcaster.datasets.direct import DirectFields
-from fourcaster.datasets.fields import Fields
-from fourcaster.datasets.ingest import write_store
-from fourcaster.datasets.loaders import BatchReader, StoreBatches, prefetch
-from fourcaster.datasets.stores import open_store, store_statistics
+from fourcaster.datasets.ingest.write import write_store
+from fourcaster.datasets.loaders.batches import BatchReader, StoreBatches, prefetch
+from fourcaster.datasets.store.direct import DirectFields
+from fourcaster.datasets.store.fields import Fields
+from fourcaster.datasets.store.open import open_store, store_statistics
 
 
 def make_batches(path, cache_bytes=0, **settings):
@@ -20,7 +20,9 @@ def make_batches(path, cache_bytes=0, **settings):
     fields = Fields(store.dataset, cache_bytes)
     cycle = store_statistics(store, fields, slice(0, 120)).cycle
     reader = BatchReader(fields, cycle, store.grid, store.step)
-    return StoreBatches(reader, slice(0, 100), slice(100, 120), store.gaps, window=2, batch_size=8, seed=3, **settings)
+    return StoreBatches(
+        reader, slice(0, 100), slice(100, 120), store.gaps, window=2, batch_size=8, seed=3, **settings
+    )
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,13 @@ def batches(tiny_store):
 def test_a_batch_holds_consecutive_states(batches, tiny_store):
     truth = open_store(tiny_store).dataset
     batch = batches.reader.read(np.array([7, 30]), 4)
-    assert batch.state.shape == batch.background.shape == (2, 4, 2, 7, 12) and batch.forcing.shape == (2, 4, 3, 7, 12)
+    assert batch.state.shape == batch.background.shape == (2, 4, 2, 7, 12) and batch.forcing.shape == (
+        2,
+        4,
+        3,
+        7,
+        12,
+    )
     assert np.array_equal(batch.state[1, 2, 1], truth["t2m"].values[32])
     assert np.array_equal(batch.background[0, 3], batches.reader.cycle.at(truth["time"].values[[10]])[0])
 
@@ -40,7 +48,11 @@ def test_a_batch_holds_consecutive_states(batches, tiny_store):
 def test_memory_and_disk_give_the_same_batches(tiny_store, block):
     disk, memory = (make_batches(tiny_store, cache, block=block) for cache in (0, 2**30))
     for a, b in zip(disk.epoch(1, 2), memory.epoch(1, 2), strict=True):
-        assert torch.equal(a.state, b.state) and torch.equal(a.background, b.background) and torch.equal(a.forcing, b.forcing)
+        assert (
+            torch.equal(a.state, b.state)
+            and torch.equal(a.background, b.background)
+            and torch.equal(a.forcing, b.forcing)
+        )
 
 
 @pytest.mark.parametrize("block", [1, 16])
@@ -51,7 +63,9 @@ def test_each_sample_comes_once_an_epoch_in_an_order_of_its_own(tiny_store, bloc
     def order(epoch):
         asked = []
         make = batches.reader.batch
-        batches.reader.batch = lambda starts, length, pool: asked.extend(starts.tolist()) or make(starts, length, pool)
+        batches.reader.batch = lambda starts, length, pool: (
+            asked.extend(starts.tolist()) or make(starts, length, pool)
+        )
         assert sum(1 for _ in batches.epoch(epoch, 1)) == batches.steps_per_epoch()
         batches.reader.batch = make
         return asked
@@ -66,7 +80,9 @@ def test_an_epoch_goes_on_from_any_batch(tiny_store, block):
     batches = make_batches(tiny_store, block=block)
     whole = [b.state for b in batches.epoch(4, 1)]
     rest = [b.state for b in batches.epoch(4, 1, start=7)]
-    assert len(rest) == len(whole) - 7 and all(torch.equal(a, b) for a, b in zip(whole[7:], rest, strict=True))
+    assert len(rest) == len(whole) - 7 and all(
+        torch.equal(a, b) for a, b in zip(whole[7:], rest, strict=True)
+    )
 
 
 @pytest.mark.parametrize("block", [1, 3])
@@ -75,7 +91,10 @@ def test_both_routes_give_the_same_batches(tiny_store, block):
     direct.reader.fields = DirectFields(open_store(tiny_store).dataset, tiny_store)
     for a, b in zip(dask.epoch(2, 3), direct.epoch(2, 3), strict=True):
         assert torch.equal(a.state, b.state) and torch.equal(a.background, b.background)
-    assert np.array_equal(direct.reader.fields.part(slice(1, 2)).read(np.array([3, 9])), dask.reader.fields.read(np.array([3, 9]))[:, 1:])
+    assert np.array_equal(
+        direct.reader.fields.part(slice(1, 2)).read(np.array([3, 9])),
+        dask.reader.fields.read(np.array([3, 9]))[:, 1:],
+    )
 
 
 @pytest.mark.parametrize("block", [1, 3])
@@ -86,7 +105,9 @@ def test_ranks_share_the_samples_without_overlap(tiny_store, block):
         starts = batches._shuffle(batches.starts(batches.train, 3), np.random.default_rng(0))[0]
         seen.append(set(starts.tolist()))
         assert sum(1 for _ in batches.epoch(0, 1)) == batches.steps_per_epoch() == 4
-    assert not (seen[0] & seen[1] or seen[1] & seen[2] or seen[0] & seen[2]) and set.union(*seen) == set(range(98))
+    assert not (seen[0] & seen[1] or seen[1] & seen[2] or seen[0] & seen[2]) and set.union(*seen) == set(
+        range(98)
+    )
 
 
 def test_samples_can_be_limited_and_long_rollouts_are_shortened(tiny_store):
@@ -132,4 +153,6 @@ def test_a_store_with_a_gap_is_read_on_both_sides_only(tmp_path):
     write_store(canonical(source, "memory"), tmp_path / "s.zarr", allow_gaps=True)
     batches = make_batches(tmp_path / "s.zarr", 2**30)
     times, starts = batches.reader.fields.times, batches.starts(batches.train, 4)
-    assert all(times[s + 3] - times[s] == np.timedelta64(18, "h") for s in starts) and len(starts) == 100 - 3 - 3
+    assert (
+        all(times[s + 3] - times[s] == np.timedelta64(18, "h") for s in starts) and len(starts) == 100 - 3 - 3
+    )

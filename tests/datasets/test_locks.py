@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from fourcaster.datasets.locks import OutputLockedError, exclusive
+from fourcaster.datasets.store.locks import OutputLockedError, exclusive
 
 HOLD = """
 import sys, time
@@ -49,7 +49,11 @@ def test_a_second_process_is_refused_with_host_and_process_until_the_first_is_ki
 def test_other_names_of_a_folder_are_the_same_output(tmp_path, holder, monkeypatch):
     (tmp_path / "link").symlink_to(tmp_path)
     monkeypatch.chdir(tmp_path)
-    for name in (tmp_path / "link" / "a.zarr", type(tmp_path)("a.zarr"), tmp_path / "link" / ".." / tmp_path.name / "a.zarr"):
+    for name in (
+        tmp_path / "link" / "a.zarr",
+        type(tmp_path)("a.zarr"),
+        tmp_path / "link" / ".." / tmp_path.name / "a.zarr",
+    ):
         with pytest.raises(OutputLockedError), exclusive(name):
             pass
 

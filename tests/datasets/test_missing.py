@@ -25,7 +25,9 @@ def rain_store(path, zarr_format=2, fill=0, attributes=None, consolidated=True, 
     ):
         named = {"dimension_names": dims} if zarr_format == 3 else {}
         value = fill if name == "tp" else 0
-        array = group.create_array(name, shape=values.shape, dtype=values.dtype, chunks=values.shape, fill_value=value, **named)
+        array = group.create_array(
+            name, shape=values.shape, dtype=values.dtype, chunks=values.shape, fill_value=value, **named
+        )
         array[...] = values
         array.attrs.update(attrs if zarr_format == 3 else {"_ARRAY_DIMENSIONS": dims, **attrs})
     if consolidated:
@@ -41,7 +43,11 @@ def test_case_04_a_zarr_fill_value_is_a_value(tmp_path, zarr_format, consolidate
     rain = rain_store(tmp_path / "a.zarr", zarr_format, fill, consolidated=consolidated) + 0
     read = open_sources([tmp_path / "a.zarr"])
     assert np.array_equal(read["tp"], rain)
-    assert str(read["time"].values[0])[:13] == "2001-01-01T00" and 0 in read["latitude"] and 0 in read["longitude"]
+    assert (
+        str(read["time"].values[0])[:13] == "2001-01-01T00"
+        and 0 in read["latitude"]
+        and 0 in read["longitude"]
+    )
 
 
 @pytest.mark.filterwarnings("ignore:Consolidated metadata is currently not part:UserWarning")
@@ -57,7 +63,9 @@ def test_attributes_of_cf_name_what_is_missing(tmp_path, zarr_format, key, value
     assert np.array_equal(read[rain != value], rain[rain != value])
 
 
-@pytest.mark.parametrize(("dtype", "fill"), [("f4", np.nan), ("f4", -9999.0), ("f4", 1e20), ("i2", -32767), ("u1", 255)])
+@pytest.mark.parametrize(
+    ("dtype", "fill"), [("f4", np.nan), ("f4", -9999.0), ("f4", 1e20), ("i2", -32767), ("u1", 255)]
+)
 def test_what_xarray_writes_as_missing_in_zarr_2_stays_missing(tmp_path, dtype, fill):
     """In format 2 it writes ``_FillValue`` as the array's ``fill_value`` alone."""
     values = np.linspace(0, 2, 80).reshape(4, 4, 5)
@@ -69,20 +77,35 @@ def test_what_xarray_writes_as_missing_in_zarr_2_stays_missing(tmp_path, dtype, 
     }
     packed = {} if dtype == "f4" else {"scale_factor": 0.01}
     written = xr.Dataset({"t": (("time", "latitude", "longitude"), values, {"units": "K"})}, coords)
-    written.to_zarr(tmp_path / "a.zarr", zarr_format=2, encoding={"t": {"dtype": dtype, "_FillValue": fill, **packed}})
+    written.to_zarr(
+        tmp_path / "a.zarr", zarr_format=2, encoding={"t": {"dtype": dtype, "_FillValue": fill, **packed}}
+    )
     assert "_FillValue" not in zarr.open_group(tmp_path / "a.zarr")["t"].attrs
     read = open_sources([tmp_path / "a.zarr"])["t"].values
-    assert np.array_equal(np.isnan(read), np.isnan(values)) and np.allclose(read, values, atol=6e-3, equal_nan=True)
+    assert np.array_equal(np.isnan(read), np.isnan(values)) and np.allclose(
+        read, values, atol=6e-3, equal_nan=True
+    )
 
 
 @pytest.mark.parametrize(
     ("fill", "dtype", "mask"),
     [
-        (None, "f4", False), (0, "f4", False), (1.0, "f4", False), (280.0, "f8", False), (0, "u2", False), (0, "i2", False), (-1, "i4", False),
-        (np.nan, "f4", True), (-99.0, "f4", True), (-9999, "i4", True), (999.0, "f4", True), (9.96921e36, "f4", True), (65535, "u2", True),
+        (None, "f4", False),
+        (0, "f4", False),
+        (1.0, "f4", False),
+        (280.0, "f8", False),
+        (0, "u2", False),
+        (0, "i2", False),
+        (-1, "i4", False),
+        (np.nan, "f4", True),
+        (-99.0, "f4", True),
+        (-9999, "i4", True),
+        (999.0, "f4", True),
+        (9.96921e36, "f4", True),
+        (65535, "u2", True),
         (127, "i1", True),
     ],
-)  # fmt: skip
+)
 def test_which_fill_values_are_sentinels(fill, dtype, mask):
     assert is_sentinel(fill, np.dtype(dtype)) == mask
 
@@ -101,11 +124,15 @@ def test_coordinates_keep_their_zeros_in_netcdf(tmp_path, source):
             copy.setncatts({k: variable.getncattr(k) for k in variable.ncattrs() if k != "_FillValue"})
             copy[:] = variable[:]
     read = open_sources([tmp_path / "b.nc"])
-    assert np.array_equal(read["latitude"], np.arange(3.0, -4, -1)) and np.array_equal(read["time"], source["time"])
+    assert np.array_equal(read["latitude"], np.arange(3.0, -4, -1)) and np.array_equal(
+        read["time"], source["time"]
+    )
 
 
 def test_dates_that_are_missing_are_still_refused(tmp_path, source):
-    source.assign_coords(time=source["time"].where(source["time"] > source["time"][0])).to_netcdf(tmp_path / "a.nc")
+    source.assign_coords(time=source["time"].where(source["time"] > source["time"][0])).to_netcdf(
+        tmp_path / "a.nc"
+    )
     with pytest.raises(ValueError, match=r"1 time\(s\) are missing"):
         open_sources([tmp_path / "a.nc"])
 

@@ -1,4 +1,6 @@
-"""netCDF files against the CF conventions, checked as its checkers do: coordinates, units, names, heights, methods, compression."""
+"""netCDF files against the CF conventions, checked as its checkers do: coordinates, units, names, heights,
+methods, compression.
+"""
 
 import json
 import re
@@ -12,12 +14,12 @@ from typer.testing import CliRunner
 
 from fourcaster import forecast
 from fourcaster.datasets.adapters.sources import open_sources
-from fourcaster.datasets.ingest import write_store
-from fourcaster.datasets.netcdf import forecast_attributes, height_of, history, write_netcdf
+from fourcaster.datasets.ingest.write import write_store
+from fourcaster.datasets.store.netcdf import forecast_attributes, height_of, history, write_netcdf
 from fourcaster.datasets.units import normalise
-from fourcaster.forecast.cli import app
+from fourcaster.forecast.cli.main import app
 from fourcaster.forecast.training import train
-from fourcaster.forecast.verification import verify
+from fourcaster.forecast.verification.verify import verify
 
 STANDARD_NAMES = {
     *(
@@ -37,7 +39,9 @@ STANDARD_NAMES = {
 def assert_cf(path):
     """What CF-1.11 asks of any file."""
     with Dataset(path) as file:
-        assert re.fullmatch(r"CF-1\.\d+", file.Conventions) and re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ: ", file.history)
+        assert re.fullmatch(r"CF-1\.\d+", file.Conventions) and re.match(
+            r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ: ", file.history
+        )
         named = {name for v in file.variables.values() for name in getattr(v, "coordinates", "").split()}
         named |= set(getattr(file, "coordinates", "").split())
         assert named <= set(file.variables), "coordinates name variables that are not there"
@@ -72,17 +76,23 @@ def assert_cf(path):
             ):
                 assert reference not in v.ncattrs(), name
             if "cell_methods" in v.ncattrs():
-                assert {part.strip() for part in re.findall(r"(\w+): ", v.cell_methods)} <= set(v.dimensions) | named | {"area"}, name
+                assert {part.strip() for part in re.findall(r"(\w+): ", v.cell_methods)} <= set(
+                    v.dimensions
+                ) | named | {"area"}, name
             if name not in coordinates and v.ndim:
                 assert v.filters()["zlib"] and v.filters()["shuffle"] and np.isnan(v._FillValue), name
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """Return a model of a field on levels, winds at 10 m and 100 m, temperature at 2 m and rain, and the store it is trained on."""
+    """Return a model of a field on levels, winds at 10 m and 100 m, temperature at 2 m and rain, and the
+    store it is trained on.
+    """
     folder = tmp_path_factory.mktemp("cf")
     source = make_source().rename(u10="10m_u_component_of_wind", t2m="2m_temperature")
-    source["100m_u_component_of_wind"] = (source["10m_u_component_of_wind"] * 1.5).assign_attrs(units="m s**-1", standard_name="eastward_wind")
+    source["100m_u_component_of_wind"] = (source["10m_u_component_of_wind"] * 1.5).assign_attrs(
+        units="m s**-1", standard_name="eastward_wind"
+    )
     source["2m_temperature"].attrs |= {
         "standard_name": "air_temperature",
         "actual_range": [185.0, 322.0],
@@ -133,7 +143,9 @@ def test_heights_are_scalar_coordinates_of_their_own_variables(written):
 
 
 def test_one_height_is_called_height(model, tmp_path):
-    with model[0].run(model[1], lead="6h", variables=["2m_temperature", "geopotential"], output=tmp_path / "t.nc"):
+    with model[0].run(
+        model[1], lead="6h", variables=["2m_temperature", "geopotential"], output=tmp_path / "t.nc"
+    ):
         pass
     with xr.open_dataset(tmp_path / "t.nc", decode_timedelta=True) as file:
         assert float(file["height"]) == 2 and file["height"].attrs["standard_name"] == "height"
@@ -149,7 +161,9 @@ def test_a_netcdf_forecast_reads_back_and_starts_the_next_one(model, written):
     point, store = model
     memory = point.run(store, ["2001-02-01", "2001-02-03T06"], "24h", members=3)
     with xr.open_dataset(written, decode_timedelta=True) as file:
-        assert file["prediction_timedelta"].dtype == "timedelta64[ns]" and np.array_equal(file["valid_time"], memory["valid_time"])
+        assert file["prediction_timedelta"].dtype == "timedelta64[ns]" and np.array_equal(
+            file["valid_time"], memory["valid_time"]
+        )
         for name in memory.data_vars:
             assert np.array_equal(file[name], memory[name]), name
     point.run(store, "2001-02-01", "24h", output=written.parent / "one.nc").close()
@@ -215,7 +229,11 @@ def test_history_names_time_and_command_without_secrets(monkeypatch):
         ["/usr/bin/forecast", "run", "c", "--init", "s3://key:secret@host/b.zarr", "https://h/x?token=abc"],
     )
     line = history()
-    assert line.startswith("1970-01-01T00:00:00Z: forecast run c --init ") and "secret" not in line and "abc" not in line
+    assert (
+        line.startswith("1970-01-01T00:00:00Z: forecast run c --init ")
+        and "secret" not in line
+        and "abc" not in line
+    )
     monkeypatch.setattr("sys.argv", ["pytest"])
     assert history().startswith("1970-01-01T00:00:00Z: fourcaster.forecast, from Python")
 
@@ -229,8 +247,13 @@ def test_outputs_can_be_reproduced(model, tmp_path, monkeypatch):
         xr.open_dataset(tmp_path / "b.nc", decode_timedelta=True) as b,
     ):
         xr.testing.assert_identical(a, b)
-    files = sorted(path.relative_to(tmp_path / "a.zarr") for path in (tmp_path / "a.zarr").rglob("*") if path.is_file())
-    assert files and all((tmp_path / "a.zarr" / file).read_bytes() == (tmp_path / "b.zarr" / file).read_bytes() for file in files)
+    files = sorted(
+        path.relative_to(tmp_path / "a.zarr") for path in (tmp_path / "a.zarr").rglob("*") if path.is_file()
+    )
+    assert files and all(
+        (tmp_path / "a.zarr" / file).read_bytes() == (tmp_path / "b.zarr" / file).read_bytes()
+        for file in files
+    )
 
 
 @pytest.mark.parametrize("name", ["2m_temperature", "t2m", "2t", "d2m", "tas"])
@@ -277,5 +300,7 @@ def test_attributes_that_are_not_true_of_a_forecast_are_left_out():
         "long_name": "t",
     }
     assert forecast_attributes("ssrd", {}, "J m**-2")["cell_methods"] == "prediction_timedelta: sum"
-    assert "cell_methods" not in forecast_attributes("snow_depth", {}, "m") and "cell_methods" not in forecast_attributes("pr", {}, "kg m-2 s-1")
+    assert "cell_methods" not in forecast_attributes(
+        "snow_depth", {}, "m"
+    ) and "cell_methods" not in forecast_attributes("pr", {}, "kg m-2 s-1")
     assert json.dumps(forecast_attributes("tp", {}, "mm")) == '{"cell_methods": "prediction_timedelta: sum"}'

@@ -3,8 +3,8 @@
 import pytest
 from typer.testing import CliRunner
 
-from fourcaster.datasets.outputs import FORMATS, check_output
-from fourcaster.forecast.cli import app
+from fourcaster.datasets.store.outputs import FORMATS, check_output
+from fourcaster.forecast.cli.main import app
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -87,7 +87,15 @@ def cole_hopf(x, t, nu):
     def weight(y):
         return np.exp(-np.cos(np.pi * (x - y)) / (2 * np.pi * nu) - y**2 / (4 * nu * t))
 
-    top = quad(lambda y: -np.sin(np.pi * (x - y)) * weight(y), -6, 6, limit=400, epsabs=0, epsrel=1e-11, points=[0, x])[0]
+    top = quad(
+        lambda y: -np.sin(np.pi * (x - y)) * weight(y),
+        -6,
+        6,
+        limit=400,
+        epsabs=0,
+        epsrel=1e-11,
+        points=[0, x],
+    )[0]
     return top / quad(weight, -6, 6, limit=400, epsabs=0, epsrel=1e-11, points=[0, x])[0]
 
 
@@ -100,7 +108,16 @@ def test_burgers_is_the_closed_solution():
 
 def test_burgers_is_the_reference_of_others(real_data):
     known = loadmat(real_data / "pinn_burgers_shock.mat")
-    system = line.Burgers(initial="standard", start=-1, length=2, viscosity=0.01 / np.pi, resolution=1024, refine=2, duration=0.99, frames=99)
+    system = line.Burgers(
+        initial="standard",
+        start=-1,
+        length=2,
+        viscosity=0.01 / np.pi,
+        resolution=1024,
+        refine=2,
+        duration=0.99,
+        frames=99,
+    )
     assert relative(at(system.solve(rng())["u"], known["x"].ravel(), -1, 2).T, known["usol"]) < 1e-8
 
 
@@ -116,7 +133,9 @@ def test_allen_cahn_is_the_reference_of_others_and_lowers_its_energy(real_data):
 def test_reaction_is_the_logistic_equation():
     system = line.Reaction(rho=5, resolution=16, frames=4)
     u = system.solve(rng())["u"]
-    known = solve_ivp(lambda t, u: 5 * u * (1 - u), (0, 1), u[0], t_eval=system.times, rtol=1e-10, atol=1e-12).y.T
+    known = solve_ivp(
+        lambda t, u: 5 * u * (1 - u), (0, 1), u[0], t_eval=system.times, rtol=1e-10, atol=1e-12
+    ).y.T
     assert np.allclose(u, known, atol=1e-8)
     standard = line.Reaction(initial="standard").solve(rng())["u"][0]
     assert standard.argmax() == 32 and standard.max() == 1 and standard[24] == pytest.approx(np.exp(-0.5))
@@ -131,7 +150,9 @@ def test_reaction_diffusion_agrees_with_finite_differences():
         return 0.5 * (np.roll(v, 1) - 2 * v + np.roll(v, -1)) / h**2 + 5 * v * (1 - v)
 
     start = system.standard(h * np.arange(n))
-    known = solve_ivp(slope, (0, 1), start, method="LSODA", lband=1, uband=1, t_eval=system.times, rtol=1e-8, atol=1e-10).y.T
+    known = solve_ivp(
+        slope, (0, 1), start, method="LSODA", lband=1, uband=1, t_eval=system.times, rtol=1e-8, atol=1e-10
+    ).y.T
     assert relative(u, known[:, :: n // 64]) < 2e-4
 
 
@@ -198,7 +219,9 @@ def test_steps_converge_with_fourth_order(kind, more, step):
     """Of smooth solutions; rough ones lose orders, as is known of the method."""
 
     def final(step):
-        return kind(initial="standard", resolution=32, refine=2, frames=1, duration=0.2, step=step, **more).solve(rng())["u"][-1]
+        return kind(
+            initial="standard", resolution=32, refine=2, frames=1, duration=0.2, step=step, **more
+        ).solve(rng())["u"][-1]
 
     exact = final(step / 16)
     errors = [np.abs(final(h) - exact).max() for h in (step, step / 2, step / 4)]
@@ -220,7 +243,9 @@ def test_flow_converges_to_parallel_flow_under_its_force():
 
 
 def test_free_flow_without_viscosity_keeps_energy_and_enstrophy():
-    w = NavierStokes(forcing="none", viscosity=0, resolution=48, duration=4, frames=2).solve(rng())["vorticity"]
+    w = NavierStokes(forcing="none", viscosity=0, resolution=48, duration=4, frames=2).solve(rng())[
+        "vorticity"
+    ]
     k = np.fft.fftfreq(48, 1 / 48)
     k2 = k[:, None] ** 2 + k**2
     power = np.abs(np.fft.fft2(w)) ** 2
@@ -230,29 +255,40 @@ def test_free_flow_without_viscosity_keeps_energy_and_enstrophy():
 
 
 def test_flow_decays_and_is_carried_along_its_own_direction():
-    """Vorticity of the Taylor-Green cells decays with nothing else happening; the tendency of one more wave has the right sign."""
+    """Vorticity of the Taylor-Green cells decays with nothing else happening; the tendency of one more wave
+    has the right sign.
+    """
 
     class Cells(NavierStokes):
         def begin(self, rng, points):
             y, x = np.meshgrid(*[2 * np.pi * np.arange(points) / points] * 2, indexing="ij")
             return np.cos(x) * np.cos(y) * 2
 
-    w = Cells(forcing="none", length=2 * np.pi, viscosity=0.05, resolution=16, duration=2, frames=1).solve(rng())["vorticity"]
+    w = Cells(forcing="none", length=2 * np.pi, viscosity=0.05, resolution=16, duration=2, frames=1).solve(
+        rng()
+    )["vorticity"]
     assert np.allclose(w[1], w[0] * np.exp(-2 * 0.05 * 2), atol=1e-12)
 
-    class Shear(NavierStokes):  # u = cos y carries a small wave in x to the right at y = 0, to the left at y = pi
+    class Shear(
+        NavierStokes
+    ):  # u = cos y carries a small wave in x to the right at y = 0, to the left at y = pi
         def begin(self, rng, points):
             y, x = np.meshgrid(*[2 * np.pi * np.arange(points) / points] * 2, indexing="ij")
             return np.sin(y) + 1e-6 * np.cos(8 * x)
 
-    w = Shear(forcing="none", length=2 * np.pi, viscosity=0, resolution=64, duration=0.05, frames=1).solve(rng())["vorticity"]
+    w = Shear(forcing="none", length=2 * np.pi, viscosity=0, resolution=64, duration=0.05, frames=1).solve(
+        rng()
+    )["vorticity"]
     wave = np.fft.fft(w[1] - w[1].mean(axis=1, keepdims=True), axis=1)[:, 8]
     assert np.angle(wave[0]) == pytest.approx(-8 * 0.05, rel=0.05)
     assert np.angle(wave[32]) == pytest.approx(8 * 0.05, rel=0.05)
 
 
 def test_a_finer_solver_gives_the_same_flow():
-    a, b = (NavierStokes(resolution=32, refine=r, duration=1, frames=1).solve(rng())["vorticity"][1] for r in (2, 3))
+    a, b = (
+        NavierStokes(resolution=32, refine=r, duration=1, frames=1).solve(rng())["vorticity"][1]
+        for r in (2, 3)
+    )
     assert relative(a, b) < 1e-4
 
 
@@ -261,7 +297,9 @@ def test_the_steady_state_converges_with_second_order():
     for n in (17, 33, 65):
         y, x = np.meshgrid(*[np.linspace(0, 1, n)] * 2, indexing="ij")
         u, a = np.sin(np.pi * x) * np.sin(2 * np.pi * y), 1 + x * y**2
-        gradient = y**2 * np.pi * np.cos(np.pi * x) * np.sin(2 * np.pi * y) + 2 * x * y * 2 * np.pi * np.sin(np.pi * x) * np.cos(2 * np.pi * y)
+        gradient = y**2 * np.pi * np.cos(np.pi * x) * np.sin(2 * np.pi * y) + 2 * x * y * 2 * np.pi * np.sin(
+            np.pi * x
+        ) * np.cos(2 * np.pi * y)
         errors.append(np.abs(steady_state(a, -gradient + a * 5 * np.pi**2 * u) - u).max())
     assert np.log2(np.array(errors[:-1]) / errors[1:]) == pytest.approx([2, 2], abs=0.1)
 
@@ -280,7 +318,9 @@ def test_the_medium_is_the_same_at_every_resolution(kind):
     a, u = kind.names
     assert np.mean(coarse[a] != fine[a][::2, ::2]) < 0.03 or relative(coarse[a], fine[a][::2, ::2]) < 0.05
     assert relative(coarse[u], fine[u][::2, ::2]) < 0.05
-    assert (u_edge := np.concatenate([fine[u][0], fine[u][:, -1]])).max() == 0 == u_edge.min() and fine[u][1:-1, 1:-1].min() > 0
+    assert (u_edge := np.concatenate([fine[u][0], fine[u][:, -1]])).max() == 0 == u_edge.min() and fine[u][
+        1:-1, 1:-1
+    ].min() > 0
     assert kind is HeatConduction or set(np.unique(fine[a])) == {4.0, 12.0}
 
 
@@ -291,12 +331,17 @@ def test_wind_and_vorticity_of_solid_rotation():
     sphere = Harmonics(24)
     latitude, _ = np.meshgrid(*sphere.grid, indexing="ij")
     curl, divergence = sphere.curl_and_divergence(40 * np.cos(latitude), np.zeros_like(latitude))
-    assert np.allclose(sphere.synthesise(curl), 80 * np.sin(latitude) / RADIUS, atol=1e-17) and np.abs(divergence).max() < 1e-17
+    assert (
+        np.allclose(sphere.synthesise(curl), 80 * np.sin(latitude) / RADIUS, atol=1e-17)
+        and np.abs(divergence).max() < 1e-17
+    )
     field = sphere.random_field(rng(), 10)
     assert np.allclose(sphere.synthesise(sphere.analyse(field)), field, atol=1e-13)
     u, v = sphere.wind(sphere.analyse(field), sphere.analyse(field[:, ::-1]))
     for found, known in zip(sphere.curl_and_divergence(u, v), (field, field[:, ::-1]), strict=True):
-        assert np.allclose(sphere.synthesise(found), known - (sphere.weights @ known).mean() / (4 * np.pi), atol=1e-12)
+        assert np.allclose(
+            sphere.synthesise(found), known - (sphere.weights @ known).mean() / (4 * np.pi), atol=1e-12
+        )
 
 
 @pytest.mark.parametrize("angle", [0, 50])
@@ -304,7 +349,9 @@ def test_the_steady_flow_stays(angle):
     made = ShallowWater(case="williamson2", angle=angle, resolution=24, duration=3, frames=1).solve(rng())
     assert np.abs(made["height"][1] - made["height"][0]).max() < 1e-7
     assert np.abs(made["u_component_of_wind"][1] - made["u_component_of_wind"][0]).max() < 1e-8
-    assert np.hypot(made["u_component_of_wind"][0], made["v_component_of_wind"][0]).max() == pytest.approx(2 * np.pi * RADIUS / (12 * DAY), rel=0.01)
+    assert np.hypot(made["u_component_of_wind"][0], made["v_component_of_wind"][0]).max() == pytest.approx(
+        2 * np.pi * RADIUS / (12 * DAY), rel=0.01
+    )
 
 
 def test_flow_over_the_mountain_keeps_mass_and_energy():
@@ -314,7 +361,9 @@ def test_flow_over_the_mountain_keeps_mass_and_energy():
     mass = (weights * depth).sum(axis=(1, 2))
     assert mass == pytest.approx(mass[0], rel=1e-13)
     speed = made["u_component_of_wind"] ** 2 + made["v_component_of_wind"] ** 2
-    energy = (weights * (depth * speed + GRAVITY * (made["height"] ** 2 - made["mountain"] ** 2))).sum(axis=(1, 2))
+    energy = (weights * (depth * speed + GRAVITY * (made["height"] ** 2 - made["mountain"] ** 2))).sum(
+        axis=(1, 2)
+    )
     assert energy == pytest.approx(energy[0], rel=1e-6)
     assert made["mountain"].max() > 1500
 
@@ -326,7 +375,9 @@ def test_the_jet_is_balanced_until_the_bump_grows():
     assert u[0].max() == pytest.approx(80, abs=5) and np.ptp(u[0], axis=1).max() < 1
     wavy = np.ptp(made["vorticity"], axis=2).max(axis=1)
     assert wavy[6] > 4 * wavy[1]
-    assert (sphere_nodes(48, "legendre-gauss")[1] / 2 @ made["height"][0]).mean() == pytest.approx(10000, abs=1)
+    assert (sphere_nodes(48, "legendre-gauss")[1] / 2 @ made["height"][0]).mean() == pytest.approx(
+        10000, abs=1
+    )
     tilted = ShallowWater(case="williamson2", angle=90).begin(*np.meshgrid([0.3], [0.0], indexing="ij"))
     assert tilted[0][0, 0] == pytest.approx(-2 * OMEGA * np.cos(0.3))
 
@@ -342,20 +393,38 @@ def test_a_perturbation_makes_samples_differ():
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_solutions_look_as_their_template_says(name):
-    small = {"resolution": 32 if name == "heat_sink" else 16} | ({} if "frames" not in SYSTEMS[name].model_fields else {"frames": 2})
+    small = {"resolution": 32 if name == "heat_sink" else 16} | (
+        {} if "frames" not in SYSTEMS[name].model_fields else {"frames": 2}
+    )
     small |= {"duration": 0.1} if "duration" in SYSTEMS[name].model_fields else {}
     system = make_system(name, small | ({"spin_up": 0.5} if name == "barotropic" else {}))
     template, solution = system.template(), system.solve(rng())
     assert set(template.data_vars) == set(solution)
     for key, values in solution.items():
         assert values.shape == template[key].shape and values.dtype == np.float64, key
-        assert np.isfinite(values).all() or (name, key) == ("heat_sink", "temperature")  # which is unknown in the air
+        assert np.isfinite(values).all() or (name, key) == (
+            "heat_sink",
+            "temperature",
+        )  # which is unknown in the air
         assert {"long_name", "units"} <= set(template[key].attrs)
 
 
-@pytest.mark.parametrize("name", ["burgers", "allen_cahn", "cahn_hilliard", "reaction_diffusion", "navier_stokes", "barotropic", "shallow_water"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "burgers",
+        "allen_cahn",
+        "cahn_hilliard",
+        "reaction_diffusion",
+        "navier_stokes",
+        "barotropic",
+        "shallow_water",
+    ],
+)
 def test_an_unstable_step_is_refused_and_the_stable_one_works(name):
-    given = {"resolution": 16, "frames": 1, "duration": 1.0} | ({"spin_up": 0} if name == "barotropic" else {})
+    given = {"resolution": 16, "frames": 1, "duration": 1.0} | (
+        {"spin_up": 0} if name == "barotropic" else {}
+    )
     with pytest.raises(ValueError, match=r"step=\S+ is unstable here; use step=\S+ or less") as error:
         make_system(name, given | {"step": 1e6}).solve(rng())
     step = float(str(error.value).split("use step=")[1].split()[0])

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import sph_harm_y
 
-from fourcaster.datasets.regrid import Regridder, parse_grid
+from fourcaster.datasets.ingest.regrid import Regridder, parse_grid
 from fourcaster.fno.grids import LatLon, sphere_nodes
 
 RNG = np.random.default_rng(0)
@@ -15,13 +15,19 @@ RNG = np.random.default_rng(0)
 
 def field(grid: LatLon, values=None) -> xr.Dataset:
     values = RNG.normal(280, 10, (3, *grid.shape)).astype("f4") if values is None else values.astype("f4")
-    coords = {"time": np.arange(len(values)).astype("datetime64[D]").astype("datetime64[ns]"), "latitude": grid.latitude, "longitude": grid.longitude}
+    coords = {
+        "time": np.arange(len(values)).astype("datetime64[D]").astype("datetime64[ns]"),
+        "latitude": grid.latitude,
+        "longitude": grid.longitude,
+    }
     dims = ("time", "latitude", "longitude")
     made = xr.Dataset({"t": (dims, values, {"units": "K"})}, coords)
     return made.assign_coords(mask=(dims[1:], (values[0] > 280).astype("f4")))
 
 
-def globe(rows: int, columns: int, kind: str = "equiangular", south: bool = False, west: float = 0.0) -> LatLon:
+def globe(
+    rows: int, columns: int, kind: str = "equiangular", south: bool = False, west: float = 0.0
+) -> LatLon:
     latitude = 90 - np.rad2deg(sphere_nodes(rows, kind)[0])
     return LatLon(latitude[::-1] if south else latitude, west + np.arange(columns) * 360 / columns)
 
@@ -63,10 +69,16 @@ def test_bilinear_is_that_of_xarray(lazy):
     source = field(old)
     made = Regridder.between(source, new, "bilinear").apply(source.chunk(time=2) if lazy else source)
     wanted = source["t"].astype("f8").interp(latitude=new.latitude, longitude=new.longitude)
-    assert np.allclose(made["t"], wanted, rtol=1e-6) and made["t"].dtype == np.float32 and made["mask"].shape == (23, 31)
+    assert (
+        np.allclose(made["t"], wanted, rtol=1e-6)
+        and made["t"].dtype == np.float32
+        and made["mask"].shape == (23, 31)
+    )
     across = LatLon(new.latitude, np.arange(351, 371, 5.0))
     seam = source["t"].astype("f8").interp(latitude=new.latitude).values[..., [35, 0]] @ [0.9, 0.1]
-    assert np.allclose(Regridder.between(source, across, "bilinear").apply(source)["t"][..., 0], seam, rtol=1e-6)
+    assert np.allclose(
+        Regridder.between(source, across, "bilinear").apply(source)["t"][..., 0], seam, rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("kind", ["equiangular", "equiangular-no-poles", "legendre-gauss"])
@@ -87,7 +99,11 @@ def test_missing_values_are_made_up_for_by_the_others(method):
     source = field(old, np.full((1, 37, 72), 7.0))
     source["t"][0, :, :20] = np.nan
     made = Regridder.between(source, new, method).apply(source)["t"].values[0]
-    assert np.isnan(made[:, 2:8]).all() and np.allclose(made[:, 11:-1], 7, rtol=1e-6) and np.nanmax(np.abs(made - 7)) < 1e-5
+    assert (
+        np.isnan(made[:, 2:8]).all()
+        and np.allclose(made[:, 11:-1], 7, rtol=1e-6)
+        and np.nanmax(np.abs(made - 7)) < 1e-5
+    )
 
 
 def test_a_region_stays_within_its_source():
@@ -104,7 +120,9 @@ def test_a_region_stays_within_its_source():
 def test_grids_are_named(tmp_path):
     source = field(globe(37, 72, south=True))
     assert parse_grid("1.5", source).shape == (121, 240) and parse_grid("1.5", source).latitude[0] == -90
-    assert parse_grid("32x64", source).latitude[0] == pytest.approx(-87.1875) and parse_grid("121x240", source).latitude[0] == pytest.approx(-90)
+    assert parse_grid("32x64", source).latitude[0] == pytest.approx(-87.1875) and parse_grid(
+        "121x240", source
+    ).latitude[0] == pytest.approx(-90)
     source.to_zarr(tmp_path / "a.zarr", consolidated=False)
     assert np.array_equal(parse_grid(str(tmp_path / "a.zarr"), source).latitude, source["latitude"])
     for wrong in ("coarse", "0", "60", "12x"):
@@ -126,4 +144,6 @@ def test_cells_that_reach_beyond_a_region_have_the_mean_of_the_part_within(text)
     assert np.allclose(Regridder.between(source, parse_grid(text, source)).apply(source)["t"], 280, rtol=1e-6)
     east = source.assign(t=source["t"] * 0 + source["longitude"].astype("f4"))
     new = Regridder.between(east, parse_grid("5", east)).apply(east)["t"].values[0, 0]
-    assert np.isclose(new[0], (1.25 * 200 + 1.25 * 200 + 1.25 * 202.5) / 3.75)  # the first cell without its outer quarter
+    assert np.isclose(
+        new[0], (1.25 * 200 + 1.25 * 200 + 1.25 * 202.5) / 3.75
+    )  # the first cell without its outer quarter

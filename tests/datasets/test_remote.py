@@ -1,4 +1,6 @@
-"""Stores behind a URL: on servers that fail, stall and break off, values are right or there is one clear error."""
+"""Stores behind a URL: on servers that fail, stall and break off, values are right or there is one clear
+error.
+"""
 
 import os
 import warnings
@@ -14,7 +16,7 @@ from typer.testing import CliRunner
 from fourcaster.datasets.adapters.opening import open_lazily
 from fourcaster.datasets.adapters.remote import DiskCache
 from fourcaster.datasets.adapters.sources import open_sources
-from fourcaster.forecast.cli import app
+from fourcaster.forecast.cli.main import app
 
 RNG = np.random.default_rng(11)
 
@@ -32,12 +34,20 @@ def surroundings(monkeypatch, tmp_path):
 def source(tmp_path):
     """A store of WeatherBench2's shape, zarr 2, a chunk each ten days."""
     times = np.datetime64("2019-01-01", "ns") + np.arange(400) * np.timedelta64(6, "h")
-    coords = {"time": times, "level": [500, 850], "latitude": np.linspace(90, -90, 9), "longitude": np.arange(0, 360, 22.5)}
+    coords = {
+        "time": times,
+        "level": [500, 850],
+        "latitude": np.linspace(90, -90, 9),
+        "longitude": np.arange(0, 360, 22.5),
+    }
     space = ("latitude", "longitude")
     wave = 280 + 10 * np.sin(np.arange(400) / 5)[:, None, None] * np.cos(np.deg2rad(coords["longitude"]))
     fields = {
         "2m_temperature": (("time", *space), (wave + RNG.normal(size=(400, 9, 16))).astype("f4")),
-        "temperature": (("time", "level", *space), (wave[:, None] + RNG.normal(size=(400, 2, 9, 16))).astype("f4")),
+        "temperature": (
+            ("time", "level", *space),
+            (wave[:, None] + RNG.normal(size=(400, 2, 9, 16))).astype("f4"),
+        ),
     }
     dataset = xr.Dataset(fields, coords)
     chunks = {"2m_temperature": {"chunks": (40, 9, 16)}, "temperature": {"chunks": (40, 2, 9, 16)}}
@@ -52,7 +62,12 @@ def bucket(source, monkeypatch):
         client.create_bucket(Bucket="weather")
         for path in source.rglob("*"):
             if path.is_file():
-                client.upload_file(str(path), "weather", str(path.relative_to(source.parent)), ExtraArgs={"ACL": "public-read"})
+                client.upload_file(
+                    str(path),
+                    "weather",
+                    str(path.relative_to(source.parent)),
+                    ExtraArgs={"ACL": "public-read"},
+                )
         yield port
 
 
@@ -108,11 +123,30 @@ def test_a_store_on_s3_is_ingested_trained_on_run_and_verified(bucket, monkeypat
     credentials(monkeypatch, proxy.server_port)
     steps = [
         ("ingest", "s3://weather/wb.zarr", "-o", tmp_path / "s.zarr", "--variables", "2m_temperature"),
-        ("train", "quickstart", f"data.store={tmp_path / 's.zarr'}", f"output={tmp_path / 'run'}", "train.epochs=1", "model.hidden_channels=4",
-         "model.n_modes=[2,2]", "model.n_layers=1"),
-        ("run", tmp_path / "run" / "checkpoint", "--init", tmp_path / "s.zarr", "--time", "2019-03-25", "--lead", "12h", "-o", tmp_path / "f.zarr"),
+        (
+            "train",
+            "quickstart",
+            f"data.store={tmp_path / 's.zarr'}",
+            f"output={tmp_path / 'run'}",
+            "train.epochs=1",
+            "model.hidden_channels=4",
+            "model.n_modes=[2,2]",
+            "model.n_layers=1",
+        ),
+        (
+            "run",
+            tmp_path / "run" / "checkpoint",
+            "--init",
+            tmp_path / "s.zarr",
+            "--time",
+            "2019-03-25",
+            "--lead",
+            "12h",
+            "-o",
+            tmp_path / "f.zarr",
+        ),
         ("verify", tmp_path / "f.zarr", "--truth", tmp_path / "s.zarr"),
-    ]  # fmt: skip
+    ]
     for step in steps:
         code, text = call(*step)
         assert code == 0, text
@@ -124,7 +158,9 @@ def test_a_store_on_s3_is_ingested_trained_on_run_and_verified(bucket, monkeypat
 
 def test_credentials_of_a_profile(bucket, monkeypatch, tmp_path):
     (tmp_path / ".aws").mkdir()
-    (tmp_path / ".aws" / "credentials").write_text("[default]\naws_access_key_id = known\naws_secret_access_key = hidden-word\n")
+    (tmp_path / ".aws" / "credentials").write_text(
+        "[default]\naws_access_key_id = known\naws_secret_access_key = hidden-word\n"
+    )
     proxy = serve(upstream=bucket)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.server_port}")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
@@ -138,7 +174,9 @@ def test_anonymous(bucket, monkeypatch):
     assert open_sources(["s3://weather/wb.zarr"]).sizes["time"] == 400
 
 
-@pytest.mark.parametrize("url", ["https://me:hidden-word@host/a.zarr", "https://host/a.zarr?key=hidden-word", "ftp://host/a.zarr"])
+@pytest.mark.parametrize(
+    "url", ["https://me:hidden-word@host/a.zarr", "https://host/a.zarr?key=hidden-word", "ftp://host/a.zarr"]
+)
 def test_refused_urls_keep_their_secrets(tmp_path, url):
     code, text = call("ingest", url, "-o", tmp_path / "s.zarr")
     assert code == 2 and "hidden-word" not in text
@@ -146,10 +184,15 @@ def test_refused_urls_keep_their_secrets(tmp_path, url):
 
 def test_shards_are_read_by_range(source, tmp_path):
     near = xr.open_zarr(source).drop_encoding().chunk(time=80)
-    encoding = {name: {"shards": (80, *da.shape[1:]), "chunks": (8, *da.shape[1:])} for name, da in near.data_vars.items()}
+    encoding = {
+        name: {"shards": (80, *da.shape[1:]), "chunks": (8, *da.shape[1:])}
+        for name, da in near.data_vars.items()
+    }
     near.to_zarr(tmp_path / "sharded.zarr", zarr_format=3, consolidated=False, encoding=encoding)
     server = serve(tmp_path, seed=5)
-    code, text = call("ingest", f"http://127.0.0.1:{server.server_port}/sharded.zarr", "-o", tmp_path / "s.zarr")
+    code, text = call(
+        "ingest", f"http://127.0.0.1:{server.server_port}/sharded.zarr", "-o", tmp_path / "s.zarr"
+    )
     assert code == 2 and "consolidate_metadata" in text
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that zarr 3 has no such metadata in its specification yet
@@ -159,7 +202,9 @@ def test_shards_are_read_by_range(source, tmp_path):
     far = open_sources([url])
     expected = open_sources([tmp_path / "sharded.zarr"])
     server.state["sent"].clear()
-    xr.testing.assert_equal(open_lazily(url)["2m_temperature"][3:5].compute(), near["2m_temperature"][3:5].compute())
+    xr.testing.assert_equal(
+        open_lazily(url)["2m_temperature"][3:5].compute(), near["2m_temperature"][3:5].compute()
+    )
     shard = next(p for p in (tmp_path / "sharded.zarr" / "2m_temperature" / "c").rglob("*") if p.is_file())
     assert max(server.state["sent"][-3:]) < shard.stat().st_size / 2
     xr.testing.assert_identical(far.compute(), expected.compute())
@@ -171,9 +216,18 @@ def test_a_chunk_that_is_missing_is_refused(source, tmp_path, zarr_format):
     path = tmp_path / "m.zarr"
     dataset = xr.open_zarr(source).drop_encoding()
     dataset.chunk(time=40).to_zarr(path, zarr_format=zarr_format, consolidated=zarr_format == 2)
-    chunks = (p for p in sorted((path / "2m_temperature").rglob("*")) if p.is_file() and not p.name.startswith((".z", "zarr")))
+    chunks = (
+        p
+        for p in sorted((path / "2m_temperature").rglob("*"))
+        if p.is_file() and not p.name.startswith((".z", "zarr"))
+    )
     next(chunks).unlink()
     code, text = call("ingest", path, "-o", tmp_path / "s.zarr")
-    assert code == 2 and "lacks the chunk 2m_temperature/" in text and "--allow-missing" in text and not Path(tmp_path / "s.zarr").exists()
+    assert (
+        code == 2
+        and "lacks the chunk 2m_temperature/" in text
+        and "--allow-missing" in text
+        and not Path(tmp_path / "s.zarr").exists()
+    )
     code, text = call("ingest", path, "-o", tmp_path / "s.zarr", "--allow-missing")
     assert code == 0, text

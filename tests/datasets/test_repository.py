@@ -7,13 +7,13 @@ import xarray as xr
 from helpers import make_source
 from typer.testing import CliRunner
 
-from fourcaster.datasets import ingest as writing
-from fourcaster.datasets.direct import DirectFields
-from fourcaster.datasets.fields import Fields
-from fourcaster.datasets.repository import BRANCH
-from fourcaster.datasets.stores import open_store, read_group
-from fourcaster.forecast.cli import app
-from fourcaster.forecast.ingesting import ingest
+from fourcaster.datasets.ingest import write as writing
+from fourcaster.datasets.store.direct import DirectFields
+from fourcaster.datasets.store.fields import Fields
+from fourcaster.datasets.store.icechunk import BRANCH
+from fourcaster.datasets.store.open import open_store, read_group
+from fourcaster.forecast.cli.main import app
+from fourcaster.forecast.ingestion import ingest
 
 MEMORY = 2**34
 
@@ -50,7 +50,9 @@ def test_it_holds_what_a_folder_holds_and_grows(parts, tmp_path):
     at = np.array([1, 5, 6, 500])
     assert np.array_equal(DirectFields(grown.dataset, grown.path).read(at), Fields(whole.dataset).read(at))
     # The state before is still there.
-    before = xr.open_zarr(versions(tmp_path / "r")[0].readonly_session(snapshot_id=snapshot).store, consolidated=False)
+    before = xr.open_zarr(
+        versions(tmp_path / "r")[0].readonly_session(snapshot_id=snapshot).store, consolidated=False
+    )
     assert before.sizes["time"] == 400 and np.array_equal(before["t2m"], first["t2m"])
 
 
@@ -83,7 +85,9 @@ def test_what_is_stopped_goes_on(parts, tmp_path, monkeypatch, after):
     identical(open_store(tmp_path / "r"), open_store(tmp_path / "whole"))
     repository, messages = versions(tmp_path / "r")
     assert BRANCH not in repository.list_branches()
-    assert messages.count("begin") == 1 and sum(m.startswith("part ") for m in messages) == 7  # six blocks, and statistics
+    assert (
+        messages.count("begin") == 1 and sum(m.startswith("part ") for m in messages) == 7
+    )  # six blocks, and statistics
 
 
 def test_an_existing_one_is_kept_unless_told(parts, tmp_path):
@@ -91,7 +95,9 @@ def test_an_existing_one_is_kept_unless_told(parts, tmp_path):
     _, before = versions(tmp_path / "r")
 
     def call(*words):
-        result = CliRunner().invoke(app, ["ingest", *map(str, words), "-o", str(tmp_path / "r"), "--memory", "16GiB"])
+        result = CliRunner().invoke(
+            app, ["ingest", *map(str, words), "-o", str(tmp_path / "r"), "--memory", "16GiB"]
+        )
         return result.exit_code, " ".join(result.output.split())
 
     code, text = call(parts[1], "--store", "icechunk")

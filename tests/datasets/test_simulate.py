@@ -30,9 +30,21 @@ def small_shards(monkeypatch):
 
 def test_a_store_opens_as_it_is_and_says_how_it_was_made(tmp_path):
     seen = []
-    simulate("navier_stokes", tmp_path / "a.zarr", SMALL, samples=3, seed=5, progress=lambda *text: seen.append(text))
+    simulate(
+        "navier_stokes",
+        tmp_path / "a.zarr",
+        SMALL,
+        samples=3,
+        seed=5,
+        progress=lambda *text: seen.append(text),
+    )
     made = open_(tmp_path / "a.zarr")
-    assert made["vorticity"].dims == ("sample", "time", "y", "x") and made["vorticity"].shape == (3, 4, 16, 16)
+    assert made["vorticity"].dims == ("sample", "time", "y", "x") and made["vorticity"].shape == (
+        3,
+        4,
+        16,
+        16,
+    )
     assert made["vorticity"].dtype == np.float64 and not made.isnull().any()["vorticity"]
     assert json.loads(made.attrs["parameters"])["viscosity"] == 1e-3 and json.loads(made.attrs["seed"]) == 5
     assert seen[0][:2] == (0, 3) and seen[-1][:2] == (3, 3)
@@ -51,11 +63,15 @@ def test_shards_and_further_samples_change_nothing(tmp_path, small_shards):
 
 def test_a_cluster_gives_the_same(tmp_path, small_shards):
     alone = open_(simulate("navier_stokes", tmp_path / "alone.zarr", SMALL, samples=5))
-    assert open_(simulate("navier_stokes", tmp_path / "cluster.zarr", SMALL, samples=5, scheduler="local:2")).identical(alone)
+    assert open_(
+        simulate("navier_stokes", tmp_path / "cluster.zarr", SMALL, samples=5, scheduler="local:2")
+    ).identical(alone)
     from distributed import LocalCluster
 
     with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster:
-        made = simulate("navier_stokes", tmp_path / "address.zarr", SMALL, samples=5, scheduler=cluster.scheduler_address)
+        made = simulate(
+            "navier_stokes", tmp_path / "address.zarr", SMALL, samples=5, scheduler=cluster.scheduler_address
+        )
     assert open_(made).identical(alone)
 
 
@@ -99,7 +115,9 @@ def test_a_sample_that_fails_is_named_and_what_was_made_is_kept(tmp_path, small_
     monkeypatch.setattr(module.SYSTEMS["navier_stokes"], "solve", failing)
     with pytest.raises(ValueError, match="sample 3: the flow left"):
         simulate("navier_stokes", tmp_path / "a.zarr", SMALL, samples=5)
-    assert (tmp_path / ".a.zarr.partial" / "a.zarr.done" / "0").exists() and not (tmp_path / "a.zarr").exists()
+    assert (tmp_path / ".a.zarr.partial" / "a.zarr.done" / "0").exists() and not (
+        tmp_path / "a.zarr"
+    ).exists()
     monkeypatch.undo()
     monkeypatch.setattr(module, "SHARD_BYTES", 4 * 16 * 16 * 8 * 2)
     assert simulate("navier_stokes", tmp_path / "a.zarr", SMALL, samples=5).exists()
@@ -111,7 +129,13 @@ def test_other_arguments_start_over(tmp_path, small_shards, monkeypatch):
         simulate("navier_stokes", tmp_path / "a.zarr", SMALL, samples=3)
     monkeypatch.undo()
     seen = []
-    simulate("navier_stokes", tmp_path / "a.zarr", SMALL | {"viscosity": 0.01}, samples=3, progress=lambda *text: seen.append(text[0]))
+    simulate(
+        "navier_stokes",
+        tmp_path / "a.zarr",
+        SMALL | {"viscosity": 0.01},
+        samples=3,
+        progress=lambda *text: seen.append(text[0]),
+    )
     assert seen[0] == 0
 
 
@@ -148,7 +172,12 @@ def test_an_existing_store_is_kept(tmp_path):
 
 
 def test_more_steps_than_could_ever_be_taken_are_refused(tmp_path):
-    for name, parameters in (("burgers", {"sigma": 1e12}), ("navier_stokes", {"sigma": 1e15, "resolution": 16})):
-        with pytest.raises(ValueError, match=r"steps would be needed between two states|is unstable|left the finite"):
+    for name, parameters in (
+        ("burgers", {"sigma": 1e12}),
+        ("navier_stokes", {"sigma": 1e15, "resolution": 16}),
+    ):
+        with pytest.raises(
+            ValueError, match=r"steps would be needed between two states|is unstable|left the finite"
+        ):
             simulate(name, tmp_path / "s.zarr", parameters)
         assert list(tmp_path.iterdir()) == []

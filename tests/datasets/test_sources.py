@@ -1,4 +1,6 @@
-"""Several files as one data set: levels, heights and members apart, names matched, coordinates compared, static fields merged."""
+"""Several files as one data set: levels, heights and members apart, names matched, coordinates compared,
+static fields merged.
+"""
 
 import netCDF4
 import numpy as np
@@ -9,18 +11,20 @@ from fourcaster.datasets.adapters.cf import canonical
 from fourcaster.datasets.adapters.opening import open_raw
 from fourcaster.datasets.adapters.sources import open_sources
 from fourcaster.datasets.identity import at_place, identity, match_variables
+from fourcaster.datasets.ingest.select import Selection
 from fourcaster.datasets.scalars import differing, level_of, scalars_of
 from fourcaster.datasets.schema import channels, check_grid, grid_of, nearest
-from fourcaster.datasets.selection import Selection
-from fourcaster.datasets.stores import open_store, read_group
-from fourcaster.forecast.ingesting import ingest
+from fourcaster.datasets.store.open import open_store, read_group
+from fourcaster.forecast.ingestion import ingest
 
 LATITUDE = np.linspace(60, 30, 7)
 LONGITUDE = np.arange(200, 260, 5.0)
 MONTHS = {"jan": "2001-01-01", "feb": "2001-01-11"}
 
 
-def grid(name="t2m", units="K", times=40, start="2001-01-01", lat=LATITUDE, lon=LONGITUDE, base=280.0, **attrs):
+def grid(
+    name="t2m", units="K", times=40, start="2001-01-01", lat=LATITUDE, lon=LONGITUDE, base=280.0, **attrs
+):
     """A wave around ``base``, every 6 hours."""
     time = np.datetime64(start, "ns") + np.arange(times) * np.timedelta64(6, "h")
     phase = 6 * np.deg2rad(np.asarray(lon, "f8")) - 0.4 * np.arange(times)[:, None, None]
@@ -30,12 +34,16 @@ def grid(name="t2m", units="K", times=40, start="2001-01-01", lat=LATITUDE, lon=
         "latitude": ("latitude", np.asarray(lat), {"units": "degrees_north"}),
         "longitude": ("longitude", np.asarray(lon), {"units": "degrees_east"}),
     }
-    return xr.Dataset({name: (("time", "latitude", "longitude"), values.astype("f4"), {"units": units} | attrs)}, coords)
+    return xr.Dataset(
+        {name: (("time", "latitude", "longitude"), values.astype("f4"), {"units": units} | attrs)}, coords
+    )
 
 
 def on_level(hpa, name="z", units="m**2 s**-2", level_units="hPa", base=None, **more):
     """A variable on an axis of one pressure level."""
-    dataset = grid(name, units, base=100.0 * hpa if base is None else base, **more).expand_dims(level=[hpa], axis=1)
+    dataset = grid(name, units, base=100.0 * hpa if base is None else base, **more).expand_dims(
+        level=[hpa], axis=1
+    )
     value = hpa * 100.0 if level_units == "Pa" else hpa
     return dataset.assign_coords(level=("level", np.array([value]), {"units": level_units}))
 
@@ -65,7 +73,9 @@ def test_case_01_levels_of_other_times_are_refused(folder):
         ingest(["z500.nc", "z850.nc"], "mixed.zarr")
     assert not (folder / "mixed.zarr").exists()
     ingest(["z500.nc"], "s.zarr")
-    with pytest.raises(ValueError, match=r"z850\.nc: 'z' is at level 850 hPa, that of .*s\.zarr at level 500 hPa"):
+    with pytest.raises(
+        ValueError, match=r"z850\.nc: 'z' is at level 850 hPa, that of .*s\.zarr at level 500 hPa"
+    ):
         ingest(["z850.nc"], "s.zarr", append=True)
     assert open_store("s.zarr").dataset.sizes["time"] == 40
     on_level(500, start=MONTHS["feb"], level_units="Pa").to_netcdf("z500_feb.nc")
@@ -104,21 +114,31 @@ def test_case_01_scalar_coordinates_tell_fields_apart(folder, name, values, attr
 
 def test_case_01_heights_of_equal_times_become_variables(folder):
     for height in (10, 100):
-        grid("u", "m s-1", base=float(height)).assign_coords(height=((), float(height), {"units": "m"})).to_netcdf(f"u{height}.nc")
+        grid("u", "m s-1", base=float(height)).assign_coords(
+            height=((), float(height), {"units": "m"})
+        ).to_netcdf(f"u{height}.nc")
     dataset = open_sources(["u10.nc", "u100.nc"])
     assert list(dataset.data_vars) == ["u_10m", "u_100m"]
-    assert np.allclose(dataset["u_10m"], grid("u", base=10.0)["u"]) and np.allclose(dataset["u_100m"], grid("u", base=100.0)["u"])
+    assert np.allclose(dataset["u_10m"], grid("u", base=10.0)["u"]) and np.allclose(
+        dataset["u_100m"], grid("u", base=100.0)["u"]
+    )
     assert [c.scalars["height"] for c in channels(dataset)] == ["10 m", "100 m"]
 
 
 @pytest.mark.parametrize("start", MONTHS.values())
 def test_case_01_members_are_selected_or_refused(folder, start):
     for member, time in ((0, MONTHS["jan"]), (3, start)):
-        grid("u", "m s-1", start=time, base=float(member)).expand_dims(number=[member], axis=1).to_netcdf(f"m{member}.nc")
-    with pytest.raises(ValueError, match=r"m0\.nc and m3\.nc hold members 0 and 3 of 'u'; keep one, e.g. --member 0"):
+        grid("u", "m s-1", start=time, base=float(member)).expand_dims(number=[member], axis=1).to_netcdf(
+            f"m{member}.nc"
+        )
+    with pytest.raises(
+        ValueError, match=r"m0\.nc and m3\.nc hold members 0 and 3 of 'u'; keep one, e.g. --member 0"
+    ):
         open_sources(["m0.nc", "m3.nc"])
     third = open_sources(["m0.nc", "m3.nc"], Selection(member=3))
-    assert np.allclose(third["u"], grid("u", base=3.0)["u"]) and third["time"].values[0] == np.datetime64(start)
+    assert np.allclose(third["u"], grid("u", base=3.0)["u"]) and third["time"].values[0] == np.datetime64(
+        start
+    )
     with pytest.raises(ValueError, match="no member 5"):
         open_sources(["m0.nc", "m3.nc"], Selection(member=5))
     ingest(["m0.nc"], "s.zarr")
@@ -159,11 +179,17 @@ def test_single_levels_of_two_variables_stay_apart(folder):
 def test_sets_of_levels_that_differ(folder):
     both = xr.concat([on_level(500), on_level(850)], "level")
     both.to_netcdf("both.nc")
-    both.isel(level=[1, 0], time=slice(None)).assign_coords(time=both["time"] + np.timedelta64(10, "D")).to_netcdf("turned.nc")
+    both.isel(level=[1, 0], time=slice(None)).assign_coords(
+        time=both["time"] + np.timedelta64(10, "D")
+    ).to_netcdf("turned.nc")
     turned = open_sources(["both.nc", "turned.nc"])
-    assert turned["level"].values.tolist() == [500, 850] and np.allclose(turned["z"].sel(level=500).mean(), 5e4, rtol=1e-3)
+    assert turned["level"].values.tolist() == [500, 850] and np.allclose(
+        turned["z"].sel(level=500).mean(), 5e4, rtol=1e-3
+    )
     on_level(850, start=MONTHS["feb"]).to_netcdf("later.nc")
-    with pytest.raises(ValueError, match=r"both\.nc holds 'z' at level 500 and 850 hPa, later\.nc at level 850 hPa.*--levels"):
+    with pytest.raises(
+        ValueError, match=r"both\.nc holds 'z' at level 500 and 850 hPa, later\.nc at level 850 hPa.*--levels"
+    ):
         open_sources(["both.nc", "later.nc"])
     kept = open_sources(["both.nc", "later.nc"], Selection(levels=(850,)))
     assert kept.sizes["time"] == 80 and np.allclose(kept["z"].mean(), 8.5e4, rtol=1e-3)
@@ -191,10 +217,18 @@ def test_a_scalar_coordinate_belongs_to_the_variables_that_name_it(folder):
         file["msl"].delncattr("coordinates")
     dataset = canonical(open_raw("a.nc"), "a.nc")
     assert scalars_of(dataset["t2m"].attrs) == {"height": "2 m"} and not scalars_of(dataset["msl"].attrs)
-    wide = on_level(500).drop_vars("level").squeeze("level").expand_dims(level=[500, 850], axis=1).assign(t2m=t2m["t2m"])
+    wide = (
+        on_level(500)
+        .drop_vars("level")
+        .squeeze("level")
+        .expand_dims(level=[500, 850], axis=1)
+        .assign(t2m=t2m["t2m"])
+    )
     made = canonical(wide, "memory")
     assert "scalar_coordinates" not in made["z"].attrs and scalars_of(made["t2m"].attrs) == {"height": "2 m"}
-    assert scalars_of(made["t2m"].attrs) == scalars_of(canonical(made.rename(t2m="again"), "memory")["again"].attrs)
+    assert scalars_of(made["t2m"].attrs) == scalars_of(
+        canonical(made.rename(t2m="again"), "memory")["again"].attrs
+    )
 
 
 @pytest.mark.parametrize("name", ["surface", "expver", "step", "crs", "valid_time"])
@@ -234,7 +268,10 @@ def test_a_variable_is_put_at_the_place_of_its_owner():
         )
 
     both = xr.concat([on_level(500), on_level(850)], "level")
-    assert place(on_level(500), [500]).sizes["level"] == 1 and "level" not in place(on_level(500), None, level="500 hPa").dims
+    assert (
+        place(on_level(500), [500]).sizes["level"] == 1
+        and "level" not in place(on_level(500), None, level="500 hPa").dims
+    )
     assert place(both, [850, 500])["level"].values.tolist() == [850, 500]
     assert np.array_equal(place(both, None, level="850 hPa"), on_level(850)["z"][:, 0])
     assert place(on_level(500).assign_coords(height=10.0), None, height="10 m").ndim == 3
@@ -317,15 +354,21 @@ def test_other_quantities_are_not_matched(name, units, attrs, height):
     if height:
         dataset = dataset.assign_coords(height=((), height, {"units": "m"}))
     theirs = canonical(dataset, "memory")[name]
-    assert not match_variables({"t2m": identity(canonical(grid(), "memory")["t2m"])}, {name: identity(theirs)})
+    assert not match_variables(
+        {"t2m": identity(canonical(grid(), "memory")["t2m"])}, {name: identity(theirs)}
+    )
 
 
 def test_a_level_and_no_level_are_not_matched():
     single = canonical(on_level(500, "t", "K", base=280.0), "memory")["t"]
     surface = canonical(grid("temperature"), "memory")["temperature"]
     assert not match_variables({"t": identity(single)}, {"temperature": identity(surface)})
-    on_levels = canonical(xr.concat([on_level(500, "temperature", "K"), on_level(850, "temperature", "K")], "level"), "memory")["temperature"]
-    assert match_variables({"t": identity(single)}, {"temperature": identity(on_levels)}) == {"t": "temperature"}
+    on_levels = canonical(
+        xr.concat([on_level(500, "temperature", "K"), on_level(850, "temperature", "K")], "level"), "memory"
+    )["temperature"]
+    assert match_variables({"t": identity(single)}, {"temperature": identity(on_levels)}) == {
+        "t": "temperature"
+    }
 
 
 def test_two_candidates_are_no_match(folder):
@@ -334,7 +377,9 @@ def test_two_candidates_are_no_match(folder):
         "memory",
     )
     available = {str(n): identity(v) for n, v in both.data_vars.items()}
-    assert len(available) == 2 and not match_variables({"t2m": identity(canonical(grid(), "memory")["t2m"])}, available)
+    assert len(available) == 2 and not match_variables(
+        {"t2m": identity(canonical(grid(), "memory")["t2m"])}, available
+    )
 
 
 def test_variables_are_selected_by_any_known_name(folder):
@@ -403,7 +448,10 @@ def test_case_10_rounded_coordinates_are_one_grid(folder, lat, lon):
     store = open_store("s.zarr").dataset
     started = check_grid(open_sources(["two.nc"]), grid_of(open_sources(["one.nc"])), "two.nc")
     for dataset in (joined, store, started):
-        assert dataset["latitude"].values.tobytes() == lat.tobytes() and dataset["longitude"].values.tobytes() == lon.tobytes()
+        assert (
+            dataset["latitude"].values.tobytes() == lat.tobytes()
+            and dataset["longitude"].values.tobytes() == lon.tobytes()
+        )
         assert not dataset["t2m"].isnull().any()
     assert store.sizes == {"time": 80, "latitude": len(lat), "longitude": len(lon)}
 
@@ -412,11 +460,17 @@ def test_case_10_rows_and_longitudes_in_another_order(folder):
     lon = np.arange(0, 360, 30.0)
     grid(lon=lon).to_netcdf("one.nc")
     other = grid(lon=lon, start=MONTHS["feb"])
-    turned = other.isel(latitude=slice(None, None, -1)).assign_coords(longitude=(other["longitude"] + 180) % 360 - 180).sortby("longitude")
+    turned = (
+        other.isel(latitude=slice(None, None, -1))
+        .assign_coords(longitude=(other["longitude"] + 180) % 360 - 180)
+        .sortby("longitude")
+    )
     turned["longitude"].attrs["units"] = "degrees_east"
     turned.to_netcdf("two.nc")
     wanted = xr.concat([grid(lon=lon), other], "time")["t2m"]
-    xr.testing.assert_equal(open_sources(["one.nc", "two.nc"])["t2m"].load().drop_attrs(), wanted.drop_attrs())
+    xr.testing.assert_equal(
+        open_sources(["one.nc", "two.nc"])["t2m"].load().drop_attrs(), wanted.drop_attrs()
+    )
     ingest(["one.nc"], "s.zarr")
     ingest(["two.nc"], "s.zarr", append=True)
     xr.testing.assert_equal(open_store("s.zarr").dataset["t2m"].load().drop_attrs(), wanted.drop_attrs())
@@ -454,7 +508,9 @@ def test_regridding_to_the_same_grid_keeps_the_values(folder):
 
 
 def constants(start="2001-01-01", base=280.0, **more):
-    one = grid("z", "m**2 s**-2", times=1, start=start, base=base, standard_name="surface_geopotential", **more)
+    one = grid(
+        "z", "m**2 s**-2", times=1, start=start, base=base, standard_name="surface_geopotential", **more
+    )
     return one.assign(lsm=(one["z"].drop_attrs() > base).astype("f4").assign_attrs(units="(0 - 1)"))
 
 
@@ -476,14 +532,23 @@ def test_case_16_static_fields_of_another_file(folder, when):
 def test_case_16_static_fields_on_rounded_and_turned_coordinates(folder):
     grid().to_netcdf("t2m.nc")
     exact = constants().isel(time=0, drop=True)
-    exact.isel(latitude=slice(None, None, -1)).assign_coords(longitude=exact["longitude"].astype("f4")).to_netcdf("constants.nc")
+    exact.isel(latitude=slice(None, None, -1)).assign_coords(
+        longitude=exact["longitude"].astype("f4")
+    ).to_netcdf("constants.nc")
     dataset = open_sources(["constants.nc", "t2m.nc"])
-    assert np.array_equal(dataset.coords["z"], exact["z"]) and dataset["longitude"].values.tobytes() == LONGITUDE.tobytes()
+    assert (
+        np.array_equal(dataset.coords["z"], exact["z"])
+        and dataset["longitude"].values.tobytes() == LONGITUDE.tobytes()
+    )
     around = constants(lat=np.linspace(90, -90, 37), lon=np.arange(-180, 180, 5.0)).isel(time=0, drop=True)
-    around.assign(lsm=around["lsm"] > 0.5).to_netcdf("globe.nc")  # of the whole globe, a mask of true and false
+    around.assign(lsm=around["lsm"] > 0.5).to_netcdf(
+        "globe.nc"
+    )  # of the whole globe, a mask of true and false
     cut = open_sources(["t2m.nc", "globe.nc"])
     wanted = around["z"].sel(latitude=LATITUDE, longitude=LONGITUDE - 360)
-    assert np.array_equal(cut.coords["z"], wanted) and np.array_equal(cut.coords["lsm"], around["lsm"].sel(wanted.coords))
+    assert np.array_equal(cut.coords["z"], wanted) and np.array_equal(
+        cut.coords["lsm"], around["lsm"].sel(wanted.coords)
+    )
     constants(lat=LATITUDE + 1).to_netcdf("elsewhere.nc")
     with pytest.raises(ValueError, match="differ in latitude"):
         open_sources(["t2m.nc", "elsewhere.nc"])
@@ -493,7 +558,9 @@ def test_case_16_the_surface_and_levels_of_one_name(folder):
     xr.concat([on_level(500), on_level(850)], "level").to_netcdf("z.nc")
     constants().to_netcdf("constants.nc")
     dataset = open_sources(["z.nc", "constants.nc"])
-    assert dataset["z"].sizes["level"] == 2 and np.array_equal(dataset.coords["geopotential_at_surface"], constants()["z"][0])
+    assert dataset["z"].sizes["level"] == 2 and np.array_equal(
+        dataset.coords["geopotential_at_surface"], constants()["z"][0]
+    )
 
 
 def test_case_16_a_geopotential_without_more_is_that_of_the_surface_among_constants(folder):
@@ -536,7 +603,9 @@ def test_case_16_static_by_name(folder):
         open_sources(["t2m.nc", "roughness.nc"], static=["roughness"]).coords["roughness"],
         one["roughness"][0],
     )
-    xr.merge([grid(), one.isel(time=0, drop=True).expand_dims(time=grid()["time"].values)]).to_netcdf("both.nc")
+    xr.merge([grid(), one.isel(time=0, drop=True).expand_dims(time=grid()["time"].values)]).to_netcdf(
+        "both.nc"
+    )
     assert "roughness" in open_sources(["both.nc"], static=["roughness"]).coords
     with pytest.raises(ValueError, match=r"both\.nc: 't2m' changes with time"):
         open_sources(["both.nc"], static=["t2m"])

@@ -33,7 +33,9 @@ def test_code_that_stops_by_itself_is_not_interrupted_and_tells_what_is_saved():
             if epoch == 3:
                 assert not requested()
                 os.kill(os.getpid(), signal.SIGTERM)
-                os.kill(os.getpid(), signal.SIGTERM)  # as `timeout` does: once to the process, once to its group
+                os.kill(
+                    os.getpid(), signal.SIGTERM
+                )  # as `timeout` does: once to the process, once to its group
                 assert requested()
                 raise Stopped("epoch 3 is saved")
     assert done == [0, 1, 2, 3]

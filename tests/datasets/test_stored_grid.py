@@ -1,4 +1,6 @@
-"""Solvers on a finer grid than is stored: the stored initial state or coefficient determines the stored solution."""
+"""Solvers on a finer grid than is stored: the stored initial state or coefficient determines the stored
+solution.
+"""
 
 import logging
 
@@ -53,7 +55,9 @@ def test_planes_are_filtered_along_both_axes(coarse):
     x = np.arange(40) / 40
     tall = np.cos(2 * np.pi * 9 * x)[:, None] * np.cos(2 * np.pi * x)[None]
     for unheld in (tall, tall.T):
-        assert np.allclose(resample(field + unheld, coarse, (-2, -1)), waves(coarse, kept, axes=2), atol=1e-14)
+        assert np.allclose(
+            resample(field + unheld, coarse, (-2, -1)), waves(coarse, kept, axes=2), atol=1e-14
+        )
     assert resample(np.stack([field] * 3), coarse, (-2, -1)).shape == (3, coarse, coarse)
 
 
@@ -81,7 +85,9 @@ def again(system, initial, refine):
             return resample(initial, points, axes)
 
     given = system.model_dump() | {"refine": 1, "resolution": system.resolution * refine}
-    field = Restarted(**given).solve(np.random.default_rng(3))  # a pipe draws its viscosity first: the same seed
+    field = Restarted(**given).solve(
+        np.random.default_rng(3)
+    )  # a pipe draws its viscosity first: the same seed
     return field["u" if initial.ndim == 1 else "vorticity"], axes
 
 
@@ -96,12 +102,16 @@ def test_solving_again_from_the_stored_initial_state_gives_the_stored_solution(n
 
 @pytest.mark.parametrize("name", ["burgers", "allen_cahn", "cahn_hilliard", "navier_stokes"])
 def test_what_is_stored_is_the_filtered_fine_solution(name):
-    small = {"frames": 2, "resolution": 16, "refine": 4} | ({"initial": "standard"} if name != "navier_stokes" else {"duration": 0.5})
+    small = {"frames": 2, "resolution": 16, "refine": 4} | (
+        {"initial": "standard"} if name != "navier_stokes" else {"duration": 0.5}
+    )
     system = make_system(name, small)
     field = system.solve(np.random.default_rng(3))["vorticity" if name == "navier_stokes" else "u"]
     fine, axes = again(system, field[0], 4)
     assert np.allclose(field, resample(fine, 16, axes), atol=1e-9 * np.abs(fine).max())
-    assert not np.allclose(field, fine[:, ::4] if len(axes) == 1 else fine[:, ::4, ::4], atol=1e-7 * np.abs(fine).max())
+    assert not np.allclose(
+        field, fine[:, ::4] if len(axes) == 1 else fine[:, ::4, ::4], atol=1e-7 * np.abs(fine).max()
+    )
 
 
 @pytest.mark.parametrize("name", ["burgers", "cahn_hilliard", "navier_stokes"])
@@ -113,7 +123,9 @@ def test_what_the_equation_conserves_is_conserved_in_the_store(name):
     assert np.ptp(means) < 1e-14 and np.ptp(field) > 0.1
 
 
-@pytest.mark.parametrize("name", [n for n in SYSTEMS if n not in ("heat_sink", "barotropic", "shallow_water")])
+@pytest.mark.parametrize(
+    "name", [n for n in SYSTEMS if n not in ("heat_sink", "barotropic", "shallow_water")]
+)
 @pytest.mark.parametrize("points", [16, 17])
 def test_a_draw_without_a_solution_is_what_a_store_has(name, points):
     evolving = {"frames": 1, "duration": 0.01} if "frames" in SYSTEMS[name].model_fields else {}
@@ -124,7 +136,10 @@ def test_a_draw_without_a_solution_is_what_a_store_has(name, points):
         assert np.allclose(values, first, atol=1e-13 * max(1, np.abs(first).max())), key
 
 
-@pytest.mark.parametrize(("name", "more"), [("burgers", {"viscosity": 0.05}), ("navier_stokes", {"viscosity": 1e-2, "duration": 0.5})])
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [("burgers", {"viscosity": 0.05}), ("navier_stokes", {"viscosity": 1e-2, "duration": 0.5})],
+)
 def test_a_rough_initial_state_is_filtered_before_it_is_solved(name, more):
     """What the stored grid does not hold of it has no effect on what is stored."""
     smooth = make_system(name, {"resolution": 16, "refine": 3, "frames": 2, **more})
@@ -152,7 +167,12 @@ def test_a_field_of_a_coarser_band_is_its_fourier_interpolant(dimensions):
 
 def test_more_points_of_the_solver_change_accuracy_alone():
     for name, parameters in (("reaction_diffusion", {"nu": 0.5}), ("burgers", {"viscosity": 0.05})):
-        a, b = (make_system(name, {"resolution": 32, "frames": 1, "refine": r, **parameters}).solve(np.random.default_rng(2))["u"] for r in (2, 4))
+        a, b = (
+            make_system(name, {"resolution": 32, "frames": 1, "refine": r, **parameters}).solve(
+                np.random.default_rng(2)
+            )["u"]
+            for r in (2, 4)
+        )
         assert np.allclose(a[0], b[0], atol=1e-9) and relative(a[1], b[1]) < 1e-6
 
 
@@ -160,7 +180,9 @@ def test_flow_on_the_sphere_is_determined_by_its_stored_height_and_wind():
     class Restarted(ShallowWater):
         def begin(self, latitude, longitude):
             coriolis, _, _, _, mountain = super().begin(latitude, longitude)
-            height, u, v = (stored[name][0] for name in ("height", "u_component_of_wind", "v_component_of_wind"))
+            height, u, v = (
+                stored[name][0] for name in ("height", "u_component_of_wind", "v_component_of_wind")
+            )
             return coriolis, u, v, height, mountain
 
     given = {"case": "williamson5", "resolution": 16, "duration": 0.5, "frames": 2}
@@ -175,7 +197,9 @@ def test_a_store_that_does_not_hold_the_solution_is_named_once(caplog):
     with caplog.at_level(logging.WARNING):
         system.solve(np.random.default_rng(0))
         system.solve(np.random.default_rng(0))
-        line.Burgers(initial="standard", viscosity=0.05, resolution=32, frames=2).solve(np.random.default_rng(0))
+        line.Burgers(initial="standard", viscosity=0.05, resolution=32, frames=2).solve(
+            np.random.default_rng(0)
+        )
     assert caplog.text.count("32 points do not hold") == 1 and "use resolution=64" in caplog.text
 
 
@@ -202,7 +226,10 @@ def test_a_coefficient_between_nodes_follows_from_the_nodes(refine):
 
 @pytest.mark.parametrize("name", ["darcy", "heat_conduction"])
 def test_a_finer_solver_converges_to_the_solution_of_the_stored_coefficient(name):
-    solved = {r: make_system(name, {"resolution": 13, "refine": r}).solve(np.random.default_rng(5)) for r in (1, 3, 5, 9)}
+    solved = {
+        r: make_system(name, {"resolution": 13, "refine": r}).solve(np.random.default_rng(5))
+        for r in (1, 3, 5, 9)
+    }
     a, u = solved[1]
     assert all(np.array_equal(s[a], solved[1][a]) for s in solved.values())
     assert np.array_equal(solved[1][u], steady_state(solved[1][a], np.ones((13, 13))))

@@ -13,18 +13,18 @@ import pytest
 import xarray as xr
 from helpers import make_source
 
-from fourcaster.datasets import atomic
 from fourcaster.datasets.adapters.cf import canonical
 from fourcaster.datasets.adapters.sources import open_sources
-from fourcaster.datasets.climatology import CycleDesign
-from fourcaster.datasets.direct import DirectFields
-from fourcaster.datasets.fields import Fields
-from fourcaster.datasets.ingest import write_store
-from fourcaster.datasets.plan import make_plan
+from fourcaster.datasets.ingest.plan import make_plan
+from fourcaster.datasets.ingest.write import write_store
 from fourcaster.datasets.schema import grid_of, time_step
-from fourcaster.datasets.statistics import compute_statistics
-from fourcaster.datasets.stores import consolidate, open_store, read_group
-from fourcaster.datasets.summaries import write_summaries
+from fourcaster.datasets.statistics.climatology import CycleDesign
+from fourcaster.datasets.statistics.moments import compute_statistics
+from fourcaster.datasets.statistics.summaries import write_summaries
+from fourcaster.datasets.store import atomic
+from fourcaster.datasets.store.direct import DirectFields
+from fourcaster.datasets.store.fields import Fields
+from fourcaster.datasets.store.open import consolidate, open_store, read_group
 
 
 def test_a_store_opens_in_plain_xarray_with_the_values_of_the_source(tiny_store):
@@ -46,7 +46,9 @@ def test_statistics_are_those_of_the_training_period(tiny_store):
         mean = np.average(values, weights=np.broadcast_to(w, values.shape))
         return np.sqrt(np.average((values - mean) ** 2, weights=np.broadcast_to(w, values.shape)))
 
-    assert statistics["t2m_mean"] == pytest.approx(np.average(x, weights=np.broadcast_to(w, x.shape)), rel=1e-6)
+    assert statistics["t2m_mean"] == pytest.approx(
+        np.average(x, weights=np.broadcast_to(w, x.shape)), rel=1e-6
+    )
     assert statistics["t2m_std"] == pytest.approx(std(x), rel=1e-6)
     assert statistics["t2m_tendency_std"] == pytest.approx(std(np.diff(x, axis=0)), rel=1e-5)
     assert statistics.attrs["period"][1].startswith(str(store.dataset["time"].values[fit][-1])[:19])
@@ -93,13 +95,19 @@ def test_one_pass_gives_what_a_reference_in_float64_gives(step, days):
 
     cycle = made.cycle
     f = CycleDesign(fields.times[7:180]).functions
-    anomaly = np.where(made.mask, x - np.tensordot(f, cycle.coefficients.reshape(f.shape[1], *x.shape[1:]).astype("f8"), axes=1), np.nan)
+    anomaly = np.where(
+        made.mask,
+        x - np.tensordot(f, cycle.coefficients.reshape(f.shape[1], *x.shape[1:]).astype("f8"), axes=1),
+        np.nan,
+    )
     kept = np.delete(np.arange(172), np.array(gaps) - 8)
     for i in range(2):
         assert made.std[i] == pytest.approx(std(x[:, i]), rel=1e-6)
         assert made.tendency_std[i] == pytest.approx(std(np.diff(x[:, i], axis=0)[kept]), rel=1e-6)
         assert made.anomaly_std[i] == pytest.approx(std(anomaly[:, i]), rel=1e-6)
-        assert made.anomaly_tendency_std[i] == pytest.approx(std(np.diff(anomaly[:, i], axis=0)[kept]), rel=1e-6)
+        assert made.anomaly_tendency_std[i] == pytest.approx(
+            std(np.diff(anomaly[:, i], axis=0)[kept]), rel=1e-6
+        )
         assert [made.minimum[i], made.maximum[i]] == [np.nanmin(x[:, i]), np.nanmax(x[:, i])]
 
 
@@ -128,7 +136,9 @@ def test_one_pass_suffices_where_there_is_room_and_room_does_not_change_the_resu
 def test_no_tendency_crosses_a_gap(tmp_path):
     source = make_source()
     source["t2m"][80:] += 100
-    source = source.assign_coords(time=np.concatenate([source["time"][:80], source["time"][80:] + np.timedelta64(5, "D")]))
+    source = source.assign_coords(
+        time=np.concatenate([source["time"][:80], source["time"][80:] + np.timedelta64(5, "D")])
+    )
     source.to_netcdf(tmp_path / "gap.nc")
     dataset = open_sources([tmp_path / "gap.nc"])
     months = np.arange("2001-01", "2003-01", dtype="M8[M]").astype("M8[ns]")
@@ -139,12 +149,18 @@ def test_no_tendency_crosses_a_gap(tmp_path):
     assert not (tmp_path / "s.zarr").exists() and not atomic.temporary_path(tmp_path / "s.zarr").exists()
     store = write_store(dataset, tmp_path / "s.zarr", allow_gaps=True)
     assert store.gaps == [80] and open_store(tmp_path / "s.zarr").gaps == [80]
-    assert read_group(store, "statistics")["t2m_tendency_std"] < 3  # a jump of 100 K in 127 steps would make it 9
+    assert (
+        read_group(store, "statistics")["t2m_tendency_std"] < 3
+    )  # a jump of 100 K in 127 steps would make it 9
 
 
 @pytest.mark.parametrize(
     ("order", "said"),
-    [([0, 1, 1, 2], "holds time 2001-01-01T06:00 twice"), ([0, 2, 1, 3], "unsorted times"), ([0], "at least two")],
+    [
+        ([0, 1, 1, 2], "holds time 2001-01-01T06:00 twice"),
+        ([0, 2, 1, 3], "unsorted times"),
+        ([0], "at least two"),
+    ],
 )
 def test_times_must_be_sorted_and_unique(order, said, tmp_path):
     dataset = canonical(make_source().isel(time=order), "memory")
@@ -174,7 +190,7 @@ def test_overwrite_is_asked_for_and_leaves_old_or_new(tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fourcaster.datasets.summaries._write_climatology", full)
+    monkeypatch.setattr("fourcaster.datasets.statistics.summaries._write_climatology", full)
     with pytest.raises(OSError, match="no room to write"):
         write_store(dataset + 1, tmp_path / "s.zarr", overwrite=True)
     assert not (tmp_path / ".s.zarr.partial").exists()
@@ -191,7 +207,7 @@ def test_a_writer_that_is_killed_leaves_no_store(tmp_path):
     make_source(times=4000, shape=(40, 60)).to_netcdf(tmp_path / "a.nc")
     code = (
         "import sys; from pathlib import Path; from fourcaster.datasets.adapters.sources import open_sources; "
-        "from fourcaster.datasets.ingest import write_store; write_store(open_sources([sys.argv[1]]), Path(sys.argv[2]))"
+        "from fourcaster.datasets.ingest.write import write_store; write_store(open_sources([sys.argv[1]]), Path(sys.argv[2]))"
     )
     process = subprocess.Popen([sys.executable, "-c", code, tmp_path / "a.nc", tmp_path / "s.zarr"])
     partial = atomic.temporary_path(tmp_path / "s.zarr")
@@ -213,7 +229,9 @@ def test_what_is_no_store_is_refused(tmp_path):
 
 def test_a_raw_zarr_store_is_ingested(tmp_path):
     make_source().to_zarr(tmp_path / "raw.zarr", consolidated=False)
-    store = write_store(open_sources([tmp_path / "raw.zarr"]), tmp_path / "s.zarr", train_period="2001-01-01:2001-01-20")
+    store = write_store(
+        open_sources([tmp_path / "raw.zarr"]), tmp_path / "s.zarr", train_period="2001-01-01:2001-01-20"
+    )
     assert store.split().fit == slice(0, 80) and store.split().test.start == 80
     assert np.array_equal(store.dataset["u10"], make_source()["u10"])
 
@@ -240,7 +258,11 @@ print(peak)
     import netCDF4
 
     with netCDF4.Dataset(tmp_path / "big.nc", "w") as file:
-        for name, size, units in (("time", None, "hours since 2001-01-01"), ("lat", 361, "degrees_north"), ("lon", 720, "degrees_east")):
+        for name, size, units in (
+            ("time", None, "hours since 2001-01-01"),
+            ("lat", 361, "degrees_north"),
+            ("lon", 720, "degrees_east"),
+        ):
             file.createDimension(name, size)
             file.createVariable(name, "f8", (name,)).units = units
         file["lat"][:], file["lon"][:] = np.linspace(90, -90, 361), np.arange(720) / 2
@@ -251,6 +273,11 @@ print(peak)
         field = np.random.default_rng(0).standard_normal((361, 720)).astype("f4")
         for i in range(count):
             variable[i] = 280 + field + i % 4
-    done = subprocess.run([sys.executable, "-c", code, tmp_path / "big.nc", tmp_path / "s.zarr"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "big.nc", tmp_path / "s.zarr"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     print(f"peak resident memory {int(done.stdout) / 2**30:.2f} GiB")
     assert int(done.stdout) < 1.5 * 2**30

@@ -67,13 +67,17 @@ def test_irregular_times_are_still_refused(tmp_path, seconds):
         time_step(times, "a")
 
 
-@pytest.mark.parametrize("step", [HOUR, np.timedelta64(24, "h"), np.timedelta64(100, "ms"), np.timedelta64(7, "s")])
+@pytest.mark.parametrize(
+    "step", [HOUR, np.timedelta64(24, "h"), np.timedelta64(100, "ms"), np.timedelta64(7, "s")]
+)
 @pytest.mark.parametrize("offset", [0, 30_000_000_000, 1_000_000_000])
 def test_even_times_stay_as_they_are(step, offset):
     times = np.datetime64("2001-01-01", "ns") + np.timedelta64(offset, "ns") + np.arange(30) * step
     assert np.array_equal(snap(times), times)
     jitter = np.random.default_rng(0).integers(-3000, 3000, 30).astype("m8[ns]")
-    assert np.array_equal(snap(times + jitter), times) and np.array_equal(snap(times[:1] + jitter[0]), times[:1])
+    assert np.array_equal(snap(times + jitter), times) and np.array_equal(
+        snap(times[:1] + jitter[0]), times[:1]
+    )
 
 
 def test_dates_in_memory_are_put_on_their_step_as_those_of_files(source):

@@ -1,4 +1,6 @@
-"""Units of strangers: bounded before they are parsed, since parsing evaluates powers; spellings in use stay what they are."""
+"""Units of strangers: bounded before they are parsed, since parsing evaluates powers; spellings in use stay
+what they are.
+"""
 
 import time
 
@@ -35,10 +37,35 @@ def test_conversions_stay_what_they_were():
 
 
 POWERS = [
-    "9**9**9**9", "K**9**9**9", "9^9^9^9", "m^(9^9^9)", "m**(9**9**9)", "m**(2*9999999)", "(((9)**9)**9)**9", "((2^50)^50)^50", "m**(9)**9",
-    "2 ** (  9 ) ** 9", "m**-(-9999999)", "m99999999", "km-99999999", "e99999999", "m^99999999", "10**9999999 m", "1e999999999 m", "1e-99999999 m",
-    "m⁹⁹⁹⁹⁹⁹", "m**٩٩٩٩٩٩٩٩", "٩**٩**٩", "m**1e9", "m**x", "m^^9", "9" * 99, "10.0**-300 m**-300", "Ω99999999", "m**{99999999}",
-]  # fmt: skip
+    "9**9**9**9",
+    "K**9**9**9",
+    "9^9^9^9",
+    "m^(9^9^9)",
+    "m**(9**9**9)",
+    "m**(2*9999999)",
+    "(((9)**9)**9)**9",
+    "((2^50)^50)^50",
+    "m**(9)**9",
+    "2 ** (  9 ) ** 9",
+    "m**-(-9999999)",
+    "m99999999",
+    "km-99999999",
+    "e99999999",
+    "m^99999999",
+    "10**9999999 m",
+    "1e999999999 m",
+    "1e-99999999 m",
+    "m⁹⁹⁹⁹⁹⁹",
+    "m**٩٩٩٩٩٩٩٩",
+    "٩**٩**٩",
+    "m**1e9",
+    "m**x",
+    "m^^9",
+    "9" * 99,
+    "10.0**-300 m**-300",
+    "Ω99999999",
+    "m**{99999999}",
+]
 
 
 @pytest.mark.parametrize("text", [*POWERS, *(f"{text} since 2000-01-01" for text in POWERS[:3])])
@@ -49,7 +76,9 @@ def test_powers_are_not_evaluated(text):
     assert time.monotonic() - started < 1
 
 
-@pytest.mark.parametrize("text", ["m" * 2_000_000, "9" * 2_000_000, "(" * 2_000_000, "m " * 1_000_000, "m*" * (LONGEST // 2) + "m"])
+@pytest.mark.parametrize(
+    "text", ["m" * 2_000_000, "9" * 2_000_000, "(" * 2_000_000, "m " * 1_000_000, "m*" * (LONGEST // 2) + "m"]
+)
 def test_long_units_are_refused_in_a_short_line(text):
     started = time.monotonic()
     with pytest.raises(ValueError, match=f"of {len(text.strip())} characters") as caught:
@@ -57,7 +86,23 @@ def test_long_units_are_refused_in_a_short_line(text):
     assert time.monotonic() - started < 0.1 and len(str(caught.value)) < 200
 
 
-@pytest.mark.parametrize("text", ["K\0", "K\x1b[31m", "K;K", "K!", "m±3", "__import__('os')", "import os", "m/0", "K**0", "((((", "nan", "inf m"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "K\0",
+        "K\x1b[31m",
+        "K;K",
+        "K!",
+        "m±3",
+        "__import__('os')",
+        "import os",
+        "m/0",
+        "K**0",
+        "((((",
+        "nan",
+        "inf m",
+    ],
+)
 def test_what_is_no_unit_is_refused(text):
     with pytest.raises(ValueError, match="has units") as caught:
         normalise(text)
@@ -65,5 +110,10 @@ def test_what_is_no_unit_is_refused(text):
 
 
 def test_units_that_overflow_or_have_no_dimension_cannot_be_converted():
-    for source, target in (("Ym50 Ym50 Ym50", "m150"), ("yottameter**50 gigagram**50", "m**50 kg**50"), ("dB m", "m"), ("K", "m")):
+    for source, target in (
+        ("Ym50 Ym50 Ym50", "m150"),
+        ("yottameter**50 gigagram**50", "m**50 kg**50"),
+        ("dB m", "m"),
+        ("K", "m"),
+    ):
         assert conversion_or_none(source, target) is None

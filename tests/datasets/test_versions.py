@@ -6,7 +6,7 @@ import xarray as xr
 
 from fourcaster.datasets.adapters.cf import canonical
 from fourcaster.datasets.adapters.sources import open_sources
-from fourcaster.datasets.selection import Selection
+from fourcaster.datasets.ingest.select import Selection
 
 
 def two_versions(source, values, final=slice(0, 120), preliminary=slice(120, 160)):
@@ -16,7 +16,9 @@ def two_versions(source, values, final=slice(0, 120), preliminary=slice(120, 160
         there = np.zeros(160, bool)
         there[period] = True
         parts.append((source + change).where(xr.DataArray(there, dims="time")))
-    joined = xr.concat(parts, xr.DataArray(np.array(values), dims="expver", name="expver")).transpose("time", "expver", ...)
+    joined = xr.concat(parts, xr.DataArray(np.array(values), dims="expver", name="expver")).transpose(
+        "time", "expver", ...
+    )
     for name in joined.data_vars:
         joined[name].attrs = source[name].attrs
     return joined
@@ -30,9 +32,13 @@ def test_case_09_preliminary_values_fill_what_final_ones_lack(source, tmp_path, 
     joined.to_netcdf(tmp_path / "era5.nc", encoding={"t2m": packed})
     read = open_sources([tmp_path / "era5.nc"])
     assert read["t2m"].dims == ("time", "latitude", "longitude") and read["t2m"].chunks is not None
-    assert np.allclose(read["t2m"][:120], source["t2m"][:120], atol=1e-3) and np.allclose(read["t2m"][120:], source["t2m"][120:] + 7, atol=1e-3)
+    assert np.allclose(read["t2m"][:120], source["t2m"][:120], atol=1e-3) and np.allclose(
+        read["t2m"][120:], source["t2m"][120:] + 7, atol=1e-3
+    )
     assert np.array_equal(read["u10"][:120], source["u10"][:120]) and not np.isnan(read["u10"]).any()
-    assert [r.message for r in caplog.records] == [f"{tmp_path / 'era5.nc'}: values of ERA5, filled from ERA5T, preliminary where they are missing"]
+    assert [r.message for r in caplog.records] == [
+        f"{tmp_path / 'era5.nc'}: values of ERA5, filled from ERA5T, preliminary where they are missing"
+    ]
     one = open_sources(
         [tmp_path / "era5.nc"],
         Selection(at=(("expver", "1" if not isinstance(values, list) or swapped else str(values[0])),)),
@@ -42,7 +48,9 @@ def test_case_09_preliminary_values_fill_what_final_ones_lack(source, tmp_path, 
 
 def test_final_values_win(source):
     read = canonical(two_versions(source, [1, 5], preliminary=slice(60, 160)), "memory")
-    assert np.array_equal(read["t2m"][:120], source["t2m"][:120]) and np.allclose(read["t2m"][120:], source["t2m"][120:] + 7)
+    assert np.array_equal(read["t2m"][:120], source["t2m"][:120]) and np.allclose(
+        read["t2m"][120:], source["t2m"][120:] + 7
+    )
 
 
 def test_other_experiments_are_not_mixed(source):
@@ -60,4 +68,6 @@ def test_versions_along_time(source, final):
     marked = both.assign_coords(expver=("time", [final] * 120 + [preliminary] * 60)).sortby("time")
     read = canonical(marked, "memory")
     assert np.array_equal(read["time"], source["time"]) and "expver" not in read.coords
-    assert np.array_equal(read["t2m"][:120], source["t2m"][:120]) and np.allclose(read["t2m"][120:], source["t2m"][120:] + 7)
+    assert np.array_equal(read["t2m"][:120], source["t2m"][:120]) and np.allclose(
+        read["t2m"][120:], source["t2m"][120:] + 7
+    )

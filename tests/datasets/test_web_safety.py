@@ -1,4 +1,6 @@
-"""Web servers that send elsewhere, too much or too slowly; the cache of what was read, and the sample, which others may touch."""
+"""Web servers that send elsewhere, too much or too slowly; the cache of what was read, and the sample, which
+others may touch.
+"""
 
 import hashlib
 import logging
@@ -71,17 +73,30 @@ def get(server, key="zarr.json"):
 @pytest.mark.parametrize("key", ["zarr.json", ".zmetadata", "air/c/0"])
 def test_redirects_to_another_port_are_refused(server, status, key):
     inside = server(lambda handler: send(handler, b"{}"))
-    outside = server(lambda handler: send(handler, b"", status, Location=f"http://127.0.0.1:{inside.server_port}/secret"))
-    with pytest.raises(UntrustedDataError, match=f"sends on to another host or port, http://127.0.0.1:{inside.server_port};"):
+    outside = server(
+        lambda handler: send(handler, b"", status, Location=f"http://127.0.0.1:{inside.server_port}/secret")
+    )
+    with pytest.raises(
+        UntrustedDataError, match=f"sends on to another host or port, http://127.0.0.1:{inside.server_port};"
+    ):
         get(outside, key)
     assert not inside.asked
 
 
 @pytest.mark.parametrize(
-    "location", ["http://localhost:{port}/x", "https://127.0.0.1:{port}/x", "//other.example/x", "file:///etc/passwd", "ftp://127.0.0.1/x"]
+    "location",
+    [
+        "http://localhost:{port}/x",
+        "https://127.0.0.1:{port}/x",
+        "//other.example/x",
+        "file:///etc/passwd",
+        "ftp://127.0.0.1/x",
+    ],
 )
 def test_redirects_to_another_host_or_scheme_are_refused(server, location):
-    here = server(lambda handler: send(handler, b"", 302, Location=location.format(port=handler.server.server_port)))
+    here = server(
+        lambda handler: send(handler, b"", 302, Location=location.format(port=handler.server.server_port))
+    )
     with pytest.raises(UntrustedDataError, match="another host or port"):
         get(here)
     assert len(here.asked) == 1
@@ -171,7 +186,10 @@ def test_the_cache_is_the_users_own(tmp_path):
     assert (tmp_path / "c").stat().st_mode & 0o777 == 0o700
     assert [p.stat().st_mode & 0o777 for p in (tmp_path / "c").iterdir()] == [0o600]
     os.chmod(tmp_path / "c", 0o770)
-    assert DiskCache(tmp_path / "c", 10_000).get("a") == b"value" and (tmp_path / "c").stat().st_mode & 0o777 == 0o700
+    assert (
+        DiskCache(tmp_path / "c", 10_000).get("a") == b"value"
+        and (tmp_path / "c").stat().st_mode & 0o777 == 0o700
+    )
 
 
 @pytest.mark.parametrize("kind", ["writable", "link", "above", "file"])
@@ -211,7 +229,9 @@ def test_entries_that_were_planted_are_fetched_again(tmp_path):
     other.write_bytes(entry_of(tmp_path / "c", "a").read_bytes())
     plants = {
         "renamed": lambda path: path.write_bytes(other.read_bytes()),
-        "checksum of the bytes alone": lambda path: path.write_bytes(hashlib.sha256(b"bad").digest() + b"bad"),
+        "checksum of the bytes alone": lambda path: path.write_bytes(
+            hashlib.sha256(b"bad").digest() + b"bad"
+        ),
         "link": lambda path: path.symlink_to(other),
         "pipe": os.mkfifo,
         "folder": Path.mkdir,
@@ -278,7 +298,9 @@ def download(tmp_path, monkeypatch):
     """A server of the right sample; the values are compared by a checksum of the bytes."""
     (tmp_path / "www").mkdir()
     (tmp_path / "www" / sample.NAME).write_bytes(b"right")
-    monkeypatch.setattr(sample, "checksum", lambda path: sample.SHA256 if path.read_bytes() == b"right" else "other")
+    monkeypatch.setattr(
+        sample, "checksum", lambda path: sample.SHA256 if path.read_bytes() == b"right" else "other"
+    )
     server = serve(tmp_path / "www")
     yield server, f"http://127.0.0.1:{server.server_port}/{sample.NAME}"
     stop(server)
@@ -302,7 +324,9 @@ def test_a_sample_that_was_changed_is_fetched_again(tmp_path, download, kind, ca
 
 def test_a_download_of_something_else_is_an_error(tmp_path, download, monkeypatch):
     (tmp_path / "www" / sample.NAME).write_bytes(b"wrong")
-    monkeypatch.setattr(sample, "download", lambda plain=sample.download: plain(download[1], tmp_path / "kept"))
+    monkeypatch.setattr(
+        sample, "download", lambda plain=sample.download: plain(download[1], tmp_path / "kept")
+    )
     monkeypatch.delenv("FOURCASTER_SAMPLE", raising=False)
     with pytest.raises(ValueError, match=r"is not the expected field .* name a file by --data"):
         sample.find_sample(None, tmp_path)

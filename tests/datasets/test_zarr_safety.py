@@ -25,8 +25,8 @@ from fourcaster.datasets.adapters.remote import open_source
 from fourcaster.datasets.adapters.sources import open_sources
 from fourcaster.datasets.adapters.unpacking import UnpackingError, unpack, unpack_texts, zstd_size
 from fourcaster.datasets.adapters.untrusted import UntrustedDataError
-from fourcaster.datasets.direct import DirectFields
-from fourcaster.forecast.cli import app
+from fourcaster.datasets.store.direct import DirectFields
+from fourcaster.forecast.cli.main import app
 
 MEMORY = 2**31
 VALUES = np.random.default_rng(5).normal(280, 5, (12, 9, 16)).astype("f4")
@@ -39,7 +39,9 @@ def make(path, zarr_format=2, consolidated=False, encoding=None, extra=None):
         "latitude": ("latitude", np.linspace(80, -80, 9), {"units": "degrees_north"}),
         "longitude": ("longitude", np.arange(0, 360, 22.5), {"units": "degrees_east"}),
     }
-    dataset = xr.Dataset({"air": (("time", "latitude", "longitude"), VALUES, {"units": "K"})}, coords | (extra or {}))
+    dataset = xr.Dataset(
+        {"air": (("time", "latitude", "longitude"), VALUES, {"units": "K"})}, coords | (extra or {})
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         settings = {"air": {"chunks": (1, 9, 16)} | (encoding or {})}
@@ -112,7 +114,10 @@ def test_objects_are_refused_and_nothing_runs(store, tmp_path, filters, consolid
     objects(store, filters, tmp_path / "ran")
     if consolidated:
         names = [f.relative_to(store) for f in store.rglob(".z*")]
-        document = {"zarr_consolidated_format": 1, "metadata": {str(n): json.loads((store / n).read_text()) for n in names}}
+        document = {
+            "zarr_consolidated_format": 1,
+            "metadata": {str(n): json.loads((store / n).read_text()) for n in names},
+        }
         (store / ".zmetadata").write_text(json.dumps(document))
     code, text = call("inspect", store)
     assert code == 2 and "station" in text and ("pickle" in text or "write it again" in text)
@@ -132,7 +137,10 @@ def test_codecs_of_installed_packages_are_not_run(tmp_path, kind, monkeypatch):
     store = make(tmp_path / "a.zarr", 3)
     asked = []
     monkeypatch.setattr("zarr.registry.get_codec_class", lambda name, *_: asked.append(name))
-    bytes_, own = {"name": "bytes", "configuration": {"endian": "little"}}, {"name": "own_codec", "configuration": {}}
+    bytes_, own = (
+        {"name": "bytes", "configuration": {"endian": "little"}},
+        {"name": "own_codec", "configuration": {}},
+    )
     shards = {"chunk_shape": [1, 9, 16], "codecs": [bytes_], "index_codecs": [bytes_, {"name": "crc32c"}]}
     codecs = {
         "bytes_bytes": [bytes_, own],
@@ -182,8 +190,18 @@ def test_groups_within_a_store_are_checked_too(tmp_path, group):
 def test_codecs_of_format_2_give_what_the_library_gives(tmp_path, settings, order):
     path = make(tmp_path / "a.zarr")
     shutil.rmtree(path / "air")
-    array = zarr.create_array(path, name="air", shape=(12, 9, 16), chunks=(5, 9, 16), dtype="<f4", zarr_format=2, order=order,
-        compressors=settings["compressor"], filters=settings.get("filters"), fill_value=None)  # fmt: skip
+    array = zarr.create_array(
+        path,
+        name="air",
+        shape=(12, 9, 16),
+        chunks=(5, 9, 16),
+        dtype="<f4",
+        zarr_format=2,
+        order=order,
+        compressors=settings["compressor"],
+        filters=settings.get("filters"),
+        fill_value=None,
+    )
     array[:] = VALUES
     array.attrs["_ARRAY_DIMENSIONS"] = ["time", "latitude", "longitude"]
     np.testing.assert_array_equal(read(path)["air"].values, zarr.open_array(path / "air")[:])
@@ -203,18 +221,32 @@ def test_codecs_of_format_2_give_what_the_library_gives(tmp_path, settings, orde
         ((), None),
         ([("Delta", {"dtype": "<f4"})], [("Zlib", {})]),
         ([("BitRound", {"keepbits": 20})], [("Shuffle", {"elementsize": 4}), ("LZ4", {})]),
-        ([("FixedScaleOffset", {"offset": 250, "scale": 1e4, "dtype": "<f4", "astype": "<i4"})], zarr.codecs.ZstdCodec()),
+        (
+            [("FixedScaleOffset", {"offset": 250, "scale": 1e4, "dtype": "<f4", "astype": "<i4"})],
+            zarr.codecs.ZstdCodec(),
+        ),
     ],
 )
 def test_codecs_of_format_3_give_what_the_library_gives(tmp_path, shards, filters, compressors):
     path = make(tmp_path / "a.zarr", 3)
     shutil.rmtree(path / "air")
     filters, compressors = (
-        [getattr(zarr.codecs.numcodecs, name)(**settings) for name, settings in codecs] if isinstance(codecs, list) else codecs
+        [getattr(zarr.codecs.numcodecs, name)(**settings) for name, settings in codecs]
+        if isinstance(codecs, list)
+        else codecs
         for codecs in (filters, compressors)
     )
-    zarr.create_array(path, name="air", shape=(12, 9, 16), chunks=(2, 9, 16), shards=shards, dtype="<f4", filters=filters, compressors=compressors,
-        dimension_names=["time", "latitude", "longitude"])[:] = VALUES  # fmt: skip
+    zarr.create_array(
+        path,
+        name="air",
+        shape=(12, 9, 16),
+        chunks=(2, 9, 16),
+        shards=shards,
+        dtype="<f4",
+        filters=filters,
+        compressors=compressors,
+        dimension_names=["time", "latitude", "longitude"],
+    )[:] = VALUES
     expected = zarr.open_array(path / "air")[:]
     np.testing.assert_array_equal(read(path)["air"].values, expected)
     np.testing.assert_array_equal(open_group(path)["air"][3:9], expected[3:9])
@@ -232,7 +264,9 @@ def test_texts_of_coordinates_are_read(tmp_path, zarr_format, dtype):
     assert call("ingest", path, "-o", tmp_path / "out.zarr")[0] == 0
 
 
-@pytest.mark.parametrize("packed", [b"", b"\2\0\0\0", b"\2\0\0\0\1\0\0\0a\xff\xff\xff\xff", b"\xff\xff\xff\xff" * 4])
+@pytest.mark.parametrize(
+    "packed", [b"", b"\2\0\0\0", b"\2\0\0\0\1\0\0\0a\xff\xff\xff\xff", b"\xff\xff\xff\xff" * 4]
+)
 def test_texts_that_are_damaged_are_refused(packed):
     with pytest.raises(UnpackingError):
         unpack_texts(np.frombuffer(packed, "u1"), 2)
@@ -263,7 +297,11 @@ def test_several_frames_do_not_go_beyond_the_size_of_the_first():
     one = numcodecs.Zstd().encode(bytes(2000))
     with pytest.raises(ValueError):
         unpack(numcodecs.Zstd(), bytes(one) + bytes(numcodecs.Zstd().encode(bytes(2**22))), 2000)
-    assert zstd_size(bytes(one)) == 2000 and zstd_size(bytes(one) * 2) is None and zstd_size(bytes(one)[:-1]) is None
+    assert (
+        zstd_size(bytes(one)) == 2000
+        and zstd_size(bytes(one) * 2) is None
+        and zstd_size(bytes(one)[:-1]) is None
+    )
     two = gzip.compress(bytes(1000)) * 2
     assert bytes(unpack(numcodecs.GZip(), two, 2000)) == bytes(2000)
     with pytest.raises(UnpackingError):
@@ -271,11 +309,25 @@ def test_several_frames_do_not_go_beyond_the_size_of_the_first():
 
 
 ARRAY = {
-    "zarr_format": 3, "node_type": "array", "shape": [12, 9, 16], "data_type": "float32", "fill_value": 0,
+    "zarr_format": 3,
+    "node_type": "array",
+    "shape": [12, 9, 16],
+    "data_type": "float32",
+    "fill_value": 0,
     "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [1, 9, 16]}},
-    "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}}, "codecs": [{"name": "bytes"}],
-}  # fmt: skip
-V2 = {"zarr_format": 2, "shape": [12, 9], "chunks": [1, 9], "dtype": "<f4", "compressor": None, "filters": None, "fill_value": 0, "order": "C"}
+    "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+    "codecs": [{"name": "bytes"}],
+}
+V2 = {
+    "zarr_format": 2,
+    "shape": [12, 9],
+    "chunks": [1, 9],
+    "dtype": "<f4",
+    "compressor": None,
+    "filters": None,
+    "fill_value": 0,
+    "order": "C",
+}
 
 
 def grid(*sizes):
@@ -290,7 +342,10 @@ def sharded(*chunk, codecs=({"name": "bytes"},)):
 @pytest.mark.parametrize(
     ("array", "reason"),
     [
-        (ARRAY | {"chunk_grid": grid(1, 36000, 36000)}, r"chunks 1 x 36000 x 36000 of 4.83 GiB, more than a limit of 2 GiB"),
+        (
+            ARRAY | {"chunk_grid": grid(1, 36000, 36000)},
+            r"chunks 1 x 36000 x 36000 of 4.83 GiB, more than a limit of 2 GiB",
+        ),
         (ARRAY | {"chunk_grid": grid(12, 9, 0)}, "from 1 on"),
         (ARRAY | {"chunk_grid": grid(12, 9)}, "3 dimensions, but chunks of 2"),
         (ARRAY | {"chunk_grid": {"name": "rectilinear", "configuration": {}}}, "no regular grid"),
@@ -301,14 +356,20 @@ def sharded(*chunk, codecs=({"name": "bytes"},)):
         (ARRAY | {"shape": [10**18, 10**9, 16]}, "larger than any store"),
         (ARRAY | {"shape": [10**9, 9, 16]}, "more than can be counted"),
         (ARRAY | {"shape": [1] * 40, "chunk_grid": grid(*[1] * 40)}, "40 dimensions"),
-        (ARRAY | {"chunk_grid": grid(2**22, 9, 16), "codecs": sharded(1, 9, 16)}, "4194304 chunks in a shard"),
+        (
+            ARRAY | {"chunk_grid": grid(2**22, 9, 16), "codecs": sharded(1, 9, 16)},
+            "4194304 chunks in a shard",
+        ),
         (ARRAY | {"chunk_grid": grid(5, 9, 16), "codecs": sharded(2, 9, 16)}, "no multiples"),
         (ARRAY | {"codecs": sharded(0, 9, 16)}, "from 1 on"),
         (ARRAY | {"codecs": []}, "no list of codecs"),
         (ARRAY | {"codecs": sharded(1, 9, 16, codecs=sharded(1, 9, 16))}, "shards within"),
         (ARRAY | {"data_type": {"name": "structured", "configuration": {}}}, "neither numbers nor text"),
         (ARRAY | {"data_type": "variable_length_bytes"}, "neither numbers nor text"),
-        (ARRAY | {"data_type": {"name": "fixed_length_utf32", "configuration": {"length_bytes": 2**40}}}, "neither numbers nor text"),
+        (
+            ARRAY | {"data_type": {"name": "fixed_length_utf32", "configuration": {"length_bytes": 2**40}}},
+            "neither numbers nor text",
+        ),
         (ARRAY | {"storage_transformers": [{"name": "x"}]}, "storage transformers"),
         (ARRAY | {"chunk_key_encoding": {"name": "own"}}, "names its chunks"),
         (ARRAY | {"zarr_format": 4}, "format 4"),
@@ -322,10 +383,15 @@ def sharded(*chunk, codecs=({"name": "bytes"},)):
         (V2 | {"chunks": [1, 10**10]}, "more than a limit"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
-)  # fmt: skip
+)
 def test_arrays_that_cannot_be_are_refused_by_their_metadata(array, reason):
     with pytest.raises(UntrustedDataError, match=f"^far: the array air.*{reason}"):
-        metadata.check("far", f"air/{'.zarray' if array['zarr_format'] == 2 else 'zarr.json'}", json.dumps(array).encode(), MEMORY)
+        metadata.check(
+            "far",
+            f"air/{'.zarray' if array['zarr_format'] == 2 else 'zarr.json'}",
+            json.dumps(array).encode(),
+            MEMORY,
+        )
 
 
 @pytest.mark.parametrize(
@@ -338,7 +404,12 @@ def test_arrays_that_cannot_be_are_refused_by_their_metadata(array, reason):
         (b'{"shape": [1', "not JSON"),
         (b"[]", "not a mapping"),
         (b"9" * 5000, "not JSON"),
-        (json.dumps({"consolidated_metadata": {"metadata": {str(i): ARRAY for i in range(5001)}}}).encode(), "more than 5000 arrays"),
+        (
+            json.dumps(
+                {"consolidated_metadata": {"metadata": {str(i): ARRAY for i in range(5001)}}}
+            ).encode(),
+            "more than 5000 arrays",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -348,18 +419,24 @@ def test_metadata_that_cannot_be_are_refused(value, reason):
 
 
 ODD = {
-    "checksum": lambda m: m["codecs"][-1].update(name="zstd", configuration={"level": 0, "checksum": ["2001-01-03", None]}),
+    "checksum": lambda m: m["codecs"][-1].update(
+        name="zstd", configuration={"level": 0, "checksum": ["2001-01-03", None]}
+    ),
     "level": lambda m: m["codecs"][-1].update(name="zstd", configuration={"level": {}, "checksum": False}),
     "endian": lambda m: m["codecs"][0].update(configuration={"endian": 5}),
     "keys": lambda m: m.update(chunk_key_encoding=5),
-    "key separator": lambda m: m.update(chunk_key_encoding={"name": "default", "configuration": {"separator": []}}),
+    "key separator": lambda m: m.update(
+        chunk_key_encoding={"name": "default", "configuration": {"separator": []}}
+    ),
     "grid": lambda m: m.update(chunk_grid=[]),
     "dimension names": lambda m: m.update(dimension_names=3),
     "names that are numbers": lambda m: m.update(dimension_names=[1] * len(m["shape"])),
     "fill value": lambda m: m.update(fill_value={}),
     "attributes": lambda m: m.update(attributes=[1]),
     "transformers": lambda m: m.update(storage_transformers=[{"name": "x"}]),
-    "dimension names of an attribute": lambda m: m["attributes"].update(_ARRAY_DIMENSIONS=5, coordinates=5, units=[{}]),
+    "dimension names of an attribute": lambda m: m["attributes"].update(
+        _ARRAY_DIMENSIONS=5, coordinates=5, units=[{}]
+    ),
 }
 
 
@@ -368,7 +445,10 @@ ODD = {
 def test_metadata_of_other_types_are_one_line(tiny_store, tmp_path, kind, part):
     path = tmp_path / "s.zarr"
     shutil.copytree(tiny_store, path)
-    for file in (path / "zarr.json", path / "statistics" / "zarr.json"):  # no consolidated metadata, which would be read instead
+    for file in (
+        path / "zarr.json",
+        path / "statistics" / "zarr.json",
+    ):  # no consolidated metadata, which would be read instead
         described = json.loads(file.read_text())
         described.pop("consolidated_metadata", None)
         file.write_text(json.dumps(described))
@@ -388,7 +468,10 @@ def test_names_that_lead_out_of_the_store_are_refused(store, name):
 
 
 def test_coordinates_are_bounded_before_they_are_read(tmp_path):
-    for name, changes in {"size": {"shape": [10**9], "chunks": [10**6]}, "files": {"shape": [10**6], "chunks": [1]}}.items():
+    for name, changes in {
+        "size": {"shape": [10**9], "chunks": [10**6]},
+        "files": {"shape": [10**6], "chunks": [1]},
+    }.items():
         store = make(tmp_path / f"{name}.zarr")
         edit(store / "time" / ".zarray", **changes)
         code, text = call("inspect", store)
@@ -416,7 +499,11 @@ def bomb(path, zarr_format, chunk, size):
         edit(file, compressor=compressor, chunks=chunk)
     else:
         gz = {"name": "gzip", "configuration": {"level": 1}}
-        edit(file, codecs=[{"name": "bytes", "configuration": {"endian": "little"}}, gz], chunk_grid=grid(*chunk))
+        edit(
+            file,
+            codecs=[{"name": "bytes", "configuration": {"endian": "little"}}, gz],
+            chunk_grid=grid(*chunk),
+        )
     for old in [p for p in (path / "air").rglob("*") if p.is_file() and p.name not in metadata.FILES]:
         old.unlink()
     packer = zlib.compressobj(9, zlib.DEFLATED, 15 if compressor else 31)
@@ -441,7 +528,15 @@ finally:
 
 def test_a_bomb_does_not_take_the_memory_that_it_claims(tmp_path):
     bomb(tmp_path / "a.zarr", 3, [1, 9 * 100, 16 * 100], 2**29)
-    command = [sys.executable, "-c", RSS, "ingest", str(tmp_path / "a.zarr"), "-o", str(tmp_path / "out.zarr")]
+    command = [
+        sys.executable,
+        "-c",
+        RSS,
+        "ingest",
+        str(tmp_path / "a.zarr"),
+        "-o",
+        str(tmp_path / "out.zarr"),
+    ]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 2 and "unpacks to" in result.stderr and "air/" in result.stderr
     assert int(result.stdout.split()[-1]) < 900 * 1024 and not (tmp_path / "out.zarr").exists()
@@ -454,7 +549,11 @@ def test_a_bomb_does_not_take_the_memory_that_it_claims(tmp_path):
 @pytest.mark.parametrize("shards", [None, (4, 9, 16)])
 def test_the_direct_route_reads_no_bomb(tmp_path, packer, shards):
     path = tmp_path / "a.zarr"
-    codec = {"blosc": zarr.codecs.BloscCodec(cname="lz4", shuffle="noshuffle"), "zstd": zarr.codecs.ZstdCodec(), "raw": None}[packer]
+    codec = {
+        "blosc": zarr.codecs.BloscCodec(cname="lz4", shuffle="noshuffle"),
+        "zstd": zarr.codecs.ZstdCodec(),
+        "raw": None,
+    }[packer]
     make(path, 3, encoding={"compressors": codec} | ({"shards": shards} if shards else {}))
     dataset = open_raw(str(path))
     fields = DirectFields(dataset, path)
@@ -463,7 +562,11 @@ def test_the_direct_route_reads_no_bomb(tmp_path, packer, shards):
     native = fields._stored[0][0]._async_array.codec_pipeline
     assert native.native is not None
     file = path / "air" / "c" / "0" / "0" / "0"
-    large = {"blosc": numcodecs.Blosc("lz4", 5, 0).encode(bytes(2**22)), "zstd": numcodecs.Zstd().encode(bytes(2**22)), "raw": bytes(9000)}[packer]
+    large = {
+        "blosc": numcodecs.Blosc("lz4", 5, 0).encode(bytes(2**22)),
+        "zstd": numcodecs.Zstd().encode(bytes(2**22)),
+        "raw": bytes(9000),
+    }[packer]
     if shards:
         count = shards[0]
         index = np.array([[0, len(large)]] * count, "<u8").tobytes()
@@ -475,7 +578,9 @@ def test_the_direct_route_reads_no_bomb(tmp_path, packer, shards):
 
 def linked(store, target, what):
     """Replace a part of a store by a link to a place outside of it."""
-    part = store / {"chunk": "air/0.0.0", "folder": "air", "metadata": ".zgroup", "array": "air/.zarray"}[what]
+    part = (
+        store / {"chunk": "air/0.0.0", "folder": "air", "metadata": ".zgroup", "array": "air/.zarray"}[what]
+    )
     target.mkdir(exist_ok=True)
     shutil.move(part, target / part.name)
     part.symlink_to(target / part.name)

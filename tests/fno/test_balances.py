@@ -8,12 +8,25 @@ from fourcaster.fno.errors import InputError
 from fourcaster.fno.models.stepper import Scales, Stepper
 from fourcaster.fno.physics import atmosphere as air
 from fourcaster.fno.physics.balances import BALANCES, Balances
-from fourcaster.fno.training.forecasting import BalanceTerms, Forecasting
+from fourcaster.fno.training.objectives.forecast import BalanceTerms, Forecasting
 
-NAMES = ("geopotential", "temperature", "u_component_of_wind", "v_component_of_wind", "specific_humidity", "vertical_velocity")
+NAMES = (
+    "geopotential",
+    "temperature",
+    "u_component_of_wind",
+    "v_component_of_wind",
+    "specific_humidity",
+    "vertical_velocity",
+)
 CHANNELS = [(name, level) for name in NAMES for level in (500, 850)] + [("surface_pressure", None)]
 SPHERE = air.Sphere(19, 36, "equiangular", 10)
-SIZES = {"geopotential": 3e4, "temperature": 270.0, "specific_humidity": 5e-3, "vertical_velocity": 0.1, "surface_pressure": 1e5}
+SIZES = {
+    "geopotential": 3e4,
+    "temperature": 270.0,
+    "specific_humidity": 5e-3,
+    "vertical_velocity": 0.1,
+    "surface_pressure": 1e5,
+}
 
 
 def states(count: int = 2, seed: int = 0) -> torch.Tensor:
@@ -30,7 +43,9 @@ def test_balances_are_those_of_the_fields_whatever_the_order():
     phi, t, u, v, q, w = (state[:, [2 * i + 1, 2 * i]] for i in range(6))
     assert torch.equal(left["hydrostatic"], air.hydrostatic(phi, t, pressure, q))
     warm = air.virtual_temperature(t, q)
-    assert torch.equal(left["thermal_wind"], torch.stack(air.thermal_wind(u, v, warm, pressure, SPHERE), dim=-4))
+    assert torch.equal(
+        left["thermal_wind"], torch.stack(air.thermal_wind(u, v, warm, pressure, SPHERE), dim=-4)
+    )
     assert torch.equal(left["continuity"], air.continuity(u, v, w, pressure, SPHERE))
     assert torch.equal(left["dry_mass"], air.dry_mass(state[:, -1], q, pressure, SPHERE))
     assert torch.equal(left["energy"], air.energy(t, u, v, q, state[:, -1], pressure, SPHERE))
@@ -45,8 +60,13 @@ def test_heights_in_metres_and_pressure_at_sea_level_will_do():
     state = states()
     metres = state.clone()
     metres[:, :2] /= air.GRAVITY
-    a, b = Balances(("hydrostatic", "dry_mass"), CHANNELS, SPHERE).left(state), Balances(("hydrostatic", "dry_mass"), other, SPHERE).left(metres)
-    assert torch.allclose(a["hydrostatic"], b["hydrostatic"], atol=1e-2) and torch.equal(a["dry_mass"], b["dry_mass"])
+    a, b = (
+        Balances(("hydrostatic", "dry_mass"), CHANNELS, SPHERE).left(state),
+        Balances(("hydrostatic", "dry_mass"), other, SPHERE).left(metres),
+    )
+    assert torch.allclose(a["hydrostatic"], b["hydrostatic"], atol=1e-2) and torch.equal(
+        a["dry_mass"], b["dry_mass"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -56,7 +76,12 @@ def test_heights_in_metres_and_pressure_at_sea_level_will_do():
         (["hydrostatic"], CHANNELS[2:], SPHERE, "needs geopotential, which the data lack"),
         (["energy"], CHANNELS[:-1], SPHERE, "needs surface_pressure"),
         (["thermal_wind"], CHANNELS, None, "grid of the whole sphere"),
-        (["hydrostatic"], [("geopotential", 500), ("temperature", 850), ("temperature", 500)], None, "at least two levels"),
+        (
+            ["hydrostatic"],
+            [("geopotential", 500), ("temperature", 850), ("temperature", 500)],
+            None,
+            "at least two levels",
+        ),
     ],
 )
 def test_a_balance_that_cannot_be_computed_is_refused(names, channels, sphere, said):
@@ -81,14 +106,22 @@ def test_a_right_forecast_has_no_imbalance_and_weights_rise():
     scales = Scales(torch.zeros(len(std)), std, std, std)
     zero, step = torch.zeros(len(CHANNELS), 19, 36), (then - now)[0] / std[:, None, None]
     batch = Batch(torch.stack([now, then], 1), torch.zeros(1, 2, *zero.shape), torch.zeros(1, 2, 0, 19, 36))
-    terms = BalanceTerms(Balances(("hydrostatic", "dry_mass"), CHANNELS, SPHERE), {"hydrostatic": 1.0, "dry_mass": 2.0}, warmup=0.5)
+    terms = BalanceTerms(
+        Balances(("hydrostatic", "dry_mass"), CHANNELS, SPHERE),
+        {"hydrostatic": 1.0, "dry_mass": 2.0},
+        warmup=0.5,
+    )
     losses = {}
     for name, tendency in (("right", step), ("persistent", zero)):
         stepper = Stepper(Truth(tendency), scales, torch.zeros(0, 19, 36), zero == 0, window=1)
         objective = Forecasting(stepper, torch.ones_like(zero), physics=terms)
         losses[name] = [objective.loss(batch, share, torch.Generator()) for share in (0.0, 0.25, 0.5, 1.0)]
     right, persistent = losses["right"][-1], losses["persistent"]
-    assert right.terms["hydrostatic"].item() < 0.02 and right.terms["dry_mass"].item() < 0.1 and right.value.item() < 1e-5
+    assert (
+        right.terms["hydrostatic"].item() < 0.02
+        and right.terms["dry_mass"].item() < 0.1
+        and right.value.item() < 1e-5
+    )
     data = persistent[0].value.item()
     # Persistence is off by one change of the truth in each balance, by definition of the scale.
     extra = [loss.value.item() - data for loss in persistent]

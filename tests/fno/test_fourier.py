@@ -1,4 +1,6 @@
-"""Truncated transforms: both methods agree with torch.fft in float64, are each other's adjoint, and know their limits."""
+"""Truncated transforms: both methods agree with torch.fft in float64, are each other's adjoint, and know
+their limits.
+"""
 
 import math
 
@@ -8,9 +10,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fourcaster.fno import ModesError
-from fourcaster.fno.transforms.fourier import analyse, choose_method, from_modes, kept_modes, resample, synthesise, to_modes
+from fourcaster.fno.transforms.fourier import (
+    analyse,
+    choose_method,
+    from_modes,
+    kept_modes,
+    resample,
+    synthesise,
+    to_modes,
+)
 
-SIZES = [(8, 8), (9, 7), (25, 53), (32, 64), (5, 6), (121, 240), (47, 50), (1, 4), (4, 1), (13,), (16,), (1,), (6, 5, 9), (4, 7, 8)]
+SIZES = [
+    (8, 8),
+    (9, 7),
+    (25, 53),
+    (32, 64),
+    (5, 6),
+    (121, 240),
+    (47, 50),
+    (1, 4),
+    (4, 1),
+    (13,),
+    (16,),
+    (1,),
+    (6, 5, 9),
+    (4, 7, 8),
+]
 METHODS = ["dft", "fft"]
 
 
@@ -70,13 +95,16 @@ def test_gradients_are_adjoints(case):
 def test_gradients_can_be_differentiated_again(size, method):
     n_modes = tuple(max(1, n - 1) for n in size)
     x = random(1, *size, 1).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: from_modes(to_modes(x, n_modes, method) ** 2, n_modes, size, method), x)
+    assert torch.autograd.gradcheck(
+        lambda x: from_modes(to_modes(x, n_modes, method) ** 2, n_modes, size, method), x
+    )
     if math.prod(size) < 100:
         assert torch.autograd.gradgradcheck(lambda x: to_modes(x, n_modes, method) ** 2, x)
 
 
 @pytest.mark.parametrize(
-    ("batch", "size", "n_modes"), [(2, (121, 240), (24, 24)), (1, (90, 181), (16, 30)), (3, (40, 36, 30), (8, 9, 10)), (5, (96,), (40,))]
+    ("batch", "size", "n_modes"),
+    [(2, (121, 240), (24, 24)), (1, (90, 181), (16, 30)), (3, (40, 36, 30), (8, 9, 10)), (5, (96,), (40,))],
 )
 def test_large_products_agree_with_float64(batch, size, n_modes):
     """Large enough for products and their transposes to take the way of large ones."""
@@ -103,7 +131,11 @@ def test_any_range_of_rows_can_be_kept(method, rows):
     x, modes = random(1, 9, 10, 2), (rows, range(4))
     z = analyse(x, modes, method)
     assert torch.allclose(z, reference(x, modes), atol=1e-14)
-    assert torch.allclose(analyse(synthesise(z, modes, (9, 10), "fft"), modes), analyse(synthesise(z, modes, (9, 10), "dft"), modes), atol=1e-14)
+    assert torch.allclose(
+        analyse(synthesise(z, modes, (9, 10), "fft"), modes),
+        analyse(synthesise(z, modes, (9, 10), "dft"), modes),
+        atol=1e-14,
+    )
 
 
 def test_modes_are_counted_as_in_neuraloperator():
@@ -116,13 +148,17 @@ def test_modes_are_counted_as_in_neuraloperator():
 def test_coefficients_do_not_depend_on_resolution(method):
     def field(h, w):
         y, x = torch.meshgrid(torch.arange(h) / h, torch.arange(w) / w, indexing="ij")
-        return (torch.cos(2 * math.pi * (2 * y + 3 * x)) + 0.5 * torch.sin(2 * math.pi * (x - y)))[None, :, :, None]
+        return (torch.cos(2 * math.pi * (2 * y + 3 * x)) + 0.5 * torch.sin(2 * math.pi * (x - y)))[
+            None, :, :, None
+        ]
 
     coarse, fine = (to_modes(field(*size), (8, 8), method) for size in ((16, 17), (51, 64)))
     assert torch.allclose(coarse, fine, atol=1e-6)
 
 
-@pytest.mark.parametrize(("old", "new"), [((12, 15), (18, 30)), ((9,), (27,)), ((24, 20), (13, 11)), ((6, 7, 8), (12, 9, 10))])
+@pytest.mark.parametrize(
+    ("old", "new"), [((12, 15), (18, 30)), ((9,), (27,)), ((24, 20), (13, 11)), ((6, 7, 8), (12, 9, 10))]
+)
 def test_resampling_keeps_what_both_grids_hold(old, new):
     least = tuple((min(a, b) - 1) // 2 * 2 + 1 for a, b in zip(old, new, strict=True))
     x = from_modes(to_modes(random(1, *old, 2), least), least, old)  # band-limited

@@ -1,4 +1,6 @@
-"""Every layer and model under torch.func, compilation, wrappers of its parameters, other precisions, and empty or complex input."""
+"""Every layer and model under torch.func, compilation, wrappers of its parameters, other precisions, and
+empty or complex input.
+"""
 
 import copy
 import pickle
@@ -11,7 +13,19 @@ from torch.autograd.forward_ad import dual_level, make_dual, unpack_dual
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, stack_module_state, vmap
 from torch.nn.utils import parametrizations, parametrize, prune
 
-from fourcaster.fno import AFNO, AFNO2D, FNO, SFNO, TFNO, InputError, InverseRealSHT, RealSHT, SpectralConv, SphereCalculus, SphericalConv
+from fourcaster.fno import (
+    AFNO,
+    AFNO2D,
+    FNO,
+    SFNO,
+    TFNO,
+    InputError,
+    InverseRealSHT,
+    RealSHT,
+    SpectralConv,
+    SphereCalculus,
+    SphericalConv,
+)
 from fourcaster.fno.grids import Box
 from fourcaster.fno.layers.activation import AliasFreeGELU
 from fourcaster.fno.layers.blocks import ChannelMLP, InstanceNorm
@@ -19,14 +33,16 @@ from fourcaster.fno.layers.linear import linear
 from fourcaster.fno.layers.local import FiniteDifference
 from fourcaster.fno.layers.modes import mode_product
 from fourcaster.fno.models.ensemble import Ensemble
+from fourcaster.fno.models.operators import Evolution, SolutionScales, Steady
 from fourcaster.fno.models.pinn import CoordinateNetwork, TimeWindows
-from fourcaster.fno.models.solution import Evolution, SolutionScales, Steady
 from fourcaster.fno.models.stepper import Scales, Stepper
 from fourcaster.fno.physics.evolution import EvolutionEquation
 from fourcaster.fno.transforms.fourier import analyse, from_modes, synthesise, to_modes
 from fourcaster.fno.transforms.sht import SphereTransform
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of PyTorch's own forward mode
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:`torch.jit:DeprecationWarning"
+)  # of PyTorch's own forward mode
 
 
 class Pack(nn.Module):
@@ -41,14 +57,20 @@ class Pack(nn.Module):
 
 
 class Pairs(nn.Module):
-    """Complex coefficients as real pairs behind the other dimensions, on either side of a spherical transform."""
+    """Complex coefficients as real pairs behind the other dimensions, on either side of a spherical
+    transform.
+    """
 
     def __init__(self, inner):
         super().__init__()
         self.inner = inner
 
     def forward(self, x):
-        y = self.inner(torch.view_as_complex(x.float() if x.dtype in (torch.bfloat16, torch.float16) else x) if x.shape[-1] == 2 else x)
+        y = self.inner(
+            torch.view_as_complex(x.float() if x.dtype in (torch.bfloat16, torch.float16) else x)
+            if x.shape[-1] == 2
+            else x
+        )
         return torch.view_as_real(y) if y.is_complex() else y
 
 
@@ -61,13 +83,19 @@ class Calculus(SphereCalculus):
 def split_state(x):
     """Anomalies, background and forcing of two steps, for a stepper of two channels with one forcing."""
     background = x[:, 4:8].to(torch.promote_types(x.dtype, torch.float32))
-    return x[:, :4].unflatten(1, (2, 2)), 2e5 + 300 * background.unflatten(1, (2, 2)), x[:, 8:].unflatten(1, (2, 1))
+    return (
+        x[:, :4].unflatten(1, (2, 2)),
+        2e5 + 300 * background.unflatten(1, (2, 2)),
+        x[:, 8:].unflatten(1, (2, 1)),
+    )
 
 
 def make_stepper():
     one, grid = torch.ones(2), torch.arange(9 * 12).reshape(1, 9, 12)
     scales = Scales(2e5 * one, 1e3 * one, 100 * one, 30 * one)  # the mean is beyond the largest float16
-    return Pack(Stepper(FNO((4, 4), 11, 2, 4, 1), scales, grid / 108, (grid % 5 > 0).repeat(2, 1, 1)), split_state)
+    return Pack(
+        Stepper(FNO((4, 4), 11, 2, 4, 1), scales, grid / 108, (grid % 5 > 0).repeat(2, 1, 1)), split_state
+    )
 
 
 def make_evolution(nodes=2, **given):
@@ -75,16 +103,23 @@ def make_evolution(nodes=2, **given):
     names = () if given else ("viscosity",)
     scales = SolutionScales([0.6], parameter_mean=[0.0] * len(names), parameter_std=[1.0] * len(names))
     channels = Evolution.channels(1, 0, len(names), ("wrap",), True)
-    model = Evolution(FNO((4,), channels, nodes, 4, 1), scales, 0.1, nodes, names, positions=True, rates=equation.rates)
+    model = Evolution(
+        FNO((4,), channels, nodes, 4, 1), scales, 0.1, nodes, names, positions=True, rates=equation.rates
+    )
     return Pack(model, lambda x: (x, x[:, :0], {name: 0.1 + x.square().mean((1, 2)) for name in names}))
 
 
 def make_network(**options):
-    return CoordinateNetwork({"t": 0.0, "x": 0.0}, {"t": 1.0, "x": 1.0}, ("x",), width=5, depth=2, **options).float()
+    return CoordinateNetwork(
+        {"t": 0.0, "x": 0.0}, {"t": 1.0, "x": 1.0}, ("x",), width=5, depth=2, **options
+    ).float()
 
 
 CONVOLUTIONS = {
-    f"conv-{factorization}-{method}": (lambda f=factorization, m=method: SpectralConv(4, 4, (4, 3), factorization=f, method=m), (2, 4, 7, 6))
+    f"conv-{factorization}-{method}": (
+        lambda f=factorization, m=method: SpectralConv(4, 4, (4, 3), factorization=f, method=m),
+        (2, 4, 7, 6),
+    )
     for factorization in ("dense", "depthwise", "cp", "tucker")
     for method in ("dft", "fft")
 }
@@ -106,10 +141,26 @@ MODELS = {
     "fno-1d": (lambda: FNO((4,), 2, 3, 4, 2), (2, 2, 9)),
     "fno-3d": (lambda: FNO((2, 2, 2), 2, 1, 3, 1), (2, 2, 4, 5, 3)),
     "fno-options": (
-        lambda: FNO((3, 3), 2, 3, 4, 1, domain_padding=(0.3, 0.0), positions=True, local=True, activation="alias_free", norm="instance"),
+        lambda: FNO(
+            (3, 3),
+            2,
+            3,
+            4,
+            1,
+            domain_padding=(0.3, 0.0),
+            positions=True,
+            local=True,
+            activation="alias_free",
+            norm="instance",
+        ),
         (2, 2, 8, 7),
     ),
-    "fno-reflect": (lambda: FNO((3, 3), 2, 3, 4, 1, domain_padding=0.2, padding_mode="reflect", norm="layer", skip="identity"), (2, 2, 8, 7)),
+    "fno-reflect": (
+        lambda: FNO(
+            (3, 3), 2, 3, 4, 1, domain_padding=0.2, padding_mode="reflect", norm="layer", skip="identity"
+        ),
+        (2, 2, 8, 7),
+    ),
     "tfno": (lambda: TFNO((4, 3), 2, 3, 4, 2), (2, 2, 7, 6)),
     "tfno-cp": (lambda: TFNO((4, 3), 2, 3, 4, 1, factorization="cp", rank=0.5), (2, 2, 7, 6)),
     "sfno": (lambda: SFNO(3, 2, 3, 4, 2), (2, 2, 5, 6)),
@@ -119,7 +170,12 @@ MODELS = {
     "time-windows": (lambda: TimeWindows([make_network(), make_network()]), (5, 2)),
     "evolution": (lambda: make_evolution(viscosity=0.1), (2, 1, 12)),
     "evolution-parameters": (make_evolution, (2, 1, 12)),
-    "steady": (lambda: Pack(Steady(FNO((3, 3), 3, 1, 4, 1), SolutionScales([0.05], [8.0], [4.0])), lambda x: (x[:, :0], x, {})), (2, 1, 6, 7)),
+    "steady": (
+        lambda: Pack(
+            Steady(FNO((3, 3), 3, 1, 4, 1), SolutionScales([0.05], [8.0], [4.0])), lambda x: (x[:, :0], x, {})
+        ),
+        (2, 1, 6, 7),
+    ),
     "stepper": (make_stepper, (2, 10, 9, 12)),
 }
 EVERYTHING = LAYERS | MODELS
@@ -144,17 +200,24 @@ def close(a, b, tolerance):
 
 
 @everything
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.06), (torch.float16, 0.01), (torch.float64, 1e-4)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.bfloat16, 0.06), (torch.float16, 0.01), (torch.float64, 1e-4)]
+)
 def test_other_precisions_work(name, dtype, tolerance):
     module, x = sample(name)
     expected = module(x)
     other, x = module.to(dtype), x.to(dtype)
     y = other(x.requires_grad_())
     assert close(torch.nan_to_num(y), torch.nan_to_num(expected), tolerance)
-    returns_single = name in ("sht", "inverse-sht", "calculus") and dtype != torch.float64  # coefficients of half precision do not exist
+    returns_single = (
+        name in ("sht", "inverse-sht", "calculus") and dtype != torch.float64
+    )  # coefficients of half precision do not exist
     assert y.dtype == (torch.float32 if returns_single else dtype)
     y.float().square().mean().backward()
-    assert all(t.grad is not None and t.grad.dtype == dtype and t.grad.isfinite().all() for t in [x, *other.parameters()])
+    assert all(
+        t.grad is not None and t.grad.dtype == dtype and t.grad.isfinite().all()
+        for t in [x, *other.parameters()]
+    )
 
 
 @everything
@@ -179,19 +242,28 @@ def test_spectral_operations_are_exact_under_autocast(name):
             results.append((y, *torch.autograd.grad(y.square().sum(), x)))
     for a, b in zip(*results, strict=True):
         assert a.dtype == torch.float32
-        assert close(a, b, 1e-6) or "cp" in name or "tucker" in name  # gradients by PyTorch's own products follow autocast
+        assert (
+            close(a, b, 1e-6) or "cp" in name or "tucker" in name
+        )  # gradients by PyTorch's own products follow autocast
 
 
 def test_types_are_promoted_or_refused():
     conv, x = SpectralConv(2, 2, (3, 3)), torch.rand(1, 2, 5, 6)
-    for a, b in [(torch.float64, torch.float32), (torch.float32, torch.float64), (torch.bfloat16, torch.float32), (torch.bfloat16, torch.bfloat16)]:
+    for a, b in [
+        (torch.float64, torch.float32),
+        (torch.float32, torch.float64),
+        (torch.bfloat16, torch.float32),
+        (torch.bfloat16, torch.bfloat16),
+    ]:
         assert conv.to(b)(x.to(a)).dtype == torch.promote_types(a, b)
     exact = conv.double()(x.float())
     assert close(exact, conv(x.float().double()), 1e-12)  # computed in the precision of the weights
     for name in ("fno", "tfno", "sfno", "afno", "ensemble"):
         model, x = sample(name)
         for wrong in (torch.float64, torch.float16, torch.int64):
-            with pytest.raises(InputError, match=rf"expected a tensor of torch.float32, the type of the weights, got {wrong}"):
+            with pytest.raises(
+                InputError, match=rf"expected a tensor of torch.float32, the type of the weights, got {wrong}"
+            ):
                 model(x.to(wrong))
     with torch.autocast("cpu", torch.bfloat16):
         assert FNO((3, 3), 2, 1, 4, 1)(torch.rand(1, 2, 5, 6).bfloat16()).isfinite().all()
@@ -201,10 +273,15 @@ def test_scales_stay_exact_in_half_precision():
     module, x = sample("stepper")
     exact = module(x)
     half = copy.deepcopy(module).half()
-    assert half.inner.mean.dtype == torch.float32 and half.inner.network.lifting.fc1.weight.dtype == torch.float16
+    assert (
+        half.inner.mean.dtype == torch.float32
+        and half.inner.network.lifting.fc1.weight.dtype == torch.float16
+    )
     assert torch.equal(half.inner.mean, module.inner.mean)
     window, background, forcing = split_state(x)
-    assert close(half.inner(window.half(), background, forcing.half()), exact, 1e-2)  # backgrounds of 2e5 do not exist in float16
+    assert close(
+        half.inner(window.half(), background, forcing.half()), exact, 1e-2
+    )  # backgrounds of 2e5 do not exist in float16
     assert module.double().inner.mean.dtype == torch.float64
 
 
@@ -229,7 +306,11 @@ def test_complex_input_is_refused(name):
 
 def test_functions_of_real_fields_refuse_complex_ones():
     z = torch.ones(1, 2, 3, 2, 1, dtype=torch.complex128)
-    for function in (lambda: to_modes(z[0], (3, 2)), lambda: linear(z, torch.ones(2, 1)), lambda: from_modes(z, (3, 2), (5, 4))):
+    for function in (
+        lambda: to_modes(z[0], (3, 2)),
+        lambda: linear(z, torch.ones(2, 1)),
+        lambda: from_modes(z, (3, 2), (5, 4)),
+    ):
         with pytest.raises(InputError, match=r"complex128"):
             function()
     with pytest.raises(InputError, match=r"complex coefficients, got a tensor of torch.float64"):
@@ -250,7 +331,9 @@ def test_an_empty_batch_gives_an_empty_result(name):
 
 
 def test_an_empty_batch_of_large_fields():
-    y = SpectralConv(64, 64, (33, 33))(torch.zeros(0, 64, 128, 128))  # of the sizes whose first dimension is taken first, and of FFTs
+    y = SpectralConv(64, 64, (33, 33))(
+        torch.zeros(0, 64, 128, 128)
+    )  # of the sizes whose first dimension is taken first, and of FFTs
     assert y.shape == (0, 64, 128, 128)
     assert SpectralConv(2, 2, (256, 256), method="fft")(torch.zeros(0, 2, 256, 256)).shape == (0, 2, 256, 256)
 
@@ -286,7 +369,9 @@ def test_function_transforms(name):
     # Instances are mapped as one by one.
     instances = torch.stack([x, 0.5 * x, x.flip(-1)])
     assert torch.allclose(vmap(f)(instances), torch.stack([f(i) for i in instances]))
-    assert torch.allclose(vmap(f, in_dims=1, out_dims=1)(instances.movedim(0, 1)).movedim(1, 0), vmap(f)(instances))
+    assert torch.allclose(
+        vmap(f, in_dims=1, out_dims=1)(instances.movedim(0, 1)).movedim(1, 0), vmap(f)(instances)
+    )
     assert torch.allclose(vmap(slope)(instances), torch.stack([slope(i) for i in instances]))
 
 
@@ -302,7 +387,12 @@ def test_jacobians_and_hessians(name):
     expected = torch.autograd.functional.jacobian(few, s)
     assert torch.allclose(jacrev(few)(s), expected) and torch.allclose(jacfwd(few)(s), expected)
     curvature = torch.autograd.functional.hessian(lambda s: (few(s) ** 3).sum(), s)
-    for transform in (hessian, lambda f: jacrev(jacrev(f)), lambda f: jacrev(jacfwd(f)), lambda f: jacfwd(jacfwd(f))):
+    for transform in (
+        hessian,
+        lambda f: jacrev(jacrev(f)),
+        lambda f: jacrev(jacfwd(f)),
+        lambda f: jacfwd(jacfwd(f)),
+    ):
         assert torch.allclose(transform(lambda s: (few(s) ** 3).sum())(s), curvature)
 
 
@@ -338,8 +428,14 @@ FUNCTIONS = {
     "from-modes-fft": (lambda z: from_modes(z, (3, 4), (5, 4), "fft"), [random(2, 2, 3, 3, 1)]),
     "window-dft": (lambda x: analyse(x, (range(1, 4), range(2)), "dft"), [random(2, 5, 4, 1)]),
     "window-fft": (lambda z: synthesise(z, (range(1, 4), range(2)), (5, 4), "fft"), [random(2, 2, 3, 2, 1)]),
-    **{f"sphere-{kind}": (lambda x, kind=kind: SPHERE.analyse(x, kind), [random(2, 5, 8, 1)]) for kind in ("value", "derivative", "over_sine")},
-    **{f"sphere-back-{kind}": (lambda z, kind=kind: SPHERE.synthesise(z, kind), [random(2, 2, 3, 3, 1)]) for kind in ("value", "derivative")},
+    **{
+        f"sphere-{kind}": (lambda x, kind=kind: SPHERE.analyse(x, kind), [random(2, 5, 8, 1)])
+        for kind in ("value", "derivative", "over_sine")
+    },
+    **{
+        f"sphere-back-{kind}": (lambda z, kind=kind: SPHERE.synthesise(z, kind), [random(2, 2, 3, 3, 1)])
+        for kind in ("value", "derivative")
+    },
     "mode-product": (mode_product, [random(2, 2, 3, 2), random(3, 2, 2, 1)]),
 }
 
@@ -348,7 +444,9 @@ FUNCTIONS = {
 def test_derivatives_of_functions(name):
     function, inputs = FUNCTIONS[name]
     assert torch.autograd.gradcheck(function, inputs, check_forward_ad=True)
-    assert torch.autograd.gradgradcheck(lambda *x: function(*x) ** 2, inputs, check_fwd_over_rev=True, check_rev_over_rev=True)
+    assert torch.autograd.gradgradcheck(
+        lambda *x: function(*x) ** 2, inputs, check_fwd_over_rev=True, check_rev_over_rev=True
+    )
     with dual_level():
         y = function(*(make_dual(x.detach(), 2 * x.detach()) for x in inputs))
         value, tangent = unpack_dual(y)
@@ -369,7 +467,13 @@ def test_large_dense_layers_are_transformed_as_those_of_torch(groups, bias):
         return linear(x, weight, offset, groups)
 
     one = (x[0], weight[0], None if offset is None else offset[0])
-    for of_x, of_weight, of_bias in [(0, None, None), (2, None, None), (0, 0, 0), (None, 0, None), (0, None, 0)]:
+    for of_x, of_weight, of_bias in [
+        (0, None, None),
+        (2, None, None),
+        (0, 0, 0),
+        (None, 0, None),
+        (0, None, 0),
+    ]:
         dims = (of_x, of_weight, of_bias if bias else None)
         whole = (x.movedim(0, 2) if of_x == 2 else x, weight, offset)
         arguments = [b if d is not None else a for a, b, d in zip(one, whole, dims, strict=True)]
@@ -383,7 +487,9 @@ def test_large_dense_layers_are_transformed_as_those_of_torch(groups, bias):
     every = tuple(range(count))
     for of in (lambda f: jvp(f, tuple(arguments), direction)[1], lambda f: grad(f)(*arguments)):
         assert close(of(cubed(fast)), of(cubed(exact)), 1e-5)
-    for a, b in zip(*(jvp(grad(cubed(f), every), tuple(arguments), direction)[1] for f in (fast, exact)), strict=True):
+    for a, b in zip(
+        *(jvp(grad(cubed(f), every), tuple(arguments), direction)[1] for f in (fast, exact)), strict=True
+    ):
         assert close(a, b, 1e-5)
     (a, b) = (vmap(grad(lambda w, f=f: cubed(f)(one[0], w, *arguments[2:])))(weight) for f in (fast, exact))
     assert close(a, b, 1e-5)
@@ -408,10 +514,15 @@ def assert_compiles(name, backend, sizes, dynamic=True):
             assert close(y, expected, 1e-5)
             inputs = [x, *module.parameters()]
             found, known = (torch.autograd.grad(out.square().sum(), inputs) for out in (y, expected))
-            assert all((a - b).norm() < 1e-5 * max(g.norm() for g in known) for a, b in zip(found, known, strict=True))
+            assert all(
+                (a - b).norm() < 1e-5 * max(g.norm() for g in known)
+                for a, b in zip(found, known, strict=True)
+            )
 
 
-@pytest.mark.parametrize("name", ["conv-cp-dft", "local", "instance-norm", "sht", "inverse-sht", "calculus", *MODELS])
+@pytest.mark.parametrize(
+    "name", ["conv-cp-dft", "local", "instance-norm", "sht", "inverse-sht", "calculus", *MODELS]
+)
 def test_dynamic_shapes_compile_to_one_graph(name):
     shape = EVERYTHING[name][1]
     assert_compiles(name, "eager", [shape, (shape[0] + 1, *shape[1:])])
@@ -428,7 +539,21 @@ def test_another_grid_compiles_too():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["conv-dense-fft", "conv-3d", "fno-options", "tfno", "sfno", "afno", "evolution", "steady", "stepper", "sht"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "conv-dense-fft",
+        "conv-3d",
+        "fno-options",
+        "tfno",
+        "sfno",
+        "afno",
+        "evolution",
+        "steady",
+        "stepper",
+        "sht",
+    ],
+)
 def test_dynamic_shapes_compile_to_machine_code(name):
     shape = EVERYTHING[name][1]
     assert_compiles(name, "inductor", [shape, (shape[0] + 1, *shape[1:])])
@@ -515,12 +640,18 @@ def test_wrapped_parameters_compute_the_same(name, wrapper, process_group):
     assert close(y, expected, 1e-5)
     y.square().mean().backward()
     gradients = [p.grad for p in changed.parameters() if p.grad is not None]
-    assert gradients and all(g.isfinite().all() for g in gradients) and any(g.abs().max() > 0 for g in gradients)
+    assert (
+        gradients and all(g.isfinite().all() for g in gradients) and any(g.abs().max() > 0 for g in gradients)
+    )
 
 
 @with_weights
 def test_modules_are_pickled(name):
     module, x = sample(name)
     module = module.inner if isinstance(module, Pack) else module
-    arguments = EVERYTHING[name][0]().split(x) if name in ("evolution", "evolution-parameters", "steady", "stepper") else (x,)
+    arguments = (
+        EVERYTHING[name][0]().split(x)
+        if name in ("evolution", "evolution-parameters", "steady", "stepper")
+        else (x,)
+    )
     assert torch.equal(pickle.loads(pickle.dumps(module))(*arguments), module(*arguments))

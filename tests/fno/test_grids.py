@@ -55,7 +55,9 @@ def test_longitudes_are_compared_around_the_circle():
     positions = match_axis(east, west, "longitude")
     assert np.array_equal(west[positions] % 360, east)
     assert match_axis(east, west, "latitude") is None
-    assert match_axis(east, east - 1e-4, "longitude").tolist() == list(range(36))  # 359.9999 is the meridian of 0
+    assert match_axis(east, east - 1e-4, "longitude").tolist() == list(
+        range(36)
+    )  # 359.9999 is the meridian of 0
     _, distance, same = nearest_points(east, east - 1e-4, circular=True)
     assert np.allclose(distance, 1e-4) and same.all()
 
@@ -64,10 +66,14 @@ def test_the_tolerance_is_local():
     stretched = np.array([0.0, 0.1, 0.3, 1.0, 5.0])
     assert match_axis(stretched, stretched + np.array([0, 0, 0, 0, 3e-3])).tolist() == [0, 1, 2, 3, 4]
     assert match_axis(stretched, stretched + np.array([0, 3e-3, 0, 0, 0])) is None
-    assert match_axis(stretched[:0], stretched) is None and match_axis(stretched[:1], stretched[:1]).tolist() == [0]
+    assert match_axis(stretched[:0], stretched) is None and match_axis(
+        stretched[:1], stretched[:1]
+    ).tolist() == [0]
 
 
 def test_latitudes_beyond_the_pole_by_rounding_are_taken():
-    assert LatLon(np.linspace(90, -90, 37).astype("f4") * np.float32(1 + 1e-7), np.arange(0, 360, 5.0)).includes_poles
+    assert LatLon(
+        np.linspace(90, -90, 37).astype("f4") * np.float32(1 + 1e-7), np.arange(0, 360, 5.0)
+    ).includes_poles
     with pytest.raises(ValueError, match="within"):
         LatLon(np.linspace(90.1, -90, 37), np.arange(0, 360, 5.0))

@@ -1,4 +1,6 @@
-"""Published weights: the answers of the packages they come from, and every file that does not fit refused whole."""
+"""Published weights: the answers of the packages they come from, and every file that does not fit refused
+whole.
+"""
 
 import json
 import pickle
@@ -10,14 +12,26 @@ import pytest
 import torch
 from torch import nn
 
-from fourcaster.fno import AFNO, FNO, WeightsError, import_weights
+from fourcaster.fno import AFNO, FNO, WeightsError
+from fourcaster.fno.weights import import_weights
 
 FILES = {
     "fourcastnet": ("fourcastnet_tiny.ckpt", {"inp_shape": [32, 64]}),
-    "physicsnemo": ("physicsnemo_afno_tiny.pt", {"inp_shape": [32, 64], "num_blocks": 4, "patch_size": [8, 8]}),
+    "physicsnemo": (
+        "physicsnemo_afno_tiny.pt",
+        {"inp_shape": [32, 64], "num_blocks": 4, "patch_size": [8, 8]},
+    ),
     "neuraloperator": ("neuralop_fno_tiny.pt", {"n_modes": [12, 12], "hidden_channels": 16}),
 }
-AFNO_ARGUMENTS = {"patch_size": (4, 4), "in_channels": 2, "out_channels": 3, "embed_dim": 8, "depth": 2, "num_blocks": 2, "mlp_ratio": 2.0}
+AFNO_ARGUMENTS = {
+    "patch_size": (4, 4),
+    "in_channels": 2,
+    "out_channels": 3,
+    "embed_dim": 8,
+    "depth": 2,
+    "num_blocks": 2,
+    "mlp_ratio": 2.0,
+}
 
 
 @pytest.mark.parametrize("format", FILES)
@@ -30,14 +44,30 @@ def test_reference_answers(real_data, format):
     assert (y - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
-def neuraloperator_state(d=2, modes=(6, 4), width=5, layers=2, inner=3, outer=4, lifting=7, projection=9, mlp=2):
+def neuraloperator_state(
+    d=2, modes=(6, 4), width=5, layers=2, inner=3, outer=4, lifting=7, projection=9, mlp=2
+):
     """Random weights under the names that neuraloperator's FNO saves."""
-    state = {"lifting.fcs.0.weight": torch.randn(lifting, inner + d, 1), "lifting.fcs.0.bias": torch.randn(lifting)}
-    state |= {"lifting.fcs.1.weight": torch.randn(width, lifting, 1), "lifting.fcs.1.bias": torch.randn(width)}
-    state |= {"projection.fcs.0.weight": torch.randn(projection, width, 1), "projection.fcs.0.bias": torch.randn(projection)}
-    state |= {"projection.fcs.1.weight": torch.randn(outer, projection, 1), "projection.fcs.1.bias": torch.randn(outer)}
+    state = {
+        "lifting.fcs.0.weight": torch.randn(lifting, inner + d, 1),
+        "lifting.fcs.0.bias": torch.randn(lifting),
+    }
+    state |= {
+        "lifting.fcs.1.weight": torch.randn(width, lifting, 1),
+        "lifting.fcs.1.bias": torch.randn(width),
+    }
+    state |= {
+        "projection.fcs.0.weight": torch.randn(projection, width, 1),
+        "projection.fcs.0.bias": torch.randn(projection),
+    }
+    state |= {
+        "projection.fcs.1.weight": torch.randn(outer, projection, 1),
+        "projection.fcs.1.bias": torch.randn(outer),
+    }
     for i in range(layers):
-        state[f"fno_blocks.convs.{i}.weight.tensor"] = torch.randn(width, width, *modes, dtype=torch.complex64)
+        state[f"fno_blocks.convs.{i}.weight.tensor"] = torch.randn(
+            width, width, *modes, dtype=torch.complex64
+        )
         state[f"fno_blocks.convs.{i}.bias"] = torch.randn(width, *[1] * d)
         state[f"fno_blocks.fno_skips.{i}.conv.weight"] = torch.randn(width, width, 1)
         state[f"fno_blocks.channel_mlp.{i}.fcs.0.weight"] = torch.randn(mlp, width, 1)
@@ -67,12 +97,22 @@ def neuraloperator_answer(state, x):
         weight = state[f"fno_blocks.convs.{i}.weight.tensor"]
         z, out = torch.fft.rfftn(x, dim=dims, norm="forward"), torch.zeros(1)
         out = torch.zeros(len(x), weight.shape[1], *z.shape[2:], dtype=z.dtype)
-        at = [torch.tensor([k % n for k in range(-(m // 2), m - m // 2)]) for n, m in zip(size[:-1], weight.shape[2:-1], strict=True)]
+        at = [
+            torch.tensor([k % n for k in range(-(m // 2), m - m // 2)])
+            for n, m in zip(size[:-1], weight.shape[2:-1], strict=True)
+        ]
         at = torch.meshgrid(*at, torch.arange(weight.shape[-1]), indexing="ij")
         out[:, :, *at] = torch.einsum("bi...,io...->bo...", z[:, :, *at], weight)
-        h = torch.fft.irfftn(out, s=size, dim=dims, norm="forward") + state[f"fno_blocks.convs.{i}.bias"] + dense(x, f"fno_blocks.fno_skips.{i}.conv")
+        h = (
+            torch.fft.irfftn(out, s=size, dim=dims, norm="forward")
+            + state[f"fno_blocks.convs.{i}.bias"]
+            + dense(x, f"fno_blocks.fno_skips.{i}.conv")
+        )
         last = i == layers - 1
-        y = pointwise(h if last else gelu(h), f"fno_blocks.channel_mlp.{i}") + state[f"fno_blocks.channel_mlp_skips.{i}.weight"] * x
+        y = (
+            pointwise(h if last else gelu(h), f"fno_blocks.channel_mlp.{i}")
+            + state[f"fno_blocks.channel_mlp_skips.{i}.weight"] * x
+        )
         x = y if last else gelu(y)
     return pointwise(x, "projection")
 
@@ -111,7 +151,9 @@ def test_physicsnemo_archives_hold_their_arguments(tmp_path):
         "sparsity_threshold": 0.01,
         **{n: list(v) if isinstance(v, tuple) else v for n, v in AFNO_ARGUMENTS.items()},
     }
-    described = json.dumps({"__name__": "AFNO", "__module__": "physicsnemo.models.afno.afno", "__args__": held})
+    described = json.dumps(
+        {"__name__": "AFNO", "__module__": "physicsnemo.models.afno.afno", "__args__": held}
+    )
     (tmp_path / "args.json").write_text(described)
     with zipfile.ZipFile(tmp_path / "new.mdlus", "w") as archive:
         archive.write(tmp_path / "model.pt", "model.pt")
@@ -138,7 +180,11 @@ def test_all_that_does_not_fit_is_listed_at_once(tmp_path):
     torch.save(state, tmp_path / "model.pt")
     with pytest.raises(WeightsError) as error:
         import_weights(tmp_path / "model.pt", "physicsnemo", inp_shape=[8, 12])
-    for part in ("missing blocks.1.norm1.weight", "unknown surplus", "blocks.0.norm2.bias has shape (5,), wanted (8,)"):
+    for part in (
+        "missing blocks.1.norm1.weight",
+        "unknown surplus",
+        "blocks.0.norm2.bias has shape (5,), wanted (8,)",
+    ):
         assert part in str(error.value)
     afno_file(tmp_path / "model.pt")
     with pytest.raises(WeightsError, match=r"pos_embed has shape \(1, 6, 8\), wanted \(1, 12, 8\)"):
@@ -175,7 +221,11 @@ def test_files_of_another_kind_are_refused(tmp_path):
     with pytest.raises(WeightsError, match="holds a list, not a state dict"):
         import_weights(path, "physicsnemo")
     torch.save({"weights": torch.zeros(1)}, path)
-    for format, what in (("fourcastnet", "no 'model_state'"), ("physicsnemo", "holds no AFNO"), ("neuraloperator", "holds no FNO")):
+    for format, what in (
+        ("fourcastnet", "no 'model_state'"),
+        ("physicsnemo", "holds no AFNO"),
+        ("neuraloperator", "holds no FNO"),
+    ):
         with pytest.raises(WeightsError, match=what):
             import_weights(path, format)
     torch.save({"model_state": {"module.backbone.pos_embed": torch.zeros(1, 2, 3)}}, path)
@@ -206,11 +256,15 @@ def test_options_that_are_not_supported_are_named(tmp_path):
     torch.save({n: t for n, t in saved.items() if "channel_mlp." not in n}, path)
     with pytest.raises(WeightsError, match="no channel MLP"):
         import_weights(path, "neuraloperator")
-    torch.save(saved | {"fno_blocks.convs.0.weight.tensor": torch.randn(5, 6, 4, dtype=torch.complex64)}, path)
+    torch.save(
+        saved | {"fno_blocks.convs.0.weight.tensor": torch.randn(5, 6, 4, dtype=torch.complex64)}, path
+    )
     with pytest.raises(WeightsError, match="separable"):
         import_weights(path, "neuraloperator")
     afno_file(path)
-    with pytest.raises(WeightsError, match=r"give inp_shape=\[H,W\], which makes 6 patches of \(4, 4\) points"):
+    with pytest.raises(
+        WeightsError, match=r"give inp_shape=\[H,W\], which makes 6 patches of \(4, 4\) points"
+    ):
         import_weights(path, "physicsnemo")
     with pytest.raises(WeightsError, match="depth is 2, not 3"):
         import_weights(path, "physicsnemo", inp_shape=[8, 12], depth=3)
@@ -221,5 +275,11 @@ def test_options_that_are_not_supported_are_named(tmp_path):
 def test_thresholds_come_as_arguments(tmp_path):
     model = afno_file(tmp_path / "model.pt")
     x = torch.randn(1, 2, 8, 12)
-    other = import_weights(tmp_path / "model.pt", "physicsnemo", inp_shape=(8, 12), sparsity_threshold=0.5, hard_thresholding_fraction=0.5)
+    other = import_weights(
+        tmp_path / "model.pt",
+        "physicsnemo",
+        inp_shape=(8, 12),
+        sparsity_threshold=0.5,
+        hard_thresholding_fraction=0.5,
+    )
     assert other.blocks[0].filter.sparsity_threshold == 0.5 and not torch.equal(other(x), model(x))

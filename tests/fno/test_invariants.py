@@ -37,15 +37,21 @@ def test_invariants_of_waves_on_a_line(points):
     assert float(found["standard deviation of u"][0]) == pytest.approx(math.sqrt((4 + 1 + 9) / 2))
     octaves = {1: math.sqrt(2), 2: math.sqrt(0.5), 4: math.sqrt(4.5)}
     for low, amplitude in octaves.items():
-        assert found[f"amplitude of waves {low} to {2 * low} of u"].numpy() == pytest.approx([amplitude, 2 * amplitude])
-    assert f"amplitude of waves {4 if points < 40 else 8} to {8 if points < 40 else 16} of u" == list(found)[-2]  # the last is whole
+        assert found[f"amplitude of waves {low} to {2 * low} of u"].numpy() == pytest.approx(
+            [amplitude, 2 * amplitude]
+        )
+    assert (
+        f"amplitude of waves {4 if points < 40 else 8} to {8 if points < 40 else 16} of u" == list(found)[-2]
+    )  # the last is whole
     assert found["viscosity"].numpy() == pytest.approx(np.log([0.1, 0.2]))
 
 
 @pytest.mark.parametrize("edge", ["node", "cell"])
 def test_axes_that_are_not_periodic_are_mirrored(edge):
     for points in (12, 25):
-        x = (torch.arange(points, dtype=torch.float64) + (0.5 if edge == "cell" else 0)) / (points - (edge == "node"))
+        x = (torch.arange(points, dtype=torch.float64) + (0.5 if edge == "cell" else 0)) / (
+            points - (edge == "node")
+        )
         u = torch.cos(math.pi * x)[:, None] + 2 * torch.cos(2 * math.pi * x)[None]
         found = of(u[None], (edge, edge))
         assert float(found["amplitude of waves 0.5 to 1 of u"]) == pytest.approx(math.sqrt(0.5))
@@ -57,7 +63,9 @@ def test_axes_that_are_not_periodic_are_mirrored(edge):
 def test_octaves_of_the_same_field_agree_on_every_grid(name):
     both = {}
     for points in (32, 48):
-        first, found = drawn(name, 2, 5, resolution=points, **({"coefficient": "lognormal"} if name == "darcy" else {}))
+        first, found = drawn(
+            name, 2, 5, resolution=points, **({"coefficient": "lognormal"} if name == "darcy" else {})
+        )
         both[points] = found, float(scales_of(first, found)[next(iter(found))])
     coarse, fine = both[32][0], both[48][0]
     shared = [n for n in coarse if "waves" in n]
@@ -66,13 +74,22 @@ def test_octaves_of_the_same_field_agree_on_every_grid(name):
     assert all(torch.allclose(coarse[n], fine[n], atol=tolerance) for n in shared[:-1])
 
 
-LAWS = [("burgers", {"resolution": 32}), ("shock_pipe", {"resolution": 32}), ("darcy", {"resolution": 17}), ("navier_stokes", {"resolution": 16})]
+LAWS = [
+    ("burgers", {"resolution": 32}),
+    ("shock_pipe", {"resolution": 32}),
+    ("darcy", {"resolution": 17}),
+    ("navier_stokes", {"resolution": 16}),
+]
 
 
 @pytest.mark.parametrize(("name", "parameters"), LAWS)
 def test_samples_of_the_training_law_are_seldom_reported(name, parameters):
     known = ranges(*drawn(name, 128, 0, **parameters))
-    alarms = [bool(known.departures(drawn(name, count, seed, **parameters)[1])) for seed in range(1, 16) for count in (1, 4)]
+    alarms = [
+        bool(known.departures(drawn(name, count, seed, **parameters)[1]))
+        for seed in range(1, 16)
+        for count in (1, 4)
+    ]
     assert sum(alarms) <= 1
 
 
@@ -87,7 +104,11 @@ def departures(change, count=3, **more):
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_mean_flow_is_reported_with_its_value(flow, count):
     found = departures(lambda u: u + flow, count)
-    assert found[0].startswith(f"mean of u {flow:g} in sample ") and found[0].endswith("in training 0 to 0") and len(found) == 1
+    assert (
+        found[0].startswith(f"mean of u {flow:g} in sample ")
+        and found[0].endswith("in training 0 to 0")
+        and len(found) == 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -111,7 +132,9 @@ def test_values_that_are_not_finite_and_numbers_out_of_range_are_reported():
     instances, found = drawn("shock_pipe", 64, 0, resolution=32)
     known = ranges(instances, found)
     assert not known.departures({"viscosity": torch.tensor([0.0041, 0.0395]).log()})
-    assert known.departures({"viscosity": torch.tensor([0.01, 0.2]).log()})[0].startswith("viscosity 0.2 in sample 1, in training 0.004")
+    assert known.departures({"viscosity": torch.tensor([0.01, 0.2]).log()})[0].startswith(
+        "viscosity 0.2 in sample 1, in training 0.004"
+    )
 
 
 def test_ranges_survive_json_and_few_samples_say_nothing():

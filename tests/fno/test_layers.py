@@ -18,12 +18,18 @@ from fourcaster.fno.models.base import load_weights
 from fourcaster.fno.transforms.fourier import from_modes, to_modes
 
 FACTORIZATIONS = ["dense", "depthwise", "cp", "tucker"]
-layers = st.tuples(st.lists(st.integers(3, 11), min_size=1, max_size=3), st.sampled_from(FACTORIZATIONS), st.sampled_from(["dft", "fft"]))
+layers = st.tuples(
+    st.lists(st.integers(3, 11), min_size=1, max_size=3),
+    st.sampled_from(FACTORIZATIONS),
+    st.sampled_from(["dft", "fft"]),
+)
 
 
 def waves(size):
     """A field of low wave numbers, the same function on every grid."""
-    places = torch.meshgrid(*(2 * torch.pi * torch.arange(n, dtype=torch.float64) / n for n in size), indexing="ij")
+    places = torch.meshgrid(
+        *(2 * torch.pi * torch.arange(n, dtype=torch.float64) / n for n in size), indexing="ij"
+    )
     return torch.stack([torch.cos(sum(places)) + 0.3, torch.sin(2 * places[-1]) * torch.cos(places[0])])[None]
 
 
@@ -31,7 +37,9 @@ def waves(size):
 @given(layers)
 def test_spectral_convolution_is_linear_and_commutes_with_shifts(case):
     size, factorization, method = case
-    conv = SpectralConv(3, 3, [max(1, n - 2) for n in size], factorization=factorization, rank=0.4, method=method, bias=False).double()
+    conv = SpectralConv(
+        3, 3, [max(1, n - 2) for n in size], factorization=factorization, rank=0.4, method=method, bias=False
+    ).double()
     x, y = torch.randn(2, 2, 3, *size, dtype=torch.float64)
     shifts, dims = list(range(1, len(size) + 1)), list(range(2, len(size) + 2))
     assert torch.allclose(conv(x.roll(shifts, dims)), conv(x).roll(shifts, dims), atol=1e-11)
@@ -57,7 +65,8 @@ def test_gradients_of_all_weights(factorization, size):
     x = torch.randn(2, 2, *size, dtype=torch.float64, requires_grad=True)
     parameters = dict(conv.named_parameters())
     assert torch.autograd.gradcheck(
-        lambda x, *p: torch.func.functional_call(conv, dict(zip(parameters, p, strict=True)), (x,)), (x, *parameters.values())
+        lambda x, *p: torch.func.functional_call(conv, dict(zip(parameters, p, strict=True)), (x,)),
+        (x, *parameters.values()),
     )
 
 
@@ -92,8 +101,13 @@ def test_factorized_weights_are_the_tensors_of_their_formula():
     tucker = TuckerWeight(modes, 3, 2, rank=0.6).double()
     core = torch.complex(tucker.core.select(-2, 0), tucker.core.select(-2, 1))
     a, b = (torch.complex(f[0], f[1]) for f in tucker.along)
-    u, v = torch.complex(tucker.inward[:, 0], tucker.inward[:, 1]), torch.complex(tucker.outward[:, 0], tucker.outward[:, 1])
-    assert torch.allclose(dense(tucker, modes, 3, 2), torch.einsum("abrs,ka,lb,ir,so->iklo", core, a, b, u, v), atol=1e-12)
+    u, v = (
+        torch.complex(tucker.inward[:, 0], tucker.inward[:, 1]),
+        torch.complex(tucker.outward[:, 0], tucker.outward[:, 1]),
+    )
+    assert torch.allclose(
+        dense(tucker, modes, 3, 2), torch.einsum("abrs,ka,lb,ir,so->iklo", core, a, b, u, v), atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("rank", [0.05, 0.3, 1.0])
@@ -105,7 +119,16 @@ def test_rank_is_the_share_of_parameters(factorization, rank):
     assert tucker_ranks((16, 9, 32, 32), 1e-9) == (1, 1, 1, 1)
 
 
-@pytest.mark.parametrize("sizes", [((12, 16), (24, 32)), ((11, 15), (33, 45)), ((9, 14), (25, 53)), ((9,), (14,)), ((7, 7, 8), (9, 12, 15))])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        ((12, 16), (24, 32)),
+        ((11, 15), (33, 45)),
+        ((9, 14), (25, 53)),
+        ((9,), (14,)),
+        ((7, 7, 8), (9, 12, 15)),
+    ],
+)
 def test_spectral_convolution_acts_alike_at_every_resolution(sizes):
     conv = SpectralConv(2, 1, [5] * len(sizes[0])).double()
     coarse, fine = (to_modes(conv(waves(s)).movedim(1, -1), [5] * len(s)) for s in sizes)
@@ -161,7 +184,9 @@ def test_finite_differences_converge_to_derivatives():
     layer = FiniteDifference(2, 3, (True, True)).double()
     errors = []
     for n in (32, 64, 128):
-        y, x = torch.meshgrid(*[2 * torch.pi * torch.arange(k, dtype=torch.float64) / k for k in (n, 2 * n)], indexing="ij")
+        y, x = torch.meshgrid(
+            *[2 * torch.pi * torch.arange(k, dtype=torch.float64) / k for k in (n, 2 * n)], indexing="ij"
+        )
         a, b = torch.sin(x) * torch.cos(2 * y), torch.cos(x - y)
         terms = [
             torch.stack([-2 * torch.sin(x) * torch.sin(2 * y), torch.sin(x - y)], -1),  # d/dy
@@ -172,7 +197,9 @@ def test_finite_differences_converge_to_derivatives():
         scales = [length**order for length in layer.lengths for order in (1, 2)]
         wanted = sum(s * t @ w for s, t, w in zip(scales, terms, layer.matrices, strict=True)).movedim(-1, 0)
         errors.append((layer(torch.stack([a, b])[None])[0] - wanted).abs().max().item())
-    assert errors[0] / errors[1] == pytest.approx(4, rel=0.05) and errors[1] / errors[2] == pytest.approx(4, rel=0.05)
+    assert errors[0] / errors[1] == pytest.approx(4, rel=0.05) and errors[1] / errors[2] == pytest.approx(
+        4, rel=0.05
+    )
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 24])
@@ -181,12 +208,17 @@ def test_differences_at_edges_are_exact_on_linear_and_quadratic_fields(n, axis):
     layer = FiniteDifference(1, 1, (axis,)).double()
     if n == 1:
         if axis is False:
-            assert torch.equal(layer(torch.ones(1, 1, 1, dtype=torch.float64)), torch.zeros(1, 1, 1, dtype=torch.float64))
+            assert torch.equal(
+                layer(torch.ones(1, 1, 1, dtype=torch.float64)), torch.zeros(1, 1, 1, dtype=torch.float64)
+            )
         return
     share = 1.0 if axis is False else axis.share[0] / axis.share[1]
     h = 2 * torch.pi / share / (n if axis and axis.edge == "cell" else n - 1)
     x = h * torch.arange(n, dtype=torch.float64)[None, None]
-    first, second = layer.matrices[0, 0, 0] * layer.lengths[0], layer.matrices[1, 0, 0] * layer.lengths[0] ** 2
+    first, second = (
+        layer.matrices[0, 0, 0] * layer.lengths[0],
+        layer.matrices[1, 0, 0] * layer.lengths[0] ** 2,
+    )
     assert torch.allclose(layer(3 * x - 1), (3 * first).expand_as(x), rtol=1e-9, atol=1e-12)
     if n >= 3:
         assert torch.allclose(layer(x**2 - x), first * (2 * x - 1) + 2 * second, rtol=1e-9, atol=1e-12)
@@ -199,14 +231,22 @@ def test_differences_over_the_reference_spacing_are_one_operator(n, axis):
     layer = FiniteDifference(1, 1, (axis,), (reference,)).double()
     s, share = layer.lengths[0], axis.share[0] / axis.share[1] if isinstance(axis, Period) else 1.0
     first, second = layer.matrices[:, 0, 0]
-    x = (2 * torch.pi / share / (n if axis is True else n - 1) * torch.arange(n, dtype=torch.float64))[None, None]
+    x = (2 * torch.pi / share / (n if axis is True else n - 1) * torch.arange(n, dtype=torch.float64))[
+        None, None
+    ]
     if axis is True:
-        wanted = first * torch.cos(x) * torch.sin(torch.tensor(s)) + second * torch.sin(x) * (2 * torch.cos(torch.tensor(s)) - 2)
+        wanted = first * torch.cos(x) * torch.sin(torch.tensor(s)) + second * torch.sin(x) * (
+            2 * torch.cos(torch.tensor(s)) - 2
+        )
         assert torch.allclose(layer(torch.sin(x)), wanted, atol=2e-4)
     else:
-        assert torch.allclose(layer(x**2 - 3 * x + 1), first * s * (2 * x - 3) + second * 2 * s**2, rtol=1e-9, atol=1e-11)
+        assert torch.allclose(
+            layer(x**2 - 3 * x + 1), first * s * (2 * x - 3) + second * 2 * s**2, rtol=1e-9, atol=1e-11
+        )
     noise = torch.randn(64, 1, n, dtype=torch.float64)
-    assert layer(noise).std() < 3 * (first.abs() + 2.5 * second.abs())  # as large on fine grids as on the reference grid
+    assert layer(noise).std() < 3 * (
+        first.abs() + 2.5 * second.abs()
+    )  # as large on fine grids as on the reference grid
 
 
 def test_differences_at_edges_are_of_second_order():
@@ -214,8 +254,16 @@ def test_differences_at_edges_are_of_second_order():
     errors = []
     for n in (33, 65, 129):
         x = torch.linspace(0, 2 * torch.pi, n, dtype=torch.float64)[None, None, :, None].expand(-1, -1, -1, 8)
-        first, second = layer.matrices[0, 0, 0] * layer.lengths[0], layer.matrices[1, 0, 0] * layer.lengths[0] ** 2
-        errors.append((layer(torch.sin(x + 0.5)) - first * torch.cos(x + 0.5) + second * torch.sin(x + 0.5)).abs().max().item())
+        first, second = (
+            layer.matrices[0, 0, 0] * layer.lengths[0],
+            layer.matrices[1, 0, 0] * layer.lengths[0] ** 2,
+        )
+        errors.append(
+            (layer(torch.sin(x + 0.5)) - first * torch.cos(x + 0.5) + second * torch.sin(x + 0.5))
+            .abs()
+            .max()
+            .item()
+        )
     assert errors[0] / errors[1] > 3.5 and errors[1] / errors[2] > 3.5
 
 
@@ -245,18 +293,25 @@ def test_local_branch_reads_weights_of_its_first_version():
     model = FNO((4,), 1, 1, 4, 1, local=True)
     tensors = {k.replace("local.matrices", "local.weight"): t.clone() for k, t in model.state_dict().items()}
     load_weights(model, tensors, "an old file")
-    assert torch.allclose(model.blocks[0].local.matrices[0] * model.blocks[0].local.lengths[0], tensors["blocks.0.local.weight"][0])
+    assert torch.allclose(
+        model.blocks[0].local.matrices[0] * model.blocks[0].local.lengths[0],
+        tensors["blocks.0.local.weight"][0],
+    )
     assert len(list(model.parameters())) == len(tensors)
 
 
 def test_alias_free_activation_is_one_function_on_every_grid():
     activation = AliasFreeGELU((4, 4))
     x = waves((14, 16)).movedim(1, -1)
-    outs = [to_modes(activation(waves(s).movedim(1, -1)), (7, 7)) for s in ((14, 16), (21, 24), (28, 33), (7, 7))]
+    outs = [
+        to_modes(activation(waves(s).movedim(1, -1)), (7, 7)) for s in ((14, 16), (21, 24), (28, 33), (7, 7))
+    ]
     for out in outs[1:]:
         assert torch.allclose(out, outs[0], atol=1e-13)
     fine = torch.nn.functional.gelu(waves((96, 96))).movedim(1, -1)
-    assert torch.allclose(outs[0], to_modes(fine, (7, 7)), atol=2e-3)  # what is left is the aliasing of the doubled grid
+    assert torch.allclose(
+        outs[0], to_modes(fine, (7, 7)), atol=2e-3
+    )  # what is left is the aliasing of the doubled grid
     assert torch.allclose(from_modes(outs[0], (7, 7), (14, 16)), activation(x), atol=1e-13)
     with pytest.raises(ModesError):
         activation(torch.zeros(1, 6, 6, 1))
@@ -272,7 +327,10 @@ def test_norm_is_that_of_torch_and_pointwise_network_is_pointwise():
     assert torch.allclose(mlp(y)[:, :, 4, 5], mlp(y[:, :, 4:5, 5:6])[..., 0, 0], atol=1e-6)
 
 
-@pytest.mark.parametrize("options", [{}, {"norm": "instance"}, {"norm": "layer"}, {"skip": "identity"}, {"skip": "none"}, {"local": True}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"norm": "instance"}, {"norm": "layer"}, {"skip": "identity"}, {"skip": "none"}, {"local": True}],
+)
 def test_blocks_commute_with_shifts(options):
     block = FNOBlock(4, (5, 5), BlockOptions(**options))
     x = torch.randn(2, 4, 12, 9)
@@ -292,12 +350,18 @@ def test_continuation_keeps_the_field_and_is_periodic_without_a_jump():
 
 
 @pytest.mark.parametrize("edge", ["node", "cell"])
-@pytest.mark.parametrize(("fraction", "reference"), [(0.25, 17), (0.2, 73), (0.3, 24), (0.2, None), (0.137, None), (0.001, None)])
+@pytest.mark.parametrize(
+    ("fraction", "reference"), [(0.25, 17), (0.2, 73), (0.3, 24), (0.2, None), (0.137, None), (0.001, None)]
+)
 def test_padded_period_has_one_physical_length(edge, fraction, reference):
     period = padded_period(fraction, reference, edge)
     for n in (5, 17, 24, 25, 33, 50, 65):
         h = 1 / (n - 1 if edge == "node" else n)
-        x = torch.linspace(0, 1, n, dtype=torch.float64)[None, :, None] if edge == "node" else (torch.arange(n)[None, :, None] + 0.5).double() * h
+        x = (
+            torch.linspace(0, 1, n, dtype=torch.float64)[None, :, None]
+            if edge == "node"
+            else (torch.arange(n)[None, :, None] + 0.5).double() * h
+        )
         cubic = (x - 0.3) ** 3 + x  # which the interpolation keeps
         y = period.extend(cubic, 1)
         spacing = period.share[0] / period.share[1] / y.shape[1]
@@ -326,7 +390,9 @@ def tilt_error(model, nlat, nlon, grid):
     with torch.no_grad():
         upright, tilted = model(field(points[..., 2]))[0, :, :, 0], model(field(along))[0]
     z = torch.cos(colatitude)
-    series = [np.polynomial.legendre.Legendre.fit(z.numpy(), u.numpy(), nlat - 1, domain=[-1, 1]) for u in upright]
+    series = [
+        np.polynomial.legendre.Legendre.fit(z.numpy(), u.numpy(), nlat - 1, domain=[-1, 1]) for u in upright
+    ]
     wanted = torch.stack([torch.from_numpy(s(along.numpy())) for s in series])
     return float((tilted - wanted).abs().max() / wanted.abs().max())
 
@@ -341,11 +407,15 @@ def test_real_spherical_weights_commute_with_every_rotation(grid):
 
 def test_equivariant_sfno_commutes_with_tilts_and_the_default_does_not():
     torch.manual_seed(0)
-    real, other = (SFNO(8, 2, 2, 8, 2, grid="legendre-gauss", equivariant=e).double().eval() for e in (True, False))
+    real, other = (
+        SFNO(8, 2, 2, 8, 2, grid="legendre-gauss", equivariant=e).double().eval() for e in (True, False)
+    )
     coarse, fine = (tilt_error(real, n, 2 * n, "legendre-gauss") for n in (16, 32))
     assert fine < 1e-6 and fine < coarse
     assert tilt_error(other, 32, 64, "legendre-gauss") > 100 * fine
-    assert sum(p.numel() for p in real.blocks[0].conv.parameters()) < sum(p.numel() for p in other.blocks[0].conv.parameters())
+    assert sum(p.numel() for p in real.blocks[0].conv.parameters()) < sum(
+        p.numel() for p in other.blocks[0].conv.parameters()
+    )
 
 
 def test_wrong_arguments_are_refused():
@@ -366,7 +436,9 @@ def test_wrong_arguments_are_refused():
     conv = SpectralConv(3, 3, (8, 8))
     with pytest.raises(ModesError, match="cannot hold"):
         conv(torch.zeros(1, 3, 7, 12))
-    with pytest.raises(InputError, match=r"expected a tensor of shape \(batch, 3, n, n\), got \(1, 2, 9, 9\)"):
+    with pytest.raises(
+        InputError, match=r"expected a tensor of shape \(batch, 3, n, n\), got \(1, 2, 9, 9\)"
+    ):
         conv(torch.zeros(1, 2, 9, 9))
     with pytest.raises(InputError, match="expected a tensor of shape"):
         conv(torch.zeros(3, 9, 9))

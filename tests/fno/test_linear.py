@@ -20,7 +20,11 @@ def relative(a, b):
 @pytest.mark.parametrize("bias", [True, False])
 def test_values_and_gradients_are_those_of_float64(rows, inward, outward, bias):
     torch.manual_seed(0)
-    layer, x, g = Linear(inward, outward, bias), torch.randn(*rows, inward).requires_grad_(), torch.randn(*rows, outward)
+    layer, x, g = (
+        Linear(inward, outward, bias),
+        torch.randn(*rows, inward).requires_grad_(),
+        torch.randn(*rows, outward),
+    )
     reference = nn.Linear(inward, outward, bias).double()
     reference.load_state_dict(layer.state_dict())
     y = layer(x)
@@ -43,7 +47,8 @@ def test_some_rows_are_taken_as_images_and_some_are_not():
 def test_groups_are_separate_layers(rows):
     x, weight, bias = torch.randn(*rows, 48), torch.randn(60, 16), torch.randn(60)
     parts = [
-        functional.linear(a.double(), w.double(), b.double()) for a, w, b in zip(x.split(16, dim=-1), weight.split(20), bias.split(20), strict=True)
+        functional.linear(a.double(), w.double(), b.double())
+        for a, w, b in zip(x.split(16, dim=-1), weight.split(20), bias.split(20), strict=True)
     ]
     assert relative(linear(x, weight, bias, 3), torch.cat(parts, dim=-1)) < 1e-6
 

@@ -15,7 +15,20 @@ MODELS = {
     "fno": (lambda: FNO((6, 6), 2, 3, 8, 2), (13, 18)),
     "fno-1d": (lambda: FNO((6,), 2, 3, 8, 2), (19,)),
     "fno-3d": (lambda: FNO((4, 4, 4), 2, 3, 6, 2), (7, 8, 9)),
-    "fno-padded": (lambda: FNO((5, 5), 2, 3, 8, 2, domain_padding=(0.25, 0), reference_size=(9, 12), local=True, activation="alias_free"), (14, 18)),
+    "fno-padded": (
+        lambda: FNO(
+            (5, 5),
+            2,
+            3,
+            8,
+            2,
+            domain_padding=(0.25, 0),
+            reference_size=(9, 12),
+            local=True,
+            activation="alias_free",
+        ),
+        (14, 18),
+    ),
     "tfno": (lambda: TFNO((6, 6), 2, 3, 8, 2, rank=0.4), (13, 18)),
     "tfno-cp": (lambda: TFNO((6, 6), 2, 3, 8, 2, factorization="cp", rank=0.4), (13, 18)),
     "sfno": (lambda: SFNO(6, 2, 3, 8, 2), (13, 24)),
@@ -25,7 +38,9 @@ MODELS = {
 
 def waves(n, factor=1, dimensions=2):
     """A band-limited field, the same function at every n."""
-    axes = [2 * torch.pi * torch.arange(round(n * factor), dtype=torch.float64) / round(n * factor)] * dimensions
+    axes = [
+        2 * torch.pi * torch.arange(round(n * factor), dtype=torch.float64) / round(n * factor)
+    ] * dimensions
     places = torch.meshgrid(*axes, indexing="ij")
     return torch.stack([torch.sin(2 * places[0] + places[-1]), torch.cos(3 * places[-1])])[None]
 
@@ -84,7 +99,10 @@ def test_one_function_gives_one_answer_at_every_resolution(make, dimensions, act
     torch.manual_seed(0)
     n = 16 if dimensions < 3 else 10
     model = make((4,) * dimensions, 2, 1, 8, 2, activation=activation).double().eval()
-    outs = [model(waves(n, factor, dimensions))[(..., *[slice(None, None, int(2 * factor))] * dimensions)] for factor in (1, 1.5, 2, 3)]
+    outs = [
+        model(waves(n, factor, dimensions))[(..., *[slice(None, None, int(2 * factor))] * dimensions)]
+        for factor in (1, 1.5, 2, 3)
+    ]
     for out in outs[:-1]:
         assert (out - outs[-1]).norm() < tolerance * outs[-1].norm()
     if activation == "gelu":
@@ -144,7 +162,10 @@ def test_a_grid_outside_those_of_training_is_announced():
     model(torch.zeros(1, 1, 16, 16))
     model.eval()
     model(torch.zeros(1, 1, 14, 16))
-    with pytest.warns(ResolutionWarning, match=r"\(24, 24\) points lies outside what the model was trained on, \(12, 12\) to \(16, 16\)"):
+    with pytest.warns(
+        ResolutionWarning,
+        match=r"\(24, 24\) points lies outside what the model was trained on, \(12, 12\) to \(16, 16\)",
+    ):
         model(torch.zeros(1, 1, 24, 24))
     mark_trained(model, (24, 24))
     model(torch.zeros(1, 1, 24, 24))
@@ -167,7 +188,8 @@ def test_afno_on_other_grids():
     same = model.resized((16, 24))
     x = torch.randn(1, 2, 16, 24)
     assert torch.allclose(same(x), model(x), atol=1e-5)
-    # Twice the points and twice the patch: the tokens of an interpolated field, patch by patch, are the old ones.
+    # Twice the points and twice the patch: the tokens of an interpolated field, patch by patch, are the old
+    # ones.
     twice = model.resized((32, 48))
     assert twice.patch_size == (8, 8) and twice.tokens == model.tokens
     up = interpolation_matrix((4, 4), (8, 8)).float()
@@ -210,13 +232,17 @@ def test_mixed_resolution_draws_grids_by_seed_and_step():
     assert [tuple(x.shape[2:]) for x, _ in MixedResolution(pairs[7:], sizes, seed=1, start=7)] == seen[7:]
     for (x, y), (a, b) in zip(pairs, MixedResolution(pairs, sizes, seed=1), strict=True):
         assert a.shape == b.shape
-        assert torch.allclose(a.mean((2, 3)), x.mean((2, 3)), atol=1e-6) and torch.allclose(b.mean((2, 3)), y.mean((2, 3)), atol=1e-6)
+        assert torch.allclose(a.mean((2, 3)), x.mean((2, 3)), atol=1e-6) and torch.allclose(
+            b.mean((2, 3)), y.mean((2, 3)), atol=1e-6
+        )
     with pytest.raises(ValueError, match="at least one size"):
         MixedResolution(pairs, [])
 
 
 def test_training_on_mixed_resolution_helps_on_a_finer_grid():
-    """A product of two fields, learnt on one coarse grid or on three: the second is the better on a grid neither saw."""
+    """A product of two fields, learnt on one coarse grid or on three: the second is the better on a grid
+    neither saw.
+    """
     errors = {}
     for sizes in (((12,),), ((12,), (16,), (24,))):
         torch.manual_seed(0)

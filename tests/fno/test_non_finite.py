@@ -1,4 +1,6 @@
-"""Losses, gradients, weights and saved states that are not finite: nothing of them is kept, and the run resumes once the cause is gone."""
+"""Losses, gradients, weights and saved states that are not finite: nothing of them is kept, and the run
+resumes once the cause is gone.
+"""
 
 import json
 import logging
@@ -13,12 +15,12 @@ from fourcaster.fno.errors import NonFiniteError, WeightsError
 from fourcaster.fno.models.base import load_weights
 from fourcaster.fno.physics.problems import PROBLEMS
 from fourcaster.fno.training import Loss, TrainSettings, train
-from fourcaster.fno.training import window as window_module
-from fourcaster.fno.training.experiment import Sensors, Unknowns, WithExperiment
 from fourcaster.fno.training.finite import check_gradient, non_finite
-from fourcaster.fno.training.gauss_newton import row_jacobian
-from fourcaster.fno.training.pinn import train_pinn
-from fourcaster.fno.training.pinn_settings import PinnSettings
+from fourcaster.fno.training.objectives.inverse import Sensors, Unknowns, WithExperiment
+from fourcaster.fno.training.pinn import window as window_module
+from fourcaster.fno.training.pinn.least_squares import row_jacobian
+from fourcaster.fno.training.pinn.settings import PinnSettings
+from fourcaster.fno.training.pinn.train import train_pinn
 from fourcaster.fno.training.refine import _minimise
 from fourcaster.fno.training.state import load_state, save_state
 
@@ -92,22 +94,36 @@ SETTINGS = TrainSettings(epochs=3, warmup_steps=2, learning_rate=1e-2, checkpoin
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
-@pytest.mark.parametrize(("layer", "named"), [("second", r"second\.weight is"), ("first", r"first\.weight, first\.bias is")])
-def test_a_gradient_that_is_not_finite_is_not_stepped_and_the_run_resumes(tmp_path, value, precision, layer, named):
-    settings = TrainSettings(epochs=3, warmup_steps=2, learning_rate=1e-2, checkpoint_minutes=0, precision=precision)
+@pytest.mark.parametrize(
+    ("layer", "named"), [("second", r"second\.weight is"), ("first", r"first\.weight, first\.bias is")]
+)
+def test_a_gradient_that_is_not_finite_is_not_stepped_and_the_run_resumes(
+    tmp_path, value, precision, layer, named
+):
+    settings = TrainSettings(
+        epochs=3, warmup_steps=2, learning_rate=1e-2, checkpoint_minutes=0, precision=precision
+    )
     straight = network()
     fit(straight, tmp_path / "straight", settings=settings)
     for _ in range(2):  # the same error again, as long as the cause is there
         broken = network()
-        with pytest.raises(NonFiniteError, match=f"the gradient of {named} not finite at step 7; the saved state of step 7 is kept") as error:
+        with pytest.raises(
+            NonFiniteError,
+            match=f"the gradient of {named} not finite at step 7; the saved state of step 7 is kept",
+        ) as error:
             fit(broken, tmp_path / "a", settings=settings, at=7, value=value, layer=layer)
         assert "\n" not in str(error.value)
         groups, meta = load_state(tmp_path / "a" / "training.safetensors")
-        assert meta["step"] == 7 and all(torch.isfinite(t).all() for tensors in groups.values() for t in tensors.values())
+        assert meta["step"] == 7 and all(
+            torch.isfinite(t).all() for tensors in groups.values() for t in tensors.values()
+        )
         assert all(torch.isfinite(t).all() for t in broken.state_dict().values())
     resumed = network()
     assert fit(resumed, tmp_path / "a", settings=settings).steps == 15
-    assert all(torch.equal(a, b) for a, b in zip(straight.state_dict().values(), resumed.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(straight.state_dict().values(), resumed.state_dict().values(), strict=True)
+    )
 
 
 def test_a_fault_before_anything_was_saved_leaves_no_state(tmp_path):
@@ -128,7 +144,9 @@ def test_a_gradient_whose_norm_overflows_is_refused_with_its_largest_parameter()
 
 def test_names_are_of_the_tensors_concerned():
     whole, broken = torch.arange(3), torch.tensor([1 + 1j, complex(0, math.inf)])
-    assert non_finite([("a", whole), ("b", broken), ("c", None), ("d", torch.ones(2, dtype=torch.bfloat16))]) == ["b"]
+    assert non_finite(
+        [("a", whole), ("b", broken), ("c", None), ("d", torch.ones(2, dtype=torch.bfloat16))]
+    ) == ["b"]
     assert non_finite([("big", torch.full((4,), 3e38))]) == []
 
 
@@ -139,14 +157,20 @@ def test_a_step_that_overflows_the_weights_is_not_saved(tmp_path):
     groups["optimizer"]["2.exp_avg"].fill_(3e38)  # finite moments that step too far
     save_state(path, groups, meta)
     before = path.read_bytes()
-    with pytest.raises(NonFiniteError, match=r"the weights of second\.weight are not finite after step 5; the saved state of step 5 is kept"):
+    with pytest.raises(
+        NonFiniteError,
+        match=r"the weights of second\.weight are not finite after step 5; the saved state of step 5 is kept",
+    ):
         fit(network(), tmp_path, settings=TrainSettings(epochs=2, learning_rate=1e3, warmup_steps=0))
     assert path.read_bytes() == before
 
 
 def test_an_average_that_is_not_finite_is_not_saved(tmp_path, monkeypatch):
     monkeypatch.setattr(TrainSettings, "ema_decay", lambda self, step: math.nan if step > 7 else 0.5)
-    with pytest.raises(NonFiniteError, match=r"the averages of first\.weight, first\.bias, second\.weight and 1 more are not finite after step 7"):
+    with pytest.raises(
+        NonFiniteError,
+        match=r"the averages of first\.weight, first\.bias, second\.weight and 1 more are not finite after step 7",
+    ):
         fit(network(), tmp_path)
     groups, meta = load_state(tmp_path / "training.safetensors")
     assert meta["step"] == 7 and torch.isfinite(groups["average"]["first.weight"]).all()
@@ -159,7 +183,10 @@ def test_a_saved_state_that_is_not_finite_is_refused_with_the_way_out(tmp_path, 
     groups, meta = load_state(path)
     next(iter(groups[group].values())).view(-1)[0] = math.nan
     save_state(path, groups, {**meta, "step": 10})
-    with pytest.raises(NonFiniteError, match=r"training\.safetensors \(step 10\) has values that are not finite in .*remove .* to start over"):
+    with pytest.raises(
+        NonFiniteError,
+        match=r"training\.safetensors \(step 10\) has values that are not finite in .*remove .* to start over",
+    ):
         fit(network(), tmp_path)
     path.unlink()
     assert fit(network(), tmp_path).steps == 15
@@ -173,7 +200,11 @@ def test_a_best_score_that_older_versions_kept_is_replaced(tmp_path):
     save_state(path, groups, {**meta, "step": 10, "best_score": math.nan, "best_epoch": 0})
     model = network()
     record = fit(model, tmp_path)
-    assert record.best_epoch == 2 and math.isfinite(record.best_score) and torch.isfinite(model["first"].weight).all()
+    assert (
+        record.best_epoch == 2
+        and math.isfinite(record.best_score)
+        and torch.isfinite(model["first"].weight).all()
+    )
 
 
 # Validation
@@ -191,10 +222,19 @@ def test_a_validation_that_is_not_finite_is_reported_at_once_and_never_chosen(tm
     with caplog.at_level(logging.WARNING):
         record = train(model, Diverging(model), Numbers(), SETTINGS, tmp_path)
     assert "epoch 1: the validation error is nan from step 2 of 3 on" in caplog.text
-    assert "epoch 2: the validation error is inf from step 2 of 3 on" in caplog.text and len(caplog.records) == 2
+    assert (
+        "epoch 2: the validation error is inf from step 2 of 3 on" in caplog.text and len(caplog.records) == 2
+    )
     assert record.best_score == 1.0 and record.best_epoch == 2
-    lines = [json.loads(line, parse_constant=pytest.fail) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [line["validation_rmse"] for line in lines] == [[1.0, None, None], [1.0, None, None], [1.0, 1.0, 1.0]]
+    lines = [
+        json.loads(line, parse_constant=pytest.fail)
+        for line in (tmp_path / "log.jsonl").read_text().splitlines()
+    ]
+    assert [line["validation_rmse"] for line in lines] == [
+        [1.0, None, None],
+        [1.0, None, None],
+        [1.0, 1.0, 1.0],
+    ]
 
 
 def test_no_validation_data_is_reported_before_training(tmp_path, caplog):
@@ -229,7 +269,10 @@ def test_a_jacobian_that_is_not_finite_does_not_pass_for_convergence(tmp_path, m
         return jacobian
 
     monkeypatch.setattr(window_module, "row_jacobian", poisoned)
-    with pytest.raises(NonFiniteError, match=r"layers\.\d+\.bias is not finite in iteration 2 of window 2; finished windows are kept"):
+    with pytest.raises(
+        NonFiniteError,
+        match=r"layers\.\d+\.bias is not finite in iteration 2 of window 2; finished windows are kept",
+    ):
         solve(tmp_path, resample_every=1)
     assert load_state(tmp_path / "training.safetensors")[1]["done"] == 1
     monkeypatch.undo()
@@ -243,11 +286,15 @@ def test_gradients_of_collocation_are_checked_before_a_step(tmp_path, monkeypatc
 
     def poisoned(self):
         found, terms, layers = rows(self)
-        bias = PoisonedGradient.apply(next(p for n, p in self.network.named_parameters() if n == "layers.0.bias"), math.nan)
+        bias = PoisonedGradient.apply(
+            next(p for n, p in self.network.named_parameters() if n == "layers.0.bias"), math.nan
+        )
         return torch.cat([found, 0 * bias]), terms, layers
 
     monkeypatch.setattr(window_module.Window, "rows", poisoned)
-    with pytest.raises(NonFiniteError, match=r"the gradient of layers\.0\.bias is not finite in iteration 1 of window 1"):
+    with pytest.raises(
+        NonFiniteError, match=r"the gradient of layers\.0\.bias is not finite in iteration 1 of window 1"
+    ):
         solve(tmp_path, optimizer="adam_lbfgs", **steps)
     assert not (tmp_path / "training.safetensors").exists()
 
@@ -274,7 +321,14 @@ def test_refinement_names_the_parameter_whose_gradient_is_not_finite():
 
 def test_refinement_of_what_is_already_exact_changes_nothing():
     model = torch.nn.Linear(2, 1).double()
-    assert float(_minimise(model, lambda: 0 * model(torch.ones(1, 2, dtype=torch.float64)), lambda u: u.square().sum(), 3)) == 0
+    assert (
+        float(
+            _minimise(
+                model, lambda: 0 * model(torch.ones(1, 2, dtype=torch.float64)), lambda u: u.square().sum(), 3
+            )
+        )
+        == 0
+    )
 
 
 def test_an_operator_that_diverges_at_the_sensors_leaves_the_unknowns_as_they_were():

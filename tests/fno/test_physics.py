@@ -1,4 +1,6 @@
-"""Residuals vanish on truth that shares no code with them, at the order of their derivatives, and have the right sign."""
+"""Residuals vanish on truth that shares no code with them, at the order of their derivatives, and have the
+right sign.
+"""
 
 import math
 
@@ -58,7 +60,9 @@ def test_finite_differences_converge_at_their_order_up_to_the_edge(accuracy, ord
     for n in (40, 80):
         box = Box(("x",), (n,), (2.0 if wraps else 1.3,), (wraps,))
         x = tensor(np.arange(n) * box.spacing("x"))
-        error = FiniteDifferences(box, accuracy)(torch.sin(math.pi * x), "x", order) - math.pi**order * torch.sin(math.pi * x + order * math.pi / 2)
+        error = FiniteDifferences(box, accuracy)(
+            torch.sin(math.pi * x), "x", order
+        ) - math.pi**order * torch.sin(math.pi * x + order * math.pi / 2)
         errors.append(float(error.abs().max()))
     assert math.log2(errors[0] / errors[1]) == pytest.approx(accuracy, abs=0.35)
 
@@ -74,7 +78,9 @@ def test_autograd_differentiates_functions_of_coordinates():
 def test_what_cannot_be_differentiated_is_said():
     box = Box(("t", "x"), (4, 8), (1.0, 1.0), (False, True))
     u = torch.zeros(4, 8)
-    with pytest.raises(InputError, match="axis t does not wrap, and a spectral derivative needs one that does"):
+    with pytest.raises(
+        InputError, match="axis t does not wrap, and a spectral derivative needs one that does"
+    ):
         Spectral(box)(u, "t")
     with pytest.raises(InputError, match="axis t does not wrap"):
         Spectral(box).inverse_laplacian(u, ("t", "x"))
@@ -99,8 +105,18 @@ EQUATIONS = [
     (line.Burgers, {"viscosity": 0.02, "sigma": 50}, transport.burgers, {"viscosity": 0.02}),
     (line.Reaction, {"rho": 4.0}, reaction.reaction, {"rho": 4.0}),
     (line.ReactionDiffusion, {"nu": 0.3, "rho": 4.0}, reaction.reaction_diffusion, {"nu": 0.3, "rho": 4.0}),
-    (line.AllenCahn, {"diffusivity": 2e-3, "rate": 3.0}, reaction.allen_cahn, {"diffusivity": 2e-3, "rate": 3.0}),
-    (line.CahnHilliard, {"gamma_1": 1e-4, "gamma_2": 0.02}, reaction.cahn_hilliard, {"gamma_1": 1e-4, "gamma_2": 0.02}),
+    (
+        line.AllenCahn,
+        {"diffusivity": 2e-3, "rate": 3.0},
+        reaction.allen_cahn,
+        {"diffusivity": 2e-3, "rate": 3.0},
+    ),
+    (
+        line.CahnHilliard,
+        {"gamma_1": 1e-4, "gamma_2": 0.02},
+        reaction.cahn_hilliard,
+        {"gamma_1": 1e-4, "gamma_2": 0.02},
+    ),
 ]
 NAMES = [kind.__name__ for kind, *_ in EQUATIONS]
 
@@ -145,7 +161,11 @@ def test_autograd_and_the_grid_give_the_same_residuals_of_a_made_up_solution():
     """Residuals of u = sin(x + t) exp(-t) are the forcing that makes it a solution."""
     n, m = 33, 32
     box = Box(("t", "x"), (n, m), (1.0, 2 * math.pi), (False, True))
-    t, x = torch.meshgrid(torch.linspace(0, 1, n, dtype=torch.float64), 2 * math.pi * torch.arange(m, dtype=torch.float64) / m, indexing="ij")
+    t, x = torch.meshgrid(
+        torch.linspace(0, 1, n, dtype=torch.float64),
+        2 * math.pi * torch.arange(m, dtype=torch.float64) / m,
+        indexing="ij",
+    )
     t, x = t.requires_grad_(), x.requires_grad_()
     u = torch.sin(x + t) * torch.exp(-t)
     slope = torch.cos(x + t) * torch.exp(-t)
@@ -156,7 +176,10 @@ def test_autograd_and_the_grid_give_the_same_residuals_of_a_made_up_solution():
         "allen_cahn": slope - u + 0.1 * u - 2 * (u - u**3),
         "cahn_hilliard": slope - u - 0.5 * (6 * u * slope**2 - 3 * u**3 + u) + 0.2 * u,
     }
-    for kind, d in (("autograd", Autograd({"t": t, "x": x})), ("grid", Mixed({"t": FiniteDifferences(box, 4), "x": Spectral(box)}))):
+    for kind, d in (
+        ("autograd", Autograd({"t": t, "x": x})),
+        ("grid", Mixed({"t": FiniteDifferences(box, 4), "x": Spectral(box)})),
+    ):
         made = {
             "advection": transport.advection(u, d, 3.0),
             "burgers": transport.burgers(u, d, 0.1),
@@ -174,7 +197,13 @@ def test_the_wave_solver_leaves_no_residual():
         system = line.Wave(initial="standard", resolution=101, frames=frames)
         u = tensor(system.solve(np.random.default_rng(0))["u"])
         box = Box(("t", "x"), tuple(u.shape), (1.0, 1.0), (False, False))
-        found.append(norm(transport.wave(u, Mixed({"t": FiniteDifferences(box, 4), "x": FiniteDifferences(box, 4)}), 2.0)))
+        found.append(
+            norm(
+                transport.wave(
+                    u, Mixed({"t": FiniteDifferences(box, 4), "x": FiniteDifferences(box, 4)}), 2.0
+                )
+            )
+        )
     assert found[1] < 2e-2 * norm(u) * (8 * math.pi) ** 2 and found[0] / found[1] > 2
 
 
@@ -196,7 +225,16 @@ def test_darcy_is_what_the_solver_solves():
 def test_flow_leaves_no_residual(forcing):
     found = []
     for frames in (16, 32):
-        system = NavierStokes(forcing=forcing, viscosity=0.01, resolution=48, duration=0.5, frames=frames, step=0.5 / 64, alpha=6, sigma=3e5)
+        system = NavierStokes(
+            forcing=forcing,
+            viscosity=0.01,
+            resolution=48,
+            duration=0.5,
+            frames=frames,
+            step=0.5 / 64,
+            alpha=6,
+            sigma=3e5,
+        )
         w = tensor(system.solve(np.random.default_rng(0))["vorticity"])
         box = Box(("t", "y", "x"), tuple(w.shape), (0.5, system.side, system.side), (False, True, True))
         space = Spectral(box)
@@ -210,9 +248,13 @@ def test_flow_leaves_no_residual(forcing):
 def test_the_beta_plane_leaves_no_residual():
     found = []
     for frames in (8, 16):
-        system = BetaPlane(resolution=96, duration=0.25, frames=frames, spin_up=0, forcing=0, diffusion=0, step=600)
+        system = BetaPlane(
+            resolution=96, duration=0.25, frames=frames, spin_up=0, forcing=0, diffusion=0, step=600
+        )
         w = tensor(system.solve(np.random.default_rng(0))["vorticity"])
-        box = Box(("t", "y", "x"), tuple(w.shape), (0.25 * 86400, system.length, system.length), (False, True, True))
+        box = Box(
+            ("t", "y", "x"), tuple(w.shape), (0.25 * 86400, system.length, system.length), (False, True, True)
+        )
         space = Spectral(box)
         d = Mixed({"t": FiniteDifferences(box, 4), "y": space, "x": space})
         found.append(norm(flow.barotropic(w, d, space, system.beta, system.drag)[2:-2]) / norm(d(w, "t")))
@@ -235,7 +277,9 @@ def test_shallow_water_leaves_no_residual():
 
 
 def test_a_steady_zonal_flow_on_the_sphere_leaves_no_residual():
-    made = ShallowWater(case="williamson2", resolution=24, duration=0.1, frames=2).solve(np.random.default_rng(0))
+    made = ShallowWater(case="williamson2", resolution=24, duration=0.1, frames=2).solve(
+        np.random.default_rng(0)
+    )
     h, u, v = (tensor(made[name]) for name in ("height", "u_component_of_wind", "v_component_of_wind"))
     r = shallow_water(h, u, v, 0.05 * 86400, "legendre-gauss", 16)
     assert norm(r.divergence) < 1e-15 and norm(r.vorticity) < 1e-15 and norm(r.mass) < 1e-8
@@ -253,7 +297,9 @@ def resting(latitude, lapse=0.0):
     temperature = torch.stack([t + lapse * k for k in range(3)])
     means = (temperature[1:] + temperature[:-1]) / 2
     thickness = atmosphere.GAS_CONSTANT * means * torch.log(LEVELS[:-1] / LEVELS[1:])[:, None, None]
-    return temperature, torch.cat([torch.full((1, 33, 64), 1.4e4, dtype=torch.float64), 1.4e4 + thickness.cumsum(0)])
+    return temperature, torch.cat(
+        [torch.full((1, 33, 64), 1.4e4, dtype=torch.float64), 1.4e4 + thickness.cumsum(0)]
+    )
 
 
 def test_hydrostatic_balance_and_its_sign():
@@ -262,7 +308,9 @@ def test_hydrostatic_balance_and_its_sign():
     assert norm(atmosphere.hydrostatic(geopotential.flip(0), temperature.flip(0), LEVELS.flip(0))) < 1e-10
     raised = geopotential + torch.tensor([0.0, 98.0665, 0.0], dtype=torch.float64)[:, None, None]
     found = atmosphere.hydrostatic(raised, temperature, LEVELS)
-    assert torch.allclose(found[0], torch.full_like(found[0], 10.0)) and torch.allclose(found[1], torch.full_like(found[1], -10.0))
+    assert torch.allclose(found[0], torch.full_like(found[0], 10.0)) and torch.allclose(
+        found[1], torch.full_like(found[1], -10.0)
+    )
     moist = atmosphere.hydrostatic(geopotential, temperature, LEVELS, torch.full_like(temperature, 0.01))
     assert (moist < 0).all()  # moist air should be thicker
 
@@ -271,7 +319,13 @@ def test_thermal_wind_and_its_sign():
     latitude = SPHERE.latitude(LEVELS)
     temperature, _ = resting(latitude)
     # dT/dy = -60 cos sin / a, so the westerlies grow upward by R ln(p1/p2) 30 cos / (Omega a).
-    shear = atmosphere.GAS_CONSTANT * torch.log(LEVELS[0] / LEVELS)[:, None, None] * 30 * torch.cos(latitude) / (7.292e-5 * 6.37122e6)
+    shear = (
+        atmosphere.GAS_CONSTANT
+        * torch.log(LEVELS[0] / LEVELS)[:, None, None]
+        * 30
+        * torch.cos(latitude)
+        / (7.292e-5 * 6.37122e6)
+    )
     u = shear.expand(3, 33, 64)
     east, north = atmosphere.thermal_wind(u, torch.zeros_like(u), temperature, LEVELS, SPHERE)
     assert norm(east) < 1e-9 and norm(north) < 1e-9
@@ -285,12 +339,16 @@ def test_continuity_of_rising_air():
     v = 5 * (torch.sin(2 * latitude) * torch.cos(latitude)).expand(3, 33, 64)
     u = torch.zeros_like(v)
     divergence = SPHERE.divergence(u, v)
-    omega = -torch.cumsum(torch.cat([torch.zeros(1, 33, 64), torch.diff(LEVELS)[:, None, None] * divergence[:1]]), 0)
+    omega = -torch.cumsum(
+        torch.cat([torch.zeros(1, 33, 64), torch.diff(LEVELS)[:, None, None] * divergence[:1]]), 0
+    )
     assert norm(atmosphere.continuity(u, v, omega, LEVELS, SPHERE)) < 1e-15
     assert norm(atmosphere.continuity(u, v, -omega, LEVELS, SPHERE)) > norm(divergence)
     pressure = torch.full((3, 33, 64), 1e5, dtype=torch.float64)
     falling = pressure + torch.arange(-1, 2)[:, None, None] * -3600 * SPHERE.divergence(u[0], v[0]) * 1e5
-    left = atmosphere.column_continuity(u.expand(3, 3, 33, 64), v.expand(3, 3, 33, 64), falling, LEVELS, 3600.0, SPHERE)
+    left = atmosphere.column_continuity(
+        u.expand(3, 3, 33, 64), v.expand(3, 3, 33, 64), falling, LEVELS, 3600.0, SPHERE
+    )
     assert norm(left) < 0.1 * norm(SPHERE.divergence(u[0], v[0]) * 1e5)
 
 
@@ -333,7 +391,9 @@ def test_a_real_atmosphere_is_nearly_balanced(real_data):
     warm = atmosphere.virtual_temperature(t, q)
     east, north = atmosphere.thermal_wind(u, v, warm, pressure, sphere)
     outside = sphere.latitude(u).abs() >= math.radians(20)
-    assert norm(east) < 0.75 * norm(torch.diff(u, dim=-3) * outside) and norm(north) < 0.9 * norm(torch.diff(v, dim=-3) * outside)
+    assert norm(east) < 0.75 * norm(torch.diff(u, dim=-3) * outside) and norm(north) < 0.9 * norm(
+        torch.diff(v, dim=-3) * outside
+    )
     wrong, _ = atmosphere.thermal_wind(-u, v, warm, pressure, sphere)
     assert norm(wrong) > 2 * norm(east)
     mass = atmosphere.dry_mass(ground, q, pressure, sphere)

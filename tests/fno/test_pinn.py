@@ -1,4 +1,6 @@
-"""Physics-informed networks: exact derivatives and Jacobians, least squares, points, and equations solved to a known answer."""
+"""Physics-informed networks: exact derivatives and Jacobians, least squares, points, and equations solved to
+a known answer.
+"""
 
 import json
 import math
@@ -12,10 +14,10 @@ from helpers import values_on_grid as values
 from fourcaster.fno import InputError
 from fourcaster.fno.models.pinn import TimeWindows
 from fourcaster.fno.physics.problems import PROBLEMS
-from fourcaster.fno.training.collocation import draw_points
-from fourcaster.fno.training.gauss_newton import GaussNewton, row_jacobian
-from fourcaster.fno.training.pinn import train_pinn
-from fourcaster.fno.training.pinn_settings import PinnLoss, PinnSettings
+from fourcaster.fno.training.pinn.collocation import draw_points
+from fourcaster.fno.training.pinn.least_squares import GaussNewton, row_jacobian
+from fourcaster.fno.training.pinn.settings import PinnLoss, PinnSettings
+from fourcaster.fno.training.pinn.train import train_pinn
 
 # Networks
 
@@ -47,7 +49,9 @@ def test_an_axis_that_wraps_makes_the_network_wrap(features):
 
 def test_windows_meet_where_they_should():
     nets = [network(i / 4, (i + 1) / 4, seed=i) for i in range(4)]
-    points = torch.tensor([[0.0, 1.0], [0.24, 1.0], [0.25, 1.0], [0.99, 1.0], [1.0, 1.0]], dtype=torch.float64)
+    points = torch.tensor(
+        [[0.0, 1.0], [0.24, 1.0], [0.25, 1.0], [0.99, 1.0], [1.0, 1.0]], dtype=torch.float64
+    )
     u = TimeWindows(nets)(points)
     for value, point, at in zip(u, points, [0, 0, 1, 3, 3], strict=True):
         assert torch.allclose(value, nets[at](point[None])[0], atol=1e-14)
@@ -96,7 +100,14 @@ def test_a_linear_problem_is_solved_at_once(shape):
 @pytest.mark.parametrize("sampling", ["uniform", "latin_hypercube", "adaptive"])
 def test_points_fill_the_box_and_repeat_with_their_seed(sampling):
     def draw(seed):
-        return draw_points(sampling, 400, (0.5, -1.0), (1.0, 3.0), torch.Generator().manual_seed(seed), lambda p: (p[:, 1] > 2).double() * 50)
+        return draw_points(
+            sampling,
+            400,
+            (0.5, -1.0),
+            (1.0, 3.0),
+            torch.Generator().manual_seed(seed),
+            lambda p: (p[:, 1] > 2).double() * 50,
+        )
 
     points = draw(1)
     assert points.shape == (400, 2) and torch.equal(points, draw(1)) and not torch.equal(points, draw(2))
@@ -116,23 +127,39 @@ QUICK = PinnSettings(windows=2, points=200, initial_points=32, iterations=15, bo
 
 def solve(name, folder, settings=QUICK, parameters=None, **model):
     problem = PROBLEMS[name]
-    problem = type(problem)(**{**problem.__dict__, "parameters": {**problem.parameters, **(parameters or {})}})
-    networks, record = train_pinn(problem, lambda a, b: network(a, b, problem=name, **({"width": 12, "depth": 2} | model)), settings, folder)
+    problem = type(problem)(
+        **{**problem.__dict__, "parameters": {**problem.parameters, **(parameters or {})}}
+    )
+    networks, record = train_pinn(
+        problem,
+        lambda a, b: network(a, b, problem=name, **({"width": 12, "depth": 2} | model)),
+        settings,
+        folder,
+    )
     return TimeWindows(networks), record
 
 
 def test_convection_is_solved_where_plain_training_fails(tmp_path):
-    model, record = solve("convection", tmp_path, PinnSettings(windows=10, points=400, iterations=15, initial_points=64), {"beta": 20.0})
+    model, record = solve(
+        "convection",
+        tmp_path,
+        PinnSettings(windows=10, points=400, iterations=15, initial_points=64),
+        {"beta": 20.0},
+    )
     u, t, x = values(model, "convection")
     assert error(u, torch.sin(x - 20 * t)) < 2e-2
     assert record.held_out < 10 * record.residual
-    plain = PinnSettings(optimizer="adam_lbfgs", windows=1, points=300, adam_steps=200, lbfgs_steps=100, resample_every=0)
+    plain = PinnSettings(
+        optimizer="adam_lbfgs", windows=1, points=300, adam_steps=200, lbfgs_steps=100, resample_every=0
+    )
     failed, _ = solve("convection", tmp_path / "plain", plain, {"beta": 20.0}, width=20, depth=3)
     assert error(values(failed, "convection")[0], torch.sin(x - 20 * t)) > 0.3
 
 
 def test_the_customary_optimizers_solve_an_easy_equation(tmp_path):
-    settings = PinnSettings(optimizer="adam_lbfgs", windows=1, points=200, adam_steps=300, lbfgs_steps=300, learning_rate=5e-3)
+    settings = PinnSettings(
+        optimizer="adam_lbfgs", windows=1, points=200, adam_steps=300, lbfgs_steps=300, learning_rate=5e-3
+    )
     model, _ = solve("convection", tmp_path, settings, {"beta": 1.0})
     u, t, x = values(model, "convection")
     assert error(u, torch.sin(x - t)) < 1e-2
@@ -143,16 +170,30 @@ def test_reaction_and_the_wave_are_solved(tmp_path):
     u, t, x = values(model, "reaction")
     h = PROBLEMS["reaction"].initial(x)
     assert error(u, h / (h + (1 - h) * torch.exp(-5 * t))) < 1e-2
-    model, _ = solve("wave", tmp_path / "w", PinnSettings(windows=4, points=300, iterations=25, initial_points=64), {"speed": 0.5})
+    model, _ = solve(
+        "wave",
+        tmp_path / "w",
+        PinnSettings(windows=4, points=300, iterations=25, initial_points=64),
+        {"speed": 0.5},
+    )
     u, t, x = values(model, "wave")
-    exact = torch.sin(math.pi * x) * torch.cos(0.5 * math.pi * t) + 0.5 * torch.sin(4 * math.pi * x) * torch.cos(2 * math.pi * t)
+    exact = torch.sin(math.pi * x) * torch.cos(0.5 * math.pi * t) + 0.5 * torch.sin(
+        4 * math.pi * x
+    ) * torch.cos(2 * math.pi * t)
     assert error(u, exact) < 3e-2
 
 
 @pytest.mark.parametrize("optimizer", ["gauss_newton", "adam_lbfgs"])
 def test_stopped_and_resumed_gives_the_same_bits(tmp_path, optimizer):
     settings = PinnSettings(
-        optimizer=optimizer, windows=3, points=100, initial_points=16, iterations=4, adam_steps=5, lbfgs_steps=20, sampling="adaptive"
+        optimizer=optimizer,
+        windows=3,
+        points=100,
+        initial_points=16,
+        iterations=4,
+        adam_steps=5,
+        lbfgs_steps=20,
+        sampling="adaptive",
     )
     straight, record = solve("burgers", tmp_path / "straight", settings)
 
@@ -172,14 +213,21 @@ def test_stopped_and_resumed_gives_the_same_bits(tmp_path, optimizer):
     assert record == again
     for a, b in zip(straight.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
-    logs = [[json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()] for name in ("straight", "cut")]
+    logs = [
+        [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        for name in ("straight", "cut")
+    ]
     assert logs[0] == logs[1] and {"residual", "initial"} <= set(logs[0][0])
 
 
 def test_a_state_of_other_settings_is_refused(tmp_path):
-    train_pinn(PROBLEMS["reaction"], network, PinnSettings(windows=1, points=20, iterations=1), tmp_path, "one")
+    train_pinn(
+        PROBLEMS["reaction"], network, PinnSettings(windows=1, points=20, iterations=1), tmp_path, "one"
+    )
     with pytest.raises(ValueError, match="belongs to a run with other settings"):
-        train_pinn(PROBLEMS["reaction"], network, PinnSettings(windows=1, points=20, iterations=1), tmp_path, "other")
+        train_pinn(
+            PROBLEMS["reaction"], network, PinnSettings(windows=1, points=20, iterations=1), tmp_path, "other"
+        )
 
 
 def test_a_residual_that_leaves_the_points_raises_the_alarm(tmp_path, caplog):

@@ -1,4 +1,6 @@
-"""One operator at every resolution: padded models converge as the grid is refined, at the order that they state."""
+"""One operator at every resolution: padded models converge as the grid is refined, at the order that they
+state.
+"""
 
 import itertools
 
@@ -18,7 +20,9 @@ def answer(model, sizes, periodic, edge="node"):
     """The model applied to one smooth function, whatever the grid."""
     axes = [places(n, p, edge) for n, p in zip(sizes, periodic, strict=True)]
     grid = torch.meshgrid(*axes, indexing="ij")
-    waves = [torch.sin(2 * torch.pi * x) if p else x**2 - 0.3 * x for x, p in zip(grid, periodic, strict=True)]
+    waves = [
+        torch.sin(2 * torch.pi * x) if p else x**2 - 0.3 * x for x, p in zip(grid, periodic, strict=True)
+    ]
     x = torch.stack([sum(waves), torch.cos(1.3 * waves[0]) * torch.exp(0.4 * waves[-1])])[None]
     with torch.no_grad():
         return model(x)[0].numpy(), axes
@@ -38,7 +42,11 @@ def difference(model, sizes, fine, periodic, edge="node"):
 
 def make(dimensions, reference, padding, **options):
     torch.manual_seed(1)
-    return FNO((5,) * dimensions, 2, 1, 8, 2, domain_padding=padding, reference_size=reference, **options).double().eval()
+    return (
+        FNO((5,) * dimensions, 2, 1, 8, 2, domain_padding=padding, reference_size=reference, **options)
+        .double()
+        .eval()
+    )
 
 
 OPTIONS = [
@@ -72,14 +80,18 @@ def test_padded_fno_converges_at_second_order(reference, options):
 def test_padded_fno_converges_in_a_plane_with_one_periodic_axis(options, ratio):
     model = make(2, (17, 16), (0.2, 0.0), **options)
     for n in (24, 25, 33, 50):
-        coarse, fine = (difference(model, size, [385, 256], [False, True]) for size in ([n, 32], [2 * n - 1, 64]))
+        coarse, fine = (
+            difference(model, size, [385, 256], [False, True]) for size in ([n, 32], [2 * n - 1, 64])
+        )
         assert fine < coarse / ratio, (n, coarse, fine)
 
 
 def test_padded_fno_converges_in_a_plane_without_periodic_axes():
     model = make(2, (17, 20), (0.25, 0.1), activation="alias_free", local=True, positions=True)
     for size in ((24, 25), (25, 50), (33, 20)):
-        coarse, fine = (difference(model, s, [257, 257], [False, False]) for s in (size, [2 * n - 1 for n in size]))
+        coarse, fine = (
+            difference(model, s, [257, 257], [False, False]) for s in (size, [2 * n - 1 for n in size])
+        )
         assert fine < coarse / 2.5, (size, coarse, fine)
 
 
@@ -101,7 +113,9 @@ def test_reference_grid_decides_and_modes_are_those_of_the_given_grid():
             FNO((4, 4), 1, 1, domain_padding=0.1, **{name: value})
 
 
-@pytest.mark.parametrize("options", [{}, {"local": True, "positions": True, "activation": "alias_free"}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"local": True, "positions": True, "activation": "alias_free"}], ids=str
+)
 @pytest.mark.filterwarnings("ignore::fourcaster.fno.ResolutionWarning")
 def test_training_on_several_grids_leaves_the_period_alone(options):
     model = make(1, (17,), 0.25, **options).train()

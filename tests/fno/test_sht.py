@@ -18,7 +18,9 @@ GRIDS = ["equiangular", "equiangular-no-poles", "legendre-gauss"]
 
 def coefficients(lmax, mmax, seed=0, batch=2):
     """Coefficients of a real field: none above the diagonal, real for order 0."""
-    z = torch.randn(batch, lmax, mmax, dtype=torch.complex128, generator=torch.Generator().manual_seed(seed)).tril()
+    z = torch.randn(
+        batch, lmax, mmax, dtype=torch.complex128, generator=torch.Generator().manual_seed(seed)
+    ).tril()
     z[..., 0] = z[..., 0].real.to(z.dtype)
     return z
 
@@ -44,8 +46,12 @@ def test_legendre_functions_are_those_of_scipy():
 def test_derivatives_are_those_of_differences_and_finite_at_poles():
     theta, h = np.array([0.2, 1.1, 2.7]), 1e-6
     derivative, over_sine = legendre_derivatives(12, 10, theta)
-    assert np.allclose(derivative, (legendre(12, 10, theta + h) - legendre(12, 10, theta - h)) / (2 * h), atol=1e-7)
-    assert np.allclose(over_sine, np.arange(10)[:, None, None] * legendre(12, 10, theta) / np.sin(theta), atol=1e-12)
+    assert np.allclose(
+        derivative, (legendre(12, 10, theta + h) - legendre(12, 10, theta - h)) / (2 * h), atol=1e-7
+    )
+    assert np.allclose(
+        over_sine, np.arange(10)[:, None, None] * legendre(12, 10, theta) / np.sin(theta), atol=1e-12
+    )
     near, at = (legendre_derivatives(12, 10, np.array([angle])) for angle in (1e-7, 0.0))
     for a, b in zip(near, at, strict=True):
         assert np.allclose(a, b, atol=1e-4)
@@ -82,7 +88,10 @@ def test_gradients_are_adjoints(grid):
     assert torch.autograd.gradgradcheck(lambda z: inverse(z) ** 2, z)
 
 
-@pytest.mark.parametrize(("nlat", "nlon", "grid"), [(24, 48, "legendre-gauss"), (33, 40, "equiangular"), (32, 45, "equiangular-no-poles")])
+@pytest.mark.parametrize(
+    ("nlat", "nlon", "grid"),
+    [(24, 48, "legendre-gauss"), (33, 40, "equiangular"), (32, 45, "equiangular-no-poles")],
+)
 def test_calculus_on_the_sphere(nlat, nlon, grid):
     most = RealSHT(nlat, nlon, grid=grid)
     sphere = SphereCalculus(nlat, nlon, most.lmax - 1, most.lmax - 2, grid)
@@ -93,7 +102,8 @@ def test_calculus_on_the_sphere(nlat, nlon, grid):
     size = (z.abs().max() * sphere.lmax**2 / radius**2).item()
     assert torch.allclose(sphere.divergence(u, v, radius), sphere.laplacian(z, radius), atol=1e-11 * size)
     assert sphere.curl(u, v, radius).abs().max() < 1e-11 * size
-    # The rotated gradient is the wind of a stream function: no divergence, and the Laplacian as its vorticity.
+    # The rotated gradient is the wind of a stream function: no divergence, and the Laplacian as its
+    # vorticity.
     assert sphere.divergence(-v, u, radius).abs().max() < 1e-11 * size
     assert torch.allclose(sphere.curl(-v, u, radius), sphere.laplacian(z, radius), atol=1e-11 * size)
 
@@ -113,7 +123,9 @@ def test_gradient_of_height_is_eastward_and_northward():
     sphere = SphereCalculus(16, 32)
     u, v = sphere.gradient(RealSHT(16, 32, sphere.lmax, sphere.mmax)(field))
     assert torch.allclose(u, torch.from_numpy(-np.sin(phi))[None].expand(16, 32), atol=1e-13)
-    assert torch.allclose(v, torch.from_numpy(-np.cos(theta)[:, None] * np.cos(phi)[None] + np.sin(theta)[:, None]), atol=1e-13)
+    assert torch.allclose(
+        v, torch.from_numpy(-np.cos(theta)[:, None] * np.cos(phi)[None] + np.sin(theta)[:, None]), atol=1e-13
+    )
 
 
 def rotated(field_of, nlat, nlon, grid, angle):
@@ -151,12 +163,19 @@ def test_spherical_convolution_commutes_with_turning_and_with_real_weights_with_
     powers = [RealSHT(12, 24, 8, 8, "legendre-gauss")(y).abs() ** 2 for y in (smooth, tilted)]
     spectra = [2 * a.sum(-1) - a[..., 0] for a in powers]
     assert torch.allclose(*spectra, atol=1e-12)
-    # Value for value: the filtered field is a polynomial in the coordinates, found by fitting it where it is not tilted.
+    # Value for value: the filtered field is a polynomial in the coordinates, found by fitting it where it is
+    # not tilted.
     powers = [(i, j, k) for i in range(5) for j in range(5) for k in range(5) if i + j + k <= 4]
 
     def basis(angle):
         return torch.stack(
-            [rotated(lambda x, y, z, p=p: x ** p[0] * y ** p[1] * z ** p[2], 12, 24, "legendre-gauss", angle).flatten() for p in powers], 1
+            [
+                rotated(
+                    lambda x, y, z, p=p: x ** p[0] * y ** p[1] * z ** p[2], 12, 24, "legendre-gauss", angle
+                ).flatten()
+                for p in powers
+            ],
+            1,
         )
 
     fitted = torch.linalg.lstsq(basis(0.0), smooth.flatten(), driver="gelsd").solution
@@ -177,7 +196,10 @@ def test_spherical_convolution_acts_alike_at_every_resolution(grid):
 def test_answers_of_torch_harmonics():
     th = pytest.importorskip("torch_harmonics", reason="torch-harmonics is not installed")
     for nlat, nlon, grid in ((16, 32, "legendre-gauss"), (17, 36, "equiangular")):
-        ours, theirs = RealSHT(nlat, nlon, 9, 9, grid), th.RealSHT(nlat, nlon, lmax=9, mmax=9, grid=grid).double()
+        ours, theirs = (
+            RealSHT(nlat, nlon, 9, 9, grid),
+            th.RealSHT(nlat, nlon, lmax=9, mmax=9, grid=grid).double(),
+        )
         x = torch.randn(2, nlat, nlon, dtype=torch.float64)
         assert torch.allclose(ours(x), theirs(x), atol=1e-12)
 

@@ -8,15 +8,15 @@ from fourcaster.datasets.pde.simulate import make_system
 from fourcaster.fno.batch import Instances
 from fourcaster.fno.errors import InputError
 from fourcaster.fno.grids import Box
-from fourcaster.fno.losses import relative_l2
+from fourcaster.fno.losses.data import relative_l2
 from fourcaster.fno.models import FNO
-from fourcaster.fno.models.solution import Evolution, SolutionScales, Steady
+from fourcaster.fno.models.operators import Evolution, SolutionScales, Steady
 from fourcaster.fno.physics.derivatives import Collocated
 from fourcaster.fno.physics.evolution import EVOLUTIONS, EvolutionEquation
 from fourcaster.fno.physics.steady import SteadyEquation
-from fourcaster.fno.training.experiment import Sensors, Unknowns, WithExperiment
+from fourcaster.fno.training.objectives.inverse import Sensors, Unknowns, WithExperiment
+from fourcaster.fno.training.objectives.operator import Evolving, SolvingLoss, Standing, frames
 from fourcaster.fno.training.refine import refine_evolution, refine_steady
-from fourcaster.fno.training.solving import Evolving, SolvingLoss, Standing, frames
 from fourcaster.fno.transforms import radau
 
 LINE = Box(("x",), (32,), (1.0,), (True,))
@@ -71,7 +71,10 @@ def test_the_nodes_are_of_order_two_n_minus_one_and_damp_what_is_fast():
         assert abs((residues / (poles + 1e6)).sum(1).real[-1]) < 1e-4
         d = radau.differentiation(count)
         for z in (0.0, 3.0):
-            assert np.allclose((residues / (poles + z)).sum(1).real, np.linalg.solve(d[1:, 1:] + z * np.eye(count), -d[1:, 0]))
+            assert np.allclose(
+                (residues / (poles + z)).sum(1).real,
+                np.linalg.solve(d[1:, 1:] + z * np.eye(count), -d[1:, 0]),
+            )
     with pytest.raises(ValueError, match="at least one node"):
         radau.nodes(0)
 
@@ -82,19 +85,25 @@ def test_residual_of_a_moving_wave_falls_with_the_nodes_and_sees_the_sign():
     for count in (3, 5, 7):
         t = torch.tensor(radau.nodes(count))[:, None]
         u = torch.sin(2 * torch.pi * (x - 1.3 * 0.4 * t))[None]
-        sizes.append(float(EvolutionEquation("advection", {"beta": 1.3}, LINE, 0.4).residual(u, {}).abs().max()))
+        sizes.append(
+            float(EvolutionEquation("advection", {"beta": 1.3}, LINE, 0.4).residual(u, {}).abs().max())
+        )
         wrong = EvolutionEquation("advection", {"beta": -1.3}, LINE, 0.4).residual(u, {})
     assert sizes[1] < 0.1 * sizes[0] and sizes[2] < 0.1 * sizes[1] and wrong.abs().max() > 5
 
 
 @pytest.mark.parametrize("name", EVOLUTIONS)
 def test_residuals_vanish_on_the_solver_and_not_on_a_state_that_stands_still(name):
-    few = {"navier_stokes": {"duration": 0.4}, "cahn_hilliard": {"duration": 0.1}, "reaction_diffusion": {"duration": 0.05}}.get(
-        name, {"duration": 0.05}
-    )
-    others = {"burgers": {"viscosity": 0.03}, "shock_pipe": {"viscosity": 0.02, "viscosity_high": 0.02}, "allen_cahn": {"diffusivity": 1e-2}}.get(
-        name, {}
-    )
+    few = {
+        "navier_stokes": {"duration": 0.4},
+        "cahn_hilliard": {"duration": 0.1},
+        "reaction_diffusion": {"duration": 0.05},
+    }.get(name, {"duration": 0.05})
+    others = {
+        "burgers": {"viscosity": 0.03},
+        "shock_pipe": {"viscosity": 0.02, "viscosity_high": 0.02},
+        "allen_cahn": {"diffusivity": 1e-2},
+    }.get(name, {})
     smooth = {} if name == "navier_stokes" else {"alpha": 4.0, "sigma": 625.0}
     system = make_system(name, {"resolution": 64, "frames": 400, **few, **others, **smooth})
     values = system.solve(np.random.default_rng(3))
@@ -112,7 +121,10 @@ def test_residuals_vanish_on_the_solver_and_not_on_a_state_that_stands_still(nam
     axes = ("y", "x") if name == "navier_stokes" else ("x",)
     box = Box(axes, (64,) * len(axes), (length,) * len(axes), (True,) * len(axes))
     equation = EvolutionEquation(name, system.model_dump(), box, few["duration"])
-    size, still = (equation.scaled(equation.residual(v, {})[:, 1:], {}).square().mean().sqrt() for v in (u, u[:, :1].expand_as(u)))
+    size, still = (
+        equation.scaled(equation.residual(v, {})[:, 1:], {}).square().mean().sqrt()
+        for v in (u, u[:, :1].expand_as(u))
+    )
     assert size < 2e-3 * still
 
 
@@ -121,8 +133,13 @@ def test_a_residual_in_units_of_the_solution():
     x = torch.arange(32, dtype=torch.float64) / 32
     small = 1e-9 * torch.cos(2 * torch.pi * 3 * x).expand(1, 6, -1)  # so small that it is only diffused
     rate = 2.0 * 0.5 * (6 * torch.pi) ** 2
-    assert torch.allclose(equation.scaled(equation.residual(small, {}), {}), small * rate / (1 + rate), rtol=1e-6, atol=1e-17)
-    slow, fast = (equation.residual(small, {"viscosity": torch.full((1, 1, 1), v, dtype=torch.float64)}) for v in (0.5, 1.0))
+    assert torch.allclose(
+        equation.scaled(equation.residual(small, {}), {}), small * rate / (1 + rate), rtol=1e-6, atol=1e-17
+    )
+    slow, fast = (
+        equation.residual(small, {"viscosity": torch.full((1, 1, 1), v, dtype=torch.float64)})
+        for v in (0.5, 1.0)
+    )
     assert torch.allclose(2 * slow, fast, rtol=1e-6, atol=1e-17)
 
 
@@ -144,7 +161,9 @@ def test_a_silent_network_leaves_the_linear_part_at_any_resolution():
         u = model(state, state.new_zeros(1, 0, points), {})
         assert torch.equal(u[:, 0], state) and u.shape == (1, 6, 1, points)
         k = torch.fft.rfftfreq(points, 1 / points, dtype=torch.float64)
-        exact = torch.fft.irfft(torch.fft.rfft(state) * torch.exp(-0.01 * (2 * torch.pi * k) ** 2 * 0.1), n=points)
+        exact = torch.fft.irfft(
+            torch.fft.rfft(state) * torch.exp(-0.01 * (2 * torch.pi * k) ** 2 * 0.1), n=points
+        )
         assert torch.allclose(u[:, -1], exact, atol=1e-7)
     windows = list(model.march(state, state.new_zeros(1, 0, 33), {}, 3))
     assert len(windows) == 3 and torch.equal(windows[1][:, 0], windows[0][:, -1])
@@ -155,34 +174,56 @@ def test_data_and_equation_agree_on_what_is_right():
     times = np.linspace(0, 0.3, 31)[1:]
     state = waves(32, 4, 1e-6)
     rate = 0.01 * (2 * torch.pi * torch.fft.rfftfreq(32, 1 / 32, dtype=torch.float64)) ** 2
-    truth = torch.stack([torch.fft.irfft(torch.fft.rfft(state) * torch.exp(-rate * t), n=32) for t in times], dim=1)
+    truth = torch.stack(
+        [torch.fft.irfft(torch.fft.rfft(state) * torch.exp(-rate * t), n=32) for t in times], dim=1
+    )
     batch, none = Instances(state, state.new_zeros(4, 0, 32), {}, truth), torch.Generator()
     right = Evolving(model, SolvingLoss(equation=1.0, warmup=0), equation, times.tolist(), 3)
     loss = right.loss(batch, 0.0, none)
-    assert loss.value.item() < 1e-5 and set(loss.terms) == {"data", "equation"} and right.errors(batch).item() < 1e-10
+    assert (
+        loss.value.item() < 1e-5
+        and set(loss.terms) == {"data", "equation"}
+        and right.errors(batch).item() < 1e-10
+    )
     fine = Evolving(model, SolvingLoss(data=0, equation=1.0, refine=2, warmup=0), equation, times.tolist(), 3)
     assert fine.loss(batch, 0.0, none).value.item() < 1e-5
     off, _ = heat_only()
     off.network.weight.data.fill_(1e-7)
     wrong = Evolving(off, SolvingLoss(equation=1.0, warmup=0), equation, times.tolist(), 3)
-    assert all(wrong.loss(batch, 0.0, none).terms[n].item() > 100 * loss.terms[n].item() for n in ("data", "equation"))
+    assert all(
+        wrong.loss(batch, 0.0, none).terms[n].item() > 100 * loss.terms[n].item()
+        for n in ("data", "equation")
+    )
     early = Evolving(model, SolvingLoss(equation=1.0, warmup=0.5), equation, times.tolist(), 3)
     assert torch.isfinite(early.loss(batch, 0.0, none).value)  # the first window alone
-    unknown = Evolving(model, SolvingLoss(data=0, equation=1.0), equation, times.tolist(), 3).errors(Instances(state, batch.inputs))
+    unknown = Evolving(model, SolvingLoss(data=0, equation=1.0), equation, times.tolist(), 3).errors(
+        Instances(state, batch.inputs)
+    )
     assert unknown.item() < 1e-12
     with pytest.raises(ValueError, match="needs an equation"):
         Evolving(model, SolvingLoss(), None, times.tolist(), 3).errors(Instances(state, batch.inputs))
 
 
 def test_each_instance_keeps_its_own_number_through_all_windows():
-    equation, scales = EvolutionEquation("shock_pipe", {}, LINE, 0.1), SolutionScales([1e-6], parameter_mean=[0.0], parameter_std=[1.0])
+    equation, scales = (
+        EvolutionEquation("shock_pipe", {}, LINE, 0.1),
+        SolutionScales([1e-6], parameter_mean=[0.0], parameter_std=[1.0]),
+    )
     model = Evolution(Zero(5), scales, 0.1, 5, ("viscosity",), rates=equation.rates)
     times, state = np.linspace(0, 0.3, 7)[1:], waves(32, 3, 1e-6)
     numbers = torch.tensor([0.002, 0.01, 0.03], dtype=torch.float64)
     k2 = (2 * torch.pi * torch.fft.rfftfreq(32, 1 / 32, dtype=torch.float64)) ** 2
-    truth = torch.stack([torch.fft.irfft(torch.fft.rfft(state) * torch.exp(-numbers[:, None, None] * k2 * t), n=32) for t in times], dim=1)
+    truth = torch.stack(
+        [
+            torch.fft.irfft(torch.fft.rfft(state) * torch.exp(-numbers[:, None, None] * k2 * t), n=32)
+            for t in times
+        ],
+        dim=1,
+    )
     objective = Evolving(model, SolvingLoss(equation=1.0, warmup=0), equation, times.tolist(), 3)
-    loss = objective.loss(Instances(state, state.new_zeros(3, 0, 32), {"viscosity": numbers}, truth), 0.0, torch.Generator())
+    loss = objective.loss(
+        Instances(state, state.new_zeros(3, 0, 32), {"viscosity": numbers}, truth), 0.0, torch.Generator()
+    )
     assert loss.value.item() < 1e-4
     swapped = Instances(state, state.new_zeros(3, 0, 32), {"viscosity": numbers.flip(0)}, truth)
     assert objective.loss(swapped, 0.0, torch.Generator()).terms["data"].item() > 0.05
@@ -190,7 +231,10 @@ def test_each_instance_keeps_its_own_number_through_all_windows():
 
 def test_frames_are_read_off_the_polynomial():
     u = torch.tensor(radau.nodes(4))[None, :, None, None] ** 3
-    assert torch.allclose(frames(u, torch.tensor([0.1, 0.5, 1.0])).flatten(), torch.tensor([0.1, 0.5, 1.0], dtype=torch.float64) ** 3)
+    assert torch.allclose(
+        frames(u, torch.tensor([0.1, 0.5, 1.0])).flatten(),
+        torch.tensor([0.1, 0.5, 1.0], dtype=torch.float64) ** 3,
+    )
 
 
 def test_relative_error_counts_only_what_is_known():
@@ -203,8 +247,13 @@ def test_relative_error_counts_only_what_is_known():
 def test_refinement_approaches_the_solution_and_leaves_the_model_alone():
     torch.manual_seed(0)
     equation = EvolutionEquation("burgers", {"viscosity": 0.02}, Box(("x",), (64,), (1.0,), (True,)), 0.1)
-    model = Evolution(FNO((16,), 1, 4, hidden_channels=12, n_layers=2), SolutionScales([0.6]), 0.1, 4, rates=equation.rates)
-    system = make_system("burgers", {"resolution": 64, "viscosity": 0.02, "duration": 0.2, "frames": 2, "alpha": 3.0, "sigma": 125.0})
+    model = Evolution(
+        FNO((16,), 1, 4, hidden_channels=12, n_layers=2), SolutionScales([0.6]), 0.1, 4, rates=equation.rates
+    )
+    system = make_system(
+        "burgers",
+        {"resolution": 64, "viscosity": 0.02, "duration": 0.2, "frames": 2, "alpha": 3.0, "sigma": 125.0},
+    )
     truth = torch.tensor(system.solve(np.random.default_rng(2))["u"])
     before = {n: t.clone() for n, t in model.state_dict().items()}
     instance = Instances(truth[None, :1], torch.zeros(1, 0, 64))
@@ -223,7 +272,9 @@ def test_steady_refinement_and_objective():
     values = {n: torch.tensor(v)[None, None] for n, v in system.solve(np.random.default_rng(0)).items()}
     equation, empty = SteadyEquation("darcy", 1.0, 1.0), torch.zeros(1, 0, 17, 17, dtype=torch.float64)
     instance = Instances(empty, values["permeability"], {}, values["pressure"][:, None])
-    errors = [float(relative_l2(refine_steady(model, equation, instance, n), instance.solution)) for n in (1, 80)]
+    errors = [
+        float(relative_l2(refine_steady(model, equation, instance, n), instance.solution)) for n in (1, 80)
+    ]
     assert errors[1] < 0.3 * errors[0]
     u = model(empty.float(), values["permeability"].float(), {})
     assert u.shape == (1, 1, 1, 17, 17) and u[..., 0, :].abs().max() < 1e-8 and u[..., -1].abs().max() < 1e-8
@@ -235,9 +286,20 @@ def test_steady_refinement_and_objective():
 def test_an_experiment_gives_its_unknown_number_with_an_honest_width():
     """Small waves that only diffuse: the viscosity and the initial state by three noisy sensors."""
     equation = EvolutionEquation("shock_pipe", {}, LINE, 0.25)
-    model = Evolution(Zero(5), SolutionScales([1e-3], parameter_mean=[0.0], parameter_std=[1.0]), 0.25, 5, ("viscosity",), rates=equation.rates)
+    model = Evolution(
+        Zero(5),
+        SolutionScales([1e-3], parameter_mean=[0.0], parameter_std=[1.0]),
+        0.25,
+        5,
+        ("viscosity",),
+        rates=equation.rates,
+    )
     states = torch.cat([waves(32, 64, 1e-3)]).float()
-    numbers = {"viscosity": torch.exp(torch.empty(64).uniform_(np.log(0.003), np.log(0.03), generator=torch.Generator().manual_seed(1)))}
+    numbers = {
+        "viscosity": torch.exp(
+            torch.empty(64).uniform_(np.log(0.003), np.log(0.03), generator=torch.Generator().manual_seed(1))
+        )
+    }
     rng, k = np.random.default_rng(0), np.arange(1, 5)
     start = rng.normal(size=(2, 4)) * 1e-3
     places, times, noise, true = np.array([0.11, 0.4, 0.77]), np.linspace(0, 1, 41), 3e-5, 0.0083
@@ -247,9 +309,15 @@ def test_an_experiment_gives_its_unknown_number_with_an_honest_width():
     readings = exact + noise * rng.standard_normal(exact.shape)
     readings[1, 5] = np.nan
     sensors = Sensors(torch.tensor(places), torch.tensor(times), torch.tensor(readings), noise)
-    base = Evolving(model, SolvingLoss(equation=1.0, experiment=1.0, warmup=0), equation, times[1:].tolist(), 4)
+    base = Evolving(
+        model, SolvingLoss(equation=1.0, experiment=1.0, warmup=0), equation, times[1:].tolist(), 4
+    )
     objective = WithExperiment(base, Unknowns(states, numbers), sensors, 1.0)
-    terms = objective.loss(Instances(states[:2], states.new_zeros(2, 0, 32), {"viscosity": torch.full((2,), 0.01)}), 0.5, torch.Generator()).terms
+    terms = objective.loss(
+        Instances(states[:2], states.new_zeros(2, 0, 32), {"viscosity": torch.full((2,), 0.01)}),
+        0.5,
+        torch.Generator(),
+    ).terms
     assert set(terms) == {"equation", "experiment", "viscosity"}
     found = objective.recover()["viscosity"]
     assert abs(found["value"] - true) < 4 * found["standard_deviation"] < 0.2 * true

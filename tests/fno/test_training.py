@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fourcaster.fno.batch import Batch
-from fourcaster.fno.losses import area_weighted_mse
+from fourcaster.fno.losses.data import area_weighted_mse
 from fourcaster.fno.models import FNO
 from fourcaster.fno.models.ensemble import Ensemble
 from fourcaster.fno.models.stepper import Scales, Stepper
@@ -55,11 +55,21 @@ def make_stepper(members: int = 1, dropout: float = 0.1) -> Stepper:
     one = torch.ones(1)
     count = Stepper.input_channels(1, 2, 1, 1)
     nets = [FNO((4, 4), count, 1, hidden_channels=6, n_layers=2, dropout=dropout) for _ in range(members)]
-    return Stepper(Ensemble(nets), Scales(0 * one, one, one, 0.3 * one), torch.zeros(1, *SIZE), torch.ones(1, *SIZE) > 0)
+    return Stepper(
+        Ensemble(nets), Scales(0 * one, one, one, 0.3 * one), torch.zeros(1, *SIZE), torch.ones(1, *SIZE) > 0
+    )
 
 
 WEIGHTS = torch.ones(1, *SIZE)
-SETTINGS = TrainSettings(epochs=3, warmup_steps=2, rollout_steps=3, noise=0.01, validation_steps=2, validation_samples=3, checkpoint_minutes=0)
+SETTINGS = TrainSettings(
+    epochs=3,
+    warmup_steps=2,
+    rollout_steps=3,
+    noise=0.01,
+    validation_steps=2,
+    validation_samples=3,
+    checkpoint_minutes=0,
+)
 
 
 @pytest.mark.parametrize("stop_after", [1, 4, 5, 7, 12])
@@ -74,7 +84,9 @@ def test_stopped_and_resumed_equals_straight_bit_for_bit(tmp_path, stop_after):
     assert record.steps == 15
     for (name, a), b in zip(straight.state_dict().items(), resumed.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
-    logs = [[json.loads(line) for line in (tmp_path / n / "log.jsonl").read_text().splitlines()] for n in "ab"]
+    logs = [
+        [json.loads(line) for line in (tmp_path / n / "log.jsonl").read_text().splitlines()] for n in "ab"
+    ]
     for a, b in zip(*logs, strict=True):
         for measured in ("time", "loss", "waiting", "megabytes_per_second"):
             assert a.pop(measured) >= 0 and b.pop(measured) >= 0
@@ -83,7 +95,9 @@ def test_stopped_and_resumed_equals_straight_bit_for_bit(tmp_path, stop_after):
 
 def test_training_lowers_the_error_and_keeps_the_best(tmp_path):
     stepper = make_stepper(dropout=0)
-    record = fit(stepper, Waves(), TrainSettings(epochs=12, learning_rate=1e-2, validation_steps=2, ema=0.9), tmp_path)
+    record = fit(
+        stepper, Waves(), TrainSettings(epochs=12, learning_rate=1e-2, validation_steps=2, ema=0.9), tmp_path
+    )
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     scores = [line["validation_score"] for line in lines]
     assert record.best_score == min(scores) < 0.6 * scores[0]
@@ -93,7 +107,9 @@ def test_training_lowers_the_error_and_keeps_the_best(tmp_path):
 
 
 def test_half_precision_trains(tmp_path):
-    record = fit(make_stepper(), Waves(), TrainSettings(epochs=1, precision="bf16", validation_steps=1), tmp_path)
+    record = fit(
+        make_stepper(), Waves(), TrainSettings(epochs=1, precision="bf16", validation_steps=1), tmp_path
+    )
     assert record.best_score is not None
 
 
@@ -127,7 +143,9 @@ def test_a_term_that_is_no_number_is_named_and_the_last_state_kept(tmp_path):
     class Broken(Forecasting):
         def loss(self, batch, share, generator):
             found = super().loss(batch, share, generator)
-            return Loss(found.value, {"data": found.value, "balance": found.value * (torch.nan if share > 0.4 else 1)})
+            return Loss(
+                found.value, {"data": found.value, "balance": found.value * (torch.nan if share > 0.4 else 1)}
+            )
 
     settings = TrainSettings(epochs=3, warmup_steps=2, checkpoint_minutes=0)
     with pytest.raises(ValueError, match="the term balance of the loss became nan at step 7"):
@@ -146,7 +164,15 @@ def test_stages_of_the_schedule():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"epochs": 0}, {"precision": "fp8"}, {"ema": 1.0}, {"learning_rate": 0.0}, {"noise": -1.0}, {"rollout_share": 2.0}]
+    "wrong",
+    [
+        {"epochs": 0},
+        {"precision": "fp8"},
+        {"ema": 1.0},
+        {"learning_rate": 0.0},
+        {"noise": -1.0},
+        {"rollout_share": 2.0},
+    ],
 )
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError, match=r"train\."):

@@ -1,4 +1,6 @@
-"""Published weights and training states of unknown origin: refused in one line, before anything large is allocated."""
+"""Published weights and training states of unknown origin: refused in one line, before anything large is
+allocated.
+"""
 
 import io
 import json
@@ -11,15 +13,24 @@ import pytest
 import torch
 from helpers import bounded
 
-from fourcaster.fno import AFNO, WeightsError, import_weights
+from fourcaster.fno import AFNO, WeightsError
 from fourcaster.fno.models.base import load_weights
-from fourcaster.fno.regular_file import check_memory, open_regular, read_regular
-from fourcaster.fno.strict_json import parse_json
-from fourcaster.fno.tensor_file import read_file, read_header
 from fourcaster.fno.training.log import TrainingLog, read_lines
 from fourcaster.fno.training.state import load_state, restore_optimizer, save_state, save_tensors
+from fourcaster.fno.weights import import_weights
+from fourcaster.fno.weights.regular_file import check_memory, open_regular, read_regular
+from fourcaster.fno.weights.strict_json import parse_json
+from fourcaster.fno.weights.tensor_file import read_file, read_header
 
-ARGUMENTS = {"patch_size": (4, 4), "in_channels": 2, "out_channels": 3, "embed_dim": 8, "depth": 2, "num_blocks": 2, "mlp_ratio": 2.0}
+ARGUMENTS = {
+    "patch_size": (4, 4),
+    "in_channels": 2,
+    "out_channels": 3,
+    "embed_dim": 8,
+    "depth": 2,
+    "num_blocks": 2,
+    "mlp_ratio": 2.0,
+}
 GRID = {"inp_shape": [8, 12]}
 
 
@@ -42,7 +53,10 @@ def saved(state, **options):
     return buffer.getvalue()
 
 
-DESCRIBED = {"inp_shape": [8, 12], **{name: list(v) if isinstance(v, tuple) else v for name, v in ARGUMENTS.items()}}
+DESCRIBED = {
+    "inp_shape": [8, 12],
+    **{name: list(v) if isinstance(v, tuple) else v for name, v in ARGUMENTS.items()},
+}
 
 
 def described(**arguments):
@@ -83,7 +97,11 @@ def test_tensors_larger_than_what_is_stored_of_them(tmp_path, state, kind, old):
         "strided": {"pos_embed": torch.zeros(64).as_strided((1, 8, 10**8), (0, 8, 0))},
         "shared": {f"surplus{i}": many for i in range(4000)},
         "meta": {"pos_embed": torch.empty(1, 10**9, 8, device="meta")},
-        "sparse": {"pos_embed": torch.sparse_coo_tensor(torch.zeros(1, 1, dtype=torch.int64), torch.ones(1), (10**10,), check_invariants=True)},
+        "sparse": {
+            "pos_embed": torch.sparse_coo_tensor(
+                torch.zeros(1, 1, dtype=torch.int64), torch.ones(1), (10**10,), check_invariants=True
+            )
+        },
         "deep": {"blocks.1000000000.norm1.weight": torch.zeros(8)},
     }[kind]
     (tmp_path / "a.pt").write_bytes(saved(state | hostile, _use_new_zipfile_serialization=not old))
@@ -92,7 +110,9 @@ def test_tensors_larger_than_what_is_stored_of_them(tmp_path, state, kind, old):
 
 def test_a_storage_that_an_old_file_claims_without_holding_it(tmp_path, state):
     content = saved({"pos_embed": torch.zeros(12345)}, _use_new_zipfile_serialization=False)
-    claimed = content.replace(b"M90", b"J\xff\xff\xff\x7f")  # 12345 becomes 2147483647, wherever the file gives it
+    claimed = content.replace(
+        b"M90", b"J\xff\xff\xff\x7f"
+    )  # 12345 becomes 2147483647, wherever the file gives it
     assert claimed != content
     (tmp_path / "a.pt").write_bytes(claimed)
     refused(tmp_path / "a.pt", **GRID)
@@ -101,7 +121,11 @@ def test_a_storage_that_an_old_file_claims_without_holding_it(tmp_path, state):
 @pytest.mark.parametrize(
     ("name", "tensor", "match"),
     [
-        ("blocks.0.norm1.weight", torch.ones(8, dtype=torch.int64), "norm1.weight has type int64, wanted float32"),
+        (
+            "blocks.0.norm1.weight",
+            torch.ones(8, dtype=torch.int64),
+            "norm1.weight has type int64, wanted float32",
+        ),
         ("blocks.0.norm1.weight", torch.ones(8, dtype=torch.complex64), "has type complex64"),
         ("blocks.0.norm1.weight", torch.ones(8, dtype=torch.bool), "has type bool"),
         ("blocks.0.norm1.weight", torch.ones(8).to(torch.float8_e4m3fn), "has type float8_e4m3fn"),
@@ -126,13 +150,31 @@ def test_tensors_of_other_types_and_shapes(tmp_path, state, name, tensor, match)
 
 
 @pytest.mark.parametrize(
-    "value", [[10**9, 10**9], [1e9, 12], [-8, 12], [float("nan"), 12], ["8", 12], [8], [8, 12, 16], "8,12", 5, None, {"h": 8}, [0, 12]]
+    "value",
+    [
+        [10**9, 10**9],
+        [1e9, 12],
+        [-8, 12],
+        [float("nan"), 12],
+        ["8", 12],
+        [8],
+        [8, 12, 16],
+        "8,12",
+        5,
+        None,
+        {"h": 8},
+        [0, 12],
+    ],
 )
 def test_arguments_that_no_network_has(tmp_path, state, value):
     torch.save(state, tmp_path / "a.pt")
     refused(tmp_path / "a.pt", inp_shape=value)
     if value is not None:
-        refused(zipped(tmp_path / "b.mdlus", [("args.json", described(inp_shape=value)), ("model.pt", saved(state))]))
+        refused(
+            zipped(
+                tmp_path / "b.mdlus", [("args.json", described(inp_shape=value)), ("model.pt", saved(state))]
+            )
+        )
 
 
 def test_arguments_that_the_file_contradicts(tmp_path, state):
@@ -144,7 +186,11 @@ def test_arguments_that_the_file_contradicts(tmp_path, state):
         "mlp_ratio": 1e30,
         "sparsity_threshold": "x",
     }.items():
-        refused(zipped(tmp_path / "b.mdlus", [("args.json", described(**{name: value})), ("model.pt", saved(state))]))
+        refused(
+            zipped(
+                tmp_path / "b.mdlus", [("args.json", described(**{name: value})), ("model.pt", saved(state))]
+            )
+        )
 
 
 @pytest.mark.parametrize(
@@ -172,8 +218,13 @@ def test_zip_bombs(tmp_path, state):
     assert import_weights(zipped(tmp_path / "good.mdlus", good, zipfile.ZIP_DEFLATED), "physicsnemo")
     zeros = bytes(30 * 2**20)
     refused(zipped(tmp_path / "a.mdlus", [*good, ("more", zeros)], zipfile.ZIP_DEFLATED), match="unpacks to")
-    refused(zipped(tmp_path / "b.mdlus", [good[0], ("model.pt", zeros)], zipfile.ZIP_DEFLATED), match="unpacks to")
-    refused(zipped(tmp_path / "c.mdlus", [("args.json", zeros), good[1]], zipfile.ZIP_DEFLATED), match="unpacks to")
+    refused(
+        zipped(tmp_path / "b.mdlus", [good[0], ("model.pt", zeros)], zipfile.ZIP_DEFLATED), match="unpacks to"
+    )
+    refused(
+        zipped(tmp_path / "c.mdlus", [("args.json", zeros), good[1]], zipfile.ZIP_DEFLATED),
+        match="unpacks to",
+    )
     with pytest.warns(UserWarning, match="Duplicate"):
         zipped(tmp_path / "d.mdlus", [*good, good[0]])
     refused(tmp_path / "d.mdlus", match="two members of one name")
@@ -184,7 +235,9 @@ def test_zip_bombs(tmp_path, state):
 
 
 def test_members_whose_size_the_table_of_contents_misstates(tmp_path, state):
-    whole = zipped(tmp_path / "a.mdlus", [("args.json", described()), ("model.pt", saved(state))]).read_bytes()
+    whole = zipped(
+        tmp_path / "a.mdlus", [("args.json", described()), ("model.pt", saved(state))]
+    ).read_bytes()
     at = whole.rfind(b"PK\x01\x02")
     for size in (10, 2**31):
         (tmp_path / "b.mdlus").write_bytes(whole[: at + 24] + struct.pack("<I", size) + whole[at + 28 :])
@@ -207,12 +260,18 @@ def test_tar_members_that_are_no_files_or_far_too_large(tmp_path, state):
     huge = tarfile.TarInfo("model.pt")
     huge.size = 10**12
     content = huge.tobuf()
-    (tmp_path / "b.mdlus").write_bytes(tarred(tmp_path / "c.tar", good[:1]).read_bytes()[:2048] + content + bytes(1024))
+    (tmp_path / "b.mdlus").write_bytes(
+        tarred(tmp_path / "c.tar", good[:1]).read_bytes()[:2048] + content + bytes(1024)
+    )
     refused(tmp_path / "b.mdlus")
     refused(tarred(tmp_path / "d.mdlus", [*good, ("x/args.json", described())]), match="two members")
     refused(tarred(tmp_path / "e.mdlus", [*good, ("zeros", bytes(2**20))], "w:gz"))
     sparse = tarfile.TarInfo("model.pt")
-    sparse.pax_headers = {"GNU.sparse.map": "0,1", "GNU.sparse.size": str(10**12), "GNU.sparse.numblocks": "1"}
+    sparse.pax_headers = {
+        "GNU.sparse.map": "0,1",
+        "GNU.sparse.size": str(10**12),
+        "GNU.sparse.numblocks": "1",
+    }
     refused(tarred(tmp_path / "f.mdlus", [good[0], (sparse, b"x")]))
 
 
@@ -247,7 +306,14 @@ def test_what_is_no_file_of_tensors(tmp_path):
     for path in (tmp_path / "pipe", tmp_path, tmp_path / "nothing"):
         with pytest.raises(FileNotFoundError):
             import_weights(path, "fourcastnet")
-    for content in (b"", b"PK\x03\x04", b"PK\x05\x06" + bytes(18), b"\x80\x02}q\x00.", b"x" * 1000, bytes(10_240)):
+    for content in (
+        b"",
+        b"PK\x03\x04",
+        b"PK\x05\x06" + bytes(18),
+        b"\x80\x02}q\x00.",
+        b"x" * 1000,
+        bytes(10_240),
+    ):
         (tmp_path / "a.pt").write_bytes(content)
         for format in ("fourcastnet", "neuraloperator", "physicsnemo"):
             refused(tmp_path / "a.pt", format)
@@ -366,7 +432,9 @@ def test_json_is_bounded():
 def test_weights_beyond_single_precision_are_not_finite():
     model = torch.nn.Linear(1, 1)
     with pytest.raises(WeightsError, match="not finite: weight"):
-        load_weights(model, {"weight": torch.full((1, 1), 1e39, dtype=torch.float64), "bias": torch.zeros(1)}, "x")
+        load_weights(
+            model, {"weight": torch.full((1, 1), 1e39, dtype=torch.float64), "bias": torch.zeros(1)}, "x"
+        )
 
 
 # States of training.
@@ -415,14 +483,30 @@ def test_damaged_states(tmp_path):
     with pytest.raises(ValueError, match=r"is not a training state .*holds no done"):
         read["done"]
     whole = path.read_bytes()
-    for content in (whole[:-1], whole[:50], b"", whole[8:], whole + b"x", whole.replace(b"model:a", b"model_a")):
+    for content in (
+        whole[:-1],
+        whole[:50],
+        b"",
+        whole[8:],
+        whole + b"x",
+        whole.replace(b"model:a", b"model_a"),
+    ):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"is not a training state .*; remove it to start over"):
             load_state(path)
     for key, value in (
-        ("step", "3"), ("step", -1), ("step", None), ("step", True), ("step", 1e30), ("fingerprint", 3), ("best_score", "x"), ("best_epoch", []),
-        ("done", 1.5), ("totals", []), ("totals", {"residual": 1, "held_out": None}),
-    ):  # fmt: skip
+        ("step", "3"),
+        ("step", -1),
+        ("step", None),
+        ("step", True),
+        ("step", 1e30),
+        ("fingerprint", 3),
+        ("best_score", "x"),
+        ("best_epoch", []),
+        ("done", 1.5),
+        ("totals", []),
+        ("totals", {"residual": 1, "held_out": None}),
+    ):
         save_state(path, {"model": {"a": torch.ones(2)}}, meta | {key: value})
         with pytest.raises(ValueError, match=f"is not a training state .its {key} is"):
             load_state(path)
@@ -440,11 +524,15 @@ def test_damaged_states(tmp_path):
 
 def test_moments_of_other_parameters():
     optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(3))])
-    whole = {f"{i}.{name}": torch.ones(n) for i, n in ((0, 2), (1, 3)) for name in ("exp_avg", "exp_avg_sq")} | {
-        f"{i}.step": torch.ones(()) for i in (0, 1)
-    }
+    whole = {
+        f"{i}.{name}": torch.ones(n) for i, n in ((0, 2), (1, 3)) for name in ("exp_avg", "exp_avg_sq")
+    } | {f"{i}.step": torch.ones(()) for i in (0, 1)}
     restore_optimizer(optimizer, whole)
-    for wrong in (whole | {"7.exp_avg": torch.ones(2)}, whole | {"x": torch.ones(2)}, whole | {"0.exp_avg": torch.ones(5)}):
+    for wrong in (
+        whole | {"7.exp_avg": torch.ones(2)},
+        whole | {"x": torch.ones(2)},
+        whole | {"0.exp_avg": torch.ones(5)},
+    ):
         with pytest.raises(ValueError, match="fit no parameter"):
             restore_optimizer(optimizer, wrong)
     for name in ("0.step", "1.exp_avg"):

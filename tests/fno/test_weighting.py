@@ -8,18 +8,23 @@ from helpers import coordinate_network as network
 from helpers import relative_error as error
 from helpers import values_on_grid as values
 
+from fourcaster.fno.losses.weighting import WEIGHTINGS, Causal, GradientNorm, NeuralTangentKernel
 from fourcaster.fno.models.pinn import TimeWindows
 from fourcaster.fno.physics.problems import PROBLEMS
-from fourcaster.fno.training.pinn import train_pinn
-from fourcaster.fno.training.pinn_settings import PinnLoss, PinnSettings
-from fourcaster.fno.weighting import WEIGHTINGS, Causal, GradientNorm, NeuralTangentKernel
+from fourcaster.fno.training.pinn.settings import PinnLoss, PinnSettings
+from fourcaster.fno.training.pinn.train import train_pinn
 
 
 def terms():
     generator = torch.Generator().manual_seed(0)
     sizes = (("residual", 40, 10.0), ("initial", 8, 0.1))
-    rows = {name: scale * torch.randn(n, generator=generator, dtype=torch.float64) for name, n, scale in sizes}
-    jacobians = {name: torch.randn(len(r), 12, generator=generator, dtype=torch.float64) * r.std() for name, r in rows.items()}
+    rows = {
+        name: scale * torch.randn(n, generator=generator, dtype=torch.float64) for name, n, scale in sizes
+    }
+    jacobians = {
+        name: torch.randn(len(r), 12, generator=generator, dtype=torch.float64) * r.std()
+        for name, r in rows.items()
+    }
     return rows, jacobians
 
 
@@ -28,7 +33,10 @@ def test_gradients_of_all_terms_become_alike():
     weighting = GradientNorm()
     weighting.update(rows, jacobians)
     sizes = [weighting.terms()[name] * (2 * jacobians[name].T @ rows[name]).norm() for name in rows]
-    assert torch.allclose(sizes[0], sizes[1]) and weighting.terms()["initial"] > 100 * weighting.terms()["residual"] >= 100
+    assert (
+        torch.allclose(sizes[0], sizes[1])
+        and weighting.terms()["initial"] > 100 * weighting.terms()["residual"] >= 100
+    )
     first = weighting.terms()["initial"]
     weighting.update(rows, {name: 2 * j if name == "initial" else j for name, j in jacobians.items()})
     assert 0.9 * first < weighting.terms()["initial"] < first  # averaged over updates
@@ -47,7 +55,11 @@ def test_late_points_wait_for_early_ones():
     times = torch.linspace(0, 0.999, 320, dtype=torch.float64)
     early = torch.where(times < 0.25, 1.0, 0.0) / 320**0.5
     weights = Causal(epsilon=1.0, parts=32).points(early, times)
-    assert weights[0] == 1 and (torch.diff(weights) <= 0).all() and weights[-1] == pytest.approx(torch.exp(torch.tensor(-8.0)).item(), rel=1e-6)
+    assert (
+        weights[0] == 1
+        and (torch.diff(weights) <= 0).all()
+        and weights[-1] == pytest.approx(torch.exp(torch.tensor(-8.0)).item(), rel=1e-6)
+    )
     assert torch.equal(Causal().points(torch.zeros(320, dtype=torch.float64), times), torch.ones(320))
 
 
@@ -66,12 +78,22 @@ def test_the_state_can_be_taken_up(kind):
 @pytest.mark.parametrize("kind", WEIGHTINGS)
 def test_training_with_any_weights_solves_an_easy_equation(tmp_path, kind, optimizer):
     settings = PinnSettings(
-        optimizer=optimizer, windows=1, points=200, iterations=25, initial_points=32, adam_steps=400, lbfgs_steps=300,
+        optimizer=optimizer,
+        windows=1,
+        points=200,
+        iterations=25,
+        initial_points=32,
+        adam_steps=400,
+        lbfgs_steps=300,
         learning_rate=5e-3,
-    )  # fmt: skip
+    )
     problem = replace(PROBLEMS["convection"], parameters={"beta": 1.0})
     networks, _ = train_pinn(
-        problem, lambda a, b: network(a, b, width=10, depth=2), settings, tmp_path, loss=PinnLoss(weighting=kind, reweigh_every=5)
+        problem,
+        lambda a, b: network(a, b, width=10, depth=2),
+        settings,
+        tmp_path,
+        loss=PinnLoss(weighting=kind, reweigh_every=5),
     )
     u, t, x = values(TimeWindows(networks), "convection")
     assert error(u, torch.sin(x - t)) < 0.1  # L-BFGS differs between processors
@@ -80,7 +102,9 @@ def test_training_with_any_weights_solves_an_easy_equation(tmp_path, kind, optim
 def test_a_curriculum_comes_to_the_equation_itself(tmp_path):
 
     problem = replace(PROBLEMS["convection"], parameters={"beta": 8.0})
-    settings = PinnSettings(windows=1, points=300, iterations=10, initial_points=32, curriculum={"beta": 1.0}, curriculum_stages=4)
+    settings = PinnSettings(
+        windows=1, points=300, iterations=10, initial_points=32, curriculum={"beta": 1.0}, curriculum_stages=4
+    )
     networks, record = train_pinn(problem, lambda a, b: network(a, b, width=14, depth=2), settings, tmp_path)
     u, t, x = values(TimeWindows(networks), "convection")
     assert record.iterations == 40 and error(u, torch.sin(x - 8 * t)) < 3e-2

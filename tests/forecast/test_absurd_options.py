@@ -7,19 +7,21 @@ import pytest
 from typer.testing import CliRunner
 
 from fourcaster.datasets.cluster import connected
+from fourcaster.datasets.loaders.split import period
 from fourcaster.datasets.pde.simulate import simulate
-from fourcaster.datasets.split import period
-from fourcaster.forecast import rollout
-from fourcaster.forecast.cli import app
-from fourcaster.forecast.ensemble import Ensemble
-from fourcaster.forecast.ingesting import parse_bytes
-from fourcaster.forecast.networks import import_network
-from fourcaster.forecast.rollout import parse_duration, parse_lead, parse_times
+from fourcaster.forecast.cli.main import app
+from fourcaster.forecast.inference import rollout
+from fourcaster.forecast.inference.perturbations import Ensemble
+from fourcaster.forecast.inference.rollout import parse_duration, parse_lead, parse_times
+from fourcaster.forecast.ingestion import parse_bytes
+from fourcaster.forecast.interop import import_network
 
 STEP = np.timedelta64(6, "h")
 
 
-@pytest.mark.parametrize("text", ["1e12h", "nan", "inf", "-1d", "", "h", "1", "9999999d", "9" * 400 + "h", "1\x00h", "1h1h"])
+@pytest.mark.parametrize(
+    "text", ["1e12h", "nan", "inf", "-1d", "", "h", "1", "9999999d", "9" * 400 + "h", "1\x00h", "1h1h"]
+)
 def test_durations(text):
     with pytest.raises(ValueError, match=r"is not a duration|is longer than 200 years") as caught:
         parse_duration(text)
@@ -58,7 +60,9 @@ def test_initial_times(text, message):
 
 
 def test_initial_times_with_a_zone_are_converted_and_ranges_include_their_ends():
-    assert parse_times(["2001-01-08T00:00:00+02:00"], None, 1) == np.array(["2001-01-07T22"], "datetime64[ns]")
+    assert parse_times(["2001-01-08T00:00:00+02:00"], None, 1) == np.array(
+        ["2001-01-07T22"], "datetime64[ns]"
+    )
     assert parse_times("2001-01-01/2001-01-02/12h", None, 1).astype("datetime64[h]").astype(str).tolist() == [
         "2001-01-01T00",
         "2001-01-01T12",
@@ -74,17 +78,36 @@ def test_periods(text):
 
 
 @pytest.mark.parametrize(
-    "options", [{"members": 10**9}, {"members": 3, "seed": 2**70}, {"members": 3, "seed": 2**63}, {"members": 3, "amplitude": np.inf}]
+    "options",
+    [
+        {"members": 10**9},
+        {"members": 3, "seed": 2**70},
+        {"members": 3, "seed": 2**63},
+        {"members": 3, "amplitude": np.inf},
+    ],
 )
 def test_ensembles(options):
     with pytest.raises(ValueError, match="ensemble"):
         Ensemble.of(**options)
 
 
-def test_an_ensemble_that_does_not_fit_into_memory_is_refused_before_it_is_allocated(tiny_checkpoint, tiny_store, tmp_path, monkeypatch):
+def test_an_ensemble_that_does_not_fit_into_memory_is_refused_before_it_is_allocated(
+    tiny_checkpoint, tiny_store, tmp_path, monkeypatch
+):
     monkeypatch.setattr(rollout, "_COPIES", 10**12)
     monkeypatch.setattr(rollout, "perturbations", lambda *_: pytest.fail("allocated"))
-    words = ["run", tiny_checkpoint, "--init", tiny_store, "-o", tmp_path / "x.zarr", "--lead", "6h", "--members", "2"]
+    words = [
+        "run",
+        tiny_checkpoint,
+        "--init",
+        tiny_store,
+        "-o",
+        tmp_path / "x.zarr",
+        "--lead",
+        "6h",
+        "--members",
+        "2",
+    ]
     done = CliRunner().invoke(app, [str(word) for word in words])
     assert done.exit_code == 2
     assert "2 members need some" in done.stderr
@@ -97,7 +120,9 @@ def test_bytes(text):
         parse_bytes(text)
 
 
-@pytest.mark.parametrize("scheduler", ["local:0", "local:-1", "local:x", "local:1000000", "local:" + "9" * 5000, "local:²"])
+@pytest.mark.parametrize(
+    "scheduler", ["local:0", "local:-1", "local:x", "local:1000000", "local:" + "9" * 5000, "local:²"]
+)
 def test_processes(scheduler):
     with pytest.raises(ValueError, match="scheduler"), connected(scheduler):
         pass
@@ -137,7 +162,10 @@ def test_simulations(parameters, options, message, tmp_path):
 def test_arguments_of_imports(arguments, tmp_path):
     import torch
 
-    torch.save({"fno_blocks.convs.0.weight.tensor": torch.zeros(2, 2, 4, 3, dtype=torch.complex64)}, tmp_path / "w.pt")
+    torch.save(
+        {"fno_blocks.convs.0.weight.tensor": torch.zeros(2, 2, 4, 3, dtype=torch.complex64)},
+        tmp_path / "w.pt",
+    )
     with pytest.raises(ValueError, match=r"is not understood|do not fit|w\.pt") as caught:
         import_network(tmp_path / "w.pt", "neuraloperator", tmp_path / "n", arguments)
     assert len(str(caught.value)) < 600

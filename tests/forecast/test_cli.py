@@ -17,7 +17,7 @@ from helpers import make_source
 from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
-from fourcaster.forecast.cli import app
+from fourcaster.forecast.cli.main import app
 
 runner = CliRunner()
 
@@ -56,11 +56,32 @@ def test_the_whole_way_by_hand(files, tmp_path):
     store, run, made = tmp_path / "s.zarr", tmp_path / "run", tmp_path / "fc.zarr"
     told = json.loads(call("ingest", files / "air.nc", "-o", store, "--variables", "t2m", "--json"))
     assert told["kind"] == "store" and told["variables"] == ["t2m [K]"] and told["step_hours"] == 6
-    settings = [f"data.store={store}", f"output={run}", "train.epochs=1", "model.members=2", "model.hidden_channels=6", "model.window=2"]
+    settings = [
+        f"data.store={store}",
+        f"output={run}",
+        "train.epochs=1",
+        "model.members=2",
+        "model.hidden_channels=6",
+        "model.window=2",
+    ]
     assert "written" in call("train", "quickstart", *settings)
     assert "was finished before" in call("train", "quickstart", *settings)
     assert json.loads(call("inspect", run, "--json"))["kind"] == "checkpoint"
-    told = json.loads(call("run", run / "checkpoint", "--init", store, "--time", "2001-02-02/2001-02-07/18h", "--lead", "24h", "-o", made, "--json"))
+    told = json.loads(
+        call(
+            "run",
+            run / "checkpoint",
+            "--init",
+            store,
+            "--time",
+            "2001-02-02/2001-02-07/18h",
+            "--lead",
+            "24h",
+            "-o",
+            made,
+            "--json",
+        )
+    )
     assert told["kind"] == "forecast" and told["initial_times"] == 7 and told["lead_hours"] == [0, 24]
     rows = json.loads(call("verify", made, "--truth", store, "-o", tmp_path / "scores.nc", "--json"))
     assert len(rows) == 5 and (tmp_path / "scores.nc").exists()
@@ -91,7 +112,10 @@ def test_ingest_refuses(files, tmp_path):
     for source, said in (
         (tmp_path / "no.nc", "no.nc does not exist; check the path"),
         (tmp_path / "cut.nc", "cut.nc cannot be read"),
-        (tmp_path / "units.nc", "'t2m' has units 'banana', which are not units; set the attribute, or pass --units t2m="),
+        (
+            tmp_path / "units.nc",
+            "'t2m' has units 'banana', which are not units; set the attribute, or pass --units t2m=",
+        ),
         (tmp_path / "none.nc", "'t2m' has no units"),
         (tmp_path / "twice.nc", "twice; drop one"),
         (tmp_path / "unsorted.nc", "unsorted times"),
@@ -99,9 +123,15 @@ def test_ingest_refuses(files, tmp_path):
     ):
         assert said in refused("ingest", source, "-o", out)
         assert not list(tmp_path.glob("*s.zarr*"))
-    assert "no variable 'tm2'; did you mean t2m" in refused("ingest", files / "air.nc", "-o", out, "--variables", "tm2")
-    assert "--select names 'depth', which" in refused("ingest", files / "air.nc", "-o", out, "--select", "depth=0")
-    assert "--units NAME=..., e.g. --units air=K" in refused("ingest", files / "air.nc", "-o", out, "--units", "t2m")
+    assert "no variable 'tm2'; did you mean t2m" in refused(
+        "ingest", files / "air.nc", "-o", out, "--variables", "tm2"
+    )
+    assert "--select names 'depth', which" in refused(
+        "ingest", files / "air.nc", "-o", out, "--select", "depth=0"
+    )
+    assert "--units NAME=..., e.g. --units air=K" in refused(
+        "ingest", files / "air.nc", "-o", out, "--units", "t2m"
+    )
     assert "is not a period" in refused("ingest", files / "air.nc", "-o", out, "--train-period", "then")
     call("ingest", tmp_path / "units.nc", "-o", out, "--units", "t2m=K")
     assert "--overwrite" in refused("ingest", files / "air.nc", "-o", out)
@@ -119,15 +149,28 @@ def test_a_full_disk_leaves_nothing_behind(files, tiny_store, tmp_path):
     command = Path(sys.executable).parent / "forecast"
 
     def full(*arguments):
-        done = subprocess.run([command, *arguments], check=False, capture_output=True, text=True, preexec_fn=limit)
-        assert done.returncode == 2 and "free some space and run it again" in done.stderr and "Traceback" not in done.stderr, done.stderr
+        done = subprocess.run(
+            [command, *arguments], check=False, capture_output=True, text=True, preexec_fn=limit
+        )
+        assert (
+            done.returncode == 2
+            and "free some space and run it again" in done.stderr
+            and "Traceback" not in done.stderr
+        ), done.stderr
 
     full("ingest", files / "air.nc", "-o", tmp_path / "a" / "s.zarr")
     assert not (tmp_path / "a" / "s.zarr").exists()
     call("ingest", files / "air.nc", "-o", tmp_path / "a" / "s.zarr")
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["s.zarr"]
     shutil.rmtree(tmp_path / "a")
-    full("train", "quickstart", f"data.store={tiny_store}", f"output={tmp_path}", "train.epochs=1", "model.window=2")
+    full(
+        "train",
+        "quickstart",
+        f"data.store={tiny_store}",
+        f"output={tmp_path}",
+        "train.epochs=1",
+        "model.window=2",
+    )
     assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["log.jsonl"]
 
 
@@ -165,7 +208,9 @@ def test_missing_values_are_refused(config, tmp_path):
     nothing = source.copy(deep=True)
     nothing["t2m"][...] = np.nan
     nothing.to_netcdf(tmp_path / "nothing.nc")
-    assert "t2m holds no value in the period" in refused("ingest", tmp_path / "nothing.nc", "-o", tmp_path / "s.zarr")
+    assert "t2m holds no value in the period" in refused(
+        "ingest", tmp_path / "nothing.nc", "-o", tmp_path / "s.zarr"
+    )
     assert [p.name for p in tmp_path.glob("*s.zarr*")] == []
     source["t2m"][7:9, 2, 3] = np.nan
     source.to_netcdf(tmp_path / "a.nc")
@@ -182,15 +227,28 @@ def test_a_mask_goes_through_to_the_forecast(config, tmp_path):
     store = tmp_path / "s.zarr"
     call("ingest", tmp_path / "a.nc", "-o", store)
     call("train", config, f"data.store={store}")
-    call("run", tmp_path / "run" / "checkpoint", "--init", store, "--time", "2001-02-03", "--lead", "12h", "-o", tmp_path / "fc.zarr")
+    call(
+        "run",
+        tmp_path / "run" / "checkpoint",
+        "--init",
+        store,
+        "--time",
+        "2001-02-03",
+        "--lead",
+        "12h",
+        "-o",
+        tmp_path / "fc.zarr",
+    )
     made = xr.open_zarr(tmp_path / "fc.zarr", consolidated=False)
-    assert np.array_equal(made["t2m"].isnull().any(("time", "prediction_timedelta")), source["t2m"].isnull().all("time"))
+    assert np.array_equal(
+        made["t2m"].isnull().any(("time", "prediction_timedelta")), source["t2m"].isnull().all("time")
+    )
     assert not made["u10"].isnull().any()
     call("verify", tmp_path / "fc.zarr", "--truth", store)
 
 
 def test_no_training_window_crosses_a_gap(tmp_path):
-    from fourcaster.datasets.loaders import StoreBatches
+    from fourcaster.datasets.loaders.batches import StoreBatches
 
     source = StoreBatches(None, slice(0, 100), slice(100, 100), [40, 41, 70], 2, 4)  # type: ignore[arg-type]
     for start in source.starts(source.train, 5):
@@ -206,7 +264,9 @@ def test_run_verify_and_plot_refuse(tiny_checkpoint, tiny_store, files, tmp_path
     other = ("-o", tmp_path / "x.zarr")
     assert "no checkpoint" in refused("run", tmp_path, "--init", tiny_store, *other)
     assert "no GPU here" in refused("run", tiny_checkpoint, "--init", tiny_store, "--device", "cuda", *other)
-    assert "lacks 2029-12-31T18:00" in refused("run", tiny_checkpoint, "--init", tiny_store, "--time", "2030-01-01", *other)
+    assert "lacks 2029-12-31T18:00" in refused(
+        "run", tiny_checkpoint, "--init", tiny_store, "--time", "2030-01-01", *other
+    )
     assert "does not exist" in refused("run", tiny_checkpoint, "--init", "nowhere.nc", *other)
     assert "forecast ingest" in refused("verify", made, "--truth", files / "air.nc")
     assert "is not a forecast" in refused("verify", tiny_store, "--truth", tiny_store)
@@ -248,7 +308,12 @@ def test_killed_at_any_moment_and_started_again_gives_the_same_bits(tiny_store, 
     rng, kills, steps = np.random.default_rng(0), 0, set()
     state = tmp_path / "b" / "state" / "training.safetensors"
     for _ in range(40):
-        process = subprocess.Popen([*command, f"output={tmp_path / 'b'}"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [*command, f"output={tmp_path / 'b'}"],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         before = state.stat().st_mtime_ns if state.exists() else 0
         while process.poll() is None and (not state.exists() or state.stat().st_mtime_ns == before):
             time.sleep(0.01)
@@ -264,12 +329,17 @@ def test_killed_at_any_moment_and_started_again_gives_the_same_bits(tiny_store, 
     assert a.keys() == b.keys()
     for name, weights in a.items():
         assert np.array_equal(weights, b[name], equal_nan=weights.dtype.kind == "f"), name
-    logs = [[json.loads(line) for line in (tmp_path / n / "state" / "log.jsonl").read_text().splitlines()] for n in "ab"]
+    logs = [
+        [json.loads(line) for line in (tmp_path / n / "state" / "log.jsonl").read_text().splitlines()]
+        for n in "ab"
+    ]
     assert [line["validation_rmse"] for line in logs[0]] == [line["validation_rmse"] for line in logs[1]]
 
 
 def test_simulate_makes_a_store_and_describes_it(tmp_path):
-    shown = call("simulate", "wave", "-o", tmp_path / "w.zarr", "samples=2", "seed=3", "resolution=17", "frames=4")
+    shown = call(
+        "simulate", "wave", "-o", tmp_path / "w.zarr", "samples=2", "seed=3", "resolution=17", "frames=4"
+    )
     assert "system: wave" in shown and "sample: 2" in shown
     assert json.loads(call("inspect", tmp_path / "w.zarr", "--json"))["seed"] == 3
     for words, message in (

@@ -9,7 +9,7 @@ from helpers import make_source, tiny_config
 
 from fourcaster import forecast
 from fourcaster.fno.grids import LatLon
-from fourcaster.forecast.config import load_config, make_config
+from fourcaster.forecast.config.load import load_config, make_config
 from fourcaster.forecast.model import build_network
 
 RECIPES = sorted(Path(__file__).parents[2].joinpath("configs").glob("*.yaml"))
@@ -21,7 +21,11 @@ def test_every_recipe_loads_by_path_and_name_and_builds(path):
     assert load_config(path.stem) == config
     grid = LatLon(np.arange(75, 14, -2.5), np.arange(200, 331, 2.5))
     network = build_network(config.model, grid, 7, 2)
-    assert network(torch.randn(config.model.members, 7, *grid.shape)).shape == (config.model.members, 2, *grid.shape)
+    assert network(torch.randn(config.model.members, 7, *grid.shape)).shape == (
+        config.model.members,
+        2,
+        *grid.shape,
+    )
 
 
 def values(**model):
@@ -59,16 +63,33 @@ def test_other_kinds_are_built_from_a_configuration(caplog):
 
 
 def test_a_factorized_model_trains_and_forecasts(tiny_store, tmp_path):
-    config = tiny_config(tiny_store, tmp_path / "run", "model.kind=tfno", "model.rank=0.3", "model.norm=instance", "train.epochs=1")
-    made = forecast.load(forecast.train(config).checkpoint, device="cpu").run(make_source(), "2001-02-01T00", "12h")
+    config = tiny_config(
+        tiny_store,
+        tmp_path / "run",
+        "model.kind=tfno",
+        "model.rank=0.3",
+        "model.norm=instance",
+        "train.epochs=1",
+    )
+    made = forecast.load(forecast.train(config).checkpoint, device="cpu").run(
+        make_source(), "2001-02-01T00", "12h"
+    )
     assert np.isfinite(made["t2m"]).all()
 
 
-@pytest.mark.parametrize("options", [["model.activation=alias_free"], ["model.activation=alias_free", "model.norm=instance", "model.local=true"]])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["model.activation=alias_free"],
+        ["model.activation=alias_free", "model.norm=instance", "model.local=true"],
+    ],
+)
 def test_alias_free_models_train_in_bfloat16(options, tiny_store, tmp_path):
     runs = []
     for precision in ("float32", "bf16"):
-        config = tiny_config(tiny_store, tmp_path / precision, *options, f"train.precision={precision}", "train.epochs=1")
+        config = tiny_config(
+            tiny_store, tmp_path / precision, *options, f"train.precision={precision}", "train.epochs=1"
+        )
         trained = forecast.load(forecast.train(config).checkpoint, device="cpu")
         runs.append(trained.run(make_source(), "2001-02-01T00", "12h")["t2m"])
     assert np.isfinite(runs[1]).all()
@@ -79,7 +100,9 @@ def test_domains_that_wrap_are_not_padded():
     config = make_config(values(hidden_channels=4))
     round_the_globe = LatLon(np.linspace(-80, 80, 9), np.arange(0, 360, 20.0))
     box = LatLon(np.linspace(20, 60, 9), np.arange(0, 100, 5.0))
-    paddings = [build_network(config.model, grid, 1, 1).networks[0].domain_padding for grid in (round_the_globe, box)]
+    paddings = [
+        build_network(config.model, grid, 1, 1).networks[0].domain_padding for grid in (round_the_globe, box)
+    ]
     assert paddings == [(0.2, 0.0), (0.2, 0.2)]
 
 
@@ -88,7 +111,11 @@ def test_models_know_the_grid_that_fixes_their_period_and_whether_latitudes_are_
     without_poles = LatLon(np.linspace(-87.5, 87.5, 36), np.arange(0, 360, 5.0))
     with_poles = LatLon(np.linspace(-90, 90, 37), np.arange(0, 360, 5.0))
     box = LatLon(np.linspace(20, 60, 33), np.arange(0, 100, 5.0))
-    for grid, edges, spacings in ((without_poles, "cell", (44, None)), (with_poles, "node", (44, None)), (box, "node", (40, 24))):
+    for grid, edges, spacings in (
+        (without_poles, "cell", (44, None)),
+        (with_poles, "node", (44, None)),
+        (box, "node", (40, 24)),
+    ):
         network = build_network(config.model, grid, 1, 1).networks[0]
         assert network.reference_size == grid.shape and network.edges == (edges, "node")
         for period, n, wanted in zip(network.periods, grid.shape, spacings, strict=True):

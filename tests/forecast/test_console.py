@@ -22,14 +22,14 @@ import yaml
 from typer.testing import CliRunner
 
 from fourcaster.datasets.stopping import Stopped, cooperative
-from fourcaster.forecast.cli import app
-from fourcaster.forecast.console import reported
-from fourcaster.forecast.display import Display
-from fourcaster.forecast.failures import explain
+from fourcaster.forecast.cli.console import reported
+from fourcaster.forecast.cli.display import Display
+from fourcaster.forecast.cli.failures import explain
+from fourcaster.forecast.cli.main import app
 
 pytestmark = pytest.mark.usefixtures("signals")
 
-MAIN = "from fourcaster.forecast.cli import main; main()"
+MAIN = "from fourcaster.forecast.cli.main import main; main()"
 
 
 def failing(monkeypatch, error):
@@ -38,7 +38,7 @@ def failing(monkeypatch, error):
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr("fourcaster.forecast.inspect.inspect", fail)
+    monkeypatch.setattr("fourcaster.forecast.inspection.inspect", fail)
     return CliRunner().invoke(app, ["inspect", "x"])
 
 
@@ -62,7 +62,9 @@ UNEXPECTED = [
 
 
 @pytest.mark.parametrize("error", UNEXPECTED, ids=lambda error: type(error).__name__)
-def test_an_unexpected_error_is_one_line_that_names_a_private_file_with_the_traceback(error, monkeypatch, tmp_path):
+def test_an_unexpected_error_is_one_line_that_names_a_private_file_with_the_traceback(
+    error, monkeypatch, tmp_path
+):
     done = failing(monkeypatch, error)
     (file,) = tmp_path.glob("forecast-traceback-*.txt")
     assert done.exit_code == 1
@@ -107,7 +109,10 @@ def inflating():
 BAD_INPUT = [
     (MemoryError(), "more memory than there is"),
     (np._core._exceptions._ArrayMemoryError((10**9, 10**9), np.dtype("f8")), "Unable to allocate"),
-    (RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory"), "more memory than there is"),
+    (
+        RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory"),
+        "more memory than there is",
+    ),
     (torch.OutOfMemoryError("CUDA out of memory"), "more memory than there is"),
     (ValueError("Maximum allowed dimension exceeded"), "more memory than there is"),
     (OSError(12, "Cannot allocate memory"), "more memory than there is"),
@@ -127,7 +132,11 @@ BAD_INPUT = [
 ]
 
 
-@pytest.mark.parametrize(("error", "text"), BAD_INPUT, ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "")
+@pytest.mark.parametrize(
+    ("error", "text"),
+    BAD_INPUT,
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
 def test_bad_input_is_one_line_and_exit_code_2(error, text, monkeypatch, tmp_path):
     done = failing(monkeypatch, error)
     assert done.exit_code == 2
@@ -190,7 +199,7 @@ def test_help_is_printed_where_nothing_is_asked_for():
 
 
 def test_an_error_while_a_result_is_printed_is_one_line(monkeypatch):
-    monkeypatch.setattr("fourcaster.forecast.inspect.inspect", lambda *_, **__: {"kind": object()})
+    monkeypatch.setattr("fourcaster.forecast.inspection.inspect", lambda *_, **__: {"kind": object()})
 
     def fail(*_, **__):
         raise TypeError("not serializable")
@@ -214,7 +223,11 @@ def test_verbs_of_jobs_are_reported_likewise(verb, monkeypatch, tmp_path):
 
 
 def test_a_block_outside_of_the_command_exits_likewise():
-    with pytest.raises(Exception, match="1") as caught, contextlib.redirect_stderr(io.StringIO()) as printed, reported():
+    with (
+        pytest.raises(Exception, match="1") as caught,
+        contextlib.redirect_stderr(io.StringIO()) as printed,
+        reported(),
+    ):
         raise KeyError("x")
     assert caught.value.exit_code == 1
     assert "unexpected KeyError" in printed.getvalue()
@@ -228,7 +241,7 @@ def test_warnings_and_threads_print_lines(monkeypatch):
         thread.join()
         return {"kind": "x"}
 
-    monkeypatch.setattr("fourcaster.forecast.inspect.inspect", work)
+    monkeypatch.setattr("fourcaster.forecast.inspection.inspect", work)
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         done = CliRunner().invoke(app, ["inspect", "x"])
@@ -241,7 +254,8 @@ def test_warnings_and_threads_print_lines(monkeypatch):
 
 def test_attributes_of_files_do_not_steer_the_terminal(monkeypatch):
     monkeypatch.setattr(
-        "fourcaster.forecast.inspect.inspect", lambda *_, **__: {"source": "\x1b]0;title\x07a\x1b[2Jb\u202ec", "list": ["\x9b1m", "x"]}
+        "fourcaster.forecast.inspection.inspect",
+        lambda *_, **__: {"source": "\x1b]0;title\x07a\x1b[2Jb\u202ec", "list": ["\x9b1m", "x"]},
     )
     done = CliRunner().invoke(app, ["inspect", "x"])
     assert done.stdout == "source: abc\nlist: , x\n"
@@ -254,9 +268,16 @@ def test_names_in_progress_do_not_steer_the_terminal(capsys):
 
 def run(*words: str, code: str = MAIN, **options):
     environment = os.environ | options.pop("env", {})
-    options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # which a background job ignores
+    options["preexec_fn"] = lambda: signal.signal(
+        signal.SIGINT, signal.SIG_DFL
+    )  # which a background job ignores
     return subprocess.Popen(
-        [sys.executable, "-c", code, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True, **options
+        [sys.executable, "-c", code, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        text=True,
+        **options,
     )
 
 
@@ -272,7 +293,13 @@ def test_a_reader_that_goes_away_ends_the_command_quietly():
 def test_a_full_device_as_output_is_one_line():
     with open("/dev/full", "w") as full:
         code = "import fourcaster.forecast.doctor as d\nd.doctor = lambda: {'problems': []}\n"
-        done = subprocess.run([sys.executable, "-c", code + MAIN, "doctor"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", code + MAIN, "doctor"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "no room" in done.stderr
@@ -286,7 +313,9 @@ def test_names_that_a_terminal_cannot_show_are_printed_escaped():
     assert "name: caf\\xe9" in printed
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)]
+)
 def test_a_signal_is_one_line_and_its_own_exit_code(number, code):
     script = "import fourcaster.forecast.doctor as d, time\ndef wait():\n    print('ready', flush=True)\n    time.sleep(60)\nd.doctor = wait\n"
     with run("doctor", code=script + MAIN) as process:
@@ -306,7 +335,7 @@ def test_what_was_saved_is_printed_with_the_signal(monkeypatch):
             os.kill(os.getpid(), signal.SIGTERM)
             raise Stopped("epoch 3 is saved in run/state")
 
-    monkeypatch.setattr("fourcaster.forecast.inspect.inspect", work)
+    monkeypatch.setattr("fourcaster.forecast.inspection.inspect", work)
     done = CliRunner().invoke(app, ["inspect", "x"])
     assert done.exit_code == 143
     assert done.stderr == "forecast: stopped by SIGTERM; epoch 3 is saved in run/state\n"
@@ -314,7 +343,7 @@ def test_what_was_saved_is_printed_with_the_signal(monkeypatch):
 
 def test_handlers_of_signals_are_those_of_before(monkeypatch):
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)]
-    monkeypatch.setattr("fourcaster.forecast.inspect.inspect", lambda *_, **__: {"kind": "x"})
+    monkeypatch.setattr("fourcaster.forecast.inspection.inspect", lambda *_, **__: {"kind": "x"})
     assert CliRunner().invoke(app, ["inspect", "x"]).exit_code == 0
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)] == before
     assert Path(sys.executable).exists()

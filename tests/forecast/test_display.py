@@ -1,7 +1,7 @@
 import io
 import sys
 
-from fourcaster.forecast.display import Display, describe, score_table
+from fourcaster.forecast.cli.display import Display, describe, score_table
 
 
 def test_plain_lines_where_there_is_no_terminal(capsys):
@@ -36,7 +36,18 @@ def test_nothing_when_switched_off(capsys):
 
 def test_tables_and_descriptions():
     errors = {"forecast": 1.0, "persistence": 2.0, "damped_persistence": 1.25, "climatology": 3.0}
-    row = {"variable": "t", "level": 850, "units": "K", "lead_hours": 6.0, "rmse": errors, "acc": 0.9, "skill": 0.2}
+    row = {
+        "variable": "t",
+        "level": 850,
+        "units": "K",
+        "lead_hours": 6.0,
+        "rmse": errors,
+        "acc": 0.9,
+        "skill": 0.2,
+    }
     table = score_table([row | {"lead_hours": 0.0, "skill": None}, row])
     assert "RMSE of t 850 hPa [K]" in table and "20.0 %" in table and "      -" in table
-    assert describe({"a": 1, "b": {"c": [1, 2]}, "d": ["x", "y", "z"]}) == "a: 1\nb:\n  c: 1, 2\nd:\n  x\n  y\n  z"
+    assert (
+        describe({"a": 1, "b": {"c": [1, 2]}, "d": ["x", "y", "z"]})
+        == "a: 1\nb:\n  c: 1, 2\nd:\n  x\n  y\n  z"
+    )

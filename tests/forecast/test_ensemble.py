@@ -6,9 +6,9 @@ import xarray as xr
 from helpers import make_source
 
 from fourcaster import forecast
-from fourcaster.forecast.ensemble import Ensemble, mixture, perturbations, within
-from fourcaster.forecast.rollout import initial_states
-from fourcaster.forecast.verification import verify
+from fourcaster.forecast.inference.perturbations import Ensemble, mixture, perturbations, within
+from fourcaster.forecast.inference.rollout import initial_states
+from fourcaster.forecast.verification.verify import verify
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +45,17 @@ def test_perturbations_add_up_to_zero_and_have_the_amplitude(model, states, memb
 
 @pytest.mark.parametrize("members", [2, 3, 4, 6])
 def test_the_mean_of_an_ensemble_starts_from_the_analysis(model, tiny_store, members, tmp_path):
-    model.run(tiny_store, ["2001-01-20", "2001-02-03"], "6h", members=members, output=tmp_path / "m.zarr", seed=3)
+    model.run(
+        tiny_store, ["2001-01-20", "2001-02-03"], "6h", members=members, output=tmp_path / "m.zarr", seed=3
+    )
     t2m = verify(tmp_path / "m.zarr", tiny_store)["t2m"].sel(source="forecast").isel(prediction_timedelta=0)
     assert float(t2m.sel(metric="rmse")) < 1e-4 < 0.05 < float(t2m.sel(metric="spread"))
 
 
 def test_a_seed_repeats_an_ensemble_and_another_draws_another(model):
-    one, again, other = (model.run(make_source(), "2001-01-20", "12h", members=3, seed=seed) for seed in (7, 7, 8))
+    one, again, other = (
+        model.run(make_source(), "2001-01-20", "12h", members=3, seed=seed) for seed in (7, 7, 8)
+    )
     xr.testing.assert_identical(one["t2m"], again["t2m"])
     assert float(abs(one["t2m"] - other["t2m"]).isel(number=1).max()) > 1e-3
     assert np.array_equal(one["t2m"].isel(number=0), other["t2m"].isel(number=0))
@@ -59,7 +63,10 @@ def test_a_seed_repeats_an_ensemble_and_another_draws_another(model):
 
 
 def test_the_amplitude_scales_the_perturbations(model):
-    small, large = (model.run(make_source(), "2001-01-20", "6h", members=3, amplitude=a).isel(prediction_timedelta=0) for a in (0.1, 0.3))
+    small, large = (
+        model.run(make_source(), "2001-01-20", "6h", members=3, amplitude=a).isel(prediction_timedelta=0)
+        for a in (0.1, 0.3)
+    )
     ratio = (large["u10"] - large["u10"].isel(number=0)) / (small["u10"] - small["u10"].isel(number=0))
     assert np.allclose(ratio.isel(number=1).median(), 3, rtol=1e-3)
 
@@ -70,12 +77,16 @@ def test_a_short_archive_gives_as_many_members_as_a_long_one(model, count):
     states = initial_states(model.checkpoint, archive)
     added = perturbations(model.checkpoint, states, states.fields.times[[-1]], 9)[0]
     assert len({member.tobytes() for member in added}) == 9 and np.isfinite(added).all()
-    assert np.isclose(size(model.checkpoint, added[1]), 0.1, rtol=1e-5) and np.isclose(size(model.checkpoint, added[3]), 0.1, rtol=1e-5)
+    assert np.isclose(size(model.checkpoint, added[1]), 0.1, rtol=1e-5) and np.isclose(
+        size(model.checkpoint, added[3]), 0.1, rtol=1e-5
+    )
     if count == 2:  # the first draw is the difference of the two states
         a, b = states.fields.read(np.arange(2)) - model.checkpoint.cycle.at(states.fields.times)
         assert np.isclose(abs(np.corrcoef(added[1].ravel(), (a - b).ravel())[0, 1]), 1, atol=1e-5)
     later = initial_states(model.checkpoint, make_source())
-    assert np.array_equal(added, perturbations(model.checkpoint, later, states.fields.times[[-1]], 9)[0])  # nothing of the future goes in
+    assert np.array_equal(
+        added, perturbations(model.checkpoint, later, states.fields.times[[-1]], 9)[0]
+    )  # nothing of the future goes in
     assert np.isfinite(model.run(archive, lead="12h", members=4)["t2m"]).all()
 
 

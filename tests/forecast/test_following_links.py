@@ -7,8 +7,8 @@ import xarray as xr
 from typer.testing import CliRunner
 
 from fourcaster.datasets.adapters.untrusted import UntrustedDataError
-from fourcaster.datasets.stores import open_store, read_group
-from fourcaster.forecast.cli import app
+from fourcaster.datasets.store.open import open_store, read_group
+from fourcaster.forecast.cli.main import app
 from fourcaster.forecast.jobs.spec import Files
 
 
@@ -39,4 +39,6 @@ def test_each_verb_that_reads_stores_has_the_flag(verb):
 
 
 def test_a_jobs_file_has_the_key():
-    assert Files(files=["a.zarr"], follow_links=True).follow_links and not Files(files=["a.zarr"]).follow_links
+    assert (
+        Files(files=["a.zarr"], follow_links=True).follow_links and not Files(files=["a.zarr"]).follow_links
+    )

@@ -5,8 +5,8 @@ import pytest
 from helpers import make_source
 from typer.testing import CliRunner
 
-from fourcaster.datasets.stores import open_store
-from fourcaster.forecast.cli import app
+from fourcaster.datasets.store.open import open_store
+from fourcaster.forecast.cli.main import app
 
 
 def command(*words):
@@ -26,7 +26,9 @@ def test_case_08_variables_are_renamed(folder):
     done = command("a.nc", "-o", "s.zarr", "--rename", "t2m=temperature_2m", "--rename", "u10=wind")
     assert done.exit_code == 0, done.output
     dataset = open_store("s.zarr").dataset
-    assert list(dataset.data_vars) == ["wind", "temperature_2m"] and np.array_equal(dataset["wind"], make_source()["u10"])
+    assert list(dataset.data_vars) == ["wind", "temperature_2m"] and np.array_equal(
+        dataset["wind"], make_source()["u10"]
+    )
 
 
 @pytest.mark.parametrize(

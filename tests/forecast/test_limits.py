@@ -1,4 +1,6 @@
-"""Bounds and training range: what is clipped, what is counted, and that both are the same by every way to make a forecast."""
+"""Bounds and training range: what is clipped, what is counted, and that both are the same by every way to
+make a forecast.
+"""
 
 import json
 import logging
@@ -12,9 +14,9 @@ from typer.testing import CliRunner
 
 from fourcaster import forecast
 from fourcaster.datasets.adapters.sources import open_sources
-from fourcaster.datasets.ingest import write_store
-from fourcaster.forecast.cli import app
-from fourcaster.forecast.limits import Limits, parse_clip, records, training_range
+from fourcaster.datasets.ingest.write import write_store
+from fourcaster.forecast.cli.main import app
+from fourcaster.forecast.inference.limits import Limits, parse_clip, records, training_range
 from fourcaster.forecast.training import train
 
 TIMES = ["2001-02-01T00", "2001-02-03T06", "2001-02-05T12"]
@@ -25,7 +27,9 @@ def humid_source(times=160):
     source = make_source(times)
     wave = (source["t2m"] - 280) / 5
     source["q"] = (0.004 * wave.clip(0)).assign_attrs(units="kg kg**-1", standard_name="specific_humidity")
-    source["tp"] = (0.001 * wave.clip(0.2) - 0.0002).clip(0).assign_attrs(units="m", long_name="Total precipitation")
+    source["tp"] = (
+        (0.001 * wave.clip(0.2) - 0.0002).clip(0).assign_attrs(units="m", long_name="Total precipitation")
+    )
     return source.drop_vars("u10")
 
 
@@ -86,16 +90,22 @@ def test_values_outside_the_training_range_are_reported(model, raw, humid, caplo
     for name, entry in entries.items():
         low, high = float(store[f"{name}_minimum"]), float(store[f"{name}_maximum"])
         outside = (raw[name] < np.float32(low)) | (raw[name] > np.float32(high))
-        assert entry["values"] == int(outside.sum()) and entry["share"] == round(entry["values"] / raw[name].size, 9)
+        assert entry["values"] == int(outside.sum()) and entry["share"] == round(
+            entry["values"] / raw[name].size, 9
+        )
         assert (entry["training_minimum"], entry["training_maximum"]) == (low, high)
         assert (entry["minimum"], entry["maximum"]) == (float(raw[name].min()), float(raw[name].max()))
         first = outside.any(("time", "latitude", "longitude")).values.argmax()
         assert entry["first_lead_hours"] == 6 * first
-    caplog.set_level(logging.WARNING, "fourcaster.forecast.limits")
+    caplog.set_level(logging.WARNING, "fourcaster.forecast.inference.limits")
     model.run(humid_source(), TIMES, "5d")
     (line,) = (record.getMessage() for record in caplog.records if record.getMessage().startswith("q "))
     hours = entries["q"]["first_lead_hours"]
-    assert f"q reaches {entries['q']['minimum']:.6g}" in line and f"first at {hours:g} h" in line and "outside the training range 0 ..." in line
+    assert (
+        f"q reaches {entries['q']['minimum']:.6g}" in line
+        and f"first at {hours:g} h" in line
+        and "outside the training range 0 ..." in line
+    )
 
 
 def test_every_way_to_make_a_forecast_has_the_same_record(model, bounded, tmp_path):
@@ -121,7 +131,10 @@ def test_a_killed_run_is_resumed_with_the_same_values_and_record(model, tmp_path
             model.run(humid_source(), TIMES, "2d", output=tmp_path / "b.zarr", batch_size=1, progress=stop)
         with model.run(humid_source(), TIMES, "2d", output=tmp_path / "b.zarr", batch_size=1) as resumed:
             for name in straight.data_vars:
-                assert np.array_equal(straight[name], resumed[name]) and straight[name].attrs == resumed[name].attrs
+                assert (
+                    np.array_equal(straight[name], resumed[name])
+                    and straight[name].attrs == resumed[name].attrs
+                )
 
 
 def test_a_partial_forecast_with_other_bounds_is_not_resumed(model, tmp_path):
@@ -131,7 +144,9 @@ def test_a_partial_forecast_with_other_bounds_is_not_resumed(model, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         model.run(humid_source(), TIMES, "2d", output=tmp_path / "b.zarr", batch_size=1, progress=stop)
-    with model.run(humid_source(), TIMES, "2d", output=tmp_path / "b.zarr", batch_size=1, bounds=False) as other:
+    with model.run(
+        humid_source(), TIMES, "2d", output=tmp_path / "b.zarr", batch_size=1, bounds=False
+    ) as other:
         assert float(other["q"].isel(time=0).min()) < 0
 
 
@@ -145,7 +160,9 @@ def test_ensembles_keep_to_bounds_at_all_lead_times(model):
 
 def test_bounds_of_the_caller_take_the_place_of_physical_ones(model, raw):
     result = model.run(humid_source(), TIMES, "5d", clip={"t2m": (278.0, 282.0), "q": (None, 0.003)})
-    assert np.array_equal(result["t2m"], raw["t2m"].clip(278, 282)) and np.array_equal(result["q"], raw["q"].clip(max=np.float32(0.003)))
+    assert np.array_equal(result["t2m"], raw["t2m"].clip(278, 282)) and np.array_equal(
+        result["q"], raw["q"].clip(max=np.float32(0.003))
+    )
     assert json.loads(result["q"].attrs["clipped"])[0]["upper"] == 0.003 and float(result["tp"].min()) == 0
     free = model.run(humid_source(), TIMES, "5d", clip={"q": (None, None)})
     assert np.array_equal(free["q"], raw["q"]) and "clipped" not in free["q"].attrs
@@ -167,7 +184,9 @@ def test_bounds_that_the_training_data_do_not_respect_do_not_apply(model):
 def test_older_checkpoints_take_the_range_from_their_store_or_go_without(model, humid, tmp_path):
     old = replace(model.checkpoint, ranges=None)
     assert np.array_equal(training_range(old), model.checkpoint.ranges)
-    moved = old.config.model_copy(update={"data": old.config.data.model_copy(update={"store": tmp_path / "gone.zarr"})})
+    moved = old.config.model_copy(
+        update={"data": old.config.data.model_copy(update={"store": tmp_path / "gone.zarr"})}
+    )
     gone = replace(old, config=moved)
     assert training_range(gone) is None
     result = forecast.Forecaster(gone).run(humid_source(), TIMES, "1d")
@@ -204,8 +223,14 @@ def test_the_command_reports_and_records(humid, tmp_path):
     done = CliRunner().invoke(app, [*run, "-o", str(tmp_path / "a.nc")])
     assert done.exit_code == 0, done.output
     printed = json.loads(done.stdout)
-    assert {entry["variable"] for entry in printed["clipped"]} == {"q", "tp"} and printed["outside_training_range"]
+    assert {entry["variable"] for entry in printed["clipped"]} == {"q", "tp"} and printed[
+        "outside_training_range"
+    ]
     free = CliRunner().invoke(app, [*run, "-o", str(tmp_path / "b.nc"), "--no-bounds", "--clip", "tp=0,"])
     assert [entry["variable"] for entry in json.loads(free.stdout)["clipped"]] == ["tp"]
     refused = CliRunner().invoke(app, [*run, "-o", str(tmp_path / "c.nc"), "--clip", "rain=0,"])
-    assert refused.exit_code == 2 and "the model has no variable 'rain'" in refused.stderr and not (tmp_path / "c.nc").exists()
+    assert (
+        refused.exit_code == 2
+        and "the model has no variable 'rain'" in refused.stderr
+        and not (tmp_path / "c.nc").exists()
+    )

@@ -8,10 +8,10 @@ import torch
 from typer.testing import CliRunner
 
 from fourcaster import forecast
-from fourcaster.datasets.outputs import is_output
+from fourcaster.datasets.store.outputs import is_output
 from fourcaster.fno import AFNO, FNO, SFNO, TFNO
-from fourcaster.forecast import networks
-from fourcaster.forecast.cli import app
+from fourcaster.forecast import interop as networks
+from fourcaster.forecast.cli.main import app
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),  # of torch's exporters
@@ -46,7 +46,10 @@ def test_import_gives_the_answers_of_its_origin(real_data, tmp_path, words, name
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["kind"] == "network"
     answers = np.load(source.with_name(f"{name.split('.')[0]}_io.npz"))
-    y, expected = forecast.load_network(tmp_path / "net")(torch.from_numpy(answers["x"])), torch.from_numpy(answers["y"])
+    y, expected = (
+        forecast.load_network(tmp_path / "net")(torch.from_numpy(answers["x"])),
+        torch.from_numpy(answers["y"]),
+    )
     assert (y - expected).abs().max() < 1e-5 * expected.abs().max()
     again = command("import", source, *words, "-o", tmp_path / "net")
     assert again.exit_code == 2 and "exists; pass --overwrite" in again.output
@@ -57,18 +60,34 @@ def test_import_gives_the_answers_of_its_origin(real_data, tmp_path, words, name
 def test_arguments_from_a_file(real_data, tmp_path):
     (tmp_path / "arguments.yaml").write_text("inp_shape: [32, 64]\n")
     source = real_data / "reference" / "fourcastnet_tiny.ckpt"
-    given = ["import", source, "--format", "fourcastnet", "-o", tmp_path / "net", "--config", tmp_path / "arguments.yaml"]
+    given = [
+        "import",
+        source,
+        "--format",
+        "fourcastnet",
+        "-o",
+        tmp_path / "net",
+        "--config",
+        tmp_path / "arguments.yaml",
+    ]
     assert command(*given).exit_code == 0
     for text in ("just words", "a: [1"):
         (tmp_path / "arguments.yaml").write_text(text)
         assert command(*given, "--overwrite").exit_code == 2
-    assert command("import", source, "--format", "fourcastnet", "-o", tmp_path / "other", "inp_shape").exit_code == 2
+    assert (
+        command("import", source, "--format", "fourcastnet", "-o", tmp_path / "other", "inp_shape").exit_code
+        == 2
+    )
 
 
 def test_a_failed_import_leaves_nothing(real_data, tmp_path):
     source = real_data / "reference" / "fourcastnet_tiny.ckpt"
     result = command("import", source, "--format", "fourcastnet", "-o", tmp_path / "net")
-    assert result.exit_code == 2 and "give inp_shape" in result.output and len(result.output.strip().splitlines()) == 1
+    assert (
+        result.exit_code == 2
+        and "give inp_shape" in result.output
+        and len(result.output.strip().splitlines()) == 1
+    )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -88,7 +107,9 @@ def test_a_network_makes_no_forecast_and_damage_is_seen(monkeypatch, tmp_path):
 
 
 def test_export_of_a_trained_model(tiny_checkpoint, tmp_path):
-    result = command("export", tiny_checkpoint, "--format", "torch-export", "-o", tmp_path / "net.pt2", "--json")
+    result = command(
+        "export", tiny_checkpoint, "--format", "torch-export", "-o", tmp_path / "net.pt2", "--json"
+    )
     assert result.exit_code == 0, result.output
     described = json.loads(result.stdout)
     assert described["free"] == ["batch"] and described["difference"] < 1e-5
@@ -103,8 +124,25 @@ def test_export_of_a_trained_model(tiny_checkpoint, tmp_path):
 
 
 CASES = {
-    "tfno": (TFNO, {"n_modes": (4, 4), "in_channels": 2, "out_channels": 1, "hidden_channels": 4, "n_layers": 2, "rank": 0.4}, (9, 10), True),
-    "fno": (FNO, {"n_modes": (4,), "in_channels": 2, "out_channels": 1, "hidden_channels": 4, "n_layers": 2}, (11,), True),
+    "tfno": (
+        TFNO,
+        {
+            "n_modes": (4, 4),
+            "in_channels": 2,
+            "out_channels": 1,
+            "hidden_channels": 4,
+            "n_layers": 2,
+            "rank": 0.4,
+        },
+        (9, 10),
+        True,
+    ),
+    "fno": (
+        FNO,
+        {"n_modes": (4,), "in_channels": 2, "out_channels": 1, "hidden_channels": 4, "n_layers": 2},
+        (11,),
+        True,
+    ),
     "padded": (
         FNO,
         {
@@ -121,10 +159,23 @@ CASES = {
         (14, 10),
         False,
     ),
-    "sfno": (SFNO, {"lmax": 4, "in_channels": 2, "out_channels": 1, "hidden_channels": 4, "n_layers": 1}, (9, 16), False),
+    "sfno": (
+        SFNO,
+        {"lmax": 4, "in_channels": 2, "out_channels": 1, "hidden_channels": 4, "n_layers": 1},
+        (9, 16),
+        False,
+    ),
     "afno": (
         AFNO,
-        {"inp_shape": (8, 12), "patch_size": (4, 4), "in_channels": 2, "out_channels": 1, "embed_dim": 8, "depth": 1, "num_blocks": 2},
+        {
+            "inp_shape": (8, 12),
+            "patch_size": (4, 4),
+            "in_channels": 2,
+            "out_channels": 1,
+            "embed_dim": 8,
+            "depth": 1,
+            "num_blocks": 2,
+        },
         (8, 12),
         False,
     ),

@@ -12,15 +12,32 @@ from typer.testing import CliRunner
 from fourcaster import forecast
 from fourcaster.datasets.pde.simulate import make_system
 from fourcaster.fno.errors import ResolutionWarning
-from fourcaster.forecast.cli import app
-from fourcaster.forecast.config import load_config
-from fourcaster.forecast.physics_config import OperatorConfig
+from fourcaster.forecast.cli.main import app
+from fourcaster.forecast.config.load import load_config
+from fourcaster.forecast.config.physics_config import OperatorConfig
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-RECIPES = [f"{folder}/{p.stem}" for folder in ("operator", "pino") for p in sorted((CONFIGS / folder).glob("*.yaml"))]
+RECIPES = [
+    f"{folder}/{p.stem}" for folder in ("operator", "pino") for p in sorted((CONFIGS / folder).glob("*.yaml"))
+]
 MODEL = ["model.hidden_channels=8", "model.n_layers=2", "model.n_modes=[12]"]
-SMALL = [*MODEL, "model.windows=2", "model.nodes=3", "train.epochs=4", "train.batch_size=8", "train.learning_rate=5e-3", "train.warmup_steps=2"]
-PARAMETERS = {"viscosity": 0.03, "alpha": 3.0, "sigma": 125.0, "duration": 0.5, "frames": 10, "resolution": 32}
+SMALL = [
+    *MODEL,
+    "model.windows=2",
+    "model.nodes=3",
+    "train.epochs=4",
+    "train.batch_size=8",
+    "train.learning_rate=5e-3",
+    "train.warmup_steps=2",
+]
+PARAMETERS = {
+    "viscosity": 0.03,
+    "alpha": 3.0,
+    "sigma": 125.0,
+    "duration": 0.5,
+    "frames": 10,
+    "resolution": 32,
+}
 GIVEN = [f"{k}={v}" for k, v in PARAMETERS.items()]
 EQUATION = [f"equation.{k}={v}" for k, v in PARAMETERS.items()]
 
@@ -31,7 +48,9 @@ def call(*words, fails: str | None = None):
     if fails is None:
         assert result.exit_code == 0, result.output
     else:
-        assert result.exit_code == 2 and fails in text and len(result.output.strip().splitlines()) <= 3, result.output
+        assert result.exit_code == 2 and fails in text and len(result.output.strip().splitlines()) <= 3, (
+            result.output
+        )
     return text
 
 
@@ -56,12 +75,18 @@ def test_every_recipe_loads(name):
 
 @pytest.mark.parametrize("kind", ["free", "both"])
 def test_trained_run_verified_and_inspected(folder, kind, tmp_path):
-    first, *_, last = [json.loads(line) for line in (folder / kind / "state" / "log.jsonl").read_text().splitlines()]
+    first, *_, last = [
+        json.loads(line) for line in (folder / kind / "state" / "log.jsonl").read_text().splitlines()
+    ]
     assert last["validation_score"] < first["validation_score"]
     assert {"equation", "loss"} | ({"data"} if kind == "both" else set()) <= set(last)
-    text = call("run", folder / kind / "checkpoint", "--init", folder / "test.zarr", "-o", tmp_path / "u.zarr")
+    text = call(
+        "run", folder / kind / "checkpoint", "--init", folder / "test.zarr", "-o", tmp_path / "u.zarr"
+    )
     assert "3 solutions of u" in text
-    scores = call("verify", tmp_path / "u.zarr", "--truth", folder / "test.zarr", "-o", tmp_path / "scores.nc")
+    scores = call(
+        "verify", tmp_path / "u.zarr", "--truth", folder / "test.zarr", "-o", tmp_path / "scores.nc"
+    )
     assert "u_relative_l2, mean of 3 samples" in scores
     made, truth = xr.open_zarr(tmp_path / "u.zarr"), xr.open_zarr(folder / "test.zarr")
     assert made["u"].dims == ("sample", "time", "x") and made["u"].shape == truth["u"].shape
@@ -71,7 +96,9 @@ def test_trained_run_verified_and_inspected(folder, kind, tmp_path):
     with xr.open_dataset(tmp_path / "scores.nc") as held:
         assert np.allclose(held["u_relative_l2"], error) and held["u_relative_l2_at"].sizes == {"time": 11}
         assert error.max() < 0.6
-    assert "solution operator" in call("inspect", folder / kind) and "solution of an operator" in call("inspect", tmp_path / "u.zarr")
+    assert "solution operator" in call("inspect", folder / kind) and "solution of an operator" in call(
+        "inspect", tmp_path / "u.zarr"
+    )
     again = forecast.solve(folder / kind / "checkpoint", truth)
     assert np.array_equal(again["u"], made["u"])
 
@@ -86,7 +113,9 @@ def test_another_grid_other_times_and_the_future(folder):
     both = [np.abs(np.fft.rfft(d["u"], axis=-1, norm="forward")[..., :5]) for d in (coarse, fine)]
     assert np.allclose(*both, atol=0.05)
     some = truth.isel(time=[0, 3, 7])
-    assert np.allclose(forecast.solve(folder / "free" / "checkpoint", some)["u"], fine["u"][:, [0, 3, 7]], atol=1e-6)
+    assert np.allclose(
+        forecast.solve(folder / "free" / "checkpoint", some)["u"], fine["u"][:, [0, 3, 7]], atol=1e-6
+    )
     alone = forecast.solve(folder / "free" / "checkpoint", truth.isel(time=[0]))
     assert np.allclose(alone["u"], fine["u"], atol=1e-6) and np.allclose(alone["time"], truth["time"])
     later = truth.isel(time=[0, 10]).assign_coords(time=[0.0, 1.5])
@@ -96,7 +125,16 @@ def test_another_grid_other_times_and_the_future(folder):
 def test_refined_solutions_are_nearer(folder, tmp_path):
     truth = xr.open_zarr(folder / "test.zarr")
     plain = forecast.score(forecast.solve(folder / "free" / "checkpoint", truth), truth)["u_relative_l2"]
-    call("run", folder / "free" / "checkpoint", "--init", folder / "test.zarr", "--refine", 40, "-o", tmp_path / "r.nc")
+    call(
+        "run",
+        folder / "free" / "checkpoint",
+        "--init",
+        folder / "test.zarr",
+        "--refine",
+        40,
+        "-o",
+        tmp_path / "r.nc",
+    )
     refined = forecast.score(tmp_path / "r.nc", truth)["u_relative_l2"]
     assert (refined < plain).all() and float(refined.mean()) < 0.6 * float(plain.mean())
 
@@ -104,7 +142,13 @@ def test_refined_solutions_are_nearer(folder, tmp_path):
 def test_a_stopped_run_goes_on_to_the_same_bits(folder, tmp_path, monkeypatch):
     import fourcaster.fno.training.loop as loop
 
-    settings = [*EQUATION, f"data.store={folder}/train.zarr", "loss.data=1", *SMALL, "train.checkpoint_minutes=0"]
+    settings = [
+        *EQUATION,
+        f"data.store={folder}/train.zarr",
+        "loss.data=1",
+        *SMALL,
+        "train.checkpoint_minutes=0",
+    ]
     call("train", "pino/burgers", *settings, f"output={tmp_path}/straight")
     save, count = loop.save_state, iter(range(100))
 
@@ -114,19 +158,38 @@ def test_a_stopped_run_goes_on_to_the_same_bits(folder, tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(loop, "save_state", stop)
-    assert CliRunner().invoke(app, ["train", "pino/burgers", *settings, f"output={tmp_path}/broken"]).exit_code == 130
+    assert (
+        CliRunner().invoke(app, ["train", "pino/burgers", *settings, f"output={tmp_path}/broken"]).exit_code
+        == 130
+    )
     monkeypatch.undo()
     assert not (tmp_path / "broken" / "checkpoint").exists()
     call("train", "pino/burgers", *settings, f"output={tmp_path}/broken")
-    a, b = ((tmp_path / n / "checkpoint" / "weights.safetensors").read_bytes() for n in ("straight", "broken"))
+    a, b = (
+        (tmp_path / n / "checkpoint" / "weights.safetensors").read_bytes() for n in ("straight", "broken")
+    )
     assert a == b
     assert "was finished before" in call("train", "pino/burgers", *settings, f"output={tmp_path}/broken")
-    call("train", "pino/burgers", *settings, "train.seed=3", f"output={tmp_path}/broken", fails="other settings or data")
+    call(
+        "train",
+        "pino/burgers",
+        *settings,
+        "train.seed=3",
+        f"output={tmp_path}/broken",
+        fails="other settings or data",
+    )
 
 
 def test_a_steady_equation_from_data_and_from_the_equation(tmp_path):
     call("simulate", "darcy", "-o", tmp_path / "d.zarr", "samples=24", "resolution=17", "refine=1")
-    model = ["model.hidden_channels=8", "model.n_layers=2", "model.n_modes=[8,8]", "train.epochs=6", "train.batch_size=8", "train.warmup_steps=2"]
+    model = [
+        "model.hidden_channels=8",
+        "model.n_layers=2",
+        "model.n_modes=[8,8]",
+        "train.epochs=6",
+        "train.batch_size=8",
+        "train.warmup_steps=2",
+    ]
     for name, loss in (("data", ["loss.data=1"]), ("equation", ["loss.data=0", "loss.equation=1"])):
         config = tmp_path / f"{name}.yaml"
         config.write_text(
@@ -134,7 +197,10 @@ def test_a_steady_equation_from_data_and_from_the_equation(tmp_path):
         )
         call("train", config, *loss, *model, "train.learning_rate=1e-2")
         solved = forecast.solve(tmp_path / name / "checkpoint", tmp_path / "d.zarr")
-        assert solved["pressure"].dims == ("sample", "y", "x") and float(np.abs(solved["pressure"][:, 0]).max()) < 1e-8
+        assert (
+            solved["pressure"].dims == ("sample", "y", "x")
+            and float(np.abs(solved["pressure"][:, 0]).max()) < 1e-8
+        )
         assert float(forecast.score(solved, tmp_path / "d.zarr")["pressure_relative_l2"].mean()) < 0.35
     first = xr.open_zarr(tmp_path / "d.zarr").isel(sample=[0])
     refined = forecast.solve(tmp_path / "equation" / "checkpoint", first, refine=60)
@@ -143,7 +209,14 @@ def test_a_steady_equation_from_data_and_from_the_equation(tmp_path):
 
 def test_one_operator_for_all_heat_sinks(tmp_path):
     call("simulate", "heat_sink", "-o", tmp_path / "h.zarr", "samples=24", "refine=1")
-    settings = ["model.hidden_channels=8", "model.n_layers=2", "model.n_modes=[8,8]", "train.epochs=6", "train.batch_size=8", "train.warmup_steps=2"]
+    settings = [
+        "model.hidden_channels=8",
+        "model.n_layers=2",
+        "model.n_modes=[8,8]",
+        "train.epochs=6",
+        "train.batch_size=8",
+        "train.warmup_steps=2",
+    ]
     call("train", "operator/heat_sink", f"data.store={tmp_path}/h.zarr", f"output={tmp_path}/run", *settings)
     call("run", tmp_path / "run" / "checkpoint", "--init", tmp_path / "h.zarr", "-o", tmp_path / "t.zarr")
     assert "temperature_relative_l2" in call("verify", tmp_path / "t.zarr", "--truth", tmp_path / "h.zarr")
@@ -164,13 +237,21 @@ def test_one_operator_for_all_heat_sinks(tmp_path):
         fails="no residual of 'heat_sink'",
     )
     call(
-        "train", "operator/heat_sink", f"data.store={tmp_path}/h.zarr", "loss.equation=1", f"output={tmp_path}/no", fails="no residual of 'heat_sink'"
+        "train",
+        "operator/heat_sink",
+        f"data.store={tmp_path}/h.zarr",
+        "loss.equation=1",
+        f"output={tmp_path}/no",
+        fails="no residual of 'heat_sink'",
     )
 
 
 def sensors(path: Path, **changes) -> Path:
     values = np.random.default_rng(0).normal(size=(3, 6))
-    dataset = xr.Dataset({"u": (("station", "time"), values, {"noise": 0.1})}, {"x": ("station", [0.1, 0.5, 0.8]), "time": np.linspace(0, 0.4, 6)})
+    dataset = xr.Dataset(
+        {"u": (("station", "time"), values, {"noise": 0.1})},
+        {"x": ("station", [0.1, 0.5, 0.8]), "time": np.linspace(0, 0.4, 6)},
+    )
     for name, value in changes.items():
         if name == "noise":
             dataset["u"].attrs["noise"] = value
@@ -183,16 +264,33 @@ def sensors(path: Path, **changes) -> Path:
 
 
 def test_an_experiment_is_part_of_the_training(tmp_path):
-    call("simulate", "shock_pipe", "-o", tmp_path / "p.zarr", "samples=16", "resolution=32", "duration=0.5", "frames=8", "viscosity=0.01")
+    call(
+        "simulate",
+        "shock_pipe",
+        "-o",
+        tmp_path / "p.zarr",
+        "samples=16",
+        "resolution=32",
+        "duration=0.5",
+        "frames=8",
+        "viscosity=0.01",
+    )
     settings = [f"data.store={tmp_path}/p.zarr", *SMALL]
     good = sensors(tmp_path / "s.nc")
     call("train", "operator/shock_pipe", *settings, f"data.experiment={good}", f"output={tmp_path}/run")
-    found = json.loads((tmp_path / "run" / "checkpoint" / "meta.json").read_text())["provenance"]["recovered"]["viscosity"]
+    found = json.loads((tmp_path / "run" / "checkpoint" / "meta.json").read_text())["provenance"][
+        "recovered"
+    ]["viscosity"]
     assert 0.001 < found["value"] < 0.5 and found["standard_deviation"] > 0
     assert "recovered" in call("inspect", tmp_path / "run")
     assert forecast.solve(tmp_path / "run" / "checkpoint", tmp_path / "p.zarr")["u"].shape == (16, 9, 32)
     truth = xr.open_zarr(tmp_path / "p.zarr").isel(sample=slice(2))
-    plain, refined = (forecast.score(forecast.solve(tmp_path / "run" / "checkpoint", truth, refine=n), truth)["u_relative_l2"] for n in (0, 25))
+    plain, refined = (
+        forecast.score(forecast.solve(tmp_path / "run" / "checkpoint", truth, refine=n), truth)[
+            "u_relative_l2"
+        ]
+        for n in (0, 25)
+    )
     assert float(refined.mean()) < float(plain.mean())  # each with its own viscosity
     wrong = {
         "noise": ({"noise": -1.0}, "needs the attribute noise"),
@@ -203,8 +301,23 @@ def test_an_experiment_is_part_of_the_training(tmp_path):
     }
     for name, (change, said) in wrong.items():
         path = sensors(tmp_path / f"{name}.nc", **change)
-        call("train", "operator/shock_pipe", *settings, f"data.experiment={path}", f"output={tmp_path}/no", fails=said)
-    call("train", "operator/shock_pipe", *settings, f"data.experiment={good}", "loss.experiment=0", f"output={tmp_path}/no", fails="loss.experiment")
+        call(
+            "train",
+            "operator/shock_pipe",
+            *settings,
+            f"data.experiment={path}",
+            f"output={tmp_path}/no",
+            fails=said,
+        )
+    call(
+        "train",
+        "operator/shock_pipe",
+        *settings,
+        f"data.experiment={good}",
+        "loss.experiment=0",
+        f"output={tmp_path}/no",
+        fails="loss.experiment",
+    )
     assert not (tmp_path / "no" / "checkpoint").exists()
 
 
@@ -230,11 +343,27 @@ def test_what_does_not_fit_is_said(folder, tmp_path):
     call("simulate", "advection", "-o", tmp_path / "a.zarr", "resolution=32")
     call(*run, "--init", tmp_path / "a.zarr", fails="solves burgers, the initial states are of advection")
     call("verify", folder / "test.zarr", "--truth", folder / "fine.zarr", fails="differ in x")
-    call("run", folder / "free" / "checkpoint", "--init", folder / "free", "-o", tmp_path / "u.zarr", fails="free")
+    call(
+        "run",
+        folder / "free" / "checkpoint",
+        "--init",
+        folder / "free",
+        "-o",
+        tmp_path / "u.zarr",
+        fails="free",
+    )
     shutil.copytree(folder / "free" / "checkpoint", tmp_path / "damaged")
     weights = tmp_path / "damaged" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + b"abcd")
-    call("run", tmp_path / "damaged", "--init", folder / "test.zarr", "-o", tmp_path / "u.zarr", fails="checksum")
+    call(
+        "run",
+        tmp_path / "damaged",
+        "--init",
+        folder / "test.zarr",
+        "-o",
+        tmp_path / "u.zarr",
+        fails="checksum",
+    )
     with pytest.raises(ValueError, match="forecasts no weather"):
         forecast.load(folder / "free" / "checkpoint")
     assert not (tmp_path / "u.zarr").exists()
@@ -259,7 +388,9 @@ def test_samples_of_the_training_law_are_not_reported(folder, kind, caplog, tmp_
     for seed in range(20, 24):
         call("simulate", "burgers", "-o", tmp_path / f"{seed}.zarr", "samples=2", f"seed={seed}", *GIVEN)
         assert outside(caplog, folder / kind / "checkpoint", tmp_path / f"{seed}.zarr") == ""
-    call("run", folder / kind / "checkpoint", "--init", folder / "test.zarr", "-o", tmp_path / "u.nc", "--json")
+    call(
+        "run", folder / kind / "checkpoint", "--init", folder / "test.zarr", "-o", tmp_path / "u.nc", "--json"
+    )
     with xr.open_dataset(tmp_path / "u.nc") as made:
         assert "outside_training" not in made.attrs
 
@@ -271,7 +402,16 @@ def test_a_flow_that_no_training_sample_had_is_reported(folder, caplog, tmp_path
     assert text.startswith("mean of u 0.8 in sample") and "in training 0 to 0" in text
     moved.to_zarr(tmp_path / "moved.zarr", consolidated=False)
     result = CliRunner().invoke(
-        app, ["run", str(folder / "free" / "checkpoint"), "--init", str(tmp_path / "moved.zarr"), "-o", str(tmp_path / "u.nc"), "--json"]
+        app,
+        [
+            "run",
+            str(folder / "free" / "checkpoint"),
+            "--init",
+            str(tmp_path / "moved.zarr"),
+            "-o",
+            str(tmp_path / "u.nc"),
+            "--json",
+        ],
     )
     assert result.exit_code == 0 and json.loads(result.stdout)["outside_training"] == text
     with xr.open_dataset(tmp_path / "u.nc") as made:
@@ -283,8 +423,19 @@ def test_another_amplitude_spectrum_or_law_is_reported(folder, caplog, tmp_path)
     assert "of u" in outside(caplog, folder / "free" / "checkpoint", truth.assign(u=4 * truth["u"]))
     rough = truth.assign(u=truth["u"] + 0.2 * np.sin(2 * np.pi * 10 * truth["x"]))
     assert "amplitude of waves 8 to 16 of u" in outside(caplog, folder / "free" / "checkpoint", rough)
-    call("simulate", "burgers", "-o", tmp_path / "a.zarr", "samples=2", "seed=7", *[w for w in GIVEN if "alpha" not in w], "alpha=2.5")
-    assert "alpha=2.5, in training 3.0" in outside(caplog, folder / "free" / "checkpoint", tmp_path / "a.zarr")
+    call(
+        "simulate",
+        "burgers",
+        "-o",
+        tmp_path / "a.zarr",
+        "samples=2",
+        "seed=7",
+        *[w for w in GIVEN if "alpha" not in w],
+        "alpha=2.5",
+    )
+    assert "alpha=2.5, in training 3.0" in outside(
+        caplog, folder / "free" / "checkpoint", tmp_path / "a.zarr"
+    )
 
 
 def test_a_checkpoint_of_an_older_version_reports_nothing(folder, caplog, tmp_path):
@@ -298,7 +449,14 @@ def test_a_checkpoint_of_an_older_version_reports_nothing(folder, caplog, tmp_pa
 
 def test_bounds_of_a_number_are_compared_as_an_interval():
     pipe = make_system("shock_pipe", {})
-    assert pipe.differences(make_system("shock_pipe", {"viscosity": 0.01, "viscosity_high": 0.02, "resolution": 32, "frames": 3})) == []
+    assert (
+        pipe.differences(
+            make_system(
+                "shock_pipe", {"viscosity": 0.01, "viscosity_high": 0.02, "resolution": 32, "frames": 3}
+            )
+        )
+        == []
+    )
     assert pipe.differences(make_system("shock_pipe", {"viscosity_high": 0.2, "sigma": 100.0})) == [
         "sigma=100.0, in training 200.0",
         "viscosity_high=0.2, in training 0.04",
@@ -308,6 +466,20 @@ def test_bounds_of_a_number_are_compared_as_an_interval():
 def test_training_without_validation_data_says_so(folder, caplog, tmp_path):
     few = xr.open_zarr(folder / "train.zarr").isel(sample=slice(0, 4)).drop_encoding()
     few.to_zarr(tmp_path / "few.zarr", consolidated=False)
-    call("train", "pino/burgers", *EQUATION, "loss.data=1", "loss.equation=0", f"data.store={tmp_path}/few.zarr", f"output={tmp_path}/run", *SMALL)
+    call(
+        "train",
+        "pino/burgers",
+        *EQUATION,
+        "loss.data=1",
+        "loss.equation=0",
+        f"data.store={tmp_path}/few.zarr",
+        f"output={tmp_path}/run",
+        *SMALL,
+    )
     assert "there is no validation data" in caplog.text and "data.validation_fraction" in caplog.text
-    assert json.loads((tmp_path / "run" / "checkpoint" / "meta.json").read_text())["provenance"]["validation_score"] is None
+    assert (
+        json.loads((tmp_path / "run" / "checkpoint" / "meta.json").read_text())["provenance"][
+            "validation_score"
+        ]
+        is None
+    )

@@ -7,7 +7,7 @@ import pytest
 from helpers import make_source
 from typer.testing import CliRunner
 
-from fourcaster.forecast.cli import app
+from fourcaster.forecast.cli.main import app
 
 RUN = {
     "--init": "x.zarr",
@@ -48,7 +48,9 @@ def test_run_takes_only_what_its_kind_of_model_uses(kind, option, tmp_path):
     (tmp_path / "meta.json").write_text(json.dumps({"format_version": 1} | ({"kind": kind} if kind else {})))
     words = [option] if RUN[option] is None else [option, RUN[option]]
     name = "--bounds" if option == "--no-bounds" else option
-    assert f"{name} has no use here" in refused("run", tmp_path, "-o", tmp_path / "x.zarr", *words).replace("--no-bounds", "--bounds")
+    assert f"{name} has no use here" in refused("run", tmp_path, "-o", tmp_path / "x.zarr", *words).replace(
+        "--no-bounds", "--bounds"
+    )
     assert not (tmp_path / "x.zarr").exists()
 
 
@@ -89,8 +91,13 @@ def test_ingest_refuses_options_without_an_effect(tmp_path):
     assert not (tmp_path / "s.zarr").exists()
     assert CliRunner().invoke(app, [str(word) for word in first]).exit_code == 0
     shutil.copytree(tmp_path / "s.zarr", tmp_path / "before.zarr")
-    assert "--train-period 2001-01-05:2001-01-09 has no use with --append" in refused(*more, "--train-period", "2001-01-05:2001-01-09")
+    assert "--train-period 2001-01-05:2001-01-09 has no use with --append" in refused(
+        *more, "--train-period", "2001-01-05:2001-01-09"
+    )
     assert "--store icechunk has no use with --append" in refused(*more, "--store", "icechunk")
-    old, new = (sorted(p.relative_to(tmp_path / n) for p in (tmp_path / n).rglob("*")) for n in ("before.zarr", "s.zarr"))
+    old, new = (
+        sorted(p.relative_to(tmp_path / n) for p in (tmp_path / n).rglob("*"))
+        for n in ("before.zarr", "s.zarr")
+    )
     assert old == new
     assert CliRunner().invoke(app, [str(word) for word in (*more, "--store", "zarr")]).exit_code == 0

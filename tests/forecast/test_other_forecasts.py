@@ -1,4 +1,6 @@
-"""Forecasts as other packages write them: one that equals the truth scores zero in every layout, and is drawn as it lies."""
+"""Forecasts as other packages write them: one that equals the truth scores zero in every layout, and is drawn
+as it lies.
+"""
 
 import json
 
@@ -13,14 +15,14 @@ from fourcaster.datasets.adapters.channel_names import identify
 from fourcaster.datasets.adapters.forecasts import is_forecast
 from fourcaster.datasets.adapters.lead_times import decode_leads
 from fourcaster.datasets.adapters.sources import open_sources
-from fourcaster.datasets.ingest import write_store
-from fourcaster.datasets.selection import Selection
+from fourcaster.datasets.ingest.select import Selection
+from fourcaster.datasets.ingest.write import write_store
 from fourcaster.fno.grids import LatLon
-from fourcaster.forecast import plots
-from fourcaster.forecast.api import open_forecast
-from fourcaster.forecast.cli import app
-from fourcaster.forecast.inspect import inspect
-from fourcaster.forecast.pairing import in_units
+from fourcaster.forecast.cli.main import app
+from fourcaster.forecast.inference.forecaster import open_forecast
+from fourcaster.forecast.inspection import inspect
+from fourcaster.forecast.verification import plots
+from fourcaster.forecast.verification.pairing import in_units
 
 HOURS = np.timedelta64(1, "h")
 LATITUDE, LONGITUDE = np.linspace(-82.5, 82.5, 12), np.arange(0, 360, 30.0)  # a square grid
@@ -31,13 +33,26 @@ LEADS = (np.arange(0, 25, 6) * HOURS).astype("timedelta64[ns]")
 def source():
     rng = np.random.default_rng(0)
     time = np.datetime64("2001-01-01", "ns") + np.arange(120) * 6 * HOURS
-    coords = {"time": time, "level": ("level", [500, 850], {"units": "hPa"}), "latitude": LATITUDE, "longitude": LONGITUDE}
-    wave = 5 * np.cos(np.deg2rad(LONGITUDE) - 0.4 * np.arange(120)[:, None, None]) * np.cos(np.deg2rad(LATITUDE))[:, None]
+    coords = {
+        "time": time,
+        "level": ("level", [500, 850], {"units": "hPa"}),
+        "latitude": LATITUDE,
+        "longitude": LONGITUDE,
+    }
+    wave = (
+        5
+        * np.cos(np.deg2rad(LONGITUDE) - 0.4 * np.arange(120)[:, None, None])
+        * np.cos(np.deg2rad(LATITUDE))[:, None]
+    )
     t2m = (280 + wave + rng.normal(size=wave.shape)).astype("f4")
     z = (5e4 + 100 * wave[:, None] + rng.normal(size=(120, 2, 12, 12))).astype("f4")
     dims = ("time", "latitude", "longitude")
     return xr.Dataset(
-        {"2m_temperature": (dims, t2m, {"units": "K"}), "geopotential": (("time", "level", *dims[1:]), z, {"units": "m**2 s**-2"})}, coords
+        {
+            "2m_temperature": (dims, t2m, {"units": "K"}),
+            "geopotential": (("time", "level", *dims[1:]), z, {"units": "m**2 s**-2"}),
+        },
+        coords,
     )
 
 
@@ -68,12 +83,20 @@ def channels(ds):
     parts = [ds["2m_temperature"], z.sel(level=500, drop=True), z.sel(level=850, drop=True)]
     names = xr.DataArray(["t2m", "z500", "z850"], dims="variable", name="variable")
     array = xr.concat([p.rename("fields") for p in parts], names, coords="minimal", compat="override")
-    return array.to_dataset().rename(prediction_timedelta="lead_time", latitude="lat", longitude="lon").transpose("time", "lead_time", ...)
+    return (
+        array.to_dataset()
+        .rename(prediction_timedelta="lead_time", latitude="lat", longitude="lon")
+        .transpose("time", "lead_time", ...)
+    )
 
 
 def graphcast(ds):
     valid = ds["time"].values[:, None] + LEADS
-    ds = ds.drop_vars("time").rename(time="batch", latitude="lat", longitude="lon").rename(prediction_timedelta="time")
+    ds = (
+        ds.drop_vars("time")
+        .rename(time="batch", latitude="lat", longitude="lon")
+        .rename(prediction_timedelta="time")
+    )
     return ds.assign_coords(datetime=(("batch", "time"), valid))
 
 
@@ -86,49 +109,71 @@ def cells(ds, shuffled):
     flat = lambda a: a.values.reshape(len(LEADS), 144)[:, order]  # noqa: E731
     z = one["geopotential"].transpose("prediction_timedelta", "level", ...)
     fields = {"2t": flat(one["2m_temperature"]), **{f"z_{p}": flat(z.sel(level=p)) for p in (500, 850)}}
-    points = {"latitude": ("values", rows.ravel()[order].astype("f4")), "longitude": ("values", columns.ravel()[order].astype("f4"))}
+    points = {
+        "latitude": ("values", rows.ravel()[order].astype("f4")),
+        "longitude": ("values", columns.ravel()[order].astype("f4")),
+    }
     made = xr.Dataset({n: (("time", "values"), v) for n, v in fields.items()} | points, {"time": valid})
     return made.assign_attrs({} if shuffled else {"forecast_reference_time": str(one["time"].values)})
 
 
 def in_other_units(ds):
     celsius = (ds["2m_temperature"] - 273.15).assign_attrs(units="degC")
-    return ds.assign({"2m_temperature": celsius, "geopotential": (ds["geopotential"] / 1e3).assign_attrs(units="kJ/kg")})
+    return ds.assign(
+        {"2m_temperature": celsius, "geopotential": (ds["geopotential"] / 1e3).assign_attrs(units="kJ/kg")}
+    )
 
 
 LAYOUTS = {
-    "weatherbench2": lambda ds: ds.transpose("time", "prediction_timedelta", "level", "longitude", "latitude"),
+    "weatherbench2": lambda ds: ds.transpose(
+        "time", "prediction_timedelta", "level", "longitude", "latitude"
+    ),
     "leads in hours": lambda ds: with_hours(ds, "prediction_timedelta"),
     "leads in nanoseconds": lambda ds: ds.assign_coords(prediction_timedelta=LEADS.astype(np.int64)),
-    "init_time, lead_time": lambda ds: with_hours(ds.rename(time="init_time", prediction_timedelta="lead_time"), "lead_time"),
-    "initial_time, levels first": lambda ds: ds.rename(time="initial_time").transpose("level", "longitude", ...),
+    "init_time, lead_time": lambda ds: with_hours(
+        ds.rename(time="init_time", prediction_timedelta="lead_time"), "lead_time"
+    ),
+    "initial_time, levels first": lambda ds: ds.rename(time="initial_time").transpose(
+        "level", "longitude", ...
+    ),
     "earth2studio": channels,
     "variables z500 and u10m": lambda ds: channels(ds)["fields"].to_dataset("variable"),
     "graphcast": graphcast,
     "graphcast, leads in hours": lambda ds: with_hours(graphcast(ds), "time"),
     "gencast": lambda ds: graphcast(ds).expand_dims(sample=2, axis=1),
-    "cfgrib": lambda ds: ds.rename(prediction_timedelta="step", geopotential="z", **{"2m_temperature": "t2m"}).assign_coords(
-        valid_time=(("time", "step"), ds["time"].values[:, None] + LEADS), surface=0.0
+    "cfgrib": lambda ds: ds.rename(
+        prediction_timedelta="step", geopotential="z", **{"2m_temperature": "t2m"}
+    ).assign_coords(valid_time=(("time", "step"), ds["time"].values[:, None] + LEADS), surface=0.0),
+    "one cfgrib run by valid time": lambda ds: (
+        ds.isel(time=0)
+        .rename(prediction_timedelta="step")
+        .assign_coords(valid_time=("step", ds["time"].values[0] + LEADS))
+        .swap_dims(step="valid_time")
     ),
-    "one cfgrib run by valid time": lambda ds: ds.isel(time=0).rename(prediction_timedelta="step").assign_coords(
-        valid_time=("step", ds["time"].values[0] + LEADS)
-    ).swap_dims(step="valid_time"),
     "anemoi-inference": lambda ds: cells(ds, shuffled=False),
     "realization": lambda ds: ds.expand_dims(realization=3, axis=-1),
     "member of one": lambda ds: ds.expand_dims(member=[4]),
-    "rows reversed, longitudes from -180": lambda ds: ds.isel(latitude=slice(None, None, -1)).assign_coords(
-        longitude=(ds["longitude"] + 180) % 360 - 180
-    ).sortby("longitude"),
-    "rounded coordinates": lambda ds: ds.assign_coords(latitude=(LATITUDE + 1e-3).astype("f4"), longitude=LONGITUDE.astype("f4")),
-    "levels in Pa, descending": lambda ds: ds.isel(level=[1, 0]).assign_coords(level=("level", [85000.0, 50000.0], {"units": "Pa"})),
+    "rows reversed, longitudes from -180": lambda ds: (
+        ds.isel(latitude=slice(None, None, -1))
+        .assign_coords(longitude=(ds["longitude"] + 180) % 360 - 180)
+        .sortby("longitude")
+    ),
+    "rounded coordinates": lambda ds: ds.assign_coords(
+        latitude=(LATITUDE + 1e-3).astype("f4"), longitude=LONGITUDE.astype("f4")
+    ),
+    "levels in Pa, descending": lambda ds: ds.isel(level=[1, 0]).assign_coords(
+        level=("level", [85000.0, 50000.0], {"units": "Pa"})
+    ),
     "levels in Pa without units": lambda ds: ds.assign_coords(level=[50000, 85000]),
     "one level": lambda ds: ds.sel(level=[850]),
     "leads unsorted": lambda ds: ds.isel(prediction_timedelta=[2, 0, 4, 1, 3]),
-    "rows and columns without coordinates of their name": lambda ds: ds.drop_vars(["latitude", "longitude"])
-    .rename(latitude="row", longitude="column")
-    .assign_coords(lat=("row", LATITUDE), lon=("column", LONGITUDE)),
+    "rows and columns without coordinates of their name": lambda ds: (
+        ds.drop_vars(["latitude", "longitude"])
+        .rename(latitude="row", longitude="column")
+        .assign_coords(lat=("row", LATITUDE), lon=("column", LONGITUDE))
+    ),
     "other units": in_other_units,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -140,7 +185,9 @@ def test_case_05_a_perfect_forecast_scores_zero_in_every_layout(perfect, truth, 
     for name in ("2m_temperature", "geopotential"):
         rmse = scores[name].sel(metric="rmse", source="forecast")
         assert rmse.sizes["prediction_timedelta"] == 5 and (rmse <= rounding).all(), (name, rmse.values)
-        later = scores[name].sel(metric="rmse", source="persistence").isel(prediction_timedelta=slice(1, None))
+        later = (
+            scores[name].sel(metric="rmse", source="persistence").isel(prediction_timedelta=slice(1, None))
+        )
         assert (later > 0.5).all()
     wanted = [850] if layout == "one level" else [850, 500]
     assert sorted(scores["level"].values.tolist(), reverse=True) == wanted
@@ -149,15 +196,31 @@ def test_case_05_a_perfect_forecast_scores_zero_in_every_layout(perfect, truth, 
 def test_case_05_on_disk_the_command_reads_draws_and_describes_it(perfect, truth, tmp_path, caplog):
     turned = with_hours(LAYOUTS["weatherbench2"](perfect), "prediction_timedelta")
     turned.to_zarr(tmp_path / "a.zarr", zarr_format=2)
-    done = CliRunner().invoke(app, ["verify", str(tmp_path / "a.zarr"), "--truth", str(truth), "-o", str(tmp_path / "s.nc")])
+    done = CliRunner().invoke(
+        app, ["verify", str(tmp_path / "a.zarr"), "--truth", str(truth), "-o", str(tmp_path / "s.nc")]
+    )
     assert done.exit_code == 0, done.output
     with xr.open_dataset(tmp_path / "s.nc", decode_timedelta=True) as scores:
         assert float(scores["2m_temperature"].sel(metric="rmse", source="forecast").max()) == 0
     assert sum("gives no units" in record.message for record in caplog.records) == 1
     about = inspect(tmp_path / "a.zarr")
-    assert about["kind"] == "forecast" and about["lead_hours"] == [0, 24] and about["levels_hpa"] == [500, 850] and about["members"] == 1
+    assert (
+        about["kind"] == "forecast"
+        and about["lead_hours"] == [0, 24]
+        and about["levels_hpa"] == [500, 850]
+        and about["members"] == 1
+    )
     assert "geopotential 500 hPa [m**2 s**-2]" in about["variables"]
-    words = ["plot", str(tmp_path / "a.zarr"), "--variable", "2m_temperature", "--truth", str(truth), "-o", str(tmp_path / "a.png")]
+    words = [
+        "plot",
+        str(tmp_path / "a.zarr"),
+        "--variable",
+        "2m_temperature",
+        "--truth",
+        str(truth),
+        "-o",
+        str(tmp_path / "a.png"),
+    ]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0 and (tmp_path / "a.png").exists(), done.output
 
@@ -165,17 +228,27 @@ def test_case_05_on_disk_the_command_reads_draws_and_describes_it(perfect, truth
 def test_what_is_drawn_is_not_transposed_and_its_error_is_zero(perfect, truth, tmp_path, monkeypatch):
     drawn = []
     maps = plots._maps
-    monkeypatch.setattr(plots, "_maps", lambda *words, **more: drawn.append(maps(*words, **more)) or drawn[-1])
+    monkeypatch.setattr(
+        plots, "_maps", lambda *words, **more: drawn.append(maps(*words, **more)) or drawn[-1]
+    )
     forecast.plot(LAYOUTS["weatherbench2"](perfect), "2m_temperature", "24h", tmp_path / "a.png", truth)
-    meshes = [next(c for c in ax.collections if isinstance(c, QuadMesh)).get_array() for ax in drawn[0].axes if ax.collections][:3]
+    meshes = [
+        next(c for c in ax.collections if isinstance(c, QuadMesh)).get_array()
+        for ax in drawn[0].axes
+        if ax.collections
+    ][:3]
     right = perfect["2m_temperature"].isel(time=0).sel(prediction_timedelta=24 * HOURS).values
-    assert np.array_equal(meshes[0].reshape(12, 12), right) and np.array_equal(meshes[1].reshape(12, 12), right)
+    assert np.array_equal(meshes[0].reshape(12, 12), right) and np.array_equal(
+        meshes[1].reshape(12, 12), right
+    )
     assert float(np.abs(meshes[2]).max()) == 0
 
 
 def test_channels_are_drawn_by_either_name(perfect, truth, tmp_path):
     for variable, level in (("z500", None), ("geopotential", 500), ("z500", 500)):
-        forecast.plot(channels(perfect), variable, "6h", tmp_path / "z.png", truth, level=level, overwrite=True)
+        forecast.plot(
+            channels(perfect), variable, "6h", tmp_path / "z.png", truth, level=level, overwrite=True
+        )
     for variable, level, said in (
         ("2m_temperature", 500, "has no levels; leave out --level"),
         ("geopotential", 300, "no level 300 hPa; name one of the levels 500, 850 hPa"),
@@ -195,7 +268,14 @@ def test_times_counted_from_the_initial_time_give_it(perfect, truth, tmp_path):
     made = cells(perfect, shuffled=True)
     made["time"].encoding = {"units": f"seconds since {str(perfect['time'].values[0])[:19]}", "dtype": "i4"}
     made.to_netcdf(tmp_path / "a.nc")
-    assert float(forecast.verify(tmp_path / "a.nc", truth)["geopotential"].sel(metric="rmse", source="forecast").max()) == 0
+    assert (
+        float(
+            forecast.verify(tmp_path / "a.nc", truth)["geopotential"]
+            .sel(metric="rmse", source="forecast")
+            .max()
+        )
+        == 0
+    )
 
 
 def test_numbers_without_units_are_refused_with_the_way_out(perfect, truth):
@@ -209,7 +289,9 @@ def test_numbers_without_units_are_refused_with_the_way_out(perfect, truth):
     with pytest.raises(ValueError, match="no unit of time"):
         forecast.verify(made, truth, lead_units="kelvin")
     with pytest.raises(ValueError, match="decoded with a wrong unit"):
-        forecast.verify(perfect.assign_coords(prediction_timedelta=np.arange(0, 25, 6).astype("timedelta64[ns]")), truth)
+        forecast.verify(
+            perfect.assign_coords(prediction_timedelta=np.arange(0, 25, 6).astype("timedelta64[ns]")), truth
+        )
 
 
 @pytest.mark.parametrize(
@@ -232,10 +314,18 @@ def test_lead_times_are_decoded(name, values, attrs, hours):
 
 def test_names_are_identified():
     for name, meant in {
-        "t2m": ("2m_temperature", None), "2t": ("2m_temperature", None), "z500": ("geopotential", 500), "q_850": ("specific_humidity", 850),
-        "Z500": ("geopotential", 500), "temperature_850hPa": ("temperature", 850), "u10m": ("10m_u_component_of_wind", None),
-        "u10": ("10m_u_component_of_wind", None), "u100": ("u100", None), "q2": ("q2", None), "air": ("air", None),
-    }.items():  # fmt: skip
+        "t2m": ("2m_temperature", None),
+        "2t": ("2m_temperature", None),
+        "z500": ("geopotential", 500),
+        "q_850": ("specific_humidity", 850),
+        "Z500": ("geopotential", 500),
+        "temperature_850hPa": ("temperature", 850),
+        "u10m": ("10m_u_component_of_wind", None),
+        "u10": ("10m_u_component_of_wind", None),
+        "u100": ("u100", None),
+        "q2": ("q2", None),
+        "air": ("air", None),
+    }.items():
         assert identify(name, {}) == meant
     assert identify("u100", {"GRIB_shortName": "100u"}) == ("100m_u_component_of_wind", None)
 
@@ -247,7 +337,10 @@ def test_what_is_no_forecast_is_refused(perfect, source, truth):
         (source, "not a forecast: it has no initial time"),
         (cells(perfect, shuffled=False).isel(values=slice(100)), "no regular latitude-longitude grid"),
         (perfect.isel(time=[0, 0]), "holds a initial time twice|an initial time twice"),
-        (xr.concat([perfect["2m_temperature"]] * 2, "variable").to_dataset(name="f"), "no names of variables"),
+        (
+            xr.concat([perfect["2m_temperature"]] * 2, "variable").to_dataset(name="f"),
+            "no names of variables",
+        ),
     ]
     for wrong, said in cases:
         with pytest.raises(ValueError, match=said):
@@ -289,29 +382,53 @@ def off(perfect):
 def europe(source, tmp_path_factory):
     folder = tmp_path_factory.mktemp("europe")
     source.to_netcdf(folder / "s.nc")
-    return write_store(open_sources([folder / "s.nc"], Selection(area="70/-70/10/70")), folder / "europe.zarr").path
+    return write_store(
+        open_sources([folder / "s.nc"], Selection(area="70/-70/10/70")), folder / "europe.zarr"
+    ).path
 
 
 def test_case_17_an_area_scores_as_against_the_truth_of_that_area(off, truth, europe, tmp_path):
     rows, columns = slice(7, 11), [10, 11, 0, 1, 2]  # 22.5 ... 67.5, -60 ... 60
     part = anywhere(off, rows, columns).assign_coords(longitude=[-60.0, -30.0, 0.0, 30.0, 60.0])
     right = forecast.verify(part, europe)
-    for scores in (forecast.verify(part, truth), forecast.verify(off, truth, area="70/-70/10/70"), forecast.verify(off, europe)):
+    for scores in (
+        forecast.verify(part, truth),
+        forecast.verify(off, truth, area="70/-70/10/70"),
+        forecast.verify(off, europe),
+    ):
         xr.testing.assert_allclose(scores["2m_temperature"], right["2m_temperature"], rtol=1e-5, atol=1e-5)
-    assert "common to the 4 x 5 of the forecast and the 12 x 12 of the truth" in forecast.verify(part, truth).attrs["points"]
+    assert (
+        "common to the 4 x 5 of the forecast and the 12 x 12 of the truth"
+        in forecast.verify(part, truth).attrs["points"]
+    )
     assert "points" not in right.attrs
     part.to_zarr(tmp_path / "part.zarr", consolidated=False)
-    words = ["verify", str(tmp_path / "part.zarr"), "--truth", str(truth), "--report", str(tmp_path / "r.html")]
+    words = [
+        "verify",
+        str(tmp_path / "part.zarr"),
+        "--truth",
+        str(truth),
+        "--report",
+        str(tmp_path / "r.html"),
+    ]
     done = CliRunner().invoke(app, words)
-    assert done.exit_code == 0 and "scored on 4 x 5, latitude 22.5 ... 67.5, longitude -60 ... 60" in done.output
+    assert (
+        done.exit_code == 0 and "scored on 4 x 5, latitude 22.5 ... 67.5, longitude -60 ... 60" in done.output
+    )
     assert "common to the 4 x 5" in (tmp_path / "r.html").read_text()
 
 
 def test_rmse_of_an_area_is_weighted_by_its_own_cells(off, perfect, truth):
-    scores = forecast.verify(off, truth, area="70/0/-20/90")["2m_temperature"].sel(metric="rmse", source="forecast")
-    error = (off - perfect)["2m_temperature"].sel(latitude=slice(-20, 70), longitude=slice(0, 90)).astype("f8") ** 2
+    scores = forecast.verify(off, truth, area="70/0/-20/90")["2m_temperature"].sel(
+        metric="rmse", source="forecast"
+    )
+    error = (off - perfect)["2m_temperature"].sel(latitude=slice(-20, 70), longitude=slice(0, 90)).astype(
+        "f8"
+    ) ** 2
     edges = np.sin(np.deg2rad(np.stack([error["latitude"] - 7.5, error["latitude"] + 7.5])))
-    mean = error.weighted(xr.DataArray(edges[1] - edges[0], dims="latitude")).mean(("time", "latitude", "longitude"))
+    mean = error.weighted(xr.DataArray(edges[1] - edges[0], dims="latitude")).mean(
+        ("time", "latitude", "longitude")
+    )
     assert np.allclose(scores, np.sqrt(mean), rtol=1e-6)
 
 
@@ -319,7 +436,9 @@ def test_every_second_point_is_scored_on_the_common_points(off, perfect, truth):
     part = anywhere(off, slice(None, None, 2), slice(1, None, 2))
     scores = forecast.verify(part, truth)["2m_temperature"].sel(metric="mae", source="forecast")
     error = np.abs((part - perfect)["2m_temperature"].astype("f8"))
-    weights = xr.DataArray(LatLon(part["latitude"].values, part["longitude"].values).area_weights, dims="latitude")
+    weights = xr.DataArray(
+        LatLon(part["latitude"].values, part["longitude"].values).area_weights, dims="latitude"
+    )
     assert np.allclose(scores, error.weighted(weights).mean(("time", "latitude", "longitude")), rtol=1e-6)
 
 
@@ -336,28 +455,47 @@ def test_regridding_scores_on_the_coarser_grid(perfect, source, truth):
     scores = forecast.verify(coarse, truth, regrid=True)
     assert "the truth, 12 x 12 points, regridded conservatively to 6 x 6" in scores.attrs["regridding"]
     assert (scores["2m_temperature"].sel(metric="rmse", source="forecast") < 1e-4).all()
-    assert (scores["2m_temperature"].sel(metric="rmse", source="persistence").isel(prediction_timedelta=slice(1, None)) > 0.3).all()
+    assert (
+        scores["2m_temperature"]
+        .sel(metric="rmse", source="persistence")
+        .isel(prediction_timedelta=slice(1, None))
+        > 0.3
+    ).all()
     part = forecast.verify(anywhere(coarse, slice(2, 5), [5, 0, 1]), truth, regrid=True)
     assert (part["2m_temperature"].sel(metric="rmse", source="forecast") < 1e-4).all()
     for options in ({"area": "50/-40/-50/100"}, {}):
         fine = forecast.verify(anywhere(coarse, slice(1, 5), slice(0, 4)), truth, regrid=True, **options)
         assert (fine["2m_temperature"].sel(metric="rmse", source="forecast") < 1e-4).all()
     shifted = coarse.assign_coords(longitude=longitude + 7)
-    assert float(forecast.verify(shifted, truth, regrid=True)["2m_temperature"].sel(metric="rmse", source="forecast").max()) > 0.1
+    assert (
+        float(
+            forecast.verify(shifted, truth, regrid=True)["2m_temperature"]
+            .sel(metric="rmse", source="forecast")
+            .max()
+        )
+        > 0.1
+    )
 
 
 def test_partial_overlap_is_refused_until_an_area_is_named(off, europe):
-    part = anywhere(off, slice(6, 9), [0, 1, 2, 3, 4, 5])  # reaches beyond the south and the east of the truth
+    part = anywhere(
+        off, slice(6, 9), [0, 1, 2, 3, 4, 5]
+    )  # reaches beyond the south and the east of the truth
     with pytest.raises(ValueError, match="on different points"):
         forecast.verify(part, europe)
     scores = forecast.verify(part, europe, area="40/0/10/60")
-    assert "area" in scores.attrs and float(scores["2m_temperature"].sel(metric="rmse", source="forecast").min()) > 0
+    assert (
+        "area" in scores.attrs
+        and float(scores["2m_temperature"].sel(metric="rmse", source="forecast").min()) > 0
+    )
     with pytest.raises(ValueError, match="fewer than two points"):
         forecast.verify(part, europe, area="40/0/30/60")
 
 
 def test_an_ensemble_without_spread_is_reported(perfect, truth, tmp_path):
-    """Members and truth that depart by equal amounts from the same state are reliable; members that do not depart are not."""
+    """Members and truth that depart by equal amounts from the same state are reliable; members that do not
+    depart are not.
+    """
     rng = np.random.default_rng(5)
     right = perfect["2m_temperature"]
     state = right + rng.normal(size=right.shape)
@@ -369,7 +507,10 @@ def test_an_ensemble_without_spread_is_reported(perfect, truth, tmp_path):
         done = CliRunner().invoke(app, ["verify", str(path), "--truth", str(truth)])
         assert done.exit_code == 0 and ("too little spread" in done.output) == bool(low), done.output
         scores = forecast.verify(path, truth)
-        of = {m: scores["2m_temperature"].sel(metric=m, source="forecast") for m in ("spread", "rmse", "spread_error_ratio")}
+        of = {
+            m: scores["2m_temperature"].sel(metric=m, source="forecast")
+            for m in ("spread", "rmse", "spread_error_ratio")
+        }
         assert np.allclose(of["spread"], spread, rtol=0.02)
         assert np.allclose(of["spread_error_ratio"], of["spread"] * np.sqrt(9 / 8) / of["rmse"])
         assert scores.attrs["underdispersive"] == low
@@ -377,19 +518,30 @@ def test_an_ensemble_without_spread_is_reported(perfect, truth, tmp_path):
 
 
 def test_units_with_another_zero_are_converted():
-    fahrenheit = xr.DataArray(np.float32([32, 212]), attrs={"units": "degF", "long_name": "temperature"}, name="t")
+    fahrenheit = xr.DataArray(
+        np.float32([32, 212]), attrs={"units": "degF", "long_name": "temperature"}, name="t"
+    )
     kelvin = in_units(fahrenheit, "K", "a.nc")
-    assert np.allclose(kelvin, [273.15, 373.15], atol=1e-3) and kelvin.attrs == {"units": "K", "long_name": "temperature"}
+    assert np.allclose(kelvin, [273.15, 373.15], atol=1e-3) and kelvin.attrs == {
+        "units": "K",
+        "long_name": "temperature",
+    }
     assert np.array_equal(in_units(fahrenheit.drop_attrs(), "K", "a.nc"), fahrenheit)
     with pytest.raises(ValueError, match=r"'t' of a\.nc"):
         in_units(fahrenheit, "Pa", "a.nc")
 
 
 def test_no_ratio_is_given_where_the_error_is_round_off(perfect, truth, tmp_path):
-    """Members that are centred on the truth have no error to compare their spread with; JSON has null, the table a dash."""
+    """Members that are centred on the truth have no error to compare their spread with; JSON has null, the
+    table a dash.
+    """
     right = perfect["2m_temperature"]
     one_rounding = np.float32(2.0**-14)  # between neighbouring float32 numbers near 280 there are 2 ** -15
-    members = xr.concat([right - 0.5 + one_rounding, right, right + 0.5], "number").astype("f4").assign_attrs(units="K")
+    members = (
+        xr.concat([right - 0.5 + one_rounding, right, right + 0.5], "number")
+        .astype("f4")
+        .assign_attrs(units="K")
+    )
     assert float(np.abs(members.astype("f8").mean("number") - right).min()) > 1e-6
     members.to_dataset(name="2m_temperature").to_zarr(tmp_path / "centred.zarr", consolidated=False)
     command = ["verify", str(tmp_path / "centred.zarr"), "--truth", str(truth)]
@@ -406,15 +558,45 @@ def test_inspect_gives_levels_and_members(perfect, source, truth, real_data, tmp
     stored = inspect(truth)
     assert stored["kind"] == "store" and stored["levels_hpa"] == [500, 850] and stored["members"] == 1
     about = inspect(real_data / "era5_levels_members_3deg.grib")
-    assert about["kind"].startswith("source") and about["members"] == 10 and sorted(about["levels_hpa"]) == [500, 850]
+    assert (
+        about["kind"].startswith("source")
+        and about["members"] == 10
+        and sorted(about["levels_hpa"]) == [500, 850]
+    )
     numbers = perfect.assign_coords(prediction_timedelta=np.arange(0, 25, 6))
     numbers.to_netcdf(tmp_path / "n.nc")
     for words, code, said in (
         (["inspect", str(tmp_path / "n.nc")], 2, "--lead-units hours"),
         (["inspect", str(tmp_path / "n.nc"), "--lead-units", "hours"], 0, "members: 1"),
         (["inspect", str(truth), "--lead-units", "hours"], 2, "leave out --lead-units"),
-        (["plot", str(tmp_path / "n.nc"), "--variable", "2m_temperature", "-o", str(tmp_path / "x.gif"), "--lead-units", "hours"], 2, ".png"),
-        (["verify", str(tmp_path / "n.nc"), "--truth", str(truth), "-o", str(tmp_path / "x.csv"), "--lead-units", "hours"], 2, ".nc"),
+        (
+            [
+                "plot",
+                str(tmp_path / "n.nc"),
+                "--variable",
+                "2m_temperature",
+                "-o",
+                str(tmp_path / "x.gif"),
+                "--lead-units",
+                "hours",
+            ],
+            2,
+            ".png",
+        ),
+        (
+            [
+                "verify",
+                str(tmp_path / "n.nc"),
+                "--truth",
+                str(truth),
+                "-o",
+                str(tmp_path / "x.csv"),
+                "--lead-units",
+                "hours",
+            ],
+            2,
+            ".nc",
+        ),
     ):
         done = CliRunner().invoke(app, words)
         assert done.exit_code == code and said in done.output, (words, done.output)

@@ -7,7 +7,7 @@ from helpers import make_source
 
 from fourcaster import forecast
 from fourcaster.fno.grids import LatLon
-from fourcaster.forecast.output_grid import output_grid
+from fourcaster.forecast.inference.output_grid import output_grid
 
 BOX = LatLon(np.arange(60.0, 19, -2.5), np.arange(200.0, 261, 2.5))
 GLOBE = LatLon(np.linspace(-90, 90, 19), np.arange(0.0, 360, 10))
@@ -25,10 +25,14 @@ def test_half_the_spacing_keeps_the_points_and_is_linear_between(grid):
     fine = output_grid(grid, TYPES, grid.spacing[1] / 2)
     fields = np.random.rand(2, *grid.shape).astype("f4")
     made = fine.apply(fields)
-    assert np.allclose(made[:, ::2, ::2][:, :, : grid.shape[1]] if grid is BOX else made[..., ::2][:, ::2], fields, atol=1e-6)
+    assert np.allclose(
+        made[:, ::2, ::2][:, :, : grid.shape[1]] if grid is BOX else made[..., ::2][:, ::2], fields, atol=1e-6
+    )
     assert np.allclose(made[:, ::2, 1], fields[:, :, :2].mean(-1), atol=1e-6)
     if grid is GLOBE:
-        assert len(fine.along_columns) == 72 and np.allclose(made[:, ::2, -1], (fields[..., -1] + fields[..., 0]) / 2, atol=1e-6)
+        assert len(fine.along_columns) == 72 and np.allclose(
+            made[:, ::2, -1], (fields[..., -1] + fields[..., 0]) / 2, atol=1e-6
+        )
     assert "no finer detail" in fine.note
 
 
@@ -155,7 +159,12 @@ def test_missing_values_stay_missing():
     fields = np.ones(BOX.shape, "f4")
     fields[3, 4] = np.nan
     made = output_grid(BOX, TYPES, 1.25).apply(fields)
-    assert np.isnan(made[6, 8]) and np.isnan(made[5, 8]) and np.isfinite(made[4, 8]) and (made[np.isfinite(made)] == 1).all()
+    assert (
+        np.isnan(made[6, 8])
+        and np.isnan(made[5, 8])
+        and np.isfinite(made[4, 8])
+        and (made[np.isfinite(made)] == 1).all()
+    )
 
 
 @pytest.mark.parametrize(

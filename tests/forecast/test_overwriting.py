@@ -1,4 +1,6 @@
-"""`--overwrite` replaces an output of the same kind that this package wrote, and nothing else; inputs are never outputs."""
+"""`--overwrite` replaces an output of the same kind that this package wrote, and nothing else; inputs are
+never outputs.
+"""
 
 import hashlib
 import os
@@ -11,8 +13,8 @@ import xarray as xr
 from helpers import make_source
 from typer.testing import CliRunner
 
-from fourcaster.datasets.outputs import check_apart, is_output
-from fourcaster.forecast.cli import app
+from fourcaster.datasets.store.outputs import check_apart, is_output
+from fourcaster.forecast.cli.main import app
 
 
 def command(*words):
@@ -48,7 +50,16 @@ def outputs(tiny_checkpoint, tiny_store, tmp_path_factory):
     for words in (
         (*run, "-o", folder / "forecast.zarr"),
         (*run, "-o", folder / "forecast.nc"),
-        ("verify", folder / "forecast.zarr", "--truth", tiny_store, "-o", folder / "scores.nc", "--report", folder / "report.html"),
+        (
+            "verify",
+            folder / "forecast.zarr",
+            "--truth",
+            tiny_store,
+            "-o",
+            folder / "scores.nc",
+            "--report",
+            folder / "report.html",
+        ),
         ("plot", folder / "forecast.zarr", "--variable", "t2m", "--lead", "6h", "-o", folder / "map.png"),
         ("plot", folder / "forecast.zarr", "--variable", "t2m", "--lead", "6h", "-o", folder / "map.svg"),
         ("plot", folder / "forecast.zarr", "--variable", "t2m", "--lead", "6h", "-o", folder / "map.pdf"),
@@ -59,9 +70,17 @@ def outputs(tiny_checkpoint, tiny_store, tmp_path_factory):
 
 
 KINDS = {
-    "checkpoint": "checkpoint", "store.zarr": "store", "forecast.zarr": "forecast", "forecast.nc": "forecast", "scores.nc": "file of scores",
-    "report.html": "report", "map.png": "picture", "map.svg": "picture", "map.pdf": "picture", "waves.zarr": "simulation",
-}  # fmt: skip
+    "checkpoint": "checkpoint",
+    "store.zarr": "store",
+    "forecast.zarr": "forecast",
+    "forecast.nc": "forecast",
+    "scores.nc": "file of scores",
+    "report.html": "report",
+    "map.png": "picture",
+    "map.svg": "picture",
+    "map.pdf": "picture",
+    "waves.zarr": "simulation",
+}
 
 
 def test_each_output_is_known_as_what_it_is_and_as_nothing_else(outputs):
@@ -91,7 +110,9 @@ def foreign(path):
     path.write_text("notes about fourcaster, weights and forecasts\n")
     yield "text"
     path.unlink()
-    xr.Dataset({"x": ("t", np.arange(3.0))}, attrs={"title": "measurements"}).to_netcdf(path, engine="netcdf4")
+    xr.Dataset({"x": ("t", np.arange(3.0))}, attrs={"title": "measurements"}).to_netcdf(
+        path, engine="netcdf4"
+    )
     yield "netCDF"
     path.unlink()
     with sqlite3.connect(path) as database:
@@ -116,7 +137,9 @@ def foreign(path):
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "/", "x/.."])
-def test_what_names_no_output_is_refused_by_every_verb(outputs, tiny_checkpoint, tiny_store, tmp_path, monkeypatch, name):
+def test_what_names_no_output_is_refused_by_every_verb(
+    outputs, tiny_checkpoint, tiny_store, tmp_path, monkeypatch, name
+):
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -143,16 +166,35 @@ def test_outputs_of_another_kind_are_not_replaced(outputs, tiny_checkpoint, tiny
             copy = shutil.copytree if (outputs / name).is_dir() else shutil.copy2
             copy(outputs / name, here)
             before = state(tmp_path)
-            kind = {"run to netCDF": "forecast", "run": "forecast", "ingest": "store", "simulate": "simulation", "verify": "file of scores",
-                    "export": "torch-export program", "plot": "picture"}.get(verb, verb)  # fmt: skip
+            kind = {
+                "run to netCDF": "forecast",
+                "run": "forecast",
+                "ingest": "store",
+                "simulate": "simulation",
+                "verify": "file of scores",
+                "export": "torch-export program",
+                "plot": "picture",
+            }.get(verb, verb)
             if kind != own:
                 assert "does not replace it" in refused(*words, here), (verb, name)
                 assert state(tmp_path) == before
             shutil.rmtree(here) if here.is_dir() else here.unlink()
 
 
-def test_outputs_of_the_same_kind_are_replaced_unless_other_files_lie_in_them(outputs, tiny_checkpoint, tiny_store, tmp_path):
-    run = ("run", tiny_checkpoint, "--init", tiny_store, "--lead", "6h", "--overwrite", "-o", tmp_path / "f.zarr")
+def test_outputs_of_the_same_kind_are_replaced_unless_other_files_lie_in_them(
+    outputs, tiny_checkpoint, tiny_store, tmp_path
+):
+    run = (
+        "run",
+        tiny_checkpoint,
+        "--init",
+        tiny_store,
+        "--lead",
+        "6h",
+        "--overwrite",
+        "-o",
+        tmp_path / "f.zarr",
+    )
     shutil.copytree(outputs / "forecast.zarr", tmp_path / "f.zarr")
     assert command(*run)[0] == 0
     with xr.open_zarr(tmp_path / "f.zarr") as replaced:
@@ -171,7 +213,10 @@ def test_outputs_of_the_same_kind_are_replaced_unless_other_files_lie_in_them(ou
         (tmp_path / name).rename(tmp_path / "f.zarr" / name)
     (tmp_path / "alias.zarr").symlink_to("f.zarr")
     before = state(tmp_path)
-    assert "is a link, which --overwrite does not replace" in refused(*run[:-1], tmp_path / "alias.zarr") and state(tmp_path) == before
+    assert (
+        "is a link, which --overwrite does not replace" in refused(*run[:-1], tmp_path / "alias.zarr")
+        and state(tmp_path) == before
+    )
     assert command(*run)[0] == 0
 
 
@@ -185,7 +230,18 @@ def test_no_output_is_contains_or_lies_in_an_input(outputs, tmp_path):
     before = state(tmp_path)
     run = ("run", checkpoint, "--init", store, "--lead", "6h", "--overwrite", "-o")
     verify = ("verify", tmp_path / "f.zarr", "--truth", store, "--overwrite")
-    plot = ("plot", tmp_path / "f.zarr", "--variable", "t2m", "--lead", "6h", "--truth", store, "--overwrite", "-o")
+    plot = (
+        "plot",
+        tmp_path / "f.zarr",
+        "--variable",
+        "t2m",
+        "--lead",
+        "6h",
+        "--truth",
+        store,
+        "--overwrite",
+        "-o",
+    )
     alias = tmp_path / "alias"
     for words, relation in (
         ((*run, store), "is"),

@@ -7,9 +7,15 @@ import pytest
 import xarray as xr
 from typer.testing import CliRunner
 
-from fourcaster.forecast.cli import app
+from fourcaster.forecast.cli.main import app
 
-SMALL = ["train.epochs=2", "train.batch_size=4", "train.warmup_steps=1", "train.validation_steps=1", "train.validation_samples=2"]
+SMALL = [
+    "train.epochs=2",
+    "train.batch_size=4",
+    "train.warmup_steps=1",
+    "train.validation_steps=1",
+    "train.validation_samples=2",
+]
 
 
 def call(*words):
@@ -20,7 +26,9 @@ def call(*words):
 def globe(real_data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("globe")
     with xr.open_dataset(real_data / "icon_global_2022-04-01_1deg_12h.nc") as data:
-        data.isel(latitude=slice(None, None, 10), longitude=slice(None, None, 10)).drop_vars(["u10", "v10"]).to_netcdf(folder / "icon.nc")
+        data.isel(latitude=slice(None, None, 10), longitude=slice(None, None, 10)).drop_vars(
+            ["u10", "v10"]
+        ).to_netcdf(folder / "icon.nc")
     assert call("ingest", folder / "icon.nc", "-o", folder / "icon.zarr").exit_code == 0
     text = f"data: {{store: {folder}/icon.zarr, train_period: '2022-04-01:2022-04-07', validation_fraction: 0.3}}\n"
     text += "model: {kind: sfno, window: 1, lmax: 6, hidden_channels: 6, n_layers: 1}\noutput: unset\n"
@@ -29,20 +37,40 @@ def globe(real_data, tmp_path_factory):
 
 
 def test_data_alone_stands_beside_data_and_physics(globe, tmp_path):
-    words = ["train", globe / "config.yaml", "loss.physics={hydrostatic: 0.3, dry_mass: 0.1}", "loss.warmup=0", f"output={tmp_path}/run", *SMALL]
+    words = [
+        "train",
+        globe / "config.yaml",
+        "loss.physics={hydrostatic: 0.3, dry_mass: 0.1}",
+        "loss.warmup=0",
+        f"output={tmp_path}/run",
+        *SMALL,
+    ]
     done = call(*words)
-    assert done.exit_code == 0 and "data_only: validation_score" in done.output and "data_and_physics: validation_score" in done.output
+    assert (
+        done.exit_code == 0
+        and "data_only: validation_score" in done.output
+        and "data_and_physics: validation_score" in done.output
+    )
     meta = json.loads((tmp_path / "run" / "checkpoint" / "meta.json").read_text())["provenance"]["comparison"]
-    assert set(meta["data_only"]) == set(meta["data_and_physics"]) == {"validation_score", "hydrostatic [m]", "dry_mass [Pa]"}
+    assert (
+        set(meta["data_only"])
+        == set(meta["data_and_physics"])
+        == {"validation_score", "hydrostatic [m]", "dry_mass [Pa]"}
+    )
     line = json.loads((tmp_path / "run" / "state" / "log.jsonl").read_text().splitlines()[-1])
     assert 1 < line["hydrostatic"] < 200 and line["loss"] > line["data"]
-    control = json.loads((tmp_path / "run" / "data_only" / "state" / "log.jsonl").read_text().splitlines()[-1])
+    control = json.loads(
+        (tmp_path / "run" / "data_only" / "state" / "log.jsonl").read_text().splitlines()[-1]
+    )
     assert "hydrostatic" not in control
     again = call(*words)
     assert again.exit_code == 0 and "was finished before" in again.output and "data_only" in again.output
     alone = call("train", globe / "config.yaml", f"output={tmp_path}/alone", *SMALL)
     assert alone.exit_code == 0 and "data_only" not in alone.output
-    weights = [(tmp_path / n / "checkpoint" / "weights.safetensors").read_bytes() for n in ("run/data_only", "alone", "run")]
+    weights = [
+        (tmp_path / n / "checkpoint" / "weights.safetensors").read_bytes()
+        for n in ("run/data_only", "alone", "run")
+    ]
     assert weights[0] == weights[1] != weights[2]
     without = call(*words[:-6], f"output={tmp_path}/single", "loss.compare=false", *SMALL)
     assert without.exit_code == 0 and not (tmp_path / "single" / "data_only").exists()
@@ -53,7 +81,9 @@ def test_a_balance_that_the_data_do_not_allow_is_refused_before_training(globe, 
         (tiny_store, "fno", "hydrostatic", "needs geopotential"),
         (globe / "icon.zarr", "sfno", "continuity", "needs vertical_velocity"),
     ):
-        (tmp_path / "c.yaml").write_text(f"data: {{store: {store}}}\nmodel: {{kind: {kind}}}\noutput: {tmp_path}/no\n")
+        (tmp_path / "c.yaml").write_text(
+            f"data: {{store: {store}}}\nmodel: {{kind: {kind}}}\noutput: {tmp_path}/no\n"
+        )
         done = call("train", tmp_path / "c.yaml", f"loss.physics={{{balance}: 1}}")
         assert done.exit_code == 2 and said in done.output and not (tmp_path / "no").exists()
     done = call("train", tmp_path / "c.yaml", "loss.physics={hydrostatics: 1}")
@@ -64,4 +94,6 @@ def test_a_balance_that_the_data_do_not_allow_is_refused_before_training(globe, 
 
 def test_the_global_store_has_what_balances_need(globe):
     with xr.open_zarr(globe / "icon.zarr") as store:
-        assert {"temperature", "specific_humidity", "gh", "msl"} <= set(store.data_vars) and np.isfinite(store["msl"]).all()
+        assert {"temperature", "specific_humidity", "gh", "msl"} <= set(store.data_vars) and np.isfinite(
+            store["msl"]
+        ).all()

@@ -10,11 +10,18 @@ import xarray as xr
 from typer.testing import CliRunner
 
 from fourcaster import forecast
-from fourcaster.forecast.cli import app
-from fourcaster.forecast.config import PinnConfig, load_config
+from fourcaster.forecast.cli.main import app
+from fourcaster.forecast.config.load import PinnConfig, load_config
 
 RECIPES = sorted(Path(__file__).parents[2].joinpath("configs", "pinn").glob("*.yaml"))
-SMALL = ["train.windows=4", "train.points=200", "train.iterations=8", "train.initial_points=32", "model.width=10", "model.depth=2"]
+SMALL = [
+    "train.windows=4",
+    "train.points=200",
+    "train.iterations=8",
+    "train.initial_points=32",
+    "model.width=10",
+    "model.depth=2",
+]
 
 
 def call(*words):
@@ -32,7 +39,11 @@ def trained(tmp_path_factory):
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_every_recipe_loads_by_path_and_name(path):
     config = load_config(path)
-    assert isinstance(config, PinnConfig) and load_config(f"pinn/{path.stem}") == config and config.equation.name == path.stem
+    assert (
+        isinstance(config, PinnConfig)
+        and load_config(f"pinn/{path.stem}") == config
+        and config.equation.name == path.stem
+    )
 
 
 def test_trained_and_evaluated_by_the_verbs(trained, tmp_path):
@@ -40,7 +51,9 @@ def test_trained_and_evaluated_by_the_verbs(trained, tmp_path):
     assert result.exit_code == 0, result.output
     with xr.open_dataset(tmp_path / "u.nc") as made:
         assert made["u"].dims == ("t", "x") and made["u"].shape == (11, 32) and made["u"].dtype == np.float64
-        assert np.allclose(made["t"], np.linspace(0, 1, 11)) and np.allclose(made["x"], 2 * np.pi * np.arange(32) / 32)
+        assert np.allclose(made["t"], np.linspace(0, 1, 11)) and np.allclose(
+            made["x"], 2 * np.pi * np.arange(32) / 32
+        )
         exact = np.sin(made["x"].values - 5 * made["t"].values[:, None])
         assert np.linalg.norm(made["u"] - exact) < 0.05 * np.linalg.norm(exact)
         assert json.loads(made.attrs["parameters"]) == {"beta": 5}
@@ -82,7 +95,10 @@ def test_wrong_uses_are_said(trained, tmp_path):
     for words, message in (
         (["run", trained / "checkpoint", "--grid", "11", "-o", tmp_path / "u.nc"], "write times by places"),
         (["run", trained / "checkpoint", "--grid", "1x8", "-o", tmp_path / "u.nc"], "write times by places"),
-        (["train", "pinn/convection", "--device", "cuda", f"output={tmp_path / 'gpu'}"], "on the CPU, not on cuda"),
+        (
+            ["train", "pinn/convection", "--device", "cuda", f"output={tmp_path / 'gpu'}"],
+            "on the CPU, not on cuda",
+        ),
     ):
         result = call(*words)
         assert result.exit_code == 2 and message in result.output
@@ -100,7 +116,9 @@ def test_wrong_uses_are_said(trained, tmp_path):
 def test_a_forecast_model_needs_its_input_and_degrees(tiny_checkpoint, tmp_path):
     result = call("run", tiny_checkpoint, "-o", tmp_path / "f.zarr")
     assert result.exit_code == 2 and "--init is missing" in result.output
-    result = call("run", tiny_checkpoint, "--init", "nowhere.zarr", "--grid", "fine", "-o", tmp_path / "f.zarr")
+    result = call(
+        "run", tiny_checkpoint, "--init", "nowhere.zarr", "--grid", "fine", "-o", tmp_path / "f.zarr"
+    )
     assert result.exit_code == 2 and "write the degrees between points" in result.output
     with pytest.raises(ValueError, match="holds no physics-informed network"):
         forecast.evaluate(tiny_checkpoint)

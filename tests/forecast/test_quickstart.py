@@ -12,10 +12,16 @@ from helpers import make_source
 from typer.testing import CliRunner
 
 from fourcaster.datasets import sample
-from fourcaster.forecast.cli import app
+from fourcaster.forecast.cli.main import app
 from fourcaster.forecast.quickstart import initial_times, plan, quickstart
 
-SMALL = ["train.epochs=1", "model.hidden_channels=6", "model.members=1", "model.window=2", "train.validation_samples=4"]
+SMALL = [
+    "train.epochs=1",
+    "model.hidden_channels=6",
+    "model.members=1",
+    "model.window=2",
+    "train.validation_samples=4",
+]
 MADE = ("store.zarr", "checkpoint", "forecast.zarr", "scores.nc", "scores.json", "scores.png", "map.png")
 
 
@@ -52,12 +58,18 @@ def test_all_is_made_then_skipped_then_refused(data, tmp_path):
     again = CliRunner().invoke(app, ["quickstart", "--data", str(data), "--out", str(out), *SMALL])
     assert again.exit_code == 0 and "skill" in again.stdout and "forecast plot" in again.stdout
     assert stamps == {name: (out / name).stat().st_mtime_ns for name in stamps}
-    other = CliRunner().invoke(app, ["quickstart", "--data", str(data), "--out", str(out), *SMALL, "train.seed=5"])
+    other = CliRunner().invoke(
+        app, ["quickstart", "--data", str(data), "--out", str(out), *SMALL, "train.seed=5"]
+    )
     assert other.exit_code == 2 and "other settings" in other.stderr
     make_source(times=760, step_hours=12).to_netcdf(tmp_path / "other.nc")
-    other = CliRunner().invoke(app, ["quickstart", "--data", str(tmp_path / "other.nc"), "--out", str(out), *SMALL])
+    other = CliRunner().invoke(
+        app, ["quickstart", "--data", str(tmp_path / "other.nc"), "--out", str(out), *SMALL]
+    )
     assert other.exit_code == 2 and "--fresh" in other.stderr
-    fresh = CliRunner().invoke(app, ["quickstart", "--data", str(data), "--out", str(out), "--fresh", *SMALL, "train.seed=5"])
+    fresh = CliRunner().invoke(
+        app, ["quickstart", "--data", str(data), "--out", str(out), "--fresh", *SMALL, "train.seed=5"]
+    )
     assert fresh.exit_code == 0 and (out / "map.png").stat().st_mtime_ns > stamps["map.png"]
 
 
@@ -133,28 +145,38 @@ def test_without_a_network_the_sample_is_simulated_and_says_so(tmp_path, monkeyp
 
 
 def test_wrong_overrides_are_refused_before_any_work(tmp_path):
-    done = CliRunner().invoke(app, ["quickstart", "--data", str(tmp_path), "--out", str(tmp_path / "out"), "train.epoch=1"])
-    assert done.exit_code == 2 and "did you mean train.epochs" in done.stderr and not (tmp_path / "out").exists()
+    done = CliRunner().invoke(
+        app, ["quickstart", "--data", str(tmp_path), "--out", str(tmp_path / "out"), "train.epoch=1"]
+    )
+    assert (
+        done.exit_code == 2 and "did you mean train.epochs" in done.stderr and not (tmp_path / "out").exists()
+    )
 
 
-@pytest.mark.parametrize(("times", "hours", "shape"), [(16, 12, (9, 16)), (400, 24, (5, 6)), (300, 1, (4, 4)), (120, 120, (6, 7))])
+@pytest.mark.parametrize(
+    ("times", "hours", "shape"), [(16, 12, (9, 16)), (400, 24, (5, 6)), (300, 1, (4, 4)), (120, 120, (6, 7))]
+)
 def test_small_and_odd_series_go_through(tmp_path, times, hours, shape):
     """Few times, daily and hourly steps, steps of five days, grids with fewer points than modes."""
     make_source(times, hours, shape)[["t2m"]].to_netcdf(tmp_path / "a.nc")
     told = quickstart(tmp_path / "a.nc", tmp_path / "out", ["train.epochs=1", "model.members=1"])
     leads = [row["lead_hours"] for row in told["scores"]]
-    assert leads[0] == 0 and leads[-1] <= max(72, hours) and np.isfinite(told["scores"][-1]["rmse"]["forecast"])
+    assert (
+        leads[0] == 0 and leads[-1] <= max(72, hours) and np.isfinite(told["scores"][-1]["rmse"]["forecast"])
+    )
 
 
 def test_initial_times_take_all_hours_and_seasons_alike(tmp_path):
     from fourcaster.datasets.adapters.sources import open_sources
-    from fourcaster.datasets.ingest import write_store
+    from fourcaster.datasets.ingest.write import write_store
 
     make_source(times=4 * 800, shape=(3, 4)).to_netcdf(tmp_path / "a.nc")
     store = write_store(open_sources([tmp_path / "a.nc"]), tmp_path / "s.zarr")
     times, steps = initial_times(store, window=9)
     assert steps == 12 and len(times) >= 200 and {str(t)[:4] for t in times} == {"2002"}
-    hours, counts = np.unique((times - times.astype("datetime64[D]")) / np.timedelta64(1, "h"), return_counts=True)
+    hours, counts = np.unique(
+        (times - times.astype("datetime64[D]")) / np.timedelta64(1, "h"), return_counts=True
+    )
     assert hours.tolist() == [0, 6, 12, 18] and np.ptp(counts) <= 1
     months = np.unique(times.astype("datetime64[M]"), return_counts=True)[1]
     assert len(months) == 12 and np.ptp(months) <= 4

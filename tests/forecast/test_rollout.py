@@ -14,13 +14,13 @@ from helpers import make_source
 from safetensors.torch import load_file, save_file
 
 from fourcaster import forecast
-from fourcaster.datasets import atomic
+from fourcaster.datasets.store import atomic
 from fourcaster.fno import WeightsError
-from fourcaster.forecast.checkpoint import load_checkpoint, save_checkpoint
-from fourcaster.forecast.ensemble import perturbations
-from fourcaster.forecast.plots import plot
-from fourcaster.forecast.rollout import initial_states, parse_lead
-from fourcaster.forecast.verification import verify
+from fourcaster.forecast.checkpoint.folder import load_checkpoint, save_checkpoint
+from fourcaster.forecast.inference.perturbations import perturbations
+from fourcaster.forecast.inference.rollout import initial_states, parse_lead
+from fourcaster.forecast.verification.plots import plot
+from fourcaster.forecast.verification.verify import verify
 
 TIMES = ["2001-02-01T00", "2001-02-03T06", "2001-02-05T12"]
 
@@ -41,7 +41,9 @@ def test_layout(made, tiny_store):
     assert made["latitude"].values.tobytes() == truth["latitude"].values.tobytes()
     assert made["longitude"].values.tobytes() == truth["longitude"].values.tobytes()
     assert made["prediction_timedelta"].values[1] == np.timedelta64(6, "h")
-    assert np.array_equal(made["valid_time"], made["time"].values[:, None] + made["prediction_timedelta"].values)
+    assert np.array_equal(
+        made["valid_time"], made["time"].values[:, None] + made["prediction_timedelta"].values
+    )
     assert made["t2m"].attrs["units"] == "K" and np.isfinite(made["t2m"]).all()
 
 
@@ -59,7 +61,10 @@ def test_file_memory_and_batches_agree(model, made, tmp_path):
     raw = json.loads((tmp_path / "fc.zarr" / "prediction_timedelta" / "zarr.json").read_text())["attributes"]
     assert raw["dtype"].startswith("timedelta64") and "units" in raw
     again = xr.open_zarr(tmp_path / "fc.zarr")
-    assert again["prediction_timedelta"].dtype == "timedelta64[ns]" and again["valid_time"].dtype == "datetime64[ns]"
+    assert (
+        again["prediction_timedelta"].dtype == "timedelta64[ns]"
+        and again["valid_time"].dtype == "datetime64[ns]"
+    )
 
 
 def test_netcdf_on_request(model, made, tmp_path):
@@ -94,7 +99,9 @@ def test_reordered_data_are_mended_and_shifted_ones_refused(model, made):
     turned = turned.assign_coords(lon=turned["lon"] - 360)
     turned["lon"].attrs["units"] = "degrees_east"
     assert np.allclose(model.run(turned, TIMES, "24h")["t2m"], made["t2m"], atol=1e-4)
-    shifted = make_source().assign_coords(lat=("lat", make_source()["lat"].values + 0.01, {"units": "degrees_north"}))
+    shifted = make_source().assign_coords(
+        lat=("lat", make_source()["lat"].values + 0.01, {"units": "degrees_north"})
+    )
     with pytest.raises(ValueError, match=r"not on the model's grid: latitude.*off by up to 0\.01"):
         model.run(shifted, TIMES, "24h")
 
@@ -130,7 +137,12 @@ def test_an_output_that_exists_is_kept(model, tmp_path):
     model.run(make_source(), TIMES, "6h", output=tmp_path / "fc.zarr")
     with pytest.raises(FileExistsError, match="--overwrite"):
         model.run(make_source(), TIMES, "12h", output=tmp_path / "fc.zarr")
-    assert model.run(make_source(), TIMES, "12h", output=tmp_path / "fc.zarr", overwrite=True).sizes["prediction_timedelta"] == 3
+    assert (
+        model.run(make_source(), TIMES, "12h", output=tmp_path / "fc.zarr", overwrite=True).sizes[
+            "prediction_timedelta"
+        ]
+        == 3
+    )
 
 
 def test_a_stopped_run_is_taken_up_with_the_same_bits(model, tmp_path, monkeypatch):
@@ -143,10 +155,19 @@ def test_a_stopped_run_is_taken_up_with_the_same_bits(model, tmp_path, monkeypat
             raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="kept for the next try"):
-        model.run(make_source(), TIMES, "24h", output=tmp_path / "b.zarr", batch_size=1, progress=stop_in_the_third)
+        model.run(
+            make_source(), TIMES, "24h", output=tmp_path / "b.zarr", batch_size=1, progress=stop_in_the_third
+        )
     assert not (tmp_path / "b.zarr").exists() and atomic.temporary_path(tmp_path / "b.zarr").exists()
     calls.clear()
-    resumed = model.run(make_source(), TIMES, "24h", output=tmp_path / "b.zarr", batch_size=1, progress=lambda d, t, x: calls.append(d))
+    resumed = model.run(
+        make_source(),
+        TIMES,
+        "24h",
+        output=tmp_path / "b.zarr",
+        batch_size=1,
+        progress=lambda d, t, x: calls.append(d),
+    )
     assert calls == [11, 12, 13, 14, 15]  # the third forecast only
     assert np.array_equal(resumed["t2m"], straight["t2m"])
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.zarr", "b.zarr"]
@@ -177,16 +198,23 @@ def test_memory_does_not_grow_with_lead_time(model):
         if i in (4, 120):
             after[i] = held()
     tracemalloc.stop()
-    assert after[120] < after[4] + 10_000  # a step of the forecast, all fields, is 2 kB; 116 more steps would be seen
+    assert (
+        after[120] < after[4] + 10_000
+    )  # a step of the forecast, all fields, is 2 kB; 116 more steps would be seen
 
 
 def test_rollout_yields_what_run_returns(model, made):
     for i, step in enumerate(model.rollout(make_source(), TIMES, "24h")):
-        assert np.array_equal(step["u10"].isel(prediction_timedelta=0), made["u10"].isel(prediction_timedelta=i))
+        assert np.array_equal(
+            step["u10"].isel(prediction_timedelta=0), made["u10"].isel(prediction_timedelta=i)
+        )
 
 
 def test_leads():
-    assert parse_lead("72h", np.timedelta64(6, "h")) == 12 and parse_lead("10d", np.timedelta64(86400, "s")) == 10
+    assert (
+        parse_lead("72h", np.timedelta64(6, "h")) == 12
+        and parse_lead("10d", np.timedelta64(86400, "s")) == 10
+    )
 
 
 def test_a_checkpoint_comes_back_the_same(tiny_checkpoint, tmp_path, made):
@@ -232,7 +260,11 @@ def test_weights_of_another_model_are_listed(tiny_checkpoint, tmp_path):
     (copy / "meta.json").write_text(json.dumps(meta))
     with pytest.raises(WeightsError) as error:
         forecast.load(copy)
-    for part in ("missing networks.0.blocks.0.gate", "unknown networks.0.surplus", "networks.0.blocks.1.gate has shape (3,), wanted (8,)"):
+    for part in (
+        "missing networks.0.blocks.0.gate",
+        "unknown networks.0.surplus",
+        "networks.0.blocks.1.gate has shape (3,), wanted (8,)",
+    ):
         assert part in str(error.value)
 
 
@@ -252,14 +284,18 @@ def test_devices():
 
 def test_a_checkpoint_of_the_first_format_is_read_for_ever():
     folder = Path(__file__).parents[1] / "data"
-    made = forecast.load(folder / "checkpoint_v1").run(make_source(times=60, shape=(5, 6)), "2001-01-10", "12h")
+    made = forecast.load(folder / "checkpoint_v1").run(
+        make_source(times=60, shape=(5, 6)), "2001-01-10", "12h"
+    )
     with np.load(folder / "checkpoint_v1_forecast.npz") as known:
         for name in ("t2m", "u10"):
             assert np.allclose(made[name][0], known[name], atol=1e-3)
 
 
 def test_a_network_that_returns_what_is_known_gives_its_sum(tiny_checkpoint):
-    """Closed form: x(k) = b(t + k) + x(0) - b(t) + r s sum over t + 1 ... t + k of sunlight and normalised background."""
+    """Closed form: x(k) = b(t + k) + x(0) - b(t) + r s sum over t + 1 ... t + k of sunlight and normalised
+    background.
+    """
     import torch
 
     from fourcaster.datasets.forcings import toa_radiation
@@ -279,7 +315,9 @@ def test_a_network_that_returns_what_is_known_gives_its_sum(tiny_checkpoint):
     for c, channel in enumerate(point.channels):
         start = make_source()[channel.variable].sel(time=valid[:, 0]).values
         scale = float(point.stepper.tendency_std[c])
-        cycle = np.cumsum((background[:, 1:, c] - float(point.stepper.mean[c])) / float(point.stepper.std[c]), axis=1)
+        cycle = np.cumsum(
+            (background[:, 1:, c] - float(point.stepper.mean[c])) / float(point.stepper.std[c]), axis=1
+        )
         expected = background[:, 1:, c] + (start - background[:, 0, c])[:, None] + scale * (light + cycle)
         assert np.allclose(made[channel.variable].values[:, 1:], expected, atol=1e-3)
 
@@ -292,10 +330,15 @@ def test_members_depart_as_states_do_and_come_in_pairs(model, tmp_path, tiny_sto
     xr.testing.assert_allclose(made.isel(number=0, drop=True), single, rtol=1e-6)
     start = made["t2m"].isel(prediction_timedelta=0)
     shift = start - start.isel(number=0)
-    assert np.allclose(shift.isel(number=1), -shift.isel(number=2), atol=1e-4) and float(abs(shift.isel(number=3)).max()) > 0.01
+    assert (
+        np.allclose(shift.isel(number=1), -shift.isel(number=2), atol=1e-4)
+        and float(abs(shift.isel(number=3)).max()) > 0.01
+    )
     alone = model.run(tiny_store, times[1], "12h", members=3)  # whatever else is made, a member is the same
     xr.testing.assert_allclose(alone, made.isel(time=[1], number=slice(3)), rtol=1e-5)
-    written = model.run(tiny_store, times, "12h", members=5, output=tmp_path / "m.zarr", batch_size=3)  # fewer than there are members
+    written = model.run(
+        tiny_store, times, "12h", members=5, output=tmp_path / "m.zarr", batch_size=3
+    )  # fewer than there are members
     xr.testing.assert_allclose(written.load(), made, rtol=1e-6)
     netcdf = model.run(tiny_store, times, "12h", members=4, output=tmp_path / "m.nc", area="55/205/35/250")
     assert netcdf["u10"].sizes["number"] == 4
@@ -303,17 +346,28 @@ def test_members_depart_as_states_do_and_come_in_pairs(model, tmp_path, tiny_sto
         model.run(made.isel(time=[0]), lead="12h")
     scores = verify(tmp_path / "m.zarr", tiny_store)
     mean = verify(made.mean("number", keep_attrs=True), tiny_store)
-    xr.testing.assert_allclose(scores.sel(metric=mean["metric"]), mean, atol=1e-4)  # of means rounded to float32
+    xr.testing.assert_allclose(
+        scores.sel(metric=mean["metric"]), mean, atol=1e-4
+    )  # of means rounded to float32
     t2m = scores["t2m"].sel(source="forecast")
-    assert (t2m.sel(metric="crps") <= t2m.sel(metric="mae") + 0.05).all() and (t2m.sel(metric="spread") > 0).all()
+    assert (t2m.sel(metric="crps") <= t2m.sel(metric="mae") + 0.05).all() and (
+        t2m.sel(metric="spread") > 0
+    ).all()
     assert plot(tmp_path / "m.zarr", "t2m", "12h", tmp_path / "m.png").exists()
 
 
 def test_a_forecast_goes_on_from_one_of_a_selected_time_and_not_from_scores(model, tiny_store):
     made = model.run(tiny_store, ["2001-01-20", "2001-02-03T12"], "12h")
-    xr.testing.assert_equal(model.run(made.isel(time=0), lead="6h"), model.run(made.isel(time=[0]), lead="6h"))
-    for other in (made.isel(time=0, drop=True).drop_vars("valid_time"), made.isel(time=[0]).assign_coords(prediction_timedelta=[0, 6, 12])):
-        with pytest.raises(ValueError, match="so it is not a forecast; name a forecast or a series of states"):
+    xr.testing.assert_equal(
+        model.run(made.isel(time=0), lead="6h"), model.run(made.isel(time=[0]), lead="6h")
+    )
+    for other in (
+        made.isel(time=0, drop=True).drop_vars("valid_time"),
+        made.isel(time=[0]).assign_coords(prediction_timedelta=[0, 6, 12]),
+    ):
+        with pytest.raises(
+            ValueError, match="so it is not a forecast; name a forecast or a series of states"
+        ):
             model.run(other, lead="6h")
     for axis in ("time", "prediction_timedelta"):
         with pytest.raises(ValueError, match=f"has no values along '{axis}'"):
@@ -328,5 +382,9 @@ def test_perturbations_have_the_size_that_is_asked_for(model, tiny_store):
     ratio = added[:, 1].std(axis=(0, 2, 3)) / anomaly.std(axis=(0, 2, 3))
     assert ((ratio > 0.07) & (ratio < 0.13)).all()
     early = perturbations(model.checkpoint, states, times[:1], 3)
-    later = initial_states(model.checkpoint, xr.open_zarr(tiny_store, consolidated=False).isel(time=slice(61)))
-    assert np.array_equal(early, perturbations(model.checkpoint, later, times[:1], 3))  # nothing of the future goes in
+    later = initial_states(
+        model.checkpoint, xr.open_zarr(tiny_store, consolidated=False).isel(time=slice(61))
+    )
+    assert np.array_equal(
+        early, perturbations(model.checkpoint, later, times[:1], 3)
+    )  # nothing of the future goes in

@@ -10,9 +10,9 @@ from helpers import make_source, tiny_config
 
 from fourcaster import forecast
 from fourcaster.datasets.adapters.sources import open_sources
-from fourcaster.datasets.ingest import write_store
+from fourcaster.datasets.ingest.write import write_store
 from fourcaster.forecast.training import train
-from fourcaster.forecast.verification import verify
+from fourcaster.forecast.verification.verify import verify
 
 TIMES = ["2001-02-01T00", "2001-02-03T06", "2001-02-05T12"]
 
@@ -55,7 +55,9 @@ def test_case_24_a_model_starts_from_its_own_level_only(model_of_500, tmp_path):
     xr.testing.assert_allclose(model.run(both, lead="6h"), first)
     with pytest.raises(ValueError, match="lacks level 500 hPa, which the model needs; it has 850, 700 hPa"):
         model.run(both.assign_coords(level=("level", [850, 700], {"units": "hPa"})), lead="6h")
-    written = model.run(on_one_level(500), lead="12h", output=tmp_path / "fc.nc")  # which is valid input for the next
+    written = model.run(
+        on_one_level(500), lead="12h", output=tmp_path / "fc.nc"
+    )  # which is valid input for the next
     assert written["t"].attrs["scalar_coordinates"] == "level=500 hPa"
     assert np.isfinite(model.run(written, lead="6h")["t"]).all()
     written["t"].attrs["scalar_coordinates"] = "level=850 hPa"
@@ -75,13 +77,17 @@ def test_case_24_an_old_checkpoint_does_not_know_its_level(model_of_500, tmp_pat
     shutil.copytree(model_of_500, tmp_path / "old")
     (tmp_path / "old" / "meta.json").write_text(json.dumps(meta | {"format_version": 1}))
     first = forecast.load(tmp_path / "old").run(on_one_level(850), lead="6h")
-    xr.testing.assert_allclose(first, forecast.load(model_of_500).run(on_one_level(850).squeeze("level", drop=True), lead="6h"))
+    xr.testing.assert_allclose(
+        first, forecast.load(model_of_500).run(on_one_level(850).squeeze("level", drop=True), lead="6h")
+    )
 
 
 def test_a_forecast_starts_from_any_member(model_of_500):
     model = forecast.load(model_of_500)
     states = on_one_level(500)
-    xr.testing.assert_equal(model.run(states.expand_dims(number=[3], axis=1), lead="6h"), model.run(states, lead="6h"))
+    xr.testing.assert_equal(
+        model.run(states.expand_dims(number=[3], axis=1), lead="6h"), model.run(states, lead="6h")
+    )
 
 
 def test_case_08_a_model_starts_from_files_with_other_names(model, reference):
@@ -99,4 +105,6 @@ def test_training_on_another_level_is_not_resumed(model_of_500, tmp_path):
     write_store(open_sources([tmp_path / "t850.nc"]), tmp_path / "t850.zarr")
     shutil.copytree(model_of_500.parent, tmp_path / "run")
     with pytest.raises(ValueError, match="finished run with other settings or data"):
-        train(tiny_config(tmp_path / "t850.zarr", tmp_path / "run", "train.epochs=1", "train.rollout_steps=1"))
+        train(
+            tiny_config(tmp_path / "t850.zarr", tmp_path / "run", "train.epochs=1", "train.rollout_steps=1")
+        )

@@ -1,4 +1,6 @@
-"""Two commands with one output, at the same moment: one of the two results, whole, and a refusal that names the other."""
+"""Two commands with one output, at the same moment: one of the two results, whole, and a refusal that names
+the other.
+"""
 
 import json
 import multiprocessing
@@ -20,7 +22,7 @@ def serve(connection, barrier):
     """Run commands as they come, each at the moment when the other process is ready too."""
     from typer.testing import CliRunner
 
-    from fourcaster.forecast.cli import app
+    from fourcaster.forecast.cli.main import app
 
     while (words := connection.recv()) is not None:
         barrier.wait()
@@ -55,7 +57,9 @@ def both():
 
 def dataset(path):
     """Return what a data set is, but for the time and command that wrote it."""
-    opened = xr.open_dataset(path, engine=None if path.suffix == ".nc" else "zarr", decode_times=False, decode_timedelta=False)
+    opened = xr.open_dataset(
+        path, engine=None if path.suffix == ".nc" else "zarr", decode_times=False, decode_timedelta=False
+    )
     with opened as opened:
         values = {str(name): (v.dims, v.values.tobytes()) for name, v in opened.variables.items()}
         return values, {k: str(v) for k, v in opened.attrs.items() if k != "history"}
@@ -78,7 +82,9 @@ def races(both, pairs, output, first, second, content=dataset, *, overwrite=True
             if code:
                 line = text.strip().splitlines()[-1]
                 assert code == 2 and line.startswith("forecast: ")
-                assert ("is being written by process" in text and socket.gethostname() in text) or "exists" in text, text
+                assert (
+                    "is being written by process" in text and socket.gethostname() in text
+                ) or "exists" in text, text
                 refusals += 1
         assert content(output) in alone
         assert [p.name for p in output.parent.iterdir() if p.name.startswith(f".{output.name}")] == []
@@ -88,7 +94,7 @@ def races(both, pairs, output, first, second, content=dataset, *, overwrite=True
 
 
 def remove(path):
-    from fourcaster.datasets import atomic
+    from fourcaster.datasets.store import atomic
 
     atomic.remove(path)
 
@@ -96,7 +102,16 @@ def remove(path):
 def test_run(both, pairs, tiny_checkpoint, tiny_store, tmp_path):
     out = tmp_path / "f.zarr"
     run = ("run", tiny_checkpoint, "--init", tiny_store, "--overwrite", "-o", out)
-    assert races(both, pairs, out, (*run, "--lead", "48h", "--variables", "t2m"), (*run, "--lead", "60h", "--variables", "u10")) or pairs < 10
+    assert (
+        races(
+            both,
+            pairs,
+            out,
+            (*run, "--lead", "48h", "--variables", "t2m"),
+            (*run, "--lead", "60h", "--variables", "u10"),
+        )
+        or pairs < 10
+    )
 
 
 def test_run_to_netcdf(both, pairs, tiny_checkpoint, tiny_store, tmp_path):
@@ -109,7 +124,10 @@ def test_ingest(both, pairs, tmp_path):
     for seed in (1, 2):
         make_source(seed=seed).to_netcdf(tmp_path / f"{seed}.nc")
     out = tmp_path / "s.zarr"
-    assert races(both, pairs, out, *(("ingest", tmp_path / f"{i}.nc", "-o", out, "--overwrite") for i in (1, 2))) or pairs < 10
+    assert (
+        races(both, pairs, out, *(("ingest", tmp_path / f"{i}.nc", "-o", out, "--overwrite") for i in (1, 2)))
+        or pairs < 10
+    )
     remove(out)
     races(both, pairs, out, *(("ingest", tmp_path / f"{i}.nc", "-o", out) for i in (1, 2)), overwrite=False)
 
@@ -132,7 +150,18 @@ def test_append(both, pairs, tmp_path):
 
 def test_verify_and_its_report(both, pairs, tiny_checkpoint, tiny_store, tmp_path):
     forecast, scores = tmp_path / "f.zarr", tmp_path / "scores.nc"
-    run = ("run", tiny_checkpoint, "--init", tiny_store, "--lead", "24h", "--time", "2001-01-20", "-o", forecast)
+    run = (
+        "run",
+        tiny_checkpoint,
+        "--init",
+        tiny_store,
+        "--lead",
+        "24h",
+        "--time",
+        "2001-01-20",
+        "-o",
+        forecast,
+    )
     assert both(run, ("--help",))[0][0] == 0
     verify = ("verify", forecast, "--truth", tiny_store, "--overwrite", "-o", scores)
     races(both, pairs, scores, verify, (*verify, "--area", "50/210/40/240"))
@@ -153,15 +182,29 @@ def test_simulate(both, pairs, tmp_path):
 
 
 def test_train(both, pairs, tiny_store, tmp_path):
-    words = ["quickstart", f"data.store={tiny_store}", "model.n_modes=[4,4]", "model.hidden_channels=4", "model.n_layers=1"]
-    words += ["train.epochs=3", "train.batch_size=32", "model.members=1", "data.samples_per_epoch=64", "model.window=1"]
+    words = [
+        "quickstart",
+        f"data.store={tiny_store}",
+        "model.n_modes=[4,4]",
+        "model.hidden_channels=4",
+        "model.n_layers=1",
+    ]
+    words += [
+        "train.epochs=3",
+        "train.batch_size=32",
+        "model.members=1",
+        "data.samples_per_epoch=64",
+        "model.window=1",
+    ]
     refused = 0
     for i in range(pairs):
         out = tmp_path / str(i)
         results = both(*[("train", *words, f"output={out}")] * 2)
         assert 0 in [code for code, _ in results], results
         for code, text in results:
-            assert code == 0 or (code == 2 and "is being written by process" in text and "--overwrite" not in text), text
+            assert code == 0 or (
+                code == 2 and "is being written by process" in text and "--overwrite" not in text
+            ), text
             refused += code == 2
         records = [json.loads(line) for line in (out / "state" / "log.jsonl").read_text().splitlines()]
         assert [record["epoch"] for record in records] == [0, 1, 2]
@@ -192,6 +235,24 @@ def test_quickstart(both, pairs, tmp_path):
 
 def test_import(both, pairs, real_data, tmp_path):
     reference, out = real_data / "reference", tmp_path / "net"
-    first = ("import", reference / "neuralop_fno_tiny.pt", "--format", "neuraloperator", "--overwrite", "-o", out)
-    second = ("import", reference / "fourcastnet_tiny.ckpt", "--format", "fourcastnet", "--inp-shape", "32,64", "--overwrite", "-o", out)
+    first = (
+        "import",
+        reference / "neuralop_fno_tiny.pt",
+        "--format",
+        "neuraloperator",
+        "--overwrite",
+        "-o",
+        out,
+    )
+    second = (
+        "import",
+        reference / "fourcastnet_tiny.ckpt",
+        "--format",
+        "fourcastnet",
+        "--inp-shape",
+        "32,64",
+        "--overwrite",
+        "-o",
+        out,
+    )
     races(both, pairs, out, first, second, lambda path: (path / "weights.safetensors").read_bytes())

@@ -1,4 +1,6 @@
-"""Checkpoints of unknown origin, of every kind: what is altered, damaged or out of bounds is refused in one line, quickly and in little memory."""
+"""Checkpoints of unknown origin, of every kind: what is altered, damaged or out of bounds is refused in one
+line, quickly and in little memory.
+"""
 
 import copy
 import hashlib
@@ -17,13 +19,13 @@ from typer.testing import CliRunner
 
 from fourcaster import forecast
 from fourcaster.fno import AFNO, WeightsError
-from fourcaster.forecast import sealed
-from fourcaster.forecast.checkpoint import finished, load_checkpoint, save_checkpoint
-from fourcaster.forecast.cli import app
-from fourcaster.forecast.config import load_config
-from fourcaster.forecast.inspect import inspect
+from fourcaster.forecast.checkpoint import meta as sealed
+from fourcaster.forecast.checkpoint.folder import finished, load_checkpoint, save_checkpoint
+from fourcaster.forecast.cli.main import app
+from fourcaster.forecast.config.load import load_config
+from fourcaster.forecast.inspection import inspect
+from fourcaster.forecast.interop import import_network
 from fourcaster.forecast.jobs.reading import load_jobs
-from fourcaster.forecast.networks import import_network
 from fourcaster.forecast.operators import load_operator
 from fourcaster.forecast.training import train
 
@@ -47,14 +49,44 @@ VALUES = [None, -1, 10**9, 10**30, [], {}, DEEP, float("nan"), "wrong"]
 def checkpoints(tiny_checkpoint, tmp_path_factory):
     """A small checkpoint of each kind."""
     folder = tmp_path_factory.mktemp("kinds")
-    small = ["train.windows=2", "train.points=50", "train.iterations=1", "train.initial_points=16", "model.width=4", "model.depth=2"]
+    small = [
+        "train.windows=2",
+        "train.points=50",
+        "train.iterations=1",
+        "train.initial_points=16",
+        "model.width=4",
+        "model.depth=2",
+    ]
     train(load_config("pinn/convection", ["equation.beta=5", f"output={folder}/pinn", *small]))
-    small = ["equation.resolution=16", "equation.frames=4", "equation.duration=0.5", "data.samples=8", "model.hidden_channels=4", "model.n_layers=1"]
-    small += ["model.n_modes=[4]", "model.windows=2", "model.nodes=3", "train.epochs=1", "train.batch_size=8", "train.validation_steps=1"]
+    small = [
+        "equation.resolution=16",
+        "equation.frames=4",
+        "equation.duration=0.5",
+        "data.samples=8",
+        "model.hidden_channels=4",
+        "model.n_layers=1",
+    ]
+    small += [
+        "model.n_modes=[4]",
+        "model.windows=2",
+        "model.nodes=3",
+        "train.epochs=1",
+        "train.batch_size=8",
+        "train.validation_steps=1",
+    ]
     train(load_config("pino/burgers", [*small, f"output={folder}/operator"]))
-    arguments = {"patch_size": (4, 4), "in_channels": 2, "out_channels": 3, "embed_dim": 8, "depth": 2, "num_blocks": 2}
+    arguments = {
+        "patch_size": (4, 4),
+        "in_channels": 2,
+        "out_channels": 3,
+        "embed_dim": 8,
+        "depth": 2,
+        "num_blocks": 2,
+    }
     torch.save(AFNO((8, 12), **arguments).state_dict(), folder / "afno.pt")
-    import_network(folder / "afno.pt", "physicsnemo", folder / "network" / "checkpoint", {"inp_shape": [8, 12]})
+    import_network(
+        folder / "afno.pt", "physicsnemo", folder / "network" / "checkpoint", {"inp_shape": [8, 12]}
+    )
     shutil.copytree(tiny_checkpoint, folder / "forecast" / "checkpoint")
     shutil.copytree(FIRST, folder / "first" / "checkpoint")
     return folder
@@ -62,7 +94,9 @@ def checkpoints(tiny_checkpoint, tmp_path_factory):
 
 @pytest.fixture
 def altered(checkpoints, tmp_path):
-    """Return a function that copies a checkpoint with another description, of which the checksums may be those that it should have."""
+    """Return a function that copies a checkpoint with another description, of which the checksums may be
+    those that it should have.
+    """
 
     def alter(kind, change=None, weights=None, seal="old"):
         path = tmp_path / "run" / "checkpoint"
@@ -122,7 +156,9 @@ def places(value, keys=()):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_altered_value_is_refused_or_harmless(altered, kind):
-    """Without the new checksum, as a stranger would write it; each value, deleted or replaced by some of other types and sizes."""
+    """Without the new checksum, as a stranger would write it; each value, deleted or replaced by some of
+    other types and sizes.
+    """
     path = altered(kind)
     meta = json.loads((path / "meta.json").read_text())
     LOAD[kind](path)
@@ -141,10 +177,39 @@ def test_every_altered_value_is_refused_or_harmless(altered, kind):
                     except (ValueError, OSError) as error:
                         assert len(str(error).splitlines()) == 1, (keys, value)
                         assert use is not inspect or str(path) in str(error), (keys, value)
-    for name in ("channels", "latitude", "window", "dtypes", "forcings", "normalisation", "sha256", "format_version", "kind", "model", "config"):
+    for name in (
+        "channels",
+        "latitude",
+        "window",
+        "dtypes",
+        "forcings",
+        "normalisation",
+        "sha256",
+        "format_version",
+        "kind",
+        "model",
+        "config",
+    ):
         assert name not in accepted
-    sizing = ("n_layers", "members", "hidden_channels", "width", "depth", "kind", "nodes", "embed_dim", "num_blocks", "inp_shape", "scales", "name")
-    assert not {name for name in accepted if name.endswith(sizing) and not name.startswith(("attrs", "versions", "config.data"))}
+    sizing = (
+        "n_layers",
+        "members",
+        "hidden_channels",
+        "width",
+        "depth",
+        "kind",
+        "nodes",
+        "embed_dim",
+        "num_blocks",
+        "inp_shape",
+        "scales",
+        "name",
+    )
+    assert not {
+        name
+        for name in accepted
+        if name.endswith(sizing) and not name.startswith(("attrs", "versions", "config.data"))
+    }
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "first"])
@@ -159,7 +224,13 @@ def test_with_its_checksum_every_altered_value_is_refused(altered, kind):
             if other == meta:
                 continue
             (path / "meta.json").write_text(json.dumps(other))
-            for use in (LOAD[kind], inspect, lambda path: finished(path.parent, meta.get("kind"), meta.get("provenance", {}).get("fingerprint", ""))):
+            for use in (
+                LOAD[kind],
+                inspect,
+                lambda path: finished(
+                    path.parent, meta.get("kind"), meta.get("provenance", {}).get("fingerprint", "")
+                ),
+            ):
                 with pytest.raises(
                     ValueError,
                     match=r"was changed after it was written|format_version is missing|format version|kind is|finished run|holds no|holds a",
@@ -265,13 +336,43 @@ HUGE = [
     ("network", ("model", "arguments", "inp_shape"), [10**9, 10**9]),
     ("network", ("model", "arguments", "inp_shape"), [10**6, 10**6]),
     ("network", ("model", "arguments", "mlp_ratio"), 1e6),
-    ("network", ("model",), {"model": "fno", "arguments": {"n_modes": [10**6] * 8, "in_channels": 1, "out_channels": 1, "hidden_channels": 10**6}}),
-    ("network", ("model",), {"model": "sfno", "arguments": {"lmax": 10**6, "in_channels": 1, "out_channels": 1, "hidden_channels": 10**6}}),
-    ("network", ("model",), {"model": "fno", "arguments": {"n_modes": [4], "in_channels": 1, "out_channels": 1, "n_layers": 10**6}}),
+    (
+        "network",
+        ("model",),
+        {
+            "model": "fno",
+            "arguments": {
+                "n_modes": [10**6] * 8,
+                "in_channels": 1,
+                "out_channels": 1,
+                "hidden_channels": 10**6,
+            },
+        },
+    ),
+    (
+        "network",
+        ("model",),
+        {
+            "model": "sfno",
+            "arguments": {"lmax": 10**6, "in_channels": 1, "out_channels": 1, "hidden_channels": 10**6},
+        },
+    ),
+    (
+        "network",
+        ("model",),
+        {
+            "model": "fno",
+            "arguments": {"n_modes": [4], "in_channels": 1, "out_channels": 1, "n_layers": 10**6},
+        },
+    ),
 ]
 
 
-@pytest.mark.parametrize(("kind", "keys", "value"), HUGE, ids=lambda value: ".".join(map(str, value)) if isinstance(value, tuple) else None)
+@pytest.mark.parametrize(
+    ("kind", "keys", "value"),
+    HUGE,
+    ids=lambda value: ".".join(map(str, value)) if isinstance(value, tuple) else None,
+)
 @pytest.mark.parametrize("seal", ["old", "new"])
 def test_sizes_are_compared_with_the_weights_before_anything_is_built(altered, kind, keys, value, seal):
     def change(meta):
@@ -376,11 +477,23 @@ def test_the_file_and_the_key_are_named(altered, keys, value, match):
 
 
 CONTENT = {
-    "empty": b"", "list": b"[]", "null": b"null", "text": b'"checkpoint"', "number": b"1", "cut": b'{"format_version": 1', "words": b"no JSON",
-    "deep": b"[" * 200_000, "deep keys": b'{"a":' * 200_000, "twice": b'{"format_version": 1, "format_version": 1}', "latin": b'{"a": "\xff"}',
-    "utf-16": '{"format_version": 1}'.encode("utf-16"), "digits": b'{"format_version": ' + b"1" * 5000 + b"}",
-    "many": b'{"format_version": 1, "a": [' + b"[]," * 30_000 + b"0]}", "nothing": b"{}", "bare": b'{"format_version": 2}',
-}  # fmt: skip
+    "empty": b"",
+    "list": b"[]",
+    "null": b"null",
+    "text": b'"checkpoint"',
+    "number": b"1",
+    "cut": b'{"format_version": 1',
+    "words": b"no JSON",
+    "deep": b"[" * 200_000,
+    "deep keys": b'{"a":' * 200_000,
+    "twice": b'{"format_version": 1, "format_version": 1}',
+    "latin": b'{"a": "\xff"}',
+    "utf-16": '{"format_version": 1}'.encode("utf-16"),
+    "digits": b'{"format_version": ' + b"1" * 5000 + b"}",
+    "many": b'{"format_version": 1, "a": [' + b"[]," * 30_000 + b"0]}",
+    "nothing": b"{}",
+    "bare": b'{"format_version": 2}',
+}
 
 
 @pytest.mark.parametrize("name", CONTENT)
@@ -396,10 +509,23 @@ def test_what_is_no_description_is_refused_by_every_verb(altered, tiny_store, tm
         with bounded():
             result = CliRunner().invoke(app, [str(word) for word in words])
         lines = result.stderr.strip().splitlines()
-        assert result.exit_code == 2 and len(lines) == 1 and len(lines[0]) < 500 and "meta.json" in lines[0], (result.output, result.exception)
+        assert (
+            result.exit_code == 2 and len(lines) == 1 and len(lines[0]) < 500 and "meta.json" in lines[0]
+        ), (result.output, result.exception)
     with bounded(), pytest.raises(ValueError, match=r"meta\.json"):
         finished(path.parent, None, "x")
-    jobs = {"jobs": [{"name": "a", "checkpoint": str(path), "source": str(tiny_store), "cycle": "0 * * * *", "lead": "6h", "output": "out/{cycle}"}]}
+    jobs = {
+        "jobs": [
+            {
+                "name": "a",
+                "checkpoint": str(path),
+                "source": str(tiny_store),
+                "cycle": "0 * * * *",
+                "lead": "6h",
+                "output": "out/{cycle}",
+            }
+        ]
+    }
     (tmp_path / "jobs.yaml").write_text(json.dumps(jobs))
     with bounded(), pytest.raises(ValueError, match=r"jobs\.yaml"):
         load_jobs(tmp_path / "jobs.yaml")
@@ -420,13 +546,23 @@ def test_damaged_weights_of_every_kind(altered, kind):
     length = struct.unpack("<Q", content[:8])[0]
     header = json.loads(content[8 : 8 + length])
     first, second = [name for name in header if name != "__metadata__"][:2]
-    overlapping = json.dumps(header | {first: header[first] | {"data_offsets": header[second]["data_offsets"]}}).encode()
+    overlapping = json.dumps(
+        header | {first: header[first] | {"data_offsets": header[second]["data_offsets"]}}
+    ).encode()
     unknown = json.dumps(header | {first: header[first] | {"dtype": "PICKLE"}}).encode()
     for damaged in (
-        b"", content[:7], content[:100], content[:-1], content + b"x", struct.pack("<Q", 2**63) + content[8:], struct.pack("<Q", 3) + content[8:],
-        struct.pack("<Q", len(overlapping)) + overlapping + content[8 + length :], struct.pack("<Q", len(unknown)) + unknown + content[8 + length :],
-        b"PK\x03\x04" + content[4:], b"\x00" * len(content),
-    ):  # fmt: skip
+        b"",
+        content[:7],
+        content[:100],
+        content[:-1],
+        content + b"x",
+        struct.pack("<Q", 2**63) + content[8:],
+        struct.pack("<Q", 3) + content[8:],
+        struct.pack("<Q", len(overlapping)) + overlapping + content[8 + length :],
+        struct.pack("<Q", len(unknown)) + unknown + content[8 + length :],
+        b"PK\x03\x04" + content[4:],
+        b"\x00" * len(content),
+    ):
         file.write_bytes(damaged)
         meta = json.loads((path / "meta.json").read_text())
         (path / "meta.json").write_text(json.dumps(meta | {"sha256": hashlib.sha256(damaged).hexdigest()}))
@@ -444,7 +580,11 @@ def test_pipes_and_devices_are_refused_and_links_to_files_followed(altered, tmp_
         (path / name).unlink()
         (path / name).symlink_to("/dev/zero")
         refused("forecast", path, "is no regular file")
-        with pytest.raises(ValueError, match="regular file") if name == "meta.json" else contextmanager(lambda: iter([None]))():
+        with (
+            pytest.raises(ValueError, match="regular file")
+            if name == "meta.json"
+            else contextmanager(lambda: iter([None]))()
+        ):
             inspect(path)
         (path / name).unlink()
         (path / name).symlink_to(kept)
@@ -474,7 +614,9 @@ def test_what_identifies_a_checkpoint_changes_with_its_description(altered, tiny
 
 
 def test_the_weights_of_another_network_are_listed_before_their_checksum_is_computed(altered):
-    path = altered("forecast", weights=lambda tensors: {"network.surplus": torch.zeros(1), GATE: None}, seal="none")
+    path = altered(
+        "forecast", weights=lambda tensors: {"network.surplus": torch.zeros(1), GATE: None}, seal="none"
+    )
     with pytest.raises(WeightsError, match=r"missing networks.0.blocks.0.gate; unknown surplus"):
         forecast.load(path)
 
@@ -500,10 +642,16 @@ def test_a_damaged_state_or_log_stops_training_in_one_line(tiny_store, tmp_path)
         ("training.safetensors", lambda b: b.replace(b"average:", b"averaqe:"), "the group average of"),
         (
             "training.safetensors",
-            lambda b: b.replace(b"model:network.networks.0.blocks.0.gate", b"model:network.networks.0.blocks.0.gatf"),
+            lambda b: b.replace(
+                b"model:network.networks.0.blocks.0.gate", b"model:network.networks.0.blocks.0.gatf"
+            ),
             "unknown",
         ),
-        ("training.safetensors", lambda b: b.replace(b"optimizer:0.", b"optimizer:q."), "of the optimizer fit no parameter"),
+        (
+            "training.safetensors",
+            lambda b: b.replace(b"optimizer:0.", b"optimizer:q."),
+            "of the optimizer fit no parameter",
+        ),
         ("log.jsonl", lambda b: b"[]\n" + b, "is damaged in line 1"),
         ("log.jsonl", lambda b: b"\xff\n" + b, "is damaged in line 1"),
     ):

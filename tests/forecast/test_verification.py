@@ -11,11 +11,11 @@ from typer.testing import CliRunner
 
 from fourcaster import forecast
 from fourcaster.datasets.adapters.sources import open_sources
-from fourcaster.datasets.ingest import write_store
-from fourcaster.datasets.stores import open_store
-from fourcaster.forecast.cli import app
-from fourcaster.forecast.metrics import METRICS, aggregate, fair_crps
-from fourcaster.forecast.verification import summary
+from fourcaster.datasets.ingest.write import write_store
+from fourcaster.datasets.store.open import open_store
+from fourcaster.forecast.cli.main import app
+from fourcaster.forecast.verification.metrics import METRICS, aggregate, fair_crps
+from fourcaster.forecast.verification.verify import summary
 
 HOURS = np.timedelta64(1, "h")
 
@@ -51,7 +51,9 @@ def test_rmse_mae_and_bias_are_those_of_an_independent_package(made, scored):
 def test_acc_is_a_correlation_of_anomalies(made, scored, tiny_store):
     truth, predicted, weights = aligned(made)
     climatology = xr.open_zarr(tiny_store, group="climatology", consolidated=False)["t2m"]
-    normal = climatology.sel(hour=made["valid_time"].dt.hour, dayofyear=made["valid_time"].dt.dayofyear).astype("f8")
+    normal = climatology.sel(
+        hour=made["valid_time"].dt.hour, dayofyear=made["valid_time"].dt.dayofyear
+    ).astype("f8")
     f, o = predicted - normal, truth - normal
     dims = ("time", "latitude", "longitude")
     expected = (f * o * weights).sum(dims) / np.sqrt((f**2 * weights).sum(dims) * (o**2 * weights).sum(dims))
@@ -63,7 +65,10 @@ def test_chunked_equals_whole(made, scored, tiny_store):
     single = forecast.verify(made, tiny_store, batch_size=1)
     for other in (whole, single):
         xr.testing.assert_allclose(other, scored, rtol=1e-10)
-    halves = [aggregate(a, b, 0 * b, np.ones(4)) for a, b in zip(*(np.split(x, 2) for x in np.random.rand(2, 6, 3, 4, 5)), strict=True)]
+    halves = [
+        aggregate(a, b, 0 * b, np.ones(4))
+        for a, b in zip(*(np.split(x, 2) for x in np.random.rand(2, 6, 3, 4, 5)), strict=True)
+    ]
     assert halves[0].sums["error"].shape == (3,)
 
 
@@ -72,7 +77,10 @@ def test_pieces_add_up():
     f, o, c = rng.standard_normal((3, 8, 2, 4, 5))
     o[3, 1, 2, 2] = np.nan
     w = rng.random(4)
-    whole, parts = aggregate(f, o, c, w), aggregate(f[:3], o[:3], c[:3], w) + aggregate(f[3:], o[3:], c[3:], w)
+    whole, parts = (
+        aggregate(f, o, c, w),
+        aggregate(f[:3], o[:3], c[:3], w) + aggregate(f[3:], o[3:], c[3:], w),
+    )
     for metric in METRICS.values():
         assert np.allclose(metric(whole), metric(parts), rtol=1e-12)
 
@@ -80,8 +88,13 @@ def test_pieces_add_up():
 def test_a_perfect_and_a_biased_forecast(tiny_store, made):
     truth, _, _ = aligned(made)
     good = made.assign(t2m=truth.transpose(*made["t2m"].dims).astype("f4").assign_attrs(units="K"))[["t2m"]]
-    assert float(abs(forecast.verify(good, tiny_store)["t2m"].sel(metric="rmse", source="forecast")).max()) < 1e-6
-    off = forecast.verify((good + 2).assign(t2m=(good["t2m"] + 2).assign_attrs(units="K")), tiny_store)["t2m"].sel(source="forecast")
+    assert (
+        float(abs(forecast.verify(good, tiny_store)["t2m"].sel(metric="rmse", source="forecast")).max())
+        < 1e-6
+    )
+    off = forecast.verify((good + 2).assign(t2m=(good["t2m"] + 2).assign_attrs(units="K")), tiny_store)[
+        "t2m"
+    ].sel(source="forecast")
     for name in ("rmse", "mae", "bias"):
         assert np.allclose(off.sel(metric=name), 2, atol=1e-4)
 
@@ -89,7 +102,9 @@ def test_a_perfect_and_a_biased_forecast(tiny_store, made):
 def test_persistence_and_climatology_have_their_own_meaning(scored, made):
     truth, _, weights = aligned(made)
     start = truth.isel(prediction_timedelta=0)
-    error = np.sqrt((((start - truth) ** 2) * weights).mean(("time", "latitude", "longitude")) / weights.mean())
+    error = np.sqrt(
+        (((start - truth) ** 2) * weights).mean(("time", "latitude", "longitude")) / weights.mean()
+    )
     assert np.allclose(scored["t2m"].sel(metric="rmse", source="persistence"), error, rtol=1e-6)
     zero = scored["t2m"].sel(metric="rmse", prediction_timedelta=0 * HOURS)
     assert float(zero.sel(source="damped_persistence")) == pytest.approx(0, abs=1e-5)
@@ -98,9 +113,9 @@ def test_persistence_and_climatology_have_their_own_meaning(scored, made):
 
 def test_damping_is_the_regression_of_anomalies(tiny_store, scored):
     """The factor is tried through the scores: no other factor does better on the training period."""
-    from fourcaster.datasets.fields import Fields
-    from fourcaster.datasets.stores import read_group
-    from fourcaster.forecast.baselines import Climatology, damping
+    from fourcaster.datasets.store.fields import Fields
+    from fourcaster.datasets.store.open import read_group
+    from fourcaster.forecast.verification.baselines import Climatology, damping
 
     store = open_store(tiny_store)
     fields, fit = Fields(store.dataset), store.split().fit
@@ -113,17 +128,30 @@ def test_damping_is_the_regression_of_anomalies(tiny_store, scored):
     assert factor[1, 1] == pytest.approx(best, rel=1e-5) and min(errors, key=errors.get) == 0.0
     fields.blocks = lambda period: [slice(i, min(i + 7, period.stop)) for i in range(0, period.stop, 7)]
     assert np.allclose(damping(fields, climatology, fit, [], [0, 4]), factor, rtol=1e-6)
-    assert np.allclose(damping(fields, climatology, fit, [64], [4])[0, 1], ((a[4:64, 1] * a[:60, 1]).sum() + (a[68:, 1] * a[64:-4, 1]).sum())
-                       / ((a[:60, 1] ** 2).sum() + (a[64:-4, 1] ** 2).sum()), rtol=1e-5)  # fmt: skip
+    assert np.allclose(
+        damping(fields, climatology, fit, [64], [4])[0, 1],
+        ((a[4:64, 1] * a[:60, 1]).sum() + (a[68:, 1] * a[64:-4, 1]).sum())
+        / ((a[:60, 1] ** 2).sum() + (a[64:-4, 1] ** 2).sum()),
+        rtol=1e-5,
+    )
 
 
 def test_what_does_not_match_is_refused(made, tiny_store, tmp_path):
     cases = [
-        (made.assign_coords(latitude=made["latitude"] + 0.1), "on different points.* 0 common along latitude.*--regrid"),
-        (made["t2m"].drop_attrs().assign_attrs(units="K").to_dataset(name="t3m"), "no variable 't3m' of the forecast; did you mean t2m"),
+        (
+            made.assign_coords(latitude=made["latitude"] + 0.1),
+            "on different points.* 0 common along latitude.*--regrid",
+        ),
+        (
+            made["t2m"].drop_attrs().assign_attrs(units="K").to_dataset(name="t3m"),
+            "no variable 't3m' of the forecast; did you mean t2m",
+        ),
         (made.assign_coords(time=made["time"] + np.timedelta64(7, "D")), "of 30 times that the truth"),
         (made.assign(t2m=made["t2m"].assign_attrs(units="Pa")), "units 'Pa', which cannot become 'K'"),
-        (made.assign_coords(prediction_timedelta=made["prediction_timedelta"] - 6 * HOURS), "before its initial time"),
+        (
+            made.assign_coords(prediction_timedelta=made["prediction_timedelta"] - 6 * HOURS),
+            "before its initial time",
+        ),
         (made.where(made["longitude"] > 210), "missing values"),
     ]
     for wrong, said in cases:
@@ -149,32 +177,47 @@ def test_levels_are_scored_apart(tmp_path):
     source = make_source()
     field = source["t2m"].expand_dims(level=3, axis=1) + np.array([0, 1, 2], "f4")[None, :, None, None]
     level = ("level", np.array([850, 500, 250]), {"units": "hPa"})
-    source = source.assign(ta=field.assign_attrs(units="K", standard_name="air_temperature")).assign_coords(level=level)
+    source = source.assign(ta=field.assign_attrs(units="K", standard_name="air_temperature")).assign_coords(
+        level=level
+    )
     source.to_netcdf(tmp_path / "a.nc")
     store = write_store(open_sources([tmp_path / "a.nc"]), tmp_path / "s.zarr")
     from helpers import tiny_config
 
     forecast.train(tiny_config(tmp_path / "s.zarr", tmp_path / "run", "train.epochs=1"))
-    made = forecast.load(tmp_path / "run" / "checkpoint").run(tmp_path / "s.zarr", "2001-02-02/2001-02-06/18h", "12h", output=tmp_path / "fc.zarr")
+    made = forecast.load(tmp_path / "run" / "checkpoint").run(
+        tmp_path / "s.zarr", "2001-02-02/2001-02-06/18h", "12h", output=tmp_path / "fc.zarr"
+    )
     assert made["temperature"].dims == ("time", "prediction_timedelta", "level", "latitude", "longitude")
     assert made["level"].dtype == np.int32 and made["temperature"].encoding["chunks"] == (1, 1, 1, 7, 12)
     scored = forecast.verify(tmp_path / "fc.zarr", store.path)
     persistence = scored["temperature"].sel(metric="rmse", source="persistence")
     assert np.allclose(persistence.sel(level=850), persistence.sel(level=250), rtol=1e-4)
     some = forecast.verify(made.sel(level=[250]), store.path)
-    assert np.allclose(some["temperature"].sel(metric="rmse"), scored["temperature"].sel(metric="rmse", level=[250]))
+    assert np.allclose(
+        some["temperature"].sel(metric="rmse"), scored["temperature"].sel(metric="rmse", level=[250])
+    )
 
 
 def test_reference_forecasts_of_the_reanalysis_have_their_known_errors(ncep, tmp_path):
-    """Persistence, damped persistence and climatology over all of 2014, as measured elsewhere with plain xarray."""
+    """Persistence, damped persistence and climatology over all of 2014, as measured elsewhere with plain
+    xarray.
+    """
     store = write_store(open_sources([ncep]), tmp_path / "s.zarr")
     truth = store.dataset["air"].load()
     times = truth["time"].values[1460 : 2920 - 12]
     leads = np.array([6, 12, 24, 72]) * HOURS
     perfect = np.stack([truth.sel(time=times + lead).values for lead in leads], axis=1)
     dims = ("time", "prediction_timedelta", "latitude", "longitude")
-    coords = {"time": times, "prediction_timedelta": leads, "latitude": truth["latitude"], "longitude": truth["longitude"]}
-    scored = forecast.verify(xr.Dataset({"air": (dims, perfect, {"units": "K"})}, coords), store.path)["air"].sel(metric="rmse")
+    coords = {
+        "time": times,
+        "prediction_timedelta": leads,
+        "latitude": truth["latitude"],
+        "longitude": truth["longitude"],
+    }
+    scored = forecast.verify(xr.Dataset({"air": (dims, perfect, {"units": "K"})}, coords), store.path)[
+        "air"
+    ].sel(metric="rmse")
     assert np.allclose(scored.sel(source="forecast"), 0, atol=1e-6)
     for source, known in {
         "persistence": [2.43, 3.42, 3.01, 4.14],
@@ -187,7 +230,9 @@ def test_reference_forecasts_of_the_reanalysis_have_their_known_errors(ncep, tmp
 def test_fair_crps_of_a_normal_ensemble_is_that_of_its_distribution():
     rng = np.random.default_rng(0)
     members, truth = rng.normal(size=(10, 200_000)), rng.normal(size=200_000)
-    assert fair_crps(members, truth).mean() == pytest.approx(1 / np.sqrt(np.pi), rel=0.01)  # of N(0, 1), for a truth of N(0, 1)
+    assert fair_crps(members, truth).mean() == pytest.approx(
+        1 / np.sqrt(np.pi), rel=0.01
+    )  # of N(0, 1), for a truth of N(0, 1)
     pairs = np.abs(members[:, None] - members[None]).sum(axis=(0, 1)) / (2 * 10 * 9)
     assert np.allclose(fair_crps(members, truth), np.abs(members - truth).mean(axis=0) - pairs)
 
@@ -195,12 +240,29 @@ def test_fair_crps_of_a_normal_ensemble_is_that_of_its_distribution():
 def test_a_report_stands_alone(tiny_checkpoint, tiny_store, tmp_path):
     model = forecast.load(tiny_checkpoint)
     model.run(tiny_store, ["2001-01-20", "2001-01-21"], "12h", members=3, output=tmp_path / "m.zarr")
-    words = ["verify", str(tmp_path / "m.zarr"), "--truth", str(tiny_store), "--report", str(tmp_path / "r.html")]
+    words = [
+        "verify",
+        str(tmp_path / "m.zarr"),
+        "--truth",
+        str(tiny_store),
+        "--report",
+        str(tmp_path / "r.html"),
+    ]
     assert CliRunner().invoke(app, words).exit_code == 0
     page = (tmp_path / "r.html").read_text()
-    expected = forecast.verify(tmp_path / "m.zarr", tiny_store)["t2m"].sel(source="forecast").isel(prediction_timedelta=-1)
+    expected = (
+        forecast.verify(tmp_path / "m.zarr", tiny_store)["t2m"]
+        .sel(source="forecast")
+        .isel(prediction_timedelta=-1)
+    )
     for metric in ("rmse", "crps", "spread"):
         assert f"<td class='number'>{float(expected.sel(metric=metric)):.4g}</td>" in page
-    assert page.count("<img src='data:image/png;base64,") == 3 and "http" not in re.sub("base64,[^']*", "", page)
+    assert page.count("<img src='data:image/png;base64,") == 3 and "http" not in re.sub(
+        "base64,[^']*", "", page
+    )
     again = CliRunner().invoke(app, words)
-    assert again.exit_code == 2 and "r.html exists; pass --overwrite" in again.output and (tmp_path / "r.html").read_text() == page
+    assert (
+        again.exit_code == 2
+        and "r.html exists; pass --overwrite" in again.output
+        and (tmp_path / "r.html").read_text() == page
+    )

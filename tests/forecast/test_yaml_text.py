@@ -8,14 +8,24 @@ import yaml
 from helpers import tiny_config
 from typer.testing import CliRunner
 
-from fourcaster.forecast.cli import app
-from fourcaster.forecast.config import load_config, make_config, parse_arguments
+from fourcaster.forecast.cli.main import app
+from fourcaster.forecast.config.load import load_config, make_config, parse_arguments
+from fourcaster.forecast.config.yaml_text import MOST_BYTES, parse_yaml, read_yaml
 from fourcaster.forecast.jobs.reading import load_jobs
-from fourcaster.forecast.yaml_text import MOST_BYTES, parse_yaml, read_yaml
 
-TENFOLD = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n" + "".join(f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 10))
-MERGED = "b0: &b0 {k: 1}\n" + "".join(f"b{i}: &b{i}\n  <<: [{','.join([f'*b{i - 1}'] * 10)}]\n" for i in range(1, 9))
-NESTED = "c0: &c0 " + "[" * 30 + "]" * 30 + "\n" + "".join(f"c{i}: &c{i} {'[' * 30}*c{i - 1}{']' * 30}\n" for i in range(1, 60))
+TENFOLD = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 10)
+)
+MERGED = "b0: &b0 {k: 1}\n" + "".join(
+    f"b{i}: &b{i}\n  <<: [{','.join([f'*b{i - 1}'] * 10)}]\n" for i in range(1, 9)
+)
+NESTED = (
+    "c0: &c0 "
+    + "[" * 30
+    + "]" * 30
+    + "\n"
+    + "".join(f"c{i}: &c{i} {'[' * 30}*c{i - 1}{']' * 30}\n" for i in range(1, 60))
+)
 HOSTILE = {
     "aliases": (TENFOLD, "once aliases are expanded"),
     "merges": (MERGED, "once aliases are expanded"),
@@ -97,7 +107,12 @@ def test_a_mark_of_the_byte_order_is_allowed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words", [("train", "x.yaml"), ("jobs", "status", "x.yaml"), ("import", "w", "--format", "fourcastnet", "-o", "y", "--config", "x.yaml")]
+    "words",
+    [
+        ("train", "x.yaml"),
+        ("jobs", "status", "x.yaml"),
+        ("import", "w", "--format", "fourcastnet", "-o", "y", "--config", "x.yaml"),
+    ],
 )
 @pytest.mark.parametrize("name", ["aliases", "deep lists", "python", "twice", "decimal", "null"])
 def test_every_verb_that_reads_yaml_refuses_it_in_one_line(words, name, tmp_path, monkeypatch):

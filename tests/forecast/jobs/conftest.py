@@ -21,7 +21,11 @@ def write(tiny_checkpoint, tiny_store, tmp_path):
             "plots": [],
         } | changes
         path = tmp_path / "jobs.yaml"
-        path.write_text(yaml.safe_dump({"jobs": [{k: v for k, v in job.items() if v is not None}, *more], "poll": "1s"} | (top or {})))
+        path.write_text(
+            yaml.safe_dump(
+                {"jobs": [{k: v for k, v in job.items() if v is not None}, *more], "poll": "1s"} | (top or {})
+            )
+        )
         return path
 
     return make

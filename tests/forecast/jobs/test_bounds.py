@@ -13,7 +13,10 @@ YAML = {
     "deep": b"[" * 10**5,
     "deep mapping": b"".join(b" " * i + b"a:\n" for i in range(500)),
     "aliases": b"a: &a [x, x, x, x, x, x, x, x, x]\n"
-    + b"".join(b"%c: &%c [*%c, *%c, *%c, *%c, *%c, *%c, *%c, *%c, *%c]\n" % (i, i, *[i - 1] * 9) for i in range(98, 115))
+    + b"".join(
+        b"%c: &%c [*%c, *%c, *%c, *%c, *%c, *%c, *%c, *%c, *%c]\n" % (i, i, *[i - 1] * 9)
+        for i in range(98, 115)
+    )
     + b"jobs: [*r]\n",
     "merged aliases": b"jobs: [{name: &a [x,x,x,x,x,x,x,x], lead: &b [*a,*a,*a,*a,*a,*a,*a,*a], grid: &c [*b,*b,*b,*b,*b,*b,*b,*b], "
     b"area: &d [*c,*c,*c,*c,*c,*c,*c,*c], seed: &e [*d,*d,*d,*d,*d,*d,*d,*d], keep: [*e,*e,*e,*e,*e,*e,*e,*e]}]",
@@ -56,11 +59,15 @@ def test_yaml_of_any_kind_ends_in_one_line(tmp_path, kind):
     assert time.monotonic() - began < 10 and [p.name for p in tmp_path.iterdir()] == ["jobs.yaml"]
 
 
-@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path), lambda path: None])
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path), lambda path: None]
+)
 def test_a_jobs_file_that_is_no_file(tmp_path, make):
     make(tmp_path / "jobs.yaml")
     code, said = call("status", tmp_path / "jobs.yaml")
-    assert code == 2 and len(said.splitlines()) == 1 and ("not a jobs file" in said or "does not exist" in said)
+    assert (
+        code == 2 and len(said.splitlines()) == 1 and ("not a jobs file" in said or "does not exist" in said)
+    )
 
 
 ABSURD = [
@@ -122,9 +129,17 @@ def test_absurd_values_are_refused_in_one_line(write, tmp_path, changes, said):
 
 def test_largest_values_that_are_taken_do_no_harm(write):
     path = write(
-        start="1700-01-01", delay="100d", deadline="36500d", keep=10**6, retries=10_000, backoff="36500d", max_catchup=1,
-        prepare=["true"], source="none.zarr", top={"workers": 1000, "lease": "36500d", "poll": "1d"},
-    )  # fmt: skip
+        start="1700-01-01",
+        delay="100d",
+        deadline="36500d",
+        keep=10**6,
+        retries=10_000,
+        backoff="36500d",
+        max_catchup=1,
+        prepare=["true"],
+        source="none.zarr",
+        top={"workers": 1000, "lease": "36500d", "poll": "1d"},
+    )
     job = load_jobs(path).jobs[0]
     assert job.due(datetime(2199, 12, 31), datetime(2000, 1, 1)) == [datetime(2199, 9, 22, 0)]
     assert job.next(datetime(2199, 12, 31)).year == 2199 and job.next(datetime(1700, 1, 1)).year == 1700
@@ -132,10 +147,26 @@ def test_largest_values_that_are_taken_do_no_harm(write):
         assert call("status", path, *words)[0] == 0
 
 
-@pytest.mark.parametrize("time", ["0001-01-01", "9999-12-31", "9999-12-31T23:59+00:01", "soon", "NaT", "", "2001-01-01T00:00\x1b[2J", "1e400"])
+@pytest.mark.parametrize(
+    "time",
+    [
+        "0001-01-01",
+        "9999-12-31",
+        "9999-12-31T23:59+00:01",
+        "soon",
+        "NaT",
+        "",
+        "2001-01-01T00:00\x1b[2J",
+        "1e400",
+    ],
+)
 def test_times_of_options_are_bounded(write, time):
     path = write(start="2001-02-01")
-    for words in (("status", path, "--now", time), ("run", path, "tiny", "--cycle", time), ("backfill", path, "tiny", "--from", time, "--to", NOW)):
+    for words in (
+        ("status", path, "--now", time),
+        ("run", path, "tiny", "--cycle", time),
+        ("backfill", path, "tiny", "--from", time, "--to", NOW),
+    ):
         code, said = call(*words)
         assert code == 2 and len(said.splitlines()) == 1
 

@@ -13,13 +13,15 @@ import xarray as xr
 from jobs_helpers import CYCLES, NOW, call, clock, lines, whole
 from servers import credentials, s3_server, serve, stop
 
-from fourcaster.forecast.api import load, open_forecast
+from fourcaster.forecast.inference.forecaster import load, open_forecast
 from fourcaster.forecast.jobs.buckets import Bucket
 from fourcaster.forecast.jobs.reading import load_jobs
 from fourcaster.forecast.jobs.scheduler import Scheduler
 
 
-def test_a_bucket_that_fails_holds_whole_forecasts_only(write, tmp_path, monkeypatch, tiny_store, tiny_checkpoint):
+def test_a_bucket_that_fails_holds_whole_forecasts_only(
+    write, tmp_path, monkeypatch, tiny_store, tiny_checkpoint
+):
     pytest.importorskip("moto")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("FOURCASTER_CACHE", str(tmp_path / "cache"))
@@ -32,22 +34,36 @@ def test_a_bucket_that_fails_holds_whole_forecasts_only(write, tmp_path, monkeyp
         proxy = serve(upstream=port, fails=0.05, seed=2)
         credentials(monkeypatch, proxy.server_port)
         path = write(
-            source="s3://weather/truth.zarr", output="s3://weather/out/{name}/{cycle:%Y}/{cycle:%m%dT%H}.zarr", start=CYCLES[2], keep=2,
-            plots=[{"variable": "t2m", "lead": "12h"}], truth=str(tiny_store), retries=5,
-        )  # fmt: skip
+            source="s3://weather/truth.zarr",
+            output="s3://weather/out/{name}/{cycle:%Y}/{cycle:%m%dT%H}.zarr",
+            start=CYCLES[2],
+            keep=2,
+            plots=[{"variable": "t2m", "lead": "12h"}],
+            truth=str(tiny_store),
+            retries=5,
+        )
         rows = Scheduler(path, clock()).run(until_ended=True)
         assert [row.state for row in rows] == ["removed", "done", "done"], [row.error for row in rows]
         proxy.state["fails"] = 0.0
-        keys = {entry["Key"]: entry["LastModified"] for entry in client.list_objects_v2(Bucket="weather", Prefix="out/")["Contents"]}
-        assert client.get_object(Bucket="weather", Key="out/tiny/latest")["Body"].read() == b"2001/0106T00.zarr"
+        keys = {
+            entry["Key"]: entry["LastModified"]
+            for entry in client.list_objects_v2(Bucket="weather", Prefix="out/")["Contents"]
+        }
+        assert (
+            client.get_object(Bucket="weather", Key="out/tiny/latest")["Body"].read() == b"2001/0106T00.zarr"
+        )
         assert not [key for key in keys if "0105T12" in key] and "out/tiny/2001/0106T00.scores.nc" in keys
         inside = [keys[key] for key in keys if key.startswith("out/tiny/2001/0106T00.zarr/")]
-        assert max(inside) <= keys["out/tiny/2001/0106T00.zarr.json"] <= keys["out/tiny/latest"]  # the marker, then the pointer
+        assert (
+            max(inside) <= keys["out/tiny/2001/0106T00.zarr.json"] <= keys["out/tiny/latest"]
+        )  # the marker, then the pointer
         made = open_forecast("s3://weather/out/tiny/2001/0106T00.zarr").load()
         xr.testing.assert_equal(made, load(tiny_checkpoint).run(tiny_store, CYCLES[-1], "12h"))
         assert (tmp_path / "status" / "maps" / "tiny-2001-01-06T0000.png").stat().st_size > 1000
         place = Bucket("s3://weather/out/tiny", tmp_path)
-        assert place.whole("2001/0106T00.zarr", rows[-1].checksum) and not place.whole("2001/0106T00.zarr", "another")
+        assert place.whole("2001/0106T00.zarr", rows[-1].checksum) and not place.whole(
+            "2001/0106T00.zarr", "another"
+        )
         client.delete_object(Bucket="weather", Key="out/tiny/2001/0106T00.zarr/zarr.json")
         assert not place.whole("2001/0106T00.zarr")
         for tail in ("", "-wal", "-shm"):
@@ -68,23 +84,47 @@ if not done.exists():
     psutil.Process(os.getppid()).parent().parent().kill()  # attempt, fork server, worker
 """)
     kill = [sys.executable, str(script)]
-    path = write(prepare=kill, start=CYCLES[-1], retries=0, truth=str(tiny_store), top={"engine": "dask", "scheduler": "local:2"})
+    path = write(
+        prepare=kill,
+        start=CYCLES[-1],
+        retries=0,
+        truth=str(tiny_store),
+        top={"engine": "dask", "scheduler": "local:2"},
+    )
     (row,) = Scheduler(path, clock()).run()
     assert row.state == "done" and (tmp_path / "lost").exists() and row.scores, row.error
     assert not list(tmp_path.glob(".verifying-*"))
     assert whole(Path(row.output), row.checksum) and lines(path, "published as") == {CYCLES[-1]: 1}
-    path = write(prepare=["sleep", "600.5"], start="2001-01-06T06:00", deadline="1s", retries=0, top={"engine": "dask", "scheduler": "local:1"})
+    path = write(
+        prepare=["sleep", "600.5"],
+        start="2001-01-06T06:00",
+        deadline="1s",
+        retries=0,
+        top={"engine": "dask", "scheduler": "local:1"},
+    )
     (row,) = Scheduler(path, clock("2001-01-06T06:10")).run()
     assert row.error == "took longer than the deadline of 1 s"
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # dask-jobqueue's, which leaves its local processes unclosed
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # dask-jobqueue's, which leaves its local processes unclosed
 def test_workers_of_a_queue(write, tmp_path):
     pytest.importorskip("dask_jobqueue")
-    options = {"cores": 1, "memory": "4GB", "local_directory": str(tmp_path), "log_directory": str(tmp_path), "interface": "lo"}
+    options = {
+        "cores": 1,
+        "memory": "4GB",
+        "local_directory": str(tmp_path),
+        "log_directory": str(tmp_path),
+        "interface": "lo",
+    }
     path = write(start=CYCLES[-1], top={"engine": "dask", "cluster": {"queue": "local", "options": options}})
     assert [row.state for row in Scheduler(path, clock()).run()] == ["done"]
-    for top in ({"engine": "dask"}, {"scheduler": "tcp://x:1"}, {"engine": "dask", "scheduler": "local:1", "cluster": {"queue": "local"}}):
+    for top in (
+        {"engine": "dask"},
+        {"scheduler": "tcp://x:1"},
+        {"engine": "dask", "scheduler": "local:1", "cluster": {"queue": "local"}},
+    ):
         with pytest.raises(ValueError, match="needs either a scheduler"):
             load_jobs(write(top=top))
 
@@ -92,8 +132,14 @@ def test_workers_of_a_queue(write, tmp_path):
 @contextmanager
 def dask_processes(port):
     words = [sys.executable, "-m", "dask"]
-    scheduler = subprocess.Popen([*words, "scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"], stderr=subprocess.DEVNULL)
-    worker = subprocess.Popen([*words, "worker", f"tcp://127.0.0.1:{port}", "--nthreads", "1", "--no-dashboard"], stderr=subprocess.DEVNULL)
+    scheduler = subprocess.Popen(
+        [*words, "scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"],
+        stderr=subprocess.DEVNULL,
+    )
+    worker = subprocess.Popen(
+        [*words, "worker", f"tcp://127.0.0.1:{port}", "--nthreads", "1", "--no-dashboard"],
+        stderr=subprocess.DEVNULL,
+    )
     try:
         yield
     finally:
@@ -108,7 +154,12 @@ def test_a_dask_scheduler_that_dies_is_found_again(write, tmp_path):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     wait = [sys.executable, "-c", "import pathlib, time; pathlib.Path('begun').touch(); time.sleep(3)"]
-    path = write(prepare=wait, start=CYCLES[-1], backoff="3s", top={"engine": "dask", "scheduler": f"tcp://127.0.0.1:{port}"})
+    path = write(
+        prepare=wait,
+        start=CYCLES[-1],
+        backoff="3s",
+        top={"engine": "dask", "scheduler": f"tcp://127.0.0.1:{port}"},
+    )
     code, said = call("run-due", path, "--now", NOW)
     assert code == 2 and "no Dask scheduler answers at tcp://127.0.0.1" in said
     with ThreadPoolExecutor() as pool:
@@ -133,4 +184,7 @@ def test_a_bucket_that_is_out_of_reach_is_a_failure_that_is_tried_again(write, m
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     code, said = call("run-due", path, "--now", NOW)
-    assert code == 2 and "s3://weather/tiny cannot be reached with the credentials that the environment names" in said
+    assert (
+        code == 2
+        and "s3://weather/tiny cannot be reached with the credentials that the environment names" in said
+    )

@@ -31,12 +31,19 @@ from fourcaster.forecast.jobs.spec import Job
         ({"output": "{cycle:%Y}.grib"}, "must end in .zarr or .nc"),
         ({"lead": "soon"}, "is not a duration"),
         ({"start": "yesterday"}, "yesterday is not a time"),
-        ({"prepare": ["get", "${NO_SUCH_VARIABLE}"]}, "NO_SUCH_VARIABLE.*neither a name nor in the environment"),
+        (
+            {"prepare": ["get", "${NO_SUCH_VARIABLE}"]},
+            "NO_SUCH_VARIABLE.*neither a name nor in the environment",
+        ),
         ({"lead": None}, "lead: Field required"),
         ({"truth": "store.zarr", "area": "55/205/35/250"}, "leave out grid and area"),
         ({"truth": "s3://bucket/store.zarr"}, "truth s3://bucket/store.zarr is a URL"),
         ({"report": True}, "a report needs truth"),
-        pytest.param({"device": "cuda"}, "device cuda was asked for", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")),
+        pytest.param(
+            {"device": "cuda"},
+            "device cuda was asked for",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
         ({"lead": "7h"}, "job tiny: lead 7h is not a positive multiple of the model's step of 6 h"),
         ({"variables": ["t2n"]}, "the model has no 't2n'; did you mean t2m"),
         ({"area": "5/0/-5/1"}, "area 5/0/-5/1"),
@@ -47,7 +54,10 @@ from fourcaster.forecast.jobs.spec import Job
         ({"members": 3, "amplitude": 0}, "amplitude"),
         ({"clip": {"tm2": [0, None]}}, "clip: the model has no variable 'tm2'; did you mean t2m"),
         ({"clip": {"t2m": [3, 1]}}, "the bounds of t2m must be in order"),
-        ({"plots": [{"variable": "t2m", "lead": "18h"}]}, "lead 18h is none of the forecast's, which go to 12h in steps of 6 h"),
+        (
+            {"plots": [{"variable": "t2m", "lead": "18h"}]},
+            "lead 18h is none of the forecast's, which go to 12h in steps of 6 h",
+        ),
         ({"plots": [{"variable": "t2m", "lead": "12h", "level": 500}]}, "t2m has no levels, got level 500"),
         ({"plots": [{"variable": "t2m", "lead": "12h"}], "variables": ["u10"]}, "the forecast has no 't2m'"),
         ({"cycle": "0 0 0 * * *"}, "Wrong number of fields"),
@@ -68,11 +78,21 @@ def test_two_jobs_of_one_name_or_folder_are_refused(write, tmp_path):
     with pytest.raises(ValueError, match="two jobs are called 'tiny'"):
         load_jobs(write(first))
     with pytest.raises(ValueError, match="two jobs write to out"):
-        load_jobs(write(first | {"name": "b", "output": "out/{cycle:%Y%m%dT%H}.zarr"}, output="out/{cycle:%Y%m%dT%H}.zarr"))
+        load_jobs(
+            write(
+                first | {"name": "b", "output": "out/{cycle:%Y%m%dT%H}.zarr"},
+                output="out/{cycle:%Y%m%dT%H}.zarr",
+            )
+        )
     (tmp_path / "out").mkdir()
     (tmp_path / "alias").symlink_to("out")
     with pytest.raises(ValueError, match=r"jobs (b and tiny|tiny and b) write to one folder"):
-        load_jobs(write(first | {"name": "b", "output": "alias/{cycle:%Y%m%dT%H}.zarr"}, output="out/{cycle:%Y%m%dT%H}.zarr"))
+        load_jobs(
+            write(
+                first | {"name": "b", "output": "alias/{cycle:%Y%m%dT%H}.zarr"},
+                output="out/{cycle:%Y%m%dT%H}.zarr",
+            )
+        )
     with pytest.raises(ValueError, match="holds no list of jobs"):
         load_jobs(write(top={"jobs": {}}))
     with pytest.raises(ValueError, match="defaults: should hold keys of a job"):
@@ -84,7 +104,17 @@ def test_two_jobs_of_one_name_or_folder_are_refused(write, tmp_path):
 
 
 def job(**changes):
-    return Job(**{"name": "a", "checkpoint": "c", "source": "s", "cycle": "0 */6 * * *", "lead": "1d", "output": "{cycle:%Y}.nc"} | changes)
+    return Job(
+        **{
+            "name": "a",
+            "checkpoint": "c",
+            "source": "s",
+            "cycle": "0 */6 * * *",
+            "lead": "1d",
+            "output": "{cycle:%Y}.nc",
+        }
+        | changes
+    )
 
 
 def test_what_is_due():
@@ -92,9 +122,13 @@ def test_what_is_due():
     assert [c.hour for c in job().due(now, seen)] == [12, 18, 0]
     assert [c.hour for c in job(delay="1h").due(now, seen)] == [12, 18]
     assert [c.hour for c in job(catch_up="newest", max_catchup=2).due(now, seen)] == [0, 18]
-    assert [c.day for c in job(start="2001-01-01", max_catchup=10**6).due(now, seen)] == [1] * 4 + [2] * 4 + [3] * 4 + [4] * 4 + [5] * 4 + [6]
+    assert [c.day for c in job(start="2001-01-01", max_catchup=10**6).due(now, seen)] == [1] * 4 + [2] * 4 + [
+        3
+    ] * 4 + [4] * 4 + [5] * 4 + [6]
     assert job().due(datetime(2001, 1, 6), seen)[-1] == datetime(2001, 1, 6)  # on the minute
-    assert job(delay="2h").next(now) == datetime(2001, 1, 6, 2) and job(start="2002-01-01").next(now) == datetime(2002, 1, 1)
+    assert job(delay="2h").next(now) == datetime(2001, 1, 6, 2) and job(start="2002-01-01").next(
+        now
+    ) == datetime(2002, 1, 1)
 
 
 def test_commands_are_filled_and_secrets_are_masked(monkeypatch):
@@ -103,5 +137,8 @@ def test_commands_are_filled_and_secrets_are_masked(monkeypatch):
     assert resolve(["get", "{name}/{cycle:%H}", "${STORE_TOKEN}"], job(), at) == ["get", "a/06", "s3cr3t-{x}"]
     assert mask("with s3cr3t-{x} and https://me:pw@host/x") == "with *** and https://***@host/x"
     assert resolve(["awk", "{{print $1}}"], job(), at)[1] == "{print $1}"
-    with pytest.raises(ValueError, match="nobody is neither a name nor in the environment; braces that are meant are written twice"):
+    with pytest.raises(
+        ValueError,
+        match="nobody is neither a name nor in the environment; braces that are meant are written twice",
+    ):
         resolve(["{nobody}"], job(), at)

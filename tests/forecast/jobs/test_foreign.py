@@ -31,7 +31,12 @@ VERBS = (
 )
 
 
-def other_database(path, script="CREATE TABLE cycles (x); CREATE TABLE jobs (x); INSERT INTO jobs VALUES (1)", application=0, version=1):
+def other_database(
+    path,
+    script="CREATE TABLE cycles (x); CREATE TABLE jobs (x); INSERT INTO jobs VALUES (1)",
+    application=0,
+    version=1,
+):
     db = sqlite3.connect(path)
     db.executescript(f"{script}; PRAGMA user_version={version}; PRAGMA application_id={application}")
     db.close()
@@ -49,7 +54,10 @@ FOREIGN = {
     "database": other_database,
     "database with an application": lambda path: other_database(path, application=0x47504B47),
     "database without tables": lambda path: other_database(path, "PRAGMA journal_mode=WAL", version=0),
-    "damaged database": lambda path: (other_database(path), path.write_bytes(path.read_bytes()[:3000] + b"x" * 5192)),
+    "damaged database": lambda path: (
+        other_database(path),
+        path.write_bytes(path.read_bytes()[:3000] + b"x" * 5192),
+    ),
     "newer database": lambda path: other_database(path, version=99),
 }
 
@@ -66,7 +74,11 @@ def test_a_ledger_that_is_another_programs_file_is_refused_and_kept(write, tmp_p
     before = content(tmp_path / "mine")
     for verb, *words in VERBS if kind == "text" else VERBS[:1]:
         code, said = call(verb, path, *words)
-        assert code == 2 and len(said.splitlines()) == 1 and "is not a ledger of fourcaster, so it is left as it is" in said
+        assert (
+            code == 2
+            and len(said.splitlines()) == 1
+            and "is not a ledger of fourcaster, so it is left as it is" in said
+        )
     assert content(tmp_path / "mine") == before and not list((tmp_path / "mine").glob(".*"))
 
 
@@ -102,7 +114,11 @@ def test_links_planted_beside_the_ledger_are_not_followed(write, tmp_path):
     lock.unlink()
     (tmp_path / ".ledger.sqlite.latest").symlink_to(victim)
     code, said = call("run-due", path, "--now", "2001-01-01")
-    assert code == 0 and ".ledger.sqlite.latest is a link, not a file" in said and victim.read_text() == "precious"
+    assert (
+        code == 0
+        and ".ledger.sqlite.latest is a link, not a file" in said
+        and victim.read_text() == "precious"
+    )
 
 
 def without_log(ledger):
@@ -137,7 +153,9 @@ DAMAGE = {
     "no other table": lambda ledger: drop(ledger, "DROP TABLE jobs"),
     "no column": lambda ledger: drop(ledger, "DROP TABLE jobs; CREATE TABLE jobs (name TEXT PRIMARY KEY)"),
     "other column": lambda ledger: drop(ledger, "ALTER TABLE cycles RENAME COLUMN error TO mistake"),
-    "trigger": lambda ledger: drop(ledger, "CREATE TRIGGER t BEFORE INSERT ON jobs BEGIN SELECT RAISE(ABORT, 'no'); END"),
+    "trigger": lambda ledger: drop(
+        ledger, "CREATE TRIGGER t BEFORE INSERT ON jobs BEGIN SELECT RAISE(ABORT, 'no'); END"
+    ),
     "version": lambda ledger: drop(ledger, "PRAGMA user_version = 0"),
 }
 
@@ -167,7 +185,13 @@ def test_a_damaged_ledger_of_ours_is_put_aside_and_rebuilt(ledger, kind):
     assert aside.read_bytes() == damaged and seen == [[]] and again.rebuilt
     assert again.insert("a", ["2001-01-05T06:00"], clock()()) == 1
     assert start()[0] is None and len(list(path.parent.glob("*.corrupt-*"))) == 1
-    assert {p.name for p in path.parent.iterdir()} <= {aside.name, path.name, ".ledger.sqlite.lock", f"{path.name}-wal", f"{path.name}-shm"}
+    assert {p.name for p in path.parent.iterdir()} <= {
+        aside.name,
+        path.name,
+        ".ledger.sqlite.lock",
+        f"{path.name}-wal",
+        f"{path.name}-shm",
+    }
 
 
 def test_a_ledger_overwritten_with_another_programs_database_is_refused(ledger):
@@ -187,7 +211,9 @@ def test_a_ledger_whose_first_page_is_lost_and_that_nothing_proves_ours_is_refus
     without_log(path)
     overwrite(path, 0, 4096)
     before = path.read_bytes()
-    with pytest.raises(ValueError, match="move this one away if it was a ledger: it is rebuilt from the outputs"):
+    with pytest.raises(
+        ValueError, match="move this one away if it was a ledger: it is rebuilt from the outputs"
+    ):
         start()
     assert path.read_bytes() == before
     path.rename(path.with_name("away"))
@@ -215,7 +241,11 @@ def test_a_ledger_that_loses_a_table_or_is_removed_under_a_service_is_rebuilt(wr
     drop(tmp_path / "ledger.sqlite", "DROP TABLE cycles")
     with pytest.raises(OSError, match=r"is damaged \(no such table: cycles\); the next start puts it aside"):
         scheduler.ledger.rows()
-    assert scheduler.run() == [] and scheduler.ledger.rows() == [] and len(list(tmp_path.glob("ledger.sqlite.corrupt-*"))) == 1
+    assert (
+        scheduler.run() == []
+        and scheduler.ledger.rows() == []
+        and len(list(tmp_path.glob("ledger.sqlite.corrupt-*"))) == 1
+    )
     for file in tmp_path.glob("ledger.sqlite*"):
         file.unlink()
     with pytest.raises(OSError, match="is gone; the next start rebuilds it from the outputs"):
@@ -248,8 +278,14 @@ def test_a_foreign_page_is_not_replaced(write, tmp_path, name):
         (tmp_path / "status").mkdir(exist_ok=True)
         (tmp_path / "status" / name).write_text(text)
         code, said = call("status", path)
-        assert code == 2 and len(said.splitlines()) == 1 and "is not of the status page, so it is not replaced" in said
-        assert (tmp_path / "status" / name).read_text() == text and len(list((tmp_path / "status").iterdir())) == 1
+        assert (
+            code == 2
+            and len(said.splitlines()) == 1
+            and "is not of the status page, so it is not replaced" in said
+        )
+        assert (tmp_path / "status" / name).read_text() == text and len(
+            list((tmp_path / "status").iterdir())
+        ) == 1
     (tmp_path / "victim").write_text("precious")
     (tmp_path / "status" / name).unlink()
     (tmp_path / "status" / name).symlink_to(tmp_path / "victim")
@@ -282,7 +318,9 @@ def test_a_status_page_without_room_fails_the_verb(write, tmp_path, monkeypatch)
 
     monkeypatch.setattr("fourcaster.forecast.jobs.reports.atomic.write_file", full)
     code, said = call("status", path, "--now", NOW)
-    assert code == 2 and said.count("could not be written: No space left on device") == 1 and "next due" in said
+    assert (
+        code == 2 and said.count("could not be written: No space left on device") == 1 and "next due" in said
+    )
 
 
 COLLISIONS = [
@@ -296,10 +334,19 @@ COLLISIONS = [
     ({"truth": "t.zarr", "top": {"ledger": "t.zarr/x"}}, "lies in the truth"),
     ({"output": "in.zarr/{cycle:%Y%m%dT%H}.zarr"}, "lie in or replace the source"),
     ({"output": "model/{cycle:%Y%m%dT%H}.zarr", "checkpoint": "model"}, "lie in or replace the checkpoint"),
-    ({"output": "out/{cycle:%Y%m%dT%H}.zarr", "truth": "out/20010105T06.zarr"}, "lie in or replace the truth"),
-    ({"output": "out/{cycle:%Y%m%dT%H}.zarr", "truth": "out/20010105T06.zarr/inside.zarr"}, "lie in or replace the truth"),
+    (
+        {"output": "out/{cycle:%Y%m%dT%H}.zarr", "truth": "out/20010105T06.zarr"},
+        "lie in or replace the truth",
+    ),
+    (
+        {"output": "out/{cycle:%Y%m%dT%H}.zarr", "truth": "out/20010105T06.zarr/inside.zarr"},
+        "lie in or replace the truth",
+    ),
     ({"output": "{cycle:%Y%m%dT%H}.nc", "top": {"ledger": "20010105T06.nc"}}, "lie in or replace the ledger"),
-    ({"output": "{cycle:%Y%m%dT%H}.zarr", "top": {"status": "20010105T06.zarr/page"}}, "lie in or replace the status page"),
+    (
+        {"output": "{cycle:%Y%m%dT%H}.zarr", "top": {"status": "20010105T06.zarr/page"}},
+        "lie in or replace the status page",
+    ),
     ({"output": "{cycle:%Y%m%dT%H}.nc", "source": {"files": "{cycle:%Y}*.nc"}}, "are among its files"),
 ]
 
@@ -318,7 +365,14 @@ def test_paths_in_each_others_way_are_refused(write, tmp_path, tiny_store, tiny_
 def test_paths_that_only_lie_near_are_taken(write, tmp_path, tiny_store):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "store.zarr").symlink_to(tiny_store)
-    load_jobs(write(source="out/store.zarr", output="out/{cycle:%Y%m%dT%H}.zarr", truth="out/store.zarr", top={"ledger": "out/l", "status": "out"}))
+    load_jobs(
+        write(
+            source="out/store.zarr",
+            output="out/{cycle:%Y%m%dT%H}.zarr",
+            truth="out/store.zarr",
+            top={"ledger": "out/l", "status": "out"},
+        )
+    )
     load_jobs(write(source="out/latest", prepare=["true"], output="out/{cycle:%Y%m%dT%H}.zarr"))
 
 
@@ -340,7 +394,18 @@ def publish(tmp_path):
     return make
 
 
-@pytest.mark.parametrize("kind", ["folder", "file", "link", "manifest", "picture", "manifest of another cycle", "manifest that is a folder"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "folder",
+        "file",
+        "link",
+        "manifest",
+        "picture",
+        "manifest of another cycle",
+        "manifest that is a folder",
+    ],
+)
 def test_what_lies_at_the_name_of_an_output_is_neither_moved_nor_removed(tmp_path, publish, kind):
     folder = tmp_path / "out" / "tiny"
     output, manifest = folder / "x.zarr", folder / "x.zarr.json"
@@ -360,9 +425,14 @@ def test_what_lies_at_the_name_of_an_output_is_neither_moved_nor_removed(tmp_pat
     elif kind == "manifest that is a folder":
         manifest.mkdir()
     before = sorted((p, p.is_file() and p.read_bytes()) for p in folder.rglob("*"))
-    with pytest.raises(Foreign, match=r"is in the way, .* that no job published for this cycle; move it away"):
+    with pytest.raises(
+        Foreign, match=r"is in the way, .* that no job published for this cycle; move it away"
+    ):
         publish(CYCLES[0], "x")
-    assert sorted((p, p.is_file() and p.read_bytes()) for p in folder.rglob("*") if ".making" not in p.parts) == before
+    assert (
+        sorted((p, p.is_file() and p.read_bytes()) for p in folder.rglob("*") if ".making" not in p.parts)
+        == before
+    )
 
 
 def test_a_damaged_output_of_ours_is_replaced_and_kept_out_of_the_way(tmp_path, publish):
@@ -390,7 +460,11 @@ def test_latest_of_the_user_is_not_replaced(write, tmp_path):
     assert code == 0 and "latest is a folder that no job made" in said and (folder / "latest").is_dir()
     jobs, ledger = load_jobs(path), Ledger(tmp_path / "ledger.sqlite")
     (folder / "latest").rmdir()
-    for make in (lambda p: p.write_text("mine"), lambda p: p.symlink_to(tmp_path), lambda p: p.symlink_to("../mine.zarr")):
+    for make in (
+        lambda p: p.write_text("mine"),
+        lambda p: p.symlink_to(tmp_path),
+        lambda p: p.symlink_to("../mine.zarr"),
+    ):
         make(folder / "latest")
         with pytest.raises(Foreign, match="that no job made"):
             point_latest(jobs, jobs.jobs[0], ledger)
@@ -417,9 +491,19 @@ def test_retention_removes_what_was_published_only(write, tmp_path, publish):
     said = []
     retain(jobs, jobs.jobs[0], ledger, lambda **line: said.append(line["message"]))
     left = {p.name for p in folder.iterdir()}
-    assert {"20010105T00.zarr", "20010105T06.zarr", "20010105T12.zarr", "20010105T18.mine.png", "20010106T00.zarr"} <= left
+    assert {
+        "20010105T00.zarr",
+        "20010105T06.zarr",
+        "20010105T12.zarr",
+        "20010105T18.mine.png",
+        "20010106T00.zarr",
+    } <= left
     assert not left & {"20010105T18.zarr", "20010105T18.t2m_12h.png", "20010105T18.zarr.json"}
-    assert (folder / "20010105T00.zarr" / "mine").read_text() == (folder / "20010105T06.zarr" / "note").read_text() == "mine"
+    assert (
+        (folder / "20010105T00.zarr" / "mine").read_text()
+        == (folder / "20010105T06.zarr" / "note").read_text()
+        == "mine"
+    )
     rows = ledger.rows()
     assert [row.state for row in rows] == ["removed"] * 4 + ["done"]
     assert sum("is not removed; remove it by hand" in (row.error or "") for row in rows) == 3
@@ -433,7 +517,9 @@ def test_retention_waits_for_what_follows_an_end(write, tmp_path, publish):
     ledger.open()
     for cycle in CYCLES[:3]:
         name = cycle[:13].replace("-", "")
-        ledger.enter_done("tiny", cycle, f"{name}.zarr", publish(cycle, name), clock()(), followed=cycle == CYCLES[0])
+        ledger.enter_done(
+            "tiny", cycle, f"{name}.zarr", publish(cycle, name), clock()(), followed=cycle == CYCLES[0]
+        )
     retain(jobs, jobs.jobs[0], ledger, lambda **line: None)
     assert [row.state for row in ledger.rows()] == ["removed", "done", "done"]
     assert ledger.release(ledger.claim("tiny", CYCLES[1]))
@@ -466,7 +552,9 @@ def test_links_planted_for_logs_and_work_are_not_followed(write, tmp_path):
     (tmp_path / "out" / "tiny").mkdir(parents=True)
     (tmp_path / "out" / "tiny" / ".making").symlink_to(elsewhere)
     code, said = call("run-due", path, "--now", NOW)
-    assert code == 1 and ".making is a link, not a folder; remove it" in said and "is a link, not a file" in said
+    assert (
+        code == 1 and ".making is a link, not a folder; remove it" in said and "is a link, not a file" in said
+    )
     assert victim.read_text() == "precious" and not list(elsewhere.iterdir())
 
 
@@ -491,7 +579,11 @@ class Memory(Bucket):
     """A bucket in memory."""
 
     def __init__(self, near):
-        self.root, self._store, self.work = "memory://x", pytest.importorskip("obstore").store.MemoryStore(), near
+        self.root, self._store, self.work = (
+            "memory://x",
+            pytest.importorskip("obstore").store.MemoryStore(),
+            near,
+        )
 
 
 def fill(bucket, **objects):
@@ -554,7 +646,11 @@ def test_a_bucket_takes_up_its_own_and_removes_no_other(upload):
         publish(ours=lambda: next(answers))  # the upload does not come to an end
     assert "x.zarr.making" in keys(bucket) and bucket.whole("x.zarr") is None
     known = publish()
-    assert bucket.whole("x.zarr", known) and set(keys(bucket)) == {"x.zarr/zarr.json", "x.zarr.json", "x.t2m.png"}
+    assert bucket.whole("x.zarr", known) and set(keys(bucket)) == {
+        "x.zarr/zarr.json",
+        "x.zarr.json",
+        "x.t2m.png",
+    }
     fill(bucket, x_mine_png=b"mine", x_zarr__mine=b"mine")
     with pytest.raises(Foreign, match="is not what was published there"):
         bucket.remove("x.zarr", known)

@@ -1,4 +1,6 @@
-"""Kills of schedulers and workers at every step, and schedulers that race: nothing is lost, nothing published twice."""
+"""Kills of schedulers and workers at every step, and schedulers that race: nothing is lost, nothing published
+twice.
+"""
 
 import os
 import signal
@@ -51,18 +53,25 @@ app(["jobs", "run-due", {path!r}, "--now", {now!r}])
 def test_a_scheduler_killed_at_any_step_loses_nothing(write, tmp_path, step):
     path = write(start=CYCLES[2], on_success=["sh", "-c", "echo {cycle:%Y-%m-%dT%H:%M} >> told"])
     code = KILLER.format(target=STEPS[step], count=1, path=str(path), now=NOW)
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == -signal.SIGKILL
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode
+        == -signal.SIGKILL
+    )
     before = {output: whole(output) for output in (tmp_path / "out" / "tiny").glob("2*.zarr")}
     assert all(before.values())  # whatever stands under a final name is whole
     rows = Scheduler(path, clock()).run()
     assert {row.state for row in rows} <= {"done"}
     rows = Ledger(tmp_path / "ledger.sqlite").rows()
-    assert [row.cycle for row in rows] == CYCLES[2:] and all(row.state == "done" and row.attempts == 0 for row in rows)
+    assert [row.cycle for row in rows] == CYCLES[2:] and all(
+        row.state == "done" and row.attempts == 0 for row in rows
+    )
     assert all(whole(Path(row.output), row.checksum) for row in rows)
     assert {output: whole(output) for output in before} == before
     assert os.readlink(tmp_path / "out" / "tiny" / "latest") == "20010106T00.zarr"
     assert not list((tmp_path / "out" / "tiny" / ".making").iterdir())
-    assert set((tmp_path / "told").read_text().split()) == set(CYCLES[2:])  # what was about to be told when it was killed too
+    assert set((tmp_path / "told").read_text().split()) == set(
+        CYCLES[2:]
+    )  # what was about to be told when it was killed too
 
 
 WORKER = """
@@ -92,13 +101,15 @@ def test_a_worker_killed_at_every_step_is_no_failure(write, tmp_path, monkeypatc
     (tmp_path / "deadly.py").write_text(WORKER.format(folder=str(tmp_path)))
     path = write(start=CYCLES[-1], prepare=["true"], retries=0, plots=None)
     code = (
-        "from fourcaster.forecast.jobs import engines; engines._PRELOADED.append('deadly'); from fourcaster.forecast.cli import app; "
+        "from fourcaster.forecast.jobs import engines; engines._PRELOADED.append('deadly'); from fourcaster.forecast.cli.main import app; "
         f"app(['jobs', 'run-due', {str(path)!r}, '--now', {NOW!r}])"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     (row,) = Ledger(tmp_path / "ledger.sqlite").rows()
-    assert done.returncode == 0 and (row.state, row.attempts, row.interruptions) == ("done", 0, 8), done.stderr
+    assert done.returncode == 0 and (row.state, row.attempts, row.interruptions) == ("done", 0, 8), (
+        done.stderr
+    )
     assert len(list(tmp_path.glob("killed-*"))) == 8 and whole(Path(row.output), row.checksum)
     assert lines(path, "published as") == {CYCLES[-1]: 1}
 
@@ -112,7 +123,16 @@ def test_a_worker_killed_from_outside_is_no_failure(write, tmp_path):
 
 def test_schedulers_that_race_share_the_work(write, tmp_path):
     path = write()
-    words = [sys.executable, "-c", "from fourcaster.forecast.cli import main; main()", "jobs", "run-due", str(path), "--now", NOW]
+    words = [
+        sys.executable,
+        "-c",
+        "from fourcaster.forecast.cli.main import main; main()",
+        "jobs",
+        "run-due",
+        str(path),
+        "--now",
+        NOW,
+    ]
     both = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(3)]
     said = [process.communicate() for process in both]
     assert [process.returncode for process in both] == [0, 0, 0], said

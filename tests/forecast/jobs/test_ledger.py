@@ -1,4 +1,6 @@
-"""The ledger: who may have a cycle, whatever the clock says, and what becomes of it when it is damaged, held or gone."""
+"""The ledger: who may have a cycle, whatever the clock says, and what becomes of it when it is damaged, held
+or gone.
+"""
 
 import json
 import os
@@ -29,18 +31,32 @@ def test_whoever_lost_a_cycle_cannot_publish_it(tmp_path):
 
     def change(**values):
         with ledger._file.change() as db:
-            db.execute(f"UPDATE cycles SET {', '.join(f'{name}=?' for name in values)}", list(values.values()))
+            db.execute(
+                f"UPDATE cycles SET {', '.join(f'{name}=?' for name in values)}", list(values.values())
+            )
         return ledger.row("a", "c")
 
     row = ledger.row("a", "c")
-    assert not ledger.free(row) and not ledger.free(change(lease_until=0.0))  # the process lives, whatever the clock says
-    assert not ledger.free(change(heard=row.heard - 300)) and ledger.free(change(heard=row.heard - 3600))  # but has been silent for very long
+    assert not ledger.free(row) and not ledger.free(
+        change(lease_until=0.0)
+    )  # the process lives, whatever the clock says
+    assert not ledger.free(change(heard=row.heard - 300)) and ledger.free(
+        change(heard=row.heard - 3600)
+    )  # but has been silent for very long
     assert not ledger.free(change(host="elsewhere", lease_until=time.time() + 1))
     change(lease_until=time.time() - 1)  # another host's, whose lease is over
     second = ledger.claim("a", "c")
     assert second is not None and second.interruptions == 1
-    assert ledger.renew(first) == "lost" and not ledger.publishing(first, "x", "y") and not ledger.end(first, "done")
-    assert ledger.publishing(second, "x", "y") and ledger.end(second, "done") and ledger.row("a", "c").state == "done"
+    assert (
+        ledger.renew(first) == "lost"
+        and not ledger.publishing(first, "x", "y")
+        and not ledger.end(first, "done")
+    )
+    assert (
+        ledger.publishing(second, "x", "y")
+        and ledger.end(second, "done")
+        and ledger.row("a", "c").state == "done"
+    )
 
 
 def test_a_clock_that_is_set_back_holds_nothing_up(tmp_path):
@@ -51,8 +67,14 @@ def test_a_clock_that_is_set_back_holds_nothing_up(tmp_path):
     with ledger._file.change() as db:
         db.execute("UPDATE cycles SET host='elsewhere', lease_until=?", (time.time() + 86400 * 365,))
     second = ledger.claim("a", "c")
-    assert second is not None and ledger.end(second, "retrying", "x", not_before=time.time() + 86400 * 365, failed=True)
-    assert ledger.free(ledger.row("a", "c")) and ledger.row("a", "c").attempts == 1 and first.token != second.token
+    assert second is not None and ledger.end(
+        second, "retrying", "x", not_before=time.time() + 86400 * 365, failed=True
+    )
+    assert (
+        ledger.free(ledger.row("a", "c"))
+        and ledger.row("a", "c").attempts == 1
+        and first.token != second.token
+    )
 
 
 def test_a_ledger_that_is_held_is_said_so(tmp_path, monkeypatch):
@@ -61,7 +83,10 @@ def test_a_ledger_that_is_held_is_said_so(tmp_path, monkeypatch):
     monkeypatch.setattr("fourcaster.forecast.jobs.database._PATIENCE", 0.1)
     with (
         ledger._file.change(),
-        pytest.raises(OSError, match=r"l\.sqlite cannot be written \(database is locked; another program holds it\); nothing is lost"),
+        pytest.raises(
+            OSError,
+            match=r"l\.sqlite cannot be written \(database is locked; another program holds it\); nothing is lost",
+        ),
     ):
         ledger.insert("a", ["c"], datetime(2001, 1, 1))
 
@@ -87,7 +112,9 @@ def test_a_claim_is_renewed_whatever_is_done_meanwhile_and_asked_for_before_publ
 def test_a_ledger_that_is_damaged_is_rebuilt_from_the_outputs(write, tmp_path):
     path = write()
     before = {row.cycle: row.checksum for row in Scheduler(path, clock()).run()}
-    (tmp_path / "out" / "tiny" / "20010105T06.zarr" / "zarr.json").write_text("{}")  # no longer what was published
+    (tmp_path / "out" / "tiny" / "20010105T06.zarr" / "zarr.json").write_text(
+        "{}"
+    )  # no longer what was published
     for tail in ("-wal", "-shm"):
         (tmp_path / f"ledger.sqlite{tail}").unlink(missing_ok=True)
     (tmp_path / "ledger.sqlite").write_bytes(b"no database" * 1000)
@@ -100,18 +127,26 @@ def test_a_ledger_that_is_damaged_is_rebuilt_from_the_outputs(write, tmp_path):
 def test_a_ledger_that_is_emptied_or_gone_is_made_up_for(write, tmp_path):
     path = write(keep=2, on_success=["sh", "-c", "echo {name} >> told"])
     Scheduler(path, clock()).run()
-    before = {row.cycle: (row.state, row.checksum) for row in Ledger(tmp_path / "ledger.sqlite").rows() if row.state == "done"}
+    before = {
+        row.cycle: (row.state, row.checksum)
+        for row in Ledger(tmp_path / "ledger.sqlite").rows()
+        if row.state == "done"
+    }
     for damage in (lambda file: file.write_bytes(b""), Path.unlink):
         for tail in ("-wal", "-shm"):
             (tmp_path / f"ledger.sqlite{tail}").unlink(missing_ok=True)
         damage(tmp_path / "ledger.sqlite")
         again = Scheduler(path, clock())
         assert again.run() == [] and not list(tmp_path.glob("*.corrupt-*"))
-        assert {row.cycle: (row.state, row.checksum) for row in again.ledger.rows() if row.state == "done"} == before
+        assert {
+            row.cycle: (row.state, row.checksum) for row in again.ledger.rows() if row.state == "done"
+        } == before
     assert len((tmp_path / "told").read_text().split()) == 5
     with again.ledger._file.change() as db:
         db.execute("PRAGMA user_version = 99")
-    with pytest.raises(ValueError, match="of version 99, this version of fourcaster knows 1; use a newer one"):
+    with pytest.raises(
+        ValueError, match="of version 99, this version of fourcaster knows 1; use a newer one"
+    ):
         Scheduler(path, clock())
 
 
@@ -120,7 +155,10 @@ def test_the_command_is_run_where_the_ledger_is_damaged_before_it(write, tmp_pat
     path = write(start=CYCLES[-2], on_success=["sh", "-c", "echo {cycle:%Y-%m-%dT%H:%M} >> told"])
     owner, name = step.split(".")
     owner = {"Folder": Folder, "Ledger": Ledger, "publishing": publishing}[owner]
-    plain, left = getattr(owner, name), [0 if owner is Folder else 1]  # latest is looked at when a scheduler starts
+    plain, left = (
+        getattr(owner, name),
+        [0 if owner is Folder else 1],
+    )  # latest is looked at when a scheduler starts
 
     def damaging(*args, **more):
         found = plain(*args, **more)
@@ -135,7 +173,9 @@ def test_the_command_is_run_where_the_ledger_is_damaged_before_it(write, tmp_pat
     Scheduler(path, clock()).run(until_ended=True)
     assert len(list(tmp_path.glob("ledger.sqlite.corrupt-*"))) == 1
     rows = Ledger(tmp_path / "ledger.sqlite").rows()
-    assert [(row.cycle, row.state, row.token) for row in rows] == [(cycle, "done", None) for cycle in CYCLES[-2:]]
+    assert [(row.cycle, row.state, row.token) for row in rows] == [
+        (cycle, "done", None) for cycle in CYCLES[-2:]
+    ]
     assert set((tmp_path / "told").read_text().split()) == set(CYCLES[-2:])
     told = (tmp_path / "told").read_text()
     for manifest in (tmp_path / "out" / "tiny").glob("*.zarr.json"):
@@ -171,7 +211,12 @@ def test_a_ledger_damaged_under_a_service_is_rebuilt(write, tmp_path):
 def test_a_disk_without_room_loses_nothing(write, tmp_path, left):
     disk = tmp_path / "disk"
     disk.mkdir()
-    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], capture_output=True, check=False).returncode:
+    if (
+        os.geteuid()
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], capture_output=True, check=False
+        ).returncode
+    ):
         pytest.skip("a small disk cannot be mounted here")
     try:
         path = Path(shutil.copy(write(start=CYCLES[-2], retries=0), disk))
@@ -181,12 +226,18 @@ def test_a_disk_without_room_loses_nothing(write, tmp_path, left):
         if code == 2:
             assert "no room on the disk: free some space" in said.splitlines()[-1]
         (disk / "filler").unlink()
-        ended = [row.state for row in Ledger(disk / "ledger.sqlite").rows()] if (disk / "ledger.sqlite").exists() else []
+        ended = (
+            [row.state for row in Ledger(disk / "ledger.sqlite").rows()]
+            if (disk / "ledger.sqlite").exists()
+            else []
+        )
         if "failed" in ended:
             assert code == 1 and call("retry", path, "tiny")[0] == 0
         assert call("run-due", path, "--now", NOW, "--wait")[0] == 0
         rows = Ledger(disk / "ledger.sqlite").rows()
-        assert [row.state for row in rows] == ["done", "done"] and all(whole(Path(row.output), row.checksum) for row in rows)
+        assert [row.state for row in rows] == ["done", "done"] and all(
+            whole(Path(row.output), row.checksum) for row in rows
+        )
         assert not list((disk / "out" / "tiny" / ".making").iterdir()) and not list(disk.glob("*.corrupt-*"))
     finally:
         subprocess.run(["umount", "-l", disk], check=True)

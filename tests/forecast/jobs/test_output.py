@@ -1,4 +1,6 @@
-"""Output of `prepare` and of hooks is data: bounded, kept apart from the service's own fields, never run, never in the way."""
+"""Output of `prepare` and of hooks is data: bounded, kept apart from the service's own fields, never run,
+never in the way.
+"""
 
 import json
 import os
@@ -62,8 +64,17 @@ def test_lines_of_programs_never_set_what_the_service_says(tmp_path, capsys):
     assert len(records) == len(HOSTILE) + 1 and text.isascii() and "\\u001b" not in text
     for record in records:
         assert (record["job"], record["cycle"], record["attempt"]) == ("tiny", CYCLES[0], 3)
-        assert isinstance(record["message"], str) and record["level"] in ("info", "warning", "error", "debug", "critical")
-        assert set(record) <= {"time", "level", "message", "job", "cycle", "attempt", "by", "data"} and record["time"][:2] == "20"
+        assert isinstance(record["message"], str) and record["level"] in (
+            "info",
+            "warning",
+            "error",
+            "debug",
+            "critical",
+        )
+        assert (
+            set(record) <= {"time", "level", "message", "job", "cycle", "attempt", "by", "data"}
+            and record["time"][:2] == "20"
+        )
     assert records[2]["data"] == {"job": "../../x", "cycle": "../../y"}
     assert capsys.readouterr().err == text
 
@@ -128,7 +139,9 @@ def test_prepare_that_writes_what_it_likes_neither_hangs_nor_leads_elsewhere(wri
     )
     path = write(prepare=[sys.executable, str(script)], start=CYCLES[-1])
     (row,) = Scheduler(path, clock()).run()
-    assert row.state == "waiting" and list((tmp_path / "logs").rglob("*.jsonl")) == [tmp_path / "logs" / "tiny" / "2001-01-06T0000.jsonl"]
+    assert row.state == "waiting" and list((tmp_path / "logs").rglob("*.jsonl")) == [
+        tmp_path / "logs" / "tiny" / "2001-01-06T0000.jsonl"
+    ]
     assert lines(path, "x" * LINE + f" ... (a line of {40 * 2**20} bytes, cut)") == {CYCLES[-1]: 1}
     assert lines(path, "waits for data") == {CYCLES[-1]: 1}
     assert (tmp_path / "logs" / "tiny" / "2001-01-06T0000.jsonl").stat().st_size < 2**20
@@ -233,7 +246,10 @@ ALLOWED = [
 def test_text_of_others_in_code_is_refused_when_the_file_is_read(write, monkeypatch, command):
     monkeypatch.setenv("SHELL_OF_MINE", "/bin/sh")
     path = write(on_failure=command)
-    with pytest.raises(ValueError, match=r'job tiny: \{error\} in .* could be run as code by .*; write "\$FOURCASTER_ERROR" in place of it'):
+    with pytest.raises(
+        ValueError,
+        match=r'job tiny: \{error\} in .* could be run as code by .*; write "\$FOURCASTER_ERROR" in place of it',
+    ):
         load_jobs(path)
     for key in ("on_success", "prepare"):
         with pytest.raises(ValueError, match="could be run as code"):
@@ -252,7 +268,17 @@ def test_text_of_others_as_a_word_of_its_own_is_taken(write, command):
 
 
 @pytest.mark.parametrize(
-    "word", ["{error.__class__}", "{cycle.year}", "{name:>1000000000}", "{error:{name}}", "{0}", "{}", "{error[0]}", "{name!r:9}"]
+    "word",
+    [
+        "{error.__class__}",
+        "{cycle.year}",
+        "{name:>1000000000}",
+        "{error:{name}}",
+        "{0}",
+        "{}",
+        "{error[0]}",
+        "{name!r:9}",
+    ],
 )
 def test_other_templates_are_refused(write, word):
     with pytest.raises(ValueError, match="of a command is not understood"):
@@ -264,15 +290,24 @@ HOSTILE_ERROR = "$(touch run) `touch run`; touch run '\"\0 \x1b[31m\n--option " 
 
 def test_a_command_gets_texts_in_variables_and_none_is_run(tmp_path):
     said = []
-    command = ["sh", "-c", 'printf "%s|" "$FOURCASTER_JOB" "$FOURCASTER_CYCLE" "$FOURCASTER_STATE" "$FOURCASTER_OUTPUT" "$FOURCASTER_ERROR" > told']
+    command = [
+        "sh",
+        "-c",
+        'printf "%s|" "$FOURCASTER_JOB" "$FOURCASTER_CYCLE" "$FOURCASTER_STATE" "$FOURCASTER_OUTPUT" "$FOURCASTER_ERROR" > told',
+    ]
     what = {"state": "failed", "output": "out/x.nc", "error": HOSTILE_ERROR}
-    assert tell(command, JOB, moment(CYCLES[0]), tmp_path, lambda **line: said.append(line), lambda: False, **what)
+    assert tell(
+        command, JOB, moment(CYCLES[0]), tmp_path, lambda **line: said.append(line), lambda: False, **what
+    )
     told = (tmp_path / "told").read_text().split("|")
     assert not said and told[:4] == ["a", CYCLES[0], "failed", "out/x.nc"]
     assert told[4].startswith("$(touch run) `touch run`; touch run '\"") and 32000 < len(told[4]) < 33000
     assert [p.name for p in tmp_path.iterdir()] == ["told"] and "\x1b" not in told[4]
     assert len(resolve(["{error}"], JOB, moment(CYCLES[0]), error=HOSTILE_ERROR)[0]) < 33000
-    assert resolve(["{error}", "a {error}"], JOB, moment(CYCLES[0]), error="--config=x") == ["config=x", "a --config=x"]
+    assert resolve(["{error}", "a {error}"], JOB, moment(CYCLES[0]), error="--config=x") == [
+        "config=x",
+        "a --config=x",
+    ]
     assert bounded("ü" * 10**6).encode().endswith("ü ...".encode())
     assert variables(JOB, moment(CYCLES[0]))["FOURCASTER_CYCLE"] == CYCLES[0]
 
@@ -282,18 +317,36 @@ def test_a_hook_that_writes_much_fills_neither_disk_nor_memory(tmp_path, monkeyp
     monkeypatch.setattr("fourcaster.forecast.jobs.commands._TICK", 0.01)
     sizes = []
     plain = os.fstat
-    monkeypatch.setattr("fourcaster.forecast.jobs.commands.os.fstat", lambda fd: sizes.append(plain(fd).st_size) or plain(fd))
+    monkeypatch.setattr(
+        "fourcaster.forecast.jobs.commands.os.fstat", lambda fd: sizes.append(plain(fd).st_size) or plain(fd)
+    )
     code = "import sys, time\nfor _ in range(100): sys.stdout.write('x' * 2**18); sys.stdout.flush(); time.sleep(0.005)\nsys.exit('the end')"
     said = []
-    assert tell([sys.executable, "-c", code], JOB, moment(CYCLES[0]), tmp_path, lambda **line: said.append(line["message"]), lambda: False)
+    assert tell(
+        [sys.executable, "-c", code],
+        JOB,
+        moment(CYCLES[0]),
+        tmp_path,
+        lambda **line: said.append(line["message"]),
+        lambda: False,
+    )
     assert said[0].endswith("the end") and len(said[0]) < 500 and max(sizes) < 100 * 2**18 / 2
 
 
 def test_an_error_of_a_remote_reaches_the_hook_of_a_job_as_text(write, tmp_path):
     bad = "$(touch run)`touch run`.zarr"
-    path = write(source=bad, prepare=["true"], start=CYCLES[-1], deadline="1s", on_failure=["sh", "-c", 'echo "$FOURCASTER_ERROR" > told'])
+    path = write(
+        source=bad,
+        prepare=["true"],
+        start=CYCLES[-1],
+        deadline="1s",
+        on_failure=["sh", "-c", 'echo "$FOURCASTER_ERROR" > told'],
+    )
     assert call("run-due", path, "--now", "2001-01-06T06:00:00")[0] in (1, 3)
     time.sleep(1.1)
     assert call("run-due", path, "--now", "2001-01-06T06:10")[0] == 1
-    assert "$(touch run)`touch run`.zarr" in (tmp_path / "told").read_text() and not Path(tmp_path / "run").exists()
+    assert (
+        "$(touch run)`touch run`.zarr" in (tmp_path / "told").read_text()
+        and not Path(tmp_path / "run").exists()
+    )
     assert threading.active_count() < 50

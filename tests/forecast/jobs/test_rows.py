@@ -37,7 +37,9 @@ def damage(path, name, value, cycle="2000-01-05T00:00", state="waiting"):
         db.execute(f"UPDATE cycles SET {name}=? WHERE cycle=?", (value, cycle))
 
 
-@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD.items() for value in values])
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in BAD.items() for value in values]
+)
 def test_a_bad_row_is_reported_once_and_left_out(write, tmp_path, name, value):
     said = []
     damage(tmp_path / "ledger.sqlite", name, value)
@@ -49,7 +51,12 @@ def test_a_bad_row_is_reported_once_and_left_out(write, tmp_path, name, value):
     assert [row.cycle for row in scheduler.ledger.rows()] == [CYCLES[-1]]
     assert scheduler.report() is None
     (line,) = said
-    assert line.startswith("the row of job 'tiny', cycle ") and "is left out: " in line and "\n" not in line and len(line) < 400
+    assert (
+        line.startswith("the row of job 'tiny', cycle ")
+        and "is left out: " in line
+        and "\n" not in line
+        and len(line) < 400
+    )
 
 
 def test_a_bad_row_is_in_the_status_and_ends_no_verb(write, tmp_path):
@@ -65,7 +72,16 @@ def test_a_bad_row_is_in_the_status_and_ends_no_verb(write, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "scores", ["{", "[1]", '[{"variable": "t2m"}]', "[" * 10**5, "{}", "3", '[{"variable": "a", "units": "K", "level": "x", "rmse": {}}]']
+    "scores",
+    [
+        "{",
+        "[1]",
+        '[{"variable": "t2m"}]',
+        "[" * 10**5,
+        "{}",
+        "3",
+        '[{"variable": "a", "units": "K", "level": "x", "rmse": {}}]',
+    ],
 )
 def test_scores_that_are_none_are_left_out_of_the_page(write, tmp_path, scores):
     damage(tmp_path / "ledger.sqlite", "scores", scores, CYCLES[0], state="done")
@@ -83,7 +99,10 @@ def test_a_text_that_is_no_utf_8_and_a_bad_first_time_do_no_harm(tmp_path):
         db.execute("UPDATE cycles SET error = CAST(x'ff41' AS TEXT)")
         db.execute("INSERT INTO jobs VALUES ('tiny', 'never')")
     assert ledger.rows()[0].error == "\ufffdA"
-    assert ledger.first_seen("tiny", clock()()) == clock()() == ledger.first_seen("tiny", clock()()) and len(said) == 1
+    assert (
+        ledger.first_seen("tiny", clock()()) == clock()() == ledger.first_seen("tiny", clock()())
+        and len(said) == 1
+    )
 
 
 def test_a_cycle_that_nobody_has_is_taken(tmp_path):

@@ -8,11 +8,11 @@ from browser import browser
 from jobs_helpers import CYCLES, NOW, call, clock, lines
 
 from fourcaster.datasets.adapters.sources import open_sources
-from fourcaster.datasets.ingest import write_store
+from fourcaster.datasets.ingest.write import write_store
 from fourcaster.forecast.jobs.engines import LocalEngine
 from fourcaster.forecast.jobs.ledger import Ledger
 from fourcaster.forecast.jobs.scheduler import Scheduler
-from fourcaster.forecast.verification import summary, verify
+from fourcaster.forecast.verification.verify import summary, verify
 
 
 def _until(source, last, path):
@@ -21,7 +21,9 @@ def _until(source, last, path):
 
 
 def test_truth_that_comes_later_is_verified_with_a_report(write, tmp_path, tiny_store, source):
-    write_store(open_sources([_until(source, "2001-01-05T20", tmp_path / "early.nc")]), tmp_path / "early.zarr")
+    write_store(
+        open_sources([_until(source, "2001-01-05T20", tmp_path / "early.nc")]), tmp_path / "early.zarr"
+    )
     path = write(truth="truth.zarr", report=True)
     assert call("run-due", path, "--now", NOW)[0] == 0
     rows = Ledger(tmp_path / "ledger.sqlite").rows()
@@ -39,7 +41,11 @@ def test_truth_that_comes_later_is_verified_with_a_report(write, tmp_path, tiny_
     expected = summary(verify(tmp_path / "out" / "tiny" / "20010106T00.zarr", tiny_store))
     assert json.loads(rows[-1].scores) == [row for row in expected if row["lead_hours"] == 12]
     page = (tmp_path / "out" / "tiny" / "20010106T00.report.html").read_text()
-    assert page.count("data:image/png;base64") == 3 and "t2m [K]" in page and "<td class='number'>12 h</td>" in page
+    assert (
+        page.count("data:image/png;base64") == 3
+        and "t2m [K]" in page
+        and "<td class='number'>12 h</td>" in page
+    )
     assert "t2m " in (tmp_path / "status" / "index.html").read_text().split("RMSE at the last lead")[1]
 
 
@@ -52,11 +58,21 @@ def test_the_status_page_in_a_browser(write, tmp_path, tiny_store):
     with browser() as page:
         page.open(tmp_path / "status" / "index.html")
         assert page.tell("document.title") == "Forecasts"
-        assert page.tell("[...document.querySelectorAll('h2')].map(e => e.textContent)") == ["tiny", "broken failing"]
+        assert page.tell("[...document.querySelectorAll('h2')].map(e => e.textContent)") == [
+            "tiny",
+            "broken failing",
+        ]
         states = "[...document.querySelectorAll('#{} td .state')].map(e => e.textContent)"
-        assert page.tell(states.format("tiny")) == ["done", "done"] and page.tell(states.format("broken")) == ["failed"]
-        assert page.tell("getComputedStyle(document.querySelector('.done')).backgroundColor") == "rgb(27, 127, 75)"
-        assert page.tell("document.querySelector('#broken').textContent").endswith("the prepare command false ended with 1")
+        assert page.tell(states.format("tiny")) == ["done", "done"] and page.tell(
+            states.format("broken")
+        ) == ["failed"]
+        assert (
+            page.tell("getComputedStyle(document.querySelector('.done')).backgroundColor")
+            == "rgb(27, 127, 75)"
+        )
+        assert page.tell("document.querySelector('#broken').textContent").endswith(
+            "the prepare command false ended with 1"
+        )
         assert page.tell("[...document.images].map(e => e.complete && e.naturalWidth > 400)") == [True]
         assert page.tell("document.documentElement.scrollWidth <= window.innerWidth")
         page.open(tmp_path / "status" / "index.html", width=420)
@@ -86,4 +102,6 @@ def test_verification_that_breaks_ends_nothing_and_leaves_nothing(write, tmp_pat
     way[0] = "is late"
     scheduler = Scheduler(path, clock())
     scheduler.run()
-    assert not list((tmp_path / "out" / "tiny").glob("20010106T00*")) and not list(tmp_path.glob(".verifying-*"))
+    assert not list((tmp_path / "out" / "tiny").glob("20010106T00*")) and not list(
+        tmp_path.glob(".verifying-*")
+    )

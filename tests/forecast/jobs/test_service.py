@@ -44,7 +44,14 @@ def test_what_changes_only_at_a_start_is_said(write):
 def test_a_service_reads_its_file_again_and_ends_in_good_order(write, tmp_path):
     now = datetime.now(UTC).replace(tzinfo=None)
     path = write(source="late.zarr", prepare=["true"], cycle="0 0 1 1 *", start=f"{now.year}-01-01")
-    words = [sys.executable, "-c", "from fourcaster.forecast.cli import main; main()", "jobs", "serve", str(path)]
+    words = [
+        sys.executable,
+        "-c",
+        "from fourcaster.forecast.cli.main import main; main()",
+        "jobs",
+        "serve",
+        str(path),
+    ]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
         said = (json.loads(line)["message"] for line in process.stderr)
         assert any(message.startswith("waits for data") for message in said)
@@ -73,7 +80,12 @@ def test_what_cannot_end_in_time_is_handed_back(write, monkeypatch, tmp_path):
     scheduler.stop()
     thread.join(30)
     (row,) = scheduler.ledger.rows()
-    assert not thread.is_alive() and (row.state, row.attempts, row.interruptions, row.token) == ("pending", 0, 0, None)
+    assert not thread.is_alive() and (row.state, row.attempts, row.interruptions, row.token) == (
+        "pending",
+        0,
+        0,
+        None,
+    )
     assert subprocess.run(["pgrep", "-fx", "sleep 601.5"], capture_output=True, check=False).returncode == 1
     path = write(start=CYCLES[-1], on_success=["sh", "-c", "echo told >> told; [ -e quick ] || sleep 602.5"])
     scheduler = Scheduler(path, clock())
@@ -84,7 +96,11 @@ def test_what_cannot_end_in_time_is_handed_back(write, monkeypatch, tmp_path):
     scheduler.stop()
     thread.join(30)
     (row,) = scheduler.ledger.rows()
-    assert not thread.is_alive() and row.state == "done" and row.token is not None  # what follows is still to be done
+    assert (
+        not thread.is_alive() and row.state == "done" and row.token is not None
+    )  # what follows is still to be done
     (tmp_path / "quick").touch()
     Scheduler(path, clock()).run()
-    assert (tmp_path / "told").read_text().split() == ["told", "told"] and Ledger(tmp_path / "ledger.sqlite").rows()[0].token is None
+    assert (tmp_path / "told").read_text().split() == ["told", "told"] and Ledger(
+        tmp_path / "ledger.sqlite"
+    ).rows()[0].token is None

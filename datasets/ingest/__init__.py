@@ -1,0 +1,1 @@
+"""From any source to a store: plan, select, regrid, write."""

@@ -1,0 +1,291 @@
+"""From one latitude-longitude grid to another, along one axis after the other.
+
+Conservative weights are shares of area: of a row's band in the sine of latitude, of a column's in longitude,
+so the mean over the globe stays; a cell that reaches beyond the edge of a regional source has the mean of the
+part within. Bilinear ones interpolate between rows and between columns, beyond the outermost row with that
+row. Spectral regridding sums spherical harmonics: exact for fields without degrees above the truncation,
+which the source's rows bear.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from ...fno.grids import COORDINATE_TOLERANCE, LatLon, Plane, colatitudes, same_axis, sphere_nodes
+from ...fno.transforms.legendre import legendre
+from ..memory import check_bytes, check_points
+from ..schema import Refused, grid_of
+from .resampling import divisions
+
+Array = NDArray[np.float64]
+Method = Literal["conservative", "bilinear", "spectral"]
+LEAST = 0.5  # share of a point's weight that must have values for it to have one
+
+
+@dataclass(frozen=True, eq=False)
+class Regridder:
+    """What makes fields on a new grid.
+
+    Attributes:
+        grid: new grid.
+        rows: weights of the old rows, shape (new, old), or for each wave number (m, new, old) where it is
+            spectral.
+        columns: weights of the old columns, shape (new, old); None where it is spectral.
+        shift: longitude of the new first column east of the old one, in degrees.
+        method: for attributes and errors.
+    """
+
+    grid: LatLon
+    rows: Array
+    columns: Array | None
+    shift: float
+    method: str
+
+    @classmethod
+    def between(cls, dataset: xr.Dataset, grid: LatLon, method: str = "conservative") -> "Regridder":
+        """Return the way from the grid of a canonical data set to another one.
+
+        Raises:
+            ValueError: no such method, the new grid reaches beyond the old one, or a grid that spectral
+                regridding does not know.
+        """
+        old = _earth_grid(dataset)
+        if method not in get_args(Method):
+            raise ValueError(f"--method {method!r} is not known; it is conservative, bilinear or spectral")
+        if method == "spectral":
+            return cls(grid, _spectral_rows(old, grid), None, grid.longitude[0] - old.longitude[0], method)
+        for axis, step in zip(("latitude", "longitude"), old.spacing, strict=True):
+            a, b = getattr(old, axis), getattr(grid, axis)
+            whole = (old.includes_poles or old.sphere) if axis == "latitude" else old.periodic
+            if not whole and (b.min() < a.min() - 0.51 * step or b.max() > a.max() + 0.51 * step):
+                raise ValueError(
+                    f"the new grid reaches to {axis} {b.min():g} ... {b.max():g}, beyond the source's {a.min():g} ... {a.max():g}"
+                )
+        if method == "bilinear":
+            return cls(
+                grid,
+                linear(old.latitude, grid.latitude),
+                linear(old.longitude, grid.longitude, old.periodic),
+                0.0,
+                method,
+            )
+        for axis in ("latitude", "longitude"):
+            a, b = len(getattr(old, axis)), len(getattr(grid, axis))
+            check_bytes(f"regridding from {a} to {b} {axis}s", 64 * a * b)
+        rows = _overlap(np.sin(np.deg2rad(old.latitude_bounds)), np.sin(np.deg2rad(grid.latitude_bounds)))
+        turns = (-720.0, -360.0, 0.0, 360.0, 720.0)
+        columns = np.sum(
+            [_overlap(old.longitude_bounds + turn, grid.longitude_bounds) for turn in turns], axis=0
+        )
+        return cls(grid, _of_covered_part(rows), _of_covered_part(columns), 0.0, method)
+
+    def apply(self, dataset: xr.Dataset) -> xr.Dataset:
+        """Return a canonical data set on the new grid, lazy where it was."""
+        coords = {n: (n, getattr(self.grid, n), dataset[n].attrs) for n in ("latitude", "longitude")}
+        fields = {n: self._field(v) for n, v in dataset.data_vars.items()}
+        static = {
+            n: self._field(c.reset_coords(drop=True))
+            for n, c in dataset.coords.items()
+            if c.dims == ("latitude", "longitude")
+        }
+        note = f"regridded ({self.method}) from {dataset.sizes['latitude']} x {dataset.sizes['longitude']} points"
+        made = xr.Dataset(fields, attrs=dataset.attrs | {"regridding": note})
+        return made.assign_coords(coords).assign_coords(
+            {n: v.assign_coords(coords) for n, v in static.items()}
+        )
+
+    def _field(self, field: xr.DataArray) -> xr.DataArray:
+        bare = field.drop_vars([c for c in field.coords if {"latitude", "longitude"} & set(field[c].dims)])
+        lazy = bare.chunk({"latitude": -1, "longitude": -1}) if bare.chunks is not None else bare
+        made: xr.DataArray = xr.apply_ufunc(
+            self.fields,
+            lazy,
+            input_core_dims=[["latitude", "longitude"]],
+            output_core_dims=[["latitude", "longitude"]],
+            exclude_dims={"latitude", "longitude"},
+            dask="parallelized",
+            output_dtypes=[np.float32],
+            dask_gufunc_kwargs={
+                "output_sizes": dict(zip(("latitude", "longitude"), self.grid.shape, strict=True))
+            },
+        )
+        made.attrs = field.attrs
+        return made
+
+    def fields(self, x: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Return fields of shape (..., latitude, longitude) on the new grid.
+
+        Missing values count for nothing, and the rest for more; a point that more than half of its weight is
+        missing of is missing.
+
+        Raises:
+            ValueError: a missing value, where the method is spectral.
+        """
+        missing = np.isnan(x)
+        if self.columns is None:
+            if missing.any():
+                raise ValueError(
+                    "spectral regridding knows no missing values; use --method conservative or bilinear"
+                )
+            return self._waves(x.astype(np.float64))
+        rows = self.rows
+        columns = self.columns
+        return over_missing(lambda fields: np.asarray(rows @ fields @ columns.T), x)
+
+    def _waves(self, x: Array) -> NDArray[np.float32]:
+        orders, _, _ = self.rows.shape
+        waves = np.fft.rfft(x, axis=-1, norm="forward")[..., :orders]
+        waves = np.einsum("mij,...jm->...im", self.rows, waves) * np.exp(
+            1j * np.arange(orders) * np.deg2rad(self.shift)
+        )
+        return np.asarray(
+            np.fft.irfft(waves, n=self.grid.shape[1], axis=-1, norm="forward"), dtype=np.float32
+        )
+
+
+def regrid(dataset: xr.Dataset, grid: LatLon, method: str = "conservative") -> xr.Dataset:
+    """Return a canonical data set on another grid; one that differs by rounding only gets its coordinates,
+    and keeps its values.
+
+    Raises:
+        ValueError: see ``Regridder.between``.
+    """
+    way = Regridder.between(dataset, grid, method)
+    if all(same_axis(getattr(grid, name), dataset[name].values, name) for name in grid.axes):
+        return dataset.assign_coords(
+            {name: (name, getattr(grid, name), dataset[name].attrs) for name in grid.axes}
+        )
+    return way.apply(dataset)
+
+
+def over_missing(weigh: Callable[[Array], Array], x: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return weighted sums of fields, in which values count for more where others are missing; missing where
+    most of the weight is.
+    """
+    missing = np.isnan(x)
+    if not missing.any():
+        return np.asarray(weigh(x.astype(np.float64)), dtype=np.float32)
+    there = weigh((~missing).astype(np.float64))
+    sums = weigh(np.where(missing, 0.0, x).astype(np.float64))
+    return np.asarray(
+        np.where(there >= LEAST - 1e-9, sums / np.maximum(there, 1e-9), np.nan), dtype=np.float32
+    )
+
+
+def linear(old: Array, new: Array, periodic: bool = False) -> Array:
+    """Return the matrix of linear interpolation from points ``old`` to points ``new``, shape (new, old)."""
+    n = len(old)
+    check_bytes(f"interpolating from {n} to {len(new)} points of an axis", 16 * n * len(new))
+    points = np.append(old, old[0] + 360) if periodic else old
+    order = np.argsort(points)
+    line = points[order]
+    at = np.clip(points.min() + (new - points.min()) % 360 if periodic else new, line[0], line[-1])
+    left = np.clip(np.searchsorted(line, at, side="right") - 1, 0, len(line) - 2)
+    slope = 1 / (line[left + 1] - line[left])
+    weights = np.zeros((len(new), n))
+    rows = np.arange(len(new))
+    weights[rows, order[left] % n] = 1 - slope * (at - line[left])
+    weights[rows, order[left + 1] % n] += slope * (at - line[left])
+    last = at == line[-1]
+    weights[last] = 0.0
+    weights[last, order[-1] % n] = 1.0
+    return weights
+
+
+def _overlap(old: Array, new: Array) -> Array:
+    """Return the share of each new cell that each old cell covers, shape (new, old), of their bounds (cell,
+    2).
+    """
+    low = np.maximum(old[None, :, 0], new[:, None, 0])
+    high = np.minimum(old[None, :, 1], new[:, None, 1])
+    return np.asarray(np.maximum(high - low, 0) / (new[:, 1] - new[:, 0])[:, None])
+
+
+def _of_covered_part(shares: Array) -> Array:
+    """Return weights that sum to one also for cells that reach beyond the source, of the part that it covers."""
+    total = shares.sum(axis=1, keepdims=True)
+    return np.where(total < 1 - 1e-9, shares / total, shares)
+
+
+def _spectral_rows(old: LatLon, new: LatLon) -> Array:
+    if old.sphere is None or not new.periodic or not new.includes_poles:
+        raise ValueError(
+            "spectral regridding goes from a global equiangular or Gauss grid to a global one; use --method conservative or bilinear"
+        )
+    count = len(old.latitude)
+    exact = count - 1 if old.sphere == "legendre-gauss" else (count - 1) // 2
+    top = min(exact, len(new.latitude) - 1, (old.shape[1] - 1) // 2, (new.shape[1] - 1) // 2)
+    most = max(count, len(new.latitude))
+    check_bytes(
+        f"spectral regridding from {count} to {len(new.latitude)} latitudes",
+        8 * (top + 1) * (2 * (top + 1) * most + count * len(new.latitude)),
+    )
+    theta, weights = sphere_nodes(count, old.sphere)
+    analysis = legendre(top + 1, top + 1, theta) * weights
+    if old.latitude[0] < old.latitude[-1]:
+        analysis = analysis[..., ::-1]
+    synthesis = legendre(top + 1, top + 1, np.deg2rad(90 - new.latitude))
+    return np.asarray(2 * np.pi * np.einsum("mli,mlj->mij", synthesis, analysis))
+
+
+def _earth_grid(dataset: xr.Dataset) -> LatLon:
+    grid = grid_of(dataset)
+    if isinstance(grid, Plane):
+        raise ValueError("only latitude-longitude grids are regridded; leave out --grid")
+    return grid
+
+
+def parse_grid(text: str, dataset: xr.Dataset) -> LatLon:
+    """Return the grid that a text names for a canonical data set.
+
+    Args:
+        text: degrees between points, ``LATxLON`` points round the globe (rows on the poles if LAT is odd), or
+            a store's path.
+        dataset: tells the extent, and the order of rows.
+
+    Raises:
+        ValueError: none of these.
+    """
+    old = _earth_grid(dataset)
+    south_first = old.latitude[0] < old.latitude[-1]
+    if os.path.isdir(text):  # which no text is too long for
+        from ..adapters.opening import open_raw
+
+        return _earth_grid(open_raw(text))
+    try:
+        if "x" in text:
+            rows, columns = (int(n) for n in text.split("x"))
+            check_points(text, rows, columns)
+            latitude = 90 - np.rad2deg(
+                colatitudes(rows, "equiangular" if rows % 2 else "equiangular-no-poles")
+            )
+            return LatLon(latitude[::-1] if south_first else latitude, np.arange(columns) * 360 / columns)
+        step = float(text)
+    except Refused:
+        raise
+    except ValueError as error:
+        raise ValueError(
+            f"--grid {text[:60]} is not understood ({error}); write degrees, LATxLON points, or a store"
+        ) from error
+    if old.periodic and 0 < step <= 45:
+        step = 180 / divisions(step)
+    if not 0 < step <= 45:
+        raise ValueError(f"--grid {text} must lie between 0 and 45 degrees")
+    high, wide = float(np.ptp(old.latitude)), 360.0 if old.periodic else float(np.ptp(old.longitude))
+    check_points(text, high / step + 1, wide / step + 1)
+    if old.periodic and old.includes_poles:
+        on_poles = np.abs(old.latitude).max() > 90 - COORDINATE_TOLERANCE * old.spacing[0]
+        latitude = 90 - step * (np.arange(round(180 / step) + on_poles) + (0.0 if on_poles else 0.5))
+        longitude = old.longitude[0] + step * np.arange(round(360 / step))
+    else:
+        east = 360 - step if old.periodic else np.ptp(old.longitude)
+        latitude = old.latitude.max() - step * np.arange(
+            int(np.ptp(old.latitude) / step + COORDINATE_TOLERANCE) + 1
+        )
+        longitude = old.longitude[0] + step * np.arange(int(east / step + COORDINATE_TOLERANCE) + 1)
+    return LatLon(latitude[::-1] if south_first else latitude, longitude)

@@ -1,0 +1,245 @@
+"""What to keep of a source: variables, levels, a period, a time step, an area, a member, one place along any
+other axis.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from ...fno.grids import COORDINATE_TOLERANCE, spacing_at
+from ..loaders.split import period
+from ..scalars import level_of, record, scalars_of
+
+Positions = NDArray[np.int64]
+
+
+class NothingSelectedError(ValueError):
+    """A source has nothing of what is selected, which another source may have."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What to keep; None keeps all.
+
+    Attributes:
+        variables: names, the source's own or the canonical ones.
+        levels: pressures in hPa.
+        times: period, as ``START:STOP`` with both ends included.
+        step: hours between times, counted from the first one kept.
+        area: ``NORTH/WEST/SOUTH/EAST`` in degrees.
+        member: one of an ensemble.
+        at: (axis, value) pairs: one place along each axis that has no name of its own here, such as depth. A
+            value is looked up among those of the axis, or is a position along an axis without any.
+    """
+
+    variables: tuple[str, ...] | None = None
+    levels: tuple[int, ...] | None = None
+    times: str | None = None
+    step: float | None = None
+    area: str | None = None
+    member: int | None = None
+    at: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.step is not None and self.step <= 0:
+            raise ValueError(f"--step {self.step:g} must be a positive number of hours")
+        if self.area is not None:
+            parse_area(self.area)
+
+    def places(self, dataset: xr.Dataset, source: str) -> xr.Dataset:
+        """Return the data set, as its source has it, at the places of ``at``; an axis that it lacks is passed
+        over.
+
+        Raises:
+            ValueError: a place that an axis does not hold.
+        """
+        places = {
+            name: _place(dataset, name, value, source) for name, value in self.at if name in dataset.dims
+        }
+        chosen = dataset.isel({name: [place] for name, place in places.items()})
+        without_values = [name for name in places if name not in dataset.coords]
+        return record(chosen, [name for name in places if name in dataset.coords]).squeeze(without_values)
+
+    def places_of(self, dataset: xr.Dataset, source: str) -> xr.Dataset:
+        """Return the levels, member and area to keep of a data set with canonical coordinates; no value is
+        read.
+
+        Raises:
+            NothingSelectedError: none of the levels, or not the member.
+            ValueError: an area with fewer than two points along an axis, or without latitudes.
+        """
+        dataset = self._one_member(self._levels(dataset, source), source)
+        if self.area is None:
+            return dataset
+        if "latitude" not in dataset.dims:
+            raise ValueError(f"{source} has no latitudes, so no area of it can be selected; leave out --area")
+        rows, columns = area_positions(dataset["latitude"].values, dataset["longitude"].values, self.area)
+        if min(len(rows), len(columns)) < 2:
+            raise ValueError(
+                f"{source} holds fewer than two points along an axis of the area {self.area}; write NORTH/WEST/SOUTH/EAST"
+            )
+        dataset = dataset.isel(latitude=rows, longitude=columns)
+        return dataset.assign_coords(
+            longitude=("longitude", eastward(dataset["longitude"].values), dataset["longitude"].attrs)
+        )
+
+    def times_of(self, dataset: xr.Dataset) -> xr.Dataset:
+        """Return the times of the period; none where the data set has none of it."""
+        return dataset.isel(time=self._times(dataset["time"].values))
+
+    def _levels(self, dataset: xr.Dataset, source: str) -> xr.Dataset:
+        """Return those levels that the data set has; others may be in other sources."""
+        if self.levels is None:
+            return dataset
+        known = levels_in(dataset)
+        single = {name: level_of(v.attrs) for name, v in dataset.data_vars.items()}
+        dataset = dataset.drop_vars(
+            [n for n, level in single.items() if level is not None and level not in self.levels]
+        )
+        if "level" in dataset.dims:
+            available = dataset["level"].values.tolist()
+            if keep := [available.index(level) for level in self.levels if level in available]:
+                dataset = dataset.isel(level=keep)
+            else:
+                dataset = dataset.drop_dims("level")
+        if known and not dataset.data_vars:
+            raise NothingSelectedError(
+                f"{source} has no level {self.levels[0]} hPa; it holds {', '.join(map(str, known))}"
+            )
+        return dataset
+
+    def _one_member(self, dataset: xr.Dataset, source: str) -> xr.Dataset:
+        if self.member is None:
+            return dataset
+        members = members_in(dataset)
+        if members and str(self.member) not in members:
+            raise NothingSelectedError(
+                f"{source} has no member {self.member}; it holds {members[0]} ... {members[-1]}"
+            )
+        if "number" not in dataset.dims:
+            return dataset
+        return record(dataset.isel(number=[members.index(str(self.member))]), ["number"])
+
+    def _times(self, times: NDArray[np.datetime64]) -> Positions:
+        """Return the positions of the period; empty where a source holds none of it."""
+        at = np.arange(len(times))
+        if self.times is not None:
+            try:
+                at = at[period(times, self.times)]
+            except ValueError as error:
+                if "holds no time" not in str(error):
+                    raise
+                return at[:0]
+        return at
+
+    def thin(self, times: NDArray[np.datetime64]) -> Positions:
+        """Return the positions of the times to keep of all sources together, ``step`` hours apart.
+
+        Raises:
+            ValueError: the series holds no two of them.
+        """
+        if self.step is None:
+            return np.arange(len(times))
+        step = np.timedelta64(round(self.step * 3600), "s").astype("timedelta64[ns]")
+        keep = np.flatnonzero((times - times[0]) % step == np.timedelta64(0, "ns"))
+        if len(keep) < min(2, len(times)):
+            raise ValueError(
+                f"no two times lie {self.step:g} h apart; the series holds {times[0]} ... {times[-1]}"
+            )
+        return keep
+
+
+def levels_in(dataset: xr.Dataset) -> list[int]:
+    """Return the pressures [hPa] of a canonical data set: those of its axis, and of variables on one level."""
+    axis = dataset["level"].values.tolist() if "level" in dataset.dims else []
+    single = [level_of(v.attrs) for v in dataset.data_vars.values()]
+    return list(dict.fromkeys([*axis, *(level for level in single if level is not None)]))
+
+
+def members_in(dataset: xr.Dataset) -> list[str]:
+    """Return the members of a canonical data set, as text: those of its axis, or of variables of one member."""
+    axis = [str(number) for number in dataset["number"].values.tolist()] if "number" in dataset.dims else []
+    single = [scalars_of(v.attrs).get("number") for v in dataset.data_vars.values()]
+    return [*axis, *dict.fromkeys(number for number in single if number is not None)]
+
+
+def places_along(values: NDArray[Any]) -> list[str]:
+    """Return the values of an axis as they are written to choose one; lead times in hours."""
+    return (
+        [f"{hours:g}h" for hours in values / np.timedelta64(1, "h")]
+        if values.dtype.kind == "m"
+        else [str(value) for value in values]
+    )
+
+
+def _place(dataset: xr.Dataset, name: str, wanted: str, source: str) -> int:
+    """Return the position of a value along an axis; numbers need to agree to a thousandth, since files hold
+    rounded ones.
+    """
+    values = dataset[name].values
+    try:
+        if values.dtype.kind in "fiu":
+            number = float(wanted)
+            position = int(np.abs(values - number).argmin())
+            if abs(values[position] - number) <= 1e-3 * max(abs(number), 1e-6):
+                return position
+        else:
+            return places_along(values).index(wanted)
+    except ValueError:
+        pass
+    held = ", ".join(places_along(values[:12])) + (", ..." if len(values) > 12 else "")
+    raise ValueError(f"{source} has no {name} {wanted}; it holds {held}")
+
+
+def parse_area(area: str) -> tuple[float, float, float, float]:
+    """Return north, west, south and east of ``NORTH/WEST/SOUTH/EAST``, with west <= east.
+
+    Longitudes keep the convention they are written in: ``-15/42`` and ``170/190`` stay as they are;
+    ``170/-170``, across the date line, becomes ``170/190``, and ``345/42`` or ``345/402``, across Greenwich,
+    become ``-15/42``.
+
+    Raises:
+        ValueError: not four finite numbers, south lies above north, or more than the whole globe.
+    """
+    try:
+        north, west, south, east = (float(part) for part in area.split("/"))
+    except ValueError as error:
+        raise ValueError(
+            f"{area!r} is not an area; write NORTH/WEST/SOUTH/EAST in degrees, e.g. 60/-130/20/-60"
+        ) from error
+    if not -90 <= south < north <= 90:
+        raise ValueError(
+            f"area {area}: south {south:g} must lie below north {north:g}, both within [-90, 90]"
+        )
+    if not (-360 <= west <= 720 and -360 <= east <= 720 and east - west <= 360):
+        raise ValueError(
+            f"area {area}: west {west:g} and east {east:g} must be longitudes at most 360 degrees apart"
+        )
+    east += 360 * np.ceil((west - east) / 360) if east < west else 0
+    turns = np.floor(west / 360 + 0.5) if east > 360 or west < -180 else 0
+    return north, west - 360 * turns, south, east - 360 * turns
+
+
+def area_positions(
+    latitude: NDArray[np.floating], longitude: NDArray[np.floating], area: str
+) -> tuple[Positions, Positions]:
+    """Return the rows and columns that lie in an area, columns eastward from its western edge, so that a seam
+    does not part it.
+    """
+    north, west, south, east = parse_area(area)
+    edge = COORDINATE_TOLERANCE * spacing_at(latitude).min()
+    rows = np.flatnonzero((latitude >= south - edge) & (latitude <= north + edge))
+    edge = COORDINATE_TOLERANCE * spacing_at(longitude).min()
+    from_west = (longitude.astype(np.float64) - west) % 360
+    width = (east - west) % 360 or 360 * (east > west)
+    columns = np.flatnonzero((from_west <= width + edge) | (from_west >= 360 - edge))
+    return rows, columns[np.argsort(from_west[columns] % (360 - edge), kind="stable")]
+
+
+def eastward(longitude: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return longitudes counted on from the first one, where they cross the seam."""
+    turns = np.cumsum(np.diff(longitude, prepend=longitude[0]) < 0)
+    return (longitude + 360 * turns).astype(longitude.dtype) if turns.any() else longitude

@@ -1,0 +1,1 @@
+"""Statistics of a training period: moments, climatology and the summaries in a store."""

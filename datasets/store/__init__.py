@@ -1,0 +1,1 @@
+"""The canonical zarr store: opening, writing, locking, resuming."""

@@ -1,0 +1,234 @@
+"""Writing so that a path holds the old thing or the new one, never half of either, also after a power
+failure.
+"""
+
+import errno
+import os
+import secrets
+import shutil
+import stat
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from . import outputs
+from .locks import OutputLockedError, exclusive
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_PATIENCE = 5.0  # seconds that a reader waits for a replacement to end
+_SYNC_THREADS = 8
+_DISCARDED = "discarded"
+
+
+@contextmanager
+def reserved(
+    path: str | Path, kind: str, overwrite: bool = False, inputs: Iterable[outputs.Input] = ()
+) -> Iterator[Path]:
+    """Check that an output may be written, and keep others from writing it until the end of the context.
+
+    Args:
+        path: output.
+        kind: key of ``outputs.FORMATS``, or ``checkpoint``.
+        overwrite: whether an earlier output of this kind may be replaced.
+        inputs: what is read meanwhile.
+
+    Raises:
+        FileExistsError: it exists, and may not be replaced or was not written by this package.
+        OutputLockedError: another process is writing it.
+        ValueError: another format's ending, or the output is, contains or lies in an input.
+    """
+    path = outputs.check_output(path, kind)
+    outputs.check_apart(path, inputs)
+    with exclusive(path):
+        recover(path)
+        outputs.check_replaceable(path, kind, overwrite)
+        yield path
+
+
+def workspace(path: Path) -> Path:
+    """Return the hidden folder next to ``path`` in which its replacement is written.
+
+    It contains the new output under its own name, what ``Journal`` keeps of an unfinished one, and ``old``
+    while the two are exchanged; ``discarded`` is an old one that is being removed.
+    """
+    return path.with_name(f".{path.name}.partial")
+
+
+def temporary_path(path: Path) -> Path:
+    """Return where the replacement of ``path`` is written."""
+    return workspace(path) / path.name
+
+
+@contextmanager
+def replacing(path: Path, overwrite: bool, kind: str, keep_partial: bool = False) -> Iterator[Path]:
+    """Give a temporary path to write a file or folder to, and put it in place of ``path`` once it is whole.
+
+    The output is locked meanwhile (``locks.exclusive``). What was written is on the disk before it is
+    renamed.
+
+    Args:
+        path: what to write.
+        overwrite: whether an existing ``path`` may be replaced.
+        kind: kind of output; only an output of this kind that this package wrote is replaced.
+        keep_partial: keep what is written so far if writing stops, so that the next try can resume.
+
+    Raises:
+        FileExistsError: ``path`` exists and may not be replaced.
+        OutputLockedError: another process is writing it.
+        OSError: writing failed; that a disk is full is reported in plain words.
+    """
+    with exclusive(path):
+        recover(path)
+        outputs.check_replaceable(path, kind, overwrite)
+        folder = workspace(path)
+        _enter(folder, path, keep_partial)
+        try:
+            yield folder / path.name
+            _publish(folder, path, overwrite)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            kept = (
+                "what was written so far is kept for the next try"
+                if keep_partial
+                else "nothing was left behind"
+            )
+            message = f"no room to write {path}; {kept}: free some space and run it again"
+            raise OSError(error.errno, message) from error
+        except RuntimeError as error:
+            if "NetCDF" not in str(error) and "HDF" not in str(
+                error
+            ):  # how the netCDF library reports a failed write
+                raise
+            message = (
+                f"cannot write {path} ({error}); nothing was left behind: free some space and run it again"
+            )
+            raise OSError(message) from error
+        finally:
+            if not keep_partial:
+                remove(folder)
+            with suppress(OSError):  # something is kept in it
+                folder.rmdir()
+
+
+def _enter(folder: Path, path: Path, keep_partial: bool) -> None:
+    """Make the workspace, or take over the one of an earlier try; never one that another user could have
+    planted.
+    """
+    if not keep_partial and _is_workspace(folder, path):
+        remove(folder)
+    try:
+        os.mkdir(folder, 0o700)
+    except FileExistsError:
+        if not _is_workspace(folder, path):
+            raise FileExistsError(
+                f"{folder} is in the way and was not left by this command; move it away"
+            ) from None
+        remove(folder / _DISCARDED)
+
+
+def _is_workspace(folder: Path, path: Path) -> bool:
+    try:
+        status = os.lstat(folder)
+    except FileNotFoundError:
+        return False
+    ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
+    names = {path.name, f"{path.name}.done", "old", _DISCARDED, "store.zarr", "progress.json"}
+    return ours and set(os.listdir(folder)) <= names
+
+
+def _publish(folder: Path, path: Path, overwrite: bool) -> None:
+    new, old = folder / path.name, folder / "old"
+    sync_all(new)
+    if os.path.lexists(path):
+        if not overwrite:
+            raise FileExistsError(f"{path} has appeared meanwhile and is kept; choose another name")
+        remove(old)
+        os.rename(path, old)
+    os.rename(new, path)
+    sync(path.parent)
+    if os.path.lexists(old):  # or a kill while it is removed would leave half of it, for `recover` to find
+        os.rename(old, folder / _DISCARDED)
+    remove(folder)
+
+
+def recover(path: Path) -> None:
+    """Undo a replacement that was killed between its two renames; wait for one that is between them."""
+    old, until = workspace(path) / "old", time.monotonic() + _PATIENCE
+    while not os.path.lexists(path) and os.path.lexists(old):
+        try:
+            with exclusive(path):
+                if not os.path.lexists(path) and os.path.lexists(old):
+                    os.rename(old, path)
+                    sync(path.parent)
+                    with suppress(OSError):  # it also contains an unfinished output
+                        workspace(path).rmdir()
+        except OutputLockedError:
+            if time.monotonic() > until:
+                return
+            time.sleep(0.01)
+        except OSError:  # of a folder that is only read
+            return
+
+
+def remove(path: Path) -> None:
+    """Remove a file or folder if it is there, also while another removes it."""
+    if path.is_dir() and not path.is_symlink():
+        while path.is_dir():
+            with suppress(FileNotFoundError):
+                shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Replace a small file so that it holds the old bytes or the new ones, also after a power failure.
+
+    The new bytes are written to a new file with an unpredictable name, so a link planted there is not
+    followed.
+
+    Raises:
+        OSError: the file cannot be written; the old one is kept.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    try:
+        with os.fdopen(file, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Write a file, or the entries of a folder, to the disk.
+
+    File systems that cannot synchronise folders are left to do so by themselves.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sync_all(path: Path) -> None:
+    """Write a file, or a folder and all that is in it, to the disk; nothing where nothing is there."""
+    if not path.is_dir():
+        if path.exists():
+            sync(path)
+        return
+    paths = [path]
+    for folder, folders, files in os.walk(path):
+        paths += [Path(folder, name) for name in (*files, *folders)]
+    with ThreadPoolExecutor(_SYNC_THREADS) as pool:  # as a disk takes many at once
+        list(pool.map(sync, paths))

@@ -1,0 +1,30 @@
+"""Losses: area-weighted and masked per channel, and relative for whole solutions."""
+
+import torch
+from torch import Tensor
+
+
+def area_weighted_mse(prediction: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Return the mean square error of each channel, shape (channel,).
+
+        sum_{b,i,j} w[c,i,j] (p - t)^2 / (B sum_{i,j} w[c,i,j])
+
+    Args:
+        prediction: shape (batch, channel, H, W).
+        target: same shape; values where the weight is zero do not count, but must be finite.
+        weights: area weight, zero under a channel's mask, shape (channel, H, W).
+    """
+    error = (prediction - target).square() * weights
+    total = error.sum(dim=(0, 2, 3))
+    mean: Tensor = total / (len(prediction) * weights.sum(dim=(1, 2)))
+    return mean
+
+
+def relative_l2(prediction: Tensor, target: Tensor) -> Tensor:
+    """Return the relative L2 error of each sample, ``|p - t| / |t|`` over all that is not NaN in the target,
+    shape (batch,).
+    """
+    known = torch.isfinite(target)
+    difference = torch.where(known, prediction - torch.nan_to_num(target), 0.0)
+    result: Tensor = difference.flatten(1).norm(dim=1) / torch.nan_to_num(target).flatten(1).norm(dim=1)
+    return result

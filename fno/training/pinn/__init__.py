@@ -1,0 +1,1 @@
+"""Training of physics-informed networks: collocation points, least squares and time windows."""

@@ -1,0 +1,3 @@
+"""Files of weights from unknown origin: read safely, checked against a network, converted from other
+packages.
+"""

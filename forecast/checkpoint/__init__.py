@@ -1,0 +1,1 @@
+"""Checkpoints: folders of weights and metadata, written whole and checked on reading."""

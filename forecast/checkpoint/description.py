@@ -1,0 +1,344 @@
+"""What ``meta.json`` of a checkpoint may hold, by kind of checkpoint: types, bounds, and what must agree.
+
+Unknown keys are refused, but for those of ``provenance``, a record that later versions may add to.
+"""
+
+import math
+import re
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
+
+from ..config.load import Config
+from ..config.physics_config import OperatorConfig, PinnConfig
+
+_SMALLEST, _LARGEST = 1e-30, 1e30  # of scales, which are float32
+_POINTS = 20_000  # of an axis: a spacing of a kilometre round the globe
+_SCALARS = (str, int, float, bool, type(None))
+_CENTURY = 100 * 366 * 86_400.0
+
+
+def _text_values(values: Any) -> dict[str, Any]:
+    if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
+        raise ValueError("should hold texts by name")
+    return values
+
+
+def _attributes(values: Any) -> dict[str, dict[str, Any]]:
+    if not isinstance(values, dict) or not all(isinstance(attrs, dict) for attrs in values.values()):
+        raise ValueError("should hold the attributes of each variable")
+    for name, attrs in values.items():
+        for key, value in attrs.items():
+            if not isinstance(value, _SCALARS) or (
+                key in ("units", "standard_name", "long_name") and not isinstance(value, str)
+            ):
+                raise ValueError(f"{name}: {key} should be a text or a number")
+    return values
+
+
+def _time(text: str) -> str:
+    try:
+        time = np.datetime64(text if re.fullmatch(r"[0-9T:.-]{4,40}", text) else "NaT")
+    except ValueError:
+        time = np.datetime64("NaT")
+    if np.isnat(time):
+        raise ValueError("should be a time such as 2001-01-31T06:00:00")
+    return text
+
+
+def _sha256(text: str) -> str:
+    if not re.fullmatch("[0-9a-f]{64}", text):
+        raise ValueError("should be a SHA-256 checksum")
+    return text
+
+
+Finite = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST, allow_inf_nan=False)]
+Scale = Annotated[float, Field(ge=_SMALLEST, le=_LARGEST, allow_inf_nan=False)]
+Points = Annotated[list[Finite], Field(min_length=2, max_length=_POINTS)]
+Texts = Annotated[dict[str, str], PlainValidator(_text_values)]
+Time = Annotated[str, AfterValidator(_time)]
+Checksum = Annotated[str, AfterValidator(_sha256)]
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+Dtype = Annotated[str, Field(pattern=r"^[<>=|]?(float(16|32|64)|u?int(8|16|32|64)|f[248]|[iu][1248])$")]
+Name = Annotated[str, Field(min_length=1, max_length=500)]
+
+
+def _read_as(kind: type[BaseModel]) -> BeforeValidator:
+    """Return a validator of a configuration by its own rules, which are those of a file that a user writes."""
+
+    def read(values: Any) -> BaseModel:
+        try:
+            return kind.model_validate(values)
+        except ValidationError as error:
+            raise ValueError(f".{first_error(error)}") from error
+
+    return BeforeValidator(read)
+
+
+class _Description(BaseModel):
+    """What descriptions of all kinds hold."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    format_version: Literal[1, 2]
+    versions: Texts
+    written: str
+    sha256: Checksum
+    checksum: Checksum | None = None
+
+
+class _Channel(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    variable: Name
+    level: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] | Finite | None
+    units: Annotated[str, Field(max_length=200)]
+    place: Annotated[str, Field(max_length=1_000)] = ""
+
+
+class _Normalisation(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    mean: list[Finite]
+    std: list[Scale]
+    anomaly_std: list[Scale]
+    tendency_std: list[Scale]
+
+
+class _Provenance(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    fingerprint: str
+
+
+class _ForecastProvenance(_Provenance):
+    train_period: Annotated[list[Time], Field(min_length=2, max_length=2)]
+    validation_period: Annotated[list[Time], Field(min_length=2, max_length=2)] | None
+    validation_score: Annotated[float, Field(allow_inf_nan=False)] | None
+    best_epoch: Count | None = None
+    steps: Count | None = None
+    source: Texts = {}
+    comparison: dict[str, dict[str, float | None]] = {}
+    static_fields: list[Name] = []
+
+
+class ForecastDescription(_Description):
+    """A forecast model: see ``checkpoint.Checkpoint``."""
+
+    config: Annotated[Config, _read_as(Config)]
+    channels: Annotated[list[_Channel], Field(min_length=1, max_length=10_000)]
+    attrs: Annotated[dict[str, dict[str, Any]], PlainValidator(_attributes)]
+    latitude: Points | None = None
+    longitude: Points | None = None
+    y: Points | None = None
+    x: Points | None = None
+    wraps: Annotated[list[bool], Field(min_length=2, max_length=2)] | None = None
+    dtypes: Annotated[list[Dtype], Field(min_length=2, max_length=2)]
+    step_seconds: Annotated[float, Field(ge=1e-9, le=_CENTURY, allow_inf_nan=False)]
+    window: Annotated[int, Field(ge=1)]
+    normalisation: _Normalisation
+    forcings: list[Literal["toa_radiation", "insolation", "cos_year", "sin_year"]]
+    training_range: Annotated[list[list[Finite]], Field(min_length=2, max_length=2)] | None = None
+    provenance: _ForecastProvenance
+
+    @model_validator(mode="after")
+    def _agree(self) -> "ForecastDescription":
+        count = len(self.channels)
+        if (self.latitude is None) is (self.y is None) or (self.latitude is None, self.y is None) != (
+            self.longitude is None,
+            self.x is None,
+        ):
+            raise ValueError("there should be latitude and longitude, or y and x")
+        if (self.y is None) is not (self.wraps is None):
+            raise ValueError("wraps belongs to y and x, and to them alone")
+        if len({(c.variable, c.level, c.place) for c in self.channels}) < count:
+            raise ValueError("channels names a channel twice")
+        if len(set(self.forcings)) < len(self.forcings) or (self.y is not None and self.forcings):
+            raise ValueError("forcings names one twice, or belongs to another grid")
+        for name in ("mean", "std", "anomaly_std", "tendency_std"):
+            if (length := len(getattr(self.normalisation, name))) != count:
+                raise ValueError(f"normalisation.{name} has {length} entries for {count} channels")
+        for values in self.training_range or ():
+            if len(values) != count:
+                raise ValueError(f"training_range has {len(values)} entries for {count} channels")
+        if self.training_range and any(low > high for low, high in zip(*self.training_range, strict=True)):
+            raise ValueError("training_range has a least value above the largest")
+        if self.window != self.config.model.window:
+            raise ValueError(f"window is {self.window}, config.model.window {self.config.model.window}")
+        for channel in self.channels:
+            if channel.variable not in self.attrs:
+                raise ValueError(f"attrs lacks {channel.variable}")
+            if (units := self.attrs[channel.variable].get("units", channel.units)) != channel.units:
+                raise ValueError(
+                    f"attrs.{channel.variable}.units is {units!r}, that of the channel {channel.units!r}"
+                )
+        return self
+
+
+class _PinnProvenance(_Provenance):
+    iterations: Count
+    training_residual: float
+    held_out_residual: float
+
+
+class PinnDescription(_Description):
+    """A physics-informed network."""
+
+    kind: Literal["pinn"]
+    config: Annotated[PinnConfig, _read_as(PinnConfig)]
+    provenance: _PinnProvenance
+
+
+class _Scales(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    solution: list[Scale]
+    input_mean: list[Finite]
+    input_std: list[Scale]
+    parameter_mean: list[Finite]
+    parameter_std: list[Scale]
+
+
+class _Range(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    mean: float
+    std: float
+    low: float
+    high: float
+    negligible: float = 0.0
+    logarithm: bool = False
+
+
+class _Ranges(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    count: Annotated[int, Field(ge=1, lt=2**53)]
+    ranges: dict[str, _Range]
+
+
+def _parameters(values: Any) -> dict[str, Any]:
+    """Return parameters of a system, whose counts of points and frames size what is built from them."""
+    if not isinstance(values, dict):
+        raise ValueError("should hold parameters by name")
+    for name, value in values.items():
+        if not isinstance(value, _SCALARS) or (isinstance(value, float) and not math.isfinite(value)):
+            raise ValueError(f"{name} should be a text or a finite number")
+        most = 100_000 if type(value) is int else _LARGEST
+        if isinstance(value, int | float) and abs(value) > most:
+            raise ValueError(f"{name} is {str(value)[:30]}, beyond {most:g}")
+    return values
+
+
+class _OperatorProvenance(_Provenance):
+    validation_score: float | None
+    best_epoch: Count | None = None
+    steps: Count | None = None
+    system: Annotated[dict[str, Any], PlainValidator(_parameters)]
+    scales: _Scales
+    trained_grid: Annotated[list[Annotated[int, Field(ge=2, le=_POINTS)]], Field(min_length=1, max_length=3)]
+    ranges: _Ranges | None = None
+    recovered: dict[str, dict[str, float | None]] | None = None
+
+
+class OperatorDescription(_Description):
+    """A solution operator."""
+
+    kind: Literal["operator"]
+    config: Annotated[OperatorConfig, _read_as(OperatorConfig)]
+    provenance: _OperatorProvenance
+
+    @model_validator(mode="after")
+    def _regular(self) -> "OperatorDescription":
+        if (
+            self.config.equation.name == "shallow_water"
+        ):  # whose Gauss grid is computed before it is seen to be none of a box
+            raise ValueError("config.equation.name: an operator solves equations on a box, not on the sphere")
+        return self
+
+
+def _arguments(values: Any) -> dict[str, Any]:
+    """Return arguments of a network: numbers and texts, or short lists of these."""
+    if not isinstance(values, dict):
+        raise ValueError("should hold arguments by name")
+    for name, value in values.items():
+        entries = value if isinstance(value, list | tuple) else [value]
+        if len(entries) > 8 or not all(isinstance(entry, _SCALARS) for entry in entries):
+            raise ValueError(f"{name} should be a number or a text, or up to eight of these")
+        for entry in entries:
+            number = isinstance(entry, int | float) and not isinstance(entry, bool)
+            if (number and not 0 <= entry <= 1_000_000) or (isinstance(entry, str) and len(entry) > 100):
+                raise ValueError(f"{name} is {str(entry)[:30]}, beyond 0 to 1000000")
+    return values
+
+
+class NetworkArguments(BaseModel):
+    """Which network, and its arguments."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: Literal["fno", "tfno", "sfno", "afno"]
+    arguments: Annotated[dict[str, Any], PlainValidator(_arguments)]
+
+
+class _Source(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    file: str
+    format: str
+    sha256: Checksum
+
+
+class NetworkDescription(_Description):
+    """A network alone, with weights of another package."""
+
+    kind: Literal["network"]
+    model: NetworkArguments
+    source: _Source
+
+
+Description = ForecastDescription | PinnDescription | OperatorDescription | NetworkDescription
+KINDS: dict[str | None, type[Description]] = {
+    None: ForecastDescription,
+    "pinn": PinnDescription,
+    "operator": OperatorDescription,
+    "network": NetworkDescription,
+}
+"""Descriptions by their key ``kind``, which that of a forecast model does not have."""
+
+
+def first_error(error: ValidationError) -> str:
+    """Return the first thing that is wrong with a description as text: the key, what it should be, and what
+    it is.
+    """
+    first = error.errors(include_url=False, include_context=False)[0]
+    where = ".".join(
+        str(part)
+        for part in first["loc"]
+        if part not in ("fno", "tfno", "sfno", "afno", "int", "constrained-float", "float")
+    )
+    message = first["msg"].removeprefix("Value error, ")
+    if message.startswith("."):  # of a configuration, which gives the rest of the key
+        return f"{where}{message}"
+    given = (
+        ""
+        if first["type"] in ("missing", "value_error", "extra_forbidden")
+        else f", got {_shown(first['input'])}"
+    )
+    return f"{where or 'the description'}: {message}{given}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict | list):
+        return f"{'keys' if isinstance(value, dict) else 'a list'} of {len(value)} entries"
+    return repr(value)[:80]

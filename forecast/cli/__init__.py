@@ -1,0 +1,1 @@
+"""The `forecast` command: the only place that knows command-line options."""

@@ -1,0 +1,227 @@
+"""What all verbs of the command share: their common options, progress, errors and results."""
+
+import json
+import logging
+import math
+import os
+import select
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from ...datasets.stopping import handled
+from ..text import one_line, printable
+from .failures import BAD_INPUT, explain, write_traceback
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
+FollowLinks = Annotated[
+    bool,
+    typer.Option(
+        "--follow-links",
+        help="Read also what links within a store or file lead to outside of it; only where you trust it.",
+    ),
+]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda; a GPU where there is one by default.")]
+LeadUnits = Annotated[
+    str | None, typer.Option(help="Units of a forecast's lead times where it gives none, e.g. hours.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, e.g. train.epochs=20."),
+]
+
+READER_GONE = 141  # as a process that SIGPIPE ended
+
+
+class Verbs(TyperGroup):
+    """The verbs of the command; every error in one of them, in its options or its printing ends in one line."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run a verb and exit."""
+        if not standalone_mode:
+            return super().main(args, prog_name, complete_var, standalone_mode, windows_expand_args, **extra)
+
+        def work() -> None:
+            with self.make_context(
+                prog_name or "forecast", list(sys.argv[1:] if args is None else args), **extra
+            ) as context:
+                self.invoke(context)
+
+        with _quiet_libraries():
+            code = _run(work)
+        sys.exit(code)
+
+
+def _run(work: Callable[[], None]) -> int:
+    """Do the work of a verb and return the exit code."""
+    try:
+        with handled():
+            work()
+            _flush()
+    except (typer.Exit, SystemExit) as end:
+        code = end.exit_code if isinstance(end, typer.Exit) else end.code
+        try:
+            _flush()
+        except OSError as error:
+            return _report(error)
+        return code if isinstance(code, int) else bool(code)
+    except BaseException as error:  # noqa: BLE001  whatever it is, it is reported
+        return _report(error)
+    return 0
+
+
+@contextmanager
+def reported() -> Iterator[Callable[[str], Any]]:
+    """Show progress inside, and turn an error into one line and an exit code."""
+    from .display import Display
+
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of reads under way when one fails, at exit
+    try:
+        with Display() as display:
+            yield display.stage
+    except (typer.Exit, SystemExit):
+        raise
+    except BaseException as error:
+        raise typer.Exit(_report(error)) from error
+
+
+def _report(error: BaseException) -> int:
+    """Print what happened and return the exit code; with FOURCASTER_DEBUG, let an error through."""
+    if isinstance(error, BrokenPipeError) and _reader_is_gone():
+        return READER_GONE
+    if hasattr(error, "format_message"):  # of typer
+        return _report_usage(error)
+    if isinstance(error, typer.Abort):
+        error = KeyboardInterrupt()
+    if os.environ.get("FOURCASTER_DEBUG") and isinstance(error, Exception):
+        raise error
+    text, code = explain(error)
+    _say(text)
+    if isinstance(error, OSError):
+        _reader_is_gone()  # standard output may be the device that is full
+    return code
+
+
+def _report_usage(error: Any) -> int:
+    """Print what is wrong with the command line; the help where there are no words at all."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return int(error.exit_code)
+    context = getattr(error, "ctx", None)
+    hint = (
+        f"; see {' '.join(['forecast', *context.command_path.split()[1:]])} --help"
+        if context is not None
+        else ""
+    )
+    _say(f"{one_line(error.format_message()).rstrip('.')}{hint}")
+    return int(getattr(error, "exit_code", BAD_INPUT))
+
+
+def _say(text: str) -> None:
+    """Print a line on standard error, where there is one."""
+    with suppress(OSError, ValueError):
+        if sys.stderr is not None:
+            print(f"forecast: {text}", file=sys.stderr, flush=True)
+
+
+def _flush() -> None:
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def _reader_is_gone() -> bool:
+    """Return whether standard output takes no more; what waits to be written there is then dropped."""
+    gone = False
+    try:
+        _flush()
+        watched = select.poll()
+        watched.register(sys.stdout.fileno(), 0)
+        gone = any(event & select.POLLERR for _, event in watched.poll(0))
+    except (OSError, ValueError):  # no file descriptor, or an output that is closed or full
+        gone = True
+    if gone:
+        with suppress(OSError, ValueError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, sys.stdout.fileno())
+            os.close(null)
+    return gone
+
+
+class _Lines(logging.Handler):
+    """Print each record of the log as one line on what is standard error then."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(Exception):
+            print(one_line(record.getMessage()), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Let warnings and errors that libraries print be lines like others, and print any text in any encoding."""
+    log = logging.getLogger("fourcaster.forecast")
+
+    def warn(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        log.warning("%s: %s", category.__name__, message)
+
+    def in_thread(arguments: Any) -> None:
+        where = write_traceback(arguments.exc_value)
+        log.error("a thread ended by %s: %s (%s)", arguments.exc_type.__name__, arguments.exc_value, where)
+
+    with ExitStack() as after:
+        handler = _Lines(logging.WARNING)
+        logging.root.addHandler(handler)
+        after.callback(logging.root.removeHandler, handler)
+        for module, name, value in (
+            (warnings, "showwarning", warn),
+            (threading, "excepthook", in_thread),
+            (
+                sys,
+                "unraisablehook",
+                lambda arguments: log.debug("%s: %s", arguments.err_msg, arguments.exc_value),
+            ),
+        ):
+            after.callback(setattr, module, name, getattr(module, name))
+            setattr(module, name, value)
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                after.callback(stream.reconfigure, errors=stream.errors)
+                stream.reconfigure(errors="backslashreplace")
+        yield
+
+
+def refuse_unused(context: typer.Context, used: Collection[str], why: str) -> None:
+    """Raise ``ValueError`` where the command line has an option that is none of ``used``, by the names of the
+    verb's parameters.
+    """
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if source is not None and source.name == "COMMANDLINE" and parameter.name not in used:
+            raise ValueError(f"{parameter.opts[-1]} has no use here: {why}; leave it out")
+
+
+def show(values: Any, as_json: bool, text: str) -> None:
+    """Print a result, as JSON, in which numbers that are not finite are null, or as text."""
+    print(json.dumps(_finite(values), indent=1, default=str) if as_json else printable(text))
+
+
+def _finite(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {key: _finite(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_finite(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values

@@ -1,0 +1,150 @@
+"""What the command says of an error: one line, an exit code, and a file with the traceback where the fault
+may be ours.
+"""
+
+import errno
+import os
+import platform
+import re
+import sys
+import tempfile
+import traceback
+
+from ... import __version__
+from ...datasets.stopping import Stopped
+from ..text import one_line
+
+BUG = 1
+BAD_INPUT = 2
+INTERRUPTED = 130
+_LONGEST = 20_000  # characters of a message that are looked at
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+# Raised by readers of files, as type name or by text; all others are checked where files are read.
+_DAMAGED = (
+    "BadZipFile",
+    "LargeZipFile",
+    "BadGzipFile",
+    "LZMAError",
+    "SafetensorError",
+    "EOFError",
+    "UnpicklingError",
+    "DatabaseError",
+    "OperationalError",
+    "YAMLError",
+    "ScannerError",
+    "ParserError",
+    "ComposerError",
+    "ConstructorError",
+    "IcechunkError",
+    "ArrayNotFoundError",
+    "GroupNotFoundError",
+    "NodeNotFoundError",
+)
+_DAMAGED_MODULES = ("zlib", "struct", "_struct")  # whose only exception is called `error`
+_DAMAGED_TEXT = re.compile(r"netcdf|hdf5? error|blosc|zstd|lz4|codec|decompress|checksum", re.IGNORECASE)
+_MEMORY_TEXT = re.compile(
+    r"can't allocate memory|not enough memory|out of memory|bad_alloc|bad allocation|cannot allocate|unable to allocate"
+    r"|maximum allowed dimension|array is too big|storage size calculation overflow|invalid buffer size",
+    re.IGNORECASE,
+)
+
+
+def explain(error: BaseException) -> tuple[str, int]:
+    """Return what happened in one line, and the exit code."""
+    error = _first(error)
+    if isinstance(error, Stopped):
+        text = error.text or "run the same command again"
+        return one_line(f"stopped by {error.signal.name}; {text}"), 128 + error.signal
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped; run the same command again", INTERRUPTED
+    text = _text(error)
+    if isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError | ValueError) and _MEMORY_TEXT.search(text)
+    ):
+        return one_line(
+            f"this needs more memory than there is ({text or 'out of memory'}); take less at once, or a smaller input"
+        ), BAD_INPUT
+    if isinstance(error, RecursionError):
+        return "the input is nested too deeply to be read; flatten it", BAD_INPUT
+    if isinstance(error, OverflowError):
+        return one_line(f"a number is out of range ({text}); use a smaller one"), BAD_INPUT
+    if isinstance(error, OSError):
+        return one_line(_of_the_system(error, text)), BAD_INPUT
+    if isinstance(error, ValueError) and text:
+        return one_line(text), BAD_INPUT
+    if _is_damage(error, text):
+        return one_line(
+            f"a file cannot be read ({_kind(error)}: {text}); it is damaged, or not of the format of its name"
+        ), BAD_INPUT
+    where = write_traceback(error)
+    hint = (
+        f"; its traceback is in {where}, please report it"
+        if where
+        else "; set FOURCASTER_DEBUG=1 to see its traceback"
+    )
+    return f"{one_line(f'unexpected {_kind(error)}: {text}')}{hint}", BUG
+
+
+def write_traceback(error: BaseException) -> str | None:
+    """Write a traceback, without secrets, to a new private file and return its name; None where that is
+    impossible.
+    """
+    try:
+        from ..jobs.log import mask
+
+        trace = "".join(traceback.format_exception(error))
+        command = " ".join(sys.argv[1:])
+        about = f"fourcaster {__version__}, Python {platform.python_version()}, {platform.platform()}\nforecast {command}\n\n"
+        data = mask(about + trace).encode(errors="backslashreplace")
+        descriptor, name = tempfile.mkstemp(prefix="forecast-traceback-", suffix=".txt")  # mode 0600
+    except Exception:  # noqa: BLE001  an error is being reported, and must not become another one
+        return None
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+    except OSError:
+        os.unlink(name)
+        return None
+    return name
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _of_the_system(error: OSError, text: str) -> str:
+    reason = error.strerror or text
+    if error.errno in _NO_ROOM and "no room" not in text:
+        return f"no room on the disk ({text}); free some space and run it again"
+    if error.errno == errno.ENOMEM:
+        return f"this needs more memory than there is ({reason}); take less at once, or a smaller input"
+    if error.filename is not None and error.strerror:
+        name = (
+            os.fsdecode(error.filename)
+            if isinstance(error.filename, str | bytes | os.PathLike)
+            else str(error.filename)
+        )
+        return f"{name}: {reason}"
+    return reason or _kind(error)
+
+
+def _is_damage(error: BaseException, text: str) -> bool:
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if names & set(_DAMAGED) or (_kind(error) == "error" and type(error).__module__ in _DAMAGED_MODULES):
+        return True
+    return type(error) is RuntimeError and bool(_DAMAGED_TEXT.search(text))
+
+
+def _kind(error: BaseException) -> str:
+    return type(error).__name__
+
+
+def _text(error: BaseException) -> str:
+    try:
+        text = str(error)
+        return text if len(text) < _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+    except Exception:  # noqa: BLE001  an exception of a plugin that cannot be printed
+        return ""

@@ -1,0 +1,1 @@
+"""Forecasts from a trained model: initial states, rollout, perturbations, output grid and writers."""

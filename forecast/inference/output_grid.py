@@ -1,0 +1,128 @@
+"""The grid a forecast is written on: the model's, a part of it, or a finer or coarser one by interpolation."""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...datasets.ingest.regrid import linear
+from ...datasets.ingest.resampling import with_points, with_spacing
+from ...datasets.ingest.select import area_positions, parse_area
+from ...datasets.memory import check_along, check_points
+from ...fno.grids import Grid, LatLon
+
+Float = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class OutputGrid:
+    """Where forecasts are written and how they get there from the model's grid.
+
+    Attributes:
+        axes: names of rows and columns.
+        along_rows: where the rows lie, in the type of the training data.
+        along_columns: the same of the columns.
+        rows: weights of the model's rows, shape (new, old); None keeps them.
+        columns: the same for columns.
+        note: what was done, for the attributes of the forecast; empty if nothing was.
+    """
+
+    axes: tuple[str, str]
+    along_rows: NDArray[np.floating]
+    along_columns: NDArray[np.floating]
+    rows: Float | None = None
+    columns: Float | None = None
+    note: str = ""
+
+    def apply(self, fields: Float) -> Float:
+        """Return fields of shape (..., latitude, longitude) on this grid."""
+        if self.rows is None or self.columns is None:
+            return fields
+        missing = np.isnan(fields)
+        filled = np.where(missing, 0, fields) if missing.any() else fields
+        result = np.asarray(self.rows @ filled @ self.columns.T, dtype=np.float32)
+        if missing.any():  # a point is missing if any that it is interpolated from is
+            rows, columns = ((weights != 0).astype(np.float32) for weights in (self.rows, self.columns))
+            result[rows @ missing.astype(np.float32) @ columns.T > 0] = np.nan
+        return result
+
+
+def output_grid(
+    grid: Grid, dtypes: tuple[str, str], spacing: float | str | None = None, area: str | None = None
+) -> OutputGrid:
+    """Return the grid to write on.
+
+    Args:
+        grid: the model's grid.
+        dtypes: types of its rows and columns in the training data.
+        spacing: degrees between points, on a grid of the model's kind (see ``with_spacing``), or ``HxW``
+            points (see ``with_points``), over the model's whole domain; the forecast is interpolated linearly
+            along both axes, which adds points but no detail. None keeps the model's points.
+        area: ``NORTH/WEST/SOUTH/EAST`` in degrees; longitudes are written in the convention of the area; None
+            keeps all.
+
+    Raises:
+        ValueError: no such area or spacing, or fewer than two points along an axis remain.
+    """
+    if not isinstance(grid, LatLon):
+        if spacing is not None or area is not None:
+            raise ValueError(
+                "only forecasts on latitudes and longitudes are put on another grid or area; leave out --grid and --area"
+            )
+        return OutputGrid(grid.axes, grid.y.astype(dtypes[0]), grid.x.astype(dtypes[1]))
+    new = grid if spacing is None else _other(grid, spacing)
+    latitude, longitude = new.latitude.astype(dtypes[0]), new.longitude.astype(dtypes[1])
+    if new is grid and area is None:
+        return OutputGrid(grid.axes, latitude, longitude)
+    along_rows, along_columns = new.latitude, new.longitude
+    note = ""
+    if new is not grid:
+        note = (
+            f"interpolated linearly to {new.spacing[0]:g} x {new.spacing[1]:g} degrees from the model's "
+            f"{grid.spacing[0]:g} x {grid.spacing[1]:g}; it holds no finer detail"
+        )
+    if area is not None:
+        keep_rows, keep_columns = area_positions(latitude, longitude, area)
+        if len(keep_rows) < 2 or len(keep_columns) < 2:
+            raise ValueError(
+                f"area {area} holds fewer than two points along an axis of the grid {_corners(grid)}; write NORTH/WEST/SOUTH/EAST"
+            )
+        latitude, along_rows = latitude[keep_rows], along_rows[keep_rows]
+        longitude = _eastward(longitude[keep_columns], parse_area(area)[1] - 1e-3 * new.spacing[1])
+        along_columns = along_columns[keep_columns]
+    if new is not grid:
+        check_points(f"{spacing}{'' if area is None else f' --area {area}'}", len(latitude), len(longitude))
+    rows = linear(grid.latitude, along_rows).astype(np.float32)
+    columns = linear(grid.longitude, along_columns, grid.periodic).astype(np.float32)
+    return OutputGrid(grid.axes, latitude, longitude, rows, columns, note)
+
+
+def _other(grid: LatLon, spacing: float | str) -> LatLon:
+    """Return the grid that ``--grid`` names: degrees, or HxW points."""
+    if points := re.fullmatch(r"\s*(\d+)\s*x\s*(\d+)\s*", str(spacing), re.IGNORECASE):
+        counts = (float(points[1]), float(points[2]))
+        check_along(str(spacing), max(counts))
+        return with_points(grid, int(counts[0]), int(counts[1]))
+    try:
+        degrees = float(spacing)
+    except ValueError:
+        raise ValueError(
+            f"--grid {spacing} is not understood; write the degrees between points, e.g. 1.25, or points, e.g. 181x360"
+        ) from None
+    if degrees > 0:
+        extent = 360.0 if grid.periodic else float(max(np.ptp(grid.latitude), np.ptp(grid.longitude)))
+        check_along(str(spacing), extent / degrees)
+    return with_spacing(grid, degrees)
+
+
+def _eastward(longitude: NDArray[np.floating], west: float) -> NDArray[np.floating]:
+    """Return longitudes counted on from ``west``, bit for bit the given ones where these lie within a turn of
+    it.
+    """
+    turns = np.ceil((west - longitude.astype(np.float64)) / 360)
+    return np.asarray(longitude + 360 * turns, dtype=longitude.dtype)
+
+
+def _corners(grid: LatLon) -> str:
+    return f"{grid.latitude.max():g}/{grid.longitude[0]:g}/{grid.latitude.min():g}/{grid.longitude[-1]:g}"

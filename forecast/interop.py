@@ -1,0 +1,249 @@
+"""Networks alone: checkpoints of imported weights, and export for serving elsewhere."""
+
+import io
+from collections.abc import Mapping, Sequence
+from math import prod
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from .. import __version__
+from ..datasets.store import atomic
+from ..datasets.store.outputs import mark
+from ..fno.models import REGISTRY
+from ..fno.weights.import_weights import build, construct, read_weights
+from .checkpoint.description import NetworkDescription
+from .checkpoint.folder import load_checkpoint, open_weights, restore, write_network
+from .checkpoint.meta import noting_changes, read_meta, sha256
+from .config.yaml_text import read_yaml
+from .text import one_line
+
+ExportFormat = Literal["torch-export", "onnx"]
+_KINDS = {"torch-export": "torch-export program", "onnx": "onnx model"}
+_LARGEST = 10**7  # number among the arguments of an import
+_MOST_ENTRIES = 16
+_LONGEST_WORD = 100
+_MOST_POINTS = 2**28  # of a grid that an export is tried on
+
+
+def import_network(
+    source: Path,
+    format: str,
+    output: Path,
+    arguments: Mapping[str, Any] | None = None,
+    config: Path | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a checkpoint of published weights; see ``fno.weights.import_weights``.
+
+    Args:
+        source: file of weights.
+        format: where it comes from.
+        output: checkpoint to make.
+        arguments: what the file does not hold.
+        config: YAML with the same; ``arguments`` come first.
+        overwrite: replace an existing checkpoint.
+
+    Raises:
+        FileExistsError: ``output`` exists and may not be replaced.
+        ValueError: the file does not fit.
+    """
+    with atomic.reserved(output, "checkpoint", overwrite, [source, config]) as path:
+        _import_network(source, format, path, arguments, config, overwrite)
+
+
+def _import_network(
+    source: Path,
+    format: str,
+    output: Path,
+    arguments: Mapping[str, Any] | None,
+    config: Path | None,
+    overwrite: bool,
+) -> None:
+    held: Any = {}
+    if config is not None:
+        held = read_yaml(config)
+        if not isinstance(held, dict):
+            raise ValueError(f"{config} holds no keys; write e.g. inp_shape: [720, 1440]")
+    values = held | dict(arguments or {})
+    for name, value in values.items():
+        _check_argument(name, value)
+    try:
+        kind, found, tensors = read_weights(source, format, **values)
+        build(kind, found, tensors, str(source))
+    except (TypeError, IndexError) as error:  # such as one number where two are needed
+        raise ValueError(
+            f"{source}: these arguments do not fit the weights: {one_line(repr(values), 200)} ({error})"
+        ) from error
+    source_meta = {"file": source.name, "format": format, "sha256": sha256(source)}
+    write_network(
+        output,
+        "network",
+        tensors,
+        {"model": {"model": kind, "arguments": found}, "source": source_meta},
+        overwrite,
+    )
+
+
+def _check_argument(name: object, value: Any) -> None:
+    """Raise ``ValueError`` unless a value is a number, true or false, a word, or a short list of such."""
+    entries = value if isinstance(value, list) else [value]
+    for entry in entries:
+        number = isinstance(entry, int | float) and abs(entry) <= _LARGEST
+        if (
+            not isinstance(name, str)
+            or len(entries) > _MOST_ENTRIES
+            or not (number or (isinstance(entry, str) and 0 < len(entry) <= _LONGEST_WORD))
+        ):
+            raise ValueError(
+                f"{one_line(str(name), 80)}: {one_line(repr(value), 80)} is not understood; write a number, or several with commas"
+            )
+
+
+def load_network(path: str | Path) -> nn.Module:
+    """Return the network of a checkpoint, imported or trained, in evaluation mode.
+
+    A trained one takes and gives normalised fields, see ``fno.models.stepper.Stepper``.
+
+    Raises:
+        FileNotFoundError: no checkpoint there.
+        ValueError: damaged.
+    """
+    path = Path(path)
+    meta = read_meta(path, verify=False)
+    if meta.get("kind") != "network":
+        return load_checkpoint(path).stepper.network
+    description, entries = open_weights(path, meta, NetworkDescription)
+    with noting_changes(path, meta):
+        network = construct(description.model.model, description.model.arguments, entries, str(path))
+    restore(network, path, meta, entries)
+    return network.eval()
+
+
+def export(
+    checkpoint: Path,
+    format: ExportFormat,
+    output: Path,
+    size: Sequence[int] | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Write the network of a checkpoint for serving elsewhere, and compare its answer with the original's.
+
+    ``torch-export``: any batch; any grid too for FNO and TFNO, whose transforms then go by FFT, unless
+    they pad the domain. ``onnx`` (FNO and TFNO): any
+    batch on one grid, with transforms as matrix products.
+
+    Args:
+        checkpoint: folder.
+        format: ``torch-export`` or ``onnx``.
+        output: file to make.
+        size: grid points (H, W); those of training, or of an AFNO, by default.
+        overwrite: replace an existing file.
+
+    Returns:
+        What was written: shapes of input and output, what is free in them, and the largest relative
+        difference.
+
+    Raises:
+        FileExistsError: ``output`` exists and may not be replaced.
+        ValueError: the grid is not known, a format that does not exist or that this model cannot take, or
+            answers that differ.
+    """
+    if format not in ("torch-export", "onnx"):
+        raise ValueError(f"unknown format {format!r}; use torch-export or onnx")
+    with atomic.reserved(output, _KINDS[format], overwrite, [checkpoint]) as path:
+        return _export(checkpoint, format, path, size, overwrite)
+
+
+def _export(
+    checkpoint: Path, format: ExportFormat, output: Path, size: Sequence[int] | None, overwrite: bool
+) -> dict[str, Any]:
+    network = load_network(checkpoint)
+    models = [m for m in network.modules() if isinstance(m, tuple(REGISTRY.values()))]
+    first: Any = models[0]
+    fourier = all(isinstance(m, REGISTRY["fno"]) for m in models)
+    free_grid = fourier and format == "torch-export" and not any(first.domain_padding)
+    if format == "onnx" and not fourier:
+        raise ValueError(
+            f"onnx is supported for fno and tfno, not for {type(first).__name__}; use torch-export"
+        )
+    known = next(iter(first.trained_sizes), getattr(first, "inp_shape", None))
+    size = tuple(size or known or ())
+    if len(size) != first.dimensions:
+        raise ValueError(
+            f"{checkpoint} is not bound to a grid; give its {first.dimensions} sizes, e.g. --size {','.join(['64'] * first.dimensions)}"
+        )
+    if min(size) < 1 or prod(size) > _MOST_POINTS:
+        raise ValueError(
+            f"a grid of {' x '.join(map(str, size))} points cannot be exported; take 1 to {_MOST_POINTS} points altogether"
+        )
+    module: Any
+    for module in network.modules():
+        if hasattr(module, "trained_sizes"):
+            module.trained_sizes = set()
+        if hasattr(module, "method"):
+            module.method = "fft" if format == "torch-export" else "dft"
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, first.in_channels, *size, generator=generator)
+    with torch.no_grad():
+        wanted = network(x)  # also makes the tables, which must not be made while the graph is traced
+    with atomic.replacing(output, overwrite, _KINDS[format]) as temporary:
+        content, made = (
+            _torch_export(network, x, first if free_grid else None)
+            if format == "torch-export"
+            else _onnx(network, x)
+        )
+        difference = float((made - wanted).abs().max() / wanted.abs().max().clamp(min=1e-30))
+        if not difference < 1e-4:
+            raise ValueError(
+                f"the exported network differs from the original by {difference:.1e} and was not written"
+            )
+        temporary.write_bytes(content)
+    free = ["batch", *(["grid"] if free_grid else [])]
+    return {
+        "output": str(output),
+        "format": format,
+        "input": list(x.shape),
+        "result": list(wanted.shape),
+        "free": free,
+        "difference": difference,
+    }
+
+
+def _torch_export(network: nn.Module, x: Tensor, fourier: Any) -> tuple[bytes, Tensor]:
+    from torch.export import Dim
+
+    dynamic: dict[int, Any] = {0: Dim("batch", min=1)}
+    if fourier is not None:
+        dynamic |= {d + 2: Dim(f"n{d}", min=n + 2) for d, n in enumerate(fourier.blocks[0].conv.n_modes)}
+    buffer = io.BytesIO()
+    with torch.no_grad():
+        program = torch.export.export(network, (x,), dynamic_shapes=(dynamic,))
+        torch.export.save(program, buffer, extra_files={mark(_KINDS["torch-export"]): __version__})
+        made = torch.export.load(io.BytesIO(buffer.getvalue())).module()(x)
+    return buffer.getvalue(), made
+
+
+def _onnx(network: nn.Module, x: Tensor) -> tuple[bytes, Tensor]:
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401  used by the exporter
+    except ImportError as error:
+        raise ValueError(
+            f"onnx export needs the packages of the extra 'onnx': pip install 'fourcaster[onnx]' ({error})"
+        ) from error
+    from torch.export import Dim
+
+    names: dict[str, Any] = {"input_names": ["x"], "output_names": ["y"]}
+    program = torch.onnx.export(
+        network, (x,), dynamo=True, dynamic_shapes=({0: Dim("batch", min=1)},), verbose=False, **names
+    )
+    if program is None:
+        raise ValueError("the onnx exporter gave no program")
+    model = program.model_proto
+    model.doc_string = f"{mark(_KINDS['onnx'])} {__version__}"
+    content = model.SerializeToString()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    return content, torch.from_numpy(session.run(None, {"x": x.numpy()})[0])

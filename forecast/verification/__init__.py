@@ -1,0 +1,1 @@
+"""Scores of a forecast: metrics, baselines, pairing with the truth, plots and reports."""
