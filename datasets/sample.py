@@ -6,9 +6,9 @@ import hashlib
 import logging
 import os
 import stat
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -18,8 +18,11 @@ from .pde.barotropic import simulate
 from .store import atomic
 from .store.netcdf import write_netcdf
 
+if TYPE_CHECKING:
+    from ..fno.progress import Progress
+
+
 log = logging.getLogger(__name__)
-Progress = Callable[[int, int, str], None]
 
 NAME = "air_temperature.nc"
 # Of the values in hundredths of a kelvin, not of the file, so that the field passes in any container.
@@ -38,7 +41,7 @@ class Sample:
     simulated: bool = False
 
 
-def find_sample(data: str | Path | None, folder: Path, progress: Progress | None = None) -> Sample:
+def find_sample(data: str | Path | None, folder: Path, progress: "Progress | None" = None) -> Sample:
     """Return the sample, by the first way that works.
 
     ``data``, else the file that the environment variable ``FOURCASTER_SAMPLE`` names, else a download of the

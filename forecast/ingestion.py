@@ -1,7 +1,7 @@
 """Sources into stores: what the command and the Python interface share."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,7 @@ from ..datasets.store.icechunk import is_repository
 from ..datasets.store.locks import exclusive
 from ..datasets.store.open import open_store
 from ..datasets.store.outputs import check_apart, check_output
-
-Progress = Callable[[int, int, str], None]
+from ..fno.progress import Progress
 
 
 def ingest(

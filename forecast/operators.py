@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from ..fno.models.base import mark_trained
 from ..fno.models.operators import Evolution, SolutionScales, Steady
 from ..fno.physics.evolution import EVOLUTIONS, EvolutionEquation
 from ..fno.physics.steady import STEADY, SteadyEquation, overall_size
+from ..fno.progress import Progress
 from ..fno.training import train as fit
 from ..fno.training.objectives.inverse import Unknowns, WithExperiment
 from ..fno.training.objectives.operator import Evolving, SolvingLoss, Standing
@@ -39,7 +40,6 @@ from .experiment import read_sensors
 from .interruption import saving_when_stopped
 
 log = logging.getLogger(__name__)
-Progress = Callable[[int, int, str], None]
 Equation = EvolutionEquation | SteadyEquation
 _HOMOGENEOUS = (
     "advection",

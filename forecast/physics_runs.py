@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from ..fno.progress import Progress
 from .checkpoint.meta import read_meta
-from .operators import Progress
 from .pinn import evaluate
 from .solutions import solve
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from ..datasets.store import atomic
 from ..datasets.store.open import write_dataset
 from ..fno.models.pinn import CoordinateNetwork, TimeWindows
 from ..fno.physics.problems import PROBLEMS, Problem
+from ..fno.progress import Progress
 from ..fno.training.pinn.train import train_pinn
 from ..fno.weights.blueprint import check_counts, compare
 from .checkpoint.description import PinnDescription
@@ -25,7 +25,6 @@ from .config.physics_config import PinnConfig
 from .interruption import saving_when_stopped
 
 log = logging.getLogger(__name__)
-Progress = Callable[[int, int, str], None]
 
 MOST_POINTS = 2**24
 

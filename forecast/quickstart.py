@@ -20,6 +20,7 @@ from ..datasets.store import atomic
 from ..datasets.store.locks import exclusive
 from ..datasets.store.open import Store, open_store
 from ..datasets.store.outputs import check_apart, check_replaceable
+from ..fno.progress import Progress
 from .config.load import Config, load_config
 from .inference.forecaster import load
 from .training import train
@@ -27,7 +28,6 @@ from .verification.plots import plot, plot_scores
 from .verification.verify import summary, verify
 
 log = logging.getLogger(__name__)
-Progress = Callable[[int, int, str], None]
 
 LEAD = np.timedelta64(72, "h")
 REFERENCE = 1314 * 1325  # training samples times grid points that the recipe is made for

@@ -18,11 +18,12 @@ from ..fno.grids import same_axis
 from ..fno.models.operators import Evolution
 from ..fno.physics.evolution import EvolutionEquation, equation_numbers
 from ..fno.physics.steady import SteadyEquation
+from ..fno.progress import Progress
 from ..fno.training.objectives.operator import frames
 from ..fno.training.refine import refine_evolution, refine_steady
 from .checkpoint.meta import identity, read_meta
 from .device import pick_device
-from .operators import Operator, Progress, load_operator
+from .operators import Operator, load_operator
 
 BATCH = 16
 NAMED = 3  # departures from training that a warning names

@@ -5,7 +5,7 @@ import importlib.util
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,7 @@ from ..fno.grids import LatLon
 from ..fno.layers.spherical import largest_lmax
 from ..fno.physics.atmosphere import Sphere
 from ..fno.physics.balances import Balances
+from ..fno.progress import Progress
 from ..fno.training import Forecasting, TrainSettings
 from ..fno.training import train as fit
 from ..fno.training.objectives.forecast import BalanceTerms
@@ -39,7 +40,6 @@ from .operators import train as train_operator
 from .pinn import train as train_pinn
 
 log = logging.getLogger(__name__)
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

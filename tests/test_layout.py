@@ -16,9 +16,11 @@ PACKAGES = ("fno", "datasets", "forecast")
 ALLOWED = {"fno": {"fno"}, "datasets": {"datasets", "fno"}, "forecast": {"forecast", "datasets", "fno"}}
 # What datasets may take from fno, and the order of rooms within fno: each may import only what stands before
 # it.
-FROM_FNO = ("fno.grids", "fno.transforms", "fno.batch")
+FROM_FNO = ("fno.grids", "fno.transforms", "fno.batch", "fno.progress", "fno.random")
 ROOMS = (
     "errors",
+    "progress",
+    "random",
     "grids",
     "batch",
     "transforms",

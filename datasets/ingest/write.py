@@ -5,7 +5,7 @@ What is written is a function of the source and the arguments alone, so a run th
 again ends with the same bits.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +18,7 @@ import zarr
 from zarr.abc.store import Store as ZarrStore
 
 from ...fno.grids import match_axis
+from ...fno.progress import Progress
 from ..cluster import connected
 from ..identity import at_place, identity, match_variables
 from ..loaders.split import period
@@ -34,8 +35,6 @@ from ..store.open import Store, consolidate, open_store
 from ..store.outputs import check_output, check_replaceable
 from ..units import conversion_or_none
 from .plan import COMPRESSOR, MEMORY, Plan, make_plan
-
-Progress = Callable[[int, int, str], None]
 
 
 def write_store(

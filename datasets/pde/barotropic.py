@@ -8,7 +8,7 @@ and so not periodic, is mapped to a latitude-longitude box as a stand-in for rea
 network.
 """
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -18,7 +18,9 @@ from .etdrk4 import ETDRK4, STABLE, Complex
 from .system import Array, Count, Evolution, NonNegative, Positive, periodic_axis, variable
 from .torus import Waves
 
-Progress = Callable[[int, int, str], None]
+if TYPE_CHECKING:
+    from ...fno.progress import Progress
+
 
 LENGTH = 1.6e7  # side of the plane [m]
 BETA = 1.6e-11  # [1/(m s)]
@@ -159,7 +161,7 @@ class BetaPlane(Evolution):
 
 
 def simulate(
-    days: int = 730, step_hours: int = 6, points: int = 64, seed: int = 0, progress: Progress | None = None
+    days: int = 730, step_hours: int = 6, points: int = 64, seed: int = 0, progress: "Progress | None" = None
 ) -> xr.Dataset:
     """Simulate the flow and return a latitude-longitude box of it with CF times.
 

@@ -7,7 +7,7 @@ is made.
 
 import io
 import json
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 import xarray as xr
 from pydantic import ValidationError
 
+from ...fno.progress import Progress
 from ..cluster import connected
 from ..schema import nearest
 from ..stopping import Stopped
@@ -49,7 +50,6 @@ SYSTEMS: dict[str, type[System]] = {
     "barotropic": BetaPlane,
     "shallow_water": ShallowWater,
 }
-Progress = Callable[[int, int, str], None]
 SHARD_BYTES = 2**25
 MOST_SAMPLES = 10**7
 REVISION = 2  # of the solvers; raised when they give other values for the same parameters and seed

@@ -23,13 +23,13 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import NonFiniteError, StoppedError
+from ..progress import Progress
 from .finite import check_gradient, check_saved, check_tensors
 from .log import TrainingLog
 from .settings import TrainSettings
 from .state import load_state, matching, optimizer_tensors, restore_model, restore_optimizer, save_state
 
 log = logging.getLogger(__name__)
-Progress = Callable[[int, int, str], None]
 
 
 class Movable(Protocol):

@@ -3,12 +3,12 @@
 import math
 import sys
 import time
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..text import one_line
 
-Progress = Callable[[int, int, str], None]
+if TYPE_CHECKING:
+    from ...fno.progress import Progress
 
 
 class Display:
@@ -44,7 +44,7 @@ class Display:
         if self._bar:
             self._bar.stop()
 
-    def stage(self, name: str) -> Progress:
+    def stage(self, name: str) -> "Progress":
         """Return the function that shows the progress of a stage."""
         if not self.enabled:
             return lambda done, total, text: None

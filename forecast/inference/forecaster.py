@@ -1,7 +1,7 @@
 """The Python interface: load a checkpoint, run it, train one."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from ...datasets.adapters.opening import open_lazily, open_raw
 from ...datasets.bounds import Bounds
 from ...datasets.schema import nearest
 from ...datasets.store import atomic
+from ...fno.progress import Progress
 from ..checkpoint.folder import Checkpoint, load_checkpoint
 from ..checkpoint.meta import identity, read_meta
 from ..device import pick_device
@@ -25,7 +26,6 @@ from .writers import Layout, write_forecast
 
 Times = Sequence[str] | str | NDArray[np.datetime64] | None
 Init = str | Path | xr.Dataset
-Progress = Callable[[int, int, str], None]
 
 
 class Forecaster:

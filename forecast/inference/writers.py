@@ -30,6 +30,7 @@ from ...datasets.store.netcdf import (
     write_netcdf,
 )
 from ...datasets.store.open import consolidate
+from ...fno.progress import Progress
 from ..checkpoint.folder import Checkpoint
 from .limits import Limits
 from .output_grid import OutputGrid
@@ -38,7 +39,6 @@ from .perturbations import Ensemble
 Float = NDArray[np.float32]
 Times = NDArray[np.datetime64]
 Rollout = Callable[[Times], Iterator[Float]]
-Progress = Callable[[int, int, str], None]
 PROGRESS = "progress.json"
 """Name of the file next to an unfinished forecast that says how much of it is whole."""
 

@@ -1,6 +1,5 @@
 """Scores of a forecast against truth, beside the forecasts that cost nothing."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from ...datasets.store.fields import Fields
 from ...datasets.store.netcdf import PRESSURE_LEVEL, write_netcdf
 from ...datasets.store.open import Store, open_store, read_group
 from ...fno.grids import LatLon
+from ...fno.progress import Progress
 from ..inference.forecaster import open_forecast
 from .baselines import Climatology, damping
 from .common_grid import common_grid
@@ -22,7 +22,6 @@ from .metrics import ENSEMBLE_METRICS, METRICS, Aggregation, aggregate, spread_e
 from .pairing import Key, PairedForecast, channel_keys, pair_channels
 
 Array = NDArray[np.float64]
-Progress = Callable[[int, int, str], None]
 
 _BATCH_BYTES = 2**28
 _LISTED = 12  # channels in a line

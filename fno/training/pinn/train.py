@@ -19,6 +19,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from ...errors import StoppedError
 from ...physics.problems import Problem
+from ...progress import Progress
 from ..finite import check_saved
 from ..log import TrainingLog
 from ..state import load_state, restore_model, save_state
@@ -26,7 +27,6 @@ from .settings import PinnLoss, PinnSettings
 from .window import JetNetwork, Window
 
 log = logging.getLogger(__name__)
-Progress = Callable[[int, int, str], None]
 _HELD_OUT_RATIO = 10.0
 
 
