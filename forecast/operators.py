@@ -23,13 +23,13 @@ from ..fno.batch import Instances
 from ..fno.invariants import TrainingRanges, invariants_of, scales_of
 from ..fno.models import REGISTRY
 from ..fno.models.base import mark_trained
-from ..fno.models.operators import Evolution, SolutionScales, Steady
+from ..fno.models.operators import EvolutionOperator, SolutionScales, SteadyOperator
 from ..fno.physics.evolution import EVOLUTIONS, EvolutionEquation
 from ..fno.physics.steady import STEADY, SteadyEquation, overall_size
 from ..fno.progress import Progress
 from ..fno.training import train as fit
-from ..fno.training.objectives.inverse import Unknowns, WithExperiment
-from ..fno.training.objectives.operator import Evolving, SolvingLoss, Standing
+from ..fno.training.objectives.inverse import InverseObjective, LatentParameters
+from ..fno.training.objectives.operator import EvolutionObjective, SolvingLoss, SteadyObjective
 from ..fno.weights.blueprint import check_blueprint
 from .checkpoint.description import OperatorDescription
 from .checkpoint.folder import finished, open_weights, restore, write_network
@@ -58,14 +58,14 @@ class Operator:
     """A solution operator and what it was trained for.
 
     Attributes:
-        model: an ``Evolution`` or a ``Steady``.
+        model: an ``EvolutionOperator`` or a ``SteadyOperator``.
         system: what it solves.
         layout: of its variables.
         config: resolved configuration.
         ranges: of invariants of the inputs it was trained on; None of checkpoints that older versions wrote.
     """
 
-    model: Evolution | Steady
+    model: EvolutionOperator | SteadyOperator
     system: System
     layout: Layout
     config: OperatorConfig
@@ -91,13 +91,13 @@ def _equation(config: OperatorConfig, system: System, layout: Layout) -> Equatio
 
 def _build(
     config: OperatorConfig, system: System, layout: Layout, scales: SolutionScales, grid: Sequence[int]
-) -> Evolution | Steady:
+) -> EvolutionOperator | SteadyOperator:
     """Build the operator for training on a grid of ``grid`` points."""
     settings, name = config.model, config.equation.name
     network = _network(config, layout, grid)
     if not layout.evolves:
         size = partial(overall_size, name, system.model_dump())
-        return Steady(network, scales, layout.parameters, layout.edges, name in STEADY, size)
+        return SteadyOperator(network, scales, layout.parameters, layout.edges, name in STEADY, size)
     equation = (
         _equation(config, system, layout)
         if name in EVOLUTIONS and all(e == "wrap" for e in layout.edges)
@@ -105,7 +105,7 @@ def _build(
     )
     rates = equation.rates if isinstance(equation, EvolutionEquation) else None
     window, positions = layout.times[-1] / settings.windows, _positions(config, layout)
-    return Evolution(
+    return EvolutionOperator(
         network, scales, window, settings.nodes, layout.parameters, layout.edges, positions, rates
     )
 
@@ -149,7 +149,9 @@ def _network(config: OperatorConfig, layout: Layout, grid: Sequence[int]) -> nn.
 
 def _channels(layout: Layout, positions: bool) -> int:
     fields = len(layout.fields) if layout.evolves else 0
-    return Evolution.channels(fields, len(layout.inputs), len(layout.parameters), layout.edges, positions)
+    return EvolutionOperator.channels(
+        fields, len(layout.inputs), len(layout.parameters), layout.edges, positions
+    )
 
 
 def _scales(instances: Instances, name: str, system: System) -> SolutionScales:
@@ -217,13 +219,13 @@ def train(
     trained: nn.Module = model
     if config.data.experiment is not None:
         sensors = read_sensors(config.data.experiment, layout, float(getattr(system, "start", 0.0)))
-        unknowns = Unknowns(first.state, first.parameters)
-        objective = WithExperiment(objective, unknowns, sensors, config.loss.experiment)
+        unknowns = LatentParameters(first.state, first.parameters)
+        objective = InverseObjective(objective, unknowns, sensors, config.loss.experiment)
         trained = nn.ModuleDict({"operator": model, "unknowns": unknowns})
     with saving_when_stopped(output / "state"):
         record = fit(trained, objective, source, settings, output / "state", fingerprint, progress, requested)
     ranges, recovered = _ranges(first, layout), {}
-    if isinstance(objective, WithExperiment):
+    if isinstance(objective, InverseObjective):
         recovered = {"recovered": objective.recover()}
         logarithms = {
             name: torch.tensor([math.log(number["value"])]) for name, number in recovered["recovered"].items()
@@ -300,13 +302,17 @@ def _first(source: StoredInstances | DrawnInstances) -> Instances:
 
 
 def _objective(
-    model: Evolution | Steady, loss: SolvingLoss, equation: Equation | None, layout: Layout, windows: int
-) -> Evolving | Standing:
-    if isinstance(model, Evolution):
-        return Evolving(
+    model: EvolutionOperator | SteadyOperator,
+    loss: SolvingLoss,
+    equation: Equation | None,
+    layout: Layout,
+    windows: int,
+) -> EvolutionObjective | SteadyObjective:
+    if isinstance(model, EvolutionOperator):
+        return EvolutionObjective(
             model, loss, equation if isinstance(equation, EvolutionEquation) else None, layout.times, windows
         )
-    return Standing(model, loss, equation if isinstance(equation, SteadyEquation) else None)
+    return SteadyObjective(model, loss, equation if isinstance(equation, SteadyEquation) else None)
 
 
 def load_operator(path: str | Path, device: str = "cpu") -> Operator:

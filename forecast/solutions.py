@@ -15,11 +15,11 @@ from ..datasets.store.open import write_dataset
 from ..datasets.store.recorded import recorded
 from ..fno.batch import Instances
 from ..fno.grids import same_axis
-from ..fno.models.operators import Evolution
+from ..fno.models.operators import EvolutionOperator
 from ..fno.physics.evolution import EvolutionEquation, equation_numbers
 from ..fno.physics.steady import SteadyEquation
 from ..fno.progress import Progress
-from ..fno.training.objectives.operator import frames
+from ..fno.training.objectives.operator import interpolate_in_time
 from ..fno.training.refine import refine_evolution, refine_steady
 from .checkpoint.meta import identity, read_meta
 from .device import pick_device
@@ -147,7 +147,7 @@ def _outside(operator: Operator, given: Simulations, batches: list[dict[str, tor
 
 def _solve(operator: Operator, batch: Instances, times: np.ndarray, refine: int) -> np.ndarray:
     model = operator.model
-    if not isinstance(model, Evolution):
+    if not isinstance(model, EvolutionOperator):
         if refine:
             equation = operator.equation()
             if not isinstance(equation, SteadyEquation):
@@ -165,7 +165,7 @@ def _solve(operator: Operator, batch: Instances, times: np.ndarray, refine: int)
         solved = _marched(model, batch, windows)
     shares, parts = torch.from_numpy(times / model.window), [batch.state[:, None]]
     for w, u in enumerate(solved):
-        parts.append(frames(u, shares[(shares > w + 1e-9) & (shares <= w + 1 + 1e-9)] - w))
+        parts.append(interpolate_in_time(u, shares[(shares > w + 1e-9) & (shares <= w + 1 + 1e-9)] - w))
     return _numpy(torch.cat(parts, dim=1))
 
 
@@ -174,8 +174,8 @@ def _numpy(x: torch.Tensor) -> np.ndarray:
 
 
 @torch.no_grad()
-def _marched(model: Evolution, batch: Instances, windows: int) -> Iterator[torch.Tensor]:
-    yield from model.march(batch.state, batch.inputs, batch.parameters, windows)
+def _marched(model: EvolutionOperator, batch: Instances, windows: int) -> Iterator[torch.Tensor]:
+    yield from model.integrate_windows(batch.state, batch.inputs, batch.parameters, windows)
 
 
 def _dataset(

@@ -27,7 +27,7 @@ from ..fno.layers.spherical import largest_lmax
 from ..fno.physics.atmosphere import Sphere
 from ..fno.physics.balances import Balances
 from ..fno.progress import Progress
-from ..fno.training import Forecasting, TrainSettings
+from ..fno.training import ForecastObjective, TrainSettings
 from ..fno.training import train as fit
 from ..fno.training.objectives.forecast import BalanceTerms
 from .checkpoint.folder import Checkpoint, finished, load_checkpoint, save_checkpoint
@@ -144,12 +144,12 @@ def _train(config: AnyConfig, device: str | None, progress: Progress | None) -> 
         config.data.store,
     )
     physics = _balances(config, store)
-    objective = Forecasting(stepper, weights, settings.noise, physics)
+    objective = ForecastObjective(stepper, weights, settings.noise, physics)
     with saving_when_stopped(output / "state"):
         record = fit(stepper, objective, source, settings, output / "state", fingerprint, progress, requested)
     comparison = {}
     if physics is not None and control is not None:
-        other = Forecasting(load_checkpoint(control.checkpoint, device).stepper, weights, 0.0, physics)
+        other = ForecastObjective(load_checkpoint(control.checkpoint, device).stepper, weights, 0.0, physics)
         found = {
             "data_only": _unbalanced(other, source, settings),
             "data_and_physics": _unbalanced(objective, source, settings),
@@ -219,7 +219,9 @@ def _balances(config: Config, store: Store) -> BalanceTerms | None:
     return BalanceTerms(balances, names, config.loss.warmup)
 
 
-def _unbalanced(objective: Forecasting, source: StoreBatches, settings: TrainSettings) -> dict[str, float]:
+def _unbalanced(
+    objective: ForecastObjective, source: StoreBatches, settings: TrainSettings
+) -> dict[str, float]:
     """Return how far forecasts of the validation period are from the truth in each balance, as root mean
     squares with units.
     """

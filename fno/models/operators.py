@@ -120,7 +120,7 @@ class _Problem(PreciseConstants):
         return torch.cat(parts, dim=1)
 
 
-class Evolution(_Problem):
+class EvolutionOperator(_Problem):
     """The solution of ``u_t = F(u)`` over a window of time, and by repetition over any time.
 
         u(t + tau_k D) = R_k u(t) + tau_k s N_k(u(t) / s, given)    at the Radau nodes tau_1 ... tau_K = 1
@@ -215,7 +215,7 @@ class Evolution(_Problem):
             parts.append(part)
         return torch.stack(parts, dim=1)
 
-    def march(
+    def integrate_windows(
         self, state: Tensor, inputs: Tensor, parameters: Mapping[str, Tensor], windows: int
     ) -> Iterator[Tensor]:
         """Yield the solution at the nodes of one window after the other."""
@@ -225,7 +225,7 @@ class Evolution(_Problem):
             yield u
 
 
-class Steady(_Problem):
+class SteadyOperator(_Problem):
     """The solution of an equation without time: ``u = s S(given) m(x) (1 + N(given, x))`` with m zero on
     edges where the solution is.
 
@@ -253,7 +253,7 @@ class Steady(_Problem):
         self.zero_edges, self.size = zero_edges, size
 
     def forward(self, state: Tensor, inputs: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
-        """Return the solution, shape (batch, 1, field, *grid); arguments as for ``Evolution``."""
+        """Return the solution, shape (batch, 1, field, *grid); arguments as for ``EvolutionOperator``."""
         made = 1 + at_least_single(self.predict(state, inputs, parameters))
         if self.zero_edges:
             for place, edge in zip(self.places(made), self.edges, strict=True):

@@ -32,7 +32,7 @@ from .state import load_state, matching, optimizer_tensors, restore_model, resto
 log = logging.getLogger(__name__)
 
 
-class Movable(Protocol):
+class DeviceBatch(Protocol):
     """What the loop asks of a batch."""
 
     @property
@@ -46,9 +46,9 @@ class Movable(Protocol):
         """Return the batch on ``device``."""
 
 
-B = TypeVar("B", bound=Movable)
-B_co = TypeVar("B_co", bound=Movable, covariant=True)
-B_contra = TypeVar("B_contra", bound=Movable, contravariant=True)
+B = TypeVar("B", bound=DeviceBatch)
+B_co = TypeVar("B_co", bound=DeviceBatch, covariant=True)
+B_contra = TypeVar("B_contra", bound=DeviceBatch, contravariant=True)
 
 
 class BatchSource(Protocol[B_co]):
@@ -143,7 +143,7 @@ def train(
         epoch, start = divmod(run.step, per_epoch)
         with closing(source.epoch(epoch, settings.rollout_length(epoch), start)) as batches:  # type: ignore[type-var]
             terms: list[dict[str, float]] = []
-            supply = Supply(batches)
+            supply = ThroughputMeter(batches)
             for batch in supply:
                 terms.append(run.train_step(batch))
                 if progress:
@@ -163,7 +163,7 @@ def train(
     return TrainingRecord(run.step, run.best_score, run.best_epoch)
 
 
-class Supply(Generic[B]):
+class ThroughputMeter(Generic[B]):
     """Batches with how fast they came: megabytes per second since the first was asked for, and the share of
     that time spent waiting for data.
     """
@@ -297,7 +297,7 @@ class _Run:
         self.model.load_state_dict(current)
         return (total / samples).sqrt().mean(dim=1).tolist() if samples else None
 
-    def end_epoch(self, epoch: int, terms: dict[str, float], supply: "Supply") -> None:
+    def end_epoch(self, epoch: int, terms: dict[str, float], supply: "ThroughputMeter") -> None:
         """Validate, keep the weights if they are the best so far, log and save."""
         errors = self.validate()
         record: dict[str, Any] = {"step": self.step, "epoch": epoch, **terms, "validation_rmse": None}

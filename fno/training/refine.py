@@ -25,7 +25,7 @@ def refine_evolution(
     field, *grid).
 
     Args:
-        model: an ``Evolution``; it is left as it is.
+        model: an ``EvolutionOperator``; it is left as it is.
         equation: what the solution should satisfy.
         instance: one instance.
         windows: number of windows.

@@ -114,7 +114,7 @@ class OperatorModelConfig(FourierKeys):
     Attributes:
         kind: with dense weights, or factorized.
         windows: parts of time that the operator goes through one after the other.
-        nodes: nodes in time of a window, see ``fno.models.operators.Evolution``.
+        nodes: nodes in time of a window, see ``fno.models.operators.EvolutionOperator``.
 
     The other keys are arguments of ``fourcaster.fno.FNO`` and ``TFNO``; ``domain_padding`` is the margin
     along axes that do not wrap.

@@ -8,7 +8,7 @@ from fourcaster.fno.errors import InputError
 from fourcaster.fno.models.stepper import Scales, Stepper
 from fourcaster.fno.physics import atmosphere as air
 from fourcaster.fno.physics.balances import BALANCES, Balances
-from fourcaster.fno.training.objectives.forecast import BalanceTerms, Forecasting
+from fourcaster.fno.training.objectives.forecast import BalanceTerms, ForecastObjective
 
 NAMES = (
     "geopotential",
@@ -114,7 +114,7 @@ def test_a_right_forecast_has_no_imbalance_and_weights_rise():
     losses = {}
     for name, tendency in (("right", step), ("persistent", zero)):
         stepper = Stepper(Truth(tendency), scales, torch.zeros(0, 19, 36), zero == 0, window=1)
-        objective = Forecasting(stepper, torch.ones_like(zero), physics=terms)
+        objective = ForecastObjective(stepper, torch.ones_like(zero), physics=terms)
         losses[name] = [objective.loss(batch, share, torch.Generator()) for share in (0.0, 0.25, 0.5, 1.0)]
     right, persistent = losses["right"][-1], losses["persistent"]
     assert (

@@ -33,7 +33,7 @@ from fourcaster.fno.layers.linear import linear
 from fourcaster.fno.layers.local import FiniteDifference
 from fourcaster.fno.layers.modes import mode_product
 from fourcaster.fno.models.ensemble import Ensemble
-from fourcaster.fno.models.operators import Evolution, SolutionScales, Steady
+from fourcaster.fno.models.operators import EvolutionOperator, SolutionScales, SteadyOperator
 from fourcaster.fno.models.pinn import CoordinateNetwork, TimeWindows
 from fourcaster.fno.models.stepper import Scales, Stepper
 from fourcaster.fno.physics.evolution import EvolutionEquation
@@ -102,8 +102,8 @@ def make_evolution(nodes=2, **given):
     equation = EvolutionEquation("burgers", given, Box(("x",), (16,), (1.0,), (True,)), 0.1)
     names = () if given else ("viscosity",)
     scales = SolutionScales([0.6], parameter_mean=[0.0] * len(names), parameter_std=[1.0] * len(names))
-    channels = Evolution.channels(1, 0, len(names), ("wrap",), True)
-    model = Evolution(
+    channels = EvolutionOperator.channels(1, 0, len(names), ("wrap",), True)
+    model = EvolutionOperator(
         FNO((4,), channels, nodes, 4, 1), scales, 0.1, nodes, names, positions=True, rates=equation.rates
     )
     return Pack(model, lambda x: (x, x[:, :0], {name: 0.1 + x.square().mean((1, 2)) for name in names}))
@@ -172,7 +172,8 @@ MODELS = {
     "evolution-parameters": (make_evolution, (2, 1, 12)),
     "steady": (
         lambda: Pack(
-            Steady(FNO((3, 3), 3, 1, 4, 1), SolutionScales([0.05], [8.0], [4.0])), lambda x: (x[:, :0], x, {})
+            SteadyOperator(FNO((3, 3), 3, 1, 4, 1), SolutionScales([0.05], [8.0], [4.0])),
+            lambda x: (x[:, :0], x, {}),
         ),
         (2, 1, 6, 7),
     ),

@@ -16,7 +16,7 @@ from fourcaster.fno.models.base import load_weights
 from fourcaster.fno.physics.problems import PROBLEMS
 from fourcaster.fno.training import Loss, TrainSettings, train
 from fourcaster.fno.training.finite import check_gradient, non_finite
-from fourcaster.fno.training.objectives.inverse import Sensors, Unknowns, WithExperiment
+from fourcaster.fno.training.objectives.inverse import InverseObjective, LatentParameters, Sensors
 from fourcaster.fno.training.pinn import window as window_module
 from fourcaster.fno.training.pinn.least_squares import row_jacobian
 from fourcaster.fno.training.pinn.settings import PinnSettings
@@ -335,16 +335,16 @@ def test_an_operator_that_diverges_at_the_sensors_leaves_the_unknowns_as_they_we
     class Diverged:
         window = 1.0
 
-        def march(self, state, inputs, parameters, windows):
+        def integrate_windows(self, state, inputs, parameters, windows):
             yield torch.full((len(state), 3, 1, 8), math.nan)
 
     class Base:
         model, windows = Diverged(), 1
 
-    unknowns = Unknowns(torch.randn(5, 1, 8), {"viscosity": torch.rand(5) + 0.1})
+    unknowns = LatentParameters(torch.randn(5, 1, 8), {"viscosity": torch.rand(5) + 0.1})
     sensors = Sensors(torch.tensor([0.2, 0.6]), torch.tensor([0.5, 1.0]), torch.zeros(2, 2), 0.01)
     with pytest.raises(NonFiniteError, match="solution at the sensors"):
-        WithExperiment(Base(), unknowns, sensors, 1.0).recover()
+        InverseObjective(Base(), unknowns, sensors, 1.0).recover()
     assert (unknowns.z == 0).all() and (unknowns.factor == 0).all()
 
 

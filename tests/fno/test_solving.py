@@ -10,12 +10,17 @@ from fourcaster.fno.errors import InputError
 from fourcaster.fno.grids import Box
 from fourcaster.fno.losses.data import relative_l2
 from fourcaster.fno.models import FNO
-from fourcaster.fno.models.operators import Evolution, SolutionScales, Steady
+from fourcaster.fno.models.operators import EvolutionOperator, SolutionScales, SteadyOperator
 from fourcaster.fno.physics.derivatives import Collocated
 from fourcaster.fno.physics.evolution import EVOLUTIONS, EvolutionEquation
 from fourcaster.fno.physics.steady import SteadyEquation
-from fourcaster.fno.training.objectives.inverse import Sensors, Unknowns, WithExperiment
-from fourcaster.fno.training.objectives.operator import Evolving, SolvingLoss, Standing, frames
+from fourcaster.fno.training.objectives.inverse import InverseObjective, LatentParameters, Sensors
+from fourcaster.fno.training.objectives.operator import (
+    EvolutionObjective,
+    SolvingLoss,
+    SteadyObjective,
+    interpolate_in_time,
+)
 from fourcaster.fno.training.refine import refine_evolution, refine_steady
 from fourcaster.fno.transforms import radau
 
@@ -41,10 +46,12 @@ def waves(points: int, count: int = 1, amplitude: float = 1.0) -> torch.Tensor:
     return amplitude * (a[:, 0] @ torch.cos(k) + a[:, 1] @ torch.sin(k))[:, None]
 
 
-def heat_only(nodes: int = 5, window: float = 0.1, **others) -> tuple[Evolution, EvolutionEquation]:
+def heat_only(nodes: int = 5, window: float = 0.1, **others) -> tuple[EvolutionOperator, EvolutionEquation]:
     """An operator of Burgers' equation whose network says nothing: exact where amplitudes are small."""
     equation = EvolutionEquation("burgers", {"viscosity": 0.01, **others}, LINE, window)
-    return Evolution(Zero(nodes), SolutionScales([1.0]), window, nodes, rates=equation.rates), equation
+    return EvolutionOperator(
+        Zero(nodes), SolutionScales([1.0]), window, nodes, rates=equation.rates
+    ), equation
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 8])
@@ -165,7 +172,7 @@ def test_a_silent_network_leaves_the_linear_part_at_any_resolution():
             torch.fft.rfft(state) * torch.exp(-0.01 * (2 * torch.pi * k) ** 2 * 0.1), n=points
         )
         assert torch.allclose(u[:, -1], exact, atol=1e-7)
-    windows = list(model.march(state, state.new_zeros(1, 0, 33), {}, 3))
+    windows = list(model.integrate_windows(state, state.new_zeros(1, 0, 33), {}, 3))
     assert len(windows) == 3 and torch.equal(windows[1][:, 0], windows[0][:, -1])
 
 
@@ -178,30 +185,34 @@ def test_data_and_equation_agree_on_what_is_right():
         [torch.fft.irfft(torch.fft.rfft(state) * torch.exp(-rate * t), n=32) for t in times], dim=1
     )
     batch, none = Instances(state, state.new_zeros(4, 0, 32), {}, truth), torch.Generator()
-    right = Evolving(model, SolvingLoss(equation=1.0, warmup=0), equation, times.tolist(), 3)
+    right = EvolutionObjective(model, SolvingLoss(equation=1.0, warmup=0), equation, times.tolist(), 3)
     loss = right.loss(batch, 0.0, none)
     assert (
         loss.value.item() < 1e-5
         and set(loss.terms) == {"data", "equation"}
         and right.errors(batch).item() < 1e-10
     )
-    fine = Evolving(model, SolvingLoss(data=0, equation=1.0, refine=2, warmup=0), equation, times.tolist(), 3)
+    fine = EvolutionObjective(
+        model, SolvingLoss(data=0, equation=1.0, refine=2, warmup=0), equation, times.tolist(), 3
+    )
     assert fine.loss(batch, 0.0, none).value.item() < 1e-5
     off, _ = heat_only()
     off.network.weight.data.fill_(1e-7)
-    wrong = Evolving(off, SolvingLoss(equation=1.0, warmup=0), equation, times.tolist(), 3)
+    wrong = EvolutionObjective(off, SolvingLoss(equation=1.0, warmup=0), equation, times.tolist(), 3)
     assert all(
         wrong.loss(batch, 0.0, none).terms[n].item() > 100 * loss.terms[n].item()
         for n in ("data", "equation")
     )
-    early = Evolving(model, SolvingLoss(equation=1.0, warmup=0.5), equation, times.tolist(), 3)
+    early = EvolutionObjective(model, SolvingLoss(equation=1.0, warmup=0.5), equation, times.tolist(), 3)
     assert torch.isfinite(early.loss(batch, 0.0, none).value)  # the first window alone
-    unknown = Evolving(model, SolvingLoss(data=0, equation=1.0), equation, times.tolist(), 3).errors(
-        Instances(state, batch.inputs)
-    )
+    unknown = EvolutionObjective(
+        model, SolvingLoss(data=0, equation=1.0), equation, times.tolist(), 3
+    ).errors(Instances(state, batch.inputs))
     assert unknown.item() < 1e-12
     with pytest.raises(ValueError, match="needs an equation"):
-        Evolving(model, SolvingLoss(), None, times.tolist(), 3).errors(Instances(state, batch.inputs))
+        EvolutionObjective(model, SolvingLoss(), None, times.tolist(), 3).errors(
+            Instances(state, batch.inputs)
+        )
 
 
 def test_each_instance_keeps_its_own_number_through_all_windows():
@@ -209,7 +220,7 @@ def test_each_instance_keeps_its_own_number_through_all_windows():
         EvolutionEquation("shock_pipe", {}, LINE, 0.1),
         SolutionScales([1e-6], parameter_mean=[0.0], parameter_std=[1.0]),
     )
-    model = Evolution(Zero(5), scales, 0.1, 5, ("viscosity",), rates=equation.rates)
+    model = EvolutionOperator(Zero(5), scales, 0.1, 5, ("viscosity",), rates=equation.rates)
     times, state = np.linspace(0, 0.3, 7)[1:], waves(32, 3, 1e-6)
     numbers = torch.tensor([0.002, 0.01, 0.03], dtype=torch.float64)
     k2 = (2 * torch.pi * torch.fft.rfftfreq(32, 1 / 32, dtype=torch.float64)) ** 2
@@ -220,7 +231,7 @@ def test_each_instance_keeps_its_own_number_through_all_windows():
         ],
         dim=1,
     )
-    objective = Evolving(model, SolvingLoss(equation=1.0, warmup=0), equation, times.tolist(), 3)
+    objective = EvolutionObjective(model, SolvingLoss(equation=1.0, warmup=0), equation, times.tolist(), 3)
     loss = objective.loss(
         Instances(state, state.new_zeros(3, 0, 32), {"viscosity": numbers}, truth), 0.0, torch.Generator()
     )
@@ -232,7 +243,7 @@ def test_each_instance_keeps_its_own_number_through_all_windows():
 def test_frames_are_read_off_the_polynomial():
     u = torch.tensor(radau.nodes(4))[None, :, None, None] ** 3
     assert torch.allclose(
-        frames(u, torch.tensor([0.1, 0.5, 1.0])).flatten(),
+        interpolate_in_time(u, torch.tensor([0.1, 0.5, 1.0])).flatten(),
         torch.tensor([0.1, 0.5, 1.0], dtype=torch.float64) ** 3,
     )
 
@@ -247,7 +258,7 @@ def test_relative_error_counts_only_what_is_known():
 def test_refinement_approaches_the_solution_and_leaves_the_model_alone():
     torch.manual_seed(0)
     equation = EvolutionEquation("burgers", {"viscosity": 0.02}, Box(("x",), (64,), (1.0,), (True,)), 0.1)
-    model = Evolution(
+    model = EvolutionOperator(
         FNO((16,), 1, 4, hidden_channels=12, n_layers=2), SolutionScales([0.6]), 0.1, 4, rates=equation.rates
     )
     system = make_system(
@@ -267,7 +278,9 @@ def test_refinement_approaches_the_solution_and_leaves_the_model_alone():
 
 def test_steady_refinement_and_objective():
     torch.manual_seed(0)
-    model = Steady(FNO((6, 6), 3, 1, hidden_channels=8, n_layers=2), SolutionScales([0.05], [8.0], [4.0]))
+    model = SteadyOperator(
+        FNO((6, 6), 3, 1, hidden_channels=8, n_layers=2), SolutionScales([0.05], [8.0], [4.0])
+    )
     system = make_system("darcy", {"resolution": 17, "refine": 1})
     values = {n: torch.tensor(v)[None, None] for n, v in system.solve(np.random.default_rng(0)).items()}
     equation, empty = SteadyEquation("darcy", 1.0, 1.0), torch.zeros(1, 0, 17, 17, dtype=torch.float64)
@@ -279,14 +292,16 @@ def test_steady_refinement_and_objective():
     u = model(empty.float(), values["permeability"].float(), {})
     assert u.shape == (1, 1, 1, 17, 17) and u[..., 0, :].abs().max() < 1e-8 and u[..., -1].abs().max() < 1e-8
     single = Instances(empty.float(), values["permeability"].float(), {}, values["pressure"][:, None].float())
-    loss = Standing(model, SolvingLoss(equation=1.0, refine=2), equation).loss(single, 0.0, torch.Generator())
+    loss = SteadyObjective(model, SolvingLoss(equation=1.0, refine=2), equation).loss(
+        single, 0.0, torch.Generator()
+    )
     assert set(loss.terms) == {"data", "equation"} and torch.isfinite(loss.value)
 
 
 def test_an_experiment_gives_its_unknown_number_with_an_honest_width():
     """Small waves that only diffuse: the viscosity and the initial state by three noisy sensors."""
     equation = EvolutionEquation("shock_pipe", {}, LINE, 0.25)
-    model = Evolution(
+    model = EvolutionOperator(
         Zero(5),
         SolutionScales([1e-3], parameter_mean=[0.0], parameter_std=[1.0]),
         0.25,
@@ -309,10 +324,10 @@ def test_an_experiment_gives_its_unknown_number_with_an_honest_width():
     readings = exact + noise * rng.standard_normal(exact.shape)
     readings[1, 5] = np.nan
     sensors = Sensors(torch.tensor(places), torch.tensor(times), torch.tensor(readings), noise)
-    base = Evolving(
+    base = EvolutionObjective(
         model, SolvingLoss(equation=1.0, experiment=1.0, warmup=0), equation, times[1:].tolist(), 4
     )
-    objective = WithExperiment(base, Unknowns(states, numbers), sensors, 1.0)
+    objective = InverseObjective(base, LatentParameters(states, numbers), sensors, 1.0)
     terms = objective.loss(
         Instances(states[:2], states.new_zeros(2, 0, 32), {"viscosity": torch.full((2,), 0.01)}),
         0.5,

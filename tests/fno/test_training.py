@@ -11,7 +11,7 @@ from fourcaster.fno.losses.data import area_weighted_mse
 from fourcaster.fno.models import FNO
 from fourcaster.fno.models.ensemble import Ensemble
 from fourcaster.fno.models.stepper import Scales, Stepper
-from fourcaster.fno.training import Forecasting, Loss, TrainSettings, train
+from fourcaster.fno.training import ForecastObjective, Loss, TrainSettings, train
 from fourcaster.fno.training.state import load_state
 
 SIZE = (6, 8)
@@ -38,7 +38,9 @@ class Waves:
 
 
 def fit(stepper: Stepper, source: Waves, settings: TrainSettings, folder, **others):
-    return train(stepper, Forecasting(stepper, WEIGHTS, settings.noise), source, settings, folder, **others)
+    return train(
+        stepper, ForecastObjective(stepper, WEIGHTS, settings.noise), source, settings, folder, **others
+    )
 
 
 def make_batch(seed: int, times: int, samples: int = 4) -> Batch:
@@ -140,7 +142,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
 def test_a_term_that_is_no_number_is_named_and_the_last_state_kept(tmp_path):
     stepper = make_stepper()
 
-    class Broken(Forecasting):
+    class Broken(ForecastObjective):
         def loss(self, batch, share, generator):
             found = super().loss(batch, share, generator)
             return Loss(

@@ -35,7 +35,7 @@ class BalanceTerms:
     warmup: float = 0.2
 
 
-class Forecasting:
+class ForecastObjective:
     """The error of rollouts.
 
     It is the mean over the steps and the channels of the area-weighted square error, in units of the tendency

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ...batch import Instances
 from ...errors import NonFiniteError
 from ..loop import Loss
-from .operator import Evolving, frames
+from .operator import EvolutionObjective, interpolate_in_time
 
 WAVES = 16
 FIRST = 0.5
@@ -48,7 +48,7 @@ class Sensors:
     noise: float
 
 
-class Unknowns(nn.Module):
+class LatentParameters(nn.Module):
     """What is not known of an experiment on a line that wraps, in units of its spread in simulations.
 
     Args:
@@ -99,7 +99,7 @@ class Unknowns(nn.Module):
         return Instances(state[:, None], state.new_zeros(len(z), 0, self.points), numbers)
 
 
-class WithExperiment:
+class InverseObjective:
     """The objective of an operator on simulations, and of the unknowns of an experiment.
 
     Args:
@@ -109,7 +109,9 @@ class WithExperiment:
         weight: of the equation's residual at the experiment.
     """
 
-    def __init__(self, base: Evolving, unknowns: Unknowns, sensors: Sensors, weight: float) -> None:
+    def __init__(
+        self, base: EvolutionObjective, unknowns: LatentParameters, sensors: Sensors, weight: float
+    ) -> None:
         self.base, self.unknowns, self.sensors, self.weight = base, unknowns, sensors, weight
         self.known = torch.isfinite(sensors.readings)
 
@@ -124,7 +126,7 @@ class WithExperiment:
             self.unknowns.tenths.fill_(tenths)
         possible = self.unknowns.draw(DRAWS, generator)
         with torch.no_grad():
-            march = self.base.model.march(
+            march = self.base.model.integrate_windows(
                 possible.state, possible.inputs, possible.parameters, self.base.windows - 1
             )
             starts = torch.cat([possible.state, *(u[:, -1] for u in march)])
@@ -150,7 +152,7 @@ class WithExperiment:
         parts = []
         for w, u in enumerate(windows):
             inside = (shares > w - 1e-9 if w == 0 else shares > w + 1e-9) & (shares <= w + 1 + 1e-9)
-            parts.append(frames(u, (shares[inside] - w).clamp(min=0))[:, :, 0])
+            parts.append(interpolate_in_time(u, (shares[inside] - w).clamp(min=0))[:, :, 0])
         field = torch.cat(parts, dim=1)
         n = field.shape[-1]
         k = torch.arange(n // 2 + 1, dtype=field.dtype)
@@ -187,7 +189,7 @@ class WithExperiment:
             slope = jacobian.T @ (made - readings) / noise**2 + z
             step = torch.linalg.solve(curvature + damping * torch.diag(curvature.diagonal()), slope)
             tried = self._readings((z - step)[None])[0]
-            better = self._badness(tried, z - step) < self._badness(made, z)
+            better = self.negative_log_posterior(tried, z - step) < self.negative_log_posterior(made, z)
             damping = damping / 4 if better else damping * 4
             if better:
                 z, made = z - step, tried
@@ -206,7 +208,7 @@ class WithExperiment:
             found[name] = {"value": value, "standard_deviation": value * spread, "misfit_over_noise": misfit}
         return found
 
-    def _badness(self, made: Tensor, z: Tensor) -> float:
+    def negative_log_posterior(self, made: Tensor, z: Tensor) -> float:
         return float(
             (made - self.sensors.readings[self.known]).square().sum() / self.sensors.noise**2
             + z.square().sum()
@@ -215,7 +217,7 @@ class WithExperiment:
     def _readings(self, z: Tensor) -> Tensor:
         """Return what the sensors would read, shape (batch, reading), for unknowns of shape (batch, unknown)."""
         instance = self.unknowns.instances(z)
-        windows = self.base.model.march(
+        windows = self.base.model.integrate_windows(
             instance.state, instance.inputs, instance.parameters, self.base.windows
         )
         return self.at_sensors(list(windows))[:, self.known].double()

@@ -65,13 +65,13 @@ class Solver(Protocol):
     def __call__(self, state: Tensor, inputs: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
         """Return the solution at the nodes of a window."""
 
-    def march(
+    def integrate_windows(
         self, state: Tensor, inputs: Tensor, parameters: Mapping[str, Tensor], windows: int
     ) -> Iterator[Tensor]:
         """Yield that of one window after the other."""
 
 
-class Evolving:
+class EvolutionObjective:
     """The objective of an operator that evolves a state window by window.
 
     Each window starts from where the operator itself has come, without a gradient through the way there, so
@@ -105,14 +105,19 @@ class Evolving:
         with torch.no_grad():
             starts = [
                 batch.state,
-                *(u[:, -1] for u in self.model.march(batch.state, batch.inputs, batch.parameters, count - 1)),
+                *(
+                    u[:, -1]
+                    for u in self.model.integrate_windows(
+                        batch.state, batch.inputs, batch.parameters, count - 1
+                    )
+                ),
             ]
         state, inputs = torch.cat(starts), batch.inputs.repeat(count, *[1] * (batch.inputs.ndim - 1))
         numbers = {name: t.repeat(count) for name, t in batch.parameters.items()}
         total, terms = torch.zeros((), device=state.device), {}
         u = self.model(state, inputs, numbers) if w.data or w.refine == 1 else state
         if w.data and batch.solution is not None:
-            parts = [frames(v, at) for v, at in zip(u.chunk(count), self.at, strict=False)]
+            parts = [interpolate_in_time(v, at) for v, at in zip(u.chunk(count), self.at, strict=False)]
             made = torch.cat(parts, dim=1)
             data = relative_l2(made, batch.solution[:, : made.shape[1]]).mean()
             total, terms = total + w.data * data, {"data": data}
@@ -137,15 +142,19 @@ class Evolving:
         """Return the mean square of the relative error, or where no solution is known of the residual in
         units of the solution.
         """
-        windows = list(self.model.march(batch.state, batch.inputs, batch.parameters, self.windows))
+        windows = list(
+            self.model.integrate_windows(batch.state, batch.inputs, batch.parameters, self.windows)
+        )
         if batch.solution is not None:
-            made = torch.cat([frames(u, at) for u, at in zip(windows, self.at, strict=True)], dim=1)
+            made = torch.cat(
+                [interpolate_in_time(u, at) for u, at in zip(windows, self.at, strict=True)], dim=1
+            )
             return relative_l2(made, batch.solution).square().mean().reshape(1, 1)
         squares = torch.stack([self.residuals(u, batch.parameters)[1].square().mean() for u in windows])
         return (squares.mean() / self.model.solution.square().mean()).reshape(1, 1)
 
 
-class Standing:
+class SteadyObjective:
     """The objective of an operator for a steady equation.
 
     Args:
@@ -204,7 +213,7 @@ def _between(batch: Instances, refine: int) -> Instances:
     return replace(batch, state=state, inputs=inputs, solution=None)
 
 
-def frames(u: Tensor, at: Tensor) -> Tensor:
+def interpolate_in_time(u: Tensor, at: Tensor) -> Tensor:
     """Return the solution at shares of the window, from its values at the nodes."""
     matrix = torch.as_tensor(interpolation(u.shape[1] - 1, at.numpy()), dtype=u.dtype, device=u.device)
     return torch.einsum("mk,bk...->bm...", matrix, u)
