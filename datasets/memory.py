@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from .schema import Refused
+from .errors import InvalidDataError, MemoryLimitError
 
 MEMORY = 2**31
 _COPIES = 10  # of an axis while it is read, decoded, indexed and compared
@@ -56,7 +56,7 @@ def limited(memory: int) -> Iterator[None]:
 
 
 def check_axis(source: str, name: str, count: int, itemsize: int = 8) -> None:
-    """Raise ``Refused`` if a coordinate of ``count`` values is too long to be read and indexed within the
+    """Raise ``MemoryLimitError`` if a coordinate of ``count`` values is too long to be read and indexed within the
     limit.
 
     Args:
@@ -69,20 +69,21 @@ def check_axis(source: str, name: str, count: int, itemsize: int = 8) -> None:
 
 
 def check_bytes(what: str, size: int) -> None:
-    """Raise ``Refused`` if something takes more bytes than the limit.
+    """Raise ``MemoryLimitError`` if something takes more bytes than the limit.
 
     Args:
         what: named in the error.
         size: bytes that it takes in memory.
     """
     if size > memory_limit():
-        raise Refused(
-            f"{what} would take {show(size)} of memory, more than the limit of {show(memory_limit())}; raise --memory or {VARIABLE} if you trust it"
+        raise MemoryLimitError(
+            f"{what} would take {show(size)} of memory, more than the limit of {show(memory_limit())}; "
+            f"raise the limit, by the argument memory or {VARIABLE}, if you trust the source"
         )
 
 
 def check_points(text: str, rows: float, columns: float) -> None:
-    """Raise ``Refused`` if the grid that an option names is too large for a field on it to be computed within
+    """Raise ``InvalidDataError`` if the grid that an option names is too large for a field on it to be computed within
     the limit.
 
     Args:
@@ -92,14 +93,14 @@ def check_points(text: str, rows: float, columns: float) -> None:
     """
     size = float(rows) * float(columns) * _FIELD
     if not size <= memory_limit() or max(rows, columns) > MOST_POINTS:
-        raise Refused(
+        raise InvalidDataError(
             f"--grid {text} has {rows:.6g} x {columns:.6g} points, so a field would take {show(size)} of memory, "
             f"more than the limit of {show(memory_limit())}; take fewer points, or raise {VARIABLE}"
         )
 
 
 def check_along(text: str, points: float) -> None:
-    """Raise ``Refused`` if the grid that an option names has more points along an axis than any part of it is
+    """Raise ``InvalidDataError`` if the grid that an option names has more points along an axis than any part of it is
     taken from.
 
     Args:
@@ -107,13 +108,13 @@ def check_along(text: str, points: float) -> None:
         points: number of points, which may be infinite.
     """
     if not points <= MOST_POINTS:
-        raise Refused(
+        raise InvalidDataError(
             f"--grid {text} has {points:.6g} points along an axis, more than {MOST_POINTS}; take fewer points"
         )
 
 
 def check_declared(source: str, name: str, size: int, stored: int) -> None:
-    """Raise ``Refused`` where compression cannot account for what a variable claims to have.
+    """Raise ``InvalidDataError`` where compression cannot account for what a variable claims to have.
 
     deflate packs at most a thousand bytes into one. A variable that claims more was never written: it costs
     days to read, and gives fill values.
@@ -125,7 +126,7 @@ def check_declared(source: str, name: str, size: int, stored: int) -> None:
         stored: bytes of its file.
     """
     if size > _NEVER_CHECKED and size > _RATIO * stored:
-        raise Refused(
+        raise InvalidDataError(
             f"{source}: {name!r} would be {show(size)} of values, but the file has {show(stored)}, so most was never written; "
             "cut out what there is first, e.g. with ncks -d time,START,STOP"
         )

@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from ..fno.grids import Grid, LatLon, Plane, nearest_points
+from .errors import IncompleteDataError, InvalidDataError
 from .scalars import ATTRIBUTE, describe_scalars, scalars_of
 from .store import names as naming
 
@@ -68,12 +69,9 @@ def nearest(word: str, choices: Iterable[Hashable]) -> str:
     return f"there are: {', '.join(names[:_LISTED])}{more}"
 
 
-class Refused(ValueError):
-    """Data that can be read whole, but not be taken as one data set."""
-
-
-class Incomplete(ValueError):
-    """Data are there in part only, as they are while they are being written."""
+# Old names of the errors, for modules that still import them from here.
+Refused = InvalidDataError
+Incomplete = IncompleteDataError
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from .errors import UnknownUnitsError
+
 # Spellings that files use and UDUNITS-like parsers do not know, or read as something else (mb as millibarn).
 _SPELLINGS = {
     "mb": "hPa",
@@ -74,7 +76,7 @@ def normalise(text: object) -> str:
     """
     text = str(text if text is not None else "").strip()
     if not text:
-        raise ValueError("has no units")
+        raise UnknownUnitsError("has no units")
     text = _SPELLINGS.get(text, text)
     if text in _UNPARSED:
         return text
@@ -82,7 +84,7 @@ def normalise(text: object) -> str:
     try:
         unit = _parse(text)
     except Exception as error:  # the parser raises many types
-        raise ValueError(f"has units {text!r}, which are not units") from error
+        raise UnknownUnitsError(f"has units {text!r}, which are not units") from error
     return {"kelvin": "K", "degree_Celsius": "degC"}.get(str(unit), text)
 
 
@@ -92,12 +94,12 @@ def _check(text: str) -> None:
     """
     shown = repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
     if len(text) > LONGEST:
-        raise ValueError(
+        raise UnknownUnitsError(
             f"has units {shown} of {len(text)} characters, which are not units (at most {LONGEST} characters)"
         )
     text = text.translate(_SUPERSCRIPTS)
     if odd := _ODD.search(text):
-        raise ValueError(f"has units {shown} with the character {odd[0]!r}, which are not units")
+        raise UnknownUnitsError(f"has units {shown} with the character {odd[0]!r}, which are not units")
     for number in _NUMBER.findall(text):
         mantissa, _, exponent = number.lower().partition("e")
         if len(mantissa) > _DIGITS or abs(int(exponent or 0)) > _LARGEST:

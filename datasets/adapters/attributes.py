@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ..errors import InvalidDataError
 from ..scalars import ATTRIBUTE as PLACES
-from ..schema import Refused
 
 _TEXTS = ("units", "standard_name", "long_name", "calendar", "axis", "positive", "cell_methods", PLACES)
 _REFERENCES = (
@@ -37,7 +37,7 @@ def plain(dataset: xr.Dataset) -> xr.Dataset:
         dataset: as it was opened with ``decode_cf=False``.
 
     Raises:
-        Refused: a scale or offset that is no finite number, or units of time that are no units.
+        InvalidDataError: a scale or offset that is no finite number, or units of time that are no units.
     """
     twice = [
         name for name, variable in dataset.variables.items() if len(set(variable.dims)) < len(variable.dims)
@@ -58,7 +58,7 @@ def plain(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def explain_times(dataset: xr.Dataset, error: Exception) -> None:
-    """Raise ``Refused`` for the variable whose units of time cannot be decoded; nothing where it is another
+    """Raise ``InvalidDataError`` for the variable whose units of time cannot be decoded; nothing where it is another
     fault.
 
     Args:
@@ -73,7 +73,7 @@ def explain_times(dataset: xr.Dataset, error: Exception) -> None:
                 calendar = (
                     f" of the calendar {variable.attrs['calendar']!r}" if "calendar" in variable.attrs else ""
                 )
-                raise Refused(
+                raise InvalidDataError(
                     f"{name!r} has the units {variable.attrs['units']!r}{calendar}, by which its values are no dates; "
                     "write e.g. 'hours since 2000-01-01', with dates from 1678 to 2262"
                 ) from error
@@ -89,7 +89,7 @@ def _check_places(name: str, attrs: dict[Any, Any]) -> None:
     """Drop places that are none, and refuse a pressure that is no number."""
     parts = [part for part in attrs[PLACES].split("; ") if "=" in part]
     if wrong := [part for part in parts if not _PLACE.fullmatch(part)]:
-        raise Refused(
+        raise InvalidDataError(
             f"{name!r} has the {PLACES} {_shown(wrong[0])}, which is no place; delete the attribute"
         )
     if not parts:
@@ -100,14 +100,14 @@ def _check_packing(name: str, attrs: dict[Any, Any]) -> None:
     for key in [key for key in _PACKING if key in attrs]:
         number = np.asarray(attrs[key])
         if number.size != 1 or number.dtype.kind not in "fiu" or not np.isfinite(number).all():
-            raise Refused(
+            raise InvalidDataError(
                 f"{name!r} has the {key} {_shown(attrs[key])}, which is no finite number; set or delete the attribute"
             )
         attrs[key] = number.reshape(())[()]
     if (
         attrs.get("scale_factor", 1) == 0 and "add_offset" not in attrs
     ):  # with an offset, a constant is packed so
-        raise Refused(
+        raise InvalidDataError(
             f"{name!r} has the scale_factor 0, so all its values would be 0; set or delete the attribute"
         )
 
@@ -118,11 +118,11 @@ def _check_times(name: str, variable: xr.Variable) -> None:
         return
     for key in ("units", "calendar"):
         if len(str(variable.attrs.get(key, ""))) > _LONGEST:
-            raise Refused(
+            raise InvalidDataError(
                 f"{name!r} has the {key} {_shown(variable.attrs[key])} of {len(variable.attrs[key])} characters, which are no {key} of time"
             )
     if variable.dtype.kind == "f" and variable.dims == (name,) and np.isinf(variable.values).any():
-        raise Refused(f"{name!r} has times that are infinite; drop those records")
+        raise InvalidDataError(f"{name!r} has times that are infinite; drop those records")
 
 
 def _shown(value: Any) -> str:

@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from .. import units as cf_units
+from ..errors import DataError
 from ..identity import find_variables, identity
 from ..ingest.select import (
     NothingSelectedError,
@@ -107,7 +108,7 @@ def canonical(
     curvilinear = projected(dataset, source)
     if curvilinear is not None:
         if grid is None:
-            raise ValueError(f"{source} {curvilinear.refusal()}")
+            raise curvilinear.refusal(source)
         used = _used(dataset, curvilinear.dims, select)
         dataset = onto_latlon(
             dataset, curvilinear, source, grid=grid, method=method, area=select.area, names=used
@@ -158,8 +159,10 @@ def canonical(
     for name, variable in [*dataset.data_vars.items(), *((n, first[n]) for n in forced)]:
         field = _field(str(name), variable, source, units, rename, beyond=beyond)
         if str(field.name) in fields:
-            raise ValueError(
-                f"{source}: {name!r} and another variable are both {field.name!r}; ingest one of them, or pass --rename"
+            raise DataError(
+                f"{source}: {name!r} and another variable both become {field.name!r}; "
+                "select one of them, or rename one",
+                option="rename",
             )
         fields[str(field.name)] = field
     attrs = {k: v for k, v in dataset.attrs.items() if k not in _OF_SIMULATIONS}
@@ -340,13 +343,18 @@ def _field(
     for dim in extra:
         if variable.sizes[dim] > 1:
             place = places_along(variable[dim].values)[0]
-            raise ValueError(
-                f"{source}: {name!r} has a dimension {dim!r} of {variable.sizes[dim]}; keep one, e.g. --select {dim}={place}"
+            raise DataError(
+                f"{source}: {name!r} has a dimension {dim!r} of size {variable.sizes[dim]}; "
+                f"select one position along it, e.g. {dim}={place}",
+                option="select",
+                example=f"{dim}={place}",
             )
     variable = variable.isel(dict.fromkeys(extra, 0), drop=True)
     if "number" in variable.dims and "number" not in beyond:
-        raise ValueError(
-            f"{source}: {name!r} holds {variable.sizes['number']} members; select one, e.g. --member 0"
+        raise DataError(
+            f"{source}: {name!r} has {variable.sizes['number']} members; select one, e.g. member 0",
+            option="member",
+            example="0",
         )
     standard = variable.attrs.get("standard_name")
     standard = None if standard == "unknown" else standard  # as GRIB tables write
@@ -364,8 +372,10 @@ def _field(
         factor, offset = cf_units.conversion(given, target) if given else (1.0, 0.0)
     except ValueError as error:
         hint = f" (its standard name is {standard})" if wanted else ""
-        raise ValueError(
-            f"{source}: {name!r} {error}{hint}; set the attribute, or pass --units {name}=..."
+        raise DataError(
+            f"{source}: {name!r} {error}{hint}; set its attribute units, or override its units",
+            option="units",
+            example=f"{name}=...",
         ) from error
     attrs = {k: v for k, v in variable.attrs.items() if k in ("long_name", "cell_methods", SCALARS)}
     attrs |= {"units": target, "source_name": original} | ({"standard_name": standard} if standard else {})
@@ -377,8 +387,10 @@ def _field(
     variable.encoding = {}
     new = next((rename[n] for n in called if n in rename), new)
     if reserved(new):
-        raise ValueError(
-            f"{source}: {name!r} cannot be the name of a variable in a store; pass --rename {name}=..."
+        raise DataError(
+            f"{source}: {name!r} cannot be the name of a variable in a store; rename it",
+            option="rename",
+            example=f"{name}=...",
         )
     return variable.rename(new)
 

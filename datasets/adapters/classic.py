@@ -11,8 +11,8 @@ from typing import BinaryIO
 
 import numpy as np
 
+from ..errors import InvalidDataError
 from ..memory import check_axis, show
-from ..schema import Refused
 
 OBJECTS = 10_000  # dimensions, variables, and attributes of one of them
 _ATTRIBUTE = 2**26  # bytes of one attribute
@@ -34,7 +34,7 @@ def check_classic(path: str) -> None:
     """Raise unless a classic netCDF file has all values that its header lists, within bounds.
 
     Raises:
-        Refused: more objects, a longer attribute or a longer axis than are read.
+        InvalidDataError: more objects, a longer attribute or a longer axis than are read.
         ValueError: the header is damaged, or values are missing.
     """
     size = os.path.getsize(path)
@@ -112,7 +112,7 @@ class _Header:
             itemsize = self.itemsize(name)
             size = itemsize * self.number(self.count_bytes)
             if size > _ATTRIBUTE:
-                raise Refused(
+                raise InvalidDataError(
                     f"{self.path}: the attribute {name!r} of {owner} has {show(size)}, more than the {show(_ATTRIBUTE)} that are read"
                 )
             self.bytes(_padded(size))
@@ -130,7 +130,7 @@ class _Header:
         if tag not in (0, kind) or (tag == 0 and count):
             raise ValueError(f"its list of {what} begins with {tag}")
         if count > OBJECTS:
-            raise Refused(
+            raise InvalidDataError(
                 f"{self.path} has {count} {what}, more than the {OBJECTS} that are read; keep those that you need"
             )
         return count

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .untrusted import UntrustedDataError
+from ..errors import UntrustedDataError
 
 COMPRESSORS = frozenset({"blosc", "zstd", "lz4", "zlib", "gzip", "bz2", "lzma"})
 CHECKSUMS = frozenset({"crc32", "crc32c", "adler32", "fletcher32", "jenkins_lookup3"})

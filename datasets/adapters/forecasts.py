@@ -22,6 +22,7 @@ import logging
 import numpy as np
 import xarray as xr
 
+from ..errors import DataError
 from ..schema import axes_of
 from .cf import canonical
 from .channel_names import identify
@@ -224,7 +225,10 @@ def _from_valid_times(dataset: xr.Dataset, source: str, lead_units: str | None) 
             "name its axes time and prediction_timedelta, or make a forecast with `forecast run`"
         )
     if lead_units is not None:
-        raise ValueError(f"{source} has valid times, so its lead times need no units; leave out --lead-units")
+        raise DataError(
+            f"{source} has valid times, so its lead times need no units; leave out lead_units",
+            option="lead_units",
+        )
     leads = (dataset[valid].values - initial).astype("timedelta64[ns]")
     starts = [d for d in dataset.dims if d != valid and d in dataset.coords and _is_date(dataset[d])]
     dataset = dataset.isel(dict.fromkeys(starts, 0), drop=True)

@@ -14,8 +14,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from ..errors import InvalidDataError
 from ..scalars import record
-from ..schema import Refused
 from .vocabulary import CONSTANT, ECMWF
 
 log = logging.getLogger(__name__)
@@ -67,14 +67,14 @@ def join(parts: Sequence[xr.Dataset], path: str, variables: Iterable[str] | None
         variables: names to keep, cfgrib's, ECMWF's or WeatherBench2's; all where none of them is there.
 
     Raises:
-        Refused: several grids, kinds of level of one variable, runs that differ, or no common time.
+        InvalidDataError: several grids, kinds of level of one variable, runs that differ, or no common time.
     """
     for name in ("latitude", "longitude"):
         if any(
             name in part.coords and not np.array_equal(part[name].values, parts[0][name].values)
             for part in parts
         ):
-            raise Refused(
+            raise InvalidDataError(
                 f"{path} has fields on grids of several {name}s; keep one grid, e.g. with grib_copy -w Ni=...,Nj=..."
             )
     messages = open_messages(path) if any("step" in part.dims for part in parts) else None
@@ -114,10 +114,10 @@ def join(parts: Sequence[xr.Dataset], path: str, variables: Iterable[str] | None
         except (xr.MergeError, ValueError) as error:
             kinds = sorted({str(part[name].attrs.get("GRIB_typeOfLevel")) for part in of_one})
             if len(kinds) == 1:
-                raise Refused(
+                raise InvalidDataError(
                     f"{path} has {name!r} several times with different values or axes ({str(error)[:80]}); keep one of them"
                 ) from error
-            raise Refused(
+            raise InvalidDataError(
                 f"{path} has a variable of one name on several kinds of level ({', '.join(kinds)}); "
                 f"keep one kind, e.g. with grib_copy -w typeOfLevel={kinds[0]}"
             ) from error
@@ -135,7 +135,7 @@ def by_validity(part: xr.Dataset, source: str, messages: Messages | None = None)
         messages: what the file holds; by default every run has every step, or missing values in its place.
 
     Raises:
-        Refused: several runs give different fields for one time.
+        InvalidDataError: several runs give different fields for one time.
     """
     if "step" in part.dims and "time" in part.dims:
         return _flat(part, source, messages)
@@ -150,7 +150,7 @@ def _flat(part: xr.Dataset, source: str, messages: Messages | None) -> xr.Datase
     """Return the fields of runs and steps along one axis, by their time of validity."""
     runs, steps = part["time"].values, part["step"].values
     if len(runs) * len(steps) > _MOST:
-        raise Refused(
+        raise InvalidDataError(
             f"{source} has {len(runs)} runs and {len(steps)} steps, more than are read together; split it by run first"
         )
     validity = runs[:, None] + steps[None]
@@ -181,7 +181,7 @@ def _flat(part: xr.Dataset, source: str, messages: Messages | None) -> xr.Datase
                     f"{str(runs[run[i]])[:16]} at step {steps[step[i]] / np.timedelta64(1, 'h'):g} h"
                     for i in (before, at)
                 )
-                raise Refused(
+                raise InvalidDataError(
                     f"{source} has different {', '.join(map(str, part.data_vars))} for {str(times[at])[:16]}, by the runs of {known}; "
                     "keep some steps or one run, e.g. with grib_copy -w step=0 or -w dataTime=0"
                 )
@@ -224,7 +224,7 @@ def _accumulated_over_steps(part: xr.Dataset, source: str) -> xr.Dataset:
     lengths = np.diff(hours, prepend=0.0)
     names = ", ".join(map(str, part.data_vars))
     if not np.allclose(lengths, lengths[0]):
-        raise Refused(
+        raise InvalidDataError(
             f"{source}: {names} accumulate from the start of each run, and the steps of {', '.join(f'{h:g}' for h in hours[:6])} h "
             "are not evenly spaced from 0; keep one step, e.g. with grib_copy -w step=..."
         )
@@ -266,8 +266,9 @@ def _on_common_times(fields: Sequence[xr.Dataset], path: str) -> list[xr.Dataset
         for f in changing
     )
     if not len(common):
-        raise Refused(
-            f"{path} has variables that have no time in common ({spans}); take some of them, with --variables"
+        raise InvalidDataError(
+            f"{path} has variables without a common time ({spans}); select some of them",
+            option="variables",
         )
     if len(common) < max(len(t) for t in times):
         log.warning(

@@ -7,8 +7,8 @@ bytes. Formats: FM 92 GRIB, editions 1 and 2, of the WMO Manual on Codes.
 import os
 from typing import BinaryIO
 
+from ..errors import InvalidDataError
 from ..memory import check_bytes
-from ..schema import Refused
 
 MESSAGES = 500_000
 _LARGE = 0x800000  # edition 1 writes lengths beyond 8 MB in another way
@@ -29,7 +29,7 @@ def check_messages(path: str) -> None:
     """Raise unless all messages of a GRIB file are whole, and each of its fields fits in memory.
 
     Raises:
-        Refused: too many messages, or a grid of too many points.
+        InvalidDataError: too many messages, or a grid of too many points.
         ValueError: a message is cut off, or there is something else than messages.
     """
     size = os.path.getsize(path)
@@ -53,7 +53,7 @@ def check_messages(path: str) -> None:
             length = _length_of_first(file, at, head) if head[7] == 1 else int.from_bytes(head[8:16], "big")
             number += 1
             if number > MESSAGES:
-                raise Refused(
+                raise InvalidDataError(
                     f"{path} has more than {MESSAGES} messages; split it first, e.g. with grib_copy {path} 'part_[dataDate].grib'"
                 )
             points = (

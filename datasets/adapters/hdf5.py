@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from xarray.backends.locks import HDF5_LOCK
 
+from ..errors import InvalidDataError, LinkRefusedError
 from ..memory import check_axis, check_bytes, check_declared, show
-from ..schema import Refused
 from .regular import check_regular
 from .virtual import covered, lacks
 
@@ -45,7 +45,7 @@ def check_hdf5(path: str, *, follow_links: bool = False) -> list[str]:
         Names of variables that the library opens as something else than they are, which are to be left out.
 
     Raises:
-        Refused: external storage; links, where they are not followed, or that lead nowhere; groups that
+        InvalidDataError: external storage; links, where they are not followed, or that lead nowhere; groups that
             contain themselves; too many objects; unknown filters; types that the library fails on; or sizes
             beyond the limit.
         OSError: it is damaged.
@@ -76,7 +76,7 @@ class _Check:
             return []
         self.files.add(real)
         if len(self.files) > _FILES:
-            raise Refused(f"{path}: links lead to more than {_FILES} files; join them first")
+            raise InvalidDataError(f"{path}: links lead to more than {_FILES} files; join them first")
         outer = self.path
         self.path = path
         try:
@@ -161,8 +161,9 @@ class _Check:
     def external(self, group: "h5py.h5g.GroupID", key: str, child: str) -> None:
         target = group.links.get_val(key.encode())[0].decode(errors="surrogateescape")
         if not self.follow_links:
-            raise self.refusal(
-                f"{child!r} is an external link to {target!r}; pass --follow-links if you trust where it leads"
+            raise LinkRefusedError(
+                f"{self.path}: {child!r} is an external link to {target!r}; "
+                "pass follow_links=True if you trust its target"
             )
         self.elsewhere(target, child, "HDF5_EXT_PREFIX")
 
@@ -248,8 +249,9 @@ class _Check:
         sources = [properties.get_virtual_filename(i) for i in range(min(count, 1))]
         if not self.follow_links:
             where = f" ({sources[0]!r} ...)" if sources else ""
-            raise self.refusal(
-                f"{name!r} is a virtual data set of other files{where}; pass --follow-links if you trust where it leads"
+            raise LinkRefusedError(
+                f"{self.path}: {name!r} is a virtual data set of other files{where}; "
+                "pass follow_links=True if you trust them"
             )
         if count > OBJECTS:
             raise self.refusal(
@@ -296,8 +298,8 @@ class _Check:
                     f"the attribute {called!r} of {name or '/'!r} has more than {_TEXTS} texts or lists"
                 )
 
-    def refusal(self, text: str) -> Refused:
-        return Refused(f"{self.path}: {text}")
+    def refusal(self, text: str) -> InvalidDataError:
+        return InvalidDataError(f"{self.path}: {text}")
 
 
 _SCALES = ("DIMENSION_LIST", "REFERENCE_LIST")

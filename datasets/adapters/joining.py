@@ -16,6 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from ...fno.grids import match_axis
+from ..errors import DataError
 from ..identity import Identity, identity, match_variables
 from ..scalars import describe_scalars, differing, level_of, scalars_of, with_scalars
 from ..schema import LEVEL_VARIABLES, axes_of
@@ -78,8 +79,10 @@ class Group:
         for (a, one), (b, other) in pairwise(pieces):
             if len(both := np.intersect1d(one["time"].values, other["time"].values)):
                 first = both[0].astype("datetime64[m]")
-                raise ValueError(
-                    f"{a} and {b} both hold {one.name!r} at {first}; leave one out, or its times, e.g. with --times"
+                raise DataError(
+                    f"{a} and {b} both contain {one.name!r} at {first}; "
+                    "leave one of them out, or select a period",
+                    option="times",
                 )
         along_level |= any("level" in piece.dims for _, piece in pieces)
         scalars = dict(self.scalars)
@@ -139,8 +142,11 @@ def join(parts: Sequence[Part]) -> xr.Dataset:
         for variable in _along_places(name, places):
             new = str(variable.name)
             if new in fields:
-                raise ValueError(
-                    f"{fields[new][0]} and {places[0].source} hold {new!r} and {name!r}, which are both {new!r}; pass --rename {name}=..."
+                raise DataError(
+                    f"{fields[new][0]} and {places[0].source} contain {new!r} and {name!r}, "
+                    f"which both become {new!r}; rename one of them",
+                    option="rename",
+                    example=f"{name}=...",
                 )
             fields[new] = (places[0].source, variable)
     return _side_by_side(fields, first[1])
@@ -176,8 +182,10 @@ def align(dataset: xr.Dataset, reference: Part, source: str, *, cut: bool = Fals
 def _same_units(first: Identity, groups: dict[str, list[Group]], other: Identity, source: str) -> None:
     a, b = str(first.attrs["units"]), str(other.attrs["units"])
     if a != b and conversion_or_none(b, a) != (1.0, 0.0):
-        raise ValueError(
-            f"{source} holds {other.name!r} in {b!r}, {groups[first.name][0].source} in {a!r}; convert one, or pass --units if it is wrong"
+        raise DataError(
+            f"{source} has {other.name!r} in {b!r}, {groups[first.name][0].source} in {a!r}; "
+            "convert one of them, or override its units if they are wrong",
+            option="units",
         )
 
 
@@ -196,19 +204,24 @@ def _along_places(name: str, groups: list[Group]) -> list[xr.DataArray]:
         return [groups[0].series()]
     a, b = groups[0], groups[1]
     if bool(a.levels) != bool(b.levels):
-        raise ValueError(
-            f"{a.source} and {b.source} differ: only one has level, of {name!r}; leave one out, or pass --rename"
+        raise DataError(
+            f"{a.source} and {b.source} differ: only one has a level for {name!r}; leave one out, or rename one",
+            option="rename",
         )
     key = differing(a.scalars, b.scalars)
     if key == "number":
         members = f"{a.scalars['number']} and {b.scalars['number']}"
-        raise ValueError(
-            f"{a.source} and {b.source} hold members {members} of {name!r}; keep one, e.g. --member {a.scalars['number']}"
+        raise DataError(
+            f"{a.source} and {b.source} contain the members {members} of {name!r}; select one",
+            option="member",
+            example=a.scalars["number"],
         )
     if not all(np.array_equal(a.times, other.times) for other in groups[1:]):
-        hint = ", or keep with --levels what all have" if a.levels else ""
-        raise ValueError(
-            f"{a.source} holds {name!r} at {a.place}, {b.source} at {b.place}, at other times; these are different fields: leave one out{hint}"
+        hint = ", or select levels that all have" if a.levels else ""
+        raise DataError(
+            f"{a.source} has {name!r} at {a.place}, {b.source} at {b.place}, at other times; "
+            f"these are different fields: leave one out{hint}",
+            option="levels" if a.levels else None,
         )
     if key is None:
         return [_along_levels(name, groups)]
@@ -259,18 +272,20 @@ def _side_by_side(fields: dict[str, tuple[str, xr.DataArray]], first: xr.Dataset
     for name, (other, variable) in fields.items():
         if not np.array_equal(variable["time"].values, reference["time"].values):
             lone = next((n for n, (_, v) in fields.items() if v.sizes["time"] == 1), None)
-            hint = (
-                f"pass --static {lone} if it never changes"
-                if lone
-                else "choose times that all have with --times"
-            )
-            raise ValueError(f"{source} and {other} differ in time; ingest them apart, or {hint}")
+            what = f"{source} and {other} differ in time; ingest them separately, or"
+            if lone:
+                raise DataError(
+                    f"{what} declare {lone!r} as static if it never changes", option="static", example=lone
+                )
+            raise DataError(f"{what} select a period that all of them cover", option="times")
         levels = variable["level"].values.tolist() if "level" in variable.dims else None
         if levels and on_levels is None:
             on_levels = (other, levels)
         if levels and on_levels and set(on_levels[1]) != set(levels):
-            raise ValueError(
-                f"{on_levels[0]} and {other} differ in level: {on_levels[1]} and {levels} hPa; select those that both have with --levels"
+            raise DataError(
+                f"{on_levels[0]} and {other} differ in level: {on_levels[1]} and {levels} hPa; "
+                "select those that both have",
+                option="levels",
             )
         ordered = (
             variable.sel(level=on_levels[1]) if levels and on_levels and on_levels[1] != levels else variable

@@ -28,7 +28,7 @@ class Layout:
     instance.
 
     Attributes:
-        name: what ``--layout`` calls it.
+        name: by which it is selected.
         matches: whether a data set, as xarray opens it, is laid out so.
         vocabulary: what its names for variables mean; others keep their names and bring their units.
         arrange: (data set, its path) -> one with latitude, longitude, [level] and time as axes; lazy.

@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from .. import units as cf_units
+from ..errors import DataError
 
 NAMES = (
     "prediction_timedelta",
@@ -53,7 +54,10 @@ def decode_leads(lead: xr.DataArray, source: str, lead_units: str | None = None)
     values = lead.values
     if values.dtype.kind == "m":
         if lead_units is not None:
-            raise ValueError(f"{source}: {name} holds durations already; leave out --lead-units")
+            raise DataError(
+                f"{source}: {name} contains durations, which need no units; leave out lead_units",
+                option="lead_units",
+            )
         return np.asarray(values.astype("timedelta64[ns]"))
     if values.dtype.kind not in "iuf" or not np.isfinite(values.astype(np.float64)).all():
         raise ValueError(
@@ -61,13 +65,18 @@ def decode_leads(lead: xr.DataArray, source: str, lead_units: str | None = None)
         )
     stated = str(lead.attrs.get("units", ""))
     if lead_units is not None and stated:
-        raise ValueError(f"{source}: {name} has the units {stated[:60]!r} already; leave out --lead-units")
+        raise DataError(
+            f"{source}: {name} already has the units {stated[:60]!r}; leave out lead_units",
+            option="lead_units",
+        )
     in_name = _IN_NAME.search(name.lower())
     units = lead_units or stated or (in_name[1] if in_name else _units_by_size(values))
     if units is None:
-        raise ValueError(
-            f"{source}: {name} holds the numbers {', '.join(f'{v:g}' for v in values[:4])} without units; "
-            "give them the attribute units, or pass --lead-units hours"
+        raise DataError(
+            f"{source}: {name} contains the numbers {', '.join(f'{v:g}' for v in values[:4])} without units; "
+            "set their attribute units, or pass e.g. lead_units='hours'",
+            option="lead_units",
+            example="hours",
         )
     seconds = _seconds_in(units)
     if seconds is None:
@@ -75,8 +84,10 @@ def decode_leads(lead: xr.DataArray, source: str, lead_units: str | None = None)
             f"{source}: {name} has the units {units[:60]!r}, which are no unit of time; write e.g. hours"
         )
     if float(np.abs(values.astype(np.float64)).max(initial=0)) * seconds > _LONGEST:
-        raise ValueError(
-            f"{source}: {name} has lead times of more than a century in {units[:60]}; correct its units, or pass --lead-units"
+        raise DataError(
+            f"{source}: {name} has lead times of more than a century in {units[:60]}; "
+            "correct its units, or pass lead_units",
+            option="lead_units",
         )
     if values.dtype.kind in "iu" and seconds < 1:
         return np.asarray((values.astype(np.int64) * round(seconds * 1e9)).astype("timedelta64[ns]"))

@@ -16,6 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from .. import units as cf_units
+from ..errors import DataError, UnknownUnitsError
 from ..schema import DIMENSIONS
 from .hybrid import Lacking, PressureFormula, companions, interpolate, pressure_formula
 
@@ -54,9 +55,11 @@ def kind_of(dataset: xr.Dataset, dim: str) -> Kind:
     physical = "other" if "sea_water" in standard else _measures(units)
     if physical == "other":
         if _PRESSURE_NAME.fullmatch(dim) and axis.size > 1:
-            raise ValueError(
-                f"{dim!r} has units {units[:60]!r}, which are no pressure of air; only pressure levels are kept together, "
-                f"keep one of these, e.g. --select {dim}={axis.values[0]:g}"
+            raise DataError(
+                f"{dim!r} has units {units[:60]!r}, which do not measure air pressure; "
+                f"only pressure levels can be kept together: select one of these, e.g. {dim}={axis.values[0]:g}",
+                option="select",
+                example=f"{dim}={axis.values[0]:g}",
             )
         return Kind.OTHER
     text = f"{axis.attrs.get('long_name', '')} {axis.attrs.get('description', '')} {axis.attrs.get('GRIB_typeOfLevel', '')}"
@@ -76,9 +79,11 @@ def kind_of(dataset: xr.Dataset, dim: str) -> Kind:
     if standard == "air_pressure" or physical == "pressure" or (_PRESSURE_NAME.fullmatch(dim) and not units):
         return Kind.PRESSURE
     if _PRESSURE_NAME.fullmatch(dim) and axis.size > 1:
-        raise ValueError(
-            f"{dim!r} has units {units[:60]!r}, which cannot become 'hPa'; only pressure levels are kept together, "
-            f"keep one of these, e.g. --select {dim}={axis.values[0]:g}"
+        raise DataError(
+            f"{dim!r} has units {units[:60]!r}, which cannot be converted to 'hPa'; "
+            f"only pressure levels can be kept together: select one of these, e.g. {dim}={axis.values[0]:g}",
+            option="select",
+            example=f"{dim}={axis.values[0]:g}",
         )
     return Kind.OTHER
 
@@ -114,8 +119,11 @@ def pressure_levels(
     for dim in dims:
         called = original.get(dim, dim)
         if dim not in dataset.coords and _PRESSURE_NAME.fullmatch(called) and dataset.sizes[dim] > 1:
-            raise ValueError(
-                f"{source}: {called!r} has no values, so its pressures are not known; add them, or keep one, e.g. --select {called}=0"
+            raise DataError(
+                f"{source}: {called!r} has no coordinate values, so its pressures are unknown; "
+                f"add them, or select one position, e.g. {called}=0",
+                option="select",
+                example=f"{called}=0",
             )
         if dim not in dataset.coords or dataset[dim].dims != (dim,) or dataset[dim].dtype.kind not in "fiu":
             continue
@@ -178,29 +186,39 @@ def _common(
         axes = ", ".join(
             f"{original.get(dim, dim)} of {len(pressures)}" for dim, (_, pressures) in several.items()
         )
+        what = f"{source} has several axes of different pressures ({axes})"
+        if not shared:
+            raise DataError(f"{what} without a common one; select some of the variables", option="variables")
         some = ",".join(map(str, shared[:3]))
-        hint = (
-            f"keep levels that all have, e.g. --levels {some}"
-            if shared
-            else "they have none in common; take some of the variables"
+        raise DataError(
+            f"{what}; select levels that all of them have, e.g. {some}", option="levels", example=some
         )
-        raise ValueError(f"{source} has several axes of different pressures ({axes}); {hint}")
     return np.array(levels, dtype=np.int32)
 
 
 def _formula(
     dataset: xr.Dataset, dim: str, called: str, source: str, levels: Sequence[int] | None
 ) -> PressureFormula:
-    what = f"{source}: {called!r} counts hybrid or sigma levels, whose pressures change with that at the surface, and no pressure levels"
+    what = (
+        f"{source}: {called!r} counts hybrid or sigma levels, whose pressures depend on the surface pressure, "
+        "not pressure levels"
+    )
     try:
         formula = pressure_formula(dataset, dim)
     except Lacking as error:
-        raise ValueError(
-            f"{what}; they cannot be interpolated without {error}: do it first, e.g. with cdo ml2pl,85000,50000, "
-            f"keep one of these, e.g. --select {called}={dataset[dim].values[0]:g}, or take variables without levels"
+        first = f"{called}={dataset[dim].values[0]:g}"
+        raise DataError(
+            f"{what}; they cannot be interpolated without {error}: interpolate them first, "
+            f"e.g. with cdo ml2pl,85000,50000, select one of them, e.g. {first}, or select variables without levels",
+            option="select",
+            example=first,
         ) from error
     if not levels:
-        raise ValueError(f"{what}; name the pressures to interpolate them to, e.g. --levels 850,500")
+        raise DataError(
+            f"{what}; name the pressures to interpolate them to, e.g. 850 and 500 hPa",
+            option="levels",
+            example="850,500",
+        )
     return formula
 
 
@@ -219,11 +237,7 @@ def _measures(units: str) -> str:
     try:
         cf_units.conversion(units, "1")
     except ValueError as error:
-        return (
-            ""
-            if "which are not units" in str(error) or "has no units" in str(error) or units == "1"
-            else "other"
-        )
+        return "" if isinstance(error, UnknownUnitsError) or units == "1" else "other"
     return ""
 
 
@@ -252,14 +266,11 @@ def _whole_pressures(
     whole = np.abs(values - nearest) <= _WHOLE
     if not whole.all() and (levels is None or not whole.any()):
         known = ",".join(f"{value:g}" for value in nearest[whole][:4])
-        hint = (
-            f"leave it out, e.g. with --levels {known}"
-            if known
-            else f"keep one, e.g. --select {called}={axis.values[0]:g}"
-        )
-        raise ValueError(
-            f"{called!r} has a level of {values[~whole][0]:g} hPa, and levels are kept as whole hPa; {hint}"
-        )
+        what = f"{called!r} has a level of {values[~whole][0]:g} hPa, and levels are stored as whole hPa"
+        if known:
+            raise DataError(f"{what}; select others, e.g. {known} hPa", option="levels", example=known)
+        first = f"{called}={axis.values[0]:g}"
+        raise DataError(f"{what}; select one position, e.g. {first}", option="select", example=first)
     positions = np.flatnonzero(whole)
     pressures = nearest[whole].astype(np.int32)
     if len(set(pressures.tolist())) < len(pressures):

@@ -12,7 +12,8 @@ from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Suf
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.storage import LocalStore
 
-from .untrusted import LISTED, UntrustedDataError, too_long
+from ..errors import LinkRefusedError, UntrustedDataError
+from .untrusted import LISTED, too_long
 
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
 
@@ -164,9 +165,10 @@ def _within(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
-def _leads_out(path: str, target: str) -> UntrustedDataError:
-    return UntrustedDataError(
-        f"{path} is a link that leads out of the store, to {target}; pass --follow-links if you trust it, or copy that into the store"
+def _leads_out(path: str, target: str) -> LinkRefusedError:
+    return LinkRefusedError(
+        f"{path} is a link that leads out of the store, to {target}; "
+        "pass follow_links=True if you trust it, or copy its target into the store"
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from typing import Any
 
+from ..errors import MemoryLimitError, UntrustedDataError
 from . import codecs
 from .untrusted import (
     ARRAY_BYTES,
@@ -18,7 +19,6 @@ from .untrusted import (
     NESTING,
     STRING_BYTES,
     Declared,
-    UntrustedDataError,
     advice,
     most_of_a_chunk,
     packed_bytes,
@@ -172,7 +172,7 @@ def _declared(
     at_once = inner if len(chain) < 2 else file
     chunk_bytes = prod(at_once) * (size if item is None else codecs.widest_item(chain, item))
     if chunk_bytes > most_of_a_chunk(memory):
-        raise UntrustedDataError(
+        raise MemoryLimitError(
             f"{name} has chunks {_short(at_once)} of {show_bytes(chunk_bytes)}, {advice(memory)}"
         )
     if item is None:

@@ -11,8 +11,8 @@ import xarray as xr
 import zarr
 from zarr.abc.store import Store
 
+from ..errors import InvalidDataError, MemoryLimitError, UntrustedDataError
 from ..memory import limited
-from ..schema import Refused
 from . import grib
 from .classic import check_classic
 from .fast import fastest
@@ -25,7 +25,6 @@ from .remote import Source, check_url, open_source
 from .untrusted import (
     CHUNKS_AT_OPENING,
     STRING_BYTES,
-    UntrustedDataError,
     advice,
     memory_limit,
     most_of_coordinates,
@@ -167,8 +166,9 @@ def _check_opening(arrays: Sequence[zarr.Array], memory: int) -> None:
     )
     if size > most_of_coordinates(memory):
         largest = max(arrays, key=lambda array: prod(array.shape))
-        raise UntrustedDataError(
-            f"{largest.store.name}: its coordinates, such as {largest.path}, are {show_bytes(size)}, {advice(memory)}"
+        raise MemoryLimitError(
+            f"{largest.store.name}: its coordinates, such as {largest.path}, are {show_bytes(size)}, "
+            f"{advice(memory)}"
         )
     count = sum(
         prod(-(-n // max(c, 1)) for n, c in zip(array.shape, array.shards or array.chunks, strict=True))
@@ -208,7 +208,7 @@ def _open_file(path: str, variables: Sequence[str] | None, follow_links: bool = 
         except AttributeError as error:  # netCDF4 has no dimensions for a variable of another file
             if not follow_links:
                 raise
-            raise Refused(
+            raise InvalidDataError(
                 f"{path} links to variables of another file, but not to their dimensions; link these too"
             ) from error
         return decode(opened)
@@ -242,7 +242,7 @@ def _understood(store: str | Path | Store) -> Iterator[None]:
         AssertionError,
     ) as error:
         reason = " ".join(str(error).split())[:160]
-        raise Refused(
+        raise InvalidDataError(
             f"{getattr(store, 'name', store)} has metadata that describe no array ({reason}); fetch it again"
         ) from error
 
@@ -253,10 +253,10 @@ def _explained(path: str) -> Iterator[None]:
         check_url(path)
     try:
         yield
-    except Refused as error:
+    except InvalidDataError as error:
         if path in str(error):
             raise
-        raise Refused(f"{path}: {error}") from error
+        raise InvalidDataError(f"{path}: {error}") from error
     except Exception as error:  # engines raise many types
         if "://" in path and isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
             raise

@@ -22,11 +22,11 @@ from zarr.core.buffer import Buffer, NDBuffer
 from zarr.core.codec_pipeline import BatchedCodecPipeline
 from zarr.registry import get_ndbuffer_class, register_pipeline
 
-from ..schema import Incomplete
+from ..errors import IncompleteDataError, UntrustedDataError
 from .codecs import TEXT
 from .remote import Source
 from .unpacking import UnpackingError, unpack, unpack_texts
-from .untrusted import STRING_BYTES, UntrustedDataError, most_of_a_chunk, packed_bytes
+from .untrusted import STRING_BYTES, most_of_a_chunk, packed_bytes
 
 _TEXT_BYTES = 2**26
 
@@ -148,7 +148,7 @@ class CheckedPipeline(BatchedCodecPipeline):  # type: ignore[misc]
         try:
             async with _ROOM.take(needed, most_of_a_chunk(self.source.memory)):
                 await super().read_batch(batch, out, drop_axes)
-        except (UntrustedDataError, Incomplete, OSError):
+        except (UntrustedDataError, IncompleteDataError, OSError):
             raise
         except Exception as error:  # of the codecs, which raise many types
             raise self.broken(batch, error) from error

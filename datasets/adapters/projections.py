@@ -16,10 +16,11 @@ import xarray as xr
 
 from ...fno.grids import LatLon, colatitudes
 from .. import units as cf_units
+from ..errors import DataError, InvalidDataError
 from ..ingest.curvilinear import CurvilinearGrid, CurvilinearRegridder, largest_rectangle
 from ..ingest.select import area_positions, eastward
 from ..memory import check_along, check_bytes, check_points
-from ..schema import Refused, grid_of
+from ..schema import grid_of
 from .vocabulary import DEGREES
 
 log = logging.getLogger(__name__)
@@ -53,13 +54,15 @@ class Projected:
     described: str
     flipped: bool
 
-    def refusal(self) -> str:
-        """Return why it is not taken as it is, and the way out."""
+    def refusal(self, source: str) -> DataError:
+        """Return the error of a source on this grid that is not to be regridded."""
         digits = -int(np.floor(np.log10(self.grid.spacing)))
         degrees = f"{round(self.grid.spacing, digits):g}"
-        return (
-            f"gives its latitudes along ({', '.join(self.dims)}), which are no rows and columns of a grid{self.described}; "
-            f"regrid it when it is ingested, e.g. with --grid {degrees}"
+        return DataError(
+            f"{source} gives its latitudes along ({', '.join(self.dims)}), which are not the rows and columns "
+            f"of a latitude-longitude grid{self.described}; regrid it, e.g. with grid={degrees!r}",
+            option="grid",
+            example=degrees,
         )
 
 
@@ -183,8 +186,9 @@ def _way(old: Projected, source: str, text: str, method: str, area: str | None) 
         along = (np.asarray(old.grid.longitude) - old.grid.centre + 180) % 360 + old.grid.centre - 180
         longitude = longitude[(longitude >= np.nanmin(along)) & (longitude <= np.nanmax(along))]
     if min(len(latitude), len(longitude)) < 2:
-        raise ValueError(
-            f"{source} spans fewer than two rows or columns of --grid {text}; choose a finer one"
+        raise DataError(
+            f"{source} spans fewer than two rows or columns of the grid {text!r}; choose a finer one",
+            option="grid",
         )
     check_points(text, len(latitude), len(longitude))
     way = _regridder(old.grid, latitude.tobytes(), longitude.tobytes(), method)
@@ -193,8 +197,9 @@ def _way(old: Projected, source: str, text: str, method: str, area: str | None) 
         way.covered[rows_within, columns_within].size < 4
         or min(way.covered[rows_within, columns_within].shape) < 2
     ):
-        raise ValueError(
-            f"{source} has no two rows and columns of --grid {text} within it; choose a finer one"
+        raise DataError(
+            f"{source} contains fewer than two rows and columns of the grid {text!r}; choose a finer one",
+            option="grid",
         )
     within = way.part(rows_within, columns_within).grid
     kept = "/".join(
@@ -226,7 +231,9 @@ def _axes(old: CurvilinearGrid, text: str) -> tuple[np.ndarray, np.ndarray]:
 
         grid = grid_of(open_raw(text))
         if not isinstance(grid, LatLon):
-            raise ValueError(f"--grid {text} is a flow in a box; name a store on latitudes and longitudes")
+            raise DataError(
+                f"grid {text!r} is a Cartesian box; name a store on latitudes and longitudes", option="grid"
+            )
         return grid.latitude, grid.longitude
     try:
         if "x" in text:
@@ -242,11 +249,13 @@ def _axes(old: CurvilinearGrid, text: str) -> tuple[np.ndarray, np.ndarray]:
                 raise ValueError("it must lie between 0 and 45 degrees")
             check_along(text, 360 / step)
             latitude = step * np.arange(np.floor(90 / step), -np.floor(90 / step) - 1, -1)
-    except Refused:
+    except InvalidDataError:
         raise
     except ValueError as error:
-        raise ValueError(
-            f"--grid {text} is not understood ({error}); write degrees, LATxLON points, or a store"
+        raise DataError(
+            f"grid {text!r} is not valid ({error}); "
+            "expected a spacing in degrees, LATxLON points, or the path of a store",
+            option="grid",
         ) from error
     first = np.ceil((old.centre - 180) / step)
     longitude = step * (first + np.arange(int(360 / step + 1e-9)))
@@ -262,9 +271,11 @@ def _turned(
         if not {first, second} & set(used):
             continue
         if not (first and second):
-            raise ValueError(
-                f"{source}: {first or second!r} is a wind along one axis of the grid ({fields[first or second].attrs['standard_name']}), and the "
-                "other component is not there; add it, or leave this one out with --variables"
+            standard_name = fields[first or second].attrs["standard_name"]
+            raise DataError(
+                f"{source}: {first or second!r} is a wind along one axis of the grid ({standard_name}), "
+                "and the other component is missing; add it, or select other variables",
+                option="variables",
             )
         angle = xr.DataArray(old.grid.angle() + np.pi * old.flipped, dims=old.dims)
         u = fields[first].drop_vars(fields[first].coords)

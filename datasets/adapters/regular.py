@@ -4,7 +4,7 @@ import os
 import stat
 from pathlib import Path
 
-from ..schema import Refused
+from ..errors import InvalidDataError
 
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
@@ -23,14 +23,16 @@ def check_regular(path: str | Path) -> None:
 
     Raises:
         FileNotFoundError: it does not exist.
-        Refused: it is something else than a file.
+        InvalidDataError: it is something else than a file.
     """
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(f"{path} does not exist; check the path") from None
     except ValueError:  # a null byte
-        raise Refused(f"{str(path)!r} is no path") from None
+        raise InvalidDataError(f"{str(path)!r} is no path") from None
     if not stat.S_ISREG(mode):
         kind = _KINDS.get(stat.S_IFMT(mode), "no regular file")
-        raise Refused(f"{path} is {kind}; name a regular file, e.g. one that a pipe was first written to")
+        raise InvalidDataError(
+            f"{path} is {kind}; name a regular file, e.g. one that a pipe was first written to"
+        )

@@ -19,12 +19,12 @@ from zarr.abc.store import ByteRequest, RangeByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.storage import ObjectStore, WrapperStore
 
-from ..schema import Incomplete
+from ..errors import IncompleteDataError, UntrustedDataError
 from ..store.icechunk import is_repository, repository_store
 from . import metadata
 from .cache import CACHE_BYTES, DiskCache
 from .links import FolderStore, check_tree
-from .untrusted import METADATA_BYTES, Declared, UntrustedDataError, memory_limit, too_long
+from .untrusted import METADATA_BYTES, Declared, memory_limit, too_long
 from .web import WebStore, web_store
 
 __all__ = ["CACHE_BYTES", "DiskCache", "Source", "check_url", "connect", "open_source"]
@@ -50,7 +50,7 @@ def open_source(
 
     Args:
         path: folder or URL.
-        complete: raise ``Incomplete`` where a chunk is missing, which zarr would take for fill values.
+        complete: raise ``IncompleteDataError`` where a chunk is missing, which zarr would take for fill values.
         follow_links: follow links within a folder that lead out of it.
         memory: bytes that may be used; by default those of ``memory_limit``.
 
@@ -222,7 +222,7 @@ class Source(WrapperStore[Store]):  # type: ignore[misc]
         """Return the bytes of a key; None where it is no chunk and there is none.
 
         Raises:
-            Incomplete: a chunk is missing.
+            IncompleteDataError: a chunk is missing.
             OSError: it cannot be read.
             UntrustedDataError: it lies outside of the store, or is larger or other than may be read.
         """
@@ -239,8 +239,10 @@ class Source(WrapperStore[Store]):  # type: ignore[misc]
             key, prototype, byte_range, declared.file_bytes if declared else self.memory // 4
         )
         if value is None and self.complete:
-            raise Incomplete(
-                f"{self.name} lacks the chunk {key}, which zarr would read as fill values; fetch it again, or pass --allow-missing if that is meant"
+            raise IncompleteDataError(
+                f"{self.name} lacks the chunk {key}, which zarr would read as fill values; "
+                "fetch it again, or pass allow_missing=True if fill values are intended",
+                option="allow_missing",
             )
         if value is not None and self.cache is not None:
             self.cache.put(named, value.to_bytes())

@@ -9,6 +9,7 @@ from typing import Any
 
 import xarray as xr
 
+from ..errors import DataError
 from ..identity import identity
 from ..ingest.select import NothingSelectedError, Selection
 from ..schema import nearest
@@ -110,15 +111,19 @@ def _check_options(
     named["select"] = ([name for name, _ in select.at], axes)
     for option, (wanted, known) in named.items():
         if unknown := [name for name in wanted if name not in known]:
-            raise ValueError(
-                f"--{option} names {unknown[0]!r}, which {sources} does not hold; {nearest(unknown[0], sorted(known))}"
+            raise DataError(
+                f"{option} names {unknown[0]!r}, which {sources} does not contain; "
+                f"{nearest(unknown[0], sorted(known))}",
+                option=option,
             )
     if lacking := [level for level in select.levels or () if level not in levels]:
         raise ValueError(
             f"{sources} has no level {lacking[0]} hPa; it holds {', '.join(map(str, levels)) or 'no pressure levels'}"
         )
     if select.member is not None and not members:
-        raise ValueError(f"{sources} has no members to select; leave out --member")
+        raise DataError(
+            f"{sources} has no members to select; leave out member {select.member}", option="member"
+        )
 
 
 def _joined(parts: Sequence[Part], select: Selection, sources: str) -> xr.Dataset:
@@ -143,7 +148,9 @@ def check_names(rename: Mapping[str, str]) -> None:
     """Raise ``ValueError`` where a new name cannot be that of a variable."""
     for old, new in rename.items():
         if fault(new) or reserved(new):
-            raise ValueError(f"--rename {old}={new}: {new!r} cannot be the name of a variable")
+            raise DataError(
+                f"{new!r} cannot be the name of a variable, to rename {old!r} to", option="rename"
+            )
 
 
 def _warn_of_waste(path: str, dataset: xr.Dataset) -> None:

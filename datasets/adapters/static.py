@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from ..errors import DataError
 from ..identity import Identity, identity, same_quantity
 from ..schema import axes_of
 from .joining import Part, align
@@ -102,14 +103,10 @@ def _name(field: xr.DataArray, source: str, changing: Sequence[Identity], timele
         return "geopotential_at_surface"
     weather = mine.term is not None and mine.term.name not in CONSTANTS and not surface and not mine.constant
     if clash or (timeless and (weather or any(_same(mine, other) for other in changing))):
-        raise ValueError(
-            f"{source} holds {name!r} without a time; give it a time coordinate"
-            + (
-                f", or pass --rename {name}={name}_static"
-                if clash
-                else f", or pass --static {name} if it never changes"
-            )
-        )
+        what = f"{source} contains {name!r} without a time; give it a time coordinate"
+        if clash:
+            raise DataError(f"{what}, or rename it", option="rename", example=f"{name}={name}_static")
+        raise DataError(f"{what}, or declare it as static if it never changes", option="static", example=name)
     return name
 
 
@@ -130,8 +127,10 @@ def first_of_constant(variable: xr.DataArray, source: str) -> xr.DataArray:
     for at in {variable.sizes["time"] // 2, variable.sizes["time"] - 1}:
         if not _close(first.values, variable.isel(time=at).values):
             time = variable["time"].values[at].astype("datetime64[m]")
-            raise ValueError(
-                f"{source}: {variable.name!r} changes with time ({time} differs from the first); leave out --static {variable.name}"
+            raise DataError(
+                f"{source}: {variable.name!r} changes with time ({time} differs from the first time), "
+                f"so it is not static; leave {variable.name!r} out of static",
+                option="static",
             )
     return first
 

@@ -7,7 +7,7 @@ compared with the memory that may be used before anything is allocated for it.
 from dataclasses import dataclass
 
 from .. import memory as limits
-from ..schema import Refused
+from ..errors import UntrustedDataError
 
 VARIABLE = limits.VARIABLE
 METADATA_BYTES = 2**24  # of one file: a hundred times what large archives have
@@ -22,10 +22,6 @@ CHUNKS_AT_OPENING = 300_000  # of coordinates, each a file that is read
 STRING_BYTES = 64  # of memory that a short text takes
 memory_limit = limits.memory_limit
 parse_bytes = limits.parse_bytes
-
-
-class UntrustedDataError(Refused):
-    """A store that asks for code, files outside of it, or memory beyond the limit."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,10 @@ def show_bytes(count: int) -> str:
 
 def advice(memory: int) -> str:
     """Return how to allow more memory."""
-    return f"more than a limit of {show_bytes(memory)} of memory allows; raise --memory or {VARIABLE} if you trust it"
+    return (
+        f"more than a limit of {show_bytes(memory)} of memory allows; "
+        f"raise the limit, by the argument memory or {VARIABLE}, if you trust the source"
+    )
 
 
 def too_long(store: str, key: str, size: int, most: int) -> UntrustedDataError:

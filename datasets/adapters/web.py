@@ -15,7 +15,8 @@ import requests
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 
-from .untrusted import UntrustedDataError, too_long
+from ..errors import UntrustedDataError
+from .untrusted import too_long
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _HOPS = 5

@@ -11,6 +11,7 @@ import tempfile
 import traceback
 
 from ... import __version__
+from ...datasets.errors import DataError
 from ...datasets.stopping import Stopped
 from ..text import one_line
 
@@ -72,7 +73,7 @@ def explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, OSError):
         return one_line(_of_the_system(error, text)), BAD_INPUT
     if isinstance(error, ValueError) and text:
-        return one_line(text), BAD_INPUT
+        return one_line(f"{text}{option_hint(error)}"), BAD_INPUT
     if _is_damage(error, text):
         return one_line(
             f"a file cannot be read ({_kind(error)}: {text}); it is damaged, or not of the format of its name"
@@ -84,6 +85,21 @@ def explain(error: BaseException) -> tuple[str, int]:
         else "; set FOURCASTER_DEBUG=1 to see its traceback"
     )
     return f"{one_line(f'unexpected {_kind(error)}: {text}')}{hint}", BUG
+
+
+def option_hint(error: BaseException) -> str:
+    """Return the flag of the argument that an error, or a cause of it, names as ``option``; empty if none does.
+
+    >>> option_hint(DataError("a link", option="follow_links"))
+    ' (--follow-links)'
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, DataError) and cause.option is not None:
+            flag = f"--{cause.option.replace('_', '-')} {cause.example}".rstrip()
+            return f" ({flag})"
+        cause = cause.__cause__
+    return ""
 
 
 def write_traceback(error: BaseException) -> str | None:

@@ -109,7 +109,7 @@ def test_units_of_one_file_of_several(source, tmp_path):
         source[[name]].to_netcdf(tmp_path / f"{name}.nc")
     made = open_sources([str(tmp_path / "*.nc")], units={"t2m": "degC"})
     assert np.allclose(made["t2m"], source["t2m"] + 273.15) and np.array_equal(made["u10"], source["u10"])
-    with pytest.raises(ValueError, match=r"--units names 'tt'.*there are: t2m, u10"):
+    with pytest.raises(ValueError, match=r"units names 'tt'.*there are: t2m, u10"):
         open_sources([str(tmp_path / "*.nc")], units={"tt": "K"})
 
 
@@ -133,7 +133,7 @@ def test_one_place_along_another_axis(source, tmp_path):
     )
     assert np.allclose(made["t2m"], source["t2m"] + 1 + 273.15) and "depth" not in made.coords
     with pytest.raises(
-        ValueError, match=r"'t2m' has a dimension 'depth' of 3; keep one, e.g. --select depth=0\.49"
+        ValueError, match=r"'t2m' has a dimension 'depth' of size 3; select one position along it, e\.g\. depth=0\.49"
     ):
         open_sources([tmp_path / "deep.nc"])
     with pytest.raises(ValueError, match=r"deep\.nc has no depth 1; it holds 0\.49\d+, 1\.54\d+, 2\.6"):
@@ -141,7 +141,7 @@ def test_one_place_along_another_axis(source, tmp_path):
     with pytest.raises(ValueError, match="has no depth surface"):
         open_sources([tmp_path / "deep.nc"], Selection(at=(("depth", "surface"),)))
     with pytest.raises(
-        ValueError, match=r"--select names 'dept', which .* does not hold; did you mean depth"
+        ValueError, match=r"select names 'dept', which .* does not contain; did you mean depth"
     ):
         open_sources([tmp_path / "deep.nc"], Selection(at=(("depth", "1.541"), ("dept", "1"))))
 

@@ -103,7 +103,7 @@ def test_case_15_weather_on_a_projection_is_no_flow_in_a_box(tmp_path):
     regional().to_netcdf(tmp_path / "narr.nc")
     with pytest.raises(
         ValueError,
-        match=r"latitudes along \(y, x\), which are no rows .*\(lambert_conformal_conic\); .*--grid 0\.3",
+        match=r"latitudes along \(y, x\), which are not the rows .*\(lambert_conformal_conic\); .*grid='0\.3'",
     ):
         open_sources([tmp_path / "narr.nc"])
     read = open_sources([tmp_path / "narr.nc"], grid="0.5")
@@ -259,7 +259,7 @@ def test_what_cannot_be_regridded_is_refused(tmp_path):
     data = regional()
     for grid, method, area, message in (
         ("0.5", "spectral", None, "--method spectral does not go from curvilinear"),
-        ("coarse", "bilinear", None, "--grid coarse is not understood"),
+        ("coarse", "bilinear", None, "grid 'coarse' is not valid"),
         ("30", "bilinear", None, "choose a finer one"),
         (
             "0.5",

@@ -330,7 +330,7 @@ def test_the_limit_of_ingest_reaches_what_is_opened(tmp_path):
         pytest.raises(ValueError, match=r"chunk of 't' \(12x5x6 values\) would take 5.62 KiB"),
     ):
         open_lazily(str(path))
-    with pytest.raises(ValueError, match=r"chunk of 't'.*--memory"):
+    with pytest.raises(ValueError, match=r"chunk of 't'.*raise the limit, by the argument memory"):
         ingest([path], tmp_path / "s.zarr", memory=3000)
 
 

@@ -225,7 +225,7 @@ def test_sizes_are_read(text, value):
 
 def test_sizes_and_steps_that_are_none():
     for wrong in ("much", "2 GB/s", ""):
-        with pytest.raises(ValueError, match="--memory"):
+        with pytest.raises(ValueError, match="raise the limit, by the argument memory"):
             parse_bytes(wrong)
     assert parse_hours("1d") == 24 and parse_hours("30min") == 0.5
     with pytest.raises(ValueError, match="--step often"):

@@ -86,14 +86,14 @@ def test_case_03_hybrid_levels_are_interpolated_as_a_column_by_hand(source, tmp_
 def test_case_03_without_pressures_or_coefficients_they_are_refused(source, tmp_path):
     hybrid(source).to_netcdf(tmp_path / "cam.nc")
     with pytest.raises(
-        ValueError, match=r"cam\.nc: 'lev' counts hybrid or sigma levels.*e\.g\. --levels 850,500"
+        ValueError, match=r"cam\.nc: 'lev' counts hybrid or sigma levels.*e\.g\. 850 and 500 hPa"
     ):
         open_sources([tmp_path / "cam.nc"])
     hybrid(source, coefficients=False).to_netcdf(tmp_path / "bare.nc")
     for select in (None, Selection(levels=(850, 500))):
         with pytest.raises(
             ValueError,
-            match=r"cannot be interpolated without the coefficients hyam and hybm.*cdo ml2pl.*--select lev=",
+            match=r"cannot be interpolated without the coefficients hyam and hybm.*cdo ml2pl.*select one of them, e\.g\. lev=",
         ):
             open_sources([tmp_path / "bare.nc"], select)
     assert set(open_sources([tmp_path / "bare.nc"], Selection(("PS", "t2m"))).data_vars) == {"t2m", "PS"}
@@ -240,7 +240,7 @@ def test_several_axes_of_pressures_become_one(source):
     other = several_axes(source, [85000.0, 70000.0, 50000.0, 20000.0])
     with pytest.raises(
         ValueError,
-        match=r"several axes of different pressures \(isobaric of 3, isobaric1 of 4\).*--levels 850,500",
+        match=r"several axes of different pressures \(isobaric of 3, isobaric1 of 4\).*select levels that all of them have, e\.g\. 850,500",
     ):
         canonical(other, "memory")
     read = canonical(other, "memory", select=Selection(levels=(500, 850)))
@@ -259,8 +259,8 @@ def test_several_axes_of_pressures_become_one(source):
 @pytest.mark.parametrize(
     ("name", "attrs", "values", "message"),
     [
-        ("level", {"units": "hPa"}, [850.0, 7.5, 2.5], r"'level' has a level of 7\.5 hPa.*--levels 850"),
-        ("plev", {"units": "Pa"}, [50.0, 20.0], r"a level of 0\.5 hPa.*--select plev=50"),
+        ("level", {"units": "hPa"}, [850.0, 7.5, 2.5], r"'level' has a level of 7\.5 hPa.*select others, e\.g\. 850"),
+        ("plev", {"units": "Pa"}, [50.0, 20.0], r"a level of 0\.5 hPa.*select one position, e\.g\. plev=50"),
         ("plev", {"units": "Pa"}, [50000.0, 50000.01], "the level 500 hPa twice"),
         ("lev", {"units": "level"}, [1.0, 2.0, 3.0], "'lev' has units 'level', which cannot become 'hPa'"),
         ("level", {}, [1, 2, 3], "look like numbers of levels"),
@@ -301,7 +301,7 @@ def test_what_is_no_whole_pressure_is_refused(source, name, attrs, values, messa
 
 def test_levels_without_values_are_refused(source):
     data = on_axis(source, "level", [850, 500], {}).drop_vars("level")
-    with pytest.raises(ValueError, match=r"'level' has no values.*--select level=0"):
+    with pytest.raises(ValueError, match=r"'level' has no coordinate values.*e\.g\. level=0"):
         canonical(data, "memory")
     assert canonical(data, "memory", select=Selection(at=(("level", "1"),)))["ta"].dims == (
         "time",

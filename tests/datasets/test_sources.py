@@ -132,7 +132,7 @@ def test_case_01_members_are_selected_or_refused(folder, start):
             f"m{member}.nc"
         )
     with pytest.raises(
-        ValueError, match=r"m0\.nc and m3\.nc hold members 0 and 3 of 'u'; keep one, e.g. --member 0"
+        ValueError, match=r"m0\.nc and m3\.nc contain the members 0 and 3 of 'u'; select one"
     ):
         open_sources(["m0.nc", "m3.nc"])
     third = open_sources(["m0.nc", "m3.nc"], Selection(member=3))
@@ -188,7 +188,7 @@ def test_sets_of_levels_that_differ(folder):
     )
     on_level(850, start=MONTHS["feb"]).to_netcdf("later.nc")
     with pytest.raises(
-        ValueError, match=r"both\.nc holds 'z' at level 500 and 850 hPa, later\.nc at level 850 hPa.*--levels"
+        ValueError, match=r"both\.nc has 'z' at level 500 and 850 hPa, later\.nc at level 850 hPa.*select levels"
     ):
         open_sources(["both.nc", "later.nc"])
     kept = open_sources(["both.nc", "later.nc"], Selection(levels=(850,)))
@@ -398,7 +398,7 @@ def test_case_08_rename(folder):
     ingest(["a.nc"], "s.zarr", rename={"temp": "2m_temperature"})
     assert list(open_store("s.zarr").dataset.data_vars) == ["2m_temperature"]
     for rename, said in (
-        ({"T_2N": "temp"}, r"--rename names 'T_2N', which a\.nc, b\.nc does not hold; did you mean T_2M"),
+        ({"T_2N": "temp"}, r"rename names 'T_2N', which a\.nc, b\.nc does not contain; did you mean T_2M"),
         ({"T_2M": "../t"}, "cannot be the name of a variable"),
         ({"T_2M": "level"}, "cannot be the name of a variable"),
     ):
@@ -570,7 +570,7 @@ def test_case_16_a_geopotential_without_more_is_that_of_the_surface_among_consta
     plain.to_netcdf("constants.nc")
     assert {"z", "lsm"} <= set(open_sources(["t2m.nc", "constants.nc"]).coords)
     plain[["z"]].to_netcdf("alone.nc")
-    with pytest.raises(ValueError, match=r"differ in time.*--static z"):
+    with pytest.raises(ValueError, match=r"differ in time.*declare 'z' as static"):
         open_sources(["t2m.nc", "alone.nc"])
     assert "z" in open_sources(["t2m.nc", "alone.nc"], static=["z"]).coords
 
@@ -578,13 +578,13 @@ def test_case_16_a_geopotential_without_more_is_that_of_the_surface_among_consta
 def test_case_16_weather_is_never_spread_over_time(folder):
     grid().to_netcdf("t2m.nc")
     grid("u10", "m s-1", times=1, base=0.0).to_netcdf("u10.nc")
-    with pytest.raises(ValueError, match=r"differ in time.*--static u10"):
+    with pytest.raises(ValueError, match=r"differ in time.*declare 'u10' as static"):
         open_sources(["t2m.nc", "u10.nc"])
     grid("u10", "m s-1", times=1, base=0.0).isel(time=0, drop=True).to_netcdf("u10.nc")
-    with pytest.raises(ValueError, match=r"u10\.nc holds 'u10' without a time.*--static u10"):
+    with pytest.raises(ValueError, match=r"u10\.nc contains 'u10' without a time.*declare it as static"):
         open_sources(["t2m.nc", "u10.nc"])
     grid(times=1).isel(time=0, drop=True).to_netcdf("mean.nc")
-    with pytest.raises(ValueError, match=r"mean\.nc holds 't2m' without a time.*--rename"):
+    with pytest.raises(ValueError, match=r"mean\.nc contains 't2m' without a time.*rename it"):
         open_sources(["t2m.nc", "mean.nc"])
     for at in range(3):  # a file a time, each with its own mask
         month = constants(start=f"2001-01-0{at + 1}")[["lsm"]]
@@ -609,7 +609,7 @@ def test_case_16_static_by_name(folder):
     assert "roughness" in open_sources(["both.nc"], static=["roughness"]).coords
     with pytest.raises(ValueError, match=r"both\.nc: 't2m' changes with time"):
         open_sources(["both.nc"], static=["t2m"])
-    with pytest.raises(ValueError, match=r"--static names 'rough'.*did you mean roughness"):
+    with pytest.raises(ValueError, match=r"static names 'rough'.*did you mean roughness"):
         open_sources(["t2m.nc", "roughness.nc"], static=["rough"])
 
 

@@ -18,7 +18,7 @@ from fourcaster.datasets import sample
 from fourcaster.datasets.adapters.opening import open_lazily
 from fourcaster.datasets.adapters.private import private_folder
 from fourcaster.datasets.adapters.remote import DiskCache, open_source
-from fourcaster.datasets.adapters.untrusted import UntrustedDataError
+from fourcaster.datasets.errors import UntrustedDataError
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,7 @@ from fourcaster.datasets.adapters.opening import open_group, open_lazily, open_r
 from fourcaster.datasets.adapters.remote import open_source
 from fourcaster.datasets.adapters.sources import open_sources
 from fourcaster.datasets.adapters.unpacking import UnpackingError, unpack, unpack_texts, zstd_size
-from fourcaster.datasets.adapters.untrusted import UntrustedDataError
+from fourcaster.datasets.errors import UntrustedDataError
 from fourcaster.datasets.store.direct import DirectFields
 from fourcaster.forecast.cli.main import app
 

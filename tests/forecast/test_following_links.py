@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 from typer.testing import CliRunner
 
-from fourcaster.datasets.adapters.untrusted import UntrustedDataError
+from fourcaster.datasets.errors import UntrustedDataError
 from fourcaster.datasets.store.open import open_store, read_group
 from fourcaster.forecast.cli.main import app
 from fourcaster.forecast.jobs.spec import Files

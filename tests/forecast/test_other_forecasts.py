@@ -280,11 +280,11 @@ def test_times_counted_from_the_initial_time_give_it(perfect, truth, tmp_path):
 
 def test_numbers_without_units_are_refused_with_the_way_out(perfect, truth):
     made = perfect.assign_coords(prediction_timedelta=np.arange(0, 25, 6))
-    with pytest.raises(ValueError, match=r"0, 6, 12, 18 without units; .*--lead-units hours"):
+    with pytest.raises(ValueError, match=r"0, 6, 12, 18 without units; .*lead_units='hours'"):
         forecast.verify(made, truth)
     scores = forecast.verify(made, truth, lead_units="hours")
     assert float(scores["2m_temperature"].sel(metric="rmse", source="forecast").max()) == 0
-    with pytest.raises(ValueError, match="leave out --lead-units"):
+    with pytest.raises(ValueError, match="leave out lead_units"):
         forecast.verify(perfect, truth, lead_units="hours")
     with pytest.raises(ValueError, match="no unit of time"):
         forecast.verify(made, truth, lead_units="kelvin")

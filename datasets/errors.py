@@ -1,0 +1,48 @@
+"""Errors about data that cannot be used, which name the argument that would change that."""
+
+
+class DataError(ValueError):
+    """Data that cannot be used as they are.
+
+    Attributes:
+        option: name of the argument that would help, e.g. ``follow_links``; None where none would. A command
+            turns it into its own flag.
+        example: value of that argument that would help, e.g. ``depth=0.5``; empty where none is known.
+    """
+
+    def __init__(self, message: object = "", *, option: str | None = None, example: str = "") -> None:
+        super().__init__(message)
+        self.option = option
+        self.example = example
+
+
+class InvalidDataError(DataError):
+    """A source that can be read, but has no valid meaning or exceeds a limit."""
+
+
+class IncompleteDataError(DataError):
+    """Part of the data is missing, as it is while a source is still being written."""
+
+
+class UntrustedDataError(InvalidDataError):
+    """A source that asks for code, for files outside of it, or for memory beyond the limit."""
+
+
+class UnknownUnitsError(DataError):
+    """Units that are missing, or that no parser of CF units accepts."""
+
+
+class LinkRefusedError(UntrustedDataError):
+    """A link that leads out of a source, where links are not followed."""
+
+    def __init__(
+        self, message: object = "", *, option: str | None = "follow_links", example: str = ""
+    ) -> None:
+        super().__init__(message, option=option, example=example)
+
+
+class MemoryLimitError(UntrustedDataError):
+    """Data that would take more memory than the limit allows."""
+
+    def __init__(self, message: object = "", *, option: str | None = "memory", example: str = "") -> None:
+        super().__init__(message, option=option, example=example)
