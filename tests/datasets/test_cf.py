@@ -89,9 +89,9 @@ def curvilinear(source):
             "cannot become 'K'",
         ),
         (lambda d: d.expand_dims(member=3).assign_coords(member=[0, 1, 2]), "3 members"),
-        (lambda d: d.expand_dims(depth=3), "dimension 'depth' of 3"),
+        (lambda d: d.expand_dims(depth=3), "dimension 'depth' of size 3"),
         (lambda d: d.stack(cell=("lat", "lon")).reset_index("cell"), r"latitudes along \(cell\).*regrid"),
-        (curvilinear, r"latitudes along \(j, i\), which are no rows"),
+        (curvilinear, r"latitudes along \(j, i\), which are not the rows"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_a_reason(source, change, said):
@@ -133,7 +133,8 @@ def test_one_place_along_another_axis(source, tmp_path):
     )
     assert np.allclose(made["t2m"], source["t2m"] + 1 + 273.15) and "depth" not in made.coords
     with pytest.raises(
-        ValueError, match=r"'t2m' has a dimension 'depth' of size 3; select one position along it, e\.g\. depth=0\.49"
+        ValueError,
+        match=r"'t2m' has a dimension 'depth' of size 3; select one position along it, e\.g\. depth=0\.49",
     ):
         open_sources([tmp_path / "deep.nc"])
     with pytest.raises(ValueError, match=r"deep\.nc has no depth 1; it holds 0\.49\d+, 1\.54\d+, 2\.6"):
@@ -232,7 +233,7 @@ def test_files_that_do_not_go_together_are_refused(source, tmp_path):
         open_sources([tmp_path / "a.nc", tmp_path / "b.nc"])
     level = ("lev", np.array([850.0, 500.0]), {"units": "hPa"})
     source[["t2m"]].expand_dims(lev=2).assign_coords(lev=level).to_netcdf(tmp_path / "b.nc")
-    with pytest.raises(ValueError, match="differ: only one has level"):
+    with pytest.raises(ValueError, match="differ: only one has a level"):
         open_sources([tmp_path / "a.nc", tmp_path / "b.nc"])
 
 
@@ -247,7 +248,7 @@ def test_single_levels_and_members_are_squeezed(source):
     [
         (
             lambda d: d.expand_dims(lev=2).assign_coords(lev=("lev", [0.1, 0.9], {"units": "m"})),
-            "'lev' has units 'm'.*--select lev=0.1",
+            "'lev' has units 'm'.*select one of these, e.g. lev=0.1",
         ),
         (
             lambda d: d.assign_coords(time=d["time"].where(d["time"] > d["time"][0])),
@@ -273,7 +274,7 @@ def test_a_calendar_without_our_dates_is_named(source):
 def test_two_variables_of_one_name_are_refused(source):
     field = source["t2m"].expand_dims(plev=2, axis=1).assign_attrs(units="K", standard_name="air_temperature")
     level = ("plev", np.array([85000.0, 50000.0]), {"units": "Pa"})
-    with pytest.raises(ValueError, match="are both 'temperature'"):
+    with pytest.raises(ValueError, match="both become 'temperature'"):
         canonical(source.assign(ta=field, temperature=field).assign_coords(plev=level), "memory")
 
 

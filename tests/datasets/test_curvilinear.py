@@ -237,7 +237,7 @@ def test_winds_along_the_axes_are_turned_to_east_and_north(west):
     )
     with pytest.raises(
         ValueError,
-        match=r"'v' is a wind along one axis of the grid \(y_wind\), and the other component is not there",
+        match=r"'v' is a wind along one axis of the grid \(y_wind\), and the other component is missing",
     ):
         regridded(data.drop_vars("u"))
     assert list(

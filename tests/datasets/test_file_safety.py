@@ -105,7 +105,7 @@ def test_external_links_are_refused_unless_they_are_followed(tmp_path):
         for name in (*AXES, "t"):
             file[name] = h5py.ExternalLink("part.nc", name)
     text = refusal(path)
-    assert "is an external link to 'part.nc'" in text and "--follow-links" in text
+    assert "is an external link to 'part.nc'" in text and "follow_links=True" in text
     with open_lazily(str(path), follow_links=True) as dataset:
         assert np.array_equal(dataset["t"], VALUES)
 
@@ -157,7 +157,7 @@ def test_virtual_data_sets_are_refused_unless_they_are_followed(tmp_path):
     hdf5(tmp_path / "part.nc")
     path = hdf5(tmp_path / "a.nc", virtual(("part.nc", "t", 0, 7), ("part.nc", "t", 7, 12)))
     text = refusal(path)
-    assert "'t' is a virtual data set" in text and "--follow-links" in text
+    assert "'t' is a virtual data set" in text and "follow_links=True" in text
     with open_lazily(str(path), follow_links=True) as dataset:
         assert np.array_equal(dataset["t"], VALUES)
 
@@ -312,7 +312,7 @@ def test_sizes_are_compared_with_memory_before_anything_is_read(tmp_path):
         return plain(file)
 
     text = refusal(hdf5(tmp_path / "chunk.nc", chunk))
-    assert "a chunk of 'big'" in text and "5.96 GiB" in text and "--memory" in text
+    assert "a chunk of 'big'" in text and "5.96 GiB" in text and "by the argument memory" in text
 
     def never_written(file):
         return file.create_dataset(
@@ -464,7 +464,7 @@ BOMBS = """
 import json, resource, signal, sys, time
 from typer.testing import CliRunner
 import h5py, netCDF4, xarray, zarr, cf_xarray.units
-from fourcaster.forecast.cli import app
+from fourcaster.forecast.cli.main import app
 from fourcaster.forecast import inspect
 resource.setrlimit(resource.RLIMIT_AS, (8 * 2**30,) * 2)
 first = int(next(l for l in open("/proc/self/status") if l.startswith("VmHWM")).split()[1])

@@ -134,7 +134,7 @@ def test_variables_without_a_common_time_are_refused_for_that_reason(tmp_path):
     later = [("tp", "2002-01-01T00", step, 1.0, step - 1) for step in (1, 2, 3)]
     path = write(tmp_path / "a.grib", *TEMPERATURE, *later)
     with pytest.raises(
-        ValueError, match=r"no time in common \(t2m 2001-01-01T00:00 \.\.\. 2001-01-05T23:00, tp 2002"
+        ValueError, match=r"without a common time \(t2m 2001-01-01T00:00 \.\.\. 2001-01-05T23:00, tp 2002"
     ):
         open_sources([path])
     assert open_sources([path], Selection(variables=("tp",))).sizes["time"] == 3

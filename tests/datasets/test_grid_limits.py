@@ -207,7 +207,8 @@ def test_grids_of_grib_messages_are_compared_with_memory(tmp_path, edition):
     check_messages(str(path))
     path.write_bytes(message(edition, 1) + with_points(message(edition, 2), edition, 65000, 65000))
     with pytest.raises(
-        ValueError, match=r"a field of message 2, on 42\d+ points, would take 12\d GiB of memory.*argument memory"
+        ValueError,
+        match=r"a field of message 2, on 42\d+ points, would take 12\d GiB of memory.*argument memory",
     ):
         open_lazily(str(path))
 

@@ -259,10 +259,20 @@ def test_several_axes_of_pressures_become_one(source):
 @pytest.mark.parametrize(
     ("name", "attrs", "values", "message"),
     [
-        ("level", {"units": "hPa"}, [850.0, 7.5, 2.5], r"'level' has a level of 7\.5 hPa.*select others, e\.g\. 850"),
+        (
+            "level",
+            {"units": "hPa"},
+            [850.0, 7.5, 2.5],
+            r"'level' has a level of 7\.5 hPa.*select others, e\.g\. 850",
+        ),
         ("plev", {"units": "Pa"}, [50.0, 20.0], r"a level of 0\.5 hPa.*select one position, e\.g\. plev=50"),
         ("plev", {"units": "Pa"}, [50000.0, 50000.01], "the level 500 hPa twice"),
-        ("lev", {"units": "level"}, [1.0, 2.0, 3.0], "'lev' has units 'level', which cannot become 'hPa'"),
+        (
+            "lev",
+            {"units": "level"},
+            [1.0, 2.0, 3.0],
+            "'lev' has units 'level', which cannot be converted to 'hPa'",
+        ),
         ("level", {}, [1, 2, 3], "look like numbers of levels"),
         ("plev", {}, [85000, 50000], "look like pressures in Pa"),
         (
@@ -278,19 +288,19 @@ def test_several_axes_of_pressures_become_one(source):
             [0.1, 0.9],
             "without a formula for atmosphere_hybrid_height",
         ),
-        ("height", {"units": "m"}, [10.0, 100.0], "dimension 'height' of 2; keep one"),
+        ("height", {"units": "m"}, [10.0, 100.0], "dimension 'height' of size 2; select one"),
         (
             "theta",
             {"units": "K", "standard_name": "air_potential_temperature"},
             [300.0, 350.0],
-            "dimension 'theta' of 2",
+            "dimension 'theta' of size 2",
         ),
-        ("depth", {"units": "dbar"}, [5.0, 10.0], "dimension 'depth' of 2"),
+        ("depth", {"units": "dbar"}, [5.0, 10.0], "dimension 'depth' of size 2"),
         (
             "pressure",
             {"units": "dbar", "standard_name": "sea_water_pressure"},
             [5.0, 10.0],
-            "no pressure of air.*--select pressure=5",
+            "do not measure air pressure.*select one of these, e.g. pressure=5",
         ),
     ],
 )

@@ -54,7 +54,7 @@ def test_final_values_win(source):
 
 
 def test_other_experiments_are_not_mixed(source):
-    with pytest.raises(ValueError, match="dimension 'expver' of 2"):
+    with pytest.raises(ValueError, match="dimension 'expver' of size 2"):
         canonical(two_versions(source, [1, 77]), "memory")
 
 

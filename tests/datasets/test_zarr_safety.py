@@ -517,7 +517,7 @@ def bomb(path, zarr_format, chunk, size):
 
 RSS = """
 import resource, sys
-from fourcaster.forecast.cli import main
+from fourcaster.forecast.cli.main import main
 sys.argv = ["forecast", *sys.argv[1:]]
 try:
     main()

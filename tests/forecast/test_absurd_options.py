@@ -116,7 +116,7 @@ def test_an_ensemble_that_does_not_fit_into_memory_is_refused_before_it_is_alloc
 
 @pytest.mark.parametrize("text", ["1e400", "nan", "-1", "", "1.2.3GiB", "GiB"])
 def test_bytes(text):
-    with pytest.raises(ValueError, match="argument memory"):
+    with pytest.raises(ValueError, match="--memory"):
         parse_bytes(text)
 
 

@@ -126,7 +126,7 @@ def test_ingest_refuses(files, tmp_path):
     assert "no variable 'tm2'; did you mean t2m" in refused(
         "ingest", files / "air.nc", "-o", out, "--variables", "tm2"
     )
-    assert "--select names 'depth', which" in refused(
+    assert "select names 'depth', which" in refused(
         "ingest", files / "air.nc", "-o", out, "--select", "depth=0"
     )
     assert "--units NAME=..., e.g. --units air=K" in refused(

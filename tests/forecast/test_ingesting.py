@@ -36,13 +36,13 @@ def test_case_08_variables_are_renamed(folder):
     [
         (
             ["--rename", "t2n=temperature_2m"],
-            "--rename names 't2n', which a.nc does not hold; did you mean t2m",
+            "rename names 't2n', which a.nc does not contain; did you mean t2m",
         ),
-        (["--rename", "t2m=u10"], "are both 'u10'"),
+        (["--rename", "t2m=u10"], "both become 'u10'"),
         (["--rename", "t2m"], "--rename t2m is not understood"),
         (["--rename", "t2m=a/b"], "cannot be the name of a variable"),
         (["--static", "t2m"], "'t2m' changes with time"),
-        (["--static", "orography"], "--static names 'orography'"),
+        (["--static", "orography"], "static names 'orography'"),
         (["--levels", "500"], "has no level 500 hPa; it holds no pressure levels"),
         (["--member", "-1"], "has no members to select"),
     ],

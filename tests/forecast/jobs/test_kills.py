@@ -44,7 +44,7 @@ def deadly(*args, **more):
         os.kill(os.getpid(), signal.SIGKILL)
     return found
 setattr(owner, name, deadly)
-from fourcaster.forecast.cli import app
+from fourcaster.forecast.cli.main import app
 app(["jobs", "run-due", {path!r}, "--now", {now!r}])
 """
 
