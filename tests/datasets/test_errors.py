@@ -3,6 +3,7 @@
 import pickle
 
 import pytest
+
 from fourcaster.datasets.errors import DataError, InvalidDataError, LinkRefusedError, MemoryLimitError
 from fourcaster.forecast.cli.failures import explain, option_hint
 

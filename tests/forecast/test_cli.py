@@ -114,7 +114,8 @@ def test_ingest_refuses(files, tmp_path):
         (tmp_path / "cut.nc", "cut.nc cannot be read"),
         (
             tmp_path / "units.nc",
-            "'t2m' has units 'banana', which are not units; set the attribute, or pass --units t2m=",
+            "'t2m' has units 'banana', which are not units; set its attribute units, or override its units "
+            "(--units t2m=...)",
         ),
         (tmp_path / "none.nc", "'t2m' has no units"),
         (tmp_path / "twice.nc", "twice; drop one"),
