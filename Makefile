@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test coverage test-slow check gpu bench-operators bench-transforms bench-physics bench-physics-long bench-solving bench-loader soak fuzz clean
+.PHONY: demo test coverage test-slow check lint docs gpu bench-operators bench-transforms bench-physics bench-physics-long bench-solving bench-loader soak fuzz clean
 
 demo: $(VENV)/.demo
 	$(BIN)/forecast quickstart
@@ -74,11 +74,17 @@ fuzz: $(VENV)/.test
 	.anemoi/bin/python -m pip install -q anemoi-datasets==0.5.47 "zarr<3"
 	touch $@
 
-check: $(VENV)/.dev
+check: lint
+	$(MAKE) test
+
+lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(MAKE) test
+
+# The documentation site in docs/_build/html; the tutorials are executed. About five minutes.
+docs: $(VENV)/.docs
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -b html -E -W --keep-going -j 2 docs docs/_build/html
 
 $(VENV)/bin/python:
 	$(PYTHON) -c "import sys; sys.exit('Python 3.11 or newer is needed; set PYTHON=...' if sys.version_info < (3, 11) else 0)"
@@ -96,5 +102,9 @@ $(VENV)/.dev: $(VENV)/.test
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
 	touch $@
 
+$(VENV)/.docs: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[docs]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) .bench .anemoi build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.* quickstart fuzz-failures
+	rm -rf docs/_build docs/api/generated $(VENV) .bench .anemoi build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.* quickstart fuzz-failures

@@ -1,19 +1,24 @@
-"""What the README shows is what happens: its code is run, its commands too, its numbers are those of the
-results.
+"""The documentation is correct: its code and commands run, its numbers equal the committed results, and its
+references exist.
 """
 
 import doctest
 import importlib
+import importlib.util
 import json
 import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
+import fourcaster
 from fourcaster.forecast.cli.main import app
 from fourcaster.forecast.quickstart import quickstart
 
@@ -22,33 +27,59 @@ README = (ROOT / "README.md").read_text()
 SHORT = ["train.epochs=1", "model.members=1", "model.hidden_channels=6", "train.validation_samples=4"]
 
 
+PAGES = sorted(
+    path.relative_to(ROOT)
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    if not {"_build", "generated"} & set(path.parts)
+)
+ENTRY_POINT_GROUPS = {f"fourcaster.{kind}" for kind in ("tasks", "models", "equations", "metrics", "layouts")}
+
+
+def resolves(name: str) -> bool:
+    """Return whether a dotted name is a module, or an attribute of one."""
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[length:]:
+            if not hasattr(found, part):
+                return False
+            found = getattr(found, part)
+        return True
+    return False
+
+
 def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
 @pytest.fixture(scope="module")
 def folder(ncep, tmp_path_factory):
-    """A folder with a finished quickstart on the real series, and the series itself, as the current one."""
-    folder, before = tmp_path_factory.mktemp("readme"), Path.cwd()
+    """Return a working directory with the real series and a finished quickstart on it."""
+    folder = tmp_path_factory.mktemp("readme")
+    previous = Path.cwd()
     (folder / "air_temperature.nc").symlink_to(ncep)
     (folder / "my_reanalysis.nc").symlink_to(ncep)
     (folder / "jobs.yaml").write_text(blocks("yaml")[0])
     os.chdir(folder)
     quickstart("air_temperature.nc", "quickstart", SHORT)
     yield folder
-    os.chdir(before)
+    os.chdir(previous)
 
 
 def test_python_blocks_run(folder, capsys):
-    held: dict = {}
+    namespace: dict = {}
     for block in blocks("python"):
-        exec(block, held)
+        exec(block, namespace)
     printed = capsys.readouterr().out
-    assert "torch.Size([2, 1, 121, 240])" in printed and 200 < held["made"]["air"].mean() < 320
+    assert "torch.Size([2, 1, 121, 240])" in printed and 200 < namespace["prediction"]["air"].mean() < 320
 
 
 def test_commands_run(folder):
-    runner, lines = CliRunner(), [line for block in blocks("bash") for line in block.splitlines()]
+    runner = CliRunner()
+    lines = [line for block in blocks("bash") for line in block.splitlines()]
     commands = [shlex.split(line, comments=True) for line in lines if line.startswith("forecast ")]
     assert len(commands) == 16
     for command in commands:
@@ -60,9 +91,9 @@ def test_commands_run(folder):
         )
         if command[1:3] == ["train", "pino/burgers"]:
             extra = ["train.epochs=1", "data.samples=16", "model.hidden_channels=6", "model.n_layers=1"]
-        done = runner.invoke(app, [*command[1:], *extra])
-        assert done.exit_code == 0, (command, done.output, done.exception)
-    for made in (
+        result = runner.invoke(app, [*command[1:], *extra])
+        assert result.exit_code == 0, (command, result.output, result.exception)
+    for output in (
         "my_run/scores.json",
         "runs/ncep/checkpoint/meta.json",
         "march.zarr",
@@ -75,7 +106,7 @@ def test_commands_run(folder):
         "out/ncep/latest/zarr.json",
         "status/index.html",
     ):
-        assert (folder / made).exists(), made
+        assert (folder / output).exists(), output
 
 
 def test_make_targets_and_verbs_exist():
@@ -87,37 +118,103 @@ def test_make_targets_and_verbs_exist():
 
 
 @pytest.mark.parametrize("recipe", ["quickstart", "ncep_temperature"])
-def test_numbers_are_those_of_the_results(recipe):
+def test_skill_table_equals_the_results(recipe):
     result = json.loads((ROOT / "benchmarks" / "results" / f"skill_{recipe}.json").read_text())
 
-    def shown(label: str) -> list[str]:
+    def cells(label: str) -> list[str]:
         row = re.search(rf"^\| {label} \|.*\|$", README, flags=re.MULTILINE)
         return [cell.strip() for cell in row.group(0).strip("|").split("|")[1:]]
 
-    minutes, *numbers = shown(f"recipe `{recipe}`")
+    minutes, *numbers = cells(f"recipe `{recipe}`")
     assert minutes == f"{result['train_seconds'] / 60:.1f} min"
     leads = ("6", "12", "24", "72")
     assert numbers == [f"{result['rmse_kelvin'][lead]:.2f}" for lead in leads]
     for name, errors in result["references_rmse_kelvin"].items():
         label = name.replace("damped_", "damped anomaly ")
-        assert shown(label)[1:] == [f"{errors[lead]:.2f}" for lead in leads]
+        assert cells(label)[1:] == [f"{errors[lead]:.2f}" for lead in leads]
 
 
 @pytest.mark.parametrize("name", ["fno.models.fno", "fno.models.afno"])
-def test_examples_in_docstrings(name):
+def test_docstring_examples_run(name):
     module = importlib.import_module(f"fourcaster.{name}")
-    done = doctest.testmod(module)
-    assert done.attempted and not done.failed
+    result = doctest.testmod(module)
+    assert result.attempted and not result.failed
 
 
-def test_links_lead_somewhere():
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_links_lead_to_existing_files(page):
+    text = (ROOT / page).read_text()
+    for target in re.findall(r"\]\((?!https?:)([^)#\s]+)[^)]*\)", text):
+        assert (ROOT / page).parent.joinpath(target).exists(), target
 
 
-def test_the_tables_of_the_pages_are_those_of_the_results(tmp_path, monkeypatch):
-    import importlib.util
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_files_and_names_in_the_pages_exist(page):
+    text = (ROOT / page).read_text()
+    packages = "fno|datasets|forecast|configs|benchmarks|tests"
+    for path in re.findall(rf"`((?:fourcaster/)?(?:{packages})/[\w./-]*)(?:::\w+)?`", text):
+        assert (ROOT / path).exists() or (ROOT / f"{path}.py").exists(), path
+    for name in re.findall(r"`(fourcaster(?:\.\w+)+)", text):
+        assert name in ENTRY_POINT_GROUPS or resolves(name), name
+    for module, names in re.findall(r"^from (fourcaster[\w.]*) import ([\w, ]+)$", text, flags=re.MULTILINE):
+        for name in names.split(", "):
+            assert resolves(f"{module}.{name}"), f"{module}.{name}"
 
+
+def test_api_reference_lists_existing_modules():
+    text = (ROOT / "docs" / "api" / "index.md").read_text()
+    modules = re.findall(r"^   (fourcaster[\w.]+)$", text, flags=re.MULTILINE)
+    assert len(modules) > 10
+    for module in modules:
+        importlib.import_module(module)
+
+
+def test_tutorials_are_listed_and_their_cells_compile():
+    index = (ROOT / "docs" / "index.md").read_text()
+    tutorials = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
+    assert len(tutorials) == 4
+    for tutorial in tutorials:
+        assert f"\ntutorials/{tutorial.stem}\n" in index
+        cells = re.findall(r"```{code-cell}\n(.*?)```", tutorial.read_text(), flags=re.DOTALL)
+        assert len(cells) >= 5
+        for cell in cells:
+            compile(cell, tutorial.name, "exec")
+
+
+def test_workflow_runs_the_commands_of_the_local_checks():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    commands = {step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step}
+    local = (ROOT / ".ci" / "run").read_text().splitlines()
+    assert {line for line in local if line.startswith("make ")} <= commands
+    assert {"make lint", "make docs"} <= commands
+    makefile = (ROOT / "Makefile").read_text()
+    assert re.search(r"^check: lint$", makefile, flags=re.MULTILINE)
+    for command in commands:
+        assert re.search(rf"^{command.removeprefix('make ')}:", makefile, flags=re.MULTILINE), command
+    assert workflow["jobs"]["test"]["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13"]
+
+
+def test_citation_has_the_version_of_the_package():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == fourcaster.__version__
+    assert citation["license"] == "Apache-2.0"
+
+
+@pytest.mark.slow
+def test_site_builds_without_warnings(tmp_path):
+    pytest.importorskip("sphinx")
+    command = [sys.executable, "-m", "sphinx", "-b", "html", "-E", "-W", "--keep-going"]
+    done = subprocess.run(
+        [*command, "-d", str(tmp_path / "doctrees"), str(ROOT / "docs"), str(tmp_path / "html")],
+        env=os.environ | {"FOURCASTER_DOCS_EXECUTION": "off"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_tables_of_the_pages_equal_the_results(tmp_path, monkeypatch):
     spec = importlib.util.spec_from_file_location("table", ROOT / "benchmarks" / "table.py")
     table = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(table)
@@ -138,7 +235,7 @@ def test_the_tables_of_the_pages_are_those_of_the_results(tmp_path, monkeypatch)
         assert text == (ROOT / "docs" / f"{page}.md").read_text() and row in text
 
 
-def test_the_page_of_physics_names_what_there_is():
+def test_physics_page_lists_every_system_and_its_parameters():
     from fourcaster.datasets.pde.simulate import SYSTEMS
 
     text = (ROOT / "docs" / "physics.md").read_text()
@@ -160,7 +257,7 @@ def recipes(kind: str) -> list[str]:
     return re.findall(rf"```{kind}\n(.*?)```", text, flags=re.DOTALL)
 
 
-def test_the_jobs_files_of_the_page_are_taken(folder):
+def test_jobs_files_of_the_page_are_valid(folder):
     from fourcaster.forecast.jobs.reading import load_jobs
     from fourcaster.forecast.jobs.spec import Cluster
 
@@ -178,13 +275,16 @@ def test_the_jobs_files_of_the_page_are_taken(folder):
         )
 
 
-def test_the_keys_of_the_page_are_those_of_the_file():
+def test_tables_of_keys_are_complete():
     from fourcaster.forecast.jobs.spec import Job, JobsFile
 
     text = (
-        (ROOT / "docs" / "operations.md").read_text().split("## The file")[1].split("Commands are lists")[0]
+        (ROOT / "docs" / "operations.md")
+        .read_text()
+        .split("## The jobs file")[1]
+        .split("Commands are lists")[0]
     )
-    job, whole = text.split("| of the file |")
+    job, whole = text.split("| key of the file |")
     named = [
         set(
             re.findall(
@@ -197,11 +297,7 @@ def test_the_keys_of_the_page_are_those_of_the_file():
     assert named == [set(Job.model_fields), set(JobsFile.model_fields) - {"jobs", "folder"}]
 
 
-def test_recipes(tmp_path):
-    import subprocess
-    import sys
-
-    import yaml
+def test_scheduler_recipes_are_valid(tmp_path):
     from cronsim import CronSim
 
     (line,) = recipes("cron")
@@ -224,10 +320,10 @@ def test_recipes(tmp_path):
         )
     assert len(units) == 3
     if analyze := shutil.which("systemd-analyze"):
-        said = subprocess.run(
+        result = subprocess.run(
             [analyze, "verify", *sorted(map(str, tmp_path.glob("forecast*")))],
             capture_output=True,
             text=True,
             check=False,
         )
-        assert said.returncode == 0 and str(tmp_path) not in said.stderr, said.stderr
+        assert result.returncode == 0 and str(tmp_path) not in result.stderr, result.stderr
