@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..fno.grids import Grid, LatLon, Plane
+from ..fno.grids import Grid, LatLon
 from .statistics.climatology import year_phase
 
 Float = NDArray[np.float32]
@@ -138,18 +138,18 @@ def static_fields(grid: Grid) -> Float:
     Sine of latitude, then two longitude fields: cosine and sine round the globe; within a box its longitude
     and latitude scaled to [-1, 1].
     """
-    if isinstance(grid, Plane):
+    if not isinstance(grid, LatLon):
         places = [
             np.linspace(-1, 1, n).reshape(shape)
             for n, shape in zip(grid.shape, ((-1, 1), (1, -1)), strict=True)
         ]
         kept = [
-            np.broadcast_to(p, grid.shape) for p, wraps in zip(places, grid.wraps, strict=True) if not wraps
+            np.broadcast_to(p, grid.shape) for p, periodic in zip(places, grid.periodic, strict=True) if not periodic
         ]
         return np.array(kept, np.float32).reshape(-1, *grid.shape)
     latitude = np.broadcast_to(grid.latitude[:, None], grid.shape)
     longitude = np.broadcast_to(grid.longitude, grid.shape)
-    if grid.periodic:
+    if grid.full_circle:
         rest = [np.cos(np.deg2rad(longitude)), np.sin(np.deg2rad(longitude))]
     else:
         rest = [2 * (v - v.min()) / (v.max() - v.min()) - 1 for v in (longitude, latitude)]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from ..fno.grids import Grid, LatLon, Plane, nearest_points
+from ..fno.grids import Box, Grid, LatLon, nearest_points
 from .errors import IncompleteDataError, InvalidDataError
 from .scalars import ATTRIBUTE, describe_scalars, scalars_of
 from .store import names as naming
@@ -132,8 +132,8 @@ def axes_of(dataset: xr.Dataset) -> tuple[str, str]:
 def grid_of(dataset: xr.Dataset) -> Grid:
     """Return the grid of a canonical data set."""
     if "y" in dataset.dims:
-        wraps = tuple("modulo" in dataset[axis].attrs for axis in ("y", "x"))
-        return Plane(dataset["y"].values, dataset["x"].values, (wraps[0], wraps[1]))
+        periodic = tuple("modulo" in dataset[axis].attrs for axis in ("y", "x"))
+        return Box.from_coordinates({axis: dataset[axis].values for axis in ("y", "x")}, periodic)
     return LatLon(dataset["latitude"].values, dataset["longitude"].values)
 
 
@@ -227,8 +227,7 @@ def check_grid(dataset: xr.Dataset, grid: Grid, source: str) -> xr.Dataset:
             f"{source} is on {' and '.join(axes_of(dataset))}, but the model on {' and '.join(grid.axes)}"
         )
     unit = "degrees" if isinstance(grid, LatLon) else "m"
-    for name in grid.axes:
-        wanted = getattr(grid, name)
+    for name, wanted in grid.coordinates.items():
         given = dataset[name].values
         positions, distance, same = nearest_points(wanted, given, circular=name == "longitude")
         if not same.all():

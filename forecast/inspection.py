@@ -112,7 +112,7 @@ def _fields(dataset: xr.Dataset) -> dict[str, Any]:
         "levels_hpa": levels_in(dataset),
         "members": len(members_in(dataset)) or 1,
         "grid": describe_axes(dataset),
-        "periodic": grid_of(dataset).periodic,
+        "periodic": grid_of(dataset).periodic[1],
         "times": len(dataset["time"]),
         "first_time": str(dataset["time"].values[0].astype("datetime64[m]")),
         "last_time": str(dataset["time"].values[-1].astype("datetime64[m]")),

@@ -55,12 +55,12 @@ def _build_one(
             raise ValueError(
                 "model.kind sfno needs a grid that covers the sphere, evenly spaced or with Gauss latitudes; use fno on this one"
             )
-        (lmax,) = _clip("lmax", (config.lmax,), (largest_lmax(*grid.shape, kind),), quiet)
+        (lmax,) = _clip("lmax", (config.lmax,), (largest_lmax(grid.shape[0], grid.shape[1], kind),), quiet)
         arguments |= {"grid": kind, "lmax": lmax}
     else:
         margin = config.domain_padding
         arguments |= {
-            "domain_padding": tuple(0.0 if wraps else margin for wraps in grid.wraps),
+            "domain_padding": tuple(0.0 if periodic else margin for periodic in grid.periodic),
             "reference_size": grid.shape,
             "edges": grid.edges,
             "n_modes": _clip("n_modes", config.n_modes, grid.shape, quiet),

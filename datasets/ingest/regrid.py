@@ -16,11 +16,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from ...fno.grids import COORDINATE_TOLERANCE, LatLon, Plane, colatitudes, same_axis, sphere_nodes
+from ...fno.grids import COORDINATE_TOLERANCE, LatLon, colatitudes, divisions, same_axis, sphere_nodes
 from ...fno.transforms.legendre import legendre
-from ..memory import check_bytes, check_points
+from ..memory import check_along, check_bytes, check_points
 from ..schema import Refused, grid_of
-from .resampling import divisions
 
 Array = NDArray[np.float64]
 Method = Literal["conservative", "bilinear", "spectral"]
@@ -60,8 +59,8 @@ class Regridder:
         if method == "spectral":
             return cls(grid, _spectral_rows(old, grid), None, grid.longitude[0] - old.longitude[0], method)
         for axis, step in zip(("latitude", "longitude"), old.spacing, strict=True):
-            a, b = getattr(old, axis), getattr(grid, axis)
-            whole = (old.includes_poles or old.sphere) if axis == "latitude" else old.periodic
+            a, b = old.coordinates[axis], grid.coordinates[axis]
+            whole = (old.includes_poles or old.sphere) if axis == "latitude" else old.full_circle
             if not whole and (b.min() < a.min() - 0.51 * step or b.max() > a.max() + 0.51 * step):
                 raise ValueError(
                     f"the new grid reaches to {axis} {b.min():g} ... {b.max():g}, beyond the source's {a.min():g} ... {a.max():g}"
@@ -70,13 +69,13 @@ class Regridder:
             return cls(
                 grid,
                 linear(old.latitude, grid.latitude),
-                linear(old.longitude, grid.longitude, old.periodic),
+                linear(old.longitude, grid.longitude, old.full_circle),
                 0.0,
                 method,
             )
         for axis in ("latitude", "longitude"):
-            a, b = len(getattr(old, axis)), len(getattr(grid, axis))
-            check_bytes(f"regridding from {a} to {b} {axis}s", 64 * a * b)
+            sizes = len(old.coordinates[axis]), len(grid.coordinates[axis])
+            check_bytes(f"regridding from {sizes[0]} to {sizes[1]} {axis}s", 64 * sizes[0] * sizes[1])
         rows = _overlap(np.sin(np.deg2rad(old.latitude_bounds)), np.sin(np.deg2rad(grid.latitude_bounds)))
         turns = (-720.0, -360.0, 0.0, 360.0, 720.0)
         columns = np.sum(
@@ -86,7 +85,7 @@ class Regridder:
 
     def apply(self, dataset: xr.Dataset) -> xr.Dataset:
         """Return a canonical data set on the new grid, lazy where it was."""
-        coords = {n: (n, getattr(self.grid, n), dataset[n].attrs) for n in ("latitude", "longitude")}
+        coords = {n: (n, self.grid.coordinates[n], dataset[n].attrs) for n in ("latitude", "longitude")}
         fields = {n: self._field(v) for n, v in dataset.data_vars.items()}
         static = {
             n: self._field(c.reset_coords(drop=True))
@@ -156,9 +155,9 @@ def regrid(dataset: xr.Dataset, grid: LatLon, method: str = "conservative") -> x
         ValueError: see ``Regridder.between``.
     """
     way = Regridder.between(dataset, grid, method)
-    if all(same_axis(getattr(grid, name), dataset[name].values, name) for name in grid.axes):
+    if all(same_axis(points, dataset[name].values, name) for name, points in grid.coordinates.items()):
         return dataset.assign_coords(
-            {name: (name, getattr(grid, name), dataset[name].attrs) for name in grid.axes}
+            {name: (name, points, dataset[name].attrs) for name, points in grid.coordinates.items()}
         )
     return way.apply(dataset)
 
@@ -213,7 +212,7 @@ def _of_covered_part(shares: Array) -> Array:
 
 
 def _spectral_rows(old: LatLon, new: LatLon) -> Array:
-    if old.sphere is None or not new.periodic or not new.includes_poles:
+    if old.sphere is None or not new.full_circle or not new.includes_poles:
         raise ValueError(
             "spectral regridding goes from a global equiangular or Gauss grid to a global one; use --method conservative or bilinear"
         )
@@ -235,7 +234,7 @@ def _spectral_rows(old: LatLon, new: LatLon) -> Array:
 
 def _earth_grid(dataset: xr.Dataset) -> LatLon:
     grid = grid_of(dataset)
-    if isinstance(grid, Plane):
+    if not isinstance(grid, LatLon):
         raise ValueError("only latitude-longitude grids are regridded; leave out --grid")
     return grid
 
@@ -272,18 +271,19 @@ def parse_grid(text: str, dataset: xr.Dataset) -> LatLon:
         raise ValueError(
             f"--grid {text[:60]} is not understood ({error}); write degrees, LATxLON points, or a store"
         ) from error
-    if old.periodic and 0 < step <= 45:
+    if old.full_circle and 0 < step <= 45:
+        check_along(f"{step:g}", 360 / step)
         step = 180 / divisions(step)
     if not 0 < step <= 45:
         raise ValueError(f"--grid {text} must lie between 0 and 45 degrees")
-    high, wide = float(np.ptp(old.latitude)), 360.0 if old.periodic else float(np.ptp(old.longitude))
+    high, wide = float(np.ptp(old.latitude)), 360.0 if old.full_circle else float(np.ptp(old.longitude))
     check_points(text, high / step + 1, wide / step + 1)
-    if old.periodic and old.includes_poles:
+    if old.full_circle and old.includes_poles:
         on_poles = np.abs(old.latitude).max() > 90 - COORDINATE_TOLERANCE * old.spacing[0]
         latitude = 90 - step * (np.arange(round(180 / step) + on_poles) + (0.0 if on_poles else 0.5))
         longitude = old.longitude[0] + step * np.arange(round(360 / step))
     else:
-        east = 360 - step if old.periodic else np.ptp(old.longitude)
+        east = 360 - step if old.full_circle else np.ptp(old.longitude)
         latitude = old.latitude.max() - step * np.arange(
             int(np.ptp(old.latitude) / step + COORDINATE_TOLERANCE) + 1
         )

@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from zarr.abc.store import Store
 
-from ...fno.grids import Plane
+from ...fno.grids import Box
 from ..adapters.opening import open_zarr
 from ..ingest.plan import COMPRESSOR, SHARD_BYTES, Plan
 from ..schema import channels, grid_of, implausible
@@ -96,7 +96,7 @@ def _groups(plan: Plan, fields: Fields) -> list[tuple[slice, bool]]:
 
 def _times_of_day(plan: Plan) -> NDArray[np.int64]:
     """Return the times of day that the climatology holds, in minutes."""
-    if isinstance(grid_of(plan.dataset), Plane):  # a flow has no seasons: its mean is its cycle
+    if isinstance(grid_of(plan.dataset), Box):  # a flow has no seasons: its mean is its cycle
         return np.array([0])
     return np.unique(minute_of_day(plan.dataset["time"].values[plan.fit]))
 
@@ -104,7 +104,7 @@ def _times_of_day(plan: Plan) -> NDArray[np.int64]:
 def _lay_out_climatology(plan: Plan, path: Path | Store) -> None:
     """Write an empty climatology, with WeatherBench2's dimensions (hour, dayofyear)."""
     dataset, minutes, times = plan.dataset, _times_of_day(plan), plan.dataset["time"].values[plan.fit]
-    count = 1 if isinstance(grid_of(dataset), Plane) else 366
+    count = 1 if isinstance(grid_of(dataset), Box) else 366
     coords = {
         "hour": minutes / 60 if (minutes % 60).any() else minutes // 60,
         "dayofyear": np.arange(1, count + 1),
@@ -152,7 +152,7 @@ def _write_climatology(
         cycle: seasonal cycle of these channels.
         path: store.
     """
-    if isinstance(grid_of(plan.dataset), Plane):
+    if isinstance(grid_of(plan.dataset), Box):
         return _write_days(
             plan.dataset, cycle.at(plan.dataset["time"].values[:1])[:, None], group.start, 1, path
         )

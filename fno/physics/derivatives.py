@@ -53,9 +53,9 @@ class _OnBox:
             raise InputError(f"no derivative along {axis!r}; the grid has {', '.join(self.box.axes)}")
         at = self.box.axes.index(axis)
         dim = at - len(self.box.axes)
-        if u.ndim < -dim or u.shape[dim] != self.box.points[at]:
+        if u.ndim < -dim or u.shape[dim] != self.box.shape[at]:
             raise InputError(
-                f"the grid has {self.box.points[at]} points along {axis}, a field of shape {tuple(u.shape)} has not"
+                f"the grid has {self.box.shape[at]} points along {axis}, a field of shape {tuple(u.shape)} has not"
             )
         return at, dim
 
@@ -136,7 +136,7 @@ class FiniteDifferences(_OnBox):
             InputError: no such axis, or fewer points than the stencil has.
         """
         at, dim = self.along(u, axis)
-        n, wraps, scale = u.shape[dim], self.box.periodic[at], self.box.spacing(axis) ** -order
+        n, wraps, scale = u.shape[dim], self.box.periodic[at], self.box.spacing[at] ** -order
         half = (order + 1) // 2 - 1 + self.accuracy // 2
         ends = order + self.accuracy
         if n < (2 * half + 1 if wraps else ends):

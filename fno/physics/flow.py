@@ -64,7 +64,7 @@ def force(name: str, box: Box, like: Tensor) -> Tensor:
         InputError: another name.
     """
     y, x = torch.meshgrid(
-        *[2 * math.pi / n * torch.arange(n, dtype=like.dtype, device=like.device) for n in box.points],
+        *[2 * math.pi / n * torch.arange(n, dtype=like.dtype, device=like.device) for n in box.shape],
         indexing="ij",
     )
     if name == "diagonal":

@@ -12,7 +12,7 @@ from ...fno.weights.tensor_file import Entry
 _NAMES = ("fields.static", "fields.mask", "fields.cycle", "fields.cycle_minutes")
 
 
-def check_entries(entries: Mapping[str, Entry], channels: int, grid: tuple[int, int], source: str) -> int:
+def check_entries(entries: Mapping[str, Entry], channels: int, grid: tuple[int, ...], source: str) -> int:
     """Refuse fields of the wrong shape or type by their entries in the header; return the number of static
     fields.
 

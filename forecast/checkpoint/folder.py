@@ -24,7 +24,7 @@ from ...datasets.schema import Channel, duration, seconds
 from ...datasets.statistics.climatology import SeasonalCycle
 from ...datasets.store import atomic
 from ...fno.errors import WeightsError
-from ...fno.grids import Grid, LatLon, Plane
+from ...fno.grids import Box, Grid, LatLon
 from ...fno.models.base import load_weights, mark_trained
 from ...fno.models.stepper import Scales, Stepper
 from ...fno.training.state import save_tensors
@@ -98,8 +98,8 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, overwrite: bool = False)
             "config": checkpoint.config.model_dump(mode="json"),
             "channels": [asdict(channel) for channel in checkpoint.channels],
             "attrs": checkpoint.attrs,
-            **{axis: getattr(checkpoint.grid, axis).tolist() for axis in checkpoint.grid.axes},
-            **({"wraps": list(checkpoint.grid.wraps)} if isinstance(checkpoint.grid, Plane) else {}),
+            **{axis: points.tolist() for axis, points in checkpoint.grid.coordinates.items()},
+            **({"wraps": list(checkpoint.grid.periodic)} if isinstance(checkpoint.grid, Box) else {}),
             "dtypes": list(checkpoint.dtypes),
             "step_seconds": seconds(checkpoint.step),
             "window": stepper.window,
@@ -317,4 +317,5 @@ def grid_from(meta: Mapping[str, Any]) -> Grid:
     """Return the grid that the description of a checkpoint tells."""
     if meta.get("latitude") is not None:
         return LatLon(np.array(meta["latitude"]), np.array(meta["longitude"]))
-    return Plane(np.array(meta["y"]), np.array(meta["x"]), tuple(meta["wraps"]))
+    coordinates = {axis: np.array(meta[axis]) for axis in ("y", "x")}
+    return Box.from_coordinates(coordinates, tuple(meta["wraps"]))

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...datasets.ingest.regrid import linear
-from ...datasets.ingest.resampling import with_points, with_spacing
 from ...datasets.ingest.select import area_positions, parse_area
 from ...datasets.memory import check_along, check_points
 from ...fno.grids import Grid, LatLon
@@ -28,7 +27,7 @@ class OutputGrid:
         note: what was done, for the attributes of the forecast; empty if nothing was.
     """
 
-    axes: tuple[str, str]
+    axes: tuple[str, ...]
     along_rows: NDArray[np.floating]
     along_columns: NDArray[np.floating]
     rows: Float | None = None
@@ -56,8 +55,8 @@ def output_grid(
     Args:
         grid: the model's grid.
         dtypes: types of its rows and columns in the training data.
-        spacing: degrees between points, on a grid of the model's kind (see ``with_spacing``), or ``HxW``
-            points (see ``with_points``), over the model's whole domain; the forecast is interpolated linearly
+        spacing: degrees between points, on a grid of the model's kind (see ``LatLon.with_spacing``), or ``HxW``
+            points (see ``LatLon.resampled``), over the model's whole domain; the forecast is interpolated linearly
             along both axes, which adds points but no detail. None keeps the model's points.
         area: ``NORTH/WEST/SOUTH/EAST`` in degrees; longitudes are written in the convention of the area; None
             keeps all.
@@ -70,7 +69,8 @@ def output_grid(
             raise ValueError(
                 "only forecasts on latitudes and longitudes are put on another grid or area; leave out --grid and --area"
             )
-        return OutputGrid(grid.axes, grid.y.astype(dtypes[0]), grid.x.astype(dtypes[1]))
+        y, x = grid.coordinates.values()
+        return OutputGrid(grid.axes, y.astype(dtypes[0]), x.astype(dtypes[1]))
     new = grid if spacing is None else _other(grid, spacing)
     latitude, longitude = new.latitude.astype(dtypes[0]), new.longitude.astype(dtypes[1])
     if new is grid and area is None:
@@ -94,7 +94,7 @@ def output_grid(
     if new is not grid:
         check_points(f"{spacing}{'' if area is None else f' --area {area}'}", len(latitude), len(longitude))
     rows = linear(grid.latitude, along_rows).astype(np.float32)
-    columns = linear(grid.longitude, along_columns, grid.periodic).astype(np.float32)
+    columns = linear(grid.longitude, along_columns, grid.full_circle).astype(np.float32)
     return OutputGrid(grid.axes, latitude, longitude, rows, columns, note)
 
 
@@ -103,7 +103,7 @@ def _other(grid: LatLon, spacing: float | str) -> LatLon:
     if points := re.fullmatch(r"\s*(\d+)\s*x\s*(\d+)\s*", str(spacing), re.IGNORECASE):
         counts = (float(points[1]), float(points[2]))
         check_along(str(spacing), max(counts))
-        return with_points(grid, int(counts[0]), int(counts[1]))
+        return grid.resampled((int(counts[0]), int(counts[1])))
     try:
         degrees = float(spacing)
     except ValueError:
@@ -111,9 +111,9 @@ def _other(grid: LatLon, spacing: float | str) -> LatLon:
             f"--grid {spacing} is not understood; write the degrees between points, e.g. 1.25, or points, e.g. 181x360"
         ) from None
     if degrees > 0:
-        extent = 360.0 if grid.periodic else float(max(np.ptp(grid.latitude), np.ptp(grid.longitude)))
+        extent = 360.0 if grid.full_circle else float(max(np.ptp(grid.latitude), np.ptp(grid.longitude)))
         check_along(str(spacing), extent / degrees)
-    return with_spacing(grid, degrees)
+    return grid.with_spacing(degrees)
 
 
 def _eastward(longitude: NDArray[np.floating], west: float) -> NDArray[np.floating]:

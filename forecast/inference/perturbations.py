@@ -164,7 +164,7 @@ def _draw(
     area = checkpoint.grid.area_weights[:, None] * mask
     field = np.where(mask & np.isfinite(field), field / spread, 0)
     if not field.any():
-        field = _smooth_noise(random, checkpoint.grid.wraps, mask.shape)
+        field = _smooth_noise(random, checkpoint.grid.periodic, mask.shape)
     size = np.sqrt((area * field.astype(np.float64) ** 2).sum() / area.sum())
     return np.asarray(np.where(mask, field / size * spread, 0), dtype=np.float32)
 
@@ -180,7 +180,7 @@ def _anomalies(
     return np.asarray(np.tensordot(weights.astype(np.float32), anomalies, axes=1))
 
 
-def _smooth_noise(random: np.random.Generator, wraps: tuple[bool, bool], shape: tuple[int, ...]) -> Float:
+def _smooth_noise(random: np.random.Generator, wraps: tuple[bool, ...], shape: tuple[int, ...]) -> Float:
     """Return white noise at every eighth point along both axes, interpolated linearly between."""
     channels, *points = shape
     noise = random.standard_normal((channels, *(max(3, n // 8) for n in points)))

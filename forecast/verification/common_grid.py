@@ -176,7 +176,7 @@ def _covered(coarse: LatLon, fine: LatLon) -> dict[str, Positions]:
         (low >= fine.latitude_bounds.min() - slack) & (high <= fine.latitude_bounds.max() + slack)
     )
     columns = np.arange(len(coarse.longitude))
-    if not fine.periodic:
+    if not fine.full_circle:
         west, east = fine.longitude_bounds.min(), fine.longitude_bounds.max()
         from_west = (coarse.longitude_bounds[:, 0] - west + slack) % 360
         columns = np.flatnonzero(

@@ -12,7 +12,7 @@ from fourcaster.datasets.ingest.write import write_store
 from fourcaster.datasets.schema import grid_of
 from fourcaster.datasets.store.fields import Fields
 from fourcaster.datasets.store.open import open_store, read_group, store_statistics
-from fourcaster.fno.grids import Plane
+from fourcaster.fno.grids import Box
 from fourcaster.forecast.cli.main import app
 from fourcaster.forecast.config.load import FNOConfig
 from fourcaster.forecast.model import build_network
@@ -78,8 +78,8 @@ def test_a_flow_is_ingested_trained_on_forecast_verified_and_drawn(tmp_path):
     assert "y 0" in text and "x 0" in text
     store = open_store(tmp_path / "s.zarr")
     assert (
-        isinstance(store.grid, Plane)
-        and store.grid.wraps == (True, True)
+        isinstance(store.grid, Box)
+        and store.grid.periodic == (True, True)
         and store.step == np.timedelta64(50, "ms")
     )
     assert np.array_equal(store.dataset["u"], whole["u"])
@@ -97,7 +97,7 @@ def test_a_flow_is_ingested_trained_on_forecast_verified_and_drawn(tmp_path):
     ).astype(float)
     assert float(scores.sel(source="forecast")) == pytest.approx(np.sqrt((error**2).mean()), rel=1e-4)
     assert (
-        grid_of(xr.open_zarr(tmp_path / "f.zarr")).wraps == (True, True)
+        grid_of(xr.open_zarr(tmp_path / "f.zarr")).periodic == (True, True)
         and xr.open_zarr(tmp_path / "f.zarr")["x"].attrs["units"] == "m"
     )
     for words in (("--grid", "0.1"), ("--area", "1/0/0/1")):
@@ -117,7 +117,7 @@ def test_a_flow_is_ingested_trained_on_forecast_verified_and_drawn(tmp_path):
 
 def test_a_periodic_box_knows_no_place():
     """A field carried round the box is forecast carried round, to rounding."""
-    grid = Plane(np.arange(8.0), np.arange(12.0), (True, True))
+    grid = Box.from_coordinates({"y": np.arange(8.0), "x": np.arange(12.0)}, (True, True))
     network = build_network(
         FNOConfig(kind="fno", n_modes=(3, 3), hidden_channels=6, n_layers=1, domain_padding=0.5), grid, 3, 2
     )
@@ -172,5 +172,5 @@ def test_regridding_and_areas_need_latitudes(tmp_path):
 
 
 def test_a_box_with_walls_is_padded_and_has_places():
-    walls = static_fields(Plane(np.arange(4.0), np.arange(6.0), (False, True)))
+    walls = static_fields(Box.from_coordinates({"y": np.arange(4.0), "x": np.arange(6.0)}, (False, True)))
     assert walls.shape == (1, 4, 6) and np.array_equal(walls[0, :, 0], np.linspace(-1, 1, 4, dtype="f4"))

@@ -108,7 +108,7 @@ resource.setrlimit(resource.RLIMIT_AS, (4 * 2**30,) * 2)
 import numpy as np
 from fourcaster.fno.grids import LatLon, colatitudes, sphere_nodes
 from fourcaster.fno.quadrature import sphere_nodes
-from fourcaster.forecast.output_grid import output_grid
+from fourcaster.forecast.inference.output_grid import output_grid
 first = int(next(l for l in open("/proc/self/status") if l.startswith("VmHWM")).split()[1])
 for start in (90, 89.9):
     tall = LatLon(np.linspace(start, -start, 40_000), 90.0 * np.arange(4))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fourcaster.fno.grids import LatLon, match_axis, nearest_points, same_axis
+from fourcaster.fno.grids import Box, LatLon, match_axis, nearest_points, same_axis
 
 
 def test_weights_of_the_globe_add_up_to_its_area():
@@ -11,14 +11,14 @@ def test_weights_of_the_globe_add_up_to_its_area():
         bounds = np.concatenate([[np.sign(latitude[0]) * 90], middle, [np.sign(latitude[-1]) * 90]])
         exact = np.abs(np.diff(np.sin(np.deg2rad(bounds)))) / 2
         assert np.allclose(grid.area_weights / len(latitude), exact)
-        assert grid.periodic and grid.includes_poles
+        assert grid.full_circle and grid.is_global and grid.includes_poles
 
 
 def test_weights_of_a_box_are_cosines():
     grid = LatLon(np.arange(75, 14, -2.5), np.arange(200, 331, 2.5))
     cosine = np.cos(np.deg2rad(grid.latitude))
     assert np.allclose(grid.area_weights, cosine / cosine.mean(), rtol=1e-12)
-    assert not grid.periodic and not grid.includes_poles
+    assert not grid.full_circle and not grid.is_global and not grid.includes_poles
     assert grid.shape == (25, 53) and grid.spacing == (2.5, 2.5)
 
 
@@ -77,3 +77,56 @@ def test_latitudes_beyond_the_pole_by_rounding_are_taken():
     ).includes_poles
     with pytest.raises(ValueError, match="within"):
         LatLon(np.linspace(90.1, -90, 37), np.arange(0, 360, 5.0))
+
+
+def test_a_grid_takes_the_coordinates_of_a_data_set_bit_for_bit():
+    y = np.linspace(3, 1, 5).astype("f4")
+    box = Box.from_coordinates({"y": y, "x": np.arange(8.0)}, (False, True))
+    assert np.array_equal(box.coordinates["y"], y) and box.axes == ("y", "x") and box.shape == (5, 8)
+    assert box.spacing == (0.5, 1.0) and box.lengths == (2.0, 8.0) and box.periodic == (False, True)
+    with pytest.raises(ValueError, match="evenly spaced"):
+        Box.from_coordinates({"y": y, "x": y})
+
+
+def test_boxes_are_equal_where_their_points_are():
+    box = Box(("y", "x"), (5, 8), (2.0, 8.0), (False, True))
+    same = Box.from_coordinates({"y": np.linspace(0, 2, 5), "x": np.arange(8.0)}, (False, True))
+    assert box == same and hash(box) == hash(same) and box.sphere is None
+    assert all(np.array_equal(box.coordinates[a], same.coordinates[a]) for a in box.axes)
+    assert np.array_equal(box.area_weights, np.ones(5)) and box.edges == ("node", "node")
+    with pytest.raises(ValueError, match="periodicity of each axis"):
+        Box(("y", "x"), (5, 8), (2.0,), (False, True))
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        LatLon(np.linspace(90, -90, 19), np.arange(0, 360, 10.0)),
+        LatLon(np.linspace(-87.5, 87.5, 36), np.arange(0, 360, 5.0)),
+        LatLon(np.linspace(20, 60, 9), np.arange(0, 100, 5.0)),
+        Box(("y", "x"), (9, 8), (2.0, 8.0), (False, True), (1.0, -4.0)),
+    ],
+)
+def test_resampling_keeps_extent_and_periodicity(grid):
+    finer = grid.resampled((2 * grid.shape[0] - 1, 2 * grid.shape[1]))
+    assert finer.shape == (2 * grid.shape[0] - 1, 2 * grid.shape[1])
+    assert type(finer) is type(grid) and finer.periodic == grid.periodic
+    for axis, periodic in zip(grid.axes, grid.periodic, strict=True):
+        coarse, fine = grid.coordinates[axis], finer.coordinates[axis]
+        on_poles = axis == "latitude" and isinstance(grid, LatLon) and grid.is_global
+        if not periodic and not on_poles:
+            assert fine.min() == coarse.min() and fine.max() == coarse.max()
+        assert fine[0] == coarse[0] or on_poles
+    assert all(
+        same_axis(grid.resampled(grid.shape).coordinates[a], grid.coordinates[a], a) for a in grid.axes
+    )
+
+
+def test_spacing_keeps_the_kind_of_a_global_grid():
+    globe = LatLon(np.linspace(-90, 90, 19), np.arange(0, 360, 10.0))
+    assert globe.with_spacing(2.5).shape == (73, 144) and globe.with_spacing(10) is globe
+    centres = LatLon(np.linspace(-87.5, 87.5, 36), np.arange(0, 360, 5.0))
+    assert centres.with_spacing(10.0).latitude[[0, -1]].tolist() == [-85.0, 85.0]
+    for step, message in ((7.0, "does not divide"), (0.0, "between 0 and 45"), (1e-300, "more than")):
+        with pytest.raises(ValueError, match=message):
+            globe.with_spacing(step)

@@ -59,7 +59,7 @@ def test_finite_differences_converge_at_their_order_up_to_the_edge(accuracy, ord
     errors = []
     for n in (40, 80):
         box = Box(("x",), (n,), (2.0 if wraps else 1.3,), (wraps,))
-        x = tensor(np.arange(n) * box.spacing("x"))
+        x = tensor(np.arange(n) * box.spacing[0])
         error = FiniteDifferences(box, accuracy)(
             torch.sin(math.pi * x), "x", order
         ) - math.pi**order * torch.sin(math.pi * x + order * math.pi / 2)
