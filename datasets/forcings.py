@@ -144,7 +144,9 @@ def static_fields(grid: Grid) -> Float:
             for n, shape in zip(grid.shape, ((-1, 1), (1, -1)), strict=True)
         ]
         kept = [
-            np.broadcast_to(p, grid.shape) for p, periodic in zip(places, grid.periodic, strict=True) if not periodic
+            np.broadcast_to(p, grid.shape)
+            for p, periodic in zip(places, grid.periodic, strict=True)
+            if not periodic
         ]
         return np.array(kept, np.float32).reshape(-1, *grid.shape)
     latitude = np.broadcast_to(grid.latitude[:, None], grid.shape)
