@@ -1,5 +1,4 @@
-"""Write the tables of ``docs/operators.md``, ``docs/physics.md``, ``docs/data.md`` and ``docs/operations.md``
-from the committed results.
+"""Write the tables of the pages in ``docs/`` from the committed results.
 
 python benchmarks/table.py
 """
@@ -15,21 +14,22 @@ END = "<!-- end of table -->"
 
 
 def cell(part: dict[str, Any]) -> str:
-    """Return a ratio, bold where it misses its goal."""
+    """Return a ratio, in bold if it misses its goal."""
     text = f"{part['ratio']:.2f}"
     return text if part["met"] else f"**{text}**"
 
 
 def goal(part: dict[str, Any]) -> str:
-    """Return a goal, or nothing."""
+    """Return a goal, or an empty cell."""
     return "" if part["goal"] is None else f"{part['goal']:g}"
 
 
 def table(result: dict[str, Any]) -> str:
-    """Return the operators' table in Markdown."""
+    """Return the table of operators in Markdown."""
     rows = {(row["name"], row["threads"]): row for row in result["rows"]}
     lines = [
-        "| operator | against | forward, 1 / 2 threads | goal | forward + backward, 1 / 2 threads | goal | kept | peak | time / floor |",
+        "| operator | against | forward, 1 / 2 threads | goal | forward + backward, 1 / 2 threads | goal "
+        "| saved memory | peak memory | time / floor |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for (name, threads), one in rows.items():
@@ -43,16 +43,15 @@ def table(result: dict[str, Any]) -> str:
             for kind in ("forward", "forward_backward")
         ]
         kept = f"{saved['ours'] / max(1, saved['theirs']):.2f}"
-        lines.append(
-            f"| {name} | {one['against']} | {' | '.join(parts)} | {kept} | {memory} | {one.get('forward_over_floor', '')} |"
-        )
+        cells = [name, one["against"], *parts, kept, memory, str(one.get("forward_over_floor", ""))]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def physics_table(result: dict[str, Any]) -> str:
     """Return the table of physics-informed networks in Markdown."""
     lines = [
-        "| equation | error | goal | stretch | CPU s | residual, trained / held out | solver's CPU s |",
+        "| equation | error | goal | stretch | CPU s | residual, trained / held out | CPU s of the solver |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in result["rows"]:
@@ -73,7 +72,7 @@ def physics_table(result: dict[str, Any]) -> str:
 
 def atmosphere_table(result: dict[str, Any]) -> str:
     """Return the table of balances in Markdown."""
-    lines = ["| balance | left | of |", "|---|---|---|"]
+    lines = ["| balance | residual | relative to |", "|---|---|---|"]
     lines += [
         f"| {row['balance']} | {row['left']:.3g} {row['units']} | {row['whole']:.3g} ({row['of']}) |"
         for row in result["rows"]
@@ -84,7 +83,8 @@ def atmosphere_table(result: dict[str, Any]) -> str:
 def solving_table(result: dict[str, Any]) -> str:
     """Return the table of solution operators in Markdown."""
     lines = [
-        "| operator | error | goal | stretch | a solution takes, s | training, s | solver of the truth, s | coarse solver: error, s |",
+        "| operator | error | goal | stretch | solution, s | training, s | reference solver, s "
+        "| coarse solver: error, s |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in result["rows"]:
@@ -112,7 +112,8 @@ def solving_table(result: dict[str, Any]) -> str:
 def pipe_table(result: dict[str, Any]) -> str:
     """Return the table of recovered viscosities in Markdown."""
     lines = [
-        "| true viscosity | recovered | standard deviation | misfit / noise | operator's error | training, s |",
+        "| true viscosity | estimate | standard deviation | misfit / noise | error of the operator "
+        "| training, s |",
         "|---|---|---|---|---|---|",
     ]
     for row in result["rows"]:
@@ -129,7 +130,7 @@ def pipe_table(result: dict[str, Any]) -> str:
 
 
 def loader_table(result: dict[str, Any]) -> str:
-    """Return the loaders' table in Markdown."""
+    """Return the table of loaders in Markdown."""
     goals = {"direct / raw limit": 0.5, "dask / xarray+dask": 5.0, "direct / anemoi-datasets": 1.0}
     one, two = result["rows"]
     head = [f"| | {one['grid']} | {two['grid']} |", "|---|---|---|"]
@@ -160,7 +161,7 @@ def soak_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-# Name of the result, the page that shows it, and how.
+# Name of the result, the page that shows it, and the function that formats it.
 TABLES: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("operators", "operators", table),
     ("physics_quick", "physics", physics_table),
@@ -176,15 +177,13 @@ TABLES: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
 
 def main() -> None:
     """Replace the tables in the pages."""
-    for result, page, make in TABLES:
-        part = "pipes: " if make is pipe_table else ""
-        path, begin = (
-            ROOT / "docs" / f"{page}.md",
-            f"<!-- table of {part}{result}.json: python benchmarks/table.py -->",
-        )
+    for result, page, render in TABLES:
+        part = "pipes: " if render is pipe_table else ""
+        path = ROOT / "docs" / f"{page}.md"
+        begin = f"<!-- table of {part}{result}.json: python benchmarks/table.py -->"
         before, rest = path.read_text().split(begin)
-        made = make(json.loads((RESULTS / f"{result}.json").read_text()))
-        path.write_text(f"{before}{begin}\n{made}\n{END}{rest.split(END, 1)[1]}")
+        markdown = render(json.loads((RESULTS / f"{result}.json").read_text()))
+        path.write_text(f"{before}{begin}\n{markdown}\n{END}{rest.split(END, 1)[1]}")
 
 
 if __name__ == "__main__":
