@@ -1,4 +1,4 @@
-"""Chunks of remote stores kept in a folder of the user's."""
+"""Disk cache of the chunks of remote stores."""
 
 import hashlib
 import logging
@@ -19,37 +19,36 @@ log = logging.getLogger(__name__)
 
 CACHE_BYTES = 2**31
 _TEMPORARY = ".tmp"
-_ABANDONED = 3600.0  # seconds after which a temporary file is nobody's
+_ABANDONED = 3600.0  # seconds after which a temporary file counts as abandoned
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
 class DiskCache:
-    """Bytes kept in a folder, those used longest ago dropped where it grows too large.
+    """A least-recently-used cache of byte strings in a folder.
 
-    An entry counts only if it is an ordinary file of the user's, and its checksum is that of its name and
-    bytes: one that is damaged, planted or renamed is fetched again. Several processes may use a folder at the
-        same time.
+    An entry is valid only if it is a regular file of the user whose checksum matches its name and bytes:
+    damaged, planted or renamed entries are fetched again. Several processes may share a folder.
 
     Args:
-        folder: where; created with access for the user alone.
-        limit: most bytes.
+        folder: folder of the cache, created with access for the user only.
+        limit: largest total size [bytes].
 
     Raises:
         ValueError: another user could write to the folder.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
-        self.folder, self.limit = folder, limit
+        self.folder = folder
+        self.limit = limit
         if reason := private_folder(folder):
-            raise ValueError(f"{folder} cannot keep downloads: {reason}")
+            raise ValueError(f"{folder} cannot be used to cache downloads: {reason}")
         self._size = sum(size for _, size, _ in self._entries())
 
     @classmethod
     def of_user(cls) -> "DiskCache | None":
-        """Return the user's cache, None where there is none or where its folder is not the user's own, which
-        is reported.
+        """Return the user's cache; None if it is disabled or, with a warning, if its folder is not private.
 
-        ``FOURCASTER_CACHE_BYTES`` bounds it (none if 0), ``FOURCASTER_CACHE`` moves it.
+        ``FOURCASTER_CACHE_BYTES`` sets its size (0 disables it) and ``FOURCASTER_CACHE`` its folder.
         """
         limit = parse_bytes(
             os.environ.get("FOURCASTER_CACHE_BYTES", str(CACHE_BYTES)), "FOURCASTER_CACHE_BYTES"
@@ -58,11 +57,11 @@ class DiskCache:
         try:
             return cls(folder, limit) if limit else None
         except ValueError as error:
-            log.warning("%s; chunks are not kept. Name a folder of your own by FOURCASTER_CACHE", error)
+            log.warning("%s; chunks are not cached. Set FOURCASTER_CACHE to a private folder", error)
             return None
 
     def _entries(self) -> Iterator[tuple[int, int, str]]:
-        """Yield time of use, size and path of each entry, and drop temporary files that were abandoned."""
+        """Yield time of use, size and path of each entry, and remove abandoned temporary files."""
         with os.scandir(self.folder) as entries:
             for entry in entries:
                 with suppress(OSError):  # another process may remove it meanwhile
@@ -76,9 +75,7 @@ class DiskCache:
         return self.folder / hashlib.sha256(name.encode()).hexdigest()
 
     def get(self, name: str) -> bytes | None:
-        """Return what is kept under a name; None where nothing is, or where it was damaged or is another
-        user's.
-        """
+        """Return the bytes cached under a name, or None if there is no valid entry."""
         path = self._path(name)
         try:
             descriptor = os.open(path, _FLAGS)
@@ -94,7 +91,7 @@ class DiskCache:
                     os.utime(descriptor)
         except FileNotFoundError:
             return None
-        except OSError:  # such as a link in its place
+        except OSError:  # e.g. a link in its place
             entry = b""
         value = entry[32:]
         if entry[:32] == _checksum(name, value):
@@ -104,12 +101,12 @@ class DiskCache:
         return None
 
     def put(self, name: str, value: bytes) -> None:
-        """Keep bytes; without room for them, do not."""
+        """Cache bytes under a name, unless there is no room for them."""
         if len(value) > self.limit // 2:
             return
         temporary = ""
         try:
-            # Not synchronised with the disk: what a power failure leaves of it, the checksum finds.
+            # Not synced to disk: the checksum detects an entry damaged by a power failure.
             descriptor, temporary = tempfile.mkstemp(_TEMPORARY, dir=self.folder)
             with open(descriptor, "wb", buffering=0) as file:
                 file.write(_checksum(name, value))
@@ -121,10 +118,10 @@ class DiskCache:
             return
         self._size += len(value) + 32
         if self._size > self.limit:
-            self._drop()
+            self._evict()
 
-    def _drop(self) -> None:
-        """Remove what was used longest ago until a tenth is free."""
+    def _evict(self) -> None:
+        """Remove the least recently used entries until a tenth of the cache is free."""
         entries = sorted(self._entries())
         self._size = sum(size for _, size, _ in entries)
         for _, size, path in entries:

@@ -1,8 +1,7 @@
-"""The header of a classic netCDF file: whether the file has all that it lists, and whether that fits in
-memory.
+"""Validation of the header of a classic netCDF file: completeness of the file and size limits.
 
-The netCDF library reads what a file lacks as zeros, and trusts the sizes in it. Format: "The NetCDF Classic
-Format Specification" of Unidata, for CDF-1, CDF-2 (64-bit offsets) and CDF-5 (64-bit data).
+The netCDF library reads missing bytes as zeros and trusts the sizes in the header. Format: Unidata, "The
+NetCDF Classic Format Specification", for CDF-1, CDF-2 (64-bit offsets) and CDF-5 (64-bit data).
 """
 
 import os
@@ -14,10 +13,10 @@ import numpy as np
 from ..errors import InvalidDataError
 from ..memory import check_axis, show
 
-OBJECTS = 10_000  # dimensions, variables, and attributes of one of them
+OBJECTS = 10_000  # dimensions, variables, or attributes of one of them
 _ATTRIBUTE = 2**26  # bytes of one attribute
-_AXES = 1024  # of one variable
-_STREAMING = (2**32 - 1, 2**64 - 1)  # number of records that is known from the length of the file alone
+_MAX_DIMENSIONS = 1024  # of one variable
+_STREAMING = (2**32 - 1, 2**64 - 1)  # the number of records follows from the length of the file
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 8, 7: 1, 8: 2, 9: 4, 10: 8, 11: 8}  # bytes of a value by type
 _DIMENSION, _VARIABLE, _ATTRIBUTES = 10, 11, 12
 
@@ -31,10 +30,10 @@ class _Variable:
 
 
 def check_classic(path: str) -> None:
-    """Raise unless a classic netCDF file has all values that its header lists, within bounds.
+    """Raise unless a classic netCDF file contains all values that its header lists, within the limits.
 
     Raises:
-        InvalidDataError: more objects, a longer attribute or a longer axis than are read.
+        InvalidDataError: the file exceeds a limit on objects, attributes or coordinates.
         ValueError: the header is damaged, or values are missing.
     """
     size = os.path.getsize(path)
@@ -44,12 +43,12 @@ def check_classic(path: str) -> None:
 
 
 class _Header:
-    """Reader of one header.
+    """Reader of a header.
 
     Args:
-        file: open at its start.
-        path: named in errors.
-        size: bytes of the file.
+        file: open file, positioned at its start.
+        path: path, for error messages.
+        size: length of the file [bytes].
     """
 
     def __init__(self, file: BinaryIO, path: str, size: int) -> None:
@@ -64,74 +63,80 @@ class _Header:
         """Read the header and compare it with the length of the file."""
         records = self.number(self.count_bytes)
         dimensions = [
-            (self.name(), self.number(self.count_bytes)) for _ in range(self.listed(_DIMENSION, "dimensions"))
+            (self.name(), self.number(self.count_bytes))
+            for _ in range(self.list_length(_DIMENSION, "dimensions"))
         ]
         self.attributes("the file")
-        variables = [self.variable(dimensions) for _ in range(self.listed(_VARIABLE, "variables"))]
-        self.values(dimensions, variables, records)
+        variables = [self.variable(dimensions) for _ in range(self.list_length(_VARIABLE, "variables"))]
+        self.check_values(dimensions, variables, records)
 
-    def values(self, dimensions: list[tuple[str, int]], variables: list[_Variable], records: int) -> None:
-        """Compare where values lie with the length of the file."""
+    def check_values(
+        self, dimensions: list[tuple[str, int]], variables: list[_Variable], records: int
+    ) -> None:
+        """Compare the extent of all variables with the length of the file."""
         in_records = [v for v in variables if v.dimensions and dimensions[v.dimensions[0]][1] == 0]
-        one = {v.name: _count(v, dimensions) * v.itemsize for v in variables}
-        record = sum(_padded(one[v.name]) for v in in_records)
+        sizes = {v.name: _count(v, dimensions) * v.itemsize for v in variables}  # bytes, or bytes of a record
+        record = sum(_padded(sizes[v.name]) for v in in_records)
         if len(in_records) == 1:
-            record = one[in_records[0].name]
+            record = sizes[in_records[0].name]
         if records in _STREAMING:
             first = min((v.begin for v in in_records), default=self.size)
             records = max(0, self.size - first) // max(1, record)
         for variable in variables:
-            repeated = variable in in_records
+            size = sizes[variable.name]
+            has_records = variable in in_records
             if len(variable.dimensions) == 1 and dimensions[variable.dimensions[0]][0] == variable.name:
                 check_axis(
                     self.path,
                     variable.name,
-                    records if repeated else one[variable.name] // variable.itemsize,
+                    records if has_records else size // variable.itemsize,
                     variable.itemsize,
                 )
-            end = variable.begin + one[variable.name] + (record * (records - 1) if repeated else 0)
-            if one[variable.name] and (records or not repeated) and end > self.size:
-                raise ValueError(f"{variable.name!r} ends at byte {end}, and the file at {self.size}")
+            end = variable.begin + size + (record * (records - 1) if has_records else 0)
+            if size and (records or not has_records) and end > self.size:
+                raise ValueError(f"{variable.name!r} ends at byte {end}, but the file at {self.size}")
 
     def variable(self, dimensions: list[tuple[str, int]]) -> _Variable:
         name = self.name()
-        axes = self.number(self.count_bytes)
-        if axes > _AXES:
-            raise ValueError(f"{name!r} has {axes} dimensions")
-        indices = tuple(self.number(self.count_bytes) for _ in range(axes))
+        rank = self.number(self.count_bytes)
+        if rank > _MAX_DIMENSIONS:
+            raise ValueError(f"{name!r} has {rank} dimensions")
+        indices = tuple(self.number(self.count_bytes) for _ in range(rank))
         if any(index >= len(dimensions) for index in indices):
-            raise ValueError(f"{name!r} has a dimension that is not listed")
+            raise ValueError(f"{name!r} has an undefined dimension")
         self.attributes(repr(name))
         itemsize = self.itemsize(name)
-        self.number(self.count_bytes)  # its size again, which is cut off for large ones
+        self.number(self.count_bytes)  # vsize is redundant, and not valid for large variables
         return _Variable(name, indices, itemsize, self.number(self.offset_bytes))
 
     def attributes(self, owner: str) -> None:
-        for _ in range(self.listed(_ATTRIBUTES, f"attributes of {owner}")):
+        for _ in range(self.list_length(_ATTRIBUTES, f"attributes of {owner}")):
             name = self.name()
             itemsize = self.itemsize(name)
             size = itemsize * self.number(self.count_bytes)
             if size > _ATTRIBUTE:
                 raise InvalidDataError(
-                    f"{self.path}: the attribute {name!r} of {owner} has {show(size)}, more than the {show(_ATTRIBUTE)} that are read"
+                    f"{self.path}: the attribute {name!r} of {owner} has {show(size)}, "
+                    f"more than the limit of {show(_ATTRIBUTE)}"
                 )
             self.bytes(_padded(size))
 
     def itemsize(self, name: str) -> int:
         kind = self.number(4)
         if kind not in _SIZES:
-            raise ValueError(f"{name!r} is of the unknown type {kind}")
+            raise ValueError(f"{name!r} has the unknown type {kind}")
         return _SIZES[kind]
 
-    def listed(self, kind: int, what: str) -> int:
-        """Return how many entries a list has."""
+    def list_length(self, kind: int, what: str) -> int:
+        """Return the number of entries of a list."""
         tag = self.number(4)
         count = self.number(self.count_bytes)
         if tag not in (0, kind) or (tag == 0 and count):
             raise ValueError(f"its list of {what} begins with {tag}")
         if count > OBJECTS:
             raise InvalidDataError(
-                f"{self.path} has {count} {what}, more than the {OBJECTS} that are read; keep those that you need"
+                f"{self.path} has {count} {what}, more than the limit of {OBJECTS}; "
+                "extract those that you need"
             )
         return count
 
@@ -152,7 +157,7 @@ class _Header:
 
 
 def _count(variable: _Variable, dimensions: list[tuple[str, int]]) -> int:
-    """Return the number of values of a variable, or of one of its records."""
+    """Return the number of values of a variable, or of one record of it."""
     sizes = [dimensions[index][1] for index in variable.dimensions]
     return int(np.prod([size for place, size in enumerate(sizes) if place or size], dtype=object))
 

@@ -1,8 +1,8 @@
-"""The codecs that chunks of zarr stores are decoded with: a list of our own, whatever else is installed.
+"""Allow-list of the zarr codecs that may decode chunks of an untrusted store.
 
-A store names the codecs of each array, and the libraries run whatever is registered under that name:
-``pickle`` runs any command, and a package may register others. Only codecs that turn bytes into numbers or
-text are allowed, and they are checked from the metadata, before an array is opened.
+A store names the codecs of each array, and the zarr libraries run whatever is registered under a name:
+``pickle`` executes arbitrary code, and any package may register further codecs. Only codecs that turn bytes
+into numbers or text are allowed; they are checked in the metadata, before an array is opened.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ _BYTES_TO_BYTES = frozenset(
         *(f"{_NUMCODECS}{name}" for name in (*COMPRESSORS, *CHECKSUMS, "shuffle")),
     }
 )
-_INDEX = frozenset({"bytes", "endian", "crc32c"})
+_INDEX_CODECS = frozenset({"bytes", "endian", "crc32c"})
 _TYPES = ("dtype", "astype", "encode_dtype", "decode_dtype")
 _NUMBERS = "biufcmM"
 _LARGEST_ITEM = 16
@@ -56,16 +56,16 @@ _V3_NUMBERS = {
 _V3_TEXT = ("fixed_length_utf32", "null_terminated_bytes", "fixed_length_ascii")
 
 
-def item_bytes_v2(dtype: Any, codecs: Sequence[Any], array: str) -> int | None:
-    """Return the bytes of an item of a format 2 array, None of text of any length.
+def item_size_v2(dtype: Any, codecs: Sequence[Any], array: str) -> int | None:
+    """Return the item size [bytes] of a zarr format 2 array, or None for strings of variable length.
 
     Args:
-        dtype: data type as the metadata have it.
-        codecs: its filters, then its compressor.
-        array: named in errors.
+        dtype: data type, as in the metadata.
+        codecs: filters, then the compressor.
+        array: name of the array, for error messages.
 
     Raises:
-        UntrustedDataError: values that are neither numbers nor text, or a codec that is not allowed.
+        UntrustedDataError: the values are neither numbers nor text, or a codec is not allowed.
     """
     names = [codec.get("id") if isinstance(codec, Mapping) else codec for codec in codecs]
     text = dtype == "|O" and names.count(TEXT) == 1
@@ -73,27 +73,27 @@ def item_bytes_v2(dtype: Any, codecs: Sequence[Any], array: str) -> int | None:
         if not (
             isinstance(name, str) and (name in COMPRESSORS | CHECKSUMS | FILTERS or (text and name == TEXT))
         ):
-            raise _not_allowed(name, array)
-        _check_settings(name, codec, array)
+            raise _codec_not_allowed(name, array)
+        _check_configuration(name, codec, array)
     if text:
         if set(names) & FILTERS:
             raise UntrustedDataError(
-                f"{array} holds text behind filters for numbers; write it again without filters"
+                f"{array} contains text with filters for numbers; rewrite it without filters"
             )
         return None
-    return _item_bytes(dtype, array)
+    return _item_size(dtype, array)
 
 
-def item_bytes_v3(data_type: Any, codecs: Sequence[Any], array: str) -> int | None:
-    """Return the bytes of an item of a format 3 array, None of text of any length.
+def item_size_v3(data_type: Any, codecs: Sequence[Any], array: str) -> int | None:
+    """Return the item size [bytes] of a zarr format 3 array, or None for strings of variable length.
 
     Args:
-        data_type: data type as the metadata have it.
-        codecs: its codecs, those within shards included.
-        array: named in errors.
+        data_type: data type, as in the metadata.
+        codecs: codecs, including those within shards.
+        array: name of the array, for error messages.
 
     Raises:
-        UntrustedDataError: values that are neither numbers nor text, or a codec that is not allowed.
+        UntrustedDataError: the values are neither numbers nor text, or a codec is not allowed.
     """
     _check_chain(codecs, array, text=data_type == "string", depth=0)
     if data_type == "string":
@@ -102,83 +102,92 @@ def item_bytes_v3(data_type: Any, codecs: Sequence[Any], array: str) -> int | No
     if isinstance(name, str) and name in _V3_NUMBERS:
         return _V3_NUMBERS[name]
     if name in _V3_TEXT and isinstance(data_type, Mapping):
-        settings = data_type.get("configuration")
-        length = settings.get("length_bytes") if isinstance(settings, Mapping) else None
+        configuration = data_type.get("configuration")
+        length = configuration.get("length_bytes") if isinstance(configuration, Mapping) else None
         if isinstance(length, int) and 0 < length <= _LARGEST_TEXT:
             return length
-    raise _no_values(data_type, array)
+    raise _unsupported_type(data_type, array)
 
 
-def widest_item(codecs: Sequence[Any], item_bytes: int) -> int:
-    """Return the bytes of the widest item while an array is decoded, which filters may widen for a while."""
-    names = [str(_settings(codec).get(key)) for codec in codecs for key in _TYPES if key in _settings(codec)]
-    return max([item_bytes, *(np.dtype(name).itemsize for name in names)])
+def max_item_size(codecs: Sequence[Any], item_size: int) -> int:
+    """Return the largest item size [bytes] during decoding, which filters may increase temporarily."""
+    names = [
+        str(_configuration(codec).get(key))
+        for codec in codecs
+        for key in _TYPES
+        if key in _configuration(codec)
+    ]
+    return max([item_size, *(np.dtype(name).itemsize for name in names)])
 
 
-def named(codec: Any) -> Any:
-    """Return the name of a format 3 codec."""
+def codec_name(codec: Any) -> Any:
+    """Return the name of a zarr format 3 codec."""
     return codec.get("name") if isinstance(codec, Mapping) else codec
 
 
 def sharding_of(codecs: Sequence[Any]) -> Mapping[str, Any] | None:
-    """Return the settings of the sharding codec among ``codecs``, None where there is none."""
-    return next((_settings(codec) for codec in codecs if named(codec) == SHARDING), None)
+    """Return the configuration of the sharding codec among ``codecs``, or None without sharding."""
+    return next((_configuration(codec) for codec in codecs if codec_name(codec) == SHARDING), None)
 
 
 def _check_chain(codecs: Any, array: str, *, text: bool, depth: int) -> None:
     if not isinstance(codecs, Sequence) or isinstance(codecs, str) or not codecs:
         raise UntrustedDataError(f"{array} has no list of codecs")
     for codec in codecs:
-        name = named(codec)
+        name = codec_name(codec)
         if (
             not isinstance(name, str)
             or name not in _ARRAY_TO_ARRAY | _ARRAY_TO_BYTES | _BYTES_TO_BYTES
             or (name == TEXT and not text)
         ):
-            raise _not_allowed(name, array)
-        _check_settings(name.removeprefix(_NUMCODECS), codec, array)
+            raise _codec_not_allowed(name, array)
+        _check_configuration(name.removeprefix(_NUMCODECS), codec, array)
     if (inner := sharding_of(codecs)) is not None:
         if depth:
-            raise UntrustedDataError(f"{array} has shards within shards, which are not read")
+            raise UntrustedDataError(f"{array} has nested shards, which are not supported")
         _check_chain(inner.get("codecs"), array, text=text, depth=depth + 1)
-        for name in _index_codecs(inner, array):
-            if name not in _INDEX:
-                raise _not_allowed(name, array)
+        for name in _index_codec_names(inner, array):
+            if name not in _INDEX_CODECS:
+                raise _codec_not_allowed(name, array)
 
 
-def _index_codecs(settings: Mapping[str, Any], array: str) -> Iterator[Any]:
-    codecs = settings.get("index_codecs", ["bytes"])
+def _index_codec_names(configuration: Mapping[str, Any], array: str) -> Iterator[Any]:
+    codecs = configuration.get("index_codecs", ["bytes"])
     if not isinstance(codecs, Sequence) or isinstance(codecs, str):
-        raise UntrustedDataError(f"{array} has no list of codecs of its shards' index")
-    return (named(codec) for codec in codecs)
+        raise UntrustedDataError(f"{array} has no list of index codecs for its shards")
+    return (codec_name(codec) for codec in codecs)
 
 
-def _settings(codec: Any) -> Mapping[str, Any]:
-    """Return the settings of a codec: of format 2 the whole, of format 3 its configuration."""
+def _configuration(codec: Any) -> Mapping[str, Any]:
+    """Return the configuration of a codec: all of a format 2 codec, a member of a format 3 codec."""
     if not isinstance(codec, Mapping):
         return {}
-    settings = codec if "id" in codec else codec.get("configuration", {})
-    return settings if isinstance(settings, Mapping) else {}
+    configuration = codec if "id" in codec else codec.get("configuration", {})
+    return configuration if isinstance(configuration, Mapping) else {}
 
 
-def _check_settings(name: str, codec: Any, array: str) -> None:
-    settings = _settings(codec)
+def _check_configuration(name: str, codec: Any, array: str) -> None:
+    configuration = _configuration(codec)
     for key in _TYPES:
-        if settings.get(key) is not None:
-            _item_bytes(settings[key], f"{array}, in its codec {name!r},")
-    if name == "lzma" and (settings.get("format") == _LZMA_RAW or settings.get("filters") is not None):
+        if configuration.get(key) is not None:
+            _item_size(configuration[key], f"{array}, in its codec {name!r},")
+    if name == "lzma" and (
+        configuration.get("format") == _LZMA_RAW or configuration.get("filters") is not None
+    ):
         raise UntrustedDataError(
-            f"{array} is packed by raw lzma, whose memory is not bounded; write it again with blosc or zstd"
+            f"{array} is compressed by raw lzma, whose memory use is unbounded; rewrite it with blosc or zstd"
         )
     if (
         name == "shuffle"
-        and (size := settings.get("elementsize")) is not None
+        and (size := configuration.get("elementsize")) is not None
         and not (isinstance(size, int) and 0 < size <= _LARGEST_TEXT)
     ):
-        raise UntrustedDataError(f"{array} is shuffled by {size!r} bytes, which is no size of a value")
+        raise UntrustedDataError(
+            f"{array} is shuffled with the element size {size!r}, which is not the size of a value"
+        )
 
 
-def _item_bytes(dtype: Any, array: str) -> int:
+def _item_size(dtype: Any, array: str) -> int:
     try:
         parsed = np.dtype(dtype) if isinstance(dtype, str) and len(dtype) < 64 else None
     except (TypeError, ValueError):
@@ -188,18 +197,18 @@ def _item_bytes(dtype: Any, array: str) -> int:
             return parsed.itemsize
         if parsed.kind in "SU" and 0 < parsed.itemsize <= _LARGEST_TEXT:
             return parsed.itemsize
-    raise _no_values(dtype, array)
+    raise _unsupported_type(dtype, array)
 
 
-def _no_values(dtype: Any, array: str) -> UntrustedDataError:
+def _unsupported_type(dtype: Any, array: str) -> UntrustedDataError:
     what = "Python objects" if dtype == "|O" else f"values of the type {str(dtype)[:80]!r}"
     return UntrustedDataError(
-        f"{array} holds {what}, which are neither numbers nor text; write it again without them"
+        f"{array} contains {what}, which are neither numbers nor text; rewrite the store without them"
     )
 
 
-def _not_allowed(name: Any, array: str) -> UntrustedDataError:
-    known = ", ".join(sorted(COMPRESSORS))
+def _codec_not_allowed(name: Any, array: str) -> UntrustedDataError:
     return UntrustedDataError(
-        f"{array} is packed by the codec {str(name)[:80]!r}, which is not run on files of others; write it again with one of {known}"
+        f"{array} is encoded by the codec {str(name)[:80]!r}, which is not allowed for untrusted stores; "
+        f"rewrite it with one of {', '.join(sorted(COMPRESSORS))}"
     )

@@ -15,20 +15,20 @@ from ..errors import InvalidDataError, MemoryLimitError, UntrustedDataError
 from ..memory import limited
 from . import grib
 from .classic import check_classic
-from .fast import fastest
+from .fast import preferred_pipeline
 from .grib_messages import check_messages
 from .hdf5 import check_hdf5
 from .missing import decode, decode_zarr
-from .pipelines import CHECKED
+from .pipelines import CHECKED_PIPELINE
 from .regular import check_regular
-from .remote import Source, check_url, open_source
+from .remote import CheckedStore, check_url, open_source
 from .untrusted import (
     CHUNKS_AT_OPENING,
     STRING_BYTES,
-    advice,
+    format_bytes,
+    limit_advice,
+    max_coordinate_bytes,
     memory_limit,
-    most_of_coordinates,
-    show_bytes,
 )
 
 _CLASSIC = (b"CDF\x01", b"CDF\x02", b"CDF\x05")
@@ -117,7 +117,7 @@ def fast_codecs() -> AbstractContextManager[object]:
     """Return a context in which zarr arrays that are opened decode by the package ``zarrs``, where it is
     installed.
     """
-    return zarr.config.set({_PIPELINE: fastest()})  # type: ignore[no-any-return]
+    return zarr.config.set({_PIPELINE: preferred_pipeline()})  # type: ignore[no-any-return]
 
 
 def _source(path: str | Path | Store, follow_links: bool) -> Store:
@@ -125,7 +125,9 @@ def _source(path: str | Path | Store, follow_links: bool) -> Store:
 
 
 def _open_zarr(source: Store, group: str | None = None) -> xr.Dataset:
-    pipeline = fastest() if zarr.config.get(_PIPELINE) == fastest() else CHECKED
+    pipeline = (
+        preferred_pipeline() if zarr.config.get(_PIPELINE) == preferred_pipeline() else CHECKED_PIPELINE
+    )
     with warnings.catch_warnings(), zarr.config.set({_PIPELINE: pipeline}), _understood(source):
         warnings.filterwarnings(
             "ignore", message="Failed to open Zarr store with consolidated"
@@ -137,7 +139,7 @@ def _open_zarr(source: Store, group: str | None = None) -> xr.Dataset:
         store = xr.backends.ZarrStore.open_group(
             source, mode="r", group=group, consolidated=None, use_zarr_fill_value_as_mask=True
         )
-        memory = source.memory if isinstance(source, Source) else memory_limit()
+        memory = source.memory if isinstance(source, CheckedStore) else memory_limit()
         _check_opening([array for _, array in store.arrays() if array.ndim < 2], memory)
         dataset = decode_zarr(xr.open_dataset(store, decode_cf=False), store.zarr_group)
         _check_opening([store.zarr_group[str(name)] for name in _places(dataset)], memory)
@@ -164,11 +166,11 @@ def _check_opening(arrays: Sequence[zarr.Array], memory: int) -> None:
         prod(array.shape) * (STRING_BYTES if array.dtype.kind in "OT" else array.dtype.itemsize)
         for array in arrays
     )
-    if size > most_of_coordinates(memory):
+    if size > max_coordinate_bytes(memory):
         largest = max(arrays, key=lambda array: prod(array.shape))
         raise MemoryLimitError(
-            f"{largest.store.name}: its coordinates, such as {largest.path}, are {show_bytes(size)}, "
-            f"{advice(memory)}"
+            f"{largest.store.name}: its coordinates, such as {largest.path}, are {format_bytes(size)}, "
+            f"{limit_advice(memory)}"
         )
     count = sum(
         prod(-(-n // max(c, 1)) for n, c in zip(array.shape, array.shards or array.chunks, strict=True))
@@ -185,7 +187,7 @@ def _chunked(dataset: xr.Dataset, whole_shards: bool) -> xr.Dataset:
     for name, variable in dataset.data_vars.items():
         sizes = variable.encoding.get("chunks")
         shards = variable.encoding.get("shards") if whole_shards else None
-        if shards and prod(shards) * variable.dtype.itemsize <= most_of_coordinates(memory_limit()):
+        if shards and prod(shards) * variable.dtype.itemsize <= max_coordinate_bytes(memory_limit()):
             sizes = shards
         dataset[name] = variable.chunk(dict(zip(variable.dims, sizes, strict=True)) if sizes else {})
     return dataset

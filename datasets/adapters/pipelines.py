@@ -1,7 +1,7 @@
-"""How chunks of zarr stores become arrays: by the zarr library's own pipeline, with every step bounded.
+"""A zarr codec pipeline that bounds the memory of decoding.
 
-Each chunk is unpacked up to its declared size (see ``unpacking``), and only so many chunks are unpacked at a
-time as fit into the memory that may be used.
+Each chunk is decompressed up to its declared size (see ``unpacking``), and the number of chunks decoded at
+the same time is limited by the memory limit.
 """
 
 import asyncio
@@ -24,15 +24,15 @@ from zarr.registry import get_ndbuffer_class, register_pipeline
 
 from ..errors import IncompleteDataError, UntrustedDataError
 from .codecs import TEXT
-from .remote import Source
-from .unpacking import UnpackingError, unpack, unpack_texts
-from .untrusted import STRING_BYTES, most_of_a_chunk, packed_bytes
+from .remote import CheckedStore
+from .unpacking import ChunkSizeError, decode_bounded, decode_texts
+from .untrusted import STRING_BYTES, max_chunk_bytes, max_compressed_bytes
 
 _TEXT_BYTES = 2**26
 
 
-class Room:
-    """Bytes that all threads and event loops of a process may take up at a time."""
+class ByteBudget:
+    """A byte-counting semaphore shared by all threads and event loops of a process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -40,16 +40,17 @@ class Room:
         self._waiting: deque[tuple[int, int, asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
 
     @asynccontextmanager
-    async def take(self, count: int, most: int) -> AsyncIterator[None]:
-        """Wait until there is room for ``count`` bytes below ``most``, or for one that is alone, and hold it
-        inside.
+    async def reserve(self, count: int, limit: int) -> AsyncIterator[None]:
+        """Reserve ``count`` bytes inside the context, waiting until they fit below ``limit``.
+
+        A reservation larger than the limit is granted when there is no other.
         """
         with self._lock:
             future = None
-            if self._waiting or (self._used and self._used + count > most):
+            if self._waiting or (self._used and self._used + count > limit):
                 loop = asyncio.get_running_loop()
                 future = loop.create_future()
-                self._waiting.append((count, most, loop, future))
+                self._waiting.append((count, limit, loop, future))
             else:
                 self._used += count
         if future is not None:
@@ -61,7 +62,7 @@ class Room:
         try:
             yield
         finally:
-            self._give(count)
+            self._release(count)
 
     def _abandon(self, count: int, future: "asyncio.Future[None]") -> None:
         with self._lock:
@@ -69,9 +70,9 @@ class Room:
             for entry in waited:
                 self._waiting.remove(entry)
         if not waited:
-            self._give(count)
+            self._release(count)
 
-    def _give(self, count: int) -> None:
+    def _release(self, count: int) -> None:
         with self._lock:
             self._used -= count
             while self._waiting and (
@@ -87,39 +88,39 @@ def _wake(future: "asyncio.Future[None]") -> None:
         future.set_result(None)
 
 
-_ROOM = Room()
-_ROOM_IN_SHARDS = Room()  # of its own, since what waits for it has room above already
+_BUDGET = ByteBudget()
+_SHARD_BUDGET = ByteBudget()  # separate, since its readers already hold a reservation of the other
 
 
 @dataclass(frozen=True)
 class CheckedPipeline(BatchedCodecPipeline):  # type: ignore[misc]
-    """Decode chunks, each within the bytes that its array declares.
+    """Codec pipeline that decodes chunks within the size that their array declares.
 
     Attributes:
-        source: store, None within a shard.
-        metadata: of the array, None within a shard.
+        source: store of the array, None for the inner chunks of a shard.
+        metadata: metadata of the array, None for the inner chunks of a shard.
     """
 
-    source: Source | None = None
+    source: CheckedStore | None = None
     metadata: Any = None
 
     @classmethod
     def from_codecs(cls, codecs: Iterable[Codec], *, batch_size: int | None = None) -> "CheckedPipeline":
-        """Return a pipeline of codecs, of which shards are decoded by one of their own."""
-        guarded = [
+        """Return the pipeline of some codecs, with checked sharding."""
+        checked = [
             CheckedSharding.of(codec) if isinstance(codec, ShardingCodec) else codec for codec in codecs
         ]
-        return cast("CheckedPipeline", super().from_codecs(guarded, batch_size=batch_size))
+        return cast("CheckedPipeline", super().from_codecs(checked, batch_size=batch_size))
 
     @classmethod
     def from_array_metadata_and_store(cls, array_metadata: Any, store: Any) -> Any:
-        """Return the pipeline of an array; for stores that are not of ours, zarr's."""
+        """Return the pipeline of an array: zarr's default one unless the store is a ``CheckedStore``."""
         codecs = (
             array_metadata.codecs
             if array_metadata.zarr_format == 3
             else [V2Codec(array_metadata.filters, array_metadata.compressor)]
         )
-        if not isinstance(store, Source):
+        if not isinstance(store, CheckedStore):
             return BatchedCodecPipeline.from_codecs(codecs)
         return replace(cls.from_codecs(codecs), source=store, metadata=array_metadata)
 
@@ -131,66 +132,69 @@ class CheckedPipeline(BatchedCodecPipeline):  # type: ignore[misc]
     async def read_batch(
         self, batch_info: Iterable[Any], out: NDBuffer, drop_axes: tuple[int, ...] = ()
     ) -> None:
-        """Read and decode some chunks into parts of an array.
+        """Read and decode a batch of chunks into parts of an array.
 
         Raises:
-            ValueError: a chunk is not what its array declares; the message names store and chunk.
+            ValueError: a chunk cannot be decoded as declared; the message names store and chunk.
         """
         batch = list(batch_info)
         sharded = isinstance(self.array_bytes_codec, ShardingCodec)
         if self.source is None:
-            async with _ROOM_IN_SHARDS.take(
-                sum(_bytes_of(spec) for _, spec, *_ in batch), CheckedSharding.most
+            async with _SHARD_BUDGET.reserve(
+                sum(_decoded_bytes(spec) for _, spec, *_ in batch), CheckedSharding.max_bytes
             ):
                 await super().read_batch(batch, out, drop_axes)
             return
-        needed = 0 if sharded else sum(_bytes_of(spec) for _, spec, *_ in batch)
+        needed = 0 if sharded else sum(_decoded_bytes(spec) for _, spec, *_ in batch)
         try:
-            async with _ROOM.take(needed, most_of_a_chunk(self.source.memory)):
+            async with _BUDGET.reserve(needed, max_chunk_bytes(self.source.memory)):
                 await super().read_batch(batch, out, drop_axes)
         except (UntrustedDataError, IncompleteDataError, OSError):
             raise
-        except Exception as error:  # of the codecs, which raise many types
-            raise self.broken(batch, error) from error
+        except Exception as error:  # codecs raise many types
+            raise self.decoding_error(batch, error) from error
 
-    def broken(self, batch: Sequence[Any], error: Exception) -> ValueError:
-        """Return the error of a chunk that cannot be decoded."""
+    def decoding_error(self, batch: Sequence[Any], error: Exception) -> ValueError:
+        """Return the error for a chunk that cannot be decoded."""
         assert self.source is not None
         key = str(getattr(batch[0][0], "path", "")) if batch else ""
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-        kind = UntrustedDataError if isinstance(error, UnpackingError) else ValueError
+        kind = UntrustedDataError if isinstance(error, ChunkSizeError) else ValueError
         return kind(
-            f"{self.source.name}: the chunk {key} cannot be decoded ({reason[:160]}); it is damaged: fetch it again"
+            f"{self.source.name}: the chunk {key} cannot be decoded ({reason[:160]}); "
+            "it is damaged: download it again"
         )
 
     async def decode_batch(
         self, chunk_bytes_and_specs: Iterable[tuple[Buffer | None, ArraySpec]]
     ) -> Iterable[NDBuffer | None]:
-        """Decode some chunks."""
-        listed = list(chunk_bytes_and_specs)
-        chunks = [chunk for chunk, _ in listed]
-        specs = [spec for _, spec in listed]
-        first, (serializer, at_bytes), packers = self._codecs_with_resolved_metadata_batched(specs)
-        for codec, packed_specs in reversed(packers):
+        """Decode a batch of chunks."""
+        batch = list(chunk_bytes_and_specs)
+        chunks = [chunk for chunk, _ in batch]
+        specs = [spec for _, spec in batch]
+        array_codecs, (serializer, serializer_specs), bytes_codecs = (
+            self._codecs_with_resolved_metadata_batched(specs)
+        )
+        for codec, encoded_specs in reversed(bytes_codecs):
             chunks = [
-                None if chunk is None else await _unpacked(codec, chunk, spec, self.array_bytes_codec)
-                for chunk, spec in zip(chunks, packed_specs, strict=True)
+                None if chunk is None else await _decompress(codec, chunk, spec, self.array_bytes_codec)
+                for chunk, spec in zip(chunks, encoded_specs, strict=True)
             ]
-        arrays: Any = await _to_arrays(serializer, chunks, at_bytes)
-        for codec, array_specs in reversed(first):
+        arrays: Any = await _to_arrays(serializer, chunks, serializer_specs)
+        for codec, array_specs in reversed(array_codecs):
             arrays = await codec.decode(zip(arrays, array_specs, strict=True))
         return cast("Iterable[NDBuffer | None]", arrays)
 
 
 @dataclass(frozen=True)
 class CheckedSharding(ShardingCodec):  # type: ignore[misc]
-    """Shards whose chunks are decoded by a ``CheckedPipeline``."""
+    """Sharding codec that decodes inner chunks by a ``CheckedPipeline``."""
 
-    most = 2**29
+    max_bytes = 2**29
 
     @classmethod
     def of(cls, codec: ShardingCodec) -> "CheckedSharding":
-        """Return a codec with the same settings."""
+        """Return a checked codec with the same configuration."""
         return cls(
             chunk_shape=codec.chunk_shape,
             codecs=codec.codecs,
@@ -200,19 +204,19 @@ class CheckedSharding(ShardingCodec):  # type: ignore[misc]
 
     @property
     def codec_pipeline(self) -> CheckedPipeline:
-        """The pipeline of the chunks."""
+        """Pipeline of the inner chunks."""
         return CheckedPipeline.from_codecs(self.codecs)
 
 
-def _bytes_of(spec: ArraySpec) -> int:
-    """Return the bytes of a chunk; of text, what it may take."""
+def _decoded_bytes(spec: ArraySpec) -> int:
+    """Return the decoded bytes of a chunk, for strings an upper bound."""
     dtype = spec.dtype.to_native_dtype()
     count: int = prod(spec.shape)
     return max(count * STRING_BYTES, _TEXT_BYTES) if dtype.kind in "OT" else count * int(dtype.itemsize)
 
 
-async def _unpacked(codec: Any, chunk: Buffer, spec: ArraySpec, serializer: Any) -> Buffer:
-    """Return what a codec from bytes to bytes gives."""
+async def _decompress(codec: Any, chunk: Buffer, spec: ArraySpec, serializer: Any) -> Buffer:
+    """Return the bytes that a bytes-to-bytes codec decodes."""
     if isinstance(codec, Crc32cCodec):
         (checked,) = await codec.decode([(chunk, spec)])
         return cast("Buffer", checked)
@@ -224,11 +228,11 @@ async def _unpacked(codec: Any, chunk: Buffer, spec: ArraySpec, serializer: Any)
         inner = codec._gzip_codec
     else:
         inner = codec._codec
-    expected = _bytes_of(spec)
-    if isinstance(serializer, ShardingCodec):  # which packs chunks and adds an index
+    expected = _decoded_bytes(spec)
+    if isinstance(serializer, ShardingCodec):  # a shard contains compressed chunks and an index
         count = prod(whole // part for whole, part in zip(spec.shape, serializer.chunk_shape, strict=True))
-        expected = packed_bytes(expected) + (4096 + 16) * count
-    data = await asyncio.to_thread(unpack, inner, chunk.as_numpy_array(), expected)
+        expected = max_compressed_bytes(expected) + (4096 + 16) * count
+    data = await asyncio.to_thread(decode_bounded, inner, chunk.as_numpy_array(), expected)
     return cast(
         "Buffer",
         spec.prototype.buffer.from_array_like(
@@ -253,7 +257,7 @@ async def _to_arrays(
 
 
 def _to_array(serializer: Any, chunk: Buffer, spec: ArraySpec) -> NDBuffer:
-    """Return a chunk of format 2, or one of text, as an array."""
+    """Return a chunk of zarr format 2, or one of strings, as an array."""
     codecs: list[Any] = []
     order: Any = "C"
     if isinstance(serializer, V2Codec):
@@ -264,16 +268,19 @@ def _to_array(serializer: Any, chunk: Buffer, spec: ArraySpec) -> NDBuffer:
         ]
         order = spec.order
     data: Any = chunk.as_numpy_array()
-    dtype, count = spec.dtype.to_native_dtype(), prod(spec.shape)
+    dtype = spec.dtype.to_native_dtype()
+    count = prod(spec.shape)
     text = dtype.kind in "OT"
     expected = (
-        _bytes_of(spec) if text else count * max([dtype.itemsize, *(_item_bytes(codec) for codec in codecs)])
+        _decoded_bytes(spec)
+        if text
+        else count * max([dtype.itemsize, *(_max_item_size(codec) for codec in codecs)])
     )
     for codec in codecs:
         if codec.codec_id != TEXT:
-            data = unpack(codec, data, expected)
+            data = decode_bounded(codec, data, expected)
     if text:
-        array = np.array(unpack_texts(data, count), dtype=object).astype(dtype)
+        array = np.array(decode_texts(data, count), dtype=object).astype(dtype)
     else:
         array = (
             np.frombuffer(data, dtype)
@@ -283,11 +290,11 @@ def _to_array(serializer: Any, chunk: Buffer, spec: ArraySpec) -> NDBuffer:
     return cast("NDBuffer", get_ndbuffer_class().from_ndarray_like(array.reshape(spec.shape, order=order)))
 
 
-def _item_bytes(codec: Any) -> int:
-    """Return the bytes of the widest values that a filter makes."""
+def _max_item_size(codec: Any) -> int:
+    """Return the largest item size [bytes] among the input and output of a filter."""
     names = (getattr(codec, key, None) for key in ("dtype", "astype", "encode_dtype", "decode_dtype"))
     return max((np.dtype(name).itemsize for name in names if name is not None), default=0)
 
 
 register_pipeline(CheckedPipeline)
-CHECKED = f"{CheckedPipeline.__module__}.{CheckedPipeline.__qualname__}"
+CHECKED_PIPELINE = f"{CheckedPipeline.__module__}.{CheckedPipeline.__qualname__}"

@@ -1,4 +1,4 @@
-"""Folders of the user's own, in which nobody else can leave or exchange files."""
+"""Private folders of the user, in which no other user can place or replace files."""
 
 import os
 import stat
@@ -6,17 +6,16 @@ from pathlib import Path
 
 
 def private_folder(path: str | Path) -> str:
-    """Create a folder that only the user can write to, or say why an existing one is not.
+    """Create a folder that only the user can write to, or return why an existing one cannot be trusted.
 
-    A folder of the user's that only the group may write to is closed to it; the folders above must belong to
-    the user or to root, and be writable by others only where nobody can remove another's entries (as in
-    ``/tmp``).
+    Group write permission on the user's own folder is removed. Parent folders must belong to the user or to
+    root, and be writable by others only with the sticky bit set, as ``/tmp`` is.
 
     Args:
         path: folder.
 
     Returns:
-        An empty text, or the reason why the folder must not be trusted.
+        The reason why the folder cannot be trusted, empty if it can.
     """
     path = Path(path)
     try:
@@ -25,29 +24,29 @@ def private_folder(path: str | Path) -> str:
         if (
             stat.S_ISDIR(status.st_mode)
             and status.st_uid == os.geteuid()
-            and _writable(status) == stat.S_IWGRP
+            and _write_bits(status) == stat.S_IWGRP
         ):
             os.chmod(path, 0o700)
             status = os.lstat(path)
-        reason = _distrust(status, "")
+        reason = _reason_for_distrust(status, "")
         for folder in [] if reason else Path(os.path.abspath(path)).parents:
-            reason = reason or _distrust(os.stat(folder), f", in {folder}", above=True)
+            reason = reason or _reason_for_distrust(os.stat(folder), f", in {folder}", is_parent=True)
     except OSError as error:
         return error.strerror or type(error).__name__
     return reason
 
 
-def _writable(status: os.stat_result) -> int:
+def _write_bits(status: os.stat_result) -> int:
     return status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
-def _distrust(status: os.stat_result, where: str, above: bool = False) -> str:
+def _reason_for_distrust(status: os.stat_result, where: str, *, is_parent: bool = False) -> str:
     if not stat.S_ISDIR(status.st_mode):
         return f"it is a link or a file{where}"
-    if status.st_uid != os.geteuid() and not (above and status.st_uid == 0):
+    if status.st_uid != os.geteuid() and not (is_parent and status.st_uid == 0):
         return f"it belongs to another user{where}"
-    if (status.st_mode & stat.S_IWOTH if above else _writable(status)) and not (
-        above and status.st_mode & stat.S_ISVTX
+    if (status.st_mode & stat.S_IWOTH if is_parent else _write_bits(status)) and not (
+        is_parent and status.st_mode & stat.S_ISVTX
     ):
         return f"other users may write to it{where}"
     return ""

@@ -1,4 +1,4 @@
-"""Regular files, and nothing else, as input: a pipe blocks whoever opens it, and a device never ends."""
+"""Check that an input is a regular file: opening a pipe blocks, and a device has no end."""
 
 import os
 import stat
@@ -16,23 +16,23 @@ _KINDS = {
 
 
 def check_regular(path: str | Path) -> None:
-    """Raise unless a path, or what it links to, is a regular file; never opens it, so never blocks.
+    """Raise unless a path, or the target of a link, is a regular file; the file is not opened.
 
     Args:
-        path: file.
+        path: path to check.
 
     Raises:
-        FileNotFoundError: it does not exist.
-        InvalidDataError: it is something else than a file.
+        FileNotFoundError: the path does not exist.
+        InvalidDataError: the path is not a regular file.
     """
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(f"{path} does not exist; check the path") from None
     except ValueError:  # a null byte
-        raise InvalidDataError(f"{str(path)!r} is no path") from None
+        raise InvalidDataError(f"{str(path)!r} is not a path") from None
     if not stat.S_ISREG(mode):
-        kind = _KINDS.get(stat.S_IFMT(mode), "no regular file")
+        kind = _KINDS.get(stat.S_IFMT(mode), "not a regular file")
         raise InvalidDataError(
-            f"{path} is {kind}; name a regular file, e.g. one that a pipe was first written to"
+            f"{path} is {kind}; expected a regular file, e.g. one that the output of a pipe was saved to"
         )

@@ -1,7 +1,7 @@
-"""Packed bytes of a chunk unpacked up to the size that its array declares, whatever they claim or expand to.
+"""Decompression of chunks up to the size that their array declares, as protection against bombs.
 
-Blosc, Zstandard and LZ4 write the unpacked size into the first bytes, and the libraries allocate what is
-written there; gzip and its kin do not say, and are unpacked up to the limit.
+Blosc, Zstandard and LZ4 store the decompressed size in a header, and their libraries allocate as much; that
+size is checked first. gzip, bz2 and lzma store none, and are decompressed incrementally up to the limit.
 """
 
 import bz2
@@ -14,7 +14,7 @@ import numpy as np
 from numcodecs.compat import ensure_contiguous_ndarray, ensure_ndarray
 from numpy.typing import NDArray
 
-from .untrusted import packed_bytes, show_bytes
+from .untrusted import format_bytes, max_compressed_bytes
 
 Bytes = NDArray[np.uint8]
 
@@ -23,161 +23,161 @@ _ZSTD_MAGIC = 0xFD2FB528
 _LZMA_MEMORY = 2**28
 
 
-class UnpackingError(ValueError):
-    """A chunk that is not what its array declares."""
+class ChunkSizeError(ValueError):
+    """A chunk does not have the size that its array declares."""
 
 
-def unpack(codec: Any, packed: Any, expected: int) -> Any:
-    """Return the decoded bytes or array of one codec of numcodecs.
+def decode_bounded(codec: Any, encoded: Any, expected: int) -> Any:
+    """Return the bytes or array that a codec decodes, within a bound.
 
     Args:
-        codec: of numcodecs, one that ``codecs`` allows.
-        packed: bytes.
-        expected: bytes that the whole chunk has when all is decoded; checksums and values that grow when
-            packed may add a little.
+        codec: numcodecs codec that ``codecs`` allows.
+        encoded: encoded bytes.
+        expected: decoded bytes of the whole chunk. Checksums and incompressible values may add a little to
+            the result of a single codec.
 
     Raises:
-        UnpackingError: they are more.
+        ChunkSizeError: the result is larger.
     """
     name = codec.codec_id
-    most = packed_bytes(expected)
+    max_bytes = max_compressed_bytes(expected)
     if name in _STREAMS:
-        return _STREAMS[name](_bytes(packed), most)
+        return _STREAMS[name](_bytes(encoded), max_bytes)
     if name == "blosc":
-        _check(int.from_bytes(_bytes(packed)[4:8].tobytes(), "little"), most)
+        _check(int.from_bytes(_bytes(encoded)[4:8].tobytes(), "little"), max_bytes)
     elif name == "lz4":
-        _check(int.from_bytes(_bytes(packed)[:4].tobytes(), "little"), most)
+        _check(int.from_bytes(_bytes(encoded)[:4].tobytes(), "little"), max_bytes)
     elif name == "zstd":
-        return _unpack_zstd(codec, _bytes(packed), expected, most)
+        return _decompress_zstd(codec, _bytes(encoded), expected, max_bytes)
     elif name == "packbits":
-        most *= 8
-    value = codec.decode(packed)
-    _check(ensure_ndarray(value).nbytes, most)
+        max_bytes *= 8
+    value = codec.decode(encoded)
+    _check(ensure_ndarray(value).nbytes, max_bytes)
     return value
 
 
-def unpack_texts(packed: Any, count: int) -> list[str]:
-    """Return texts: their number, then of each its length and its bytes in UTF-8.
+def decode_texts(encoded: Any, count: int) -> list[str]:
+    """Return the strings of a vlen-utf8 chunk: their number, then length and UTF-8 bytes of each.
 
     Raises:
-        UnpackingError: there are not ``count`` of them.
+        ChunkSizeError: the chunk does not contain ``count`` strings.
     """
-    data = _bytes(packed).tobytes()
+    data = _bytes(encoded).tobytes()
     if len(data) < 4 or int.from_bytes(data[:4], "little") != count or len(data) < 4 * (count + 1):
-        raise UnpackingError(f"it does not hold {count} texts")
-    texts = []
+        raise ChunkSizeError(f"it does not contain {count} strings")
+    strings = []
     at = 4
     for _ in range(count):
         start = at + 4
         at = start + int.from_bytes(data[at:start], "little")
         if at > len(data):
-            raise UnpackingError("a text is cut off")
-        texts.append(data[start:at].decode())
-    return texts
+            raise ChunkSizeError("a string is cut off")
+        strings.append(data[start:at].decode())
+    return strings
 
 
-def blosc_size(header: bytes) -> int | None:
-    """Return the unpacked size that the first 16 bytes of a Blosc chunk give, None where they are none."""
+def blosc_decoded_size(header: bytes) -> int | None:
+    """Return the decompressed size in the 16-byte header of a Blosc chunk, or None if it is incomplete."""
     return int.from_bytes(header[4:8], "little") if len(header) >= _BLOSC_HEADER else None
 
 
-def zstd_size(packed: bytes | memoryview) -> int | None:
-    """Return the unpacked size of a chunk of one Zstandard frame that gives it, None otherwise.
+def zstd_decoded_size(encoded: bytes | memoryview) -> int | None:
+    """Return the decompressed size of a chunk of a single Zstandard frame, or None if it is not stored.
 
-    The size alone proves nothing where other frames follow, so the blocks of the frame are walked to its end.
+    Further frames could follow the first, so its blocks are walked to check that it ends with the chunk.
     """
-    if len(packed) < 6 or int.from_bytes(packed[:4], "little") != _ZSTD_MAGIC:
+    if len(encoded) < 6 or int.from_bytes(encoded[:4], "little") != _ZSTD_MAGIC:
         return None
-    size, at = _zstd_header(packed)
+    size, at = _zstd_header(encoded)
     last = False
     while size is not None and not last:
-        if at + 3 > len(packed):
+        if at + 3 > len(encoded):
             return None
-        block = int.from_bytes(packed[at : at + 3], "little")
+        block = int.from_bytes(encoded[at : at + 3], "little")
         last = bool(block & 1)
         at += 3 + (1 if (block >> 1) & 3 == 1 else block >> 3)
-    return size if at + 4 * ((packed[4] >> 2) & 1) == len(packed) else None
+    return size if at + 4 * ((encoded[4] >> 2) & 1) == len(encoded) else None
 
 
-def _zstd_header(packed: bytes | memoryview) -> tuple[int | None, int]:
-    """Return the size that a frame gives, None where it gives none, and where its blocks begin."""
-    descriptor = packed[4]
-    single, flag = (descriptor >> 5) & 1, descriptor >> 6
+def _zstd_header(encoded: bytes | memoryview) -> tuple[int | None, int]:
+    """Return the decompressed size in a frame header, or None, and the offset of the first block."""
+    descriptor = encoded[4]
+    single = (descriptor >> 5) & 1
+    flag = descriptor >> 6
     at = 5 + (0 if single else 1) + (0, 1, 2, 4)[descriptor & 3]
     length = {0: single, 1: 2, 2: 4, 3: 8}[flag]
-    if not length or at + length > len(packed):
+    if not length or at + length > len(encoded):
         return None, at
-    return int.from_bytes(packed[at : at + length], "little") + (256 if flag == 1 else 0), at + length
+    return int.from_bytes(encoded[at : at + length], "little") + (256 if flag == 1 else 0), at + length
 
 
-def _unpack_zstd(codec: Any, packed: Bytes, expected: int, most: int) -> Any:
-    view = packed.data
+def _decompress_zstd(codec: Any, encoded: Bytes, expected: int, max_bytes: int) -> Any:
+    view = encoded.data
     size = _zstd_header(view)[0] if len(view) >= 6 else None
     if size is not None:
-        _check(size, most)
-        return codec.decode(packed, out=np.empty(size, np.uint8)) if size else codec.decode(packed)
-    # The size is not written: what is unpacked must be the expected bytes, neither more nor fewer.
+        _check(size, max_bytes)
+        return codec.decode(encoded, out=np.empty(size, np.uint8)) if size else codec.decode(encoded)
+    # Without a stored size, decompression must yield exactly the expected bytes.
     out = np.empty(expected, np.uint8)
-    codec.decode(packed, out=out)
+    codec.decode(encoded, out=out)
     try:
-        codec.decode(packed, out=np.empty(expected - 1, np.uint8))
+        codec.decode(encoded, out=np.empty(expected - 1, np.uint8))
     except (RuntimeError, ValueError):
         return out
-    raise UnpackingError(f"it unpacks to fewer bytes than the {expected} that are declared")
+    raise ChunkSizeError(f"it decompresses to fewer bytes than the declared {expected}")
 
 
-def _bytes(packed: Any) -> Bytes:
-    array: Bytes = ensure_contiguous_ndarray(packed, flatten=True).view(np.uint8)
+def _bytes(encoded: Any) -> Bytes:
+    array: Bytes = ensure_contiguous_ndarray(encoded, flatten=True).view(np.uint8)
     return array
 
 
-def _check(size: int, most: int) -> None:
-    if size > most:
-        raise UnpackingError(
-            f"it unpacks to {show_bytes(size)}, where {show_bytes(most)} are declared at most"
+def _check(size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise ChunkSizeError(
+            f"it decompresses to {format_bytes(size)}, more than the declared {format_bytes(max_bytes)}"
         )
 
 
-def _unpack_zlib(packed: Bytes, most: int, window: int = zlib.MAX_WBITS) -> bytes:
-    pieces = []
-    rest: Any = packed.data
+def _decompress_zlib(encoded: Bytes, max_bytes: int, window: int = zlib.MAX_WBITS) -> bytes:
+    parts = []
+    rest: Any = encoded.data
     count = 0
     while rest:
         stream = zlib.decompressobj(window)
-        pieces.append(stream.decompress(rest, most - count + 1))
-        count += len(pieces[-1])
-        _check(count, most)
+        parts.append(stream.decompress(rest, max_bytes - count + 1))
+        count += len(parts[-1])
+        _check(count, max_bytes)
         if not stream.eof:
-            raise UnpackingError("it is cut off")
-        rest = (
-            stream.unused_data.lstrip(b"\0") if window > zlib.MAX_WBITS else b""
-        )  # gzip may have several members
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            raise ChunkSizeError("it is cut off")
+        # A gzip file may have several members.
+        rest = stream.unused_data.lstrip(b"\0") if window > zlib.MAX_WBITS else b""
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _unpack_gzip(packed: Bytes, most: int) -> bytes:
-    return _unpack_zlib(packed, most, zlib.MAX_WBITS + 16)
+def _decompress_gzip(encoded: Bytes, max_bytes: int) -> bytes:
+    return _decompress_zlib(encoded, max_bytes, zlib.MAX_WBITS + 16)
 
 
-def _unpack_bz2(packed: Bytes, most: int) -> bytes:
-    return _unpack_stream(bz2.BZ2Decompressor(), packed, most)
+def _decompress_bz2(encoded: Bytes, max_bytes: int) -> bytes:
+    return _decompress_stream(bz2.BZ2Decompressor(), encoded, max_bytes)
 
 
-def _unpack_lzma(packed: Bytes, most: int) -> bytes:
-    return _unpack_stream(lzma.LZMADecompressor(memlimit=_LZMA_MEMORY), packed, most)
+def _decompress_lzma(encoded: Bytes, max_bytes: int) -> bytes:
+    return _decompress_stream(lzma.LZMADecompressor(memlimit=_LZMA_MEMORY), encoded, max_bytes)
 
 
-def _unpack_stream(stream: Any, packed: Bytes, most: int) -> bytes:
-    data: bytes = stream.decompress(packed.data, most + 1)
-    _check(len(data), most)
+def _decompress_stream(stream: Any, encoded: Bytes, max_bytes: int) -> bytes:
+    data: bytes = stream.decompress(encoded.data, max_bytes + 1)
+    _check(len(data), max_bytes)
     if not stream.eof:
-        raise UnpackingError("it is cut off")
+        raise ChunkSizeError("it is cut off")
     return data
 
 
 _STREAMS: dict[str, Callable[[Bytes, int], bytes]] = {
-    "zlib": _unpack_zlib,
-    "gzip": _unpack_gzip,
-    "bz2": _unpack_bz2,
-    "lzma": _unpack_lzma,
+    "zlib": _decompress_zlib,
+    "gzip": _decompress_gzip,
+    "bz2": _decompress_bz2,
+    "lzma": _decompress_lzma,
 }

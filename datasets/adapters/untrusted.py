@@ -1,7 +1,7 @@
-"""Limits of what a store of unknown origin may declare, and the error of one that goes beyond them.
+"""Limits on what the metadata of an untrusted zarr store may declare.
 
-A few bytes of metadata or of compressed values can stand for any amount of memory. What a store declares is
-compared with the memory that may be used before anything is allocated for it.
+A few bytes of metadata or of compressed values can stand for any amount of memory, so declared sizes are
+compared with the memory limit before anything is allocated.
 """
 
 from dataclasses import dataclass
@@ -18,20 +18,20 @@ DIMENSIONS = 32
 ARRAY_BYTES = 2**60
 CHUNKS_ALONG = 10**7
 CHUNKS_IN_SHARD = 2**20
-CHUNKS_AT_OPENING = 300_000  # of coordinates, each a file that is read
-STRING_BYTES = 64  # of memory that a short text takes
+CHUNKS_AT_OPENING = 300_000  # of coordinates, each in a file of its own
+STRING_BYTES = 64  # of memory for a short string
 memory_limit = limits.memory_limit
 parse_bytes = limits.parse_bytes
 
 
 @dataclass(frozen=True)
-class Declared:
-    """What the metadata of an array say of its chunks.
+class DeclaredChunks:
+    """Sizes of the chunks of an array, as its metadata declare them.
 
     Attributes:
-        chunk_bytes: bytes of what is decoded at once, an inner chunk where the array is sharded.
-        file_bytes: most bytes that a file of the array needs.
-        chunks_in_file: inner chunks of a shard, 1 where there are none.
+        chunk_bytes: decoded bytes of the unit of decoding, an inner chunk if the array is sharded.
+        file_bytes: upper bound for the bytes of one file of the array.
+        chunks_in_file: inner chunks of a shard, 1 without sharding.
     """
 
     chunk_bytes: int
@@ -39,24 +39,25 @@ class Declared:
     chunks_in_file: int = 1
 
 
-def most_of_a_chunk(memory: int) -> int:
-    """Return the most bytes of one chunk: it is there packed, unpacked and in the array that is filled from
-    it.
+def max_chunk_bytes(memory: int) -> int:
+    """Return the largest decoded chunk [bytes] allowed within a memory limit.
+
+    A chunk exists compressed, decoded and in the output array at the same time.
     """
     return memory // 4
 
 
-def most_of_coordinates(memory: int) -> int:
-    """Return the most bytes of what is read when a store is opened."""
+def max_coordinate_bytes(memory: int) -> int:
+    """Return the largest total size [bytes] of the coordinates read when a store is opened."""
     return memory // 8
 
 
-def packed_bytes(size: int) -> int:
-    """Return the most bytes that ``size`` bytes take when packed, of values that do not shrink."""
+def max_compressed_bytes(size: int) -> int:
+    """Return an upper bound for the compressed size of ``size`` bytes of incompressible values."""
     return size + size // 8 + 4096
 
 
-def show_bytes(count: int) -> str:
+def format_bytes(count: int) -> str:
     """Return a number of bytes with a unit."""
     for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("kiB", 2**10)):
         if count >= size:
@@ -64,16 +65,17 @@ def show_bytes(count: int) -> str:
     return f"{count} bytes"
 
 
-def advice(memory: int) -> str:
-    """Return how to allow more memory."""
+def limit_advice(memory: int) -> str:
+    """Return the end of a message that tells how to raise the memory limit."""
     return (
-        f"more than a limit of {show_bytes(memory)} of memory allows; "
+        f"more than a limit of {format_bytes(memory)} of memory allows; "
         f"raise the limit, by the argument memory or {VARIABLE}, if you trust the source"
     )
 
 
-def too_long(store: str, key: str, size: int, most: int) -> UntrustedDataError:
-    """Return the error of a file that is longer than what it holds can need."""
+def oversized_error(store: str, key: str, size: int, max_bytes: int) -> UntrustedDataError:
+    """Return the error for a file that is longer than its declared contents can need."""
     return UntrustedDataError(
-        f"{store}: {key} is {show_bytes(max(size, 0))} long, but can need {show_bytes(most)} at most; fetch it again"
+        f"{store}: {key} is {format_bytes(max(size, 0))} long, "
+        f"but can need {format_bytes(max_bytes)} at most; download it again"
     )

@@ -1,7 +1,7 @@
-"""Zarr stores in a folder of a web server.
+"""Zarr stores on a web server.
 
-A server may answer that something is elsewhere, and could so make this machine fetch from hosts that only it
-can reach. Redirects are followed on the same host and port only, and answers are read up to a limit.
+A redirect could make this machine send requests to hosts that only it can reach (server-side request
+forgery), so redirects are followed on the same host and port only. Responses are read up to a size limit.
 """
 
 import asyncio
@@ -16,36 +16,37 @@ from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Sto
 from zarr.core.buffer import Buffer, BufferPrototype
 
 from ..errors import UntrustedDataError
-from .untrusted import too_long
+from .untrusted import oversized_error
 
 _REDIRECTS = (301, 302, 303, 307, 308)
-_HOPS = 5
-_PIECE = 2**20
+_MAX_REDIRECTS = 5
+_READ_BYTES = 2**20
 _CONNECTIONS = 32
 _PORTS = {"http": 80, "https": 443}
 
 
-class NotAllowedError(OSError):
-    """The server wants credentials, or others."""
+class AccessDeniedError(OSError):
+    """The server requires credentials, or other ones."""
 
 
 class WebStore(Store):  # type: ignore[misc]
-    """A folder of a web server, read only.
+    """A read-only zarr store on a web server.
 
     Args:
-        url: of the folder.
-        timeout: seconds for a request.
+        url: URL of the store.
+        timeout: seconds allowed for a request.
     """
 
     supports_writes = False
     supports_deletes = False
-    supports_listing = True  # though it lists nothing, so that the error is ours
+    supports_listing = True  # although it raises, so that zarr reports our error
 
     def __init__(self, url: str, timeout: float) -> None:
         super().__init__(read_only=True)
-        self.url, self.timeout = url.rstrip("/"), timeout
+        self.url = url.rstrip("/")
+        self.timeout = timeout
         self._session = requests.Session()
-        self._session.auth = _no_credentials  # which requests would take from ~/.netrc
+        self._session.auth = _no_credentials  # requests would read them from ~/.netrc
         adapter = requests.adapters.HTTPAdapter(pool_connections=2, pool_maxsize=_CONNECTIONS)
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, adapter)
@@ -56,99 +57,99 @@ class WebStore(Store):  # type: ignore[misc]
     __hash__ = None  # type: ignore[assignment]
 
     async def fetch(
-        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None, most: int
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None, max_bytes: int
     ) -> Buffer | None:
-        """Return the bytes of a key, None where there is none.
+        """Return the bytes of a key, or None if it does not exist.
 
         Raises:
-            NotAllowedError: without credentials it may not be read.
-            OSError: it cannot be read.
-            UntrustedDataError: the server sends on to another host or port, or sends more than ``most``
-                bytes.
+            AccessDeniedError: the server requires credentials.
+            OSError: the key cannot be read.
+            UntrustedDataError: the server redirects to another host or port, or sends more than
+                ``max_bytes`` bytes.
         """
-        data = await asyncio.to_thread(self._fetch, key, byte_range, most)
+        data = await asyncio.to_thread(self._fetch, key, byte_range, max_bytes)
         return None if data is None else prototype.buffer.from_bytes(data)
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
-        """Return the bytes of a key, None where there is none."""
+        """Return the bytes of a key, or None if it does not exist."""
         return await self.fetch(key, prototype, byte_range, 2**63)
 
-    def _fetch(self, key: str, byte_range: ByteRequest | None, most: int) -> bytes | None:
+    def _fetch(self, key: str, byte_range: ByteRequest | None, max_bytes: int) -> bytes | None:
         deadline = time.monotonic() + self.timeout
         headers = {"Accept-Encoding": "identity"} | _range_header(byte_range)
-        with self._answer(f"{self.url}/{quote(key)}", headers) as answer:
-            status = answer.status_code
+        with self._get(f"{self.url}/{quote(key)}", headers) as response:
+            status = response.status_code
             if status in (404, 410):
                 return None
             if status in (401, 403, 407):
-                raise NotAllowedError(f"HTTP status {status}")
+                raise AccessDeniedError(f"HTTP status {status}")
             if status not in (200, 206):
                 raise OSError(f"HTTP status {status}")
-            if answer.headers.get("Content-Encoding", "identity") != "identity":
-                raise OSError("the server changes what it sends")
-            data = _body(answer, most, deadline, (self.url, key))
+            if response.headers.get("Content-Encoding", "identity") != "identity":
+                raise OSError("the server applies a content encoding that was not requested")
+            data = _body(response, max_bytes, deadline, (self.url, key))
         return _part(data, byte_range) if status == 200 else data
 
-    def _answer(self, url: str, headers: dict[str, str]) -> requests.Response:
+    def _get(self, url: str, headers: dict[str, str]) -> requests.Response:
         origin = _origin(url)
-        for _ in range(_HOPS):
-            answer = self._session.get(
+        for _ in range(_MAX_REDIRECTS):
+            response = self._session.get(
                 url,
                 headers=headers,
                 timeout=(min(10.0, self.timeout), self.timeout),
                 stream=True,
                 allow_redirects=False,
             )
-            if answer.status_code not in _REDIRECTS or "Location" not in answer.headers:
-                return answer
-            answer.close()
-            url = urljoin(url, answer.headers["Location"])
+            if response.status_code not in _REDIRECTS or "Location" not in response.headers:
+                return response
+            response.close()
+            url = urljoin(url, response.headers["Location"])
             if _origin(url) != origin:
                 parts = urlsplit(url)
                 raise UntrustedDataError(
-                    f"{self.url} sends on to another host or port, {parts.scheme}://{parts.netloc.rpartition('@')[2]}; "
-                    "give that address itself if you trust it"
+                    f"{self.url} redirects to another host or port, "
+                    f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}; use that address if you trust it"
                 )
-        raise OSError(f"more than {_HOPS} redirects")
+        raise OSError(f"more than {_MAX_REDIRECTS} redirects")
 
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
     ) -> list[Buffer | None]:
-        """Return some pieces."""
+        """Return the bytes of several keys and ranges, see ``get``."""
         return await asyncio.gather(*(self.get(key, prototype, part) for key, part in key_ranges))
 
     async def exists(self, key: str) -> bool:
-        """Return whether there is a file of this key."""
+        """Return whether a key exists."""
         with await asyncio.to_thread(
-            self._answer, f"{self.url}/{quote(key)}", {"Range": "bytes=0-0"}
-        ) as answer:
-            return answer.status_code in (200, 206)
+            self._get, f"{self.url}/{quote(key)}", {"Range": "bytes=0-0"}
+        ) as response:
+            return response.status_code in (200, 206)
 
     async def set(self, key: str, value: Buffer) -> NoReturn:
-        """Raise, since it is only read."""
-        raise NotImplementedError("a web server is only read")
+        """Raise ``NotImplementedError``: the store is read only."""
+        raise NotImplementedError("a web server is read only")
 
     async def delete(self, key: str) -> NoReturn:
-        """Raise, since it is only read."""
-        raise NotImplementedError("a web server is only read")
+        """Raise ``NotImplementedError``: the store is read only."""
+        raise NotImplementedError("a web server is read only")
 
     def list(self) -> AsyncIterator[str]:
-        """Raise, since a web server lists no folders."""
+        """Raise ``NotImplementedError``: a web server lists no folders."""
         raise NotImplementedError("a web server lists no folders")
 
     def list_prefix(self, prefix: str) -> AsyncIterator[str]:
-        """Raise, since a web server lists no folders."""
+        """Raise ``NotImplementedError``: a web server lists no folders."""
         raise NotImplementedError("a web server lists no folders")
 
     def list_dir(self, prefix: str) -> AsyncIterator[str]:
-        """Raise, since a web server lists no folders."""
+        """Raise ``NotImplementedError``: a web server lists no folders."""
         raise NotImplementedError("a web server lists no folders")
 
 
 def web_store(url: str) -> WebStore:
-    """Return a store to read from a web server; ``FOURCASTER_TIMEOUT`` gives the seconds for a request."""
+    """Return a store on a web server; ``FOURCASTER_TIMEOUT`` sets the timeout of a request in seconds."""
     return WebStore(url, float(os.environ.get("FOURCASTER_TIMEOUT", "30")))
 
 
@@ -170,7 +171,7 @@ def _range_header(byte_range: ByteRequest | None) -> dict[str, str]:
 
 
 def _part(data: bytes, byte_range: ByteRequest | None) -> bytes:
-    """Return the requested part of what a server that knows no ranges has sent."""
+    """Return the requested range of the whole file, as sent by a server that does not support ranges."""
     if isinstance(byte_range, RangeByteRequest):
         return data[byte_range.start : byte_range.end]
     if isinstance(byte_range, OffsetByteRequest):
@@ -180,21 +181,22 @@ def _part(data: bytes, byte_range: ByteRequest | None) -> bytes:
     )
 
 
-def _body(answer: requests.Response, most: int, deadline: float, name: tuple[str, str]) -> bytes:
-    """Return the bytes of an answer, read until a deadline and up to a limit."""
-    length = answer.headers.get("Content-Length", "")
-    if length.isdecimal() and int(length) > most:
-        raise too_long(*name, int(length), most)
-    read = getattr(answer.raw, "read1", answer.raw.read)  # what has come, so that the deadline counts
+def _body(response: requests.Response, max_bytes: int, deadline: float, name: tuple[str, str]) -> bytes:
+    """Return the body of a response, read until a deadline and up to a size limit."""
+    length = response.headers.get("Content-Length", "")
+    if length.isdecimal() and int(length) > max_bytes:
+        raise oversized_error(*name, int(length), max_bytes)
+    # Read what has arrived and not a full buffer, so that the deadline is checked.
+    read = getattr(response.raw, "read1", response.raw.read)
     pieces = []
     count = 0
-    while piece := read(_PIECE, decode_content=False):
+    while piece := read(_READ_BYTES, decode_content=False):
         pieces.append(piece)
         count += len(piece)
-        if count > most:
-            raise too_long(*name, count, most)
+        if count > max_bytes:
+            raise oversized_error(*name, count, max_bytes)
         if time.monotonic() > deadline:
             raise TimeoutError("the server sends too slowly")
     if length.isdecimal() and count < int(length):
-        raise OSError("the answer broke off")
+        raise OSError("the response was cut off")
     return b"".join(pieces)

@@ -77,7 +77,7 @@ def test_redirects_to_another_port_are_refused(server, status, key):
         lambda handler: send(handler, b"", status, Location=f"http://127.0.0.1:{inside.server_port}/secret")
     )
     with pytest.raises(
-        UntrustedDataError, match=f"sends on to another host or port, http://127.0.0.1:{inside.server_port};"
+        UntrustedDataError, match=f"redirects to another host or port, http://127.0.0.1:{inside.server_port};"
     ):
         get(outside, key)
     assert not inside.asked
@@ -205,7 +205,7 @@ def test_a_cache_that_others_may_write_to_is_not_used(tmp_path, monkeypatch, cap
         folder.mkdir()
         os.chmod(folder if kind == "writable" else folder.parent, 0o777)
     monkeypatch.setenv("FOURCASTER_CACHE", str(folder.parent))
-    with pytest.raises(ValueError, match="cannot keep downloads"):
+    with pytest.raises(ValueError, match="cannot be used to cache downloads"):
         DiskCache(folder, 10_000)
     with caplog.at_level(logging.WARNING):
         assert DiskCache.of_user() is None

@@ -23,7 +23,7 @@ from fourcaster.datasets.adapters import metadata
 from fourcaster.datasets.adapters.opening import open_group, open_lazily, open_raw
 from fourcaster.datasets.adapters.remote import open_source
 from fourcaster.datasets.adapters.sources import open_sources
-from fourcaster.datasets.adapters.unpacking import UnpackingError, unpack, unpack_texts, zstd_size
+from fourcaster.datasets.adapters.unpacking import ChunkSizeError, decode_bounded, decode_texts, zstd_decoded_size
 from fourcaster.datasets.errors import UntrustedDataError
 from fourcaster.datasets.store.direct import DirectFields
 from fourcaster.forecast.cli.main import app
@@ -268,8 +268,8 @@ def test_texts_of_coordinates_are_read(tmp_path, zarr_format, dtype):
     "packed", [b"", b"\2\0\0\0", b"\2\0\0\0\1\0\0\0a\xff\xff\xff\xff", b"\xff\xff\xff\xff" * 4]
 )
 def test_texts_that_are_damaged_are_refused(packed):
-    with pytest.raises(UnpackingError):
-        unpack_texts(np.frombuffer(packed, "u1"), 2)
+    with pytest.raises(ChunkSizeError):
+        decode_texts(np.frombuffer(packed, "u1"), 2)
 
 
 CODECS = {
@@ -288,24 +288,24 @@ def test_what_expands_beyond_its_declared_size_is_refused(name):
     codec = CODECS[name]
     data = np.arange(2000, dtype="u1").tobytes()
     packed = codec.encode(np.frombuffer(data, "u1"))
-    assert bytes(unpack(codec, packed, len(data))) == data
-    with pytest.raises((UnpackingError, ValueError)):
-        unpack(codec, codec.encode(bytes(2**20)), 2000)
+    assert bytes(decode_bounded(codec, packed, len(data))) == data
+    with pytest.raises((ChunkSizeError, ValueError)):
+        decode_bounded(codec, codec.encode(bytes(2**20)), 2000)
 
 
 def test_several_frames_do_not_go_beyond_the_size_of_the_first():
     one = numcodecs.Zstd().encode(bytes(2000))
     with pytest.raises(ValueError):
-        unpack(numcodecs.Zstd(), bytes(one) + bytes(numcodecs.Zstd().encode(bytes(2**22))), 2000)
+        decode_bounded(numcodecs.Zstd(), bytes(one) + bytes(numcodecs.Zstd().encode(bytes(2**22))), 2000)
     assert (
-        zstd_size(bytes(one)) == 2000
-        and zstd_size(bytes(one) * 2) is None
-        and zstd_size(bytes(one)[:-1]) is None
+        zstd_decoded_size(bytes(one)) == 2000
+        and zstd_decoded_size(bytes(one) * 2) is None
+        and zstd_decoded_size(bytes(one)[:-1]) is None
     )
     two = gzip.compress(bytes(1000)) * 2
-    assert bytes(unpack(numcodecs.GZip(), two, 2000)) == bytes(2000)
-    with pytest.raises(UnpackingError):
-        unpack(numcodecs.GZip(), gzip.compress(bytes(1000)) * 20, 2000)
+    assert bytes(decode_bounded(numcodecs.GZip(), two, 2000)) == bytes(2000)
+    with pytest.raises(ChunkSizeError):
+        decode_bounded(numcodecs.GZip(), gzip.compress(bytes(1000)) * 20, 2000)
 
 
 ARRAY = {
@@ -491,7 +491,7 @@ def test_no_more_than_the_declared_bytes_are_read(tmp_path):
 
 
 def bomb(path, zarr_format, chunk, size):
-    """Make a store of which a chunk unpacks to more than it declares, though its file is small enough."""
+    """Make a store of which a chunk decompresses to more than it declares, though its file is small enough."""
     compressor = {"id": "zlib", "level": 1} if zarr_format == 2 else None
     make(path, zarr_format)
     file = path / "air" / (".zarray" if zarr_format == 2 else "zarr.json")
@@ -538,10 +538,10 @@ def test_a_bomb_does_not_take_the_memory_that_it_claims(tmp_path):
         str(tmp_path / "out.zarr"),
     ]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert result.returncode == 2 and "unpacks to" in result.stderr and "air/" in result.stderr
+    assert result.returncode == 2 and "decompresses to" in result.stderr and "air/" in result.stderr
     assert int(result.stdout.split()[-1]) < 900 * 1024 and not (tmp_path / "out.zarr").exists()
     bomb(tmp_path / "b.zarr", 2, [1, 9 * 100, 16 * 100], 2**25)
-    with pytest.raises(UntrustedDataError, match=r"the chunk air/.*unpacks to"):
+    with pytest.raises(UntrustedDataError, match=r"the chunk air/.*decompresses to"):
         read(tmp_path / "b.zarr")
 
 
