@@ -1,7 +1,7 @@
-"""The messages of a GRIB file: whether all are whole, and whether the grids that they declare fit in memory.
+"""Validation of the messages of a GRIB file: completeness, and size of the grids that they declare.
 
-cfgrib leaves out a message that is cut off, and a field of one value on a grid of any size takes a hundred
-bytes. Formats: FM 92 GRIB, editions 1 and 2, of the WMO Manual on Codes.
+cfgrib skips a truncated message, and a constant field on a grid of any size takes a hundred bytes. Formats:
+FM 92 GRIB, editions 1 and 2, of the WMO Manual on Codes.
 """
 
 import os
@@ -11,8 +11,8 @@ from ..errors import InvalidDataError
 from ..memory import check_bytes
 
 MESSAGES = 500_000
-_LARGE = 0x800000  # edition 1 writes lengths beyond 8 MB in another way
-_BYTES = 32  # of a point while a field is decoded: in float64, with its mask and copies
+_LARGE = 0x800000  # flag of edition 1 for lengths beyond 8 MB
+_BYTES = 32  # per grid point while a field is decoded: float64 values, mask and copies
 _MISSING = (2**16 - 1, 2**32 - 1)
 _ALONG_AXES = (
     *range(0, 4),
@@ -22,19 +22,21 @@ _ALONG_AXES = (
     *range(40, 44),
     90,
 )  # templates with Ni and Nj
-_GAP = 2**16  # bytes between messages that are read at once
+_GAP = 2**16  # bytes read at once to find the next message
 
 
 def check_messages(path: str) -> None:
-    """Raise unless all messages of a GRIB file are whole, and each of its fields fits in memory.
+    """Raise unless all messages of a GRIB file are complete, and each of their fields fits in memory.
 
     Raises:
-        InvalidDataError: too many messages, or a grid of too many points.
-        ValueError: a message is cut off, or there is something else than messages.
+        InvalidDataError: the file has too many messages.
+        MemoryLimitError: a grid has too many points.
+        ValueError: a message is cut off, or there are other bytes between messages.
     """
     size = os.path.getsize(path)
     with open(path, "rb") as file:
-        at = number = 0
+        at = 0
+        number = 0
         while at < size:
             file.seek(at)
             head = file.read(16)
@@ -43,21 +45,24 @@ def check_messages(path: str) -> None:
                 skip = rest.find(b"GRIB")
                 if skip < 0:
                     if rest.strip(b"\0"):
-                        raise ValueError(f"after {number} messages comes what is no GRIB")
+                        raise ValueError(f"the bytes after {number} messages are not GRIB")
                     at += len(rest) - (3 if at + len(rest) < size else 0)
                 else:
                     at += skip
                 continue
             if len(head) < 16:
                 raise ValueError(f"message {number + 1} is cut off")
-            length = _length_of_first(file, at, head) if head[7] == 1 else int.from_bytes(head[8:16], "big")
+            length = _length_edition_1(file, at, head) if head[7] == 1 else int.from_bytes(head[8:16], "big")
             number += 1
             if number > MESSAGES:
                 raise InvalidDataError(
-                    f"{path} has more than {MESSAGES} messages; split it first, e.g. with grib_copy {path} 'part_[dataDate].grib'"
+                    f"{path} has more than {MESSAGES} messages; "
+                    f"split it first, e.g. with grib_copy {path} 'part_[dataDate].grib'"
                 )
             points = (
-                _points_of_first(file, at) if head[7] == 1 else _points_of_second(file, at, length, number)
+                _points_edition_1(file, at)
+                if head[7] == 1
+                else _points_edition_2(file, at, length, number=number)
             )
             check_bytes(f"{path}: a field of message {number}, on {points} points,", _BYTES * points)
             file.seek(at + max(length, 4) - 4)
@@ -66,29 +71,28 @@ def check_messages(path: str) -> None:
             at += length
 
 
-def _length_of_first(file: BinaryIO, at: int, head: bytes) -> int:
-    """Return the bytes of a message of edition 1, which counts those beyond 8 MB in units of 120, as ECMWF
-    writes them.
+def _length_edition_1(file: BinaryIO, at: int, head: bytes) -> int:
+    """Return the length [bytes] of a message of edition 1.
+
+    Beyond 8 MB, ECMWF writes the length in units of 120 bytes.
     """
     length = int.from_bytes(head[4:7], "big")
     if not length & _LARGE:
         return length
-    place = at + 8
-    file.seek(place)
+    offset = at + 8
+    file.seek(offset)
     flags = file.read(8)[7:]
     for present in (True, bool(flags) and flags[0] & 0x80, bool(flags) and flags[0] & 0x40):
         if present:
-            file.seek(place)
-            place += int.from_bytes(file.read(3), "big")
-    file.seek(place)
+            file.seek(offset)
+            offset += int.from_bytes(file.read(3), "big")
+    file.seek(offset)
     data = int.from_bytes(file.read(3), "big")  # less than 120 in such a message
     return (length & (_LARGE - 1)) * 120 - data + 4 if data < 120 else length
 
 
-def _points_of_first(file: BinaryIO, at: int) -> int:
-    """Return the points of the field of a message of edition 1; 0 where its grid is one of the catalogue or
-    reduced.
-    """
+def _points_edition_1(file: BinaryIO, at: int) -> int:
+    """Return the grid points of a message of edition 1, or 0 for a catalogued or reduced grid."""
     file.seek(at + 8)
     section = file.read(8)
     if len(section) < 8 or not section[7] & 0x80:
@@ -99,12 +103,12 @@ def _points_of_first(file: BinaryIO, at: int) -> int:
     return 0 if columns in _MISSING or rows in _MISSING else columns * rows
 
 
-def _points_of_second(file: BinaryIO, at: int, length: int, number: int) -> int:
-    """Return the points of the largest field of a message of edition 2, which may have several."""
-    place = at + 16
-    most = 0
-    while place < at + length - 4:
-        file.seek(place)
+def _points_edition_2(file: BinaryIO, at: int, length: int, *, number: int) -> int:
+    """Return the grid points of the largest field of a message of edition 2, which may contain several."""
+    offset = at + 16
+    points = 0
+    while offset < at + length - 4:
+        file.seek(offset)
         head = file.read(38)
         size = int.from_bytes(head[:4], "big")
         if size < 5:
@@ -112,7 +116,7 @@ def _points_of_second(file: BinaryIO, at: int, length: int, number: int) -> int:
         if head[4] == 3:
             columns, rows = (int.from_bytes(head[a : a + 4], "big") for a in (30, 34))
             template = int.from_bytes(head[12:14], "big")
-            whole = template in _ALONG_AXES and columns not in _MISSING and rows not in _MISSING
-            most = max(most, int.from_bytes(head[6:10], "big"), columns * rows if whole else 0)
-        place += size
-    return most
+            regular = template in _ALONG_AXES and columns not in _MISSING and rows not in _MISSING
+            points = max(points, int.from_bytes(head[6:10], "big"), columns * rows if regular else 0)
+        offset += size
+    return points

@@ -1,10 +1,10 @@
-"""What an HDF5 file says of itself, checked before the netCDF library reads it.
+"""Validation of the metadata of an HDF5 file before the netCDF library opens it.
 
-That library follows links out of the file, reads the raw bytes of any file that external storage names,
-recurses into groups that contain themselves until memory ends, and aborts the process on some types. h5py
-shows each of these in the file's metadata, without reading a value. External links and virtual data sets are
-allowed on request, once every file that they lead to has passed the same checks. External storage never is:
-it shows the bytes of whatever file it names.
+The netCDF library follows links out of the file, reads the raw bytes of any file that external storage names,
+recurses into groups that contain themselves until memory is exhausted, and aborts the process on some types.
+h5py exposes all of these in the metadata, without reading a value. External links and virtual data sets are
+allowed on request, if every file that they refer to passes the same checks. External storage is never
+allowed, since it exposes the bytes of whatever file it names.
 """
 
 import os
@@ -17,48 +17,49 @@ from xarray.backends.locks import HDF5_LOCK
 from ..errors import InvalidDataError, LinkRefusedError
 from ..memory import check_axis, check_bytes, check_declared, show
 from .regular import check_regular
-from .virtual import covered, lacks
+from .virtual import covers_data_set, missing_source
 
 if TYPE_CHECKING:
     import h5py
 
-OBJECTS = 10_000  # variables, dimensions and groups; the netCDF library takes seconds for as many
+OBJECTS = 10_000  # variables, dimensions and groups; the netCDF library takes seconds for that many
 _ATTRIBUTE = 2**26  # bytes of one attribute
-_TEXTS = 1000  # of one attribute or axis, each of which may be as long as the file
+_STRINGS = 1000  # of one attribute or axis, each of which may be as long as the file
 _NAME = 256  # bytes of a name
-_FILES = 10_000  # that links lead to
-_DEPTH = 100  # of groups in one another
-_BUILT_IN = range(1, 7)  # deflate, shuffle, fletcher32, szip, nbit, scaleoffset
-_ADDED = {307: "has_bzip2_filter", 32001: "has_blosc_filter", 32015: "has_zstd_filter"}
+_FILES = 10_000  # linked files
+_DEPTH = 100  # of nested groups
+_BUILT_IN_FILTERS = range(1, 7)  # deflate, shuffle, fletcher32, szip, nbit, scaleoffset
+_OPTIONAL_FILTERS = {307: "has_bzip2_filter", 32001: "has_blosc_filter", 32015: "has_zstd_filter"}
 
 Identity = tuple[int, int]
 
 
 def check_hdf5(path: str, *, follow_links: bool = False) -> list[str]:
-    """Raise unless the netCDF library can open a file within bounds and without reading other files.
+    """Raise unless the netCDF library can open a file within limits and without reading other files.
 
     Args:
         path: HDF5 file.
-        follow_links: allow external links and virtual data sets.
+        follow_links: whether to allow external links and virtual data sets.
 
     Returns:
-        Names of variables that the library opens as something else than they are, which are to be left out.
+        Names of variables of types that the library does not read correctly, which must be dropped.
 
     Raises:
-        InvalidDataError: external storage; links, where they are not followed, or that lead nowhere; groups that
-            contain themselves; too many objects; unknown filters; types that the library fails on; or sizes
-            beyond the limit.
-        OSError: it is damaged.
+        LinkRefusedError: the file has external links or virtual data sets, and ``follow_links`` is false.
+        InvalidDataError: external storage, dangling links, groups that contain themselves, too many objects,
+            unknown filters, or types that the library fails on.
+        MemoryLimitError: the metadata declare sizes beyond the memory limit.
+        OSError: the file is damaged.
     """
     with HDF5_LOCK:  # h5py and netCDF4 may share one library
-        return _Check(follow_links).file(path)
+        return _FileChecker(follow_links).check_file(path)
 
 
-class _Check:
-    """One run over a file and all files that it leads to.
+class _FileChecker:
+    """Checker of a file and of all files that it refers to.
 
     Args:
-        follow_links: allow external links and virtual data sets.
+        follow_links: whether to allow external links and virtual data sets.
     """
 
     def __init__(self, follow_links: bool) -> None:
@@ -67,8 +68,8 @@ class _Check:
         self.path = ""
         self.objects = 0
 
-    def file(self, path: str) -> list[str]:
-        """Check one file, and those that it leads to."""
+    def check_file(self, path: str) -> list[str]:
+        """Check a file and the files that it refers to, and return its unreadable variables."""
         import h5py
 
         real = os.path.realpath(path)
@@ -81,168 +82,180 @@ class _Check:
         self.path = path
         try:
             with h5py.File(path, "r", locking=False) as file:
-                self.links(file.id, "", [])
-                return self.group(h5py.h5g.open(file.id, b"/"), "", [])
+                self.check_links(file.id, "", [])
+                return self.check_group(h5py.h5g.open(file.id, b"/"), "", [])
         finally:
             self.path = outer
 
-    def links(self, group: "h5py.h5g.GroupID", name: str, above: list[Identity]) -> None:
-        """Check all links below a group that lead out of the file; follow none of them."""
+    def check_links(self, group: "h5py.h5g.GroupID", name: str, parents: list[Identity]) -> None:
+        """Check all links below a group that lead out of the file, without following them."""
         import h5py
 
-        above = self.descend(group, name, above)
+        parents = self.descend(group, name, parents)
         for key, kind in self.members(group):
             child = f"{name}/{key}" if name else key
             if kind == h5py.h5l.TYPE_EXTERNAL:
-                self.external(group, key, child)
+                self.check_external_link(group, key, child)
             elif (
                 kind == h5py.h5l.TYPE_HARD
                 and h5py.h5o.get_info(group, key.encode()).type == h5py.h5o.TYPE_GROUP
             ):
-                self.links(h5py.h5g.open(group, key.encode()), child, above)
+                self.check_links(h5py.h5g.open(group, key.encode()), child, parents)
             elif kind not in (h5py.h5l.TYPE_HARD, h5py.h5l.TYPE_SOFT):
-                raise self.refusal(f"{child!r} is a link of an unknown kind")
+                raise self.error(f"{child!r} is a link of an unknown kind")
 
-    def group(self, group: "h5py.h5g.GroupID", name: str, above: list[Identity]) -> list[str]:
-        """Check a group and all below it, as the netCDF library walks them, once the links in them are known."""
+    def check_group(self, group: "h5py.h5g.GroupID", name: str, parents: list[Identity]) -> list[str]:
+        """Check a group and its descendants, as the netCDF library walks them, after their links."""
         import h5py
 
-        above = self.descend(group, name, above)
+        parents = self.descend(group, name, parents)
         unreadable = []
-        self.attributes(group, name)
+        self.check_attributes(group, name)
         for key, _ in self.members(group):
             child = f"{name}/{key}" if name else key
             try:
                 target = h5py.h5o.open(group, key.encode())
             except KeyError as error:
-                raise self.refusal(f"the link {child!r} leads nowhere") from error
+                raise self.error(f"the link {child!r} has no target") from error
             if isinstance(target, h5py.h5g.GroupID):
-                self.group(target, child, above)
+                self.check_group(target, child, parents)
             elif isinstance(target, h5py.h5d.DatasetID):
-                if not self.dataset(target, child) and not name:
+                if not self.check_data_set(target, child) and not name:
                     unreadable.append(key)
-                self.attributes(target, child)
+                self.check_attributes(target, child)
         return unreadable
 
-    def descend(self, group: "h5py.h5g.GroupID", name: str, above: list[Identity]) -> list[Identity]:
+    def descend(self, group: "h5py.h5g.GroupID", name: str, parents: list[Identity]) -> list[Identity]:
+        """Return the identities of the parents and of a group, which must not be one of its own parents."""
         import h5py
 
         info = h5py.h5o.get_info(group)
         identity = (info.fileno, info.addr)
-        if identity in above:
-            raise self.refusal(f"the group {name!r} contains itself, by a link to a group above it")
-        if len(above) > _DEPTH:
-            raise self.refusal(f"more than {_DEPTH} groups lie in one another")
-        return [*above, identity]
+        if identity in parents:
+            raise self.error(f"the group {name!r} contains itself, by a link to one of its parents")
+        if len(parents) > _DEPTH:
+            raise self.error(f"more than {_DEPTH} groups are nested")
+        return [*parents, identity]
 
     def members(self, group: "h5py.h5g.GroupID") -> Iterator[tuple[str, int]]:
-        found: list[tuple[bytes, int]] = []
+        """Yield name and kind of the links in a group."""
+        members: list[tuple[bytes, int]] = []
 
         def collect(key: bytes, info: Any) -> bool | None:
-            found.append((key, info.type))  # h5py gives the same object for each link
-            return True if len(found) > OBJECTS else None
+            members.append((key, info.type))  # h5py reuses ``info`` for all links
+            return True if len(members) > OBJECTS else None
 
         group.links.iterate(collect, info=True)
-        self.objects += len(found)
-        if self.objects > 2 * OBJECTS:  # each is met twice
-            raise self.refusal(
-                f"it has more than {OBJECTS} variables, dimensions and groups; keep those that you need, e.g. with ncks -v"
+        self.objects += len(members)
+        if self.objects > 2 * OBJECTS:  # each is visited twice
+            raise self.error(
+                f"it has more than {OBJECTS} variables, dimensions and groups; "
+                "extract those that you need, e.g. with ncks -v"
             )
-        if long := [key for key, _ in found if len(key) > _NAME]:
-            raise self.refusal(
-                f"the name {long[0][:40]!r}... has {len(long[0])} bytes, and those of netCDF at most {_NAME}"
+        if long := [key for key, _ in members if len(key) > _NAME]:
+            raise self.error(
+                f"the name {long[0][:40]!r}... has {len(long[0])} bytes, but netCDF allows at most {_NAME}"
             )
-        for key, kind in found:
+        for key, kind in members:
             try:
                 yield key.decode(), kind
             except UnicodeDecodeError as error:
-                raise self.refusal(f"the name {key!r} is not UTF-8") from error
+                raise self.error(f"the name {key!r} is not UTF-8") from error
 
-    def external(self, group: "h5py.h5g.GroupID", key: str, child: str) -> None:
+    def check_external_link(self, group: "h5py.h5g.GroupID", key: str, child: str) -> None:
+        """Check the target of an external link, or raise if links are not followed."""
         target = group.links.get_val(key.encode())[0].decode(errors="surrogateescape")
         if not self.follow_links:
             raise LinkRefusedError(
                 f"{self.path}: {child!r} is an external link to {target!r}; "
                 "pass follow_links=True if you trust its target"
             )
-        self.elsewhere(target, child, "HDF5_EXT_PREFIX")
+        self.check_target(target, child, "HDF5_EXT_PREFIX")
 
-    def elsewhere(self, target: str, child: str, variable: str) -> list[str]:
-        """Check the files that a name in a file may stand for, by the library's rules, and return them."""
+    def check_target(self, target: str, child: str, variable: str) -> list[str]:
+        """Check all files that a file name may refer to by the search rules of HDF5, and return their paths.
+
+        Args:
+            target: file name of a link.
+            child: object with the link, for error messages.
+            variable: environment variable with the prefixes that HDF5 searches.
+        """
         folder = os.path.dirname(os.path.realpath(self.path))
         prefixes = [
             part.replace("${ORIGIN}", folder)
             for part in os.environ.get(variable, "").split(os.pathsep)
             if part
         ]
-        places = [target, *(os.path.join(p, os.path.basename(target)) for p in (*prefixes, folder))]
-        places += [os.path.join(prefix, target) for prefix in (*prefixes, folder)]
-        there = [place for place in dict.fromkeys(places) if os.path.exists(place)]
-        if not there:
-            raise self.refusal(f"{child!r} leads to the file {target!r}, which does not exist")
-        for place in there:
-            check_regular(place)
-            self.file(place)
-        return there
+        candidates = [target, *(os.path.join(p, os.path.basename(target)) for p in (*prefixes, folder))]
+        candidates += [os.path.join(prefix, target) for prefix in (*prefixes, folder)]
+        paths = [path for path in dict.fromkeys(candidates) if os.path.exists(path)]
+        if not paths:
+            raise self.error(f"{child!r} refers to the file {target!r}, which does not exist")
+        for path in paths:
+            check_regular(path)
+            self.check_file(path)
+        return paths
 
-    def dataset(self, dataset: "h5py.h5d.DatasetID", name: str) -> bool:
-        """Check a data set, and return whether the netCDF library opens it as what it is."""
+    def check_data_set(self, dataset: "h5py.h5d.DatasetID", name: str) -> bool:
+        """Check a data set, and return whether the netCDF library reads its type correctly."""
         import h5py
 
         properties = dataset.get_create_plist()
         if properties.get_external_count():
             files = properties.get_external(0)[0].decode(errors="replace")
-            raise self.refusal(
-                f"{name!r} has external storage, so its values are the bytes of the file {files!r}; rewrite it with h5repack"
+            raise self.error(
+                f"{name!r} has external storage: its values are the bytes of the file {files!r}; "
+                "rewrite it with h5repack"
             )
         kind = dataset.get_type()
         if isinstance(kind, h5py.h5t.TypeFloatID) and kind.get_size() not in (4, 8):
-            raise self.refusal(
-                f"{name!r} has floating-point numbers of {8 * kind.get_size()} bits, which netCDF does not read; store 32 or 64"
+            raise self.error(
+                f"{name!r} has floating-point numbers of {8 * kind.get_size()} bits, "
+                "which netCDF does not read; store 32 or 64 bits"
             )
         shape = dataset.shape or ()
         size = kind.get_size()
         count = int(np.prod(shape, dtype=object))
         if size > _ATTRIBUTE:
-            raise self.refusal(
-                f"{name!r} has values of {show(size)} each, more than the {show(_ATTRIBUTE)} that are read"
+            raise self.error(
+                f"{name!r} has values of {show(size)} each, more than the limit of {show(_ATTRIBUTE)}"
             )
         if properties.get_layout() == h5py.h5d.VIRTUAL:
-            self.virtual(dataset, properties, name)
+            self.check_virtual(dataset, properties, name)
         elif properties.get_layout() == h5py.h5d.CHUNKED:
             chunk = properties.get_chunk()
             what = f"{self.path}: a chunk of {name!r} ({'x'.join(map(str, chunk))} values)"
             check_bytes(what, 2 * int(np.prod(chunk, dtype=object)) * size)
-            self.filters(properties, name)
+            self.check_filters(properties, name)
         if len(shape) == 1 and h5py.h5ds.is_scale(dataset) and not _dimension_only(dataset):
             check_axis(self.path, name, count, size)
         if not (_dimension_only(dataset) or properties.get_layout() == h5py.h5d.VIRTUAL):
             stored = h5py.h5i.get_file_id(dataset).get_filesize()
             check_declared(self.path, name, count * size, stored)
-        if isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str() and count > _TEXTS:
+        if isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str() and count > _STRINGS:
             return False
-        read = (
+        readable = (
             h5py.h5t.TypeIntegerID,
             h5py.h5t.TypeFloatID,
             h5py.h5t.TypeEnumID,
             h5py.h5t.TypeStringID,
             h5py.h5t.TypeOpaqueID,
         )
-        return isinstance(kind, read)
+        return isinstance(kind, readable)
 
-    def filters(self, properties: Any, name: str) -> None:
+    def check_filters(self, properties: Any, name: str) -> None:
+        """Check that the filters of a data set are available."""
         for position in range(properties.get_nfilters()):
             code, _, _, title = properties.get_filter(position)
-            if not _reads_filter(code):
+            if not _has_filter(code):
                 called = f" ({title.decode(errors='replace')})" if title else ""
-                raise self.refusal(
-                    f"{name!r} is compressed by the HDF5 filter {code}{called}, which is not installed; rewrite it, e.g. with nccopy -d1"
+                raise self.error(
+                    f"{name!r} is compressed by the HDF5 filter {code}{called}, which is not installed; "
+                    "rewrite it, e.g. with nccopy -d1"
                 )
 
-    def virtual(self, dataset: "h5py.h5d.DatasetID", properties: Any, name: str) -> None:
-        """Check that all parts of a virtual data set are there, since the library takes missing ones for a
-        constant.
-        """
+    def check_virtual(self, dataset: "h5py.h5d.DatasetID", properties: Any, name: str) -> None:
+        """Check that all sources of a virtual data set exist, since HDF5 reads missing ones as fill values."""
         import h5py
 
         count = properties.get_virtual_count()
@@ -254,51 +267,55 @@ class _Check:
                 "pass follow_links=True if you trust them"
             )
         if count > OBJECTS:
-            raise self.refusal(
-                f"{name!r} is a virtual data set of more than {OBJECTS} parts; join some first"
+            raise self.error(
+                f"{name!r} is a virtual data set of more than {OBJECTS} sources; join some of them first"
             )
         for i in range(count):
             target = properties.get_virtual_filename(i)
             if "%" in target:
-                raise self.refusal(
-                    f"{name!r} is a virtual data set of files by a pattern ({target!r}); name each file"
+                raise self.error(
+                    f"{name!r} is a virtual data set with a pattern of files ({target!r}); name each file"
                 )
-            places = [self.path] if target == "." else self.elsewhere(target, name, "HDF5_VDS_PREFIX")
-            for place in places:
-                with h5py.File(place, "r", locking=False) as file:
-                    if lacking := lacks(file, properties, i):
-                        raise self.refusal(f"{name!r} is a virtual data set, and {place} {lacking}")
-        if not covered(dataset, properties):
-            raise self.refusal(
-                f"{name!r} is a virtual data set with values that no part gives, and no _FillValue to mark them as missing"
+            paths = [self.path] if target == "." else self.check_target(target, name, "HDF5_VDS_PREFIX")
+            for path in paths:
+                with h5py.File(path, "r", locking=False) as file:
+                    if reason := missing_source(file, properties, i):
+                        raise self.error(f"{name!r} is a virtual data set, and {path} {reason}")
+        if not covers_data_set(dataset, properties):
+            raise self.error(
+                f"{name!r} is a virtual data set with values that no source provides, "
+                "and without a _FillValue to mark them as missing"
             )
 
-    def attributes(self, item: Any, name: str) -> None:
+    def check_attributes(self, item: Any, name: str) -> None:
+        """Check the number and the sizes of the attributes of a group or data set."""
         import h5py
 
         count = h5py.h5a.get_num_attrs(item)
         self.objects += 0 if count < 100 else 2 * (count - 100)
         if self.objects > 2 * OBJECTS:
-            raise self.refusal(f"{name or '/'!r} has {count} attributes")
+            raise self.error(f"{name or '/'!r} has {count} attributes")
         for index in range(count):
             attribute = h5py.h5a.open(item, index=index)
             called = attribute.name.decode(errors="replace")
             size = attribute.get_storage_size()
             if size > _ATTRIBUTE:
                 limit = show(_ATTRIBUTE)
-                raise self.refusal(
-                    f"the attribute {called!r} of {name or '/'!r} has {show(size)}, more than the {limit} that are read"
+                raise self.error(
+                    f"the attribute {called!r} of {name or '/'!r} has {show(size)}, "
+                    f"more than the limit of {limit}"
                 )
             kind = attribute.get_type()
             long = isinstance(kind, h5py.h5t.TypeVlenID) or (
                 isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str()
             )
-            if long and called not in _SCALES and int(np.prod(attribute.shape, dtype=object)) > _TEXTS:
-                raise self.refusal(
-                    f"the attribute {called!r} of {name or '/'!r} has more than {_TEXTS} texts or lists"
+            if long and called not in _SCALES and int(np.prod(attribute.shape, dtype=object)) > _STRINGS:
+                raise self.error(
+                    f"the attribute {called!r} of {name or '/'!r} has more than {_STRINGS} strings or lists"
                 )
 
-    def refusal(self, text: str) -> InvalidDataError:
+    def error(self, text: str) -> InvalidDataError:
+        """Return an error that names the file being checked."""
         return InvalidDataError(f"{self.path}: {text}")
 
 
@@ -306,7 +323,7 @@ _SCALES = ("DIMENSION_LIST", "REFERENCE_LIST")
 
 
 def _dimension_only(dataset: "h5py.h5d.DatasetID") -> bool:
-    """Return whether a data set stands for a dimension without coordinate, and has no values."""
+    """Return whether a data set represents a dimension without coordinate values."""
     import h5py
 
     if not (h5py.h5ds.is_scale(dataset) and h5py.h5a.exists(dataset, b"NAME")):
@@ -324,16 +341,16 @@ def _dimension_only(dataset: "h5py.h5d.DatasetID") -> bool:
     )
 
 
-def _reads_filter(code: int) -> bool:
-    """Return whether the netCDF library has a filter, or the user has a folder of filters."""
+def _has_filter(code: int) -> bool:
+    """Return whether the netCDF library has a filter, or the user set a folder of filter plugins."""
     import netCDF4
 
-    if code in _BUILT_IN:
+    if code in _BUILT_IN_FILTERS:
         return True
     own = os.path.join(os.path.dirname(netCDF4.__file__), "plugins")
     if os.environ.get("HDF5_PLUGIN_PATH", own) != own:
         return True
-    if code not in _ADDED:
+    if code not in _OPTIONAL_FILTERS:
         return False
     with netCDF4.Dataset("none", "w", diskless=True) as empty:
-        return bool(getattr(empty, _ADDED[code])())
+        return bool(getattr(empty, _OPTIONAL_FILTERS[code])())

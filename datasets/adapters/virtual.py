@@ -1,6 +1,4 @@
-"""Virtual data sets of HDF5: whether their parts are there, since the library takes missing ones for a
-constant.
-"""
+"""Completeness of HDF5 virtual data sets, whose missing sources the library reads as fill values."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -10,33 +8,33 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import h5py
 
-_CELLS = 10**7  # of the grid that the edges of all parts make
+_CELLS = 10**7  # of the grid spanned by the edges of all sources
 
 Box = tuple[NDArray[np.int64], NDArray[np.int64]]
-"""First and last place of a part along each axis, each of shape (axis,)."""
+"""First and last index of a block along each axis, each of shape (axis,)."""
 
 
-def lacks(file: "h5py.File", properties: Any, part: int) -> str:
-    """Return what a source file lacks of one part of a virtual data set; empty where it has all of it.
+def missing_source(file: "h5py.File", properties: Any, index: int) -> str:
+    """Return what a file lacks of one source of a virtual data set, empty if it is complete.
 
     Args:
-        file: source file, open.
+        file: open source file.
         properties: creation properties of the virtual data set.
-        part: number of the part.
+        index: index of the source among those of the virtual data set.
     """
     import h5py
 
-    name = properties.get_virtual_dsetname(part)
+    name = properties.get_virtual_dsetname(index)
     source = file.get(name) if name else None
     if not isinstance(source, h5py.Dataset):
         return f"has no {name!r}"
-    if source.is_virtual:  # perhaps of this one
-        return f"has {name!r} as a virtual data set itself"
-    space = properties.get_virtual_srcspace(part)
+    if source.is_virtual:  # possibly of the same data set
+        return f"has {name!r} as another virtual data set"
+    space = properties.get_virtual_srcspace(index)
     if space.get_select_type() == h5py.h5s.SEL_ALL:
-        wanted = properties.get_virtual_vspace(part)
-        missing = wanted.get_select_type() != h5py.h5s.SEL_ALL and wanted.get_select_npoints() > source.size
-        return f"has only {source.size} values of {name!r}" if missing else ""
+        target = properties.get_virtual_vspace(index)
+        too_small = target.get_select_type() != h5py.h5s.SEL_ALL and target.get_select_npoints() > source.size
+        return f"has only {source.size} values of {name!r}" if too_small else ""
     _, last = space.get_select_bounds()
     beyond = len(last) != source.ndim or any(
         end >= size for end, size in zip(last, source.shape, strict=True)
@@ -44,24 +42,24 @@ def lacks(file: "h5py.File", properties: Any, part: int) -> str:
     return f"has only {source.shape} of {name!r}" if beyond else ""
 
 
-def covered(dataset: "h5py.h5d.DatasetID", properties: Any) -> bool:
-    """Return whether each value of a virtual data set comes from a part, or is marked as missing.
+def covers_data_set(dataset: "h5py.h5d.DatasetID", properties: Any) -> bool:
+    """Return whether each value of a virtual data set comes from a source or is read as missing.
 
     Args:
         dataset: virtual data set.
         properties: its creation properties.
     """
     boxes = []
-    for part in range(properties.get_virtual_count()):
-        found = _boxes(properties.get_virtual_vspace(part), dataset.shape)
-        if found is None:
-            return _gaps_are_missing(dataset, properties)
-        boxes += found
-    return _fill(boxes, dataset.shape) or _gaps_are_missing(dataset, properties)
+    for index in range(properties.get_virtual_count()):
+        blocks = _boxes(properties.get_virtual_vspace(index), dataset.shape)
+        if blocks is None:
+            return _gaps_are_missing(dataset)
+        boxes += blocks
+    return _cover(boxes, dataset.shape) or _gaps_are_missing(dataset)
 
 
 def _boxes(space: "h5py.h5s.SpaceID", shape: tuple[int, ...]) -> list[Box] | None:
-    """Return the blocks of a selection; None where they are unlimited or single points."""
+    """Return the blocks of a selection, or None if it is unlimited or consists of points."""
     import h5py
 
     if space.get_select_type() == h5py.h5s.SEL_ALL:
@@ -72,13 +70,13 @@ def _boxes(space: "h5py.h5s.SpaceID", shape: tuple[int, ...]) -> list[Box] | Non
         if space.get_select_hyper_nblocks() > 10**5:
             return None
         blocks = space.get_select_hyper_blocklist()
-    except (ValueError, RuntimeError, OverflowError):  # of an unlimited selection
+    except (ValueError, RuntimeError, OverflowError):  # raised for an unlimited selection
         return None
     return [(np.asarray(first, np.int64), np.asarray(last, np.int64)) for first, last in blocks]
 
 
-def _fill(boxes: list[Box], shape: tuple[int, ...]) -> bool:
-    """Return whether boxes cover all places of a shape: on the grid of their edges, however large they are."""
+def _cover(boxes: list[Box], shape: tuple[int, ...]) -> bool:
+    """Return whether boxes cover all indices of a shape, computed on the grid of their edges."""
     edges = []
     for axis, size in enumerate(shape):
         ends = [b[axis] for b, _ in boxes] + [e[axis] + 1 for _, e in boxes]
@@ -97,10 +95,8 @@ def _fill(boxes: list[Box], shape: tuple[int, ...]) -> bool:
     return bool(full.all())
 
 
-def _gaps_are_missing(dataset: "h5py.h5d.DatasetID", properties: Any) -> bool:
-    """Return whether values that no part gives are read as missing: as NaN, or as the attribute
-    ``_FillValue``.
-    """
+def _gaps_are_missing(dataset: "h5py.h5d.DatasetID") -> bool:
+    """Return whether values without a source are read as missing: as NaN, or as ``_FillValue``."""
     import h5py
 
     opened = h5py.Dataset(dataset)
