@@ -1,6 +1,4 @@
-"""Stores of anemoi-datasets: one array ``data`` (time, variable, ensemble, cell), with names, shape and
-missing dates in attributes.
-"""
+"""Layout of anemoi-datasets: an array ``data`` (time, variable, ensemble, cell), described by attributes."""
 
 import re
 
@@ -18,18 +16,18 @@ _COMPUTED = re.compile(
 
 
 def matches(dataset: xr.Dataset) -> bool:
-    """Return whether arrays and attributes of anemoi-datasets are there."""
+    """Return whether a data set has the arrays and attributes of anemoi-datasets."""
     return {"data", "dates", "latitudes", "longitudes"} <= set(
         dataset.variables
     ) and "variables" in dataset.attrs
 
 
 def arrange(dataset: xr.Dataset, source: str) -> xr.Dataset:
-    """Return variables on (time, number, [level], latitude, longitude); missing dates are left out.
+    """Return variables on (time, number, [level], latitude, longitude), without the missing dates.
 
     Raises:
-        ValueError: the cells are no regular latitude-longitude grid, or attributes and arrays do not fit each
-            other.
+        ValueError: the cells do not form a regular latitude-longitude grid, or attributes and arrays are
+            inconsistent.
     """
     _check(dataset, source)
     names = [str(name) for name in dataset.attrs["variables"]]
@@ -38,9 +36,14 @@ def arrange(dataset: xr.Dataset, source: str) -> xr.Dataset:
         dataset[name].values.reshape(shape) if len(shape) == 2 else None
         for name in ("latitudes", "longitudes")
     )
-    if latitude is None or longitude is None or not (_constant(latitude) and _constant(longitude.T)):
+    if (
+        latitude is None
+        or longitude is None
+        or not (_has_constant_rows(latitude) and _has_constant_rows(longitude.T))
+    ):
         raise ValueError(
-            f"{source}: its {dataset.sizes['cell']} cells are no regular latitude-longitude grid, which is all that is read here"
+            f"{source}: its {dataset.sizes['cell']} cells do not form a regular latitude-longitude grid; "
+            "regrid it first, since other grids are not supported"
         )
     times = dataset["dates"].values.astype("datetime64[ns]")
     missing = np.array(dataset.attrs.get("missing_dates", []), dtype="datetime64[ns]")
@@ -53,44 +56,47 @@ def arrange(dataset: xr.Dataset, source: str) -> xr.Dataset:
         "latitude": latitude[:, 0],
         "longitude": longitude[0],
     }
-    about = dataset.attrs.get("variables_metadata", {})
+    metadata = dataset.attrs.get("variables_metadata", {})
     fields: dict[str, tuple[tuple[str, ...], da.Array, dict[str, str]]] = {}
     constant = {*dataset.attrs.get("constant_fields", ()), *CONSTANT}
     levels: dict[str, dict[int, int]] = {}
-    for at, name in enumerate(names):
-        if found := _ON_LEVEL.fullmatch(name):
-            levels.setdefault(found[1], {})[int(found[2])] = at
-        elif not (_COMPUTED.fullmatch(name) or about.get(name, {}).get("computed_forcing")):
-            units = about.get(name, {}).get("units", "")
-            one, dims = _cells(data, at, shape), ("time", "number", "latitude", "longitude")
+    dims = ("time", "number", "latitude", "longitude")
+    for index, name in enumerate(names):
+        if match := _ON_LEVEL.fullmatch(name):
+            levels.setdefault(match[1], {})[int(match[2])] = index
+        elif not (_COMPUTED.fullmatch(name) or metadata.get(name, {}).get("computed_forcing")):
+            units = metadata.get(name, {}).get("units", "")
+            values = _cells(data, index, shape)
             new = "geopotential_at_surface" if name == "z" else name
             fields[new] = (
-                (dims[2:], one[0, 0], {"units": units}) if name in constant else (dims, one, {"units": units})
+                (dims[2:], values[0, 0], {"units": units})
+                if name in constant
+                else (dims, values, {"units": units})
             )
-    every = sorted({level for held in levels.values() for level in held}, reverse=True)
-    for name, held in levels.items():
-        if len(held) < len(every):  # not on every level: each under a name of its own
+    all_levels = sorted({level for own_levels in levels.values() for level in own_levels}, reverse=True)
+    for name, own_levels in levels.items():
+        if len(own_levels) < len(all_levels):  # not on all levels, so one variable per level
             attrs = {"units": ECMWF[name].units} if name in ECMWF else {}
             fields |= {
-                f"{name}{level}": (
-                    ("time", "number", "latitude", "longitude"),
-                    _cells(data, at, shape),
-                    attrs,
-                )
-                for level, at in held.items()
+                f"{name}{level}": (dims, _cells(data, index, shape), attrs)
+                for level, index in own_levels.items()
             }
         else:
-            stacked = da.stack([_cells(data, held[level], shape) for level in every], axis=2)
+            stacked = da.stack([_cells(data, own_levels[level], shape) for level in all_levels], axis=2)
             fields[name] = (("time", "number", "level", "latitude", "longitude"), stacked, {})
-    return xr.Dataset(fields, coords | ({"level": ("level", every, {"units": "hPa"})} if every else {}))
+    return xr.Dataset(
+        fields, coords | ({"level": ("level", all_levels, {"units": "hPa"})} if all_levels else {})
+    )
 
 
 def _check(dataset: xr.Dataset, source: str) -> None:
-    """Raise ``ValueError`` where attributes and arrays do not fit each other."""
-    dims, names = dataset["data"].dims, dataset.attrs["variables"]
+    """Raise ``ValueError`` if attributes and arrays are inconsistent."""
+    dims = dataset["data"].dims
+    names = dataset.attrs["variables"]
     if set(dims) != {"time", "variable", "ensemble", "cell"}:
         raise ValueError(
-            f"{source}: its data lie on {', '.join(map(str, dims))}, not on time, variable, ensemble and cell"
+            f"{source}: its data have the dimensions {', '.join(map(str, dims))}, "
+            "expected time, variable, ensemble and cell"
         )
     if not isinstance(names, list | tuple) or len(names) != dataset.sizes["variable"]:
         raise ValueError(
@@ -98,22 +104,23 @@ def _check(dataset: xr.Dataset, source: str) -> None:
         )
     shape = dataset.attrs.get("field_shape", [])
     if not isinstance(shape, list | tuple) or not all(isinstance(n, int) and n > 0 for n in shape):
-        raise ValueError(f"{source}: its attribute field_shape {str(shape)[:80]} is no list of sizes")
+        raise ValueError(f"{source}: its attribute field_shape {str(shape)[:80]} is not a list of sizes")
     if len(shape) == 2 and shape[0] * shape[1] != dataset.sizes["cell"]:
         raise ValueError(
-            f"{source}: its attribute field_shape {str(shape)[:80]} does not fit its {dataset.sizes['cell']} cells"
+            f"{source}: its attribute field_shape {str(shape)[:80]} does not match "
+            f"its {dataset.sizes['cell']} cells"
         )
-    about = dataset.attrs.get("variables_metadata", {})
-    if not isinstance(about, dict) or not all(isinstance(value, dict) for value in about.values()):
-        raise ValueError(f"{source}: its attribute variables_metadata is no mapping of names to mappings")
+    metadata = dataset.attrs.get("variables_metadata", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, dict) for value in metadata.values()):
+        raise ValueError(f"{source}: its attribute variables_metadata is not a mapping of names to mappings")
 
 
-def _constant(rows: np.ndarray) -> bool:
-    """Return whether each row is one coordinate, up to rounding."""
+def _has_constant_rows(rows: np.ndarray) -> bool:
+    """Return whether the values of each row are equal, up to rounding."""
     return bool(np.ptp(rows, axis=1).max() <= COORDINATE_TOLERANCE * spacing_at(rows[:, 0]).min())
 
 
-def _cells(data: xr.DataArray, at: int, shape: list[int]) -> da.Array:
-    chosen = data.isel(variable=at)
-    lazy = da.asarray(chosen.chunk({"time": 1}).data)
+def _cells(data: xr.DataArray, index: int, shape: list[int]) -> da.Array:
+    """Return a variable as a lazy array of shape (time, member, row, column)."""
+    lazy = da.asarray(data.isel(variable=index).chunk({"time": 1}).data)
     return lazy.reshape(*lazy.shape[:2], *shape)

@@ -1,6 +1,4 @@
-"""Attributes of CF that are not of the type that CF gives them, mended where they have a meaning and refused
-where they have none.
-"""
+"""CF attributes of wrong types: converted if their meaning is clear, otherwise rejected."""
 
 import re
 from typing import Any
@@ -9,10 +7,19 @@ import numpy as np
 import xarray as xr
 
 from ..errors import InvalidDataError
-from ..scalars import ATTRIBUTE as PLACES
+from ..scalars import ATTRIBUTE as SCALARS
 
-_TEXTS = ("units", "standard_name", "long_name", "calendar", "axis", "positive", "cell_methods", PLACES)
-_REFERENCES = (
+_TEXT_ATTRIBUTES = (
+    "units",
+    "standard_name",
+    "long_name",
+    "calendar",
+    "axis",
+    "positive",
+    "cell_methods",
+    SCALARS,
+)
+_REFERENCE_ATTRIBUTES = (
     "coordinates",
     "grid_mapping",
     "formula_terms",
@@ -20,37 +27,37 @@ _REFERENCES = (
     "ancillary_variables",
     "cell_measures",
 )
-_PACKING = ("scale_factor", "add_offset")
-_PLACE = re.compile(
+_PACKING_ATTRIBUTES = ("scale_factor", "add_offset")
+_SCALAR = re.compile(
     r"(?!level=)[^=;]+=[^;]*|level=-?\d{1,9}(\.\d{1,20})?([eE][+-]?\d)?( hPa)?"
 )  # see ``scalars``
 _LONGEST = 100  # characters of units of time, and of calendars
 
 
-def plain(dataset: xr.Dataset) -> xr.Dataset:
-    """Return an undecoded data set whose attributes have the types of CF; lazy, but for axes of time.
+def normalise_attributes(dataset: xr.Dataset) -> xr.Dataset:
+    """Return an undecoded data set whose attributes have the types of CF; lazy except for time axes.
 
-    Texts that are something else become text, references that are no text are dropped, and so are variables
-    with one dimension twice, which xarray does not support.
+    Text attributes of other types are converted to text. References that are not text are dropped, and so are
+    variables with a repeated dimension, which xarray does not support.
 
     Args:
-        dataset: as it was opened with ``decode_cf=False``.
+        dataset: data set opened with ``decode_cf=False``.
 
     Raises:
-        InvalidDataError: a scale or offset that is no finite number, or units of time that are no units.
+        InvalidDataError: a scale or offset is not a finite number, or units of time are not valid.
     """
-    twice = [
+    repeated = [
         name for name, variable in dataset.variables.items() if len(set(variable.dims)) < len(variable.dims)
     ]
-    dataset = dataset.drop_vars(twice)
+    dataset = dataset.drop_vars(repeated)
     for name, variable in dataset.variables.items():
         attrs = variable.attrs
-        for key in [key for key in _TEXTS if key in attrs]:
+        for key in [key for key in _TEXT_ATTRIBUTES if key in attrs]:
             attrs[key] = _text(attrs[key])
-        for key in [key for key in _REFERENCES if key in attrs and not isinstance(attrs[key], str)]:
+        for key in [key for key in _REFERENCE_ATTRIBUTES if key in attrs and not isinstance(attrs[key], str)]:
             del attrs[key]
-        if PLACES in attrs:
-            _check_places(str(name), attrs)
+        if SCALARS in attrs:
+            _check_scalars(str(name), attrs)
         if variable.dtype.kind in "fiu":
             _check_packing(str(name), attrs)
             _check_times(str(name), variable)
@@ -58,23 +65,23 @@ def plain(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def explain_times(dataset: xr.Dataset, error: Exception) -> None:
-    """Raise ``InvalidDataError`` for the variable whose units of time cannot be decoded; nothing where it is another
-    fault.
+    """Raise ``InvalidDataError`` for the variable whose units of time cannot be decoded, if there is one.
 
     Args:
-        dataset: undecoded.
-        error: what decoding all of it raised.
+        dataset: undecoded data set.
+        error: error raised when all variables were decoded.
     """
     for name, variable in dataset.variables.items():
         if "since" in str(variable.attrs.get("units", "")):
             try:
                 xr.conventions.decode_cf_variable(name, variable.copy(deep=False))
-            except Exception:  # noqa: BLE001 (decoders raise many types)
+            except Exception:  # noqa: BLE001  decoders raise many types
                 calendar = (
                     f" of the calendar {variable.attrs['calendar']!r}" if "calendar" in variable.attrs else ""
                 )
                 raise InvalidDataError(
-                    f"{name!r} has the units {variable.attrs['units']!r}{calendar}, by which its values are no dates; "
+                    f"{name!r} has the units {variable.attrs['units']!r}{calendar}, "
+                    "which do not convert its values to dates; "
                     "write e.g. 'hours since 2000-01-01', with dates from 1678 to 2262"
                 ) from error
 
@@ -85,30 +92,30 @@ def _text(value: Any) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)[:1000]
 
 
-def _check_places(name: str, attrs: dict[Any, Any]) -> None:
-    """Drop places that are none, and refuse a pressure that is no number."""
-    parts = [part for part in attrs[PLACES].split("; ") if "=" in part]
-    if wrong := [part for part in parts if not _PLACE.fullmatch(part)]:
+def _check_scalars(name: str, attrs: dict[Any, Any]) -> None:
+    """Drop an empty list of scalar coordinates, and refuse one that cannot be parsed."""
+    parts = [part for part in attrs[SCALARS].split("; ") if "=" in part]
+    if wrong := [part for part in parts if not _SCALAR.fullmatch(part)]:
         raise InvalidDataError(
-            f"{name!r} has the {PLACES} {_shown(wrong[0])}, which is no place; delete the attribute"
+            f"{name!r} has the {SCALARS} {_shorten(wrong[0])}, expected NAME=VALUE; delete the attribute"
         )
     if not parts:
-        del attrs[PLACES]
+        del attrs[SCALARS]
 
 
 def _check_packing(name: str, attrs: dict[Any, Any]) -> None:
-    for key in [key for key in _PACKING if key in attrs]:
+    for key in [key for key in _PACKING_ATTRIBUTES if key in attrs]:
         number = np.asarray(attrs[key])
         if number.size != 1 or number.dtype.kind not in "fiu" or not np.isfinite(number).all():
             raise InvalidDataError(
-                f"{name!r} has the {key} {_shown(attrs[key])}, which is no finite number; set or delete the attribute"
+                f"{name!r} has the {key} {_shorten(attrs[key])}, which is not a finite number; "
+                "correct or delete the attribute"
             )
         attrs[key] = number.reshape(())[()]
-    if (
-        attrs.get("scale_factor", 1) == 0 and "add_offset" not in attrs
-    ):  # with an offset, a constant is packed so
+    # A scale factor of 0 is valid with an offset, as the encoding of a constant field.
+    if attrs.get("scale_factor", 1) == 0 and "add_offset" not in attrs:
         raise InvalidDataError(
-            f"{name!r} has the scale_factor 0, so all its values would be 0; set or delete the attribute"
+            f"{name!r} has the scale_factor 0, so all its values would be 0; correct or delete the attribute"
         )
 
 
@@ -119,12 +126,13 @@ def _check_times(name: str, variable: xr.Variable) -> None:
     for key in ("units", "calendar"):
         if len(str(variable.attrs.get(key, ""))) > _LONGEST:
             raise InvalidDataError(
-                f"{name!r} has the {key} {_shown(variable.attrs[key])} of {len(variable.attrs[key])} characters, which are no {key} of time"
+                f"{name!r} has the {key} {_shorten(variable.attrs[key])} of {len(variable.attrs[key])} "
+                f"characters, which is not a valid {key} of time"
             )
     if variable.dtype.kind == "f" and variable.dims == (name,) and np.isinf(variable.values).any():
-        raise InvalidDataError(f"{name!r} has times that are infinite; drop those records")
+        raise InvalidDataError(f"{name!r} has infinite times; drop those records")
 
 
-def _shown(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:60]}..."

@@ -25,9 +25,10 @@ from ..scalars import ATTRIBUTE as SCALARS
 from ..scalars import is_pressure, lone_coordinates, record
 from ..schema import DIMENSIONS, LEVEL_VARIABLES, STANDARD_UNITS, axes_of, grid_of, nearest
 from ..store.names import fault, reserved
+from .curvilinear import find_curvilinear_grid
 from .layouts import find_layout
 from .levels import pressure_levels
-from .projections import onto_latlon, projected
+from .projections import onto_latlon
 from .static import first_of_constant, is_constant
 from .times import standard_times
 from .versions import drop_superseded, fill_versions
@@ -105,7 +106,7 @@ def canonical(
     )
     dataset = select.places(dataset, source)
     dataset = find_layout(dataset, layout).read(dataset, source)
-    curvilinear = projected(dataset, source)
+    curvilinear = find_curvilinear_grid(dataset, source)
     if curvilinear is not None:
         if grid is None:
             raise curvilinear.refusal(source)

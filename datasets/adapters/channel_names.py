@@ -1,4 +1,4 @@
-"""What a variable of any package measures, and on which pressure level, by its name."""
+"""Recognition of the quantity and pressure level of a variable by the names that packages use."""
 
 import re
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from typing import Any
 
 from .vocabulary import ALIASES, ON_LEVELS, SHORT_NAMES
 
-# Names of earth2studio and others that the vocabulary does not have.
+# Names of earth2studio and others that the vocabulary lacks.
 _OTHER = {
     "u10m": "10m_u_component_of_wind",
     "v10m": "10m_v_component_of_wind",
@@ -21,31 +21,30 @@ _OTHER = {
 _AMBIGUOUS = ("u100", "v100")  # winds at 100 m in some data sets, at 100 hPa in others
 _TERMS = {name: term.name for name, term in ALIASES.items() if name not in _AMBIGUOUS} | _OTHER
 _ON_LEVEL = re.compile(r"(.+?)_?(\d{2,4})(?:_?(?:hpa|mb))?")
-_LEAST_LEVEL = 20  # hPa; smaller numbers in a name are heights in metres, or parts of the name
+_MIN_LEVEL = 20  # hPa; smaller numbers in a name are heights [m], or part of the name
 
 
 def identify(name: str, attrs: Mapping[Any, Any]) -> tuple[str, int | None]:
-    """Return WeatherBench2's name of what a variable measures, and the level [hPa] in its name; else the name
-    itself.
+    """Return the WeatherBench2 name of a variable, or its own if unknown, and the level [hPa] in its name.
 
     Args:
         name: name of the variable, e.g. ``t2m``, ``z500`` or ``temperature_850``.
-        attrs: its attributes: the short name of GRIB, and the name in the data it comes from, count too.
+        attrs: attributes of the variable, of which ``GRIB_shortName`` and ``source_name`` are also used.
 
     >>> identify("z500", {}), identify("10u", {}), identify("air", {})
     (('geopotential', 500), ('10m_u_component_of_wind', None), ('air', None))
     """
     for candidate in (attrs.get("GRIB_shortName"), name, attrs.get("source_name")):
-        if candidate and (found := _known(str(candidate).lower())) is not None:
-            return found
+        if candidate and (match := _match(str(candidate).lower())) is not None:
+            return match
     return name, None
 
 
-def _known(name: str) -> tuple[str, int | None] | None:
+def _match(name: str) -> tuple[str, int | None] | None:
     if name in _TERMS:
         return _TERMS[name], None
     if (parts := _ON_LEVEL.fullmatch(name)) is None or name in _AMBIGUOUS:
         return None
     base = SHORT_NAMES.get(parts[1], parts[1])
     level = int(parts[2])
-    return (base, level) if base in ON_LEVELS and _LEAST_LEVEL <= level <= 1100 else None
+    return (base, level) if base in ON_LEVELS and _MIN_LEVEL <= level <= 1100 else None

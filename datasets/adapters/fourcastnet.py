@@ -1,9 +1,8 @@
-"""FourCastNet's training files: HDF5, one a year, ``fields`` (time, channel, latitude, longitude), nothing
-said about what is in them.
+"""Layout of FourCastNet's training files: HDF5, one per year, with an array ``fields`` and no metadata.
 
-Channels and their order are those of Pathak et al. 2022 (arXiv:2202.11214), 20 of them, and of the later
-model of 26; times are six-hourly from 1 January of the year in the file's name, rows from the north pole
-down, with or without the last one.
+The array has the axes (time, channel, latitude, longitude). Channels and their order are the 20 of Pathak et
+al. 2022 (arXiv:2202.11214), or the 26 of the later model. Times are six-hourly from 1 January of the year in
+the file name, and rows go from the north pole southward, with or without the south pole.
 """
 
 import re
@@ -22,27 +21,28 @@ CHANNELS = {20: _20, 21: [*_20, "sst"], 26: [*_20, "100u", "100v", "u250", "v250
 
 
 def matches(dataset: xr.Dataset) -> bool:
-    """Return whether there is an array ``fields`` of four axes without coordinates."""
+    """Return whether a data set has a four-dimensional array ``fields`` and no coordinates."""
     return "fields" in dataset and dataset["fields"].ndim == 4 and not dataset.coords
 
 
 def arrange(dataset: xr.Dataset, source: str) -> xr.Dataset:
-    """Return one variable a channel on (time, latitude, longitude); those on one level keep names such as
-    z500.
+    """Return one variable per channel on (time, latitude, longitude), named as z500 on a level.
 
     Raises:
-        ValueError: channels, rows or year are not those of FourCastNet's files.
+        ValueError: the number of channels or rows differs from FourCastNet's files, or the file name has no
+            year.
     """
     fields = dataset["fields"]
     times, channels, rows, columns = fields.shape
     year = re.search(r"(19|20)\d\d", Path(source).stem)
     if channels not in CHANNELS:
-        raise ValueError(f"{source}: fields have {channels} channels; those of FourCastNet have 20, 21 or 26")
+        raise ValueError(f"{source}: fields have {channels} channels; FourCastNet files have 20, 21 or 26")
     if year is None:
-        raise ValueError(f"{source}: the year is told by the name of the file alone; call it e.g. 2015.h5")
+        raise ValueError(f"{source}: the file name must contain the year; rename it, e.g. to 2015.h5")
     if columns % 2 or rows not in (columns // 2, columns // 2 + 1):
         raise ValueError(
-            f"{source}: {rows} x {columns} points are no global grid with both poles, or without the south pole"
+            f"{source}: {rows} x {columns} points are not a global grid with both poles, "
+            "or without the south pole"
         )
     step = 360 / columns
     coords = {
@@ -52,9 +52,9 @@ def arrange(dataset: xr.Dataset, source: str) -> xr.Dataset:
     }
     variables = {}
     for i, name in enumerate(CHANNELS[channels]):
-        one = fields.isel({fields.dims[1]: i}).variable
-        one.dims = ("time", "latitude", "longitude")
+        variable = fields.isel({fields.dims[1]: i}).variable
+        variable.dims = ("time", "latitude", "longitude")
         on_level = re.fullmatch(r"([tuvzr])\d+", name)
-        one.attrs = {"units": ECMWF[on_level[1]].units} if on_level else {}
-        variables[name] = one
+        variable.attrs = {"units": ECMWF[on_level[1]].units} if on_level else {}
+        variables[name] = variable
     return xr.Dataset(variables, coords)

@@ -16,6 +16,7 @@ from xarray.backends.locks import HDF5_LOCK
 
 from ..errors import InvalidDataError, LinkRefusedError
 from ..memory import check_axis, check_bytes, check_declared, show
+from .netcdf_support import has_filter, is_dimension_only
 from .regular import check_regular
 from .virtual import covers_data_set, missing_source
 
@@ -28,8 +29,6 @@ _STRINGS = 1000  # of one attribute or axis, each of which may be as long as the
 _NAME = 256  # bytes of a name
 _FILES = 10_000  # linked files
 _DEPTH = 100  # of nested groups
-_BUILT_IN_FILTERS = range(1, 7)  # deflate, shuffle, fletcher32, szip, nbit, scaleoffset
-_OPTIONAL_FILTERS = {307: "has_bzip2_filter", 32001: "has_blosc_filter", 32015: "has_zstd_filter"}
 
 Identity = tuple[int, int]
 
@@ -227,9 +226,9 @@ class _FileChecker:
             what = f"{self.path}: a chunk of {name!r} ({'x'.join(map(str, chunk))} values)"
             check_bytes(what, 2 * int(np.prod(chunk, dtype=object)) * size)
             self.check_filters(properties, name)
-        if len(shape) == 1 and h5py.h5ds.is_scale(dataset) and not _dimension_only(dataset):
+        if len(shape) == 1 and h5py.h5ds.is_scale(dataset) and not is_dimension_only(dataset):
             check_axis(self.path, name, count, size)
-        if not (_dimension_only(dataset) or properties.get_layout() == h5py.h5d.VIRTUAL):
+        if not (is_dimension_only(dataset) or properties.get_layout() == h5py.h5d.VIRTUAL):
             stored = h5py.h5i.get_file_id(dataset).get_filesize()
             check_declared(self.path, name, count * size, stored)
         if isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str() and count > _STRINGS:
@@ -247,7 +246,7 @@ class _FileChecker:
         """Check that the filters of a data set are available."""
         for position in range(properties.get_nfilters()):
             code, _, _, title = properties.get_filter(position)
-            if not _has_filter(code):
+            if not has_filter(code):
                 called = f" ({title.decode(errors='replace')})" if title else ""
                 raise self.error(
                     f"{name!r} is compressed by the HDF5 filter {code}{called}, which is not installed; "
@@ -255,7 +254,7 @@ class _FileChecker:
                 )
 
     def check_virtual(self, dataset: "h5py.h5d.DatasetID", properties: Any, name: str) -> None:
-        """Check that all sources of a virtual data set exist, since HDF5 reads missing ones as fill values."""
+        """Check that the sources of a virtual data set exist: HDF5 reads missing ones as fill values."""
         import h5py
 
         count = properties.get_virtual_count()
@@ -320,37 +319,3 @@ class _FileChecker:
 
 
 _SCALES = ("DIMENSION_LIST", "REFERENCE_LIST")
-
-
-def _dimension_only(dataset: "h5py.h5d.DatasetID") -> bool:
-    """Return whether a data set represents a dimension without coordinate values."""
-    import h5py
-
-    if not (h5py.h5ds.is_scale(dataset) and h5py.h5a.exists(dataset, b"NAME")):
-        return False
-    attribute = h5py.h5a.open(dataset, b"NAME")
-    if (
-        attribute.shape != ()
-        or not isinstance(attribute.get_type(), h5py.h5t.TypeStringID)
-        or attribute.get_storage_size() > 1000
-    ):
-        return False
-    text = h5py.Dataset(dataset).attrs["NAME"]
-    return (text.decode(errors="replace") if isinstance(text, bytes) else str(text)).startswith(
-        "This is a netCDF dimension but not"
-    )
-
-
-def _has_filter(code: int) -> bool:
-    """Return whether the netCDF library has a filter, or the user set a folder of filter plugins."""
-    import netCDF4
-
-    if code in _BUILT_IN_FILTERS:
-        return True
-    own = os.path.join(os.path.dirname(netCDF4.__file__), "plugins")
-    if os.environ.get("HDF5_PLUGIN_PATH", own) != own:
-        return True
-    if code not in _OPTIONAL_FILTERS:
-        return False
-    with netCDF4.Dataset("none", "w", diskless=True) as empty:
-        return bool(getattr(empty, _OPTIONAL_FILTERS[code])())

@@ -1,8 +1,8 @@
-"""Fields on hybrid sigma-pressure levels, interpolated to pressures.
+"""Interpolation of fields on hybrid sigma-pressure levels to pressure levels.
 
-The pressure of level k over a surface at ``ps`` is ``p_k = a_k + b_k ps`` (CF appendix D), with ``a_k`` in
-Pa, or a share of ``p0`` in files that say so. Between two levels fields are linear in ``ln p``; below the
-lowest level, which includes all that lies under ground, and above the highest one they are missing.
+The pressure of level k above a surface pressure ``ps`` is ``p_k = a_k + b_k ps`` (CF conventions, appendix
+D), with ``a_k`` in Pa, or as a fraction of ``p0``. Fields are interpolated linearly in ``ln p``; below the
+lowest level, which includes points below ground, and above the highest one they are missing.
 """
 
 import re
@@ -28,23 +28,23 @@ _PAIRS = (
     ("a_bnds", "b_bnds"),
 )
 _SURFACE = ("PS", "ps", "sp", "aps", "surface_pressure", "pressfc", "PSFC")
-_LOGARITHM = ("lnsp", "lnps", "LNSP", "LNPS")
+_LOG_SURFACE = ("lnsp", "lnps", "LNSP", "LNPS")
 _REFERENCE = ("P0", "p0", "P00")
-_BLOCK = 2**25  # bytes of a field that are interpolated at once
+_BLOCK = 2**25  # bytes of a field that are interpolated together
 
 
-class Lacking(ValueError):
-    """What the pressures of levels cannot be computed without is missing."""
+class MissingTermError(ValueError):
+    """A term that is necessary to compute the pressures of levels is missing; the message names it."""
 
 
 @dataclass(frozen=True, eq=False)
 class PressureFormula:
-    """Pressures of levels: ``p = a + b ps``.
+    """Pressures of levels, ``p = a + b ps``.
 
     Attributes:
-        a: in Pa, shape (level,).
-        b: shape (level,).
-        surface: surface pressure in Pa.
+        a: coefficients [Pa], shape (level,).
+        b: coefficients [1], shape (level,).
+        surface: surface pressure ``ps`` [Pa].
     """
 
     a: Array
@@ -53,36 +53,33 @@ class PressureFormula:
 
 
 def companions(dataset: xr.Dataset, dim: str) -> tuple[str, str] | None:
-    """Return the names of the two coefficients of a dimension's levels, at their middle or their edges; None
-    where there are none.
-    """
+    """Return the names of the coefficients a and b of a dimension's levels or layer edges, or None."""
     size = dataset.sizes[dim]
     for pair in _PAIRS:
         if all(name in dataset.variables for name in pair):
             a, b = (dataset[name] for name in pair)
-            one = a.ndim == 1 and a.dims == b.dims
-            edges = a.ndim == 2 and a.dims == b.dims and a.shape[1] == 2
-            along = a.dims[:1] == (dim,) or (one and a.dims[0] not in dataset.indexes)
+            is_list = a.ndim == 1 and a.dims == b.dims
+            is_bounds = a.ndim == 2 and a.dims == b.dims and a.shape[1] == 2
+            along_dim = a.dims[:1] == (dim,) or (is_list and a.dims[0] not in dataset.indexes)
             if (
-                (one or edges)
-                and along
-                and (a.shape[0] in (size, size + 1) or _numbered(dataset[dim], a.shape[0]))
+                (is_list or is_bounds)
+                and along_dim
+                and (a.shape[0] in (size, size + 1) or _are_level_numbers(dataset[dim], a.shape[0]))
             ):
                 return pair
     return None
 
 
 def pressure_formula(dataset: xr.Dataset, dim: str) -> PressureFormula:
-    """Return how the pressures of a dimension's levels follow from the surface pressure: by formula terms, or
-    by the usual names.
+    """Return the pressure formula of a dimension's levels, from its formula terms or from common names.
 
     Raises:
-        Lacking: a term that the data set does not hold, named.
+        MissingTermError: the data set lacks a term.
     """
     axis = dataset[dim]
     terms = _terms(dataset, axis)
     if re.search("height|sleve|ocean|ln_pressure", str(axis.attrs.get("standard_name", ""))):
-        raise Lacking(f"a formula for {axis.attrs['standard_name']}")
+        raise MissingTermError(f"a formula for {axis.attrs['standard_name']}")
     pair = companions(dataset, dim)
     if "sigma" in terms or (
         not terms and pair is None and axis.attrs.get("standard_name") == "atmosphere_sigma_coordinate"
@@ -95,12 +92,12 @@ def pressure_formula(dataset: xr.Dataset, dim: str) -> PressureFormula:
         named = (terms.get("ap") or terms.get("a", ""), terms.get("b", ""))
         pair = named if all(name in dataset.variables for name in named) else pair
         if pair is None:
-            raise Lacking(f"the coefficients {' and '.join(filter(None, named)) or 'hyam and hybm'}")
+            raise MissingTermError(f"the coefficients {' and '.join(filter(None, named)) or 'hyam and hybm'}")
         a, b = (_at_levels(dataset[name].values.astype(np.float64), axis) for name in pair)
         units = str(dataset[pair[0]].attrs.get("units", ""))
         try:
             a = a * cf_units.conversion(units, "Pa")[0]
-        except ValueError:  # a share of the reference pressure, or Pa that are not called so
+        except ValueError:  # a fraction of the reference pressure, or Pa without the right units
             if np.abs(a).max() <= 2:
                 a = a * _scalar(dataset, terms.get("p0", ""), *_REFERENCE)
     return PressureFormula(a, b, _surface_pressure(dataset, terms.get("ps", "")))
@@ -109,14 +106,14 @@ def pressure_formula(dataset: xr.Dataset, dim: str) -> PressureFormula:
 def interpolate(
     field: xr.DataArray, dim: str, formula: PressureFormula, levels: Sequence[int]
 ) -> xr.DataArray:
-    """Return a field at pressures in hPa along a new dimension ``level``; lazy, float32.
+    """Interpolate a field lazily to pressures [hPa] along a new dimension ``level``, in float32.
 
     Raises:
-        Lacking: a surface pressure on other axes than the field's.
+        MissingTermError: the surface pressure has axes that the field lacks.
     """
     surface = formula.surface
     if not set(surface.dims) <= set(field.dims):
-        raise Lacking(f"the surface pressure on {', '.join(map(str, field.dims))}")
+        raise MissingTermError(f"the surface pressure on {', '.join(map(str, field.dims))}")
     bare = field.drop_vars([c for c in field.coords if dim in field[c].dims])
     one = max(1, field.nbytes // max(1, field.sizes.get("time", 1)))
     blocks = {d: max(1, _BLOCK // one) if d == "time" else -1 for d in field.dims}
@@ -137,23 +134,23 @@ def interpolate(
 def at_pressures(
     values: NDArray[np.floating], surface: NDArray[np.floating], a: Array, b: Array, pressures: Array
 ) -> NDArray[np.float32]:
-    """Interpolate linearly in the logarithm of pressure.
+    """Interpolate fields linearly in the logarithm of pressure.
 
     Args:
         values: fields, shape (..., level).
-        surface: surface pressure in Pa, shape (...).
-        a: in Pa, shape (level,).
-        b: shape (level,).
-        pressures: in Pa, shape (pressure,).
+        surface: surface pressure [Pa], shape (...).
+        a: coefficients [Pa], shape (level,).
+        b: coefficients [1], shape (level,).
+        pressures: target pressures [Pa], shape (pressure,).
 
     Returns:
-        Shape (..., pressure); NaN outside the levels.
+        Interpolated fields, shape (..., pressure); NaN outside the range of the levels.
     """
     if a[0] + b[0] * 1e5 > a[-1] + b[-1] * 1e5:
         values = values[..., ::-1]
         a = a[::-1]
         b = b[::-1]
-    with np.errstate(divide="ignore"):  # levels at no pressure
+    with np.errstate(divide="ignore"):  # a level at zero pressure
         x = np.log(a + b * surface[..., None].astype(np.float64))
     x = np.broadcast_to(x, values.shape)
     result = np.full((*values.shape[:-1], len(pressures)), np.nan, dtype=np.float32)
@@ -167,7 +164,7 @@ def at_pressures(
 
 
 def _terms(dataset: xr.Dataset, axis: xr.DataArray) -> dict[str, str]:
-    """Return the variables of the formula terms, of the levels or else of their bounds."""
+    """Return variables by formula term, of the levels or else of their bounds."""
     bounds = str(axis.attrs.get("bounds") or axis.encoding.get("bounds") or "")
     for variable in (axis, *([dataset[bounds]] if bounds in dataset else [])):
         if text := variable.attrs.get("formula_terms") or variable.encoding.get("formula_terms"):
@@ -175,8 +172,8 @@ def _terms(dataset: xr.Dataset, axis: xr.DataArray) -> dict[str, str]:
     return {}
 
 
-def _numbered(axis: xr.DataArray, size: int) -> bool:
-    """Return whether levels are numbers from 1 to some of ``size``."""
+def _are_level_numbers(axis: xr.DataArray, size: int) -> bool:
+    """Return whether the values of an axis are level numbers between 1 and ``size``."""
     values = axis.values
     return bool(
         (values == np.round(values)).all()
@@ -187,14 +184,15 @@ def _numbered(axis: xr.DataArray, size: int) -> bool:
 
 
 def _at_levels(coefficients: Array, axis: xr.DataArray) -> Array:
-    """Return the coefficients of an axis' levels: of bounds or edges the mean, of a longer list those of the
-    levels' numbers.
+    """Return the coefficients of the levels of an axis.
+
+    Bounds or layer edges are averaged; from a longer list, those of the level numbers are taken.
     """
     size = axis.size
     if coefficients.ndim == 2:
         return np.asarray(coefficients.mean(axis=1))
-    numbered = _numbered(axis, len(coefficients))
-    if len(coefficients) == size + 1 and not (numbered and axis.values[0] != 1):
+    has_numbers = _are_level_numbers(axis, len(coefficients))
+    if len(coefficients) == size + 1 and not (has_numbers and axis.values[0] != 1):
         return np.asarray((coefficients[1:] + coefficients[:-1]) / 2)
     return (
         coefficients if len(coefficients) == size else np.asarray(coefficients[axis.values.astype(int) - 1])
@@ -202,33 +200,33 @@ def _at_levels(coefficients: Array, axis: xr.DataArray) -> Array:
 
 
 def _scalar(dataset: xr.Dataset, *names: str) -> float:
-    """Return a pressure in Pa that does not change."""
+    """Return a constant pressure [Pa], the first available one of some variables."""
     for name in names:
         if name in dataset.variables and dataset[name].size == 1:
             return (
                 float(dataset[name].values.item())
                 * cf_units.conversion(str(dataset[name].attrs.get("units", "Pa")), "Pa")[0]
             )
-    raise Lacking(f"the pressure {next(filter(None, names))}")
+    raise MissingTermError(f"the pressure {next(filter(None, names))}")
 
 
 def _surface_pressure(dataset: xr.Dataset, name: str) -> xr.DataArray:
-    """Return the surface pressure in Pa; files that have its logarithm give it a level of its own."""
+    """Return the surface pressure [Pa], which some files store as its logarithm on a level of its own."""
     standard = [
         str(n) for n, v in dataset.data_vars.items() if v.attrs.get("standard_name") == "surface_air_pressure"
     ]
-    candidates = [n for n in (name, *standard, *_SURFACE, *_LOGARITHM) if n in dataset.data_vars]
+    candidates = [n for n in (name, *standard, *_SURFACE, *_LOG_SURFACE) if n in dataset.data_vars]
     if not candidates:
-        raise Lacking(f"the surface pressure {name or 'PS'}")
+        raise MissingTermError(f"the surface pressure {name or 'PS'}")
     surface = dataset[candidates[0]]
     surface = surface.isel(
         {d: 0 for d, size in surface.sizes.items() if size == 1 and d not in DIMENSIONS}, drop=True
     )
     lazy = surface.chunk({"time": 1} if "time" in surface.dims else {})
-    if candidates[0] in _LOGARITHM:
+    if candidates[0] in _LOG_SURFACE:
         return lazy.copy(data=np.exp(lazy.data))
     try:
         factor, _ = cf_units.conversion(str(surface.attrs.get("units", "")), "Pa")
     except ValueError as error:
-        raise Lacking(f"the surface pressure's units ({candidates[0]!r} {error})") from error
+        raise MissingTermError(f"the surface pressure's units ({candidates[0]!r} {error})") from error
     return surface if factor == 1 else lazy * factor

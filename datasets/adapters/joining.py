@@ -1,8 +1,8 @@
-"""Data sets of several files as one: along time, along levels, and side by side.
+"""Combination of the data sets of several files along time, along levels, and as separate variables.
 
-A variable of two files is one series only where level, height, member and every other scalar coordinate
-agree. Files of other levels at the same times become an axis of levels, files of other heights variables of
-their own; anything else is refused.
+A variable in two files forms a series only if level, height, member and all other scalar coordinates agree.
+Different levels at the same times become a level axis, and different heights become separate variables;
+anything else is an error.
 """
 
 import logging
@@ -30,13 +30,12 @@ Piece = tuple[str, xr.DataArray]
 
 @dataclass
 class Group:
-    """Pieces of one variable at one place: the same levels and scalar coordinates, one after the other in
-    time.
+    """Pieces of a variable with the same levels and scalar coordinates, which follow one another in time.
 
     Attributes:
-        levels: pressures [hPa], of an axis or one alone; empty where they are not known.
-        scalars: other scalar coordinates, those of all pieces together.
-        pieces: source and field.
+        levels: pressures [hPa] of an axis or of a single level; empty if unknown.
+        scalars: other scalar coordinates, the union of those of all pieces.
+        pieces: sources and fields.
     """
 
     levels: tuple[int, ...]
@@ -45,40 +44,39 @@ class Group:
 
     @property
     def source(self) -> str:
-        """First source."""
+        """Source of the first piece."""
         return self.pieces[0][0]
 
     @property
     def times(self) -> NDArray[np.datetime64]:
-        """Times of all pieces, sorted."""
+        """Sorted times of all pieces."""
         return np.sort(np.concatenate([piece["time"].values for _, piece in self.pieces]))
 
     @property
     def place(self) -> str:
-        """Where the field lies, for errors."""
+        """Levels and scalar coordinates, for error messages."""
         levels = [f"level {' and '.join(map(str, self.levels))} hPa"] if self.levels else []
-        return ", ".join(levels + [describe_scalars(self.scalars)] * bool(self.scalars)) or "an unknown place"
+        return ", ".join(levels + [describe_scalars(self.scalars)] * bool(self.scalars)) or "an unknown level"
 
-    def takes(self, levels: tuple[int, ...], scalars: dict[str, str]) -> bool:
-        """Return whether a piece at this place continues the group; one level that either does not know is
-        not compared.
-        """
+    def accepts(self, levels: tuple[int, ...], scalars: dict[str, str]) -> bool:
+        """Return whether a piece belongs to the group; a single level matches an unknown one."""
         unknown = (not levels or not self.levels) and len(levels or self.levels) < 2
         return (unknown or set(self.levels) == set(levels)) and differing(self.scalars, scalars) is None
 
     def add(self, source: str, variable: xr.DataArray) -> None:
-        """Add a piece that the group takes."""
+        """Add a piece that the group accepts."""
         self.pieces.append((source, variable))
         levels, scalars = _place(variable)
         self.levels = self.levels or levels
         self.scalars = scalars | self.scalars
 
     def series(self, along_level: bool = False) -> xr.DataArray:
-        """Return the pieces along time, on an axis of levels where one of them or the caller wants it."""
+        """Concatenate the pieces along time, with a level axis if one has it or ``along_level`` is true."""
         pieces = sorted(self.pieces, key=lambda piece: piece[1]["time"].values[0])
         for (a, one), (b, other) in pairwise(pieces):
-            if len(both := np.intersect1d(one["time"].values, other["time"].values)):
-                first = both[0].astype("datetime64[m]")
+            common = np.intersect1d(one["time"].values, other["time"].values)
+            if len(common):
+                first = common[0].astype("datetime64[m]")
                 raise DataError(
                     f"{a} and {b} both contain {one.name!r} at {first}; "
                     "leave one of them out, or select a period",
@@ -96,7 +94,7 @@ class Group:
 
 
 def _place(variable: xr.DataArray) -> tuple[tuple[int, ...], dict[str, str]]:
-    """Return the levels [hPa] of a variable and its other scalar coordinates."""
+    """Return the levels [hPa] and the other scalar coordinates of a variable."""
     scalars = scalars_of(variable.attrs)
     level = level_of(variable.attrs)
     scalars.pop("level", None)
@@ -109,7 +107,7 @@ def _concat(fields: Sequence[xr.DataArray], along: str) -> xr.DataArray:
 
 
 def _on_axis(variable: xr.DataArray, levels: tuple[int, ...]) -> xr.DataArray:
-    """Return a variable with an axis of these levels, in this order."""
+    """Return a variable with an axis of the given levels [hPa], in their order."""
     if "level" not in variable.dims:
         attrs = {"standard_name": "air_pressure", "units": "hPa", "positive": "down"}
         variable = variable.expand_dims(level=np.array(levels, np.int32), axis=1)
@@ -119,67 +117,69 @@ def _on_axis(variable: xr.DataArray, levels: tuple[int, ...]) -> xr.DataArray:
 
 
 def join(parts: Sequence[Part]) -> xr.Dataset:
-    """Return the canonical data sets of several sources as one, on the coordinates of the first.
+    """Join the canonical data sets of several sources on the coordinates of the first.
 
     Raises:
-        ValueError: grids, times, levels, units or scalar coordinates that do not go together; both sources
-            are named.
+        ValueError: grids, times, levels, units or scalar coordinates are incompatible; the message names both
+            sources.
     """
     first = parts[0]
     groups: dict[str, list[Group]] = {}
     known: dict[str, Identity] = {}
     for source, dataset in parts:
         aligned = align(dataset, first, source)
-        here = {str(n): identity(v) for n, v in aligned.data_vars.items()}
-        names = {new: old for old, new in match_variables(known, here).items()}
-        for new, own in here.items():
-            name = names.get(new, new)
+        identities = {str(n): identity(v) for n, v in aligned.data_vars.items()}
+        names = {new: old for old, new in match_variables(known, identities).items()}
+        for own_name, own in identities.items():
+            name = names.get(own_name, own_name)
             known.setdefault(name, replace(own, name=name))
-            _same_units(known[name], groups, own, source)
-            _add(groups.setdefault(name, []), source, aligned[new].rename(name))
+            _check_units(known[name], groups, own, source)
+            _add(groups.setdefault(name, []), source, aligned[own_name].rename(name))
     fields: dict[str, tuple[str, xr.DataArray]] = {}
-    for name, places in groups.items():
-        for variable in _along_places(name, places):
+    for name, variable_groups in groups.items():
+        for variable in _combine_groups(name, variable_groups):
             new = str(variable.name)
             if new in fields:
                 raise DataError(
-                    f"{fields[new][0]} and {places[0].source} contain {new!r} and {name!r}, "
+                    f"{fields[new][0]} and {variable_groups[0].source} contain {new!r} and {name!r}, "
                     f"which both become {new!r}; rename one of them",
                     option="rename",
                     example=f"{name}=...",
                 )
-            fields[new] = (places[0].source, variable)
-    return _side_by_side(fields, first[1])
+            fields[new] = (variable_groups[0].source, variable)
+    return _merge(fields, first[1])
 
 
 def align(dataset: xr.Dataset, reference: Part, source: str, *, cut: bool = False) -> xr.Dataset:
-    """Return a data set on the coordinates of another one, rows and columns in its order.
+    """Return a data set on the horizontal coordinates of another one.
 
     Args:
         dataset: data set to align.
-        reference: source and data set whose coordinates to take.
-        source: of ``dataset``, for errors.
+        reference: source and data set whose coordinates to use.
+        source: source of ``dataset``, for error messages.
         cut: whether ``dataset`` may have more points.
 
     Raises:
-        ValueError: other points.
+        ValueError: the coordinates differ.
     """
     for name in axes_of(reference[1]):
         if name not in dataset.coords:
             raise ValueError(f"{reference[0]} and {source} differ: only one has {name}")
-        wanted, given = reference[1][name].values, dataset[name].values
-        positions = match_axis(wanted, given, name) if cut or len(wanted) == len(given) else None
+        target = reference[1][name].values
+        own = dataset[name].values
+        positions = match_axis(target, own, name) if cut or len(target) == len(own) else None
         if positions is None:
             raise ValueError(
-                f"{reference[0]} and {source} differ in {name}; ingest them apart, or put them on one grid first"
+                f"{reference[0]} and {source} differ in {name}; "
+                "ingest them separately, or regrid them to one grid first"
             )
-        if not np.array_equal(positions, np.arange(len(given))):
+        if not np.array_equal(positions, np.arange(len(own))):
             dataset = dataset.isel({name: positions})
         dataset = dataset.assign_coords({name: reference[1][name].variable})
     return dataset
 
 
-def _same_units(first: Identity, groups: dict[str, list[Group]], other: Identity, source: str) -> None:
+def _check_units(first: Identity, groups: dict[str, list[Group]], other: Identity, source: str) -> None:
     a, b = str(first.attrs["units"]), str(other.attrs["units"])
     if a != b and conversion_or_none(b, a) != (1.0, 0.0):
         raise DataError(
@@ -191,21 +191,22 @@ def _same_units(first: Identity, groups: dict[str, list[Group]], other: Identity
 
 def _add(groups: list[Group], source: str, variable: xr.DataArray) -> None:
     levels, scalars = _place(variable)
-    group = next((g for g in groups if g.takes(levels, scalars)), None)
+    group = next((g for g in groups if g.accepts(levels, scalars)), None)
     if group is None:
         group = Group(levels, scalars)
         groups.append(group)
     group.add(source, variable)
 
 
-def _along_places(name: str, groups: list[Group]) -> list[xr.DataArray]:
-    """Return a variable of one place or of several levels, or variables of several heights."""
+def _combine_groups(name: str, groups: list[Group]) -> list[xr.DataArray]:
+    """Return one variable for a single group or several levels, or several variables for several heights."""
     if len(groups) == 1:
         return [groups[0].series()]
     a, b = groups[0], groups[1]
     if bool(a.levels) != bool(b.levels):
         raise DataError(
-            f"{a.source} and {b.source} differ: only one has a level for {name!r}; leave one out, or rename one",
+            f"{a.source} and {b.source} differ: only one has a level for {name!r}; "
+            "leave one out, or rename one",
             option="rename",
         )
     key = differing(a.scalars, b.scalars)
@@ -228,11 +229,12 @@ def _along_places(name: str, groups: list[Group]) -> list[xr.DataArray]:
     suffixes = [re.sub(r"[^\w.]+", "", group.scalars.get(key, "")) for group in groups]
     if a.levels != b.levels or "" in suffixes or len(set(suffixes)) < len(groups):
         raise ValueError(
-            f"{a.source} holds {name!r} at {a.place}, {b.source} at {b.place}; these are different fields: leave one out"
+            f"{a.source} has {name!r} at {a.place}, {b.source} at {b.place}; "
+            "these are different fields: leave one out"
         )
     renamed = [f"{name}_{suffix}" for suffix in suffixes]
     log.warning(
-        "%s is at %s; these become the variables %s",
+        "%s is at %s; they become the variables %s",
         name,
         " and ".join(group.place for group in groups),
         ", ".join(renamed),
@@ -241,41 +243,43 @@ def _along_places(name: str, groups: list[Group]) -> list[xr.DataArray]:
 
 
 def _along_levels(name: str, groups: list[Group]) -> xr.DataArray:
-    """Return one variable on the levels of all groups, by rising pressure unless a source has them by falling
-    pressure.
-    """
+    """Return one variable on the levels of all groups, by increasing pressure unless a source decreases."""
     sources: dict[int, str] = {}
     for group in groups:
-        if (wrong := differing(group.scalars, groups[0].scalars)) is not None:
+        if (differing_scalar := differing(group.scalars, groups[0].scalars)) is not None:
             raise ValueError(
-                f"{groups[0].source} and {group.source} differ in {wrong} of {name!r}: {groups[0].place} and {group.place}"
+                f"{groups[0].source} and {group.source} differ in {differing_scalar} of {name!r}: "
+                f"{groups[0].place} and {group.place}"
             )
         for level in group.levels:
             if level in sources:
                 raise ValueError(
-                    f"{sources[level]} and {group.source} both hold {name!r} at {level} hPa at the same times; leave one out"
+                    f"{sources[level]} and {group.source} both contain {name!r} at {level} hPa "
+                    "at the same times; leave one out"
                 )
             sources[level] = group.source
-    falling = any(len(group.levels) > 1 and group.levels[0] > group.levels[1] for group in groups)
+    decreasing = any(len(group.levels) > 1 and group.levels[0] > group.levels[1] for group in groups)
     series = [group.series(along_level=True) for group in groups]
     joined = _concat(series, "level")
-    joined = joined.transpose(*series[0].dims).sel(level=sorted(sources, reverse=falling))
+    joined = joined.transpose(*series[0].dims).sel(level=sorted(sources, reverse=decreasing))
     standard = str(joined.attrs.get("standard_name"))
     return joined.rename(LEVEL_VARIABLES[standard][0] if standard in LEVEL_VARIABLES else name)
 
 
-def _side_by_side(fields: dict[str, tuple[str, xr.DataArray]], first: xr.Dataset) -> xr.Dataset:
-    """Return variables with the same times and levels as one data set."""
+def _merge(fields: dict[str, tuple[str, xr.DataArray]], first: xr.Dataset) -> xr.Dataset:
+    """Return variables, which must have the same times and levels, as one data set."""
     variables: dict[str, xr.DataArray] = {}
     (source, reference), *_ = fields.values()
     on_levels: tuple[str, list[int]] | None = None
     for name, (other, variable) in fields.items():
         if not np.array_equal(variable["time"].values, reference["time"].values):
-            lone = next((n for n, (_, v) in fields.items() if v.sizes["time"] == 1), None)
+            single = next((n for n, (_, v) in fields.items() if v.sizes["time"] == 1), None)
             what = f"{source} and {other} differ in time; ingest them separately, or"
-            if lone:
+            if single:
                 raise DataError(
-                    f"{what} declare {lone!r} as static if it never changes", option="static", example=lone
+                    f"{what} declare {single!r} as static if it never changes",
+                    option="static",
+                    example=single,
                 )
             raise DataError(f"{what} select a period that all of them cover", option="times")
         levels = variable["level"].values.tolist() if "level" in variable.dims else None

@@ -1,6 +1,4 @@
-"""Layouts that sources come in, recognised by their content. One is a vocabulary and at most one function
-that rearranges.
-"""
+"""Registry of source layouts: vocabularies of names, and functions that rearrange a data set."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,41 +14,41 @@ from .vocabulary import ECMWF, WEATHERBENCH, Term
 ENTRY_POINTS = "fourcaster.layouts"
 
 
-def _as_it_is(dataset: xr.Dataset, source: str) -> xr.Dataset:
+def _unchanged(dataset: xr.Dataset, source: str) -> xr.Dataset:
     return dataset
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a source lays out its data.
+    """Layout of a kind of source.
 
-    Packages add layouts of their own by an entry point of the group ``fourcaster.layouts`` that names an
-    instance.
+    Packages add layouts by an entry point of the group ``fourcaster.layouts`` that refers to an instance.
 
     Attributes:
-        name: by which it is selected.
-        matches: whether a data set, as xarray opens it, is laid out so.
-        vocabulary: what its names for variables mean; others keep their names and bring their units.
-        arrange: (data set, its path) -> one with latitude, longitude, [level] and time as axes; lazy.
+        name: name that selects the layout.
+        matches: function that returns whether a data set, as opened by xarray, has the layout.
+        vocabulary: terms by variable name; variables without a term keep their name and need units.
+        arrange: function that rearranges a data set, given with its path, lazily to the axes time, [level],
+            latitude, longitude.
     """
 
     name: str
     matches: Callable[[xr.Dataset], bool]
     vocabulary: Mapping[str, Term] = field(default_factory=dict)
-    arrange: Callable[[xr.Dataset, str], xr.Dataset] = _as_it_is
+    arrange: Callable[[xr.Dataset, str], xr.Dataset] = _unchanged
 
     def read(self, dataset: xr.Dataset, source: str) -> xr.Dataset:
-        """Return the data set with axes, WeatherBench2's names, and units where it has none."""
+        """Return a data set with canonical axes and WeatherBench2 names; the vocabulary adds missing units."""
         dataset = self.arrange(dataset, source)
         names = {}
         for name in map(str, dataset.data_vars):
             short = str(dataset[name].attrs.get("GRIB_shortName", name))
             if (term := self.vocabulary.get(short)) is not None:
-                said = {k: v for k, v in dataset[name].attrs.items() if str(v).strip()}
-                told = {"units": term.units, "source_name": name} | (
+                own = {k: v for k, v in dataset[name].attrs.items() if str(v).strip()}
+                defaults = {"units": term.units, "source_name": name} | (
                     {"standard_name": term.standard_name} if term.standard_name else {}
                 )
-                dataset[name].attrs = told | said
+                dataset[name].attrs = defaults | own
                 names[name] = term.name
         return dataset.rename({old: new for old, new in names.items() if old != new and new not in dataset})
 
@@ -67,16 +65,16 @@ BUILT_IN = (
 
 @lru_cache(maxsize=1)
 def layouts() -> dict[str, Layout]:
-    """Return all layouts by name, those of other packages first, since what is built in takes anything."""
+    """Return all layouts by name, those of other packages first, since the built-in cf matches anything."""
     added = [point.load() for point in entry_points(group=ENTRY_POINTS)]
     return {layout.name: layout for layout in (*added, *BUILT_IN)}
 
 
 def find_layout(dataset: xr.Dataset, name: str | None = None) -> Layout:
-    """Return the layout of a data set: the one named, or the first that recognises it.
+    """Return the layout with a name, or the first one that matches a data set.
 
     Raises:
-        ValueError: no layout of that name.
+        ValueError: there is no layout of that name.
     """
     known = layouts()
     if name is not None and name not in known:

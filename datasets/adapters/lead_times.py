@@ -1,6 +1,4 @@
-"""Lead times as forecasts store them: durations, or numbers whose units are an attribute, a part of the name,
-or their size.
-"""
+"""Decoding of lead times stored as durations, or as numbers with units in an attribute or in the name."""
 
 import re
 
@@ -27,13 +25,13 @@ NAMES = (
     "lead_day",
     "lead_days",
 )
-_LONGEST = 100 * 366 * 86400.0  # s
+_MAX_LEAD = 100 * 366 * 86400.0  # s
 _SECOND = np.timedelta64(1, "s")
 _IN_NAME = re.compile(r"(hour|day)s?$")
 
 
 def is_duration(variable: xr.DataArray) -> bool:
-    """Return whether values are durations, or numbers with a unit of time that count from no date."""
+    """Return whether values are durations, or numbers with a unit of time and without a reference date."""
     units = str(variable.attrs.get("units", ""))
     return variable.dtype.kind == "m" or (variable.dtype.kind in "iuf" and _seconds_in(units) is not None)
 
@@ -42,13 +40,12 @@ def decode_leads(lead: xr.DataArray, source: str, lead_units: str | None = None)
     """Return lead times as ``timedelta64[ns]``.
 
     Args:
-        lead: lead times: durations, or numbers.
-        source: named in errors.
-        lead_units: unit of the numbers, e.g. ``hours``, where the data do not give it.
+        lead: lead times, as durations or numbers.
+        source: path, for error messages.
+        lead_units: unit of the numbers, e.g. ``hours``, if the data do not specify it.
 
     Raises:
-        ValueError: numbers without a unit, or with one that is none of time; ``lead_units`` for what has
-            units already.
+        ValueError: numbers have no unit of time, or ``lead_units`` is passed for data with units.
     """
     name = str(lead.name)
     values = lead.values
@@ -61,7 +58,8 @@ def decode_leads(lead: xr.DataArray, source: str, lead_units: str | None = None)
         return np.asarray(values.astype("timedelta64[ns]"))
     if values.dtype.kind not in "iuf" or not np.isfinite(values.astype(np.float64)).all():
         raise ValueError(
-            f"{source}: {name} holds no lead times but {values.dtype} {values[:3]}; store durations or hours"
+            f"{source}: {name} contains {values.dtype} values {values[:3]}, which are not lead times; "
+            "store durations or hours"
         )
     stated = str(lead.attrs.get("units", ""))
     if lead_units is not None and stated:
@@ -81,9 +79,9 @@ def decode_leads(lead: xr.DataArray, source: str, lead_units: str | None = None)
     seconds = _seconds_in(units)
     if seconds is None:
         raise ValueError(
-            f"{source}: {name} has the units {units[:60]!r}, which are no unit of time; write e.g. hours"
+            f"{source}: {name} has the units {units[:60]!r}, expected a unit of time, e.g. hours"
         )
-    if float(np.abs(values.astype(np.float64)).max(initial=0)) * seconds > _LONGEST:
+    if float(np.abs(values.astype(np.float64)).max(initial=0)) * seconds > _MAX_LEAD:
         raise DataError(
             f"{source}: {name} has lead times of more than a century in {units[:60]}; "
             "correct its units, or pass lead_units",
@@ -97,9 +95,7 @@ def decode_leads(lead: xr.DataArray, source: str, lead_units: str | None = None)
 
 
 def _units_by_size(values: NDArray[np.number]) -> str | None:
-    """Return nanoseconds for whole seconds counted in them, which are too large for any other unit; None if
-    it is unclear.
-    """
+    """Return ``nanoseconds`` for multiples of 10^9, too large for other units, or None if it is unclear."""
     sizes = np.abs(values[values != 0])
     if not sizes.size:
         return "hours"  # zero in any unit
@@ -111,7 +107,7 @@ def _units_by_size(values: NDArray[np.number]) -> str | None:
 
 
 def _seconds_in(units: str) -> float | None:
-    """Return the seconds of a unit of time, or None where it is none."""
+    """Return the length [s] of a unit of time, or None if it is not one."""
     units = units.strip().lower()
     try:
         factor, _ = cf_units.conversion(

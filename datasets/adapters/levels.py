@@ -1,9 +1,8 @@
-"""Vertical axes: which are pressures, which only look like them, and how they become the axis ``level`` in
-hPa.
+"""Recognition of pressure axes, and their conversion to the canonical axis ``level`` in hPa.
 
-Standard name, formula terms and companions (coefficients ``hyam`` and ``hybm``, for example) decide before
-units, and units before names: the levels of hybrid sigma-pressure coordinates often have units of hPa, a
-nominal pressure over a surface at 1000 hPa, and are no pressures.
+Standard name, formula terms and coefficients such as ``hyam`` and ``hybm`` take precedence over units, and
+units over names: the levels of hybrid sigma-pressure coordinates often have units of hPa, for a nominal
+surface pressure of 1000 hPa, but are not pressures.
 """
 
 import logging
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from .. import units as cf_units
 from ..errors import DataError, UnknownUnitsError
 from ..schema import DIMENSIONS
-from .hybrid import Lacking, PressureFormula, companions, interpolate, pressure_formula
+from .hybrid import MissingTermError, PressureFormula, companions, interpolate, pressure_formula
 
 log = logging.getLogger(__name__)
 
@@ -31,38 +30,39 @@ _PARAMETRIC = re.compile(
 )
 _PARAMETRIC_TEXT = re.compile(r"hybrid|sigma|\bmodel[ _]?levels?\b|model_level_number|\beta\b", re.IGNORECASE)
 _PARAMETRIC_NAME = re.compile(r"hybrid(Pressure)?|mlev|model_?level|sigma(Layer)?", re.IGNORECASE)
-_WHOLE = 1e-3  # hPa that a pressure may lie off a whole number
+_WHOLE = 1e-3  # hPa by which a pressure may deviate from a whole number
 _HIGHEST = 1100.0  # hPa
 
 
-class Kind(Enum):
-    """What a vertical axis counts."""
+class AxisKind(Enum):
+    """Kind of a vertical axis."""
 
     PRESSURE = "pressure"
     PARAMETRIC = "parametric"
     OTHER = "other"
 
 
-def kind_of(dataset: xr.Dataset, dim: str) -> Kind:
-    """Return what a dimension coordinate counts.
+def axis_kind(dataset: xr.Dataset, dim: str) -> AxisKind:
+    """Return the kind of a dimension coordinate.
 
     Raises:
-        ValueError: a name of pressures, units that are none.
+        ValueError: the coordinate has a name of pressures, but units that are not.
     """
     axis = dataset[dim]
     units = str(axis.attrs.get("units", "")).strip()
     standard = str(axis.attrs.get("standard_name", ""))
-    physical = "other" if "sea_water" in standard else _measures(units)
+    physical = "other" if "sea_water" in standard else _measured_quantity(units)
     if physical == "other":
         if _PRESSURE_NAME.fullmatch(dim) and axis.size > 1:
             raise DataError(
                 f"{dim!r} has units {units[:60]!r}, which do not measure air pressure; "
-                f"only pressure levels can be kept together: select one of these, e.g. {dim}={axis.values[0]:g}",
+                "only pressure levels can be kept together: "
+                f"select one of these, e.g. {dim}={axis.values[0]:g}",
                 option="select",
                 example=f"{dim}={axis.values[0]:g}",
             )
-        return Kind.OTHER
-    text = f"{axis.attrs.get('long_name', '')} {axis.attrs.get('description', '')} {axis.attrs.get('GRIB_typeOfLevel', '')}"
+        return AxisKind.OTHER
+    text = " ".join(str(axis.attrs.get(key, "")) for key in ("long_name", "description", "GRIB_typeOfLevel"))
     bounds = str(axis.attrs.get("bounds") or axis.encoding.get("bounds") or "")
     terms = any(
         "formula_terms" in v.attrs or "formula_terms" in v.encoding
@@ -75,9 +75,9 @@ def kind_of(dataset: xr.Dataset, dim: str) -> Kind:
         or _PARAMETRIC_NAME.fullmatch(dim)
     )
     if parametric or (standard != "air_pressure" and companions(dataset, dim) is not None):
-        return Kind.PARAMETRIC
+        return AxisKind.PARAMETRIC
     if standard == "air_pressure" or physical == "pressure" or (_PRESSURE_NAME.fullmatch(dim) and not units):
-        return Kind.PRESSURE
+        return AxisKind.PRESSURE
     if _PRESSURE_NAME.fullmatch(dim) and axis.size > 1:
         raise DataError(
             f"{dim!r} has units {units[:60]!r}, which cannot be converted to 'hPa'; "
@@ -85,28 +85,26 @@ def kind_of(dataset: xr.Dataset, dim: str) -> Kind:
             option="select",
             example=f"{dim}={axis.values[0]:g}",
         )
-    return Kind.OTHER
+    return AxisKind.OTHER
 
 
 def pressure_levels(
     dataset: xr.Dataset, source: str, names: Sequence[str], levels: Sequence[int] | None = None
 ) -> xr.Dataset:
-    """Return the data set with the pressure levels of some of its variables along one axis ``level``, int32
-    hPa.
+    """Bring the pressure levels of some variables lazily onto one axis ``level``, int32 [hPa].
 
-    Fields on hybrid levels are interpolated to ``levels``, linearly in the logarithm of pressure, where their
-    coefficients and the surface pressure are there; below the lowest and above the highest of their levels
-    they are missing. Lazy.
+    Fields on hybrid levels are interpolated to ``levels``, linearly in the logarithm of pressure, if the data
+    set has their coefficients and the surface pressure; outside the range of their levels they are missing.
 
     Args:
-        dataset: data set whose other axes have their canonical names.
-        source: named in errors.
-        names: variables that are used; others are left as they are.
-        levels: pressures that are wanted, in hPa; all by default.
+        dataset: data set whose other axes have canonical names.
+        source: path, for error messages.
+        names: variables to convert; others are left unchanged.
+        levels: pressures [hPa] to keep or to interpolate to; all by default.
 
     Raises:
-        ValueError: hybrid levels that cannot be interpolated, pressures that are no whole hPa, or several
-            axes of different ones.
+        ValueError: hybrid levels cannot be interpolated, a pressure is not a whole number of hPa, or several
+            axes have different pressures.
     """
     if "level" in dataset.dims:
         original = {"source_level": "level"}
@@ -128,17 +126,17 @@ def pressure_levels(
         if dim not in dataset.coords or dataset[dim].dims != (dim,) or dataset[dim].dtype.kind not in "fiu":
             continue
         try:
-            kind = kind_of(dataset.rename({dim: called}), called)
-            if kind is Kind.PRESSURE:
+            kind = axis_kind(dataset.rename({dim: called}), called)
+            if kind is AxisKind.PRESSURE:
                 vertical[dim] = _whole_pressures(dataset[dim], called, levels)
         except ValueError as error:
             raise ValueError(f"{source}: {error}") from error
-        if kind is Kind.PARAMETRIC and dataset.sizes[dim] > 1:
+        if kind is AxisKind.PARAMETRIC and dataset.sizes[dim] > 1:
             formula = _formula(dataset, dim, called, source, levels)
             on_axis = [name for name in names if dim in dataset[name].dims]
             try:
                 fields |= {name: interpolate(dataset[name], dim, formula, levels or ()) for name in on_axis}
-            except Lacking as error:
+            except MissingTermError as error:
                 raise ValueError(f"{source}: {called!r} cannot be interpolated without {error}") from error
             log.info(
                 "%s: %s interpolated from %s to %s hPa",
@@ -147,40 +145,42 @@ def pressure_levels(
                 called,
                 ", ".join(map(str, levels or ())),
             )
-    several = {dim: found for dim, found in vertical.items() if len(found[1]) > 1}
+    several = {dim: axis for dim, axis in vertical.items() if len(axis[1]) > 1}
     if not several and not fields and len({int(pressures[0]) for _, pressures in vertical.values()}) == 1:
         several = vertical
-    sets = [found[1] for found in several.values()] + ([np.array(levels, dtype=np.int32)] if fields else [])
-    if sets and not all(set(h.tolist()) == set(sets[0].tolist()) for h in sets):
-        common = _common(several, original, source, levels)
+    candidates = [pressures for _, pressures in several.values()]
+    candidates += [np.array(levels, dtype=np.int32)] if fields else []
+    if candidates and not all(set(c.tolist()) == set(candidates[0].tolist()) for c in candidates):
+        common = _common_levels(several, original, source, levels)
     else:
-        common = sets[0] if sets else np.zeros(0, dtype=np.int32)
+        common = candidates[0] if candidates else np.zeros(0, dtype=np.int32)
     for dim, (positions, pressures) in several.items():
         order = positions[[pressures.tolist().index(level) for level in common.tolist()]]
-        whole = len(order) == dataset.sizes[dim] and (np.diff(order) == 1).all()
+        keeps_all = len(order) == dataset.sizes[dim] and (np.diff(order) == 1).all()
         for name in names:
             if dim in dataset[name].dims:
                 field = dataset[name].drop_vars(
                     [c for c in dataset[name].coords if dim in dataset[name][c].dims]
                 )
-                fields[name] = (field if whole else field.isel({dim: order})).rename({dim: "level"})
+                fields[name] = (field if keeps_all else field.isel({dim: order})).rename({dim: "level"})
     coordinate = ("level", common, {"standard_name": "air_pressure", "units": "hPa", "positive": "down"})
     return dataset.assign(fields).assign_coords(level=coordinate) if fields else dataset
 
 
-def _common(
+def _common_levels(
     several: dict[str, tuple[NDArray[np.int64], NDArray[np.int32]]],
     original: dict[str, str],
     source: str,
     levels: Sequence[int] | None,
 ) -> NDArray[np.int32]:
-    """Return the wanted pressures, which each of several axes must hold."""
+    """Return the requested pressures, which each of several axes must have."""
     first, *others = [set(pressures.tolist()) for _, pressures in several.values()]
     shared = sorted(first.intersection(*others), reverse=True)
     for dim, (_, pressures) in several.items():
-        if lacking := [level for level in levels or () if level not in pressures]:
+        if missing := [level for level in levels or () if level not in pressures]:
             raise ValueError(
-                f"{source} has no level {lacking[0]} hPa along {original.get(dim, dim)}; it has {', '.join(map(str, pressures))}"
+                f"{source} has no level {missing[0]} hPa along {original.get(dim, dim)}; "
+                f"it has {', '.join(map(str, pressures))}"
             )
     if levels is None:
         axes = ", ".join(
@@ -200,16 +200,17 @@ def _formula(
     dataset: xr.Dataset, dim: str, called: str, source: str, levels: Sequence[int] | None
 ) -> PressureFormula:
     what = (
-        f"{source}: {called!r} counts hybrid or sigma levels, whose pressures depend on the surface pressure, "
-        "not pressure levels"
+        f"{source}: {called!r} counts hybrid or sigma levels and not pressure levels; "
+        "their pressures depend on the surface pressure"
     )
     try:
         formula = pressure_formula(dataset, dim)
-    except Lacking as error:
+    except MissingTermError as error:
         first = f"{called}={dataset[dim].values[0]:g}"
         raise DataError(
             f"{what}; they cannot be interpolated without {error}: interpolate them first, "
-            f"e.g. with cdo ml2pl,85000,50000, select one of them, e.g. {first}, or select variables without levels",
+            f"e.g. with cdo ml2pl,85000,50000, select one of them, e.g. {first}, "
+            "or select variables without levels",
             option="select",
             example=first,
         ) from error
@@ -222,9 +223,10 @@ def _formula(
     return formula
 
 
-def _measures(units: str) -> str:
-    """Return ``pressure``, empty where units are none or mere counts of levels, and ``other``; decibars
-    measure depth.
+def _measured_quantity(units: str) -> str:
+    """Return ``pressure`` or ``other``, or an empty string for missing units and counts of levels.
+
+    Decibars measure depth.
     """
     if units.lower() in ("dbar", "decibar", "decibars", "db"):
         return "other"
@@ -244,11 +246,11 @@ def _measures(units: str) -> str:
 def _whole_pressures(
     axis: xr.DataArray, called: str, levels: Sequence[int] | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Return the positions of an axis' whole pressures, and these in hPa.
+    """Return the positions and values [hPa] of the whole-numbered pressures of an axis.
 
     Raises:
-        ValueError: a fraction of a hPa that is not left out by ``levels``, a pressure twice, or numbers
-            without units that are none.
+        ValueError: ``levels`` does not exclude a fractional pressure, a pressure occurs twice, or numbers
+            without units do not look like pressures in hPa.
     """
     units = str(axis.attrs.get("units", "")).strip()
     values = axis.values.astype(np.float64)
@@ -258,9 +260,10 @@ def _whole_pressures(
         factor, offset = cf_units.conversion(units, "hPa")
         values = values * factor + offset
     elif values.max() > _HIGHEST or (len(values) > 2 and set(np.abs(np.diff(values))) == {1.0}):
-        kind = "numbers of levels" if values.max() <= _HIGHEST else "pressures in Pa"
+        kind = "level numbers" if values.max() <= _HIGHEST else "pressures in Pa"
         raise ValueError(
-            f"{called!r} has no units, and {values[0]:g} ... {values[-1]:g} look like {kind} and not like hPa; set the attribute"
+            f"{called!r} has no units, and {values[0]:g} ... {values[-1]:g} look like {kind} and not hPa; "
+            "set its attribute units"
         )
     nearest = np.round(values)
     whole = np.abs(values - nearest) <= _WHOLE
@@ -274,6 +277,6 @@ def _whole_pressures(
     positions = np.flatnonzero(whole)
     pressures = nearest[whole].astype(np.int32)
     if len(set(pressures.tolist())) < len(pressures):
-        twice = next(level for level in pressures.tolist() if (pressures == level).sum() > 1)
-        raise ValueError(f"{called!r} has the level {twice} hPa twice; drop one")
+        repeated = next(level for level in pressures.tolist() if (pressures == level).sum() > 1)
+        raise ValueError(f"{called!r} has the level {repeated} hPa twice; drop one")
     return positions, pressures

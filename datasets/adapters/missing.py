@@ -1,11 +1,10 @@
-"""Decode CF conventions, with missing values only where CF attributes name them.
+"""Decoding of CF conventions that masks only the missing values declared by CF attributes.
 
-``_FillValue`` and ``missing_value`` are attributes of CF. The ``fill_value`` of a zarr array is not: it is
-what a chunk that was never written reads as, and zarr's own default is 0, which is a value like any other (no
-rain, the equator, the first hour). Zarr format 3 stores both, so only the attribute counts. In format 2
-xarray stores a variable's ``_FillValue`` as ``fill_value`` alone, so there a ``fill_value`` without any CF
-attribute counts where no measurement could be equal to it: NaN, at most -99, at least 999, or an extreme of
-its integer type.
+``_FillValue`` and ``missing_value`` are CF attributes. The ``fill_value`` of a zarr array is not one: it is
+the value of chunks that were never written, by default 0, which can be a valid value (no rain, the equator,
+the first hour). Zarr format 3 stores both, so only the attribute is used. In format 2 xarray stores a
+variable's ``_FillValue`` only as ``fill_value``; there a ``fill_value`` without any CF attribute is used if
+no measurement could be equal to it: NaN, at most -99, at least 999, or an extreme of its integer type.
 """
 
 import base64
@@ -16,7 +15,7 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from .attributes import explain_times, plain
+from .attributes import explain_times, normalise_attributes
 
 _CF = ("_FillValue", "missing_value")
 _LOWEST = -99.0
@@ -24,23 +23,23 @@ _HIGHEST = 999.0
 
 
 def decode(dataset: xr.Dataset) -> xr.Dataset:
-    """Decode a data set that xarray opened with ``decode_cf=False``; lazy.
+    """Decode, lazily, a data set that was opened with ``decode_cf=False``.
 
-    Coordinate variables have no missing values in CF (section 2.5.1): a latitude, longitude or time that
-    equals its ``_FillValue`` is kept, except where that is NaN or the lowest integer of its type, which is
-    how times that are missing (NaT) are written.
+    Coordinate variables have no missing values in CF (section 2.5.1): a latitude, longitude or time equal to
+    its ``_FillValue`` is kept, unless that is NaN or the lowest integer of its type, which encode missing
+    times (NaT).
 
     Raises:
-        ValueError: times without a meaning.
+        ValueError: times cannot be decoded.
     """
     close = dataset.close
-    dataset = plain(dataset.copy())
+    dataset = normalise_attributes(dataset.copy())
     for name, variable in dataset.variables.items():
         for key in _CF:
             if (
                 variable.dims == (name,)
                 and key in variable.attrs
-                and not _no_coordinate(variable.attrs[key], variable.dtype)
+                and not _marks_missing_coordinate(variable.attrs[key], variable.dtype)
             ):
                 del variable.attrs[key]
     try:
@@ -53,15 +52,14 @@ def decode(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def decode_zarr(dataset: xr.Dataset, group: zarr.Group) -> xr.Dataset:
-    """Decode a data set that xarray opened with ``decode_cf=False`` and ``use_zarr_fill_value_as_mask=True``;
-    lazy.
+    """Decode, lazily, a zarr store that was opened with ``decode_cf=False``.
 
     Args:
-        dataset: undecoded.
-        group: its zarr group, which has the attributes as they are stored.
+        dataset: undecoded data set, opened with ``use_zarr_fill_value_as_mask=True``.
+        group: zarr group of the data set, with the attributes as stored.
 
     Raises:
-        ValueError: times without a meaning.
+        ValueError: times cannot be decoded.
     """
     close = dataset.close
     dataset = dataset.copy()
@@ -69,7 +67,7 @@ def decode_zarr(dataset: xr.Dataset, group: zarr.Group) -> xr.Dataset:
         fill = variable.attrs.pop("_FillValue", None)
         stored = group[str(name)].attrs.asdict()
         if "_FillValue" in stored:
-            variable.attrs["_FillValue"] = _attribute(stored["_FillValue"], variable.dtype)
+            variable.attrs["_FillValue"] = _decode_fill_value(stored["_FillValue"], variable.dtype)
         elif (
             "missing_value" not in stored
             and group.metadata.zarr_format == 2
@@ -81,9 +79,7 @@ def decode_zarr(dataset: xr.Dataset, group: zarr.Group) -> xr.Dataset:
 
 
 def is_sentinel(fill: Any, dtype: np.dtype[Any]) -> bool:
-    """Return whether a zarr ``fill_value`` marks missing values: no measurement of this type could be equal
-    to it.
-    """
+    """Return whether a zarr ``fill_value`` can only mark missing values, since no measurement equals it."""
     if fill is None or dtype.kind not in "fiu":
         return False
     value = float(fill)
@@ -91,17 +87,15 @@ def is_sentinel(fill: Any, dtype: np.dtype[Any]) -> bool:
     return bool(np.isnan(value) or value <= _LOWEST or value >= _HIGHEST or value in extremes)
 
 
-def _no_coordinate(fill: Any, dtype: np.dtype[Any]) -> bool:
+def _marks_missing_coordinate(fill: Any, dtype: np.dtype[Any]) -> bool:
     values = np.atleast_1d(fill)
     if values.dtype.kind == "f" and np.isnan(values).all():
         return True
     return dtype.kind == "i" and values.dtype.kind in "iu" and bool((values == np.iinfo(dtype).min).all())
 
 
-def _attribute(value: Any, dtype: np.dtype[Any]) -> Any:
-    """Return a ``_FillValue`` of zarr attributes: a number, or what xarray writes for floats, their eight
-    bytes in base 64.
-    """
+def _decode_fill_value(value: Any, dtype: np.dtype[Any]) -> Any:
+    """Return a ``_FillValue`` of zarr attributes: a number, or base64-encoded bytes as xarray writes it."""
     if dtype.kind in "fiu" and isinstance(value, str):
         try:
             value = float(value)

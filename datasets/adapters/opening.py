@@ -1,4 +1,4 @@
-"""Files and stores as they are, recognised by their content, with an error that says what is wrong with one."""
+"""Opening of netCDF, HDF5, GRIB and zarr sources, recognised by their content and validated before use."""
 
 import warnings
 from collections.abc import Hashable, Iterator, Sequence
@@ -6,7 +6,8 @@ from contextlib import AbstractContextManager, contextmanager
 from math import prod
 from pathlib import Path
 
-import pyproj  # noqa: F401  (xarray loads cfgrib where there is one, whose eccodes brings a PROJ of its own that must not come first)
+# Before xarray, which loads cfgrib: eccodes brings a PROJ library that must not be loaded first.
+import pyproj  # noqa: F401
 import xarray as xr
 import zarr
 from zarr.abc.store import Store
@@ -37,16 +38,16 @@ _PIPELINE = "codec_pipeline.path"
 
 
 def open_raw(path: str, whole_shards: bool = True, *, follow_links: bool = False) -> xr.Dataset:
-    """Open one file or store as dask arrays.
+    """Open a file or store as dask arrays.
 
     Args:
         path: file, folder or URL.
-        whole_shards: as in ``open_zarr``.
-        follow_links: as in ``open_lazily``.
+        whole_shards: see ``open_zarr``.
+        follow_links: see ``open_lazily``.
 
     Raises:
-        FileNotFoundError: it does not exist.
-        ValueError: it cannot be read.
+        FileNotFoundError: the source does not exist.
+        ValueError: the source cannot be read.
     """
     return _chunked(open_lazily(path, follow_links=follow_links), whole_shards)
 
@@ -59,27 +60,26 @@ def open_lazily(
     follow_links: bool = False,
     memory: int | None = None,
 ) -> xr.Dataset:
-    """Open one file or store; values are read when they are asked for, and selecting makes no task graph.
+    """Open a file or store lazily, without dask arrays, so that selections create no task graph.
 
     Args:
         path: file, folder or URL.
-        complete: raise ``ValueError`` where a chunk that is read is missing, instead of taking it for fill
-            values.
-        variables: those that will be used, whose times a GRIB file is read at; all by default.
-        follow_links: read also what links within it lead to outside of it.
-        memory: bytes that may be used, to which the chunks and coordinates are bounded; by default those of
-            ``untrusted.memory_limit``.
+        complete: whether reading a missing chunk raises ``ValueError`` instead of returning fill values.
+        variables: variables that will be used, whose common times are read from a GRIB file; all by default.
+        follow_links: whether to follow links that lead out of the source.
+        memory: memory limit [bytes] for chunks and coordinates; ``memory_limit()`` by default.
 
     Raises:
-        FileNotFoundError: it does not exist.
+        FileNotFoundError: the source does not exist.
         OSError: a URL cannot be reached.
-        ValueError: it cannot be read.
+        ValueError: the source cannot be read.
     """
     if "://" not in path and not Path(path).exists():
         raise FileNotFoundError(f"{path} does not exist; check the path")
     if "://" not in path and not Path(path).is_dir():
         check_regular(path)
-    with _explained(path), warnings.catch_warnings():  # of what is mended here, or refused with a reason
+    # Warnings about what is corrected here, or rejected with a reason, are suppressed.
+    with _explain_errors(path), warnings.catch_warnings():
         warnings.simplefilter("ignore", xr.SerializationWarning)
         warnings.filterwarnings("ignore", message="Duplicate dimension names")
         if Path(path).is_dir() or "://" in path:
@@ -99,24 +99,22 @@ def open_zarr(
 
     Args:
         path: folder, URL or zarr store.
-        whole_shards: read a shard at a time, many times faster than its chunks one by one where all are
-            wanted.
+        whole_shards: whether a dask chunk is a whole shard, which is much faster to read than its inner
+            chunks one by one if all are used.
         group: group within the store.
-        follow_links: as in ``open_lazily``.
+        follow_links: see ``open_lazily``.
     """
     return _chunked(_open_zarr(_source(path, follow_links), group), whole_shards)
 
 
 def open_group(path: str | Path | Store, *, follow_links: bool = False) -> zarr.Group:
-    """Open a zarr store as the zarr library does, decoded by compiled code where it may be; read only."""
-    with fast_codecs(), _understood(path):
+    """Open a zarr store read only with the zarr library, decoded by ``zarrs`` where that is possible."""
+    with fast_codecs(), _explain_metadata(path):
         return zarr.open_group(_source(path, follow_links), mode="r")
 
 
 def fast_codecs() -> AbstractContextManager[object]:
-    """Return a context in which zarr arrays that are opened decode by the package ``zarrs``, where it is
-    installed.
-    """
+    """Return a context in which zarr arrays are opened with the pipeline of ``zarrs``, if it is installed."""
     return zarr.config.set({_PIPELINE: preferred_pipeline()})  # type: ignore[no-any-return]
 
 
@@ -128,28 +126,24 @@ def _open_zarr(source: Store, group: str | None = None) -> xr.Dataset:
     pipeline = (
         preferred_pipeline() if zarr.config.get(_PIPELINE) == preferred_pipeline() else CHECKED_PIPELINE
     )
-    with warnings.catch_warnings(), zarr.config.set({_PIPELINE: pipeline}), _understood(source):
-        warnings.filterwarnings(
-            "ignore", message="Failed to open Zarr store with consolidated"
-        )  # not worth a warning
-        warnings.filterwarnings(
-            "ignore", message="Numcodecs codecs are not in the Zarr version 3"
-        )  # nor is another's choice
+    with warnings.catch_warnings(), zarr.config.set({_PIPELINE: pipeline}), _explain_metadata(source):
+        warnings.filterwarnings("ignore", message="Failed to open Zarr store with consolidated")
+        warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr version 3")
         warnings.filterwarnings("ignore", message="The data type .* does not have a Zarr V3 specification")
         store = xr.backends.ZarrStore.open_group(
             source, mode="r", group=group, consolidated=None, use_zarr_fill_value_as_mask=True
         )
         memory = source.memory if isinstance(source, CheckedStore) else memory_limit()
-        _check_opening([array for _, array in store.arrays() if array.ndim < 2], memory)
+        _check_coordinates([array for _, array in store.arrays() if array.ndim < 2], memory)
         dataset = decode_zarr(xr.open_dataset(store, decode_cf=False), store.zarr_group)
-        _check_opening([store.zarr_group[str(name)] for name in _places(dataset)], memory)
+        _check_coordinates(
+            [store.zarr_group[str(name)] for name in _curvilinear_coordinates(dataset)], memory
+        )
         return dataset
 
 
-def _places(dataset: xr.Dataset) -> list[Hashable]:
-    """Return the coordinates of more than one dimension, which are read as a whole: those of curvilinear
-    grids.
-    """
+def _curvilinear_coordinates(dataset: xr.Dataset) -> list[Hashable]:
+    """Return the names of coordinates with several dimensions, which are read as a whole."""
     units = ("degrees_north", "degrees_east", "degree_north", "degree_east")
     return [
         n
@@ -158,10 +152,8 @@ def _places(dataset: xr.Dataset) -> list[Hashable]:
     ]
 
 
-def _check_opening(arrays: Sequence[zarr.Array], memory: int) -> None:
-    """Raise ``UntrustedDataError`` where the arrays that are read at opening, all coordinates, take too much
-    memory or time.
-    """
+def _check_coordinates(arrays: Sequence[zarr.Array], memory: int) -> None:
+    """Raise ``UntrustedDataError`` if the coordinates, read at opening, take too much memory or time."""
     size = sum(
         prod(array.shape) * (STRING_BYTES if array.dtype.kind in "OT" else array.dtype.itemsize)
         for array in arrays
@@ -179,7 +171,8 @@ def _check_opening(arrays: Sequence[zarr.Array], memory: int) -> None:
     if count > CHUNKS_AT_OPENING:
         largest = max(arrays, key=lambda array: prod(array.shape))
         raise UntrustedDataError(
-            f"{largest.store.name}: its coordinates, such as {largest.path}, lie in {count} files; write them in few chunks"
+            f"{largest.store.name}: its coordinates, such as {largest.path}, are in {count} files; "
+            "rewrite them in fewer chunks"
         )
 
 
@@ -203,15 +196,15 @@ def _open_file(path: str, variables: Sequence[str] | None, follow_links: bool = 
     elif start != _HDF5:
         raise ValueError(f"it begins with {start[:4]!r}" if start else "it is empty")
     unreadable = check_hdf5(path, follow_links=follow_links) if start == _HDF5 else []
-    with warnings.catch_warnings():  # of types that are no numbers, and left out
+    with warnings.catch_warnings():  # about dropped variables of other types
         warnings.simplefilter("ignore", UserWarning)
         try:
             opened = xr.open_dataset(path, engine="netcdf4", decode_cf=False, drop_variables=unreadable)
-        except AttributeError as error:  # netCDF4 has no dimensions for a variable of another file
+        except AttributeError as error:  # netCDF4 has no dimensions for a variable in another file
             if not follow_links:
                 raise
             raise InvalidDataError(
-                f"{path} links to variables of another file, but not to their dimensions; link these too"
+                f"{path} links to variables of another file, but not to their dimensions; link those too"
             ) from error
         return decode(opened)
 
@@ -222,17 +215,15 @@ def _open_grib(path: str, variables: Sequence[str] | None) -> xr.Dataset:
     except ImportError as error:
         raise ValueError("GRIB needs two more packages: pip install 'fourcaster[grib]'") from error
     check_messages(path)
-    with warnings.catch_warnings():  # of xarray, to cfgrib
+    with warnings.catch_warnings():  # of xarray about cfgrib
         warnings.simplefilter("ignore", FutureWarning)
         parts = cfgrib.open_datasets(path, backend_kwargs={"indexpath": ""}, errors="raise")
     return grib.join(parts, path, variables)
 
 
 @contextmanager
-def _understood(store: str | Path | Store) -> Iterator[None]:
-    """Raise ``ValueError`` for metadata by which zarr or xarray cannot make an array, of which they raise
-    many types.
-    """
+def _explain_metadata(store: str | Path | Store) -> Iterator[None]:
+    """Convert the many errors that zarr and xarray raise for invalid metadata to ``InvalidDataError``."""
     try:
         yield
     except (
@@ -245,18 +236,19 @@ def _understood(store: str | Path | Store) -> Iterator[None]:
     ) as error:
         reason = " ".join(str(error).split())[:160]
         raise InvalidDataError(
-            f"{getattr(store, 'name', store)} has metadata that describe no array ({reason}); fetch it again"
+            f"{getattr(store, 'name', store)} has invalid array metadata ({reason}); download it again"
         ) from error
 
 
 @contextmanager
-def _explained(path: str) -> Iterator[None]:
+def _explain_errors(path: str) -> Iterator[None]:
+    """Add the path to errors, and convert those of xarray's engines to ``ValueError``."""
     if "://" in path:
         check_url(path)
     try:
         yield
     except InvalidDataError as error:
-        if path in str(error):
+        if path in str(error):  # some checks do not know the path of what they check
             raise
         raise InvalidDataError(f"{path}: {error}") from error
     except Exception as error:  # engines raise many types
@@ -264,5 +256,6 @@ def _explained(path: str) -> Iterator[None]:
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
-            f"{path} cannot be read as netCDF, HDF5, GRIB or zarr ({reason[:160]}); it may be cut short: fetch it again"
+            f"{path} cannot be read as netCDF, HDF5, GRIB or zarr ({reason[:160]}); "
+            "it may be truncated: download it again"
         ) from error

@@ -1,4 +1,4 @@
-"""Arrays of variables along one axis, or of grid points along one axis, as variables on rows and columns."""
+"""Conversion of a channel axis to variables, and of a list of grid points to rows and columns."""
 
 import numpy as np
 import xarray as xr
@@ -13,41 +13,38 @@ _COORDINATES = {
 
 
 def channels_to_variables(dataset: xr.Dataset, source: str) -> xr.Dataset:
-    """Return one variable a channel for arrays that have an axis of names, such as ``t2m`` and ``z500``.
+    """Split arrays with an axis of variable names, such as ``t2m`` and ``z500``, into variables.
 
     Raises:
-        ValueError: an axis of variables has no names, or one name twice.
+        ValueError: an axis of variables has no names, or a name occurs twice.
     """
     for axis in [str(d) for d in dataset.dims if str(d).lower() in VARIABLE_AXES]:
         names = next(
             (c for c in dataset.coords.values() if c.dims == (axis,) and c.dtype.kind in "UOST"), None
         )
         if names is None:
-            raise ValueError(
-                f"{source}: the axis {axis!r} has no names of variables; give it a coordinate of them"
-            )
+            raise ValueError(f"{source}: the axis {axis!r} has no variable names; add a coordinate with them")
         called = [v.decode() if isinstance(v, bytes) else str(v) for v in names.values.tolist()]
         arrays = {str(name): v for name, v in dataset.data_vars.items() if axis in v.dims}
         along = [str(name) for name, c in dataset.coords.items() if axis in c.dims]
         parts: dict[str, xr.DataArray] = {}
         for array in arrays.values():
             bare = array.drop_vars(along, errors="ignore")
-            # Units of the array are those of no channel in particular, unless there is one.
+            # The attributes of the array describe a channel only if there is no other.
             attrs = array.attrs if len(called) == 1 else {}
             for i, name in enumerate(called):
                 if name in parts or name in dataset.data_vars:
-                    raise ValueError(f"{source} holds the variable {name!r} twice; drop one")
+                    raise ValueError(f"{source} contains the variable {name!r} twice; drop one")
                 parts[name] = bare.isel({axis: i}).drop_attrs().assign_attrs(attrs)
         dataset = dataset.drop_vars([*arrays, *along]).assign(parts)
     return dataset
 
 
 def cells_to_grid(dataset: xr.Dataset, source: str) -> xr.Dataset:
-    """Return rows and columns for fields whose points stand along one axis, with a latitude and longitude
-    each.
+    """Reshape fields on a list of grid points, each with a latitude and longitude, to rows and columns.
 
     Raises:
-        ValueError: the points are not those of a regular latitude-longitude grid.
+        ValueError: the points do not form a regular latitude-longitude grid.
     """
     names = {name: _coordinate(dataset, name) for name in _COORDINATES}
     latitude, longitude = names["latitude"], names["longitude"]
@@ -63,13 +60,13 @@ def cells_to_grid(dataset: xr.Dataset, source: str) -> xr.Dataset:
     (cell,) = latitude.dims
     rows, row = _distinct(latitude.values)
     columns, column = _distinct(longitude.values)
-    place = row * len(columns) + column
-    if not np.array_equal(np.sort(place), np.arange(len(rows) * len(columns))):
+    position = row * len(columns) + column
+    if not np.array_equal(np.sort(position), np.arange(len(rows) * len(columns))):
         raise ValueError(
-            f"{source}: its {latitude.size} points are no regular latitude-longitude grid ({len(rows)} latitudes, "
-            f"{len(columns)} longitudes); regrid it to one first, e.g. with cdo remapbil"
+            f"{source}: its {latitude.size} points do not form a regular latitude-longitude grid "
+            f"({len(rows)} latitudes, {len(columns)} longitudes); regrid it first, e.g. with cdo remapbil"
         )
-    order = np.argsort(place)
+    order = np.argsort(position)
     dataset = dataset.drop_vars(
         [str(c) for c in dataset.variables if cell in dataset[c].dims and c not in dataset.data_vars]
     )
@@ -87,13 +84,13 @@ def cells_to_grid(dataset: xr.Dataset, source: str) -> xr.Dataset:
 
 
 def named_axes(dataset: xr.Dataset) -> xr.Dataset:
-    """Return the data set with latitude and longitude as axes, and longitudes that cross a seam counted on
-    eastward.
-    """
+    """Return a data set with latitude and longitude as axes, and longitudes that increase across a seam."""
     for name in _COORDINATES:
-        found = _coordinate(dataset, name)
-        if found is not None and found.name not in found.dims:
-            dataset = dataset.set_coords(str(found.name)).swap_dims({found.dims[0]: found.name})
+        coordinate = _coordinate(dataset, name)
+        if coordinate is not None and coordinate.name not in coordinate.dims:
+            dataset = dataset.set_coords(str(coordinate.name)).swap_dims(
+                {coordinate.dims[0]: coordinate.name}
+            )
     longitude = _coordinate(dataset, "longitude")
     if (
         longitude is not None
@@ -106,23 +103,23 @@ def named_axes(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def _coordinate(dataset: xr.Dataset, name: str) -> xr.DataArray | None:
-    """Return the one-dimensional coordinate of a name: by its standard name, units, or names in use."""
+    """Return a one-dimensional coordinate, found by standard name, units or common names, or None."""
     names, units = _COORDINATES[name]
-    found = [v for v in dataset.variables if dataset[v].ndim == 1]
+    candidates = [v for v in dataset.variables if dataset[v].ndim == 1]
     for test in (
         lambda v: v.attrs.get("standard_name") == name,
         lambda v: v.attrs.get("units") in units,
         lambda v: str(v.name).lower() in names,
     ):
-        if matching := [v for v in found if test(dataset[v])]:
+        if matching := [v for v in candidates if test(dataset[v])]:
             return dataset[matching[0]]
     return None
 
 
 def _distinct(values: np.ndarray) -> "tuple[np.ndarray, np.ndarray]":
-    """Return the distinct values, to 1e-4 degrees, and which of them each is."""
-    kept, index = np.unique(np.round(values.astype(np.float64), 4), return_inverse=True)
-    first = np.zeros(len(kept), dtype=np.int64)
+    """Return the distinct values, to 1e-4 degrees, and the index of the one that each value equals."""
+    distinct, index = np.unique(np.round(values.astype(np.float64), 4), return_inverse=True)
+    first = np.zeros(len(distinct), dtype=np.int64)
     first[index[::-1]] = np.arange(len(values))[::-1]
     return values[first], index
 

@@ -1,4 +1,4 @@
-"""Time coordinates as dates: calendars, seconds of flows, and dates that rounding has moved off their step."""
+"""Conversion of time coordinates to ``datetime64[ns]``: calendars, simulation times, and rounding errors."""
 
 import re
 
@@ -10,19 +10,19 @@ from .. import units as cf_units
 
 Dates = NDArray[np.datetime64]
 
-_SHARE = 1e-3  # of the step that dates may lie off
-_MOST = 60e9  # ns that they may lie off, whatever the step
+_TOLERANCE = 1e-3  # largest rounding error of dates, as a fraction of the step
+_MAX_TOLERANCE = 60e9  # ns
 _UNITS = (
     np.array([3600, 1800, 1200, 900, 600, 300, 60, 30, 15, 10, 5, 1, 0.1, 1e-2, 1e-3]) * 1e9
 )  # ns, coarsest first
 
 
 def standard_times(dataset: xr.Dataset, source: str) -> xr.Dataset:
-    """Return the data set with times as ``datetime64[ns]`` of the standard calendar, on their step where
-    rounding has moved them off it.
+    """Return a data set with times as ``datetime64[ns]`` of the standard calendar, without rounding errors.
 
     Raises:
-        ValueError: a calendar with dates that ours lacks, numbers without units, or missing times.
+        ValueError: the calendar has dates that the standard one lacks, times have no units, or some are
+            missing.
     """
     times = dataset["time"]
     rounding = _rounding(times)
@@ -32,12 +32,14 @@ def standard_times(dataset: xr.Dataset, source: str) -> xr.Dataset:
             dataset = dataset.convert_calendar("standard", use_cftime=False)
         except (ValueError, OverflowError) as error:
             if calendar in ("standard", "gregorian", "proleptic_gregorian"):
-                first, last = (str(times.values[place]) for place in (0, -1))
+                first, last = (str(times.values[index]) for index in (0, -1))
                 raise ValueError(
-                    f"{source} has times from {first} to {last}, but they must lie between 1678 and 2262; correct their units"
+                    f"{source} has times from {first} to {last}, but they must lie between 1678 and 2262; "
+                    "correct their units"
                 ) from error
             raise ValueError(
-                f"{source} uses the calendar {calendar!r}; convert it with ds.convert_calendar('standard', align_on='date')"
+                f"{source} uses the calendar {calendar!r}; "
+                "convert it with ds.convert_calendar('standard', align_on='date')"
             ) from error
     elif times.dtype.kind in "mfiu" and "y" in dataset.dims and "x" in dataset.dims:
         return dataset.assign_coords(time=("time", _seconds_as_dates(times)))
@@ -54,44 +56,40 @@ def standard_times(dataset: xr.Dataset, source: str) -> xr.Dataset:
 
 
 def snap(times: Dates, rounding: float = 0.0) -> Dates:
-    """Return dates rounded to the coarsest unit, from an hour to a millisecond, that they lie on but for
-    rounding.
+    """Round dates to the coarsest unit, from an hour to a millisecond, that they match within a tolerance.
 
-    Hours that are stored as days in floating point come out microseconds off, or a minute where they are
-    stored in 32 bits. Dates count as rounded where they lie within a thousandth of the step, at most a
-    minute, or within ``rounding``; units that space them evenly come first. Dates that are evenly spaced to
-    the second, or that no unit fits, stay as they are.
+    Hours stored as floating-point days are off by microseconds, or by a minute in 32 bits. The tolerance is a
+    thousandth of the step, at most a minute, or ``rounding`` if larger; units that make the dates evenly
+    spaced are preferred. Dates that are evenly spaced to the second, or match no unit, are not changed.
 
     Args:
-        times: ``datetime64[ns]`` values, shape (time,).
-        rounding: error of the numbers that the dates are stored as, in ns.
+        times: dates, shape (time,).
+        rounding: rounding error [ns] of the stored numbers.
     """
     counts = times.astype(np.int64)
     step = int(np.median(np.abs(np.diff(counts)))) if len(counts) > 1 else 3600 * 10**9
-    if step == 0 or (not (counts % 10**9).any() and _even(counts)):
+    if step == 0 or (not (counts % 10**9).any() and _is_even(counts)):
         return times
-    share = min(_SHARE * step, _MOST)
+    step_tolerance = min(_TOLERANCE * step, _MAX_TOLERANCE)
     rounded = []
-    for tolerance in (min(share, 1e6), share, max(share, rounding)):
+    for tolerance in (min(step_tolerance, 1e6), step_tolerance, max(step_tolerance, rounding)):
         for unit in _UNITS[4 * tolerance < _UNITS].astype(np.int64):
             nearest = (counts + unit // 2) // unit * unit
             if np.abs(nearest - counts).max() <= tolerance:
                 rounded.append(nearest)
-                if _even(nearest):
+                if _is_even(nearest):
                     return np.asarray(nearest.astype("datetime64[ns]"))
     return np.asarray(rounded[0].astype("datetime64[ns]")) if rounded else times
 
 
-def _even(counts: NDArray[np.int64]) -> bool:
-    """Return whether times lie a step, or some whole steps, apart."""
+def _is_even(counts: NDArray[np.int64]) -> bool:
+    """Return whether all differences between times are multiples of the step."""
     steps = np.diff(counts)
     return bool(len(steps) == 0 or not (steps % max(1, int(np.median(np.abs(steps))))).any())
 
 
 def _rounding(times: xr.DataArray) -> float:
-    """Return how far, in ns, the numbers that dates are stored as may lie from what was meant: the spacing of
-    floats of their size.
-    """
+    """Return the rounding error [ns] of the numbers that dates are stored as: the spacing of such floats."""
     stored = np.dtype(times.encoding.get("dtype") or "i8")
     origin = re.match(r"\s*(\w+)\s+since\s+(\d+)", str(times.encoding.get("units", "")))
     if stored.kind != "f" or origin is None or not times.size:
@@ -103,8 +101,9 @@ def _rounding(times: xr.DataArray) -> float:
 
 
 def _seconds_as_dates(times: xr.DataArray) -> Dates:
-    """Return times that a flow counts in seconds, or without unit, as dates from 1970 on, evenly spaced where
-    they are meant to be.
+    """Return simulation times, in seconds or without units, as dates from 1970 on.
+
+    Times that are evenly spaced up to rounding become exactly evenly spaced.
     """
     values = (
         times.values / np.timedelta64(1, "s") if times.dtype.kind == "m" else times.values.astype(np.float64)

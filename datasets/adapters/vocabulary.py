@@ -1,4 +1,4 @@
-"""What variables are called: WeatherBench2's names with units, and the short names of ECMWF for them."""
+"""Names and units of variables: WeatherBench2 long names, ECMWF short names, and aliases."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,12 @@ from ..schema import LEVEL_VARIABLES
 
 @dataclass(frozen=True)
 class Term:
-    """A variable.
+    """A quantity.
 
     Attributes:
-        name: WeatherBench2's.
+        name: WeatherBench2 name.
         units: CF units.
-        standard_name: CF standard name, where there is one.
+        standard_name: CF standard name, empty if there is none.
     """
 
     name: str
@@ -55,7 +55,7 @@ _SINGLE = (
     Term("toa_incident_solar_radiation", "J m**-2"),
     Term("volumetric_soil_water_layer_1", "m**3 m**-3"),
     Term("soil_temperature_level_1", "K"),
-    # Fields that do not change.
+    # Constant fields.
     Term("geopotential_at_surface", "m**2 s**-2", "surface_geopotential"),
     Term("land_sea_mask", "1", "land_binary_mask"),
     Term("soil_type", "1"),
@@ -72,7 +72,7 @@ _SINGLE = (
 SINGLE = {term.name: term for term in _SINGLE}
 WEATHERBENCH = ON_LEVELS | SINGLE
 
-# Short names of ECMWF's parameter database, which GRIB files and anemoi's stores use.
+# Short names of the ECMWF parameter database, used by GRIB files and anemoi-datasets.
 SHORT_NAMES = {
     "t": "temperature",
     "z": "geopotential",
@@ -122,7 +122,7 @@ SHORT_NAMES = {
 }
 ECMWF = {short: WEATHERBENCH[name] for short, name in SHORT_NAMES.items()}
 
-# Names of netCDF files of the Climate Data Store (cfgrib's ``cfVarName``) that are not the short name.
+# Names in netCDF files of the Climate Data Store (cfgrib's ``cfVarName``) that differ from the short name.
 CDS_NAMES = {
     "t2m": "2m_temperature",
     "d2m": "2m_dewpoint_temperature",
@@ -132,11 +132,11 @@ CDS_NAMES = {
     "v100": "100m_v_component_of_wind",
     "si10": "10m_wind_speed",
 }
-# Every name that a quantity goes by.
+# All known names of quantities.
 ALIASES = WEATHERBENCH | ECMWF | {name: WEATHERBENCH[long] for name, long in CDS_NAMES.items()}
 
-# Fields that do not change with time, by WeatherBench2's name, standard name, and names that models and data
-# centres use.
+# Fields that do not change with time, by WeatherBench2 name, standard name, and names of models and data
+# centres.
 CONSTANTS = frozenset(list(SINGLE)[list(SINGLE).index("geopotential_at_surface") :])
 CONSTANT_STANDARD_NAMES = frozenset(
     (
@@ -167,7 +167,7 @@ CONSTANT_NAMES = frozenset(
         ),
     }
 )
-# Units by which latitudes and longitudes are recognised.
+# Units that identify latitudes and longitudes.
 DEGREES = {
     "latitude": ("degrees_north", "degree_north", "degrees_N", "degree_N"),
     "longitude": ("degrees_east", "degree_east", "degrees_E", "degree_E"),

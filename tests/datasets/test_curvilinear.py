@@ -276,7 +276,7 @@ def test_what_cannot_be_regridded_is_refused(tmp_path):
     ):
         canonical(bare, "memory")
     data["mapping"].attrs["grid_mapping_name"] = "of_my_own"
-    with pytest.raises(ValueError, match="grid_mapping is not understood"):
+    with pytest.raises(ValueError, match="grid_mapping is not valid"):
         canonical(data.drop_vars(["lat", "lon"]), "memory")
 
 

@@ -221,7 +221,7 @@ def test_damaged_grib_messages_end_in_one_line(tmp_path, monkeypatch):
         "long": (whole[:8] + b"\xff" * 8 + whole[16:], "cannot be read"),
         "cut": (whole[:-3], "cut off"),
         "head": (whole + whole[:10], "cut off"),
-        "other": (whole + b"x" * 100, "no GRIB"),
+        "other": (whole + b"x" * 100, "are not GRIB"),
     }
     for name, (content, word) in cases.items():
         (tmp_path / name).write_bytes(content)

@@ -137,7 +137,7 @@ def test_anemoi(tmp_path):
         and "geopotential_at_surface" in made.coords
     )
     zarr.open_group(tmp_path / "a.zarr", mode="r+").attrs["field_shape"] = [40]
-    with pytest.raises(ValueError, match="no regular latitude-longitude grid"):
+    with pytest.raises(ValueError, match="do not form a regular latitude-longitude grid"):
         open_sources([tmp_path / "a.zarr"])
 
 
@@ -161,7 +161,7 @@ def test_fourcastnet(tmp_path, channels, rows):
     assert made["z500"].attrs["units"] == "m**2 s**-2"
     with h5py.File(tmp_path / "some.h5", "w") as file:
         file["fields"] = values
-    with pytest.raises(ValueError, match="the year is told by the name"):
+    with pytest.raises(ValueError, match="the file name must contain the year"):
         open_sources([tmp_path / "some.h5"])
     with h5py.File(tmp_path / "2017.h5", "w") as file:
         file["fields"] = values[:, :5]
@@ -181,7 +181,7 @@ def test_grib(real_data, tmp_path):
         "geopotential",
         "temperature",
     }
-    with pytest.raises(ValueError, match="holds 10 members; select one"):
+    with pytest.raises(ValueError, match="has 10 members; select one"):
         open_sources([path])
     with pytest.raises(ValueError, match="no member 12"):
         open_sources([path], Selection(member=12))

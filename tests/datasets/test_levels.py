@@ -273,7 +273,7 @@ def test_several_axes_of_pressures_become_one(source):
             [1.0, 2.0, 3.0],
             "'lev' has units 'level', which cannot be converted to 'hPa'",
         ),
-        ("level", {}, [1, 2, 3], "look like numbers of levels"),
+        ("level", {}, [1, 2, 3], "look like level numbers"),
         ("plev", {}, [85000, 50000], "look like pressures in Pa"),
         (
             "level",

@@ -172,7 +172,7 @@ def test_credentials_of_a_file_are_not_sent(server, tmp_path, monkeypatch):
 
 
 def test_what_cannot_be_is_an_error(server):
-    for status, reason in {403: "may not be read", 500: "could not be read"}.items():
+    for status, reason in {403: "access denied", 500: "could not be read"}.items():
         with pytest.raises(OSError, match=reason):
             get(server(lambda handler, status=status: send(handler, b"", status)))
     with pytest.raises(OSError, match="could not be read"):
@@ -209,7 +209,7 @@ def test_a_cache_that_others_may_write_to_is_not_used(tmp_path, monkeypatch, cap
         DiskCache(folder, 10_000)
     with caplog.at_level(logging.WARNING):
         assert DiskCache.of_user() is None
-    assert "chunks are not kept. Name a folder of your own by FOURCASTER_CACHE" in caplog.text
+    assert "chunks are not cached. Set FOURCASTER_CACHE to a private folder" in caplog.text
 
 
 def test_a_cache_of_another_user_is_not_used(tmp_path, monkeypatch):

@@ -23,7 +23,12 @@ from fourcaster.datasets.adapters import metadata
 from fourcaster.datasets.adapters.opening import open_group, open_lazily, open_raw
 from fourcaster.datasets.adapters.remote import open_source
 from fourcaster.datasets.adapters.sources import open_sources
-from fourcaster.datasets.adapters.unpacking import ChunkSizeError, decode_bounded, decode_texts, zstd_decoded_size
+from fourcaster.datasets.adapters.unpacking import (
+    ChunkSizeError,
+    decode_bounded,
+    decode_texts,
+    zstd_decoded_size,
+)
 from fourcaster.datasets.errors import UntrustedDataError
 from fourcaster.datasets.store.direct import DirectFields
 from fourcaster.forecast.cli.main import app
@@ -120,14 +125,14 @@ def test_objects_are_refused_and_nothing_runs(store, tmp_path, filters, consolid
         }
         (store / ".zmetadata").write_text(json.dumps(document))
     code, text = call("inspect", store)
-    assert code == 2 and "station" in text and ("pickle" in text or "write it again" in text)
+    assert code == 2 and "station" in text and ("pickle" in text or "rewrite" in text)
     assert call("ingest", store, "-o", tmp_path / "out.zarr")[0] == 2
     assert not (tmp_path / "ran").exists() and not (tmp_path / "out.zarr").exists()
 
 
 def test_pickle_as_the_compressor_of_numbers_is_refused(store, tmp_path):
     objects(store, None, tmp_path / "ran", "<f4", {"id": "pickle"})
-    with pytest.raises(UntrustedDataError, match=r"array station is packed by the codec 'pickle'"):
+    with pytest.raises(UntrustedDataError, match=r"array station is encoded by the codec 'pickle'"):
         open_lazily(str(store))
     assert not (tmp_path / "ran").exists()
 
@@ -149,7 +154,7 @@ def test_codecs_of_installed_packages_are_not_run(tmp_path, kind, monkeypatch):
         "index": [{"name": "sharding_indexed", "configuration": shards | {"index_codecs": [bytes_, own]}}],
     }
     edit(store / "air" / "zarr.json", codecs=codecs[kind])
-    with pytest.raises(UntrustedDataError, match="'own_codec', which is not run"):
+    with pytest.raises(UntrustedDataError, match="'own_codec', which is not allowed"):
         open_lazily(str(store))
     assert "own_codec" not in asked
 
@@ -161,7 +166,7 @@ def test_groups_within_a_store_are_checked_too(tmp_path, group):
     make(tmp_path / "a.zarr", 3)
     make(tmp_path / "a.zarr" / group, 3)
     edit(tmp_path / "a.zarr" / group / "air" / "zarr.json", codecs=[{"name": "own_codec"}])
-    with pytest.raises(UntrustedDataError, match=f"{group}/air is packed by the codec 'own_codec'"):
+    with pytest.raises(UntrustedDataError, match=f"{group}/air is encoded by the codec 'own_codec'"):
         open_zarr(tmp_path / "a.zarr", group=group)
 
 
@@ -346,24 +351,24 @@ def sharded(*chunk, codecs=({"name": "bytes"},)):
             ARRAY | {"chunk_grid": grid(1, 36000, 36000)},
             r"chunks 1 x 36000 x 36000 of 4.83 GiB, more than a limit of 2 GiB",
         ),
-        (ARRAY | {"chunk_grid": grid(12, 9, 0)}, "from 1 on"),
-        (ARRAY | {"chunk_grid": grid(12, 9)}, "3 dimensions, but chunks of 2"),
-        (ARRAY | {"chunk_grid": {"name": "rectilinear", "configuration": {}}}, "no regular grid"),
-        (ARRAY | {"shape": [-1, 9, 16]}, "list of whole numbers"),
-        (ARRAY | {"shape": [1e9, 9, 16]}, "list of whole numbers"),
-        (ARRAY | {"shape": [True, 9, 16]}, "list of whole numbers"),
-        (ARRAY | {"shape": 12}, "list of whole numbers"),
-        (ARRAY | {"shape": [10**18, 10**9, 16]}, "larger than any store"),
-        (ARRAY | {"shape": [10**9, 9, 16]}, "more than can be counted"),
+        (ARRAY | {"chunk_grid": grid(12, 9, 0)}, "list of integers >= 1"),
+        (ARRAY | {"chunk_grid": grid(12, 9)}, "3 dimensions, but chunks with 2"),
+        (ARRAY | {"chunk_grid": {"name": "rectilinear", "configuration": {}}}, "no regular chunk grid"),
+        (ARRAY | {"shape": [-1, 9, 16]}, "list of integers >= 0"),
+        (ARRAY | {"shape": [1e9, 9, 16]}, "list of integers >= 0"),
+        (ARRAY | {"shape": [True, 9, 16]}, "list of integers >= 0"),
+        (ARRAY | {"shape": 12}, "list of integers >= 0"),
+        (ARRAY | {"shape": [10**18, 10**9, 16]}, "larger than any real store"),
+        (ARRAY | {"shape": [10**9, 9, 16]}, "more than 10000000 chunks along an axis"),
         (ARRAY | {"shape": [1] * 40, "chunk_grid": grid(*[1] * 40)}, "40 dimensions"),
         (
             ARRAY | {"chunk_grid": grid(2**22, 9, 16), "codecs": sharded(1, 9, 16)},
             "4194304 chunks in a shard",
         ),
-        (ARRAY | {"chunk_grid": grid(5, 9, 16), "codecs": sharded(2, 9, 16)}, "no multiples"),
-        (ARRAY | {"codecs": sharded(0, 9, 16)}, "from 1 on"),
+        (ARRAY | {"chunk_grid": grid(5, 9, 16), "codecs": sharded(2, 9, 16)}, "not multiples"),
+        (ARRAY | {"codecs": sharded(0, 9, 16)}, "list of integers >= 1"),
         (ARRAY | {"codecs": []}, "no list of codecs"),
-        (ARRAY | {"codecs": sharded(1, 9, 16, codecs=sharded(1, 9, 16))}, "shards within"),
+        (ARRAY | {"codecs": sharded(1, 9, 16, codecs=sharded(1, 9, 16))}, "nested shards"),
         (ARRAY | {"data_type": {"name": "structured", "configuration": {}}}, "neither numbers nor text"),
         (ARRAY | {"data_type": "variable_length_bytes"}, "neither numbers nor text"),
         (
@@ -371,13 +376,13 @@ def sharded(*chunk, codecs=({"name": "bytes"},)):
             "neither numbers nor text",
         ),
         (ARRAY | {"storage_transformers": [{"name": "x"}]}, "storage transformers"),
-        (ARRAY | {"chunk_key_encoding": {"name": "own"}}, "names its chunks"),
+        (ARRAY | {"chunk_key_encoding": {"name": "own"}}, "unsupported chunk key encoding"),
         (ARRAY | {"zarr_format": 4}, "format 4"),
         (V2 | {"dtype": [["a", "<f4"]]}, "neither numbers nor text"),
         (V2 | {"dtype": "|V9"}, "neither numbers nor text"),
         (V2 | {"dtype": "<U99999999"}, "neither numbers nor text"),
         (V2 | {"filters": [{"id": "delta", "dtype": "|V100000000"}]}, "neither numbers nor text"),
-        (V2 | {"filters": [{"id": "shuffle", "elementsize": -4}]}, "no size of a value"),
+        (V2 | {"filters": [{"id": "shuffle", "elementsize": -4}]}, "not the size of a value"),
         (V2 | {"compressor": {"id": "lzma", "format": 3, "filters": []}}, "raw lzma"),
         (V2 | {"compressor": "blosc", "filters": [3]}, "codec '3'"),
         (V2 | {"chunks": [1, 10**10]}, "more than a limit"),
@@ -402,7 +407,7 @@ def test_arrays_that_cannot_be_are_refused_by_their_metadata(array, reason):
         (b" " * (2**24 + 1), "long, more than 16 MiB"),
         (b"\xff\xfe", "not JSON"),
         (b'{"shape": [1', "not JSON"),
-        (b"[]", "not a mapping"),
+        (b"[]", "expected an object"),
         (b"9" * 5000, "not JSON"),
         (
             json.dumps(
