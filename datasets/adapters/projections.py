@@ -140,8 +140,9 @@ def _target_axes(old: CurvilinearGrid, grid: str) -> tuple[np.ndarray, np.ndarra
         if "x" in grid:
             rows, columns = (int(n) for n in grid.split("x"))
             check_along(grid, max(rows, columns))
-            kind = "equiangular" if rows % 2 else "equiangular-no-poles"
-            latitude = 90 - np.rad2deg(colatitudes(rows, kind))
+            latitude = 90 - np.rad2deg(
+                colatitudes(rows, "equiangular" if rows % 2 else "equiangular-no-poles")
+            )
             step = 360 / columns
         else:
             step = float(grid)
