@@ -1,4 +1,4 @@
-# Two lines set up everything: `make demo` and `make test`. Both make .venv on first use.
+# `make demo` and `make test` set up everything they need; .venv is created on first use.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,24 +9,24 @@ PYTEST := $(BIN)/python -m pytest
 demo: $(VENV)/.demo
 	$(BIN)/forecast quickstart
 
-# Processes of one thread each, one more than two cores: many tests wait for others.
+# Three single-threaded processes on two cores, since many tests wait for other processes.
 test: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(PYTEST) -n 3 --dist worksteal -m "not slow and not gpu and not network" --durations=15
 
-# The same with a count of the lines that are run, half as long again.
+# The test suite with coverage, which takes half as long again.
 coverage: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(PYTEST) -n 3 --dist worksteal -m "not slow and not gpu and not network" --cov --cov-report=term
 
 test-slow: $(VENV)/.test
 	$(PYTEST) -m "slow"
 
-# Tests and benchmark on a GPU, where there is one.
+# Tests and benchmark on a GPU, if there is one.
 gpu: $(VENV)/.test
 	$(PYTEST) -m gpu
 	$(BIN)/python -c "import torch; raise SystemExit(not torch.cuda.is_available())" \
 	  && $(BIN)/python benchmarks/operators.py --device cuda --output benchmarks/results/operators_cuda.json || true
 
-# Operators beside those of other packages, which get an environment of their own.
+# Comparison of operators with other packages, in a separate environment.
 bench-operators: .bench/.done
 	.bench/bin/python -W ignore benchmarks/operators.py
 	.bench/bin/python benchmarks/table.py
@@ -40,7 +40,7 @@ bench-operators: .bench/.done
 bench-transforms: $(VENV)/.test
 	$(BIN)/python benchmarks/transforms.py
 
-# Networks trained on equations: one seed in some ten minutes, or three seeds.
+# Physics-informed networks: one seed in about ten minutes, or three seeds.
 bench-physics: $(VENV)/.test
 	$(BIN)/python benchmarks/physics.py --quick
 	$(BIN)/python benchmarks/table.py
@@ -49,23 +49,23 @@ bench-physics-long: $(VENV)/.test
 	$(BIN)/python benchmarks/physics.py
 	$(BIN)/python benchmarks/physics.py --curriculum
 
-# Solution operators beside solvers, and an experiment: three quarters of an hour.
+# Solution operators compared with solvers, and parameters from an experiment: 45 minutes.
 bench-solving: $(VENV)/.test
 	$(BIN)/python benchmarks/solving.py
 	$(BIN)/python benchmarks/table.py
 
-# Loaders beside those of other packages, of which anemoi-datasets needs an environment of its own: five minutes.
+# Comparison of loaders with other packages: five minutes. anemoi-datasets needs a separate environment.
 bench-loader: $(VENV)/.test .anemoi/.done
 	$(BIN)/python -m pip install -q -c constraints.txt xbatcher==0.4.0
 	$(BIN)/python benchmarks/loader.py --anemoi .anemoi/bin/python
 	$(BIN)/python benchmarks/table.py
 
-# A fortnight of scheduled forecasts with faults injected: eight minutes.
+# Two weeks of scheduled forecasts with injected faults: eight minutes.
 soak: $(VENV)/.test
 	$(BIN)/python benchmarks/soak.py
 	$(BIN)/python benchmarks/table.py
 
-# Bad inputs of every kind on every verb: fifteen minutes. Inputs of failed cases are kept in fuzz-failures.
+# Invalid inputs of every kind for every verb: fifteen minutes. Inputs of failed cases are kept in fuzz-failures.
 fuzz: $(VENV)/.test
 	$(BIN)/python benchmarks/fuzz.py
 

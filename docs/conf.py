@@ -75,9 +75,9 @@ def without_page(app: Any, env: Any, node: Any, contnode: Any) -> Any:
     parts = target.split(".")
     for length in range(len(parts), 0, -1):
         try:
-            found: Any = importlib.import_module(".".join(parts[:length]))
+            value: Any = importlib.import_module(".".join(parts[:length]))
             for part in parts[length:]:
-                found = getattr(found, part)
+                value = getattr(value, part)
         except (ImportError, AttributeError):
             continue
         return contnode
