@@ -84,6 +84,7 @@ lint: $(VENV)/.dev
 
 # The documentation site in docs/_build/html; the tutorials are executed. About five minutes.
 docs: $(VENV)/.docs
+	rm -rf docs/api/generated
 	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -b html -E -W --keep-going -j 2 docs docs/_build/html
 
 $(VENV)/bin/python:
