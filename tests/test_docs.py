@@ -189,15 +189,10 @@ def extensions(monkeypatch):
         return EntryPoints([*installed(**selection), *EntryPoints(points).select(**selection)])
 
     monkeypatch.setattr(importlib.metadata, "entry_points", with_those_of_the_page)
-    for name in (
-        "fourcaster.forecast.tasks.registry",
-        "fourcaster.fno.models",
-        "fourcaster.fno.models.registry",
-    ):
-        try:
-            found = importlib.import_module(name)
-        except ModuleNotFoundError:
+    for name in ("forecast.tasks.registry", "fno.models", "fno.models.registry"):
+        if importlib.util.find_spec(f"fourcaster.{name}") is None:
             continue
+        registry = importlib.import_module(f"fourcaster.{name}")
         if hasattr(registry, "entry_points"):
             monkeypatch.setattr(registry, "entry_points", with_those_of_the_page)
     return module
