@@ -41,16 +41,16 @@ def main() -> None:
         return float((sphere.mean(x.square() * mask) / share).mean().sqrt())
 
     outside = (sphere.latitude(u).abs() >= np.deg2rad(20)).double()
-    east, north = air.thermal_wind(u, v, warm, pressure, sphere)
-    column = air.column_continuity(u, v, ground, pressure, seconds, sphere)
-    mass = air.dry_mass(ground, q, pressure, sphere)
-    heat = air.energy(t, u, v, q, ground, pressure, sphere)
+    east, north = air.thermal_wind(u, v, warm, pressure=pressure, sphere=sphere)
+    column = air.column_continuity(u, v, ground, pressure=pressure, seconds=seconds, sphere=sphere)
+    mass = air.dry_mass(ground, q, pressure=pressure, sphere=sphere)
+    heat = air.energy(t, u, v, humidity=q, surface_pressure=ground, pressure=pressure, sphere=sphere)
     tendency = (ground[2:] - ground[:-2]) / (2 * seconds)
     rows = [
         (
             "hydrostatic thickness",
             "m",
-            size(air.hydrostatic(air.GRAVITY * height, t, pressure, q)),
+            size(air.hydrostatic(air.GRAVITY * height, t, pressure, humidity=q)),
             size(torch.diff(height, dim=-3)),
             "thickness",
         ),

@@ -45,11 +45,11 @@ PLAIN = [
 # label, recipe, overrides, overrides of the quick form, goal, stretch
 ROWS: list[tuple[str, str, list[str], list[str], float | None, float | None]] = [
     *(
-        (f"convection, beta = {beta}, plain", "convection", [f"equation.beta={beta}", *PLAIN], [], None, None)
+        (f"advection, beta = {beta}, plain", "advection", [f"equation.beta={beta}", *PLAIN], [], None, None)
         for beta in (10, 20, 30, 40)
     ),
-    ("convection, beta = 30", "convection", [], [], 0.01, 1e-3),
-    ("convection, beta = 40", "convection", ["equation.beta=40"], [], 0.02, 3e-3),
+    ("advection, beta = 30", "advection", [], [], 0.01, 1e-3),
+    ("advection, beta = 40", "advection", ["equation.beta=40"], [], 0.02, 3e-3),
     ("reaction, rho = 5, plain", "reaction", PLAIN, [], None, None),
     ("reaction, rho = 5", "reaction", [], [], 0.03, 1e-2),
     ("reaction-diffusion, nu = 5, rho = 5, plain", "reaction_diffusion", PLAIN, [], None, None),
@@ -81,8 +81,8 @@ CURRICULUM = [
 ]
 RAISED: list[tuple[str, str, list[str], list[str], float | None, float | None]] = [
     (
-        f"convection, beta = {beta}, curriculum",
-        "convection",
+        f"advection, beta = {beta}, curriculum",
+        "advection",
         [f"equation.beta={beta}", f"train.curriculum_stages={n}", *CURRICULUM],
         [],
         goal,
@@ -104,9 +104,7 @@ def truth(name: str, parameters: dict[str, float]) -> tuple[np.ndarray, float]:
         more["refine"] = 1
     given = {"initial": "standard", "resolution": 256 * every, "frames": 100} | more | parameters
     start = time.process_time()
-    solution = make_system("advection" if name == "convection" else name, given).solve(
-        np.random.default_rng(0)
-    )
+    solution = make_system(name, given).solve(np.random.default_rng(0))
     return solution["u"][:, ::every], time.process_time() - start
 
 

@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 
 from fourcaster.datasets.pde.loaders import StoredInstances, open_simulations
 from fourcaster.datasets.pde.simulate import make_system, simulate
-from fourcaster.fno.physics.steady import overall_size
+from fourcaster.fno.physics.steady import reference_size
 from fourcaster.forecast import load_config, score, solve, train
 
 RESULT = Path(__file__).parent / "results" / "solving.json"
@@ -203,7 +203,7 @@ def heat_sink_baselines(folder: Path, seed: int, sizes: Sizes) -> Rows:
     """Temperature in the same heat sinks by the energy budget alone, and by linear regression on the same
     training samples.
 
-    The budget gives one temperature for all metal, ``q L / (h P)`` (see ``overall_size``). The regression is
+    The budget gives one temperature for all metal, ``q L / (h P)`` (see ``reference_size``). The regression is
     of the temperature in units of the budget's, at each cell over the training samples with metal there, on
     the shape, the logarithm of the heat transfer, its square and their products: a ridge regression whose
     penalty the operator's validation samples choose.
@@ -248,7 +248,9 @@ def features_and_temperature(path: Path) -> tuple[Values, Values, Values]:
     store = open_simulations(path)
     sinks = store.read(np.arange(len(store)), double=True)
     budget = (
-        overall_size("heat_sink", store.system.model_dump(), sinks.inputs, sinks.parameters).flatten().numpy()
+        reference_size("heat_sink", store.system.model_dump())(sinks.inputs, sinks.parameters)
+        .flatten()
+        .numpy()
     )
     metal = sinks.inputs[:, 0].flatten(1).numpy()
     transfer = np.log(sinks.parameters["transfer"].numpy())[:, None]

@@ -6,7 +6,6 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,9 @@ from ..fno.invariants import TrainingRanges, invariants_of, scales_of
 from ..fno.models import REGISTRY
 from ..fno.models.base import mark_trained
 from ..fno.models.operators import EvolutionOperator, SolutionScales, SteadyOperator
-from ..fno.physics.evolution import EVOLUTIONS, EvolutionEquation
-from ..fno.physics.steady import STEADY, SteadyEquation, overall_size
+from ..fno.physics import equations
+from ..fno.physics.evolution import EvolutionEquation
+from ..fno.physics.steady import SteadyEquation, reference_size
 from ..fno.progress import Progress
 from ..fno.training import train as fit
 from ..fno.training.objectives.inverse import InverseObjective, LatentParameters
@@ -41,15 +41,6 @@ from .interruption import saving_when_stopped
 
 log = logging.getLogger(__name__)
 Equation = EvolutionEquation | SteadyEquation
-_HOMOGENEOUS = (
-    "advection",
-    "burgers",
-    "shock_pipe",
-    "reaction",
-    "reaction_diffusion",
-    "allen_cahn",
-    "cahn_hilliard",
-)
 _STATISTICS = 256  # samples that scales are taken from
 
 
@@ -84,7 +75,10 @@ def _equation(config: OperatorConfig, system: System, layout: Layout) -> Equatio
     name, parameters = config.equation.name, system.model_dump()
     if layout.evolves:
         return EvolutionEquation(
-            name, parameters, layout.box([2] * len(layout.axes)), layout.times[-1] / config.model.windows
+            name,
+            parameters,
+            box=layout.box([2] * len(layout.axes)),
+            window=layout.times[-1] / config.model.windows,
         )
     return SteadyEquation(name, float(parameters.get("source", 0.0)), layout.lengths[0])
 
@@ -96,11 +90,13 @@ def _build(
     settings, name = config.model, config.equation.name
     network = _network(config, layout, grid)
     if not layout.evolves:
-        size = partial(overall_size, name, system.model_dump())
-        return SteadyOperator(network, scales, layout.parameters, layout.edges, name in STEADY, size)
+        size = reference_size(name, system.model_dump())
+        return SteadyOperator(
+            network, scales, layout.parameters, layout.edges, equations.get(name).zero_boundary, size
+        )
     equation = (
         _equation(config, system, layout)
-        if name in EVOLUTIONS and all(e == "wrap" for e in layout.edges)
+        if equations.get(name).collocatable and all(e == "wrap" for e in layout.edges)
         else None
     )
     rates = equation.rates if isinstance(equation, EvolutionEquation) else None
@@ -113,7 +109,7 @@ def _build(
 def _positions(config: OperatorConfig, layout: Layout) -> bool:
     return (
         not layout.evolves
-        or config.equation.name not in _HOMOGENEOUS
+        or not equations.get(config.equation.name).translation_invariant
         or any(e != "wrap" for e in layout.edges)
     )
 
@@ -161,7 +157,7 @@ def _scales(instances: Instances, name: str, system: System) -> SolutionScales:
     else:
         steady = not instances.state.shape[1]
         size = (
-            overall_size(name, system.model_dump(), instances.inputs, instances.parameters)[:, None]
+            reference_size(name, system.model_dump())(instances.inputs, instances.parameters)[:, None]
             if steady
             else 1.0
         )

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from ..datasets.stopping import requested
 from ..datasets.store import atomic
 from ..datasets.store.open import write_dataset
 from ..fno.models.pinn import CoordinateNetwork, TimeWindows
-from ..fno.physics.problems import PROBLEMS, Problem
+from ..fno.physics import equations
 from ..fno.progress import Progress
 from ..fno.training.pinn.train import train_pinn
 from ..fno.weights.blueprint import check_counts, compare
@@ -29,10 +28,9 @@ log = logging.getLogger(__name__)
 MOST_POINTS = 2**24
 
 
-def problem_of(config: PinnConfig) -> Problem:
-    """Return the problem that a configuration names, with its parameters."""
-    problem = PROBLEMS[config.equation.name]
-    return replace(problem, parameters={**problem.parameters, **config.equation.parameters})
+def problem_of(config: PinnConfig) -> equations.Problem:
+    """Return the problem of the literature for an equation, with the coefficients of the configuration."""
+    return equations.get(config.equation.name).problem(**config.equation.parameters)
 
 
 def train(config: PinnConfig, progress: Progress | None = None) -> tuple[Path, bool, float]:
@@ -145,7 +143,7 @@ def _evaluate(path: Path, grid: str) -> xr.Dataset:
         {
             "Conventions": "CF-1.11",
             "equation": config.equation.name,
-            "parameters": json.dumps(dict(problem.parameters)),
+            "parameters": json.dumps(dict(problem.coefficients)),
             "checkpoint": identity(meta),
         },
     )
@@ -169,7 +167,7 @@ def parse_grid(text: str) -> tuple[int, int]:
 
 
 def _network(config: PinnConfig, start: float, stop: float) -> CoordinateNetwork:
-    problem = PROBLEMS[config.equation.name]
+    problem = problem_of(config)
     arguments: dict[str, Any] = config.model.model_dump()
     return CoordinateNetwork(
         {"t": start, "x": problem.low},

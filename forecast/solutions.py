@@ -16,7 +16,8 @@ from ..datasets.store.recorded import recorded
 from ..fno.batch import Instances
 from ..fno.grids import same_axis
 from ..fno.models.operators import EvolutionOperator
-from ..fno.physics.evolution import EvolutionEquation, equation_numbers
+from ..fno.physics import equations
+from ..fno.physics.evolution import EvolutionEquation
 from ..fno.physics.steady import SteadyEquation
 from ..fno.progress import Progress
 from ..fno.training.objectives.operator import interpolate_in_time
@@ -118,7 +119,8 @@ def _check(operator: Operator, given: Simulations, checkpoint: str) -> None:
         raise ValueError(
             f"{checkpoint} solves {operator.config.equation.name}, the initial states are of {held}"
         )
-    names = (*equation_numbers(operator.config.equation.name), "source", "conductivity", "flux")
+    equation = equations.get(operator.config.equation.name)
+    names = equation.coefficient_names if equation.collocatable or equation.steady else ()
     own, others = operator.system.model_dump(), given.system.model_dump()
     for name in (*names, "length", "start", "side"):
         if name in own and name not in ours.parameters and own[name] != others.get(name):

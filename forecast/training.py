@@ -215,7 +215,9 @@ def _balances(config: Config, store: Store) -> BalanceTerms | None:
     )
     southward = bool(grid.latitude[0] > grid.latitude[-1])
     names: dict[str, float] = {str(name): weight for name, weight in config.loss.physics.items()}
-    balances = Balances(list(names), [(c.variable, c.level) for c in store.channels], sphere, southward)
+    balances = Balances(
+        list(names), [(c.variable, c.level) for c in store.channels], sphere, southward=southward
+    )
     return BalanceTerms(balances, names, config.loss.warmup)
 
 

@@ -10,7 +10,7 @@ import torch
 import xarray as xr
 
 from fourcaster.fno.models.pinn import CoordinateNetwork
-from fourcaster.fno.physics.problems import PROBLEMS
+from fourcaster.fno.physics import equations
 from fourcaster.forecast.config.load import Config, make_config
 
 
@@ -58,10 +58,10 @@ def tiny_config(store: Path, output: Path, *overrides: str) -> Config:
     return make_config(values, overrides)
 
 
-def coordinate_network(start=0.0, stop=1.0, seed=0, problem="convection", **more):
+def coordinate_network(start=0.0, stop=1.0, seed=0, problem="advection", **more):
     """An untrained network of a problem's coordinates."""
     torch.manual_seed(seed)
-    p = PROBLEMS[problem]
+    p = equations.get(problem).problem()
     return CoordinateNetwork(
         {"t": start, "x": p.low}, {"t": stop, "x": p.high}, ("x",) if p.periodic else (), **more
     )
@@ -69,7 +69,7 @@ def coordinate_network(start=0.0, stop=1.0, seed=0, problem="convection", **more
 
 def values_on_grid(model, name, times=21, places=40):
     """What a network says on a grid of times by places, with the coordinates."""
-    problem = PROBLEMS[name]
+    problem = equations.get(name).problem()
     t = torch.linspace(0, 1, times, dtype=torch.float64)
     x = problem.low + (problem.high - problem.low) * torch.arange(places, dtype=torch.float64) / (
         places - (not problem.periodic)

@@ -295,7 +295,7 @@ def test_tables_of_the_pages_equal_the_results(tmp_path, monkeypatch):
     table.main()
     for page, row in (
         ("operators", "| SpectralConv 8,32,64,64,12 |"),
-        ("physics", "| convection, beta = 30 |"),
+        ("physics", "| advection, beta = 30 |"),
         ("physics", "| hydrostatic thickness |"),
         ("physics", "| Burgers, from the equation alone |"),
         ("physics", "| heat sinks, the built-in budget alone |"),

@@ -1,1 +1,1 @@
-"""Numerical solvers that make truth to train and test on."""
+"""Reference solvers of partial differential equations, stores of simulations and batches of samples."""

@@ -1,69 +1,71 @@
-"""Barotropic flow on a beta plane, free or forced.
+"""Barotropic flow on a beta plane, freely decaying or forced.
 
     dq/dt + J(psi, q + beta y) = F - r (q - q_mean) - nu Laplacian^4 q,    q = Laplacian psi
 
 on a doubly periodic plane, solved pseudo-spectrally in float64 with the 2/3 rule, ETDRK4 and a stochastic
-forcing in a ring of wave numbers (Vallis 2017, ch. 9 and 12). A window of the plane, smaller than the plane
-and so not periodic, is mapped to a latitude-longitude box as a stand-in for reanalysis where there is no
-network.
+forcing in a ring of wave numbers (Vallis 2017, ch. 9 and 12). A window of the plane, which is not periodic,
+is mapped to a latitude-longitude box as a substitute for reanalysis where there is no network access.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from .etdrk4 import ETDRK4, STABLE, Complex
-from .system import Array, Count, Evolution, NonNegative, Positive, periodic_axis, variable
-from .torus import Waves
+from .system import Array, Count, EvolvingSystem, NonNegative, Positive, periodic_axis, variable
+from .torus import SpectralTorus
 
 if TYPE_CHECKING:
     from ...fno.progress import Progress
 
 
 LENGTH = 1.6e7  # side of the plane [m]
-BETA = 1.6e-11  # [1/(m s)]
-DRAG = 1 / (6 * 86400)  # [1/s]
-FORCING = 9e-6  # rms vorticity that the forcing puts in over a day [1/s]
-MEAN_WIND = 12.0  # of the imposed jet [m/s]
+BETA = 1.6e-11  # gradient of planetary vorticity [1/(m s)]
+DRAG = 1 / (6 * 86400)  # linear drag [1/s]
+FORCING = 9e-6  # rms vorticity that the forcing adds per day [1/s]
+MEAN_WIND = 12.0  # amplitude of the imposed jet [m/s]
 DAY = 86400.0  # [s]
 UNITS = {"vorticity": "s**-1", "u_component_of_wind": "m s**-1", "v_component_of_wind": "m s**-1"}
 
 
 class BarotropicFlow:
-    """State and time stepping of the flow.
+    """State and time integration of the flow.
 
     Args:
         points: grid points along each side of the plane.
-        seed: seed of initial state and forcing.
+        seed: seed or generator of the initial state and the forcing.
         length: side of the plane [m].
         beta: gradient of planetary vorticity [1/(m s)].
         drag: linear drag [1/s].
-        forcing: rms vorticity put in per day [1/s]; zero for free decay.
-        diffusion: coefficient of the eighth-order diffusion; None scales it to damp the finest scale in six
-            hours, zero makes free flow conserve energy and enstrophy to the accuracy of the time step.
+        forcing: rms vorticity that the forcing adds per day [1/s]; zero for free decay.
+        diffusion: coefficient nu of the eighth-order diffusion [m^8/s]; None damps the smallest scale to 1/e
+            in six hours, with zero free flow conserves energy and enstrophy to the accuracy of the time step.
     """
 
     def __init__(
         self,
         points: int = 64,
         seed: int | np.random.Generator = 0,
+        *,
         length: float = LENGTH,
         beta: float = BETA,
         drag: float = DRAG,
         forcing: float = FORCING,
         diffusion: float | None = None,
     ) -> None:
-        self.points, self.length = points, length
+        self.points = points
+        self.length = length
+        self.forcing = forcing
+        self.drag = drag
         self.rng = np.random.default_rng(seed)
-        self.waves = w = Waves(points, length)
+        self.torus = w = SpectralTorus(points, length)
         index = np.sqrt(w.k2) * length / (2 * np.pi)
-        self.ring = (index > 4) & (index < 9) & w.keep
-        self.forcing, self.drag = forcing, drag
+        self.ring = (index > 4) & (index < 9) & w.dealiased
         largest = (2 * np.pi / length * points / 3) ** 8
         nu = 1 / (6 * 3600 * largest) if diffusion is None else diffusion
-        # Waves, drag and diffusion are linear: solved exactly.
+        # Rossby waves, drag and diffusion are linear and integrated exactly.
         self.linear = 1j * beta * w.kx * w.inverse - drag - nu * w.k2**4
         self.stepper: ETDRK4 | None = None
         y = np.arange(points) / points * length
@@ -72,43 +74,44 @@ class BarotropicFlow:
         self.vorticity = self.mean_vorticity + 4 * self._noise(FORCING)
 
     def step(self, seconds: float) -> None:
-        """Advance by one step."""
+        """Advance the vorticity by one step."""
         if self.stepper is None or self.stepper.step != seconds:
             self.stepper = ETDRK4(self.linear, seconds)
         self.vorticity = self.stepper(
-            self.vorticity, lambda q: self.waves.advection(q) + self.drag * self.mean_vorticity
+            self.vorticity, lambda q: self.torus.advection(q) + self.drag * self.mean_vorticity
         )
         if self.forcing:
             self.vorticity = self.vorticity + np.sqrt(seconds / DAY) * self._noise(self.forcing)
 
     def fields(self) -> dict[str, NDArray[np.float64]]:
         """Return vorticity [1/s] and the two wind components [m/s], each of shape (points, points)."""
-        u, v = self.waves.velocity(self.vorticity)
+        u, v = self.torus.velocity(self.vorticity)
         return {
-            "vorticity": self.waves.field(self.vorticity),
+            "vorticity": self.torus.to_grid(self.vorticity),
             "u_component_of_wind": u,
             "v_component_of_wind": v,
         }
 
     def _noise(self, rms: float) -> Complex:
-        """Return a random field in the forcing ring with the given root mean square."""
+        """Return a random field in the forcing ring with the root mean square ``rms``."""
         white = self.ring * np.fft.rfft2(self.rng.standard_normal((self.points, self.points)))
-        field = self.waves.field(white)
+        field = self.torus.to_grid(white)
         return np.asarray(rms * np.fft.rfft2(field / np.sqrt((field**2).mean())))
 
 
-class BetaPlane(Evolution):
-    """Barotropic flow from a random state; see the module. Lengths are in metres, ``duration`` in days, rates
-    and steps in seconds.
+class BetaPlane(EvolvingSystem):
+    """Barotropic flow from a random initial state; see the module for the equation.
 
     Attributes:
-        length: side of the plane.
-        beta: gradient of planetary vorticity.
-        drag: linear drag.
-        forcing: rms vorticity put in per day; zero for free decay.
-        diffusion: coefficient of the eighth-order diffusion; by default the finest scale falls to 1/e in six
-            hours.
-        spin_up: days before the first state.
+        length: side of the plane [m].
+        beta: gradient of planetary vorticity [1/(m s)].
+        drag: linear drag [1/s].
+        forcing: rms vorticity that the forcing adds per day [1/s]; zero for free decay.
+        diffusion: coefficient of the eighth-order diffusion [m^8/s]; by default the smallest scale falls to
+            1/e in six hours.
+        spin_up: time before the first stored state [days].
+        duration: length of the simulation [days].
+        step: time step [s].
     """
 
     length: Positive = LENGTH
@@ -120,22 +123,32 @@ class BetaPlane(Evolution):
     duration: Positive = 10.0
     frames: Count = 40
 
+    coefficients: ClassVar[tuple[str, ...]] = ("beta", "drag", "forcing", "diffusion")
+
     def template(self) -> xr.Dataset:
-        """Return coordinates time, y and x, vorticity and wind."""
+        """Return the coordinates time, y and x, vorticity and wind."""
         sizes = {"time": self.frames + 1, "y": self.resolution, "x": self.resolution}
         time = ("time", self.times, {"long_name": "time", "unit": "days"})
-        coords = {"time": time} | {d: periodic_axis(d, self.resolution, 0.0, self.length) for d in ("y", "x")}
+        coords = {"time": time} | {
+            d: periodic_axis(d, self.resolution, start=0.0, length=self.length) for d in ("y", "x")
+        }
         fields = {
-            name: variable(tuple(sizes), sizes, name.replace("_", " "), units)
+            name: variable(tuple(sizes), sizes, long_name=name.replace("_", " "), units=units)
             for name, units in UNITS.items()
         }
         return xr.Dataset(fields, coords)
 
     @np.errstate(over="ignore", invalid="ignore")
     def solve(self, rng: np.random.Generator) -> dict[str, Array]:
-        """Return vorticity [1/s] and wind [m/s]."""
+        """Return vorticity [1/s] and wind [m/s], each of shape (time, y, x)."""
         flow = BarotropicFlow(
-            self.resolution, rng, self.length, self.beta, self.drag, self.forcing, self.diffusion
+            self.resolution,
+            rng,
+            length=self.length,
+            beta=self.beta,
+            drag=self.drag,
+            forcing=self.forcing,
+            diffusion=self.diffusion,
         )
         every = self.duration / self.frames
         self._advance(flow, self.spin_up, max(1, round(self.spin_up / every)))
@@ -148,30 +161,34 @@ class BetaPlane(Evolution):
     def _advance(self, flow: BarotropicFlow, days: float, pieces: int) -> None:
         for _ in range(pieces if days else 0):
             fields = flow.fields()
-            wind = max(
-                float(np.hypot(fields["u_component_of_wind"], fields["v_component_of_wind"]).max()), 1.0
-            )
-            longest = STABLE / (wind * flow.waves.largest)
+            speed = np.hypot(fields["u_component_of_wind"], fields["v_component_of_wind"])
+            wind = max(float(speed.max()), 1.0)
+            longest = STABLE / (wind * flow.torus.largest_wave_number)
             whole = self.model_copy(update={"duration": days, "frames": pieces})
-            count = whole.substeps(longest, min(longest / 2, 3600.0), DAY)
+            count = whole.substeps(longest, min(longest / 2, 3600.0), unit=DAY)
             for _ in range(count):
                 flow.step(days / pieces * DAY / count)
             if not np.isfinite(flow.vorticity).all():
-                raise ValueError("the flow left the finite numbers; use a shorter step or more diffusion")
+                raise ValueError("the flow became infinite or NaN; use a shorter step or a larger diffusion")
 
 
 def simulate(
-    days: int = 730, step_hours: int = 6, points: int = 64, seed: int = 0, progress: "Progress | None" = None
+    days: int = 730,
+    step_hours: int = 6,
+    *,
+    points: int = 64,
+    seed: int = 0,
+    progress: "Progress | None" = None,
 ) -> xr.Dataset:
-    """Simulate the flow and return a latitude-longitude box of it with CF times.
+    """Simulate the flow and return a latitude-longitude box of 25 x 45 points with CF times.
 
-    The box takes 25 x 45 points from the middle of the plane; wind is in m/s, vorticity in 1/s.
+    Wind is in m/s, vorticity in 1/s.
 
     Args:
         days: length of the series, after 20 days of spin-up.
-        step_hours: time between outputs.
+        step_hours: time between stored states [h].
         points: grid points along each side of the plane, at least 56.
-        seed: seed of the flow.
+        seed: seed of the initial state and the forcing.
         progress: called with (days done, days in all, text).
     """
     flow, substep = BarotropicFlow(points, seed), 3600.0

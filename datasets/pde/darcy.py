@@ -1,14 +1,13 @@
-"""Steady flow through a porous medium, which is also the conduction of heat: ``-div(a grad u) = f`` on a
-square, u = 0 on its edge.
+"""Steady diffusion on a square, Darcy flow or heat conduction: ``-div(a grad u) = f``, u = 0 on the boundary.
 
-Finite volumes of second order around the nodes of a regular grid, with the harmonic mean of ``a`` between
+Second-order finite volumes around the nodes of a regular grid, with the harmonic mean of ``a`` between
 neighbours, which keeps the flux continuous where ``a`` jumps; solved directly.
 
-The coefficient is drawn at the nodes of the stored grid, and its value everywhere follows from these:
-``threshold`` is constant in the cell around each node, ``lognormal`` is bilinear in its logarithm between
-nodes. A finer grid of the solver then lowers the error of the solution and leaves the problem as it is, so
-the stored coefficient determines the stored solution. The solution is stored at the nodes, those on the edge
-among them: it is not periodic, and a filter over its waves would move the values on the edge.
+The coefficient is drawn at the nodes of the stored grid, which determine it everywhere: ``threshold`` is
+constant in the cell around each node, the logarithm of ``lognormal`` is bilinear between nodes. A finer
+solver grid therefore lowers the error of the solution without changing the problem, and the stored
+coefficient determines the stored solution. The solution is sampled at the nodes rather than low-pass
+filtered: it is not periodic, and a filter would change the values on the boundary.
 """
 
 from typing import ClassVar, Literal
@@ -23,20 +22,19 @@ from .system import Array, Count, NonNegative, Positive, Real, System, variable
 
 
 class Darcy(System):
-    """Pressure in a medium of random permeability.
+    """Pressure in a porous medium of random permeability.
 
     Attributes:
-        coefficient: ``threshold`` takes ``high`` where a Gaussian field is positive and ``low`` elsewhere;
-            ``lognormal`` takes its exponential. Both are set at the nodes; see the module for values between
-            them.
+        coefficient: ``threshold`` is ``high`` where a Gaussian field is positive and ``low`` elsewhere,
+            ``lognormal`` the exponential of the field; see the module for values between nodes.
         high: permeability where the field is positive.
         low: permeability elsewhere.
-        source: f, the same everywhere.
+        source: uniform source f.
         alpha: see ``GaussianField``.
         tau: see ``GaussianField``.
         sigma: see ``GaussianField``.
-        refine: intervals of the solver for one of the result, along each dimension; odd ones put jumps
-            between nodes of the solver, which is more accurate.
+        refine: solver intervals per stored interval along each dimension; odd numbers place jumps of the
+            coefficient between solver nodes, which is more accurate.
     """
 
     coefficient: Literal["threshold", "lognormal"] = "threshold"
@@ -49,31 +47,32 @@ class Darcy(System):
     refine: Count = 3
 
     names: ClassVar = ("permeability", "pressure")
-    given: ClassVar[tuple[str, ...]] = names[:1]
+    coefficients: ClassVar[tuple[str, ...]] = (*names[:1], "source")
+    input_variables: ClassVar[tuple[str, ...]] = names[:1]
 
     def template(self) -> xr.Dataset:
-        """Return coordinates y and x from edge to edge, the coefficient and the solution."""
+        """Return the coordinates y and x, boundary included, the coefficient and the solution."""
         sizes = {"y": self.resolution, "x": self.resolution}
         coords = {
             d: (d, np.linspace(0, 1, self.resolution), {"long_name": d, "periodic": "false", "length": 1.0})
             for d in sizes
         }
-        return xr.Dataset({name: variable(("y", "x"), sizes, name) for name in self.names}, coords)
+        return xr.Dataset({name: variable(("y", "x"), sizes, long_name=name) for name in self.names}, coords)
 
     def draw(self, rng: np.random.Generator, points: int) -> Array:
-        """Return the coefficient on a grid (y, x), both edges included."""
-        # Half of a periodic field twice as large, so that opposite edges know nothing of each other.
+        """Return the coefficient on a grid that includes the boundary, shape (points, points)."""
+        # A quarter of a periodic field of twice the size, so that opposite sides are independent.
         field = GaussianField(self.alpha, 2 * self.tau, 2 * self.sigma).draw(rng, 2 * (points - 1), 2)[
             :points, :points
         ]
         return np.where(field > 0, self.high, self.low) if self.coefficient == "threshold" else np.exp(field)
 
-    def instance(self, rng: np.random.Generator) -> dict[str, Array]:
+    def sample_inputs(self, rng: np.random.Generator) -> dict[str, Array]:
         """Return the coefficient."""
         return {self.names[0]: self.draw(rng, self.resolution)}
 
     def solve(self, rng: np.random.Generator) -> dict[str, Array]:
-        """Return coefficient and solution."""
+        """Return the coefficient and the solution."""
         a = self.draw(rng, self.resolution)
         points = (self.resolution - 1) * self.refine + 1
         f = np.full((points, points), self.source)
@@ -85,7 +84,7 @@ class Darcy(System):
 
 
 class HeatConduction(Darcy):
-    """Temperature above that of the edge, in a plate of random conductivity with a source of heat.
+    """Temperature excess over the boundary in a plate of random conductivity with a heat source.
 
     The attributes are those of ``Darcy``.
     """
@@ -94,28 +93,27 @@ class HeatConduction(Darcy):
     sigma: NonNegative = 10.0
 
     names: ClassVar = ("conductivity", "temperature")
-    given: ClassVar[tuple[str, ...]] = names[:1]
+    coefficients: ClassVar[tuple[str, ...]] = (*names[:1], "source")
+    input_variables: ClassVar[tuple[str, ...]] = names[:1]
 
 
 def conductances_of_cells(a: Array, refine: int) -> tuple[Array, Array]:
-    """Return conductances between the nodes of a grid ``refine`` times as fine, of a coefficient constant in
-    the cell around each node.
+    """Return conductances on a refined grid for a coefficient that is constant in the cell around each node.
 
-    A face has in series the coefficients at a quarter and three quarters of the way between its two nodes,
-    and in parallel those on either side of the line that connects them. On the grid of ``a`` itself this is
-    the harmonic mean of neighbours.
+    The conductance between two nodes combines in series the coefficients at a quarter and three quarters of
+    their connecting line, and in parallel those on either side of the line. For ``refine=1`` it is the
+    harmonic mean of neighbours.
 
     Args:
-        a: coefficient at nodes, both edges included, shape (n, n), positive.
-        refine: intervals of the fine grid for one of the coarse.
+        a: positive coefficient at the nodes, boundary included, shape (n, n).
+        refine: intervals of the refined grid per interval of ``a``.
 
     Returns:
-        Conductances between rows, shape (N - 1, N - 2), and between columns, shape (N - 2, N - 1), with N =
-        (n - 1) refine + 1.
+        Conductances between rows, shape (N - 1, N - 2), and between columns, shape (N - 2, N - 1), with
+        N = (n - 1) refine + 1.
     """
-    quarters = np.arange(
-        1, 4 * (len(a) - 1) * refine, 2
-    )  # between all fine nodes, in quarters of the fine spacing
+    # Positions between all nodes of the refined grid, in quarters of its spacing.
+    quarters = np.arange(1, 4 * (len(a) - 1) * refine, 2)
     cell = (quarters + 2 * refine) // (4 * refine)
     fine = a[np.ix_(cell, cell)]
     between_rows = 2 / (1 / fine[::2] + 1 / fine[1::2])
@@ -126,23 +124,24 @@ def conductances_of_cells(a: Array, refine: int) -> tuple[Array, Array]:
 
 
 def bilinear_in_logarithm(a: Array, refine: int) -> Array:
-    """Return a coefficient whose logarithm is bilinear between nodes, on a grid ``refine`` times as fine.
+    """Return a coefficient on a refined grid, interpolated bilinearly in its logarithm.
 
     Args:
-        a: coefficient at nodes, both edges included, shape (n, n), positive.
-        refine: intervals of the fine grid for one of the coarse.
+        a: positive coefficient at the nodes, boundary included, shape (n, n).
+        refine: intervals of the refined grid per interval of ``a``.
     """
-    coarse, fine = np.arange(len(a)), np.arange((len(a) - 1) * refine + 1) / refine
+    coarse = np.arange(len(a))
+    fine = np.arange((len(a) - 1) * refine + 1) / refine
     weights = np.maximum(1 - np.abs(fine[:, None] - coarse), 0)  # hat functions, shape (fine, coarse)
     return np.asarray(np.exp(weights @ np.log(a) @ weights.T))
 
 
 def steady_state(a: Array, f: Array) -> Array:
-    """Return u with ``-div(a grad u) = f`` and u = 0 on the edge of the unit square.
+    """Return u with ``-div(a grad u) = f`` and u = 0 on the boundary of the unit square.
 
     Args:
-        a: coefficient at the nodes, both edges included, shape (n, n), positive.
-        f: source at the nodes.
+        a: positive coefficient at the nodes, boundary included, shape (n, n).
+        f: source at the nodes, shape (n, n).
     """
     south = 2 / (1 / a[1:, 1:-1] + 1 / a[:-1, 1:-1])
     west = 2 / (1 / a[1:-1, 1:] + 1 / a[1:-1, :-1])
@@ -150,21 +149,28 @@ def steady_state(a: Array, f: Array) -> Array:
 
 
 def solve_network(south: Array, west: Array, f: Array) -> Array:
-    """Return u at nodes with given conductances between them: flux out of the cell of each node = f times its
-    area, u = 0 on the edge.
+    """Return u from the conductances between nodes, with u = 0 on the boundary.
+
+    The flux out of the cell of each node equals f times the area of the cell.
 
     Args:
-        south: conductances between rows, shape (n + 1, n) for n interior nodes along each side.
+        south: conductances between rows, shape (n + 1, n) for n inner nodes along each side.
         west: conductances between columns, shape (n, n + 1).
-        f: source at all nodes, shape (n + 2, n + 2).
+        f: source at the nodes, boundary included, shape (n + 2, n + 2).
+
+    Returns:
+        Solution at the nodes, shape (n + 2, n + 2).
     """
     n = len(west)
     centre = south[1:] + south[:-1] + west[:, 1:] + west[:, :-1]
     along = west[:, 1:].copy()
-    along[:, -1] = 0  # the last node of a row and the first of the next are no neighbours
-    beside, above = -along.ravel()[:-1], -south[1:-1].ravel()
+    along[:, -1] = 0  # the last node of a row and the first of the next are not neighbours
+    within_row = -along.ravel()[:-1]
+    between_rows = -south[1:-1].ravel()
     matrix = diags_array(
-        [centre.ravel(), beside, beside, above, above], offsets=[0, 1, -1, n, -n], shape=(n * n, n * n)
+        [centre.ravel(), within_row, within_row, between_rows, between_rows],
+        offsets=[0, 1, -1, n, -n],
+        shape=(n * n, n * n),
     )
     u = np.zeros_like(f)
     u[1:-1, 1:-1] = spsolve(csc_matrix(matrix), f[1:-1, 1:-1].ravel() / (n + 1) ** 2).reshape(n, n)

@@ -1,11 +1,10 @@
-"""Exponential time differencing of fourth order, for stiff equations whose linear part is a number for each
-mode.
+"""Exponential time differencing Runge-Kutta of fourth order (ETDRK4) for stiff equations.
 
     du/dt = L u + N(u)
 
-Cox and Matthews 2002, with the coefficients averaged over a circle in the complex plane as in Kassam and
-Trefethen 2005 ("Fourth-order time-stepping for stiff PDEs"), which avoids cancellation at small L h. L is
-integrated exactly.
+with L diagonal, which is integrated exactly (Cox and Matthews 2002). The coefficients are averaged over a
+circle in the complex plane (Kassam and Trefethen 2005, "Fourth-order time-stepping for stiff PDEs"), which
+avoids cancellation at small L h.
 """
 
 from collections.abc import Callable
@@ -16,23 +15,23 @@ from numpy.typing import NDArray
 Complex = NDArray[np.complex128]
 
 STABLE = 2.5
-"""A little less than what the classical method of fourth order bears of the product of step and eigenvalue of
-N, on either axis.
-"""
+"""Stability limit of the product of step and eigenvalue of N on either axis, that of RK4 with a margin."""
 _POINTS = 32
 
 
 class ETDRK4:
-    """One step of given length.
+    """A time step of fixed length.
 
     Args:
-        linear: L of each mode.
-        step: length of the step h.
+        linear: L, one value per mode.
+        step: length h of the step.
     """
 
     def __init__(self, linear: Complex | NDArray[np.float64], step: float) -> None:
-        self.step, z = step, np.asarray(linear) * step
-        self.whole, self.half = np.exp(z), np.exp(z / 2)
+        self.step = step
+        z = np.asarray(linear) * step
+        self.whole = np.exp(z)
+        self.half = np.exp(z / 2)
         terms = np.zeros((4, *z.shape), dtype=complex)
         for r in np.exp(2j * np.pi * (np.arange(_POINTS) + 0.5) / _POINTS):
             w = z + r
@@ -45,7 +44,12 @@ class ETDRK4:
         self.middle, self.first, self.between, self.last = terms if np.iscomplexobj(linear) else terms.real
 
     def __call__(self, u: Complex, tendency: Callable[[Complex], Complex]) -> Complex:
-        """Return ``u`` one step on; ``tendency`` is N."""
+        """Return ``u`` after one step.
+
+        Args:
+            u: state, one value per mode.
+            tendency: N.
+        """
         n = tendency(u)
         a = self.half * u + self.middle * n
         na = tendency(a)

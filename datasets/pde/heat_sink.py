@@ -1,11 +1,13 @@
-"""Heat sinks: a plate with fins that is heated from below and cooled by air, in cross-section.
+"""Heat sinks in cross-section: a plate with fins that is heated from below and cooled by air.
 
-    -div(k grad T) = 0 in the metal,   k dT/dn = q below,   -k dT/dn = h T where metal meets air,   no flux at
-    the sides
+    -div(k grad T) = 0    in the metal
+    k dT/dn = q           below
+    -k dT/dn = h T        between metal and air
+    dT/dn = 0             at the sides
 
-T is the temperature above that of the air [K]. Finite volumes on square cells: between the centres of two
-cells of metal flows ``k (T1 - T2)`` per metre of depth, from a centre to the air ``T dx / (1 / h + dx / (2
-k))``; solved directly.
+T is the temperature excess over the air [K]. Finite volumes on square cells, solved directly: the heat flux
+per metre of depth is ``k (T1 - T2)`` between the centres of two metal cells, and
+``T dx / (1 / h + dx / (2 k))`` from a centre to the air.
 """
 
 from typing import ClassVar
@@ -19,8 +21,7 @@ from scipy.sparse.linalg import spsolve
 
 from .system import Array, Count, Positive, System
 
-# edges of metal lie on this many lines a side, so that every grid that is a multiple of it holds the same
-# shape
+# Cells per side of the lattice on which shapes are drawn; every multiple of it resolves them exactly.
 LATTICE = 32
 
 
@@ -29,14 +30,14 @@ class HeatSink(System):
 
     Attributes:
         resolution: cells along each side, a multiple of 32.
-        side: of the square that holds the heat sink [m].
-        conductivity: of the metal [W/(m K)].
-        flux: heat that comes in below [W/m2].
-        transfer_low: least heat transfer coefficient [W/(m2 K)]; it is drawn evenly in its logarithm.
-        transfer_high: largest.
-        fewest_fins: least number of fins.
-        most_fins: largest number.
-        refine: cells of the solver for one of the result, along each side; the result is their mean.
+        side: side of the square that contains the heat sink [m].
+        conductivity: thermal conductivity k of the metal [W/(m K)].
+        flux: heat flux q from below [W/m^2].
+        transfer_low: smallest heat transfer coefficient h [W/(m^2 K)]; h is drawn log-uniformly.
+        transfer_high: largest heat transfer coefficient [W/(m^2 K)].
+        fewest_fins: smallest number of fins.
+        most_fins: largest number of fins.
+        refine: solver cells per stored cell along each side; stored values are means over solver cells.
     """
 
     resolution: Count = 32
@@ -49,8 +50,9 @@ class HeatSink(System):
     most_fins: Count = 5
     refine: Count = 4
 
-    given: ClassVar[tuple[str, ...]] = ("metal", "transfer")
-    bounds: ClassVar[tuple[tuple[str, str], ...]] = (
+    coefficients: ClassVar[tuple[str, ...]] = ("conductivity", "flux", "transfer")
+    input_variables: ClassVar[tuple[str, ...]] = ("metal", "transfer")
+    sampled_ranges: ClassVar[tuple[tuple[str, str], ...]] = (
         ("transfer_low", "transfer_high"),
         ("fewest_fins", "most_fins"),
     )
@@ -58,15 +60,21 @@ class HeatSink(System):
     @model_validator(mode="after")
     def _fits(self) -> "HeatSink":
         if self.resolution % LATTICE:
-            raise ValueError(f"resolution must be a multiple of {LATTICE}")
+            raise ValueError(f"resolution must be a multiple of {LATTICE}, got {self.resolution}")
         if self.most_fins < self.fewest_fins or self.most_fins > LATTICE // 4:
-            raise ValueError(f"there must be fewest_fins to most_fins fins, at most {LATTICE // 4}")
+            raise ValueError(
+                f"fewest_fins <= most_fins <= {LATTICE // 4} must hold, "
+                f"got {self.fewest_fins} and {self.most_fins}"
+            )
         if self.transfer_high < self.transfer_low:
-            raise ValueError("transfer_high must not be less than transfer_low")
+            raise ValueError(
+                f"transfer_high must not be less than transfer_low={self.transfer_low:g}, "
+                f"got {self.transfer_high:g}"
+            )
         return self
 
     def template(self) -> xr.Dataset:
-        """Return coordinates y (up) and x of the cells' centres, the shape, heat transfer and temperature."""
+        """Return the coordinates y (upward) and x of cell centres, shape, heat transfer and temperature."""
         n = self.resolution
         axis = self.side / n * (np.arange(n, dtype=np.float64) + 0.5)
         attrs = {"units": "m", "periodic": "false", "length": self.side}
@@ -89,7 +97,7 @@ class HeatSink(System):
         )
 
     def draw(self, rng: np.random.Generator) -> NDArray[np.bool_]:
-        """Return where there is metal on the lattice, shape (y, x)."""
+        """Return whether each lattice cell is metal, shape (y, x)."""
         metal = np.zeros((LATTICE, LATTICE), dtype=bool)
         plate = int(rng.integers(2, 7))
         metal[:plate] = True
@@ -102,13 +110,13 @@ class HeatSink(System):
         return metal
 
     def solve(self, rng: np.random.Generator) -> dict[str, Array]:
-        """Return shape, heat transfer and temperature, NaN in the air."""
-        metal, transfer = (
-            self.draw(rng),
-            float(np.exp(rng.uniform(np.log(self.transfer_low), np.log(self.transfer_high)))),
-        )
+        """Return shape, heat transfer and temperature, which is NaN in the air."""
+        metal = self.draw(rng)
+        transfer = float(np.exp(rng.uniform(np.log(self.transfer_low), np.log(self.transfer_high))))
         fine = np.kron(metal, np.ones((self.resolution * self.refine // LATTICE,) * 2, dtype=bool))
-        t = steady_temperature(fine, self.side / len(fine), self.conductivity, transfer, self.flux)
+        t = steady_temperature(
+            fine, self.side / len(fine), conductivity=self.conductivity, transfer=transfer, flux=self.flux
+        )
         n = self.resolution
         coarse = t.reshape(n, self.refine, n, self.refine).mean(axis=(1, 3))
         return {
@@ -119,26 +127,25 @@ class HeatSink(System):
 
 
 def steady_temperature(
-    metal: NDArray[np.bool_], dx: float, conductivity: float, transfer: float, flux: float
+    metal: NDArray[np.bool_], dx: float, *, conductivity: float, transfer: float, flux: float
 ) -> Array:
-    """Return the temperature above that of the air [K], NaN in the air, shape (y, x).
+    """Return the temperature excess over the air [K], NaN in the air, shape (y, x).
 
     Args:
-        metal: where there is metal; the lowest row must be all metal and all metal connected to it.
+        metal: whether each cell is metal; the lowest row must be metal, and all metal connected to it.
         dx: side of a cell [m].
-        conductivity: k [W/(m K)].
-        transfer: h [W/(m2 K)].
-        flux: q [W/m2].
+        conductivity: thermal conductivity k [W/(m K)].
+        transfer: heat transfer coefficient h [W/(m^2 K)].
+        flux: heat flux q from below [W/m^2].
     """
-    number = np.full(metal.shape, -1)
-    number[metal] = np.arange(metal.sum())
+    index = np.full(metal.shape, -1)
+    index[metal] = np.arange(metal.sum())
     rows, columns, values = [], [], []
-    diagonal, right = np.zeros(metal.sum()), np.zeros(metal.sum())
+    diagonal = np.zeros(metal.sum())
+    right = np.zeros(metal.sum())
     outwards = dx / (1 / transfer + dx / (2 * conductivity))
-    padded = np.pad(
-        number, ((0, 1), (0, 0)), constant_values=-1
-    )  # air above; below and at the sides other laws hold
-    for first, second in ((padded[:-1], padded[1:]), (number[:, :-1], number[:, 1:])):
+    padded = np.pad(index, ((0, 1), (0, 0)), constant_values=-1)  # air above, but not below or at the sides
+    for first, second in ((padded[:-1], padded[1:]), (index[:, :-1], index[:, 1:])):
         both = (first >= 0) & (second >= 0)
         a, b = first[both], second[both]
         rows += [a, b]
@@ -147,7 +154,7 @@ def steady_temperature(
         np.add.at(diagonal, np.concatenate([a, b]), conductivity)
         for inside, outside in ((first, second), (second, first)):
             np.add.at(diagonal, inside[(inside >= 0) & (outside < 0)], outwards)
-    right[number[0]] = flux * dx
+    right[index[0]] = flux * dx
     every = np.arange(len(diagonal))
     entries = (
         np.concatenate([*values, diagonal]),

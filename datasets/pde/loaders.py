@@ -1,6 +1,6 @@
-"""Batches of instances of an equation, from a store of simulations or drawn as they are needed.
+"""Batches of samples of an equation, read from a store of simulations or drawn on demand.
 
-The order and all draws depend on (seed, epoch) alone, as for other loaders.
+As with other loaders, the order and all draws depend only on (seed, epoch).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,22 +24,23 @@ from .simulate import make_system
 from .system import System
 
 Edge = Literal["wrap", "node", "cell"]
-VALIDATION = 2**32  # seeds of draws that no epoch makes start here
+FIRST_VALIDATION_SAMPLE = 2**32  # number of the first validation sample; no epoch reaches it
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What the variables of a system are, and its grid.
+    """The variables of a system and its grid.
 
     Attributes:
         fields: variables that are solved for.
-        inputs: fields that are given.
-        parameters: numbers that are given, one for each sample.
+        inputs: prescribed fields.
+        parameters: coefficients with one value per sample.
         axes: dimensions of space.
-        lengths: of the domain along each.
-        edges: how the grid lies along each: it wraps, has nodes on both edges, or cells between them.
-        times: of the solution after the initial state.
-        evolves: whether there is time at all.
+        lengths: length of the domain along each axis.
+        edges: placement of the grid along each axis: periodic (``wrap``), nodes on both edges, or cells
+            between them.
+        times: times of the solution after the initial state.
+        evolves: whether the solution depends on time.
     """
 
     fields: tuple[str, ...]
@@ -52,50 +53,57 @@ class Layout:
     evolves: bool
 
     def box(self, points: Sequence[int]) -> Box:
-        """Return the domain with so many points along each axis."""
+        """Return the domain with ``points`` points along the axes."""
         return Box(self.axes, tuple(points), self.lengths, tuple(edge == "wrap" for edge in self.edges))
 
 
-def layout_of(dataset: xr.Dataset, given: Sequence[str], source: str) -> Layout:
+def layout_of(dataset: xr.Dataset, input_variables: Sequence[str], source: str) -> Layout:
     """Return the layout of simulated samples, or of the template of one.
 
     Args:
-        dataset: variables with dimensions [sample], [time], and those of space.
-        given: names of those that are not solved for; absent ones do not matter.
-        source: name for errors.
+        dataset: variables with the dimensions [sample], [time] and those of space.
+        input_variables: names of variables that are not solved for; absent ones are ignored.
+        source: name of the data set for errors.
 
     Raises:
-        ValueError: nothing is solved for, or an axis has no even spacing.
+        ValueError: there is no solution, or an axis is not evenly spaced.
     """
-    solved = [str(n) for n in dataset.data_vars if n not in given]
-    held = [str(n) for n in dataset.data_vars if n in given]
+    solved = [str(n) for n in dataset.data_vars if n not in input_variables]
+    prescribed = [str(n) for n in dataset.data_vars if n in input_variables]
     if not solved:
         raise ValueError(
-            f"{source} holds no solution; it has {', '.join(map(str, dataset.data_vars)) or 'no variables'}"
+            f"{source} contains no solution; it has "
+            f"{', '.join(map(str, dataset.data_vars)) or 'no variables'}"
         )
     axes = tuple(str(d) for d in dataset[solved[0]].dims if d not in ("sample", "time"))
-    lengths, edges = [], []
+    lengths = []
+    edges = []
     for axis in axes:
-        x, attrs = dataset[axis].values.astype(float), dataset[axis].attrs
+        x = dataset[axis].values.astype(float)
+        attrs = dataset[axis].attrs
         steps = np.diff(x)
         if len(x) < 2 or not np.allclose(steps, steps[0], rtol=1e-6):
             raise ValueError(
                 f"{source}: {axis} is not evenly spaced; operators need simulations on a regular grid"
             )
-        wraps = attrs.get("periodic") == "true"
-        length = float(attrs.get("length", len(x) * steps[0] if wraps else x[-1] - x[0]))
-        edge: Edge = "wrap" if wraps else "node" if np.isclose((len(x) - 1) * steps[0], length) else "cell"
+        periodic = attrs.get("periodic") == "true"
+        length = float(attrs.get("length", len(x) * steps[0] if periodic else x[-1] - x[0]))
+        on_nodes = np.isclose((len(x) - 1) * steps[0], length)
+        edge: Edge = "wrap" if periodic else "node" if on_nodes else "cell"
         lengths.append(length)
         edges.append(edge)
     evolves = "time" in dataset[solved[0]].dims
     times = dataset["time"].values.astype(float) if evolves else np.zeros(0)
-    inputs, numbers = (
-        [n for n in held if ("y" in dataset[n].dims or "x" in dataset[n].dims) is spatial]
-        for spatial in (True, False)
-    )
-    later = tuple((times[1:] - times[:1]).tolist())
+    inputs = [n for n in prescribed if {"y", "x"} & set(dataset[n].dims)]
     return Layout(
-        tuple(solved), tuple(inputs), tuple(numbers), axes, tuple(lengths), tuple(edges), later, evolves
+        fields=tuple(solved),
+        inputs=tuple(inputs),
+        parameters=tuple(n for n in prescribed if n not in inputs),
+        axes=axes,
+        lengths=tuple(lengths),
+        edges=tuple(edges),
+        times=tuple((times[1:] - times[:1]).tolist()),
+        evolves=evolves,
     )
 
 
@@ -104,9 +112,9 @@ class Simulations:
     """An open store of simulations.
 
     Attributes:
-        dataset: its variables, lazy.
-        system: what was simulated, with its parameters.
-        layout: of its variables.
+        dataset: variables, lazy.
+        system: simulated system with its parameters.
+        layout: layout of the variables.
     """
 
     dataset: xr.Dataset
@@ -116,37 +124,35 @@ class Simulations:
     def __len__(self) -> int:
         return self.dataset.sizes["sample"]
 
-    def read(self, samples: NDArray[np.int64], solution: bool = True, double: bool = False) -> Instances:
+    def read(self, samples: NDArray[np.int64], *, solution: bool = True, double: bool = False) -> Instances:
         """Return some samples.
 
         Args:
-            samples: their numbers.
-            solution: whether the solution is read too.
-            double: keep float64.
+            samples: indices of the samples.
+            solution: whether to read the solution after the initial state.
+            double: return float64 rather than float32.
         """
-        names, first = self.layout, self.dataset.isel(sample=samples)
+        layout = self.layout
+        selected = self.dataset.isel(sample=samples)
         if not solution:
-            first = first.isel(time=[0]) if names.evolves else first.drop_vars(names.fields)
+            selected = selected.isel(time=[0]) if layout.evolves else selected.drop_vars(layout.fields)
         with dask.config.set(scheduler="threads"):
-            held = first.load()
-        return _instances(
-            {str(n): v.values for n, v in held.data_vars.items()},
-            names,
-            tuple(held.sizes[a] for a in names.axes),
-            double,
-        )
+            loaded = selected.load()
+        values = {str(n): v.values for n, v in loaded.data_vars.items()}
+        grid = tuple(loaded.sizes[axis] for axis in layout.axes)
+        return _to_instances(values, layout, grid, double=double)
 
 
 def open_simulations(path: str | Path | xr.Dataset, *, follow_links: bool = False) -> Simulations:
-    """Open a store that ``forecast simulate`` made, or a data set like it.
+    """Open a store of simulations, or a data set of the same layout.
 
     Args:
         path: store, file or data set.
         follow_links: follow links within a store that lead outside of it.
 
     Raises:
-        FileNotFoundError: nothing there.
-        ValueError: something else.
+        FileNotFoundError: there is nothing at the path.
+        ValueError: the path is not a store of simulations.
     """
     dataset, source = (
         (path, "the data set")
@@ -158,41 +164,42 @@ def open_simulations(path: str | Path | xr.Dataset, *, follow_links: bool = Fals
         parameters = recorded(dataset.attrs, "parameters", dict)
     except ValueError as error:
         raise ValueError(
-            f"{source} is no store of simulations; make one with forecast simulate ({error})"
+            f"{source} is not a store of simulations; create one with forecast simulate ({error})"
         ) from error
     system = make_system(name, parameters)
     if "sample" not in dataset.dims:
         dataset = dataset.expand_dims("sample")
-    return Simulations(dataset, system, layout_of(dataset, system.given, source))
+    return Simulations(dataset, system, layout_of(dataset, system.input_variables, source))
 
 
-def _instances(
-    values: Mapping[str, NDArray[Any]], layout: Layout, grid: tuple[int, ...], double: bool
+def _to_instances(
+    values: Mapping[str, NDArray[Any]], layout: Layout, grid: tuple[int, ...], *, double: bool
 ) -> Instances:
-    kind = np.float64 if double else np.float32
-    inputs = [values[n].astype(kind) for n in layout.inputs]
-    numbers = {n: torch.from_numpy(values[n].astype(kind)) for n in layout.parameters}
+    dtype = np.float64 if double else np.float32
+    coefficients = {n: torch.from_numpy(values[n].astype(dtype)) for n in layout.parameters}
     count = len(next(iter(values.values())))
-    given = torch.from_numpy(np.stack(inputs, axis=1) if inputs else np.zeros((count, 0, *grid), kind))
+    stacked = [values[n].astype(dtype) for n in layout.inputs]
+    inputs = torch.from_numpy(np.stack(stacked, axis=1) if stacked else np.zeros((count, 0, *grid), dtype))
+    no_state = torch.zeros(count, 0, *grid, dtype=inputs.dtype)
     if not all(n in values for n in layout.fields):
-        return Instances(torch.zeros(count, 0, *grid, dtype=given.dtype), given, numbers)
+        return Instances(no_state, inputs, coefficients)
     fields = torch.from_numpy(
-        np.stack([values[n].astype(kind) for n in layout.fields], axis=2 if layout.evolves else 1)
+        np.stack([values[n].astype(dtype) for n in layout.fields], axis=2 if layout.evolves else 1)
     )
     if not layout.evolves:
-        return Instances(torch.zeros(count, 0, *grid, dtype=given.dtype), given, numbers, fields[:, None])
-    return Instances(fields[:, 0], given, numbers, fields[:, 1:] if fields.shape[1] > 1 else None)
+        return Instances(no_state, inputs, coefficients, fields[:, None])
+    return Instances(fields[:, 0], inputs, coefficients, fields[:, 1:] if fields.shape[1] > 1 else None)
 
 
 @dataclass(frozen=True)
 class StoredInstances:
-    """Batches of a store: a ``BatchSource``. The last samples are kept for validation.
+    """Batches of a store: a ``BatchSource``. The last samples are reserved for validation.
 
     Attributes:
         simulations: the store.
-        batch_size: samples of a batch.
+        batch_size: samples per batch.
         seed: seed of the order.
-        validation_fraction: share of the samples that is kept.
+        validation_fraction: fraction of the samples that is reserved for validation.
     """
 
     simulations: Simulations
@@ -202,15 +209,15 @@ class StoredInstances:
 
     @property
     def training(self) -> int:
-        """Number of samples to train on."""
+        """Number of training samples."""
         return len(self.simulations) - round(len(self.simulations) * self.validation_fraction)
 
     def steps_per_epoch(self) -> int:
-        """Return the batches of an epoch."""
+        """Return the number of batches in an epoch."""
         return max(1, -(-self.training // self.batch_size))
 
     def epoch(self, epoch: int, rollout: int, start: int = 0) -> Iterator[Instances]:
-        """Yield the batches of an epoch from number ``start`` on."""
+        """Yield the batches of an epoch from index ``start`` on."""
         order = np.random.default_rng((self.seed, epoch)).permutation(self.training)
         groups = [
             np.sort(order[i * self.batch_size : (i + 1) * self.batch_size])
@@ -219,22 +226,23 @@ class StoredInstances:
         return prefetch(partial(self.simulations.read, group) for group in groups)
 
     def validation(self, steps: int, samples: int) -> Iterator[Instances]:
-        """Yield batches of the samples that are kept."""
-        kept = np.arange(self.training, len(self.simulations))[:samples]
-        for i in range(0, len(kept), self.batch_size):
-            yield self.simulations.read(kept[i : i + self.batch_size])
+        """Yield batches of the first ``samples`` validation samples."""
+        reserved = np.arange(self.training, len(self.simulations))[:samples]
+        for i in range(0, len(reserved), self.batch_size):
+            yield self.simulations.read(reserved[i : i + self.batch_size])
 
 
 @dataclass(frozen=True)
 class DrawnInstances:
-    """Batches drawn from the law of a system, never solved: a ``BatchSource`` for training on the equation
-    alone.
+    """Batches drawn from the distribution of a system and never solved: a ``BatchSource``.
+
+    It serves training on the residual of the equation alone.
 
     Attributes:
-        system: the law.
-        layout: of its variables.
-        batch_size: samples of a batch.
-        samples: samples of an epoch.
+        system: system whose inputs are drawn.
+        layout: layout of the variables.
+        batch_size: samples per batch.
+        samples: samples per epoch.
         seed: seed of all draws.
     """
 
@@ -245,35 +253,35 @@ class DrawnInstances:
     seed: int = 0
 
     def steps_per_epoch(self) -> int:
-        """Return the batches of an epoch."""
+        """Return the number of batches in an epoch."""
         return max(1, self.samples // self.batch_size)
 
     def epoch(self, epoch: int, rollout: int, start: int = 0) -> Iterator[Instances]:
-        """Yield the batches of an epoch from number ``start`` on."""
+        """Yield the batches of an epoch from index ``start`` on."""
         firsts = [epoch * self.samples + i * self.batch_size for i in range(start, self.steps_per_epoch())]
         return prefetch(partial(self.draw, first, self.batch_size) for first in firsts)
 
     def validation(self, steps: int, samples: int) -> Iterator[Instances]:
-        """Yield batches that no epoch draws."""
+        """Yield batches of samples that no epoch draws."""
         for i in range(0, samples, self.batch_size):
-            yield self.draw(VALIDATION + i, min(self.batch_size, samples - i))
+            yield self.draw(FIRST_VALIDATION_SAMPLE + i, min(self.batch_size, samples - i))
 
     def draw(self, first: int, count: int) -> Instances:
-        """Return so many draws, from number ``first`` on."""
-        made = [self.system.instance(np.random.default_rng([self.seed, 1, first + i])) for i in range(count)]
-        values = {name: np.stack([m[name] for m in made]) for name in made[0]}
+        """Return ``count`` samples from index ``first`` on."""
+        generators = [np.random.default_rng([self.seed, 1, first + i]) for i in range(count)]
+        samples = [self.system.sample_inputs(rng) for rng in generators]
+        values = {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
         if self.layout.evolves:
             values |= {name: values[name][:, None] for name in self.layout.fields}
-        return _instances(
-            values, self.layout, (self.system.resolution,) * len(self.layout.axes), double=False
-        )
+        grid = (self.system.resolution,) * len(self.layout.axes)
+        return _to_instances(values, self.layout, grid, double=False)
 
 
 def open_system(name: str, parameters: dict[str, Any]) -> tuple[System, Layout]:
     """Return a system and the layout of its samples.
 
     Raises:
-        ValueError: no such system or parameter, or one that is not on a regular box.
+        ValueError: the system or a parameter is unknown, or the system is not on a regular box.
     """
     system = make_system(name, parameters)
-    return system, layout_of(system.template(), system.given, name)
+    return system, layout_of(system.template(), system.input_variables, name)

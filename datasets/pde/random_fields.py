@@ -3,9 +3,9 @@
     f(x) = sum_k a_k sqrt(2) (xi_k cos(2 pi k.x) + eta_k sin(2 pi k.x)),   a_k = sigma (4 pi^2 |k|^2 +
     tau^2)^(-alpha / 2)
 
-over half of all wave vectors k (k and -k being the same wave), with independent standard normal xi and eta
-and x in units of the box: a draw from N(0, sigma^2 (-Laplacian + tau^2)^-alpha) without its mean. The numbers
-of low wave numbers are drawn first, so a finer grid adds small scales and changes nothing else.
+over half of all wave vectors k (k and -k are the same wave), with independent standard normal xi and eta, and
+x in units of the box. It is a draw from N(0, sigma^2 (-Laplacian + tau^2)^-alpha) minus its mean. Random
+numbers are drawn in the order of increasing wave number, so a finer grid only adds small scales.
 """
 
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class GaussianField:
-    """The law of a random field.
+    """The distribution of a random field.
 
     Attributes:
-        alpha: how fast the spectrum falls.
-        tau: inverse length below which it is flat.
+        alpha: exponent of the decay of the spectrum.
+        tau: inverse length below which the spectrum is flat.
         sigma: amplitude.
     """
 
@@ -32,21 +32,23 @@ class GaussianField:
     sigma: float
 
     def amplitude(self, k: Array) -> Array:
-        """Return a_k for wave numbers |k| in waves a box."""
+        """Return a_k for wave numbers |k| in waves per box."""
         return np.asarray(self.sigma * (4 * np.pi**2 * k**2 + self.tau**2) ** (-self.alpha / 2))
 
     def draw(
-        self, rng: np.random.Generator, points: int, dimensions: int = 1, band: int | None = None
+        self, rng: np.random.Generator, points: int, dimensions: int = 1, *, band: int | None = None
     ) -> Array:
-        """Return a field on ``points`` points along each dimension, from 0 up to but without the far end of
-        the box.
+        """Return a field on a periodic grid, whose far ends are omitted.
 
         Args:
             rng: source of xi and eta.
             points: points along each dimension.
-            dimensions: of the box.
-            band: points of a coarser grid; only the waves that it holds are drawn, ``|k| <= (band - 1) //
-                2``.
+            dimensions: number of dimensions.
+            band: points of a coarser grid; only the waves that it resolves are drawn,
+                ``|k| <= (band - 1) // 2``.
+
+        Returns:
+            Field, shape (points,) * dimensions.
         """
         waves = _waves((min(points, band or points) - 1) // 2, dimensions)
         xi, eta = rng.standard_normal((len(waves), 2)).T
@@ -57,9 +59,7 @@ class GaussianField:
         return np.asarray(np.fft.ifftn(spectrum, norm="forward").real)
 
     def draw_sines(self, rng: np.random.Generator, points: int) -> Array:
-        """Return a field on [0, 1], both ends among the points, that is zero at them: a sum of sines of n pi
-        x.
-        """
+        """Return a field on [0, 1] that is zero at both ends, which the grid includes: a sine series."""
         n = np.arange(1, points - 1)
         waves = self.amplitude(n / 2) * np.sqrt(2) * rng.standard_normal(len(n))
         return np.asarray(np.sin(np.pi * np.outer(np.linspace(0, 1, points), n)) @ waves)
@@ -67,8 +67,9 @@ class GaussianField:
 
 @lru_cache(maxsize=8)
 def _waves(largest: int, dimensions: int) -> NDArray[np.int64]:
-    """Return half of the wave vectors with entries up to ``largest``, by their largest entry, so that more
-    only add to the list.
+    """Return half of the wave vectors with entries up to ``largest``, sorted by their largest entry.
+
+    A larger ``largest`` only appends to the list.
     """
     axes = np.meshgrid(*[np.arange(-largest, largest + 1)] * dimensions, indexing="ij")
     waves = np.stack([a.ravel() for a in axes], axis=1)

@@ -1,16 +1,16 @@
-"""Shallow water on the rotating sphere, by spherical harmonics in float64: the test cases of the field.
+"""Shallow water on the rotating sphere, solved by spherical harmonics in float64: standard test cases.
 
     d zeta / dt = -div((zeta + f) v)
     d delta / dt = curl((zeta + f) v) - Laplacian(g h + |v|^2 / 2)
     d D / dt = -div(D v)
 
-with vorticity zeta, divergence delta, depth D, height of the surface h = D + mountain and f = 2 Omega
-sin(latitude). Truncation is triangular at two thirds of the latitudes of a Gauss grid, so that products are
-free of aliasing; steps are of the classical Runge-Kutta method, with hyperdiffusion after each. Cases 2 and 5
-are those of Williamson et al. 1992, ``galewsky`` is the barotropically unstable jet of Galewsky et al. 2004.
+with vorticity zeta, divergence delta, depth D, surface height h = D + mountain and f = 2 Omega sin(latitude).
+The truncation is triangular at two thirds of the latitudes of a Gauss grid, so that products are free of
+aliasing; time steps are RK4, each followed by hyperdiffusion. Cases 2 and 5 are those of Williamson et al.
+1992, ``galewsky`` is the barotropically unstable jet of Galewsky et al. 2004.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import xarray as xr
@@ -19,25 +19,26 @@ from scipy.integrate import quad
 from ...fno.grids import sphere_nodes
 from .etdrk4 import STABLE, Complex
 from .sphere import RADIUS, Harmonics
-from .system import Array, Count, Evolution, NonNegative, Points, Positive, Real, variable
+from .system import Array, Count, EvolvingSystem, NonNegative, Points, Positive, Real, variable
 
 GRAVITY = 9.80616  # [m/s^2]
-OMEGA = 7.292e-5  # [1/s]
+OMEGA = 7.292e-5  # rotation rate of the Earth [1/s]
 DAY = 86400.0  # [s]
 
 
-class ShallowWater(Evolution):
+class ShallowWater(EvolvingSystem):
     """Height and wind on a Gauss grid of ``resolution`` latitudes and twice as many longitudes.
 
     Attributes:
-        case: ``williamson2`` (a steady zonal flow), ``williamson5`` (flow over a mountain) or ``galewsky``
-            (an unstable jet).
-        angle: of the axis of case 2 to that of the Earth [degrees].
-        perturbation: root mean square of a random change of the initial height [m], so that samples differ.
-        damping: hours in which the finest waves fall to 1/e; 0 for no damping. By default 6, and none in case
-            2.
-        duration: days.
-        step: seconds.
+        case: ``williamson2`` (steady zonal flow), ``williamson5`` (flow over a mountain) or ``galewsky``
+            (unstable jet).
+        angle: angle between the axis of the flow of case 2 and that of the Earth [degrees].
+        perturbation: root mean square of a random perturbation of the initial height [m]; samples differ only
+            if it is positive.
+        damping: e-folding time of the shortest waves by hyperdiffusion [h], 0 for none; by default 6, and
+            none in case 2.
+        duration: length of the simulation [days].
+        step: time step [s].
     """
 
     case: Literal["williamson2", "williamson5", "galewsky"] = "galewsky"
@@ -49,8 +50,10 @@ class ShallowWater(Evolution):
     frames: Count = 24
     step: Positive | None = None
 
+    coefficients: ClassVar[tuple[str, ...]] = ("mountain",)
+
     def template(self) -> xr.Dataset:
-        """Return coordinates time, latitude and longitude, and height, wind, vorticity and the mountain."""
+        """Return the coordinates time, latitude and longitude, height, wind, vorticity and the mountain."""
         grid = self.harmonics().grid
         sizes = {"time": self.frames + 1, "latitude": len(grid[0]), "longitude": len(grid[1])}
         coords = {
@@ -73,19 +76,18 @@ class ShallowWater(Evolution):
             "vorticity": "s**-1",
         }
         fields = {
-            name: variable(tuple(sizes), sizes, name.replace("_", " "), unit) for name, unit in units.items()
+            name: variable(tuple(sizes), sizes, long_name=name.replace("_", " "), units=unit)
+            for name, unit in units.items()
         }
-        return xr.Dataset(
-            fields | {"mountain": variable(("latitude", "longitude"), sizes, "height of the ground", "m")},
-            coords,
-        )
+        mountain = variable(("latitude", "longitude"), sizes, long_name="height of the ground", units="m")
+        return xr.Dataset(fields | {"mountain": mountain}, coords)
 
     def harmonics(self) -> Harmonics:
-        """Return the transforms of the grid."""
+        """Return the spherical harmonic transforms of the grid."""
         return Harmonics(self.resolution)
 
-    def random(self) -> bool:
-        """Whether samples differ."""
+    def is_random(self) -> bool:
+        """Return whether samples differ."""
         return self.perturbation > 0
 
     @np.errstate(over="ignore", invalid="ignore")
@@ -93,7 +95,7 @@ class ShallowWater(Evolution):
         """Return height [m], wind [m/s], vorticity [1/s] and the mountain [m]."""
         sphere = self.harmonics()
         latitude, longitude = np.meshgrid(*sphere.grid, indexing="ij")
-        coriolis, u, v, height, mountain = self.begin(latitude, longitude)
+        coriolis, u, v, height, mountain = self.initial_state(latitude, longitude)
         if self.perturbation:
             height = height + self.perturbation * sphere.random_field(rng, min(20, sphere.truncation))
         state = np.stack([*sphere.curl_and_divergence(u, v), sphere.analyse(height - mountain)])
@@ -111,61 +113,73 @@ class ShallowWater(Evolution):
                 [-spread, spin + eigenvalue * energy, -sphere.curl_and_divergence(depth * u, depth * v)[1]]
             )
 
-        frames = [self.fields(sphere, state, mountain)]
+        frames = [self.to_grid(sphere, state, mountain)]
         for i in range(self.frames):
             f = frames[-1]
             speed = float(np.sqrt(GRAVITY * (f[0] - mountain).max()) + np.hypot(f[1], f[2]).max())
             longest = STABLE / (speed * np.sqrt(largest))
-            count = self.substeps(longest, longest / 2, DAY)
+            count = self.substeps(longest, longest / 2, unit=DAY)
             h = self.duration * DAY / self.frames / count
             damp = np.exp(-rate * eigenvalue**2 * h) * np.ones((3, 1, 1))
-            damp[2] = 1  # mass and its transport stay as they are
+            damp[2] = 1  # the depth is not damped, so that mass is conserved
             for _ in range(count):
                 a = tendency(state)
                 b = tendency(state + h / 2 * a)
                 c = tendency(state + h / 2 * b)
                 d = tendency(state + h * c)
                 state = damp * (state + h / 6 * (a + 2 * (b + c) + d))
-            frames.append(self.fields(sphere, state, mountain))
+            frames.append(self.to_grid(sphere, state, mountain))
             if not np.isfinite(frames[-1]).all():
                 raise ValueError(
-                    f"the flow left the finite numbers before day {self.times[i + 1]:g}; use a shorter step or more damping"
+                    f"the flow became infinite or NaN before day {self.times[i + 1]:g}; "
+                    "use a shorter step or a smaller damping time"
                 )
         names = ("height", "u_component_of_wind", "v_component_of_wind", "vorticity")
         return dict(zip(names, np.stack(frames, axis=1), strict=True)) | {"mountain": mountain}
 
-    def fields(self, sphere: Harmonics, state: Complex, mountain: Array) -> Array:
+    def to_grid(self, sphere: Harmonics, state: Complex, mountain: Array) -> Array:
         """Return height, wind and vorticity on the grid, shape (4, latitude, longitude)."""
         u, v = sphere.wind(state[0], state[1])
         return np.stack([sphere.synthesise(state[2]) + mountain, u, v, sphere.synthesise(state[0])])
 
-    def begin(self, latitude: Array, longitude: Array) -> tuple[Array, Array, Array, Array, Array]:
-        """Return f [1/s], wind [m/s], height [m] and mountain [m] of the case."""
-        zero, tilt = np.zeros_like(latitude), np.deg2rad(self.angle) if self.case == "williamson2" else 0.0
+    def initial_state(self, latitude: Array, longitude: Array) -> tuple[Array, Array, Array, Array, Array]:
+        """Return Coriolis parameter [1/s], wind [m/s], height [m] and mountain [m] of the case.
+
+        Args:
+            latitude: [rad], shape (latitude, longitude).
+            longitude: [rad], same shape.
+
+        Returns:
+            Coriolis parameter, eastward wind, northward wind, height and mountain.
+        """
+        zero = np.zeros_like(latitude)
+        tilt = np.deg2rad(self.angle) if self.case == "williamson2" else 0.0
         # Sine of the latitude about the tilted axis.
         s = np.sin(latitude) * np.cos(tilt) - np.cos(longitude) * np.cos(latitude) * np.sin(tilt)
         coriolis = 2 * OMEGA * s
         if self.case == "galewsky":
             return coriolis, *_jet(latitude, longitude), zero
-        speed, level = (
-            (2 * np.pi * RADIUS / (12 * DAY), 2.94e4 / GRAVITY)
-            if self.case == "williamson2"
-            else (20.0, 5960.0)
-        )
+        if self.case == "williamson2":
+            speed = 2 * np.pi * RADIUS / (12 * DAY)
+            level = 2.94e4 / GRAVITY
+        else:
+            speed = 20.0
+            level = 5960.0
         u = speed * (np.cos(latitude) * np.cos(tilt) + np.sin(latitude) * np.cos(longitude) * np.sin(tilt))
         v = -speed * np.sin(longitude) * np.sin(tilt)
         height = level - (RADIUS * OMEGA * speed + speed**2 / 2) * s**2 / GRAVITY
         mountain = zero
         if self.case == "williamson5":
-            wide = np.pi / 9
+            radius = np.pi / 9
             r = np.sqrt((longitude - 3 * np.pi / 2) ** 2 + (latitude - np.pi / 6) ** 2)
-            mountain = 2000 * (1 - np.minimum(r, wide) / wide)
+            mountain = 2000 * (1 - np.minimum(r, radius) / radius)
         return coriolis, u, v, height, mountain
 
 
 def _jet(latitude: Array, longitude: Array) -> tuple[Array, Array, Array]:
-    """Return wind and height of the balanced jet, with the bump in height that sets it off."""
-    south, north = np.pi / 7, np.pi / 2 - np.pi / 7
+    """Return wind and height of the balanced jet, with the height perturbation that destabilises it."""
+    south = np.pi / 7
+    north = np.pi / 2 - np.pi / 7
     scale = 80 / np.exp(-4 / (north - south) ** 2)
 
     def wind(phi: float) -> float:
@@ -176,7 +190,8 @@ def _jet(latitude: Array, longitude: Array) -> tuple[Array, Array, Array]:
         return float(u * (2 * OMEGA * np.sin(phi) + np.tan(phi) / RADIUS * u) * RADIUS / GRAVITY)
 
     rows = latitude[:, 0]
-    drop, upward = np.zeros(len(rows)), np.argsort(rows)
+    drop = np.zeros(len(rows))
+    upward = np.argsort(rows)
     for before, at in zip(upward[:-1], upward[1:], strict=True):
         drop[at] = (
             drop[before] + quad(slope, rows[before], rows[at], epsabs=1e-10, epsrel=1e-12, limit=200)[0]

@@ -1,14 +1,14 @@
-"""Many samples of a system in one zarr store, in bounded memory, from where an earlier run stopped, here or
-on a Dask cluster.
+"""Simulation of many samples of a system into one zarr store, resumable, locally or on a Dask cluster.
 
-Sample i is drawn from a generator seeded by (seed, i), so it is the same whoever makes it and whatever else
-is made.
+Memory is bounded by a shard. Sample i is drawn from a generator seeded by (seed, i), so it depends neither on
+the process that solves it nor on the other samples.
 """
 
 import io
 import json
 from collections.abc import Generator, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,99 +51,100 @@ SYSTEMS: dict[str, type[System]] = {
     "shallow_water": ShallowWater,
 }
 SHARD_BYTES = 2**25
-MOST_SAMPLES = 10**7
-REVISION = 2  # of the solvers; raised when they give other values for the same parameters and seed
+MAX_SAMPLES = 10**7
+REVISION = 2  # of the solvers; incremented when results for the same parameters and seed change
 
 
 def make_system(name: str, parameters: dict[str, Any] | None = None) -> System:
-    """Return a system with the given parameters.
+    """Return a system with some of its parameters set.
 
     Raises:
-        ValueError: no such system, no such parameter, or a value that does not fit.
+        ValueError: the system or a parameter is unknown, or a value is invalid.
     """
     if name not in SYSTEMS:
         raise ValueError(f"no system {name!r}; {nearest(name, SYSTEMS)}")
-    kind, given = SYSTEMS[name], parameters or {}
-    for key in given:
+    kind = SYSTEMS[name]
+    parameters = parameters or {}
+    for key in parameters:
         if key not in kind.model_fields:
             raise ValueError(
                 f"{name} has no parameter {key!r}; {nearest(key, [*kind.model_fields, 'samples', 'seed'])}"
             )
     try:
-        return kind(**given)
+        return kind(**parameters)
     except ValidationError as error:
         first = error.errors()[0]
-        said = first["msg"].removeprefix("Value error, ")
-        raise ValueError(
-            f"{name}: {first['loc'][0]}: {said}, got {first['input']!r}"
-            if first["loc"]
-            else f"{name}: {said}"
-        ) from None
+        message = first["msg"].removeprefix("Value error, ")
+        if first["loc"]:
+            message = f"{first['loc'][0]}: {message}, got {first['input']!r}"
+        raise ValueError(f"{name}: {message}") from None
 
 
 def simulate(
     name: str,
     path: str | Path,
     parameters: dict[str, Any] | None = None,
+    *,
     samples: int = 1,
     seed: int = 0,
     scheduler: str | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Path:
-    """Make a store of samples, with dimension ``sample`` before those of the system.
+    """Simulate samples of a system into a store, with the dimension ``sample`` before those of the system.
 
-    A run that is stopped leaves no store but what it had made, and the same call goes on from there.
+    An interrupted run leaves its finished samples but no store; the same call resumes it.
 
     Args:
         name: one of ``SYSTEMS``.
-        path: store to make.
-        parameters: of the system, see its class.
+        path: store to write.
+        parameters: parameters of the system, see its class.
         samples: number of samples.
-        seed: seed of them all.
-        scheduler: address of a Dask scheduler whose workers see ``path``, or ``local:N`` for N processes
-            here.
+        seed: seed of all samples.
+        scheduler: address of a Dask scheduler whose workers can access ``path``, or ``local:N`` for N local
+            processes.
         overwrite: replace an existing store.
-        progress: called with (samples done, samples in all, text).
+        progress: called with (samples done, total samples, text).
 
     Raises:
-        FileExistsError: the store exists and may not be replaced.
-        ValueError: an argument that does not fit, or a sample that could not be solved; what was made is
-            kept.
-        OSError: no room, or no scheduler at the address.
+        FileExistsError: the store exists and ``overwrite`` is False.
+        ValueError: an argument is invalid, or a sample could not be solved; finished samples are kept.
+        OSError: the disk is full, or no scheduler answers at the address.
+        Stopped: the run was interrupted; the message says how many samples are written.
     """
-    system, path = make_system(name, parameters), check_output(path, "simulation").absolute()
+    system = make_system(name, parameters)
+    path = check_output(path, "simulation").absolute()
     if samples < 1 or seed < 0:
         raise ValueError(
             f"samples must be at least 1 and seed not negative, got samples={samples} seed={seed}"
         )
-    if samples > MOST_SAMPLES or seed >= 2**63:
+    if samples > MAX_SAMPLES or seed >= 2**63:
         raise ValueError(
-            f"samples may be {MOST_SAMPLES} at most and seed below 2**63, got samples={samples} seed={seed}"
+            f"samples may be {MAX_SAMPLES} at most and seed below 2**63, got samples={samples} seed={seed}"
         )
-    if samples > 1 and not system.random():
+    if samples > 1 and not system.is_random():
         raise ValueError(
-            f"all samples of {name} would be the same with these parameters; use samples=1, or a random start"
+            f"all samples of {name} would be the same with these parameters; "
+            "use samples=1, or a random initial state"
         )
     identity = {
         "system": name,
         "parameters": system.model_dump(mode="json"),
         "samples": samples,
         "seed": seed,
+        "revision": REVISION,  # a run of an older version whose results differ is not resumed
     }
-    identity["revision"] = (
-        REVISION  # so that a run which an older version began is not resumed with other values
-    )
     with atomic.replacing(path, overwrite, "simulation", keep_partial=True) as temporary:
         journal = Journal(temporary, identity)
-        length = _prepare(system, journal, identity, samples)
-        todo = [s for s in range(0, samples, length) if not journal.done(s)]
-        done = sum(min(length, samples - s) for s in range(0, samples, length) if s not in todo)
+        length = _prepare(system, journal, identity)
+        pending = [s for s in range(0, samples, length) if not journal.done(s)]
+        done = sum(min(length, samples - s) for s in range(0, samples, length) if s not in pending)
         if progress:
             progress(done, samples, name)
         try:
-            shards = [(s, min(s + length, samples)) for s in todo]
-            with closing(_run(system, journal, shards, length, seed, scheduler)) as counts:
+            shards = [(s, min(s + length, samples)) for s in pending]
+            run = _Run(system, journal, length, seed)
+            with closing(run.solve(shards, scheduler)) as counts:
                 for count in counts:
                     done += count
                     if progress:
@@ -162,16 +163,18 @@ def simulate(
     return path
 
 
-def _prepare(system: System, journal: Journal, identity: dict[str, Any], samples: int) -> int:
-    """Write the empty store, unless it is there, and return the number of samples in a shard."""
+def _prepare(system: System, journal: Journal, identity: dict[str, Any]) -> int:
+    """Write the empty store unless it exists, and return the number of samples in a shard."""
+    samples = identity["samples"]
     template = system.template()
-    evolving = {str(n): v for n, v in template.data_vars.items()}
-    length = max(1, min(samples, SHARD_BYTES // (8 * max(v.size for v in evolving.values()))))
+    variables = {str(n): v for n, v in template.data_vars.items()}
+    length = max(1, min(samples, SHARD_BYTES // (8 * max(v.size for v in variables.values()))))
     if journal.begun():
         return length
-    lazy, encoding = {}, {}
-    for n, v in evolving.items():
-        # One field a chunk; series of lines in one.
+    lazy = {}
+    encoding = {}
+    for n, v in variables.items():
+        # One field per chunk, or one series of lines.
         one = (1, *(1 if d == "time" and v.ndim > 2 else v.sizes[d] for d in v.dims))
         shard = (length, *v.shape)
         lazy[n] = (("sample", *v.dims), dask.array.zeros((samples, *v.shape), chunks=shard), v.attrs)
@@ -187,34 +190,67 @@ def _prepare(system: System, journal: Journal, identity: dict[str, Any], samples
     return length
 
 
-def _make(system: System, journal: Journal, first: int, stop: int, length: int, seed: int) -> Iterator[int]:
-    """Solve a shard of samples; yields 1 after each, the last one once all are written.
+@dataclass(frozen=True)
+class _Run:
+    """A simulation into a prepared store.
 
-    Those of an unfinished shard are saved where a signal ends the run.
+    Attributes:
+        system: system to solve.
+        journal: record of the finished shards.
+        length: number of samples in a shard.
+        seed: seed of all samples.
     """
-    unfinished = journal.folder / f"samples-{first}.npz"
-    made = _read_samples(unfinished)
-    try:
-        for sample in range(first, stop):
-            if sample - first >= min((len(values) for values in made.values()), default=0):
-                try:
-                    fields = system.solve(np.random.default_rng([seed, sample]))
-                except ValueError as error:
-                    raise ValueError(f"sample {sample}: {error}") from error
-                for name, values in fields.items():
-                    made.setdefault(name, []).append(values)
-            if sample < stop - 1:
-                yield 1
-    except (KeyboardInterrupt, GeneratorExit):
-        _save_samples(unfinished, made)
-        raise
-    dims = system.template().data_vars
-    block = xr.Dataset(
-        {name: (("sample", *dims[name].dims), np.stack(values)) for name, values in made.items()}
-    )
-    block.to_zarr(journal.path, region={"sample": slice(first, stop)}, consolidated=False)
-    journal.mark(first, [f"{name}/c/{first // length}" for name in made])
-    yield 1
+
+    system: System
+    journal: Journal
+    length: int
+    seed: int
+
+    def solve(self, shards: list[tuple[int, int]], scheduler: str | None) -> Generator[int, None, None]:
+        """Solve shards, given by first sample and end, and yield how many more samples are finished."""
+        if scheduler is None:
+            for first, stop in shards:
+                yield from self.solve_shard(first, stop)
+            return
+        from distributed import as_completed
+
+        with connected(scheduler) as client:
+            futures = [client.submit(self.solve_all, first, stop, pure=False) for first, stop in shards]
+            for future in as_completed(futures):
+                yield future.result()
+
+    def solve_all(self, first: int, stop: int) -> int:
+        """Solve a shard and return its number of samples."""
+        return sum(self.solve_shard(first, stop))
+
+    def solve_shard(self, first: int, stop: int) -> Iterator[int]:
+        """Solve a shard, yielding 1 after each sample, the last one once all are written.
+
+        If a signal ends the run, the samples of an unfinished shard are saved.
+        """
+        unfinished = self.journal.folder / f"samples-{first}.npz"
+        solved = _read_samples(unfinished)
+        try:
+            for sample in range(first, stop):
+                if sample - first >= min((len(values) for values in solved.values()), default=0):
+                    try:
+                        fields = self.system.solve(np.random.default_rng([self.seed, sample]))
+                    except ValueError as error:
+                        raise ValueError(f"sample {sample}: {error}") from error
+                    for name, values in fields.items():
+                        solved.setdefault(name, []).append(values)
+                if sample < stop - 1:
+                    yield 1
+        except (KeyboardInterrupt, GeneratorExit):
+            _save_samples(unfinished, solved)
+            raise
+        dims = self.system.template().data_vars
+        block = xr.Dataset(
+            {name: (("sample", *dims[name].dims), np.stack(values)) for name, values in solved.items()}
+        )
+        block.to_zarr(self.journal.path, region={"sample": slice(first, stop)}, consolidated=False)
+        self.journal.mark(first, [f"{name}/c/{first // self.length}" for name in solved])
+        yield 1
 
 
 def _save_samples(path: Path, samples: dict[str, list[np.ndarray]]) -> None:
@@ -231,31 +267,3 @@ def _read_samples(path: Path) -> dict[str, list[np.ndarray]]:
         return {}
     with np.load(path, allow_pickle=False) as saved:
         return {name: list(saved[name]) for name in saved.files}
-
-
-def _make_all(system: System, journal: Journal, first: int, stop: int, length: int, seed: int) -> int:
-    return sum(_make(system, journal, first, stop, length, seed))
-
-
-def _run(
-    system: System,
-    journal: Journal,
-    shards: list[tuple[int, int]],
-    length: int,
-    seed: int,
-    scheduler: str | None,
-) -> Generator[int, None, None]:
-    """Make the shards and yield how many samples were finished."""
-    if scheduler is None:
-        for first, stop in shards:
-            yield from _make(system, journal, first, stop, length, seed)
-        return
-    from distributed import as_completed
-
-    with connected(scheduler) as client:
-        futures = [
-            client.submit(_make_all, system, journal, first, stop, length, seed, pure=False)
-            for first, stop in shards
-        ]
-        for future in as_completed(futures):
-            yield future.result()

@@ -1,10 +1,10 @@
 """Spherical harmonics and wind on a Gauss grid in float64, with derivatives by the recurrence in degree.
 
-    H_lm = (1 - mu^2) dP_lm/dmu = (l + 1) e_lm P_(l-1)m - l e_(l+1)m P_(l+1)m,   e_lm = sqrt((l^2 - m^2) / (4
-    l^2 - 1)),
+    H_lm = (1 - mu^2) dP_lm/dmu = (l + 1) e_lm P_(l-1)m - l e_(l+1)m P_(l+1)m
+    e_lm = sqrt((l^2 - m^2) / (4 l^2 - 1))
 
-mu being the sine of latitude. Curl and divergence of a vector are integrated by parts, so that wind and
-vorticity belong to each other exactly (Durran 2010, section 6.4).
+where mu is the sine of latitude. Curl and divergence of a vector are integrated by parts, so that wind and
+vorticity are exactly consistent (Durran 2010, section 6.4).
 """
 
 from functools import cached_property
@@ -20,61 +20,70 @@ RADIUS = 6.37122e6  # of the Earth [m]
 
 
 class Harmonics:
-    """Transforms between a Gauss grid and coefficients, shape (m, l), truncated at two thirds of the
-    latitudes.
+    """Transforms between a Gauss grid and coefficients, shape (m, l).
+
+    The truncation is triangular at two thirds of the number of latitudes.
 
     Args:
-        nlat: latitudes, from north to south; twice as many longitudes.
+        nlat: number of latitudes, from north to south; there are twice as many longitudes.
     """
 
     def __init__(self, nlat: int) -> None:
-        self.nlat, self.nlon = nlat, 2 * nlat
+        self.nlat = nlat
+        self.nlon = 2 * nlat
         self.truncation = (2 * nlat - 1) // 3
         theta, weights = sphere_nodes(nlat, "legendre-gauss")
-        self.grid = np.pi / 2 - theta, np.arange(self.nlon) * 2 * np.pi / self.nlon
+        longitude = np.arange(self.nlon) * 2 * np.pi / self.nlon
+        self.grid = (np.pi / 2 - theta, longitude)
         n = self.truncation + 1
         p = legendre(n + 1, n, theta)
-        l, m = np.arange(n + 1)[None, :], np.arange(n)[:, None]
+        l = np.arange(n + 1)[None, :]
+        m = np.arange(n)[:, None]
         e = np.sqrt(np.maximum(l**2 - m**2, 0) / (4 * l**2 - 1.0))
         h = np.zeros((n, n, nlat))
         h[:, 1:] += ((l[:, 1:n] + 1) * e[:, 1:n])[..., None] * p[:, : n - 1]
         h -= (l[:, :n] * e[:, 1:])[..., None] * p[:, 1:]
-        self.p, self.h = p[:, :n], h * (np.arange(n)[None, :] >= np.arange(n)[:, None])[..., None]
-        self.degree, self.order = l[:, :n], m
-        self.weights, self.cosine = 2 * np.pi * weights, np.sin(theta)[:, None]
+        self.p = p[:, :n]
+        self.h = h * (np.arange(n)[None, :] >= np.arange(n)[:, None])[..., None]
+        self.degree = l[:, :n]
+        self.order = m
+        self.weights = 2 * np.pi * weights
+        self.cosine = np.sin(theta)[:, None]
 
     @cached_property
     def inverse_laplacian(self) -> Array:
-        """The factor of each degree that undoes the Laplacian [m^2]; zero for the mean."""
+        """Factor of each degree that inverts the Laplacian [m^2]; zero for the mean."""
         eigenvalue = self.degree * (self.degree + 1.0)
         return np.asarray(
             -(RADIUS**2) * np.divide(1.0, eigenvalue, out=np.zeros_like(eigenvalue), where=eigenvalue > 0)
         )
 
     def analyse(self, f: Array) -> Complex:
-        """Return the coefficients of a field (latitude, longitude)."""
-        return self._integrate(self._waves(f), self.p)
+        """Return the coefficients of a field, shape (latitude, longitude)."""
+        return self._integrate(self._to_waves(f), self.p)
 
     def synthesise(self, a: Complex) -> Array:
-        """Return the field that has these coefficients."""
-        return self._field(self._sum(a, self.p))
+        """Return the field with the coefficients ``a``, shape (latitude, longitude)."""
+        return self._from_waves(self._sum(a, self.p))
 
     def wind(self, vorticity: Complex, divergence: Complex) -> tuple[Array, Array]:
         """Return eastward and northward wind [m/s] from coefficients of vorticity and divergence [1/s]."""
         psi, chi = self.inverse_laplacian * vorticity, self.inverse_laplacian * divergence
         east = self._sum(1j * self.order * chi, self.p) - self._sum(psi, self.h)
         north = self._sum(1j * self.order * psi, self.p) + self._sum(chi, self.h)
-        return self._field(east) / (RADIUS * self.cosine), self._field(north) / (RADIUS * self.cosine)
+        return self._from_waves(east) / (RADIUS * self.cosine), self._from_waves(north) / (
+            RADIUS * self.cosine
+        )
 
     def curl_and_divergence(self, u: Array, v: Array) -> tuple[Complex, Complex]:
         """Return the coefficients of curl and divergence [1/s] of a vector field [m/s]."""
-        east, north = (self._waves(f / self.cosine) for f in (u, v))
+        east, north = (self._to_waves(f / self.cosine) for f in (u, v))
         curl = 1j * self.order * self._integrate(north, self.p) + self._integrate(east, self.h)
         divergence = 1j * self.order * self._integrate(east, self.p) - self._integrate(north, self.h)
         return curl / RADIUS, divergence / RADIUS
 
     def random_field(self, rng: np.random.Generator, degrees: int) -> Array:
-        """Return a random field of degrees 1 to ``degrees``, each with the same share of a variance of one."""
+        """Return a random field of unit variance, divided equally among the degrees 1 to ``degrees``."""
         a = np.zeros(self.p.shape[:2], dtype=complex)
         for l in range(1, degrees + 1):
             re, im = rng.standard_normal((2, l + 1))
@@ -83,10 +92,10 @@ class Harmonics:
             a[:, l] *= np.sqrt(4 * np.pi / ((2 * l + 1) * degrees))
         return self.synthesise(a)
 
-    def _waves(self, f: Array) -> Complex:
+    def _to_waves(self, f: Array) -> Complex:
         return np.asarray(np.fft.rfft(f, axis=1, norm="forward")[:, : self.truncation + 1])
 
-    def _field(self, waves: Complex) -> Array:
+    def _from_waves(self, waves: Complex) -> Array:
         return np.asarray(np.fft.irfft(waves, n=self.nlon, axis=1, norm="forward"))
 
     def _integrate(self, waves: Complex, table: Array) -> Complex:

@@ -1,5 +1,6 @@
-"""What is left of an equation when a field is put into it: residuals, unreduced, at every point.
+"""Residuals of partial differential equations and balances of the atmosphere.
 
-``transport``, ``reaction``, ``darcy``, ``flow``, ``shallow_water`` and ``atmosphere`` hold the equations,
-``derivatives`` what they are given to differentiate with.
+``equations`` has one ``Equation`` per equation, ``derivatives`` the derivatives that residuals take,
+``evolution`` and ``steady`` residuals in units of the solution, and ``atmosphere`` and ``balances`` the
+atmosphere on pressure levels.
 """

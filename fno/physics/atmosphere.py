@@ -1,8 +1,7 @@
-"""Residuals and budgets of the atmosphere on pressure levels.
+"""Residuals of balances and global budgets of the atmosphere on pressure levels.
 
-Fields are tensors (..., level, latitude, longitude) in SI units, levels in any monotonic order, latitudes
-from north to south on a grid of the whole sphere. Derivatives are spectral. Each function returns what is
-left of a balance, in the units given.
+Fields are tensors in SI units, shape (..., level, latitude, longitude), with levels in any monotonic order
+and latitudes from north to south on a global grid. Horizontal derivatives are spectral.
 """
 
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..grids import SphereGrid, sphere_nodes
 from ..transforms.sht import InverseRealSHT, RealSHT, SphereCalculus
-from .shallow_water import OMEGA, RADIUS
+from .equations.shallow_water import OMEGA, RADIUS
 
 GRAVITY = 9.80665  # [m/s^2]
 GAS_CONSTANT = 287.05  # of dry air [J/(kg K)]
@@ -25,13 +24,13 @@ LATENT_HEAT = 2.501e6  # of vaporisation [J/kg]
 
 @dataclass(frozen=True)
 class Sphere:
-    """A grid of the whole sphere, rows from north to south.
+    """A global grid with latitudes from north to south.
 
     Attributes:
-        nlat: latitudes.
-        nlon: longitudes.
-        grid: kind of latitudes.
-        lmax: degrees that derivatives are taken of.
+        nlat: number of latitudes.
+        nlon: number of longitudes.
+        grid: quadrature grid of the latitudes.
+        lmax: number of spherical harmonic degrees that derivatives retain.
     """
 
     nlat: int
@@ -41,29 +40,25 @@ class Sphere:
 
     @cached_property
     def transforms(self) -> tuple[SphereCalculus, RealSHT, InverseRealSHT]:
-        """Derivatives, and to coefficients and back."""
+        """Derivatives, analysis and synthesis by spherical harmonics."""
         arguments = (self.nlat, self.nlon, self.lmax, min(self.lmax, self.nlon // 2 + 1), self.grid)
         return SphereCalculus(*arguments), RealSHT(*arguments), InverseRealSHT(*arguments)
 
     def latitude(self, like: Tensor) -> Tensor:
-        """Return latitudes [rad] as a column."""
-        return (
-            torch.pi / 2
-            - torch.as_tensor(sphere_nodes(self.nlat, self.grid)[0], dtype=like.dtype, device=like.device)[
-                :, None
-            ]
-        )
+        """Return the latitudes [rad], shape (latitude, 1), with the type and device of ``like``."""
+        colatitude = sphere_nodes(self.nlat, self.grid)[0]
+        return torch.pi / 2 - torch.as_tensor(colatitude, dtype=like.dtype, device=like.device)[:, None]
 
     def divergence(self, u: Tensor, v: Tensor) -> Tensor:
-        """Return the divergence of a vector field."""
+        """Return the divergence [1/s] of a wind [m/s]."""
         return cast(Tensor, self.transforms[2](self.transforms[0].divergence(u, v, RADIUS)))
 
     def gradient(self, f: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the eastward and northward gradient."""
+        """Return the eastward and northward components of the gradient, in units of ``f`` per metre."""
         return self.transforms[0].gradient(self.transforms[1](f), RADIUS)
 
     def mean(self, f: Tensor) -> Tensor:
-        """Return the mean over the sphere."""
+        """Return the area-weighted mean over the sphere, shape (...)."""
         weights = torch.as_tensor(sphere_nodes(self.nlat, self.grid)[1], dtype=f.dtype, device=f.device) / 2
         return (f.mean(-1) * weights).sum(-1)
 
@@ -74,9 +69,9 @@ def virtual_temperature(temperature: Tensor, humidity: Tensor | None = None) -> 
 
 
 def hydrostatic(
-    geopotential: Tensor, temperature: Tensor, pressure: Tensor, humidity: Tensor | None = None
+    geopotential: Tensor, temperature: Tensor, pressure: Tensor, *, humidity: Tensor | None = None
 ) -> Tensor:
-    """Return by how much the thickness of each layer differs from the hydrostatic one [m].
+    """Return the difference of each layer's thickness from hydrostatic balance [m].
 
         (Phi_2 - Phi_1) / g - R / g mean(T_v) ln(p_1 / p_2)
 
@@ -85,16 +80,16 @@ def hydrostatic(
     Args:
         geopotential: Phi [m^2/s^2].
         temperature: T [K].
-        pressure: of the levels [Pa], shape (level,).
+        pressure: pressure of the levels [Pa], shape (level,).
         humidity: specific humidity [kg/kg].
 
     Returns:
-        Shape (..., level - 1, latitude, longitude).
+        Residual, shape (..., level - 1, latitude, longitude).
 
     Raises:
-        InputError: fewer than two levels, or another number of them in a field.
+        InputError: there are fewer than two levels, or a field has a different number of them.
     """
-    _check(pressure, geopotential, temperature)
+    _check_levels(pressure, geopotential, temperature)
     t = virtual_temperature(temperature, humidity)
     mean = (t[..., 1:, :, :] + t[..., :-1, :, :]) / 2
     depth = torch.log(pressure[:-1] / pressure[1:])[:, None, None]
@@ -102,28 +97,27 @@ def hydrostatic(
 
 
 def thermal_wind(
-    u: Tensor, v: Tensor, temperature: Tensor, pressure: Tensor, sphere: Sphere, tropics: float = 20.0
+    u: Tensor, v: Tensor, temperature: Tensor, *, pressure: Tensor, sphere: Sphere, tropics: float = 20.0
 ) -> tuple[Tensor, Tensor]:
-    """Return by how much the shear between levels differs from the thermal wind [m/s], eastward and
-    northward.
+    """Return the difference of the shear between levels from the thermal wind [m/s], eastward and northward.
 
         u_2 - u_1 + R/f ln(p_1 / p_2) dT/dy,   v_2 - v_1 - R/f ln(p_1 / p_2) dT/dx
 
-    with the mean temperature of the two levels; zero within ``tropics`` degrees of the equator, where the
-    balance does not hold.
+    with the mean temperature of the two levels. The residual is zero within ``tropics`` degrees of the
+    equator, where the balance does not hold.
 
     Args:
         u: eastward wind [m/s].
         v: northward wind [m/s].
         temperature: (virtual) temperature [K].
-        pressure: of the levels [Pa], shape (level,).
+        pressure: pressure of the levels [Pa], shape (level,).
         sphere: grid.
-        tropics: degrees.
+        tropics: latitude [degrees] below which the residual is masked.
 
     Raises:
-        InputError: fewer than two levels, or another number of them in a field.
+        InputError: there are fewer than two levels, or a field has a different number of them.
     """
-    _check(pressure, u, v, temperature)
+    _check_levels(pressure, u, v, temperature)
     latitude = sphere.latitude(u)
     mask = latitude.abs() >= torch.deg2rad(torch.tensor(tropics))
     over_f = torch.where(mask, 1 / torch.where(mask, 2 * OMEGA * torch.sin(latitude), 1.0), 0.0)
@@ -132,41 +126,48 @@ def thermal_wind(
     return mask * torch.diff(u, dim=-3) + factor * north, mask * torch.diff(v, dim=-3) - factor * east
 
 
-def continuity(u: Tensor, v: Tensor, omega: Tensor, pressure: Tensor, sphere: Sphere) -> Tensor:
-    """Return ``div v + d omega / dp`` [1/s] between levels, with vertical velocity omega [Pa/s].
+def continuity(u: Tensor, v: Tensor, omega: Tensor, *, pressure: Tensor, sphere: Sphere) -> Tensor:
+    """Return ``div v + d omega / dp`` [1/s] between levels.
+
+    Args:
+        u: eastward wind [m/s].
+        v: northward wind [m/s].
+        omega: vertical velocity [Pa/s].
+        pressure: pressure of the levels [Pa], shape (level,).
+        sphere: grid.
 
     Returns:
-        Shape (..., level - 1, latitude, longitude).
+        Residual, shape (..., level - 1, latitude, longitude).
 
     Raises:
-        InputError: fewer than two levels, or another number of them in a field.
+        InputError: there are fewer than two levels, or a field has a different number of them.
     """
-    _check(pressure, u, v, omega)
+    _check_levels(pressure, u, v, omega)
     divergence = sphere.divergence(u, v)
     slope = torch.diff(omega, dim=-3) / torch.diff(pressure)[:, None, None]
     return (divergence[..., 1:, :, :] + divergence[..., :-1, :, :]) / 2 + slope
 
 
 def column_continuity(
-    u: Tensor, v: Tensor, surface_pressure: Tensor, pressure: Tensor, seconds: float, sphere: Sphere
+    u: Tensor, v: Tensor, surface_pressure: Tensor, *, pressure: Tensor, seconds: float, sphere: Sphere
 ) -> Tensor:
-    """Return ``dp_s / dt + div(sum_k v_k thickness_k)`` [Pa/s], for a series of states at regular times.
+    """Return ``dp_s / dt + div(sum_k v_k thickness_k)`` [Pa/s] for a series of equally spaced states.
 
     Args:
         u: eastward wind [m/s], shape (..., t, level, latitude, longitude).
         v: northward wind [m/s].
         surface_pressure: p_s [Pa], shape (..., t, latitude, longitude).
-        pressure: of the levels [Pa], shape (level,).
+        pressure: pressure of the levels [Pa], shape (level,).
         seconds: time between states [s].
         sphere: grid.
 
     Returns:
-        At all times but the first and the last.
+        Residual at all times except the first and the last.
 
     Raises:
-        InputError: fewer than two levels, or another number of them in a field.
+        InputError: there are fewer than two levels, or a field has a different number of them.
     """
-    _check(pressure, u, v)
+    _check_levels(pressure, u, v)
     thickness = layer_thickness(pressure, surface_pressure)
     flux = sphere.divergence((u * thickness).sum(-3), (v * thickness).sum(-3))
     tendency = (surface_pressure[..., 2:, :, :] - surface_pressure[..., :-2, :, :]) / (2 * seconds)
@@ -174,12 +175,16 @@ def column_continuity(
 
 
 def layer_thickness(pressure: Tensor, surface_pressure: Tensor) -> Tensor:
-    """Return how much pressure [Pa] each level stands for: up to halfway to its neighbours, to the top and to
-    the ground.
+    """Return the pressure thickness [Pa] of the layer of each level.
+
+    A layer reaches halfway to the neighbouring levels, to the top of the atmosphere and to the ground.
 
     Args:
-        pressure: of the levels [Pa], shape (level,).
-        surface_pressure: [Pa], shape (..., latitude, longitude).
+        pressure: pressure of the levels [Pa], shape (level,).
+        surface_pressure: p_s [Pa], shape (..., latitude, longitude).
+
+    Returns:
+        Thickness, shape (..., level, latitude, longitude).
     """
     order = torch.argsort(pressure)
     ordered = pressure[order]
@@ -194,18 +199,18 @@ def layer_thickness(pressure: Tensor, surface_pressure: Tensor) -> Tensor:
     return (lower - upper).clamp_min(0)[..., torch.argsort(order), :, :]
 
 
-def dry_mass(surface_pressure: Tensor, humidity: Tensor, pressure: Tensor, sphere: Sphere) -> Tensor:
-    """Return the mean pressure of dry air at the ground [Pa], which does not change in time.
+def dry_mass(surface_pressure: Tensor, humidity: Tensor, *, pressure: Tensor, sphere: Sphere) -> Tensor:
+    """Return the global mean surface pressure of dry air [Pa], which is constant in time.
 
-        mean over the sphere of ``p_s - sum_k q_k thickness_k``
+    It is the mean over the sphere of ``p_s - sum_k q_k thickness_k``.
 
     Args:
-        surface_pressure: [Pa], shape (..., latitude, longitude).
-        humidity: specific humidity [kg/kg], shape (..., level, latitude, longitude).
-        pressure: of the levels [Pa], shape (level,).
+        surface_pressure: p_s [Pa], shape (..., latitude, longitude).
+        humidity: specific humidity q [kg/kg], shape (..., level, latitude, longitude).
+        pressure: pressure of the levels [Pa], shape (level,).
         sphere: grid.
     """
-    _check(pressure, humidity)
+    _check_levels(pressure, humidity)
     return sphere.mean(surface_pressure - (humidity * layer_thickness(pressure, surface_pressure)).sum(-3))
 
 
@@ -213,25 +218,33 @@ def energy(
     temperature: Tensor,
     u: Tensor,
     v: Tensor,
+    *,
     humidity: Tensor,
     surface_pressure: Tensor,
     pressure: Tensor,
     sphere: Sphere,
 ) -> Tensor:
-    """Return the mean energy of a column [J/m^2]: enthalpy, motion and latent heat; its change is a net
-    heating [W/m^2].
+    """Return the global mean energy of a column [J/m^2]: enthalpy, kinetic energy and latent heat.
 
-        mean over the sphere of ``sum_k (c_p T + (u^2 + v^2) / 2 + L q)_k thickness_k / g``
+    It is the mean over the sphere of ``sum_k (c_p T + (u^2 + v^2) / 2 + L q)_k thickness_k / g``; its rate of
+    change is the net heating [W/m^2]. The term of the surface geopotential is omitted: it changes only with
+    the surface pressure.
 
-    The geopotential of the ground, which is constant but for the weight of the air on it, is left out.
-    Arguments as for ``dry_mass``.
+    Args:
+        temperature: T [K], shape (..., level, latitude, longitude).
+        u: eastward wind [m/s].
+        v: northward wind [m/s].
+        humidity: specific humidity q [kg/kg].
+        surface_pressure: p_s [Pa], shape (..., latitude, longitude).
+        pressure: pressure of the levels [Pa], shape (level,).
+        sphere: grid.
     """
-    _check(pressure, temperature, u, v, humidity)
+    _check_levels(pressure, temperature, u, v, humidity)
     column = HEAT_CAPACITY * temperature + (u**2 + v**2) / 2 + LATENT_HEAT * humidity
     return sphere.mean((column * layer_thickness(pressure, surface_pressure)).sum(-3) / GRAVITY)
 
 
-def _check(pressure: Tensor, *fields: Tensor) -> None:
+def _check_levels(pressure: Tensor, *fields: Tensor) -> None:
     if pressure.ndim != 1 or len(pressure) < 2:
         raise InputError(f"at least two levels are needed, got pressures of shape {tuple(pressure.shape)}")
     if not (pressure > 0).all() or not ((torch.diff(pressure) > 0).all() or (torch.diff(pressure) < 0).all()):
@@ -241,5 +254,6 @@ def _check(pressure: Tensor, *fields: Tensor) -> None:
     for f in fields:
         if f.ndim < 3 or f.shape[-3] != len(pressure):
             raise InputError(
-                f"a field of shape {tuple(f.shape)} does not have the {len(pressure)} levels {pressure.tolist()} Pa"
+                f"a field of shape {tuple(f.shape)} does not have the {len(pressure)} levels "
+                f"{pressure.tolist()} Pa"
             )

@@ -1,15 +1,14 @@
-"""Derivatives of fields, behind one call: ``d(u, axis, order)``.
+"""Derivatives of fields behind one signature, ``d(u, axis, order)``, which residuals take as an argument.
 
-Axes have names. A tensor of shape (..., *grid) has the grid's axes last, in the order that the derivative was
-made with. Equations
-are written once and take any of these:
+Axes are named. A tensor of shape (..., *grid) has the axes of the grid last, in the order of the grid.
 
-- ``Spectral``: exact for periodic fields that the grid resolves;
-- ``FiniteDifferences``: of second or fourth order, with one-sided stencils of the same order where an axis
-does not wrap;
-- ``Collocated``: exact for polynomials through the Radau nodes of a window of time;
-- ``Mixed``: another kind for each axis, such as differences in time and spectral in space;
-- ``Autograd``: of a function of coordinates.
+- ``Spectral``: exact for periodic fields that the grid resolves.
+- ``FiniteDifferences``: second or fourth order, with one-sided stencils of the same order at the ends of an
+  axis that is not periodic.
+- ``Collocated``: exact for polynomials through the Radau nodes of a time window.
+- ``Mixed``: a different kind for each axis, such as finite differences in time and spectral in space.
+- ``Autograd``: derivatives of a function of coordinates.
+- ``FiniteVolumes``: the divergence of a diffusive flux, for coefficients that jump.
 """
 
 import math
@@ -27,14 +26,21 @@ from ..transforms.radau import differentiation
 
 
 class Derivative(Protocol):
-    """What equations call."""
+    """A derivative operator as residuals call it."""
 
     def __call__(self, u: Tensor, axis: str, order: int = 1) -> Tensor:
-        """Return the derivative of ``u`` of some order along an axis."""
+        """Return the derivative of ``u`` along an axis."""
 
 
-class _OnBox:
-    """The axes of a box are the last ones of a tensor.
+class InvertibleDerivative(Derivative, Protocol):
+    """Derivatives of a periodic grid on which the Laplacian can be inverted."""
+
+    def inverse_laplacian(self, f: Tensor, axes: Sequence[str] = ("y", "x")) -> Tensor:
+        """Return the field of zero mean whose Laplacian along some axes is ``f`` minus its mean."""
+
+
+class _BoxDerivative:
+    """Base of derivatives on a box, whose axes are the last axes of a tensor.
 
     Args:
         box: grid.
@@ -43,11 +49,11 @@ class _OnBox:
     def __init__(self, box: Box) -> None:
         self.box = box
 
-    def along(self, u: Tensor, axis: str) -> tuple[int, int]:
-        """Return the position of an axis in the box and its dimension in ``u``, counted from the end.
+    def locate(self, u: Tensor, axis: str) -> tuple[int, int]:
+        """Return the index of an axis in the box and its dimension in ``u``, counted from the end.
 
         Raises:
-            InputError: no such axis, or ``u`` has another number of points along it.
+            InputError: the box has no such axis, or ``u`` has a different number of points along it.
         """
         if axis not in self.box.axes:
             raise InputError(f"no derivative along {axis!r}; the grid has {', '.join(self.box.axes)}")
@@ -55,26 +61,28 @@ class _OnBox:
         dim = at - len(self.box.axes)
         if u.ndim < -dim or u.shape[dim] != self.box.shape[at]:
             raise InputError(
-                f"the grid has {self.box.shape[at]} points along {axis}, a field of shape {tuple(u.shape)} has not"
+                f"the grid has {self.box.shape[at]} points along {axis}, "
+                f"but the field has the shape {tuple(u.shape)}"
             )
         return at, dim
 
 
-class Spectral(_OnBox):
-    """Multiply the waves of a periodic axis by ``(2 pi i k / L)^order``; of odd orders the Nyquist wave has
-    none.
+class Spectral(_BoxDerivative):
+    """Spectral derivative: multiplies the waves of a periodic axis by ``(2 pi i k / L)^order``.
+
+    The derivative of odd order of the Nyquist wave is zero.
 
     Args:
-        box: grid; axes that do not wrap are refused when a derivative along them is asked for.
+        box: grid; derivatives along axes that are not periodic raise an error.
     """
 
     def __call__(self, u: Tensor, axis: str, order: int = 1) -> Tensor:
         """Return the derivative.
 
         Raises:
-            InputError: the axis does not wrap, or is none of the grid's.
+            InputError: the axis is not periodic, or not an axis of the grid.
         """
-        dim, k = self._waves(u, axis, half=True)
+        dim, k = self._wave_numbers(u, axis, half=True)
         factor = torch.complex(torch.zeros_like(k), k) ** order
         n = u.shape[dim]
         if n % 2 == 0 and order % 2:
@@ -85,14 +93,15 @@ class Spectral(_OnBox):
         return result
 
     def inverse_laplacian(self, f: Tensor, axes: Sequence[str] = ("y", "x")) -> Tensor:
-        """Return the field without mean whose Laplacian along some axes is ``f`` without its mean.
+        """Return the field of zero mean whose Laplacian along some axes is ``f`` minus its mean.
 
         Raises:
-            InputError: an axis does not wrap, or is none of the grid's.
+            InputError: an axis is not periodic, or not an axis of the grid.
         """
-        dims, k2 = [], torch.zeros((), dtype=f.dtype, device=f.device)
+        dims = []
+        k2 = torch.zeros((), dtype=f.dtype, device=f.device)
         for axis in axes:
-            dim, k = self._waves(f, axis, half=axis == axes[-1])
+            dim, k = self._wave_numbers(f, axis, half=axis == axes[-1])
             dims.append(dim)
             k2 = k2 + (k**2).reshape(-1, *[1] * (-dim - 1))
         scale = torch.where(k2 > 0, -1 / torch.where(k2 > 0, k2, 1.0), 0.0)
@@ -101,26 +110,27 @@ class Spectral(_OnBox):
         )
         return result
 
-    def _waves(self, u: Tensor, axis: str, half: bool) -> tuple[int, Tensor]:
-        at, dim = self.along(u, axis)
+    def _wave_numbers(self, u: Tensor, axis: str, half: bool) -> tuple[int, Tensor]:
+        at, dim = self.locate(u, axis)
         if not self.box.periodic[at]:
             raise InputError(
-                f"axis {axis} does not wrap, and a spectral derivative needs one that does; use FiniteDifferences along it"
+                f"axis {axis} is not periodic, as a spectral derivative requires; "
+                "use FiniteDifferences along it"
             )
         frequencies = torch.fft.rfftfreq if half else torch.fft.fftfreq
         n = u.shape[dim]
         return dim, 2 * math.pi * n / self.box.lengths[at] * frequencies(n, dtype=u.dtype, device=u.device)
 
 
-class FiniteDifferences(_OnBox):
-    """Weighted sums of neighbours, exact for polynomials up to ``order + accuracy - 1``.
+class FiniteDifferences(_BoxDerivative):
+    """Finite differences, exact for polynomials of degree up to ``order + accuracy - 1``.
 
     Args:
         box: grid.
-        accuracy: power of the spacing that the error falls with: 2 or 4.
+        accuracy: order of convergence, 2 or 4.
 
     Raises:
-        ValueError: another accuracy.
+        ValueError: accuracy is neither 2 nor 4.
     """
 
     def __init__(self, box: Box, accuracy: int = 2) -> None:
@@ -133,23 +143,26 @@ class FiniteDifferences(_OnBox):
         """Return the derivative.
 
         Raises:
-            InputError: no such axis, or fewer points than the stencil has.
+            InputError: the grid has no such axis, or fewer points along it than the stencil.
         """
-        at, dim = self.along(u, axis)
-        n, wraps, scale = u.shape[dim], self.box.periodic[at], self.box.spacing[at] ** -order
+        at, dim = self.locate(u, axis)
+        n = u.shape[dim]
+        periodic = self.box.periodic[at]
+        scale = self.box.spacing[at] ** -order
         half = (order + 1) // 2 - 1 + self.accuracy // 2
         ends = order + self.accuracy
-        if n < (2 * half + 1 if wraps else ends):
+        if n < (2 * half + 1 if periodic else ends):
             raise InputError(
-                f"a derivative of order {order} and accuracy {self.accuracy} along {axis} needs more than {n} points"
+                f"a derivative of order {order} and accuracy {self.accuracy} along {axis} "
+                f"needs more than {n} points"
             )
         centre = _stencil(tuple(range(-half, half + 1)), order)
-        if wraps:
+        if periodic:
             return scale * _sum([w * torch.roll(u, -k, dim) for k, w in enumerate(centre, -half) if w])
         inside = _sum([w * u.narrow(dim, k, n - 2 * half) for k, w in enumerate(centre) if w])
         stencils = [_stencil(tuple(range(-i, ends - i)), order) for i in range(half)]
         first = [_sum([w * u.narrow(dim, k, 1) for k, w in enumerate(stencil)]) for stencil in stencils]
-        sign = (-1) ** order  # the far end is the near one in a mirror
+        sign = (-1) ** order  # the far end is the mirror image of the near one
         last = [
             _sum([sign * w * u.narrow(dim, n - 1 - k, 1) for k, w in enumerate(stencil)])
             for stencil in stencils
@@ -163,8 +176,9 @@ def _sum(terms: list[Tensor]) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _stencil(offsets: tuple[int, ...], order: int) -> tuple[float, ...]:
-    """Return weights w with ``sum_k w_k p(k) = p^(order)(0)`` for all polynomials of lower degree than there
-    are offsets.
+    """Return weights w of a finite-difference stencil.
+
+    ``sum_k w_k p(k) = p^(order)(0)`` over the offsets k, for all polynomials p of degree below their number.
     """
     powers = np.vander(np.array(offsets, dtype=float), increasing=True).T
     right = np.zeros(len(offsets))
@@ -174,22 +188,24 @@ def _stencil(offsets: tuple[int, ...], order: int) -> tuple[float, ...]:
 
 
 class Collocated:
-    """Differentiate the polynomial through the start and the Radau nodes of an interval.
+    """Derivative of the polynomial through the start and the Radau nodes of an interval.
 
     Args:
-        axis: its name.
-        length: of the interval.
-        dim: dimension of a field that holds the nodes, counted from the end.
+        axis: name of the axis.
+        length: length of the interval.
+        dim: dimension of the nodes in a field, negative.
     """
 
     def __init__(self, axis: str, length: float, dim: int) -> None:
-        self.axis, self.length, self.dim = axis, length, dim
+        self.axis = axis
+        self.length = length
+        self.dim = dim
 
     def __call__(self, u: Tensor, axis: str, order: int = 1) -> Tensor:
         """Return the derivative at the nodes.
 
         Raises:
-            InputError: another axis.
+            InputError: ``axis`` is not the axis of the nodes.
         """
         if axis != self.axis:
             raise InputError(f"no derivative along {axis!r}; these nodes lie along {self.axis!r}")
@@ -202,35 +218,95 @@ class Collocated:
 
 
 class Mixed:
-    """Another derivative for each axis.
+    """A different kind of derivative for each axis.
 
     Args:
-        kinds: derivative of each axis by name; all must be made for the same grid.
+        kinds: derivative of each axis by name, all of the same grid.
     """
 
     def __init__(self, kinds: Mapping[str, Derivative]) -> None:
         self.kinds = dict(kinds)
 
     def __call__(self, u: Tensor, axis: str, order: int = 1) -> Tensor:
-        """Return the derivative."""
+        """Return the derivative.
+
+        Raises:
+            InputError: there is no derivative along this axis.
+        """
         if axis not in self.kinds:
             raise InputError(f"no derivative along {axis!r}; there are {', '.join(self.kinds)}")
         return self.kinds[axis](u, axis, order)
 
+    def inverse_laplacian(self, f: Tensor, axes: Sequence[str] = ("y", "x")) -> Tensor:
+        """Return the inverse of the Laplacian along some axes, whose derivatives must all be spectral.
 
-class Autograd:
-    """Derivatives of a function of coordinates, at points that do not know of each other.
+        Raises:
+            InputError: the derivative along one of the axes is not spectral.
+        """
+        kinds = [self.kinds.get(axis) for axis in axes]
+        for axis, kind in zip(axes, kinds, strict=True):
+            if not isinstance(kind, Spectral):
+                raise InputError(f"the Laplacian is inverted spectrally; the derivative along {axis} is not")
+        assert isinstance(kinds[-1], Spectral)
+        return kinds[-1].inverse_laplacian(f, axes)
+
+
+class FiniteVolumes:
+    """Divergence of a diffusive flux on the last two axes of a regular grid of nodes.
+
+    The coefficient between two nodes is their harmonic mean, which keeps the flux continuous where the
+    coefficient jumps.
 
     Args:
-        coordinates: tensors that require gradients and that u was computed from, by name, each of the shape
-            of u.
+        spacing: distance between nodes, along both axes.
+    """
+
+    def __init__(self, spacing: float) -> None:
+        self.spacing = spacing
+
+    def flux_divergence(self, u: Tensor, a: Tensor) -> Tensor:
+        """Return ``div(a grad u)`` at the inner nodes, shape (..., n - 2, m - 2).
+
+        Args:
+            u: field, shape (..., n, m).
+            a: coefficient, shape (..., n, m).
+
+        Raises:
+            InputError: shapes differ or have no inner nodes.
+        """
+        if u.shape != a.shape or min(u.shape[-2:]) < 3:
+            raise InputError(
+                "solution and coefficient must have the same shape with at least 3 x 3 nodes, "
+                f"got {tuple(u.shape)} and {tuple(a.shape)}"
+            )
+        divergence = torch.zeros((), dtype=u.dtype, device=u.device)
+        for dim in (-2, -1):
+            other = -3 - dim
+            v, b = (t.narrow(other, 1, t.shape[other] - 2) for t in (u, a))
+            lower = b.narrow(dim, 0, b.shape[dim] - 1)
+            upper = b.narrow(dim, 1, b.shape[dim] - 1)
+            flux = 2 * lower * upper / (lower + upper) * torch.diff(v, dim=dim) / self.spacing
+            divergence = divergence + torch.diff(flux, dim=dim) / self.spacing
+        return divergence
+
+
+class Autograd:
+    """Derivatives by automatic differentiation of a function that is evaluated point by point.
+
+    Args:
+        coordinates: coordinates by name, each of the shape of u; u is computed from them and they require
+            gradients.
     """
 
     def __init__(self, coordinates: Mapping[str, Tensor]) -> None:
         self.coordinates = dict(coordinates)
 
     def __call__(self, u: Tensor, axis: str, order: int = 1) -> Tensor:
-        """Return the derivative."""
+        """Return the derivative.
+
+        Raises:
+            InputError: there is no such coordinate.
+        """
         if axis not in self.coordinates:
             raise InputError(f"no derivative along {axis!r}; there are {', '.join(self.coordinates)}")
         for _ in range(order):

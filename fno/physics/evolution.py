@@ -1,15 +1,13 @@
-"""Equations that solution operators are trained on: ``u_t = F(u)`` on a periodic box, for one window of time
-after the other.
+"""Residuals of evolution equations ``u_t = F(u)`` on a periodic box, for the training of solution operators.
 
-A residual grows with the square of the wave number where the equation diffuses, so that its mean square is
-all about the smallest waves. It is therefore measured in units of the solution: a wave that decays at the
-rate lambda has its residual over a window of length D multiplied by ``D / (1 + D lambda)``, which is the
-error that the residual stands for.
+The residual of a diffusive equation grows with the squared wave number, so that its mean square is dominated
+by the shortest waves. It is therefore scaled to units of the solution: the residual of a wave that decays at
+the rate lambda, over a window of length D, is multiplied by ``D / (1 + D lambda)``, which estimates the error
+of the solution.
 """
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -17,117 +15,79 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..grids import Box
-from .derivatives import Collocated, Derivative, Mixed, Spectral
-from .flow import force, navier_stokes
-from .reaction import allen_cahn, cahn_hilliard, reaction, reaction_diffusion
-from .transport import advection, burgers
+from . import equations
+from .derivatives import Collocated, Mixed, Spectral
+from .equations import Equation
 
 Value = float | str | Tensor | None
 Parameters = Mapping[str, Value]
 
 
-@dataclass(frozen=True)
-class _Form:
-    """One equation.
-
-    Attributes:
-        residual: of u, shape (batch, node, *grid), given its derivatives and the numbers that ``names``
-            lists.
-        names: its numbers.
-        damping: rate at which the waves of squared wave number k2 decay, given the numbers.
-    """
-
-    residual: Callable[..., Tensor]
-    names: tuple[str, ...]
-    damping: Callable[..., Tensor]
-
-
-def _flow(w: Tensor, d: Derivative, space: Spectral, viscosity: float | Tensor, forcing: str) -> Tensor:
-    return navier_stokes(w, d, space, viscosity, force(forcing, space.box, w))
-
-
-def _viscous(k2: Tensor, viscosity: Tensor, **_: Any) -> Tensor:
-    return viscosity * k2
-
-
-_FORMS: dict[str, _Form] = {
-    "advection": _Form(advection, ("beta",), lambda k2, **_: 0 * k2),
-    "burgers": _Form(burgers, ("viscosity",), _viscous),
-    "shock_pipe": _Form(burgers, ("viscosity",), _viscous),
-    "reaction": _Form(reaction, ("rho",), lambda k2, **_: 0 * k2),
-    "reaction_diffusion": _Form(reaction_diffusion, ("nu", "rho"), lambda k2, nu, **_: nu * k2),
-    "allen_cahn": _Form(allen_cahn, ("diffusivity", "rate"), lambda k2, diffusivity, **_: diffusivity * k2),
-    "cahn_hilliard": _Form(cahn_hilliard, ("gamma_1", "gamma_2"), lambda k2, gamma_1, **_: gamma_1 * k2**2),
-    "navier_stokes": _Form(_flow, ("viscosity", "forcing"), _viscous),
-}
-EVOLUTIONS = tuple(_FORMS)
-
-
-def equation_numbers(name: str) -> tuple[str, ...]:
-    """Return the names of the numbers of an equation, none where there is no residual of it."""
-    return _FORMS[name].names if name in _FORMS else ()
-
-
 class EvolutionEquation:
-    """The residual of an equation on the nodes of a window of time.
+    """The residual of an evolution equation at the Radau nodes of a window of time.
 
     Args:
-        name: one of ``EVOLUTIONS``.
-        parameters: those of the simulated system; of them the numbers of the equation are taken.
-        box: axes and lengths of space, at any resolution; all must wrap.
+        equation: the equation or its name; it needs a linear symbol.
+        parameters: parameters of the simulated system; the coefficients of the equation are taken from them.
+        box: axes and lengths of space, at any resolution; all axes must be periodic.
         window: length of the window.
 
     Raises:
-        InputError: no such equation, a number is missing, or an axis does not wrap.
+        InputError: the equation is unknown or has no linear symbol, or an axis is not periodic.
     """
 
-    def __init__(self, name: str, parameters: Parameters, box: Box, window: float) -> None:
-        if name not in _FORMS:
+    def __init__(self, equation: str | Equation, parameters: Parameters, *, box: Box, window: float) -> None:
+        equation = equations.get(equation) if isinstance(equation, str) else equation
+        if not equation.collocatable:
+            supported = [name for name in equations.names() if equations.get(name).collocatable]
             raise InputError(
-                f"there is no residual of {name!r} that an operator could be trained on; there are {', '.join(EVOLUTIONS)}"
+                f"there is no residual of {equation.name!r} that an operator could be trained on; "
+                f"there are {', '.join(supported)}"
             )
         if not all(box.periodic):
             raise InputError(
-                f"the residual of {name} needs axes that wrap; of {', '.join(box.axes)} not all do"
+                f"the residual of {equation.name} needs periodic axes; "
+                f"of {', '.join(box.axes)} not all are periodic"
             )
-        self.form, self.box, self.window = _FORMS[name], box, window
+        self.equation = equation
+        self.box = box
+        self.window = window
         self.parameters = dict(parameters)
 
-    def numbers(self, given: Parameters) -> dict[str, Any]:
-        """Return the numbers of the equation, those in ``given`` before those of the system.
+    def _with_system(self, coefficients: Parameters) -> dict[str, Any]:
+        """Return all coefficients of the equation: those of the samples, and of the system otherwise.
 
         Raises:
-            InputError: one is missing.
+            InputError: a coefficient has no value.
         """
-        held = {**self.parameters, **given}
-        if missing := [name for name in self.form.names if held.get(name) is None]:
+        values = {**self.parameters, **coefficients}
+        names = self.equation.coefficient_names
+        if missing := [name for name in names if values.get(name) is None]:
             raise InputError(
-                f"the equation needs {', '.join(missing)}, which neither the system nor the data give"
+                f"the equation needs {', '.join(missing)}, which neither the system nor the samples define"
             )
-        return {name: held[name] for name in self.form.names}
+        return {name: values[name] for name in names}
 
-    def residual(self, u: Tensor, given: Parameters) -> Tensor:
-        """Return what is left of the equation at the nodes, first one too, in its own units.
+    def residual(self, u: Tensor, coefficients: Parameters) -> Tensor:
+        """Return the residual at the nodes, the first included, in the units of the equation.
 
         Args:
             u: values at the Radau nodes of the window, shape (batch, node, *grid).
-            given: numbers that differ between instances, shape (batch, 1, ..., 1), before those of the
-                system.
+            coefficients: coefficients that differ between samples, shape (batch, 1, ..., 1); they take precedence
+                over those of the system.
         """
         box = Box(self.box.axes, tuple(u.shape[2:]), self.box.lengths, self.box.periodic)
-        space = Spectral(box)
         time = Collocated("t", self.window, -1 - len(box.axes))
-        d = Mixed({"t": time, **dict.fromkeys(box.axes, space)})
-        extra = (space,) if self.form.residual is _flow else ()
-        return self.form.residual(u, d, *extra, **self.numbers(given))
+        d = Mixed({"t": time, **dict.fromkeys(box.axes, Spectral(box))})
+        residual: Tensor = self.equation.evaluate(u, d, **self._with_system(coefficients))
+        return residual
 
-    def rates(self, like: Tensor, given: Parameters) -> Tensor:
-        """Return the rates at which the linear part of the equation damps waves, shape (batch or 1, 1,
-        *waves).
+    def rates(self, like: Tensor, coefficients: Parameters) -> Tensor:
+        """Return the rates at which the linear part damps waves, shape (batch or 1, 1, *waves).
 
         Args:
             like: a field, shape (batch, any, *grid).
-            given: as for ``residual``.
+            coefficients: see ``residual``.
         """
         dims = list(range(2, like.ndim))
         k2 = torch.zeros((), dtype=like.dtype, device=like.device)
@@ -137,11 +97,13 @@ class EvolutionEquation:
                 n, 1 / n, dtype=like.dtype, device=like.device
             )
             k2 = k2 + ((2 * math.pi / length * waves) ** 2).reshape(-1, *[1] * (dims[-1] - dim))
-        return self.form.damping(k2[None, None], **self.numbers(given))
+        assert self.equation.damping is not None
+        return self.equation.damping(k2[None, None], **self._with_system(coefficients))
 
-    def scaled(self, residual: Tensor, given: Parameters) -> Tensor:
-        """Return a residual in units of the solution, see above."""
-        dims, rate = list(range(2, residual.ndim)), self.rates(residual, given).detach()
+    def scaled(self, residual: Tensor, coefficients: Parameters) -> Tensor:
+        """Return a residual in units of the solution; see the module."""
+        dims = list(range(2, residual.ndim))
+        rate = self.rates(residual, coefficients).detach()
         spectrum = torch.fft.rfftn(residual, dim=dims) * (self.window / (1 + self.window * rate))
         result: Tensor = torch.fft.irfftn(spectrum, s=residual.shape[2:], dim=dims)
         return result

@@ -1,12 +1,8 @@
-"""Equations without time that solution operators are trained on: ``-div(a grad u) = f`` on a square, u = 0 on
-its edge.
-
-And how large solutions of steady systems are.
-"""
+"""Residuals of steady diffusion ``-div(a grad u) = f`` on a square with u = 0 on its boundary."""
 
 import math
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -14,41 +10,54 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .darcy import darcy
-
-STEADY = ("darcy", "heat_conduction")
+from . import equations
+from .derivatives import FiniteVolumes
+from .equations import Equation
 
 
 class SteadyEquation:
-    """The residual of steady flow or conduction, and the same in units of the solution.
+    """The residual of a steady equation, and the same in units of the solution.
 
-    A residual r stands for the error e with ``-mean(a) Laplacian e = r``, whose size does not depend on the
-    grid as that of r does.
+    A residual r corresponds to the error e with ``-mean(a) Laplacian e = r``, whose size does not depend on
+    the grid as that of r does.
 
     Args:
-        name: one of ``STEADY``.
+        equation: the equation or its name; its first coefficient must be the field a.
         source: f.
         length: side of the square.
 
     Raises:
-        InputError: another equation.
+        InputError: the equation is unknown, not steady, or has no residual.
     """
 
-    def __init__(self, name: str, source: float, length: float) -> None:
-        if name not in STEADY:
+    def __init__(self, equation: str | Equation, source: float, length: float) -> None:
+        equation = equations.get(equation) if isinstance(equation, str) else equation
+        if not equation.steady or equation.residual is None:
+            supported = [
+                n for n in equations.names() if equations.get(n).steady and equations.get(n).residual
+            ]
             raise InputError(
-                f"there is no residual of {name!r} that an operator could be trained on; there are {', '.join(STEADY)}"
+                f"there is no residual of {equation.name!r} that an operator could be trained on; "
+                f"there are {', '.join(supported)}"
             )
-        self.source, self.length = source, length
+        self.equation = equation
+        self.source = source
+        self.length = length
 
     def residual(self, u: Tensor, a: Tensor) -> Tensor:
-        """Return what is left of the equation at the inner nodes, shape (..., n - 2, m - 2); shapes as in
-        ``darcy``.
+        """Return the residual at the inner nodes, shape (..., n - 2, m - 2).
+
+        Args:
+            u: solution, shape (..., n, m).
+            a: coefficient, shape (..., n, m).
         """
-        return darcy(u, a, self.length / (u.shape[-1] - 1), self.source)
+        d = FiniteVolumes(self.length / (u.shape[-1] - 1))
+        field = self.equation.coefficient_names[0]
+        residual: Tensor = self.equation.evaluate(u, d, **{field: a, "source": self.source})
+        return residual
 
     def scaled(self, residual: Tensor, a: Tensor) -> Tensor:
-        """Return the error that a residual stands for."""
+        """Return the error that a residual corresponds to."""
         sines, rates = [], []
         for n in residual.shape[-2:]:
             s, k2 = _sines(n)
@@ -63,38 +72,25 @@ class SteadyEquation:
         return sines[0] @ waves @ sines[1]
 
 
-def overall_size(
-    name: str, system: Mapping[str, Any], inputs: Tensor, parameters: Mapping[str, Tensor]
-) -> Tensor:
-    """Return how large the solution of each instance is by its budget as a whole, shape (batch, 1, 1, 1); one
-    for other systems.
+def reference_size(name: str, system: Mapping[str, Any]) -> Callable[[Tensor, Mapping[str, Tensor]], Tensor]:
+    """Return the function that estimates the size of each sample's solution by its global budget.
 
-    Of Darcy flow and conduction that is ``f L^2 / mean(a)``, of a heat sink ``q L / (h P)``, the temperature
-    at which the air, that meets metal on a length P, takes up what comes in over the length L.
+    It maps input fields, shape (batch, input, y, x), and the coefficients that differ between samples, each
+    of shape (batch,), to sizes of shape (batch, 1, 1, 1). For equations without an estimate these are one.
 
     Args:
-        name: system.
-        system: its parameters.
-        inputs: given fields, shape (batch, input, *grid).
-        parameters: given numbers, each of shape (batch,).
+        name: name of the equation.
+        system: parameters of the simulated system.
     """
-    if name in STEADY:
-        return float(system["source"]) / inputs[:, :1].mean(dim=(-2, -1), keepdim=True)
-    if name == "heat_sink":
-        metal = torch.nn.functional.pad(inputs[:, :1], (0, 0, 0, 1))  # air above
-        faces = metal.diff(dim=-2).abs().sum(dim=(-2, -1), keepdim=True) + metal.diff(dim=-1).abs().sum(
-            dim=(-2, -1), keepdim=True
-        )
-        share = faces / inputs.shape[-1]
-        return float(system["flux"]) / (parameters["transfer"].to(inputs).reshape(-1, 1, 1, 1) * share)
-    return inputs.new_ones(len(inputs), 1, 1, 1)
+    size = equations.get(name).reference_size
+    if size is None:
+        return lambda inputs, _: inputs.new_ones(len(inputs), 1, 1, 1)
+    return partial(size, system)
 
 
 @lru_cache(maxsize=16)
 def _sines(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the orthogonal sine transform of n inner nodes, and the eigenvalues of minus the second
-    difference.
-    """
+    """Return the sine transform of n inner nodes and the eigenvalues of the negative second difference."""
     k = np.arange(1, n + 1)
     matrix = math.sqrt(2 / (n + 1)) * np.sin(math.pi * np.outer(k, k) / (n + 1))
     return matrix, 4 * np.sin(math.pi * k / (2 * (n + 1))) ** 2

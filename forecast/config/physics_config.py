@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ...datasets.schema import nearest
-from ...fno.physics.problems import PROBLEMS
+from ...fno.physics import equations
 from ...fno.training.objectives.operator import SolvingLoss
 from ...fno.training.pinn.settings import PinnLoss, PinnSettings
 from ...fno.training.settings import TrainSettings
@@ -18,8 +18,7 @@ class EquationConfig(BaseModel):
     """Which equation, and those of its parameters that are not the usual ones.
 
     Attributes:
-        name: of a problem, see ``fno.physics.problems``, or for an operator of a system that can be
-            simulated.
+        name: of an equation, see ``fno.physics.equations``; for an operator, of one that can be simulated.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -69,21 +68,21 @@ class PinnConfig(Strict):
 
     @model_validator(mode="after")
     def _known(self) -> "PinnConfig":
-        name = self.equation.name
-        if name not in PROBLEMS:
-            raise ValueError(f"equation: no equation {name!r}; {nearest(name, PROBLEMS)}")
+        try:
+            equation = equations.get(self.equation.name)
+            coefficients = equation.problem().coefficients
+        except ValueError as error:
+            raise ValueError(f"equation: {error}") from error
         for key, value in self.equation.parameters.items():
-            if key not in PROBLEMS[name].parameters:
-                raise ValueError(
-                    f"equation: unknown key equation.{key}; {nearest(key, PROBLEMS[name].parameters)}"
-                )
+            if key not in coefficients:
+                raise ValueError(f"equation: unknown key equation.{key}; {nearest(key, coefficients)}")
             if not _is_number(value):
                 raise ValueError(f"equation.{key} must be a number, got {value!r}")
         return self
 
     @model_validator(mode="after")
     def _curriculum(self) -> "PinnConfig":
-        known = PROBLEMS[self.equation.name].parameters
+        known = equations.get(self.equation.name).problem().coefficients
         for key in self.train.curriculum:
             if key not in known:
                 raise ValueError(

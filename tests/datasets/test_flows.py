@@ -1,4 +1,4 @@
-"""Cartesian flows: time, y, x, from a file to a verified forecast."""
+"""Flows on Cartesian grids (time, y, x), from a file to a verified forecast."""
 
 import numpy as np
 import pytest
@@ -18,13 +18,14 @@ from fourcaster.forecast.config.load import FNOConfig
 from fourcaster.forecast.model import build_network
 
 
-def flow(times=120, shape=(16, 24), step=0.05, wraps=True):
-    """Waves that a uniform wind carries round a box."""
-    y, x = np.arange(shape[0]) / shape[0], 2 * np.arange(shape[1]) / shape[1]
+def flow(times=120, shape=(16, 24), step=0.05, periodic=True):
+    """Waves that a uniform wind advects through a periodic box."""
+    y = np.arange(shape[0]) / shape[0]
+    x = 2 * np.arange(shape[1]) / shape[1]
     t = step * np.arange(times)
     phase = np.pi * x + 2 * np.pi * y[:, None] - 1.3 * t[:, None, None]
     u = (np.sin(phase) + 0.5 * np.cos(2 * np.pi * x - 2.6 * t[:, None, None])).astype("f4")
-    attrs = [{"units": "m", "modulo": length} if wraps else {"units": "m"} for length in (1.0, 2.0)]
+    attrs = [{"units": "m", "modulo": length} if periodic else {"units": "m"} for length in (1.0, 2.0)]
     coords = {"time": ("time", t, {"units": "s"}), "y": ("y", y, attrs[0]), "x": ("x", x, attrs[1])}
     return xr.Dataset({"u": (("time", "y", "x"), u, {"units": "m s-1"})}, coords)
 
@@ -34,9 +35,9 @@ def call(*words):
     return result.exit_code, " ".join(result.output.split())
 
 
-def test_a_flow_is_ingested_trained_on_forecast_verified_and_drawn(tmp_path):
-    whole = flow(times=300)
-    whole.to_netcdf(tmp_path / "flow.nc")
+def test_a_flow_is_ingested_trained_on_forecast_verified_and_plotted(tmp_path):
+    source = flow(times=300)
+    source.to_netcdf(tmp_path / "flow.nc")
     network = [
         "model.kind=fno",
         "model.n_modes=[4,4]",
@@ -77,29 +78,25 @@ def test_a_flow_is_ingested_trained_on_forecast_verified_and_drawn(tmp_path):
         assert code == 0, text
     assert "y 0" in text and "x 0" in text
     store = open_store(tmp_path / "s.zarr")
-    assert (
-        isinstance(store.grid, Box)
-        and store.grid.periodic == (True, True)
-        and store.step == np.timedelta64(50, "ms")
-    )
-    assert np.array_equal(store.dataset["u"], whole["u"])
-    fit = whole["u"].values[:240].astype(float)
+    assert isinstance(store.grid, Box)
+    assert store.grid.periodic == (True, True)
+    assert store.step == np.timedelta64(50, "ms")
+    assert np.array_equal(store.dataset["u"], source["u"])
+    fit = source["u"].values[:240].astype(float)
     statistics = read_group(store, "statistics")
-    assert float(statistics["u_mean"]) == pytest.approx(fit.mean(), abs=1e-6) and float(
-        statistics["u_std"]
-    ) == pytest.approx(fit.std(), rel=1e-6)
+    assert float(statistics["u_mean"]) == pytest.approx(fit.mean(), abs=1e-6)
+    assert float(statistics["u_std"]) == pytest.approx(fit.std(), rel=1e-6)
     assert np.allclose(read_group(store, "climatology")["u"].values[0, 0], fit.mean(axis=0), atol=1e-5)
     scores = xr.open_dataset(tmp_path / "scores.nc")["u"].sel(metric="rmse").isel(prediction_timedelta=-1)
     assert float(scores.sel(source="forecast")) < 0.5 * float(scores.sel(source="persistence"))
     error = (
         xr.open_zarr(tmp_path / "f.zarr")["u"].isel(time=0, prediction_timedelta=10).values
-        - whole["u"].values[270]
+        - source["u"].values[270]
     ).astype(float)
     assert float(scores.sel(source="forecast")) == pytest.approx(np.sqrt((error**2).mean()), rel=1e-4)
-    assert (
-        grid_of(xr.open_zarr(tmp_path / "f.zarr")).periodic == (True, True)
-        and xr.open_zarr(tmp_path / "f.zarr")["x"].attrs["units"] == "m"
-    )
+    forecast = xr.open_zarr(tmp_path / "f.zarr")
+    assert grid_of(forecast).periodic == (True, True)
+    assert forecast["x"].attrs["units"] == "m"
     for words in (("--grid", "0.1"), ("--area", "1/0/0/1")):
         code, text = call(
             "run",
@@ -115,8 +112,8 @@ def test_a_flow_is_ingested_trained_on_forecast_verified_and_drawn(tmp_path):
         assert code == 2 and "leave out --grid" in text
 
 
-def test_a_periodic_box_knows_no_place():
-    """A field carried round the box is forecast carried round, to rounding."""
+def test_a_network_on_a_periodic_box_commutes_with_translation():
+    """A shifted field has the shifted forecast, up to rounding."""
     grid = Box.from_coordinates({"y": np.arange(8.0), "x": np.arange(12.0)}, (True, True))
     network = build_network(
         FNOConfig(kind="fno", n_modes=(3, 3), hidden_channels=6, n_layers=1, domain_padding=0.5), grid, 3, 2
@@ -131,46 +128,46 @@ def test_a_periodic_box_knows_no_place():
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda d: d.assign_coords(x=d["x"] ** 2), "x must be evenly spaced"),
         (lambda d: d.drop_vars("time"), "no time coordinate"),
         (lambda d: d.assign(u=d["u"].drop_attrs()), "units"),
     ],
 )
-def test_what_does_not_fit_is_refused(change, said):
-    with pytest.raises(ValueError, match=said):
+def test_unsuitable_flows_raise_an_error(change, message):
+    with pytest.raises(ValueError, match=message):
         canonical(change(flow()), "memory")
 
 
-def test_times_in_seconds_stay_even():
+def test_times_in_seconds_remain_evenly_spaced():
     dataset = canonical(flow(times=1000, step=0.1), "memory")
     assert np.unique(np.diff(dataset["time"].values)).tolist() == [10**8]
 
 
 @pytest.mark.parametrize("hours", [0.01, 1, 6, 24 * 30])
-def test_a_flow_has_neither_year_nor_day(hours, tmp_path):
-    """What departs from its mean is its own, at whatever steps, and not a cycle of day or year."""
+def test_the_climatology_of_a_flow_is_its_mean_without_diurnal_or_annual_cycle(hours, tmp_path):
+    """At every time step."""
     store = write_store(canonical(flow(times=100, step=3600 * hours), "memory"), tmp_path / "s.zarr")
     fit = store.split().fit
     mean = store.dataset["u"].values[fit].astype(float).mean(axis=0)
     cycle = store_statistics(store, Fields(store.dataset), fit).cycle
     assert np.allclose(cycle.at(store.dataset["time"].values[:30]), mean, atol=1e-6)
-    assert np.allclose(read_group(store, "climatology")["u"], mean, atol=1e-6) and read_group(
-        store, "climatology"
-    )["u"].shape == (1, 1, 16, 24)
+    climatology = read_group(store, "climatology")["u"]
+    assert np.allclose(climatology, mean, atol=1e-6)
+    assert climatology.shape == (1, 1, 16, 24)
 
 
-def test_regridding_and_areas_need_latitudes(tmp_path):
+def test_regridding_and_areas_require_latitudes(tmp_path):
     flow().to_netcdf(tmp_path / "flow.nc")
-    for words, said in (
+    for words, message in (
         (("--grid", "1"), "only latitude-longitude"),
         (("--area", "1/0/0/1"), "has no latitudes"),
     ):
         code, text = call("ingest", tmp_path / "flow.nc", "-o", tmp_path / "s.zarr", *words)
-        assert code == 2 and said in text, text
+        assert code == 2 and message in text, text
 
 
-def test_a_box_with_walls_is_padded_and_has_places():
+def test_a_box_with_walls_has_a_coordinate_as_static_field():
     walls = static_fields(Box.from_coordinates({"y": np.arange(4.0), "x": np.arange(6.0)}, (False, True)))
     assert walls.shape == (1, 4, 6) and np.array_equal(walls[0, :, 0], np.linspace(-1, 1, 4, dtype="f4"))

@@ -1,4 +1,4 @@
-"""Numerical truth: closed solutions, orders of convergence, invariants, reference solutions of others."""
+"""Solvers against closed solutions, published reference solutions, orders of convergence and invariants."""
 
 import logging
 
@@ -27,8 +27,8 @@ def relative(a, b):
     return float(np.linalg.norm(a - b) / np.linalg.norm(b))
 
 
-def at(u, x, start, length):
-    """Values of a periodic series at other places."""
+def interpolate(u, x, start, length):
+    """Values of a periodic series at arbitrary coordinates."""
     c = np.fft.rfft(u, norm="forward", axis=-1)
     k = np.arange(c.shape[-1])
     twice = np.where((k == 0) | (2 * k == u.shape[-1]), 1, 2)
@@ -41,17 +41,17 @@ def at(u, x, start, length):
 @pytest.mark.parametrize("dimensions", [1, 2])
 @pytest.mark.parametrize(("coarse", "fine"), [(16, 33), (21, 64)])
 def test_a_random_field_is_the_same_function_at_every_resolution(dimensions, coarse, fine):
-    law = GaussianField(2.0, 5.0, 25.0)
-    a, b = (np.fft.fftn(law.draw(rng(3), n, dimensions), norm="forward") for n in (coarse, fine))
-    kept = np.arange(-((coarse - 1) // 2), (coarse - 1) // 2 + 1)
-    pick = np.ix_(*[kept] * dimensions)
-    assert np.allclose(a[pick], b[pick], atol=1e-14)
+    distribution = GaussianField(2.0, 5.0, 25.0)
+    a, b = (np.fft.fftn(distribution.draw(rng(3), n, dimensions), norm="forward") for n in (coarse, fine))
+    shared = np.arange(-((coarse - 1) // 2), (coarse - 1) // 2 + 1)
+    waves = np.ix_(*[shared] * dimensions)
+    assert np.allclose(a[waves], b[waves], atol=1e-14)
 
 
-def test_random_fields_have_the_variance_of_their_law():
-    law, n = GaussianField(2.0, 5.0, 25.0), 32
-    expected = 2 * sum(law.amplitude(np.arange(1, 16)) ** 2)
-    fields = np.stack([law.draw(rng(i), n) for i in range(2000)])
+def test_random_fields_have_the_prescribed_variance():
+    distribution = GaussianField(2.0, 5.0, 25.0)
+    expected = 2 * sum(distribution.amplitude(np.arange(1, 16)) ** 2)
+    fields = np.stack([distribution.draw(rng(i), 32) for i in range(2000)])
     assert fields.var() == pytest.approx(expected, rel=0.05)
     assert np.abs(fields.mean(axis=1)).max() < 1e-14
     sines = GaussianField(2.0, 5.0, 25.0).draw_sines(rng(), 17)
@@ -75,7 +75,7 @@ def test_the_integrator_is_exact_for_the_linear_part_and_of_fourth_order_for_the
 # Lines
 
 
-def test_advection_moves_the_wave():
+def test_advection_translates_the_wave():
     system = line.Advection(beta=30, initial="standard", resolution=50, frames=7)
     x = 2 * np.pi * np.arange(50) / 50
     assert np.allclose(system.solve(rng())["u"], np.sin(x - 30 * system.times[:, None]), atol=1e-12)
@@ -99,15 +99,15 @@ def cole_hopf(x, t, nu):
     return top / quad(weight, -6, 6, limit=400, epsabs=0, epsrel=1e-11, points=[0, x])[0]
 
 
-def test_burgers_is_the_closed_solution():
+def test_burgers_agrees_with_the_closed_solution():
     system = line.Burgers(initial="standard", start=-1, length=2, viscosity=0.05, resolution=128, frames=2)
     x = np.array([-0.83, -0.1, 0.02, 0.4])
     for u, t in zip(system.solve(rng())["u"][1:], (0.5, 1.0), strict=True):
-        assert np.allclose(at(u, x, -1, 2), [cole_hopf(a, t, 0.05) for a in x], atol=1e-8)
+        assert np.allclose(interpolate(u, x, -1, 2), [cole_hopf(a, t, 0.05) for a in x], atol=1e-8)
 
 
-def test_burgers_is_the_reference_of_others(real_data):
-    known = loadmat(real_data / "pinn_burgers_shock.mat")
+def test_burgers_agrees_with_the_published_reference(real_data):
+    reference = loadmat(real_data / "pinn_burgers_shock.mat")
     system = line.Burgers(
         initial="standard",
         start=-1,
@@ -118,10 +118,13 @@ def test_burgers_is_the_reference_of_others(real_data):
         duration=0.99,
         frames=99,
     )
-    assert relative(at(system.solve(rng())["u"], known["x"].ravel(), -1, 2).T, known["usol"]) < 1e-8
+    assert (
+        relative(interpolate(system.solve(rng())["u"], reference["x"].ravel(), -1, 2).T, reference["usol"])
+        < 1e-8
+    )
 
 
-def test_allen_cahn_is_the_reference_of_others_and_lowers_its_energy(real_data):
+def test_allen_cahn_agrees_with_the_published_reference_and_dissipates_energy(real_data):
     system = line.AllenCahn(initial="standard", resolution=512, frames=200)
     u = system.solve(rng())["u"]
     assert relative(u.T, loadmat(real_data / "pinn_allen_cahn.mat")["uu"]) < 1e-4
@@ -130,13 +133,13 @@ def test_allen_cahn_is_the_reference_of_others_and_lowers_its_energy(real_data):
     assert (np.diff(energy) < 0).all()
 
 
-def test_reaction_is_the_logistic_equation():
+def test_reaction_agrees_with_an_ode_solver():
     system = line.Reaction(rho=5, resolution=16, frames=4)
     u = system.solve(rng())["u"]
-    known = solve_ivp(
+    reference = solve_ivp(
         lambda t, u: 5 * u * (1 - u), (0, 1), u[0], t_eval=system.times, rtol=1e-10, atol=1e-12
     ).y.T
-    assert np.allclose(u, known, atol=1e-8)
+    assert np.allclose(u, reference, atol=1e-8)
     standard = line.Reaction(initial="standard").solve(rng())["u"][0]
     assert standard.argmax() == 32 and standard.max() == 1 and standard[24] == pytest.approx(np.exp(-0.5))
 
@@ -149,23 +152,23 @@ def test_reaction_diffusion_agrees_with_finite_differences():
     def slope(t, v):
         return 0.5 * (np.roll(v, 1) - 2 * v + np.roll(v, -1)) / h**2 + 5 * v * (1 - v)
 
-    start = system.standard(h * np.arange(n))
-    known = solve_ivp(
+    start = system.standard_state(h * np.arange(n))
+    reference = solve_ivp(
         slope, (0, 1), start, method="LSODA", lband=1, uband=1, t_eval=system.times, rtol=1e-8, atol=1e-10
     ).y.T
-    assert relative(u, known[:, :: n // 64]) < 2e-4
+    assert relative(u, reference[:, :: n // 64]) < 2e-4
 
 
-def test_cahn_hilliard_keeps_its_mass_lowers_its_energy_and_grows_as_it_should():
+def test_cahn_hilliard_conserves_mass_dissipates_energy_and_grows_at_the_linear_rate():
     system = line.CahnHilliard(resolution=512, refine=1, frames=20, duration=2.0)
     u = system.solve(rng())["u"]
     assert np.ptp(u.mean(axis=1)) < 1e-14
-    slope = at_slope(u, 2.0)
+    slope = derivative(u, 2.0)
     energy = (1e-2 / 4 * (u**2 - 1) ** 2 + 0.5e-6 * slope**2).mean(axis=1)
     assert (np.diff(energy) < 0).all()
 
     class Small(line.CahnHilliard):
-        def standard(self, x):
+        def standard_state(self, x):
             return 1e-6 * np.cos(6 * np.pi * x)
 
     u, k = Small(initial="standard", resolution=32, frames=1).solve(rng())["u"], 6 * np.pi
@@ -173,12 +176,12 @@ def test_cahn_hilliard_keeps_its_mass_lowers_its_energy_and_grows_as_it_should()
     assert wave[1] / wave[0] == pytest.approx(np.exp(1e-2 * k**2 - 1e-6 * k**4), rel=1e-6)
 
 
-def at_slope(u, length):
+def derivative(u, length):
     k = 2 * np.pi / length * np.arange(u.shape[1] // 2 + 1)
     return np.fft.irfft(1j * k * np.fft.rfft(u, axis=1), n=u.shape[1], axis=1)
 
 
-def test_the_wave_is_the_closed_solution():
+def test_the_wave_agrees_with_the_closed_solution():
     system = line.Wave(initial="standard", speed=2, resolution=41, frames=9)
     x, t = np.linspace(0, 1, 41), system.times[:, None]
     exact = np.sin(np.pi * x) * np.cos(2 * np.pi * t) + 0.5 * np.sin(4 * np.pi * x) * np.cos(8 * np.pi * t)
@@ -187,22 +190,22 @@ def test_the_wave_is_the_closed_solution():
 
 
 class SmoothBurgers(line.Burgers):
-    def standard(self, x):
+    def standard_state(self, x):
         return np.sin(2 * np.pi * x)
 
 
 class SmoothAllenCahn(line.AllenCahn):
-    def standard(self, x):
+    def standard_state(self, x):
         return np.sin(np.pi * x)
 
 
 class SmoothCahnHilliard(line.CahnHilliard):
-    def standard(self, x):
+    def standard_state(self, x):
         return 0.5 * np.sin(np.pi * x)
 
 
 class SmoothReaction(line.ReactionDiffusion):
-    def standard(self, x):
+    def standard_state(self, x):
         return 0.5 + 0.3 * np.sin(x)
 
 
@@ -215,8 +218,8 @@ class SmoothReaction(line.ReactionDiffusion):
         (SmoothReaction, {"nu": 0.2}, 0.05),
     ],
 )
-def test_steps_converge_with_fourth_order(kind, more, step):
-    """Of smooth solutions; rough ones lose orders, as is known of the method."""
+def test_time_stepping_converges_with_fourth_order(kind, more, step):
+    """For smooth solutions; order reduction for rough ones is a known property of the method."""
 
     def final(step):
         return kind(
@@ -226,9 +229,9 @@ def test_steps_converge_with_fourth_order(kind, more, step):
     exact = final(step / 16)
     errors = [np.abs(final(h) - exact).max() for h in (step, step / 2, step / 4)]
     assert errors[0] < 1e-2
-    # The cubic term of Cahn-Hilliard is stiff itself, which costs up to one order.
-    least = 2.9 if kind is SmoothCahnHilliard else 3.5
-    assert all(least < order < 4.6 for order in np.log2(np.array(errors[:-1]) / errors[1:]))
+    # The cubic term of Cahn-Hilliard is itself stiff, which costs up to one order.
+    lowest = 2.9 if kind is SmoothCahnHilliard else 3.5
+    assert all(lowest < order < 4.6 for order in np.log2(np.array(errors[:-1]) / errors[1:]))
 
 
 # Planes
@@ -242,7 +245,7 @@ def test_flow_converges_to_parallel_flow_under_its_force():
     assert system.template()["x"].attrs["length"] == 2 * np.pi
 
 
-def test_free_flow_without_viscosity_keeps_energy_and_enstrophy():
+def test_free_flow_without_viscosity_conserves_energy_and_enstrophy():
     w = NavierStokes(forcing="none", viscosity=0, resolution=48, duration=4, frames=2).solve(rng())[
         "vorticity"
     ]
@@ -254,13 +257,11 @@ def test_free_flow_without_viscosity_keeps_energy_and_enstrophy():
     assert energy == pytest.approx(energy[0], rel=1e-6)
 
 
-def test_flow_decays_and_is_carried_along_its_own_direction():
-    """Vorticity of the Taylor-Green cells decays with nothing else happening; the tendency of one more wave
-    has the right sign.
-    """
+def test_cells_decay_and_a_shear_flow_advects_in_the_right_direction():
+    """Taylor-Green cells only decay; a small wave moves with the wind of a shear flow."""
 
     class Cells(NavierStokes):
-        def begin(self, rng, points):
+        def initial_state(self, rng, points):
             y, x = np.meshgrid(*[2 * np.pi * np.arange(points) / points] * 2, indexing="ij")
             return np.cos(x) * np.cos(y) * 2
 
@@ -272,7 +273,7 @@ def test_flow_decays_and_is_carried_along_its_own_direction():
     class Shear(
         NavierStokes
     ):  # u = cos y carries a small wave in x to the right at y = 0, to the left at y = pi
-        def begin(self, rng, points):
+        def initial_state(self, rng, points):
             y, x = np.meshgrid(*[2 * np.pi * np.arange(points) / points] * 2, indexing="ij")
             return np.sin(y) + 1e-6 * np.cos(8 * x)
 
@@ -284,7 +285,7 @@ def test_flow_decays_and_is_carried_along_its_own_direction():
     assert np.angle(wave[32]) == pytest.approx(8 * 0.05, rel=0.05)
 
 
-def test_a_finer_solver_gives_the_same_flow():
+def test_refining_the_solver_does_not_change_the_flow():
     a, b = (
         NavierStokes(resolution=32, refine=r, duration=1, frames=1).solve(rng())["vorticity"][1]
         for r in (2, 3)
@@ -292,7 +293,7 @@ def test_a_finer_solver_gives_the_same_flow():
     assert relative(a, b) < 1e-4
 
 
-def test_the_steady_state_converges_with_second_order():
+def test_steady_diffusion_converges_with_second_order():
     errors = []
     for n in (17, 33, 65):
         y, x = np.meshgrid(*[np.linspace(0, 1, n)] * 2, indexing="ij")
@@ -304,8 +305,7 @@ def test_the_steady_state_converges_with_second_order():
     assert np.log2(np.array(errors[:-1]) / errors[1:]) == pytest.approx([2, 2], abs=0.1)
 
 
-def test_flux_through_layers_is_continuous():
-    """Across a jump of the coefficient the flux a u' stays the same."""
+def test_the_flux_is_continuous_across_a_jump_of_the_coefficient():
     a = np.where(np.arange(401)[None] < 200, 1.0, 10.0) * np.ones((401, 1))
     u = steady_state(a, np.ones_like(a))[200]
     left, right = u[199] - u[198], 10 * (u[202] - u[201])
@@ -313,7 +313,7 @@ def test_flux_through_layers_is_continuous():
 
 
 @pytest.mark.parametrize("kind", [Darcy, HeatConduction])
-def test_the_medium_is_the_same_at_every_resolution(kind):
+def test_a_sample_of_the_medium_is_the_same_at_every_resolution(kind):
     coarse, fine = (kind(resolution=n, refine=1).solve(rng(1)) for n in (33, 65))
     a, u = kind.names
     assert np.mean(coarse[a] != fine[a][::2, ::2]) < 0.03 or relative(coarse[a], fine[a][::2, ::2]) < 0.05
@@ -327,7 +327,7 @@ def test_the_medium_is_the_same_at_every_resolution(kind):
 # The sphere
 
 
-def test_wind_and_vorticity_of_solid_rotation():
+def test_vorticity_of_solid_rotation_and_the_inverse_of_curl_and_divergence():
     sphere = Harmonics(24)
     latitude, _ = np.meshgrid(*sphere.grid, indexing="ij")
     curl, divergence = sphere.curl_and_divergence(40 * np.cos(latitude), np.zeros_like(latitude))
@@ -338,61 +338,62 @@ def test_wind_and_vorticity_of_solid_rotation():
     field = sphere.random_field(rng(), 10)
     assert np.allclose(sphere.synthesise(sphere.analyse(field)), field, atol=1e-13)
     u, v = sphere.wind(sphere.analyse(field), sphere.analyse(field[:, ::-1]))
-    for found, known in zip(sphere.curl_and_divergence(u, v), (field, field[:, ::-1]), strict=True):
-        assert np.allclose(
-            sphere.synthesise(found), known - (sphere.weights @ known).mean() / (4 * np.pi), atol=1e-12
-        )
+    for coefficients, original in zip(sphere.curl_and_divergence(u, v), (field, field[:, ::-1]), strict=True):
+        expected = original - (sphere.weights @ original).mean() / (4 * np.pi)
+        assert np.allclose(sphere.synthesise(coefficients), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("angle", [0, 50])
-def test_the_steady_flow_stays(angle):
-    made = ShallowWater(case="williamson2", angle=angle, resolution=24, duration=3, frames=1).solve(rng())
-    assert np.abs(made["height"][1] - made["height"][0]).max() < 1e-7
-    assert np.abs(made["u_component_of_wind"][1] - made["u_component_of_wind"][0]).max() < 1e-8
-    assert np.hypot(made["u_component_of_wind"][0], made["v_component_of_wind"][0]).max() == pytest.approx(
-        2 * np.pi * RADIUS / (12 * DAY), rel=0.01
-    )
+def test_the_steady_zonal_flow_remains_steady(angle):
+    solution = ShallowWater(case="williamson2", angle=angle, resolution=24, duration=3, frames=1).solve(rng())
+    assert np.abs(solution["height"][1] - solution["height"][0]).max() < 1e-7
+    assert np.abs(solution["u_component_of_wind"][1] - solution["u_component_of_wind"][0]).max() < 1e-8
+    assert np.hypot(
+        solution["u_component_of_wind"][0], solution["v_component_of_wind"][0]
+    ).max() == pytest.approx(2 * np.pi * RADIUS / (12 * DAY), rel=0.01)
 
 
-def test_flow_over_the_mountain_keeps_mass_and_energy():
-    made = ShallowWater(case="williamson5", resolution=32, duration=3, frames=3, damping=0).solve(rng())
+def test_flow_over_the_mountain_conserves_mass_and_energy():
+    solution = ShallowWater(case="williamson5", resolution=32, duration=3, frames=3, damping=0).solve(rng())
     weights = sphere_nodes(32, "legendre-gauss")[1][:, None]
-    depth = made["height"] - made["mountain"]
+    depth = solution["height"] - solution["mountain"]
     mass = (weights * depth).sum(axis=(1, 2))
     assert mass == pytest.approx(mass[0], rel=1e-13)
-    speed = made["u_component_of_wind"] ** 2 + made["v_component_of_wind"] ** 2
-    energy = (weights * (depth * speed + GRAVITY * (made["height"] ** 2 - made["mountain"] ** 2))).sum(
-        axis=(1, 2)
-    )
+    speed = solution["u_component_of_wind"] ** 2 + solution["v_component_of_wind"] ** 2
+    energy = (
+        weights * (depth * speed + GRAVITY * (solution["height"] ** 2 - solution["mountain"] ** 2))
+    ).sum(axis=(1, 2))
     assert energy == pytest.approx(energy[0], rel=1e-6)
-    assert made["mountain"].max() > 1500
+    assert solution["mountain"].max() > 1500
 
 
-def test_the_jet_is_balanced_until_the_bump_grows():
+def test_the_jet_is_balanced_until_the_perturbation_grows():
     system = ShallowWater(resolution=48, duration=6, frames=6)
-    made = system.solve(rng())
-    u = made["u_component_of_wind"]
+    solution = system.solve(rng())
+    u = solution["u_component_of_wind"]
     assert u[0].max() == pytest.approx(80, abs=5) and np.ptp(u[0], axis=1).max() < 1
-    wavy = np.ptp(made["vorticity"], axis=2).max(axis=1)
+    wavy = np.ptp(solution["vorticity"], axis=2).max(axis=1)
     assert wavy[6] > 4 * wavy[1]
-    assert (sphere_nodes(48, "legendre-gauss")[1] / 2 @ made["height"][0]).mean() == pytest.approx(
+    assert (sphere_nodes(48, "legendre-gauss")[1] / 2 @ solution["height"][0]).mean() == pytest.approx(
         10000, abs=1
     )
-    tilted = ShallowWater(case="williamson2", angle=90).begin(*np.meshgrid([0.3], [0.0], indexing="ij"))
+    tilted = ShallowWater(case="williamson2", angle=90).initial_state(
+        *np.meshgrid([0.3], [0.0], indexing="ij")
+    )
     assert tilted[0][0, 0] == pytest.approx(-2 * OMEGA * np.cos(0.3))
 
 
 def test_a_perturbation_makes_samples_differ():
     system = ShallowWater(case="williamson2", perturbation=5, resolution=16, duration=0.1, frames=1)
     a, b = (system.solve(rng(i))["height"][0] for i in (1, 2))
-    assert 3 < (a - b).std() < 12 and system.random() and not ShallowWater().random()
+    assert 3 < (a - b).std() < 12 and system.is_random() and not ShallowWater().is_random()
 
 
 # Every system
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_solutions_look_as_their_template_says(name):
+def test_solutions_match_their_template(name):
     small = {"resolution": 32 if name == "heat_sink" else 16} | (
         {} if "frames" not in SYSTEMS[name].model_fields else {"frames": 2}
     )
@@ -421,18 +422,18 @@ def test_solutions_look_as_their_template_says(name):
         "shallow_water",
     ],
 )
-def test_an_unstable_step_is_refused_and_the_stable_one_works(name):
-    given = {"resolution": 16, "frames": 1, "duration": 1.0} | (
+def test_an_unstable_step_raises_an_error_that_names_a_stable_one(name):
+    parameters = {"resolution": 16, "frames": 1, "duration": 1.0} | (
         {"spin_up": 0} if name == "barotropic" else {}
     )
     with pytest.raises(ValueError, match=r"step=\S+ is unstable here; use step=\S+ or less") as error:
-        make_system(name, given | {"step": 1e6}).solve(rng())
+        make_system(name, parameters | {"step": 1e6}).solve(rng())
     step = float(str(error.value).split("use step=")[1].split()[0])
-    made = make_system(name, given | {"step": step}).solve(rng())
-    assert all(np.isfinite(v).all() for v in made.values())
+    solution = make_system(name, parameters | {"step": step}).solve(rng())
+    assert all(np.isfinite(v).all() for v in solution.values())
 
 
-def test_flow_that_the_grid_cannot_hold_is_named(caplog):
+def test_unresolved_flow_is_reported(caplog):
     _warn_once.cache_clear()
     with caplog.at_level(logging.WARNING):
         NavierStokes(resolution=16, viscosity=1e-6, duration=20, frames=4, sigma=500).solve(rng())

@@ -1,6 +1,4 @@
-"""Solvers on a finer grid than is stored: the stored initial state or coefficient determines the stored
-solution.
-"""
+"""Solvers on refined grids: the stored initial state or coefficient determines the stored solution."""
 
 import logging
 
@@ -33,30 +31,30 @@ def waves(points, coefficients, axes=1):
 
 
 @pytest.mark.parametrize(("fine", "coarse"), [(64, 16), (64, 15), (45, 15), (45, 16), (33, 32), (16, 16)])
-def test_a_coarser_grid_keeps_exactly_the_waves_that_it_holds(fine, coarse):
+def test_coarsening_retains_exactly_the_waves_that_the_grid_resolves(fine, coarse):
     largest = (coarse - 1) // 2
-    kept = {0: 0.3, 1: 1.0, largest: 0.7}
+    resolved = {0: 0.3, 1: 1.0, largest: 0.7}
     beyond = {largest + 1: 0.4, (fine - 1) // 2: 0.2} if (fine - 1) // 2 > largest else {}
-    field = waves(fine, kept | beyond)
-    assert np.allclose(resample(field, coarse), waves(coarse, kept), atol=1e-14)
+    field = waves(fine, resolved | beyond)
+    assert np.allclose(resample(field, coarse), waves(coarse, resolved), atol=1e-14)
     assert resample(field, coarse).mean() == pytest.approx(field.mean(), abs=1e-15)
-    assert np.allclose(resample(waves(coarse, kept), fine), waves(fine, kept), atol=1e-14)
+    assert np.allclose(resample(waves(coarse, resolved), fine), waves(fine, resolved), atol=1e-14)
 
 
-def test_the_wave_whose_phase_an_even_grid_does_not_see_is_left_out():
+def test_the_nyquist_wave_of_an_even_grid_is_omitted():
     assert np.allclose(resample(np.cos(np.pi * np.arange(8)), 16), 0, atol=1e-15)
     assert np.allclose(resample(waves(32, {8: 1.0, 2: 0.5}), 16), waves(16, {2: 0.5}), atol=1e-14)
 
 
 @pytest.mark.parametrize("coarse", [12, 13])
 def test_planes_are_filtered_along_both_axes(coarse):
-    kept = {0: 0.2, 1: 1.0, 2: 0.4}
-    field = waves(40, kept, axes=2)
+    resolved = {0: 0.2, 1: 1.0, 2: 0.4}
+    field = waves(40, resolved, axes=2)
     x = np.arange(40) / 40
     tall = np.cos(2 * np.pi * 9 * x)[:, None] * np.cos(2 * np.pi * x)[None]
-    for unheld in (tall, tall.T):
+    for unresolved in (tall, tall.T):
         assert np.allclose(
-            resample(field + unheld, coarse, (-2, -1)), waves(coarse, kept, axes=2), atol=1e-14
+            resample(field + unresolved, coarse, (-2, -1)), waves(coarse, resolved, axes=2), atol=1e-14
         )
     assert resample(np.stack([field] * 3), coarse, (-2, -1)).shape == (3, coarse, coarse)
 
@@ -76,38 +74,37 @@ PERIODIC = [
 ]
 
 
-def again(system, initial, refine):
-    """Solve from an initial state that is stored, on a grid ``refine`` times as fine, and store that."""
+def solve_from(initial, system, refine):
+    """Return the solution from a stored initial state on a grid ``refine`` times as fine, and its axes."""
     axes = (-1,) if initial.ndim == 1 else (-2, -1)
 
     class Restarted(type(system)):
-        def begin(self, rng, points):
+        def initial_state(self, rng, points):
             return resample(initial, points, axes)
 
-    given = system.model_dump() | {"refine": 1, "resolution": system.resolution * refine}
-    field = Restarted(**given).solve(
-        np.random.default_rng(3)
-    )  # a pipe draws its viscosity first: the same seed
+    parameters = system.model_dump() | {"refine": 1, "resolution": system.resolution * refine}
+    # The same seed, because a shock pipe draws its viscosity first.
+    field = Restarted(**parameters).solve(np.random.default_rng(3))
     return field["u" if initial.ndim == 1 else "vorticity"], axes
 
 
 @pytest.mark.parametrize(("name", "parameters", "tolerance"), PERIODIC)
-def test_solving_again_from_the_stored_initial_state_gives_the_stored_solution(name, parameters, tolerance):
-    """Every second value of the finer solution, as was stored before, leaves errors of 1e-3 and more."""
+def test_the_stored_initial_state_determines_the_stored_solution(name, parameters, tolerance):
+    """Storing every second value of the finer solution instead has errors of 1e-3 and more."""
     system = make_system(name, {"frames": 3, **parameters})
     field = system.solve(np.random.default_rng(3))["vorticity" if name == "navier_stokes" else "u"]
-    fine, axes = again(system, field[0], 4)
+    fine, axes = solve_from(field[0], system, 4)
     assert relative(resample(fine, system.resolution, axes), field) < tolerance
 
 
 @pytest.mark.parametrize("name", ["burgers", "allen_cahn", "cahn_hilliard", "navier_stokes"])
-def test_what_is_stored_is_the_filtered_fine_solution(name):
+def test_the_stored_solution_is_the_low_pass_filtered_one(name):
     small = {"frames": 2, "resolution": 16, "refine": 4} | (
         {"initial": "standard"} if name != "navier_stokes" else {"duration": 0.5}
     )
     system = make_system(name, small)
     field = system.solve(np.random.default_rng(3))["vorticity" if name == "navier_stokes" else "u"]
-    fine, axes = again(system, field[0], 4)
+    fine, axes = solve_from(field[0], system, 4)
     assert np.allclose(field, resample(fine, 16, axes), atol=1e-9 * np.abs(fine).max())
     assert not np.allclose(
         field, fine[:, ::4] if len(axes) == 1 else fine[:, ::4, ::4], atol=1e-7 * np.abs(fine).max()
@@ -115,7 +112,7 @@ def test_what_is_stored_is_the_filtered_fine_solution(name):
 
 
 @pytest.mark.parametrize("name", ["burgers", "cahn_hilliard", "navier_stokes"])
-def test_what_the_equation_conserves_is_conserved_in_the_store(name):
+def test_conserved_means_are_conserved_in_the_stored_solution(name):
     small = {"frames": 4, "resolution": 16} | ({"initial": "standard"} if name == "cahn_hilliard" else {})
     small |= {"viscosity": 0.005, "refine": 3, "duration": 1.0} if name == "navier_stokes" else {}
     field = next(iter(make_system(name, small).solve(np.random.default_rng(1)).values()))
@@ -127,11 +124,12 @@ def test_what_the_equation_conserves_is_conserved_in_the_store(name):
     "name", [n for n in SYSTEMS if n not in ("heat_sink", "barotropic", "shallow_water")]
 )
 @pytest.mark.parametrize("points", [16, 17])
-def test_a_draw_without_a_solution_is_what_a_store_has(name, points):
+def test_sampled_inputs_are_those_of_the_solution(name, points):
     evolving = {"frames": 1, "duration": 0.01} if "frames" in SYSTEMS[name].model_fields else {}
     system = make_system(name, {"resolution": points, **evolving})
-    drawn, stored = system.instance(np.random.default_rng(4)), system.solve(np.random.default_rng(4))
-    for key, values in drawn.items():
+    inputs = system.sample_inputs(np.random.default_rng(4))
+    stored = system.solve(np.random.default_rng(4))
+    for key, values in inputs.items():
         first = stored[key][0] if evolving and stored[key].ndim else stored[key]
         assert np.allclose(values, first, atol=1e-13 * max(1, np.abs(first).max())), key
 
@@ -141,31 +139,32 @@ def test_a_draw_without_a_solution_is_what_a_store_has(name, points):
     [("burgers", {"viscosity": 0.05}), ("navier_stokes", {"viscosity": 1e-2, "duration": 0.5})],
 )
 def test_a_rough_initial_state_is_filtered_before_it_is_solved(name, more):
-    """What the stored grid does not hold of it has no effect on what is stored."""
+    """Waves that the stored grid does not resolve have no effect on the stored solution."""
     smooth = make_system(name, {"resolution": 16, "refine": 3, "frames": 2, **more})
 
     class Rough(type(smooth)):
-        def begin(self, rng, points):
+        def initial_state(self, rng, points):
             wave = np.cos(2 * np.pi * 11 * np.arange(points) / points)  # of 48 points, not of 16
-            return super().begin(rng, points) + wave
+            return super().initial_state(rng, points) + wave
 
     rough = Rough(**smooth.model_dump())
     for key in ("u",) if name == "burgers" else ("vorticity",):
-        expected, found = (system.solve(np.random.default_rng(6))[key] for system in (smooth, rough))
-        assert np.allclose(found, expected, atol=1e-12 * np.abs(expected).max())
-        assert np.allclose(rough.instance(np.random.default_rng(6))[key], expected[0], atol=1e-12)
+        expected, solution = (system.solve(np.random.default_rng(6))[key] for system in (smooth, rough))
+        assert np.allclose(solution, expected, atol=1e-12 * np.abs(expected).max())
+        assert np.allclose(rough.sample_inputs(np.random.default_rng(6))[key], expected[0], atol=1e-12)
 
 
 @pytest.mark.parametrize("dimensions", [1, 2])
-def test_a_field_of_a_coarser_band_is_its_fourier_interpolant(dimensions):
-    law, axes = GaussianField(2.0, 5.0, 25.0), (-2, -1)[-dimensions:]
+def test_a_band_limited_field_is_the_fourier_interpolant_of_the_coarse_one(dimensions):
+    distribution = GaussianField(2.0, 5.0, 25.0)
+    axes = (-2, -1)[-dimensions:]
     for band, points in ((16, 40), (15, 33)):
-        coarse = law.draw(np.random.default_rng(2), band, dimensions)
-        fine = law.draw(np.random.default_rng(2), points, dimensions, band=band)
+        coarse = distribution.draw(np.random.default_rng(2), band, dimensions)
+        fine = distribution.draw(np.random.default_rng(2), points, dimensions, band=band)
         assert np.allclose(fine, resample(coarse, points, axes), atol=1e-13)
 
 
-def test_more_points_of_the_solver_change_accuracy_alone():
+def test_refining_the_solver_changes_only_the_accuracy():
     for name, parameters in (("reaction_diffusion", {"nu": 0.5}), ("burgers", {"viscosity": 0.05})):
         a, b = (
             make_system(name, {"resolution": 32, "frames": 1, "refine": r, **parameters}).solve(
@@ -176,22 +175,22 @@ def test_more_points_of_the_solver_change_accuracy_alone():
         assert np.allclose(a[0], b[0], atol=1e-9) and relative(a[1], b[1]) < 1e-6
 
 
-def test_flow_on_the_sphere_is_determined_by_its_stored_height_and_wind():
+def test_stored_height_and_wind_determine_the_flow_on_the_sphere():
     class Restarted(ShallowWater):
-        def begin(self, latitude, longitude):
-            coriolis, _, _, _, mountain = super().begin(latitude, longitude)
+        def initial_state(self, latitude, longitude):
+            coriolis, _, _, _, mountain = super().initial_state(latitude, longitude)
             height, u, v = (
                 stored[name][0] for name in ("height", "u_component_of_wind", "v_component_of_wind")
             )
             return coriolis, u, v, height, mountain
 
-    given = {"case": "williamson5", "resolution": 16, "duration": 0.5, "frames": 2}
-    stored = ShallowWater(**given).solve(np.random.default_rng(0))
-    solved = Restarted(**given).solve(np.random.default_rng(0))
+    parameters = {"case": "williamson5", "resolution": 16, "duration": 0.5, "frames": 2}
+    stored = ShallowWater(**parameters).solve(np.random.default_rng(0))
+    solved = Restarted(**parameters).solve(np.random.default_rng(0))
     assert all(relative(solved[name], stored[name]) < 1e-9 for name in stored)
 
 
-def test_a_store_that_does_not_hold_the_solution_is_named_once(caplog):
+def test_an_unresolved_stored_solution_is_reported_once(caplog):
     _warn_once.cache_clear()
     system = line.Burgers(initial="standard", viscosity=0.002, resolution=32, frames=2)
     with caplog.at_level(logging.WARNING):
@@ -200,14 +199,14 @@ def test_a_store_that_does_not_hold_the_solution_is_named_once(caplog):
         line.Burgers(initial="standard", viscosity=0.05, resolution=32, frames=2).solve(
             np.random.default_rng(0)
         )
-    assert caplog.text.count("32 points do not hold") == 1 and "use resolution=64" in caplog.text
+    assert caplog.text.count("32 points do not resolve") == 1 and "use resolution=64" in caplog.text
 
 
-# Coefficients of a steady flow
+# Coefficients of steady diffusion
 
 
 @pytest.mark.parametrize("refine", [1, 2, 3, 4])
-def test_a_coefficient_between_nodes_follows_from_the_nodes(refine):
+def test_values_at_nodes_determine_the_coefficient_between_them(refine):
     a = np.exp(np.random.default_rng(0).standard_normal((9, 9)))
     smooth = bilinear_in_logarithm(a, refine)
     assert smooth.shape == (8 * refine + 1,) * 2 and np.allclose(smooth[::refine, ::refine], a)
@@ -243,13 +242,15 @@ def test_a_finer_solver_converges_to_the_solution_of_the_stored_coefficient(name
 # Stores
 
 
-def test_a_run_that_an_older_version_began_is_not_resumed_with_other_values(tmp_path, monkeypatch):
-    given = {"resolution": 16, "duration": 0.5, "frames": 2}
+def test_a_run_of_another_solver_revision_is_not_resumed(tmp_path, monkeypatch):
+    parameters = {"resolution": 16, "duration": 0.5, "frames": 2}
     monkeypatch.setattr(module, "REVISION", 1)
     monkeypatch.setattr(module, "consolidate", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        simulate("burgers", tmp_path / "a.zarr", given, samples=2)
+        simulate("burgers", tmp_path / "a.zarr", parameters, samples=2)
     monkeypatch.undo()
     seen = []
-    simulate("burgers", tmp_path / "a.zarr", given, samples=2, progress=lambda *text: seen.append(text[0]))
+    simulate(
+        "burgers", tmp_path / "a.zarr", parameters, samples=2, progress=lambda *text: seen.append(text[0])
+    )
     assert seen[0] == 0 and xr.open_zarr(tmp_path / "a.zarr").attrs["revision"] == "2"

@@ -1,4 +1,4 @@
-"""Balances in the loss of forecast models."""
+"""Balances of the atmosphere, and their terms in the loss of forecast models."""
 
 import pytest
 import torch
@@ -35,42 +35,43 @@ def states(count: int = 2, seed: int = 0) -> torch.Tensor:
     return size * (1 + 0.01 * noise)
 
 
-def test_balances_are_those_of_the_fields_whatever_the_order():
+def test_balances_do_not_depend_on_the_order_of_channels_and_rows():
     state = states()
-    left = Balances(BALANCES, CHANNELS, SPHERE).left(state)
-    assert set(left) == set(BALANCES)
+    residuals = Balances(BALANCES, CHANNELS, SPHERE).residuals(state)
+    assert set(residuals) == set(BALANCES)
     pressure = torch.tensor([85000.0, 50000.0])
     phi, t, u, v, q, w = (state[:, [2 * i + 1, 2 * i]] for i in range(6))
-    assert torch.equal(left["hydrostatic"], air.hydrostatic(phi, t, pressure, q))
-    warm = air.virtual_temperature(t, q)
-    assert torch.equal(
-        left["thermal_wind"], torch.stack(air.thermal_wind(u, v, warm, pressure, SPHERE), dim=-4)
-    )
-    assert torch.equal(left["continuity"], air.continuity(u, v, w, pressure, SPHERE))
-    assert torch.equal(left["dry_mass"], air.dry_mass(state[:, -1], q, pressure, SPHERE))
-    assert torch.equal(left["energy"], air.energy(t, u, v, q, state[:, -1], pressure, SPHERE))
-    upside_down = Balances(BALANCES, CHANNELS, SPHERE, southward=False).left(state.flip(-2))
+    grid = {"pressure": pressure, "sphere": SPHERE}
+    thermal_wind = air.thermal_wind(u, v, air.virtual_temperature(t, q), **grid)
+    expected = {
+        "hydrostatic": air.hydrostatic(phi, t, pressure, humidity=q),
+        "thermal_wind": torch.stack(thermal_wind, dim=-4),
+        "continuity": air.continuity(u, v, w, **grid),
+        "dry_mass": air.dry_mass(state[:, -1], q, **grid),
+        "energy": air.energy(t, u, v, humidity=q, surface_pressure=state[:, -1], **grid),
+    }
+    assert all(torch.equal(residuals[name], expected[name]) for name in BALANCES)
+    upside_down = Balances(BALANCES, CHANNELS, SPHERE, southward=False).residuals(state.flip(-2))
     order = torch.randperm(len(CHANNELS), generator=torch.Generator().manual_seed(3)).tolist()
-    shuffled = Balances(BALANCES, [CHANNELS[i] for i in order], SPHERE).left(state[:, order])
-    assert all(torch.equal(left[n], upside_down[n]) and torch.equal(left[n], shuffled[n]) for n in BALANCES)
+    shuffled = Balances(BALANCES, [CHANNELS[i] for i in order], SPHERE).residuals(state[:, order])
+    for name in BALANCES:
+        assert torch.equal(residuals[name], upside_down[name]), name
+        assert torch.equal(residuals[name], shuffled[name]), name
 
 
-def test_heights_in_metres_and_pressure_at_sea_level_will_do():
+def test_geopotential_height_and_sea_level_pressure_are_accepted_as_alternatives():
     other = [({"geopotential": "gh", "surface_pressure": "msl"}.get(n, n), level) for n, level in CHANNELS]
     state = states()
     metres = state.clone()
     metres[:, :2] /= air.GRAVITY
-    a, b = (
-        Balances(("hydrostatic", "dry_mass"), CHANNELS, SPHERE).left(state),
-        Balances(("hydrostatic", "dry_mass"), other, SPHERE).left(metres),
-    )
-    assert torch.allclose(a["hydrostatic"], b["hydrostatic"], atol=1e-2) and torch.equal(
-        a["dry_mass"], b["dry_mass"]
-    )
+    a = Balances(("hydrostatic", "dry_mass"), CHANNELS, SPHERE).residuals(state)
+    b = Balances(("hydrostatic", "dry_mass"), other, SPHERE).residuals(metres)
+    assert torch.allclose(a["hydrostatic"], b["hydrostatic"], atol=1e-2)
+    assert torch.equal(a["dry_mass"], b["dry_mass"])
 
 
 @pytest.mark.parametrize(
-    ("names", "channels", "sphere", "said"),
+    ("names", "channels", "sphere", "message"),
     [
         (["vorticity"], CHANNELS, SPHERE, "no balance 'vorticity'"),
         (["hydrostatic"], CHANNELS[2:], SPHERE, "needs geopotential, which the data lack"),
@@ -84,13 +85,13 @@ def test_heights_in_metres_and_pressure_at_sea_level_will_do():
         ),
     ],
 )
-def test_a_balance_that_cannot_be_computed_is_refused(names, channels, sphere, said):
-    with pytest.raises(InputError, match=said):
+def test_a_balance_that_cannot_be_computed_raises_an_error(names, channels, sphere, message):
+    with pytest.raises(InputError, match=message):
         Balances(names, channels, sphere)
 
 
-class Truth(torch.nn.Module):
-    """A network that says a fixed tendency."""
+class FixedTendency(torch.nn.Module):
+    """A network that predicts the same tendency for every input."""
 
     def __init__(self, tendency: torch.Tensor) -> None:
         super().__init__()
@@ -100,11 +101,12 @@ class Truth(torch.nn.Module):
         return self.tendency.expand(len(x), -1, -1, -1)
 
 
-def test_a_right_forecast_has_no_imbalance_and_weights_rise():
+def test_a_perfect_forecast_has_no_imbalance_and_the_weights_ramp_up():
     now, then = states(1, 1), states(1, 2)
     std = torch.tensor([SIZES.get(name, 10.0) for name, _ in CHANNELS])
     scales = Scales(torch.zeros(len(std)), std, std, std)
-    zero, step = torch.zeros(len(CHANNELS), 19, 36), (then - now)[0] / std[:, None, None]
+    zero = torch.zeros(len(CHANNELS), 19, 36)
+    step = (then - now)[0] / std[:, None, None]
     batch = Batch(torch.stack([now, then], 1), torch.zeros(1, 2, *zero.shape), torch.zeros(1, 2, 0, 19, 36))
     terms = BalanceTerms(
         Balances(("hydrostatic", "dry_mass"), CHANNELS, SPHERE),
@@ -112,16 +114,15 @@ def test_a_right_forecast_has_no_imbalance_and_weights_rise():
         warmup=0.5,
     )
     losses = {}
-    for name, tendency in (("right", step), ("persistent", zero)):
-        stepper = Stepper(Truth(tendency), scales, torch.zeros(0, 19, 36), zero == 0, window=1)
+    for name, tendency in (("perfect", step), ("persistent", zero)):
+        stepper = Stepper(FixedTendency(tendency), scales, torch.zeros(0, 19, 36), zero == 0, window=1)
         objective = ForecastObjective(stepper, torch.ones_like(zero), physics=terms)
         losses[name] = [objective.loss(batch, share, torch.Generator()) for share in (0.0, 0.25, 0.5, 1.0)]
-    right, persistent = losses["right"][-1], losses["persistent"]
-    assert (
-        right.terms["hydrostatic"].item() < 0.02
-        and right.terms["dry_mass"].item() < 0.1
-        and right.value.item() < 1e-5
-    )
+    perfect = losses["perfect"][-1]
+    persistent = losses["persistent"]
+    assert perfect.terms["hydrostatic"].item() < 0.02
+    assert perfect.terms["dry_mass"].item() < 0.1
+    assert perfect.value.item() < 1e-5
     data = persistent[0].value.item()
     # Persistence is off by one change of the truth in each balance, by definition of the scale.
     extra = [loss.value.item() - data for loss in persistent]

@@ -99,7 +99,7 @@ def make_stepper():
 
 
 def make_evolution(nodes=2, **given):
-    equation = EvolutionEquation("burgers", given, Box(("x",), (16,), (1.0,), (True,)), 0.1)
+    equation = EvolutionEquation("burgers", given, box=Box(("x",), (16,), (1.0,), (True,)), window=0.1)
     names = () if given else ("viscosity",)
     scales = SolutionScales([0.6], parameter_mean=[0.0] * len(names), parameter_std=[1.0] * len(names))
     channels = EvolutionOperator.channels(1, 0, len(names), ("wrap",), True)

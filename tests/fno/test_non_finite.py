@@ -13,7 +13,7 @@ from helpers import coordinate_network
 from fourcaster.fno.batch import Instances
 from fourcaster.fno.errors import NonFiniteError, WeightsError
 from fourcaster.fno.models.base import load_weights
-from fourcaster.fno.physics.problems import PROBLEMS
+from fourcaster.fno.physics import equations
 from fourcaster.fno.training import Loss, TrainSettings, train
 from fourcaster.fno.training.finite import check_gradient, non_finite
 from fourcaster.fno.training.objectives.inverse import InverseObjective, LatentParameters, Sensors
@@ -255,7 +255,9 @@ def test_no_validation_data_is_reported_before_training(tmp_path, caplog):
 
 def solve(folder, **settings):
     chosen = PinnSettings(**{"windows": 2, "points": 40, "initial_points": 16, "iterations": 5, **settings})
-    return train_pinn(PROBLEMS["convection"], lambda a, b: coordinate_network(a, b, width=8), chosen, folder)
+    return train_pinn(
+        equations.get("advection").problem(), lambda a, b: coordinate_network(a, b, width=8), chosen, folder
+    )
 
 
 def test_a_jacobian_that_is_not_finite_does_not_pass_for_convergence(tmp_path, monkeypatch):

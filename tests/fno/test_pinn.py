@@ -13,7 +13,7 @@ from helpers import values_on_grid as values
 
 from fourcaster.fno import InputError
 from fourcaster.fno.models.pinn import TimeWindows
-from fourcaster.fno.physics.problems import PROBLEMS
+from fourcaster.fno.physics import equations
 from fourcaster.fno.training.pinn.collocation import draw_points
 from fourcaster.fno.training.pinn.least_squares import GaussNewton, row_jacobian
 from fourcaster.fno.training.pinn.settings import PinnLoss, PinnSettings
@@ -22,7 +22,7 @@ from fourcaster.fno.training.pinn.train import train_pinn
 # Networks
 
 
-@pytest.mark.parametrize("problem", ["convection", "wave"])
+@pytest.mark.parametrize("problem", ["advection", "wave"])
 @pytest.mark.parametrize("features", [0, 5])
 def test_derivatives_are_those_of_autograd(problem, features):
     net = network(problem=problem, harmonics=2, fourier_features=features, fourier_scale=0.7)
@@ -70,7 +70,7 @@ def test_what_makes_no_network_is_refused():
 def test_the_jacobian_is_that_of_each_row():
     net = network(width=7, depth=2)
     points = torch.rand(5, 2, dtype=torch.float64)
-    problem = PROBLEMS["burgers"]
+    problem = equations.get("burgers").problem()
 
     def rows(net):
         jet = net.jet(points, problem.orders)
@@ -126,10 +126,7 @@ QUICK = PinnSettings(windows=2, points=200, initial_points=32, iterations=15, bo
 
 
 def solve(name, folder, settings=QUICK, parameters=None, **model):
-    problem = PROBLEMS[name]
-    problem = type(problem)(
-        **{**problem.__dict__, "parameters": {**problem.parameters, **(parameters or {})}}
-    )
+    problem = equations.get(name).problem(**(parameters or {}))
     networks, record = train_pinn(
         problem,
         lambda a, b: network(a, b, problem=name, **({"width": 12, "depth": 2} | model)),
@@ -139,36 +136,36 @@ def solve(name, folder, settings=QUICK, parameters=None, **model):
     return TimeWindows(networks), record
 
 
-def test_convection_is_solved_where_plain_training_fails(tmp_path):
+def test_advection_is_solved_where_plain_training_fails(tmp_path):
     model, record = solve(
-        "convection",
+        "advection",
         tmp_path,
         PinnSettings(windows=10, points=400, iterations=15, initial_points=64),
         {"beta": 20.0},
     )
-    u, t, x = values(model, "convection")
+    u, t, x = values(model, "advection")
     assert error(u, torch.sin(x - 20 * t)) < 2e-2
     assert record.held_out < 10 * record.residual
     plain = PinnSettings(
         optimizer="adam_lbfgs", windows=1, points=300, adam_steps=200, lbfgs_steps=100, resample_every=0
     )
-    failed, _ = solve("convection", tmp_path / "plain", plain, {"beta": 20.0}, width=20, depth=3)
-    assert error(values(failed, "convection")[0], torch.sin(x - 20 * t)) > 0.3
+    failed, _ = solve("advection", tmp_path / "plain", plain, {"beta": 20.0}, width=20, depth=3)
+    assert error(values(failed, "advection")[0], torch.sin(x - 20 * t)) > 0.3
 
 
 def test_the_customary_optimizers_solve_an_easy_equation(tmp_path):
     settings = PinnSettings(
         optimizer="adam_lbfgs", windows=1, points=200, adam_steps=300, lbfgs_steps=300, learning_rate=5e-3
     )
-    model, _ = solve("convection", tmp_path, settings, {"beta": 1.0})
-    u, t, x = values(model, "convection")
+    model, _ = solve("advection", tmp_path, settings, {"beta": 1.0})
+    u, t, x = values(model, "advection")
     assert error(u, torch.sin(x - t)) < 1e-2
 
 
 def test_reaction_and_the_wave_are_solved(tmp_path):
     model, _ = solve("reaction", tmp_path / "r")
     u, t, x = values(model, "reaction")
-    h = PROBLEMS["reaction"].initial(x)
+    h = equations.get("reaction").problem().initial(x)
     assert error(u, h / (h + (1 - h) * torch.exp(-5 * t))) < 1e-2
     model, _ = solve(
         "wave",
@@ -204,7 +201,7 @@ def test_stopped_and_resumed_gives_the_same_bits(tmp_path, optimizer):
         if done == 2:
             raise Stop
 
-    problem = PROBLEMS["burgers"]
+    problem = equations.get("burgers").problem()
     make = lambda a, b: network(a, b, problem="burgers", width=12, depth=2)  # noqa: E731
     with pytest.raises(Stop):
         train_pinn(problem, make, settings, tmp_path / "cut", progress=stop)
@@ -222,18 +219,26 @@ def test_stopped_and_resumed_gives_the_same_bits(tmp_path, optimizer):
 
 def test_a_state_of_other_settings_is_refused(tmp_path):
     train_pinn(
-        PROBLEMS["reaction"], network, PinnSettings(windows=1, points=20, iterations=1), tmp_path, "one"
+        equations.get("reaction").problem(),
+        network,
+        PinnSettings(windows=1, points=20, iterations=1),
+        tmp_path,
+        "one",
     )
     with pytest.raises(ValueError, match="belongs to a run with other settings"):
         train_pinn(
-            PROBLEMS["reaction"], network, PinnSettings(windows=1, points=20, iterations=1), tmp_path, "other"
+            equations.get("reaction").problem(),
+            network,
+            PinnSettings(windows=1, points=20, iterations=1),
+            tmp_path,
+            "other",
         )
 
 
 def test_a_residual_that_leaves_the_points_raises_the_alarm(tmp_path, caplog):
     """Few fixed points and a large network: fitted there, and nothing between."""
     settings = PinnSettings(windows=1, points=12, initial_points=16, iterations=60, resample_every=0)
-    _, record = solve("convection", tmp_path, settings, {"beta": 10.0}, width=20)
+    _, record = solve("advection", tmp_path, settings, {"beta": 10.0}, width=20)
     assert record.held_out > 10 * record.residual and "where it was trained and" in caplog.text
 
 

@@ -1,7 +1,5 @@
 """Weights of terms: what they balance, and what that does to training."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from helpers import coordinate_network as network
@@ -10,7 +8,7 @@ from helpers import values_on_grid as values
 
 from fourcaster.fno.losses.weighting import WEIGHTINGS, Causal, GradientNorm, NeuralTangentKernel
 from fourcaster.fno.models.pinn import TimeWindows
-from fourcaster.fno.physics.problems import PROBLEMS
+from fourcaster.fno.physics import equations
 from fourcaster.fno.training.pinn.settings import PinnLoss, PinnSettings
 from fourcaster.fno.training.pinn.train import train_pinn
 
@@ -87,7 +85,7 @@ def test_training_with_any_weights_solves_an_easy_equation(tmp_path, kind, optim
         lbfgs_steps=300,
         learning_rate=5e-3,
     )
-    problem = replace(PROBLEMS["convection"], parameters={"beta": 1.0})
+    problem = equations.get("advection").problem(beta=1.0)
     networks, _ = train_pinn(
         problem,
         lambda a, b: network(a, b, width=10, depth=2),
@@ -95,16 +93,16 @@ def test_training_with_any_weights_solves_an_easy_equation(tmp_path, kind, optim
         tmp_path,
         loss=PinnLoss(weighting=kind, reweigh_every=5),
     )
-    u, t, x = values(TimeWindows(networks), "convection")
+    u, t, x = values(TimeWindows(networks), "advection")
     assert error(u, torch.sin(x - t)) < 0.1  # L-BFGS differs between processors
 
 
 def test_a_curriculum_comes_to_the_equation_itself(tmp_path):
 
-    problem = replace(PROBLEMS["convection"], parameters={"beta": 8.0})
+    problem = equations.get("advection").problem(beta=8.0)
     settings = PinnSettings(
         windows=1, points=300, iterations=10, initial_points=32, curriculum={"beta": 1.0}, curriculum_stages=4
     )
     networks, record = train_pinn(problem, lambda a, b: network(a, b, width=14, depth=2), settings, tmp_path)
-    u, t, x = values(TimeWindows(networks), "convection")
+    u, t, x = values(TimeWindows(networks), "advection")
     assert record.iterations == 40 and error(u, torch.sin(x - 8 * t)) < 3e-2

@@ -104,11 +104,12 @@ class ForecastObjective:
         """
         if self.physics is None:
             return {}
-        left = self.physics.balances.left
+        residuals = self.physics.balances.residuals
         sums: dict[str, tuple[Any, Any]] = {}
-        before = left(batch.state[:, self.stepper.window - 1])
+        before = residuals(batch.state[:, self.stepper.window - 1])
         for t, prediction, _ in steps:
-            made, true = left(self.stepper.state(prediction, batch.background[:, t])), left(batch.state[:, t])
+            made = residuals(self.stepper.state(prediction, batch.background[:, t]))
+            true = residuals(batch.state[:, t])
             for name in true:
                 square, change = (
                     (a - b[name]).square().mean() for a, b in ((made[name], true), (before[name], true))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from ...errors import StoppedError
-from ...physics.problems import Problem
+from ...physics.equations import Problem
 from ...progress import Progress
 from ..finite import check_saved
 from ..log import TrainingLog

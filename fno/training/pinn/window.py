@@ -14,7 +14,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from ...errors import NonFiniteError
 from ...layers.jets import Jet
 from ...losses.weighting import WEIGHTINGS
-from ...physics.problems import Problem
+from ...physics.equations import Problem
 from ..finite import check_gradient, check_tensors, listed
 from .collocation import draw_points
 from .least_squares import GaussNewton, row_jacobian
@@ -123,7 +123,7 @@ class Window:
     def rows(self) -> tuple[Tensor, dict[str, Tensor], Any]:
         """Return the weighted rows, the terms in their own units, and the layers."""
         # A row is computed from one point alone, so those that give two rows are taken twice.
-        again = self.first if self.problem.at_rest else self.first[:0]
+        again = self.first if self.problem.starts_at_rest else self.first[:0]
         sizes = [len(part) for part in (self.points, self.first, again, self.ends)]
         jet = self.network.jet(torch.cat([self.points, self.first, again, self.ends]), self.problem.orders)
         u, slope = jet.value.split(sizes), jet.derivatives["t", 1].split(sizes)
@@ -178,9 +178,10 @@ class Window:
                 self.solver = GaussNewton()
             share = stage / s.curriculum_stages
             now = {
-                name: first + (whole.parameters[name] - first) * share for name, first in s.curriculum.items()
+                name: first + (whole.coefficients[name] - first) * share
+                for name, first in s.curriculum.items()
             }
-            self.problem = replace(whole, parameters={**whole.parameters, **now})
+            self.problem = replace(whole, coefficients={**whole.coefficients, **now})
             yield from self._gauss_newton() if s.optimizer == "gauss_newton" else self._adam_lbfgs()
 
     def verify(self) -> tuple[float, float]:
