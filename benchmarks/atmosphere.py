@@ -1,11 +1,10 @@
-"""What is left of the balances of the atmosphere in an operational forecast, in their units.
+"""Residuals of the balances of the atmosphere in an operational forecast; writes results/atmosphere.json.
 
-    python benchmarks/atmosphere.py icon_global_2022-04-01_1deg_12h.nc     # writes
-    benchmarks/results/atmosphere.json
+    python benchmarks/atmosphere.py icon_global_2022-04-01_1deg_12h.nc
 
-The file holds wind u and v, temperature t, humidity q and geopotential height gh on pressure levels, and mean
-sea level pressure msl, which stands for the pressure at the ground. Derivatives keep degrees below 60. Root
-mean squares over the sphere and all times.
+The file contains wind u and v, temperature t, humidity q and geopotential height gh on pressure levels, and
+mean sea level pressure msl, which replaces the surface pressure. Derivatives retain spherical harmonic degrees
+below 60. Numbers are root mean squares over the sphere and all times.
 """
 
 import json
@@ -91,9 +90,9 @@ def main() -> None:
             "energy [J/m2]",
         ),
     ]
-    for name, units, left, whole, of in rows:
-        print(f"{name:44s} {left:10.3g} {units:8s} of {whole:.3g} ({of})")
-    keys = ("balance", "units", "left", "whole", "of")
+    for name, units, residual, scale, quantity in rows:
+        print(f"{name:44s} {residual:10.3g} {units:8s} of {scale:.3g} ({quantity})")
+    keys = ("balance", "units", "residual", "scale", "quantity")
     RESULT.write_text(
         json.dumps(
             {"file": Path(sys.argv[1]).name, "rows": [dict(zip(keys, row, strict=True)) for row in rows]},

@@ -1,15 +1,13 @@
-"""Physics-informed networks on the equations that they are known to fail on, as published and with the
-recipes of this package.
+"""Physics-informed networks on equations on which they are known to fail, as published and with the recipes.
 
-    python benchmarks/physics.py --quick       # one seed, about a minute of CPU a row; writes
-    benchmarks/results/physics_quick.json python benchmarks/physics.py               # three seeds, the
-    recipes as they are; writes benchmarks/results/physics.json python benchmarks/physics.py --curriculum  #
-    three seeds, beta raised step by step; writes benchmarks/results/physics_curriculum.json
+    python benchmarks/physics.py --quick        # one seed, about a minute of CPU per row: physics_quick.json
+    python benchmarks/physics.py                # three seeds, the recipes unchanged: physics.json
+    python benchmarks/physics.py --curriculum   # three seeds, beta in steps: physics_curriculum.json
 
-"Plain" is the set-up of Krishnapriyan et al. 2021: four layers of 50 tanh, 1000 fixed points, L-BFGS, all of
-time at once; its number of steps is what fits a minute. Errors are relative L2 on 101 times by 256 places,
-against closed solutions or the solvers of ``datasets.pde``, whose own time is given too. Seconds are of the
-CPU, on one thread.
+Results are written to benchmarks/results. "Plain" is the set-up of Krishnapriyan et al. 2021: four layers of
+50 tanh units, 1000 fixed points, L-BFGS, a single time window; the number of steps is what fits into a
+minute. Errors are relative L2 errors on a grid of 101 times by 256 points, against closed solutions or the
+solvers of ``datasets.pde``, whose own time is also reported. Times are CPU seconds on one thread.
 """
 
 import argparse
@@ -132,7 +130,7 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="one seed and about a minute a row")
     parser.add_argument("--curriculum", action="store_true", help="the rows of the curriculum instead")
-    parser.add_argument("--only", default="", help="rows whose label holds this; writes nothing")
+    parser.add_argument("--only", default="", help="rows whose label contains this; writes nothing")
     given = parser.parse_args()
     logging.basicConfig(level=logging.ERROR)
     torch.set_num_threads(1)
@@ -158,7 +156,8 @@ def main() -> None:
             "" if goal is None else f"  goal {goal:g}{'' if row['met'] else ' MISSED'}, stretch {stretch:g}"
         )
         print(
-            f"{label:44s} error {middle['error']:8.1e}  {middle['cpu_seconds']:6.1f} s  residual {middle['training']:8.1e} trained, "
+            f"{label:44s} error {middle['error']:8.1e}  {middle['cpu_seconds']:6.1f} s  "
+            f"residual {middle['training']:8.1e} trained, "
             f"{middle['held_out']:8.1e} held out{mark}",
             flush=True,
         )

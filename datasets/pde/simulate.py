@@ -165,7 +165,7 @@ def simulate(
 
 def _prepare(system: System, journal: Journal, identity: dict[str, Any]) -> int:
     """Write the empty store unless it exists, and return the number of samples in a shard."""
-    samples = identity["samples"]
+    samples: int = identity["samples"]
     template = system.template()
     variables = {str(n): v for n, v in template.data_vars.items()}
     length = max(1, min(samples, SHARD_BYTES // (8 * max(v.size for v in variables.values()))))

@@ -73,8 +73,8 @@ class EvolutionEquation:
 
         Args:
             u: values at the Radau nodes of the window, shape (batch, node, *grid).
-            coefficients: coefficients that differ between samples, shape (batch, 1, ..., 1); they take precedence
-                over those of the system.
+            coefficients: coefficients that differ between samples, shape (batch, 1, ..., 1); they take
+                precedence over those of the system.
         """
         box = Box(self.box.axes, tuple(u.shape[2:]), self.box.lengths, self.box.periodic)
         time = Collocated("t", self.window, -1 - len(box.axes))
