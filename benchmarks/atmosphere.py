@@ -3,7 +3,7 @@
     python benchmarks/atmosphere.py icon_global_2022-04-01_1deg_12h.nc
 
 The file contains wind u and v, temperature t, humidity q and geopotential height gh on pressure levels, and
-mean sea level pressure msl, which replaces the surface pressure. Derivatives retain spherical harmonic degrees
+mean sea level pressure msl, which replaces the surface pressure. Derivatives retain degrees
 below 60. Numbers are root mean squares over the sphere and all times.
 """
 
@@ -17,6 +17,7 @@ import xarray as xr
 from torch import Tensor
 
 from fourcaster.fno.physics import atmosphere as air
+from fourcaster.fno.physics.sphere import Sphere
 
 RESULT = Path(__file__).parent / "results" / "atmosphere.json"
 
@@ -32,7 +33,7 @@ def main() -> None:
         seconds = float(data["time"].diff("time").values[0] / np.timedelta64(1, "s"))
         shape = data.sizes["latitude"], data.sizes["longitude"]
     u, v, t, q, height, ground = fields.values()
-    sphere = air.Sphere(*shape, "equiangular", 60)
+    sphere = Sphere(*shape, "equiangular", 60)
     warm, days = air.virtual_temperature(t, q), seconds * (len(u) - 1) / 86400
 
     def size(x: Tensor, mask: Tensor | float = 1.0) -> float:

@@ -24,8 +24,8 @@ from ..datasets.store.open import Store, open_store, select_variables, store_sta
 from ..datasets.store.outputs import check_apart, check_output
 from ..fno.grids import LatLon
 from ..fno.layers.spherical import largest_lmax
-from ..fno.physics.atmosphere import Sphere
 from ..fno.physics.balances import Balances
+from ..fno.physics.sphere import Sphere
 from ..fno.progress import Progress
 from ..fno.training import ForecastObjective, TrainSettings
 from ..fno.training import train as fit

@@ -4,63 +4,16 @@ Fields are tensors in SI units, shape (..., level, latitude, longitude), with le
 and latitudes from north to south on a global grid. Horizontal derivatives are spectral.
 """
 
-from dataclasses import dataclass
-from functools import cached_property
-from typing import cast
-
 import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..grids import SphereGrid, sphere_nodes
-from ..transforms.sht import InverseRealSHT, RealSHT, SphereCalculus
-from .equations.shallow_water import OMEGA, RADIUS
+from .sphere import OMEGA, Sphere
 
 GRAVITY = 9.80665  # [m/s^2]
 GAS_CONSTANT = 287.05  # of dry air [J/(kg K)]
 HEAT_CAPACITY = 1004.7  # of dry air at constant pressure [J/(kg K)]
 LATENT_HEAT = 2.501e6  # of vaporisation [J/kg]
-
-
-@dataclass(frozen=True)
-class Sphere:
-    """A global grid with latitudes from north to south.
-
-    Attributes:
-        nlat: number of latitudes.
-        nlon: number of longitudes.
-        grid: quadrature grid of the latitudes.
-        lmax: number of spherical harmonic degrees that derivatives retain.
-    """
-
-    nlat: int
-    nlon: int
-    grid: SphereGrid = "equiangular"
-    lmax: int = 64
-
-    @cached_property
-    def transforms(self) -> tuple[SphereCalculus, RealSHT, InverseRealSHT]:
-        """Derivatives, analysis and synthesis by spherical harmonics."""
-        arguments = (self.nlat, self.nlon, self.lmax, min(self.lmax, self.nlon // 2 + 1), self.grid)
-        return SphereCalculus(*arguments), RealSHT(*arguments), InverseRealSHT(*arguments)
-
-    def latitude(self, like: Tensor) -> Tensor:
-        """Return the latitudes [rad], shape (latitude, 1), with the type and device of ``like``."""
-        colatitude = sphere_nodes(self.nlat, self.grid)[0]
-        return torch.pi / 2 - torch.as_tensor(colatitude, dtype=like.dtype, device=like.device)[:, None]
-
-    def divergence(self, u: Tensor, v: Tensor) -> Tensor:
-        """Return the divergence [1/s] of a wind [m/s]."""
-        return cast(Tensor, self.transforms[2](self.transforms[0].divergence(u, v, RADIUS)))
-
-    def gradient(self, f: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the eastward and northward components of the gradient, in units of ``f`` per metre."""
-        return self.transforms[0].gradient(self.transforms[1](f), RADIUS)
-
-    def mean(self, f: Tensor) -> Tensor:
-        """Return the area-weighted mean over the sphere, shape (...)."""
-        weights = torch.as_tensor(sphere_nodes(self.nlat, self.grid)[1], dtype=f.dtype, device=f.device) / 2
-        return (f.mean(-1) * weights).sum(-1)
 
 
 def virtual_temperature(temperature: Tensor, humidity: Tensor | None = None) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from . import atmosphere as air
+from .sphere import Sphere
 
 # Alternative variables, with the factor that converts them. Mean sea level pressure replaces the pressure at
 # the surface where that is not available.
@@ -33,30 +34,30 @@ class _Balance:
     units: str
     variables: tuple[str, ...]
     on_sphere: bool
-    residual: Callable[[Mapping[str, Tensor], Tensor, air.Sphere], Tensor]
+    residual: Callable[[Mapping[str, Tensor], Tensor, Sphere], Tensor]
     optional: tuple[str, ...] = ()
 
 
-def _hydrostatic(f: Mapping[str, Tensor], p: Tensor, _: air.Sphere) -> Tensor:
+def _hydrostatic(f: Mapping[str, Tensor], p: Tensor, _: Sphere) -> Tensor:
     return air.hydrostatic(f["geopotential"], f["temperature"], p, humidity=f.get("specific_humidity"))
 
 
-def _thermal_wind(f: Mapping[str, Tensor], p: Tensor, sphere: air.Sphere) -> Tensor:
+def _thermal_wind(f: Mapping[str, Tensor], p: Tensor, sphere: Sphere) -> Tensor:
     temperature = air.virtual_temperature(f["temperature"], f.get("specific_humidity"))
     u, v = (f[name] for name in _WIND)
     return torch.stack(air.thermal_wind(u, v, temperature, pressure=p, sphere=sphere), dim=-4)
 
 
-def _continuity(f: Mapping[str, Tensor], p: Tensor, sphere: air.Sphere) -> Tensor:
+def _continuity(f: Mapping[str, Tensor], p: Tensor, sphere: Sphere) -> Tensor:
     u, v = (f[name] for name in _WIND)
     return air.continuity(u, v, f["vertical_velocity"], pressure=p, sphere=sphere)
 
 
-def _dry_mass(f: Mapping[str, Tensor], p: Tensor, sphere: air.Sphere) -> Tensor:
+def _dry_mass(f: Mapping[str, Tensor], p: Tensor, sphere: Sphere) -> Tensor:
     return air.dry_mass(f["surface"], f["specific_humidity"], pressure=p, sphere=sphere)
 
 
-def _energy(f: Mapping[str, Tensor], p: Tensor, sphere: air.Sphere) -> Tensor:
+def _energy(f: Mapping[str, Tensor], p: Tensor, sphere: Sphere) -> Tensor:
     u, v = (f[name] for name in _WIND)
     return air.energy(
         f["temperature"],
@@ -99,7 +100,7 @@ class Balances:
         self,
         names: Sequence[str],
         channels: Sequence[tuple[str, int | None]],
-        sphere: air.Sphere | None,
+        sphere: Sphere | None,
         *,
         southward: bool = True,
     ) -> None:
@@ -132,13 +133,13 @@ class Balances:
                 variable: factor * (state[:, indices] if variable != "surface" else state[:, indices[0]])
                 for variable, (indices, factor) in self.channels[name].items()
             }
-            sphere = self.sphere or air.Sphere(*state.shape[-2:])
+            sphere = self.sphere or Sphere(*state.shape[-2:])
             residuals[name] = _BALANCES[name].residual(fields, self.pressure[name].to(state), sphere)
         return residuals
 
 
 def _select(
-    name: str, available: Mapping[str, Mapping[int | None, int]], sphere: air.Sphere | None
+    name: str, available: Mapping[str, Mapping[int | None, int]], sphere: Sphere | None
 ) -> tuple[dict[str, tuple[list[int], float]], Tensor]:
     """Return channel indices and conversion factor of each variable of a balance, and its levels [Pa].
 

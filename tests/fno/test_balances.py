@@ -8,6 +8,7 @@ from fourcaster.fno.errors import InputError
 from fourcaster.fno.models.stepper import Scales, Stepper
 from fourcaster.fno.physics import atmosphere as air
 from fourcaster.fno.physics.balances import BALANCES, Balances
+from fourcaster.fno.physics.sphere import Sphere
 from fourcaster.fno.training.objectives.forecast import BalanceTerms, ForecastObjective
 
 NAMES = (
@@ -19,7 +20,7 @@ NAMES = (
     "vertical_velocity",
 )
 CHANNELS = [(name, level) for name in NAMES for level in (500, 850)] + [("surface_pressure", None)]
-SPHERE = air.Sphere(19, 36, "equiangular", 10)
+SPHERE = Sphere(19, 36, "equiangular", 10)
 SIZES = {
     "geopotential": 3e4,
     "temperature": 270.0,

@@ -188,7 +188,7 @@ def test_an_added_equation_trains_a_network_and_an_operator(added, tmp_path):
         loss = objective.loss(batch, 0.0, torch.Generator()).value
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
 
 

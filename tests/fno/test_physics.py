@@ -17,6 +17,7 @@ from fourcaster.fno.grids import Box
 from fourcaster.fno.physics import atmosphere, equations
 from fourcaster.fno.physics.derivatives import Autograd, FiniteDifferences, FiniteVolumes, Mixed, Spectral
 from fourcaster.fno.physics.equations.shallow_water import SphereDerivatives
+from fourcaster.fno.physics.sphere import Sphere
 
 
 def tensor(x):
@@ -276,7 +277,7 @@ def test_the_shallow_water_residual_vanishes_on_the_solution_of_the_solver():
         solution = {name: tensor(values) for name, values in system.solve(np.random.default_rng(0)).items()}
         u, v, h = solution["u_component_of_wind"], solution["v_component_of_wind"], solution["height"]
         equation = equations.get("shallow_water")
-        d = SphereDerivatives(tuple(h.shape[-2:]), "legendre-gauss", lmax=21, seconds=86400 / frames)
+        d = SphereDerivatives(Sphere(*h.shape[-2:], "legendre-gauss", 21), seconds=86400 / frames)
         r = equation.evaluate((h, u, v), d, mountain=solution["mountain"])
         tendency = (h[2:] - h[:-2]) / (2 * 86400 / frames)
         norms.append([norm(r.mass) / norm(tendency), norm(r.vorticity) * 1e10, norm(r.divergence) * 1e10])
@@ -290,14 +291,14 @@ def test_the_shallow_water_residual_vanishes_on_the_steady_zonal_flow():
         np.random.default_rng(0)
     )
     h, u, v = (tensor(solution[name]) for name in ("height", "u_component_of_wind", "v_component_of_wind"))
-    d = SphereDerivatives(tuple(h.shape[-2:]), "legendre-gauss", lmax=16, seconds=0.05 * 86400)
+    d = SphereDerivatives(Sphere(*h.shape[-2:], "legendre-gauss", 16), seconds=0.05 * 86400)
     r = equations.get("shallow_water").evaluate((h, u, v), d)
     assert norm(r.divergence) < 1e-15 and norm(r.vorticity) < 1e-15 and norm(r.mass) < 1e-8
 
 
 # The atmosphere
 
-SPHERE = atmosphere.Sphere(33, 64, "equiangular", 16)
+SPHERE = Sphere(33, 64, "equiangular", 16)
 LEVELS = torch.tensor([85000.0, 50000.0, 25000.0], dtype=torch.float64)
 
 
@@ -404,7 +405,7 @@ def test_an_operational_forecast_is_nearly_balanced(real_data):
     u, v, t, q = (tensor(icon[name]) for name in ("u", "v", "t", "q"))
     geopotential, pressure = atmosphere.GRAVITY * tensor(icon["gh"]), 100 * tensor(icon["level"])
     ground = tensor(icon["msl"])
-    sphere = atmosphere.Sphere(181, 360, "equiangular", 60)
+    sphere = Sphere(181, 360, "equiangular", 60)
     thickness = torch.diff(geopotential, dim=-3) / atmosphere.GRAVITY
     moist, dry = (
         atmosphere.hydrostatic(geopotential, t, pressure, humidity=humidity) for humidity in (q, None)

@@ -1,18 +1,12 @@
 """Shallow water on the rotating sphere."""
 
 from dataclasses import dataclass
-from functools import cached_property
-from typing import cast
 
-import torch
 from torch import Tensor
 
-from ...grids import SphereGrid, sphere_nodes
-from ...transforms.sht import InverseRealSHT, RealSHT, SphereCalculus
+from ..sphere import Sphere
 from .base import Coefficient, Equation
 
-RADIUS = 6.37122e6  # of the Earth [m]
-OMEGA = 7.292e-5  # rotation of the Earth [1/s]
 GRAVITY = 9.80616  # [m/s^2]
 
 
@@ -36,46 +30,15 @@ class SphereDerivatives:
     """Derivatives on the sphere by spherical harmonics, and in time by central differences.
 
     Attributes:
-        shape: latitudes, from north to south, and longitudes.
-        grid: kind of latitudes.
-        lmax: number of degrees of the transforms.
+        sphere: grid of the states.
         seconds: time between states [s].
     """
 
-    shape: tuple[int, int]
-    grid: SphereGrid
-    lmax: int
+    sphere: Sphere
     seconds: float
 
-    @cached_property
-    def _transforms(self) -> tuple[SphereCalculus, RealSHT, InverseRealSHT]:
-        nlat, nlon = self.shape
-        arguments = (nlat, nlon, self.lmax, min(self.lmax, nlon // 2 + 1), self.grid)
-        return SphereCalculus(*arguments), RealSHT(*arguments), InverseRealSHT(*arguments)
-
-    def coriolis(self, like: Tensor) -> Tensor:
-        """Return the Coriolis parameter ``2 Omega sin(latitude)`` [1/s], shape (latitude, 1)."""
-        colatitude = sphere_nodes(self.shape[0], self.grid)[0]
-        latitude = torch.pi / 2 - torch.as_tensor(colatitude, dtype=like.dtype, device=like.device)
-        return 2 * OMEGA * torch.sin(latitude)[:, None]
-
-    def curl(self, u: Tensor, v: Tensor) -> Tensor:
-        """Return the vertical component of the curl of a vector field [1/s]."""
-        calculus, _, synthesise = self._transforms
-        return cast(Tensor, synthesise(calculus.curl(u, v, RADIUS)))
-
-    def divergence(self, u: Tensor, v: Tensor) -> Tensor:
-        """Return the divergence of a vector field [1/s]."""
-        calculus, _, synthesise = self._transforms
-        return cast(Tensor, synthesise(calculus.divergence(u, v, RADIUS)))
-
-    def laplacian(self, field: Tensor) -> Tensor:
-        """Return the Laplacian of a field."""
-        calculus, analyse, synthesise = self._transforms
-        return cast(Tensor, synthesise(calculus.laplacian(analyse(field), RADIUS)))
-
     def tendency(self, field: Tensor) -> Tensor:
-        """Return the time derivative of a field (..., t, latitude, longitude), without its end times."""
+        """Return the time derivative of a field (..., t, latitude, longitude) without its end times."""
         return (field[..., 2:, :, :] - field[..., :-2, :, :]) / (2 * self.seconds)
 
 
@@ -94,17 +57,18 @@ def residual(
         Residuals at all times except the first and the last.
     """
     height, u, v = state
-    vorticity = d.curl(u, v)
-    absolute = vorticity + d.coriolis(height)
+    sphere = d.sphere
+    vorticity = sphere.curl(u, v)
+    absolute = vorticity + sphere.coriolis(height)
     depth = height - mountain
     east = absolute * u
     north = absolute * v
-    energy = d.laplacian(GRAVITY * height + (u**2 + v**2) / 2)
+    energy = sphere.laplacian(GRAVITY * height + (u**2 + v**2) / 2)
     inner = (Ellipsis, slice(1, -1), slice(None), slice(None))
     return ShallowWaterResidual(
-        d.tendency(vorticity) + d.divergence(east, north)[inner],
-        d.tendency(d.divergence(u, v)) - d.curl(east, north)[inner] + energy[inner],
-        d.tendency(depth) + d.divergence(depth * u, depth * v)[inner],
+        d.tendency(vorticity) + sphere.divergence(east, north)[inner],
+        d.tendency(sphere.divergence(u, v)) - sphere.curl(east, north)[inner] + energy[inner],
+        d.tendency(depth) + sphere.divergence(depth * u, depth * v)[inner],
     )
 
 
