@@ -140,7 +140,9 @@ def steady_temperature(
     """
     index = np.full(metal.shape, -1)
     index[metal] = np.arange(metal.sum())
-    rows, columns, values = [], [], []
+    rows = []
+    columns = []
+    values = []
     diagonal = np.zeros(metal.sum())
     right = np.zeros(metal.sum())
     outwards = dx / (1 / transfer + dx / (2 * conductivity))

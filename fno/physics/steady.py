@@ -58,7 +58,8 @@ class SteadyEquation:
 
     def scaled(self, residual: Tensor, a: Tensor) -> Tensor:
         """Return the error that a residual corresponds to."""
-        sines, rates = [], []
+        sines = []
+        rates = []
         for n in residual.shape[-2:]:
             s, k2 = _sines(n)
             sines.append(torch.as_tensor(s, dtype=residual.dtype, device=residual.device))
