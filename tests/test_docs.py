@@ -25,6 +25,7 @@ from typer.testing import CliRunner
 
 import fourcaster
 from fourcaster import forecast
+from fourcaster.fno.models import REGISTRY as MODELS
 from fourcaster.forecast.cli.main import app
 from fourcaster.forecast.quickstart import quickstart
 
@@ -195,6 +196,8 @@ def extensions(monkeypatch):
         registry = importlib.import_module(f"fourcaster.{name}")
         if hasattr(registry, "entry_points"):
             monkeypatch.setattr(registry, "entry_points", with_those_of_the_page)
+    monkeypatch.setattr(MODELS, "_entries", None)
+    monkeypatch.setattr(MODELS, "_models", dict(MODELS._models))
     return module
 
 
