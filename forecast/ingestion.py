@@ -109,6 +109,10 @@ def ingest(
         "method": method,
         "rename": rename,
         "static": static,
+        "units": units,
+        "layout": layout,
+        "chunk_bytes": chunk_bytes,
+        "allow_missing": allow_missing,
         "follow_links": follow_links,
         "memory": memory,
     }
@@ -118,9 +122,7 @@ def ingest(
         if progress:
             progress(0, 1, f"to {path}")
         stack.enter_context(limited(memory))
-        opened = stack.enter_context(
-            open_sources(sources, select, units, layout, chunk_bytes, allow_missing, **options)
-        )
+        opened = stack.enter_context(open_sources(sources, select, **options))
         regridded = grid is None or opened.encoding["regridded"]
         dataset = opened if regridded else regrid(opened, parse_grid(str(grid), opened), method)
         if dry_run:

@@ -133,7 +133,7 @@ def _store(path: Path, follow_links: bool) -> dict[str, Any]:
 
 
 def _source(dataset: xr.Dataset, path: str) -> dict[str, Any]:
-    dataset = canonical(dataset, path, beyond=("number",))
+    dataset = canonical(dataset, path, extra_dims=("number",))
     if not dataset.sizes["time"]:
         raise ValueError(f"{path} holds no field: its axis time has no points")
     return {"kind": "source, not ingested"} | _fields(dataset)

@@ -79,7 +79,7 @@ def find_curvilinear_grid(dataset: xr.Dataset, source: str) -> CurvilinearSource
         )
         points = CurvilinearGrid(latitude.values.astype(np.float64), longitude.values.astype(np.float64))
         return CurvilinearSource((rows, columns), points, description, flipped)
-    return _from_projection_axes(dataset, mapping, description, source)
+    return _from_projection_axes(dataset, mapping, description=description, source=source)
 
 
 def is_coordinate(variable: xr.Variable, name: str, *axes: str) -> bool:
@@ -95,7 +95,7 @@ def is_coordinate(variable: xr.Variable, name: str, *axes: str) -> bool:
 
 
 def _from_projection_axes(
-    dataset: xr.Dataset, mapping: xr.DataArray | None, description: str, source: str
+    dataset: xr.Dataset, mapping: xr.DataArray | None, *, description: str, source: str
 ) -> CurvilinearSource | None:
     named_axes = {
         name: [str(n) for n in dataset.indexes if dataset[n].attrs.get("standard_name") in standard_names]
@@ -119,7 +119,7 @@ def _from_projection_axes(
             f"{source} has a grid_mapping{description} without coordinates along its axes; "
             "add latitudes and longitudes of its points"
         )
-    latitude, longitude = _project(dataset[axes[0]], dataset[axes[1]], mapping, source)
+    latitude, longitude = _project(dataset[axes[0]], dataset[axes[1]], mapping, source=source)
     flipped = bool(np.diff(dataset[axes[1]].values[:2]) < 0)
     return CurvilinearSource((axes[0], axes[1]), CurvilinearGrid(latitude, longitude), description, flipped)
 
@@ -157,7 +157,7 @@ def _grid_mapping(dataset: xr.Dataset) -> xr.DataArray | None:
 
 
 def _project(
-    y: xr.DataArray, x: xr.DataArray, mapping: xr.DataArray, source: str
+    y: xr.DataArray, x: xr.DataArray, mapping: xr.DataArray, *, source: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return latitudes and longitudes [degrees], shape (y, x), of points on a map projection."""
     import pyproj

@@ -104,7 +104,7 @@ def pressure_formula(dataset: xr.Dataset, dim: str) -> PressureFormula:
 
 
 def interpolate(
-    field: xr.DataArray, dim: str, formula: PressureFormula, levels: Sequence[int]
+    field: xr.DataArray, dim: str, *, formula: PressureFormula, levels: Sequence[int]
 ) -> xr.DataArray:
     """Interpolate a field lazily to pressures [hPa] along a new dimension ``level``, in float32.
 
@@ -132,7 +132,7 @@ def interpolate(
 
 
 def at_pressures(
-    values: NDArray[np.floating], surface: NDArray[np.floating], a: Array, b: Array, pressures: Array
+    values: NDArray[np.floating], surface: NDArray[np.floating], *, a: Array, b: Array, pressures: Array
 ) -> NDArray[np.float32]:
     """Interpolate fields linearly in the logarithm of pressure.
 

@@ -133,7 +133,7 @@ def join(parts: Sequence[Part]) -> xr.Dataset:
         for own_name, own in identities.items():
             name = names.get(own_name, own_name)
             known.setdefault(name, replace(own, name=name))
-            _check_units(known[name], groups, own, source)
+            _check_units(known[name], groups, own, source=source)
             _add(groups.setdefault(name, []), source, aligned[own_name].rename(name))
     fields: dict[str, tuple[str, xr.DataArray]] = {}
     for name, variable_groups in groups.items():
@@ -179,7 +179,7 @@ def align(dataset: xr.Dataset, reference: Part, source: str, *, cut: bool = Fals
     return dataset
 
 
-def _check_units(first: Identity, groups: dict[str, list[Group]], other: Identity, source: str) -> None:
+def _check_units(first: Identity, groups: dict[str, list[Group]], other: Identity, *, source: str) -> None:
     a, b = str(first.attrs["units"]), str(other.attrs["units"])
     if a != b and conversion_or_none(b, a) != (1.0, 0.0):
         raise DataError(

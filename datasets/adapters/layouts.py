@@ -38,7 +38,7 @@ class Layout:
     arrange: Callable[[xr.Dataset, str], xr.Dataset] = _unchanged
 
     def read(self, dataset: xr.Dataset, source: str) -> xr.Dataset:
-        """Return a data set with canonical axes and WeatherBench2 names; the vocabulary adds missing units."""
+        """Return a data set with canonical axes, WeatherBench2 names, and missing units added."""
         dataset = self.arrange(dataset, source)
         names = {}
         for name in map(str, dataset.data_vars):

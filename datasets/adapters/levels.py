@@ -89,7 +89,7 @@ def axis_kind(dataset: xr.Dataset, dim: str) -> AxisKind:
 
 
 def pressure_levels(
-    dataset: xr.Dataset, source: str, names: Sequence[str], levels: Sequence[int] | None = None
+    dataset: xr.Dataset, source: str, names: Sequence[str], *, levels: Sequence[int] | None = None
 ) -> xr.Dataset:
     """Bring the pressure levels of some variables lazily onto one axis ``level``, int32 [hPa].
 
@@ -132,10 +132,13 @@ def pressure_levels(
         except ValueError as error:
             raise ValueError(f"{source}: {error}") from error
         if kind is AxisKind.PARAMETRIC and dataset.sizes[dim] > 1:
-            formula = _formula(dataset, dim, called, source, levels)
+            formula = _formula(dataset, dim, called=called, source=source, levels=levels)
             on_axis = [name for name in names if dim in dataset[name].dims]
             try:
-                fields |= {name: interpolate(dataset[name], dim, formula, levels or ()) for name in on_axis}
+                fields |= {
+                    name: interpolate(dataset[name], dim, formula=formula, levels=levels or ())
+                    for name in on_axis
+                }
             except MissingTermError as error:
                 raise ValueError(f"{source}: {called!r} cannot be interpolated without {error}") from error
             log.info(
@@ -151,7 +154,7 @@ def pressure_levels(
     candidates = [pressures for _, pressures in several.values()]
     candidates += [np.array(levels, dtype=np.int32)] if fields else []
     if candidates and not all(set(c.tolist()) == set(candidates[0].tolist()) for c in candidates):
-        common = _common_levels(several, original, source, levels)
+        common = _common_levels(several, original, source=source, levels=levels)
     else:
         common = candidates[0] if candidates else np.zeros(0, dtype=np.int32)
     for dim, (positions, pressures) in several.items():
@@ -170,6 +173,7 @@ def pressure_levels(
 def _common_levels(
     several: dict[str, tuple[NDArray[np.int64], NDArray[np.int32]]],
     original: dict[str, str],
+    *,
     source: str,
     levels: Sequence[int] | None,
 ) -> NDArray[np.int32]:
@@ -197,7 +201,7 @@ def _common_levels(
 
 
 def _formula(
-    dataset: xr.Dataset, dim: str, called: str, source: str, levels: Sequence[int] | None
+    dataset: xr.Dataset, dim: str, *, called: str, source: str, levels: Sequence[int] | None
 ) -> PressureFormula:
     what = (
         f"{source}: {called!r} counts hybrid or sigma levels and not pressure levels; "

@@ -40,7 +40,7 @@ class FolderStore(LocalStore):  # type: ignore[misc]
         return self
 
     async def fetch(
-        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None, max_bytes: int
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None, *, max_bytes: int
     ) -> Buffer | None:
         """Return the bytes of a key, or None if it does not exist.
 
@@ -55,7 +55,7 @@ class FolderStore(LocalStore):  # type: ignore[misc]
         self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         """Return the bytes of a key, or None if it does not exist."""
-        return await self.fetch(key, prototype or default_buffer_prototype(), byte_range, 2**63)
+        return await self.fetch(key, prototype or default_buffer_prototype(), byte_range, max_bytes=2**63)
 
     def read(self, key: str, byte_range: ByteRequest | None, max_bytes: int) -> bytes | None:
         """Return the bytes of a key synchronously, see ``fetch``."""
@@ -68,7 +68,7 @@ class FolderStore(LocalStore):  # type: ignore[misc]
         with open(descriptor, "rb", buffering=0) as file:
             start, length = _span(byte_range, os.fstat(descriptor).st_size)
             if not 0 <= length <= max_bytes:
-                raise oversized_error(self.folder, key, length, max_bytes)
+                raise oversized_error(self.folder, key, length, max_bytes=max_bytes)
             file.seek(start)
             return _read_all(file, length)
 

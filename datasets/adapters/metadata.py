@@ -27,7 +27,7 @@ FILES = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 _GRIDS = ("regular",)
 
 
-def check(source: str, key: str, value: bytes, memory: int) -> dict[str, DeclaredChunks]:
+def check(source: str, key: str, value: bytes, *, memory: int) -> dict[str, DeclaredChunks]:
     """Validate one metadata file and return the chunk sizes that its arrays declare, by path in the store.
 
     Args:

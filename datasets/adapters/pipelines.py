@@ -177,7 +177,9 @@ class CheckedPipeline(BatchedCodecPipeline):  # type: ignore[misc]
         )
         for codec, encoded_specs in reversed(bytes_codecs):
             chunks = [
-                None if chunk is None else await _decompress(codec, chunk, spec, self.array_bytes_codec)
+                None
+                if chunk is None
+                else await _decompress(codec, chunk, spec, serializer=self.array_bytes_codec)
                 for chunk, spec in zip(chunks, encoded_specs, strict=True)
             ]
         arrays: Any = await _to_arrays(serializer, chunks, serializer_specs)
@@ -215,7 +217,7 @@ def _decoded_bytes(spec: ArraySpec) -> int:
     return max(count * STRING_BYTES, _TEXT_BYTES) if dtype.kind in "OT" else count * int(dtype.itemsize)
 
 
-async def _decompress(codec: Any, chunk: Buffer, spec: ArraySpec, serializer: Any) -> Buffer:
+async def _decompress(codec: Any, chunk: Buffer, spec: ArraySpec, *, serializer: Any) -> Buffer:
     """Return the bytes that a bytes-to-bytes codec decodes."""
     if isinstance(codec, Crc32cCodec):
         (checked,) = await codec.decode([(chunk, spec)])

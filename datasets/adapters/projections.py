@@ -53,7 +53,7 @@ def onto_latlon(
     ]
     used = [name for name in on_grid if names is None or name in names]
     lazy = {name: _chunk(dataset[name], old.dims) for name in on_grid}
-    lazy |= rotate_winds(lazy, used, old, source)
+    lazy |= rotate_winds(lazy, used, old, source=source)
     fields = {name: _regrid(lazy[name], regridder, old.dims) for name in used}
     others = dataset.drop_dims([d for d in old.dims if d in dataset.dims])
     shape = " x ".join(map(str, old.grid.latitude.shape))
@@ -96,7 +96,7 @@ def _covered_regridder(
             option="grid",
         )
     check_points(grid, len(latitude), len(longitude))
-    regridder = _regridder(old.grid, latitude.tobytes(), longitude.tobytes(), method)
+    regridder = _regridder(old.grid, latitude.tobytes(), longitude.tobytes(), method=method)
     rows_within, columns_within = largest_rectangle(regridder.covered)
     within = regridder.covered[rows_within, columns_within]
     if within.size < 4 or min(within.shape) < 2:
@@ -118,7 +118,9 @@ def _covered_regridder(
 
 
 @lru_cache(maxsize=2)
-def _regridder(old: CurvilinearGrid, latitude: bytes, longitude: bytes, method: str) -> CurvilinearRegridder:
+def _regridder(
+    old: CurvilinearGrid, latitude: bytes, longitude: bytes, *, method: str
+) -> CurvilinearRegridder:
     """Return the regridder to a grid, cached since the files of a series share it."""
     return CurvilinearRegridder.between(
         old, LatLon(np.frombuffer(latitude), np.frombuffer(longitude)), method

@@ -72,7 +72,7 @@ def cells_to_grid(dataset: xr.Dataset, source: str) -> xr.Dataset:
     )
     dataset = dataset.drop_vars([str(latitude.name), str(longitude.name)], errors="ignore")
     fields = {
-        name: _unstacked(v, cell, order, (len(rows), len(columns)))
+        name: _unstack(v, cell, order, shape=(len(rows), len(columns)))
         for name, v in dataset.data_vars.items()
         if cell in v.dims
     }
@@ -124,9 +124,10 @@ def _distinct(values: np.ndarray) -> "tuple[np.ndarray, np.ndarray]":
     return values[first], index
 
 
-def _unstacked(
-    variable: xr.DataArray, cell: object, order: np.ndarray, shape: tuple[int, int]
+def _unstack(
+    variable: xr.DataArray, cell: object, order: np.ndarray, *, shape: tuple[int, int]
 ) -> xr.DataArray:
+    """Return a variable with its axis of cells, in the given order, reshaped to rows and columns; lazy."""
     variable = variable.transpose(..., cell)
     if not np.array_equal(order, np.arange(len(order))):
         variable = variable.isel({cell: order})

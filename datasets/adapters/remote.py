@@ -11,6 +11,7 @@ import hashlib
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -66,7 +67,7 @@ def open_source(
         return CheckedStore(FolderStore(path, follow_links), path, complete, memory=memory)
     check_url(path)
     store = web_store(path) if path.startswith("http") else CloudStore(connect(path), read_only=True)
-    return CheckedStore(store, path, complete, DiskCache.of_user(), TRIES, memory=memory)
+    return CheckedStore(store, path, complete, cache=DiskCache.of_user(), tries=TRIES, memory=memory)
 
 
 def check_url(path: str) -> None:
@@ -130,7 +131,7 @@ class CloudStore(ObjectStore):  # type: ignore[misc]
     """A bucket whose objects are read up to an expected size."""
 
     async def fetch(
-        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None, max_bytes: int
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None, *, max_bytes: int
     ) -> Buffer | None:
         """Return the bytes of a key, or None if it does not exist.
 
@@ -146,7 +147,7 @@ class CloudStore(ObjectStore):  # type: ignore[misc]
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
         if response.meta["size"] > max_bytes:
-            raise oversized_error(str(self.store), key, response.meta["size"], max_bytes)
+            raise oversized_error(str(self.store), key, response.meta["size"], max_bytes=max_bytes)
         return prototype.buffer.from_bytes(await response.bytes_async())
 
 
@@ -171,9 +172,9 @@ class CheckedStore(WrapperStore[Store]):  # type: ignore[misc]
         store: Store,
         name: str,
         complete: bool,
+        *,
         cache: DiskCache | None = None,
         tries: int = 1,
-        *,
         memory: int | None = None,
     ) -> None:
         super().__init__(store)
@@ -190,7 +191,10 @@ class CheckedStore(WrapperStore[Store]):  # type: ignore[misc]
         state = {"arrays": self.arrays, "_metadata": self._metadata, "_version": self._version}
         if not isinstance(self._store, FolderStore) and "://" not in self.name:
             return CheckedStore, (self._store, self.name, self.complete), state | {"memory": self.memory}
-        return _reopen, (self.name, self.complete, self.follow_links, self.memory), state
+        reopen = partial(
+            open_source, complete=self.complete, follow_links=self.follow_links, memory=self.memory
+        )
+        return reopen, (self.name,), state
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__dict__.update(state)
@@ -241,7 +245,10 @@ class CheckedStore(WrapperStore[Store]):  # type: ignore[misc]
             return prototype.buffer.from_bytes(cached)
         declared = self.declared(key)
         value = await self._fetch_with_retries(
-            key, prototype, byte_range, declared.file_bytes if declared else self.memory // 4
+            key,
+            prototype,
+            byte_range,
+            max_bytes=declared.file_bytes if declared else self.memory // 4,
         )
         if value is None and self.complete:
             raise IncompleteDataError(
@@ -254,10 +261,10 @@ class CheckedStore(WrapperStore[Store]):  # type: ignore[misc]
         return value
 
     async def _get_metadata(self, key: str, prototype: BufferPrototype) -> Buffer | None:
-        value = await self._fetch_with_retries(key, prototype, None, METADATA_BYTES)
+        value = await self._fetch_with_retries(key, prototype, None, max_bytes=METADATA_BYTES)
         if value is not None:
             data = value.to_bytes()
-            arrays = await asyncio.to_thread(metadata.check, self.name, key, data, self.memory)
+            arrays = await asyncio.to_thread(metadata.check, self.name, key, data, memory=self.memory)
             self.arrays |= arrays
             # Cached chunks are valid only for this version of the metadata.
             self._metadata[key] = hashlib.sha256(data).hexdigest()
@@ -265,7 +272,7 @@ class CheckedStore(WrapperStore[Store]):  # type: ignore[misc]
         return value
 
     async def _fetch_with_retries(
-        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None, max_bytes: int
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None, *, max_bytes: int
     ) -> Buffer | None:
         if (
             isinstance(byte_range, RangeByteRequest)
@@ -276,7 +283,7 @@ class CheckedStore(WrapperStore[Store]):  # type: ignore[misc]
             )
         for attempt in range(self.tries):
             try:
-                return await self._fetch(key, prototype, byte_range, max_bytes)
+                return await self._fetch(key, prototype, byte_range, max_bytes=max_bytes)
             except UntrustedDataError:
                 raise
             except Exception as error:  # obstore raises many types
@@ -297,10 +304,10 @@ class CheckedStore(WrapperStore[Store]):  # type: ignore[misc]
         return None
 
     async def _fetch(
-        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None, max_bytes: int
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None, *, max_bytes: int
     ) -> Buffer | None:
         if isinstance(self._store, FolderStore | CloudStore | WebStore):
-            return await self._store.fetch(key, prototype, byte_range, max_bytes)
+            return await self._store.fetch(key, prototype, byte_range, max_bytes=max_bytes)
         value: Buffer | None = await self._store.get(key, prototype, byte_range)
         return value
 
@@ -328,7 +335,3 @@ def _access_errors() -> tuple[type[Exception], ...]:
     except ImportError:
         return (AccessDeniedError,)
     return AccessDeniedError, PermissionDeniedError, UnauthenticatedError
-
-
-def _reopen(name: str, complete: bool, follow_links: bool, memory: int) -> CheckedStore:
-    return open_source(name, complete, follow_links=follow_links, memory=memory)

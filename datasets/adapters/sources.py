@@ -1,4 +1,4 @@
-"""Many files or stores as one canonical data set."""
+"""Opening of one or several files or stores as one canonical data set."""
 
 import glob
 import logging
@@ -21,17 +21,17 @@ from .static import split_constants, static_fields
 
 log = logging.getLogger(__name__)
 
-_WASTE = 4  # times as many bytes read as kept, from which on it is worth a word
+_WASTE = 4  # ratio of bytes read to bytes kept that is worth a warning
 
 
 def open_sources(
     sources: Sequence[str | Path],
     select: Selection | None = None,
+    *,
     units: Mapping[str, str] | None = None,
     layout: str | None = None,
     chunk_bytes: int = 2**25,
     allow_missing: bool = False,
-    *,
     grid: str | None = None,
     method: str = "conservative",
     rename: Mapping[str, str] | None = None,
@@ -41,40 +41,49 @@ def open_sources(
 ) -> xr.Dataset:
     """Open files or stores of any known layout as one canonical data set.
 
-    Sources with the same variables follow one another in time, see ``joining``; others are merged.
-    Coordinates are those of the first. Variables that go by another known name, such as t2m and
-    2m_temperature, are joined under the first source's name. A source without times, or with one time and
-    fields such as orography that never change, gives static fields.
+    Sources with the same variables are concatenated along time, see ``joining``; others are merged. The
+    result has the coordinates of the first source. Variables with different known names, such as t2m and
+    2m_temperature, are joined under the first source's name. A source without times, or with a single time
+    and constant fields such as orography, provides static fields.
 
     Args:
         sources: paths, patterns with ``*``, or URLs of zarr stores.
-        select: what to keep.
-        units: units to set on variables whose files have none or wrong ones.
+        select: what to keep; everything by default.
+        units: units by variable, for files with missing or wrong units.
         layout: name of the layout; recognised by default.
-        chunk_bytes: bytes of a variable read at once.
-        allow_missing: take chunks that a zarr store lacks for fill values, instead of raising ``ValueError``
-            when they are read.
+        chunk_bytes: bytes of a variable per dask chunk.
+        allow_missing: whether missing chunks of a zarr store are read as fill values, instead of raising
+            ``ValueError``.
         grid: what to regrid curvilinear sources to, as ``canonical`` takes it; ``encoding["regridded"]`` of
             the result says whether any was.
-        method: how to regrid them.
+        method: regridding method.
         rename: new names by the source's or the canonical name of a variable.
-        static: variables that do not change with time although their source gives them times.
-        follow_links: read also what links within a source lead to outside of it.
-        memory: bytes that may be used, to which the chunks of stores are bounded; by default those of
-            ``untrusted.memory_limit``.
+        static: variables that do not change with time although they have times in their source.
+        follow_links: whether to follow links that lead out of a source.
+        memory: memory limit [bytes] for the chunks of stores; ``memory_limit()`` by default.
 
     Raises:
         FileNotFoundError: a source does not exist.
-        ValueError: a source cannot be read or does not fit; the message says which, where and how to mend it.
+        ValueError: a source cannot be read or is incompatible with the others.
     """
-    select, rename = select or Selection(), rename or {}
+    select = select or Selection()
+    rename = rename or {}
     check_names(rename)
     paths = expand(sources)
-    with ExitStack() as files:  # closes them where something is refused
+    with ExitStack() as files:  # closes the files if there is an error
         parts: list[tuple[str, xr.Dataset]] = []
         refusals: list[NothingSelectedError] = []
-        options: Any = {"grid": grid, "method": method, "rename": rename, "static": static}
-        options["one_of_several"] = len(paths) > 1
+        options: Any = {
+            "units": units,
+            "select": select,
+            "layout": layout,
+            "chunk_bytes": chunk_bytes,
+            "grid": grid,
+            "method": method,
+            "rename": rename,
+            "static": static,
+            "one_of_several": len(paths) > 1,
+        }
         for path in paths:
             raw = files.enter_context(
                 open_lazily(
@@ -82,16 +91,15 @@ def open_sources(
                 )
             )
             try:
-                part = canonical(raw, path, units, select, layout, chunk_bytes, **options)
+                part = canonical(raw, path, **options)
             except NothingSelectedError as error:
                 refusals.append(error)
             else:
                 parts.append((path, part))
         if not parts:
             raise refusals[0]
-        _check_options(
-            parts, select, {"units": units or {}, "rename": rename, "static": static}, ", ".join(paths[:3])
-        )
+        named = {"units": units or {}, "rename": rename, "static": static}
+        _check_options(parts, select, named, sources=", ".join(paths[:3]))
         dataset = _joined(parts, select, ", ".join(paths[:3]))
         dataset.encoding["regridded"] = any(part.encoding["regridded"] for _, part in parts)
         dataset.encoding["sources"] = ", ".join(paths[:3])
@@ -100,25 +108,26 @@ def open_sources(
 
 
 def _check_options(
-    parts: Sequence[Part], select: Selection, options: Mapping[str, Collection[str]], sources: str
+    parts: Sequence[Part], select: Selection, options: Mapping[str, Collection[str]], *, sources: str
 ) -> None:
-    """Raise ``ValueError`` where an option names what no source has."""
+    """Raise ``ValueError`` if an option refers to a name, level or member that no source has."""
     names, axes, levels, members = (
         list(dict.fromkeys(entry for _, part in parts for entry in part.encoding[key]))
         for key in ("names", "axes", "levels", "members")
     )
-    named = {option: (list(wanted), names) for option, wanted in options.items()}
-    named["select"] = ([name for name, _ in select.at], axes)
-    for option, (wanted, known) in named.items():
-        if unknown := [name for name in wanted if name not in known]:
+    references = {option: (list(entries), names) for option, entries in options.items()}
+    references["select"] = ([name for name, _ in select.at], axes)
+    for option, (entries, known) in references.items():
+        if unknown := [name for name in entries if name not in known]:
             raise DataError(
                 f"{option} names {unknown[0]!r}, which {sources} does not contain; "
                 f"{nearest(unknown[0], sorted(known))}",
                 option=option,
             )
-    if lacking := [level for level in select.levels or () if level not in levels]:
+    if missing := [level for level in select.levels or () if level not in levels]:
         raise ValueError(
-            f"{sources} has no level {lacking[0]} hPa; it holds {', '.join(map(str, levels)) or 'no pressure levels'}"
+            f"{sources} has no level {missing[0]} hPa; "
+            f"it has {', '.join(map(str, levels)) or 'no pressure levels'}"
         )
     if select.member is not None and not members:
         raise DataError(
@@ -132,8 +141,8 @@ def _joined(parts: Sequence[Part], select: Selection, sources: str) -> xr.Datase
     series = [(path, part) for path, part in changing if part.data_vars and part.sizes["time"]]
     if not series:
         what = f"time of the period {select.times}" if select.times else "variable that changes with time"
-        raise ValueError(f"{sources} holds no {what}")
-    _warn_of_waste(*series[0])
+        raise ValueError(f"{sources} has no {what}")
+    _warn_about_waste(*series[0])
     dataset = join(series)
     dataset = dataset.assign_coords(static_fields(static, dataset, series[0][0]))
     known = {name for d in dataset.data_vars.values() for name in identity(d).aliases}
@@ -145,7 +154,7 @@ def _joined(parts: Sequence[Part], select: Selection, sources: str) -> xr.Datase
 
 
 def check_names(rename: Mapping[str, str]) -> None:
-    """Raise ``ValueError`` where a new name cannot be that of a variable."""
+    """Raise ``ValueError`` if a new name is not valid for a variable."""
     for old, new in rename.items():
         if fault(new) or reserved(new):
             raise DataError(
@@ -153,12 +162,13 @@ def check_names(rename: Mapping[str, str]) -> None:
             )
 
 
-def _warn_of_waste(path: str, dataset: xr.Dataset) -> None:
+def _warn_about_waste(path: str, dataset: xr.Dataset) -> None:
     read, kept = dataset.encoding["bytes_of_a_time"]
     if read > _WASTE * kept:
         log.warning(
-            "%s: %.3g MB are read for each time and %.3g MB of them kept, since its chunks hold more levels or a larger area; "
-            "select at once all that you will need",
+            "%s: %.3g MB are read per time and only %.3g MB of them kept, "
+            "since its chunks contain more levels "
+            "or a larger area; select everything that you will need in one run",
             path,
             read / 1e6,
             kept / 1e6,
@@ -166,27 +176,27 @@ def _warn_of_waste(path: str, dataset: xr.Dataset) -> None:
 
 
 def origin(sources: Sequence[str | Path]) -> str:
-    """Return a text that tells sources from others of the same names: paths, sizes and times of change."""
-    said = []
+    """Return a text that identifies the versions of sources: paths, sizes and modification times."""
+    entries = []
     for path in expand(sources):
-        here = Path(path)
-        metadata = [here, *(here / name for name in ("zarr.json", ".zmetadata", ".zgroup"))]
+        local = Path(path)
+        metadata = [local, *(local / name for name in ("zarr.json", ".zmetadata", ".zgroup"))]
         stats = [m.stat() for m in metadata if m.is_file()]
-        said.append(
-            f"{path if '://' in path else here.absolute()} {[(s.st_size, s.st_mtime_ns) for s in stats]}"
+        entries.append(
+            f"{path if '://' in path else local.absolute()} {[(s.st_size, s.st_mtime_ns) for s in stats]}"
         )
-    return "; ".join(said)
+    return "; ".join(entries)
 
 
 def expand(sources: Sequence[str | Path]) -> list[str]:
-    """Return the paths and URLs that sources name, patterns with ``*`` replaced by the files that match them."""
+    """Return the paths and URLs of sources, with patterns (``*``) replaced by the matching files."""
     return [path for source in sources for path in _expand(str(source))]
 
 
 def _expand(source: str) -> list[str]:
     if "*" not in source or "://" in source:
         return [source]
-    found = sorted(glob.glob(source))
-    if not found:
+    paths = sorted(glob.glob(source))
+    if not paths:
         raise FileNotFoundError(f"no file matches {source}; check the pattern")
-    return found
+    return paths

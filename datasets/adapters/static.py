@@ -1,6 +1,4 @@
-"""Fields that do not change with time, of any source: which they are, what they are called, and on whose
-coordinates.
-"""
+"""Static fields: recognition, names, and alignment with the coordinates of the time series."""
 
 import logging
 from collections import Counter
@@ -22,9 +20,8 @@ log = logging.getLogger(__name__)
 def split_constants(parts: Sequence[Part]) -> tuple[list[Part], list[Part]]:
     """Return the sources without their static fields, and the static fields of each source as a data set.
 
-    A field of a source with a single time is static where it is one that never changes, such as a land-sea
-    mask, and no other source has it: where each of many files has a time and a mask, the mask is a series
-    like the rest.
+    A constant field of a source with a single time, such as a land-sea mask, is static if no other source
+    has it. If each of many files has a time and a mask, the mask is a time series like the other variables.
     """
     series: dict[str, Identity] = {}
     counts: Counter[str] = Counter()
@@ -40,12 +37,12 @@ def split_constants(parts: Sequence[Part]) -> tuple[list[Part], list[Part]]:
         axes = {*axes_of(part)}
         own = {str(n): c for n, c in part.coords.items() if c.ndim == 2 and set(c.dims) == axes}
         for name, field in part.encoding["constants"].items():
-            mine = identity(field.rename(name))
+            own_identity = identity(field.rename(name))
             if (
                 series
                 and len(parts) > 1
                 and counts[name] == 1
-                and not any(_same(mine, other) for other in series.values())
+                and not any(_is_same(own_identity, other) for other in series.values())
             ):
                 own[name] = field
         changing.append((source, part.drop_vars([n for n in own if n in part.data_vars])))
@@ -57,18 +54,18 @@ def split_constants(parts: Sequence[Part]) -> tuple[list[Part], list[Part]]:
 
 
 def static_fields(static: Sequence[Part], joined: xr.Dataset, reference: str) -> dict[str, xr.DataArray]:
-    """Return the static fields of all sources on the coordinates of the joined series.
+    """Return the static fields of all sources on the coordinates of the joined time series.
 
-    A field of the same name as a variable of the series, such as z of the surface and z on levels, gets
-    WeatherBench2's name.
+    A field with the name of a variable of the series, such as z of the surface and z on levels, is renamed to
+    its WeatherBench2 name.
 
     Args:
         static: sources and their static fields, see ``split_constants``.
         joined: variables that change with time.
-        reference: source whose coordinates those are, for errors.
+        reference: source of the coordinates, for error messages.
 
     Raises:
-        ValueError: a field on another grid, or a variable of the weather without its time.
+        ValueError: a field is on another grid, or a time-dependent variable has no time.
     """
     fields: dict[str, xr.DataArray] = {}
     origins: dict[str, str] = {}
@@ -78,31 +75,31 @@ def static_fields(static: Sequence[Part], joined: xr.Dataset, reference: str) ->
             continue
         aligned = align(dataset, (reference, joined), source, cut=True)
         for variable in aligned.data_vars.values():
-            name = _name(variable, source, changing, timeless="time" not in dataset.coords)
+            name = _static_name(variable, source, changing, timeless="time" not in dataset.coords)
             if name not in fields:
                 fields[name] = variable.drop_vars("time", errors="ignore").compute()
                 origins[name] = source
-            elif not _close(variable.values, fields[name].values):
-                log.warning("%s of %s is used, which differs from that of %s", name, origins[name], source)
+            elif not _is_close(variable.values, fields[name].values):
+                log.warning("%s of %s is used; that of %s differs", name, origins[name], source)
     return fields
 
 
-def _same(a: Identity, b: Identity) -> bool:
+def _is_same(a: Identity, b: Identity) -> bool:
     return a.on_levels == b.on_levels and (a.name == b.name or same_quantity(a, b))
 
 
-def _name(field: xr.DataArray, source: str, changing: Sequence[Identity], timeless: bool) -> str:
-    """Return what a static field is called; raise ``ValueError`` where it is a variable of the weather
-    without its time.
-    """
-    mine = identity(field)
-    surface = mine.geopotential or (mine.term is not None and mine.term.name == "geopotential_at_surface")
+def _static_name(field: xr.DataArray, source: str, changing: Sequence[Identity], *, timeless: bool) -> str:
+    """Return the name of a static field; raise ``ValueError`` for a time-dependent variable without time."""
+    own = identity(field)
+    surface = own.geopotential or (own.term is not None and own.term.name == "geopotential_at_surface")
     name = str(field.name)
     clash = [other for other in changing if other.name == name]
     if surface and (clash or name == "geopotential"):
         return "geopotential_at_surface"
-    weather = mine.term is not None and mine.term.name not in CONSTANTS and not surface and not mine.constant
-    if clash or (timeless and (weather or any(_same(mine, other) for other in changing))):
+    time_dependent = (
+        own.term is not None and own.term.name not in CONSTANTS and not surface and not own.constant
+    )
+    if clash or (timeless and (time_dependent or any(_is_same(own, other) for other in changing))):
         what = f"{source} contains {name!r} without a time; give it a time coordinate"
         if clash:
             raise DataError(f"{what}, or rename it", option="rename", example=f"{name}={name}_static")
@@ -111,22 +108,22 @@ def _name(field: xr.DataArray, source: str, changing: Sequence[Identity], timele
 
 
 def is_constant(name: str, identities: Mapping[str, Identity], changing: Sequence[str]) -> bool:
-    """Return whether a field of a source with a single time is one that never changes.
+    """Return whether a field of a source with a single time is constant.
 
-    A geopotential without a level is that of the surface where all the rest of its source is constant.
+    A geopotential without a level is that of the surface if all other fields of the source are constant.
     """
     if identities[name].constant:
         return True
-    rest = [identities[other].constant for other in changing if other != name]
-    return identities[name].geopotential and bool(rest) and all(rest)
+    others = [identities[other].constant for other in changing if other != name]
+    return identities[name].geopotential and bool(others) and all(others)
 
 
 def first_of_constant(variable: xr.DataArray, source: str) -> xr.DataArray:
-    """Return the first time of a variable; raise ``ValueError`` where its middle or last time differs."""
+    """Return the first time of a variable, or raise ``ValueError`` if its middle or last time differs."""
     first = variable.isel(time=0)
-    for at in {variable.sizes["time"] // 2, variable.sizes["time"] - 1}:
-        if not _close(first.values, variable.isel(time=at).values):
-            time = variable["time"].values[at].astype("datetime64[m]")
+    for index in {variable.sizes["time"] // 2, variable.sizes["time"] - 1}:
+        if not _is_close(first.values, variable.isel(time=index).values):
+            time = variable["time"].values[index].astype("datetime64[m]")
             raise DataError(
                 f"{source}: {variable.name!r} changes with time ({time} differs from the first time), "
                 f"so it is not static; leave {variable.name!r} out of static",
@@ -135,8 +132,8 @@ def first_of_constant(variable: xr.DataArray, source: str) -> xr.DataArray:
     return first
 
 
-def _close(a: NDArray[np.floating], b: NDArray[np.floating]) -> bool:
-    """Return whether two fields agree to a thousandth of their range, as packed copies of one do."""
+def _is_close(a: NDArray[np.floating], b: NDArray[np.floating]) -> bool:
+    """Return whether two fields agree to a thousandth of their range, as packed copies of a field do."""
     return bool(
         np.allclose(a, b, rtol=0, atol=1e-3 * float(np.nanmax(a) - np.nanmin(a)) + 1e-12, equal_nan=True)
     )

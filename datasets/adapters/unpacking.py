@@ -48,7 +48,7 @@ def decode_bounded(codec: Any, encoded: Any, expected: int) -> Any:
     elif name == "lz4":
         _check(int.from_bytes(_bytes(encoded)[:4].tobytes(), "little"), max_bytes)
     elif name == "zstd":
-        return _decompress_zstd(codec, _bytes(encoded), expected, max_bytes)
+        return _decompress_zstd(codec, _bytes(encoded), expected, max_bytes=max_bytes)
     elif name == "packbits":
         max_bytes *= 8
     value = codec.decode(encoded)
@@ -111,7 +111,7 @@ def _zstd_header(encoded: bytes | memoryview) -> tuple[int | None, int]:
     return int.from_bytes(encoded[at : at + length], "little") + (256 if flag == 1 else 0), at + length
 
 
-def _decompress_zstd(codec: Any, encoded: Bytes, expected: int, max_bytes: int) -> Any:
+def _decompress_zstd(codec: Any, encoded: Bytes, expected: int, *, max_bytes: int) -> Any:
     view = encoded.data
     size = _zstd_header(view)[0] if len(view) >= 6 else None
     if size is not None:

@@ -73,7 +73,7 @@ def limit_advice(memory: int) -> str:
     )
 
 
-def oversized_error(store: str, key: str, size: int, max_bytes: int) -> UntrustedDataError:
+def oversized_error(store: str, key: str, size: int, *, max_bytes: int) -> UntrustedDataError:
     """Return the error for a file that is longer than its declared contents can need."""
     return UntrustedDataError(
         f"{store}: {key} is {format_bytes(max(size, 0))} long, "

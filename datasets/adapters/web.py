@@ -57,7 +57,7 @@ class WebStore(Store):  # type: ignore[misc]
     __hash__ = None  # type: ignore[assignment]
 
     async def fetch(
-        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None, max_bytes: int
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None, *, max_bytes: int
     ) -> Buffer | None:
         """Return the bytes of a key, or None if it does not exist.
 
@@ -74,7 +74,7 @@ class WebStore(Store):  # type: ignore[misc]
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         """Return the bytes of a key, or None if it does not exist."""
-        return await self.fetch(key, prototype, byte_range, 2**63)
+        return await self.fetch(key, prototype, byte_range, max_bytes=2**63)
 
     def _fetch(self, key: str, byte_range: ByteRequest | None, max_bytes: int) -> bytes | None:
         deadline = time.monotonic() + self.timeout
@@ -89,7 +89,7 @@ class WebStore(Store):  # type: ignore[misc]
                 raise OSError(f"HTTP status {status}")
             if response.headers.get("Content-Encoding", "identity") != "identity":
                 raise OSError("the server applies a content encoding that was not requested")
-            data = _body(response, max_bytes, deadline, (self.url, key))
+            data = _body(response, max_bytes, deadline, name=(self.url, key))
         return _part(data, byte_range) if status == 200 else data
 
     def _get(self, url: str, headers: dict[str, str]) -> requests.Response:
@@ -181,11 +181,11 @@ def _part(data: bytes, byte_range: ByteRequest | None) -> bytes:
     )
 
 
-def _body(response: requests.Response, max_bytes: int, deadline: float, name: tuple[str, str]) -> bytes:
+def _body(response: requests.Response, max_bytes: int, deadline: float, *, name: tuple[str, str]) -> bytes:
     """Return the body of a response, read until a deadline and up to a size limit."""
     length = response.headers.get("Content-Length", "")
     if length.isdecimal() and int(length) > max_bytes:
-        raise oversized_error(*name, int(length), max_bytes)
+        raise oversized_error(*name, int(length), max_bytes=max_bytes)
     # Read what has arrived and not a full buffer, so that the deadline is checked.
     read = getattr(response.raw, "read1", response.raw.read)
     pieces = []
@@ -194,7 +194,7 @@ def _body(response: requests.Response, max_bytes: int, deadline: float, name: tu
         pieces.append(piece)
         count += len(piece)
         if count > max_bytes:
-            raise oversized_error(*name, count, max_bytes)
+            raise oversized_error(*name, count, max_bytes=max_bytes)
         if time.monotonic() > deadline:
             raise TimeoutError("the server sends too slowly")
     if length.isdecimal() and count < int(length):

@@ -15,7 +15,7 @@ _COMPONENTS = {"x_wind": "y_wind", "grid_eastward_wind": "grid_northward_wind"}
 
 
 def rotate_winds(
-    fields: dict[str, xr.DataArray], names: Sequence[str], old: CurvilinearSource, source: str
+    fields: dict[str, xr.DataArray], names: Sequence[str], old: CurvilinearSource, *, source: str
 ) -> dict[str, xr.DataArray]:
     """Return the eastward and northward winds of all pairs of components along the axes of a grid.
 

@@ -180,7 +180,7 @@ def _source(task: Task) -> str | xr.Dataset:
     if not isinstance(source, Files):
         return source if "://" in source else str(task.folder / source)
     paths = [str(task.folder / task.job.fill(path, task.cycle)) for path in source.files]
-    return open_sources(paths, None, source.units, source.layout, follow_links=source.follow_links)
+    return open_sources(paths, units=source.units, layout=source.layout, follow_links=source.follow_links)
 
 
 class _Lines(logging.Formatter):

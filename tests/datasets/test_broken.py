@@ -44,27 +44,27 @@ def whole(tmp_path_factory):
     return folder
 
 
-def refused_or_right(path, tmp_path, held):
+def refused_or_right(path, tmp_path, stored):
     """Ingest over a store that is there already: it stays, bit for bit, unless the ingest went well."""
-    before = {p: p.read_bytes() for p in held.rglob("*") if p.is_file()}
-    code, text = call("ingest", path, "-o", held, "--overwrite")
+    before = {p: p.read_bytes() for p in stored.rglob("*") if p.is_file()}
+    code, text = call("ingest", path, "-o", stored, "--overwrite")
     if code == 0:
-        assert open_store(held).dataset.load().sizes["time"] > 1
+        assert open_store(stored).dataset.load().sizes["time"] > 1
         return True
     assert code == 2 and "Traceback" not in text, text
-    said = [line for line in text.splitlines() if not line.startswith("ingest:")]
+    message = [line for line in text.splitlines() if not line.startswith("ingest:")]
     assert (
-        len(said) == 1
-        and said[0].startswith("forecast: ")
-        and (path.name in said[0] or "the source cannot be read between" in said[0])
+        len(message) == 1
+        and message[0].startswith("forecast: ")
+        and (path.name in message[0] or "the source cannot be read between" in message[0])
     ), text
-    assert {p: p.read_bytes() for p in held.rglob("*") if p.is_file()} == before
-    assert not [p for p in held.parent.iterdir() if p.name.startswith(".")]
+    assert {p: p.read_bytes() for p in stored.rglob("*") if p.is_file()} == before
+    assert not [p for p in stored.parent.iterdir() if p.name.startswith(".")]
     return False
 
 
 @pytest.fixture
-def held(tmp_path, whole):
+def stored(tmp_path, whole):
     assert call("ingest", whole / "a3.nc", "-o", tmp_path / "held.zarr")[0] == 0
     return tmp_path / "held.zarr"
 
@@ -72,28 +72,30 @@ def held(tmp_path, whole):
 @pytest.mark.parametrize("name", ["a4.nc", "a3.nc"])
 @given(share=st.floats(0, 0.999))
 @SETTINGS
-def test_a_file_cut_anywhere_is_refused(whole, tmp_path, held, name, share):
+def test_a_truncated_file_is_rejected(whole, tmp_path, stored, name, share):
     content = (whole / name).read_bytes()
     path = tmp_path / name
     path.write_bytes(content[: int(share * len(content))])
-    assert not refused_or_right(path, tmp_path, held)
+    assert not refused_or_right(path, tmp_path, stored)
 
 
 @pytest.mark.parametrize("name", ["a4.nc", "a3.nc"])
 @given(start=st.binary(min_size=4, max_size=8))
 @SETTINGS
-def test_a_file_with_another_beginning_is_refused(whole, tmp_path, held, name, start):
+def test_a_file_with_a_wrong_signature_is_rejected(whole, tmp_path, stored, name, start):
     content = (whole / name).read_bytes()
     path = tmp_path / name
     path.write_bytes(start + content[len(start) :])
     if start != content[: len(start)]:
-        assert not refused_or_right(path, tmp_path, held)
+        assert not refused_or_right(path, tmp_path, stored)
 
 
 @pytest.mark.parametrize("form", [2, 3])
 @given(which=st.integers(0, 10**6), cut=st.floats(0, 0.99), delete=st.booleans())
 @SETTINGS
-def test_a_store_with_any_file_cut_or_gone(whole, tmp_path, held, form, which, cut, delete):
+def test_a_store_with_a_truncated_or_missing_file_is_rejected_or_correct(
+    whole, tmp_path, stored, form, which, cut, delete
+):
     path = tmp_path / f"z{form}.zarr"
     shutil.rmtree(path, ignore_errors=True)
     shutil.copytree(whole / path.name, path)
@@ -104,20 +106,20 @@ def test_a_store_with_any_file_cut_or_gone(whole, tmp_path, held, form, which, c
         victim.unlink()
     else:
         victim.write_bytes(content[: int(cut * len(content))])
-    if refused_or_right(path, tmp_path, held):
+    if refused_or_right(path, tmp_path, stored):
         # Metadata that are held twice, or that nothing needs.
         assert victim.name in (".zattrs", ".zarray", ".zgroup", ".zmetadata", "zarr.json")
         right = make_source(times=40, shape=(8, 16))
-        assert np.allclose(open_store(held).dataset["t2m"], right["t2m"], atol=1e-4)
+        assert np.allclose(open_store(stored).dataset["t2m"], right["t2m"], atol=1e-4)
 
 
-def test_a_store_of_another_version_is_refused(held, tmp_path):
-    meta = json.loads((held / "zarr.json").read_text())
+def test_a_store_of_an_unknown_version_is_rejected(stored, tmp_path):
+    meta = json.loads((stored / "zarr.json").read_text())
     meta["attributes"]["store_version"] = 9
-    (held / "zarr.json").write_text(json.dumps(meta))
-    code, text = call("inspect", held)
+    (stored / "zarr.json").write_text(json.dumps(meta))
+    code, text = call("inspect", stored)
     assert code == 2 and "store version 9" in " ".join(text.split())
     meta["zarr_format"] = 4
-    (held / "zarr.json").write_text(json.dumps(meta))
-    code, text = call("inspect", held)
+    (stored / "zarr.json").write_text(json.dumps(meta))
+    code, text = call("inspect", stored)
     assert code == 2 and "Traceback" not in text

@@ -11,34 +11,34 @@ from fourcaster.datasets.ingest.select import Selection
 from fourcaster.datasets.units import conversion, normalise
 
 
-def test_names_order_units_and_values(source, tmp_path):
+def test_canonical_names_order_units_and_values(source, tmp_path):
     source["t2m"] = (source["t2m"] - 273.15).assign_attrs(units="degC").transpose("lon", "time", "lat")
     source.to_netcdf(tmp_path / "a.nc")
-    made = open_sources([tmp_path / "a.nc"])
-    assert made["t2m"].dims == ("time", "latitude", "longitude") and made["t2m"].dtype == np.float32
-    assert made["t2m"].attrs["units"] == "K" and made["u10"].attrs["units"] == "m/s"
-    assert np.allclose(made["t2m"], make_source()["t2m"], atol=1e-3)
+    result = open_sources([tmp_path / "a.nc"])
+    assert result["t2m"].dims == ("time", "latitude", "longitude") and result["t2m"].dtype == np.float32
+    assert result["t2m"].attrs["units"] == "K" and result["u10"].attrs["units"] == "m/s"
+    assert np.allclose(result["t2m"], make_source()["t2m"], atol=1e-3)
     for ours, theirs in (("latitude", "lat"), ("longitude", "lon")):
-        assert made[ours].values.tobytes() == make_source()[theirs].values.tobytes()
-    assert list(made.data_vars) == list(make_source().data_vars)
-    assert "units" in made["latitude"].attrs and made["t2m"].chunks is not None
+        assert result[ours].values.tobytes() == make_source()[theirs].values.tobytes()
+    assert list(result.data_vars) == list(make_source().data_vars)
+    assert "units" in result["latitude"].attrs and result["t2m"].chunks is not None
 
 
-def test_levels_get_the_names_of_weatherbench(source):
+def test_variables_on_levels_get_weatherbench_names(source):
     level = ("plev", np.array([85000.0, 50000.0]), {"units": "Pa", "standard_name": "air_pressure"})
     field = source["t2m"].expand_dims(plev=2, axis=1).assign_attrs(units="K", standard_name="air_temperature")
-    made = canonical(source.assign(ta=field).assign_coords(plev=level), "memory")
-    assert made["temperature"].dims == ("time", "level", "latitude", "longitude")
-    assert made["level"].values.tolist() == [850, 500] and made["level"].dtype == np.int32
-    assert "t2m" in made
+    result = canonical(source.assign(ta=field).assign_coords(plev=level), "memory")
+    assert result["temperature"].dims == ("time", "level", "latitude", "longitude")
+    assert result["level"].values.tolist() == [850, 500] and result["level"].dtype == np.int32
+    assert "t2m" in result
 
 
-def test_longitudes_that_cross_the_seam_go_on_eastward(source):
+def test_longitudes_across_the_seam_increase_eastward(source):
     shifted = source.assign_coords(lon=("lon", (source["lon"].values + 130) % 360, {"units": "degrees_east"}))
-    made = canonical(shifted, "memory")
-    assert (np.diff(made["longitude"]) > 0).all()
-    assert np.array_equal(made["longitude"] % 360, shifted["lon"]) and np.array_equal(
-        made["t2m"], shifted["t2m"]
+    result = canonical(shifted, "memory")
+    assert (np.diff(result["longitude"]) > 0).all()
+    assert np.array_equal(result["longitude"] % 360, shifted["lon"]) and np.array_equal(
+        result["t2m"], shifted["t2m"]
     )
 
 
@@ -46,12 +46,12 @@ def test_files_in_time_and_by_variable_are_joined(source, tmp_path):
     for name in ("t2m", "u10"):
         source[[name]].isel(time=slice(0, 60)).to_netcdf(tmp_path / f"{name}_1.nc")
         source[[name]].isel(time=slice(60, None)).to_netcdf(tmp_path / f"{name}_0.nc")
-    made = open_sources([str(tmp_path / "*.nc")])
-    assert set(made.data_vars) == {"t2m", "u10"}
-    assert np.array_equal(made["time"], source["time"]) and np.array_equal(made["u10"], source["u10"])
+    result = open_sources([str(tmp_path / "*.nc")])
+    assert set(result.data_vars) == {"t2m", "u10"}
+    assert np.array_equal(result["time"], source["time"]) and np.array_equal(result["u10"], source["u10"])
 
 
-def test_variables_are_picked_by_either_name(source, tmp_path):
+def test_variables_are_selected_by_either_name(source, tmp_path):
     source.to_netcdf(tmp_path / "a.nc")
     assert list(open_sources([tmp_path / "a.nc"], Selection(("u10",))).data_vars) == ["u10"]
     with pytest.raises(ValueError, match=r"no variable 't2n'; did you mean t2m"):
@@ -60,8 +60,8 @@ def test_variables_are_picked_by_either_name(source, tmp_path):
 
 def test_a_noleap_calendar_becomes_the_standard_one(source):
     times = xr.date_range("2003-02-25", periods=160, freq="6h", calendar="noleap", use_cftime=True)
-    made = canonical(source.assign_coords(time=times), "memory")
-    assert made["time"].dtype == "datetime64[ns]" and str(made["time"].values[16])[:10] == "2003-03-01"
+    result = canonical(source.assign_coords(time=times), "memory")
+    assert result["time"].dtype == "datetime64[ns]" and str(result["time"].values[16])[:10] == "2003-03-01"
 
 
 def curvilinear(source):
@@ -74,7 +74,7 @@ def curvilinear(source):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda d: d.drop_vars("lat"), "no latitude coordinate"),
         (lambda d: d.drop_vars("time"), "no time coordinate"),
@@ -94,26 +94,26 @@ def curvilinear(source):
         (curvilinear, r"latitudes along \(j, i\), which are not the rows"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_a_reason(source, change, said):
-    with pytest.raises(ValueError, match=said):
+def test_invalid_sources_are_rejected_with_a_reason(source, change, message):
+    with pytest.raises(ValueError, match=message):
         canonical(change(source), "memory")
 
 
-def test_units_can_be_mended_on_the_way_in(source):
+def test_units_can_be_overridden(source):
     source["t2m"].attrs["units"] = "banana"
-    assert canonical(source, "memory", {"t2m": "K"})["t2m"].attrs["units"] == "K"
+    assert canonical(source, "memory", units={"t2m": "K"})["t2m"].attrs["units"] == "K"
 
 
 def test_units_of_one_file_of_several(source, tmp_path):
     for name in ("t2m", "u10"):
         source[[name]].to_netcdf(tmp_path / f"{name}.nc")
-    made = open_sources([str(tmp_path / "*.nc")], units={"t2m": "degC"})
-    assert np.allclose(made["t2m"], source["t2m"] + 273.15) and np.array_equal(made["u10"], source["u10"])
+    result = open_sources([str(tmp_path / "*.nc")], units={"t2m": "degC"})
+    assert np.allclose(result["t2m"], source["t2m"] + 273.15) and np.array_equal(result["u10"], source["u10"])
     with pytest.raises(ValueError, match=r"units names 'tt'.*there are: t2m, u10"):
         open_sources([str(tmp_path / "*.nc")], units={"tt": "K"})
 
 
-def test_one_place_along_another_axis(source, tmp_path):
+def test_one_position_along_another_axis_is_selected(source, tmp_path):
     """Ocean models' axes: dates that are not called time, depths that are no pressures."""
     depths = np.array([0.494025, 1.541375, 2.645669], "f4")
     warming = xr.DataArray([0.0, 1.0, 2.0], dims="depth")
@@ -125,13 +125,13 @@ def test_one_place_along_another_axis(source, tmp_path):
     )
     deep.to_netcdf(tmp_path / "deep.nc")
     source[["u10"]].rename(u10="v10").to_netcdf(tmp_path / "flat.nc")
-    made = open_sources([str(tmp_path / "*.nc")], Selection(at=(("depth", "1.541"),)))
-    assert set(made.data_vars) == {"t2m", "u10", "v10"} and made["t2m"].dims == (
+    result = open_sources([str(tmp_path / "*.nc")], Selection(at=(("depth", "1.541"),)))
+    assert set(result.data_vars) == {"t2m", "u10", "v10"} and result["t2m"].dims == (
         "time",
         "latitude",
         "longitude",
     )
-    assert np.allclose(made["t2m"], source["t2m"] + 1 + 273.15) and "depth" not in made.coords
+    assert np.allclose(result["t2m"], source["t2m"] + 1 + 273.15) and "depth" not in result.coords
     with pytest.raises(
         ValueError,
         match=r"'t2m' has a dimension 'depth' of size 3; select one position along it, e\.g\. depth=0\.49",
@@ -157,23 +157,23 @@ def test_one_place_along_another_axis(source, tmp_path):
         ([-5.0, 0.0, 5.0], "-5", 0),
     ],
 )
-def test_places_are_looked_up_by_value(source, axis, value, kept):
+def test_positions_are_selected_by_value(source, axis, value, kept):
     wide = source.assign(
         t2m=source["t2m"]
         + xr.DataArray([0.0, 1.0, 2.0], dims="layer", coords=None if axis is None else {"layer": axis})
     )
     wide["t2m"].attrs["units"] = "K"
-    made = canonical(wide, "memory", select=Selection(at=(("layer", value),)))
-    assert np.allclose(made["t2m"], source["t2m"] + kept)
+    result = canonical(wide, "memory", select=Selection(at=(("layer", value),)))
+    assert np.allclose(result["t2m"], source["t2m"] + kept)
 
 
-def test_dates_on_two_axes_are_not_guessed(source):
+def test_two_date_axes_are_ambiguous(source):
     two = source.rename(time="ocean_time").expand_dims(run=np.array(["2001-01-01", "2001-01-02"], "M8[ns]"))
     with pytest.raises(ValueError, match="no time coordinate"):
         canonical(two, "memory")
 
 
-def test_a_missing_or_truncated_file_is_named(source, tmp_path):
+def test_errors_name_a_missing_or_truncated_file(source, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere\.nc does not exist"):
         open_sources([tmp_path / "nowhere.nc"])
     with pytest.raises(FileNotFoundError, match="no file matches"):
@@ -184,7 +184,7 @@ def test_a_missing_or_truncated_file_is_named(source, tmp_path):
         open_sources([tmp_path / "cut.nc"])
 
 
-def test_a_truncated_classic_file_is_refused(source, tmp_path):
+def test_a_truncated_classic_file_is_rejected(source, tmp_path):
     path = tmp_path / "classic.nc"
     source.to_netcdf(path, format="NETCDF3_CLASSIC", engine="scipy")
     assert np.array_equal(open_sources([path])["t2m"], source["t2m"])
@@ -204,8 +204,8 @@ def test_a_truncated_classic_file_is_refused(source, tmp_path):
     ],
 )
 def test_units_convert(a, b, factor, offset):
-    got = conversion(a, b)
-    assert got == pytest.approx((factor, offset), rel=1e-6)
+    actual = conversion(a, b)
+    assert actual == pytest.approx((factor, offset), rel=1e-6)
 
 
 def test_spellings_of_units():
@@ -222,7 +222,7 @@ def test_real_files_are_read(real_data):
     assert set(icon["level"].values) == {850, 500, 250} and icon.sizes["latitude"] == 181
 
 
-def test_files_that_do_not_go_together_are_refused(source, tmp_path):
+def test_incompatible_files_are_rejected(source, tmp_path):
     source[["t2m"]].to_netcdf(tmp_path / "a.nc")
     other = source[["u10"]].assign_coords(lat=("lat", source["lat"].values + 1, {"units": "degrees_north"}))
     other.to_netcdf(tmp_path / "b.nc")
@@ -244,7 +244,7 @@ def test_single_levels_and_members_are_squeezed(source):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (
             lambda d: d.expand_dims(lev=2).assign_coords(lev=("lev", [0.1, 0.9], {"units": "m"})),
@@ -260,18 +260,18 @@ def test_single_levels_and_members_are_squeezed(source):
         ),
     ],
 )
-def test_more_that_does_not_fit(source, change, said):
-    with pytest.raises(ValueError, match=said):
+def test_invalid_axes_are_rejected_with_a_reason(source, change, message):
+    with pytest.raises(ValueError, match=message):
         canonical(change(source), "memory")
 
 
-def test_a_calendar_without_our_dates_is_named(source):
+def test_an_unsupported_calendar_is_named(source):
     times = xr.date_range("2001-02-01", periods=160, freq="6h", calendar="360_day", use_cftime=True)
     with pytest.raises(ValueError, match="360_day"):
         canonical(source.assign_coords(time=times), "memory")
 
 
-def test_two_variables_of_one_name_are_refused(source):
+def test_two_variables_with_the_same_canonical_name_are_rejected(source):
     field = source["t2m"].expand_dims(plev=2, axis=1).assign_attrs(units="K", standard_name="air_temperature")
     level = ("plev", np.array([85000.0, 50000.0]), {"units": "Pa"})
     with pytest.raises(ValueError, match="both become 'temperature'"):
@@ -279,7 +279,7 @@ def test_two_variables_of_one_name_are_refused(source):
 
 
 @pytest.mark.parametrize(
-    ("given", "stored"),
+    ("original", "stored"),
     [
         ([315, 330, 345, 0, 15, 30], [315, 330, 345, 360, 375, 390]),
         (
@@ -291,12 +291,12 @@ def test_two_variables_of_one_name_are_refused(source):
         ([-180, -90, 0, 90], [-180, -90, 0, 90]),
     ],
 )
-def test_a_region_that_crosses_the_seam_has_no_hole(given, stored):
-    values = np.broadcast_to(np.array(given, "f4") % 360, (2, 3, len(given)))
+def test_a_region_across_the_seam_is_contiguous(original, stored):
+    values = np.broadcast_to(np.array(original, "f4") % 360, (2, 3, len(original)))
     coords = {
         "time": np.array(["2001-01-01", "2001-01-02"], "M8[ns]"),
         "latitude": [60.0, 45.0, 30.0],
-        "longitude": np.array(given, float),
+        "longitude": np.array(original, float),
     }
     source = xr.Dataset({"t": (("time", "latitude", "longitude"), values, {"units": "K"})}, coords)
     dataset = canonical(source, "source")

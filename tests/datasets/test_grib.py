@@ -1,4 +1,4 @@
-"""GRIB files with analyses, accumulations and forecasts together: fields by the time that they are valid at."""
+"""GRIB files with analyses, accumulations and forecasts are arranged by valid time."""
 
 import numpy as np
 import pytest
@@ -59,7 +59,7 @@ RUNS = hours("2001-01-01T06", 10, 12)
 RAIN = [("tp", run, step, 12.0 * i + step, step - 1) for i, run in enumerate(RUNS) for step in range(1, 13)]
 
 
-def test_case_06_temperature_and_precipitation_by_time_of_validity(tmp_path, caplog):
+def test_temperature_and_precipitation_are_arranged_by_valid_time(tmp_path, caplog):
     path = write(tmp_path / "both.grib", *TEMPERATURE, *RAIN)
     both = open_sources([path])
     assert (
@@ -81,7 +81,7 @@ def test_case_06_temperature_and_precipitation_by_time_of_validity(tmp_path, cap
     assert np.allclose(alone[:, 0, 0], 1 + np.arange(120), atol=1e-4)
 
 
-def test_runs_without_some_steps_leave_gaps_and_no_missing_values(tmp_path):
+def test_missing_steps_of_runs_do_not_become_missing_values(tmp_path):
     some = [message for at, message in enumerate(RAIN) if at not in (5, 40)]
     read = open_sources([write(tmp_path / "a.grib", *some)])["total_precipitation"]
     assert (
@@ -91,7 +91,7 @@ def test_runs_without_some_steps_leave_gaps_and_no_missing_values(tmp_path):
 
 
 @pytest.mark.parametrize("first", [0, 1])
-def test_accumulations_from_the_start_of_a_run_become_those_of_each_step(tmp_path, first):
+def test_accumulations_since_the_start_become_those_over_each_step(tmp_path, first):
     """ERA5-Land: a run a day, each hour's total since 00 UTC; step 0, where it is there, holds nothing."""
     hourly = np.random.default_rng(0).gamma(2, 1, (3, 24))
     totals = np.concatenate([np.zeros((3, 1)), hourly.cumsum(axis=1)], axis=1)
@@ -112,7 +112,7 @@ def test_accumulations_from_the_start_of_a_run_become_those_of_each_step(tmp_pat
         open_sources([write(tmp_path / "uneven.grib", *uneven)])
 
 
-def test_runs_that_overlap_must_agree(tmp_path):
+def test_overlapping_runs_must_agree(tmp_path):
     agree = [
         ("2t", run, step, 250.0 + 6 * i + step, None)
         for i, run in enumerate(hours("2001-01-01T00", 4, 6))
@@ -130,7 +130,7 @@ def test_runs_that_overlap_must_agree(tmp_path):
         open_sources([write(tmp_path / "b.grib", *differ)])
 
 
-def test_variables_without_a_common_time_are_refused_for_that_reason(tmp_path):
+def test_variables_without_a_common_time_are_rejected(tmp_path):
     later = [("tp", "2002-01-01T00", step, 1.0, step - 1) for step in (1, 2, 3)]
     path = write(tmp_path / "a.grib", *TEMPERATURE, *later)
     with pytest.raises(
@@ -140,13 +140,13 @@ def test_variables_without_a_common_time_are_refused_for_that_reason(tmp_path):
     assert open_sources([path], Selection(variables=("tp",))).sizes["time"] == 3
 
 
-def test_fields_that_do_not_change_stay_beside_those_that_do(tmp_path):
+def test_constant_fields_are_kept_next_to_time_dependent_ones(tmp_path):
     path = write(tmp_path / "a.grib", ("lsm", "2001-01-01T00", 0, 0.5, None), *TEMPERATURE)
     read = open_sources([path])
     assert read.sizes["time"] == 120 and np.allclose(read.coords["land_sea_mask"][0, 0], 0.5, atol=1e-4)
 
 
-def test_a_single_run_is_a_series(tmp_path):
+def test_a_single_run_is_a_time_series(tmp_path):
     run = [("2t", "2001-01-01T12", step, 250.0 + step, None) for step in range(0, 24, 6)]
     read = open_sources([write(tmp_path / "a.grib", *run)])
     assert np.array_equal(read["time"], hours("2001-01-01T12", 4, 6))

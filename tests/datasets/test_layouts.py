@@ -44,35 +44,37 @@ def weatherbench(coarse: bool, times: int = 12) -> xr.Dataset:
 def test_weatherbench(tmp_path, coarse):
     raw = weatherbench(coarse)
     raw.to_zarr(tmp_path / "wb.zarr", zarr_format=2, consolidated=True)
-    made = open_sources([tmp_path / "wb.zarr"], Selection(levels=(850, 500)))
+    result = open_sources([tmp_path / "wb.zarr"], Selection(levels=(850, 500)))
     assert find_layout(raw).name == "weatherbench2"
-    assert made["temperature"].dims == ("time", "level", "latitude", "longitude") and made[
+    assert result["temperature"].dims == ("time", "level", "latitude", "longitude") and result[
         "level"
     ].values.tolist() == [850, 500]
-    wanted = raw["temperature"].sel(level=[850, 500]).transpose("time", "level", "latitude", "longitude")
-    assert np.array_equal(made["temperature"], wanted) and np.array_equal(made["latitude"], raw["latitude"])
+    expected = raw["temperature"].sel(level=[850, 500]).transpose("time", "level", "latitude", "longitude")
+    assert np.array_equal(result["temperature"], expected) and np.array_equal(
+        result["latitude"], raw["latitude"]
+    )
     assert (
-        made["temperature"].attrs["units"] == "K"
-        and made["2m_temperature"].attrs["standard_name"] == "air_temperature"
+        result["temperature"].attrs["units"] == "K"
+        and result["2m_temperature"].attrs["standard_name"] == "air_temperature"
     )
-    assert "land_sea_mask" not in made.data_vars
+    assert "land_sea_mask" not in result.data_vars
     assert np.array_equal(
-        made.coords["land_sea_mask"], raw["land_sea_mask"].transpose("latitude", "longitude")
+        result.coords["land_sea_mask"], raw["land_sea_mask"].transpose("latitude", "longitude")
     )
 
 
-def test_the_times_of_arco_without_data_are_left_out(tmp_path):
+def test_arco_times_without_data_are_dropped(tmp_path):
     raw = weatherbench(False).assign_attrs(valid_time_start="2019-12-31", valid_time_stop="2020-01-01")
     raw.to_zarr(tmp_path / "arco.zarr", zarr_format=2, consolidated=True)
-    made = open_sources([tmp_path / "arco.zarr"], Selection(("temperature",)))
+    result = open_sources([tmp_path / "arco.zarr"], Selection(("temperature",)))
     assert find_layout(raw).name == "arco-era5"
     assert (
-        str(made["time"].values[0])[:13] == "2019-12-31T00"
-        and str(made["time"].values[-1])[:13] == "2020-01-01T18"
+        str(result["time"].values[0])[:13] == "2019-12-31T00"
+        and str(result["time"].values[-1])[:13] == "2020-01-01T18"
     )
 
 
-def test_reading_many_levels_for_one_is_warned_of(tmp_path, caplog):
+def test_reading_many_levels_to_keep_one_is_reported(tmp_path, caplog):
     raw = (
         weatherbench(False)
         .isel(level=[0] * 37)
@@ -82,7 +84,7 @@ def test_reading_many_levels_for_one_is_warned_of(tmp_path, caplog):
     raw.chunk(time=1).to_zarr(tmp_path / "arco.zarr", zarr_format=2, consolidated=True)
     open_sources([tmp_path / "arco.zarr"], Selection(("temperature",), levels=(500,)))
     field = 4 * raw.sizes["latitude"] * raw.sizes["longitude"] / 1e6
-    assert f"{37 * field:.3g} MB are read for each time and {field:.3g} MB" in caplog.text
+    assert f"{37 * field:.3g} MB are read per time and only {field:.3g} MB" in caplog.text
     caplog.clear()
     open_sources([tmp_path / "arco.zarr"], Selection(("temperature",)))
     assert not caplog.text
@@ -124,17 +126,17 @@ def anemoi(path, names=("2t", "z", "lsm", "q_850", "q_500", "t_850", "cos_latitu
 
 def test_anemoi(tmp_path):
     data = anemoi(tmp_path / "a.zarr", missing=[TIMES[11].astype("datetime64[s]")])
-    made = open_sources([tmp_path / "a.zarr"])
-    assert set(made.data_vars) == {"2m_temperature", "t850", "specific_humidity"}
+    result = open_sources([tmp_path / "a.zarr"])
+    assert set(result.data_vars) == {"2m_temperature", "t850", "specific_humidity"}
     assert (
-        made.sizes == {"time": 11, "latitude": 5, "longitude": 8, "level": 2}
-        and made["latitude"].values[0] == 90
+        result.sizes == {"time": 11, "latitude": 5, "longitude": 8, "level": 2}
+        and result["latitude"].values[0] == 90
     )
-    assert np.array_equal(made["2m_temperature"].values.reshape(11, -1), data[:11, 0, 0])
-    assert np.array_equal(made["specific_humidity"].sel(level=500).values.reshape(11, -1), data[:11, 4, 0])
+    assert np.array_equal(result["2m_temperature"].values.reshape(11, -1), data[:11, 0, 0])
+    assert np.array_equal(result["specific_humidity"].sel(level=500).values.reshape(11, -1), data[:11, 4, 0])
     assert (
-        np.array_equal(made["land_sea_mask"].values.ravel(), data[0, 2, 0])
-        and "geopotential_at_surface" in made.coords
+        np.array_equal(result["land_sea_mask"].values.ravel(), data[0, 2, 0])
+        and "geopotential_at_surface" in result.coords
     )
     zarr.open_group(tmp_path / "a.zarr", mode="r+").attrs["field_shape"] = [40]
     with pytest.raises(ValueError, match="do not form a regular latitude-longitude grid"):
@@ -148,17 +150,17 @@ def test_fourcastnet(tmp_path, channels, rows):
     for year in (2015, 2016):
         with h5py.File(tmp_path / f"{year}.h5", "w") as file:
             file["fields"] = values + year
-    made = open_sources(
+    result = open_sources(
         [tmp_path / "2015.h5", tmp_path / "2016.h5"],
         Selection(("z500", "2m_temperature"), times="2015-01-02/2016-01-01"),
     )
-    assert made.sizes == {"time": 8, "latitude": rows, "longitude": 16} and made["latitude"].values[
+    assert result.sizes == {"time": 8, "latitude": rows, "longitude": 16} and result["latitude"].values[
         :2
     ].tolist() == [90, 67.5]
-    assert np.array_equal(made["z500"][:4], values[4:, 14] + 2015) and np.array_equal(
-        made["2m_temperature"][4:], values[:4, 2] + 2016
+    assert np.array_equal(result["z500"][:4], values[4:, 14] + 2015) and np.array_equal(
+        result["2m_temperature"][4:], values[:4, 2] + 2016
     )
-    assert made["z500"].attrs["units"] == "m**2 s**-2"
+    assert result["z500"].attrs["units"] == "m**2 s**-2"
     with h5py.File(tmp_path / "some.h5", "w") as file:
         file["fields"] = values
     with pytest.raises(ValueError, match="the file name must contain the year"):
@@ -172,12 +174,12 @@ def test_fourcastnet(tmp_path, channels, rows):
 def test_grib(real_data, tmp_path):
     pytest.importorskip("cfgrib")
     path = real_data / "era5_levels_members_3deg.grib"
-    made = open_sources([path], Selection(member=3, area="60/-30/30/30"))
+    result = open_sources([path], Selection(member=3, area="60/-30/30/30"))
     raw = open_raw(str(path))
-    assert made.sizes == {"time": 4, "level": 2, "latitude": 11, "longitude": 21}
-    assert made["longitude"].values[[0, -1]].tolist() == [330, 390]
+    assert result.sizes == {"time": 4, "level": 2, "latitude": 11, "longitude": 21}
+    assert result["longitude"].values[[0, -1]].tolist() == [330, 390]
     east = raw["z"].sel(number=3, latitude=slice(60, 30), longitude=[*range(330, 360, 3), *range(0, 31, 3)])
-    assert np.array_equal(made["geopotential"], east) and set(made.data_vars) == {
+    assert np.array_equal(result["geopotential"], east) and set(result.data_vars) == {
         "geopotential",
         "temperature",
     }
@@ -204,7 +206,7 @@ def test_grib(real_data, tmp_path):
         ),
     ],
 )
-def test_grib_of_which_some_must_be_left_out(real_data, tmp_path, change, said):
+def test_ambiguous_grib_files_are_rejected(real_data, tmp_path, change, said):
     eccodes = pytest.importorskip("eccodes")
     mixed = tmp_path / "mixed.grib"
     with open(real_data / "era5_levels_members_3deg.grib", "rb") as source, open(mixed, "wb") as out:
@@ -224,7 +226,7 @@ def test_grib_of_which_some_must_be_left_out(real_data, tmp_path, change, said):
         open_sources([mixed])
 
 
-def test_a_layout_of_another_package_is_found(monkeypatch):
+def test_a_layout_is_registered_by_an_entry_point(monkeypatch):
     mine = Layout(
         "mine",
         lambda d: "swell" in d,
@@ -256,7 +258,7 @@ def test_a_layout_of_another_package_is_found(monkeypatch):
         (b"CDF\x01", "cannot be read"),
     ],
 )
-def test_what_is_no_data_is_said_so(tmp_path, start, said):
+def test_files_without_data_are_rejected(tmp_path, start, said):
     (tmp_path / "x").write_bytes(start)
     with pytest.raises(ValueError, match=said):
         open_sources([tmp_path / "x"])
@@ -265,18 +267,18 @@ def test_what_is_no_data_is_said_so(tmp_path, start, said):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda d: d.isel(longitude=[3, 1, 2, 0, *range(4, 16)]), "longitudes are jumbled"),
-        (lambda d: d.isel(latitude=[3, 1, 2, 0, *range(4, 9)]), "latitudes are jumbled"),
-        (lambda d: d.assign_coords(longitude=np.linspace(0, 360, 16)), "hold a meridian twice"),
+        (lambda d: d.isel(longitude=[3, 1, 2, 0, *range(4, 16)]), "longitudes are not sorted"),
+        (lambda d: d.isel(latitude=[3, 1, 2, 0, *range(4, 9)]), "latitudes are not sorted"),
+        (lambda d: d.assign_coords(longitude=np.linspace(0, 360, 16)), "contain a meridian twice"),
         (lambda d: d.rename({"2m_temperature": "../../t"}), "no name: it could leave"),
     ],
 )
-def test_axes_that_are_wrong_are_refused(change, said):
+def test_invalid_coordinates_are_rejected(change, said):
     with pytest.raises(ValueError, match=said):
         canonical(change(weatherbench(False)), "memory")
 
 
-def test_longitudes_from_the_date_line_stay_as_they_are():
+def test_longitudes_from_the_date_line_are_unchanged():
     raw = weatherbench(False)
     west = raw.assign_coords(longitude=np.arange(-180, 180, 22.5))
     assert np.array_equal(canonical(west, "memory")["longitude"], west["longitude"])
@@ -284,19 +286,22 @@ def test_longitudes_from_the_date_line_stay_as_they_are():
     xr.testing.assert_equal(canonical(rolled, "memory").load(), canonical(west, "memory").load())
 
 
-def test_a_period_a_step_and_an_area(tmp_path):
+def test_period_step_and_area_are_selected(tmp_path):
     raw = weatherbench(False)
     raw.to_netcdf(tmp_path / "a.nc")
-    made = open_sources(
+    result = open_sources(
         [tmp_path / "a.nc"], Selection(times="2019-12-31:2019-12-31", step=12, area="45/10/-45/100")
     )
-    assert [str(t)[11:13] for t in made["time"].values] == ["00", "12"] and made[
+    assert [str(t)[11:13] for t in result["time"].values] == ["00", "12"] and result[
         "latitude"
     ].values.tolist() == [45, 22.5, 0, -22.5, -45]
-    assert made["longitude"].values.tolist() == [22.5, 45, 67.5, 90] and made["land_sea_mask"].shape == (5, 4)
+    assert result["longitude"].values.tolist() == [22.5, 45, 67.5, 90] and result["land_sea_mask"].shape == (
+        5,
+        4,
+    )
     for wrong, said in (
-        (Selection(levels=(300,)), "no level 300 hPa; it holds 500, 700, 850"),
-        (Selection(times="2031"), "holds no time of the period 2031"),
+        (Selection(levels=(300,)), "no level 300 hPa; it has 500, 700, 850"),
+        (Selection(times="2031"), "has no time of the period 2031"),
         (Selection(step=100), "no two times lie 100 h apart"),
         (Selection(area="1/0/0/1"), "fewer than two points"),
     ):

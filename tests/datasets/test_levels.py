@@ -27,7 +27,7 @@ def on_axis(source, name, values, attrs, variable="ta"):
 
 
 def hybrid(source, descending=False, attrs=None, coefficients=True):
-    """Return a history file of CAM: temperature on hybrid levels whose nominal pressures have units of hPa."""
+    """Return a CAM history file: temperature on hybrid levels with nominal pressures in hPa."""
     nominal = 1000 * (HYAM + HYBM)
     attrs = attrs or {
         "units": "hPa",
@@ -50,22 +50,22 @@ def by_hand(data, a, b, levels):
     """Return each column of temperature at pressures, in float64, by numpy's interpolation."""
     field = data["ta"].transpose("time", "lat", "lon", "lev").values.astype("f8")
     surface = data["PS"].values.astype("f8")
-    wanted = np.full((*surface.shape, len(levels)), np.nan)
+    expected = np.full((*surface.shape, len(levels)), np.nan)
     for at in np.ndindex(surface.shape):
         pressure = a + b * surface[at]
         order = np.argsort(pressure)
-        wanted[at] = np.interp(
+        expected[at] = np.interp(
             np.log(100.0 * np.array(levels)),
             np.log(pressure[order]),
             field[at][order],
             left=np.nan,
             right=np.nan,
         )
-    return np.moveaxis(wanted, -1, 1)
+    return np.moveaxis(expected, -1, 1)
 
 
 @pytest.mark.parametrize("descending", [False, True])
-def test_case_03_hybrid_levels_are_interpolated_as_a_column_by_hand(source, tmp_path, descending):
+def test_hybrid_levels_are_interpolated_like_a_reference_column(source, tmp_path, descending):
     data = hybrid(source, descending).isel(time=slice(0, 12))
     data.to_netcdf(tmp_path / "cam.nc")
     levels = (850, 500, 1, 1000)
@@ -76,14 +76,14 @@ def test_case_03_hybrid_levels_are_interpolated_as_a_column_by_hand(source, tmp_
         and read["temperature"].chunks is not None
     )
     order = slice(None, None, -1) if descending else slice(None)
-    wanted = by_hand(data, 1e5 * HYAM[order], HYBM[order], levels)
-    assert np.array_equal(np.isnan(read["temperature"]), np.isnan(wanted))
-    assert np.isnan(wanted[:, 2]).all() and 0 < np.isnan(wanted[:, 3]).mean() < 1
-    assert np.allclose(read["temperature"], wanted, rtol=1e-6, equal_nan=True)
+    expected = by_hand(data, 1e5 * HYAM[order], HYBM[order], levels)
+    assert np.array_equal(np.isnan(read["temperature"]), np.isnan(expected))
+    assert np.isnan(expected[:, 2]).all() and 0 < np.isnan(expected[:, 3]).mean() < 1
+    assert np.allclose(read["temperature"], expected, rtol=1e-6, equal_nan=True)
     assert read["PS"].dims == ("time", "latitude", "longitude")
 
 
-def test_case_03_without_pressures_or_coefficients_they_are_refused(source, tmp_path):
+def test_hybrid_levels_without_pressures_or_coefficients_are_rejected(source, tmp_path):
     hybrid(source).to_netcdf(tmp_path / "cam.nc")
     with pytest.raises(
         ValueError, match=r"cam\.nc: 'lev' counts hybrid or sigma levels.*e\.g\. 850 and 500 hPa"
@@ -93,13 +93,16 @@ def test_case_03_without_pressures_or_coefficients_they_are_refused(source, tmp_
     for select in (None, Selection(levels=(850, 500))):
         with pytest.raises(
             ValueError,
-            match=r"cannot be interpolated without the coefficients hyam and hybm.*cdo ml2pl.*select one of them, e\.g\. lev=",
+            match=(
+                r"cannot be interpolated without the coefficients hyam and hybm.*cdo ml2pl.*"
+                r"select one of them, e\.g\. lev="
+            ),
         ):
             open_sources([tmp_path / "bare.nc"], select)
     assert set(open_sources([tmp_path / "bare.nc"], Selection(("PS", "t2m"))).data_vars) == {"t2m", "PS"}
-    for lacking, message in (("P0", "without the pressure P0"), ("PS", "without the surface pressure PS")):
+    for missing, message in (("P0", "without the pressure P0"), ("PS", "without the surface pressure PS")):
         with pytest.raises(ValueError, match=message):
-            canonical(hybrid(source).drop_vars(lacking), "memory", select=Selection(("ta",), levels=(500,)))
+            canonical(hybrid(source).drop_vars(missing), "memory", select=Selection(("ta",), levels=(500,)))
     narrow = hybrid(source)
     narrow["PS"] = narrow["PS"].isel(lat=0, drop=True).expand_dims(place=3).assign_attrs(units="Pa")
     with pytest.raises(
@@ -163,14 +166,14 @@ NUMBERS = {"units": "1", "long_name": "hybrid level at layer midpoints"}
         lambda d: d.assign(PS=(d["PS"] / 100).assign_attrs(units="hPa")),
     ],
 )
-def test_coefficients_and_surface_pressure_under_other_names(source, change):
+def test_coefficients_and_surface_pressure_are_found_by_other_names(source, change):
     data = hybrid(source.isel(time=slice(0, 3)))
-    wanted = by_hand(data, 1e5 * HYAM, HYBM, (700, 400))
+    expected = by_hand(data, 1e5 * HYAM, HYBM, (700, 400))
     read = canonical(change(data), "memory", select=Selection(("ta",), levels=(700, 400)))
-    assert np.allclose(read["temperature"], wanted, rtol=1e-5, equal_nan=True)
+    assert np.allclose(read["temperature"], expected, rtol=1e-5, equal_nan=True)
 
 
-def test_sigma_levels(source):
+def test_sigma_levels_are_interpolated(source):
     sigma = np.array([0.1, 0.3, 0.6, 0.9, 0.97, 0.995])
     attrs = {
         "units": "1",
@@ -180,8 +183,8 @@ def test_sigma_levels(source):
     data = hybrid(source.isel(time=slice(0, 3)), coefficients=False)
     data = data.assign_coords(lev=("lev", sigma, attrs)).assign(ptop=((), 10.0, {"units": "hPa"}))
     read = canonical(data, "memory", select=Selection(("ta",), levels=(700, 400)))
-    wanted = by_hand(data, 1e3 * (1 - sigma), sigma, (700, 400))
-    assert np.allclose(read["temperature"], wanted, rtol=1e-6, equal_nan=True)
+    expected = by_hand(data, 1e3 * (1 - sigma), sigma, (700, 400))
+    assert np.allclose(read["temperature"], expected, rtol=1e-6, equal_nan=True)
 
 
 def test_a_profile_linear_in_the_logarithm_of_pressure_is_exact():
@@ -189,10 +192,14 @@ def test_a_profile_linear_in_the_logarithm_of_pressure_is_exact():
     pressure = 1e5 * HYAM + HYBM * surface[:, None]
     inside = np.array([6e4, 2e4])
     for order in (slice(None), slice(None, None, -1)):
-        got = at_pressures(
-            200 + 15 * np.log(pressure)[:, order], surface, 1e5 * HYAM[order], HYBM[order], inside
+        actual = at_pressures(
+            200 + 15 * np.log(pressure)[:, order],
+            surface,
+            a=1e5 * HYAM[order],
+            b=HYBM[order],
+            pressures=inside,
         )
-        assert np.allclose(got, 200 + 15 * np.log(inside), rtol=1e-7)
+        assert np.allclose(actual, 200 + 15 * np.log(inside), rtol=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +219,7 @@ def test_a_profile_linear_in_the_logarithm_of_pressure_is_exact():
         ("isobaricInPa", {}, [85000, 50000]),
     ],
 )
-def test_case_11_pressures_are_known_by_standard_name_units_or_name(source, tmp_path, name, attrs, values):
+def test_pressures_are_recognised_by_standard_name_units_or_name(source, tmp_path, name, attrs, values):
     on_axis(source, name, values, attrs).to_netcdf(tmp_path / "a.nc")
     read = open_sources([tmp_path / "a.nc"], Selection(levels=(500, 850)))
     assert (
@@ -232,7 +239,7 @@ def several_axes(source, other):
     return data.assign(ua=wind["ua"])
 
 
-def test_several_axes_of_pressures_become_one(source):
+def test_several_pressure_axes_become_one(source):
     read = canonical(several_axes(source, [50000.0, 85000.0, 100000.0]), "memory")
     assert read["level"].values.tolist() == [1000, 850, 500]
     assert np.allclose(read["temperature"].sel(level=500), source["t2m"] + 2)
@@ -240,7 +247,10 @@ def test_several_axes_of_pressures_become_one(source):
     other = several_axes(source, [85000.0, 70000.0, 50000.0, 20000.0])
     with pytest.raises(
         ValueError,
-        match=r"several axes of different pressures \(isobaric of 3, isobaric1 of 4\).*select levels that all of them have, e\.g\. 850,500",
+        match=(
+            r"several axes of different pressures \(isobaric of 3, isobaric1 of 4\).*"
+            r"select levels that all of them have, e\.g\. 850,500"
+        ),
     ):
         canonical(other, "memory")
     read = canonical(other, "memory", select=Selection(levels=(500, 850)))
@@ -304,12 +314,12 @@ def test_several_axes_of_pressures_become_one(source):
         ),
     ],
 )
-def test_what_is_no_whole_pressure_is_refused(source, name, attrs, values, message):
+def test_axes_that_are_not_whole_pressures_are_rejected(source, name, attrs, values, message):
     with pytest.raises(ValueError, match=message):
         canonical(on_axis(source, name, values, attrs), "memory")
 
 
-def test_levels_without_values_are_refused(source):
+def test_levels_without_coordinate_values_are_rejected(source):
     data = on_axis(source, "level", [850, 500], {}).drop_vars("level")
     with pytest.raises(ValueError, match=r"'level' has no coordinate values.*e\.g\. level=0"):
         canonical(data, "memory")
@@ -320,7 +330,7 @@ def test_levels_without_values_are_refused(source):
     )
 
 
-def test_fractions_are_left_out_where_others_are_chosen(source):
+def test_fractional_levels_are_dropped_if_others_are_selected(source):
     data = on_axis(source, "level", [850.0, 7.5, 2.5, 500.0], {"units": "hPa"})
     read = canonical(data, "memory", select=Selection(levels=(500, 850), variables=("ta",)))
     assert np.allclose(read["temperature"].sel(level=500), source["t2m"] + 3) and np.allclose(
@@ -330,7 +340,7 @@ def test_fractions_are_left_out_where_others_are_chosen(source):
         canonical(data, "memory", select=Selection(levels=(7,)))
 
 
-def test_single_levels_of_different_pressures_stay_with_their_variables(source):
+def test_single_levels_of_different_pressures_become_scalars(source):
     data = on_axis(source, "isobaric", [50000.0], {"units": "Pa"}, "t500")
     data["t850"] = on_axis(source, "isobaric1", [85000.0], {"units": "Pa"}, "t850")["t850"]
     read = canonical(data, "memory")

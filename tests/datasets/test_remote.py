@@ -76,7 +76,7 @@ def call(*words):
     return result.exit_code, " ".join(result.output.split())
 
 
-def test_a_server_that_fails_stalls_and_breaks_off_gives_the_same_values(source):
+def test_an_unreliable_server_yields_the_same_values(source):
     server = serve(source.parent, fails=0.3, seed=3)
     far = open_sources([f"http://127.0.0.1:{server.server_port}/wb.zarr"])
     near = open_sources([source])
@@ -84,7 +84,7 @@ def test_a_server_that_fails_stalls_and_breaks_off_gives_the_same_values(source)
     stop(server)
 
 
-def test_what_was_read_is_kept(source):
+def test_chunks_are_cached(source):
     server = serve(source.parent)
     url = f"http://127.0.0.1:{server.server_port}/wb.zarr"
     first = open_sources([url]).compute()
@@ -94,7 +94,7 @@ def test_what_was_read_is_kept(source):
     stop(server)
 
 
-def test_a_server_that_is_gone_is_one_error(source, tmp_path):
+def test_an_unreachable_server_is_one_error(source, tmp_path):
     server = serve(source.parent)
     url = f"http://127.0.0.1:{server.server_port}/wb.zarr"
     dataset = open_sources([url])
@@ -107,7 +107,7 @@ def test_a_server_that_is_gone_is_one_error(source, tmp_path):
     assert code == 2 and url in text and not list(tmp_path.glob("*s.zarr*"))
 
 
-def test_the_cache_is_bounded_and_knows_damage(tmp_path):
+def test_the_cache_is_bounded_and_detects_damage(tmp_path):
     cache = DiskCache(tmp_path / "c", 10_000)
     for i in range(50):
         cache.put(str(i), bytes([i]) * 1000)
@@ -156,7 +156,7 @@ def test_a_store_on_s3_is_ingested_trained_on_run_and_verified(bucket, monkeypat
     stop(proxy)
 
 
-def test_credentials_of_a_profile(bucket, monkeypatch, tmp_path):
+def test_credentials_are_read_from_a_profile(bucket, monkeypatch, tmp_path):
     (tmp_path / ".aws").mkdir()
     (tmp_path / ".aws" / "credentials").write_text(
         "[default]\naws_access_key_id = known\naws_secret_access_key = hidden-word\n"
@@ -169,7 +169,7 @@ def test_credentials_of_a_profile(bucket, monkeypatch, tmp_path):
     stop(proxy)
 
 
-def test_anonymous(bucket, monkeypatch):
+def test_public_buckets_are_read_anonymously(bucket, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{bucket}")
     assert open_sources(["s3://weather/wb.zarr"]).sizes["time"] == 400
 
@@ -177,7 +177,7 @@ def test_anonymous(bucket, monkeypatch):
 @pytest.mark.parametrize(
     "url", ["https://me:hidden-word@host/a.zarr", "https://host/a.zarr?key=hidden-word", "ftp://host/a.zarr"]
 )
-def test_refused_urls_keep_their_secrets(tmp_path, url):
+def test_rejected_urls_do_not_expose_secrets(tmp_path, url):
     code, text = call("ingest", url, "-o", tmp_path / "s.zarr")
     assert code == 2 and "hidden-word" not in text
 
@@ -212,7 +212,7 @@ def test_shards_are_read_by_range(source, tmp_path):
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
-def test_a_chunk_that_is_missing_is_refused(source, tmp_path, zarr_format):
+def test_a_missing_chunk_is_an_error(source, tmp_path, zarr_format):
     path = tmp_path / "m.zarr"
     dataset = xr.open_zarr(source).drop_encoding()
     dataset.chunk(time=40).to_zarr(path, zarr_format=zarr_format, consolidated=zarr_format == 2)

@@ -54,7 +54,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_case_01_levels_of_equal_times_become_an_axis(folder):
+def test_files_with_different_levels_and_equal_times_form_a_level_axis(folder):
     on_level(500).to_netcdf("z500.nc")
     on_level(850, level_units="Pa").to_netcdf("z850.nc")
     ingest(["z850.nc", "z500.nc"], "two.zarr")
@@ -66,7 +66,7 @@ def test_case_01_levels_of_equal_times_become_an_axis(folder):
     assert read_group(store, "statistics")["z_mean"].values == pytest.approx([5e4, 8.5e4], rel=1e-3)
 
 
-def test_case_01_levels_of_other_times_are_refused(folder):
+def test_files_with_different_levels_and_times_are_rejected(folder):
     on_level(500).to_netcdf("z500.nc")
     on_level(850, start=MONTHS["feb"]).to_netcdf("z850.nc")
     with pytest.raises(ValueError, match=r"z500\.nc has 'z' at level 500 hPa, z850\.nc at level 850 hPa"):
@@ -86,7 +86,7 @@ def test_case_01_levels_of_other_times_are_refused(folder):
 
 
 @pytest.mark.parametrize(
-    ("name", "values", "attrs", "said"),
+    ("name", "values", "attrs", "message"),
     [
         ("height", (10.0, 100.0), {"units": "m"}, "height 10 m.*height 100 m"),
         ("depth", (0.5, 5.0), {"units": "m"}, "depth 0.5 m.*depth 5 m"),
@@ -101,18 +101,18 @@ def test_case_01_levels_of_other_times_are_refused(folder):
     ],
 )
 @pytest.mark.parametrize("axis", [False, True])
-def test_case_01_scalar_coordinates_tell_fields_apart(folder, name, values, attrs, said, axis):
+def test_fields_with_different_scalar_coordinates_are_not_joined(folder, name, values, attrs, message, axis):
     for value, (month, start) in zip(values, MONTHS.items(), strict=True):
         one = grid("u", "m s-1", start=start, base=0.0).assign_coords({name: ((), value, attrs)})
         (one.expand_dims(name, axis=1) if axis else one).to_netcdf(f"{month}.nc")
-    with pytest.raises(ValueError, match=rf"jan\.nc.*{said}"):
+    with pytest.raises(ValueError, match=rf"jan\.nc.*{message}"):
         open_sources(["jan.nc", "feb.nc"])
     same = grid("u", "m s-1", start=MONTHS["feb"], base=0.0).assign_coords({name: ((), values[0], attrs)})
     same.to_netcdf("same.nc")
     assert open_sources(["jan.nc", "same.nc"]).sizes["time"] == 80
 
 
-def test_case_01_heights_of_equal_times_become_variables(folder):
+def test_files_with_different_heights_become_separate_variables(folder):
     for height in (10, 100):
         grid("u", "m s-1", base=float(height)).assign_coords(
             height=((), float(height), {"units": "m"})
@@ -126,7 +126,7 @@ def test_case_01_heights_of_equal_times_become_variables(folder):
 
 
 @pytest.mark.parametrize("start", MONTHS.values())
-def test_case_01_members_are_selected_or_refused(folder, start):
+def test_several_members_require_a_selection(folder, start):
     for member, time in ((0, MONTHS["jan"]), (3, start)):
         grid("u", "m s-1", start=time, base=float(member)).expand_dims(number=[member], axis=1).to_netcdf(
             f"m{member}.nc"
@@ -148,7 +148,7 @@ def test_case_01_members_are_selected_or_refused(folder, start):
         open_sources(["none.nc"], Selection(member=0))
 
 
-def test_many_variables_a_level_and_a_month_a_file(folder):
+def test_one_file_per_variable_level_and_month_are_joined(folder):
     for month, start in MONTHS.items():
         for level in (850, 500, 1000):
             on_level(level, "z", start=start, standard_name="geopotential").to_netcdf(f"z_{level}_{month}.nc")
@@ -159,14 +159,14 @@ def test_many_variables_a_level_and_a_month_a_file(folder):
     assert np.allclose(dataset["t"].sel(level=850).mean(), 215, atol=1)
     two = open_sources(["*.nc"], Selection(levels=(850, 500)))
     assert set(two["level"].values.tolist()) == {500, 850}
-    with pytest.raises(ValueError, match="no level 300 hPa; it holds"):
+    with pytest.raises(ValueError, match="no level 300 hPa; it has"):
         open_sources(["*.nc"], Selection(levels=(500, 300)))
     grid().to_netcdf("none.txt.nc")
     with pytest.raises(ValueError, match="no pressure levels"):
         open_sources(["none.txt.nc"], Selection(levels=(500,)))
 
 
-def test_single_levels_of_two_variables_stay_apart(folder):
+def test_single_levels_of_two_variables_are_not_combined(folder):
     on_level(500).to_netcdf("z500.nc")
     on_level(850, "t", "K", base=280.0).to_netcdf("t850.nc")
     dataset = open_sources(["z500.nc", "t850.nc"])
@@ -174,7 +174,7 @@ def test_single_levels_of_two_variables_stay_apart(folder):
     assert dataset["z"].dims == ("time", "latitude", "longitude")
 
 
-def test_sets_of_levels_that_differ(folder):
+def test_different_sets_of_levels_are_rejected_or_selected(folder):
     both = xr.concat([on_level(500), on_level(850)], "level")
     both.to_netcdf("both.nc")
     both.isel(level=[1, 0], time=slice(None)).assign_coords(
@@ -193,7 +193,7 @@ def test_sets_of_levels_that_differ(folder):
     kept = open_sources(["both.nc", "later.nc"], Selection(levels=(850,)))
     assert kept.sizes["time"] == 80 and np.allclose(kept["z"].mean(), 8.5e4, rtol=1e-3)
     on_level(850).to_netcdf("again.nc")
-    with pytest.raises(ValueError, match=r"both\.nc and again\.nc both hold 'z' at 850 hPa"):
+    with pytest.raises(ValueError, match=r"both\.nc and again\.nc both contain 'z' at 850 hPa"):
         open_sources(["both.nc", "again.nc"])
     on_level(850, "t", "K").to_netcdf("t850.nc")
     xr.concat([on_level(500, "t", "K"), on_level(1000, "t", "K")], "level").to_netcdf("t.nc")
@@ -201,14 +201,14 @@ def test_sets_of_levels_that_differ(folder):
         open_sources(["both.nc", "t.nc"])
 
 
-def test_files_that_overlap_in_time_are_named(folder):
+def test_overlapping_times_are_rejected_with_both_files(folder):
     grid().to_netcdf("a.nc")
     grid(start="2001-01-05").to_netcdf("b.nc")
     with pytest.raises(ValueError, match=r"a\.nc and b\.nc both contain 't2m' at 2001-01-05T00:00"):
         open_sources(["a.nc", "b.nc"])
 
 
-def test_a_scalar_coordinate_belongs_to_the_variables_that_name_it(folder):
+def test_a_scalar_coordinate_applies_to_the_variables_that_name_it(folder):
     t2m = grid().assign_coords(height=((), 2.0, {"units": "m", "standard_name": "height"}))
     both = t2m.assign(msl=grid("msl", "Pa", base=1e5)["msl"])
     both.to_netcdf("a.nc")
@@ -223,15 +223,17 @@ def test_a_scalar_coordinate_belongs_to_the_variables_that_name_it(folder):
         .expand_dims(level=[500, 850], axis=1)
         .assign(t2m=t2m["t2m"])
     )
-    made = canonical(wide, "memory")
-    assert "scalar_coordinates" not in made["z"].attrs and scalars_of(made["t2m"].attrs) == {"height": "2 m"}
-    assert scalars_of(made["t2m"].attrs) == scalars_of(
-        canonical(made.rename(t2m="again"), "memory")["again"].attrs
+    result = canonical(wide, "memory")
+    assert "scalar_coordinates" not in result["z"].attrs and scalars_of(result["t2m"].attrs) == {
+        "height": "2 m"
+    }
+    assert scalars_of(result["t2m"].attrs) == scalars_of(
+        canonical(result.rename(t2m="again"), "memory")["again"].attrs
     )
 
 
 @pytest.mark.parametrize("name", ["surface", "expver", "step", "crs", "valid_time"])
-def test_coordinates_that_tell_nothing_apart_are_left_out(name):
+def test_irrelevant_scalar_coordinates_are_dropped(name):
     value = {
         "expver": "0001",
         "step": np.timedelta64(6, "h"),
@@ -240,7 +242,7 @@ def test_coordinates_that_tell_nothing_apart_are_left_out(name):
     assert not scalars_of(canonical(grid().assign_coords({name: value}), "memory")["t2m"].attrs)
 
 
-def test_a_level_without_units_is_a_pressure_where_it_can_be_one():
+def test_a_level_without_units_is_a_pressure_if_plausible():
     for value, scalars in ((850, {"level": "850 hPa"}), (0, {"lev": "0"}), (1, {"lev": "1"})):
         dataset = grid("q", "kg/kg").expand_dims(lev=[value], axis=1)
         assert scalars_of(canonical(dataset, "memory")["q"].attrs) == scalars
@@ -249,14 +251,14 @@ def test_a_level_without_units_is_a_pressure_where_it_can_be_one():
     assert scalars_of(canonical(hybrid, "memory")["q"].attrs) == {"lev": "850 hPa"}  # a nominal pressure
 
 
-def test_rounded_values_are_the_same_place():
+def test_rounded_scalar_values_are_equal():
     assert differing({"depth": "0.494025 m"}, {"depth": "0.494 m"}) is None
     assert differing({"height": "10 m"}, {"height": "100 m", "number": "1"}) == "height"
     assert differing({"height": "10 m"}, {"height": "10 km"}) == "height"
     assert differing({"number": "20000"}, {"number": "20001"}) == "number"
 
 
-def test_a_variable_is_put_at_the_place_of_its_owner():
+def test_a_variable_is_selected_at_the_levels_of_a_store():
     def place(dataset, levels, **scalars):
         return at_place(
             canonical(dataset, "memory")["z"],
@@ -274,7 +276,7 @@ def test_a_variable_is_put_at_the_place_of_its_owner():
     assert place(both, [850, 500])["level"].values.tolist() == [850, 500]
     assert np.array_equal(place(both, None, level="850 hPa"), on_level(850)["z"][:, 0])
     assert place(on_level(500).assign_coords(height=10.0), None, height="10 m").ndim == 3
-    for dataset, levels, scalars, said in (
+    for dataset, levels, scalars, message in (
         (on_level(850), [500], {}, "lacks level 500 hPa, which the store needs; it has 850 hPa"),
         (both, None, {"level": "700 hPa"}, "lacks level 700 hPa, which the store needs; it has 500, 850 hPa"),
         (both, None, {}, "has levels, but that of the store has none"),
@@ -285,7 +287,7 @@ def test_a_variable_is_put_at_the_place_of_its_owner():
             "'z' is at height 100 m, that of the store at height 10 m",
         ),
     ):
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             place(dataset, levels, **scalars)
 
 
@@ -307,16 +309,16 @@ def new_cds(start, times=40):
     )
 
 
-def test_case_08_old_and_new_files_are_one_series(folder):
+def test_old_and_new_cds_files_are_one_series(folder):
     grid().to_netcdf("old.nc")
     new_cds(MONTHS["feb"]).to_netcdf("new.nc")
     joined = open_sources(["old.nc", "new.nc"])
     assert list(joined.data_vars) == ["t2m"] and joined.sizes["time"] == 80
-    wanted = xr.concat([grid(), grid(start=MONTHS["feb"])], "time")["t2m"]
-    assert np.array_equal(joined["t2m"], wanted)
+    expected = xr.concat([grid(), grid(start=MONTHS["feb"])], "time")["t2m"]
+    assert np.array_equal(joined["t2m"], expected)
     ingest(["old.nc"], "s.zarr")
     ingest(["new.nc"], "s.zarr", append=True)
-    assert np.array_equal(open_store("s.zarr").dataset["t2m"], wanted)
+    assert np.array_equal(open_store("s.zarr").dataset["t2m"], expected)
     assert list(open_sources(["new.nc", "old.nc"]).data_vars) == ["2m_temperature"]
 
 
@@ -329,14 +331,14 @@ def test_case_08_old_and_new_files_are_one_series(folder):
         ("t2m", {"GRIB_shortName": "2t", "standard_name": "unknown"}, None),
     ],
 )
-def test_names_of_one_quantity_are_matched(name, attrs, height):
+def test_names_of_the_same_quantity_match(name, attrs, height):
     ours = canonical(grid(), "memory")["t2m"]
     dataset = grid(name, **attrs)
     if height:
         dataset = dataset.assign_coords(height=((), height, {"units": "m"}))
     theirs = canonical(dataset, "memory")
-    (found,) = theirs.data_vars
-    assert match_variables({"t2m": identity(ours)}, {str(found): identity(theirs[found])}) == {"t2m": found}
+    (match,) = theirs.data_vars
+    assert match_variables({"t2m": identity(ours)}, {str(match): identity(theirs[match])}) == {"t2m": match}
 
 
 @pytest.mark.parametrize(
@@ -348,7 +350,7 @@ def test_names_of_one_quantity_are_matched(name, attrs, height):
         ("d2m", "K", {}, None),
     ],
 )
-def test_other_quantities_are_not_matched(name, units, attrs, height):
+def test_different_quantities_do_not_match(name, units, attrs, height):
     dataset = grid(name, units, **attrs)
     if height:
         dataset = dataset.assign_coords(height=((), height, {"units": "m"}))
@@ -358,7 +360,7 @@ def test_other_quantities_are_not_matched(name, units, attrs, height):
     )
 
 
-def test_a_level_and_no_level_are_not_matched():
+def test_variables_with_and_without_level_do_not_match():
     single = canonical(on_level(500, "t", "K", base=280.0), "memory")["t"]
     surface = canonical(grid("temperature"), "memory")["temperature"]
     assert not match_variables({"t": identity(single)}, {"temperature": identity(surface)})
@@ -370,7 +372,7 @@ def test_a_level_and_no_level_are_not_matched():
     }
 
 
-def test_two_candidates_are_no_match(folder):
+def test_ambiguous_candidates_do_not_match(folder):
     both = canonical(
         grid("2t").assign(tas=grid("tas", standard_name="air_temperature")["tas"]).assign_coords(height=2.0),
         "memory",
@@ -388,7 +390,7 @@ def test_variables_are_selected_by_any_known_name(folder):
         open_sources(["a.nc"], Selection(("nothing",)))
 
 
-def test_case_08_rename(folder):
+def test_variables_are_renamed(folder):
     grid("temp").to_netcdf("a.nc")
     grid("T_2M", start=MONTHS["feb"]).to_netcdf("b.nc")
     for rename, name in (({"T_2M": "temp"}, "temp"), ({"T_2M": "warmth", "temp": "warmth"}, "warmth")):
@@ -396,19 +398,19 @@ def test_case_08_rename(folder):
         assert list(joined.data_vars) == [name] and joined.sizes["time"] == 80
     ingest(["a.nc"], "s.zarr", rename={"temp": "2m_temperature"})
     assert list(open_store("s.zarr").dataset.data_vars) == ["2m_temperature"]
-    for rename, said in (
+    for rename, message in (
         ({"T_2N": "temp"}, r"rename names 'T_2N', which a\.nc, b\.nc does not contain; did you mean T_2M"),
         ({"T_2M": "../t"}, "cannot be the name of a variable"),
         ({"T_2M": "level"}, "cannot be the name of a variable"),
     ):
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             open_sources(["a.nc", "b.nc"], rename=rename)
     grid("temp").assign(T_2M=grid("T_2M")["T_2M"]).to_netcdf("two.nc")
     with pytest.raises(ValueError, match="both become 'temp'"):
         open_sources(["two.nc"], rename={"T_2M": "temp"})
 
 
-def test_units_that_differ_are_refused_and_spellings_are_not(folder):
+def test_different_units_are_rejected_but_spellings_are_not(folder):
     grid("tp", "m", base=1.0).to_netcdf("a.nc")
     grid("tp", "mm", base=1000.0, start=MONTHS["feb"]).to_netcdf("b.nc")
     with pytest.raises(ValueError, match=r"b\.nc has 'tp' in 'mm', a\.nc in 'm'"):
@@ -435,7 +437,7 @@ def rounded(lat, lon):
         (np.round(np.arange(50.0, 47.0, -0.1), 1), np.round(np.arange(300.0, 304.0, 0.1), 1)),
     ],
 )
-def test_case_10_rounded_coordinates_are_one_grid(folder, lat, lon):
+def test_rounded_coordinates_are_the_same_grid(folder, lat, lon):
     lat32, lon32 = rounded(lat * (1 + 1e-7), lon)
     grid(lat=lat, lon=lon).to_netcdf("one.nc")
     grid(lat=lat32, lon=lon32, start=MONTHS["feb"]).to_netcdf("two.nc")
@@ -455,7 +457,7 @@ def test_case_10_rounded_coordinates_are_one_grid(folder, lat, lon):
     assert store.sizes == {"time": 80, "latitude": len(lat), "longitude": len(lon)}
 
 
-def test_case_10_rows_and_longitudes_in_another_order(folder):
+def test_rows_and_longitudes_are_reordered(folder):
     lon = np.arange(0, 360, 30.0)
     grid(lon=lon).to_netcdf("one.nc")
     other = grid(lon=lon, start=MONTHS["feb"])
@@ -466,16 +468,16 @@ def test_case_10_rows_and_longitudes_in_another_order(folder):
     )
     turned["longitude"].attrs["units"] = "degrees_east"
     turned.to_netcdf("two.nc")
-    wanted = xr.concat([grid(lon=lon), other], "time")["t2m"]
+    expected = xr.concat([grid(lon=lon), other], "time")["t2m"]
     xr.testing.assert_equal(
-        open_sources(["one.nc", "two.nc"])["t2m"].load().drop_attrs(), wanted.drop_attrs()
+        open_sources(["one.nc", "two.nc"])["t2m"].load().drop_attrs(), expected.drop_attrs()
     )
     ingest(["one.nc"], "s.zarr")
     ingest(["two.nc"], "s.zarr", append=True)
-    xr.testing.assert_equal(open_store("s.zarr").dataset["t2m"].load().drop_attrs(), wanted.drop_attrs())
+    xr.testing.assert_equal(open_store("s.zarr").dataset["t2m"].load().drop_attrs(), expected.drop_attrs())
 
 
-def test_case_10_points_that_are_elsewhere_are_refused(folder):
+def test_different_grid_points_are_rejected(folder):
     grid().to_netcdf("one.nc")
     grid(lat=LATITUDE + 0.01, start=MONTHS["feb"]).to_netcdf("two.nc")
     with pytest.raises(ValueError, match=r"one\.nc and two\.nc differ in latitude"):
@@ -485,7 +487,7 @@ def test_case_10_points_that_are_elsewhere_are_refused(folder):
         ingest(["two.nc"], "s.zarr", append=True)
 
 
-def test_areas_take_points_on_their_edges_however_rounded(folder):
+def test_areas_include_points_on_their_edges_despite_rounding(folder):
     lat, lon = np.round(np.arange(50.0, 47.0, -0.1), 1), np.round(np.arange(300.0, 304.0, 0.1), 1)
     for number, (a, b) in enumerate(((lat, lon), rounded(lat, lon))):
         grid(lat=a, lon=b).to_netcdf(f"{number}.nc")
@@ -514,21 +516,21 @@ def constants(start="2001-01-01", base=280.0, **more):
 
 
 @pytest.mark.parametrize("when", [None, "2001-01-01", "1979-01-01"])
-def test_case_16_static_fields_of_another_file(folder, when):
+def test_static_fields_are_read_from_another_file(folder, when):
     grid().to_netcdf("t2m.nc")
     one = constants(start=when or "2001-01-01")
     (one.isel(time=0, drop=True) if when is None else one).to_netcdf("constants.nc")
     xr.merge([grid(), constants().isel(time=0, drop=True)]).to_netcdf("merged.nc")
     ingest(["t2m.nc", "constants.nc"], "s.zarr", Selection(times="2001-01-03:2001-01-09"))
     ingest(["merged.nc"], "merged.zarr", Selection(times="2001-01-03:2001-01-09"))
-    ours, wanted = open_store("s.zarr"), open_store("merged.zarr")
+    ours, expected = open_store("s.zarr"), open_store("merged.zarr")
     assert list(ours.dataset.data_vars) == ["t2m"] and sorted(ours.static()) == ["lsm", "z"]
-    for name, field in wanted.static().items():
+    for name, field in expected.static().items():
         assert np.array_equal(ours.static()[name], field)
-    assert np.array_equal(ours.dataset["t2m"], wanted.dataset["t2m"])
+    assert np.array_equal(ours.dataset["t2m"], expected.dataset["t2m"])
 
 
-def test_case_16_static_fields_on_rounded_and_turned_coordinates(folder):
+def test_static_fields_are_aligned_with_rounded_and_rolled_coordinates(folder):
     grid().to_netcdf("t2m.nc")
     exact = constants().isel(time=0, drop=True)
     exact.isel(latitude=slice(None, None, -1)).assign_coords(
@@ -544,16 +546,16 @@ def test_case_16_static_fields_on_rounded_and_turned_coordinates(folder):
         "globe.nc"
     )  # of the whole globe, a mask of true and false
     cut = open_sources(["t2m.nc", "globe.nc"])
-    wanted = around["z"].sel(latitude=LATITUDE, longitude=LONGITUDE - 360)
-    assert np.array_equal(cut.coords["z"], wanted) and np.array_equal(
-        cut.coords["lsm"], around["lsm"].sel(wanted.coords)
+    expected = around["z"].sel(latitude=LATITUDE, longitude=LONGITUDE - 360)
+    assert np.array_equal(cut.coords["z"], expected) and np.array_equal(
+        cut.coords["lsm"], around["lsm"].sel(expected.coords)
     )
     constants(lat=LATITUDE + 1).to_netcdf("elsewhere.nc")
     with pytest.raises(ValueError, match="differ in latitude"):
         open_sources(["t2m.nc", "elsewhere.nc"])
 
 
-def test_case_16_the_surface_and_levels_of_one_name(folder):
+def test_surface_geopotential_is_distinguished_from_levels_of_the_same_name(folder):
     xr.concat([on_level(500), on_level(850)], "level").to_netcdf("z.nc")
     constants().to_netcdf("constants.nc")
     dataset = open_sources(["z.nc", "constants.nc"])
@@ -562,7 +564,7 @@ def test_case_16_the_surface_and_levels_of_one_name(folder):
     )
 
 
-def test_case_16_a_geopotential_without_more_is_that_of_the_surface_among_constants(folder):
+def test_geopotential_among_constants_is_that_of_the_surface(folder):
     grid().to_netcdf("t2m.nc")
     plain = constants()
     plain["z"].attrs["standard_name"] = "geopotential"
@@ -574,7 +576,7 @@ def test_case_16_a_geopotential_without_more_is_that_of_the_surface_among_consta
     assert "z" in open_sources(["t2m.nc", "alone.nc"], static=["z"]).coords
 
 
-def test_case_16_weather_is_never_spread_over_time(folder):
+def test_time_dependent_variables_without_time_are_rejected(folder):
     grid().to_netcdf("t2m.nc")
     grid("u10", "m s-1", times=1, base=0.0).to_netcdf("u10.nc")
     with pytest.raises(ValueError, match=r"differ in time.*declare 'u10' as static"):
@@ -594,7 +596,7 @@ def test_case_16_weather_is_never_spread_over_time(folder):
         open_sources(["constants.nc", "constants.nc"])
 
 
-def test_case_16_static_by_name(folder):
+def test_variables_are_declared_static_by_name(folder):
     grid().to_netcdf("t2m.nc")
     one = grid("roughness", "m", times=1, base=0.0)
     one.to_netcdf("roughness.nc")
@@ -617,16 +619,16 @@ def test_static_fields_that_differ_are_reported(folder, caplog):
     constants().isel(time=0, drop=True).to_netcdf("a.nc")
     constants(base=300.0).isel(time=0, drop=True)[["z"]].to_netcdf("b.nc")
     assert np.array_equal(open_sources(["t2m.nc", "a.nc", "b.nc"]).coords["z"], constants()["z"][0])
-    assert "z of a.nc is used, which differs from that of b.nc" in caplog.text
+    assert "z of a.nc is used; that of b.nc differs" in caplog.text
 
 
-def test_long_lists_of_names_are_cut_visibly():
+def test_long_lists_of_names_are_abbreviated():
     assert nearest("zzz", ["u", "temperature"]) == "there are: u, temperature"
     hint = nearest("zzz", [f"name{i}" for i in range(45)])
     assert hint.endswith("name29 ... and 15 more")
 
 
-def test_files_are_closed_where_something_is_refused(folder):
+def test_files_are_closed_after_an_error(folder):
     on_level(500).to_netcdf("a.nc")
     on_level(850, start=MONTHS["feb"]).to_netcdf("b.nc")
     with pytest.raises(ValueError, match="level 500"):

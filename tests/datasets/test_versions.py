@@ -25,7 +25,7 @@ def two_versions(source, values, final=slice(0, 120), preliminary=slice(120, 160
 
 
 @pytest.mark.parametrize("values", [np.array([1, 5], "i4"), ["0001", "0005"], [b"0001", b"0005"], [5, 1]])
-def test_case_09_preliminary_values_fill_what_final_ones_lack(source, tmp_path, values, caplog):
+def test_preliminary_values_fill_missing_final_ones(source, tmp_path, values, caplog):
     swapped = next(iter(values)) == 5
     joined = two_versions(source, [1, 5]).isel(expver=[1, 0]) if swapped else two_versions(source, values)
     packed = {"dtype": "i2", "scale_factor": 1e-3, "add_offset": 280.0, "_FillValue": -32767}
@@ -46,20 +46,20 @@ def test_case_09_preliminary_values_fill_what_final_ones_lack(source, tmp_path, 
     assert np.isnan(one["t2m"]).all(("latitude", "longitude")).sum() == 40
 
 
-def test_final_values_win(source):
+def test_final_values_take_precedence(source):
     read = canonical(two_versions(source, [1, 5], preliminary=slice(60, 160)), "memory")
     assert np.array_equal(read["t2m"][:120], source["t2m"][:120]) and np.allclose(
         read["t2m"][120:], source["t2m"][120:] + 7
     )
 
 
-def test_other_experiments_are_not_mixed(source):
+def test_other_experiments_are_not_merged(source):
     with pytest.raises(ValueError, match="dimension 'expver' of size 2"):
         canonical(two_versions(source, [1, 77]), "memory")
 
 
 @pytest.mark.parametrize("final", ["0001", 1])
-def test_versions_along_time(source, final):
+def test_preliminary_times_are_replaced_by_final_ones(source, final):
     """New files of the store: a coordinate of strings; a time in both versions is that of the final one."""
     preliminary = 5 if final == 1 else "0005"
     both = xr.concat([source.isel(time=slice(0, 120)), (source + 7).isel(time=slice(100, 160))], "time")

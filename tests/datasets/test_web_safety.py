@@ -71,7 +71,7 @@ def get(server, key="zarr.json"):
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("key", ["zarr.json", ".zmetadata", "air/c/0"])
-def test_redirects_to_another_port_are_refused(server, status, key):
+def test_redirects_to_another_port_are_rejected(server, status, key):
     inside = server(lambda handler: send(handler, b"{}"))
     outside = server(
         lambda handler: send(handler, b"", status, Location=f"http://127.0.0.1:{inside.server_port}/secret")
@@ -93,7 +93,7 @@ def test_redirects_to_another_port_are_refused(server, status, key):
         "ftp://127.0.0.1/x",
     ],
 )
-def test_redirects_to_another_host_or_scheme_are_refused(server, location):
+def test_redirects_to_another_host_or_scheme_are_rejected(server, location):
     here = server(
         lambda handler: send(handler, b"", 302, Location=location.format(port=handler.server.server_port))
     )
@@ -102,14 +102,14 @@ def test_redirects_to_another_host_or_scheme_are_refused(server, location):
     assert len(here.asked) == 1
 
 
-def test_a_redirect_shows_no_password_and_is_refused_by_the_command(server):
+def test_a_rejected_redirect_shows_no_password(server):
     here = server(lambda handler: send(handler, b"", 302, Location="http://me:hidden-word@other.example/x"))
     with pytest.raises(UntrustedDataError, match=r"http://other\.example;") as caught:
         open_lazily(f"http://127.0.0.1:{here.server_port}/a.zarr")
     assert "hidden-word" not in str(caught.value)
 
 
-def test_redirects_on_the_same_server_are_followed_a_few_times(server):
+def test_redirects_on_the_same_server_are_followed_up_to_a_limit(server):
     def answer(handler):
         if handler.path.startswith("/a.zarr/loop"):
             send(handler, b"", 302, Location="/a.zarr/loop/0")
@@ -124,7 +124,7 @@ def test_redirects_on_the_same_server_are_followed_a_few_times(server):
         get(here, "loop/0")
 
 
-def test_no_more_is_read_than_can_be_needed(server):
+def test_responses_are_read_up_to_their_needed_size(server):
     def endless(handler):
         handler.send_response(200)
         handler.end_headers()
@@ -139,7 +139,7 @@ def test_no_more_is_read_than_can_be_needed(server):
             get(server(answer))
 
 
-def test_a_server_that_trickles_is_an_error_in_time(server, monkeypatch):
+def test_a_slow_server_times_out(server, monkeypatch):
     monkeypatch.setattr("fourcaster.datasets.adapters.remote.TRIES", 1)
     monkeypatch.setenv("FOURCASTER_TIMEOUT", "0.5")
 
@@ -159,7 +159,7 @@ def test_a_server_that_trickles_is_an_error_in_time(server, monkeypatch):
     assert time.monotonic() - started < 5
 
 
-def test_credentials_of_a_file_are_not_sent(server, tmp_path, monkeypatch):
+def test_netrc_credentials_are_not_sent(server, tmp_path, monkeypatch):
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password hidden-word\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     seen = []
@@ -171,7 +171,7 @@ def test_credentials_of_a_file_are_not_sent(server, tmp_path, monkeypatch):
     assert get(server(answer)) == b"{}" and seen == [None]
 
 
-def test_what_cannot_be_is_an_error(server):
+def test_invalid_responses_are_errors(server):
     for status, reason in {403: "access denied", 500: "could not be read"}.items():
         with pytest.raises(OSError, match=reason):
             get(server(lambda handler, status=status: send(handler, b"", status)))
@@ -180,7 +180,7 @@ def test_what_cannot_be_is_an_error(server):
     assert get(server(lambda handler: send(handler, b"", 404))) is None
 
 
-def test_the_cache_is_the_users_own(tmp_path):
+def test_the_cache_is_private(tmp_path):
     cache = DiskCache(tmp_path / "c", 10_000)
     cache.put("a", b"value")
     assert (tmp_path / "c").stat().st_mode & 0o777 == 0o700
@@ -193,7 +193,7 @@ def test_the_cache_is_the_users_own(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["writable", "link", "above", "file"])
-def test_a_cache_that_others_may_write_to_is_not_used(tmp_path, monkeypatch, caplog, kind):
+def test_a_cache_writable_by_others_is_not_used(tmp_path, monkeypatch, caplog, kind):
     folder = tmp_path / "shared" / "remote"
     folder.parent.mkdir()
     if kind == "link":
@@ -222,7 +222,7 @@ def entry_of(folder, name):
     return folder / hashlib.sha256(name.encode()).hexdigest()
 
 
-def test_entries_that_were_planted_are_fetched_again(tmp_path):
+def test_planted_cache_entries_are_fetched_again(tmp_path):
     cache = DiskCache(tmp_path / "c", 100_000)
     other = tmp_path / "other"
     cache.put("a", b"of a")
@@ -247,7 +247,7 @@ def test_entries_that_were_planted_are_fetched_again(tmp_path):
     assert cache.get("a") == b"of a" and other.exists()
 
 
-def test_links_at_the_names_of_temporary_files_are_not_followed(tmp_path):
+def test_links_in_place_of_temporary_files_are_not_followed(tmp_path):
     cache = DiskCache(tmp_path / "c", 100_000)
     victim = tmp_path / "victim"
     victim.write_text("mine")
@@ -287,7 +287,7 @@ def test_processes_may_evict_and_read_at_the_same_time(tmp_path):
     assert not old.exists()
 
 
-def test_a_wrong_size_of_the_cache_is_one_line(monkeypatch):
+def test_an_invalid_cache_size_is_a_one_line_error(monkeypatch):
     monkeypatch.setenv("FOURCASTER_CACHE_BYTES", "many")
     with pytest.raises(ValueError, match="FOURCASTER_CACHE_BYTES many is not understood"):
         DiskCache.of_user()
@@ -307,7 +307,7 @@ def download(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["file", "link", "pipe"])
-def test_a_sample_that_was_changed_is_fetched_again(tmp_path, download, kind, caplog):
+def test_a_modified_sample_is_fetched_again(tmp_path, download, kind, caplog):
     path = tmp_path / "kept" / sample.NAME
     path.parent.mkdir()
     victim = tmp_path / "victim"
@@ -322,7 +322,7 @@ def test_a_sample_that_was_changed_is_fetched_again(tmp_path, download, kind, ca
     assert "is fetched again" in caplog.text and victim.read_bytes() == b"wrong" and not path.is_symlink()
 
 
-def test_a_download_of_something_else_is_an_error(tmp_path, download, monkeypatch):
+def test_an_unexpected_download_is_an_error(tmp_path, download, monkeypatch):
     (tmp_path / "www" / sample.NAME).write_bytes(b"wrong")
     monkeypatch.setattr(
         sample, "download", lambda plain=sample.download: plain(download[1], tmp_path / "kept")
@@ -333,7 +333,7 @@ def test_a_download_of_something_else_is_an_error(tmp_path, download, monkeypatc
     assert not list((tmp_path / "kept").iterdir())
 
 
-def test_a_shared_folder_keeps_no_sample(tmp_path, monkeypatch):
+def test_a_shared_folder_is_not_used_for_the_sample(tmp_path, monkeypatch):
     (tmp_path / "shared").mkdir()
     os.chmod(tmp_path / "shared", 0o777)
     monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path / "shared")

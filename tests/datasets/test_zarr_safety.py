@@ -115,7 +115,7 @@ def objects(store, filters, marker, dtype="|O", compressor=None):
     ],
 )
 @pytest.mark.parametrize("consolidated", [False, True])
-def test_objects_are_refused_and_nothing_runs(store, tmp_path, filters, consolidated):
+def test_object_arrays_are_rejected_and_run_no_code(store, tmp_path, filters, consolidated):
     objects(store, filters, tmp_path / "ran")
     if consolidated:
         names = [f.relative_to(store) for f in store.rglob(".z*")]
@@ -130,7 +130,7 @@ def test_objects_are_refused_and_nothing_runs(store, tmp_path, filters, consolid
     assert not (tmp_path / "ran").exists() and not (tmp_path / "out.zarr").exists()
 
 
-def test_pickle_as_the_compressor_of_numbers_is_refused(store, tmp_path):
+def test_pickle_as_compressor_of_numbers_is_rejected(store, tmp_path):
     objects(store, None, tmp_path / "ran", "<f4", {"id": "pickle"})
     with pytest.raises(UntrustedDataError, match=r"array station is encoded by the codec 'pickle'"):
         open_lazily(str(store))
@@ -160,7 +160,7 @@ def test_codecs_of_installed_packages_are_not_run(tmp_path, kind, monkeypatch):
 
 
 @pytest.mark.parametrize("group", ["statistics", "climatology"])
-def test_groups_within_a_store_are_checked_too(tmp_path, group):
+def test_nested_groups_are_checked(tmp_path, group):
     from fourcaster.datasets.adapters.opening import open_zarr
 
     make(tmp_path / "a.zarr", 3)
@@ -192,7 +192,7 @@ def test_groups_within_a_store_are_checked_too(tmp_path, group):
     ids=str,
 )
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_codecs_of_format_2_give_what_the_library_gives(tmp_path, settings, order):
+def test_format_2_codecs_decode_as_the_library_does(tmp_path, settings, order):
     path = make(tmp_path / "a.zarr")
     shutil.rmtree(path / "air")
     array = zarr.create_array(
@@ -232,7 +232,7 @@ def test_codecs_of_format_2_give_what_the_library_gives(tmp_path, settings, orde
         ),
     ],
 )
-def test_codecs_of_format_3_give_what_the_library_gives(tmp_path, shards, filters, compressors):
+def test_format_3_codecs_decode_as_the_library_does(tmp_path, shards, filters, compressors):
     path = make(tmp_path / "a.zarr", 3)
     shutil.rmtree(path / "air")
     filters, compressors = (
@@ -262,7 +262,7 @@ def test_codecs_of_format_3_give_what_the_library_gives(tmp_path, shards, filter
 @pytest.mark.filterwarnings("ignore:The codec")
 @pytest.mark.parametrize("zarr_format", [2, 3])
 @pytest.mark.parametrize("dtype", [object, "U6", "S6"])
-def test_texts_of_coordinates_are_read(tmp_path, zarr_format, dtype):
+def test_string_coordinates_are_read(tmp_path, zarr_format, dtype):
     texts = np.array(["era5", "", "era5t"]).astype(dtype)
     path = make(tmp_path / "a.zarr", zarr_format, extra={"expver": ("station", texts)})
     assert read(path)["expver"].values.astype("O").astype("U").tolist() == ["era5", "", "era5t"]
@@ -272,7 +272,7 @@ def test_texts_of_coordinates_are_read(tmp_path, zarr_format, dtype):
 @pytest.mark.parametrize(
     "packed", [b"", b"\2\0\0\0", b"\2\0\0\0\1\0\0\0a\xff\xff\xff\xff", b"\xff\xff\xff\xff" * 4]
 )
-def test_texts_that_are_damaged_are_refused(packed):
+def test_damaged_strings_are_rejected(packed):
     with pytest.raises(ChunkSizeError):
         decode_texts(np.frombuffer(packed, "u1"), 2)
 
@@ -289,7 +289,7 @@ CODECS = {
 
 
 @pytest.mark.parametrize("name", CODECS)
-def test_what_expands_beyond_its_declared_size_is_refused(name):
+def test_data_beyond_the_declared_size_are_rejected(name):
     codec = CODECS[name]
     data = np.arange(2000, dtype="u1").tobytes()
     packed = codec.encode(np.frombuffer(data, "u1"))
@@ -298,7 +298,7 @@ def test_what_expands_beyond_its_declared_size_is_refused(name):
         decode_bounded(codec, codec.encode(bytes(2**20)), 2000)
 
 
-def test_several_frames_do_not_go_beyond_the_size_of_the_first():
+def test_several_frames_do_not_exceed_the_size_of_the_first():
     one = numcodecs.Zstd().encode(bytes(2000))
     with pytest.raises(ValueError):
         decode_bounded(numcodecs.Zstd(), bytes(one) + bytes(numcodecs.Zstd().encode(bytes(2**22))), 2000)
@@ -389,13 +389,13 @@ def sharded(*chunk, codecs=({"name": "bytes"},)):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_arrays_that_cannot_be_are_refused_by_their_metadata(array, reason):
+def test_invalid_arrays_are_rejected_by_their_metadata(array, reason):
     with pytest.raises(UntrustedDataError, match=f"^far: the array air.*{reason}"):
         metadata.check(
             "far",
             f"air/{'.zarray' if array['zarr_format'] == 2 else 'zarr.json'}",
             json.dumps(array).encode(),
-            MEMORY,
+            memory=MEMORY,
         )
 
 
@@ -418,9 +418,9 @@ def test_arrays_that_cannot_be_are_refused_by_their_metadata(array, reason):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_metadata_that_cannot_be_are_refused(value, reason):
+def test_invalid_metadata_files_are_rejected(value, reason):
     with pytest.raises(ValueError, match=reason):
-        metadata.check("far", "zarr.json", value, MEMORY)
+        metadata.check("far", "zarr.json", value, memory=MEMORY)
 
 
 ODD = {
@@ -447,7 +447,7 @@ ODD = {
 
 @pytest.mark.parametrize("kind", ODD)
 @pytest.mark.parametrize("part", ["t2m", "statistics/t2m_mean", "time"])
-def test_metadata_of_other_types_are_one_line(tiny_store, tmp_path, kind, part):
+def test_metadata_of_wrong_types_are_one_line_errors(tiny_store, tmp_path, kind, part):
     path = tmp_path / "s.zarr"
     shutil.copytree(tiny_store, path)
     for file in (
@@ -462,12 +462,14 @@ def test_metadata_of_other_types_are_one_line(tiny_store, tmp_path, kind, part):
     ODD[kind](described)
     file.write_text(json.dumps(described))
     for words in (["inspect", path, "--json"], ["ingest", path, "-o", tmp_path / "o.zarr"]):
-        code, said = call(*words)
-        assert code == 0 or (code == 2 and "unexpected" not in said and said.count("forecast: ") == 1), said
+        code, message = call(*words)
+        assert code == 0 or (
+            code == 2 and "unexpected" not in message and message.count("forecast: ") == 1
+        ), message
 
 
 @pytest.mark.parametrize("name", ["../../secret", "/etc", "a//b", "."])
-def test_names_that_lead_out_of_the_store_are_refused(store, name):
+def test_keys_that_lead_out_of_the_store_are_rejected(store, name):
     with pytest.raises(UntrustedDataError, match="may lie outside of it"):
         zarr.core.sync.sync(open_source(store).get(f"{name}/0.0.0"))
 
@@ -496,7 +498,7 @@ def test_no_more_than_the_declared_bytes_are_read(tmp_path):
 
 
 def bomb(path, zarr_format, chunk, size):
-    """Make a store of which a chunk decompresses to more than it declares, though its file is small enough."""
+    """Write a store with a small file whose chunk decompresses to more than it declares."""
     compressor = {"id": "zlib", "level": 1} if zarr_format == 2 else None
     make(path, zarr_format)
     file = path / "air" / (".zarray" if zarr_format == 2 else "zarr.json")
@@ -531,7 +533,7 @@ finally:
 """
 
 
-def test_a_bomb_does_not_take_the_memory_that_it_claims(tmp_path):
+def test_a_bomb_does_not_allocate_its_claimed_memory(tmp_path):
     bomb(tmp_path / "a.zarr", 3, [1, 9 * 100, 16 * 100], 2**29)
     command = [
         sys.executable,
@@ -552,7 +554,7 @@ def test_a_bomb_does_not_take_the_memory_that_it_claims(tmp_path):
 
 @pytest.mark.parametrize("packer", ["blosc", "zstd", "raw"])
 @pytest.mark.parametrize("shards", [None, (4, 9, 16)])
-def test_the_direct_route_reads_no_bomb(tmp_path, packer, shards):
+def test_the_direct_loader_rejects_bombs(tmp_path, packer, shards):
     path = tmp_path / "a.zarr"
     codec = {
         "blosc": zarr.codecs.BloscCodec(cname="lz4", shuffle="noshuffle"),
@@ -593,7 +595,7 @@ def linked(store, target, what):
 
 
 @pytest.mark.parametrize("what", ["chunk", "folder", "metadata", "array"])
-def test_links_out_of_a_store_are_refused_or_followed(store, tmp_path, what):
+def test_links_out_of_a_store_are_rejected_or_followed(store, tmp_path, what):
     part = linked(store, tmp_path / "elsewhere", what)
     code, text = call("ingest", store, "-o", tmp_path / "out.zarr")
     assert code == 2 and f"{part} is a link that leads out of the store" in text and "--follow-links" in text
@@ -616,7 +618,7 @@ def test_links_within_a_store_and_to_it_are_followed(store, tmp_path):
         read(store)
 
 
-def test_the_direct_route_follows_no_links(tmp_path):
+def test_the_direct_loader_follows_no_links(tmp_path):
     store = make(tmp_path / "a.zarr", 3)
     dataset = open_raw(str(store))
     fields = DirectFields(dataset, store)
@@ -629,7 +631,7 @@ def test_the_direct_route_follows_no_links(tmp_path):
 
 @pytest.mark.parametrize("part", ["air/0.0.0", "air/.zarray", ".zgroup"])
 @pytest.mark.parametrize("kind", ["pipe", "socket"])
-def test_pipes_and_sockets_are_refused_at_once(store, tmp_path, part, kind, monkeypatch):
+def test_pipes_and_sockets_are_rejected_immediately(store, tmp_path, part, kind, monkeypatch):
     (store / part).unlink()
     if kind == "pipe":
         os.mkfifo(store / part)
@@ -641,7 +643,7 @@ def test_pipes_and_sockets_are_refused_at_once(store, tmp_path, part, kind, monk
         read(store)
 
 
-def test_a_source_goes_to_other_processes_with_its_limits(store):
+def test_a_store_keeps_its_limits_when_pickled(store):
     opened = open_source(store, follow_links=True, memory=2**30)
     zarr.core.sync.sync(opened.get("air/.zarray"))
     other = pickle.loads(pickle.dumps(opened))
@@ -651,7 +653,7 @@ def test_a_source_goes_to_other_processes_with_its_limits(store):
     np.testing.assert_array_equal(again["air"].values, VALUES)
 
 
-def test_the_memory_that_may_be_used_bounds_chunks(store, tmp_path, monkeypatch):
+def test_the_memory_limit_bounds_chunks(store, tmp_path, monkeypatch):
     edit(store / "air" / ".zarray", chunks=[1, 9 * 300, 16 * 300])
     assert call("inspect", store)[0] == 0
     code, text = call("ingest", store, "-o", tmp_path / "out.zarr", "--memory", "100MiB")

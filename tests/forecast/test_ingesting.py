@@ -43,7 +43,7 @@ def test_case_08_variables_are_renamed(folder):
         (["--rename", "t2m=a/b"], "cannot be the name of a variable"),
         (["--static", "t2m"], "'t2m' changes with time"),
         (["--static", "orography"], "static names 'orography'"),
-        (["--levels", "500"], "has no level 500 hPa; it holds no pressure levels"),
+        (["--levels", "500"], "has no level 500 hPa; it has no pressure levels"),
         (["--member", "-1"], "has no members to select"),
     ],
 )

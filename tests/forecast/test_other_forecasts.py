@@ -113,8 +113,8 @@ def cells(ds, shuffled):
         "latitude": ("values", rows.ravel()[order].astype("f4")),
         "longitude": ("values", columns.ravel()[order].astype("f4")),
     }
-    made = xr.Dataset({n: (("time", "values"), v) for n, v in fields.items()} | points, {"time": valid})
-    return made.assign_attrs({} if shuffled else {"forecast_reference_time": str(one["time"].values)})
+    result = xr.Dataset({n: (("time", "values"), v) for n, v in fields.items()} | points, {"time": valid})
+    return result.assign_attrs({} if shuffled else {"forecast_reference_time": str(one["time"].values)})
 
 
 def in_other_units(ds):
@@ -177,10 +177,10 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_case_05_a_perfect_forecast_scores_zero_in_every_layout(perfect, truth, layout):
-    made = LAYOUTS[layout](perfect)
-    assert is_forecast(made)
-    scores = forecast.verify(made, truth)
+def test_a_perfect_forecast_has_zero_error_in_every_layout(perfect, truth, layout):
+    result = LAYOUTS[layout](perfect)
+    assert is_forecast(result)
+    scores = forecast.verify(result, truth)
     rounding = 0.05 if layout == "other units" else 0
     for name in ("2m_temperature", "geopotential"):
         rmse = scores[name].sel(metric="rmse", source="forecast")
@@ -189,11 +189,11 @@ def test_case_05_a_perfect_forecast_scores_zero_in_every_layout(perfect, truth, 
             scores[name].sel(metric="rmse", source="persistence").isel(prediction_timedelta=slice(1, None))
         )
         assert (later > 0.5).all()
-    wanted = [850] if layout == "one level" else [850, 500]
-    assert sorted(scores["level"].values.tolist(), reverse=True) == wanted
+    expected = [850] if layout == "one level" else [850, 500]
+    assert sorted(scores["level"].values.tolist(), reverse=True) == expected
 
 
-def test_case_05_on_disk_the_command_reads_draws_and_describes_it(perfect, truth, tmp_path, caplog):
+def test_the_commands_read_forecasts_of_other_packages(perfect, truth, tmp_path, caplog):
     turned = with_hours(LAYOUTS["weatherbench2"](perfect), "prediction_timedelta")
     turned.to_zarr(tmp_path / "a.zarr", zarr_format=2)
     done = CliRunner().invoke(
@@ -202,7 +202,7 @@ def test_case_05_on_disk_the_command_reads_draws_and_describes_it(perfect, truth
     assert done.exit_code == 0, done.output
     with xr.open_dataset(tmp_path / "s.nc", decode_timedelta=True) as scores:
         assert float(scores["2m_temperature"].sel(metric="rmse", source="forecast").max()) == 0
-    assert sum("gives no units" in record.message for record in caplog.records) == 1
+    assert sum("without units; those of their names" in record.message for record in caplog.records) == 1
     about = inspect(tmp_path / "a.zarr")
     assert (
         about["kind"] == "forecast"
@@ -225,7 +225,7 @@ def test_case_05_on_disk_the_command_reads_draws_and_describes_it(perfect, truth
     assert done.exit_code == 0 and (tmp_path / "a.png").exists(), done.output
 
 
-def test_what_is_drawn_is_not_transposed_and_its_error_is_zero(perfect, truth, tmp_path, monkeypatch):
+def test_plots_are_not_transposed_and_show_zero_error(perfect, truth, tmp_path, monkeypatch):
     drawn = []
     maps = plots._maps
     monkeypatch.setattr(
@@ -244,18 +244,18 @@ def test_what_is_drawn_is_not_transposed_and_its_error_is_zero(perfect, truth, t
     assert float(np.abs(meshes[2]).max()) == 0
 
 
-def test_channels_are_drawn_by_either_name(perfect, truth, tmp_path):
+def test_channels_are_plotted_by_either_name(perfect, truth, tmp_path):
     for variable, level in (("z500", None), ("geopotential", 500), ("z500", 500)):
         forecast.plot(
             channels(perfect), variable, "6h", tmp_path / "z.png", truth, level=level, overwrite=True
         )
-    for variable, level, said in (
+    for variable, level, message in (
         ("2m_temperature", 500, "has no levels; leave out --level"),
         ("geopotential", 300, "no level 300 hPa; name one of the levels 500, 850 hPa"),
         ("geopotential", None, "name one of the levels 500, 850"),
         ("wind", None, "no variable 'wind'"),
     ):
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             forecast.plot(perfect, variable, "6h", tmp_path / "no.png", level=level)
     with pytest.raises(ValueError, match="no variable 'z500'"):
         forecast.plot(perfect.sel(level=[850]), "z500", "6h", tmp_path / "no.png")
@@ -264,10 +264,10 @@ def test_channels_are_drawn_by_either_name(perfect, truth, tmp_path):
     assert not (tmp_path / "no.png").exists()
 
 
-def test_times_counted_from_the_initial_time_give_it(perfect, truth, tmp_path):
-    made = cells(perfect, shuffled=True)
-    made["time"].encoding = {"units": f"seconds since {str(perfect['time'].values[0])[:19]}", "dtype": "i4"}
-    made.to_netcdf(tmp_path / "a.nc")
+def test_the_initial_time_is_the_epoch_of_valid_times(perfect, truth, tmp_path):
+    result = cells(perfect, shuffled=True)
+    result["time"].encoding = {"units": f"seconds since {str(perfect['time'].values[0])[:19]}", "dtype": "i4"}
+    result.to_netcdf(tmp_path / "a.nc")
     assert (
         float(
             forecast.verify(tmp_path / "a.nc", truth)["geopotential"]
@@ -278,16 +278,16 @@ def test_times_counted_from_the_initial_time_give_it(perfect, truth, tmp_path):
     )
 
 
-def test_numbers_without_units_are_refused_with_the_way_out(perfect, truth):
-    made = perfect.assign_coords(prediction_timedelta=np.arange(0, 25, 6))
+def test_lead_times_without_units_are_rejected_with_a_hint(perfect, truth):
+    result = perfect.assign_coords(prediction_timedelta=np.arange(0, 25, 6))
     with pytest.raises(ValueError, match=r"0, 6, 12, 18 without units; .*lead_units='hours'"):
-        forecast.verify(made, truth)
-    scores = forecast.verify(made, truth, lead_units="hours")
+        forecast.verify(result, truth)
+    scores = forecast.verify(result, truth, lead_units="hours")
     assert float(scores["2m_temperature"].sel(metric="rmse", source="forecast").max()) == 0
     with pytest.raises(ValueError, match="leave out lead_units"):
         forecast.verify(perfect, truth, lead_units="hours")
-    with pytest.raises(ValueError, match="no unit of time"):
-        forecast.verify(made, truth, lead_units="kelvin")
+    with pytest.raises(ValueError, match="expected a unit of time"):
+        forecast.verify(result, truth, lead_units="kelvin")
     with pytest.raises(ValueError, match="decoded with a wrong unit"):
         forecast.verify(
             perfect.assign_coords(prediction_timedelta=np.arange(0, 25, 6).astype("timedelta64[ns]")), truth
@@ -312,7 +312,7 @@ def test_lead_times_are_decoded(name, values, attrs, hours):
     assert (decoded / HOURS).tolist() == hours
 
 
-def test_names_are_identified():
+def test_variable_names_are_identified():
     for name, meant in {
         "t2m": ("2m_temperature", None),
         "2t": ("2m_temperature", None),
@@ -330,20 +330,20 @@ def test_names_are_identified():
     assert identify("u100", {"GRIB_shortName": "100u"}) == ("100m_u_component_of_wind", None)
 
 
-def test_what_is_no_forecast_is_refused(perfect, source, truth):
+def test_data_without_lead_times_are_rejected(perfect, source, truth):
     one = perfect.isel(time=0, drop=True)
     cases = [
         (one, "no initial time"),
         (source, "not a forecast: it has no initial time"),
-        (cells(perfect, shuffled=False).isel(values=slice(100)), "no regular latitude-longitude grid"),
+        (cells(perfect, shuffled=False).isel(values=slice(100)), "do not form a regular latitude-longitude grid"),
         (perfect.isel(time=[0, 0]), "holds a initial time twice|an initial time twice"),
         (
             xr.concat([perfect["2m_temperature"]] * 2, "variable").to_dataset(name="f"),
             "no names of variables",
         ),
     ]
-    for wrong, said in cases:
-        with pytest.raises(ValueError, match=said):
+    for wrong, message in cases:
+        with pytest.raises(ValueError, match=message):
             forecast.verify(wrong, truth)
     assert not is_forecast(source)
 
@@ -387,7 +387,7 @@ def europe(source, tmp_path_factory):
     ).path
 
 
-def test_case_17_an_area_scores_as_against_the_truth_of_that_area(off, truth, europe, tmp_path):
+def test_an_area_scores_like_the_truth_of_that_area(off, truth, europe, tmp_path):
     rows, columns = slice(7, 11), [10, 11, 0, 1, 2]  # 22.5 ... 67.5, -60 ... 60
     part = anywhere(off, rows, columns).assign_coords(longitude=[-60.0, -30.0, 0.0, 30.0, 60.0])
     right = forecast.verify(part, europe)
@@ -477,7 +477,7 @@ def test_regridding_scores_on_the_coarser_grid(perfect, source, truth):
     )
 
 
-def test_partial_overlap_is_refused_until_an_area_is_named(off, europe):
+def test_partial_overlap_is_rejected_without_an_area(off, europe):
     part = anywhere(
         off, slice(6, 9), [0, 1, 2, 3, 4, 5]
     )  # reaches beyond the south and the east of the truth
@@ -501,9 +501,9 @@ def test_an_ensemble_without_spread_is_reported(perfect, truth, tmp_path):
     state = right + rng.normal(size=right.shape)
     for spread, low in ((0.01, 1), (1.0, 0)):
         members = state.expand_dims(number=8) + spread * rng.normal(size=(8, *right.shape))
-        made = members.astype("f4").assign_attrs(units="K").to_dataset(name="2m_temperature")
+        result = members.astype("f4").assign_attrs(units="K").to_dataset(name="2m_temperature")
         path = tmp_path / f"{low}.zarr"
-        made.to_zarr(path, consolidated=False)
+        result.to_zarr(path, consolidated=False)
         done = CliRunner().invoke(app, ["verify", str(path), "--truth", str(truth)])
         assert done.exit_code == 0 and ("too little spread" in done.output) == bool(low), done.output
         scores = forecast.verify(path, truth)
@@ -517,7 +517,7 @@ def test_an_ensemble_without_spread_is_reported(perfect, truth, tmp_path):
         assert low or np.allclose(of["spread_error_ratio"], 1, atol=0.05)
 
 
-def test_units_with_another_zero_are_converted():
+def test_units_with_an_offset_are_converted():
     fahrenheit = xr.DataArray(
         np.float32([32, 212]), attrs={"units": "degF", "long_name": "temperature"}, name="t"
     )
@@ -531,7 +531,7 @@ def test_units_with_another_zero_are_converted():
         in_units(fahrenheit, "Pa", "a.nc")
 
 
-def test_no_ratio_is_given_where_the_error_is_round_off(perfect, truth, tmp_path):
+def test_no_spread_ratio_is_computed_for_round_off_errors(perfect, truth, tmp_path):
     """Members that are centred on the truth have no error to compare their spread with; JSON has null, the
     table a dash.
     """
@@ -552,7 +552,7 @@ def test_no_ratio_is_given_where_the_error_is_round_off(perfect, truth, tmp_path
     assert ">nan<" not in (tmp_path / "r.html").read_text()
 
 
-def test_inspect_gives_levels_and_members(perfect, source, truth, real_data, tmp_path):
+def test_inspect_reports_levels_and_members(perfect, source, truth, real_data, tmp_path):
     LAYOUTS["gencast"](perfect).to_zarr(tmp_path / "a.zarr", consolidated=False)
     assert inspect(tmp_path / "a.zarr")["members"] == 2
     stored = inspect(truth)
@@ -565,7 +565,7 @@ def test_inspect_gives_levels_and_members(perfect, source, truth, real_data, tmp
     )
     numbers = perfect.assign_coords(prediction_timedelta=np.arange(0, 25, 6))
     numbers.to_netcdf(tmp_path / "n.nc")
-    for words, code, said in (
+    for words, code, message in (
         (["inspect", str(tmp_path / "n.nc")], 2, "--lead-units hours"),
         (["inspect", str(tmp_path / "n.nc"), "--lead-units", "hours"], 0, "members: 1"),
         (["inspect", str(truth), "--lead-units", "hours"], 2, "leave out --lead-units"),
@@ -599,5 +599,5 @@ def test_inspect_gives_levels_and_members(perfect, source, truth, real_data, tmp
         ),
     ):
         done = CliRunner().invoke(app, words)
-        assert done.exit_code == code and said in done.output, (words, done.output)
+        assert done.exit_code == code and message in done.output, (words, done.output)
     assert not list(tmp_path.glob("x.*"))
