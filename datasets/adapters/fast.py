@@ -95,7 +95,8 @@ class ChunkLayout:
         if self.compressor is None:
             return length == self.chunk_bytes
         if self.compressor is BloscCodec:
-            return blosc_decoded_size(os.pread(descriptor, min(_HEADER, length), start)) == self.chunk_bytes
+            header = os.pread(descriptor, min(_HEADER, length), start)
+            return blosc_decoded_size(header, length) == self.chunk_bytes
         return zstd_decoded_size(os.pread(descriptor, length, start)) == self.chunk_bytes
 
 

@@ -37,14 +37,14 @@ def decode_bounded(codec: Any, encoded: Any, expected: int) -> Any:
             the result of a single codec.
 
     Raises:
-        ChunkSizeError: the result is larger.
+        ChunkSizeError: the result is larger, or the encoded bytes are cut off.
     """
     name = codec.codec_id
     max_bytes = max_compressed_bytes(expected)
     if name in _STREAMS:
         return _STREAMS[name](_bytes(encoded), max_bytes)
     if name == "blosc":
-        _check(int.from_bytes(_bytes(encoded)[4:8].tobytes(), "little"), max_bytes)
+        _check_blosc(_bytes(encoded), max_bytes)
     elif name == "lz4":
         _check(int.from_bytes(_bytes(encoded)[:4].tobytes(), "little"), max_bytes)
     elif name == "zstd":
@@ -76,9 +76,11 @@ def decode_texts(encoded: Any, count: int) -> list[str]:
     return strings
 
 
-def blosc_decoded_size(header: bytes) -> int | None:
-    """Return the decompressed size in the 16-byte header of a Blosc chunk, or None if it is incomplete."""
-    return int.from_bytes(header[4:8], "little") if len(header) >= _BLOSC_HEADER else None
+def blosc_decoded_size(header: bytes, length: int) -> int | None:
+    """Return the decompressed size of a Blosc chunk of ``length`` bytes, or None if it is not complete."""
+    if len(header) < _BLOSC_HEADER or int.from_bytes(header[12:16], "little") != length:
+        return None
+    return int.from_bytes(header[4:8], "little")
 
 
 def zstd_decoded_size(encoded: bytes | memoryview) -> int | None:
@@ -130,6 +132,14 @@ def _decompress_zstd(codec: Any, encoded: Bytes, expected: int, *, max_bytes: in
 def _bytes(encoded: Any) -> Bytes:
     array: Bytes = ensure_contiguous_ndarray(encoded, flatten=True).view(np.uint8)
     return array
+
+
+def _check_blosc(encoded: Bytes, max_bytes: int) -> None:
+    """Check the sizes in a header, since the library reads beyond the end of a chunk that is cut off."""
+    header = encoded[:_BLOSC_HEADER].tobytes()
+    if len(header) < _BLOSC_HEADER or int.from_bytes(header[12:16], "little") > len(encoded):
+        raise ChunkSizeError("it is cut off")
+    _check(int.from_bytes(header[4:8], "little"), max_bytes)
 
 
 def _check(size: int, max_bytes: int) -> None:

@@ -298,6 +298,15 @@ def test_data_beyond_the_declared_size_are_rejected(name):
         decode_bounded(codec, codec.encode(bytes(2**20)), 2000)
 
 
+def test_a_truncated_blosc_chunk_is_never_decoded():
+    codec = numcodecs.Blosc()
+    encoded = np.frombuffer(codec.encode(np.arange(1000.0)), "u1")
+    assert len(decode_bounded(codec, encoded, 8000)) == 8000
+    for length in range(len(encoded)):
+        with pytest.raises(ChunkSizeError, match="cut off"):
+            decode_bounded(codec, encoded[:length], 8000)
+
+
 def test_several_frames_do_not_exceed_the_size_of_the_first():
     one = numcodecs.Zstd().encode(bytes(2000))
     with pytest.raises(ValueError):
