@@ -4,7 +4,6 @@ references exist.
 
 import doctest
 import importlib
-import importlib.metadata
 import importlib.util
 import json
 import os
@@ -13,19 +12,13 @@ import shlex
 import shutil
 import subprocess
 import sys
-import types
-from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 
-import numpy as np
 import pytest
-import xarray as xr
 import yaml
 from typer.testing import CliRunner
 
 import fourcaster
-from fourcaster import forecast
-from fourcaster.fno.models import REGISTRY as MODELS
 from fourcaster.forecast.cli.main import app
 from fourcaster.forecast.quickstart import quickstart
 
@@ -166,74 +159,6 @@ def test_files_and_names_in_the_pages_exist(page):
     for module, names in re.findall(r"^from (fourcaster[\w.]*) import ([\w, ]+)$", text, flags=re.MULTILINE):
         for name in names.split(", "):
             assert resolves(f"{module}.{name}"), f"{module}.{name}"
-
-
-@pytest.fixture
-def extensions(monkeypatch):
-    """Return the names that the page on extensions defines, registered as its entry points are."""
-    text = (ROOT / "docs" / "extending.md").read_text()
-    module = types.ModuleType("extensions_of_the_page")
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
-        exec(block, module.__dict__)
-    installed = importlib.metadata.entry_points
-    points = [
-        EntryPoint(name, f"{module.__name__}:{target.rpartition(':')[2]}", group)
-        for group, name, target in re.findall(r'entry-points\."([\w.]+)"\]\n(\w+) = "([\w.:]+)"', text)
-        if hasattr(module, target.rpartition(":")[2])
-    ]
-    assert {point.group for point in points} == {
-        f"fourcaster.{kind}" for kind in ("metrics", "models", "tasks")
-    }
-
-    def with_those_of_the_page(**selection):
-        return EntryPoints([*installed(**selection), *EntryPoints(points).select(**selection)])
-
-    monkeypatch.setattr(importlib.metadata, "entry_points", with_those_of_the_page)
-    for name in ("forecast.tasks.registry", "fno.models", "fno.models.registry"):
-        if importlib.util.find_spec(f"fourcaster.{name}") is None:
-            continue
-        registry = importlib.import_module(f"fourcaster.{name}")
-        if hasattr(registry, "entry_points"):
-            monkeypatch.setattr(registry, "entry_points", with_those_of_the_page)
-    monkeypatch.setattr(MODELS, "_entries", None)
-    monkeypatch.setattr(MODELS, "_models", dict(MODELS._models))
-    return module
-
-
-def test_the_example_of_a_metric_scores(extensions):
-    from fourcaster.forecast.verification.metrics.base import REGISTRY, Aggregation, Sample
-
-    metric = REGISTRY.pop("exceedance")
-    sample = Sample.of(np.array([[[0.0, 9.0]]]), np.zeros((1, 1, 2)), np.zeros((1, 1, 2)))
-    (statistic,) = metric.statistics
-    sums = Aggregation({statistic: statistic(sample).sum()}, np.float64(2))
-    assert metric().compute(sums) == 0.5
-
-
-def test_the_example_of_a_model_trains(extensions, tiny_store, tmp_path):
-    text = f"data: {{store: {tiny_store}}}\nmodel: {{kind: convolutions, width: 4, window: 1}}\n"
-    text += f"train: {{epochs: 1, batch_size: 16, validation_steps: 1}}\noutput: {tmp_path / 'run'}\n"
-    (tmp_path / "run.yaml").write_text(text)
-    assert CliRunner().invoke(app, ["train", str(tmp_path / "run.yaml")]).exit_code == 0
-    model = forecast.load(tmp_path / "run" / "checkpoint")
-    assert model.run(tiny_store, lead="12h").sizes["prediction_timedelta"] > 1
-
-
-def test_the_example_of_a_task_trains_and_runs(extensions, tiny_store, tmp_path):
-    variable = next(iter(xr.open_zarr(tiny_store).data_vars))
-    text = f"task: damped\nstore: {tiny_store}\nvariable: {variable}\noutput: {tmp_path / 'run'}\n"
-    (tmp_path / "run.yaml").write_text(text)
-    runner, checkpoint = CliRunner(), str(tmp_path / "run" / "checkpoint")
-    output = str(tmp_path / "forecast.zarr")
-    for command in (
-        ["train", str(tmp_path / "run.yaml")],
-        ["inspect", checkpoint],
-        ["run", checkpoint, "--init", str(tiny_store), "--lead", "3", "-o", output],
-    ):
-        result = runner.invoke(app, command)
-        assert result.exit_code == 0, (command, result.output, result.exception)
-    assert xr.open_zarr(output).attrs["task"] == "damped"
 
 
 def test_api_reference_lists_existing_modules():
