@@ -74,7 +74,8 @@ def atmosphere_table(result: dict[str, Any]) -> str:
     """Return the table of balances in Markdown."""
     lines = ["| balance | residual | relative to |", "|---|---|---|"]
     lines += [
-        f"| {row['balance']} | {row['residual']:.3g} {row['units']} | {row['scale']:.3g} ({row['quantity']}) |"
+        f"| {row['balance']} | {row['residual']:.3g} {row['units']} "
+        f"| {row['scale']:.3g} ({row['quantity']}) |"
         for row in result["rows"]
     ]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The examples of docs/extending.md work: a metric, a model and a task, each of one file and one entry point."""
+"""The examples of docs/extending.md work: a metric, a model and a task, each with one entry point."""
 
 import importlib
 import importlib.metadata
