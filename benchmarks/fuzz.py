@@ -199,9 +199,9 @@ def warm() -> None:
         "inference.writers",
         "doctor",
         "jobs.scheduler",
-        "jobs.reading",
-        "jobs.reports",
-        "jobs.engines",
+        "jobs.load",
+        "jobs.status_page",
+        "jobs.executors",
     ):
         __import__(f"fourcaster.forecast.{name}")
     for name in (

@@ -1,14 +1,13 @@
-"""Run four jobs through a fortnight of accelerated clock while faults are injected, and count what became of
-every cycle.
+"""Run four jobs through a fortnight of accelerated clock while faults are injected, and count the results.
 
     python benchmarks/soak.py                  # writes benchmarks/results/soak.json, within ten minutes
 
 A service makes the forecasts of four jobs: one whose commands hang or fail, one whose source comes late, one
-that publishes to an S3 server, one that draws maps and keeps eight cycles as netCDF. Every few cycles
-something is broken on purpose: a worker or the service is killed, a second scheduler races it, the ledger is
-held or overwritten, the clock jumps, the S3 server stands still, the disk is full, the source is away.
-Meanwhile a reader looks at whatever stands under a final name. In the end each cycle must be done or failed
-for a stated cause, each output whole, none published twice.
+that publishes to an S3 server, one that draws maps and keeps eight cycles as netCDF. Every few cycles a
+fault is injected: a worker or the service is killed, a second scheduler races it, the ledger is locked or
+overwritten, the clock jumps, the S3 server stops responding, the disk is full, the source is missing.
+Meanwhile a reader verifies all outputs under their final names. In the end each cycle must be done or failed
+for a stated reason, each output complete, none published twice.
 """
 
 import argparse
@@ -25,6 +24,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -34,9 +34,10 @@ import psutil
 import xarray as xr
 from soak_setup import START, prepare
 
-from fourcaster.forecast.jobs.buckets import Bucket
-from fourcaster.forecast.jobs.places import Folder
+from fourcaster.forecast.jobs.object_store import ObjectStore
+from fourcaster.forecast.jobs.output_store import LocalStore, OutputStore
 from fourcaster.forecast.jobs.scheduler import Scheduler
+from fourcaster.forecast.jobs.states import CycleState
 
 DAYS = 14
 HERE = Path(__file__).parent
@@ -48,7 +49,7 @@ FAULTS = (
     "ledger damaged",
     "clock back",
     "clock forward",
-    "S3 stands still",
+    "S3 stops",
     "source late",
     "command hangs",
     "disk full",
@@ -62,17 +63,17 @@ ENDS = {
     "the command": "the prepare command",
     "the bucket": "could not be ",
     "handed back": "handed back",
-    "taken from it": "the claim was lost",
+    "claim lost": "the claim was lost",
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=6.0, help="real time that the fortnight takes")
+    parser.add_argument("--minutes", type=float, default=6.0, help="duration of the fortnight in real time")
     parser.add_argument("--every", type=float, default=3.0, help="seconds between two faults")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=HERE / "results" / "soak.json")
-    parser.add_argument("--keep", type=Path, help="folder to work in and leave")
+    parser.add_argument("--keep", type=Path, help="folder to work in, which is not removed")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -82,7 +83,7 @@ def main() -> None:
     folder = arguments.keep or Path(tempfile.mkdtemp())
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        result = soak(folder, arguments.minutes, arguments.every, arguments.seed)
+        result = soak(folder, minutes=arguments.minutes, every=arguments.every, seed=arguments.seed)
     finally:
         if not arguments.keep:
             shutil.rmtree(folder, ignore_errors=True)
@@ -95,17 +96,17 @@ def clock_of(folder: Path):
     """Return the accelerated clock, which all schedulers read from one file."""
 
     def now() -> datetime:
-        said = json.loads((folder / "clock.json").read_text())
-        gone = min((time.time() - said["epoch"]) * said["factor"] + said["offset"], DAYS * 86400)
-        return START + timedelta(seconds=gone)
+        state = json.loads((folder / "clock.json").read_text())
+        elapsed = (time.time() - state["epoch"]) * state["factor"] + state["offset"]
+        return START + timedelta(seconds=min(elapsed, DAYS * 86400))
 
     return now
 
 
 def set_clock(folder: Path, **values: float) -> None:
     path = folder / "clock.json"
-    said = json.loads(path.read_text()) if path.exists() else {"offset": 0.0}
-    (folder / "clock.new").write_text(json.dumps(said | values))
+    state = json.loads(path.read_text()) if path.exists() else {"offset": 0.0}
+    (folder / "clock.new").write_text(json.dumps(state | values))
     os.replace(folder / "clock.new", path)
 
 
@@ -116,7 +117,7 @@ def serve(folder: Path, once: bool) -> None:
 
 
 class Service:
-    """The scheduler's process, which is started again whenever it is gone."""
+    """The process of the scheduler, which is started again whenever it has ended."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -134,12 +135,12 @@ class Service:
         self.process.wait()
         self.process = self._start()
 
-    def second(self) -> None:
-        """Let another scheduler make what is due."""
+    def run_second(self) -> None:
+        """Run another scheduler for the due cycles."""
         self._start("--once").wait()
 
     def attempts(self) -> list[psutil.Process]:
-        """The processes that make a forecast now: children of the fork server."""
+        """Return the processes of running attempts: the children of the fork server."""
         with suppress(psutil.Error):
             return [
                 p
@@ -149,8 +150,8 @@ class Service:
             ]
         return []
 
-    def ended(self) -> bool:
-        """Whether the service ended by itself, which it should not."""
+    def restart_if_ended(self) -> bool:
+        """Start the service again if it has ended by itself, which it should not; return whether it had."""
         if self.process.poll() is None:
             return False
         self.process = self._start()
@@ -158,64 +159,71 @@ class Service:
 
 
 class Reader(threading.Thread):
-    """Looks at everything under a final name, as those do who wait for a forecast."""
+    """Thread that verifies all outputs under their final names, like users who wait for a forecast."""
 
-    def __init__(self, folder: Path, bucket: Bucket) -> None:
+    def __init__(self, folder: Path, bucket: ObjectStore) -> None:
         super().__init__(daemon=True)
-        self.folder, self.bucket = folder, bucket
-        self.seen: dict[str, set[str]] = {}
-        self.broken: list[str] = []
-        self.done = threading.Event()
+        self.folder = folder
+        self.bucket = bucket
+        self.versions: dict[str, set[str]] = {}
+        self.incomplete: list[str] = []
+        self.finished = threading.Event()
 
     def run(self) -> None:
-        """Look until it is done."""
-        while not self.done.wait(0.5):
-            self.look()
+        """Verify outputs until it is told to finish."""
+        while not self.finished.wait(0.5):
+            self.verify_all()
 
-    def look(self) -> None:
-        """Look at each output that was not seen yet, and at what ``latest`` points to."""
-        for home in (self.folder / "out").glob("*"):
-            for output in [p for p in home.glob("2*") if len(p.suffixes) == 1 and p.suffix != ".png"]:
+    def verify_all(self) -> None:
+        """Verify each output that is new, and open the one that ``latest`` points to."""
+        for root in (self.folder / "out").glob("*"):
+            for output in [p for p in root.glob("2*") if len(p.suffixes) == 1 and p.suffix != ".png"]:
                 with suppress(FileNotFoundError):
-                    self._found(
-                        Folder(home),
+                    self._verify(
+                        LocalStore(root),
                         output.name,
-                        f"{home.name}/{output.name}",
-                        str(output.stat().st_ino),
-                        output.exists,
+                        key=f"{root.name}/{output.name}",
+                        version=str(output.stat().st_ino),
+                        exists=output.exists,
                     )
             with suppress(FileNotFoundError):
-                xr.open_dataset((home / "latest").resolve(strict=True), decode_timedelta=True).close()
-        with suppress(OSError):  # the server stands still
-            for name, said in self.bucket.manifests():
-                self._found(self.bucket, name, f"bucket/{name}", said["made"], lambda: True)
+                xr.open_dataset((root / "latest").resolve(strict=True), decode_timedelta=True).close()
+        with suppress(OSError):  # the server does not respond
+            for name, manifest in self.bucket.manifests():
+                version = manifest.values["made"]
+                key = f"bucket/{name}"
+                self._verify(self.bucket, name, key=key, version=version, exists=lambda: True)
 
-    def _found(self, place: Folder | Bucket, name: str, key: str, mark: str, there) -> None:
-        known = self.seen.setdefault(key, set())
-        if mark not in known:
+    def _verify(
+        self, store: OutputStore, name: str, *, key: str, version: str, exists: Callable[[], bool]
+    ) -> None:
+        versions = self.versions.setdefault(key, set())
+        if version not in versions:
             try:
-                if not place.whole(name) and there():
-                    self.broken.append(key)
+                if not store.verify_checksum(name) and exists():
+                    self.incomplete.append(key)
             except OSError:
                 return
-            known.add(mark)
+            versions.add(version)
 
 
-def inject(kind: str, folder: Path, service: Service, server: subprocess.Popen, rng: random.Random) -> None:
-    """Break something."""
+def inject(
+    kind: str, folder: Path, *, service: Service, server: subprocess.Popen, rng: random.Random
+) -> None:
+    """Inject a fault."""
     if kind == "worker killed":
-        found = []
+        attempts = []
         for _ in range(40):
-            if found := service.attempts():
+            if attempts := service.attempts():
                 break
             time.sleep(0.05)
-        if found:
+        if attempts:
             with suppress(psutil.Error):
-                rng.choice(found).kill()
+                rng.choice(attempts).kill()
     elif kind == "scheduler killed":
         service.kill()
     elif kind == "two schedulers":
-        threading.Thread(target=service.second, daemon=True).start()
+        threading.Thread(target=service.run_second, daemon=True).start()
     elif kind == "ledger locked":
         with suppress(sqlite3.Error):
             db = sqlite3.connect(
@@ -234,7 +242,7 @@ def inject(kind: str, folder: Path, service: Service, server: subprocess.Popen, 
         set_clock(folder, offset=-43200.0 if kind == "clock back" else 32400.0)
         time.sleep(1.5)
         set_clock(folder, offset=0.0)
-    elif kind == "S3 stands still":
+    elif kind == "S3 stops":
         server.send_signal(signal.SIGSTOP)
         time.sleep(rng.choice([2, 6]))
         server.send_signal(signal.SIGCONT)
@@ -251,8 +259,10 @@ def inject(kind: str, folder: Path, service: Service, server: subprocess.Popen, 
         (folder / f"fault-{name}").write_text(fault + "\n")
 
 
-def soak(folder: Path, minutes: float, every: float, seed: int) -> dict:
-    began, rng = time.monotonic(), random.Random(seed)
+def soak(folder: Path, *, minutes: float, every: float, seed: int) -> dict:
+    """Run the service while faults are injected, and return the counts."""
+    started = time.monotonic()
+    rng = random.Random(seed)
     prepare(folder)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -279,21 +289,20 @@ def soak(folder: Path, minutes: float, every: float, seed: int) -> dict:
                 break
             time.sleep(0.2)
         set_clock(folder, epoch=time.time(), factor=DAYS * 86400 / (60 * minutes))
-        service, reader = Service(folder), Reader(folder, Bucket("s3://soak/out/bucket", folder))
+        service = Service(folder)
+        reader = Reader(folder, ObjectStore("s3://soak/out/bucket", folder))
         reader.start()
-        while not (
-            folder / "ledger.sqlite"
-        ).exists():  # what is broken before it is there is none of its faults
+        while not (folder / "ledger.sqlite").exists():  # no fault before the service has started
             time.sleep(0.2)
-            ended_by_itself += service.ended()
+            ended_by_itself += service.restart_if_ended()
         set_clock(folder, epoch=time.time())
         queue: list[str] = []
         while clock_of(folder)() < START + timedelta(days=DAYS):
             time.sleep(every * rng.uniform(0.5, 1.5))
-            ended_by_itself += service.ended()
+            ended_by_itself += service.restart_if_ended()
             queue = queue or rng.sample(FAULTS, len(FAULTS))  # each as often as the others
             kind = queue.pop()
-            inject(kind, folder, service, server, rng)
+            inject(kind, folder, service=service, server=server, rng=rng)
             faults[kind] += 1
         service.process.terminate()
         code = service.process.wait()
@@ -303,11 +312,12 @@ def soak(folder: Path, minutes: float, every: float, seed: int) -> dict:
             fault.unlink()
         last = Scheduler(folder / "jobs.yaml", clock_of(folder))
         last.run(until_ended=True)
-        reader.done.set()
+        reader.finished.set()
         reader.join()
-        reader.look()
-        return summary(folder, last, reader, faults, ended_by_itself, code) | {
-            "seconds": round(time.monotonic() - began, 1),
+        reader.verify_all()
+        counts = summary(folder, last, reader, faults=faults, ended_by_itself=ended_by_itself, code=code)
+        return counts | {
+            "seconds": round(time.monotonic() - started, 1),
             "seed": seed,
         }
     finally:
@@ -317,40 +327,47 @@ def soak(folder: Path, minutes: float, every: float, seed: int) -> dict:
 
 
 def summary(
-    folder: Path, last: Scheduler, reader: Reader, faults: Counter, ended_by_itself: int, code: int
+    folder: Path,
+    scheduler: Scheduler,
+    reader: Reader,
+    *,
+    faults: Counter,
+    ended_by_itself: int,
+    code: int,
 ) -> dict:
-    """Count the states, and hold the ledger against what is published."""
-    rows = last.ledger.rows()
-    states = Counter(row.state for row in rows)
+    """Count the states and compare the ledger with the published outputs."""
+    records = scheduler.ledger.records()
+    states = Counter(str(record.state) for record in records)
     expected = 4 * (4 * DAYS + 1)
     causes = Counter(
-        " ".join((row.error or "no cause").replace(str(folder), "").split()[:6])
-        for row in rows
-        if row.state == "failed"
+        " ".join((record.error or "no cause").replace(str(folder), "").split()[:6])
+        for record in records
+        if record.state is CycleState.FAILED
     )
-    bad = []
-    for row in rows:
-        name = f"{datetime.fromisoformat(row.cycle):%Y%m%dT%H}" + (".nc" if row.job == "maps" else ".zarr")
-        place = reader.bucket if row.job == "bucket" else Folder(folder / "out" / row.job)
-        whole = place.whole(name, row.checksum if row.state == "done" else None)
-        if (row.state == "done") != bool(whole):
-            bad.append(f"{row.job} {row.cycle} {row.state}")
-    twice = [key for key, marks in reader.seen.items() if len(marks) > 1]
-    left = [str(p) for p in folder.rglob("*.replaced")] + [
+    inconsistent = []
+    for record in records:
+        cycle = f"{datetime.fromisoformat(record.cycle):%Y%m%dT%H}"
+        name = cycle + (".nc" if record.job == "maps" else ".zarr")
+        store = reader.bucket if record.job == "bucket" else LocalStore(folder / "out" / record.job)
+        done = record.state is CycleState.DONE
+        if done != bool(store.verify_checksum(name, record.checksum if done else None)):
+            inconsistent.append(f"{record.job} {record.cycle} {record.state}")
+    twice = [key for key, versions in reader.versions.items() if len(versions) > 1]
+    leftovers = [str(p) for p in folder.rglob("*.replaced")] + [
         str(p) for home in (folder / "out").glob("*/.making") for p in home.iterdir()
     ]
-    told = {
-        (path.name.removeprefix("told-"), *line.split()[::-1])
-        for path in folder.glob("told-*")
+    notified = {
+        (path.name.removeprefix("notified-"), *line.split()[::-1])
+        for path in folder.glob("notified-*")
         for line in path.read_text().splitlines()
     }
     ended = {
         (
-            row.job,
-            f"{datetime.fromisoformat(row.cycle):%Y%m%dT%H}",
-            "failed" if row.state == "failed" else "done",
+            record.job,
+            f"{datetime.fromisoformat(record.cycle):%Y%m%dT%H}",
+            "failed" if record.state is CycleState.FAILED else "done",
         )
-        for row in rows
+        for record in records
     }
     logs = [
         json.loads(line)
@@ -358,36 +375,35 @@ def summary(
         for line in path.read_text().splitlines()
     ]
     result = {
-        "cycles": len(rows),
+        "cycles": len(records),
         "expected": expected,
         "states": dict(states),
         "causes of failure": dict(causes),
         "faults": dict(faults),
-        "faults in all": faults.total(),
+        "total faults": faults.total(),
         "attempts": sum(line["message"].startswith(("begins", "taken over")) for line in logs),
-        "what ended attempts": {
-            said: sum(part in line["message"] for line in logs) for said, part in ENDS.items()
+        "ends of attempts": {
+            reason: sum(part in line["message"] for line in logs) for reason, part in ENDS.items()
         },
         "taken over": sum(line["message"].startswith("taken over") for line in logs),
         "ledgers put aside": len(list(folder.glob("ledger.sqlite.corrupt-*"))),
-        "outputs seen by the reader": len(reader.seen),
-        "outputs seen broken": reader.broken,
+        "outputs verified by the reader": len(reader.versions),
+        "incomplete outputs": reader.incomplete,
         "published twice": twice,
-        "done without a whole output, or the reverse": bad,
-        "ended, but not told": sorted(map(str, ended - told)),
-        "verified": sum(row.verified is not None for row in rows),
-        "left over": left,
+        "done without a complete output, or the reverse": inconsistent,
+        "ended without a notification": sorted(map(str, ended - notified)),
+        "verified": sum(record.verified is not None for record in records),
+        "leftover files": leftovers,
         "service ended by itself": ended_by_itself,
     }
     sound = (
-        len(rows) == expected
+        len(records) == expected
         and set(states) <= {"done", "failed", "removed"}
         and "no cause" not in causes
         and code == 0
     )
-    return {
-        "sound": sound and not (reader.broken or twice or bad or left or ended - told or ended_by_itself)
-    } | result
+    problems = reader.incomplete or twice or inconsistent or leftovers or ended - notified or ended_by_itself
+    return {"sound": sound and not problems} | result
 
 
 if __name__ == "__main__":

@@ -1,6 +1,4 @@
-"""What the soak test starts from: a store, a trained model, and four jobs whose ``prepare`` command breaks
-when it is told to.
-"""
+"""Set-up of the soak test: a store, a trained model, and four jobs whose ``prepare`` command can fail."""
 
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +14,7 @@ from fourcaster.forecast.training import train
 
 START = datetime(2001, 1, 3)
 PREPARE = """#!/bin/sh
-# Does what the fault that lies ready for this job says, once.
+# Executes the fault in the file of this job, once.
 if mv "fault-$1" "taken-$1.$$" 2>/dev/null; then
   read kind < "taken-$1.$$"
   case "$kind" in
@@ -29,9 +27,11 @@ fi
 
 
 def prepare(folder: Path) -> None:
-    """Make a store, a trained model and the jobs file."""
+    """Write a store, a trained model and the jobs file."""
     rng = np.random.default_rng(0)
-    times, rows, columns = 120, 12, 24
+    times = 120
+    rows = 12
+    columns = 24
     phase = np.deg2rad(np.arange(columns) * 15.0)[None, None] * 3 - 0.4 * np.arange(times)[:, None, None]
     latitude = np.linspace(60, 5, rows)
     wave = np.cos(phase) * np.cos(np.deg2rad(latitude))[None, :, None]
@@ -59,10 +59,8 @@ def prepare(folder: Path) -> None:
     )
     (folder / "prepare.sh").write_text(PREPARE)
     (folder / "late.zarr").symlink_to("store.zarr")
-    command, note = (
-        ["sh", "prepare.sh", "{name}"],
-        ["sh", "-c", "echo '{state} {cycle:%Y%m%dT%H}' >> 'told-{name}'"],
-    )
+    command = ["sh", "prepare.sh", "{name}"]
+    hook = ["sh", "-c", "echo '{state} {cycle:%Y%m%dT%H}' >> 'notified-{name}'"]
     plots = [{"variable": "t2m", "lead": "12h"}]
     jobs = [
         {"name": "hanging", "deadline": "8s", "retries": 0, "prepare": command},
@@ -86,8 +84,8 @@ def prepare(folder: Path) -> None:
         "output": "out/{name}/{cycle:%Y%m%dT%H}.zarr",
         "retries": 2,
         "backoff": "1s",
-        "on_success": note,
-        "on_failure": note,
+        "on_success": hook,
+        "on_failure": hook,
     }
     top = {"workers": 2, "poll": "1s", "lease": "10s"}
     (folder / "jobs.yaml").write_text(

@@ -1,6 +1,4 @@
-"""What tests of scheduled rollouts share: the cycles of a short period, and ways to look at what became of
-them.
-"""
+"""Helpers of the tests of scheduled forecasts: the cycles of a short period, and checks of their results."""
 
 import json
 from collections import Counter
@@ -10,30 +8,38 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from fourcaster.forecast.cli.main import app
-from fourcaster.forecast.jobs.places import Folder
+from fourcaster.forecast.jobs.output_store import LocalStore
 
 NOW = "2001-01-06T00:30"
 CYCLES = ["2001-01-05T00:00", "2001-01-05T06:00", "2001-01-05T12:00", "2001-01-05T18:00", "2001-01-06T00:00"]
 
 
 def call(*words):
+    """Run a verb of ``forecast jobs`` and return its exit code and its output."""
     result = CliRunner().invoke(app, ["jobs", *map(str, words)])
     return result.exit_code, result.output
 
 
-def whole(output: Path, expected: str | None = None):
-    return Folder(output.parent).whole(output.name, expected)
+def verify_checksum(output: Path, expected: str | None = None):
+    """Return the checksum of an output if it is complete and unchanged, else None."""
+    return LocalStore(output.parent).verify_checksum(output.name, expected)
 
 
 def clock(text=NOW):
+    """Return a clock that always shows one time."""
     return lambda: datetime.fromisoformat(text)
 
 
-def lines(path: Path, message: str) -> Counter:
-    """How often each cycle's log says something."""
-    found = Counter()
+def count_lines(path: Path, message: str) -> Counter:
+    """Return how often the log of each cycle contains a message with some start.
+
+    Args:
+        path: jobs file.
+        message: start of the message.
+    """
+    counts = Counter()
     for file in (path.parent / "logs").rglob("*.jsonl"):
         for line in file.read_text().splitlines():
-            said = json.loads(line)
-            found[said["cycle"]] += said["message"].startswith(message)
-    return found
+            record = json.loads(line)
+            counts[record["cycle"]] += record["message"].startswith(message)
+    return counts

@@ -259,7 +259,7 @@ def recipes(kind: str) -> list[str]:
 
 
 def test_jobs_files_of_the_page_are_valid(folder):
-    from fourcaster.forecast.jobs.reading import load_jobs
+    from fourcaster.forecast.jobs.load import load_jobs
     from fourcaster.forecast.jobs.spec import Cluster
 
     first, second, third = recipes("yaml")

@@ -7,11 +7,12 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import xarray as xr
+if TYPE_CHECKING:
+    import xarray as xr
 
-Input = str | Path | xr.Dataset | None
+Input: TypeAlias = "str | Path | xr.Dataset | None"
 """What is read: a path; a URL or None, which no output can touch; or a data set, which names the file it was
 opened from.
 """
@@ -68,7 +69,7 @@ def check_apart(output: str | Path, inputs: Iterable[Input]) -> None:
     """
     output = Path(output)
     own, above = _identity(output), _identities_above(output)
-    paths = (i.encoding.get("source") if isinstance(i, xr.Dataset) else i for i in inputs)
+    paths = (i if i is None or isinstance(i, str | Path) else i.encoding.get("source") for i in inputs)
     for source in paths:
         if source is None or "://" in str(source) or (identity := _identity(Path(source))) is None:
             continue

@@ -107,7 +107,7 @@ def write_traceback(error: BaseException) -> str | None:
     impossible.
     """
     try:
-        from ..jobs.log import mask
+        from ..jobs.masking import mask
 
         trace = "".join(traceback.format_exception(error))
         command = " ".join(sys.argv[1:])

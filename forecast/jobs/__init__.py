@@ -1,3 +1,4 @@
-"""Scheduled rollouts: a jobs file says what is due, a ledger what was done; each cycle is made apart and
-published whole.
+"""Scheduled forecasts: a jobs file lists what is due, a ledger records the state of every cycle.
+
+Each attempt runs in a process of its own, and its forecast is published only once it is complete.
 """

@@ -1,6 +1,4 @@
-"""Paths of a jobs file that are in each other's way: what is written must be none of what is read, nor lie in
-it.
-"""
+"""Paths of a jobs file that conflict: nothing written may be an input, or lie in one."""
 
 import os
 import re
@@ -10,10 +8,12 @@ from datetime import datetime
 from fnmatch import fnmatch
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from .spec import Files, Job, JobsFile
 
-_DIGITS = {
+_EXAMPLES = 10  # cycles whose file names are compared
+_DIRECTIVES = {
     "Y": r"\d{4}",
     "m": r"\d\d",
     "d": r"\d\d",
@@ -26,97 +26,116 @@ _DIGITS = {
 }
 
 
+class _Location(NamedTuple):
+    """A path that must not be written over, and its name in messages."""
+
+    label: str
+    path: Path
+    is_input: bool = False
+
+
 def refuse_collisions(jobs: JobsFile, path: Path) -> None:
-    """Raise ``ValueError`` where the ledger, the status page or an output would be written over an input, or
-    into one.
+    """Raise ``ValueError`` where the ledger, the status page or an output would replace or lie in an input.
 
     Args:
-        jobs: what the file says.
+        jobs: content of the jobs file.
         path: the jobs file.
     """
-    ledger, status = _real(jobs.folder / jobs.ledger), _real(jobs.folder / jobs.status)
-    itself = _real(path)
-    _refuse_at(
-        "ledger", jobs.ledger, ledger, [("the jobs file", itself), ("the folder of the status page", status)]
+    ledger = _real(jobs.ledger_path)
+    status = _real(jobs.folder / jobs.status)
+    jobs_file = _Location("the jobs file", _real(path))
+    _refuse_same(
+        f"ledger {jobs.ledger}", ledger, [jobs_file, _Location("the folder of the status page", status)]
     )
-    _refuse_at("status", jobs.status, status, [("the jobs file", itself), ("the ledger", ledger)])
+    _refuse_same(f"status {jobs.status}", status, [jobs_file, _Location("the ledger", ledger)])
     for job in jobs.jobs:
         inputs = list(_inputs(jobs, job))
-        for what, where, target in (("ledger", jobs.ledger, ledger), ("status", jobs.status, status)):
-            for name, place in inputs:
-                if target.is_relative_to(place):
+        for label, target in ((f"ledger {jobs.ledger}", ledger), (f"status {jobs.status}", status)):
+            for location in inputs:
+                if target.is_relative_to(location.path):
+                    relation = "is" if target == location.path else "lies in"
                     raise ValueError(
-                        f"{path}: {what} {where} {'is' if target == place else 'lies in'} {name} of job {job.name}; choose another path"
+                        f"{path}: {label} {relation} {location.label} of job {job.name}; choose another path"
                     )
         if "://" not in job.output:
-            _refuse_output(
-                jobs,
-                job,
-                path,
-                [*inputs, ("the jobs file", itself), ("the ledger", ledger), ("the status page", status)],
-            )
+            own = [_Location("the ledger", ledger), _Location("the status page", status)]
+            _refuse_output(jobs, job, path, locations=[*inputs, jobs_file, *own])
 
 
-def _refuse_at(what: str, where: Path, target: Path, others: list[tuple[str, Path]]) -> None:
-    for name, place in others:
-        if target == place:
-            raise ValueError(f"{what} {where} is {name}; choose another path")
+def _refuse_same(label: str, target: Path, others: list[_Location]) -> None:
+    for other in others:
+        if target == other.path:
+            raise ValueError(f"{label} is {other.label}; choose another path")
 
 
-def _inputs(jobs: JobsFile, job: Job) -> Iterator[tuple[str, Path]]:
-    """Yield what a job reads from disk, by its key."""
-    yield "the checkpoint", _real(jobs.folder / job.checkpoint)
-    for name, value in (("the source", job.source), ("the truth", job.truth)):
+def _inputs(jobs: JobsFile, job: Job) -> Iterator[_Location]:
+    """Yield what a job reads from disk."""
+    yield _Location("the checkpoint", _real(jobs.folder / job.checkpoint), is_input=True)
+    for label, value in (("the source", job.source), ("the truth", job.truth)):
         if isinstance(value, str) and "://" not in value:
-            yield name, _real(jobs.folder / value)
+            yield _Location(label, _real(jobs.folder / value), is_input=True)
 
 
-def _refuse_output(jobs: JobsFile, job: Job, path: Path, others: list[tuple[str, Path]]) -> None:
-    home = _real(jobs.folder / job.home)
-    pattern = re.compile(re.escape(f"{home}{os.sep}") + _pattern(job))
-    for name, place in others:
-        inside = any(pattern.fullmatch(str(at)) for at in (place, *place.parents))
-        if inside or (name in ("the checkpoint", "the source", "the truth") and home.is_relative_to(place)):
+def _refuse_output(jobs: JobsFile, job: Job, path: Path, *, locations: list[_Location]) -> None:
+    root = _real(jobs.folder / job.output_root)
+    pattern = re.compile(re.escape(f"{root}{os.sep}") + _name_pattern(job))
+    for location in locations:
+        inside = any(pattern.fullmatch(str(p)) for p in (location.path, *location.path.parents))
+        if inside or (location.is_input and root.is_relative_to(location.path)):
             raise ValueError(
-                f"{path}: job {job.name}: the outputs {job.output} would lie in or replace {name}, {place}; choose another path"
+                f"{path}: job {job.name}: the outputs {job.output} would lie in or replace "
+                f"{location.label}, {location.path}; choose another path"
             )
     for other in jobs.jobs:
         if other is not job and "://" not in other.output:
-            at = _real(jobs.folder / other.home)
-            if at == home:
-                raise ValueError(
-                    f"{path}: jobs {job.name} and {other.name} write to one folder, {home}, and would share one `latest`; choose another path"
-                )
-            if any(pattern.fullmatch(str(above)) for above in (at, *at.parents)):
-                raise ValueError(
-                    f"{path}: the outputs of job {other.name} would lie in one of job {job.name}; choose another path"
-                )
+            _refuse_shared_root(
+                job, other, path, roots=(root, _real(jobs.folder / other.output_root)), pattern=pattern
+            )
     if isinstance(job.source, Files):
-        cycles = list(islice(job.between(datetime(2000, 1, 1), datetime(2100, 1, 1)), 10))
-        for given in job.source.files:
-            for cycle in cycles:
-                made, read = jobs.output(job, cycle), str(jobs.folder / job.fill(given, cycle))
-                if fnmatch(os.path.normpath(made), os.path.normpath(read)):
-                    raise ValueError(
-                        f"{path}: job {job.name}: its outputs {job.output} are among its files {given}; choose another path"
-                    )
+        _refuse_output_among_files(jobs, job, job.source, path=path)
 
 
-def _pattern(job: Job) -> str:
-    """Return a regular expression of the names of a job's outputs in its folder."""
-    name = job.output.replace("{name}", job.name).removeprefix(job.home).lstrip("/")
+def _refuse_shared_root(
+    job: Job, other: Job, path: Path, *, roots: tuple[Path, Path], pattern: re.Pattern[str]
+) -> None:
+    root, other_root = roots
+    if other_root == root:
+        raise ValueError(
+            f"{path}: jobs {job.name} and {other.name} write to one folder, {root}, "
+            "and would share one `latest`; choose another path"
+        )
+    if any(pattern.fullmatch(str(p)) for p in (other_root, *other_root.parents)):
+        raise ValueError(
+            f"{path}: the outputs of job {other.name} would lie in one of job {job.name}; choose another path"
+        )
+
+
+def _refuse_output_among_files(jobs: JobsFile, job: Job, source: Files, *, path: Path) -> None:
+    cycles = list(islice(job.cycles_between(datetime(2000, 1, 1), datetime(2100, 1, 1)), _EXAMPLES))
+    for template in source.files:
+        for cycle in cycles:
+            output = jobs.output_path(job, cycle)
+            file = str(jobs.folder / job.fill(template, cycle))
+            if fnmatch(os.path.normpath(output), os.path.normpath(file)):
+                raise ValueError(
+                    f"{path}: job {job.name}: its outputs {job.output} are among its files {template}; "
+                    "choose another path"
+                )
+
+
+def _name_pattern(job: Job) -> str:
+    """Return a regular expression for the names of a job's outputs in its folder."""
+    template = job.output.replace("{name}", job.name).removeprefix(job.output_root).lstrip("/")
     parts = []
-    for text, field, form, _ in string.Formatter().parse(name):
+    for text, field, form, _ in string.Formatter().parse(template):
         parts.append(re.escape(text))
         if field is not None:
-            parts.append(
-                re.sub(
-                    r"%(.)|([^%]+)",
-                    lambda m: re.escape(m[2]) if m[2] else _DIGITS.get(m[1], r"[^/]+"),
-                    form or "",
-                )
-            )
+            parts.append(re.sub(r"%(.)|([^%]+)", _form_pattern, form or ""))
     return "".join(parts)
+
+
+def _form_pattern(match: re.Match[str]) -> str:
+    return re.escape(match[2]) if match[2] else _DIRECTIVES.get(match[1], r"[^/]+")
 
 
 def _real(path: Path) -> Path:

@@ -1,5 +1,6 @@
-"""The work on one cycle: claimed, made, published, and what follows its end. Each step may be done again
-after a kill.
+"""The work on one cycle: its claim, the attempt, publication, and what follows its end.
+
+A scheduler may be killed at any point; each step can be repeated.
 """
 
 import time
@@ -10,285 +11,329 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
+from ...datasets.durations import format_duration
 from ...datasets.store import atomic
 from . import publishing
-from .commands import tell
-from .engines import Engine, Killed
-from .files import kind_of
-from .hold import Hold
+from .attempts import Attempt, AttemptStoppedError, Work, WorkerKilledError
+from .commands import HookEvent, run_hook
+from .executors import Executor
+from .files import FileKind, kind_of
+from .lease import LeaseKeeper
 from .ledger import Ledger
 from .log import Log
-from .making import Task
-from .manifests import with_command_pending
 from .masking import mask
-from .places import Lost, Place
-from .rows import ENDED, Row
-from .spec import Job, JobsFile, moment, spoken
+from .output_store import LeaseLostError, OutputStore
+from .records import CycleRecord
+from .results import ErrorResult, ForecastResult, VerificationResult, WaitingResult
+from .spec import Job, JobsFile
+from .states import ENDED_STATES, ClaimState, CycleState, StopReason
+from .times import parse_time
 
-_LONGEST_BACKOFF = 3600.0
+_LONGEST_BACKOFF = 3600.0  # s
+_MOST_DOUBLINGS = 32
 _MOST_INTERRUPTIONS = 20
-_SOONEST = 0.5  # seconds until late data are looked for again, at the least
+_SHORTEST_WAIT = 0.5  # s until late data are looked for again
+_STOP_REASONS = {ClaimState.CANCELLED: StopReason.CANCELLED, ClaimState.LOST: StopReason.LEASE_LOST}
+_LEASE_LOST = "the claim was lost to another scheduler"
 
 
 @dataclass(frozen=True)
-class Desk:
-    """What all cycles are worked on with.
+class CycleContext:
+    """What the work on all cycles shares.
 
     Attributes:
         jobs: jobs file.
         ledger: ledger.
-        engine: runs attempts.
-        log: takes log lines.
-        clock: tells the schedule's time.
-        ending: whether the scheduler's time to end in good order is over.
+        executor: runs the attempts.
+        log: destination of log lines.
+        clock: returns the schedule's time.
+        stopping: whether the scheduler's time to end in good order is over.
         report: writes the status page.
     """
 
     jobs: JobsFile
     ledger: Ledger
-    engine: Engine
+    executor: Executor
     log: Log
     clock: Callable[[], datetime]
-    ending: Callable[[], bool]
+    stopping: Callable[[], bool]
     report: Callable[[], object]
 
 
-def work(desk: Desk, job: Job, row: Row) -> bool:
-    """Work on a cycle until it has ended or has to wait; return whether it was ours to work on.
+def run_cycle(context: CycleContext, job: Job, record: CycleRecord) -> bool:
+    """Work on a cycle until it has ended or has to wait.
+
+    Returns:
+        Whether the cycle could be claimed.
 
     Raises:
         OSError: the ledger cannot be written, and the cycle was not claimed.
     """
-    claimed = desk.ledger.claim(row.job, row.cycle)
+    claimed = context.ledger.claim(record.job, record.cycle)
     if claimed is None:
         return False
-    with Hold(desk.ledger, claimed) as hold:
-        one = _Cycle(desk, job, claimed, hold)
+    with LeaseKeeper(context.ledger, claimed) as lease:
+        run = _CycleRun(context, job, claimed, lease=lease)
         try:
-            one.work(row.token)
-        except (
-            OSError
-        ) as error:  # the ledger cannot be written: the row stays as it is, and is taken up from there
-            one.say(level="error", message=str(error))
-        except Exception as error:  # noqa: BLE001 (whatever it is, the others go on)
-            one.say(level="error", message=traceback.format_exc())
+            run.work(previous_token=record.token)
+        except OSError as error:  # of the ledger; the row stays as it is, and a later claim resumes there
+            run.log(level="error", message=str(error))
+        except Exception as error:  # noqa: BLE001  an error of one cycle must not end the others
+            run.log(level="error", message=traceback.format_exc())
             with suppress(OSError):
-                one.broken(f"{type(error).__name__}: {' '.join(str(error).split())}")
-    desk.report()
+                run.end_unexpectedly(f"{type(error).__name__}: {' '.join(str(error).split())}")
+    context.report()
     return True
 
 
-class _Cycle:
-    def __init__(self, desk: Desk, job: Job, row: Row, hold: Hold) -> None:
-        self.desk, self.job, self.row, self.hold, self.ledger = desk, job, row, hold, desk.ledger
-        self.cycle = moment(row.cycle)
-        self.name, self.output = job.name_of(self.cycle), desk.jobs.output(job, self.cycle)
-        self.say = desk.log.of(job.name, row.cycle, row.attempts + 1)
-        self.ended = row.state in ENDED
+class _CycleRun:
+    """The work on a claimed cycle."""
 
-    def work(self, before: str | None) -> None:
-        """Do what is left to do of a claimed cycle.
+    def __init__(self, context: CycleContext, job: Job, record: CycleRecord, *, lease: LeaseKeeper) -> None:
+        self._context = context
+        self._job = job
+        self._record = record
+        self._lease = lease
+        self._ledger = context.ledger
+        self._cycle = parse_time(record.cycle)
+        self._name = job.output_name(self._cycle)
+        self._output = context.jobs.output_path(job, self._cycle)
+        self._ended = record.state in ENDED_STATES
+        self.log = context.log.for_cycle(job.name, record.cycle, record.attempts + 1)
+
+    def work(self, previous_token: str | None) -> None:
+        """Do the remaining work.
 
         Args:
-            before: token of a claim that was lost.
+            previous_token: token of a claim that was lost.
         """
-        if self.row.state in ENDED:
-            self._follow(self.row.state, self.row.error or "")
+        if self._ended:
+            self._follow_up(self._record.state, self._record.error or "")
             return
-        place = publishing.place_of(self.desk.jobs, self.job)
-        if (kind := kind_of(place.work)) not in (None, "a folder"):
-            self.failure(f"{place.work} is {kind}, not a folder; remove it")
+        store = publishing.output_store(self._context.jobs, self._job)
+        if (kind := kind_of(store.work)) not in (None, FileKind.FOLDER):
+            self._fail(f"{store.work} is {kind}, not a folder; remove it")
             return
-        if before:
-            atomic.remove(place.work / before[: publishing.TAG])
+        if previous_token:
+            atomic.remove(store.work / publishing.scratch_name(previous_token))
         try:
-            known = place.whole(self.name)
+            published = store.verify_checksum(self._name)
         except OSError as error:
-            self.failure(f"it could not be seen whether it is published: {error}")
+            self._fail(f"cannot tell whether it is published: {error}")
             return
-        if known is not None:
-            self.say(message="was published already")
-            if self.ledger.publishing(self.row, self.output, known):
-                self._done()
-        elif self.ledger.begin(self.row):
-            self.say(message="taken over from one that is gone" if before else "begins")
-            self.desk.report()
-            scratch = place.work / (self.row.token or "")[: publishing.TAG]
+        if published is not None:
+            self.log(message="was published already")
+            if self._ledger.begin_publishing(self._record, self._output, published):
+                self._complete()
+        elif self._ledger.begin(self._record):
+            self.log(message="taken over from a process that is gone" if previous_token else "begins")
+            self._context.report()
+            scratch = store.work / publishing.scratch_name(self._record.token)
             try:
                 if (result := self._attempt(scratch)) is not None:
-                    self._publish(place, scratch / result.get("folder", ""), result)
+                    self._publish(store, scratch / result.subfolder, result)
             finally:
-                with suppress(OSError):  # swept by the next start
+                with suppress(OSError):  # swept at the next start
                     atomic.remove(scratch)
 
-    def _attempt(self, scratch: Path) -> dict[str, Any] | None:
-        """Run an attempt in a folder; return what it made, or enter in the ledger why there is nothing."""
-        began, deadline = time.monotonic(), self.job.deadline.total_seconds()
+    def _attempt(self, scratch: Path) -> ForecastResult | None:
+        """Return the forecast of an attempt, or record why there is none."""
+        started = time.monotonic()
+        deadline = self._job.deadline.total_seconds()
 
-        def stop() -> str | None:
-            if time.monotonic() - began > deadline:
-                return "deadline"
-            if self.desk.ending():
-                return "stopping"
-            return None if self.hold.state == "ours" else self.hold.state
+        def stop() -> StopReason | None:
+            if time.monotonic() - started > deadline:
+                return StopReason.DEADLINE
+            if self._context.stopping():
+                return StopReason.SHUTDOWN
+            return _STOP_REASONS.get(self._lease.state)
 
+        attempt = Attempt(self._job, self._cycle, self._context.jobs.folder, scratch)
         try:
-            result = self.desk.engine.run(
-                Task(self.job, self.cycle, self.desk.jobs.folder, scratch), stop, self.say
-            )
-        except Killed as error:
-            self._interrupted(str(error))
-        except InterruptedError as error:
-            self._stopped(str(error))
+            result = self._context.executor.run(attempt, stop, self.log)
+        except WorkerKilledError as error:
+            self._interrupt(str(error))
+            return None
+        except AttemptStoppedError as error:
+            self._stop(error.reason)
+            return None
+        if isinstance(result, ForecastResult):
+            return result
+        if isinstance(result, WaitingResult):
+            self._wait(result.text)
+        elif isinstance(result, ErrorResult):
+            self._fail(result.text)
         else:
-            if "waits" in result:
-                self._waits(result["waits"])
-            elif "error" in result:
-                self.failure(result["error"])
-            else:
-                return result
+            raise TypeError(f"an attempt at a forecast returned {type(result).__name__}")
         return None
 
-    def _interrupted(self, error: str) -> None:
-        said = f"{error}, {self.row.interruptions + 1} time(s) so far"
-        self.say(level="warning", message=said)
-        if self.row.interruptions + 1 >= _MOST_INTERRUPTIONS:
-            self._failed(said)
+    def _interrupt(self, error: str) -> None:
+        """Record that an attempt was killed from outside."""
+        count = self._record.interruptions + 1
+        message = f"{error}, {count} {'interruption' if count == 1 else 'interruptions'} so far"
+        self.log(level="warning", message=message)
+        if count >= _MOST_INTERRUPTIONS:
+            self._fail_for_good(message)
         else:
-            self.ledger.end(self.row, "pending", said, killed=True)
+            self._ledger.end(self._record, CycleState.PENDING, message, killed=True)
 
-    def _stopped(self, reason: str) -> None:
-        if reason == "deadline":
-            self.failure(f"took longer than the deadline of {spoken(self.job.deadline)}")
-            return
-        if reason in ("cancel", "stopping"):
-            self.ledger.end(self.row, "cancelled" if reason == "cancel" else "pending")
-        meant = {
-            "cancel": "cancelled",
-            "stopping": "handed back",
-            "lost": "the claim was lost to another scheduler",
-        }
-        self.say(level="warning", message=meant[reason])
+    def _stop(self, reason: StopReason) -> None:
+        """Record that an attempt was stopped on request."""
+        if reason is StopReason.DEADLINE:
+            self._fail(f"took longer than the deadline of {format_duration(self._job.deadline)}")
+        elif reason is StopReason.CANCELLED:
+            self._ledger.end(self._record, CycleState.CANCELLED)
+            self.log(level="warning", message="cancelled")
+        elif reason is StopReason.SHUTDOWN:
+            self._ledger.end(self._record, CycleState.PENDING)
+            self.log(level="warning", message="handed back")
+        else:
+            self.log(level="warning", message=_LEASE_LOST)
 
-    def _waits(self, why: str) -> None:
-        now = self.desk.clock()
-        last = max(self.cycle + self.job.delay, datetime.fromisoformat(self.row.seen)) + self.job.deadline
+    def _wait(self, reason: str) -> None:
+        """Record that the data are not there yet, or that their deadline is over."""
+        now = self._context.clock()
+        seen = datetime.fromisoformat(self._record.seen)
+        last = max(self._cycle + self._job.delay, seen) + self._job.deadline
         if now >= last:
-            self._failed(f"the data did not come within {spoken(self.job.deadline)}: {why}")
-        else:
-            pause = min(self.desk.jobs.poll.total_seconds(), max(_SOONEST, (last - now).total_seconds()))
-            self.ledger.end(self.row, "waiting", why, not_before=time.time() + pause)
-            self.say(message=f"waits for data: {why}")
-
-    def broken(self, error: str) -> None:
-        """Go on after an error that nobody thought of."""
-        if self.ended:
-            self.ledger.release(self.row)
-        else:
-            self.failure(error)
-
-    def failure(self, error: str) -> None:
-        """Enter a failed attempt: another try later, or the end."""
-        if self.row.attempts >= self.job.retries:
-            self._failed(error)
-            return
-        pause = min(self.job.backoff.total_seconds() * 2 ** min(self.row.attempts, 32), _LONGEST_BACKOFF)
-        if self.ledger.end(self.row, "retrying", error, not_before=time.time() + pause, failed=True):
-            self.say(level="warning", message=f"failed, tried again in {spoken(pause)}: {error}")
-
-    def _failed(self, error: str) -> None:
-        if self.ledger.end(self.row, "failed", error, failed=True):
-            self.say(level="error", message=f"failed: {error}")
-            self._follow("failed", error)
-
-    def _publish(self, place: Place, folder: Path, result: dict[str, Any]) -> None:
-        if not self.ledger.publishing(self.row, self.output, result["manifest"]["checksum"]):
-            cancelled = self.ledger.renew(self.row) == "cancel" and self.ledger.end(self.row, "cancelled")
-            self.say(
-                level="warning",
-                message="made, but "
-                + ("cancelled" if cancelled else "the claim was lost to another scheduler"),
+            self._fail_for_good(
+                f"the data did not come within {format_duration(self._job.deadline)}: {reason}"
             )
             return
-        beside = {f"{Path(self.name).stem}.{other}": folder / other for other in result["beside"]}
-        manifest = with_command_pending(result["manifest"]) if self.job.on_success else result["manifest"]
-        try:
-            place.publish(self.name, folder / result["made"], beside, manifest, self.hold.ours)
-        except Lost:
-            self.say(level="warning", message="made, but the claim was lost to another scheduler")
-        except OSError as error:
-            self.failure(f"could not be published: {error}")
-        else:
-            self._done()
+        poll = self._context.jobs.poll.total_seconds()
+        pause = min(poll, max(_SHORTEST_WAIT, (last - now).total_seconds()))
+        self._ledger.end(self._record, CycleState.WAITING, reason, not_before=time.time() + pause)
+        self.log(message=f"waits for data: {reason}")
 
-    def _done(self) -> None:
-        if self.ledger.end(self.row, "done"):
-            self.say(message=f"published as {self.output}")
-            self._follow("done")
+    def end_unexpectedly(self, error: str) -> None:
+        """Record an error that no other method handles."""
+        if self._ended:
+            self._ledger.release(self._record)
+        else:
+            self._fail(error)
+
+    def _fail(self, error: str) -> None:
+        """Record a failed attempt: a retry later, or the end."""
+        if self._record.attempts >= self._job.retries:
+            self._fail_for_good(error)
+            return
+        doublings = min(self._record.attempts, _MOST_DOUBLINGS)
+        pause = min(self._job.backoff.total_seconds() * 2**doublings, _LONGEST_BACKOFF)
+        not_before = time.time() + pause
+        if self._ledger.end(self._record, CycleState.RETRYING, error, not_before=not_before, failed=True):
+            self.log(level="warning", message=f"failed, retried in {format_duration(pause)}: {error}")
+
+    def _fail_for_good(self, error: str) -> None:
+        if self._ledger.end(self._record, CycleState.FAILED, error, failed=True):
+            self.log(level="error", message=f"failed: {error}")
+            self._follow_up(CycleState.FAILED, error)
+
+    def _publish(self, store: OutputStore, folder: Path, result: ForecastResult) -> None:
+        manifest = result.manifest
+        if not self._ledger.begin_publishing(self._record, self._output, manifest.checksum):
+            cancelled = self._ledger.renew(self._record) is ClaimState.CANCELLED and self._ledger.end(
+                self._record, CycleState.CANCELLED
+            )
+            self.log(level="warning", message=f"made, but {'cancelled' if cancelled else _LEASE_LOST}")
+            return
+        stem = Path(self._name).stem
+        attachments = {f"{stem}.{name}": folder / name for name in result.plots}
+        if self._job.on_success:
+            manifest = manifest.with_hook_pending()
+        try:
+            store.publish(
+                self._name,
+                folder / result.output,
+                manifest,
+                attachments=attachments,
+                lease_held=self._lease.is_held,
+            )
+        except LeaseLostError:
+            self.log(level="warning", message=f"made, but {_LEASE_LOST}")
+        except OSError as error:
+            self._fail(f"could not be published: {error}")
+        else:
+            self._complete()
+
+    def _complete(self) -> None:
+        if self._ledger.end(self._record, CycleState.DONE):
+            self.log(message=f"published as {self._output}")
+            self._follow_up(CycleState.DONE)
 
     @contextmanager
-    def _said(self) -> Iterator[None]:
-        """Log an error of what is done again after the next cycle."""
+    def _errors_logged(self) -> Iterator[None]:
+        """Log an ``OSError`` of a step that is repeated after the next cycle."""
         try:
             yield
         except OSError as error:
-            self.say(level="error", message=str(error))
+            self.log(level="error", message=str(error))
 
-    def _follow(self, state: str, error: str = "") -> None:
-        """Do what follows an end, then give up the claim; it is done again where a kill comes between."""
-        self.ended = True
-        if state == "done":
-            with self._said():
-                publishing.point_latest(self.desk.jobs, self.job, self.ledger)
-        command = {"done": self.job.on_success, "failed": self.job.on_failure}.get(state)
-        what = {"state": state, "error": mask(error), "output": self.output if state == "done" else ""}
-        if not tell(command, self.job, self.cycle, self.desk.jobs.folder, self.say, self.desk.ending, **what):
+    def _follow_up(self, state: CycleState, error: str = "") -> None:
+        """Do what follows an end, then give up the claim; repeated where a kill comes between."""
+        self._ended = True
+        jobs = self._context.jobs
+        done = state is CycleState.DONE
+        if done:
+            with self._errors_logged():
+                publishing.set_latest(jobs, self._job, self._ledger)
+        commands = {CycleState.DONE: self._job.on_success, CycleState.FAILED: self._job.on_failure}
+        command = commands.get(state)
+        event = HookEvent(str(state), self._output if done else "", mask(error))
+        if not run_hook(
+            command,
+            self._job,
+            self._cycle,
+            event=event,
+            folder=jobs.folder,
+            log=self.log,
+            stopping=self._context.stopping,
+        ):
             return
-        if state == "done" and command:
-            with self._said():
-                publishing.place_of(self.desk.jobs, self.job).command_ended(self.name)
-        self.ledger.release(self.row)
-        if state == "done":  # the last, for no output is removed whose cycle is claimed
-            with self._said():
-                publishing.retain(self.desk.jobs, self.job, self.ledger, self.say)
+        if done and command:
+            with self._errors_logged():
+                publishing.output_store(jobs, self._job).record_hook_ended(self._name)
+        self._ledger.release(self._record)
+        if done:  # after the release, for no output is removed whose cycle is claimed
+            with self._errors_logged():
+                publishing.apply_retention(jobs, self._job, self._ledger, log=self.log)
 
 
-def verify(desk: Desk, job: Job, row: Row) -> bool:
-    """Score a published cycle whose truth has come; return whether it could be."""
-    say = desk.log.of(job.name, row.cycle)
-    scratch = desk.jobs.folder / desk.jobs.ledger.parent / f"{publishing.VERIFYING}{uuid.uuid4().hex[:8]}"
-    began = time.monotonic()
+def verify_cycle(context: CycleContext, job: Job, record: CycleRecord) -> bool:
+    """Score a published cycle whose truth is complete; return whether that succeeded."""
+    log = context.log.for_cycle(job.name, record.cycle)
+    scratch = context.jobs.state_folder / f"{publishing.VERIFYING}{uuid.uuid4().hex[:8]}"
+    started = time.monotonic()
 
-    def stop() -> str | None:
-        return (
-            "stopping"
-            if desk.ending()
-            else "deadline"
-            if time.monotonic() - began > job.deadline.total_seconds()
-            else None
-        )
+    def stop() -> StopReason | None:
+        if context.stopping():
+            return StopReason.SHUTDOWN
+        late = time.monotonic() - started > job.deadline.total_seconds()
+        return StopReason.DEADLINE if late else None
 
+    cycle = parse_time(record.cycle)
+    attempt = Attempt(job, cycle, context.jobs.folder, scratch, Work.VERIFICATION)
     try:
-        result = desk.engine.run(Task(job, moment(row.cycle), desk.jobs.folder, scratch, "verify"), stop, say)
-        if "scores" in result:
-            desk.ledger.verified(row.job, row.cycle, result["scores"])
-            say(message=result["said"])
-            if (
-                now := desk.ledger.row(row.job, row.cycle)
-            ) is not None and now.state == "removed":  # meanwhile, and the scores came after
-                publishing.place_of(desk.jobs, job).remove(job.name_of(moment(row.cycle)), row.checksum)
-        else:
-            say(level="error", message=f"could not be verified: {result['error']}")
-        return "scores" in result
-    except Exception as error:  # noqa: BLE001 (whatever it is, the others go on)
-        say(
-            level="error",
-            message=f"could not be verified: {type(error).__name__}: {' '.join(str(error).split())}",
-        )
+        result = context.executor.run(attempt, stop, log)
+        if not isinstance(result, VerificationResult):
+            reason = result.text if isinstance(result, ErrorResult) else type(result).__name__
+            log(level="error", message=f"could not be verified: {reason}")
+            return False
+        context.ledger.record_verified(record.job, record.cycle, result.scores)
+        log(message=result.summary)
+        present = context.ledger.record(record.job, record.cycle)
+        if present is not None and present.state is CycleState.REMOVED:
+            # Removed in the meantime, and the scores were written after that.
+            publishing.output_store(context.jobs, job).remove(job.output_name(cycle), record.checksum)
+        return True
+    except AttemptStoppedError as error:
+        log(level="error", message=f"could not be verified: {error.reason}")
+        return False
+    except Exception as error:  # noqa: BLE001  an error of one cycle must not end the others
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        log(level="error", message=f"could not be verified: {reason}")
         return False
     finally:
         with suppress(OSError):
             atomic.remove(scratch)
-        desk.report()
+        context.report()

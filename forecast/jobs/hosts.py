@@ -1,4 +1,4 @@
-"""Which machine this is, and whether a process of it still lives."""
+"""Identity of this machine and of its processes."""
 
 import os
 import socket
@@ -7,27 +7,32 @@ from pathlib import Path
 
 
 def this_host() -> str:
-    """Return what tells this machine, since it was started, and this space of process numbers from others."""
+    """Return an identity of this machine, its present boot and its process-number space."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
-        space = os.readlink("/proc/self/ns/pid").strip("pid:[]")
+        namespace = os.readlink("/proc/self/ns/pid").strip("pid:[]")
     except OSError:  # not Linux
-        boot = space = "-"
-    return f"{socket.gethostname()}/{boot}/{space}"
+        boot = namespace = "-"
+    return f"{socket.gethostname()}/{boot}/{namespace}"
 
 
-def awake() -> float:
-    """Return the seconds since this machine was started, the same for all its processes, whatever its clock
-    is set to.
+def uptime() -> float:
+    """Return the seconds since this machine was started.
+
+    All its processes read the same value, which does not change when the clock is set.
     """
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 def process_started(pid: int) -> str | None:
-    """Return what tells a living process from a later one of its number, or None where there is none."""
+    """Return when a living process was started, or None where there is no such process.
+
+    The value distinguishes it from a later process with the same number; it is ``-`` where the system does
+    not report it.
+    """
     try:
         values = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return values[19] if values[0] not in "ZX" else None  # dead, and not yet buried
+        return values[19] if values[0] not in "ZX" else None  # a zombie counts as dead
     except (FileNotFoundError, ProcessLookupError):
         if Path("/proc/self").exists():
             return None

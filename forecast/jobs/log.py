@@ -1,6 +1,4 @@
-"""Log lines as JSON: on standard error, and in a file for each cycle. Secrets of the environment are masked
-in every field.
-"""
+"""Log lines as JSON, on standard error and in a file for each cycle, with secrets masked in every field."""
 
 import json
 import os
@@ -14,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .files import open_file
-from .masking import clean, mask
-
-__all__ = ["LEVELS", "Log", "clean", "mask"]
+from .masking import clean
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 _JOB = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -24,10 +20,10 @@ _CYCLE = re.compile(r"[0-9T:-]+")
 
 
 class Log:
-    """Where log lines go.
+    """Destination of log lines.
 
     Args:
-        ledger: file of the ledger; the lines of a cycle are in ``logs/NAME/CYCLE.jsonl`` beside it.
+        ledger: file of the ledger; the lines of a cycle are in ``logs/NAME/CYCLE.jsonl`` next to it.
     """
 
     def __init__(self, ledger: Path) -> None:
@@ -35,32 +31,32 @@ class Log:
         self._lock = threading.Lock()
 
     def path(self, job: str, cycle: str) -> Path:
-        """Return the file of a cycle; raises ``ValueError`` where job or cycle are no names of a file."""
+        """Return the file of a cycle; raises ``ValueError`` where job or cycle cannot name a file."""
         if not _JOB.fullmatch(job) or not _CYCLE.fullmatch(cycle):
             raise ValueError(f"there is no log of {job!r} {cycle!r}")
         return self.folder / job / f"{cycle.replace(':', '')}.jsonl"
 
-    def of(self, job: str, cycle: str, attempt: int | None = None) -> Callable[..., None]:
-        """Return what writes lines of a cycle.
+    def for_cycle(self, job: str, cycle: str, attempt: int | None = None) -> Callable[..., None]:
+        """Return a function that writes lines of a cycle.
 
-        It takes keywords of the service's own, or a dictionary that came from a program: of that, ``level``
-        and ``message`` are taken where they are such, everything else is kept under ``data``. Job, cycle and
-        attempt are always the service's.
+        It takes keywords from the service, or a dictionary from a program: of that, valid ``level`` and
+        ``message`` are taken, everything else is written under ``data``. Job, cycle and attempt are always
+        those of the service.
         """
-        own: dict[str, Any] = {"job": job, "cycle": cycle} | ({"attempt": attempt} if attempt else {})
+        fields: dict[str, Any] = {"job": job, "cycle": cycle} | ({"attempt": attempt} if attempt else {})
 
-        def say(values: dict[str, Any] | None = None, **more: Any) -> None:
-            self.write(**((wrap(values) if values is not None else {}) | more | own))
+        def log(values: dict[str, Any] | None = None, **more: Any) -> None:
+            self.write(**((wrap(values) if values is not None else {}) | more | fields))
 
-        return say
+        return log
 
     def write(self, **values: Any) -> None:
-        """Write a line; a disk without room loses the line, not the forecast."""
+        """Write a line; where the disk has no room, the line is lost, but not the forecast."""
         time = datetime.now(UTC).isoformat(timespec="milliseconds")
         record = clean({"level": "info"} | values | {"message": str(values.get("message", ""))})
         line = json.dumps({"time": time} | record) + "\n"
         with self._lock:
-            _tell(line)
+            _write_stderr(line)
             if "cycle" in values and "job" in values:
                 try:
                     _append(self.path(values["job"], values["cycle"]), line.encode())
@@ -68,25 +64,26 @@ class Log:
                     text = clean(
                         f"no line could be written to the log of {values['job']} {values['cycle']}: {error}"
                     )
-                    _tell(json.dumps({"time": time, "level": "error", "message": text}) + "\n")
+                    _write_stderr(json.dumps({"time": time, "level": "error", "message": text}) + "\n")
 
 
 def wrap(values: dict[str, Any]) -> dict[str, Any]:
-    """Return a log record with what a program wrote: its level and message, everything else under ``data``."""
-    level, message = values.get("level"), values.get("message")
+    """Return a log record of what a program wrote: its level and message, everything else under ``data``."""
+    level = values.get("level")
+    message = values.get("message")
     record: dict[str, Any] = {
         "level": level if isinstance(level, str) and level in LEVELS else "info",
         "by": "attempt",
+        "message": message if isinstance(message, str) else "",
     }
-    record["message"] = message if isinstance(message, str) else ""
-    rest = {
+    data = {
         key: value for key, value in values.items() if key not in ("level", "message") or record[key] != value
     }
-    return record | ({"data": rest} if rest else {})
+    return record | ({"data": data} if data else {})
 
 
-def _tell(line: str) -> None:
-    with suppress(OSError, ValueError):  # nobody reads standard error, which ends no forecast
+def _write_stderr(line: str) -> None:
+    with suppress(OSError, ValueError):  # a closed standard error ends no forecast
         sys.stderr.write(line)
 
 

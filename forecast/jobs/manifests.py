@@ -1,90 +1,146 @@
-"""Manifests: what was published with an output, and by whom, in a JSON file or object next to it."""
+"""Manifests: the record of what was published, in a JSON file or object next to each output.
+
+Attachments are the files published with an output: maps, scores and a report.
+"""
 
 import hashlib
 import json
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .files import open_file, read_small
 
-MOST = 2**20
-"""Bytes of a manifest, or of what ``latest`` contains."""
-Manifest = dict[str, Any]
+LARGEST_MANIFEST = 2**20
+"""Bytes of a manifest, or of the object ``latest``."""
+_LONGEST_NAME = 4096
+_CHECKSUM = re.compile(r"[0-9a-f]{64}")
+_HOOK_PENDING = "pending"
+_HOOK_ENDED = "ended"
 
 
-def is_manifest(found: Manifest) -> bool:
-    """Return whether a manifest is one that was published with an output."""
-    return (
-        isinstance(found.get("job"), str)
-        and isinstance(found.get("cycle"), str)
-        and re.fullmatch(r"[0-9a-f]{64}", str(found.get("checksum"))) is not None
-    )
+@dataclass(frozen=True)
+class Manifest:
+    """Record of a published output.
 
-
-def with_command_pending(manifest: Manifest) -> Manifest:
-    """Return a manifest that says that the command ``on_success`` is yet to be run, which a rebuilt ledger
-    would not know.
+    Attributes:
+        values: the JSON object, with at least ``job``, ``cycle`` and ``checksum``; keys that other versions
+            write are preserved.
     """
-    return manifest | {"on_success": "pending"}
+
+    values: dict[str, Any]
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> "Manifest | None":
+        """Return the manifest with some values, or None where they are not those of a manifest."""
+        valid = (
+            isinstance(values.get("job"), str)
+            and isinstance(values.get("cycle"), str)
+            and is_checksum(values.get("checksum"))
+        )
+        return cls(values) if valid else None
+
+    @property
+    def cycle(self) -> str:
+        """Initial time, as the ledger writes it."""
+        return str(self.values["cycle"])
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the output."""
+        return str(self.values["checksum"])
+
+    @property
+    def hook_pending(self) -> bool:
+        """Whether the command ``on_success`` is still to be run; earlier versions did not record it."""
+        return self.values.get("on_success") == _HOOK_PENDING
+
+    @property
+    def is_being_removed(self) -> bool:
+        """Whether the output was about to be removed."""
+        return self.values.get("removing") is True
+
+    def updated(self, **values: Any) -> "Manifest":
+        """Return a manifest with other values of some keys."""
+        return Manifest(self.values | values)
+
+    def with_hook_pending(self) -> "Manifest":
+        """Return a manifest that records that ``on_success`` is to be run, for the case that the ledger is
+        lost.
+        """
+        return self.updated(on_success=_HOOK_PENDING)
+
+    def with_hook_ended(self) -> "Manifest":
+        """Return a manifest that records that the command ``on_success`` was run."""
+        return self.updated(on_success=_HOOK_ENDED)
+
+    def with_attachments(self, names: list[str]) -> "Manifest":
+        """Return a manifest with the names of the output's attachments."""
+        return self.updated(beside=sorted(names))
+
+    def published_attachments(self, output: str, names: list[str]) -> list[str]:
+        """Return which of some files were published with an output; earlier versions did not list maps."""
+        stem = output.rpartition(".")[0]
+        listed = self.values.get("beside")
+        scores = [f"{stem}.scores.nc", f"{stem}.report.html"]
+        return [name for name in names if name in scores or not isinstance(listed, list) or name in listed]
+
+    def to_bytes(self) -> bytes:
+        """Return the manifest as JSON."""
+        return json.dumps(self.values, indent=1).encode()
 
 
-def is_pending(found: Manifest) -> bool:
-    """Return whether the command ``on_success`` is yet to be run for an output; earlier versions did not say."""
-    return is_manifest(found) and found.get("on_success") == "pending"
+def is_checksum(value: Any) -> bool:
+    """Return whether a value is a SHA-256 checksum in hexadecimal digits."""
+    return _CHECKSUM.fullmatch(str(value)) is not None
 
 
-def with_command_ended(found: Manifest) -> bytes:
-    """Return a manifest that says that the command ``on_success`` was run, as JSON."""
-    return json.dumps(found | {"on_success": "ended"}, indent=1).encode()
+def parse_object(data: bytes) -> dict[str, Any]:
+    """Return a JSON object; an empty one where the data are none."""
+    try:
+        values = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
-def manifest_of(output: Path) -> Path:
+def manifest_path(output: Path) -> Path:
     """Return the path of an output's manifest."""
     return output.with_name(f"{output.name}.json")
 
 
-def manifest_bytes(manifest: Manifest, beside: dict[str, Path]) -> bytes:
-    """Return a manifest with the names of the pictures, scores and reports of its output, as JSON."""
-    return json.dumps(manifest | {"beside": sorted(beside)}, indent=1).encode()
+def read_manifest(output: Path) -> Manifest | None:
+    """Return the manifest of an output, or None where there is no valid one."""
+    return read_manifest_file(manifest_path(output))
 
 
-def read_manifest(path: Path) -> Manifest:
-    """Return what a manifest says; nothing where it is none."""
+def read_manifest_file(path: Path) -> Manifest | None:
+    """Return the manifest in a file, or None where there is no valid one."""
     try:
-        found = json.loads(read_small(path, MOST))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        return Manifest.of(parse_object(read_small(path, LARGEST_MANIFEST)))
+    except (OSError, ValueError):
+        return None
 
 
-def is_output(name: str) -> bool:
-    """Return whether ``latest`` may hold a name, which is relative and that of an output."""
+def is_output_name(name: str) -> bool:
+    """Return whether ``latest`` may contain a name: a relative one with the ending of an output."""
     return (
         name.endswith((".zarr", ".nc"))
         and not name.startswith("/")
         and ".." not in name.split("/")
-        and len(name) < 4096
+        and len(name) < _LONGEST_NAME
     )
 
 
-def published_beside(manifest: Manifest, output: str, near: list[str]) -> list[str]:
-    """Return the names of pictures, scores and reports that were published with an output; earlier versions
-    did not list their pictures.
-    """
-    stem, listed = output.rpartition(".")[0], manifest.get("beside")
-    scores = [f"{stem}.scores.nc", f"{stem}.report.html"]
-    return [name for name in near if name in scores or (not isinstance(listed, list) or name in listed)]
-
-
-def aside_of(output: Path) -> Path:
-    """Return where what stood under the name of an output, and was not whole, is kept."""
+def replaced_path(output: Path) -> Path:
+    """Return where an output that was damaged is kept when it is made again."""
     return output.with_name(f".{output.name}.replaced")
 
 
-def is_beside(name: str, output: str) -> bool:
-    """Return whether a file is a picture, the scores or the report of an output."""
+def is_attachment(name: str, output: str) -> bool:
+    """Return whether a file name is that of a map, the scores or the report of an output."""
     stem = output.rpartition(".")[0]
     return (
         name.startswith(f"{stem}.")
@@ -94,18 +150,15 @@ def is_beside(name: str, output: str) -> bool:
 
 
 def checksum(path: Path) -> str:
-    """Return the SHA-256 of a file, or of the names and contents of a folder's files."""
+    """Return the SHA-256 of a file, or of the names and contents of all files in a folder."""
     if path.is_file():
         with os.fdopen(open_file(path, os.O_RDONLY), "rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     total = hashlib.sha256()
     for file in sorted(p for p in path.rglob("*") if p.is_symlink() or p.is_file()):
-        if file.is_symlink():  # none of ours is one
-            total.update(
-                f"{file.relative_to(path).as_posix()}\0-> {os.readlink(file)}\n".encode(
-                    errors="surrogateescape"
-                )
-            )
-            continue
-        total.update(f"{file.relative_to(path).as_posix()}\0{checksum(file)}\n".encode())
+        name = file.relative_to(path).as_posix()
+        if file.is_symlink():  # outputs contain none
+            total.update(f"{name}\0-> {os.readlink(file)}\n".encode(errors="surrogateescape"))
+        else:
+            total.update(f"{name}\0{checksum(file)}\n".encode())
     return total.hexdigest()

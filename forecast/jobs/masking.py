@@ -1,4 +1,4 @@
-"""Secrets of the environment, which no text that leaves the service shows."""
+"""Masking of the environment's secrets in all text that leaves the service."""
 
 import json
 import math
@@ -10,112 +10,116 @@ from urllib.parse import quote, unquote
 
 from ..text import printable
 
-_SECRET = re.compile(
+_SECRET_NAME = re.compile(
     r"SECRET|TOKEN|PASSW|PASSPHRASE|PASSCODE|PASS(?![A-Z])|CREDENTIAL|KEYS?(?![A-Z])|PWD(?![A-Z])"
     r"|AUTH(?![A-Z])|AUTHORIZATION|CONNECTION_?STRING|JWT|(?<![A-Z])(?:PEM|PIN)(?![A-Z])",
     re.IGNORECASE,
 )
-_PLAIN = ("PWD", "OLDPWD", "SSH_AUTH_SOCK")  # folders and a socket
-_SWITCHES = ("0", "1", "true", "false", "yes", "no", "on", "off", "none", "null")  # values that hide nothing
+_PLAIN_NAMES = ("PWD", "OLDPWD", "SSH_AUTH_SOCK")  # folders and a socket
+_SWITCHES = ("0", "1", "true", "false", "yes", "no", "on", "off", "none", "null")
 _SHORTEST = 6
-"""A shorter value is masked where it stands as a word of its own: elsewhere it would mask half of the text.
-"""
-_IN_URL = re.compile(r"://[^\s:/@]*:([^\s@]+)@")
-_IN_DSN = re.compile(r"(?:password|passwd|pwd)\s*=\s*('[^']*'|\"[^\"]*\"|[^\s;'\"]+)", re.IGNORECASE)
-_USER = (
+"""Shorter values are masked only as separate words: elsewhere they would mask half of the text."""
+_URL_PASSWORD = re.compile(r"://[^\s:/@]*:([^\s@]+)@")
+_DSN_PASSWORD = re.compile(r"(?:password|passwd|pwd)\s*=\s*('[^']*'|\"[^\"]*\"|[^\s;'\"]+)", re.IGNORECASE)
+_URL_USER = (
     re.compile(r"(://)[^\s/\"'<>]{0,4000}@"),
     re.compile(r"(://)[^\s:/@\"'<>]{1,400}:[^\s@\"'<>]{0,4000}@"),  # a password with a slash in it
 )
 _DEEPEST = 20
-_MOST = 10_000  # entries of a list or dictionary
-HIDDEN = "***"
+_MOST_ENTRIES = 10_000
+_LARGEST_INTEGER = 2**63  # of JSON readers
+_LARGEST_WRITTEN = 2**4096
+MASK = "***"
 
 
 def mask(text: str) -> str:
-    """Return a text without the values of the environment's secret variables, and without users and passwords
-    of URLs.
+    """Return a text without values of secret environment variables and without user names in URLs.
 
-    A value of several lines is masked as a whole and line by line; one of fewer than six characters only
-    where it stands as a word of its own, and not where it is a switch such as ``1`` or ``true``.
+    A value of several lines is masked as a whole and line by line. One of fewer than six characters is masked
+    only as a separate word, and not where it is a switch such as ``1`` or ``true``.
     """
-    long, short = _values()
-    for value in sorted(long, key=len, reverse=True):  # one may begin as another does
-        text = text.replace(value, HIDDEN)
-    for value in sorted(short, key=len, reverse=True):
+    secrets = _secrets()
+    for value in sorted((s for s in secrets if len(s) >= _SHORTEST), key=len, reverse=True):
+        text = text.replace(value, MASK)  # the longest first, for one may begin as another does
+    for value in sorted((s for s in secrets if len(s) < _SHORTEST), key=len, reverse=True):
         if value in text:
-            text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", HIDDEN, text)
+            text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", MASK, text)
     if "://" in text:
-        for pattern in _USER:
-            text = pattern.sub(rf"\1{HIDDEN}@", text)
+        for pattern in _URL_USER:
+            text = pattern.sub(rf"\1{MASK}@", text)
     return text
 
 
-def _values() -> tuple[set[str], set[str]]:
-    """Return what is masked anywhere, and what is masked as a word of its own."""
-    found: set[str] = set()
+def _secrets() -> set[str]:
+    """Return the texts to mask."""
+    secrets: set[str] = set()
     for name, value in os.environ.items():
-        if _SECRET.search(name) and name not in _PLAIN:
-            found |= _forms(value)
+        if _SECRET_NAME.search(name) and name not in _PLAIN_NAMES:
+            secrets |= _forms(value)
         if "://" in value:
-            for password in _IN_URL.findall(value):
-                found |= _forms(password) | _forms(unquote(password))
+            for password in _URL_PASSWORD.findall(value):
+                secrets |= _forms(password) | _forms(unquote(password))
         if "=" in value:
-            for password in _IN_DSN.findall(value):
-                found |= _forms(password.strip("'\""))
-    found = {value for value in found if value.lower() not in _SWITCHES and value != HIDDEN}
-    return {value for value in found if len(value) >= _SHORTEST}, {
-        value for value in found if 0 < len(value) < _SHORTEST
-    }
+            for password in _DSN_PASSWORD.findall(value):
+                secrets |= _forms(password.strip("'\""))
+    return {value for value in secrets if value and value.lower() not in _SWITCHES and value != MASK}
 
 
 def _forms(value: str) -> set[str]:
-    """Return what a value looks like in texts: as it is, on one line, quoted for URLs or in JSON; its long
-    lines; secrets of a JSON value.
+    """Return the forms in which a secret may appear in a text.
+
+    These are the value itself, on one line, and quoted for URLs, JSON and Python; its long lines; and the
+    secrets in a JSON value.
     """
-    whole = value.strip()
-    if not whole:
+    stripped = value.strip()
+    if not stripped:
         return set()
-    forms = {value, whole, " ".join(whole.split()), printable(whole)}
-    forms |= {quote(whole, safe="", errors="replace"), json.dumps(whole)[1:-1], repr(whole)[1:-1]}
-    lines = whole.splitlines()
+    forms = {value, stripped, " ".join(stripped.split()), printable(stripped)}
+    forms |= {quote(stripped, safe="", errors="replace"), json.dumps(stripped)[1:-1], repr(stripped)[1:-1]}
+    lines = [line.strip() for line in stripped.splitlines()]
     if len(lines) > 1:
-        forms |= {
-            line.strip() for line in lines if len(line.strip()) >= _SHORTEST and not line.startswith("-----")
-        }
-    if whole.startswith("{"):
+        forms |= {line for line in lines if len(line) >= _SHORTEST and not line.startswith("-----")}
+    if stripped.startswith("{"):
         with suppress(ValueError, RecursionError):
-            forms |= {form for secret in _secrets_in(json.loads(whole)) for form in _forms(secret)}
+            for secret in _secrets_in_json(json.loads(stripped)):
+                forms |= _forms(secret)
     return forms
 
 
-def _secrets_in(value: Any, name: str = "") -> list[str]:
+def _secrets_in_json(value: Any, name: str = "") -> list[str]:
     if isinstance(value, dict):
-        return [secret for key, inner in value.items() for secret in _secrets_in(inner, key)]
-    return [value] if isinstance(value, str) and _SECRET.search(name) and not value.startswith("{") else []
+        return [secret for key, inner in value.items() for secret in _secrets_in_json(inner, key)]
+    is_secret = isinstance(value, str) and _SECRET_NAME.search(name) and not value.startswith("{")
+    return [value] if is_secret else []
 
 
-def clean(value: Any, most: int = 20_000, deep: int = 0) -> Any:
-    """Return a value of JSON, each text in it printable, without secrets and of at most ``most`` characters.
+def clean(value: Any, limit: int = 20_000, depth: int = 0) -> Any:
+    """Return a JSON value whose texts are printable, without secrets, and of bounded length.
 
-    Numbers that JSON lacks become texts; what is nested too deeply, and entries beyond the first 10,000, are
-    left out.
+    Numbers that JSON lacks become texts; values that are nested too deeply, and entries beyond the first
+    10,000, are left out.
+
+    Args:
+        value: value of JSON, or anything with a text form.
+        limit: largest number of characters of a text.
+        depth: depth of nesting of the value.
     """
     if isinstance(value, bool | int | None):
-        return (
-            value
-            if value is None or abs(value) < 2**63
-            else str(value)[:most]
-            if abs(value) < 2**4096
-            else "..."
-        )
+        return _clean_integer(value, limit)
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, dict | list | tuple):
-        if deep >= _DEEPEST:
+        if depth >= _DEEPEST:
             return "..."
         if isinstance(value, dict):
-            items = list(value.items())[:_MOST]
-            return {clean(str(key), 200): clean(inner, most, deep + 1) for key, inner in items}
-        return [clean(inner, most, deep + 1) for inner in value[:_MOST]]
+            items = list(value.items())[:_MOST_ENTRIES]
+            return {clean(str(key), 200): clean(inner, limit, depth + 1) for key, inner in items}
+        return [clean(inner, limit, depth + 1) for inner in value[:_MOST_ENTRIES]]
     text = mask(printable(str(value)))
-    return text if len(text) <= most else f"{text[:most]} ... ({len(text) - most} more characters)"
+    return text if len(text) <= limit else f"{text[:limit]} ... ({len(text) - limit} more characters)"
+
+
+def _clean_integer(value: int | None, limit: int) -> int | str | None:
+    if value is None or abs(value) < _LARGEST_INTEGER:
+        return value
+    return str(value)[:limit] if abs(value) < _LARGEST_WRITTEN else "..."

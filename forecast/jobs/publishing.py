@@ -1,6 +1,4 @@
-"""Outputs that are whole: checked, published under their name, pointed to by ``latest``, kept as long as the
-job says.
-"""
+"""Upkeep of published outputs: the pointer ``latest``, retention, and rebuilding of a lost ledger."""
 
 import re
 import time
@@ -8,130 +6,133 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-import numpy as np
-
 from ...datasets.store import atomic
-from ..inference.forecaster import open_forecast
-from .buckets import Bucket
 from .files import locked
 from .ledger import Ledger
-from .manifests import is_pending
-from .places import Folder, Foreign, Place
-from .rows import TAKEN, Row
-from .spec import Job, JobsFile, moment, written
+from .output_store import ForeignFileError, LocalStore, OutputStore
+from .records import CycleRecord
+from .spec import Job, JobsFile
+from .states import CLAIMED_STATES, CycleState
+from .times import format_cycle, parse_time
 
-TAG = 8  # letters of a claim's token that name its folder
 VERIFYING = ".verifying-"
-_SCRATCH = re.compile(rf"[0-9a-f]{{{TAG}}}|removed-[0-9a-f]{{16}}")
-_STALE = 86400.0  # seconds after which what is left of a verification is nobody's
+"""Start of the names of folders in which forecasts are verified."""
+_TOKEN_DIGITS = 8  # of a claim's token, which name its folder
+_SCRATCH = re.compile(rf"[0-9a-f]{{{_TOKEN_DIGITS}}}|removed-[0-9a-f]{{16}}")
+_STALE = 86400.0  # s after which the folder of a verification is abandoned
 
 
-def place_of(jobs: JobsFile, job: Job) -> Place:
-    """Return where a job's outputs lie."""
-    return place_at(job, jobs.folder, jobs.folder / jobs.ledger.parent)
+def output_store(jobs: JobsFile, job: Job) -> OutputStore:
+    """Return the store of a job's outputs."""
+    return output_store_at(job, jobs.folder, local=jobs.state_folder)
 
 
-def place_at(job: Job, folder: Path, near: Path) -> Place:
-    """Return where a job's outputs lie, by the folder of the jobs file, and one for what is not uploaded yet."""
-    return Bucket(job.home, near) if "://" in job.home else Folder(folder / job.home)
-
-
-def check(path: Path, leads: int) -> None:
-    """Raise ``ValueError`` unless a forecast has all lead times, and values wherever its initial state has
-    them.
+def output_store_at(job: Job, folder: Path, *, local: Path) -> OutputStore:
+    """Return the store of a job's outputs.
 
     Args:
-        path: forecast.
-        leads: how many lead times it should have, the initial one included.
+        job: the job.
+        folder: folder of the jobs file.
+        local: folder for outputs that are not uploaded yet.
     """
-    made = open_forecast(path)
-    if made.sizes["prediction_timedelta"] != leads:
-        raise ValueError(f"{path} has {made.sizes['prediction_timedelta']} lead times, {leads} are wanted")
-    for name, variable in made.data_vars.items():
-        missing = ~np.isfinite(variable.isel(prediction_timedelta=0).values)
-        for k in range(leads):
-            if (~np.isfinite(variable.isel(prediction_timedelta=k).values) & ~missing).any() or missing.all():
-                raise ValueError(
-                    f"{path}: {name!r} is not finite at lead {made['prediction_timedelta'].values[k].astype('timedelta64[h]')}"
-                )
+    if "://" in job.output_root:
+        from .object_store import ObjectStore  # imports zarr and xarray
+
+        return ObjectStore(job.output_root, local)
+    return LocalStore(folder / job.output_root)
+
+
+def scratch_name(token: str | None) -> str:
+    """Return the name of the folder in which the owner of a claim works."""
+    return (token or "")[:_TOKEN_DIGITS]
 
 
 def sweep(jobs: JobsFile, ledger: Ledger) -> None:
-    """Remove what schedulers that were killed left unfinished."""
+    """Remove the unfinished work of schedulers that were killed."""
     for job in jobs.jobs:
-        work = place_of(jobs, job).work
-        found = (
-            list(work.iterdir()) if work.is_dir() else []
-        )  # before the rows: whoever works now has entered it
-        active = {(row.token or "")[:TAG] for row in ledger.rows(job.name, TAKEN) if not ledger.free(row)}
-        for left in found:
-            if left.name not in active and _SCRATCH.fullmatch(left.name):
-                atomic.remove(left)
-    for left in (jobs.folder / jobs.ledger.parent).glob(f"{VERIFYING}*"):
-        if time.time() - left.stat().st_mtime > _STALE:
-            atomic.remove(left)
+        work = output_store(jobs, job).work
+        # Listed before the ledger is read: an active process has recorded its claim by then.
+        folders = list(work.iterdir()) if work.is_dir() else []
+        claimed = ledger.records(job.name, CLAIMED_STATES)
+        active = {scratch_name(record.token) for record in claimed if not ledger.is_claimable(record)}
+        for folder in folders:
+            if folder.name not in active and _SCRATCH.fullmatch(folder.name):
+                atomic.remove(folder)
+    for folder in jobs.state_folder.glob(f"{VERIFYING}*"):
+        if time.time() - folder.stat().st_mtime > _STALE:
+            atomic.remove(folder)
 
 
-def point_latest(jobs: JobsFile, job: Job, ledger: Ledger) -> None:
-    """Let ``latest`` name the output of the latest cycle that is published."""
-    with locked(ledger.path.with_name(f".{ledger.path.name}.latest")):  # or a slower one could set it back
-        if done := ledger.rows(job.name, ("done",)):
-            place_of(jobs, job).point(job.name_of(moment(done[-1].cycle)))
+def set_latest(jobs: JobsFile, job: Job, ledger: Ledger) -> None:
+    """Point ``latest`` to the output of the latest published cycle."""
+    lock = ledger.path.with_name(f".{ledger.path.name}.latest")
+    with locked(lock):  # a slower process must not set it back
+        if done := ledger.records(job.name, [CycleState.DONE]):
+            output_store(jobs, job).set_latest(job.output_name(parse_time(done[-1].cycle)))
 
 
-def retain(jobs: JobsFile, job: Job, ledger: Ledger, say: Callable[..., None]) -> None:
-    """Remove the oldest outputs beyond ``keep``, never what ``latest`` points to, or what is still worked on;
-    log a line for each.
+def apply_retention(jobs: JobsFile, job: Job, ledger: Ledger, *, log: Callable[..., None]) -> None:
+    """Remove the oldest outputs beyond ``keep``, except the one that ``latest`` points to.
 
-    Only what was published, and was not changed since, is removed.
+    Only an output that is still what was published is removed, and none whose cycle is claimed.
+
+    Args:
+        jobs: jobs file.
+        job: job whose outputs to remove.
+        ledger: ledger.
+        log: receives the fields of a log line for each removed output.
     """
     if job.keep is None:
         return
-    place = place_of(jobs, job)
-    latest = place.latest()
-    for row in ledger.rows(job.name, ("removing",)):  # begun by one that was killed
-        remove(place, job, ledger, row, say)
-    done = ledger.rows(job.name, ("done",))
-    for row in done[: max(0, len(done) - job.keep)]:
-        if job.name_of(moment(row.cycle)) != latest and ledger.removing(job.name, row.cycle):
-            remove(place, job, ledger, row, say)
+    store = output_store(jobs, job)
+    latest = store.latest()
+    for record in ledger.records(job.name, [CycleState.REMOVING]):  # by a process that was killed
+        _remove(store, job, ledger, record=record, log=log)
+    done = ledger.records(job.name, [CycleState.DONE])
+    for record in done[: max(0, len(done) - job.keep)]:
+        if job.output_name(parse_time(record.cycle)) == latest:
+            continue
+        if ledger.begin_removal(job.name, record.cycle):
+            _remove(store, job, ledger, record=record, log=log)
 
 
-def remove(place: Place, job: Job, ledger: Ledger, row: Row, say: Callable[..., None]) -> None:
-    """Remove the output of a cycle, and enter that."""
+def _remove(
+    store: OutputStore, job: Job, ledger: Ledger, *, record: CycleRecord, log: Callable[..., None]
+) -> None:
+    """Remove the output of a cycle and record that."""
     try:
-        place.remove(job.name_of(moment(row.cycle)), row.checksum)
-    except Foreign as error:
-        ledger.removed(job.name, row.cycle, str(error))
-        say(level="warning", message=f"kept {row.cycle}: {error}")
+        store.remove(job.output_name(parse_time(record.cycle)), record.checksum)
+    except ForeignFileError as error:
+        ledger.record_removed(job.name, record.cycle, str(error))
+        log(level="warning", message=f"kept {record.cycle}: {error}")
     else:
-        ledger.removed(job.name, row.cycle)
-        say(message=f"removed {row.cycle}, of which newer ones are kept")
+        ledger.record_removed(job.name, record.cycle)
+        log(message=f"removed {record.cycle}, since newer cycles are kept")
 
 
 def rebuild(jobs: JobsFile, ledger: Ledger, now: datetime) -> None:
-    """Enter in an empty ledger what is published."""
+    """Enter what is published in an empty ledger."""
     for job in jobs.jobs:
-        place, found = place_of(jobs, job), []
-        for name, said in place.manifests():
+        store = output_store(jobs, job)
+        cycles = []
+        for name, manifest in store.manifests():
             try:
-                cycle = moment(said["cycle"])
-            except (ValueError, KeyError, OverflowError):
+                cycle = parse_time(manifest.cycle)
+            except (ValueError, OverflowError):
                 continue
-            if job.name_of(cycle) == name and (known := place.whole(name)):
+            if job.output_name(cycle) == name and (checksum := store.verify_checksum(name)):
                 ledger.enter_done(
                     job.name,
-                    written(cycle),
-                    jobs.output(job, cycle),
-                    known,
+                    format_cycle(cycle),
                     now,
-                    followed=not is_pending(said),
+                    output=jobs.output_path(job, cycle),
+                    checksum=checksum,
+                    followed_up=not manifest.hook_pending,
                 )
-                found.append(cycle)
-        if found:
-            ledger.first_seen(job.name, min(found))
-        if (
-            job.keep and len(found) >= job.keep and job.start is not None
-        ):  # what is older was removed, and is not to be made again
-            for cycle in job.between(job.start, min(found)):
-                ledger.enter_removed(job.name, written(cycle), now)
+                cycles.append(cycle)
+        if cycles:
+            ledger.first_seen(job.name, min(cycles))
+        if job.keep and len(cycles) >= job.keep and job.start is not None:
+            # Older cycles were removed and must not be made again.
+            for cycle in job.cycles_between(job.start, min(cycles)):
+                ledger.enter_removed(job.name, format_cycle(cycle), now)

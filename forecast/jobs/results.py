@@ -1,82 +1,170 @@
-"""The result of an attempt, which another process wrote: read within bounds, and nothing taken that is not a
-result.
-"""
+"""Results of attempts, which another process writes: read within bounds and checked before use."""
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ..text import one_line
 from .files import read_small
+from .manifests import Manifest, is_checksum
 from .masking import mask
 from .spec import Job
 
-RESULT = "result.json"
-_MOST = 2**20  # bytes of a result
-_MANIFEST = 2**16  # bytes of a manifest
-_PICTURES = 200
+RESULT_FILE = "result.json"
+_LARGEST_RESULT = 2**20  # bytes
+_LARGEST_MANIFEST = 2**16  # characters
+_MOST_PLOTS = 200
+_LONGEST_NAME = 200  # bytes
 
 
-def read_result(folder: Path, job: Job, cycle: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class ForecastResult:
+    """A forecast that is complete and checked.
+
+    Attributes:
+        manifest: its manifest.
+        output: name of the forecast in the folder of the attempt.
+        plots: names of the maps in that folder.
+        subfolder: folder of the attempt on a Dask worker, within the one of the cycle.
+    """
+
+    manifest: Manifest
+    output: str
+    plots: list[str]
+    subfolder: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result for JSON."""
+        return {
+            "manifest": self.manifest.values,
+            "made": self.output,
+            "beside": self.plots,
+            "folder": self.subfolder,
+        }
+
+
+@dataclass(frozen=True)
+class _TextResult:
+    text: str
+    key: ClassVar[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result for JSON."""
+        return {self.key: self.text}
+
+
+@dataclass(frozen=True)
+class WaitingResult(_TextResult):
+    """The data of the initial state are not there yet; ``text`` is the reason."""
+
+    key: ClassVar[str] = "waits"
+
+
+@dataclass(frozen=True)
+class ErrorResult(_TextResult):
+    """The attempt failed; ``text`` is the reason."""
+
+    key: ClassVar[str] = "error"
+
+
+@dataclass(frozen=True)
+class KilledResult(_TextResult):
+    """The attempt was killed from outside; ``text`` describes how."""
+
+    key: ClassVar[str] = "killed"
+
+
+@dataclass(frozen=True)
+class VerificationResult:
+    """Scores of a published forecast.
+
+    Attributes:
+        scores: scores of the last lead time, as JSON.
+        summary: a line for the log.
+    """
+
+    scores: str
+    summary: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result for JSON."""
+        return {"scores": self.scores, "said": self.summary}
+
+
+WorkerResult = ForecastResult | WaitingResult | ErrorResult | KilledResult | VerificationResult
+_TEXT_RESULTS = (WaitingResult, ErrorResult, KilledResult)
+
+
+def read_result(folder: Path, job: Job, cycle: str) -> WorkerResult:
     """Return the result that an attempt left in its folder.
+
+    Args:
+        folder: folder of the attempt.
+        job: the attempted job.
+        cycle: the attempted cycle.
 
     Raises:
         FileNotFoundError: it left none.
-        OSError: the file is none, or cannot be read.
-        ValueError: it is not a result.
+        OSError: not a regular file, or it cannot be read.
+        ValueError: not a valid result.
     """
     try:
-        return check_result(json.loads(read_small(folder / RESULT, _MOST)), job, cycle)
+        return parse_result(json.loads(read_small(folder / RESULT_FILE, _LARGEST_RESULT)), job, cycle)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"the attempt's result is not understood: {one_line(str(error), 200)}") from error
 
 
-def check_result(values: Any, job: Job, cycle: str) -> dict[str, Any]:
-    """Return the parts of a result that are known.
+def parse_result(values: Any, job: Job, cycle: str) -> WorkerResult:
+    """Return the result with some values.
 
     Args:
-        values: what an attempt returned.
-        job: the job that was attempted.
-        cycle: initial time that was attempted.
+        values: JSON that an attempt returned.
+        job: the attempted job.
+        cycle: the attempted cycle.
 
     Raises:
-        ValueError: it is not a result.
+        ValueError: not a valid result.
     """
     if not isinstance(values, dict):
         raise ValueError("it is no object of keys and values")
-    for key in ("waits", "error", "killed"):
-        if key in values:
-            return {key: one_line(mask(_text(values, key)))}
+    for kind in _TEXT_RESULTS:
+        if kind.key in values:
+            return kind(one_line(mask(_text(values, kind.key))))
     if "scores" in values:
-        return {"scores": _text(values, "scores"), "said": one_line(mask(_text(values, "said")))}
-    manifest, beside, folder = values.get("manifest"), values.get("beside"), values.get("folder", "")
-    if not isinstance(manifest, dict) or len(json.dumps(manifest)) > _MANIFEST:
-        raise ValueError("it holds no manifest")
+        return VerificationResult(_text(values, "scores"), one_line(mask(_text(values, "said"))))
+    return _parse_forecast(values, job, cycle)
+
+
+def _parse_forecast(values: dict[str, Any], job: Job, cycle: str) -> ForecastResult:
+    manifest = values.get("manifest")
+    if not isinstance(manifest, dict) or len(json.dumps(manifest)) > _LARGEST_MANIFEST:
+        raise ValueError("it contains no manifest")
     if (manifest.get("job"), manifest.get("cycle")) != (job.name, cycle):
         raise ValueError(f"its manifest is of {manifest.get('job')} {manifest.get('cycle')}")
-    if not re.fullmatch(r"[0-9a-f]{64}", str(manifest.get("checksum"))):
+    if not is_checksum(manifest.get("checksum")):
         raise ValueError("its manifest lacks a checksum")
-    if values.get("made") != f"forecast{Path(job.output).suffix}":
-        raise ValueError(f"it names {values.get('made')!r}")
-    if (
-        not isinstance(beside, list)
-        or len(beside) > _PICTURES
-        or not all(isinstance(name, str) and is_picture(name) for name in beside)
-    ):
-        raise ValueError("its pictures are none")
-    if not isinstance(folder, str) or not re.fullmatch(r"[0-9a-f]*", folder):
-        raise ValueError(f"it names the folder {folder!r}")
-    return {"manifest": manifest, "made": values["made"], "beside": beside, "folder": folder}
+    output = values.get("made")
+    if output != f"forecast{Path(job.output).suffix}":
+        raise ValueError(f"it names {output!r}")
+    plots = values.get("beside")
+    if not isinstance(plots, list) or len(plots) > _MOST_PLOTS or not all(map(is_plot_name, plots)):
+        raise ValueError("its names of plots are not valid")
+    subfolder = values.get("folder", "")
+    if not isinstance(subfolder, str) or not re.fullmatch(r"[0-9a-f]*", subfolder):
+        raise ValueError(f"it names the folder {subfolder!r}")
+    return ForecastResult(Manifest(manifest), output, plots, subfolder)
 
 
-def is_picture(name: str) -> bool:
-    """Return whether a name is one of a picture, and not a path."""
+def is_plot_name(name: Any) -> bool:
+    """Return whether a value is the file name of a plot, and not a path."""
     return (
-        name.endswith(".png")
+        isinstance(name, str)
+        and name.endswith(".png")
         and "/" not in name
         and "\0" not in name
-        and len(name.encode(errors="replace")) < 200
+        and len(name.encode(errors="replace")) < _LONGEST_NAME
     )
 
 

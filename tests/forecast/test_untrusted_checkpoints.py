@@ -25,7 +25,7 @@ from fourcaster.forecast.cli.main import app
 from fourcaster.forecast.config.load import load_config
 from fourcaster.forecast.inspection import inspect
 from fourcaster.forecast.interop import import_network
-from fourcaster.forecast.jobs.reading import load_jobs
+from fourcaster.forecast.jobs.load import load_jobs
 from fourcaster.forecast.operators import load_operator
 from fourcaster.forecast.training import train
 

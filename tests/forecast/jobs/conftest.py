@@ -1,4 +1,4 @@
-"""The jobs file that the tests of jobs change."""
+"""Jobs file that the tests of scheduled forecasts modify."""
 
 import pytest
 import yaml
@@ -6,9 +6,9 @@ import yaml
 
 @pytest.fixture
 def write(tiny_checkpoint, tiny_store, tmp_path):
-    """Return what writes a jobs file of one job."""
+    """Return a function that writes a jobs file with one job and further ones."""
 
-    def make(*more, top=None, **changes):
+    def write_jobs_file(*more, top=None, **changes):
         job = {
             "name": "tiny",
             "checkpoint": str(tiny_checkpoint),
@@ -20,12 +20,9 @@ def write(tiny_checkpoint, tiny_store, tmp_path):
             "backoff": "1s",
             "plots": [],
         } | changes
+        job = {key: value for key, value in job.items() if value is not None}
         path = tmp_path / "jobs.yaml"
-        path.write_text(
-            yaml.safe_dump(
-                {"jobs": [{k: v for k, v in job.items() if v is not None}, *more], "poll": "1s"} | (top or {})
-            )
-        )
+        path.write_text(yaml.safe_dump({"jobs": [job, *more], "poll": "1s"} | (top or {})))
         return path
 
-    return make
+    return write_jobs_file

@@ -1,4 +1,4 @@
-"""What is due is made once, late data are waited for, what fails is tried again and said; the verbs."""
+"""Due cycles are made once, late data are waited for, failures are retried and reported; the verbs."""
 
 import json
 import os
@@ -9,192 +9,189 @@ from collections import Counter
 from datetime import datetime, timedelta
 
 import xarray as xr
-from jobs_helpers import CYCLES, NOW, call, clock, lines, whole
+from jobs_helpers import CYCLES, NOW, call, clock, count_lines, verify_checksum
 
 from fourcaster.forecast.inference.forecaster import load, open_forecast
 from fourcaster.forecast.jobs.ledger import Ledger
-from fourcaster.forecast.jobs.places import Folder
-from fourcaster.forecast.jobs.scheduler import Scheduler, clock_from
+from fourcaster.forecast.jobs.output_store import LocalStore
+from fourcaster.forecast.jobs.scheduler import Scheduler
+from fourcaster.forecast.jobs.states import CycleState
+from fourcaster.forecast.jobs.times import clock_from
 
 
-def test_what_is_due_is_made_once(write, tmp_path, tiny_checkpoint, tiny_store):
+def test_due_cycles_are_made_once(write, tmp_path, tiny_checkpoint, tiny_store):
     path = write(plots=None, variables=["t2m"], truth=str(tiny_store))
-    code, said = call("run-due", path, "--now", NOW)
-    assert code == 0 and [line.split()[1:] for line in said.splitlines() if line.startswith("tiny ")] == [
-        [c, "done"] for c in CYCLES
-    ]
-    code, said = call("run-due", path, "--now", NOW)
-    assert code == 0 and "nothing to do" in said
+    code, output = call("run-due", path, "--now", NOW)
+    assert code == 0
+    lines = [line.split()[1:] for line in output.splitlines() if line.startswith("tiny ")]
+    assert lines == [[cycle, "done"] for cycle in CYCLES]
+    code, output = call("run-due", path, "--now", NOW)
+    assert code == 0
+    assert "nothing to do" in output
     folder = tmp_path / "out" / "tiny"
     assert os.readlink(folder / "latest") == "20010106T00.zarr"
-    straight = load(tiny_checkpoint).run(tiny_store, CYCLES[-1], "12h", variables=["t2m"])
-    xr.testing.assert_equal(open_forecast(folder / "latest").load(), straight)
+    expected = load(tiny_checkpoint).run(tiny_store, times=CYCLES[-1], lead="12h", variables=["t2m"])
+    xr.testing.assert_equal(open_forecast(folder / "latest").load(), expected)
     for output in folder.glob("*.zarr"):
-        assert whole(output) and (folder / f"{output.stem}.t2m_12h.png").stat().st_size > 1000
+        assert verify_checksum(output)
+        assert (folder / f"{output.stem}.t2m_12h.png").stat().st_size > 1000
         assert (folder / f"{output.stem}.scores.nc").exists()
     assert not list((folder / ".making").iterdir())
-    found = json.loads(call("status", path, "--now", NOW, "--json")[1])["jobs"][0]
-    assert (
-        found["next"] == "2001-01-06T06:00"
-        and found["counts"]["done"] == 5
-        and all(c["verified"] for c in found["cycles"])
-    )
+    status = json.loads(call("status", path, "--now", NOW, "--json")[1])["jobs"][0]
+    assert status["next"] == "2001-01-06T06:00"
+    assert status["counts"]["done"] == 5
+    assert all(cycle["verified"] for cycle in status["cycles"])
     page = (tmp_path / "status" / "index.html").read_text()
-    assert "src='maps/tiny-2001-01-06T0000.png'" in page and page.count("class='state done'") == 5
-    assert (
-        'fourcaster_cycles{job="tiny",state="done"} 5' in (tmp_path / "status" / "metrics.prom").read_text()
-    )
+    assert "src='maps/tiny-2001-01-06T0000.png'" in page
+    assert page.count("class='state done'") == 5
+    metrics = (tmp_path / "status" / "metrics.prom").read_text()
+    assert 'fourcaster_cycles{job="tiny",state="done"} 5' in metrics
     assert all(json.loads(line)["job"] == "tiny" for line in call("logs", path, "tiny")[1].splitlines())
 
 
 def test_late_data_are_waited_for_until_the_deadline(write, tmp_path, tiny_store):
     path = write(source="late.zarr", prepare=["true"], start=CYCLES[-1], deadline="2h", max_catchup=1)
-    code, said = call("run-due", path, "--now", "2001-01-06T00:30")
-    assert code == 3 and "waiting: late.zarr does not exist" in said.replace(str(tmp_path) + "/", "")
+    code, output = call("run-due", path, "--now", "2001-01-06T00:30")
+    assert code == 3
+    assert "waiting: late.zarr does not exist" in output.replace(str(tmp_path) + "/", "")
     assert call("run-due", path, "--now", "2001-01-06T01:59")[0] in (0, 3)
     (tmp_path / "late.zarr").symlink_to(tiny_store)
     time.sleep(1.1)  # until it looks again
     assert call("run-due", path, "--now", "2001-01-06T02:10")[0] == 0
-    code, said = call("run-due", path, "--now", "2001-02-20T00:10")  # beyond what the source holds
-    assert code == 3 and "lacks 2001-02-" in said
+    code, output = call("run-due", path, "--now", "2001-02-20T00:10")  # after the end of the source
+    assert code == 3
+    assert "lacks 2001-02-" in output
     time.sleep(1.1)
-    code, said = call("run-due", path, "--now", "2001-02-20T03:10")
-    assert code == 1 and "failed: the data did not come within 2 h" in said
+    code, output = call("run-due", path, "--now", "2001-02-20T03:10")
+    assert code == 1
+    assert "failed: the data did not come within 2 h" in output
 
 
 def test_waiting_by_a_clock_that_was_set_ends_at_the_deadline(write):
-    """The clock of --now goes on from there, at the pace of real time."""
     path = write(source="late.zarr", prepare=["true"], start=CYCLES[-1], deadline="3s", retries=0)
-    began = time.monotonic()
-    code, said = call("run-due", path, "--now", CYCLES[-1], "--wait")
-    late = (
-        "failed: the data did not come within 3 s",
-        "failed: took longer than the deadline of 3 s",
-    )  # where an attempt is slow
-    assert code == 1 and any(reason in said for reason in late)
-    assert 3 <= time.monotonic() - began < 60
-    tick = clock_from(datetime(2001, 1, 1))
-    first = tick()
+    started = time.monotonic()
+    code, output = call("run-due", path, "--now", CYCLES[-1], "--wait")
+    late = "failed: the data did not come within 3 s"
+    slow = "failed: took longer than the deadline of 3 s"
+    assert code == 1
+    assert late in output or slow in output
+    assert 3 <= time.monotonic() - started < 60
+    present = clock_from(datetime(2001, 1, 1))
+    first = present()
     time.sleep(0.2)
-    assert timedelta(seconds=0.2) <= tick() - first < timedelta(seconds=20) and first - datetime(
-        2001, 1, 1
-    ) < timedelta(seconds=20)
+    assert timedelta(seconds=0.2) <= present() - first < timedelta(seconds=20)
+    assert first - datetime(2001, 1, 1) < timedelta(seconds=20)
 
 
-def test_ensembles_and_bounds_of_a_job_are_those_of_a_run(write, tmp_path, tiny_checkpoint, tiny_store):
+def test_ensembles_and_bounds_of_a_job_equal_those_of_a_run(write, tmp_path, tiny_checkpoint, tiny_store):
     options = {"members": 3, "seed": 5, "amplitude": 0.2}
     path = write(start=CYCLES[-1], lead="6h", grid="5x9", clip={"t2m": [270, None]}, bounds=False, **options)
     assert call("run-due", path, "--now", NOW)[0] == 0
-    straight = load(tiny_checkpoint).run(
-        tiny_store, CYCLES[-1], "6h", grid="5x9", clip={"t2m": (270, None)}, **options
+    expected = load(tiny_checkpoint).run(
+        tiny_store, times=CYCLES[-1], lead="6h", grid="5x9", clip={"t2m": (270, None)}, **options
     )
-    with open_forecast(tmp_path / "out" / "tiny" / "20010106T00.zarr") as made:
-        xr.testing.assert_equal(made.load(), straight)
-        assert (
-            made["t2m"].attrs["clipped"] == straight["t2m"].attrs["clipped"]
-            and made["number"].attrs == straight["number"].attrs
-        )
+    with open_forecast(tmp_path / "out" / "tiny" / "20010106T00.zarr") as forecast:
+        xr.testing.assert_equal(forecast.load(), expected)
+        assert forecast["t2m"].attrs["clipped"] == expected["t2m"].attrs["clipped"]
+        assert forecast["number"].attrs == expected["number"].attrs
 
 
 def test_data_that_are_being_written_are_waited_for(write, tmp_path, tiny_store):
     path = write(prepare=["sh", "-c", "exit 75"], start=CYCLES[-1], retries=0)
-    code, said = call("run-due", path, "--now", NOW)
-    assert code == 3 and "waiting: the data are not there yet, says the prepare command sh" in said
+    code, output = call("run-due", path, "--now", NOW)
+    assert code == 3
+    assert "waiting: the data are not there yet, according to the prepare command sh" in output
     shutil.copytree(tiny_store, tmp_path / "part.zarr")
     for chunk in (tmp_path / "part.zarr" / "t2m" / "c").rglob("*"):
         if chunk.is_file():
             chunk.unlink()
     path = write(source="part.zarr", start=CYCLES[-1], retries=0)
     time.sleep(1.1)
-    code, said = call("run-due", path, "--now", NOW)
-    assert code == 3 and "waiting: " in said and "t2m has missing values at 2001-01-05T18" in said
+    code, output = call("run-due", path, "--now", NOW)
+    assert code == 3
+    assert "waiting: " in output
+    assert "t2m has missing values at 2001-01-05T18" in output
 
 
-def test_what_was_never_looked_at_goes_before_what_waits(write):
+def test_cycles_that_were_never_tried_come_before_those_that_wait(write):
     scheduler = Scheduler(write(), clock())
-    scheduler.enter()
+    scheduler.enter_due()
     for cycle in CYCLES[:3]:
         claimed = scheduler.ledger.claim("tiny", cycle)
-        scheduler.ledger.end(
-            claimed, "waiting", "not there", not_before=time.time() - (2 if cycle == CYCLES[1] else 1)
-        )
-    assert [row.cycle for row in scheduler._free(None)] == [
-        CYCLES[3],
-        CYCLES[4],
-        CYCLES[1],
-        CYCLES[0],
-        CYCLES[2],
-    ]
+        not_before = time.time() - (2 if cycle == CYCLES[1] else 1)
+        scheduler.ledger.end(claimed, CycleState.WAITING, "not there", not_before=not_before)
+    expected = [CYCLES[i] for i in (3, 4, 1, 0, 2)]
+    assert [record.cycle for record in scheduler._claimable(None)] == expected
 
 
-def test_a_job_that_hangs_or_fails_is_ended_and_said(write, tmp_path):
-    note = ["sh", "-c", 'echo "$FOURCASTER_STATE: $FOURCASTER_ERROR" > failed']
-    path = write(prepare=["sleep", "600.5"], start=CYCLES[-1], deadline="1s", retries=0, on_failure=note)
-    (row,) = Scheduler(path, clock()).run()
-    assert row.state == "failed" and row.error == "took longer than the deadline of 1 s" and row.attempts == 1
+def test_a_job_that_hangs_or_fails_is_ended_and_reported(write, tmp_path):
+    hook = ["sh", "-c", 'echo "$FOURCASTER_STATE: $FOURCASTER_ERROR" > failed']
+    path = write(prepare=["sleep", "600.5"], start=CYCLES[-1], deadline="1s", retries=0, on_failure=hook)
+    (record,) = Scheduler(path, clock()).run()
+    assert record.state is CycleState.FAILED
+    assert record.error == "took longer than the deadline of 1 s"
+    assert record.attempts == 1
     assert (tmp_path / "failed").read_text().startswith("failed: took longer")
     assert subprocess.run(["pgrep", "-fx", "sleep 600.5"], capture_output=True, check=False).returncode == 1
     path = write(prepare=["false"], start=CYCLES[-1], retries=1)
     assert call("retry", path, "tiny") == (0, f"tiny {CYCLES[-1]} pending\n")
-    (row,) = Scheduler(path, clock()).run(until_ended=True)
-    assert (row.state, row.attempts, row.error) == ("failed", 2, "the prepare command false ended with 1")
+    (record,) = Scheduler(path, clock()).run(until_ended=True)
+    assert (record.state, record.attempts) == (CycleState.FAILED, 2)
+    assert record.error == "the prepare command false ended with 1"
     assert "failing" in (tmp_path / "status" / "index.html").read_text()
 
 
-def test_an_error_nobody_thought_of_ends_one_attempt_only(write, monkeypatch):
+def test_an_unexpected_error_ends_one_attempt_only(write, monkeypatch):
     path = write(start=CYCLES[-2], retries=0)
-    plain = Folder.publish
+    publish = LocalStore.publish
 
-    def broken(place, name, *more):
+    def fail_once(store, name, *more, **options):
         if name.startswith("20010105T18"):
-            raise RuntimeError("nobody thought of this")
-        plain(place, name, *more)
+            raise RuntimeError("unexpected")
+        publish(store, name, *more, **options)
 
-    monkeypatch.setattr(Folder, "publish", broken)
-    rows = Scheduler(path, clock()).run()
-    assert [(row.state, row.error) for row in rows] == [
-        ("failed", "RuntimeError: nobody thought of this"),
-        ("done", None),
+    monkeypatch.setattr(LocalStore, "publish", fail_once)
+    records = Scheduler(path, clock()).run()
+    assert [(record.state, record.error) for record in records] == [
+        (CycleState.FAILED, "RuntimeError: unexpected"),
+        (CycleState.DONE, None),
     ]
 
 
-def test_old_cycles_go_and_the_last_stays(write, tmp_path):
+def test_old_cycles_are_removed_and_the_last_ones_kept(write, tmp_path):
     path = write(keep=2, truth=None)
     Scheduler(path, clock()).run()
     assert sorted(p.name for p in (tmp_path / "out" / "tiny").glob("*.zarr")) == [
         "20010105T18.zarr",
         "20010106T00.zarr",
     ]
-    counts = Counter(row.state for row in Ledger(tmp_path / "ledger.sqlite").rows())
-    assert counts == {"removed": 3, "done": 2}
+    counts = Counter(record.state for record in Ledger(tmp_path / "ledger.sqlite").records())
+    assert counts == {CycleState.REMOVED: 3, CycleState.DONE: 2}
     assert Scheduler(path, clock()).run() == []
 
 
-def test_one_cycle_a_period_and_what_is_cancelled(write, tmp_path):
+def test_verbs_for_one_cycle_a_period_and_cancellation(write, tmp_path):
     path = write(start=CYCLES[-1])
     assert call("run", path, "tiny", "--cycle", "2001-01-03T06")[0] == 0
-    code, said = call("run", path, "tiny", "--cycle", "2001-01-03T07")
-    assert code == 2 and "has no cycle 2001-01-03T07" in said
-    code, said = call("backfill", path, "tiny", "--from", "2001-01-03", "--to", "2001-01-03T12")
-    assert code == 0 and said.count(" done") == 3
-    assert (
-        "latest -> 20010103T12.zarr"
-        in subprocess.run(
-            ["ls", "-l", tmp_path / "out" / "tiny"], capture_output=True, text=True, check=True
-        ).stdout
-    )
+    code, output = call("run", path, "tiny", "--cycle", "2001-01-03T07")
+    assert code == 2
+    assert "has no cycle 2001-01-03T07" in output
+    code, output = call("backfill", path, "tiny", "--from", "2001-01-03", "--to", "2001-01-03T12")
+    assert code == 0
+    assert output.count(" done") == 3
+    assert os.readlink(tmp_path / "out" / "tiny" / "latest") == "20010103T12.zarr"
     scheduler = Scheduler(path, clock())
-    scheduler.enter()
+    scheduler.enter_due()
     assert call("cancel", path, "tiny", "--cycle", CYCLES[-1])[1].endswith("cancelled\n")
     assert scheduler.run() == []
     assert call("retry", path, "tiny", "--cycle", CYCLES[-1])[0] == 0
-    assert [row.state for row in scheduler.run()] == ["done"]
+    assert [record.state for record in scheduler.run()] == [CycleState.DONE]
     assert call("cancel", path, "tiny", "--cycle", CYCLES[-1])[0] == 2
     assert call("retry", path, "tiny", "--cycle", CYCLES[-1])[0] == 2
     assert call("logs", path, "other")[0] == 2
 
 
-def test_what_failed_is_made_when_it_is_asked_for(write):
+def test_a_failed_cycle_is_made_on_request(write):
     path = write(prepare=["false"], start=CYCLES[-1], retries=0)
     assert call("run-due", path, "--now", NOW)[0] == 1
     path = write(start=CYCLES[-1], retries=0)
@@ -202,7 +199,7 @@ def test_what_failed_is_made_when_it_is_asked_for(write):
     assert call("run", path, "tiny", "--cycle", CYCLES[-1])[0] == 0
 
 
-def test_files_are_read_as_ingest_does(write, tmp_path, source):
+def test_files_are_read_as_by_ingest(write, tmp_path, source):
     late = source.assign(t2m=(source["t2m"] - 273.15).assign_attrs(units="nonsense"))
     for i in range(2):
         late.isel(time=slice(80 * i, 80 * (i + 1))).to_netcdf(tmp_path / f"in{i}.nc")
@@ -212,19 +209,20 @@ def test_files_are_read_as_ingest_does(write, tmp_path, source):
         output="out/{cycle:%Y%m%dT%H}.nc",
         area="55/205/35/250",
     )
-    (row,) = Scheduler(path, clock()).run()
-    assert row.state == "done", row.error
+    (record,) = Scheduler(path, clock()).run()
+    assert record.state is CycleState.DONE, record.error
     assert float(open_forecast(tmp_path / "out" / "latest")["t2m"].mean()) > 200
-    assert row.finished - row.started < timedelta(minutes=2).total_seconds()
+    assert record.finished - record.started < timedelta(minutes=2).total_seconds()
 
 
-def test_a_command_that_cannot_be_run_holds_nothing_up(write, monkeypatch):
+def test_a_hook_that_cannot_be_run_blocks_nothing(write, monkeypatch):
     path = write(start=CYCLES[-1], on_success=["true"])
 
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("fourcaster.forecast.jobs.commands.tempfile.TemporaryFile", full)
-    (row,) = Scheduler(path, clock()).run()
-    assert row.state == "done" and row.token is None
-    assert lines(path, "true could not be run: [Errno 28] No space left on device") == {CYCLES[-1]: 1}
+    (record,) = Scheduler(path, clock()).run()
+    assert record.state is CycleState.DONE
+    assert record.token is None
+    assert count_lines(path, "true could not be run: [Errno 28] No space left on device") == {CYCLES[-1]: 1}

@@ -1,4 +1,4 @@
-"""Secrets of the environment show in no log line, ledger, page or hook; what steers a terminal is left out."""
+"""Secrets of the environment and control characters appear in no log line, ledger, page or hook."""
 
 import json
 import os
@@ -7,21 +7,28 @@ import time
 import pytest
 from jobs_helpers import CYCLES, call, clock
 
-from fourcaster.forecast.jobs.commands import variables
+from fourcaster.forecast.jobs.commands import HookEvent, hook_environment
 from fourcaster.forecast.jobs.ledger import Ledger
-from fourcaster.forecast.jobs.log import Log, clean, mask
-from fourcaster.forecast.jobs.output import LINE, record
-from fourcaster.forecast.jobs.reading import load_jobs
-from fourcaster.forecast.jobs.reports import as_text, page, status
-from fourcaster.forecast.jobs.reports import write as write_status
-from fourcaster.forecast.jobs.spec import Job, moment
+from fourcaster.forecast.jobs.load import load_jobs
+from fourcaster.forecast.jobs.log import Log
+from fourcaster.forecast.jobs.masking import clean, mask
+from fourcaster.forecast.jobs.spec import Job
+from fourcaster.forecast.jobs.states import CycleState
+from fourcaster.forecast.jobs.status import format_table, read_status
+from fourcaster.forecast.jobs.status_page import render
+from fourcaster.forecast.jobs.status_page import write as write_page
+from fourcaster.forecast.jobs.times import parse_time
+from fourcaster.forecast.jobs.worker_output import LINE_BYTES, parse_line
 
-PEM = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEF\r\nAASCBKcwggSjAgEAAoIBAQC7VJTU\nshort\n-----END PRIVATE KEY-----\n"
+PEM = (
+    "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEF\r\n"
+    "AASCBKcwggSjAgEAAoIBAQC7VJTU\nshort\n-----END PRIVATE KEY-----\n"
+)
 
 
 @pytest.fixture
 def secret(monkeypatch):
-    """Return what sets a variable of the environment, all others being plain."""
+    """Return a function that sets an environment variable, where no other one is secret."""
     for name in list(os.environ):
         if mask(os.environ[name]) != os.environ[name]:
             monkeypatch.delenv(name)
@@ -53,7 +60,7 @@ SECRET_NAMES = [
 
 
 @pytest.mark.parametrize("name", SECRET_NAMES)
-def test_names_that_speak_of_secrets(secret, name):
+def test_values_of_secret_names_are_masked(secret, name):
     secret(name, "hidden-word")
     assert mask("a hidden-word, xhidden-wordx") == "a ***, x***x"
 
@@ -61,7 +68,7 @@ def test_names_that_speak_of_secrets(secret, name):
 @pytest.mark.parametrize(
     "name", ["PWD", "OLDPWD", "SSH_AUTH_SOCK", "KEYBOARD", "PASSENGERS", "AUTHOR", "COMPASSES", "PINE"]
 )
-def test_names_that_do_not(secret, name):
+def test_values_of_other_names_are_not_masked(secret, name):
     secret(name, "a-plain-word")
     assert mask("a-plain-word") == "a-plain-word"
 
@@ -77,20 +84,20 @@ def test_names_that_do_not(secret, name):
         "curl: MIIEvQIBADANBgkqhkiG9w0BAQEF!",
     ],
 )
-def test_keys_of_several_lines(secret, text):
+def test_keys_of_several_lines_are_masked(secret, text):
     secret("TLS_KEY", PEM)
-    assert "MIIEvQ" not in mask(text) and "AASCBK" not in mask(text)
+    assert "MIIEvQ" not in mask(text)
+    assert "AASCBK" not in mask(text)
 
 
 @pytest.mark.parametrize("value", ["1234", "x", "ab1", "p+w", "pa", "5$y^"])
 def test_short_values_are_masked_as_words(secret, value):
     secret("PGPASS", value)
     for text in (f"password={value}&user=me", f"({value})", value, f"a {value} b", f'"{value}"'):
-        assert (
-            mask(text) == text.replace(value, "***", 1)
-            if text.count(value) == 1
-            else value not in mask(text).split()
-        )
+        if text.count(value) == 1:
+            assert mask(text) == text.replace(value, "***", 1)
+        else:
+            assert value not in mask(text).split()
     assert mask(f"q{value}q") == f"q{value}q"
 
 
@@ -100,18 +107,16 @@ def test_switches_hide_nothing(secret, value):
     assert mask(f"ended with {value}") == f"ended with {value}"
 
 
-def test_passwords_of_urls_and_connections(secret):
+def test_passwords_of_urls_and_connections_are_masked(secret):
     secret("DATABASE_URL", "postgres://me:p%40ss-word@db/x")
     secret("MY_DSN", "host=db user=me password=other-word")
     assert mask("no p%40ss-word, no p@ss-word, no other-word") == "no ***, no ***, no ***"
-    assert (
-        mask("at https://you:their@word@host/x, ftp://me@h, s3://b/k")
-        == "at https://***@host/x, ftp://***@h, s3://b/k"
-    )
+    text = "at https://you:their@word@host/x, ftp://me@h, s3://b/k"
+    assert mask(text) == "at https://***@host/x, ftp://***@h, s3://b/k"
     assert mask("http://a:b/c@host") == "http://***@host"
 
 
-def test_quoted_forms_and_secrets_within_json(secret):
+def test_quoted_forms_and_secrets_within_json_are_masked(secret):
     secret("X_TOKEN", 'se"cr et/\\1')
     text = f"{json.dumps(os.environ['X_TOKEN'])} {os.environ['X_TOKEN']!r} se%22cr%20et%2F%5C1"
     assert "cr" not in mask(text)
@@ -119,24 +124,24 @@ def test_quoted_forms_and_secrets_within_json(secret):
         "GOOGLE_CREDENTIALS",
         json.dumps({"type": "account", "private_key": PEM, "client": {"secret": "inner-word"}}),
     )
-    assert (
-        "MIIEvQ" not in mask(PEM) and mask("inner-word") == "***" and mask("type account") == "type account"
-    )
+    assert "MIIEvQ" not in mask(PEM)
+    assert mask("inner-word") == "***"
+    assert mask("type account") == "type account"
 
 
 def test_masking_is_fast_on_long_texts(secret):
     secret("A_KEY", "hidden-word")
-    began = time.monotonic()
+    started = time.monotonic()
     for text in ("a" * 10**6, "://" * 10**5, "x://a:b" * 10**4, "hidden-word" * 10**5):
         mask(text)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - started < 5
 
 
 def test_every_field_of_a_record_is_masked_and_printable(secret, tmp_path, capsys):
     secret("A_TOKEN", "hidden-word")
     log = Log(tmp_path / "ledger.sqlite")
-    say = log.of("tiny", CYCLES[0])
-    say(
+    write_line = log.for_cycle("tiny", CYCLES[0])
+    write_line(
         {
             "message": "hidden-word",
             "level": "info",
@@ -144,63 +149,60 @@ def test_every_field_of_a_record_is_masked_and_printable(secret, tmp_path, capsy
             "deep": [{"hidden-word": ["a hidden-word\x1b[31m"]}],
         }
     )
-    say(message="m\x1b[31m hidden\x1b[0m-word", why={"x": "hidden-word"}, number=float("nan"), thing=tmp_path)
-    said = capsys.readouterr().err
+    message = "m\x1b[31m hidden\x1b[0m-word"
+    write_line(message=message, reason={"x": "hidden-word"}, number=float("nan"), path=tmp_path)
     text = log.path("tiny", CYCLES[0]).read_text()
-    assert (
-        said == text
-        and "hidden" not in text.replace("***", "")
-        and "\\u001b" not in text
-        and text.count("***") >= 5
-    )
+    assert capsys.readouterr().err == text
+    assert "hidden" not in text.replace("***", "")
+    assert "\\u001b" not in text
+    assert text.count("***") >= 5
     assert json.loads(text.splitlines()[0])["data"] == {"url": "***", "deep": [{"***": ["a ***"]}]}
 
 
 def test_a_secret_at_the_cut_of_a_line_is_not_shown_in_part(secret):
     secret("A_TOKEN", "hidden-word")
-    for start in range(LINE - 12, LINE + 1):
+    for start in range(LINE_BYTES - 12, LINE_BYTES + 1):
         line = b"x" * start + b"hidden-word" + b"y" * 100
-        assert "hid" not in record(line, 10**6)["message"]
+        assert "hid" not in parse_line(line, 10**6)["message"]
 
 
 def test_ledger_status_page_and_hooks_are_masked(secret, write, tmp_path):
     secret("A_TOKEN", "hidden-word")
     path = write(start="2001-02-01")
-    jobs, ledger = load_jobs(path), Ledger(tmp_path / "ledger.sqlite")
+    jobs = load_jobs(path)
+    ledger = Ledger(tmp_path / "ledger.sqlite")
     ledger.open()
     ledger.insert("tiny", CYCLES[:2], clock()())
-    assert ledger.end(
-        ledger.claim("tiny", CYCLES[0]), "failed", "by hidden-word\x1b[2J\n<script>", failed=True
-    )
-    assert ledger.rows()[0].error == "by *** <script>"
-    with ledger._file.change() as db:  # as an earlier version left it
+    claimed = ledger.claim("tiny", CYCLES[0])
+    assert ledger.end(claimed, CycleState.FAILED, "by hidden-word\x1b[2J\n<script>", failed=True)
+    assert ledger.records()[0].error == "by *** <script>"
+    with ledger._database.transaction() as db:  # as an earlier version left it
         db.execute(
             "UPDATE cycles SET error=?, output=?",
             ("by hidden-word\x1b[2J<script>", "s3://me:other-word@bucket/<b>"),
         )
-    found = status(jobs, ledger, clock()())
-    write_status(jobs, ledger, clock()())
+    status = read_status(jobs, ledger, clock()())
+    write_page(jobs, ledger, clock()())
     texts = [
-        json.dumps(found),
-        as_text(found),
-        page(found, {}),
+        json.dumps(status.to_dict()),
+        format_table(status),
+        render(status, {}),
         *(p.read_text() for p in (tmp_path / "status").iterdir()),
     ]
     assert len(texts) == 6
     for text in texts:
-        assert (
-            "hidden-word" not in text
-            and "other-word" not in text
-            and "\x1b" not in text
-            and "\\u001b" not in text
-        )
-    assert "<script>" not in texts[2] and "&lt;script&gt;" in texts[2]
+        for hidden in ("hidden-word", "other-word", "\x1b", "\\u001b"):
+            assert hidden not in text
+    assert "<script>" not in texts[2]
+    assert "&lt;script&gt;" in texts[2]
     job = Job(name="a", checkpoint="c", source="s", cycle="0 0 * * *", lead="1d", output="{cycle:%Y}.nc")
-    told = variables(job, moment(CYCLES[0]), error=mask("hidden-word"))
-    assert told["FOURCASTER_ERROR"] == "***" and told["A_TOKEN"] == "hidden-word"
+    event = HookEvent(error=mask("hidden-word"))
+    environment = hook_environment(job, parse_time(CYCLES[0]), event)
+    assert environment["FOURCASTER_ERROR"] == "***"
+    assert environment["A_TOKEN"] == "hidden-word"
 
 
-def test_clean_bounds_what_it_returns():
+def test_clean_bounds_its_result():
     value = []
     for _ in range(10**4):
         value = [value]
@@ -212,23 +214,21 @@ def test_clean_bounds_what_it_returns():
     assert len(json.dumps(clean({"c": "x" * 10**6}))) < 21000
 
 
-def test_what_a_verb_prints_of_the_ledger_and_logs_is_printable(secret, write, tmp_path):
+def test_verbs_print_the_ledger_and_logs_without_secrets_and_control_characters(secret, write, tmp_path):
     secret("A_TOKEN", "hidden-word")
     path = write(start="2001-02-01")
     ledger = Ledger(tmp_path / "ledger.sqlite")
     ledger.open()
     ledger.insert("tiny", CYCLES[:1], clock()())
-    ledger.end(ledger.claim("tiny", CYCLES[0]), "failed", "x", failed=True)
-    with ledger._file.change() as db:
+    ledger.end(ledger.claim("tiny", CYCLES[0]), CycleState.FAILED, "x", failed=True)
+    with ledger._database.transaction() as db:
         db.execute("UPDATE cycles SET error='hidden-word \x1b[2J\x9b31m\u202e'")
     log = Log(tmp_path / "ledger.sqlite").path("tiny", CYCLES[0])
     log.parent.mkdir(parents=True)
     log.write_text('{"message": "hidden-word \x1b[2J\x9b31m\u202e"}\n')
     for words in (("status", path), ("status", path, "--json"), ("logs", path, "tiny")):
-        code, said = call(*words)
-        assert (
-            code == 0
-            and "***" in said
-            and not set("\x1b\x9b\u202e") & set(said)
-            and "hidden-word" not in said
-        )
+        code, output = call(*words)
+        assert code == 0
+        assert "***" in output
+        assert not set("\x1b\x9b\u202e") & set(output)
+        assert "hidden-word" not in output

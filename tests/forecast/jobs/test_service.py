@@ -1,4 +1,4 @@
-"""A scheduler that stays: it stops, reads its file again, and hands back what it cannot finish."""
+"""A scheduler as a service: it stops, reads its file again, and hands back what it cannot finish."""
 
 import json
 import signal
@@ -12,33 +12,35 @@ from jobs_helpers import CYCLES, call, clock
 
 from fourcaster.forecast.jobs.ledger import Ledger
 from fourcaster.forecast.jobs.scheduler import Scheduler
+from fourcaster.forecast.jobs.states import CycleState
 
 
-def test_what_runs_can_be_cancelled_and_a_service_stops(write):
+def test_a_running_cycle_can_be_cancelled_and_a_service_stops(write):
     path = write(prepare=["sleep", "30"], start=CYCLES[-1], top={"lease": "3s"})
     scheduler = Scheduler(path, clock())
     thread = threading.Thread(target=scheduler.run, kwargs={"stay": True})
     thread.start()
-    while not scheduler.ledger.rows(states=("running",)):
+    while not scheduler.ledger.records(states=[CycleState.RUNNING]):
         time.sleep(0.1)
-    assert "is told to stop" in call("cancel", path, "tiny", "--cycle", CYCLES[-1])[1]
-    while scheduler.ledger.rows(states=("running",)):
+    assert "is being stopped" in call("cancel", path, "tiny", "--cycle", CYCLES[-1])[1]
+    while scheduler.ledger.records(states=[CycleState.RUNNING]):
         time.sleep(0.1)
-    assert scheduler.ledger.rows()[0].state == "cancelled"
+    assert scheduler.ledger.records()[0].state is CycleState.CANCELLED
     scheduler.stop()
     thread.join(30)
     assert not thread.is_alive()
 
 
-def test_what_changes_only_at_a_start_is_said(write):
+def test_changes_that_need_a_new_start_are_reported(write):
     scheduler = Scheduler(write(), clock())
     write(name="other", top={"workers": 3})
     scheduler.reload()
-    said = []
-    scheduler.log.write = lambda **values: said.append(values["message"])
-    scheduler._reread()
-    assert scheduler.jobs.workers == 1 and scheduler.jobs.jobs[0].name == "other"
-    assert said[0].endswith("read again; workers will be taken when it is started anew")
+    messages = []
+    scheduler.log.write = lambda **values: messages.append(values["message"])
+    scheduler._reload_if_requested()
+    assert scheduler.jobs.workers == 1
+    assert scheduler.jobs.jobs[0].name == "other"
+    assert messages[0].endswith("read again; changes of workers take effect at the next start")
 
 
 def test_a_service_reads_its_file_again_and_ends_in_good_order(write, tmp_path):
@@ -53,23 +55,24 @@ def test_a_service_reads_its_file_again_and_ends_in_good_order(write, tmp_path):
         str(path),
     ]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
-        said = (json.loads(line)["message"] for line in process.stderr)
-        assert any(message.startswith("waits for data") for message in said)
-        good = path.read_text()
+        messages = (json.loads(line)["message"] for line in process.stderr)
+        assert any(message.startswith("waits for data") for message in messages)
+        valid = path.read_text()
         path.write_text("jobs: [}")
         process.send_signal(signal.SIGHUP)
-        assert any("was not taken" in message for message in said)
-        path.write_text(good.replace("cycle: 0 0 1 1 *", "cycle: 0 0 2 1 *"))
+        assert any("was not taken" in message for message in messages)
+        path.write_text(valid.replace("cycle: 0 0 1 1 *", "cycle: 0 0 2 1 *"))
         process.send_signal(signal.SIGHUP)
-        assert any("read again" in message for message in said)
+        assert any("read again" in message for message in messages)
         process.send_signal(signal.SIGTERM)
         process.stderr.read()
         assert process.wait(60) == 0
     ledger = Ledger(tmp_path / "ledger.sqlite")
-    assert {row.state for row in ledger.rows()} <= {"waiting", "pending"}
+    states = {record.state for record in ledger.records()}
+    assert states <= {CycleState.WAITING, CycleState.PENDING}
 
 
-def test_what_cannot_end_in_time_is_handed_back(write, monkeypatch, tmp_path):
+def test_an_attempt_that_cannot_end_in_time_is_handed_back(write, monkeypatch, tmp_path):
     monkeypatch.setattr("fourcaster.forecast.jobs.scheduler._GRACE", 0.5)
     path = write(prepare=["sleep", "601.5"], start=CYCLES[-1])
     scheduler = Scheduler(path, clock())
@@ -79,28 +82,25 @@ def test_what_cannot_end_in_time_is_handed_back(write, monkeypatch, tmp_path):
         time.sleep(0.1)
     scheduler.stop()
     thread.join(30)
-    (row,) = scheduler.ledger.rows()
-    assert not thread.is_alive() and (row.state, row.attempts, row.interruptions, row.token) == (
-        "pending",
-        0,
-        0,
-        None,
-    )
+    (record,) = scheduler.ledger.records()
+    assert not thread.is_alive()
+    assert (record.state, record.attempts, record.interruptions) == (CycleState.PENDING, 0, 0)
+    assert record.token is None
     assert subprocess.run(["pgrep", "-fx", "sleep 601.5"], capture_output=True, check=False).returncode == 1
-    path = write(start=CYCLES[-1], on_success=["sh", "-c", "echo told >> told; [ -e quick ] || sleep 602.5"])
+    hook = ["sh", "-c", "echo notified >> notified; [ -e quick ] || sleep 602.5"]
+    path = write(start=CYCLES[-1], on_success=hook)
     scheduler = Scheduler(path, clock())
     thread = threading.Thread(target=scheduler.run)
     thread.start()
-    while not (tmp_path / "told").exists():
+    while not (tmp_path / "notified").exists():
         time.sleep(0.1)
     scheduler.stop()
     thread.join(30)
-    (row,) = scheduler.ledger.rows()
-    assert (
-        not thread.is_alive() and row.state == "done" and row.token is not None
-    )  # what follows is still to be done
+    (record,) = scheduler.ledger.records()
+    assert not thread.is_alive()
+    assert record.state is CycleState.DONE
+    assert record.token is not None  # its end is still to be followed up
     (tmp_path / "quick").touch()
     Scheduler(path, clock()).run()
-    assert (tmp_path / "told").read_text().split() == ["told", "told"] and Ledger(
-        tmp_path / "ledger.sqlite"
-    ).rows()[0].token is None
+    assert (tmp_path / "notified").read_text().split() == ["notified", "notified"]
+    assert Ledger(tmp_path / "ledger.sqlite").records()[0].token is None

@@ -1,4 +1,4 @@
-"""The jobs file: what is refused before anything runs, and what is due."""
+"""The jobs file: invalid values are refused before anything runs; due cycles; commands."""
 
 from datetime import datetime
 
@@ -8,20 +8,20 @@ import yaml
 from jobs_helpers import NOW, call
 
 from fourcaster.forecast.jobs.commands import resolve
-from fourcaster.forecast.jobs.log import mask
-from fourcaster.forecast.jobs.reading import load_jobs
+from fourcaster.forecast.jobs.load import load_jobs
+from fourcaster.forecast.jobs.masking import mask
 from fourcaster.forecast.jobs.spec import Job
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"cycel": "0 0 * * *"}, "job tiny: .*unknown key; did you mean cycle"),
         ({"cycle": "0 25 * * *"}, "no cron expression"),
         ({"checkpoint": "nowhere"}, "there is no checkpoint nowhere"),
         ({"source": "nowhere.zarr"}, "there is no source nowhere.zarr"),
         ({"name": "../up"}, "name: String should match"),
-        ({"output": "../{cycle:%Y%m%dT%H}.zarr"}, "holds '..'"),
+        ({"output": "../{cycle:%Y%m%dT%H}.zarr"}, "contains '..'"),
         ({"output": "/tmp/{cycle:%Y}.zarr"}, "leads out of the folder"),
         ({"output": "out.zarr"}, "lacks {cycle}"),
         ({"output": "{cycle.__class__}/{cycle:%Y}.zarr"}, "names {cycle.__class__}"),
@@ -65,15 +65,17 @@ from fourcaster.forecast.jobs.spec import Job
         ({"deadline": "0s"}, "deadline: should be 1 s at least"),
     ],
 )
-def test_a_jobs_file_that_is_wrong_is_refused(write, changes, said, tmp_path):
+def test_an_invalid_jobs_file_is_refused(write, changes, message, tmp_path):
     path = write(**changes)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         load_jobs(path)
-    code, text = call("run-due", path, "--now", NOW)
-    assert code == 2 and len(text.splitlines()) == 1 and not (tmp_path / "ledger.sqlite").exists()
+    code, output = call("run-due", path, "--now", NOW)
+    assert code == 2
+    assert len(output.splitlines()) == 1
+    assert not (tmp_path / "ledger.sqlite").exists()
 
 
-def test_two_jobs_of_one_name_or_folder_are_refused(write, tmp_path):
+def test_two_jobs_with_one_name_or_folder_are_refused(write, tmp_path):
     first = yaml.safe_load(write().read_text())["jobs"][0]
     with pytest.raises(ValueError, match="two jobs are called 'tiny'"):
         load_jobs(write(first))
@@ -93,9 +95,9 @@ def test_two_jobs_of_one_name_or_folder_are_refused(write, tmp_path):
                 output="out/{cycle:%Y%m%dT%H}.zarr",
             )
         )
-    with pytest.raises(ValueError, match="holds no list of jobs"):
+    with pytest.raises(ValueError, match="contains no list of jobs"):
         load_jobs(write(top={"jobs": {}}))
-    with pytest.raises(ValueError, match="defaults: should hold keys of a job"):
+    with pytest.raises(ValueError, match="defaults: should contain keys of a job"):
         load_jobs(write(top={"defaults": ["lead"]}))
     path = write()
     path.write_text(path.read_text() + "poll: 5s\n")
@@ -103,7 +105,7 @@ def test_two_jobs_of_one_name_or_folder_are_refused(write, tmp_path):
         load_jobs(path)
 
 
-def job(**changes):
+def make_job(**changes):
     return Job(
         **{
             "name": "a",
@@ -117,28 +119,28 @@ def job(**changes):
     )
 
 
-def test_what_is_due():
-    now, seen = datetime(2001, 1, 6, 0, 30), datetime(2001, 1, 5, 7)
-    assert [c.hour for c in job().due(now, seen)] == [12, 18, 0]
-    assert [c.hour for c in job(delay="1h").due(now, seen)] == [12, 18]
-    assert [c.hour for c in job(catch_up="newest", max_catchup=2).due(now, seen)] == [0, 18]
-    assert [c.day for c in job(start="2001-01-01", max_catchup=10**6).due(now, seen)] == [1] * 4 + [2] * 4 + [
-        3
-    ] * 4 + [4] * 4 + [5] * 4 + [6]
-    assert job().due(datetime(2001, 1, 6), seen)[-1] == datetime(2001, 1, 6)  # on the minute
-    assert job(delay="2h").next(now) == datetime(2001, 1, 6, 2) and job(start="2002-01-01").next(
-        now
-    ) == datetime(2002, 1, 1)
+def test_cycles_are_due_after_their_delay_and_the_start():
+    now = datetime(2001, 1, 6, 0, 30)
+    seen = datetime(2001, 1, 5, 7)
+    assert [c.hour for c in make_job().due_cycles(now, seen)] == [12, 18, 0]
+    assert [c.hour for c in make_job(delay="1h").due_cycles(now, seen)] == [12, 18]
+    assert [c.hour for c in make_job(catch_up="newest", max_catchup=2).due_cycles(now, seen)] == [0, 18]
+    days = [c.day for c in make_job(start="2001-01-01", max_catchup=10**6).due_cycles(now, seen)]
+    assert days == [1] * 4 + [2] * 4 + [3] * 4 + [4] * 4 + [5] * 4 + [6]
+    assert make_job().due_cycles(datetime(2001, 1, 6), seen)[-1] == datetime(2001, 1, 6)  # on the minute
+    assert make_job(delay="2h").next_due(now) == datetime(2001, 1, 6, 2)
+    assert make_job(start="2002-01-01").next_due(now) == datetime(2002, 1, 1)
 
 
 def test_commands_are_filled_and_secrets_are_masked(monkeypatch):
     monkeypatch.setenv("STORE_TOKEN", "s3cr3t-{x}")
-    at = datetime(2001, 1, 2, 6)
-    assert resolve(["get", "{name}/{cycle:%H}", "${STORE_TOKEN}"], job(), at) == ["get", "a/06", "s3cr3t-{x}"]
+    cycle = datetime(2001, 1, 2, 6)
+    words = ["get", "{name}/{cycle:%H}", "${STORE_TOKEN}"]
+    assert resolve(words, make_job(), cycle) == ["get", "a/06", "s3cr3t-{x}"]
     assert mask("with s3cr3t-{x} and https://me:pw@host/x") == "with *** and https://***@host/x"
-    assert resolve(["awk", "{{print $1}}"], job(), at)[1] == "{print $1}"
+    assert resolve(["awk", "{{print $1}}"], make_job(), cycle)[1] == "{print $1}"
     with pytest.raises(
         ValueError,
         match="nobody is neither a name nor in the environment; braces that are meant are written twice",
     ):
-        resolve(["{nobody}"], job(), at)
+        resolve(["{nobody}"], make_job(), cycle)

@@ -1,4 +1,4 @@
-"""Outputs in buckets, attempts on Dask workers and workers of a queue."""
+"""Outputs in object stores, attempts on Dask workers and on workers of a queue."""
 
 import socket
 import subprocess
@@ -10,16 +10,17 @@ from pathlib import Path
 
 import pytest
 import xarray as xr
-from jobs_helpers import CYCLES, NOW, call, clock, lines, whole
+from jobs_helpers import CYCLES, NOW, call, clock, count_lines, verify_checksum
 from servers import credentials, s3_server, serve, stop
 
 from fourcaster.forecast.inference.forecaster import load, open_forecast
-from fourcaster.forecast.jobs.buckets import Bucket
-from fourcaster.forecast.jobs.reading import load_jobs
+from fourcaster.forecast.jobs.load import load_jobs
+from fourcaster.forecast.jobs.object_store import ObjectStore
 from fourcaster.forecast.jobs.scheduler import Scheduler
+from fourcaster.forecast.jobs.states import CycleState
 
 
-def test_a_bucket_that_fails_holds_whole_forecasts_only(
+def test_an_unreliable_object_store_contains_complete_forecasts_only(
     write, tmp_path, monkeypatch, tiny_store, tiny_checkpoint
 ):
     pytest.importorskip("moto")
@@ -42,8 +43,9 @@ def test_a_bucket_that_fails_holds_whole_forecasts_only(
             truth=str(tiny_store),
             retries=5,
         )
-        rows = Scheduler(path, clock()).run(until_ended=True)
-        assert [row.state for row in rows] == ["removed", "done", "done"], [row.error for row in rows]
+        records = Scheduler(path, clock()).run(until_ended=True)
+        expected = [CycleState.REMOVED, CycleState.DONE, CycleState.DONE]
+        assert [r.state for r in records] == expected, [r.error for r in records]
         proxy.state["fails"] = 0.0
         keys = {
             entry["Key"]: entry["LastModified"]
@@ -52,35 +54,36 @@ def test_a_bucket_that_fails_holds_whole_forecasts_only(
         assert (
             client.get_object(Bucket="weather", Key="out/tiny/latest")["Body"].read() == b"2001/0106T00.zarr"
         )
-        assert not [key for key in keys if "0105T12" in key] and "out/tiny/2001/0106T00.scores.nc" in keys
-        inside = [keys[key] for key in keys if key.startswith("out/tiny/2001/0106T00.zarr/")]
-        assert (
-            max(inside) <= keys["out/tiny/2001/0106T00.zarr.json"] <= keys["out/tiny/latest"]
-        )  # the marker, then the pointer
-        made = open_forecast("s3://weather/out/tiny/2001/0106T00.zarr").load()
-        xr.testing.assert_equal(made, load(tiny_checkpoint).run(tiny_store, CYCLES[-1], "12h"))
+        assert not [key for key in keys if "0105T12" in key]
+        assert "out/tiny/2001/0106T00.scores.nc" in keys
+        objects = [keys[key] for key in keys if key.startswith("out/tiny/2001/0106T00.zarr/")]
+        # The manifest is written after the objects, then `latest`.
+        assert max(objects) <= keys["out/tiny/2001/0106T00.zarr.json"] <= keys["out/tiny/latest"]
+        forecast = open_forecast("s3://weather/out/tiny/2001/0106T00.zarr").load()
+        expected = load(tiny_checkpoint).run(tiny_store, times=CYCLES[-1], lead="12h")
+        xr.testing.assert_equal(forecast, expected)
         assert (tmp_path / "status" / "maps" / "tiny-2001-01-06T0000.png").stat().st_size > 1000
-        place = Bucket("s3://weather/out/tiny", tmp_path)
-        assert place.whole("2001/0106T00.zarr", rows[-1].checksum) and not place.whole(
-            "2001/0106T00.zarr", "another"
-        )
+        store = ObjectStore("s3://weather/out/tiny", tmp_path)
+        assert store.verify_checksum("2001/0106T00.zarr", records[-1].checksum)
+        assert not store.verify_checksum("2001/0106T00.zarr", "another")
         client.delete_object(Bucket="weather", Key="out/tiny/2001/0106T00.zarr/zarr.json")
-        assert not place.whole("2001/0106T00.zarr")
+        assert not store.verify_checksum("2001/0106T00.zarr")
         for tail in ("", "-wal", "-shm"):
             (tmp_path / f"ledger.sqlite{tail}").write_bytes(b"damaged" * 999)
-        rows = Scheduler(path, clock()).run(until_ended=True)
-        assert [row.cycle for row in rows] == [CYCLES[2], CYCLES[4]] and place.whole("2001/0106T00.zarr")
+        records = Scheduler(path, clock()).run(until_ended=True)
+        assert [record.cycle for record in records] == [CYCLES[2], CYCLES[4]]
+        assert store.verify_checksum("2001/0106T00.zarr")
         assert "hidden-word" not in "".join(p.read_text() for p in (tmp_path / "logs").rglob("*.jsonl"))
         stop(proxy)
 
 
-def test_a_lost_dask_worker_is_made_up_for_by_another(write, tmp_path, tiny_store):
+def test_an_attempt_on_a_lost_dask_worker_is_repeated_on_another(write, tmp_path, tiny_store):
     script = tmp_path / "prepare.py"
     script.write_text("""
 import os, pathlib, psutil
-done = pathlib.Path("lost")
-if not done.exists():
-    done.touch()
+lost = pathlib.Path("lost")
+if not lost.exists():
+    lost.touch()
     psutil.Process(os.getppid()).parent().parent().kill()  # attempt, fork server, worker
 """)
     kill = [sys.executable, str(script)]
@@ -91,10 +94,13 @@ if not done.exists():
         truth=str(tiny_store),
         top={"engine": "dask", "scheduler": "local:2"},
     )
-    (row,) = Scheduler(path, clock()).run()
-    assert row.state == "done" and (tmp_path / "lost").exists() and row.scores, row.error
+    (record,) = Scheduler(path, clock()).run()
+    assert record.state is CycleState.DONE, record.error
+    assert (tmp_path / "lost").exists()
+    assert record.scores
     assert not list(tmp_path.glob(".verifying-*"))
-    assert whole(Path(row.output), row.checksum) and lines(path, "published as") == {CYCLES[-1]: 1}
+    assert verify_checksum(Path(record.output), record.checksum)
+    assert count_lines(path, "published as") == {CYCLES[-1]: 1}
     path = write(
         prepare=["sleep", "600.5"],
         start="2001-01-06T06:00",
@@ -102,14 +108,13 @@ if not done.exists():
         retries=0,
         top={"engine": "dask", "scheduler": "local:1"},
     )
-    (row,) = Scheduler(path, clock("2001-01-06T06:10")).run()
-    assert row.error == "took longer than the deadline of 1 s"
+    (record,) = Scheduler(path, clock("2001-01-06T06:10")).run()
+    assert record.error == "took longer than the deadline of 1 s"
 
 
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # dask-jobqueue's, which leaves its local processes unclosed
-def test_workers_of_a_queue(write, tmp_path):
+# dask-jobqueue leaves its local processes unclosed.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_attempts_run_on_workers_of_a_queue(write, tmp_path):
     pytest.importorskip("dask_jobqueue")
     options = {
         "cores": 1,
@@ -119,7 +124,7 @@ def test_workers_of_a_queue(write, tmp_path):
         "interface": "lo",
     }
     path = write(start=CYCLES[-1], top={"engine": "dask", "cluster": {"queue": "local", "options": options}})
-    assert [row.state for row in Scheduler(path, clock()).run()] == ["done"]
+    assert [record.state for record in Scheduler(path, clock()).run()] == [CycleState.DONE]
     for top in (
         {"engine": "dask"},
         {"scheduler": "tcp://x:1"},
@@ -149,7 +154,7 @@ def dask_processes(port):
 
 
 @pytest.mark.slow
-def test_a_dask_scheduler_that_dies_is_found_again(write, tmp_path):
+def test_a_restarted_dask_scheduler_is_connected_to_again(write, tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -160,31 +165,31 @@ def test_a_dask_scheduler_that_dies_is_found_again(write, tmp_path):
         backoff="3s",
         top={"engine": "dask", "scheduler": f"tcp://127.0.0.1:{port}"},
     )
-    code, said = call("run-due", path, "--now", NOW)
-    assert code == 2 and "no Dask scheduler answers at tcp://127.0.0.1" in said
+    code, output = call("run-due", path, "--now", NOW)
+    assert code == 2
+    assert "no Dask scheduler answers at tcp://127.0.0.1" in output
     with ThreadPoolExecutor() as pool:
         with dask_processes(port):
             time.sleep(5)
-            rows = pool.submit(lambda: Scheduler(path, clock()).run(until_ended=True))
+            future = pool.submit(lambda: Scheduler(path, clock()).run(until_ended=True))
             while not (tmp_path / "begun").exists():
                 time.sleep(0.1)
         time.sleep(15)
         with dask_processes(port):
-            assert [row.state for row in rows.result(120)] == ["done"]
-    assert lines(path, "published as") == {CYCLES[-1]: 1}
+            assert [record.state for record in future.result(120)] == [CycleState.DONE]
+    assert count_lines(path, "published as") == {CYCLES[-1]: 1}
 
 
-def test_a_bucket_that_is_out_of_reach_is_a_failure_that_is_tried_again(write, monkeypatch):
+def test_an_object_store_out_of_reach_is_a_failure_that_is_retried(write, monkeypatch):
     pytest.importorskip("boto3")
     credentials(monkeypatch, 9)  # where nobody listens
     monkeypatch.setenv("FOURCASTER_TIMEOUT", "1")
     path = write(output="s3://weather/{name}/{cycle:%Y%m%dT%H}.zarr", start=CYCLES[-1])
-    code, said = call("run-due", path, "--now", NOW)
-    assert code == 3 and "retrying: it could not be seen whether it is published: s3://weather/tiny: " in said
+    code, output = call("run-due", path, "--now", NOW)
+    assert code == 3
+    assert "retrying: cannot tell whether it is published: s3://weather/tiny: " in output
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.setenv("AWS_PROFILE", "nobody")
-    code, said = call("run-due", path, "--now", NOW)
-    assert (
-        code == 2
-        and "s3://weather/tiny cannot be reached with the credentials that the environment names" in said
-    )
+    code, output = call("run-due", path, "--now", NOW)
+    assert code == 2
+    assert "s3://weather/tiny cannot be reached with the credentials that the environment names" in output

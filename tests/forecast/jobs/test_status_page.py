@@ -1,17 +1,19 @@
-"""What is seen: scores and reports of cycles whose truth has come, the status page in a browser."""
+"""Scores and reports of cycles whose truth is complete, and the status page in a browser."""
 
 import json
 
 import pytest
 import yaml
 from browser import browser
-from jobs_helpers import CYCLES, NOW, call, clock, lines
+from jobs_helpers import CYCLES, NOW, call, clock, count_lines
 
 from fourcaster.datasets.adapters.sources import open_sources
 from fourcaster.datasets.ingest.write import write_store
-from fourcaster.forecast.jobs.engines import LocalEngine
+from fourcaster.forecast.jobs.attempts import Work
+from fourcaster.forecast.jobs.executors import LocalExecutor
 from fourcaster.forecast.jobs.ledger import Ledger
 from fourcaster.forecast.jobs.scheduler import Scheduler
+from fourcaster.forecast.jobs.states import CycleState
 from fourcaster.forecast.verification.verify import summary, verify
 
 
@@ -26,26 +28,25 @@ def test_truth_that_comes_later_is_verified_with_a_report(write, tmp_path, tiny_
     )
     path = write(truth="truth.zarr", report=True)
     assert call("run-due", path, "--now", NOW)[0] == 0
-    rows = Ledger(tmp_path / "ledger.sqlite").rows()
-    assert all(row.verified is None for row in rows)
+    records = Ledger(tmp_path / "ledger.sqlite").records()
+    assert all(record.verified is None for record in records)
     (tmp_path / "truth.zarr").symlink_to(tmp_path / "early.zarr")
     assert call("run-due", path, "--now", NOW)[0] == 0
-    found = {row.cycle: row.scores for row in Ledger(tmp_path / "ledger.sqlite").rows()}
-    assert [cycle for cycle, scores in found.items() if scores] == CYCLES[:2]
-    assert not lines(path, "could not be verified").total()  # the others were not begun
+    scores = {record.cycle: record.scores for record in Ledger(tmp_path / "ledger.sqlite").records()}
+    assert [cycle for cycle, text in scores.items() if text] == CYCLES[:2]
+    assert not count_lines(path, "could not be verified").total()  # the others were not begun
     (tmp_path / "truth.zarr").unlink()
     (tmp_path / "truth.zarr").symlink_to(tiny_store)
     assert call("run-due", path, "--now", NOW)[0] == 0
-    rows = Ledger(tmp_path / "ledger.sqlite").rows()
-    assert all(row.scores for row in rows) and rows[0].scores == found[CYCLES[0]]
+    records = Ledger(tmp_path / "ledger.sqlite").records()
+    assert all(record.scores for record in records)
+    assert records[0].scores == scores[CYCLES[0]]
     expected = summary(verify(tmp_path / "out" / "tiny" / "20010106T00.zarr", tiny_store))
-    assert json.loads(rows[-1].scores) == [row for row in expected if row["lead_hours"] == 12]
+    assert json.loads(records[-1].scores) == [row for row in expected if row["lead_hours"] == 12]
     page = (tmp_path / "out" / "tiny" / "20010106T00.report.html").read_text()
-    assert (
-        page.count("data:image/png;base64") == 3
-        and "t2m [K]" in page
-        and "<td class='number'>12 h</td>" in page
-    )
+    assert page.count("data:image/png;base64") == 3
+    assert "t2m [K]" in page
+    assert "<td class='number'>12 h</td>" in page
     assert "t2m " in (tmp_path / "status" / "index.html").read_text().split("RMSE at the last lead")[1]
 
 
@@ -63,9 +64,8 @@ def test_the_status_page_in_a_browser(write, tmp_path, tiny_store):
             "broken failing",
         ]
         states = "[...document.querySelectorAll('#{} td .state')].map(e => e.textContent)"
-        assert page.tell(states.format("tiny")) == ["done", "done"] and page.tell(
-            states.format("broken")
-        ) == ["failed"]
+        assert page.tell(states.format("tiny")) == ["done", "done"]
+        assert page.tell(states.format("broken")) == ["failed"]
         assert (
             page.tell("getComputedStyle(document.querySelector('.done')).backgroundColor")
             == "rgb(27, 127, 75)"
@@ -82,26 +82,26 @@ def test_the_status_page_in_a_browser(write, tmp_path, tiny_store):
     assert (tmp_path / "page.png").stat().st_size > 10000
 
 
-def test_verification_that_breaks_ends_nothing_and_leaves_nothing(write, tmp_path, tiny_store, monkeypatch):
+def test_a_verification_that_fails_stops_nothing_and_leaves_nothing(write, tmp_path, tiny_store, monkeypatch):
     path = write(start=CYCLES[-1], truth=str(tiny_store))
-    plain, way = LocalEngine.run, ["breaks"]
+    original = LocalExecutor.run
+    failing = [True]
 
-    def run(engine, task, *more):
-        if task.work == "verify" and way[0] == "breaks":
-            raise RuntimeError("nobody thought of this")
-        result = plain(engine, task, *more)
-        if task.work == "verify":  # retention comes between
-            scheduler.ledger.removing("tiny", CYCLES[-1])
-            scheduler.ledger.removed("tiny", CYCLES[-1])
+    def run(executor, attempt, *more):
+        if attempt.work is Work.VERIFICATION and failing[0]:
+            raise RuntimeError("unexpected")
+        result = original(executor, attempt, *more)
+        if attempt.work is Work.VERIFICATION:  # retention removes the output in the meantime
+            scheduler.ledger.begin_removal("tiny", CYCLES[-1])
+            scheduler.ledger.record_removed("tiny", CYCLES[-1])
         return result
 
-    monkeypatch.setattr(LocalEngine, "run", run)
+    monkeypatch.setattr(LocalExecutor, "run", run)
     scheduler = Scheduler(path, clock())
-    assert [row.state for row in scheduler.run()] == ["done"]
-    assert lines(path, "could not be verified: RuntimeError: nobody thought of this") == {CYCLES[-1]: 1}
-    way[0] = "is late"
+    assert [record.state for record in scheduler.run()] == [CycleState.DONE]
+    assert count_lines(path, "could not be verified: RuntimeError: unexpected") == {CYCLES[-1]: 1}
+    failing[0] = False
     scheduler = Scheduler(path, clock())
     scheduler.run()
-    assert not list((tmp_path / "out" / "tiny").glob("20010106T00*")) and not list(
-        tmp_path.glob(".verifying-*")
-    )
+    assert not list((tmp_path / "out" / "tiny").glob("20010106T00*"))
+    assert not list(tmp_path.glob(".verifying-*"))

@@ -1,4 +1,4 @@
-"""One bad row of the ledger is reported and left out; the other cycles go on."""
+"""An invalid row of the ledger is reported and left out; the other cycles are not affected."""
 
 import json
 
@@ -6,7 +6,9 @@ import pytest
 from jobs_helpers import CYCLES, NOW, call, clock
 
 from fourcaster.forecast.jobs.ledger import Ledger
+from fourcaster.forecast.jobs.results import ErrorResult
 from fourcaster.forecast.jobs.scheduler import Scheduler
+from fourcaster.forecast.jobs.states import CycleState
 
 BAD = {
     "state": ["lost", "", b"done"],
@@ -32,7 +34,7 @@ def damage(path, name, value, cycle="2000-01-05T00:00", state="waiting"):
     ledger = Ledger(path)
     ledger.open()
     ledger.insert("tiny", [cycle], clock()())
-    with ledger._file.change() as db:
+    with ledger._database.transaction() as db:
         db.execute("UPDATE cycles SET state=? WHERE cycle=?", (state, cycle))
         db.execute(f"UPDATE cycles SET {name}=? WHERE cycle=?", (value, cycle))
 
@@ -40,35 +42,36 @@ def damage(path, name, value, cycle="2000-01-05T00:00", state="waiting"):
 @pytest.mark.parametrize(
     ("name", "value"), [(name, value) for name, values in BAD.items() for value in values]
 )
-def test_a_bad_row_is_reported_once_and_left_out(write, tmp_path, name, value):
-    said = []
+def test_an_invalid_row_is_reported_once_and_left_out(write, tmp_path, name, value):
+    messages = []
     damage(tmp_path / "ledger.sqlite", name, value)
     path = write(start=CYCLES[-1])
     scheduler = Scheduler(path, clock())
-    scheduler.log.write = lambda **values: said.append(values["message"])
-    scheduler.enter()
-    assert [row.cycle for row in scheduler._free(None)] == [CYCLES[-1]]
-    assert [row.cycle for row in scheduler.ledger.rows()] == [CYCLES[-1]]
+    scheduler.log.write = lambda **values: messages.append(values["message"])
+    scheduler.enter_due()
+    assert [record.cycle for record in scheduler._claimable(None)] == [CYCLES[-1]]
+    assert [record.cycle for record in scheduler.ledger.records()] == [CYCLES[-1]]
     assert scheduler.report() is None
-    (line,) = said
-    assert (
-        line.startswith("the row of job 'tiny', cycle ")
-        and "is left out: " in line
-        and "\n" not in line
-        and len(line) < 400
-    )
+    (message,) = messages
+    assert message.startswith("the row of job 'tiny', cycle ")
+    assert "is left out: " in message
+    assert "\n" not in message
+    assert len(message) < 400
 
 
-def test_a_bad_row_is_in_the_status_and_ends_no_verb(write, tmp_path):
+def test_an_invalid_row_is_in_the_status_and_stops_no_verb(write, tmp_path):
     damage(tmp_path / "ledger.sqlite", "state", "<script>")
     path = write(start="2001-02-01")
     for words in (("status", path), ("run-due", path, "--now", NOW), ("retry", path, "tiny")):
-        code, said = call(*words)
-        assert code == 0 and "its state '<script>' is not one of pending, waiting" in said
+        code, output = call(*words)
+        assert code == 0
+        assert "its state '<script>' is not one of pending, waiting" in output
     problems = json.loads((tmp_path / "status" / "status.json").read_text())["problems"]
-    assert len(problems) == 1 and "<script>" in problems[0]
+    assert len(problems) == 1
+    assert "<script>" in problems[0]
     page = (tmp_path / "status" / "index.html").read_text()
-    assert "&lt;script&gt;" in page and "<script>" not in page
+    assert "&lt;script&gt;" in page
+    assert "<script>" not in page
 
 
 @pytest.mark.parametrize(
@@ -83,37 +86,39 @@ def test_a_bad_row_is_in_the_status_and_ends_no_verb(write, tmp_path):
         '[{"variable": "a", "units": "K", "level": "x", "rmse": {}}]',
     ],
 )
-def test_scores_that_are_none_are_left_out_of_the_page(write, tmp_path, scores):
+def test_invalid_scores_are_left_out_of_the_page(write, tmp_path, scores):
     damage(tmp_path / "ledger.sqlite", "scores", scores, CYCLES[0], state="done")
-    code, said = call("status", write(start="2001-02-01"), "--json")
-    assert code == 0 and "the scores of job 'tiny', cycle '2001-01-05T00:00' are left out" in said
+    code, output = call("status", write(start="2001-02-01"), "--json")
+    assert code == 0
+    assert "the scores of job 'tiny', cycle '2001-01-05T00:00' are left out" in output
     page = (tmp_path / "status" / "index.html").read_text()
-    assert "<td>2001-01-05T00:00</td>" in page and "RMSE" not in page
+    assert "<td>2001-01-05T00:00</td>" in page
+    assert "RMSE" not in page
 
 
-def test_a_text_that_is_no_utf_8_and_a_bad_first_time_do_no_harm(tmp_path):
+def test_invalid_utf_8_and_an_invalid_first_time_are_tolerated(tmp_path):
     damage(tmp_path / "l", "error", "x", CYCLES[0])
-    said = []
-    ledger = Ledger(tmp_path / "l", warn=said.append)
-    with ledger._file.change() as db:
+    warnings = []
+    ledger = Ledger(tmp_path / "l", warn=warnings.append)
+    with ledger._database.transaction() as db:
         db.execute("UPDATE cycles SET error = CAST(x'ff41' AS TEXT)")
         db.execute("INSERT INTO jobs VALUES ('tiny', 'never')")
-    assert ledger.rows()[0].error == "\ufffdA"
-    assert (
-        ledger.first_seen("tiny", clock()()) == clock()() == ledger.first_seen("tiny", clock()())
-        and len(said) == 1
-    )
+    assert ledger.records()[0].error == "\ufffdA"
+    assert ledger.first_seen("tiny", clock()()) == clock()()
+    assert ledger.first_seen("tiny", clock()()) == clock()()
+    assert len(warnings) == 1
 
 
-def test_a_cycle_that_nobody_has_is_taken(tmp_path):
+def test_a_running_cycle_without_a_claim_can_be_claimed(tmp_path):
     damage(tmp_path / "l", "token", None, CYCLES[0], state="running")
     ledger = Ledger(tmp_path / "l")
-    assert ledger.free(ledger.rows()[0]) and ledger.claim("tiny", CYCLES[0]) is not None
+    assert ledger.is_claimable(ledger.records()[0])
+    assert ledger.claim("tiny", CYCLES[0]) is not None
 
 
-def test_very_many_failures_back_off_as_long_as_many(write, tmp_path, monkeypatch):
-    monkeypatch.setattr("fourcaster.forecast.jobs.engines.LocalEngine.run", lambda *_: {"error": "x"})
+def test_the_backoff_is_bounded_after_very_many_failures(write, tmp_path, monkeypatch):
+    monkeypatch.setattr("fourcaster.forecast.jobs.executors.LocalExecutor.run", lambda *_: ErrorResult("x"))
     damage(tmp_path / "ledger.sqlite", "attempts", 9000, CYCLES[-1])
     path = write(start=CYCLES[-1], retries=10_000)
-    (row,) = Scheduler(path, clock()).run()
-    assert (row.state, row.attempts) == ("retrying", 9001)
+    (record,) = Scheduler(path, clock()).run()
+    assert (record.state, record.attempts) == (CycleState.RETRYING, 9001)
