@@ -170,7 +170,7 @@ class Reader(threading.Thread):
         self.finished = threading.Event()
 
     def run(self) -> None:
-        """Verify outputs until it is told to finish."""
+        """Verify outputs until ``finished`` is set."""
         while not self.finished.wait(0.5):
             self.verify_all()
 
