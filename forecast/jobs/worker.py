@@ -15,7 +15,7 @@ import xarray as xr
 
 from ... import __version__
 from ...datasets.adapters.sources import open_sources
-from ...datasets.schema import Incomplete
+from ...datasets.errors import IncompleteDataError
 from ..checkpoint.folder import Checkpoint
 from ..inference.forecaster import Forecaster, load, open_forecast
 from ..inference.rollout import initial_states, parse_lead, parse_times
@@ -77,7 +77,7 @@ def make_forecast(attempt: Attempt) -> ForecastResult | WaitingResult:
     output = attempt.scratch / name
     try:
         _run(forecaster, job, cycle, source=source, times=times, output=output)
-    except Incomplete as error:
+    except IncompleteDataError as error:
         return WaitingResult(str(error))
     check_forecast(output, parse_lead(job.lead, checkpoint.step) + 1)
     plots = _draw_plots(output, _default_plots(job, checkpoint) if job.plots is None else job.plots)
