@@ -8,11 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import publishing, status_page
-from .cycle import CycleContext, run_cycle, verify_cycle
 from .database import DamagedError
-from .executors import Executor, make_executor
 from .ledger import Ledger
 from .load import check_jobs, load_jobs
 from .log import Log
@@ -20,6 +19,9 @@ from .records import CycleRecord
 from .states import OPEN_STATES, CycleState
 from .times import Clock, format_cycle, parse_time, utc
 from .truth_monitor import TruthMonitor
+
+if TYPE_CHECKING:
+    from .executors import Executor
 
 CycleKey = tuple[str, str]
 """Name of the job and initial time."""
@@ -139,6 +141,8 @@ class Scheduler:
                 self.report()
                 return []
             self._check_models()
+        from .executors import make_executor  # not needed where there is nothing to do
+
         executor = make_executor(self.jobs)
         try:
             touched = self._loop(executor, _RunOptions(stay, until_ended, only))
@@ -166,7 +170,7 @@ class Scheduler:
         except OSError:  # of the ledger, from which the loop of a run recovers
             return False
 
-    def _loop(self, executor: Executor, options: _RunOptions) -> set[CycleKey]:
+    def _loop(self, executor: "Executor", options: _RunOptions) -> set[CycleKey]:
         """Work until nothing is left to do and return the cycles that were worked on."""
         touched: set[CycleKey] = set()
         running: dict[Future[bool], _RunningWork] = {}
@@ -201,13 +205,15 @@ class Scheduler:
     def _begin(
         self,
         pool: ThreadPoolExecutor,
-        executor: Executor,
+        executor: "Executor",
         options: _RunOptions,
         *,
         running: dict["Future[bool]", _RunningWork],
         touched: set[CycleKey],
     ) -> None:
         """Start work in the idle threads: forecasts first, then verifications."""
+        from .cycle import CycleContext, run_cycle, verify_cycle
+
         jobs = self.jobs
         context = CycleContext(
             jobs, self.ledger, executor, self.log, self.clock, self._grace_is_over, self.report
@@ -276,8 +282,7 @@ class Scheduler:
         try:
             new = load_jobs(self.path)
         except (ValueError, OSError) as error:
-            message = f"{self.path} was not taken: {error}; the jobs continue as before"
-            self.log.write(level="error", message=message)
+            self.log.write(level="error", message=f"{self.path} was not taken: {error}; the jobs continue")
             return
         fixed = {key: getattr(self.jobs, key) for key in _FIXED_KEYS}
         changed = [key for key, value in fixed.items() if getattr(new, key) != value]

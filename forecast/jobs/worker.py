@@ -117,9 +117,7 @@ def _open_source(attempt: Attempt) -> str | xr.Dataset:
     if not isinstance(source, Files):
         return source if "://" in source else str(attempt.folder / source)
     paths = [str(attempt.folder / attempt.job.fill(path, attempt.cycle)) for path in source.files]
-    return open_sources(
-        paths, units=source.units, layout=source.layout, follow_links=source.follow_links
-    )
+    return open_sources(paths, units=source.units, layout=source.layout, follow_links=source.follow_links)
 
 
 def _run(
