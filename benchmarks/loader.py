@@ -34,7 +34,7 @@ from fourcaster.datasets.loaders.batches import POOL, POOLS_HELD, BatchReader, S
 from fourcaster.datasets.store.direct import DirectFields
 from fourcaster.datasets.store.fields import Fields
 from fourcaster.datasets.store.open import open_store, store_statistics
-from fourcaster.forecast.device import keep_freed_memory
+from fourcaster.forecast.cli.process import keep_freed_memory
 
 GRIDS = {"32x64": (32, 64, 4000), "121x240": (121, 240, 1200)}
 NAMES = ["2m_temperature", "10m_u", "10m_v", "pressure", "water", "height"]

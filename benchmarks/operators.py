@@ -32,7 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from fourcaster.fno import AFNO, AFNO2D, FNO, InverseRealSHT, RealSHT, SpectralConv
-from fourcaster.forecast.device import keep_freed_memory
+from fourcaster.forecast.cli.process import keep_freed_memory
 
 warnings.filterwarnings("ignore")
 RESULTS = Path(__file__).parent / "results" / "operators.json"

@@ -9,8 +9,7 @@ import yaml
 
 from fourcaster.datasets.adapters.sources import open_sources
 from fourcaster.datasets.ingest.write import write_store
-from fourcaster.forecast.config.load import make_config
-from fourcaster.forecast.training import train
+from fourcaster.forecast.tasks.dispatch import make_config, train
 
 START = datetime(2001, 1, 3)
 PREPARE = """#!/bin/sh

@@ -11,36 +11,39 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..datasets.pde.simulate import simulate
-    from .config.load import load_config
-    from .inference.forecaster import Forecaster, load, open_forecast
+    from .inference.forecaster import Forecaster, open_forecast
+    from .inference.operator import SolutionOperator, score, solve
+    from .inference.pinn import PinnSolution, evaluate
     from .ingestion import ingest
     from .inspection import inspect
     from .interop import load_network
-    from .pinn import evaluate
-    from .solutions import score, solve
-    from .training import train
+    from .tasks.dispatch import load, load_config, train
     from .verification.plots import plot
     from .verification.verify import verify
 
 _MODULES = {
     "Forecaster": ".inference.forecaster",
-    "evaluate": ".pinn",
+    "PinnSolution": ".inference.pinn",
+    "SolutionOperator": ".inference.operator",
+    "evaluate": ".inference.pinn",
     "ingest": ".ingestion",
     "inspect": ".inspection",
-    "load": ".inference.forecaster",
-    "load_config": ".config.load",
+    "load": ".tasks.dispatch",
+    "load_config": ".tasks.dispatch",
     "load_network": ".interop",
     "open_forecast": ".inference.forecaster",
     "plot": ".verification.plots",
-    "score": ".solutions",
+    "score": ".inference.operator",
     "simulate": "..datasets.pde.simulate",
-    "solve": ".solutions",
-    "train": ".training",
+    "solve": ".inference.operator",
+    "train": ".tasks.dispatch",
     "verify": ".verification.verify",
 }
 
 __all__ = [
     "Forecaster",
+    "PinnSolution",
+    "SolutionOperator",
     "evaluate",
     "ingest",
     "inspect",

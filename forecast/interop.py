@@ -15,8 +15,9 @@ from ..datasets.store.outputs import mark
 from ..fno.models import REGISTRY
 from ..fno.weights.import_weights import build, construct, read_weights
 from .checkpoint.description import NetworkDescription
-from .checkpoint.folder import load_checkpoint, open_weights, restore, write_network
-from .checkpoint.meta import noting_changes, read_meta, sha256
+from .checkpoint.folder import StoredCheckpoint, write_checkpoint
+from .checkpoint.meta import sha256
+from .checkpoint.weather import load_checkpoint
 from .config.yaml_text import read_yaml
 from .text import one_line
 
@@ -71,20 +72,15 @@ def _import_network(
     for name, value in values.items():
         _check_argument(name, value)
     try:
-        kind, found, tensors = read_weights(source, format, **values)
-        build(kind, found, tensors, str(source))
+        kind, built_with, tensors = read_weights(source, format, **values)
+        build(kind, built_with, tensors, str(source))
     except (TypeError, IndexError) as error:  # such as one number where two are needed
         raise ValueError(
             f"{source}: these arguments do not fit the weights: {one_line(repr(values), 200)} ({error})"
         ) from error
     source_meta = {"file": source.name, "format": format, "sha256": sha256(source)}
-    write_network(
-        output,
-        "network",
-        tensors,
-        {"model": {"model": kind, "arguments": found}, "source": source_meta},
-        overwrite,
-    )
+    meta = {"model": {"model": kind, "arguments": built_with}, "source": source_meta}
+    write_checkpoint(output, "network", tensors, meta, overwrite=overwrite)
 
 
 def _check_argument(name: object, value: Any) -> None:
@@ -111,14 +107,16 @@ def load_network(path: str | Path) -> nn.Module:
         FileNotFoundError: no checkpoint there.
         ValueError: damaged.
     """
-    path = Path(path)
-    meta = read_meta(path, verify=False)
-    if meta.get("kind") != "network":
-        return load_checkpoint(path).stepper.network
-    description, entries = open_weights(path, meta, NetworkDescription)
-    with noting_changes(path, meta):
-        network = construct(description.model.model, description.model.arguments, entries, str(path))
-    restore(network, path, meta, entries)
+    stored = StoredCheckpoint.open(path)
+    if stored.task == "weather":
+        return load_checkpoint(stored).stepper.network
+    stored.require("network")
+    description = stored.describe(NetworkDescription)
+    entries = stored.entries()
+    with stored.noting_changes():
+        model = description.model
+        network = construct(model.model, model.arguments, entries, str(stored.path))
+    stored.restore(network, entries)
     return network.eval()
 
 

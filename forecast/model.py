@@ -16,7 +16,8 @@ from ..fno.layers.spherical import largest_lmax
 from ..fno.models import REGISTRY
 from ..fno.models.ensemble import Ensemble
 from ..fno.models.stepper import Scales, Stepper
-from .config.load import AFNOConfig, ModelConfig, SFNOConfig
+from .config.sections import PluginModelConfig
+from .config.weather import AFNOConfig, ModelConfig, SFNOConfig
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,9 @@ def build_network(
 def _build_one(
     config: ModelConfig, grid: Grid, in_channels: int, out_channels: int, quiet: bool
 ) -> torch.nn.Module:
+    if isinstance(config, PluginModelConfig):
+        plugin: Any = REGISTRY[config.kind]
+        return plugin(in_channels=in_channels, out_channels=out_channels, **config.arguments)  # type: ignore[no-any-return]
     arguments = config.model_dump(exclude={"kind", "window", "members"}) | {
         "in_channels": in_channels,
         "out_channels": out_channels,

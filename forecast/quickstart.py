@@ -21,9 +21,9 @@ from ..datasets.store.locks import exclusive
 from ..datasets.store.open import Store, open_store
 from ..datasets.store.outputs import check_apart, check_replaceable
 from ..fno.progress import Progress
-from .config.load import Config, load_config
-from .inference.forecaster import load
-from .training import train
+from .config.weather import WeatherConfig
+from .inference.forecaster import Forecaster
+from .tasks.dispatch import load_config, train
 from .verification.plots import plot, plot_scores
 from .verification.verify import summary, verify
 
@@ -155,12 +155,12 @@ def _quickstart(
     stages.run(
         "train", config.model_dump(mode="json"), ["checkpoint"], lambda: _train(config, device, show("train"))
     )
-    forecaster = load(folder / "checkpoint", device)
+    forecaster = Forecaster.load(folder / "checkpoint", device)
     times, steps = initial_times(store, forecaster.checkpoint.stepper.window)
     lead = f"{steps * int(store.step / np.timedelta64(1, 's'))}s"
     stages.run(
         "run",
-        [forecaster.identity, str(times), lead],
+        [forecaster.checkpoint.identity, str(times), lead],
         ["forecast.zarr"],
         lambda: _close(
             forecaster.run(
@@ -208,7 +208,7 @@ def _quickstart(
     return result
 
 
-def plan(store: Store, folder: Path, overrides: Sequence[str] = ()) -> Config:
+def plan(store: Store, folder: Path, overrides: Sequence[str] = ()) -> WeatherConfig:
     """Return the recipe fitted to a store, so that training takes the same time whatever its size.
 
     Depends on the store's sizes alone, never on timings, so that a resume plans the same. Points, channels
@@ -238,7 +238,7 @@ def plan(store: Store, folder: Path, overrides: Sequence[str] = ()) -> Config:
         f"train.validation_samples={max(4, min(32, int(64 * 1325 / cost)))}",
         f"train.validation_steps={max(1, min(12, math.ceil(LEAD / store.step)))}",
     ]
-    return cast(Config, load_config("quickstart", [*values, *overrides]))
+    return cast(WeatherConfig, load_config("quickstart", [*values, *overrides]))
 
 
 def initial_times(store: Store, window: int) -> tuple[np.ndarray, int]:
@@ -277,7 +277,7 @@ def initial_times(store: Store, window: int) -> tuple[np.ndarray, int]:
     return times[possible[::stride]], steps
 
 
-def _train(config: Config, device: str | None, progress: Progress) -> None:
+def _train(config: WeatherConfig, device: str | None, progress: Progress) -> None:
     train(config, device, progress)
 
 

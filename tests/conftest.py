@@ -10,7 +10,7 @@ from helpers import make_source, tiny_config
 
 from fourcaster.datasets.adapters.sources import open_sources
 from fourcaster.datasets.ingest.write import write_store
-from fourcaster.forecast.training import train
+from fourcaster.forecast.tasks.dispatch import train
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ import xarray as xr
 
 from fourcaster.fno.models.pinn import CoordinateNetwork
 from fourcaster.fno.physics import equations
-from fourcaster.forecast.config.load import Config, make_config
+from fourcaster.forecast.config.weather import WeatherConfig
+from fourcaster.forecast.tasks.dispatch import make_config
 
 
 def make_source(
@@ -48,7 +49,7 @@ def make_source(
     )
 
 
-def tiny_config(store: Path, output: Path, *overrides: str) -> Config:
+def tiny_config(store: Path, output: Path, *overrides: str) -> WeatherConfig:
     values = {
         "data": {"store": str(store)},
         "model": {"kind": "fno", "n_modes": [4, 4], "hidden_channels": 8, "n_layers": 2},

@@ -270,7 +270,7 @@ def keys() -> list[str]:
     from dataclasses import fields
 
     from fourcaster.fno.training.settings import TrainSettings
-    from fourcaster.forecast.config.load import DataConfig, FNOConfig, LossConfig
+    from fourcaster.forecast.config.weather import DataConfig, FNOConfig, LossConfig
 
     train = [f"train.{field.name}" for field in fields(TrainSettings)]
     return [
@@ -286,7 +286,7 @@ def keys() -> list[str]:
 
 def physics_keys(name: str) -> list[str]:
     """Return the keys of a configuration that trains on an equation."""
-    from fourcaster.forecast.config.load import load_config
+    from fourcaster.forecast.tasks.dispatch import load_config
 
     values = load_config(name, ["output=x"]).model_dump(mode="json")
     return [

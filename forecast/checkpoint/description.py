@@ -1,11 +1,11 @@
-"""What ``meta.json`` of a checkpoint may hold, by kind of checkpoint: types, bounds, and what must agree.
+"""Schemas of ``meta.json`` by task: types, bounds, and consistency between keys.
 
-Unknown keys are refused, but for those of ``provenance``, a record that later versions may add to.
+Unknown keys are refused, except in ``provenance``, a record that later versions may extend.
 """
 
 import math
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import (
@@ -19,11 +19,13 @@ from pydantic import (
     model_validator,
 )
 
-from ..config.load import Config
-from ..config.physics_config import OperatorConfig, PinnConfig
+from ..config.operator import InverseConfig, OperatorConfig, SolutionConfig
+from ..config.pinn import PinnConfig
+from ..config.weather import WeatherConfig
 
 _SMALLEST, _LARGEST = 1e-30, 1e30  # of scales, which are float32
 _POINTS = 20_000  # of an axis: a spacing of a kilometre round the globe
+_TAGS = ("fno", "tfno", "sfno", "afno", "plugin", "int", "constrained-float", "float")  # of alternatives
 _SCALARS = (str, int, float, bool, type(None))
 _CENTURY = 100 * 366 * 86_400.0
 
@@ -73,8 +75,8 @@ Dtype = Annotated[str, Field(pattern=r"^[<>=|]?(float(16|32|64)|u?int(8|16|32|64
 Name = Annotated[str, Field(min_length=1, max_length=500)]
 
 
-def _read_as(kind: type[BaseModel]) -> BeforeValidator:
-    """Return a validator of a configuration by its own rules, which are those of a file that a user writes."""
+def validated_as(kind: type[BaseModel]) -> BeforeValidator:
+    """Return a validator that applies the rules of a configuration class, as for a file written by a user."""
 
     def read(values: Any) -> BaseModel:
         try:
@@ -85,12 +87,13 @@ def _read_as(kind: type[BaseModel]) -> BeforeValidator:
     return BeforeValidator(read)
 
 
-class _Description(BaseModel):
-    """What descriptions of all kinds hold."""
+class Description(BaseModel):
+    """Keys common to the checkpoints of all tasks; a task adds its own in a subclass."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
-    format_version: Literal[1, 2]
+    format_version: Literal[1, 2, 3]
+    task: str
     versions: Texts
     written: str
     sha256: Checksum
@@ -132,10 +135,11 @@ class _ForecastProvenance(_Provenance):
     static_fields: list[Name] = []
 
 
-class ForecastDescription(_Description):
-    """A forecast model: see ``checkpoint.Checkpoint``."""
+class ForecastDescription(Description):
+    """A forecast model; see ``checkpoint.weather.Checkpoint``."""
 
-    config: Annotated[Config, _read_as(Config)]
+    task: Literal["weather"]
+    config: Annotated[WeatherConfig, validated_as(WeatherConfig)]
     channels: Annotated[list[_Channel], Field(min_length=1, max_length=10_000)]
     attrs: Annotated[dict[str, dict[str, Any]], PlainValidator(_attributes)]
     latitude: Points | None = None
@@ -191,11 +195,11 @@ class _PinnProvenance(_Provenance):
     held_out_residual: float
 
 
-class PinnDescription(_Description):
+class PinnDescription(Description):
     """A physics-informed network."""
 
-    kind: Literal["pinn"]
-    config: Annotated[PinnConfig, _read_as(PinnConfig)]
+    task: Literal["pinn"]
+    config: Annotated[PinnConfig, validated_as(PinnConfig)]
     provenance: _PinnProvenance
 
 
@@ -251,20 +255,32 @@ class _OperatorProvenance(_Provenance):
     recovered: dict[str, dict[str, float | None]] | None = None
 
 
-class OperatorDescription(_Description):
-    """A solution operator."""
+class SolutionDescription(Description):
+    """A solution operator, of the task ``operator`` or ``inverse``."""
 
-    kind: Literal["operator"]
-    config: Annotated[OperatorConfig, _read_as(OperatorConfig)]
+    config: SolutionConfig
     provenance: _OperatorProvenance
 
     @model_validator(mode="after")
-    def _regular(self) -> "OperatorDescription":
-        if (
-            self.config.equation.name == "shallow_water"
-        ):  # whose Gauss grid is computed before it is seen to be none of a box
+    def _is_on_a_box(self) -> Self:
+        # The Gauss grid of the sphere would be computed before the axes could be seen not to be those of a box.
+        if self.config.equation.name == "shallow_water":
             raise ValueError("config.equation.name: an operator solves equations on a box, not on the sphere")
         return self
+
+
+class OperatorDescription(SolutionDescription):
+    """A solution operator."""
+
+    task: Literal["operator"]
+    config: Annotated[OperatorConfig, validated_as(OperatorConfig)]
+
+
+class InverseDescription(SolutionDescription):
+    """A solution operator trained together with the unknown parameters of an experiment."""
+
+    task: Literal["inverse"]
+    config: Annotated[InverseConfig, validated_as(InverseConfig)]
 
 
 def _arguments(values: Any) -> dict[str, Any]:
@@ -299,22 +315,12 @@ class _Source(BaseModel):
     sha256: Checksum
 
 
-class NetworkDescription(_Description):
+class NetworkDescription(Description):
     """A network alone, with weights of another package."""
 
-    kind: Literal["network"]
+    task: Literal["network"]
     model: NetworkArguments
     source: _Source
-
-
-Description = ForecastDescription | PinnDescription | OperatorDescription | NetworkDescription
-KINDS: dict[str | None, type[Description]] = {
-    None: ForecastDescription,
-    "pinn": PinnDescription,
-    "operator": OperatorDescription,
-    "network": NetworkDescription,
-}
-"""Descriptions by their key ``kind``, which that of a forecast model does not have."""
 
 
 def first_error(error: ValidationError) -> str:
@@ -322,11 +328,7 @@ def first_error(error: ValidationError) -> str:
     it is.
     """
     first = error.errors(include_url=False, include_context=False)[0]
-    where = ".".join(
-        str(part)
-        for part in first["loc"]
-        if part not in ("fno", "tfno", "sfno", "afno", "int", "constrained-float", "float")
-    )
+    where = ".".join(str(part) for part in first["loc"] if part not in _TAGS)
     message = first["msg"].removeprefix("Value error, ")
     if message.startswith("."):  # of a configuration, which gives the rest of the key
         return f"{where}{message}"

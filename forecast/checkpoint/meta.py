@@ -1,168 +1,140 @@
-"""``meta.json`` of a checkpoint as it is written and read: bounded, sealed by one checksum over itself and
-the weights.
+"""``meta.json`` of a checkpoint: bounded when read, and sealed by one checksum over itself and the weights.
 
-From format version 2 on ``checksum`` is the SHA-256 of the description as canonical JSON without that key.
-The description holds the SHA-256 of the weights, so that the one checksum changes with any number in either.
-It tells damage and edits from what was trained; as it lies with the files it cannot tell who wrote them.
-Checkpoints of format version 1 have a checksum of the weights alone, and load with a note.
+``checksum`` is the SHA-256 of the metadata as canonical JSON without that key. The metadata contains the SHA-256
+of the weights, so that this one checksum changes with any value in either. It detects damage and edits; as it
+lies next to the files it cannot prove who wrote them.
 
-Links are followed, since caches of models keep files under their checksums and link to them; what they lead
-to must be a regular file and is checked like any other.
+Format versions: 3 names the ``task``; 2 has ``kind`` instead, absent for forecast models; 1 has a checksum of the
+weights alone. All of them load; checkpoints of version 1 with a note in the log.
+
+Symbolic links are followed, since model caches store files by checksum and link to them; the target must be a
+regular file and is checked like any other.
 """
 
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
-
-from pydantic import ValidationError
+from typing import Any
 
 from ...datasets.store import atomic
-from ...fno.errors import WeightsError
 from ...fno.weights.regular_file import open_regular, read_regular
 from ...fno.weights.strict_json import parse_json
-from .description import KINDS, Description, first_error
 
 log = logging.getLogger(__name__)
-D = TypeVar("D", bound=Description)
 
-FORMAT_VERSION = 2
-LARGEST = 8 * 2**20
-"""Most bytes of ``meta.json``; coordinates of a grid of a kilometre round the globe take a tenth of it."""
+FORMAT_VERSION = 3
+MAX_BYTES = 8 * 2**20
+"""Maximum size of ``meta.json``; the coordinates of a global grid of 1 km take a tenth of it."""
+MAX_TASK_LENGTH = 100
+_TASKS_BY_KIND = {None: "weather", "pinn": "pinn", "operator": "operator", "network": "network"}
 
 
-def write_meta(path: Path, meta: dict[str, Any]) -> None:
-    """Write the description of a checkpoint whose weights lie in ``path``."""
-    described = {"format_version": FORMAT_VERSION, **meta, "sha256": sha256(path / "weights.safetensors")}
-    described = json.loads(json.dumps(described))  # lists for tuples, texts for keys: what will be read
-    atomic.write_file(
-        path / "meta.json", json.dumps(described | {"checksum": checksum(described)}, indent=1).encode()
-    )
+def write_meta(path: Path, meta: Mapping[str, Any]) -> None:
+    """Write the metadata of a checkpoint whose weights are in ``path``."""
+    content = {"format_version": FORMAT_VERSION, **meta, "sha256": sha256(path / "weights.safetensors")}
+    content = json.loads(json.dumps(content))  # lists for tuples, strings for keys: as it will be read
+    sealed = content | {"checksum": checksum(content)}
+    atomic.write_file(path / "meta.json", json.dumps(sealed, indent=1).encode())
 
 
 def checksum(meta: Mapping[str, Any]) -> str:
-    """Return the checksum of a description, which does not depend on the order of keys or on white space."""
+    """Return the checksum of metadata, independent of the order of keys and of white space."""
     content = {name: value for name, value in meta.items() if name != "checksum"}
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def identity(meta: Mapping[str, Any]) -> str:
-    """Return what tells a checkpoint from any other with other weights or another description."""
-    return str(meta.get("checksum") or meta["sha256"])
-
-
-def read_meta(path: str | Path, *, verify: bool = True) -> dict[str, Any]:
-    """Return the description of a checkpoint, of which the format and the kind are known to be those of a
-    checkpoint.
-
-    Args:
-        path: folder.
-        verify: compare the checksum; for whoever does it later.
+def read_meta(path: str | Path) -> dict[str, Any]:
+    """Return the metadata of a checkpoint as stored; its format version is known to be supported.
 
     Raises:
         FileNotFoundError: no checkpoint there.
-        ValueError: damaged, changed after it was written, or of a format or kind this version does not know.
+        ValueError: damaged, or of a format version or kind that this version does not support.
     """
     path = Path(path)
     atomic.recover(path)
     file = path / "meta.json"
     if not file.exists():
         raise FileNotFoundError(
-            f"{path} holds no checkpoint (no meta.json); name the folder that `forecast train` made, e.g. RUN/checkpoint"
+            f"{path} is not a checkpoint (no meta.json); name the folder that `forecast train` wrote, "
+            "e.g. RUN/checkpoint"
         )
     try:
-        meta = parse_json(read_regular(file, LARGEST), str(file))
+        meta = parse_json(read_regular(file, MAX_BYTES), str(file))
     except ValueError as error:
         raise ValueError(f"{error}; restore it or train again") from error
     if not isinstance(meta, dict):
         raise ValueError(
-            f"{file} is damaged (it holds {_kind(meta)}, not a description); restore it or train again"
+            f"{file} is damaged (it contains {_type_name(meta)}, not a mapping); restore it or train again"
         )
     if "format_version" not in meta:
         raise ValueError(f"{file} is damaged (format_version is missing); restore it or train again")
-    number = meta["format_version"]
-    if type(number) is not int or not 1 <= number <= FORMAT_VERSION:
-        shown = number if isinstance(number, int | float | str) else _kind(number)
-        raise ValueError(
-            f"{path} has format version {str(shown)[:30]}, this version of fourcaster reads 1 to {FORMAT_VERSION}; use a newer one"
-        )
-    kind = meta.get("kind")
-    if "kind" in meta and (not isinstance(kind, str) or kind not in KINDS):
-        shown = repr(kind)[:80] if isinstance(kind, str) else _kind(kind)
-        raise ValueError(
-            f"{file}: kind is {shown}; it should be {', '.join(str(name) for name in KINDS if name)}, or left out"
-        )
-    if verify:
-        refuse_changed(path, meta)
+    _check_version(path, meta["format_version"])
+    _check_task(file, meta)
     return meta
 
 
-def _kind(value: Any) -> str:
-    return {dict: "keys", list: "a list", str: "a text", type(None): "null"}.get(type(value), "a number")
+def _check_version(path: Path, number: Any) -> None:
+    if type(number) is not int or not 1 <= number <= FORMAT_VERSION:
+        shown = number if isinstance(number, int | float | str) else _type_name(number)
+        raise ValueError(
+            f"{path} has format version {str(shown)[:30]}, this version of fourcaster reads 1 to "
+            f"{FORMAT_VERSION}; use a newer one"
+        )
 
 
-def validated(path: Path, meta: Mapping[str, Any], kind: type[D]) -> D:
-    """Return what ``meta.json`` holds as a description.
-
-    Raises:
-        ValueError: a key is missing, unknown, of the wrong type or out of bounds.
-    """
-    try:
-        return cast(D, kind.model_validate_json(json.dumps(meta), strict=True))
-    except (ValidationError, RecursionError) as error:
-        text = first_error(error) if isinstance(error, ValidationError) else "nested too deeply"
-        raise ValueError(f"{path}/meta.json: {text}; restore it or train again") from error
+def _check_task(file: Path, meta: Mapping[str, Any]) -> None:
+    if meta["format_version"] < 3:
+        kind = meta.get("kind")
+        if "kind" in meta and (not isinstance(kind, str) or kind not in _TASKS_BY_KIND):
+            names = ", ".join(name for name in _TASKS_BY_KIND if name)
+            raise ValueError(f"{file}: kind is {_shown(kind)}; it should be {names}, or left out")
+    elif not isinstance(meta.get("task"), str) or not 0 < len(meta["task"]) <= MAX_TASK_LENGTH:
+        raise ValueError(f"{file}: task is {_shown(meta.get('task'))}; it should be the name of a task")
 
 
-@contextmanager
-def noting_changes(path: Path, meta: Mapping[str, Any]) -> Iterator[None]:
-    """Add to an error raised inside that ``meta.json`` was changed after it was written, where it was."""
-    try:
-        yield
-    except ValueError as error:
-        if _sealed(meta):
-            raise
-        kind = WeightsError if isinstance(error, WeightsError) else ValueError
-        raise kind(f"{error}; {path}/meta.json was changed after it was written") from error
+def upgraded(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metadata of any format version in the form of the present one, with ``task``."""
+    result = dict(meta)
+    if meta["format_version"] == FORMAT_VERSION:
+        return result
+    task = _TASKS_BY_KIND[result.pop("kind", None)]
+    config = result.get("config")
+    if isinstance(config, dict):
+        data = config.get("data")
+        if task == "operator" and isinstance(data, dict) and data.get("experiment") is not None:
+            task = "inverse"
+        result["config"] = {"task": task, **config}
+    result["task"] = task
+    return result
 
 
-def _sealed(meta: Mapping[str, Any]) -> bool:
-    """Return whether the checksum of a description is the one in it, or there need not be one."""
+def is_sealed(meta: Mapping[str, Any]) -> bool:
+    """Return whether the checksum of stored metadata is that of its content, or need not be there."""
     return (meta["format_version"] == 1 and "checksum" not in meta) or meta.get("checksum") == checksum(meta)
 
 
-def refuse_changed(path: Path, meta: Mapping[str, Any], *, weights: bool = False) -> None:
-    """Refuse a checkpoint whose description, or weights too, are not what was written.
-
-    Raises:
-        ValueError: a checksum is missing or another.
-    """
-    if weights and "checksum" not in meta:
-        _note(str(path))
-    if not _sealed(meta):
-        raise ValueError(
-            f"{path}/meta.json was changed after it was written: its checksum is not the one in it; restore it or train again"
-        )
-    if weights and sha256(path / "weights.safetensors") != meta["sha256"]:
-        raise ValueError(
-            f"{path}/weights.safetensors is damaged or was changed after it was written: its checksum is not the one in meta.json; "
-            f"restore it or train again"
-        )
-
-
 @lru_cache(maxsize=256)
-def _note(path: str) -> None:
+def warn_of_old_format(path: str) -> None:
+    """Log once that the metadata of a checkpoint of format version 1 is not covered by a checksum."""
     log.warning(
-        "%s was written by an older version, with a checksum of its weights alone: changes of its meta.json would not be noticed",
+        "%s was written by an older version, with a checksum of its weights alone: changes to its meta.json would "
+        "not be detected",
         path,
     )
 
 
 def sha256(path: Path) -> str:
-    """Return the checksum of a regular file."""
+    """Return the SHA-256 checksum of a regular file."""
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:80] if isinstance(value, str) else _type_name(value)
+
+
+def _type_name(value: Any) -> str:
+    return {dict: "keys", list: "a list", str: "a text", type(None): "null"}.get(type(value), "a number")

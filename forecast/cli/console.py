@@ -204,14 +204,30 @@ def _quiet_libraries() -> Iterator[None]:
         yield
 
 
-def refuse_unused(context: typer.Context, used: Collection[str], why: str) -> None:
-    """Raise ``ValueError`` where the command line has an option that is none of ``used``, by the names of the
-    verb's parameters.
+def refuse_options(context: typer.Context, accepted: Collection[str], subject: str) -> None:
+    """Raise ``ValueError`` if the command line has an option that is not accepted.
+
+    Args:
+        context: of the verb.
+        accepted: names of the verb's parameters.
+        subject: what the options do not apply to, for the message.
     """
-    for parameter in context.command.params:
-        source = context.get_parameter_source(parameter.name or "")
-        if source is not None and source.name == "COMMANDLINE" and parameter.name not in used:
-            raise ValueError(f"{parameter.opts[-1]} has no use here: {why}; leave it out")
+    options = {parameter.name: parameter.opts[-1] for parameter in context.command.params}
+    listed = ", ".join(option for name, option in options.items() if name in accepted and option[:2] == "--")
+    for name, option in options.items():
+        source = context.get_parameter_source(name or "")
+        if source is not None and source.name == "COMMANDLINE" and name not in accepted:
+            raise ValueError(f"{option} does not apply to {subject}; its options are {listed}")
+
+
+def show_summary(summary: Any, as_json: bool, *, table: Callable[[Any], str] | None = None) -> None:
+    """Print a ``Summary`` of a task; one without a text as a table."""
+    from .display import describe
+
+    text = summary.values if summary.text is None else summary.text
+    if not isinstance(text, str):
+        text = table(text) if table is not None else describe(text)
+    show(summary.values, as_json, text)
 
 
 def show(values: Any, as_json: bool, text: str) -> None:

@@ -1,15 +1,20 @@
-"""What sections of configurations have in common: all keys are known, and numbers lie within bounds.
+"""Base classes and types of configuration sections: unknown keys are errors, numbers are bounded.
 
-The bounds are far beyond what trains on any machine. They keep a number such as a billion layers from being
-built at all.
+The bounds are far beyond what trains on any machine; they prevent, say, a billion layers from being built.
 """
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ...datasets.schema import nearest
+
+_MAX_ENTRIES = 16
+_MAX_NUMBER = 10**6
 
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
 Width = Annotated[int, Field(ge=1, le=65_536)]
@@ -19,19 +24,19 @@ Ratio = Annotated[float, Field(gt=0, le=1_000)]
 
 
 class Strict(BaseModel):
-    """A section whose keys are all known, whose numbers are finite, and whose paths are not empty."""
+    """A section that refuses unknown keys, non-finite numbers and empty paths."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
-    def _of_their_types(cls, values: Any) -> Any:
+    def _check_types(cls, values: Any) -> Any:
         if isinstance(values, Mapping):
-            _refuse_other_types(values, {name: field.annotation for name, field in cls.model_fields.items()})
+            _refuse_conversions(values, {name: field.annotation for name, field in cls.model_fields.items()})
         return values
 
 
-def _refuse_other_types(values: Mapping[str, Any], annotations: Mapping[str, Any]) -> None:
+def _refuse_conversions(values: Mapping[str, Any], annotations: Mapping[str, Any]) -> None:
     """Raise ``ValueError`` for what pydantic would convert: true or false to a number, an empty text to the
     present folder.
     """
@@ -45,7 +50,7 @@ def _refuse_other_types(values: Mapping[str, Any], annotations: Mapping[str, Any
             raise ValueError(f"{key} names no file or folder")
         for kind in types:
             if is_dataclass(kind) and isinstance(value, Mapping):
-                _refuse_other_types(value, {field.name: field.type for field in fields(kind)})
+                _refuse_conversions(value, {field.name: field.type for field in fields(kind)})
 
 
 def _types_in(annotation: Any) -> set[Any]:
@@ -61,8 +66,9 @@ def _contains_boolean(value: Any) -> bool:
 
 
 class FourierKeys(Strict):
-    """Arguments of ``fourcaster.fno.FNO``; ``domain_padding`` is the margin along dimensions that do not
-    wrap.
+    """Arguments of ``fourcaster.fno.FNO``.
+
+    ``domain_padding`` is the margin along dimensions that are not periodic, as a fraction of their length.
     """
 
     hidden_channels: Width = 32
@@ -75,3 +81,74 @@ class FourierKeys(Strict):
     norm: Literal["none", "instance", "layer"] = "none"
     activation: Literal["gelu", "alias_free"] = "gelu"
     local: bool = False
+
+
+class ModelSection(Strict):
+    """Keys common to the networks of forecast models.
+
+    Attributes:
+        window: number of input states.
+        members: number of independently trained networks whose outputs are averaged.
+    """
+
+    window: Layers = 2
+    members: Layers = 1
+
+    @property
+    def layers(self) -> int:
+        """Number of layers of one network, which bounds the number of its tensors."""
+        return int(getattr(self, "n_layers", 0) or getattr(self, "depth", 1))
+
+
+class PluginModelConfig(ModelSection):
+    """A model registered by another package under the entry point group ``fourcaster.models``.
+
+    The keys other than ``kind``, ``window`` and ``members`` are arguments of its class.
+    """
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=(), allow_inf_nan=False)
+
+    kind: str
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of the model class."""
+        return dict(self.__pydantic_extra__ or {})
+
+    @property
+    def layers(self) -> int:
+        """Number of layers of one network, from the arguments ``n_layers`` or ``depth``."""
+        return int(self.arguments.get("n_layers") or self.arguments.get("depth") or 1)
+
+    @model_validator(mode="after")
+    def _check_arguments(self) -> "PluginModelConfig":
+        from ...fno.models import REGISTRY
+
+        known = signature(REGISTRY[self.kind]).parameters
+        for name, value in self.arguments.items():
+            if name not in known and not any(p.kind is p.VAR_KEYWORD for p in known.values()):
+                raise ValueError(f"unknown key {name}; {nearest(name, known)}")
+            entries = value if isinstance(value, list | tuple) else [value]
+            numbers = [entry for entry in entries if isinstance(entry, int | float)]
+            if len(entries) > _MAX_ENTRIES or any(abs(number) > _MAX_NUMBER for number in numbers):
+                raise ValueError(
+                    f"{name} is out of range: numbers up to {_MAX_NUMBER}, lists up to {_MAX_ENTRIES}"
+                )
+        return self
+
+
+class EquationConfig(BaseModel):
+    """An equation and its coefficients that differ from the defaults.
+
+    Attributes:
+        name: equation of ``fno.physics.equations``, or for an operator a system that can be simulated.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Coefficients by name."""
+        return dict(self.__pydantic_extra__ or {})

@@ -15,8 +15,8 @@ from ...datasets.bounds import Bounds
 from ...datasets.schema import nearest
 from ...datasets.store import atomic
 from ...fno.progress import Progress
-from ..checkpoint.folder import Checkpoint, load_checkpoint
-from ..checkpoint.meta import identity, read_meta
+from ..checkpoint.folder import StoredCheckpoint
+from ..checkpoint.weather import Checkpoint, load_checkpoint
 from ..device import pick_device
 from .limits import Limits
 from .output_grid import output_grid
@@ -29,22 +29,31 @@ Init = str | Path | xr.Dataset
 
 
 class Forecaster:
-    """A trained model that makes forecasts.
+    """A trained forecast model.
 
     Args:
-        checkpoint: what ``load_checkpoint`` returned.
-        device: where the model is.
-        identity: checksum of weights and description.
-        path: folder that it was loaded from, which no output replaces.
-
-    Attributes:
         checkpoint: model, channels, grid and step.
+        device: where the model is.
     """
 
-    def __init__(
-        self, checkpoint: Checkpoint, device: str = "cpu", identity: str = "", path: Path | None = None
-    ) -> None:
-        self.checkpoint, self.device, self.identity, self.path = checkpoint, device, identity, path
+    def __init__(self, checkpoint: Checkpoint, device: str = "cpu") -> None:
+        self.checkpoint = checkpoint
+        self.device = device
+
+    @classmethod
+    def load(cls, source: str | Path | StoredCheckpoint, device: str | None = None) -> "Forecaster":
+        """Load a checkpoint.
+
+        Args:
+            source: folder that training wrote, or one whose metadata was read before.
+            device: ``cpu`` or ``cuda``; a GPU where there is one by default.
+
+        Raises:
+            FileNotFoundError: no checkpoint there.
+            ValueError: of another task, damaged, or the device does not exist.
+        """
+        device = pick_device(device)
+        return cls(load_checkpoint(source, device), device)
 
     def rollout(
         self,
@@ -164,7 +173,7 @@ class Forecaster:
         """
         ensemble, limits = Ensemble.of(members, seed, amplitude), Limits(self.checkpoint, bounds, clip)
         if output is not None:
-            with atomic.reserved(output, "forecast", overwrite, [init, self.path]) as path:
+            with atomic.reserved(output, "forecast", overwrite, [init, self.checkpoint.path]) as path:
                 layout, states, at = self._prepare(
                     init, times, lead, grid, area, variables, ensemble, follow_links
                 )
@@ -177,7 +186,7 @@ class Forecaster:
                     limits,
                     batch=max(1, batch_size // members),
                     overwrite=overwrite,
-                    identity=f"{self.identity} {_describe(init)} {limits.bounds.tolist()}",
+                    identity=f"{self.checkpoint.identity} {_describe(init)} {limits.bounds.tolist()}",
                     progress=progress,
                 )
             limits.report()
@@ -238,23 +247,6 @@ class Forecaster:
             at_once=at_once,
         )
         return limits.watch(fields)
-
-
-def load(checkpoint: str | Path, device: str | None = None) -> Forecaster:
-    """Load a checkpoint.
-
-    Args:
-        checkpoint: folder that training made.
-        device: ``cpu`` or ``cuda``; a GPU where there is one by default.
-
-    Raises:
-        FileNotFoundError: no checkpoint there.
-        ValueError: it is damaged, or the device does not exist.
-    """
-    device = pick_device(device)
-    return Forecaster(
-        load_checkpoint(checkpoint, device), device, identity(read_meta(checkpoint)), Path(checkpoint)
-    )
 
 
 def open_forecast(

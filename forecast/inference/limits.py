@@ -13,7 +13,7 @@ from ...datasets.bounds import Bounds, physical_bounds
 from ...datasets.schema import nearest
 from ...datasets.store.open import open_store, read_group
 from ...datasets.store.recorded import recorded
-from ..checkpoint.folder import Checkpoint
+from ..checkpoint.weather import Checkpoint
 
 log = logging.getLogger(__name__)
 

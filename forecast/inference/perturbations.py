@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ...datasets.ingest.regrid import linear
 
 if TYPE_CHECKING:
-    from ..checkpoint.folder import Checkpoint
+    from ..checkpoint.weather import Checkpoint
     from .rollout import InitialStates
 
 Float = NDArray[np.float32]

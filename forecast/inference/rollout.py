@@ -20,7 +20,7 @@ from ...datasets.ingest.select import Selection
 from ...datasets.schema import Incomplete, check_grid, duration, nearest
 from ...datasets.store.fields import Fields
 from ...datasets.units import conversion
-from ..checkpoint.folder import Checkpoint
+from ..checkpoint.weather import Checkpoint
 from .perturbations import Ensemble, perturbations, within
 
 Float = NDArray[np.float32]

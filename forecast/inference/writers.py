@@ -31,7 +31,7 @@ from ...datasets.store.netcdf import (
 )
 from ...datasets.store.open import consolidate
 from ...fno.progress import Progress
-from ..checkpoint.folder import Checkpoint
+from ..checkpoint.weather import Checkpoint
 from .limits import Limits
 from .output_grid import OutputGrid
 from .perturbations import Ensemble

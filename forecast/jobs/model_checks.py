@@ -8,7 +8,7 @@ import numpy as np
 from ...datasets.adapters.remote import check_url, connect
 from ...datasets.durations import format_duration, parse_timedelta64, to_timedelta64
 from ...datasets.suggestions import suggest
-from ..checkpoint.folder import described_meta, grid_from
+from ..checkpoint.weather import grid_of_meta, open_metadata
 from ..device import pick_device
 from ..inference.limits import check_clip
 from ..inference.output_grid import output_grid
@@ -39,11 +39,8 @@ def check_model(job: Job, checkpoint: Path) -> None:
     Raises:
         ValueError: a value that is not valid for the model.
     """
-    meta = described_meta(checkpoint)
-    if "channels" not in meta:
-        raise ValueError(
-            f"the checkpoint {job.checkpoint} contains no forecast model, but a {meta.get('kind')}"
-        )
+    stored = open_metadata(checkpoint)
+    meta = stored.meta
     step = to_timedelta64(meta["step_seconds"])
     if parse_lead(job.lead, step) > _MOST_STEPS:
         raise ValueError(f"lead {job.lead} is more than {_MOST_STEPS} steps of the model")
@@ -56,7 +53,7 @@ def check_model(job: Job, checkpoint: Path) -> None:
             raise ValueError(f"variables: the model has no {name!r}; {suggest(name, levels)}")
     Ensemble.of(job.members, job.seed, job.amplitude)
     check_clip(job.clip or {}, list(levels))
-    output_grid(grid_from(meta), (meta["dtypes"][0], meta["dtypes"][1]), job.grid, job.area)
+    output_grid(grid_of_meta(stored), (meta["dtypes"][0], meta["dtypes"][1]), job.grid, job.area)
     for plot in job.plots or ():
         if plot.variable not in variables:
             raise ValueError(

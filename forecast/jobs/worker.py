@@ -16,8 +16,8 @@ import xarray as xr
 from ... import __version__
 from ...datasets.adapters.sources import open_sources
 from ...datasets.errors import IncompleteDataError
-from ..checkpoint.folder import Checkpoint
-from ..inference.forecaster import Forecaster, load, open_forecast
+from ..checkpoint.weather import Checkpoint
+from ..inference.forecaster import Forecaster, open_forecast
 from ..inference.rollout import initial_states, parse_lead, parse_times
 from ..verification.plots import plot
 from .attempts import Attempt, Work
@@ -61,7 +61,7 @@ def make_forecast(attempt: Attempt) -> ForecastResult | WaitingResult:
     cycle = format_cycle(attempt.cycle)
     if waiting := _prepare(attempt):
         return waiting
-    forecaster = load(attempt.folder / job.checkpoint, job.device)
+    forecaster = Forecaster.load(attempt.folder / job.checkpoint, job.device)
     checkpoint = forecaster.checkpoint
     try:
         source = _open_source(attempt)
@@ -86,7 +86,7 @@ def make_forecast(attempt: Attempt) -> ForecastResult | WaitingResult:
             "job": job.name,
             "cycle": cycle,
             "lead": job.lead,
-            "checkpoint": forecaster.identity,
+            "checkpoint": forecaster.checkpoint.identity,
             "source": job.source if isinstance(job.source, str) else job.source.files,
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
             "checksum": checksum(output),

@@ -14,7 +14,7 @@ from fourcaster.datasets.store.fields import Fields
 from fourcaster.datasets.store.open import open_store, read_group, store_statistics
 from fourcaster.fno.grids import Box
 from fourcaster.forecast.cli.main import app
-from fourcaster.forecast.config.load import FNOConfig
+from fourcaster.forecast.config.weather import FNOConfig
 from fourcaster.forecast.model import build_network
 
 

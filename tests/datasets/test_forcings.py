@@ -18,9 +18,9 @@ from fourcaster.datasets.forcings import (
 from fourcaster.datasets.ingest.write import write_store
 from fourcaster.datasets.store.open import open_store
 from fourcaster.fno.grids import LatLon
-from fourcaster.forecast.checkpoint.folder import load_checkpoint
+from fourcaster.forecast.checkpoint.weather import load_checkpoint
 from fourcaster.forecast.inference.rollout import initial_states, rollout
-from fourcaster.forecast.training import train
+from fourcaster.forecast.tasks.dispatch import train
 
 from ..helpers import make_source, tiny_config
 

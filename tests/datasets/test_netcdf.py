@@ -18,7 +18,7 @@ from fourcaster.datasets.ingest.write import write_store
 from fourcaster.datasets.store.netcdf import forecast_attributes, height_of, history, write_netcdf
 from fourcaster.datasets.units import normalise
 from fourcaster.forecast.cli.main import app
-from fourcaster.forecast.training import train
+from fourcaster.forecast.tasks.dispatch import train
 from fourcaster.forecast.verification.verify import verify
 
 STANDARD_NAMES = {

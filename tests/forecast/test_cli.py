@@ -65,7 +65,7 @@ def test_the_whole_way_by_hand(files, tmp_path):
         "model.window=2",
     ]
     assert "written" in call("train", "quickstart", *settings)
-    assert "was finished before" in call("train", "quickstart", *settings)
+    assert "had already finished" in call("train", "quickstart", *settings)
     assert json.loads(call("inspect", run, "--json"))["kind"] == "checkpoint"
     told = json.loads(
         call(
@@ -194,13 +194,13 @@ def test_train_refuses(config, tiny_store, tmp_path):
     (tmp_path / "list.yaml").write_text("[1, 2")
     assert "is not YAML" in refused("train", tmp_path / "list.yaml")
     (tmp_path / "list.yaml").write_text("just words")
-    assert "holds no keys" in refused("train", tmp_path / "list.yaml")
+    assert "is not a mapping of keys" in refused("train", tmp_path / "list.yaml")
     assert not (tmp_path / "run" / "checkpoint").exists()
 
 
 def test_a_finished_run_with_other_settings_is_refused(config):
     call("train", config)
-    assert "was finished before" in call("train", config)
+    assert "had already finished" in call("train", config)
     assert "finished run with other settings" in refused("train", config, "train.seed=4")
 
 
@@ -263,7 +263,7 @@ def test_run_verify_and_plot_refuse(tiny_checkpoint, tiny_store, files, tmp_path
     call(*run)
     assert "--overwrite" in refused(*run)
     other = ("-o", tmp_path / "x.zarr")
-    assert "no checkpoint" in refused("run", tmp_path, "--init", tiny_store, *other)
+    assert "is not a checkpoint" in refused("run", tmp_path, "--init", tiny_store, *other)
     assert "no GPU here" in refused("run", tiny_checkpoint, "--init", tiny_store, "--device", "cuda", *other)
     assert "lacks 2029-12-31T18:00" in refused(
         "run", tiny_checkpoint, "--init", tiny_store, "--time", "2030-01-01", *other

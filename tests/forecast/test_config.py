@@ -9,8 +9,8 @@ from helpers import make_source, tiny_config
 
 from fourcaster import forecast
 from fourcaster.fno.grids import LatLon
-from fourcaster.forecast.config.load import load_config, make_config
 from fourcaster.forecast.model import build_network
+from fourcaster.forecast.tasks.dispatch import load_config, make_config
 
 RECIPES = sorted(Path(__file__).parents[2].joinpath("configs").glob("*.yaml"))
 

@@ -17,7 +17,7 @@ from fourcaster.datasets.adapters.sources import open_sources
 from fourcaster.datasets.ingest.write import write_store
 from fourcaster.forecast.cli.main import app
 from fourcaster.forecast.inference.limits import Limits, parse_clip, records, training_range
-from fourcaster.forecast.training import train
+from fourcaster.forecast.tasks.dispatch import train
 
 TIMES = ["2001-02-01T00", "2001-02-03T06", "2001-02-05T12"]
 

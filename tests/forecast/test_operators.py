@@ -13,8 +13,8 @@ from fourcaster import forecast
 from fourcaster.datasets.pde.simulate import make_system
 from fourcaster.fno.errors import ResolutionWarning
 from fourcaster.forecast.cli.main import app
-from fourcaster.forecast.config.load import load_config
-from fourcaster.forecast.config.physics_config import OperatorConfig
+from fourcaster.forecast.config.operator import OperatorConfig
+from fourcaster.forecast.tasks.dispatch import load_config
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RECIPES = [
@@ -169,7 +169,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(folder, tmp_path, monkeypatch):
         (tmp_path / n / "checkpoint" / "weights.safetensors").read_bytes() for n in ("straight", "broken")
     )
     assert a == b
-    assert "was finished before" in call("train", "pino/burgers", *settings, f"output={tmp_path}/broken")
+    assert "had already finished" in call("train", "pino/burgers", *settings, f"output={tmp_path}/broken")
     call(
         "train",
         "pino/burgers",
@@ -337,7 +337,7 @@ def test_what_does_not_fit_is_said(folder, tmp_path):
     assert not (tmp_path / "no" / "checkpoint").exists()
     run = ["run", folder / "free" / "checkpoint", "-o", tmp_path / "u.zarr"]
     call(*run, fails="--init is missing")
-    call(*run, "--init", folder / "test.zarr", "--grid", "11x32", fails="--grid has no use here")
+    call(*run, "--init", folder / "test.zarr", "--grid", "11x32", fails="--grid does not apply to")
     call("simulate", "burgers", "-o", tmp_path / "thick.zarr", *GIVEN[1:], "viscosity=0.1")
     call(*run, "--init", tmp_path / "thick.zarr", fails="was trained with viscosity=0.03")
     call("simulate", "advection", "-o", tmp_path / "a.zarr", "resolution=32")

@@ -48,7 +48,7 @@ def test_run_takes_only_what_its_kind_of_model_uses(kind, option, tmp_path):
     (tmp_path / "meta.json").write_text(json.dumps({"format_version": 1} | ({"kind": kind} if kind else {})))
     words = [option] if RUN[option] is None else [option, RUN[option]]
     name = "--bounds" if option == "--no-bounds" else option
-    assert f"{name} has no use here" in refused("run", tmp_path, "-o", tmp_path / "x.zarr", *words).replace(
+    assert f"{name} does not apply to" in refused("run", tmp_path, "-o", tmp_path / "x.zarr", *words).replace(
         "--no-bounds", "--bounds"
     )
     assert not (tmp_path / "x.zarr").exists()

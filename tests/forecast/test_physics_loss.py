@@ -64,7 +64,7 @@ def test_data_alone_stands_beside_data_and_physics(globe, tmp_path):
     )
     assert "hydrostatic" not in control
     again = call(*words)
-    assert again.exit_code == 0 and "was finished before" in again.output and "data_only" in again.output
+    assert again.exit_code == 0 and "had already finished" in again.output and "data_only" in again.output
     alone = call("train", globe / "config.yaml", f"output={tmp_path}/alone", *SMALL)
     assert alone.exit_code == 0 and "data_only" not in alone.output
     weights = [

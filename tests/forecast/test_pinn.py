@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from fourcaster import forecast
 from fourcaster.forecast.cli.main import app
-from fourcaster.forecast.config.load import PinnConfig, load_config
+from fourcaster.forecast.config.pinn import PinnConfig
+from fourcaster.forecast.tasks.dispatch import load_config
 
 RECIPES = sorted(Path(__file__).parents[2].joinpath("configs", "pinn").glob("*.yaml"))
 SMALL = [
@@ -69,9 +70,9 @@ def test_trained_and_evaluated_by_the_verbs(trained, tmp_path):
 
 def test_a_finished_run_is_taken_up_and_another_refused(trained):
     again = call("train", "pinn/convection", "equation.beta=5", f"output={trained}", *SMALL)
-    assert again.exit_code == 0 and "was finished before" in again.output
+    assert again.exit_code == 0 and "had already finished" in again.output
     other = call("train", "pinn/convection", "equation.beta=6", f"output={trained}", *SMALL)
-    assert other.exit_code == 2 and "holds a finished run with other settings" in other.output
+    assert other.exit_code == 2 and "contains a finished run with other settings" in other.output
 
 
 @pytest.mark.parametrize(
@@ -102,8 +103,8 @@ def test_wrong_uses_are_said(trained, tmp_path):
     ):
         result = call(*words)
         assert result.exit_code == 2 and message in result.output
-    with pytest.raises(ValueError, match="physics-informed network, which starts from no data"):
-        forecast.load(trained / "checkpoint")
+    with pytest.raises(ValueError, match="a checkpoint of the task pinn, not of weather"):
+        forecast.Forecaster.load(trained / "checkpoint")
     damaged = tmp_path / "damaged"
     shutil.copytree(trained / "checkpoint", damaged)
     with open(damaged / "weights.safetensors", "r+b") as file:
@@ -115,10 +116,10 @@ def test_wrong_uses_are_said(trained, tmp_path):
 
 def test_a_forecast_model_needs_its_input_and_degrees(tiny_checkpoint, tmp_path):
     result = call("run", tiny_checkpoint, "-o", tmp_path / "f.zarr")
-    assert result.exit_code == 2 and "--init is missing" in result.output
+    assert result.exit_code == 2 and "init is missing" in result.output
     result = call(
         "run", tiny_checkpoint, "--init", "nowhere.zarr", "--grid", "fine", "-o", tmp_path / "f.zarr"
     )
     assert result.exit_code == 2 and "write the degrees between points" in result.output
-    with pytest.raises(ValueError, match="holds no physics-informed network"):
+    with pytest.raises(ValueError, match="of the task weather, not of pinn"):
         forecast.evaluate(tiny_checkpoint)

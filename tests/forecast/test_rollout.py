@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from fourcaster import forecast
 from fourcaster.datasets.store import atomic
 from fourcaster.fno import WeightsError
-from fourcaster.forecast.checkpoint.folder import load_checkpoint, save_checkpoint
+from fourcaster.forecast.checkpoint.weather import load_checkpoint, save_checkpoint
 from fourcaster.forecast.inference.perturbations import perturbations
 from fourcaster.forecast.inference.rollout import initial_states, parse_lead
 from fourcaster.forecast.verification.plots import plot

@@ -16,10 +16,9 @@ from fourcaster.datasets.adapters.opening import open_raw
 from fourcaster.datasets.ingest.plan import make_plan
 from fourcaster.datasets.pde.simulate import simulate
 from fourcaster.datasets.stopping import Stopped, handled
-from fourcaster.forecast.checkpoint.folder import read_meta
-from fourcaster.forecast.config.load import load_config
+from fourcaster.forecast.checkpoint.meta import read_meta
 from fourcaster.forecast.ingestion import ingest
-from fourcaster.forecast.training import train
+from fourcaster.forecast.tasks.dispatch import load_config, train
 
 pytestmark = pytest.mark.usefixtures("signals")
 
@@ -191,7 +190,7 @@ def test_training_of_a_network_on_an_equation_is_resumed(tmp_path, monkeypatch, 
         count += 1
         return count == calls
 
-    monkeypatch.setattr("fourcaster.forecast.pinn.requested", requested)
+    monkeypatch.setattr("fourcaster.forecast.tasks.pinn.requested", requested)
     with pytest.raises(Stopped, match=expected):
         train(b)
     train(b)

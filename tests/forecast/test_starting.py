@@ -11,7 +11,7 @@ from helpers import make_source, tiny_config
 from fourcaster import forecast
 from fourcaster.datasets.adapters.sources import open_sources
 from fourcaster.datasets.ingest.write import write_store
-from fourcaster.forecast.training import train
+from fourcaster.forecast.tasks.dispatch import train
 from fourcaster.forecast.verification.verify import verify
 
 TIMES = ["2001-02-01T00", "2001-02-03T06", "2001-02-05T12"]

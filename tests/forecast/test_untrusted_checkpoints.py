@@ -20,14 +20,17 @@ from typer.testing import CliRunner
 from fourcaster import forecast
 from fourcaster.fno import AFNO, WeightsError
 from fourcaster.forecast.checkpoint import meta as sealed
-from fourcaster.forecast.checkpoint.folder import finished, load_checkpoint, save_checkpoint
+from fourcaster.forecast.checkpoint.description import ForecastDescription
+from fourcaster.forecast.checkpoint.folder import finished_run
+from fourcaster.forecast.checkpoint.meta import upgraded
+from fourcaster.forecast.checkpoint.solution import load_operator
+from fourcaster.forecast.checkpoint.weather import load_checkpoint, save_checkpoint
 from fourcaster.forecast.cli.main import app
-from fourcaster.forecast.config.load import load_config
 from fourcaster.forecast.inspection import inspect
 from fourcaster.forecast.interop import import_network
 from fourcaster.forecast.jobs.load import load_jobs
-from fourcaster.forecast.operators import load_operator
-from fourcaster.forecast.training import train
+from fourcaster.forecast.tasks.dispatch import load_config, train
+from fourcaster.forecast.tasks.registry import get_task
 
 FIRST = Path(__file__).parents[1] / "data" / "checkpoint_v1"
 KINDS = ("forecast", "first", "pinn", "operator", "network")
@@ -227,8 +230,11 @@ def test_with_its_checksum_every_altered_value_is_refused(altered, kind):
             for use in (
                 LOAD[kind],
                 inspect,
-                lambda path: finished(
-                    path.parent, meta.get("kind"), meta.get("provenance", {}).get("fingerprint", "")
+                lambda path: finished_run(
+                    path.parent,
+                    upgraded(meta)["task"],
+                    meta.get("provenance", {}).get("fingerprint", ""),
+                    get_task(upgraded(meta)["task"]).description,
                 ),
             ):
                 with pytest.raises(
@@ -513,7 +519,7 @@ def test_what_is_no_description_is_refused_by_every_verb(altered, tiny_store, tm
             result.exit_code == 2 and len(lines) == 1 and len(lines[0]) < 500 and "meta.json" in lines[0]
         ), (result.output, result.exception)
     with bounded(), pytest.raises(ValueError, match=r"meta\.json"):
-        finished(path.parent, None, "x")
+        finished_run(path.parent, "weather", "x", ForecastDescription)
     jobs = {
         "jobs": [
             {

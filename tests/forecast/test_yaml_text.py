@@ -9,9 +9,10 @@ from helpers import tiny_config
 from typer.testing import CliRunner
 
 from fourcaster.forecast.cli.main import app
-from fourcaster.forecast.config.load import load_config, make_config, parse_arguments
+from fourcaster.forecast.config.source import parse_arguments
 from fourcaster.forecast.config.yaml_text import MOST_BYTES, parse_yaml, read_yaml
 from fourcaster.forecast.jobs.load import load_jobs
+from fourcaster.forecast.tasks.dispatch import load_config, make_config
 
 TENFOLD = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 10)

@@ -13,7 +13,7 @@ import xarray as xr
 from jobs_helpers import CYCLES, NOW, call, clock, count_lines, verify_checksum
 from servers import credentials, s3_server, serve, stop
 
-from fourcaster.forecast.inference.forecaster import load, open_forecast
+from fourcaster.forecast.inference.forecaster import Forecaster, open_forecast
 from fourcaster.forecast.jobs.load import load_jobs
 from fourcaster.forecast.jobs.object_store import ObjectStore
 from fourcaster.forecast.jobs.scheduler import Scheduler
@@ -60,7 +60,7 @@ def test_an_unreliable_object_store_contains_complete_forecasts_only(
         # The manifest is written after the objects, then `latest`.
         assert max(objects) <= keys["out/tiny/2001/0106T00.zarr.json"] <= keys["out/tiny/latest"]
         forecast = open_forecast("s3://weather/out/tiny/2001/0106T00.zarr").load()
-        expected = load(tiny_checkpoint).run(tiny_store, times=CYCLES[-1], lead="12h")
+        expected = Forecaster.load(tiny_checkpoint).run(tiny_store, times=CYCLES[-1], lead="12h")
         xr.testing.assert_equal(forecast, expected)
         assert (tmp_path / "status" / "maps" / "tiny-2001-01-06T0000.png").stat().st_size > 1000
         store = ObjectStore("s3://weather/out/tiny", tmp_path)

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 import xarray as xr
 from jobs_helpers import CYCLES, NOW, call, clock, count_lines, verify_checksum
 
-from fourcaster.forecast.inference.forecaster import load, open_forecast
+from fourcaster.forecast.inference.forecaster import Forecaster, open_forecast
 from fourcaster.forecast.jobs.ledger import Ledger
 from fourcaster.forecast.jobs.output_store import LocalStore
 from fourcaster.forecast.jobs.scheduler import Scheduler
@@ -30,7 +30,7 @@ def test_due_cycles_are_made_once(write, tmp_path, tiny_checkpoint, tiny_store):
     assert "nothing to do" in output
     folder = tmp_path / "out" / "tiny"
     assert os.readlink(folder / "latest") == "20010106T00.zarr"
-    expected = load(tiny_checkpoint).run(tiny_store, times=CYCLES[-1], lead="12h", variables=["t2m"])
+    expected = Forecaster.load(tiny_checkpoint).run(tiny_store, times=CYCLES[-1], lead="12h", variables=["t2m"])
     xr.testing.assert_equal(open_forecast(folder / "latest").load(), expected)
     for output in folder.glob("*.zarr"):
         assert verify_checksum(output)
@@ -87,7 +87,7 @@ def test_ensembles_and_bounds_of_a_job_equal_those_of_a_run(write, tmp_path, tin
     options = {"members": 3, "seed": 5, "amplitude": 0.2}
     path = write(start=CYCLES[-1], lead="6h", grid="5x9", clip={"t2m": [270, None]}, bounds=False, **options)
     assert call("run-due", path, "--now", NOW)[0] == 0
-    expected = load(tiny_checkpoint).run(
+    expected = Forecaster.load(tiny_checkpoint).run(
         tiny_store, times=CYCLES[-1], lead="6h", grid="5x9", clip={"t2m": (270, None)}, **options
     )
     with open_forecast(tmp_path / "out" / "tiny" / "20010106T00.zarr") as forecast:

@@ -1,4 +1,4 @@
-"""What a trained solution operator says of given instances, and how far it is from the truth."""
+"""Solutions of a trained operator for given inputs, and their errors."""
 
 import logging
 from collections.abc import Iterator
@@ -8,23 +8,22 @@ import numpy as np
 import torch
 import xarray as xr
 
-from ..datasets.adapters.opening import open_raw
-from ..datasets.pde.loaders import Simulations, open_simulations
-from ..datasets.store import atomic
-from ..datasets.store.open import write_dataset
-from ..datasets.store.recorded import recorded
-from ..fno.batch import Instances
-from ..fno.grids import same_axis
-from ..fno.models.operators import EvolutionOperator
-from ..fno.physics import equations
-from ..fno.physics.evolution import EvolutionEquation
-from ..fno.physics.steady import SteadyEquation
-from ..fno.progress import Progress
-from ..fno.training.objectives.operator import interpolate_in_time
-from ..fno.training.refine import refine_evolution, refine_steady
-from .checkpoint.meta import identity, read_meta
-from .device import pick_device
-from .operators import Operator, load_operator
+from ...datasets.pde.loaders import Simulations, open_simulations
+from ...datasets.store import atomic
+from ...datasets.store.open import write_dataset
+from ...datasets.store.recorded import recorded
+from ...fno.batch import Instances
+from ...fno.grids import same_axis
+from ...fno.models.operators import EvolutionOperator
+from ...fno.physics import equations
+from ...fno.physics.evolution import EvolutionEquation
+from ...fno.physics.steady import SteadyEquation
+from ...fno.progress import Progress
+from ...fno.training.objectives.operator import interpolate_in_time
+from ...fno.training.refine import refine_evolution, refine_steady
+from ..checkpoint.folder import StoredCheckpoint
+from ..checkpoint.solution import Operator, load_operator
+from ..device import pick_device
 
 BATCH = 16
 NAMED = 3  # departures from training that a warning names
@@ -32,84 +31,130 @@ NAMED = 3  # departures from training that a warning names
 log = logging.getLogger(__name__)
 
 
+class SolutionOperator:
+    """A trained solution operator.
+
+    Args:
+        operator: model, system and configuration.
+        device: where the model is; None if any would do, so that refinement may move it to the CPU.
+        path: folder that it was loaded from, which no output replaces.
+    """
+
+    def __init__(self, operator: Operator, device: str | None = None, path: Path | None = None) -> None:
+        self.operator = operator
+        self.device = device
+        self.path = path
+
+    @classmethod
+    def load(cls, source: str | Path | StoredCheckpoint, device: str | None = None) -> "SolutionOperator":
+        """Load a checkpoint.
+
+        Args:
+            source: folder, or one whose metadata was read before.
+            device: ``cpu`` or ``cuda``; a GPU where there is one by default.
+
+        Raises:
+            FileNotFoundError: no checkpoint there.
+            ValueError: of another task, or damaged.
+        """
+        path = source.path if isinstance(source, StoredCheckpoint) else Path(source)
+        return cls(load_operator(source, pick_device(device)), device, path)
+
+    def run(
+        self,
+        init: str | Path | xr.Dataset,
+        output: str | Path | None = None,
+        *,
+        refine: int = 0,
+        overwrite: bool = False,
+        progress: Progress | None = None,
+        follow_links: bool = False,
+    ) -> xr.Dataset:
+        """Solve for the initial states or coefficients of a store of simulations.
+
+        Inputs whose mean, variance, spectrum or parameters lie outside the training data are named in a warning
+        and in the attribute ``outside_training``, as are parameters of the system that differ.
+
+        Args:
+            init: store or data set as written by ``forecast simulate``, at any resolution. Its times are those of
+                the result; if it has only the initial one, they are those of training. Solutions in it are
+                not read.
+            output: file to write: netCDF if it ends in .nc, else zarr.
+            refine: steps of L-BFGS on the residual of each sample, window by window (test-time optimisation,
+                on the CPU); 0 for none.
+            overwrite: replace an existing file.
+            progress: called with (samples done, total samples, text).
+            follow_links: follow links within ``init`` that lead out of it.
+
+        Returns:
+            Data set with the solved variables on ``sample``, ``time`` and the axes of space.
+
+        Raises:
+            FileNotFoundError: no store there.
+            FileExistsError: ``output`` exists and may not be replaced.
+            ValueError: the inputs do not match the operator, or the equation has no residual to refine with.
+        """
+        check_refinement(refine, self.device)
+        if output is None:
+            return self._solve(init, refine, progress, follow_links)
+        with atomic.reserved(output, "solution", overwrite, [init, self.path]) as path:
+            dataset = self._solve(init, refine, progress, follow_links)
+            write_dataset(dataset, path, overwrite, "solution")
+        return dataset
+
+    def _solve(
+        self, init: str | Path | xr.Dataset, refine: int, progress: Progress | None, follow_links: bool
+    ) -> xr.Dataset:
+        operator = self.operator
+        device = "cpu" if refine else pick_device(self.device)
+        operator.model.to(device)
+        inputs = open_simulations(init, follow_links=follow_links)
+        _check(operator, inputs, str(self.path or "the operator"))
+        times = inputs.layout.times or operator.layout.times
+        batch_size = 1 if refine else BATCH
+        solutions: list[np.ndarray] = []
+        invariants: list[dict[str, torch.Tensor]] = []
+        for first in range(0, len(inputs), batch_size):
+            samples = np.arange(first, min(first + batch_size, len(inputs)))
+            batch = inputs.read(samples, solution=False, double=bool(refine))
+            invariants.append(operator.invariants(batch))
+            solutions.append(_solve_batch(operator, batch.to(device), np.asarray(times), refine))
+            if progress:
+                progress(int(samples[-1]) + 1, len(inputs), "refined" if refine else "solved")
+        dataset = _dataset(operator, inputs, np.concatenate(solutions), times)
+        dataset.attrs |= {"checkpoint": operator.identity, "refine": refine}
+        if departures := _outside(operator, inputs, invariants):
+            dataset.attrs["outside_training"] = departures
+            log.warning(
+                "these inputs differ from those of training, so errors may be far larger than in validation: %s",
+                departures,
+            )
+        return dataset
+
+
+def check_refinement(steps: int, device: str | None) -> None:
+    """Raise ``ValueError`` for a negative number of refinement steps, or another device than the CPU."""
+    if steps < 0:
+        raise ValueError(f"refine must not be negative, got {steps}")
+    if steps and device not in (None, "cpu"):
+        raise ValueError(f"refinement runs on the CPU, not on {device}")
+
+
 def solve(
     checkpoint: str | Path,
     init: str | Path | xr.Dataset,
     output: str | Path | None = None,
+    *,
     refine: int = 0,
     device: str | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
-    *,
     follow_links: bool = False,
 ) -> xr.Dataset:
-    """Return the solutions that an operator gives for the initial states or coefficients of a store of
-    simulations.
-
-    Inputs whose mean, variance, spectrum or numbers lie outside of those of training are named in a warning
-    and in the attribute ``outside_training``, as are parameters in which their law differs.
-
-    Args:
-        checkpoint: folder that training made.
-        init: store or data set such as ``forecast simulate`` makes, at any resolution. Its times are those of
-            the result; where it has but the initial one, they are those of training. Solutions in it are not
-            looked at.
-        output: write them there too: netCDF if it ends in .nc, else zarr.
-        refine: steps of L-BFGS on the residual of each instance, window by window (test-time optimisation); 0
-            for none.
-        device: ``cpu`` or ``cuda``; refinement runs on the CPU.
-        overwrite: replace an existing file.
-        progress: called with (samples done, samples in all, text).
-        follow_links: follow links within the store of initial states that lead outside of it.
-
-    Returns:
-        Data set with the solved variables on ``sample``, ``time`` and the axes of space.
-
-    Raises:
-        FileNotFoundError: no checkpoint or store there.
-        FileExistsError: ``output`` exists and may not be replaced.
-        ValueError: they do not fit each other, or a residual is asked of an equation that has none here.
-    """
-    if output is None:
-        return _solutions(checkpoint, init, refine, device, progress, follow_links)
-    with atomic.reserved(output, "solution", overwrite, [init, checkpoint]) as path:
-        dataset = _solutions(checkpoint, init, refine, device, progress, follow_links)
-        write_dataset(dataset, path, overwrite, "solution")
-    return dataset
-
-
-def _solutions(
-    checkpoint: str | Path,
-    init: str | Path | xr.Dataset,
-    refine: int,
-    device: str | None,
-    progress: Progress | None,
-    follow_links: bool,
-) -> xr.Dataset:
-    device = "cpu" if refine else pick_device(device)
-    operator, given = load_operator(checkpoint, device), open_simulations(init, follow_links=follow_links)
-    _check(operator, given, str(checkpoint))
-    if refine < 0:
-        raise ValueError(f"--refine must not be negative, got {refine}")
-    times = given.layout.times or operator.layout.times
-    made: list[np.ndarray] = []
-    invariants: list[dict[str, torch.Tensor]] = []
-    for first in range(0, len(given), 1 if refine else BATCH):
-        samples = np.arange(first, min(first + (1 if refine else BATCH), len(given)))
-        batch = given.read(samples, solution=False, double=bool(refine))
-        invariants.append(operator.invariants(batch))
-        made.append(_solve(operator, batch.to(device), np.asarray(times), refine))
-        if progress:
-            progress(int(samples[-1]) + 1, len(given), "refined" if refine else "solved")
-    dataset = _dataset(operator, given, np.concatenate(made), times)
-    dataset.attrs |= {"checkpoint": identity(read_meta(checkpoint)), "refine": refine}
-    if departures := _outside(operator, given, invariants):
-        dataset.attrs["outside_training"] = departures
-        log.warning(
-            "these inputs are unlike those of training, so errors may be far larger than in validation: %s",
-            departures,
-        )
-    return dataset
+    """Solve with the operator of a checkpoint; see ``SolutionOperator.run``."""
+    return SolutionOperator.load(checkpoint, device).run(
+        init, output, refine=refine, overwrite=overwrite, progress=progress, follow_links=follow_links
+    )
 
 
 def _check(operator: Operator, given: Simulations, checkpoint: str) -> None:
@@ -147,7 +192,7 @@ def _outside(operator: Operator, given: Simulations, batches: list[dict[str, tor
     return "; ".join(departures[:NAMED]) + (f"; and {more} more" if more > 0 else "")
 
 
-def _solve(operator: Operator, batch: Instances, times: np.ndarray, refine: int) -> np.ndarray:
+def _solve_batch(operator: Operator, batch: Instances, times: np.ndarray, refine: int) -> np.ndarray:
     model = operator.model
     if not isinstance(model, EvolutionOperator):
         if refine:
@@ -164,7 +209,7 @@ def _solve(operator: Operator, batch: Instances, times: np.ndarray, refine: int)
             raise ValueError("no residual to refine by")
         solved: Iterator[torch.Tensor] = refine_evolution(model, equation, batch, windows, refine)
     else:
-        solved = _marched(model, batch, windows)
+        solved = _integrate(model, batch, windows)
     shares, parts = torch.from_numpy(times / model.window), [batch.state[:, None]]
     for w, u in enumerate(solved):
         parts.append(interpolate_in_time(u, shares[(shares > w + 1e-9) & (shares <= w + 1 + 1e-9)] - w))
@@ -176,7 +221,7 @@ def _numpy(x: torch.Tensor) -> np.ndarray:
 
 
 @torch.no_grad()
-def _marched(model: EvolutionOperator, batch: Instances, windows: int) -> Iterator[torch.Tensor]:
+def _integrate(model: EvolutionOperator, batch: Instances, windows: int) -> Iterator[torch.Tensor]:
     yield from model.integrate_windows(batch.state, batch.inputs, batch.parameters, windows)
 
 
@@ -243,24 +288,19 @@ def score(
     return xr.Dataset(found, attrs={"title": "scores of solutions"}).load()
 
 
-def is_solution(path: str | Path, *, follow_links: bool = False) -> bool:
-    """Whether there is what ``solve`` makes."""
-    return "system" in open_raw(str(path), follow_links=follow_links).attrs
-
-
-def report(
+def score_solutions(
     solution: str | Path,
     truth: str | Path,
     output: str | Path | None = None,
-    overwrite: bool = False,
     *,
+    overwrite: bool = False,
     follow_links: bool = False,
 ) -> dict[str, float]:
-    """Return the mean and the largest error over the samples, and write all of ``score`` to a file.
+    """Return the mean and the maximum error over the samples, and write all of ``score`` to a file.
 
     Raises:
         FileExistsError: ``output`` exists and may not be replaced.
-        ValueError: as ``score`` does.
+        ValueError: as ``score``.
     """
     if output is None:
         scores = score(solution, truth, follow_links=follow_links)
@@ -268,12 +308,10 @@ def report(
         with atomic.reserved(output, "file of scores", overwrite, [solution, truth]) as path:
             scores = score(solution, truth, follow_links=follow_links)
             write_dataset(scores, path, overwrite, "file of scores")
-    each = [str(n) for n, v in scores.data_vars.items() if v.dims == ("sample",)]
     count = scores.sizes["sample"]
-    found: dict[str, float] = {}
-    for n in each:
-        found |= {
-            f"{n}, mean of {count} samples": float(scores[n].mean()),
-            f"{n}, largest of {count} samples": float(scores[n].max()),
-        }
-    return found
+    summary: dict[str, float] = {}
+    for name, values in scores.data_vars.items():
+        if values.dims == ("sample",):
+            summary[f"{name}, mean of {count} samples"] = float(values.mean())
+            summary[f"{name}, largest of {count} samples"] = float(values.max())
+    return summary

@@ -26,7 +26,7 @@ def read_sensors(path: str | Path, layout: Layout, start: float) -> Sensors:
     """
     dataset, name = open_raw(str(path)), layout.fields[0]
     if len(layout.axes) != 1 or layout.edges != ("wrap",) or not layout.times or len(layout.fields) != 1:
-        raise ValueError("an experiment needs an equation of one field on a line that wraps")
+        raise ValueError("an experiment needs an equation of one field on a periodic line")
     for wanted in (name, layout.axes[0], "time"):
         if wanted not in dataset.variables:
             raise ValueError(
@@ -35,7 +35,7 @@ def read_sensors(path: str | Path, layout: Layout, start: float) -> Sensors:
     field = dataset[name]
     if set(field.dims) != {"station", "time"}:
         raise ValueError(
-            f"{path}: {name} has the dimensions {', '.join(map(str, field.dims))}, wanted are station, time"
+            f"{path}: {name} has the dimensions {', '.join(map(str, field.dims))}, expected station, time"
         )
     noise = float(field.attrs.get("noise", np.nan))
     if not noise > 0:

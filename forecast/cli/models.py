@@ -1,0 +1,192 @@
+"""The verbs that train and run models: train, run, import, export."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .console import (
+    Device,
+    FollowLinks,
+    Json,
+    Overrides,
+    Overwrite,
+    refuse_options,
+    reported,
+    show,
+    show_summary,
+)
+
+_RUN_OPTIONS = ("checkpoint", "output", "device", "overwrite", "as_json")
+
+
+def train(
+    config: Annotated[
+        str, typer.Argument(help="YAML file, or the name of a recipe that comes with the package.")
+    ],
+    overrides: Overrides = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Train a model; goes on by itself where an earlier run stopped.
+
+    Example: forecast train ncep_temperature data.store=air.zarr train.epochs=20
+    """
+    with reported() as progress:
+        from ...datasets.store.outputs import check_output
+        from ..tasks.dispatch import load_config
+        from ..tasks.dispatch import train as run_training
+        from .process import keep_freed_memory
+
+        keep_freed_memory()
+        resolved = load_config(config, overrides or [])
+        check_output(resolved.output, "checkpoint")
+        result = run_training(resolved, device, progress("train"))
+    state = "had already finished" if result.already_done else "written"
+    score = "" if result.best_score is None else f", {result.score} {result.best_score:.4g}"
+    rows = [
+        f"{kind}: {', '.join(f'{name} {value:.4g}' for name, value in row.items())}"
+        for kind, row in result.comparison.items()
+    ]
+    show(result.to_dict(), as_json, "\n".join([f"{result.checkpoint} {state}{score}", *rows]))
+
+
+def run(
+    context: typer.Context,
+    checkpoint: Annotated[Path, typer.Argument(help="Folder that training made.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", help="Forecast to write: .nc for netCDF, .zarr or no ending for zarr."
+        ),
+    ],
+    init: Annotated[Path | None, typer.Option(help="CF file or store that holds the input states.")] = None,
+    time: Annotated[
+        list[str] | None, typer.Option(help="Initial time, or START/STOP/STEP; the latest by default.")
+    ] = None,
+    lead: Annotated[str, typer.Option(help="How far, e.g. 72h or 10d.")] = "10d",
+    grid: Annotated[
+        str | None,
+        typer.Option(
+            help="Interpolate to this many degrees between points, on the model's kind of grid, or to HxW points "
+            "(odd H: rows on the poles); TIMESxPLACES of a physics-informed network, e.g. 101x256."
+        ),
+    ] = None,
+    refine: Annotated[
+        int,
+        typer.Option(
+            help="Steps of test-time optimisation on the equation, of a solution operator.",
+            min=0,
+            max=100_000,
+        ),
+    ] = 0,
+    area: Annotated[
+        str | None,
+        typer.Option(
+            help="NORTH/WEST/SOUTH/EAST in degrees to keep, with longitudes as they will be written."
+        ),
+    ] = None,
+    variables: Annotated[str | None, typer.Option(help="Variables to keep, separated by commas.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Initial times that are run together.", min=1)] = 32,
+    members: Annotated[
+        int, typer.Option(help="Members of an ensemble, from perturbed initial states.", min=1)
+    ] = 1,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of an ensemble's perturbations; 0 by default.", min=0)
+    ] = None,
+    amplitude: Annotated[
+        float | None,
+        typer.Option(
+            help="Size of an ensemble's perturbations, in standard deviations of the anomalies; 0.1 by default."
+        ),
+    ] = None,
+    bounds: Annotated[
+        bool,
+        typer.Option(
+            "--bounds/--no-bounds",
+            help="Clip humidity, precipitation, fractions, ... to their physical bounds.",
+        ),
+    ] = True,
+    clip: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Bounds of a variable as NAME=LOW,HIGH, where either may be empty, e.g. q=0, instead of physical ones."
+        ),
+    ] = None,
+    follow_links: FollowLinks = False,
+    device: Device = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Make a forecast; resumes an interrupted run.
+
+    Example: forecast run run/checkpoint --init air.zarr --time 2014-03-01T06 --lead 72h -o forecast.zarr
+    """
+    with reported() as progress:
+        from ...datasets.store.outputs import check_output
+        from ..checkpoint.folder import StoredCheckpoint
+        from ..tasks.registry import get_task
+
+        stored = StoredCheckpoint.open(checkpoint)
+        stored.verify()
+        task = get_task(stored.task)
+        refuse_options(context, {*_RUN_OPTIONS, *task.run_options}, task.title)
+        if check_output(output, "forecast").exists() and not overwrite:
+            raise FileExistsError(f"{output} exists; pass --overwrite to replace it, or choose another name")
+        arguments = task.run_arguments(context.params)
+        model = task.load(stored, device)
+        dataset = model.run(output=output, overwrite=overwrite, progress=progress("run"), **arguments)
+        with dataset:
+            summary = task.summarise_run(dataset, output)
+    show_summary(summary, as_json)
+
+
+def import_(
+    context: typer.Context,
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="File of published weights.")],
+    format: Annotated[str, typer.Option(help="fourcastnet, neuraloperator or physicsnemo.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Checkpoint to make.")],
+    config: Annotated[Path | None, typer.Option(help="YAML with what the file does not hold.")] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Make a checkpoint of published weights. What the file does not hold follows as KEY=VALUE or --key
+    VALUE.
+
+    Example: forecast import backbone.ckpt --format fourcastnet -o fourcastnet --inp-shape 720,1440
+    """
+    with reported():
+        from ..config.source import parse_arguments
+        from ..inspection import inspect as look
+        from ..interop import import_network
+        from .display import describe
+
+        import_network(source, format, output, parse_arguments(context.args), config, overwrite)
+        result = look(output)
+    show(result, as_json, describe(result))
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder that training or import made.")],
+    format: Annotated[str, typer.Option(help="torch-export or onnx.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to make.")],
+    size: Annotated[
+        str | None, typer.Option(help="Grid points, e.g. 64,128; those of training by default.")
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Write the network of a checkpoint for serving elsewhere, compared with the original.
+
+    Example: forecast export run/checkpoint --format onnx -o model.onnx
+    """
+    with reported():
+        from ..interop import export as work
+        from .display import describe
+
+        try:
+            sizes = [int(n) for n in size.split(",")] if size else None
+        except ValueError:
+            raise ValueError(f"--size {size} is not understood; write e.g. --size 64,128") from None
+        result = work(checkpoint, format, output, sizes, overwrite)  # type: ignore[arg-type]
+    show(result, as_json, describe(result))

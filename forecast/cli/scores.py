@@ -1,0 +1,104 @@
+"""The verbs that look at forecasts: verify and plot."""
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .console import FollowLinks, Json, LeadUnits, Overwrite, refuse_options, reported, show, show_summary
+from .display import score_table
+
+_VERIFY_OPTIONS = ("forecast", "truth", "output", "overwrite", "as_json")
+
+
+def verify(
+    context: typer.Context,
+    forecast: Annotated[str, typer.Argument(help="Forecast to score, of this or another package.")],
+    truth: Annotated[Path, typer.Option(help="Store with the truth.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write the scores to this netCDF file.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Write a page of scores and maps to this HTML file.")
+    ] = None,
+    area: Annotated[
+        str | None,
+        typer.Option(help="NORTH/WEST/SOUTH/EAST in degrees to score; all common points by default."),
+    ] = None,
+    regrid: Annotated[
+        bool, typer.Option("--regrid", help="Regrid the finer of forecast and truth to the coarser grid.")
+    ] = False,
+    lead_units: LeadUnits = None,
+    follow_links: FollowLinks = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Score a forecast against truth, persistence, damped persistence and climatology; solutions of an
+    operator by their relative error.
+
+    Example: forecast verify forecast.zarr --truth air.zarr -o scores.nc --report report.html
+    """
+    with reported() as progress, ExitStack() as stack:
+        from ...datasets.adapters.opening import open_raw
+        from ...datasets.store.atomic import reserved
+        from ..tasks.registry import task_of_output
+
+        if report is not None:  # before the scores are computed
+            stack.enter_context(reserved(report, "report", overwrite, [forecast, truth]))
+        task = task_of_output(open_raw(forecast, follow_links=follow_links).attrs)
+        refuse_options(context, {*_VERIFY_OPTIONS, *task.verify_options}, f"the output of a {task.title}")
+        options = {name: context.params[name] for name in task.verify_options - {"report"}}
+        summary = task.verify(
+            forecast,
+            truth,
+            output=output,
+            report=report,
+            overwrite=overwrite,
+            progress=progress("verify"),
+            options=options,
+        )
+    for note in summary.notes:
+        print(f"forecast: {note}", file=sys.stderr)
+    show_summary(summary, as_json, table=score_table)
+
+
+def plot(
+    forecast: Annotated[str, typer.Argument(help="Forecast to draw, of this or another package.")],
+    variable: Annotated[str, typer.Option(help="Variable to draw.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Picture to make: .png, .pdf or .svg.")],
+    lead: Annotated[str, typer.Option(help="Lead time, e.g. 24h.")] = "24h",
+    time: Annotated[str | None, typer.Option(help="Initial time; the first by default.")] = None,
+    level: Annotated[int | None, typer.Option(help="Pressure in hPa, for variables with levels.")] = None,
+    truth: Annotated[Path | None, typer.Option(help="Store to compare with: adds truth and error.")] = None,
+    area: Annotated[str | None, typer.Option(help="NORTH/WEST/SOUTH/EAST in degrees to draw.")] = None,
+    regrid: Annotated[
+        bool, typer.Option("--regrid", help="Regrid the finer of forecast and truth to the coarser grid.")
+    ] = False,
+    lead_units: LeadUnits = None,
+    follow_links: FollowLinks = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Draw a map, offline, with coastlines.
+
+    Example: forecast plot forecast.zarr --variable air --lead 24h --truth air.zarr -o map.png
+    """
+    with reported():
+        from ..verification.plots import plot as work
+
+        picture = work(
+            forecast,
+            variable,
+            lead,
+            output,
+            truth,
+            time,
+            level,
+            overwrite,
+            area=area,
+            regrid=regrid,
+            lead_units=lead_units,
+            follow_links=follow_links,
+        )
+        show(str(picture), False, str(picture))

@@ -1,0 +1,166 @@
+"""Configuration of the task ``weather``: a forecast model trained on a store."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag
+
+from ...fno.models import REGISTRY
+from ...fno.training.settings import TrainSettings
+from .sections import (
+    FourierKeys,
+    Layers,
+    ModelSection,
+    Modes,
+    PluginModelConfig,
+    Positive,
+    Ratio,
+    Strict,
+    Width,
+)
+
+
+class DataConfig(Strict):
+    """Training data.
+
+    Attributes:
+        store: store written by ``forecast ingest``.
+        variables: variables to forecast; all of the store by default.
+        train_period: ``START:STOP``; the period of the store by default. Later times are the test period.
+        validation_fraction: fraction of the training period, at its end, on which the best epoch is chosen.
+        samples_per_epoch: maximum number of samples per epoch; 0 for all.
+        cache_bytes: stores up to this size [B] are kept in memory.
+        buffer_bytes: larger stores are shuffled in pools of about this size [B] in total.
+        route: how values are read: through ``dask``, or ``direct`` by zarr with the package zarrs, which is
+            several times faster.
+        gap_steps: time steps left out between training, validation and test periods.
+        static: time-invariant fields of the store, such as orography, used as model inputs; all by default.
+    """
+
+    store: Path
+    variables: list[str] | None = None
+    train_period: Annotated[
+        str | None, BeforeValidator(lambda value: value if value is None else str(value))
+    ] = None
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    samples_per_epoch: Annotated[int, Field(ge=0, le=10**12)] = 0
+    cache_bytes: Annotated[int, Field(ge=0, le=2**50)] = 2**30
+    buffer_bytes: Annotated[int, Field(ge=0, le=2**50)] = 2**29
+    route: Literal["dask", "direct"] = "dask"
+    gap_steps: Annotated[int, Field(ge=0, le=10**9)] = 0
+    static: list[str] | None = None
+
+
+class FNOConfig(ModelSection, FourierKeys):
+    """A Fourier neural operator; the keys are the arguments of ``fourcaster.fno.FNO``.
+
+    ``domain_padding`` is the margin along dimensions that are not periodic, as a fraction of their length.
+    """
+
+    kind: Literal["fno"]
+    n_modes: tuple[Modes, Modes] = (8, 8)
+
+
+class TFNOConfig(FNOConfig):
+    """A Fourier neural operator with factorized weights; the keys are the arguments of
+    ``fourcaster.fno.TFNO``.
+    """
+
+    kind: Literal["tfno"]  # type: ignore[assignment]
+    factorization: Literal["tucker", "cp", "depthwise"] = "tucker"
+    rank: Ratio = 0.1
+
+
+class SFNOConfig(ModelSection):
+    """A spherical Fourier neural operator, for global grids; the keys are the arguments of
+    ``fourcaster.fno.SFNO``.
+
+    ``equivariant`` gives convolutions that commute with every rotation of the sphere.
+    """
+
+    kind: Literal["sfno"]
+    lmax: Modes = 16
+    equivariant: bool = False
+    hidden_channels: Width = 32
+    n_layers: Layers = 4
+    lifting_channel_ratio: Ratio = 2
+    projection_channel_ratio: Ratio = 2
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    norm: Literal["none", "instance", "layer"] = "none"
+
+
+class AFNOConfig(ModelSection):
+    """An adaptive Fourier neural operator; the keys are the arguments of ``fourcaster.fno.AFNO``."""
+
+    kind: Literal["afno"]
+    patch_size: tuple[Positive, Positive] = (4, 4)
+    embed_dim: Width = 128
+    depth: Layers = 4
+    num_blocks: Width = 8
+    mlp_ratio: Ratio = 4.0
+    sparsity_threshold: Annotated[float, Field(ge=0, le=1e6)] = 0.01
+    hard_thresholding_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
+ModelConfig = FNOConfig | TFNOConfig | SFNOConfig | AFNOConfig | PluginModelConfig
+MODEL_KINDS = ("fno", "tfno", "sfno", "afno")
+
+
+def _model_tag(values: Any) -> str | None:
+    """Return the tag of the model configuration that ``kind`` selects."""
+    kind = values.get("kind") if isinstance(values, dict) else getattr(values, "kind", None)
+    if kind in MODEL_KINDS:
+        return str(kind)
+    return "plugin" if isinstance(kind, str) and kind in REGISTRY else None
+
+
+class LossConfig(Strict):
+    """Physics terms added to the data loss; none by default.
+
+    Attributes:
+        physics: weight of each balance whose error against the truth is penalised, see
+            ``fno.physics.balances``.
+        warmup: fraction of the training over which these weights increase from zero.
+        compare: also train the same model on the data alone, in ``output/data_only``, and report both.
+    """
+
+    physics: dict[
+        Literal["hydrostatic", "thermal_wind", "continuity", "dry_mass", "energy"],
+        Annotated[float, Field(gt=0)],
+    ] = Field(default_factory=dict)
+    warmup: Annotated[float, Field(ge=0, le=1)] = 0.2
+    compare: bool = True
+
+
+class WeatherConfig(Strict):
+    """A training run of a forecast model.
+
+    Attributes:
+        task: ``weather``.
+        data: training data.
+        model: the network.
+        loss: physics terms.
+        train: settings of the training loop; see ``fno.training.TrainSettings``.
+        output: folder of the run; the checkpoint is written to ``output/checkpoint``, the state that a resumed
+            run needs to ``output/state``.
+    """
+
+    task: Literal["weather"] = "weather"
+    data: DataConfig
+    model: Annotated[
+        Annotated[FNOConfig, Tag("fno")]
+        | Annotated[TFNOConfig, Tag("tfno")]
+        | Annotated[SFNOConfig, Tag("sfno")]
+        | Annotated[AFNOConfig, Tag("afno")]
+        | Annotated[PluginModelConfig, Tag("plugin")],
+        Discriminator(
+            _model_tag,
+            custom_error_type="model_kind",
+            custom_error_message=(
+                "kind should be 'fno', 'tfno', 'sfno', 'afno', or a model registered as an entry point"
+            ),
+        ),
+    ]
+    loss: LossConfig = LossConfig()
+    train: TrainSettings = TrainSettings()
+    output: Path

@@ -1,0 +1,169 @@
+"""The ``Task`` protocol: what a kind of model must provide to be trained, run, verified and inspected.
+
+Another package adds a task with one class and one entry point in the group ``fourcaster.tasks``; see
+``docs/design.md``.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import xarray as xr
+from pydantic import BaseModel
+
+from ...datasets.errors import DataError
+from ...fno.progress import Progress
+from ..checkpoint.description import Description
+from ..checkpoint.folder import StoredCheckpoint
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Result of a training run.
+
+    Attributes:
+        checkpoint: folder of the checkpoint.
+        already_done: whether the run had finished before.
+        best_score: score of the checkpoint, None without validation data.
+        score: name of that score.
+        comparison: scores and balance errors of the model and of one trained on the data alone, if physics terms
+            were added to the loss.
+    """
+
+    checkpoint: Path
+    already_done: bool
+    best_score: float | None
+    score: str = "validation score"
+    comparison: dict[str, dict[str, float | None]] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as JSON values."""
+        values: dict[str, Any] = {
+            "checkpoint": str(self.checkpoint),
+            "already_done": self.already_done,
+            self.score.replace(" ", "_"): self.best_score,
+        }
+        return values | ({"comparison": self.comparison} if self.comparison else {})
+
+
+class MissingOptionError(DataError):
+    """An option that the task needs is missing; ``option`` names it."""
+
+    def __init__(self, option: str, instruction: str) -> None:
+        super().__init__(f"{option} is missing: {instruction}", option=option)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Summary of a result for the command.
+
+    Attributes:
+        values: as JSON values.
+        text: as text; by default a table of ``values``.
+        notes: remarks on the result, one line each.
+    """
+
+    values: Any
+    text: str | dict[str, Any] | None = None
+    notes: Sequence[str] = ()
+
+
+class TaskConfig(Protocol):
+    """Configuration of any task."""
+
+    @property
+    def task(self) -> str:
+        """Name of the task."""
+        ...
+
+    @property
+    def output(self) -> Path:
+        """Folder of the run."""
+        ...
+
+
+class TrainedModel(Protocol):
+    """A loaded checkpoint; the arguments of ``run`` are those of its task."""
+
+    def run(self, *args: Any, **kwargs: Any) -> xr.Dataset:
+        """Return a forecast or solution, written to ``output`` if one is given."""
+        ...
+
+
+class Task(Protocol):
+    """A kind of model. Subclasses are stateless; one instance is created on first use.
+
+    Attributes:
+        name: value of the key ``task`` in configurations and ``meta.json``.
+        title: what its checkpoints are, for messages.
+        config: class of its configurations, which has a field ``task`` and a field ``output``.
+        description: class of the metadata of its checkpoints.
+        run_options: names of the options of ``forecast run`` that it accepts, besides those of all tasks.
+        verify_options: names of the options of ``forecast verify`` that it accepts, besides those of all tasks.
+        grid: meaning of the option ``grid``; empty if it is not accepted.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    config: ClassVar[type[BaseModel]]
+    description: ClassVar[type[Description]]
+    run_options: ClassVar[frozenset[str]] = frozenset()
+    verify_options: ClassVar[frozenset[str]] = frozenset()
+    grid: ClassVar[str] = ""
+
+    def inputs(self, config: Any) -> list[Path | None]:
+        """Return the files that training reads, which its output may not contain."""
+        return []
+
+    def train(self, config: Any, *, device: str | None, progress: Progress | None) -> TrainResult:
+        """Train the model of a configuration, or resume an interrupted run.
+
+        Writes ``config.output/checkpoint`` with ``write_checkpoint``; the state of a resumable run belongs into
+        ``config.output/state``.
+        """
+        raise ValueError(f"the task {self.name} has no training")
+
+    def load(self, stored: StoredCheckpoint, device: str | None) -> TrainedModel:
+        """Return the model of a checkpoint."""
+        ...
+
+    def run_arguments(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of ``run`` for the accepted options of the command, which are mostly text."""
+        return {name: options[name] for name in self.run_options & options.keys()}
+
+    def summarise_run(self, dataset: xr.Dataset, output: Path) -> Summary:
+        """Return the summary of what ``run`` returned and wrote to ``output``."""
+        return Summary({"output": str(output), **{str(n): size for n, size in dataset.sizes.items()}})
+
+    def wrote(self, attrs: Mapping[str, Any]) -> bool:
+        """Return whether a data set with these attributes is an output of the task's models."""
+        return attrs.get("task") == self.name
+
+    def verify(
+        self,
+        forecast: str,
+        truth: Path,
+        *,
+        output: Path | None,
+        report: Path | None,
+        overwrite: bool,
+        progress: Progress | None,
+        options: Mapping[str, Any],
+    ) -> Summary:
+        """Score an output against the truth.
+
+        Args:
+            forecast: output of a model of this task.
+            truth: data set with the truth.
+            output: file of scores to write.
+            report: HTML page to write.
+            overwrite: replace existing files.
+            progress: reports progress.
+            options: values of ``verify_options`` by name.
+        """
+        raise ValueError(f"outputs of the task {self.name} cannot be scored")
+
+    def describe(self, stored: StoredCheckpoint) -> dict[str, Any]:
+        """Return a summary of a checkpoint as JSON values."""
+        return {"kind": self.title, **stored.meta}

@@ -1,0 +1,106 @@
+"""Functions that work for all tasks: configure, train, load and describe."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ...datasets.store.locks import exclusive
+from ...datasets.store.outputs import check_apart, check_output
+from ...fno.progress import Progress
+from ..checkpoint.folder import StoredCheckpoint
+from ..config.source import apply_overrides, read_config, validate
+from .base import TaskConfig, TrainedModel, TrainResult
+from .registry import get_task, task_of_config
+
+
+def load_config(source: str | Path, overrides: Sequence[str] = ()) -> TaskConfig:
+    """Read a configuration.
+
+    Args:
+        source: YAML file, or the name of a recipe of the package.
+        overrides: ``key=value`` with dotted keys; values are YAML.
+
+    Returns:
+        The configuration of its ``task``: ``WeatherConfig``, ``PinnConfig``, ``OperatorConfig``, ``InverseConfig``,
+        or the class of another package.
+
+    Raises:
+        FileNotFoundError: no such file or recipe.
+        ValueError: not YAML, an unknown task or key, or a value of the wrong type or out of range.
+    """
+    return make_config(read_config(source), overrides, source=str(source))
+
+
+def make_config(
+    values: Mapping[str, Any], overrides: Sequence[str] = (), *, source: str = "the configuration"
+) -> TaskConfig:
+    """Return the validated configuration of nested keys; raises ``ValueError`` as ``load_config`` does."""
+    values = apply_overrides(values, overrides)
+    config: Any = validate(values, task_of_config(values, source).config, source)
+    return config  # type: ignore[no-any-return]
+
+
+def train(config: TaskConfig, device: str | None = None, progress: Progress | None = None) -> TrainResult:
+    """Train the model of a configuration, or resume an interrupted run of it.
+
+    Writes ``output/checkpoint``; the state of a resumable run and the log are in ``output/state``.
+
+    Args:
+        config: what ``load_config`` returned.
+        device: ``cpu`` or ``cuda``; a GPU where there is one by default.
+        progress: called with (steps done, total steps, text).
+
+    Raises:
+        FileNotFoundError: no store.
+        FileExistsError: ``output/checkpoint`` is not a checkpoint.
+        ValueError: store and configuration do not match, or ``output`` contains another run.
+    """
+    task = get_task(config.task)
+    with _reserved(config.output, task.inputs(config)):
+        return task.train(config, device=device, progress=progress)
+
+
+@contextmanager
+def _reserved(folder: Path, inputs: Sequence[Path | None]) -> Iterator[None]:
+    """Lock the output folder of a run, which may contain none of its inputs."""
+    output = check_output(folder, "checkpoint")
+    with exclusive(output):
+        for name in ("checkpoint", "state"):
+            check_apart(output / name, inputs)
+        checkpoint = output / "checkpoint"
+        if os.path.lexists(checkpoint) and not (checkpoint / "meta.json").is_file():
+            raise FileExistsError(f"{checkpoint} is not a checkpoint; move it away, or choose another output")
+        yield
+
+
+def load(checkpoint: str | Path | StoredCheckpoint, device: str | None = None) -> TrainedModel:
+    """Load a checkpoint of any task.
+
+    Args:
+        checkpoint: folder that training wrote, or one whose metadata was read before.
+        device: ``cpu`` or ``cuda``; a GPU where there is one by default.
+
+    Returns:
+        A model with a method ``run``: a ``Forecaster``, ``SolutionOperator`` or ``PinnSolution``, or the class of
+        another package's task.
+
+    Raises:
+        FileNotFoundError: no checkpoint there.
+        ValueError: it is damaged, or the device does not exist.
+    """
+    stored = checkpoint if isinstance(checkpoint, StoredCheckpoint) else StoredCheckpoint.open(checkpoint)
+    return get_task(stored.task).load(stored, device)
+
+
+def describe_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Return a summary of a checkpoint of any task, after a check of its metadata.
+
+    Raises:
+        FileNotFoundError: no checkpoint there.
+        ValueError: damaged, changed after it was written, or of an unsupported format version or task.
+    """
+    stored = StoredCheckpoint.open(path)
+    stored.verify()
+    return get_task(stored.task).describe(stored)

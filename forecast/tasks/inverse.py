@@ -1,0 +1,69 @@
+"""The task ``inverse``: a solution operator trained together with the unknown parameters of an experiment."""
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from ...datasets.adapters.opening import open_raw
+from ...fno.progress import Progress
+from ...fno.training.objectives.inverse import InverseObjective, LatentParameters
+from ..checkpoint.description import InverseDescription
+from ..config.operator import InverseConfig
+from ..sensors import read_sensors
+from .base import TrainResult
+from .operator.task import SolutionTask
+from .operator.training import Setting, run_content, train_setting
+
+log = logging.getLogger(__name__)
+
+
+class InverseTask(SolutionTask):
+    """Unknown parameters of an equation from sensors, with a solution operator."""
+
+    name = "inverse"
+    config = InverseConfig
+    description = InverseDescription
+
+    def train(self, config: InverseConfig, *, device: str | None, progress: Progress | None) -> TrainResult:
+        """Train a solution operator and the unknown parameters, or resume an interrupted run."""
+        setting = Setting.of(config, device)
+        return train_setting(
+            setting,
+            self.name,
+            self.description,
+            content=[*run_content(setting), open_raw(str(config.data.experiment)).to_dict()],
+            prepare=_prepare,
+            results=lambda objective: _recovered(objective, setting),
+            progress=progress,
+        )
+
+    def wrote(self, attrs: Mapping[str, Any]) -> bool:
+        """Return False: solutions are those of the task ``operator``."""
+        return False
+
+
+def _prepare(setting: Setting) -> tuple[nn.Module, InverseObjective]:
+    config = setting.config
+    assert config.data.experiment is not None  # by the rules of ``InverseConfig``
+    start = float(getattr(setting.system, "start", 0.0))
+    sensors = read_sensors(config.data.experiment, setting.layout, start)
+    unknowns = LatentParameters(setting.first.state, setting.first.parameters)
+    objective: Any = setting.objective()
+    module = nn.ModuleDict({"operator": setting.model, "unknowns": unknowns})
+    return module, InverseObjective(objective, unknowns, sensors, config.loss.experiment)
+
+
+def _recovered(objective: InverseObjective, setting: Setting) -> dict[str, Any]:
+    """Return the recovered parameters; warn where they lie outside the training data."""
+    recovered = objective.recover()
+    logarithms = {name: torch.tensor([math.log(row["value"])]) for name, row in recovered.items()}
+    if departures := setting.ranges().departures(logarithms):
+        log.warning(
+            "the experiment lies outside of the simulations that the operator was trained on: %s",
+            "; ".join(departures),
+        )
+    return {"recovered": recovered}

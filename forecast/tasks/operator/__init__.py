@@ -1,0 +1,1 @@
+"""The task ``operator``: solution operators of simulated systems."""

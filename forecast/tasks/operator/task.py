@@ -1,0 +1,102 @@
+"""The task ``operator``."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import xarray as xr
+
+from ....fno.progress import Progress
+from ...checkpoint.description import OperatorDescription, SolutionDescription
+from ...checkpoint.folder import StoredCheckpoint
+from ...config.operator import OperatorConfig, SolutionConfig
+from ...inference.operator import SolutionOperator, check_refinement, score_solutions
+from ..base import MissingOptionError, Summary, Task, TrainResult
+from .training import Setting, run_content, train_setting
+
+_RESULTS = ("validation_score", "best_epoch", "steps", "recovered")
+
+
+class SolutionTask(Task):
+    """What the tasks ``operator`` and ``inverse`` have in common."""
+
+    title = "solution operator"
+    description: ClassVar[type[SolutionDescription]]
+    run_options = frozenset({"init", "refine", "follow_links"})
+    verify_options = frozenset({"follow_links"})
+
+    def inputs(self, config: SolutionConfig) -> list[Path | None]:
+        """Return the store of simulations and the file of sensors."""
+        return [config.data.store, config.data.experiment]
+
+    def load(self, stored: StoredCheckpoint, device: str | None) -> SolutionOperator:
+        """Return the operator."""
+        return SolutionOperator.load(stored, device)
+
+    def run_arguments(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of ``SolutionOperator.run``."""
+        arguments = super().run_arguments(options)
+        if arguments["init"] is None:
+            raise MissingOptionError(
+                "init", "name the store of simulations that contains the initial states or coefficients"
+            )
+        check_refinement(options["refine"], options["device"])
+        return arguments
+
+    def summarise_run(self, dataset: xr.Dataset, output: Path) -> Summary:
+        """Return the number and size of the solutions, and how their inputs differ from training."""
+        text = f"{dataset.sizes['sample']} solutions of {', '.join(map(str, dataset.data_vars))}"
+        values: dict[str, Any] = {"output": str(output), "solved": text}
+        values |= {str(name): size for name, size in dataset.sizes.items()}
+        if "outside_training" in dataset.attrs:
+            values["outside_training"] = dataset.attrs["outside_training"]
+        return Summary(values, f"{output}: {text}")
+
+    def verify(
+        self,
+        forecast: str,
+        truth: Path,
+        *,
+        output: Path | None,
+        report: Path | None,
+        overwrite: bool,
+        progress: Progress | None,
+        options: Mapping[str, Any],
+    ) -> Summary:
+        """Score solutions by their relative L2 error."""
+        scores = score_solutions(forecast, truth, output, overwrite=overwrite, **options)
+        return Summary(scores, "\n".join(f"{name}: {value:.4g}" for name, value in scores.items()))
+
+    def describe(self, stored: StoredCheckpoint) -> dict[str, Any]:
+        """Return equation, data, model, settings and results."""
+        config = stored.describe(self.description).config.model_dump(mode="json")
+        results = stored.meta["provenance"]
+        return {
+            "kind": self.title,
+            **{name: config[name] for name in ("equation", "data", "model", "loss", "train")},
+            "results": {name: value for name, value in results.items() if name in _RESULTS},
+        }
+
+
+class OperatorTask(SolutionTask):
+    """Solution operators trained on simulations, on the equation, or on both."""
+
+    name = "operator"
+    config = OperatorConfig
+    description = OperatorDescription
+
+    def train(self, config: OperatorConfig, *, device: str | None, progress: Progress | None) -> TrainResult:
+        """Train a solution operator, or resume an interrupted run."""
+        setting = Setting.of(config, device)
+        return train_setting(
+            setting,
+            self.name,
+            self.description,
+            content=run_content(setting),
+            prepare=lambda s: (s.model, s.objective()),
+            progress=progress,
+        )
+
+    def wrote(self, attrs: Mapping[str, Any]) -> bool:
+        """Return whether the attributes are those of simulations or of solutions by an operator."""
+        return "system" in attrs

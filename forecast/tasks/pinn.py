@@ -1,0 +1,91 @@
+"""The task ``pinn``: physics-informed networks."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from ...datasets.stopping import requested
+from ...fno.models.pinn import TimeWindows
+from ...fno.progress import Progress
+from ...fno.training.pinn.train import train_pinn
+from ..checkpoint.description import PinnDescription
+from ..checkpoint.folder import StoredCheckpoint, fingerprint, finished_run, write_checkpoint
+from ..checkpoint.pinn import build_coordinate_network, problem_of
+from ..config.pinn import PinnConfig
+from ..inference.pinn import PinnSolution
+from ..interruption import saving_when_stopped
+from .base import Summary, Task, TrainResult
+
+_SCORE = "held-out residual"
+
+
+class PinnTask(Task):
+    """Physics-informed networks trained on the residual of an equation."""
+
+    name = "pinn"
+    title = "physics-informed network"
+    config = PinnConfig
+    description = PinnDescription
+    run_options = frozenset({"grid"})
+    grid = "TIMESxPLACES, e.g. 101x256"
+
+    def train(self, config: PinnConfig, *, device: str | None, progress: Progress | None) -> TrainResult:
+        """Train a physics-informed network, or resume an interrupted run."""
+        _check_device(device, "trained")
+        output = config.output
+        digest = fingerprint(config.model_dump(mode="json", exclude={"output", "task"}))
+        if finished := finished_run(output, self.name, digest, PinnDescription):
+            residual = finished.provenance.held_out_residual
+            return TrainResult(output / "checkpoint", True, residual, _SCORE)
+        with saving_when_stopped(output / "state"):
+            networks, record = train_pinn(
+                problem_of(config),
+                lambda start, stop: build_coordinate_network(config, start, stop),
+                config.train,
+                output / "state",
+                digest,
+                progress,
+                config.loss,
+                requested,
+            )
+        provenance = {
+            "fingerprint": digest,
+            "iterations": record.iterations,
+            "training_residual": record.residual,
+            "held_out_residual": record.held_out,
+        }
+        meta = {"config": config.model_dump(mode="json"), "provenance": provenance}
+        write_checkpoint(output / "checkpoint", self.name, TimeWindows(networks).state_dict(), meta)
+        return TrainResult(output / "checkpoint", False, record.held_out, _SCORE)
+
+    def load(self, stored: StoredCheckpoint, device: str | None) -> PinnSolution:
+        """Return the solution as a function of time and place."""
+        _check_device(device, "evaluated")
+        return PinnSolution.load(stored)
+
+    def summarise_run(self, dataset: xr.Dataset, output: Path) -> Summary:
+        """Return the size of the solution."""
+        text = f"u on {dataset.sizes['t']} times by {dataset.sizes['x']} places"
+        sizes = {str(name): size for name, size in dataset.sizes.items()}
+        return Summary({"output": str(output), "solved": text, **sizes}, f"{output}: {text}")
+
+    def wrote(self, attrs: Mapping[str, Any]) -> bool:
+        """Return whether the attributes are those of a solution of such a network."""
+        return "equation" in attrs and "system" not in attrs
+
+    def describe(self, stored: StoredCheckpoint) -> dict[str, Any]:
+        """Return equation, model, settings and residuals."""
+        config = stored.describe(PinnDescription).config.model_dump(mode="json")
+        provenance = stored.meta["provenance"]
+        return {
+            "kind": self.title,
+            **{name: config[name] for name in ("equation", "model", "loss", "train")},
+            "results": {name: value for name, value in provenance.items() if name != "fingerprint"},
+        }
+
+
+def _check_device(device: str | None, verb: str) -> None:
+    if device not in (None, "cpu"):
+        raise ValueError(f"physics-informed networks are {verb} on the CPU, not on {device}")

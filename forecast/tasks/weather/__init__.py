@@ -1,0 +1,1 @@
+"""The task ``weather``: forecast models trained on a store of gridded data."""

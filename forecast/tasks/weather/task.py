@@ -1,0 +1,121 @@
+"""The task ``weather``."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from ....datasets.schema import Channel, describe_axes
+from ....fno.progress import Progress
+from ...checkpoint.description import ForecastDescription
+from ...checkpoint.folder import StoredCheckpoint
+from ...checkpoint.weather import grid_of_meta
+from ...config.weather import WeatherConfig
+from ...inference.forecaster import Forecaster, open_forecast
+from ...inference.limits import describe_records, parse_clip, records
+from ...ingestion import parse_names
+from ...summaries import forecast_summary
+from ..base import MissingOptionError, Summary, Task, TrainResult
+from .training import train
+
+
+class WeatherTask(Task):
+    """Forecast models trained on a store of gridded data."""
+
+    name = "weather"
+    title = "forecast model"
+    config = WeatherConfig
+    description = ForecastDescription
+    run_options = frozenset(
+        {
+            "init",
+            "time",
+            "lead",
+            "grid",
+            "area",
+            "variables",
+            "batch_size",
+            "members",
+            "seed",
+            "amplitude",
+            "bounds",
+            "clip",
+            "follow_links",
+        }
+    )
+    verify_options = frozenset({"report", "area", "regrid", "lead_units", "follow_links"})
+    grid = "degrees between points, on the model's kind of grid, or HxW points (odd H: rows on the poles)"
+
+    def inputs(self, config: WeatherConfig) -> list[Path | None]:
+        """Return the store."""
+        return [config.data.store]
+
+    def train(self, config: WeatherConfig, *, device: str | None, progress: Progress | None) -> TrainResult:
+        """Train a forecast model, or resume an interrupted run."""
+        return train(config, device=device, progress=progress)
+
+    def load(self, stored: StoredCheckpoint, device: str | None) -> Forecaster:
+        """Return a forecaster."""
+        return Forecaster.load(stored, device)
+
+    def run_arguments(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of ``Forecaster.run``."""
+        arguments = super().run_arguments(options)
+        if arguments["init"] is None:
+            raise MissingOptionError("init", "name the CF file or store that contains the input states")
+        arguments["times"] = arguments.pop("time")
+        arguments["variables"] = parse_names("variables", arguments["variables"])
+        arguments["clip"] = parse_clip(arguments["clip"] or [])
+        return arguments
+
+    def summarise_run(self, dataset: xr.Dataset, output: Path) -> Summary:
+        """Return the layout of the forecast and the values that were clipped or outside the training range."""
+        recorded = records(dataset)
+        summary = forecast_summary(open_forecast(output))
+        return Summary(summary | recorded, summary | describe_records(recorded))
+
+    def verify(
+        self,
+        forecast: str,
+        truth: Path,
+        *,
+        output: Path | None,
+        report: Path | None,
+        overwrite: bool,
+        progress: Progress | None,
+        options: Mapping[str, Any],
+    ) -> Summary:
+        """Score a forecast against truth, persistence, damped persistence and climatology."""
+        from ...verification.verify import notes, summary, verify
+
+        scores = verify(forecast, truth, output, overwrite=overwrite, progress=progress, **options)
+        if report is not None:
+            from ...verification.report import write_report
+
+            write_report(forecast, truth, scores, report, overwrite=overwrite, **options)
+        remarks = list(notes(scores))
+        if scores.attrs["overlaps_training_period"]:
+            remarks.append("some initial times lie in the training period: these scores flatter the model")
+        return Summary(summary(scores), notes=remarks)
+
+    def describe(self, stored: StoredCheckpoint) -> dict[str, Any]:
+        """Return model, channels, grid, training periods and score."""
+        config = stored.describe(ForecastDescription).config
+        meta = stored.meta
+        axes = {name: meta[name] for name in grid_of_meta(stored).axes}
+        channels = [Channel(**channel) for channel in meta["channels"]]
+        return {
+            "kind": "checkpoint",
+            "model": config.model.model_dump(mode="json"),
+            "variables": [f"{channel} [{channel.units}]" for channel in channels],
+            "levels_hpa": list(dict.fromkeys(c.level for c in channels if c.level is not None)),
+            "grid": describe_axes(xr.Dataset(coords=axes)),
+            "step_hours": meta["step_seconds"] / 3600,
+            "input_states": meta["window"],
+            "trained_on": meta["provenance"]["train_period"],
+            "chosen_on": meta["provenance"]["validation_period"],
+            "validation_score": meta["provenance"]["validation_score"],
+            "versions": meta["versions"],
+            "sha256": meta["sha256"],
+        }

@@ -1,0 +1,232 @@
+"""Train a forecast model on a store, from configuration to checkpoint."""
+
+import importlib.util
+import logging
+from typing import Any
+
+import numpy as np
+import torch
+
+from ....datasets.forcings import forcing_names
+from ....datasets.loaders.batches import POOL, POOLS_HELD, BatchReader, StoreBatches
+from ....datasets.loaders.split import Split
+from ....datasets.statistics.moments import Statistics
+from ....datasets.stopping import requested
+from ....datasets.store.direct import DirectFields
+from ....datasets.store.fields import Fields
+from ....datasets.store.open import Store, open_store, select_variables, store_statistics
+from ....fno.grids import LatLon
+from ....fno.layers.spherical import largest_lmax
+from ....fno.models.stepper import Stepper
+from ....fno.physics.balances import Balances
+from ....fno.physics.sphere import Sphere
+from ....fno.progress import Progress
+from ....fno.training import ForecastObjective, TrainSettings
+from ....fno.training import train as fit
+from ....fno.training.loop import TrainingRecord
+from ....fno.training.objectives.forecast import BalanceTerms
+from ...checkpoint.description import ForecastDescription
+from ...checkpoint.folder import fingerprint, finished_run
+from ...checkpoint.weather import Checkpoint, load_checkpoint, save_checkpoint
+from ...config.weather import LossConfig, WeatherConfig
+from ...device import pick_device
+from ...interruption import saving_when_stopped
+from ...model import build_stepper
+from ..base import TrainResult
+
+log = logging.getLogger(__name__)
+Comparison = dict[str, dict[str, float | None]]
+_BALANCE_DEGREE = 64  # of the spherical harmonics that balances are evaluated with
+
+
+def train(config: WeatherConfig, *, device: str | None, progress: Progress | None) -> TrainResult:
+    """Train a forecast model, or resume an interrupted run; see ``tasks.dispatch.train``."""
+    device = pick_device(device)
+    output = config.output
+    store = select_variables(open_store(config.data.store, whole_shards=False), config.data.variables)
+    digest = run_fingerprint(config, store)
+    control = None
+    if config.loss.physics and config.loss.compare:
+        _balances(config, store)  # errors are raised before the control is trained
+        without = {"loss": LossConfig(), "output": output / "data_only"}
+        control = train(config.model_copy(update=without), device=device, progress=progress)
+    if finished := finished_run(output, "weather", digest, ForecastDescription):
+        comparison: Comparison = finished.provenance.comparison
+        score = finished.provenance.validation_score
+        return TrainResult(output / "checkpoint", True, score, comparison=comparison)
+    split = store.split(config.data.train_period, config.data.validation_fraction, config.data.gap_steps)
+    fields = _open_fields(config, store)
+    static = store.static(config.data.static)
+    statistics = store_statistics(store, fields, split.fit)
+    settings = config.train
+    stepper = build_stepper(
+        config.model, store.channels, store.grid, statistics, settings.seed, list(static.values())
+    ).to(device)
+    reader = BatchReader(fields, statistics.cycle, store.grid, store.step, pin=device.startswith("cuda"))
+    source = StoreBatches(
+        reader,
+        split.train,
+        split.validation,
+        store.gaps,
+        config.model.window,
+        settings.batch_size,
+        settings.seed,
+        config.data.samples_per_epoch,
+        _block_length(fields, config),
+    )
+    log.info(
+        "training %d parameters on %d steps of %s",
+        sum(p.numel() for p in stepper.parameters()),
+        split.train.stop - split.train.start,
+        config.data.store,
+    )
+    weights = torch.from_numpy(store.grid.area_weights).float()[:, None] * stepper.mask.cpu()
+    physics = _balances(config, store)
+    objective = ForecastObjective(stepper, weights, settings.noise, physics)
+    with saving_when_stopped(output / "state"):
+        record = fit(stepper, objective, source, settings, output / "state", digest, progress, requested)
+    comparison = {}
+    if physics is not None and control is not None:
+        control_stepper = load_checkpoint(control.checkpoint, device).stepper
+        control_objective = ForecastObjective(control_stepper, weights, 0.0, physics)
+        comparison = {
+            "data_only": {
+                "validation_score": control.best_score,
+                **_balance_errors(control_objective, source, settings),
+            },
+            "data_and_physics": {
+                "validation_score": record.best_score,
+                **_balance_errors(objective, source, settings),
+            },
+        }
+    provenance = _provenance(store, split, record, digest)
+    if static:
+        provenance["static_fields"] = list(static)
+    if comparison:
+        provenance["comparison"] = comparison
+    save_checkpoint(_checkpoint(config, store, stepper, statistics, provenance), output / "checkpoint")
+    return TrainResult(output / "checkpoint", False, record.best_score, comparison=comparison)
+
+
+def _provenance(store: Store, split: Split, record: TrainingRecord, digest: str) -> dict[str, Any]:
+    """Return where the data came from, which periods were used for what, and the result of training."""
+    times = store.dataset["time"].values
+    described = ("title", "source", "references", "history")
+    has_validation = split.validation.stop > split.validation.start
+    return {
+        "fingerprint": digest,
+        "source": {k: str(v) for k, v in store.dataset.attrs.items() if k in described},
+        "train_period": [str(times[split.train][i]) for i in (0, -1)],
+        "validation_period": [str(times[split.validation][i]) for i in (0, -1)] if has_validation else None,
+        "validation_score": record.best_score,
+        "best_epoch": record.best_epoch,
+        "steps": record.steps,
+    }
+
+
+def _checkpoint(
+    config: WeatherConfig, store: Store, stepper: Stepper, statistics: Statistics, provenance: dict[str, Any]
+) -> Checkpoint:
+    names = [*map(str, store.dataset.data_vars), *store.grid.axes]
+    attrs = {
+        name: {k: v if isinstance(v, float) else str(v) for k, v in store.dataset[name].attrs.items()}
+        for name in names
+    }
+    first, second = (str(store.dataset[axis].dtype) for axis in store.grid.axes)
+    return Checkpoint(
+        stepper=stepper,
+        channels=store.channels,
+        attrs=attrs,
+        grid=store.grid,
+        dtypes=(first, second),
+        step=store.step,
+        cycle=statistics.cycle,
+        config=config,
+        provenance=provenance,
+        forcings=forcing_names(store.grid),
+        ranges=np.stack([statistics.minimum, statistics.maximum]),
+    )
+
+
+def _balances(config: WeatherConfig, store: Store) -> BalanceTerms | None:
+    """Return the physics terms of a configuration; raises ``InputError`` if the store lacks what they need."""
+    if not config.loss.physics:
+        return None
+    grid = store.grid
+    if not isinstance(grid, LatLon):
+        raise ValueError(
+            "balances of the atmosphere need a grid of latitudes and longitudes; leave out loss.physics"
+        )
+    sphere = None
+    if grid.sphere is not None:
+        degree = min(_BALANCE_DEGREE, largest_lmax(*grid.shape, grid.sphere))
+        sphere = Sphere(*grid.shape, grid.sphere, degree)
+    southward = bool(grid.latitude[0] > grid.latitude[-1])
+    weights: dict[str, float] = {str(name): weight for name, weight in config.loss.physics.items()}
+    channels = [(c.variable, c.level) for c in store.channels]
+    balances = Balances(list(weights), channels, sphere, southward=southward)
+    return BalanceTerms(balances, weights, config.loss.warmup)
+
+
+def _balance_errors(
+    objective: ForecastObjective, source: StoreBatches, settings: TrainSettings
+) -> dict[str, float | None]:
+    """Return the root mean square error of forecasts of the validation period in each balance, by name with
+    units.
+    """
+    objective.stepper.eval()
+    sums: dict[str, float] = {}
+    samples = 0
+    units = objective.physics.balances.units if objective.physics else {}
+    for batch in source.validation(settings.validation_steps, settings.validation_samples):
+        for name, square in objective.balance_errors(batch.to(str(objective.weights.device))).items():
+            sums[name] = sums.get(name, 0.0) + len(batch) * float(square)
+        samples += len(batch)
+    return {f"{name} [{units[name]}]": (total / samples) ** 0.5 for name, total in sums.items()}
+
+
+def _open_fields(config: WeatherConfig, store: Store) -> Fields:
+    """Return the fields by the configured route, read a whole shard at a time unless single times are needed."""
+    data = config.data
+    fields = Fields(store.dataset, data.cache_bytes)
+    if data.route == "direct":
+        if importlib.util.find_spec("zarrs") is None:
+            raise ValueError(
+                "the direct route needs one more package: pip install 'fourcaster[fast]', or set data.route=dask"
+            )
+        return DirectFields(store.dataset, store.path, data.cache_bytes)
+    if fields.array.nbytes > data.cache_bytes and _block_length(fields, config) == 1:
+        return fields
+    return Fields(select_variables(open_store(data.store), data.variables).dataset, data.cache_bytes)
+
+
+def _block_length(fields: Fields, config: WeatherConfig) -> int:
+    """Return the length of shuffled blocks of times.
+
+    It is 1 if the store fits into memory, or if a pool would contain only a few times.
+    """
+    if fields.array.nbytes <= config.data.cache_bytes:
+        return 1
+    return max(1, config.data.buffer_bytes // (POOLS_HELD * POOL * int(fields.array[0].nbytes)))
+
+
+def run_fingerprint(config: WeatherConfig, store: Store) -> str:
+    """Return the fingerprint of a run: of its settings, and of the store as far as its metadata describe it."""
+    # Of these keys only the length of blocks affects the result.
+    irrelevant = {"store", "cache_bytes", "buffer_bytes", "route"}
+    excluded: Any = {"task": True, "output": True, "data": irrelevant, "loss": {"compare"}}
+    settings: dict[str, Any] = config.model_dump(mode="json", exclude=excluded)
+    if (block := _block_length(Fields(store.dataset), config)) > 1:
+        settings["data"]["block"] = block
+    settings["data"].pop("static")
+    if static := store.static(config.data.static):
+        settings["data"]["static"] = list(static)
+    if not config.data.gap_steps:
+        settings["data"].pop("gap_steps")
+    if not config.loss.physics:
+        settings.pop("loss")
+    settings["train"].pop("checkpoint_minutes")
+    times = store.dataset["time"].values.astype(str).tolist()
+    data = [times, [str(c) for c in store.channels], dict(store.dataset.attrs)]
+    data += [store.dataset[axis].values.astype(np.float64).tolist() for axis in store.grid.axes]
+    return fingerprint([settings, data])
