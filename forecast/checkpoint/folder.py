@@ -96,10 +96,11 @@ class StoredCheckpoint:
 
     def require(self, *tasks: str) -> None:
         """Raise ``ValueError`` unless it was trained for one of the tasks."""
-        if self.task not in tasks:
-            raise ValueError(
-                f"{self.path} is a checkpoint of the task {self.task}, not of {' or '.join(tasks)}"
-            )
+        with self.noting_changes():
+            if self.task not in tasks:
+                raise ValueError(
+                    f"{self.path} is a checkpoint of the task {self.task}, not of {' or '.join(tasks)}"
+                )
 
     @contextmanager
     def noting_changes(self) -> Iterator[None]:

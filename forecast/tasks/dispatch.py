@@ -91,7 +91,9 @@ def load(checkpoint: str | Path | StoredCheckpoint, device: str | None = None) -
         ValueError: it is damaged, or the device does not exist.
     """
     stored = checkpoint if isinstance(checkpoint, StoredCheckpoint) else StoredCheckpoint.open(checkpoint)
-    return get_task(stored.task).load(stored, device)
+    with stored.noting_changes():
+        task = get_task(stored.task)
+    return task.load(stored, device)
 
 
 def describe_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -22,7 +22,6 @@ from fourcaster.fno import AFNO, WeightsError
 from fourcaster.forecast.checkpoint import meta as sealed
 from fourcaster.forecast.checkpoint.description import ForecastDescription
 from fourcaster.forecast.checkpoint.folder import finished_run
-from fourcaster.forecast.checkpoint.meta import upgraded
 from fourcaster.forecast.checkpoint.solution import load_operator
 from fourcaster.forecast.checkpoint.weather import load_checkpoint, save_checkpoint
 from fourcaster.forecast.cli.main import app
@@ -117,13 +116,23 @@ def altered(checkpoints, tmp_path):
         if seal == "old":
             meta.pop("checksum", None)
             meta["format_version"] = 1
+            as_before_tasks(meta)
         if seal == "new":
-            meta["format_version"] = 2
+            if meta["format_version"] < 3:
+                meta["format_version"] = 2
             meta["checksum"] = sealed.checksum(meta)
         (path / "meta.json").write_text(json.dumps(meta))
         return path
 
     return alter
+
+
+def as_before_tasks(meta):
+    """Give metadata the form of format versions 1 and 2, with ``kind`` instead of ``task``."""
+    if (task := meta.pop("task", "weather")) != "weather":
+        meta["kind"] = task
+    if isinstance(meta.get("config"), dict):
+        meta["config"].pop("task", None)
 
 
 def refused(kind, path, match=None):
@@ -219,7 +228,7 @@ def test_every_altered_value_is_refused_or_harmless(altered, kind):
 def test_with_its_checksum_every_altered_value_is_refused(altered, kind):
     path = altered(kind, seal="none")
     meta = json.loads((path / "meta.json").read_text())
-    assert meta["format_version"] == 2
+    assert meta["format_version"] == sealed.FORMAT_VERSION
     for keys in places(meta):
         for value in (DELETED, "2001-01-01"):
             other = copy.deepcopy(meta)
@@ -232,9 +241,9 @@ def test_with_its_checksum_every_altered_value_is_refused(altered, kind):
                 inspect,
                 lambda path: finished_run(
                     path.parent,
-                    upgraded(meta)["task"],
+                    meta["task"],
                     meta.get("provenance", {}).get("fingerprint", ""),
-                    get_task(upgraded(meta)["task"]).description,
+                    get_task(meta["task"]).description,
                 ),
             ):
                 with pytest.raises(
@@ -476,6 +485,7 @@ def test_the_file_and_the_key_are_named(altered, keys, value, match):
     path = altered("forecast", seal="none")
     meta = json.loads((path / "meta.json").read_text())
     meta |= {"format_version": 1}
+    as_before_tasks(meta)
     del meta["checksum"]
     setting(*keys, value=value)(meta)
     (path / "meta.json").write_text(json.dumps(meta))
@@ -614,9 +624,9 @@ def test_what_identifies_a_checkpoint_changes_with_its_description(altered, tiny
         meta["normalisation"]["mean"][0] = 1.0
 
     models = [forecast.load(path) for path in (tiny_checkpoint, altered("forecast", change, seal="new"))]
-    assert models[0].identity != models[1].identity
+    assert models[0].checkpoint.identity != models[1].checkpoint.identity
     first = json.loads((FIRST / "meta.json").read_text())
-    assert forecast.load(FIRST).identity == first["sha256"]  # what earlier versions took
+    assert forecast.load(FIRST).checkpoint.identity == first["sha256"]  # what earlier versions took
 
 
 def test_the_weights_of_another_network_are_listed_before_their_checksum_is_computed(altered):
