@@ -220,6 +220,14 @@ def refuse_options(context: typer.Context, accepted: Collection[str], subject: s
             raise ValueError(f"{option} does not apply to {subject}; its options are {listed}")
 
 
+def option_values(context: typer.Context) -> dict[str, Any]:
+    """Return the values of the verb's parameters by name; repeated options as a list, None without any."""
+    return {
+        name: (list(value) or None) if isinstance(value, tuple) else value
+        for name, value in context.params.items()
+    }
+
+
 def show_summary(summary: Any, as_json: bool, *, table: Callable[[Any], str] | None = None) -> None:
     """Print a ``Summary`` of a task; one without a text as a table."""
     from .display import describe

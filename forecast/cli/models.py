@@ -11,6 +11,7 @@ from .console import (
     Json,
     Overrides,
     Overwrite,
+    option_values,
     refuse_options,
     reported,
     show,
@@ -133,7 +134,7 @@ def run(
         refuse_options(context, {*_RUN_OPTIONS, *task.run_options}, task.title)
         if check_output(output, "forecast").exists() and not overwrite:
             raise FileExistsError(f"{output} exists; pass --overwrite to replace it, or choose another name")
-        arguments = task.run_arguments(context.params)
+        arguments = task.run_arguments(option_values(context))
         model = task.load(stored, device)
         dataset = model.run(output=output, overwrite=overwrite, progress=progress("run"), **arguments)
         with dataset:

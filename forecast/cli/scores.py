@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from .console import FollowLinks, Json, LeadUnits, Overwrite, refuse_options, reported, show, show_summary
+from .console import (
+    FollowLinks,
+    Json,
+    LeadUnits,
+    Overwrite,
+    option_values,
+    refuse_options,
+    reported,
+    show,
+    show_summary,
+)
 from .display import score_table
 
 _VERIFY_OPTIONS = ("forecast", "truth", "output", "overwrite", "as_json")
@@ -49,7 +59,8 @@ def verify(
             stack.enter_context(reserved(report, "report", overwrite, [forecast, truth]))
         task = task_of_output(open_raw(forecast, follow_links=follow_links).attrs)
         refuse_options(context, {*_VERIFY_OPTIONS, *task.verify_options}, f"the output of a {task.title}")
-        options = {name: context.params[name] for name in task.verify_options - {"report"}}
+        values = option_values(context)
+        options = {name: values[name] for name in task.verify_options - {"report"}}
         summary = task.verify(
             forecast,
             truth,

@@ -13,7 +13,7 @@ from fourcaster import forecast
 from fourcaster.datasets.pde.simulate import make_system
 from fourcaster.fno.errors import ResolutionWarning
 from fourcaster.forecast.cli.main import app
-from fourcaster.forecast.config.operator import OperatorConfig
+from fourcaster.forecast.config.operator import SolutionConfig
 from fourcaster.forecast.tasks.dispatch import load_config
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -70,7 +70,7 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_loads(name):
     config = load_config(name)
-    assert isinstance(config, OperatorConfig) and load_config(CONFIGS / f"{name}.yaml") == config
+    assert isinstance(config, SolutionConfig) and load_config(CONFIGS / f"{name}.yaml") == config
 
 
 @pytest.mark.parametrize("kind", ["free", "both"])
@@ -327,7 +327,7 @@ def test_what_does_not_fit_is_said(folder, tmp_path):
     call(*train, "equation.name=nothing", fails="no system 'nothing'")
     call(*train, "equation.viscosty=1", fails="no parameter 'viscosty'")
     call(*train, store, "equation.viscosity=0.05", fails="was simulated with 0.03")
-    call(*train, "equation.name=allen_cahn", store, fails="holds simulations of burgers")
+    call(*train, "equation.name=allen_cahn", store, fails="contains simulations of burgers")
     call(*train, "loss.data=1", "loss.equation=0", fails="data.store is missing")
     call(*train, "model.n_modes=[4,4]", fails="model.n_modes has 2 entries")
     call(*train, "loss.equaton=1", fails="did you mean loss.equation")
@@ -336,7 +336,7 @@ def test_what_does_not_fit_is_said(folder, tmp_path):
     call(*train, "equation.name=shallow_water", "equation.viscosity=0.01", fails="no parameter 'viscosity'")
     assert not (tmp_path / "no" / "checkpoint").exists()
     run = ["run", folder / "free" / "checkpoint", "-o", tmp_path / "u.zarr"]
-    call(*run, fails="--init is missing")
+    call(*run, fails="init is missing")
     call(*run, "--init", folder / "test.zarr", "--grid", "11x32", fails="--grid does not apply to")
     call("simulate", "burgers", "-o", tmp_path / "thick.zarr", *GIVEN[1:], "viscosity=0.1")
     call(*run, "--init", tmp_path / "thick.zarr", fails="was trained with viscosity=0.03")
@@ -364,8 +364,8 @@ def test_what_does_not_fit_is_said(folder, tmp_path):
         tmp_path / "u.zarr",
         fails="checksum",
     )
-    with pytest.raises(ValueError, match="forecasts no weather"):
-        forecast.load(folder / "free" / "checkpoint")
+    with pytest.raises(ValueError, match="of the task operator, not of weather"):
+        forecast.Forecaster.load(folder / "free" / "checkpoint")
     assert not (tmp_path / "u.zarr").exists()
 
 
@@ -376,7 +376,7 @@ def outside(caplog, checkpoint, init):
     """What a run reports of its inputs, as it does in the log, the data set and the JSON of the command."""
     caplog.clear()
     solved = forecast.solve(checkpoint, init)
-    reported = [r.getMessage() for r in caplog.records if "unlike those of training" in r.getMessage()]
+    reported = [r.getMessage() for r in caplog.records if "these inputs differ from those of training" in r.getMessage()]
     text = solved.attrs.get("outside_training", "")
     assert [text] * bool(text) == [line.split("validation: ")[1] for line in reported]
     return text
@@ -442,6 +442,8 @@ def test_a_checkpoint_of_an_older_version_reports_nothing(folder, caplog, tmp_pa
     shutil.copytree(folder / "free" / "checkpoint", tmp_path / "old")
     meta = json.loads((tmp_path / "old" / "meta.json").read_text())
     del meta["provenance"]["ranges"], meta["checksum"]
+    meta["kind"] = meta.pop("task")
+    del meta["config"]["task"]
     (tmp_path / "old" / "meta.json").write_text(json.dumps(meta | {"format_version": 1}))
     truth = xr.open_zarr(folder / "test.zarr").load()
     assert outside(caplog, tmp_path / "old", truth.assign(u=truth["u"] + 0.8)) == ""

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from fourcaster import forecast
 from fourcaster.forecast.checkpoint import meta as metadata
 from fourcaster.forecast.checkpoint.description import Description, validated_as
-from fourcaster.forecast.checkpoint.folder import finished_run, fingerprint, write_checkpoint
+from fourcaster.forecast.checkpoint.folder import fingerprint, finished_run, write_checkpoint
 from fourcaster.forecast.cli.main import app
 from fourcaster.forecast.config.sections import Strict
 from fourcaster.forecast.tasks import registry
@@ -52,19 +52,19 @@ def test_every_recipe_names_its_task_and_loads_to_the_same_configuration_without
     ("task", "message"),
     [
         ("wether", "no task 'wether'; did you mean weather"),
-        ("operator", "data.store is unknown|unknown key data"),
+        ("operator", "unknown key"),
         (["weather"], "task should be one of weather, pinn"),
     ],
 )
 def test_an_unknown_or_unsuitable_task_is_refused(task, message):
-    values = {"task": task, "data": {"store": "x.zarr"}, "model": {"kind": "fno"}, "output": "x"}
-    with pytest.raises(ValueError, match=message if task != "operator" else "equation"):
+    values = {"task": task, "data": {"store": "x.zarr", "route": "dask"}, "output": "x"}
+    with pytest.raises(ValueError, match=message):
         make_config(values)
 
 
 def test_the_task_can_be_overridden(tmp_path):
     values = yaml.safe_load((CONFIGS / "pinn" / "burgers.yaml").read_text())
-    with pytest.raises(ValueError, match="unknown key train.windows|unknown key model"):
+    with pytest.raises(ValueError, match="unknown key"):
         make_config(values, ["task=operator"])
 
 
