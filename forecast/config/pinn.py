@@ -57,9 +57,7 @@ class PinnConfig(Strict):
             raise ValueError(f"equation: {error}") from error
         for key, value in self.equation.parameters.items():
             if key not in coefficients:
-                raise ValueError(
-                    f"equation: unknown key equation.{key}; {nearest(key, coefficients)}"
-                )
+                raise ValueError(f"equation: unknown key equation.{key}; {nearest(key, coefficients)}")
             if not _is_number(value):
                 raise ValueError(f"equation.{key} must be a number, got {value!r}")
         return self

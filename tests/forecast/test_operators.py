@@ -376,7 +376,11 @@ def outside(caplog, checkpoint, init):
     """What a run reports of its inputs, as it does in the log, the data set and the JSON of the command."""
     caplog.clear()
     solved = forecast.solve(checkpoint, init)
-    reported = [r.getMessage() for r in caplog.records if "these inputs differ from those of training" in r.getMessage()]
+    reported = [
+        r.getMessage()
+        for r in caplog.records
+        if "these inputs differ from those of training" in r.getMessage()
+    ]
     text = solved.attrs.get("outside_training", "")
     assert [text] * bool(text) == [line.split("validation: ")[1] for line in reported]
     return text
