@@ -335,7 +335,10 @@ def test_data_without_lead_times_are_rejected(perfect, source, truth):
     cases = [
         (one, "no initial time"),
         (source, "not a forecast: it has no initial time"),
-        (cells(perfect, shuffled=False).isel(values=slice(100)), "do not form a regular latitude-longitude grid"),
+        (
+            cells(perfect, shuffled=False).isel(values=slice(100)),
+            "do not form a regular latitude-longitude grid",
+        ),
         (perfect.isel(time=[0, 0]), "holds a initial time twice|an initial time twice"),
         (
             xr.concat([perfect["2m_temperature"]] * 2, "variable").to_dataset(name="f"),

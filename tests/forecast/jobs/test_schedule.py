@@ -30,7 +30,9 @@ def test_due_cycles_are_made_once(write, tmp_path, tiny_checkpoint, tiny_store):
     assert "nothing to do" in output
     folder = tmp_path / "out" / "tiny"
     assert os.readlink(folder / "latest") == "20010106T00.zarr"
-    expected = Forecaster.load(tiny_checkpoint).run(tiny_store, times=CYCLES[-1], lead="12h", variables=["t2m"])
+    expected = Forecaster.load(tiny_checkpoint).run(
+        tiny_store, times=CYCLES[-1], lead="12h", variables=["t2m"]
+    )
     xr.testing.assert_equal(open_forecast(folder / "latest").load(), expected)
     for output in folder.glob("*.zarr"):
         assert verify_checksum(output)
