@@ -34,6 +34,10 @@ _SCALAR = re.compile(
 _LONGEST = 100  # characters of units of time, and of calendars
 
 
+class InvalidAttributeError(InvalidDataError):
+    """A CF attribute has no valid meaning; the message names its variable, but not the source."""
+
+
 def normalise_attributes(dataset: xr.Dataset) -> xr.Dataset:
     """Return an undecoded data set whose attributes have the types of CF; lazy except for time axes.
 
@@ -44,7 +48,7 @@ def normalise_attributes(dataset: xr.Dataset) -> xr.Dataset:
         dataset: data set opened with ``decode_cf=False``.
 
     Raises:
-        InvalidDataError: a scale or offset is not a finite number, or units of time are not valid.
+        InvalidAttributeError: a scale or offset is not a finite number, or units of time are not valid.
     """
     repeated = [
         name for name, variable in dataset.variables.items() if len(set(variable.dims)) < len(variable.dims)
@@ -65,7 +69,7 @@ def normalise_attributes(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def explain_times(dataset: xr.Dataset, error: Exception) -> None:
-    """Raise ``InvalidDataError`` for the variable whose units of time cannot be decoded, if there is one.
+    """Raise ``InvalidAttributeError`` if there is a variable whose units of time cannot be decoded.
 
     Args:
         dataset: undecoded data set.
@@ -79,7 +83,7 @@ def explain_times(dataset: xr.Dataset, error: Exception) -> None:
                 calendar = (
                     f" of the calendar {variable.attrs['calendar']!r}" if "calendar" in variable.attrs else ""
                 )
-                raise InvalidDataError(
+                raise InvalidAttributeError(
                     f"{name!r} has the units {variable.attrs['units']!r}{calendar}, "
                     "which do not convert its values to dates; "
                     "write e.g. 'hours since 2000-01-01', with dates from 1678 to 2262"
@@ -93,10 +97,10 @@ def _text(value: Any) -> str:
 
 
 def _check_scalars(name: str, attrs: dict[Any, Any]) -> None:
-    """Drop an empty list of scalar coordinates, and refuse one that cannot be parsed."""
+    """Drop an empty list of scalar coordinates, and reject one that cannot be parsed."""
     parts = [part for part in attrs[SCALARS].split("; ") if "=" in part]
     if wrong := [part for part in parts if not _SCALAR.fullmatch(part)]:
-        raise InvalidDataError(
+        raise InvalidAttributeError(
             f"{name!r} has the {SCALARS} {_shorten(wrong[0])}, expected NAME=VALUE; delete the attribute"
         )
     if not parts:
@@ -107,14 +111,14 @@ def _check_packing(name: str, attrs: dict[Any, Any]) -> None:
     for key in [key for key in _PACKING_ATTRIBUTES if key in attrs]:
         number = np.asarray(attrs[key])
         if number.size != 1 or number.dtype.kind not in "fiu" or not np.isfinite(number).all():
-            raise InvalidDataError(
+            raise InvalidAttributeError(
                 f"{name!r} has the {key} {_shorten(attrs[key])}, which is not a finite number; "
                 "correct or delete the attribute"
             )
         attrs[key] = number.reshape(())[()]
     # A scale factor of 0 is valid with an offset, as the encoding of a constant field.
     if attrs.get("scale_factor", 1) == 0 and "add_offset" not in attrs:
-        raise InvalidDataError(
+        raise InvalidAttributeError(
             f"{name!r} has the scale_factor 0, so all its values would be 0; correct or delete the attribute"
         )
 
@@ -125,12 +129,12 @@ def _check_times(name: str, variable: xr.Variable) -> None:
         return
     for key in ("units", "calendar"):
         if len(str(variable.attrs.get(key, ""))) > _LONGEST:
-            raise InvalidDataError(
+            raise InvalidAttributeError(
                 f"{name!r} has the {key} {_shorten(variable.attrs[key])} of {len(variable.attrs[key])} "
                 f"characters, which is not a valid {key} of time"
             )
     if variable.dtype.kind == "f" and variable.dims == (name,) and np.isinf(variable.values).any():
-        raise InvalidDataError(f"{name!r} has infinite times; drop those records")
+        raise InvalidAttributeError(f"{name!r} has infinite times; drop those records")
 
 
 def _shorten(value: Any) -> str:

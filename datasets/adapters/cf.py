@@ -81,7 +81,7 @@ def canonical(
     curvilinear = find_curvilinear_grid(dataset, source)
     if curvilinear is not None:
         if grid is None:
-            raise curvilinear.refusal(source)
+            raise curvilinear.regridding_error(source)
         used = selectable_variables(dataset, curvilinear.dims, select)
         dataset = onto_latlon(
             dataset, curvilinear, source, grid=grid, method=method, area=select.area, names=used
@@ -101,22 +101,22 @@ def canonical(
     names = [n for n in changing if selected is None or n in selected]
     fixed = [n for n in fixed if selected is None or n in selected]
     if not (names or fixed) and known and selected is not None and select.variables:
-        lacking = select.variables[0]
+        first_name = select.variables[0]
         raise NothingSelectedError(
-            f"{source} has no variable {lacking!r}; {nearest(lacking, changing or known)}"
+            f"{source} has no variable {first_name!r}; {nearest(first_name, changing or known)}"
         )
     if not names and not ("time" not in dataset.dims and fixed):
         raise ValueError(
             f"{source} has no variable on (time, {', '.join(axes_of(dataset))}); "
             f"it contains {', '.join(map(str, known)) or 'none'}"
         )
-    whole = dataset[[*names, *fixed]]
-    levels = levels_in(whole)
-    members = members_in(whole)
+    selection = dataset[[*names, *fixed]]
+    levels = levels_in(selection)
+    members = members_in(selection)
     if not one_of_several and (missing := [level for level in select.levels or () if level not in levels]):
         available = ", ".join(map(str, levels)) or "no pressure levels"
         raise NothingSelectedError(f"{source} has no level {missing[0]} hPa; it has {available}")
-    dataset = select.places_of(whole, source)
+    dataset = select.places_of(selection, source)
     forced = [n for n in names if n in dataset and called[n] & set(static)]
     single = dataset.sizes.get("time") == 1
     constants = [
@@ -134,7 +134,7 @@ def canonical(
     dataset = dataset.drop_vars(forced)
     if "time" in dataset.dims:
         dataset = select.times_of(dataset)
-    cost = bytes_per_time(whole, dataset)
+    cost = bytes_per_time(selection, dataset)
     dataset = fill_versions(chunk_time(dataset, chunk_bytes), source)
     fields: dict[str, xr.DataArray] = {}
     for name, variable in [*dataset.data_vars.items(), *((n, first[n]) for n in forced)]:

@@ -27,11 +27,11 @@ def chunk_time(dataset: xr.Dataset, chunk_bytes: int) -> xr.Dataset:
     return dataset
 
 
-def bytes_per_time(whole: xr.Dataset, kept: xr.Dataset) -> tuple[int, int]:
+def bytes_per_time(complete: xr.Dataset, kept: xr.Dataset) -> tuple[int, int]:
     """Return the bytes read per time, of whole chunks, and the bytes of them that are kept."""
     read = used = 0
     for name in kept.data_vars:
-        if "time" in (variable := whole[name]).dims:
+        if "time" in (variable := complete[name]).dims:
             chunks = variable.encoding.get("preferred_chunks") or {}
             sizes = [
                 (size, int(chunks.get(d, 1)), kept[name].sizes.get(d, 1))

@@ -41,8 +41,8 @@ class CurvilinearSource:
     description: str
     flipped: bool
 
-    def refusal(self, source: str) -> DataError:
-        """Return the error for a source that must be regridded but is not to be."""
+    def regridding_error(self, source: str) -> DataError:
+        """Return the error for a source that needs a target grid."""
         digits = -int(np.floor(np.log10(self.grid.spacing)))
         degrees = f"{round(self.grid.spacing, digits):g}"
         return DataError(

@@ -15,6 +15,7 @@ from zarr.abc.store import Store
 from ..errors import InvalidDataError, MemoryLimitError, UntrustedDataError
 from ..memory import limited
 from . import grib
+from .attributes import InvalidAttributeError
 from .classic import check_classic
 from .fast import preferred_pipeline
 from .grib_messages import check_messages
@@ -135,7 +136,8 @@ def _open_zarr(source: Store, group: str | None = None) -> xr.Dataset:
         )
         memory = source.memory if isinstance(source, CheckedStore) else memory_limit()
         _check_coordinates([array for _, array in store.arrays() if array.ndim < 2], memory)
-        dataset = decode_zarr(xr.open_dataset(store, decode_cf=False), store.zarr_group)
+        with _name_source(getattr(source, "name", source)):
+            dataset = decode_zarr(xr.open_dataset(store, decode_cf=False), store.zarr_group)
         _check_coordinates(
             [store.zarr_group[str(name)] for name in _curvilinear_coordinates(dataset)], memory
         )
@@ -206,7 +208,8 @@ def _open_file(path: str, variables: Sequence[str] | None, follow_links: bool = 
             raise InvalidDataError(
                 f"{path} links to variables of another file, but not to their dimensions; link those too"
             ) from error
-        return decode(opened)
+        with _name_source(path):
+            return decode(opened)
 
 
 def _open_grib(path: str, variables: Sequence[str] | None) -> xr.Dataset:
@@ -219,6 +222,15 @@ def _open_grib(path: str, variables: Sequence[str] | None) -> xr.Dataset:
         warnings.simplefilter("ignore", FutureWarning)
         parts = cfgrib.open_datasets(path, backend_kwargs={"indexpath": ""}, errors="raise")
     return grib.join(parts, path, variables)
+
+
+@contextmanager
+def _name_source(source: object) -> Iterator[None]:
+    """Add the source to errors about attributes, which name only the variable."""
+    try:
+        yield
+    except InvalidAttributeError as error:
+        raise InvalidDataError(f"{source}: {error}") from error
 
 
 @contextmanager
@@ -247,10 +259,8 @@ def _explain_errors(path: str) -> Iterator[None]:
         check_url(path)
     try:
         yield
-    except InvalidDataError as error:
-        if path in str(error):  # some checks do not know the path of what they check
-            raise
-        raise InvalidDataError(f"{path}: {error}") from error
+    except InvalidDataError:
+        raise
     except Exception as error:  # engines raise many types
         if "://" in path and isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
             raise

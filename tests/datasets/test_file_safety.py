@@ -169,7 +169,7 @@ def test_missing_sources_of_a_virtual_data_set_are_rejected(tmp_path):
         "name": (virtual(("part.nc", "u", 0, 12)), "has no 'u'"),
         "half": (virtual(("part.nc", "t", 0, 6)), "values that no source provides"),
         "hole": (virtual(("part.nc", "t", 0, 5), ("part.nc", "t", 6, 12)), "values that no source provides"),
-        "itself": (virtual(("itself.nc", "t", 0, 12)), "as a virtual data set itself"),
+        "itself": (virtual(("itself.nc", "t", 0, 12)), "as another virtual data set"),
         "beyond": (virtual(("part.nc", "t", 0, 24), shape=(24, 5, 6)), "has only"),
     }
     for name, (add, message) in cases.items():
