@@ -1,6 +1,4 @@
-"""Files and stores that are damaged in any way: one line, exit code 2, and nothing left behind; or the values
-are right.
-"""
+"""Damaged files and stores: a one-line error, exit code 2 and no output, or correct values."""
 
 import json
 import shutil
@@ -26,14 +24,14 @@ SETTINGS = settings(
 
 def call(*words):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of libraries about what they read
+        warnings.simplefilter("ignore")  # of libraries about unusual data
         result = CliRunner().invoke(app, [str(w) for w in words])
     return result.exit_code, result.output.strip()
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The same data in the formats that are known."""
+    """The same data in all supported formats."""
     folder, source = tmp_path_factory.mktemp("whole"), make_source(times=40, shape=(8, 16))
     source.to_netcdf(folder / "a4.nc")
     source.to_netcdf(folder / "a3.nc", format="NETCDF3_64BIT")
@@ -44,8 +42,8 @@ def whole(tmp_path_factory):
     return folder
 
 
-def refused_or_right(path, tmp_path, stored):
-    """Ingest over a store that is there already: it stays, bit for bit, unless the ingest went well."""
+def ingested_or_rejected(path, tmp_path, stored):
+    """Ingest over an existing store, which must not change unless the ingest succeeds."""
     before = {p: p.read_bytes() for p in stored.rglob("*") if p.is_file()}
     code, text = call("ingest", path, "-o", stored, "--overwrite")
     if code == 0:
@@ -65,8 +63,8 @@ def refused_or_right(path, tmp_path, stored):
 
 @pytest.fixture
 def stored(tmp_path, whole):
-    assert call("ingest", whole / "a3.nc", "-o", tmp_path / "held.zarr")[0] == 0
-    return tmp_path / "held.zarr"
+    assert call("ingest", whole / "a3.nc", "-o", tmp_path / "stored.zarr")[0] == 0
+    return tmp_path / "stored.zarr"
 
 
 @pytest.mark.parametrize("name", ["a4.nc", "a3.nc"])
@@ -76,7 +74,7 @@ def test_a_truncated_file_is_rejected(whole, tmp_path, stored, name, share):
     content = (whole / name).read_bytes()
     path = tmp_path / name
     path.write_bytes(content[: int(share * len(content))])
-    assert not refused_or_right(path, tmp_path, stored)
+    assert not ingested_or_rejected(path, tmp_path, stored)
 
 
 @pytest.mark.parametrize("name", ["a4.nc", "a3.nc"])
@@ -87,7 +85,7 @@ def test_a_file_with_a_wrong_signature_is_rejected(whole, tmp_path, stored, name
     path = tmp_path / name
     path.write_bytes(start + content[len(start) :])
     if start != content[: len(start)]:
-        assert not refused_or_right(path, tmp_path, stored)
+        assert not ingested_or_rejected(path, tmp_path, stored)
 
 
 @pytest.mark.parametrize("form", [2, 3])
@@ -106,8 +104,8 @@ def test_a_store_with_a_truncated_or_missing_file_is_rejected_or_correct(
         victim.unlink()
     else:
         victim.write_bytes(content[: int(cut * len(content))])
-    if refused_or_right(path, tmp_path, stored):
-        # Metadata that are held twice, or that nothing needs.
+    if ingested_or_rejected(path, tmp_path, stored):
+        # Metadata that are redundant or not needed.
         assert victim.name in (".zattrs", ".zarray", ".zgroup", ".zmetadata", "zarr.json")
         right = make_source(times=40, shape=(8, 16))
         assert np.allclose(open_store(stored).dataset["t2m"], right["t2m"], atol=1e-4)

@@ -1,4 +1,4 @@
-"""From CF and COARDS files to the canonical data set, and what is refused on the way."""
+"""Conversion of CF and COARDS files to the canonical data set, and rejected inputs."""
 
 import numpy as np
 import pytest
@@ -114,7 +114,7 @@ def test_units_of_one_file_of_several(source, tmp_path):
 
 
 def test_one_position_along_another_axis_is_selected(source, tmp_path):
-    """Ocean models' axes: dates that are not called time, depths that are no pressures."""
+    """Ocean models have dates that are not called time, and depths that are not pressures."""
     depths = np.array([0.494025, 1.541375, 2.645669], "f4")
     warming = xr.DataArray([0.0, 1.0, 2.0], dims="depth")
     deep = source.assign(
@@ -285,9 +285,9 @@ def test_two_variables_with_the_same_canonical_name_are_rejected(source):
         (
             [0, 15, 30, 315, 330, 345],
             [315, 330, 345, 360, 375, 390],
-        ),  # as a mask on a global grid leaves them
+        ),  # as after masking a global grid
         ([150, 165, -180, -165, -150], [150, 165, 180, 195, 210]),
-        ([180, 270, 0, 90], [0, 90, 180, 270]),  # round the globe there is no edge to begin at
+        ([180, 270, 0, 90], [0, 90, 180, 270]),  # a global grid has no western edge
         ([-180, -90, 0, 90], [-180, -90, 0, 90]),
     ],
 )

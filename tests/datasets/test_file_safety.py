@@ -1,6 +1,4 @@
-"""Files of strangers: nothing outside a file is read, nothing is allocated before its size is known, one line
-says why.
-"""
+"""Untrusted files: no other file is read, sizes are checked before allocation, errors are one line."""
 
 import json
 import os
@@ -35,7 +33,7 @@ AXES = {
 
 
 def hdf5(path, add=None, **kinds):
-    """Write axes, then what ``add(file)`` returns as the variable ``t``, or a variable of these keywords."""
+    """Write axes, then the result of ``add(file)``, or a data set with the given keywords, as ``t``."""
     with h5py.File(path, "w", **({"libver": "latest"} if kinds.pop("latest", False) else {})) as file:
         for name, (values, units) in AXES.items():
             axis = file.create_dataset(name, data=values)
@@ -59,7 +57,7 @@ def plain(file):
 
 
 def virtual(*parts, fill=7.0, shape=SHAPE):
-    """Return what adds a virtual data set of (file, name, first row, last row)."""
+    """Return a function that adds a virtual data set of (file, name, first row, last row)."""
 
     def add(file):
         layout = h5py.VirtualLayout(shape, "f4")
@@ -209,7 +207,7 @@ def deep_groups(file):
     return plain(file)
 
 
-def leads_nowhere(file):
+def dangling_link(file):
     file["s"] = h5py.SoftLink("/nothing")
     return plain(file)
 
@@ -255,7 +253,7 @@ HOSTILE = {
     "contains itself": (cycle, cycle_by_root, cycle_by_name),
     "more than 10000": (tree_of_shared_groups, many),
     "groups are nested": (deep_groups,),
-    "has no target": (leads_nowhere,),
+    "has no target": (dangling_link,),
     "more than the limit of 64 MiB": (large_attribute, large_values),
     "more than 1000 strings": (many_texts,),
     "the HDF5 filter 32099": (strange_filter,),
@@ -344,7 +342,7 @@ def test_long_chunks_along_time_are_read_in_parts(tmp_path):
     with (
         limited(20_000),
         open_sources([path], chunk_bytes=600) as dataset,
-    ):  # a time has 120 bytes, and the whole 1440
+    ):  # a time has 120 bytes, and all of them 1440
         assert dataset["t"].chunks[0] == (12,)
         assert np.array_equal(dataset["t"], VALUES)
     with limited(5000), open_sources([path], chunk_bytes=600) as dataset:
@@ -448,11 +446,11 @@ def test_a_classic_header_with_huge_numbers_is_rejected(tmp_path):
         assert "coordinate 'latitude'" in refusal(tmp_path / f"{name}.nc")
     (tmp_path / "list.nc").write_bytes(content[:12] + (10**9).to_bytes(4, "big") + content[16:])
     assert "1000000000 dimensions" in refusal(tmp_path / "list.nc")
-    with open(tmp_path / "sparse.nc", "wb") as file:  # as long as its axis wants, on no disk
+    with open(tmp_path / "sparse.nc", "wb") as file:  # a sparse file, as long as its axis requires
         file.write(content[:place] + (10**9).to_bytes(4, "big") + content[place + 4 :])
         file.truncate(2**40)
     assert "coordinate 'latitude' of 1000000000 values" in refusal(tmp_path / "sparse.nc")
-    for where in range(0, len(content) - len(content) % 4, 4):  # whatever else it says
+    for where in range(0, len(content) - len(content) % 4, 4):  # any other header
         (tmp_path / "b.nc").write_bytes(content[:where] + b"\x7f\xff\xff\xff" + content[where + 4 :])
         try:
             check_classic(str(tmp_path / "b.nc"))

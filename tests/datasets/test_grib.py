@@ -92,7 +92,7 @@ def test_missing_steps_of_runs_do_not_become_missing_values(tmp_path):
 
 @pytest.mark.parametrize("first", [0, 1])
 def test_accumulations_since_the_start_become_those_over_each_step(tmp_path, first):
-    """ERA5-Land: a run a day, each hour's total since 00 UTC; step 0, where it is there, holds nothing."""
+    """ERA5-Land has one run per day with totals since 00 UTC for each hour; step 0, if present, is empty."""
     hourly = np.random.default_rng(0).gamma(2, 1, (3, 24))
     totals = np.concatenate([np.zeros((3, 1)), hourly.cumsum(axis=1)], axis=1)
     land = [

@@ -1,4 +1,4 @@
-"""Sources as the field publishes them, each written to its description."""
+"""Layouts of published sources, each written according to its description."""
 
 from importlib.metadata import EntryPoint
 
@@ -21,7 +21,7 @@ LEVELS = [500, 700, 850]
 
 
 def weatherbench(coarse: bool, times: int = 12) -> xr.Dataset:
-    """WeatherBench2's stores: names without units on the coordinates, either order of the axes."""
+    """Return a data set like WeatherBench2's stores: coordinates without units, either order of the axes."""
     latitude = np.linspace(-90 + 22.5 / 2, 90 - 22.5 / 2, 8) if coarse else np.linspace(90, -90, 9)
     coords = {
         "time": TIMES[:times],
@@ -91,12 +91,12 @@ def test_reading_many_levels_to_keep_one_is_reported(tmp_path, caplog):
 
 
 def anemoi(path, names=("2t", "z", "lsm", "q_850", "q_500", "t_850", "cos_latitude"), missing=()):
-    """A store of anemoi-datasets: zarr 2, cells flat, row by row from the north."""
+    """Write a store of anemoi-datasets: zarr 2, a flat list of cells, row by row from the north."""
     latitude, longitude = (
         a.ravel() for a in np.meshgrid(np.linspace(90, -90, 5), np.arange(0, 360, 45), indexing="ij")
     )
     data = RNG.normal(size=(12, len(names), 1, 40)).astype("f4").clip(-1)
-    data[:, :, :, 7] = 0  # zarr's fill value, not a missing one
+    data[:, :, :, 7] = 0  # the zarr fill value, which is not a missing value
     group = zarr.open_group(path, mode="w", zarr_format=2)
     for name, values, dims in (
         ("data", data, ("time", "variable", "ensemble", "cell")),

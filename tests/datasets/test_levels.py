@@ -1,6 +1,4 @@
-"""Vertical axes: pressures become levels in hPa, hybrid levels are interpolated or refused, and nothing else
-is taken for a pressure.
-"""
+"""Vertical axes: pressures become levels in hPa, hybrid levels are interpolated, others are rejected."""
 
 import numpy as np
 import pytest
@@ -18,7 +16,7 @@ ON_LEVELS = ("time", "level", "latitude", "longitude")
 
 
 def on_axis(source, name, values, attrs, variable="ta"):
-    """Return the source with air temperature along a vertical axis: t2m plus the number of the level."""
+    """Return the source with air temperature along a vertical axis: t2m plus the level number."""
     field = (source["t2m"] + xr.DataArray(np.arange(len(values), dtype="f4"), dims=name)).transpose(
         "time", name, ...
     )
@@ -46,8 +44,8 @@ def hybrid(source, descending=False, attrs=None, coefficients=True):
     return data.isel(lev=slice(None, None, -1)) if descending else data
 
 
-def by_hand(data, a, b, levels):
-    """Return each column of temperature at pressures, in float64, by numpy's interpolation."""
+def interpolate_columns(data, a, b, levels):
+    """Return temperature at pressures, interpolated column by column in float64 by ``numpy.interp``."""
     field = data["ta"].transpose("time", "lat", "lon", "lev").values.astype("f8")
     surface = data["PS"].values.astype("f8")
     expected = np.full((*surface.shape, len(levels)), np.nan)
@@ -76,7 +74,7 @@ def test_hybrid_levels_are_interpolated_like_a_reference_column(source, tmp_path
         and read["temperature"].chunks is not None
     )
     order = slice(None, None, -1) if descending else slice(None)
-    expected = by_hand(data, 1e5 * HYAM[order], HYBM[order], levels)
+    expected = interpolate_columns(data, 1e5 * HYAM[order], HYBM[order], levels)
     assert np.array_equal(np.isnan(read["temperature"]), np.isnan(expected))
     assert np.isnan(expected[:, 2]).all() and 0 < np.isnan(expected[:, 3]).mean() < 1
     assert np.allclose(read["temperature"], expected, rtol=1e-6, equal_nan=True)
@@ -133,7 +131,7 @@ NUMBERS = {"units": "1", "long_name": "hybrid level at layer midpoints"}
                 {"units": "1", "standard_name": "atmosphere_hybrid_sigma_pressure_coordinate"},
             )
         ),
-        lambda d: d.assign_coords(lev=("lev", d["lev"].values, {"units": "hPa"})),  # companions alone
+        lambda d: d.assign_coords(lev=("lev", d["lev"].values, {"units": "hPa"})),  # only the coefficients
         lambda d: d.drop_vars(["hyam", "hybm", "P0"]).assign(
             ap=("lev", 1e5 * HYAM, {"units": "Pa"}), b=("lev", HYBM)
         ),
@@ -168,7 +166,7 @@ NUMBERS = {"units": "1", "long_name": "hybrid level at layer midpoints"}
 )
 def test_coefficients_and_surface_pressure_are_found_by_other_names(source, change):
     data = hybrid(source.isel(time=slice(0, 3)))
-    expected = by_hand(data, 1e5 * HYAM, HYBM, (700, 400))
+    expected = interpolate_columns(data, 1e5 * HYAM, HYBM, (700, 400))
     read = canonical(change(data), "memory", select=Selection(("ta",), levels=(700, 400)))
     assert np.allclose(read["temperature"], expected, rtol=1e-5, equal_nan=True)
 
@@ -183,7 +181,7 @@ def test_sigma_levels_are_interpolated(source):
     data = hybrid(source.isel(time=slice(0, 3)), coefficients=False)
     data = data.assign_coords(lev=("lev", sigma, attrs)).assign(ptop=((), 10.0, {"units": "hPa"}))
     read = canonical(data, "memory", select=Selection(("ta",), levels=(700, 400)))
-    expected = by_hand(data, 1e3 * (1 - sigma), sigma, (700, 400))
+    expected = interpolate_columns(data, 1e3 * (1 - sigma), sigma, (700, 400))
     assert np.allclose(read["temperature"], expected, rtol=1e-6, equal_nan=True)
 
 

@@ -1,6 +1,4 @@
-"""Stores behind a URL: on servers that fail, stall and break off, values are right or there is one clear
-error.
-"""
+"""Remote stores: with servers that fail, stall and cut off, values are correct or there is a clear error."""
 
 import os
 import warnings
@@ -32,7 +30,7 @@ def surroundings(monkeypatch, tmp_path):
 
 @pytest.fixture
 def source(tmp_path):
-    """A store of WeatherBench2's shape, zarr 2, a chunk each ten days."""
+    """Write a store in the layout of WeatherBench2, zarr 2, with chunks of ten days."""
     times = np.datetime64("2019-01-01", "ns") + np.arange(400) * np.timedelta64(6, "h")
     coords = {
         "time": times,
@@ -57,7 +55,7 @@ def source(tmp_path):
 
 @pytest.fixture
 def bucket(source, monkeypatch):
-    """A real S3 server in a process of its own that holds the source; its port."""
+    """Run an S3 server with the source in another process, and return its port."""
     with s3_server() as (port, client):
         client.create_bucket(Bucket="weather")
         for path in source.rglob("*"):
@@ -195,7 +193,7 @@ def test_shards_are_read_by_range(source, tmp_path):
     )
     assert code == 2 and "consolidate_metadata" in text
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that zarr 3 has no such metadata in its specification yet
+        warnings.simplefilter("ignore")  # that consolidated metadata are not in the zarr 3 specification yet
         zarr.consolidate_metadata(tmp_path / "sharded.zarr")
     server.state["fails"] = 0.3
     url = f"http://127.0.0.1:{server.server_port}/sharded.zarr"

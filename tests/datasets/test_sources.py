@@ -1,6 +1,4 @@
-"""Several files as one data set: levels, heights and members apart, names matched, coordinates compared,
-static fields merged.
-"""
+"""Joining of several files: levels, heights, members, matched names, compared coordinates, static fields."""
 
 import netCDF4
 import numpy as np
@@ -25,7 +23,7 @@ MONTHS = {"jan": "2001-01-01", "feb": "2001-01-11"}
 def grid(
     name="t2m", units="K", times=40, start="2001-01-01", lat=LATITUDE, lon=LONGITUDE, base=280.0, **attrs
 ):
-    """A wave around ``base``, every 6 hours."""
+    """Return a wave around ``base``, every 6 hours."""
     time = np.datetime64(start, "ns") + np.arange(times) * np.timedelta64(6, "h")
     phase = 6 * np.deg2rad(np.asarray(lon, "f8")) - 0.4 * np.arange(times)[:, None, None]
     values = base + 5 * np.cos(phase) * np.cos(np.deg2rad(np.asarray(lat, "f8")))[:, None]
@@ -40,7 +38,7 @@ def grid(
 
 
 def on_level(hpa, name="z", units="m**2 s**-2", level_units="hPa", base=None, **more):
-    """A variable on an axis of one pressure level."""
+    """Return a variable on an axis of a single pressure level."""
     dataset = grid(name, units, base=100.0 * hpa if base is None else base, **more).expand_dims(
         level=[hpa], axis=1
     )
@@ -155,7 +153,7 @@ def test_one_file_per_variable_level_and_month_are_joined(folder):
             on_level(level, "t", "K", base=300.0 - level / 10, start=start).to_netcdf(f"t_{level}_{month}.nc")
     dataset = open_sources(["*.nc"])
     assert dataset.sizes["time"] == 80 and dataset["level"].values.tolist() == [500, 850, 1000]
-    assert set(dataset.data_vars) == {"geopotential", "t"}  # the names that one file of all levels would have
+    assert set(dataset.data_vars) == {"geopotential", "t"}  # as in one file with all levels
     assert np.allclose(dataset["t"].sel(level=850).mean(), 215, atol=1)
     two = open_sources(["*.nc"], Selection(levels=(850, 500)))
     assert set(two["level"].values.tolist()) == {500, 850}
@@ -291,11 +289,11 @@ def test_a_variable_is_selected_at_the_levels_of_a_store():
             place(dataset, levels, **scalars)
 
 
-# One variable under several names.
+# One quantity with several names.
 
 
 def new_cds(start, times=40):
-    """The Climate Data Store's files since September 2024."""
+    """Return a data set as in files of the Climate Data Store since September 2024."""
     dataset = grid(start=start, times=times).rename(time="valid_time")
     dataset["t2m"].attrs |= {
         "GRIB_shortName": "2t",
@@ -423,7 +421,7 @@ def test_different_units_are_rejected_but_spellings_are_not(folder):
     assert open_store("s.zarr").dataset["u10"].attrs["units"] == "m s**-1"
 
 
-# One grid, its coordinates rounded or ordered in another way.
+# One grid with rounded or reordered coordinates.
 
 
 def rounded(lat, lon):
@@ -505,7 +503,7 @@ def test_regridding_to_the_same_grid_keeps_the_values(folder):
     assert np.array_equal(dataset["latitude"], LATITUDE)
 
 
-# Fields that do not change with time.
+# Static fields.
 
 
 def constants(start="2001-01-01", base=280.0, **more):
@@ -542,9 +540,7 @@ def test_static_fields_are_aligned_with_rounded_and_rolled_coordinates(folder):
         and dataset["longitude"].values.tobytes() == LONGITUDE.tobytes()
     )
     around = constants(lat=np.linspace(90, -90, 37), lon=np.arange(-180, 180, 5.0)).isel(time=0, drop=True)
-    around.assign(lsm=around["lsm"] > 0.5).to_netcdf(
-        "globe.nc"
-    )  # of the whole globe, a mask of true and false
+    around.assign(lsm=around["lsm"] > 0.5).to_netcdf("globe.nc")  # a boolean mask of the globe
     cut = open_sources(["t2m.nc", "globe.nc"])
     expected = around["z"].sel(latitude=LATITUDE, longitude=LONGITUDE - 360)
     assert np.array_equal(cut.coords["z"], expected) and np.array_equal(
@@ -587,7 +583,7 @@ def test_time_dependent_variables_without_time_are_rejected(folder):
     grid(times=1).isel(time=0, drop=True).to_netcdf("mean.nc")
     with pytest.raises(ValueError, match=r"mean\.nc contains 't2m' without a time.*rename it"):
         open_sources(["t2m.nc", "mean.nc"])
-    for at in range(3):  # a file a time, each with its own mask
+    for at in range(3):  # one file per time, each with its own mask
         month = constants(start=f"2001-01-0{at + 1}")[["lsm"]]
         grid(times=1, start=f"2001-01-0{at + 1}").assign(lsm=month["lsm"]).to_netcdf(f"{at}.nc")
     assert set(open_sources(["[0-2]*.nc"]).data_vars) == {"t2m", "lsm"}

@@ -1,6 +1,4 @@
-"""Units of strangers: bounded before they are parsed, since parsing evaluates powers; spellings in use stay
-what they are.
-"""
+"""Untrusted units are checked before parsing, which evaluates powers; common spellings are unchanged."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""ERA5 and ERA5T in one file are one series, the final version first."""
+"""ERA5 and ERA5T in one file become one series, in which the final version takes precedence."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from fourcaster.datasets.ingest.select import Selection
 
 
 def two_versions(source, values, final=slice(0, 120), preliminary=slice(120, 160)):
-    """Return the source along ``expver``; each version is missing where it has no values."""
+    """Return the source along ``expver``, with missing values outside of the times of each version."""
     parts = []
     for period, change in ((final, 0), (preliminary, 7)):
         there = np.zeros(160, bool)
@@ -60,7 +60,7 @@ def test_other_experiments_are_not_merged(source):
 
 @pytest.mark.parametrize("final", ["0001", 1])
 def test_preliminary_times_are_replaced_by_final_ones(source, final):
-    """New files of the store: a coordinate of strings; a time in both versions is that of the final one."""
+    """New files have ``expver`` as strings along time; a time in both versions has the final values."""
     preliminary = 5 if final == 1 else "0005"
     both = xr.concat([source.isel(time=slice(0, 120)), (source + 7).isel(time=slice(100, 160))], "time")
     for name in both.data_vars:

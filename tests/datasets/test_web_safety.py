@@ -1,6 +1,4 @@
-"""Web servers that send elsewhere, too much or too slowly; the cache of what was read, and the sample, which
-others may touch.
-"""
+"""Web servers that redirect, send too much or too slowly; a cache and a sample in folders open to others."""
 
 import hashlib
 import logging
@@ -39,7 +37,7 @@ class Answers(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    """Start servers of which each answers by a function."""
+    """Start web servers that respond by a function."""
     started = []
 
     def start(answer):
@@ -295,7 +293,7 @@ def test_an_invalid_cache_size_is_a_one_line_error(monkeypatch):
 
 @pytest.fixture
 def download(tmp_path, monkeypatch):
-    """A server of the right sample; the values are compared by a checksum of the bytes."""
+    """A server of the valid sample; the values are compared by the checksum of the bytes."""
     (tmp_path / "www").mkdir()
     (tmp_path / "www" / sample.NAME).write_bytes(b"right")
     monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""Zarr stores of strangers: nothing in one runs, reaches out of it, or takes more memory than may be used."""
+"""Untrusted zarr stores run no code, read no other files, and do not exceed the memory limit."""
 
 import gzip
 import json
@@ -74,7 +74,7 @@ def store(tmp_path):
 
 
 class Command:
-    """What runs a command where it is unpickled."""
+    """An object that runs a command when it is unpickled."""
 
     def __init__(self, marker):
         self.marker = marker
@@ -84,7 +84,7 @@ class Command:
 
 
 def objects(store, filters, marker, dtype="|O", compressor=None):
-    """Add an array that runs a command where it is decoded by pickle."""
+    """Add an array that runs a command when it is decoded by pickle."""
     (store / "station").mkdir()
     array = {
         "zarr_format": 2,
@@ -210,7 +210,7 @@ def test_format_2_codecs_decode_as_the_library_does(tmp_path, settings, order):
     array[:] = VALUES
     array.attrs["_ARRAY_DIMENSIONS"] = ["time", "latitude", "longitude"]
     np.testing.assert_array_equal(read(path)["air"].values, zarr.open_array(path / "air")[:])
-    if order == "C":  # of the other order, the library loses what it packs by some filters
+    if order == "C":  # in order F, the library does not decode its own output with some filters
         np.testing.assert_allclose(open_raw(str(path))["air"].values, VALUES, atol=0.01)
 
 
@@ -462,7 +462,7 @@ def test_metadata_of_wrong_types_are_one_line_errors(tiny_store, tmp_path, kind,
     for file in (
         path / "zarr.json",
         path / "statistics" / "zarr.json",
-    ):  # no consolidated metadata, which would be read instead
+    ):  # consolidated metadata would be read instead
         described = json.loads(file.read_text())
         described.pop("consolidated_metadata", None)
         file.write_text(json.dumps(described))
@@ -593,7 +593,7 @@ def test_the_direct_loader_rejects_bombs(tmp_path, packer, shards):
 
 
 def linked(store, target, what):
-    """Replace a part of a store by a link to a place outside of it."""
+    """Replace a part of a store by a link to a target outside of it."""
     part = (
         store / {"chunk": "air/0.0.0", "folder": "air", "metadata": ".zgroup", "array": "air/.zarray"}[what]
     )

@@ -1,6 +1,4 @@
-"""Forecasts as other packages write them: one that equals the truth scores zero in every layout, and is drawn
-as it lies.
-"""
+"""Forecasts of other packages: one that equals the truth has zero error in every layout."""
 
 import json
 
@@ -78,7 +76,7 @@ def with_hours(ds, name):
 
 
 def channels(ds):
-    """Fields along one axis of names, as earth2studio has them."""
+    """Return fields along an axis of names, as in earth2studio."""
     z = ds["geopotential"]
     parts = [ds["2m_temperature"], z.sel(level=500, drop=True), z.sel(level=850, drop=True)]
     names = xr.DataArray(["t2m", "z500", "z850"], dims="variable", name="variable")
@@ -101,7 +99,7 @@ def graphcast(ds):
 
 
 def cells(ds, shuffled):
-    """Fields along one axis of points, by valid time of one initial time, as anemoi-inference writes them."""
+    """Return fields along an axis of points, by valid time, as written by anemoi-inference."""
     one = ds.isel(time=0)
     valid = one["time"].values + LEADS
     order = np.random.default_rng(1).permutation(144) if shuffled else np.arange(144)
@@ -375,7 +373,7 @@ def anywhere(ds, rows, columns):
 
 @pytest.fixture(scope="module")
 def off(perfect):
-    """A forecast with errors that depend on the place."""
+    """A forecast with errors that depend on the location."""
     noise = np.random.default_rng(3).normal(size=perfect["2m_temperature"].shape).astype("f4")
     growing = noise * (1 + np.abs(LATITUDE)[:, None].astype("f4") / 10)
     return perfect[["2m_temperature"]].assign({"2m_temperature": perfect["2m_temperature"] + growing})
@@ -446,7 +444,7 @@ def test_every_second_point_is_scored_on_the_common_points(off, perfect, truth):
 
 
 def test_regridding_scores_on_the_coarser_grid(perfect, source, truth):
-    """The mean of four cells of the truth is what a perfect forecast on cells twice as large has."""
+    """A perfect forecast on cells twice as large has the mean of four cells of the truth."""
     latitude = (LATITUDE[::2] + LATITUDE[1::2]) / 2
     longitude = (LONGITUDE[::2] + LONGITUDE[1::2]) / 2
     weights = xr.DataArray(np.cos(np.deg2rad(LATITUDE)), dims="latitude", coords={"latitude": LATITUDE})
@@ -481,9 +479,7 @@ def test_regridding_scores_on_the_coarser_grid(perfect, source, truth):
 
 
 def test_partial_overlap_is_rejected_without_an_area(off, europe):
-    part = anywhere(
-        off, slice(6, 9), [0, 1, 2, 3, 4, 5]
-    )  # reaches beyond the south and the east of the truth
+    part = anywhere(off, slice(6, 9), [0, 1, 2, 3, 4, 5])  # extends beyond the truth in the south and east
     with pytest.raises(ValueError, match="on different points"):
         forecast.verify(part, europe)
     scores = forecast.verify(part, europe, area="40/0/10/60")
@@ -496,8 +492,8 @@ def test_partial_overlap_is_rejected_without_an_area(off, europe):
 
 
 def test_an_ensemble_without_spread_is_reported(perfect, truth, tmp_path):
-    """Members and truth that depart by equal amounts from the same state are reliable; members that do not
-    depart are not.
+    """Members and truth that deviate equally from the same state are reliable; identical members are
+    not.
     """
     rng = np.random.default_rng(5)
     right = perfect["2m_temperature"]
@@ -535,8 +531,8 @@ def test_units_with_an_offset_are_converted():
 
 
 def test_no_spread_ratio_is_computed_for_round_off_errors(perfect, truth, tmp_path):
-    """Members that are centred on the truth have no error to compare their spread with; JSON has null, the
-    table a dash.
+    """Members centred on the truth have no error to compare their spread with: null in JSON, a dash in
+    the table.
     """
     right = perfect["2m_temperature"]
     one_rounding = np.float32(2.0**-14)  # between neighbouring float32 numbers near 280 there are 2 ** -15
