@@ -1,4 +1,4 @@
-"""What all verbs of the command share: their common options, progress, errors and results."""
+"""What the verbs of the command share: common options, progress, error messages and output."""
 
 import json
 import logging
@@ -25,23 +25,23 @@ FollowLinks = Annotated[
     bool,
     typer.Option(
         "--follow-links",
-        help="Read also what links within a store or file lead to outside of it; only where you trust it.",
+        help="Follow links that lead out of a store or file; use it only with data that you trust.",
     ),
 ]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda; a GPU where there is one by default.")]
 LeadUnits = Annotated[
-    str | None, typer.Option(help="Units of a forecast's lead times where it gives none, e.g. hours.")
+    str | None, typer.Option(help="Units of a forecast's lead times if it has none, e.g. hours.")
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, e.g. train.epochs=20."),
+    typer.Argument(metavar="[KEY=VALUE]...", help="Overrides of the configuration, e.g. train.epochs=20."),
 ]
 
-READER_GONE = 141  # as a process that SIGPIPE ended
+READER_GONE = 141  # exit code of a process that SIGPIPE ended
 
 
 class Verbs(TyperGroup):
-    """The verbs of the command; every error in one of them, in its options or its printing ends in one line."""
+    """The verbs of the command; any error in one, in its options or in its output is reported in one line."""
 
     def main(
         self,
@@ -56,22 +56,22 @@ class Verbs(TyperGroup):
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, standalone_mode, windows_expand_args, **extra)
 
-        def work() -> None:
+        def run_verb() -> None:
             with self.make_context(
                 prog_name or "forecast", list(sys.argv[1:] if args is None else args), **extra
             ) as context:
                 self.invoke(context)
 
         with _quiet_libraries():
-            code = _run(work)
+            code = _run(run_verb)
         sys.exit(code)
 
 
-def _run(work: Callable[[], None]) -> int:
-    """Do the work of a verb and return the exit code."""
+def _run(verb: Callable[[], None]) -> int:
+    """Run a verb and return the exit code."""
     try:
         with handled():
-            work()
+            verb()
             _flush()
     except (typer.Exit, SystemExit) as end:
         code = end.exit_code if isinstance(end, typer.Exit) else end.code
@@ -80,17 +80,19 @@ def _run(work: Callable[[], None]) -> int:
         except OSError as error:
             return _report(error)
         return code if isinstance(code, int) else bool(code)
-    except BaseException as error:  # noqa: BLE001  whatever it is, it is reported
+    except BaseException as error:  # noqa: BLE001  any error is reported
         return _report(error)
     return 0
 
 
 @contextmanager
 def reported() -> Iterator[Callable[[str], Any]]:
-    """Show progress inside, and turn an error into one line and an exit code."""
+    """Show progress inside the context, and turn an error into one line and an exit code."""
     from .display import Display
 
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of reads under way when one fails, at exit
+    logging.getLogger("asyncio").setLevel(
+        logging.CRITICAL
+    )  # it reports pending reads at exit after one failed
     try:
         with Display() as display:
             yield display.stage
@@ -101,7 +103,7 @@ def reported() -> Iterator[Callable[[str], Any]]:
 
 
 def _report(error: BaseException) -> int:
-    """Print what happened and return the exit code; with FOURCASTER_DEBUG, let an error through."""
+    """Print an error and return the exit code; with FOURCASTER_DEBUG set, raise it instead."""
     if isinstance(error, BrokenPipeError) and _reader_is_gone():
         return READER_GONE
     if hasattr(error, "format_message"):  # of typer
@@ -111,14 +113,14 @@ def _report(error: BaseException) -> int:
     if os.environ.get("FOURCASTER_DEBUG") and isinstance(error, Exception):
         raise error
     text, code = explain(error)
-    _say(text)
+    _print_error(text)
     if isinstance(error, OSError):
-        _reader_is_gone()  # standard output may be the device that is full
+        _reader_is_gone()  # standard output may be the full device
     return code
 
 
 def _report_usage(error: Any) -> int:
-    """Print what is wrong with the command line; the help where there are no words at all."""
+    """Print what is wrong with the command line, or the help if it is empty."""
     if type(error).__name__ == "NoArgsIsHelpError":
         error.show()
         return int(error.exit_code)
@@ -128,12 +130,12 @@ def _report_usage(error: Any) -> int:
         if context is not None
         else ""
     )
-    _say(f"{one_line(error.format_message()).rstrip('.')}{hint}")
+    _print_error(f"{one_line(error.format_message()).rstrip('.')}{hint}")
     return int(getattr(error, "exit_code", BAD_INPUT))
 
 
-def _say(text: str) -> None:
-    """Print a line on standard error, where there is one."""
+def _print_error(text: str) -> None:
+    """Print a line on standard error if it is open."""
     with suppress(OSError, ValueError):
         if sys.stderr is not None:
             print(f"forecast: {text}", file=sys.stderr, flush=True)
@@ -145,25 +147,25 @@ def _flush() -> None:
 
 
 def _reader_is_gone() -> bool:
-    """Return whether standard output takes no more; what waits to be written there is then dropped."""
-    gone = False
+    """Return whether standard output is closed; pending output is then discarded."""
+    closed = False
     try:
         _flush()
         watched = select.poll()
         watched.register(sys.stdout.fileno(), 0)
-        gone = any(event & select.POLLERR for _, event in watched.poll(0))
-    except (OSError, ValueError):  # no file descriptor, or an output that is closed or full
-        gone = True
-    if gone:
+        closed = any(event & select.POLLERR for _, event in watched.poll(0))
+    except (OSError, ValueError):  # no file descriptor, or closed, or full
+        closed = True
+    if closed:
         with suppress(OSError, ValueError):
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, sys.stdout.fileno())
             os.close(null)
-    return gone
+    return closed
 
 
 class _Lines(logging.Handler):
-    """Print each record of the log as one line on what is standard error then."""
+    """Print each log record as one line on the current standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
         with suppress(Exception):
@@ -172,7 +174,7 @@ class _Lines(logging.Handler):
 
 @contextmanager
 def _quiet_libraries() -> Iterator[None]:
-    """Let warnings and errors that libraries print be lines like others, and print any text in any encoding."""
+    """Turn warnings and errors of libraries into log lines, and make any text printable in any encoding."""
     log = logging.getLogger("fourcaster.forecast")
 
     def warn(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
@@ -180,7 +182,7 @@ def _quiet_libraries() -> Iterator[None]:
 
     def in_thread(arguments: Any) -> None:
         where = write_traceback(arguments.exc_value)
-        log.error("a thread ended by %s: %s (%s)", arguments.exc_type.__name__, arguments.exc_value, where)
+        log.error("a thread failed with %s: %s (%s)", arguments.exc_type.__name__, arguments.exc_value, where)
 
     with ExitStack() as after:
         handler = _Lines(logging.WARNING)
@@ -239,7 +241,7 @@ def show_summary(summary: Any, as_json: bool, *, table: Callable[[Any], str] | N
 
 
 def show(values: Any, as_json: bool, text: str) -> None:
-    """Print a result, as JSON, in which numbers that are not finite are null, or as text."""
+    """Print a result as text, or as JSON with null for non-finite numbers."""
     print(json.dumps(_finite(values), indent=1, default=str) if as_json else printable(text))
 
 

@@ -1,4 +1,4 @@
-"""How the command shows progress and tables: a bar on a terminal, plain lines elsewhere."""
+"""Progress and tables of the command: a progress bar on a terminal, log lines elsewhere."""
 
 import math
 import sys
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class Display:
-    """Progress of one stage after the other, on standard error.
+    """Progress of consecutive stages, on standard error.
 
     Args:
-        enabled: show anything at all.
+        enabled: show progress.
     """
 
     def __init__(self, enabled: bool = True) -> None:
@@ -45,7 +45,7 @@ class Display:
             self._bar.stop()
 
     def stage(self, name: str) -> "Progress":
-        """Return the function that shows the progress of a stage."""
+        """Return the callback that shows the progress of a stage."""
         if not self.enabled:
             return lambda done, total, text: None
         if self._bar:
@@ -63,7 +63,8 @@ class Display:
             tenth = 10 * done // max(1, total)
             if tenth > last[1] and (time.monotonic() - last[0] > 1 or done == total):
                 last[:] = [time.monotonic(), tenth]
-                print(f"{name}: {100 * done // max(1, total)}% {one_line(text)}", file=sys.stderr, flush=True)
+                percent = 100 * done // max(1, total)
+                print(f"{name} {percent}%: {one_line(text)}", file=sys.stderr, flush=True)
 
         return line
 

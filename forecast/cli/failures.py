@@ -1,6 +1,4 @@
-"""What the command says of an error: one line, an exit code, and a file with the traceback where the fault
-may be ours.
-"""
+"""Error messages of the command: one line and an exit code, and a file with the traceback of unexpected errors."""
 
 import errno
 import os
@@ -18,31 +16,25 @@ from ..text import one_line
 BUG = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
-_LONGEST = 20_000  # characters of a message that are looked at
+_LONGEST = 20_000  # characters of a message that are examined
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-# Raised by readers of files, as type name or by text; all others are checked where files are read.
-_DAMAGED = (
-    "BadZipFile",
-    "LargeZipFile",
-    "BadGzipFile",
-    "LZMAError",
-    "SafetensorError",
-    "EOFError",
-    "UnpicklingError",
-    "DatabaseError",
-    "OperationalError",
-    "YAMLError",
-    "ScannerError",
-    "ParserError",
-    "ComposerError",
-    "ConstructorError",
-    "IcechunkError",
-    "ArrayNotFoundError",
-    "GroupNotFoundError",
-    "NodeNotFoundError",
-)
-_DAMAGED_MODULES = ("zlib", "struct", "_struct")  # whose only exception is called `error`
+# Errors of libraries that read files, by module; a module that was not imported has raised none.
+_LIBRARY_ERRORS = {
+    "zipfile": ("BadZipFile", "LargeZipFile"),
+    "gzip": ("BadGzipFile",),
+    "lzma": ("LZMAError",),
+    "zlib": ("error",),
+    "struct": ("error",),
+    "safetensors": ("SafetensorError",),
+    "pickle": ("UnpicklingError",),
+    "sqlite3": ("DatabaseError",),
+    "yaml": ("YAMLError",),
+    "icechunk": ("IcechunkError",),
+    "zarr.errors": ("ArrayNotFoundError", "GroupNotFoundError", "NodeNotFoundError"),
+}
+# netCDF4, HDF5 and the codecs raise a bare RuntimeError, and several libraries a RuntimeError or ValueError when
+# memory runs out: these can only be told apart by their text.
 _DAMAGED_TEXT = re.compile(r"netcdf|hdf5? error|blosc|zstd|lz4|codec|decompress|checksum", re.IGNORECASE)
 _MEMORY_TEXT = re.compile(
     r"can't allocate memory|not enough memory|out of memory|bad_alloc|bad allocation|cannot allocate|unable to allocate"
@@ -52,7 +44,7 @@ _MEMORY_TEXT = re.compile(
 
 
 def explain(error: BaseException) -> tuple[str, int]:
-    """Return what happened in one line, and the exit code."""
+    """Return the message for an error, in one line, and the exit code."""
     error = _first(error)
     if isinstance(error, Stopped):
         text = error.text or "run the same command again"
@@ -64,14 +56,14 @@ def explain(error: BaseException) -> tuple[str, int]:
         isinstance(error, RuntimeError | ValueError) and _MEMORY_TEXT.search(text)
     ):
         return one_line(
-            f"this needs more memory than there is ({text or 'out of memory'}); take less at once, or a smaller input"
+            f"this needs more memory than is available ({text or 'out of memory'}); process less at once, or use a smaller input"
         ), BAD_INPUT
     if isinstance(error, RecursionError):
         return "the input is nested too deeply to be read; flatten it", BAD_INPUT
     if isinstance(error, OverflowError):
         return one_line(f"a number is out of range ({text}); use a smaller one"), BAD_INPUT
     if isinstance(error, OSError):
-        return one_line(_of_the_system(error, text)), BAD_INPUT
+        return one_line(_system_message(error, text)), BAD_INPUT
     if isinstance(error, ValueError) and text:
         return one_line(f"{text}{option_hint(error)}"), BAD_INPUT
     if _is_damage(error, text):
@@ -103,18 +95,16 @@ def option_hint(error: BaseException) -> str:
 
 
 def write_traceback(error: BaseException) -> str | None:
-    """Write a traceback, without secrets, to a new private file and return its name; None where that is
-    impossible.
-    """
+    """Write a traceback without secrets to a new private file, and return its name, or None on failure."""
     try:
         from ..jobs.masking import mask
 
         trace = "".join(traceback.format_exception(error))
         command = " ".join(sys.argv[1:])
-        about = f"fourcaster {__version__}, Python {platform.python_version()}, {platform.platform()}\nforecast {command}\n\n"
-        data = mask(about + trace).encode(errors="backslashreplace")
+        header = f"fourcaster {__version__}, Python {platform.python_version()}, {platform.platform()}\nforecast {command}\n\n"
+        data = mask(header + trace).encode(errors="backslashreplace")
         descriptor, name = tempfile.mkstemp(prefix="forecast-traceback-", suffix=".txt")  # mode 0600
-    except Exception:  # noqa: BLE001  an error is being reported, and must not become another one
+    except Exception:  # noqa: BLE001  reporting an error must not raise another one
         return None
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -131,12 +121,12 @@ def _first(error: BaseException) -> BaseException:
     return error
 
 
-def _of_the_system(error: OSError, text: str) -> str:
+def _system_message(error: OSError, text: str) -> str:
     reason = error.strerror or text
     if error.errno in _NO_ROOM and "no room" not in text:
         return f"no room on the disk ({text}); free some space and run it again"
     if error.errno == errno.ENOMEM:
-        return f"this needs more memory than there is ({reason}); take less at once, or a smaller input"
+        return f"this needs more memory than is available ({reason}); process less at once, or use a smaller input"
     if error.filename is not None and error.strerror:
         name = (
             os.fsdecode(error.filename)
@@ -148,10 +138,20 @@ def _of_the_system(error: OSError, text: str) -> str:
 
 
 def _is_damage(error: BaseException, text: str) -> bool:
-    names = {kind.__name__ for kind in type(error).__mro__}
-    if names & set(_DAMAGED) or (_kind(error) == "error" and type(error).__module__ in _DAMAGED_MODULES):
+    if isinstance(error, (EOFError, *_library_errors())):
         return True
     return type(error) is RuntimeError and bool(_DAMAGED_TEXT.search(text))
+
+
+def _library_errors() -> tuple[type[BaseException], ...]:
+    """Return the error classes of the libraries that were imported."""
+    classes = [
+        getattr(sys.modules[module], name, None)
+        for module, names in _LIBRARY_ERRORS.items()
+        if module in sys.modules
+        for name in names
+    ]
+    return tuple(c for c in classes if isinstance(c, type) and issubclass(c, BaseException))
 
 
 def _kind(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""The verb that makes stores."""
+"""The verb ``ingest``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +15,7 @@ def ingest(
             metavar="SRC...", help="netCDF, HDF5 or GRIB files, patterns, zarr stores or their URLs."
         ),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Store to make.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Store to write.")],
     variables: Annotated[str | None, typer.Option(help="Variables to keep, separated by commas.")] = None,
     levels: Annotated[
         str | None,
@@ -24,14 +24,15 @@ def ingest(
         ),
     ] = None,
     times: Annotated[str | None, typer.Option(help="Period to keep, e.g. 2013 or 2010-01:2013-06.")] = None,
-    step: Annotated[str | None, typer.Option(help="Time between the states to keep, e.g. 6h or 1d.")] = None,
+    step: Annotated[str | None, typer.Option(help="Time step to keep, e.g. 6h or 1d.")] = None,
     area: Annotated[str | None, typer.Option(help="NORTH/WEST/SOUTH/EAST in degrees to keep.")] = None,
     select: Annotated[
-        list[str] | None, typer.Option(help="One place along another axis, as NAME=VALUE, e.g. depth=0.5.")
+        list[str] | None,
+        typer.Option(help="Coordinate to select along another axis, as NAME=VALUE, e.g. depth=0.5."),
     ] = None,
     member: Annotated[int | None, typer.Option(help="Member of an ensemble to keep.")] = None,
     units: Annotated[
-        list[str] | None, typer.Option(help="Units that a file lacks or has wrong, as NAME=UNITS.")
+        list[str] | None, typer.Option(help="Units that are missing or wrong in a file, as NAME=UNITS.")
     ] = None,
     rename: Annotated[
         list[str] | None, typer.Option(help="New name of a variable, as OLD=NEW, e.g. tas=t2m.")
@@ -39,78 +40,75 @@ def ingest(
     static: Annotated[
         list[str] | None,
         typer.Option(
-            help="Variable that never changes although its file gives it a time; orography and masks are known."
+            help="Time-invariant variable that has a time axis in its file; orography and masks are recognised."
         ),
     ] = None,
-    layout: Annotated[
-        str | None, typer.Option(help="How the source is laid out; recognised by default.")
-    ] = None,
+    layout: Annotated[str | None, typer.Option(help="Layout of the source; recognised by default.")] = None,
     grid: Annotated[
         str | None,
         typer.Option(
-            help="Regrid to degrees between points, LATxLON points, or a store's grid; map projections too."
+            help="Target grid: degrees between points, LATxLON points, or a store; also from map projections."
         ),
     ] = None,
     method: Annotated[
         str | None,
         typer.Option(
-            help="How to regrid: conservative (the default), bilinear or spectral (map projections: the first two)."
+            help="Regridding: conservative (the default), bilinear or spectral (not from map projections)."
         ),
     ] = None,
     train_period: Annotated[
-        str | None, typer.Option(help="Period for statistics, e.g. 2013 or 2010-01:2013-06.")
+        str | None,
+        typer.Option(help="Training period, on which statistics are computed, e.g. 2013 or 2010-01:2013-06."),
     ] = None,
     allow_gaps: Annotated[
-        bool, typer.Option("--allow-gaps", help="Record gaps in time instead of refusing them.")
+        bool, typer.Option("--allow-gaps", help="Record gaps in time instead of raising an error.")
     ] = False,
     allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Take chunks that a zarr source lacks for fill values.")
+        bool, typer.Option("--allow-missing", help="Read missing chunks of a zarr source as fill values.")
     ] = False,
     follow_links: FollowLinks = False,
-    memory: Annotated[str, typer.Option(help="Memory that may be used, e.g. 4GiB.")] = "2GiB",
+    memory: Annotated[str, typer.Option(help="Memory limit, e.g. 4GiB.")] = "2GiB",
     scheduler: Annotated[
-        str | None, typer.Option(help="Dask scheduler's address, or local:N for N processes.")
+        str | None, typer.Option(help="Address of a Dask scheduler, or local:N for N processes.")
     ] = None,
     store: Annotated[
         str | None,
-        typer.Option(help="Kind of store: zarr (the default), or icechunk, a repository of transactions."),
+        typer.Option(help="Format of the store: zarr (the default), or icechunk."),
     ] = None,
-    append: Annotated[bool, typer.Option("--append", help="Add later times to the store.")] = False,
+    append: Annotated[bool, typer.Option("--append", help="Append later times to the store.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be written, and write nothing.")
+        bool, typer.Option("--dry-run", help="Print the plan without writing anything.")
     ] = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Make a store of any reanalysis, with statistics and climatology; goes on by itself where an earlier run
-    stopped.
+    """Write a store from gridded data, with statistics and climatology; resumes an interrupted run.
 
     Example: forecast ingest air_*.nc -o air.zarr --variables air
     """
     with reported() as progress:
         from ...datasets.adapters.untrusted import parse_bytes
         from ...datasets.ingest.select import Selection
-        from ..ingestion import ingest as work
+        from ..ingestion import ingest as run_ingest
         from ..ingestion import parse_hours, parse_levels, parse_names, parse_pairs
-        from ..inspection import inspect as look
+        from ..inspection import inspect as run_inspect
         from .display import describe
 
-        places = tuple(parse_pairs("select", select or [], "depth=0.5").items())
-        wanted = parse_names("variables", variables)
-        chosen = Selection(
-            tuple(wanted) if wanted else None,
+        coordinates = tuple(parse_pairs("select", select or [], "depth=0.5").items())
+        names = parse_names("variables", variables)
+        selection = Selection(
+            tuple(names) if names else None,
             parse_levels(levels),
             times,
             parse_hours(step),
             area,
             member,
-            places,
+            coordinates,
         )
-        names = parse_pairs("rename", rename or [], "tas=t2m")
-        plan = work(
+        plan = run_ingest(
             sources,
             output,
-            chosen,
+            selection,
             parse_pairs("units", units or [], "air=K"),
             layout,
             grid,
@@ -125,9 +123,9 @@ def ingest(
             progress("ingest"),
             allow_missing,
             store,
-            rename=names,
+            rename=parse_pairs("rename", rename or [], "tas=t2m"),
             static=static or [],
             follow_links=follow_links,
         )
-        result = plan if dry_run else look(output)
+        result = plan if dry_run else run_inspect(output)
     show(result, as_json, describe(result))

@@ -1,10 +1,11 @@
-"""The ``forecast`` command. Each verb calls one function; heavy imports wait until then."""
+"""The ``forecast`` command. Each verb calls one function; heavy imports are deferred until then."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ... import __version__
 from .console import (
     Device,
     FollowLinks,
@@ -35,45 +36,61 @@ app = typer.Typer(
 def quickstart(
     overrides: Overrides = None,
     data: Annotated[
-        Path | None, typer.Option(help="CF file or zarr store to work on; else a sample.")
+        Path | None, typer.Option(help="CF file or zarr store; a sample data set by default.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for everything that is made.")] = Path("quickstart"),
+    out: Annotated[Path, typer.Option(help="Output folder.")] = Path("quickstart"),
     device: Device = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Start over instead of skipping what is done.")
+        bool, typer.Option("--fresh", help="Start over instead of skipping finished stages.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """The main job in minutes: sample, ingest, train, run, verify, plot.
+    """Run the whole workflow in minutes: sample data, ingest, train, run, verify, plot.
 
     Example: forecast quickstart --data air.nc --out demo train.epochs=5
     """
     with reported() as progress:
         from ...datasets.store.outputs import check_output
-        from ..quickstart import quickstart as work
+        from ..quickstart import quickstart as run_quickstart
         from .display import score_table
         from .process import keep_freed_memory
 
         keep_freed_memory()
         check_output(out, "checkpoint")
-        result = work(data, out, overrides or [], device, fresh, progress)
+        result = run_quickstart(data, out, overrides or [], device, fresh, progress)
     first = result["scores"][0]
     simulated = (
-        "\nThe data are SIMULATED, not observations: these scores say nothing about the weather."
+        "\nThe data are SIMULATED: these scores do not measure skill at forecasting the weather."
         if result["simulated"]
         else ""
     )
     extra = "" if first["level"] is None else f" --level {first['level']}"
-    line = (
-        f"Next, a map of any lead and initial time:\n"
+    suggestion = (
+        "Next, a map of any lead and initial time:\n"
         f"  forecast plot {out}/forecast.zarr --variable {first['variable']}{extra} --lead {result['scores'][-1]['lead_hours']:g}h "
         f"--truth {out}/store.zarr -o {out}/last_lead.png"
     )
     show(
         result,
         as_json,
-        f"\n{score_table(result['scores'])}{simulated}\n\nMaps and scores are in {out}/.\n{line}",
+        f"\n{score_table(result['scores'])}{simulated}\n\nMaps and scores are in {out}/.\n{suggestion}",
     )
+
+
+def _print_version(requested: bool) -> None:
+    if requested:
+        print(f"fourcaster {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Neural-operator weather and fluid forecasting: from a zarr store to a scored forecast."""
 
 
 app.command()(ingest)
@@ -84,50 +101,50 @@ app.add_typer(jobs, name="jobs")
 def simulate(
     system: Annotated[
         str,
-        typer.Argument(help="What to simulate, e.g. burgers or navier_stokes; docs/physics.md lists all."),
+        typer.Argument(help="System to simulate, e.g. burgers or navier_stokes; docs/physics.md lists all."),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Store to make.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Store to write.")],
     parameters: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[KEY=VALUE]...", help="samples, seed, resolution and the system's own parameters."
+            metavar="[KEY=VALUE]...", help="samples, seed, resolution and the parameters of the system."
         ),
     ] = None,
     scheduler: Annotated[
-        str | None, typer.Option(help="Dask scheduler's address, or local:N for N processes.")
+        str | None, typer.Option(help="Address of a Dask scheduler, or local:N for N processes.")
     ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Solve an equation numerically for training and tests; goes on by itself where an earlier run stopped.
+    """Solve an equation numerically for training and tests; resumes an interrupted run.
 
     Example: forecast simulate navier_stokes -o ns.zarr samples=20 resolution=64 viscosity=1e-3 duration=20
         seed=0
     """
     with reported() as progress:
-        from ...datasets.pde.simulate import simulate as work
+        from ...datasets.pde.simulate import simulate as run_simulate
         from ..config.source import parse_arguments
-        from ..inspection import inspect as look
+        from ..inspection import inspect as run_inspect
         from .display import describe
 
-        given = parse_arguments(parameters or [])
-        counts = {name: given.pop(name) for name in ("samples", "seed") if name in given}
+        arguments = parse_arguments(parameters or [])
+        counts = {name: arguments.pop(name) for name in ("samples", "seed") if name in arguments}
         if wrong := [
             f"{name}={value}"
             for name, value in counts.items()
             if not isinstance(value, int) or isinstance(value, bool)
         ]:
-            raise ValueError(f"{wrong[0]} is not a whole number")
-        work(
+            raise ValueError(f"{wrong[0]} is not an integer")
+        run_simulate(
             system,
             output,
-            given,
+            arguments,
             **counts,
             scheduler=scheduler,
             overwrite=overwrite,
             progress=progress("simulate"),
         )
-        result = look(output)
+        result = run_inspect(output)
     show(result, as_json, describe(result))
 
 
@@ -138,15 +155,15 @@ def inspect(
     follow_links: FollowLinks = False,
     as_json: Json = False,
 ) -> None:
-    """Say what a store, checkpoint or forecast is.
+    """Describe a store, checkpoint, forecast or file.
 
     Example: forecast inspect quickstart/checkpoint
     """
     with reported():
-        from ..inspection import inspect as look
+        from ..inspection import inspect as run_inspect
         from .display import describe
 
-        result = look(path, lead_units, follow_links=follow_links)
+        result = run_inspect(path, lead_units, follow_links=follow_links)
     show(result, as_json, describe(result))
 
 
@@ -160,15 +177,15 @@ app.command()(export)
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """Say whether this machine is fit to run: versions, device, threads, transforms.
+    """Check this machine: versions, device, threads, accuracy of the transforms.
 
     Example: forecast doctor
     """
     with reported():
-        from ..doctor import doctor as look
+        from ..doctor import doctor as run_doctor
         from .display import describe
 
-        result = look()
+        result = run_doctor()
     show(result, as_json, describe(result))
     if result["problems"]:
         raise typer.Exit(1)

@@ -22,14 +22,12 @@ _RUN_OPTIONS = ("checkpoint", "output", "device", "overwrite", "as_json")
 
 
 def train(
-    config: Annotated[
-        str, typer.Argument(help="YAML file, or the name of a recipe that comes with the package.")
-    ],
+    config: Annotated[str, typer.Argument(help="YAML file, or the name of a packaged recipe.")],
     overrides: Overrides = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
-    """Train a model; goes on by itself where an earlier run stopped.
+    """Train a model; resumes an interrupted run.
 
     Example: forecast train ncep_temperature data.store=air.zarr train.epochs=20
     """
@@ -54,51 +52,49 @@ def train(
 
 def run(
     context: typer.Context,
-    checkpoint: Annotated[Path, typer.Argument(help="Folder that training made.")],
+    checkpoint: Annotated[Path, typer.Argument(help="Folder of the checkpoint.")],
     output: Annotated[
         Path,
         typer.Option(
             "-o", "--output", help="Forecast to write: .nc for netCDF, .zarr or no ending for zarr."
         ),
     ],
-    init: Annotated[Path | None, typer.Option(help="CF file or store that holds the input states.")] = None,
+    init: Annotated[Path | None, typer.Option(help="CF file or store with the initial states.")] = None,
     time: Annotated[
         list[str] | None, typer.Option(help="Initial time, or START/STOP/STEP; the latest by default.")
     ] = None,
-    lead: Annotated[str, typer.Option(help="How far, e.g. 72h or 10d.")] = "10d",
+    lead: Annotated[str, typer.Option(help="Lead time, e.g. 72h or 10d.")] = "10d",
     grid: Annotated[
         str | None,
         typer.Option(
-            help="Interpolate to this many degrees between points, on the model's kind of grid, or to HxW points "
-            "(odd H: rows on the poles); TIMESxPLACES of a physics-informed network, e.g. 101x256."
+            help="Output grid of a forecast: degrees between points on the model's kind of grid, or HxW points "
+            "(odd H: rows on the poles); of a physics-informed network: TIMESxPLACES, e.g. 101x256."
         ),
     ] = None,
     refine: Annotated[
         int,
         typer.Option(
-            help="Steps of test-time optimisation on the equation, of a solution operator.",
+            help="Steps of test-time optimisation of a solution operator on the equation.",
             min=0,
             max=100_000,
         ),
     ] = 0,
     area: Annotated[
         str | None,
-        typer.Option(
-            help="NORTH/WEST/SOUTH/EAST in degrees to keep, with longitudes as they will be written."
-        ),
+        typer.Option(help="NORTH/WEST/SOUTH/EAST in degrees to keep, with longitudes as in the output."),
     ] = None,
     variables: Annotated[str | None, typer.Option(help="Variables to keep, separated by commas.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Initial times that are run together.", min=1)] = 32,
+    batch_size: Annotated[
+        int, typer.Option(help="Number of initial times that are run together.", min=1)
+    ] = 32,
     members: Annotated[
-        int, typer.Option(help="Members of an ensemble, from perturbed initial states.", min=1)
+        int, typer.Option(help="Size of the ensemble of perturbed initial states.", min=1)
     ] = 1,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of an ensemble's perturbations; 0 by default.", min=0)
-    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the perturbations; 0 by default.", min=0)] = None,
     amplitude: Annotated[
         float | None,
         typer.Option(
-            help="Size of an ensemble's perturbations, in standard deviations of the anomalies; 0.1 by default."
+            help="Amplitude of the perturbations in standard deviations of the anomalies; 0.1 by default."
         ),
     ] = None,
     bounds: Annotated[
@@ -110,16 +106,14 @@ def run(
     ] = True,
     clip: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Bounds of a variable as NAME=LOW,HIGH, where either may be empty, e.g. q=0, instead of physical ones."
-        ),
+        typer.Option(help="Bounds of a variable as NAME=LOW,HIGH, either of which may be empty, e.g. q=0."),
     ] = None,
     follow_links: FollowLinks = False,
     device: Device = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Make a forecast; resumes an interrupted run.
+    """Run a forecast; resumes an interrupted run.
 
     Example: forecast run run/checkpoint --init air.zarr --time 2014-03-01T06 --lead 72h -o forecast.zarr
     """
@@ -146,48 +140,47 @@ def import_(
     context: typer.Context,
     source: Annotated[Path, typer.Argument(metavar="FILE", help="File of published weights.")],
     format: Annotated[str, typer.Option(help="fourcastnet, neuraloperator or physicsnemo.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Checkpoint to make.")],
-    config: Annotated[Path | None, typer.Option(help="YAML with what the file does not hold.")] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Checkpoint to write.")],
+    config: Annotated[Path | None, typer.Option(help="YAML with arguments of the network.")] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Make a checkpoint of published weights. What the file does not hold follows as KEY=VALUE or --key
-    VALUE.
+    """Import published weights; arguments of the network follow as KEY=VALUE or --key VALUE.
 
     Example: forecast import backbone.ckpt --format fourcastnet -o fourcastnet --inp-shape 720,1440
     """
     with reported():
         from ..config.source import parse_arguments
-        from ..inspection import inspect as look
+        from ..inspection import inspect as run_inspect
         from ..interop import import_network
         from .display import describe
 
         import_network(source, format, output, parse_arguments(context.args), config, overwrite)
-        result = look(output)
+        result = run_inspect(output)
     show(result, as_json, describe(result))
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="Folder that training or import made.")],
+    checkpoint: Annotated[Path, typer.Argument(help="Folder of the checkpoint.")],
     format: Annotated[str, typer.Option(help="torch-export or onnx.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="File to make.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
     size: Annotated[
         str | None, typer.Option(help="Grid points, e.g. 64,128; those of training by default.")
     ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Write the network of a checkpoint for serving elsewhere, compared with the original.
+    """Export the network of a checkpoint for other runtimes, and compare its output with the original.
 
     Example: forecast export run/checkpoint --format onnx -o model.onnx
     """
     with reported():
-        from ..interop import export as work
+        from ..interop import export as run_export
         from .display import describe
 
         try:
             sizes = [int(n) for n in size.split(",")] if size else None
         except ValueError:
             raise ValueError(f"--size {size} is not understood; write e.g. --size 64,128") from None
-        result = work(checkpoint, format, output, sizes, overwrite)  # type: ignore[arg-type]
+        result = run_export(checkpoint, format, output, sizes, overwrite)  # type: ignore[arg-type]
     show(result, as_json, describe(result))

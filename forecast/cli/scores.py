@@ -27,11 +27,9 @@ def verify(
     context: typer.Context,
     forecast: Annotated[str, typer.Argument(help="Forecast to score, of this or another package.")],
     truth: Annotated[Path, typer.Option(help="Store with the truth.")],
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write the scores to this netCDF file.")
-    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="netCDF file for the scores.")] = None,
     report: Annotated[
-        Path | None, typer.Option("--report", help="Write a page of scores and maps to this HTML file.")
+        Path | None, typer.Option("--report", help="HTML file for a report of scores and maps.")
     ] = None,
     area: Annotated[
         str | None,
@@ -45,8 +43,7 @@ def verify(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Score a forecast against truth, persistence, damped persistence and climatology; solutions of an
-    operator by their relative error.
+    """Score a forecast and its baselines against the truth, or solutions of an operator by their relative error.
 
     Example: forecast verify forecast.zarr --truth air.zarr -o scores.nc --report report.html
     """
@@ -76,14 +73,16 @@ def verify(
 
 
 def plot(
-    forecast: Annotated[str, typer.Argument(help="Forecast to draw, of this or another package.")],
-    variable: Annotated[str, typer.Option(help="Variable to draw.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Picture to make: .png, .pdf or .svg.")],
+    forecast: Annotated[str, typer.Argument(help="Forecast to plot, of this or another package.")],
+    variable: Annotated[str, typer.Option(help="Variable to plot.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Image file: .png, .pdf or .svg.")],
     lead: Annotated[str, typer.Option(help="Lead time, e.g. 24h.")] = "24h",
     time: Annotated[str | None, typer.Option(help="Initial time; the first by default.")] = None,
     level: Annotated[int | None, typer.Option(help="Pressure in hPa, for variables with levels.")] = None,
-    truth: Annotated[Path | None, typer.Option(help="Store to compare with: adds truth and error.")] = None,
-    area: Annotated[str | None, typer.Option(help="NORTH/WEST/SOUTH/EAST in degrees to draw.")] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="Store with the truth: adds panels of truth and error.")
+    ] = None,
+    area: Annotated[str | None, typer.Option(help="NORTH/WEST/SOUTH/EAST in degrees to plot.")] = None,
     regrid: Annotated[
         bool, typer.Option("--regrid", help="Regrid the finer of forecast and truth to the coarser grid.")
     ] = False,
@@ -91,14 +90,14 @@ def plot(
     follow_links: FollowLinks = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Draw a map, offline, with coastlines.
+    """Plot a map with coastlines; works offline.
 
     Example: forecast plot forecast.zarr --variable air --lead 24h --truth air.zarr -o map.png
     """
     with reported():
-        from ..verification.plots import plot as work
+        from ..verification.plots import plot as draw_map
 
-        picture = work(
+        image = draw_map(
             forecast,
             variable,
             lead,
@@ -112,4 +111,4 @@ def plot(
             lead_units=lead_units,
             follow_links=follow_links,
         )
-        show(str(picture), False, str(picture))
+        show(str(image), False, str(image))

@@ -107,15 +107,15 @@ def inflating():
 
 
 BAD_INPUT = [
-    (MemoryError(), "more memory than there is"),
+    (MemoryError(), "more memory than is available"),
     (np._core._exceptions._ArrayMemoryError((10**9, 10**9), np.dtype("f8")), "Unable to allocate"),
     (
         RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory"),
-        "more memory than there is",
+        "more memory than is available",
     ),
-    (torch.OutOfMemoryError("CUDA out of memory"), "more memory than there is"),
-    (ValueError("Maximum allowed dimension exceeded"), "more memory than there is"),
-    (OSError(12, "Cannot allocate memory"), "more memory than there is"),
+    (torch.OutOfMemoryError("CUDA out of memory"), "more memory than is available"),
+    (ValueError("Maximum allowed dimension exceeded"), "more memory than is available"),
+    (OSError(12, "Cannot allocate memory"), "more memory than is available"),
     (RecursionError("maximum recursion depth exceeded"), "nested too deeply"),
     (OverflowError("Python int too large to convert to C long"), "out of range"),
     (zipfile.BadZipFile("File is not a zip file"), "cannot be read"),
@@ -263,7 +263,7 @@ def test_attributes_of_files_do_not_steer_the_terminal(monkeypatch):
 
 def test_names_in_progress_do_not_steer_the_terminal(capsys):
     Display().stage("ingest")(0, 1, "to \x1b[31m\u202eabc [bold]")
-    assert capsys.readouterr().err == "ingest: 0% to abc [bold]\n"
+    assert capsys.readouterr().err == "ingest 0%: to abc [bold]\n"
 
 
 def run(*words: str, code: str = MAIN, **options):

@@ -10,7 +10,7 @@ def test_plain_lines_where_there_is_no_terminal(capsys):
         for i in range(100):
             show(i + 1, 100, "working")
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith("train: 1%") and lines[-1] == "train: 100% working" and len(lines) <= 11
+    assert lines[0].startswith("train 1%:") and lines[-1] == "train 100%: working" and len(lines) <= 11
 
 
 def test_a_bar_on_a_terminal(monkeypatch):
