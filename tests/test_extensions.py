@@ -2,7 +2,6 @@
 
 import importlib
 import importlib.metadata
-import importlib.util
 import re
 import sys
 import types
@@ -17,8 +16,12 @@ from typer.testing import CliRunner
 from fourcaster import forecast
 from fourcaster.fno.models import REGISTRY as MODELS
 from fourcaster.forecast.cli.main import app
+from fourcaster.forecast.verification.metrics.base import REGISTRY as METRICS
+from fourcaster.forecast.verification.metrics.base import Aggregation, Sample
+from fourcaster.forecast.verification.metrics.selection import find_metric
 
 ROOT = Path(__file__).parent.parent
+REGISTRIES = ("forecast.tasks.registry", "forecast.verification.metrics.selection", "fno.models.registry")
 
 
 @pytest.fixture
@@ -29,39 +32,38 @@ def extensions(monkeypatch):
     monkeypatch.setitem(sys.modules, module.__name__, module)
     for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
         exec(block, module.__dict__)
+    METRICS.pop("exceedance")  # leaves the entry point, as in a process that has not imported the file
     installed = importlib.metadata.entry_points
+    entries = re.findall(r'entry-points\."([\w.]+)"\]\n(\w+) = "[\w.]+:(\w+)"', text)
     points = [
-        EntryPoint(name, f"{module.__name__}:{target.rpartition(':')[2]}", group)
-        for group, name, target in re.findall(r'entry-points\."([\w.]+)"\]\n(\w+) = "([\w.:]+)"', text)
-        if hasattr(module, target.rpartition(":")[2])
+        EntryPoint(name, f"{module.__name__}:{attribute}", group)
+        for group, name, attribute in entries
+        if hasattr(module, attribute)
     ]
     assert {point.group for point in points} == {
-        f"fourcaster.{kind}" for kind in ("metrics", "models", "tasks")
+        "fourcaster.metrics",
+        "fourcaster.models",
+        "fourcaster.tasks",
     }
 
     def with_those_of_the_page(**selection):
         return EntryPoints([*installed(**selection), *EntryPoints(points).select(**selection)])
 
     monkeypatch.setattr(importlib.metadata, "entry_points", with_those_of_the_page)
-    for name in ("forecast.tasks.registry", "fno.models", "fno.models.registry"):
-        if importlib.util.find_spec(f"fourcaster.{name}") is None:
-            continue
+    for name in REGISTRIES:
         registry = importlib.import_module(f"fourcaster.{name}")
-        if hasattr(registry, "entry_points"):
-            monkeypatch.setattr(registry, "entry_points", with_those_of_the_page)
+        monkeypatch.setattr(registry, "entry_points", with_those_of_the_page)
     monkeypatch.setattr(MODELS, "_entries", None)
     monkeypatch.setattr(MODELS, "_models", dict(MODELS._models))
     return module
 
 
 def test_the_example_of_a_metric_scores(extensions):
-    from fourcaster.forecast.verification.metrics.base import REGISTRY, Aggregation, Sample
-
-    metric = REGISTRY.pop("exceedance")
+    metric = find_metric("exceedance")
     sample = Sample.of(np.array([[[0.0, 9.0]]]), np.zeros((1, 1, 2)), np.zeros((1, 1, 2)))
     (statistic,) = metric.statistics
     sums = Aggregation({statistic: statistic(sample).sum()}, np.float64(2))
-    assert metric().compute(sums) == 0.5
+    assert metric.compute(sums) == 0.5
 
 
 def test_the_example_of_a_model_trains(extensions, tiny_store, tmp_path):
