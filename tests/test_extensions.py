@@ -88,4 +88,4 @@ def test_the_example_of_a_task_trains_and_runs(extensions, tiny_store, tmp_path)
     ):
         result = runner.invoke(app, command)
         assert result.exit_code == 0, (command, result.output, result.exception)
-    assert xr.open_zarr(output).attrs["task"] == "damped"
+    assert xr.open_zarr(output, consolidated=False).attrs["task"] == "damped"
