@@ -12,7 +12,6 @@ import numpy as np
 import xarray as xr
 
 from ..fno.grids import Box, Grid, LatLon, nearest_points
-from .errors import IncompleteDataError, InvalidDataError
 from .scalars import ATTRIBUTE, describe_scalars, scalars_of
 from .store import names as naming
 
@@ -67,11 +66,6 @@ def nearest(word: str, choices: Iterable[Hashable]) -> str:
         return f"did you mean {' or '.join(near)}?"
     more = f" ... and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return f"there are: {', '.join(names[:_LISTED])}{more}"
-
-
-# Old names of the errors, for modules that still import them from here.
-Refused = InvalidDataError
-Incomplete = IncompleteDataError
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,8 @@ def _sort_times(dataset: xr.Dataset, source: str) -> xr.Dataset:
         values = dataset[axis].values
         if len(np.unique(values)) < len(values):
             raise ValueError(
-                f"{source} contains a {description} twice; drop one, e.g. with ds.drop_duplicates({axis!r})"
+                f"{source} contains the same {description} twice; "
+                f"drop one, e.g. with ds.drop_duplicates({axis!r})"
             )
         if (np.diff(values) < np.timedelta64(0)).any():
             dataset = dataset.sortby(axis)

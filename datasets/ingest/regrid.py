@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from ...fno.grids import COORDINATE_TOLERANCE, LatLon, colatitudes, divisions, same_axis, sphere_nodes
 from ...fno.transforms.legendre import legendre
+from ..errors import InvalidDataError
 from ..memory import check_along, check_bytes, check_points
-from ..schema import Refused, grid_of
+from ..schema import grid_of
 
 Array = NDArray[np.float64]
 Method = Literal["conservative", "bilinear", "spectral"]
@@ -265,7 +266,7 @@ def parse_grid(text: str, dataset: xr.Dataset) -> LatLon:
             )
             return LatLon(latitude[::-1] if south_first else latitude, np.arange(columns) * 360 / columns)
         step = float(text)
-    except Refused:
+    except InvalidDataError:
         raise
     except ValueError as error:
         raise ValueError(

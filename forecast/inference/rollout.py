@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from ...datasets.adapters.cf import canonical
 from ...datasets.adapters.opening import open_raw
+from ...datasets.errors import IncompleteDataError
 from ...datasets.forcings import forcings
 from ...datasets.identity import Identity, at_place, identity, match_variables
 from ...datasets.ingest.select import Selection
-from ...datasets.schema import Incomplete, check_grid, duration, nearest
+from ...datasets.schema import check_grid, duration, nearest
 from ...datasets.store.fields import Fields
 from ...datasets.units import conversion
 from ..checkpoint.weather import Checkpoint
@@ -193,7 +194,7 @@ def rollout(
 
     Raises:
         ValueError: a state is missing.
-        Incomplete: one has missing values where the model needs them.
+        IncompleteDataError: one has missing values where the model needs them.
     """
     stepper, step = checkpoint.stepper, checkpoint.step.astype("timedelta64[ns]")
     found = states.positions(times, stepper.window, checkpoint.step)
@@ -201,7 +202,7 @@ def rollout(
     mask = stepper.mask.cpu().numpy()
     if (bad := ~np.isfinite(initial) & mask).any():
         sample, at, channel = np.argwhere(bad.any(axis=(3, 4)))[0]
-        raise Incomplete(
+        raise IncompleteDataError(
             f"{states.source}: {checkpoint.channels[channel]} has missing values at {states.fields.times[found[sample, at]]}; fill them first"
         )
     members = ensemble.members

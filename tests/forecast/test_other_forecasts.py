@@ -337,10 +337,10 @@ def test_data_without_lead_times_are_rejected(perfect, source, truth):
             cells(perfect, shuffled=False).isel(values=slice(100)),
             "do not form a regular latitude-longitude grid",
         ),
-        (perfect.isel(time=[0, 0]), "holds a initial time twice|an initial time twice"),
+        (perfect.isel(time=[0, 0]), "contains the same initial time twice"),
         (
             xr.concat([perfect["2m_temperature"]] * 2, "variable").to_dataset(name="f"),
-            "no names of variables",
+            "has no variable names",
         ),
     ]
     for wrong, message in cases:
