@@ -4,10 +4,10 @@ import torch
 
 
 def pick_device(name: str | None) -> str:
-    """Return the device to use: the one asked for, else a GPU where there is one.
+    """Return the named device; by default a GPU if there is one, else the CPU.
 
     Raises:
-        ValueError: the device does not exist here.
+        ValueError: unknown, or not available on this machine.
     """
     if name is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -17,7 +17,8 @@ def pick_device(name: str | None) -> str:
         raise ValueError(f"unknown device {name!r}; use cpu, or cuda") from error
     if kind == "cuda" and not torch.cuda.is_available():
         raise ValueError(
-            "device cuda was asked for, but torch finds no GPU here; use --device cpu, or see `forecast doctor`"
+            "device cuda was requested, but torch finds no GPU on this machine; use cpu, or see `forecast "
+            "doctor`"
         )
     if kind not in ("cpu", "cuda"):
         raise ValueError(f"device {name!r} is not supported; use cpu, or cuda")

@@ -1,4 +1,4 @@
-"""Is this machine fit to run: versions, device, threads, transforms."""
+"""Check of the machine: versions, device, threads, accuracy of the transforms."""
 
 import os
 import platform
@@ -23,27 +23,28 @@ PACKAGES = (
 
 
 def doctor() -> dict[str, Any]:
-    """Return what was found; ``problems`` lists what stands in the way, empty if nothing does."""
+    """Return versions, device and round-trip errors of the transforms; ``problems`` is empty if none."""
     import torch
 
     from ..fno.transforms.fourier import from_modes, to_modes
 
-    problems, versions = [], {}
+    problems: list[str] = []
+    versions = {}
     for name in PACKAGES:
         try:
             versions[name] = version(name)
         except PackageNotFoundError:
             problems.append(f"{name} is not installed; run pip install fourcaster again")
     errors = {}
-    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     for size in ((25, 53), (32, 64), (121, 240)):
-        x = torch.randn(1, *size, 2)
+        x = torch.randn(1, *size, 2, generator=generator)
         for method in ("dft", "fft"):
             back = from_modes(to_modes(x, size, method), size, size, method)  # type: ignore[arg-type]
             errors[f"{method} {size[0]}x{size[1]}"] = float((back - x).abs().max())
     if worst := [name for name, error in errors.items() if error > 1e-4]:
         problems.append(
-            f"Fourier round trips are off: {', '.join(worst)}; install torch {versions.get('torch')} anew"
+            f"Fourier round trips are inaccurate: {', '.join(worst)}; reinstall torch {versions.get('torch')}"
         )
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {

@@ -97,7 +97,8 @@ def ingest(
     begun = kind == "icechunk" and is_repository(path)  # which may be an unfinished one, and is asked later
     if path.exists() and not (overwrite or append or dry_run or begun):
         raise FileExistsError(
-            f"{path} exists; pass --overwrite to replace it, --append to add later times, or choose another name"
+            f"{path} exists; pass --overwrite to replace it, --append to add later times, or choose another "
+            "name"
         )
     check_apart(path, [*expand(sources), grid])
     made_from = f"{origin(sources)} {select} {sorted((units or {}).items())} {layout} {grid} {method}"
@@ -155,7 +156,8 @@ def _same_period(path: Path, train_period: str) -> None:
     if (str(fit[0]), str(fit[-1])) != store.train_period:
         first, last = (text[:16] for text in store.train_period)
         raise ValueError(
-            f"--train-period {train_period} has no use with --append: statistics stay those of {first} ... {last}; leave it out"
+            f"--train-period {train_period} has no use with --append: statistics stay those of {first} ... "
+            f"{last}; leave it out"
         )
 
 

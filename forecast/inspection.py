@@ -1,4 +1,4 @@
-"""Summaries of anything that the package reads or writes: stores, checkpoints, forecasts, simulations, files."""
+"""Summaries of stores, checkpoints, forecasts, simulations and foreign files."""
 
 from pathlib import Path
 from typing import Any

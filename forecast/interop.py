@@ -1,4 +1,4 @@
-"""Networks alone: checkpoints of imported weights, and export for serving elsewhere."""
+"""Exchange with other software: import of published weights, export of networks for other runtimes."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -23,10 +23,10 @@ from .text import one_line
 
 ExportFormat = Literal["torch-export", "onnx"]
 _KINDS = {"torch-export": "torch-export program", "onnx": "onnx model"}
-_LARGEST = 10**7  # number among the arguments of an import
-_MOST_ENTRIES = 16
-_LONGEST_WORD = 100
-_MOST_POINTS = 2**28  # of a grid that an export is tried on
+MAX_NUMBER = 10**7  # among the arguments of an import
+MAX_ENTRIES = 16
+MAX_WORD_LENGTH = 100
+MAX_POINTS = 2**28  # of the grid that an export is tested on
 
 
 def import_network(
@@ -42,14 +42,14 @@ def import_network(
     Args:
         source: file of weights.
         format: where it comes from.
-        output: checkpoint to make.
-        arguments: what the file does not hold.
-        config: YAML with the same; ``arguments`` come first.
+        output: checkpoint to write.
+        arguments: arguments of the network that the file does not contain.
+        config: YAML with such arguments; ``arguments`` take precedence.
         overwrite: replace an existing checkpoint.
 
     Raises:
         FileExistsError: ``output`` exists and may not be replaced.
-        ValueError: the file does not fit.
+        ValueError: the file is not of this format, or the arguments do not match it.
     """
     with atomic.reserved(output, "checkpoint", overwrite, [source, config]) as path:
         _import_network(source, format, path, arguments, config, overwrite)
@@ -63,18 +63,18 @@ def _import_network(
     config: Path | None,
     overwrite: bool,
 ) -> None:
-    held: Any = {}
+    configured: Any = {}
     if config is not None:
-        held = read_yaml(config)
-        if not isinstance(held, dict):
-            raise ValueError(f"{config} holds no keys; write e.g. inp_shape: [720, 1440]")
-    values = held | dict(arguments or {})
+        configured = read_yaml(config)
+        if not isinstance(configured, dict):
+            raise ValueError(f"{config} is not a mapping of keys; write e.g. inp_shape: [720, 1440]")
+    values = configured | dict(arguments or {})
     for name, value in values.items():
         _check_argument(name, value)
     try:
         kind, built_with, tensors = read_weights(source, format, **values)
         build(kind, built_with, tensors, str(source))
-    except (TypeError, IndexError) as error:  # such as one number where two are needed
+    except (TypeError, IndexError) as error:  # such as one number instead of two
         raise ValueError(
             f"{source}: these arguments do not fit the weights: {one_line(repr(values), 200)} ({error})"
         ) from error
@@ -87,25 +87,27 @@ def _check_argument(name: object, value: Any) -> None:
     """Raise ``ValueError`` unless a value is a number, true or false, a word, or a short list of such."""
     entries = value if isinstance(value, list) else [value]
     for entry in entries:
-        number = isinstance(entry, int | float) and abs(entry) <= _LARGEST
+        number = isinstance(entry, int | float) and abs(entry) <= MAX_NUMBER
         if (
             not isinstance(name, str)
-            or len(entries) > _MOST_ENTRIES
-            or not (number or (isinstance(entry, str) and 0 < len(entry) <= _LONGEST_WORD))
+            or len(entries) > MAX_ENTRIES
+            or not (number or (isinstance(entry, str) and 0 < len(entry) <= MAX_WORD_LENGTH))
         ):
             raise ValueError(
-                f"{one_line(str(name), 80)}: {one_line(repr(value), 80)} is not understood; write a number, or several with commas"
+                f"{one_line(str(name), 80)}: {one_line(repr(value), 80)} is not understood; write a number, "
+                "or "
+                "several separated by commas"
             )
 
 
 def load_network(path: str | Path) -> nn.Module:
     """Return the network of a checkpoint, imported or trained, in evaluation mode.
 
-    A trained one takes and gives normalised fields, see ``fno.models.stepper.Stepper``.
+    The inputs and outputs of a trained one are normalised, see ``fno.models.stepper.Stepper``.
 
     Raises:
         FileNotFoundError: no checkpoint there.
-        ValueError: damaged.
+        ValueError: of another task, or damaged.
     """
     stored = StoredCheckpoint.open(path)
     if stored.task == "weather":
@@ -127,27 +129,27 @@ def export(
     size: Sequence[int] | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Write the network of a checkpoint for serving elsewhere, and compare its answer with the original's.
+    """Export the network of a checkpoint for other runtimes, and compare its output with the original.
 
-    ``torch-export``: any batch; any grid too for FNO and TFNO, whose transforms then go by FFT, unless
-    they pad the domain. ``onnx`` (FNO and TFNO): any
-    batch on one grid, with transforms as matrix products.
+    ``torch-export`` supports any batch size, and any grid for an FNO or TFNO without domain padding, whose
+    transforms are then FFTs. ``onnx`` (FNO and TFNO only) supports any batch size on one grid, with
+    transforms as matrix products.
 
     Args:
         checkpoint: folder.
         format: ``torch-export`` or ``onnx``.
-        output: file to make.
-        size: grid points (H, W); those of training, or of an AFNO, by default.
+        output: file to write.
+        size: grid points (H, W); by default those of training, or those of an AFNO.
         overwrite: replace an existing file.
 
     Returns:
-        What was written: shapes of input and output, what is free in them, and the largest relative
-        difference.
+        Shapes of input and output, their dynamic dimensions, and the maximum difference relative to the
+        maximum of the output.
 
     Raises:
         FileExistsError: ``output`` exists and may not be replaced.
-        ValueError: the grid is not known, a format that does not exist or that this model cannot take, or
-            answers that differ.
+        ValueError: the grid is unknown, the format is unknown or not supported for this model, or the outputs
+            differ by more than 1e-4.
     """
     if format not in ("torch-export", "onnx"):
         raise ValueError(f"unknown format {format!r}; use torch-export or onnx")
@@ -167,15 +169,17 @@ def _export(
         raise ValueError(
             f"onnx is supported for fno and tfno, not for {type(first).__name__}; use torch-export"
         )
-    known = next(iter(first.trained_sizes), getattr(first, "inp_shape", None))
-    size = tuple(size or known or ())
+    trained_size = next(iter(first.trained_sizes), getattr(first, "inp_shape", None))
+    size = tuple(size or trained_size or ())
     if len(size) != first.dimensions:
         raise ValueError(
-            f"{checkpoint} is not bound to a grid; give its {first.dimensions} sizes, e.g. --size {','.join(['64'] * first.dimensions)}"
+            f"{checkpoint} does not define a grid; pass its {first.dimensions} sizes, e.g. "
+            f"{','.join(['64'] * first.dimensions)}"
         )
-    if min(size) < 1 or prod(size) > _MOST_POINTS:
+    if min(size) < 1 or prod(size) > MAX_POINTS:
         raise ValueError(
-            f"a grid of {' x '.join(map(str, size))} points cannot be exported; take 1 to {_MOST_POINTS} points altogether"
+            f"a grid of {' x '.join(map(str, size))} points cannot be exported; use 1 to {MAX_POINTS} points "
+            "in total"
         )
     module: Any
     for module in network.modules():
@@ -186,26 +190,26 @@ def _export(
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, first.in_channels, *size, generator=generator)
     with torch.no_grad():
-        wanted = network(x)  # also makes the tables, which must not be made while the graph is traced
+        expected = network(x)  # also fills caches, which must not happen while the graph is traced
     with atomic.replacing(output, overwrite, _KINDS[format]) as temporary:
-        content, made = (
+        content, exported = (
             _torch_export(network, x, first if free_grid else None)
             if format == "torch-export"
             else _onnx(network, x)
         )
-        difference = float((made - wanted).abs().max() / wanted.abs().max().clamp(min=1e-30))
+        difference = float((exported - expected).abs().max() / expected.abs().max().clamp(min=1e-30))
         if not difference < 1e-4:
             raise ValueError(
                 f"the exported network differs from the original by {difference:.1e} and was not written"
             )
         temporary.write_bytes(content)
-    free = ["batch", *(["grid"] if free_grid else [])]
+    dynamic = ["batch", *(["grid"] if free_grid else [])]
     return {
         "output": str(output),
         "format": format,
         "input": list(x.shape),
-        "result": list(wanted.shape),
-        "free": free,
+        "result": list(expected.shape),
+        "free": dynamic,
         "difference": difference,
     }
 
@@ -220,8 +224,8 @@ def _torch_export(network: nn.Module, x: Tensor, fourier: Any) -> tuple[bytes, T
     with torch.no_grad():
         program = torch.export.export(network, (x,), dynamic_shapes=(dynamic,))
         torch.export.save(program, buffer, extra_files={mark(_KINDS["torch-export"]): __version__})
-        made = torch.export.load(io.BytesIO(buffer.getvalue())).module()(x)
-    return buffer.getvalue(), made
+        output = torch.export.load(io.BytesIO(buffer.getvalue())).module()(x)
+    return buffer.getvalue(), output
 
 
 def _onnx(network: nn.Module, x: Tensor) -> tuple[bytes, Tensor]:
@@ -239,7 +243,7 @@ def _onnx(network: nn.Module, x: Tensor) -> tuple[bytes, Tensor]:
         network, (x,), dynamo=True, dynamic_shapes=({0: Dim("batch", min=1)},), verbose=False, **names
     )
     if program is None:
-        raise ValueError("the onnx exporter gave no program")
+        raise ValueError("the onnx exporter returned no program")
     model = program.model_proto
     model.doc_string = f"{mark(_KINDS['onnx'])} {__version__}"
     content = model.SerializeToString()

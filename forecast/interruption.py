@@ -1,4 +1,4 @@
-"""Training that saves its state when it is asked to stop."""
+"""Requests to stop during training."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +10,10 @@ from ..fno.errors import StoppedError
 
 @contextmanager
 def saving_when_stopped(folder: Path) -> Iterator[None]:
-    """Let training inside choose where to stop, and report what it saved in ``folder``.
+    """Let training stop at a step of its choice after a signal, having saved its state in ``folder``.
 
     Raises:
-        Stopped: training was asked to stop.
+        Stopped: a signal requested the stop; the message names what was saved.
     """
     try:
         with cooperative():

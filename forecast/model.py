@@ -57,7 +57,8 @@ def _build_one(
         kind = grid.sphere
         if kind is None:
             raise ValueError(
-                "model.kind sfno needs a grid that covers the sphere, evenly spaced or with Gauss latitudes; use fno on this one"
+                "model.kind sfno needs a grid that covers the sphere, evenly spaced or with Gauss latitudes; "
+                "use fno on this one"
             )
         (lmax,) = _clip("lmax", (config.lmax,), (largest_lmax(grid.shape[0], grid.shape[1], kind),), quiet)
         arguments |= {"grid": kind, "lmax": lmax}

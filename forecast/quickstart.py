@@ -181,12 +181,13 @@ def _quickstart(
     variable = next(iter(scores.data_vars))
     level = int(scores["level"][-1]) if "level" in scores[variable].dims else None
     day = np.timedelta64(1, "D")
-    shown_lead = f"{int((day if store.step <= day and steps * store.step >= day else store.step) / np.timedelta64(1, 's'))}s"
+    plotted_step = day if store.step <= day and steps * store.step >= day else store.step
+    plotted_lead = f"{int(plotted_step / np.timedelta64(1, 's'))}s"
 
     def draw() -> None:
         shown = show("plot")
         middle = str(times[len(times) // 2])
-        plot(forecast_path, str(variable), shown_lead, map_path, store_path, middle, level, overwrite=True)
+        plot(forecast_path, str(variable), plotted_lead, map_path, store_path, middle, level, overwrite=True)
         shown(1, 2, "map")
         plot_scores(scores, chart_path, overwrite=True)
         shown(2, 2, "scores")
@@ -262,7 +263,8 @@ def initial_times(store: Store, window: int) -> tuple[np.ndarray, int]:
     ]
     if not possible:
         raise ValueError(
-            f"{store.path}: no forecast of {steps} steps fits into the test period of {test.stop - test.start} times; give a longer series"
+            f"{store.path}: no forecast of {steps} steps fits into the test period of "
+            f"{test.stop - test.start} times; give a longer series"
         )
     a_day = max(1, round(np.timedelta64(1, "D") / store.step))
     points = store.grid.shape[0] * store.grid.shape[1] * len(store.channels)

@@ -1,9 +1,9 @@
-"""Text of files, servers and programs, safe to print on a terminal and to write to a log."""
+"""Foreign text made safe for terminals and logs."""
 
 import re
 
 _SEQUENCES = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"  # control sequences: colours, movements of the cursor
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"  # colours, cursor movements
     # titles, links, clipboard
     r"|(?:\x1b[\]P_^X]|[\x9d\x90\x9f\x9e\x98])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
     r"|\x1b[ -/]*[0-~]?"
@@ -17,21 +17,20 @@ _CONTROLS: dict[int, str | None] = {
         0x200E,
         0x200F,
         *range(0x202A, 0x202F),
-        *range(0x2066, 0x2070),  # directions of writing
+        *range(0x2066, 0x2070),  # bidirectional controls
         *range(0xFFF9, 0xFFFC),
-        *range(0xE0000, 0xE0080),  # tags, which no terminal shows
+        *range(0xE0000, 0xE0080),  # invisible tags
     )
 }
 _CONTROLS |= {0x2028: " ", 0x2029: " ", 0x0B: " ", 0x0C: " ", 0x85: " "}
-_CONTROLS |= dict.fromkeys(range(0xD800, 0xE000), "\ufffd")  # halves of pairs, which cannot be encoded
+_CONTROLS |= dict.fromkeys(range(0xD800, 0xE000), "\ufffd")  # lone surrogates, which cannot be encoded
 del _CONTROLS[0x09], _CONTROLS[0x0A]
 
 
 def printable(text: str) -> str:
-    """Return a text without what would steer a terminal or a reader's eye.
+    """Return a text without terminal control sequences, control characters and bidirectional controls.
 
-    Control sequences, control characters and characters that change the direction of writing are left out;
-    tabs and ends of lines stay, a carriage return becomes the end of a line.
+    Tabs and line breaks stay; a carriage return becomes a line break.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -39,9 +38,7 @@ def printable(text: str) -> str:
 
 
 def one_line(text: str, most: int = 2000) -> str:
-    """Return a text as one printable line of at most ``most`` characters, its middle left out where it is
-    longer.
-    """
+    """Return a text as one printable line of at most ``most`` characters; a longer one loses its middle."""
     if len(text) > 100 * most:
         text = f"{text[: 50 * most]} ... {text[-50 * most :]}"
     line = " ".join(printable(text).split())

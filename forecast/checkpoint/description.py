@@ -23,8 +23,9 @@ from ..config.operator import InverseConfig, OperatorConfig, SolutionConfig
 from ..config.pinn import PinnConfig
 from ..config.weather import WeatherConfig
 
-_SMALLEST, _LARGEST = 1e-30, 1e30  # of scales, which are float32
-_POINTS = 20_000  # of an axis: a spacing of a kilometre round the globe
+_SMALLEST = 1e-30  # of scales, which are float32
+_LARGEST = 1e30
+_POINTS = 20_000  # of an axis: a global grid of 2 km
 _TAGS = ("fno", "tfno", "sfno", "afno", "plugin", "int", "constrained-float", "float")  # of alternatives
 _SCALARS = (str, int, float, bool, type(None))
 _CENTURY = 100 * 366 * 86_400.0
@@ -32,13 +33,13 @@ _CENTURY = 100 * 366 * 86_400.0
 
 def _text_values(values: Any) -> dict[str, Any]:
     if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
-        raise ValueError("should hold texts by name")
+        raise ValueError("should be a mapping of texts")
     return values
 
 
 def _attributes(values: Any) -> dict[str, dict[str, Any]]:
     if not isinstance(values, dict) or not all(isinstance(attrs, dict) for attrs in values.values()):
-        raise ValueError("should hold the attributes of each variable")
+        raise ValueError("should be a mapping of variables to attributes")
     for name, attrs in values.items():
         for key, value in attrs.items():
             if not isinstance(value, _SCALARS) or (
@@ -232,9 +233,9 @@ class _Ranges(BaseModel):
 
 
 def _parameters(values: Any) -> dict[str, Any]:
-    """Return parameters of a system, whose counts of points and frames size what is built from them."""
+    """Return the parameters of a system; integers are bounded, since they determine the size of arrays."""
     if not isinstance(values, dict):
-        raise ValueError("should hold parameters by name")
+        raise ValueError("should be a mapping of parameters")
     for name, value in values.items():
         if not isinstance(value, _SCALARS) or (isinstance(value, float) and not math.isfinite(value)):
             raise ValueError(f"{name} should be a text or a finite number")
@@ -263,7 +264,8 @@ class SolutionDescription(Description):
 
     @model_validator(mode="after")
     def _is_on_a_box(self) -> Self:
-        # The Gauss grid of the sphere would be computed before the axes could be seen not to be those of a box.
+        # The Gauss grid of the sphere would be computed before the axes could be seen not to be those of a
+        # box.
         if self.config.equation.name == "shallow_water":
             raise ValueError("config.equation.name: an operator solves equations on a box, not on the sphere")
         return self
@@ -284,9 +286,9 @@ class InverseDescription(SolutionDescription):
 
 
 def _arguments(values: Any) -> dict[str, Any]:
-    """Return arguments of a network: numbers and texts, or short lists of these."""
+    """Return the arguments of a network: numbers and texts, or short lists of them."""
     if not isinstance(values, dict):
-        raise ValueError("should hold arguments by name")
+        raise ValueError("should be a mapping of arguments")
     for name, value in values.items():
         entries = value if isinstance(value, list | tuple) else [value]
         if len(entries) > 8 or not all(isinstance(entry, _SCALARS) for entry in entries):
@@ -299,7 +301,7 @@ def _arguments(values: Any) -> dict[str, Any]:
 
 
 class NetworkArguments(BaseModel):
-    """Which network, and its arguments."""
+    """Architecture of a network and its arguments."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -316,7 +318,7 @@ class _Source(BaseModel):
 
 
 class NetworkDescription(Description):
-    """A network alone, with weights of another package."""
+    """A network with weights imported from another package."""
 
     task: Literal["network"]
     model: NetworkArguments
@@ -324,20 +326,18 @@ class NetworkDescription(Description):
 
 
 def first_error(error: ValidationError) -> str:
-    """Return the first thing that is wrong with a description as text: the key, what it should be, and what
-    it is.
-    """
+    """Return the first error as text: the key, what is expected, and the value."""
     first = error.errors(include_url=False, include_context=False)[0]
     where = ".".join(str(part) for part in first["loc"] if part not in _TAGS)
     message = first["msg"].removeprefix("Value error, ")
-    if message.startswith("."):  # of a configuration, which gives the rest of the key
+    if message.startswith("."):  # from a configuration, which adds the rest of the key
         return f"{where}{message}"
-    given = (
+    received = (
         ""
         if first["type"] in ("missing", "value_error", "extra_forbidden")
         else f", got {_shown(first['input'])}"
     )
-    return f"{where or 'the description'}: {message}{given}"
+    return f"{where or 'the description'}: {message}{received}"
 
 
 def _shown(value: Any) -> str:

@@ -90,7 +90,8 @@ class StoredCheckpoint:
             )
         if weights and sha256(self.path / WEIGHTS) != self.meta["sha256"]:
             raise ValueError(
-                f"{self.path}/{WEIGHTS} is damaged or was changed after it was written: its checksum is not the "
+                f"{self.path}/{WEIGHTS} is damaged or was changed after it was written: its checksum is not "
+                "the "
                 "one in meta.json; restore it or train again"
             )
 
@@ -218,7 +219,8 @@ def finished_run(output: Path, task: str, digest: str, kind: type[D]) -> D | Non
     stored = provenance.get("fingerprint") if isinstance(provenance, dict) else None
     if checkpoint.task != task or stored != digest:
         raise ValueError(
-            f"{output} contains a finished run with other settings or data; choose another output, or start afresh "
+            f"{output} contains a finished run with other settings or data; choose another output, or start "
+            "afresh "
             "(quickstart: --fresh)"
         )
     return checkpoint.describe(kind)

@@ -1,11 +1,11 @@
 """``meta.json`` of a checkpoint: bounded when read, and sealed by one checksum over itself and the weights.
 
-``checksum`` is the SHA-256 of the metadata as canonical JSON without that key. The metadata contains the SHA-256
-of the weights, so that this one checksum changes with any value in either. It detects damage and edits; as it
-lies next to the files it cannot prove who wrote them.
+``checksum`` is the SHA-256 of the metadata as canonical JSON without that key. The metadata contains the
+SHA-256 of the weights, so that this one checksum changes with any value in either. It detects damage and
+edits; as it lies next to the files it cannot prove who wrote them.
 
-Format versions: 3 names the ``task``; 2 has ``kind`` instead, absent for forecast models; 1 has a checksum of the
-weights alone. All of them load; checkpoints of version 1 with a note in the log.
+Format versions: 3 names the ``task``; 2 has ``kind`` instead, absent for forecast models; 1 has a checksum of
+the weights alone. All of them load; checkpoints of version 1 with a note in the log.
 
 Symbolic links are followed, since model caches store files by checksum and link to them; the target must be a
 regular file and is checked like any other.
@@ -120,7 +120,8 @@ def is_sealed(meta: Mapping[str, Any]) -> bool:
 def warn_of_old_format(path: str) -> None:
     """Log once that the metadata of a checkpoint of format version 1 is not covered by a checksum."""
     log.warning(
-        "%s was written by an older version, with a checksum of its weights alone: changes to its meta.json would "
+        "%s was written by an older version, with a checksum of its weights alone: changes to its meta.json "
+        "would "
         "not be detected",
         path,
     )

@@ -200,6 +200,7 @@ def _described_system(path: Path, description: SolutionDescription) -> tuple[Sys
     for name, (values, expected) in lengths.items():
         if len(values) != expected:
             raise ValueError(
-                f"{path}/meta.json: {name} has {len(values)} entries, expected {expected}; restore it or train again"
+                f"{path}/meta.json: {name} has {len(values)} entries, expected {expected}; restore it or "
+                "train again"
             )
     return system, layout

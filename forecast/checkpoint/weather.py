@@ -45,7 +45,8 @@ class Checkpoint:
         config: resolved configuration.
         provenance: training data, periods and scores.
         forcings: names of the fields known in advance that are inputs.
-        ranges: minimum and maximum of each channel in the training data, shape (2, channel); None where unknown.
+        ranges: minimum and maximum of each channel in the training data, shape (2, channel); None where
+            unknown.
         identity: checksum of weights and metadata; empty before it is stored.
         path: folder that it was loaded from.
     """
@@ -107,8 +108,8 @@ def load_checkpoint(source: str | Path | StoredCheckpoint, device: str = "cpu") 
 
     Raises:
         FileNotFoundError: no checkpoint there.
-        ValueError: of another task, damaged, or changed after it was written; all sizes are checked before anything
-            is allocated.
+        ValueError: of another task, damaged, or changed after it was written; all sizes are checked before
+            anything is allocated.
     """
     stored = source if isinstance(source, StoredCheckpoint) else StoredCheckpoint.open(source)
     path = str(stored.path)

@@ -1,4 +1,4 @@
-"""The fields that a forecast model's checkpoint holds besides its network: what they may be."""
+"""Checks of the fields in the checkpoint of a forecast model: static fields, mask and seasonal cycle."""
 
 from collections.abc import Mapping
 
@@ -13,53 +13,53 @@ _NAMES = ("fields.static", "fields.mask", "fields.cycle", "fields.cycle_minutes"
 
 
 def check_entries(entries: Mapping[str, Entry], channels: int, grid: tuple[int, ...], source: str) -> int:
-    """Refuse fields of the wrong shape or type by their entries in the header; return the number of static
-    fields.
+    """Check shapes and types of the fields in the header, and return the number of static fields.
 
     Raises:
         WeightsError: one is missing, unknown, or has another shape or type.
     """
-    if lacking := [name for name in _NAMES if name not in entries]:
-        raise WeightsError(f"{source} lacks {', '.join(lacking)} in weights.safetensors")
+    if missing := [name for name in _NAMES if name not in entries]:
+        raise WeightsError(f"{source} lacks {', '.join(missing)} in weights.safetensors")
     if unknown := [name for name in entries if name.startswith("fields.") and name not in _NAMES]:
         raise WeightsError(f"{source} has an unknown field {unknown[0][:80]} in weights.safetensors")
     static, mask, cycle, minutes = (entries[name] for name in _NAMES)
     clocks = minutes.shape[0] if len(minutes.shape) == 1 else 0
     terms = cycle.shape[1] if len(cycle.shape) == 5 else 0
-    wanted = {
+    expected = {
         "fields.static": (static, (static.shape[0] if static.shape else 0, *grid), torch.float32),
         "fields.mask": (mask, (channels, *grid), torch.bool),
         "fields.cycle": (cycle, (clocks, terms, channels, *grid), torch.float32),
         "fields.cycle_minutes": (minutes, (clocks,), torch.int64),
     }
-    for name, (entry, shape, dtype) in wanted.items():
+    for name, (entry, shape, dtype) in expected.items():
         if entry.shape != shape or entry.dtype != dtype:
-            given = f"{entry.shape} of {entry.dtype}".replace("torch.", "")
+            received = f"{entry.shape} of {entry.dtype}".replace("torch.", "")
             raise WeightsError(
-                f"{source}: {name} has shape {given}, wanted {shape} of {dtype}".replace("torch.", "")
+                f"{source}: {name} has shape {received}, expected {shape} of {dtype}".replace("torch.", "")
             )
     if not 1 <= clocks <= 1440 or terms % 2 != 1:
         raise WeightsError(
-            f"{source}: fields.cycle has {clocks} times of day and {terms} terms, wanted 1 to 1440 and an odd number"
+            f"{source}: fields.cycle has {clocks} times of day and {terms} terms, expected 1 to 1440 and an "
+            "odd number"
         )
     return static.shape[0]
 
 
 def check_values(fields: Mapping[str, Tensor], source: str) -> None:
-    """Refuse fields whose values are not what they stand for.
+    """Check the values of the fields.
 
     Raises:
-        WeightsError: a mask other than 0 and 1, a static field or a cycle with values that are not finite
-            where the mask says that there are some, or times of day that are out of order.
+        WeightsError: a mask with values other than 0 and 1, a static field or an unmasked part of the cycle
+            that is not finite, or times of day that do not increase.
     """
     static, mask, cycle, minutes = (fields[name] for name in _NAMES)
     if mask.numel() and int(mask.view(torch.uint8).max()) > 1:
-        raise WeightsError(f"{source}: fields.mask holds other values than 0 and 1")
+        raise WeightsError(f"{source}: fields.mask has values other than 0 and 1")
     if not bool(torch.isfinite(static).all()):
         raise WeightsError(f"{source}: fields.static has values that are not finite")
-    # One sum is a tenth of the time of a look at each value, which only a cycle with missing values needs.
+    # A sum takes a tenth of the time of testing each value, which only a cycle with missing values needs.
     if not bool(torch.isfinite(cycle.sum())) and not bool((torch.isfinite(cycle) | ~mask).all()):
         raise WeightsError(f"{source}: fields.cycle has values that are not finite")
     times = minutes.numpy()
     if times[0] < 0 or times[-1] >= 1440 or (np.diff(times) <= 0).any():
-        raise WeightsError(f"{source}: fields.cycle_minutes should be rising minutes of a day")
+        raise WeightsError(f"{source}: fields.cycle_minutes should be increasing minutes of a day")

@@ -79,12 +79,16 @@ def score_table(rows: list[dict[str, Any]]) -> str:
         ensemble = "crps" in mine[0]
         further = f" {'CRPS':>9} {'spread':>9} {'/ error':>7}" if ensemble else ""
         lines.append(
-            f"{'lead':>8} {'model':>10} {'persistence':>12} {'damped pers.':>13} {'climatology':>12} {'skill':>7}{further}"
+            f"{'lead':>8} {'model':>10} {'persistence':>12} {'damped pers.':>13} {'climatology':>12} "
+            f"{'skill':>7}{further}"
         )
         for row in mine:
-            e = row["rmse"]
             skill = "-" if row["skill"] is None or row["lead_hours"] == 0 else f"{100 * row['skill']:.1f} %"
-            numbers = f"{e['forecast']:10.4g} {e['persistence']:12.4g} {e['damped_persistence']:13.4g} {e['climatology']:12.4g}"
+            errors = row["rmse"]
+            numbers = (
+                f"{errors['forecast']:10.4g} {errors['persistence']:12.4g} "
+                f"{errors['damped_persistence']:13.4g} {errors['climatology']:12.4g}"
+            )
             further = f" {row['crps']:9.4g} {row['spread']:9.4g} {_ratio(row):>7}" if ensemble else ""
             lines.append(f"{row['lead_hours']:6g} h {numbers} {skill:>7}{further}")
         lines.append("")

@@ -1,4 +1,6 @@
-"""Error messages of the command: one line and an exit code, and a file with the traceback of unexpected errors."""
+"""Error messages of the command: one line and an exit code, and a file with the traceback of unexpected
+errors.
+"""
 
 import errno
 import os
@@ -33,11 +35,13 @@ _LIBRARY_ERRORS = {
     "icechunk": ("IcechunkError",),
     "zarr.errors": ("ArrayNotFoundError", "GroupNotFoundError", "NodeNotFoundError"),
 }
-# netCDF4, HDF5 and the codecs raise a bare RuntimeError, and several libraries a RuntimeError or ValueError when
+# netCDF4, HDF5 and the codecs raise a bare RuntimeError, and several libraries a RuntimeError or ValueError
+# when
 # memory runs out: these can only be told apart by their text.
 _DAMAGED_TEXT = re.compile(r"netcdf|hdf5? error|blosc|zstd|lz4|codec|decompress|checksum", re.IGNORECASE)
 _MEMORY_TEXT = re.compile(
-    r"can't allocate memory|not enough memory|out of memory|bad_alloc|bad allocation|cannot allocate|unable to allocate"
+    r"can't allocate memory|not enough memory|out of memory|bad_alloc|bad allocation|cannot allocate"
+    r"|unable to allocate"
     r"|maximum allowed dimension|array is too big|storage size calculation overflow|invalid buffer size",
     re.IGNORECASE,
 )
@@ -56,7 +60,8 @@ def explain(error: BaseException) -> tuple[str, int]:
         isinstance(error, RuntimeError | ValueError) and _MEMORY_TEXT.search(text)
     ):
         return one_line(
-            f"this needs more memory than is available ({text or 'out of memory'}); process less at once, or use a smaller input"
+            f"this needs more memory than is available ({text or 'out of memory'}); process less at once, or "
+            "use a smaller input"
         ), BAD_INPUT
     if isinstance(error, RecursionError):
         return "the input is nested too deeply to be read; flatten it", BAD_INPUT
@@ -80,7 +85,8 @@ def explain(error: BaseException) -> tuple[str, int]:
 
 
 def option_hint(error: BaseException) -> str:
-    """Return the flag of the argument that an error, or a cause of it, names as ``option``; empty if none does.
+    """Return the flag of the argument that an error, or a cause of it, names as ``option``; empty if none
+    does.
 
     >>> option_hint(DataError("a link", option="follow_links"))
     ' (--follow-links)'
@@ -101,7 +107,8 @@ def write_traceback(error: BaseException) -> str | None:
 
         trace = "".join(traceback.format_exception(error))
         command = " ".join(sys.argv[1:])
-        header = f"fourcaster {__version__}, Python {platform.python_version()}, {platform.platform()}\nforecast {command}\n\n"
+        versions = f"fourcaster {__version__}, Python {platform.python_version()}, {platform.platform()}"
+        header = f"{versions}\nforecast {command}\n\n"
         data = mask(header + trace).encode(errors="backslashreplace")
         descriptor, name = tempfile.mkstemp(prefix="forecast-traceback-", suffix=".txt")  # mode 0600
     except Exception:  # noqa: BLE001  reporting an error must not raise another one
@@ -126,7 +133,8 @@ def _system_message(error: OSError, text: str) -> str:
     if error.errno in _NO_ROOM and "no room" not in text:
         return f"no room on the disk ({text}); free some space and run it again"
     if error.errno == errno.ENOMEM:
-        return f"this needs more memory than is available ({reason}); process less at once, or use a smaller input"
+        return f"this needs more memory than is available ({reason}); process less at once, "
+            "or use a smaller input"
     if error.filename is not None and error.strerror:
         name = (
             os.fsdecode(error.filename)

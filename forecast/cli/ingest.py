@@ -40,7 +40,7 @@ def ingest(
     static: Annotated[
         list[str] | None,
         typer.Option(
-            help="Time-invariant variable that has a time axis in its file; orography and masks are recognised."
+            help="Time-invariant variable with a time axis in its file; orography and masks are recognised."
         ),
     ] = None,
     layout: Annotated[str | None, typer.Option(help="Layout of the source; recognised by default.")] = None,

@@ -67,7 +67,8 @@ def quickstart(
     extra = "" if first["level"] is None else f" --level {first['level']}"
     suggestion = (
         "Next, a map of any lead and initial time:\n"
-        f"  forecast plot {out}/forecast.zarr --variable {first['variable']}{extra} --lead {result['scores'][-1]['lead_hours']:g}h "
+        f"  forecast plot {out}/forecast.zarr --variable {first['variable']}{extra} --lead "
+        f"{result['scores'][-1]['lead_hours']:g}h "
         f"--truth {out}/store.zarr -o {out}/last_lead.png"
     )
     show(

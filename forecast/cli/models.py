@@ -67,7 +67,7 @@ def run(
     grid: Annotated[
         str | None,
         typer.Option(
-            help="Output grid of a forecast: degrees between points on the model's kind of grid, or HxW points "
+            help="Output grid: degrees between points on the model's kind of grid, or HxW points "
             "(odd H: rows on the poles); of a physics-informed network: TIMESxPLACES, e.g. 101x256."
         ),
     ] = None,

@@ -43,7 +43,8 @@ def verify(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Score a forecast and its baselines against the truth, or solutions of an operator by their relative error.
+    """Score a forecast and its baselines against the truth, or solutions of an operator by their relative
+    error.
 
     Example: forecast verify forecast.zarr --truth air.zarr -o scores.nc --report report.html
     """

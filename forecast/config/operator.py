@@ -1,5 +1,5 @@
-"""Configurations of the tasks ``operator`` and ``inverse``: a solution operator, and one trained together with the
-unknown parameters of an experiment.
+"""Configurations of the tasks ``operator`` and ``inverse``: a solution operator, and one trained together
+with the unknown parameters of an experiment.
 """
 
 from pathlib import Path
@@ -16,8 +16,8 @@ class OperatorDataConfig(Strict):
     """Training data of a solution operator.
 
     Attributes:
-        store: store written by ``forecast simulate``; without one, inputs are sampled and only the equation is
-            used.
+        store: store written by ``forecast simulate``; without one, inputs are sampled and only the equation
+            is used.
         validation_fraction: fraction of the samples of the store, the last ones, on which the best epoch is
             chosen.
         samples: inputs sampled per epoch, without a store.
@@ -87,7 +87,8 @@ class OperatorConfig(SolutionConfig):
     def _has_no_experiment(self) -> Self:
         if self.data.experiment is not None or self.loss.experiment:
             raise ValueError(
-                "data.experiment and loss.experiment belong to the task inverse; set task: inverse and both of them"
+                "data.experiment and loss.experiment belong to the task inverse; set task: inverse and both "
+                "of them"
             )
         return self
 

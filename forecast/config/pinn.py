@@ -68,6 +68,7 @@ class PinnConfig(Strict):
         for key in self.train.curriculum:
             if key not in known:
                 raise ValueError(
-                    f"train.curriculum names {key!r}, which {self.equation.name} does not have; {nearest(key, known)}"
+                    f"train.curriculum names {key!r}, which {self.equation.name} does not have; "
+                    f"{nearest(key, known)}"
                 )
         return self

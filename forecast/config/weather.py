@@ -141,8 +141,8 @@ class WeatherConfig(Strict):
         model: the network.
         loss: physics terms.
         train: settings of the training loop; see ``fno.training.TrainSettings``.
-        output: folder of the run; the checkpoint is written to ``output/checkpoint``, the state that a resumed
-            run needs to ``output/state``.
+        output: folder of the run; the checkpoint is written to ``output/checkpoint``, the state that a
+            resumed run needs to ``output/state``.
     """
 
     task: Literal["weather"] = "weather"

@@ -27,8 +27,8 @@ class TrainResult:
         already_done: whether the run had finished before.
         best_score: score of the checkpoint, None without validation data.
         score: name of that score.
-        comparison: scores and balance errors of the model and of one trained on the data alone, if physics terms
-            were added to the loss.
+        comparison: scores and balance errors of the model and of one trained on the data alone, if physics
+            terms were added to the loss.
     """
 
     checkpoint: Path
@@ -100,7 +100,8 @@ class Task(Protocol):
         config: class of its configurations, which has a field ``task`` and a field ``output``.
         description: class of the metadata of its checkpoints.
         run_options: names of the options of ``forecast run`` that it accepts, besides those of all tasks.
-        verify_options: names of the options of ``forecast verify`` that it accepts, besides those of all tasks.
+        verify_options: names of the options of ``forecast verify`` that it accepts, besides those of all
+            tasks.
         grid: meaning of the option ``grid``; empty if it is not accepted.
     """
 
@@ -119,8 +120,8 @@ class Task(Protocol):
     def train(self, config: Any, *, device: str | None, progress: Progress | None) -> TrainResult:
         """Train the model of a configuration, or resume an interrupted run.
 
-        Writes ``config.output/checkpoint`` with ``write_checkpoint``; the state of a resumable run belongs into
-        ``config.output/state``.
+        Writes ``config.output/checkpoint`` with ``write_checkpoint``; the state of a resumable run belongs
+        into ``config.output/state``.
         """
         raise ValueError(f"the task {self.name} has no training")
 

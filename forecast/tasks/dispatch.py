@@ -23,8 +23,8 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> TaskConfig
         overrides: ``key=value`` with dotted keys; values are YAML.
 
     Returns:
-        The configuration of its ``task``: ``WeatherConfig``, ``PinnConfig``, ``OperatorConfig``, ``InverseConfig``,
-        or the class of another package.
+        The configuration of its ``task``: ``WeatherConfig``, ``PinnConfig``, ``OperatorConfig``,
+        ``InverseConfig``, or the class of another package.
 
     Raises:
         FileNotFoundError: no such file or recipe.
@@ -83,8 +83,8 @@ def load(checkpoint: str | Path | StoredCheckpoint, device: str | None = None) -
         device: ``cpu`` or ``cuda``; a GPU where there is one by default.
 
     Returns:
-        A model with a method ``run``: a ``Forecaster``, ``SolutionOperator`` or ``PinnSolution``, or the class of
-        another package's task.
+        A model with a method ``run``: a ``Forecaster``, ``SolutionOperator`` or ``PinnSolution``, or the
+        class of another package's task.
 
     Raises:
         FileNotFoundError: no checkpoint there.

@@ -19,7 +19,8 @@ class NetworkTask(Task):
     def load(self, stored: StoredCheckpoint, device: str | None) -> NoReturn:
         """Raise ``ValueError``: such a checkpoint has no ``run``."""
         raise ValueError(
-            f"{stored.path} contains a network without variables, grid and normalisation, which cannot make a "
+            f"{stored.path} contains a network without variables, grid and normalisation, which cannot make "
+            "a "
             "forecast; see forecast.load_network"
         )
 

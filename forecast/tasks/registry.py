@@ -89,7 +89,7 @@ def _task_without_key(values: Mapping[str, Any]) -> str:
 
 
 def task_of_output(attrs: Mapping[str, Any]) -> Task:
-    """Return the task whose models write data sets with these attributes; ``weather`` for foreign forecasts."""
+    """Return the task whose models write such data sets, by their attributes; ``weather`` by default."""
     for name in task_names():
         if name != "weather" and get_task(name).wrote(attrs):
             return get_task(name)

@@ -214,7 +214,7 @@ def test_exports_that_cannot_be_made(monkeypatch, tmp_path, tiny_checkpoint):
     _, arguments, _, _ = CASES["fno"]
     save(monkeypatch, tmp_path / "net", "fno", FNO(**arguments), arguments)
     for words, what in (
-        (["--format", "torch-export"], "is not bound to a grid; give its 1 sizes"),
+        (["--format", "torch-export"], "does not define a grid; pass its 1 sizes"),
         (["--format", "jax", "--size", "16"], "unknown format 'jax'"),
         (["--format", "onnx", "--size", "a"], "--size a is not understood"),
         (["--format", "onnx", "--size", "2"], "cannot hold"),

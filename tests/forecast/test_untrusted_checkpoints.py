@@ -426,8 +426,8 @@ GATE = "network.networks.0.blocks.0.gate"
         ("fields.cycle", lambda t: t * torch.nan, "fields.cycle has values that are not finite"),
         ("fields.cycle", lambda t: torch.cat([t, t], dim=1), "an odd number"),
         ("fields.cycle", lambda t: t.to(torch.complex64), "fields.cycle has shape"),
-        ("fields.cycle_minutes", lambda t: t.flip(0), "rising minutes"),
-        ("fields.cycle_minutes", lambda t: t + 1440, "rising minutes"),
+        ("fields.cycle_minutes", lambda t: t.flip(0), "increasing minutes"),
+        ("fields.cycle_minutes", lambda t: t + 1440, "increasing minutes"),
         ("fields.cycle_minutes", lambda t: t.float(), "fields.cycle_minutes has shape"),
         ("fields.cycle_minutes", lambda t: t[:0], "has shape"),
     ],
@@ -445,7 +445,7 @@ def test_a_mask_of_other_bytes_than_0_and_1(altered):
     meta = json.loads((path / "meta.json").read_text())
     meta["sha256"] = hashlib.sha256(content).hexdigest()
     (path / "meta.json").write_text(json.dumps(meta | {"checksum": sealed.checksum(meta)}))
-    refused("forecast", path, "other values than 0 and 1")
+    refused("forecast", path, "values other than 0 and 1")
 
 
 @pytest.mark.parametrize(

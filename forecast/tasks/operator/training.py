@@ -139,8 +139,8 @@ def train_setting(
         progress: called with (steps done, total steps, text).
 
     Returns:
-        The score is the root mean square relative error on validation samples, or without solutions that of the
-        residual in units of the solution.
+        The score is the root mean square relative error on validation samples, or without solutions that of
+        the residual in units of the solution.
     """
     output = setting.config.output
     digest = fingerprint(content)
@@ -212,7 +212,8 @@ def _open_source(config: SolutionConfig) -> tuple[Source, System, Layout]:
             )
     if store.layout.evolves and not store.layout.times:
         raise ValueError(
-            f"{path} contains initial states only; leave out data.store to sample them, and set equation.duration"
+            f"{path} contains initial states only; leave out data.store to sample them, and set "
+            "equation.duration"
         )
     stored = StoredInstances(store, settings.batch_size, settings.seed, config.data.validation_fraction)
     if stored.training < 1:

@@ -70,7 +70,7 @@ class WeatherTask(Task):
         return arguments
 
     def summarise_run(self, dataset: xr.Dataset, output: Path) -> Summary:
-        """Return the layout of the forecast and the values that were clipped or outside the training range."""
+        """Return the layout of the forecast, and how much was clipped or outside the training range."""
         recorded = records(dataset)
         summary = forecast_summary(open_forecast(output))
         return Summary(summary | recorded, summary | describe_records(recorded))

@@ -149,7 +149,7 @@ def _checkpoint(
 
 
 def _balances(config: WeatherConfig, store: Store) -> BalanceTerms | None:
-    """Return the physics terms of a configuration; raises ``InputError`` if the store lacks what they need."""
+    """Return the physics terms; raises ``InputError`` if the store lacks variables that they need."""
     if not config.loss.physics:
         return None
     grid = store.grid
@@ -186,13 +186,14 @@ def _balance_errors(
 
 
 def _open_fields(config: WeatherConfig, store: Store) -> Fields:
-    """Return the fields by the configured route, read a whole shard at a time unless single times are needed."""
+    """Return the fields, which are read a whole shard at a time unless single times are needed."""
     data = config.data
     fields = Fields(store.dataset, data.cache_bytes)
     if data.route == "direct":
         if importlib.util.find_spec("zarrs") is None:
             raise ValueError(
-                "the direct route needs one more package: pip install 'fourcaster[fast]', or set data.route=dask"
+                "the direct route needs one more package: pip install 'fourcaster[fast]', or set "
+                "data.route=dask"
             )
         return DirectFields(store.dataset, store.path, data.cache_bytes)
     if fields.array.nbytes > data.cache_bytes and _block_length(fields, config) == 1:
@@ -211,7 +212,7 @@ def _block_length(fields: Fields, config: WeatherConfig) -> int:
 
 
 def run_fingerprint(config: WeatherConfig, store: Store) -> str:
-    """Return the fingerprint of a run: of its settings, and of the store as far as its metadata describe it."""
+    """Return the fingerprint of a run: of its settings and of the metadata of the store."""
     # Of these keys only the length of blocks affects the result.
     irrelevant = {"store", "cache_bytes", "buffer_bytes", "route"}
     excluded: Any = {"task": True, "output": True, "data": irrelevant, "loss": {"compare"}}
