@@ -133,8 +133,10 @@ def _system_message(error: OSError, text: str) -> str:
     if error.errno in _NO_ROOM and "no room" not in text:
         return f"no room on the disk ({text}); free some space and run it again"
     if error.errno == errno.ENOMEM:
-        return f"this needs more memory than is available ({reason}); process less at once, "
+        return (
+            f"this needs more memory than is available ({reason}); process less at once, "
             "or use a smaller input"
+        )
     if error.filename is not None and error.strerror:
         name = (
             os.fsdecode(error.filename)
