@@ -30,8 +30,8 @@ def load_jobs(path: str | Path, *, check_models: bool = True) -> JobsFile:
 
     Args:
         path: jobs file.
-        check_models: whether to check the jobs against their checkpoints, devices and remote stores too; see
-            ``check_models``.
+        check_models: whether to check the jobs against their checkpoints, devices and remote stores too, see
+            ``check_jobs``.
 
     Raises:
         FileNotFoundError: no such file.
@@ -49,7 +49,7 @@ def load_jobs(path: str | Path, *, check_models: bool = True) -> JobsFile:
 
 
 def check_jobs(jobs: JobsFile, path: str | Path) -> None:
-    """Check all jobs against their checkpoints, devices and remote stores.
+    """Check all jobs against their checkpoints, devices and remote stores, and the names of their outputs.
 
     Args:
         jobs: content of a jobs file.
@@ -62,6 +62,7 @@ def check_jobs(jobs: JobsFile, path: str | Path) -> None:
 
     for job in jobs.jobs:
         try:
+            _refuse_shared_names(job)
             if jobs.engine == "local":
                 check_device(job)
             check_urls(job)
@@ -188,7 +189,7 @@ def _refuse_missing(jobs: JobsFile, job: Job) -> None:
 
 
 def _refuse_outputs(jobs: JobsFile, job: Job) -> None:
-    """Refuse outputs that cannot be written, or of which several cycles have the same."""
+    """Refuse outputs that cannot be written."""
     if "://" in job.output:
         if not job.output.startswith(("s3://", "gs://")):
             from ...datasets.adapters.remote import check_url
@@ -200,6 +201,10 @@ def _refuse_outputs(jobs: JobsFile, job: Job) -> None:
     example = job.fill(job.output, datetime(2000, 12, 31))
     if any(len(part.encode()) > _LONGEST_NAME for part in example.split("/")):
         raise ValueError(f"output {job.output[:40]}... has a name longer than {_LONGEST_NAME} bytes")
+
+
+def _refuse_shared_names(job: Job) -> None:
+    """Refuse a template that gives several cycles one output."""
     times: dict[str, datetime] = {}
     # Some cycles of each month of two years show whether the name leaves out a part of the time.
     starts = [datetime(year, month, 1) for year in (2000, 2001) for month in range(1, 13)]
