@@ -5,6 +5,10 @@ class InputError(ValueError):
     """A tensor of the wrong rank, number of channels or grid, or with values that are not finite."""
 
 
+class SettingError(ValueError):
+    """A setting out of its range; the message starts with the name of the setting."""
+
+
 class ModesError(InputError):
     """Modes that a grid cannot hold, or that are no modes."""
 

@@ -16,6 +16,7 @@ from ..fno.layers.spherical import largest_lmax
 from ..fno.models import REGISTRY
 from ..fno.models.ensemble import Ensemble
 from ..fno.models.stepper import Scales, Stepper
+from ..fno.random import Stream, seeded_torch
 from .config.sections import PluginModelConfig
 from .config.weather import AFNOConfig, ModelConfig, SFNOConfig
 
@@ -133,7 +134,7 @@ def build_stepper(
     if not mask.all():
         parts.append(mask)
     fields = torch.from_numpy(np.concatenate([f.astype(np.float32) for f in parts]))
-    torch.manual_seed(seed)
     count = Stepper.input_channels(len(channels), config.window, len(forcing_names(grid)), len(fields))
-    network = build_network(config, grid, count, len(channels))
+    with seeded_torch(seed, Stream.INITIAL_WEIGHTS):
+        network = build_network(config, grid, count, len(channels))
     return Stepper(network, scales, fields, torch.from_numpy(mask), config.window)

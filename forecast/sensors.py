@@ -7,7 +7,7 @@ import torch
 
 from ..datasets.adapters.opening import open_raw
 from ..datasets.pde.loaders import Layout
-from ..fno.training.objectives.inverse import Sensors
+from ..fno.training.objectives.sensors import Sensors
 
 
 def read_sensors(path: str | Path, layout: Layout, start: float) -> Sensors:
@@ -61,4 +61,9 @@ def read_sensors(path: str | Path, layout: Layout, start: float) -> Sensors:
     readings = field.transpose("station", "time").values.astype(float)
     if np.isfinite(readings).sum() < 2:
         raise ValueError(f"{path}: {name} has no readings")
-    return Sensors(torch.from_numpy(places), torch.from_numpy(times), torch.from_numpy(readings), noise)
+    return Sensors(
+        torch.from_numpy(places)[:, None],
+        torch.from_numpy(times),
+        torch.from_numpy(readings)[None],
+        noise,
+    )

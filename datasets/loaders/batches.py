@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ...fno.batch import Batch
 from ...fno.grids import Grid
+from ...fno.random import Stream, numpy_generator
 from ..forcings import forcings
 from ..statistics.climatology import SeasonalCycle
 from ..store.fields import Fields
@@ -138,7 +139,7 @@ class StoreBatches:
             rollout -= 1
         length = self.window + rollout
         order, cuts = self._shuffle(
-            self.starts(self.train, length), np.random.default_rng((self.seed, epoch))
+            self.starts(self.train, length), numpy_generator(self.seed, Stream.SAMPLE_ORDER, epoch)
         )
         first, last = start * self.batch_size, self.steps_per_epoch() * self.batch_size
         order = np.resize(order, max(last, len(order)))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ...fno.batch import Instances
 from ...fno.grids import Box
+from ...fno.random import Stream, numpy_generator
 from ..adapters.opening import open_raw
 from ..loaders.batches import prefetch
 from ..store.recorded import recorded
@@ -218,7 +219,7 @@ class StoredInstances:
 
     def epoch(self, epoch: int, rollout: int, start: int = 0) -> Iterator[Instances]:
         """Yield the batches of an epoch from index ``start`` on."""
-        order = np.random.default_rng((self.seed, epoch)).permutation(self.training)
+        order = numpy_generator(self.seed, Stream.SAMPLE_ORDER, epoch).permutation(self.training)
         groups = [
             np.sort(order[i * self.batch_size : (i + 1) * self.batch_size])
             for i in range(start, self.steps_per_epoch())
@@ -268,7 +269,8 @@ class DrawnInstances:
 
     def draw(self, first: int, count: int) -> Instances:
         """Return ``count`` samples from index ``first`` on."""
-        generators = [np.random.default_rng([self.seed, 1, first + i]) for i in range(count)]
+        numbers = range(first, first + count)
+        generators = [numpy_generator(self.seed, Stream.DRAWN_INSTANCES, number) for number in numbers]
         samples = [self.system.sample_inputs(rng) for rng in generators]
         values = {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
         if self.layout.evolves:

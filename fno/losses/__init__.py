@@ -1,1 +1,1 @@
-"""Losses of training, and weights of their terms."""
+"""Loss functions and the adaptation of the weights of their terms."""

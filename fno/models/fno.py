@@ -24,7 +24,7 @@ class FNO(GridModel):
     warns outside the grids it was trained on. Its layers act alike there, except that pointwise activations
     make wave numbers that a coarse grid takes for others: an error that falls as the grid refines, and that
     is gone with ``activation="alias_free"``. That is no promise of skill at a resolution never seen: train on
-    several (``fno.training.MixedResolution``), and compare with interpolating the native prediction.
+    several, and compare with interpolating the native prediction.
 
     Convergence: on a smooth field the output converges under refinement at second order in the spacing h
         along dimensions

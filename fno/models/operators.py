@@ -216,7 +216,7 @@ class EvolutionOperator(_Problem):
         return torch.stack(parts, dim=1)
 
     def integrate_windows(
-        self, state: Tensor, inputs: Tensor, parameters: Mapping[str, Tensor], windows: int
+        self, state: Tensor, inputs: Tensor, parameters: Mapping[str, Tensor], *, windows: int
     ) -> Iterator[Tensor]:
         """Yield the solution at the nodes of one window after the other."""
         for _ in range(windows):

@@ -1,15 +1,15 @@
-"""The training loop and what it needs: schedules, averaged weights, the saved state."""
+"""Training: the loop, objectives, schedules, averaged weights and the saved state."""
 
-from .loop import BatchSource, Loss, Objective, TrainingRecord, train
+from .loop import TrainingRecord, train
 from .objectives.forecast import ForecastObjective
-from .resolution import MixedResolution
+from .protocols import BatchSource, DeviceBatch, Loss, Objective
 from .settings import TrainSettings
 
 __all__ = [
     "BatchSource",
+    "DeviceBatch",
     "ForecastObjective",
     "Loss",
-    "MixedResolution",
     "Objective",
     "TrainSettings",
     "TrainingRecord",

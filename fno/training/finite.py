@@ -1,4 +1,4 @@
-"""Checks that a training run steps from, saves and resumes finite numbers alone."""
+"""Checks that the values a training run uses, saves and resumes from are finite."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -8,74 +8,77 @@ from torch import Tensor, nn
 
 from ..errors import NonFiniteError
 
-_NAMED = 3
+_LISTED = 3
 
 
 def non_finite(tensors: Iterable[tuple[str, Tensor | None]]) -> list[str]:
-    """Return the names of the tensors that have a NaN or an infinity, in order."""
-    given = [(name, t) for name, t in tensors if t is not None and (t.is_floating_point() or t.is_complex())]
-    # The norm of all is one number to wait for on a GPU; it is finite in nearly every call.
-    if not given or bool(torch.isfinite(torch.nn.utils.get_total_norm([t for _, t in given]))):
+    """Return the names of the tensors with a NaN or an infinity, in order."""
+    candidates = [(n, t) for n, t in tensors if t is not None and (t.is_floating_point() or t.is_complex())]
+    # The norm of all tensors, finite in nearly every call, is a single number to wait for on a GPU.
+    if not candidates or bool(torch.isfinite(torch.nn.utils.get_total_norm([t for _, t in candidates]))):
         return []
-    return [name for name, t in given if not bool(torch.isfinite(t).all())]
+    return [name for name, t in candidates if not bool(torch.isfinite(t).all())]
 
 
-def listed(names: list[str]) -> str:
+def list_names(names: list[str]) -> str:
     """Return the first few names as text."""
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - _LISTED
+    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def check_gradient(parameters: Iterable[tuple[str, nn.Parameter]], where: str) -> Tensor:
-    """Return the norm of the gradient, and refuse one that is not finite before an optimizer takes it.
+    """Return the norm of the gradient after checking that it is finite.
 
     Args:
         parameters: names and parameters, with the gradient in ``grad``.
-        where: in the training, e.g. ``at step 12``.
+        where: position in the training, e.g. ``at step 12``.
 
     Raises:
-        NonFiniteError: the norm is not finite; the first parameters concerned are named.
+        NonFiniteError: the norm is not finite; the message names the first parameters concerned.
     """
     gradients = [(name, p.grad) for name, p in parameters if p.grad is not None]
     norm = torch.nn.utils.get_total_norm([g for _, g in gradients])
     if bool(torch.isfinite(norm)):
         return norm
     if names := non_finite(gradients):
-        raise NonFiniteError(f"the gradient of {listed(names)} is not finite {where}")
-    largest = max(
-        gradients, key=lambda pair: float(pair[1].abs().max())
-    )  # entries are finite, the sum of their squares is not
+        raise NonFiniteError(f"the gradient of {list_names(names)} is not finite {where}")
+    # Every entry is finite, but the sum of their squares is not.
+    largest = max(gradients, key=lambda pair: float(pair[1].abs().max()))
     raise NonFiniteError(
         f"the norm of the gradient overflows {where}, with its largest entry in {largest[0]}"
     )
 
 
 def check_tensors(tensors: Mapping[str, Tensor], kind: str, when: str) -> None:
-    """Refuse weights, averages or moments that are not finite.
+    """Check that weights, averages or optimizer moments are finite.
 
     Args:
-        tensors: by name.
-        kind: of tensors, in the plural.
-        when: e.g. ``after step 12``.
+        tensors: tensors by name.
+        kind: what they are, in the plural.
+        when: position in the training, e.g. ``after step 12``.
 
     Raises:
-        NonFiniteError: the first of them are named, e.g. ``the averages of lift.weight are not finite after
-            step 12``.
+        NonFiniteError: some are not, e.g. ``the averages of lift.weight are not finite after step 12``.
     """
     if names := non_finite(tensors.items()):
-        raise NonFiniteError(f"the {kind} of {listed(names)} are not finite {when}")
+        raise NonFiniteError(f"the {kind} of {list_names(names)} are not finite {when}")
 
 
 def check_saved(path: Path, groups: Mapping[str, Mapping[str, Tensor]], step: int) -> None:
-    """Refuse a saved state that is not finite, as older versions could write; "best" is not looked at.
+    """Check that a saved state is finite; older versions could write one that is not.
+
+    Args:
+        path: file of the state.
+        groups: its tensors by group and name. The group "best" is not checked.
+        step: its step.
 
     Raises:
-        NonFiniteError: the way out is to remove the state.
+        NonFiniteError: it is not; the message says to remove the state.
     """
     if names := non_finite(
         (name, t) for group, tensors in groups.items() if group != "best" for name, t in tensors.items()
     ):
         raise NonFiniteError(
-            f"{path} (step {step}) has values that are not finite in {listed(names)} and cannot be resumed; remove {path.parent} to start over, "
-            f"with a lower train.learning_rate if the training diverged"
+            f"{path} (step {step}) has values that are not finite in {list_names(names)} and cannot be "
+            f"resumed; remove {path.parent} to start over, with a lower learning_rate if training diverged"
         )

@@ -1,4 +1,4 @@
-"""The training log: JSON lines, cut back on a resume to what the saved state has seen."""
+"""The training log in JSON lines; on resume it is truncated to the step of the saved state."""
 
 import json
 import os
@@ -8,18 +8,18 @@ from typing import Any
 from ..weights.regular_file import open_regular
 from .state import private_folder, sync_folder
 
-_LONGEST = 2**20  # characters of a record
+_LONGEST = 2**20  # bytes of a record
 
 
 class TrainingLog:
     """Append records to a file of JSON lines.
 
     Args:
-        path: file to append to; made if it does not exist.
-        step: records of later steps are dropped, since they will be made again.
+        path: file to append to; created if it does not exist.
+        step: step that training resumes from; records of later steps are dropped.
 
     Raises:
-        ValueError: the file holds something else.
+        ValueError: the file is not a training log.
     """
 
     def __init__(self, path: Path, step: int) -> None:
@@ -41,10 +41,10 @@ class TrainingLog:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a log; a last line cut short by a kill is left out.
+    """Return the records of a log without an incomplete last line, which a killed run may leave.
 
     Raises:
-        ValueError: a line is no record, and not the last.
+        ValueError: another line is not a record.
     """
     records: list[dict[str, Any]] = []
     with open_regular(path) as file:
@@ -54,12 +54,13 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
             try:
                 record = json.loads(line)
                 if not isinstance(record, dict) or type(record.get("step")) is not int:
-                    raise ValueError("no object with a step")
+                    raise ValueError("not an object with a step")
             except (ValueError, RecursionError) as error:
                 if not line.endswith(b"\n") and not file.read(1):
                     break
                 raise ValueError(
-                    f"{path} is damaged in line {number} ({error}); move it away, and the run goes on with a new log"
+                    f"{path} is damaged in line {number} ({error}); move the file away, and the run resumes "
+                    "with a new log"
                 ) from error
             records.append(record)
     return records

@@ -1,8 +1,8 @@
-"""Test-time optimisation: an operator's weights fitted further to the equation of one instance (Li et al.
-2021, arXiv:2111.03794).
+"""Test-time optimisation of a solution operator (Li et al. 2021, arXiv:2111.03794).
 
-The weights of a copy in float64 take steps of L-BFGS on the residual alone, window by window, each starting
-from where the refined solution has come. Nothing of it is kept but the solution.
+L-BFGS minimises the residual of the equation for one instance over the weights of a float64 copy of the
+operator, window by window; each window starts from the end of the refined solution of the one before. Only
+the solution is kept.
 """
 
 import copy
@@ -19,59 +19,73 @@ from .finite import check_gradient
 
 
 def refine_evolution(
-    model: nn.Module, equation: EvolutionEquation, instance: Instances, windows: int, steps: int
+    model: nn.Module, equation: EvolutionEquation, instance: Instances, *, windows: int, steps: int
 ) -> Iterator[Tensor]:
-    """Yield the refined solution of one instance at the nodes of one window after the other, shape (1, K + 1,
-    field, *grid).
+    """Yield the refined solution of one instance at the nodes of each window, shape (1, K + 1, field, *grid).
 
     Args:
-        model: an ``EvolutionOperator``; it is left as it is.
-        equation: what the solution should satisfy.
-        instance: one instance.
+        model: an ``EvolutionOperator``; it is not modified.
+        equation: equation to satisfy.
+        instance: a single instance.
         windows: number of windows.
-        steps: of L-BFGS for each window.
+        steps: L-BFGS iterations per window.
+
+    Raises:
+        NonFiniteError: the residual or its gradient is not finite.
     """
-    own, instance = copy.deepcopy(model).double(), _double(instance)
+    copied = copy.deepcopy(model).double()
+    instance = _to_double(instance)
     state = instance.state
+    coefficients = {name: t.reshape(-1, *[1] * (state.ndim - 1)) for name, t in instance.parameters.items()}
+
+    def squared_residual(u: Tensor) -> Tensor:
+        residual = equation.residual(u[:, :, 0], coefficients)[:, 1:]
+        return equation.scaled(residual, coefficients).square().sum()
+
     for _ in range(windows):
-        own.load_state_dict(model.state_dict())
-        given = {name: t.reshape(-1, *[1] * (state.ndim - 1)) for name, t in instance.parameters.items()}
+        copied.load_state_dict(model.state_dict())
 
         def solve(start: Tensor = state) -> Tensor:
-            made: Tensor = own(start, instance.inputs, instance.parameters)
-            return made
+            solution: Tensor = copied(start, instance.inputs, instance.parameters)
+            return solution
 
-        def size(u: Tensor, given: dict[str, Tensor] = given) -> Tensor:
-            return equation.scaled(equation.residual(u[:, :, 0], given)[:, 1:], given).square().sum()
-
-        u = _minimise(own, solve, size, steps)
+        u = _minimise(copied, solve, squared_residual, steps=steps)
         state = u[:, -1]
         yield u
 
 
-def refine_steady(model: nn.Module, equation: SteadyEquation, instance: Instances, steps: int) -> Tensor:
-    """Return the refined solution of one instance, shape (1, 1, 1, *grid); arguments as for
-    ``refine_evolution``.
+def refine_steady(model: nn.Module, equation: SteadyEquation, instance: Instances, *, steps: int) -> Tensor:
+    """Return the refined solution of one instance, shape (1, 1, 1, *grid).
+
+    Arguments and errors are those of ``refine_evolution``.
     """
-    own, instance = copy.deepcopy(model).double(), _double(instance)
-    a = instance.inputs[:, 0]
-    return _minimise(
-        own,
-        lambda: own(instance.state, instance.inputs, instance.parameters),
-        lambda u: equation.scaled(equation.residual(u[:, 0, 0], a), a).square().sum(),
-        steps,
-    )
+    copied = copy.deepcopy(model).double()
+    instance = _to_double(instance)
+    coefficient = instance.inputs[:, 0]
+
+    def squared_residual(u: Tensor) -> Tensor:
+        return equation.scaled(equation.residual(u[:, 0, 0], coefficient), coefficient).square().sum()
+
+    def solve() -> Tensor:
+        solution: Tensor = copied(instance.state, instance.inputs, instance.parameters)
+        return solution
+
+    return _minimise(copied, solve, squared_residual, steps=steps)
 
 
-def _double(instance: Instances) -> Instances:
-    numbers = {name: t.double() for name, t in instance.parameters.items()}
-    return Instances(instance.state.double(), instance.inputs.double(), numbers)
+def _to_double(instance: Instances) -> Instances:
+    coefficients = {name: t.double() for name, t in instance.parameters.items()}
+    return Instances(instance.state.double(), instance.inputs.double(), coefficients)
 
 
 def _minimise(
-    model: nn.Module, solve: Callable[[], Tensor], size: Callable[[Tensor], Tensor], steps: int
+    model: nn.Module,
+    solve: Callable[[], Tensor],
+    squared_residual: Callable[[Tensor], Tensor],
+    *,
+    steps: int,
 ) -> Tensor:
-    """Fit the weights, and return the best solution on the way.
+    """Minimise over the weights of a model, and return the best solution of all iterations.
 
     Raises:
         NonFiniteError: the residual or its gradient is not finite.
@@ -86,7 +100,7 @@ def _minimise(
         nonlocal first
         optimizer.zero_grad()
         u = solve()
-        square = size(u)
+        square = squared_residual(u)
         first = first or float(square.detach()) or 1.0
         if not torch.isfinite(square):
             raise NonFiniteError("the residual is not finite while refining; use fewer steps or a finer grid")

@@ -1,56 +1,65 @@
-"""Settings of a training run and the schedules that follow from them: functions of the step alone, so a
-resume needs no more.
+"""Settings of a training run and its schedules.
+
+The schedules are functions of the step alone, so that resuming needs no further state.
 """
 
 import math
 from dataclasses import dataclass, fields
 from typing import Any
 
+from ..errors import SettingError
+
 
 def check_range(settings: Any, **ranges: tuple[float, float]) -> None:
-    """Raise ``ValueError`` unless the settings of these names lie between the least and largest value of
-    each.
+    """Check that settings lie within their ranges.
+
+    Args:
+        settings: dataclass of settings.
+        ranges: smallest and largest value by name of the setting.
+
+    Raises:
+        SettingError: a setting is out of its range.
     """
-    for name, (least, largest) in ranges.items():
+    for name, (smallest, largest) in ranges.items():
         value = getattr(settings, name)
-        if not least <= value <= largest:
-            limit = f"at least {least:g}" if value < least else f"at most {largest:g}"
-            raise ValueError(f"train.{name} must be {limit}, got {value}")
+        if not smallest <= value <= largest:
+            limit = f"at least {smallest:g}" if value < smallest else f"at most {largest:g}"
+            raise SettingError(f"{name} must be {limit}, got {value}")
 
 
 def check_finite(settings: Any) -> None:
-    """Raise ``ValueError`` where a number among the settings is infinite or not a number."""
+    """Check that all numbers of a dataclass of settings are finite; raises ``SettingError``."""
     for field in fields(settings):
         value = getattr(settings, field.name)
         if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{field.name} must be a finite number, got {value}")
+            raise SettingError(f"{field.name} must be a finite number, got {value}")
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How to train.
+    """Settings of the training loop.
 
     Args:
-        epochs: passes over the training samples, all stages together.
-        batch_size: samples of a batch, for whoever makes the batches.
-        learning_rate: largest learning rate of AdamW.
+        epochs: number of passes over the training samples, over all stages.
+        batch_size: samples per batch; used by the source of batches.
+        learning_rate: peak learning rate of AdamW.
         weight_decay: decoupled weight decay.
-        warmup_steps: steps over which the learning rate rises linearly; then it falls along a cosine.
+        warmup_steps: steps over which the learning rate rises linearly, before its cosine decay.
         clip: largest norm of the gradient.
-        ema: decay of the averaged weights, which are the ones that are kept; shorter at the start of a run.
-        noise: Gaussian noise on the input anomalies, in anomaly standard deviations.
-        rollout_steps: most steps of a training rollout.
-        rollout_share: share of the epochs, at the end, trained on rollouts that grow from 2 steps to
+        ema: decay of the averaged weights, which are the result of training; smaller at the start of a run.
+        noise: standard deviation of Gaussian noise on the input anomalies, in units of theirs.
+        rollout_steps: largest number of steps of a training rollout.
+        rollout_share: fraction of the epochs, at the end, that train on rollouts, which grow from 2 steps to
             ``rollout_steps``.
-        rollout_rate: largest learning rate of the rollouts as a share of ``learning_rate``.
+        rollout_rate: peak learning rate on rollouts as a fraction of ``learning_rate``.
         precision: ``float32``, or ``bf16`` for autocast (transforms stay in float32).
-        validation_steps: steps of the rollouts that weights are chosen by.
-        validation_samples: most samples to validate on, spread evenly.
-        checkpoint_minutes: minutes between saved states.
-        seed: seed of everything random.
+        validation_steps: number of steps of the validation rollouts.
+        validation_samples: largest number of validation samples, which are evenly spaced.
+        checkpoint_minutes: interval between saved states [min].
+        seed: seed of all random numbers.
 
     Raises:
-        ValueError: a setting out of its range.
+        SettingError: a setting is out of its range.
     """
 
     epochs: int = 20
@@ -72,7 +81,7 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         if self.precision not in ("float32", "bf16"):
-            raise ValueError(f"train.precision must be 'float32' or 'bf16', got {self.precision!r}")
+            raise SettingError(f"precision must be 'float32' or 'bf16', got {self.precision!r}")
         check_range(
             self,
             epochs=(1, 10**6),
@@ -86,25 +95,23 @@ class TrainSettings:
         )
         check_finite(self)
         if not 0 <= self.ema < 1 or not 0 <= self.rollout_share <= 1:
-            raise ValueError(
-                f"train.ema must lie in [0, 1) and train.rollout_share in [0, 1], got {self.ema}, {self.rollout_share}"
+            raise SettingError(
+                f"ema must be in [0, 1) and rollout_share in [0, 1], got {self.ema} and {self.rollout_share}"
             )
-        if (
-            min(self.learning_rate, self.clip, self.rollout_rate) <= 0
-            or self.noise < 0
-            or self.checkpoint_minutes < 0
-        ):
-            raise ValueError(
-                "train.learning_rate, train.rollout_rate and train.clip must be positive, noise and checkpoint_minutes not negative"
-            )
+        for name in ("learning_rate", "clip", "rollout_rate"):
+            if getattr(self, name) <= 0:
+                raise SettingError(f"{name} must be positive, got {getattr(self, name)}")
+        for name in ("noise", "checkpoint_minutes"):
+            if getattr(self, name) < 0:
+                raise SettingError(f"{name} must not be negative, got {getattr(self, name)}")
 
     @property
     def rollout_epoch(self) -> int:
-        """First epoch trained on rollouts of several steps; ``epochs`` if there is none."""
+        """First epoch with training rollouts of several steps; ``epochs`` if there is none."""
         return self.epochs if self.rollout_steps == 1 else round(self.epochs * (1 - self.rollout_share))
 
     def rollout_length(self, epoch: int) -> int:
-        """Return the steps of a training rollout in ``epoch``."""
+        """Return the number of steps of a training rollout in ``epoch``."""
         first = self.rollout_epoch
         if epoch < first:
             return 1
@@ -114,8 +121,8 @@ class TrainSettings:
     def rate(self, step: int, total: int) -> float:
         """Return the learning rate of ``step`` of ``total``.
 
-        Each stage, one-step training and rollouts, has its own rise and its own fall along a cosine; the
-        second starts from ``rollout_rate`` times the first's.
+        Both stages, one-step training and rollouts, have their own linear warm-up and cosine decay; the peak
+        of the second is ``rollout_rate`` times that of the first.
         """
         first = total * self.rollout_epoch // self.epochs
         if step < first or first == total:
@@ -129,6 +136,6 @@ class TrainSettings:
 
 
 def _warm_cosine(step: int, total: int, warmup: int) -> float:
-    """Rise linearly over ``warmup`` steps, at most a fifth of all, and fall along a cosine to a twentieth."""
+    """Return a linear rise over ``warmup`` steps, at most a fifth of all, times a cosine decay to 0.05."""
     rise = min(1.0, (step + 1) / max(1, min(warmup, total // 5)))
     return rise * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / max(1, total))))

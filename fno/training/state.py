@@ -1,4 +1,4 @@
-"""The saved state of a training run: one safetensors file, replaced whole."""
+"""The saved state of a training run: one safetensors file, which is replaced atomically."""
 
 import json
 import math
@@ -25,13 +25,17 @@ Tensors = dict[str, Tensor]
 
 
 def save_tensors(tensors: Tensors, path: Path, meta: dict[str, Any] | None = None) -> None:
-    """Write tensors to a new safetensors file and onto the disk, with the mode that any new file gets.
+    """Write tensors to a new safetensors file, flush it to the disk, and give it the default file mode.
+
+    Args:
+        tensors: tensors by name.
+        path: file to create.
+        meta: metadata, anything that JSON can represent.
 
     Raises:
-        OSError: the file cannot be written, most likely for lack of room, or exists.
+        OSError: the file exists or cannot be written, most likely because the disk is full.
     """
-    # The library writes through a temporary file that no one else may read; the umask applies to a file
-    # opened here.
+    # safetensors writes through a temporary file of mode 0600; the umask applies to a file opened here.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
     os.close(descriptor)
@@ -42,18 +46,18 @@ def save_tensors(tensors: Tensors, path: Path, meta: dict[str, Any] | None = Non
             os.fsync(file.fileno())
     except (SafetensorError, OSError) as error:
         raise OSError(
-            f"no room to write {path} ({error}); what was there before is kept: free some space and run it again"
+            f"no room to write {path} ({error}); the previous content is kept: free some space and run it "
+            "again"
         ) from error
 
 
 def save_state(path: Path, groups: dict[str, Tensors], meta: dict[str, Any]) -> None:
-    """Write tensors and metadata so that ``path`` always holds the old state or the new one, also after a
-    power failure.
+    """Replace a state so that ``path`` contains the old or the new one, even after a power failure.
 
     Args:
         path: file to replace.
         groups: tensors by group and name.
-        meta: anything JSON can hold.
+        meta: metadata, anything that JSON can represent.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {
@@ -69,12 +73,12 @@ def save_state(path: Path, groups: dict[str, Tensors], meta: dict[str, Any]) -> 
 
 @contextmanager
 def private_folder(path: Path) -> Iterator[Path]:
-    """Make a folder that nobody else can write to, and remove it with all it holds afterwards.
+    """Create a folder that no other user can write to, and remove it with its contents afterwards.
 
-    One that an earlier run left when it was killed is removed first, where it belongs to this user.
+    A folder left behind by a killed run of the same user is removed first.
 
     Raises:
-        OSError: something else has the name.
+        OSError: the path exists and belongs to another user.
     """
     _clear(path)
     path.mkdir(mode=0o700)
@@ -86,44 +90,44 @@ def private_folder(path: Path) -> Iterator[Path]:
 
 def _clear(path: Path) -> None:
     try:
-        owner, mode = os.lstat(path).st_uid, os.lstat(path).st_mode
+        status = os.lstat(path)
     except FileNotFoundError:
         return
-    if owner != os.geteuid():
+    if status.st_uid != os.geteuid():
         raise OSError(f"{path} belongs to another user; remove it, or choose another output")
-    if stat.S_ISDIR(mode):
+    if stat.S_ISDIR(status.st_mode):
         shutil.rmtree(path)
     else:
         path.unlink()
 
 
 def sync_folder(path: Path) -> None:
-    """Write the entries of a folder to the disk, where the file system can."""
+    """Flush the entries of a folder to the disk, if the file system supports it."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     except OSError:
-        pass  # of file systems that leave it to themselves
+        pass  # the file system flushes folders on its own
     finally:
         os.close(descriptor)
 
 
 class StateMeta(dict[str, Any]):
-    """What a saved state holds besides tensors; raises ``ValueError`` for a key that is missing."""
+    """Metadata of a saved state; a missing key raises ``ValueError`` with the path of the file."""
 
     def __init__(self, values: Mapping[str, Any], path: Path) -> None:
         super().__init__(values)
         self.path = path
 
     def __missing__(self, key: str) -> Any:
-        raise _no_state(self.path, f"it holds no {key}")
+        raise not_a_state(self.path, f"it has no {key}")
 
 
 def load_state(path: Path) -> tuple[dict[str, Tensors], dict[str, Any]]:
-    """Read what ``save_state`` wrote.
+    """Return the tensors by group and name, and the metadata, that ``save_state`` wrote.
 
     Raises:
-        ValueError: the file is not such a state.
+        ValueError: the file is not a training state.
     """
     groups: dict[str, Tensors] = {}
     try:
@@ -137,21 +141,22 @@ def load_state(path: Path) -> tuple[dict[str, Tensors], dict[str, Any]]:
     except FileNotFoundError:
         raise
     except (SafetensorError, KeyError, TypeError, ValueError, OSError, RecursionError) as error:
-        raise _no_state(path, str(error)) from error
+        raise not_a_state(path, str(error)) from error
     if not isinstance(meta, dict):
-        raise _no_state(path, f"its description is a {type(meta).__name__}")
+        raise not_a_state(path, f"its metadata is a {type(meta).__name__}")
     for name, value in meta.items():
-        if not _fits(name, value):
-            raise _no_state(path, f"its {name} is {str(value)[:80]!r}")
+        if not _is_valid(name, value):
+            raise not_a_state(path, f"its {name} is {str(value)[:80]!r}")
     return groups, StateMeta(meta, path)
 
 
-def _no_state(path: Path, why: str) -> ValueError:
+def not_a_state(path: Path, why: str) -> ValueError:
+    """Return the error that refuses a file, for a reason."""
     return ValueError(f"{path} is not a training state ({why}); remove it to start over")
 
 
-def _fits(name: str, value: Any) -> bool:
-    """Return whether a value of the description can be what its name says."""
+def _is_valid(name: str, value: Any) -> bool:
+    """Return whether a value of the metadata has the type and range that its name requires."""
     if name in ("step", "done"):
         return type(value) is int and 0 <= value < 2**53
     if name == "best_epoch":
@@ -175,32 +180,44 @@ def _finite(value: Any) -> bool:
     return isinstance(value, float | int) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def restore_model(model: nn.Module, groups: Mapping[str, Tensors], group: str, path: Path) -> Tensors:
-    """Give a model the tensors of a group of a saved state, and return them.
+def restore_model(model: nn.Module, groups: Mapping[str, Tensors], group: str, *, path: Path) -> Tensors:
+    """Load a group of a saved state into a model, and return its tensors.
+
+    Args:
+        model: model to change.
+        groups: tensors of the state by group and name.
+        group: group to load.
+        path: file of the state, for error messages.
 
     Raises:
-        ValueError: they are not those of the model.
+        ValueError: the tensors do not match the model.
     """
-    tensors = matching(model, groups, group, path)
+    tensors = matching(model, groups, group, path=path)
     model.load_state_dict(tensors)
     return tensors
 
 
-def matching(model: nn.Module, groups: Mapping[str, Tensors], group: str, path: Path) -> Tensors:
-    """Return the tensors of a group of a saved state once they are known to be those of a model.
+def matching(model: nn.Module, groups: Mapping[str, Tensors], group: str, *, path: Path) -> Tensors:
+    """Return the tensors of a group of a saved state after comparing names and shapes with a model.
+
+    Args:
+        model: model to compare with.
+        groups: tensors of the state by group and name.
+        group: group to return.
+        path: file of the state, for error messages.
 
     Raises:
-        ValueError: they are not.
+        ValueError: the tensors do not match the model.
     """
     try:
         compare(model, groups.get(group, {}), f"the group {group} of {path}")
     except WeightsError as error:
-        raise _no_state(path, str(error)) from error
+        raise not_a_state(path, str(error)) from error
     return groups[group]
 
 
 def optimizer_tensors(optimizer: Optimizer) -> Tensors:
-    """Return the optimizer's state as named tensors."""
+    """Return the state of an optimizer as named tensors."""
     return {
         f"{index}.{name}": torch.as_tensor(value)
         for index, state in optimizer.state_dict()["state"].items()
@@ -209,10 +226,10 @@ def optimizer_tensors(optimizer: Optimizer) -> Tensors:
 
 
 def restore_optimizer(optimizer: Optimizer, tensors: Tensors) -> None:
-    """Put back what ``optimizer_tensors`` returned.
+    """Restore the state of an optimizer from what ``optimizer_tensors`` returned.
 
     Raises:
-        ValueError: the tensors are not those of the optimizer's parameters.
+        ValueError: the tensors do not match the parameters of the optimizer.
     """
     state = optimizer.state_dict()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -225,12 +242,14 @@ def restore_optimizer(optimizer: Optimizer, tensors: Tensors) -> None:
             or value.shape not in ((), parameters[int(index)].shape)
         ):
             raise ValueError(
-                f"the saved moments {key[:80]!r} of the optimizer fit no parameter; remove the training state to start over"
+                f"the saved moments {key[:80]!r} of the optimizer fit no parameter; remove the training "
+                "state to start over"
             )
         state["state"].setdefault(int(index), {})[name] = value
     names = {frozenset(moments) for moments in state["state"].values()}
     if len(names) > 1 or len(state["state"]) not in (0, len(parameters)):
         raise ValueError(
-            "the saved moments of the optimizer are not those of all parameters; remove the training state to start over"
+            "the saved moments of the optimizer are not those of all parameters; remove the training state "
+            "to start over"
         )
     optimizer.load_state_dict(state)

@@ -18,6 +18,7 @@ from ...fno.models.operators import EvolutionOperator, SolutionScales, SteadyOpe
 from ...fno.physics import equations
 from ...fno.physics.evolution import EvolutionEquation
 from ...fno.physics.steady import SteadyEquation, reference_size
+from ...fno.random import Stream, seeded_torch
 from ...fno.weights.blueprint import check_blueprint
 from ..config.operator import SolutionConfig
 from .description import InverseDescription, OperatorDescription, SolutionDescription
@@ -135,10 +136,10 @@ def _network(config: SolutionConfig, layout: Layout, grid: Sequence[int]) -> nn.
         "edges": tuple("cell" if edge == "cell" else "node" for edge in layout.edges),
         "reference_size": tuple(grid),
     }
-    torch.manual_seed(config.train.seed)
-    network: Any = REGISTRY[settings.kind](**arguments)
-    # An untrained operator then returns almost no change.
-    torch.nn.init.normal_(network.projection.fc2.weight, std=1e-3)
+    with seeded_torch(config.train.seed, Stream.INITIAL_WEIGHTS):
+        network: Any = REGISTRY[settings.kind](**arguments)
+        # An untrained operator then returns almost no change.
+        torch.nn.init.normal_(network.projection.fc2.weight, std=1e-3)
     torch.nn.init.zeros_(network.projection.fc2.bias)
     return network  # type: ignore[no-any-return]
 

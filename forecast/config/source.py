@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from ...datasets.schema import nearest
+from ...fno.errors import SettingError
 from ..text import one_line
 from .sections import EquationConfig, PluginModelConfig, Strict
 from .yaml_text import parse_yaml, read_yaml
@@ -99,6 +100,9 @@ def validate(values: Mapping[str, Any], model: type[T], source: str) -> T:
         if location in ("", "equation") and first["type"] == "value_error":
             received = ""
         message = first["msg"].removeprefix("Value error, ")
+        if location and isinstance(first.get("ctx", {}).get("error"), SettingError):
+            # The message starts with the name of the setting.
+            raise ValueError(f"{source}: {location}.{message}") from error
         raise ValueError(f"{source}: {location}{': ' if location else ''}{message}{received}") from error
 
 

@@ -199,7 +199,7 @@ def _solve_batch(operator: Operator, batch: Instances, times: np.ndarray, refine
             equation = operator.equation()
             if not isinstance(equation, SteadyEquation):
                 raise ValueError("no residual to refine by")
-            return _numpy(refine_steady(model, equation, batch, refine)[:, 0])
+            return _numpy(refine_steady(model, equation, batch, steps=refine)[:, 0])
         with torch.no_grad():
             return _numpy(model(batch.state, batch.inputs, batch.parameters)[:, 0])
     windows = int(np.ceil(times[-1] / model.window - 1e-9))
@@ -207,7 +207,9 @@ def _solve_batch(operator: Operator, batch: Instances, times: np.ndarray, refine
         equation = operator.equation()
         if not isinstance(equation, EvolutionEquation):
             raise ValueError("no residual to refine by")
-        solved: Iterator[torch.Tensor] = refine_evolution(model, equation, batch, windows, refine)
+        solved: Iterator[torch.Tensor] = refine_evolution(
+            model, equation, batch, windows=windows, steps=refine
+        )
     else:
         solved = _integrate(model, batch, windows)
     shares, parts = torch.from_numpy(times / model.window), [batch.state[:, None]]
@@ -222,7 +224,7 @@ def _numpy(x: torch.Tensor) -> np.ndarray:
 
 @torch.no_grad()
 def _integrate(model: EvolutionOperator, batch: Instances, windows: int) -> Iterator[torch.Tensor]:
-    yield from model.integrate_windows(batch.state, batch.inputs, batch.parameters, windows)
+    yield from model.integrate_windows(batch.state, batch.inputs, batch.parameters, windows=windows)
 
 
 def _dataset(

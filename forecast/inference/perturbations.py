@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...datasets.ingest.regrid import linear
+from ...fno.random import Stream, numpy_generator
 
 if TYPE_CHECKING:
     from ..checkpoint.weather import Checkpoint
@@ -151,7 +152,8 @@ def _draw(
     checkpoint: "Checkpoint", states: "InitialStates", time: np.datetime64, number: int, seed: int
 ) -> Float:
     """Return one random field of unit amplitude, shape (channel, H, W)."""
-    random = np.random.default_rng([int(time.astype("datetime64[s]").astype(int)) % 2**64, number, seed])
+    moment = int(time.astype("datetime64[s]").astype(int)) % 2**64
+    random = numpy_generator(seed, Stream.PERTURBATIONS, moment, number)
     count = int(np.searchsorted(states.fields.times, time, side="right"))
     stepper = checkpoint.stepper
     spread, mask = (x.cpu().numpy() for x in (stepper.anomaly_std, stepper.mask))

@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -51,19 +52,20 @@ def _prepare(setting: Setting) -> tuple[nn.Module, InverseObjective]:
     assert config.data.experiment is not None  # by the rules of ``InverseConfig``
     start = float(getattr(setting.system, "start", 0.0))
     sensors = read_sensors(config.data.experiment, setting.layout, start)
-    unknowns = LatentParameters(setting.first.state, setting.first.parameters)
+    unknowns = LatentParameters.from_simulations(setting.first.state, setting.first.parameters)
     objective: Any = setting.objective()
     module = nn.ModuleDict({"operator": setting.model, "unknowns": unknowns})
-    return module, InverseObjective(objective, unknowns, sensors, config.loss.experiment)
+    return module, InverseObjective(objective, unknowns, sensors, weight=config.loss.experiment)
 
 
 def _recovered(objective: InverseObjective, setting: Setting) -> dict[str, Any]:
     """Return the recovered parameters; warn where they lie outside the training data."""
     recovered = objective.recover()
-    logarithms = {name: torch.tensor([math.log(row["value"])]) for name, row in recovered.items()}
+    positive = {name: estimate.value for name, estimate in recovered.items() if estimate.value > 0}
+    logarithms = {name: torch.tensor([math.log(value)]) for name, value in positive.items()}
     if departures := setting.ranges().departures(logarithms):
         log.warning(
             "the experiment lies outside of the simulations that the operator was trained on: %s",
             "; ".join(departures),
         )
-    return {"recovered": recovered}
+    return {"recovered": {name: asdict(estimate) for name, estimate in recovered.items()}}

@@ -44,11 +44,11 @@ class PinnTask(Task):
                 problem_of(config),
                 lambda start, stop: build_coordinate_network(config, start, stop),
                 config.train,
-                output / "state",
-                digest,
-                progress,
-                config.loss,
-                requested,
+                folder=output / "state",
+                fingerprint=digest,
+                progress=progress,
+                loss=config.loss,
+                stop=requested,
             )
         provenance = {
             "fingerprint": digest,

@@ -164,7 +164,7 @@ def test_an_added_equation_trains_a_network_and_an_operator(added, tmp_path):
         problem,
         lambda a, b: coordinate_network(a, b, problem="kuramoto_sivashinsky", width=8, depth=2),
         settings,
-        tmp_path,
+        folder=tmp_path,
     )
     assert record.residual < 0.5
     residual = EvolutionEquation(
@@ -175,7 +175,8 @@ def test_an_added_equation_trains_a_network_and_an_operator(added, tmp_path):
     )
     torch.manual_seed(0)
     model = EvolutionOperator(FNO((4,), 1, 3, 8, 1), SolutionScales([1.0]), 0.1, 3, rates=residual.rates)
-    objective = EvolutionObjective(model, SolvingLoss(data=0, equation=1, warmup=0), residual, [0.1], 1)
+    loss = SolvingLoss(data=0, equation=1, warmup=0)
+    objective = EvolutionObjective(model, loss, residual, times=[0.1], windows=1)
     batch = Instances(torch.randn(4, 1, 16), torch.zeros(4, 0, 16))
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     losses = []

@@ -1,6 +1,5 @@
 """Models: every grid they promise, what they say about others, compilation, precision, learning."""
 
-import itertools
 import warnings
 
 import pytest
@@ -9,7 +8,6 @@ import torch
 from fourcaster.fno import AFNO, FNO, SFNO, TFNO, InputError, ModesError, ResolutionWarning
 from fourcaster.fno.layers.patches import interpolation_matrix
 from fourcaster.fno.models.base import mark_trained
-from fourcaster.fno.training import MixedResolution
 
 MODELS = {
     "fno": (lambda: FNO((6, 6), 2, 3, 8, 2), (13, 18)),
@@ -222,48 +220,3 @@ def test_fno_learns_a_shift():
         loss.backward()
         optimizer.step()
     assert losses[-1] < 0.1 * losses[0]
-
-
-def test_mixed_resolution_draws_grids_by_seed_and_step():
-    pairs = [(torch.randn(2, 1, 12, 13), torch.randn(2, 1, 12, 13)) for _ in range(20)]
-    sizes = [(8, 9), (12, 13), (15, 17)]
-    seen = [tuple(x.shape[2:]) for x, _ in MixedResolution(pairs, sizes, seed=1)]
-    assert set(seen) == set(sizes)
-    assert [tuple(x.shape[2:]) for x, _ in MixedResolution(pairs[7:], sizes, seed=1, start=7)] == seen[7:]
-    for (x, y), (a, b) in zip(pairs, MixedResolution(pairs, sizes, seed=1), strict=True):
-        assert a.shape == b.shape
-        assert torch.allclose(a.mean((2, 3)), x.mean((2, 3)), atol=1e-6) and torch.allclose(
-            b.mean((2, 3)), y.mean((2, 3)), atol=1e-6
-        )
-    with pytest.raises(ValueError, match="at least one size"):
-        MixedResolution(pairs, [])
-
-
-def test_training_on_mixed_resolution_helps_on_a_finer_grid():
-    """A product of two fields, learnt on one coarse grid or on three: the second is the better on a grid
-    neither saw.
-    """
-    errors = {}
-    for sizes in (((12,),), ((12,), (16,), (24,))):
-        torch.manual_seed(0)
-        model = FNO((6,), 2, 1, 16, 2)
-        optimizer = torch.optim.Adam(model.parameters(), 3e-3)
-
-        def sample(count, generator):
-            z = torch.randn(count, 2, 4, generator=generator)
-            x = 2 * torch.pi * torch.arange(48) / 48
-            return sum(z[:, :, k, None] * torch.cos(k * x + k) for k in range(4))
-
-        generator = torch.Generator().manual_seed(0)
-        pairs = ((x, x.prod(1, keepdim=True)) for x in (sample(16, generator) for _ in itertools.count()))
-        for _, (x, y) in zip(range(80), MixedResolution(pairs, sizes), strict=False):
-            loss = (model(x) - y).square().mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        model.eval()
-        model.trained_sizes = set()
-        x = sample(64, torch.Generator().manual_seed(9))
-        with torch.no_grad():
-            errors[len(sizes)] = ((model(x) - x.prod(1, keepdim=True)).norm() / x.prod(1).norm()).item()
-    assert errors[3] < errors[1]

@@ -1,5 +1,5 @@
-"""Losses, gradients, weights and saved states that are not finite: nothing of them is kept, and the run
-resumes once the cause is gone.
+"""Losses, gradients, weights and saved states that are not finite are never saved, and the run resumes once
+the cause is gone.
 """
 
 import json
@@ -16,17 +16,18 @@ from fourcaster.fno.models.base import load_weights
 from fourcaster.fno.physics import equations
 from fourcaster.fno.training import Loss, TrainSettings, train
 from fourcaster.fno.training.finite import check_gradient, non_finite
-from fourcaster.fno.training.objectives.inverse import InverseObjective, LatentParameters, Sensors
+from fourcaster.fno.training.objectives.inverse import InverseObjective, LatentParameters
+from fourcaster.fno.training.objectives.sensors import Sensors
 from fourcaster.fno.training.pinn import window as window_module
-from fourcaster.fno.training.pinn.least_squares import row_jacobian
+from fourcaster.fno.training.pinn.jacobian import row_jacobian
 from fourcaster.fno.training.pinn.settings import PinnSettings
 from fourcaster.fno.training.pinn.train import train_pinn
 from fourcaster.fno.training.refine import _minimise
 from fourcaster.fno.training.state import load_state, save_state
 
 
-class Numbers:
-    """Batches of numbers, five an epoch; two to validate on."""
+class RandomBatches:
+    """Batches of random numbers: five per epoch, and one to validate on."""
 
     held_out = True
 
@@ -46,7 +47,7 @@ class Numbers:
 
 
 class PoisonedGradient(torch.autograd.Function):
-    """The identity, with a derivative that is not finite."""
+    """The identity with a given factor in its gradient, e.g. NaN."""
 
     @staticmethod
     def forward(ctx, x, value):
@@ -59,7 +60,7 @@ class PoisonedGradient(torch.autograd.Function):
 
 
 class Fit:
-    """The square of a network's error against a sum, with a fault at one step."""
+    """The mean square error of a network that learns a sum, with a fault at one step."""
 
     def __init__(self, model, at=None, value=math.nan, layer="second"):
         self.model, self.at, self.value, self.layer, self.calls = model, at, value, layer, 0
@@ -68,11 +69,11 @@ class Fit:
         hidden = torch.tanh(self.model["first"](batch.state))
         if round(share * 15) == self.at and self.layer == "first":
             hidden = PoisonedGradient.apply(hidden, self.value)
-        made = self.model["second"](hidden)
+        prediction = self.model["second"](hidden)
         if round(share * 15) == self.at and self.layer == "second":
             weight = PoisonedGradient.apply(self.model["second"].weight, self.value)
-            made = hidden @ weight.T + self.model["second"].bias
-        value = (made - batch.state.sum(1, keepdim=True)).square().mean()
+            prediction = hidden @ weight.T + self.model["second"].bias
+        value = (prediction - batch.state.sum(1, keepdim=True)).square().mean()
         return Loss(value, {"data": value})
 
     @torch.no_grad()
@@ -86,7 +87,9 @@ def network():
 
 
 def fit(model, folder, source=None, settings=None, **fault):
-    return train(model, Fit(model, **fault), source or Numbers(), settings or SETTINGS, folder)
+    return train(
+        model, Fit(model, **fault), source or RandomBatches(), settings=settings or SETTINGS, folder=folder
+    )
 
 
 SETTINGS = TrainSettings(epochs=3, warmup_steps=2, learning_rate=1e-2, checkpoint_minutes=0)
@@ -97,14 +100,14 @@ SETTINGS = TrainSettings(epochs=3, warmup_steps=2, learning_rate=1e-2, checkpoin
 @pytest.mark.parametrize(
     ("layer", "named"), [("second", r"second\.weight is"), ("first", r"first\.weight, first\.bias is")]
 )
-def test_a_gradient_that_is_not_finite_is_not_stepped_and_the_run_resumes(
+def test_a_gradient_that_is_not_finite_is_refused_before_the_step_and_the_run_resumes(
     tmp_path, value, precision, layer, named
 ):
     settings = TrainSettings(
         epochs=3, warmup_steps=2, learning_rate=1e-2, checkpoint_minutes=0, precision=precision
     )
-    straight = network()
-    fit(straight, tmp_path / "straight", settings=settings)
+    uninterrupted = network()
+    fit(uninterrupted, tmp_path / "uninterrupted", settings=settings)
     for _ in range(2):  # the same error again, as long as the cause is there
         broken = network()
         with pytest.raises(
@@ -122,7 +125,7 @@ def test_a_gradient_that_is_not_finite_is_not_stepped_and_the_run_resumes(
     assert fit(resumed, tmp_path / "a", settings=settings).steps == 15
     assert all(
         torch.equal(a, b)
-        for a, b in zip(straight.state_dict().values(), resumed.state_dict().values(), strict=True)
+        for a, b in zip(uninterrupted.state_dict().values(), resumed.state_dict().values(), strict=True)
     )
 
 
@@ -142,10 +145,11 @@ def test_a_gradient_whose_norm_overflows_is_refused_with_its_largest_parameter()
         check_gradient(model.named_parameters(), "at step 3")
 
 
-def test_names_are_of_the_tensors_concerned():
-    whole, broken = torch.arange(3), torch.tensor([1 + 1j, complex(0, math.inf)])
+def test_only_tensors_that_are_not_finite_are_named():
+    finite = torch.arange(3)
+    broken = torch.tensor([1 + 1j, complex(0, math.inf)])
     assert non_finite(
-        [("a", whole), ("b", broken), ("c", None), ("d", torch.ones(2, dtype=torch.bfloat16))]
+        [("a", finite), ("b", broken), ("c", None), ("d", torch.ones(2, dtype=torch.bfloat16))]
     ) == ["b"]
     assert non_finite([("big", torch.full((4,), 3e38))]) == []
 
@@ -159,7 +163,7 @@ def test_a_step_that_overflows_the_weights_is_not_saved(tmp_path):
     before = path.read_bytes()
     with pytest.raises(
         NonFiniteError,
-        match=r"the weights of second\.weight are not finite after step 5; the saved state of step 5 is kept",
+        match=r"weights of second\.weight are not finite after step 5; the saved state of step 5 is kept",
     ):
         fit(network(), tmp_path, settings=TrainSettings(epochs=2, learning_rate=1e3, warmup_steps=0))
     assert path.read_bytes() == before
@@ -167,17 +171,15 @@ def test_a_step_that_overflows_the_weights_is_not_saved(tmp_path):
 
 def test_an_average_that_is_not_finite_is_not_saved(tmp_path, monkeypatch):
     monkeypatch.setattr(TrainSettings, "ema_decay", lambda self, step: math.nan if step > 7 else 0.5)
-    with pytest.raises(
-        NonFiniteError,
-        match=r"the averages of first\.weight, first\.bias, second\.weight and 1 more are not finite after step 7",
-    ):
+    names = r"first\.weight, first\.bias, second\.weight and 1 more"
+    with pytest.raises(NonFiniteError, match=f"the averages of {names} are not finite after step 7"):
         fit(network(), tmp_path)
     groups, meta = load_state(tmp_path / "training.safetensors")
     assert meta["step"] == 7 and torch.isfinite(groups["average"]["first.weight"]).all()
 
 
 @pytest.mark.parametrize("group", ["model", "average", "optimizer"])
-def test_a_saved_state_that_is_not_finite_is_refused_with_the_way_out(tmp_path, group):
+def test_a_saved_state_that_is_not_finite_is_refused_with_a_remedy(tmp_path, group):
     fit(network(), tmp_path)
     path = tmp_path / "training.safetensors"
     groups, meta = load_state(path)
@@ -185,14 +187,14 @@ def test_a_saved_state_that_is_not_finite_is_refused_with_the_way_out(tmp_path, 
     save_state(path, groups, {**meta, "step": 10})
     with pytest.raises(
         NonFiniteError,
-        match=r"training\.safetensors \(step 10\) has values that are not finite in .*remove .* to start over",
+        match=r"training\.safetensors \(step 10\) has values that are not finite .*remove .* to start over",
     ):
         fit(network(), tmp_path)
     path.unlink()
     assert fit(network(), tmp_path).steps == 15
 
 
-def test_a_best_score_that_older_versions_kept_is_replaced(tmp_path):
+def test_a_best_score_of_nan_from_an_older_version_is_replaced(tmp_path):
     fit(network(), tmp_path)
     path = tmp_path / "training.safetensors"
     groups, meta = load_state(path)
@@ -210,7 +212,7 @@ def test_a_best_score_that_older_versions_kept_is_replaced(tmp_path):
 # Validation
 
 
-def test_a_validation_that_is_not_finite_is_reported_at_once_and_never_chosen(tmp_path, caplog):
+def test_weights_with_a_validation_error_that_is_not_finite_are_reported_and_never_selected(tmp_path, caplog):
     model = network()
 
     class Diverging(Fit):
@@ -220,7 +222,7 @@ def test_a_validation_that_is_not_finite_is_reported_at_once_and_never_chosen(tm
             return bad if self.calls < 3 else torch.ones(3, 1)
 
     with caplog.at_level(logging.WARNING):
-        record = train(model, Diverging(model), Numbers(), SETTINGS, tmp_path)
+        record = train(model, Diverging(model), RandomBatches(), settings=SETTINGS, folder=tmp_path)
     assert "epoch 1: the validation error is nan from step 2 of 3 on" in caplog.text
     assert (
         "epoch 2: the validation error is inf from step 2 of 3 on" in caplog.text and len(caplog.records) == 2
@@ -238,7 +240,7 @@ def test_a_validation_that_is_not_finite_is_reported_at_once_and_never_chosen(tm
 
 
 def test_no_validation_data_is_reported_before_training(tmp_path, caplog):
-    class Nothing(Numbers):
+    class WithoutValidation(RandomBatches):
         held_out = False
 
         def epoch(self, epoch, rollout, start):
@@ -246,7 +248,7 @@ def test_no_validation_data_is_reported_before_training(tmp_path, caplog):
             return super().epoch(epoch, rollout, start)
 
     with caplog.at_level(logging.WARNING):
-        record = fit(network(), tmp_path, Nothing())
+        record = fit(network(), tmp_path, WithoutValidation())
     assert record.best_score is None and len(caplog.records) == 1
 
 
@@ -256,11 +258,14 @@ def test_no_validation_data_is_reported_before_training(tmp_path, caplog):
 def solve(folder, **settings):
     chosen = PinnSettings(**{"windows": 2, "points": 40, "initial_points": 16, "iterations": 5, **settings})
     return train_pinn(
-        equations.get("advection").problem(), lambda a, b: coordinate_network(a, b, width=8), chosen, folder
+        equations.get("advection").problem(),
+        lambda a, b: coordinate_network(a, b, width=8),
+        chosen,
+        folder=folder,
     )
 
 
-def test_a_jacobian_that_is_not_finite_does_not_pass_for_convergence(tmp_path, monkeypatch):
+def test_a_jacobian_that_is_not_finite_is_not_mistaken_for_convergence(tmp_path, monkeypatch):
     calls = []
 
     def poisoned(rows, layers):
@@ -287,11 +292,11 @@ def test_gradients_of_collocation_are_checked_before_a_step(tmp_path, monkeypatc
     rows = window_module.Window.rows
 
     def poisoned(self):
-        found, terms, layers = rows(self)
+        values, terms, layers = rows(self)
         bias = PoisonedGradient.apply(
             next(p for n, p in self.network.named_parameters() if n == "layers.0.bias"), math.nan
         )
-        return torch.cat([found, 0 * bias]), terms, layers
+        return torch.cat([values, 0 * bias]), terms, layers
 
     monkeypatch.setattr(window_module.Window, "rows", poisoned)
     with pytest.raises(
@@ -318,36 +323,43 @@ def test_refinement_names_the_parameter_whose_gradient_is_not_finite():
         return PoisonedGradient.apply(u, math.inf).square().sum()
 
     with pytest.raises(NonFiniteError, match="the gradient of weight, bias is not finite while refining"):
-        _minimise(model, lambda: model(torch.ones(1, 2, dtype=torch.float64)), size, 3)
+        _minimise(model, lambda: model(torch.ones(1, 2, dtype=torch.float64)), size, steps=3)
 
 
-def test_refinement_of_what_is_already_exact_changes_nothing():
+def test_refinement_does_not_change_an_exact_solution():
     model = torch.nn.Linear(2, 1).double()
     assert (
         float(
             _minimise(
-                model, lambda: 0 * model(torch.ones(1, 2, dtype=torch.float64)), lambda u: u.square().sum(), 3
+                model,
+                lambda: 0 * model(torch.ones(1, 2, dtype=torch.float64)),
+                lambda u: u.square().sum(),
+                steps=3,
             )
         )
         == 0
     )
 
 
-def test_an_operator_that_diverges_at_the_sensors_leaves_the_unknowns_as_they_were():
+def test_an_operator_that_diverges_at_the_sensors_does_not_change_the_posterior():
     class Diverged:
         window = 1.0
+        solution = torch.ones(1)
 
-        def integrate_windows(self, state, inputs, parameters, windows):
+        def integrate_windows(self, state, inputs, parameters, *, windows):
             yield torch.full((len(state), 3, 1, 8), math.nan)
 
     class Base:
         model, windows = Diverged(), 1
 
-    unknowns = LatentParameters(torch.randn(5, 1, 8), {"viscosity": torch.rand(5) + 0.1})
-    sensors = Sensors(torch.tensor([0.2, 0.6]), torch.tensor([0.5, 1.0]), torch.zeros(2, 2), 0.01)
+    simulated = {"viscosity": torch.rand(5) + 0.1}
+    latent = LatentParameters.from_simulations(torch.randn(5, 1, 8), simulated)
+    positions = torch.tensor([[0.2], [0.6]])
+    sensors = Sensors(positions, torch.tensor([0.5, 1.0]), torch.zeros(1, 2, 2), 0.01)
     with pytest.raises(NonFiniteError, match="solution at the sensors"):
-        InverseObjective(Base(), unknowns, sensors, 1.0).recover()
-    assert (unknowns.z == 0).all() and (unknowns.factor == 0).all()
+        InverseObjective(Base(), latent, sensors, weight=1.0).recover()
+    assert (latent.z == 0).all()
+    assert (latent.factor == 0).all()
 
 
 def test_weights_that_are_not_finite_are_not_loaded():

@@ -1,4 +1,4 @@
-"""Solution operators: nodes in time, residuals in units of the solution, objectives, refinement, experiments."""
+"""Solution operators: nodes in time, residuals, objectives, test-time optimisation, inverse problems."""
 
 import numpy as np
 import pytest
@@ -15,13 +15,14 @@ from fourcaster.fno.physics import equations
 from fourcaster.fno.physics.derivatives import Collocated
 from fourcaster.fno.physics.evolution import EvolutionEquation
 from fourcaster.fno.physics.steady import SteadyEquation
-from fourcaster.fno.training.objectives.inverse import InverseObjective, LatentParameters, Sensors
+from fourcaster.fno.training.objectives.inverse import InverseObjective, LatentParameters
 from fourcaster.fno.training.objectives.operator import (
     EvolutionObjective,
     SolvingLoss,
     SteadyObjective,
     interpolate_in_time,
 )
+from fourcaster.fno.training.objectives.sensors import Sensors
 from fourcaster.fno.training.refine import refine_evolution, refine_steady
 from fourcaster.fno.transforms import radau
 
@@ -29,7 +30,7 @@ LINE = Box(("x",), (32,), (1.0,), (True,))
 
 
 class Zero(torch.nn.Module):
-    """A network that says nothing, of so many channels."""
+    """A network that returns zero, with one weight."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -41,14 +42,14 @@ class Zero(torch.nn.Module):
 
 def waves(points: int, count: int = 1, amplitude: float = 1.0) -> torch.Tensor:
     x = torch.arange(points, dtype=torch.float64) / points
-    generator = torch.Generator().manual_seed(points * 0 + 5)
+    generator = torch.Generator().manual_seed(5)
     a = torch.randn(count, 2, 4, generator=generator, dtype=torch.float64)
     k = 2 * torch.pi * torch.arange(1, 5)[:, None] * x
     return amplitude * (a[:, 0] @ torch.cos(k) + a[:, 1] @ torch.sin(k))[:, None]
 
 
 def heat_only(nodes: int = 5, window: float = 0.1, **others) -> tuple[EvolutionOperator, EvolutionEquation]:
-    """An operator of Burgers' equation whose network says nothing: exact where amplitudes are small."""
+    """An operator of Burgers' equation whose network returns zero, exact for small amplitudes."""
     equation = EvolutionEquation("burgers", {"viscosity": 0.01, **others}, box=LINE, window=window)
     return EvolutionOperator(
         Zero(nodes), SolutionScales([1.0]), window, nodes, rates=equation.rates
@@ -56,9 +57,12 @@ def heat_only(nodes: int = 5, window: float = 0.1, **others) -> tuple[EvolutionO
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 8])
-def test_polynomials_through_the_nodes_are_exact(count):
-    t, rng = radau.nodes(count), np.random.default_rng(count)
-    assert t[0] == 0 and t[-1] == 1 and (np.diff(t) > 0).all()
+def test_polynomials_are_differentiated_and_interpolated_exactly(count):
+    t = radau.nodes(count)
+    rng = np.random.default_rng(count)
+    assert t[0] == 0
+    assert t[-1] == 1
+    assert (np.diff(t) > 0).all()
     p = np.polynomial.Polynomial(rng.normal(size=count + 1))
     assert np.allclose(radau.differentiation(count) @ p(t), p.deriv()(t), atol=1e-10)
     at = np.concatenate([t[1:2], rng.random(7)])
@@ -71,7 +75,7 @@ def test_polynomials_through_the_nodes_are_exact(count):
         Collocated("t", 2.0, -2)(u, "x")
 
 
-def test_the_nodes_are_of_order_two_n_minus_one_and_damp_what_is_fast():
+def test_radau_nodes_have_order_two_n_minus_one_and_damp_fast_modes():
     for count in (2, 3, 4):
         poles, residues = radau.decay(count)
         errors = [abs((residues / (poles + z)).sum(1).real[-1] - np.exp(-z)) for z in (0.4, 0.2)]
@@ -87,7 +91,7 @@ def test_the_nodes_are_of_order_two_n_minus_one_and_damp_what_is_fast():
         radau.nodes(0)
 
 
-def test_residual_of_a_moving_wave_falls_with_the_nodes_and_sees_the_sign():
+def test_the_residual_of_a_moving_wave_falls_with_more_nodes_and_detects_a_wrong_sign():
     x = torch.arange(32, dtype=torch.float64) / 32
     sizes = []
     for count in (3, 5, 7):
@@ -106,7 +110,7 @@ def test_residual_of_a_moving_wave_falls_with_the_nodes_and_sees_the_sign():
 
 
 @pytest.mark.parametrize("name", [n for n in equations.names() if equations.get(n).collocatable])
-def test_residuals_vanish_on_the_solver_and_not_on_a_state_that_stands_still(name):
+def test_residuals_vanish_for_reference_solutions_and_not_for_a_constant_state(name):
     few = {
         "navier_stokes": {"duration": 0.4},
         "cahn_hilliard": {"duration": 0.1},
@@ -141,7 +145,7 @@ def test_residuals_vanish_on_the_solver_and_not_on_a_state_that_stands_still(nam
     assert size < 2e-3 * still
 
 
-def test_a_residual_in_units_of_the_solution():
+def test_the_residual_of_diffusion_is_scaled_to_units_of_the_solution():
     _, equation = heat_only(viscosity=0.5, window=2.0)
     x = torch.arange(32, dtype=torch.float64) / 32
     small = 1e-9 * torch.cos(2 * torch.pi * 3 * x).expand(1, 6, -1)  # so small that it is only diffused
@@ -156,18 +160,18 @@ def test_a_residual_in_units_of_the_solution():
     assert torch.allclose(2 * slow, fast, rtol=1e-6, atol=1e-17)
 
 
-def test_the_steady_residual_stands_for_the_error():
+def test_the_scaled_steady_residual_equals_the_error():
     system = make_system("darcy", {"resolution": 17, "refine": 1, "low": 3.0, "high": 3.0})
     values = {n: torch.tensor(v) for n, v in system.solve(np.random.default_rng(0)).items()}
     equation, a = SteadyEquation("darcy", 1.0, 1.0), values["permeability"]
     error = torch.zeros(17, 17, dtype=torch.float64)
     error[1:-1, 1:-1] = torch.randn(15, 15, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     for e in (0 * error, error):
-        found = equation.scaled(equation.residual(values["pressure"] + e, a), a)
-        assert torch.allclose(found, e[1:-1, 1:-1], atol=1e-10)
+        scaled = equation.scaled(equation.residual(values["pressure"] + e, a), a)
+        assert torch.allclose(scaled, e[1:-1, 1:-1], atol=1e-10)
 
 
-def test_a_silent_network_leaves_the_linear_part_at_any_resolution():
+def test_an_operator_whose_network_returns_zero_solves_the_linear_part_at_any_resolution():
     model, _ = heat_only()
     for points in (32, 48, 33):
         state = waves(points)
@@ -178,11 +182,11 @@ def test_a_silent_network_leaves_the_linear_part_at_any_resolution():
             torch.fft.rfft(state) * torch.exp(-0.01 * (2 * torch.pi * k) ** 2 * 0.1), n=points
         )
         assert torch.allclose(u[:, -1], exact, atol=1e-7)
-    windows = list(model.integrate_windows(state, state.new_zeros(1, 0, 33), {}, 3))
+    windows = list(model.integrate_windows(state, state.new_zeros(1, 0, 33), {}, windows=3))
     assert len(windows) == 3 and torch.equal(windows[1][:, 0], windows[0][:, -1])
 
 
-def test_data_and_equation_agree_on_what_is_right():
+def test_data_and_equation_terms_vanish_for_the_solution_and_not_for_another():
     model, equation = heat_only()
     times = np.linspace(0, 0.3, 31)[1:]
     state = waves(32, 4, 1e-6)
@@ -191,7 +195,9 @@ def test_data_and_equation_agree_on_what_is_right():
         [torch.fft.irfft(torch.fft.rfft(state) * torch.exp(-rate * t), n=32) for t in times], dim=1
     )
     batch, none = Instances(state, state.new_zeros(4, 0, 32), {}, truth), torch.Generator()
-    right = EvolutionObjective(model, SolvingLoss(equation=1.0, warmup=0), equation, times.tolist(), 3)
+    right = EvolutionObjective(
+        model, SolvingLoss(equation=1.0, warmup=0), equation, times=times.tolist(), windows=3
+    )
     loss = right.loss(batch, 0.0, none)
     assert (
         loss.value.item() < 1e-5
@@ -199,29 +205,37 @@ def test_data_and_equation_agree_on_what_is_right():
         and right.errors(batch).item() < 1e-10
     )
     fine = EvolutionObjective(
-        model, SolvingLoss(data=0, equation=1.0, refine=2, warmup=0), equation, times.tolist(), 3
+        model,
+        SolvingLoss(data=0, equation=1.0, refine=2, warmup=0),
+        equation,
+        times=times.tolist(),
+        windows=3,
     )
     assert fine.loss(batch, 0.0, none).value.item() < 1e-5
     off, _ = heat_only()
     off.network.weight.data.fill_(1e-7)
-    wrong = EvolutionObjective(off, SolvingLoss(equation=1.0, warmup=0), equation, times.tolist(), 3)
+    wrong = EvolutionObjective(
+        off, SolvingLoss(equation=1.0, warmup=0), equation, times=times.tolist(), windows=3
+    )
     assert all(
         wrong.loss(batch, 0.0, none).terms[n].item() > 100 * loss.terms[n].item()
         for n in ("data", "equation")
     )
-    early = EvolutionObjective(model, SolvingLoss(equation=1.0, warmup=0.5), equation, times.tolist(), 3)
+    early = EvolutionObjective(
+        model, SolvingLoss(equation=1.0, warmup=0.5), equation, times=times.tolist(), windows=3
+    )
     assert torch.isfinite(early.loss(batch, 0.0, none).value)  # the first window alone
     unknown = EvolutionObjective(
-        model, SolvingLoss(data=0, equation=1.0), equation, times.tolist(), 3
+        model, SolvingLoss(data=0, equation=1.0), equation, times=times.tolist(), windows=3
     ).errors(Instances(state, batch.inputs))
     assert unknown.item() < 1e-12
     with pytest.raises(ValueError, match="needs an equation"):
-        EvolutionObjective(model, SolvingLoss(), None, times.tolist(), 3).errors(
+        EvolutionObjective(model, SolvingLoss(), None, times=times.tolist(), windows=3).errors(
             Instances(state, batch.inputs)
         )
 
 
-def test_each_instance_keeps_its_own_number_through_all_windows():
+def test_each_instance_keeps_its_own_coefficient_through_all_windows():
     equation, scales = (
         EvolutionEquation("shock_pipe", {}, box=LINE, window=0.1),
         SolutionScales([1e-6], parameter_mean=[0.0], parameter_std=[1.0]),
@@ -237,7 +251,9 @@ def test_each_instance_keeps_its_own_number_through_all_windows():
         ],
         dim=1,
     )
-    objective = EvolutionObjective(model, SolvingLoss(equation=1.0, warmup=0), equation, times.tolist(), 3)
+    objective = EvolutionObjective(
+        model, SolvingLoss(equation=1.0, warmup=0), equation, times=times.tolist(), windows=3
+    )
     loss = objective.loss(
         Instances(state, state.new_zeros(3, 0, 32), {"viscosity": numbers}, truth), 0.0, torch.Generator()
     )
@@ -246,7 +262,7 @@ def test_each_instance_keeps_its_own_number_through_all_windows():
     assert objective.loss(swapped, 0.0, torch.Generator()).terms["data"].item() > 0.05
 
 
-def test_frames_are_read_off_the_polynomial():
+def test_solutions_are_interpolated_in_time_by_the_polynomial_through_the_nodes():
     u = torch.tensor(radau.nodes(4))[None, :, None, None] ** 3
     assert torch.allclose(
         interpolate_in_time(u, torch.tensor([0.1, 0.5, 1.0])).flatten(),
@@ -254,14 +270,14 @@ def test_frames_are_read_off_the_polynomial():
     )
 
 
-def test_relative_error_counts_only_what_is_known():
+def test_the_relative_error_ignores_missing_values():
     t = torch.randn(3, 2, 5)
     p = 1.1 * t
     t[:, 0, 1], p[:, 0, 1] = torch.nan, 1e6
     assert torch.allclose(relative_l2(p, t), torch.full((3,), 0.1), rtol=1e-5)
 
 
-def test_refinement_approaches_the_solution_and_leaves_the_model_alone():
+def test_refinement_approaches_the_solution_and_does_not_change_the_model():
     torch.manual_seed(0)
     equation = EvolutionEquation(
         "burgers", {"viscosity": 0.02}, box=Box(("x",), (64,), (1.0,), (True,)), window=0.1
@@ -278,13 +294,15 @@ def test_refinement_approaches_the_solution_and_leaves_the_model_alone():
     instance = Instances(truth[None, :1], torch.zeros(1, 0, 64))
     errors = []
     for steps in (1, 60):
-        ends = torch.cat([u[:, -1, 0] for u in refine_evolution(model, equation, instance, 2, steps)])
+        ends = torch.cat(
+            [u[:, -1, 0] for u in refine_evolution(model, equation, instance, windows=2, steps=steps)]
+        )
         errors.append(float((ends - truth[1:]).norm() / truth[1:].norm()))
     assert errors[1] < 0.3 * errors[0]
     assert all(torch.equal(before[n], t) for n, t in model.state_dict().items())
 
 
-def test_steady_refinement_and_objective():
+def test_steady_refinement_approaches_the_solution_and_the_objective_has_both_terms():
     torch.manual_seed(0)
     model = SteadyOperator(
         FNO((6, 6), 3, 1, hidden_channels=8, n_layers=2), SolutionScales([0.05], [8.0], [4.0])
@@ -294,7 +312,8 @@ def test_steady_refinement_and_objective():
     equation, empty = SteadyEquation("darcy", 1.0, 1.0), torch.zeros(1, 0, 17, 17, dtype=torch.float64)
     instance = Instances(empty, values["permeability"], {}, values["pressure"][:, None])
     errors = [
-        float(relative_l2(refine_steady(model, equation, instance, n), instance.solution)) for n in (1, 80)
+        float(relative_l2(refine_steady(model, equation, instance, steps=n), instance.solution))
+        for n in (1, 80)
     ]
     assert errors[1] < 0.3 * errors[0]
     u = model(empty.float(), values["permeability"].float(), {})
@@ -306,8 +325,8 @@ def test_steady_refinement_and_objective():
     assert set(loss.terms) == {"data", "equation"} and torch.isfinite(loss.value)
 
 
-def test_an_experiment_gives_its_unknown_number_with_an_honest_width():
-    """Small waves that only diffuse: the viscosity and the initial state by three noisy sensors."""
+def test_the_viscosity_of_an_experiment_is_recovered_within_its_uncertainty():
+    """Small waves that only diffuse: viscosity and initial state from three noisy sensors."""
     equation = EvolutionEquation("shock_pipe", {}, box=LINE, window=0.25)
     model = EvolutionOperator(
         Zero(5),
@@ -323,31 +342,43 @@ def test_an_experiment_gives_its_unknown_number_with_an_honest_width():
             torch.empty(64).uniform_(np.log(0.003), np.log(0.03), generator=torch.Generator().manual_seed(1))
         )
     }
-    rng, k = np.random.default_rng(0), np.arange(1, 5)
+    rng = np.random.default_rng(0)
+    k = np.arange(1, 5)
     start = rng.normal(size=(2, 4)) * 1e-3
-    places, times, noise, true = np.array([0.11, 0.4, 0.77]), np.linspace(0, 1, 41), 3e-5, 0.0083
-    phase = 2 * np.pi * np.outer(places, k)
+    positions = np.array([0.11, 0.4, 0.77])
+    times = np.linspace(0, 1, 41)
+    noise = 3e-5
+    true = 0.0083
+    phase = 2 * np.pi * np.outer(positions, k)
     decay = np.exp(-true * (2 * np.pi * k[:, None]) ** 2 * times)
     exact = (start[0] * np.cos(phase)) @ decay + (start[1] * np.sin(phase)) @ decay
     readings = exact + noise * rng.standard_normal(exact.shape)
     readings[1, 5] = np.nan
-    sensors = Sensors(torch.tensor(places), torch.tensor(times), torch.tensor(readings), noise)
-    base = EvolutionObjective(
-        model, SolvingLoss(equation=1.0, experiment=1.0, warmup=0), equation, times[1:].tolist(), 4
+    sensors = Sensors(
+        torch.tensor(positions)[:, None], torch.tensor(times), torch.tensor(readings)[None], noise
     )
-    objective = InverseObjective(base, LatentParameters(states, numbers), sensors, 1.0)
+    base = EvolutionObjective(
+        model,
+        SolvingLoss(equation=1.0, experiment=1.0, warmup=0),
+        equation,
+        times=times[1:].tolist(),
+        windows=4,
+    )
+    objective = InverseObjective(
+        base, LatentParameters.from_simulations(states, numbers), sensors, weight=1.0
+    )
     terms = objective.loss(
         Instances(states[:2], states.new_zeros(2, 0, 32), {"viscosity": torch.full((2,), 0.01)}),
         0.5,
         torch.Generator(),
     ).terms
     assert set(terms) == {"equation", "experiment", "viscosity"}
-    found = objective.recover()["viscosity"]
-    assert abs(found["value"] - true) < 4 * found["standard_deviation"] < 0.2 * true
-    assert 0.7 < found["misfit_over_noise"] < 1.3
+    estimate = objective.recover()["viscosity"]
+    assert abs(estimate.value - true) < 4 * estimate.standard_deviation < 0.2 * true
+    assert 0.7 < estimate.misfit_over_noise < 1.3
 
 
-def test_what_an_operator_cannot_be_trained_on_is_said():
+def test_equations_without_a_residual_and_invalid_losses_are_refused():
     with pytest.raises(InputError, match="no residual of 'wave'"):
         EvolutionEquation("wave", {}, box=LINE, window=1.0)
     with pytest.raises(InputError, match="needs periodic axes"):
@@ -356,6 +387,6 @@ def test_what_an_operator_cannot_be_trained_on_is_said():
         EvolutionEquation("burgers", {}, box=LINE, window=1.0).residual(torch.zeros(1, 3, 32), {})
     with pytest.raises(InputError, match="no residual of 'heat_sink'"):
         SteadyEquation("heat_sink", 1.0, 1.0)
-    for wrong in ({"data": -1}, {"data": 0}, {"refine": 0}, {"warmup": 1.0}):
-        with pytest.raises(ValueError, match=r"loss\."):
-            SolvingLoss(**wrong)
+    for invalid in ({"data": -1}, {"data": 0}, {"refine": 0}, {"warmup": 1.0}):
+        with pytest.raises(ValueError, match="must"):
+            SolvingLoss(**invalid)

@@ -1,4 +1,4 @@
-"""The training loop: resumed equals straight bit for bit, schedules, the loss, what is refused."""
+"""The training loop: resumed runs equal uninterrupted ones, schedules, the loss, and invalid settings."""
 
 import json
 from collections.abc import Iterator
@@ -18,19 +18,20 @@ SIZE = (6, 8)
 
 
 class Waves:
-    """Batches made from their numbers alone."""
+    """Batches that depend on their number alone."""
 
     def __init__(self, stop_after: int | None = None) -> None:
-        self.stop_after, self.given = stop_after, 0
+        self.stop_after = stop_after
+        self.count = 0
 
     def steps_per_epoch(self) -> int:
         return 5
 
     def epoch(self, epoch: int, rollout: int, start: int) -> Iterator[Batch]:
         for i in range(start, 5):
-            if self.given == self.stop_after:
+            if self.count == self.stop_after:
                 raise InterruptedError
-            self.given += 1
+            self.count += 1
             yield make_batch(epoch * 5 + i, 2 + rollout)
 
     def validation(self, steps: int, samples: int) -> Iterator[Batch]:
@@ -39,7 +40,12 @@ class Waves:
 
 def fit(stepper: Stepper, source: Waves, settings: TrainSettings, folder, **others):
     return train(
-        stepper, ForecastObjective(stepper, WEIGHTS, settings.noise), source, settings, folder, **others
+        stepper,
+        ForecastObjective(stepper, WEIGHTS, settings.noise),
+        source,
+        settings=settings,
+        folder=folder,
+        **others,
     )
 
 
@@ -75,16 +81,16 @@ SETTINGS = TrainSettings(
 
 
 @pytest.mark.parametrize("stop_after", [1, 4, 5, 7, 12])
-def test_stopped_and_resumed_equals_straight_bit_for_bit(tmp_path, stop_after):
-    straight = make_stepper(2)
-    fit(straight, Waves(), SETTINGS, tmp_path / "a")
-    broken = make_stepper(2)
+def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, stop_after):
+    uninterrupted = make_stepper(2)
+    fit(uninterrupted, Waves(), SETTINGS, tmp_path / "a")
+    interrupted = make_stepper(2)
     with pytest.raises(InterruptedError):
-        fit(broken, Waves(stop_after), SETTINGS, tmp_path / "b")
+        fit(interrupted, Waves(stop_after), SETTINGS, tmp_path / "b")
     resumed = make_stepper(2)
     record = fit(resumed, Waves(), SETTINGS, tmp_path / "b")
     assert record.steps == 15
-    for (name, a), b in zip(straight.state_dict().items(), resumed.state_dict().values(), strict=True):
+    for (name, a), b in zip(uninterrupted.state_dict().items(), resumed.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
     logs = [
         [json.loads(line) for line in (tmp_path / n / "log.jsonl").read_text().splitlines()] for n in "ab"
@@ -95,7 +101,7 @@ def test_stopped_and_resumed_equals_straight_bit_for_bit(tmp_path, stop_after):
         assert a == b
 
 
-def test_training_lowers_the_error_and_keeps_the_best(tmp_path):
+def test_training_lowers_the_error_and_keeps_the_best_weights(tmp_path):
     stepper = make_stepper(dropout=0)
     record = fit(
         stepper, Waves(), TrainSettings(epochs=12, learning_rate=1e-2, validation_steps=2, ema=0.9), tmp_path
@@ -108,7 +114,7 @@ def test_training_lowers_the_error_and_keeps_the_best(tmp_path):
     assert all(torch.equal(best[name], t) for name, t in stepper.state_dict().items())
 
 
-def test_half_precision_trains(tmp_path):
+def test_training_runs_in_half_precision(tmp_path):
     record = fit(
         make_stepper(), Waves(), TrainSettings(epochs=1, precision="bf16", validation_steps=1), tmp_path
     )
@@ -129,7 +135,7 @@ def test_a_damaged_state_is_refused(tmp_path):
         fit(make_stepper(), Waves(), TrainSettings(epochs=1), tmp_path)
 
 
-def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
+def test_a_loss_of_nan_stops_the_run(tmp_path):
     class Broken(Waves):
         def epoch(self, epoch, rollout, start):
             batch = make_batch(0, 3)
@@ -139,23 +145,22 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
         fit(make_stepper(), Broken(), TrainSettings(epochs=1), tmp_path)
 
 
-def test_a_term_that_is_no_number_is_named_and_the_last_state_kept(tmp_path):
+def test_a_term_of_nan_is_named_and_the_last_state_is_kept(tmp_path):
     stepper = make_stepper()
 
     class Broken(ForecastObjective):
         def loss(self, batch, share, generator):
-            found = super().loss(batch, share, generator)
-            return Loss(
-                found.value, {"data": found.value, "balance": found.value * (torch.nan if share > 0.4 else 1)}
-            )
+            loss = super().loss(batch, share, generator)
+            balance = loss.value * (torch.nan if share > 0.4 else 1)
+            return Loss(loss.value, {"data": loss.value, "balance": balance})
 
     settings = TrainSettings(epochs=3, warmup_steps=2, checkpoint_minutes=0)
     with pytest.raises(ValueError, match="the term balance of the loss became nan at step 7"):
-        train(stepper, Broken(stepper, WEIGHTS), Waves(), settings, tmp_path)
+        train(stepper, Broken(stepper, WEIGHTS), Waves(), settings=settings, folder=tmp_path)
     assert load_state(tmp_path / "training.safetensors")[1]["step"] == 7
 
 
-def test_stages_of_the_schedule():
+def test_schedules_of_both_stages():
     settings = TrainSettings(epochs=10, rollout_steps=5, rollout_share=0.4, warmup_steps=10)
     assert [settings.rollout_length(e) for e in range(10)] == [1] * 6 + [2, 3, 4, 5]
     rates = [settings.rate(s, 1000) for s in range(1000)]
@@ -166,7 +171,7 @@ def test_stages_of_the_schedule():
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "invalid",
     [
         {"epochs": 0},
         {"precision": "fp8"},
@@ -176,19 +181,19 @@ def test_stages_of_the_schedule():
         {"rollout_share": 2.0},
     ],
 )
-def test_settings_out_of_range_are_refused(wrong):
-    with pytest.raises(ValueError, match=r"train\."):
-        TrainSettings(**wrong)
+def test_settings_out_of_range_are_refused(invalid):
+    with pytest.raises(ValueError, match=r"must (not )?be"):
+        TrainSettings(**invalid)
 
 
-def test_weighted_error_is_a_weighted_mean():
+def test_the_area_weighted_error_is_a_weighted_mean():
     p, t = torch.randn(2, 3, 4, 5, 6).unbind(0)
     w = torch.rand(4, 5, 6)
     expected = torch.stack([((p - t)[:, c] ** 2 * w[c]).sum() / (3 * w[c].sum()) for c in range(4)])
     assert torch.allclose(area_weighted_mse(p, t, w), expected)
 
 
-def test_a_network_of_zeros_persists_the_anomaly():
+def test_a_network_that_returns_zero_persists_the_anomaly():
     stepper = make_stepper(dropout=0).eval()
     for net in stepper.network.networks:
         torch.nn.init.zeros_(net.projection.fc2.weight)
@@ -200,17 +205,19 @@ def test_a_network_of_zeros_persists_the_anomaly():
         assert torch.equal(step, window[:, -1])
 
 
-def test_rollout_of_a_known_step():
-    """A network that always adds one tendency scale gives i of them after i steps."""
+def test_a_rollout_of_constant_tendencies_is_linear_in_time():
+    """A network that always adds one tendency scale has added i of them after i steps."""
 
-    class One(torch.nn.Module):
+    class ConstantTendency(torch.nn.Module):
         def forward(self, x):
             return torch.ones(len(x), 1, *SIZE)
 
     one = torch.ones(1)
     mask = torch.ones(1, *SIZE) > 0
     mask[0, 0, 0] = False
-    stepper = Stepper(One(), Scales(0 * one, one, 2 * one, 0.5 * one), torch.zeros(1, *SIZE), mask)
+    stepper = Stepper(
+        ConstantTendency(), Scales(0 * one, one, 2 * one, 0.5 * one), torch.zeros(1, *SIZE), mask
+    )
     drivers = [(torch.zeros(1, 2, 1, *SIZE), torch.zeros(1, 2, 1, *SIZE))] * 7
     for i, step in enumerate(stepper.rollout(torch.zeros(1, 2, 1, *SIZE), drivers), start=1):
         state = stepper.state(step, torch.full((1, 1, *SIZE), 10.0))
@@ -218,14 +225,14 @@ def test_rollout_of_a_known_step():
         assert state[0, 0, 0, 0].isnan()
 
 
-def test_members_are_apart_in_training_and_averaged_in_use():
+def test_ensemble_members_train_on_separate_samples_and_are_averaged_in_use():
     torch.manual_seed(0)
     nets = [torch.nn.Conv2d(1, 1, 1) for _ in range(3)]
-    both = Ensemble(nets)
+    ensemble = Ensemble(nets)
     x = torch.randn(7, 1, 4, 4)
     parts = torch.tensor_split(x, 3)
-    assert torch.equal(both.train()(x), torch.cat([n(p) for n, p in zip(nets, parts, strict=True)]))
-    assert torch.allclose(both.eval()(x), sum(n(x) for n in nets) / 3)
-    assert both.train()(x[:2]).shape == (2, 1, 4, 4)
+    assert torch.equal(ensemble.train()(x), torch.cat([n(p) for n, p in zip(nets, parts, strict=True)]))
+    assert torch.allclose(ensemble.eval()(x), sum(n(x) for n in nets) / 3)
+    assert ensemble.train()(x[:2]).shape == (2, 1, 4, 4)
     with pytest.raises(ValueError, match="at least one"):
         Ensemble([])

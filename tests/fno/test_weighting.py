@@ -1,4 +1,7 @@
-"""Weights of terms: what they balance, and what that does to training."""
+"""Adaptive weights of loss terms: what they balance, and training with them."""
+
+import itertools
+import math
 
 import pytest
 import torch
@@ -6,6 +9,7 @@ from helpers import coordinate_network as network
 from helpers import relative_error as error
 from helpers import values_on_grid as values
 
+from fourcaster.fno.errors import StoppedError
 from fourcaster.fno.losses.weighting import WEIGHTINGS, Causal, GradientNorm, NeuralTangentKernel
 from fourcaster.fno.models.pinn import TimeWindows
 from fourcaster.fno.physics import equations
@@ -26,7 +30,7 @@ def terms():
     return rows, jacobians
 
 
-def test_gradients_of_all_terms_become_alike():
+def test_weighted_gradients_of_all_terms_have_the_same_norm():
     rows, jacobians = terms()
     weighting = GradientNorm()
     weighting.update(rows, jacobians)
@@ -40,7 +44,7 @@ def test_gradients_of_all_terms_become_alike():
     assert 0.9 * first < weighting.terms()["initial"] < first  # averaged over updates
 
 
-def test_traces_of_the_kernels_become_alike():
+def test_weights_are_ratios_of_the_traces_of_the_kernels():
     rows, jacobians = terms()
     weighting = NeuralTangentKernel()
     weighting.update(rows, jacobians)
@@ -49,7 +53,7 @@ def test_traces_of_the_kernels_become_alike():
         assert weighting.terms()[name] == pytest.approx(float(sum(kernels.values()) / kernels[name]))
 
 
-def test_late_points_wait_for_early_ones():
+def test_causal_weights_decay_with_the_loss_at_earlier_times():
     times = torch.linspace(0, 0.999, 320, dtype=torch.float64)
     early = torch.where(times < 0.25, 1.0, 0.0) / 320**0.5
     weights = Causal(epsilon=1.0, parts=32).points(early, times)
@@ -62,7 +66,7 @@ def test_late_points_wait_for_early_ones():
 
 
 @pytest.mark.parametrize("kind", WEIGHTINGS)
-def test_the_state_can_be_taken_up(kind):
+def test_a_restored_weighting_continues_like_the_saved_one(kind):
     rows, jacobians = terms()
     a, b = WEIGHTINGS[kind](), WEIGHTINGS[kind]()
     a.update(rows, jacobians)
@@ -72,9 +76,36 @@ def test_the_state_can_be_taken_up(kind):
     assert a.terms() == b.terms()
 
 
+@pytest.mark.parametrize("kind", WEIGHTINGS)
+def test_training_that_stops_within_a_window_resumes_with_its_weights(tmp_path, kind):
+    def solve(folder, stop=None):
+        return train_pinn(
+            equations.get("advection").problem(),
+            lambda a, b: network(a, b, width=8, depth=2),
+            PinnSettings(windows=1, points=50, initial_points=16, iterations=9),
+            folder=folder,
+            loss=PinnLoss(weighting=kind, reweigh_every=4),
+            stop=stop,
+        )
+
+    (uninterrupted,), _ = solve(tmp_path / "uninterrupted")
+    calls = itertools.count(1)
+    with pytest.raises(StoppedError, match="iteration 6 of window 1"):
+        solve(tmp_path / "stopped", stop=lambda: next(calls) == 6)
+    (resumed,), _ = solve(tmp_path / "stopped")
+    for a, b in zip(uninterrupted.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("weight", [math.nan, "1", -1.0])
+def test_a_saved_weight_that_is_not_a_positive_number_is_refused(weight):
+    with pytest.raises(TypeError, match="the weight of 'initial' is"):
+        GradientNorm().load_state_dict({"weights": {"initial": weight}})
+
+
 @pytest.mark.parametrize("optimizer", ["gauss_newton", "adam_lbfgs"])
 @pytest.mark.parametrize("kind", WEIGHTINGS)
-def test_training_with_any_weights_solves_an_easy_equation(tmp_path, kind, optimizer):
+def test_training_with_any_weighting_solves_an_easy_equation(tmp_path, kind, optimizer):
     settings = PinnSettings(
         optimizer=optimizer,
         windows=1,
@@ -90,19 +121,21 @@ def test_training_with_any_weights_solves_an_easy_equation(tmp_path, kind, optim
         problem,
         lambda a, b: network(a, b, width=10, depth=2),
         settings,
-        tmp_path,
+        folder=tmp_path,
         loss=PinnLoss(weighting=kind, reweigh_every=5),
     )
     u, t, x = values(TimeWindows(networks), "advection")
     assert error(u, torch.sin(x - t)) < 0.1  # L-BFGS differs between processors
 
 
-def test_a_curriculum_comes_to_the_equation_itself(tmp_path):
+def test_a_curriculum_ends_at_the_equation_itself(tmp_path):
 
     problem = equations.get("advection").problem(beta=8.0)
     settings = PinnSettings(
         windows=1, points=300, iterations=10, initial_points=32, curriculum={"beta": 1.0}, curriculum_stages=4
     )
-    networks, record = train_pinn(problem, lambda a, b: network(a, b, width=14, depth=2), settings, tmp_path)
+    networks, record = train_pinn(
+        problem, lambda a, b: network(a, b, width=14, depth=2), settings, folder=tmp_path
+    )
     u, t, x = values(TimeWindows(networks), "advection")
     assert record.iterations == 40 and error(u, torch.sin(x - 8 * t)) < 3e-2

@@ -1,1 +1,1 @@
-"""What a model is trained to minimise: forecast errors, solution errors and residuals, an inverse problem."""
+"""Objectives of training: forecast errors, errors and residuals of solution operators, inverse problems."""

@@ -1,4 +1,4 @@
-"""Where an equation is asked to hold: points of a box, drawn anew as training goes on."""
+"""Collocation points: where the residual of an equation is evaluated."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -7,30 +7,32 @@ import torch
 from torch import Tensor
 
 Sampling = Literal["uniform", "latin_hypercube", "adaptive"]
-_CANDIDATES = 8
+_CANDIDATES = 8  # candidates per point of adaptive sampling
 
 
 def draw_points(
     sampling: Sampling,
     count: int,
+    *,
     low: Sequence[float],
     high: Sequence[float],
     generator: torch.Generator,
     residual: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    """Return points, shape (count, axes), float64.
+    """Return random points of a box, shape (count, axis), float64.
 
-    ``uniform`` draws each by itself; ``latin_hypercube`` one in each of ``count`` slices along every axis;
-    ``adaptive`` takes half of them uniform and half from many with a chance that grows with the residual
-    there (Wu et al. 2023, "RAD", with k = c = 1).
+    ``uniform`` draws independent points. ``latin_hypercube`` draws one point in each of ``count`` slices
+    along every axis. ``adaptive`` draws half of the points uniformly and the other half from many candidates,
+    with a probability proportional to ``|r| / mean |r| + 1`` for the residual r (method RAD with k = c = 1 of
+    Wu et al. 2023, https://doi.org/10.1016/j.cma.2022.115671).
 
     Args:
-        sampling: how.
+        sampling: distribution of the points.
         count: number of points.
-        low: smallest coordinates.
-        high: largest ones.
-        generator: of random numbers.
-        residual: of the equation at points; asked by ``adaptive`` only.
+        low: lower bound of each axis.
+        high: upper bound of each axis.
+        generator: random numbers.
+        residual: residual of the equation at points, used by ``adaptive``.
 
     Raises:
         ValueError: unknown sampling.
@@ -41,12 +43,15 @@ def draw_points(
     elif sampling == "uniform":
         unit = torch.rand(count, len(low), generator=generator, dtype=torch.float64)
     elif sampling == "adaptive":
-        even = draw_points("uniform", count - count // 2, low, high, generator, residual)
-        many = draw_points("uniform", _CANDIDATES * count, low, high, generator, residual)
-        size = residual(many).abs()
-        chance = size / size.mean().clamp_min(1e-300) + 1
-        return torch.cat([even, many[torch.multinomial(chance, count // 2, generator=generator)]])
+        uniform, candidates = (
+            draw_points("uniform", n, low=low, high=high, generator=generator, residual=residual)
+            for n in (count - count // 2, _CANDIDATES * count)
+        )
+        size = residual(candidates).abs()
+        probability = size / size.mean().clamp_min(1e-300) + 1
+        chosen = torch.multinomial(probability, count // 2, generator=generator)
+        return torch.cat([uniform, candidates[chosen]])
     else:
         raise ValueError(f"unknown sampling {sampling!r}; use 'uniform', 'latin_hypercube' or 'adaptive'")
-    bottom, top = (torch.tensor(list(side), dtype=torch.float64) for side in (low, high))
-    return bottom + (top - bottom) * unit
+    lower, upper = (torch.tensor(list(bound), dtype=torch.float64) for bound in (low, high))
+    return lower + (upper - lower) * unit

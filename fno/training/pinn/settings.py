@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ...errors import SettingError
 from ...losses.weighting import Kind
 from ..settings import check_finite, check_range
 from .collocation import Sampling
@@ -10,28 +11,28 @@ from .collocation import Sampling
 
 @dataclass(frozen=True)
 class PinnSettings:
-    """How to train.
+    """Settings of the training of a physics-informed network.
 
     Args:
         optimizer: ``gauss_newton`` with damping, or the customary ``adam_lbfgs``.
-        windows: parts of time, trained one after the other.
-        points: points of a window where the equation is asked to hold.
-        initial_points: points of the initial state.
-        boundary_points: times at which the ends are asked to hold, where x does not wrap.
-        sampling: how points are drawn, see ``draw_points``.
-        resample_every: iterations after which they are drawn anew; 0 keeps them.
-        curriculum: parameters of the equation that start from another value and come to their own in
-            ``curriculum_stages`` equal steps, each stage with all iterations (Krishnapriyan et al. 2021).
+        windows: number of windows of time, which are trained in turn.
+        points: number of collocation points per window.
+        initial_points: number of points of the initial state.
+        boundary_points: number of times at which boundary values are imposed, if x is not periodic.
+        sampling: distribution of the collocation points, see ``draw_points``.
+        resample_every: iterations between new draws of the collocation points; 0 keeps them.
+        curriculum: coefficients of the equation that start from another value and reach their own in
+            ``curriculum_stages`` equal steps, each trained with all iterations (Krishnapriyan et al. 2021).
         curriculum_stages: number of stages.
-        iterations: most Gauss-Newton steps of a window.
-        tolerance: a window is done once the root of the loss is below this.
-        adam_steps: steps of Adam in a window.
-        lbfgs_steps: steps of L-BFGS after them.
-        learning_rate: of Adam.
-        seed: seed of everything random.
+        iterations: largest number of Gauss-Newton steps per window and stage.
+        tolerance: root of the loss below which a window is finished.
+        adam_steps: Adam steps per window and stage.
+        lbfgs_steps: L-BFGS iterations after them.
+        learning_rate: learning rate of Adam.
+        seed: seed of all random numbers.
 
     Raises:
-        ValueError: a setting out of its range.
+        SettingError: a setting is out of its range.
     """
 
     optimizer: Literal["gauss_newton", "adam_lbfgs"] = "gauss_newton"
@@ -65,27 +66,24 @@ class PinnSettings:
             seed=(0, 2**63 - 1),
         )
         check_finite(self)
-        if min(self.resample_every, self.adam_steps, self.lbfgs_steps, self.tolerance) < 0:
-            raise ValueError(
-                "train.resample_every, train.adam_steps, train.lbfgs_steps and train.tolerance must not be negative"
-            )
+        if self.tolerance < 0:
+            raise SettingError(f"tolerance must not be negative, got {self.tolerance}")
         if self.learning_rate <= 0:
-            raise ValueError(f"train.learning_rate must be positive, got {self.learning_rate}")
+            raise SettingError(f"learning_rate must be positive, got {self.learning_rate}")
 
 
 @dataclass(frozen=True)
 class PinnLoss:
-    """How much the terms of the loss count against the equation, which is measured over the length of a
-    window.
+    """Weights of the terms of the loss against the residual, in which time is measured in windows.
 
     Args:
         initial: weight of the initial state.
-        boundary: weight of the ends, where x does not wrap.
-        weighting: how the weights change in training, see ``fno.losses.weighting``.
-        reweigh_every: iterations after which they do.
+        boundary: weight of the boundary values, if x is not periodic.
+        weighting: adaptation of the weights during training, see ``fno.losses.weighting``.
+        reweigh_every: iterations between adaptations.
 
     Raises:
-        ValueError: a weight or a count that is not positive.
+        SettingError: a weight or a number of iterations is not positive.
     """
 
     initial: float = 10.0
@@ -97,4 +95,4 @@ class PinnLoss:
         check_finite(self)
         for name in ("initial", "boundary", "reweigh_every"):
             if getattr(self, name) <= 0:
-                raise ValueError(f"loss.{name} must be positive, got {getattr(self, name)}")
+                raise SettingError(f"{name} must be positive, got {getattr(self, name)}")

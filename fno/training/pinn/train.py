@@ -1,9 +1,8 @@
-"""Training of physics-informed networks: an equation, its initial and boundary values, and points where they
-are asked to hold.
+"""Training of physics-informed networks on an equation with its initial and boundary values.
 
-Time is cut into windows, each with a network that starts from the end of the one before. Whatever is random
-in iteration n of window w is seeded by (seed, w, n), and the state after each window is saved, so that a run
-that was killed ends with the same bits.
+Time is divided into windows, each with a network that starts from the end of the one before. The random
+numbers of iteration n of window w are seeded by the seed of the run, w and n, and the state is saved after
+each window, so that a run that is killed and resumed ends with the same bits as an uninterrupted one.
 """
 
 import logging
@@ -11,32 +10,35 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from ...errors import StoppedError
 from ...physics.equations import Problem
 from ...progress import Progress
+from ...random import Stream, seeded_torch
 from ..finite import check_saved
 from ..log import TrainingLog
-from ..state import load_state, restore_model, save_state
+from ..state import load_state, not_a_state, restore_model, save_state
 from .settings import PinnLoss, PinnSettings
 from .window import JetNetwork, Window
 
 log = logging.getLogger(__name__)
-_HELD_OUT_RATIO = 10.0
-
+_HELD_OUT_RATIO = 10.0  # of held-out residual to residual, above which a warning is logged
 
 N = TypeVar("N", bound=JetNetwork)
 
 
 @dataclass(frozen=True)
 class PinnRecord:
-    """What came of a run: iterations, and root mean squares of the equation's residual where it was trained
-    and where not.
+    """Result of a training run.
+
+    Attributes:
+        iterations: number of iterations over all windows.
+        residual: root mean square of the residual of the equation at the collocation points.
+        held_out: root mean square at held-out points.
     """
 
     iterations: int
@@ -48,111 +50,181 @@ def train_pinn(
     problem: Problem,
     network: Callable[[float, float], N],
     settings: PinnSettings,
+    *,
     folder: Path,
     fingerprint: str = "",
     progress: Progress | None = None,
     loss: PinnLoss | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> tuple[list[N], PinnRecord]:
-    """Train a network of each window of time, and return them (see ``TimeWindows``).
+    """Train a network for each window of time, and return them (see ``TimeWindows``).
 
     Args:
-        problem: what to solve.
-        network: makes the network of a window of time.
-        settings: how to train.
-        folder: holds ``training.safetensors`` (the state, resumed from if there) and ``log.jsonl``.
-        fingerprint: names everything that the result depends on; a state with another one is refused.
-        progress: called with (windows done, windows in all, text).
-        loss: weights of its terms.
-        stop: called after each iteration; where it returns True, training ends. Finished windows are saved,
-            and under ``gauss_newton`` also the state of the one that is not.
+        problem: equation with its initial and boundary values.
+        network: function that builds the network of a window, given its first and last time.
+        settings: training settings.
+        folder: folder of ``training.safetensors`` (the state, from which an interrupted run resumes) and
+            ``log.jsonl``.
+        fingerprint: identifies everything that the result depends on; a saved state with another fingerprint
+            is refused.
+        progress: called with (finished windows, total windows, text).
+        loss: weights of the terms of the loss.
+        stop: called after each iteration; if it returns True, training ends. Finished windows are saved, and
+            under ``gauss_newton`` also the state of the unfinished one.
 
     Raises:
         StoppedError: ``stop`` returned True.
         ValueError: the saved state belongs to other settings.
-        NonFiniteError: a term of the loss, its gradient or the saved state are not finite: iteration and term
-            or parameter are named, and finished windows are kept.
+        NonFiniteError: a term of the loss, its gradient or the saved state are not finite; the message names
+            the iteration and the term or parameter, and finished windows are kept.
     """
-    path, done, step = folder / "training.safetensors", 0, 0
-    edges = [i / settings.windows for i in range(settings.windows + 1)]
-    networks: list[N] = []
-    for start, end in zip(edges[:-1], edges[1:], strict=True):
-        torch.manual_seed(settings.seed)
-        networks.append(network(start, end))
-    totals = {"residual": 0.0, "held_out": 0.0}
-    if path.exists():
-        groups, meta = load_state(path)
-        if meta["fingerprint"] != fingerprint:
-            raise ValueError(
-                f"{path} belongs to a run with other settings; choose another output, or remove it to start over"
-            )
-        check_saved(path, groups, meta["step"])
-        done, step, totals = meta["done"], meta["step"], meta["totals"]
-        if done + ("window" in meta) > len(networks):
-            raise ValueError(
-                f"{path} has {done} finished windows of time, of {len(networks)}; remove it to start over"
-            )
-        for i in range(done):
-            restore_model(cast(nn.Module, networks[i]), groups, str(i), path)
-    unfinished = meta.get("window") if path.exists() else None
-    records = TrainingLog(folder / "log.jsonl", step + (unfinished or {}).get("iterations", 0))
-
-    def save(windows: int, more: dict[str, dict[str, Tensor]], **about: Any) -> None:
-        weights = {str(j): dict(networks[j].state_dict()) for j in range(windows)}
-        save_state(
-            path, weights | more, {"fingerprint": fingerprint, "step": step, "totals": totals, **about}
-        )
-
-    for i in range(done, settings.windows):
-        if i and not unfinished:
-            vector_to_parameters(
-                parameters_to_vector(networks[i - 1].parameters()).detach().clone(), networks[i].parameters()
-            )
-        window = Window(
-            problem,
-            networks[i],
-            edges[i],
-            edges[i + 1],
-            i,
-            settings,
-            loss or PinnLoss(),
-            networks[i - 1] if i else None,
-        )
-        if unfinished:
-            restore_model(cast(nn.Module, networks[i]), groups, str(i), path)
-            try:
-                window.restore(groups["window"], unfinished)
-            except (KeyError, TypeError, AttributeError, ValueError) as error:
-                raise ValueError(
-                    f"{path} is not a training state (its unfinished window: {error}); remove it to start over"
-                ) from error
-            unfinished = None
+    run = _Run(problem, network, settings, loss=loss or PinnLoss(), folder=folder, fingerprint=fingerprint)
+    run.resume()
+    records = TrainingLog(folder / "log.jsonl", run.step + run.unfinished.get("iterations", 0))
+    for i in range(run.done, settings.windows):
+        window = run.window(i)
         for iteration, terms in window.train():
-            records.write({"step": step + iteration, "window": i, **terms})
+            records.write({"step": run.step + iteration, "window": i, **terms})
             if stop is not None and stop():
                 if settings.optimizer != "gauss_newton":
                     raise StoppedError(f"{i} of {settings.windows} windows of time are saved")
-                tensors, about = window.state()
-                save(i + 1, {"window": tensors}, done=i, window=about)
-                raise StoppedError(
-                    f"the state after iteration {iteration} of window {i + 1} of {settings.windows} is saved"
-                )
+                run.save(window)
+                position = f"iteration {iteration} of window {i + 1} of {settings.windows}"
+                raise StoppedError(f"the state after {position} is saved")
             if progress and iteration % 10 == 0:
-                shown = ", ".join(f"{name} {value:.1e}" for name, value in terms.items())
-                progress(i, settings.windows, f"window {i + 1}, iteration {iteration}: {shown}")
-        step += window.iterations
+                values = ", ".join(f"{name} {value:.1e}" for name, value in terms.items())
+                progress(i, settings.windows, f"window {i + 1}, iteration {iteration}: {values}")
         residual, held_out = window.verify()
-        totals = {"residual": totals["residual"] + residual**2, "held_out": totals["held_out"] + held_out**2}
         if held_out > _HELD_OUT_RATIO * residual:
             log.warning(
-                "window %d: the residual is %.1e where it was trained and %.1e between; take more points, or resample them",
+                "window %d: the residual is %.1e at the collocation points and %.1e between them; use more "
+                "points, or resample them",
                 i + 1,
                 residual,
                 held_out,
             )
-        records.write({"step": step, "window": i, "held_out": held_out})
-        save(i + 1, {}, done=i + 1)
+        run.finish(window, residual, held_out)
+        records.write({"step": run.step, "window": i, "held_out": held_out})
+        run.save()
         if progress:
             progress(i + 1, settings.windows, f"residual {residual:.1e}, held out {held_out:.1e}")
-    root = {name: math.sqrt(value / settings.windows) for name, value in totals.items()}
-    return networks, PinnRecord(step, root["residual"], root["held_out"])
+    return run.networks, run.record()
+
+
+class _Run(Generic[N]):
+    """The networks of a run and its state on disk.
+
+    Attributes:
+        networks: networks of all windows.
+        done: number of finished windows.
+        step: number of iterations of the finished windows.
+        unfinished: metadata of the window that a resumed run continues, else empty.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        network: Callable[[float, float], N],
+        settings: PinnSettings,
+        *,
+        loss: PinnLoss,
+        folder: Path,
+        fingerprint: str,
+    ) -> None:
+        self.problem = problem
+        self.settings = settings
+        self.loss = loss
+        self.path = folder / "training.safetensors"
+        self.fingerprint = fingerprint
+        self.networks: list[N] = []
+        for i in range(settings.windows):
+            with seeded_torch(settings.seed, Stream.INITIAL_WEIGHTS):
+                self.networks.append(network(*self._interval(i)))
+        self.done = 0
+        self.step = 0
+        self.totals = {"residual": 0.0, "held_out": 0.0}
+        self.unfinished: dict[str, Any] = {}
+        self._unfinished_tensors: dict[str, Tensor] = {}
+
+    def window(self, number: int) -> Window:
+        """Return a window to train, restored if it is the unfinished one of the saved state."""
+        networks = self.networks
+        if number and not self.unfinished:
+            weights = parameters_to_vector(networks[number - 1].parameters()).detach().clone()
+            vector_to_parameters(weights, networks[number].parameters())
+        window = Window(
+            self.problem,
+            networks[number],
+            self.settings,
+            interval=self._interval(number),
+            number=number,
+            loss=self.loss,
+            previous=networks[number - 1] if number else None,
+        )
+        if self.unfinished:
+            try:
+                window.restore(self._unfinished_tensors, self.unfinished)
+            except (KeyError, TypeError, AttributeError, ValueError) as error:
+                raise not_a_state(self.path, f"its unfinished window: {error}") from error
+            self.unfinished = {}
+        return window
+
+    def finish(self, window: Window, residual: float, held_out: float) -> None:
+        """Count a window as finished."""
+        self.step += window.iterations
+        self.done = window.number + 1
+        self.totals["residual"] += residual**2
+        self.totals["held_out"] += held_out**2
+
+    def record(self) -> PinnRecord:
+        """Return the result of the finished run."""
+        root = {name: math.sqrt(total / self.settings.windows) for name, total in self.totals.items()}
+        return PinnRecord(self.step, root["residual"], root["held_out"])
+
+    def save(self, unfinished: Window | None = None) -> None:
+        """Write the state: the networks of finished windows, and an unfinished window if there is one."""
+        count = self.done + (unfinished is not None)
+        groups = {str(i): dict(self.networks[i].state_dict()) for i in range(count)}
+        meta = {
+            "fingerprint": self.fingerprint,
+            "step": self.step,
+            "totals": self.totals,
+            "done": self.done,
+        }
+        if unfinished is not None:
+            groups["window"], meta["window"] = unfinished.state()
+        save_state(self.path, groups, meta)
+
+    def resume(self) -> None:
+        """Restore the saved state, if there is one.
+
+        Raises:
+            ValueError: the state belongs to other settings, is damaged, or is not that of the networks.
+        """
+        if not self.path.exists():
+            return
+        groups, meta = load_state(self.path)
+        if meta["fingerprint"] != self.fingerprint:
+            raise ValueError(
+                f"{self.path} belongs to a run with other settings; choose another output, or remove it to "
+                "start over"
+            )
+        check_saved(self.path, groups, meta["step"])
+        self.done = meta["done"]
+        self.step = meta["step"]
+        self.totals = meta["totals"]
+        count = self.done + ("window" in meta)
+        if count > len(self.networks):
+            raise ValueError(
+                f"{self.path} has {self.done} finished windows of time, of {len(self.networks)}; remove it "
+                "to start over"
+            )
+        for i in range(count):
+            restore_model(cast(nn.Module, self.networks[i]), groups, str(i), path=self.path)
+        if "window" in meta:
+            self.unfinished = meta["window"]
+            self._unfinished_tensors = groups.get("window", {})
+
+    def _interval(self, number: int) -> tuple[float, float]:
+        count = self.settings.windows
+        return number / count, (number + 1) / count

@@ -98,7 +98,7 @@ class Setting:
         if isinstance(self.model, EvolutionOperator):
             evolution = equation if isinstance(equation, EvolutionEquation) else None
             return EvolutionObjective(
-                self.model, loss, evolution, self.layout.times, self.config.model.windows
+                self.model, loss, evolution, times=self.layout.times, windows=self.config.model.windows
             )
         return SteadyObjective(self.model, loss, equation if isinstance(equation, SteadyEquation) else None)
 
@@ -150,7 +150,14 @@ def train_setting(
     state = output / "state"
     with saving_when_stopped(state):
         record = fit(
-            module, objective, setting.source, setting.config.train, state, digest, progress, requested
+            module,
+            objective,
+            setting.source,
+            settings=setting.config.train,
+            folder=state,
+            fingerprint=digest,
+            progress=progress,
+            stop=requested,
         )
     provenance = {
         "fingerprint": digest,

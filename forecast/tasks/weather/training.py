@@ -82,13 +82,22 @@ def train(config: WeatherConfig, *, device: str | None, progress: Progress | Non
     )
     weights = torch.from_numpy(store.grid.area_weights).float()[:, None] * stepper.mask.cpu()
     physics = _balances(config, store)
-    objective = ForecastObjective(stepper, weights, settings.noise, physics)
+    objective = ForecastObjective(stepper, weights, settings.noise, physics=physics)
     with saving_when_stopped(output / "state"):
-        record = fit(stepper, objective, source, settings, output / "state", digest, progress, requested)
+        record = fit(
+            stepper,
+            objective,
+            source,
+            settings=settings,
+            folder=output / "state",
+            fingerprint=digest,
+            progress=progress,
+            stop=requested,
+        )
     comparison = {}
     if physics is not None and control is not None:
         control_stepper = load_checkpoint(control.checkpoint, device).stepper
-        control_objective = ForecastObjective(control_stepper, weights, 0.0, physics)
+        control_objective = ForecastObjective(control_stepper, weights, 0.0, physics=physics)
         comparison = {
             "data_only": {
                 "validation_score": control.best_score,
