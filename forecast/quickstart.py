@@ -1,4 +1,4 @@
-"""The main job in one call: sample, ingest, train, run, verify, plot, each stage skipped where it is done."""
+"""The whole workflow in one call: sample, ingest, train, run, verify, plot; finished stages are skipped."""
 
 import hashlib
 import json
@@ -30,12 +30,12 @@ from .verification.verify import summary, verify
 log = logging.getLogger(__name__)
 
 LEAD = np.timedelta64(72, "h")
-REFERENCE = 1314 * 1325  # training samples times grid points that the recipe is made for
+REFERENCE_COST = 1314 * 1325  # training samples times grid points that the recipe is tuned for
 
 
 @dataclass
 class _Stages:
-    """Which stages are done, by a key that holds all they depend on."""
+    """Finished stages, by a hash of everything that they depend on."""
 
     folder: Path
     keys: dict[str, str] = field(default_factory=dict)
@@ -45,22 +45,24 @@ class _Stages:
     def __post_init__(self) -> None:
         self.file = self.folder / "quickstart.json"
         if self.file.exists():
-            held = json.loads(self.file.read_text())
-            self.keys, self.seconds = held["keys"], held["seconds"]
+            stored = json.loads(self.file.read_text())
+            self.keys = stored["keys"]
+            self.seconds = stored["seconds"]
 
     def key(self, depends: Any) -> str:
-        """Return the key of the next stage."""
+        """Return the hash of the next stage."""
         return hashlib.sha256(json.dumps([self.last, depends], default=str).encode()).hexdigest()
 
     def run(self, name: str, depends: Any, outputs: Sequence[str], work: Callable[[], None]) -> None:
-        """Do ``work`` unless its outputs are there and were made from the same things."""
+        """Call ``work`` unless its outputs exist and were computed from the same inputs."""
         self.last = self.key(depends)
         if self.keys.get(name) == self.last and all((self.folder / output).exists() for output in outputs):
-            log.info("%s: done before", name)
+            log.info("%s: already done", name)
             return
         start = time.monotonic()
         work()
-        self.keys[name], self.seconds[name] = self.last, round(time.monotonic() - start, 1)
+        self.keys[name] = self.last
+        self.seconds[name] = round(time.monotonic() - start, 1)
         atomic.write_file(
             self.file, json.dumps({"keys": self.keys, "seconds": self.seconds}, indent=1).encode()
         )
@@ -70,31 +72,39 @@ def quickstart(
     data: str | Path | None = None,
     out: str | Path = "quickstart",
     overrides: Sequence[str] = (),
+    *,
     device: str | None = None,
     fresh: bool = False,
     progress: Callable[[str], Progress] | None = None,
 ) -> dict[str, Any]:
-    """Train, run and score a forecast on a sample, and draw it.
+    """Train a model, run and score its forecasts, and plot them.
 
     Args:
-        data: CF file or zarr store; else the sample that ``find_sample`` finds.
+        data: CF file or zarr store; the sample of ``find_sample`` by default.
         out: folder for ``store.zarr``, ``checkpoint``, ``forecast.zarr``, ``scores.nc``, ``scores.json``,
             ``scores.png`` and ``map.png``.
         overrides: ``key=value`` for the recipe.
-        device: ``cpu`` or ``cuda``; a GPU where there is one by default.
+        device: ``cpu`` or ``cuda``; a GPU if there is one by default.
         fresh: start over.
-        progress: makes the progress display of a stage of a given name.
+        progress: returns the progress callback of a stage, given its name.
 
     Returns:
-        What ``scores.json`` holds.
+        The content of ``scores.json``.
 
     Raises:
         FileNotFoundError: ``data`` does not exist.
-        ValueError: the data cannot be used, an override is not understood, or the folder holds another run.
+        ValueError: unsuitable data, a wrong override, or the folder contains another run.
     """
     folder = Path(out)
     with exclusive(folder):
-        return _quickstart(data, folder, overrides, device, fresh, progress or (lambda _: lambda *_: None))
+        return _quickstart(
+            data,
+            folder,
+            overrides,
+            device=device,
+            fresh=fresh,
+            show=progress or (lambda _: lambda *_: None),
+        )
 
 
 _OUTPUTS = {
@@ -109,7 +119,7 @@ _OUTPUTS = {
 
 
 def _start_over(folder: Path) -> None:
-    """Remove what an earlier quickstart wrote, once all of it is known to be that."""
+    """Remove the outputs of an earlier quickstart, after checking that they are nothing else."""
     for name, kind in _OUTPUTS.items():
         check_replaceable(folder / name, kind, overwrite=True)
     if (folder / "quickstart.json").is_file():
@@ -121,33 +131,36 @@ def _quickstart(
     data: str | Path | None,
     folder: Path,
     overrides: Sequence[str],
+    *,
     device: str | None,
     fresh: bool,
     show: Callable[[str], Progress],
 ) -> dict[str, Any]:
-    load_config("quickstart", overrides)  # a wrong key should not wait for the ingest
+    load_config("quickstart", overrides)  # report a wrong key before the ingest
     check_apart(folder / "store.zarr", [data])
     if fresh:
         _start_over(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    stages, sample = _Stages(folder), find_sample(data, folder, show("sample"))
-    names = [
-        folder / name
-        for name in ("store.zarr", "forecast.zarr", "scores.nc", "scores.json", "scores.png", "map.png")
-    ]
-    store_path, forecast_path, scores_path, json_path, chart_path, map_path = names
+    stages = _Stages(folder)
+    sample = find_sample(data, folder, show("sample"))
+    store_path = folder / "store.zarr"
+    forecast_path = folder / "forecast.zarr"
+    scores_path = folder / "scores.nc"
+    json_path = folder / "scores.json"
+    chart_path = folder / "scores.png"
+    map_path = folder / "map.png"
 
     source = [str(sample.path.absolute()), sample.path.stat().st_mtime_ns, sample.path.stat().st_size]
     if (folder / "checkpoint").exists() and stages.keys.get("ingest") not in (None, stages.key(source)):
         raise ValueError(
-            f"{folder} holds a run on other data; choose another --out, or start over with --fresh"
+            f"{folder} contains a run on other data; choose another folder, or start over (--fresh)"
         )
-    shown = show("ingest")
+    report = show("ingest")
 
     def ingest() -> None:
-        shown(0, 1, f"from {sample.path}")
+        report(0, 1, f"from {sample.path}")
         write_store(open_sources([sample.path]), store_path, overwrite=True)
-        shown(1, 1, "done")
+        report(1, 1, "done")
 
     stages.run("ingest", source, ["store.zarr"], ingest)
     store = open_store(store_path)
@@ -185,12 +198,12 @@ def _quickstart(
     plotted_lead = f"{int(plotted_step / np.timedelta64(1, 's'))}s"
 
     def draw() -> None:
-        shown = show("plot")
+        report = show("plot")
         middle = str(times[len(times) // 2])
         plot(forecast_path, str(variable), plotted_lead, map_path, store_path, middle, level, overwrite=True)
-        shown(1, 2, "map")
+        report(1, 2, "map")
         plot_scores(scores, chart_path, overwrite=True)
-        shown(2, 2, "scores")
+        report(2, 2, "scores")
 
     stages.run("plot", None, ["map.png", "scores.png"], draw)
     result = {
@@ -210,20 +223,21 @@ def _quickstart(
 
 
 def plan(store: Store, folder: Path, overrides: Sequence[str] = ()) -> WeatherConfig:
-    """Return the recipe fitted to a store, so that training takes the same time whatever its size.
+    """Return the recipe adapted to a store, so that training takes the same time whatever its size.
 
-    Depends on the store's sizes alone, never on timings, so that a resume plans the same. Points, channels
-    and samples beyond the reference are paid for with fewer samples an epoch, then smaller batches and fewer
-    members.
+    It depends on the sizes of the store alone, never on timings, so that a resumed run has the same plan.
+    Points, channels and samples beyond the reference are compensated by fewer samples per epoch, then by
+    smaller batches and fewer members.
     """
     split = store.split()
-    samples, channels = split.train.stop - split.train.start, len(store.channels)
+    samples = split.train.stop - split.train.start
+    channels = len(store.channels)
     points = store.grid.shape[0] * store.grid.shape[1]
     hidden = {1: 20, 2: 24, 3: 28}.get(channels, 32)
     cost = points * (hidden / 20) ** 1.5 * (1 + 0.1 * (channels - 1))
-    # Members share the work: each should still take some four hundred steps.
+    # Members share the samples; each should still take about four hundred steps.
     members = max(1, min(4, round(4 * 1325 / cost)))
-    affordable = max(members * 4, int(REFERENCE / cost))
+    affordable = max(members * 4, int(REFERENCE_COST / cost))
     batch = max(
         members, min(16 * members, affordable // 8 // members * members, samples // 4 // members * members)
     )
@@ -243,16 +257,17 @@ def plan(store: Store, folder: Path, overrides: Sequence[str] = ()) -> WeatherCo
 
 
 def initial_times(store: Store, window: int) -> tuple[np.ndarray, int]:
-    """Return initial times spread evenly over the test period, and the steps of each forecast.
+    """Return initial times spread evenly over the test period, and the number of steps of each forecast.
 
-    Every step of the test year starts a forecast, or every n-th with n chosen so that at least 200 remain and
-    all hours of the day come equally often. The lead is 72 hours, less where the series is shorter; a short
-    series starts as late as it can.
+    A forecast starts at every time of the test period, or at every n-th, with n chosen so that about 240
+    remain and all hours of the day are equally frequent. The lead time is 72 hours, or shorter if the series
+    is.
 
     Raises:
         ValueError: no forecast fits.
     """
-    times, test = store.dataset["time"].values, store.split().test
+    times = store.dataset["time"].values
+    test = store.split().test
     steps = max(1, int(LEAD / store.step))
     steps = max(1, min(steps, (test.stop - test.start) // 2))
     first = max(test.start, window - 1)
@@ -266,11 +281,11 @@ def initial_times(store: Store, window: int) -> tuple[np.ndarray, int]:
             f"{store.path}: no forecast of {steps} steps fits into the test period of "
             f"{test.stop - test.start} times; give a longer series"
         )
-    a_day = max(1, round(np.timedelta64(1, "D") / store.step))
+    steps_per_day = max(1, round(np.timedelta64(1, "D") / store.step))
     points = store.grid.shape[0] * store.grid.shape[1] * len(store.channels)
-    wanted = 240 if points < 20_000 else max(8, 240 * 20_000 // points)
-    stride = max(1, len(possible) // wanted)
-    while math.gcd(stride, a_day) > 1:
+    target = 240 if points < 20_000 else max(8, 240 * 20_000 // points)
+    stride = max(1, len(possible) // target)
+    while math.gcd(stride, steps_per_day) > 1:
         stride -= 1
     if steps * store.step < LEAD and store.step <= LEAD:
         log.warning(

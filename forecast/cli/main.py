@@ -57,7 +57,7 @@ def quickstart(
 
         keep_freed_memory()
         check_output(out, "checkpoint")
-        result = run_quickstart(data, out, overrides or [], device, fresh, progress)
+        result = run_quickstart(data, out, overrides or [], device=device, fresh=fresh, progress=progress)
     first = result["scores"][0]
     simulated = (
         "\nThe data are SIMULATED: these scores do not measure skill at forecasting the weather."
