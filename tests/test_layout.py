@@ -116,9 +116,7 @@ def test_nothing_below_the_command_prints():
                 for n in ast.walk(ast.parse(path.read_text()))
                 if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
             ]
-            assert "print" not in calls or path.parent.name == "cli", (
-                f"{path} prints"
-            )
+            assert "print" not in calls or path.parent.name == "cli", f"{path} prints"
 
 
 def test_modules_stay_small():

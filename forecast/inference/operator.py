@@ -72,13 +72,13 @@ class SolutionOperator:
     ) -> xr.Dataset:
         """Solve for the initial states or coefficients of a store of simulations.
 
-        Inputs whose mean, variance, spectrum or parameters lie outside the training data are named in a warning
-        and in the attribute ``outside_training``, as are parameters of the system that differ.
+        Inputs whose mean, variance, spectrum or parameters lie outside the training data are named in a
+        warning and in the attribute ``outside_training``, as are parameters of the system that differ.
 
         Args:
-            init: store or data set as written by ``forecast simulate``, at any resolution. Its times are those of
-                the result; if it has only the initial one, they are those of training. Solutions in it are
-                not read.
+            init: store or data set as written by ``forecast simulate``, at any resolution. Its times are
+                those of the result; if it has only the initial one, they are those of training. Solutions in
+                it are not read.
             output: file to write: netCDF if it ends in .nc, else zarr.
             refine: steps of L-BFGS on the residual of each sample, window by window (test-time optimisation,
                 on the CPU); 0 for none.
@@ -126,7 +126,8 @@ class SolutionOperator:
         if departures := _outside(operator, inputs, invariants):
             dataset.attrs["outside_training"] = departures
             log.warning(
-                "these inputs differ from those of training, so errors may be far larger than in validation: %s",
+                "these inputs differ from those of training, so errors may be far larger than in validation: "
+                "%s",
                 departures,
             )
         return dataset
@@ -170,13 +171,15 @@ def _check(operator: Operator, given: Simulations, checkpoint: str) -> None:
     for name in (*names, "length", "start", "side"):
         if name in own and name not in ours.parameters and own[name] != others.get(name):
             raise ValueError(
-                f"{checkpoint} was trained with {name}={own[name]}, the initial states belong to {name}={others.get(name)}"
+                f"{checkpoint} was trained with {name}={own[name]}, the initial states belong to "
+                f"{name}={others.get(name)}"
             )
     if (ours.axes, ours.edges) != (theirs.axes, theirs.edges) or not np.allclose(
         ours.lengths, theirs.lengths
     ):
         raise ValueError(
-            f"{checkpoint} was trained on axes {', '.join(ours.axes)} of lengths {ours.lengths}, these are {theirs.axes} of {theirs.lengths}"
+            f"{checkpoint} was trained on axes {', '.join(ours.axes)} of lengths {ours.lengths}, these are "
+            f"{theirs.axes} of {theirs.lengths}"
         )
 
 

@@ -3,11 +3,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 import xarray as xr
 
+from ...datasets.adapters.opening import open_raw
 from ...datasets.store import atomic
 from ...datasets.store.open import write_dataset
+from ...fno.grids import same_axis
 from ...fno.progress import Progress
 from ..checkpoint.folder import StoredCheckpoint
 from ..checkpoint.pinn import PinnCheckpoint, load_pinn
@@ -50,8 +53,8 @@ class PinnSolution:
         """Evaluate the network on a grid of times by places.
 
         Args:
-            grid: number of times, both ends included, by number of places, such as ``101x256``; a periodic axis
-                is without its right end.
+            grid: number of times, both ends included, by number of places, such as ``101x256``; a periodic
+                axis is without its right end.
             output: file to write: netCDF if it ends in .nc, else zarr.
             overwrite: replace an existing file.
             progress: called with (steps done, total steps, text).
@@ -106,6 +109,37 @@ def evaluate(
     return PinnSolution.load(checkpoint).run(grid, output, overwrite=overwrite)
 
 
+def relative_error(
+    solution: str | Path | xr.Dataset, truth: str | Path | xr.Dataset, *, follow_links: bool = False
+) -> float:
+    """Return the relative L2 error ``|u - v| / |v|`` of a solution u over all times and places.
+
+    Args:
+        solution: output of ``PinnSolution.run``.
+        truth: data set with the variable ``u`` on the same times ``t`` and places ``x``.
+        follow_links: follow links within the data sets that lead out of them.
+
+    Raises:
+        FileNotFoundError: nothing there.
+        ValueError: ``u`` is missing, or the coordinates differ.
+    """
+    datasets = [
+        data if isinstance(data, xr.Dataset) else open_raw(str(data), follow_links=follow_links)
+        for data in (solution, truth)
+    ]
+    for dataset, name in zip(datasets, ("the solution", "the truth"), strict=True):
+        if "u" not in dataset or set(dataset["u"].dims) != {"t", "x"}:
+            raise ValueError(f"{name} has no variable u (t, x)")
+    computed, expected = (dataset["u"].transpose("t", "x") for dataset in datasets)
+    for axis in ("t", "x"):
+        if not same_axis(computed[axis].values, expected[axis].values):
+            raise ValueError(
+                f"solution and truth differ in {axis}; evaluate the network on the grid of the truth"
+            )
+    error = np.linalg.norm(computed.values - expected.values)
+    return float(error / np.linalg.norm(expected.values))
+
+
 def parse_grid(text: str) -> tuple[int, int]:
     """Return the numbers of times and places of a text such as 101x256.
 
@@ -118,6 +152,7 @@ def parse_grid(text: str) -> tuple[int, int]:
     times, places = int(parts[0]), int(parts[1])
     if times * places > MAX_POINTS:
         raise ValueError(
-            f"grid {text} has {times * places} points, the maximum is {MAX_POINTS}; take fewer times or places"
+            f"grid {text} has {times * places} points, the maximum is {MAX_POINTS}; take fewer times or "
+            "places"
         )
     return times, places

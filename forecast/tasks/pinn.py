@@ -7,6 +7,8 @@ from typing import Any
 import xarray as xr
 
 from ...datasets.stopping import requested
+from ...datasets.store import atomic
+from ...datasets.store.open import write_dataset
 from ...fno.models.pinn import TimeWindows
 from ...fno.progress import Progress
 from ...fno.training.pinn.train import train_pinn
@@ -14,7 +16,7 @@ from ..checkpoint.description import PinnDescription
 from ..checkpoint.folder import StoredCheckpoint, fingerprint, finished_run, write_checkpoint
 from ..checkpoint.pinn import build_coordinate_network, problem_of
 from ..config.pinn import PinnConfig
-from ..inference.pinn import PinnSolution
+from ..inference.pinn import PinnSolution, relative_error
 from ..interruption import saving_when_stopped
 from .base import Summary, Task, TrainResult
 
@@ -29,6 +31,7 @@ class PinnTask(Task):
     config = PinnConfig
     description = PinnDescription
     run_options = frozenset({"grid"})
+    verify_options = frozenset({"follow_links"})
     grid = "TIMESxPLACES, e.g. 101x256"
 
     def train(self, config: PinnConfig, *, device: str | None, progress: Progress | None) -> TrainResult:
@@ -74,6 +77,25 @@ class PinnTask(Task):
     def wrote(self, attrs: Mapping[str, Any]) -> bool:
         """Return whether the attributes are those of a solution of such a network."""
         return "equation" in attrs and "system" not in attrs
+
+    def verify(
+        self,
+        forecast: str,
+        truth: Path,
+        *,
+        output: Path | None,
+        report: Path | None,
+        overwrite: bool,
+        progress: Progress | None,
+        options: Mapping[str, Any],
+    ) -> Summary:
+        """Score a solution by its relative L2 error."""
+        error = relative_error(forecast, truth, **options)
+        if output is not None:
+            with atomic.reserved(output, "file of scores", overwrite, [forecast, truth]) as path:
+                scores = xr.Dataset({"u_relative_l2": error}, attrs={"title": "scores of a solution"})
+                write_dataset(scores, path, overwrite, "file of scores")
+        return Summary({"u_relative_l2": error}, f"u_relative_l2: {error:.4g}")
 
     def describe(self, stored: StoredCheckpoint) -> dict[str, Any]:
         """Return equation, model, settings and residuals."""

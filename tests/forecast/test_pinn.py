@@ -123,3 +123,22 @@ def test_a_forecast_model_needs_its_input_and_degrees(tiny_checkpoint, tmp_path)
     assert result.exit_code == 2 and "write the degrees between points" in result.output
     with pytest.raises(ValueError, match="of the task weather, not of pinn"):
         forecast.evaluate(tiny_checkpoint)
+
+
+def test_a_solution_is_scored_against_the_exact_one(trained, tmp_path):
+    call("run", trained / "checkpoint", "--grid", "11x32", "-o", tmp_path / "u.nc")
+    solution = xr.load_dataset(tmp_path / "u.nc")
+    exact = np.sin(solution["x"] - 5 * solution["t"]).transpose("t", "x")
+    exact.to_dataset(name="u").to_netcdf(tmp_path / "exact.nc")
+    result = call(
+        "verify", tmp_path / "u.nc", "--truth", tmp_path / "exact.nc", "-o", tmp_path / "s.nc", "--json"
+    )
+    expected = np.linalg.norm(solution["u"] - exact) / np.linalg.norm(exact)
+    assert json.loads(result.output)["u_relative_l2"] == pytest.approx(float(expected))
+    assert float(xr.load_dataset(tmp_path / "s.nc")["u_relative_l2"]) == pytest.approx(float(expected))
+    other = exact.isel(x=slice(0, 16)).to_dataset(name="u")
+    other.to_netcdf(tmp_path / "other.nc")
+    refused = call("verify", tmp_path / "u.nc", "--truth", tmp_path / "other.nc")
+    assert refused.exit_code == 2 and "differ in x" in refused.output
+    refused = call("verify", tmp_path / "u.nc", "--truth", tmp_path / "exact.nc", "--regrid")
+    assert refused.exit_code == 2 and "--regrid does not apply to" in refused.output
