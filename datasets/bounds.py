@@ -26,7 +26,7 @@ _POSITIVE = re.compile(
     r"mass_concentration_of|cloud_(ice|liquid)_water|wind_speed|speed_of_gust|_gust|incident_solar|incoming_shortwave|"
     r"downwelling_shortwave|downwards?_(short_?wave|solar)|visibility|significant_height|ozone"
 )
-# Short names of CMIP, GFS and common use that the vocabulary of ECMWF lacks.
+# Short names of CMIP, GFS and common use that are not in ECMWF's vocabulary.
 _SHORT = {
     short: words
     for words, names in {

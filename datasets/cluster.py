@@ -1,4 +1,4 @@
-"""A Dask cluster: one that runs somewhere, or processes here."""
+"""Connection to a Dask cluster: a running scheduler, or local processes."""
 
 import logging
 import os
@@ -11,7 +11,7 @@ MOST_PROCESSES = max(64, 4 * (os.cpu_count() or 1))
 
 
 def quieten() -> None:
-    """Let Dask tell of what is wrong only, not of each connection."""
+    """Limit Dask's logging to warnings and errors."""
     for name in [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "distributed"]:
         logger = logging.getLogger(name)
         logger.setLevel(max(logger.level, logging.WARNING))
@@ -19,11 +19,11 @@ def quieten() -> None:
 
 @contextmanager
 def connected(scheduler: str) -> Iterator[Any]:
-    """Give a client of the scheduler at an address, or of ``local:N`` processes that end with it.
+    """Yield a client of the scheduler at an address, or of ``local:N`` processes that end with the context.
 
     Raises:
-        ValueError: neither.
-        OSError: no scheduler answers.
+        ValueError: ``scheduler`` is neither.
+        OSError: there is no scheduler at the address.
     """
     from distributed import Client, LocalCluster
 
@@ -32,11 +32,13 @@ def connected(scheduler: str) -> Iterator[Any]:
         count = scheduler.removeprefix("local:")
         if count.isdecimal() and (len(count) > 9 or int(count) > MOST_PROCESSES):
             raise ValueError(
-                f"scheduler {scheduler[:80]!r} would start more than {MOST_PROCESSES} processes on this machine; take fewer"
+                f"scheduler {scheduler[:80]!r} would start more than {MOST_PROCESSES} processes on this "
+                "machine; use fewer"
             )
         if not count.isdecimal() or int(count) < 1:
             raise ValueError(
-                f"scheduler {scheduler!r} is not understood; write local:N with N processes, or an address such as tcp://host:8786"
+                f"invalid scheduler {scheduler!r}; write local:N with N processes, or an address such as "
+                "tcp://host:8786"
             )
         with (
             LocalCluster(

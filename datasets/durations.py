@@ -75,7 +75,7 @@ def to_timedelta64(seconds: float) -> "np.timedelta64":
 def format_duration(duration: "timedelta | np.timedelta64 | float") -> str:
     """Return a duration, or a number of seconds, in the largest unit up to hours that suits it.
 
-    >>> format_duration(timedelta(days=3)), format_duration(90 * 60), format_duration(1800), format_duration(90)
+    >>> format_duration(timedelta(days=3)), format_duration(5400), format_duration(1800), format_duration(90)
     ('72 h', '1.5 h', '30 min', '90 s')
     """
     seconds = duration if isinstance(duration, int | float) else to_seconds(duration)

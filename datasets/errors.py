@@ -46,3 +46,19 @@ class MemoryLimitError(UntrustedDataError):
 
     def __init__(self, message: object = "", *, option: str | None = "memory", example: str = "") -> None:
         super().__init__(message, option=option, example=example)
+
+
+class OutputExistsError(FileExistsError):
+    """An output that exists and would be replaced if the caller allowed it.
+
+    Attributes:
+        option: name of the argument that allows it.
+        example: empty, as for an argument without a value.
+    """
+
+    option = "overwrite"
+    example = ""
+
+
+class WriteError(Exception):
+    """A library failed to write a file."""

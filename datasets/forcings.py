@@ -1,4 +1,4 @@
-"""Fields known in advance: sunlight, the calendar, where a point lies."""
+"""Fields known in advance: insolation, calendar and position."""
 
 from collections.abc import Callable, Sequence
 
@@ -123,7 +123,7 @@ def _over_the_day(light: Callable[[Times, LatLon], Float], times: Times, grid: L
 
 
 def normalised(field: NDArray[np.floating], grid: Grid) -> Float:
-    """Return a field such as orography less its mean, over its standard deviation; zero where it is missing."""
+    """Return a static field minus its mean, divided by its standard deviation; missing values become zero."""
     weights = np.where(np.isfinite(field), grid.area_weights[:, None], 0.0)
     known = np.nan_to_num(field.astype(np.float64))
     mean = (weights * known).sum() / max(weights.sum(), 1e-300)

@@ -1,6 +1,4 @@
-"""Which variables of two data sets are the same quantity: by name, by the source's name, or by the
-vocabulary.
-"""
+"""Matching of the variables of two data sets: by name, by the source's name, or by the vocabulary."""
 
 import re
 from collections import Counter
@@ -28,7 +26,7 @@ _AT_HEIGHT = re.compile(r"(\d+)m_")
 
 @dataclass(frozen=True)
 class Identity:
-    """What a variable is known by.
+    """Names and attributes that identify the quantity of a variable.
 
     Attributes:
         name: name in its data set.
@@ -49,7 +47,7 @@ class Identity:
 
     @property
     def term(self) -> Term | None:
-        """The quantity, where standard name or names tell it and the units fit."""
+        """The quantity, if standard name or names identify it and the units are compatible."""
         standard, height = str(self.attrs.get("standard_name")), scalars_of(self.attrs).get("height")
         terms: list[Term] = []
         if self.on_levels and standard in LEVEL_VARIABLES:
@@ -64,7 +62,7 @@ class Identity:
 
     @property
     def aliases(self) -> set[str]:
-        """Every name that the quantity goes by."""
+        """All known names of the quantity."""
         term = self.term
         return {*self.names, *(name for name, other in ALIASES.items() if other is term)}
 
@@ -88,14 +86,14 @@ class Identity:
 
 
 def identity(variable: xr.DataArray) -> Identity:
-    """Return what a variable of a canonical data set is known by."""
+    """Return the identity of a variable of a canonical data set."""
     return Identity(
         str(variable.name), variable.attrs, "level" in variable.dims or level_of(variable.attrs) is not None
     )
 
 
 def same_quantity(a: Identity, b: Identity) -> bool:
-    """Return whether two variables of different names are one quantity, each on pressure levels or each not."""
+    """Return whether two variables of different names are the same quantity, both on levels or both not."""
     if (
         a.on_levels != b.on_levels
         or conversion_or_none(str(a.attrs.get("units")), str(b.attrs.get("units"))) is None
@@ -108,16 +106,14 @@ def same_quantity(a: Identity, b: Identity) -> bool:
     return len(standards) < 2 and a.attrs.get("source_name", a.name) == b.attrs.get("source_name", b.name)
 
 
-def match_variables(wanted: Mapping[str, Identity], available: Mapping[str, Identity]) -> dict[str, str]:
-    """Return the available name of each wanted variable that is there: its own, or the only one of the same
-    quantity.
-    """
-    matches = {name: name for name in wanted if name in available}
+def match_variables(expected: Mapping[str, Identity], available: Mapping[str, Identity]) -> dict[str, str]:
+    """Return the available name of each expected variable: its own, or the only one of the same quantity."""
+    matches = {name: name for name in expected if name in available}
     free = [name for name in available if name not in matches]
     candidates: dict[str, str] = {}
-    for name in wanted:
+    for name in expected:
         fits = [
-            other for other in free if name not in matches and same_quantity(wanted[name], available[other])
+            other for other in free if name not in matches and same_quantity(expected[name], available[other])
         ]
         if len(fits) == 1:
             candidates[name] = fits[0]
@@ -126,13 +122,11 @@ def match_variables(wanted: Mapping[str, Identity], available: Mapping[str, Iden
 
 
 def find_variables(
-    wanted: tuple[str, ...], called: Mapping[str, set[str]], identities: Mapping[str, Identity]
+    requested: tuple[str, ...], called: Mapping[str, set[str]], identities: Mapping[str, Identity]
 ) -> set[str]:
-    """Return the variables that the wanted names mean: those called so, else those of which it is another
-    known name.
-    """
+    """Return the variables that the requested names refer to, by their own or another known name."""
     chosen: set[str] = set()
-    for name in wanted:
+    for name in requested:
         exact = {n for n in called if name in called[n]}
         chosen |= exact or {n for n in called if name in identities[n].aliases}
     return chosen
@@ -168,16 +162,16 @@ def at_place(
         available = variable["level"].values.tolist()
     if levels is None and "level" not in variable.dims:
         return variable
-    wanted = levels
-    if wanted is None and (level := level_of(with_scalars({}, scalars))) is not None:
-        wanted = [level]
-    if wanted is None and len(available) > 1:
+    expected = levels
+    if expected is None and (level := level_of(with_scalars({}, scalars))) is not None:
+        expected = [level]
+    if expected is None and len(available) > 1:
         raise ValueError(
             f"{source}: {name!r} has levels, but that of {owner} has none; select one with ds.sel(level=...)"
         )
-    if lacking := [level for level in wanted or () if level not in available]:
+    if lacking := [level for level in expected or () if level not in available]:
         there = f"; it has {', '.join(map(str, available))} hPa" if available else ""
         raise ValueError(f"{source}: {name!r} lacks level {lacking[0]} hPa, which {owner} needs{there}")
     if "level" not in variable.dims:
-        return variable.expand_dims(level=wanted, axis=1)
-    return variable.sel(level=levels) if levels else variable.sel(level=(wanted or available)[0], drop=True)
+        return variable.expand_dims(level=expected, axis=1)
+    return variable.sel(level=levels) if levels else variable.sel(level=(expected or available)[0], drop=True)

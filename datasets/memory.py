@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from .errors import InvalidDataError, MemoryLimitError
+from .errors import DataError, InvalidDataError, MemoryLimitError
 
 MEMORY = 2**31
 _COPIES = 10  # of an axis while it is read, decoded, indexed and compared
@@ -34,7 +34,7 @@ def memory_limit() -> int:
     return parse_bytes(text, VARIABLE) if text else MEMORY
 
 
-def parse_bytes(text: str, option: str = "--memory") -> int:
+def parse_bytes(text: str, name: str = "memory") -> int:
     """Return the bytes of a text such as 2GiB, 500MB or 1e9; raises ``ValueError`` where it is none."""
     match = re.fullmatch(r"\s*([\d.]+(?:e\d{1,2})?)\s*([KMGT]?)(i?B)?\s*", text, re.IGNORECASE)
     try:
@@ -42,7 +42,10 @@ def parse_bytes(text: str, option: str = "--memory") -> int:
             return int(float(match[1]) * _BYTES[match[2].upper()])
     except (ValueError, OverflowError):  # such as 1.2.3
         pass
-    raise ValueError(f"{option} {text} is not understood; write e.g. {option} 4GiB")
+    raise DataError(
+        f"{name} {text} is not understood; write e.g. 4GiB",
+        option=None if name == VARIABLE else "memory",
+    )
 
 
 @contextmanager
@@ -56,7 +59,7 @@ def limited(memory: int) -> Iterator[None]:
 
 
 def check_axis(source: str, name: str, count: int, itemsize: int = 8) -> None:
-    """Raise ``MemoryLimitError`` if a coordinate of ``count`` values is too long to be read and indexed within the
+    """Raise ``MemoryLimitError`` if a coordinate of ``count`` values is too long to be indexed within the
     limit.
 
     Args:
@@ -83,7 +86,7 @@ def check_bytes(what: str, size: int) -> None:
 
 
 def check_points(text: str, rows: float, columns: float) -> None:
-    """Raise ``InvalidDataError`` if the grid that an option names is too large for a field on it to be computed within
+    """Raise ``InvalidDataError`` if a requested grid is too large for a field on it to be computed within
     the limit.
 
     Args:
@@ -94,13 +97,14 @@ def check_points(text: str, rows: float, columns: float) -> None:
     size = float(rows) * float(columns) * _FIELD
     if not size <= memory_limit() or max(rows, columns) > MOST_POINTS:
         raise InvalidDataError(
-            f"--grid {text} has {rows:.6g} x {columns:.6g} points, so a field would take {show(size)} of memory, "
+            f"grid {text} has {rows:.6g} x {columns:.6g} points, so a field would take {show(size)} of "
+            "memory, "
             f"more than the limit of {show(memory_limit())}; take fewer points, or raise {VARIABLE}"
         )
 
 
 def check_along(text: str, points: float) -> None:
-    """Raise ``InvalidDataError`` if the grid that an option names has more points along an axis than any part of it is
+    """Raise ``InvalidDataError`` if a requested grid has more points along an axis than any part of it is
     taken from.
 
     Args:
@@ -109,7 +113,7 @@ def check_along(text: str, points: float) -> None:
     """
     if not points <= MOST_POINTS:
         raise InvalidDataError(
-            f"--grid {text} has {points:.6g} points along an axis, more than {MOST_POINTS}; take fewer points"
+            f"grid {text} has {points:.6g} points along an axis, more than {MOST_POINTS}; take fewer points"
         )
 
 
@@ -127,7 +131,8 @@ def check_declared(source: str, name: str, size: int, stored: int) -> None:
     """
     if size > _NEVER_CHECKED and size > _RATIO * stored:
         raise InvalidDataError(
-            f"{source}: {name!r} would be {show(size)} of values, but the file has {show(stored)}, so most was never written; "
+            f"{source}: {name!r} would be {show(size)} of values, but the file has {show(stored)}, so most "
+            "was never written; "
             "cut out what there is first, e.g. with ncks -d time,START,STOP"
         )
 

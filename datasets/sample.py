@@ -1,4 +1,4 @@
-"""The sample that a first run works on: a file given, one named by the environment, the download, or a
+"""Sample data of a first run: a local file, one named by the environment, a download, or a
 simulation.
 """
 
@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from .adapters.private import private_folder
+from .errors import DataError
 from .pde.barotropic import simulate
 from .store import atomic
 from .store.netcdf import write_netcdf
@@ -45,22 +46,22 @@ def find_sample(data: str | Path | None, folder: Path, progress: "Progress | Non
     """Return the sample, by the first way that works.
 
     ``data``, else the file that the environment variable ``FOURCASTER_SAMPLE`` names, else a download of the
-    NCEP air-temperature series (kept in the user's cache), else a simulated flow, which is said aloud.
+    NCEP air-temperature series (kept in the user's cache), else a simulated flow, which is logged.
 
     Args:
-        data: file or store given by the user.
+        data: local file or store.
         folder: where a simulation is written.
-        progress: called with (done, in all, text).
+        progress: called with (done, total, text).
 
     Raises:
-        FileNotFoundError: the file given does not exist.
+        FileNotFoundError: the file does not exist.
         ValueError: what was downloaded is not the expected field.
     """
-    for given, origin in ((data, "--data"), (os.environ.get("FOURCASTER_SAMPLE"), "FOURCASTER_SAMPLE")):
-        if given:
-            if not Path(given).exists():
-                raise FileNotFoundError(f"{given} (from {origin}) does not exist; check the path")
-            return Sample(Path(given), origin)
+    for path, origin in ((data, "--data"), (os.environ.get("FOURCASTER_SAMPLE"), "FOURCASTER_SAMPLE")):
+        if path:
+            if not Path(path).exists():
+                raise FileNotFoundError(f"{path} (from {origin}) does not exist; check the path")
+            return Sample(Path(path), origin)
     try:
         return Sample(download(), "download")
     except OSError as error:
@@ -108,8 +109,9 @@ def download(url: str | None = None, cache: Path | None = None) -> Path:
     path = Path(pooch.retrieve(source, None, fname=NAME, path=folder, downloader=downloader))
     if wrong := _wrong(path):
         path.unlink(missing_ok=True)
-        raise ValueError(
-            f"{path} {wrong} and was removed; try again later, or name a file by --data or FOURCASTER_SAMPLE"
+        raise DataError(
+            f"{path} {wrong} and was removed; try again later, or use a local file (FOURCASTER_SAMPLE)",
+            option="data",
         )
     return path
 

@@ -50,7 +50,7 @@ _STANDARD_NAMES = {
     "depth": "depth",
     "realization": "number",
 }
-# Coordinates of one value that do not tell fields apart.
+# Coordinates of one value that do not distinguish fields.
 _TIMES = ("time", "forecast_reference_time", "forecast_period")
 _IGNORED = (
     *(
@@ -205,7 +205,7 @@ def _kind(name: str, coordinate: xr.DataArray) -> str | None:
 
 
 def _entry(name: str, coordinate: xr.DataArray) -> tuple[str, str] | None:
-    """Return key and value of a coordinate of one value; None where it does not tell fields apart."""
+    """Return key and value of a coordinate of one value; None if it does not distinguish fields."""
     attrs = coordinate.attrs
     if coordinate.dtype.kind in "mM" or attrs.get("standard_name") in _TIMES or name in (*_TIMES, *_IGNORED):
         return None

@@ -4,14 +4,14 @@ Dimensions are ``time, [number,] [level,] latitude, longitude``, of Cartesian fl
 carry CF ``units``; pressure-level variables go by WeatherBench2's names, single-level ones keep their own.
 """
 
-import difflib
-from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 
 from ..fno.grids import Box, Grid, LatLon, nearest_points
+from .durations import format_duration, format_time
+from .errors import DataError
 from .scalars import ATTRIBUTE, describe_scalars, scalars_of
 from .store import names as naming
 
@@ -29,7 +29,7 @@ LEVEL_VARIABLES = {
     "atmosphere_relative_vorticity": ("vorticity", "s**-1"),
     "divergence_of_wind": ("divergence", "s**-1"),
 }
-# What a standard name measures, for variables that may lack their own entry above.
+# Units by standard name, also of variables without an entry above.
 STANDARD_UNITS = {standard: units for standard, (_, units) in LEVEL_VARIABLES.items()} | {
     "air_pressure_at_sea_level": "Pa",
     "surface_air_pressure": "Pa",
@@ -53,19 +53,6 @@ PLAUSIBLE = {
     "air_pressure_at_sea_level": (8e4, 1.2e5),
     "surface_air_pressure": (3e4, 1.2e5),
 }
-
-
-_LISTED = 30  # names in a hint
-
-
-def nearest(word: str, choices: Iterable[Hashable]) -> str:
-    """Return a hint that names the choices nearest to ``word``, or all of them where none is near."""
-    names = [str(choice) for choice in choices]
-    near = difflib.get_close_matches(word, names, n=2, cutoff=0.5)
-    if near:
-        return f"did you mean {' or '.join(near)}?"
-    more = f" ... and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return f"there are: {', '.join(names[:_LISTED])}{more}"
 
 
 @dataclass(frozen=True)
@@ -96,12 +83,12 @@ class Channel:
 
 def channels(dataset: xr.Dataset) -> list[Channel]:
     """Return the channels of a canonical data set, in its order of variables and levels."""
-    found = []
+    result = []
     for name, variable in dataset.data_vars.items():
         levels = dataset["level"].values.tolist() if "level" in variable.dims else [None]
         place = str(variable.attrs.get(ATTRIBUTE, ""))
-        found += [Channel(str(name), level, str(variable.attrs.get("units", "")), place) for level in levels]
-    return found
+        result += [Channel(str(name), level, str(variable.attrs.get("units", "")), place) for level in levels]
+    return result
 
 
 def implausible(channel: Channel, standard_name: str, least: float, largest: float) -> str:
@@ -114,7 +101,7 @@ def implausible(channel: Channel, standard_name: str, least: float, largest: flo
     )
     return (
         f"{channel} runs from {least:g} to {largest:g} {channel.units}, outside {low:g} ... {high:g}{hint}; "
-        f"if its units are wrong, ingest it again with --units {channel.variable}=..."
+        f"if its units are wrong, correct them when it is read"
     )
 
 
@@ -135,21 +122,9 @@ def describe_axes(dataset: xr.Dataset) -> str:
     """Return how many rows and columns a data set has, and from where to where they go."""
     rows, columns = (dataset[name].values for name in axes_of(dataset))
     first, second = axes_of(dataset)
-    return f"{len(rows)} x {len(columns)}, {first} {rows[0]:g} ... {rows[-1]:g}, {second} {columns[0]:g} ... {columns[-1]:g}"
-
-
-def seconds(step: np.timedelta64) -> int | float:
-    """Return a time step in seconds, whole where it is."""
-    count = float(step / np.timedelta64(1, "s"))
-    return int(count) if count.is_integer() else count
-
-
-def duration(count: float) -> np.timedelta64:
-    """Return seconds as a time step, in nanoseconds where they are not whole."""
     return (
-        np.timedelta64(int(count), "s")
-        if float(count).is_integer()
-        else np.timedelta64(round(count * 1e9), "ns")
+        f"{len(rows)} x {len(columns)}, {first} {rows[0]:g} ... {rows[-1]:g}, "
+        f"{second} {columns[0]:g} ... {columns[-1]:g}"
     )
 
 
@@ -166,19 +141,21 @@ def time_step(times: np.ndarray, source: str, allow_gaps: bool = False) -> tuple
     """
     if len(times) < 2:
         raise ValueError(
-            f"{source} holds {len(times)} time(s); at least two are needed to know the time step"
+            f"{source} has {len(times)} time{'' if len(times) == 1 else 's'}; at least two are needed"
         )
     steps = np.diff(times)
     zero = np.timedelta64(0, "ns")
     if (steps == zero).any():
         at = times[1:][steps == zero][0]
         raise ValueError(
-            f"{source} holds time {_show(at)} twice; drop one, e.g. with ds.drop_duplicates('time')"
+            f"{source} contains the time {format_time(at)} twice; "
+            "drop one, e.g. with ds.drop_duplicates('time')"
         )
     if (steps < zero).any():
         at = times[1:][steps < zero][0]
         raise ValueError(
-            f"{source} has unsorted times ({_show(at)} comes after a later one); sort with ds.sortby('time')"
+            f"{source} has unsorted times ({format_time(at)} comes after a later one); "
+            "sort with ds.sortby('time')"
         )
     values, counts = np.unique(steps, return_counts=True)
     step = values[counts.argmax()]
@@ -186,29 +163,22 @@ def time_step(times: np.ndarray, source: str, allow_gaps: bool = False) -> tuple
     if gaps and not allow_gaps:
         before, after = times[gaps[0] - 1], times[gaps[0]]
         monthly = steps.min() / np.timedelta64(1, "D") >= 28 and steps.max() / np.timedelta64(1, "D") <= 31
-        mend = (
-            "months are no time step; take a daily or hourly source"
+        hint = (
+            "months are not a constant time step; use a daily or hourly source"
             if monthly
-            else "fill them, or pass --allow-gaps to record them"
+            else "fill them, or allow gaps to record them"
         )
-        raise ValueError(
-            f"{source} has irregular times: {len(gaps)} interval(s) differ from the usual {_hours(step)}, the first from "
-            f"{_show(before)} to {_show(after)}; {mend}"
+        count = f"{len(gaps)} interval{'s' if len(gaps) > 1 else ''}"
+        raise DataError(
+            f"{source} has irregular times: {count} other than the usual {format_duration(step)}, "
+            f"the first from {format_time(before)} to {format_time(after)}; {hint}",
+            option=None if monthly else "allow_gaps",
         )
     return step, gaps
 
 
-def _show(time: np.datetime64) -> str:
-    return str(time.astype("datetime64[m]"))
-
-
-def _hours(step: np.timedelta64) -> str:
-    return f"{step / np.timedelta64(1, 'h'):g} h"
-
-
 def check_grid(dataset: xr.Dataset, grid: Grid, source: str) -> xr.Dataset:
-    """Return ``dataset`` on exactly ``grid``: reordered or cut out where it can be, refused where points
-    differ.
+    """Return ``dataset`` on exactly ``grid``, reordered or cut out if necessary.
 
     Points are the same up to ``fno.grids.COORDINATE_TOLERANCE`` of the spacing; the result has the
     coordinates of ``grid``.
@@ -221,13 +191,18 @@ def check_grid(dataset: xr.Dataset, grid: Grid, source: str) -> xr.Dataset:
             f"{source} is on {' and '.join(axes_of(dataset))}, but the model on {' and '.join(grid.axes)}"
         )
     unit = "degrees" if isinstance(grid, LatLon) else "m"
-    for name, wanted in grid.coordinates.items():
-        given = dataset[name].values
-        positions, distance, same = nearest_points(wanted, given, circular=name == "longitude")
+    for name, expected in grid.coordinates.items():
+        values = dataset[name].values
+        positions, distance, same = nearest_points(expected, values, circular=name == "longitude")
         if not same.all():
             raise ValueError(
-                f"{source} is not on the model's grid: {name} {wanted[0]:g} ... {wanted[-1]:g} ({len(wanted)} points) is wanted, "
-                f"{given[0]:g} ... {given[-1]:g} ({len(given)} points) given, off by up to {distance.max():g} {unit}; regrid it first"
+                f"{source} is not on the model's grid: its {name} is {_describe_axis(values)}, that of the "
+                f"model {_describe_axis(expected)}, off by up to {distance.max():g} {unit}; regrid it first"
             )
-        dataset = dataset.isel({name: positions}).assign_coords({name: (name, wanted, dataset[name].attrs)})
+        coordinate = (name, expected, dataset[name].attrs)
+        dataset = dataset.isel({name: positions}).assign_coords({name: coordinate})
     return dataset
+
+
+def _describe_axis(values: np.ndarray) -> str:
+    return f"{values[0]:g} ... {values[-1]:g} ({len(values)} points)"

@@ -27,7 +27,7 @@ class Stopped(KeyboardInterrupt):  # libraries let one pass where they would cat
     """Work was interrupted by a signal.
 
     Args:
-        text: what is saved, and how to resume; empty where nothing is known of it.
+        text: what is saved, and how to resume; empty if unknown.
 
     Attributes:
         text: the argument.
@@ -41,7 +41,7 @@ class Stopped(KeyboardInterrupt):  # libraries let one pass where they would cat
 
 
 class _State:
-    """What has arrived in this process, and how many blocks want to stop by themselves."""
+    """Signal received by this process, and the number of active ``cooperative`` blocks."""
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None

@@ -57,7 +57,7 @@ _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789", "⁻"
 
 @lru_cache(maxsize=1)
 def _registry() -> Any:
-    logging.getLogger("pint.util").setLevel(logging.ERROR)  # it tells of each unit that CF defines otherwise
+    logging.getLogger("pint.util").setLevel(logging.ERROR)  # it reports each unit that CF redefines
     from cf_xarray.units import units  # a second of import, so not at the top
 
     return units

@@ -1,17 +1,17 @@
 """Sources into stores: what the command and the Python interface share."""
 
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from ..datasets.adapters.sources import expand, open_sources, origin
+from ..datasets.adapters.sources import expand, join_sources, origin
 from ..datasets.adapters.untrusted import parse_bytes  # noqa: F401 (callers of this module know it here)
+from ..datasets.ingest.append import append_store
 from ..datasets.ingest.plan import MEMORY, make_plan
 from ..datasets.ingest.regrid import parse_grid, regrid
 from ..datasets.ingest.select import Selection
-from ..datasets.ingest.write import append_store, write_store
+from ..datasets.ingest.write import write_store
 from ..datasets.loaders.split import period
 from ..datasets.memory import limited
 from ..datasets.store.icechunk import is_repository
@@ -123,25 +123,24 @@ def ingest(
         if progress:
             progress(0, 1, f"to {path}")
         stack.enter_context(limited(memory))
-        opened = stack.enter_context(open_sources(sources, select, **options))
-        regridded = grid is None or opened.encoding["regridded"]
-        dataset = opened if regridded else regrid(opened, parse_grid(str(grid), opened), method)
+        joined = join_sources(sources, select, **options)
+        dataset = stack.enter_context(joined.dataset)
+        if grid is not None and not joined.regridded:
+            dataset = regrid(dataset, parse_grid(str(grid), dataset), method)
         if dry_run:
-            return make_plan(dataset, train_period, allow_gaps, memory).describe()
+            return make_plan(dataset, train_period, allow_gaps=allow_gaps, memory=memory).describe().to_dict()
+        options = {
+            "allow_gaps": allow_gaps,
+            "memory": memory,
+            "scheduler": scheduler,
+            "origin": made_from,
+            "progress": progress,
+        }
         if append:
-            append_store(dataset, path, allow_gaps, memory, scheduler, made_from, progress)
+            append_store(dataset, path, source=joined.paths, **options)
         else:
             write_store(
-                dataset,
-                path,
-                train_period,
-                allow_gaps,
-                overwrite,
-                memory,
-                scheduler,
-                made_from,
-                progress,
-                kind == "icechunk",
+                dataset, path, train_period, overwrite=overwrite, icechunk=kind == "icechunk", **options
             )
     return {}
 
@@ -159,16 +158,6 @@ def _same_period(path: Path, train_period: str) -> None:
             f"--train-period {train_period} has no use with --append: statistics stay those of {first} ... "
             f"{last}; leave it out"
         )
-
-
-def parse_hours(text: str | None) -> float | None:
-    """Return the hours of a text such as 6h or 1d; raises ``ValueError`` where it is none."""
-    if text is None:
-        return None
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(min|h|d)\s*", text)
-    if found is None:
-        raise ValueError(f"--step {text} is not understood; write e.g. --step 6h or --step 1d")
-    return float(found[1]) * {"min": 1 / 60, "h": 1, "d": 24}[found[2]]
 
 
 def parse_names(option: str, text: str | None) -> list[str] | None:

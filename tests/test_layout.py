@@ -95,10 +95,10 @@ def test_rooms_of_fno_stand_in_order():
 def test_the_checker_sees_a_forbidden_import(tmp_path, monkeypatch):
     (tmp_path / "fno").mkdir()
     (tmp_path / "fno" / "bad.py").write_text(
-        "from ..datasets.schema import nearest\nimport xarray as xr\nfrom . import grids\n"
+        "from ..datasets.suggestions import suggest\nimport xarray as xr\nfrom . import grids\n"
     )
     monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
-    assert imports(tmp_path / "fno" / "bad.py") == ["datasets.schema", "xarray", "fno.grids"]
+    assert imports(tmp_path / "fno" / "bad.py") == ["datasets.suggestions", "xarray", "fno.grids"]
 
 
 def test_links_are_relative_and_datasets_has_no_init():

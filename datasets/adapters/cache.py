@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pooch
 
+from ..store.atomic import replace_file
 from .private import private_folder
 from .untrusted import parse_bytes
 
@@ -111,7 +112,7 @@ class DiskCache:
             with open(descriptor, "wb", buffering=0) as file:
                 file.write(_checksum(name, value))
                 file.write(value)
-            os.replace(temporary, self._path(name))
+            replace_file(Path(temporary), self._path(name), durable=False)
         except OSError:
             with suppress(OSError):
                 os.unlink(temporary)

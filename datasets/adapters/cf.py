@@ -8,7 +8,9 @@ from ..errors import DataError
 from ..identity import find_variables, identity
 from ..ingest.select import NothingSelectedError, Selection, levels_in, members_in
 from ..memory import check_bytes
-from ..schema import DIMENSIONS, axes_of, nearest
+from ..schema import DIMENSIONS, axes_of
+from ..source import Source, dataset_only
+from ..suggestions import suggest
 from .axes import canonical_axes
 from .chunking import bytes_per_time, chunk_time
 from .curvilinear import find_curvilinear_grid
@@ -22,7 +24,7 @@ from .versions import drop_superseded, fill_versions
 _SIMULATION_ATTRIBUTES = ("system", "parameters", "seed", "checkpoint")
 
 
-def canonical(
+def canonical_source(
     dataset: xr.Dataset,
     source: str,
     *,
@@ -36,7 +38,7 @@ def canonical(
     static: Collection[str] = (),
     one_of_several: bool = False,
     extra_dims: tuple[str, ...] = (),
-) -> xr.Dataset:
+) -> Source:
     """Convert a data set to the canonical one: names, units, order of axes; static fields as coordinates.
 
     Scalar coordinates, such as a height or a member, become the attribute ``scalar_coordinates`` of the
@@ -58,11 +60,6 @@ def canonical(
             without time then has only static fields.
         extra_dims: axes to keep that a time series does not have: ``prediction_timedelta`` and ``number`` of
             a forecast, whose variables may also lack units.
-
-    Returns:
-        The data set. Its ``encoding`` has ``names`` and ``axes`` of the source, ``levels`` [hPa] and
-        ``members`` in it, ``constants`` (fields of a source with a single time that may be static), and
-        ``bytes_of_a_time``.
 
     Raises:
         NothingSelectedError: the source has no variable, level or member of the selection.
@@ -103,7 +100,7 @@ def canonical(
     if not (names or fixed) and known and selected is not None and select.variables:
         first_name = select.variables[0]
         raise NothingSelectedError(
-            f"{source} has no variable {first_name!r}; {nearest(first_name, changing or known)}"
+            f"{source} has no variable {first_name!r}; {suggest(first_name, changing or known)}"
         )
     if not names and not ("time" not in dataset.dims and fixed):
         raise ValueError(
@@ -134,7 +131,7 @@ def canonical(
     dataset = dataset.drop_vars(forced)
     if "time" in dataset.dims:
         dataset = select.times_of(dataset)
-    cost = bytes_per_time(selection, dataset)
+    bytes_read, bytes_kept = bytes_per_time(selection, dataset)
     dataset = fill_versions(chunk_time(dataset, chunk_bytes), source)
     fields: dict[str, xr.DataArray] = {}
     for name, variable in [*dataset.data_vars.items(), *((n, first[n]) for n in forced)]:
@@ -163,13 +160,20 @@ def canonical(
         ).reset_coords(drop=True)
         for n in constants
     ]
-    result.encoding = {
-        "bytes_of_a_time": cost,
-        "names": {*changing, *fixed, *fields, *(name for n in known for name in called[n])},
-        "axes": axes,
-        "levels": levels,
-        "members": members,
-        "regridded": curvilinear is not None,
-        "constants": {str(field.name): field for field in kept},
-    }
-    return result
+    result.encoding = {}
+    return Source(
+        source,
+        result,
+        names=frozenset({*changing, *fixed, *fields, *(name for n in known for name in called[n])}),
+        axes=frozenset(axes),
+        levels=tuple(levels),
+        members=tuple(members),
+        constants={str(field.name): field for field in kept},
+        regridded=curvilinear is not None,
+        bytes_read=bytes_read,
+        bytes_kept=bytes_kept,
+    )
+
+
+canonical = dataset_only(canonical_source)
+"""Return only the data set of ``canonical_source``."""

@@ -7,7 +7,7 @@ from importlib.metadata import entry_points
 
 import xarray as xr
 
-from ..schema import nearest
+from ..suggestions import suggest
 from . import anemoi, fourcastnet, grib, weatherbench
 from .vocabulary import ECMWF, WEATHERBENCH, Term
 
@@ -78,7 +78,7 @@ def find_layout(dataset: xr.Dataset, name: str | None = None) -> Layout:
     """
     known = layouts()
     if name is not None and name not in known:
-        raise ValueError(f"no layout {name!r}; {nearest(name, known)}")
+        raise ValueError(f"no layout {name!r}; {suggest(name, known)}")
     return (
         known[name]
         if name is not None

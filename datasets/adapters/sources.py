@@ -12,10 +12,11 @@ import xarray as xr
 from ..errors import DataError
 from ..identity import identity
 from ..ingest.select import NothingSelectedError, Selection
-from ..schema import nearest
+from ..source import JoinedSources, Source, dataset_only
 from ..store.names import fault, reserved
-from .cf import canonical
-from .joining import Part, join
+from ..suggestions import suggest
+from .cf import canonical_source
+from .joining import join
 from .opening import open_lazily
 from .static import split_constants, static_fields
 
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 _WASTE = 4  # ratio of bytes read to bytes kept that is worth a warning
 
 
-def open_sources(
+def join_sources(
     sources: Sequence[str | Path],
     select: Selection | None = None,
     *,
@@ -38,7 +39,7 @@ def open_sources(
     static: Sequence[str] = (),
     follow_links: bool = False,
     memory: int | None = None,
-) -> xr.Dataset:
+) -> JoinedSources:
     """Open files or stores of any known layout as one canonical data set.
 
     Sources with the same variables are concatenated along time, see ``joining``; others are merged. The
@@ -54,8 +55,7 @@ def open_sources(
         chunk_bytes: bytes of a variable per dask chunk.
         allow_missing: whether missing chunks of a zarr store are read as fill values, instead of raising
             ``ValueError``.
-        grid: what to regrid curvilinear sources to, as ``canonical`` takes it; ``encoding["regridded"]`` of
-            the result says whether any was.
+        grid: what to regrid curvilinear sources to, see ``canonical_source``.
         method: regridding method.
         rename: new names by the source's or the canonical name of a variable.
         static: variables that do not change with time although they have times in their source.
@@ -71,7 +71,7 @@ def open_sources(
     check_names(rename)
     paths = expand(sources)
     with ExitStack() as files:  # closes the files if there is an error
-        parts: list[tuple[str, xr.Dataset]] = []
+        parts: list[Source] = []
         refusals: list[NothingSelectedError] = []
         options: Any = {
             "units": units,
@@ -91,37 +91,39 @@ def open_sources(
                 )
             )
             try:
-                part = canonical(raw, path, **options)
+                part = canonical_source(raw, path, **options)
             except NothingSelectedError as error:
                 refusals.append(error)
             else:
-                parts.append((path, part))
+                parts.append(part)
         if not parts:
             raise refusals[0]
         named = {"units": units or {}, "rename": rename, "static": static}
         _check_options(parts, select, named, sources=", ".join(paths[:3]))
         dataset = _joined(parts, select, ", ".join(paths[:3]))
-        dataset.encoding["regridded"] = any(part.encoding["regridded"] for _, part in parts)
-        dataset.encoding["sources"] = ", ".join(paths[:3])
         dataset.set_close(files.pop_all().close)
-    return dataset
+    return JoinedSources(", ".join(paths[:3]), dataset, regridded=any(part.regridded for part in parts))
+
+
+open_sources = dataset_only(join_sources)
+"""Return only the data set of ``join_sources``."""
 
 
 def _check_options(
-    parts: Sequence[Part], select: Selection, options: Mapping[str, Collection[str]], *, sources: str
+    parts: Sequence[Source], select: Selection, options: Mapping[str, Collection[str]], *, sources: str
 ) -> None:
     """Raise ``ValueError`` if an option refers to a name, level or member that no source has."""
-    names, axes, levels, members = (
-        list(dict.fromkeys(entry for _, part in parts for entry in part.encoding[key]))
-        for key in ("names", "axes", "levels", "members")
-    )
+    names = {name for part in parts for name in part.names}
+    axes = {axis for part in parts for axis in part.axes}
+    levels = list(dict.fromkeys(level for part in parts for level in part.levels))
+    members = {member for part in parts for member in part.members}
     references = {option: (list(entries), names) for option, entries in options.items()}
     references["select"] = ([name for name, _ in select.at], axes)
     for option, (entries, known) in references.items():
         if unknown := [name for name in entries if name not in known]:
             raise DataError(
                 f"{option} names {unknown[0]!r}, which {sources} does not contain; "
-                f"{nearest(unknown[0], sorted(known))}",
+                f"{suggest(unknown[0], sorted(known))}",
                 option=option,
             )
     if missing := [level for level in select.levels or () if level not in levels]:
@@ -135,21 +137,22 @@ def _check_options(
         )
 
 
-def _joined(parts: Sequence[Part], select: Selection, sources: str) -> xr.Dataset:
+def _joined(parts: Sequence[Source], select: Selection, sources: str) -> xr.Dataset:
     """Return the selected times of all sources as one data set, with their static fields."""
     changing, static = split_constants(parts)
-    series = [(path, part) for path, part in changing if part.data_vars and part.sizes["time"]]
+    used = [bool(part.data_vars) and bool(part.sizes["time"]) for _, part in changing]
+    series = [part for part, kept in zip(changing, used, strict=True) if kept]
     if not series:
         what = f"time of the period {select.times}" if select.times else "variable that changes with time"
         raise ValueError(f"{sources} has no {what}")
-    _warn_about_waste(*series[0])
+    _warn_about_waste(parts[used.index(True)])
     dataset = join(series)
     dataset = dataset.assign_coords(static_fields(static, dataset, series[0][0]))
     known = {name for d in dataset.data_vars.values() for name in identity(d).aliases}
     known |= {name for n, c in dataset.coords.items() for name in (str(n), str(c.attrs.get("source_name")))}
     if missing := [name for name in select.variables or () if name not in known]:
-        names = sorted({name for _, part in parts for name in part.encoding["names"]})
-        raise ValueError(f"{sources} has no variable {missing[0]!r}; {nearest(missing[0], names)}")
+        names = sorted({name for part in parts for name in part.names})
+        raise ValueError(f"{sources} has no variable {missing[0]!r}; {suggest(missing[0], names)}")
     return dataset.isel(time=select.thin(dataset["time"].values))
 
 
@@ -162,16 +165,15 @@ def check_names(rename: Mapping[str, str]) -> None:
             )
 
 
-def _warn_about_waste(path: str, dataset: xr.Dataset) -> None:
-    read, kept = dataset.encoding["bytes_of_a_time"]
-    if read > _WASTE * kept:
+def _warn_about_waste(source: Source) -> None:
+    if source.bytes_read > _WASTE * source.bytes_kept:
         log.warning(
             "%s: %.3g MB are read per time and only %.3g MB of them kept, "
             "since its chunks contain more levels "
             "or a larger area; select everything that you will need in one run",
-            path,
-            read / 1e6,
-            kept / 1e6,
+            source.path,
+            source.bytes_read / 1e6,
+            source.bytes_kept / 1e6,
         )
 
 

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from ..identity import Identity, identity, same_quantity
 from ..schema import axes_of
+from ..source import Source
 from .joining import Part, align
 from .vocabulary import CONSTANTS
 
 log = logging.getLogger(__name__)
 
 
-def split_constants(parts: Sequence[Part]) -> tuple[list[Part], list[Part]]:
+def split_constants(parts: Sequence[Source]) -> tuple[list[Part], list[Part]]:
     """Return the sources without their static fields, and the static fields of each source as a data set.
 
     A constant field of a source with a single time, such as a land-sea mask, is static if no other source
@@ -25,18 +26,20 @@ def split_constants(parts: Sequence[Part]) -> tuple[list[Part], list[Part]]:
     """
     series: dict[str, Identity] = {}
     counts: Counter[str] = Counter()
-    for _, part in parts:
-        constants = part.encoding["constants"]
-        counts.update(list(constants))
+    for source in parts:
+        counts.update(list(source.constants))
         series |= {
-            str(n): identity(v) for n, v in part.data_vars.items() if n not in constants and n not in series
+            str(n): identity(v)
+            for n, v in source.dataset.data_vars.items()
+            if n not in source.constants and n not in series
         }
     changing: list[Part] = []
     static: list[Part] = []
-    for source, part in parts:
+    for source in parts:
+        part = source.dataset
         axes = {*axes_of(part)}
         own = {str(n): c for n, c in part.coords.items() if c.ndim == 2 and set(c.dims) == axes}
-        for name, field in part.encoding["constants"].items():
+        for name, field in source.constants.items():
             own_identity = identity(field.rename(name))
             if (
                 series
@@ -45,10 +48,13 @@ def split_constants(parts: Sequence[Part]) -> tuple[list[Part], list[Part]]:
                 and not any(_is_same(own_identity, other) for other in series.values())
             ):
                 own[name] = field
-        changing.append((source, part.drop_vars([n for n in own if n in part.data_vars])))
+        changing.append((source.path, part.drop_vars([n for n in own if n in part.data_vars])))
         timed = {"time": part["time"]} if "time" in part.coords else {}
         static.append(
-            (source, xr.Dataset({n: f.reset_coords(drop=True) for n, f in own.items()}).assign_coords(timed))
+            (
+                source.path,
+                xr.Dataset({n: f.reset_coords(drop=True) for n, f in own.items()}).assign_coords(timed),
+            )
         )
     return changing, static
 

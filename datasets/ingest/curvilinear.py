@@ -56,7 +56,8 @@ class CurvilinearGrid:
             or min(self.latitude.shape) < 2
         ):
             raise ValueError(
-                f"latitudes of shape {self.latitude.shape} and longitudes of {self.longitude.shape} are no rows and columns of points"
+                f"latitudes of shape {self.latitude.shape} and longitudes of shape {self.longitude.shape} "
+                "do not form rows and columns of points"
             )
 
     def __eq__(self, other: object) -> bool:
@@ -98,7 +99,7 @@ class CurvilinearGrid:
 
     @cached_property
     def _cells(self) -> tuple[NDArray[np.int64], cKDTree]:
-        """Corners of the cells, shape (cell, 4), counter-clockwise or clockwise, and a tree of their middles."""
+        """Corners of the cells, shape (cell, 4) around each cell, and a tree of the cell centers."""
         rows, columns = self.latitude.shape
         i, j = np.meshgrid(
             np.arange(rows - 1), np.arange(columns if self.ring else columns - 1), indexing="ij"
@@ -178,13 +179,14 @@ class CurvilinearRegridder:
         """
         if method not in ("conservative", "bilinear"):
             raise ValueError(
-                f"--method {method} does not go from curvilinear grids; use conservative or bilinear"
+                f"method {method} does not support curvilinear grids; use conservative or bilinear"
             )
         size = int(np.prod(grid.shape))
         along = 1.0 if method == "bilinear" else np.ceil(2 * max(grid.spacing) / max(old.spacing, 1e-9))
         if size * along**2 > _MOST:
             raise ValueError(
-                f"regridding takes {size * along**2:.3g} points within the cells of the new grid, more than {_MOST:.3g}; "
+                f"regridding needs {size * along**2:.3g} points within the cells of the new grid, more than "
+                f"{_MOST:.3g}; "
                 "choose a finer grid, or the method bilinear"
             )
         points = max(1, int(along))
@@ -221,7 +223,7 @@ def on_sphere(latitude: Array, longitude: Array) -> Array:
 
 
 def largest_rectangle(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """Return the rows and columns of the largest rectangle of true values; empty slices where there is none."""
+    """Return the rows and columns of the largest rectangle of true values; empty slices if there is none."""
     best = (0, slice(0, 0), slice(0, 0))
     heights = np.zeros(mask.shape[1] + 1, dtype=int)
     for row in range(mask.shape[0]):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ...fno.grids import COORDINATE_TOLERANCE, LatLon, colatitudes, divisions, same_axis, sphere_nodes
 from ...fno.transforms.legendre import legendre
-from ..errors import InvalidDataError
+from ..errors import DataError, InvalidDataError
 from ..memory import check_along, check_bytes, check_points
 from ..schema import grid_of
 
@@ -56,7 +56,7 @@ class Regridder:
         """
         old = _earth_grid(dataset)
         if method not in get_args(Method):
-            raise ValueError(f"--method {method!r} is not known; it is conservative, bilinear or spectral")
+            raise ValueError(f"unknown method {method!r}; use conservative, bilinear or spectral")
         if method == "spectral":
             return cls(grid, _spectral_rows(old, grid), None, grid.longitude[0] - old.longitude[0], method)
         for axis, step in zip(("latitude", "longitude"), old.spacing, strict=True):
@@ -64,7 +64,8 @@ class Regridder:
             whole = (old.includes_poles or old.sphere) if axis == "latitude" else old.full_circle
             if not whole and (b.min() < a.min() - 0.51 * step or b.max() > a.max() + 0.51 * step):
                 raise ValueError(
-                    f"the new grid reaches to {axis} {b.min():g} ... {b.max():g}, beyond the source's {a.min():g} ... {a.max():g}"
+                    f"the new grid extends over {axis} {b.min():g} ... {b.max():g}, beyond "
+                    f"{a.min():g} ... {a.max():g} of the source"
                 )
         if method == "bilinear":
             return cls(
@@ -93,16 +94,17 @@ class Regridder:
             for n, c in dataset.coords.items()
             if c.dims == ("latitude", "longitude")
         }
-        note = f"regridded ({self.method}) from {dataset.sizes['latitude']} x {dataset.sizes['longitude']} points"
-        made = xr.Dataset(fields, attrs=dataset.attrs | {"regridding": note})
-        return made.assign_coords(coords).assign_coords(
+        shape = f"{dataset.sizes['latitude']} x {dataset.sizes['longitude']}"
+        note = f"regridded ({self.method}) from {shape} points"
+        regridded = xr.Dataset(fields, attrs=dataset.attrs | {"regridding": note})
+        return regridded.assign_coords(coords).assign_coords(
             {n: v.assign_coords(coords) for n, v in static.items()}
         )
 
     def _field(self, field: xr.DataArray) -> xr.DataArray:
         bare = field.drop_vars([c for c in field.coords if {"latitude", "longitude"} & set(field[c].dims)])
         lazy = bare.chunk({"latitude": -1, "longitude": -1}) if bare.chunks is not None else bare
-        made: xr.DataArray = xr.apply_ufunc(
+        regridded: xr.DataArray = xr.apply_ufunc(
             self.fields,
             lazy,
             input_core_dims=[["latitude", "longitude"]],
@@ -114,8 +116,8 @@ class Regridder:
                 "output_sizes": dict(zip(("latitude", "longitude"), self.grid.shape, strict=True))
             },
         )
-        made.attrs = field.attrs
-        return made
+        regridded.attrs = field.attrs
+        return regridded
 
     def fields(self, x: NDArray[np.floating]) -> NDArray[np.float32]:
         """Return fields of shape (..., latitude, longitude) on the new grid.
@@ -129,8 +131,9 @@ class Regridder:
         missing = np.isnan(x)
         if self.columns is None:
             if missing.any():
-                raise ValueError(
-                    "spectral regridding knows no missing values; use --method conservative or bilinear"
+                raise DataError(
+                    "spectral regridding does not support missing values; use conservative or bilinear",
+                    option="method",
                 )
             return self._waves(x.astype(np.float64))
         rows = self.rows
@@ -207,15 +210,18 @@ def _overlap(old: Array, new: Array) -> Array:
 
 
 def _of_covered_part(shares: Array) -> Array:
-    """Return weights that sum to one also for cells that reach beyond the source, of the part that it covers."""
+    """Return weights that sum to one over the part of each cell that the source covers."""
     total = shares.sum(axis=1, keepdims=True)
     return np.where(total < 1 - 1e-9, shares / total, shares)
 
 
 def _spectral_rows(old: LatLon, new: LatLon) -> Array:
     if old.sphere is None or not new.full_circle or not new.includes_poles:
-        raise ValueError(
-            "spectral regridding goes from a global equiangular or Gauss grid to a global one; use --method conservative or bilinear"
+        raise DataError(
+            "spectral regridding requires a global equiangular or Gaussian source grid and a global target "
+            "grid; "
+            "use conservative or bilinear",
+            option="method",
         )
     count = len(old.latitude)
     exact = count - 1 if old.sphere == "legendre-gauss" else (count - 1) // 2
@@ -236,7 +242,7 @@ def _spectral_rows(old: LatLon, new: LatLon) -> Array:
 def _earth_grid(dataset: xr.Dataset) -> LatLon:
     grid = grid_of(dataset)
     if not isinstance(grid, LatLon):
-        raise ValueError("only latitude-longitude grids are regridded; leave out --grid")
+        raise DataError("only latitude-longitude grids are regridded; leave out the grid", option="grid")
     return grid
 
 
@@ -246,7 +252,7 @@ def parse_grid(text: str, dataset: xr.Dataset) -> LatLon:
     Args:
         text: degrees between points, ``LATxLON`` points round the globe (rows on the poles if LAT is odd), or
             a store's path.
-        dataset: tells the extent, and the order of rows.
+        dataset: data set that determines the extent and the order of rows.
 
     Raises:
         ValueError: none of these.
@@ -270,13 +276,13 @@ def parse_grid(text: str, dataset: xr.Dataset) -> LatLon:
         raise
     except ValueError as error:
         raise ValueError(
-            f"--grid {text[:60]} is not understood ({error}); write degrees, LATxLON points, or a store"
+            f"invalid grid {text[:60]} ({error}); write degrees, LATxLON points, or a store"
         ) from error
     if old.full_circle and 0 < step <= 45:
         check_along(f"{step:g}", 360 / step)
         step = 180 / divisions(step)
     if not 0 < step <= 45:
-        raise ValueError(f"--grid {text} must lie between 0 and 45 degrees")
+        raise ValueError(f"the spacing of grid {text} must lie between 0 and 45 degrees")
     high, wide = float(np.ptp(old.latitude)), 360.0 if old.full_circle else float(np.ptp(old.longitude))
     check_points(text, high / step + 1, wide / step + 1)
     if old.full_circle and old.includes_poles:

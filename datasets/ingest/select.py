@@ -10,14 +10,16 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from ...fno.grids import COORDINATE_TOLERANCE, spacing_at
-from ..loaders.split import period
+from ..durations import format_time
+from ..errors import DataError
+from ..loaders.split import EmptyPeriodError, period
 from ..scalars import level_of, record, scalars_of
 
 Positions = NDArray[np.int64]
 
 
 class NothingSelectedError(ValueError):
-    """A source has nothing of what is selected, which another source may have."""
+    """A source contains nothing of the selection; another source may."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Selection:
 
     def __post_init__(self) -> None:
         if self.step is not None and self.step <= 0:
-            raise ValueError(f"--step {self.step:g} must be a positive number of hours")
+            raise ValueError(f"step must be a positive number of hours, got {self.step:g}")
         if self.area is not None:
             parse_area(self.area)
 
@@ -75,11 +77,12 @@ class Selection:
         if self.area is None:
             return dataset
         if "latitude" not in dataset.dims:
-            raise ValueError(f"{source} has no latitudes, so no area of it can be selected; leave out --area")
+            raise DataError(f"{source} has no latitudes, so no area of it can be selected", option="area")
         rows, columns = area_positions(dataset["latitude"].values, dataset["longitude"].values, self.area)
         if min(len(rows), len(columns)) < 2:
             raise ValueError(
-                f"{source} holds fewer than two points along an axis of the area {self.area}; write NORTH/WEST/SOUTH/EAST"
+                f"{source} has fewer than two points along an axis of the area {self.area}; "
+                "write NORTH/WEST/SOUTH/EAST"
             )
         dataset = dataset.isel(latitude=rows, longitude=columns)
         return dataset.assign_coords(
@@ -107,7 +110,7 @@ class Selection:
                 dataset = dataset.drop_dims("level")
         if known and not dataset.data_vars:
             raise NothingSelectedError(
-                f"{source} has no level {self.levels[0]} hPa; it holds {', '.join(map(str, known))}"
+                f"{source} has no level {self.levels[0]} hPa; it has {', '.join(map(str, known))}"
             )
         return dataset
 
@@ -117,21 +120,19 @@ class Selection:
         members = members_in(dataset)
         if members and str(self.member) not in members:
             raise NothingSelectedError(
-                f"{source} has no member {self.member}; it holds {members[0]} ... {members[-1]}"
+                f"{source} has no member {self.member}; it has {members[0]} ... {members[-1]}"
             )
         if "number" not in dataset.dims:
             return dataset
         return record(dataset.isel(number=[members.index(str(self.member))]), ["number"])
 
     def _times(self, times: NDArray[np.datetime64]) -> Positions:
-        """Return the positions of the period; empty where a source holds none of it."""
+        """Return the positions of the period; empty if the source contains none of it."""
         at = np.arange(len(times))
         if self.times is not None:
             try:
                 at = at[period(times, self.times)]
-            except ValueError as error:
-                if "holds no time" not in str(error):
-                    raise
+            except EmptyPeriodError:
                 return at[:0]
         return at
 
@@ -139,7 +140,7 @@ class Selection:
         """Return the positions of the times to keep of all sources together, ``step`` hours apart.
 
         Raises:
-            ValueError: the series holds no two of them.
+            ValueError: fewer than two times remain.
         """
         if self.step is None:
             return np.arange(len(times))
@@ -147,20 +148,21 @@ class Selection:
         keep = np.flatnonzero((times - times[0]) % step == np.timedelta64(0, "ns"))
         if len(keep) < min(2, len(times)):
             raise ValueError(
-                f"no two times lie {self.step:g} h apart; the series holds {times[0]} ... {times[-1]}"
+                f"no two times lie {self.step:g} h apart; the series runs from {format_time(times[0])} to "
+                f"{format_time(times[-1])}"
             )
         return keep
 
 
 def levels_in(dataset: xr.Dataset) -> list[int]:
-    """Return the pressures [hPa] of a canonical data set: those of its axis, and of variables on one level."""
+    """Return the pressure levels [hPa] of a canonical data set, including variables on a single level."""
     axis = dataset["level"].values.tolist() if "level" in dataset.dims else []
     single = [level_of(v.attrs) for v in dataset.data_vars.values()]
     return list(dict.fromkeys([*axis, *(level for level in single if level is not None)]))
 
 
 def members_in(dataset: xr.Dataset) -> list[str]:
-    """Return the members of a canonical data set, as text: those of its axis, or of variables of one member."""
+    """Return the members of a canonical data set, as text, including variables of a single member."""
     axis = [str(number) for number in dataset["number"].values.tolist()] if "number" in dataset.dims else []
     single = [scalars_of(v.attrs).get("number") for v in dataset.data_vars.values()]
     return [*axis, *dict.fromkeys(number for number in single if number is not None)]
@@ -175,23 +177,23 @@ def places_along(values: NDArray[Any]) -> list[str]:
     )
 
 
-def _place(dataset: xr.Dataset, name: str, wanted: str, source: str) -> int:
+def _place(dataset: xr.Dataset, name: str, value: str, source: str) -> int:
     """Return the position of a value along an axis; numbers need to agree to a thousandth, since files hold
     rounded ones.
     """
     values = dataset[name].values
     try:
         if values.dtype.kind in "fiu":
-            number = float(wanted)
+            number = float(value)
             position = int(np.abs(values - number).argmin())
             if abs(values[position] - number) <= 1e-3 * max(abs(number), 1e-6):
                 return position
         else:
-            return places_along(values).index(wanted)
+            return places_along(values).index(value)
     except ValueError:
         pass
-    held = ", ".join(places_along(values[:12])) + (", ..." if len(values) > 12 else "")
-    raise ValueError(f"{source} has no {name} {wanted}; it holds {held}")
+    values_there = ", ".join(places_along(values[:12])) + (", ..." if len(values) > 12 else "")
+    raise ValueError(f"{source} has no {name} {value}; it has {values_there}")
 
 
 def parse_area(area: str) -> tuple[float, float, float, float]:

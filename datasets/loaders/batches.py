@@ -1,6 +1,6 @@
-"""Batches of consecutive states from a store: the only module here that knows torch.
+"""Batches of consecutive states from a store: the only package of ``datasets`` that imports torch.
 
-Samples are shuffled in pools: some blocks of consecutive times, drawn over the whole period, read in one go
+Samples are shuffled in pools: some blocks of consecutive times, drawn over the whole period, read together
 and mixed in memory. One thread reads the next pool and another makes the next batch while the trainer works.
 The order depends on (seed, epoch) alone, so a place in it is a number: the epoch and the batch.
 """
@@ -40,7 +40,7 @@ class BatchReader:
         cycle: background.
         grid: grid of both.
         step: time step.
-        pin: keep batches in memory that a GPU can copy from by itself.
+        pin: keep batches in page-locked memory, for asynchronous copies to a GPU.
     """
 
     fields: Fields
@@ -59,7 +59,7 @@ class BatchReader:
         return Pool(positions, self.fields.read(positions))
 
     def batch(self, starts: Positions, length: int, pool: "Pool") -> Batch:
-        """Return a batch of which ``pool`` holds the states."""
+        """Return a batch of the states in ``pool``."""
         positions = starts[:, None] + np.arange(length)
         times = self.fields.times[positions.ravel()]
         state = pool.states[np.searchsorted(pool.positions, positions)]
@@ -124,9 +124,7 @@ class StoreBatches:
         """
         samples = len(self.starts(self.train, self.window + 1))
         if samples == 0:
-            raise ValueError(
-                f"the training period holds no {self.window + 1} consecutive times; make it longer"
-            )
+            raise ValueError(f"the training period has no {self.window + 1} consecutive times; extend it")
         if self.samples_per_epoch:
             samples = min(samples, self.samples_per_epoch)
         return max(1, samples // (self.batch_size * self.ranks))

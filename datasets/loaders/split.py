@@ -5,10 +5,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..durations import format_time
+from ..errors import DataError
+
 Times = NDArray[np.datetime64]
 
 _EARLIEST = np.datetime64("1678-01-01")  # of times in nanoseconds
 _LATEST = np.datetime64("2262-01-01")
+
+
+class EmptyPeriodError(DataError):
+    """A period that contains none of the times."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +51,10 @@ def default_split(times: Times, validation_fraction: float = 0.1) -> Split:
         ValueError: the series is too short to split.
     """
     if len(times) < 10:
-        raise ValueError(
+        raise DataError(
             f"a series of {len(times)} times is too short to split into training, validation and test; "
-            "give at least 10, or the period for statistics by --train-period"
+            "at least 10 are needed, or the period for statistics",
+            option="train_period",
         )
     day, step = np.timedelta64(1, "D"), np.median(np.diff(times))
     start, stop = round(0.8 * len(times)), len(times)
@@ -73,7 +81,7 @@ def cut(start: int, stop: int, first: int, validation_fraction: float, gap: int 
     train = validation - gap if validation < start else end
     if train <= first:
         raise ValueError(
-            f"a gap of {gap} time steps leaves nothing of the {validation - first} to train on; make it smaller"
+            f"a gap of {gap} time steps leaves none of the {validation - first} for training; make it smaller"
         )
     return Split(slice(first, train), slice(validation, end), slice(start, stop))
 
@@ -96,9 +104,13 @@ def period(times: Times, text: str) -> slice:
         raise ValueError(f"{text!r} is not a period; write e.g. 2013, or 2013-01-01:2013-12-31") from error
     if not (_EARLIEST < begin < _LATEST and _EARLIEST < end < _LATEST):  # also where one is no time at all
         raise ValueError(
-            f"{text!r} is not a period between {_EARLIEST} and {_LATEST}; write e.g. 2013, or 2013-01-01:2013-12-31"
+            f"{text!r} is not a period between {_EARLIEST} and {_LATEST}; write e.g. 2013, or "
+            "2013-01-01:2013-12-31"
         )
     a, b = np.searchsorted(times, [begin.astype("datetime64[ns]"), end.astype("datetime64[ns]")]).tolist()
     if a == b:
-        raise ValueError(f"the period {text} holds no time of the series {times[0]} ... {times[-1]}")
+        raise EmptyPeriodError(
+            f"the period {text} contains no time of the series from {format_time(times[0])} to "
+            f"{format_time(times[-1])}"
+        )
     return slice(a, b)

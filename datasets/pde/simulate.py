@@ -19,12 +19,12 @@ from pydantic import ValidationError
 
 from ...fno.progress import Progress
 from ..cluster import connected
-from ..schema import nearest
 from ..stopping import Stopped
 from ..store import atomic
 from ..store.journal import Journal
 from ..store.open import consolidate
 from ..store.outputs import check_output
+from ..suggestions import suggest
 from .barotropic import BetaPlane
 from .darcy import Darcy, HeatConduction
 from .heat_sink import HeatSink
@@ -62,13 +62,13 @@ def make_system(name: str, parameters: dict[str, Any] | None = None) -> System:
         ValueError: the system or a parameter is unknown, or a value is invalid.
     """
     if name not in SYSTEMS:
-        raise ValueError(f"no system {name!r}; {nearest(name, SYSTEMS)}")
+        raise ValueError(f"no system {name!r}; {suggest(name, SYSTEMS)}")
     kind = SYSTEMS[name]
     parameters = parameters or {}
     for key in parameters:
         if key not in kind.model_fields:
             raise ValueError(
-                f"{name} has no parameter {key!r}; {nearest(key, [*kind.model_fields, 'samples', 'seed'])}"
+                f"{name} has no parameter {key!r}; {suggest(key, [*kind.model_fields, 'samples', 'seed'])}"
             )
     try:
         return kind(**parameters)

@@ -96,7 +96,7 @@ class SeasonalCycle:
 
 
 class CycleDesign:
-    """The functions of time that a seasonal cycle is made of, at the times it is fitted to.
+    """Basis functions of time of a seasonal cycle, at the times of the fit.
 
     Args:
         times: all times.

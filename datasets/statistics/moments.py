@@ -25,7 +25,7 @@ class Statistics:
             value.
         cycle: the seasonal cycle of the period.
         mask: points that have values, shape (channel, H, W).
-        partly_missing: points of each channel whose values come and go.
+        partly_missing: points of each channel with intermittently missing values.
         missing: share of the values of each channel that are missing.
         period: first and last time.
     """
@@ -67,7 +67,7 @@ def compute_statistics(
         grid: where the fields lie; rows count by their area.
         gaps: positions that a gap comes before; no tendency crosses one.
         block_bytes: bytes read at once.
-        days: of the period's times; are given the fields as they come.
+        days: accumulators of daily sums, updated with each block of fields.
     """
     start, stop, _ = period.indices(len(fields.times))
     times = fields.times[start:stop]

@@ -12,6 +12,7 @@ from zarr.abc.store import Store
 
 from ...fno.grids import Box
 from ..adapters.opening import open_zarr
+from ..durations import format_time
 from ..ingest.plan import COMPRESSOR, SHARD_BYTES, Plan
 from ..schema import channels, grid_of, implausible
 from ..store.direct import DirectFields
@@ -47,8 +48,9 @@ def write_summaries(plan: Plan, path: Path | Store) -> None:
             named[group], statistics.missing, statistics.minimum, statistics.maximum, strict=True
         ):
             if share == 1:
+                first, last = (format_time(np.datetime64(text)) for text in statistics.period)
                 raise ValueError(
-                    f"{channel} holds no value in the period {statistics.period[0]} ... {statistics.period[1]}; leave it out, or mend it"
+                    f"{channel} has no value in the period from {first} to {last}; leave it out, or repair it"
                 )
             if warning := implausible(
                 channel,
@@ -95,7 +97,7 @@ def _groups(plan: Plan, fields: Fields) -> list[tuple[slice, bool]]:
 
 
 def _times_of_day(plan: Plan) -> NDArray[np.int64]:
-    """Return the times of day that the climatology holds, in minutes."""
+    """Return the times of day of the climatology [min]."""
     if isinstance(grid_of(plan.dataset), Box):  # a flow has no seasons: its mean is its cycle
         return np.array([0])
     return np.unique(minute_of_day(plan.dataset["time"].values[plan.fit]))

@@ -1,4 +1,4 @@
-"""Writing so that a path holds the old thing or the new one, never half of either, also after a power
+"""Atomic, durable replacement: a path refers to the old output or the complete new one, also after a power
 failure.
 """
 
@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ..errors import WriteError
 from . import outputs
 from .locks import OutputLockedError, exclusive
 
@@ -32,7 +33,7 @@ def reserved(
         path: output.
         kind: key of ``outputs.FORMATS``, or ``checkpoint``.
         overwrite: whether an earlier output of this kind may be replaced.
-        inputs: what is read meanwhile.
+        inputs: data that are read meanwhile.
 
     Raises:
         FileExistsError: it exists, and may not be replaced or was not written by this package.
@@ -63,13 +64,13 @@ def temporary_path(path: Path) -> Path:
 
 @contextmanager
 def replacing(path: Path, overwrite: bool, kind: str, keep_partial: bool = False) -> Iterator[Path]:
-    """Give a temporary path to write a file or folder to, and put it in place of ``path`` once it is whole.
+    """Yield a temporary path for a file or folder, and move it to ``path`` once it is complete.
 
     The output is locked meanwhile (``locks.exclusive``). What was written is on the disk before it is
     renamed.
 
     Args:
-        path: what to write.
+        path: file or folder to write.
         overwrite: whether an existing ``path`` may be replaced.
         kind: kind of output; only an output of this kind that this package wrote is replaced.
         keep_partial: keep what is written so far if writing stops, so that the next try can resume.
@@ -97,15 +98,10 @@ def replacing(path: Path, overwrite: bool, kind: str, keep_partial: bool = False
             )
             message = f"no room to write {path}; {kept}: free some space and run it again"
             raise OSError(error.errno, message) from error
-        except RuntimeError as error:
-            if "NetCDF" not in str(error) and "HDF" not in str(
-                error
-            ):  # how the netCDF library reports a failed write
-                raise
-            message = (
+        except WriteError as error:
+            raise OSError(
                 f"cannot write {path} ({error}); nothing was left behind: free some space and run it again"
-            )
-            raise OSError(message) from error
+            ) from error
         finally:
             if not keep_partial:
                 remove(folder)
@@ -142,14 +138,10 @@ def _is_workspace(folder: Path, path: Path) -> bool:
 def _publish(folder: Path, path: Path, overwrite: bool) -> None:
     new, old = folder / path.name, folder / "old"
     sync_all(new)
-    if os.path.lexists(path):
-        if not overwrite:
-            raise FileExistsError(f"{path} has appeared meanwhile and is kept; choose another name")
-        remove(old)
-        os.rename(path, old)
-    os.rename(new, path)
-    sync(path.parent)
-    if os.path.lexists(old):  # or a kill while it is removed would leave half of it, for `recover` to find
+    if not overwrite and os.path.lexists(path):
+        raise FileExistsError(f"{path} was created meanwhile and is kept; choose another name")
+    swap(new, path, old)
+    if os.path.lexists(old):  # otherwise `recover` could restore it after a kill during its removal
         os.rename(old, folder / _DISCARDED)
     remove(folder)
 
@@ -171,6 +163,32 @@ def recover(path: Path) -> None:
             time.sleep(0.01)
         except OSError:  # of a folder that is only read
             return
+
+
+def swap(new: Path, path: Path, old: Path) -> None:
+    """Move ``new`` to ``path``, and what is there, if anything, to ``old``; all on one file system.
+
+    A kill between the two renames leaves no ``path``; ``recover`` repairs that for the folders of
+    ``workspace``. The caller synchronises ``new`` first.
+    """
+    if os.path.lexists(path):
+        remove(old)
+        os.rename(path, old)
+    os.rename(new, path)
+    sync(path.parent)
+
+
+def replace_file(temporary: Path, path: Path, *, durable: bool = True) -> None:
+    """Rename a file or link to ``path``, in place of a file or link that is there, in one step.
+
+    Args:
+        temporary: file on the same file system; the caller synchronises it first.
+        path: new name.
+        durable: whether the new name is on the disk when the function returns.
+    """
+    os.replace(temporary, path)
+    if durable:
+        sync(path.parent)
 
 
 def remove(path: Path) -> None:
@@ -199,11 +217,10 @@ def write_file(path: Path, data: bytes) -> None:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        replace_file(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync(path.parent)
 
 
 def sync(path: Path) -> None:

@@ -32,19 +32,19 @@ class DirectFields(Fields):
 
     def part(self, channels: slice, cache_bytes: int = 0) -> "DirectFields":
         """Return some of the channels."""
-        made = DirectFields.__new__(DirectFields)
-        made.times, made.array, made.cache_bytes, made._cached = (
+        result = DirectFields.__new__(DirectFields)
+        result.times, result.array, result.cache_bytes, result._cached = (
             self.times,
             self.array[:, channels],
             cache_bytes,
             None,
         )
-        made._stored, first = [], 0
+        result._stored, first = [], 0
         for array, levels in self._stored:
             if some := levels[max(0, channels.start - first) : max(0, channels.stop - first)]:
-                made._stored.append((array, some))
+                result._stored.append((array, some))
             first += len(levels)
-        return made
+        return result
 
     def _compute(self, positions: NDArray[np.int64] | slice) -> Float:
         pieces = [positions] if isinstance(positions, slice) else runs(positions)

@@ -48,14 +48,14 @@ class Fields:
 
     def part(self, channels: slice, cache_bytes: int = 0) -> "Fields":
         """Return some of the channels, read through dask."""
-        made = Fields.__new__(Fields)
-        made.times, made.array, made.cache_bytes, made._cached = (
+        result = Fields.__new__(Fields)
+        result.times, result.array, result.cache_bytes, result._cached = (
             self.times,
             self.array[:, channels],
             cache_bytes,
             None,
         )
-        return made
+        return result
 
     def _compute(self, positions: NDArray[np.int64] | slice) -> Float:
         if isinstance(positions, slice):

@@ -10,6 +10,7 @@ from typing import Any
 import zarr
 from zarr.abc.store import Store
 
+from ..errors import OutputExistsError
 from . import atomic
 from .outputs import has_attributes
 
@@ -25,11 +26,11 @@ def repository_store(path: str | Path) -> Store:
     """Return the newest state of an Icechunk repository, as zarr opens it to read.
 
     Raises:
-        ValueError: it holds no finished store.
+        ValueError: it contains no complete store.
     """
     repository = _repository(Path(path))
     if _empty(repository):
-        raise ValueError("it is an Icechunk repository that holds no finished store yet")
+        raise ValueError("it is an Icechunk repository without a complete store")
     return repository.readonly_session("main").store  # type: ignore[no-any-return]
 
 
@@ -43,21 +44,22 @@ def _repository(path: Path) -> Any:
         import icechunk
     except ImportError as error:
         raise ValueError(
-            f"{path} is an Icechunk repository, which needs one more package: pip install 'fourcaster[icechunk]'"
+            f"{path} is an Icechunk repository, which requires another package: "
+            "pip install 'fourcaster[icechunk]'"
         ) from error
     storage = icechunk.local_filesystem_storage(str(path))
     return icechunk.Repository.open(storage) if is_repository(path) else icechunk.Repository.create(storage)
 
 
 class Transaction:
-    """A long write to an Icechunk repository: parts are commits on a branch, which ``main`` comes to point to
-    once all are there.
+    """A resumable write to an Icechunk repository: parts are commits on a branch, to which ``main`` is reset
+    at the end.
 
-    Does what ``Journal`` does for a folder.
+    Has the methods of ``Journal``, which does the same for a folder.
 
     Args:
-        path: repository, made where there is none.
-        identity: everything that its contents depend on.
+        path: repository; created if it does not exist.
+        identity: all that the contents depend on.
         overwrite: whether the newest state of an existing one may be replaced; older states stay in its
             history.
 
@@ -69,35 +71,33 @@ class Transaction:
     def __init__(self, path: Path, identity: Mapping[str, Any], overwrite: bool) -> None:
         if path.exists() and not is_repository(path):
             raise FileExistsError(f"{path} exists and is no Icechunk repository; choose another name")
-        self.path, self.text = (
-            path,
-            hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest(),
-        )
+        self.path = path
+        text = json.dumps(identity, sort_keys=True, default=str)
+        self.text = hashlib.sha256(text.encode()).hexdigest()
         self._repository = _repository(path)
         if not _empty(self._repository):
             if not overwrite:
-                raise FileExistsError(
-                    f"{path} exists; pass --overwrite to replace its newest state, or choose another name"
+                raise OutputExistsError(
+                    f"{path} exists; overwrite it to replace its newest state, or choose another name"
                 )
             newest = zarr.open_group(self._repository.readonly_session("main").store, mode="r")
             if not has_attributes(newest.attrs, "store"):
                 raise FileExistsError(
-                    f"{path} is an Icechunk repository of other data, which --overwrite does not replace; choose another name"
+                    f"{path} is an Icechunk repository of other data, which overwriting does not replace; "
+                    "choose another name"
                 )
         self._session: Any = None
         self._done: set[str] = set()
 
     @property
     def target(self) -> Store:
-        """What zarr writes to."""
+        """Store that zarr writes to."""
         if self._session is None:
             self._session = self._repository.writable_session(BRANCH)
         return self._session.store  # type: ignore[no-any-return]
 
     def begun(self) -> bool:
-        """Return whether an earlier run of this identity got past its beginning; else begin a branch from
-        ``main``.
-        """
+        """Return whether an interrupted run of this identity can be resumed; otherwise create the branch."""
         if BRANCH in self._repository.list_branches():
             for commit in self._repository.ancestry(branch=BRANCH):
                 self._done.add(str(commit.metadata.get("part")))
@@ -110,18 +110,18 @@ class Transaction:
         return False
 
     def adopt(self, path: Path) -> None:
-        """Go on from the store that ``main`` is: the branch began there."""
+        """Do nothing: the branch starts from ``main``."""
 
     def begin(self) -> None:
-        """Say that the branch is ready to be filled."""
+        """Record that the template is written and times may follow."""
         self._commit("begin", {"identity": self.text})
 
     def done(self, part: object) -> bool:
-        """Return whether a part is whole."""
+        """Return whether a part is complete."""
         return str(part) in self._done
 
     def mark(self, part: object, paths: Iterable[str] = ()) -> None:
-        """Record that a part is whole; its ``paths`` are in the commit."""
+        """Record that a part is complete; its ``paths`` are in the commit."""
         self._done.add(str(part))
         if self._session is not None and self._session.has_uncommitted_changes:
             self._commit(f"part {part}", {"part": str(part)})
@@ -132,18 +132,18 @@ class Transaction:
         self._session = None
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Delete the branch."""
         self._session, self._done = None, set()
         if BRANCH in self._repository.list_branches():
             self._repository.delete_branch(BRANCH)
 
     def discard(self) -> None:
-        """Forget everything, and the repository where nothing else is in it."""
+        """Delete the branch, and the repository if nothing else is in it."""
         self.clear()
         if _empty(self._repository):
             atomic.remove(self.path)
 
     def finish(self) -> None:
-        """Let ``main`` be what was written."""
+        """Point ``main`` to the new state."""
         self._repository.reset_branch("main", self._repository.lookup_branch(BRANCH))
         self.clear()

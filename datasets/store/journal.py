@@ -1,4 +1,4 @@
-"""What is done of a long write, beside the unfinished thing, so that a run that was killed goes on."""
+"""Record of the complete parts of a long write, kept next to it, from which an interrupted run resumes."""
 
 import hashlib
 import json
@@ -12,19 +12,20 @@ from . import atomic
 
 
 class Journal:
-    """Marks of the parts that are whole, valid for one identity.
+    """Marks of the complete parts of an unfinished folder, valid for one identity.
 
     Args:
         path: the unfinished folder.
-        identity: everything that its contents depend on.
+        identity: all that the contents depend on.
     """
 
     def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
-        self.path, self.folder = path, path.with_name(f"{path.name}.done")
+        self.path = path
+        self.folder = path.with_name(f"{path.name}.done")
         self.text = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
 
     def begun(self) -> bool:
-        """Return whether an earlier run of this identity got past its beginning; else clear what lies there."""
+        """Return whether an unfinished run of this identity can be resumed; otherwise remove its remains."""
         mark = self.folder / "identity"
         if self.path.exists() and mark.exists() and mark.read_text() == self.text:
             return True
@@ -34,31 +35,29 @@ class Journal:
 
     @property
     def target(self) -> Path:
-        """What zarr writes to."""
+        """Folder that zarr writes to."""
         return self.path
 
     def adopt(self, path: Path) -> None:
-        """Go on from the store at ``path``, whose files are linked: writes replace files and never change
-        them.
-        """
+        """Start from links to the files of the store at ``path``; writes replace files, never modify them."""
         shutil.copytree(path, self.path, copy_function=_link)
 
     def begin(self) -> None:
-        """Say that the unfinished folder is ready to be filled."""
+        """Record that the template is written and parts may follow."""
         self.folder.mkdir(parents=True, exist_ok=True)
         atomic.sync_all(self.path)
         atomic.write_file(self.folder / "identity", self.text.encode())
 
     def done(self, part: object) -> bool:
-        """Return whether a part is whole."""
+        """Return whether a part is complete."""
         return (self.folder / str(part)).exists()
 
     def mark(self, part: object, paths: Iterable[str] = ()) -> None:
-        """Record that a part is whole, once the files and folders that it consists of are on the disk.
+        """Record that a part is complete, after its files and folders are synchronised with the disk.
 
         Args:
             part: its name.
-            paths: what was written of it, relative to the unfinished folder.
+            paths: its files and folders, relative to the unfinished folder.
         """
         for path in paths:
             if (self.path / path).exists():  # zarr writes no chunks of fill values
@@ -67,16 +66,16 @@ class Journal:
         (self.folder / str(part)).touch()
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all marks."""
         atomic.remove(self.folder)
 
     def discard(self) -> None:
-        """Forget everything, and remove the unfinished folder."""
+        """Remove all marks and the unfinished folder."""
         atomic.remove(self.path)
         self.clear()
 
     def sweep(self) -> None:
-        """Remove what writes that were killed left behind in the folder."""
+        """Remove the temporary files of interrupted writes."""
         for left in self.path.rglob("*.partial"):
             atomic.remove(left)
 

@@ -1,6 +1,4 @@
-"""One writer an output: an advisory lock of the operating system on a file next to it, held for the whole
-run.
-"""
+"""One writer per output: an advisory lock of the operating system on a file next to it."""
 
 import errno
 import fcntl
@@ -41,7 +39,7 @@ def exclusive(path: Path) -> Iterator[None]:
     """Keep every other process, thread and machine from writing ``path`` meanwhile.
 
     The lock is ``flock`` on the hidden file ``.NAME.lock`` next to ``path``. The kernel releases it when the
-    process ends, however it ends; on NFS it holds between machines (as a lock on the server). The lock is
+    process ends, however it ends; on NFS it is valid between machines (as a lock on the server). The lock is
     reentrant within a thread. Folders above ``path`` are created, and removed again if they are still empty
     at the end.
 
@@ -136,7 +134,8 @@ def _acquire(file: Path, path: Path) -> int:
             if error.errno not in _UNSUPPORTED:
                 raise
             raise OSError(
-                f"the file system of {path.parent} has no locks ({error.strerror}), so a second command could mix its output "
+                f"the file system of {path.parent} has no locks ({error.strerror}), so a second command "
+                "could mix its output "
                 f"with this one's; write elsewhere, or set {_WITHOUT}=1 where nothing else writes there"
             ) from error
         os.close(descriptor)  # the one before removed the file between our opening and locking it
@@ -155,7 +154,7 @@ def _owner() -> str:
 
 
 def _read_owner(descriptor: int) -> str:
-    """Return who holds a lock, in words; the holder may not have written it yet."""
+    """Return a description of the owner of a lock, who may not have written it yet."""
     until = time.monotonic() + _READ_SECONDS
     while time.monotonic() < until:
         try:

@@ -9,7 +9,7 @@ _LONGEST = 200  # bytes, where most file systems take 255
 
 
 def fault(name: str) -> str:
-    """Return what is wrong with a name as that of a variable in any file; empty where nothing is.
+    """Return why a name cannot be that of a variable in any file; empty if it can.
 
     Args:
         name: name of a variable.

@@ -18,6 +18,7 @@ import numpy as np
 import xarray as xr
 
 from ... import __version__
+from ..errors import WriteError
 
 CONVENTIONS = "CF-1.11"
 PRESSURE_LEVEL = {
@@ -31,7 +32,7 @@ PRESSURE_LEVEL = {
 _CHUNK = 2**16  # values that a chunk of whole fields is filled up to
 _COMPRESSION = {"zlib": True, "complevel": 4, "shuffle": True}
 
-# Attributes of a source that are not true of a forecast: they name variables that the output lacks, or
+# Attributes of a source that do not apply to a forecast: they name variables missing from the output, or
 # describe
 # values as the source stores them.
 _SOURCES_OWN = (
@@ -92,14 +93,20 @@ def write_netcdf(dataset: xr.Dataset, path: Path, step: np.timedelta64 | None = 
     """Write a data set as a netCDF file, under the conventions above.
 
     Args:
-        dataset: what to write.
+        dataset: data set.
         path: file.
         step: time step, where times are not whole seconds.
+
+    Raises:
+        WriteError: the netCDF library failed, most likely because the disk is full.
     """
     dataset = _with_heights(_with_units(dataset))
     dataset.attrs = {"Conventions": CONVENTIONS, "history": history()} | dataset.attrs
     encoding = {name: _encoding(dataset, name, step) for name in dataset.variables}
-    dataset.to_netcdf(path, engine="netcdf4", encoding=encoding)
+    try:
+        dataset.to_netcdf(path, engine="netcdf4", encoding=encoding)
+    except RuntimeError as error:  # the only error type of the library
+        raise WriteError(str(error)) from error
 
 
 def _encoding(dataset: xr.Dataset, name: Hashable, step: np.timedelta64 | None) -> dict[str, Any]:
@@ -160,7 +167,7 @@ def _with_heights(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def height_of(name: str, attrs: Mapping[str, Any]) -> float | None:
-    """Return the height above ground [m] that a variable lies at; None where it is not known.
+    """Return the height of a variable above ground [m]; None if it is unknown.
 
     Names such as ``2m_temperature``, ``t2m``, ``10u``, ``u10`` and ``tas`` tell it, except where the
     attributes speak of a depth or a pressure.

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from ...fno.grids import Grid
 from ..adapters.opening import fast_codecs, open_raw, open_zarr
+from ..durations import to_timedelta64
 from ..ingest.plan import STORE_VERSION
 from ..loaders.split import Split, cut, default_split, period
-from ..schema import Channel, axes_of, channels, duration, grid_of, nearest
+from ..schema import Channel, axes_of, channels, grid_of
 from ..statistics.moments import Statistics, compute_statistics
+from ..suggestions import suggest
 from . import atomic
 from .fields import Fields
 from .netcdf import write_netcdf
@@ -66,17 +68,20 @@ class Store:
         Raises:
             ValueError: one that the store does not hold.
         """
-        held = {
+        fields = {
             str(name): c
             for name, c in self.dataset.coords.items()
             if c.dims == axes_of(self.dataset) and c.dtype.kind in "fiub"
         }
         for name in names or ():
-            if name not in held:
+            if name not in fields:
                 raise ValueError(
-                    f"{self.path} has no static field {name!r}; {nearest(name, held) if held else 'it holds none'}"
+                    f"{self.path} has no static field {name!r}; "
+                    f"{suggest(name, fields) if fields else 'it has none'}"
                 )
-        return {name: np.asarray(held[name].values) for name in (sorted(held) if names is None else names)}
+        return {
+            name: np.asarray(fields[name].values) for name in (sorted(fields) if names is None else names)
+        }
 
     def split(self, train_period: str | None = None, validation_fraction: float = 0.1, gap: int = 0) -> Split:
         """Return the split of the series: the store's own training period, or another one, then all that
@@ -98,7 +103,7 @@ def consolidate(path: Path) -> None:
 
 
 def write_dataset(dataset: xr.Dataset, path: Path, overwrite: bool, kind: str) -> None:
-    """Write a data set whole or not at all: netCDF if the name ends in .nc, else zarr.
+    """Write a data set atomically: netCDF if the name ends in .nc, else zarr.
 
     Raises:
         FileExistsError: ``path`` exists and may not be replaced.
@@ -122,22 +127,21 @@ def open_store(path: str | Path, whole_shards: bool = True, *, follow_links: boo
 
     Raises:
         FileNotFoundError: it does not exist.
-        ValueError: it is not a store that ``ingest.write_store`` made, or a newer version made it.
+        ValueError: it was not written by ``write_store``, or by a newer version.
     """
     path = Path(path)
     atomic.recover(path)
     with fast_codecs():
         dataset = open_raw(str(path), whole_shards, follow_links=follow_links)
     if not {"time_step_seconds", "train_period", "gaps", "variables"} <= set(dataset.attrs):
-        raise ValueError(
-            f"{path} is not a store made by `forecast ingest`; run `forecast ingest {path} -o STORE` first"
-        )
+        raise ValueError(f"{path} is not a store of this package; ingest it first")
     number = dataset.attrs.get("store_version", 1)
     if not isinstance(number, int | str) or not str(number).isdecimal() or not str(number).isascii():
         raise ValueError(f"{path} is damaged: its store_version is {str(number)[:80]!r}")
     if (number := int(str(number)[:10])) > STORE_VERSION:
         raise ValueError(
-            f"{path} has store version {number}, this version of fourcaster reads up to {STORE_VERSION}; use a newer one, or ingest again"
+            f"{path} has store version {number}, this version of fourcaster reads up to {STORE_VERSION}; "
+            "use a newer one, or ingest again"
         )
     try:
         return _from_attributes(path, dataset, follow_links)
@@ -152,7 +156,7 @@ def _from_attributes(path: Path, dataset: xr.Dataset, follow_links: bool) -> Sto
         missing := [name for name in names if not isinstance(name, str) or name not in dataset.data_vars]
     ):
         raise ValueError(
-            f"it lacks the variable {str(missing[0] if names else '')[:80]!r} of its attribute 'variables'"
+            f"there is no variable {str(missing[0] if names else '')[:80]!r} of its attribute 'variables'"
         )
     step = dataset.attrs["time_step_seconds"]
     if (
@@ -169,7 +173,7 @@ def _from_attributes(path: Path, dataset: xr.Dataset, follow_links: bool) -> Sto
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("its attribute 'gaps' is not a list of times")
     gaps = [int(np.searchsorted(times, np.datetime64(text))) for text in texts]
-    return Store(path, dataset, duration(float(step)), gaps, follow_links)
+    return Store(path, dataset, to_timedelta64(float(step)), gaps, follow_links)
 
 
 def read_group(store: Store, group: str) -> xr.Dataset:
@@ -196,6 +200,6 @@ def select_variables(store: Store, variables: Sequence[str] | None) -> Store:
     for name in variables or ():
         if name not in store.dataset.data_vars:
             raise ValueError(
-                f"{store.path} has no variable {name!r}; {nearest(name, store.dataset.data_vars)}"
+                f"{store.path} has no variable {name!r}; {suggest(name, store.dataset.data_vars)}"
             )
     return store if variables is None else replace(store, dataset=store.dataset[list(variables)])

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     import xarray as xr
 
+from ..errors import OutputExistsError
+
 Input: TypeAlias = "str | Path | xr.Dataset | None"
 """What is read: a path; a URL or None, which no output can touch; or a data set, which names the file it was
 opened from.
@@ -95,12 +97,13 @@ def check_replaceable(path: Path, kind: str, overwrite: bool) -> None:
     if not os.path.lexists(path):
         return
     if not overwrite:
-        raise FileExistsError(f"{path} exists; pass --overwrite to replace it, or choose another name")
+        raise OutputExistsError(f"{path} exists; overwrite it, or choose another name")
     if path.is_symlink():
-        raise FileExistsError(f"{path} is a link, which --overwrite does not replace; name what it points to")
+        raise FileExistsError(f"{path} is a link, which overwriting does not replace; name what it points to")
     if not is_output(path, kind):
         raise FileExistsError(
-            f"{path} is not a {kind} that fourcaster wrote, or other files lie in it, so --overwrite does not replace it; "
+            f"{path} is not a {kind} that fourcaster wrote, or contains other files, so overwriting does not "
+            "replace it; "
             f"choose another name, or move it away"
         )
 
@@ -179,7 +182,7 @@ def _zarr_attributes(path: Path) -> dict[str, Any]:
 
 
 def _only_zarr(folder: Path) -> bool:
-    """Return whether a folder is a zarr group and holds nothing but arrays and groups."""
+    """Return whether a folder is a zarr group that contains only arrays and groups."""
     if not any((folder / name).is_file() for name in ("zarr.json", ".zgroup")):
         return False
     for entry in folder.iterdir():
@@ -190,7 +193,7 @@ def _only_zarr(folder: Path) -> bool:
 
 
 def _only_chunks(folder: Path) -> bool:
-    """Return whether a folder is a zarr array and its first level holds metadata and chunks alone."""
+    """Return whether a folder is a zarr array and its first level contains only metadata and chunks."""
     array = _json(folder / "zarr.json").get("node_type") == "array" or (folder / ".zarray").is_file()
     return array and all(name in _METADATA or _CHUNK.fullmatch(name) for name in os.listdir(folder))
 
@@ -206,12 +209,13 @@ def _netcdf_attributes(path: Path) -> dict[str, Any]:
 
 
 def _contains(path: Path, text: str) -> bool:
-    wanted, tail = text.encode(), b""
+    pattern = text.encode()
+    tail = b""
     with open(path, "rb") as file:
         while block := file.read(2**20):
-            if wanted in tail + block:
+            if pattern in tail + block:
                 return True
-            tail = block[-len(wanted) :]
+            tail = block[-len(pattern) :]
     return False
 
 

@@ -1,12 +1,11 @@
 """The training log in JSON lines; on resume it is truncated to the step of the saved state."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from ..weights.regular_file import open_regular
-from .state import private_folder, sync_folder
+from .files import replacing_file
 
 _LONGEST = 2**20  # bytes of a record
 
@@ -26,13 +25,8 @@ class TrainingLog:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = [line for line in read_lines(path) if line["step"] <= step] if path.exists() else []
-        with private_folder(path.with_name(f".{path.name}.tmp")) as folder:
-            with open(folder / path.name, "w") as file:
-                file.writelines(json.dumps(line) + "\n" for line in kept)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(folder / path.name, path)
-        sync_folder(path.parent)
+        with replacing_file(path) as temporary, open(temporary, "w") as file:
+            file.writelines(json.dumps(line) + "\n" for line in kept)
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one record."""

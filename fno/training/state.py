@@ -3,10 +3,8 @@
 import json
 import math
 import os
-import shutil
 import stat
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from ..errors import WeightsError
 from ..weights.blueprint import compare
 from ..weights.regular_file import check_memory
 from ..weights.tensor_file import read_file, read_header
+from .files import replacing_file
 
 Tensors = dict[str, Tensor]
 
@@ -65,51 +64,8 @@ def save_state(path: Path, groups: dict[str, Tensors], meta: dict[str, Any]) -> 
         for group, named in groups.items()
         for name, t in named.items()
     }
-    with private_folder(path.with_name(f".{path.name}.tmp")) as folder:
-        save_tensors(tensors, folder / path.name, meta)
-        os.replace(folder / path.name, path)
-    sync_folder(path.parent)
-
-
-@contextmanager
-def private_folder(path: Path) -> Iterator[Path]:
-    """Create a folder that no other user can write to, and remove it with its contents afterwards.
-
-    A folder left behind by a killed run of the same user is removed first.
-
-    Raises:
-        OSError: the path exists and belongs to another user.
-    """
-    _clear(path)
-    path.mkdir(mode=0o700)
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _clear(path: Path) -> None:
-    try:
-        status = os.lstat(path)
-    except FileNotFoundError:
-        return
-    if status.st_uid != os.geteuid():
-        raise OSError(f"{path} belongs to another user; remove it, or choose another output")
-    if stat.S_ISDIR(status.st_mode):
-        shutil.rmtree(path)
-    else:
-        path.unlink()
-
-
-def sync_folder(path: Path) -> None:
-    """Flush the entries of a folder to the disk, if the file system supports it."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        pass  # the file system flushes folders on its own
-    finally:
-        os.close(descriptor)
+    with replacing_file(path) as temporary:
+        save_tensors(tensors, temporary, meta)
 
 
 class StateMeta(dict[str, Any]):

@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ...datasets.durations import to_seconds, to_timedelta64
 from ...datasets.forcings import NAMES as FORCINGS
-from ...datasets.schema import Channel, duration, seconds
+from ...datasets.schema import Channel
 from ...datasets.statistics.climatology import SeasonalCycle
 from ...fno.grids import Box, Grid, LatLon
 from ...fno.models.base import mark_trained
@@ -89,7 +90,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, *, overwrite: bool = Fal
         **{axis: points.tolist() for axis, points in grid.coordinates.items()},
         **({"wraps": list(grid.periodic)} if isinstance(grid, Box) else {}),
         "dtypes": list(checkpoint.dtypes),
-        "step_seconds": seconds(checkpoint.step),
+        "step_seconds": to_seconds(checkpoint.step),
         "window": stepper.window,
         "normalisation": {name: getattr(stepper, name).flatten().tolist() for name in scales},
         "forcings": list(checkpoint.forcings),
@@ -144,7 +145,7 @@ def load_checkpoint(source: str | Path | StoredCheckpoint, device: str = "cpu") 
         attrs=description.attrs,
         grid=grid,
         dtypes=(description.dtypes[0], description.dtypes[1]),
-        step=duration(stored.meta["step_seconds"]),
+        step=to_timedelta64(stored.meta["step_seconds"]),
         cycle=SeasonalCycle(fields["fields.cycle_minutes"].numpy(), fields["fields.cycle"].numpy()),
         config=description.config,
         provenance=stored.meta["provenance"],

@@ -11,7 +11,7 @@ import tempfile
 import traceback
 
 from ... import __version__
-from ...datasets.errors import DataError
+from ...datasets.errors import DataError, OutputExistsError
 from ...datasets.stopping import Stopped
 from ..text import one_line
 
@@ -68,7 +68,7 @@ def explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, OverflowError):
         return one_line(f"a number is out of range ({text}); use a smaller one"), BAD_INPUT
     if isinstance(error, OSError):
-        return one_line(_system_message(error, text)), BAD_INPUT
+        return one_line(f"{_system_message(error, text)}{option_hint(error)}"), BAD_INPUT
     if isinstance(error, ValueError) and text:
         return one_line(f"{text}{option_hint(error)}"), BAD_INPUT
     if _is_damage(error, text):
@@ -93,7 +93,7 @@ def option_hint(error: BaseException) -> str:
     """
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, DataError) and cause.option is not None:
+        if isinstance(cause, DataError | OutputExistsError) and cause.option is not None:
             flag = f"--{cause.option.replace('_', '-')} {cause.example}".rstrip()
             return f" ({flag})"
         cause = cause.__cause__

@@ -1,10 +1,12 @@
 """The verb ``ingest``."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ...datasets.durations import parse_duration
 from .console import FollowLinks, Json, Overwrite, reported, show
 
 
@@ -90,7 +92,7 @@ def ingest(
         from ...datasets.adapters.untrusted import parse_bytes
         from ...datasets.ingest.select import Selection
         from ..ingestion import ingest as run_ingest
-        from ..ingestion import parse_hours, parse_levels, parse_names, parse_pairs
+        from ..ingestion import parse_levels, parse_names, parse_pairs
         from ..inspection import inspect as run_inspect
         from .display import describe
 
@@ -100,7 +102,7 @@ def ingest(
             tuple(names) if names else None,
             parse_levels(levels),
             times,
-            parse_hours(step),
+            _hours(step),
             area,
             member,
             coordinates,
@@ -129,3 +131,13 @@ def ingest(
         )
         result = plan if dry_run else run_inspect(output)
     show(result, as_json, describe(result))
+
+
+def _hours(step: str | None) -> float | None:
+    """Return the hours in the value of ``--step``."""
+    if step is None:
+        return None
+    try:
+        return parse_duration(step) / timedelta(hours=1)
+    except ValueError as error:
+        raise ValueError(f"--step {error}") from None

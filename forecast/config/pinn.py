@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from ...datasets.schema import nearest
+from ...datasets.suggestions import suggest
 from ...fno.physics import equations
 from ...fno.training.pinn.settings import PinnLoss, PinnSettings
 from .sections import EquationConfig, Layers, Modes, Strict, Width
@@ -57,7 +57,7 @@ class PinnConfig(Strict):
             raise ValueError(f"equation: {error}") from error
         for key, value in self.equation.parameters.items():
             if key not in coefficients:
-                raise ValueError(f"equation: unknown key equation.{key}; {nearest(key, coefficients)}")
+                raise ValueError(f"equation: unknown key equation.{key}; {suggest(key, coefficients)}")
             if not _is_number(value):
                 raise ValueError(f"equation.{key} must be a number, got {value!r}")
         return self
@@ -69,6 +69,6 @@ class PinnConfig(Strict):
             if key not in known:
                 raise ValueError(
                     f"train.curriculum names {key!r}, which {self.equation.name} does not have; "
-                    f"{nearest(key, known)}"
+                    f"{suggest(key, known)}"
                 )
         return self

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ...datasets.schema import nearest
+from ...datasets.suggestions import suggest
 
 _MAX_ENTRIES = 16
 _MAX_NUMBER = 10**6
@@ -127,7 +127,7 @@ class PluginModelConfig(ModelSection):
         known = signature(REGISTRY[self.kind]).parameters
         for name, value in self.arguments.items():
             if name not in known and not any(p.kind is p.VAR_KEYWORD for p in known.values()):
-                raise ValueError(f"unknown key {name}; {nearest(name, known)}")
+                raise ValueError(f"unknown key {name}; {suggest(name, known)}")
             entries = value if isinstance(value, list | tuple) else [value]
             numbers = [entry for entry in entries if isinstance(entry, int | float)]
             if len(entries) > _MAX_ENTRIES or any(abs(number) > _MAX_NUMBER for number in numbers):

@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from ...datasets.schema import nearest
+from ...datasets.suggestions import suggest
 from ...fno.errors import SettingError
 from ..text import one_line
 from .sections import EquationConfig, PluginModelConfig, Strict
@@ -115,7 +115,7 @@ def _refuse_unknown(values: Mapping[str, Any], model: Any, prefix: str, source: 
     )
     for key, value in values.items():
         if key not in known:
-            suggestion = nearest(f"{prefix}{key}", [prefix + name for name in known])
+            suggestion = suggest(f"{prefix}{key}", [prefix + name for name in known])
             raise ValueError(f"{source}: unknown key {prefix}{key}; {suggestion}")
         section = _section(known[key], value)
         if section is not None and isinstance(value, dict):

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from ...datasets.adapters.forecasts import canonical_forecast
 from ...datasets.adapters.opening import open_lazily, open_raw
 from ...datasets.bounds import Bounds
-from ...datasets.schema import nearest
 from ...datasets.store import atomic
+from ...datasets.suggestions import suggest
 from ...fno.progress import Progress
 from ..checkpoint.folder import StoredCheckpoint
 from ..checkpoint.weather import Checkpoint, load_checkpoint
@@ -221,7 +221,7 @@ class Forecaster:
         known = list(dict.fromkeys(c.variable for c in point.channels))
         for name in variables or ():
             if name not in known:
-                raise ValueError(f"the model has no variable {name!r}; {nearest(name, known)}")
+                raise ValueError(f"the model has no variable {name!r}; {suggest(name, known)}")
         target = output_grid(point.grid, point.dtypes, grid, area)
         steps = parse_lead(lead, point.step)
         states = initial_states(point, init, follow_links=follow_links)
@@ -260,18 +260,24 @@ def open_forecast(
         follow_links: follow links within it that lead outside of it.
 
     Returns:
-        Dimensions time, prediction_timedelta, [number], [level], latitude, longitude; ``encoding["source"]``
-        names it.
+        Dimensions time, prediction_timedelta, [number], [level], latitude, longitude.
 
     Raises:
         FileNotFoundError: it does not exist.
         ValueError: it is not a forecast.
     """
     if isinstance(forecast, xr.Dataset):
-        return canonical_forecast(forecast, forecast.encoding.get("source", "the forecast"), lead_units)
+        return canonical_forecast(forecast, source_name(forecast), lead_units)
     return canonical_forecast(
         open_lazily(str(forecast), follow_links=follow_links), str(forecast), lead_units
     )
+
+
+def source_name(forecast: str | Path | xr.Dataset) -> str:
+    """Return what messages call a forecast: its path, that of the file xarray opened, or "the forecast"."""
+    if isinstance(forecast, xr.Dataset):
+        return str(forecast.encoding.get("source", "the forecast"))
+    return str(forecast)
 
 
 def _describe(init: Init) -> str:

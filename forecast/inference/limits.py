@@ -10,9 +10,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from ...datasets.bounds import Bounds, physical_bounds
-from ...datasets.schema import nearest
 from ...datasets.store.open import open_store, read_group
 from ...datasets.store.recorded import recorded
+from ...datasets.suggestions import suggest
 from ..checkpoint.weather import Checkpoint
 
 log = logging.getLogger(__name__)
@@ -157,7 +157,7 @@ def check_clip(clip: Mapping[str, Bounds], names: Sequence[str]) -> None:
     for name, bounds in clip.items():
         if name not in names:
             raise ValueError(
-                f"clip: the model has no variable {name!r}; {nearest(name, dict.fromkeys(names))}"
+                f"clip: the model has no variable {name!r}; {suggest(name, dict.fromkeys(names))}"
             )
         low, high = _finite(bounds)
         if not low < high:

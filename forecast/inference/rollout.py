@@ -1,7 +1,6 @@
 """Forecasts by repeated steps of a trained model."""
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,14 +11,16 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
-from ...datasets.adapters.cf import canonical
+from ...datasets.adapters.cf import canonical_source
 from ...datasets.adapters.opening import open_raw
+from ...datasets.durations import format_duration, parse_timedelta64
 from ...datasets.errors import IncompleteDataError
 from ...datasets.forcings import forcings
 from ...datasets.identity import Identity, at_place, identity, match_variables
 from ...datasets.ingest.select import Selection
-from ...datasets.schema import check_grid, duration, nearest
+from ...datasets.schema import check_grid
 from ...datasets.store.fields import Fields
+from ...datasets.suggestions import suggest
 from ...datasets.units import conversion
 from ..checkpoint.weather import Checkpoint
 from .perturbations import Ensemble, perturbations, within
@@ -54,7 +55,7 @@ class InitialStates:
             first = wanted[missing][0].astype("datetime64[m]")
             held = [t.astype("datetime64[m]") for t in self.fields.times[[0, -1]]]
             raise ValueError(
-                f"{self.source} lacks {first}, needed for the input of {window} states {step / np.timedelta64(1, 'h'):g} h apart; "
+                f"{self.source} lacks {first}, needed for the input of {window} states {format_duration(step)} apart; "
                 f"it holds {held[0]} ... {held[1]}"
             )
         return np.asarray(found)
@@ -91,9 +92,8 @@ def _fitted(checkpoint: Checkpoint, raw: xr.Dataset, source: str) -> InitialStat
         raw = _as_series(raw, source)
     wanted = _variables(checkpoint)
     selected = {alias: None for own in wanted.values() for alias in own.names}
-    dataset = canonical(raw, source, select=Selection(variables=tuple(selected)))
-    known = dataset.encoding["names"]
-    dataset = check_grid(dataset, checkpoint.grid, source)
+    found = canonical_source(raw, source, select=Selection(variables=tuple(selected)))
+    dataset = check_grid(found.dataset, checkpoint.grid, source)
     if (np.diff(dataset["time"].values) <= np.timedelta64(0)).any():
         raise ValueError(
             f"{source} has unsorted or duplicate times; mend it with ds.sortby('time').drop_duplicates('time')"
@@ -103,7 +103,7 @@ def _fitted(checkpoint: Checkpoint, raw: xr.Dataset, source: str) -> InitialStat
     for name in wanted:
         if name not in matches:
             raise ValueError(
-                f"{source} has no variable {name!r}, which the model needs; {nearest(name, sorted(known))}"
+                f"{source} has no variable {name!r}, which the model needs; {suggest(name, sorted(found.names))}"
             )
         variable = dataset[matches[name]].rename(name)
         needed = [c for c in checkpoint.channels if c.variable == name]
@@ -262,25 +262,8 @@ def _known(checkpoint: Checkpoint, times: Times) -> tuple[Float, Float]:
 _COPIES = (
     4  # of the initial states: perturbations, their sum with the states, the same on the device, the result
 )
-_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 604800}
-_LONGEST = 200 * 366 * 86400  # seconds of a duration; times in nanoseconds span three times as long
 _MOST_TIMES = 1_000_000
 _SPAN = (np.datetime64("1678-01-01"), np.datetime64("2262-01-01"))  # of times in nanoseconds
-
-
-def parse_duration(text: str) -> np.timedelta64:
-    """Return a duration such as ``90min``, ``72h`` or ``10d``.
-
-    Raises:
-        ValueError: not a duration.
-    """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|min|h|d|w)\s*", str(text), flags=re.IGNORECASE)
-    if not found:
-        raise ValueError(f"{str(text)[:80]!r} is not a duration; write e.g. 90min, 72h or 10d")
-    seconds = float(found[1]) * _SECONDS[found[2].lower()]
-    if not seconds <= _LONGEST:
-        raise ValueError(f"{str(text)[:80]!r} is longer than 200 years; write e.g. 90min, 72h or 10d")
-    return duration(seconds)
 
 
 def parse_lead(lead: str, step: np.timedelta64) -> int:
@@ -289,10 +272,10 @@ def parse_lead(lead: str, step: np.timedelta64) -> int:
     Raises:
         ValueError: not a duration, or not a positive multiple of the model's step.
     """
-    duration = parse_duration(lead)
+    duration = parse_timedelta64(lead)
     if step <= np.timedelta64(0) or duration % step or duration < step:
         raise ValueError(
-            f"lead {lead} is not a positive multiple of the model's step of {step / np.timedelta64(1, 'h'):g} h"
+            f"lead {lead} is not a positive multiple of the model's step of {format_duration(step)}"
         )
     return int(duration // step)
 
@@ -321,7 +304,7 @@ def parse_times(texts: Sequence[str] | str | Times | None, states: InitialStates
             raise ValueError(
                 f"{text!r} is not a time; a range is START/STOP/STEP, as in 2014-01-01/2014-02-01/12h"
             )
-        every = parse_duration(rest[1] if len(rest) > 1 else "24h").astype("timedelta64[ns]")
+        every = parse_timedelta64(rest[1] if len(rest) > 1 else "24h").astype("timedelta64[ns]")
         if every <= np.timedelta64(0):
             raise ValueError(f"the step of {text!r} must be longer than nothing, e.g. 12h")
         start, stop = _moment(first, text), _moment(rest[0], text)

@@ -6,7 +6,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from ...datasets.schema import nearest
+from ...datasets.suggestions import suggest
 from ..text import one_line
 from .base import Task
 
@@ -32,7 +32,7 @@ def get_task(name: str) -> Task:
         ValueError: no such task.
     """
     if name not in task_names():
-        raise ValueError(f"no task {one_line(repr(name), 80)}; {nearest(name, task_names())}")
+        raise ValueError(f"no task {one_line(repr(name), 80)}; {suggest(name, task_names())}")
     return _load(name)
 
 

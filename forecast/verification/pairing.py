@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ...datasets.adapters.channel_names import identify
 from ...datasets.scalars import check_same_place, level_of, scalars_of
-from ...datasets.schema import nearest
+from ...datasets.suggestions import suggest
 from ...datasets.units import conversion
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ def pair_channels(forecast: xr.Dataset, truth: xr.Dataset, names: tuple[str, str
         first = ours[0]
         at = "" if first[1] is None else f" at {first[1]} hPa"
         raise ValueError(
-            f"the truth {names[1]} has no variable {first[0]!r}{at} of {names[0]}; {nearest(first[0], truth.data_vars)}"
+            f"the truth {names[1]} has no variable {first[0]!r}{at} of {names[0]}; {suggest(first[0], truth.data_vars)}"
         )
     for (variable, level), (mine, level_here) in channels.items():
         if level == level_here:
@@ -108,7 +108,7 @@ def find_channel(dataset: xr.Dataset, variable: str, level: int | None, called: 
         elif same:
             wanted = same[0]
         elif variable not in dataset:
-            raise ValueError(f"{called} has no variable {variable!r}; {nearest(variable, dataset.data_vars)}")
+            raise ValueError(f"{called} has no variable {variable!r}; {suggest(variable, dataset.data_vars)}")
         elif levels == [None]:
             raise ValueError(f"{variable!r} of {called} has no levels; leave out --level")
         else:

@@ -8,12 +8,12 @@ import numpy as np
 import xarray as xr
 
 from ... import __version__
+from ...datasets.durations import format_duration, format_time, parse_timedelta64
 from ...datasets.schema import axes_of
 from ...datasets.store import atomic
 from ...datasets.store.open import open_store
 from ...datasets.store.outputs import mark
-from ..inference.forecaster import open_forecast
-from ..inference.rollout import parse_duration
+from ..inference.forecaster import open_forecast, source_name
 from .common_grid import common_grid
 from .pairing import find_channel, in_units
 
@@ -90,7 +90,7 @@ def _figure(
     follow_links: bool,
 ) -> Any:
     dataset = open_forecast(forecast, lead_units, follow_links=follow_links)
-    name = dataset.encoding["source"]
+    name = source_name(forecast)
     members = dataset.sizes.get("number", 1)
     store = None if truth is None else open_store(truth, follow_links=follow_links)
     if regrid and store is None:
@@ -117,10 +117,14 @@ def _figure(
             ("truth", right),
             ("error (forecast - truth)", field.values - right),
         ]
-    hours = float(field["prediction_timedelta"].values / np.timedelta64(1, "h"))
     units = field.attrs.get("units", "")
     mean = f", mean of {members} members" if members > 1 else ""
-    title = f"{variable}{f' at {level} hPa' if level else ''}{mean} [{units}], {_lead(hours)} from {_moment(field['time'].values[()])}"
+    duration: Any = field["prediction_timedelta"].values[()]
+    initial: Any = field["time"].values[()]
+    title = (
+        f"{variable}{f' at {level} hPa' if level else ''}{mean} [{units}], "
+        f"{format_duration(duration)} from {format_time(initial)}"
+    )
     axes = axes_of(dataset)
     rows, columns = (field[axis].values for axis in axes)
     return _maps(panels, rows, columns, title, units, earth=axes[0] == "latitude")
@@ -177,21 +181,12 @@ def plot_scores(scores: xr.Dataset, output: str | Path, overwrite: bool = False)
         return _save(draw(), path, overwrite)
 
 
-def _lead(hours: float) -> str:
-    return f"{hours:g} h" if hours >= 0.1 else f"{3600 * hours:g} s"
-
-
-def _moment(time: Any) -> str:
-    """Return a time to the minute, or as far as it goes."""
-    return str(np.datetime_as_string(time, "m" if time == time.astype("datetime64[m]") else "auto"))
-
-
 def _pick(array: xr.DataArray, lead: str, time: str | None) -> xr.DataArray:
     leads = array["prediction_timedelta"].values
-    wanted = parse_duration(lead)
+    wanted = parse_timedelta64(lead)
     if wanted not in leads:
         raise ValueError(
-            f"the forecast has no lead {lead}; it has {leads[0] / np.timedelta64(1, 'h'):g} to {leads[-1] / np.timedelta64(1, 'h'):g} h"
+            f"the forecast has no lead {lead}; it has {format_duration(leads[0])} to {format_duration(leads[-1])}"
         )
     array = array.sel(prediction_timedelta=wanted)
     if time is None:

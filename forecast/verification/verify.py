@@ -15,7 +15,7 @@ from ...datasets.store.netcdf import PRESSURE_LEVEL, write_netcdf
 from ...datasets.store.open import Store, open_store, read_group
 from ...fno.grids import LatLon
 from ...fno.progress import Progress
-from ..inference.forecaster import open_forecast
+from ..inference.forecaster import open_forecast, source_name
 from .baselines import Climatology, damping
 from .common_grid import common_grid
 from .metrics import ENSEMBLE_METRICS, METRICS, Aggregation, aggregate, spread_error_ratio
@@ -93,7 +93,7 @@ def _verify(
     follow_links: bool,
 ) -> xr.Dataset:
     dataset = open_forecast(forecast, lead_units, follow_links=follow_links)
-    name = dataset.encoding["source"]
+    name = source_name(forecast)
     store = open_store(truth, follow_links=follow_links)
     common = common_grid(dataset, store.dataset, (name, str(store.path)), area=area, regrid=regrid)
     pairs = pair_channels(dataset, store.dataset, (name, str(store.path)))

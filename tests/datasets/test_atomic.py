@@ -115,7 +115,7 @@ def test_what_is_planted_at_the_name_of_the_workspace_is_neither_used_nor_remove
 
 def test_what_appears_at_the_name_meanwhile_is_kept(tmp_path):
     with (
-        pytest.raises(FileExistsError, match="has appeared meanwhile"),
+        pytest.raises(FileExistsError, match="was created meanwhile"),
         atomic.replacing(tmp_path / "a", overwrite=False, kind="checkpoint") as temporary,
     ):
         temporary.mkdir()

@@ -137,7 +137,7 @@ def test_one_position_along_another_axis_is_selected(source, tmp_path):
         match=r"'t2m' has a dimension 'depth' of size 3; select one position along it, e\.g\. depth=0\.49",
     ):
         open_sources([tmp_path / "deep.nc"])
-    with pytest.raises(ValueError, match=r"deep\.nc has no depth 1; it holds 0\.49\d+, 1\.54\d+, 2\.6"):
+    with pytest.raises(ValueError, match=r"deep\.nc has no depth 1; it has 0\.49\d+, 1\.54\d+, 2\.6"):
         open_sources([tmp_path / "deep.nc"], Selection(at=(("depth", "1"),)))
     with pytest.raises(ValueError, match="has no depth surface"):
         open_sources([tmp_path / "deep.nc"], Selection(at=(("depth", "surface"),)))

@@ -98,6 +98,6 @@ def test_periods_include_both_ends():
     assert period(t, "2013") == slice(0, 1460)
     assert period(t, "2013-02:2013-03-01") == slice(124, 240)
     assert period(t, "2014-01-01T06/2014-01-01T12") == slice(1461, 1463)
-    for wrong, said in (("2020", "holds no time"), ("spring", "is not a period")):
+    for wrong, said in (("2020", "contains no time"), ("spring", "is not a period")):
         with pytest.raises(ValueError, match=said):
             period(t, wrong)

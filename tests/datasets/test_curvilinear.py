@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fourcaster.datasets.adapters.cf import canonical
-from fourcaster.datasets.adapters.sources import open_sources
+from fourcaster.datasets.adapters.sources import join_sources, open_sources
 from fourcaster.datasets.forcings import forcing_names
 from fourcaster.datasets.ingest.curvilinear import (
     CurvilinearGrid,
@@ -106,12 +106,10 @@ def test_case_15_weather_on_a_projection_is_no_flow_in_a_box(tmp_path):
         match=r"latitudes along \(y, x\), which are not the rows .*\(lambert_conformal_conic\); .*grid='0\.3'",
     ):
         open_sources([tmp_path / "narr.nc"])
-    read = open_sources([tmp_path / "narr.nc"], grid="0.5")
-    assert (
-        read["air"].dims == ("time", "latitude", "longitude")
-        and read["air"].chunks is not None
-        and read.encoding["regridded"]
-    )
+    joined = join_sources([tmp_path / "narr.nc"], grid="0.5")
+    read = joined.dataset
+    assert joined.regridded
+    assert read["air"].dims == ("time", "latitude", "longitude") and read["air"].chunks is not None
     assert (read["air"].values == np.array([280, 281, 282, 283], "f4")[:, None, None]).all()
     assert (
         (np.diff(read["latitude"]) == -0.5).all()
@@ -258,7 +256,7 @@ def test_missing_values_stay_missing_and_spoil_no_others():
 def test_what_cannot_be_regridded_is_refused(tmp_path):
     data = regional()
     for grid, method, area, message in (
-        ("0.5", "spectral", None, "--method spectral does not go from curvilinear"),
+        ("0.5", "spectral", None, "method spectral does not support curvilinear"),
         ("coarse", "bilinear", None, "grid 'coarse' is not valid"),
         ("30", "bilinear", None, "choose a finer one"),
         (

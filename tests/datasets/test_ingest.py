@@ -21,7 +21,7 @@ from fourcaster.datasets.ingest.plan import make_plan
 from fourcaster.datasets.ingest.select import Selection
 from fourcaster.datasets.store.open import open_store, read_group
 from fourcaster.fno.grids import LatLon
-from fourcaster.forecast.ingestion import ingest, parse_bytes, parse_hours
+from fourcaster.forecast.ingestion import ingest, parse_bytes
 
 
 def same(a: Path, b: Path) -> bool:
@@ -55,7 +55,7 @@ def test_a_store_from_parts_is_that_from_all(files):
     assert grown.train_period == whole.train_period and before.sizes["time"] == 730
     for group in ("statistics", "climatology"):
         xr.testing.assert_identical(read_group(grown, group).load(), read_group(whole, group).load())
-    with pytest.raises(ValueError, match="holds 365 of these times already, the first 2001-04-02T06:00"):
+    with pytest.raises(ValueError, match="already contains 365 of these times, the first 2001-04-02T06:00"):
         ingest([parts[1]], files / "grown.zarr", append=True)
 
 
@@ -90,16 +90,17 @@ def test_what_cannot_be_appended_leaves_the_store(files):
 KILLED = """
 from dataclasses import replace
 import sys
-from fourcaster.datasets import plan
+from fourcaster.datasets.ingest import plan
 from fourcaster.fno.grids import LatLon
-from fourcaster.forecast.ingesting import ingest
+from fourcaster.forecast.ingestion import ingest
 plan.SHARD_BYTES = 13 * 24 * 4 * 50
 made = plan.make_plan
 def small(*arguments, **more):
     found = made(*arguments, **more)
     return replace(found, block=found.shard)
-import fourcaster.datasets.ingest.write as module
-module.make_plan = small
+import fourcaster.datasets.ingest.append as append
+import fourcaster.datasets.ingest.write as write
+write.make_plan = append.make_plan = small
 print("ready", flush=True)
 ingest(sys.argv[3:], sys.argv[2], train_period="2001-01-01:2001-03-01", append=sys.argv[1] == "append")
 """
@@ -225,11 +226,8 @@ def test_sizes_are_read(text, value):
 
 def test_sizes_and_steps_that_are_none():
     for wrong in ("much", "2 GB/s", ""):
-        with pytest.raises(ValueError, match="raise the limit, by the argument memory"):
+        with pytest.raises(ValueError, match=r"memory .* is not understood"):
             parse_bytes(wrong)
-    assert parse_hours("1d") == 24 and parse_hours("30min") == 0.5
-    with pytest.raises(ValueError, match="--step often"):
-        parse_hours("often")
 
 
 @pytest.mark.slow

@@ -126,9 +126,9 @@ def test_grids_are_named(tmp_path):
     source.to_zarr(tmp_path / "a.zarr", consolidated=False)
     assert np.array_equal(parse_grid(str(tmp_path / "a.zarr"), source).latitude, source["latitude"])
     for wrong in ("coarse", "0", "60", "12x"):
-        with pytest.raises(ValueError, match=f"--grid {wrong}"):
+        with pytest.raises(ValueError, match=f"grid {wrong}"):
             parse_grid(wrong, source)
-    with pytest.raises(ValueError, match="--method 'nearest'"):
+    with pytest.raises(ValueError, match="unknown method 'nearest'"):
         Regridder.between(source, globe(9, 18), "nearest")
     missing = source.where(source["t"] > 275)
     with pytest.raises(ValueError, match="knows no missing values"):

@@ -11,8 +11,9 @@ from fourcaster.datasets.adapters.sources import open_sources
 from fourcaster.datasets.identity import at_place, identity, match_variables
 from fourcaster.datasets.ingest.select import Selection
 from fourcaster.datasets.scalars import differing, level_of, scalars_of
-from fourcaster.datasets.schema import channels, check_grid, grid_of, nearest
+from fourcaster.datasets.schema import channels, check_grid, grid_of
 from fourcaster.datasets.store.open import open_store, read_group
+from fourcaster.datasets.suggestions import suggest
 from fourcaster.forecast.ingestion import ingest
 
 LATITUDE = np.linspace(60, 30, 7)
@@ -619,8 +620,8 @@ def test_static_fields_that_differ_are_reported(folder, caplog):
 
 
 def test_long_lists_of_names_are_abbreviated():
-    assert nearest("zzz", ["u", "temperature"]) == "there are: u, temperature"
-    hint = nearest("zzz", [f"name{i}" for i in range(45)])
+    assert suggest("zzz", ["u", "temperature"]) == "there are: u, temperature"
+    hint = suggest("zzz", [f"name{i}" for i in range(45)])
     assert hint.endswith("name29 ... and 15 more")
 
 

@@ -144,7 +144,7 @@ def test_no_tendency_crosses_a_gap(tmp_path):
     months = np.arange("2001-01", "2003-01", dtype="M8[M]").astype("M8[ns]")
     with pytest.raises(ValueError, match="months are no time step; take a daily"):
         time_step(months, "months.nc")
-    with pytest.raises(ValueError, match=r"1 interval\(s\) differ from the usual 6 h.*--allow-gaps"):
+    with pytest.raises(ValueError, match=r"1 interval other than the usual 6 h.*allow gaps"):
         write_store(dataset, tmp_path / "s.zarr")
     assert not (tmp_path / "s.zarr").exists() and not atomic.temporary_path(tmp_path / "s.zarr").exists()
     store = write_store(dataset, tmp_path / "s.zarr", allow_gaps=True)
@@ -157,7 +157,7 @@ def test_no_tendency_crosses_a_gap(tmp_path):
 @pytest.mark.parametrize(
     ("order", "said"),
     [
-        ([0, 1, 1, 2], "holds time 2001-01-01T06:00 twice"),
+        ([0, 1, 1, 2], "contains the time 2001-01-01T06:00 twice"),
         ([0, 2, 1, 3], "unsorted times"),
         ([0], "at least two"),
     ],
@@ -184,7 +184,7 @@ def test_a_mask_constant_in_time_is_carried(tmp_path):
 def test_overwrite_is_asked_for_and_leaves_old_or_new(tmp_path, monkeypatch):
     dataset = canonical(make_source(), "memory")
     write_store(dataset, tmp_path / "s.zarr")
-    with pytest.raises(FileExistsError, match="--overwrite"):
+    with pytest.raises(FileExistsError, match="overwrite it"):
         write_store(dataset, tmp_path / "s.zarr")
 
     def full(*args, **kwargs):
@@ -244,7 +244,7 @@ import sys, threading, time
 from pathlib import Path
 import psutil
 from fourcaster.datasets.adapters.sources import open_sources
-from fourcaster.datasets.ingest import write_store
+from fourcaster.datasets.ingest.write import write_store
 peak = 0
 def watch():
     global peak

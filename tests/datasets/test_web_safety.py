@@ -326,7 +326,7 @@ def test_an_unexpected_download_is_an_error(tmp_path, download, monkeypatch):
         sample, "download", lambda plain=sample.download: plain(download[1], tmp_path / "kept")
     )
     monkeypatch.delenv("FOURCASTER_SAMPLE", raising=False)
-    with pytest.raises(ValueError, match=r"is not the expected field .* name a file by --data"):
+    with pytest.raises(ValueError, match=r"is not the expected field .* use a local file"):
         sample.find_sample(None, tmp_path)
     assert not list((tmp_path / "kept").iterdir())
 

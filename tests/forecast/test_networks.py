@@ -52,7 +52,7 @@ def test_import_gives_the_answers_of_its_origin(real_data, tmp_path, words, name
     )
     assert (y - expected).abs().max() < 1e-5 * expected.abs().max()
     again = command("import", source, *words, "-o", tmp_path / "net")
-    assert again.exit_code == 2 and "exists; pass --overwrite" in again.output
+    assert again.exit_code == 2 and "exists; overwrite it" in again.output
     assert command("import", source, *words, "-o", tmp_path / "net", "--overwrite").exit_code == 0
     assert "model: " in command("inspect", tmp_path / "net").output
 

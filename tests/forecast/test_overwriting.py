@@ -155,7 +155,7 @@ def test_what_others_wrote_is_not_replaced_by_any_verb(outputs, tiny_checkpoint,
         for what in foreign(tmp_path / f"x{ending}"):
             before = state(tmp_path)
             text = refused(*words, tmp_path / f"x{ending}")
-            assert "--overwrite does not replace" in text, (verb, what, text)
+            assert "overwriting does not replace" in text, (verb, what, text)
             assert state(tmp_path) == before, (verb, what)
 
 
@@ -214,7 +214,7 @@ def test_outputs_of_the_same_kind_are_replaced_unless_other_files_lie_in_them(
     (tmp_path / "alias.zarr").symlink_to("f.zarr")
     before = state(tmp_path)
     assert (
-        "is a link, which --overwrite does not replace" in refused(*run[:-1], tmp_path / "alias.zarr")
+        "is a link, which overwriting does not replace" in refused(*run[:-1], tmp_path / "alias.zarr")
         and state(tmp_path) == before
     )
     assert command(*run)[0] == 0

@@ -135,7 +135,7 @@ def test_bad_input_is_refused(model, change, times, lead, said):
 
 def test_an_output_that_exists_is_kept(model, tmp_path):
     model.run(make_source(), TIMES, "6h", output=tmp_path / "fc.zarr")
-    with pytest.raises(FileExistsError, match="--overwrite"):
+    with pytest.raises(FileExistsError, match="overwrite it"):
         model.run(make_source(), TIMES, "12h", output=tmp_path / "fc.zarr")
     assert (
         model.run(make_source(), TIMES, "12h", output=tmp_path / "fc.zarr", overwrite=True).sizes[

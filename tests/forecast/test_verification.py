@@ -158,7 +158,7 @@ def test_what_does_not_match_is_refused(made, tiny_store, tmp_path):
         with pytest.raises(ValueError, match=said):
             forecast.verify(wrong, tiny_store)
     (tmp_path / "there.nc").write_text("")
-    with pytest.raises(FileExistsError, match="--overwrite"):
+    with pytest.raises(FileExistsError, match="overwrite it"):
         forecast.verify(made, tiny_store, tmp_path / "there.nc")
 
 
@@ -263,6 +263,6 @@ def test_a_report_stands_alone(tiny_checkpoint, tiny_store, tmp_path):
     again = CliRunner().invoke(app, words)
     assert (
         again.exit_code == 2
-        and "r.html exists; pass --overwrite" in again.output
+        and "r.html exists; overwrite it" in again.output
         and (tmp_path / "r.html").read_text() == page
     )
