@@ -49,7 +49,7 @@ def toa_radiation(times: Times, grid: LatLon) -> Float:
     the flux.
     """
     declination, equation, nearness = (x[:, None, None] for x in sun(times))
-    return _cos_zenith(times, grid, declination, equation, nearness)
+    return _cos_zenith(times, grid, declination, equation=equation, factor=nearness)
 
 
 def insolation(times: Times, grid: LatLon) -> Float:
@@ -68,11 +68,11 @@ def insolation(times: Times, grid: LatLon) -> Float:
         - 0.002697 * np.cos(3 * g)
         + 0.00148 * np.sin(3 * g)
     )[:, None, None]
-    return _cos_zenith(times, grid, declination, np.zeros_like(declination))
+    return _cos_zenith(times, grid, declination, equation=np.zeros_like(declination))
 
 
 def _cos_zenith(
-    times: Times, grid: LatLon, declination: Double, equation: Double, factor: Double | float = 1.0
+    times: Times, grid: LatLon, declination: Double, *, equation: Double, factor: Double | float = 1.0
 ) -> Float:
     seconds = (times - times.astype("datetime64[D]")) / np.timedelta64(1, "s")
     angle = 2 * np.pi * (seconds[:, None, None] / 86400 - 0.5) + np.deg2rad(grid.longitude) + equation
@@ -88,7 +88,7 @@ def forcing_names(grid: Grid) -> tuple[str, ...]:
     return NAMES if isinstance(grid, LatLon) else ()
 
 
-def forcings(times: Times, grid: Grid, step: np.timedelta64, names: Sequence[str] | None = None) -> Float:
+def forcings(times: Times, grid: Grid, step: np.timedelta64, *, names: Sequence[str] | None = None) -> Float:
     """Return forcing fields, shape (time, name, latitude, longitude): sunlight, cosine and sine of the year.
 
     With steps of a day or more sunlight is the mean over the day, since its value at one hour would only mark

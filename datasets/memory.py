@@ -58,7 +58,7 @@ def limited(memory: int) -> Iterator[None]:
         _limit.reset(token)
 
 
-def check_axis(source: str, name: str, count: int, itemsize: int = 8) -> None:
+def check_axis(source: str, name: str, count: int, *, itemsize: int = 8) -> None:
     """Raise ``MemoryLimitError`` if a coordinate of ``count`` values is too long to be indexed within the
     limit.
 
@@ -117,7 +117,7 @@ def check_along(text: str, points: float) -> None:
         )
 
 
-def check_declared(source: str, name: str, size: int, stored: int) -> None:
+def check_declared(source: str, name: str, size: int, *, stored: int) -> None:
     """Raise ``InvalidDataError`` where compression cannot account for what a variable claims to have.
 
     deflate packs at most a thousand bytes into one. A variable that claims more was never written: it costs

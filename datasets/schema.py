@@ -91,7 +91,7 @@ def channels(dataset: xr.Dataset) -> list[Channel]:
     return result
 
 
-def implausible(channel: Channel, standard_name: str, least: float, largest: float) -> str:
+def implausible(channel: Channel, standard_name: str, *, least: float, largest: float) -> str:
     """Return a warning where values cannot be what name and units say; empty where they can."""
     low, high = PLAUSIBLE.get(standard_name) or PLAUSIBLE.get(channel.units) or (-np.inf, np.inf)
     if low <= least and largest <= high:

@@ -51,7 +51,7 @@ def import_network(
         FileExistsError: ``output`` exists and may not be replaced.
         ValueError: the file is not of this format, or the arguments do not match it.
     """
-    with atomic.reserved(output, "checkpoint", overwrite, [source, config]) as path:
+    with atomic.reserved(output, "checkpoint", overwrite=overwrite, inputs=[source, config]) as path:
         _import_network(source, format, path, arguments, config, overwrite)
 
 
@@ -153,7 +153,7 @@ def export(
     """
     if format not in ("torch-export", "onnx"):
         raise ValueError(f"unknown format {format!r}; use torch-export or onnx")
-    with atomic.reserved(output, _KINDS[format], overwrite, [checkpoint]) as path:
+    with atomic.reserved(output, _KINDS[format], overwrite=overwrite, inputs=[checkpoint]) as path:
         return _export(checkpoint, format, path, size, overwrite)
 
 
@@ -191,7 +191,7 @@ def _export(
     x = torch.randn(2, first.in_channels, *size, generator=generator)
     with torch.no_grad():
         expected = network(x)  # also fills caches, which must not happen while the graph is traced
-    with atomic.replacing(output, overwrite, _KINDS[format]) as temporary:
+    with atomic.replacing(output, overwrite=overwrite, kind=_KINDS[format]) as temporary:
         content, exported = (
             _torch_export(network, x, first if free_grid else None)
             if format == "torch-export"

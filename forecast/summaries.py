@@ -23,7 +23,7 @@ def simulation_summary(dataset: xr.Dataset) -> dict[str, Any]:
         ],
         "sizes": {str(name): size for name, size in dataset.sizes.items()},
         "parameters": recorded(dataset.attrs, "parameters", dict),
-        "seed": recorded(dataset.attrs, "seed", object, "null"),
+        "seed": recorded(dataset.attrs, "seed", object, default="null"),
     }
 
 

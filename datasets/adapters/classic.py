@@ -90,7 +90,7 @@ class _Header:
                     self.path,
                     variable.name,
                     records if has_records else size // variable.itemsize,
-                    variable.itemsize,
+                    itemsize=variable.itemsize,
                 )
             end = variable.begin + size + (record * (records - 1) if has_records else 0)
             if size and (records or not has_records) and end > self.size:

@@ -227,10 +227,10 @@ class _FileChecker:
             check_bytes(what, 2 * int(np.prod(chunk, dtype=object)) * size)
             self.check_filters(properties, name)
         if len(shape) == 1 and h5py.h5ds.is_scale(dataset) and not is_dimension_only(dataset):
-            check_axis(self.path, name, count, size)
+            check_axis(self.path, name, count, itemsize=size)
         if not (is_dimension_only(dataset) or properties.get_layout() == h5py.h5d.VIRTUAL):
             stored = h5py.h5i.get_file_id(dataset).get_filesize()
-            check_declared(self.path, name, count * size, stored)
+            check_declared(self.path, name, count * size, stored=stored)
         if isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str() and count > _STRINGS:
             return False
         readable = (

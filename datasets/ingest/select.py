@@ -59,7 +59,9 @@ class Selection:
             ValueError: a place that an axis does not hold.
         """
         places = {
-            name: _place(dataset, name, value, source) for name, value in self.at if name in dataset.dims
+            name: _place(dataset, name, value, source=source)
+            for name, value in self.at
+            if name in dataset.dims
         }
         chosen = dataset.isel({name: [place] for name, place in places.items()})
         without_values = [name for name in places if name not in dataset.coords]
@@ -177,7 +179,7 @@ def places_along(values: NDArray[Any]) -> list[str]:
     )
 
 
-def _place(dataset: xr.Dataset, name: str, value: str, source: str) -> int:
+def _place(dataset: xr.Dataset, name: str, value: str, *, source: str) -> int:
     """Return the position of a value along an axis; numbers need to agree to a thousandth, since files hold
     rounded ones.
     """

@@ -105,7 +105,7 @@ def open_journal(
             yield transaction
             transaction.finish()
         return
-    with atomic.replacing(path, overwrite, "store", keep_partial=keep_partial) as temporary:
+    with atomic.replacing(path, overwrite=overwrite, kind="store", keep_partial=keep_partial) as temporary:
         yield Journal(temporary, identity)
 
 
@@ -165,7 +165,7 @@ def write_times(
     missing = [b for b in blocks if not journal.done(b.start)]
     written = total - first - sum(b.stop - b.start for b in missing)
     try:
-        for block in _write_blocks(plan, journal, missing, scheduler):
+        for block in _write_blocks(plan, journal, missing, scheduler=scheduler):
             written += block.stop - block.start
             if progress:
                 progress(written, total - first, "times")
@@ -187,18 +187,20 @@ def write_times(
 
 
 def _write_blocks(
-    plan: Plan, journal: Journal | Transaction, blocks: Sequence[slice], scheduler: str | None
+    plan: Plan, journal: Journal | Transaction, blocks: Sequence[slice], *, scheduler: str | None
 ) -> Iterator[slice]:
     if scheduler is None:
         for block in blocks:
-            _write_block(plan.dataset.isel(time=block), journal, block, plan.shard)
+            _write_block(plan.dataset.isel(time=block), journal, block, shard=plan.shard)
             yield block
         return
     from distributed import as_completed
 
     with connected(scheduler) as client:
         futures = {
-            client.submit(_write_block, plan.dataset.isel(time=b), journal, b, plan.shard, pure=False): b
+            client.submit(
+                _write_block, plan.dataset.isel(time=b), journal, b, shard=plan.shard, pure=False
+            ): b
             for b in blocks
         }
         for future in as_completed(futures):
@@ -206,7 +208,7 @@ def _write_blocks(
             yield futures[future]
 
 
-def _write_block(part: xr.Dataset, journal: Journal | Transaction, block: slice, shard: int) -> None:
+def _write_block(part: xr.Dataset, journal: Journal | Transaction, block: slice, *, shard: int) -> None:
     """Read and write whole shards, or those from the former end of a store to the next shard boundary."""
     bare = part.drop_vars([c for c in part.coords if "time" not in part[c].dims])
     try:

@@ -66,10 +66,10 @@ def default_split(times: Times, validation_fraction: float = 0.1) -> Split:
             if times[-1] + step >= last:
                 start, stop = np.searchsorted(times, [first, last]).tolist()
                 break
-    return cut(start, stop, 0, validation_fraction)
+    return cut(start, stop, 0, validation_fraction=validation_fraction)
 
 
-def cut(start: int, stop: int, first: int, validation_fraction: float, gap: int = 0) -> Split:
+def cut(start: int, stop: int, first: int, *, validation_fraction: float, gap: int = 0) -> Split:
     """Return the split with the test at [start, stop) and the rest of [first, start) divided, ``gap`` times
     left out before each cut.
 

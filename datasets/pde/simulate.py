@@ -134,7 +134,7 @@ def simulate(
         "seed": seed,
         "revision": REVISION,  # a run of an older version whose results differ is not resumed
     }
-    with atomic.replacing(path, overwrite, "simulation", keep_partial=True) as temporary:
+    with atomic.replacing(path, overwrite=overwrite, kind="simulation", keep_partial=True) as temporary:
         journal = Journal(temporary, identity)
         length = _prepare(system, journal, identity)
         pending = [s for s in range(0, samples, length) if not journal.done(s)]

@@ -194,7 +194,7 @@ class DaySums:
         return self.total[row], self.count[row]
 
 
-def day_sums(times: Times, shape: tuple[int, ...], read: Reader, most: int = 64) -> DayReader:
+def day_sums(times: Times, shape: tuple[int, ...], read: Reader, *, most: int = 64) -> DayReader:
     """Return what ``DaySums.of`` returns once all fields are added, by reading a day's fields when they are
     asked for.
 

@@ -47,6 +47,7 @@ def compute_statistics(
     fields: Fields,
     period: slice,
     grid: Grid,
+    *,
     gaps: list[int],
     block_bytes: int = 2**25,
     days: DaySums | None = None,
@@ -77,7 +78,7 @@ def compute_statistics(
     sums, tendencies = _Moments(weights), _Moments(weights)
     states = _Departures(design.functions, np.ones(len(times), dtype=bool), fields.shape[1:])
     changes = _Departures(
-        np.diff(design.functions, axis=0), _kept(0, len(times) - 1, start, gaps), fields.shape[1:]
+        np.diff(design.functions, axis=0), _kept(0, len(times) - 1, start, gaps=gaps), fields.shape[1:]
     )
     last: NDArray[np.float32] | None = None
     for where in fields.blocks(period, block_bytes):
@@ -93,7 +94,7 @@ def compute_statistics(
         first = at if last is None else at - 1
         with np.errstate(invalid="ignore"):  # between two infinite values
             differences = np.diff(joined, axis=0)
-        tendencies.add(differences[_kept(first, len(joined) - 1, start, gaps)])
+        tendencies.add(differences[_kept(first, len(joined) - 1, start, gaps=gaps)])
         states.add(at, np.nan_to_num(block))
         changes.add(first, np.nan_to_num(differences))
         last = block[-1:]
@@ -110,7 +111,7 @@ def compute_statistics(
     return Statistics(values, cycle, mask, partly, missing, (str(times[0]), str(times[-1])))
 
 
-def _kept(first: int, count: int, start: int, gaps: list[int]) -> NDArray[np.bool_]:
+def _kept(first: int, count: int, start: int, *, gaps: list[int]) -> NDArray[np.bool_]:
     """Return which of ``count`` changes from position ``first`` of the period on do not cross a gap."""
     return np.asarray(~np.isin(np.arange(first, first + count) + 1 + start, gaps))
 

@@ -42,7 +42,12 @@ def write_summaries(plan: Plan, path: Path | Store) -> None:
         times, shape = some.times[plan.fit], some.shape[1:]
         days = DaySums(times, shape) if held else None
         statistics = compute_statistics(
-            some, plan.fit, grid, plan.gaps, max(4 * some.array[0].size, min(2**25, plan.room // 64)), days
+            some,
+            plan.fit,
+            grid,
+            gaps=plan.gaps,
+            block_bytes=max(4 * some.array[0].size, min(2**25, plan.room // 64)),
+            days=days,
         )
         for channel, share, least, largest in zip(
             named[group], statistics.missing, statistics.minimum, statistics.maximum, strict=True
@@ -55,14 +60,14 @@ def write_summaries(plan: Plan, path: Path | Store) -> None:
             if warning := implausible(
                 channel,
                 str(dataset[channel.variable].attrs.get("standard_name", "")),
-                float(least),
-                float(largest),
+                least=float(least),
+                largest=float(largest),
             ):
                 log.warning("%s", warning)
         parts.append(statistics)
         most = max(1, min(64, plan.room // (64 * 4 * int(np.prod(shape)))))
-        of = days.of if days else day_sums(times, shape, partial(_read_from, some, plan.fit.start), most)
-        _write_climatology(plan, of, group, statistics.cycle, path)
+        of = days.of if days else day_sums(times, shape, partial(_read_from, some, plan.fit.start), most=most)
+        _write_climatology(plan, of, group, cycle=statistics.cycle, path=path)
     to_dataset(parts, named).to_zarr(path, group="statistics", mode="w", consolidated=False)
 
 
@@ -141,7 +146,7 @@ def _days_of_a_shard(plan: Plan) -> int:
 
 
 def _write_climatology(
-    plan: Plan, of: DayReader, group: slice, cycle: SeasonalCycle, path: Path | Store
+    plan: Plan, of: DayReader, group: slice, *, cycle: SeasonalCycle, path: Path | Store
 ) -> None:
     """Write the windowed mean of the training period, whole shards at a time.
 
@@ -156,18 +161,22 @@ def _write_climatology(
     """
     if isinstance(grid_of(plan.dataset), Box):
         return _write_days(
-            plan.dataset, cycle.at(plan.dataset["time"].values[:1])[:, None], group.start, 1, path
+            plan.dataset,
+            cycle.at(plan.dataset["time"].values[:1])[:, None],
+            first=group.start,
+            last=1,
+            path=path,
         )
     minutes, days, held = _times_of_day(plan).astype("timedelta64[m]"), _days_of_a_shard(plan), []
     for day, means in windowed_mean(of):
         date = np.datetime64("2004-01-01", "ns") + np.timedelta64(day - 1, "D") + minutes
         held.append(np.where(np.isfinite(means), means, cycle.at(date)))
         if len(held) == days or day == 366:
-            _write_days(plan.dataset, np.stack(held, axis=1), group.start, day, path)
+            _write_days(plan.dataset, np.stack(held, axis=1), first=group.start, last=day, path=path)
             held = []
 
 
-def _write_days(dataset: xr.Dataset, block: np.ndarray, first: int, last: int, path: Path | Store) -> None:
+def _write_days(dataset: xr.Dataset, block: np.ndarray, *, first: int, last: int, path: Path | Store) -> None:
     """Write the days up to ``last`` of the climatology of the channels from ``first`` on, shape (hour, day,
     channel, H, W).
     """

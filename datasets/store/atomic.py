@@ -25,7 +25,7 @@ _DISCARDED = "discarded"
 
 @contextmanager
 def reserved(
-    path: str | Path, kind: str, overwrite: bool = False, inputs: Iterable[outputs.Input] = ()
+    path: str | Path, kind: str, *, overwrite: bool = False, inputs: Iterable[outputs.Input] = ()
 ) -> Iterator[Path]:
     """Check that an output may be written, and keep others from writing it until the end of the context.
 
@@ -63,7 +63,7 @@ def temporary_path(path: Path) -> Path:
 
 
 @contextmanager
-def replacing(path: Path, overwrite: bool, kind: str, keep_partial: bool = False) -> Iterator[Path]:
+def replacing(path: Path, *, overwrite: bool, kind: str, keep_partial: bool = False) -> Iterator[Path]:
     """Yield a temporary path for a file or folder, and move it to ``path`` once it is complete.
 
     The output is locked meanwhile (``locks.exclusive``). What was written is on the disk before it is

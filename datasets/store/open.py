@@ -92,7 +92,7 @@ class Store:
         fit = period(times, text)
         standard = default_split(times, validation_fraction) if len(times) >= 10 else None
         stop = standard.test.stop if standard and standard.test.start == fit.stop else len(times)
-        return cut(fit.stop, stop, fit.start, validation_fraction, gap)
+        return cut(fit.stop, stop, fit.start, validation_fraction=validation_fraction, gap=gap)
 
 
 def consolidate(path: Path) -> None:
@@ -102,14 +102,14 @@ def consolidate(path: Path) -> None:
         zarr.consolidate_metadata(path)
 
 
-def write_dataset(dataset: xr.Dataset, path: Path, overwrite: bool, kind: str) -> None:
+def write_dataset(dataset: xr.Dataset, path: Path, *, overwrite: bool, kind: str) -> None:
     """Write a data set atomically: netCDF if the name ends in .nc, else zarr.
 
     Raises:
         FileExistsError: ``path`` exists and may not be replaced.
         OSError: no room.
     """
-    with atomic.replacing(path, overwrite, kind) as temporary:
+    with atomic.replacing(path, overwrite=overwrite, kind=kind) as temporary:
         if path.suffix == ".nc":
             write_netcdf(dataset, temporary)
         else:
@@ -188,7 +188,7 @@ def read_group(store: Store, group: str) -> xr.Dataset:
 
 def store_statistics(store: Store, fields: Fields, fit: slice) -> Statistics:
     """Compute statistics and seasonal cycle of a period of a store."""
-    return compute_statistics(fields, fit, store.grid, store.gaps)
+    return compute_statistics(fields, fit, store.grid, gaps=store.gaps)
 
 
 def select_variables(store: Store, variables: Sequence[str] | None) -> Store:

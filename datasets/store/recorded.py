@@ -9,7 +9,7 @@ T = TypeVar("T")
 LONGEST = 2**24  # characters
 
 
-def recorded(attributes: Mapping[Any, Any], name: str, kind: type[T], default: str | None = None) -> T:
+def recorded(attributes: Mapping[Any, Any], name: str, kind: type[T], *, default: str | None = None) -> T:
     """Return the value of an attribute that is JSON.
 
     Args:

@@ -184,7 +184,7 @@ def write_checkpoint(
     versions = {"fourcaster": __version__, "python": platform.python_version()}
     versions |= {name: version(name) for name in _PACKAGES}
     origin = {"versions": versions, "written": datetime.now(UTC).isoformat(timespec="seconds")}
-    with atomic.replacing(path, overwrite, "checkpoint") as temporary:
+    with atomic.replacing(path, overwrite=overwrite, kind="checkpoint") as temporary:
         temporary.mkdir()
         save_tensors({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, temporary / WEIGHTS)
         write_meta(temporary, {"task": task, **meta, **origin})

@@ -54,7 +54,7 @@ def verify(
         from ..tasks.registry import task_of_output
 
         if report is not None:  # before the scores are computed
-            stack.enter_context(reserved(report, "report", overwrite, [forecast, truth]))
+            stack.enter_context(reserved(report, "report", overwrite=overwrite, inputs=[forecast, truth]))
         task = task_of_output(open_raw(forecast, follow_links=follow_links).attrs)
         refuse_options(context, {*_VERIFY_OPTIONS, *task.verify_options}, f"the output of a {task.title}")
         values = option_values(context)

@@ -173,7 +173,9 @@ class Forecaster:
         """
         ensemble, limits = Ensemble.of(members, seed, amplitude), Limits(self.checkpoint, bounds, clip)
         if output is not None:
-            with atomic.reserved(output, "forecast", overwrite, [init, self.checkpoint.path]) as path:
+            with atomic.reserved(
+                output, "forecast", overwrite=overwrite, inputs=[init, self.checkpoint.path]
+            ) as path:
                 layout, states, at = self._prepare(
                     init, times, lead, grid, area, variables, ensemble, follow_links
                 )

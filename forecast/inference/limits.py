@@ -198,7 +198,7 @@ def records(forecast: xr.Dataset) -> dict[str, list[dict[str, Any]]]:
         for name, entries in result.items():
             entries += [
                 {"variable": str(variable), **entry}
-                for entry in recorded(field.attrs, name, list, "[]")
+                for entry in recorded(field.attrs, name, list, default="[]")
                 if isinstance(entry, dict)
             ]
     return result

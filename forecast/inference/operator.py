@@ -97,9 +97,9 @@ class SolutionOperator:
         check_refinement(refine, self.device)
         if output is None:
             return self._solve(init, refine, progress, follow_links)
-        with atomic.reserved(output, "solution", overwrite, [init, self.path]) as path:
+        with atomic.reserved(output, "solution", overwrite=overwrite, inputs=[init, self.path]) as path:
             dataset = self._solve(init, refine, progress, follow_links)
-            write_dataset(dataset, path, overwrite, "solution")
+            write_dataset(dataset, path, overwrite=overwrite, kind="solution")
         return dataset
 
     def _solve(
@@ -310,9 +310,9 @@ def score_solutions(
     if output is None:
         scores = score(solution, truth, follow_links=follow_links)
     else:
-        with atomic.reserved(output, "file of scores", overwrite, [solution, truth]) as path:
+        with atomic.reserved(output, "file of scores", overwrite=overwrite, inputs=[solution, truth]) as path:
             scores = score(solution, truth, follow_links=follow_links)
-            write_dataset(scores, path, overwrite, "file of scores")
+            write_dataset(scores, path, overwrite=overwrite, kind="file of scores")
     count = scores.sizes["sample"]
     summary: dict[str, float] = {}
     for name, values in scores.data_vars.items():

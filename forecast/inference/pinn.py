@@ -69,9 +69,9 @@ class PinnSolution:
         times, places = parse_grid(grid or DEFAULT_GRID)
         if output is None:
             return self._evaluate(times, places, progress)
-        with atomic.reserved(output, "solution", overwrite, [self.path]) as path:
+        with atomic.reserved(output, "solution", overwrite=overwrite, inputs=[self.path]) as path:
             dataset = self._evaluate(times, places, progress)
-            write_dataset(dataset, path, overwrite, "solution")
+            write_dataset(dataset, path, overwrite=overwrite, kind="solution")
         return dataset
 
     def _evaluate(self, times: int, places: int, progress: Progress | None) -> xr.Dataset:

@@ -256,7 +256,9 @@ def _refuse_more_than_memory(members: int, size: int) -> None:
 
 
 def _known(checkpoint: Checkpoint, times: Times) -> tuple[Float, Float]:
-    return checkpoint.cycle.at(times), forcings(times, checkpoint.grid, checkpoint.step, checkpoint.forcings)
+    return checkpoint.cycle.at(times), forcings(
+        times, checkpoint.grid, checkpoint.step, names=checkpoint.forcings
+    )
 
 
 _COPIES = (

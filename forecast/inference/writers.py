@@ -171,7 +171,7 @@ def write_forecast(
         FileExistsError: ``path`` exists and may not be replaced.
         OSError: no room; what is written stays for the next try.
     """
-    with atomic.replacing(path, overwrite, "forecast", keep_partial=True) as temporary:
+    with atomic.replacing(path, overwrite=overwrite, kind="forecast", keep_partial=True) as temporary:
         if path.suffix != ".nc":
             _fill(layout, rollout, times, temporary, limits, batch, identity, progress)
             consolidate(temporary)

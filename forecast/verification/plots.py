@@ -72,7 +72,7 @@ def plot(
         ValueError: the forecast has no such variable, lead, level or time, or no points in common with the
             truth.
     """
-    with atomic.reserved(output, "picture", overwrite, [forecast, truth]) as path:
+    with atomic.reserved(output, "picture", overwrite=overwrite, inputs=[forecast, truth]) as path:
         figure = _figure(forecast, variable, lead, truth, time, level, area, regrid, lead_units, follow_links)
         return _save(figure, path, overwrite)
 
@@ -177,7 +177,7 @@ def plot_scores(scores: xr.Dataset, output: str | Path, overwrite: bool = False)
         )
         return figure
 
-    with atomic.reserved(output, "picture", overwrite) as path:
+    with atomic.reserved(output, "picture", overwrite=overwrite) as path:
         return _save(draw(), path, overwrite)
 
 
@@ -205,7 +205,7 @@ def _pick(array: xr.DataArray, lead: str, time: str | None) -> xr.DataArray:
 def _save(figure: Any, output: Path, overwrite: bool) -> Path:
     form = output.suffix.lstrip(".") or "png"
     metadata = {"Software" if form == "png" else "Creator": f"{mark('picture')} {__version__}"}
-    with atomic.replacing(output, overwrite, "picture") as temporary:
+    with atomic.replacing(output, overwrite=overwrite, kind="picture") as temporary:
         figure.savefig(temporary, dpi=130, format=form, metadata=metadata)
     return output
 

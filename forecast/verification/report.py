@@ -54,9 +54,9 @@ def write_report(
         FileExistsError: the page exists.
         ValueError: forecast, truth and scores do not fit together.
     """
-    with atomic.reserved(output, "report", overwrite, [forecast, truth]) as path:
+    with atomic.reserved(output, "report", overwrite=overwrite, inputs=[forecast, truth]) as path:
         text = _page(forecast, truth, scores, level, area, regrid, lead_units, follow_links)
-        with atomic.replacing(path, overwrite, "report") as temporary:
+        with atomic.replacing(path, overwrite=overwrite, kind="report") as temporary:
             temporary.write_text(text)
     return path
 

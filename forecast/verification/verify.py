@@ -75,9 +75,9 @@ def verify(
     """
     if output is None:
         return _verify(forecast, truth, batch_size, progress, area, regrid, lead_units, follow_links)
-    with atomic.reserved(output, "file of scores", overwrite, [forecast, truth]) as path:
+    with atomic.reserved(output, "file of scores", overwrite=overwrite, inputs=[forecast, truth]) as path:
         scores = _verify(forecast, truth, batch_size, progress, area, regrid, lead_units, follow_links)
-        with atomic.replacing(path, overwrite, "file of scores") as temporary:
+        with atomic.replacing(path, overwrite=overwrite, kind="file of scores") as temporary:
             write_netcdf(scores, temporary)
     return scores
 

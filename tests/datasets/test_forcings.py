@@ -89,7 +89,7 @@ def test_sunlight_over_a_year_is_a_quarter_of_the_solar_constant():
 
 def test_models_trained_on_the_angle_alone_get_it():
     times, grid = at("2014-05-01T15"), LatLon(np.array([10.0, 50.0]), np.arange(0, 360, 30.0))
-    given = forcings(times, grid, np.timedelta64(6, "h"), ["insolation", "cos_year"])
+    given = forcings(times, grid, np.timedelta64(6, "h"), names=["insolation", "cos_year"])
     assert given.shape == (1, 2, 2, 12) and np.array_equal(given[:, 0], insolation(times, grid))
     assert np.abs(given[:, 0] - toa_radiation(times, grid)).max() > 5e-3
 

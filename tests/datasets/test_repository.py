@@ -64,11 +64,11 @@ def test_what_is_stopped_goes_on(parts, tmp_path, monkeypatch, after):
     count = [0]
 
     def stop(work):
-        def wrapped(*arguments):
+        def wrapped(*arguments, **options):
             count[0] += 1
             if count[0] > after:
                 raise KeyboardInterrupt
-            return work(*arguments)
+            return work(*arguments, **options)
 
         return wrapped
 

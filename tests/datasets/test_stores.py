@@ -70,8 +70,8 @@ def test_each_variable_keeps_its_own_statistics_and_climatology(tiny_store):
 def test_statistics_do_not_depend_on_blocks(tiny_store):
     store = open_store(tiny_store)
     fields, fit = Fields(store.dataset), slice(3, 120)
-    whole = compute_statistics(fields, fit, store.grid, [])
-    parts = compute_statistics(fields, fit, store.grid, [], block_bytes=13 * 2 * 84 * 4)
+    whole = compute_statistics(fields, fit, store.grid, gaps=[])
+    parts = compute_statistics(fields, fit, store.grid, gaps=[], block_bytes=13 * 2 * 84 * 4)
     assert np.allclose(whole.values, parts.values, rtol=1e-6)
     assert np.allclose(whole.cycle.coefficients, parts.cycle.coefficients, rtol=1e-5)
 
@@ -84,7 +84,7 @@ def test_one_pass_gives_what_a_reference_in_float64_gives(step, days):
     source["t2m"][:, 0, 0] = np.nan
     source["t2m"][5, 1, 1] = np.nan
     fields, grid, gaps = Fields(source), grid_of(source), [100, 150]
-    made = compute_statistics(fields, slice(7, 180), grid, gaps, block_bytes=10**4)
+    made = compute_statistics(fields, slice(7, 180), grid, gaps=gaps, block_bytes=10**4)
     x = np.stack([source[n].values[7:180] for n in source.data_vars], axis=1).astype("f8")
     w = np.broadcast_to(grid.area_weights[:, None], x.shape[2:])
 
@@ -175,7 +175,7 @@ def test_a_mask_constant_in_time_is_carried(tmp_path):
     source["u10"][17, 3, 3] = np.nan
     store = write_store(canonical(source, "memory"), tmp_path / "s.zarr")
     fields = Fields(store.dataset)
-    statistics = compute_statistics(fields, store.split().fit, store.grid, [])
+    statistics = compute_statistics(fields, store.split().fit, store.grid, gaps=[])
     assert not statistics.mask[1, 0, 0] and statistics.mask[1].sum() == 83
     assert statistics.partly_missing.tolist() == [1, 0]
     assert np.isfinite(statistics.values).all()
