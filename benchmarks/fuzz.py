@@ -183,6 +183,7 @@ def warm() -> None:
     dask.config.set(scheduler="threads", num_workers=2)
     for name in (
         "inference.forecaster",
+        "inference.open",
         "cli.main",
         "inspection",
         "ingestion",

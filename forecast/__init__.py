@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..datasets.pde.simulate import simulate
-    from .inference.forecaster import Forecaster, open_forecast
+    from .inference.forecaster import Forecaster
+    from .inference.open import open_forecast
     from .inference.operator import SolutionOperator, score, solve
     from .inference.pinn import PinnSolution, evaluate
     from .ingestion import ingest
@@ -31,7 +32,7 @@ _MODULES = {
     "load": ".tasks.dispatch",
     "load_config": ".tasks.dispatch",
     "load_network": ".interop",
-    "open_forecast": ".inference.forecaster",
+    "open_forecast": ".inference.open",
     "plot": ".verification.plots",
     "score": ".inference.operator",
     "simulate": "..datasets.pde.simulate",

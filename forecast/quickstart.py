@@ -25,7 +25,8 @@ from .config.weather import WeatherConfig
 from .inference.forecaster import Forecaster
 from .tasks.dispatch import load_config, train
 from .verification.plots import plot, plot_scores
-from .verification.verify import summary, verify
+from .verification.summary import summarize
+from .verification.verify import verify
 
 log = logging.getLogger(__name__)
 
@@ -200,7 +201,16 @@ def _quickstart(
     def draw() -> None:
         report = show("plot")
         middle = str(times[len(times) // 2])
-        plot(forecast_path, str(variable), plotted_lead, map_path, store_path, middle, level, overwrite=True)
+        plot(
+            forecast_path,
+            str(variable),
+            plotted_lead,
+            output=map_path,
+            truth=store_path,
+            time=middle,
+            level=level,
+            overwrite=True,
+        )
         report(1, 2, "map")
         plot_scores(scores, chart_path, overwrite=True)
         report(2, 2, "scores")
@@ -215,7 +225,7 @@ def _quickstart(
         "last_initial_time": str(times[-1]),
         "parameters": sum(p.numel() for p in forecaster.checkpoint.stepper.parameters()),
         "seconds": stages.seconds,
-        "scores": summary(scores),
+        "scores": [row.to_dict() for row in summarize(scores)],
     }
     with atomic.replacing(json_path, overwrite=True, kind="table of scores") as temporary:
         temporary.write_text(json.dumps(result, indent=1))

@@ -1,4 +1,4 @@
-"""The shape of the house: who may import whom, what the links and the wheel hold."""
+"""Layout of the code: which way imports point, sizes of modules, links and contents of the wheel."""
 
 import ast
 import os
@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -14,45 +15,73 @@ from helpers import make_source
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("fno", "datasets", "forecast")
 ALLOWED = {"fno": {"fno"}, "datasets": {"datasets", "fno"}, "forecast": {"forecast", "datasets", "fno"}}
-# What datasets may take from fno, and the order of rooms within fno: each may import only what stands before
-# it.
 FROM_FNO = ("fno.grids", "fno.transforms", "fno.batch", "fno.progress", "fno.random")
-ROOMS = (
-    "errors",
-    "progress",
-    "random",
-    "grids",
-    "batch",
-    "transforms",
-    "layers",
-    "models",
-    "physics",
-    "losses",
-    "weights",
-    "training",
-)
+"""What datasets may import from fno."""
+
+ORDER = {
+    "fno": (
+        "errors",
+        "progress",
+        "random",
+        "precision",
+        "quadrature",
+        "grids",
+        "batch",
+        "transforms",
+        "layers",
+        "models",
+        "physics",
+        "losses",
+        "weights",
+        "training",
+    ),
+    "datasets": ("durations", "suggestions", "units", "scalars", "loaders", "pde"),
+    "forecast": ("text", "config", "checkpoint", "inference", "verification", "tasks", "jobs", "cli"),
+}
+"""Directories and files of each package: one may import only those before it."""
+
+EXCEPTIONS = {("fno.models.base", "fno.weights.blueprint")}
+"""Imports against the order: models compare weights with a blueprint, importers of weights build models."""
+
+INDEPENDENT = {
+    "datasets/adapters": {"statistics", "loaders", "pde"},
+    "datasets/store": {"pde"},
+    "datasets/ingest": {"pde"},
+    "datasets/statistics": {"loaders", "pde"},
+    "datasets/loaders": {"adapters", "ingest", "pde"},
+    "datasets/pde": {"ingest", "statistics"},
+    "fno/physics": {"layers", "models", "losses", "training"},
+    "fno/losses": {"layers", "models", "training"},
+}
+"""Directories that do not import some others of their package."""
+
 FORBIDDEN = {
     "fno": {"xarray", "dask", "zarr", "netCDF4", "matplotlib", "cartopy", "pydantic", "typer"},
     "datasets": {"typer", "matplotlib", "cartopy"},
 }
 
 
-def imports(path: Path) -> list[str]:
-    """Return the modules that a file imports, ours as ``package.module``, others by their first name."""
+def imports(path: Path, members: bool = False) -> list[str]:
+    """Return the modules that a file imports, ours as ``package.module``, others by their full name.
+
+    Args:
+        path: file of Python code.
+        members: also return what is imported from a module as ``module.member``, since it may be a module.
+    """
     here = list(path.relative_to(ROOT).with_suffix("").parts)
     if here[-1] == "__init__":
         here = [*here[:-1], ""]
-    found = []
+    result = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found += [alias.name.removeprefix("fourcaster.") for alias in node.names]
+            result += [alias.name.removeprefix("fourcaster.") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = here[: len(here) - node.level] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])]).removeprefix("fourcaster.")
-            found += (
-                [module] if node.module else [f"{module}.{alias.name}".strip(".") for alias in node.names]
-            )
-    return found
+            names = [f"{module}.{alias.name}".strip(".") for alias in node.names]
+            result += [module] if node.module else names
+            result += names if members else []
+    return result
 
 
 def files(package: str) -> list[Path]:
@@ -81,15 +110,59 @@ def test_no_file_imports_a_bare_package():
             assert not {n.split(".")[0] for n in names} & set(PACKAGES), f"{path} imports {names}"
 
 
-def test_rooms_of_fno_stand_in_order():
-    for path in files("fno"):
-        room = path.relative_to(ROOT / "fno").parts[0].removesuffix(".py")
+def directory(module: str) -> str:
+    """Return the directory or file below its package that a module such as ``fno.layers.blocks`` is in."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_directories_import_only_those_below_them(package):
+    order = ORDER[package]
+    for path in files(package):
+        importer = directory(module_of(path))
         for name in imports(path):
-            parts = name.split(".")
-            if room in ROOMS and parts[0] == "fno" and len(parts) > 1 and parts[1] in ROOMS:
-                assert ROOMS.index(parts[1]) <= ROOMS.index(room), f"{path} imports {name}"
-            if room == "training" and parts[:2] == ["fno", "models"]:
-                assert parts[2] == "stepper", f"{path} imports a concrete model: {name}"
+            imported = directory(name) if name.split(".")[0] == package else ""
+            if importer in order and imported in order and importer != imported:
+                allowed = order.index(imported) < order.index(importer)
+                assert allowed or (module_of(path), name) in EXCEPTIONS, f"{path} imports {name}"
+
+
+@pytest.mark.parametrize(("importer", "forbidden"), INDEPENDENT.items())
+def test_directories_are_independent(importer, forbidden):
+    package = importer.split("/")[0]
+    for path in sorted((ROOT / importer).rglob("*.py")):
+        for name in imports(path):
+            assert name.split(".")[0] != package or directory(name) not in forbidden, f"{path} imports {name}"
+
+
+def test_training_imports_no_concrete_model():
+    for path in files("fno"):
+        for name in imports(path):
+            if directory(module_of(path)) == "training" and name.startswith("fno.models"):
+                assert name.startswith("fno.models.stepper"), f"{path} imports a concrete model: {name}"
+
+
+def import_graph() -> dict[str, set[str]]:
+    """Return the modules that each module of the three packages imports, at its top or inside functions."""
+    paths = {module_of(path): path for package in PACKAGES for path in files(package)}
+    graph = {}
+    for module, path in paths.items():
+        names = imports(path, members=True)
+        graph[module] = {name for name in names if name in paths} - {module}
+    return graph
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    graph = import_graph()
+    assert all(graph[name] for name in ("forecast.inference.forecaster", "forecast.verification.verify"))
+    try:
+        list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(f"these modules import each other: {' <- '.join(error.args[1])}")
 
 
 def test_the_checker_sees_a_forbidden_import(tmp_path, monkeypatch):
@@ -99,6 +172,14 @@ def test_the_checker_sees_a_forbidden_import(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
     assert imports(tmp_path / "fno" / "bad.py") == ["datasets.suggestions", "xarray", "fno.grids"]
+
+
+def test_the_checker_sees_a_circle_through_a_function(tmp_path, monkeypatch):
+    (tmp_path / "forecast").mkdir()
+    (tmp_path / "forecast" / "one.py").write_text("def f():\n    from .two import g\n")
+    (tmp_path / "forecast" / "two.py").write_text("from . import one\n")
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    assert import_graph() == {"forecast.one": {"forecast.two"}, "forecast.two": {"forecast.one"}}
 
 
 def test_links_are_relative_and_datasets_has_no_init():
@@ -126,7 +207,11 @@ def test_modules_stay_small():
 
 
 def test_help_does_not_import_the_heavy_packages():
-    code = "import sys, fourcaster.forecast.cli.main; print([m for m in ('torch', 'xarray', 'numpy', 'matplotlib', 'dask', 'pydantic') if m in sys.modules])"
+    code = (
+        "import sys, fourcaster.forecast.cli.main; heavy = "
+        "('torch', 'xarray', 'numpy', 'matplotlib', 'dask', 'pydantic'); "
+        "print([m for m in heavy if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -10,6 +10,9 @@ from ..text import one_line
 if TYPE_CHECKING:
     from ...fno.progress import Progress
 
+_SOURCES = {"forecast": "model", "damped_persistence": "damped persistence"}
+"""Headings of the forecasts whose names are none."""
+
 
 class Display:
     """Progress of consecutive stages, on standard error.
@@ -69,37 +72,44 @@ class Display:
         return line
 
 
-def score_table(rows: list[dict[str, Any]]) -> str:
-    """Return the table of scores: a row a lead time, RMSE of each forecast, and skill."""
+def score_table(scores: list[dict[str, Any]]) -> str:
+    """Return a table for each channel: a row for each lead time, a column for each score.
+
+    Args:
+        scores: rows as ``ScoreRow.to_dict`` returns them.
+    """
+    from ..verification.metrics.selection import find_metric
+    from ..verification.summary import ScoreRow
+
+    rows = [ScoreRow.from_dict(row) for row in scores]
+    labels = {name: find_metric(name).label for row in rows for name in row.metrics}
     lines = []
-    for key in dict.fromkeys((row["variable"], row["level"]) for row in rows):
-        mine = [row for row in rows if (row["variable"], row["level"]) == key]
-        name = key[0] if key[1] is None else f"{key[0]} {key[1]} hPa"
-        lines.append(f"RMSE of {name} [{mine[0]['units']}]")
-        ensemble = "crps" in mine[0]
-        further = f" {'CRPS':>9} {'spread':>9} {'/ error':>7}" if ensemble else ""
-        lines.append(
-            f"{'lead':>8} {'model':>10} {'persistence':>12} {'damped pers.':>13} {'climatology':>12} "
-            f"{'skill':>7}{further}"
-        )
-        for row in mine:
-            skill = "-" if row["skill"] is None or row["lead_hours"] == 0 else f"{100 * row['skill']:.1f} %"
-            errors = row["rmse"]
-            numbers = (
-                f"{errors['forecast']:10.4g} {errors['persistence']:12.4g} "
-                f"{errors['damped_persistence']:13.4g} {errors['climatology']:12.4g}"
-            )
-            further = f" {row['crps']:9.4g} {row['spread']:9.4g} {_ratio(row):>7}" if ensemble else ""
-            lines.append(f"{row['lead_hours']:6g} h {numbers} {skill:>7}{further}")
+    for channel in dict.fromkeys((row.variable, row.level) for row in rows):
+        table = [row for row in rows if (row.variable, row.level) == channel]
+        lines.append(f"{'RMSE' if table[0].rmse else 'scores'} of {table[0].channel} [{table[0].units}]")
+        for i, row in enumerate(table):
+            cells = {"lead": f"{row.lead_hours:g} h"}
+            if row.rmse is not None:
+                cells |= {_SOURCES.get(source, source): f"{x:.4g}" for source, x in row.rmse.items()}
+                skill = None if row.lead_hours == 0 else row.skill
+                cells["skill"] = "-" if skill is None else f"{100 * skill:.1f} %"
+            cells |= {labels[name]: _format_score(name, value) for name, value in row.metrics.items()}
+            widths = [max(len(heading), 8) for heading in cells]
+            if i == 0:
+                lines.append("  ".join(map(str.rjust, cells, widths)))
+            lines.append("  ".join(map(str.rjust, cells.values(), widths)))
         lines.append("")
-    legend = ["skill: 1 - RMSE / RMSE of damped anomaly persistence"]
-    if any("crps" in row for row in rows):
-        legend.append("/ error: spread over the error of the mean, 1 where the ensemble is reliable")
+    legend = []
+    if any(row.rmse is not None for row in rows):
+        legend.append("skill: 1 - RMSE / RMSE of damped anomaly persistence")
+    if "spread_error_ratio" in labels:
+        legend.append("spread / error: spread over the error of the mean, 1 where the ensemble is reliable")
     return "\n".join([*lines, *legend])
 
 
-def _ratio(row: dict[str, Any]) -> str:
-    return f"{row['spread_error_ratio']:.2f}" if math.isfinite(row["spread_error_ratio"]) else "-"
+def _format_score(name: str, value: float) -> str:
+    digits = {"acc": ".3f", "spread_error_ratio": ".2f"}.get(name, ".4g")
+    return format(value, digits) if math.isfinite(value) else "-"
 
 
 def describe(values: dict[str, Any]) -> str:

@@ -31,6 +31,13 @@ def verify(
     report: Annotated[
         Path | None, typer.Option("--report", help="HTML file for a report of scores and maps.")
     ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            help="Metrics, separated by commas, e.g. rmse,acc; by default rmse, mae, bias and acc, of an ensemble "
+            "also crps, spread and spread_error_ratio."
+        ),
+    ] = None,
     area: Annotated[
         str | None,
         typer.Option(help="NORTH/WEST/SOUTH/EAST in degrees to score; all common points by default."),
@@ -102,11 +109,11 @@ def plot(
             forecast,
             variable,
             lead,
-            output,
-            truth,
-            time,
-            level,
-            overwrite,
+            output=output,
+            truth=truth,
+            time=time,
+            level=level,
+            overwrite=overwrite,
             area=area,
             regrid=regrid,
             lead_units=lead_units,

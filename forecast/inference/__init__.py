@@ -1,1 +1,1 @@
-"""Forecasts from a trained model: initial states, rollout, perturbations, output grid and writers."""
+"""Forecasts of a trained model: initial states, ensembles, rollout, output grid, limits and files."""

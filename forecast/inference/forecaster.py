@@ -1,16 +1,15 @@
-"""The Python interface: load a checkpoint, run it, train one."""
+"""The Python interface to a trained model: load it and run it."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from ...datasets.adapters.forecasts import canonical_forecast
-from ...datasets.adapters.opening import open_lazily, open_raw
+from ...datasets.adapters.opening import open_raw
 from ...datasets.bounds import Bounds
 from ...datasets.store import atomic
 from ...datasets.suggestions import suggest
@@ -18,13 +17,15 @@ from ...fno.progress import Progress
 from ..checkpoint.folder import StoredCheckpoint
 from ..checkpoint.weather import Checkpoint, load_checkpoint
 from ..device import pick_device
+from .initial_states import InitialStates, TimeArray, initial_states
+from .initial_times import InitialTimes, parse_lead, parse_times
+from .layout import ForecastLayout
 from .limits import Limits
 from .output_grid import output_grid
 from .perturbations import Ensemble
-from .rollout import InitialStates, initial_states, parse_lead, parse_times, rollout
-from .writers import Layout, write_forecast
+from .rollout import rollout
+from .writers import write_forecast
 
-Times = Sequence[str] | str | NDArray[np.datetime64] | None
 Init = str | Path | xr.Dataset
 
 
@@ -33,7 +34,7 @@ class Forecaster:
 
     Args:
         checkpoint: model, channels, grid and step.
-        device: where the model is.
+        device: device of the model.
     """
 
     def __init__(self, checkpoint: Checkpoint, device: str = "cpu") -> None:
@@ -45,12 +46,12 @@ class Forecaster:
         """Load a checkpoint.
 
         Args:
-            source: folder that training wrote, or one whose metadata was read before.
-            device: ``cpu`` or ``cuda``; a GPU where there is one by default.
+            source: folder written by training, or a checkpoint whose metadata was read before.
+            device: ``cpu`` or ``cuda``; by default a GPU if there is one.
 
         Raises:
-            FileNotFoundError: no checkpoint there.
-            ValueError: of another task, damaged, or the device does not exist.
+            FileNotFoundError: there is no checkpoint.
+            ValueError: it is damaged or of another task, or the device does not exist.
         """
         device = pick_device(device)
         return cls(load_checkpoint(source, device), device)
@@ -58,12 +59,12 @@ class Forecaster:
     def rollout(
         self,
         init: Init,
-        times: Times = None,
+        times: InitialTimes = None,
         lead: str = "10d",
+        *,
         grid: float | str | None = None,
         area: str | None = None,
         members: int = 1,
-        *,
         seed: int | None = None,
         amplitude: float | None = None,
         bounds: bool = True,
@@ -73,9 +74,9 @@ class Forecaster:
         """Yield the forecast one lead time after the other, from zero, in constant memory.
 
         Args:
-            init: CF file, zarr store or data set that holds the input states.
+            init: CF file, zarr store or data set with the input states.
             times: initial times; the latest possible by default.
-            lead: how far, e.g. ``72h`` or ``10d``.
+            lead: lead time of the last step, e.g. ``72h`` or ``10d``.
             grid: as in ``run``.
             area: as in ``run``.
             members: as in ``run``.
@@ -91,204 +92,200 @@ class Forecaster:
             to this lead time.
 
         Raises:
-            ValueError: ``init`` does not fit the model, or ``lead`` is no multiple of its step.
+            ValueError: ``init`` does not fit the model, or ``lead`` is not a multiple of its step.
         """
-        limits = Limits(self.checkpoint, bounds, clip)
-        layout, states, at = self._prepare(
-            init, times, lead, grid, area, None, Ensemble.of(members, seed, amplitude), follow_links
+        limits = Limits(self.checkpoint, physical=bounds, clip=clip)
+        ensemble = Ensemble.of(members, seed, amplitude)
+        prepared = self._prepare(
+            init, times, lead, grid=grid, area=area, ensemble=ensemble, follow_links=follow_links
         )
+        layout = prepared.layout
         step = self.checkpoint.step.astype("timedelta64[ns]")
-        dataset = replace(layout, steps=0).empty(at, len(at))
-        for k, fields in enumerate(self._steps(layout, states, at, limits)):
-            part = dataset.assign_coords(
-                {name: dataset[name] + k * step for name in ("prediction_timedelta", "valid_time")}
-            )
+        empty = replace(layout, steps=0).empty(prepared.times, len(prepared.times))
+        for k, fields in enumerate(self._steps(prepared, prepared.times, limits=limits)):
+            shifted = {name: empty[name] + k * step for name in ("prediction_timedelta", "valid_time")}
+            dataset = empty.assign_coords(shifted)
             for name in layout.variables:
-                part[name] = part[name].copy(data=layout.part(fields, name)[:, None])
-                part[name].attrs |= limits.attributes(name)
-            yield part
+                dataset[name] = dataset[name].copy(data=layout.extract(fields, name)[:, None])
+                dataset[name].attrs |= limits.attributes(name)
+            yield dataset
         limits.report()
 
     def run(
         self,
         init: Init,
-        times: Times = None,
+        times: InitialTimes = None,
         lead: str = "10d",
+        *,
+        output: str | Path | None = None,
         grid: float | str | None = None,
         area: str | None = None,
-        output: str | Path | None = None,
         variables: Sequence[str] | None = None,
-        batch_size: int = 32,
-        overwrite: bool = False,
-        progress: Progress | None = None,
         members: int = 1,
-        *,
         seed: int | None = None,
         amplitude: float | None = None,
         bounds: bool = True,
         clip: Mapping[str, Bounds] | None = None,
+        batch_size: int = 32,
         history: str | None = None,
+        overwrite: bool = False,
         follow_links: bool = False,
+        progress: Progress | None = None,
     ) -> xr.Dataset:
         """Make a forecast.
 
-        A line in the log reports each channel that leaves the range of the training data, and the variables'
-        attributes ``outside_training_range`` and ``clipped`` record what was outside and what was clipped
-        (``forecast.inference.limits.records`` reads them).
+        Values outside the range of the training data are logged with a line for each channel. The attributes
+        ``outside_training_range`` and ``clipped`` of the variables record them and the clipped values;
+        ``read_records`` reads both.
 
         Args:
-            init: CF file, zarr store or data set that holds the input states.
+            init: CF file, zarr store or data set with the input states.
             times: initial times, e.g. ``"2014-03-01T06"``, a list, or ``"2014-01-01/2014-02-01/12h"``; the
                 latest possible by default.
-            lead: how far, e.g. ``72h`` or ``10d``.
-            grid: degrees between points, or ``HxW`` points such as ``"32x64"``, to which the forecast is
+            lead: lead time of the last step, e.g. ``72h`` or ``10d``.
+            output: zarr store, or netCDF file if it ends in ``.nc``, to write to as the forecast proceeds; it
+                is returned opened lazily. By default the forecast is returned in memory.
+            grid: degrees between points, or numbers of points such as ``"32x64"``, to which the forecast is
                 interpolated (see ``output_grid``); the model's own points by default.
-            area: ``NORTH/WEST/SOUTH/EAST`` in degrees to keep; all by default.
-            output: write to this zarr store (or netCDF file, if it ends in ``.nc``) as the forecast proceeds,
-                and return it opened lazily; by default the forecast is returned in memory.
-            variables: variables to keep; all by default.
-            batch_size: forecasts that are run together, members counted, where there is an output.
-            overwrite: replace an existing output.
-            progress: called with (steps done, steps to do, text).
-            members: members of an ensemble, from perturbed initial states
-                (``forecast.inference.perturbations.perturbations``); the first is not perturbed, except where
-                there are two.
-            seed: of the perturbations; 0 by default.
+            area: area to keep, ``NORTH/WEST/SOUTH/EAST`` in degrees; the whole domain by default.
+            variables: names of the variables to keep; all by default.
+            members: number of members of an ensemble from perturbed initial states (see ``perturbations``);
+                the first is unperturbed, except where there are two.
+            seed: seed of the perturbations; 0 by default.
             amplitude: root mean square of the perturbations in standard deviations of the anomalies; 0.1 by
                 default.
-            bounds: clip humidity, precipitation, contents of water, fractions, ... to their physical bounds
-                (``datasets.bounds``) in what is written; the model goes on from its own values.
-            clip: least and largest value of variables by name, None for no bound, which take the place of the
+            bounds: clip humidity, precipitation, water contents, fractions, ... to their physical bounds
+                (``datasets.bounds``) in the output; the model continues from its own values.
+            clip: lower and upper bound of variables by name, of which either may be None, instead of the
                 physical ones.
-            history: line for the attribute ``history``; the time and the command by default. Give one where
-                repeated runs are to be the same byte for byte.
+            batch_size: number of forecasts that are run together when there is an output; members count.
+            history: line for the attribute ``history``, for outputs that are the same byte for byte; by
+                default the current time and the command.
+            overwrite: replace an existing output.
             follow_links: follow links within ``init`` that lead outside of it.
+            progress: called with the number of steps done and their total.
 
         Returns:
             The forecast, dimensions time, prediction_timedelta, [number], [level], latitude, longitude.
 
         Raises:
             FileExistsError: the output exists.
-            ValueError: ``init`` does not fit the model, or an argument is not understood.
+            ValueError: ``init`` does not fit the model, or an argument is malformed.
         """
-        ensemble, limits = Ensemble.of(members, seed, amplitude), Limits(self.checkpoint, bounds, clip)
-        if output is not None:
-            with atomic.reserved(
-                output, "forecast", overwrite=overwrite, inputs=[init, self.checkpoint.path]
-            ) as path:
-                layout, states, at = self._prepare(
-                    init, times, lead, grid, area, variables, ensemble, follow_links
-                )
-                states.positions(at, self.checkpoint.stepper.window, self.checkpoint.step)
-                write_forecast(
-                    replace(layout, history=history),
-                    lambda batch: self._steps(layout, states, batch, limits, batch_size),
-                    at,
-                    path,
-                    limits,
-                    batch=max(1, batch_size // members),
-                    overwrite=overwrite,
-                    identity=f"{self.checkpoint.identity} {_describe(init)} {limits.bounds.tolist()}",
-                    progress=progress,
-                )
+        limits = Limits(self.checkpoint, physical=bounds, clip=clip)
+        ensemble = Ensemble.of(members, seed, amplitude)
+
+        def prepare() -> _Prepared:
+            return self._prepare(
+                init,
+                times,
+                lead,
+                grid=grid,
+                area=area,
+                variables=variables,
+                ensemble=ensemble,
+                history=history,
+                follow_links=follow_links,
+            )
+
+        if output is None:
+            dataset = self._run_in_memory(prepare(), limits)
             limits.report()
-            return open_raw(str(path))
-        layout, states, at = self._prepare(init, times, lead, grid, area, variables, ensemble, follow_links)
-        layout = replace(layout, history=history)
-        parts = [
-            layout.part(fields, name)[:, None]
-            for fields in self._steps(layout, states, at, limits)
-            for name in layout.variables
-        ]
-        dataset = layout.empty(at, len(at))
-        for i, name in enumerate(layout.variables):
-            dataset[name] = dataset[name].copy(data=np.concatenate(parts[i :: len(layout.variables)], axis=1))
-            dataset[name].attrs |= limits.attributes(name)
+            return dataset
+        with atomic.reserved(
+            output, "forecast", overwrite=overwrite, inputs=[init, self.checkpoint.path]
+        ) as path:
+            prepared = prepare()
+            window = self.checkpoint.stepper.window
+            prepared.states.positions(prepared.times, window, self.checkpoint.step)  # fails before writing
+            write_forecast(
+                prepared.layout,
+                lambda batch: self._steps(prepared, batch, limits=limits, batch_size=batch_size),
+                prepared.times,
+                output=path,
+                limits=limits,
+                batch_size=max(1, batch_size // members),
+                overwrite=overwrite,
+                identity=f"{self.checkpoint.identity} {_fingerprint(init)} {limits.bounds.tolist()}",
+                progress=progress,
+            )
         limits.report()
-        return dataset
+        return open_raw(str(path))
 
     def _prepare(
         self,
         init: Init,
-        times: Times,
+        times: InitialTimes,
         lead: str,
+        *,
         grid: float | str | None,
         area: str | None,
-        variables: Sequence[str] | None,
         ensemble: Ensemble,
         follow_links: bool,
-    ) -> tuple[Layout, InitialStates, NDArray[np.datetime64]]:
-        """Return what a forecast is laid out like, the states it can start from, and its initial times."""
-        point = self.checkpoint
-        known = list(dict.fromkeys(c.variable for c in point.channels))
+        variables: Sequence[str] | None = None,
+        history: str | None = None,
+    ) -> "_Prepared":
+        checkpoint = self.checkpoint
+        names = list(dict.fromkeys(channel.variable for channel in checkpoint.channels))
         for name in variables or ():
-            if name not in known:
-                raise ValueError(f"the model has no variable {name!r}; {suggest(name, known)}")
-        target = output_grid(point.grid, point.dtypes, grid, area)
-        steps = parse_lead(lead, point.step)
-        states = initial_states(point, init, follow_links=follow_links)
-        at = parse_times(times, states, point.stepper.window)
-        return Layout(point, target, steps, list(dict.fromkeys(variables or known)), ensemble), states, at
+            if name not in names:
+                raise ValueError(f"the model has no variable {name!r}; {suggest(name, names)}")
+        layout = ForecastLayout(
+            checkpoint,
+            output_grid(checkpoint.grid, checkpoint.dtypes, grid, area=area),
+            parse_lead(lead, checkpoint.step),
+            list(dict.fromkeys(variables or names)),
+            ensemble,
+            history,
+        )
+        states = initial_states(checkpoint, init, follow_links=follow_links)
+        return _Prepared(layout, states, parse_times(times, states, checkpoint.stepper.window))
 
     def _steps(
-        self,
-        layout: Layout,
-        states: InitialStates,
-        times: NDArray[np.datetime64],
-        limits: Limits,
-        at_once: int = 32,
+        self, prepared: "_Prepared", times: TimeArray, *, limits: Limits, batch_size: int = 32
     ) -> Iterator[NDArray[np.float32]]:
+        """Yield the clipped fields of each lead time on the model's grid."""
         fields = rollout(
             self.checkpoint,
-            states,
+            prepared.states,
             times,
-            layout.steps,
-            self.device,
-            ensemble=layout.ensemble,
+            steps=prepared.layout.steps,
+            device=self.device,
+            ensemble=prepared.layout.ensemble,
             bounds=limits.bounds,
-            at_once=at_once,
+            batch_size=batch_size,
         )
         return limits.watch(fields)
 
-
-def open_forecast(
-    forecast: str | Path | xr.Dataset, lead_units: str | None = None, *, follow_links: bool = False
-) -> xr.Dataset:
-    """Open a forecast of this or another package lazily, with canonical axes, order and units.
-
-    Args:
-        forecast: path, or a data set in memory.
-        lead_units: unit of lead times that are numbers without one, e.g. ``hours``.
-        follow_links: follow links within it that lead outside of it.
-
-    Returns:
-        Dimensions time, prediction_timedelta, [number], [level], latitude, longitude.
-
-    Raises:
-        FileNotFoundError: it does not exist.
-        ValueError: it is not a forecast.
-    """
-    if isinstance(forecast, xr.Dataset):
-        return canonical_forecast(forecast, source_name(forecast), lead_units)
-    return canonical_forecast(
-        open_lazily(str(forecast), follow_links=follow_links), str(forecast), lead_units
-    )
+    def _run_in_memory(self, prepared: "_Prepared", limits: Limits) -> xr.Dataset:
+        layout = prepared.layout
+        parts: dict[str, list[NDArray[np.float32]]] = {name: [] for name in layout.variables}
+        for fields in self._steps(prepared, prepared.times, limits=limits):
+            for name, fields_of_variable in parts.items():
+                fields_of_variable.append(layout.extract(fields, name)[:, None])
+        dataset = layout.empty(prepared.times, len(prepared.times))
+        for name, fields_of_variable in parts.items():
+            dataset[name] = dataset[name].copy(data=np.concatenate(fields_of_variable, axis=1))
+            dataset[name].attrs |= limits.attributes(name)
+        return dataset
 
 
-def source_name(forecast: str | Path | xr.Dataset) -> str:
-    """Return what messages call a forecast: its path, that of the file xarray opened, or "the forecast"."""
-    if isinstance(forecast, xr.Dataset):
-        return str(forecast.encoding.get("source", "the forecast"))
-    return str(forecast)
+@dataclass(frozen=True)
+class _Prepared:
+    """Layout of a forecast, the states that it starts from, and its initial times."""
+
+    layout: ForecastLayout
+    states: InitialStates
+    times: TimeArray
 
 
-def _describe(init: Init) -> str:
+def _fingerprint(init: Init) -> str:
+    """Return a text that changes when the input states do."""
     if isinstance(init, xr.Dataset):
         return hashlib.sha256(repr(init).encode()).hexdigest()
     if "://" in str(init):
         return str(init)
     path = Path(init).absolute()
-    stamped = next(
-        (file for name in ("zarr.json", ".zmetadata", ".zgroup") if (file := path / name).exists()), path
-    )
+    candidates = (path / name for name in ("zarr.json", ".zmetadata", ".zgroup"))
+    stamped = next((file for file in candidates if file.exists()), path)
     return f"{path} {stamped.stat().st_mtime_ns}"

@@ -10,10 +10,10 @@ from ...datasets.durations import format_duration, parse_timedelta64, to_timedel
 from ...datasets.suggestions import suggest
 from ..checkpoint.weather import grid_of_meta, open_metadata
 from ..device import pick_device
+from ..inference.initial_times import parse_lead
 from ..inference.limits import check_clip
 from ..inference.output_grid import output_grid
 from ..inference.perturbations import Ensemble
-from ..inference.rollout import parse_lead
 from .spec import Job, Plot
 
 _MOST_STEPS = 100_000  # of a forecast
@@ -53,7 +53,7 @@ def check_model(job: Job, checkpoint: Path) -> None:
             raise ValueError(f"variables: the model has no {name!r}; {suggest(name, levels)}")
     Ensemble.of(job.members, job.seed, job.amplitude)
     check_clip(job.clip or {}, list(levels))
-    output_grid(grid_of_meta(stored), (meta["dtypes"][0], meta["dtypes"][1]), job.grid, job.area)
+    output_grid(grid_of_meta(stored), (meta["dtypes"][0], meta["dtypes"][1]), job.grid, area=job.area)
     for plot in job.plots or ():
         if plot.variable not in variables:
             raise ValueError(

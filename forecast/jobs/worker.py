@@ -17,8 +17,10 @@ from ... import __version__
 from ...datasets.adapters.sources import open_sources
 from ...datasets.errors import IncompleteDataError
 from ..checkpoint.weather import Checkpoint
-from ..inference.forecaster import Forecaster, open_forecast
-from ..inference.rollout import initial_states, parse_lead, parse_times
+from ..inference.forecaster import Forecaster
+from ..inference.initial_states import initial_states
+from ..inference.initial_times import parse_lead, parse_times
+from ..inference.open import open_forecast
 from ..verification.plots import plot
 from .attempts import Attempt, Work
 from .commands import hook_environment, resolve
@@ -201,7 +203,8 @@ def verify_forecast(attempt: Attempt) -> VerificationResult:
         OSError, ValueError: the forecast cannot be scored.
     """
     from ..verification.report import write_report
-    from ..verification.verify import summary, verify
+    from ..verification.summary import summarize
+    from ..verification.verify import verify
 
     job = attempt.job
     truth = attempt.folder / (job.truth or "")
@@ -212,9 +215,9 @@ def verify_forecast(attempt: Attempt) -> VerificationResult:
     scores = verify(forecast, truth, attempt.scratch / "scores.nc", overwrite=True)
     store.attach(f"{stem}.scores.nc", attempt.scratch / "scores.nc")
     if job.report:
-        write_report(forecast, truth, scores, attempt.scratch / "report.html", overwrite=True)
+        write_report(forecast, truth, scores, output=attempt.scratch / "report.html", overwrite=True)
         store.attach(f"{stem}.report.html", attempt.scratch / "report.html")
-    rows = summary(scores)
+    rows = [row.to_dict() for row in summarize(scores)]
     last = [row for row in rows if row["lead_hours"] == rows[-1]["lead_hours"]]
     errors = [
         f"{row['variable']} {row['level'] or ''} {row['rmse']['forecast']:.4g} {row['units']}".replace(

@@ -1,1 +1,1 @@
-"""Scores of a forecast: metrics, baselines, pairing with the truth, plots and reports."""
+"""Scores of forecasts against a truth, with reference forecasts, charts, maps and reports."""

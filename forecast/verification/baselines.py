@@ -1,4 +1,4 @@
-"""What any forecast must be compared with: persistence, damped anomaly persistence and climatology."""
+"""Reference forecasts that cost nothing: persistence, damped anomaly persistence and climatology."""
 
 import numpy as np
 import xarray as xr
@@ -9,16 +9,17 @@ from ...datasets.store.fields import Fields
 
 Float = NDArray[np.float32]
 Array = NDArray[np.float64]
-Times = NDArray[np.datetime64]
+
+_CACHED_DAYS = 64
 
 
 class Climatology:
-    """Mean over the days around each day of the year at the same hour, as a store holds it.
+    """Climatology of a store by day of the year and hour: the mean over a window of days around each day.
 
     Args:
-        group: the store's ``climatology``.
+        group: group ``climatology`` of a store.
         variables: variables in the order of the channels.
-        cache_bytes: kept in memory if it is no larger than this, else read a day at a time.
+        cache_bytes: read the group into memory if it is no larger than this, else a day at a time.
     """
 
     def __init__(self, group: xr.Dataset, variables: list[str], cache_bytes: int = 2**29) -> None:
@@ -26,71 +27,70 @@ class Climatology:
         if group.nbytes <= cache_bytes:
             group = group.load(scheduler="threads")
         self.hours = group["hour"].values.astype(np.float64)
-        parts = []
-        for name in variables:
-            values = group[name].data
-            parts.append(values if values.ndim == 5 else values[:, :, None])
-        self.arrays = parts
+        arrays = (group[name].data for name in variables)
+        self.arrays = [array if array.ndim == 5 else array[:, :, None] for array in arrays]
         self._days: dict[int, Float] = {}
 
-    def at(self, times: Times) -> Float:
-        """Return the climatology at ``times``, shape (time, channel, H, W); the nearest hour where it lacks
-        one.
+    def at(self, times: NDArray[np.datetime64]) -> Float:
+        """Return the climatology at ``times``, shape (time, channel, y, x).
+
+        Where a time's hour is not in the climatology, the nearest one is taken.
         """
         hours = (times - times.astype("datetime64[D]")) / np.timedelta64(1, "h")
         distance = np.abs(hours[:, None] - self.hours)
-        hour = np.minimum(distance, 24 - distance).argmin(axis=1)
-        return np.stack([self._day(int(d))[h] for d, h in zip(day_of_year(times), hour, strict=True)])
+        nearest = np.minimum(distance, 24 - distance).argmin(axis=1)
+        days = day_of_year(times)
+        return np.stack([self._day(int(day))[hour] for day, hour in zip(days, nearest, strict=True)])
 
     def _day(self, day: int) -> Float:
-        """Return the fields of one day, shape (hour, channel, H, W), from a small cache."""
+        """Return the fields of one day of the year, shape (hour, channel, y, x), from a small cache."""
         if day not in self._days:
-            while len(self._days) >= 64:
+            while len(self._days) >= _CACHED_DAYS:
                 self._days.pop(next(iter(self._days)))
-            block = np.concatenate([np.asarray(a[:, min(day, a.shape[1]) - 1]) for a in self.arrays], axis=1)
-            self._days[day] = block
+            parts = [np.asarray(a[:, min(day, a.shape[1]) - 1]) for a in self.arrays]
+            self._days[day] = np.concatenate(parts, axis=1)
         return self._days[day]
 
 
 def damping(
-    fields: Fields, climatology: Climatology, period: slice, gaps: list[int], leads: list[int]
+    fields: Fields, climatology: Climatology, period: slice, *, gaps: list[int], leads: list[int]
 ) -> Array:
-    """Return the factor that anomalies persist by, for each lead and channel.
+    """Return the factors of damped persistence: the regression of anomalies on those ``lead`` steps earlier.
 
         c(h) = sum a(t) a(t + h) / sum a(t)^2
 
-    with sums over the grid and all t of the period for which t + h lies in it and no gap in between.
+    with sums over the grid and over all times t of the period for which t + h is in the period and no gap
+    lies in between.
 
     Args:
-        fields: the truth.
-        climatology: what anomalies are departures from.
+        fields: truth.
+        climatology: climatology that the anomalies a are departures from.
         period: positions in time of the training period.
-        gaps: positions that a gap comes before.
-        leads: leads in steps.
+        gaps: positions of the first time after each gap.
+        leads: lead times h, in steps.
 
     Returns:
-        Factors, shape (lead, channel); zero where the period is too short to know.
+        Factors, shape (lead, channel); zero where the period is too short to estimate one.
     """
     start, stop, _ = period.indices(len(fields.times))
     segment = np.searchsorted(gaps, np.arange(start, stop), side="right")
-    product, square = np.zeros((2, len(leads), fields.shape[1]))
-    for where in fields.blocks(period):
-        here = _anomalies(fields, climatology, where)
+    product = np.zeros((len(leads), fields.shape[1]))
+    square = np.zeros_like(product)
+    for block in fields.blocks(period):
+        anomalies = _anomalies(fields, climatology, block)
         for i, lead in enumerate(leads):
-            positions = np.arange(where.start, min(where.stop, stop - lead))
+            positions = np.arange(block.start, min(block.stop, stop - lead))
             positions = positions[segment[positions - start] == segment[positions + lead - start]]
-            if len(positions):
-                now = here[positions - where.start]
-                inside = positions[-1] + lead < where.stop
-                later = (
-                    here[positions + lead - where.start]
-                    if inside
-                    else _anomalies(fields, climatology, positions + lead)
-                )
-                product[i] += np.nansum(now * later, axis=(0, 2, 3), dtype=np.float64)
-                square[i] += np.nansum(
-                    np.where(np.isfinite(later), now, 0) ** 2, axis=(0, 2, 3), dtype=np.float64
-                )
+            if not len(positions):
+                continue
+            earlier = anomalies[positions - block.start]
+            if positions[-1] + lead < block.stop:
+                later = anomalies[positions + lead - block.start]
+            else:
+                later = _anomalies(fields, climatology, positions + lead)
+            product[i] += np.nansum(earlier * later, axis=(0, 2, 3), dtype=np.float64)
+            valid = np.where(np.isfinite(later), earlier, 0)
+            square[i] += np.nansum(valid**2, axis=(0, 2, 3), dtype=np.float64)
     return np.asarray(product / np.where(square > 0, square, np.inf))
 
 

@@ -1,8 +1,7 @@
-"""Forecast and truth on common points: cut where the points of one are among those of the other, or
-regridded.
+"""Forecast and truth on common points: cut where one has the points of the other, or regridded.
 
-Scores weight each point by the area of its cell in the grid of the common points themselves
-(``LatLon.area_weights``), so that an area of a global truth scores as the same area ingested alone.
+Scores weight each point by the area of its cell in the grid of the common points (``LatLon.area_weights``),
+so an area of a global truth scores like the same area in a store of its own.
 """
 
 from collections.abc import Callable
@@ -12,27 +11,30 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from ...datasets.errors import DataError
 from ...datasets.ingest.regrid import Regridder
 from ...datasets.ingest.select import area_positions, eastward
 from ...datasets.schema import axes_of, describe_axes, grid_of
 from ...fno.grids import LatLon, nearest_points
 
-Change = Callable[[xr.Dataset], xr.Dataset]
+Transform = Callable[[xr.Dataset], xr.Dataset]
 Positions = NDArray[np.int64]
+
+_TOLERANCE = 1e-3  # relative, of cell sizes and of cell bounds in grid spacings
 
 
 @dataclass(frozen=True)
 class CommonGrid:
-    """How forecast and truth come to common points.
+    """Transforms of forecast and truth to common points.
 
     Attributes:
-        forecast: change of data sets on the forecast's grid.
-        truth: change of data sets on the truth's grid, the climatology among them.
-        notes: what was done, by attribute name; empty where the grids are equal.
+        forecast: transform of data sets on the forecast's grid.
+        truth: transform of data sets on the truth's grid, including the climatology.
+        notes: description of what they do, by attribute name; empty where the grids are equal.
     """
 
-    forecast: Change
-    truth: Change
+    forecast: Transform
+    truth: Transform
     notes: dict[str, str]
 
 
@@ -44,51 +46,57 @@ def common_grid(
     area: str | None = None,
     regrid: bool = False,
 ) -> CommonGrid:
-    """Return how forecast and truth come to common points.
+    """Return the transforms of forecast and truth to common points.
 
     Args:
         forecast: canonical forecast.
         truth: canonical data set.
-        names: what errors call them.
-        area: ``NORTH/WEST/SOUTH/EAST`` in degrees that is kept of both.
-        regrid: regrid the finer of both, by shares of area, to those points of the coarser whose cells it
-            covers.
+        names: names of both in errors.
+        area: area to keep of both, ``NORTH/WEST/SOUTH/EAST`` in degrees.
+        regrid: regrid the finer of both conservatively to the points of the coarser whose cells it covers.
 
     Raises:
-        ValueError: the axes differ in kind; neither's points are all among the other's, and ``regrid`` is
-            false; fewer than two points along an axis are common.
+        ValueError: the axes differ in kind; without ``regrid``, one has points within the area of the other
+            that the other lacks; or fewer than two points along an axis are common.
     """
-    if axes_of(forecast) != axes_of(truth):
-        on = [" and ".join(axes_of(d)) for d in (forecast, truth)]
-        raise ValueError(f"{names[0]} is on {on[0]}, but the truth {names[1]} on {on[1]}")
-    if (area is not None or regrid) and axes_of(forecast)[0] != "latitude":
-        raise ValueError("areas and regridding need latitudes and longitudes; leave out --area and --regrid")
+    axes = axes_of(forecast)
+    if axes != axes_of(truth):
+        forecast_axes = " and ".join(axes)
+        truth_axes = " and ".join(axes_of(truth))
+        raise ValueError(f"{names[0]} is on {forecast_axes}, but the truth {names[1]} on {truth_axes}")
+    if (area is not None or regrid) and axes[0] != "latitude":
+        raise ValueError(f"area and regridding need latitudes and longitudes; {names[0]} is on {axes[0]}")
     if regrid:
-        return _regridded(forecast, truth, names, area)
-    cuts = [_cut_area(d, area, name) for d, name in zip((forecast, truth), names, strict=True)]
-    parts = cuts[0](_coordinates(forecast)), cuts[1](_coordinates(truth))
-    places = {axis: _common(parts[0][axis].values, parts[1][axis].values, axis) for axis in axes_of(forecast)}
-    for axis, (here, there) in places.items():
-        sizes = parts[0].sizes[axis], parts[1].sizes[axis]
-        if len(here) not in sizes or len(there) not in sizes or len(here) < 2:
-            raise ValueError(
-                f"{names[0]} and the truth {names[1]} are on different points: {describe_axes(parts[0])} and "
-                f"{describe_axes(parts[1])}, {len(here)} common along {axis}; verify an area of common points with "
-                "--area NORTH/WEST/SOUTH/EAST, or on the coarser grid of both with --regrid"
+        return _regridded(forecast, truth, names, area=area)
+    cut_forecast = _cut_area(forecast, area, names[0])
+    cut_truth = _cut_area(truth, area, names[1])
+    points = cut_forecast(_coordinates(forecast))
+    truth_points = cut_truth(_coordinates(truth))
+    positions = {}
+    truth_positions = {}
+    for axis in axes:
+        ours, theirs = _common(points[axis].values, truth_points[axis].values, axis)
+        sizes = (points.sizes[axis], truth_points.sizes[axis])
+        if len(ours) not in sizes or len(theirs) not in sizes or len(ours) < 2:
+            raise DataError(
+                f"{names[0]} and the truth {names[1]} are on different points: {describe_axes(points)} and "
+                f"{describe_axes(truth_points)}, {len(ours)} common along {axis}; choose an area of common "
+                "points, or regrid to the coarser grid of both",
+                option="regrid",
             )
-    ours = {axis: here for axis, (here, _) in places.items()}
-    theirs = {axis: there for axis, (_, there) in places.items()}
-    coordinates = parts[0].isel(ours).coords
-    kept = {axis: (axis, coordinates[axis].values, coordinates[axis].attrs) for axis in places}
+        positions[axis] = ours
+        truth_positions[axis] = theirs
+    common = points.isel(positions)
+    coordinates = {axis: (axis, common[axis].values, common[axis].attrs) for axis in axes}
     notes = {} if area is None else {"area": area}
-    if any(len(here) < max(forecast.sizes[a], truth.sizes[a]) for a, (here, _) in places.items()):
-        common = describe_axes(parts[0].isel(ours))
+    if any(common.sizes[axis] < max(forecast.sizes[axis], truth.sizes[axis]) for axis in axes):
         notes["points"] = (
-            f"{common}, common to the {_size(forecast)} of the forecast and the {_size(truth)} of the truth"
+            f"{describe_axes(common)}, common to the {_size(forecast)} of the forecast and the "
+            f"{_size(truth)} of the truth"
         )
     return CommonGrid(
-        lambda d: _take(cuts[0](d), ours).assign_coords(kept),
-        lambda d: _take(cuts[1](d), theirs).assign_coords(kept),
+        lambda d: _take(cut_forecast(d), positions).assign_coords(coordinates),
+        lambda d: _take(cut_truth(d), truth_positions).assign_coords(coordinates),
         notes,
     )
 
@@ -102,22 +110,24 @@ def _size(dataset: xr.Dataset) -> str:
 
 
 def _common(
-    ours: NDArray[np.floating], theirs: NDArray[np.floating], axis: str
+    first: NDArray[np.floating], second: NDArray[np.floating], axis: str
 ) -> tuple[Positions, Positions]:
     """Return the positions of the common points of two axes in each of them, in the order of the first."""
-    positions, _, same = nearest_points(ours, theirs, circular=axis == "longitude")
+    positions, _, same = nearest_points(first, second, circular=axis == "longitude")
     return np.flatnonzero(same), positions[same]
 
 
-def _take(dataset: xr.Dataset, places: dict[str, Positions]) -> xr.Dataset:
-    """Return points of a data set, as slices where they follow one another, which reads less."""
-    slices = {
-        a: slice(int(p[0]), int(p[-1]) + 1) if (np.diff(p) == 1).all() else p for a, p in places.items()
+def _take(dataset: xr.Dataset, positions: dict[str, Positions]) -> xr.Dataset:
+    """Return points of a data set; consecutive ones are taken as slices, which reads less."""
+    indexers = {
+        axis: slice(int(p[0]), int(p[-1]) + 1) if (np.diff(p) == 1).all() else p
+        for axis, p in positions.items()
     }
-    return dataset.isel(slices)
+    return dataset.isel(indexers)
 
 
-def _cut_area(dataset: xr.Dataset, area: str | None, name: str) -> Change:
+def _cut_area(dataset: xr.Dataset, area: str | None, name: str) -> Transform:
+    """Return the transform that cuts an area from data sets on the grid of ``dataset``."""
     if area is None:
         return lambda d: d
     rows, columns = area_positions(dataset["latitude"].values, dataset["longitude"].values, area)[:2]
@@ -135,52 +145,51 @@ def _cut_area(dataset: xr.Dataset, area: str | None, name: str) -> Change:
 
 
 def _regridded(
-    forecast: xr.Dataset, truth: xr.Dataset, names: tuple[str, str], area: str | None
+    forecast: xr.Dataset, truth: xr.Dataset, names: tuple[str, str], *, area: str | None
 ) -> CommonGrid:
-    both = _coordinates(forecast), _coordinates(truth)
-    cells = [np.prod(grid_of(d).spacing) for d in both]
-    coarse = 0 if cells[0] > cells[1] * (1 + 1e-3) else 1
+    grids = _coordinates(forecast), _coordinates(truth)
+    cell_sizes = [np.prod(grid_of(grid).spacing) for grid in grids]
+    coarse = 0 if cell_sizes[0] > cell_sizes[1] * (1 + _TOLERANCE) else 1
     fine = 1 - coarse
-    cut = _cut_area(both[coarse], area, names[coarse])
-    part = cut(both[coarse])
-    places = _covered(_earth(part), _earth(both[fine]))
-    if min(map(len, places.values())) < 2:
+    cut = _cut_area(grids[coarse], area, names[coarse])
+    points = cut(grids[coarse])
+    positions = _covered(_latlon(points), _latlon(grids[fine]))
+    if min(map(len, positions.values())) < 2:
         raise ValueError(
             f"{names[0]} and the truth {names[1]} have fewer than two grid points in common along an axis: "
             f"{describe_axes(forecast)} and {describe_axes(truth)}"
         )
-    target = part.isel(places)
-    way = Regridder.between(both[fine], _earth(target))
-    kept = {axis: (axis, target[axis].values, target[axis].attrs) for axis in places}
-    changes: dict[int, Change] = {
-        coarse: lambda d: _take(cut(d), places),
-        fine: lambda d: way.apply(d).assign_coords(kept),
+    target = points.isel(positions)
+    regridder = Regridder.between(grids[fine], _latlon(target))
+    coordinates = {axis: (axis, target[axis].values, target[axis].attrs) for axis in positions}
+    transforms: dict[int, Transform] = {
+        coarse: lambda d: _take(cut(d), positions),
+        fine: lambda d: regridder.apply(d).assign_coords(coordinates),
     }
-    which = ("forecast", "truth")
+    labels = ("forecast", "truth")
     notes = {} if area is None else {"area": area}
     notes["regridding"] = (
-        f"the {which[fine]}, {_size(both[fine])} points, regridded conservatively to {describe_axes(target)} of the {which[coarse]}'s grid"
+        f"the {labels[fine]}, {_size(grids[fine])} points, regridded conservatively to "
+        f"{describe_axes(target)} of the {labels[coarse]}'s grid"
     )
-    return CommonGrid(changes[0], changes[1], notes)
+    return CommonGrid(transforms[0], transforms[1], notes)
 
 
-def _earth(dataset: xr.Dataset) -> LatLon:
+def _latlon(dataset: xr.Dataset) -> LatLon:
     return LatLon(dataset["latitude"].values, dataset["longitude"].values)
 
 
 def _covered(coarse: LatLon, fine: LatLon) -> dict[str, Positions]:
     """Return the rows and columns of a coarse grid whose cells lie within the area of a fine one."""
-    slack = 1e-3 * min(fine.spacing)
+    slack = _TOLERANCE * min(fine.spacing)
     low, high = coarse.latitude_bounds.T
-    rows = np.flatnonzero(
-        (low >= fine.latitude_bounds.min() - slack) & (high <= fine.latitude_bounds.max() + slack)
-    )
+    south, north = fine.latitude_bounds.min(), fine.latitude_bounds.max()
+    rows = np.flatnonzero((low >= south - slack) & (high <= north + slack))
     columns = np.arange(len(coarse.longitude))
     if not fine.full_circle:
         west, east = fine.longitude_bounds.min(), fine.longitude_bounds.max()
         from_west = (coarse.longitude_bounds[:, 0] - west + slack) % 360
-        columns = np.flatnonzero(
-            from_west + np.diff(coarse.longitude_bounds, axis=1)[:, 0] <= east - west + 2 * slack
-        )
+        width = np.diff(coarse.longitude_bounds, axis=1)[:, 0]
+        columns = np.flatnonzero(from_west + width <= east - west + 2 * slack)
         columns = columns[np.argsort(from_west[columns], kind="stable")]
     return {"latitude": rows, "longitude": columns}

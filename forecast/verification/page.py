@@ -1,4 +1,4 @@
-"""Pages of HTML that stand alone: no server, no script, nothing fetched from elsewhere."""
+"""Self-contained HTML pages: no server, no script, nothing fetched from elsewhere."""
 
 import html
 from collections.abc import Iterable, Sequence
@@ -30,14 +30,16 @@ def page(title: str, parts: Iterable[str], refresh: int | None = None) -> str:
 
     Args:
         title: title and heading, as text.
-        parts: what is on it, as HTML.
-        refresh: seconds after which a browser reads it again.
+        parts: contents, as HTML.
+        refresh: interval at which a browser reloads the page [s]; never by default.
     """
-    again = f"<meta http-equiv='refresh' content='{refresh}'>" if refresh else ""
+    reload = f"<meta http-equiv='refresh' content='{refresh}'>" if refresh else ""
     generator = f"<meta name='generator' content='{mark('report')} {__version__}'>"
+    heading = html.escape(title)
     return (
-        f"<!doctype html><html lang='en'><head><meta charset='utf-8'>{generator}{again}<meta name='viewport' content='width=device-width'>"
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body><h1>{html.escape(title)}</h1>{''.join(parts)}</body></html>\n"
+        f"<!doctype html><html lang='en'><head><meta charset='utf-8'>{generator}{reload}"
+        f"<meta name='viewport' content='width=device-width'><title>{heading}</title>"
+        f"<style>{_STYLE}</style></head><body><h1>{heading}</h1>{''.join(parts)}</body></html>\n"
     )
 
 
@@ -47,16 +49,16 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequen
     Args:
         columns: headings, as HTML.
         rows: cells, as HTML.
-        numbers: which columns hold numbers, and stand to the right.
+        numbers: indices of the columns that hold numbers, which are aligned to the right.
     """
 
     def line(tag: str, cells: Sequence[str]) -> str:
-        kinds = (" class='number'" if i in numbers else "" for i in range(len(cells)))
-        return (
-            "<tr>"
-            + "".join(f"<{tag}{kind}>{cell}</{tag}>" for kind, cell in zip(kinds, cells, strict=True))
-            + "</tr>"
-        )
+        parts = []
+        for i, cell in enumerate(cells):
+            attribute = " class='number'" if i in numbers else ""
+            parts.append(f"<{tag}{attribute}>{cell}</{tag}>")
+        return f"<tr>{''.join(parts)}</tr>"
 
+    head = line("th", columns)
     body = "".join(line("td", row) for row in rows)
-    return f"<div class='wide'><table><thead>{line('th', columns)}</thead><tbody>{body}</tbody></table></div>"
+    return f"<div class='wide'><table><thead>{head}</thead><tbody>{body}</tbody></table></div>"

@@ -1,6 +1,5 @@
-"""Maps and score charts, drawn without a network: coastlines come with the package."""
+"""Pictures of a forecast: maps of a lead time, and charts of scores."""
 
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +8,15 @@ import xarray as xr
 
 from ... import __version__
 from ...datasets.durations import format_duration, format_time, parse_timedelta64
+from ...datasets.errors import DataError
 from ...datasets.schema import axes_of
 from ...datasets.store import atomic
 from ...datasets.store.open import open_store
 from ...datasets.store.outputs import mark
-from ..inference.forecaster import open_forecast, source_name
+from ..inference.open import open_forecast, source_name
 from .common_grid import common_grid
+from .maps import ERROR, draw_maps
+from .metrics.selection import find_metric
 from .pairing import find_channel, in_units
 
 LABELS = {
@@ -26,46 +28,40 @@ LABELS = {
 STYLES = {"forecast": "C0-", "persistence": "C1--", "damped_persistence": "C2--", "climatology": "C7:"}
 
 
-def coastlines() -> list[np.ndarray]:
-    """Return the coastlines of the world at 1:110 million (Natural Earth, public domain), lines of
-    (longitude, latitude).
-    """
-    with as_file(files("fourcaster.forecast") / "data" / "coastline_110m.npz") as path, np.load(path) as data:
-        points, start = data["centidegrees"] / 100, data["start"]
-    return [points[a:b] for a, b in zip(start[:-1], start[1:], strict=True)]
-
-
 def plot(
     forecast: str | Path | xr.Dataset,
     variable: str,
     lead: str,
+    *,
     output: str | Path,
     truth: str | Path | None = None,
     time: str | None = None,
     level: int | None = None,
-    overwrite: bool = False,
-    *,
     area: str | None = None,
     regrid: bool = False,
     lead_units: str | None = None,
+    overwrite: bool = False,
     follow_links: bool = False,
 ) -> Path:
-    """Draw a map of one lead time: the forecast (of an ensemble the mean), and with a truth also the truth on
-    the same colours and the error.
+    """Draw a map of a forecast, of an ensemble its mean, and with a truth also maps of truth and error.
 
     Args:
         forecast: path or data set, of this or another package.
         variable: variable to draw.
         lead: lead time, e.g. ``24h``.
-        output: picture to make (PNG, PDF or SVG by its ending).
+        output: picture to write; its suffix chooses PNG, PDF or SVG.
         truth: store to compare with.
         time: initial time; the first by default.
-        level: pressure in hPa, for variables that have levels.
-        overwrite: replace an existing picture.
-        area: ``NORTH/WEST/SOUTH/EAST`` in degrees to draw; all by default, with a truth all common points.
-        regrid: regrid the finer of forecast and truth to the points of the coarser.
-        follow_links: follow links within forecast and truth that lead outside of them.
+        level: pressure [hPa], for variables that have levels.
+        area: area to draw, ``NORTH/WEST/SOUTH/EAST`` in degrees; by default all points, with a truth all
+            common points.
+        regrid: regrid the finer of forecast and truth conservatively to the points of the coarser.
         lead_units: unit of lead times that are numbers without one, e.g. ``hours``.
+        overwrite: replace an existing picture.
+        follow_links: follow links in forecast and truth that lead outside of them.
+
+    Returns:
+        Path of the picture.
 
     Raises:
         FileExistsError: the picture exists.
@@ -73,14 +69,26 @@ def plot(
             truth.
     """
     with atomic.reserved(output, "picture", overwrite=overwrite, inputs=[forecast, truth]) as path:
-        figure = _figure(forecast, variable, lead, truth, time, level, area, regrid, lead_units, follow_links)
-        return _save(figure, path, overwrite)
+        figure = _draw(
+            forecast,
+            variable,
+            lead,
+            truth=truth,
+            time=time,
+            level=level,
+            area=area,
+            regrid=regrid,
+            lead_units=lead_units,
+            follow_links=follow_links,
+        )
+        return _save(figure, path, overwrite=overwrite)
 
 
-def _figure(
+def _draw(
     forecast: str | Path | xr.Dataset,
     variable: str,
     lead: str,
+    *,
     truth: str | Path | None,
     time: str | None,
     level: int | None,
@@ -91,182 +99,138 @@ def _figure(
 ) -> Any:
     dataset = open_forecast(forecast, lead_units, follow_links=follow_links)
     name = source_name(forecast)
-    members = dataset.sizes.get("number", 1)
     store = None if truth is None else open_store(truth, follow_links=follow_links)
     if regrid and store is None:
-        raise ValueError("regridding puts forecast and truth on one grid; add --truth, or leave out --regrid")
+        raise DataError(
+            "regridding needs a truth whose grid to regrid to; add one, or do not regrid", option="truth"
+        )
     reference = dataset if store is None else store.dataset
     common = common_grid(dataset, reference, (name, str(truth)), area=area, regrid=regrid)
-    array = find_channel(dataset, variable, level, name)
+    array = find_channel(dataset, variable, level=level, source=name)
     level = int(array["level"]) if "level" in array.coords else level
-    array = _pick(array, lead, time)
+    array = _select_time(array, lead, time)
     field = array.mean("number", keep_attrs=True) if "number" in array.dims else array
     field = common.forecast(field.to_dataset(name=variable))[variable].load()
-    valid = field["time"].values + field["prediction_timedelta"].values
+    valid_time = field["time"].values + field["prediction_timedelta"].values
     panels = [("forecast", field.values)]
     if store is not None:
-        if valid not in store.dataset["time"].values:
+        if valid_time not in store.dataset["time"].values:
             raise ValueError(
-                f"the truth {truth} has no {variable!r} at {np.datetime_as_string(valid, 'm')}; leave out --truth, or choose another lead"
+                f"the truth {truth} has no {variable!r} at {format_time(valid_time)}; leave it out, or "
+                "choose another lead"
             )
-        actual = find_channel(store.dataset, variable, level, f"the truth {truth}")
+        actual = find_channel(store.dataset, variable, level=level, source=f"the truth {truth}")
         field = in_units(field, str(actual.attrs["units"]), name)
-        right = common.truth(actual.sel(time=valid).to_dataset(name=variable))[variable].values
+        actual = common.truth(actual.sel(time=valid_time).to_dataset(name=variable))[variable]
         panels = [
             ("forecast", field.values),
-            ("truth", right),
-            ("error (forecast - truth)", field.values - right),
+            ("truth", actual.values),
+            (ERROR, field.values - actual.values),
         ]
-    units = field.attrs.get("units", "")
-    mean = f", mean of {members} members" if members > 1 else ""
-    duration: Any = field["prediction_timedelta"].values[()]
-    initial: Any = field["time"].values[()]
-    title = (
-        f"{variable}{f' at {level} hPa' if level else ''}{mean} [{units}], "
-        f"{format_duration(duration)} from {format_time(initial)}"
-    )
     axes = axes_of(dataset)
     rows, columns = (field[axis].values for axis in axes)
-    return _maps(panels, rows, columns, title, units, earth=axes[0] == "latitude")
+    return draw_maps(
+        panels,
+        rows,
+        columns,
+        title=_title(field, variable, level, members=dataset.sizes.get("number", 1)),
+        units=field.attrs.get("units", ""),
+        earth=axes[0] == "latitude",
+    )
 
 
-def plot_scores(scores: xr.Dataset, output: str | Path, overwrite: bool = False) -> Path:
-    """Draw the RMSE of each variable by lead time, beside the reference forecasts."""
-
-    def draw() -> Any:
-        from matplotlib.figure import Figure
-
-        panels = [
-            (str(name), array) if level is None else (f"{name} {level} hPa", array.sel(level=level))
-            for name, array in scores.data_vars.items()
-            for level in (
-                array.dropna("level", how="all")["level"].values.tolist() if "level" in array.dims else [None]
-            )
-        ]
-        columns = min(3, len(panels))
-        rows = -(-len(panels) // columns)
-        figure = Figure(figsize=(5.2 * columns, 3.8 * rows), layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False)
-        hours = scores["prediction_timedelta"].values / np.timedelta64(1, "h")
-        for ax, (name, array) in zip(axes.flat, panels, strict=False):
-            for source in scores["source"].values:
-                ax.plot(
-                    hours,
-                    array.sel(metric="rmse", source=source),
-                    STYLES[str(source)],
-                    label=LABELS[str(source)],
-                )
-            ax.set(
-                title=name,
-                xlabel="lead time [h]",
-                ylabel=f"RMSE [{array.attrs.get('units', '')}]",
-                xlim=(0, hours.max()),
-            )
-            ax.set_ylim(bottom=0)
-            ax.grid(alpha=0.3)
-        for ax in axes.flat[len(panels) :]:
-            ax.remove()
-        axes[0, 0].legend(fontsize="small")
-        count, first, last = (
-            scores.attrs[name] for name in ("initial_times", "first_initial_time", "last_initial_time")
-        )
-        figure.suptitle(
-            f"{count} forecasts, {first[:10]} to {last[:10]}"
-            if count > 1
-            else f"the forecast from {first[:16]}"
-        )
-        return figure
-
-    with atomic.reserved(output, "picture", overwrite=overwrite) as path:
-        return _save(draw(), path, overwrite)
+def _title(field: xr.DataArray, variable: str, level: int | None, *, members: int) -> str:
+    lead: Any = field["prediction_timedelta"].values[()]
+    time: Any = field["time"].values[()]
+    place = f" at {level} hPa" if level else ""
+    mean = f", mean of {members} members" if members > 1 else ""
+    units = field.attrs.get("units", "")
+    return f"{variable}{place}{mean} [{units}], {format_duration(lead)} from {format_time(time)}"
 
 
-def _pick(array: xr.DataArray, lead: str, time: str | None) -> xr.DataArray:
+def _select_time(array: xr.DataArray, lead: str, time: str | None) -> xr.DataArray:
+    """Return a channel at one lead and initial time; raises ``ValueError`` where it has none such."""
     leads = array["prediction_timedelta"].values
-    wanted = parse_timedelta64(lead)
-    if wanted not in leads:
-        raise ValueError(
-            f"the forecast has no lead {lead}; it has {format_duration(leads[0])} to {format_duration(leads[-1])}"
-        )
-    array = array.sel(prediction_timedelta=wanted)
+    duration = parse_timedelta64(lead)
+    if duration not in leads:
+        first, last = (format_duration(value) for value in (leads[0], leads[-1]))
+        raise ValueError(f"the forecast has no lead {lead}; it has {first} to {last}")
+    array = array.sel(prediction_timedelta=duration)
     if time is None:
         return array.isel(time=0)
     try:
-        moment = np.datetime64(time)
+        initial = np.datetime64(time)
     except ValueError as error:
         raise ValueError(f"{time!r} is not a time; write e.g. 2014-03-01T06") from error
-    if moment not in array["time"].values:
-        raise ValueError(
-            f"the forecast has no initial time {time}; its first is {np.datetime_as_string(array['time'].values[0], 'm')}"
-        )
-    return array.sel(time=moment)
+    if initial not in array["time"].values:
+        first = format_time(array["time"].values[0])
+        raise ValueError(f"the forecast has no initial time {time}; its first is {first}")
+    return array.sel(time=initial)
 
 
-def _save(figure: Any, output: Path, overwrite: bool) -> Path:
+def plot_scores(
+    scores: xr.Dataset, output: str | Path, *, metric: str = "rmse", overwrite: bool = False
+) -> Path:
+    """Draw a metric of the forecast and of the reference forecasts by lead time, a panel for each channel.
+
+    Args:
+        scores: scores as ``verify`` returns them.
+        output: picture to write; its suffix chooses PNG, PDF or SVG.
+        metric: name of the metric.
+        overwrite: replace an existing picture.
+
+    Returns:
+        Path of the picture.
+
+    Raises:
+        FileExistsError: the picture exists.
+        ValueError: ``scores`` lacks the metric.
+    """
+    if metric not in scores["metric"].values:
+        raise ValueError(f"the scores have no metric {metric!r}")
+    with atomic.reserved(output, "picture", overwrite=overwrite) as path:
+        return _save(_draw_scores(scores, metric), path, overwrite=overwrite)
+
+
+def _draw_scores(scores: xr.Dataset, metric: str) -> Any:
+    from matplotlib.figure import Figure
+
+    panels = []
+    for name, array in scores.data_vars.items():
+        if "level" not in array.dims:
+            panels.append((str(name), array))
+            continue
+        for level in array.dropna("level", how="all")["level"].values.tolist():
+            panels.append((f"{name} {level} hPa", array.sel(level=level)))
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(5.2 * columns, 3.8 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    hours = scores["prediction_timedelta"].values / np.timedelta64(1, "h")
+    kind = find_metric(metric)
+    for ax, (name, array) in zip(axes.flat, panels, strict=False):
+        for source in scores["source"].values.tolist():
+            values = array.sel(metric=metric, source=source)
+            ax.plot(hours, values, STYLES[source], label=LABELS[source])
+        units = "1" if kind.dimensionless else array.attrs.get("units", "")
+        ax.set(title=name, xlabel="lead time [h]", ylabel=f"{kind.label} [{units}]", xlim=(0, hours.max()))
+        if metric == "rmse":
+            ax.set_ylim(bottom=0)
+        ax.grid(alpha=0.3)
+    for ax in axes.flat[len(panels) :]:
+        ax.remove()
+    axes[0, 0].legend(fontsize="small")
+    first = scores.attrs["first_initial_time"]
+    last = scores.attrs["last_initial_time"]
+    count = scores.attrs["initial_times"]
+    several = f"{count} forecasts, {first[:10]} to {last[:10]}"
+    figure.suptitle(several if count > 1 else f"the forecast from {first[:16]}")
+    return figure
+
+
+def _save(figure: Any, output: Path, *, overwrite: bool) -> Path:
     form = output.suffix.lstrip(".") or "png"
     metadata = {"Software" if form == "png" else "Creator": f"{mark('picture')} {__version__}"}
     with atomic.replacing(output, overwrite=overwrite, kind="picture") as temporary:
         figure.savefig(temporary, dpi=130, format=form, metadata=metadata)
     return output
-
-
-def _maps(
-    panels: list[tuple[str, np.ndarray]],
-    latitude: np.ndarray,
-    longitude: np.ndarray,
-    title: str,
-    units: str,
-    earth: bool,
-) -> Any:
-    import cartopy.crs as ccrs
-    from matplotlib.collections import LineCollection
-    from matplotlib.figure import Figure
-
-    centre = float((longitude[0] + longitude[-1]) / 2) if earth else 0.0
-    view, plain = ccrs.PlateCarree(central_longitude=centre), ccrs.PlateCarree()
-    tall = len(panels) > 1 and np.ptp(longitude) > 2.2 * np.ptp(latitude)
-    shape = (len(panels), 1) if tall else (1, len(panels))
-    ratio = np.ptp(latitude) / np.ptp(longitude)
-    width = 8.0 if tall or len(panels) == 1 else 15.0
-    height = (width / shape[1]) * ratio * shape[0] + 1.0 * shape[0] + 0.6
-    figure = Figure(figsize=(width, max(3.0, height)), layout="constrained")
-    axes = figure.subplots(
-        *shape,
-        squeeze=False,
-        subplot_kw={"projection": view} if earth else {"aspect": "equal", "xlabel": "x", "ylabel": "y"},
-    )
-    shown = np.concatenate(
-        [values[np.isfinite(values)] for name, values in panels if not name.startswith("error")]
-    )
-    low, high = np.percentile(shown, [0.5, 99.5]) if shown.size else (0, 1)
-    west, east = longitude[0] - centre, longitude[-1] - centre
-    for ax, (name, values) in zip(axes.flat, panels, strict=True):
-        options = {"cmap": "viridis", "vmin": low, "vmax": high}
-        if name.startswith("error"):
-            finite = np.abs(values[np.isfinite(values)])
-            largest = float(np.percentile(finite, 99.5)) or 1.0 if finite.size else 1.0
-            options = {"cmap": "RdBu_r", "vmin": -largest, "vmax": largest}
-        mesh = ax.pcolormesh(
-            longitude - centre,
-            latitude,
-            values,
-            shading="nearest",
-            **(options | ({"transform": view} if earth else {})),
-        )
-        ax.set_title(name, fontsize="medium")
-        figure.colorbar(mesh, ax=ax, orientation="horizontal", label=units, shrink=0.85, pad=0.04)
-        if not earth:
-            continue
-        # Coastlines are drawn thrice, a turn apart, so that no map cuts them, whatever its longitudes count
-        # from.
-        lines = [
-            np.c_[line[:, 0] - centre + turn, line[:, 1]] for line in coastlines() for turn in (-360, 0, 360)
-        ]
-        visible = [line for line in lines if line[:, 0].max() > -185 and line[:, 0].min() < 185]
-        ax.add_collection(LineCollection(visible, colors="k", linewidths=0.6), autolim=False)
-        ax.set_xlim(max(-180, west), min(180, east))
-        ax.set_ylim(float(latitude.min()), float(latitude.max()))
-        ticks = ax.gridlines(crs=plain, draw_labels={"bottom": "x", "left": "y"}, linewidth=0.3, alpha=0.5)
-        ticks.top_labels = ticks.right_labels = False
-    figure.suptitle(title)
-    return figure

@@ -1,5 +1,6 @@
-"""Scores of a forecast against truth, beside the forecasts that cost nothing."""
+"""Scores of a forecast and of the reference forecasts that it must beat."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,68 +16,76 @@ from ...datasets.store.netcdf import PRESSURE_LEVEL, write_netcdf
 from ...datasets.store.open import Store, open_store, read_group
 from ...fno.grids import LatLon
 from ...fno.progress import Progress
-from ..inference.forecaster import open_forecast, source_name
+from ..inference.open import open_forecast, source_name
+from .accumulation import SOURCES, Accumulator, Cases
 from .baselines import Climatology, damping
 from .common_grid import common_grid
-from .metrics import ENSEMBLE_METRICS, METRICS, Aggregation, aggregate, spread_error_ratio
+from .metrics.base import Aggregation, Metric
+from .metrics.selection import select_metrics
 from .pairing import Key, PairedForecast, channel_keys, pair_channels
 
-Array = NDArray[np.float64]
-
-_BATCH_BYTES = 2**28
-_LISTED = 12  # channels in a line
-_LEAST_RATIO = 0.5  # of spread to error, below which an ensemble is reported to have too little spread
-_OF_MEMBERS = ("crps", "spread", "spread_error_ratio")
-SOURCES = ("forecast", "persistence", "damped_persistence", "climatology")
+_CACHE_BYTES = 2**29
+_LEAST_RATIO = 0.5  # ratio of spread to error below which an ensemble is reported to have too little spread
 
 
 def verify(
     forecast: str | Path | xr.Dataset,
     truth: str | Path,
     output: str | Path | None = None,
-    batch_size: int = 16,
-    overwrite: bool = False,
-    progress: Progress | None = None,
     *,
+    metrics: Sequence[str] | None = None,
     area: str | None = None,
     regrid: bool = False,
     lead_units: str | None = None,
+    batch_size: int = 16,
+    overwrite: bool = False,
     follow_links: bool = False,
+    progress: Progress | None = None,
 ) -> xr.Dataset:
-    """Score a forecast by lead time and variable.
+    """Score a forecast and reference forecasts by lead time and variable.
 
-    Persistence starts from the truth; damped persistence adds to the climatology the initial anomaly times a
-    factor fitted on the training period; climatology is the truth store's, of its training period. All are
-    computed on the points that are scored: those common to forecast and truth, where the points of one are
-    among those of the other.
+    Persistence is the truth at the initial time. Damped persistence is the climatology plus the initial
+    anomaly times a factor that is fitted to the training period of the truth store, see ``damping``. The
+    climatology is the one in the truth store, computed on its training period. All are scored on the points
+    that forecast and truth have in common, weighted by area.
 
     Args:
-        forecast: path, or a data set, of this or another package.
-        truth: store made by ``forecast ingest``.
-        output: write the scores to this netCDF file.
-        batch_size: initial times read at once.
-        overwrite: replace an existing output.
-        progress: called with (done, in all, text).
-        area: ``NORTH/WEST/SOUTH/EAST`` in degrees to score; all common points by default.
-        regrid: regrid the finer of forecast and truth to the points of the coarser, by shares of area.
+        forecast: path or data set, of this or another package.
+        truth: store written by ``ingest``.
+        output: netCDF file to write the scores to.
+        metrics: names of metrics (see ``metric_names``); by default RMSE, MAE, bias and ACC, of an ensemble,
+            whose mean is scored, also CRPS, spread and the ratio of spread to error.
+        area: area to score, ``NORTH/WEST/SOUTH/EAST`` in degrees; by default all common points.
+        regrid: regrid the finer of forecast and truth conservatively to the points of the coarser.
         lead_units: unit of lead times that are numbers without one, e.g. ``hours``.
-        follow_links: follow links within forecast and truth that lead outside of them.
+        batch_size: number of initial times read at once.
+        overwrite: replace an existing output.
+        follow_links: follow links in forecast and truth that lead outside of them.
+        progress: called with the number of initial times done and their total.
 
     Returns:
-        A variable for each that both have, by the truth's name, dimensions metric (rmse, mae, bias in its
-        units; acc; of an ensemble, whose mean is scored, also crps, spread and spread_error_ratio), source,
-        prediction_timedelta and level.
+        One variable for each that forecast and truth have in common, named as in the truth, with dimensions
+        (metric, source, prediction_timedelta, [level]).
 
     Raises:
         FileNotFoundError: forecast or truth does not exist.
         FileExistsError: ``output`` exists.
-        ValueError: no variable is common, or grid, units or times do not match; a partial overlap in time is
-            refused.
+        ValueError: a metric is unknown; forecast and truth have no variable in common, or different points or
+            units; or the truth lacks some of the valid times.
     """
+    options: dict[str, Any] = {
+        "metrics": metrics,
+        "area": area,
+        "regrid": regrid,
+        "lead_units": lead_units,
+        "batch_size": batch_size,
+        "follow_links": follow_links,
+        "progress": progress,
+    }
     if output is None:
-        return _verify(forecast, truth, batch_size, progress, area, regrid, lead_units, follow_links)
+        return _verify(forecast, truth, **options)
     with atomic.reserved(output, "file of scores", overwrite=overwrite, inputs=[forecast, truth]) as path:
-        scores = _verify(forecast, truth, batch_size, progress, area, regrid, lead_units, follow_links)
+        scores = _verify(forecast, truth, **options)
         with atomic.replacing(path, overwrite=overwrite, kind="file of scores") as temporary:
             write_netcdf(scores, temporary)
     return scores
@@ -85,212 +94,117 @@ def verify(
 def _verify(
     forecast: str | Path | xr.Dataset,
     truth: str | Path,
-    batch_size: int,
-    progress: Progress | None,
+    *,
+    metrics: Sequence[str] | None,
     area: str | None,
     regrid: bool,
     lead_units: str | None,
+    batch_size: int,
     follow_links: bool,
+    progress: Progress | None,
 ) -> xr.Dataset:
     dataset = open_forecast(forecast, lead_units, follow_links=follow_links)
     name = source_name(forecast)
+    selected = select_metrics(metrics, dataset.sizes.get("number", 1))
     store = open_store(truth, follow_links=follow_links)
-    common = common_grid(dataset, store.dataset, (name, str(store.path)), area=area, regrid=regrid)
-    pairs = pair_channels(dataset, store.dataset, (name, str(store.path)))
+    names = (name, str(store.path))
+    common = common_grid(dataset, store.dataset, names, area=area, regrid=regrid)
+    pairs = pair_channels(dataset, store.dataset, names)
     variables = list(dict.fromkeys(variable for variable, _ in pairs.channels))
     levels = sorted({level for _, level in pairs.channels if level is not None}, reverse=True)
 
-    def of_truth(d: xr.Dataset) -> xr.Dataset:
-        d = common.truth(d[variables])
-        return d.sel(level=levels) if levels else d
+    def select(d: xr.Dataset) -> xr.Dataset:
+        part = common.truth(d[variables])
+        return part.sel(level=levels) if levels else part
 
-    store = replace(store, dataset=of_truth(store.dataset))
-    order = [channel_keys(store.dataset).index(key) for key in pairs.channels]
-    paired = PairedForecast(common.forecast(dataset), store.dataset, pairs, (name, str(store.path)))
-    times, leads = dataset["time"].values.astype("datetime64[ns]"), dataset["prediction_timedelta"].values
-    valid = _positions(store, times[:, None] + leads[None], name)
-    fields = Fields(store.dataset, cache_bytes=2**29)
-    if leads.min() < np.timedelta64(0):
-        raise ValueError(
-            f"{name} has a lead time before its initial time ({leads.min() / np.timedelta64(1, 'h'):g} h); drop it"
-        )
-    climatology = Climatology(of_truth(read_group(store, "climatology")), variables)
-    steps = np.round(leads / store.step).astype(int).tolist()
+    store = replace(store, dataset=select(store.dataset))
+    paired = PairedForecast(common.forecast(dataset), store.dataset, pairs, names=names)
+    cases = Cases.of(dataset, store, name)
+    climatology = Climatology(select(read_group(store, "climatology")), variables)
+    fields = Fields(store.dataset, cache_bytes=_CACHE_BYTES)
     fit = period(fields.times, "/".join(store.train_period))
-    factors = damping(fields, climatology, fit, store.gaps, steps)
-    weights = store.grid.area_weights
-    total = Aggregation.zero((len(SOURCES), len(leads), len(order)))
-    batch_size = max(1, min(batch_size, _BATCH_BYTES // paired.bytes_of_a_lead))
-    for first in range(0, len(times), batch_size):
-        where = slice(first, min(first + batch_size, len(times)))
-        initial, known = (
-            fields.read(
-                valid[where, steps.index(0)]
-                if 0 in steps
-                else _positions(store, times[where, None], name)[:, 0]
-            ),
-            times[where],
-        )
-        departure = initial - climatology.at(known)
-        for i, lead in enumerate(leads):
-            read = paired.read(where, i)
-            members = np.moveaxis(read, 1, 0) if paired.ensemble else None
-            predicted = read if members is None else members.mean(axis=0, dtype=np.float64)
-            normal, actual = climatology.at(known + lead), fields.read(valid[where, i])
-            damped = normal + factors[i][:, None, None] * departure
-            normal, actual, damped = (values[:, order] for values in (normal, actual, damped))
-            for j, guess in enumerate((predicted, initial[:, order], damped, normal)):
-                total = total + _place(
-                    aggregate(guess, actual, normal, weights, None if j else members),
-                    total.weight.shape,
-                    j,
-                    i,
-                )
-        if progress:
-            progress(min(first + batch_size, len(times)), len(times), "verify")
-    scores = _scores(total, store, list(pairs.channels), leads, times, dataset.sizes.get("number", 1))
+    factors = damping(fields, climatology, fit, gaps=store.gaps, leads=cases.steps)
+    keys = list(pairs.channels)
+    accumulator = Accumulator(
+        paired,
+        fields,
+        climatology,
+        factors=factors,
+        order=[channel_keys(store.dataset).index(key) for key in keys],
+        weights=store.grid.area_weights,
+        statistics=list(dict.fromkeys(s for metric in selected for s in metric.statistics)),
+    )
+    total = accumulator.run(cases, batch_size, progress)
+    scores = _score_dataset(total, selected, store, keys=keys, cases=cases)
     scores.attrs |= common.notes | ({"left_out": pairs.left_out} if pairs.left_out else {})
     return scores
 
 
-def _positions(store: Store, wanted: NDArray[np.datetime64], name: str) -> NDArray[np.int64]:
-    held = store.dataset["time"].values.astype("datetime64[ns]")
-    found = np.searchsorted(held, wanted).clip(max=len(held) - 1)
-    if (missing := held[found] != wanted).any():
-        raise ValueError(
-            f"{name} is valid at {int(missing.sum())} of {missing.size} times that the truth {store.path} lacks, the first "
-            f"{wanted[missing][0].astype('datetime64[m]')}; choose initial times and leads that it covers"
-        )
-    return np.asarray(found)
-
-
-def _place(part: Aggregation, shape: tuple[int, ...], source: int, lead: int) -> Aggregation:
-    """Return ``part``, of one source and lead, within an aggregation of all."""
-    whole = Aggregation.zero(shape)
-    for name, values in part.sums.items():
-        whole.sums[name][source, lead] = values
-    whole.weight[source, lead] = part.weight
-    return whole
-
-
-def _scores(
-    total: Aggregation, store: Store, keys: list[Key], leads: NDArray[Any], times: NDArray[Any], members: int
+def _score_dataset(
+    total: Aggregation, metrics: Sequence[Metric], truth: Store, *, keys: list[Key], cases: Cases
 ) -> xr.Dataset:
-    metrics = {name: metric(total) for name, metric in METRICS.items()}
-    if members > 1:
-        metrics |= {name: metric(total) for name, metric in ENSEMBLE_METRICS.items()}
-        metrics["spread_error_ratio"] = spread_error_ratio(total, members)
-        for values in metrics.values():
-            values[np.isinf(values)] = np.nan
-        metrics["spread_error_ratio"][1:] = np.nan
-    values = np.stack(list(metrics.values()))
-    coords: dict[str, Any] = {"metric": list(metrics), "source": list(SOURCES), "prediction_timedelta": leads}
+    """Return the metrics of sums of shape (source, lead, channel) as variables of the truth's names."""
+    parts = []
+    for metric in metrics:
+        part = metric.compute(total)
+        if not metric.scores_references:
+            part[1:] = np.nan
+        parts.append(part)
+    values = np.stack(parts)
+    coords: dict[str, Any] = {
+        "metric": [metric.name for metric in metrics],
+        "source": list(SOURCES),
+        "prediction_timedelta": cases.leads,
+    }
     levels = [level for level in dict.fromkeys(level for _, level in keys) if level is not None]
     if levels:
         coords["level"] = ("level", levels, PRESSURE_LEVEL)
-    result = {}
-    for variable in dict.fromkeys(name for name, _ in keys):
-        dims = ("metric", "source", "prediction_timedelta", "level")
-        attrs = {"units": str(store.dataset[variable].attrs["units"])}
-        if (variable, None) in keys:
-            result[variable] = xr.DataArray(
-                values[..., keys.index((variable, None))], dims=dims[:3], attrs=attrs
-            )
-            continue
-        part = np.full(
-            (*values.shape[:-1], len(levels)), np.nan
-        )  # a variable may be common on some levels only
-        for i, level in enumerate(levels):
-            if (variable, level) in keys:
-                part[..., i] = values[..., keys.index((variable, level))]
-        result[variable] = xr.DataArray(part, dims=dims, attrs=attrs)
-    overlap = bool((times <= np.datetime64(store.train_period[1])).any())
-    described: dict[str, Any] = {
-        "initial_times": len(times),
-        "first_initial_time": str(times.min()),
-        "last_initial_time": str(times.max()),
-        "climatology_period": list(store.train_period),
-        "overlaps_training_period": int(overlap),
-        "weighting": "area: sin(upper latitude) - sin(lower latitude)"
-        if isinstance(store.grid, LatLon)
-        else "none",
-    }
-    scores = xr.Dataset(result, coords, described)
-    if members > 1:
-        scores.attrs |= {"members": members} | _underdispersion(scores)
+    variables = {}
+    for name in dict.fromkeys(name for name, _ in keys):
+        dims = ["metric", "source", "prediction_timedelta"]
+        attrs = {"units": str(truth.dataset[name].attrs["units"])}
+        if (name, None) in keys:
+            field = values[..., keys.index((name, None))]
+        else:  # a variable may be common on some of the levels only
+            dims.append("level")
+            field = np.full((*values.shape[:-1], len(levels)), np.nan)
+            for i, level in enumerate(levels):
+                if (name, level) in keys:
+                    field[..., i] = values[..., keys.index((name, level))]
+        variables[name] = xr.DataArray(field, dims=dims, attrs=attrs)
+    scores = xr.Dataset(variables, coords, _attributes(truth, cases.times))
+    if total.members > 1:
+        scores.attrs |= {"members": total.members} | _underdispersion(scores)
     return scores
 
 
+def _attributes(truth: Store, times: NDArray[np.datetime64]) -> dict[str, Any]:
+    overlap = bool((times <= np.datetime64(truth.train_period[1])).any())
+    by_area = isinstance(truth.grid, LatLon)
+    return {
+        "initial_times": len(times),
+        "first_initial_time": str(times.min()),
+        "last_initial_time": str(times.max()),
+        "climatology_period": list(truth.train_period),
+        "overlaps_training_period": int(overlap),
+        "weighting": "area: sin(upper latitude) - sin(lower latitude)" if by_area else "none",
+    }
+
+
 def _underdispersion(scores: xr.Dataset) -> dict[str, Any]:
-    """Return the least ratio of spread to error beyond the first lead, where it is far below one."""
-    after = scores.sel(metric="spread_error_ratio", source="forecast")
-    after = (
-        after.isel(prediction_timedelta=slice(1, None)) if scores.sizes["prediction_timedelta"] > 1 else after
-    )
-    least = {str(name): float(v.min()) for name, v in after.data_vars.items() if np.isfinite(v).any()}
-    low = {name: ratio for name, ratio in least.items() if ratio < _LEAST_RATIO}
+    """Return attributes that report a ratio of spread to error far below one after the first lead time."""
+    if "spread_error_ratio" not in scores["metric"].values:
+        return {}
+    ratio = scores.sel(metric="spread_error_ratio", source="forecast")
+    if scores.sizes["prediction_timedelta"] > 1:
+        ratio = ratio.isel(prediction_timedelta=slice(1, None))
+    least = {str(name): float(v.min()) for name, v in ratio.data_vars.items() if np.isfinite(v).any()}
+    low = {name: value for name, value in least.items() if value < _LEAST_RATIO}
     if not low:
         return {"underdispersive": 0}
     name = min(low, key=lambda n: low[n])
-    said = f"the ensemble has too little spread, as little as {low[name]:.2f} of its error ({name}; a reliable ensemble has 1)"
-    return {"underdispersive": 1, "spread_warning": said}
-
-
-def notes(scores: xr.Dataset) -> list[str]:
-    """Return lines on what was scored, where it is not all of the forecast on all of its points, and on an
-    ensemble's spread.
-    """
-    attrs = scores.attrs
-    lines = [f"scored on the area {attrs['area']}"] if "area" in attrs else []
-    lines += [f"scored on {attrs['points']}"] if "points" in attrs else []
-    lines += [attrs["regridding"]] if "regridding" in attrs else []
-    if left_out := attrs.get("left_out"):
-        more = f" ... and {len(left_out) - _LISTED} more" if len(left_out) > _LISTED else ""
-        lines.append(f"left out, since the truth does not have them: {', '.join(left_out[:_LISTED])}{more}")
-    return lines + ([attrs["spread_warning"]] if "spread_warning" in attrs else [])
-
-
-def summary(scores: xr.Dataset) -> list[dict[str, Any]]:
-    """Return a row for each variable, level and lead: RMSE of each source, ACC, and skill; of an ensemble
-    also crps and spread.
-
-    Skill is 1 - RMSE / RMSE of damped persistence.
-    """
-    rows = []
-    for variable in scores.data_vars:
-        array = (
-            scores[variable]
-            if "level" in scores[variable].dims
-            else scores[variable].expand_dims(level=[None])
-        )
-        for level in array["level"].values:
-            if level is not None and not np.isfinite(array.sel(level=level, metric="rmse")).any():
-                continue  # common on other levels only
-            for lead in scores["prediction_timedelta"].values:
-                part = (
-                    array.sel(level=level, prediction_timedelta=lead)
-                    if level is not None
-                    else array.isel(level=0).sel(prediction_timedelta=lead)
-                )
-                errors = {source: float(part.sel(metric="rmse", source=source)) for source in SOURCES}
-                spread = {
-                    m: float(part.sel(metric=m, source="forecast"))
-                    for m in _OF_MEMBERS
-                    if m in scores["metric"].values
-                }
-                skill = (
-                    1 - errors["forecast"] / errors["damped_persistence"]
-                    if errors["damped_persistence"] > 0
-                    else None
-                )
-                row: dict[str, Any] = {
-                    "variable": str(variable),
-                    "level": None if level is None else int(level),
-                    "units": str(scores[variable].attrs["units"]),
-                    "lead_hours": float(lead / np.timedelta64(1, "h")),
-                    "rmse": errors,
-                    "acc": float(part.sel(metric="acc", source="forecast")),
-                    "skill": skill,
-                } | spread
-                rows.append(row)
-    return rows
+    warning = (
+        f"the ensemble has too little spread, as little as {low[name]:.2f} of its error ({name}; a reliable "
+        "ensemble has 1)"
+    )
+    return {"underdispersive": 1, "spread_warning": warning}

@@ -19,7 +19,8 @@ from fourcaster.datasets.ingest.write import write_store
 from fourcaster.datasets.store.open import open_store
 from fourcaster.fno.grids import LatLon
 from fourcaster.forecast.checkpoint.weather import load_checkpoint
-from fourcaster.forecast.inference.rollout import initial_states, rollout
+from fourcaster.forecast.inference.initial_states import initial_states
+from fourcaster.forecast.inference.rollout import rollout
 from fourcaster.forecast.tasks.dispatch import train
 
 from ..helpers import make_source, tiny_config
@@ -151,9 +152,11 @@ def test_a_model_is_given_orography_and_mask_of_its_store(tmp_path):
     ]
     # The forecast depends on them.
     states = initial_states(checkpoint, store)
-    first = list(rollout(checkpoint, states, states.fields.times[5:6], 1, "cpu"))[-1]
+    first = list(rollout(checkpoint, states, states.fields.times[5:6], steps=1, device="cpu"))[-1]
     checkpoint.stepper.static[:] = checkpoint.stepper.static.flip(-1)
-    assert not np.allclose(first, list(rollout(checkpoint, states, states.fields.times[5:6], 1, "cpu"))[-1])
+    assert not np.allclose(
+        first, list(rollout(checkpoint, states, states.fields.times[5:6], steps=1, device="cpu"))[-1]
+    )
 
 
 def test_static_fields_can_be_chosen_and_are_refused_where_there_are_none(tmp_path):

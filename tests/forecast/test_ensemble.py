@@ -1,4 +1,4 @@
-"""Ensembles: centred on the analysis at any size, reproducible by seed, drawn from what the past offers."""
+"""Ensembles: centred on the analysis at any size, reproducible by seed, drawn from past states."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,8 @@ import xarray as xr
 from helpers import make_source
 
 from fourcaster import forecast
-from fourcaster.forecast.inference.perturbations import Ensemble, mixture, perturbations, within
-from fourcaster.forecast.inference.rollout import initial_states
+from fourcaster.forecast.inference.initial_states import initial_states
+from fourcaster.forecast.inference.perturbations import Ensemble, mixing_matrix, perturbations, within_bounds
 from fourcaster.forecast.verification.verify import verify
 
 
@@ -29,11 +29,13 @@ def size(checkpoint, field):
 
 @pytest.mark.parametrize("members", range(2, 10))
 def test_perturbations_add_up_to_zero_and_have_the_amplitude(model, states, members):
-    rows = mixture(members)
+    rows = mixing_matrix(members)
     assert np.allclose(rows.sum(axis=0), 0, atol=1e-15)
     norms = np.linalg.norm(rows, axis=1)
     assert np.allclose(norms[1:], 1) and norms[0] == (members == 2)
-    added = perturbations(model.checkpoint, states, states.fields.times[[80]], members, scale=0.2)[0]
+    added = perturbations(
+        model.checkpoint, states, states.fields.times[[80]], ensemble=Ensemble(members, 0.2)
+    )[0]
     spread = model.checkpoint.stepper.anomaly_std.numpy()
     assert np.abs(added.sum(axis=0) / spread).max() < 1e-6
     for pair in range(members // 2 if members % 2 else max(0, members // 2 - 2)):
@@ -52,7 +54,7 @@ def test_the_mean_of_an_ensemble_starts_from_the_analysis(model, tiny_store, mem
     assert float(t2m.sel(metric="rmse")) < 1e-4 < 0.05 < float(t2m.sel(metric="spread"))
 
 
-def test_a_seed_repeats_an_ensemble_and_another_draws_another(model):
+def test_a_seed_determines_the_ensemble(model):
     one, again, other = (
         model.run(make_source(), "2001-01-20", "12h", members=3, seed=seed) for seed in (7, 7, 8)
     )
@@ -72,10 +74,10 @@ def test_the_amplitude_scales_the_perturbations(model):
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 19])
-def test_a_short_archive_gives_as_many_members_as_a_long_one(model, count):
+def test_a_short_archive_yields_as_many_members_as_a_long_one(model, count):
     archive = make_source().isel(time=slice(count))
     states = initial_states(model.checkpoint, archive)
-    added = perturbations(model.checkpoint, states, states.fields.times[[-1]], 9)[0]
+    added = perturbations(model.checkpoint, states, states.fields.times[[-1]], ensemble=Ensemble(9))[0]
     assert len({member.tobytes() for member in added}) == 9 and np.isfinite(added).all()
     assert np.isclose(size(model.checkpoint, added[1]), 0.1, rtol=1e-5) and np.isclose(
         size(model.checkpoint, added[3]), 0.1, rtol=1e-5
@@ -85,8 +87,8 @@ def test_a_short_archive_gives_as_many_members_as_a_long_one(model, count):
         assert np.isclose(abs(np.corrcoef(added[1].ravel(), (a - b).ravel())[0, 1]), 1, atol=1e-5)
     later = initial_states(model.checkpoint, make_source())
     assert np.array_equal(
-        added, perturbations(model.checkpoint, later, states.fields.times[[-1]], 9)[0]
-    )  # nothing of the future goes in
+        added, perturbations(model.checkpoint, later, states.fields.times[[-1]], ensemble=Ensemble(9))[0]
+    )  # the future is not used
     assert np.isfinite(model.run(archive, lead="12h", members=4)["t2m"]).all()
 
 
@@ -96,13 +98,13 @@ def test_an_archive_without_anomalies_is_perturbed_by_random_fields(model):
     for i, channel in enumerate(model.checkpoint.channels):
         source[channel.variable][...] = cycle[:, i]
     states = initial_states(model.checkpoint, source)
-    added = perturbations(model.checkpoint, states, states.fields.times[[-1]], 3)[0]
+    added = perturbations(model.checkpoint, states, states.fields.times[[-1]], ensemble=Ensemble(3))[0]
     assert np.isclose(size(model.checkpoint, added[1]), 0.1, rtol=1e-5)
     rough = np.abs(np.diff(added[1], axis=-1)).mean() / np.abs(added[1]).mean()
     assert rough < 1  # smooth: white noise has 1.41
 
 
-def test_years_before_1970_have_ensembles_too(model):
+def test_ensembles_start_before_1970(model):
     early = make_source(start="1959-03-01")
     assert np.isfinite(model.run(early, "1959-03-20", "6h", members=3)["t2m"]).all()
 
@@ -113,11 +115,13 @@ def test_missing_values_of_the_archive_do_not_reach_the_members(model):
     assert np.isfinite(model.run(source, lead="6h", members=9)["t2m"]).all()
 
 
-def test_perturbations_lead_beyond_no_bound_and_stay_centred():
+def test_perturbations_respect_bounds_and_stay_centred():
     random = np.random.default_rng(0)
-    added = np.einsum("md,dchw->mchw", mixture(4), random.standard_normal((2, 2, 5, 6))).astype("f4")[None]
+    added = np.einsum("md,dchw->mchw", mixing_matrix(4), random.standard_normal((2, 2, 5, 6))).astype("f4")[
+        None
+    ]
     analysis = np.abs(random.standard_normal((1, 2, 5, 6))).astype("f4") * 0.3
-    kept = within(added, analysis, np.array([[0, -np.inf], [1.0, np.inf]]))
+    kept = within_bounds(added, analysis, np.array([[0, -np.inf], [1.0, np.inf]]))
     first = (analysis[:, None] + kept)[:, :, 0]
     assert first.min() > -1e-6 and first.max() < max(1, analysis.max()) + 1e-6
     assert np.allclose(kept.sum(axis=1), 0, atol=1e-6) and np.array_equal(kept[:, :, 1], added[:, :, 1])
@@ -126,15 +130,15 @@ def test_perturbations_lead_beyond_no_bound_and_stay_centred():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"members": 0}, "has none"),
+        ({"members": 0}, "needs at least one member"),
         ({"members": 3, "amplitude": 0.0}, "must be a positive number"),
         ({"members": 3, "amplitude": float("nan")}, "must be a positive number"),
-        ({"members": 3, "seed": -1}, "must not be negative"),
-        ({"seed": 1}, "seed changes nothing in a single forecast"),
-        ({"amplitude": 0.2}, "amplitude changes nothing in a single forecast"),
+        ({"members": 3, "seed": -1}, "must be between 0 and"),
+        ({"seed": 1}, "seed has no effect on a single forecast"),
+        ({"amplitude": 0.2}, "amplitude has no effect on a single forecast"),
     ],
 )
-def test_what_makes_no_ensemble_is_refused(model, arguments, message):
+def test_invalid_ensembles_are_refused(model, arguments, message):
     with pytest.raises(ValueError, match=message):
         Ensemble.of(**arguments)
     with pytest.raises(ValueError, match=message):

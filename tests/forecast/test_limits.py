@@ -1,6 +1,4 @@
-"""Bounds and training range: what is clipped, what is counted, and that both are the same by every way to
-make a forecast.
-"""
+"""Bounds and training range: values are clipped and counted, alike for every way to make a forecast."""
 
 import json
 import logging
@@ -16,14 +14,15 @@ from fourcaster import forecast
 from fourcaster.datasets.adapters.sources import open_sources
 from fourcaster.datasets.ingest.write import write_store
 from fourcaster.forecast.cli.main import app
-from fourcaster.forecast.inference.limits import Limits, parse_clip, records, training_range
+from fourcaster.forecast.inference.limits import Limits, parse_clip, training_range
+from fourcaster.forecast.inference.records import read_records
 from fourcaster.forecast.tasks.dispatch import train
 
 TIMES = ["2001-02-01T00", "2001-02-03T06", "2001-02-05T12"]
 
 
 def humid_source(times=160):
-    """A wave of temperature, with humidity and rain that are zero where it is cold."""
+    """Return a wave of temperature, with humidity and rain that are zero where it is cold."""
     source = make_source(times)
     wave = (source["t2m"] - 280) / 5
     source["q"] = (0.004 * wave.clip(0)).assign_attrs(units="kg kg**-1", standard_name="specific_humidity")
@@ -69,7 +68,7 @@ def test_bounded_variables_are_clipped_and_nothing_else_changes(raw, bounded):
     )
 
 
-def test_the_record_counts_what_was_clipped(raw, bounded):
+def test_records_count_clipped_values(raw, bounded):
     for name in ("q", "tp"):
         (entry,) = json.loads(bounded[name].attrs["clipped"])
         count = int((raw[name] < 0).sum())
@@ -85,39 +84,35 @@ def test_the_record_counts_what_was_clipped(raw, bounded):
 
 def test_values_outside_the_training_range_are_reported(model, raw, humid, caplog):
     store = xr.open_zarr(humid / "store.zarr", group="statistics")
-    entries = {entry["variable"]: entry for entry in records(raw)["outside_training_range"]}
-    assert set(entries) >= {"q", "tp"}
-    for name, entry in entries.items():
+    records = {record.variable: record for record in read_records(raw).outside_training_range}
+    assert set(records) >= {"q", "tp"}
+    for name, record in records.items():
         low, high = float(store[f"{name}_minimum"]), float(store[f"{name}_maximum"])
         outside = (raw[name] < np.float32(low)) | (raw[name] > np.float32(high))
-        assert entry["values"] == int(outside.sum()) and entry["share"] == round(
-            entry["values"] / raw[name].size, 9
-        )
-        assert (entry["training_minimum"], entry["training_maximum"]) == (low, high)
-        assert (entry["minimum"], entry["maximum"]) == (float(raw[name].min()), float(raw[name].max()))
+        assert record.values == int(outside.sum())
+        assert record.share == round(record.values / raw[name].size, 9)
+        assert (record.training_minimum, record.training_maximum) == (low, high)
+        assert (record.minimum, record.maximum) == (float(raw[name].min()), float(raw[name].max()))
         first = outside.any(("time", "latitude", "longitude")).values.argmax()
-        assert entry["first_lead_hours"] == 6 * first
+        assert record.first_lead_hours == 6 * first
     caplog.set_level(logging.WARNING, "fourcaster.forecast.inference.limits")
     model.run(humid_source(), TIMES, "5d")
-    (line,) = (record.getMessage() for record in caplog.records if record.getMessage().startswith("q "))
-    hours = entries["q"]["first_lead_hours"]
-    assert (
-        f"q reaches {entries['q']['minimum']:.6g}" in line
-        and f"first at {hours:g} h" in line
-        and "outside the training range 0 ..." in line
-    )
+    (line,) = (message for message in caplog.messages if message.startswith("q "))
+    assert f"q reaches {records['q'].minimum:.6g}" in line
+    assert f"first at {records['q'].first_lead_hours:g} h" in line
+    assert "outside the training range 0 ..." in line
 
 
-def test_every_way_to_make_a_forecast_has_the_same_record(model, bounded, tmp_path):
+def test_records_are_the_same_for_files_memory_and_rollout(model, bounded, tmp_path):
     for name in ("a.zarr", "a.nc"):
         with model.run(humid_source(), TIMES, "5d", output=tmp_path / name) as written:
             order = written[list(bounded.data_vars)]  # a store sorts them
-            assert records(order) == records(bounded) and len(records(order)["clipped"]) == 2
+            assert read_records(order) == read_records(bounded) and len(read_records(order).clipped) == 2
             for variable in ("t2m", "q", "tp"):
                 assert np.array_equal(written[variable], bounded[variable])
     for step in model.rollout(humid_source(), TIMES, "5d"):
         assert float(step["q"].min()) >= 0
-    assert records(step) == records(bounded)
+    assert read_records(step) == read_records(bounded)
 
 
 def test_a_killed_run_is_resumed_with_the_same_values_and_record(model, tmp_path):
@@ -150,7 +145,7 @@ def test_a_partial_forecast_with_other_bounds_is_not_resumed(model, tmp_path):
         assert float(other["q"].isel(time=0).min()) < 0
 
 
-def test_ensembles_keep_to_bounds_at_all_lead_times(model):
+def test_ensembles_respect_bounds_at_all_lead_times(model):
     result = model.run(humid_source(), TIMES, "1d", members=4)
     assert float(result["q"].min()) == 0 and float(result["tp"].min()) == 0
     start = result.isel(prediction_timedelta=0)
@@ -158,7 +153,7 @@ def test_ensembles_keep_to_bounds_at_all_lead_times(model):
     assert float(start["q"].std("number").max()) > 1e-5
 
 
-def test_bounds_of_the_caller_take_the_place_of_physical_ones(model, raw):
+def test_bounds_of_the_caller_replace_physical_ones(model, raw):
     result = model.run(humid_source(), TIMES, "5d", clip={"t2m": (278.0, 282.0), "q": (None, 0.003)})
     assert np.array_equal(result["t2m"], raw["t2m"].clip(278, 282)) and np.array_equal(
         result["q"], raw["q"].clip(max=np.float32(0.003))
@@ -172,7 +167,7 @@ def test_bounds_of_the_caller_take_the_place_of_physical_ones(model, raw):
         model.run(humid_source(), lead="6h", clip={"q": (1, 0)})
 
 
-def test_bounds_that_the_training_data_do_not_respect_do_not_apply(model):
+def test_physical_bounds_that_the_training_data_exceed_do_not_apply(model):
     ranges = training_range(model.checkpoint).copy()
     names = [channel.variable for channel in model.checkpoint.channels]
     ranges[0, names.index("q")] = -1e-5  # a little below zero, as spectral models leave it
@@ -181,7 +176,7 @@ def test_bounds_that_the_training_data_do_not_respect_do_not_apply(model):
     assert bounds[0, names.index("q")] == 0 and bounds[0, names.index("tp")] == -np.inf
 
 
-def test_older_checkpoints_take_the_range_from_their_store_or_go_without(model, humid, tmp_path):
+def test_older_checkpoints_read_the_range_from_their_store_if_it_exists(model, humid, tmp_path):
     old = replace(model.checkpoint, ranges=None)
     assert np.array_equal(training_range(old), model.checkpoint.ranges)
     moved = old.config.model_copy(
@@ -194,13 +189,13 @@ def test_older_checkpoints_take_the_range_from_their_store_or_go_without(model, 
 
 
 @pytest.mark.parametrize("text", ["q", "q=", "q=1", "=0,1", "q=low,", "q=0;1"])
-def test_texts_that_are_no_bounds_are_refused(text):
+def test_malformed_bounds_are_refused(text):
     with pytest.raises(ValueError, match="is not understood; write NAME=LOW,HIGH"):
         parse_clip([text])
 
 
-def test_texts_of_bounds():
-    with pytest.raises(ValueError, match="names q twice"):
+def test_bounds_are_parsed_from_text():
+    with pytest.raises(ValueError, match="bounds of q are given twice"):
         parse_clip(["q=0,", "q=,1"])
     assert parse_clip(["q=0,", "t=,300.5", "r=0,100", "u=,"]) == {
         "q": (0, None),

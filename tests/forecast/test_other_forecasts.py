@@ -17,7 +17,7 @@ from fourcaster.datasets.ingest.select import Selection
 from fourcaster.datasets.ingest.write import write_store
 from fourcaster.fno.grids import LatLon
 from fourcaster.forecast.cli.main import app
-from fourcaster.forecast.inference.forecaster import open_forecast
+from fourcaster.forecast.inference.open import open_forecast
 from fourcaster.forecast.inspection import inspect
 from fourcaster.forecast.verification import plots
 from fourcaster.forecast.verification.pairing import in_units
@@ -225,11 +225,13 @@ def test_the_commands_read_forecasts_of_other_packages(perfect, truth, tmp_path,
 
 def test_plots_are_not_transposed_and_show_zero_error(perfect, truth, tmp_path, monkeypatch):
     drawn = []
-    maps = plots._maps
+    draw_maps = plots.draw_maps
     monkeypatch.setattr(
-        plots, "_maps", lambda *words, **more: drawn.append(maps(*words, **more)) or drawn[-1]
+        plots, "draw_maps", lambda *words, **more: drawn.append(draw_maps(*words, **more)) or drawn[-1]
     )
-    forecast.plot(LAYOUTS["weatherbench2"](perfect), "2m_temperature", "24h", tmp_path / "a.png", truth)
+    forecast.plot(
+        LAYOUTS["weatherbench2"](perfect), "2m_temperature", "24h", output=tmp_path / "a.png", truth=truth
+    )
     meshes = [
         next(c for c in ax.collections if isinstance(c, QuadMesh)).get_array()
         for ax in drawn[0].axes
@@ -245,20 +247,26 @@ def test_plots_are_not_transposed_and_show_zero_error(perfect, truth, tmp_path, 
 def test_channels_are_plotted_by_either_name(perfect, truth, tmp_path):
     for variable, level in (("z500", None), ("geopotential", 500), ("z500", 500)):
         forecast.plot(
-            channels(perfect), variable, "6h", tmp_path / "z.png", truth, level=level, overwrite=True
+            channels(perfect),
+            variable,
+            "6h",
+            output=tmp_path / "z.png",
+            truth=truth,
+            level=level,
+            overwrite=True,
         )
     for variable, level, message in (
-        ("2m_temperature", 500, "has no levels; leave out --level"),
-        ("geopotential", 300, "no level 300 hPa; name one of the levels 500, 850 hPa"),
-        ("geopotential", None, "name one of the levels 500, 850"),
+        ("2m_temperature", 500, "has no levels; leave out the level"),
+        ("geopotential", 300, "no level 300 hPa; choose one of the levels 500, 850 hPa"),
+        ("geopotential", None, "choose one of the levels 500, 850"),
         ("wind", None, "no variable 'wind'"),
     ):
         with pytest.raises(ValueError, match=message):
-            forecast.plot(perfect, variable, "6h", tmp_path / "no.png", level=level)
+            forecast.plot(perfect, variable, "6h", output=tmp_path / "no.png", level=level)
     with pytest.raises(ValueError, match="no variable 'z500'"):
-        forecast.plot(perfect.sel(level=[850]), "z500", "6h", tmp_path / "no.png")
-    with pytest.raises(ValueError, match="add --truth, or leave out --regrid"):
-        forecast.plot(perfect, "2m_temperature", "6h", tmp_path / "no.png", regrid=True)
+        forecast.plot(perfect.sel(level=[850]), "z500", "6h", output=tmp_path / "no.png")
+    with pytest.raises(ValueError, match="add one, or do not regrid"):
+        forecast.plot(perfect, "2m_temperature", "6h", output=tmp_path / "no.png", regrid=True)
     assert not (tmp_path / "no.png").exists()
 
 
@@ -353,7 +361,7 @@ def test_common_channels_are_scored_and_others_reported(perfect, truth, tmp_path
     more = perfect.assign(wind=perfect["2m_temperature"].assign_attrs(units="m s-1"))
     more.to_zarr(tmp_path / "a.zarr", consolidated=False)
     done = CliRunner().invoke(app, ["verify", str(tmp_path / "a.zarr"), "--truth", str(truth)])
-    assert done.exit_code == 0 and "left out, since the truth does not have them: wind" in done.output
+    assert done.exit_code == 0 and "not scored, because the truth lacks them: wind" in done.output
     mixed = channels(perfect)["fields"].to_dataset("variable").assign(t850=lambda d: d["z850"])
     scores = forecast.verify(mixed.drop_vars("z500"), truth)
     assert scores.attrs["left_out"] == ["t850"] and scores["level"].values.tolist() == [850]
@@ -451,7 +459,7 @@ def test_regridding_scores_on_the_coarser_grid(perfect, source, truth):
     field = perfect[["2m_temperature"]].astype("f8")
     mean = (field * weights).coarsen(latitude=2, longitude=2).sum() / (2 * weights.coarsen(latitude=2).sum())
     coarse = mean.assign_coords(latitude=latitude, longitude=longitude).astype("f4")
-    with pytest.raises(ValueError, match=r"on different points.*--area NORTH/WEST/SOUTH/EAST.*--regrid"):
+    with pytest.raises(ValueError, match=r"on different points.*choose an area of common points, or regrid"):
         forecast.verify(coarse, truth)
     scores = forecast.verify(coarse, truth, regrid=True)
     assert "the truth, 12 x 12 points, regridded conservatively to 6 x 6" in scores.attrs["regridding"]

@@ -1,4 +1,4 @@
-"""Other grids: exact where points coincide, linear in between, round the globe, around missing values."""
+"""Output grids: exact where points coincide, linear in between, periodic, and aware of missing values."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ GLOBE = LatLon(np.linspace(-90, 90, 19), np.arange(0.0, 360, 10))
 TYPES = ("float32", "float32")
 
 
-def test_the_models_own_grid_is_left_alone():
+def test_the_models_own_grid_is_kept():
     fields = np.random.rand(2, 3, *BOX.shape).astype("f4")
     own = output_grid(BOX, TYPES)
     assert own.apply(fields) is fields and own.along_rows.dtype == np.float32 and own.note == ""
@@ -24,25 +24,31 @@ def test_the_models_own_grid_is_left_alone():
 def test_half_the_spacing_keeps_the_points_and_is_linear_between(grid):
     fine = output_grid(grid, TYPES, grid.spacing[1] / 2)
     fields = np.random.rand(2, *grid.shape).astype("f4")
-    made = fine.apply(fields)
+    interpolated = fine.apply(fields)
     assert np.allclose(
-        made[:, ::2, ::2][:, :, : grid.shape[1]] if grid is BOX else made[..., ::2][:, ::2], fields, atol=1e-6
+        interpolated[:, ::2, ::2][:, :, : grid.shape[1]] if grid is BOX else interpolated[..., ::2][:, ::2],
+        fields,
+        atol=1e-6,
     )
-    assert np.allclose(made[:, ::2, 1], fields[:, :, :2].mean(-1), atol=1e-6)
+    assert np.allclose(interpolated[:, ::2, 1], fields[:, :, :2].mean(-1), atol=1e-6)
     if grid is GLOBE:
         assert len(fine.along_columns) == 72 and np.allclose(
-            made[:, ::2, -1], (fields[..., -1] + fields[..., 0]) / 2, atol=1e-6
+            interpolated[:, ::2, -1], (fields[..., -1] + fields[..., 0]) / 2, atol=1e-6
         )
     assert "no finer detail" in fine.note
 
 
 def test_a_linear_field_is_reproduced_at_any_spacing():
-    made = output_grid(BOX, TYPES, 0.7)
+    interpolated = output_grid(BOX, TYPES, 0.7)
     plane = (BOX.latitude[:, None] + 2 * BOX.longitude).astype("f4")
-    assert np.allclose(made.apply(plane), made.along_rows[:, None] + 2 * made.along_columns, rtol=1e-5)
+    assert np.allclose(
+        interpolated.apply(plane),
+        interpolated.along_rows[:, None] + 2 * interpolated.along_columns,
+        rtol=1e-5,
+    )
 
 
-def test_an_area_is_cut_out_bit_for_bit():
+def test_an_area_keeps_its_points_bit_for_bit():
     part = output_grid(BOX, TYPES, area="50/-150/30/-120")
     rows, columns = (
         (BOX.latitude <= 50) & (BOX.latitude >= 30),
@@ -78,7 +84,7 @@ def test_longitudes_of_an_area_increase_in_the_convention_it_is_written_in(area,
 
 
 @pytest.mark.parametrize(("west", "east"), [(-180, 180), (0, 360), (-90, 270)])
-def test_a_whole_turn_holds_each_meridian_once(west, east):
+def test_an_area_of_360_degrees_contains_each_meridian_once(west, east):
     part = output_grid(GLOBE, TYPES, area=f"90/{west}/-90/{east}")
     assert part.along_columns.tolist() == list(range(west, east, 10))
 
@@ -125,7 +131,7 @@ GAUSS = LatLon(np.rad2deg(np.arcsin(np.polynomial.legendre.leggauss(32)[0]))[::-
         ),
     ],
 )
-def test_a_spacing_keeps_the_kind_of_grid_and_points_choose_it(grid, spacing, rows, columns):
+def test_a_spacing_keeps_the_kind_of_grid_and_numbers_of_points_determine_it(grid, spacing, rows, columns):
     other = output_grid(grid, ("float64", "float64"), spacing)
     assert other.along_rows.shape == rows.shape and np.allclose(other.along_rows, rows, atol=1e-4)
     assert other.along_columns.shape == columns.shape and np.allclose(other.along_columns, columns)
@@ -158,17 +164,17 @@ def test_an_area_in_another_convention_starts_the_next_forecast(tiny_checkpoint,
 def test_missing_values_stay_missing():
     fields = np.ones(BOX.shape, "f4")
     fields[3, 4] = np.nan
-    made = output_grid(BOX, TYPES, 1.25).apply(fields)
+    interpolated = output_grid(BOX, TYPES, 1.25).apply(fields)
     assert (
-        np.isnan(made[6, 8])
-        and np.isnan(made[5, 8])
-        and np.isfinite(made[4, 8])
-        and (made[np.isfinite(made)] == 1).all()
+        np.isnan(interpolated[6, 8])
+        and np.isnan(interpolated[5, 8])
+        and np.isfinite(interpolated[4, 8])
+        and (interpolated[np.isfinite(interpolated)] == 1).all()
     )
 
 
 @pytest.mark.parametrize(
-    ("spacing", "area", "said"),
+    ("spacing", "area", "message"),
     [
         (0, None, "between 0 and 45"),
         ("nan", None, "between 0 and 45"),
@@ -181,9 +187,9 @@ def test_missing_values_stay_missing():
         (None, "60/0/20/10", "fewer than two"),
     ],
 )
-def test_what_makes_no_sense_is_refused(spacing, area, said):
-    with pytest.raises(ValueError, match=said):
-        output_grid(BOX, TYPES, spacing, area)
+def test_malformed_grids_and_areas_are_refused(spacing, area, message):
+    with pytest.raises(ValueError, match=message):
+        output_grid(BOX, TYPES, spacing, area=area)
 
 
 def test_forecasts_on_another_grid_agree_on_disk_and_in_memory(tiny_checkpoint, tiny_store, tmp_path):
@@ -197,6 +203,6 @@ def test_forecasts_on_another_grid_agree_on_disk_and_in_memory(tiny_checkpoint, 
     whole = model.run(make_source(), times="2001-02-03", lead="12h")
     point = {"latitude": 50.0, "longitude": 230.0}
     assert np.allclose(memory["t2m"].interp(point), whole["t2m"].interp(point), atol=1e-2)
-    with pytest.raises(ValueError, match=r"on different points.*--regrid"):
+    with pytest.raises(ValueError, match=r"on different points.*or regrid"):
         forecast.verify(tmp_path / "fc.zarr", tiny_store)
     assert isinstance(disk, xr.Dataset)

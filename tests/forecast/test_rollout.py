@@ -1,4 +1,4 @@
-"""Forecasts: alike from file and memory, in batches and alone; layout; resume; what does not fit is refused."""
+"""Forecasts: equal from file and memory, in batches and alone; layout; resuming; refused input."""
 
 import gc
 import hashlib
@@ -17,8 +17,9 @@ from fourcaster import forecast
 from fourcaster.datasets.store import atomic
 from fourcaster.fno import WeightsError
 from fourcaster.forecast.checkpoint.weather import load_checkpoint, save_checkpoint
-from fourcaster.forecast.inference.perturbations import perturbations
-from fourcaster.forecast.inference.rollout import initial_states, parse_lead
+from fourcaster.forecast.inference.initial_states import initial_states
+from fourcaster.forecast.inference.initial_times import parse_lead
+from fourcaster.forecast.inference.perturbations import Ensemble, perturbations
 from fourcaster.forecast.verification.plots import plot
 from fourcaster.forecast.verification.verify import verify
 
@@ -31,32 +32,33 @@ def model(tiny_checkpoint):
 
 
 @pytest.fixture(scope="module")
-def made(model):
+def prediction(model):
     return model.run(make_source(), TIMES, lead="24h")
 
 
-def test_layout(made, tiny_store):
-    assert dict(made.sizes) == {"time": 3, "prediction_timedelta": 5, "latitude": 7, "longitude": 12}
+def test_a_forecast_has_the_layout_of_weatherbench(prediction, tiny_store):
+    assert dict(prediction.sizes) == {"time": 3, "prediction_timedelta": 5, "latitude": 7, "longitude": 12}
     truth = xr.open_zarr(tiny_store, consolidated=False)
-    assert made["latitude"].values.tobytes() == truth["latitude"].values.tobytes()
-    assert made["longitude"].values.tobytes() == truth["longitude"].values.tobytes()
-    assert made["prediction_timedelta"].values[1] == np.timedelta64(6, "h")
+    assert prediction["latitude"].values.tobytes() == truth["latitude"].values.tobytes()
+    assert prediction["longitude"].values.tobytes() == truth["longitude"].values.tobytes()
+    assert prediction["prediction_timedelta"].values[1] == np.timedelta64(6, "h")
     assert np.array_equal(
-        made["valid_time"], made["time"].values[:, None] + made["prediction_timedelta"].values
+        prediction["valid_time"],
+        prediction["time"].values[:, None] + prediction["prediction_timedelta"].values,
     )
-    assert made["t2m"].attrs["units"] == "K" and np.isfinite(made["t2m"]).all()
+    assert prediction["t2m"].attrs["units"] == "K" and np.isfinite(prediction["t2m"]).all()
 
 
-def test_step_zero_is_the_initial_state(made):
+def test_lead_time_zero_is_the_initial_state(prediction):
     start = make_source().sel(time=np.array(TIMES, "datetime64[ns]"))
-    assert np.array_equal(made["t2m"].isel(prediction_timedelta=0), start["t2m"])
+    assert np.array_equal(prediction["t2m"].isel(prediction_timedelta=0), start["t2m"])
 
 
-def test_file_memory_and_batches_agree(model, made, tmp_path):
+def test_forecasts_from_file_and_memory_and_in_batches_agree(model, prediction, tmp_path):
     make_source().to_netcdf(tmp_path / "init.nc")
     written = model.run(tmp_path / "init.nc", TIMES, "24h", output=tmp_path / "fc.zarr", batch_size=2)
     for name in ("t2m", "u10"):
-        assert np.allclose(written[name], made[name], atol=1e-4)
+        assert np.allclose(written[name], prediction[name], atol=1e-4)
     assert written["t2m"].encoding["chunks"] == (1, 1, 7, 12)
     raw = json.loads((tmp_path / "fc.zarr" / "prediction_timedelta" / "zarr.json").read_text())["attributes"]
     assert raw["dtype"].startswith("timedelta64") and "units" in raw
@@ -67,38 +69,38 @@ def test_file_memory_and_batches_agree(model, made, tmp_path):
     )
 
 
-def test_netcdf_on_request(model, made, tmp_path):
+def test_a_netcdf_file_is_written_on_request(model, prediction, tmp_path):
     model.run(make_source(), TIMES, "24h", output=tmp_path / "fc.nc")
     with xr.open_dataset(tmp_path / "fc.nc", decode_timedelta=True) as written:
-        assert np.allclose(written["u10"], made["u10"], atol=1e-4)
+        assert np.allclose(written["u10"], prediction["u10"], atol=1e-4)
     assert [p.name for p in tmp_path.iterdir()] == ["fc.nc"]
 
 
-def test_a_forecast_starts_the_next_one(model, made):
+def test_a_forecast_starts_the_next_one(model, prediction):
     """Steps from the middle of a forecast are those of a longer one."""
-    states = made.isel(time=[0])
-    on = model.run(states, [str(made["valid_time"].values[0, 2])], "12h")
-    assert np.allclose(on["t2m"].values[0], made["t2m"].values[0, 2:], atol=1e-3)
-    with pytest.raises(ValueError, match="holds 3 forecasts"):
-        model.run(made, lead="6h")
+    states = prediction.isel(time=[0])
+    on = model.run(states, [str(prediction["valid_time"].values[0, 2])], "12h")
+    assert np.allclose(on["t2m"].values[0], prediction["t2m"].values[0, 2:], atol=1e-3)
+    with pytest.raises(ValueError, match="has 3 forecasts"):
+        model.run(prediction, lead="6h")
 
 
-def test_variables_and_latest_time(model):
+def test_variables_are_selected_and_the_latest_time_is_the_default(model):
     got = model.run(make_source(), lead="6h", variables=["u10"])
     assert list(got.data_vars) == ["u10"] and got["time"].values[0] == make_source()["time"].values[-1]
     with pytest.raises(ValueError, match=r"no variable 'u11'; did you mean u10"):
         model.run(make_source(), lead="6h", variables=["u11"])
 
 
-def test_a_range_of_times(model):
+def test_a_range_of_times_includes_both_ends(model):
     assert model.run(make_source(), "2001-01-05/2001-01-07/12h", "6h").sizes["time"] == 5
 
 
-def test_reordered_data_are_mended_and_shifted_ones_refused(model, made):
+def test_reordered_data_are_reordered_and_shifted_ones_refused(model, prediction):
     turned = make_source().isel(lat=slice(None, None, -1)).transpose("lon", "lat", "time")
     turned = turned.assign_coords(lon=turned["lon"] - 360)
     turned["lon"].attrs["units"] = "degrees_east"
-    assert np.allclose(model.run(turned, TIMES, "24h")["t2m"], made["t2m"], atol=1e-4)
+    assert np.allclose(model.run(turned, TIMES, "24h")["t2m"], prediction["t2m"], atol=1e-4)
     shifted = make_source().assign_coords(
         lat=("lat", make_source()["lat"].values + 0.01, {"units": "degrees_north"})
     )
@@ -106,21 +108,21 @@ def test_reordered_data_are_mended_and_shifted_ones_refused(model, made):
         model.run(shifted, TIMES, "24h")
 
 
-def test_units_are_converted_or_refused(model, made):
+def test_units_are_converted_or_refused(model, prediction):
     source = make_source()
     source["u10"] = (source["u10"] * 3.6).assign_attrs(units="km/h")
-    assert np.allclose(model.run(source, TIMES, "24h")["u10"], made["u10"], atol=1e-4)
+    assert np.allclose(model.run(source, TIMES, "24h")["u10"], prediction["u10"], atol=1e-4)
     source["u10"].attrs["units"] = "K"
     with pytest.raises(ValueError, match=r"'u10' has units 'K', which cannot become"):
         model.run(source, TIMES, "24h")
 
 
 @pytest.mark.parametrize(
-    ("change", "times", "lead", "said"),
+    ("change", "times", "lead", "message"),
     [
         (lambda d: d.drop_vars("u10"), TIMES, "6h", "no variable 'u10'"),
-        (lambda d: d, ["2009-01-01"], "6h", "lacks 2008-12-31T18:00.*it holds 2001-01-01T00:00"),
-        (lambda d: d.isel(time=[0]), None, "6h", r"holds 1 time\(s\), but the model's input is 2"),
+        (lambda d: d, ["2009-01-01"], "6h", "lacks 2008-12-31T18:00.*it has 2001-01-01T00:00"),
+        (lambda d: d.isel(time=[0]), None, "6h", r"has 1 time, but the model's input is 2"),
         (lambda d: d, ["soon"], "6h", "'soon' is not a time"),
         (lambda d: d, TIMES, "7h", "not a positive multiple"),
         (lambda d: d, TIMES, "fast", "not a duration"),
@@ -128,12 +130,12 @@ def test_units_are_converted_or_refused(model, made):
         (lambda d: d.isel(time=[3, 1, 2]), None, "6h", "unsorted"),
     ],
 )
-def test_bad_input_is_refused(model, change, times, lead, said):
-    with pytest.raises(ValueError, match=said):
+def test_bad_input_is_refused(model, change, times, lead, message):
+    with pytest.raises(ValueError, match=message):
         model.run(change(make_source()), times, lead)
 
 
-def test_an_output_that_exists_is_kept(model, tmp_path):
+def test_an_existing_output_is_kept_unless_overwritten(model, tmp_path):
     model.run(make_source(), TIMES, "6h", output=tmp_path / "fc.zarr")
     with pytest.raises(FileExistsError, match="overwrite it"):
         model.run(make_source(), TIMES, "12h", output=tmp_path / "fc.zarr")
@@ -145,7 +147,7 @@ def test_an_output_that_exists_is_kept(model, tmp_path):
     )
 
 
-def test_a_stopped_run_is_taken_up_with_the_same_bits(model, tmp_path, monkeypatch):
+def test_an_interrupted_run_is_resumed_bit_for_bit(model, tmp_path, monkeypatch):
     straight = model.run(make_source(), TIMES, "24h", output=tmp_path / "a.zarr", batch_size=1)
     calls = []
 
@@ -173,7 +175,7 @@ def test_a_stopped_run_is_taken_up_with_the_same_bits(model, tmp_path, monkeypat
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.zarr", "b.zarr"]
 
 
-def test_a_partial_forecast_of_something_else_is_not_taken_up(model, tmp_path):
+def test_a_partial_forecast_of_other_data_is_not_resumed(model, tmp_path):
     def stop(done, total, text):
         if done == 7:
             raise KeyboardInterrupt
@@ -185,7 +187,7 @@ def test_a_partial_forecast_of_something_else_is_not_taken_up(model, tmp_path):
 
 
 def test_memory_does_not_grow_with_lead_time(model):
-    def held():
+    def memory():
         gc.collect()  # cycles wait for the collector, whose moments depend on what ran before
         arrays = tracemalloc.DomainFilter(True, np.lib.tracemalloc_domain)
         of_numpy = sum(trace.size for trace in tracemalloc.take_snapshot().filter_traces([arrays]).traces)
@@ -196,31 +198,31 @@ def test_memory_does_not_grow_with_lead_time(model):
     for i, step in enumerate(model.rollout(make_source(), TIMES, "30d")):
         assert step.sizes["prediction_timedelta"] == 1
         if i in (4, 120):
-            after[i] = held()
+            after[i] = memory()
     tracemalloc.stop()
     assert (
         after[120] < after[4] + 10_000
     )  # a step of the forecast, all fields, is 2 kB; 116 more steps would be seen
 
 
-def test_rollout_yields_what_run_returns(model, made):
+def test_rollout_yields_what_run_returns(model, prediction):
     for i, step in enumerate(model.rollout(make_source(), TIMES, "24h")):
         assert np.array_equal(
-            step["u10"].isel(prediction_timedelta=0), made["u10"].isel(prediction_timedelta=i)
+            step["u10"].isel(prediction_timedelta=0), prediction["u10"].isel(prediction_timedelta=i)
         )
 
 
-def test_leads():
+def test_lead_times_are_multiples_of_the_step():
     assert (
         parse_lead("72h", np.timedelta64(6, "h")) == 12
         and parse_lead("10d", np.timedelta64(86400, "s")) == 10
     )
 
 
-def test_a_checkpoint_comes_back_the_same(tiny_checkpoint, tmp_path, made):
+def test_a_saved_checkpoint_loads_unchanged(tiny_checkpoint, tmp_path, prediction):
     save_checkpoint(load_checkpoint(tiny_checkpoint), tmp_path / "copy")
     again = forecast.load(tmp_path / "copy").run(make_source(), TIMES, "24h")
-    assert np.array_equal(again["t2m"], made["t2m"])
+    assert np.array_equal(again["t2m"], prediction["t2m"])
     with pytest.raises(FileExistsError):
         save_checkpoint(load_checkpoint(tiny_checkpoint), tmp_path / "copy")
 
@@ -250,11 +252,11 @@ def test_damaged_checkpoints_are_refused(tiny_checkpoint, tmp_path):
 def test_weights_of_another_model_are_listed(tiny_checkpoint, tmp_path):
     copy = tmp_path / "copy"
     save_checkpoint(load_checkpoint(tiny_checkpoint), copy)
-    held = load_file(copy / "weights.safetensors")
-    held["network.networks.0.surplus"] = torch.zeros(1)
-    del held["network.networks.0.blocks.0.gate"]
-    held["network.networks.0.blocks.1.gate"] = torch.zeros(3)
-    save_file(held, copy / "weights.safetensors")
+    weights_of_copy = load_file(copy / "weights.safetensors")
+    weights_of_copy["network.networks.0.surplus"] = torch.zeros(1)
+    del weights_of_copy["network.networks.0.blocks.0.gate"]
+    weights_of_copy["network.networks.0.blocks.1.gate"] = torch.zeros(3)
+    save_file(weights_of_copy, copy / "weights.safetensors")
     meta = json.loads((copy / "meta.json").read_text())
     meta["sha256"] = hashlib.sha256((copy / "weights.safetensors").read_bytes()).hexdigest()
     (copy / "meta.json").write_text(json.dumps(meta))
@@ -268,7 +270,7 @@ def test_weights_of_another_model_are_listed(tiny_checkpoint, tmp_path):
         assert part in str(error.value)
 
 
-def test_devices():
+def test_unavailable_devices_are_refused():
     import torch
 
     from fourcaster.forecast.device import pick_device
@@ -282,17 +284,17 @@ def test_devices():
     assert pick_device("cpu") == "cpu"
 
 
-def test_a_checkpoint_of_the_first_format_is_read_for_ever():
+def test_a_checkpoint_of_the_first_format_still_loads():
     folder = Path(__file__).parents[1] / "data"
-    made = forecast.load(folder / "checkpoint_v1").run(
+    prediction = forecast.load(folder / "checkpoint_v1").run(
         make_source(times=60, shape=(5, 6)), "2001-01-10", "12h"
     )
-    with np.load(folder / "checkpoint_v1_forecast.npz") as known:
+    with np.load(folder / "checkpoint_v1_forecast.npz") as expected:
         for name in ("t2m", "u10"):
-            assert np.allclose(made[name][0], known[name], atol=1e-3)
+            assert np.allclose(prediction[name][0], expected[name], atol=1e-3)
 
 
-def test_a_network_that_returns_what_is_known_gives_its_sum(tiny_checkpoint):
+def test_a_network_that_returns_its_drivers_sums_them(tiny_checkpoint):
     """Closed form: x(k) = b(t + k) + x(0) - b(t) + r s sum over t + 1 ... t + k of sunlight and normalised
     background.
     """
@@ -308,8 +310,8 @@ def test_a_network_that_returns_what_is_known_gives_its_sum(tiny_checkpoint):
     model = forecast.load(tiny_checkpoint)
     point = model.checkpoint
     point.stepper.network = Sunlight()
-    made = model.run(make_source(), TIMES, "24h")
-    valid = made["valid_time"].values
+    prediction = model.run(make_source(), TIMES, "24h")
+    valid = prediction["valid_time"].values
     light = np.stack([np.cumsum(toa_radiation(times[1:], point.grid), axis=0) for times in valid])
     background = np.stack([point.cycle.at(times) for times in valid])
     for c, channel in enumerate(point.channels):
@@ -319,33 +321,35 @@ def test_a_network_that_returns_what_is_known_gives_its_sum(tiny_checkpoint):
             (background[:, 1:, c] - float(point.stepper.mean[c])) / float(point.stepper.std[c]), axis=1
         )
         expected = background[:, 1:, c] + (start - background[:, 0, c])[:, None] + scale * (light + cycle)
-        assert np.allclose(made[channel.variable].values[:, 1:], expected, atol=1e-3)
+        assert np.allclose(prediction[channel.variable].values[:, 1:], expected, atol=1e-3)
 
 
-def test_members_depart_as_states_do_and_come_in_pairs(model, tmp_path, tiny_store):
+def test_members_are_perturbed_in_pairs_and_do_not_depend_on_others(model, tmp_path, tiny_store):
     times = ["2001-01-20", "2001-02-03T12"]
-    made = model.run(tiny_store, times, "12h", members=5)
-    assert made["t2m"].dims == ("time", "prediction_timedelta", "number", "latitude", "longitude")
+    prediction = model.run(tiny_store, times, "12h", members=5)
+    assert prediction["t2m"].dims == ("time", "prediction_timedelta", "number", "latitude", "longitude")
     single = model.run(tiny_store, times, "12h")
-    xr.testing.assert_allclose(made.isel(number=0, drop=True), single, rtol=1e-6)
-    start = made["t2m"].isel(prediction_timedelta=0)
+    xr.testing.assert_allclose(prediction.isel(number=0, drop=True), single, rtol=1e-6)
+    start = prediction["t2m"].isel(prediction_timedelta=0)
     shift = start - start.isel(number=0)
     assert (
         np.allclose(shift.isel(number=1), -shift.isel(number=2), atol=1e-4)
         and float(abs(shift.isel(number=3)).max()) > 0.01
     )
-    alone = model.run(tiny_store, times[1], "12h", members=3)  # whatever else is made, a member is the same
-    xr.testing.assert_allclose(alone, made.isel(time=[1], number=slice(3)), rtol=1e-5)
+    alone = model.run(
+        tiny_store, times[1], "12h", members=3
+    )  # whatever else is prediction, a member is the same
+    xr.testing.assert_allclose(alone, prediction.isel(time=[1], number=slice(3)), rtol=1e-5)
     written = model.run(
         tiny_store, times, "12h", members=5, output=tmp_path / "m.zarr", batch_size=3
     )  # fewer than there are members
-    xr.testing.assert_allclose(written.load(), made, rtol=1e-6)
+    xr.testing.assert_allclose(written.load(), prediction, rtol=1e-6)
     netcdf = model.run(tiny_store, times, "12h", members=4, output=tmp_path / "m.nc", area="55/205/35/250")
     assert netcdf["u10"].sizes["number"] == 4
-    with pytest.raises(ValueError, match="select the one to go on from"):
-        model.run(made.isel(time=[0]), lead="12h")
+    with pytest.raises(ValueError, match="select the one to start from"):
+        model.run(prediction.isel(time=[0]), lead="12h")
     scores = verify(tmp_path / "m.zarr", tiny_store)
-    mean = verify(made.mean("number", keep_attrs=True), tiny_store)
+    mean = verify(prediction.mean("number", keep_attrs=True), tiny_store)
     xr.testing.assert_allclose(
         scores.sel(metric=mean["metric"]), mean, atol=1e-4
     )  # of means rounded to float32
@@ -353,38 +357,38 @@ def test_members_depart_as_states_do_and_come_in_pairs(model, tmp_path, tiny_sto
     assert (t2m.sel(metric="crps") <= t2m.sel(metric="mae") + 0.05).all() and (
         t2m.sel(metric="spread") > 0
     ).all()
-    assert plot(tmp_path / "m.zarr", "t2m", "12h", tmp_path / "m.png").exists()
+    assert plot(tmp_path / "m.zarr", "t2m", "12h", output=tmp_path / "m.png").exists()
 
 
 def test_a_forecast_goes_on_from_one_of_a_selected_time_and_not_from_scores(model, tiny_store):
-    made = model.run(tiny_store, ["2001-01-20", "2001-02-03T12"], "12h")
+    prediction = model.run(tiny_store, ["2001-01-20", "2001-02-03T12"], "12h")
     xr.testing.assert_equal(
-        model.run(made.isel(time=0), lead="6h"), model.run(made.isel(time=[0]), lead="6h")
+        model.run(prediction.isel(time=0), lead="6h"), model.run(prediction.isel(time=[0]), lead="6h")
     )
     for other in (
-        made.isel(time=0, drop=True).drop_vars("valid_time"),
-        made.isel(time=[0]).assign_coords(prediction_timedelta=[0, 6, 12]),
+        prediction.isel(time=0, drop=True).drop_vars("valid_time"),
+        prediction.isel(time=[0]).assign_coords(prediction_timedelta=[0, 6, 12]),
     ):
         with pytest.raises(
-            ValueError, match="so it is not a forecast; name a forecast or a series of states"
+            ValueError, match="so it is not a forecast; give a forecast or a series of states"
         ):
             model.run(other, lead="6h")
     for axis in ("time", "prediction_timedelta"):
         with pytest.raises(ValueError, match=f"has no values along '{axis}'"):
-            model.run(made.isel({axis: slice(0)}), lead="6h")
+            model.run(prediction.isel({axis: slice(0)}), lead="6h")
 
 
-def test_perturbations_have_the_size_that_is_asked_for(model, tiny_store):
+def test_perturbations_have_the_amplitude_of_the_ensemble(model, tiny_store):
     states = initial_states(model.checkpoint, tiny_store)
     times = states.fields.times[60:160:2]
-    added = perturbations(model.checkpoint, states, times, 3, scale=0.1)
+    added = perturbations(model.checkpoint, states, times, ensemble=Ensemble(3, 0.1))
     anomaly = states.fields.read(np.arange(160)) - model.checkpoint.cycle.at(states.fields.times)
     ratio = added[:, 1].std(axis=(0, 2, 3)) / anomaly.std(axis=(0, 2, 3))
     assert ((ratio > 0.07) & (ratio < 0.13)).all()
-    early = perturbations(model.checkpoint, states, times[:1], 3)
+    early = perturbations(model.checkpoint, states, times[:1], ensemble=Ensemble(3))
     later = initial_states(
         model.checkpoint, xr.open_zarr(tiny_store, consolidated=False).isel(time=slice(61))
     )
     assert np.array_equal(
-        early, perturbations(model.checkpoint, later, times[:1], 3)
-    )  # nothing of the future goes in
+        early, perturbations(model.checkpoint, later, times[:1], ensemble=Ensemble(3))
+    )  # the future is not used

@@ -1,4 +1,4 @@
-"""Which files a model may start from: its own levels, under any known name."""
+"""Data that a model can start from: its own levels, under any known name."""
 
 import json
 import shutil
@@ -28,14 +28,14 @@ def reference(model):
 
 
 def on_one_level(hpa):
-    """The tiny source's temperature as a variable on one pressure level."""
+    """Return the tiny source's temperature as a variable on one pressure level."""
     field = make_source()[["t2m"]].rename(t2m="t").expand_dims(level=[hpa], axis=1)
     return field.assign_coords(level=("level", np.array([hpa], "i4"), {"units": "millibars"}))
 
 
 @pytest.fixture(scope="module")
 def model_of_500(tmp_path_factory):
-    """A model of a temperature at 500 hPa, and the folder of its checkpoint."""
+    """Return the checkpoint of a model of temperature at 500 hPa."""
     folder = tmp_path_factory.mktemp("level")
     on_one_level(500).to_netcdf(folder / "t500.nc")
     write_store(open_sources([folder / "t500.nc"]), folder / "t500.zarr")
@@ -43,7 +43,7 @@ def model_of_500(tmp_path_factory):
     return folder / "run" / "checkpoint"
 
 
-def test_case_24_a_model_starts_from_its_own_level_only(model_of_500, tmp_path):
+def test_a_model_starts_only_from_its_own_level(model_of_500, tmp_path):
     model = forecast.load(model_of_500)
     assert str(model.checkpoint.channels[0]) == "t at level 500 hPa"
     first = model.run(on_one_level(500), lead="6h")
@@ -55,9 +55,7 @@ def test_case_24_a_model_starts_from_its_own_level_only(model_of_500, tmp_path):
     xr.testing.assert_allclose(model.run(both, lead="6h"), first)
     with pytest.raises(ValueError, match="lacks level 500 hPa, which the model needs; it has 850, 700 hPa"):
         model.run(both.assign_coords(level=("level", [850, 700], {"units": "hPa"})), lead="6h")
-    written = model.run(
-        on_one_level(500), lead="12h", output=tmp_path / "fc.nc"
-    )  # which is valid input for the next
+    written = model.run(on_one_level(500), lead="12h", output=tmp_path / "fc.nc")
     assert written["t"].attrs["scalar_coordinates"] == "level=500 hPa"
     assert np.isfinite(model.run(written, lead="6h")["t"]).all()
     written["t"].attrs["scalar_coordinates"] = "level=850 hPa"
@@ -68,10 +66,10 @@ def test_case_24_a_model_starts_from_its_own_level_only(model_of_500, tmp_path):
     with pytest.raises(ValueError, match=r"'t' is at level 500 hPa, that of the truth .* at level 850 hPa"):
         verify(model.run(on_one_level(500), "2001-02-05", lead="6h"), tmp_path / "t850.zarr")
     unknown = on_one_level(850).squeeze("level", drop=True)
-    assert np.isfinite(model.run(unknown, lead="6h")["t"]).all()  # no level is known: nothing to refuse
+    assert np.isfinite(model.run(unknown, lead="6h")["t"]).all()  # its level is unknown
 
 
-def test_case_24_an_old_checkpoint_does_not_know_its_level(model_of_500, tmp_path):
+def test_an_old_checkpoint_without_its_level_starts_from_any(model_of_500, tmp_path):
     meta = json.loads((model_of_500 / "meta.json").read_text())
     del meta["channels"][0]["place"], meta["checksum"]
     shutil.copytree(model_of_500, tmp_path / "old")
@@ -90,12 +88,12 @@ def test_a_forecast_starts_from_any_member(model_of_500):
     )
 
 
-def test_case_08_a_model_starts_from_files_with_other_names(model, reference):
+def test_a_model_starts_from_files_with_other_names(model, reference):
     source = make_source()
     cds = source.rename(t2m="2t", u10="10u", time="valid_time").assign_coords(number=0)
     cds["2t"].attrs |= {"GRIB_shortName": "2t", "standard_name": "unknown"}
-    for given in (cds, source.rename(t2m="2m_temperature", u10="10m_u_component_of_wind")):
-        assert np.array_equal(model.run(given, TIMES, "24h")["t2m"], reference["t2m"])
+    for renamed in (cds, source.rename(t2m="2m_temperature", u10="10m_u_component_of_wind")):
+        assert np.array_equal(model.run(renamed, TIMES, "24h")["t2m"], reference["t2m"])
     with pytest.raises(ValueError, match="no variable 't2m', which the model needs; there are: "):
         model.run(source.rename(t2m="something"), TIMES, "6h")
 

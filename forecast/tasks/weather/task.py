@@ -12,8 +12,10 @@ from ...checkpoint.description import ForecastDescription
 from ...checkpoint.folder import StoredCheckpoint
 from ...checkpoint.weather import grid_of_meta
 from ...config.weather import WeatherConfig
-from ...inference.forecaster import Forecaster, open_forecast
-from ...inference.limits import describe_records, parse_clip, records
+from ...inference.forecaster import Forecaster
+from ...inference.limits import parse_clip
+from ...inference.open import open_forecast
+from ...inference.records import read_records
 from ...ingestion import parse_names
 from ...summaries import forecast_summary
 from ..base import MissingOptionError, Summary, Task, TrainResult
@@ -44,7 +46,7 @@ class WeatherTask(Task):
             "follow_links",
         }
     )
-    verify_options = frozenset({"report", "area", "regrid", "lead_units", "follow_links"})
+    verify_options = frozenset({"report", "metrics", "area", "regrid", "lead_units", "follow_links"})
     grid = "degrees between points, on the model's kind of grid, or HxW points (odd H: rows on the poles)"
 
     def inputs(self, config: WeatherConfig) -> list[Path | None]:
@@ -71,9 +73,9 @@ class WeatherTask(Task):
 
     def summarise_run(self, dataset: xr.Dataset, output: Path) -> Summary:
         """Return the layout of the forecast, and how much was clipped or outside the training range."""
-        recorded = records(dataset)
+        records = read_records(dataset)
         summary = forecast_summary(open_forecast(output))
-        return Summary(summary | recorded, summary | describe_records(recorded))
+        return Summary(summary | records.to_dict(), summary | records.describe())
 
     def verify(
         self,
@@ -87,17 +89,17 @@ class WeatherTask(Task):
         options: Mapping[str, Any],
     ) -> Summary:
         """Score a forecast against truth, persistence, damped persistence and climatology."""
-        from ...verification.verify import notes, summary, verify
+        from ...verification.summary import notes, summarize
+        from ...verification.verify import verify
 
+        options = {**options, "metrics": parse_names("metrics", options["metrics"])}
         scores = verify(forecast, truth, output, overwrite=overwrite, progress=progress, **options)
         if report is not None:
             from ...verification.report import write_report
 
-            write_report(forecast, truth, scores, report, overwrite=overwrite, **options)
-        remarks = list(notes(scores))
-        if scores.attrs["overlaps_training_period"]:
-            remarks.append("some initial times lie in the training period: these scores flatter the model")
-        return Summary(summary(scores), notes=remarks)
+            write_report(forecast, truth, scores, output=report, overwrite=overwrite, **options)
+        rows = [row.to_dict() for row in summarize(scores, options["metrics"])]
+        return Summary(rows, notes=notes(scores))
 
     def describe(self, stored: StoredCheckpoint) -> dict[str, Any]:
         """Return model, channels, grid, training periods and score."""

@@ -49,7 +49,7 @@ from fourcaster.forecast.jobs.spec import Job
         ({"area": "5/0/-5/1"}, "area 5/0/-5/1"),
         ({"grid": 100}, "grid spacing must lie between"),
         ({"grid": "fine"}, "is not understood"),
-        ({"seed": 3}, "seed changes nothing in a single forecast"),
+        ({"seed": 3}, "seed has no effect on a single forecast"),
         ({"members": 3, "seed": -1}, "seed"),
         ({"members": 3, "amplitude": 0}, "amplitude"),
         ({"clip": {"tm2": [0, None]}}, "clip: the model has no variable 'tm2'; did you mean t2m"),

@@ -13,7 +13,8 @@ import xarray as xr
 from jobs_helpers import CYCLES, NOW, call, clock, count_lines, verify_checksum
 from servers import credentials, s3_server, serve, stop
 
-from fourcaster.forecast.inference.forecaster import Forecaster, open_forecast
+from fourcaster.forecast.inference.forecaster import Forecaster
+from fourcaster.forecast.inference.open import open_forecast
 from fourcaster.forecast.jobs.load import load_jobs
 from fourcaster.forecast.jobs.object_store import ObjectStore
 from fourcaster.forecast.jobs.scheduler import Scheduler

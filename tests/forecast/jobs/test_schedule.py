@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 import xarray as xr
 from jobs_helpers import CYCLES, NOW, call, clock, count_lines, verify_checksum
 
-from fourcaster.forecast.inference.forecaster import Forecaster, open_forecast
+from fourcaster.forecast.inference.forecaster import Forecaster
+from fourcaster.forecast.inference.open import open_forecast
 from fourcaster.forecast.jobs.ledger import Ledger
 from fourcaster.forecast.jobs.output_store import LocalStore
 from fourcaster.forecast.jobs.scheduler import Scheduler

@@ -14,7 +14,8 @@ from fourcaster.forecast.jobs.executors import LocalExecutor
 from fourcaster.forecast.jobs.ledger import Ledger
 from fourcaster.forecast.jobs.scheduler import Scheduler
 from fourcaster.forecast.jobs.states import CycleState
-from fourcaster.forecast.verification.verify import summary, verify
+from fourcaster.forecast.verification.summary import summarize
+from fourcaster.forecast.verification.verify import verify
 
 
 def _until(source, last, path):
@@ -41,7 +42,8 @@ def test_truth_that_comes_later_is_verified_with_a_report(write, tmp_path, tiny_
     records = Ledger(tmp_path / "ledger.sqlite").records()
     assert all(record.scores for record in records)
     assert records[0].scores == scores[CYCLES[0]]
-    expected = summary(verify(tmp_path / "out" / "tiny" / "20010106T00.zarr", tiny_store))
+    scores = verify(tmp_path / "out" / "tiny" / "20010106T00.zarr", tiny_store)
+    expected = [row.to_dict() for row in summarize(scores)]
     assert json.loads(records[-1].scores) == [row for row in expected if row["lead_hours"] == 12]
     page = (tmp_path / "out" / "tiny" / "20010106T00.report.html").read_text()
     assert page.count("data:image/png;base64") == 3

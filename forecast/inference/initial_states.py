@@ -1,0 +1,165 @@
+"""States that forecasts start from, read from any data that hold the variables of a model."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from ...datasets.adapters.cf import canonical_source
+from ...datasets.adapters.opening import open_raw
+from ...datasets.durations import format_duration, format_time
+from ...datasets.identity import Identity, at_place, identity, match_variables
+from ...datasets.ingest.select import Selection
+from ...datasets.schema import Channel, check_grid
+from ...datasets.store.fields import Fields
+from ...datasets.suggestions import suggest
+from ...datasets.units import conversion
+from ..checkpoint.weather import Checkpoint
+
+TimeArray = NDArray[np.datetime64]
+
+_CACHE_BYTES = 2**28
+
+
+@dataclass(frozen=True)
+class InitialStates:
+    """States that forecasts can start from, in the order, units and grid of a model.
+
+    Attributes:
+        fields: states.
+        source: name of the data in errors.
+    """
+
+    fields: Fields
+    source: str
+
+    def positions(self, times: TimeArray, window: int, step: np.timedelta64) -> NDArray[np.int64]:
+        """Return the positions of the input windows that end at ``times``, shape (time, window).
+
+        Args:
+            times: initial times, shape (time,).
+            window: number of states in a window.
+            step: time between the states of a window.
+
+        Raises:
+            ValueError: a state of a window is missing.
+        """
+        offsets = np.arange(1 - window, 1) * step
+        needed = times[:, None] + offsets.astype("timedelta64[ns]")
+        positions = np.searchsorted(self.fields.times, needed).clip(max=len(self.fields.times) - 1)
+        missing = self.fields.times[positions] != needed
+        if missing.any():
+            first, last = (format_time(time) for time in self.fields.times[[0, -1]])
+            raise ValueError(
+                f"{self.source} lacks {format_time(needed[missing][0])}, needed for the input of {window} "
+                f"states {format_duration(step)} apart; it has {first} ... {last}"
+            )
+        return np.asarray(positions)
+
+
+def initial_states(
+    checkpoint: Checkpoint, init: str | Path | xr.Dataset, *, follow_links: bool = False
+) -> InitialStates:
+    """Open data with input states and convert them to the variables, units and grid of a model.
+
+    Args:
+        checkpoint: model.
+        init: CF file, zarr store, or a data set in memory.
+        follow_links: follow links within a file or store that lead outside of it.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: a variable, level or grid point of the model is missing, or units are of another
+            dimension.
+    """
+    if isinstance(init, xr.Dataset):
+        return _convert(checkpoint, init, "the data set")
+    source = str(init)
+    with ExitStack() as on_error:
+        raw = on_error.enter_context(open_raw(source, follow_links=follow_links))
+        states = _convert(checkpoint, raw, source)
+        on_error.pop_all()  # the states are read later, so the file stays open
+    return states
+
+
+def _convert(checkpoint: Checkpoint, raw: xr.Dataset, source: str) -> InitialStates:
+    if "prediction_timedelta" in raw.dims:
+        raw = _by_valid_time(raw, source)
+    identities = _identities(checkpoint)
+    names = {alias: None for own in identities.values() for alias in own.names}
+    canonical = canonical_source(raw, source, select=Selection(variables=tuple(names)))
+    available = sorted(canonical.names)
+    dataset = check_grid(canonical.dataset, checkpoint.grid, source)
+    if (np.diff(dataset["time"].values) <= np.timedelta64(0)).any():
+        raise ValueError(
+            f"{source} has unsorted or duplicate times; correct it with "
+            "ds.sortby('time').drop_duplicates('time')"
+        )
+    matches = match_variables(identities, {str(n): identity(v) for n, v in dataset.data_vars.items()})
+    variables = {}
+    for name in identities:
+        if name not in matches:
+            hint = suggest(name, available)
+            raise ValueError(f"{source} has no variable {name!r}, which the model needs; {hint}")
+        channels = [c for c in checkpoint.channels if c.variable == name]
+        variables[name] = _convert_variable(dataset[matches[name]].rename(name), channels, source)
+    return InitialStates(Fields(xr.Dataset(variables), cache_bytes=_CACHE_BYTES), source)
+
+
+def _convert_variable(array: xr.DataArray, channels: Sequence[Channel], source: str) -> xr.DataArray:
+    """Return a variable in the units and on the levels of a model's channels."""
+    try:
+        factor, offset = conversion(array.attrs["units"], channels[0].units)
+    except ValueError as error:
+        raise ValueError(f"{source}: {str(array.name)!r} {error}, the units of the model") from error
+    levels = [channel.level for channel in channels if channel.level is not None]
+    # Members are samples of the same quantity: a forecast may start from any of them.
+    scalars = {key: text for key, text in channels[0].scalars.items() if key != "number"}
+    array = at_place(array, levels=levels or None, scalars=scalars, source=source, owner="the model")
+    return array if (factor, offset) == (1.0, 0.0) else (array * factor + offset).astype(np.float32)
+
+
+def _identities(checkpoint: Checkpoint) -> dict[str, Identity]:
+    """Return what identifies each variable of a model in other data, in the model's order."""
+    identities = {}
+    for channel in checkpoint.channels:
+        name = channel.variable
+        attrs = checkpoint.attrs.get(name, {}) | {"units": channel.units}
+        has_level = channel.level is not None or "level" in channel.scalars
+        identities[name] = Identity(name, attrs, has_level)
+    return identities
+
+
+def _by_valid_time(forecast: xr.Dataset, source: str) -> xr.Dataset:
+    """Return a forecast of one initial time as a series in valid time."""
+    if "time" in forecast.coords and not forecast["time"].dims:
+        forecast = forecast.expand_dims("time")
+    for name in ("time", "prediction_timedelta"):
+        if forecast.sizes.get(name) == 0:
+            raise ValueError(f"{source} has no values along {name!r}; give a forecast or a series of states")
+    kinds = [
+        forecast[name].dtype.kind if name in forecast.coords else ""
+        for name in ("time", "prediction_timedelta")
+    ]
+    if "time" not in forecast.dims or kinds != ["M", "m"]:
+        raise ValueError(
+            f"{source} lacks initial times or lead times, so it is not a forecast; give a forecast or a "
+            "series of states"
+        )
+    if forecast.sizes["time"] > 1:
+        count = forecast.sizes["time"]
+        raise ValueError(
+            f"{source} has {count} forecasts; select the one to start from, e.g. ds.isel(time=[-1])"
+        )
+    if "number" in forecast.dims:
+        count = forecast.sizes["number"]
+        raise ValueError(
+            f"{source} has {count} members; select the one to start from, e.g. ds.isel(number=0)"
+        )
+    valid_time = forecast["time"].values[0] + forecast["prediction_timedelta"].values
+    series = forecast.isel(time=0).drop_vars(["time", "valid_time"], errors="ignore")
+    return series.rename(prediction_timedelta="time").assign_coords(time=valid_time)
