@@ -162,6 +162,22 @@ def soak_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def jobs_start_table(result: dict[str, Any]) -> str:
+    """Return the durations of a run with nothing to do in Markdown."""
+    command = f"{result['command_seconds']:.2f}"
+    cells = [
+        command if result["met"] else f"**{command}**",
+        f"{result['baseline_seconds']:.2f}",
+        f"{result['ratio']:.2f}",
+        f"{result['limit_seconds']:.2f}",
+        f"{result['command_cpu_seconds']:.2f}",
+        f"{result['baseline_cpu_seconds']:.2f}",
+    ]
+    names = f"`{result['command']}`, nothing due [s] | `{result['baseline']}` [s]"
+    header = f"| {names} | ratio | limit [s] | its CPU time [s] | CPU time of the baseline [s] |"
+    return "\n".join([header, "|---|---|---|---|---|---|", f"| {' | '.join(cells)} |"])
+
+
 # Name of the result, the page that shows it, and the function that formats it.
 TABLES: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("operators", "operators", table),
@@ -173,12 +189,15 @@ TABLES: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("solving", "physics", pipe_table),
     ("loader", "data", loader_table),
     ("soak", "operations", soak_table),
+    ("jobs_start", "operations", jobs_start_table),
 ]
 
 
 def main() -> None:
-    """Replace the tables in the pages."""
+    """Replace the tables in the pages, where there is a result."""
     for result, page, render in TABLES:
+        if not (RESULTS / f"{result}.json").exists():
+            continue
         part = "pipes: " if render is pipe_table else ""
         path = ROOT / "docs" / f"{page}.md"
         begin = f"<!-- table of {part}{result}.json: python benchmarks/table.py -->"

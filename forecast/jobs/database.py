@@ -104,8 +104,7 @@ class Database:
             aside = self._put_aside() if damaged else None
             ownership.record_inodes(lock, fresh.path, self.path)
             self._remove(*ownership.LOG_ENDINGS)  # SQLite would take them for the new file's
-            os.replace(fresh.path, self.path)
-            atomic.sync(self.path.parent)
+            atomic.replace_file(fresh.path, self.path)
             with suppress(OSError):
                 ownership.record_inodes(lock, self.path)
         finally:

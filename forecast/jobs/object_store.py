@@ -62,7 +62,7 @@ class ObjectStore:
         siblings = self._list(name.rpartition("/")[0] + "/" if "/" in name else "", recursive=False)
         existing = [*self._list(f"{name}/"), *(key for key in siblings if key == name)]
         taken = [*existing, *(key for key in siblings if key in others or key == f"{name}.json")]
-        if taken and not any(found is not None and found.cycle == manifest.cycle for found in earlier):
+        if taken and not any(one is not None and one.cycle == manifest.cycle for one in earlier):
             raise ForeignFileError(
                 f"{self.root}: {taken[0]} is in the way, which no job published for this cycle; move it away"
             )

@@ -137,20 +137,16 @@ class LocalStore:
             atomic.sync(path)  # a power failure must not leave a name without content
         if not lease_held():
             raise LeaseLostError
-        exists = self._refuse_foreign(target, manifest, list(attachments))
+        self._refuse_foreign(target, manifest, list(attachments))
         atomic.write_file(manifest_path(target), manifest.with_attachments(list(attachments)).to_bytes())
         for attachment, path in attachments.items():
-            os.replace(path, target.parent / attachment)
-        if exists:  # and damaged, or it would not have been made again
-            replaced = replaced_path(target)
-            atomic.remove(replaced)
-            os.rename(target, replaced)
-        os.rename(output, target)
-        for folder in (target.parent, *(folder.parent for folder in new_folders)):
-            atomic.sync(folder)
+            atomic.replace_file(path, target.parent / attachment, durable=False)
+        atomic.swap(output, target, replaced_path(target))  # an earlier output is damaged; it is kept
+        for folder in new_folders:
+            atomic.sync(folder.parent)
 
-    def _refuse_foreign(self, target: Path, manifest: Manifest, attachments: list[str]) -> bool:
-        """Return whether an output of this cycle exists; raise ``ForeignFileError`` for any other file."""
+    def _refuse_foreign(self, target: Path, manifest: Manifest, attachments: list[str]) -> None:
+        """Raise ``ForeignFileError`` where a file other than an output of this cycle has one of the names."""
         earlier = read_manifest(target)
         same_cycle = earlier is not None and earlier.cycle == manifest.cycle
         for path in (target, manifest_path(target), *(target.parent / name for name in attachments)):
@@ -160,7 +156,6 @@ class LocalStore:
                 raise ForeignFileError(
                     f"{path} is in the way, {kind} that no job published for this cycle; move it away"
                 )
-        return kind_of(target) is not None
 
     def verify_checksum(self, name: str, expected: str | None = None) -> str | None:
         """See ``OutputStore``."""
@@ -195,11 +190,10 @@ class LocalStore:
             temporary = self._root / f".{LATEST}.{secrets.token_hex(8)}"
             temporary.symlink_to(name)
             try:
-                os.replace(temporary, link)
+                atomic.replace_file(temporary, link)
             except OSError:
                 temporary.unlink(missing_ok=True)
                 raise
-            atomic.sync(self._root)
 
     def latest(self) -> str | None:
         """See ``OutputStore``."""
