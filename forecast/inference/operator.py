@@ -26,7 +26,7 @@ from ..checkpoint.solution import Operator, load_operator
 from ..device import pick_device
 
 BATCH = 16
-NAMED = 3  # departures from training that a warning names
+MAX_NAMED = 3  # departures from the training data that a warning names
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ class SolutionOperator:
                 progress(int(samples[-1]) + 1, len(inputs), "refined" if refine else "solved")
         dataset = _dataset(operator, inputs, np.concatenate(solutions), times)
         dataset.attrs |= {"checkpoint": operator.identity, "refine": refine}
-        if departures := _outside(operator, inputs, invariants):
+        if departures := _departures(operator, inputs, invariants):
             dataset.attrs["outside_training"] = departures
             log.warning(
                 "these inputs differ from those of training, so errors may be far larger than in validation: "
@@ -158,41 +158,40 @@ def solve(
     )
 
 
-def _check(operator: Operator, given: Simulations, checkpoint: str) -> None:
-    ours, theirs = operator.layout, given.layout
-    held = recorded(given.dataset.attrs, "system", str)
-    if held != operator.config.equation.name:
-        raise ValueError(
-            f"{checkpoint} solves {operator.config.equation.name}, the initial states are of {held}"
-        )
-    equation = equations.get(operator.config.equation.name)
-    names = equation.coefficient_names if equation.collocatable or equation.steady else ()
-    own, others = operator.system.model_dump(), given.system.model_dump()
-    for name in (*names, "length", "start", "side"):
-        if name in own and name not in ours.parameters and own[name] != others.get(name):
+def _check(operator: Operator, inputs: Simulations, checkpoint: str) -> None:
+    """Raise ``ValueError`` unless equation, fixed coefficients and domain are those of the operator."""
+    name = operator.config.equation.name
+    system = recorded(inputs.dataset.attrs, "system", str)
+    if system != name:
+        raise ValueError(f"{checkpoint} solves {name}, the initial states are of {system}")
+    equation = equations.get(name)
+    coefficients = equation.coefficient_names if equation.collocatable or equation.steady else ()
+    trained = operator.system.model_dump()
+    received = inputs.system.model_dump()
+    for key in (*coefficients, "length", "start", "side"):
+        fixed = key in trained and key not in operator.layout.parameters
+        if fixed and trained[key] != received.get(key):
             raise ValueError(
-                f"{checkpoint} was trained with {name}={own[name]}, the initial states belong to "
-                f"{name}={others.get(name)}"
+                f"{checkpoint} was trained with {key}={trained[key]}, the initial states belong to "
+                f"{key}={received.get(key)}"
             )
-    if (ours.axes, ours.edges) != (theirs.axes, theirs.edges) or not np.allclose(
-        ours.lengths, theirs.lengths
-    ):
+    layout = operator.layout
+    same_domain = np.allclose(layout.lengths, inputs.layout.lengths)
+    if (layout.axes, layout.edges) != (inputs.layout.axes, inputs.layout.edges) or not same_domain:
         raise ValueError(
-            f"{checkpoint} was trained on axes {', '.join(ours.axes)} of lengths {ours.lengths}, these are "
-            f"{theirs.axes} of {theirs.lengths}"
+            f"{checkpoint} was trained on axes {', '.join(layout.axes)} of lengths {layout.lengths}, these are "
+            f"{inputs.layout.axes} of {inputs.layout.lengths}"
         )
 
 
-def _outside(operator: Operator, given: Simulations, batches: list[dict[str, torch.Tensor]]) -> str:
-    """Return in what the inputs of a run lie outside of training, as text; empty where in nothing or where
-    that is not known.
-    """
+def _departures(operator: Operator, inputs: Simulations, batches: list[dict[str, torch.Tensor]]) -> str:
+    """Return how the inputs depart from the training data; empty if they do not, or if unknown."""
     if operator.ranges is None:
         return ""
     invariants = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
-    departures = operator.system.differences(given.system) + operator.ranges.departures(invariants)
-    more = len(departures) - NAMED
-    return "; ".join(departures[:NAMED]) + (f"; and {more} more" if more > 0 else "")
+    departures = operator.system.differences(inputs.system) + operator.ranges.departures(invariants)
+    more = len(departures) - MAX_NAMED
+    return "; ".join(departures[:MAX_NAMED]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _solve_batch(operator: Operator, batch: Instances, times: np.ndarray, refine: int) -> np.ndarray:
@@ -201,7 +200,7 @@ def _solve_batch(operator: Operator, batch: Instances, times: np.ndarray, refine
         if refine:
             equation = operator.equation()
             if not isinstance(equation, SteadyEquation):
-                raise ValueError("no residual to refine by")
+                raise ValueError("this equation has no residual to refine with")
             return _numpy(refine_steady(model, equation, batch, steps=refine)[:, 0])
         with torch.no_grad():
             return _numpy(model(batch.state, batch.inputs, batch.parameters)[:, 0])
@@ -209,15 +208,17 @@ def _solve_batch(operator: Operator, batch: Instances, times: np.ndarray, refine
     if refine:
         equation = operator.equation()
         if not isinstance(equation, EvolutionEquation):
-            raise ValueError("no residual to refine by")
+            raise ValueError("this equation has no residual to refine with")
         solved: Iterator[torch.Tensor] = refine_evolution(
             model, equation, batch, windows=windows, steps=refine
         )
     else:
         solved = _integrate(model, batch, windows)
-    shares, parts = torch.from_numpy(times / model.window), [batch.state[:, None]]
+    relative = torch.from_numpy(times / model.window)  # in units of windows
+    parts = [batch.state[:, None]]
     for w, u in enumerate(solved):
-        parts.append(interpolate_in_time(u, shares[(shares > w + 1e-9) & (shares <= w + 1 + 1e-9)] - w))
+        within = relative[(relative > w + 1e-9) & (relative <= w + 1 + 1e-9)] - w
+        parts.append(interpolate_in_time(u, within))
     return _numpy(torch.cat(parts, dim=1))
 
 
@@ -231,66 +232,66 @@ def _integrate(model: EvolutionOperator, batch: Instances, windows: int) -> Iter
 
 
 def _dataset(
-    operator: Operator, given: Simulations, values: np.ndarray, times: tuple[float, ...]
+    operator: Operator, inputs: Simulations, values: np.ndarray, times: tuple[float, ...]
 ) -> xr.Dataset:
-    layout, source = operator.layout, given.dataset
+    """Return solutions, shape (sample, time, *grid, field), on the coordinates of the inputs."""
+    layout = operator.layout
+    source = inputs.dataset
     dims = ("sample", *(("time",) if layout.evolves else ()), *layout.axes)
     coords = {str(d): source.coords[d] for d in ("sample", *layout.axes) if d in source.coords}
     if layout.evolves:
         start = float(source["time"].values[0]) if "time" in source.coords else 0.0
-        held = source["time"].values if given.layout.times else start + np.concatenate([[0.0], times])
-        coords["time"] = xr.DataArray(held, dims="time", attrs={"long_name": "time", "axis": "T"})
+        time = source["time"].values if inputs.layout.times else start + np.concatenate([[0.0], times])
+        coords["time"] = xr.DataArray(time, dims="time", attrs={"long_name": "time", "axis": "T"})
     template = operator.system.template()
     fields = {
         name: (dims, np.moveaxis(values, -1 - len(layout.axes), 0)[i], template[name].attrs)
         for i, name in enumerate(layout.fields)
     }
-    attrs = {n: source.attrs[n] for n in ("system", "parameters") if n in source.attrs}
+    attrs = {name: source.attrs[name] for name in ("system", "parameters") if name in source.attrs}
     return xr.Dataset(fields, coords, {"Conventions": "CF-1.11", "title": "solved by an operator", **attrs})
 
 
 def score(
     solution: str | Path | xr.Dataset, truth: str | Path | xr.Dataset, *, follow_links: bool = False
 ) -> xr.Dataset:
-    """Return the relative L2 error of solutions, ``|u - t| / |t|`` over all times and places, and of each
-    time.
+    """Return the relative L2 errors ``|u - v| / |v|`` of solutions u, over all times and at each time.
 
     Args:
-        solution: what ``solve`` made.
-        truth: simulations of the same instances on the same grid and times.
-        follow_links: follow links within the stores that lead outside of them.
+        solution: output of ``SolutionOperator.run``.
+        truth: simulations with the same inputs on the same grid and times.
+        follow_links: follow links within the stores that lead out of them.
 
     Returns:
-        Data set with ``relative_l2`` (sample) and, of evolutions, ``relative_l2_at`` (time), a mean over the
-        samples; for each variable.
+        Data set with ``<variable>_relative_l2`` (sample) and, for evolutions, ``<variable>_relative_l2_at``
+        (time), the mean over samples.
 
     Raises:
         FileNotFoundError: nothing there.
         ValueError: samples, times or grids differ.
     """
-    ours, theirs = (open_simulations(path, follow_links=follow_links) for path in (solution, truth))
-    found: dict[str, xr.DataArray] = {}
-    for name in ours.layout.fields:
-        if name not in theirs.dataset:
-            raise ValueError(
-                f"the truth has no {name}; it has {', '.join(map(str, theirs.dataset.data_vars))}"
-            )
-        u, t = ours.dataset[name], theirs.dataset[name]
+    solved, expected = (open_simulations(path, follow_links=follow_links) for path in (solution, truth))
+    scores: dict[str, xr.DataArray] = {}
+    for name in solved.layout.fields:
+        if name not in expected.dataset:
+            variables = ", ".join(map(str, expected.dataset.data_vars))
+            raise ValueError(f"the truth has no {name}; it has {variables}")
+        u = solved.dataset[name]
+        v = expected.dataset[name]
         for d in u.dims:
-            if not same_axis(ours.dataset[d].values, theirs.dataset[d].values):
+            if not same_axis(solved.dataset[d].values, expected.dataset[d].values):
                 raise ValueError(
                     f"solution and truth differ in {d}; solve for the initial states of the truth itself"
                 )
-        inside = [d for d in u.dims if d != "sample"]
-        square = ((u - t) ** 2, t**2)
-        error, size = (s.sum(inside) for s in square)
-        found[f"{name}_relative_l2"] = (error / size) ** 0.5
+        square_error = (u - v) ** 2
+        square = v**2
+        dims = [d for d in u.dims if d != "sample"]
+        scores[f"{name}_relative_l2"] = (square_error.sum(dims) / square.sum(dims)) ** 0.5
         if "time" in u.dims:
-            space = [d for d in inside if d != "time"]
-            found[f"{name}_relative_l2_at"] = ((square[0].sum(space) / square[1].sum(space)) ** 0.5).mean(
-                "sample"
-            )
-    return xr.Dataset(found, attrs={"title": "scores of solutions"}).load()
+            space = [d for d in dims if d != "time"]
+            at_time = (square_error.sum(space) / square.sum(space)) ** 0.5
+            scores[f"{name}_relative_l2_at"] = at_time.mean("sample")
+    return xr.Dataset(scores, attrs={"title": "scores of solutions"}).load()
 
 
 def score_solutions(
