@@ -1,12 +1,11 @@
 """The verb ``ingest``."""
 
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ...datasets.durations import parse_duration
+from .arguments import parse_hours, parse_levels, parse_names, parse_pairs
 from .console import FollowLinks, Json, Overwrite, reported, show
 
 
@@ -92,7 +91,6 @@ def ingest(
         from ...datasets.adapters.untrusted import parse_bytes
         from ...datasets.ingest.select import Selection
         from ..ingestion import ingest as run_ingest
-        from ..ingestion import parse_levels, parse_names, parse_pairs
         from ..inspection import inspect as run_inspect
         from .display import describe
 
@@ -102,7 +100,7 @@ def ingest(
             tuple(names) if names else None,
             parse_levels(levels),
             times,
-            _hours(step),
+            parse_hours(step),
             area,
             member,
             coordinates,
@@ -111,33 +109,23 @@ def ingest(
             sources,
             output,
             selection,
-            parse_pairs("units", units or [], "air=K"),
-            layout,
-            grid,
-            method,
-            train_period,
-            allow_gaps,
-            parse_bytes(memory),
-            scheduler,
-            append,
-            dry_run,
-            overwrite,
-            progress("ingest"),
-            allow_missing,
-            store,
+            units=parse_pairs("units", units or [], "air=K"),
+            layout=layout,
+            grid=grid,
+            method=method,
+            train_period=train_period,
+            allow_gaps=allow_gaps,
+            memory=parse_bytes(memory),
+            scheduler=scheduler,
+            append=append,
+            dry_run=dry_run,
+            overwrite=overwrite,
+            progress=progress("ingest"),
+            allow_missing=allow_missing,
+            kind=store,
             rename=parse_pairs("rename", rename or [], "tas=t2m"),
             static=static or [],
             follow_links=follow_links,
         )
-        result = plan if dry_run else run_inspect(output)
+        result = run_inspect(output) if plan is None else plan.to_dict()
     show(result, as_json, describe(result))
-
-
-def _hours(step: str | None) -> float | None:
-    """Return the hours in the value of ``--step``."""
-    if step is None:
-        return None
-    try:
-        return parse_duration(step) / timedelta(hours=1)
-    except ValueError as error:
-        raise ValueError(f"--step {error}") from None

@@ -179,8 +179,8 @@ def _check(operator: Operator, inputs: Simulations, checkpoint: str) -> None:
     same_domain = np.allclose(layout.lengths, inputs.layout.lengths)
     if (layout.axes, layout.edges) != (inputs.layout.axes, inputs.layout.edges) or not same_domain:
         raise ValueError(
-            f"{checkpoint} was trained on axes {', '.join(layout.axes)} of lengths {layout.lengths}, these are "
-            f"{inputs.layout.axes} of {inputs.layout.lengths}"
+            f"{checkpoint} was trained on axes {', '.join(layout.axes)} of lengths {layout.lengths}, "
+            f"these are {inputs.layout.axes} of {inputs.layout.lengths}"
         )
 
 

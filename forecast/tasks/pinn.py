@@ -92,9 +92,10 @@ class PinnTask(Task):
         """Score a solution by its relative L2 error."""
         error = relative_error(forecast, truth, **options)
         if output is not None:
-            with atomic.reserved(output, "file of scores", overwrite, [forecast, truth]) as path:
-                scores = xr.Dataset({"u_relative_l2": error}, attrs={"title": "scores of a solution"})
-                write_dataset(scores, path, overwrite, "file of scores")
+            scores = xr.Dataset({"u_relative_l2": error}, attrs={"title": "scores of a solution"})
+            kind = "file of scores"
+            with atomic.reserved(output, kind, overwrite=overwrite, inputs=[forecast, truth]) as path:
+                write_dataset(scores, path, overwrite=overwrite, kind=kind)
         return Summary({"u_relative_l2": error}, f"u_relative_l2: {error:.4g}")
 
     def describe(self, stored: StoredCheckpoint) -> dict[str, Any]:

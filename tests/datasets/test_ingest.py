@@ -17,11 +17,12 @@ import pytest
 import xarray as xr
 from helpers import make_source
 
+from fourcaster.datasets.adapters.untrusted import parse_bytes
 from fourcaster.datasets.ingest.plan import make_plan
 from fourcaster.datasets.ingest.select import Selection
 from fourcaster.datasets.store.open import open_store, read_group
 from fourcaster.fno.grids import LatLon
-from fourcaster.forecast.ingestion import ingest, parse_bytes
+from fourcaster.forecast.ingestion import ingest
 
 
 def same(a: Path, b: Path) -> bool:
@@ -181,11 +182,9 @@ def test_a_cluster_writes_the_same_bits(files):
 
 def test_a_plan_tells_and_writes_nothing(files):
     plan = ingest([files / "part0.nc"], files / "s.zarr", Selection(("t2m",), step=12), dry_run=True)
-    assert (
-        plan["variables"] == ["t2m [K]"]
-        and plan["step_hours"] == 12
-        and plan["bytes_before_compression"] == 183 * 13 * 24 * 4
-    )
+    assert plan.variables == ["t2m [K]"]
+    assert plan.step_hours == 12
+    assert plan.bytes_before_compression == 183 * 13 * 24 * 4
     assert not list(files.glob("*s.zarr*"))
     dataset = open_store(ingest_to(files)).dataset
     with pytest.raises(ValueError, match="is too little"):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from fourcaster.datasets.adapters.untrusted import parse_bytes
 from fourcaster.datasets.cluster import connected
 from fourcaster.datasets.durations import parse_duration
 from fourcaster.datasets.loaders.split import period
@@ -14,7 +15,6 @@ from fourcaster.forecast.cli.main import app
 from fourcaster.forecast.inference import rollout
 from fourcaster.forecast.inference.initial_times import parse_lead, parse_times
 from fourcaster.forecast.inference.perturbations import Ensemble
-from fourcaster.forecast.ingestion import parse_bytes
 from fourcaster.forecast.interop import import_network
 
 STEP = np.timedelta64(6, "h")

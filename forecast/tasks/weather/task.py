@@ -16,7 +16,6 @@ from ...inference.forecaster import Forecaster
 from ...inference.limits import parse_clip
 from ...inference.open import open_forecast
 from ...inference.records import read_records
-from ...ingestion import parse_names
 from ...summaries import forecast_summary
 from ..base import MissingOptionError, Summary, Task, TrainResult
 from .training import train
@@ -67,7 +66,8 @@ class WeatherTask(Task):
         if arguments["init"] is None:
             raise MissingOptionError("init", "name the CF file or store that contains the input states")
         arguments["times"] = arguments.pop("time")
-        arguments["variables"] = parse_names("variables", arguments["variables"])
+        if (variables := arguments["variables"]) is not None:
+            arguments["variables"] = [name.strip() for name in variables.split(",")]
         arguments["clip"] = parse_clip(arguments["clip"] or [])
         return arguments
 
