@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..datasets.adapters.sources import expand, join_sources, origin
-from ..datasets.errors import DataError
+from ..datasets.errors import DataError, OutputExistsError
 from ..datasets.ingest.append import append_store
 from ..datasets.ingest.plan import MEMORY, PlanSummary, make_plan
 from ..datasets.ingest.regrid import parse_grid, regrid
@@ -99,8 +99,8 @@ def ingest(
     # An existing repository may be that of an interrupted run, which is only known when it is written to.
     may_resume = kind == "icechunk" and is_repository(path)
     if path.exists() and not (overwrite or append or dry_run or may_resume):
-        raise FileExistsError(
-            f"{path} exists; pass overwrite to replace it, append to add later times, or choose another name"
+        raise OutputExistsError(
+            f"{path} exists; overwrite it, append later times to it, or choose another name"
         )
     check_apart(path, [*expand(sources), grid])
     provenance = f"{origin(sources)} {select} {sorted((units or {}).items())} {layout} {grid} {method}"

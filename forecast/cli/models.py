@@ -118,6 +118,7 @@ def run(
     Example: forecast run run/checkpoint --init air.zarr --time 2014-03-01T06 --lead 72h -o forecast.zarr
     """
     with reported() as progress:
+        from ...datasets.errors import OutputExistsError
         from ...datasets.store.outputs import check_output
         from ..checkpoint.folder import StoredCheckpoint
         from ..tasks.registry import get_task
@@ -127,7 +128,7 @@ def run(
         task = get_task(stored.task)
         refuse_options(context, {*_RUN_OPTIONS, *task.run_options}, task.title)
         if check_output(output, "forecast").exists() and not overwrite:
-            raise FileExistsError(f"{output} exists; pass --overwrite to replace it, or choose another name")
+            raise OutputExistsError(f"{output} exists; overwrite it, or choose another name")
         arguments = task.run_arguments(option_values(context))
         model = task.load(stored, device)
         dataset = model.run(output=output, overwrite=overwrite, progress=progress("run"), **arguments)

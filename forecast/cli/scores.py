@@ -34,8 +34,8 @@ def verify(
     metrics: Annotated[
         str | None,
         typer.Option(
-            help="Metrics, separated by commas, e.g. rmse,acc; by default rmse, mae, bias and acc, of an ensemble "
-            "also crps, spread and spread_error_ratio."
+            help="Metrics, separated by commas, e.g. rmse,acc; by default rmse, mae, bias and acc, "
+            "of an ensemble also crps, spread and spread_error_ratio."
         ),
     ] = None,
     area: Annotated[

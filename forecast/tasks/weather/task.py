@@ -66,8 +66,7 @@ class WeatherTask(Task):
         if arguments["init"] is None:
             raise MissingOptionError("init", "name the CF file or store that contains the input states")
         arguments["times"] = arguments.pop("time")
-        if (variables := arguments["variables"]) is not None:
-            arguments["variables"] = [name.strip() for name in variables.split(",")]
+        arguments["variables"] = _names(arguments["variables"])
         arguments["clip"] = parse_clip(arguments["clip"] or [])
         return arguments
 
@@ -92,7 +91,7 @@ class WeatherTask(Task):
         from ...verification.summary import notes, summarize
         from ...verification.verify import verify
 
-        options = {**options, "metrics": parse_names("metrics", options["metrics"])}
+        options = {**options, "metrics": _names(options["metrics"])}
         scores = verify(forecast, truth, output, overwrite=overwrite, progress=progress, **options)
         if report is not None:
             from ...verification.report import write_report
@@ -121,3 +120,8 @@ class WeatherTask(Task):
             "versions": meta["versions"],
             "sha256": meta["sha256"],
         }
+
+
+def _names(text: str | None) -> list[str] | None:
+    """Return comma-separated names."""
+    return None if text is None else [name.strip() for name in text.split(",")]
