@@ -168,7 +168,9 @@ def cases(device: str) -> "list[tuple[str, Callable[[], Case | None]]]":
         )
 
     def model(b: int, h: int, w: int, goals: Any) -> Case:
-        ours = FNO((16, 16), 3, 3, 64, 4, positions=True, last_activation=False).to(device)
+        ours = FNO((16, 16), 3, 3, hidden_channels=64, n_layers=4, positions=True, last_activation=False).to(
+            device
+        )
         theirs = neuralop.models.FNO(
             n_modes=(16, 16), in_channels=3, out_channels=3, hidden_channels=64, n_layers=4
         ).to(device)
@@ -204,7 +206,9 @@ def cases(device: str) -> "list[tuple[str, Callable[[], Case | None]]]":
         )
 
     def blocks(goals: Any) -> Case:
-        ours = AFNO((360, 720), (8, 8), 4, 4, embed_dim=256, depth=4, num_blocks=8).to(device)
+        ours = AFNO(
+            (360, 720), (8, 8), in_channels=4, out_channels=4, embed_dim=256, depth=4, num_blocks=8
+        ).to(device)
         theirs = nemo.AFNO([360, 720], 4, 4, [8, 8], 256, 4, num_blocks=8).to(device)
 
         class Half(nn.Module):
@@ -231,9 +235,9 @@ def cases(device: str) -> "list[tuple[str, Callable[[], Case | None]]]":
 
     def sphere(shape: tuple[int, ...], grid: Any) -> Case:
         b, nlat, nlon, l = shape
-        ours = nn.Sequential(RealSHT(nlat, nlon, l, l, grid), InverseRealSHT(nlat, nlon, l, l, grid)).to(
-            device
-        )
+        ours = nn.Sequential(
+            RealSHT(nlat, nlon, l, mmax=l, grid=grid), InverseRealSHT(nlat, nlon, l, mmax=l, grid=grid)
+        ).to(device)
         pair = (harmonics.RealSHT, harmonics.InverseRealSHT)
         theirs = nn.Sequential(*(make(nlat, nlon, lmax=l, mmax=l, grid=grid) for make in pair)).to(device)
         x = random(b, nlat, nlon)

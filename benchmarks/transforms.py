@@ -55,7 +55,7 @@ def measure(size: tuple[int, ...], share: float, device: str) -> dict[str, Any]:
     for _ in range(5):
         for method, taken in times.items():
             start = time.perf_counter()
-            synthesise(analyse(x, modes, method), modes, size, method)
+            synthesise(analyse(x, modes, method), modes, size, method=method)
             if device != "cpu":
                 torch.cuda.synchronize()
             taken.append(time.perf_counter() - start)

@@ -1,4 +1,4 @@
-"""The batch types that loaders make and models and the training loop take."""
+"""Batches of training samples, as loaders return them and models and the training loop receive them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -11,9 +11,9 @@ class Batch:
     """Consecutive states of several samples, in physical units.
 
     Attributes:
-        state: fields, shape (batch, time, channel, H, W); NaN under the channel's mask.
+        state: fields, shape (batch, time, channel, H, W); NaN outside the mask of a channel.
         background: seasonal and diurnal cycle at the same times, same shape.
-        forcing: fields known in advance (insolation, calendar), shape (batch, time, forcing, H, W).
+        forcing: fields known in advance (insolation, season), shape (batch, time, forcing, H, W).
     """
 
     state: Tensor
@@ -22,14 +22,14 @@ class Batch:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the states, which are what is read."""
+        """Size of the states, which are read from the store [bytes]."""
         return self.state.nbytes
 
     def __len__(self) -> int:
         return self.state.shape[0]
 
     def to(self, device: str) -> "Batch":
-        """Return the batch on ``device``, copied while the caller goes on where the memory is pinned."""
+        """Return the batch on ``device``; pinned memory is copied asynchronously."""
         parts = (
             t.to(device, non_blocking=t.is_pinned()) for t in (self.state, self.background, self.forcing)
         )
@@ -38,13 +38,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class Instances:
-    """Several instances of one equation, on one grid, in physical units.
+    """Instances of one equation on one grid, in physical units.
 
     Attributes:
-        state: initial state, shape (batch, field, *grid); of a steady equation without fields.
-        inputs: fields that are given, shape (batch, input, *grid).
-        parameters: numbers that differ between instances, each of shape (batch,).
-        solution: the solution where it is known, shape (batch, time, field, *grid), NaN outside the domain.
+        state: initial state, shape (batch, field, *grid); without fields for a steady equation.
+        inputs: input fields, such as a permeability, shape (batch, input, *grid).
+        parameters: coefficients that differ between instances, each of shape (batch,).
+        solution: solution, if known, shape (batch, time, field, *grid), NaN outside the domain.
     """
 
     state: Tensor
@@ -54,20 +54,20 @@ class Instances:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the fields."""
+        """Size of the fields [bytes]."""
         return self.state.nbytes + self.inputs.nbytes + (0 if self.solution is None else self.solution.nbytes)
 
     def __len__(self) -> int:
         return self.state.shape[0]
 
     def to(self, device: str) -> "Instances":
-        """Return them on ``device``."""
-        numbers = {name: t.to(device) for name, t in self.parameters.items()}
+        """Return the instances on ``device``."""
+        parameters = {name: t.to(device) for name, t in self.parameters.items()}
         solution = None if self.solution is None else self.solution.to(device)
         return replace(
             self,
             state=self.state.to(device),
             inputs=self.inputs.to(device),
-            parameters=numbers,
+            parameters=parameters,
             solution=solution,
         )

@@ -1,8 +1,8 @@
-"""What is wrong with an input; every one is a ``ValueError``."""
+"""Errors and warnings of the package; every error about an input is a ``ValueError``."""
 
 
 class InputError(ValueError):
-    """A tensor of the wrong rank, number of channels or grid, or with values that are not finite."""
+    """A tensor of the wrong rank, number of channels, dtype or grid, or with values that are not finite."""
 
 
 class SettingError(ValueError):
@@ -10,20 +10,24 @@ class SettingError(ValueError):
 
 
 class ModesError(InputError):
-    """Modes that a grid cannot hold, or that are no modes."""
+    """An invalid number of modes, or more modes than a grid resolves."""
+
+
+class RegistryError(ValueError):
+    """A model that cannot be registered: its name is taken, or it is not a model."""
 
 
 class WeightsError(ValueError):
-    """Weights that do not fit a model, or a file that holds none; nothing was loaded."""
+    """Weights that do not fit a model, or a file without usable weights; nothing was loaded."""
 
 
 class NonFiniteError(ValueError):
-    """A loss, gradient, weight or saved value that is NaN or infinite; nothing of it was kept."""
+    """A loss, gradient, weight or saved value that is NaN or infinite; it was not saved."""
 
 
 class StoppedError(Exception):
-    """Training was asked to stop and has saved its state; the message says how far it came."""
+    """Training stopped on request and saved its state; the message reports its progress."""
 
 
 class ResolutionWarning(UserWarning):
-    """A model is used on a grid outside those it was trained on."""
+    """A model is applied to a grid outside those it was trained on."""

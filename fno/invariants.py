@@ -1,12 +1,12 @@
-"""Simple invariants of fields and numbers, and whether those of a run lie within what a model was trained on.
+"""Simple invariants of input fields and coefficients, and their comparison with those of the training set.
 
 For each channel of a sample: its mean, its standard deviation and the amplitudes of its waves in octaves,
 
-    A_j = (sum of |c_k|^2 over 2^j <= |k| < 2^(j + 1))^(1/2),   k in waves a domain,
+    A_j = (sum of |c_k|^2 over 2^j <= |k| < 2^(j + 1))^(1/2),   k in waves per domain,
 
-with c the Fourier coefficients, on axes that are not periodic those of the mirror image (a cosine series).
-Only octaves that a grid holds whole are taken, so grids of any size are compared. A number enters by its
-logarithm.
+with the Fourier coefficients c, or those of the mirrored field (a cosine series) along axes that are not
+periodic. Only octaves that a grid resolves completely are used, so grids of any size are comparable. A
+coefficient of an equation enters by its logarithm.
 """
 
 import math
@@ -20,22 +20,25 @@ from torch import Tensor
 from .batch import Instances
 
 Edge = Literal["wrap", "node", "cell"]
-FEWEST = 8  # samples below which a range tells nothing
-SHIFT = 5.0  # standard errors by which the mean over the samples of a run may differ
-NEGLIGIBLE = 1e-3  # of a channel's root mean square: smaller differences are rounding
+FEWEST = 8
+"""Number of samples below which a range is not used."""
+SHIFT = 5.0
+"""Standard errors by which the mean over the samples of a run may differ."""
+NEGLIGIBLE = 1e-3
+"""Fraction of a channel's root mean square below which differences are rounding errors."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """An invariant over the samples of a training set.
+    """Distribution of an invariant over the samples of a training set.
 
     Attributes:
-        mean: over the samples.
+        mean: mean over the samples.
         std: standard deviation over the samples.
-        low: smallest.
-        high: largest.
-        negligible: differences that do not matter.
-        logarithm: whether these are of the logarithm of a number.
+        low: smallest value.
+        high: largest value.
+        negligible: difference below which values are considered equal.
+        logarithm: whether the values are logarithms of a coefficient.
     """
 
     mean: float
@@ -46,26 +49,25 @@ class Range:
     logarithm: bool = False
 
     def margin(self, count: int) -> float:
-        """Return how far outside of [low, high] one sample may lie, which is more after few training samples."""
-        # A number is drawn from an interval, an amplitude from a law with a tail. Chosen so that a sample of
-        # the same law departs in
-        # fewer than one of a hundred runs after 64 training samples.
-        share = 0.1 + 6 / count if self.logarithm else 0.5 + 24 / count
-        return max(self.negligible, share * (self.high - self.low))
+        """Return how far outside [low, high] a sample may lie, given the number of training samples."""
+        # Coefficients are drawn from an interval, amplitudes from a distribution with a tail. With these
+        # constants samples of the same distribution depart in less than 1% of runs after 64 training samples.
+        fraction = 0.1 + 6 / count if self.logarithm else 0.5 + 24 / count
+        return max(self.negligible, fraction * (self.high - self.low))
 
     def text(self, value: float) -> str:
-        """Return a value in the units of the input as text, zero where it is negligible."""
+        """Return a value in the units of the input as text, zero if negligible."""
         shown = math.exp(value) if self.logarithm else value
         return f"{0.0 if abs(value) < self.negligible else shown:.3g}"
 
 
 @dataclass(frozen=True)
 class TrainingRanges:
-    """Invariants of the inputs that a model was trained on.
+    """Distributions of the invariants of the training inputs of a model.
 
     Attributes:
-        count: samples that they were taken from.
-        ranges: by name of the invariant.
+        count: number of training samples.
+        ranges: distribution of each invariant, by name.
     """
 
     count: int
@@ -73,72 +75,85 @@ class TrainingRanges:
 
     @classmethod
     def of(cls, invariants: Mapping[str, Tensor], scales: Mapping[str, float]) -> "TrainingRanges":
-        """Return the ranges of invariants of samples.
+        """Return the distributions of the invariants of training samples.
 
         Args:
             invariants: see ``invariants_of``.
-            scales: see ``scales_of``; an invariant without a scale is the logarithm of a number.
+            scales: see ``scales_of``; an invariant without a scale is the logarithm of a coefficient.
         """
-        ranges, count = {}, 0
+        ranges = {}
+        count = 0
         for name, values in invariants.items():
-            count, scale = len(values), scales.get(name)
+            count = len(values)
+            scale = scales.get(name)
             std = float(values.std(correction=0))
             limits = float(values.mean()), std, float(values.min()), float(values.max())
             ranges[name] = Range(*limits, negligible=NEGLIGIBLE * (scale or 0.0), logarithm=scale is None)
         return cls(count, ranges)
 
     def departures(self, invariants: Mapping[str, Tensor]) -> list[str]:
-        """Return what of a run lies outside of training, the largest departures first, as text; nothing after
-        too few training samples.
+        """Describe the invariants of a run that lie outside those of training, the largest departures first.
 
-        A sample departs where an invariant lies outside of the training range by more than a margin; a run
-        also where the mean over its samples differs by more than ``SHIFT`` standard errors.
+        A sample departs if an invariant lies outside the training range by more than a margin, a run also if
+        the mean over its samples differs by more than ``SHIFT`` standard errors. The result is empty after
+        fewer than ``FEWEST`` training samples.
+
+        Args:
+            invariants: see ``invariants_of``.
         """
         reported: list[tuple[float, str]] = []
         for name, values in invariants.items():
-            known = self.ranges.get(name)
-            if known is None or self.count < FEWEST:
+            training = self.ranges.get(name)
+            if training is None or self.count < FEWEST:
                 continue
-            margin = known.margin(self.count)
-            outside = torch.maximum(values - known.high, known.low - values)
+            margin = training.margin(self.count)
+            outside = torch.maximum(values - training.high, training.low - values)
             far = ~(outside <= margin)  # NaN departs as well
             if bool(far.any()):
                 worst = int(outside.nan_to_num(nan=torch.inf).argmax())
                 others = int(far.sum()) - 1
-                text = f"{name} {known.text(float(values[worst]))} in sample {worst}" + (
+                text = f"{name} {training.text(float(values[worst]))} in sample {worst}" + (
                     f" and {others} more" if others else ""
                 )
-                text += f", in training {known.text(known.low)} to {known.text(known.high)}"
+                text += f", in training {training.text(training.low)} to {training.text(training.high)}"
                 reported.append((float(outside[worst].nan_to_num(nan=torch.inf)) / max(margin, 1e-300), text))
                 continue
-            difference = abs(float(values.mean()) - known.mean)
-            error = known.std * math.sqrt(1 / len(values) + 1 / self.count) * (1 + 4 / self.count)
-            if len(values) > 1 and not known.logarithm and difference > max(SHIFT * error, known.negligible):
-                text = f"{name} {known.text(float(values.mean()))} on average over {len(values)} samples, in training {known.text(known.mean)}"
+            difference = abs(float(values.mean()) - training.mean)
+            error = training.std * math.sqrt(1 / len(values) + 1 / self.count) * (1 + 4 / self.count)
+            if (
+                len(values) > 1
+                and not training.logarithm
+                and difference > max(SHIFT * error, training.negligible)
+            ):
+                text = (
+                    f"{name} {training.text(float(values.mean()))} on average over {len(values)} samples, "
+                    f"in training {training.text(training.mean)}"
+                )
                 reported.append((0.0, text))
         return [text for _, text in sorted(reported, key=lambda pair: -pair[0])]
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain numbers."""
+        """Return the distributions as plain numbers, for JSON."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "TrainingRanges":
-        """Return what ``to_json`` gave."""
-        return cls(int(values["count"]), {name: Range(**given) for name, given in values["ranges"].items()})
+        """Return the distributions that ``to_json`` described."""
+        ranges = {name: Range(**entries) for name, entries in values["ranges"].items()}
+        return cls(int(values["count"]), ranges)
 
 
 def invariants_of(
-    instances: Instances, fields: Sequence[str], inputs: Sequence[str], edges: Sequence[Edge]
+    instances: Instances, *, fields: Sequence[str], inputs: Sequence[str], edges: Sequence[Edge]
 ) -> dict[str, Tensor]:
-    """Return the invariants of the inputs of some samples by name, each of shape (batch,).
+    """Return the invariants of the inputs of samples by name, each of shape (batch,).
 
     Args:
         instances: samples.
-        fields: names of the channels of the initial state; none of a steady equation.
-        inputs: names of the given fields.
-        edges: how the grid lies along each axis: periodic, with nodes on both edges, or with cells between
-            them.
+        fields: names of the channels of the initial state; none for a steady equation.
+        inputs: names of the input fields.
+        edges: grid along each axis: periodic (``wrap``), with nodes on both edges (``node``), or cell centres
+            (``cell``).
     """
     invariants: dict[str, Tensor] = {}
     for names, tensor in ((fields, instances.state), (inputs, instances.inputs)):
@@ -146,15 +161,15 @@ def invariants_of(
             invariants |= {
                 f"{kind} of {name}": value for kind, value in _of_field(field.double(), edges).items()
             }
-    return invariants | {name: number.double().log() for name, number in instances.parameters.items()}
+    return invariants | {name: value.double().log() for name, value in instances.parameters.items()}
 
 
 def scales_of(instances: Instances, invariants: Mapping[str, Tensor]) -> dict[str, float]:
-    """Return for each invariant of a field the root mean square of that field over samples.
+    """Return the root mean square of the field that each invariant belongs to.
 
     Args:
         instances: samples.
-        invariants: of these samples.
+        invariants: invariants of these samples, see ``invariants_of``.
     """
     scales = {}
     for name in invariants:
@@ -166,10 +181,11 @@ def scales_of(instances: Instances, invariants: Mapping[str, Tensor]) -> dict[st
 
 
 def _of_field(field: Tensor, edges: Sequence[Edge]) -> dict[str, Tensor]:
-    """Return mean, standard deviation and amplitudes by octave of a field, shape (batch, *grid)."""
+    """Return the invariants of a field of shape (batch, *grid), each of shape (batch,)."""
     axes = list(range(1, field.ndim))
     invariants = {"mean": field.mean(axes), "standard deviation": field.std(axes, correction=0)}
-    square, largest = torch.zeros([1] * (field.ndim - 1), dtype=field.dtype, device=field.device), math.inf
+    square = torch.zeros([1] * (field.ndim - 1), dtype=field.dtype, device=field.device)
+    largest = math.inf
     for axis, edge in zip(axes, edges, strict=True):
         period = 1 if edge == "wrap" else 2
         if edge != "wrap":
@@ -180,7 +196,8 @@ def _of_field(field: Tensor, edges: Sequence[Edge]) -> dict[str, Tensor]:
         waves = torch.fft.fftfreq(points, 1 / points, device=field.device, dtype=field.dtype).abs() / period
         square = square + waves.square().reshape([-1 if a == axis else 1 for a in axes])
         largest = min(largest, ((points - 1) // 2) / period)
-    power, k = torch.fft.fftn(field, dim=axes, norm="forward").abs().square(), square.sqrt()
+    power = torch.fft.fftn(field, dim=axes, norm="forward").abs().square()
+    k = square.sqrt()
     lowest = low = 1.0 if all(edge == "wrap" for edge in edges) else 0.5
     while 2 * low <= largest + lowest:
         inside = (k >= low) & (k < 2 * low)

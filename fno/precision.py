@@ -1,4 +1,4 @@
-"""Precision of spectral operations: real input, at least float32, outside autocast.
+"""Precision of spectral operations: real input and at least float32, also under autocast.
 
 FFTs and small products lose too much in half precision, and PyTorch has no half-precision FFT on CPUs.
 """
@@ -13,19 +13,20 @@ from .errors import InputError
 
 
 def require_real(x: Tensor) -> None:
-    """Refuse complex numbers, whose imaginary part an operation on real fields would lose.
+    """Check that a tensor is real; operations on real fields would drop imaginary parts.
 
     Raises:
         InputError: ``x`` is complex.
     """
     if x.is_complex():
         raise InputError(
-            f"expected real numbers, got a tensor of {x.dtype}; pass the real and imaginary parts as separate channels"
+            f"expected real numbers, got a tensor of {x.dtype}; "
+            "pass the real and imaginary parts as separate channels"
         )
 
 
 def at_least_single(x: Tensor) -> Tensor:
-    """Return a real tensor in float64 where it is float64, and in float32 otherwise.
+    """Return a real tensor, converted to float32 unless it is float64.
 
     Raises:
         InputError: ``x`` is complex.
@@ -46,12 +47,12 @@ def full_precision(function: Callable[[Tensor], Tensor], x: Tensor, weight: Tens
     """Return ``function(x)`` computed in at least float32, outside any autocast.
 
     Args:
-        function: takes and returns a real tensor.
-        x: its argument.
+        function: maps a real tensor to a real tensor.
+        x: argument of the function.
         weight: parameter of the function, if any.
 
     Returns:
-        The result, in the type to which PyTorch promotes ``x`` and ``weight`` together.
+        The result, in the dtype to which PyTorch promotes ``x`` and ``weight`` together.
 
     Raises:
         InputError: ``x`` is complex.

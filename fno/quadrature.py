@@ -1,6 +1,4 @@
-"""Nodes and weights of the quadratures on the sphere: evenly spaced latitudes, and those of Gauss and
-Legendre.
-"""
+"""Nodes and weights of quadratures on the sphere: evenly spaced and Gauss-Legendre latitudes."""
 
 from typing import Literal, cast, get_args
 
@@ -9,24 +7,29 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-MOST_ROWS = 200_000  # a hundred metres apart
-_EIGENVALUES = 2000  # rows whose nodes are found as eigenvalues, in memory of their square
-_ASYMPTOTIC = 100  # rows whose nodes are recognised by their asymptotic places, within 1e-9 rad
-_BESSEL = np.array(
-    [2.404825557695773, 5.520078110286311, 8.653727912911013, 11.791534439014281]
-)  # zeros of J0
+MOST_ROWS = 200_000  # rows a hundred metres apart
+_EIGENVALUES = 2000  # largest number of nodes computed as eigenvalues, which takes memory of its square
+_ASYMPTOTIC = 100  # number of nodes from which asymptotic ones suffice for recognition, within 1e-9 rad
+_BESSEL = np.array([2.404825557695773, 5.520078110286311, 8.653727912911013, 11.791534439014281])
+"""First zeros of the Bessel function J0."""
 
 SphereGrid = Literal["equiangular", "equiangular-no-poles", "legendre-gauss"]
 
 
 def sphere_nodes(nlat: int, grid: SphereGrid) -> tuple[Array, Array]:
-    """Return colatitudes [rad], from the north pole down, and quadrature weights of a grid on the whole
-    sphere.
+    """Return nodes and quadrature weights of a grid on the whole sphere.
 
-    The weights integrate over the cosine of colatitude, so they add up to 2: Clenshaw-Curtis on
-    ``equiangular`` (both poles are rows), Fejer's first rule on ``equiangular-no-poles`` (rows stand half a
-    step off the poles), both exact for polynomials of degree ``nlat - 1``; Gauss-Legendre on
-    ``legendre-gauss``, exact to ``2 nlat - 1``.
+    The weights integrate over the cosine of colatitude, so they sum to 2: Clenshaw-Curtis on ``equiangular``
+    (both poles are rows), Fejer's first rule on ``equiangular-no-poles`` (the outer rows lie half a spacing
+    off the poles), both exact for polynomials of degree ``nlat - 1``; Gauss-Legendre on ``legendre-gauss``,
+    exact to degree ``2 nlat - 1``.
+
+    Args:
+        nlat: number of latitudes.
+        grid: kind of grid.
+
+    Returns:
+        Colatitudes [rad] from the north pole southward, and weights, each of shape (nlat,).
 
     Raises:
         ValueError: fewer than two latitudes, or an unknown grid.
@@ -38,7 +41,7 @@ def sphere_nodes(nlat: int, grid: SphereGrid) -> tuple[Array, Array]:
         x, w = np.polynomial.legendre.leggauss(nlat)
         return np.arccos(x[::-1]), w[::-1].copy()
     theta = colatitudes(nlat, grid)
-    # Weights that integrate the cosines cos(k theta), k = 0 .. nlat - 1, that interpolate through the nodes.
+    # The weights integrate the interpolation by cos(k theta), k = 0 ... nlat - 1, exactly.
     k = np.arange(nlat)
     moments = np.where(k % 2 == 0, 2.0 / (1 - k.astype(float) ** 2 + (k == 1)), 0.0)
     if grid == "equiangular":
@@ -52,10 +55,9 @@ def sphere_nodes(nlat: int, grid: SphereGrid) -> tuple[Array, Array]:
 
 
 def colatitudes(nlat: int, grid: SphereGrid) -> Array:
-    """Return the colatitudes [rad] of ``sphere_nodes``, from the north pole down, in time and memory of their
-    number.
+    """Return the colatitudes [rad] of ``sphere_nodes`` in linear time and memory.
 
-    Those of ``legendre-gauss`` are asymptotic beyond 2000 rows, within 1e-12 rad.
+    Those of ``legendre-gauss`` beyond 2000 rows are asymptotic, accurate to 1e-12 rad.
 
     Raises:
         ValueError: fewer than two latitudes, or an unknown grid.
@@ -75,10 +77,10 @@ def colatitudes(nlat: int, grid: SphereGrid) -> Array:
 
 
 def recognised(latitude: Array) -> SphereGrid | None:
-    """Return the kind of grid that latitudes belong to, to a thousandth of a degree; None where it is none.
+    """Return the kind of grid that latitudes belong to, to a thousandth of a degree, or None.
 
     Args:
-        latitude: degrees north, from the north pole down.
+        latitude: degrees north, from the north pole southward.
     """
     for kind in get_args(SphereGrid):
         approximate = kind == "legendre-gauss" and len(latitude) > _ASYMPTOTIC
@@ -92,12 +94,13 @@ def _check_rows(nlat: int) -> None:
     if nlat < 2:
         raise ValueError(f"a grid on the sphere needs at least 2 latitudes, got {nlat}")
     if nlat > MOST_ROWS:
-        raise ValueError(f"a grid on the sphere has at most {MOST_ROWS} latitudes here, got {nlat}")
+        raise ValueError(f"a grid on the sphere has at most {MOST_ROWS} latitudes, got {nlat}")
 
 
 def _asymptotic(nlat: int) -> Array:
-    """Return approximate colatitudes of the Gauss nodes: zeros of the Bessel function J0 (McMahon), corrected
-    by Olver's expansion.
+    """Return approximate colatitudes [rad] of the Gauss nodes.
+
+    Zeros of the Bessel function J0 (McMahon's expansion), corrected by Olver's expansion.
     """
     half = np.arange(1, nlat // 2 + 1)
     beta = (half - 0.25) * np.pi
@@ -111,10 +114,11 @@ def _asymptotic(nlat: int) -> Array:
 
 
 def _gauss(nlat: int) -> tuple[Array, Array]:
-    """Return colatitudes and weights of many Gauss nodes by Newton's method, in memory of their number."""
+    """Return colatitudes and weights of many Gauss nodes by Newton's method, in linear memory."""
     theta = _asymptotic(nlat)[: (nlat + 1) // 2]
-    for _ in range(2):  # the asymptotic ones are good to 1e-12
-        x, sine = np.cos(theta), np.sin(theta)
+    for _ in range(2):  # the starting values are accurate to 1e-12
+        x = np.cos(theta)
+        sine = np.sin(theta)
         before, p = np.ones_like(x), x
         for l in range(2, nlat + 1):
             before, p = p, ((2 * l - 1) * x * p - (l - 1) * before) / l

@@ -40,7 +40,7 @@ def doctor() -> dict[str, Any]:
     for size in ((25, 53), (32, 64), (121, 240)):
         x = torch.randn(1, *size, 2, generator=generator)
         for method in ("dft", "fft"):
-            back = from_modes(to_modes(x, size, method), size, size, method)  # type: ignore[arg-type]
+            back = from_modes(to_modes(x, size, method), size, size, method=method)  # type: ignore[arg-type]
             errors[f"{method} {size[0]}x{size[1]}"] = float((back - x).abs().max())
     if worst := [name for name, error in errors.items() if error > 1e-4]:
         problems.append(

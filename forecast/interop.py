@@ -13,7 +13,7 @@ from .. import __version__
 from ..datasets.store import atomic
 from ..datasets.store.outputs import mark
 from ..fno.models import REGISTRY
-from ..fno.weights.import_weights import build, construct, read_weights
+from ..fno.pretrained import build, construct, read_weights
 from .checkpoint.description import NetworkDescription
 from .checkpoint.folder import StoredCheckpoint, write_checkpoint
 from .checkpoint.meta import sha256
@@ -37,7 +37,7 @@ def import_network(
     config: Path | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write a checkpoint of published weights; see ``fno.weights.import_weights``.
+    """Write a checkpoint of published weights; see ``fno.import_weights``.
 
     Args:
         source: file of weights.
@@ -72,15 +72,15 @@ def _import_network(
     for name, value in values.items():
         _check_argument(name, value)
     try:
-        kind, built_with, tensors = read_weights(source, format, **values)
-        build(kind, built_with, tensors, str(source))
+        model = read_weights(source, format, **values)
+        build(model.kind, model.arguments, model.tensors, source=str(source))
     except (TypeError, IndexError) as error:  # such as one number instead of two
         raise ValueError(
             f"{source}: these arguments do not fit the weights: {one_line(repr(values), 200)} ({error})"
         ) from error
     source_meta = {"file": source.name, "format": format, "sha256": sha256(source)}
-    meta = {"model": {"model": kind, "arguments": built_with}, "source": source_meta}
-    write_checkpoint(output, "network", tensors, meta, overwrite=overwrite)
+    meta = {"model": {"model": model.kind, "arguments": model.arguments}, "source": source_meta}
+    write_checkpoint(output, "network", model.tensors, meta, overwrite=overwrite)
 
 
 def _check_argument(name: object, value: Any) -> None:
@@ -117,7 +117,7 @@ def load_network(path: str | Path) -> nn.Module:
     entries = stored.entries()
     with stored.noting_changes():
         model = description.model
-        network = construct(model.model, model.arguments, entries, str(stored.path))
+        network = construct(model.model, model.arguments, entries, source=str(stored.path))
     stored.restore(network, entries)
     return network.eval()
 

@@ -1,8 +1,7 @@
-"""From a configuration and statistics to a model ready to train."""
+"""Construction of a forecast model from its configuration and the statistics of a store."""
 
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,104 +11,71 @@ from ..datasets.forcings import forcing_names, normalised, static_fields
 from ..datasets.schema import Channel
 from ..datasets.statistics.moments import Statistics
 from ..fno.grids import Grid
-from ..fno.layers.spherical import largest_lmax
-from ..fno.models import REGISTRY
+from ..fno.models import build_model
 from ..fno.models.ensemble import Ensemble
 from ..fno.models.stepper import Scales, Stepper
 from ..fno.random import Stream, seeded_torch
-from .config.sections import PluginModelConfig
-from .config.weather import AFNOConfig, ModelConfig, SFNOConfig
+from .config.weather import ModelConfig
 
 log = logging.getLogger(__name__)
 
 
 def build_network(
-    config: ModelConfig, grid: Grid, in_channels: int, out_channels: int, *, quiet: bool = False
+    config: ModelConfig, grid: Grid, *, in_channels: int, out_channels: int, quiet: bool = False
 ) -> torch.nn.Module:
-    """Build the networks that a configuration names, fitted to a grid.
+    """Build the networks of a configuration, fitted to a grid.
 
-    Modes, degrees and patches that the grid cannot hold are clipped, with a message unless ``quiet``. The
-    last layer starts at zero, so that an untrained model forecasts persistence of the anomaly.
+    Modes, degrees and patches that the grid cannot resolve are clipped, with a warning in the log unless
+    ``quiet``. The last layer starts at zero, so that an untrained model forecasts persistence of the anomaly.
 
     Raises:
-        ValueError: an SFNO on a grid that does not cover the sphere.
+        ValueError: a model that cannot run on this grid, such as an SFNO on one that does not cover the
+            sphere.
     """
-    return Ensemble(
-        [_build_one(config, grid, in_channels, out_channels, quiet) for _ in range(config.members)]
-    )
-
-
-def _build_one(
-    config: ModelConfig, grid: Grid, in_channels: int, out_channels: int, quiet: bool
-) -> torch.nn.Module:
-    if isinstance(config, PluginModelConfig):
-        plugin: Any = REGISTRY[config.kind]
-        return plugin(in_channels=in_channels, out_channels=out_channels, **config.arguments)  # type: ignore[no-any-return]
-    arguments = config.model_dump(exclude={"kind", "window", "members"}) | {
-        "in_channels": in_channels,
-        "out_channels": out_channels,
-    }
-    if isinstance(config, AFNOConfig):
-        arguments |= {
-            "inp_shape": grid.shape,
-            "patch_size": _clip("patch_size", config.patch_size, grid.shape, quiet),
-        }
-    elif isinstance(config, SFNOConfig):
-        kind = grid.sphere
-        if kind is None:
-            raise ValueError(
-                "model.kind sfno needs a grid that covers the sphere, evenly spaced or with Gauss latitudes; "
-                "use fno on this one"
-            )
-        (lmax,) = _clip("lmax", (config.lmax,), (largest_lmax(grid.shape[0], grid.shape[1], kind),), quiet)
-        arguments |= {"grid": kind, "lmax": lmax}
-    else:
-        margin = config.domain_padding
-        arguments |= {
-            "domain_padding": tuple(0.0 if periodic else margin for periodic in grid.periodic),
-            "reference_size": grid.shape,
-            "edges": grid.edges,
-            "n_modes": _clip("n_modes", config.n_modes, grid.shape, quiet),
-        }
-        if config.activation == "alias_free":  # whose band of 2 n - 1 wave numbers the grid must hold too
-            half = ((grid.shape[0] + 1) // 2, (grid.shape[1] + 1) // 2)
-            arguments["n_modes"] = _clip("n_modes", arguments["n_modes"], half, quiet)
-    network: Any = REGISTRY[config.kind](**arguments)
-    last = network.head if isinstance(config, AFNOConfig) else network.projection.fc2
-    torch.nn.init.zeros_(last.weight)
-    if last.bias is not None:
-        torch.nn.init.zeros_(last.bias)
-    return network  # type: ignore[no-any-return]
-
-
-def _clip(name: str, wanted: Sequence[int], most: Sequence[int], quiet: bool) -> tuple[int, ...]:
-    clipped = tuple(min(w, m) for w, m in zip(wanted, most, strict=True))
-    if clipped != tuple(wanted) and not quiet:
-        log.warning(
-            "model.%s %s does not fit the grid and was clipped to %s", name, list(wanted), list(clipped)
+    options = config.model_dump(exclude={"kind", "window", "members"})
+    networks = []
+    for _ in range(config.members):
+        network, clipped = build_model(
+            config.kind, grid, in_channels=in_channels, out_channels=out_channels, **options
         )
-    return clipped
+        networks.append(network)
+        for option in () if quiet else clipped:
+            log.warning(
+                "model.%s %s does not fit the grid and was clipped to %s",
+                option.name,
+                list(option.requested),
+                list(option.used),
+            )
+    return Ensemble(networks)
 
 
 def build_stepper(
     config: ModelConfig,
     channels: list[Channel],
+    *,
     grid: Grid,
     statistics: Statistics,
     seed: int,
     static: Sequence[NDArray[np.floating]] = (),
 ) -> Stepper:
-    """Build a model for the channels of a store, initialised from ``seed``; ``static`` fields go with its
-    input, normalised.
+    """Build a model for the channels of a store.
+
+    Args:
+        config: configuration of the network.
+        channels: channels of the state.
+        grid: grid of the store.
+        statistics: statistics of the training period.
+        seed: seed of the initial weights.
+        static: further constant fields of the input, each of shape (rows, columns), which are normalised.
 
     Raises:
-        ValueError: a channel has values that come and go.
+        ValueError: a channel has intermittently missing values, or no values at all.
     """
     for channel, points in zip(channels, statistics.partly_missing, strict=True):
         if points:
             raise ValueError(
-                f"{channel} has missing values that come and go at {points} points of the training period; "
-                f"fill them before ingesting, or leave the variable out with data.variables"
+                f"{channel} has intermittently missing values at {points} points of the training period; "
+                "fill them before ingesting, or leave the variable out with data.variables"
             )
     mask = statistics.mask
     for channel, covered in zip(channels, np.atleast_1d(mask.any(axis=(1, 2))), strict=True):
@@ -134,7 +100,9 @@ def build_stepper(
     if not mask.all():
         parts.append(mask)
     fields = torch.from_numpy(np.concatenate([f.astype(np.float32) for f in parts]))
-    count = Stepper.input_channels(len(channels), config.window, len(forcing_names(grid)), len(fields))
+    count = Stepper.input_channels(
+        len(channels), window=config.window, forcings=len(forcing_names(grid)), static=len(fields)
+    )
     with seeded_torch(seed, Stream.INITIAL_WEIGHTS):
-        network = build_network(config, grid, count, len(channels))
-    return Stepper(network, scales, fields, torch.from_numpy(mask), config.window)
+        network = build_network(config, grid, in_channels=count, out_channels=len(channels))
+    return Stepper(network, scales, fields, mask=torch.from_numpy(mask), window=config.window)

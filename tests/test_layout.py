@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("fno", "datasets", "forecast")
 ALLOWED = {"fno": {"fno"}, "datasets": {"datasets", "fno"}, "forecast": {"forecast", "datasets", "fno"}}
 FROM_FNO = ("fno.grids", "fno.transforms", "fno.batch", "fno.progress", "fno.random")
+<<<<<<< HEAD
 """What datasets may import from fno."""
 
 ORDER = {
@@ -55,6 +56,23 @@ INDEPENDENT = {
 }
 """Directories that do not import some others of their package."""
 
+=======
+ROOMS = (
+    "errors",
+    "progress",
+    "random",
+    "grids",
+    "batch",
+    "transforms",
+    "layers",
+    "weights",
+    "models",
+    "pretrained",
+    "physics",
+    "losses",
+    "training",
+)
+>>>>>>> c3a69ae (Models fit themselves to a grid, register by name or entry point and print a summary; published weights by format; transforms, layers and models in plain English)
 FORBIDDEN = {
     "fno": {"xarray", "dask", "zarr", "netCDF4", "matplotlib", "cartopy", "pydantic", "typer"},
     "datasets": {"typer", "matplotlib", "cartopy"},

@@ -84,7 +84,7 @@ class Box(Grid):
 
     @property
     def coordinates(self) -> Mapping[str, Array]:
-        """Coordinates along each axis: those given, otherwise multiples of the spacing from the origin."""
+        """Coordinates along each axis, exact if the grid was built from coordinates."""
         points = self._points or tuple(
             np.asarray(first + step * np.arange(n), dtype=np.float64)
             for first, step, n in zip(self.origin, self.spacing, self.shape, strict=True)

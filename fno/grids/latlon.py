@@ -113,7 +113,7 @@ class LatLon(Grid):
 
     @cached_property
     def longitude_bounds(self) -> Array:
-        """Western and eastern edge of each column [degrees east], shape (columns, 2), midway between columns."""
+        """Western and eastern edge of each column [degrees east], shape (columns, 2)."""
         if self.full_circle:
             around = np.concatenate([self.longitude[-1:] - 360, self.longitude, self.longitude[:1] + 360])
             edges = (around[1:] + around[:-1]) / 2
@@ -188,7 +188,7 @@ class LatLon(Grid):
         return np.asarray(first + (new - old) / 2 * centres + new * np.arange(count))
 
     def _with(self, latitude: Array, longitude: Array) -> "LatLon":
-        """Return a grid of these points, rows in the order of this one; this grid itself if they are its own."""
+        """Return a grid of these points, rows in the order of this one; this grid itself if unchanged."""
         latitude = latitude[::-1] if self.latitude[0] < self.latitude[-1] else latitude
         new = LatLon(latitude, longitude)
         unchanged = same_axis(new.latitude, self.latitude) and same_axis(new.longitude, self.longitude)

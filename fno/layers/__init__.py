@@ -1,1 +1,1 @@
-"""Layers that models are assembled from."""
+"""Layers of neural operators."""

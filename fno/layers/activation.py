@@ -1,4 +1,4 @@
-"""Activations that keep the promise of resolution: band-limited functions in, band-limited functions out."""
+"""Alias-free activation: maps band-limited functions to band-limited functions on any grid."""
 
 from collections.abc import Sequence
 
@@ -12,14 +12,13 @@ from ..transforms.fourier import from_modes, to_modes
 class AliasFreeGELU(nn.Module):
     """Up-sample, activate, low-pass: ``y = P gelu(P x)`` with ``P`` the projection on fixed modes.
 
-    A pointwise nonlinearity makes wave numbers that a coarse grid cannot hold, which come back as others: so
-    the same network computes another function on every grid. Here ``P x`` is evaluated on a grid of twice the
-    points that the band needs, the same whatever the grid of ``x``, and what leaves the band is taken out
-    again; the result is a function of the band-limited ``x`` alone (after Raonic et al. 2023,
-    arXiv:2302.01178).
+    A pointwise nonlinearity generates wavenumbers that alias on a coarse grid, so that the same network
+    computes a different function on every grid. Here ``P x`` is evaluated on a grid of twice the points that
+    the band needs, independent of the grid of ``x``, and components outside the band are removed; the result
+    depends on the band-limited ``x`` alone (after Raonic et al. 2023, arXiv:2302.01178).
 
     Args:
-        n_modes: wave numbers per dimension, ``|k| < n``.
+        n_modes: wavenumbers per dimension, ``|k| < n``.
     """
 
     def __init__(self, n_modes: Sequence[int]) -> None:
@@ -27,11 +26,15 @@ class AliasFreeGELU(nn.Module):
         self.band = tuple(2 * n - 1 for n in n_modes)
         self.points = tuple(2 * n for n in self.band)
 
+    def extra_repr(self) -> str:
+        """Return the number of wavenumbers of the band along each dimension."""
+        return f"band={self.band}"
+
     def forward(self, x: Tensor) -> Tensor:
         """Apply to ``x``, shape (batch, *grid, channel).
 
         Raises:
-            ModesError: the grid cannot hold the band.
+            ModesError: the grid cannot resolve the band.
             InputError: ``x`` is complex.
         """
         return full_precision(self._activate, x)

@@ -1,4 +1,4 @@
-"""The pieces that models are assembled from: pointwise networks and the Fourier block."""
+"""Building blocks of models: pointwise networks and the Fourier block."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,13 +37,15 @@ class ChannelMLP(nn.Module):
         in_channels: int,
         hidden_channels: int,
         out_channels: int,
+        *,
         dropout: float = 0.0,
         activation: Activation = functional.gelu,
     ) -> None:
         super().__init__()
         self.fc1 = Linear(in_channels, hidden_channels)
         self.fc2 = Linear(hidden_channels, out_channels)
-        self.dropout, self.activation = dropout, activation
+        self.dropout = dropout
+        self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply to ``x``, shape (batch, in_channels, *grid)."""
@@ -55,22 +57,23 @@ class ChannelMLP(nn.Module):
 
 @dataclass(frozen=True)
 class BlockOptions:
-    """What a Fourier block is made of.
+    """Options of a Fourier block.
 
     Attributes:
         mlp_ratio: hidden channels of the pointwise network as a multiple of the block's.
         dropout: dropout inside the pointwise network.
         norm: ``none``; ``instance`` (each channel over the grid); ``layer`` (over the channels of each
             point). Both act alike at every resolution.
-        skip: what is added to the convolution: ``linear`` (a dense layer over channels), ``identity`` or
+        skip: branch added to the convolution: ``linear`` (a dense layer over channels), ``identity`` or
             ``none``.
         activation: ``gelu``, or ``alias_free`` for activations that do not depend on the grid, see
             ``AliasFreeGELU``.
-        local: add finite differences to the convolution, see ``FiniteDifference``.
-        last_activation: activate before the pointwise network in the last block too; neuraloperator does not.
+        local: add a branch of finite differences to the convolution, see ``FiniteDifference``.
+        last_activation: apply the activation before the pointwise network in the last block too, unlike
+            neuraloperator.
         factorization: of the spectral weights, see ``SpectralConv``.
-        rank: size of factorized weights as a share of the dense ones.
-        method: how transforms are computed, see ``fno.transforms.fourier``.
+        rank: size of factorized weights as a fraction of the dense ones.
+        method: algorithm of the transforms, see ``fno.transforms.fourier``.
     """
 
     mlp_ratio: float = 0.5
@@ -85,41 +88,44 @@ class BlockOptions:
     method: Method = "auto"
 
     def __post_init__(self) -> None:
-        for name, known in (
+        for name, choices in (
             ("norm", ("none", "instance", "layer")),
             ("skip", ("linear", "identity", "none")),
             ("activation", ("gelu", "alias_free")),
         ):
-            if getattr(self, name) not in known:
-                raise ValueError(f"unknown {name} {getattr(self, name)!r}; use one of {', '.join(known)}")
+            if getattr(self, name) not in choices:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}; use one of {', '.join(choices)}")
 
     def make_activation(self, n_modes: Sequence[int]) -> Activation:
-        """Return the activation, for a block with these modes."""
+        """Return the activation of a block with these modes."""
         return AliasFreeGELU(n_modes) if self.activation == "alias_free" else functional.gelu
 
     def make_norm(self, channels: int) -> Activation:
-        """Return the norm, for channels that come last."""
+        """Return the norm over tensors whose last dimension is the channels."""
         if self.norm == "layer":
             return LayerNorm(channels)
         return InstanceNorm(channels) if self.norm == "instance" else nn.Identity()
 
 
 class InstanceNorm(nn.Module):
-    """Subtract the mean over the grid and divide by the standard deviation, channel by channel, then scale
-    and shift.
+    """Normalise each channel over the grid, for tensors whose last dimension is the channels.
+
+        y = w (x - mean(x)) / sqrt(var(x) + eps) + b
 
     Args:
-        channels: channels, which come last.
+        channels: number of channels.
         eps: added to the variance.
     """
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
         super().__init__()
-        self.weight, self.bias, self.eps = (
-            nn.Parameter(torch.ones(channels)),
-            nn.Parameter(torch.zeros(channels)),
-            eps,
-        )
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.eps = eps
+
+    def extra_repr(self) -> str:
+        """Return the number of channels."""
+        return f"{len(self.weight)}, eps={self.eps}"
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply to ``x``, shape (batch, *grid, channel), in at least float32.
@@ -137,14 +143,17 @@ class InstanceNorm(nn.Module):
 
 
 class FNOBlock(nn.Module):
-    """A Fourier layer with its skips: ``h = gelu(norm(K x + W x))``, ``y = norm(h-MLP(h) + g * x)`` (Li et
-    al. 2021, Kossaifi 2023).
+    """Fourier layer with skip connections (Li et al. 2021; Kossaifi et al. 2023).
+
+        h = gelu(norm(K x + W x)),    y = gelu(norm(MLP(h) + g * x))
+
+    with the spectral convolution K, a linear skip W and a gate g for each channel.
 
     Args:
-        channels: channels in and out.
-        n_modes: kept modes along each dimension.
-        options: what the block is made of.
-        last: the last block of a model, whose result is not activated.
+        channels: channels of the input and output.
+        n_modes: retained modes along each dimension.
+        options: options of the block.
+        last: the block is the last of a model, whose result is not activated.
         axes: axes of the local branch, see ``FiniteDifference``; periodic by default.
         reference: points of the reference grid of the local branch.
         conv: the convolution K; a ``SpectralConv`` by default.
@@ -155,6 +164,7 @@ class FNOBlock(nn.Module):
         channels: int,
         n_modes: Sequence[int],
         options: BlockOptions | None = None,
+        *,
         last: bool = False,
         axes: Sequence[bool | Period] | None = None,
         reference: Sequence[int] | None = None,
@@ -168,20 +178,29 @@ class FNOBlock(nn.Module):
         self.skip = Linear(channels, channels, bias=False) if o.skip == "linear" else nn.Identity()
         self.activation = o.make_activation(n_modes)
         self.mlp = ChannelMLP(
-            channels, max(1, round(channels * o.mlp_ratio)), channels, o.dropout, self.activation
+            channels,
+            max(1, round(channels * o.mlp_ratio)),
+            channels,
+            dropout=o.dropout,
+            activation=self.activation,
         )
         self.gate = nn.Parameter(torch.ones(channels))
         self.local = (
-            FiniteDifference(channels, channels, axes or [True] * len(n_modes), reference)
+            FiniteDifference(channels, channels, axes or [True] * len(n_modes), reference=reference)
             if o.local
             else None
         )
         self.norms = nn.ModuleList([cast(nn.Module, o.make_norm(channels)) for _ in range(2)])
-        self.skips, self.inner, self.outer = o.skip != "none", o.last_activation or not last, not last
+        self.skips = o.skip != "none"
+        self.inner = o.last_activation or not last
+        self.outer = not last
 
     def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
-        """Apply to ``x``, shape (batch, channel, *grid); ``size``: points without the margins, where there
-        are some.
+        """Apply to ``x``, shape (batch, channel, *grid).
+
+        Args:
+            x: field, including margins if there are any.
+            size: points of the grid without margins; needed by the local branch on padded axes.
         """
         rows = x.movedim(1, -1)
         h = self.conv(x).movedim(1, -1)

@@ -1,8 +1,8 @@
 """Weights of a spectral convolution: a complex tensor over modes and channels, dense or factorized.
 
-A factorized weight is never put together: the channels are taken into the factors' space, mixed there and
-taken back (Kossaifi et al. 2023, "Multi-Grid Tensorized Fourier Neural Operator", arXiv:2310.00120). Complex
-numbers are stored as real pairs.
+A factorized weight is never assembled: the channels are projected into the space of the factors, mixed there
+and projected back (Kossaifi et al. 2023, "Multi-Grid Tensorized Fourier Neural Operator", arXiv:2310.00120).
+Complex numbers are stored as real pairs.
 """
 
 import math
@@ -23,11 +23,11 @@ def _complex(*shape: int, std: float) -> nn.Parameter:
 
 
 class DepthwiseWeight(nn.Module):
-    """One complex number for each mode and channel: ``Y[k, c] = W[k, c] X[k, c]``.
+    """Complex weight for each mode and channel: ``Y[k, c] = W[k, c] X[k, c]``.
 
     Args:
         modes: number of modes along each dimension.
-        channels: channels in and out.
+        channels: channels of the input and output.
     """
 
     def __init__(self, modes: Sequence[int], channels: int) -> None:
@@ -35,32 +35,32 @@ class DepthwiseWeight(nn.Module):
         self.weight = _complex(2, *modes, channels, std=1.0)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Apply to coefficients, shape (batch, 2, *modes, channel)."""
+        """Multiply coefficients, shape (batch, 2, *modes, channel)."""
         return pointwise_product(z, self.weight.to(z.dtype))
 
 
 class CPWeight(nn.Module):
-    """A sum of rank-one tensors: ``W[k, l, i, o] = sum_r A[k, r] B[l, r] U[i, r] V[o, r]``.
+    """Sum of rank-one tensors: ``W[k, l, i, o] = sum_r A[k, r] B[l, r] U[i, r] V[o, r]``.
 
     Args:
         modes: number of modes along each dimension.
         in_channels: channels of the input.
         out_channels: channels of the output.
-        rank: share of the dense weight's parameters, or the number of terms where it is an integer.
+        rank: number of parameters as a fraction of the dense weight's, or an integer number of terms.
     """
 
-    def __init__(self, modes: Sequence[int], in_channels: int, out_channels: int, rank: float) -> None:
+    def __init__(self, modes: Sequence[int], in_channels: int, out_channels: int, *, rank: float) -> None:
         super().__init__()
         shape = (*modes, in_channels, out_channels)
         r = rank if isinstance(rank, int) else max(1, round(rank * math.prod(shape) / sum(shape)))
-        # Entries of the whole tensor get the standard deviation of the dense weight.
+        # Entries of the assembled tensor have the standard deviation of the dense weight.
         std = ((2 / (in_channels + out_channels)) ** 0.5 / r**0.5) ** (1 / len(shape))
         self.along = nn.ParameterList(_complex(2, n, r, std=std) for n in modes)
         self.inward = _complex(in_channels, 2, r, std=std)
         self.outward = _complex(r, 2, out_channels, std=std)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Apply to coefficients, shape (batch, 2, *modes, in)."""
+        """Map coefficients, shape (batch, 2, *modes, in), to (batch, 2, *modes, out)."""
         z = channel_product(z, self.inward.to(z.dtype))
         for dim, factor in enumerate(self.along):
             z = pointwise_product(
@@ -70,17 +70,18 @@ class CPWeight(nn.Module):
 
 
 class TuckerWeight(nn.Module):
-    """A small core with a matrix for each index: ``W[k, l, i, o] = sum G[a, b, r, s] A[k, a] B[l, b] U[i, r]
-    V[s, o]``.
+    """Tucker decomposition, a small core with a matrix for each index.
+
+        W[k, l, i, o] = sum_abrs G[a, b, r, s] A[k, a] B[l, b] U[i, r] V[s, o]
 
     Args:
         modes: number of modes along each dimension.
         in_channels: channels of the input.
         out_channels: channels of the output.
-        rank: share of the dense weight's parameters.
+        rank: number of parameters as a fraction of the dense weight's.
     """
 
-    def __init__(self, modes: Sequence[int], in_channels: int, out_channels: int, rank: float) -> None:
+    def __init__(self, modes: Sequence[int], in_channels: int, out_channels: int, *, rank: float) -> None:
         super().__init__()
         shape = (*modes, in_channels, out_channels)
         ranks = tucker_ranks(shape, rank)
@@ -93,7 +94,7 @@ class TuckerWeight(nn.Module):
         self.outward = _complex(ranks[-1], 2, out_channels, std=ranks[-1] ** -0.5)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Apply to coefficients, shape (batch, 2, *modes, in)."""
+        """Map coefficients, shape (batch, 2, *modes, in), to (batch, 2, *modes, out)."""
         core = self.core.to(z.dtype).movedim(-2, 0)
         for dim, factor in enumerate(self.along):
             core = _contract(core, factor.to(z.dtype), dim + 1)
@@ -102,15 +103,15 @@ class TuckerWeight(nn.Module):
 
 
 def _contract(core: Tensor, factor: Tensor, dim: int) -> Tensor:
-    """Replace index ``dim`` of a complex core (pairs first) by the rows of a complex matrix, shape (2, n, r)."""
+    """Contract index ``dim`` of a complex core (pairs first) with a complex matrix, shape (2, n, r)."""
     core = core.movedim(dim, -1)
     (a, b), (c, d) = core, factor
     return torch.stack([a @ c.T - b @ d.T, a @ d.T + b @ c.T]).movedim(-1, dim)
 
 
 def tucker_ranks(shape: Sequence[int], rank: float) -> tuple[int, ...]:
-    """Return the core's shape: ``shape`` times one factor, so that all parameters are ``rank`` times the
-    dense ones.
+    """Return the shape of the core: ``shape`` scaled by one factor such that the decomposition has ``rank``
+    times the parameters of the dense tensor.
     """
     total = math.prod(shape)
 

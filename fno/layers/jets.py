@@ -1,6 +1,4 @@
-"""Derivatives carried through a network beside its value, by Taylor's arithmetic (Faa di Bruno's formula
-along each axis).
-"""
+"""Forward propagation of a network's value and derivatives by Faa di Bruno's formula along each axis."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +11,12 @@ from ..errors import InputError
 
 @dataclass(frozen=True)
 class Jet:
-    """Value and derivatives of a network at points; called as equations call a derivative.
+    """Value and derivatives of a network at points, callable as the derivative operator of an equation.
 
     Attributes:
         value: u, shape (points,).
         derivatives: of u, by axis and order.
-        layers: for each dense layer its result and its input, shape (1 + derivatives, points, features).
+        layers: output and input of each dense layer, shape (1 + derivatives, points, features).
     """
 
     value: Tensor
@@ -26,30 +24,31 @@ class Jet:
     layers: Sequence[tuple[Tensor, Tensor]]
 
     def __call__(self, u: Tensor, axis: str, order: int = 1) -> Tensor:
-        """Return a derivative of the network's value.
+        """Return the derivative of the network's value ``u`` along an axis.
 
         Raises:
-            InputError: ``u`` is something else, or a derivative that was not carried.
+            InputError: ``u`` is another tensor, or the derivative was not computed.
         """
         if u is not self.value:
-            raise InputError("a jet holds derivatives of the network's value and of nothing else")
+            raise InputError("a jet has derivatives of the network's value only")
         if (axis, order) not in self.derivatives:
-            raise InputError(f"the derivative of order {order} along {axis!r} was not asked for")
+            raise InputError(f"the derivative of order {order} along {axis!r} was not computed")
         return self.derivatives[axis, order]
 
 
 def tanh_streams(z: Tensor, orders: Sequence[int]) -> Tensor:
-    """Return tanh z and its derivatives, from z and its own.
+    """Return tanh(z) and its derivatives, given z and its derivatives.
 
     Args:
-        z: value, then the derivatives along one axis after the other, each from the first order up, shape (1
-            + derivatives, ...).
+        z: value, followed by the derivatives along each axis in turn, in increasing order, shape
+            (1 + derivatives, ...).
         orders: highest order along each axis, at most 4.
     """
     y = torch.tanh(z[0])
     f1 = 1 - y * y
     f2, f3, f4 = -2 * y * f1, f1 * (6 * y * y - 2), y * f1 * (16 - 24 * y * y)
-    streams, at = [y], 1
+    streams = [y]
+    at = 1
     for order in orders:
         a = z[at : at + order].unbind()
         at += order

@@ -1,9 +1,9 @@
 """Dense layers over channels that come last.
 
-On CPUs a large one in float32 is computed as a convolution with a kernel of one point. That is the same
-product, but PyTorch leaves convolutions to oneDNN, whose kernels use the full width of the vector registers
-on every maker's processors, and dense layers to MKL, which does so on one maker's. Gradients of weights and
-layers with few channels gain most.
+On CPUs a large float32 layer is computed as a convolution with a kernel of one point. That is the same
+product, but PyTorch delegates convolutions to oneDNN, whose kernels use the full width of the vector
+registers on processors of every vendor, and dense layers to MKL, which does so on one vendor's only.
+Gradients of weights and layers with few channels gain most.
 """
 
 from functools import lru_cache
@@ -17,15 +17,15 @@ from ..precision import require_real
 from ..transforms.functions import Function
 from ..transforms.products import pays
 
-_IMAGES, _POINTS = 16, 512
-"""PyTorch leaves a convolution with a kernel of one point to oneDNN from so many images on; and how large
-they had best be.
-"""
+_IMAGES = 16
+"""Number of images from which PyTorch delegates a convolution with a kernel of one point to oneDNN."""
+_POINTS = 512
+"""Best number of points of an image."""
 
 
 class Linear(nn.Linear):
-    """A dense layer ``y = x W^T + b``: the parameters and the arguments of ``torch.nn.Linear``, and its
-    result up to round-off.
+    """Dense layer ``y = x W^T + b`` with the arguments, parameters and, up to round-off, result of
+    ``torch.nn.Linear``.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -33,15 +33,14 @@ class Linear(nn.Linear):
         return linear(input, self.weight, self.bias)
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, groups: int = 1) -> Tensor:
-    """Return ``x weight^T + bias`` like ``torch.nn.functional.linear``; with ``groups``, each group of
-    channels by its own rows of ``weight``.
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, groups: int = 1) -> Tensor:
+    """Return ``x weight^T + bias`` like ``torch.nn.functional.linear``, with optional groups of channels.
 
     Args:
         x: shape (..., in).
-        weight: shape (out, in / groups), the rows of one group after those of the other.
+        weight: shape (out, in / groups), group by group.
         bias: shape (out,).
-        groups: number of groups that the channels fall into.
+        groups: number of groups of channels, each multiplied by its own rows of ``weight``.
 
     Raises:
         InputError: ``x`` is complex.
@@ -61,9 +60,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, groups: int = 
 
 @lru_cache(maxsize=256)
 def _images(rows: int) -> int:
-    """Return into how many images of equal size the rows are best divided; 0 where they do not divide into
-    any of some size.
-    """
+    """Return the number of equal images into which the rows are best divided; 0 if there is no division."""
     for images in range(max(_IMAGES, rows // _POINTS), rows // 8):
         if rows % images == 0:
             return images
@@ -89,12 +86,14 @@ class _Linear(Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
         (x, weight), g = ctx.saved_tensors, grads[0]
-        wanted = [*ctx.needs_input_grad[:2], False]  # the sum for the bias is faster apart
+        needed = [*ctx.needs_input_grad[:2], False]  # the sum for the bias is faster on its own
         dx = dw = None
-        if any(wanted):
+        if any(needed):
             image, gradient = _as_images(x, ctx.images), _as_images(g, ctx.images)
-            how = (None, [1, 1], [0, 0], [1, 1], False, [0, 0], ctx.groups, wanted)
-            dx, dw, _ = torch.ops.aten.convolution_backward(gradient, image, weight[:, :, None, None], *how)
+            options = (None, [1, 1], [0, 0], [1, 1], False, [0, 0], ctx.groups, needed)
+            dx, dw, _ = torch.ops.aten.convolution_backward(
+                gradient, image, weight[:, :, None, None], *options
+            )
         return (
             None if dx is None else _rows(dx, x.shape),
             None if dw is None else dw[:, :, 0, 0],
@@ -106,7 +105,7 @@ class _Linear(Function):
     @classmethod
     def derivative(cls, ctx: Any, dx: Tensor, dweight: Tensor, dbias: Tensor | None, *_: None) -> Tensor:
         x, weight = cls.primals(ctx)
-        return linear(dx, weight, None, ctx.groups) + linear(x, dweight, dbias, ctx.groups)
+        return linear(dx, weight, groups=ctx.groups) + linear(x, dweight, dbias, groups=ctx.groups)
 
     @staticmethod
     def vmap(
@@ -118,9 +117,9 @@ class _Linear(Function):
         images: int,
         groups: int,
     ) -> tuple[Tensor, int]:
-        """Take instances that share their weights as more rows; leave others to PyTorch."""
+        """Treat instances that share their weights as more rows; leave others to PyTorch."""
         if in_dims[1] is None and in_dims[2] is None:
-            return linear(x.movedim(cast(int, in_dims[0]), 0), weight, bias, groups), 0
+            return linear(x.movedim(cast(int, in_dims[0]), 0), weight, bias, groups=groups), 0
         apply = torch.vmap(_linear, in_dims=(*in_dims[:3], None))
         return apply(x, weight, bias, groups), 0
 

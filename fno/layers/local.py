@@ -1,5 +1,5 @@
-"""A local branch: finite differences with learned channels, near derivatives, over a distance that does not
-depend on the grid.
+"""Local branch of a Fourier layer: finite differences with learned channel mixing over a distance that does
+not depend on the grid.
 """
 
 import math
@@ -25,32 +25,35 @@ class FiniteDifference(nn.Module):
 
         y = sum_d s_d A_d dx/dz_d + s_d^2 B_d d^2x/dz_d^2
 
-    by differences of second order in the spacing: central inside, one-sided at the edges of axes that are not
-    periodic, where they are exact on quadratic fields too. The derivatives are those of Liu-Schiaffini et al.
-    2024 (arXiv:2402.16845).
+    by second-order differences, central inside and one-sided at the edges of axes that are not periodic,
+    where they are exact for quadratic fields too. The derivatives are those of Liu-Schiaffini et al. 2024
+    (arXiv:2402.16845).
 
     The period of an axis is 2 pi in z: that of a padded axis is its padded period, and z spans 2 pi from edge
     to edge on an axis that is neither periodic nor padded. The length s_d is the spacing of a fixed reference
     grid.
 
-    With ``reference``, grids finer than it take the differences over the same distance s_d, between
-    interpolated values: one bounded operator at every resolution, as large on white noise as on the reference
-    grid, which is of second order in s_d. Differences of neighbours would grow without bound on fields that
-    have no second derivative. Without ``reference`` they are of neighbours on every grid and converge to
-    derivatives, on smooth fields alone.
+    With ``reference``, grids finer than it use differences over the same distance s_d, between interpolated
+    values: one bounded operator at every resolution, with the response to white noise of the reference grid,
+    and of second order in s_d. Differences of neighbours would grow without bound on fields that have no
+    second derivative. Without ``reference`` they are taken between neighbours on every grid and converge to
+    derivatives, on smooth fields only.
 
-    On padded axes the differences are taken inside the domain, and the result is continued over the margin
+    On padded axes the differences are taken inside the domain, and the result is extended over the margin
     like the field.
 
-    Axes that are not periodic need three points for the order stated; of two, the second derivative is zero
-    and the first is that of the line; of one, both are zero.
+    Axes that are not periodic need three points for the stated order. With two, the second derivative is zero
+    and the first is that of the line; with one, both are zero.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
-        axes: for each axis, True: periodic; False: not periodic, nodes on both edges; or its padded
+        axes: for each axis True (periodic), False (not periodic, nodes on both edges) or its padded
             ``Period``.
         reference: points of a period on the reference grid, one for each axis; without it s_d is 2 pi / 256.
+
+    Raises:
+        ValueError: ``reference`` and ``axes`` differ in length.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class FiniteDifference(nn.Module):
         in_channels: int,
         out_channels: int,
         axes: Sequence[bool | Period],
+        *,
         reference: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
@@ -72,12 +76,17 @@ class FiniteDifference(nn.Module):
         )
         self.register_load_state_dict_pre_hook(_on_load)  # type: ignore[no-untyped-call]
 
+    def extra_repr(self) -> str:
+        """Return channels, axes and reference grid."""
+        _, inward, outward = self.matrices.shape
+        return f"{inward}, {outward}, axes={self.axes}, reference={self.reference}"
+
     def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
         """Apply to ``x``, shape (batch, in_channels, *grid), in at least float32.
 
         Args:
-            x: field; on the uniform grids of the periods where ``size`` is given, else on the points of the
-                domain.
+            x: field, on the uniform grids of the padded periods if ``size`` is specified, otherwise on the
+                points of the domain.
             size: points of the domain along each axis.
 
         Raises:
@@ -96,7 +105,7 @@ class FiniteDifference(nn.Module):
             wide = self.reference is not None and _is_finer(axis, n, self.reference[d])
             step = 1.0 if wide else length / _spacing(axis, n)
             if self.reference is not None and wide:
-                first, second = _wide_differences(x, d + 1, axis, self.reference[d])
+                first, second = _wide_differences(x, d + 1, axis, reference=self.reference[d])
             else:
                 first, second = _differences(x, d + 1, periodic=axis is True)
             for order, term in ((1, first), (2, second)):
@@ -108,8 +117,8 @@ class FiniteDifference(nn.Module):
         return y.movedim(-1, 1)
 
     def upgraded(self, tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-        """Return ``tensors`` with weights of the first version, which were those of d/dz and d^2/dz^2 alone,
-        in the units of this one.
+        """Return ``tensors`` with weights of the first version, which multiplied d/dz and d^2/dz^2, converted
+        to the units of this version.
         """
         new = dict(tensors)
         if (old := new.pop(f"{prefix}weight", None)) is not None:
@@ -136,25 +145,25 @@ def _spacing(axis: bool | Period, n: int) -> float:
 
 
 def _distance(axis: bool | Period, n: int, reference: int) -> tuple[int, int]:
-    """Return the spacing of the reference grid in those of ``n`` points, as numerator and denominator."""
+    """Return the ratio of the reference spacing to that of ``n`` points, as numerator and denominator."""
     if isinstance(axis, Period):
         return axis.share[0] * axis.intervals(n), axis.share[1] * reference
     return (n if axis else n - 1), reference
 
 
 def _is_finer(axis: bool | Period, n: int, reference: int) -> bool:
-    """Return whether the grid is finer than the reference, and the domain long enough for its stencils."""
+    """Return whether the grid is finer than the reference, and the domain long enough for the stencils."""
     a, b = _distance(axis, n, reference)
     return a > b and (n - 1) * b >= 3 * a
 
 
-def _wide_differences(x: Tensor, dim: int, axis: bool | Period, reference: int) -> tuple[Tensor, Tensor]:
+def _wide_differences(x: Tensor, dim: int, axis: bool | Period, *, reference: int) -> tuple[Tensor, Tensor]:
     """Return the first and second differences over the spacing of the reference grid."""
     n = len(range(x.shape[dim]))
-    numbers = [n, *_distance(axis, n, reference), int(axis is True)]
+    key = [n, *_distance(axis, n, reference), int(axis is True)]
     rows = x.movedim(dim, -2)
     first, second = (
-        torch.matmul(table("wide_difference", [*numbers, order], x).to(x.dtype), rows).movedim(-2, dim)
+        torch.matmul(table("wide_difference", [*key, order], x).to(x.dtype), rows).movedim(-2, dim)
         for order in (1, 2)
     )
     return first, second
@@ -164,11 +173,13 @@ def _wide_differences(x: Tensor, dim: int, axis: bool | Period, reference: int) 
 def wide_difference(
     n: int, numerator: int, denominator: int, periodic: int, order: int
 ) -> NDArray[np.float64]:
-    """Return the matrix (n, n) of first or second differences over ``numerator / denominator`` spacings.
+    """Return the matrix of first or second differences over a number of spacings, shape (n, n).
+
+    The distance is ``numerator / denominator`` spacings.
 
     Within that distance of an edge it is the derivative of the polynomial through points at 0, 1, 2 (and 3)
-    distances from the edge, which is the one-sided difference on the edge and the central one at the end of
-    that interval.
+    distances from the edge, which equals the one-sided difference on the edge and the central one at the end
+    of that interval.
     """
     distance = Fraction(numerator, denominator)
     central: tuple[float, ...] = (-0.5, 0, 0.5) if order == 1 else (1, -2, 1)
@@ -177,9 +188,9 @@ def wide_difference(
     for j in range(n):
         if periodic:
             for i, w in zip((-1, 0, 1), central, strict=True):
-                place = j + i * distance
-                start = math.floor(place) - 1
-                for k, c in enumerate(cubic_weights(place - start, 4)):
+                position = j + i * distance
+                start = math.floor(position) - 1
+                for k, c in enumerate(cubic_weights(position - start, 4)):
                     matrix[j, (start + k) % n] += w * c
             continue
         q, r = j / distance, (n - 1 - j) / distance
@@ -192,8 +203,8 @@ def wide_difference(
             # Derivatives of the Lagrange polynomials through 0, 1, 2 and through 0, 1, 2, 3.
             weights = (t - 1.5, 2 - 2 * t, t - 0.5) if order == 1 else (2 - t, 3 * t - 5, 4 - 3 * t, t - 1)
             weights = tuple(sign**order * w for w in weights)
-        for place, w in zip(points, weights, strict=True):
-            matrix[j] += w * cubic_weights(place, n)
+        for position, w in zip(points, weights, strict=True):
+            matrix[j] += w * cubic_weights(position, n)
     return matrix
 
 

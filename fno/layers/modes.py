@@ -1,5 +1,6 @@
-"""Products over channels, mode by mode, on coefficients kept as real pairs, shape (batch, 2, *modes,
-channel).
+"""Products over channels, mode by mode, of coefficients stored as real pairs.
+
+Coefficients have the shape (batch, 2, *modes, channel).
 """
 
 import math
@@ -14,7 +15,7 @@ from ..transforms.inplace import write
 
 
 class _ModeProduct(Function):
-    """Complex matrix product over channels in each mode, see ``mode_product``. Only the kept modes are saved."""
+    """Complex matrix product over channels in each mode, see ``mode_product``."""
 
     @staticmethod
     def forward(z: Tensor, weight: Tensor) -> Tensor:
@@ -39,7 +40,7 @@ class _ModeProduct(Function):
     def vmap(
         info: Any, in_dims: tuple[int | None, int | None], z: Tensor, weight: Tensor
     ) -> tuple[Tensor, int]:
-        """Take instances that share their weights as one batch, and instances with weights of their own as
+        """Treat instances that share their weights as one batch, and instances with their own weights as
         further modes.
         """
         of_z, of_weight = in_dims
@@ -55,8 +56,9 @@ class _ModeProduct(Function):
 
 
 def _product(z: Tensor, weight: Tensor) -> Tensor:
-    """Multiply as one real batched product: [Xr; Xi] times [Wr | Wi] gives four products, whose half sums
-    make the result.
+    """Multiply by one real batched product.
+
+    [Xr; Xi] [Wr | Wi] gives four products, whose sums and differences are the result.
     """
     batch, _, *modes, channels = z.shape
     count, out = math.prod(modes), weight.shape[-1]
@@ -69,7 +71,7 @@ def _product(z: Tensor, weight: Tensor) -> Tensor:
 
 
 def _product_gradients(g: Tensor, z: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the gradients by ``z`` and ``weight``, given the one by the product."""
+    """Return the gradients by ``z`` and ``weight``, given the gradient by the product."""
     batch, _, *modes, channels = z.shape
     count, out = math.prod(modes), weight.shape[-1]
     g = g.reshape(batch, 2, count, out).permute(2, 0, 1, 3)
@@ -86,9 +88,7 @@ def _product_gradients(g: Tensor, z: Tensor, weight: Tensor) -> tuple[Tensor, Te
 
 
 def _by_mode(z: Tensor) -> Tensor:
-    """Return coefficients mode by mode, shape (modes, 2 batch, channel), without a copy where they are
-    contiguous.
-    """
+    """Return coefficients mode by mode, shape (modes, 2 batch, channel), without a copy if contiguous."""
     batch, _, *modes, channels = z.shape
     return z.reshape(2 * batch, math.prod(modes), channels).transpose(0, 1)
 
@@ -103,7 +103,7 @@ def mode_product(z: Tensor, weight: Tensor) -> Tensor:
     Returns:
         Coefficients, shape (batch, 2, *modes, out).
     """
-    # Compilers differentiate the operations themselves.
+    # Compilers differentiate the elementary operations.
     result: Tensor = _product(z, weight) if torch.compiler.is_compiling() else _ModeProduct.apply(z, weight)
     return result
 
@@ -122,7 +122,7 @@ def pointwise_product(z: Tensor, factor: Tensor, axis: int = 1) -> Tensor:
     Args:
         z: pairs along ``axis``.
         factor: pairs along its first axis.
-        axis: which axis of ``z`` holds the pairs.
+        axis: axis of the pairs in ``z``.
     """
     a, b = z.select(axis, 0), z.select(axis, 1)
     return torch.stack([a * factor[0] - b * factor[1], a * factor[1] + b * factor[0]], dim=axis)

@@ -1,10 +1,10 @@
-"""Margins for axes that are not periodic: one padded period, of the same physical length at every resolution.
+"""Padding of axes that are not periodic to a period of the same physical length at every resolution.
 
-A Fourier layer takes the field as periodic. Along an axis that is not, the field is continued over a margin
-to a period P, and the margin is removed at the end. P is fixed by a share of the domain length L, so it does
+A Fourier layer treats the field as periodic. Along an axis that is not, the field is extended over a margin
+to a period P, and the margin is removed at the end. P is a fixed multiple of the domain length L, so it does
 not depend on the grid.
 
-Where P is a whole number of grid spacings, the margin is appended to the nodes. Elsewhere the field is
+If P is a whole number of grid spacings, the margin is appended to the points. Otherwise the field is
 interpolated to a uniform grid that divides P, and back at the end, by cubic polynomials whose points lie
 inside the domain. With nodes on both edges that grid has a point on each edge too.
 """
@@ -29,17 +29,16 @@ _MODES = ("continued", "zero", "reflect")
 
 @dataclass(frozen=True)
 class Period:
-    """The padded period of an axis that is not periodic.
+    """Padded period of an axis that is not periodic.
 
     Attributes:
         share: period divided by the length of the domain, as numerator and denominator without a common
-            factor (integers, which compiled graphs can follow).
+            factor (integers, which compiled graphs can track).
         edge: ``node``: the first and the last point lie on the edges, L = (n - 1) h; ``cell``: points are
-            centres of cells, L = n h.
+            cell centres, L = n h.
         mode: values in the margin. ``continued``: ``(1 - s) x_last + s x_first`` with ``s = sin^2(pi q / 2)``
             and q from 0 at the last point to 1 at the next period, so that the field is continuous; ``zero``:
-            zeros;
-            ``reflect``: the field mirrored at its last point.
+            zeros; ``reflect``: the field mirrored at its last point.
 
     Raises:
         ValueError: unknown mode or edge.
@@ -59,7 +58,7 @@ class Period:
         """Return the length of the domain in spacings of a grid of ``n`` points.
 
         Raises:
-            InputError: one point does not give a spacing.
+            InputError: fewer than two points.
         """
         if n < 2:
             raise InputError(f"an axis that is not periodic needs at least 2 points, got {n}")
@@ -74,7 +73,7 @@ class Period:
         return self.share[0] * self.intervals(n) % self.share[1] == 0
 
     def points(self, n: int) -> int:
-        """Return the points of the uniform grid of the period that stands for ``n`` points of the domain."""
+        """Return the number of points of the uniform grid of the period for ``n`` points of the domain."""
         if self.divides(n):
             return self.spacings(n)
         if self.edge == "cell":
@@ -82,43 +81,45 @@ class Period:
         return self.share[0] * -(-self.intervals(n) // self.share[1])
 
     def extend(self, x: Tensor, dim: int) -> Tensor:
-        """Continue ``x``, given at the points of the domain along ``dim``, to the uniform grid of the period."""
+        """Extend ``x`` from the points of the domain along ``dim`` to the uniform grid of the period."""
         n = len(range(x.shape[dim]))
         return (
-            append_margin(x, dim, self.points(n) - n, self.mode)
+            append_margin(x, dim, self.points(n) - n, mode=self.mode)
             if self.divides(n)
-            else self._product("period_from_domain", x, dim, n)
+            else self._product("period_from_domain", x, dim, n=n)
         )
 
     def restrict(self, x: Tensor, dim: int, n: int) -> Tensor:
-        """Return ``x``, given on the uniform grid of the period, at the ``n`` points of the domain."""
-        return x.narrow(dim, 0, n) if self.divides(n) else self._product("domain_from_period", x, dim, n)
+        """Return ``x`` from the uniform grid of the period at the ``n`` points of the domain."""
+        return x.narrow(dim, 0, n) if self.divides(n) else self._product("domain_from_period", x, dim, n=n)
 
-    def _product(self, name: str, x: Tensor, dim: int, n: int) -> Tensor:
-        numbers = [
+    def _product(self, name: str, x: Tensor, dim: int, *, n: int) -> Tensor:
+        arguments = [
             n,
             self.points(n),
             self.share[0] * self.intervals(n),
             self.share[1],
             _MODES.index(self.mode),
         ]
-        return torch.matmul(table(name, numbers, x).to(x.dtype), x.movedim(dim, -2)).movedim(-2, dim)
+        return torch.matmul(table(name, arguments, x).to(x.dtype), x.movedim(dim, -2)).movedim(-2, dim)
 
 
 def padded_size(n: int, fraction: float) -> int:
-    """Return the points of a padded reference grid: at least ``n (1 + fraction)``, rounded up to a multiple
-    of four.
-    """
+    """Return the size of a padded reference grid: ``n (1 + fraction)``, rounded up to a multiple of four."""
     return n if fraction <= 0 else -(-round(n * (1 + fraction)) // 4) * 4
 
 
 def padded_period(
-    fraction: float, reference: int | None = None, edge: AxisEdge = "node", mode: PaddingMode = "continued"
+    fraction: float,
+    reference: int | None = None,
+    edge: AxisEdge = "node",
+    *,
+    mode: PaddingMode = "continued",
 ) -> Period:
     """Return the period of a margin that is at least ``fraction`` of the domain.
 
     Args:
-        fraction: margin as a share of the domain.
+        fraction: margin as a fraction of the domain.
         reference: points of the grid on which the margin is a whole number of spacings, see ``padded_size``;
             without it the period is ``1 + fraction`` domains, with the fraction as the nearest positive ratio
             of integers whose denominator is at most 64.
@@ -137,7 +138,7 @@ def padded_period(
     return Period((share.numerator, share.denominator), edge, mode)
 
 
-def append_margin(x: Tensor, dim: int, margin: int, mode: PaddingMode = "continued") -> Tensor:
+def append_margin(x: Tensor, dim: int, margin: int, *, mode: PaddingMode = "continued") -> Tensor:
     """Append ``margin`` points to ``x`` along ``dim``; see ``Period`` for the modes.
 
     Raises:
@@ -153,7 +154,8 @@ def append_margin(x: Tensor, dim: int, margin: int, mode: PaddingMode = "continu
     if mode == "reflect":
         if margin > n - 1:
             raise ValueError(
-                f"a reflected margin of {margin} points needs more than {n} points; use a smaller fraction or 'continued'"
+                f"a reflected margin of {margin} points needs more than {n} points; "
+                "use a smaller fraction or 'continued'"
             )
         return torch.cat([x, x.narrow(dim, n - 1 - margin, margin).flip(dim)], dim=dim)
     q = torch.arange(1, margin + 1, device=x.device, dtype=x.dtype) / (margin + 1)
@@ -167,25 +169,26 @@ def append_margin(x: Tensor, dim: int, margin: int, mode: PaddingMode = "continu
 def period_from_domain(
     n: int, points: int, numerator: int, denominator: int, mode: int
 ) -> NDArray[np.float64]:
-    """Return the matrix (points, n) from n points of a domain to the uniform grid of a period of ``numerator
-    / denominator`` spacings.
+    """Return the matrix from n points of a domain to the uniform grid of a period of ``numerator /
+    denominator`` spacings, shape (points, n).
     """
     period = Fraction(numerator, denominator)
     matrix = np.zeros((points, n))
     for k in range(points):
-        place = period * k / points
-        if place <= n - 1:
-            matrix[k] = cubic_weights(place, n)
+        position = period * k / points
+        if position <= n - 1:
+            matrix[k] = cubic_weights(position, n)
         elif _MODES[mode] == "continued":
-            s = math.sin(0.5 * math.pi * float((place - (n - 1)) / (period - (n - 1)))) ** 2
+            s = math.sin(0.5 * math.pi * float((position - (n - 1)) / (period - (n - 1)))) ** 2
             matrix[k, -1] += 1 - s
             matrix[k, 0] += s
         elif _MODES[mode] == "reflect":
-            if place > 2 * (n - 1):
+            if position > 2 * (n - 1):
                 raise ValueError(
-                    f"a reflected margin is wider than the {n} points of the field; use a smaller fraction or 'continued'"
+                    f"a reflected margin is wider than the {n} points of the field; "
+                    "use a smaller fraction or 'continued'"
                 )
-            matrix[k] = cubic_weights(2 * (n - 1) - place, n)
+            matrix[k] = cubic_weights(2 * (n - 1) - position, n)
     return matrix
 
 
@@ -193,8 +196,9 @@ def period_from_domain(
 def domain_from_period(
     n: int, points: int, numerator: int, denominator: int, mode: int
 ) -> NDArray[np.float64]:
-    """Return the matrix (n, points) back from the uniform grid; ``mode`` does not matter, since no point of
-    the margin is used.
+    """Return the matrix from the uniform grid back to the domain, shape (n, points).
+
+    ``mode`` has no effect, since no point of the margin is used.
     """
     per_spacing = points / Fraction(numerator, denominator)
     inside = math.floor((n - 1) * per_spacing) + 1
@@ -204,13 +208,13 @@ def domain_from_period(
     return matrix
 
 
-def cubic_weights(place: Fraction, n: int) -> NDArray[np.float64]:
-    """Return the weights of the points 0 ... n - 1 in the cubic polynomial through the four of them around
-    ``place``.
+def cubic_weights(position: Fraction, n: int) -> NDArray[np.float64]:
+    """Return the weights of the points 0 ... n - 1 in the cubic polynomial through the four points around
+    ``position``.
     """
     count = min(4, n)
-    first = min(max(math.floor(place) - 1, 0), n - count)
+    first = min(max(math.floor(position) - 1, 0), n - count)
     row = np.zeros(n)
     for i in range(first, first + count):
-        row[i] = math.prod((place - j) / (i - j) for j in range(first, first + count) if j != i)
+        row[i] = math.prod((position - j) / (i - j) for j in range(first, first + count) if j != i)
     return row

@@ -1,4 +1,4 @@
-"""Spectral convolution: a learned multiplier on the kept Fourier modes of a field."""
+"""Spectral convolution: a learned multiplier on the retained Fourier modes of a field."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -15,25 +15,25 @@ from .modes import mode_product
 
 
 class SpectralConv(nn.Module):
-    """Multiply each kept Fourier mode by a complex matrix over channels.
+    """Multiply each retained Fourier mode by a complex matrix over channels.
 
         y = F^-1( W[k] F(x)[k] ) + b
 
     after Li et al. 2021, "Fourier Neural Operator for Parametric Partial Differential Equations", in as many
     dimensions as ``n_modes`` has entries. Weights are stored as real pairs, mode by mode, so that optimisers
-    and exports meet no complex parameter and the channel product is one batched real product. The layer acts
-    alike on every grid that holds its modes; it is fastest on tensors in ``torch.channels_last`` memory, and
-    returns those.
+    and exporters see no complex parameter and the channel product is one batched real product. The layer is
+    independent of the grid as long as it resolves the modes; it is fastest on tensors in
+    ``torch.channels_last`` memory format, and returns those.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
-        n_modes: modes along each dimension as neuraloperator counts them: -(n // 2) .. (n - 1) // 2, and 0 ..
-            n // 2 along the last.
+        n_modes: modes along each dimension as neuraloperator counts them: wavenumbers -(n // 2) ...
+            (n - 1) // 2, and 0 ... n // 2 along the last.
         bias: add a constant to each output channel.
         factorization: ``dense``, ``depthwise`` (no mixing of channels), ``cp`` or ``tucker``.
-        rank: size of a factorized weight as a share of the dense one.
-        method: how the transform is computed, see ``fno.transforms.fourier``.
+        rank: size of a factorized weight as a fraction of the dense one.
+        method: algorithm of the transforms, see ``fno.transforms.fourier``.
 
     Raises:
         ValueError: a channel or mode count is below one, a rank is not positive, or the factorization is
@@ -50,6 +50,7 @@ class SpectralConv(nn.Module):
         in_channels: int,
         out_channels: int,
         n_modes: Sequence[int],
+        *,
         bias: bool = True,
         factorization: Factorization = "dense",
         rank: float = 0.5,
@@ -62,10 +63,14 @@ class SpectralConv(nn.Module):
             raise ValueError(f"rank must be positive, got {rank}")
         if factorization == "depthwise" and in_channels != out_channels:
             raise ValueError(
-                f"a depthwise weight keeps the channels, got {in_channels} in and {out_channels} out"
+                f"a depthwise weight needs as many output as input channels, got {in_channels} in and "
+                f"{out_channels} out"
             )
         self.n_modes = tuple(n_modes)
-        self.in_channels, self.out_channels, self.method = in_channels, out_channels, method
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.factorization = factorization
+        self.method = method
         modes = [len(m) for m in kept_modes(self.n_modes, self.n_modes)]
         if factorization == "dense":
             scale = (1 / (in_channels + out_channels)) ** 0.5
@@ -75,28 +80,32 @@ class SpectralConv(nn.Module):
         elif factorization == "depthwise":
             self.weight = DepthwiseWeight(modes, in_channels)
         elif factorization == "cp":
-            self.weight = CPWeight(modes, in_channels, out_channels, rank)
+            self.weight = CPWeight(modes, in_channels, out_channels, rank=rank)
         elif factorization == "tucker":
-            self.weight = TuckerWeight(modes, in_channels, out_channels, rank)
+            self.weight = TuckerWeight(modes, in_channels, out_channels, rank=rank)
         else:
             raise ValueError(
                 f"unknown factorization {factorization!r}; use 'dense', 'depthwise', 'cp' or 'tucker'"
             )
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve ``x``, shape (batch, in_channels, *grid), in at least float32, whatever the type of ``x``
-        and under autocast too.
+    def extra_repr(self) -> str:
+        """Return channels, modes and factorization."""
+        kind = "" if self.factorization == "dense" else f", factorization={self.factorization!r}"
+        return f"{self.in_channels}, {self.out_channels}, n_modes={self.n_modes}{kind}"
 
-        The result has the type to which PyTorch promotes those of ``x`` and the weights.
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve ``x``, shape (batch, in_channels, *grid), in at least float32, also under autocast.
+
+        The result has the dtype to which PyTorch promotes those of ``x`` and the weights.
 
         Raises:
-            ModesError: the grid cannot hold the modes.
+            ModesError: the grid cannot resolve the modes.
             InputError: wrong rank or number of channels, or complex numbers.
         """
         if x.ndim != len(self.n_modes) + 2 or x.shape[1] != self.in_channels:
-            wanted = f"(batch, {self.in_channels}, {', '.join(['n'] * len(self.n_modes))})"
-            raise InputError(f"expected a tensor of shape {wanted}, got {tuple(x.shape)}")
+            shape = f"(batch, {self.in_channels}, {', '.join(['n'] * len(self.n_modes))})"
+            raise InputError(f"expected a tensor of shape {shape}, got {tuple(x.shape)}")
         return full_precision(self._convolve, x, next(self.parameters(), None))
 
     def _convolve(self, x: Tensor) -> Tensor:
@@ -108,12 +117,10 @@ class SpectralConv(nn.Module):
         )
         if self.bias is not None:
             z = z + self._constant(self.bias.to(z.dtype))
-        return from_modes(z, self.n_modes, x.shape[2:], self.method).movedim(-1, 1)
+        return from_modes(z, self.n_modes, x.shape[2:], method=self.method).movedim(-1, 1)
 
     def _constant(self, values: Tensor) -> Tensor:
-        """Return the coefficients of constant fields, shape (2, *modes, channel): they are the mode of wave
-        number zero.
-        """
+        """Return the coefficients of constant fields, shape (2, *modes, channel): all in wavenumber zero."""
         around = [
             (0, 0),
             (0, self.n_modes[-1] // 2),

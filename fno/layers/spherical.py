@@ -14,24 +14,23 @@ from .modes import mode_product
 
 
 class SphericalConv(nn.Module):
-    """Multiply each degree of a field on the sphere by a complex (or real) matrix over channels, the same for
-    all orders.
+    """Multiply each degree of a field on the sphere by a complex or real matrix over channels.
 
         y = S^-1( W[l] S(x)[l, m] ) + b
 
-    the convolution theorem of Driscoll and Healy 1994 as used by Bonev et al. 2023 (arXiv:2306.03838). It
-    commutes with rotations about the axis of the sphere; with real weights (``equivariant``) with all
-    rotations. The layer acts alike on every grid that holds its degrees. It is fastest on tensors in
-    ``torch.channels_last`` memory, and returns those.
+    for all degrees l < ``lmax`` and orders m: the convolution theorem of Driscoll and Healy 1994 as used by
+    Bonev et al. 2023 (arXiv:2306.03838). It commutes with rotations about the axis of the sphere; with real
+    weights (``equivariant``) with all rotations. The layer is independent of the grid as long as it resolves
+    the degrees. It is fastest on tensors in ``torch.channels_last`` memory format, and returns those.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
         lmax: number of degrees, l < lmax.
-        grid: kind of latitudes, see ``fno.grids.sphere_nodes``.
+        grid: quadrature of the latitudes, see ``fno.grids.sphere_nodes``.
         bias: add a constant to each output channel.
-        equivariant: real weights, with which the layer commutes with every rotation; complex ones single out
-            the axis, since they turn each wave along a circle of latitude by a phase.
+        equivariant: real weights, with which the layer commutes with every rotation; complex ones shift the
+            phase of zonal waves and so distinguish the axis.
 
     Raises:
         ValueError: a count below one.
@@ -42,6 +41,7 @@ class SphericalConv(nn.Module):
         in_channels: int,
         out_channels: int,
         lmax: int,
+        *,
         grid: SphereGrid = "equiangular",
         bias: bool = True,
         equivariant: bool = False,
@@ -51,56 +51,67 @@ class SphericalConv(nn.Module):
             raise ValueError(
                 f"channels and lmax must be at least 1, got {in_channels}, {out_channels} and {lmax}"
             )
-        self.in_channels, self.out_channels, self.lmax, self.grid = in_channels, out_channels, lmax, grid
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.lmax = lmax
+        self.grid = grid
         scale = (1 / (in_channels + out_channels)) ** 0.5
         self.equivariant = equivariant
         shape = (lmax, in_channels, out_channels) if equivariant else (lmax, in_channels, 2, out_channels)
         self.weight = nn.Parameter(scale * torch.randn(shape))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
 
+    def extra_repr(self) -> str:
+        """Return channels, degrees and grid."""
+        real = ", equivariant=True" if self.equivariant else ""
+        return f"{self.in_channels}, {self.out_channels}, lmax={self.lmax}, grid={self.grid}{real}"
+
     def forward(self, x: Tensor) -> Tensor:
         """Convolve ``x``, shape (batch, in_channels, latitude, longitude), in at least float32, see
         ``SpectralConv``.
 
         Raises:
-            ModesError: the grid cannot hold the degrees.
+            ModesError: the grid cannot resolve the degrees.
             InputError: wrong rank or number of channels, or complex numbers.
         """
         if x.ndim != 4 or x.shape[1] != self.in_channels:
             raise InputError(
-                f"expected a tensor of shape (batch, {self.in_channels}, latitude, longitude), got {tuple(x.shape)}"
+                f"expected a tensor of shape (batch, {self.in_channels}, latitude, longitude), "
+                f"got {tuple(x.shape)}"
             )
         return full_precision(self._convolve, x, self.weight)
 
     def _convolve(self, x: Tensor) -> Tensor:
-        sphere = sphere_transform(*static(x.shape[2:]), self.lmax, self.grid)
+        rows, columns = static(x.shape[2:])
+        sphere = sphere_transform(rows, columns, lmax=self.lmax, grid=self.grid)
         z = sphere.analyse(x.movedim(1, -1))
         batch, _, l, m, channels = z.shape
-        # Orders share the matrix of their degree, so they join the batch of its product.
-        rows = z.permute(0, 3, 1, 2, 4).reshape(batch * m, 2, l, channels)
+        # Orders share the matrix of their degree, so they are part of the batch of its product.
+        by_order = z.permute(0, 3, 1, 2, 4).reshape(batch * m, 2, l, channels)
         weight = self.weight.to(z.dtype)
         if self.equivariant:
             weight = torch.stack([weight, torch.zeros_like(weight)], dim=2)
-        z = mode_product(rows, weight).unflatten(0, (batch, m)).permute(0, 2, 3, 1, 4)
+        z = mode_product(by_order, weight).unflatten(0, (batch, m)).permute(0, 2, 3, 1, 4)
         y = sphere.synthesise(z)
         return (y if self.bias is None else y + self.bias.to(y.dtype)).movedim(-1, 1)
 
 
 @lru_cache(maxsize=32)
-def sphere_transform(nlat: int, nlon: int, lmax: int, grid: SphereGrid) -> SphereTransform:
-    """Return the transform of a grid that holds ``lmax`` degrees.
+def sphere_transform(nlat: int, nlon: int, *, lmax: int, grid: SphereGrid) -> SphereTransform:
+    """Return the transform of a grid up to degree ``lmax`` - 1.
 
     Raises:
-        ModesError: the grid cannot hold them.
+        ModesError: the grid cannot resolve these degrees.
     """
     largest = largest_lmax(nlat, nlon, grid)
     if lmax > largest:
         raise ModesError(
-            f"a {grid} grid of {(nlat, nlon)} points holds {largest} degrees, not {lmax}; use a finer grid or a smaller lmax"
+            f"a {grid} grid of {(nlat, nlon)} points resolves {largest} degrees, not {lmax}; "
+            "use a finer grid or a smaller lmax"
         )
-    return SphereTransform(nlat, nlon, lmax, lmax, grid)
+    return SphereTransform(nlat, nlon, lmax, mmax=lmax, grid=grid)
 
 
 def largest_lmax(nlat: int, nlon: int, grid: SphereGrid) -> int:
-    """Return how many degrees a grid transforms exactly."""
+    """Return the number of degrees that a grid transforms exactly."""
     return min(nlat if grid == "legendre-gauss" else (nlat + 1) // 2, nlon // 2 + 1)

@@ -1,4 +1,4 @@
-"""Losses: area-weighted and masked per channel, and relative for whole solutions."""
+"""Data losses: area-weighted and masked by channel, and relative for whole solutions."""
 
 import torch
 from torch import Tensor
@@ -11,8 +11,8 @@ def area_weighted_mse(prediction: Tensor, target: Tensor, weights: Tensor) -> Te
 
     Args:
         prediction: shape (batch, channel, H, W).
-        target: same shape; values where the weight is zero do not count, but must be finite.
-        weights: area weight, zero under a channel's mask, shape (channel, H, W).
+        target: same shape; values with zero weight have no effect, but must be finite.
+        weights: area weights, zero outside the mask of a channel, shape (channel, H, W).
     """
     error = (prediction - target).square() * weights
     total = error.sum(dim=(0, 2, 3))
@@ -21,8 +21,11 @@ def area_weighted_mse(prediction: Tensor, target: Tensor, weights: Tensor) -> Te
 
 
 def relative_l2(prediction: Tensor, target: Tensor) -> Tensor:
-    """Return the relative L2 error of each sample, ``|p - t| / |t|`` over all that is not NaN in the target,
-    shape (batch,).
+    """Return the relative L2 error of each sample, ``|p - t| / |t|``, shape (batch,).
+
+    Args:
+        prediction: shape (batch, ...).
+        target: same shape; NaN and infinite values are left out of both norms.
     """
     known = torch.isfinite(target)
     difference = torch.where(known, prediction - torch.nan_to_num(target), 0.0)

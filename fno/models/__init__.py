@@ -1,11 +1,20 @@
-"""Models by the name a configuration uses."""
-
-from torch import nn
+"""Models of gridded fields, and their registry."""
 
 from .afno import AFNO
+from .base import Clipping, GridModel
 from .fno import FNO, TFNO
+from .registry import REGISTRY, ModelRegistry, build_model, count_layers
 from .sfno import SFNO
 
-REGISTRY: dict[str, type[nn.Module]] = {"fno": FNO, "tfno": TFNO, "sfno": SFNO, "afno": AFNO}
-
-__all__ = ["AFNO", "FNO", "REGISTRY", "SFNO", "TFNO"]
+__all__ = [
+    "AFNO",
+    "FNO",
+    "REGISTRY",
+    "SFNO",
+    "TFNO",
+    "Clipping",
+    "GridModel",
+    "ModelRegistry",
+    "build_model",
+    "count_layers",
+]

@@ -1,18 +1,20 @@
 """Adaptive Fourier neural operator, the network of FourCastNet."""
 
 import copy
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import ModesError
+from ..grids import Grid
 from ..layers.linear import Linear
 from ..layers.mixer import AFNO2D
 from ..layers.norms import LayerNorm
 from ..layers.patches import resize_head, resize_kernel, resize_positions
 from ..transforms.dft import static
-from .base import GridModel
+from .base import Clipping, GridModel, clip
 
 
 class _Mlp(nn.Module):
@@ -26,7 +28,7 @@ class _Mlp(nn.Module):
 
 
 class _Block(nn.Module):
-    """Mixer and pointwise network, each after a layer norm and each with its skip ("double skip")."""
+    """Mixer and pointwise network, each after a layer norm and with a skip connection ("double skip")."""
 
     def __init__(self, mixer: AFNO2D, embed_dim: int, mlp_ratio: float) -> None:
         super().__init__()
@@ -59,17 +61,16 @@ def _repeat_last(x: Tensor, dim: int, count: int) -> Tensor:
 class AFNO(GridModel):
     """Vision transformer whose attention is an adaptive Fourier mixer (Pathak et al. 2022, arXiv:2202.11214).
 
-    Parameter names and shapes are those of FourCastNet, so its published weights load as they are. A grid
-    that patches do not divide is extended at its far edges by repeating the last row and column, and cut
-    again.
+    Parameter names and shapes are those of FourCastNet, so its published weights load unchanged. A grid that
+    patches do not divide is padded at its far edges by repeating the last row and column, and cropped again.
 
     Other resolutions: on another grid the position embedding is interpolated (and the model warns), but a
-    patch keeps its number of points, so it covers another area than in training: no promise is made there.
-    ``resized`` returns a model with patch kernels for the new grid, whose tokens are those of the old one
-    where the field is smooth.
+    patch keeps its number of points and so covers another area than in training: skill there is not to be
+    expected. ``resized`` returns a model with patch kernels for the new grid, whose tokens are those of the
+    old one where the field is smooth.
 
     Args:
-        inp_shape: grid points (H, W) that the position embedding is made for.
+        inp_shape: grid points (H, W) of the position embedding.
         patch_size: points of a patch along (H, W).
         in_channels: channels of the input.
         out_channels: channels of the output.
@@ -78,21 +79,25 @@ class AFNO(GridModel):
         num_blocks: diagonal blocks of the mixer.
         mlp_ratio: hidden width of the pointwise networks as a multiple of ``embed_dim``.
         sparsity_threshold: softshrink threshold of the mixer.
-        hard_thresholding_fraction: share of modes kept.
+        hard_thresholding_fraction: fraction of modes retained.
 
     Raises:
         ValueError: a patch larger than the grid, or counts that do not divide.
 
     Example:
         >>> import torch
-        >>> AFNO((25, 53), (4, 4), 3, 2, embed_dim=16, depth=1, num_blocks=4)(torch.zeros(1, 3, 25, 53)).shape
+        >>> model = AFNO((25, 53), (4, 4), in_channels=3, out_channels=2, embed_dim=16, depth=1, num_blocks=4)
+        >>> model(torch.zeros(1, 3, 25, 53)).shape
         torch.Size([1, 2, 25, 53])
     """
+
+    layers_option = "depth"
 
     def __init__(
         self,
         inp_shape: tuple[int, int],
         patch_size: tuple[int, int] = (8, 8),
+        *,
         in_channels: int = 1,
         out_channels: int = 1,
         embed_dim: int = 768,
@@ -107,13 +112,19 @@ class AFNO(GridModel):
         self.inp_shape = (h, w)
         if min(p, q) < 1 or p > h or q > w:
             raise ValueError(f"patch_size {(p, q)} does not fit a grid of {(h, w)} points")
-        self.patch_size, self.out_channels = (p, q), out_channels
+        self.patch_size = (p, q)
+        self.out_channels = out_channels
         self.tokens = (-(-h // p), -(-w // q))
         self.patch_embed = _PatchEmbed((p, q), in_channels, embed_dim)
         self.pos_embed = nn.Parameter(0.02 * torch.randn(1, self.tokens[0] * self.tokens[1], embed_dim))
         self.blocks = nn.ModuleList(
             _Block(
-                AFNO2D(embed_dim, num_blocks, sparsity_threshold, hard_thresholding_fraction),
+                AFNO2D(
+                    embed_dim,
+                    num_blocks,
+                    sparsity_threshold=sparsity_threshold,
+                    hard_thresholding_fraction=hard_thresholding_fraction,
+                ),
                 embed_dim,
                 mlp_ratio,
             )
@@ -121,17 +132,37 @@ class AFNO(GridModel):
         )
         self.head = Linear(embed_dim, out_channels * p * q, bias=False)
 
+    @classmethod
+    def fit_options(cls, grid: Grid, options: Mapping[str, Any]) -> tuple[dict[str, Any], list[Clipping]]:
+        """Return the arguments for a grid: its shape, and patches no larger than it; see
+        ``GridModel.fit_options``.
+        """
+        patch, clipped = clip("patch_size", options.get("patch_size", (8, 8)), grid.shape)
+        return dict(options) | {"inp_shape": grid.shape, "patch_size": patch}, clipped
+
+    @property
+    def output_layer(self) -> nn.Module:
+        """The head, which maps tokens to the points of a patch."""
+        return self.head
+
+    def extra_repr(self) -> str:
+        """Return channels, grid, patches, width and depth."""
+        return (
+            f"{self.in_channels} -> {self.out_channels} channels, inp_shape={self.inp_shape}, "
+            f"patch_size={self.patch_size}, embed_dim={self.head.in_features}, depth={len(self.blocks)}"
+        )
+
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x``, shape (batch, in_channels, H, W), to (batch, out_channels, H, W).
 
         Raises:
-            InputError: a tensor that does not fit, see ``GridModel``; ``ModesError`` where the grid is
-                smaller than a patch.
+            InputError: an invalid tensor, see ``GridModel.check``; ``ModesError`` if the grid is smaller than
+                a patch.
         """
         self.check(x)
         (h, w), (p, q) = static(x.shape[-2:]), self.patch_size
         if h < p or w < q:
-            raise ModesError(f"a grid of {(h, w)} points does not hold a patch of {(p, q)}")
+            raise ModesError(f"a grid of {(h, w)} points is smaller than a patch of {(p, q)}")
         rows, columns = -(-h // p), -(-w // q)
         if rows * p != h or columns * q != w:
             x = _repeat_last(_repeat_last(x, 2, rows * p - h), 3, columns * q - w)
@@ -146,11 +177,11 @@ class AFNO(GridModel):
         ]
 
     def resized(self, inp_shape: tuple[int, int], patch_size: tuple[int, int] | None = None) -> "AFNO":
-        """Return this model for another grid, with position embedding and patch kernels resized.
+        """Return a copy of this model for another grid, with position embedding and patch kernels resized.
 
         Args:
             inp_shape: new grid points (H, W).
-            patch_size: new points of a patch; by default so many that a patch covers the area it did.
+            patch_size: new points of a patch; by default chosen so that a patch covers the same area.
         """
         (h, w), (p, q) = inp_shape, self.patch_size
         patch = patch_size or (
@@ -158,11 +189,9 @@ class AFNO(GridModel):
             max(1, round(q * w / self.inp_shape[1])),
         )
         other = copy.deepcopy(self)
-        other.inp_shape, other.patch_size, other.tokens = (
-            (h, w),
-            patch,
-            (-(-h // patch[0]), -(-w // patch[1])),
-        )
+        other.inp_shape = (h, w)
+        other.patch_size = patch
+        other.tokens = (-(-h // patch[0]), -(-w // patch[1]))
         other.trained_sizes = set()
         other.pos_embed = nn.Parameter(
             resize_positions(self.pos_embed.detach(), self.tokens, other.tokens).clone()

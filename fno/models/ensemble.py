@@ -1,20 +1,22 @@
-"""Several networks as one: apart in training, their mean in use."""
+"""Ensemble of networks: independent in training, averaged in evaluation."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from .base import summary
+
 
 class Ensemble(nn.Module):
-    """Mean of networks that differ in their initial weights and in the samples they see.
+    """Mean of networks that differ in their initial weights and training samples.
 
-    In training each network takes its own part of the batch, so the networks stay independent; in evaluation
-    all take the whole and their outputs are averaged, which takes away the part of the error that differs
-    between them.
+    In training each network receives its own part of the batch, so the networks stay independent; in
+    evaluation all receive the whole batch and their outputs are averaged, which removes the part of the error
+    that differs between them.
 
     Args:
-        networks: networks of the same inputs and outputs.
+        networks: networks with the same inputs and outputs.
 
     Raises:
         ValueError: no network.
@@ -26,8 +28,11 @@ class Ensemble(nn.Module):
             raise ValueError("an ensemble needs at least one network")
         self.networks = nn.ModuleList(networks)
 
+    def __repr__(self) -> str:
+        return summary(self, f"{len(self.networks)} networks", self.networks[:1])
+
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``x``, shape (batch, channel, H, W)."""
+        """Map ``x``, shape (batch, channel, *grid)."""
         if self.training and x.shape[0]:
             parts = torch.tensor_split(x, len(self.networks))
             return torch.cat([net(part) for net, part in zip(self.networks, parts, strict=True) if len(part)])

@@ -1,56 +1,57 @@
 """Fourier neural operators."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from ..grids import Grid
 from ..layers.blocks import BlockOptions, ChannelMLP, FNOBlock
 from ..layers.factorized import Factorization
 from ..layers.padding import AxisEdge, PaddingMode, Period, padded_period
 from ..transforms.fourier import kept_modes
-from .base import GridModel
+from .base import Clipping, GridModel, clip
 
 
 class FNO(GridModel):
-    """Map fields to fields on any regular grid by layers of spectral convolutions, in one, two or three
-    dimensions.
+    """Fourier neural operator on regular grids in one, two or three dimensions (Li et al. 2021,
+    arXiv:2010.08895).
 
-    Lift, ``n_layers`` Fourier blocks, project; after Li et al. 2021 (arXiv:2010.08895) in the argument names
-    of neuraloperator.
+        y = Q B_L ... B_1 P x
 
-    Other resolutions: the model runs on every grid that holds ``n_modes`` (a ``ModesError`` otherwise) and
+    with the lifting P, the projection Q and ``n_layers`` Fourier blocks B (see ``FNOBlock``). Argument names
+    are those of neuraloperator.
+
+    Other resolutions: the model runs on every grid that resolves ``n_modes`` (a ``ModesError`` otherwise) and
     warns outside the grids it was trained on. Its layers act alike there, except that pointwise activations
-    make wave numbers that a coarse grid takes for others: an error that falls as the grid refines, and that
-    is gone with ``activation="alias_free"``. That is no promise of skill at a resolution never seen: train on
-    several, and compare with interpolating the native prediction.
+    generate wavenumbers that alias on a coarse grid: an error that falls as the grid is refined, and that
+    vanishes with ``activation="alias_free"``. This does not imply skill at a resolution never seen: train on
+    several resolutions, and compare with interpolating the native prediction.
 
-    Convergence: on a smooth field the output converges under refinement at second order in the spacing h
-        along dimensions
-    padded with ``continued`` and nodes on the edges, since the continued field is continuous with a jump in
-    its first derivative. It is first order for points at centres of cells, for the other padding modes, whose
-    field has a jump, and along periodic dimensions with ``positions``, whose coordinate has one.
+    Convergence: on a smooth field the output converges under refinement at second order in the spacing along
+    dimensions padded with ``continued`` and nodes on the edges, since the continued field is continuous with
+    a jump in its first derivative. It is first order for points at cell centres, for the other padding modes,
+    whose field has a jump, and along periodic dimensions with ``positions``, whose coordinate has one.
 
     Args:
-        n_modes: kept modes along each dimension, counted as in neuraloperator.
+        n_modes: retained modes along each dimension, counted as in neuraloperator (see ``SpectralConv``).
         in_channels: channels of the input.
         out_channels: channels of the output.
         hidden_channels: width of the network.
         n_layers: number of Fourier blocks.
         lifting_channel_ratio: hidden width of the lifting network as a multiple of ``hidden_channels``.
         projection_channel_ratio: the same for the projection.
-        domain_padding: margin along each dimension as a share of the domain; zero where it is periodic.
+        domain_padding: margin along each dimension as a fraction of the domain; zero for periodic ones.
         padding_mode: values in the margin, see ``fno.layers.padding``.
         positions: append the coordinates of each dimension to the input: j / n as neuraloperator does; along
-            padded dimensions the same physical places at every resolution, equal to j / n on the reference
+            padded dimensions the same physical positions at every resolution, equal to j / n on the reference
             grid.
-        reference_size: points along each dimension of the grid that fixes physical lengths, as a rule that of
+        reference_size: points along each dimension of the grid that fixes physical lengths, usually that of
             training: there the margin is a whole number of spacings, rounded up for the FFT. Without it the
-                padded period is exactly
-            ``1 + domain_padding`` domains.
-        edges: points on padded dimensions, one for all or one each: ``node`` (the first and the last lie on
-            the edges of the domain) or ``cell`` (centres of cells).
+            padded period is exactly ``1 + domain_padding`` domains.
+        edges: location of the points on padded dimensions, one for all or one each: ``node`` (the first and
+            last lie on the edges of the domain) or ``cell`` (cell centres).
         **options: see ``BlockOptions``: ``factorization``, ``rank``, ``norm``, ``activation``, ``local``,
             ``dropout``, ...
 
@@ -59,7 +60,10 @@ class FNO(GridModel):
 
     Example:
         >>> import torch
-        >>> FNO(n_modes=(8, 8), in_channels=2, out_channels=1, hidden_channels=16)(torch.zeros(3, 2, 25, 53)).shape
+        >>> model = FNO(n_modes=(8, 8), in_channels=2, out_channels=1, hidden_channels=16)
+        >>> print(model)
+        FNO(2 -> 1 channels, n_modes=(8, 8), hidden_channels=16, n_layers=4, 85,393 parameters)
+        >>> model(torch.zeros(3, 2, 25, 53)).shape
         torch.Size([3, 1, 25, 53])
     """
 
@@ -68,6 +72,7 @@ class FNO(GridModel):
         n_modes: Sequence[int],
         in_channels: int,
         out_channels: int,
+        *,
         hidden_channels: int = 64,
         n_layers: int = 4,
         lifting_channel_ratio: float = 2,
@@ -80,7 +85,8 @@ class FNO(GridModel):
         **options: Any,
     ) -> None:
         n_modes = tuple(n_modes)
-        d, width = len(n_modes), hidden_channels
+        d = len(n_modes)
+        width = hidden_channels
         super().__init__(in_channels, d)
         if n_layers < 1:
             raise ValueError(f"n_layers must be at least 1, got {n_layers}")
@@ -94,22 +100,24 @@ class FNO(GridModel):
         for name, entries in (("reference_size", sizes), ("edges", kinds)):
             if len(entries) != d:
                 raise ValueError(f"{name} has {len(entries)} entries, n_modes has {d}")
-        self.domain_padding, self.padding_mode, self.positions = margins, padding_mode, positions
-        self.n_modes, self.reference_size, self.edges = (
-            n_modes,
-            None if reference_size is None else tuple(reference_size),
-            kinds,
-        )
+        self.n_modes = n_modes
+        self.hidden_channels = width
+        self.out_channels = out_channels
+        self.domain_padding = margins
+        self.padding_mode = padding_mode
+        self.positions = positions
+        self.reference_size = None if reference_size is None else tuple(reference_size)
+        self.edges = kinds
         axes = list(zip(margins, sizes, kinds, strict=True))
         self.periods = tuple(
-            padded_period(m, size, edge, padding_mode) if m > 0 else None for m, size, edge in axes
+            padded_period(m, size, edge, mode=padding_mode) if m > 0 else None for m, size, edge in axes
         )
         o = BlockOptions(**options)
-        # Activations between grid points act on the unpadded field; its period is the reference grid's own.
+        # Alias-free activations act on the unpadded field, whose period is that of the reference grid.
         self.frames: tuple[Period | None, ...] = (None,) * d
         if o.activation == "alias_free":
             self.frames = tuple(
-                p and (p if size is None else padded_period(0.0, size, p.edge, p.mode))
+                p and (p if size is None else padded_period(0.0, size, p.edge, mode=p.mode))
                 for p, size in zip(self.periods, sizes, strict=True)
             )
         activation = o.make_activation(n_modes)
@@ -129,12 +137,43 @@ class FNO(GridModel):
             width, max(1, round(width * projection_channel_ratio)), out_channels, activation=activation
         )
 
+    @classmethod
+    def fit_options(cls, grid: Grid, options: Mapping[str, Any]) -> tuple[dict[str, Any], list[Clipping]]:
+        """Return the arguments for a grid: modes that it resolves, and a margin along dimensions that are not
+        periodic; see ``GridModel.fit_options``.
+        """
+        margin = options.get("domain_padding", 0.0)
+        largest = grid.shape
+        if options.get("activation") == "alias_free":  # whose band is 2 n - 1 wavenumbers
+            largest = tuple((n + 1) // 2 for n in grid.shape)
+        modes, clipped = clip("n_modes", options["n_modes"], largest)
+        fitted = {
+            "n_modes": modes,
+            "domain_padding": tuple(0.0 if periodic else margin for periodic in grid.periodic),
+            "reference_size": grid.shape,
+            "edges": grid.edges,
+        }
+        return dict(options) | fitted, clipped
+
+    @property
+    def output_layer(self) -> nn.Module:
+        """The last linear layer of the projection."""
+        return cast(nn.Module, self.projection.fc2)
+
+    def extra_repr(self) -> str:
+        """Return channels, modes, width and depth."""
+        padding = f", domain_padding={self.domain_padding}" if any(self.domain_padding) else ""
+        return (
+            f"{self.in_channels} -> {self.out_channels} channels, n_modes={self.n_modes}, "
+            f"hidden_channels={self.hidden_channels}, n_layers={len(self.blocks)}{padding}"
+        )
+
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x``, shape (batch, in_channels, *grid), to (batch, out_channels, *grid).
 
         Raises:
-            InputError: a tensor that does not fit, see ``GridModel``; ``ModesError`` where the grid cannot
-                hold the modes.
+            InputError: an invalid tensor, see ``GridModel.check``; ``ModesError`` if the grid cannot resolve
+                the modes.
         """
         self.check(x)
         size = x.shape[2:]
@@ -185,14 +224,14 @@ def _restrict(x: Tensor, periods: Sequence[Period | None], size: Sequence[int]) 
 
 
 class TFNO(FNO):
-    """A Fourier neural operator with factorized spectral weights (Kossaifi et al. 2023, arXiv:2310.00120).
+    """Fourier neural operator with factorized spectral weights (Kossaifi et al. 2023, arXiv:2310.00120).
 
-    The same arguments, and the same behaviour at other resolutions, as ``FNO``.
+    Arguments and behaviour at other resolutions are those of ``FNO``.
 
     Args:
         *args: see ``FNO``.
         factorization: ``tucker``, ``cp`` or ``depthwise``.
-        rank: size of the spectral weights as a share of the dense ones.
+        rank: size of the spectral weights as a fraction of the dense ones.
         **kwargs: see ``FNO``.
     """
 

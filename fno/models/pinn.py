@@ -1,4 +1,4 @@
-"""A network of coordinates, with its derivatives carried along exactly."""
+"""Coordinate networks of PINNs, with exact derivatives."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,30 +9,30 @@ from torch import Tensor, nn
 
 from ..layers.jets import Jet, tanh_streams
 from ..precision import require_real
-from .base import PreciseConstants
+from .base import PreciseConstants, summary
 
 
 class CoordinateNetwork(PreciseConstants):
-    """Dense layers with tanh between them, from coordinates to one number: the network of PINNs (Raissi et
-    al. 2019).
+    """Dense network with tanh activations from coordinates to one value u, as in PINNs (Raissi et al. 2019).
 
-    Coordinates that do not wrap enter scaled to [-1, 1]; one that does enters as the cosines and sines of its
-    first waves, so that the network wraps too (Dong and Ni 2021). Random Fourier features (Tancik et al.
-    2020) help with small scales. Parameters are float64, which second-order optimisers need.
+    Coordinates of axes that are not periodic are scaled to [-1, 1]; a periodic coordinate enters as the
+    cosines and sines of its first harmonics, so that the network is periodic too (Dong and Ni 2021). Random
+    Fourier features (Tancik et al. 2020) help to represent small scales. Parameters are float64, which
+    second-order optimisers need.
 
     Args:
-        low: smallest coordinates, by axis.
-        high: largest ones; for an axis that wraps, one period from ``low``.
-        periodic: axes that wrap.
-        harmonics: waves of an axis that wraps.
+        low: smallest coordinate of each axis.
+        high: largest coordinate of each axis; one period from ``low`` for a periodic axis.
+        periodic: names of the periodic axes.
+        harmonics: number of harmonics of each periodic axis.
         width: features of a hidden layer.
-        depth: hidden layers.
-        fourier_features: random features.
-        fourier_scale: standard deviation of their wave numbers, on coordinates scaled to [-1, 1].
+        depth: number of hidden layers.
+        fourier_features: number of random features.
+        fourier_scale: standard deviation of their wavenumbers, for coordinates scaled to [-1, 1].
         initialisation: ``xavier`` (Glorot and Bengio 2010) or ``orthogonal`` (Saxe et al. 2014).
 
     Raises:
-        ValueError: a count below one, or bounds that are not in order.
+        ValueError: a count below one, or bounds that are not increasing.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class CoordinateNetwork(PreciseConstants):
         low: Mapping[str, float],
         high: Mapping[str, float],
         periodic: Sequence[str] = (),
+        *,
         harmonics: int = 1,
         width: int = 20,
         depth: int = 3,
@@ -54,13 +55,12 @@ class CoordinateNetwork(PreciseConstants):
             )
         if wrong := [axis for axis in low if not low[axis] < high[axis]]:
             raise ValueError(
-                f"{wrong[0]} must grow from low to high, got {low[wrong[0]]} to {high[wrong[0]]}"
+                f"{wrong[0]} must increase from low to high, got {low[wrong[0]]} to {high[wrong[0]]}"
             )
         self.axes = tuple(low)
         straight = [axis for axis in self.axes if axis not in periodic]
         scale = {axis: 2 / (high[axis] - low[axis]) for axis in self.axes}
-        # Waves are cos(frequency . (coordinate - low) + phase): a sine is a cosine a quarter of a period
-        # later.
+        # Features are cos(frequency . (coordinate - low) + phase): a sine is a cosine with phase -pi/2.
         waves = [
             [math.pi * scale[axis] * m * (axis == other) for other in self.axes]
             for axis in periodic
@@ -101,17 +101,25 @@ class CoordinateNetwork(PreciseConstants):
             else:
                 nn.init.orthogonal_(layer.weight, gain=nn.init.calculate_gain("tanh"))
 
+    def __repr__(self) -> str:
+        layers = cast("list[nn.Linear]", list(self.layers))
+        axes = ", ".join(self.axes)
+        return summary(
+            self,
+            f"({axes}) -> u, {layers[0].in_features} features, width={layers[0].out_features}, "
+            f"depth={len(layers) - 1}",
+        )
+
     def forward(self, points: Tensor) -> Tensor:
-        """Return u at points, shape (points, axes)."""
+        """Return u, shape (points,), at points of shape (points, axes)."""
         return self.jet(points, {}).value
 
     def jet(self, points: Tensor, orders: Mapping[str, int]) -> Jet:
-        """Return u and its derivatives along each axis up to an order, by Taylor's arithmetic through the
-        layers (Faa di Bruno).
+        """Return u and its derivatives along each axis, propagated forward by Faa di Bruno's formula.
 
         Args:
-            points: shape (points, axes).
-            orders: highest order for each axis, at most 4.
+            points: coordinates, shape (points, axes).
+            orders: highest order of derivative for each axis, at most 4.
 
         Raises:
             InputError: complex coordinates.
@@ -133,7 +141,7 @@ class CoordinateNetwork(PreciseConstants):
         return Jet(u[0], dict(zip(keys, u[1:], strict=True)), records)
 
     def _features(self, points: Tensor, axis: str | None = None, order: int = 0) -> Tensor:
-        """Return the features of the coordinates, or a derivative of them along an axis."""
+        """Return the input features of the coordinates, or their derivative along an axis."""
         x = (points - self.low).to(self.low.dtype)
         phase = x @ self.frequency.T + self.phase
         if axis is None:
@@ -146,8 +154,7 @@ class CoordinateNetwork(PreciseConstants):
 
 
 class TimeWindows(nn.Module):
-    """Networks that follow each other in time, each on its part of [0, 1] (time marching, Krishnapriyan et
-    al. 2021).
+    """Sequence of networks in time, each on its part of [0, 1] (time marching, Krishnapriyan et al. 2021).
 
     Args:
         networks: one for each of equally long windows; their first coordinate is time.
@@ -157,8 +164,11 @@ class TimeWindows(nn.Module):
         super().__init__()
         self.networks = nn.ModuleList(networks)
 
+    def __repr__(self) -> str:
+        return summary(self, f"{len(self.networks)} windows", self.networks[:1])
+
     def forward(self, points: Tensor) -> Tensor:
-        """Return u at points, shape (points, axes).
+        """Return u, shape (points,), at points of shape (points, axes).
 
         Raises:
             InputError: complex coordinates.
@@ -166,7 +176,7 @@ class TimeWindows(nn.Module):
         require_real(points)
         count = len(self.networks)
         window = (points[:, 0] * count).long().clamp(0, count - 1)
-        # Each network at all points: compilers and vmap need shapes that do not depend on values.
+        # Every network is evaluated at all points: compilers and vmap need shapes independent of values.
         u: Tensor = self.networks[0](points)
         for i, network in enumerate(self.networks):
             u = torch.where(window == i, network(points), u) if i else u

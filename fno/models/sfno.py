@@ -1,34 +1,34 @@
 """Spherical Fourier neural operator."""
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 from torch import Tensor, nn
 
-from ..grids import SphereGrid
+from ..grids import Grid, SphereGrid
 from ..layers.blocks import BlockOptions, ChannelMLP, FNOBlock
-from ..layers.spherical import SphericalConv
-from .base import GridModel
+from ..layers.spherical import SphericalConv, largest_lmax
+from .base import Clipping, GridModel, clip
 
 
 class SFNO(GridModel):
-    """Map fields on the whole sphere to fields on the sphere by layers of spherical convolutions.
+    """Spherical Fourier neural operator for fields on the whole sphere (Bonev et al. 2023, arXiv:2306.03838).
 
-    Lift, ``n_layers`` blocks, project, as ``FNO``, with spherical harmonics in the place of Fourier modes
-    (Bonev et al. 2023, arXiv:2306.03838), so that the grid does not single out the poles.
+    Lifting, ``n_layers`` blocks and projection as in ``FNO``, with spherical harmonics in place of Fourier
+    modes, so that the poles are not singular points.
 
-    Rotations: with the default complex weights the convolutions commute with rotations about the axis alone,
-        and the axis and so
-    the poles are special. With ``equivariant=True`` weights are real and the convolutions commute with every
-    rotation; so do the models, up to the aliasing of activations, with ``norm`` ``none`` or ``layer`` (the
-    mean of ``instance`` counts grid points alike, and most of these lie near the poles).
+    Rotations: with the default complex weights the convolutions commute with rotations about the axis only.
+    With ``equivariant=True`` weights are real and the convolutions commute with every rotation; so do the
+    models, up to aliasing by activations, with ``norm`` ``none`` or ``layer`` (the mean of ``instance``
+    weights all grid points equally, and most of them lie near the poles).
 
-    Other resolutions: the model runs on every grid of its kind that holds ``lmax`` degrees (a ``ModesError``
-    otherwise), and warns outside those it was trained on. Its convolutions act alike there up to the error of
-    the quadrature (none on fields of degree below ``lmax``); pointwise activations make higher degrees that a
-    coarse grid takes for others, an error that falls as the grid refines.
+    Other resolutions: the model runs on every grid of its kind that resolves ``lmax`` degrees (a
+    ``ModesError`` otherwise), and warns outside those it was trained on. Its convolutions act alike there up
+    to the quadrature error (none for fields of degree below ``lmax``); pointwise activations generate higher
+    degrees that alias on a coarse grid, an error that falls as the grid is refined.
 
     Args:
-        lmax: number of degrees kept.
+        lmax: number of retained degrees, l < lmax.
         in_channels: channels of the input.
         out_channels: channels of the output.
         hidden_channels: width of the network.
@@ -55,6 +55,7 @@ class SFNO(GridModel):
         lmax: int,
         in_channels: int,
         out_channels: int,
+        *,
         hidden_channels: int = 64,
         n_layers: int = 4,
         lifting_channel_ratio: float = 2,
@@ -68,7 +69,12 @@ class SFNO(GridModel):
             raise ValueError(f"n_layers must be at least 1, got {n_layers}")
         if flat := sorted(set(options) & {"activation", "local", "factorization", "rank", "method"}):
             raise ValueError(f"{', '.join(flat)}: not an option of SFNO, whose blocks live on the sphere")
-        o, width = BlockOptions(**options), hidden_channels
+        o = BlockOptions(**options)
+        width = hidden_channels
+        self.out_channels = out_channels
+        self.hidden_channels = width
+        self.lmax = lmax
+        self.grid = grid
         self.lifting = ChannelMLP(in_channels, max(1, round(width * lifting_channel_ratio)), width)
         self.blocks = nn.ModuleList(
             FNOBlock(
@@ -76,19 +82,49 @@ class SFNO(GridModel):
                 (lmax, lmax),
                 o,
                 last=i == n_layers - 1,
-                conv=SphericalConv(width, width, lmax, grid, equivariant=equivariant),
+                conv=SphericalConv(width, width, lmax, grid=grid, equivariant=equivariant),
             )
             for i in range(n_layers)
         )
         self.projection = ChannelMLP(width, max(1, round(width * projection_channel_ratio)), out_channels)
+
+    @classmethod
+    def fit_options(cls, grid: Grid, options: Mapping[str, Any]) -> tuple[dict[str, Any], list[Clipping]]:
+        """Return the arguments for a grid: its quadrature and the degrees that it resolves; see
+        ``GridModel.fit_options``.
+
+        Raises:
+            ValueError: the grid does not cover the sphere.
+        """
+        kind = grid.sphere
+        if kind is None:
+            raise ValueError(
+                "an SFNO needs a grid that covers the sphere, evenly spaced or with Gauss latitudes; "
+                "use an FNO on this one"
+            )
+        rows, columns = grid.shape
+        (lmax,), clipped = clip("lmax", (options["lmax"],), (largest_lmax(rows, columns, kind),))
+        return dict(options) | {"grid": kind, "lmax": lmax}, clipped
+
+    @property
+    def output_layer(self) -> nn.Module:
+        """The last linear layer of the projection."""
+        return cast(nn.Module, self.projection.fc2)
+
+    def extra_repr(self) -> str:
+        """Return channels, degrees, grid, width and depth."""
+        return (
+            f"{self.in_channels} -> {self.out_channels} channels, lmax={self.lmax}, grid={self.grid}, "
+            f"hidden_channels={self.hidden_channels}, n_layers={len(self.blocks)}"
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x``, shape (batch, in_channels, latitude, longitude), to (batch, out_channels, latitude,
         longitude).
 
         Raises:
-            InputError: a tensor that does not fit, see ``GridModel``; ``ModesError`` where the grid cannot
-                hold the degrees.
+            InputError: an invalid tensor, see ``GridModel.check``; ``ModesError`` if the grid cannot resolve
+                the degrees.
         """
         self.check(x)
         x = self.lifting(x)

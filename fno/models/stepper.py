@@ -1,4 +1,4 @@
-"""One time step of a forecast around any network: anomalies in, anomalies out."""
+"""One time step of a forecast with any network, in normalised anomalies."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -7,18 +7,18 @@ import torch
 from torch import Tensor, nn
 
 from ..precision import require_real
-from .base import PreciseConstants, weights_dtype
+from .base import PreciseConstants, summary, weights_dtype
 
 
 @dataclass(frozen=True)
 class Scales:
-    """Normalisation of each channel, in its own units, each of shape (channel,).
+    """Normalisation constants of each channel in its physical units, each of shape (channel,).
 
     Attributes:
         mean: mean of the state.
         std: standard deviation of the state.
-        anomaly_std: standard deviation of the departure from the background.
-        tendency_std: standard deviation of the change of that departure over one step.
+        anomaly_std: standard deviation of the anomaly (departure from the background).
+        tendency_std: standard deviation of the change of the anomaly over one step.
     """
 
     mean: Tensor
@@ -28,28 +28,29 @@ class Scales:
 
 
 class Stepper(PreciseConstants):
-    """Advance the departure from a known background (the seasonal and diurnal cycle) by one step.
+    """Advance anomalies from a known background (the seasonal and diurnal cycle) by one step.
 
     With the anomaly a = (x - b) / s of state x, background b and scale s,
 
         a(t + 1) = a(t) + r N(a(t - W + 1), ..., a(t), b(t), b(t + 1), f(t), f(t + 1), g)
 
     where N is the network, f the forcing, g static fields and r the ratio of tendency to anomaly scale, so
-    that the network predicts a quantity of order one. With N = 0 the forecast is persistence of the anomaly.
+    that the network predicts a quantity of order one. N = 0 gives persistence of the anomaly.
 
     Args:
         network: maps (batch, ``in_channels``, H, W) to (batch, channel, H, W); see ``input_channels``.
         scales: normalisation of the channels.
-        static: fields that never change, shape (static, H, W).
-        mask: where each channel has values, shape (channel, H, W), boolean.
+        static: constant fields, shape (static, H, W).
+        mask: points where each channel has values, shape (channel, H, W), boolean.
         window: number W of input states.
     """
 
     def __init__(
-        self, network: nn.Module, scales: Scales, static: Tensor, mask: Tensor, window: int = 2
+        self, network: nn.Module, scales: Scales, static: Tensor, *, mask: Tensor, window: int = 2
     ) -> None:
         super().__init__()
-        self.network, self.window = network, window
+        self.network = network
+        self.window = window
         for name in ("mean", "std", "anomaly_std", "tendency_std"):
             self.register_buffer(name, getattr(scales, name).float().reshape(-1, 1, 1), persistent=False)
         self.register_buffer("static", static.float(), persistent=False)
@@ -61,17 +62,22 @@ class Stepper(PreciseConstants):
         self.static: Tensor
         self.mask: Tensor
 
+    def __repr__(self) -> str:
+        points = " x ".join(str(n) for n in self.mask.shape[-2:])
+        text = f"{len(self.mask)} channels, {points} points, window={self.window}, {len(self.static)} static"
+        return summary(self, text, [self.network])
+
     @staticmethod
-    def input_channels(channels: int, window: int, forcings: int, static: int) -> int:
-        """Return the number of channels that the network is given."""
+    def input_channels(channels: int, *, window: int, forcings: int, static: int) -> int:
+        """Return the number of input channels of the network."""
         return (window + 2) * channels + 2 * forcings + static
 
     def anomaly(self, state: Tensor, background: Tensor) -> Tensor:
-        """Return the normalised departure from the background, zero under the mask."""
+        """Return the normalised anomaly of a state in physical units, zero outside the mask."""
         return torch.where(self.mask, (state - background) / self.anomaly_std, 0.0)
 
     def state(self, anomaly: Tensor, background: Tensor) -> Tensor:
-        """Return the state in physical units: the inverse of ``anomaly``, NaN under the mask."""
+        """Return the state in physical units: the inverse of ``anomaly``, NaN outside the mask."""
         return torch.where(self.mask, background + anomaly * self.anomaly_std, torch.nan)
 
     def forward(self, window: Tensor, background: Tensor, forcing: Tensor) -> Tensor:
@@ -79,11 +85,11 @@ class Stepper(PreciseConstants):
 
         Args:
             window: the last W anomalies, oldest first, shape (batch, W, channel, H, W).
-            background: background now and one step on, in physical units, shape (batch, 2, channel, H, W).
-            forcing: forcing now and one step on, shape (batch, 2, forcing, H, W).
+            background: background now and one step later, in physical units, shape (batch, 2, channel, H, W).
+            forcing: forcing now and one step later, shape (batch, 2, forcing, H, W).
 
         Raises:
-            InputError: complex numbers.
+            InputError: complex values.
         """
         cycle = torch.where(self.mask, (background - self.mean) / self.std, 0.0)
         inputs = [window.flatten(1, 2), cycle.flatten(1, 2), forcing.flatten(1, 2)]
@@ -97,13 +103,13 @@ class Stepper(PreciseConstants):
     def rollout(
         self, window: Tensor, drivers: Iterable[tuple[Tensor, Tensor]], at_once: int | None = None
     ) -> Iterator[Tensor]:
-        """Yield the anomaly of each step after the window, one for each of ``drivers``.
+        """Yield the anomaly of each step after the window, one for each entry of ``drivers``.
 
         Args:
             window: the last W anomalies, oldest first, shape (batch, W, channel, H, W).
             drivers: background and forcing of each step, as ``forward`` takes them.
-            at_once: how many of the batch the network is given at a time, which bounds what it needs in
-                memory; all by default.
+            at_once: largest number of samples that the network processes at a time, which bounds its memory;
+                all by default.
         """
         for background, forcing in drivers:
             parts = zip(

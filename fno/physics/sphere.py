@@ -33,8 +33,13 @@ class Sphere:
     @cached_property
     def transforms(self) -> tuple[SphereCalculus, RealSHT, InverseRealSHT]:
         """Derivatives, analysis and synthesis by spherical harmonics."""
-        arguments = (self.nlat, self.nlon, self.lmax, min(self.lmax, self.nlon // 2 + 1), self.grid)
-        return SphereCalculus(*arguments), RealSHT(*arguments), InverseRealSHT(*arguments)
+        size = (self.nlat, self.nlon, self.lmax)
+        orders = min(self.lmax, self.nlon // 2 + 1)
+        return (
+            SphereCalculus(*size, mmax=orders, grid=self.grid),
+            RealSHT(*size, mmax=orders, grid=self.grid),
+            InverseRealSHT(*size, mmax=orders, grid=self.grid),
+        )
 
     def latitude(self, like: Tensor) -> Tensor:
         """Return the latitudes [rad], shape (latitude, 1), with the type and device of ``like``."""

@@ -1,6 +1,6 @@
-"""Measured constants of the cost model that chooses between FFT and matrix product.
+"""Measured constants of the cost model that selects FFT or matrix product.
 
-``benchmarks/transforms.py`` measures and fits them; its result is in ``benchmarks/results/transforms.json``.
+``benchmarks/transforms.py`` measures and fits them, with results in ``benchmarks/results/transforms.json``.
 """
 
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ class Cost:
     """Constants of one kind of device, for float32 and one thread.
 
     Attributes:
-        product_rate: matrix products, GFLOP/s (that is, operations a nanosecond).
-        fft_base: nanoseconds a point takes in the FFT whatever its size.
-        fft_log: nanoseconds a point takes for each butterfly.
+        product_rate: rate of matrix products [GFLOP/s, that is operations per nanosecond].
+        fft_base: time of the FFT per point, independent of its size [ns].
+        fft_log: time of the FFT per point and butterfly [ns].
     """
 
     product_rate: float

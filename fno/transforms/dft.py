@@ -1,12 +1,12 @@
 """Truncated real Fourier transforms as products with small real matrices, one for each dimension.
 
-Two orders give the same coefficients. *Last dimension first* leaves real pairs, on which the other dimensions
-work as complex products; nothing stands between the products. *First dimension first* multiplies by cosines
-and sines, real throughout, for wave numbers 0 to max |k| only, and joins them to k and -k at the end (see
-``symmetry``): half the operations, in few and large products, for two more passes over the kept modes. The
-larger transform takes it.
+Two orders give the same coefficients. *Last dimension first* gives real pairs, which the other dimensions
+transform by complex products, without any operation in between. *First dimension first* multiplies by cosines
+and sines, real throughout, for wavenumbers 0 to max |k| only, and combines them to k and -k at the end (see
+``symmetry``): half the operations, in few and large products, for two more passes over the retained modes. It
+is used for large transforms.
 
-Going back multiplies by the transposed matrices in the opposite order.
+The inverse multiplies by the transposed matrices in the opposite order.
 """
 
 import math
@@ -21,12 +21,12 @@ from .products import batched_product
 from .symmetry import fold, unfold
 from .tables import table, table_builder
 
-Weights = Literal[
-    "mean", "sum"
-]  # of the analysis: 1/n each; or of the synthesis: how often a real field holds the mode
+Weights = Literal["mean", "sum"]
+"""Weights of a transform: ``mean`` (1/n, analysis), or ``sum`` (the multiplicity of each mode, synthesis)."""
 Modes = tuple[range, ...]
+"""Retained wavenumbers along each dimension."""
 _LARGE = 1e7
-"""Multiplications of the first dimension's product from which on it comes first."""
+"""Multiplications of the first dimension's product from which it is transformed first."""
 
 
 def products(x: Tensor, modes: Modes, size: tuple[int, ...], weights: Weights) -> Tensor:
@@ -34,9 +34,9 @@ def products(x: Tensor, modes: Modes, size: tuple[int, ...], weights: Weights) -
 
     Args:
         x: field, shape (batch, n_1, ..., n_d, channel).
-        modes: wave numbers along each dimension.
+        modes: wavenumbers along each dimension.
         size: points along each dimension.
-        weights: w.
+        weights: w, see ``Weights``.
 
     Returns:
         Coefficients, shape (batch, 2, K_1, ..., K_d, channel).
@@ -44,7 +44,7 @@ def products(x: Tensor, modes: Modes, size: tuple[int, ...], weights: Weights) -
     z, d = x, len(modes)
     batch, channels = x.shape[0], x.shape[-1]
     kept = [len(m) for m in modes]
-    if not _first_first(modes, size, channels):
+    if not _first_dimension_first(modes, size, channels):
         for dim in reversed(range(d)):
             a = _matrix("pairs" if dim < d - 1 else "last", modes[dim], size[dim], weights, x)
             z = batched_product(
@@ -70,9 +70,9 @@ def products_back(z: Tensor, modes: Modes, size: tuple[int, ...], weights: Weigh
 
     Args:
         z: coefficients, shape (batch, 2, K_1, ..., K_d, channel).
-        modes: wave numbers along each dimension.
+        modes: wavenumbers along each dimension.
         size: points along each dimension.
-        weights: w.
+        weights: w, see ``Weights``.
 
     Returns:
         Field, shape (batch, n_1, ..., n_d, channel).
@@ -80,7 +80,7 @@ def products_back(z: Tensor, modes: Modes, size: tuple[int, ...], weights: Weigh
     d = len(modes)
     batch, channels = z.shape[0], z.shape[-1]
     kept = [len(m) for m in modes]
-    if not _first_first(modes, size, channels):
+    if not _first_dimension_first(modes, size, channels):
         for dim in range(d):
             a = _matrix("pairs" if dim < d - 1 else "last", modes[dim], size[dim], weights, z).T
             z = batched_product(
@@ -100,15 +100,13 @@ def products_back(z: Tensor, modes: Modes, size: tuple[int, ...], weights: Weigh
     return z.reshape(batch, *size, channels)
 
 
-def _first_first(modes: Modes, size: tuple[int, ...], channels: int) -> bool:
+def _first_dimension_first(modes: Modes, size: tuple[int, ...], channels: int) -> bool:
     minus, plus = _signs(modes[0])
     return len(modes) > 1 and 2 * max(minus + 1, plus) * math.prod(size) * channels >= _LARGE
 
 
 def _signs(wave: range) -> tuple[int, int]:
-    """Return how many wave numbers are negative and how many are not; those of a range above zero are taken
-    as they come.
-    """
+    """Return the numbers of negative and of other wavenumbers; a range above zero has no symmetric part."""
     return (-wave.start, wave.stop) if wave.start <= 0 else (0, len(wave))
 
 
@@ -120,7 +118,7 @@ def _matrix(
 
 @table_builder
 def fourier_last(start: int, stop: int, n: int, mean: bool) -> NDArray[np.float64]:
-    """From values to real and imaginary parts, shape (2 K, n)."""
+    """Return the matrix from values to real and imaginary parts, shape (2 K, n)."""
     c, s = _waves(range(start, stop), n)
     weight = np.full((len(c), 1), 1 / n) if mean else multiplicity(range(start, stop), n)[:, None]
     return np.concatenate([weight * c, -weight * s])
@@ -128,7 +126,7 @@ def fourier_last(start: int, stop: int, n: int, mean: bool) -> NDArray[np.float6
 
 @table_builder
 def fourier_pairs(start: int, stop: int, n: int, mean: bool) -> NDArray[np.float64]:
-    """From pairs that stand behind the dimension to pairs before it, shape (2 K, 2 n)."""
+    """Return the matrix from pairs behind the dimension to pairs before it, shape (2 K, 2 n)."""
     c, s = _waves(range(start, stop), n)
     matrix = np.concatenate([np.stack([c, s], axis=-1), np.stack([-s, c], axis=-1)]).reshape(-1, 2 * n)
     return np.asarray(matrix / n if mean else matrix)
@@ -136,7 +134,7 @@ def fourier_pairs(start: int, stop: int, n: int, mean: bool) -> NDArray[np.float
 
 @table_builder
 def fourier_sums(start: int, stop: int, n: int, mean: bool) -> NDArray[np.float64]:
-    """From values to sums with cosines, then sines, of wave numbers from 0 to max |k|, shape (2 k, n)."""
+    """Return the matrix from values to cosine, then sine sums of wavenumbers 0 to max |k|, shape (2 k, n)."""
     minus, plus = _signs(range(start, stop))
     matrix = np.concatenate(_waves(range(max(minus + 1, plus)) if start <= 0 else range(start, stop), n))
     return np.asarray(matrix / n if mean else matrix)
@@ -148,12 +146,13 @@ def _waves(modes: range, n: int) -> tuple[NDArray[np.float64], NDArray[np.float6
 
 
 def multiplicity(columns: range, n: int) -> NDArray[np.float64]:
-    """Return how often a real field of ``n`` points holds each mode of its last dimension: l and -l, but 0
-    and Nyquist once.
+    """Return the multiplicity of each mode of the last dimension in a real field of ``n`` points.
+
+    It is two, for l and -l, except for l = 0 and the Nyquist wavenumber.
     """
     return np.array([1.0 if l == 0 or 2 * l == n else 2.0 for l in columns])
 
 
 def static(size: tuple[int, ...] | torch.Size) -> tuple[int, ...]:
-    """Return sizes as numbers: a compiled graph is then bound to them."""
+    """Return sizes as integers, which specialises a compiled graph to them."""
     return tuple([len(range(n)) for n in size])

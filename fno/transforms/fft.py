@@ -1,8 +1,7 @@
-"""Truncated real Fourier transforms by FFT, dimension by dimension: each is cut to the kept modes before the
-next is taken.
+"""Truncated real Fourier transforms by FFT, dimension by dimension, each truncated before the next.
 
 A compiled graph sees either transform as one operator, since compilers expect other strides of complex
-numbers than FFT libraries return. Exported graphs hold PyTorch's own FFTs.
+numbers than FFT libraries return. Exported graphs contain PyTorch's own FFTs.
 """
 
 import math
@@ -32,8 +31,8 @@ def pruned_fft(x: Tensor, modes: Modes, size: tuple[int, ...], weights: Weights)
         parts = [(first, stop - first)] if first >= 0 else [(n + first, -first), (0, stop)]
         z = torch.cat([z.narrow(dim, *part) for part in parts], dim=dim)
     if torch.compiler.is_exporting():
-        z = z.contiguous()  # whose strides do not bind the graph to a size
-    # Weighted here, where only the kept modes are left.
+        z = z.contiguous()  # so that strides do not specialise the graph to a size
+    # Weights are applied here, to the retained modes only.
     scale = 1 / math.prod(size) if weights == "mean" else _multiplicity(x, modes, size[-1])
     return torch.view_as_real(z).movedim(-1, 1) * scale
 

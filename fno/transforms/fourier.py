@@ -1,17 +1,16 @@
 """Truncated real Fourier transforms in any number of dimensions, by FFT or by matrix product, behind one
 interface.
 
-For a real field ``x`` of shape (batch, n_1, ..., n_d, channel) both methods return the same kept coefficients
+For a real field ``x`` of shape (batch, n_1, ..., n_d, channel) both methods return the same coefficients
 
     X[k] = 1/(n_1 ... n_d) sum_j x[j] exp(-2 pi sqrt(-1) (k_1 j_1 / n_1 + ... + k_d j_d / n_d)),
 
 with ``k`` in [-(n // 2), (n - 1) // 2] for ``n`` modes along all dimensions but the last and in [0, n // 2]
-along the last, the count that neuraloperator uses. The factor (``norm="forward"``) makes a coefficient
-independent of resolution. Complex numbers are kept as real pairs, shape (batch, 2, K_1, ..., K_d, channel).
+along the last, as neuraloperator counts them. The factor (``norm="forward"``) makes a coefficient independent
+of resolution. Complex numbers are stored as real pairs, shape (batch, 2, K_1, ..., K_d, channel).
 
-A matrix product that computes only the kept modes beats an FFT that computes all of them while few are kept;
-``choose_method`` draws the line. Either transform is the other's transpose but for its weights, and
-differentiates into it.
+If few modes are retained, a matrix product that computes only these is faster than an FFT that computes all;
+``choose_method`` decides. Each transform is the transpose of the other up to weights, and its derivative.
 """
 
 import math
@@ -34,10 +33,10 @@ Size = Sequence[int]
 
 
 def kept_modes(n_modes: Size, size: Size) -> tuple[range, ...]:
-    """Return the wave numbers kept along each dimension.
+    """Return the wavenumbers retained along each dimension.
 
     Args:
-        n_modes: modes asked for; a real field needs only ``n // 2 + 1`` of them along the last dimension.
+        n_modes: number of modes; a real field needs only ``n // 2 + 1`` of them along the last dimension.
         size: grid points along the same dimensions.
 
     Raises:
@@ -51,47 +50,47 @@ def kept_modes(n_modes: Size, size: Size) -> tuple[range, ...]:
         raise ModesError(f"n_modes {tuple(n_modes)} must be at least 1 along each dimension")
     if any(n > points for n, points in zip(n_modes, size, strict=True)):
         raise ModesError(
-            f"a grid of {tuple(size)} points cannot hold {tuple(n_modes)} modes; use a finer grid or fewer modes"
+            f"a grid of {tuple(size)} points cannot resolve {tuple(n_modes)} modes; "
+            "use a finer grid or fewer modes"
         )
     return (*(range(-(n // 2), n - n // 2) for n in n_modes[:-1]), range(n_modes[-1] // 2 + 1))
 
 
 def choose_method(kept: Size, size: Size, device: str = "cpu") -> Literal["dft", "fft"]:
-    """Return the method expected to be faster on this grid: a committed cost model, so that every run chooses
-    alike.
+    """Return the method expected to be faster on this grid, by a cost model with fixed constants.
 
-    The nanoseconds a point and channel takes are modelled as ``flops / product_rate`` for the products and as
-    ``fft_base + fft_log work`` for the FFT, see ``work``. Devices without measured constants take the FFT.
+    The time per point and channel [ns] is modelled as ``flops / product_rate`` for the products and as
+    ``fft_base + fft_log * butterflies`` for the FFT, see ``work``. Devices without measured constants use the
+    FFT.
 
     Args:
-        kept: wave numbers kept along each dimension.
+        kept: number of wavenumbers retained along each dimension.
         size: grid points along each dimension.
         device: kind of device.
     """
     if device not in COSTS:
         return "fft"
-    cost, (flops, butterflies) = COSTS[device], work(tuple(kept), tuple(size))
+    cost = COSTS[device]
+    flops, butterflies = work(tuple(kept), tuple(size))
     return "dft" if flops / cost.product_rate < cost.fft_base + cost.fft_log * butterflies else "fft"
 
 
-# As torch.compiler.assume_constant_result does, which takes a second to import the compiler first.
+# As torch.compiler.assume_constant_result does, which would import the compiler for a second.
 choose_method._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @lru_cache(maxsize=256)
 def work(kept: tuple[int, ...], size: tuple[int, ...]) -> tuple[float, float]:
-    """Return what a transform does for each point of the grid: operations of the products (first dimension
-    first), and butterflies of the FFT.
+    """Return the operations of the products (first dimension first) and the butterflies of the FFT per point.
 
-    A dimension of n points is ``sum log2 p`` butterflies over its prime factors p, a factor above 13 counted
-    four times; all but the last dimension are transformed for the kept columns only, with complex numbers.
+    A dimension of n points takes ``sum log2 p`` butterflies over its prime factors p, a factor above 13
+    counted four times; all but the last dimension are transformed for the retained columns only, in complex
+    arithmetic.
     """
-    flops, butterflies, rows, columns = (
-        0.0,
-        0.0,
-        1.0,
-        1.0,
-    )  # the share of numbers that dimensions before have kept
+    flops = 0.0
+    butterflies = 0.0
+    rows = 1.0  # fraction of the values that the dimensions before retain
+    columns = 1.0
     last = len(size) - 1
     for dim in range(len(size)):
         count = kept[dim] if dim == last else kept[dim] // 2 + 1
@@ -116,11 +115,11 @@ def _prime_factors(n: int) -> tuple[int, ...]:
 
 
 def to_modes(x: Tensor, n_modes: Size, method: Method = "auto") -> Tensor:
-    """Return the kept Fourier coefficients of a real field.
+    """Return the retained Fourier coefficients of a real field.
 
     Args:
         x: field, shape (batch, n_1, ..., n_d, channel). Half precision is transformed in float32; float64
-            stays.
+            is retained.
         n_modes: modes along each dimension, counted as in neuraloperator.
         method: ``dft``, ``fft``, or ``auto`` for the faster.
 
@@ -128,56 +127,54 @@ def to_modes(x: Tensor, n_modes: Size, method: Method = "auto") -> Tensor:
         Coefficients, shape (batch, 2, K_1, ..., K_d, channel), real part first.
 
     Raises:
-        ModesError: the grid cannot hold the modes.
+        ModesError: the grid cannot resolve the modes.
         ValueError: unknown method.
     """
     return analyse(x, kept_modes(n_modes, x.shape[1:-1]), method)
 
 
-def from_modes(z: Tensor, n_modes: Size, size: Size, method: Method = "auto") -> Tensor:
-    """Return the real field that has the given coefficients: the inverse of ``to_modes`` on the kept modes.
+def from_modes(z: Tensor, n_modes: Size, size: Size, *, method: Method = "auto") -> Tensor:
+    """Return the real field with these Fourier coefficients: the inverse of ``to_modes``.
 
     Args:
         z: coefficients, shape (batch, 2, K_1, ..., K_d, channel).
-        n_modes: as given to ``to_modes``.
-        size: grid points of the field to make.
+        n_modes: as for ``to_modes``.
+        size: grid points of the field along each dimension.
         method: ``dft``, ``fft``, or ``auto`` for the faster.
 
     Returns:
         Field, shape (batch, n_1, ..., n_d, channel).
 
     Raises:
-        ModesError: ``z`` holds other modes, or the grid cannot hold them.
+        ModesError: ``z`` has another number of modes, or the grid cannot resolve them.
         ValueError: unknown method.
     """
     modes = kept_modes(n_modes, size)
     if tuple(z.shape[2:-1]) != tuple(len(m) for m in modes):
         raise ModesError(
-            f"coefficients hold {tuple(z.shape[2:-1])} modes, but n_modes {tuple(n_modes)} are {tuple(len(m) for m in modes)}"
+            f"the coefficients have {tuple(z.shape[2:-1])} modes, but n_modes {tuple(n_modes)} are "
+            f"{tuple(len(m) for m in modes)}"
         )
-    return synthesise(z, modes, size, method)
+    return synthesise(z, modes, size, method=method)
 
 
 def analyse(x: Tensor, modes: tuple[range, ...], method: Method = "auto") -> Tensor:
-    """Return the coefficients of ranges of wave numbers, see ``to_modes``: the last starts at zero, the
-    others hold it or start above.
+    """Return the coefficients of ranges of wavenumbers, see ``to_modes``.
+
+    The range of the last dimension starts at zero; the others contain zero or start above it.
     """
     x = at_least_single(x)
     return _ToModes.call(x, modes, *_resolve(method, modes, x.shape[1:-1], x), "mean")
 
 
-def synthesise(z: Tensor, modes: tuple[range, ...], size: Size, method: Method = "auto") -> Tensor:
-    """Return the real field that has the coefficients of these wave numbers and no others, see
-    ``from_modes``.
-    """
+def synthesise(z: Tensor, modes: tuple[range, ...], size: Size, *, method: Method = "auto") -> Tensor:
+    """Return the real field with these coefficients and no others, see ``from_modes``."""
     z = at_least_single(z)
     return _FromModes.call(z, modes, *_resolve(method, modes, size, z), "sum")
 
 
 class _ToModes(LinearMap):
-    """``X[k] = w[k] sum_j x[j] exp(-i k j)`` with the weights w of one transform or the other; transpose of
-    ``_FromModes``.
-    """
+    """``X[k] = w[k] sum_j x[j] exp(-i k j)`` with weights w; transpose of ``_FromModes``."""
 
     @staticmethod
     def forward(
@@ -211,23 +208,21 @@ class _FromModes(LinearMap):
 def _resolve(
     method: Method, modes: tuple[range, ...], size: Size, x: Tensor
 ) -> tuple[tuple[int, ...], Literal["dft", "fft"]]:
-    """Return size and method as the transforms take them. Matrices bind a compiled graph to a size, FFTs do
-    not.
-    """
+    """Return size and method of a transform. Matrices specialise a compiled graph to a size, FFTs do not."""
     if method not in ("auto", "dft", "fft"):
         raise ValueError(f"unknown transform method {method!r}; use 'auto', 'dft' or 'fft'")
     if method == "auto":
         method = choose_method(tuple([len(m) for m in modes]), static(tuple(size)), x.device.type)
     if method == "fft" and not torch.compiler.is_exporting() and x.shape[0] == 0:
-        method = "dft"  # FFT libraries refuse an empty batch
+        method = "dft"  # FFT libraries reject an empty batch
     return (static(tuple(size)) if method == "dft" else tuple(size)), method
 
 
 def resample(x: Tensor, size: Size) -> Tensor:
     """Return a periodic field on another grid of the same domain, by Fourier interpolation.
 
-    The modes that both grids hold are kept (at an even number of points the mode at the smaller Nyquist is
-    dropped), so a field band-limited to them comes back exactly.
+    The modes that both grids resolve are retained (with an even number of points, that of the smaller Nyquist
+    wavenumber is dropped), so a field band-limited to them is interpolated exactly.
 
     Args:
         x: field, shape (batch, n_1, ..., n_d, channel).
@@ -236,4 +231,4 @@ def resample(x: Tensor, size: Size) -> Tensor:
     if tuple(x.shape[1:-1]) == tuple(size):
         return x
     shared = tuple((min(a, b) - 1) // 2 * 2 + 1 for a, b in zip(x.shape[1:-1], size, strict=True))
-    return from_modes(to_modes(x, shared, "fft"), shared, size, "fft").to(x.dtype)
+    return from_modes(to_modes(x, shared, "fft"), shared, size, method="fft").to(x.dtype)

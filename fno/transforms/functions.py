@@ -10,9 +10,7 @@ _transforming = getattr(torch._C, "_are_functorch_transforms_active", lambda: Tr
 
 
 class Function(torch.autograd.Function):
-    """A function of tensors in the form that ``torch.func`` needs, with ``setup_context``, at the cost of the
-    older form.
-    """
+    """Differentiable function with ``setup_context``, as ``torch.func`` needs it, without its overhead."""
 
     @classmethod
     def apply(cls, *args: Any) -> Any:
@@ -21,7 +19,9 @@ class Function(torch.autograd.Function):
         PyTorch's own method inspects the signature of ``forward`` at each call, which takes longer than a
         small transform; only ``torch.func`` needs it.
         """
-        return super().apply(*args) if _transforming() else super(torch.autograd.Function, cls).apply(*args)  # type: ignore[misc]
+        if _transforming():
+            return super().apply(*args)
+        return super(torch.autograd.Function, cls).apply(*args)  # type: ignore[misc]
 
     @classmethod
     def jvp(cls, ctx: Any, *tangents: Any) -> Any:
@@ -35,28 +35,26 @@ class Function(torch.autograd.Function):
 
     @classmethod
     def derivative(cls, ctx: Any, *tangents: Any) -> Any:
-        """Return the derivative along tangents; to be given by a subclass."""
+        """Return the derivative along tangents; implemented by a subclass."""
         raise NotImplementedError
 
     @staticmethod
     def primals(ctx: Any) -> list[Tensor]:
-        """Return the saved tensors without the tangents that the derivative is taken along."""
+        """Return the saved tensors without their tangents."""
         return [forward_ad.unpack_dual(t).primal for t in ctx.saved_tensors]
 
 
 class LinearMap(Function):
-    """A linear map of the first argument, sample by sample along its first dimension; all other arguments are
-    constants.
+    """Linear map of the first argument, sample by sample along its first dimension.
 
-    A subclass defines ``forward(x, *constants)`` and, in ``backward``, the adjoint map. A linear map is its
-    own derivative in forward mode, and a dimension mapped by ``torch.func.vmap`` joins the batch.
+    All other arguments are constants. A subclass defines ``forward(x, *constants)`` and, in ``backward``, the
+    adjoint map. A linear map is its own derivative in forward mode, and a dimension mapped by
+    ``torch.func.vmap`` becomes part of the batch.
     """
 
     @classmethod
     def call(cls, x: Tensor, *constants: Any) -> Tensor:
-        """Apply the map. Compilers differentiate ``forward`` themselves, since they do not trace forward-mode
-        rules.
-        """
+        """Apply the map; compilers, which do not trace forward-mode rules, differentiate ``forward``."""
         result: Tensor = (
             cls.forward(x, *constants) if torch.compiler.is_compiling() else cls.apply(x, *constants)
         )
@@ -64,7 +62,7 @@ class LinearMap(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Keep the constants."""
+        """Save the constants."""
         ctx.constants = inputs[1:]
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Writing results where they are wanted."""
+"""Writing of results into views."""
 
 from typing import Any
 
@@ -7,8 +7,9 @@ from torch import Tensor
 
 
 def write(op: Any, a: Tensor, b: Tensor, out: Tensor) -> None:
-    """Write ``op(a, b)`` to ``out``, a view of any strides: in one pass, or by a copy where a compiler wants
-    no strided ``out=``.
+    """Write ``op(a, b)`` to ``out``, a view of any strides.
+
+    This takes one pass, or a copy under a compiler, which does not support a strided ``out=``.
     """
     if torch.compiler.is_compiling():
         out.copy_(op(a, b))

@@ -23,7 +23,7 @@ def legendre(lmax: int, mmax: int, theta: Array) -> Array:
         theta: colatitudes [rad].
 
     Raises:
-        ValueError: the functions take more memory than there is.
+        ValueError: the functions need more memory than the machine has.
     """
     _check_memory(lmax, mmax, len(theta))
     x, sine = np.cos(theta), np.sin(theta)
@@ -46,13 +46,14 @@ def legendre(lmax: int, mmax: int, theta: Array) -> Array:
 
 
 def _check_memory(lmax: int, mmax: int, count: int) -> None:
-    """Raise ``ValueError`` where a table is larger than the memory of the machine, before it is allocated."""
+    """Raise ``ValueError`` if a table is larger than the memory of the machine, before allocating it."""
     size = 8 * lmax * mmax * count
-    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 2**36
-    if size > there:
+    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 2**36
+    if size > available:
         raise ValueError(
-            f"Legendre functions of {lmax} degrees, {mmax} orders and {count} latitudes take {size / 2**30:.3g} GiB, and this machine "
-            f"has {there / 2**30:.3g} GiB; take fewer modes or a coarser grid"
+            f"Legendre functions of {lmax} degrees, {mmax} orders and {count} latitudes take "
+            f"{size / 2**30:.3g} GiB, and this machine has {available / 2**30:.3g} GiB; "
+            "use fewer modes or a coarser grid"
         )
 
 
@@ -62,8 +63,8 @@ def legendre_derivatives(lmax: int, mmax: int, theta: Array) -> tuple[Array, Arr
     From the ladder operators of angular momentum:
 
         2 dP_lm = sqrt((l - m)(l + m + 1)) P_l,m+1 - sqrt((l + m)(l - m + 1)) P_l,m-1
-        2 m P_lm / sin = -sqrt((2l + 1)/(2l - 1)) [sqrt((l - m)(l - m - 1)) P_l-1,m+1 + sqrt((l + m)(l + m -
-        1)) P_l-1,m-1]
+        2 m P_lm / sin = -sqrt((2l + 1)/(2l - 1)) [sqrt((l - m)(l - m - 1)) P_l-1,m+1
+                                                   + sqrt((l + m)(l + m - 1)) P_l-1,m-1]
     """
     p = legendre(lmax, mmax + 1, theta)
     l, m = np.arange(lmax)[None, :, None], np.arange(mmax)[:, None, None]

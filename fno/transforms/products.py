@@ -1,9 +1,9 @@
 """Products of float32 matrices by oneDNN on CPUs.
 
 PyTorch multiplies float32 matrices with MKL, whose kernels use the full width of the vector registers on the
-processors of one maker only. oneDNN, which PyTorch carries too, does so on all of them: a large product takes
-half the time elsewhere. PyTorch calls it through the operator for dense layers, which these functions borrow.
-It costs some microseconds more a call, so small products and batches of small ones stay with MKL, as do
+processors of one vendor only. oneDNN, which PyTorch includes too, does so on all: a large product takes half
+the time on the others. PyTorch exposes it through an operator for dense layers, which these functions use. It
+costs a few microseconds more per call, so small products and batches of small ones stay with MKL, as do
 compiled and exported graphs, other precisions and other devices.
 """
 
@@ -11,32 +11,34 @@ import torch
 from torch import Tensor
 
 _AVAILABLE = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-_WORTHWHILE, _BATCHED = 1e6, 1e7
-"""Multiplications from which on a product pays, alone and where the results of a batch are copied once more.
-"""
+_WORTHWHILE = 1e6
+"""Multiplications from which a product is faster by oneDNN."""
+_BATCHED = 1e7
+"""The same for a product whose results are copied into a batch."""
 
 
 def pays(multiplications: int, like: Tensor, least: float = _WORTHWHILE) -> bool:
-    """Whether a product of matrices such as ``like`` is for oneDNN."""
+    """Return whether a product of matrices such as ``like`` is faster by oneDNN."""
     if torch.compiler.is_compiling() or not _AVAILABLE:
         return False
     return like.dtype == torch.float32 and like.device.type == "cpu" and multiplications >= least
 
 
 def rows_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return ``x weight^T + bias`` by oneDNN, for a matrix ``x`` and a matrix ``weight``. Not differentiable."""
+    """Return ``x weight^T + bias`` of two matrices by oneDNN. Not differentiable."""
     result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return result
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """Return ``a b`` for two matrices. Not differentiable where oneDNN takes it."""
+    """Return ``a b`` for two matrices. Not differentiable if computed by oneDNN."""
     return rows_product(a, b.T) if pays(a.shape[0] * b.numel(), a) else a @ b
 
 
 def batched_product(a: Tensor, x: Tensor) -> Tensor:
-    """Return the products of one matrix with each of a batch, shapes (m, n) and (batch, n, inner). Not
-    differentiable where oneDNN takes it.
+    """Return the products of one matrix with each of a batch, shapes (m, n) and (batch, n, inner).
+
+    Not differentiable if computed by oneDNN.
     """
     batch = x.shape[0]
     if x.shape[2] == 1:

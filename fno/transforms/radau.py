@@ -1,7 +1,7 @@
 """Polynomials in time through the start of an interval and its right Radau nodes.
 
 A polynomial that satisfies an equation at these nodes is the result of an implicit Runge-Kutta step (Radau
-IIA), which is of order ``2 n - 1`` at the end and damps what decays fast (Hairer and Wanner 1996, ch. IV.5).
+IIA), of order ``2 n - 1`` at the end and L-stable (Hairer and Wanner 1996, ch. IV.5).
 """
 
 from functools import lru_cache
@@ -17,7 +17,7 @@ def nodes(count: int) -> Array:
     """Return 0 and the ``count`` right Radau nodes on (0, 1], the last of which is 1.
 
     Raises:
-        ValueError: no node.
+        ValueError: ``count`` is below one.
     """
     if count < 1:
         raise ValueError(f"there must be at least one node, got {count}")
@@ -28,9 +28,7 @@ def nodes(count: int) -> Array:
 
 @lru_cache(maxsize=32)
 def differentiation(count: int) -> Array:
-    """Return the matrix that takes values at start and nodes to those of the derivative there, shape (count +
-    1, count + 1).
-    """
+    """Return the matrix from values at start and nodes to derivatives there, shape (count + 1, count + 1)."""
     t = nodes(count)
     w = _barycentric(t)
     with np.errstate(divide="ignore"):
@@ -41,23 +39,22 @@ def differentiation(count: int) -> Array:
 
 
 def interpolation(count: int, at: Array) -> Array:
-    """Return the matrix that takes values at start and nodes to those at other places, shape (places, count +
-    1).
-    """
-    apart = np.asarray(at, dtype=float)[:, None] - nodes(count)
-    hit = np.abs(apart) < 1e-14
-    terms = _barycentric(nodes(count)) / np.where(hit, 1.0, apart)
+    """Return the matrix from values at start and nodes to values at other times, (times, count + 1)."""
+    difference = np.asarray(at, dtype=float)[:, None] - nodes(count)
+    hit = np.abs(difference) < 1e-14
+    terms = _barycentric(nodes(count)) / np.where(hit, 1.0, difference)
     terms = np.where(hit.any(axis=1, keepdims=True), hit.astype(float), terms)
     return np.asarray(terms / terms.sum(axis=1, keepdims=True))
 
 
 @lru_cache(maxsize=32)
 def decay(count: int) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
-    """Return what the nodes make of ``v' = -z v``, v(0) = 1, as poles p and residues r: ``v_k = Re sum_j r_kj
-    / (p_j + z)``.
+    """Return the solution of ``v' = -z v``, v(0) = 1, at the nodes in partial fractions.
+
+        v_k = Re sum_j r_kj / (p_j + z)
 
     Returns:
-        p, shape (count,), and r, shape (count, count).
+        Poles p, shape (count,), and residues r, shape (count, count).
     """
     d = differentiation(count)
     poles, vectors = np.linalg.eig(d[1:, 1:].astype(complex))
@@ -65,6 +62,6 @@ def decay(count: int) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
 
 
 def _barycentric(t: Array) -> Array:
-    apart = t[:, None] - t[None, :]
-    np.fill_diagonal(apart, 1)
-    return np.asarray(1 / apart.prod(axis=1))
+    difference = t[:, None] - t[None, :]
+    np.fill_diagonal(difference, 1)
+    return np.asarray(1 / difference.prod(axis=1))

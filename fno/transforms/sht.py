@@ -1,11 +1,11 @@
 """Real spherical harmonic transforms, and calculus on the sphere.
 
-    f(theta, phi) = sum_{l, m} a_lm P_lm(cos theta) exp(i m phi),   a_lm = sum_j w_j P_lm(theta_j) 2 pi
-    F_m(theta_j),
+    f(theta, phi) = sum_{l, m} a_lm P_lm(cos theta) exp(i m phi),
+    a_lm = sum_j w_j P_lm(theta_j) 2 pi F_m(theta_j),
 
 with F_m the Fourier coefficients of the row at colatitude theta_j, w_j the quadrature weight of the row and
 P_lm orthonormal (see ``legendre``). P_lm is even or odd about the equator with l - m, so sums and differences
-of the two hemispheres need half the Legendre work. Names, layout and normalisation are those of
+of the two hemispheres halve the Legendre transform. Names, layout and normalisation are those of
 torch-harmonics (``norm="ortho"``).
 """
 
@@ -29,16 +29,17 @@ from .tables import table, table_builder
 
 Kind = Literal["value", "derivative", "over_sine"]
 
-
-_GRIDS, _KINDS = get_args(SphereGrid), get_args(Kind)
+_GRIDS = get_args(SphereGrid)
+_KINDS = get_args(Kind)
 
 
 @table_builder
 def legendre_table(
     nlat: int, lmax: int, mmax: int, grid_number: int, kind_number: int, weighted: bool
 ) -> NDArray[np.float64]:
-    """Functions of colatitude of one hemisphere, even ones first, shape (2, mmax, ceil(lmax / 2), ceil(nlat /
-    2)).
+    """Return the functions of colatitude of one hemisphere, even ones first.
+
+    The shape is (2, mmax, ceil(lmax / 2), ceil(nlat / 2)).
     """
     kind: Kind = _KINDS[kind_number]
     theta, weights = sphere_nodes(nlat, _GRIDS[grid_number])
@@ -68,19 +69,19 @@ def _parity(q: int, e: int, kind: Kind) -> int:
     return (q + e + (kind == "derivative")) % 2
 
 
-Numbers = tuple[int, int, int, int, int, int]
+TableKey = tuple[int, int, int, int, int, int]
 """Arguments of ``legendre_table``."""
 
 
 class _Up(LinearMap):
-    """From rows to degrees: ``X_lm = sum_j A_lm(j) F_m(j)``; adjoint to ``_Down``.
+    """Map rows to degrees: ``X_lm = sum_j A_lm(j) F_m(j)``; adjoint to ``_Down``.
 
     F has shape (batch, lat, m, channel, 2), X (batch, 2, l, m, channel).
     """
 
     @staticmethod
-    def forward(f: Tensor, numbers: Numbers) -> Tensor:
-        x: Tensor = without_autocast(_up, f, numbers)
+    def forward(f: Tensor, key: TableKey) -> Tensor:
+        x: Tensor = without_autocast(_up, f, key)
         return x
 
     @staticmethod
@@ -89,11 +90,11 @@ class _Up(LinearMap):
 
 
 class _Down(LinearMap):
-    """From degrees to rows: ``F_m(j) = sum_l A_lm(j) X_lm``; adjoint to ``_Up``."""
+    """Map degrees to rows: ``F_m(j) = sum_l A_lm(j) X_lm``; adjoint to ``_Up``."""
 
     @staticmethod
-    def forward(x: Tensor, numbers: Numbers) -> Tensor:
-        f: Tensor = without_autocast(_down, x, numbers)
+    def forward(x: Tensor, key: TableKey) -> Tensor:
+        f: Tensor = without_autocast(_down, x, key)
         return f
 
     @staticmethod
@@ -101,8 +102,8 @@ class _Down(LinearMap):
         return _Up.apply(grads[0], *ctx.constants), None
 
 
-def _up(f: Tensor, numbers: Numbers) -> Tensor:
-    matrices, kind, lmax = table("legendre_table", list(numbers), f), _KINDS[numbers[4]], numbers[1]
+def _up(f: Tensor, key: TableKey) -> Tensor:
+    matrices, kind, lmax = table("legendre_table", list(key), f), _KINDS[key[4]], key[1]
     batch, nlat, mmax, channels, _ = f.shape
     rank, half = matrices.shape[2:]
     rows = f.permute(2, 1, 0, 3, 4).reshape(mmax, nlat, batch * channels * 2)
@@ -117,8 +118,8 @@ def _up(f: Tensor, numbers: Numbers) -> Tensor:
     return x
 
 
-def _down(x: Tensor, numbers: Numbers) -> Tensor:
-    matrices, kind, nlat = table("legendre_table", list(numbers), x), _KINDS[numbers[4]], numbers[0]
+def _down(x: Tensor, key: TableKey) -> Tensor:
+    matrices, kind, nlat = table("legendre_table", list(key), x), _KINDS[key[4]], key[0]
     batch, _, lmax, mmax, channels = x.shape
     rank, half = matrices.shape[2:]
     r = x.new_empty(2, mmax, rank, batch, channels, 2)
@@ -138,9 +139,7 @@ def _down(x: Tensor, numbers: Numbers) -> Tensor:
 
 
 def _parts(x: Tensor, kind: Kind) -> Iterator[tuple[Tensor, tuple[int, slice, slice]]]:
-    """Yield the coefficients of each parity of degree and order, and where they stand among even and odd
-    functions.
-    """
+    """Yield the coefficients of each parity of degree and order, and their index by parity."""
     for q in (0, 1):
         for e in (0, 1):
             part = x[:, :, q::2, e::2]
@@ -148,18 +147,18 @@ def _parts(x: Tensor, kind: Kind) -> Iterator[tuple[Tensor, tuple[int, slice, sl
 
 
 class SphereTransform(nn.Module):
-    """What the transforms of one grid share: degrees, orders, tables.
+    """Base class of the transforms of one grid: degrees, orders, tables.
 
     Args:
         nlat: latitudes.
         nlon: longitudes.
-        lmax: number of degrees, l < lmax. By default as many as the quadrature integrates exactly: ``nlat``
-            on Gauss grids, ``(nlat + 1) // 2`` on equiangular ones.
+        lmax: number of degrees, l < lmax. By default the number that the quadrature integrates exactly:
+            ``nlat`` on Gauss grids, ``(nlat + 1) // 2`` on equiangular ones.
         mmax: number of orders; ``min(lmax, nlon // 2 + 1)`` by default.
         grid: ``equiangular`` (poles included), ``equiangular-no-poles`` or ``legendre-gauss``.
 
     Raises:
-        ValueError: degrees or orders that the grid cannot hold, or an unknown grid.
+        ValueError: more degrees or orders than the grid resolves, or an unknown grid.
     """
 
     def __init__(
@@ -167,12 +166,15 @@ class SphereTransform(nn.Module):
         nlat: int,
         nlon: int,
         lmax: int | None = None,
+        *,
         mmax: int | None = None,
         grid: SphereGrid = "equiangular",
     ) -> None:
         super().__init__()
         sphere_nodes(2, grid)
-        self.nlat, self.nlon, self.grid = nlat, nlon, grid
+        self.nlat = nlat
+        self.nlon = nlon
+        self.grid = grid
         self.lmax = lmax or (nlat if grid == "legendre-gauss" else (nlat + 1) // 2)
         self.mmax = mmax or min(self.lmax, nlon // 2 + 1)
         if not 1 <= self.lmax <= nlat:
@@ -181,7 +183,7 @@ class SphereTransform(nn.Module):
             raise ValueError(f"mmax must lie in 1 ... {nlon // 2 + 1} for {nlon} longitudes, got {self.mmax}")
 
     def extra_repr(self) -> str:
-        """Describe the transform."""
+        """Return sizes and grid."""
         return f"nlat={self.nlat}, nlon={self.nlon}, lmax={self.lmax}, mmax={self.mmax}, grid={self.grid}"
 
     def analyse(self, x: Tensor, kind: Kind = "value") -> Tensor:
@@ -192,24 +194,27 @@ class SphereTransform(nn.Module):
         """
         if x.ndim != 4 or tuple(x.shape[1:3]) != (self.nlat, self.nlon):
             raise InputError(
-                f"expected fields of {self.nlat} latitudes and {self.nlon} longitudes, got a tensor of shape {tuple(x.shape)}"
+                f"expected fields of {self.nlat} latitudes and {self.nlon} longitudes, "
+                f"got a tensor of shape {tuple(x.shape)}"
             )
         f = analyse(x.flatten(0, 1), (range(self.mmax),))
-        return _Up.call(f.movedim(1, -1).unflatten(0, x.shape[:2]), self._numbers(kind, True))
+        return _Up.call(f.movedim(1, -1).unflatten(0, x.shape[:2]), self._key(kind, True))
 
     def synthesise(self, z: Tensor, kind: Kind = "value") -> Tensor:
-        """Return ``sum A_lm z_lm exp(i m phi)``, shape (batch, nlat, nlon, channel): the transpose of
-        ``analyse`` but for the weights.
+        """Return ``sum A_lm z_lm exp(i m phi)``, shape (batch, nlat, nlon, channel).
+
+        Up to weights this is the transpose of ``analyse``.
         """
         if z.ndim != 5 or tuple(z.shape[2:4]) != (self.lmax, self.mmax):
             raise InputError(
-                f"expected coefficients of {self.lmax} degrees and {self.mmax} orders, got a tensor of shape {tuple(z.shape)}"
+                f"expected coefficients of {self.lmax} degrees and {self.mmax} orders, "
+                f"got a tensor of shape {tuple(z.shape)}"
             )
-        f = _Down.call(at_least_single(z), self._numbers(kind, False)).flatten(0, 1).movedim(-1, 1)
+        f = _Down.call(at_least_single(z), self._key(kind, False)).flatten(0, 1).movedim(-1, 1)
         x = synthesise(f, (range(self.mmax),), (self.nlon,))
         return x.reshape(z.shape[0], self.nlat, self.nlon, z.shape[-1])
 
-    def _numbers(self, kind: Kind, weighted: bool) -> Numbers:
+    def _key(self, kind: Kind, weighted: bool) -> TableKey:
         return self.nlat, self.lmax, self.mmax, _GRIDS.index(self.grid), _KINDS.index(kind), int(weighted)
 
 
@@ -219,8 +224,7 @@ def _fields(x: Tensor) -> Tensor:
 
 
 def _pairs(z: Tensor) -> Tensor:
-    """Return complex coefficients, shape (..., l, m), as a batch of real pairs of one channel, shape (batch,
-    2, l, m, 1).
+    """Return complex coefficients (..., l, m) as real pairs of one channel, shape (batch, 2, l, m, 1).
 
     Raises:
         InputError: real coefficients.
@@ -232,14 +236,15 @@ def _pairs(z: Tensor) -> Tensor:
 
 
 class RealSHT(SphereTransform):
-    """Spherical harmonic coefficients of real fields: (..., nlat, nlon) to complex (..., lmax, mmax).
+    """Real spherical harmonic transform: fields (..., nlat, nlon) to complex (..., lmax, mmax).
 
     Exact to round-off for fields of degree below ``lmax`` where the quadrature is (see ``SphereTransform``,
     which also gives the arguments).
 
     Example:
         >>> import torch
-        >>> RealSHT(32, 64, grid="legendre-gauss")(torch.ones(32, 64))[0, 0].real.mul(1 / (4 * torch.pi) ** 0.5).round(decimals=4).item()
+        >>> z = RealSHT(32, 64, grid="legendre-gauss")(torch.ones(32, 64))
+        >>> round(z[0, 0].real.item() / (4 * torch.pi) ** 0.5, 4)  # the mean
         1.0
     """
 
@@ -250,8 +255,14 @@ class RealSHT(SphereTransform):
 
 
 class InverseRealSHT(SphereTransform):
-    """The field that has given coefficients: complex (..., lmax, mmax) to (..., nlat, nlon); arguments as
-    ``RealSHT``.
+    """Inverse of ``RealSHT``, with the same arguments: complex (..., lmax, mmax) to (..., nlat, nlon).
+
+    Example:
+        >>> import torch
+        >>> field = torch.randn(16, 32)
+        >>> z = RealSHT(16, 32)(field)
+        >>> InverseRealSHT(16, 32)(z).shape
+        torch.Size([16, 32])
     """
 
     def forward(self, z: Tensor) -> Tensor:
@@ -266,15 +277,18 @@ class SphereCalculus(SphereTransform):
     With radius ``a``, eastward wind u and northward wind v,
 
         grad f = (1/(a sin theta) df/dphi, -1/a df/dtheta),   lap Y_lm = -l (l + 1) / a^2 Y_lm,
-        div = (1/(a sin theta)) (du/dphi - d(v sin theta)/dtheta),   curl = (1/(a sin theta)) (dv/dphi + d(u
-        sin theta)/dtheta).
+        div = (1/(a sin theta)) (du/dphi - d(v sin theta)/dtheta),
+        curl = (1/(a sin theta)) (dv/dphi + d(u sin theta)/dtheta).
 
     Divergence and curl are integrated by parts, so nothing is divided by the sine at a pole.
     """
 
     def gradient(self, z: Tensor, radius: float = 1.0) -> tuple[Tensor, Tensor]:
-        """Return the eastward and northward gradient, shape (..., nlat, nlon), of a field given by
-        coefficients (..., lmax, mmax).
+        """Return the eastward and northward gradient of a field, each of shape (..., nlat, nlon).
+
+        Args:
+            z: coefficients of the field, shape (..., lmax, mmax).
+            radius: radius of the sphere [m], or 1.
         """
         pairs = _pairs(z)
         east = self.synthesise(torch.stack([-pairs[:, 1], pairs[:, 0]], dim=1), "over_sine")
@@ -294,6 +308,6 @@ class SphereCalculus(SphereTransform):
         return self.divergence(v, -u, radius)
 
     def laplacian(self, z: Tensor, radius: float = 1.0) -> Tensor:
-        """Return the coefficients of the Laplacian of a field given by coefficients."""
+        """Return the coefficients of the Laplacian of a field with coefficients ``z``."""
         l = torch.arange(self.lmax, device=z.device, dtype=z.real.dtype)[:, None]
         return z * (-l * (l + 1) / radius**2)

@@ -1,10 +1,10 @@
-"""The half sums that join wave numbers k and -k, which share one cosine and one sine product.
+"""Half sums that combine wavenumbers k and -k, which share one cosine and one sine product.
 
 For pairs (re, im) along a dimension of n points, with C and S the cosine and sine sums for k >= 0,
 
     X(+k) = (C re + S im) + i (C im - S re),    X(-k) = (C re - S im) + i (C im + S re),
 
-so half the rows are multiplied. ``unfold`` makes the right-hand sides, ``fold`` is its adjoint, and with it
+so half the rows are multiplied. ``unfold`` computes the right-hand sides, ``fold`` is its adjoint, by which
 the inverse transform is ``re = C^T cr + S^T sr``, ``im = C^T ci + S^T si``.
 """
 
@@ -15,12 +15,12 @@ from .inplace import write
 
 
 def unfold(g: Tensor, minus: int, plus: int) -> Tensor:
-    """Join cosine and sine sums to wave numbers ``-minus .. plus - 1``.
+    """Combine cosine and sine sums to wavenumbers ``-minus ... plus - 1``.
 
     Args:
         g: sums, shape (outer, 2 for cosine and sine, k, 2 for re and im, inner), k from 0.
-        minus: number of negative wave numbers.
-        plus: number of others.
+        minus: number of negative wavenumbers.
+        plus: number of other wavenumbers.
 
     Returns:
         Coefficients, shape (outer, 2, minus + plus, inner).
@@ -37,7 +37,7 @@ def unfold(g: Tensor, minus: int, plus: int) -> Tensor:
 
 
 def fold(z: Tensor, minus: int, plus: int) -> Tensor:
-    """Apply the adjoint of ``unfold``, but for the sine sums of k = 0, which meet a sine that is zero."""
+    """Apply the adjoint of ``unfold``, except for the sine sums of k = 0, whose sine is zero."""
     both, rows = min(minus, plus - 1), max(minus + 1, plus)
     g = z.new_empty(z.shape[0], 2, rows, 2, z.shape[-1])
     c, s = g[:, 0], g[:, 1]
@@ -47,16 +47,16 @@ def fold(z: Tensor, minus: int, plus: int) -> Tensor:
         write(torch.add, a, b, c[:, 1 : both + 1].transpose(1, 2))
         write(torch.sub, b[:, 1], a[:, 1], s[:, 1 : both + 1, 0])
         write(torch.sub, a[:, 0], b[:, 0], s[:, 1 : both + 1, 1])
-    # Wave numbers without their partner.
-    _alone(p[:, :, :1], 1, c[:, :1], s[:, :1])
+    # Wavenumbers without a partner of opposite sign.
+    _copy_unpaired(p[:, :, :1], 1, c[:, :1], s[:, :1])
     if plus - 1 > both:
-        _alone(p[:, :, both + 1 :], 1, c[:, both + 1 :], s[:, both + 1 :])
+        _copy_unpaired(p[:, :, both + 1 :], 1, c[:, both + 1 :], s[:, both + 1 :])
     elif minus > both:
-        _alone(m[:, :, both:], -1, c[:, both + 1 :], s[:, both + 1 :])
+        _copy_unpaired(m[:, :, both:], -1, c[:, both + 1 :], s[:, both + 1 :])
     return g
 
 
-def _alone(z: Tensor, sign: int, c: Tensor, s: Tensor) -> None:
+def _copy_unpaired(z: Tensor, sign: int, c: Tensor, s: Tensor) -> None:
     c.copy_(z.transpose(1, 2))
     s[:, :, 0] = -sign * z[:, 1]
     s[:, :, 1] = sign * z[:, 0]

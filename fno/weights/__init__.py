@@ -1,3 +1,1 @@
-"""Files of weights from unknown origin: read safely, checked against a network, converted from other
-packages.
-"""
+"""Files of weights of unknown origin: read safely and checked against a network."""

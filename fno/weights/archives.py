@@ -1,9 +1,8 @@
-"""Files of saved tensors and archives of them, of unknown origin: sizes are compared with the size of the
-file before anything is unpacked.
+"""Files of saved tensors, and archives of them, of unknown origin.
 
-No code in a file is run: ``torch.load`` is called with ``weights_only=True``. It is called twice, at first
-with tensors that have a shape and no memory, so that what a small file claims to hold is known before any of
-it is allocated.
+Sizes are compared with the size of the file before anything is unpacked. No code in a file is run:
+``torch.load`` is called with ``weights_only=True``. It is called twice, first with tensors that have a shape
+but no memory, so that the sizes that a small file claims are known before any of them is allocated.
 """
 
 import os
@@ -26,7 +25,8 @@ _DESCRIPTION, _TENSORS = "args.json", "model.pt"
 _LARGEST_DESCRIPTION = 2**20
 _LARGEST_DIRECTORY = 16 * 2**20
 _MOST_MEMBERS = 100_000
-_EXPANSION, _SMALL = 10, 2**20  # what a compressed archive may grow by, and what any may hold
+_EXPANSION = 10  # largest ratio of unpacked to compressed size
+_SMALL = 2**20  # bytes that any archive may unpack to
 
 
 def load_tensors(path: Path, source: str) -> dict[str, Any]:
@@ -34,10 +34,10 @@ def load_tensors(path: Path, source: str) -> dict[str, Any]:
 
     Args:
         path: file.
-        source: named in errors.
+        source: name of the file, for errors.
 
     Raises:
-        WeightsError: not such a file, one with code in it, or with tensors that are larger than the file.
+        WeightsError: not such a file, one that contains code, or tensors that are larger than the file.
     """
     size = path.stat().st_size
     stored = zipfile.is_zipfile(path)
@@ -50,51 +50,52 @@ def load_tensors(path: Path, source: str) -> dict[str, Any]:
     for name, tensor in _tensors(state, source):
         if tensor.is_meta:
             raise WeightsError(
-                f"{source}: {name[:80]} has a shape and no values; save it from a model that is on a device"
+                f"{source}: {name[:80]} has a shape but no values; save it from a model that is on a device"
             )
     return state
 
 
-def _load(path: Path, source: str, mmap: bool = False) -> dict[str, Any]:
+def _load(path: Path, source: str, *, mmap: bool = False) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except Exception as error:  # whatever a file that is no checkpoint makes the reader raise
+    except Exception as error:  # the reader raises any error for a file that is not a checkpoint
         reason = " ".join(str(error).split())
         if re.search("GLOBAL|REDUCE|BUILD|WeightsUnpickler error: Unsupported (global|class)", reason):
             raise WeightsError(
-                f"{source} holds more than tensors, and loading it would run code that came with it; nothing was loaded. "
-                f"Save its state dict alone, where you trust it: torch.save(model.state_dict(), ...)"
+                f"{source} contains more than tensors, and loading it would run code in the file; nothing "
+                "was loaded. If you trust it, save its state dict alone: torch.save(model.state_dict(), ...)"
             ) from error
         raise WeightsError(f"{source} cannot be read as saved tensors: {reason[:200]}") from error
     if not isinstance(state, dict):
-        raise WeightsError(f"{source} holds a {type(state).__name__}, not a state dict")
+        raise WeightsError(f"{source} contains a {type(state).__name__}, not a state dict")
     return state
 
 
 def _check_sizes(state: dict[str, Any], size: int, source: str) -> None:
-    """Refuse tensors that are larger than what is stored of them, one by one or together."""
-    total = sum(_bytes(name, tensor, size, source) for name, tensor in _tensors(state, source))
+    """Check that tensors, one by one and together, are no larger than what is stored."""
+    total = sum(_bytes(name, tensor, size, source=source) for name, tensor in _tensors(state, source))
     if total > size:
         raise WeightsError(
-            f"{source} describes {total / 1e6:.3g} MB of tensors, but holds {size / 1e6:.3g} MB"
+            f"{source} describes {total / 1e6:.3g} MB of tensors, but contains {size / 1e6:.3g} MB"
         )
 
 
 def _tensors(state: dict[str, Any], source: str) -> Iterator[tuple[str, Tensor]]:
     """Yield the tensors in a state dict and in the dictionaries within it, with their names."""
-    waiting, seen = list(state.items()), 0
+    waiting = list(state.items())
+    seen = 0
     while waiting:
         name, value = waiting.pop()
         seen += 1
         if seen > _MOST_MEMBERS:
-            raise WeightsError(f"{source} holds more than {_MOST_MEMBERS} entries")
+            raise WeightsError(f"{source} contains more than {_MOST_MEMBERS} entries")
         if isinstance(value, Tensor):
             yield str(name), value
         elif isinstance(value, dict):
             waiting += value.items()
 
 
-def _bytes(name: str, tensor: Tensor, size: int, source: str) -> int:
+def _bytes(name: str, tensor: Tensor, size: int, *, source: str) -> int:
     if tensor.layout != torch.strided or tensor.is_quantized:
         raise WeightsError(f"{source}: {name[:80]} is sparse or quantised, which is not supported")
     needed, stored = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
@@ -106,12 +107,12 @@ def _bytes(name: str, tensor: Tensor, size: int, source: str) -> int:
 
 
 def check_zip(path: Path, source: str, *, compressed: bool) -> int:
-    """Return the bytes that the members of a zip archive have when they are unpacked.
+    """Return the unpacked size of the members of a zip archive [bytes].
 
     Args:
         path: archive.
-        source: named in errors.
-        compressed: whether members may be.
+        source: name of the file, for errors.
+        compressed: whether members may be compressed.
 
     Raises:
         WeightsError: damaged, too many members, or members that together are far larger than the file.
@@ -128,10 +129,10 @@ def check_zip(path: Path, source: str, *, compressed: bool) -> int:
         except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, struct.error) as error:
             raise WeightsError(f"{source} is a damaged archive ({error})") from error
     if len({member.filename for member in members}) < len(members):
-        raise WeightsError(f"{source} is an archive with two members of one name")
+        raise WeightsError(f"{source} is an archive with two members of the same name")
     if not compressed and any(member.compress_type != zipfile.ZIP_STORED for member in members):
         raise WeightsError(
-            f"{source} holds compressed tensors, which is not supported; save them with torch.save"
+            f"{source} contains compressed tensors, which is not supported; save them with torch.save"
         )
     total = sum(member.file_size for member in members)
     if total > (_EXPANSION * size if compressed else size) + _SMALL:
@@ -140,7 +141,7 @@ def check_zip(path: Path, source: str, *, compressed: bool) -> int:
 
 
 def _directory_size(file: BinaryIO, size: int) -> int:
-    """Return the bytes of the table of contents, as the end of a zip archive gives them."""
+    """Return the size [bytes] of the table of contents, as stated at the end of a zip archive."""
     file.seek(max(0, size - 65_557 - 76))
     end = file.read()
     file.seek(0)
@@ -154,12 +155,14 @@ def _directory_size(file: BinaryIO, size: int) -> int:
 
 
 def unpack(path: Path, folder: Path) -> tuple[bytes, Path] | None:
-    """Return the description in an archive of physicsnemo's and its tensors, unpacked into ``folder``; None
-    of a file that is none.
+    """Return the description and the tensors (unpacked into ``folder``) of an archive of physicsnemo.
+
+    Returns:
+        Contents of the description and path of the tensors; None if the file is not such an archive.
 
     Raises:
-        WeightsError: a damaged archive, one with two members of a name, or with members that are larger than
-            the file allows.
+        WeightsError: a damaged archive, two members of the same name, or members that are larger than the
+            file allows.
     """
     try:
         if _is_tar(path):
@@ -195,14 +198,14 @@ def _unpack_tar(path: Path, folder: Path) -> tuple[bytes, Path] | None:
             if name not in (_DESCRIPTION, _TENSORS):
                 continue
             if not member.isreg() or member.issparse():
-                raise WeightsError(f"{path} is an archive in which {name} is no file")
-            _note(sizes, name, member.size, path.stat().st_size, path)
+                raise WeightsError(f"{path} is an archive in which {name} is not a file")
+            _add_size(sizes, name, member.size, limit=path.stat().st_size, path=path)
             file = tar.extractfile(member)
             assert file is not None
             if name == _DESCRIPTION:
                 content = file.read(_LARGEST_DESCRIPTION + 1)
             else:
-                _copy(file, folder / _TENSORS, member.size, path)
+                _copy(file, folder / _TENSORS, member.size, path=path)
     return (content, folder / _TENSORS) if len(sizes) == 2 else None
 
 
@@ -213,24 +216,25 @@ def _unpack_zip(path: Path, folder: Path) -> tuple[bytes, Path] | None:
         if not {_DESCRIPTION, _TENSORS} <= set(archive.namelist()):
             return None
         for name in (_DESCRIPTION, _TENSORS):
-            _note(sizes, name, archive.getinfo(name).file_size, total, path)
+            _add_size(sizes, name, archive.getinfo(name).file_size, limit=total, path=path)
         with archive.open(_DESCRIPTION) as file:
             content = file.read(_LARGEST_DESCRIPTION + 1)
         with archive.open(_TENSORS) as tensors:
-            _copy(tensors, folder / _TENSORS, sizes[_TENSORS], path)
+            _copy(tensors, folder / _TENSORS, sizes[_TENSORS], path=path)
     return content, folder / _TENSORS
 
 
-def _note(sizes: dict[str, int], name: str, size: int, most: int, path: Path) -> None:
+def _add_size(sizes: dict[str, int], name: str, size: int, *, limit: int, path: Path) -> None:
+    """Record the size of a member, after checking it."""
     if name in sizes:
         raise WeightsError(f"{path} is an archive with two members {name}")
-    if size > min(most, _LARGEST_DESCRIPTION if name == _DESCRIPTION else most):
+    if size > min(limit, _LARGEST_DESCRIPTION if name == _DESCRIPTION else limit):
         raise WeightsError(f"{path} is an archive in which {name} has {size} bytes, which is too much")
     sizes[name] = size
 
 
-def _copy(file: Any, target: Path, size: int, path: Path) -> None:
-    """Copy ``size`` bytes, and refuse a member that has more or fewer."""
+def _copy(file: Any, target: Path, size: int, *, path: Path) -> None:
+    """Copy ``size`` bytes, and raise ``WeightsError`` if the member has more or fewer."""
     with open(target, "xb") as output:
         copied = 0
         while part := file.read(min(2**20, size + 1 - copied)):
@@ -238,5 +242,5 @@ def _copy(file: Any, target: Path, size: int, path: Path) -> None:
             copied += len(part)
     if copied != size:
         raise WeightsError(
-            f"{path} is a damaged archive ({_TENSORS} has not the {size} bytes that it should)"
+            f"{path} is a damaged archive ({_TENSORS} does not have {size} bytes as it should)"
         )

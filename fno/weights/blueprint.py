@@ -1,9 +1,8 @@
-"""Whether a network fits the tensors of a file, found out before anything as large as a tensor is allocated.
+"""Check that a network fits the tensors of a file before anything as large as a tensor is allocated.
 
-A description that names a width of a million or a billion layers is refused by comparing it with what the
-file holds: first by counting, since each layer needs a tensor of its own, then name by name with the network
-built on PyTorch's meta device, whose tensors have a shape and no memory. What passes is no larger than the
-file.
+A description with a width of a million or a billion layers is rejected by comparison with the contents of the
+file: first by counting, since each layer needs a tensor, then name by name with the network built on
+PyTorch's meta device, whose tensors have a shape but no memory. What passes is no larger than the file.
 """
 
 import math
@@ -22,7 +21,7 @@ _REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class Shaped(Protocol):
-    """What is asked of a tensor, or of its entry in the header of a file."""
+    """A tensor, or its entry in the header of a file."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -30,58 +29,59 @@ class Shaped(Protocol):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of a number."""
+        """Type of the elements."""
 
 
 def check_blueprint(
-    build: Callable[[], nn.Module], given: Mapping[str, Shaped], layers: int, source: str
+    build: Callable[[], nn.Module], tensors: Mapping[str, Shaped], *, layers: int, source: str
 ) -> None:
-    """Refuse tensors that are not those of a network.
+    """Check that tensors are those of a network.
 
     Args:
         build: returns the network.
-        given: tensors by name, or their entries in the header of a file.
-        layers: layers of the network, of which each has one tensor or more.
-        source: named in errors.
+        tensors: tensors by name, or their entries in the header of a file.
+        layers: number of layers of the network, each of which has at least one tensor.
+        source: name of the file, for errors.
 
     Raises:
         WeightsError: the network cannot be built, or has other tensors: each missing, unknown and mis-shaped
             one is listed.
     """
-    check_counts(given, layers, 0, source)
+    check_counts(tensors, layers=layers, weights=0, source=source)
     try:
         with torch.device("meta"), _ShapesAlone():
             model = build()
-    except Exception as error:  # whatever numbers that no network can have raise in its constructor
+    except Exception as error:  # constructors raise any error for impossible arguments
         raise WeightsError(
-            f"the network that {source} describes cannot be made: {' '.join(str(error).split())[:200]}"
+            f"the network that {source} describes cannot be built: {' '.join(str(error).split())[:200]}"
         ) from error
-    compare(model, given, source)
+    compare(model, tensors, source)
 
 
-def check_counts(given: Mapping[str, Shaped], layers: int, numbers: int, source: str) -> None:
-    """Refuse tensors that are fewer, or together smaller, than those of a network, by counts that take no
-    time.
+def check_counts(tensors: Mapping[str, Shaped], *, layers: int, weights: int, source: str) -> None:
+    """Check that there are enough tensors and weights for a network, in negligible time.
 
     Args:
-        given: tensors by name, or their entries in the header of a file.
-        layers: layers of the network, of which each has one tensor or more.
-        numbers: weights of the network, or a part of them.
-        source: named in errors.
+        tensors: tensors by name, or their entries in the header of a file.
+        layers: number of layers of the network, each of which has at least one tensor.
+        weights: number of weights of the network, or a lower bound.
+        source: name of the file, for errors.
 
     Raises:
         WeightsError: there are too few.
     """
-    if layers > len(given):
-        raise WeightsError(f"{source} describes a network of {layers} layers, but holds {len(given)} tensors")
-    if numbers > (total := sum(math.prod(entry.shape) for entry in given.values())):
-        raise WeightsError(f"{source} describes a network of {numbers} weights or more, but holds {total}")
+    if layers > len(tensors):
+        raise WeightsError(
+            f"{source} describes a network of {layers} layers, but contains {len(tensors)} tensors"
+        )
+    if weights > (total := sum(math.prod(entry.shape) for entry in tensors.values())):
+        raise WeightsError(
+            f"{source} describes a network of at least {weights} weights, but contains {total}"
+        )
 
 
 class _ShapesAlone(TorchFunctionMode):
-    """Leaves out the arithmetic of initial weights, for which PyTorch loads a second's worth of modules on
-    the meta device.
-    """
+    """Skips the arithmetic of initial weights, for which PyTorch would import modules for a second."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -110,29 +110,30 @@ _VALUES_ALONE = {
 }
 
 
-def compare(model: nn.Module, given: Mapping[str, Shaped], source: str) -> None:
-    """Refuse tensors that are not those of ``model`` by name, shape and type.
+def compare(model: nn.Module, tensors: Mapping[str, Shaped], source: str) -> None:
+    """Check that tensors are those of ``model`` by name, shape and type.
 
     Weights may have any real floating-point type, other tensors only that of the model.
 
     Raises:
         WeightsError: each missing, unknown and mis-shaped one is listed.
     """
-    given = dict(given)
+    stored = dict(tensors)
     for name, module in model.named_modules():
-        if (
-            isinstance(module, FiniteDifference) and f"{name}.weight" in given
-        ):  # as the first version called them
-            given[f"{name}.matrices"] = given.pop(f"{name}.weight")
-    wanted = model.state_dict()
-    wrong = [f"missing {name}" for name in wanted if name not in given]
-    wrong += [f"unknown {name[:100]}" for name in given if name not in wanted]
-    both = [name for name in wanted if name in given]
-    shapes = [(name, tuple(given[name].shape), tuple(wanted[name].shape)) for name in both]
-    wrong += [f"{name} has shape {shape}, wanted {right}" for name, shape, right in shapes if shape != right]
-    types = [(name, given[name].dtype, wanted[name].dtype) for name in both]
+        # The first version of the package called these parameters ``weight``.
+        if isinstance(module, FiniteDifference) and f"{name}.weight" in stored:
+            stored[f"{name}.matrices"] = stored.pop(f"{name}.weight")
+    expected = model.state_dict()
+    wrong = [f"missing {name}" for name in expected if name not in stored]
+    wrong += [f"unknown {name[:100]}" for name in stored if name not in expected]
+    both = [name for name in expected if name in stored]
+    shapes = [(name, tuple(stored[name].shape), tuple(expected[name].shape)) for name in both]
     wrong += [
-        f"{name} has type {_name(dtype)}, wanted {_name(right)}"
+        f"{name} has shape {shape}, expected {right}" for name, shape, right in shapes if shape != right
+    ]
+    types = [(name, stored[name].dtype, expected[name].dtype) for name in both]
+    wrong += [
+        f"{name} has type {_name(dtype)}, expected {_name(right)}"
         for name, dtype, right in types
         if not _converts(dtype, right)
     ]
@@ -143,8 +144,8 @@ def compare(model: nn.Module, given: Mapping[str, Shaped], source: str) -> None:
         )
 
 
-def _converts(given: torch.dtype, wanted: torch.dtype) -> bool:
-    return given == wanted or (given in _REAL and wanted in _REAL)
+def _converts(stored: torch.dtype, expected: torch.dtype) -> bool:
+    return stored == expected or (stored in _REAL and expected in _REAL)
 
 
 def _name(dtype: torch.dtype) -> str:

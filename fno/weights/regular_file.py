@@ -1,6 +1,4 @@
-"""Files of unknown origin opened so that a pipe or device neither blocks nor is read, and sizes checked
-before contents.
-"""
+"""Safe reading of files of unknown origin: regular files of bounded size only, never pipes or devices."""
 
 import os
 import stat
@@ -12,7 +10,7 @@ def open_regular(path: Path) -> BufferedReader:
     """Open a regular file for reading; links are followed.
 
     Raises:
-        FileNotFoundError: nothing there.
+        FileNotFoundError: no such file.
         ValueError: a folder, pipe, socket or device.
     """
     try:
@@ -20,10 +18,10 @@ def open_regular(path: Path) -> BufferedReader:
     except OSError as error:
         if not path.exists() or path.is_file():
             raise
-        raise ValueError(f"{path} is no regular file; put the file itself there") from error  # a socket
+        raise ValueError(f"{path} is not a regular file; put the file itself there") from error  # a socket
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise ValueError(f"{path} is no regular file; put the file itself there")
+        raise ValueError(f"{path} is not a regular file; put the file itself there")
     return os.fdopen(descriptor, "rb")
 
 
@@ -31,7 +29,7 @@ def read_regular(path: Path, most: int) -> bytes:
     """Return the contents of a regular file of at most ``most`` bytes.
 
     Raises:
-        FileNotFoundError: nothing there.
+        FileNotFoundError: no such file.
         ValueError: not a regular file, or a larger one.
     """
     with open_regular(path) as file:
@@ -39,19 +37,21 @@ def read_regular(path: Path, most: int) -> bytes:
         content = b"" if size > most else file.read(most + 1)
     if max(size, len(content)) > most:
         raise ValueError(
-            f"{path} has {max(size, len(content))} bytes, of which there may be {most}; it is damaged or something else"
+            f"{path} has {max(size, len(content))} bytes, more than the allowed {most}; it is damaged or "
+            "another kind of file"
         )
     return content
 
 
 def check_memory(path: Path, size: int) -> None:
-    """Refuse tensors that are larger than the machine's memory.
+    """Check that tensors of ``size`` bytes fit into the memory of the machine.
 
     Raises:
-        ValueError: ``size`` bytes do not fit.
+        ValueError: they do not.
     """
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if size > memory:
         raise ValueError(
-            f"{path} holds {size / 1e9:.3g} GB of tensors, more than the memory of this machine, {memory / 1e9:.3g} GB"
+            f"{path} contains {size / 1e9:.3g} GB of tensors, more than the memory of this machine, "
+            f"{memory / 1e9:.3g} GB"
         )

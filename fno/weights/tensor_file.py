@@ -1,7 +1,7 @@
-"""The header of a safetensors file, read and checked before any tensor is.
+"""Safetensors files, whose header is read and checked before any tensor.
 
 A file is the length of the header as eight bytes, the header as JSON and the bytes of the tensors. The header
-is taken only where its tensors fill the file exactly, one after the other, so that what it describes is never
+is accepted only if its tensors fill the file exactly, one after the other, so that what it describes is never
 larger than the file.
 """
 
@@ -47,14 +47,14 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class Entry:
-    """A tensor as the header of a file describes it."""
+    """Type and shape of a tensor according to the header of a file."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the tensor."""
+        """Size of the tensor [bytes]."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
@@ -63,7 +63,7 @@ def read_header(path: Path) -> dict[str, Entry]:
 
     Raises:
         FileNotFoundError: no such file.
-        WeightsError: the file is no whole safetensors file.
+        WeightsError: not a complete safetensors file.
         ValueError: not a regular file.
     """
     with open_regular(path) as file:
@@ -86,17 +86,17 @@ def read_header(path: Path) -> dict[str, Entry]:
         raise _damaged(path, f"its header is a {type(described).__name__}")
     described.pop("__metadata__", None)
     entries: dict[str, Entry] = {}
-    places: list[tuple[int, int, str]] = []
+    offsets: list[tuple[int, int, str]] = []
     for name, values in described.items():
-        entries[name], place = _entry(path, name, values)
-        places.append((*place, name))
+        entries[name], offset = _entry(path, name, values)
+        offsets.append((*offset, name))
     end = 0
-    for first, last, name in sorted(places):
+    for first, last, name in sorted(offsets):
         if first != end or last - first != entries[name].nbytes:
-            raise _damaged(path, f"the bytes of {name[:80]} are not where they should be")
+            raise _damaged(path, f"the bytes of {name[:80]} are misplaced")
         end = last
     if end != size - 8 - length:
-        raise _damaged(path, f"its tensors need {end} bytes, of which there are {size - 8 - length}")
+        raise _damaged(path, f"its tensors need {end} bytes, but it has {size - 8 - length}")
     return entries
 
 
@@ -117,11 +117,11 @@ def _entry(path: Path, name: str, values: Any) -> tuple[Entry, tuple[int, int]]:
 
 
 def _damaged(path: Path, why: str) -> WeightsError:
-    return WeightsError(f"{path} is damaged or no safetensors file ({why}); restore it, or write it again")
+    return WeightsError(f"{path} is damaged or not a safetensors file ({why}); restore it, or write it again")
 
 
 def read_file(path: Path, entries: Mapping[str, Entry]) -> dict[str, Tensor]:
-    """Return the tensors of a file whose header was read before.
+    """Return the tensors of a file whose header has been read.
 
     Args:
         path: safetensors file.

@@ -75,7 +75,9 @@ def load_pinn(source: str | Path | StoredCheckpoint) -> PinnCheckpoint:
     waves = settings.fourier_features + settings.harmonics * problem.periodic
     parameters = settings.width * (waves + settings.width * (settings.depth - 1))
     with stored.noting_changes():
-        check_counts(entries, windows * settings.depth, windows * parameters, str(stored.path))
+        check_counts(
+            entries, layers=windows * settings.depth, weights=windows * parameters, source=str(stored.path)
+        )
         model = build()
         compare(model, entries, str(stored.path))
     stored.restore(model, entries)

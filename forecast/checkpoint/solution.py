@@ -60,7 +60,7 @@ class Operator:
 def input_invariants(instances: Instances, layout: Layout) -> dict[str, torch.Tensor]:
     """Return mean, variance and spectrum of the inputs and logarithms of the parameters by name."""
     fields = layout.fields if layout.evolves else ()
-    return invariants_of(instances, fields, layout.inputs, layout.edges)
+    return invariants_of(instances, fields=fields, inputs=layout.inputs, edges=layout.edges)
 
 
 def residual_of(config: SolutionConfig, system: System, layout: Layout) -> Residual:
@@ -83,7 +83,14 @@ def build_operator(
     if not layout.evolves:
         zero_boundary = equations.get(name).zero_boundary
         size = reference_size(name, system.model_dump())
-        return SteadyOperator(network, scales, layout.parameters, layout.edges, zero_boundary, size)
+        return SteadyOperator(
+            network,
+            scales,
+            parameters=layout.parameters,
+            edges=layout.edges,
+            zero_edges=zero_boundary,
+            size=size,
+        )
     equation = (
         residual_of(config, system, layout)
         if equations.get(name).collocatable and all(edge == "wrap" for edge in layout.edges)
@@ -93,12 +100,12 @@ def build_operator(
     return EvolutionOperator(
         network,
         scales,
-        layout.times[-1] / config.model.windows,
-        config.model.nodes,
-        layout.parameters,
-        layout.edges,
-        _takes_positions(config, layout),
-        rates,
+        window=layout.times[-1] / config.model.windows,
+        nodes=config.model.nodes,
+        parameters=layout.parameters,
+        edges=layout.edges,
+        positions=_takes_positions(config, layout),
+        rates=rates,
     )
 
 
@@ -123,8 +130,8 @@ def _network(config: SolutionConfig, layout: Layout, grid: Sequence[int]) -> nn.
         fields if layout.evolves else 0,
         len(layout.inputs),
         len(layout.parameters),
-        layout.edges,
-        _takes_positions(config, layout),
+        edges=layout.edges,
+        positions=_takes_positions(config, layout),
     )
     excluded = {"kind", "windows", "nodes", "domain_padding"}
     if settings.kind == "fno":
@@ -171,7 +178,9 @@ def load_operator(source: str | Path | StoredCheckpoint, device: str = "cpu") ->
     scales = SolutionScales(**provenance.scales.model_dump())
     own = {name.removeprefix("network."): entry for name, entry in entries.items()}
     with stored.noting_changes():
-        check_blueprint(lambda: _network(config, layout, grid), own, config.model.n_layers, str(stored.path))
+        check_blueprint(
+            lambda: _network(config, layout, grid), own, layers=config.model.n_layers, source=str(stored.path)
+        )
     model = build_operator(config, system, layout, scales=scales, grid=grid)
     stored.restore(model, entries)
     mark_trained(model, tuple(grid))

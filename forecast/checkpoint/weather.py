@@ -124,21 +124,25 @@ def load_checkpoint(source: str | Path | StoredCheckpoint, device: str = "cpu") 
         grid = grid_of_meta(stored)
         static = check_entries(entries, len(channels), grid.shape, path)
     model = description.config.model
-    count = Stepper.input_channels(len(channels), description.window, len(description.forcings), static)
+    count = Stepper.input_channels(
+        len(channels), window=description.window, forcings=len(description.forcings), static=static
+    )
 
     def build() -> nn.Module:
-        return build_network(model, grid, count, len(channels), quiet=True)
+        return build_network(model, grid, in_channels=count, out_channels=len(channels), quiet=True)
 
     layers = model.members * model.layers
     own = {name.removeprefix("network."): e for name, e in entries.items() if not name.startswith("fields.")}
     with stored.noting_changes():
-        check_blueprint(build, own, layers, path)
+        check_blueprint(build, own, layers=layers, source=path)
     network = build()
     fields = stored.restore(network, entries, "network.")
     mark_trained(network, grid.shape)
     check_values(fields, path)
     scales = Scales(**{name: torch.tensor(v) for name, v in stored.meta["normalisation"].items()})
-    stepper = Stepper(network, scales, fields["fields.static"], fields["fields.mask"], description.window)
+    stepper = Stepper(
+        network, scales, fields["fields.static"], mask=fields["fields.mask"], window=description.window
+    )
     return Checkpoint(
         stepper=stepper.to(device).eval(),
         channels=channels,

@@ -116,7 +116,10 @@ def test_a_network_on_a_periodic_box_commutes_with_translation():
     """A shifted field has the shifted forecast, up to rounding."""
     grid = Box.from_coordinates({"y": np.arange(8.0), "x": np.arange(12.0)}, (True, True))
     network = build_network(
-        FNOConfig(kind="fno", n_modes=(3, 3), hidden_channels=6, n_layers=1, domain_padding=0.5), grid, 3, 2
+        FNOConfig(kind="fno", n_modes=(3, 3), hidden_channels=6, n_layers=1, domain_padding=0.5),
+        grid,
+        in_channels=3,
+        out_channels=2,
     )
     torch.nn.init.normal_(
         next(p for name, p in network.named_parameters() if name.endswith("projection.fc2.weight"))

@@ -116,7 +116,7 @@ def test_a_perfect_forecast_has_no_imbalance_and_the_weights_ramp_up():
     )
     losses = {}
     for name, tendency in (("perfect", step), ("persistent", zero)):
-        stepper = Stepper(FixedTendency(tendency), scales, torch.zeros(0, 19, 36), zero == 0, window=1)
+        stepper = Stepper(FixedTendency(tendency), scales, torch.zeros(0, 19, 36), mask=zero == 0, window=1)
         objective = ForecastObjective(stepper, torch.ones_like(zero), physics=terms)
         losses[name] = [objective.loss(batch, share, torch.Generator()) for share in (0.0, 0.25, 0.5, 1.0)]
     perfect = losses["perfect"][-1]

@@ -174,7 +174,13 @@ def test_an_added_equation_trains_a_network_and_an_operator(added, tmp_path):
         window=0.1,
     )
     torch.manual_seed(0)
-    model = EvolutionOperator(FNO((4,), 1, 3, 8, 1), SolutionScales([1.0]), 0.1, 3, rates=residual.rates)
+    model = EvolutionOperator(
+        FNO((4,), 1, 3, hidden_channels=8, n_layers=1),
+        SolutionScales([1.0]),
+        window=0.1,
+        nodes=3,
+        rates=residual.rates,
+    )
     loss = SolvingLoss(data=0, equation=1, warmup=0)
     objective = EvolutionObjective(model, loss, residual, times=[0.1], windows=1)
     batch = Instances(torch.randn(4, 1, 16), torch.zeros(4, 0, 16))

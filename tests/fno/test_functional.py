@@ -94,17 +94,29 @@ def make_stepper():
     one, grid = torch.ones(2), torch.arange(9 * 12).reshape(1, 9, 12)
     scales = Scales(2e5 * one, 1e3 * one, 100 * one, 30 * one)  # the mean is beyond the largest float16
     return Pack(
-        Stepper(FNO((4, 4), 11, 2, 4, 1), scales, grid / 108, (grid % 5 > 0).repeat(2, 1, 1)), split_state
+        Stepper(
+            FNO((4, 4), 11, 2, hidden_channels=4, n_layers=1),
+            scales,
+            grid / 108,
+            mask=(grid % 5 > 0).repeat(2, 1, 1),
+        ),
+        split_state,
     )
 
 
-def make_evolution(nodes=2, **given):
-    equation = EvolutionEquation("burgers", given, box=Box(("x",), (16,), (1.0,), (True,)), window=0.1)
-    names = () if given else ("viscosity",)
+def make_evolution(nodes=2, **coefficients):
+    equation = EvolutionEquation("burgers", coefficients, box=Box(("x",), (16,), (1.0,), (True,)), window=0.1)
+    names = () if coefficients else ("viscosity",)
     scales = SolutionScales([0.6], parameter_mean=[0.0] * len(names), parameter_std=[1.0] * len(names))
-    channels = EvolutionOperator.channels(1, 0, len(names), ("wrap",), True)
+    channels = EvolutionOperator.channels(1, 0, len(names), edges=("wrap",), positions=True)
     model = EvolutionOperator(
-        FNO((4,), channels, nodes, 4, 1), scales, 0.1, nodes, names, positions=True, rates=equation.rates
+        FNO((4,), channels, nodes, hidden_channels=4, n_layers=1),
+        scales,
+        window=0.1,
+        nodes=nodes,
+        parameters=names,
+        positions=True,
+        rates=equation.rates,
     )
     return Pack(model, lambda x: (x, x[:, :0], {name: 0.1 + x.square().mean((1, 2)) for name in names}))
 
@@ -137,16 +149,16 @@ LAYERS = CONVOLUTIONS | {
     "calculus": (lambda: Calculus(7, 8), (2, 7, 8)),
 }
 MODELS = {
-    "fno": (lambda: FNO((4, 3), 2, 3, 4, 2), (2, 2, 7, 6)),
-    "fno-1d": (lambda: FNO((4,), 2, 3, 4, 2), (2, 2, 9)),
-    "fno-3d": (lambda: FNO((2, 2, 2), 2, 1, 3, 1), (2, 2, 4, 5, 3)),
+    "fno": (lambda: FNO((4, 3), 2, 3, hidden_channels=4, n_layers=2), (2, 2, 7, 6)),
+    "fno-1d": (lambda: FNO((4,), 2, 3, hidden_channels=4, n_layers=2), (2, 2, 9)),
+    "fno-3d": (lambda: FNO((2, 2, 2), 2, 1, hidden_channels=3, n_layers=1), (2, 2, 4, 5, 3)),
     "fno-options": (
         lambda: FNO(
             (3, 3),
             2,
             3,
-            4,
-            1,
+            hidden_channels=4,
+            n_layers=1,
             domain_padding=(0.3, 0.0),
             positions=True,
             local=True,
@@ -157,22 +169,46 @@ MODELS = {
     ),
     "fno-reflect": (
         lambda: FNO(
-            (3, 3), 2, 3, 4, 1, domain_padding=0.2, padding_mode="reflect", norm="layer", skip="identity"
+            (3, 3),
+            2,
+            3,
+            hidden_channels=4,
+            n_layers=1,
+            domain_padding=0.2,
+            padding_mode="reflect",
+            norm="layer",
+            skip="identity",
         ),
         (2, 2, 8, 7),
     ),
-    "tfno": (lambda: TFNO((4, 3), 2, 3, 4, 2), (2, 2, 7, 6)),
-    "tfno-cp": (lambda: TFNO((4, 3), 2, 3, 4, 1, factorization="cp", rank=0.5), (2, 2, 7, 6)),
-    "sfno": (lambda: SFNO(3, 2, 3, 4, 2), (2, 2, 5, 6)),
-    "afno": (lambda: AFNO((7, 8), (2, 3), 2, 3, 4, 1, 2), (2, 2, 7, 8)),
-    "ensemble": (lambda: Ensemble([FNO((3, 3), 2, 1, 4, 1), FNO((3, 3), 2, 1, 4, 1)]), (2, 2, 5, 6)),
+    "tfno": (lambda: TFNO((4, 3), 2, 3, hidden_channels=4, n_layers=2), (2, 2, 7, 6)),
+    "tfno-cp": (
+        lambda: TFNO((4, 3), 2, 3, hidden_channels=4, n_layers=1, factorization="cp", rank=0.5),
+        (2, 2, 7, 6),
+    ),
+    "sfno": (lambda: SFNO(3, 2, 3, hidden_channels=4, n_layers=2), (2, 2, 5, 6)),
+    "afno": (
+        lambda: AFNO((7, 8), (2, 3), in_channels=2, out_channels=3, embed_dim=4, depth=1, num_blocks=2),
+        (2, 2, 7, 8),
+    ),
+    "ensemble": (
+        lambda: Ensemble(
+            [
+                FNO((3, 3), 2, 1, hidden_channels=4, n_layers=1),
+                FNO((3, 3), 2, 1, hidden_channels=4, n_layers=1),
+            ]
+        ),
+        (2, 2, 5, 6),
+    ),
     "coordinates": (make_network, (5, 2)),
     "time-windows": (lambda: TimeWindows([make_network(), make_network()]), (5, 2)),
     "evolution": (lambda: make_evolution(viscosity=0.1), (2, 1, 12)),
     "evolution-parameters": (make_evolution, (2, 1, 12)),
     "steady": (
         lambda: Pack(
-            SteadyOperator(FNO((3, 3), 3, 1, 4, 1), SolutionScales([0.05], [8.0], [4.0])),
+            SteadyOperator(
+                FNO((3, 3), 3, 1, hidden_channels=4, n_layers=1), SolutionScales([0.05], [8.0], [4.0])
+            ),
             lambda x: (x[:, :0], x, {}),
         ),
         (2, 1, 6, 7),
@@ -204,7 +240,7 @@ def close(a, b, tolerance):
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.bfloat16, 0.06), (torch.float16, 0.01), (torch.float64, 1e-4)]
 )
-def test_other_precisions_work(name, dtype, tolerance):
+def test_models_run_in_other_precisions(name, dtype, tolerance):
     module, x = sample(name)
     expected = module(x)
     other, x = module.to(dtype), x.to(dtype)
@@ -222,7 +258,7 @@ def test_other_precisions_work(name, dtype, tolerance):
 
 
 @everything
-def test_autocast_works_forward_and_backward(name):
+def test_autocast_runs_forward_and_backward(name):
     module, x = sample(name)
     expected = module(x)
     with torch.autocast("cpu", torch.bfloat16):
@@ -248,7 +284,7 @@ def test_spectral_operations_are_exact_under_autocast(name):
         )  # gradients by PyTorch's own products follow autocast
 
 
-def test_types_are_promoted_or_refused():
+def test_dtypes_are_promoted_or_refused():
     conv, x = SpectralConv(2, 2, (3, 3)), torch.rand(1, 2, 5, 6)
     for a, b in [
         (torch.float64, torch.float32),
@@ -267,10 +303,14 @@ def test_types_are_promoted_or_refused():
             ):
                 model(x.to(wrong))
     with torch.autocast("cpu", torch.bfloat16):
-        assert FNO((3, 3), 2, 1, 4, 1)(torch.rand(1, 2, 5, 6).bfloat16()).isfinite().all()
+        assert (
+            FNO((3, 3), 2, 1, hidden_channels=4, n_layers=1)(torch.rand(1, 2, 5, 6).bfloat16())
+            .isfinite()
+            .all()
+        )
 
 
-def test_scales_stay_exact_in_half_precision():
+def test_scales_keep_full_precision_in_half_precision_models():
     module, x = sample("stepper")
     exact = module(x)
     half = copy.deepcopy(module).half()
@@ -286,7 +326,7 @@ def test_scales_stay_exact_in_half_precision():
     assert module.double().inner.mean.dtype == torch.float64
 
 
-def test_a_forecast_does_not_spoil_training():
+def test_a_forecast_in_inference_mode_does_not_break_later_training():
     module, x = sample("evolution")
     with torch.inference_mode():
         expected = module(x)
@@ -343,7 +383,7 @@ def test_an_empty_batch_of_large_fields():
 
 
 @everything
-def test_function_transforms(name):
+def test_function_transforms_agree_with_autograd(name):
     module, x = sample(name, torch.float64)
     v = torch.randn_like(x)
     parameters = {key: p.detach() for key, p in module.named_parameters()}
@@ -377,7 +417,7 @@ def test_function_transforms(name):
 
 
 @everything
-def test_jacobians_and_hessians(name):
+def test_jacobians_and_hessians_agree_in_all_modes(name):
     module, x = sample(name, torch.float64)
     v = torch.randn_like(x)
 
@@ -398,7 +438,7 @@ def test_jacobians_and_hessians(name):
 
 
 @with_weights
-def test_several_sets_of_weights_at_once(name):
+def test_several_sets_of_weights_are_evaluated_at_once(name):
     module, x = sample(name, torch.float64)
     modules = [sample(name, torch.float64, seed)[0] for seed in range(3)]
     for i, m in enumerate(modules):
@@ -425,10 +465,13 @@ SPHERE = SphereTransform(5, 8, 3)
 FUNCTIONS = {
     "to-modes-dft": (lambda x: to_modes(x, (3, 4), "dft"), [random(2, 5, 4, 1)]),
     "to-modes-fft": (lambda x: to_modes(x, (3, 4), "fft"), [random(2, 5, 4, 1)]),
-    "from-modes-dft": (lambda z: from_modes(z, (3, 4), (5, 4), "dft"), [random(2, 2, 3, 3, 1)]),
-    "from-modes-fft": (lambda z: from_modes(z, (3, 4), (5, 4), "fft"), [random(2, 2, 3, 3, 1)]),
+    "from-modes-dft": (lambda z: from_modes(z, (3, 4), (5, 4), method="dft"), [random(2, 2, 3, 3, 1)]),
+    "from-modes-fft": (lambda z: from_modes(z, (3, 4), (5, 4), method="fft"), [random(2, 2, 3, 3, 1)]),
     "window-dft": (lambda x: analyse(x, (range(1, 4), range(2)), "dft"), [random(2, 5, 4, 1)]),
-    "window-fft": (lambda z: synthesise(z, (range(1, 4), range(2)), (5, 4), "fft"), [random(2, 2, 3, 2, 1)]),
+    "window-fft": (
+        lambda z: synthesise(z, (range(1, 4), range(2)), (5, 4), method="fft"),
+        [random(2, 2, 3, 2, 1)],
+    ),
     **{
         f"sphere-{kind}": (lambda x, kind=kind: SPHERE.analyse(x, kind), [random(2, 5, 8, 1)])
         for kind in ("value", "derivative", "over_sine")
@@ -442,7 +485,7 @@ FUNCTIONS = {
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_derivatives_of_functions(name):
+def test_derivatives_of_functions_agree_with_finite_differences(name):
     function, inputs = FUNCTIONS[name]
     assert torch.autograd.gradcheck(function, inputs, check_forward_ad=True)
     assert torch.autograd.gradgradcheck(
@@ -455,17 +498,17 @@ def test_derivatives_of_functions(name):
 
 
 @pytest.mark.parametrize(("groups", "bias"), [(1, True), (1, False), (4, True)])
-def test_large_dense_layers_are_transformed_as_those_of_torch(groups, bias):
+def test_large_dense_layers_transform_like_those_of_torch(groups, bias):
     """Rows enough for the fast product, in float32; the layer in float64 is the reference."""
     torch.manual_seed(0)
     x, weight = torch.randn(3, 2, 512, 32), torch.randn(3, 64, 32 // groups)
     offset = torch.randn(3, 64) if bias else None
 
     def exact(x, weight, offset):
-        return linear(x.double(), weight.double(), None if offset is None else offset.double(), groups)
+        return linear(x.double(), weight.double(), None if offset is None else offset.double(), groups=groups)
 
     def fast(x, weight, offset):
-        return linear(x, weight, offset, groups)
+        return linear(x, weight, offset, groups=groups)
 
     one = (x[0], weight[0], None if offset is None else offset[0])
     for of_x, of_weight, of_bias in [
@@ -514,10 +557,12 @@ def assert_compiles(name, backend, sizes, dynamic=True):
             y, expected = fast(x), module(x)
             assert close(y, expected, 1e-5)
             inputs = [x, *module.parameters()]
-            found, known = (torch.autograd.grad(out.square().sum(), inputs) for out in (y, expected))
+            gradients, expected_gradients = (
+                torch.autograd.grad(out.square().sum(), inputs) for out in (y, expected)
+            )
             assert all(
-                (a - b).norm() < 1e-5 * max(g.norm() for g in known)
-                for a, b in zip(found, known, strict=True)
+                (a - b).norm() < 1e-5 * max(g.norm() for g in expected_gradients)
+                for a, b in zip(gradients, expected_gradients, strict=True)
             )
 
 
@@ -535,7 +580,7 @@ def test_dynamic_shapes_have_eager_gradients(name):
     assert_compiles(name, "aot_eager", [shape, (shape[0] + 2, *shape[1:])])
 
 
-def test_another_grid_compiles_too():
+def test_another_grid_compiles_again():
     assert_compiles("fno-options", "aot_eager", [(2, 2, 8, 7), (3, 2, 11, 9), (2, 2, 8, 7)])
 
 
@@ -632,7 +677,7 @@ WRAPPERS = {
 @with_weights
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")  # of the older wrappers
-def test_wrapped_parameters_compute_the_same(name, wrapper, process_group):
+def test_wrapped_parameters_give_the_same_output(name, wrapper, process_group):
     module, x = sample(name)
     expected = module(x)
     change = WRAPPERS[wrapper]
@@ -647,7 +692,7 @@ def test_wrapped_parameters_compute_the_same(name, wrapper, process_group):
 
 
 @with_weights
-def test_modules_are_pickled(name):
+def test_modules_can_be_pickled(name):
     module, x = sample(name)
     module = module.inner if isinstance(module, Pack) else module
     arguments = (

@@ -17,7 +17,7 @@ def test_transforms(size, method):
     z = to_modes(x.cuda(), n_modes, method)
     expected = to_modes(x.double(), n_modes)
     assert (z.cpu() - expected).norm() < 1e-5 * expected.norm()
-    back = from_modes(z, n_modes, size, method).cpu()
+    back = from_modes(z, n_modes, size, method=method).cpu()
     assert (back - from_modes(expected, n_modes, size)).norm() < 1e-5 * back.norm()
 
 
@@ -31,10 +31,10 @@ def test_spherical_harmonics():
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: FNO((8, 8), 2, 1, 16, 2),
-        lambda: TFNO((8, 8), 2, 1, 16, 2),
-        lambda: SFNO(8, 2, 1, 16, 2),
-        lambda: AFNO((33, 64), (4, 4), 2, 1, embed_dim=16, depth=2, num_blocks=4),
+        lambda: FNO((8, 8), 2, 1, hidden_channels=16, n_layers=2),
+        lambda: TFNO((8, 8), 2, 1, hidden_channels=16, n_layers=2),
+        lambda: SFNO(8, 2, 1, hidden_channels=16, n_layers=2),
+        lambda: AFNO((33, 64), (4, 4), in_channels=2, out_channels=1, embed_dim=16, depth=2, num_blocks=4),
     ],
 )
 def test_models_and_their_gradients(make):

@@ -4,7 +4,7 @@ import pytest
 from fourcaster.fno.grids import Box, LatLon, match_axis, nearest_points, same_axis
 
 
-def test_weights_of_the_globe_add_up_to_its_area():
+def test_area_weights_of_global_grids_sum_to_the_sphere():
     for latitude in (np.linspace(90, -90, 181), np.linspace(-88.75, 88.75, 72), np.linspace(-90, 90, 7)):
         grid = LatLon(latitude, np.arange(0, 360, 30.0))
         middle = (grid.latitude[1:] + grid.latitude[:-1]) / 2
@@ -14,7 +14,7 @@ def test_weights_of_the_globe_add_up_to_its_area():
         assert grid.full_circle and grid.is_global and grid.includes_poles
 
 
-def test_weights_of_a_box_are_cosines():
+def test_area_weights_of_a_regional_grid_are_cosines():
     grid = LatLon(np.arange(75, 14, -2.5), np.arange(200, 331, 2.5))
     cosine = np.cos(np.deg2rad(grid.latitude))
     assert np.allclose(grid.area_weights, cosine / cosine.mean(), rtol=1e-12)
@@ -23,7 +23,7 @@ def test_weights_of_a_box_are_cosines():
 
 
 @pytest.mark.parametrize(
-    ("latitude", "longitude", "said"),
+    ("latitude", "longitude", "message"),
     [
         ([1.0], [0.0, 1], "at least two"),
         ([0, 10, 5], [0, 1], "monotonic"),
@@ -34,13 +34,13 @@ def test_weights_of_a_box_are_cosines():
         ([0, np.nan], [0, 1], "finite"),
     ],
 )
-def test_what_is_no_grid_is_refused(latitude, longitude, said):
-    with pytest.raises(ValueError, match=said):
+def test_invalid_coordinates_are_refused(latitude, longitude, message):
+    with pytest.raises(ValueError, match=message):
         LatLon(np.array(latitude, float), np.array(longitude, float))
 
 
 @pytest.mark.parametrize("step", [5.0, 1.25, 0.25, 0.1, 0.01])
-def test_axes_that_are_rounded_differently_are_the_same(step):
+def test_axes_that_differ_by_rounding_are_the_same(step):
     exact = np.round(50.0 - step * np.arange(40), 2)
     assert same_axis(exact, exact.astype("f4")) and same_axis(exact.astype("f4"), exact)
     assert same_axis(exact, exact + 0.0009 * step) and not same_axis(exact, exact + 0.006 * step)
@@ -49,7 +49,7 @@ def test_axes_that_are_rounded_differently_are_the_same(step):
     assert match_axis(exact[3::4], exact).tolist() == list(range(3, 40, 4))
 
 
-def test_longitudes_are_compared_around_the_circle():
+def test_longitudes_are_compared_modulo_360_degrees():
     east = np.arange(0, 360, 10.0)
     west = np.arange(-180, 180, 10.0).astype("f4")
     positions = match_axis(east, west, "longitude")
@@ -62,7 +62,7 @@ def test_longitudes_are_compared_around_the_circle():
     assert np.allclose(distance, 1e-4) and same.all()
 
 
-def test_the_tolerance_is_local():
+def test_the_tolerance_follows_the_local_spacing():
     stretched = np.array([0.0, 0.1, 0.3, 1.0, 5.0])
     assert match_axis(stretched, stretched + np.array([0, 0, 0, 0, 3e-3])).tolist() == [0, 1, 2, 3, 4]
     assert match_axis(stretched, stretched + np.array([0, 3e-3, 0, 0, 0])) is None
@@ -71,7 +71,7 @@ def test_the_tolerance_is_local():
     ).tolist() == [0]
 
 
-def test_latitudes_beyond_the_pole_by_rounding_are_taken():
+def test_latitudes_beyond_the_pole_by_rounding_are_accepted():
     assert LatLon(
         np.linspace(90, -90, 37).astype("f4") * np.float32(1 + 1e-7), np.arange(0, 360, 5.0)
     ).includes_poles
@@ -79,7 +79,7 @@ def test_latitudes_beyond_the_pole_by_rounding_are_taken():
         LatLon(np.linspace(90.1, -90, 37), np.arange(0, 360, 5.0))
 
 
-def test_a_grid_takes_the_coordinates_of_a_data_set_bit_for_bit():
+def test_a_box_keeps_the_coordinates_of_a_data_set_bit_for_bit():
     y = np.linspace(3, 1, 5).astype("f4")
     box = Box.from_coordinates({"y": y, "x": np.arange(8.0)}, (False, True))
     assert np.array_equal(box.coordinates["y"], y) and box.axes == ("y", "x") and box.shape == (5, 8)
@@ -88,7 +88,7 @@ def test_a_grid_takes_the_coordinates_of_a_data_set_bit_for_bit():
         Box.from_coordinates({"y": y, "x": y})
 
 
-def test_boxes_are_equal_where_their_points_are():
+def test_boxes_with_the_same_points_are_equal():
     box = Box(("y", "x"), (5, 8), (2.0, 8.0), (False, True))
     same = Box.from_coordinates({"y": np.linspace(0, 2, 5), "x": np.arange(8.0)}, (False, True))
     assert box == same and hash(box) == hash(same) and box.sphere is None

@@ -12,8 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from fourcaster.fno import AFNO, FNO, WeightsError
-from fourcaster.fno.weights import import_weights
+from fourcaster.fno import AFNO, FNO, WeightsError, import_weights
 
 FILES = {
     "fourcastnet": ("fourcastnet_tiny.ckpt", {"inp_shape": [32, 64]}),
@@ -35,7 +34,7 @@ AFNO_ARGUMENTS = {
 
 
 @pytest.mark.parametrize("format", FILES)
-def test_reference_answers(real_data, format):
+def test_imported_models_reproduce_reference_outputs(real_data, format):
     name, arguments = FILES[format]
     model = import_weights(real_data / "reference" / name, format, **arguments)
     answers = np.load(real_data / "reference" / f"{name.split('.')[0]}_io.npz")
@@ -127,7 +126,7 @@ def neuraloperator_answer(state, x):
         ((7, 7), {"modes": (3, 1)}),
     ],
 )
-def test_neuraloperator_of_other_sizes(tmp_path, size, state):
+def test_neuraloperator_models_of_other_sizes_are_read(tmp_path, size, state):
     torch.manual_seed(0)
     saved = neuraloperator_state(**state)
     torch.save(saved, tmp_path / "fno.pt")
@@ -143,16 +142,16 @@ def afno_file(path, prefix="", **extra):
     return model
 
 
-def test_physicsnemo_archives_hold_their_arguments(tmp_path):
+def test_physicsnemo_archives_contain_their_arguments(tmp_path):
     model = afno_file(tmp_path / "model.pt")
-    held = {
+    stored = {
         "inp_shape": [8, 12],
         "drop_rate": 0.1,
         "sparsity_threshold": 0.01,
         **{n: list(v) if isinstance(v, tuple) else v for n, v in AFNO_ARGUMENTS.items()},
     }
     described = json.dumps(
-        {"__name__": "AFNO", "__module__": "physicsnemo.models.afno.afno", "__args__": held}
+        {"__name__": "AFNO", "__module__": "physicsnemo.models.afno.afno", "__args__": stored}
     )
     (tmp_path / "args.json").write_text(described)
     with zipfile.ZipFile(tmp_path / "new.mdlus", "w") as archive:
@@ -167,11 +166,11 @@ def test_physicsnemo_archives_hold_their_arguments(tmp_path):
     with zipfile.ZipFile(tmp_path / "other.mdlus", "w") as archive:
         archive.write(tmp_path / "model.pt", "model.pt")
         archive.writestr("args.json", described.replace("AFNO", "FNO"))
-    with pytest.raises(WeightsError, match="holds a FNO; of physicsnemo's models AFNO is supported"):
+    with pytest.raises(WeightsError, match="is a FNO; of physicsnemo's models AFNO is supported"):
         import_weights(tmp_path / "other.mdlus", "physicsnemo")
 
 
-def test_all_that_does_not_fit_is_listed_at_once(tmp_path):
+def test_everything_that_does_not_fit_is_listed_at_once(tmp_path):
     model = AFNO((8, 12), **AFNO_ARGUMENTS)
     state = model.state_dict()
     state["surplus"] = torch.zeros(1)
@@ -183,11 +182,11 @@ def test_all_that_does_not_fit_is_listed_at_once(tmp_path):
     for part in (
         "missing blocks.1.norm1.weight",
         "unknown surplus",
-        "blocks.0.norm2.bias has shape (5,), wanted (8,)",
+        "blocks.0.norm2.bias has shape (5,), expected (8,)",
     ):
         assert part in str(error.value)
     afno_file(tmp_path / "model.pt")
-    with pytest.raises(WeightsError, match=r"pos_embed has shape \(1, 6, 8\), wanted \(1, 12, 8\)"):
+    with pytest.raises(WeightsError, match=r"pos_embed has shape \(1, 6, 8\), expected \(1, 12, 8\)"):
         import_weights(tmp_path / "model.pt", "physicsnemo", inp_shape=[8, 24])
 
 
@@ -200,7 +199,7 @@ class _Code:
 def test_code_in_a_file_is_not_run(tmp_path, content, capsys):
     torch.save(content, tmp_path / "evil.pt")
     for format in FILES:
-        with pytest.raises(WeightsError, match=r"would run code that came with it; nothing was loaded"):
+        with pytest.raises(WeightsError, match=r"would run code in the file; nothing was loaded"):
             import_weights(tmp_path / "evil.pt", format)
     (tmp_path / "plain.pkl").write_bytes(pickle.dumps(_Code()))
     with pytest.raises(WeightsError):
@@ -208,7 +207,7 @@ def test_code_in_a_file_is_not_run(tmp_path, content, capsys):
     assert "this must not" not in capsys.readouterr().out
 
 
-def test_files_of_another_kind_are_refused(tmp_path):
+def test_files_of_another_format_are_refused(tmp_path):
     path = tmp_path / "file.pt"
     with pytest.raises(FileNotFoundError, match="there is no file"):
         import_weights(path, "physicsnemo")
@@ -218,13 +217,13 @@ def test_files_of_another_kind_are_refused(tmp_path):
     with pytest.raises(WeightsError, match="unknown format 'makani'"):
         import_weights(path, "makani")
     torch.save([torch.zeros(1)], path)
-    with pytest.raises(WeightsError, match="holds a list, not a state dict"):
+    with pytest.raises(WeightsError, match="contains a list, not a state dict"):
         import_weights(path, "physicsnemo")
     torch.save({"weights": torch.zeros(1)}, path)
     for format, what in (
         ("fourcastnet", "no 'model_state'"),
-        ("physicsnemo", "holds no AFNO"),
-        ("neuraloperator", "holds no FNO"),
+        ("physicsnemo", "is not an AFNO"),
+        ("neuraloperator", "is not an FNO"),
     ):
         with pytest.raises(WeightsError, match=what):
             import_weights(path, format)
@@ -262,17 +261,15 @@ def test_options_that_are_not_supported_are_named(tmp_path):
     with pytest.raises(WeightsError, match="separable"):
         import_weights(path, "neuraloperator")
     afno_file(path)
-    with pytest.raises(
-        WeightsError, match=r"give inp_shape=\[H,W\], which makes 6 patches of \(4, 4\) points"
-    ):
+    with pytest.raises(WeightsError, match=r"pass inp_shape=\[H,W\], which has 6 patches of \(4, 4\) points"):
         import_weights(path, "physicsnemo")
     with pytest.raises(WeightsError, match="depth is 2, not 3"):
         import_weights(path, "physicsnemo", inp_shape=[8, 12], depth=3)
-    with pytest.raises(WeightsError, match="cannot be made"):
+    with pytest.raises(WeightsError, match="cannot be built"):
         import_weights(path, "physicsnemo", inp_shape=[2, 12])
 
 
-def test_thresholds_come_as_arguments(tmp_path):
+def test_thresholds_are_passed_as_arguments(tmp_path):
     model = afno_file(tmp_path / "model.pt")
     x = torch.randn(1, 2, 8, 12)
     other = import_weights(

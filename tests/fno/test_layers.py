@@ -26,7 +26,7 @@ layers = st.tuples(
 
 
 def waves(size):
-    """A field of low wave numbers, the same function on every grid."""
+    """Field of low wavenumbers, the same function on every grid."""
     places = torch.meshgrid(
         *(2 * torch.pi * torch.arange(n, dtype=torch.float64) / n for n in size), indexing="ij"
     )
@@ -50,7 +50,7 @@ def test_spectral_convolution_is_linear_and_commutes_with_shifts(case):
 
 @pytest.mark.parametrize("size", [(8,), (9, 12), (6, 5, 8)])
 @pytest.mark.parametrize("factorization", ["dense", "depthwise", "cp", "tucker"])
-def test_a_bias_is_a_constant_for_each_channel(size, factorization):
+def test_the_bias_is_a_constant_field_in_each_channel(size, factorization):
     conv = SpectralConv(3, 3, [4] * len(size), factorization=factorization).double()
     x = torch.randn(2, 3, *size, dtype=torch.float64)
     without = conv(x)
@@ -60,7 +60,7 @@ def test_a_bias_is_a_constant_for_each_channel(size, factorization):
 
 @pytest.mark.parametrize("factorization", FACTORIZATIONS)
 @pytest.mark.parametrize("size", [(7,), (6, 5), (4, 3, 5)])
-def test_gradients_of_all_weights(factorization, size):
+def test_gradients_of_all_weights_agree_with_finite_differences(factorization, size):
     conv = SpectralConv(2, 2, [max(1, n - 1) for n in size], factorization=factorization, rank=0.5).double()
     x = torch.randn(2, 2, *size, dtype=torch.float64, requires_grad=True)
     parameters = dict(conv.named_parameters())
@@ -84,7 +84,7 @@ def test_spectral_convolution_is_a_complex_product_of_modes():
 
 
 def dense(weight, modes, inner, outer):
-    """The whole complex tensor of a factorized weight, by feeding it one channel at a time."""
+    """Assemble the complex tensor of a factorized weight by applying it to one channel at a time."""
     z = torch.zeros(inner, 2, *modes, inner, dtype=torch.float64)
     for i in range(inner):
         z[i, 0, ..., i] = 1
@@ -112,7 +112,7 @@ def test_factorized_weights_are_the_tensors_of_their_formula():
 
 @pytest.mark.parametrize("rank", [0.05, 0.3, 1.0])
 @pytest.mark.parametrize("factorization", ["cp", "tucker"])
-def test_rank_is_the_share_of_parameters(factorization, rank):
+def test_rank_is_the_fraction_of_parameters(factorization, rank):
     conv = SpectralConv(32, 32, (16, 16), factorization=factorization, rank=rank, bias=False)
     share = sum(p.numel() for p in conv.parameters()) / (16 * 9 * 32 * 32 * 2)
     assert share == pytest.approx(rank, rel=0.15)
@@ -129,13 +129,13 @@ def test_rank_is_the_share_of_parameters(factorization, rank):
         ((7, 7, 8), (9, 12, 15)),
     ],
 )
-def test_spectral_convolution_acts_alike_at_every_resolution(sizes):
+def test_spectral_convolution_is_independent_of_resolution(sizes):
     conv = SpectralConv(2, 1, [5] * len(sizes[0])).double()
     coarse, fine = (to_modes(conv(waves(s)).movedim(1, -1), [5] * len(s)) for s in sizes)
     assert torch.allclose(coarse, fine, atol=1e-13)
 
 
-def test_memory_formats_give_the_same_and_channels_last_stays():
+def test_memory_formats_agree_and_channels_last_is_kept():
     conv = SpectralConv(4, 6, (5, 5))
     x = torch.randn(2, 4, 12, 14)
     y = conv(x.to(memory_format=torch.channels_last))
@@ -153,7 +153,7 @@ def test_transforms_stay_in_float32_under_autocast():
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 50), st.integers(1, 14), st.sampled_from([1.0, 0.6, 0.2]))
-def test_mixer_is_the_formula_of_its_paper(h, w, fraction):
+def test_the_mixer_follows_the_formula_of_its_paper(h, w, fraction):
     mixer = AFNO2D(6, 2, sparsity_threshold=0.02, hard_thresholding_fraction=fraction).double()
     with torch.no_grad():
         for p in mixer.parameters():
@@ -173,7 +173,7 @@ def test_mixer_is_the_formula_of_its_paper(h, w, fraction):
     assert torch.allclose(mixer(x), expected, atol=1e-10)
 
 
-def test_mixer_with_large_threshold_is_the_identity_and_gradients_are_right():
+def test_the_mixer_with_a_large_threshold_is_the_identity_and_has_correct_gradients():
     x = torch.randn(1, 6, 7, 8)
     assert torch.allclose(AFNO2D(8, 2, sparsity_threshold=1e6)(x), x, atol=1e-6)
     mixer = AFNO2D(4, 2, sparsity_threshold=0.0).double()
@@ -195,8 +195,10 @@ def test_finite_differences_converge_to_derivatives():
             torch.stack([-a, -b], -1),  # d2/dx2
         ]
         scales = [length**order for length in layer.lengths for order in (1, 2)]
-        wanted = sum(s * t @ w for s, t, w in zip(scales, terms, layer.matrices, strict=True)).movedim(-1, 0)
-        errors.append((layer(torch.stack([a, b])[None])[0] - wanted).abs().max().item())
+        expected = sum(s * t @ w for s, t, w in zip(scales, terms, layer.matrices, strict=True)).movedim(
+            -1, 0
+        )
+        errors.append((layer(torch.stack([a, b])[None])[0] - expected).abs().max().item())
     assert errors[0] / errors[1] == pytest.approx(4, rel=0.05) and errors[1] / errors[2] == pytest.approx(
         4, rel=0.05
     )
@@ -226,19 +228,19 @@ def test_differences_at_edges_are_exact_on_linear_and_quadratic_fields(n, axis):
 
 @pytest.mark.parametrize("n", [17, 24, 25, 50, 65])
 @pytest.mark.parametrize("axis", [False, padded_period(0.25, 17), True])
-def test_differences_over_the_reference_spacing_are_one_operator(n, axis):
+def test_differences_over_the_reference_spacing_do_not_depend_on_the_grid(n, axis):
     reference = axis.points(17) if isinstance(axis, Period) else 17 if axis else 16
-    layer = FiniteDifference(1, 1, (axis,), (reference,)).double()
+    layer = FiniteDifference(1, 1, (axis,), reference=(reference,)).double()
     s, share = layer.lengths[0], axis.share[0] / axis.share[1] if isinstance(axis, Period) else 1.0
     first, second = layer.matrices[:, 0, 0]
     x = (2 * torch.pi / share / (n if axis is True else n - 1) * torch.arange(n, dtype=torch.float64))[
         None, None
     ]
     if axis is True:
-        wanted = first * torch.cos(x) * torch.sin(torch.tensor(s)) + second * torch.sin(x) * (
+        expected = first * torch.cos(x) * torch.sin(torch.tensor(s)) + second * torch.sin(x) * (
             2 * torch.cos(torch.tensor(s)) - 2
         )
-        assert torch.allclose(layer(torch.sin(x)), wanted, atol=2e-4)
+        assert torch.allclose(layer(torch.sin(x)), expected, atol=2e-4)
     else:
         assert torch.allclose(
             layer(x**2 - 3 * x + 1), first * s * (2 * x - 3) + second * 2 * s**2, rtol=1e-9, atol=1e-11
@@ -269,15 +271,15 @@ def test_differences_at_edges_are_of_second_order():
 
 @pytest.mark.parametrize("axis", [True, False])
 @pytest.mark.parametrize("n", [32, 64, 128, 256])
-def test_local_branch_is_comparable_with_the_convolution_at_first(n, axis):
+def test_the_initial_local_branch_is_comparable_with_the_convolution(n, axis):
     torch.manual_seed(0)
     x = torch.randn(1, 8, n, n)
     spectral = SpectralConv(8, 8, (16, 16))(x).std()
-    assert 0.1 < FiniteDifference(8, 8, (axis, axis), (n, n))(x).std() / spectral < 5
+    assert 0.1 < FiniteDifference(8, 8, (axis, axis), reference=(n, n))(x).std() / spectral < 5
     assert FiniteDifference(8, 8, (axis, axis))(x).std() / spectral < 5
 
 
-def test_local_branch_reads_weights_of_its_first_version():
+def test_the_local_branch_loads_weights_of_its_first_version():
     torch.manual_seed(0)
     layer = FiniteDifference(2, 3, (True, padded_period(0.25, 16))).double()
     old = torch.randn(4, 2, 3, dtype=torch.float64)
@@ -288,9 +290,9 @@ def test_local_branch_reads_weights_of_its_first_version():
     for dim, n in ((2, 12), (3, 20)):
         h, after, before = 2 * torch.pi / n, x.roll(-1, dim), x.roll(1, dim)
         terms += [(after - before) / (2 * h), (after - 2 * x + before) / h**2]
-    wanted = sum(torch.einsum("bcyx,ck->bkyx", t, w) for t, w in zip(terms, old, strict=True))[..., 1:15]
-    assert torch.allclose(inside, wanted, rtol=1e-12, atol=1e-9)
-    model = FNO((4,), 1, 1, 4, 1, local=True)
+    expected = sum(torch.einsum("bcyx,ck->bkyx", t, w) for t, w in zip(terms, old, strict=True))[..., 1:15]
+    assert torch.allclose(inside, expected, rtol=1e-12, atol=1e-9)
+    model = FNO((4,), 1, 1, hidden_channels=4, n_layers=1, local=True)
     tensors = {k.replace("local.matrices", "local.weight"): t.clone() for k, t in model.state_dict().items()}
     load_weights(model, tensors, "an old file")
     assert torch.allclose(
@@ -300,7 +302,7 @@ def test_local_branch_reads_weights_of_its_first_version():
     assert len(list(model.parameters())) == len(tensors)
 
 
-def test_alias_free_activation_is_one_function_on_every_grid():
+def test_the_alias_free_activation_is_independent_of_the_grid():
     activation = AliasFreeGELU((4, 4))
     x = waves((14, 16)).movedim(1, -1)
     outs = [
@@ -311,13 +313,13 @@ def test_alias_free_activation_is_one_function_on_every_grid():
     fine = torch.nn.functional.gelu(waves((96, 96))).movedim(1, -1)
     assert torch.allclose(
         outs[0], to_modes(fine, (7, 7)), atol=2e-3
-    )  # what is left is the aliasing of the doubled grid
+    )  # the remainder is aliasing on the doubled grid
     assert torch.allclose(from_modes(outs[0], (7, 7), (14, 16)), activation(x), atol=1e-13)
     with pytest.raises(ModesError):
         activation(torch.zeros(1, 6, 6, 1))
 
 
-def test_norm_is_that_of_torch_and_pointwise_network_is_pointwise():
+def test_the_instance_norm_is_that_of_torch_and_the_channel_mlp_is_pointwise():
     norm = InstanceNorm(3)
     x = torch.randn(2, 9, 11, 3)
     expected = torch.nn.functional.instance_norm(x.movedim(-1, 1)).movedim(1, -1)
@@ -337,7 +339,7 @@ def test_blocks_commute_with_shifts(options):
     assert torch.allclose(block(x.roll((2, 3), (2, 3))), block(x).roll((2, 3), (2, 3)), atol=2e-5)
 
 
-def test_continuation_keeps_the_field_and_is_periodic_without_a_jump():
+def test_padding_keeps_the_field_and_is_periodic_without_a_jump():
     x = torch.linspace(0, 1, 20).reshape(1, 20, 1, 1)
     period = padded_period(0.4, 20)
     y = period.extend(x, 1)
@@ -353,7 +355,7 @@ def test_continuation_keeps_the_field_and_is_periodic_without_a_jump():
 @pytest.mark.parametrize(
     ("fraction", "reference"), [(0.25, 17), (0.2, 73), (0.3, 24), (0.2, None), (0.137, None), (0.001, None)]
 )
-def test_padded_period_has_one_physical_length(edge, fraction, reference):
+def test_the_padded_period_has_the_same_physical_length_on_every_grid(edge, fraction, reference):
     period = padded_period(fraction, reference, edge)
     for n in (5, 17, 24, 25, 33, 50, 65):
         h = 1 / (n - 1 if edge == "node" else n)
@@ -362,7 +364,7 @@ def test_padded_period_has_one_physical_length(edge, fraction, reference):
             if edge == "node"
             else (torch.arange(n)[None, :, None] + 0.5).double() * h
         )
-        cubic = (x - 0.3) ** 3 + x  # which the interpolation keeps
+        cubic = (x - 0.3) ** 3 + x  # which the interpolation reproduces
         y = period.extend(cubic, 1)
         spacing = period.share[0] / period.share[1] / y.shape[1]
         assert spacing <= h * (1 + 1e-12)
@@ -377,7 +379,7 @@ def test_padded_period_has_one_physical_length(edge, fraction, reference):
 
 
 def tilt_error(model, nlat, nlon, grid):
-    """How far the answer to a field symmetric about a tilted axis is from that about the grid's axis, tilted."""
+    """Error of the answer to a field symmetric about a tilted axis, against the tilted answer."""
     colatitude = torch.as_tensor(sphere_nodes(nlat, grid)[0])
     longitude = 2 * torch.pi * torch.arange(nlon, dtype=torch.float64) / nlon
     t, p = torch.meshgrid(colatitude, longitude, indexing="ij")
@@ -393,14 +395,14 @@ def tilt_error(model, nlat, nlon, grid):
     series = [
         np.polynomial.legendre.Legendre.fit(z.numpy(), u.numpy(), nlat - 1, domain=[-1, 1]) for u in upright
     ]
-    wanted = torch.stack([torch.from_numpy(s(along.numpy())) for s in series])
-    return float((tilted - wanted).abs().max() / wanted.abs().max())
+    expected = torch.stack([torch.from_numpy(s(along.numpy())) for s in series])
+    return float((tilted - expected).abs().max() / expected.abs().max())
 
 
 @pytest.mark.parametrize("grid", ["legendre-gauss", "equiangular", "equiangular-no-poles"])
 def test_real_spherical_weights_commute_with_every_rotation(grid):
     torch.manual_seed(0)
-    real, other = (SphericalConv(2, 3, 8, grid, equivariant=e).double() for e in (True, False))
+    real, other = (SphericalConv(2, 3, 8, grid=grid, equivariant=e).double() for e in (True, False))
     assert tilt_error(real, 18, 32, grid) < 1e-13
     assert tilt_error(other, 18, 32, grid) > 0.1
 
@@ -408,7 +410,8 @@ def test_real_spherical_weights_commute_with_every_rotation(grid):
 def test_equivariant_sfno_commutes_with_tilts_and_the_default_does_not():
     torch.manual_seed(0)
     real, other = (
-        SFNO(8, 2, 2, 8, 2, grid="legendre-gauss", equivariant=e).double().eval() for e in (True, False)
+        SFNO(8, 2, 2, hidden_channels=8, n_layers=2, grid="legendre-gauss", equivariant=e).double().eval()
+        for e in (True, False)
     )
     coarse, fine = (tilt_error(real, n, 2 * n, "legendre-gauss") for n in (16, 32))
     assert fine < 1e-6 and fine < coarse
@@ -431,10 +434,10 @@ def test_wrong_arguments_are_refused():
         SpectralConv(1, 1, (4, 4), factorization="tt")
     with pytest.raises(ValueError, match="rank must be positive"):
         SpectralConv(1, 1, (4, 4), rank=0)
-    with pytest.raises(ValueError, match="depthwise weight keeps the channels"):
+    with pytest.raises(ValueError, match="depthwise weight needs as many output as input channels"):
         SpectralConv(1, 2, (4, 4), factorization="depthwise")
     conv = SpectralConv(3, 3, (8, 8))
-    with pytest.raises(ModesError, match="cannot hold"):
+    with pytest.raises(ModesError, match="cannot resolve"):
         conv(torch.zeros(1, 3, 7, 12))
     with pytest.raises(
         InputError, match=r"expected a tensor of shape \(batch, 3, n, n\), got \(1, 2, 9, 9\)"
@@ -453,6 +456,6 @@ def test_wrong_arguments_are_refused():
     with pytest.raises(InputError, match="needs at least 2 points"):
         padded_period(0.5).extend(torch.zeros(1, 1, 1), 1)
     with pytest.raises(ValueError, match="reflected margin"):
-        append_margin(torch.zeros(1, 8, 1), 1, 12, "reflect")
+        append_margin(torch.zeros(1, 8, 1), 1, 12, mode="reflect")
     with pytest.raises(ValueError, match="reflected margin"):
         padded_period(1.5, 9, mode="reflect").extend(torch.zeros(1, 8, 1), 1)

@@ -1,4 +1,4 @@
-"""Dense layers: torch's own in float64 is the reference, on every way the product may be taken."""
+"""Dense layers: torch's own in float64 is the reference for every algorithm of the product."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from fourcaster.fno.layers.linear import Linear, _images, linear
 
-# Whether rows divide into images decides the way; 1009 and 2 x 1013 do not, few rows are not worth it.
+# The algorithm depends on whether rows divide into images: 1009 and 2 x 1013 do not, few rows are too few.
 ROWS = [(4, 32, 64), (2, 25, 53), (1009,), (2, 1013), (121, 241), (5,), (4, 2048, 1)]
 
 
@@ -18,7 +18,7 @@ def relative(a, b):
 @pytest.mark.parametrize("rows", ROWS)
 @pytest.mark.parametrize(("inward", "outward"), [(24, 40), (3, 128), (64, 1)])
 @pytest.mark.parametrize("bias", [True, False])
-def test_values_and_gradients_are_those_of_float64(rows, inward, outward, bias):
+def test_values_and_gradients_agree_with_float64(rows, inward, outward, bias):
     torch.manual_seed(0)
     layer, x, g = (
         Linear(inward, outward, bias),
@@ -34,23 +34,23 @@ def test_values_and_gradients_are_those_of_float64(rows, inward, outward, bias):
     expected.backward(g.double())
     assert relative(y, expected) < 1e-6
     assert relative(x.grad, exact.grad) < 1e-6
-    for found, known in zip(layer.parameters(), reference.parameters(), strict=True):
-        assert found.grad.shape == known.grad.shape
-        assert relative(found.grad, known.grad) < 1e-5
+    for computed, expected in zip(layer.parameters(), reference.parameters(), strict=True):
+        assert computed.grad.shape == expected.grad.shape
+        assert relative(computed.grad, expected.grad) < 1e-5
 
 
-def test_some_rows_are_taken_as_images_and_some_are_not():
+def test_rows_are_divided_into_images_where_possible():
     assert [_images(n) for n in (8192, 2650, 1009, 2026, 5)] == [16, 25, 0, 0, 0]
 
 
 @pytest.mark.parametrize("rows", [(4, 32, 64), (1009,)])
-def test_groups_are_separate_layers(rows):
+def test_groups_act_as_separate_layers(rows):
     x, weight, bias = torch.randn(*rows, 48), torch.randn(60, 16), torch.randn(60)
     parts = [
         functional.linear(a.double(), w.double(), b.double())
         for a, w, b in zip(x.split(16, dim=-1), weight.split(20), bias.split(20), strict=True)
     ]
-    assert relative(linear(x, weight, bias, 3), torch.cat(parts, dim=-1)) < 1e-6
+    assert relative(linear(x, weight, bias, groups=3), torch.cat(parts, dim=-1)) < 1e-6
 
 
 def test_gradients_can_be_differentiated_again():
@@ -61,11 +61,11 @@ def test_gradients_can_be_differentiated_again():
         return torch.autograd.grad(sum((g**2).sum() for g in grads), (x, weight))
 
     exact = norms(functional.linear, *(t.detach().double().requires_grad_() for t in (x, weight)))
-    for found, known in zip(norms(linear, x, weight), exact, strict=True):
-        assert relative(found, known) < 1e-5
+    for computed, expected in zip(norms(linear, x, weight), exact, strict=True):
+        assert relative(computed, expected) < 1e-5
 
 
-def test_autocast_and_other_precisions_are_left_to_torch():
+def test_autocast_and_other_precisions_use_torch():
     layer, x = Linear(64, 64), torch.randn(4096, 64)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(layer(x), functional.linear(x, layer.weight, layer.bias))

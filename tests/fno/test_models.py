@@ -1,4 +1,4 @@
-"""Models: every grid they promise, what they say about others, compilation, precision, learning."""
+"""Models: grids, errors and warnings on others, compilation, precision, learning."""
 
 import warnings
 
@@ -10,16 +10,16 @@ from fourcaster.fno.layers.patches import interpolation_matrix
 from fourcaster.fno.models.base import mark_trained
 
 MODELS = {
-    "fno": (lambda: FNO((6, 6), 2, 3, 8, 2), (13, 18)),
-    "fno-1d": (lambda: FNO((6,), 2, 3, 8, 2), (19,)),
-    "fno-3d": (lambda: FNO((4, 4, 4), 2, 3, 6, 2), (7, 8, 9)),
+    "fno": (lambda: FNO((6, 6), 2, 3, hidden_channels=8, n_layers=2), (13, 18)),
+    "fno-1d": (lambda: FNO((6,), 2, 3, hidden_channels=8, n_layers=2), (19,)),
+    "fno-3d": (lambda: FNO((4, 4, 4), 2, 3, hidden_channels=6, n_layers=2), (7, 8, 9)),
     "fno-padded": (
         lambda: FNO(
             (5, 5),
             2,
             3,
-            8,
-            2,
+            hidden_channels=8,
+            n_layers=2,
             domain_padding=(0.25, 0),
             reference_size=(9, 12),
             local=True,
@@ -27,15 +27,21 @@ MODELS = {
         ),
         (14, 18),
     ),
-    "tfno": (lambda: TFNO((6, 6), 2, 3, 8, 2, rank=0.4), (13, 18)),
-    "tfno-cp": (lambda: TFNO((6, 6), 2, 3, 8, 2, factorization="cp", rank=0.4), (13, 18)),
-    "sfno": (lambda: SFNO(6, 2, 3, 8, 2), (13, 24)),
-    "afno": (lambda: AFNO((16, 24), (4, 4), 2, 3, embed_dim=8, depth=2, num_blocks=2), (16, 24)),
+    "tfno": (lambda: TFNO((6, 6), 2, 3, hidden_channels=8, n_layers=2, rank=0.4), (13, 18)),
+    "tfno-cp": (
+        lambda: TFNO((6, 6), 2, 3, hidden_channels=8, n_layers=2, factorization="cp", rank=0.4),
+        (13, 18),
+    ),
+    "sfno": (lambda: SFNO(6, 2, 3, hidden_channels=8, n_layers=2), (13, 24)),
+    "afno": (
+        lambda: AFNO((16, 24), (4, 4), in_channels=2, out_channels=3, embed_dim=8, depth=2, num_blocks=2),
+        (16, 24),
+    ),
 }
 
 
 def waves(n, factor=1, dimensions=2):
-    """A band-limited field, the same function at every n."""
+    """Band-limited field, the same function at every n."""
     axes = [
         2 * torch.pi * torch.arange(round(n * factor), dtype=torch.float64) / round(n * factor)
     ] * dimensions
@@ -44,7 +50,7 @@ def waves(n, factor=1, dimensions=2):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_models_keep_the_grid_and_reach_all_parameters(name):
+def test_models_keep_the_grid_and_use_all_parameters(name):
     make, size = MODELS[name]
     model = make()
     y = model(torch.randn(2, 2, *size))
@@ -93,10 +99,12 @@ def test_models_run_in_bfloat16(name):
 
 @pytest.mark.parametrize(("make", "dimensions"), [(FNO, 1), (FNO, 2), (FNO, 3), (TFNO, 2)])
 @pytest.mark.parametrize(("activation", "tolerance"), [("gelu", 1e-2), ("alias_free", 1e-10)])
-def test_one_function_gives_one_answer_at_every_resolution(make, dimensions, activation, tolerance):
+def test_fnos_converge_under_refinement_of_the_grid(make, dimensions, activation, tolerance):
     torch.manual_seed(0)
     n = 16 if dimensions < 3 else 10
-    model = make((4,) * dimensions, 2, 1, 8, 2, activation=activation).double().eval()
+    model = (
+        make((4,) * dimensions, 2, 1, hidden_channels=8, n_layers=2, activation=activation).double().eval()
+    )
     outs = [
         model(waves(n, factor, dimensions))[(..., *[slice(None, None, int(2 * factor))] * dimensions)]
         for factor in (1, 1.5, 2, 3)
@@ -105,28 +113,28 @@ def test_one_function_gives_one_answer_at_every_resolution(make, dimensions, act
         assert (out - outs[-1]).norm() < tolerance * outs[-1].norm()
     if activation == "gelu":
         errors = [(out - outs[-1]).norm().item() for out in outs[:-1]]
-        assert errors[0] > errors[2]  # aliasing falls as the grid refines
+        assert errors[0] > errors[2]  # aliasing falls as the grid is refined
 
 
 @pytest.mark.parametrize("grid", ["equiangular", "legendre-gauss", "equiangular-no-poles"])
-def test_sfno_gives_one_answer_at_every_resolution(grid):
+def test_the_sfno_converges_under_refinement_of_the_grid(grid):
     from fourcaster.fno import InverseRealSHT, RealSHT
 
     torch.manual_seed(0)
-    model = SFNO(6, 2, 1, 8, 2, grid=grid).double().eval()
+    model = SFNO(6, 2, 1, hidden_channels=8, n_layers=2, grid=grid).double().eval()
     z = torch.randn(2, 4, 4, dtype=torch.complex128).tril()
     z[..., 0] = z[..., 0].real.to(z.dtype)
     outs = []
     for nlat, nlon in ((17, 32), (25, 48), (33, 64), (49, 96)):
-        y = model(InverseRealSHT(nlat, nlon, 4, 4, grid)(z)[None])
-        outs.append(RealSHT(nlat, nlon, 6, 6, grid)(y))
+        y = model(InverseRealSHT(nlat, nlon, 4, mmax=4, grid=grid)(z)[None])
+        outs.append(RealSHT(nlat, nlon, 6, mmax=6, grid=grid)(y))
     errors = [((out - outs[-1]).norm() / outs[-1].norm()).item() for out in outs[:-1]]
     assert errors[0] < 1e-3 and errors[2] < 1e-6
 
 
-def test_models_say_what_does_not_fit(monkeypatch):
-    model = FNO((8, 8), 2, 1, 4, 1)
-    with pytest.raises(ModesError, match="cannot hold"):
+def test_errors_of_models_name_what_does_not_fit(monkeypatch):
+    model = FNO((8, 8), 2, 1, hidden_channels=4, n_layers=1)
+    with pytest.raises(ModesError, match="cannot resolve"):
         model(torch.zeros(1, 2, 7, 9))
     with pytest.raises(InputError, match=r"expected a tensor of shape \(batch, 2, n, n\)"):
         model(torch.zeros(1, 3, 9, 9))
@@ -136,12 +144,14 @@ def test_models_say_what_does_not_fit(monkeypatch):
     bad[0, 1, 3, 4] = torch.nan
     model(bad)
     monkeypatch.setenv("FOURCASTER_DEBUG", "1")
-    with pytest.raises(InputError, match="channel 1 holds NaN or infinity"):
+    with pytest.raises(InputError, match="channel 1 contains NaN or infinity"):
         model(bad)
-    with pytest.raises(ModesError, match="does not hold a patch"):
-        AFNO((8, 8), (8, 8), 1, 1, 8, 1, 2)(torch.zeros(1, 1, 4, 8))
+    with pytest.raises(ModesError, match="is smaller than a patch"):
+        AFNO((8, 8), (8, 8), in_channels=1, out_channels=1, embed_dim=8, depth=1, num_blocks=2)(
+            torch.zeros(1, 1, 4, 8)
+        )
     with pytest.raises(ModesError, match="degrees"):
-        SFNO(8, 1, 1, 4, 1)(torch.zeros(1, 1, 9, 16))
+        SFNO(8, 1, 1, hidden_channels=4, n_layers=1)(torch.zeros(1, 1, 9, 16))
     for make in (lambda: FNO((4, 4), 1, 1, n_layers=0), lambda: SFNO(4, 1, 1, n_layers=0)):
         with pytest.raises(ValueError, match="n_layers"):
             make()
@@ -153,8 +163,8 @@ def test_models_say_what_does_not_fit(monkeypatch):
         AFNO((8, 8), (16, 16))
 
 
-def test_a_grid_outside_those_of_training_is_announced():
-    model = FNO((4, 4), 1, 1, 4, 1)
+def test_a_grid_outside_those_of_training_gives_a_warning():
+    model = FNO((4, 4), 1, 1, hidden_channels=4, n_layers=1)
     model.train()
     model(torch.zeros(1, 1, 12, 12))
     model(torch.zeros(1, 1, 16, 16))
@@ -170,18 +180,18 @@ def test_a_grid_outside_those_of_training_is_announced():
 
 
 @pytest.mark.parametrize("mode", ["continued", "zero", "reflect"])
-def test_padding_is_cut_off_again(mode):
-    model = FNO((4, 4), 1, 2, 6, 2, domain_padding=(0.3, 0.0), padding_mode=mode)
+def test_padding_is_removed_from_the_output(mode):
+    model = FNO((4, 4), 1, 2, hidden_channels=6, n_layers=2, domain_padding=(0.3, 0.0), padding_mode=mode)
     x = torch.randn(1, 1, 15, 12)
     y = model(x)
     assert y.shape == (1, 2, 15, 12)
-    assert torch.allclose(model(x.roll(4, 3)), y.roll(4, 3), atol=1e-5)  # the axis that wraps
+    assert torch.allclose(model(x.roll(4, 3)), y.roll(4, 3), atol=1e-5)  # the periodic axis
     assert not torch.allclose(model(x.roll(4, 2)), y.roll(4, 2), atol=1e-3)
 
 
-def test_afno_on_other_grids():
+def test_a_resized_afno_has_the_tokens_of_the_original():
     torch.manual_seed(0)
-    model = AFNO((16, 24), (4, 4), 2, 3, embed_dim=8, depth=2, num_blocks=2).eval()
+    model = AFNO((16, 24), (4, 4), in_channels=2, out_channels=3, embed_dim=8, depth=2, num_blocks=2).eval()
     assert model(torch.randn(1, 2, 18, 25)).shape == (1, 3, 18, 25)
     same = model.resized((16, 24))
     x = torch.randn(1, 2, 16, 24)
@@ -201,8 +211,8 @@ def test_afno_on_other_grids():
 
 
 @pytest.mark.parametrize("shape", [(25, 53), (24, 48), (9, 8), (181, 360)])
-def test_afno_keeps_the_grid_at_odd_and_even_sizes(shape):
-    model = AFNO(shape, (4, 4), 2, 3, embed_dim=8, depth=1, num_blocks=2)
+def test_the_afno_keeps_the_grid_for_odd_and_even_sizes(shape):
+    model = AFNO(shape, (4, 4), in_channels=2, out_channels=3, embed_dim=8, depth=1, num_blocks=2)
     assert model(torch.randn(1, 2, *shape)).shape == (1, 3, *shape)
 
 

@@ -43,7 +43,7 @@ def test_legendre_functions_are_those_of_scipy():
             assert np.allclose(p[m, l], sph_harm_y(l, m, theta, 0).real, atol=1e-14)
 
 
-def test_derivatives_are_those_of_differences_and_finite_at_poles():
+def test_derivatives_agree_with_finite_differences_and_are_finite_at_poles():
     theta, h = np.array([0.2, 1.1, 2.7]), 1e-6
     derivative, over_sine = legendre_derivatives(12, 10, theta)
     assert np.allclose(
@@ -61,10 +61,10 @@ def test_derivatives_are_those_of_differences_and_finite_at_poles():
 @given(st.sampled_from(GRIDS), st.integers(3, 24), st.integers(1, 40))
 def test_round_trip_is_exact(grid, nlat, nlon):
     forward = RealSHT(nlat, nlon, grid=grid)
-    mmax = min(forward.mmax, (nlon + 1) // 2)  # the order at the Nyquist wave number has no sine
-    forward = RealSHT(nlat, nlon, forward.lmax, mmax, grid)
+    mmax = min(forward.mmax, (nlon + 1) // 2)  # the order at the Nyquist wavenumber has no sine
+    forward = RealSHT(nlat, nlon, forward.lmax, mmax=mmax, grid=grid)
     z = coefficients(forward.lmax, mmax, nlat)
-    field = InverseRealSHT(nlat, nlon, forward.lmax, mmax, grid)(z)
+    field = InverseRealSHT(nlat, nlon, forward.lmax, mmax=mmax, grid=grid)(z)
     assert torch.allclose(forward(field), z, atol=1e-12)
     assert torch.allclose(forward(field.float()).to(z.dtype), z, atol=1e-4)
 
@@ -94,9 +94,9 @@ def test_gradients_are_adjoints(grid):
 )
 def test_calculus_on_the_sphere(nlat, nlon, grid):
     most = RealSHT(nlat, nlon, grid=grid)
-    sphere = SphereCalculus(nlat, nlon, most.lmax - 1, most.lmax - 2, grid)
+    sphere = SphereCalculus(nlat, nlon, most.lmax - 1, mmax=most.lmax - 2, grid=grid)
     z = coefficients(sphere.lmax, sphere.mmax, 3)
-    z[:, -1:] = 0  # one degree is left for what a derivative adds
+    z[:, -1:] = 0  # a derivative raises the degree by one
     radius = 6.371e6
     u, v = sphere.gradient(z, radius)
     size = (z.abs().max() * sphere.lmax**2 / radius**2).item()
@@ -108,20 +108,20 @@ def test_calculus_on_the_sphere(nlat, nlon, grid):
     assert torch.allclose(sphere.curl(-v, u, radius), sphere.laplacian(z, radius), atol=1e-11 * size)
 
 
-def test_solid_body_rotation_has_the_vorticity_of_twice_the_sine():
+def test_solid_body_rotation_has_vorticity_twice_the_sine_of_latitude():
     theta, _ = sphere_nodes(16, "equiangular")
     sphere = SphereCalculus(16, 32)
     u = torch.from_numpy(np.sin(theta))[:, None].expand(16, 32)
-    vorticity = InverseRealSHT(16, 32, sphere.lmax, sphere.mmax)(sphere.curl(u, torch.zeros_like(u)))
+    vorticity = InverseRealSHT(16, 32, sphere.lmax, mmax=sphere.mmax)(sphere.curl(u, torch.zeros_like(u)))
     assert torch.allclose(vorticity, torch.from_numpy(2 * np.cos(theta))[:, None].expand(16, 32), atol=1e-13)
 
 
-def test_gradient_of_height_is_eastward_and_northward():
+def test_gradient_has_eastward_and_northward_components():
     theta, _ = sphere_nodes(16, "equiangular")
     phi = 2 * np.pi * np.arange(32) / 32
     field = torch.from_numpy(np.sin(theta)[:, None] * np.cos(phi)[None] + np.cos(theta)[:, None])
     sphere = SphereCalculus(16, 32)
-    u, v = sphere.gradient(RealSHT(16, 32, sphere.lmax, sphere.mmax)(field))
+    u, v = sphere.gradient(RealSHT(16, 32, sphere.lmax, mmax=sphere.mmax)(field))
     assert torch.allclose(u, torch.from_numpy(-np.sin(phi))[None].expand(16, 32), atol=1e-13)
     assert torch.allclose(
         v, torch.from_numpy(-np.cos(theta)[:, None] * np.cos(phi)[None] + np.sin(theta)[:, None]), atol=1e-13
@@ -129,7 +129,7 @@ def test_gradient_of_height_is_eastward_and_northward():
 
 
 def rotated(field_of, nlat, nlon, grid, angle):
-    """A field given as a function of points, sampled on the grid after the sphere is tilted about the y axis."""
+    """Sample a function of points on the sphere on the grid tilted about the y axis."""
     theta, _ = sphere_nodes(nlat, grid)
     phi = 2 * np.pi * np.arange(nlon) / nlon
     t, p = np.meshgrid(theta, phi, indexing="ij")
@@ -138,7 +138,7 @@ def rotated(field_of, nlat, nlon, grid, angle):
     return torch.from_numpy(field_of(c * x + s * z, y, -s * x + c * z))
 
 
-def test_spectrum_does_not_change_under_rotation():
+def test_the_power_spectrum_is_invariant_under_rotation():
     def field(x, y, z):
         return x * y * z + z**3 - 0.3 * x + y**4
 
@@ -149,22 +149,21 @@ def test_spectrum_does_not_change_under_rotation():
     assert torch.allclose(*spectra, atol=1e-13)
 
 
-def test_spherical_convolution_commutes_with_turning_and_with_real_weights_with_any_rotation():
+def test_spherical_convolution_commutes_with_zonal_rotation_and_with_real_weights_with_any():
     def field(x, y, z):
         return x * y * z + z**3 - 0.3 * x + y**4
 
-    conv = SphericalConv(1, 1, 8, "legendre-gauss", bias=False).double()
+    conv = SphericalConv(1, 1, 8, grid="legendre-gauss", bias=False).double()
     x = torch.randn(1, 1, 12, 24, dtype=torch.float64)
     assert torch.allclose(conv(x.roll(5, -1)), conv(x).roll(5, -1), atol=1e-12)
     with torch.no_grad():
         conv.weight[:, :, 1] = 0
     smooth = conv(rotated(field, 12, 24, "legendre-gauss", 0.0)[None, None])
     tilted = conv(rotated(field, 12, 24, "legendre-gauss", 0.7)[None, None])
-    powers = [RealSHT(12, 24, 8, 8, "legendre-gauss")(y).abs() ** 2 for y in (smooth, tilted)]
+    powers = [RealSHT(12, 24, 8, mmax=8, grid="legendre-gauss")(y).abs() ** 2 for y in (smooth, tilted)]
     spectra = [2 * a.sum(-1) - a[..., 0] for a in powers]
     assert torch.allclose(*spectra, atol=1e-12)
-    # Value for value: the filtered field is a polynomial in the coordinates, found by fitting it where it is
-    # not tilted.
+    # The filtered field is a polynomial in the coordinates, obtained by a fit on the grid that is not tilted.
     powers = [(i, j, k) for i in range(5) for j in range(5) for k in range(5) if i + j + k <= 4]
 
     def basis(angle):
@@ -183,28 +182,28 @@ def test_spherical_convolution_commutes_with_turning_and_with_real_weights_with_
 
 
 @pytest.mark.parametrize("grid", GRIDS)
-def test_spherical_convolution_acts_alike_at_every_resolution(grid):
-    conv = SphericalConv(2, 3, 6, grid).double()
+def test_spherical_convolution_is_independent_of_resolution(grid):
+    conv = SphericalConv(2, 3, 6, grid=grid).double()
     z = coefficients(6, 6, batch=2)
     outs = []
     for nlat, nlon in ((13, 24), (20, 36), (31, 60)):
-        y = conv(InverseRealSHT(nlat, nlon, 6, 6, grid)(z)[None])
-        outs.append(RealSHT(nlat, nlon, 6, 6, grid)(y))
+        y = conv(InverseRealSHT(nlat, nlon, 6, mmax=6, grid=grid)(z)[None])
+        outs.append(RealSHT(nlat, nlon, 6, mmax=6, grid=grid)(y))
     assert torch.allclose(outs[0], outs[1], atol=1e-12) and torch.allclose(outs[0], outs[2], atol=1e-12)
 
 
-def test_answers_of_torch_harmonics():
+def test_transforms_agree_with_torch_harmonics():
     th = pytest.importorskip("torch_harmonics", reason="torch-harmonics is not installed")
     for nlat, nlon, grid in ((16, 32, "legendre-gauss"), (17, 36, "equiangular")):
         ours, theirs = (
-            RealSHT(nlat, nlon, 9, 9, grid),
+            RealSHT(nlat, nlon, 9, mmax=9, grid=grid),
             th.RealSHT(nlat, nlon, lmax=9, mmax=9, grid=grid).double(),
         )
         x = torch.randn(2, nlat, nlon, dtype=torch.float64)
         assert torch.allclose(ours(x), theirs(x), atol=1e-12)
 
 
-def test_grids_of_data_are_recognised():
+def test_quadratures_are_recognised_from_latitudes():
     longitude = np.arange(0, 360, 10.0)
     for grid in GRIDS:
         latitude = 90 - np.rad2deg(sphere_nodes(19, grid)[0])
@@ -224,7 +223,7 @@ def test_wrong_arguments_are_refused():
         RealSHT(8, 16)(torch.zeros(9, 16))
     with pytest.raises(InputError, match="expected coefficients"):
         InverseRealSHT(8, 16)(torch.zeros(9, 16, dtype=torch.complex64))
-    with pytest.raises(ModesError, match="holds 4 degrees, not 5"):
+    with pytest.raises(ModesError, match="resolves 4 degrees, not 5"):
         SphericalConv(1, 1, 5)(torch.zeros(1, 1, 8, 16))
     with pytest.raises(InputError, match="expected a tensor of shape"):
         SphericalConv(1, 1, 4)(torch.zeros(1, 2, 8, 16))

@@ -52,7 +52,7 @@ def heat_only(nodes: int = 5, window: float = 0.1, **others) -> tuple[EvolutionO
     """An operator of Burgers' equation whose network returns zero, exact for small amplitudes."""
     equation = EvolutionEquation("burgers", {"viscosity": 0.01, **others}, box=LINE, window=window)
     return EvolutionOperator(
-        Zero(nodes), SolutionScales([1.0]), window, nodes, rates=equation.rates
+        Zero(nodes), SolutionScales([1.0]), window=window, nodes=nodes, rates=equation.rates
     ), equation
 
 
@@ -240,7 +240,9 @@ def test_each_instance_keeps_its_own_coefficient_through_all_windows():
         EvolutionEquation("shock_pipe", {}, box=LINE, window=0.1),
         SolutionScales([1e-6], parameter_mean=[0.0], parameter_std=[1.0]),
     )
-    model = EvolutionOperator(Zero(5), scales, 0.1, 5, ("viscosity",), rates=equation.rates)
+    model = EvolutionOperator(
+        Zero(5), scales, window=0.1, nodes=5, parameters=("viscosity",), rates=equation.rates
+    )
     times, state = np.linspace(0, 0.3, 7)[1:], waves(32, 3, 1e-6)
     numbers = torch.tensor([0.002, 0.01, 0.03], dtype=torch.float64)
     k2 = (2 * torch.pi * torch.fft.rfftfreq(32, 1 / 32, dtype=torch.float64)) ** 2
@@ -283,7 +285,11 @@ def test_refinement_approaches_the_solution_and_does_not_change_the_model():
         "burgers", {"viscosity": 0.02}, box=Box(("x",), (64,), (1.0,), (True,)), window=0.1
     )
     model = EvolutionOperator(
-        FNO((16,), 1, 4, hidden_channels=12, n_layers=2), SolutionScales([0.6]), 0.1, 4, rates=equation.rates
+        FNO((16,), 1, 4, hidden_channels=12, n_layers=2),
+        SolutionScales([0.6]),
+        window=0.1,
+        nodes=4,
+        rates=equation.rates,
     )
     system = make_system(
         "burgers",
@@ -331,9 +337,9 @@ def test_the_viscosity_of_an_experiment_is_recovered_within_its_uncertainty():
     model = EvolutionOperator(
         Zero(5),
         SolutionScales([1e-3], parameter_mean=[0.0], parameter_std=[1.0]),
-        0.25,
-        5,
-        ("viscosity",),
+        window=0.25,
+        nodes=5,
+        parameters=("viscosity",),
         rates=equation.rates,
     )
     states = torch.cat([waves(32, 64, 1e-3)]).float()

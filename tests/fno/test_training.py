@@ -61,10 +61,13 @@ def make_batch(seed: int, times: int, samples: int = 4) -> Batch:
 def make_stepper(members: int = 1, dropout: float = 0.1) -> Stepper:
     torch.manual_seed(1)
     one = torch.ones(1)
-    count = Stepper.input_channels(1, 2, 1, 1)
+    count = Stepper.input_channels(1, window=2, forcings=1, static=1)
     nets = [FNO((4, 4), count, 1, hidden_channels=6, n_layers=2, dropout=dropout) for _ in range(members)]
     return Stepper(
-        Ensemble(nets), Scales(0 * one, one, one, 0.3 * one), torch.zeros(1, *SIZE), torch.ones(1, *SIZE) > 0
+        Ensemble(nets),
+        Scales(0 * one, one, one, 0.3 * one),
+        torch.zeros(1, *SIZE),
+        mask=torch.ones(1, *SIZE) > 0,
     )
 
 
@@ -216,7 +219,7 @@ def test_a_rollout_of_constant_tendencies_is_linear_in_time():
     mask = torch.ones(1, *SIZE) > 0
     mask[0, 0, 0] = False
     stepper = Stepper(
-        ConstantTendency(), Scales(0 * one, one, 2 * one, 0.5 * one), torch.zeros(1, *SIZE), mask
+        ConstantTendency(), Scales(0 * one, one, 2 * one, 0.5 * one), torch.zeros(1, *SIZE), mask=mask
     )
     drivers = [(torch.zeros(1, 2, 1, *SIZE), torch.zeros(1, 2, 1, *SIZE))] * 7
     for i, step in enumerate(stepper.rollout(torch.zeros(1, 2, 1, *SIZE), drivers), start=1):

@@ -13,11 +13,10 @@ import pytest
 import torch
 from helpers import bounded
 
-from fourcaster.fno import AFNO, WeightsError
+from fourcaster.fno import AFNO, WeightsError, import_weights
 from fourcaster.fno.models.base import load_weights
 from fourcaster.fno.training.log import TrainingLog, read_lines
 from fourcaster.fno.training.state import load_state, restore_optimizer, save_state, save_tensors
-from fourcaster.fno.weights import import_weights
 from fourcaster.fno.weights.regular_file import check_memory, open_regular, read_regular
 from fourcaster.fno.weights.strict_json import parse_json
 from fourcaster.fno.weights.tensor_file import read_file, read_header
@@ -90,7 +89,7 @@ def test_files_of_both_formats_and_of_half_precision_load(tmp_path, state, old):
 
 @pytest.mark.parametrize("old", [False, True])
 @pytest.mark.parametrize("kind", ["expanded", "strided", "shared", "meta", "sparse", "deep"])
-def test_tensors_larger_than_what_is_stored_of_them(tmp_path, state, kind, old):
+def test_tensors_larger_than_their_storage_are_refused(tmp_path, state, kind, old):
     many = torch.zeros(2**20)
     hostile = {
         "expanded": {"pos_embed": torch.zeros(1).expand(1, 10**9, 8)},
@@ -108,7 +107,7 @@ def test_tensors_larger_than_what_is_stored_of_them(tmp_path, state, kind, old):
     refused(tmp_path / "a.pt", **GRID)
 
 
-def test_a_storage_that_an_old_file_claims_without_holding_it(tmp_path, state):
+def test_storage_that_an_old_file_claims_but_lacks_is_refused(tmp_path, state):
     content = saved({"pos_embed": torch.zeros(12345)}, _use_new_zipfile_serialization=False)
     claimed = content.replace(
         b"M90", b"J\xff\xff\xff\x7f"
@@ -124,27 +123,27 @@ def test_a_storage_that_an_old_file_claims_without_holding_it(tmp_path, state):
         (
             "blocks.0.norm1.weight",
             torch.ones(8, dtype=torch.int64),
-            "norm1.weight has type int64, wanted float32",
+            "norm1.weight has type int64, expected float32",
         ),
         ("blocks.0.norm1.weight", torch.ones(8, dtype=torch.complex64), "has type complex64"),
         ("blocks.0.norm1.weight", torch.ones(8, dtype=torch.bool), "has type bool"),
         ("blocks.0.norm1.weight", torch.ones(8).to(torch.float8_e4m3fn), "has type float8_e4m3fn"),
         ("blocks.0.norm1.weight", torch.full((8,), torch.nan), "not finite"),
         ("blocks.0.norm1.weight", torch.full((8,), 1e300, dtype=torch.float64), "not finite"),
-        ("patch_embed.proj.weight", torch.ones(8, 2, 4), "wanted 4 dimensions"),
+        ("patch_embed.proj.weight", torch.ones(8, 2, 4), "expected 4 dimensions"),
         ("patch_embed.proj.weight", torch.ones(8, 2, 4, 0), "none of them empty"),
-        ("patch_embed.proj.weight", torch.ones(()), "wanted 4 dimensions"),
-        ("blocks.0.filter.w1", torch.ones(3), "wanted 4 dimensions"),
+        ("patch_embed.proj.weight", torch.ones(()), "expected 4 dimensions"),
+        ("blocks.0.filter.w1", torch.ones(3), "expected 4 dimensions"),
         ("blocks.0.mlp.fc1.weight", torch.ones(0, 8), "none of them empty"),
-        ("head.weight", torch.ones(3), "wanted 2 dimensions"),
+        ("head.weight", torch.ones(3), "expected 2 dimensions"),
         ("blocks.one.bias", torch.ones(3), "should be numbered from 0 without gaps"),
         ("blocks." + "9" * 900, torch.ones(3), "should be numbered from 0 without gaps"),
         ("pos_embed", torch.ones(3), "pos_embed has shape"),
-        ("x" * 2000, torch.ones(3), "is no name of a tensor"),
-        (("a", "b"), torch.ones(3), "is no name of a tensor"),
+        ("x" * 2000, torch.ones(3), "is not the name of a tensor"),
+        (("a", "b"), torch.ones(3), "is not the name of a tensor"),
     ],
 )
-def test_tensors_of_other_types_and_shapes(tmp_path, state, name, tensor, match):
+def test_tensors_of_other_types_and_shapes_are_refused(tmp_path, state, name, tensor, match):
     torch.save(state | {name: tensor}, tmp_path / "a.pt")
     refused(tmp_path / "a.pt", match=match, **GRID)
 
@@ -166,7 +165,7 @@ def test_tensors_of_other_types_and_shapes(tmp_path, state, name, tensor, match)
         [0, 12],
     ],
 )
-def test_arguments_that_no_network_has(tmp_path, state, value):
+def test_impossible_arguments_are_refused(tmp_path, state, value):
     torch.save(state, tmp_path / "a.pt")
     refused(tmp_path / "a.pt", inp_shape=value)
     if value is not None:
@@ -177,7 +176,7 @@ def test_arguments_that_no_network_has(tmp_path, state, value):
         )
 
 
-def test_arguments_that_the_file_contradicts(tmp_path, state):
+def test_arguments_that_the_file_contradicts_are_refused(tmp_path, state):
     for name, value in {
         "depth": 10**9,
         "embed_dim": 10**12,
@@ -208,12 +207,12 @@ def test_arguments_that_the_file_contradicts(tmp_path, state):
         b"9" * 10_000,
     ],
 )
-def test_descriptions_in_archives(tmp_path, state, content):
+def test_damaged_descriptions_in_archives_are_refused(tmp_path, state, content):
     refused(zipped(tmp_path / "a.mdlus", [("args.json", content), ("model.pt", saved(state))]))
     refused(tarred(tmp_path / "b.mdlus", [("args.json", content), ("model.pt", saved(state))]))
 
 
-def test_zip_bombs(tmp_path, state):
+def test_zip_bombs_are_refused(tmp_path, state):
     good = [("args.json", described()), ("model.pt", saved(state))]
     assert import_weights(zipped(tmp_path / "good.mdlus", good, zipfile.ZIP_DEFLATED), "physicsnemo")
     zeros = bytes(30 * 2**20)
@@ -227,14 +226,14 @@ def test_zip_bombs(tmp_path, state):
     )
     with pytest.warns(UserWarning, match="Duplicate"):
         zipped(tmp_path / "d.mdlus", [*good, good[0]])
-    refused(tmp_path / "d.mdlus", match="two members of one name")
+    refused(tmp_path / "d.mdlus", match="two members of the same name")
     torch.save(state, tmp_path / "plain.pt")
     with zipfile.ZipFile(tmp_path / "plain.pt") as archive:
         members = [(member.filename, archive.read(member)) for member in archive.infolist()]
     refused(zipped(tmp_path / "e.pt", members, zipfile.ZIP_DEFLATED), match="compressed tensors")
 
 
-def test_members_whose_size_the_table_of_contents_misstates(tmp_path, state):
+def test_members_with_a_wrong_size_in_the_table_of_contents_are_refused(tmp_path, state):
     whole = zipped(
         tmp_path / "a.mdlus", [("args.json", described()), ("model.pt", saved(state))]
     ).read_bytes()
@@ -250,13 +249,13 @@ def test_members_whose_size_the_table_of_contents_misstates(tmp_path, state):
         refused(tmp_path / "d.mdlus", **GRID)
 
 
-def test_tar_members_that_are_no_files_or_far_too_large(tmp_path, state):
+def test_tar_members_that_are_not_files_or_too_large_are_refused(tmp_path, state):
     good = [("args.json", described()), ("model.pt", saved(state))]
     assert import_weights(tarred(tmp_path / "good.mdlus", good), "physicsnemo")
     for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE):
         link = tarfile.TarInfo("model.pt")
         link.type, link.linkname = kind, "/etc/passwd"
-        assert "is no file" in refused(tarred(tmp_path / "a.mdlus", [good[0], (link, None)]))
+        assert "is not a file" in refused(tarred(tmp_path / "a.mdlus", [good[0], (link, None)]))
     huge = tarfile.TarInfo("model.pt")
     huge.size = 10**12
     content = huge.tobuf()
@@ -275,7 +274,7 @@ def test_tar_members_that_are_no_files_or_far_too_large(tmp_path, state):
     refused(tarred(tmp_path / "f.mdlus", [good[0], (sparse, b"x")]))
 
 
-def test_spectral_weights_of_other_kinds(tmp_path):
+def test_spectral_weights_of_other_kinds_are_refused(tmp_path):
     base = {
         "lifting.fcs.0.weight": torch.ones(4, 3, 1),
         "projection.fcs.0.weight": torch.ones(4, 4, 1),
@@ -301,7 +300,7 @@ def test_spectral_weights_of_other_kinds(tmp_path):
         refused(tmp_path / "a.pt", "neuraloperator", n_modes=value)
 
 
-def test_what_is_no_file_of_tensors(tmp_path):
+def test_files_without_tensors_are_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", tmp_path, tmp_path / "nothing"):
         with pytest.raises(FileNotFoundError):
@@ -365,12 +364,12 @@ def entry(shape=(2,), dtype="F32", offsets=(0, 8)):
         ({"a": entry() | {"more": 1}}, bytes(8)),
     ],
 )
-def test_damaged_headers(tmp_path, header, data):
+def test_damaged_headers_are_refused(tmp_path, header, data):
     with bounded(), pytest.raises(WeightsError, match="damaged"):
         read_header(tensor_file(tmp_path / "a", header, data))
 
 
-def test_headers_that_are_cut_short_or_far_too_long(tmp_path):
+def test_truncated_and_overlong_headers_are_refused(tmp_path):
     save_tensors({"a": torch.ones(3), "b": torch.zeros(0)}, tmp_path / "whole")
     whole = (tmp_path / "whole").read_bytes()
     assert {name: t.shape for name, t in read_header(tmp_path / "whole").items()} == {"a": (3,), "b": (0,)}
@@ -396,18 +395,18 @@ def test_tensors_larger_than_the_memory_are_refused(tmp_path):
         check_memory(tmp_path, 2**50)
 
 
-def test_pipes_devices_and_folders_are_no_files(tmp_path):
+def test_pipes_devices_and_folders_are_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("/dev/zero")
     for path in (tmp_path / "pipe", tmp_path / "link", tmp_path):
-        with pytest.raises(ValueError, match="is no regular file"):
+        with pytest.raises(ValueError, match="is not a regular file"):
             open_regular(path)
         for read in (read_header, load_state, read_lines):
-            with pytest.raises(ValueError, match="no regular file"):
+            with pytest.raises(ValueError, match="not a regular file"):
                 read(path)
     (tmp_path / "file").write_bytes(bytes(100))
     assert len(read_regular(tmp_path / "file", 100)) == 100
-    with pytest.raises(ValueError, match="there may be 99"):
+    with pytest.raises(ValueError, match="the allowed 99"):
         read_regular(tmp_path / "file", 99)
 
 
@@ -415,9 +414,9 @@ def test_json_is_bounded():
     assert parse_json(b'{"a": [1, 2.5, null]}', "x") == {"a": [1, 2.5, None]}
     for content, match in (
         (b"[" * 10**6, "nested too deeply"),
-        (b'{"a": {"b": 1, "b": 2}}', "'b' is given twice"),
+        (b'{"a": {"b": 1, "b": 2}}', "duplicate key 'b'"),
         (b"[" + b"0," * 20_001 + b"0]", "20002 entries"),
-        (b"[" + b"[[],[],[],[],[],[],[],[],[],[],[]]," * 19_000 + b"0]", "altogether"),
+        (b"[" + b"[[],[],[],[],[],[],[],[],[],[],[]]," * 19_000 + b"0]", "in total"),
         (b"9" * 5000, "damaged"),
         ("ü".encode("latin-1"), "not text in UTF-8"),
         (b"\xef\xbb\xbf{}", "damaged"),
@@ -441,7 +440,7 @@ def test_weights_beyond_single_precision_are_not_finite():
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
-def test_files_have_the_mode_that_the_umask_gives(tmp_path, umask):
+def test_files_follow_the_umask(tmp_path, umask):
     before = os.umask(umask)
     try:
         save_state(tmp_path / "state", {"model": {"a": torch.ones(2)}}, {"step": 1, "fingerprint": "x"})
@@ -468,14 +467,14 @@ def test_links_planted_at_temporary_names_are_not_followed(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"victim", "state", "log.jsonl", "weights"}
 
 
-def test_what_a_killed_run_left_is_removed(tmp_path):
+def test_leftovers_of_a_killed_run_are_removed(tmp_path):
     (tmp_path / ".state.tmp").mkdir()
     (tmp_path / ".state.tmp" / "state").write_bytes(bytes(100))
     save_state(tmp_path / "state", {"model": {"a": torch.ones(2)}}, {"step": 1, "fingerprint": "x"})
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
 
 
-def test_damaged_states(tmp_path):
+def test_damaged_training_states_are_refused(tmp_path):
     path, meta = tmp_path / "state", {"step": 3, "fingerprint": "x"}
     save_state(path, {"model": {"a": torch.ones(2)}}, meta)
     groups, read = load_state(path)
@@ -522,7 +521,7 @@ def test_damaged_states(tmp_path):
             load_state(path)
 
 
-def test_moments_of_other_parameters():
+def test_optimizer_moments_of_other_parameters_are_refused():
     optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(3))])
     whole = {
         f"{i}.{name}": torch.ones(n) for i, n in ((0, 2), (1, 3)) for name in ("exp_avg", "exp_avg_sq")
@@ -540,7 +539,7 @@ def test_moments_of_other_parameters():
             restore_optimizer(optimizer, {key: t for key, t in whole.items() if key != name})
 
 
-def test_damaged_logs(tmp_path):
+def test_damaged_logs_are_refused(tmp_path):
     path = tmp_path / "log.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}\n{"ste')
     TrainingLog(path, 1)
@@ -555,5 +554,5 @@ def test_damaged_logs(tmp_path):
 def test_tensors_without_values_are_refused(tmp_path):
     torch.save({"head.weight": torch.empty(3, 4, device="meta")}, tmp_path / "a.pt")
     for format in ("neuraloperator", "physicsnemo"):
-        with pytest.raises(WeightsError, match=r"head.weight has a shape and no values"):
+        with pytest.raises(WeightsError, match=r"head.weight has a shape but no values"):
             import_weights(tmp_path / "a.pt", format)

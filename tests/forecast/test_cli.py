@@ -216,7 +216,7 @@ def test_missing_values_are_refused(config, tmp_path):
     source["t2m"][7:9, 2, 3] = np.nan
     source.to_netcdf(tmp_path / "a.nc")
     call("ingest", tmp_path / "a.nc", "-o", tmp_path / "s.zarr")
-    said = "t2m has missing values that come and go at 1 points"
+    said = "t2m has intermittently missing values at 1 points"
     assert said in refused("train", config, f"data.store={tmp_path / 's.zarr'}")
     call("train", config, f"data.store={tmp_path / 's.zarr'}", "data.variables=[u10]")
 

@@ -20,7 +20,7 @@ def test_every_recipe_loads_by_path_and_name_and_builds(path):
     config = load_config(path)
     assert load_config(path.stem) == config
     grid = LatLon(np.arange(75, 14, -2.5), np.arange(200, 331, 2.5))
-    network = build_network(config.model, grid, 7, 2)
+    network = build_network(config.model, grid, in_channels=7, out_channels=2)
     assert network(torch.randn(config.model.members, 7, *grid.shape)).shape == (
         config.model.members,
         2,
@@ -35,7 +35,7 @@ def values(**model):
 def test_modes_are_clipped_with_a_message(caplog):
     config = make_config(values(n_modes=[40, 8], hidden_channels=4))
     grid = LatLon(np.linspace(0, 10, 5), np.linspace(0, 10, 9))
-    network = build_network(config.model, grid, 1, 1)
+    network = build_network(config.model, grid, in_channels=1, out_channels=1)
     assert "n_modes [40, 8]" in caplog.text and "clipped to [5, 8]" in caplog.text
     assert network(torch.randn(1, 1, 5, 9)).shape == (1, 1, 5, 9)
 
@@ -43,7 +43,9 @@ def test_modes_are_clipped_with_a_message(caplog):
 def test_afno_is_built_from_a_configuration():
     config = make_config(values(kind="afno", embed_dim=16, depth=1, num_blocks=4))
     grid = LatLon(np.linspace(-90, 90, 19), np.arange(0, 360, 10.0))
-    assert build_network(config.model, grid, 3, 2)(torch.randn(1, 3, 19, 36)).shape == (1, 2, 19, 36)
+    assert build_network(config.model, grid, in_channels=3, out_channels=2)(
+        torch.randn(1, 3, 19, 36)
+    ).shape == (1, 2, 19, 36)
 
 
 def test_other_kinds_are_built_from_a_configuration(caplog):
@@ -54,12 +56,14 @@ def test_other_kinds_are_built_from_a_configuration(caplog):
         {"kind": "fno", "activation": "alias_free", "n_modes": [12, 8]},
     ):
         config = make_config(values(hidden_channels=4, **model))
-        assert build_network(config.model, grid, 3, 2)(torch.randn(1, 3, 19, 36)).shape == (1, 2, 19, 36)
+        assert build_network(config.model, grid, in_channels=3, out_channels=2)(
+            torch.randn(1, 3, 19, 36)
+        ).shape == (1, 2, 19, 36)
     assert "lmax [12] does not fit the grid and was clipped to [10]" in caplog.text
     assert "n_modes [12, 8] does not fit the grid and was clipped to [10, 8]" in caplog.text
     box = LatLon(np.linspace(20, 60, 9), np.arange(0, 100, 5.0))
     with pytest.raises(ValueError, match="sfno needs a grid that covers the sphere"):
-        build_network(make_config(values(kind="sfno")).model, box, 1, 1)
+        build_network(make_config(values(kind="sfno")).model, box, in_channels=1, out_channels=1)
 
 
 def test_a_factorized_model_trains_and_forecasts(tiny_store, tmp_path):
@@ -101,7 +105,8 @@ def test_domains_that_wrap_are_not_padded():
     round_the_globe = LatLon(np.linspace(-80, 80, 9), np.arange(0, 360, 20.0))
     box = LatLon(np.linspace(20, 60, 9), np.arange(0, 100, 5.0))
     paddings = [
-        build_network(config.model, grid, 1, 1).networks[0].domain_padding for grid in (round_the_globe, box)
+        build_network(config.model, grid, in_channels=1, out_channels=1).networks[0].domain_padding
+        for grid in (round_the_globe, box)
     ]
     assert paddings == [(0.2, 0.0), (0.2, 0.2)]
 
@@ -116,7 +121,7 @@ def test_models_know_the_grid_that_fixes_their_period_and_whether_latitudes_are_
         (with_poles, "node", (44, None)),
         (box, "node", (40, 24)),
     ):
-        network = build_network(config.model, grid, 1, 1).networks[0]
+        network = build_network(config.model, grid, in_channels=1, out_channels=1).networks[0]
         assert network.reference_size == grid.shape and network.edges == (edges, "node")
         for period, n, wanted in zip(network.periods, grid.shape, spacings, strict=True):
             assert (period and period.points(n)) == wanted
@@ -126,7 +131,13 @@ def test_equivariant_sfno_from_a_configuration():
     grid = LatLon(np.linspace(90, -90, 19), np.arange(0, 360, 10.0))
     for given, shape in (({"equivariant": True}, (6, 4, 4)), ({}, (6, 4, 2, 4))):
         config = make_config(values(kind="sfno", lmax=6, hidden_channels=4, **given))
-        assert build_network(config.model, grid, 1, 1).networks[0].blocks[0].conv.weight.shape == shape
+        assert (
+            build_network(config.model, grid, in_channels=1, out_channels=1)
+            .networks[0]
+            .blocks[0]
+            .conv.weight.shape
+            == shape
+        )
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from fourcaster import forecast
 from fourcaster.datasets.store.outputs import is_output
 from fourcaster.fno import AFNO, FNO, SFNO, TFNO
+from fourcaster.fno.pretrained.checks import ModelDescription
 from fourcaster.forecast import interop as networks
 from fourcaster.forecast.cli.main import app
 
@@ -26,7 +27,9 @@ def command(*words):
 
 def save(monkeypatch, path, kind, model, arguments):
     """Make a checkpoint of a network that was never in a file."""
-    monkeypatch.setattr(networks, "read_weights", lambda *_, **__: (kind, arguments, model.state_dict()))
+    monkeypatch.setattr(
+        networks, "read_weights", lambda *_, **__: ModelDescription(kind, arguments, model.state_dict())
+    )
     (path.parent / "file").write_bytes(b"")
     networks.import_network(path.parent / "file", "physicsnemo", path)
 
@@ -85,14 +88,14 @@ def test_a_failed_import_leaves_nothing(real_data, tmp_path):
     result = command("import", source, "--format", "fourcastnet", "-o", tmp_path / "net")
     assert (
         result.exit_code == 2
-        and "give inp_shape" in result.output
+        and "pass inp_shape" in result.output
         and len(result.output.strip().splitlines()) == 1
     )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_network_makes_no_forecast_and_damage_is_seen(monkeypatch, tmp_path):
-    model = FNO((4, 4), 1, 1, 4, 1)
+    model = FNO((4, 4), 1, 1, hidden_channels=4, n_layers=1)
     arguments = {"n_modes": (4, 4), "in_channels": 1, "out_channels": 1, "hidden_channels": 4, "n_layers": 1}
     save(monkeypatch, tmp_path / "net", "fno", model, arguments)
     x = torch.randn(1, 1, 9, 9)
@@ -217,7 +220,7 @@ def test_exports_that_cannot_be_made(monkeypatch, tmp_path, tiny_checkpoint):
         (["--format", "torch-export"], "does not define a grid; pass its 1 sizes"),
         (["--format", "jax", "--size", "16"], "unknown format 'jax'"),
         (["--format", "onnx", "--size", "a"], "--size a is not understood"),
-        (["--format", "onnx", "--size", "2"], "cannot hold"),
+        (["--format", "onnx", "--size", "2"], "cannot resolve"),
     ):
         result = command("export", tmp_path / "net", *words, "-o", tmp_path / "out")
         assert result.exit_code == 2 and what in result.output, result.output

@@ -408,13 +408,13 @@ GATE = "network.networks.0.blocks.0.gate"
 @pytest.mark.parametrize(
     ("name", "make", "match"),
     [
-        (GATE, lambda t: t.int(), "gate has type int32, wanted float32"),
+        (GATE, lambda t: t.int(), "gate has type int32, expected float32"),
         (GATE, lambda t: t > 0, "gate has type bool"),
         (GATE, lambda t: t.to(torch.complex64), "gate has type complex64"),
         (GATE, lambda t: t.to(torch.float8_e5m2), "gate has type float8_e5m2"),
         (GATE, lambda t: t * torch.nan, "not finite: networks.0.blocks.0.gate"),
         (GATE, lambda t: t.double() * 1e200, "not finite"),
-        (GATE, lambda t: t[:3], r"gate has shape \(3,\), wanted \(8,\)"),
+        (GATE, lambda t: t[:3], r"gate has shape \(3,\), expected \(8,\)"),
         (GATE, lambda t: None, "missing networks.0.blocks.0.gate"),
         ("fields.static", lambda t: t * torch.inf, "fields.static has values that are not finite"),
         ("fields.static", lambda t: t.double(), "fields.static has shape"),
@@ -551,7 +551,7 @@ def test_descriptions_of_a_gigabyte_are_not_read(altered):
     path = altered("forecast")
     with open(path / "meta.json", "wb") as file:
         file.truncate(2**30)
-    refused("forecast", path, "1073741824 bytes, of which there may be")
+    refused("forecast", path, "1073741824 bytes, more than the allowed")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -592,10 +592,10 @@ def test_pipes_and_devices_are_refused_and_links_to_files_followed(altered, tmp_
     for name in ("meta.json", "weights.safetensors"):
         kept = (path / name).rename(tmp_path / name)
         os.mkfifo(path / name)
-        assert name in refused("forecast", path, "is no regular file")
+        assert name in refused("forecast", path, "is not a regular file")
         (path / name).unlink()
         (path / name).symlink_to("/dev/zero")
-        refused("forecast", path, "is no regular file")
+        refused("forecast", path, "is not a regular file")
         with (
             pytest.raises(ValueError, match="regular file")
             if name == "meta.json"

@@ -60,7 +60,12 @@ def train(config: WeatherConfig, *, device: str | None, progress: Progress | Non
     statistics = store_statistics(store, fields, split.fit)
     settings = config.train
     stepper = build_stepper(
-        config.model, store.channels, store.grid, statistics, settings.seed, list(static.values())
+        config.model,
+        store.channels,
+        grid=store.grid,
+        statistics=statistics,
+        seed=settings.seed,
+        static=list(static.values()),
     ).to(device)
     reader = BatchReader(fields, statistics.cycle, store.grid, store.step, pin=device.startswith("cuda"))
     source = StoreBatches(
