@@ -16,7 +16,6 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("fno", "datasets", "forecast")
 ALLOWED = {"fno": {"fno"}, "datasets": {"datasets", "fno"}, "forecast": {"forecast", "datasets", "fno"}}
 FROM_FNO = ("fno.grids", "fno.transforms", "fno.batch", "fno.progress", "fno.random")
-<<<<<<< HEAD
 """What datasets may import from fno."""
 
 ORDER = {
@@ -30,10 +29,11 @@ ORDER = {
         "batch",
         "transforms",
         "layers",
+        "weights",
         "models",
+        "pretrained",
         "physics",
         "losses",
-        "weights",
         "training",
     ),
     "datasets": ("durations", "suggestions", "units", "scalars", "loaders", "pde"),
@@ -41,8 +41,8 @@ ORDER = {
 }
 """Directories and files of each package: one may import only those before it."""
 
-EXCEPTIONS = {("fno.models.base", "fno.weights.blueprint")}
-"""Imports against the order: models compare weights with a blueprint, importers of weights build models."""
+EXCEPTIONS: set[tuple[str, str]] = set()
+"""Imports against the order."""
 
 INDEPENDENT = {
     "datasets/adapters": {"statistics", "loaders", "pde"},
@@ -56,23 +56,6 @@ INDEPENDENT = {
 }
 """Directories that do not import some others of their package."""
 
-=======
-ROOMS = (
-    "errors",
-    "progress",
-    "random",
-    "grids",
-    "batch",
-    "transforms",
-    "layers",
-    "weights",
-    "models",
-    "pretrained",
-    "physics",
-    "losses",
-    "training",
-)
->>>>>>> c3a69ae (Models fit themselves to a grid, register by name or entry point and print a summary; published weights by format; transforms, layers and models in plain English)
 FORBIDDEN = {
     "fno": {"xarray", "dask", "zarr", "netCDF4", "matplotlib", "cartopy", "pydantic", "typer"},
     "datasets": {"typer", "matplotlib", "cartopy"},
