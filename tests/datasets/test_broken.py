@@ -50,7 +50,7 @@ def ingested_or_rejected(path, tmp_path, stored):
         assert open_store(stored).dataset.load().sizes["time"] > 1
         return True
     assert code == 2 and "Traceback" not in text, text
-    message = [line for line in text.splitlines() if not line.startswith("ingest:")]
+    message = [line for line in text.splitlines() if not line.startswith("ingest ")]
     assert (
         len(message) == 1
         and message[0].startswith("forecast: ")
