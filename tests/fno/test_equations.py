@@ -23,7 +23,7 @@ from fourcaster.fno.training.objectives.operator import EvolutionObjective, Solv
 from fourcaster.fno.training.pinn.settings import PinnSettings
 from fourcaster.fno.training.pinn.train import train_pinn
 from fourcaster.forecast import load_config
-from fourcaster.forecast.pinn import problem_of
+from fourcaster.forecast.checkpoint.pinn import problem_of
 
 DOCS = Path(__file__).parent.parent.parent / "docs" / "physics.md"
 
