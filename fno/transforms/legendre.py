@@ -60,7 +60,7 @@ def _check_memory(lmax: int, mmax: int, count: int) -> None:
 def legendre_derivatives(lmax: int, mmax: int, theta: Array) -> tuple[Array, Array]:
     """Return dP_lm/dtheta and m P_lm / sin theta, each shape (mmax, lmax, theta), finite at the poles.
 
-    From the ladder operators of angular momentum:
+    From the ladder operators of angular momentum::
 
         2 dP_lm = sqrt((l - m)(l + m + 1)) P_l,m+1 - sqrt((l + m)(l - m + 1)) P_l,m-1
         2 m P_lm / sin = -sqrt((2l + 1)/(2l - 1)) [sqrt((l - m)(l - m - 1)) P_l-1,m+1

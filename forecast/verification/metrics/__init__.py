@@ -5,7 +5,7 @@ sums over area and initial times (an *aggregation*), and the *metric*, a functio
 of the data therefore add up to those of all of it, and the root of a mean square error is taken after the
 mean over time.
 
-To add a metric, write a class in a new file of this directory, all of which are imported:
+To add a metric, write a class in a new file of this directory, all of which are imported::
 
     @register("exceedance")
     class Exceedance(Metric):
