@@ -120,7 +120,10 @@ def prepare(root: Path, fixtures: Path | None) -> None:
     (root / "home" / ".cache").mkdir(parents=True)
     (root / "home" / "precious.txt").write_text("not to be touched\n")
     if fixtures is None or not fixtures.exists():
-        code = f"import sys; sys.path.insert(0, {str(HERE)!r}); from fuzzing.fixtures import build; from pathlib import Path; build(Path(sys.argv[1]))"
+        code = (
+            f"import sys; sys.path.insert(0, {str(HERE)!r}); from fuzzing.fixtures import build; "
+            "from pathlib import Path; build(Path(sys.argv[1]))"
+        )
         built = str((fixtures or root / "fixtures").absolute())
         subprocess.run(
             [sys.executable, "-c", code, built],
@@ -246,7 +249,8 @@ def summary(cases: list[tuple[str, Case]], outcomes: list[Outcome], seed: int, s
         "cases": len(outcomes),
         "planned": len(cases),
         "seconds": round(seconds, 1),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, "
+        f"Python {platform.python_version()}",
         "versions": {name: version(name) for name in PACKAGES},
         "by kind": counts(lambda outcome: outcome.kind),
         "by verb": counts(_verb),

@@ -63,7 +63,8 @@ root["dates"].attrs["_ARRAY_DIMENSIONS"] = ["time"]
 for name in ("mean", "stdev", "minimum", "maximum"):
     root.create_dataset(name, data=np.ones(c))
     root[name].attrs["_ARRAY_DIMENSIONS"] = ["variable"]
-root.attrs.update({"variables": sys.argv[4].split(","), "frequency": "6h", "resolution": "x", "version": "0.30", "ensemble_dimension": 2})
+root.attrs.update({"variables": sys.argv[4].split(","), "frequency": "6h", "resolution": "x"})
+root.attrs.update({"version": "0.30", "ensemble_dimension": 2})
 root.attrs["field_shape"] = [h, w]
 store, order = open_dataset(path), np.random.default_rng(0).permutation(n - 1)[:count]
 rates = []

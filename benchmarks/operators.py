@@ -338,11 +338,15 @@ def peak(name: str, side: str, device: str) -> int:
     before.
     """
     code = (
-        "import resource, sys; sys.path.insert(0, sys.argv[1]); import operators as o; o.torch.set_num_threads(1); "
-        "case = dict(o.cases('cpu'))[sys.argv[2]](); side = sys.argv[3]; other = ({'ours', 'theirs'} - {side}).pop(); "
+        "import resource, sys; sys.path.insert(0, sys.argv[1]); import operators as o; "
+        "o.torch.set_num_threads(1); "
+        "case = dict(o.cases('cpu'))[sys.argv[2]](); side = sys.argv[3]; other = ({'ours', 'theirs'} - "
+        "{side}).pop(); "
         "case.sides.pop(other); case.gradient.pop(other); "
-        "import ctypes, gc; gc.collect(); ctypes.CDLL('libc.so.6').malloc_trim(0); open('/proc/self/clear_refs', 'w').write('5'); "
-        "field = lambda n: int(next(l for l in open('/proc/self/status') if l.startswith(n)).split()[1]) * 1024; "
+        "import ctypes, gc; gc.collect(); ctypes.CDLL('libc.so.6').malloc_trim(0); "
+        "open('/proc/self/clear_refs', 'w').write('5'); "
+        "field = lambda n: int(next(l for l in open('/proc/self/status') if l.startswith(n)).split()[1]) * "
+        "1024; "
         "before = field('VmRSS'); case.run(side, True); print('PEAK', field('VmHWM') - before)"
     )
     done = subprocess.run(
@@ -385,7 +389,8 @@ def main() -> None:
         rates = floor(given.device)
         result[f"floor_{threads}"] = rates
         print(
-            f"\n{threads} thread(s): products {rates['product_gflops']:g} GFLOP/s, copies {rates['copy_gbytes']:g} GB/s"
+            f"\n{threads} thread(s): products {rates['product_gflops']:g} GFLOP/s, copies "
+            f"{rates['copy_gbytes']:g} GB/s"
         )
         for name, make in cases(given.device):
             if given.only not in name or (case := make()) is None:
@@ -401,7 +406,8 @@ def main() -> None:
             saved = row["saved_bytes"]
             share = saved["ours"] / max(1, saved["theirs"])
             print(
-                f"{row['name']:44s} forward {mark(row['forward']):26s} f+b {mark(row['forward_backward']):26s} saved {share:5.2f} of theirs",
+                f"{row['name']:44s} forward {mark(row['forward']):26s} f+b "
+                f"{mark(row['forward_backward']):26s} saved {share:5.2f} of theirs",
                 flush=True,
             )
     result["peak_rss"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

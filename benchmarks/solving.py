@@ -203,9 +203,9 @@ def heat_sink_baselines(folder: Path, seed: int, sizes: Sizes) -> Rows:
     """Temperature in the same heat sinks by the energy budget alone, and by linear regression on the same
     training samples.
 
-    The budget gives one temperature for all metal, ``q L / (h P)`` (see ``reference_size``). The regression is
-    of the temperature in units of the budget's, at each cell over the training samples with metal there, on
-    the shape, the logarithm of the heat transfer, its square and their products: a ridge regression whose
+    The budget gives one temperature for all metal, ``q L / (h P)`` (see ``reference_size``). The regression
+    is of the temperature in units of the budget's, at each cell over the training samples with metal there,
+    on the shape, the logarithm of the heat transfer, its square and their products: a ridge regression whose
     penalty the operator's validation samples choose.
     """
     truth, solver = heat_sinks(folder, sizes)

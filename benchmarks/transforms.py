@@ -99,7 +99,8 @@ def main() -> None:
         np.arange(20.0, 400.0, 2.0), key=lambda rate: sum(wasted(row, float(rate), base, log) for row in fit)
     )
     print(
-        f"fit: product_rate={rate:.0f}, fft_base={base:.2f}, fft_log={log:.3f}; committed: {COSTS.get(given.device)}"
+        f"fit: product_rate={rate:.0f}, fft_base={base:.2f}, fft_log={log:.3f}; committed: "
+        f"{COSTS.get(given.device)}"
     )
     loss = {}
     for name, part in rows.items():
@@ -111,7 +112,8 @@ def main() -> None:
         }
         good, mean, worst = loss[name]["right"], loss[name]["mean"], loss[name]["worst"]
         print(
-            f"{name}: choice is the faster (or within 5 %) in {good:.0%}, costs {mean:.1%} on average, {worst:.0%} at worst"
+            f"{name}: choice is the faster (or within 5 %) in {good:.0%}, costs {mean:.1%} on average, "
+            f"{worst:.0%} at worst"
         )
     result = {
         "device": given.device,

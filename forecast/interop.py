@@ -33,6 +33,7 @@ def import_network(
     source: Path,
     format: str,
     output: Path,
+    *,
     arguments: Mapping[str, Any] | None = None,
     config: Path | None = None,
     overwrite: bool = False,
@@ -52,13 +53,14 @@ def import_network(
         ValueError: the file is not of this format, or the arguments do not match it.
     """
     with atomic.reserved(output, "checkpoint", overwrite=overwrite, inputs=[source, config]) as path:
-        _import_network(source, format, path, arguments, config, overwrite)
+        _import_network(source, format, path, arguments=arguments, config=config, overwrite=overwrite)
 
 
 def _import_network(
     source: Path,
     format: str,
     output: Path,
+    *,
     arguments: Mapping[str, Any] | None,
     config: Path | None,
     overwrite: bool,
@@ -80,7 +82,7 @@ def _import_network(
         ) from error
     source_meta = {"file": source.name, "format": format, "sha256": sha256(source)}
     meta = {"model": {"model": model.kind, "arguments": model.arguments}, "source": source_meta}
-    write_checkpoint(output, "network", model.tensors, meta, overwrite=overwrite)
+    write_checkpoint(output, "network", model.tensors, meta=meta, overwrite=overwrite)
 
 
 def _check_argument(name: object, value: Any) -> None:
@@ -126,6 +128,7 @@ def export(
     checkpoint: Path,
     format: ExportFormat,
     output: Path,
+    *,
     size: Sequence[int] | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -154,11 +157,11 @@ def export(
     if format not in ("torch-export", "onnx"):
         raise ValueError(f"unknown format {format!r}; use torch-export or onnx")
     with atomic.reserved(output, _KINDS[format], overwrite=overwrite, inputs=[checkpoint]) as path:
-        return _export(checkpoint, format, path, size, overwrite)
+        return _export(checkpoint, format, path, size=size, overwrite=overwrite)
 
 
 def _export(
-    checkpoint: Path, format: ExportFormat, output: Path, size: Sequence[int] | None, overwrite: bool
+    checkpoint: Path, format: ExportFormat, output: Path, *, size: Sequence[int] | None, overwrite: bool
 ) -> dict[str, Any]:
     network = load_network(checkpoint)
     models = [m for m in network.modules() if isinstance(m, tuple(REGISTRY.values()))]

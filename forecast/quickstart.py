@@ -54,7 +54,7 @@ class _Stages:
         """Return the hash of the next stage."""
         return hashlib.sha256(json.dumps([self.last, depends], default=str).encode()).hexdigest()
 
-    def run(self, name: str, depends: Any, outputs: Sequence[str], work: Callable[[], None]) -> None:
+    def run(self, name: str, work: Callable[[], None], *, depends: Any, outputs: Sequence[str]) -> None:
         """Call ``work`` unless its outputs exist and were computed from the same inputs."""
         self.last = self.key(depends)
         if self.keys.get(name) == self.last and all((self.folder / output).exists() for output in outputs):
@@ -163,33 +163,30 @@ def _quickstart(
         write_store(open_sources([sample.path]), store_path, overwrite=True)
         report(1, 1, "done")
 
-    stages.run("ingest", source, ["store.zarr"], ingest)
+    stages.run("ingest", ingest, depends=source, outputs=["store.zarr"])
     store = open_store(store_path)
     config = plan(store, folder, overrides)
-    stages.run(
-        "train", config.model_dump(mode="json"), ["checkpoint"], lambda: _train(config, device, show("train"))
-    )
+
+    def fit() -> None:
+        train(config, device, show("train"))
+
+    stages.run("train", fit, depends=config.model_dump(mode="json", exclude={"task"}), outputs=["checkpoint"])
     forecaster = Forecaster.load(folder / "checkpoint", device)
     times, steps = initial_times(store, forecaster.checkpoint.stepper.window)
     lead = f"{steps * int(store.step / np.timedelta64(1, 's'))}s"
-    stages.run(
-        "run",
-        [forecaster.checkpoint.identity, str(times), lead],
-        ["forecast.zarr"],
-        lambda: _close(
-            forecaster.run(
-                store_path, times, lead, output=forecast_path, overwrite=True, progress=show("run")
-            )
-        ),
-    )
-    stages.run(
-        "verify",
-        None,
-        ["scores.nc"],
-        lambda: _close(
-            verify(forecast_path, store_path, scores_path, overwrite=True, progress=show("verify"))
-        ),
-    )
+
+    def run() -> None:
+        forecaster.run(
+            store_path, times, lead, output=forecast_path, overwrite=True, progress=show("run")
+        ).close()
+
+    identity = forecaster.checkpoint.identity
+    stages.run("run", run, depends=[identity, str(times), lead], outputs=["forecast.zarr"])
+
+    def score() -> None:
+        verify(forecast_path, store_path, scores_path, overwrite=True, progress=show("verify")).close()
+
+    stages.run("verify", score, depends=None, outputs=["scores.nc"])
     with xr.open_dataset(scores_path, decode_timedelta=True) as opened:
         scores = opened.load()
     variable = next(iter(scores.data_vars))
@@ -215,7 +212,7 @@ def _quickstart(
         plot_scores(scores, chart_path, overwrite=True)
         report(2, 2, "scores")
 
-    stages.run("plot", None, ["map.png", "scores.png"], draw)
+    stages.run("plot", draw, depends=None, outputs=["map.png", "scores.png"])
     result = {
         "source": str(sample.path),
         "simulated": sample.simulated,
@@ -302,11 +299,3 @@ def initial_times(store: Store, window: int) -> tuple[np.ndarray, int]:
             "the test period is short: forecasts end at %g h", steps * store.step / np.timedelta64(1, "h")
         )
     return times[possible[::stride]], steps
-
-
-def _train(config: WeatherConfig, device: str | None, progress: Progress) -> None:
-    train(config, device, progress)
-
-
-def _close(dataset: xr.Dataset) -> None:
-    dataset.close()

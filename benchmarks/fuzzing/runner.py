@@ -1,4 +1,4 @@
-"""Run cases, each in a process that is forked from one which has imported everything, and judge what it did."""
+"""Run cases, each in a process forked from one that has imported everything, and judge the results."""
 
 import json
 import os

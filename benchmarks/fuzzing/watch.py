@@ -1,4 +1,4 @@
-"""What a command that is tried may not do: start processes, write outside of its folder, change its inputs."""
+"""Detection of what a command may not do: start processes, write elsewhere, change its inputs."""
 
 import hashlib
 import os

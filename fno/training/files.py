@@ -1,4 +1,4 @@
-"""Replacement of a file such that its path refers to the old or the new contents, also after a power failure."""
+"""Replacement of a file that leaves its old or its new contents, also after a power failure."""
 
 import os
 import shutil

@@ -167,7 +167,7 @@ class StoredCheckpoint:
 
 
 def write_checkpoint(
-    path: Path, task: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], *, overwrite: bool = False
+    path: Path, task: str, tensors: Mapping[str, Tensor], *, meta: Mapping[str, Any], overwrite: bool = False
 ) -> None:
     """Write a checkpoint under a temporary name and rename it.
 
@@ -199,14 +199,14 @@ def fingerprint(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def finished_run(output: Path, task: str, digest: str, kind: type[D]) -> D | None:
+def finished_run(output: Path, description: type[D], *, task: str, digest: str) -> D | None:
     """Return the description of the finished run in ``output``, or None where there is none.
 
     Args:
         output: folder of the run.
+        description: class of the metadata of the task's checkpoints.
         task: name of the task.
-        digest: fingerprint of the run that is wanted.
-        kind: description of the task's checkpoints.
+        digest: expected fingerprint.
 
     Raises:
         ValueError: it is a run of another task, or with another fingerprint.
@@ -223,4 +223,4 @@ def finished_run(output: Path, task: str, digest: str, kind: type[D]) -> D | Non
             "afresh "
             "(quickstart: --fresh)"
         )
-    return checkpoint.describe(kind)
+    return checkpoint.describe(description)

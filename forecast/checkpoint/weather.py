@@ -97,7 +97,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, *, overwrite: bool = Fal
         **({} if checkpoint.ranges is None else {"training_range": checkpoint.ranges.tolist()}),
         "provenance": checkpoint.provenance,
     }
-    write_checkpoint(path, TASK, tensors, meta, overwrite=overwrite)
+    write_checkpoint(path, TASK, tensors, meta=meta, overwrite=overwrite)
 
 
 def load_checkpoint(source: str | Path | StoredCheckpoint, device: str = "cpu") -> Checkpoint:
@@ -122,7 +122,7 @@ def load_checkpoint(source: str | Path | StoredCheckpoint, device: str = "cpu") 
     ]
     with stored.noting_changes():
         grid = grid_of_meta(stored)
-        static = check_entries(entries, len(channels), grid.shape, path)
+        static = check_entries(entries, len(channels), grid.shape, source=path)
     model = description.config.model
     count = Stepper.input_channels(
         len(channels), window=description.window, forcings=len(description.forcings), static=static

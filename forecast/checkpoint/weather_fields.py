@@ -12,7 +12,7 @@ from ...fno.weights.tensor_file import Entry
 _NAMES = ("fields.static", "fields.mask", "fields.cycle", "fields.cycle_minutes")
 
 
-def check_entries(entries: Mapping[str, Entry], channels: int, grid: tuple[int, ...], source: str) -> int:
+def check_entries(entries: Mapping[str, Entry], channels: int, grid: tuple[int, ...], *, source: str) -> int:
     """Check shapes and types of the fields in the header, and return the number of static fields.
 
     Raises:

@@ -156,7 +156,8 @@ def import_(
         from ..interop import import_network
         from .display import describe
 
-        import_network(source, format, output, parse_arguments(context.args), config, overwrite)
+        arguments = parse_arguments(context.args)
+        import_network(source, format, output, arguments=arguments, config=config, overwrite=overwrite)
         result = run_inspect(output)
     show(result, as_json, describe(result))
 
@@ -183,5 +184,5 @@ def export(
             sizes = [int(n) for n in size.split(",")] if size else None
         except ValueError:
             raise ValueError(f"--size {size} is not understood; write e.g. --size 64,128") from None
-        result = run_export(checkpoint, format, output, sizes, overwrite)  # type: ignore[arg-type]
+        result = run_export(checkpoint, format, output, size=sizes, overwrite=overwrite)  # type: ignore[arg-type]
     show(result, as_json, describe(result))

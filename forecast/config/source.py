@@ -90,7 +90,7 @@ def validate(values: Mapping[str, Any], model: type[T], source: str) -> T:
     Raises:
         ValueError: an unknown key, or a value of the wrong type or out of range.
     """
-    _refuse_unknown(values, model, "", source)
+    _refuse_unknown(values, model, source=source)
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -106,7 +106,7 @@ def validate(values: Mapping[str, Any], model: type[T], source: str) -> T:
         raise ValueError(f"{source}: {location}{': ' if location else ''}{message}{received}") from error
 
 
-def _refuse_unknown(values: Mapping[str, Any], model: Any, prefix: str, source: str) -> None:
+def _refuse_unknown(values: Mapping[str, Any], model: Any, *, prefix: str = "", source: str) -> None:
     """Raise ``ValueError`` for the first key that a section does not have, with the nearest one."""
     known = (
         {field.name: field.type for field in fields(model)}
@@ -119,7 +119,7 @@ def _refuse_unknown(values: Mapping[str, Any], model: Any, prefix: str, source: 
             raise ValueError(f"{source}: unknown key {prefix}{key}; {suggestion}")
         section = _section(known[key], value)
         if section is not None and isinstance(value, dict):
-            _refuse_unknown(value, section, f"{prefix}{key}.", source)
+            _refuse_unknown(value, section, prefix=f"{prefix}{key}.", source=source)
 
 
 def _section(annotation: Any, value: Any) -> Any:

@@ -32,7 +32,7 @@ def open_forecast(
 
 
 def source_name(forecast: str | Path | xr.Dataset) -> str:
-    """Return the name of a forecast in messages: its path, that of the file of a data set, or "the forecast"."""
+    """Return the name of a forecast for messages: its path, its source, or "the forecast"."""
     if isinstance(forecast, xr.Dataset):
         return str(forecast.encoding.get("source", "the forecast"))
     return str(forecast)

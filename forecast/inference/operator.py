@@ -96,14 +96,14 @@ class SolutionOperator:
         """
         check_refinement(refine, self.device)
         if output is None:
-            return self._solve(init, refine, progress, follow_links)
+            return self._solve(init, refine, progress, follow_links=follow_links)
         with atomic.reserved(output, "solution", overwrite=overwrite, inputs=[init, self.path]) as path:
-            dataset = self._solve(init, refine, progress, follow_links)
+            dataset = self._solve(init, refine, progress, follow_links=follow_links)
             write_dataset(dataset, path, overwrite=overwrite, kind="solution")
         return dataset
 
     def _solve(
-        self, init: str | Path | xr.Dataset, refine: int, progress: Progress | None, follow_links: bool
+        self, init: str | Path | xr.Dataset, refine: int, progress: Progress | None, *, follow_links: bool
     ) -> xr.Dataset:
         operator = self.operator
         device = "cpu" if refine else pick_device(self.device)
@@ -118,10 +118,10 @@ class SolutionOperator:
             samples = np.arange(first, min(first + batch_size, len(inputs)))
             batch = inputs.read(samples, solution=False, double=bool(refine))
             invariants.append(operator.invariants(batch))
-            solutions.append(_solve_batch(operator, batch.to(device), np.asarray(times), refine))
+            solutions.append(_solve_batch(operator, batch.to(device), np.asarray(times), refine=refine))
             if progress:
                 progress(int(samples[-1]) + 1, len(inputs), "refined" if refine else "solved")
-        dataset = _dataset(operator, inputs, np.concatenate(solutions), times)
+        dataset = _dataset(operator, inputs, np.concatenate(solutions), times=times)
         dataset.attrs |= {"checkpoint": operator.identity, "refine": refine}
         if departures := _departures(operator, inputs, invariants):
             dataset.attrs["outside_training"] = departures
@@ -194,7 +194,7 @@ def _departures(operator: Operator, inputs: Simulations, batches: list[dict[str,
     return "; ".join(departures[:MAX_NAMED]) + (f"; and {more} more" if more > 0 else "")
 
 
-def _solve_batch(operator: Operator, batch: Instances, times: np.ndarray, refine: int) -> np.ndarray:
+def _solve_batch(operator: Operator, batch: Instances, times: np.ndarray, *, refine: int) -> np.ndarray:
     model = operator.model
     if not isinstance(model, EvolutionOperator):
         if refine:
@@ -232,7 +232,7 @@ def _integrate(model: EvolutionOperator, batch: Instances, windows: int) -> Iter
 
 
 def _dataset(
-    operator: Operator, inputs: Simulations, values: np.ndarray, times: tuple[float, ...]
+    operator: Operator, inputs: Simulations, values: np.ndarray, *, times: tuple[float, ...]
 ) -> xr.Dataset:
     """Return solutions, shape (sample, time, *grid, field), on the coordinates of the inputs."""
     layout = operator.layout

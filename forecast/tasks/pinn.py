@@ -39,7 +39,7 @@ class PinnTask(Task):
         _check_device(device, "trained")
         output = config.output
         digest = fingerprint(config.model_dump(mode="json", exclude={"output", "task"}))
-        if finished := finished_run(output, self.name, digest, PinnDescription):
+        if finished := finished_run(output, PinnDescription, task=self.name, digest=digest):
             residual = finished.provenance.held_out_residual
             return TrainResult(output / "checkpoint", True, residual, _SCORE)
         with saving_when_stopped(output / "state"):
@@ -60,7 +60,8 @@ class PinnTask(Task):
             "held_out_residual": record.held_out,
         }
         meta = {"config": config.model_dump(mode="json"), "provenance": provenance}
-        write_checkpoint(output / "checkpoint", self.name, TimeWindows(networks).state_dict(), meta)
+        tensors = TimeWindows(networks).state_dict()
+        write_checkpoint(output / "checkpoint", self.name, tensors, meta=meta)
         return TrainResult(output / "checkpoint", False, record.held_out, _SCORE)
 
     def load(self, stored: StoredCheckpoint, device: str | None) -> PinnSolution:

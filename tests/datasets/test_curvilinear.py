@@ -68,7 +68,7 @@ def places(mapping, y, x):
 
 
 def regional(mapping=LAMBERT, rows=30, columns=40, spacing=32463.0, field=None, keep=("lat", "lon")):
-    """Return fields on a map projection: temperature as a function of latitude and longitude, at four times."""
+    """Return temperature on a map projection as a function of latitude and longitude, at four times."""
     rotated = mapping is ROTATED
     y, x = (spacing * (np.arange(n) - (n - 1) / 2) for n in (rows, columns))
     latitude, longitude = places(mapping, y, x)
@@ -103,7 +103,8 @@ def test_case_15_weather_on_a_projection_is_no_flow_in_a_box(tmp_path):
     regional().to_netcdf(tmp_path / "narr.nc")
     with pytest.raises(
         ValueError,
-        match=r"latitudes along \(y, x\), which are not the rows .*\(lambert_conformal_conic\); .*grid='0\.3'",
+        match=r"latitudes along \(y, x\), which are not the rows .*\(lambert_conformal_conic\); .*"
+        r"grid='0\.3'",
     ):
         open_sources([tmp_path / "narr.nc"])
     joined = join_sources([tmp_path / "narr.nc"], grid="0.5")

@@ -1,4 +1,4 @@
-"""Grids of options and of strangers' files: refused before they are built, in memory of their number of rows."""
+"""Grids of options and foreign files are checked before they are built, in memory of their number of rows."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Batches: the same from disk and from memory, each sample once an epoch, a place in the order is a number."""
+"""Batches: equal from disk and from memory, each sample once per epoch, resumable at any step."""
 
 import time
 

@@ -206,8 +206,10 @@ def test_a_replacement_killed_between_renames_is_undone(tmp_path, tiny_store):
 def test_a_writer_that_is_killed_leaves_no_store(tmp_path):
     make_source(times=4000, shape=(40, 60)).to_netcdf(tmp_path / "a.nc")
     code = (
-        "import sys; from pathlib import Path; from fourcaster.datasets.adapters.sources import open_sources; "
-        "from fourcaster.datasets.ingest.write import write_store; write_store(open_sources([sys.argv[1]]), Path(sys.argv[2]))"
+        "import sys; from pathlib import Path; from fourcaster.datasets.adapters.sources import "
+        "open_sources; "
+        "from fourcaster.datasets.ingest.write import write_store; write_store(open_sources([sys.argv[1]]), "
+        "Path(sys.argv[2]))"
     )
     process = subprocess.Popen([sys.executable, "-c", code, tmp_path / "a.nc", tmp_path / "s.zarr"])
     partial = atomic.temporary_path(tmp_path / "s.zarr")

@@ -348,8 +348,9 @@ def grid(*sizes):
     return {"name": "regular", "configuration": {"chunk_shape": list(sizes)}}
 
 
-def sharded(*chunk, codecs=({"name": "bytes"},)):
-    settings = {"chunk_shape": list(chunk), "codecs": list(codecs), "index_codecs": [{"name": "bytes"}]}
+def sharded(*chunk, codecs=None):
+    inner = [{"name": "bytes"}] if codecs is None else list(codecs)
+    settings = {"chunk_shape": list(chunk), "codecs": inner, "index_codecs": [{"name": "bytes"}]}
     return [{"name": "sharding_indexed", "configuration": settings}]
 
 

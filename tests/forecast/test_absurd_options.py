@@ -168,6 +168,6 @@ def test_arguments_of_imports(arguments, tmp_path):
         tmp_path / "w.pt",
     )
     with pytest.raises(ValueError, match=r"is not understood|do not fit|w\.pt") as caught:
-        import_network(tmp_path / "w.pt", "neuraloperator", tmp_path / "n", arguments)
+        import_network(tmp_path / "w.pt", "neuraloperator", tmp_path / "n", arguments=arguments)
     assert len(str(caught.value)) < 600
     assert os.listdir(tmp_path) == ["w.pt"]

@@ -46,7 +46,8 @@ def files(tmp_path_factory):
 
 @pytest.fixture
 def config(tiny_store, tmp_path):
-    text = f"data: {{store: {tiny_store}}}\nmodel: {{kind: fno, n_modes: [4, 4], hidden_channels: 8, n_layers: 2}}\n"
+    text = f"data: {{store: {tiny_store}}}\n"
+    text += "model: {kind: fno, n_modes: [4, 4], hidden_channels: 8, n_layers: 2}\n"
     text += f"train: {{epochs: 1, batch_size: 16, validation_steps: 2}}\noutput: {tmp_path / 'run'}\n"
     (tmp_path / "run.yaml").write_text(text)
     return tmp_path / "run.yaml"
@@ -299,9 +300,11 @@ def test_doctor():
 
 
 def test_killed_at_any_moment_and_started_again_gives_the_same_bits(tiny_store, tmp_path):
-    """SIGKILL after different times, again and again until it is done, against a run that was never stopped."""
-    text = f"data: {{store: {tiny_store}}}\nmodel: {{kind: fno, n_modes: [4, 4], hidden_channels: 8, n_layers: 2, members: 2, dropout: 0.1}}\n"
-    text += "train: {epochs: 25, batch_size: 8, validation_steps: 2, noise: 0.1, rollout_steps: 3, checkpoint_minutes: 0.0005}\noutput: x\n"
+    """SIGKILL at different times until the run finishes, compared with an uninterrupted run."""
+    text = f"data: {{store: {tiny_store}}}\n"
+    text += "model: {kind: fno, n_modes: [4, 4], hidden_channels: 8, n_layers: 2, members: 2, dropout: 0.1}\n"
+    text += "train: {epochs: 25, batch_size: 8, validation_steps: 2, noise: 0.1, rollout_steps: 3, "
+    text += "checkpoint_minutes: 0.0005}\noutput: x\n"
     (tmp_path / "c.yaml").write_text(text)
     command = [str(Path(sys.executable).parent / "forecast"), "train", str(tmp_path / "c.yaml")]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

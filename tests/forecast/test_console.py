@@ -282,7 +282,8 @@ def run(*words: str, code: str = MAIN, **options):
 
 
 def test_a_reader_that_goes_away_ends_the_command_quietly():
-    code = "import fourcaster.forecast.doctor as d\nd.doctor = lambda: {str(n): 'x' * 99 for n in range(9999)} | {'problems': []}\n"
+    code = "import fourcaster.forecast.doctor as d\n"
+    code += "d.doctor = lambda: {str(n): 'x' * 99 for n in range(9999)} | {'problems': []}\n"
     with run("doctor", code=code + MAIN) as process:
         process.stdout.readline()
         process.stdout.close()
@@ -306,7 +307,8 @@ def test_a_full_device_as_output_is_one_line():
 
 
 def test_names_that_a_terminal_cannot_show_are_printed_escaped():
-    code = "import fourcaster.forecast.doctor as d\nd.doctor = lambda: {'problems': [], 'name': 'caf\\u00e9 \\udc80'}\n"
+    code = "import fourcaster.forecast.doctor as d\n"
+    code += "d.doctor = lambda: {'problems': [], 'name': 'caf\\u00e9 \\udc80'}\n"
     with run("doctor", code=code + MAIN, env={"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}) as process:
         printed, errors = process.communicate()
     assert (process.returncode, errors) == (1 if errors else 0, "")
@@ -317,7 +319,8 @@ def test_names_that_a_terminal_cannot_show_are_printed_escaped():
     ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)]
 )
 def test_a_signal_is_one_line_and_its_own_exit_code(number, code):
-    script = "import fourcaster.forecast.doctor as d, time\ndef wait():\n    print('ready', flush=True)\n    time.sleep(60)\nd.doctor = wait\n"
+    script = "import fourcaster.forecast.doctor as d, time\ndef wait():\n"
+    script += "    print('ready', flush=True)\n    time.sleep(60)\nd.doctor = wait\n"
     with run("doctor", code=script + MAIN) as process:
         assert process.stdout.readline() == "ready\n"
         start = time.monotonic()

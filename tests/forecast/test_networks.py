@@ -190,7 +190,7 @@ def test_export_of_every_kind(monkeypatch, tmp_path, kind):
     make, arguments, size, free = CASES[kind]
     model = make(**arguments).eval()
     save(monkeypatch, tmp_path / "net", "fno" if kind == "padded" else kind, model, arguments)
-    result = networks.export(tmp_path / "net", "torch-export", tmp_path / "net.pt2", size)
+    result = networks.export(tmp_path / "net", "torch-export", tmp_path / "net.pt2", size=size)
     assert result["free"] == (["batch", "grid"] if free else ["batch"])
     assert is_output(tmp_path / "net.pt2", "torch-export program")
     exported = torch.export.load(tmp_path / "net.pt2").module()
@@ -205,7 +205,7 @@ def test_onnx_gives_the_same(monkeypatch, tmp_path, kind):
     make, arguments, size, _ = CASES[kind]
     model = make(**arguments).eval()
     save(monkeypatch, tmp_path / "net", "fno" if kind == "padded" else kind, model, arguments)
-    assert networks.export(tmp_path / "net", "onnx", tmp_path / "net.onnx", size)["difference"] < 1e-5
+    assert networks.export(tmp_path / "net", "onnx", tmp_path / "net.onnx", size=size)["difference"] < 1e-5
     assert is_output(tmp_path / "net.onnx", "onnx model")
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
     for batch in (1, 5):
@@ -228,7 +228,7 @@ def test_exports_that_cannot_be_made(monkeypatch, tmp_path, tiny_checkpoint):
     _, arguments, size, _ = CASES["sfno"]
     save(monkeypatch, tmp_path / "sfno", "sfno", SFNO(**arguments), arguments)
     with pytest.raises(ValueError, match="not for SFNO; use torch-export"):
-        networks.export(tmp_path / "sfno", "onnx", tmp_path / "out", size)
+        networks.export(tmp_path / "sfno", "onnx", tmp_path / "out", size=size)
     (tmp_path / "out").write_text("here")
     with pytest.raises(FileExistsError, match="exists"):
         networks.export(tiny_checkpoint, "onnx", tmp_path / "out")

@@ -193,7 +193,8 @@ def test_a_steady_equation_from_data_and_from_the_equation(tmp_path):
     for name, loss in (("data", ["loss.data=1"]), ("equation", ["loss.data=0", "loss.equation=1"])):
         config = tmp_path / f"{name}.yaml"
         config.write_text(
-            f"equation: {{name: darcy}}\nmodel: {{kind: tfno, rank: 0.5}}\ndata: {{store: {tmp_path}/d.zarr}}\noutput: {tmp_path}/{name}\n"
+            f"equation: {{name: darcy}}\nmodel: {{kind: tfno, rank: 0.5}}\ndata: "
+            f"{{store: {tmp_path}/d.zarr}}\noutput: {tmp_path}/{name}\n"
         )
         call("train", config, *loss, *model, "train.learning_rate=1e-2")
         solved = forecast.solve(tmp_path / name / "checkpoint", tmp_path / "d.zarr")

@@ -30,7 +30,8 @@ def globe(real_data, tmp_path_factory):
             ["u10", "v10"]
         ).to_netcdf(folder / "icon.nc")
     assert call("ingest", folder / "icon.nc", "-o", folder / "icon.zarr").exit_code == 0
-    text = f"data: {{store: {folder}/icon.zarr, train_period: '2022-04-01:2022-04-07', validation_fraction: 0.3}}\n"
+    text = f"data: {{store: {folder}/icon.zarr, train_period: '2022-04-01:2022-04-07', "
+    text += "validation_fraction: 0.3}\n"
     text += "model: {kind: sfno, window: 1, lmax: 6, hidden_channels: 6, n_layers: 1}\noutput: unset\n"
     (folder / "config.yaml").write_text(text)
     return folder

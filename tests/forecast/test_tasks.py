@@ -148,11 +148,11 @@ class MeanTask(Task):
     def train(self, config, *, device, progress):
         digest = fingerprint(config.model_dump(mode="json", exclude={"output"}))
         checkpoint = config.output / "checkpoint"
-        if finished_run(config.output, self.name, digest, MeanDescription):
+        if finished_run(config.output, MeanDescription, task=self.name, digest=digest):
             return TrainResult(checkpoint, True, 0.0)
         weights = {"mean": torch.tensor([sum(config.values) / len(config.values)])}
         meta = {"config": config.model_dump(mode="json"), "provenance": {"fingerprint": digest}}
-        write_checkpoint(checkpoint, self.name, weights, meta)
+        write_checkpoint(checkpoint, self.name, weights, meta=meta)
         return TrainResult(checkpoint, False, 0.0)
 
     def load(self, stored, device):

@@ -144,7 +144,7 @@ def train_setting(
     """
     output = setting.config.output
     digest = fingerprint(content)
-    if finished := finished_run(output, task, digest, description):
+    if finished := finished_run(output, description, task=task, digest=digest):
         return TrainResult(output / "checkpoint", True, finished.provenance.validation_score)
     module, objective = prepare(setting)
     state = output / "state"
@@ -171,7 +171,7 @@ def train_setting(
         **results(objective),
     }
     meta = {"config": setting.config.model_dump(mode="json"), "provenance": provenance}
-    write_checkpoint(output / "checkpoint", task, setting.model.state_dict(), meta)
+    write_checkpoint(output / "checkpoint", task, setting.model.state_dict(), meta=meta)
     return TrainResult(output / "checkpoint", False, record.best_score)
 
 

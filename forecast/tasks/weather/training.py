@@ -50,7 +50,7 @@ def train(config: WeatherConfig, *, device: str | None, progress: Progress | Non
         _balances(config, store)  # errors are raised before the control is trained
         without = {"loss": LossConfig(), "output": output / "data_only"}
         control = train(config.model_copy(update=without), device=device, progress=progress)
-    if finished := finished_run(output, "weather", digest, ForecastDescription):
+    if finished := finished_run(output, ForecastDescription, task="weather", digest=digest):
         comparison: Comparison = finished.provenance.comparison
         score = finished.provenance.validation_score
         return TrainResult(output / "checkpoint", True, score, comparison=comparison)
@@ -113,16 +113,17 @@ def train(config: WeatherConfig, *, device: str | None, progress: Progress | Non
                 **_balance_errors(objective, source, settings),
             },
         }
-    provenance = _provenance(store, split, record, digest)
+    provenance = _provenance(store, split, record, digest=digest)
     if static:
         provenance["static_fields"] = list(static)
     if comparison:
         provenance["comparison"] = comparison
-    save_checkpoint(_checkpoint(config, store, stepper, statistics, provenance), output / "checkpoint")
+    checkpoint = _checkpoint(config, store, stepper, statistics=statistics, provenance=provenance)
+    save_checkpoint(checkpoint, output / "checkpoint")
     return TrainResult(output / "checkpoint", False, record.best_score, comparison=comparison)
 
 
-def _provenance(store: Store, split: Split, record: TrainingRecord, digest: str) -> dict[str, Any]:
+def _provenance(store: Store, split: Split, record: TrainingRecord, *, digest: str) -> dict[str, Any]:
     """Return where the data came from, which periods were used for what, and the result of training."""
     times = store.dataset["time"].values
     described = ("title", "source", "references", "history")
@@ -139,7 +140,12 @@ def _provenance(store: Store, split: Split, record: TrainingRecord, digest: str)
 
 
 def _checkpoint(
-    config: WeatherConfig, store: Store, stepper: Stepper, statistics: Statistics, provenance: dict[str, Any]
+    config: WeatherConfig,
+    store: Store,
+    stepper: Stepper,
+    *,
+    statistics: Statistics,
+    provenance: dict[str, Any],
 ) -> Checkpoint:
     names = [*map(str, store.dataset.data_vars), *store.grid.axes]
     attrs = {
