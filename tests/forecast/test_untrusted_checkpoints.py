@@ -251,7 +251,7 @@ def test_with_its_checksum_every_altered_value_is_refused(altered, kind):
             ):
                 with pytest.raises(
                     ValueError,
-                    match="was changed after it was written|format_version is missing|format version|"
+                    match=r"was changed after it was written|format_version is missing|format version|"
                     "finished run",
                 ):
                     use(path)
