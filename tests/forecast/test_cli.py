@@ -265,7 +265,9 @@ def test_run_verify_and_plot_refuse(tiny_checkpoint, tiny_store, files, tmp_path
     assert "--overwrite" in refused(*run)
     other = ("-o", tmp_path / "x.zarr")
     assert "is not a checkpoint" in refused("run", tmp_path, "--init", tiny_store, *other)
-    assert "no GPU here" in refused("run", tiny_checkpoint, "--init", tiny_store, "--device", "cuda", *other)
+    assert "torch finds no GPU" in refused(
+        "run", tiny_checkpoint, "--init", tiny_store, "--device", "cuda", *other
+    )
     assert "lacks 2029-12-31T18:00" in refused(
         "run", tiny_checkpoint, "--init", tiny_store, "--time", "2030-01-01", *other
     )

@@ -575,7 +575,7 @@ def test_inspect_reports_levels_and_members(perfect, source, truth, real_data, t
     for words, code, message in (
         (["inspect", str(tmp_path / "n.nc")], 2, "--lead-units hours"),
         (["inspect", str(tmp_path / "n.nc"), "--lead-units", "hours"], 0, "members: 1"),
-        (["inspect", str(truth), "--lead-units", "hours"], 2, "leave out --lead-units"),
+        (["inspect", str(truth), "--lead-units", "hours"], 2, "lead_units does not apply"),
         (
             [
                 "plot",

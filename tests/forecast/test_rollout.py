@@ -104,7 +104,7 @@ def test_reordered_data_are_reordered_and_shifted_ones_refused(model, prediction
     shifted = make_source().assign_coords(
         lat=("lat", make_source()["lat"].values + 0.01, {"units": "degrees_north"})
     )
-    with pytest.raises(ValueError, match=r"not on the model's grid: latitude.*off by up to 0\.01"):
+    with pytest.raises(ValueError, match=r"not on the model's grid: its latitude.*off by up to 0\.01"):
         model.run(shifted, TIMES, "24h")
 
 
@@ -245,7 +245,7 @@ def test_damaged_checkpoints_are_refused(tiny_checkpoint, tmp_path):
     meta.write_text(json.dumps(json.loads(text) | {"format_version": 99}))
     with pytest.raises(ValueError, match="format version 99"):
         forecast.load(copy)
-    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+    with pytest.raises(FileNotFoundError, match="is not a checkpoint"):
         forecast.load(tmp_path)
 
 
@@ -276,7 +276,7 @@ def test_unavailable_devices_are_refused():
     from fourcaster.forecast.device import pick_device
 
     if not torch.cuda.is_available():
-        with pytest.raises(ValueError, match="no GPU here"):
+        with pytest.raises(ValueError, match="torch finds no GPU"):
             pick_device("cuda")
     for wrong in ("meta", "abacus"):
         with pytest.raises(ValueError, match="device"):
