@@ -104,7 +104,7 @@ def run_due(path: File, now: Now = None, wait: Wait = False, as_json: Json = Fal
 
 @jobs.command()
 def serve(path: File) -> None:
-    """Run as a service that makes each forecast as it falls due.
+    """Run as a service that runs each forecast when it is due.
 
     SIGHUP reads the file again, SIGTERM ends the service.
 
@@ -134,7 +134,7 @@ def backfill(
     wait: Wait = False,
     as_json: Json = False,
 ) -> None:
-    """Make the forecasts of a past period that are not made yet.
+    """Run the missing forecasts of a past period.
 
     Example: forecast jobs backfill jobs.yaml ncep --from 2014-05-01 --to 2014-05-31T18
     """

@@ -41,7 +41,7 @@ from fourcaster.forecast.jobs.spec import Job
         ({"report": True}, "a report needs truth"),
         pytest.param(
             {"device": "cuda"},
-            "device cuda was asked for",
+            "device cuda was requested",
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
         ),
         ({"lead": "7h"}, "job tiny: lead 7h is not a positive multiple of the model's step of 6 h"),
