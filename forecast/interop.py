@@ -13,12 +13,11 @@ from .. import __version__
 from ..datasets.store import atomic
 from ..datasets.store.outputs import mark
 from ..fno.models import REGISTRY
-from ..fno.pretrained import build, construct, read_weights
-from .checkpoint.description import NetworkDescription
+from ..fno.pretrained import build, read_weights
 from .checkpoint.folder import StoredCheckpoint, write_checkpoint
 from .checkpoint.meta import sha256
-from .checkpoint.weather import load_checkpoint
 from .config.yaml_text import read_yaml
+from .tasks.registry import get_task
 from .text import one_line
 
 ExportFormat = Literal["torch-export", "onnx"]
@@ -96,9 +95,8 @@ def _check_argument(name: object, value: Any) -> None:
             or not (number or (isinstance(entry, str) and 0 < len(entry) <= MAX_WORD_LENGTH))
         ):
             raise ValueError(
-                f"{one_line(str(name), 80)}: {one_line(repr(value), 80)} is not understood; write a number, "
-                "or "
-                "several separated by commas"
+                f"{one_line(str(name), 80)}: {one_line(repr(value), 80)} is not understood; "
+                "write a number, or several separated by commas"
             )
 
 
@@ -112,16 +110,9 @@ def load_network(path: str | Path) -> nn.Module:
         ValueError: of another task, or damaged.
     """
     stored = StoredCheckpoint.open(path)
-    if stored.task == "weather":
-        return load_checkpoint(stored).stepper.network
-    stored.require("network")
-    description = stored.describe(NetworkDescription)
-    entries = stored.entries()
     with stored.noting_changes():
-        model = description.model
-        network = construct(model.model, model.arguments, entries, source=str(stored.path))
-    stored.restore(network, entries)
-    return network.eval()
+        task = get_task(stored.task)
+    return task.load_network(stored).eval()
 
 
 def export(

@@ -1,6 +1,5 @@
 """The whole workflow in one call: sample, ingest, train, run, verify, plot; finished stages are skipped."""
 
-import hashlib
 import json
 import logging
 import math
@@ -21,6 +20,7 @@ from ..datasets.store.locks import exclusive
 from ..datasets.store.open import Store, open_store
 from ..datasets.store.outputs import check_apart, check_replaceable
 from ..fno.progress import Progress
+from .checkpoint.folder import fingerprint
 from .config.weather import WeatherConfig
 from .inference.forecaster import Forecaster
 from .tasks.dispatch import load_config, train
@@ -52,7 +52,7 @@ class _Stages:
 
     def key(self, depends: Any) -> str:
         """Return the hash of the next stage."""
-        return hashlib.sha256(json.dumps([self.last, depends], default=str).encode()).hexdigest()
+        return fingerprint([self.last, depends])
 
     def run(self, name: str, work: Callable[[], None], *, depends: Any, outputs: Sequence[str]) -> None:
         """Call ``work`` unless its outputs exist and were computed from the same inputs."""

@@ -24,7 +24,10 @@ from ..config.operator import SolutionConfig
 from .description import InverseDescription, OperatorDescription, SolutionDescription
 from .folder import StoredCheckpoint
 
-TASKS = ("operator", "inverse")
+DESCRIPTIONS: dict[str, type[SolutionDescription]] = {
+    "operator": OperatorDescription,
+    "inverse": InverseDescription,
+}
 Residual = EvolutionEquation | SteadyEquation
 
 
@@ -163,12 +166,8 @@ def load_operator(source: str | Path | StoredCheckpoint, device: str = "cpu") ->
         ValueError: of another task, damaged, or changed after it was written.
     """
     stored = source if isinstance(source, StoredCheckpoint) else StoredCheckpoint.open(source)
-    stored.require(*TASKS)
-    description: SolutionDescription = (
-        stored.describe(OperatorDescription)
-        if stored.task == "operator"
-        else stored.describe(InverseDescription)
-    )
+    stored.require(*DESCRIPTIONS)
+    description = stored.describe(DESCRIPTIONS[stored.task])
     entries = stored.entries()
     config = description.config
     provenance = description.provenance

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Protocol
 
 import xarray as xr
 from pydantic import BaseModel
+from torch import nn
 
 from ...datasets.errors import DataError
 from ...fno.progress import Progress
@@ -128,6 +129,10 @@ class Task(Protocol):
     def load(self, stored: StoredCheckpoint, device: str | None) -> TrainedModel:
         """Return the model of a checkpoint."""
         ...
+
+    def load_network(self, stored: StoredCheckpoint) -> nn.Module:
+        """Return the network of a checkpoint as a module."""
+        raise ValueError(f"{stored.path} is a {self.title}, whose network cannot be loaded alone")
 
     def run_arguments(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments of ``run`` for the accepted options of the command, which are mostly text."""

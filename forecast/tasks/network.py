@@ -2,6 +2,9 @@
 
 from typing import Any, NoReturn
 
+from torch import nn
+
+from ...fno.pretrained import construct
 from ..checkpoint.description import NetworkDescription
 from ..checkpoint.folder import StoredCheckpoint
 from ..config.sections import Strict
@@ -23,6 +26,15 @@ class NetworkTask(Task):
             "a "
             "forecast; see forecast.load_network"
         )
+
+    def load_network(self, stored: StoredCheckpoint) -> nn.Module:
+        """Return the network."""
+        model = stored.describe(NetworkDescription).model
+        entries = stored.entries()
+        with stored.noting_changes():
+            network = construct(model.model, model.arguments, entries, source=str(stored.path))
+        stored.restore(network, entries)
+        return network
 
     def describe(self, stored: StoredCheckpoint) -> dict[str, Any]:
         """Return architecture, arguments and origin."""

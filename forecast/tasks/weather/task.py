@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import xarray as xr
+from torch import nn
 
 from ....datasets.schema import Channel, describe_axes
 from ....fno.progress import Progress
 from ...checkpoint.description import ForecastDescription
 from ...checkpoint.folder import StoredCheckpoint
-from ...checkpoint.weather import grid_of_meta
+from ...checkpoint.weather import grid_of_meta, load_checkpoint
 from ...config.weather import WeatherConfig
 from ...inference.forecaster import Forecaster
 from ...inference.limits import parse_clip
@@ -59,6 +60,11 @@ class WeatherTask(Task):
     def load(self, stored: StoredCheckpoint, device: str | None) -> Forecaster:
         """Return a forecaster."""
         return Forecaster.load(stored, device)
+
+    def load_network(self, stored: StoredCheckpoint) -> nn.Module:
+        """Return the network of one time step, whose inputs and outputs are normalised."""
+        network: nn.Module = load_checkpoint(stored).stepper.network
+        return network
 
     def run_arguments(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments of ``Forecaster.run``."""
