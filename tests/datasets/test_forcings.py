@@ -6,7 +6,7 @@ import ephem
 import numpy as np
 import pytest
 
-from fourcaster.datasets.adapters.sources import canonical
+from fourcaster.datasets.adapters.cf import canonical
 from fourcaster.datasets.forcings import (
     forcings,
     insolation,

@@ -62,7 +62,7 @@ def test_the_refusal_names_points_and_bytes():
 
 
 def test_a_small_area_of_a_fine_grid_is_computed_alone():
-    grid = output_grid(GLOBAL, ("float64", "float64"), "0.005", "50/0/49/1")
+    grid = output_grid(GLOBAL, ("float64", "float64"), "0.005", area="50/0/49/1")
     assert grid.rows is not None and grid.rows.shape == (201, 37)
     assert np.allclose(grid.along_rows, np.linspace(50, 49, 201))
 

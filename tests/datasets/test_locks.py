@@ -16,7 +16,7 @@ from fourcaster.datasets.store.locks import OutputLockedError, exclusive
 HOLD = """
 import sys, time
 from pathlib import Path
-from fourcaster.datasets.locks import exclusive
+from fourcaster.datasets.store.locks import exclusive
 with exclusive(Path(sys.argv[1])):
     print("locked", flush=True)
     time.sleep(600)
