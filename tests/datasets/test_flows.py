@@ -109,7 +109,7 @@ def test_a_flow_is_ingested_trained_on_forecast_verified_and_plotted(tmp_path):
             tmp_path / "g.zarr",
             *words,
         )
-        assert code == 2 and "leave out --grid" in text
+        assert code == 2 and "can be written on another grid or area; leave both out" in text
 
 
 def test_a_network_on_a_periodic_box_commutes_with_translation():

@@ -113,7 +113,7 @@ def test_a_region_stays_within_its_source():
     assert made.sizes["latitude"] == 13 and made.sizes["longitude"] == 21 and np.isfinite(made["t"]).all()
     with pytest.raises(ValueError, match="extends over latitude"):
         Regridder.between(source, globe(19, 36))
-    with pytest.raises(ValueError, match="spectral regridding goes from a global"):
+    with pytest.raises(ValueError, match="spectral regridding requires a global"):
         Regridder.between(source, old, "spectral")
 
 

@@ -142,7 +142,7 @@ def test_no_tendency_crosses_a_gap(tmp_path):
     source.to_netcdf(tmp_path / "gap.nc")
     dataset = open_sources([tmp_path / "gap.nc"])
     months = np.arange("2001-01", "2003-01", dtype="M8[M]").astype("M8[ns]")
-    with pytest.raises(ValueError, match="months are no time step; take a daily"):
+    with pytest.raises(ValueError, match="months are not a constant time step; use a daily"):
         time_step(months, "months.nc")
     with pytest.raises(ValueError, match=r"1 interval other than the usual 6 h.*allow gaps"):
         write_store(dataset, tmp_path / "s.zarr")

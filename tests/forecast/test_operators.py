@@ -298,7 +298,7 @@ def test_an_experiment_is_part_of_the_training(tmp_path):
         "time": ({"time": np.linspace(0, 0.6, 6)}, "sensors must lie in"),
         "place": ({"x": [0.1, 0.5, 1.2]}, "sensors must lie in"),
         "x": ({"x": None}, "has no x"),
-        "empty": ({"u": np.full((3, 6), np.nan)}, "holds no readings"),
+        "empty": ({"u": np.full((3, 6), np.nan)}, "has no readings"),
     }
     for name, (change, said) in wrong.items():
         path = sensors(tmp_path / f"{name}.nc", **change)

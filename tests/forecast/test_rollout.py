@@ -265,7 +265,7 @@ def test_weights_of_another_model_are_listed(tiny_checkpoint, tmp_path):
     for part in (
         "missing networks.0.blocks.0.gate",
         "unknown networks.0.surplus",
-        "networks.0.blocks.1.gate has shape (3,), wanted (8,)",
+        "networks.0.blocks.1.gate has shape (3,), expected (8,)",
     ):
         assert part in str(error.value)
 
