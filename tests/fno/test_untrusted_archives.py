@@ -479,7 +479,7 @@ def test_damaged_training_states_are_refused(tmp_path):
     save_state(path, {"model": {"a": torch.ones(2)}}, meta)
     groups, read = load_state(path)
     assert read["step"] == 3 and torch.equal(groups["model"]["a"], torch.ones(2))
-    with pytest.raises(ValueError, match=r"is not a training state .*holds no done"):
+    with pytest.raises(ValueError, match=r"is not a training state .*has no done"):
         read["done"]
     whole = path.read_bytes()
     for content in (
