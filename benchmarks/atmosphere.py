@@ -1,10 +1,10 @@
-"""Residuals of the balances of the atmosphere in an operational forecast; writes results/atmosphere.json.
+"""Evaluate the residuals of atmospheric balances in an operational forecast; writes results/atmosphere.json.
 
     python benchmarks/atmosphere.py icon_global_2022-04-01_1deg_12h.nc
 
 The file contains wind u and v, temperature t, humidity q and geopotential height gh on pressure levels, and
-mean sea level pressure msl, which replaces the surface pressure. Derivatives retain degrees
-below 60. Numbers are root mean squares over the sphere and all times.
+mean sea level pressure msl, which replaces the surface pressure. Derivatives are truncated to spherical
+harmonics of degree below 60. Numbers are root mean squares over the sphere and all times.
 """
 
 import json
@@ -23,7 +23,7 @@ RESULT = Path(__file__).parent / "results" / "atmosphere.json"
 
 
 def main() -> None:
-    """Evaluate the balances and write them."""
+    """Evaluate the balances, and print and write the residuals."""
     with xr.open_dataset(sys.argv[1]) as data:
         fields = {
             name: torch.tensor(data[name].values.astype(np.float64))
@@ -32,62 +32,65 @@ def main() -> None:
         pressure = torch.tensor(100.0 * data["level"].values.astype(np.float64))
         seconds = float(data["time"].diff("time").values[0] / np.timedelta64(1, "s"))
         shape = data.sizes["latitude"], data.sizes["longitude"]
-    u, v, t, q, height, ground = fields.values()
+    u, v, t, q, height, surface_pressure = fields.values()
     sphere = Sphere(*shape, "equiangular", 60)
-    warm, days = air.virtual_temperature(t, q), seconds * (len(u) - 1) / 86400
+    virtual = air.virtual_temperature(t, q)
+    days = seconds * (len(u) - 1) / 86400
 
-    def size(x: Tensor, mask: Tensor | float = 1.0) -> float:
+    def root_mean_square(x: Tensor, mask: Tensor | float = 1.0) -> float:
         share = sphere.mean(torch.ones_like(x) * mask)
         return float((sphere.mean(x.square() * mask) / share).mean().sqrt())
 
-    outside = (sphere.latitude(u).abs() >= np.deg2rad(20)).double()
-    east, north = air.thermal_wind(u, v, warm, pressure=pressure, sphere=sphere)
-    column = air.column_continuity(u, v, ground, pressure=pressure, seconds=seconds, sphere=sphere)
-    mass = air.dry_mass(ground, q, pressure=pressure, sphere=sphere)
-    heat = air.energy(t, u, v, humidity=q, surface_pressure=ground, pressure=pressure, sphere=sphere)
-    tendency = (ground[2:] - ground[:-2]) / (2 * seconds)
+    extratropics = (sphere.latitude(u).abs() >= np.deg2rad(20)).double()
+    east, north = air.thermal_wind(u, v, virtual, pressure=pressure, sphere=sphere)
+    column = air.column_continuity(u, v, surface_pressure, pressure=pressure, seconds=seconds, sphere=sphere)
+    mass = air.dry_mass(surface_pressure, q, pressure=pressure, sphere=sphere)
+    energy = air.energy(
+        t, u, v, humidity=q, surface_pressure=surface_pressure, pressure=pressure, sphere=sphere
+    )
+    tendency = (surface_pressure[2:] - surface_pressure[:-2]) / (2 * seconds)
     rows = [
         (
             "hydrostatic thickness",
             "m",
-            size(air.hydrostatic(air.GRAVITY * height, t, pressure, humidity=q)),
-            size(torch.diff(height, dim=-3)),
+            root_mean_square(air.hydrostatic(air.GRAVITY * height, t, pressure, humidity=q)),
+            root_mean_square(torch.diff(height, dim=-3)),
             "thickness",
         ),
         (
             "the same without moisture",
             "m",
-            size(air.hydrostatic(air.GRAVITY * height, t, pressure)),
-            size(torch.diff(height, dim=-3)),
+            root_mean_square(air.hydrostatic(air.GRAVITY * height, t, pressure)),
+            root_mean_square(torch.diff(height, dim=-3)),
             "thickness",
         ),
         (
             "thermal wind, eastward, beyond 20 degrees",
             "m/s",
-            size(east, outside),
-            size(torch.diff(u, dim=-3), outside),
+            root_mean_square(east, extratropics),
+            root_mean_square(torch.diff(u, dim=-3), extratropics),
             "shear",
         ),
         (
             "thermal wind, northward, beyond 20 degrees",
             "m/s",
-            size(north, outside),
-            size(torch.diff(v, dim=-3), outside),
+            root_mean_square(north, extratropics),
+            root_mean_square(torch.diff(v, dim=-3), extratropics),
             "shear",
         ),
         (
             "continuity of the column",
             "hPa/day",
-            864 * size(column),
-            864 * size(tendency),
+            864 * root_mean_square(column),
+            864 * root_mean_square(tendency),
             "change of pressure",
         ),
         ("dry mass, drift", "Pa/day", float(mass[-1] - mass[0]) / days, float(mass.mean()), "dry mass [Pa]"),
         (
             "energy, net heating",
             "W/m2",
-            float(heat[-1] - heat[0]) / (86400 * days),
-            float(heat.mean()),
+            float(energy[-1] - energy[0]) / (86400 * days),
+            float(energy.mean()),
             "energy [J/m2]",
         ),
     ]

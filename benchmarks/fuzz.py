@@ -1,12 +1,12 @@
-"""Try bad inputs of every kind on every verb of the command, and count what it does with them.
+"""Run every verb of the command on invalid inputs of every kind, and count the outcomes.
 
-    python benchmarks/fuzz.py                       # writes benchmarks/results/fuzz.json, within fifteen
-    minutes python benchmarks/fuzz.py --only yaml --seed 7  # one kind, other inputs
+    python benchmarks/fuzz.py                       # writes benchmarks/results/fuzz.json, in 15 minutes
+    python benchmarks/fuzz.py --only yaml --seed 7  # one kind, other inputs
 
-Each case is a command line in a process of its own. It must end within a minute, with exit code 0 or with one
-line and exit code 2, take at most 2 GiB of memory, start no process and run nothing that its input contains,
-write nothing outside of its folder, and leave its inputs as they were. Inputs of failed cases are kept in the
-folder that ``--failures`` names.
+Each case is a command line in a separate process. It must end within a minute, with exit code 0 or with one
+line and exit code 2, use at most 2 GiB of memory, start no process, run no code of its input, write nothing
+outside its folder, and not change its inputs. The inputs of failed cases are saved in the folder
+``--failures``.
 """
 
 import argparse
@@ -23,6 +23,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -30,7 +31,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fuzzing import (  # noqa: F401  they register kinds
+from fuzzing import (  # noqa: F401  these register kinds of input
     corpus_checkpoints,
     corpus_datasets,
     corpus_files,
@@ -64,19 +65,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--minutes", type=float, default=14.0, help="time after which no further case is started"
+        "--minutes", type=float, default=14.0, help="time after which no further case is started [min]"
     )
     parser.add_argument(
         "--only", action="append", choices=sorted(KINDS), help="kind of input; all by default"
     )
-    parser.add_argument("--most", type=int, help="most cases of a kind")
+    parser.add_argument("--most", type=int, help="largest number of cases of a kind")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--output", type=Path, default=HERE / "results" / "fuzz.json")
     parser.add_argument(
         "--failures", type=Path, default=Path("fuzz-failures"), help="folder for the inputs of failed cases"
     )
     parser.add_argument(
-        "--fixtures", type=Path, help="folder of valid inputs, which is filled where it does not exist"
+        "--fixtures", type=Path, help="folder of valid inputs, which is written if it does not exist"
     )
     arguments = parser.parse_args()
     cases = plan(arguments.only or sorted(KINDS), arguments.seed, arguments.most)
@@ -101,32 +102,33 @@ def main() -> None:
 
 
 def plan(kinds: list[str], seed: int, most: int | None) -> list[tuple[str, Case]]:
-    """Return the cases of the kinds, mixed, so that each kind gets its share of a limited time."""
+    """Return the cases of the kinds, interleaved so that each kind gets its share of a limited time."""
     order: list[tuple[float, str, Case]] = []
     for name in kinds:
-        chance = random.Random(f"{seed} {name}")
-        cases = list(KINDS[name](chance))
-        chance.shuffle(cases)
+        rng = random.Random(f"{seed} {name}")
+        cases = list(KINDS[name](rng))
+        rng.shuffle(cases)
         cases = cases[:most]
-        order += [((i + chance.random()) / len(cases), name, case) for i, case in enumerate(cases)]
+        order += [((i + rng.random()) / len(cases), name, case) for i, case in enumerate(cases)]
     order.sort(key=lambda entry: entry[0])
     return [(name, case) for _, name, case in order]
 
 
 def prepare(root: Path, fixtures: Path | None) -> None:
-    """Fill a folder with valid inputs and a home folder, in another process so that this one starts no
-    threads.
+    """Write the valid inputs and a home folder.
+
+    Another process writes the inputs, so that this one starts no threads.
     """
     (root / "home" / ".cache").mkdir(parents=True)
-    (root / "home" / "precious.txt").write_text("not to be touched\n")
+    (root / "home" / "precious.txt").write_text("must not change\n")
     if fixtures is None or not fixtures.exists():
         code = (
             f"import sys; sys.path.insert(0, {str(HERE)!r}); from fuzzing.fixtures import build; "
             "from pathlib import Path; build(Path(sys.argv[1]))"
         )
-        built = str((fixtures or root / "fixtures").absolute())
+        target = str((fixtures or root / "fixtures").absolute())
         subprocess.run(
-            [sys.executable, "-c", code, built],
+            [sys.executable, "-c", code, target],
             check=True,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -138,8 +140,8 @@ def prepare(root: Path, fixtures: Path | None) -> None:
 def run_all(
     cases: list[tuple[str, Case]], root: Path, failures: Path, end: float, processes: int
 ) -> list[Outcome]:
-    """Run the cases in several processes until the time is over."""
-    warm()
+    """Run the cases in several processes until the time ``end`` of the monotonic clock."""
+    import_modules()
     assert threading.active_count() == 1, "a process with threads cannot be forked safely"
     children = []
     for slot in range(processes):
@@ -159,7 +161,7 @@ def run_all(
 
 
 def work(cases: list[tuple[str, Case]], root: Path, slot: int, failures: Path, end: float) -> None:
-    """Run cases one after the other and write what became of each."""
+    """Run cases one after the other and write their outcomes."""
     runner = Runner(root, slot, failures)
     with open(root / f"results{slot}", "w") as results:
         for kind, case in cases:
@@ -176,8 +178,8 @@ def work(cases: list[tuple[str, Case]], root: Path, slot: int, failures: Path, e
                 )
 
 
-def warm() -> None:
-    """Import all that the verbs import, without starting a thread."""
+def import_modules() -> None:
+    """Import all modules that the verbs import, without starting a thread."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     import dask
     import matplotlib
@@ -185,27 +187,30 @@ def warm() -> None:
     matplotlib.use("agg")
     dask.config.set(scheduler="threads", num_workers=2)
     for name in (
+        "cli.main",
+        "config.source",
+        "doctor",
+        "ingestion",
+        "inspection",
+        "interop",
+        "quickstart",
         "inference.forecaster",
         "inference.open",
-        "cli.main",
-        "inspection",
-        "ingestion",
-        "interop",
-        "operators",
-        "physics_runs",
-        "pinn",
-        "verification.plots",
-        "quickstart",
-        "verification.report",
-        "solutions",
-        "training",
-        "verification.verify",
+        "inference.operator",
+        "inference.pinn",
         "inference.writers",
-        "doctor",
-        "jobs.scheduler",
-        "jobs.load",
-        "jobs.status_page",
         "jobs.executors",
+        "jobs.load",
+        "jobs.scheduler",
+        "jobs.status_page",
+        "tasks.inverse",
+        "tasks.network",
+        "tasks.operator.training",
+        "tasks.pinn",
+        "tasks.weather.training",
+        "verification.plots",
+        "verification.report",
+        "verification.verify",
     ):
         __import__(f"fourcaster.forecast.{name}")
     for name in (
@@ -225,16 +230,16 @@ def warm() -> None:
 
 
 def _verb(outcome: Outcome) -> str:
-    """Return the verb of a case, as in ``jobs run``; ``none`` where the command line names none."""
+    """Return the verb of a case, as in ``jobs run``, or ``none`` if the command line has no valid verb."""
     words = outcome.words[: 2 if outcome.words[:1] == ["jobs"] else 1]
     return " ".join(words) if words and all(re.fullmatch("[a-z-]{2,10}", word) for word in words) else "none"
 
 
 def summary(cases: list[tuple[str, Case]], outcomes: list[Outcome], seed: int, seconds: float) -> dict:
-    """Return counts by kind and by verb, and what failed."""
+    """Return counts by kind and by verb, and the failed cases."""
     failed = [outcome for outcome in outcomes if outcome.faults]
 
-    def counts(key) -> dict[str, dict[str, int]]:
+    def counts(key: Callable[[Outcome], str]) -> dict[str, dict[str, int]]:
         names = sorted({key(outcome) for outcome in outcomes})
         return {name: dict(Counter(o.verdict for o in outcomes if key(o) == name)) for name in names}
 
@@ -270,7 +275,7 @@ def summary(cases: list[tuple[str, Case]], outcomes: list[Outcome], seed: int, s
 
 
 def command(outcome: Outcome) -> str:
-    """Return the command line of a case, printable."""
+    """Return the command line of a case in printable form."""
     return "forecast " + " ".join(
         word if word.isprintable() and word.isascii() and " " not in word and word else ascii(word)
         for word in outcome.words

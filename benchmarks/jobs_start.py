@@ -3,7 +3,7 @@
     python benchmarks/jobs_start.py            # writes benchmarks/results/jobs_start.json
 
 The command and its baseline, a Python process that imports pydantic, yaml and typer, run in turn. The limit
-is 1.2 times the baseline plus 0.5 s. The CPU times tell whether a miss is due to other load on the machine.
+is 1.2 times the baseline plus 0.5 s. The CPU times show whether a miss is due to other load on the machine.
 """
 
 import argparse

@@ -1,13 +1,12 @@
-"""Measure how fast shuffled samples come from a store, beside the raw limit and other packages' loaders.
+"""Measure the throughput of shuffled samples from a store, next to the raw limit and other packages' loaders.
 
-    python benchmarks/loader.py                          # writes benchmarks/results/loader.json
-    python benchmarks/loader.py --anemoi .anemoi/bin/python   # with anemoi-datasets, which needs an
-    environment of its own
+    python benchmarks/loader.py                               # writes benchmarks/results/loader.json
+    python benchmarks/loader.py --anemoi .anemoi/bin/python   # with anemoi-datasets in a separate environment
 
-A sample is a pair of consecutive states of six variables, the order is shuffled over the whole series. The
-store is made here: random smooth fields, written by ``forecast ingest``'s own writer. The raw limit reads the
-bytes of each sample's chunks and decompresses them by two threads, with nothing else. All are read once
-before they are measured, so that the files are in memory.
+A sample is a pair of consecutive states of six variables; samples are shuffled over the whole series. The
+store contains random smooth fields and is written by the writer of ``forecast ingest``. The raw limit reads
+and decompresses the chunks of each sample in two threads, and does nothing else. One run of each loader is
+not counted, so that the files are in the page cache.
 """
 
 import argparse
@@ -38,12 +37,19 @@ from fourcaster.forecast.cli.process import keep_freed_memory
 
 GRIDS = {"32x64": (32, 64, 4000), "121x240": (121, 240, 1200)}
 NAMES = ["2m_temperature", "10m_u", "10m_v", "pressure", "water", "height"]
-SHORT_NAMES = ["2t", "10u", "10v", "sp", "tcwv", "msl"]  # as ECMWF, and so anemoi-datasets, calls such fields
+SHORT_NAMES = [
+    "2t",
+    "10u",
+    "10v",
+    "sp",
+    "tcwv",
+    "msl",
+]  # names of such fields at ECMWF and in anemoi-datasets
 BATCH = 16
 REPEATS = 3
 
-# Run by the interpreter of the other environment: writes the same values as anemoi-datasets lays them out,
-# one chunk a time, and reads pairs.
+# Run by the interpreter of the other environment: writes the same values in the layout of anemoi-datasets,
+# one chunk per time, and reads pairs.
 ANEMOI = """
 import json, sys, time
 import numpy as np, zarr
@@ -55,8 +61,8 @@ data = root.create_dataset("data", shape=(n, c, 1, h * w), chunks=(1, c, 1, h * 
 for i in range(n):
     data[i] = values[i].reshape(c, 1, h * w)
 root.create_dataset("dates", data=np.datetime64("2000-01-01T00", "s") + np.arange(n) * np.timedelta64(6, "h"))
-for name, places in np.load(sys.argv[5]).items():
-    root.create_dataset(name, data=places.ravel())
+for name, coordinate in np.load(sys.argv[5]).items():
+    root.create_dataset(name, data=coordinate.ravel())
     root[name].attrs["_ARRAY_DIMENSIONS"] = ["cell"]
 data.attrs["_ARRAY_DIMENSIONS"] = ["time", "variable", "ensemble", "cell"]
 root["dates"].attrs["_ARRAY_DIMENSIONS"] = ["time"]
@@ -69,25 +75,28 @@ root.attrs["field_shape"] = [h, w]
 store, order = open_dataset(path), np.random.default_rng(0).permutation(n - 1)[:count]
 rates = []
 for _ in range(4):
-    begun = time.perf_counter()
+    start = time.perf_counter()
     for i in order:
         pair = store[int(i):int(i) + 2]
-    rates.append(count / (time.perf_counter() - begun))
+    rates.append(count / (time.perf_counter() - start))
 assert np.array_equal(pair[:, :, 0].reshape(2, c, h, w), values[order[-1]:order[-1] + 2])
 print(json.dumps(sorted(rates[1:])[1]))
 """
 
 
-def make(shape: tuple[int, int], times: int, path: Path) -> None:
-    """Write a store of random smooth fields that follow one another in time."""
-    rng, (h, w) = np.random.default_rng(0), shape
+def write_fields(shape: tuple[int, int], times: int, path: Path) -> None:
+    """Write a store of random smooth fields that are correlated in time."""
+    rng = np.random.default_rng(0)
+    h, w = shape
     wavenumber = np.hypot(np.fft.fftfreq(h)[:, None] * h, np.fft.rfftfreq(w) * w)
-    size, fields = h * w / (1 + wavenumber) ** 2, {}
+    amplitude = h * w / (1 + wavenumber) ** 2
+    fields = {}
     for i, name in enumerate(NAMES):
-        values, state = np.empty((times, *shape), np.float32), np.zeros(wavenumber.shape, complex)
+        values = np.empty((times, *shape), np.float32)
+        state = np.zeros(wavenumber.shape, complex)
         for t in range(times):
             state = 0.97 * state + 0.24 * (rng.normal(size=state.shape) + 1j * rng.normal(size=state.shape))
-            values[t] = 280 + i + 3 * np.fft.irfft2(state * size, s=shape)
+            values[t] = 280 + i + 3 * np.fft.irfft2(state * amplitude, s=shape)
         fields[name] = (("time", "latitude", "longitude"), values, {"units": "K"})
     coords = {
         "time": np.datetime64("2000-01-01T00", "ns") + np.arange(times) * np.timedelta64(6, "h"),
@@ -98,39 +107,49 @@ def make(shape: tuple[int, int], times: int, path: Path) -> None:
 
 
 def raw(path: Path, order: np.ndarray) -> Callable[[], int]:
-    """Return a run that reads and decompresses the chunks of pairs by two threads, and does nothing else."""
+    """Return a function that reads and decompresses the chunks of all pairs in two threads.
+
+    It returns the number of pairs, as the functions for the other loaders do.
+    """
     group = xr.open_zarr(path, chunks=None)
-    shard, times = int(group[NAMES[0]].encoding["shards"][0]), group.sizes["time"]
-    codec, places = numcodecs.Blosc(), {}
+    shard = int(group[NAMES[0]].encoding["shards"][0])
+    times = group.sizes["time"]
+    codec = numcodecs.Blosc()
+    shards = {}
     for name in NAMES:
         for s in range(-(-times // shard)):
             file = os.open(path / name / "c" / str(s) / "0" / "0", os.O_RDONLY)
             index = os.pread(file, 16 * shard, os.fstat(file).st_size - 16 * shard - 4)
-            places[name, s] = file, np.frombuffer(index, "<u8").reshape(-1, 2).tolist()
+            shards[name, s] = file, np.frombuffer(index, "<u8").reshape(-1, 2).tolist()
 
-    def some(starts: np.ndarray) -> None:
+    def read_pairs(starts: np.ndarray) -> None:
         for start in starts.tolist():
             for t in (start, start + 1):
                 for name in NAMES:
-                    file, index = places[name, t // shard]
+                    file, index = shards[name, t // shard]
                     offset, length = index[t % shard]
                     codec.decode(os.pread(file, length, offset))
 
     def run() -> int:
         with ThreadPoolExecutor(2) as threads:
-            list(threads.map(some, np.array_split(order, 64)))
+            list(threads.map(read_pairs, np.array_split(order, 64)))
         return len(order)
 
     return run
 
 
-def ours(path: Path, direct: bool, whole_batch: bool) -> Callable[[], int]:
-    """Return a run over an epoch of our loader: states alone, or with climatology and forcings as training
-    gets them.
+def ours(path: Path, *, direct: bool, whole_batch: bool) -> Callable[[], int]:
+    """Return a function that reads one epoch with our loader.
+
+    Args:
+        path: store.
+        direct: whether to read the shards directly instead of through dask.
+        whole_batch: whether to add climatology and forcings, as for training.
     """
     store = open_store(path)
     fields = DirectFields(store.dataset, path) if direct else Fields(store.dataset)
-    cycle, times = store_statistics(store, fields, slice(0, 300)).cycle, len(store.dataset["time"])
+    cycle = store_statistics(store, fields, slice(0, 300)).cycle
+    times = len(store.dataset["time"])
     block = max(1, 2**29 // (POOLS_HELD * POOL * fields.array[0].nbytes))
     reader = BatchReader(fields, cycle, store.grid, store.step)
     source = StoreBatches(reader, slice(0, times), slice(times, times), [], 1, BATCH, block=block)
@@ -148,7 +167,7 @@ def ours(path: Path, direct: bool, whole_batch: bool) -> Callable[[], int]:
 
 
 def plain(path: Path, order: np.ndarray) -> Callable[[], int]:
-    """Return a run that loads each pair through xarray and dask, chunks as they are stored."""
+    """Return a function that loads each pair through xarray and dask, with the chunks of the store."""
     dataset = xr.open_zarr(path)[NAMES]
 
     def run() -> int:
@@ -160,7 +179,7 @@ def plain(path: Path, order: np.ndarray) -> Callable[[], int]:
 
 
 def xbatcher(path: Path, order: np.ndarray) -> Callable[[], int] | None:
-    """Return a run of xbatcher over the same pairs; None where it is not installed."""
+    """Return a function that loads the same pairs with xbatcher; None if it is not installed."""
     try:
         import xbatcher
     except ImportError:
@@ -179,25 +198,28 @@ def xbatcher(path: Path, order: np.ndarray) -> Callable[[], int] | None:
 
 
 def rate(run: Callable[[], int]) -> float:
-    """Return the median of samples a second, after one run that is not counted."""
+    """Return the median rate of a function [samples/s], after one run that is not counted."""
     rates = []
     for _ in range(REPEATS + 1):
-        begun = time.perf_counter()
-        number = run()
-        rates.append(number / (time.perf_counter() - begun))
+        start = time.perf_counter()
+        samples = run()
+        rates.append(samples / (time.perf_counter() - start))
     return median(rates[1:])
 
 
 def anemoi(interpreter: Path, path: Path, folder: Path, count: int) -> float:
-    """Return the samples a second of anemoi-datasets' own loader, in a process of its own, which reads what
-    our adapter reads.
+    """Return the rate of the loader of anemoi-datasets [samples/s], measured in a separate process.
+
+    Our adapter must read the same values from its data set.
     """
-    values, places, store = folder / "values.npy", folder / "places.npz", open_store(path)
-    np.save(values, Fields(store.dataset[NAMES]).read(slice(None))[:, :, ::-1])  # from the north
+    values = folder / "values.npy"
+    coordinates = folder / "coordinates.npz"
+    store = open_store(path)
+    np.save(values, Fields(store.dataset[NAMES]).read(slice(None))[:, :, ::-1])  # from north to south
     latitude, longitude = np.meshgrid(store.grid.latitude[::-1], store.grid.longitude, indexing="ij")
-    np.savez(places, latitudes=latitude, longitudes=longitude)
+    np.savez(coordinates, latitudes=latitude, longitudes=longitude)
     (folder / "read.py").write_text(ANEMOI)
-    done = subprocess.run(
+    process = subprocess.run(
         [
             interpreter,
             folder / "read.py",
@@ -205,36 +227,36 @@ def anemoi(interpreter: Path, path: Path, folder: Path, count: int) -> float:
             folder / "anemoi.zarr",
             str(count),
             ",".join(SHORT_NAMES),
-            places,
+            coordinates,
         ],
         check=True,
         capture_output=True,
         text=True,
     )
-    made = open_sources([folder / "anemoi.zarr"])
+    dataset = open_sources([folder / "anemoi.zarr"])
     order = [
-        next(name for name, v in made.data_vars.items() if v.attrs["source_name"] == short)
+        next(name for name, v in dataset.data_vars.items() if v.attrs["source_name"] == short)
         for short in SHORT_NAMES
     ]
     assert np.array_equal(
-        Fields(made[order].isel(time=slice(0, 50))).read(slice(None)), np.load(values, mmap_mode="r")[:50]
+        Fields(dataset[order].isel(time=slice(0, 50))).read(slice(None)), np.load(values, mmap_mode="r")[:50]
     )
-    return float(json.loads(done.stdout.splitlines()[-1]))
+    return float(json.loads(process.stdout.splitlines()[-1]))
 
 
 def measure(name: str, interpreter: Path | None) -> dict[str, object]:
-    """Return the rates on one grid, and the ratios that matter."""
+    """Return the rates on one grid and their ratios."""
     h, w, times = GRIDS[name]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "store.zarr"
-        make((h, w), times, path)
+        write_fields((h, w), times, path)
         order = np.random.default_rng(1).permutation(times - 1)
         runs = {
             "raw limit": raw(path, order),
-            "direct": ours(path, True, False),
-            "direct, with climatology and forcings": ours(path, True, True),
-            "dask": ours(path, False, False),
-            "dask, with climatology and forcings": ours(path, False, True),
+            "direct": ours(path, direct=True, whole_batch=False),
+            "direct, with climatology and forcings": ours(path, direct=True, whole_batch=True),
+            "dask": ours(path, direct=False, whole_batch=False),
+            "dask, with climatology and forcings": ours(path, direct=False, whole_batch=True),
             "xarray+dask": plain(path, order[:40]),
             "xbatcher": xbatcher(path, order[:40]),
         }
@@ -260,19 +282,19 @@ def measure(name: str, interpreter: Path | None) -> dict[str, object]:
 
 
 def main() -> None:
-    """Measure and write."""
+    """Measure the rates on all grids, and write and print them."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--anemoi", type=Path, help="interpreter of an environment with anemoi-datasets")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "loader.json")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     keep_freed_memory()
-    numcodecs.blosc.set_nthreads(1)  # the raw limit has two threads of its own
-    rows = [measure(name, given.anemoi) for name in GRIDS]
+    numcodecs.blosc.set_nthreads(1)  # the raw limit starts two threads
+    rows = [measure(name, arguments.anemoi) for name in GRIDS]
     machine = {"cores": os.cpu_count(), "python": platform.python_version(), "xarray": xr.__version__}
-    given.output.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+    arguments.output.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
     for row in rows:
         print(json.dumps(row, indent=1), file=sys.stderr)
 

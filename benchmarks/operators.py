@@ -1,12 +1,12 @@
-"""Time and memory of operators beside those of the libraries people use, in one process, interleaved.
+"""Compare time and memory of the operators with those of peer libraries, interleaved in one process.
 
     make bench-operators
 
-prints the table with goals and marks what misses; writes ``benchmarks/results/operators.json``. Ratios are
-medians of peer time over ours, in process CPU time on CPUs (so that two threads count twice, for both) and in
-wall time on GPUs. Each library gets the memory format it likes best: ours channels last, neuraloperator
-channels first, AFNO layers (batch, H, W, channel). No biases in spectral convolutions; gradients of input and
-weights. Peers that do not install are left out and named.
+prints a table with goals, marks those that are missed, and writes ``benchmarks/results/operators.json``.
+Ratios are medians of the peer's time over ours: process CPU time on CPUs (so that two threads count twice,
+for both), wall time on GPUs. Each library gets its fastest memory format: channels last for ours, channels
+first for neuraloperator, (batch, H, W, channel) for AFNO layers. Spectral convolutions have no bias;
+gradients are those of input and weights. Peers that are not installed are reported and skipped.
 """
 
 import argparse
@@ -54,7 +54,7 @@ SPHERES = [
 ]
 
 
-class _Anything(type):
+class _StubClass(type):
     def __getattr__(cls, attribute: str) -> str:
         if attribute.startswith("_"):
             raise AttributeError(attribute)
@@ -62,8 +62,9 @@ class _Anything(type):
 
 
 class _Torchvision(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Give empty modules for torchvision, which has no build for every machine: physicsnemo imports it, and
-    none of it is used here.
+    """Import hook that replaces torchvision by empty modules where it is not installed.
+
+    physicsnemo imports torchvision, but the layers compared here do not use it.
     """
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
@@ -74,31 +75,41 @@ class _Torchvision(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         )
 
     def create_module(self, spec: Any) -> types.ModuleType:
-        class Anything(types.ModuleType):
+        class StubModule(types.ModuleType):
             def __getattr__(self, attribute: str) -> Any:
                 if attribute.startswith("__"):
                     raise AttributeError(attribute)
-                return _Anything(attribute, (nn.Module,), {})
+                return _StubClass(attribute, (nn.Module,), {})
 
-        return Anything(spec.name)
+        return StubModule(spec.name)
 
     def exec_module(self, module: types.ModuleType) -> None:
         pass
 
 
 def peer(name: str) -> Any:
-    """Import a library, or return None."""
+    """Import a peer library and return it, or None if that fails."""
     try:
         if name.startswith("physicsnemo") and importlib.util.find_spec("torchvision") is None:
             sys.meta_path.append(_Torchvision())
         return importlib.import_module(name)
-    except Exception as error:  # noqa: BLE001  an import of a peer may fail in any way
-        print(f"without {name}: {type(error).__name__} {str(error)[:120]}")
+    except Exception as error:  # noqa: BLE001  the import of a peer may raise anything
+        print(f"skipping {name}: {type(error).__name__} {str(error)[:120]}")
         return None
 
 
 class Case:
-    """One comparison: our callable and a peer's, each with its inputs and the gradient fed to its output."""
+    """A comparison of one of our modules with a peer's, each with its input and the gradient of its output.
+
+    Args:
+        name: name in the table.
+        against: name of the peer.
+        ours: our module.
+        theirs: the peer's module.
+        x: input of our module.
+        y: the same input in the memory format of the peer.
+        goals: ratios to reach, forward and forward + backward; None without a goal.
+    """
 
     def __init__(
         self,
@@ -110,12 +121,16 @@ class Case:
         y: Tensor,
         goals: tuple[float | None, float | None],
     ) -> None:
-        self.name, self.against, self.goals = name, against, goals
+        self.name = name
+        self.against = against
+        self.goals = goals
         self.sides = {"ours": (ours, x), "theirs": (theirs, y)}
-        self.gradient = {side: torch.randn_like(module(i)) for side, (module, i) in self.sides.items()}
+        self.gradient = {
+            side: torch.randn_like(module(value)) for side, (module, value) in self.sides.items()
+        }
 
-    def run(self, side: str, backward: bool) -> None:
-        """Run one side, forward or forward and backward."""
+    def run(self, side: str, *, backward: bool) -> None:
+        """Run one side, forward only or forward and backward."""
         module, x = self.sides[side]
         if not backward:
             with torch.no_grad():
@@ -126,29 +141,31 @@ class Case:
             p.grad = None
         module(x).backward(self.gradient[side])
 
-    def saved(self, side: str) -> int:
-        """Bytes kept for the backward pass, weights and input left out."""
+    def saved_bytes(self, side: str) -> int:
+        """Return the bytes saved for the backward pass, without weights and input."""
         module, x = self.sides[side]
-        own = {p.untyped_storage().data_ptr() for p in module.parameters()} | {x.untyped_storage().data_ptr()}
-        kept: dict[int, int] = {}
+        excluded = {p.untyped_storage().data_ptr() for p in module.parameters()}
+        excluded.add(x.untyped_storage().data_ptr())
+        saved: dict[int, int] = {}
 
         def pack(t: Tensor) -> Tensor:
-            if (
-                t.requires_grad and t.untyped_storage().data_ptr() not in own
-            ):  # constants are kept once, whatever is run
-                kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+            # Tensors without gradient are constants, which are stored once for all calls.
+            if t.requires_grad and t.untyped_storage().data_ptr() not in excluded:
+                saved[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
             return t
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
             y = module(x)
         del y
-        return sum(kept.values())
+        return sum(saved.values())
 
 
 def cases(device: str) -> "list[tuple[str, Callable[[], Case | None]]]":
-    """Return all comparisons, each made when it is its turn."""
-    neuralop, harmonics, nemo = peer("neuralop"), peer("torch_harmonics"), peer("physicsnemo.models.afno")
-    made: list[tuple[str, Callable[[], Case | None]]] = []
+    """Return the name of each comparison and a function that sets it up."""
+    neuralop = peer("neuralop")
+    harmonics = peer("torch_harmonics")
+    nemo = peer("physicsnemo.models.afno")
+    comparisons: list[tuple[str, Callable[[], Case | None]]] = []
 
     def random(*shape: int) -> Tensor:
         return torch.randn(*shape, device=device)
@@ -156,7 +173,8 @@ def cases(device: str) -> "list[tuple[str, Callable[[], Case | None]]]":
     def spectral(b: int, c: int, h: int, w: int, m: int, goals: Any) -> Case:
         ours = SpectralConv(c, c, (m, m), bias=False).to(device)
         theirs = neuralop.layers.spectral_convolution.SpectralConv(c, c, (m, m), bias=False).to(device)
-        x, y = random(b, c, h, w).to(memory_format=torch.channels_last), random(b, c, h, w)
+        x = random(b, c, h, w).to(memory_format=torch.channels_last)
+        y = random(b, c, h, w)
         return Case(
             f"SpectralConv {b},{c},{h},{w},{m}",
             "neuraloperator",
@@ -174,10 +192,10 @@ def cases(device: str) -> "list[tuple[str, Callable[[], Case | None]]]":
         theirs = neuralop.models.FNO(
             n_modes=(16, 16), in_channels=3, out_channels=3, hidden_channels=64, n_layers=4
         ).to(device)
-        count = [
+        counts = [
             sum(p.numel() * (2 if p.is_complex() else 1) for p in m.parameters()) for m in (ours, theirs)
         ]
-        assert count[0] == count[1]
+        assert counts[0] == counts[1]
         x = random(b, 3, h, w)
         return Case(
             f"FNO {b} x {h} x {w}",
@@ -211,7 +229,7 @@ def cases(device: str) -> "list[tuple[str, Callable[[], Case | None]]]":
         ).to(device)
         theirs = nemo.AFNO([360, 720], 4, 4, [8, 8], 256, 4, num_blocks=8).to(device)
 
-        class Half(nn.Module):
+        class Blocks(nn.Module):
             def __init__(self, inner: nn.Module) -> None:
                 super().__init__()
                 self.inner = inner
@@ -226,8 +244,8 @@ def cases(device: str) -> "list[tuple[str, Callable[[], Case | None]]]":
         return Case(
             "AFNO blocks, depth 4, bf16",
             "physicsnemo bf16",
-            Half(ours),
-            Half(theirs),
+            Blocks(ours),
+            Blocks(theirs),
             x.requires_grad_(),
             x.detach().clone().requires_grad_(),
             goals,
@@ -238,8 +256,10 @@ def cases(device: str) -> "list[tuple[str, Callable[[], Case | None]]]":
         ours = nn.Sequential(
             RealSHT(nlat, nlon, l, mmax=l, grid=grid), InverseRealSHT(nlat, nlon, l, mmax=l, grid=grid)
         ).to(device)
-        pair = (harmonics.RealSHT, harmonics.InverseRealSHT)
-        theirs = nn.Sequential(*(make(nlat, nlon, lmax=l, mmax=l, grid=grid) for make in pair)).to(device)
+        transforms = (harmonics.RealSHT, harmonics.InverseRealSHT)
+        theirs = nn.Sequential(
+            *(transform(nlat, nlon, lmax=l, mmax=l, grid=grid) for transform in transforms)
+        ).to(device)
         x = random(b, nlat, nlon)
         assert (ours(x) - theirs(x)).abs().max() < 1e-3
         return Case(
@@ -255,36 +275,36 @@ def cases(device: str) -> "list[tuple[str, Callable[[], Case | None]]]":
     if neuralop:
         importlib.import_module("neuralop.layers.spectral_convolution")
         importlib.import_module("neuralop.models")
-        made += [(f"spectral {s}", partial(spectral, *s, g)) for s, g in SPECTRAL]
-        made += [(f"model {s}", partial(model, *s, g)) for s, g in MODELS]
+        comparisons += [(f"spectral {s}", partial(spectral, *s, g)) for s, g in SPECTRAL]
+        comparisons += [(f"model {s}", partial(model, *s, g)) for s, g in MODELS]
     if nemo:
-        made += [(f"mixer {s}", partial(mixer, s, g)) for s, g in MIXERS]
-        made += [("blocks", lambda: blocks((None, 1.3)))]
+        comparisons += [(f"mixer {s}", partial(mixer, s, g)) for s, g in MIXERS]
+        comparisons += [("blocks", lambda: blocks((None, 1.3)))]
     if harmonics:
-        made += [(f"sphere {s}", partial(sphere, s, g)) for s, g in SPHERES]
-    return made
+        comparisons += [(f"sphere {s}", partial(sphere, s, g)) for s, g in SPHERES]
+    return comparisons
 
 
 def measure(case: Case, device: str, seconds: float) -> dict[str, Any]:
-    """Time both sides in turn, and return medians in milliseconds and ratios."""
+    """Time both sides alternately, and return median times [ms] and ratios."""
     clock = time.process_time if device == "cpu" else time.perf_counter
     result: dict[str, Any] = {"name": case.name, "against": case.against}
     for backward, kind in ((False, "forward"), (True, "forward_backward")):
         start = time.perf_counter()
-        case.run("ours", backward)
-        case.run("theirs", backward)
+        case.run("ours", backward=backward)
+        case.run("theirs", backward=backward)
         rounds = max(3, min(40, round(seconds / (time.perf_counter() - start))))
         times: dict[str, list[float]] = {"ours": [], "theirs": []}
         for _ in range(rounds):
-            for side, taken in times.items():
+            for side, durations in times.items():
                 if device != "cpu":
                     torch.cuda.synchronize()
-                begin = clock()
-                case.run(side, backward)
+                start_of_round = clock()
+                case.run(side, backward=backward)
                 if device != "cpu":
                     torch.cuda.synchronize()
-                taken.append(clock() - begin)
-        milliseconds = {side: 1e3 * median(taken) for side, taken in times.items()}
+                durations.append(clock() - start_of_round)
+        milliseconds = {side: 1e3 * median(durations) for side, durations in times.items()}
         goal = case.goals[backward]
         ratio = milliseconds["theirs"] / milliseconds["ours"]
         result[kind] = {
@@ -294,34 +314,33 @@ def measure(case: Case, device: str, seconds: float) -> dict[str, Any]:
             "met": goal is None or ratio >= goal,
             "rounds": rounds,
         }
-    result["saved_bytes"] = {side: case.saved(side) for side in case.sides}
+    result["saved_bytes"] = {side: case.saved_bytes(side) for side in case.sides}
     return result
 
 
 def floor(device: str) -> dict[str, float]:
-    """Return what this machine can do at best: large matrix products in GFLOP/s, copies in GB/s (read and
-    written).
-    """
+    """Return the peak rates of this machine: matrix products [GFLOP/s], copies [GB/s, read + written]."""
     a, b = (torch.randn(1536, 1536, device=device) for _ in range(2))
     x = torch.randn(2**24, device=device)
     y = torch.empty_like(x)
     best = {"product_gflops": 2 * 1536**3 / 1e9, "copy_gbytes": 8 * 2**24 / 1e9}
     work: dict[str, Callable[[], Any]] = {"product_gflops": lambda: a @ b, "copy_gbytes": lambda: y.copy_(x)}
     for name, amount in best.items():
-        taken = []
+        durations = []
         for _ in range(12):
-            begin = time.perf_counter()
+            start = time.perf_counter()
             work[name]()
             if device != "cpu":
                 torch.cuda.synchronize()
-            taken.append(time.perf_counter() - begin)
-        best[name] = round(amount / min(taken[2:]), 1)
+            durations.append(time.perf_counter() - start)
+        best[name] = round(amount / min(durations[2:]), 1)
     return best
 
 
 def limit(case: Case, rates: dict[str, float]) -> float | None:
-    """Milliseconds that a forward spectral convolution needs at least: its products at full rate, or its
-    memory, whichever is more.
+    """Return the least time of a forward spectral convolution [ms], or None for another operator.
+
+    This is the time of its products or of its memory traffic at the peak rates, whichever is longer.
     """
     conv, x = case.sides["ours"]
     if not isinstance(conv, SpectralConv) or not isinstance(conv.weight, Tensor):
@@ -334,8 +353,9 @@ def limit(case: Case, rates: dict[str, float]) -> float | None:
 
 
 def peak(name: str, side: str, device: str) -> int:
-    """Peak memory in bytes of forward and backward of one side, in a process of its own, less what was held
-    before.
+    """Return the increase of the resident memory [bytes] by one forward and backward pass of one side.
+
+    It is measured in a separate process; -1 if that fails.
     """
     code = (
         "import resource, sys; sys.path.insert(0, sys.argv[1]); import operators as o; "
@@ -347,19 +367,20 @@ def peak(name: str, side: str, device: str) -> int:
         "open('/proc/self/clear_refs', 'w').write('5'); "
         "field = lambda n: int(next(l for l in open('/proc/self/status') if l.startswith(n)).split()[1]) * "
         "1024; "
-        "before = field('VmRSS'); case.run(side, True); print('PEAK', field('VmHWM') - before)"
+        "before = field('VmRSS'); case.run(side, backward=True); print('PEAK', field('VmHWM') - before)"
     )
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code, str(Path(__file__).parent), name, side],
         capture_output=True,
         text=True,
         check=False,
     )
-    found = [line for line in done.stdout.splitlines() if line.startswith("PEAK")]
-    return int(found[-1].split()[1]) if found else -1
+    peaks = [line for line in process.stdout.splitlines() if line.startswith("PEAK")]
+    return int(peaks[-1].split()[1]) if peaks else -1
 
 
 def mark(part: dict[str, Any]) -> str:
+    """Return a ratio with its goal, marked if it is missed."""
     goal = "" if part["goal"] is None else f" (goal {part['goal']:g}{'' if part['met'] else ', MISSED'})"
     return f"{part['ratio']:5.2f}{goal}"
 
@@ -370,50 +391,50 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
-    parser.add_argument("--only", default="", help="cases whose name holds this")
-    parser.add_argument("--no-peak", action="store_true", help="leave out peak memory")
+    parser.add_argument("--seconds", type=float, default=4.0, help="duration of each measurement [s]")
+    parser.add_argument("--only", default="", help="run the cases whose name contains this; writes nothing")
+    parser.add_argument("--no-peak", action="store_true", help="do not measure peak memory")
     parser.add_argument("--output", type=Path, default=RESULTS)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     keep_freed_memory()
     result: dict[str, Any] = {
-        "device": given.device,
+        "device": arguments.device,
         "machine": platform.machine(),
         "torch": torch.__version__,
         "rows": [],
     }
-    if given.device != "cpu":
+    if arguments.device != "cpu":
         result["machine"] = torch.cuda.get_device_name()
-    for threads in (1, 2) if given.device == "cpu" else (1,):
+    for threads in (1, 2) if arguments.device == "cpu" else (1,):
         torch.set_num_threads(threads)
-        rates = floor(given.device)
+        rates = floor(arguments.device)
         result[f"floor_{threads}"] = rates
         print(
             f"\n{threads} thread(s): products {rates['product_gflops']:g} GFLOP/s, copies "
             f"{rates['copy_gbytes']:g} GB/s"
         )
-        for name, make in cases(given.device):
-            if given.only not in name or (case := make()) is None:
+        for name, set_up in cases(arguments.device):
+            if arguments.only not in name or (case := set_up()) is None:
                 continue
-            row = {"threads": threads} | measure(case, given.device, given.seconds)
-            at_best = limit(case, rates)
-            if at_best is not None:
-                wall = row["forward"]["ms"]["ours"] / (threads if given.device == "cpu" else 1)
-                row["forward_over_floor"] = round(wall / at_best, 2)
-            if threads == 1 and given.device == "cpu" and not given.no_peak:
-                row["peak_bytes"] = {side: peak(name, side, given.device) for side in case.sides}
+            row = {"threads": threads} | measure(case, arguments.device, arguments.seconds)
+            least = limit(case, rates)
+            if least is not None:
+                wall = row["forward"]["ms"]["ours"] / (threads if arguments.device == "cpu" else 1)
+                row["forward_over_floor"] = round(wall / least, 2)
+            if threads == 1 and arguments.device == "cpu" and not arguments.no_peak:
+                row["peak_bytes"] = {side: peak(name, side, arguments.device) for side in case.sides}
             result["rows"].append(row)
             saved = row["saved_bytes"]
-            share = saved["ours"] / max(1, saved["theirs"])
+            saved_ratio = saved["ours"] / max(1, saved["theirs"])
             print(
                 f"{row['name']:44s} forward {mark(row['forward']):26s} f+b "
-                f"{mark(row['forward_backward']):26s} saved {share:5.2f} of theirs",
+                f"{mark(row['forward_backward']):26s} saved {saved_ratio:5.2f} of theirs",
                 flush=True,
             )
     result["peak_rss"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    if not given.only:
-        given.output.parent.mkdir(exist_ok=True)
-        given.output.write_text(json.dumps(result, indent=1) + "\n")
+    if not arguments.only:
+        arguments.output.parent.mkdir(exist_ok=True)
+        arguments.output.write_text(json.dumps(result, indent=1) + "\n")
     missed = [
         row
         for row in result["rows"]

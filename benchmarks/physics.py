@@ -1,13 +1,13 @@
-"""Physics-informed networks on equations on which they are known to fail, as published and with the recipes.
+"""Train physics-informed networks on equations with published failures, as published and with the recipes.
 
     python benchmarks/physics.py --quick        # one seed, about a minute of CPU per row: physics_quick.json
     python benchmarks/physics.py                # three seeds, the recipes unchanged: physics.json
-    python benchmarks/physics.py --curriculum   # three seeds, beta in steps: physics_curriculum.json
+    python benchmarks/physics.py --curriculum   # three seeds, beta increased: physics_curriculum.json
 
 Results are written to benchmarks/results. "Plain" is the set-up of Krishnapriyan et al. 2021: four layers of
-50 tanh units, 1000 fixed points, L-BFGS, a single time window; the number of steps is what fits into a
-minute. Errors are relative L2 errors on a grid of 101 times by 256 points, against closed solutions or the
-solvers of ``datasets.pde``, whose own time is also reported. Times are CPU seconds on one thread.
+50 tanh units, 1000 fixed collocation points, L-BFGS, a single time window, and as many steps as fit into a
+minute. Errors are relative L2 errors on a grid of 101 times by 256 points, against closed-form solutions or
+the solvers of ``datasets.pde``, whose time is also reported. Times are CPU seconds on one thread.
 """
 
 import argparse
@@ -40,7 +40,7 @@ PLAIN = [
     "train.lbfgs_steps=3000",
     "train.initial_points=256",
 ]
-# label, recipe, overrides, overrides of the quick form, goal, stretch
+# label, recipe, overrides, further overrides with --quick, goal, stretch goal
 ROWS: list[tuple[str, str, list[str], list[str], float | None, float | None]] = [
     *(
         (f"advection, beta = {beta}, plain", "advection", [f"equation.beta={beta}", *PLAIN], [], None, None)
@@ -66,8 +66,8 @@ ROWS: list[tuple[str, str, list[str], list[str], float | None, float | None]] = 
         None,
     ),
 ]
-# One network for all of time, and beta raised from 1 step by step (Krishnapriyan et al. 2021), against what
-# they publish and half of it.
+# One network for the whole period, and beta increased from 1 in stages (Krishnapriyan et al. 2021). Goals are
+# the published errors, stretch goals half of these.
 CURRICULUM = [
     "train.windows=1",
     "train.initial_points=256",
@@ -77,7 +77,7 @@ CURRICULUM = [
     "train.iterations=40",
     "train.curriculum={beta: 1}",
 ]
-RAISED: list[tuple[str, str, list[str], list[str], float | None, float | None]] = [
+CURRICULUM_ROWS: list[tuple[str, str, list[str], list[str], float | None, float | None]] = [
     (
         f"advection, beta = {beta}, curriculum",
         "advection",
@@ -90,87 +90,87 @@ RAISED: list[tuple[str, str, list[str], list[str], float | None, float | None]] 
 ]
 
 
-def truth(name: str, parameters: dict[str, float]) -> tuple[np.ndarray, float]:
-    """Return the solution at the points of the comparison, and the seconds it took.
+def reference(name: str, parameters: dict[str, float]) -> tuple[np.ndarray, float]:
+    """Return the reference solution at the points of the comparison, and its CPU time [s].
 
-    Solvers on Fourier modes store a filtered solution, so they run on four times as many points, which hold
-    it, of which every fourth is taken.
+    Spectral solvers store a filtered solution, so they run and store on four times as many points, every
+    fourth of which is compared.
     """
-    every = 4 if name in ("burgers", "allen_cahn", "cahn_hilliard", "reaction_diffusion") else 1
-    more: dict[str, float] = {"start": -1, "length": 2} if name == "burgers" else {}
-    if every > 1:
-        more["refine"] = 1
-    given = {"initial": "standard", "resolution": 256 * every, "frames": 100} | more | parameters
+    stride = 4 if name in ("burgers", "allen_cahn", "cahn_hilliard", "reaction_diffusion") else 1
+    options: dict[str, float] = {"start": -1, "length": 2} if name == "burgers" else {}
+    if stride > 1:
+        options["refine"] = 1
+    problem = {"initial": "standard", "resolution": 256 * stride, "frames": 100} | options | parameters
     start = time.process_time()
-    solution = make_system(name, given).solve(np.random.default_rng(0))
-    return solution["u"][:, ::every], time.process_time() - start
+    solution = make_system(name, problem).solve(np.random.default_rng(0))
+    return solution["u"][:, ::stride], time.process_time() - start
 
 
 def run(
     recipe: str, overrides: list[str], seed: int, progress: Callable[..., None] | None = None
 ) -> dict[str, float]:
-    """Train once and return the error, the seconds and the residuals."""
+    """Train once and return the error, the CPU times [s] and the residuals."""
     with tempfile.TemporaryDirectory() as folder:
         config: Any = load_config(f"pinn/{recipe}", [*overrides, f"train.seed={seed}", f"output={folder}"])
         start = time.process_time()
         result = train(config, progress=progress)
         seconds = time.process_time() - start
-        made = evaluate(result.checkpoint, "101x256")
-        held = json.loads((result.checkpoint / "meta.json").read_text())["provenance"]
-    exact, solver = truth(recipe, json.loads(made.attrs["parameters"]))
-    error = float(np.linalg.norm(made["u"].values - exact) / np.linalg.norm(exact))
-    residuals = {name: held[f"{name}_residual"] for name in ("training", "held_out")}
-    return {"error": error, "cpu_seconds": seconds, "solver_cpu_seconds": solver, **residuals}
+        prediction = evaluate(result.checkpoint, "101x256")
+        provenance = json.loads((result.checkpoint / "meta.json").read_text())["provenance"]
+    exact, solver_seconds = reference(recipe, json.loads(prediction.attrs["parameters"]))
+    error = float(np.linalg.norm(prediction["u"].values - exact) / np.linalg.norm(exact))
+    residuals = {name: provenance[f"{name}_residual"] for name in ("training", "held_out")}
+    return {"error": error, "cpu_seconds": seconds, "solver_cpu_seconds": solver_seconds, **residuals}
 
 
 def main() -> None:
-    """Run the rows and write the result."""
+    """Train all rows, and print and write the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="one seed and about a minute a row")
-    parser.add_argument("--curriculum", action="store_true", help="the rows of the curriculum instead")
-    parser.add_argument("--only", default="", help="rows whose label contains this; writes nothing")
-    given = parser.parse_args()
+    parser.add_argument("--quick", action="store_true", help="one seed and about a minute per row")
+    parser.add_argument("--curriculum", action="store_true", help="run the rows with a curriculum instead")
+    parser.add_argument("--only", default="", help="run the rows whose label contains this; writes nothing")
+    arguments = parser.parse_args()
     logging.basicConfig(level=logging.ERROR)
     torch.set_num_threads(1)
     rows = []
-    for label, recipe, overrides, quick, goal, stretch in RAISED if given.curriculum else ROWS:
-        if given.only not in label:
+    for label, recipe, overrides, quick, goal, stretch in CURRICULUM_ROWS if arguments.curriculum else ROWS:
+        if arguments.only not in label:
             continue
         seeds = [
-            run(recipe, [*overrides, *(quick if given.quick else [])], seed)
-            for seed in range(1 if given.quick else 3)
+            run(recipe, [*overrides, *(quick if arguments.quick else [])], seed)
+            for seed in range(1 if arguments.quick else 3)
         ]
-        middle = {name: median(s[name] for s in seeds) for name in seeds[0]}
+        medians = {name: median(s[name] for s in seeds) for name in seeds[0]}
         row = {
             "label": label,
             "goal": goal,
             "stretch": stretch,
-            **middle,
+            **medians,
             "errors": [s["error"] for s in seeds],
         }
-        row["met"] = None if goal is None else middle["error"] <= goal
+        row["met"] = None if goal is None else medians["error"] <= goal
         rows.append(row)
         mark = (
             "" if goal is None else f"  goal {goal:g}{'' if row['met'] else ' MISSED'}, stretch {stretch:g}"
         )
         print(
-            f"{label:44s} error {middle['error']:8.1e}  {middle['cpu_seconds']:6.1f} s  "
-            f"residual {middle['training']:8.1e} trained, "
-            f"{middle['held_out']:8.1e} held out{mark}",
+            f"{label:44s} error {medians['error']:8.1e}  {medians['cpu_seconds']:6.1f} s  "
+            f"residual {medians['training']:8.1e} training, "
+            f"{medians['held_out']:8.1e} held out{mark}",
             flush=True,
         )
-    if not given.only:
+    if not arguments.only:
         RESULTS.mkdir(exist_ok=True)
         machine = {
             "machine": platform.machine(),
             "torch": torch.__version__,
             "threads": 1,
-            "seeds": 1 if given.quick else 3,
+            "seeds": 1 if arguments.quick else 3,
         }
-        form = "_curriculum" if given.curriculum else "_quick" if given.quick else ""
-        (RESULTS / f"physics{form}.json").write_text(json.dumps(machine | {"rows": rows}, indent=1) + "\n")
+        suffix = "_curriculum" if arguments.curriculum else "_quick" if arguments.quick else ""
+        (RESULTS / f"physics{suffix}.json").write_text(json.dumps(machine | {"rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

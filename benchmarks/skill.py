@@ -1,10 +1,10 @@
-"""Train a recipe on the NCEP series and measure its error on the test year with plain xarray.
+"""Train a recipe on the NCEP series and compute its error in the test year with xarray alone.
 
     python benchmarks/skill.py quickstart air_temperature.nc
     python benchmarks/skill.py ncep_temperature air_temperature.nc
 
 writes ``benchmarks/results/skill_<recipe>.json``: wall and CPU seconds of training, and cos-latitude weighted
-RMSE by lead time, computed from the forecast file and the original netCDF with none of the package's code.
+RMSE by lead time, computed from the forecast and the original netCDF without any code of the package.
 """
 
 import json
@@ -23,18 +23,18 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def rmse(forecast_path: Path, truth_path: Path) -> dict[str, float]:
-    """Return the RMSE by lead time in hours."""
-    made = xr.open_zarr(forecast_path, consolidated=False)["air"].load()
+    """Return the RMSE [K] by lead time [h]."""
+    forecast = xr.open_zarr(forecast_path, consolidated=False)["air"].load()
     truth = xr.open_dataset(truth_path)["air"].rename(lat="latitude", lon="longitude")
-    weights = np.cos(np.deg2rad(made["latitude"].astype("f8")))
+    weights = np.cos(np.deg2rad(forecast["latitude"].astype("f8")))
     errors = {}
-    for lead in made["prediction_timedelta"].values:
-        part = made.sel(prediction_timedelta=lead)
-        actual = truth.sel(time=part["time"].values + lead).values
+    for lead in forecast["prediction_timedelta"].values:
+        predicted = forecast.sel(prediction_timedelta=lead)
+        actual = truth.sel(time=predicted["time"].values + lead).values
         square = xr.DataArray(
-            (part.values.astype("f8") - actual) ** 2, dims=("time", "latitude", "longitude")
+            (predicted.values.astype("f8") - actual) ** 2, dims=("time", "latitude", "longitude")
         )
-        square = square.assign_coords(latitude=made["latitude"])
+        square = square.assign_coords(latitude=forecast["latitude"])
         errors[f"{lead / np.timedelta64(1, 'h'):g}"] = round(
             float(np.sqrt(square.weighted(weights).mean())), 4
         )
@@ -42,14 +42,14 @@ def rmse(forecast_path: Path, truth_path: Path) -> dict[str, float]:
 
 
 def references(command: Path, folder: Path) -> dict[str, dict[str, float]]:
-    """Return the RMSE of the reference forecasts by lead time in hours, as `forecast verify` gives it."""
-    done = subprocess.run(
+    """Return the RMSE [K] of the reference forecasts by lead time [h], as reported by ``forecast verify``."""
+    process = subprocess.run(
         [command, "verify", folder / "forecast.zarr", "--truth", folder / "store.zarr", "--json"],
         check=True,
         capture_output=True,
         text=True,
     )
-    rows = json.loads(done.stdout)
+    rows = json.loads(process.stdout)
     names = ("persistence", "damped_persistence", "climatology")
     return {name: {f"{row['lead_hours']:g}": round(row["rmse"][name], 4) for row in rows} for name in names}
 
@@ -58,16 +58,17 @@ def main() -> None:
     recipe, data = sys.argv[1], Path(sys.argv[2])
     folder = Path(sys.argv[3]) if len(sys.argv) > 3 else Path("runs") / f"skill_{recipe}"
     command = Path(sys.executable).parent / "forecast"
-    store, start = folder / "store.zarr", time.monotonic()
+    store = folder / "store.zarr"
+    start = time.monotonic()
     if recipe == "quickstart":
         subprocess.run([command, "quickstart", "--data", data, "--out", folder], check=True)
         seconds = json.loads((folder / "quickstart.json").read_text())["seconds"]["train"]
     else:
         if not store.exists():
             subprocess.run([command, "ingest", data, "-o", store], check=True)
-        begin = time.monotonic()
+        training_start = time.monotonic()
         subprocess.run([command, "train", recipe, f"data.store={store}", f"output={folder}"], check=True)
-        seconds = round(time.monotonic() - begin, 1)
+        seconds = round(time.monotonic() - training_start, 1)
         times = "2014-01-01/2014-12-28T18/30h"
         subprocess.run(
             [

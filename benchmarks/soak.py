@@ -1,13 +1,13 @@
-"""Run four jobs through a fortnight of accelerated clock while faults are injected, and count the results.
+"""Run four jobs through two weeks of an accelerated clock while faults are injected, and count the results.
 
     python benchmarks/soak.py                  # writes benchmarks/results/soak.json, within ten minutes
 
-A service makes the forecasts of four jobs: one whose commands hang or fail, one whose source comes late, one
-that publishes to an S3 server, one that draws maps and keeps eight cycles as netCDF. Every few cycles a
+A service runs the forecasts of four jobs: one whose commands hang or fail, one whose source is late, one that
+publishes to an S3 server, one that plots maps and keeps eight cycles as netCDF. Every few cycles a
 fault is injected: a worker or the service is killed, a second scheduler races it, the ledger is locked or
 overwritten, the clock jumps, the S3 server stops responding, the disk is full, the source is missing.
-Meanwhile a reader verifies all outputs under their final names. In the end each cycle must be done or failed
-for a stated reason, each output complete, none published twice.
+Meanwhile a reader verifies all outputs under their final names. In the end each cycle must be done, or failed
+with a stated reason; each output must be complete, and none published twice.
 """
 
 import argparse
@@ -69,11 +69,11 @@ ENDS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=6.0, help="duration of the fortnight in real time")
-    parser.add_argument("--every", type=float, default=3.0, help="seconds between two faults")
+    parser.add_argument("--minutes", type=float, default=6.0, help="real duration of the two weeks [min]")
+    parser.add_argument("--every", type=float, default=3.0, help="mean time between two faults [s]")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=HERE / "results" / "soak.json")
-    parser.add_argument("--keep", type=Path, help="folder to work in, which is not removed")
+    parser.add_argument("--keep", type=Path, help="work in this folder and do not remove it")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -117,7 +117,7 @@ def serve(folder: Path, once: bool) -> None:
 
 
 class Service:
-    """The process of the scheduler, which is started again whenever it has ended."""
+    """Process of the scheduler, which is restarted whenever it has ended."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -130,7 +130,7 @@ class Service:
             )
 
     def kill(self) -> None:
-        """Kill it and start it again."""
+        """Kill and restart the process."""
         self.process.kill()
         self.process.wait()
         self.process = self._start()
@@ -140,7 +140,7 @@ class Service:
         self._start("--once").wait()
 
     def attempts(self) -> list[psutil.Process]:
-        """Return the processes of running attempts: the children of the fork server."""
+        """Return the processes of running attempts, which are the children of the fork server."""
         with suppress(psutil.Error):
             return [
                 p
@@ -151,7 +151,7 @@ class Service:
         return []
 
     def restart_if_ended(self) -> bool:
-        """Start the service again if it has ended by itself, which it should not; return whether it had."""
+        """Restart the service if it has ended unexpectedly, and return whether it had."""
         if self.process.poll() is None:
             return False
         self.process = self._start()
@@ -280,7 +280,7 @@ def soak(folder: Path, *, minutes: float, every: float, seed: int) -> dict:
         "FOURCASTER_TIMEOUT": "1",
     }
     faults: Counter[str] = Counter()
-    ended_by_itself = 0
+    unexpected_ends = 0
     service = None
     try:
         for _ in range(100):
@@ -292,15 +292,15 @@ def soak(folder: Path, *, minutes: float, every: float, seed: int) -> dict:
         service = Service(folder)
         reader = Reader(folder, ObjectStore("s3://soak/out/bucket", folder))
         reader.start()
-        while not (folder / "ledger.sqlite").exists():  # no fault before the service has started
+        while not (folder / "ledger.sqlite").exists():  # the service must start before the first fault
             time.sleep(0.2)
-            ended_by_itself += service.restart_if_ended()
+            unexpected_ends += service.restart_if_ended()
         set_clock(folder, epoch=time.time())
         queue: list[str] = []
         while clock_of(folder)() < START + timedelta(days=DAYS):
             time.sleep(every * rng.uniform(0.5, 1.5))
-            ended_by_itself += service.restart_if_ended()
-            queue = queue or rng.sample(FAULTS, len(FAULTS))  # each as often as the others
+            unexpected_ends += service.restart_if_ended()
+            queue = queue or rng.sample(FAULTS, len(FAULTS))  # all faults equally often
             kind = queue.pop()
             inject(kind, folder, service=service, server=server, rng=rng)
             faults[kind] += 1
@@ -315,7 +315,7 @@ def soak(folder: Path, *, minutes: float, every: float, seed: int) -> dict:
         reader.finished.set()
         reader.join()
         reader.verify_all()
-        counts = summary(folder, last, reader, faults=faults, ended_by_itself=ended_by_itself, code=code)
+        counts = summary(folder, last, reader, faults=faults, unexpected_ends=unexpected_ends, code=code)
         return counts | {
             "seconds": round(time.monotonic() - started, 1),
             "seed": seed,
@@ -332,7 +332,7 @@ def summary(
     reader: Reader,
     *,
     faults: Counter,
-    ended_by_itself: int,
+    unexpected_ends: int,
     code: int,
 ) -> dict:
     """Count the states and compare the ledger with the published outputs."""
@@ -394,7 +394,7 @@ def summary(
         "ended without a notification": sorted(map(str, ended - notified)),
         "verified": sum(record.verified is not None for record in records),
         "leftover files": leftovers,
-        "service ended by itself": ended_by_itself,
+        "service ended by itself": unexpected_ends,
     }
     sound = (
         len(records) == expected
@@ -402,7 +402,7 @@ def summary(
         and "no cause" not in causes
         and code == 0
     )
-    problems = reader.incomplete or twice or inconsistent or leftovers or ended - notified or ended_by_itself
+    problems = reader.incomplete or twice or inconsistent or leftovers or ended - notified or unexpected_ends
     return {"sound": sound and not problems} | result
 
 

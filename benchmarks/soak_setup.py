@@ -1,4 +1,4 @@
-"""Set-up of the soak test: a store, a trained model, and four jobs whose ``prepare`` command can fail."""
+"""Set up the soak test: a store, a trained model, and four jobs whose ``prepare`` command can fail."""
 
 from datetime import datetime
 from pathlib import Path

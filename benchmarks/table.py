@@ -24,7 +24,7 @@ def goal(part: dict[str, Any]) -> str:
     return "" if part["goal"] is None else f"{part['goal']:g}"
 
 
-def table(result: dict[str, Any]) -> str:
+def operators_table(result: dict[str, Any]) -> str:
     """Return the table of operators in Markdown."""
     rows = {(row["name"], row["threads"]): row for row in result["rows"]}
     lines = [
@@ -36,14 +36,15 @@ def table(result: dict[str, Any]) -> str:
         if threads != 1:
             continue
         two = rows.get((name, 2), one)
-        saved, peak = one["saved_bytes"], one.get("peak_bytes", {"ours": -1, "theirs": -1})
+        saved = one["saved_bytes"]
+        peak = one.get("peak_bytes", {"ours": -1, "theirs": -1})
         memory = f"{peak['ours'] / peak['theirs']:.2f}" if peak["theirs"] > 0 and peak["ours"] > 0 else ""
         parts = [
             f"{cell(one[kind])} / {cell(two[kind])} | {goal(one[kind])}"
             for kind in ("forward", "forward_backward")
         ]
-        kept = f"{saved['ours'] / max(1, saved['theirs']):.2f}"
-        cells = [name, one["against"], *parts, kept, memory, str(one.get("forward_over_floor", ""))]
+        saved_ratio = f"{saved['ours'] / max(1, saved['theirs']):.2f}"
+        cells = [name, one["against"], *parts, saved_ratio, memory, str(one.get("forward_over_floor", ""))]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -163,7 +164,7 @@ def soak_table(result: dict[str, Any]) -> str:
 
 
 def jobs_start_table(result: dict[str, Any]) -> str:
-    """Return the durations of a run with nothing to do in Markdown."""
+    """Return the durations of a run without due cycles in Markdown."""
     command = f"{result['command_seconds']:.2f}"
     cells = [
         command if result["met"] else f"**{command}**",
@@ -178,9 +179,9 @@ def jobs_start_table(result: dict[str, Any]) -> str:
     return "\n".join([header, "|---|---|---|---|---|---|", f"| {' | '.join(cells)} |"])
 
 
-# Name of the result, the page that shows it, and the function that formats it.
+# Name of the result, page that shows it, and function that formats it.
 TABLES: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
-    ("operators", "operators", table),
+    ("operators", "operators", operators_table),
     ("physics_quick", "physics", physics_table),
     ("physics", "physics", physics_table),
     ("physics_curriculum", "physics", physics_table),
@@ -194,16 +195,16 @@ TABLES: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
 
 
 def main() -> None:
-    """Replace the tables in the pages, where there is a result."""
+    """Replace the tables of all results that exist."""
     for result, page, render in TABLES:
         if not (RESULTS / f"{result}.json").exists():
             continue
         part = "pipes: " if render is pipe_table else ""
         path = ROOT / "docs" / f"{page}.md"
-        begin = f"<!-- table of {part}{result}.json: python benchmarks/table.py -->"
-        before, rest = path.read_text().split(begin)
+        marker = f"<!-- table of {part}{result}.json: python benchmarks/table.py -->"
+        before, rest = path.read_text().split(marker)
         markdown = render(json.loads((RESULTS / f"{result}.json").read_text()))
-        path.write_text(f"{before}{begin}\n{markdown}\n{END}{rest.split(END, 1)[1]}")
+        path.write_text(f"{before}{marker}\n{markdown}\n{END}{rest.split(END, 1)[1]}")
 
 
 if __name__ == "__main__":

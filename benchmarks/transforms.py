@@ -1,9 +1,9 @@
-"""Measure both ways of making a truncated Fourier transform and fit the cost model that chooses between them.
+"""Measure both methods of truncated Fourier transforms and fit the cost model that chooses between them.
 
     python benchmarks/transforms.py            # prints the fit, writes benchmarks/results/transforms.json
 
-The fitted constants stand in ``fno/transforms/costs.py``, copied by hand, so that a run never depends on a
-measurement. Grids of the report's second half are not used in the fit.
+The fitted constants are copied by hand into ``fno/transforms/costs.py``, so that no run depends on a
+measurement. The held-out grids are not used in the fit.
 """
 
 import argparse
@@ -47,21 +47,23 @@ SHARES = (0.06, 0.12, 0.25, 0.5, 1.0)
 
 
 def measure(size: tuple[int, ...], share: float, device: str) -> dict[str, Any]:
-    """Time forward and inverse transforms, interleaved, and return nanoseconds a point and channel."""
+    """Time forward and inverse transforms, interleaved, and return the times [ns] per point and channel."""
     modes = kept_modes([max(1, round(share * n)) for n in size], size)
     batch = max(1, round(2**20 / (math.prod(size) * 32)))
     x = torch.randn(batch, *size, 32, device=device)
     times: dict[Method, list[float]] = {"dft": [], "fft": []}
     for _ in range(5):
-        for method, taken in times.items():
+        for method, durations in times.items():
             start = time.perf_counter()
             synthesise(analyse(x, modes, method), modes, size, method=method)
             if device != "cpu":
                 torch.cuda.synchronize()
-            taken.append(time.perf_counter() - start)
+            durations.append(time.perf_counter() - start)
     kept = tuple(len(m) for m in modes)
     flops, butterflies = work(kept, size)
-    nanoseconds = {str(method): median(taken[1:]) / 2 / x.numel() * 1e9 for method, taken in times.items()}
+    nanoseconds = {
+        str(method): median(durations[1:]) / 2 / x.numel() * 1e9 for method, durations in times.items()
+    }
     return {
         "size": size,
         "kept": kept,
@@ -73,22 +75,22 @@ def measure(size: tuple[int, ...], share: float, device: str) -> dict[str, Any]:
 
 
 def wasted(row: dict[str, Any], rate: float, base: float, log: float) -> float:
-    """Return the share of time lost on one grid by choosing with these constants."""
+    """Return the relative loss of time on one grid if the method is chosen with these constants."""
     chosen = "dft" if row["flops"] / rate < base + log * row["butterflies"] else "fft"
     return float(row[chosen] / min(row["dft"], row["fft"]) - 1)
 
 
 def main() -> None:
-    """Measure, fit, report."""
+    """Measure both methods, fit the cost model, and print and write the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "transforms.json")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
     rows = {
-        name: [measure(s, share, given.device) for s in sizes for share in SHARES]
+        name: [measure(s, share, arguments.device) for s in sizes for share in SHARES]
         for name, sizes in (("fit", FIT), ("held_out", HELD_OUT))
     }
     fit = rows["fit"]
@@ -100,23 +102,23 @@ def main() -> None:
     )
     print(
         f"fit: product_rate={rate:.0f}, fft_base={base:.2f}, fft_log={log:.3f}; committed: "
-        f"{COSTS.get(given.device)}"
+        f"{COSTS.get(arguments.device)}"
     )
     loss = {}
     for name, part in rows.items():
-        lost = [row[row["chosen"]] / min(row["dft"], row["fft"]) - 1 for row in part]
+        losses = [row[row["chosen"]] / min(row["dft"], row["fft"]) - 1 for row in part]
         loss[name] = {
-            "mean": float(np.mean(lost)),
-            "worst": float(np.max(lost)),
-            "right": float(np.mean(np.array(lost) < 0.05)),
+            "mean": float(np.mean(losses)),
+            "worst": float(np.max(losses)),
+            "right": float(np.mean(np.array(losses) < 0.05)),
         }
         good, mean, worst = loss[name]["right"], loss[name]["mean"], loss[name]["worst"]
         print(
-            f"{name}: choice is the faster (or within 5 %) in {good:.0%}, costs {mean:.1%} on average, "
-            f"{worst:.0%} at worst"
+            f"{name}: the choice is the faster method or within 5 % of it in {good:.0%}, and costs "
+            f"{mean:.1%} on average, {worst:.0%} at worst"
         )
     result = {
-        "device": given.device,
+        "device": arguments.device,
         "machine": platform.processor() or platform.machine(),
         "torch": torch.__version__,
         "threads": 1,
@@ -126,8 +128,8 @@ def main() -> None:
         "loss": loss,
         "rows": rows,
     }
-    given.output.parent.mkdir(exist_ok=True)
-    given.output.write_text(json.dumps(result, indent=1) + "\n")
+    arguments.output.parent.mkdir(exist_ok=True)
+    arguments.output.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,4 @@
-"""The benchmark of solution operators: its parts run alone, keep the rows of the others, and its baselines
-are what they say.
-"""
+"""The benchmark of solution operators: separate runs of its parts, and its baselines."""
 
 import importlib.util
 import json
@@ -19,13 +17,13 @@ ROOT = Path(__file__).parent.parent
 def solving():
     spec = importlib.util.spec_from_file_location("benchmark_solving", ROOT / "benchmarks" / "solving.py")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses look their module up
+    sys.modules[spec.name] = module  # dataclasses look their module up here
     spec.loader.exec_module(module)
     yield module
     del sys.modules[spec.name]
 
 
-def test_one_part_runs_alone_and_the_other_rows_stay(solving, tmp_path, capsys):
+def test_a_run_of_one_part_keeps_the_rows_of_the_others(solving, tmp_path, capsys):
     path = tmp_path / "solving.json"
     others = [{"kind": kind, "label": "kept", "all": [1.0]} for kind in ("burgers", "heat_sink")]
     path.write_text(json.dumps({"rows": [{"kind": "heat_sink_baselines", "label": "old"}, *others]}))
@@ -49,22 +47,23 @@ def test_one_part_runs_alone_and_the_other_rows_stay(solving, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_every_part_runs_on_a_tiny_size(solving, tmp_path):
+def test_every_part_runs_with_tiny_sizes(solving, tmp_path):
     solving.main(["--tiny", "--output", str(tmp_path / "solving.json")])
     rows = json.loads((tmp_path / "solving.json").read_text())["rows"]
     assert list(dict.fromkeys(row["kind"] for row in rows)) == list(solving.PARTS)
 
 
-@pytest.mark.parametrize("wrong", [["--tiny"], ["--only", "sinks"]])
-def test_a_tiny_run_does_not_replace_published_results(solving, wrong):
+@pytest.mark.parametrize("arguments", [["--tiny"], ["--only", "sinks"]])
+def test_a_tiny_run_does_not_replace_published_results(solving, arguments):
     with pytest.raises(SystemExit, match="2"):
-        solving.main(wrong)
+        solving.main(arguments)
 
 
-def test_the_budget_is_the_temperature_at_which_the_air_takes_up_the_heat(solving, tmp_path):
+def test_the_budget_is_the_temperature_at_which_the_cooling_equals_the_heat_flux(solving, tmp_path):
     path = simulate("heat_sink", tmp_path / "h.zarr", {"flux": 1e4}, samples=3)
-    given, temperature, budget = solving.features_and_temperature(path)
-    metal, transfer = given[:, :1024].reshape(3, 32, 32), np.exp(given[:, -2])
+    features, temperature, budget = solving.features_and_temperature(path)
+    metal = features[:, :1024].reshape(3, 32, 32)
+    transfer = np.exp(features[:, -2])
     for i in range(3):
         faces = (
             np.abs(np.diff(np.pad(metal[i], ((0, 1), (0, 0))), axis=0)).sum()
@@ -75,12 +74,16 @@ def test_the_budget_is_the_temperature_at_which_the_air_takes_up_the_heat(solvin
     assert np.array_equal(np.isfinite(temperature).reshape(3, 32, 32), metal == 1)
 
 
-def test_the_regression_is_exact_for_a_linear_law_and_fits_where_values_are(solving, monkeypatch):
+def test_the_regression_is_exact_for_a_linear_law_and_ignores_missing_values(solving, monkeypatch):
     rng = np.random.default_rng(0)
-    x, weights = rng.standard_normal((90, 4)), rng.standard_normal((4, 6))
+    x = rng.standard_normal((90, 4))
+    weights = rng.standard_normal((4, 6))
     y = 2.0 + x @ weights
     y[rng.random(y.shape) < 0.3] = np.nan
-    y[:70, 5] = np.nan  # a cell that no sample to fit has
+    y[:70, 5] = np.nan  # a cell without values in the training samples
     monkeypatch.setattr(solving, "PENALTIES", (1e-6, 1e6))
-    made = solving.ridge(x[:80], y[:80], x[80:], 70, np.ones((10, 1)))
-    assert np.allclose(made[:, :5], 2.0 + (x @ weights)[80:, :5], atol=1e-5) and (made[:, 5] == 1).all()
+    predicted = solving.ridge(x[:80], y[:80], x[80:], count=70, scale=np.ones((10, 1)))
+    assert (
+        np.allclose(predicted[:, :5], 2.0 + (x @ weights)[80:, :5], atol=1e-5)
+        and (predicted[:, 5] == 1).all()
+    )

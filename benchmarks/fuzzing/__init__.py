@@ -1,1 +1,1 @@
-"""The parts of ``benchmarks/fuzz.py``: bad inputs by kind, and a process for each that is watched."""
+"""Parts of ``benchmarks/fuzz.py``: invalid inputs by kind, and a monitored process for each."""

@@ -1,36 +1,36 @@
-"""Confine a process so that it cannot change files outside of some folders, whatever it does and whoever runs
-it.
-"""
+"""Restrict a process by Landlock so that it cannot change files outside given folders, even as root."""
 
 import ctypes
 import os
 import struct
 from contextlib import suppress
 
-_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = (
-    444,
-    445,
-    446,
-)  # system calls of Landlock, the same on all machines
+# System calls of Landlock, the same on all architectures.
+_CREATE_RULESET = 444
+_ADD_RULE = 445
+_RESTRICT_SELF = 446
+# Access rights.
 _WRITE_FILE = 1 << 1
-_REMOVE_DIR, _REMOVE_FILE = 1 << 4, 1 << 5
+_REMOVE_DIR = 1 << 4
+_REMOVE_FILE = 1 << 5
 _MAKE = sum(1 << n for n in range(6, 13))
-_REFER, _TRUNCATE = 1 << 13, 1 << 14
+_REFER = 1 << 13
+_TRUNCATE = 1 << 14
 _CHANGES = _WRITE_FILE | _REMOVE_DIR | _REMOVE_FILE | _MAKE
 _NO_NEW_PRIVILEGES = 38
 DEVICES = ("/dev/null", "/dev/full", "/dev/zero", "/dev/random", "/dev/urandom", "/dev/tty")
 
 
 def available() -> int:
-    """Return the version of Landlock in the kernel; 0 where there is none."""
+    """Return the version of Landlock in the kernel, or 0 if there is none."""
     return max(0, ctypes.CDLL(None).syscall(_CREATE_RULESET, None, 0, 1))
 
 
 def confine(folders: list[str]) -> None:
-    """Let this process and its children change files below these folders only; devices may be written to.
+    """Allow this process and its children to change files only below these folders; devices stay writable.
 
     Raises:
-        OSError: the kernel refuses.
+        OSError: the kernel rejects the rules.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     changes = _CHANGES | (_REFER if available() >= 2 else 0) | (_TRUNCATE if available() >= 3 else 0)

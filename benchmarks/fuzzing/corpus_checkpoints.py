@@ -1,4 +1,4 @@
-"""Checkpoints and published weights that are damaged, or describe what they are not."""
+"""Checkpoints and published weights that are damaged or inconsistent."""
 
 import io
 import json
@@ -8,14 +8,29 @@ import random
 import struct
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from .cases import CANARY, FIXTURES, Case, change, damage, draw, kind, write
-from .corpus_yaml import ANYTHING, leaves, replaced
+from .cases import (
+    ANYTHING,
+    CANARY,
+    FIXTURES,
+    REMOVED,
+    SPECIAL_FILES,
+    Case,
+    as_json,
+    change,
+    damage,
+    damaging,
+    draw,
+    kind,
+    leaves,
+    replaced,
+    write,
+)
 from .fixtures import CHECKPOINTS, network_weights
 
 VALUES: tuple[Any, ...] = (
@@ -42,11 +57,11 @@ VALUES: tuple[Any, ...] = (
     "2001-01-01",
     "NaT",
     "9**9**9",
-    leaves,
+    REMOVED,
 )
 
 
-def users(folder: str, name: str) -> list[tuple[str, ...]]:
+def readers(folder: str, name: str) -> list[tuple[str, ...]]:
     """Return the command lines that load a checkpoint."""
     path = f"{folder}/{Path(name).name}"
     first = name.partition("/")[0]
@@ -64,8 +79,8 @@ def users(folder: str, name: str) -> list[tuple[str, ...]]:
     ]
 
 
-def edited(change_values):
-    """Return an edit of a checkpoint's description."""
+def edited(change_values: Callable[[Any], Any]) -> Callable[[Path], None]:
+    """Return an edit that changes the values of meta.json."""
 
     def edit(path: Path) -> None:
         file = path / "meta.json"
@@ -75,25 +90,20 @@ def edited(change_values):
 
 
 @kind("descriptions")
-def descriptions(chance: random.Random) -> Iterator[Case]:
-    """Yield checkpoints of each kind with one value of meta.json replaced, or left out."""
-    drawn = draw(ANYTHING, 200, chance)
+def descriptions(rng: random.Random) -> Iterator[Case]:
+    """Yield checkpoints of each kind with one value of meta.json replaced or removed."""
+    drawn = draw(ANYTHING, 200, rng)
     for name in CHECKPOINTS:
         for i in range(160):
-            value = chance.choice(VALUES) if i % 2 else chance.choice(drawn)
-            at = chance.random()
+            value = rng.choice(VALUES) if i % 2 else rng.choice(drawn)
+            at = rng.random()
 
             def edit(values: Any, value: Any = value, at: float = at) -> Any:
                 paths = [p for p in leaves(values) if len(p) < 6]
                 path = paths[int(at * len(paths))]
-                if value is leaves and not path:
-                    return {}
-                replacement = (
-                    value if value is leaves else json.loads(json.dumps(value, default=str, skipkeys=True))
-                )
-                return replaced(values, path, replacement)
+                return {} if value is REMOVED and not path else replaced(values, path, as_json(value))
 
-            words = chance.choice(users("in", name))
+            words = rng.choice(readers("in", name))
             yield Case(words, change(name, edited(edit)), f"{name}: value {i} is {str(value)[:30]!r}")
 
 
@@ -116,8 +126,8 @@ SIZES = {
 
 
 @kind("sizes")
-def sizes(chance: random.Random) -> Iterator[Case]:
-    """Yield descriptions of networks that would not fit into any memory."""
+def sizes(rng: random.Random) -> Iterator[Case]:
+    """Yield descriptions of networks that exceed the memory of any machine."""
     for name in CHECKPOINTS:
         for key, value in SIZES.items():
 
@@ -131,12 +141,12 @@ def sizes(chance: random.Random) -> Iterator[Case]:
 
                 return walk(values)
 
-            yield Case(users("in", name)[2], change(name, edited(edit)), f"{name}: {key} of {value}")
+            yield Case(readers("in", name)[2], change(name, edited(edit)), f"{name}: {key} of {value}")
 
 
 @kind("json")
-def texts(chance: random.Random) -> Iterator[Case]:
-    """Yield meta.json that is not what it should be at all."""
+def texts(rng: random.Random) -> Iterator[Case]:
+    """Yield checkpoints whose meta.json is not a JSON object or not a regular file."""
     deep = {"lists": "[" * 100_000 + "]" * 100_000, "objects": '{"a":' * 100_000 + "1" + "}" * 100_000}
     whole = {
         "empty": "",
@@ -149,7 +159,7 @@ def texts(chance: random.Random) -> Iterator[Case]:
         "long": "1" * 100_000,
     }
     whole |= {
-        "twice": '{"format_version": 1, "format_version": 2}',
+        "duplicate key": '{"format_version": 1, "format_version": 2}',
         "large": "[" + "1," * 10_000_000 + "1]",
         "null byte": '{"a": "\\u0000"}',
     }
@@ -159,28 +169,23 @@ def texts(chance: random.Random) -> Iterator[Case]:
             def edit(path: Path, text: str | bytes = text) -> None:
                 (path / "meta.json").write_bytes(text.encode() if isinstance(text, str) else text)
 
-            for words in users("in", name)[::2][:2]:
+            for words in readers("in", name)[::2][:2]:
                 yield Case(words, change(name, edit), f"{name}: {label}", refused=True)
-        for label, make in (
-            ("pipe", os.mkfifo),
-            ("device", lambda p: os.symlink("/dev/zero", p)),
-            ("folder", os.mkdir),
-            ("loop", lambda p: os.symlink(p, p)),
-        ):
+        for label, make in SPECIAL_FILES.items():
             for file in ("meta.json", "weights.safetensors"):
 
                 def edit_file(path: Path, make: Any = make, file: str = file) -> None:
-                    names = [
+                    targets = [
                         p
                         for p in path.iterdir()
                         if p.name == file or (file != "meta.json" and p.suffix == ".safetensors")
                     ]
-                    for found in names:
-                        found.unlink()
-                        make(found)
+                    for target in targets:
+                        target.unlink()
+                        make(target)
 
                 yield Case(
-                    users("in", name)[2],
+                    readers("in", name)[2],
                     change(name, edit_file),
                     f"{name}: {file} is a {label}",
                     refused=True,
@@ -193,57 +198,54 @@ def weights_of(path: Path) -> Path:
 
 
 @kind("weights")
-def weights(chance: random.Random) -> Iterator[Case]:
-    """Yield damaged safetensors, and headers that lie."""
+def weights(rng: random.Random) -> Iterator[Case]:
+    """Yield damaged safetensors files, and headers that contradict the data."""
     for name in CHECKPOINTS:
         for i in range(30):
-            state = chance.getrandbits(32)
-
-            def edit(path: Path, state: int = state) -> None:
-                file = weights_of(path)
-                file.write_bytes(damage(file.read_bytes(), random.Random(state)))
-
-            yield Case(users("in", name)[2], change(name, edit), f"{name}: damage {i}", refused=i % 30 > -1)
+            edit = damaging(rng, weights_of)
+            yield Case(readers("in", name)[2], change(name, edit), f"{name}: damage {i}", refused=True)
         for label, header in headers().items():
 
-            def lie(path: Path, header: bytes = header) -> None:
+            def overwrite(path: Path, header: bytes = header) -> None:
                 weights_of(path).write_bytes(header)
 
-            yield Case(users("in", name)[2], change(name, lie), f"{name}: {label}", refused=True)
+            yield Case(readers("in", name)[2], change(name, overwrite), f"{name}: {label}", refused=True)
 
 
 def headers() -> dict[str, bytes]:
-    """Return files with a header of safetensors that does not fit."""
+    """Return safetensors files with an invalid header."""
 
     def file(header: Any, size: int | None = None, data: bytes = b"") -> bytes:
         text = header if isinstance(header, bytes) else json.dumps(header).encode()
         return struct.pack("<Q", len(text) if size is None else size) + text + data
 
-    one = {"dtype": "F32", "shape": [10**6, 10**6], "data_offsets": [0, 4]}
+    tensor = {"dtype": "F32", "shape": [10**6, 10**6], "data_offsets": [0, 4]}
     return {
         "a header of 2**60 bytes": file({}, 2**60),
         "a header of 2**63 bytes": file({}, 2**63),
         "an empty header": file({}),
         "a list as header": file([]),
         "a deep header": file(b"[" * 50_000 + b"]" * 50_000),
-        "a large tensor": file({"a": one}, data=b"0000"),
-        "offsets outside": file({"a": one | {"shape": [1], "data_offsets": [0, 2**40]}}, data=b"0000"),
-        "offsets backwards": file({"a": one | {"shape": [1], "data_offsets": [4, 0]}}, data=b"0000"),
-        "an overflow": file({"a": one | {"shape": [2**33, 2**33, 2**33]}}, data=b"0000"),
-        "an unknown type": file({"a": one | {"dtype": "X99", "shape": [1]}}, data=b"0000"),
-        "many tensors": file({f"t{i}": one | {"shape": [0], "data_offsets": [0, 0]} for i in range(100_000)}),
+        "a large tensor": file({"a": tensor}, data=b"0000"),
+        "offsets outside": file({"a": tensor | {"shape": [1], "data_offsets": [0, 2**40]}}, data=b"0000"),
+        "reversed offsets": file({"a": tensor | {"shape": [1], "data_offsets": [4, 0]}}, data=b"0000"),
+        "an overflow": file({"a": tensor | {"shape": [2**33, 2**33, 2**33]}}, data=b"0000"),
+        "an unknown type": file({"a": tensor | {"dtype": "X99", "shape": [1]}}, data=b"0000"),
+        "many tensors": file(
+            {f"t{i}": tensor | {"shape": [0], "data_offsets": [0, 0]} for i in range(100_000)}
+        ),
     }
 
 
 class Malicious:
-    """An object that runs a command when it is unpickled."""
+    """Object that runs a command when it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, tuple[str]]:
         return os.system, (f"touch {CANARY}",)
 
 
 def archives() -> dict[str, bytes]:
-    """Return files of weights that are hostile."""
+    """Return hostile files of weights."""
     state = network_weights()
 
     def saved(values: Any, **options: Any) -> bytes:
@@ -258,8 +260,8 @@ def archives() -> dict[str, bytes]:
         with file.open("archive/data/0", "w", force_zip64=True) as entry:
             for _ in range(3000):
                 entry.write(bytes(2**20))
-    upward = io.BytesIO()
-    with tarfile.open(fileobj=upward, mode="w") as tar:
+    path_traversal = io.BytesIO()
+    with tarfile.open(fileobj=path_traversal, mode="w") as tar:
         info = tarfile.TarInfo("../../canary")
         info.size = 1
         tar.addfile(info, io.BytesIO(b"x"))
@@ -269,9 +271,9 @@ def archives() -> dict[str, bytes]:
         "pickle of old torch": saved(state | {"x": Malicious()}, _use_new_zipfile_serialization=False),
         "pickle of new torch": saved({"model": state, "x": Malicious()}),
         "zip bomb": bomb.getvalue(),
-        "tar upward": upward.getvalue(),
+        "tar with path traversal": path_traversal.getvalue(),
         "blocks.1000000000": saved(state | many),
-        "a thousand million layers": saved({f"blocks.{10**9}.filter.w1": torch.zeros(1)}),
+        "a billion layers": saved({f"blocks.{10**9}.filter.w1": torch.zeros(1)}),
         "empty": b"",
         "empty dict": saved({}),
         "list": saved([1, 2]),
@@ -288,13 +290,13 @@ def archives() -> dict[str, bytes]:
 
 
 @kind("published")
-def published(chance: random.Random) -> Iterator[Case]:
+def published(rng: random.Random) -> Iterator[Case]:
     """Yield published weights that are hostile or damaged, in every format."""
     files = archives()
     whole = io.BytesIO()
     torch.save(network_weights(), whole)
     for i in range(60):
-        files[f"damage {i}"] = damage(whole.getvalue(), chance)
+        files[f"damage {i}"] = damage(whole.getvalue(), rng)
     arguments = {
         "neuraloperator": ("n_modes=4,4", "hidden_channels=4"),
         "fourcastnet": ("inp_shape=8,16",),

@@ -1,6 +1,4 @@
-"""Data sets that are whole, but contain what no forecast or store should: odd times, coordinates, names,
-attributes and values.
-"""
+"""Readable data sets with invalid or unusual times, coordinates, names, attributes and values."""
 
 import random
 import shutil
@@ -12,11 +10,11 @@ import numpy as np
 import xarray as xr
 
 from .cases import Case, change, kind
-from .corpus_stores import users
+from .corpus_stores import readers
 
 
-def odd() -> dict[str, Callable[[xr.Dataset], xr.Dataset]]:
-    """Return changes of a data set of forecasts or states that a file can contain."""
+def alterations() -> dict[str, Callable[[xr.Dataset], xr.Dataset]]:
+    """Return functions that alter a data set of forecasts or states, by label."""
     nat = np.datetime64("NaT")
 
     def times(dataset: xr.Dataset, change: Any) -> xr.Dataset:
@@ -83,8 +81,8 @@ def odd() -> dict[str, Callable[[xr.Dataset], xr.Dataset]]:
         "one time": lambda d: d.isel(time=slice(1)),
         "NaT": lambda d: times(d, lambda v: np.where(np.arange(len(v)) == 0, nat, v)),
         "all NaT": lambda d: times(d, lambda v: np.full(len(v), nat)),
-        "twice": lambda d: times(d, lambda v: np.repeat(v[:1], len(v))),
-        "backwards": lambda d: d.isel(time=slice(None, None, -1)),
+        "duplicate times": lambda d: times(d, lambda v: np.repeat(v[:1], len(v))),
+        "reversed times": lambda d: d.isel(time=slice(None, None, -1)),
         "times are numbers": lambda d: times(d, lambda v: np.arange(len(v))),
         "times are texts": lambda d: times(d, lambda v: np.array(["x"] * len(v))),
         "nan latitudes": lambda d: d.assign_coords(
@@ -106,11 +104,9 @@ def odd() -> dict[str, Callable[[xr.Dataset], xr.Dataset]]:
 
 
 @kind("data sets")
-def data_sets(chance: random.Random) -> Iterator[Case]:
-    """Yield stores and netCDF files that are whole, but contain odd times, coordinates, names, attributes or
-    values.
-    """
-    for label, alter in odd().items():
+def data_sets(rng: random.Random) -> Iterator[Case]:
+    """Yield readable stores and netCDF files with invalid times, coordinates, names, attributes or values."""
+    for label, alter in alterations().items():
         for fixture in ("source.zarr", "source.nc", "store.zarr", "forecast.zarr", "forecast.nc"):
 
             def edit(path: Path, alter: Any = alter) -> None:
@@ -131,12 +127,6 @@ def data_sets(chance: random.Random) -> Iterator[Case]:
                     shutil.rmtree(path)
                     target.rename(path)
 
-            name = (
-                "source.zarr"
-                if fixture == "source.nc"
-                else "forecast.zarr"
-                if fixture == "forecast.nc"
-                else fixture
-            )
-            for words in chance.sample(users(name, f"in/{fixture}"), 1):
+            name = Path(fixture).with_suffix(".zarr").name
+            for words in rng.sample(readers(name, f"in/{fixture}"), 1):
                 yield Case(words, change(fixture, edit), f"{fixture}: {label}")

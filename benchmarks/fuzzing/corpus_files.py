@@ -1,6 +1,5 @@
-"""netCDF, HDF5 and GRIB files that are damaged, reach outside, or never end; units that are no units."""
+"""netCDF, HDF5 and GRIB files that are damaged, refer to other files, or are huge; invalid units."""
 
-import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,19 +9,13 @@ import h5py
 import numpy as np
 from hypothesis import strategies as st
 
-from .cases import CANARY, FIXTURES, Case, change, damage, draw, kind, write
+from .cases import CANARY, FIXTURES, SPECIAL_FILES, Case, change, create, damaging, draw, kind, write
 
-ENDINGS = {
-    "source.nc": ".nc",
-    "classic.nc": ".nc",
-    "plain.h5": ".h5",
-    "forecast.nc": ".nc",
-    "scores.nc": ".nc",
-}
+FILES = ("source.nc", "classic.nc", "plain.h5", "forecast.nc", "scores.nc")
 
 
-def users(name: str) -> list[tuple[str, ...]]:
-    """Return the command lines that read a file of data."""
+def readers(name: str) -> list[tuple[str, ...]]:
+    """Return the command lines that read a data file."""
     return [
         ("inspect", name),
         ("ingest", name, "-o", "out/s.zarr"),
@@ -34,23 +27,15 @@ def users(name: str) -> list[tuple[str, ...]]:
 
 
 @kind("netCDF")
-def damaged(chance: random.Random) -> Iterator[Case]:
+def damaged(rng: random.Random) -> Iterator[Case]:
     """Yield files with flipped, missing or repeated bytes."""
-    for fixture in ENDINGS:
+    for fixture in FILES:
         for i in range(50):
-            state = chance.getrandbits(32)
-
-            def edit(path: Path, state: int = state) -> None:
-                path.write_bytes(damage(path.read_bytes(), random.Random(state)))
-
-            yield Case(chance.choice(users(f"in/{fixture}")), change(fixture, edit), f"{fixture}: damage {i}")
+            edit = damaging(rng)
+            yield Case(rng.choice(readers(f"in/{fixture}")), change(fixture, edit), f"{fixture}: damage {i}")
     for fixture in ("source.nc", "classic.nc"):
         for i in range(6):
-            state = chance.getrandbits(32)
-
-            def edit_quick(path: Path, state: int = state) -> None:
-                path.write_bytes(damage(path.read_bytes(), random.Random(state)))
-
+            edit = damaging(rng)
             words = (
                 "quickstart",
                 "--data",
@@ -61,7 +46,7 @@ def damaged(chance: random.Random) -> Iterator[Case]:
                 "model.members=1",
                 "model.n_layers=1",
             )
-            yield Case(words, change(fixture, edit_quick), f"quickstart on {fixture}: damage {i}")
+            yield Case(words, change(fixture, edit), f"quickstart on {fixture}: damage {i}")
     for name in ("x.nc", "x.h5", "x.grib", "x.zarr", "x", "x.nc4", "x.grib2"):
         for label, content in (
             ("empty", b""),
@@ -72,35 +57,31 @@ def damaged(chance: random.Random) -> Iterator[Case]:
             ("grib", b"GRIB" + b"\xff" * 200 + b"7777"),
             ("zip", b"PK\x03\x04" + bytes(60)),
         ):
-            for words in users(f"in/{name}")[:2]:
+            for words in readers(f"in/{name}")[:2]:
                 yield Case(words, write(name, content), f"{name}: {label}", refused=True)
 
 
 @kind("not files")
-def not_files(chance: random.Random) -> Iterator[Case]:
-    """Yield pipes, devices, folders and names that are none, as input."""
-    makers: dict[str, Callable[[Path], Any]] = {
-        "pipe": os.mkfifo,
-        "folder": os.mkdir,
-        "zero": lambda p: p.symlink_to("/dev/zero"),
+def not_files(rng: random.Random) -> Iterator[Case]:
+    """Yield pipes, devices, folders and invalid names as input."""
+    makers: dict[str, Callable[[Path], Any]] = SPECIAL_FILES | {
         "random": lambda p: p.symlink_to("/dev/random"),
         "terminal": lambda p: p.symlink_to("/dev/tty"),
-        "loop": lambda p: p.symlink_to(p),
         "dangling": lambda p: p.symlink_to("nothing"),
     }
     for label, make in makers.items():
         for name in ("x.nc", "x.grib", "x.zarr", "x"):
-            for words in users(f"in/{name}"):
+            for words in readers(f"in/{name}"):
                 yield Case(
                     words,
-                    lambda folder, make=make, name=name: make(folder / "in" / name),
+                    create(name, make),
                     f"{name} is a {label}",
                     refused=True,
                 )
             words = ("quickstart", "--data", f"in/{name}", "--out", "out/q", "train.epochs=1")
             yield Case(
                 words,
-                lambda folder, make=make, name=name: make(folder / "in" / name),
+                create(name, make),
                 f"{name} is a {label}",
                 refused=True,
             )
@@ -131,14 +112,14 @@ def not_files(chance: random.Random) -> Iterator[Case]:
         "memory://x",
     )
     for name in names:
-        for words in users(name)[:5]:
+        for words in readers(name)[:5]:
             yield Case(words, None, f"named {name[:30]!r}", refused=True)
         words = ("verify", f"{FIXTURES}/forecast.zarr", "--truth", name)
         yield Case(words, None, f"truth named {name[:30]!r}", refused=True)
 
 
 def hdf5() -> dict[str, Callable[[h5py.File, Path], Any]]:
-    """Return what turns a file of a group of axes into one that reaches outside, or never ends."""
+    """Return edits after which an HDF5 file refers to other files, contains itself or is huge, by label."""
 
     def external(file: h5py.File, folder: Path) -> None:
         del file["t2m"]
@@ -192,7 +173,7 @@ def hdf5() -> dict[str, Callable[[h5py.File, Path], Any]]:
     return {
         "external storage": external,
         "external link": link,
-        "virtual without parts": virtual,
+        "virtual without sources": virtual,
         "cycle": cycle,
         "many groups": many_groups,
         "bomb": bomb,
@@ -205,18 +186,18 @@ def hdf5() -> dict[str, Callable[[h5py.File, Path], Any]]:
 
 
 @kind("HDF5")
-def outside(chance: random.Random) -> Iterator[Case]:
-    """Yield HDF5 files that reach outside of themselves, contain themselves, or are bombs."""
-    must = ("external storage", "external link", "virtual without parts", "bomb", "long axis")
+def outside(rng: random.Random) -> Iterator[Case]:
+    """Yield HDF5 files that refer to other files, contain themselves, or are decompression bombs."""
+    refused = ("external storage", "external link", "virtual without sources", "bomb", "long axis")
     for label, alter in hdf5().items():
-        for words in users("in/source.nc")[:4]:
+        for words in readers("in/source.nc")[:4]:
 
             def edit(path: Path, alter: Any = alter) -> None:
                 with h5py.File(path, "r+") as file:
                     alter(file, path.parent)
 
             yield Case(
-                words, change("source.nc", edit), label, refused=label in must and words[0] != "inspect"
+                words, change("source.nc", edit), label, refused=label in refused and words[0] != "inspect"
             )
 
 
@@ -279,20 +260,16 @@ TIMES = (
 
 
 @kind("units")
-def units(chance: random.Random) -> Iterator[Case]:
-    """Yield files whose units, calendars, scales or fill values are hostile or meaningless, and options with
-    the same.
-    """
-    drawn = draw(st.text("Kms0123456789*^/()+-. ", max_size=60), 40, chance)
+def units(rng: random.Random) -> Iterator[Case]:
+    """Yield files and options with hostile or meaningless units, calendars, scales or fill values."""
+    drawn = draw(st.text("Kms0123456789*^/()+-. ", max_size=60), 40, rng)
     for text in (*UNITS, *drawn):
 
         def edit(path: Path, text: str = text) -> None:
             with h5py.File(path, "r+") as file:
                 file["t2m"].attrs["units"] = text.replace("\x00", "")
 
-        yield Case(
-            chance.choice(users("in/source.nc")[:4]), change("source.nc", edit), f"units {text[:30]!r}"
-        )
+        yield Case(rng.choice(readers("in/source.nc")[:4]), change("source.nc", edit), f"units {text[:30]!r}")
         if "\x00" not in text and len(text) < 100_000:
             yield Case(
                 ("ingest", f"{FIXTURES}/source.nc", "-o", "out/s.zarr", "--units", f"t2m={text}"),
@@ -344,12 +321,12 @@ def units(chance: random.Random) -> Iterator[Case]:
                 file[variable].attrs[name] = value
 
         label = f"{variable}: {name} {str(value)[:30]!r}"
-        yield Case(chance.choice(users("in/source.nc")[:4]), change("source.nc", edit_attribute), label)
+        yield Case(rng.choice(readers("in/source.nc")[:4]), change("source.nc", edit_attribute), label)
 
 
 @kind("sizes of grids")
-def grids(chance: random.Random) -> Iterator[Case]:
-    """Yield files whose axes are empty, of one point, too long, or not in order."""
+def grids(rng: random.Random) -> Iterator[Case]:
+    """Yield files whose axes are empty, of one point, or too long."""
     shapes = (
         (0, 5, 8),
         (1, 5, 8),
@@ -381,5 +358,5 @@ def grids(chance: random.Random) -> Iterator[Case]:
                 for i, name in enumerate(("time", "lat", "lon")):
                     data.dims[i].attach_scale(file[name])
 
-        for words in users("in/x.nc")[:4]:
+        for words in readers("in/x.nc")[:4]:
             yield Case(words, make, f"{shape}")

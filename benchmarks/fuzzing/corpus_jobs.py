@@ -1,4 +1,4 @@
-"""Jobs files, ledgers, logs and outputs of commands that are hostile or damaged."""
+"""Hostile or damaged jobs files, ledgers, logs and outputs of commands."""
 
 import json
 import os
@@ -10,8 +10,7 @@ from typing import Any
 
 import yaml
 
-from .cases import CANARY, FIXTURES, Case, damage, draw, kind
-from .corpus_yaml import ANYTHING, leaves, replaced
+from .cases import ANYTHING, CANARY, FIXTURES, REMOVED, Case, damaging, draw, kind, leaves, replaced
 from .fixtures import job
 
 FILE = "out/jobs/jobs.yaml"
@@ -49,7 +48,7 @@ VALUES: tuple[Any, ...] = (
     "0s",
     "-1h",
     "1e12h",
-    leaves,
+    REMOVED,
     "s3://",
     "http://127.0.0.1:1/x",
     ["sh", "-c", f"echo {{error}}; touch {CANARY}"],
@@ -68,15 +67,15 @@ def verbs() -> list[tuple[str, ...]]:
     ]
 
 
-def written(values: Any, more: Callable[[Path], Any] | None = None) -> Callable[[Path], None]:
-    """Return what writes a jobs file, and then more."""
+def written(values: Any, edit: Callable[[Path], Any] | None = None) -> Callable[[Path], None]:
+    """Return a function that writes a jobs file, and then calls ``edit`` with its folder."""
 
     def prepare(folder: Path) -> None:
         path = folder / FILE
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(yaml.safe_dump(values))
-        if more is not None:
-            more(path.parent)
+        if edit is not None:
+            edit(path.parent)
 
     return prepare
 
@@ -116,8 +115,8 @@ def full() -> dict[str, Any]:
 
 
 @kind("valid jobs")
-def valid(chance: random.Random) -> Iterator[Case]:
-    """Yield jobs files that are right."""
+def valid(rng: random.Random) -> Iterator[Case]:
+    """Yield valid jobs files."""
     for values in (job(), full()):
         for words in (
             verbs()[0],
@@ -129,21 +128,21 @@ def valid(chance: random.Random) -> Iterator[Case]:
 
 
 @kind("jobs files")
-def files(chance: random.Random) -> Iterator[Case]:
-    """Yield jobs files with one value replaced, left out or added."""
+def files(rng: random.Random) -> Iterator[Case]:
+    """Yield jobs files with one value replaced, removed or added."""
     values = job()
-    every = full()
-    drawn = draw(ANYTHING, 120, chance)
-    paths = list(leaves(every))
+    complete = full()
+    drawn = draw(ANYTHING, 120, rng)
+    paths = list(leaves(complete))
     for i in range(260):
-        value = chance.choice(VALUES) if i % 3 else chance.choice(drawn)
-        path = chance.choice(paths)
-        if value is leaves and not path:
+        value = rng.choice(VALUES) if i % 3 else rng.choice(drawn)
+        path = rng.choice(paths)
+        if value is REMOVED and not path:
             continue
-        words = chance.choice(verbs()[:2] + verbs()[3:])
+        words = rng.choice(verbs()[:2] + verbs()[3:])
         yield Case(
             words,
-            written(replaced(every, path, value)),
+            written(replaced(complete, path, value)),
             f"{'.'.join(map(str, path))}: {str(value)[:30]!r}",
             codes=CODES,
         )
@@ -193,7 +192,7 @@ def files(chance: random.Random) -> Iterator[Case]:
 
 
 def ledgers() -> dict[str, Callable[[Path], Any]]:
-    """Return what writes a ledger that is none of ours, damaged, or contains what it should not."""
+    """Return functions that write a file which is not a ledger of this package, by label."""
 
     def other(path: Path) -> None:
         with sqlite3.connect(path) as database:
@@ -220,8 +219,8 @@ def ledgers() -> dict[str, Callable[[Path], Any]]:
 
 
 @kind("ledgers")
-def of_ledgers(chance: random.Random) -> Iterator[Case]:
-    """Yield ledgers that are not ours, or damaged ones of ours."""
+def of_ledgers(rng: random.Random) -> Iterator[Case]:
+    """Yield foreign and damaged ledgers."""
     for label, make in ledgers().items():
         for words in verbs():
             if words[1] == "run-due":
@@ -239,20 +238,19 @@ def of_ledgers(chance: random.Random) -> Iterator[Case]:
                 codes=CODES,
             )
     for i in range(30):
-        state = chance.getrandbits(32)
+        edit = damaging(rng, lambda folder: folder / "ledger.sqlite")
 
-        def ours(folder: Path, state: int = state) -> None:
+        def damaged(folder: Path, edit: Callable[[Path], None] = edit) -> None:
             from fourcaster.forecast.jobs.scheduler import Scheduler
 
             Scheduler(folder / "jobs.yaml").report()
-            path = folder / "ledger.sqlite"
-            path.write_bytes(damage(path.read_bytes(), random.Random(state)))
+            edit(folder)
 
-        yield Case(chance.choice(verbs()[:2] + verbs()[3:]), written(job(), ours), f"damage {i}", codes=CODES)
+        yield Case(rng.choice(verbs()[:2] + verbs()[3:]), written(job(), damaged), f"damage {i}", codes=CODES)
 
 
 def outputs() -> dict[str, str]:
-    """Return shell commands whose output a service may not trust."""
+    """Return shell commands with hostile output, by label."""
     lines = [
         {"cycle": 2001020100},
         {"job": "../../x"},
@@ -283,8 +281,8 @@ def outputs() -> dict[str, str]:
 
 
 @kind("commands of jobs")
-def commands(chance: random.Random) -> Iterator[Case]:
-    """Yield jobs whose prepare command prints what could control the service."""
+def commands(rng: random.Random) -> Iterator[Case]:
+    """Yield jobs whose prepare command prints messages that could control the service."""
     for label, text in outputs().items():
         values = job()
         values["jobs"][0]["prepare"] = ["sh", "-c", text]

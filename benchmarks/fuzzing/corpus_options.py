@@ -1,4 +1,4 @@
-"""Absurd values of every option of every verb, and outputs that cannot be."""
+"""Invalid values of every option of every verb, and outputs that cannot be written."""
 
 import os
 import random
@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from .cases import CANARY, FIXTURES, Case, change, draw, kind
 from .fixtures import CHECKPOINTS, SIMULATION
 
-STORE, FORECAST, TRUTH = f"{FIXTURES}/store.zarr", f"{FIXTURES}/forecast.zarr", f"{FIXTURES}/store.zarr"
+STORE = f"{FIXTURES}/store.zarr"
+FORECAST = f"{FIXTURES}/forecast.zarr"
 RUN = f"{FIXTURES}/run/checkpoint"
 NUMBERS = (
     "0",
@@ -178,7 +179,7 @@ BASES: dict[str, tuple[str, ...]] = {
         "-o",
         "out/f.zarr",
     ),
-    "verify": ("verify", FORECAST, "--truth", TRUTH),
+    "verify": ("verify", FORECAST, "--truth", STORE),
     "plot": ("plot", FORECAST, "--variable", "t2m", "--lead", "6h", "-o", "out/m.png"),
     "import": (
         "import",
@@ -311,8 +312,8 @@ OUTPUTS = (
 
 
 @kind("valid")
-def valid(chance: random.Random) -> Iterator[Case]:
-    """Yield command lines that are right, without which the others would show nothing."""
+def valid(rng: random.Random) -> Iterator[Case]:
+    """Yield valid command lines, which show that the others fail because of their input."""
     for name, base in BASES.items():
         yield Case(base, None, name, accepted=True)
     small = ("train.epochs=1", "model.members=1")
@@ -361,11 +362,11 @@ def valid(chance: random.Random) -> Iterator[Case]:
 
 
 @kind("options")
-def options(chance: random.Random) -> Iterator[Case]:
-    """Yield each option with each absurd value of its own, and with some of all others."""
-    for name, own in OPTIONS.items():
-        for option, values in own.items():
-            for value in (*values, *chance.sample(TEXTS, 4), *draw(st.text(max_size=30), 2, chance)):
+def options(rng: random.Random) -> Iterator[Case]:
+    """Yield each option with each of its invalid values, and with some texts."""
+    for name, verb_options in OPTIONS.items():
+        for option, values in verb_options.items():
+            for value in (*values, *rng.sample(TEXTS, 4), *draw(st.text(max_size=30), 2, rng)):
                 if "\x00" in value or (value.startswith("-") and not value[1:2].isdigit()):
                     continue
                 words = (f"{option}{value}",) if option.endswith("=") else (option, value)
@@ -391,10 +392,8 @@ def _surroundings(folder: Path) -> None:
 
 
 @kind("outputs")
-def outputs(chance: random.Random) -> Iterator[Case]:
-    """Yield every verb with outputs that cannot be written, or must not be replaced, with and without
-    --overwrite.
-    """
+def outputs(rng: random.Random) -> Iterator[Case]:
+    """Yield outputs that cannot be written or must not be replaced, with and without --overwrite."""
     for name, base in BASES.items():
         if name == "inspect":
             continue
@@ -404,13 +403,13 @@ def outputs(chance: random.Random) -> Iterator[Case]:
             if "\x00" in target or target.startswith("-"):
                 continue
             words[at] = target
-            more = ("--overwrite",) if chance.random() < 0.5 and name != "quickstart" else ()
-            named = (
+            more = ("--overwrite",) if rng.random() < 0.5 and name != "quickstart" else ()
+            writable = (
                 ("/proc", "/sys", "/nonexistent")
                 if target.startswith(("/proc", "/sys", "/nonexistent"))
                 else ()
             )
-            yield Case((*words, *more), _surroundings, f"{name} to {target[:30]!r}", named=named)
+            yield Case((*words, *more), _surroundings, f"{name} to {target[:30]!r}", writable=writable)
         endings = {"run": ".nc", "plot": ".png", "verify": ".nc", "export": ".pt2"}
         for target in ("in/file/x", "/dev/full", "out/link/x", "out/" + "a" * 252, "out/new/x"):
             words[at] = target + endings.get(name, ".zarr" if name in ("ingest", "simulate") else "")
@@ -437,5 +436,5 @@ def outputs(chance: random.Random) -> Iterator[Case]:
             ),
             _surroundings,
             f"train to {target[:30]!r}",
-            named=("/proc",) if target.startswith("/proc") else (),
+            writable=("/proc",) if target.startswith("/proc") else (),
         )

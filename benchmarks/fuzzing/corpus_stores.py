@@ -1,4 +1,4 @@
-"""Zarr stores, forecasts and simulations with altered metadata, damaged chunks, code, and links."""
+"""Zarr stores, forecasts and simulations with altered metadata, damaged chunks, code or links."""
 
 import json
 import os
@@ -8,8 +8,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .cases import CANARY, FIXTURES, Case, change, damage, draw, kind
-from .corpus_yaml import ANYTHING, leaves, replaced
+from .cases import (
+    ANYTHING,
+    CANARY,
+    FIXTURES,
+    REMOVED,
+    SPECIAL_FILES,
+    Case,
+    as_json,
+    change,
+    damaging,
+    draw,
+    kind,
+    leaves,
+    replaced,
+)
 
 VALUES: tuple[Any, ...] = (
     None,
@@ -45,20 +58,19 @@ VALUES: tuple[Any, ...] = (
     {"name": "numcodecs.pickle"},
     "Infinity",
     "9" * 5000,
-    leaves,
+    REMOVED,
 )
 ZARR = ("source.zarr", "source2.zarr", "store.zarr", "forecast.zarr", "simulation.zarr", "solution.zarr")
 
 
-def users(fixture: str, path: str = "") -> list[tuple[str, ...]]:
+def readers(fixture: str, path: str = "") -> list[tuple[str, ...]]:
     """Return the command lines that read a store of this kind."""
     name = path or f"in/{fixture}"
-    run = f"{FIXTURES}/run/checkpoint"
     shared = [("inspect", name), ("inspect", name, "--json")]
-    ingests = ("ingest", name, "-o", "out/s.zarr")
-    starts = ("run", run, "--init", name, "--lead", "6h", "-o", "out/f.zarr")
-    verifies = ("verify", f"{FIXTURES}/forecast.zarr", "--truth", name)
-    trains = (
+    ingest = ("ingest", name, "-o", "out/s.zarr")
+    run = ("run", f"{FIXTURES}/run/checkpoint", "--init", name, "--lead", "6h", "-o", "out/f.zarr")
+    verify = ("verify", f"{FIXTURES}/forecast.zarr", "--truth", name)
+    train = (
         "train",
         "quickstart",
         f"data.store={name}",
@@ -69,37 +81,37 @@ def users(fixture: str, path: str = "") -> list[tuple[str, ...]]:
         "model.n_layers=1",
     )
     if fixture.startswith("source"):
-        return [*shared, ingests, starts, ("ingest", name, "-o", "out/s.zarr", "--dry-run")]
+        return [*shared, ingest, run, ("ingest", name, "-o", "out/s.zarr", "--dry-run")]
     if fixture.startswith("store"):
         return [
             *shared,
-            starts,
-            verifies,
-            trains,
-            ingests,
+            run,
+            verify,
+            train,
+            ingest,
             ("plot", f"{FIXTURES}/forecast.zarr", "--truth", name, "--variable", "t2m", "-o", "out/m.png"),
         ]
     if fixture.startswith("forecast"):
-        scored = ("verify", name, "--truth", f"{FIXTURES}/store.zarr")
-        page = (*scored, "-o", "out/s.nc", "--report", "out/r.html")
+        verify = ("verify", name, "--truth", f"{FIXTURES}/store.zarr")
+        report = (*verify, "-o", "out/s.nc", "--report", "out/r.html")
         return [
             *shared,
-            scored,
-            page,
+            verify,
+            report,
             ("plot", name, "--variable", "t2m", "--lead", "6h", "-o", "out/m.png"),
-            starts,
-            ingests,
+            run,
+            ingest,
         ]
-    solved = (
+    verify_simulation = (
         ("verify", f"{FIXTURES}/solution.zarr", "--truth", name)
         if fixture.startswith("simulation")
         else ("verify", name, "--truth", f"{FIXTURES}/simulation.zarr")
     )
-    operates = ("run", f"{FIXTURES}/operator/checkpoint", "--init", name, "-o", "out/f.zarr")
+    run_operator = ("run", f"{FIXTURES}/operator/checkpoint", "--init", name, "-o", "out/f.zarr")
     return [
         *shared,
-        solved,
-        operates,
+        verify_simulation,
+        run_operator,
         (
             "train",
             "pino/burgers",
@@ -121,12 +133,12 @@ def metadata(path: Path) -> list[Path]:
 
 def chunks(path: Path) -> list[Path]:
     """Return the chunks of a store, in a fixed order."""
-    known = set(metadata(path))
-    return sorted(p for p in path.rglob("*") if p.is_file() and p not in known)
+    excluded = set(metadata(path))
+    return sorted(p for p in path.rglob("*") if p.is_file() and p not in excluded)
 
 
-def only_files(path: Path) -> None:
-    """Remove the metadata of a store that is consolidated, so that each array is read from its own file."""
+def remove_consolidated_metadata(path: Path) -> None:
+    """Remove the consolidated metadata of a store, so that the metadata of each array are read."""
     (path / ".zmetadata").unlink(missing_ok=True)
     file = path / "zarr.json"
     if file.exists():
@@ -136,63 +148,63 @@ def only_files(path: Path) -> None:
 
 
 @kind("zarr metadata")
-def altered(chance: random.Random) -> Iterator[Case]:
+def altered(rng: random.Random) -> Iterator[Case]:
     """Yield stores with one value in one metadata file replaced."""
-    drawn = draw(ANYTHING, 200, chance)
+    drawn = draw(ANYTHING, 200, rng)
     for fixture in ZARR:
         for i in range(90):
-            value = chance.choice(VALUES) if i % 3 else chance.choice(drawn)
-            where, at, apart = chance.random(), chance.random(), chance.random() < 0.5
+            value = rng.choice(VALUES) if i % 3 else rng.choice(drawn)
+            where = rng.random()
+            at = rng.random()
+            unconsolidated = rng.random() < 0.5
 
             def edit(
-                path: Path, value: Any = value, where: float = where, at: float = at, apart: bool = apart
+                path: Path,
+                value: Any = value,
+                where: float = where,
+                at: float = at,
+                unconsolidated: bool = unconsolidated,
             ) -> None:
-                if apart:
-                    only_files(path)
+                if unconsolidated:
+                    remove_consolidated_metadata(path)
                 files = metadata(path)
                 file = files[int(where * len(files))]
                 values = json.loads(file.read_text())
                 paths = list(leaves(values))
-                place = paths[int(at * len(paths))]
-                if value is leaves and not place:
+                position = paths[int(at * len(paths))]
+                if value is REMOVED and not position:
                     file.unlink()
                     return
-                new = value if value is leaves else json.loads(json.dumps(value, default=str, skipkeys=True))
-                file.write_text(json.dumps(replaced(values, place, new)))
+                file.write_text(json.dumps(replaced(values, position, as_json(value))))
 
             yield Case(
-                chance.choice(users(fixture)),
+                rng.choice(readers(fixture)),
                 change(fixture, edit),
                 f"{fixture}: value {i} is {str(value)[:30]!r}",
             )
 
 
 @kind("zarr chunks")
-def damaged(chance: random.Random) -> Iterator[Case]:
-    """Yield stores with a damaged file, a bomb, or something else than a file in its place."""
-    kinds: dict[str, Callable[[Path], Any]] = {
-        "pipe": os.mkfifo,
-        "folder": lambda p: p.mkdir(),
-        "device": lambda p: p.symlink_to("/dev/zero"),
+def damaged(rng: random.Random) -> Iterator[Case]:
+    """Yield stores in which one file is damaged, or replaced by something else than a regular file."""
+    kinds: dict[str, Callable[[Path], Any]] = SPECIAL_FILES | {
         "link outside": lambda p: p.symlink_to(p.parents[len(p.parts) - 1] / "etc" / "passwd"),
-        "loop": lambda p: p.symlink_to(p),
         "sparse": lambda p: os.truncate(_touched(p), 2**33),
     }
     for fixture in ZARR:
         for i in range(24):
-            where, state, of_metadata = chance.random(), chance.getrandbits(32), chance.random() < 0.3
+            where = rng.random()
+            part = metadata if rng.random() < 0.3 else chunks
 
-            def edit(
-                path: Path, where: float = where, state: int = state, of_metadata: bool = of_metadata
-            ) -> None:
-                files = metadata(path) if of_metadata else chunks(path)
-                file = files[int(where * len(files))]
-                file.write_bytes(damage(file.read_bytes(), random.Random(state)))
+            def select(path: Path, part: Any = part, where: float = where) -> Path:
+                files = part(path)
+                return files[int(where * len(files))]
 
-            yield Case(chance.choice(users(fixture)), change(fixture, edit), f"{fixture}: damage {i}")
+            edit = damaging(rng, select)
+            yield Case(rng.choice(readers(fixture)), change(fixture, edit), f"{fixture}: damage {i}")
         for label, make in kinds.items():
             for part in (metadata, chunks):
-                where = chance.random()
+                where = rng.random()
 
                 def swap(path: Path, make: Any = make, part: Any = part, where: float = where) -> None:
                     files = part(path)
@@ -201,7 +213,7 @@ def damaged(chance: random.Random) -> Iterator[Case]:
                     make(file)
 
                 yield Case(
-                    chance.choice(users(fixture)[2:]),
+                    rng.choice(readers(fixture)[2:]),
                     change(fixture, swap),
                     f"{fixture}: {label} for {part.__name__}",
                 )
@@ -213,10 +225,8 @@ def _touched(path: Path) -> Path:
 
 
 @kind("zarr code")
-def code(chance: random.Random) -> Iterator[Case]:
-    """Yield stores whose codecs run code, or are of no known kind, and folders that are links out of the
-    store.
-    """
+def code(rng: random.Random) -> Iterator[Case]:
+    """Yield stores with codecs that run code or are unknown, and arrays that are links out of the store."""
     pickle = (
         b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c"
         + bytes([len(f"touch {CANARY}")])
@@ -231,10 +241,10 @@ def code(chance: random.Random) -> Iterator[Case]:
         ({"id": "vlen-bytes"},),
     )
     for filters in objects:
-        for words in users("source2.zarr")[:4]:
+        for words in readers("source2.zarr")[:4]:
 
             def edit(path: Path, filters: tuple = filters) -> None:
-                only_files(path)
+                remove_consolidated_metadata(path)
                 for name in ("t2m", "time", "lat"):
                     file = path / name / ".zarray"
                     values = json.loads(file.read_text()) | {
@@ -261,7 +271,7 @@ def code(chance: random.Random) -> Iterator[Case]:
         for fixture in ("source.zarr", "store.zarr"):
 
             def edit3(path: Path, codec: str = codec) -> None:
-                only_files(path)
+                remove_consolidated_metadata(path)
                 for file in metadata(path):
                     values = json.loads(file.read_text())
                     if values.get("node_type") == "array":
@@ -270,7 +280,7 @@ def code(chance: random.Random) -> Iterator[Case]:
                 for chunk in chunks(path):
                     chunk.write_bytes(pickle)
 
-            yield Case(chance.choice(users(fixture)), change(fixture, edit3), f"codec {codec}", refused=True)
+            yield Case(rng.choice(readers(fixture)), change(fixture, edit3), f"codec {codec}", refused=True)
     for fixture in ("source.zarr", "store.zarr", "forecast.zarr"):
 
         def linked(path: Path) -> None:
@@ -278,7 +288,7 @@ def code(chance: random.Random) -> Iterator[Case]:
             shutil.move(folder, path.parent.parent / "elsewhere")
             folder.symlink_to(path.parent.parent / "elsewhere")
 
-        for words in users(fixture):
+        for words in readers(fixture):
             yield Case(
                 words,
                 change(fixture, linked),

@@ -1,37 +1,18 @@
-"""YAML that is hostile or wrong: as configuration, as jobs file, as what an import needs, and as value of an
-override.
-"""
+"""Hostile or invalid YAML as configuration, jobs file, arguments of an import, and value of an override."""
 
-import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
-from hypothesis import strategies as st
 
-from .cases import CANARY, Case, draw, kind, write
+from .cases import ANYTHING, CANARY, SPECIAL_FILES, Case, create, draw, kind, leaves, replaced, write
 from .fixtures import config
-
-ANYTHING = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**70), 2**70)
-    | st.floats()
-    | st.text(max_size=20)
-    | st.dates()
-    | st.binary(max_size=8)
-    | st.sampled_from(["", ".", "/", "..", "nan", "1e400", "\x1b[31mred", "a" * 3000, "{cycle}"]),
-    lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8) | st.integers(), inner, max_size=4)
-    ),
-    max_leaves=8,
-)
 
 
 def bombs() -> dict[str, str | bytes]:
-    """Return texts that cost much, run code, or are not YAML, by name."""
+    """Return texts that are expensive to parse, run code, or are not valid YAML, by label."""
     aliases = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
         f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 10)
     )
@@ -49,9 +30,9 @@ def bombs() -> dict[str, str | bytes]:
     return {
         "alias bomb": aliases,
         "merge bomb": merges,
-        "aliases that nest": chain,
-        "alias of itself": "a: &a [*a]\n",
-        "merge of itself": "a: &a\n  <<: *a\n",
+        "nested aliases": chain,
+        "recursive alias": "a: &a [*a]\n",
+        "recursive merge": "a: &a\n  <<: *a\n",
         "deep flow lists": "a: " + "[" * 20_000 + "]" * 20_000,
         "deep flow maps": "a: " + "{a: " * 5_000 + "1" + "}" * 5_000,
         "deep blocks": "".join(" " * i + "a:\n" for i in range(600)),
@@ -63,7 +44,7 @@ def bombs() -> dict[str, str | bytes]:
         "unknown tag": "a: !thing 1\n",
         "tag of a set": "!!set {a, b}\n",
         "binary": "a: !!binary aGVsbG8=\n",
-        "twice": "output: a\noutput: b\n",
+        "duplicate key": "output: a\noutput: b\n",
         "list as key": "? [a, b]\n: 1\n",
         "map as key": "? {a: b}\n: 1\n",
         "two documents": "a: 1\n---\nb: 2\n",
@@ -96,7 +77,7 @@ def bombs() -> dict[str, str | bytes]:
     }
 
 
-def users(name: str) -> list[tuple[str, ...]]:
+def readers(name: str) -> list[tuple[str, ...]]:
     """Return the command lines that read a YAML file."""
     weights = "../fixtures/weights.pt"
     return [
@@ -108,10 +89,10 @@ def users(name: str) -> list[tuple[str, ...]]:
 
 
 @kind("yaml")
-def files(chance: random.Random) -> Iterator[Case]:
-    """Yield hostile YAML in every verb that reads a file of it."""
+def files(rng: random.Random) -> Iterator[Case]:
+    """Yield hostile YAML files for every verb that reads one."""
     for label, text in bombs().items():
-        for words in users("in/x.yaml"):
+        for words in readers("in/x.yaml"):
             yield Case(
                 words,
                 write("x.yaml", text),
@@ -119,13 +100,9 @@ def files(chance: random.Random) -> Iterator[Case]:
                 refused=words[0] != "import" or label not in ("empty", "only a comment"),
                 codes=(0, 2),
             )
-    for label, make in (
-        ("pipe", os.mkfifo),
-        ("folder", os.mkdir),
-        ("link to a device", lambda p: os.symlink("/dev/zero", p)),
-    ):
-        for words in users("in/x.yaml"):
-            yield Case(words, lambda folder, make=make: make(folder / "in" / "x.yaml"), label, refused=True)
+    for label, make in SPECIAL_FILES.items():
+        for words in readers("in/x.yaml"):
+            yield Case(words, create("x.yaml", make), label, refused=True)
     for name in (
         "/dev/zero",
         "/dev/null",
@@ -141,13 +118,13 @@ def files(chance: random.Random) -> Iterator[Case]:
         "\x1b[31mred",
         "\udc80",
     ):
-        for words in users(name):
+        for words in readers(name):
             yield Case(words, None, f"named {name[:20]!r}", refused=True)
 
 
 @kind("overrides")
-def overrides(chance: random.Random) -> Iterator[Case]:
-    """Yield hostile YAML as values of KEY=VALUE, and keys that are none."""
+def overrides(rng: random.Random) -> Iterator[Case]:
+    """Yield hostile YAML as values of KEY=VALUE, and invalid keys."""
     base = ("train", "in/c.yaml")
     prepare = write("c.yaml", yaml.safe_dump(config()))
     for label, text in bombs().items():
@@ -192,37 +169,13 @@ def overrides(chance: random.Random) -> Iterator[Case]:
         yield Case(("simulate", "burgers", "-o", "out/s.zarr", word), None, f"word {word[:20]!r}")
 
 
-def leaves(values: Any, path: tuple = ()) -> Iterator[tuple]:
-    """Yield the path of every value in nested lists and dicts."""
-    yield path
-    if isinstance(values, dict | list):
-        for key in values if isinstance(values, dict) else range(len(values)):
-            yield from leaves(values[key], (*path, key))
-
-
-def replaced(values: Any, path: tuple, value: Any) -> Any:
-    """Return a copy of nested values with the one at a path replaced; without it where ``value`` is
-    ``leaves``.
-    """
-    if not path:
-        return value
-    copy = dict(values) if isinstance(values, dict) else list(values)
-    if len(path) == 1 and value is leaves:
-        del copy[path[0]]
-    else:
-        copy[path[0]] = replaced(copy[path[0]], path[1:], value)
-    return copy
-
-
 @kind("config")
-def configurations(chance: random.Random) -> Iterator[Case]:
-    """Yield configurations with one value replaced by another of any type or size, and absurd values of every
-    key.
-    """
+def configurations(rng: random.Random) -> Iterator[Case]:
+    """Yield configurations with one value of another type or size, and invalid values of all keys."""
     values = config()
     paths = list(leaves(values))
-    for i, value in enumerate(draw(ANYTHING, 250, chance)):
-        path = chance.choice(paths)
+    for i, value in enumerate(draw(ANYTHING, 250, rng)):
+        path = rng.choice(paths)
         yield Case(
             ("train", "in/c.yaml"),
             _config(replaced(values, path, value)),
@@ -245,7 +198,7 @@ def configurations(chance: random.Random) -> Iterator[Case]:
             "x",
         ):
             yield Case(("train", "in/c.yaml", f"{key}={value}"), _config(values), f"{key}={value}")
-    for name in ("pinn/convection", "pino/burgers"):
+    for name in ("pinn/advection", "pino/burgers"):
         for key in physics_keys(name):
             for value in ("1000000000000", "-1", ".nan", ".inf", "true", "''", "[]", "1" + "0" * 400):
                 small = (
@@ -258,7 +211,9 @@ def configurations(chance: random.Random) -> Iterator[Case]:
                 )
 
 
-def _config(values: Any):
+def _config(values: Any) -> Callable[[Path], None]:
+    """Return a function that writes a configuration."""
+
     def prepare(folder: Path) -> None:
         write("c.yaml", yaml.safe_dump(values))(folder)
 
@@ -266,7 +221,7 @@ def _config(values: Any):
 
 
 def keys() -> list[str]:
-    """Return the keys of the configuration of a forecast model whose values matter before training starts."""
+    """Return the configuration keys of a forecast model that are checked before training starts."""
     from dataclasses import fields
 
     from fourcaster.fno.training.settings import TrainSettings
@@ -285,7 +240,7 @@ def keys() -> list[str]:
 
 
 def physics_keys(name: str) -> list[str]:
-    """Return the keys of a configuration that trains on an equation."""
+    """Return the keys of a configuration for training on an equation."""
     from fourcaster.forecast.tasks.dispatch import load_config
 
     values = load_config(name, ["output=x"]).model_dump(mode="json")

@@ -1,4 +1,4 @@
-"""Valid inputs of every kind, small, that cases are altered from."""
+"""Small valid inputs of every kind, which the cases alter."""
 
 import os
 import shutil
@@ -24,14 +24,14 @@ CHECKPOINTS = ("run/checkpoint", "pinn/checkpoint", "operator/checkpoint", "netw
 
 
 def source(times: int = 60, shape: tuple[int, int] = (5, 8)) -> xr.Dataset:
-    """Return temperature and a wind on a regional grid, every six hours."""
-    chance = np.random.default_rng(0)
+    """Return temperature [K] and eastward wind [m/s] on a regional grid, every six hours."""
+    rng = np.random.default_rng(0)
     coords = {
         "time": np.datetime64("2001-01-01", "ns") + np.arange(times) * np.timedelta64(6, "h"),
         "lat": ("lat", np.linspace(60, 40, shape[0]), {"units": "degrees_north"}),
         "lon": ("lon", np.linspace(200, 235, shape[1]), {"units": "degrees_east"}),
     }
-    noise = chance.standard_normal((2, times, *shape)).cumsum(axis=1) * 0.1
+    noise = rng.standard_normal((2, times, *shape)).cumsum(axis=1) * 0.1
     dims = ("time", "lat", "lon")
     return xr.Dataset(
         {
@@ -43,7 +43,7 @@ def source(times: int = 60, shape: tuple[int, int] = (5, 8)) -> xr.Dataset:
 
 
 def network_weights() -> dict[str, torch.Tensor]:
-    """Return random weights under the names that neuraloperator's FNO saves."""
+    """Return random weights with the parameter names of neuraloperator's FNO."""
     torch.manual_seed(0)
     width = 4
     state = {"lifting.fcs.0.weight": torch.randn(6, 3, 1), "lifting.fcs.0.bias": torch.randn(6)}
@@ -73,7 +73,7 @@ def build(folder: Path) -> None:
     with h5py.File("plain.h5", "w") as file:
         file["t2m"] = data["t2m"].values
     torch.save(network_weights(), "weights.pt")
-    numbers = [f"{name}={value}" for name, value in SIMULATION.items()]
+    coefficients = [f"{name}={value}" for name, value in SIMULATION.items()]
     verb("ingest", "source.nc", "-o", "store.zarr")
     verb(
         "train",
@@ -110,7 +110,7 @@ def build(folder: Path) -> None:
         "forecast.nc",
     )
     verb("verify", "forecast.zarr", "--truth", "store.zarr", "-o", "scores.nc")
-    small = [
+    pinn_overrides = [
         "train.windows=1",
         "train.points=40",
         "train.iterations=1",
@@ -118,10 +118,10 @@ def build(folder: Path) -> None:
         "model.width=4",
         "model.depth=1",
     ]
-    verb("train", "pinn/convection", "output=pinn", *small)
-    verb("simulate", "burgers", "-o", "simulation.zarr", "samples=4", *numbers)
-    equation = [f"equation.{text}" for text in numbers]
-    some = [
+    verb("train", "pinn/advection", "output=pinn", *pinn_overrides)
+    verb("simulate", "burgers", "-o", "simulation.zarr", "samples=4", *coefficients)
+    equation_overrides = [f"equation.{text}" for text in coefficients]
+    operator_overrides = [
         "data.samples=4",
         "train.epochs=1",
         "train.batch_size=4",
@@ -129,7 +129,7 @@ def build(folder: Path) -> None:
         "model.nodes=3",
         "model.n_modes=[6]",
     ]
-    verb("train", "pino/burgers", *equation, "output=operator", *some, *MODEL)
+    verb("train", "pino/burgers", *equation_overrides, "output=operator", *operator_overrides, *MODEL)
     verb("run", "operator/checkpoint", "--init", "simulation.zarr", "-o", "solution.zarr")
     verb(
         "import",
@@ -158,7 +158,7 @@ def config() -> dict:
 
 
 def job() -> dict:
-    """Return a jobs file with one job, of which one cycle is due at 2001-01-08T00:30."""
+    """Return a jobs file with one job that has one due cycle at 2001-01-08T00:30."""
     return {
         "poll": "1s",
         "jobs": [
@@ -169,7 +169,7 @@ def job() -> dict:
                 "cycle": "0 0 * * *",
                 "start": "2001-01-08T00:00",
                 "lead": "6h",
-                "output": "made/{name}/{cycle:%Y%m%dT%H}.zarr",
+                "output": "published/{name}/{cycle:%Y%m%dT%H}.zarr",
                 "backoff": "1s",
                 "retries": 0,
                 "plots": [],
@@ -179,11 +179,11 @@ def job() -> dict:
 
 
 def verb(*words: str) -> None:
-    """Run a verb of the command in this process."""
+    """Run a verb of the command in this process, and exit if it fails."""
     from fourcaster.forecast.cli.main import app
 
     try:
         app(list(words), prog_name="forecast")
     except SystemExit as end:
         if end.code:
-            sys.exit(f"the fixtures could not be written: forecast {' '.join(words)} gave {end.code}")
+            sys.exit(f"the fixtures could not be written: forecast {' '.join(words)} ended with {end.code}")

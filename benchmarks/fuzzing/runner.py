@@ -1,4 +1,4 @@
-"""Run cases, each in a process forked from one that has imported everything, and judge the results."""
+"""Run each case in a process forked from one that has imported everything, and check the outcome."""
 
 import json
 import os
@@ -19,24 +19,27 @@ from .cases import CANARY, Case
 from .confine import available, confine
 from .watch import differences, snapshot, watch
 
-SECONDS = 60
-BYTES = 2 * 2**30
-_ROOM = 6 * 2**30  # of address space above that of the process which is forked
+SECONDS = 60  # after which a command is killed
+BYTES = 2 * 2**30  # of resident memory, which are a fault
+_EXTRA_ADDRESS_SPACE = 6 * 2**30  # beyond that of the parent process [bytes]
 _LARGEST_FILE = 2**30
-_STEERS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 @dataclass
 class Outcome:
-    """What became of a case.
+    """Outcome of a case.
 
     Attributes:
+        kind: kind of input.
+        label: defect of the input.
+        words: arguments of ``forecast``.
         code: exit code, negative for a signal.
-        seconds: how long it took.
-        bytes: largest resident memory.
-        faults: what it should not have done; empty where all is well.
-        message: its line of error.
-        skipped: why its input could not be written, if so.
+        seconds: duration [s].
+        bytes: largest resident memory [bytes].
+        faults: violations of the requirements.
+        message: its error message.
+        skipped: reason why its input could not be written, or empty.
     """
 
     kind: str
@@ -61,53 +64,60 @@ class Runner:
     """Runs cases in a folder.
 
     Args:
-        root: contains ``fixtures`` and ``home``, which no case may change.
-        slot: name of this runner among others in the same folder.
-        failures: folder that inputs of failed cases are copied to.
+        root: folder with ``fixtures`` and ``home``, which no case may change.
+        slot: number of this runner among those that use the same folder.
+        failures: folder to which the inputs of failed cases are copied.
+
+    Raises:
+        OSError: root runs this on a kernel without Landlock.
     """
 
     def __init__(self, root: Path, slot: int, failures: Path) -> None:
-        self.root, self.slot, self.failures = root, slot, failures
-        self.folder, self.temporary = root / f"work{slot}", root / f"tmp{slot}"
+        self.root = root
+        self.slot = slot
+        self.failures = failures
+        self.folder = root / f"work{slot}"
+        self.temporary = root / f"tmp{slot}"
         if not available() and os.geteuid() == 0:
             raise OSError(
-                "this kernel cannot confine processes (Landlock), so run this as another user than root"
+                "this kernel has no Landlock to confine processes, so run this as a user other than root"
             )
-        self.before = self._sentinel()
+        self.before = self._protected()
 
-    def _sentinel(self) -> dict[str, Any]:
-        """Return the state of what no case may change; a cache is no such thing."""
+    def _protected(self) -> dict[str, Any]:
+        """Return the state of the files that no case may change; caches are excluded."""
         return snapshot(self.root, skip=re.compile(r"(work|tmp|results)\d+|home/\.cache"))
 
     def run(self, kind: str, case: Case) -> Outcome:
-        """Run a case and return what became of it."""
+        """Run a case and return its outcome."""
         outcome = Outcome(kind, case.label, list(case.words))
         for folder in (self.folder, self.temporary):
             _remove(folder)
             folder.mkdir()
         (self.folder / "in").mkdir()
         (self.folder / "out").mkdir()
-        if case.prepare is not None and (reason := self._prepared(case)):
+        if case.prepare is not None and (reason := self._prepare(case)):
             outcome.skipped = reason
             return outcome
         inputs = snapshot(self.folder / "in", contents=True)
         self._execute(case, outcome)
-        self._judge(case, outcome)
+        self._check(case, outcome)
         after = {
             name: state
             for name, state in snapshot(self.folder / "in", contents=True).items()
             if not name.endswith(".lock")
         }
         outcome.faults += [f"input {text}" for text in differences(inputs, after)][:3]
-        if changed := differences(self.before, self._sentinel()):
+        if changed := differences(self.before, self._protected()):
             outcome.faults += [f"outside: {text}" for text in changed][:3]
-            self.before = self._sentinel()
+            self.before = self._protected()
             (self.folder / CANARY).unlink(missing_ok=True)
         if outcome.faults:
-            self._keep(outcome)
+            self._save_failure(outcome)
         return outcome
 
-    def _prepared(self, case: Case) -> str:
+    def _prepare(self, case: Case) -> str:
+        """Write the inputs in a child process, and return the error or an empty string."""
         child = os.fork()
         if child == 0:
             try:
@@ -128,7 +138,7 @@ class Runner:
         start = time.monotonic()
         child = os.fork()
         if child == 0:
-            self._be_the_command(case)
+            self._run_command(case)
         while True:
             pid, status, usage = os.wait4(child, os.WNOHANG)
             if pid:
@@ -140,12 +150,12 @@ class Runner:
                 break
             time.sleep(0.005)
         with suppress(ProcessLookupError):
-            os.killpg(child, signal.SIGKILL)  # what it may have left behind
+            os.killpg(child, signal.SIGKILL)  # processes that it may have left behind
         outcome.seconds = round(time.monotonic() - start, 2)
         outcome.bytes = usage.ru_maxrss * 1024
         outcome.code = os.waitstatus_to_exitcode(status)
 
-    def _be_the_command(self, case: Case) -> None:
+    def _run_command(self, case: Case) -> None:
         code = 70
         try:
             os.setsid()
@@ -163,13 +173,13 @@ class Runner:
             tempfile.tempdir = None
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             resource.setrlimit(resource.RLIMIT_FSIZE, (_LARGEST_FILE, _LARGEST_FILE))
-            room = _address_space() + _ROOM
-            resource.setrlimit(resource.RLIMIT_AS, (room, room))
+            limit = _address_space() + _EXTRA_ADDRESS_SPACE
+            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             own = [str(self.folder), str(self.temporary), cache]
             if available():
                 confine(own)
-            watch([*own, *case.named], report, processes=case.words[:1] == ("jobs",))
+            watch([*own, *case.writable], report, processes=case.words[:1] == ("jobs",))
             sys.argv = ["forecast", *case.words]
             sys.dont_write_bytecode = True
             sys.stdout = open(1, "w", closefd=False, errors="strict")  # noqa: SIM115
@@ -181,41 +191,43 @@ class Runner:
             except SystemExit as end:
                 code = end.code if isinstance(end.code, int) else int(end.code is not None)
             sys.stdout.flush()
-        except BaseException:  # noqa: BLE001  such is what is looked for
+        except BaseException:  # noqa: BLE001  any exception is a fault, detected by its traceback
             os.write(2, traceback.format_exc().encode(errors="backslashreplace"))
         finally:
             os._exit(code)
 
-    def _judge(self, case: Case, outcome: Outcome) -> None:
-        shown, errors, report = (
+    def _check(self, case: Case, outcome: Outcome) -> None:
+        output, errors, report = (
             (self.temporary / name).read_bytes() for name in ("stdout", "stderr", "report")
         )
         text = errors.decode(errors="surrogateescape")
         lines = [line for line in text.splitlines() if line.startswith("forecast: ")]
         outcome.message = (lines or [""])[-1][:300]
-        if traces := list(self.temporary.glob("forecast-traceback-*")):
-            outcome.faults.append("unexpected error: " + traces[0].read_text().strip().splitlines()[-1][:200])
+        if tracebacks := list(self.temporary.glob("forecast-traceback-*")):
+            outcome.faults.append(
+                "unexpected error: " + tracebacks[0].read_text().strip().splitlines()[-1][:200]
+            )
         elif "Traceback (most recent call last)" in text:
             outcome.faults.append("traceback: " + text.strip().splitlines()[-1][:200])
         elif outcome.code < 0 or outcome.code not in case.codes:
             outcome.faults.append(f"exit code {outcome.code}: {text.strip()[-200:]}")
         if outcome.code == 2 and len(lines) != 1:
             outcome.faults.append(f"{len(lines)} lines of error: {text[:200]!r}")
-        if outcome.code == 2 and shown.strip():
-            outcome.faults.append(f"refused, but printed {shown[:100]!r}")
+        if outcome.code == 2 and output.strip():
+            outcome.faults.append(f"refused, but printed {output[:100]!r}")
         if outcome.code == 0 and case.refused:
-            outcome.faults.append("accepted what must be refused")
+            outcome.faults.append("accepted invalid input")
         if outcome.code != 0 and case.accepted:
-            outcome.faults.append(f"refused what is valid: {outcome.message}")
+            outcome.faults.append(f"refused valid input: {outcome.message}")
         if outcome.bytes > BYTES:
             outcome.faults.append(f"memory of {outcome.bytes / 2**30:.1f} GiB")
-        if steering := _STEERS.search(text + shown.decode(errors="surrogateescape")):
-            outcome.faults.append(f"prints the control character {steering[0]!r}")
+        if character := _CONTROL_CHARACTERS.search(text + output.decode(errors="surrogateescape")):
+            outcome.faults.append(f"prints the control character {character[0]!r}")
         outcome.faults += sorted(set(report.decode(errors="replace").splitlines()))[:3]
         if (self.folder / CANARY).exists():
             outcome.faults.append("ran code of its input")
 
-    def _keep(self, outcome: Outcome) -> None:
+    def _save_failure(self, outcome: Outcome) -> None:
         target = self.failures / f"{outcome.kind}-{self.slot}-{sum(1 for _ in self.failures.glob('*-*'))}"
         with suppress(OSError, shutil.Error):
             shutil.copytree(self.folder / "in", target / "in", symlinks=True, ignore=_irregular)
@@ -228,7 +240,7 @@ class Runner:
 
 
 def _irregular(folder: str, names: list[str]) -> list[str]:
-    """Return the names that are neither files, folders nor links, which cannot be copied."""
+    """Return the names that are neither files, folders nor links, and therefore cannot be copied."""
     return [
         name
         for name in names

@@ -1,4 +1,4 @@
-"""Detection of what a command may not do: start processes, write elsewhere, change its inputs."""
+"""Detect forbidden actions of a command: starting processes, writing elsewhere, changing its inputs."""
 
 import hashlib
 import os
@@ -25,12 +25,12 @@ _FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
 def watch(allowed: list[str], report: int, processes: bool) -> None:
-    """Write a line to the descriptor ``report`` whenever this process does what it may not.
+    """Write a line to the descriptor ``report`` for each forbidden action of this process.
 
     Args:
         allowed: folders that may be written to.
         report: file descriptor.
-        processes: whether it may start processes.
+        processes: whether the process may start others.
     """
     roots = [os.path.realpath(folder) + "/" for folder in allowed]
     busy = [False]
@@ -41,7 +41,7 @@ def watch(allowed: list[str], report: int, processes: bool) -> None:
         full = os.path.realpath(os.fsdecode(path)) + "/"
         return not full.startswith(tuple(roots))
 
-    def say(text: str) -> None:
+    def write_report(text: str) -> None:
         os.write(report, (text.replace("\n", " ")[:300] + "\n").encode(errors="backslashreplace"))
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -59,18 +59,17 @@ def watch(allowed: list[str], report: int, processes: bool) -> None:
                     and outside(path)
                     and not os.path.realpath(os.fsdecode(path)).startswith(("/dev/", "/proc/self/"))
                 ):
-                    say(f"wrote {path!r}")
-            elif (
-                event in _STARTS and not processes and "ldconfig" not in str(arguments[0])
-            ):  # by which ctypes looks for libraries
-                say(f"started {event} {arguments[:2]!r}")
+                    write_report(f"wrote {path!r}")
+            # ctypes runs ldconfig to find libraries.
+            elif event in _STARTS and not processes and "ldconfig" not in str(arguments[0]):
+                write_report(f"started {event} {arguments[:2]!r}")
             elif event in _WRITES and not any(isinstance(a, int) and a > 0 for a in arguments[1:]):
                 removes = event in ("os.remove", "os.rename", "os.rmdir", "shutil.rmtree")
                 path = arguments[1] if event in ("os.link", "os.symlink") else arguments[0]
                 if outside(os.path.dirname(os.path.abspath(path))) and (os.path.lexists(path) or not removes):
-                    say(f"{event} {path!r}")
+                    write_report(f"{event} {path!r}")
             elif event == "pickle.find_class" and str(arguments[0]).partition(".")[0] in _DANGEROUS:
-                say(f"unpickled {arguments!r}")
+                write_report(f"unpickled {arguments!r}")
         except (OSError, ValueError, TypeError):
             pass
         finally:
@@ -80,8 +79,8 @@ def watch(allowed: list[str], report: int, processes: bool) -> None:
 
 
 def snapshot(folder: Path, contents: bool = False, skip: re.Pattern[str] | None = None) -> dict[str, Any]:
-    """Return the state of each file below a folder: type, size, time of change, and contents if asked for."""
-    found: dict[str, Any] = {}
+    """Return type, size, modification time and optionally the checksum of each file below a folder."""
+    states: dict[str, Any] = {}
     for root, folders, files in os.walk(folder):
         if skip is not None:
             for names in (folders, files):
@@ -92,26 +91,26 @@ def snapshot(folder: Path, contents: bool = False, skip: re.Pattern[str] | None 
                 ]
         for name in (*folders, *files):
             path = os.path.join(root, name)
-            state = os.lstat(path)
+            status = os.lstat(path)
             entry: tuple[Any, ...] = (
-                state.st_mode,
-                state.st_size if name in files else 0,
-                state.st_mtime_ns if name in files else 0,
+                status.st_mode,
+                status.st_size if name in files else 0,
+                status.st_mtime_ns if name in files else 0,
             )
             if (
                 contents
                 and name in files
-                and (state.st_mode & 0o170000) == 0o100000
-                and state.st_size < 2**27
+                and (status.st_mode & 0o170000) == 0o100000
+                and status.st_size < 2**27
             ):
                 with open(path, "rb") as file:
                     entry += (hashlib.sha256(file.read()).hexdigest(),)
-            found[os.path.relpath(path, folder)] = entry
-    return found
+            states[os.path.relpath(path, folder)] = entry
+    return states
 
 
 def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Return what changed between two snapshots, in words."""
+    """Return a description of each difference between two snapshots."""
     changed = [f"{name} changed" for name in before if name in after and before[name] != after[name]]
     gone = [f"{name} is gone" for name in before if name not in after]
     return [*changed, *gone, *(f"{name} is new" for name in after if name not in before)]
