@@ -29,7 +29,7 @@ import xarray as xr
 
 from fourcaster.datasets.adapters.sources import open_sources
 from fourcaster.datasets.ingest.write import write_store
-from fourcaster.datasets.loaders.batches import POOL, POOLS_HELD, BatchReader, StoreBatches
+from fourcaster.datasets.loaders.batches import POOL, POOLS_IN_MEMORY, BatchReader, StoreBatches
 from fourcaster.datasets.store.direct import DirectFields
 from fourcaster.datasets.store.fields import Fields
 from fourcaster.datasets.store.open import open_store, store_statistics
@@ -150,7 +150,7 @@ def ours(path: Path, *, direct: bool, whole_batch: bool) -> Callable[[], int]:
     fields = DirectFields(store.dataset, path) if direct else Fields(store.dataset)
     cycle = store_statistics(store, fields, slice(0, 300)).cycle
     times = len(store.dataset["time"])
-    block = max(1, 2**29 // (POOLS_HELD * POOL * fields.array[0].nbytes))
+    block = max(1, 2**29 // (POOLS_IN_MEMORY * POOL * fields.array[0].nbytes))
     reader = BatchReader(fields, cycle, store.grid, store.step)
     source = StoreBatches(reader, slice(0, times), slice(times, times), [], 1, BATCH, block=block)
 

@@ -1,4 +1,4 @@
-"""Connection to a Dask cluster: a running scheduler, or local processes."""
+"""Connection to a Dask cluster: a running scheduler or local processes."""
 
 import logging
 import os
@@ -7,32 +7,48 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 CONNECT_SECONDS = 10
-MOST_PROCESSES = max(64, 4 * (os.cpu_count() or 1))
+MAX_PROCESSES = max(64, 4 * (os.cpu_count() or 1))
 
 
-def quieten() -> None:
-    """Limit Dask's logging to warnings and errors."""
-    for name in [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "distributed"]:
-        logger = logging.getLogger(name)
-        logger.setLevel(max(logger.level, logging.WARNING))
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Limit the logging of ``distributed`` to warnings and errors within the context."""
+    names = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "distributed"]
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    try:
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 @contextmanager
 def connected(scheduler: str) -> Iterator[Any]:
-    """Yield a client of the scheduler at an address, or of ``local:N`` processes that end with the context.
+    """Yield a client of the scheduler at an address, or of N local processes for ``local:N``.
+
+    Local processes end with the context.
 
     Raises:
-        ValueError: ``scheduler`` is neither.
+        ValueError: ``scheduler`` is neither, or N is too large.
         OSError: there is no scheduler at the address.
     """
+    import distributed  # noqa: F401 (creates the loggers)
+
+    with quiet(), _client(scheduler) as client:
+        yield client
+
+
+@contextmanager
+def _client(scheduler: str) -> Iterator[Any]:
     from distributed import Client, LocalCluster
 
-    quieten()
     if scheduler.startswith("local:"):
         count = scheduler.removeprefix("local:")
-        if count.isdecimal() and (len(count) > 9 or int(count) > MOST_PROCESSES):
+        if count.isdecimal() and (len(count) > 9 or int(count) > MAX_PROCESSES):
             raise ValueError(
-                f"scheduler {scheduler[:80]!r} would start more than {MOST_PROCESSES} processes on this "
+                f"scheduler {scheduler[:80]!r} would start more than {MAX_PROCESSES} processes on this "
                 "machine; use fewer"
             )
         if not count.isdecimal() or int(count) < 1:
@@ -54,5 +70,5 @@ def connected(scheduler: str) -> Iterator[Any]:
         raise OSError(
             f"no Dask scheduler answers at {scheduler} ({' '.join(str(error).split())[:120]})"
         ) from error
-    with closing(client):  # a client that is entered can be left by the same thread only
+    with closing(client):  # unlike ``with client``, may be closed by another thread
         yield client

@@ -1,4 +1,4 @@
-"""Matching of the variables of two data sets: by name, by the source's name, or by the vocabulary."""
+"""Matching of variables of two data sets by name, name in the source, or physical quantity."""
 
 import re
 from collections import Counter
@@ -31,7 +31,7 @@ class Identity:
     Attributes:
         name: name in its data set.
         attrs: CF attributes; ``source_name`` is the name in the file it came from.
-        on_levels: whether it is on pressure levels, or on one of them.
+        on_levels: whether the variable is on one or more pressure levels.
     """
 
     name: str
@@ -40,21 +40,24 @@ class Identity:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Own name and the source's names."""
+        """Name in the data set and names in the source."""
         return tuple(
             str(n) for n in (self.name, self.attrs.get("source_name"), self.attrs.get("GRIB_shortName")) if n
         )
 
     @property
     def term(self) -> Term | None:
-        """The quantity, if standard name or names identify it and the units are compatible."""
-        standard, height = str(self.attrs.get("standard_name")), scalars_of(self.attrs).get("height")
+        """Entry of the vocabulary, if standard name or names identify it and the units are compatible."""
+        standard = str(self.attrs.get("standard_name"))
+        height = scalars_of(self.attrs).get("height")
         terms: list[Term] = []
         if self.on_levels and standard in LEVEL_VARIABLES:
             terms = [ON_LEVELS[LEVEL_VARIABLES[standard][0]]]
         elif not self.on_levels and standard:
             same = [term for term in SINGLE.values() if term.standard_name == standard]
-            terms = [t for t in same if (at := _AT_HEIGHT.match(t.name)) is None or height == f"{at[1]} m"]
+            terms = [
+                t for t in same if (match := _AT_HEIGHT.match(t.name)) is None or height == f"{match[1]} m"
+            ]
         if len(terms) != 1:
             terms = [ALIASES[name] for name in self.names if name in ALIASES]
         units = str(self.attrs.get("units") or "")
@@ -81,7 +84,7 @@ class Identity:
 
     @property
     def geopotential(self) -> bool:
-        """Whether this is a geopotential without a level, which may be that of the surface."""
+        """Whether this is a geopotential without a level, which may be the surface geopotential."""
         return not self.on_levels and self.term is not None and self.term.name == "geopotential"
 
 
@@ -93,7 +96,7 @@ def identity(variable: xr.DataArray) -> Identity:
 
 
 def same_quantity(a: Identity, b: Identity) -> bool:
-    """Return whether two variables of different names are the same quantity, both on levels or both not."""
+    """Return whether two variables of different names are the same quantity; both or neither is on levels."""
     if (
         a.on_levels != b.on_levels
         or conversion_or_none(str(a.attrs.get("units")), str(b.attrs.get("units"))) is None
@@ -107,32 +110,41 @@ def same_quantity(a: Identity, b: Identity) -> bool:
 
 
 def match_variables(expected: Mapping[str, Identity], available: Mapping[str, Identity]) -> dict[str, str]:
-    """Return the available name of each expected variable: its own, or the only one of the same quantity."""
+    """Return the available name of each expected variable.
+
+    That is the same name, or the name of the only variable of the same quantity.
+    """
     matches = {name: name for name in expected if name in available}
     free = [name for name in available if name not in matches]
     candidates: dict[str, str] = {}
     for name in expected:
-        fits = [
-            other for other in free if name not in matches and same_quantity(expected[name], available[other])
-        ]
-        if len(fits) == 1:
-            candidates[name] = fits[0]
-    claims = Counter(candidates.values())
-    return matches | {name: other for name, other in candidates.items() if claims[other] == 1}
+        if name in matches:
+            continue
+        equivalent = [other for other in free if same_quantity(expected[name], available[other])]
+        if len(equivalent) == 1:
+            candidates[name] = equivalent[0]
+    uses = Counter(candidates.values())
+    return matches | {name: other for name, other in candidates.items() if uses[other] == 1}
 
 
 def find_variables(
-    requested: tuple[str, ...], called: Mapping[str, set[str]], identities: Mapping[str, Identity]
+    requested: tuple[str, ...], names: Mapping[str, set[str]], identities: Mapping[str, Identity]
 ) -> set[str]:
-    """Return the variables that the requested names refer to, by their own or another known name."""
-    chosen: set[str] = set()
+    """Return the variables that the requested names refer to.
+
+    Args:
+        requested: names of variables, or aliases of their quantities.
+        names: names of each variable, which take precedence over aliases.
+        identities: identity of each variable.
+    """
+    selected: set[str] = set()
     for name in requested:
-        exact = {n for n in called if name in called[n]}
-        chosen |= exact or {n for n in called if name in identities[n].aliases}
-    return chosen
+        exact = {n for n in names if name in names[n]}
+        selected |= exact or {n for n in names if name in identities[n].aliases}
+    return selected
 
 
-def at_place(
+def select_place(
     variable: xr.DataArray,
     *,
     levels: list[int] | None,
@@ -140,18 +152,17 @@ def at_place(
     source: str,
     owner: str,
 ) -> xr.DataArray:
-    """Return a variable on the levels and at the scalar coordinates that its owner, a store or model, has for
-    it.
+    """Return a variable on the levels and at the scalar coordinates that a store or model expects.
 
     Args:
         variable: variable of a canonical data set.
-        levels: pressures [hPa] in order; None where the owner's variable has no axis of levels.
-        scalars: the owner's scalar coordinates.
-        source: where the variable comes from, for errors.
-        owner: what it must fit, for errors.
+        levels: expected pressures [hPa] in order; None if the store or model has no dimension of levels.
+        scalars: expected scalar coordinates.
+        source: name of the source for messages.
+        owner: name of the store or model for messages.
 
     Raises:
-        ValueError: another level, height or other scalar coordinate, or a level is missing; both are named.
+        ValueError: a scalar coordinate differs, or a level is missing.
     """
     name = str(variable.name)
     if "level" not in variable.dims:
@@ -169,9 +180,9 @@ def at_place(
         raise ValueError(
             f"{source}: {name!r} has levels, but that of {owner} has none; select one with ds.sel(level=...)"
         )
-    if lacking := [level for level in expected or () if level not in available]:
-        there = f"; it has {', '.join(map(str, available))} hPa" if available else ""
-        raise ValueError(f"{source}: {name!r} lacks level {lacking[0]} hPa, which {owner} needs{there}")
+    if missing := [level for level in expected or () if level not in available]:
+        hint = f"; it has {', '.join(map(str, available))} hPa" if available else ""
+        raise ValueError(f"{source}: {name!r} lacks level {missing[0]} hPa, which {owner} needs{hint}")
     if "level" not in variable.dims:
         return variable.expand_dims(level=expected, axis=1)
     return variable.sel(level=levels) if levels else variable.sel(level=(expected or available)[0], drop=True)

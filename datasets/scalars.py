@@ -1,7 +1,7 @@
-"""Coordinates of one value: level, height, depth, member or threshold of a field that has no axis for it.
+"""Scalar coordinates: level, height, depth, member or threshold of a field without such a dimension.
 
-The canonical data set keeps them as text in the attribute ``scalar_coordinates`` of each variable, e.g.
-``level=500 hPa``, since two variables of one data set may lie at different heights.
+The canonical data set stores them as text in the attribute ``scalar_coordinates`` of each variable, e.g.
+``level=500 hPa``, since variables of one data set can be at different heights.
 """
 
 import re
@@ -15,7 +15,7 @@ from .units import conversion, conversion_or_none
 
 ATTRIBUTE = "scalar_coordinates"
 VERTICAL = ("level", "height", "depth")
-_TOLERANCE = 1e-4  # relative; files hold rounded values
+_TOLERANCE = 1e-4  # relative; values in files are rounded
 _UNITS = {"level": "hPa", "height": "m", "depth": "m", "number": ""}
 _NAMES = {
     "level": (
@@ -50,7 +50,7 @@ _STANDARD_NAMES = {
     "depth": "depth",
     "realization": "number",
 }
-# Coordinates of one value that do not distinguish fields.
+# Scalar coordinates that do not distinguish fields.
 _TIMES = ("time", "forecast_reference_time", "forecast_period")
 _IGNORED = (
     *(
@@ -70,12 +70,12 @@ _IGNORED = (
 
 
 def scalars_of(attrs: Mapping[Any, Any]) -> dict[str, str]:
-    """Return the scalar coordinates that the attributes of a variable list, e.g. ``{"level": "500 hPa"}``."""
+    """Return the scalar coordinates in the attributes of a variable, e.g. ``{"level": "500 hPa"}``."""
     return dict(part.split("=", 1) for part in str(attrs.get(ATTRIBUTE, "")).split("; ") if "=" in part)
 
 
 def with_scalars(attrs: Mapping[Any, Any], scalars: Mapping[str, str]) -> dict[Any, Any]:
-    """Return attributes that list exactly these scalar coordinates."""
+    """Return attributes with exactly these scalar coordinates."""
     rest = {key: value for key, value in attrs.items() if key != ATTRIBUTE}
     return rest | (
         {ATTRIBUTE: "; ".join(f"{name}={scalars[name]}" for name in sorted(scalars))} if scalars else {}
@@ -90,42 +90,44 @@ def describe_scalars(scalars: Mapping[str, str]) -> str:
 
 
 def level_of(attrs: Mapping[Any, Any]) -> int | None:
-    """Return the pressure [hPa] of a variable on one level; None where it is not known."""
+    """Return the pressure [hPa] of a variable on a single level, or None if it is unknown."""
     level = scalars_of(attrs).get("level")
     return None if level is None else round(float(level.split()[0]))
 
 
 def differing(a: Mapping[str, str], b: Mapping[str, str]) -> str | None:
-    """Return the first scalar coordinate that has different values in both; one that either lacks is not
-    compared.
-    """
+    """Return the first scalar coordinate whose values differ, or None; only those in both are compared."""
     return next((name for name in sorted(set(a) & set(b)) if not _same_value(a[name], b[name])), None)
 
 
 def check_same_place(
-    name: str, here: Mapping[str, str], there: Mapping[str, str], *, source: str, owner: str
+    name: str, scalars: Mapping[str, str], expected: Mapping[str, str], *, source: str, owner: str
 ) -> None:
-    """Raise ``ValueError`` where a variable of a source lies elsewhere than that of its owner, a store or
-    model.
+    """Check that a variable of a source has the scalar coordinates that a store or model expects.
 
     Args:
         name: name of the variable.
-        here: scalar coordinates in the source.
-        there: those of the owner.
-        source: named in errors.
-        owner: named in errors.
+        scalars: scalar coordinates in the source.
+        expected: scalar coordinates in the store or model.
+        source: name of the source for the message.
+        owner: name of the store or model for the message.
+
+    Raises:
+        ValueError: a scalar coordinate differs.
     """
-    wrong = differing(here, there)
-    if wrong is not None:
-        ours, theirs = (describe_scalars({wrong: place[wrong]}) for place in (here, there))
+    key = differing(scalars, expected)
+    if key is not None:
+        actual, required = (describe_scalars({key: values[key]}) for values in (scalars, expected))
         raise ValueError(
-            f"{source}: {name!r} is at {ours}, that of {owner} at {theirs}; these are different fields"
+            f"{source}: {name!r} is at {actual}, that of {owner} at {required}; these are different fields"
         )
 
 
-def lone_coordinates(dataset: xr.Dataset, skip: Iterable[str] = ()) -> list[str]:
-    """Return the names of coordinates of one value: scalars, axes of length one, and scalar variables of a
-    known kind.
+def single_valued_coordinates(dataset: xr.Dataset, skip: Iterable[str] = ()) -> list[str]:
+    """Return the names of coordinates with a single value.
+
+    These are scalar coordinates, axes of length one, and scalar variables of a known kind, except terms of
+    the formula of a vertical axis.
     """
     terms = {word for v in dataset.variables.values() for word in _formula_terms(v)}
     coordinates = [
@@ -137,42 +139,43 @@ def lone_coordinates(dataset: xr.Dataset, skip: Iterable[str] = ()) -> list[str]
 
 
 def is_pressure(name: str, coordinate: xr.DataArray) -> bool:
-    """Return whether a vertical coordinate counts pressures."""
+    """Return whether a vertical coordinate is a pressure."""
     return _kind(name, coordinate) == "level"
 
 
 def record(dataset: xr.Dataset, names: Iterable[str]) -> xr.Dataset:
-    """Move coordinates of one value into the attributes of the variables that they belong to.
+    """Move coordinates with a single value into the attributes of the variables that they belong to.
 
-    A scalar coordinate belongs to the variables whose CF attribute ``coordinates`` names it, else to all; a
-    level, height or depth never to a variable that has a vertical axis.
+    A scalar coordinate belongs to the variables whose CF attribute ``coordinates`` lists it, otherwise to
+    all; levels, heights and depths never belong to a variable with a vertical axis.
 
     Args:
-        dataset: data set as its source names things.
-        names: coordinates of one value, see ``lone_coordinates``.
+        dataset: data set with the names of its source.
+        names: names of the coordinates, see ``single_valued_coordinates``.
     """
     names = list(names)
     result = dataset.copy()
     for name in names:
         entry = _entry(name, dataset[name])
-        for variable in _holders(dataset, name, entry[0]) if entry else ():
+        for variable in _variables_of(dataset, name, entry[0]) if entry else ():
             assert entry is not None
             known = scalars_of(result[variable].attrs)
             result[variable].attrs = with_scalars(result[variable].attrs, known | {entry[0]: entry[1]})
     return result.isel({name: 0 for name in names if name in dataset.dims}).drop_vars(names)
 
 
-def _holders(dataset: xr.Dataset, name: str, key: str) -> list[str]:
+def _variables_of(dataset: xr.Dataset, name: str, key: str) -> list[str]:
+    """Return the variables that a coordinate belongs to."""
     fields = {str(n): v for n, v in dataset.data_vars.items() if v.ndim >= 2}
     if name in dataset.dims:
         return [n for n, v in fields.items() if name in v.dims]
-    mentioned = [n for n, v in fields.items() if name in str(v.encoding.get("coordinates", "")).split()]
+    listed = [n for n, v in fields.items() if name in str(v.encoding.get("coordinates", "")).split()]
     if key in VERTICAL:
         vertical = {
             d for d in map(str, dataset.dims) if d in dataset.coords and _kind(d, dataset[d]) in VERTICAL
         }
         fields = {n: v for n, v in fields.items() if not vertical & set(v.dims)}
-    return [n for n in mentioned or fields if n in fields]
+    return [n for n in listed or fields if n in fields]
 
 
 def _formula_terms(variable: xr.Variable) -> list[str]:
@@ -182,13 +185,10 @@ def _formula_terms(variable: xr.Variable) -> list[str]:
 
 
 def _kind(name: str, coordinate: xr.DataArray) -> str | None:
-    """Return ``level``, ``height``, ``depth`` or ``number`` by standard name, units or name; None for another
-    kind.
-    """
+    """Return ``level``, ``height``, ``depth`` or ``number`` by standard name, units or name, or None."""
     text = f"{name} {coordinate.attrs.get('standard_name')} {coordinate.attrs.get('long_name')}".lower()
-    if re.search(
-        r"hybrid|sigma|model.?level|reference|at.top|\bp0\b", text
-    ):  # whatever its units, no pressure of a level
+    # Not the pressure of a level, whatever the units.
+    if re.search(r"hybrid|sigma|model.?level|reference|at.top|\bp0\b", text):
         return None
     units = str(coordinate.attrs.get("units", "")).strip()
     kind = _STANDARD_NAMES.get(str(coordinate.attrs.get("standard_name")))
@@ -205,7 +205,7 @@ def _kind(name: str, coordinate: xr.DataArray) -> str | None:
 
 
 def _entry(name: str, coordinate: xr.DataArray) -> tuple[str, str] | None:
-    """Return key and value of a coordinate of one value; None if it does not distinguish fields."""
+    """Return key and value of a coordinate with a single value, or None if it does not distinguish fields."""
     attrs = coordinate.attrs
     if coordinate.dtype.kind in "mM" or attrs.get("standard_name") in _TIMES or name in (*_TIMES, *_IGNORED):
         return None
@@ -223,9 +223,8 @@ def _entry(name: str, coordinate: xr.DataArray) -> tuple[str, str] | None:
         return None
     units = str(attrs.get("units", "")).strip()
     kind = _kind(name, coordinate)
-    if (
-        kind == "level" and not units and not 1 < value <= 1100
-    ):  # no pressure: files write level 0 or 1 for the surface
+    # Files use level 0 or 1 for the surface, which is not a pressure.
+    if kind == "level" and not units and not 1 < value <= 1100:
         return name, f"{value:.6g}"
     if kind is None:
         return name, f"{value:.6g} {units}".strip().replace(";", ",")

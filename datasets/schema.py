@@ -1,7 +1,8 @@
-"""The canonical data set: names, order, units, and the checks that every store has passed.
+"""The canonical data set: names, order of dimensions, units, and checks of time and grid.
 
-Dimensions are ``time, [number,] [level,] latitude, longitude``, of Cartesian flows ``time, y, x``; variables
-carry CF ``units``; pressure-level variables go by WeatherBench2's names, single-level ones keep their own.
+Dimensions are ``time, [number,] [level,] latitude, longitude``, or ``time, y, x`` for Cartesian flows.
+Variables have CF ``units``; those on pressure levels have WeatherBench2's names, others keep the names of
+their source.
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from .store import names as naming
 
 DIMENSIONS = naming.DIMENSIONS
 
-# CF standard name -> (WeatherBench2 name, units), used for variables on pressure levels.
+# WeatherBench2 name and units of variables on pressure levels, by CF standard name.
 LEVEL_VARIABLES = {
     "air_temperature": ("temperature", "K"),
     "geopotential": ("geopotential", "m**2 s**-2"),
@@ -29,7 +30,7 @@ LEVEL_VARIABLES = {
     "atmosphere_relative_vorticity": ("vorticity", "s**-1"),
     "divergence_of_wind": ("divergence", "s**-1"),
 }
-# Units by standard name, also of variables without an entry above.
+# Units by standard name, including variables on single levels.
 STANDARD_UNITS = {standard: units for standard, (_, units) in LEVEL_VARIABLES.items()} | {
     "air_pressure_at_sea_level": "Pa",
     "surface_air_pressure": "Pa",
@@ -39,8 +40,7 @@ STANDARD_UNITS = {standard: units for standard, (_, units) in LEVEL_VARIABLES.it
     "wind_speed": "m s**-1",
 }
 
-# What values on Earth lie between, by standard name or unit; generous, to catch a wrong unit and nothing
-# else.
+# Plausible ranges on Earth by standard name or unit, wide enough to detect only wrong units.
 PLAUSIBLE = {
     "K": (100.0, 400.0),
     "geopotential": (-2e4, 8e5),
@@ -63,7 +63,7 @@ class Channel:
         variable: name of the variable.
         level: pressure in hPa, or None.
         units: CF units.
-        place: scalar coordinates such as ``height=10 m``, see ``scalars``; empty where none is known.
+        place: scalar coordinates such as ``height=10 m``, see ``scalars``; empty if there are none.
     """
 
     variable: str
@@ -82,7 +82,7 @@ class Channel:
 
 
 def channels(dataset: xr.Dataset) -> list[Channel]:
-    """Return the channels of a canonical data set, in its order of variables and levels."""
+    """Return the channels of a canonical data set, in the order of its variables and levels."""
     result = []
     for name, variable in dataset.data_vars.items():
         levels = dataset["level"].values.tolist() if "level" in variable.dims else [None]
@@ -92,7 +92,7 @@ def channels(dataset: xr.Dataset) -> list[Channel]:
 
 
 def implausible(channel: Channel, standard_name: str, *, least: float, largest: float) -> str:
-    """Return a warning where values cannot be what name and units say; empty where they can."""
+    """Return a warning if a range of values is implausible for the name or units, otherwise an empty text."""
     low, high = PLAUSIBLE.get(standard_name) or PLAUSIBLE.get(channel.units) or (-np.inf, np.inf)
     if low <= least and largest <= high:
         return ""
@@ -101,7 +101,7 @@ def implausible(channel: Channel, standard_name: str, *, least: float, largest: 
     )
     return (
         f"{channel} runs from {least:g} to {largest:g} {channel.units}, outside {low:g} ... {high:g}{hint}; "
-        f"if its units are wrong, correct them when it is read"
+        "if its units are wrong, correct them when it is read"
     )
 
 
@@ -119,7 +119,7 @@ def grid_of(dataset: xr.Dataset) -> Grid:
 
 
 def describe_axes(dataset: xr.Dataset) -> str:
-    """Return how many rows and columns a data set has, and from where to where they go."""
+    """Describe the size and extent of the grid of a data set, e.g. for a summary."""
     rows, columns = (dataset[name].values for name in axes_of(dataset))
     first, second = axes_of(dataset)
     return (
@@ -129,15 +129,15 @@ def describe_axes(dataset: xr.Dataset) -> str:
 
 
 def time_step(times: np.ndarray, source: str, allow_gaps: bool = False) -> tuple[np.timedelta64, list[int]]:
-    """Check the time axis and return its step and the positions that a gap comes before.
+    """Check the time axis and return its step and the positions of the first times after gaps.
 
     Args:
         times: datetime64 values.
-        source: named in errors.
-        allow_gaps: return gaps instead of refusing them.
+        source: name of the source for messages.
+        allow_gaps: return gaps instead of raising an error.
 
     Raises:
-        ValueError: fewer than two times, unsorted, duplicate, or irregular times.
+        ValueError: there are fewer than two times, or unsorted, duplicate or irregular times.
     """
     if len(times) < 2:
         raise ValueError(
@@ -146,22 +146,23 @@ def time_step(times: np.ndarray, source: str, allow_gaps: bool = False) -> tuple
     steps = np.diff(times)
     zero = np.timedelta64(0, "ns")
     if (steps == zero).any():
-        at = times[1:][steps == zero][0]
+        duplicate = times[1:][steps == zero][0]
         raise ValueError(
-            f"{source} contains the time {format_time(at)} twice; "
+            f"{source} contains the time {format_time(duplicate)} twice; "
             "drop one, e.g. with ds.drop_duplicates('time')"
         )
     if (steps < zero).any():
-        at = times[1:][steps < zero][0]
+        unsorted = times[1:][steps < zero][0]
         raise ValueError(
-            f"{source} has unsorted times ({format_time(at)} comes after a later one); "
+            f"{source} has unsorted times ({format_time(unsorted)} comes after a later one); "
             "sort with ds.sortby('time')"
         )
     values, counts = np.unique(steps, return_counts=True)
     step = values[counts.argmax()]
     gaps = (np.flatnonzero(steps != step) + 1).tolist()
     if gaps and not allow_gaps:
-        before, after = times[gaps[0] - 1], times[gaps[0]]
+        before = times[gaps[0] - 1]
+        after = times[gaps[0]]
         monthly = steps.min() / np.timedelta64(1, "D") >= 28 and steps.max() / np.timedelta64(1, "D") <= 31
         hint = (
             "months are not a constant time step; use a daily or hourly source"
@@ -178,13 +179,13 @@ def time_step(times: np.ndarray, source: str, allow_gaps: bool = False) -> tuple
 
 
 def check_grid(dataset: xr.Dataset, grid: Grid, source: str) -> xr.Dataset:
-    """Return ``dataset`` on exactly ``grid``, reordered or cut out if necessary.
+    """Return ``dataset`` on exactly ``grid``, selecting and reordering points if necessary.
 
-    Points are the same up to ``fno.grids.COORDINATE_TOLERANCE`` of the spacing; the result has the
-    coordinates of ``grid``.
+    Points match within ``fno.grids.COORDINATE_TOLERANCE`` of the spacing; the result has the coordinates of
+    ``grid``.
 
     Raises:
-        ValueError: a latitude or longitude of the grid is not in the data set.
+        ValueError: the data set lacks a coordinate of the grid.
     """
     if axes_of(dataset) != grid.axes:
         raise ValueError(
@@ -193,8 +194,8 @@ def check_grid(dataset: xr.Dataset, grid: Grid, source: str) -> xr.Dataset:
     unit = "degrees" if isinstance(grid, LatLon) else "m"
     for name, expected in grid.coordinates.items():
         values = dataset[name].values
-        positions, distance, same = nearest_points(expected, values, circular=name == "longitude")
-        if not same.all():
+        positions, distance, matches = nearest_points(expected, values, circular=name == "longitude")
+        if not matches.all():
             raise ValueError(
                 f"{source} is not on the model's grid: its {name} is {_describe_axis(values)}, that of the "
                 f"model {_describe_axis(expected)}, off by up to {distance.max():g} {unit}; regrid it first"

@@ -17,7 +17,7 @@ from ..datasets.memory import limited
 from ..datasets.store.icechunk import is_repository
 from ..datasets.store.locks import exclusive
 from ..datasets.store.open import open_store
-from ..datasets.store.outputs import check_apart, check_output
+from ..datasets.store.outputs import check_output, check_separate
 from ..fno.progress import Progress
 
 
@@ -102,7 +102,7 @@ def ingest(
         raise OutputExistsError(
             f"{path} exists; overwrite it, append later times to it, or choose another name"
         )
-    check_apart(path, [*expand(sources), grid])
+    check_separate(path, [*expand(sources), grid])
     provenance = f"{origin(sources)} {select} {sorted((units or {}).items())} {layout} {grid} {method}"
     provenance += f" {sorted(rename.items())}" if rename else ""
     provenance += f" static {sorted(static)}" if static else ""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .. import __version__
 from ..datasets.store import atomic
-from ..datasets.store.outputs import mark
+from ..datasets.store.outputs import marker
 from ..fno.models import REGISTRY
 from ..fno.pretrained import build, read_weights
 from .checkpoint.folder import StoredCheckpoint, write_checkpoint
@@ -217,7 +217,7 @@ def _torch_export(network: nn.Module, x: Tensor, fourier: Any) -> tuple[bytes, T
     buffer = io.BytesIO()
     with torch.no_grad():
         program = torch.export.export(network, (x,), dynamic_shapes=(dynamic,))
-        torch.export.save(program, buffer, extra_files={mark(_KINDS["torch-export"]): __version__})
+        torch.export.save(program, buffer, extra_files={marker(_KINDS["torch-export"]): __version__})
         output = torch.export.load(io.BytesIO(buffer.getvalue())).module()(x)
     return buffer.getvalue(), output
 
@@ -239,7 +239,7 @@ def _onnx(network: nn.Module, x: Tensor) -> tuple[bytes, Tensor]:
     if program is None:
         raise ValueError("the onnx exporter returned no program")
     model = program.model_proto
-    model.doc_string = f"{mark(_KINDS['onnx'])} {__version__}"
+    model.doc_string = f"{marker(_KINDS['onnx'])} {__version__}"
     content = model.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     return content, torch.from_numpy(session.run(None, {"x": x.numpy()})[0])

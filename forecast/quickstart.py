@@ -18,7 +18,7 @@ from ..datasets.sample import find_sample
 from ..datasets.store import atomic
 from ..datasets.store.locks import exclusive
 from ..datasets.store.open import Store, open_store
-from ..datasets.store.outputs import check_apart, check_replaceable
+from ..datasets.store.outputs import check_replaceable, check_separate
 from ..fno.progress import Progress
 from .checkpoint.folder import fingerprint
 from .config.weather import WeatherConfig
@@ -138,7 +138,7 @@ def _quickstart(
     show: Callable[[str], Progress],
 ) -> dict[str, Any]:
     load_config("quickstart", overrides)  # report a wrong key before the ingest
-    check_apart(folder / "store.zarr", [data])
+    check_separate(folder / "store.zarr", [data])
     if fresh:
         _start_over(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ import pandas as pd
 import xarray as xr
 
 from ..ingest.select import Selection, eastward
-from ..scalars import is_pressure, lone_coordinates, record
+from ..scalars import is_pressure, record, single_valued_coordinates
 from ..schema import grid_of
 from ..store.names import fault
 from .levels import pressure_levels
@@ -74,7 +74,7 @@ def canonical_axes(
     if not without_time:
         dataset = standard_times(dataset if "time" in dataset.dims else dataset.expand_dims("time"), source)
     kept = (*axes, "time", *(name for name in extra_dims if name != "number"))
-    single = [name for name in lone_coordinates(dataset, kept) if name in dataset.dims]
+    single = [name for name in single_valued_coordinates(dataset, kept) if name in dataset.dims]
     if extra_dims:  # a forecast keeps its axis of levels, however short
         single = [name for name in single if not is_pressure(name, dataset[name])]
         kept = (*kept, "level")
@@ -82,7 +82,7 @@ def canonical_axes(
         record(dataset, single), source, selectable_variables(dataset, axes, select), levels=select.levels
     )
     # Terms of formulas are scalars too, so these are recorded after the levels.
-    dataset = record(dataset, lone_coordinates(dataset, kept))
+    dataset = record(dataset, single_valued_coordinates(dataset, kept))
     return _order_longitudes(dataset, source) if axes[0] == "latitude" else _cartesian_axes(dataset, source)
 
 

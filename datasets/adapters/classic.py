@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 
 from ..errors import InvalidDataError
-from ..memory import check_axis, show
+from ..memory import check_axis, format_bytes
 
 OBJECTS = 10_000  # dimensions, variables, or attributes of one of them
 _ATTRIBUTE = 2**26  # bytes of one attribute
@@ -116,8 +116,8 @@ class _Header:
             size = itemsize * self.number(self.count_bytes)
             if size > _ATTRIBUTE:
                 raise InvalidDataError(
-                    f"{self.path}: the attribute {name!r} of {owner} has {show(size)}, "
-                    f"more than the limit of {show(_ATTRIBUTE)}"
+                    f"{self.path}: the attribute {name!r} of {owner} has {format_bytes(size)}, "
+                    f"more than the limit of {format_bytes(_ATTRIBUTE)}"
                 )
             self.bytes(_padded(size))
 

@@ -15,7 +15,7 @@ import numpy as np
 from xarray.backends.locks import HDF5_LOCK
 
 from ..errors import InvalidDataError, LinkRefusedError
-from ..memory import check_axis, check_bytes, check_declared, show
+from ..memory import check_axis, check_bytes, check_declared, format_bytes
 from .netcdf_support import has_filter, is_dimension_only
 from .regular import check_regular
 from .virtual import covers_data_set, missing_source
@@ -217,7 +217,8 @@ class _FileChecker:
         count = int(np.prod(shape, dtype=object))
         if size > _ATTRIBUTE:
             raise self.error(
-                f"{name!r} has values of {show(size)} each, more than the limit of {show(_ATTRIBUTE)}"
+                f"{name!r} has values of {format_bytes(size)} each, more than the limit of "
+                f"{format_bytes(_ATTRIBUTE)}"
             )
         if properties.get_layout() == h5py.h5d.VIRTUAL:
             self.check_virtual(dataset, properties, name)
@@ -299,9 +300,9 @@ class _FileChecker:
             called = attribute.name.decode(errors="replace")
             size = attribute.get_storage_size()
             if size > _ATTRIBUTE:
-                limit = show(_ATTRIBUTE)
+                limit = format_bytes(_ATTRIBUTE)
                 raise self.error(
-                    f"the attribute {called!r} of {name or '/'!r} has {show(size)}, "
+                    f"the attribute {called!r} of {name or '/'!r} has {format_bytes(size)}, "
                     f"more than the limit of {limit}"
                 )
             kind = attribute.get_type()

@@ -13,7 +13,7 @@ from ...fno.grids import match_axis
 from ...fno.progress import Progress
 from ..durations import format_time
 from ..errors import DataError
-from ..identity import at_place, identity, match_variables
+from ..identity import identity, match_variables, select_place
 from ..loaders.split import period
 from ..scalars import scalars_of
 from ..schema import axes_of
@@ -70,11 +70,11 @@ def append_store(
         with open_journal(
             path, identity, overwrite=True, keep_partial=bool(origin), icechunk=icechunk
         ) as journal:
-            if not (journal.begun() and origin):
+            if not (journal.resume() and origin):
                 journal.adopt(path)
                 _extend_arrays(plan, journal.target)
-                journal.begin()
-            journal.mark("statistics")
+                journal.start()
+            journal.mark_complete("statistics")
             write_times(
                 plan, journal, stored_times, scheduler=scheduler, progress=progress, resumable=bool(origin)
             )
@@ -137,7 +137,7 @@ def _match_store(dataset: xr.Dataset, store: Store, source: str) -> xr.Dataset:
                 example=f"{name}=...",
             )
         levels = store.dataset["level"].values.tolist() if "level" in store.dataset[name].dims else None
-        variable = at_place(
+        variable = select_place(
             variable, levels=levels, scalars=scalars_of(expected.attrs), source=source, owner=str(store.path)
         )
         fields[name] = variable.reset_coords(drop=True)

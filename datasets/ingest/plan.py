@@ -1,4 +1,4 @@
-"""Plan of a store: times, shards, blocks and memory, determined before anything is written."""
+"""Plan of a store: times, shards, blocks and memory, determined before writing."""
 
 import json
 import os
@@ -20,14 +20,14 @@ from ..schema import channels, describe_axes, grid_of, time_step
 STORE_VERSION = 1
 MEMORY = limits.MEMORY
 SHARD_BYTES = 2**25
-# Shuffling bits before compression roughly halves reanalysis, and it is read several times faster than zstd.
+# With bit shuffling, lz4 roughly halves the size of reanalyses and decodes several times faster than zstd.
 COMPRESSOR = BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle", typesize=4)
-_COPIES = 10  # of a block, in float32, while it is read, converted and compressed
+_COPIES = 10  # float32 copies of a block in memory while it is read, converted and compressed
 
 
 @dataclass(frozen=True)
 class PlanSummary:
-    """What a dry run reports.
+    """Summary of a plan, which a dry run reports.
 
     Attributes:
         variables: channels with their units.
@@ -62,16 +62,16 @@ class PlanSummary:
 
 @dataclass(frozen=True)
 class Plan:
-    """What an ingest will write.
+    """Layout of a store to write.
 
     Attributes:
         dataset: canonical data set with the attributes of the store.
         step: time step.
         gaps: positions of the first times after gaps.
-        fit: positions that statistics are computed from.
+        fit: positions of the training period, which statistics are computed from.
         shard: times in a shard.
-        block: times that are read and written together, a multiple of ``shard``.
-        room: bytes that may be allocated in addition to the present memory of the process.
+        block: times to read and write together, a multiple of ``shard``.
+        room: bytes that may be allocated in addition to the current memory of the process.
     """
 
     dataset: xr.Dataset
@@ -88,7 +88,7 @@ class Plan:
         return int(sum(v.nbytes for v in self.dataset.data_vars.values()))
 
     def describe(self) -> PlanSummary:
-        """Return a summary for a dry run; reads one time to estimate the duration."""
+        """Return a summary; reads one time step to estimate the duration."""
         started = time.monotonic()
         self.dataset.isel(time=slice(0, 1)).compute(scheduler="threads")
         duration = (time.monotonic() - started) * self.dataset.sizes["time"]
@@ -114,13 +114,13 @@ def make_plan(
     allow_gaps: bool = False,
     memory: int = MEMORY,
 ) -> Plan:
-    """Return the plan of a store of a canonical data set.
+    """Plan the layout of a store for a canonical data set.
 
     Args:
         dataset: canonical data set.
-        train_period: ``START:STOP`` for statistics; None takes the default split.
-        allow_gaps: record gaps in time instead of refusing them.
-        memory: bytes that the process may use.
+        train_period: period for statistics, ``START:STOP``; None for that of the default split.
+        allow_gaps: record gaps in time instead of raising an error.
+        memory: memory that the process may use [bytes].
 
     Raises:
         ValueError: times are not sorted, unique and regular, the period is empty, or the memory is too small
@@ -138,8 +138,7 @@ def make_plan(
     if room < _COPIES * bytes_per_time:
         raise DataError(
             f"memory of {memory / 2**30:.2f} GiB is too little: the process uses {resident / 2**30:.2f} GiB, "
-            "and "
-            f"a time step needs {_COPIES * bytes_per_time / 2**30:.2f} GiB; allow more, or select fewer "
+            f"and a time step needs {_COPIES * bytes_per_time / 2**30:.2f} GiB; allow more, or select fewer "
             "variables or levels",
             option="memory",
         )

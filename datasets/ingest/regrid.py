@@ -1,10 +1,10 @@
-"""From one latitude-longitude grid to another, along one axis after the other.
+"""Regridding between latitude-longitude grids, separately along each axis.
 
-Conservative weights are shares of area: of a row's band in the sine of latitude, of a column's in longitude,
-so the mean over the globe stays; a cell that reaches beyond the edge of a regional source has the mean of the
-part within. Bilinear ones interpolate between rows and between columns, beyond the outermost row with that
-row. Spectral regridding sums spherical harmonics: exact for fields without degrees above the truncation,
-which the source's rows bear.
+Conservative weights are fractions of area, in the sine of latitude and in longitude, and preserve the global
+mean; a cell that extends beyond the edge of a regional source takes the mean of the part within. Bilinear
+weights interpolate between rows and between columns, and extrapolate with a constant beyond the outermost
+rows. Spectral regridding transforms to spherical harmonics and back, and is exact for fields up to the
+truncation that the source's rows resolve.
 """
 
 import os
@@ -24,20 +24,20 @@ from ..schema import grid_of
 
 Array = NDArray[np.float64]
 Method = Literal["conservative", "bilinear", "spectral"]
-LEAST = 0.5  # share of a point's weight that must have values for it to have one
+MINIMUM_WEIGHT = 0.5  # fraction of a point's weight that must not be missing
 
 
 @dataclass(frozen=True, eq=False)
 class Regridder:
-    """What makes fields on a new grid.
+    """Linear map of fields from one latitude-longitude grid to another.
 
     Attributes:
         grid: new grid.
-        rows: weights of the old rows, shape (new, old), or for each wave number (m, new, old) where it is
-            spectral.
-        columns: weights of the old columns, shape (new, old); None where it is spectral.
-        shift: longitude of the new first column east of the old one, in degrees.
-        method: for attributes and errors.
+        rows: weights of the old rows, shape (new, old); for spectral regridding one matrix for each zonal
+            wave number, shape (m, new, old).
+        columns: weights of the old columns, shape (new, old); None for spectral regridding.
+        shift: eastward shift of the first column [degrees], used by spectral regridding.
+        method: name of the method.
     """
 
     grid: LatLon
@@ -48,11 +48,11 @@ class Regridder:
 
     @classmethod
     def between(cls, dataset: xr.Dataset, grid: LatLon, method: str = "conservative") -> "Regridder":
-        """Return the way from the grid of a canonical data set to another one.
+        """Return the regridder from the grid of a canonical data set to another grid.
 
         Raises:
-            ValueError: no such method, the new grid reaches beyond the old one, or a grid that spectral
-                regridding does not know.
+            ValueError: the method is unknown, the new grid extends beyond the old one, or a grid is not
+                supported by spectral regridding.
         """
         old = _earth_grid(dataset)
         if method not in get_args(Method):
@@ -61,8 +61,8 @@ class Regridder:
             return cls(grid, _spectral_rows(old, grid), None, grid.longitude[0] - old.longitude[0], method)
         for axis, step in zip(("latitude", "longitude"), old.spacing, strict=True):
             a, b = old.coordinates[axis], grid.coordinates[axis]
-            whole = (old.includes_poles or old.sphere) if axis == "latitude" else old.full_circle
-            if not whole and (b.min() < a.min() - 0.51 * step or b.max() > a.max() + 0.51 * step):
+            unbounded = (old.includes_poles or old.sphere) if axis == "latitude" else old.full_circle
+            if not unbounded and (b.min() < a.min() - 0.51 * step or b.max() > a.max() + 0.51 * step):
                 raise ValueError(
                     f"the new grid extends over {axis} {b.min():g} ... {b.max():g}, beyond "
                     f"{a.min():g} ... {a.max():g} of the source"
@@ -83,10 +83,10 @@ class Regridder:
         columns = np.sum(
             [_overlap(old.longitude_bounds + turn, grid.longitude_bounds) for turn in turns], axis=0
         )
-        return cls(grid, _of_covered_part(rows), _of_covered_part(columns), 0.0, method)
+        return cls(grid, _normalise_rows(rows), _normalise_rows(columns), 0.0, method)
 
     def apply(self, dataset: xr.Dataset) -> xr.Dataset:
-        """Return a canonical data set on the new grid, lazy where it was."""
+        """Return a canonical data set on the new grid; lazy variables stay lazy."""
         coords = {n: (n, self.grid.coordinates[n], dataset[n].attrs) for n in ("latitude", "longitude")}
         fields = {n: self._field(v) for n, v in dataset.data_vars.items()}
         static = {
@@ -122,11 +122,11 @@ class Regridder:
     def fields(self, x: NDArray[np.floating]) -> NDArray[np.float32]:
         """Return fields of shape (..., latitude, longitude) on the new grid.
 
-        Missing values count for nothing, and the rest for more; a point that more than half of its weight is
-        missing of is missing.
+        Missing values are ignored and the weights of the others normalised; a point is missing where more
+        than half of its weight is.
 
         Raises:
-            ValueError: a missing value, where the method is spectral.
+            ValueError: the method is spectral and a value is missing.
         """
         missing = np.isnan(x)
         if self.columns is None:
@@ -135,12 +135,12 @@ class Regridder:
                     "spectral regridding does not support missing values; use conservative or bilinear",
                     option="method",
                 )
-            return self._waves(x.astype(np.float64))
+            return self._spectral(x.astype(np.float64))
         rows = self.rows
         columns = self.columns
-        return over_missing(lambda fields: np.asarray(rows @ fields @ columns.T), x)
+        return ignoring_missing(lambda fields: np.asarray(rows @ fields @ columns.T), x)
 
-    def _waves(self, x: Array) -> NDArray[np.float32]:
+    def _spectral(self, x: Array) -> NDArray[np.float32]:
         orders, _, _ = self.rows.shape
         waves = np.fft.rfft(x, axis=-1, norm="forward")[..., :orders]
         waves = np.einsum("mij,...jm->...im", self.rows, waves) * np.exp(
@@ -152,31 +152,36 @@ class Regridder:
 
 
 def regrid(dataset: xr.Dataset, grid: LatLon, method: str = "conservative") -> xr.Dataset:
-    """Return a canonical data set on another grid; one that differs by rounding only gets its coordinates,
-    and keeps its values.
+    """Return a canonical data set on another grid.
+
+    If the grids agree up to rounding, only the coordinates are replaced.
 
     Raises:
         ValueError: see ``Regridder.between``.
     """
-    way = Regridder.between(dataset, grid, method)
+    regridder = Regridder.between(dataset, grid, method)
     if all(same_axis(points, dataset[name].values, name) for name, points in grid.coordinates.items()):
         return dataset.assign_coords(
             {name: (name, points, dataset[name].attrs) for name, points in grid.coordinates.items()}
         )
-    return way.apply(dataset)
+    return regridder.apply(dataset)
 
 
-def over_missing(weigh: Callable[[Array], Array], x: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return weighted sums of fields, in which values count for more where others are missing; missing where
-    most of the weight is.
+def ignoring_missing(average: Callable[[Array], Array], x: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return weighted averages of fields over their valid values; NaN where most of the weight is missing.
+
+    Args:
+        average: linear map of fields with weights that sum to one.
+        x: fields, with NaN for missing values.
     """
     missing = np.isnan(x)
     if not missing.any():
-        return np.asarray(weigh(x.astype(np.float64)), dtype=np.float32)
-    there = weigh((~missing).astype(np.float64))
-    sums = weigh(np.where(missing, 0.0, x).astype(np.float64))
+        return np.asarray(average(x.astype(np.float64)), dtype=np.float32)
+    valid_weight = average((~missing).astype(np.float64))
+    sums = average(np.where(missing, 0.0, x).astype(np.float64))
     return np.asarray(
-        np.where(there >= LEAST - 1e-9, sums / np.maximum(there, 1e-9), np.nan), dtype=np.float32
+        np.where(valid_weight >= MINIMUM_WEIGHT - 1e-9, sums / np.maximum(valid_weight, 1e-9), np.nan),
+        dtype=np.float32,
     )
 
 
@@ -186,80 +191,83 @@ def linear(old: Array, new: Array, periodic: bool = False) -> Array:
     check_bytes(f"interpolating from {n} to {len(new)} points of an axis", 16 * n * len(new))
     points = np.append(old, old[0] + 360) if periodic else old
     order = np.argsort(points)
-    line = points[order]
-    at = np.clip(points.min() + (new - points.min()) % 360 if periodic else new, line[0], line[-1])
-    left = np.clip(np.searchsorted(line, at, side="right") - 1, 0, len(line) - 2)
-    slope = 1 / (line[left + 1] - line[left])
+    nodes = points[order]
+    x = np.clip(points.min() + (new - points.min()) % 360 if periodic else new, nodes[0], nodes[-1])
+    left = np.clip(np.searchsorted(nodes, x, side="right") - 1, 0, len(nodes) - 2)
+    slope = 1 / (nodes[left + 1] - nodes[left])
     weights = np.zeros((len(new), n))
     rows = np.arange(len(new))
-    weights[rows, order[left] % n] = 1 - slope * (at - line[left])
-    weights[rows, order[left + 1] % n] += slope * (at - line[left])
-    last = at == line[-1]
+    weights[rows, order[left] % n] = 1 - slope * (x - nodes[left])
+    weights[rows, order[left + 1] % n] += slope * (x - nodes[left])
+    last = x == nodes[-1]
     weights[last] = 0.0
     weights[last, order[-1] % n] = 1.0
     return weights
 
 
 def _overlap(old: Array, new: Array) -> Array:
-    """Return the share of each new cell that each old cell covers, shape (new, old), of their bounds (cell,
-    2).
+    """Return the fraction of each new cell that each old cell covers, shape (new, old).
+
+    Args:
+        old: bounds of the old cells, shape (cell, 2).
+        new: bounds of the new cells, shape (cell, 2).
     """
     low = np.maximum(old[None, :, 0], new[:, None, 0])
     high = np.minimum(old[None, :, 1], new[:, None, 1])
     return np.asarray(np.maximum(high - low, 0) / (new[:, 1] - new[:, 0])[:, None])
 
 
-def _of_covered_part(shares: Array) -> Array:
-    """Return weights that sum to one over the part of each cell that the source covers."""
-    total = shares.sum(axis=1, keepdims=True)
-    return np.where(total < 1 - 1e-9, shares / total, shares)
+def _normalise_rows(fractions: Array) -> Array:
+    """Return weights that sum to one also for cells that the source covers in part."""
+    total = fractions.sum(axis=1, keepdims=True)
+    return np.where(total < 1 - 1e-9, fractions / total, fractions)
 
 
 def _spectral_rows(old: LatLon, new: LatLon) -> Array:
+    """Return the weights of the old rows for each zonal wave number, shape (m, new, old)."""
     if old.sphere is None or not new.full_circle or not new.includes_poles:
         raise DataError(
             "spectral regridding requires a global equiangular or Gaussian source grid and a global target "
-            "grid; "
-            "use conservative or bilinear",
+            "grid; use conservative or bilinear",
             option="method",
         )
     count = len(old.latitude)
-    exact = count - 1 if old.sphere == "legendre-gauss" else (count - 1) // 2
-    top = min(exact, len(new.latitude) - 1, (old.shape[1] - 1) // 2, (new.shape[1] - 1) // 2)
-    most = max(count, len(new.latitude))
+    exact_degree = count - 1 if old.sphere == "legendre-gauss" else (count - 1) // 2
+    truncation = min(exact_degree, len(new.latitude) - 1, (old.shape[1] - 1) // 2, (new.shape[1] - 1) // 2)
+    rows = max(count, len(new.latitude))
     check_bytes(
         f"spectral regridding from {count} to {len(new.latitude)} latitudes",
-        8 * (top + 1) * (2 * (top + 1) * most + count * len(new.latitude)),
+        8 * (truncation + 1) * (2 * (truncation + 1) * rows + count * len(new.latitude)),
     )
     theta, weights = sphere_nodes(count, old.sphere)
-    analysis = legendre(top + 1, top + 1, theta) * weights
+    analysis = legendre(truncation + 1, truncation + 1, theta) * weights
     if old.latitude[0] < old.latitude[-1]:
         analysis = analysis[..., ::-1]
-    synthesis = legendre(top + 1, top + 1, np.deg2rad(90 - new.latitude))
+    synthesis = legendre(truncation + 1, truncation + 1, np.deg2rad(90 - new.latitude))
     return np.asarray(2 * np.pi * np.einsum("mli,mlj->mij", synthesis, analysis))
 
 
 def _earth_grid(dataset: xr.Dataset) -> LatLon:
     grid = grid_of(dataset)
     if not isinstance(grid, LatLon):
-        raise DataError("only latitude-longitude grids are regridded; leave out the grid", option="grid")
+        raise DataError("only latitude-longitude grids can be regridded; leave out the grid", option="grid")
     return grid
 
 
 def parse_grid(text: str, dataset: xr.Dataset) -> LatLon:
-    """Return the grid that a text names for a canonical data set.
+    """Parse the description of a target grid for a canonical data set.
 
     Args:
-        text: degrees between points, ``LATxLON`` points round the globe (rows on the poles if LAT is odd), or
-            a store's path.
+        text: spacing [degrees], ``LATxLON`` points of a global grid (with rows on the poles if LAT is odd),
+            or the path of a store.
         dataset: data set that determines the extent and the order of rows.
 
     Raises:
-        ValueError: none of these.
+        ValueError: the text is none of these, or the grid is too large.
     """
     old = _earth_grid(dataset)
     south_first = old.latitude[0] < old.latitude[-1]
-    if os.path.isdir(text):  # which no text is too long for
+    if os.path.isdir(text):  # false, not an error, for a text of any length
         from ..adapters.opening import open_raw
 
         return _earth_grid(open_raw(text))
@@ -283,8 +291,9 @@ def parse_grid(text: str, dataset: xr.Dataset) -> LatLon:
         step = 180 / divisions(step)
     if not 0 < step <= 45:
         raise ValueError(f"the spacing of grid {text} must lie between 0 and 45 degrees")
-    high, wide = float(np.ptp(old.latitude)), 360.0 if old.full_circle else float(np.ptp(old.longitude))
-    check_points(text, high / step + 1, wide / step + 1)
+    height = float(np.ptp(old.latitude))
+    width = 360.0 if old.full_circle else float(np.ptp(old.longitude))
+    check_points(text, height / step + 1, width / step + 1)
     if old.full_circle and old.includes_poles:
         on_poles = np.abs(old.latitude).max() > 90 - COORDINATE_TOLERANCE * old.spacing[0]
         latitude = 90 - step * (np.arange(round(180 / step) + on_poles) + (0.0 if on_poles else 0.5))

@@ -77,9 +77,9 @@ def write_store(
     with open_journal(
         path, fingerprint(plan, origin), overwrite=overwrite, keep_partial=bool(origin), icechunk=icechunk
     ) as journal:
-        if not (journal.begun() and origin):
+        if not (journal.resume() and origin):
             _write_template(plan, journal.target)
-            journal.begin()
+            journal.start()
         write_times(plan, journal, scheduler=scheduler, progress=progress, resumable=bool(origin))
     return open_store(path)
 
@@ -162,16 +162,16 @@ def write_times(
     total = plan.dataset.sizes["time"]
     starts = [first, *range((first // plan.block + 1) * plan.block, total, plan.block)]
     blocks = [slice(a, b) for a, b in zip(starts, [*starts[1:], total], strict=True)]
-    missing = [b for b in blocks if not journal.done(b.start)]
+    missing = [b for b in blocks if not journal.is_complete(b.start)]
     written = total - first - sum(b.stop - b.start for b in missing)
     try:
         for block in _write_blocks(plan, journal, missing, scheduler=scheduler):
             written += block.stop - block.start
             if progress:
                 progress(written, total - first, "times")
-        if not journal.done("statistics"):
+        if not journal.is_complete("statistics"):
             write_summaries(plan, journal.target)
-            journal.mark("statistics", ("statistics", "climatology"))
+            journal.mark_complete("statistics", ("statistics", "climatology"))
     except ValueError:  # invalid data: a resumed run would fail in the same way
         journal.discard()
         raise
@@ -227,4 +227,4 @@ def _write_block(part: xr.Dataset, journal: Journal | Transaction, block: slice,
         journal.target, region={"time": block}, consolidated=False, safe_chunks=False
     )
     shards = range(block.start // shard, -(-block.stop // shard))
-    journal.mark(block.start, [f"{name}/c/{i}" for name in bare.data_vars for i in shards])
+    journal.mark_complete(block.start, [f"{name}/c/{i}" for name in bare.data_vars for i in shards])

@@ -1,1 +1,1 @@
-"""From a store to batches for training; the only place in `datasets` that imports torch."""
+"""Training batches from a store; the only package of `datasets` that imports torch."""

@@ -1,8 +1,8 @@
-"""Batches of consecutive states from a store: the only package of ``datasets`` that imports torch.
+"""Batches of consecutive states from a store.
 
-Samples are shuffled in pools: some blocks of consecutive times, drawn over the whole period, read together
-and mixed in memory. One thread reads the next pool and another makes the next batch while the trainer works.
-The order depends on (seed, epoch) alone, so a place in it is a number: the epoch and the batch.
+Samples are shuffled in pools: random blocks of consecutive times that are read together and shuffled in
+memory. One thread reads the next pool and another prepares the next batch during a training step. The order
+depends only on (seed, epoch), so the epoch and the number of the batch suffice to resume.
 """
 
 import queue
@@ -27,18 +27,18 @@ from ..store.fields import Fields
 T = TypeVar("T")
 Positions = NDArray[np.int64]
 
-POOL = 8  # blocks that are mixed
-POOLS_HELD = 3  # one in use, one ready, one being read
+POOL = 8  # blocks in a pool
+POOLS_IN_MEMORY = 3  # one in use, one ready, one being read
 
 
 @dataclass
 class BatchReader:
-    """Read the states, background and forcing of given times.
+    """Reader of the states, background and forcings of samples.
 
     Attributes:
-        fields: states.
-        cycle: background.
-        grid: grid of both.
+        fields: states of the store.
+        cycle: seasonal cycle, the background.
+        grid: grid of the states.
         step: time step.
         pin: keep batches in page-locked memory, for asynchronous copies to a GPU.
     """
@@ -54,16 +54,17 @@ class BatchReader:
         return self.batch(starts, length, self.pool(starts, length))
 
     def pool(self, starts: Positions, length: int) -> "Pool":
-        """Return all states that samples from ``starts`` need."""
+        """Read all states of the samples that begin at ``starts``."""
         positions = np.unique(starts[:, None] + np.arange(length))
         return Pool(positions, self.fields.read(positions))
 
     def batch(self, starts: Positions, length: int, pool: "Pool") -> Batch:
-        """Return a batch of the states in ``pool``."""
+        """Return a batch of samples whose states are in ``pool``."""
         positions = starts[:, None] + np.arange(length)
         times = self.fields.times[positions.ravel()]
         state = pool.states[np.searchsorted(pool.positions, positions)]
-        background, forcing = self.cycle.at(times), forcings(times, self.grid, self.step)
+        background = self.cycle.at(times)
+        forcing = forcings(times, self.grid, self.step)
         parts = [state, *(part.reshape(*positions.shape, *part.shape[1:]) for part in (background, forcing))]
         tensors = [torch.from_numpy(part) for part in parts]
         return Batch(*(t.pin_memory() if self.pin else t for t in tensors))
@@ -71,7 +72,7 @@ class BatchReader:
 
 @dataclass(frozen=True)
 class Pool:
-    """States that were read together: positions in time, sorted, and the fields there."""
+    """States at sorted positions in time, shape (position, channel, H, W)."""
 
     positions: Positions
     states: NDArray[np.float32]
@@ -82,19 +83,18 @@ class StoreBatches:
     """Training and validation batches of a store: a ``BatchSource`` of the training loop.
 
     Attributes:
-        reader: reads states and what goes with them.
-        train: positions in time to train on.
-        validation_period: positions to validate on.
-        gaps: positions that a gap comes before; no sample crosses one.
-        window: input states.
-        batch_size: samples of a batch.
+        reader: reader of samples.
+        train: positions in time of the training period.
+        validation_period: positions in time of the validation period.
+        gaps: positions of the first times after gaps; no sample crosses a gap.
+        window: number of input states.
+        batch_size: samples per batch.
         seed: seed of the order.
-        samples_per_epoch: most samples of an epoch; 0 for all.
-        block: samples are shuffled in blocks of this many consecutive times, the blocks among each other and
-            the samples within each pool of ``POOL`` blocks, so that a time is read about once an epoch. 1
-            shuffles freely.
-        rank: number of this process, of ``ranks`` that train together; no two get the same block, or sample.
-        ranks: number of processes.
+        samples_per_epoch: maximum number of samples in an epoch; 0 for all.
+        block: number of consecutive samples in a block. Blocks are shuffled, and samples within each pool of
+            ``POOL`` blocks, so that each time is read about once in an epoch. 1 shuffles all samples.
+        rank: index of this process; processes have disjoint blocks, or samples.
+        ranks: number of processes that train together.
     """
 
     reader: BatchReader
@@ -110,17 +110,17 @@ class StoreBatches:
     ranks: int = 1
 
     def starts(self, period: slice, length: int) -> Positions:
-        """Return where ``length`` consecutive times begin that lie in ``period`` and cross no gap."""
+        """Return the first positions of all runs of ``length`` times within ``period`` that cross no gap."""
         starts = np.arange(period.start, period.stop - length + 1)
         for gap in self.gaps:
             starts = starts[(starts + length <= gap) | (starts >= gap)]
         return starts
 
     def steps_per_epoch(self) -> int:
-        """Return the batches of an epoch: those of one-step samples, whatever the rollout.
+        """Return the number of batches in an epoch, which is that of one-step samples for any rollout.
 
         Raises:
-            ValueError: no sample fits into the training period.
+            ValueError: the training period is too short for a sample.
         """
         samples = len(self.starts(self.train, self.window + 1))
         if samples == 0:
@@ -130,8 +130,9 @@ class StoreBatches:
         return max(1, samples // (self.batch_size * self.ranks))
 
     def epoch(self, epoch: int, rollout: int, start: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch from number ``start`` on; a rollout too long for the period is
-        shortened.
+        """Yield the batches of an epoch from batch ``start`` on.
+
+        A rollout that is too long for the training period is shortened.
         """
         while rollout > 1 and not len(self.starts(self.train, self.window + rollout)):
             rollout -= 1
@@ -139,7 +140,8 @@ class StoreBatches:
         order, cuts = self._shuffle(
             self.starts(self.train, length), numpy_generator(self.seed, Stream.SAMPLE_ORDER, epoch)
         )
-        first, last = start * self.batch_size, self.steps_per_epoch() * self.batch_size
+        first = start * self.batch_size
+        last = self.steps_per_epoch() * self.batch_size
         order = np.resize(order, max(last, len(order)))
         pools = np.split(order[first:last], [cut - first for cut in cuts if first < cut < last])
         return prefetch(self._batches(pools, length))
@@ -151,41 +153,38 @@ class StoreBatches:
                     yield partial(self.reader.batch, starts[i : i + self.batch_size], length, pool)
 
     def validation(self, steps: int, samples: int) -> Iterator[Batch]:
-        """Yield batches that cover the validation period evenly; shorter rollouts where it is short, none
-        where it is empty.
+        """Yield batches of samples at even intervals over the validation period, none if it is empty.
+
+        A rollout that is too long for the period is shortened.
         """
         period = self.validation_period
         while steps > 1 and len(self.starts(period, self.window + steps)) < 4:
             steps -= 1
         starts = self.starts(period, self.window + steps)
         if len(starts):
-            chosen = starts[
-                np.unique(np.linspace(0, len(starts) - 1, min(samples, len(starts))).round().astype(int))
-            ]
-            for i in range(0, len(chosen), self.batch_size):
-                yield self.reader.read(chosen[i : i + self.batch_size], self.window + steps)
+            even = np.linspace(0, len(starts) - 1, min(samples, len(starts)))
+            selected = starts[np.unique(even.round().astype(int))]
+            for i in range(0, len(selected), self.batch_size):
+                yield self.reader.read(selected[i : i + self.batch_size], self.window + steps)
 
     def _shuffle(self, starts: Positions, rng: np.random.Generator) -> tuple[Positions, Positions]:
-        """Return this rank's samples in order, and where in it pools end: between batches."""
+        """Return this rank's samples in order, and the ends of pools, rounded down to whole batches."""
         if self.block <= 1:
             order = starts[rng.permutation(len(starts))][self.rank :: self.ranks]
             return order, np.arange(1, self.steps_per_epoch()) * self.batch_size
         blocks = np.array_split(starts, max(self.ranks, len(starts) // self.block))
-        mine = [blocks[i] for i in rng.permutation(len(blocks))][self.rank :: self.ranks]
-        pools = [rng.permutation(np.concatenate(mine[i : i + POOL])) for i in range(0, len(mine), POOL)]
-        ends = np.cumsum(
-            [len(pool) for pool in pools]
-            * -(-self.steps_per_epoch() * self.batch_size // max(1, sum(map(len, pools))))
-        )
+        own = [blocks[i] for i in rng.permutation(len(blocks))][self.rank :: self.ranks]
+        pools = [rng.permutation(np.concatenate(own[i : i + POOL])) for i in range(0, len(own), POOL)]
+        repetitions = -(-self.steps_per_epoch() * self.batch_size // max(1, sum(map(len, pools))))
+        ends = np.cumsum([len(pool) for pool in pools] * repetitions)
         return np.concatenate(pools), np.unique(ends // self.batch_size * self.batch_size)
 
 
 def prefetch(tasks: Iterator[Callable[[], T]], ahead: int = 2) -> Iterator[T]:
-    """Yield the results of ``tasks`` in order, computed by a thread while those before are used, up to
-    ``ahead`` kept ready.
+    """Yield the results of ``tasks`` in order, computed in advance by a thread, at most ``ahead`` of them.
 
-    An error in a task is raised where its result would have come. Closing the generator ends the thread, and
-    closes ``tasks``.
+    An error in a task is raised in place of its result. Closing the generator ends the thread and closes
+    ``tasks``.
     """
     results: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(maxsize=ahead)
     stopped = threading.Event()
@@ -204,7 +203,7 @@ def prefetch(tasks: Iterator[Callable[[], T]], ahead: int = 2) -> Iterator[T]:
                 if stopped.is_set():
                     return
             offer((None, StopIteration()))
-        except BaseException as error:  # noqa: BLE001 (handed to the consumer, whatever it is)
+        except BaseException as error:  # noqa: BLE001 (raised in the consumer)
             offer((None, error))
         finally:
             if isinstance(tasks, Generator):

@@ -1,4 +1,4 @@
-"""Which part of a series trains, which chooses, which tests."""
+"""Split of a time series into training, validation and test periods."""
 
 from dataclasses import dataclass
 
@@ -10,20 +10,20 @@ from ..errors import DataError
 
 Times = NDArray[np.datetime64]
 
-_EARLIEST = np.datetime64("1678-01-01")  # of times in nanoseconds
+_EARLIEST = np.datetime64("1678-01-01")  # range of datetime64[ns]
 _LATEST = np.datetime64("2262-01-01")
 
 
 class EmptyPeriodError(DataError):
-    """A period that contains none of the times."""
+    """A period contains no time of the series."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Three periods, one after the other, as positions in the series.
+    """Consecutive training, validation and test periods, as positions in the series.
 
-    Statistics and climatology are computed on ``fit``, all that comes before the test; ``train`` gives the
-    gradients and ``validation`` chooses the weights.
+    Weights are trained on ``train`` and selected on ``validation``; statistics and climatology are computed
+    on both, ``fit``.
     """
 
     train: slice
@@ -39,16 +39,16 @@ class Split:
 def default_split(times: Times, validation_fraction: float = 0.1) -> Split:
     """Return the default split.
 
-    The last whole calendar year is the test and the last tenth of what comes before it the validation period.
-    A series of less than two years, or with less than half a year before that year, is cut at fractions: the
-    last fifth is the test.
+    The test period is the last complete calendar year, or the last fifth of a series that is shorter than two
+    years or has less than half a year before that year. The validation period is the last part of the
+    remainder.
 
     Args:
         times: sorted times of the series.
-        validation_fraction: share of what precedes the test.
+        validation_fraction: fraction of the times before the test period to use for validation.
 
     Raises:
-        ValueError: the series is too short to split.
+        ValueError: the series has fewer than 10 times.
     """
     if len(times) < 10:
         raise DataError(
@@ -56,25 +56,34 @@ def default_split(times: Times, validation_fraction: float = 0.1) -> Split:
             "at least 10 are needed, or the period for statistics",
             option="train_period",
         )
-    day, step = np.timedelta64(1, "D"), np.median(np.diff(times))
-    start, stop = round(0.8 * len(times)), len(times)
+    day = np.timedelta64(1, "D")
+    step = np.median(np.diff(times))
+    start = round(0.8 * len(times))
+    stop = len(times)
     if times[-1] - times[0] + step >= 730 * day:
         for year in range(int(times[-1].astype("datetime64[Y]").astype(int)) + 1970, 0, -1):
-            first, last = np.datetime64(f"{year}-01-01"), np.datetime64(f"{year + 1}-01-01")
+            first = np.datetime64(f"{year}-01-01")
+            last = np.datetime64(f"{year + 1}-01-01")
             if first - times[0] < 180 * day:
                 break
             if times[-1] + step >= last:
                 start, stop = np.searchsorted(times, [first, last]).tolist()
                 break
-    return cut(start, stop, 0, validation_fraction=validation_fraction)
+    return split_before(start, stop, 0, validation_fraction=validation_fraction)
 
 
-def cut(start: int, stop: int, first: int, *, validation_fraction: float, gap: int = 0) -> Split:
-    """Return the split with the test at [start, stop) and the rest of [first, start) divided, ``gap`` times
-    left out before each cut.
+def split_before(start: int, stop: int, first: int, *, validation_fraction: float, gap: int = 0) -> Split:
+    """Return the split with test period [start, stop) and the others within [first, start).
+
+    Args:
+        start: first position of the test period.
+        stop: end of the test period.
+        first: first position of the training period.
+        validation_fraction: fraction of [first, start) to use for validation.
+        gap: times to leave out before the validation and the test period.
 
     Raises:
-        ValueError: the gap leaves nothing to train on.
+        ValueError: the gap leaves no time for training.
     """
     validation = start - round((start - first) * validation_fraction)
     end = max(validation, start - gap)
@@ -87,13 +96,12 @@ def cut(start: int, stop: int, first: int, *, validation_fraction: float, gap: i
 
 
 def period(times: Times, text: str) -> slice:
-    """Return the positions that ``START:STOP`` (or ``START/STOP``) names, both ends included, e.g.
-    ``2013-01:2013-06``.
+    """Return the positions of ``START:STOP`` (or ``START/STOP``), both inclusive, e.g. ``2013-01:2013-06``.
 
-    Either end may be a year, a month, a day, or, with ``/``, a time of day as well.
+    Each may be a year, a month, a day, or, with ``/``, a date with a time of day.
 
     Raises:
-        ValueError: not dates, or no time of the series lies in between.
+        ValueError: the text is not a period, or contains no time of the series.
     """
     first, _, last = text.partition("/" if "/" in text else ":")
     try:
@@ -102,7 +110,7 @@ def period(times: Times, text: str) -> slice:
         end = last_time + np.timedelta64(1, unit)  # type: ignore[call-overload]
     except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"{text!r} is not a period; write e.g. 2013, or 2013-01-01:2013-12-31") from error
-    if not (_EARLIEST < begin < _LATEST and _EARLIEST < end < _LATEST):  # also where one is no time at all
+    if not (_EARLIEST < begin < _LATEST and _EARLIEST < end < _LATEST):  # false for NaT
         raise ValueError(
             f"{text!r} is not a period between {_EARLIEST} and {_LATEST}; write e.g. 2013, or "
             "2013-01-01:2013-12-31"

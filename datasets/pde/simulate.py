@@ -137,7 +137,7 @@ def simulate(
     with atomic.replacing(path, overwrite=overwrite, kind="simulation", keep_partial=True) as temporary:
         journal = Journal(temporary, identity)
         length = _prepare(system, journal, identity)
-        pending = [s for s in range(0, samples, length) if not journal.done(s)]
+        pending = [s for s in range(0, samples, length) if not journal.is_complete(s)]
         done = sum(min(length, samples - s) for s in range(0, samples, length) if s not in pending)
         if progress:
             progress(done, samples, name)
@@ -154,7 +154,7 @@ def simulate(
                 f"{done} of {samples} samples are written; the same command resumes after them"
             ) from error
         except (ValueError, OSError):
-            if not any(journal.done(s) for s in range(0, samples, length)):
+            if not any(journal.is_complete(s) for s in range(0, samples, length)):
                 journal.clear()
                 atomic.remove(temporary)
             raise
@@ -169,7 +169,7 @@ def _prepare(system: System, journal: Journal, identity: dict[str, Any]) -> int:
     template = system.template()
     variables = {str(n): v for n, v in template.data_vars.items()}
     length = max(1, min(samples, SHARD_BYTES // (8 * max(v.size for v in variables.values()))))
-    if journal.begun():
+    if journal.resume():
         return length
     lazy = {}
     encoding = {}
@@ -186,7 +186,7 @@ def _prepare(system: System, journal: Journal, identity: dict[str, Any]) -> int:
     dataset.to_zarr(
         journal.path, mode="w", compute=False, encoding=encoding, consolidated=False, zarr_format=3
     )
-    journal.begin()
+    journal.start()
     return length
 
 
@@ -249,7 +249,7 @@ class _Run:
             {name: (("sample", *dims[name].dims), np.stack(values)) for name, values in solved.items()}
         )
         block.to_zarr(self.journal.path, region={"sample": slice(first, stop)}, consolidated=False)
-        self.journal.mark(first, [f"{name}/c/{first // self.length}" for name in solved])
+        self.journal.mark_complete(first, [f"{name}/c/{first // self.length}" for name in solved])
         yield 1
 
 

@@ -1,1 +1,1 @@
-"""Statistics of a training period: moments, climatology and the summaries in a store."""
+"""Statistics of a training period: moments, climatology, and the summaries written into a store."""

@@ -1,4 +1,4 @@
-"""Statistics of a training period, per variable and level: what models are normalised with."""
+"""Statistics of a training period per variable and level, which models use for normalisation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ class Statistics:
     """Area-weighted statistics of each channel over a period, in its units.
 
     Attributes:
-        values: shape (7, channel): mean, standard deviation, that of the change over one step, that of the
-            departure from the seasonal cycle, that of the departure's change over one step, least and largest
-            value.
+        values: the statistics of ``NAMES``, shape (7, channel): mean; standard deviation of the values, of
+            the tendencies (changes over one step), of the departures from the seasonal cycle and of the
+            tendencies of these departures; minimum and maximum.
         cycle: the seasonal cycle of the period.
-        mask: points that have values, shape (channel, H, W).
-        partly_missing: points of each channel with intermittently missing values.
-        missing: share of the values of each channel that are missing.
+        mask: points where no value is missing, shape (channel, H, W).
+        partly_missing: number of points of each channel with intermittently missing values.
+        missing: fraction of missing values of each channel.
         period: first and last time.
     """
 
@@ -54,114 +54,118 @@ def compute_statistics(
 ) -> Statistics:
     """Compute statistics in one pass over the period.
 
-    What departs from the seasonal cycle b = f(t) c is known once the cycle is, from sums over time at each
-    point:
+    The variance of the departures from the seasonal cycle b = f(t) c follows from sums over time at each
+    point, without a second pass once c is known:
 
         sum (x - f c)^2 = sum x^2 - 2 c . sum f x + c . (sum f f^T) c
 
-    and the same with changes over a step, of x and of f. Points that lack a value at any time count for
-    neither.
+    Their tendencies use the same identity with the differences of x and f over one step. Both exclude points
+    with a missing value at any time.
 
     Args:
         fields: the data.
         period: positions in time.
-        grid: where the fields lie; rows count by their area.
-        gaps: positions that a gap comes before; no tendency crosses one.
-        block_bytes: bytes read at once.
-        days: accumulators of daily sums, updated with each block of fields.
+        grid: grid of the fields, which are weighted by area.
+        gaps: positions of the first times after gaps; no tendency crosses a gap.
+        block_bytes: bytes to read at once.
+        days: daily sums to update with each block of fields.
     """
     start, stop, _ = period.indices(len(fields.times))
     times = fields.times[start:stop]
-    design, weights = CycleDesign(times, seasons=isinstance(grid, LatLon)), grid.area_weights
+    design = CycleDesign(times, seasons=isinstance(grid, LatLon))
+    weights = grid.area_weights
     counts = np.zeros(fields.shape[1:], dtype=np.int64)
-    least, largest = np.full(fields.shape[1], np.inf), np.full(fields.shape[1], -np.inf)
-    sums, tendencies = _Moments(weights), _Moments(weights)
+    minimum = np.full(fields.shape[1], np.inf)
+    maximum = np.full(fields.shape[1], -np.inf)
+    moments = _Moments(weights)
+    tendencies = _Moments(weights)
     states = _Departures(design.functions, np.ones(len(times), dtype=bool), fields.shape[1:])
     changes = _Departures(
-        np.diff(design.functions, axis=0), _kept(0, len(times) - 1, start, gaps=gaps), fields.shape[1:]
+        np.diff(design.functions, axis=0),
+        _within_gaps(0, len(times) - 1, start, gaps=gaps),
+        fields.shape[1:],
     )
     last: NDArray[np.float32] | None = None
-    for where in fields.blocks(period, block_bytes):
-        block, at = fields.read(where), where.start - start
+    for positions in fields.blocks(period, block_bytes):
+        block = fields.read(positions)
+        offset = positions.start - start
         if days is not None:
-            days.add(range(at, at + len(block)), block)
-        good = np.isfinite(block)
-        counts += good.sum(axis=0)
-        least = np.fmin(least, np.where(good, block, np.inf).min(axis=(0, 2, 3)))
-        largest = np.fmax(largest, np.where(good, block, -np.inf).max(axis=(0, 2, 3)))
-        sums.add(block)
-        joined = block if last is None else np.concatenate([last, block])
-        first = at if last is None else at - 1
+            days.add(range(offset, offset + len(block)), block)
+        finite = np.isfinite(block)
+        counts += finite.sum(axis=0)
+        minimum = np.fmin(minimum, np.where(finite, block, np.inf).min(axis=(0, 2, 3)))
+        maximum = np.fmax(maximum, np.where(finite, block, -np.inf).max(axis=(0, 2, 3)))
+        moments.add(block)
+        extended = block if last is None else np.concatenate([last, block])
+        first = offset if last is None else offset - 1
         with np.errstate(invalid="ignore"):  # between two infinite values
-            differences = np.diff(joined, axis=0)
-        tendencies.add(differences[_kept(first, len(joined) - 1, start, gaps=gaps)])
-        states.add(at, np.nan_to_num(block))
+            differences = np.diff(extended, axis=0)
+        tendencies.add(differences[_within_gaps(first, len(extended) - 1, start, gaps=gaps)])
+        states.add(offset, np.nan_to_num(block))
         changes.add(first, np.nan_to_num(differences))
         last = block[-1:]
     mask = counts == len(times)
-    partly = ((counts > 0) & ~mask).sum(axis=(1, 2))
-    cycle = design.solve(states.right)
-    found = [d.std(cycle.coefficients, mask, weights) for d in (states, changes)]
-    values = np.stack([sums.mean, sums.std, tendencies.std, *found, least, largest])
-    # A channel that never changes would be divided by zero.
+    partly_missing = ((counts > 0) & ~mask).sum(axis=(1, 2))
+    cycle = design.solve(states.projection)
+    departures = [d.std(cycle.coefficients, mask, weights) for d in (states, changes)]
+    values = np.stack([moments.mean, moments.std, tendencies.std, *departures, minimum, maximum])
+    # Normalisation divides by these; a constant channel would have zeros.
     floor = np.where(values[1] > 0, 1e-6 * values[1], 1.0)
     values[1:5] = np.maximum(np.nan_to_num(values[1:5]), floor)
     values[5:, counts.sum(axis=(1, 2)) == 0] = 0
     missing = 1 - counts.mean(axis=(1, 2)) / len(times)
-    return Statistics(values, cycle, mask, partly, missing, (str(times[0]), str(times[-1])))
+    return Statistics(values, cycle, mask, partly_missing, missing, (str(times[0]), str(times[-1])))
 
 
-def _kept(first: int, count: int, start: int, *, gaps: list[int]) -> NDArray[np.bool_]:
-    """Return which of ``count`` changes from position ``first`` of the period on do not cross a gap."""
+def _within_gaps(first: int, count: int, start: int, *, gaps: list[int]) -> NDArray[np.bool_]:
+    """Return which of the ``count`` tendencies from position ``first`` of the period on cross no gap."""
     return np.asarray(~np.isin(np.arange(first, first + count) + 1 + start, gaps))
 
 
 class _Departures:
-    """Sums over time at each point, from which the mean square departure from any combination of functions
-    follows.
+    """Sums over time at each point that give the variance of departures from any combination of functions.
 
     Args:
-        functions: shape (time, k).
-        counted: times that count, shape (time,).
+        functions: basis functions, shape (time, k).
+        included: times to include, shape (time,).
         shape: (channel, H, W).
     """
 
     def __init__(
-        self, functions: NDArray[np.float64], counted: NDArray[np.bool_], shape: tuple[int, ...]
+        self, functions: NDArray[np.float64], included: NDArray[np.bool_], shape: tuple[int, ...]
     ) -> None:
-        self.functions, self.counted = functions * counted[:, None], counted
-        self.right, self.first, self.second = (
-            np.zeros((functions.shape[1], *shape)),
-            np.zeros(shape),
-            np.zeros(shape),
-        )
+        self.functions = functions * included[:, None]
+        self.included = included
+        self.projection = np.zeros((functions.shape[1], *shape))
+        self.sums = np.zeros(shape)
+        self.squares = np.zeros(shape)
 
     def add(self, first: int, block: NDArray[np.float32]) -> None:
         """Add the fields at consecutive times from ``first`` on."""
-        counted = self.counted[first : first + len(block)]
-        functions, x = self.functions[first : first + len(block)][counted], block[counted].astype(np.float64)
-        self.right += project(functions, x)
-        self.first += x.sum(axis=0)
-        self.second += np.square(x, out=x).sum(axis=0)
+        included = self.included[first : first + len(block)]
+        functions = self.functions[first : first + len(block)][included]
+        x = block[included].astype(np.float64)
+        self.projection += project(functions, x)
+        self.sums += x.sum(axis=0)
+        self.squares += np.square(x, out=x).sum(axis=0)
 
     def std(
         self, coefficients: NDArray[np.float32], mask: NDArray[np.bool_], weights: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Return the area-weighted standard deviation of the departures in each channel, over the points of
-        ``mask``.
-        """
-        c = coefficients.reshape(-1, *coefficients.shape[2:])
-        total, count = self.functions.sum(axis=0), max(1, int(self.counted.sum()))
+        """Return the area-weighted standard deviation of the departures per channel, within ``mask``."""
+        combined = coefficients.reshape(-1, *coefficients.shape[2:])
+        total = self.functions.sum(axis=0)
+        count = max(1, int(self.included.sum()))
         normal = self.functions.T @ self.functions
         result = np.empty(mask.shape[0])
         for channel, points in enumerate(mask):
-            own = c[:, channel].astype(np.float64)
+            c = combined[:, channel].astype(np.float64)
             square = (
-                self.second[channel]
-                - 2 * (own * self.right[:, channel]).sum(axis=0)
-                + (own * np.tensordot(normal, own, axes=1)).sum(axis=0)
+                self.squares[channel]
+                - 2 * (c * self.projection[:, channel]).sum(axis=0)
+                + (c * np.tensordot(normal, c, axes=1)).sum(axis=0)
             )
-            mean = self.first[channel] - np.tensordot(total, own, axes=1)
+            mean = self.sums[channel] - np.tensordot(total, c, axes=1)
             w = np.where(points, weights[:, None], 0.0)
             area = max(count * w.sum(), 1e-300)
             result[channel] = np.sqrt(
@@ -171,7 +175,7 @@ class _Departures:
 
 
 class _Moments:
-    """Running area-weighted mean and standard deviation of each channel, missing values left out."""
+    """Running area-weighted mean and standard deviation of each channel, ignoring missing values."""
 
     def __init__(self, weights: NDArray[np.float64]) -> None:
         self.weights = weights[None, None, :, None]
@@ -205,31 +209,28 @@ class _Moments:
 
 
 def _nanmean(block: NDArray[np.float32]) -> NDArray[np.float64]:
-    good = np.isfinite(block)
+    finite = np.isfinite(block)
     return np.asarray(
-        np.where(good, block, 0).sum(axis=(0, 2, 3), dtype=np.float64)
-        / np.maximum(good.sum(axis=(0, 2, 3)), 1)
+        np.where(finite, block, 0).sum(axis=(0, 2, 3), dtype=np.float64)
+        / np.maximum(finite.sum(axis=(0, 2, 3)), 1)
     )
 
 
 def to_dataset(parts: Sequence[Statistics], channels: list[Channel]) -> xr.Dataset:
-    """Return statistics as a data set: ``<variable>_<statistic>``, with dimension ``level`` where the
-    variable has levels.
+    """Return statistics as variables ``<variable>_<statistic>``, on levels where the variable is.
 
     Args:
-        parts: statistics of some channels each, together of all.
+        parts: statistics of consecutive groups of channels.
         channels: all channels.
     """
     result: dict[str, xr.DataArray] = {}
-    together = {name: np.concatenate([getattr(part, name) for part in parts]) for name in (*NAMES, "missing")}
+    combined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in (*NAMES, "missing")}
     for name in dict.fromkeys(channel.variable for channel in channels):
         index = [i for i, channel in enumerate(channels) if channel.variable == name]
         levels = [channels[i].level for i in index]
-        for statistic, all_values in together.items():
-            values, attrs = (
-                all_values[index],
-                {"units": channels[index[0]].units if statistic != "missing" else "1"},
-            )
+        for statistic, all_values in combined.items():
+            values = all_values[index]
+            attrs = {"units": channels[index[0]].units if statistic != "missing" else "1"}
             coords = None if levels == [None] else {"level": levels}
             result[f"{name}_{statistic}"] = (
                 xr.DataArray(values[0], attrs=attrs)

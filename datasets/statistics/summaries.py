@@ -1,4 +1,4 @@
-"""Statistics and climatology of a store, written into it a group of channels at a time."""
+"""Write statistics and climatology into a store, one group of channels at a time."""
 
 import logging
 from functools import partial
@@ -32,27 +32,34 @@ log = logging.getLogger(__name__)
 
 
 def write_summaries(plan: Plan, path: Path | Store) -> None:
-    """Write statistics and climatology, as many channels at a time as there is room for."""
-    dataset, grid = plan.dataset, grid_of(plan.dataset)
-    names, named = list(dataset.data_vars), channels(dataset)
-    fields, parts = DirectFields(open_zarr(path)[names], path), []
-    _lay_out_climatology(plan, path)
-    for group, held in _groups(plan, fields):
-        some = fields.part(group, cache_bytes=0 if held else min(2**27, plan.room // 16))
-        times, shape = some.times[plan.fit], some.shape[1:]
-        days = DaySums(times, shape) if held else None
+    """Write statistics and climatology, with as many channels at a time as fit into memory.
+
+    Raises:
+        ValueError: a channel has no value in the training period.
+    """
+    dataset = plan.dataset
+    grid = grid_of(dataset)
+    all_channels = channels(dataset)
+    fields = DirectFields(open_zarr(path)[list(dataset.data_vars)], path)
+    parts = []
+    _write_climatology_template(plan, path)
+    for group, days_fit in _groups(plan, fields):
+        group_fields = fields.part(group, cache_bytes=0 if days_fit else min(2**27, plan.room // 16))
+        times = group_fields.times[plan.fit]
+        shape = group_fields.shape[1:]
+        days = DaySums(times, shape) if days_fit else None
         statistics = compute_statistics(
-            some,
+            group_fields,
             plan.fit,
             grid,
             gaps=plan.gaps,
-            block_bytes=max(4 * some.array[0].size, min(2**25, plan.room // 64)),
+            block_bytes=max(4 * group_fields.array[0].size, min(2**25, plan.room // 64)),
             days=days,
         )
-        for channel, share, least, largest in zip(
-            named[group], statistics.missing, statistics.minimum, statistics.maximum, strict=True
+        for channel, missing, minimum, maximum in zip(
+            all_channels[group], statistics.missing, statistics.minimum, statistics.maximum, strict=True
         ):
-            if share == 1:
+            if missing == 1:
                 first, last = (format_time(np.datetime64(text)) for text in statistics.period)
                 raise ValueError(
                     f"{channel} has no value in the period from {first} to {last}; leave it out, or repair it"
@@ -60,15 +67,19 @@ def write_summaries(plan: Plan, path: Path | Store) -> None:
             if warning := implausible(
                 channel,
                 str(dataset[channel.variable].attrs.get("standard_name", "")),
-                least=float(least),
-                largest=float(largest),
+                least=float(minimum),
+                largest=float(maximum),
             ):
                 log.warning("%s", warning)
         parts.append(statistics)
-        most = max(1, min(64, plan.room // (64 * 4 * int(np.prod(shape)))))
-        of = days.of if days else day_sums(times, shape, partial(_read_from, some, plan.fit.start), most=most)
-        _write_climatology(plan, of, group, cycle=statistics.cycle, path=path)
-    to_dataset(parts, named).to_zarr(path, group="statistics", mode="w", consolidated=False)
+        if days is not None:
+            read_day: DayReader = days.get
+        else:
+            read = partial(_read_from, group_fields, plan.fit.start)
+            max_fields = max(1, min(64, plan.room // (64 * 4 * int(np.prod(shape)))))
+            read_day = day_sums(times, shape, read, max_fields=max_fields)
+        _write_climatology(plan, read_day, group, cycle=statistics.cycle, path=path)
+    to_dataset(parts, all_channels).to_zarr(path, group="statistics", mode="w", consolidated=False)
 
 
 def _read_from(fields: Fields, start: int, positions: NDArray[np.int64]) -> Float:
@@ -76,47 +87,50 @@ def _read_from(fields: Fields, start: int, positions: NDArray[np.int64]) -> Floa
 
 
 def _groups(plan: Plan, fields: Fields) -> list[tuple[slice, bool]]:
-    """Return runs of channels whose sums fit into the room, and whether the sums of every day of the year do
-    too.
+    """Return runs of channels whose sums fit into memory, and whether the sums of all days fit too.
 
-    Whole variables where they fit, or else levels of one: then its shards are read again for the climatology
-    rather than once for every few levels.
+    A group has whole variables where they fit, or else some levels of one variable. Without the sums of days,
+    the fields are read again for the climatology, which is faster than smaller groups that have them.
     """
-    point = int(np.prod(fields.shape[2:]))
-    times, clocks = fields.times[plan.fit], len(_times_of_day(plan))
-    each = point * (8 * (2 * 7 * clocks + 6) + 24 * clocks + 16 * 31)
-    with_days = each + point * 10 * clocks * len(np.unique(day_of_year(times)))
+    points = int(np.prod(fields.shape[2:]))
+    times = fields.times[plan.fit]
+    clocks = len(_times_of_day(plan))
+    per_channel = points * (8 * (2 * 7 * clocks + 6) + 24 * clocks + 16 * 31)
+    with_days = per_channel + points * 10 * clocks * len(np.unique(day_of_year(times)))
     limit = plan.room // 3
     result: list[tuple[slice, bool]] = []
-    at = 0
+    first = 0
     for v in plan.dataset.data_vars.values():
-        count = v.sizes.get("level", 1)
-        held = count * with_days <= limit
-        most = max(1, limit // (with_days if held else each))
-        if result and result[-1][1] == held and at + count - result[-1][0].start <= most:
-            result[-1] = slice(result[-1][0].start, at + count), held
+        stop = first + v.sizes.get("level", 1)
+        days_fit = (stop - first) * with_days <= limit
+        size = max(1, limit // (with_days if days_fit else per_channel))
+        if result and result[-1][1] == days_fit and stop - result[-1][0].start <= size:
+            result[-1] = slice(result[-1][0].start, stop), days_fit
         else:
-            result += [(slice(a, min(a + most, at + count)), held) for a in range(at, at + count, most)]
-        at += count
+            result += [(slice(a, min(a + size, stop)), days_fit) for a in range(first, stop, size)]
+        first = stop
     return result
 
 
 def _times_of_day(plan: Plan) -> NDArray[np.int64]:
     """Return the times of day of the climatology [min]."""
-    if isinstance(grid_of(plan.dataset), Box):  # a flow has no seasons: its mean is its cycle
+    if isinstance(grid_of(plan.dataset), Box):  # a flow has no seasons, so its climatology is its time mean
         return np.array([0])
     return np.unique(minute_of_day(plan.dataset["time"].values[plan.fit]))
 
 
-def _lay_out_climatology(plan: Plan, path: Path | Store) -> None:
+def _write_climatology_template(plan: Plan, path: Path | Store) -> None:
     """Write an empty climatology, with WeatherBench2's dimensions (hour, dayofyear)."""
-    dataset, minutes, times = plan.dataset, _times_of_day(plan), plan.dataset["time"].values[plan.fit]
+    dataset = plan.dataset
+    minutes = _times_of_day(plan)
+    times = dataset["time"].values[plan.fit]
     count = 1 if isinstance(grid_of(dataset), Box) else 366
     coords = {
         "hour": minutes / 60 if (minutes % 60).any() else minutes // 60,
         "dayofyear": np.arange(1, count + 1),
     }
-    template, encoding = {}, {}
+    template = {}
+    encoding = {}
     for name, v in dataset.data_vars.items():
         chunk = (len(minutes), 1, *v.shape[1:])
         lazy = dask.array.full((len(minutes), count, *v.shape[1:]), np.nan, dtype=np.float32, chunks=chunk)
@@ -126,7 +140,7 @@ def _lay_out_climatology(plan: Plan, path: Path | Store) -> None:
             ("hour", "dayofyear", *v.dims[1:]),
             attrs=v.attrs,
         )
-        shards = (len(minutes), min(_days_of_a_shard(plan), count), *v.shape[1:])
+        shards = (len(minutes), min(_days_per_shard(plan), count), *v.shape[1:])
         encoding[str(name)] = {"chunks": chunk, "shards": shards, "compressors": (COMPRESSOR,)}
     empty = xr.Dataset(template, attrs={"period": [str(times[0]), str(times[-1])], "window_days": 31})
     empty.to_zarr(
@@ -140,22 +154,22 @@ def _lay_out_climatology(plan: Plan, path: Path | Store) -> None:
     )
 
 
-def _days_of_a_shard(plan: Plan) -> int:
+def _days_per_shard(plan: Plan) -> int:
     largest = max(v.size // len(v) for v in plan.dataset.data_vars.values())
     return max(1, min(366, min(SHARD_BYTES, plan.room // 32) // (4 * len(_times_of_day(plan)) * largest)))
 
 
 def _write_climatology(
-    plan: Plan, of: DayReader, group: slice, *, cycle: SeasonalCycle, path: Path | Store
+    plan: Plan, read_day: DayReader, group: slice, *, cycle: SeasonalCycle, path: Path | Store
 ) -> None:
     """Write the windowed mean of the training period, whole shards at a time.
 
-    Days that a period of less than a year never comes near are filled from the seasonal cycle.
+    Days without values in their window, in a period of less than a year, are filled from the seasonal cycle.
 
     Args:
-        plan: of the store.
-        of: returns sum and count of a day of the year.
-        group: which channels they are of.
+        plan: plan of the store.
+        read_day: returns the sum and the count of a day of the year.
+        group: channels that ``read_day`` returns.
         cycle: seasonal cycle of these channels.
         path: store.
     """
@@ -167,26 +181,37 @@ def _write_climatology(
             last=1,
             path=path,
         )
-    minutes, days, held = _times_of_day(plan).astype("timedelta64[m]"), _days_of_a_shard(plan), []
-    for day, means in windowed_mean(of):
+    minutes = _times_of_day(plan).astype("timedelta64[m]")
+    days_per_shard = _days_per_shard(plan)
+    shard = []
+    for day, means in windowed_mean(read_day):
         date = np.datetime64("2004-01-01", "ns") + np.timedelta64(day - 1, "D") + minutes
-        held.append(np.where(np.isfinite(means), means, cycle.at(date)))
-        if len(held) == days or day == 366:
-            _write_days(plan.dataset, np.stack(held, axis=1), first=group.start, last=day, path=path)
-            held = []
+        shard.append(np.where(np.isfinite(means), means, cycle.at(date)))
+        if len(shard) == days_per_shard or day == 366:
+            _write_days(plan.dataset, np.stack(shard, axis=1), first=group.start, last=day, path=path)
+            shard = []
 
 
 def _write_days(dataset: xr.Dataset, block: np.ndarray, *, first: int, last: int, path: Path | Store) -> None:
-    """Write the days up to ``last`` of the climatology of the channels from ``first`` on, shape (hour, day,
-    channel, H, W).
+    """Write the climatology of the days up to ``last`` and the channels from ``first`` on.
+
+    Args:
+        dataset: canonical data set.
+        block: climatology, shape (hour, day, channel, H, W).
+        first: position of the first channel.
+        last: last day of the year.
+        path: store.
     """
-    at, where = 0, {"dayofyear": slice(last - block.shape[1], last)}
+    days = {"dayofyear": slice(last - block.shape[1], last)}
+    offset = 0  # of the variable's first channel
     for name, v in dataset.data_vars.items():
         count = v.sizes.get("level", 1)
-        low, high = max(first, at), min(first + block.shape[2], at + count)
+        low = max(first, offset)
+        high = min(first + block.shape[2], offset + count)
         if low < high:
-            values, dims = block[:, :, low - first : high - first], ("hour", "dayofyear", *v.dims[1:])
-            region = where | ({"level": slice(low - at, high - at)} if "level" in v.dims else {})
+            values = block[:, :, low - first : high - first]
+            dims = ("hour", "dayofyear", *v.dims[1:])
+            region = days | ({"level": slice(low - offset, high - offset)} if "level" in v.dims else {})
             part = xr.Dataset({str(name): (dims, values if "level" in v.dims else values[:, :, 0])})
             part.to_zarr(path, group="climatology", region=region, consolidated=False, safe_chunks=False)
-        at += count
+        offset += count

@@ -41,7 +41,7 @@ def reserved(
         ValueError: another format's ending, or the output is, contains or lies in an input.
     """
     path = outputs.check_output(path, kind)
-    outputs.check_apart(path, inputs)
+    outputs.check_separate(path, inputs)
     with exclusive(path):
         recover(path)
         outputs.check_replaceable(path, kind, overwrite)

@@ -1,4 +1,4 @@
-"""A store kept in an Icechunk repository, where every change is a transaction: https://icechunk.io."""
+"""Stores in an Icechunk repository, where every change is a transaction: https://icechunk.io."""
 
 import hashlib
 import json
@@ -23,22 +23,22 @@ def is_repository(path: str | Path) -> bool:
 
 
 def repository_store(path: str | Path) -> Store:
-    """Return the newest state of an Icechunk repository, as zarr opens it to read.
+    """Return the newest snapshot of an Icechunk repository as a read-only zarr store.
 
     Raises:
         ValueError: it contains no complete store.
     """
-    repository = _repository(Path(path))
-    if _empty(repository):
+    repository = _open_repository(Path(path))
+    if _is_empty(repository):
         raise ValueError("it is an Icechunk repository without a complete store")
     return repository.readonly_session("main").store  # type: ignore[no-any-return]
 
 
-def _empty(repository: Any) -> bool:
+def _is_empty(repository: Any) -> bool:
     return len(list(repository.ancestry(branch="main"))) == 1
 
 
-def _repository(path: Path) -> Any:
+def _open_repository(path: Path) -> Any:
     os.environ.setdefault("ICECHUNK_LOG", "error")
     try:
         import icechunk
@@ -52,33 +52,33 @@ def _repository(path: Path) -> Any:
 
 
 class Transaction:
-    """A resumable write to an Icechunk repository: parts are commits on a branch, to which ``main`` is reset
-    at the end.
+    """A resumable write to an Icechunk repository.
 
-    Has the methods of ``Journal``, which does the same for a folder.
+    Parts are commits on a branch, to which ``main`` is reset at the end. Has the methods of ``Journal``,
+    which does the same for a folder.
 
     Args:
         path: repository; created if it does not exist.
-        identity: all that the contents depend on.
-        overwrite: whether the newest state of an existing one may be replaced; older states stay in its
-            history.
+        identity: everything that the contents depend on; a run of another identity is not resumed.
+        overwrite: whether the newest snapshot of an existing repository may be replaced; older ones stay in
+            its history.
 
     Raises:
-        FileExistsError: it exists and may not be replaced.
-        ValueError: something else is there, or a package is missing.
+        FileExistsError: the path exists and may not be replaced.
+        ValueError: the package icechunk is not installed.
     """
 
     def __init__(self, path: Path, identity: Mapping[str, Any], overwrite: bool) -> None:
         if path.exists() and not is_repository(path):
-            raise FileExistsError(f"{path} exists and is no Icechunk repository; choose another name")
+            raise FileExistsError(f"{path} exists and is not an Icechunk repository; choose another name")
         self.path = path
         text = json.dumps(identity, sort_keys=True, default=str)
         self.text = hashlib.sha256(text.encode()).hexdigest()
-        self._repository = _repository(path)
-        if not _empty(self._repository):
+        self._repository = _open_repository(path)
+        if not _is_empty(self._repository):
             if not overwrite:
                 raise OutputExistsError(
-                    f"{path} exists; overwrite it to replace its newest state, or choose another name"
+                    f"{path} exists; overwrite it to replace its newest snapshot, or choose another name"
                 )
             newest = zarr.open_group(self._repository.readonly_session("main").store, mode="r")
             if not has_attributes(newest.attrs, "store"):
@@ -87,20 +87,20 @@ class Transaction:
                     "choose another name"
                 )
         self._session: Any = None
-        self._done: set[str] = set()
+        self._completed: set[str] = set()
 
     @property
     def target(self) -> Store:
-        """Store that zarr writes to."""
+        """Store to pass to zarr."""
         if self._session is None:
             self._session = self._repository.writable_session(BRANCH)
         return self._session.store  # type: ignore[no-any-return]
 
-    def begun(self) -> bool:
+    def resume(self) -> bool:
         """Return whether an interrupted run of this identity can be resumed; otherwise create the branch."""
         if BRANCH in self._repository.list_branches():
             for commit in self._repository.ancestry(branch=BRANCH):
-                self._done.add(str(commit.metadata.get("part")))
+                self._completed.add(str(commit.metadata.get("part")))
                 if "identity" in commit.metadata:
                     if commit.metadata["identity"] == self.text:
                         return True
@@ -110,19 +110,19 @@ class Transaction:
         return False
 
     def adopt(self, path: Path) -> None:
-        """Do nothing: the branch starts from ``main``."""
+        """Do nothing, since the branch starts from ``main``."""
 
-    def begin(self) -> None:
-        """Record that the template is written and times may follow."""
+    def start(self) -> None:
+        """Record that the template is written, so that parts can follow."""
         self._commit("begin", {"identity": self.text})
 
-    def done(self, part: object) -> bool:
+    def is_complete(self, part: object) -> bool:
         """Return whether a part is complete."""
-        return str(part) in self._done
+        return str(part) in self._completed
 
-    def mark(self, part: object, paths: Iterable[str] = ()) -> None:
-        """Record that a part is complete; its ``paths`` are in the commit."""
-        self._done.add(str(part))
+    def mark_complete(self, part: object, paths: Iterable[str] = ()) -> None:
+        """Record that a part is complete; the commit contains its files, so ``paths`` are ignored."""
+        self._completed.add(str(part))
         if self._session is not None and self._session.has_uncommitted_changes:
             self._commit(f"part {part}", {"part": str(part)})
 
@@ -133,17 +133,18 @@ class Transaction:
 
     def clear(self) -> None:
         """Delete the branch."""
-        self._session, self._done = None, set()
+        self._session = None
+        self._completed = set()
         if BRANCH in self._repository.list_branches():
             self._repository.delete_branch(BRANCH)
 
     def discard(self) -> None:
-        """Delete the branch, and the repository if nothing else is in it."""
+        """Delete the branch, and the repository if it is otherwise empty."""
         self.clear()
-        if _empty(self._repository):
+        if _is_empty(self._repository):
             atomic.remove(self.path)
 
     def finish(self) -> None:
-        """Point ``main`` to the new state."""
+        """Reset ``main`` to the new snapshot."""
         self._repository.reset_branch("main", self._repository.lookup_branch(BRANCH))
         self.clear()

@@ -1,4 +1,4 @@
-"""Record of the complete parts of a long write, kept next to it, from which an interrupted run resumes."""
+"""Record of the complete parts of a long write, from which an interrupted run resumes."""
 
 import hashlib
 import json
@@ -12,11 +12,11 @@ from . import atomic
 
 
 class Journal:
-    """Marks of the complete parts of an unfinished folder, valid for one identity.
+    """Record of the complete parts of an unfinished folder, as marker files in a folder next to it.
 
     Args:
         path: the unfinished folder.
-        identity: all that the contents depend on.
+        identity: everything that the contents depend on; a run of another identity is not resumed.
     """
 
     def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
@@ -24,10 +24,10 @@ class Journal:
         self.folder = path.with_name(f"{path.name}.done")
         self.text = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
 
-    def begun(self) -> bool:
-        """Return whether an unfinished run of this identity can be resumed; otherwise remove its remains."""
-        mark = self.folder / "identity"
-        if self.path.exists() and mark.exists() and mark.read_text() == self.text:
+    def resume(self) -> bool:
+        """Return whether an unfinished run of this identity can be resumed; otherwise remove its files."""
+        marker = self.folder / "identity"
+        if self.path.exists() and marker.exists() and marker.read_text() == self.text:
             return True
         self.clear()
         atomic.remove(self.path)
@@ -35,28 +35,28 @@ class Journal:
 
     @property
     def target(self) -> Path:
-        """Folder that zarr writes to."""
+        """Folder to pass to zarr."""
         return self.path
 
     def adopt(self, path: Path) -> None:
-        """Start from links to the files of the store at ``path``; writes replace files, never modify them."""
+        """Link the files of the store at ``path``; later writes replace files, never modify them."""
         shutil.copytree(path, self.path, copy_function=_link)
 
-    def begin(self) -> None:
-        """Record that the template is written and parts may follow."""
+    def start(self) -> None:
+        """Record that the template is written, so that parts can follow."""
         self.folder.mkdir(parents=True, exist_ok=True)
         atomic.sync_all(self.path)
         atomic.write_file(self.folder / "identity", self.text.encode())
 
-    def done(self, part: object) -> bool:
+    def is_complete(self, part: object) -> bool:
         """Return whether a part is complete."""
         return (self.folder / str(part)).exists()
 
-    def mark(self, part: object, paths: Iterable[str] = ()) -> None:
-        """Record that a part is complete, after its files and folders are synchronised with the disk.
+    def mark_complete(self, part: object, paths: Iterable[str] = ()) -> None:
+        """Record that a part is complete, after synchronising its files and folders with the disk.
 
         Args:
-            part: its name.
+            part: name of the part.
             paths: its files and folders, relative to the unfinished folder.
         """
         for path in paths:
@@ -66,22 +66,22 @@ class Journal:
         (self.folder / str(part)).touch()
 
     def clear(self) -> None:
-        """Remove all marks."""
+        """Remove the record."""
         atomic.remove(self.folder)
 
     def discard(self) -> None:
-        """Remove all marks and the unfinished folder."""
+        """Remove the record and the unfinished folder."""
         atomic.remove(self.path)
         self.clear()
 
     def sweep(self) -> None:
         """Remove the temporary files of interrupted writes."""
-        for left in self.path.rglob("*.partial"):
-            atomic.remove(left)
+        for temporary in self.path.rglob("*.partial"):
+            atomic.remove(temporary)
 
 
 def _link(source: str, target: str) -> None:
-    """Link a file, or copy it where the file system has no links."""
+    """Link a file, or copy it where the file system does not support links."""
     try:
         os.link(source, target)
     except OSError:

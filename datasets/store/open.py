@@ -14,7 +14,7 @@ from ...fno.grids import Grid
 from ..adapters.opening import fast_codecs, open_raw, open_zarr
 from ..durations import to_timedelta64
 from ..ingest.plan import STORE_VERSION
-from ..loaders.split import Split, cut, default_split, period
+from ..loaders.split import Split, default_split, period, split_before
 from ..schema import Channel, axes_of, channels, grid_of
 from ..statistics.moments import Statistics, compute_statistics
 from ..suggestions import suggest
@@ -31,11 +31,11 @@ class Store:
     """An open canonical store.
 
     Attributes:
-        path: where it is.
+        path: folder of the store.
         dataset: its variables, lazy.
         step: time step.
-        gaps: positions in time that a gap comes before.
-        follow_links: whether links within it that lead outside of it are followed.
+        gaps: positions of the first times after gaps.
+        follow_links: whether to follow links to files outside the store.
     """
 
     path: Path
@@ -66,7 +66,7 @@ class Store:
         """Return fields that do not change with time, such as orography: those named, or all.
 
         Raises:
-            ValueError: one that the store does not hold.
+            ValueError: the store lacks one of them.
         """
         fields = {
             str(name): c
@@ -92,7 +92,7 @@ class Store:
         fit = period(times, text)
         standard = default_split(times, validation_fraction) if len(times) >= 10 else None
         stop = standard.test.stop if standard and standard.test.start == fit.stop else len(times)
-        return cut(fit.stop, stop, fit.start, validation_fraction=validation_fraction, gap=gap)
+        return split_before(fit.stop, stop, fit.start, validation_fraction=validation_fraction, gap=gap)
 
 
 def consolidate(path: Path) -> None:
@@ -123,7 +123,7 @@ def open_store(path: str | Path, whole_shards: bool = True, *, follow_links: boo
     Args:
         path: folder.
         whole_shards: read a shard at a time; else a time at a time, for random access.
-        follow_links: follow links within it that lead outside of it.
+        follow_links: follow links to files outside the store.
 
     Raises:
         FileNotFoundError: it does not exist.
@@ -195,7 +195,7 @@ def select_variables(store: Store, variables: Sequence[str] | None) -> Store:
     """Return the store with only some variables.
 
     Raises:
-        ValueError: a variable it does not hold.
+        ValueError: the store lacks one of them.
     """
     for name in variables or ():
         if name not in store.dataset.data_vars:

@@ -1,6 +1,4 @@
-"""Where results may be written: which ending names which format, what may be replaced, and what is never
-touched.
-"""
+"""Checks of output paths: the format by ending, what may be overwritten, and separation from inputs."""
 
 import json
 import os
@@ -15,9 +13,7 @@ if TYPE_CHECKING:
 from ..errors import OutputExistsError
 
 Input: TypeAlias = "str | Path | xr.Dataset | None"
-"""What is read: a path; a URL or None, which no output can touch; or a data set, which names the file it was
-opened from.
-"""
+"""A path; a URL or None, which never overlap an output; or a data set, for the file it was opened from."""
 
 FORMATS = {
     "forecast": (".zarr", ".nc"),
@@ -30,33 +26,29 @@ FORMATS = {
     "torch-export program": (".pt2",),
     "onnx model": (".onnx",),
 }
-"""Endings by kind of output. A name without an ending is written in the first format, which is zarr wherever
-that is one.
-"""
+"""Endings by kind of output. The first is that of the format of names without an ending."""
 
 _METADATA = ("zarr.json", ".zgroup", ".zattrs", ".zmetadata", ".zarray")
 _CHUNK = re.compile(r"c|\d+(\.\d+)*")
 _LARGEST_TEXT = 2**26
 
 
-def mark(kind: str) -> str:
-    """Return what a file of a kind without attributes (report, picture, program) contains where this package
-    wrote it.
-    """
+def marker(kind: str) -> str:
+    """Return the text by which outputs without attributes (report, picture, program) are recognised."""
     return f"fourcaster:{kind}"
 
 
 def check_output(path: str | Path, kind: str) -> Path:
-    """Return the path of an output once its ending, if it has one, is one of its kind.
+    """Return the path of an output, after checking that its ending, if any, is one of its kind.
 
-    What begins with a digit, as in ``era5_2.5`` or ``run.v2``, is part of the name. A ``checkpoint`` is a
-    folder of any name but those of other kinds.
+    A suffix such as in ``era5_2.5`` or ``run.v2`` is part of the name. A ``checkpoint`` is a folder, whose
+    name may have any ending except those of other kinds.
 
     Raises:
-        ValueError: any other ending, whose format would not be the one that is written.
+        ValueError: the ending is that of another format, or the path is not a name.
     """
     if not str(path) or Path(path).name in ("", "..") or "\0" in str(path):
-        raise ValueError(f"{str(path)!r} is not the name of a {kind}; write e.g. -o out/NAME")
+        raise ValueError(f"{str(path)!r} is not the name of a {kind}; write e.g. out/NAME")
     suffix = re.sub(r"^\.v?\d.*$", "", Path(path).suffix)
     if kind == "checkpoint" and suffix in {ending for endings in FORMATS.values() for ending in endings}:
         raise ValueError(f"{path}: a checkpoint is a folder, not a {suffix}; leave out the ending")
@@ -65,34 +57,40 @@ def check_output(path: str | Path, kind: str) -> Path:
     return Path(path)
 
 
-def check_apart(output: str | Path, inputs: Iterable[Input]) -> None:
-    """Raise ``ValueError`` where an output is, contains or lies in an input, by whatever links or mounts lead
-    there.
+def check_separate(output: str | Path, inputs: Iterable[Input]) -> None:
+    """Check that an output is not an input, does not contain one and is not inside one.
+
+    Files are compared by device and inode, so that links and mounts are recognised.
+
+    Raises:
+        ValueError: the output and an input overlap.
     """
     output = Path(output)
-    own, above = _identity(output), _identities_above(output)
+    output_identity = _identity(output)
+    parents = _parent_identities(output)
     paths = (i if i is None or isinstance(i, str | Path) else i.encoding.get("source") for i in inputs)
     for source in paths:
         if source is None or "://" in str(source) or (identity := _identity(Path(source))) is None:
             continue
         relation = None
-        if own == identity:
+        if output_identity == identity:
             relation = "is"
-        elif identity in above:
+        elif identity in parents:
             relation = "lies in"
-        elif own is not None and own in _identities_above(Path(source)):
+        elif output_identity is not None and output_identity in _parent_identities(Path(source)):
             relation = "contains"
         if relation:
             raise ValueError(f"the output {output} {relation} the input {source}; choose another name")
 
 
 def check_replaceable(path: Path, kind: str, overwrite: bool) -> None:
-    """Raise ``FileExistsError`` where something is at ``path`` that may not be replaced by an output of this
-    kind.
+    """Check that an output of a kind may be written at ``path``.
 
-    That is anything without ``overwrite``, and with it anything but an output of the same kind that this
-    package wrote: links, other formats, folders that have come to hold more than the output, and outputs of
-    other kinds.
+    With ``overwrite`` only an output of the same kind that this package wrote is replaced: no links, other
+    formats, folders with further files, or outputs of other kinds.
+
+    Raises:
+        FileExistsError: something else exists there, or anything without ``overwrite``.
     """
     if not os.path.lexists(path):
         return
@@ -103,23 +101,19 @@ def check_replaceable(path: Path, kind: str, overwrite: bool) -> None:
     if not is_output(path, kind):
         raise FileExistsError(
             f"{path} is not a {kind} that fourcaster wrote, or contains other files, so overwriting does not "
-            "replace it; "
-            f"choose another name, or move it away"
+            "replace it; choose another name, or move it away"
         )
 
 
 def is_output(path: Path, kind: str) -> bool:
-    """Return whether ``path`` is an output of this kind that this package wrote, and nothing else; empty ones
-    pass.
-    """
+    """Return whether ``path`` contains only an output of this kind that this package wrote, or is empty."""
     if path.is_dir():
         names = set(os.listdir(path))
         if not names:
             return True
         if kind == "checkpoint":
-            return names == {"meta.json", "weights.safetensors"} and {"format_version", "sha256"} <= set(
-                _json(path / "meta.json")
-            )
+            complete = names == {"meta.json", "weights.safetensors"}
+            return complete and {"format_version", "sha256"} <= set(_json(path / "meta.json"))
         return kind in _ATTRIBUTES and _only_zarr(path) and has_attributes(_zarr_attributes(path), kind)
     if not path.is_file():
         return False
@@ -129,11 +123,11 @@ def is_output(path: Path, kind: str) -> bool:
         return has_attributes(_netcdf_attributes(path), kind)
     if kind == "table of scores":
         return {"scores", "train_period", "simulated"} <= set(_json(path))
-    return kind in FORMATS and kind not in _ATTRIBUTES and _contains(path, mark(kind))
+    return kind in FORMATS and kind not in _ATTRIBUTES and _contains(path, marker(kind))
 
 
 def has_attributes(attrs: Mapping[str, Any], kind: str) -> bool:
-    """Return whether a data set's attributes are those of an output of this kind."""
+    """Return whether attributes of a data set are those of an output of this kind."""
     return _ATTRIBUTES[kind](attrs)
 
 
@@ -177,8 +171,8 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _zarr_attributes(path: Path) -> dict[str, Any]:
-    third, second = _json(path / "zarr.json").get("attributes"), _json(path / ".zattrs")
-    return third if isinstance(third, dict) else second
+    attributes = _json(path / "zarr.json").get("attributes")  # format 3
+    return attributes if isinstance(attributes, dict) else _json(path / ".zattrs")
 
 
 def _only_zarr(folder: Path) -> bool:
@@ -186,14 +180,14 @@ def _only_zarr(folder: Path) -> bool:
     if not any((folder / name).is_file() for name in ("zarr.json", ".zgroup")):
         return False
     for entry in folder.iterdir():
-        known = _only_chunks(entry) or _only_zarr(entry) if entry.is_dir() else entry.name in _METADATA
-        if entry.is_symlink() or not known:
+        expected = _only_chunks(entry) or _only_zarr(entry) if entry.is_dir() else entry.name in _METADATA
+        if entry.is_symlink() or not expected:
             return False
     return True
 
 
 def _only_chunks(folder: Path) -> bool:
-    """Return whether a folder is a zarr array and its first level contains only metadata and chunks."""
+    """Return whether a folder is a zarr array whose top level contains only metadata and chunks."""
     array = _json(folder / "zarr.json").get("node_type") == "array" or (folder / ".zarray").is_file()
     return array and all(name in _METADATA or _CHUNK.fullmatch(name) for name in os.listdir(folder))
 
@@ -220,7 +214,7 @@ def _contains(path: Path, text: str) -> bool:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Return device and inode of a path; None where nothing is there."""
+    """Return device and inode of a path, or None if it does not exist."""
     try:
         status = path.stat()
     except OSError:
@@ -228,5 +222,5 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _identities_above(path: Path) -> set[tuple[int, int] | None]:
+def _parent_identities(path: Path) -> set[tuple[int, int] | None]:
     return {_identity(folder) for folder in path.resolve().parents} - {None}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...datasets.adapters.cf import canonical_source
 from ...datasets.adapters.opening import open_raw
 from ...datasets.durations import format_duration, format_time
-from ...datasets.identity import Identity, at_place, identity, match_variables
+from ...datasets.identity import Identity, identity, match_variables, select_place
 from ...datasets.ingest.select import Selection
 from ...datasets.schema import Channel, check_grid
 from ...datasets.store.fields import Fields
@@ -119,7 +119,7 @@ def _convert_variable(array: xr.DataArray, channels: Sequence[Channel], source: 
     levels = [channel.level for channel in channels if channel.level is not None]
     # Members are samples of the same quantity: a forecast may start from any of them.
     scalars = {key: text for key, text in channels[0].scalars.items() if key != "number"}
-    array = at_place(array, levels=levels or None, scalars=scalars, source=source, owner="the model")
+    array = select_place(array, levels=levels or None, scalars=scalars, source=source, owner="the model")
     return array if (factor, offset) == (1.0, 0.0) else (array * factor + offset).astype(np.float32)
 
 

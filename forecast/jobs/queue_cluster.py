@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
-from ...datasets.cluster import quieten
+from ...datasets.cluster import quiet
 from .spec import Cluster
 
 _CLUSTERS = {
@@ -34,20 +34,22 @@ def queued(cluster: Cluster) -> Iterator[Any]:
         import dask_jobqueue.local
     except ImportError as error:
         raise ValueError("a cluster needs one more package: pip install 'fourcaster[jobqueue]'") from error
-    quieten()
     cluster_class = (
         dask_jobqueue.local.LocalCluster
         if cluster.queue == "local"
         else getattr(dask_jobqueue, _CLUSTERS[cluster.queue])
     )
-    try:
-        workers = cluster_class(**cluster.options)
-    except (TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"the cluster's options are not understood by dask-jobqueue: {reason}") from error
-    with workers, closing(Client(workers)) as client:
+    with quiet():
         try:
-            workers.scale(jobs=cluster.jobs)
-        except (RuntimeError, OSError) as error:
-            raise OSError(f"the queue takes no jobs: {' '.join(str(error).split())[:200]}") from error
-        yield client
+            workers = cluster_class(**cluster.options)
+        except (TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(
+                f"the cluster's options are not understood by dask-jobqueue: {reason}"
+            ) from error
+        with workers, closing(Client(workers)) as client:
+            try:
+                workers.scale(jobs=cluster.jobs)
+            except (RuntimeError, OSError) as error:
+                raise OSError(f"the queue takes no jobs: {' '.join(str(error).split())[:200]}") from error
+            yield client

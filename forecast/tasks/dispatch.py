@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...datasets.store.locks import exclusive
-from ...datasets.store.outputs import check_apart, check_output
+from ...datasets.store.outputs import check_output, check_separate
 from ...fno.progress import Progress
 from ..checkpoint.folder import StoredCheckpoint
 from ..config.source import apply_overrides, read_config, validate
@@ -68,7 +68,7 @@ def _reserved(folder: Path, inputs: Sequence[Path | None]) -> Iterator[None]:
     output = check_output(folder, "checkpoint")
     with exclusive(output):
         for name in ("checkpoint", "state"):
-            check_apart(output / name, inputs)
+            check_separate(output / name, inputs)
         checkpoint = output / "checkpoint"
         if os.path.lexists(checkpoint) and not (checkpoint / "meta.json").is_file():
             raise FileExistsError(f"{checkpoint} is not a checkpoint; move it away, or choose another output")

@@ -4,7 +4,7 @@ import html
 from collections.abc import Iterable, Sequence
 
 from ... import __version__
-from ...datasets.store.outputs import mark
+from ...datasets.store.outputs import marker
 
 _STYLE = """
 :root { color-scheme: light dark; }
@@ -34,7 +34,7 @@ def page(title: str, parts: Iterable[str], refresh: int | None = None) -> str:
         refresh: interval at which a browser reloads the page [s]; never by default.
     """
     reload = f"<meta http-equiv='refresh' content='{refresh}'>" if refresh else ""
-    generator = f"<meta name='generator' content='{mark('report')} {__version__}'>"
+    generator = f"<meta name='generator' content='{marker('report')} {__version__}'>"
     heading = html.escape(title)
     return (
         f"<!doctype html><html lang='en'><head><meta charset='utf-8'>{generator}{reload}"

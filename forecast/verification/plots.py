@@ -12,7 +12,7 @@ from ...datasets.errors import DataError
 from ...datasets.schema import axes_of
 from ...datasets.store import atomic
 from ...datasets.store.open import open_store
-from ...datasets.store.outputs import mark
+from ...datasets.store.outputs import marker
 from ..inference.open import open_forecast, source_name
 from .common_grid import common_grid
 from .maps import ERROR, draw_maps
@@ -230,7 +230,7 @@ def _draw_scores(scores: xr.Dataset, metric: str) -> Any:
 
 def _save(figure: Any, output: Path, *, overwrite: bool) -> Path:
     form = output.suffix.lstrip(".") or "png"
-    metadata = {"Software" if form == "png" else "Creator": f"{mark('picture')} {__version__}"}
+    metadata = {"Software" if form == "png" else "Creator": f"{marker('picture')} {__version__}"}
     with atomic.replacing(output, overwrite=overwrite, kind="picture") as temporary:
         figure.savefig(temporary, dpi=130, format=form, metadata=metadata)
     return output

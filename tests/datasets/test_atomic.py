@@ -53,20 +53,20 @@ def _umask():
 
 def test_a_part_is_on_the_disk_before_it_is_marked_as_whole(calls, tmp_path):
     journal = Journal(tmp_path / "x.zarr", {"of": "this"})
-    assert not journal.begun()
+    assert not journal.resume()
     chunk = tmp_path / "x.zarr" / "t2m" / "c" / "0"
     chunk.mkdir(parents=True)
     (chunk / "0").write_text("values")
-    journal.begin()
+    journal.start()
     calls.clear()
-    journal.mark(
+    journal.mark_complete(
         "0", ["t2m/c/0", "u10/c/0"]
     )  # of the second there are fill values alone, which are not written
     synced = {inode for kind, inode in calls if kind == "sync"}
     assert (
         synced >= {path.stat().st_ino for path in (chunk / "0", chunk, chunk.parent)}
-        and journal.done("0")
-        and journal.begun()
+        and journal.is_complete("0")
+        and journal.resume()
     )
 
 

@@ -53,8 +53,8 @@ def test_windowed_mean_is_the_mean_of_the_days_around():
     for first in range(0, len(t), 37):
         held.add(range(first, min(first + 37, len(t))), x[first : first + 37])
     got, read = (
-        dict(windowed_mean(held.of)),
-        dict(windowed_mean(day_sums(t, x.shape[1:], lambda at: x[at], most=3))),
+        dict(windowed_mean(held.get)),
+        dict(windowed_mean(day_sums(t, x.shape[1:], lambda at: x[at], max_fields=3))),
     )
     assert all(np.array_equal(got[day], read[day]) for day in range(1, 367))
     doy, hour = day_of_year(t), (np.arange(len(t)) % 4)

@@ -112,7 +112,7 @@ def test_an_existing_one_is_kept_unless_told(parts, tmp_path):
     assert code == 0, text
     assert open_store(tmp_path / "r").dataset["time"].values[0] == xr.open_dataset(parts[1])["time"].values[0]
     (tmp_path / "file").mkdir()
-    with pytest.raises(FileExistsError, match="no Icechunk repository"):
+    with pytest.raises(FileExistsError, match="not an Icechunk repository"):
         ingest(parts[:1], tmp_path / "file", kind="icechunk", overwrite=True, memory=MEMORY)
 
 

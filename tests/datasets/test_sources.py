@@ -8,7 +8,7 @@ import xarray as xr
 from fourcaster.datasets.adapters.cf import canonical
 from fourcaster.datasets.adapters.opening import open_raw
 from fourcaster.datasets.adapters.sources import open_sources
-from fourcaster.datasets.identity import at_place, identity, match_variables
+from fourcaster.datasets.identity import identity, match_variables, select_place
 from fourcaster.datasets.ingest.select import Selection
 from fourcaster.datasets.scalars import differing, level_of, scalars_of
 from fourcaster.datasets.schema import channels, check_grid, grid_of
@@ -259,7 +259,7 @@ def test_rounded_scalar_values_are_equal():
 
 def test_a_variable_is_selected_at_the_levels_of_a_store():
     def place(dataset, levels, **scalars):
-        return at_place(
+        return select_place(
             canonical(dataset, "memory")["z"],
             levels=levels,
             scalars=scalars,

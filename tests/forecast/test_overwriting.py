@@ -13,7 +13,7 @@ import xarray as xr
 from helpers import make_source
 from typer.testing import CliRunner
 
-from fourcaster.datasets.store.outputs import check_apart, is_output
+from fourcaster.datasets.store.outputs import check_separate, is_output
 from fourcaster.forecast.cli.main import app
 
 
@@ -274,8 +274,8 @@ def test_hard_links_to_an_input_are_the_input(tmp_path):
     (tmp_path / "a.nc").write_bytes(b"x")
     os.link(tmp_path / "a.nc", tmp_path / "b.nc")
     with pytest.raises(ValueError, match="is the input"):
-        check_apart(tmp_path / "b.nc", [tmp_path / "a.nc"])
-    check_apart(tmp_path / "c.nc", [tmp_path / "a.nc", "s3://bucket/a", None])
+        check_separate(tmp_path / "b.nc", [tmp_path / "a.nc"])
+    check_separate(tmp_path / "c.nc", [tmp_path / "a.nc", "s3://bucket/a", None])
 
 
 def test_a_data_set_in_memory_guards_the_file_it_was_opened_from(outputs, tiny_checkpoint, tmp_path):

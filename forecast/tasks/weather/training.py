@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ....datasets.forcings import forcing_names
-from ....datasets.loaders.batches import POOL, POOLS_HELD, BatchReader, StoreBatches
+from ....datasets.loaders.batches import POOL, POOLS_IN_MEMORY, BatchReader, StoreBatches
 from ....datasets.loaders.split import Split
 from ....datasets.statistics.moments import Statistics
 from ....datasets.stopping import requested
@@ -228,7 +228,7 @@ def _block_length(fields: Fields, config: WeatherConfig) -> int:
     """
     if fields.array.nbytes <= config.data.cache_bytes:
         return 1
-    return max(1, config.data.buffer_bytes // (POOLS_HELD * POOL * int(fields.array[0].nbytes)))
+    return max(1, config.data.buffer_bytes // (POOLS_IN_MEMORY * POOL * int(fields.array[0].nbytes)))
 
 
 def run_fingerprint(config: WeatherConfig, store: Store) -> str:
