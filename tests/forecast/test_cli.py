@@ -272,7 +272,7 @@ def test_run_verify_and_plot_refuse(tiny_checkpoint, tiny_store, files, tmp_path
         "run", tiny_checkpoint, "--init", tiny_store, "--time", "2030-01-01", *other
     )
     assert "does not exist" in refused("run", tiny_checkpoint, "--init", "nowhere.nc", *other)
-    assert "forecast ingest" in refused("verify", made, "--truth", files / "air.nc")
+    assert "is not a store of this package; ingest it first" in refused("verify", made, "--truth", files / "air.nc")
     assert "is not a forecast" in refused("verify", tiny_store, "--truth", tiny_store)
     picture = ("-o", tmp_path / "m.png")
     for arguments, said in (
