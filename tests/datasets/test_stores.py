@@ -225,7 +225,7 @@ def test_a_writer_that_is_killed_leaves_no_store(tmp_path):
 
 def test_what_is_no_store_is_refused(tmp_path):
     make_source().to_zarr(tmp_path / "raw.zarr", consolidated=False)
-    with pytest.raises(ValueError, match="forecast ingest"):
+    with pytest.raises(ValueError, match="ingest it first"):
         open_store(tmp_path / "raw.zarr")
 
 

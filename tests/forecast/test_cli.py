@@ -272,7 +272,8 @@ def test_run_verify_and_plot_refuse(tiny_checkpoint, tiny_store, files, tmp_path
         "run", tiny_checkpoint, "--init", tiny_store, "--time", "2030-01-01", *other
     )
     assert "does not exist" in refused("run", tiny_checkpoint, "--init", "nowhere.nc", *other)
-    assert "is not a store of this package; ingest it first" in refused("verify", made, "--truth", files / "air.nc")
+    source = refused("verify", made, "--truth", files / "air.nc")
+    assert "is not a store of this package; ingest it first" in source
     assert "is not a forecast" in refused("verify", tiny_store, "--truth", tiny_store)
     picture = ("-o", tmp_path / "m.png")
     for arguments, said in (
@@ -352,7 +353,7 @@ def test_simulate_makes_a_store_and_describes_it(tmp_path):
         (["wave", "-o", tmp_path / "w.zarr"], "exists"),
         (["weve", "-o", tmp_path / "x.zarr"], "did you mean wave"),
         (["wave", "-o", tmp_path / "x.zarr", "sped=2"], "did you mean speed"),
-        (["wave", "-o", tmp_path / "x.zarr", "samples=2.5"], "samples=2.5 is not a whole number"),
+        (["wave", "-o", tmp_path / "x.zarr", "samples=2.5"], "samples=2.5 is not an integer"),
         (["wave", "-o", tmp_path / "x.zarr", "resolution"], "'resolution' is not understood"),
     ):
         assert message in refused("simulate", *words)

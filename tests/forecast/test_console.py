@@ -248,7 +248,7 @@ def test_warnings_and_threads_print_lines(monkeypatch):
     lines = done.stderr.splitlines()
     assert done.exit_code == 0
     assert lines[0] == "UserWarning: first second"
-    assert lines[1].startswith("a thread ended by KeyError: 'key'")
+    assert lines[1].startswith("a thread failed with KeyError: 'key'")
     assert len(lines) == 2
 
 
