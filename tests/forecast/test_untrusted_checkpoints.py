@@ -251,8 +251,8 @@ def test_with_its_checksum_every_altered_value_is_refused(altered, kind):
             ):
                 with pytest.raises(
                     ValueError,
-                    match=r"was changed after it was written|format_version is missing|format version|task is|"
-                    "finished run",
+                    match=r"was changed after it was written|format_version is missing|format version"
+                    r"|task is|finished run",
                 ):
                     use(path)
     (path / "meta.json").write_text(json.dumps(dict(reversed(meta.items())), indent=7))
