@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 CONNECT_SECONDS = 10
+_ANY_PORT = "127.0.0.1:0"  # of the HTTP server, whose default port other clusters use too
 MAX_PROCESSES = max(64, 4 * (os.cpu_count() or 1))
 
 
@@ -58,7 +59,7 @@ def _client(scheduler: str) -> Iterator[Any]:
             )
         with (
             LocalCluster(
-                n_workers=int(count), threads_per_worker=1, processes=True, dashboard_address=None
+                n_workers=int(count), threads_per_worker=1, processes=True, dashboard_address=_ANY_PORT
             ) as cluster,
             closing(Client(cluster)) as client,
         ):

@@ -65,7 +65,7 @@ def test_a_cluster_gives_the_same_bits(tmp_path, small_shards):
     ).identical(alone)
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=1, processes=False, dashboard_address="127.0.0.1:0") as cluster:
         store = simulate(
             "navier_stokes", tmp_path / "address.zarr", SMALL, samples=5, scheduler=cluster.scheduler_address
         )

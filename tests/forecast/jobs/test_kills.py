@@ -85,8 +85,9 @@ def kill_once_after(owner, name):
         os.kill(os.getpid(), signal.SIGKILL)
     setattr(owner, name, call)
 
+kill_once_after(Forecaster, "load")
 kill_once_after(Forecaster, "run")
-for name in ("resolve", "load", "initial_states", "check_forecast", "plot", "checksum", "run_attempt"):
+for name in ("resolve", "initial_states", "check_forecast", "plot", "checksum", "run_attempt"):
     kill_once_after(worker, name)
 """
 

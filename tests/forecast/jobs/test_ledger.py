@@ -188,7 +188,9 @@ def test_a_ledger_damaged_during_a_service_is_rebuilt(write, tmp_path):
         time.sleep(0.1)
     for tail in ("-wal", "-shm"):
         (tmp_path / f"ledger.sqlite{tail}").unlink(missing_ok=True)
-    (tmp_path / "ledger.sqlite").write_bytes(b"no database" * 1000)
+    # In place: a file that is truncated first is, for a moment, an empty database of someone else.
+    with open(tmp_path / "ledger.sqlite", "r+b") as file:
+        file.write(b"no database" * 1000)
     times.append(datetime.fromisoformat(NOW))
     try:
         for _ in range(300):

@@ -193,4 +193,4 @@ def test_an_object_store_out_of_reach_is_a_failure_that_is_retried(write, monkey
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     code, output = call("run-due", path, "--now", NOW)
     assert code == 2
-    assert "s3://weather/tiny cannot be reached with the credentials that the environment names" in output
+    assert "s3://weather/tiny cannot be opened with the credentials of the environment" in output
