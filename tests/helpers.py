@@ -14,6 +14,9 @@ from fourcaster.fno.physics import equations
 from fourcaster.forecast.config.weather import WeatherConfig
 from fourcaster.forecast.tasks.dispatch import make_config
 
+ROOT = Path(__file__).parents[1]
+DATA = ROOT / "tests" / "data"
+
 
 def make_source(
     times: int = 160,

@@ -3,14 +3,12 @@
 import importlib.util
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import ROOT
 
 from fourcaster.datasets.pde.simulate import simulate
-
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")

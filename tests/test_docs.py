@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers import ROOT
 from typer.testing import CliRunner
 
 import fourcaster
 from fourcaster.forecast.cli.main import app
 from fourcaster.forecast.quickstart import quickstart
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 SHORT = ["train.epochs=1", "model.members=1", "model.hidden_channels=6", "train.validation_samples=4"]
 

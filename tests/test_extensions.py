@@ -6,11 +6,11 @@ import re
 import sys
 import types
 from importlib.metadata import EntryPoint, EntryPoints
-from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
+from helpers import ROOT
 from typer.testing import CliRunner
 
 from fourcaster import forecast
@@ -20,7 +20,6 @@ from fourcaster.forecast.verification.metrics.base import REGISTRY as METRICS
 from fourcaster.forecast.verification.metrics.base import Aggregation, Sample
 from fourcaster.forecast.verification.metrics.selection import find_metric
 
-ROOT = Path(__file__).parent.parent
 REGISTRIES = ("forecast.tasks.registry", "forecast.verification.metrics.selection", "fno.models.registry")
 
 

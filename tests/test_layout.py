@@ -10,9 +10,8 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
-from helpers import make_source
+from helpers import ROOT, make_source
 
-ROOT = Path(__file__).parent.parent
 PACKAGES = ("fno", "datasets", "forecast")
 ALLOWED = {"fno": {"fno"}, "datasets": {"datasets", "fno"}, "forecast": {"forecast", "datasets", "fno"}}
 FROM_FNO = ("fno.grids", "fno.transforms", "fno.batch", "fno.progress", "fno.random")
@@ -199,6 +198,13 @@ def test_nothing_below_the_command_prints():
                 if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
             ]
             assert "print" not in calls or path.parent.name == "cli", f"{path} prints"
+
+
+def test_tests_mirror_the_packages():
+    for package in ("fno", "datasets", "forecast"):
+        for folder in ROOT.joinpath("tests", package).rglob("*/"):
+            if any(folder.glob("test_*.py")):
+                assert ROOT.joinpath(folder.relative_to(ROOT / "tests")).is_dir(), folder
 
 
 def test_modules_stay_small():

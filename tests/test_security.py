@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
+from helpers import ROOT
 
-ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "SECURITY.md").read_text()
 ROWS = re.findall(r"^\| (?!Guarantee|---)(.+?) \| (.+?) \|$", TEXT, flags=re.MULTILINE)
 TESTS = [name for _, cell in ROWS for name in re.findall(r"`([^`]+)`", cell)]

@@ -5,15 +5,15 @@ Job ``tiny`` has a removed, two published and a failed cycle, job ``late`` a cyc
 
 import json
 import shutil
-from pathlib import Path
 
 import pytest
+from helpers import DATA
 from jobs_helpers import call, verify_checksum
 
 from fourcaster.forecast.jobs.ledger import Ledger
 from fourcaster.forecast.jobs.states import CycleState
 
-DATA = Path(__file__).parents[2] / "data" / "ledger_v1"
+LEDGER = DATA / "ledger_v1"
 NOW = "2001-01-06T00:30"
 CYCLES = ["2001-01-05T06:00", "2001-01-05T12:00", "2001-01-05T18:00", "2001-01-06T00:00"]
 
@@ -21,7 +21,7 @@ CYCLES = ["2001-01-05T06:00", "2001-01-05T12:00", "2001-01-05T18:00", "2001-01-0
 @pytest.fixture
 def folder(tmp_path):
     """Return a copy of the folder of the earlier version."""
-    return shutil.copytree(DATA, tmp_path / "jobs", symlinks=True)
+    return shutil.copytree(LEDGER, tmp_path / "jobs", symlinks=True)
 
 
 def states(folder, job="tiny"):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from helpers import ROOT
 from typer.testing import CliRunner
 
 from fourcaster import forecast
@@ -16,7 +17,7 @@ from fourcaster.forecast.cli.main import app
 from fourcaster.forecast.config.operator import SolutionConfig
 from fourcaster.forecast.tasks.dispatch import load_config
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = ROOT / "configs"
 RECIPES = [
     f"{folder}/{p.stem}" for folder in ("operator", "pino") for p in sorted((CONFIGS / folder).glob("*.yaml"))
 ]

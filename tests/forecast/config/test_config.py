@@ -1,18 +1,16 @@
 """Every recipe loads and builds; keys and values are checked."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-from helpers import make_source, tiny_config
+from helpers import ROOT, make_source, tiny_config
 
 from fourcaster import forecast
 from fourcaster.fno.grids import LatLon
 from fourcaster.forecast.model import build_network
 from fourcaster.forecast.tasks.dispatch import load_config, make_config
 
-RECIPES = sorted(Path(__file__).parents[2].joinpath("configs").glob("*.yaml"))
+RECIPES = sorted(ROOT.joinpath("configs").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)

@@ -10,6 +10,7 @@ import pytest
 import torch
 import xarray as xr
 import yaml
+from helpers import DATA, ROOT
 from torch import nn
 from typer.testing import CliRunner
 
@@ -23,8 +24,7 @@ from fourcaster.forecast.tasks import registry
 from fourcaster.forecast.tasks.base import Task, TrainResult
 from fourcaster.forecast.tasks.dispatch import make_config
 
-DATA = Path(__file__).parents[1] / "data"
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = ROOT / "configs"
 RECIPES = sorted(CONFIGS.rglob("*.yaml"))
 WRITTEN_BEFORE = {
     "checkpoint_v1": "weather",

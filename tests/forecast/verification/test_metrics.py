@@ -3,11 +3,10 @@
 import json
 import re
 from importlib.metadata import EntryPoint
-from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import make_source
+from helpers import ROOT, make_source
 from typer.testing import CliRunner
 
 from fourcaster import forecast
@@ -24,7 +23,6 @@ from fourcaster.forecast.verification.metrics.selection import (
 )
 from fourcaster.forecast.verification.summary import ScoreRow, summarize
 
-ROOT = Path(__file__).parents[2]
 TIMES = ["2001-02-02", "2001-02-03T12"]
 
 

@@ -2,14 +2,14 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import pytest
+from helpers import DATA
 from typer.testing import CliRunner
 
 from fourcaster.forecast.cli.main import app
 
-STATES = Path(__file__).parent.parent / "data" / "state_v1"
+STATES = DATA / "state_v1"
 
 
 @pytest.mark.parametrize(("name", "key", "total"), [("weather", "steps", 14), ("pinn", "iterations", 12)])

@@ -1,12 +1,11 @@
 """The registry of equations: lookup, agreement with the solvers, documented table, third-party equations."""
 
 from importlib.metadata import EntryPoint
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from helpers import coordinate_network
+from helpers import ROOT, coordinate_network
 
 from fourcaster.datasets.pde.simulate import SYSTEMS
 from fourcaster.fno.batch import Instances
@@ -25,7 +24,7 @@ from fourcaster.fno.training.pinn.train import train_pinn
 from fourcaster.forecast import load_config
 from fourcaster.forecast.checkpoint.pinn import problem_of
 
-DOCS = Path(__file__).parent.parent.parent / "docs" / "physics.md"
+DOCS = ROOT / "docs" / "physics.md"
 
 
 def kuramoto_sivashinsky() -> Equation:

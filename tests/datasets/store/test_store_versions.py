@@ -4,19 +4,18 @@
 """
 
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
-from helpers import make_source
+from helpers import DATA, make_source
 
 from fourcaster.datasets.adapters.cf import canonical
 from fourcaster.datasets.ingest.append import append_store
 from fourcaster.datasets.ingest.write import write_store
 from fourcaster.datasets.store.open import open_store, read_group
 
-STORE = Path(__file__).parent.parent / "data" / "store_v1"
+STORE = DATA / "store_v1"
 
 
 @pytest.fixture

@@ -4,13 +4,12 @@ import gc
 import hashlib
 import json
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import xarray as xr
-from helpers import make_source
+from helpers import DATA, make_source
 from safetensors.torch import load_file, save_file
 
 from fourcaster import forecast
@@ -285,11 +284,10 @@ def test_unavailable_devices_are_refused():
 
 
 def test_a_checkpoint_of_the_first_format_still_loads():
-    folder = Path(__file__).parents[1] / "data"
-    prediction = forecast.load(folder / "checkpoint_v1").run(
+    prediction = forecast.load(DATA / "checkpoint_v1").run(
         make_source(times=60, shape=(5, 6)), "2001-01-10", "12h"
     )
-    with np.load(folder / "checkpoint_v1_forecast.npz") as expected:
+    with np.load(DATA / "checkpoint_v1_forecast.npz") as expected:
         for name in ("t2m", "u10"):
             assert np.allclose(prediction[name][0], expected[name], atol=1e-3)
 

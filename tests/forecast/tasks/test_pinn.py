@@ -2,11 +2,11 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
+from helpers import ROOT
 from typer.testing import CliRunner
 
 from fourcaster import forecast
@@ -14,7 +14,7 @@ from fourcaster.forecast.cli.main import app
 from fourcaster.forecast.config.pinn import PinnConfig
 from fourcaster.forecast.tasks.dispatch import load_config
 
-RECIPES = sorted(Path(__file__).parents[2].joinpath("configs", "pinn").glob("*.yaml"))
+RECIPES = sorted(ROOT.joinpath("configs", "pinn").glob("*.yaml"))
 SMALL = [
     "train.windows=4",
     "train.points=200",

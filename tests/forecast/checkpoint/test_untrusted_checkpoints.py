@@ -9,11 +9,10 @@ import os
 import shutil
 import struct
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import torch
-from helpers import bounded
+from helpers import DATA, bounded
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
@@ -31,7 +30,7 @@ from fourcaster.forecast.jobs.load import load_jobs
 from fourcaster.forecast.tasks.dispatch import load_config, train
 from fourcaster.forecast.tasks.registry import get_task
 
-FIRST = Path(__file__).parents[1] / "data" / "checkpoint_v1"
+FIRST = DATA / "checkpoint_v1"
 KINDS = ("forecast", "first", "pinn", "operator", "network")
 LOAD = {
     "forecast": forecast.load,
