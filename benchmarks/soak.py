@@ -24,22 +24,20 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import boto3
 import psutil
-import xarray as xr
-from soak_setup import START, prepare
+from soak_reader import Reader
+from soak_setup import DAYS, START, clock_of, prepare, set_clock
 
 from fourcaster.forecast.jobs.object_store import ObjectStore
-from fourcaster.forecast.jobs.output_store import LocalStore, OutputStore
+from fourcaster.forecast.jobs.output_store import LocalStore
 from fourcaster.forecast.jobs.scheduler import Scheduler
 from fourcaster.forecast.jobs.states import CycleState
 
-DAYS = 14
 HERE = Path(__file__).parent
 FAULTS = (
     "worker killed",
@@ -92,24 +90,6 @@ def main() -> None:
     sys.exit(0 if result["sound"] else 1)
 
 
-def clock_of(folder: Path):
-    """Return the accelerated clock, which all schedulers read from one file."""
-
-    def now() -> datetime:
-        state = json.loads((folder / "clock.json").read_text())
-        elapsed = (time.time() - state["epoch"]) * state["factor"] + state["offset"]
-        return START + timedelta(seconds=min(elapsed, DAYS * 86400))
-
-    return now
-
-
-def set_clock(folder: Path, **values: float) -> None:
-    path = folder / "clock.json"
-    state = json.loads(path.read_text()) if path.exists() else {"offset": 0.0}
-    (folder / "clock.new").write_text(json.dumps(state | values))
-    os.replace(folder / "clock.new", path)
-
-
 def serve(folder: Path, once: bool) -> None:
     scheduler = Scheduler(folder / "jobs.yaml", clock_of(folder))
     signal.signal(signal.SIGTERM, lambda *_: scheduler.stop())
@@ -156,55 +136,6 @@ class Service:
             return False
         self.process = self._start()
         return True
-
-
-class Reader(threading.Thread):
-    """Thread that verifies all outputs under their final names, like users who wait for a forecast."""
-
-    def __init__(self, folder: Path, bucket: ObjectStore) -> None:
-        super().__init__(daemon=True)
-        self.folder = folder
-        self.bucket = bucket
-        self.versions: dict[str, set[str]] = {}
-        self.incomplete: list[str] = []
-        self.finished = threading.Event()
-
-    def run(self) -> None:
-        """Verify outputs until ``finished`` is set."""
-        while not self.finished.wait(0.5):
-            self.verify_all()
-
-    def verify_all(self) -> None:
-        """Verify each output that is new, and open the one that ``latest`` points to."""
-        for root in (self.folder / "out").glob("*"):
-            for output in [p for p in root.glob("2*") if len(p.suffixes) == 1 and p.suffix != ".png"]:
-                with suppress(FileNotFoundError):
-                    self._verify(
-                        LocalStore(root),
-                        output.name,
-                        key=f"{root.name}/{output.name}",
-                        version=str(output.stat().st_ino),
-                        exists=output.exists,
-                    )
-            with suppress(FileNotFoundError):
-                xr.open_dataset((root / "latest").resolve(strict=True), decode_timedelta=True).close()
-        with suppress(OSError):  # the server does not respond
-            for name, manifest in self.bucket.manifests():
-                version = manifest.values["made"]
-                key = f"bucket/{name}"
-                self._verify(self.bucket, name, key=key, version=version, exists=lambda: True)
-
-    def _verify(
-        self, store: OutputStore, name: str, *, key: str, version: str, exists: Callable[[], bool]
-    ) -> None:
-        versions = self.versions.setdefault(key, set())
-        if version not in versions:
-            try:
-                if not store.verify_checksum(name) and exists():
-                    self.incomplete.append(key)
-            except OSError:
-                return
-            versions.add(version)
 
 
 def inject(

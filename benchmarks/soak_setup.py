@@ -1,6 +1,12 @@
-"""Set up the soak test: a store, a trained model, and four jobs whose ``prepare`` command can fail."""
+"""Set up the soak test: a store, a trained model, and four jobs whose ``prepare`` command can fail;
+and its accelerated clock.
+"""
 
-from datetime import datetime
+import json
+import os
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +18,7 @@ from fourcaster.datasets.ingest.write import write_store
 from fourcaster.forecast.tasks.dispatch import make_config, train
 
 START = datetime(2001, 1, 3)
+DAYS = 14
 PREPARE = """#!/bin/sh
 # Executes the fault in the file of this job, once.
 if mv "fault-$1" "taken-$1.$$" 2>/dev/null; then
@@ -90,3 +97,22 @@ def prepare(folder: Path) -> None:
     (folder / "jobs.yaml").write_text(
         yaml.safe_dump(top | {"defaults": defaults, "jobs": jobs}, sort_keys=False)
     )
+
+
+def clock_of(folder: Path) -> Callable[[], datetime]:
+    """Return the accelerated clock, which all schedulers read from one file."""
+
+    def now() -> datetime:
+        state = json.loads((folder / "clock.json").read_text())
+        elapsed = (time.time() - state["epoch"]) * state["factor"] + state["offset"]
+        return START + timedelta(seconds=min(elapsed, DAYS * 86400))
+
+    return now
+
+
+def set_clock(folder: Path, **values: float) -> None:
+    """Set values of the clock, such as its ``offset`` [s]."""
+    path = folder / "clock.json"
+    state = json.loads(path.read_text()) if path.exists() else {"offset": 0.0}
+    (folder / "clock.new").write_text(json.dumps(state | values))
+    os.replace(folder / "clock.new", path)

@@ -57,7 +57,7 @@ def find_sample(data: str | Path | None, folder: Path, progress: "Progress | Non
         FileNotFoundError: the file does not exist.
         ValueError: what was downloaded is not the expected field.
     """
-    for path, origin in ((data, "--data"), (os.environ.get("FOURCASTER_SAMPLE"), "FOURCASTER_SAMPLE")):
+    for path, origin in ((data, "argument data"), (os.environ.get("FOURCASTER_SAMPLE"), "FOURCASTER_SAMPLE")):
         if path:
             if not Path(path).exists():
                 raise FileNotFoundError(f"{path} (from {origin}) does not exist; check the path")

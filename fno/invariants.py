@@ -12,14 +12,14 @@ coefficient of an equation enters by its logarithm.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .batch import Instances
+from .grids import AxisEdge
 
-Edge = Literal["wrap", "node", "cell"]
 FEWEST = 8
 """Number of samples below which a range is not used."""
 SHIFT = 5.0
@@ -144,7 +144,7 @@ class TrainingRanges:
 
 
 def invariants_of(
-    instances: Instances, *, fields: Sequence[str], inputs: Sequence[str], edges: Sequence[Edge]
+    instances: Instances, *, fields: Sequence[str], inputs: Sequence[str], edges: Sequence[AxisEdge]
 ) -> dict[str, Tensor]:
     """Return the invariants of the inputs of samples by name, each of shape (batch,).
 
@@ -152,7 +152,7 @@ def invariants_of(
         instances: samples.
         fields: names of the channels of the initial state; none for a steady equation.
         inputs: names of the input fields.
-        edges: grid along each axis: periodic (``wrap``), with nodes on both edges (``node``), or cell centres
+        edges: grid along each axis: ``periodic``, with nodes on both edges (``node``), or cell centres
             (``cell``).
     """
     invariants: dict[str, Tensor] = {}
@@ -180,15 +180,15 @@ def scales_of(instances: Instances, invariants: Mapping[str, Tensor]) -> dict[st
     return scales
 
 
-def _of_field(field: Tensor, edges: Sequence[Edge]) -> dict[str, Tensor]:
+def _of_field(field: Tensor, edges: Sequence[AxisEdge]) -> dict[str, Tensor]:
     """Return the invariants of a field of shape (batch, *grid), each of shape (batch,)."""
     axes = list(range(1, field.ndim))
     invariants = {"mean": field.mean(axes), "standard deviation": field.std(axes, correction=0)}
     square = torch.zeros([1] * (field.ndim - 1), dtype=field.dtype, device=field.device)
     largest = math.inf
     for axis, edge in zip(axes, edges, strict=True):
-        period = 1 if edge == "wrap" else 2
-        if edge != "wrap":
+        period = 1 if edge == "periodic" else 2
+        if edge != "periodic":
             mirror = field.flip(axis)
             inner = mirror.narrow(axis, 1, field.shape[axis] - 2)
             field = torch.cat([field, inner if edge == "node" else mirror], dim=axis)
@@ -198,7 +198,7 @@ def _of_field(field: Tensor, edges: Sequence[Edge]) -> dict[str, Tensor]:
         largest = min(largest, ((points - 1) // 2) / period)
     power = torch.fft.fftn(field, dim=axes, norm="forward").abs().square()
     k = square.sqrt()
-    lowest = low = 1.0 if all(edge == "wrap" for edge in edges) else 0.5
+    lowest = low = 1.0 if all(edge == "periodic" for edge in edges) else 0.5
     while 2 * low <= largest + lowest:
         inside = (k >= low) & (k < 2 * low)
         invariants[f"amplitude of waves {low:g} to {2 * low:g}"] = (power * inside).sum(axes).sqrt()

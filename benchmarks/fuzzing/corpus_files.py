@@ -9,7 +9,8 @@ import h5py
 import numpy as np
 from hypothesis import strategies as st
 
-from .cases import CANARY, FIXTURES, SPECIAL_FILES, Case, change, create, damaging, draw, kind, write
+from .cases import FIXTURES, SPECIAL_FILES, Case, change, create, damaging, draw, kind, write
+from .unit_values import CALENDARS, TIMES, UNITS
 
 FILES = ("source.nc", "classic.nc", "plain.h5", "forecast.nc", "scores.nc")
 
@@ -199,64 +200,6 @@ def outside(rng: random.Random) -> Iterator[Case]:
             yield Case(
                 words, change("source.nc", edit), label, refused=label in refused and words[0] != "inspect"
             )
-
-
-UNITS = (
-    "9**9**9**9",
-    "K**99999999",
-    "K**9**9**9",
-    "2**2**2**2**2**2",
-    "K" + "*K" * 100_000,
-    "(" * 5000 + "K" + ")" * 5000,
-    "1e999999 K",
-    "0 K",
-    "-1 K",
-    "nan K",
-    "inf",
-    "K" * 200_000,
-    "__import__('os').system('touch " + CANARY + "')",
-    "K if 1 else K",
-    "lambda: K",
-    "exec('1')",
-    "K\x00",
-    "\x1b[31mK",
-    "К",
-    "K;K",
-    "K K K K",
-    "/",
-    "K/0",
-    "K**0.5",
-    "K^-1",
-    "1" * 10_000,
-    "m**2 s**-2 " * 1000,
-    "days since 2001-01-01",
-    "%n",
-    "{K}",
-    "None",
-    "",
-    " ",
-    "degree_Celsius_per_furlong",
-    "K**(1/0)",
-    "0x10 K",
-    "K**1e10",
-)
-CALENDARS = ("", "360_day", "noleap", "julian", "none", "banana", "\x1b[31m", "x" * 10_000)
-TIMES = (
-    "days since 0000-00-00",
-    "days since 99999-01-01",
-    "years since 2001-01-01",
-    "fortnights since 2001-01-01",
-    "days since",
-    "days since now",
-    "s" * 50_000,
-    "hours since 2001-01-01 99:99",
-    "nanoseconds since 1-1-1",
-    "months since 2001-01-01",
-    "days since 2001-01-01 00:00:00 +99:00",
-    "days since " + "9" * 5000,
-    "",
-    "K",
-)
 
 
 @kind("units")

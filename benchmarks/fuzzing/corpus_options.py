@@ -7,164 +7,26 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from .cases import CANARY, FIXTURES, Case, change, draw, kind
+from .cases import FIXTURES, Case, change, draw, kind
 from .fixtures import CHECKPOINTS, SIMULATION
+from .option_values import (
+    AREAS,
+    CLIPS,
+    DURATIONS,
+    GRIDS,
+    LEVELS,
+    MEMORY,
+    NAMES,
+    NUMBERS,
+    PAIRS,
+    SIZES,
+    TEXTS,
+    TIMES,
+)
 
 STORE = f"{FIXTURES}/store.zarr"
 FORECAST = f"{FIXTURES}/forecast.zarr"
 RUN = f"{FIXTURES}/run/checkpoint"
-NUMBERS = (
-    "0",
-    "-1",
-    "1000000000",
-    "1180591620717411303424",
-    "1e12",
-    "nan",
-    "inf",
-    "-inf",
-    "0.5",
-    "1e400",
-    "0x10",
-    "१२",
-)
-TEXTS = (
-    "",
-    " ",
-    ".",
-    "..",
-    "/",
-    "../../x",
-    "a" * 300,
-    "x/" * 2500,
-    "\x1b[31mred\x1b[0m",
-    "a\nb",
-    "a\rb",
-    "\u202eabc",
-    "\udc80",
-    "%n%s%d",
-    "{}",
-    "{cycle}",
-    "{0.__class__}",
-    f"$(touch {CANARY})",
-    f"`touch {CANARY}`",
-    f"; touch {CANARY}",
-    "null",
-    "None",
-    "*",
-    "[",
-    "(" * 2000,
-    "--help",
-    "-",
-)
-DURATIONS = (
-    "1e12h",
-    "nan",
-    "nanh",
-    "-1d",
-    "9999999d",
-    "99999999999999999999w",
-    "0h",
-    "1",
-    "h",
-    "1.5s",
-    "0.0000000001s",
-    "1" * 400 + "h",
-)
-TIMES = (
-    "NaT",
-    "9999-01-01",
-    "0000-01-01",
-    "1677-01-01",
-    "2262-12-31",
-    "99999-01-01",
-    "2001-13-01",
-    "2001-01-08/2001-01-07/6h",
-    "now",
-    "1e300",
-    "1900-01-01/2200-01-01/1s",
-    "2001-01-01/2001-01-02/0s",
-    "2001-01-01/2001-01-02/-1h",
-    "2001-01-01/2001-01-02/1e-9s",
-    "/",
-    "//",
-    "a/b/c/d",
-    "2001-01-01/NaT/1h",
-    "NaT/NaT",
-    "2001-01-08T00:00:00+99:00",
-    "2001-01-01/2001-01-02/99999999w",
-)
-AREAS = (
-    "nan/nan/nan/nan",
-    "90/0/-90/360",
-    "0/0/0/0",
-    "1e300/0/-1e300/0",
-    "inf/0/-inf/1",
-    "60/200/40",
-    "60/200/40/235/1",
-    "40/200/60/235",
-    "a/b/c/d",
-    "///",
-)
-GRIDS = (
-    "nan",
-    "0",
-    "-1",
-    "1e-9",
-    "1e9",
-    "inf",
-    "0x0",
-    "1000000000x1000000000",
-    "40000x40000",
-    "1x1",
-    "-3x4",
-    "axb",
-    "3x",
-    "1e3x1e3",
-    "1" * 400,
-)
-SIZES = ("0,0", "-1,-1", "1000000000,1000000000", "1,2,3,4", "nan", "a,b", ",", "3", "1" * 5000 + ",1")
-NAMES = (
-    "t2m,",
-    ",",
-    "statistics",
-    "../x",
-    "t2m,t2m",
-    "time",
-    "\x1b[31m",
-    "t2m\x00",
-    "a" * 10_000,
-    ",".join(["t2m"] * 5000),
-)
-PAIRS = (
-    "",
-    "=",
-    "t2m",
-    "t2m=",
-    "=K",
-    "t2m=9**9**9**9",
-    "t2m=" + "K*" * 50_000 + "K",
-    "t2m=K=K",
-    "t2m=\x1b[31m",
-    "../x=y",
-    "t2m=../../x",
-    "t2m=time",
-)
-CLIPS = (
-    "",
-    "=",
-    "t2m",
-    "t2m=,",
-    "t2m=nan,nan",
-    "t2m=1,0",
-    "t2m=inf,-inf",
-    "x=0,1",
-    "t2m=1e400,",
-    "t2m=0,1,2",
-    "t2m=" + "9" * 5000 + ",",
-)
-MEMORY = ("0", "-1", "1", "nan", "1e30GiB", "1" * 5000, "1e400", "GiB", "1.2.3GiB", "९GiB")
-LEVELS = ("", ",", "500,500", "-1", "1e9", "9" * 5000, "nan", "500,")
-
 BASES: dict[str, tuple[str, ...]] = {
     "ingest": ("ingest", f"{FIXTURES}/source.nc", "-o", "out/s.zarr"),
     "simulate": ("simulate", "burgers", "-o", "out/s.zarr", *(f"{k}={v}" for k, v in SIMULATION.items())),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import dask
 import numpy as np
@@ -16,7 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from ...fno.batch import Instances
-from ...fno.grids import Box
+from ...fno.grids import AxisEdge, Box
 from ...fno.random import Stream, numpy_generator
 from ..adapters.opening import open_raw
 from ..loaders.batches import prefetch
@@ -24,12 +24,11 @@ from ..store.recorded import recorded
 from .simulate import make_system
 from .system import System
 
-Edge = Literal["wrap", "node", "cell"]
 FIRST_VALIDATION_SAMPLE = 2**32  # number of the first validation sample; no epoch reaches it
 
 
 @dataclass(frozen=True)
-class Layout:
+class SolutionLayout:
     """The variables of a system and its grid.
 
     Attributes:
@@ -37,8 +36,9 @@ class Layout:
         inputs: prescribed fields.
         parameters: coefficients with one value per sample.
         axes: dimensions of space.
+        origins: lowest coordinate of the domain along each axis.
         lengths: length of the domain along each axis.
-        edges: placement of the grid along each axis: periodic (``wrap``), nodes on both edges, or cells
+        edges: placement of the grid along each axis: ``periodic``, nodes on both edges, or cells
             between them.
         times: times of the solution after the initial state.
         evolves: whether the solution depends on time.
@@ -48,17 +48,18 @@ class Layout:
     inputs: tuple[str, ...]
     parameters: tuple[str, ...]
     axes: tuple[str, ...]
+    origins: tuple[float, ...]
     lengths: tuple[float, ...]
-    edges: tuple[Edge, ...]
+    edges: tuple[AxisEdge, ...]
     times: tuple[float, ...]
     evolves: bool
 
     def box(self, points: Sequence[int]) -> Box:
         """Return the domain with ``points`` points along the axes."""
-        return Box(self.axes, tuple(points), self.lengths, tuple(edge == "wrap" for edge in self.edges))
+        return Box(self.axes, tuple(points), self.lengths, tuple(edge == "periodic" for edge in self.edges))
 
 
-def layout_of(dataset: xr.Dataset, input_variables: Sequence[str], source: str) -> Layout:
+def layout_of(dataset: xr.Dataset, input_variables: Sequence[str], source: str) -> SolutionLayout:
     """Return the layout of simulated samples, or of the template of one.
 
     Args:
@@ -77,6 +78,7 @@ def layout_of(dataset: xr.Dataset, input_variables: Sequence[str], source: str) 
             f"{', '.join(map(str, dataset.data_vars)) or 'no variables'}"
         )
     axes = tuple(str(d) for d in dataset[solved[0]].dims if d not in ("sample", "time"))
+    origins = []
     lengths = []
     edges = []
     for axis in axes:
@@ -90,17 +92,19 @@ def layout_of(dataset: xr.Dataset, input_variables: Sequence[str], source: str) 
         periodic = attrs.get("periodic") == "true"
         length = float(attrs.get("length", len(x) * steps[0] if periodic else x[-1] - x[0]))
         on_nodes = np.isclose((len(x) - 1) * steps[0], length)
-        edge: Edge = "wrap" if periodic else "node" if on_nodes else "cell"
+        edge: AxisEdge = "periodic" if periodic else "node" if on_nodes else "cell"
+        origins.append(float(x[0] - steps[0] / 2 if edge == "cell" else x[0]))
         lengths.append(length)
         edges.append(edge)
     evolves = "time" in dataset[solved[0]].dims
     times = dataset["time"].values.astype(float) if evolves else np.zeros(0)
     inputs = [n for n in prescribed if {"y", "x"} & set(dataset[n].dims)]
-    return Layout(
+    return SolutionLayout(
         fields=tuple(solved),
         inputs=tuple(inputs),
         parameters=tuple(n for n in prescribed if n not in inputs),
         axes=axes,
+        origins=tuple(origins),
         lengths=tuple(lengths),
         edges=tuple(edges),
         times=tuple((times[1:] - times[:1]).tolist()),
@@ -120,7 +124,7 @@ class Simulations:
 
     dataset: xr.Dataset
     system: System
-    layout: Layout
+    layout: SolutionLayout
 
     def __len__(self) -> int:
         return self.dataset.sizes["sample"]
@@ -174,7 +178,7 @@ def open_simulations(path: str | Path | xr.Dataset, *, follow_links: bool = Fals
 
 
 def _to_instances(
-    values: Mapping[str, NDArray[Any]], layout: Layout, grid: tuple[int, ...], *, double: bool
+    values: Mapping[str, NDArray[Any]], layout: SolutionLayout, grid: tuple[int, ...], *, double: bool
 ) -> Instances:
     dtype = np.float64 if double else np.float32
     coefficients = {n: torch.from_numpy(values[n].astype(dtype)) for n in layout.parameters}
@@ -248,7 +252,7 @@ class DrawnInstances:
     """
 
     system: System
-    layout: Layout
+    layout: SolutionLayout
     batch_size: int
     samples: int
     seed: int = 0
@@ -279,7 +283,7 @@ class DrawnInstances:
         return _to_instances(values, self.layout, grid, double=False)
 
 
-def open_system(name: str, parameters: dict[str, Any]) -> tuple[System, Layout]:
+def open_system(name: str, parameters: dict[str, Any]) -> tuple[System, SolutionLayout]:
     """Return a system and the layout of its samples.
 
     Raises:

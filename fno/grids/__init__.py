@@ -2,14 +2,16 @@
 
 from ..quadrature import SphereGrid, colatitudes, sphere_nodes
 from .axes import COORDINATE_TOLERANCE, Array, match_axis, nearest_points, same_axis, spacing_at
-from .base import Grid
+from .base import AxisEdge, Edge, Grid
 from .box import Box
 from .latlon import LatLon, divisions
 
 __all__ = [
     "COORDINATE_TOLERANCE",
     "Array",
+    "AxisEdge",
     "Box",
+    "Edge",
     "Grid",
     "LatLon",
     "SphereGrid",

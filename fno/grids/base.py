@@ -11,6 +11,7 @@ from ..quadrature import SphereGrid
 from .axes import Array
 
 Edge = Literal["node", "cell"]
+AxisEdge = Literal["periodic", "node", "cell"]
 
 
 @dataclass(frozen=True, eq=False)

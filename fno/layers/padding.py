@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import InputError
+from ..grids import Edge
 from ..transforms.tables import table, table_builder
 
 PaddingMode = Literal["continued", "zero", "reflect"]
-AxisEdge = Literal["node", "cell"]
 _MODES = ("continued", "zero", "reflect")
 
 
@@ -45,7 +45,7 @@ class Period:
     """
 
     share: tuple[int, int]
-    edge: AxisEdge = "node"
+    edge: Edge = "node"
     mode: PaddingMode = "continued"
 
     def __post_init__(self) -> None:
@@ -112,7 +112,7 @@ def padded_size(n: int, fraction: float) -> int:
 def padded_period(
     fraction: float,
     reference: int | None = None,
-    edge: AxisEdge = "node",
+    edge: Edge = "node",
     *,
     mode: PaddingMode = "continued",
 ) -> Period:

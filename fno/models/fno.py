@@ -6,10 +6,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..grids import Grid
+from ..grids import Edge, Grid
 from ..layers.blocks import BlockOptions, ChannelMLP, FNOBlock
 from ..layers.factorized import Factorization
-from ..layers.padding import AxisEdge, PaddingMode, Period, padded_period
+from ..layers.padding import PaddingMode, Period, padded_period
 from ..transforms.fourier import kept_modes
 from .base import Clipping, GridModel, clip
 
@@ -81,7 +81,7 @@ class FNO(GridModel):
         padding_mode: PaddingMode = "continued",
         positions: bool = False,
         reference_size: Sequence[int] | None = None,
-        edges: AxisEdge | Sequence[AxisEdge] = "node",
+        edges: Edge | Sequence[Edge] = "node",
         **options: Any,
     ) -> None:
         n_modes = tuple(n_modes)
@@ -96,7 +96,7 @@ class FNO(GridModel):
         if len(margins) != d:
             raise ValueError(f"domain_padding has {len(margins)} entries, n_modes has {d}")
         sizes: tuple[int | None, ...] = (None,) * d if reference_size is None else tuple(reference_size)
-        kinds: tuple[AxisEdge, ...] = (edges,) * d if edges in ("node", "cell") else tuple(edges)  # type: ignore[assignment,arg-type]
+        kinds: tuple[Edge, ...] = (edges,) * d if edges in ("node", "cell") else tuple(edges)  # type: ignore[assignment,arg-type]
         for name, entries in (("reference_size", sizes), ("edges", kinds)):
             if len(entries) != d:
                 raise ValueError(f"{name} has {len(entries)} entries, n_modes has {d}")

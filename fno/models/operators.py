@@ -3,17 +3,16 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..grids import AxisEdge
 from ..precision import at_least_single, require_real
 from ..transforms.radau import decay
 from ..transforms.radau import nodes as radau_nodes
 from .base import PreciseConstants, summary, weights_dtype
-
-Edge = Literal["wrap", "node", "cell"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class _Problem(PreciseConstants):
         network: maps (batch, ``channels``, *grid) to the output of a subclass.
         scales: see ``SolutionScales``.
         parameters: names of the coefficients, which must be positive.
-        edges: grid along each axis: periodic (``wrap``), with nodes on both edges (``node``), or cell centres
+        edges: grid along each axis: ``periodic``, with nodes on both edges (``node``), or cell centres
             (``cell``).
         positions: whether coordinates are part of the input; a periodic one as its cosine and sine.
     """
@@ -55,7 +54,7 @@ class _Problem(PreciseConstants):
         scales: SolutionScales,
         *,
         parameters: Sequence[str],
-        edges: Sequence[Edge],
+        edges: Sequence[AxisEdge],
         positions: bool,
     ) -> None:
         super().__init__()
@@ -80,14 +79,16 @@ class _Problem(PreciseConstants):
         return summary(self, f"{self.extra_repr()}{grid} grid{coefficients}", [self.network])
 
     @staticmethod
-    def channels(fields: int, inputs: int, parameters: int, *, edges: Sequence[Edge], positions: bool) -> int:
+    def channels(
+        fields: int, inputs: int, parameters: int, *, edges: Sequence[AxisEdge], positions: bool
+    ) -> int:
         """Return the number of input channels of the network."""
-        places = sum(2 if edge == "wrap" else 1 for edge in edges) if positions else 0
+        places = sum(2 if edge == "periodic" else 1 for edge in edges) if positions else 0
         return fields + inputs + parameters + places
 
     def positions_on(self, like: Tensor) -> list[Tensor]:
         """Return the coordinates of each axis as fractions of the domain, each of shape (*grid)."""
-        grid, offset = like.shape[2:], {"wrap": (0.0, 0), "node": (0.0, 1), "cell": (0.5, 0)}
+        grid, offset = like.shape[2:], {"periodic": (0.0, 0), "node": (0.0, 1), "cell": (0.5, 0)}
         axes = []
         for n, edge in zip(grid, self.edges, strict=True):
             first, fewer = offset[edge]
@@ -118,7 +119,7 @@ class _Problem(PreciseConstants):
             for position, edge in zip(self.positions_on(state), self.edges, strict=True):
                 waves = (
                     [torch.cos(2 * math.pi * position), torch.sin(2 * math.pi * position)]
-                    if edge == "wrap"
+                    if edge == "periodic"
                     else [2 * position - 1]
                 )
                 parts += [wave.expand(len(state), 1, *grid) for wave in waves]
@@ -141,7 +142,7 @@ class EvolutionOperator(_Problem):
         window: D, in the time unit of the equation.
         nodes: K.
         parameters: names of the coefficients.
-        edges: grid along each axis: ``wrap`` (periodic), ``node`` or ``cell``.
+        edges: grid along each axis: ``periodic``, ``node`` or ``cell``.
         positions: whether coordinates are part of the input; an equation without explicit coordinates needs
             none.
         rates: decay rates of waves under the linear part of the equation, for a field of shape (batch, field,
@@ -156,7 +157,7 @@ class EvolutionOperator(_Problem):
         window: float,
         nodes: int,
         parameters: Sequence[str] = (),
-        edges: Sequence[Edge] = ("wrap",),
+        edges: Sequence[AxisEdge] = ("periodic",),
         positions: bool = False,
         rates: Callable[[Tensor, Mapping[str, Tensor]], Tensor] | None = None,
     ) -> None:
@@ -244,7 +245,7 @@ class SteadyOperator(_Problem):
         network: maps (batch, ``channels``, *grid) to (batch, field, *grid).
         scales: see ``SolutionScales``.
         parameters: names of the coefficients.
-        edges: grid along each axis: ``wrap`` (periodic), ``node`` or ``cell``.
+        edges: grid along each axis: ``periodic``, ``node`` or ``cell``.
         zero_edges: whether the solution is zero on the boundaries of axes with nodes on their edges.
         size: S as a function of input fields and coefficients, shape (batch, 1, ..., 1).
     """
@@ -255,7 +256,7 @@ class SteadyOperator(_Problem):
         scales: SolutionScales,
         *,
         parameters: Sequence[str] = (),
-        edges: Sequence[Edge] = ("node", "node"),
+        edges: Sequence[AxisEdge] = ("node", "node"),
         zero_edges: bool = True,
         size: Callable[[Tensor, Mapping[str, Tensor]], Tensor] | None = None,
     ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...datasets.pde.loaders import Layout, open_system
+from ...datasets.pde.loaders import SolutionLayout, open_system
 from ...datasets.pde.system import System
 from ...fno.batch import Instances
 from ...fno.invariants import TrainingRanges, invariants_of
@@ -46,7 +46,7 @@ class Operator:
 
     model: EvolutionOperator | SteadyOperator
     system: System
-    layout: Layout
+    layout: SolutionLayout
     config: SolutionConfig
     ranges: TrainingRanges | None = None
     identity: str = ""
@@ -60,13 +60,13 @@ class Operator:
         return residual_of(self.config, self.system, self.layout)
 
 
-def input_invariants(instances: Instances, layout: Layout) -> dict[str, torch.Tensor]:
+def input_invariants(instances: Instances, layout: SolutionLayout) -> dict[str, torch.Tensor]:
     """Return mean, variance and spectrum of the inputs and logarithms of the parameters by name."""
     fields = layout.fields if layout.evolves else ()
     return invariants_of(instances, fields=fields, inputs=layout.inputs, edges=layout.edges)
 
 
-def residual_of(config: SolutionConfig, system: System, layout: Layout) -> Residual:
+def residual_of(config: SolutionConfig, system: System, layout: SolutionLayout) -> Residual:
     """Return the residual of the equation of a configuration; raises ``InputError`` where there is none."""
     name = config.equation.name
     parameters = system.model_dump()
@@ -78,7 +78,12 @@ def residual_of(config: SolutionConfig, system: System, layout: Layout) -> Resid
 
 
 def build_operator(
-    config: SolutionConfig, system: System, layout: Layout, *, scales: SolutionScales, grid: Sequence[int]
+    config: SolutionConfig,
+    system: System,
+    layout: SolutionLayout,
+    *,
+    scales: SolutionScales,
+    grid: Sequence[int],
 ) -> EvolutionOperator | SteadyOperator:
     """Return an untrained operator for training on a grid of ``grid`` points."""
     name = config.equation.name
@@ -96,7 +101,7 @@ def build_operator(
         )
     equation = (
         residual_of(config, system, layout)
-        if equations.get(name).collocatable and all(edge == "wrap" for edge in layout.edges)
+        if equations.get(name).collocatable and all(edge == "periodic" for edge in layout.edges)
         else None
     )
     rates = equation.rates if isinstance(equation, EvolutionEquation) else None
@@ -112,16 +117,16 @@ def build_operator(
     )
 
 
-def _takes_positions(config: SolutionConfig, layout: Layout) -> bool:
+def _takes_positions(config: SolutionConfig, layout: SolutionLayout) -> bool:
     """Return whether the network is given coordinates: where the equation or the domain is not invariant."""
     return (
         not layout.evolves
         or not equations.get(config.equation.name).translation_invariant
-        or any(edge != "wrap" for edge in layout.edges)
+        or any(edge != "periodic" for edge in layout.edges)
     )
 
 
-def _network(config: SolutionConfig, layout: Layout, grid: Sequence[int]) -> nn.Module:
+def _network(config: SolutionConfig, layout: SolutionLayout, grid: Sequence[int]) -> nn.Module:
     settings = config.model
     if len(settings.n_modes) != len(layout.axes):
         raise ValueError(
@@ -142,7 +147,9 @@ def _network(config: SolutionConfig, layout: Layout, grid: Sequence[int]) -> nn.
     arguments = settings.model_dump(exclude=excluded) | {
         "in_channels": in_channels,
         "out_channels": fields * (settings.nodes if layout.evolves else 1),
-        "domain_padding": tuple(0.0 if edge == "wrap" else settings.domain_padding for edge in layout.edges),
+        "domain_padding": tuple(
+            0.0 if edge == "periodic" else settings.domain_padding for edge in layout.edges
+        ),
         "edges": tuple("cell" if edge == "cell" else "node" for edge in layout.edges),
         "reference_size": tuple(grid),
     }
@@ -187,7 +194,7 @@ def load_operator(source: str | Path | StoredCheckpoint, device: str = "cpu") ->
     return Operator(model.to(device).eval(), system, layout, config, ranges, stored.identity)
 
 
-def _described_system(path: Path, description: SolutionDescription) -> tuple[System, Layout]:
+def _described_system(path: Path, description: SolutionDescription) -> tuple[System, SolutionLayout]:
     """Return the system of a checkpoint and its layout, which the scales and the grid must match."""
     provenance = description.provenance
     try:

@@ -109,7 +109,7 @@ class ObjectStore:
         content = self._read_latest()
         if content is not None and not is_output_name(content):
             raise ForeignFileError(
-                f"{self.root}/{LATEST} is an object that no job made, "
+                f"{self.root}/{LATEST} is an object that no job published, "
                 f"so it does not point to {name}; move it away"
             )
         if content != name:

@@ -184,7 +184,7 @@ class LocalStore:
         link = self._root / LATEST
         if (kind := kind_of(link)) is not None and self.latest() is None:
             raise ForeignFileError(
-                f"{link} is {kind} that no job made, so it does not point to {name}; move it away"
+                f"{link} is {kind} that no job published, so it does not point to {name}; move it away"
             )
         if self.latest() != name:
             temporary = self._root / f".{LATEST}.{secrets.token_hex(8)}"
@@ -209,7 +209,7 @@ class LocalStore:
         """See ``OutputStore``."""
         target = self._root / name
         if (kind := kind_of(target)) not in (None, FileKind.FILE):
-            raise ForeignFileError(f"{target} is in the way, {kind} that no job made; move it away")
+            raise ForeignFileError(f"{target} is in the way, {kind} that no job published; move it away")
         atomic.write_file(target, path.read_bytes())
 
     def attachments(self, name: str) -> list[str]:

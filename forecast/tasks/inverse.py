@@ -50,8 +50,12 @@ class InverseTask(SolutionTask):
 def _prepare(setting: Setting) -> tuple[nn.Module, InverseObjective]:
     config = setting.config
     assert config.data.experiment is not None  # by the rules of ``InverseConfig``
-    start = float(getattr(setting.system, "start", 0.0))
-    sensors = read_sensors(config.data.experiment, setting.layout, start)
+    if not setting.layout.parameters:
+        raise ValueError(
+            f"{config.equation.name} has no unknown coefficient: none of its coefficients differs between "
+            "samples"
+        )
+    sensors = read_sensors(config.data.experiment, setting.layout)
     unknowns = LatentParameters.from_simulations(setting.first.state, setting.first.parameters)
     objective: Any = setting.objective()
     module = nn.ModuleDict({"operator": setting.model, "unknowns": unknowns})

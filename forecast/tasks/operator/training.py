@@ -9,7 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from ....datasets.pde.loaders import DrawnInstances, Layout, StoredInstances, open_simulations, open_system
+from ....datasets.pde.loaders import (
+    DrawnInstances,
+    SolutionLayout,
+    StoredInstances,
+    open_simulations,
+    open_system,
+)
 from ....datasets.pde.system import System
 from ....datasets.stopping import requested
 from ....datasets.store.recorded import recorded
@@ -48,7 +54,7 @@ class Setting:
     config: SolutionConfig
     source: Source
     system: System
-    layout: Layout
+    layout: SolutionLayout
     device: str
 
     @classmethod
@@ -198,7 +204,7 @@ def _scales(instances: Instances, name: str, system: System) -> SolutionScales:
     )
 
 
-def _open_source(config: SolutionConfig) -> tuple[Source, System, Layout]:
+def _open_source(config: SolutionConfig) -> tuple[Source, System, SolutionLayout]:
     name = config.equation.name
     settings = config.train
     if config.data.store is None:

@@ -108,7 +108,7 @@ def make_evolution(nodes=2, **coefficients):
     equation = EvolutionEquation("burgers", coefficients, box=Box(("x",), (16,), (1.0,), (True,)), window=0.1)
     names = () if coefficients else ("viscosity",)
     scales = SolutionScales([0.6], parameter_mean=[0.0] * len(names), parameter_std=[1.0] * len(names))
-    channels = EvolutionOperator.channels(1, 0, len(names), edges=("wrap",), positions=True)
+    channels = EvolutionOperator.channels(1, 0, len(names), edges=("periodic",), positions=True)
     model = EvolutionOperator(
         FNO((4,), channels, nodes, hidden_channels=4, n_layers=1),
         scales,

@@ -175,7 +175,7 @@ def test_printed_models_are_short_summaries():
         parameters=("viscosity",),
     )  # fmt: skip
     assert repr(operator).startswith(
-        "EvolutionOperator(window=0.5, nodes=3, wrap grid, coefficients viscosity, "
+        "EvolutionOperator(window=0.5, nodes=3, periodic grid, coefficients viscosity, "
     )
     network = CoordinateNetwork({"t": 0.0, "x": 0.0}, {"t": 1.0, "x": 1.0}, ("x",), width=5, depth=2)
     assert repr(network).startswith("CoordinateNetwork((t, x) -> u, 3 features, width=5, depth=2, ")

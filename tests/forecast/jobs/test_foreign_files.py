@@ -210,7 +210,7 @@ def test_a_foreign_latest_is_not_replaced(write, tmp_path):
     (folder / "latest").mkdir()
     code, output = call("run-due", path, "--now", NOW)
     assert code == 0
-    assert "latest is a folder that no job made" in output
+    assert "latest is a folder that no job published" in output
     assert (folder / "latest").is_dir()
     jobs = load_jobs(path)
     ledger = Ledger(tmp_path / "ledger.sqlite")
@@ -221,7 +221,7 @@ def test_a_foreign_latest_is_not_replaced(write, tmp_path):
         lambda p: p.symlink_to("../mine.zarr"),
     ):
         create(folder / "latest")
-        with pytest.raises(ForeignFileError, match="that no job made"):
+        with pytest.raises(ForeignFileError, match="that no job published"):
             set_latest(jobs, jobs.jobs[0], ledger)
         (folder / "latest").unlink()
     (folder / "latest").symlink_to("20010105T00.zarr")

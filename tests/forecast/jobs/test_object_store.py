@@ -118,7 +118,7 @@ def test_a_foreign_latest_in_an_object_store_is_kept(upload):
     store, _ = upload
     for value in (b"my file", b"\xff\xfe", b"../x.zarr"):
         put(store, latest=value)
-        with pytest.raises(ForeignFileError, match="latest is an object that no job made"):
+        with pytest.raises(ForeignFileError, match="latest is an object that no job published"):
             store.set_latest("x.zarr")
         assert store.latest() is None
         assert read_all(store) == {"latest": value}

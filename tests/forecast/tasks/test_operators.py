@@ -296,7 +296,7 @@ def test_an_experiment_is_part_of_the_training(tmp_path):
     assert float(refined.mean()) < float(plain.mean())  # each with its own viscosity
     wrong = {
         "noise": ({"noise": -1.0}, "needs the attribute noise"),
-        "time": ({"time": np.linspace(0, 0.6, 6)}, "sensors must lie in"),
+        "time": ({"time": np.linspace(0, 0.6, 6)}, "read at increasing times in [0, 0.5]"),
         "place": ({"x": [0.1, 0.5, 1.2]}, "sensors must lie in"),
         "x": ({"x": None}, "has no x"),
         "empty": ({"u": np.full((3, 6), np.nan)}, "has no readings"),
@@ -319,6 +319,16 @@ def test_an_experiment_is_part_of_the_training(tmp_path):
         "loss.experiment=0",
         f"output={tmp_path}/no",
         fails="loss.experiment",
+    )
+    call(
+        "train",
+        "pino/burgers",
+        *SMALL,
+        "task=inverse",
+        "loss.experiment=1",
+        f"data.experiment={good}",
+        f"output={tmp_path}/no",
+        fails="burgers has no unknown coefficient",
     )
     assert not (tmp_path / "no" / "checkpoint").exists()
 
