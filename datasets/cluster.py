@@ -4,7 +4,10 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 CONNECT_SECONDS = 10
 _ANY_PORT = "127.0.0.1:0"  # of the HTTP server, whose default port other clusters use too
@@ -26,7 +29,7 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def connected(scheduler: str) -> Iterator[Any]:
+def connected(scheduler: str) -> Iterator["Client"]:
     """Yield a client of the scheduler at an address, or of N local processes for ``local:N``.
 
     Local processes end with the context.
@@ -42,7 +45,7 @@ def connected(scheduler: str) -> Iterator[Any]:
 
 
 @contextmanager
-def _client(scheduler: str) -> Iterator[Any]:
+def _client(scheduler: str) -> Iterator["Client"]:
     from distributed import Client, LocalCluster
 
     if scheduler.startswith("local:"):

@@ -123,4 +123,5 @@ def _has_constant_rows(rows: np.ndarray) -> bool:
 def _cells(data: xr.DataArray, index: int, shape: list[int]) -> da.Array:
     """Return a variable as a lazy array of shape (time, member, row, column)."""
     lazy = da.asarray(data.isel(variable=index).chunk({"time": 1}).data)
-    return lazy.reshape(*lazy.shape[:2], *shape)
+    cells: da.Array = lazy.reshape(*lazy.shape[:2], *shape)
+    return cells

@@ -18,7 +18,7 @@ from .untrusted import LISTED, oversized_error
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
-class FolderStore(LocalStore):  # type: ignore[misc]
+class FolderStore(LocalStore):
     """A read-only folder that serves only regular files within it.
 
     The folder itself may be a symbolic link, and links inside it may lead to other paths inside it.

@@ -123,6 +123,11 @@ def _source(path: str | Path | Store, follow_links: bool) -> Store:
     return path if isinstance(path, Store) else open_source(path, complete=False, follow_links=follow_links)
 
 
+def _name(source: str | Path | Store) -> str:
+    """Return the name of a source in error messages."""
+    return str(getattr(source, "name", source))
+
+
 def _open_zarr(source: Store, group: str | None = None) -> xr.Dataset:
     pipeline = (
         preferred_pipeline() if zarr.config.get(_PIPELINE) == preferred_pipeline() else CHECKED_PIPELINE
@@ -136,7 +141,7 @@ def _open_zarr(source: Store, group: str | None = None) -> xr.Dataset:
         )
         memory = source.memory if isinstance(source, CheckedStore) else memory_limit()
         _check_coordinates([array for _, array in store.arrays() if array.ndim < 2], memory)
-        with _name_source(getattr(source, "name", source)):
+        with _name_source(_name(source)):
             dataset = decode_zarr(xr.open_dataset(store, decode_cf=False), store.zarr_group)
         _check_coordinates(
             [store.zarr_group[str(name)] for name in _curvilinear_coordinates(dataset)], memory
@@ -163,7 +168,7 @@ def _check_coordinates(arrays: Sequence[zarr.Array], memory: int) -> None:
     if size > max_coordinate_bytes(memory):
         largest = max(arrays, key=lambda array: prod(array.shape))
         raise MemoryLimitError(
-            f"{largest.store.name}: its coordinates, such as {largest.path}, are {format_bytes(size)}, "
+            f"{_name(largest.store)}: its coordinates, such as {largest.path}, are {format_bytes(size)}, "
             f"{limit_advice(memory)}"
         )
     count = sum(
@@ -173,7 +178,7 @@ def _check_coordinates(arrays: Sequence[zarr.Array], memory: int) -> None:
     if count > CHUNKS_AT_OPENING:
         largest = max(arrays, key=lambda array: prod(array.shape))
         raise UntrustedDataError(
-            f"{largest.store.name}: its coordinates, such as {largest.path}, are in {count} files; "
+            f"{_name(largest.store)}: its coordinates, such as {largest.path}, are in {count} files; "
             "rewrite them in fewer chunks"
         )
 
@@ -248,7 +253,7 @@ def _explain_metadata(store: str | Path | Store) -> Iterator[None]:
     ) as error:
         reason = " ".join(str(error).split())[:160]
         raise InvalidDataError(
-            f"{getattr(store, 'name', store)} has invalid array metadata ({reason}); download it again"
+            f"{_name(store)} has invalid array metadata ({reason}); download it again"
         ) from error
 
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any, cast
+from typing import Any, Self
 
 import numpy as np
 from zarr.abc.codec import Codec
@@ -93,7 +93,7 @@ _SHARD_BUDGET = ByteBudget()  # separate, since its readers already hold a reser
 
 
 @dataclass(frozen=True)
-class CheckedPipeline(BatchedCodecPipeline):  # type: ignore[misc]
+class CheckedPipeline(BatchedCodecPipeline):
     """Codec pipeline that decodes chunks within the size that their array declares.
 
     Attributes:
@@ -105,12 +105,12 @@ class CheckedPipeline(BatchedCodecPipeline):  # type: ignore[misc]
     metadata: Any = None
 
     @classmethod
-    def from_codecs(cls, codecs: Iterable[Codec], *, batch_size: int | None = None) -> "CheckedPipeline":
+    def from_codecs(cls, codecs: Iterable[Codec], *, batch_size: int | None = None) -> Self:
         """Return the pipeline of some codecs, with checked sharding."""
         checked = [
             CheckedSharding.of(codec) if isinstance(codec, ShardingCodec) else codec for codec in codecs
         ]
-        return cast("CheckedPipeline", super().from_codecs(checked, batch_size=batch_size))
+        return super().from_codecs(checked, batch_size=batch_size)
 
     @classmethod
     def from_array_metadata_and_store(cls, array_metadata: Any, store: Any) -> Any:
@@ -175,21 +175,21 @@ class CheckedPipeline(BatchedCodecPipeline):  # type: ignore[misc]
         array_codecs, (serializer, serializer_specs), bytes_codecs = (
             self._codecs_with_resolved_metadata_batched(specs)
         )
-        for codec, encoded_specs in reversed(bytes_codecs):
+        for bytes_codec, encoded_specs in reversed(bytes_codecs):
             chunks = [
                 None
                 if chunk is None
-                else await _decompress(codec, chunk, spec, serializer=self.array_bytes_codec)
+                else await _decompress(bytes_codec, chunk, spec, serializer=self.array_bytes_codec)
                 for chunk, spec in zip(chunks, encoded_specs, strict=True)
             ]
-        arrays: Any = await _to_arrays(serializer, chunks, serializer_specs)
-        for codec, array_specs in reversed(array_codecs):
-            arrays = await codec.decode(zip(arrays, array_specs, strict=True))
-        return cast("Iterable[NDBuffer | None]", arrays)
+        arrays: Iterable[NDBuffer | None] = await _to_arrays(serializer, chunks, serializer_specs)
+        for array_codec, array_specs in reversed(array_codecs):
+            arrays = await array_codec.decode(zip(arrays, array_specs, strict=True))
+        return arrays
 
 
 @dataclass(frozen=True)
-class CheckedSharding(ShardingCodec):  # type: ignore[misc]
+class CheckedSharding(ShardingCodec):
     """Sharding codec that decodes inner chunks by a ``CheckedPipeline``."""
 
     max_bytes = 2**29
@@ -221,7 +221,8 @@ async def _decompress(codec: Any, chunk: Buffer, spec: ArraySpec, *, serializer:
     """Return the bytes that a bytes-to-bytes codec decodes."""
     if isinstance(codec, Crc32cCodec):
         (checked,) = await codec.decode([(chunk, spec)])
-        return cast("Buffer", checked)
+        assert checked is not None
+        return checked
     if isinstance(codec, BloscCodec):
         inner = codec._blosc_codec
     elif isinstance(codec, ZstdCodec):
@@ -235,11 +236,8 @@ async def _decompress(codec: Any, chunk: Buffer, spec: ArraySpec, *, serializer:
         count = prod(whole // part for whole, part in zip(spec.shape, serializer.chunk_shape, strict=True))
         expected = max_compressed_bytes(expected) + (4096 + 16) * count
     data = await asyncio.to_thread(decode_bounded, inner, chunk.as_numpy_array(), expected)
-    return cast(
-        "Buffer",
-        spec.prototype.buffer.from_array_like(
-            np.frombuffer(data, np.uint8) if isinstance(data, bytes) else _flat(data)
-        ),
+    return spec.prototype.buffer.from_array_like(
+        np.frombuffer(data, np.uint8) if isinstance(data, bytes) else _flat(data)
     )
 
 
@@ -289,7 +287,7 @@ def _to_array(serializer: Any, chunk: Buffer, spec: ArraySpec) -> NDBuffer:
             if isinstance(data, bytes)
             else np.asarray(data).reshape(-1, order="A").view(dtype)
         )
-    return cast("NDBuffer", get_ndbuffer_class().from_ndarray_like(array.reshape(spec.shape, order=order)))
+    return get_ndbuffer_class().from_numpy_array(array.reshape(spec.shape, order=order))
 
 
 def _max_item_size(codec: Any) -> int:

@@ -9,11 +9,11 @@ credentials, requests are unsigned.
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from zarr.abc.store import ByteRequest, RangeByteRequest, Store
@@ -27,6 +27,9 @@ from .cache import CACHE_BYTES, DiskCache
 from .links import FolderStore, check_folder_tree
 from .untrusted import METADATA_BYTES, DeclaredChunks, memory_limit, oversized_error
 from .web import AccessDeniedError, WebStore, web_store
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, GCSStore, RetryConfig, S3Store
 
 __all__ = ["CACHE_BYTES", "CheckedStore", "DiskCache", "check_url", "connect", "open_source"]
 
@@ -82,7 +85,7 @@ def check_url(path: str) -> None:
         raise ValueError(f"{path}: unknown scheme {parts.scheme}://; use s3://, gs:// or https://")
 
 
-def connect(path: str) -> Any:
+def connect(path: str) -> "S3Store | GCSStore":
     """Return the obstore store of a bucket.
 
     Raises:
@@ -96,16 +99,16 @@ def connect(path: str) -> Any:
         raise ValueError("a URL needs one more package: pip install 'fourcaster[remote]'") from error
     scheme = urlsplit(path).scheme
     timeout = float(os.environ.get("FOURCASTER_TIMEOUT", "30"))
-    options: Any = {
+    options: ClientConfig = {
         "timeout": timedelta(seconds=timeout),
         "connect_timeout": timedelta(seconds=min(10.0, timeout)),
         "allow_http": True,
     }
     # One retry of failed requests by obstore; ``CheckedStore`` also retries bodies that were interrupted.
-    retries: Any = {"max_retries": 1, "retry_timeout": timedelta(seconds=2 * timeout)}
+    retries: RetryConfig = {"max_retries": 1, "retry_timeout": timedelta(seconds=2 * timeout)}
     if scheme not in _UNSIGNED:
         raise ValueError(f"{path} is not the URL of a bucket; use s3:// or gs://")
-    cloud: Any = {"s3": S3Store, "gs": GCSStore}[scheme]
+    cloud: type[S3Store] | type[GCSStore] = {"s3": S3Store, "gs": GCSStore}[scheme]
     credentials: dict[str, Any] = (
         {} if _UNSIGNED[scheme] in os.environ or _signed(scheme) else {"skip_signature": True}
     )
@@ -127,7 +130,7 @@ def _signed(scheme: str) -> bool:
     )
 
 
-class CloudStore(ObjectStore):  # type: ignore[misc]
+class CloudStore(ObjectStore):
     """A bucket whose objects are read up to an expected size."""
 
     async def fetch(
@@ -148,10 +151,10 @@ class CloudStore(ObjectStore):  # type: ignore[misc]
             return None
         if response.meta["size"] > max_bytes:
             raise oversized_error(str(self.store), key, response.meta["size"], max_bytes=max_bytes)
-        return prototype.buffer.from_bytes(await response.bytes_async())
+        return prototype.buffer.from_bytes(memoryview(await response.bytes_async()))
 
 
-class CheckedStore(WrapperStore[Store]):  # type: ignore[misc]
+class CheckedStore(WrapperStore[Store]):
     """A read-only store that validates metadata, bounds reads and retries with exponential backoff.
 
     Args:
@@ -308,8 +311,7 @@ class CheckedStore(WrapperStore[Store]):  # type: ignore[misc]
     ) -> Buffer | None:
         if isinstance(self._store, FolderStore | CloudStore | WebStore):
             return await self._store.fetch(key, prototype, byte_range, max_bytes=max_bytes)
-        value: Buffer | None = await self._store.get(key, prototype, byte_range)
-        return value
+        return await self._store.get(key, prototype, byte_range)
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
         """Yield the names in a folder; a web server cannot list them."""
@@ -321,11 +323,11 @@ class CheckedStore(WrapperStore[Store]):  # type: ignore[misc]
         async for name in self._store.list_dir(prefix):
             yield name
 
-    async def get_partial_values(self, prototype: BufferPrototype, key_ranges: Any) -> list[Buffer | None]:
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
         """Return the bytes of several keys and ranges, see ``get``."""
-        return await asyncio.gather(
-            *(self.get(key, prototype, part) for key, part in cast("Sequence[Any]", key_ranges))
-        )
+        return await asyncio.gather(*(self.get(key, prototype, part) for key, part in key_ranges))
 
 
 def _access_errors() -> tuple[type[Exception], ...]:

@@ -29,7 +29,7 @@ class AccessDeniedError(OSError):
     """The server requires credentials, or other ones."""
 
 
-class WebStore(Store):  # type: ignore[misc]
+class WebStore(Store):
     """A read-only zarr store on a web server.
 
     Args:

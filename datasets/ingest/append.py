@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -169,7 +168,8 @@ def _extend_arrays(plan: Plan, path: Path | ZarrStore) -> None:
     """Resize the arrays along time and rewrite the time coordinate."""
     group = zarr.open_group(path, mode="r+")
     for name in plan.dataset.data_vars:
-        array: Any = group[str(name)]
+        array = group[str(name)]
+        assert isinstance(array, zarr.Array)
         array.resize((plan.dataset.sizes["time"], *array.shape[1:]))
     del group["time"]
     times = xr.Dataset(coords={"time": plan.dataset["time"].variable}, attrs=plan.dataset.attrs)

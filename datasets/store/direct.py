@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
+import zarr
 from numpy.typing import NDArray
 from zarr.abc.store import Store
 
@@ -26,9 +27,11 @@ class DirectFields(Fields):
         super().__init__(dataset, cache_bytes)
         with fast_codecs():
             group = open_group(path)
-            self._stored = [
-                (group[str(name)], range(v.sizes.get("level", 1))) for name, v in dataset.data_vars.items()
-            ]
+            self._stored: list[tuple[zarr.Array, range]] = []
+            for name, variable in dataset.data_vars.items():
+                array = group[str(name)]
+                assert isinstance(array, zarr.Array)
+                self._stored.append((array, range(variable.sizes.get("level", 1))))
 
     def part(self, channels: slice, cache_bytes: int = 0) -> "DirectFields":
         """Return some of the channels."""

@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zarr
 from zarr.abc.store import Store
@@ -13,6 +13,9 @@ from zarr.abc.store import Store
 from ..errors import OutputExistsError
 from . import atomic
 from .outputs import has_attributes
+
+if TYPE_CHECKING:
+    from icechunk import Repository, Session
 
 BRANCH = "fourcaster-writing"
 
@@ -31,14 +34,15 @@ def repository_store(path: str | Path) -> Store:
     repository = _open_repository(Path(path))
     if _is_empty(repository):
         raise ValueError("it is an Icechunk repository without a complete store")
-    return repository.readonly_session("main").store  # type: ignore[no-any-return]
+    store: Store = repository.readonly_session("main").store
+    return store
 
 
-def _is_empty(repository: Any) -> bool:
+def _is_empty(repository: "Repository") -> bool:
     return len(list(repository.ancestry(branch="main"))) == 1
 
 
-def _open_repository(path: Path) -> Any:
+def _open_repository(path: Path) -> "Repository":
     os.environ.setdefault("ICECHUNK_LOG", "error")
     try:
         import icechunk
@@ -86,7 +90,7 @@ class Transaction:
                     f"{path} is an Icechunk repository of other data, which overwriting does not replace; "
                     "choose another name"
                 )
-        self._session: Any = None
+        self._session: Session | None = None
         self._completed: set[str] = set()
 
     @property
@@ -94,7 +98,8 @@ class Transaction:
         """Store to pass to zarr."""
         if self._session is None:
             self._session = self._repository.writable_session(BRANCH)
-        return self._session.store  # type: ignore[no-any-return]
+        store: Store = self._session.store
+        return store
 
     def resume(self) -> bool:
         """Return whether an interrupted run of this identity can be resumed; otherwise create the branch."""

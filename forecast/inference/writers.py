@@ -149,7 +149,11 @@ def _fill(
         done = 0
         partial.create(layout.empty(times, batch_size), batch_size, time_encoding(layout.checkpoint.step))
     group = zarr.open_group(partial.store, mode="r+")
-    arrays: dict[str, Any] = {name: group[name] for name in layout.variables}
+    arrays: dict[str, zarr.Array] = {}
+    for name in layout.variables:
+        array = group[name]
+        assert isinstance(array, zarr.Array)
+        arrays[name] = array
     count = -(-len(times) // batch_size)
     leads = layout.steps + 1
     try:

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .attempts import Attempt, AttemptStoppedError, WorkerKilledError
 from .masking import clean
@@ -19,6 +19,9 @@ from .states import StopReason
 from .times import format_cycle
 from .worker_output import LineHandler, OutputReader
 from .worker_process import run_in_process
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 _POLL_INTERVAL = 0.2  # s
 _PRELOADED = [
@@ -141,14 +144,14 @@ class DaskExecutor:
         self._cluster = cluster
         self._resources = ExitStack()
         self._lock = threading.Lock()
-        self._client: Any = None
+        self._client: Client | None = None
         self._connect()
 
     def close(self) -> None:
         """See ``Executor``."""
         self._resources.close()
 
-    def _connect(self) -> Any:
+    def _connect(self) -> "Client":
         """Return a client, a new one where the old one has lost its scheduler."""
         from ...datasets.cluster import connected
         from .queue_cluster import queued

@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ...datasets.cluster import quiet
 from .spec import Cluster
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 _CLUSTERS = {
     "slurm": "SLURMCluster",
@@ -20,7 +23,7 @@ _CLUSTERS = {
 
 
 @contextmanager
-def queued(cluster: Cluster) -> Iterator[Any]:
+def queued(cluster: Cluster) -> Iterator["Client"]:
     """Provide a client of Dask workers that run as jobs of a queue and end with the context.
 
     Raises:

@@ -1,10 +1,13 @@
 """Maps of fields next to each other, drawn without a network: the coastlines come with the package."""
 
 from importlib.resources import as_file, files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Panel = tuple[str, NDArray[np.floating]]
 """Title and field, shape (y, x)."""
@@ -34,7 +37,7 @@ def draw_maps(
     title: str,
     units: str,
     earth: bool,
-) -> Any:
+) -> "Figure":
     """Return a figure with a map for each panel; all but the error share a range of colours.
 
     Args:

@@ -1,7 +1,7 @@
 """Pictures of a forecast: maps of a lead time, and charts of scores."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -18,6 +18,9 @@ from .common_grid import common_grid
 from .maps import ERROR, draw_maps
 from .metrics.selection import find_metric
 from .pairing import find_channel, in_units
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LABELS = {
     "forecast": "model",
@@ -96,7 +99,7 @@ def _draw(
     regrid: bool,
     lead_units: str | None,
     follow_links: bool,
-) -> Any:
+) -> "Figure":
     dataset = open_forecast(forecast, lead_units, follow_links=follow_links)
     name = source_name(forecast)
     store = None if truth is None else open_store(truth, follow_links=follow_links)
@@ -192,7 +195,7 @@ def plot_scores(
         return _save(_draw_scores(scores, metric), path, overwrite=overwrite)
 
 
-def _draw_scores(scores: xr.Dataset, metric: str) -> Any:
+def _draw_scores(scores: xr.Dataset, metric: str) -> "Figure":
     from matplotlib.figure import Figure
 
     panels = []
@@ -228,7 +231,7 @@ def _draw_scores(scores: xr.Dataset, metric: str) -> Any:
     return figure
 
 
-def _save(figure: Any, output: Path, *, overwrite: bool) -> Path:
+def _save(figure: "Figure", output: Path, *, overwrite: bool) -> Path:
     form = output.suffix.lstrip(".") or "png"
     metadata = {"Software" if form == "png" else "Creator": f"{marker('picture')} {__version__}"}
     with atomic.replacing(output, overwrite=overwrite, kind="picture") as temporary:
