@@ -11,7 +11,7 @@ from fourcaster.datasets.ingest.select import Selection
 from fourcaster.datasets.units import conversion, normalise
 
 
-def test_canonical_names_order_units_and_values(source, tmp_path):
+def test_sources_are_converted_to_canonical_names_order_and_units(source, tmp_path):
     source["t2m"] = (source["t2m"] - 273.15).assign_attrs(units="degC").transpose("lon", "time", "lat")
     source.to_netcdf(tmp_path / "a.nc")
     result = open_sources([tmp_path / "a.nc"])
@@ -104,7 +104,7 @@ def test_units_can_be_overridden(source):
     assert canonical(source, "memory", units={"t2m": "K"})["t2m"].attrs["units"] == "K"
 
 
-def test_units_of_one_file_of_several(source, tmp_path):
+def test_units_of_one_of_several_files_can_be_overridden(source, tmp_path):
     for name in ("t2m", "u10"):
         source[[name]].to_netcdf(tmp_path / f"{name}.nc")
     result = open_sources([str(tmp_path / "*.nc")], units={"t2m": "degC"})
@@ -114,7 +114,7 @@ def test_units_of_one_file_of_several(source, tmp_path):
 
 
 def test_one_position_along_another_axis_is_selected(source, tmp_path):
-    """Ocean models have dates that are not called time, and depths that are not pressures."""
+    """Ocean models have time axes with other names, and depths in place of pressures."""
     depths = np.array([0.494025, 1.541375, 2.645669], "f4")
     warming = xr.DataArray([0.0, 1.0, 2.0], dims="depth")
     deep = source.assign(
@@ -148,7 +148,7 @@ def test_one_position_along_another_axis_is_selected(source, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("axis", "value", "kept"),
+    ("axis", "value", "index"),
     [
         (None, "2", 2),
         (["skin", "root", "deep"], "root", 1),
@@ -157,14 +157,14 @@ def test_one_position_along_another_axis_is_selected(source, tmp_path):
         ([-5.0, 0.0, 5.0], "-5", 0),
     ],
 )
-def test_positions_are_selected_by_value(source, axis, value, kept):
+def test_positions_are_selected_by_value(source, axis, value, index):
     wide = source.assign(
         t2m=source["t2m"]
         + xr.DataArray([0.0, 1.0, 2.0], dims="layer", coords=None if axis is None else {"layer": axis})
     )
     wide["t2m"].attrs["units"] = "K"
     result = canonical(wide, "memory", select=Selection(at=(("layer", value),)))
-    assert np.allclose(result["t2m"], source["t2m"] + kept)
+    assert np.allclose(result["t2m"], source["t2m"] + index)
 
 
 def test_two_date_axes_are_ambiguous(source):
@@ -203,12 +203,12 @@ def test_a_truncated_classic_file_is_rejected(source, tmp_path):
         ("degF", "K", 5 / 9, 255.372222),
     ],
 )
-def test_units_convert(a, b, factor, offset):
+def test_units_are_converted(a, b, factor, offset):
     actual = conversion(a, b)
     assert actual == pytest.approx((factor, offset), rel=1e-6)
 
 
-def test_spellings_of_units():
+def test_spellings_of_units_are_normalised():
     assert normalise("degK") == normalise("Kelvin") == normalise("kelvin") == "K"
     assert normalise("(0 - 1)") == "1"
     with pytest.raises(ValueError, match="cannot become"):

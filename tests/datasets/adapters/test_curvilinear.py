@@ -1,6 +1,4 @@
-"""Grids on map projections: refused as they are, or brought to latitudes and longitudes with constants,
-gradients, means and winds kept.
-"""
+"""Curvilinear grids are refused unless regridded, which preserves constants, gradients, means and winds."""
 
 import numpy as np
 import pyproj
@@ -47,8 +45,8 @@ POLAR = {
 }
 
 
-def places(mapping, y, x):
-    """Return latitudes and longitudes of coordinates, those of a rotated pole by the formula."""
+def geographic_coordinates(mapping, y, x):
+    """Return latitudes and longitudes of projection coordinates; a rotated pole by its closed formula."""
     if mapping is ROTATED:
         pole, east = (
             np.deg2rad(mapping["grid_north_pole_latitude"]),
@@ -71,7 +69,7 @@ def regional(mapping=LAMBERT, rows=30, columns=40, spacing=32463.0, field=None, 
     """Return temperature on a map projection as a function of latitude and longitude, at four times."""
     rotated = mapping is ROTATED
     y, x = (spacing * (np.arange(n) - (n - 1) / 2) for n in (rows, columns))
-    latitude, longitude = places(mapping, y, x)
+    latitude, longitude = geographic_coordinates(mapping, y, x)
     field = (lambda lat, lon: 280 + 0 * lat) if field is None else field
     values = np.stack([field(latitude, longitude) + step for step in range(len(TIMES))]).astype("f4")
     names = ("rlat", "rlon") if rotated else ("y", "x")
@@ -99,7 +97,7 @@ def regridded(dataset, grid="0.5", method="conservative", area=None):
     return canonical(dataset, "memory", select=Selection(area=area), grid=grid, method=method)
 
 
-def test_case_15_weather_on_a_projection_is_no_flow_in_a_box(tmp_path):
+def test_weather_on_a_map_projection_is_not_a_cartesian_flow(tmp_path):
     regional().to_netcdf(tmp_path / "narr.nc")
     with pytest.raises(
         ValueError,
@@ -108,16 +106,16 @@ def test_case_15_weather_on_a_projection_is_no_flow_in_a_box(tmp_path):
     ):
         open_sources([tmp_path / "narr.nc"])
     joined = join_sources([tmp_path / "narr.nc"], grid="0.5")
-    read = joined.dataset
+    result = joined.dataset
     assert joined.regridded
-    assert read["air"].dims == ("time", "latitude", "longitude") and read["air"].chunks is not None
-    assert (read["air"].values == np.array([280, 281, 282, 283], "f4")[:, None, None]).all()
+    assert result["air"].dims == ("time", "latitude", "longitude") and result["air"].chunks is not None
+    assert (result["air"].values == np.array([280, 281, 282, 283], "f4")[:, None, None]).all()
     assert (
-        (np.diff(read["latitude"]) == -0.5).all()
-        and (np.diff(read["longitude"]) == 0.5).all()
-        and min(read["air"].shape) > 3
+        (np.diff(result["latitude"]) == -0.5).all()
+        and (np.diff(result["longitude"]) == 0.5).all()
+        and min(result["air"].shape) > 3
     )
-    grid = grid_of(read)
+    grid = grid_of(result)
     assert isinstance(grid, LatLon) and forcing_names(grid)
     ingest([tmp_path / "narr.nc"], tmp_path / "s.zarr", grid="180x360", train_period="2001-01-01")
     store = open_store(tmp_path / "s.zarr").dataset
@@ -134,54 +132,54 @@ def test_case_15_weather_on_a_projection_is_no_flow_in_a_box(tmp_path):
         (LAMBERT | {"longitude_of_central_meridian": 180.0}, 30e3, "0.5", (50.0, 180.0)),
     ],
 )
-def test_constants_are_exact_and_gradients_nearly(mapping, spacing, grid, inside, keep, method):
-    """The last domain crosses the date line and the third holds the pole."""
-    read = regridded(regional(mapping, spacing=spacing, keep=keep), grid, method)
-    assert (read["air"][0] == 280).all() and len(read["latitude"]) > 3
-    assert inside[0] in read["latitude"] and np.isclose((read["longitude"] - inside[1]) % 360, 0).any()
+def test_constants_are_exact_and_gradients_nearly_so(mapping, spacing, grid, inside, keep, method):
+    """The third domain contains the pole, and the last crosses the date line."""
+    result = regridded(regional(mapping, spacing=spacing, keep=keep), grid, method)
+    assert (result["air"][0] == 280).all() and len(result["latitude"]) > 3
+    assert inside[0] in result["latitude"] and np.isclose((result["longitude"] - inside[1]) % 360, 0).any()
     linear = regional(mapping, spacing=spacing, keep=keep, field=lambda lat, lon: lat)
-    read = regridded(linear, grid, method)
-    inner = np.abs(read["latitude"]) < 85
-    wanted = read["latitude"].where(inner, drop=True)
+    result = regridded(linear, grid, method)
+    inner = np.abs(result["latitude"]) < 85
+    expected = result["latitude"].where(inner, drop=True)
     step = float(grid)
-    assert np.abs(read["air"][0].where(inner, drop=True) - wanted).max() < (0.012 if step < 1 else 0.25)
+    assert np.abs(result["air"][0].where(inner, drop=True) - expected).max() < (0.012 if step < 1 else 0.25)
 
 
-def test_errors_fall_with_the_square_of_the_spacing():
+def test_bilinear_regridding_converges_at_second_order():
     smooth = lambda lat, lon: np.sin(np.deg2rad(3 * lat)) * np.cos(np.deg2rad(2 * lon))  # noqa: E731
     errors = []
     for spacing, points in ((120e3, 20), (60e3, 39), (30e3, 77)):
-        read = regridded(
+        result = regridded(
             regional(rows=points, columns=points, spacing=spacing, field=smooth),
             "1",
             "bilinear",
             "55/-112/45/-102",
         )
-        lat, lon = np.meshgrid(read["latitude"], read["longitude"], indexing="ij")
-        errors.append(np.abs(read["air"][0].values - smooth(lat, lon)).max())
+        lat, lon = np.meshgrid(result["latitude"], result["longitude"], indexing="ij")
+        errors.append(np.abs(result["air"][0].values - smooth(lat, lon)).max())
     assert errors[0] / errors[1] > 3 and errors[1] / errors[2] > 3 and errors[2] < 1e-4
 
 
-def test_conservative_keeps_the_mean_of_what_bilinear_skips():
-    """A grid six times as coarse as the source: noise of spread 1 in each point."""
+def test_conservative_regridding_preserves_means_that_bilinear_sampling_misses():
+    """White noise of unit variance, on a source grid six times as fine as the target."""
     data = regional(
         rows=120, columns=120, spacing=15e3, field=lambda lat, lon: RNG.standard_normal(lat.shape)
     )
     lat, lon = data["lat"].values, data["lon"].values
     within = (lat < 55.5) & (lat > 44.5) & (lon > -112.5) & (lon < -101.5)
-    wanted = data["air"][0].values[within].mean()  # the projection's area scale varies by 1 % over it
+    expected = data["air"][0].values[within].mean()  # the projection's area scale varies by 1 % over it
     area = "55/-112/45/-102"
     means = {}
     for method in ("conservative", "bilinear"):
-        read = regridded(data, "1", method, area)["air"][0]
-        means[method] = float(read.weighted(np.cos(np.deg2rad(read["latitude"]))).mean())
-        spread = float(read.std())
+        result = regridded(data, "1", method, area)["air"][0]
+        means[method] = float(result.weighted(np.cos(np.deg2rad(result["latitude"]))).mean())
+        spread = float(result.std())
         assert (0.1 < spread < 0.25) if method == "conservative" else (0.4 < spread < 1)
-    assert abs(means["conservative"] - wanted) < 3e-3
+    assert abs(means["conservative"] - expected) < 3e-3
 
 
-def test_means_over_a_smooth_field_are_the_integral():
-    read = regridded(
+def test_cell_means_of_a_smooth_field_equal_its_integral():
+    result = regridded(
         regional(rows=60, columns=60, spacing=30e3, field=lambda lat, lon: np.sin(np.deg2rad(4 * lat))),
         "2",
         area="54/-112/46/-102",
@@ -190,32 +188,30 @@ def test_means_over_a_smooth_field_are_the_integral():
     nodes, weights = np.polynomial.legendre.leggauss(20)
     lat = (north + south) / 2 + (north - south) / 2 * nodes
     exact = (weights * np.sin(4 * lat) * np.cos(lat)).sum() / (weights * np.cos(lat)).sum()
-    mean = float((read["air"][0].mean("longitude") * grid_of(read).area_weights).mean())
+    mean = float((result["air"][0].mean("longitude") * grid_of(result).area_weights).mean())
     assert abs(mean - exact) < 2e-4
 
 
-def test_a_global_grid_with_a_seam_and_another_pole():
+def test_a_global_grid_with_a_rotated_pole_is_regridded_across_its_seam():
     x = np.arange(-180, 180, 2.0)
     y = np.linspace(-89, 89, 90)
-    latitude, longitude = places(ROTATED, y, x)
-    old = CurvilinearGrid(latitude, longitude)
-    assert old.ring
+    latitude, longitude = geographic_coordinates(ROTATED, y, x)
+    source_grid = CurvilinearGrid(latitude, longitude)
+    assert source_grid.ring
     grid = LatLon(np.linspace(88, -88, 45), np.arange(0, 360, 4.0))
-    way = CurvilinearRegridder.between(old, grid, "bilinear")
-    assert way.covered.mean() > 0.995  # all but two holes at the poles of the rotated grid
+    regridder = CurvilinearRegridder.between(source_grid, grid, "bilinear")
+    assert regridder.covered.mean() > 0.995  # all but two holes at the poles of the rotated grid
     height = lambda lat, lon: np.sin(np.deg2rad(lat)) + np.cos(np.deg2rad(lat)) * np.cos(np.deg2rad(lon - 20))  # noqa: E731
     lat, lon = np.meshgrid(grid.latitude, grid.longitude, indexing="ij")
-    error = np.abs(way.fields(height(latitude, longitude)) - height(lat, lon))[way.covered]
+    error = np.abs(regridder.fields(height(latitude, longitude)) - height(lat, lon))[regridder.covered]
     assert error.max() < 5e-4
 
 
-@pytest.mark.parametrize("west", [True, False])
-def test_winds_along_the_axes_are_turned_to_east_and_north(west):
-    """Ten metres a second to the east and three to the north, projected by differences of pyproj's
-    coordinates.
-    """
+@pytest.mark.parametrize("westward", [True, False])
+def test_grid_relative_winds_are_rotated_to_eastward_and_northward(westward):
+    """10 m/s eastward and 3 m/s northward, projected by finite differences of pyproj's coordinates."""
     data = regional(rows=40, columns=50)
-    data = data.isel(x=slice(None, None, -1)) if west else data
+    data = data.isel(x=slice(None, None, -1)) if westward else data
     lat, lon = data["lat"].values, data["lon"].values
     to_plane = pyproj.Transformer.from_crs(
         pyproj.CRS.from_cf(LAMBERT).geodetic_crs, pyproj.CRS.from_cf(LAMBERT), always_xy=True
@@ -227,12 +223,12 @@ def test_winds_along_the_axes_are_turned_to_east_and_north(west):
     for name, values in (("u", (x1 - x) / length), ("v", (y1 - y) / length)):
         attrs = {"units": "m s-1", "standard_name": "x_wind" if name == "u" else "y_wind"}
         data[name] = (("time", "y", "x"), np.broadcast_to(values, (4, *values.shape)).astype("f4"), attrs)
-    read = regridded(data, "0.5", "bilinear")
+    result = regridded(data, "0.5", "bilinear")
     assert np.abs(data["v"].values - 3).max() > 0.5
-    assert np.abs(read["u"] - 10).max() < 0.02 and np.abs(read["v"] - 3).max() < 0.02
+    assert np.abs(result["u"] - 10).max() < 0.02 and np.abs(result["v"] - 3).max() < 0.02
     assert (
-        read["u"].attrs["standard_name"] == "eastward_wind"
-        and read["v"].attrs["standard_name"] == "northward_wind"
+        result["u"].attrs["standard_name"] == "eastward_wind"
+        and result["v"].attrs["standard_name"] == "northward_wind"
     )
     with pytest.raises(
         ValueError,
@@ -244,17 +240,17 @@ def test_winds_along_the_axes_are_turned_to_east_and_north(west):
     ) == ["air"]
 
 
-def test_missing_values_stay_missing_and_spoil_no_others():
+def test_missing_values_stay_missing_and_do_not_spread():
     data = regional(rows=40, columns=50)
     data["air"] = data["air"].where(data["lat"] < 51)
-    read = regridded(data)["air"]
+    result = regridded(data)["air"]
     assert (
-        np.isnan(read.sel(latitude=slice(None, 51.5))).all()
-        and (read[0].sel(latitude=slice(50.5, None)) == 280).all()
+        np.isnan(result.sel(latitude=slice(None, 51.5))).all()
+        and (result[0].sel(latitude=slice(50.5, None)) == 280).all()
     )
 
 
-def test_what_cannot_be_regridded_is_refused(tmp_path):
+def test_unsuitable_grids_and_methods_are_refused(tmp_path):
     data = regional()
     for grid, method, area, message in (
         ("0.5", "spectral", None, "method spectral does not support curvilinear"),
@@ -279,17 +275,19 @@ def test_what_cannot_be_regridded_is_refused(tmp_path):
         canonical(data.drop_vars(["lat", "lon"]), "memory")
 
 
-def test_units_of_kilometres_and_a_grid_by_count_or_of_a_store(tmp_path):
+def test_kilometres_and_target_grids_by_count_or_store_are_supported(tmp_path):
     data = regional(keep=(), field=lambda lat, lon: lat)
-    wanted = regridded(data)
-    short = data.assign_coords(
+    expected = regridded(data)
+    kilometres = data.assign_coords(
         {n: (n, data[n].values / 1000, data[n].attrs | {"units": "km"}) for n in ("y", "x")}
     )
-    assert np.allclose(regridded(short)["air"], wanted["air"], atol=1e-4)
-    wanted.isel(latitude=slice(1, 4), longitude=slice(2, 6)).to_zarr(tmp_path / "a.zarr", consolidated=False)
+    assert np.allclose(regridded(kilometres)["air"], expected["air"], atol=1e-4)
+    expected.isel(latitude=slice(1, 4), longitude=slice(2, 6)).to_zarr(
+        tmp_path / "a.zarr", consolidated=False
+    )
     part = regridded(data, str(tmp_path / "a.zarr"))
-    assert np.array_equal(part["longitude"], wanted["longitude"][2:6]) and np.allclose(
-        part["air"], wanted["air"][:, 1:4, 2:6]
+    assert np.array_equal(part["longitude"], expected["longitude"][2:6]) and np.allclose(
+        part["air"], expected["air"][:, 1:4, 2:6]
     )
     whole = regridded(data, "180x360")
     assert (
@@ -299,7 +297,7 @@ def test_units_of_kilometres_and_a_grid_by_count_or_of_a_store(tmp_path):
     )
 
 
-def test_flows_in_a_box_stay_flows():
+def test_cartesian_flows_keep_their_axes():
     flow = xr.Dataset(
         {"u": (("time", "y", "x"), np.zeros((3, 8, 8)), {"units": "m/s"})},
         {"time": [0.0, 1, 2], "y": np.arange(8.0), "x": np.arange(8.0)},
@@ -309,9 +307,9 @@ def test_flows_in_a_box_stay_flows():
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(st.booleans(), min_size=5, max_size=5), min_size=1, max_size=5))
-def test_the_largest_rectangle_is_that_of_all(rows):
+def test_the_largest_rectangle_agrees_with_brute_force(rows):
     mask = np.array(rows)
-    found = mask[largest_rectangle(mask)]
+    rectangle = mask[largest_rectangle(mask)]
     sizes = [
         (b - a) * (d - c)
         for a in range(len(mask))
@@ -320,4 +318,4 @@ def test_the_largest_rectangle_is_that_of_all(rows):
         for d in range(c + 1, 6)
         if mask[a:b, c:d].all()
     ]
-    assert found.all() and found.size == max(sizes, default=0)
+    assert rectangle.all() and rectangle.size == max(sizes, default=0)

@@ -212,7 +212,7 @@ def dangling_link(file):
     return plain(file)
 
 
-def many(file):
+def many_groups(file):
     for number in range(10_500):
         file.create_group(f"v{number}")
     return plain(file)
@@ -251,7 +251,7 @@ def long_axis(file):
 
 HOSTILE = {
     "contains itself": (cycle, cycle_by_root, cycle_by_name),
-    "more than 10000": (tree_of_shared_groups, many),
+    "more than 10000": (tree_of_shared_groups, many_groups),
     "groups are nested": (deep_groups,),
     "has no target": (dangling_link,),
     "more than the limit of 64 MiB": (large_attribute, large_values),
@@ -290,7 +290,7 @@ def test_types_that_abort_the_process_are_rejected(tmp_path, dtype):
     ],
     ids=["compound", "vlen", "opaque", "text", "complex", "bytes", "reference", "array"],
 )
-def test_values_that_are_not_numbers_are_ignored(tmp_path, dtype):
+def test_variables_that_are_not_numeric_are_ignored(tmp_path, dtype):
     path = hdf5(tmp_path / "a.nc", dtype=dtype)
     for verb in (["inspect", str(path)], ["ingest", str(path), "-o", str(tmp_path / "s.zarr")]):
         result = CliRunner().invoke(app, verb)
@@ -438,16 +438,16 @@ def test_a_classic_file_must_contain_all_listed_values(tmp_path, form, unlimited
 
 def test_a_classic_header_with_huge_numbers_is_rejected(tmp_path):
     content = classic(tmp_path / "a.nc", "NETCDF3_CLASSIC").read_bytes()
-    place = content.index(b"latitude") + 8  # its length
+    offset = content.index(b"latitude") + 8  # its length
     for name, size in (("rows", 2**31 - 1), ("negative", 2**32 - 1)):
         (tmp_path / f"{name}.nc").write_bytes(
-            content[:place] + size.to_bytes(4, "big") + content[place + 4 :]
+            content[:offset] + size.to_bytes(4, "big") + content[offset + 4 :]
         )
         assert "coordinate 'latitude'" in refusal(tmp_path / f"{name}.nc")
     (tmp_path / "list.nc").write_bytes(content[:12] + (10**9).to_bytes(4, "big") + content[16:])
     assert "1000000000 dimensions" in refusal(tmp_path / "list.nc")
     with open(tmp_path / "sparse.nc", "wb") as file:  # a sparse file, as long as its axis requires
-        file.write(content[:place] + (10**9).to_bytes(4, "big") + content[place + 4 :])
+        file.write(content[:offset] + (10**9).to_bytes(4, "big") + content[offset + 4 :])
         file.truncate(2**40)
     assert "coordinate 'latitude' of 1000000000 values" in refusal(tmp_path / "sparse.nc")
     for where in range(0, len(content) - len(content) % 4, 4):  # any other header
@@ -480,14 +480,14 @@ def test_bombs_are_rejected_within_seconds_and_memory(tmp_path):
     paths = [
         hdf5(tmp_path / f"{add.__name__}.nc", add) for add in (cycle, cycle_by_name, tree_of_shared_groups)
     ]
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", BOMBS, *map(str, paths)],
         capture_output=True,
         text=True,
         check=True,
         timeout=120,
     )
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
     assert len(rows) == len(paths)
     for path, code, seconds, gigabytes, text in rows:
         assert code == 2 and seconds < 30 and gigabytes < 0.5 and len(text.splitlines()) == 1, (
@@ -499,7 +499,7 @@ def test_bombs_are_rejected_within_seconds_and_memory(tmp_path):
         )
 
 
-STRANGE = {
+INVALID_ATTRIBUTES = {
     "scale of text": ({"scale_factor": "abc"}, "scale_factor 'abc', which is not a finite number"),
     "scales": ({"scale_factor": np.array([1.0, 2.0])}, "not a finite number"),
     "scale NaN": ({"scale_factor": np.nan}, "not a finite number"),
@@ -513,7 +513,7 @@ STRANGE = {
 }
 
 
-@pytest.mark.parametrize(("attrs", "message"), STRANGE.values(), ids=STRANGE)
+@pytest.mark.parametrize(("attrs", "message"), INVALID_ATTRIBUTES.values(), ids=INVALID_ATTRIBUTES)
 def test_attributes_of_invalid_types_and_values_are_rejected(tmp_path, attrs, message):
     path = tmp_path / "a.nc"
     classic(path, "NETCDF3_64BIT_DATA")
@@ -552,7 +552,7 @@ def test_irrelevant_attributes_of_invalid_types_are_ignored(tmp_path, attrs):
     assert result.exit_code == 0 and "t [K]" in result.output, result.output
 
 
-TIMES = {
+INVALID_TIMES = {
     "missing": ({"values": [0, 6, np.nan, *range(18, 72, 6)]}, "1 time(s) are missing"),
     "infinite": ({"values": [0, 6, np.inf, *range(18, 72, 6)]}, "infinite"),
     "large": ({"values": 1e300 * np.arange(12)}, "do not convert its values to dates"),
@@ -574,7 +574,7 @@ TIMES = {
 }
 
 
-@pytest.mark.parametrize(("change", "message"), TIMES.values(), ids=TIMES)
+@pytest.mark.parametrize(("change", "message"), INVALID_TIMES.values(), ids=INVALID_TIMES)
 def test_invalid_times_are_one_line_errors(tmp_path, change, message):
     path = classic(tmp_path / "a.nc", "NETCDF3_64BIT_DATA")
     with netCDF4.Dataset(path, "a") as file:

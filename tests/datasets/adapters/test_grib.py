@@ -82,16 +82,16 @@ def test_temperature_and_precipitation_are_arranged_by_valid_time(tmp_path, capl
 
 
 def test_missing_steps_of_runs_do_not_become_missing_values(tmp_path):
-    some = [message for at, message in enumerate(RAIN) if at not in (5, 40)]
-    read = open_sources([write(tmp_path / "a.grib", *some)])["total_precipitation"]
+    incomplete = [message for at, message in enumerate(RAIN) if at not in (5, 40)]
+    result = open_sources([write(tmp_path / "a.grib", *incomplete)])["total_precipitation"]
     assert (
-        np.array_equal(read["time"], np.delete(hours("2001-01-01T07", 120), [5, 40]))
-        and not np.isnan(read).any()
+        np.array_equal(result["time"], np.delete(hours("2001-01-01T07", 120), [5, 40]))
+        and not np.isnan(result).any()
     )
 
 
 @pytest.mark.parametrize("first", [0, 1])
-def test_accumulations_since_the_start_become_those_over_each_step(tmp_path, first):
+def test_accumulations_since_the_start_of_a_run_are_differenced_to_steps(tmp_path, first):
     """ERA5-Land has one run per day with totals since 00 UTC for each hour; step 0, if present, is empty."""
     hourly = np.random.default_rng(0).gamma(2, 1, (3, 24))
     totals = np.concatenate([np.zeros((3, 1)), hourly.cumsum(axis=1)], axis=1)
@@ -100,9 +100,9 @@ def test_accumulations_since_the_start_become_those_over_each_step(tmp_path, fir
         for i, run in enumerate(hours("2001-01-01T00", 3, 24))
         for step in range(first, 25)
     ]
-    read = open_sources([write(tmp_path / "land.grib", *land)])["total_precipitation"]
-    assert np.array_equal(read["time"], hours("2001-01-01T01", 72))
-    values = read[:, 0, 0].values.reshape(3, 24)
+    result = open_sources([write(tmp_path / "land.grib", *land)])["total_precipitation"]
+    assert np.array_equal(result["time"], hours("2001-01-01T01", 72))
+    values = result[:, 0, 0].values.reshape(3, 24)
     assert np.allclose(values, hourly, atol=1e-4)
     uneven = [message for message in land if message[2] in (3, 6, 24)]
     with pytest.raises(
@@ -113,21 +113,23 @@ def test_accumulations_since_the_start_become_those_over_each_step(tmp_path, fir
 
 
 def test_overlapping_runs_must_agree(tmp_path):
-    agree = [
+    consistent = [
         ("2t", run, step, 250.0 + 6 * i + step, None)
         for i, run in enumerate(hours("2001-01-01T00", 4, 6))
         for step in (0, 6, 12)
     ]
-    read = open_sources([write(tmp_path / "a.grib", *agree)])["2m_temperature"]
-    assert np.array_equal(read["time"], hours("2001-01-01T00", 6, 6)) and np.allclose(
-        read[:, 0, 0], 250 + 6 * np.arange(6), atol=1e-4
+    result = open_sources([write(tmp_path / "a.grib", *consistent)])["2m_temperature"]
+    assert np.array_equal(result["time"], hours("2001-01-01T00", 6, 6)) and np.allclose(
+        result[:, 0, 0], 250 + 6 * np.arange(6), atol=1e-4
     )
-    differ = [(n, r, s, v + (s == 12 and r == np.datetime64("2001-01-01T06")), a) for n, r, s, v, a in agree]
+    inconsistent = [
+        (n, r, s, v + (s == 12 and r == np.datetime64("2001-01-01T06")), a) for n, r, s, v, a in consistent
+    ]
     with pytest.raises(
         ValueError,
         match=r"different t2m for 2001-01-01T18:00, by the runs of .*at step 12 h.*grib_copy -w step=0",
     ):
-        open_sources([write(tmp_path / "b.grib", *differ)])
+        open_sources([write(tmp_path / "b.grib", *inconsistent)])
 
 
 def test_variables_without_a_common_time_are_rejected(tmp_path):
@@ -142,12 +144,12 @@ def test_variables_without_a_common_time_are_rejected(tmp_path):
 
 def test_constant_fields_are_kept_next_to_time_dependent_ones(tmp_path):
     path = write(tmp_path / "a.grib", ("lsm", "2001-01-01T00", 0, 0.5, None), *TEMPERATURE)
-    read = open_sources([path])
-    assert read.sizes["time"] == 120 and np.allclose(read.coords["land_sea_mask"][0, 0], 0.5, atol=1e-4)
+    result = open_sources([path])
+    assert result.sizes["time"] == 120 and np.allclose(result.coords["land_sea_mask"][0, 0], 0.5, atol=1e-4)
 
 
 def test_a_single_run_is_a_time_series(tmp_path):
     run = [("2t", "2001-01-01T12", step, 250.0 + step, None) for step in range(0, 24, 6)]
-    read = open_sources([write(tmp_path / "a.grib", *run)])
-    assert np.array_equal(read["time"], hours("2001-01-01T12", 4, 6))
-    assert np.allclose(read["2m_temperature"][:, 0, 0], 250 + 6 * np.arange(4), atol=1e-4)
+    result = open_sources([write(tmp_path / "a.grib", *run)])
+    assert np.array_equal(result["time"], hours("2001-01-01T12", 4, 6))
+    assert np.allclose(result["2m_temperature"][:, 0, 0], 250 + 6 * np.arange(4), atol=1e-4)

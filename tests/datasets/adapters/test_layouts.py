@@ -1,4 +1,4 @@
-"""Layouts of published sources, each written according to its description."""
+"""Layouts of published data sets, on files written to their specifications."""
 
 from importlib.metadata import EntryPoint
 
@@ -41,7 +41,7 @@ def weatherbench(coarse: bool, times: int = 12) -> xr.Dataset:
 
 
 @pytest.mark.parametrize("coarse", [True, False])
-def test_weatherbench(tmp_path, coarse):
+def test_weatherbench_stores_become_canonical(tmp_path, coarse):
     raw = weatherbench(coarse)
     raw.to_zarr(tmp_path / "wb.zarr", zarr_format=2, consolidated=True)
     result = open_sources([tmp_path / "wb.zarr"], Selection(levels=(850, 500)))
@@ -91,7 +91,7 @@ def test_reading_many_levels_to_keep_one_is_reported(tmp_path, caplog):
 
 
 def anemoi(path, names=("2t", "z", "lsm", "q_850", "q_500", "t_850", "cos_latitude"), missing=()):
-    """Write a store of anemoi-datasets: zarr 2, a flat list of cells, row by row from the north."""
+    """Write a store in the layout of anemoi-datasets: zarr 2, cells flattened row by row from the north."""
     latitude, longitude = (
         a.ravel() for a in np.meshgrid(np.linspace(90, -90, 5), np.arange(0, 360, 45), indexing="ij")
     )
@@ -124,7 +124,7 @@ def anemoi(path, names=("2t", "z", "lsm", "q_850", "q_500", "t_850", "cos_latitu
     return data
 
 
-def test_anemoi(tmp_path):
+def test_anemoi_datasets_are_unpacked_into_variables_and_levels(tmp_path):
     data = anemoi(tmp_path / "a.zarr", missing=[TIMES[11].astype("datetime64[s]")])
     result = open_sources([tmp_path / "a.zarr"])
     assert set(result.data_vars) == {"2m_temperature", "t850", "specific_humidity"}
@@ -144,7 +144,7 @@ def test_anemoi(tmp_path):
 
 
 @pytest.mark.parametrize(("channels", "rows"), [(20, 9), (26, 8)])
-def test_fourcastnet(tmp_path, channels, rows):
+def test_fourcastnet_files_are_read_by_year_and_channel(tmp_path, channels, rows):
     h5py = pytest.importorskip("h5py")
     values = RNG.normal(size=(8, channels, rows, 16)).astype("f4")
     for year in (2015, 2016):
@@ -171,15 +171,17 @@ def test_fourcastnet(tmp_path, channels, rows):
         open_sources([tmp_path / "2017.h5"])
 
 
-def test_grib(real_data, tmp_path):
+def test_grib_members_and_areas_are_selected(real_data, tmp_path):
     pytest.importorskip("cfgrib")
     path = real_data / "era5_levels_members_3deg.grib"
     result = open_sources([path], Selection(member=3, area="60/-30/30/30"))
     raw = open_raw(str(path))
     assert result.sizes == {"time": 4, "level": 2, "latitude": 11, "longitude": 21}
     assert result["longitude"].values[[0, -1]].tolist() == [330, 390]
-    east = raw["z"].sel(number=3, latitude=slice(60, 30), longitude=[*range(330, 360, 3), *range(0, 31, 3)])
-    assert np.array_equal(result["geopotential"], east) and set(result.data_vars) == {
+    expected = raw["z"].sel(
+        number=3, latitude=slice(60, 30), longitude=[*range(330, 360, 3), *range(0, 31, 3)]
+    )
+    assert np.array_equal(result["geopotential"], expected) and set(result.data_vars) == {
         "geopotential",
         "temperature",
     }
@@ -194,7 +196,7 @@ def test_grib(real_data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "reason"),
     [
         (
             {"typeOfLevel": "heightAboveGround"},
@@ -206,7 +208,7 @@ def test_grib(real_data, tmp_path):
         ),
     ],
 )
-def test_ambiguous_grib_files_are_rejected(real_data, tmp_path, change, said):
+def test_ambiguous_grib_files_are_rejected(real_data, tmp_path, change, reason):
     eccodes = pytest.importorskip("eccodes")
     mixed = tmp_path / "mixed.grib"
     with open(real_data / "era5_levels_members_3deg.grib", "rb") as source, open(mixed, "wb") as out:
@@ -222,18 +224,18 @@ def test_ambiguous_grib_files_are_rejected(real_data, tmp_path, change, said):
                     eccodes.codes_set_values(message, values.ravel() + 1)
                     eccodes.codes_write(message, out)
             eccodes.codes_release(message)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=reason):
         open_sources([mixed])
 
 
 def test_a_layout_is_registered_by_an_entry_point(monkeypatch):
-    mine = Layout(
+    custom = Layout(
         "mine",
         lambda d: "swell" in d,
         {"swell": Term("significant_wave_height", "m")},
         lambda d, source: d.rename(northing="latitude"),
     )
-    monkeypatch.setattr(EntryPoint, "load", lambda self: mine)
+    monkeypatch.setattr(EntryPoint, "load", lambda self: custom)
     monkeypatch.setattr(layouts, "entry_points", lambda group: [EntryPoint("mine", "somewhere:mine", group)])
     layouts.layouts.cache_clear()
     raw = xr.Dataset(
@@ -242,7 +244,7 @@ def test_a_layout_is_registered_by_an_entry_point(monkeypatch):
     )
     assert (
         find_layout(raw).name == "mine"
-        and mine.read(raw, "x")["significant_wave_height"].attrs["units"] == "m"
+        and custom.read(raw, "x")["significant_wave_height"].attrs["units"] == "m"
     )
     layouts.layouts.cache_clear()
     with pytest.raises(ValueError, match="no layout 'weatherbench'; did you mean weatherbench2"):
@@ -250,7 +252,7 @@ def test_a_layout_is_registered_by_an_entry_point(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("start", "said"),
+    ("content", "reason"),
     [
         (b"", "it is empty"),
         (b"\x1f\x8bzipped", "it begins with"),
@@ -258,14 +260,14 @@ def test_a_layout_is_registered_by_an_entry_point(monkeypatch):
         (b"CDF\x01", "cannot be read"),
     ],
 )
-def test_files_without_data_are_rejected(tmp_path, start, said):
-    (tmp_path / "x").write_bytes(start)
-    with pytest.raises(ValueError, match=said):
+def test_files_without_data_are_rejected(tmp_path, content, reason):
+    (tmp_path / "x").write_bytes(content)
+    with pytest.raises(ValueError, match=reason):
         open_sources([tmp_path / "x"])
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "reason"),
     [
         (lambda d: d.isel(longitude=[3, 1, 2, 0, *range(4, 16)]), "longitudes are not sorted"),
         (lambda d: d.isel(latitude=[3, 1, 2, 0, *range(4, 9)]), "latitudes are not sorted"),
@@ -273,8 +275,8 @@ def test_files_without_data_are_rejected(tmp_path, start, said):
         (lambda d: d.rename({"2m_temperature": "../../t"}), "no name: it could leave"),
     ],
 )
-def test_invalid_coordinates_are_rejected(change, said):
-    with pytest.raises(ValueError, match=said):
+def test_invalid_coordinates_are_rejected(change, reason):
+    with pytest.raises(ValueError, match=reason):
         canonical(change(weatherbench(False)), "memory")
 
 
@@ -299,13 +301,13 @@ def test_period_step_and_area_are_selected(tmp_path):
         5,
         4,
     )
-    for wrong, said in (
+    for wrong, reason in (
         (Selection(levels=(300,)), "no level 300 hPa; it has 500, 700, 850"),
         (Selection(times="2031"), "has no time of the period 2031"),
         (Selection(step=100), "no two times lie 100 h apart"),
         (Selection(area="1/0/0/1"), "fewer than two points"),
     ):
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=reason):
             open_sources([tmp_path / "a.nc"], wrong)
     with pytest.raises(ValueError, match="not an area"):
         Selection(area="1/2/3")

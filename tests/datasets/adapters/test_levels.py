@@ -63,22 +63,22 @@ def interpolate_columns(data, a, b, levels):
 
 
 @pytest.mark.parametrize("descending", [False, True])
-def test_hybrid_levels_are_interpolated_like_a_reference_column(source, tmp_path, descending):
+def test_hybrid_levels_agree_with_columnwise_interpolation(source, tmp_path, descending):
     data = hybrid(source, descending).isel(time=slice(0, 12))
     data.to_netcdf(tmp_path / "cam.nc")
     levels = (850, 500, 1, 1000)
-    read = open_sources([tmp_path / "cam.nc"], Selection(levels=levels))
+    result = open_sources([tmp_path / "cam.nc"], Selection(levels=levels))
     assert (
-        read["temperature"].dims == ON_LEVELS
-        and read["level"].values.tolist() == list(levels)
-        and read["temperature"].chunks is not None
+        result["temperature"].dims == ON_LEVELS
+        and result["level"].values.tolist() == list(levels)
+        and result["temperature"].chunks is not None
     )
     order = slice(None, None, -1) if descending else slice(None)
     expected = interpolate_columns(data, 1e5 * HYAM[order], HYBM[order], levels)
-    assert np.array_equal(np.isnan(read["temperature"]), np.isnan(expected))
+    assert np.array_equal(np.isnan(result["temperature"]), np.isnan(expected))
     assert np.isnan(expected[:, 2]).all() and 0 < np.isnan(expected[:, 3]).mean() < 1
-    assert np.allclose(read["temperature"], expected, rtol=1e-6, equal_nan=True)
-    assert read["PS"].dims == ("time", "latitude", "longitude")
+    assert np.allclose(result["temperature"], expected, rtol=1e-6, equal_nan=True)
+    assert result["PS"].dims == ("time", "latitude", "longitude")
 
 
 def test_hybrid_levels_without_pressures_or_coefficients_are_rejected(source, tmp_path):
@@ -118,7 +118,7 @@ EDGES = tuple(
     np.concatenate([[0.0], 2 * np.cumsum(c * (-1) ** np.arange(6)) * (-1) ** np.arange(6)])
     for c in (HYAM, HYBM)
 )
-NUMBERS = {"units": "1", "long_name": "hybrid level at layer midpoints"}
+LEVEL_NUMBER_ATTRS = {"units": "1", "long_name": "hybrid level at layer midpoints"}
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ NUMBERS = {"units": "1", "long_name": "hybrid level at layer midpoints"}
             .assign(a_bnds=(("lev", "bnds"), BOUNDS[0]), b_bnds=(("lev", "bnds"), BOUNDS[1]))
         ),
         lambda d: (
-            d.assign_coords(lev=("lev", np.arange(3.0, 9), NUMBERS))
+            d.assign_coords(lev=("lev", np.arange(3.0, 9), LEVEL_NUMBER_ATTRS))
             .drop_vars(["hyam", "hybm"])
             .assign(
                 hyam=("nhym", np.concatenate([[7e3, 7e3], 1e5 * HYAM]), {"units": "Pa"}),
@@ -164,11 +164,11 @@ NUMBERS = {"units": "1", "long_name": "hybrid level at layer midpoints"}
         lambda d: d.assign(PS=(d["PS"] / 100).assign_attrs(units="hPa")),
     ],
 )
-def test_coefficients_and_surface_pressure_are_found_by_other_names(source, change):
+def test_coefficients_and_surface_pressure_are_recognised_under_other_names(source, change):
     data = hybrid(source.isel(time=slice(0, 3)))
     expected = interpolate_columns(data, 1e5 * HYAM, HYBM, (700, 400))
-    read = canonical(change(data), "memory", select=Selection(("ta",), levels=(700, 400)))
-    assert np.allclose(read["temperature"], expected, rtol=1e-5, equal_nan=True)
+    result = canonical(change(data), "memory", select=Selection(("ta",), levels=(700, 400)))
+    assert np.allclose(result["temperature"], expected, rtol=1e-5, equal_nan=True)
 
 
 def test_sigma_levels_are_interpolated(source):
@@ -180,9 +180,9 @@ def test_sigma_levels_are_interpolated(source):
     }
     data = hybrid(source.isel(time=slice(0, 3)), coefficients=False)
     data = data.assign_coords(lev=("lev", sigma, attrs)).assign(ptop=((), 10.0, {"units": "hPa"}))
-    read = canonical(data, "memory", select=Selection(("ta",), levels=(700, 400)))
+    result = canonical(data, "memory", select=Selection(("ta",), levels=(700, 400)))
     expected = interpolate_columns(data, 1e3 * (1 - sigma), sigma, (700, 400))
-    assert np.allclose(read["temperature"], expected, rtol=1e-6, equal_nan=True)
+    assert np.allclose(result["temperature"], expected, rtol=1e-6, equal_nan=True)
 
 
 def test_a_profile_linear_in_the_logarithm_of_pressure_is_exact():
@@ -219,14 +219,14 @@ def test_a_profile_linear_in_the_logarithm_of_pressure_is_exact():
 )
 def test_pressures_are_recognised_by_standard_name_units_or_name(source, tmp_path, name, attrs, values):
     on_axis(source, name, values, attrs).to_netcdf(tmp_path / "a.nc")
-    read = open_sources([tmp_path / "a.nc"], Selection(levels=(500, 850)))
+    result = open_sources([tmp_path / "a.nc"], Selection(levels=(500, 850)))
     assert (
-        read["temperature"].dims == ON_LEVELS
-        and read["level"].values.tolist() == [500, 850]
-        and read["level"].dtype == np.int32
+        result["temperature"].dims == ON_LEVELS
+        and result["level"].values.tolist() == [500, 850]
+        and result["level"].dtype == np.int32
     )
-    assert np.allclose(read["temperature"].sel(level=850), source["t2m"]) and np.allclose(
-        read["temperature"].sel(level=500), source["t2m"] + 1
+    assert np.allclose(result["temperature"].sel(level=850), source["t2m"]) and np.allclose(
+        result["temperature"].sel(level=500), source["t2m"] + 1
     )
 
 
@@ -238,10 +238,10 @@ def several_axes(source, other):
 
 
 def test_several_pressure_axes_become_one(source):
-    read = canonical(several_axes(source, [50000.0, 85000.0, 100000.0]), "memory")
-    assert read["level"].values.tolist() == [1000, 850, 500]
-    assert np.allclose(read["temperature"].sel(level=500), source["t2m"] + 2)
-    assert np.allclose(read["u_component_of_wind"].sel(level=500), source["t2m"])
+    result = canonical(several_axes(source, [50000.0, 85000.0, 100000.0]), "memory")
+    assert result["level"].values.tolist() == [1000, 850, 500]
+    assert np.allclose(result["temperature"].sel(level=500), source["t2m"] + 2)
+    assert np.allclose(result["u_component_of_wind"].sel(level=500), source["t2m"])
     other = several_axes(source, [85000.0, 70000.0, 50000.0, 20000.0])
     with pytest.raises(
         ValueError,
@@ -251,9 +251,9 @@ def test_several_pressure_axes_become_one(source):
         ),
     ):
         canonical(other, "memory")
-    read = canonical(other, "memory", select=Selection(levels=(500, 850)))
-    assert np.allclose(read["u_component_of_wind"].sel(level=500), source["t2m"] + 2)
-    assert np.allclose(read["temperature"].sel(level=850), source["t2m"] + 1)
+    result = canonical(other, "memory", select=Selection(levels=(500, 850)))
+    assert np.allclose(result["u_component_of_wind"].sel(level=500), source["t2m"] + 2)
+    assert np.allclose(result["temperature"].sel(level=850), source["t2m"] + 1)
     with pytest.raises(ValueError, match="no level 700 hPa along isobaric; it has 1000, 850, 500"):
         canonical(other, "memory", select=Selection(levels=(700,)))
     assert canonical(other, "memory", select=Selection(("ua",)))["level"].values.tolist() == [
@@ -312,7 +312,7 @@ def test_several_pressure_axes_become_one(source):
         ),
     ],
 )
-def test_axes_that_are_not_whole_pressures_are_rejected(source, name, attrs, values, message):
+def test_axes_that_are_not_integer_pressures_in_hpa_are_rejected(source, name, attrs, values, message):
     with pytest.raises(ValueError, match=message):
         canonical(on_axis(source, name, values, attrs), "memory")
 
@@ -330,9 +330,9 @@ def test_levels_without_coordinate_values_are_rejected(source):
 
 def test_fractional_levels_are_dropped_if_others_are_selected(source):
     data = on_axis(source, "level", [850.0, 7.5, 2.5, 500.0], {"units": "hPa"})
-    read = canonical(data, "memory", select=Selection(levels=(500, 850), variables=("ta",)))
-    assert np.allclose(read["temperature"].sel(level=500), source["t2m"] + 3) and np.allclose(
-        read["temperature"].sel(level=850), source["t2m"]
+    result = canonical(data, "memory", select=Selection(levels=(500, 850), variables=("ta",)))
+    assert np.allclose(result["temperature"].sel(level=500), source["t2m"] + 3) and np.allclose(
+        result["temperature"].sel(level=850), source["t2m"]
     )
     with pytest.raises(ValueError, match="has no level 7 hPa"):
         canonical(data, "memory", select=Selection(levels=(7,)))
@@ -341,5 +341,5 @@ def test_fractional_levels_are_dropped_if_others_are_selected(source):
 def test_single_levels_of_different_pressures_become_scalars(source):
     data = on_axis(source, "isobaric", [50000.0], {"units": "Pa"}, "t500")
     data["t850"] = on_axis(source, "isobaric1", [85000.0], {"units": "Pa"}, "t850")["t850"]
-    read = canonical(data, "memory")
-    assert read["t500"].dims == read["t850"].dims == ("time", "latitude", "longitude")
+    result = canonical(data, "memory")
+    assert result["t500"].dims == result["t850"].dims == ("time", "latitude", "longitude")

@@ -1,4 +1,4 @@
-"""Missing values come from CF attributes, never from what a zarr array reads where nothing was written."""
+"""Missing values are declared by CF attributes; an ordinary zarr fill value is data."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ RNG = np.random.default_rng(2)
 
 
 def rain_store(path, zarr_format=2, fill=0, attributes=None, consolidated=True, rain=None):
-    """Write rain, 70 % of it zero, around latitude 0, longitude 0 and hour 0, as zarr itself writes it."""
+    """Write precipitation, 70 % of it zero, with zarr itself; all coordinates contain 0."""
     if rain is None:
         rain = np.where(RNG.random((20, 5, 6)) < 0.7, 0, RNG.gamma(2, 1e-3, (20, 5, 6))).astype("f4")
     group = zarr.open_group(path, mode="w", zarr_format=zarr_format)
@@ -23,10 +23,10 @@ def rain_store(path, zarr_format=2, fill=0, attributes=None, consolidated=True, 
         ("longitude", np.arange(0, 30, 5.0), ["longitude"], {"units": "degrees_east"}),
         ("tp", rain, ["time", "latitude", "longitude"], {"units": "m"} | (attributes or {})),
     ):
-        named = {"dimension_names": dims} if zarr_format == 3 else {}
+        options = {"dimension_names": dims} if zarr_format == 3 else {}
         value = fill if name == "tp" else 0
         array = group.create_array(
-            name, shape=values.shape, dtype=values.dtype, chunks=values.shape, fill_value=value, **named
+            name, shape=values.shape, dtype=values.dtype, chunks=values.shape, fill_value=value, **options
         )
         array[...] = values
         array.attrs.update(attrs if zarr_format == 3 else {"_ARRAY_DIMENSIONS": dims, **attrs})
@@ -39,14 +39,14 @@ def rain_store(path, zarr_format=2, fill=0, attributes=None, consolidated=True, 
 @pytest.mark.parametrize("zarr_format", [2, 3])
 @pytest.mark.parametrize("consolidated", [True, False])
 @pytest.mark.parametrize("fill", [0, 1])
-def test_case_04_a_zarr_fill_value_is_a_value(tmp_path, zarr_format, consolidated, fill):
+def test_a_zarr_fill_value_is_valid_data(tmp_path, zarr_format, consolidated, fill):
     rain = rain_store(tmp_path / "a.zarr", zarr_format, fill, consolidated=consolidated) + 0
-    read = open_sources([tmp_path / "a.zarr"])
-    assert np.array_equal(read["tp"], rain)
+    result = open_sources([tmp_path / "a.zarr"])
+    assert np.array_equal(result["tp"], rain)
     assert (
-        str(read["time"].values[0])[:13] == "2001-01-01T00"
-        and 0 in read["latitude"]
-        and 0 in read["longitude"]
+        str(result["time"].values[0])[:13] == "2001-01-01T00"
+        and 0 in result["latitude"]
+        and 0 in result["longitude"]
     )
 
 
@@ -54,20 +54,20 @@ def test_case_04_a_zarr_fill_value_is_a_value(tmp_path, zarr_format, consolidate
 @pytest.mark.parametrize("zarr_format", [2, 3])
 @pytest.mark.parametrize("key", ["_FillValue", "missing_value"])
 @pytest.mark.parametrize("value", [0.0, -9999.0])
-def test_attributes_of_cf_name_what_is_missing(tmp_path, zarr_format, key, value):
+def test_cf_attributes_declare_missing_values(tmp_path, zarr_format, key, value):
     rain = rain_store(tmp_path / "a.zarr", zarr_format, fill=-7777, attributes={key: value})
     rain[3, 2, 1] = -9999
     zarr.open_group(tmp_path / "a.zarr", mode="r+")["tp"][...] = rain
-    read = open_sources([tmp_path / "a.zarr"])["tp"].values
-    assert np.array_equal(np.isnan(read), rain == value) and (rain == value).any()
-    assert np.array_equal(read[rain != value], rain[rain != value])
+    result = open_sources([tmp_path / "a.zarr"])["tp"].values
+    assert np.array_equal(np.isnan(result), rain == value) and (rain == value).any()
+    assert np.array_equal(result[rain != value], rain[rain != value])
 
 
 @pytest.mark.parametrize(
     ("dtype", "fill"), [("f4", np.nan), ("f4", -9999.0), ("f4", 1e20), ("i2", -32767), ("u1", 255)]
 )
-def test_what_xarray_writes_as_missing_in_zarr_2_stays_missing(tmp_path, dtype, fill):
-    """In format 2 it writes ``_FillValue`` as the array's ``fill_value`` alone."""
+def test_missing_values_written_by_xarray_to_zarr_2_stay_missing(tmp_path, dtype, fill):
+    """xarray stores ``_FillValue`` in format 2 only as the array's ``fill_value``."""
     values = np.linspace(0, 2, 80).reshape(4, 4, 5)
     values[1, 2, 3] = np.nan
     coords = {
@@ -81,9 +81,9 @@ def test_what_xarray_writes_as_missing_in_zarr_2_stays_missing(tmp_path, dtype, 
         tmp_path / "a.zarr", zarr_format=2, encoding={"t": {"dtype": dtype, "_FillValue": fill, **packed}}
     )
     assert "_FillValue" not in zarr.open_group(tmp_path / "a.zarr")["t"].attrs
-    read = open_sources([tmp_path / "a.zarr"])["t"].values
-    assert np.array_equal(np.isnan(read), np.isnan(values)) and np.allclose(
-        read, values, atol=6e-3, equal_nan=True
+    result = open_sources([tmp_path / "a.zarr"])["t"].values
+    assert np.array_equal(np.isnan(result), np.isnan(values)) and np.allclose(
+        result, values, atol=6e-3, equal_nan=True
     )
 
 
@@ -106,11 +106,11 @@ def test_what_xarray_writes_as_missing_in_zarr_2_stays_missing(tmp_path, dtype, 
         (127, "i1", True),
     ],
 )
-def test_which_fill_values_are_sentinels(fill, dtype, mask):
+def test_only_implausible_fill_values_are_sentinels(fill, dtype, mask):
     assert is_sentinel(fill, np.dtype(dtype)) == mask
 
 
-def test_coordinates_keep_their_zeros_in_netcdf(tmp_path, source):
+def test_zeros_in_netcdf_coordinates_are_not_masked(tmp_path, source):
     from netCDF4 import Dataset
 
     path = tmp_path / "a.nc"
@@ -123,13 +123,13 @@ def test_coordinates_keep_their_zeros_in_netcdf(tmp_path, source):
             copy = new.createVariable(name, variable.dtype, variable.dimensions, **zero)
             copy.setncatts({k: variable.getncattr(k) for k in variable.ncattrs() if k != "_FillValue"})
             copy[:] = variable[:]
-    read = open_sources([tmp_path / "b.nc"])
-    assert np.array_equal(read["latitude"], np.arange(3.0, -4, -1)) and np.array_equal(
-        read["time"], source["time"]
+    result = open_sources([tmp_path / "b.nc"])
+    assert np.array_equal(result["latitude"], np.arange(3.0, -4, -1)) and np.array_equal(
+        result["time"], source["time"]
     )
 
 
-def test_dates_that_are_missing_are_still_refused(tmp_path, source):
+def test_missing_times_are_refused(tmp_path, source):
     source.assign_coords(time=source["time"].where(source["time"] > source["time"][0])).to_netcdf(
         tmp_path / "a.nc"
     )
@@ -137,13 +137,13 @@ def test_dates_that_are_missing_are_still_refused(tmp_path, source):
         open_sources([tmp_path / "a.nc"])
 
 
-def test_groups_of_a_store_are_decoded_alike(tmp_path):
+def test_nested_groups_are_decoded_like_the_root(tmp_path):
     rain = rain_store(tmp_path / "a.zarr" / "inner")
     assert np.array_equal(open_raw(str(tmp_path / "a.zarr" / "inner"))["tp"], rain)
 
 
 @pytest.mark.filterwarnings("ignore:Consolidated metadata is currently not part:UserWarning")
-def test_in_zarr_3_only_the_attribute_counts(tmp_path):
+def test_only_attributes_declare_missing_values_in_zarr_3(tmp_path):
     rain = rain_store(tmp_path / "a.zarr", 3, fill=-9999)
     rain[1, 2, 3] = -9999
     zarr.open_group(tmp_path / "a.zarr", mode="r+")["tp"][...] = rain

@@ -1,6 +1,4 @@
-"""netCDF files against the CF conventions, checked as its checkers do: coordinates, units, names, heights,
-methods, compression.
-"""
+"""netCDF outputs follow the CF conventions: coordinates, units, names, heights, cell methods, compression."""
 
 import json
 import re
@@ -37,7 +35,7 @@ STANDARD_NAMES = {
 
 
 def assert_cf(path):
-    """What CF-1.11 asks of any file."""
+    """Check what CF-1.11 requires of any file."""
     with Dataset(path) as file:
         assert re.fullmatch(r"CF-1\.\d+", file.Conventions) and re.match(
             r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ: ", file.history
@@ -85,9 +83,7 @@ def assert_cf(path):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """Return a model of a field on levels, winds at 10 m and 100 m, temperature at 2 m and rain, and the
-    store it is trained on.
-    """
+    """Return a model of geopotential, 10 m and 100 m wind, 2 m temperature and rain, and its store."""
     folder = tmp_path_factory.mktemp("cf")
     source = make_source().rename(u10="10m_u_component_of_wind", t2m="2m_temperature")
     source["100m_u_component_of_wind"] = (source["10m_u_component_of_wind"] * 1.5).assign_attrs(
@@ -115,7 +111,7 @@ def written(model, tmp_path_factory):
     return path
 
 
-def test_forecasts_keep_the_conventions(written):
+def test_forecasts_follow_the_conventions(written):
     assert_cf(written)
     with Dataset(written) as file:
         number = file["number"]
@@ -133,8 +129,8 @@ def test_heights_are_scalar_coordinates_of_their_own_variables(written):
     with Dataset(written) as file:
         expected = {"2m_temperature": 2, "10m_u_component_of_wind": 10, "100m_u_component_of_wind": 100}
         for name in file.variables:
-            mine = [n for n in getattr(file[name], "coordinates", "").split() if n.startswith("height")]
-            assert mine == ([f"height_{expected[name]}m"] if name in expected else []), name
+            heights = [n for n in getattr(file[name], "coordinates", "").split() if n.startswith("height")]
+            assert heights == ([f"height_{expected[name]}m"] if name in expected else []), name
         for height in expected.values():
             v = file[f"height_{height}m"]
             assert v.shape == () and float(v[...]) == height
@@ -142,7 +138,7 @@ def test_heights_are_scalar_coordinates_of_their_own_variables(written):
         assert "valid_time" in file["geopotential"].coordinates
 
 
-def test_one_height_is_called_height(model, tmp_path):
+def test_a_single_height_coordinate_is_named_height(model, tmp_path):
     with model[0].run(
         model[1], lead="6h", variables=["2m_temperature", "geopotential"], output=tmp_path / "t.nc"
     ):
@@ -151,24 +147,26 @@ def test_one_height_is_called_height(model, tmp_path):
         assert float(file["height"]) == 2 and file["height"].attrs["standard_name"] == "height"
 
 
-def test_accumulations_say_so(written):
+def test_accumulations_have_the_cell_method_sum(written):
     with Dataset(written) as file:
         assert file["total_precipitation_6hr"].cell_methods == "prediction_timedelta: sum"
         assert "cell_methods" not in file["2m_temperature"].ncattrs()
 
 
-def test_a_netcdf_forecast_reads_back_and_starts_the_next_one(model, written):
-    point, store = model
-    memory = point.run(store, ["2001-02-01", "2001-02-03T06"], "24h", members=3)
+def test_a_netcdf_forecast_round_trips_and_initialises_another(model, written):
+    forecaster, store = model
+    in_memory = forecaster.run(store, ["2001-02-01", "2001-02-03T06"], "24h", members=3)
     with xr.open_dataset(written, decode_timedelta=True) as file:
         assert file["prediction_timedelta"].dtype == "timedelta64[ns]" and np.array_equal(
-            file["valid_time"], memory["valid_time"]
+            file["valid_time"], in_memory["valid_time"]
         )
-        for name in memory.data_vars:
-            assert np.array_equal(file[name], memory[name]), name
-    point.run(store, "2001-02-01", "24h", output=written.parent / "one.nc").close()
-    on = point.run(written.parent / "one.nc", lead="6h")
-    assert np.isfinite(on["2m_temperature"]).all() and on["time"].values[0] == np.datetime64("2001-02-02")
+        for name in in_memory.data_vars:
+            assert np.array_equal(file[name], in_memory[name]), name
+    forecaster.run(store, "2001-02-01", "24h", output=written.parent / "one.nc").close()
+    continued = forecaster.run(written.parent / "one.nc", lead="6h")
+    assert np.isfinite(continued["2m_temperature"]).all() and continued["time"].values[0] == np.datetime64(
+        "2001-02-02"
+    )
 
 
 def test_the_command_names_levels_and_members(model, tmp_path):
@@ -193,7 +191,7 @@ def test_the_command_names_levels_and_members(model, tmp_path):
     assert "geopotential 850 hPa" in text and "members: 3" in text
 
 
-def test_compression_makes_smooth_fields_smaller(tmp_path):
+def test_smooth_fields_are_compressed(tmp_path):
     field = np.broadcast_to(np.float32(280), (40, 91, 180)).copy()
     dataset = xr.Dataset({"t": (("time", "latitude", "longitude"), field, {"units": "K"})})
     write_netcdf(dataset, tmp_path / "t.nc")
@@ -202,14 +200,14 @@ def test_compression_makes_smooth_fields_smaller(tmp_path):
         assert file["t"].chunking() == [4, 91, 180]
 
 
-def test_scores_keep_the_conventions(model, written, tmp_path):
+def test_scores_follow_the_conventions(model, written, tmp_path):
     verify(written, model[1], tmp_path / "scores.nc")
     assert_cf(tmp_path / "scores.nc")
     with Dataset(tmp_path / "scores.nc") as file:
         assert file["level"].units == "hPa"
 
 
-def test_solutions_keep_the_conventions(tmp_path):
+def test_solutions_follow_the_conventions(tmp_path):
     coords = {
         "time": ("time", [0.0, 0.5], {"long_name": "time", "axis": "T"}),
         "x": ("x", np.arange(4) / 4, {"long_name": "place"}),
@@ -222,7 +220,7 @@ def test_solutions_keep_the_conventions(tmp_path):
         assert np.array_equal(file["u"], u[1]) and file["time"].values.tolist() == [0, 0.5]
 
 
-def test_history_names_time_and_command_without_secrets(monkeypatch):
+def test_history_records_time_and_command_without_secrets(monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
     monkeypatch.setattr(
         "sys.argv",
@@ -238,7 +236,7 @@ def test_history_names_time_and_command_without_secrets(monkeypatch):
     assert history().startswith("1970-01-01T00:00:00Z: fourcaster.forecast, from Python")
 
 
-def test_outputs_can_be_reproduced(model, tmp_path, monkeypatch):
+def test_outputs_are_reproducible(model, tmp_path, monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1000000000")
     for name in ("a.nc", "b.nc", "a.zarr", "b.zarr"):
         model[0].run(model[1], "2001-02-01", "12h", output=tmp_path / name).close()
@@ -257,7 +255,7 @@ def test_outputs_can_be_reproduced(model, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["2m_temperature", "t2m", "2t", "d2m", "tas"])
-def test_names_of_variables_at_2_metres(name):
+def test_variables_at_2_metres_are_recognised_by_name(name):
     assert height_of(name, {}) == 2
 
 
@@ -280,11 +278,11 @@ def test_names_of_variables_at_2_metres(name):
         ("temperature", {}, None),
     ],
 )
-def test_heights_of_variables(name, attrs, height):
+def test_heights_follow_from_names_and_attributes(name, attrs, height):
     assert height_of(name, attrs) == height
 
 
-def test_attributes_that_are_not_true_of_a_forecast_are_left_out():
+def test_attributes_that_do_not_apply_to_forecasts_are_dropped():
     attrs = {
         "units": "K",
         "standard_name": "unknown",

@@ -1,4 +1,4 @@
-"""Remote stores: with servers that fail, stall and cut off, values are correct or there is a clear error."""
+"""Remote stores: unreliable servers yield correct values or a clear error; caching and credentials."""
 
 import os
 import warnings
@@ -20,7 +20,7 @@ RNG = np.random.default_rng(11)
 
 
 @pytest.fixture(autouse=True)
-def surroundings(monkeypatch, tmp_path):
+def environment(monkeypatch, tmp_path):
     for name in [n for n in os.environ if n.startswith(("AWS_", "GOOGLE_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -76,9 +76,9 @@ def call(*words):
 
 def test_an_unreliable_server_yields_the_same_values(source):
     server = serve(source.parent, fails=0.3, seed=3)
-    far = open_sources([f"http://127.0.0.1:{server.server_port}/wb.zarr"])
-    near = open_sources([source])
-    xr.testing.assert_identical(far.compute(), near.compute())
+    remote = open_sources([f"http://127.0.0.1:{server.server_port}/wb.zarr"])
+    local = open_sources([source])
+    xr.testing.assert_identical(remote.compute(), local.compute())
     stop(server)
 
 
@@ -92,7 +92,7 @@ def test_chunks_are_cached(source):
     stop(server)
 
 
-def test_an_unreachable_server_is_one_error(source, tmp_path):
+def test_an_unreachable_server_is_a_clear_error(source, tmp_path):
     server = serve(source.parent)
     url = f"http://127.0.0.1:{server.server_port}/wb.zarr"
     dataset = open_sources([url])
@@ -180,13 +180,13 @@ def test_rejected_urls_do_not_expose_secrets(tmp_path, url):
     assert code == 2 and "hidden-word" not in text
 
 
-def test_shards_are_read_by_range(source, tmp_path):
-    near = xr.open_zarr(source).drop_encoding().chunk(time=80)
+def test_shards_are_read_by_range_requests(source, tmp_path):
+    local = xr.open_zarr(source).drop_encoding().chunk(time=80)
     encoding = {
         name: {"shards": (80, *da.shape[1:]), "chunks": (8, *da.shape[1:])}
-        for name, da in near.data_vars.items()
+        for name, da in local.data_vars.items()
     }
-    near.to_zarr(tmp_path / "sharded.zarr", zarr_format=3, consolidated=False, encoding=encoding)
+    local.to_zarr(tmp_path / "sharded.zarr", zarr_format=3, consolidated=False, encoding=encoding)
     server = serve(tmp_path, seed=5)
     code, text = call(
         "ingest", f"http://127.0.0.1:{server.server_port}/sharded.zarr", "-o", tmp_path / "s.zarr"
@@ -197,15 +197,15 @@ def test_shards_are_read_by_range(source, tmp_path):
         zarr.consolidate_metadata(tmp_path / "sharded.zarr")
     server.state["fails"] = 0.3
     url = f"http://127.0.0.1:{server.server_port}/sharded.zarr"
-    far = open_sources([url])
+    remote = open_sources([url])
     expected = open_sources([tmp_path / "sharded.zarr"])
     server.state["sent"].clear()
     xr.testing.assert_equal(
-        open_lazily(url)["2m_temperature"][3:5].compute(), near["2m_temperature"][3:5].compute()
+        open_lazily(url)["2m_temperature"][3:5].compute(), local["2m_temperature"][3:5].compute()
     )
     shard = next(p for p in (tmp_path / "sharded.zarr" / "2m_temperature" / "c").rglob("*") if p.is_file())
     assert max(server.state["sent"][-3:]) < shard.stat().st_size / 2
-    xr.testing.assert_identical(far.compute(), expected.compute())
+    xr.testing.assert_identical(remote.compute(), expected.compute())
     stop(server)
 
 

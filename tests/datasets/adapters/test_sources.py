@@ -258,7 +258,7 @@ def test_rounded_scalar_values_are_equal():
 
 
 def test_a_variable_is_selected_at_the_levels_of_a_store():
-    def place(dataset, levels, **scalars):
+    def select(dataset, levels, **scalars):
         return select_place(
             canonical(dataset, "memory")["z"],
             levels=levels,
@@ -269,12 +269,12 @@ def test_a_variable_is_selected_at_the_levels_of_a_store():
 
     both = xr.concat([on_level(500), on_level(850)], "level")
     assert (
-        place(on_level(500), [500]).sizes["level"] == 1
-        and "level" not in place(on_level(500), None, level="500 hPa").dims
+        select(on_level(500), [500]).sizes["level"] == 1
+        and "level" not in select(on_level(500), None, level="500 hPa").dims
     )
-    assert place(both, [850, 500])["level"].values.tolist() == [850, 500]
-    assert np.array_equal(place(both, None, level="850 hPa"), on_level(850)["z"][:, 0])
-    assert place(on_level(500).assign_coords(height=10.0), None, height="10 m").ndim == 3
+    assert select(both, [850, 500])["level"].values.tolist() == [850, 500]
+    assert np.array_equal(select(both, None, level="850 hPa"), on_level(850)["z"][:, 0])
+    assert select(on_level(500).assign_coords(height=10.0), None, height="10 m").ndim == 3
     for dataset, levels, scalars, message in (
         (on_level(850), [500], {}, "lacks level 500 hPa, which the store needs; it has 850 hPa"),
         (both, None, {"level": "700 hPa"}, "lacks level 700 hPa, which the store needs; it has 500, 850 hPa"),
@@ -287,7 +287,7 @@ def test_a_variable_is_selected_at_the_levels_of_a_store():
         ),
     ):
         with pytest.raises(ValueError, match=message):
-            place(dataset, levels, **scalars)
+            select(dataset, levels, **scalars)
 
 
 # One quantity with several names.
@@ -446,8 +446,8 @@ def test_rounded_coordinates_are_the_same_grid(folder, lat, lon):
     ingest(["one.nc"], "s.zarr")
     ingest(["two.nc"], "s.zarr", append=True)
     store = open_store("s.zarr").dataset
-    started = check_grid(open_sources(["two.nc"]), grid_of(open_sources(["one.nc"])), "two.nc")
-    for dataset in (joined, store, started):
+    aligned = check_grid(open_sources(["two.nc"]), grid_of(open_sources(["one.nc"])), "two.nc")
+    for dataset in (joined, store, aligned):
         assert (
             dataset["latitude"].values.tobytes() == lat.tobytes()
             and dataset["longitude"].values.tobytes() == lon.tobytes()

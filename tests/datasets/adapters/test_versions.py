@@ -13,9 +13,9 @@ def two_versions(source, values, final=slice(0, 120), preliminary=slice(120, 160
     """Return the source along ``expver``, with missing values outside of the times of each version."""
     parts = []
     for period, change in ((final, 0), (preliminary, 7)):
-        there = np.zeros(160, bool)
-        there[period] = True
-        parts.append((source + change).where(xr.DataArray(there, dims="time")))
+        available = np.zeros(160, bool)
+        available[period] = True
+        parts.append((source + change).where(xr.DataArray(available, dims="time")))
     joined = xr.concat(parts, xr.DataArray(np.array(values), dims="expver", name="expver")).transpose(
         "time", "expver", ...
     )
@@ -30,12 +30,12 @@ def test_preliminary_values_fill_missing_final_ones(source, tmp_path, values, ca
     joined = two_versions(source, [1, 5]).isel(expver=[1, 0]) if swapped else two_versions(source, values)
     packed = {"dtype": "i2", "scale_factor": 1e-3, "add_offset": 280.0, "_FillValue": -32767}
     joined.to_netcdf(tmp_path / "era5.nc", encoding={"t2m": packed})
-    read = open_sources([tmp_path / "era5.nc"])
-    assert read["t2m"].dims == ("time", "latitude", "longitude") and read["t2m"].chunks is not None
-    assert np.allclose(read["t2m"][:120], source["t2m"][:120], atol=1e-3) and np.allclose(
-        read["t2m"][120:], source["t2m"][120:] + 7, atol=1e-3
+    result = open_sources([tmp_path / "era5.nc"])
+    assert result["t2m"].dims == ("time", "latitude", "longitude") and result["t2m"].chunks is not None
+    assert np.allclose(result["t2m"][:120], source["t2m"][:120], atol=1e-3) and np.allclose(
+        result["t2m"][120:], source["t2m"][120:] + 7, atol=1e-3
     )
-    assert np.array_equal(read["u10"][:120], source["u10"][:120]) and not np.isnan(read["u10"]).any()
+    assert np.array_equal(result["u10"][:120], source["u10"][:120]) and not np.isnan(result["u10"]).any()
     assert [r.message for r in caplog.records] == [
         f"{tmp_path / 'era5.nc'}: values of ERA5, filled from ERA5T, preliminary where they are missing"
     ]
@@ -47,9 +47,9 @@ def test_preliminary_values_fill_missing_final_ones(source, tmp_path, values, ca
 
 
 def test_final_values_take_precedence(source):
-    read = canonical(two_versions(source, [1, 5], preliminary=slice(60, 160)), "memory")
-    assert np.array_equal(read["t2m"][:120], source["t2m"][:120]) and np.allclose(
-        read["t2m"][120:], source["t2m"][120:] + 7
+    result = canonical(two_versions(source, [1, 5], preliminary=slice(60, 160)), "memory")
+    assert np.array_equal(result["t2m"][:120], source["t2m"][:120]) and np.allclose(
+        result["t2m"][120:], source["t2m"][120:] + 7
     )
 
 
@@ -66,8 +66,8 @@ def test_preliminary_times_are_replaced_by_final_ones(source, final):
     for name in both.data_vars:
         both[name].attrs = source[name].attrs
     marked = both.assign_coords(expver=("time", [final] * 120 + [preliminary] * 60)).sortby("time")
-    read = canonical(marked, "memory")
-    assert np.array_equal(read["time"], source["time"]) and "expver" not in read.coords
-    assert np.array_equal(read["t2m"][:120], source["t2m"][:120]) and np.allclose(
-        read["t2m"][120:], source["t2m"][120:] + 7
+    result = canonical(marked, "memory")
+    assert np.array_equal(result["time"], source["time"]) and "expver" not in result.coords
+    assert np.array_equal(result["t2m"][:120], source["t2m"][:120]) and np.allclose(
+        result["t2m"][120:], source["t2m"][120:] + 7
     )

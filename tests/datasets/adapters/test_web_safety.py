@@ -1,4 +1,4 @@
-"""Web servers that redirect, send too much or too slowly; a cache and a sample in folders open to others."""
+"""Untrusted web servers, and caches and samples in folders that other users can write to."""
 
 import hashlib
 import logging
@@ -20,30 +20,30 @@ from fourcaster.datasets.errors import UntrustedDataError
 
 
 @pytest.fixture(autouse=True)
-def surroundings(monkeypatch, tmp_path):
+def environment(monkeypatch, tmp_path):
     monkeypatch.setenv("FOURCASTER_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("FOURCASTER_TIMEOUT", "2")
     monkeypatch.setattr("fourcaster.datasets.adapters.remote.TRIES", 2)
 
 
-class Answers(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
     def do_GET(self):
-        self.server.asked.append(self.path)
+        self.server.requests.append(self.path)
         self.server.answer(self)
 
 
 @pytest.fixture
 def server():
-    """Start web servers that respond by a function."""
+    """Return a function that starts a web server with the given response."""
     started = []
 
     def start(answer):
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         server.daemon_threads = True
-        server.asked, server.answer = [], answer
+        server.requests, server.answer = [], answer
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         started.append(server)
         return server
@@ -78,7 +78,7 @@ def test_redirects_to_another_port_are_rejected(server, status, key):
         UntrustedDataError, match=f"redirects to another host or port, http://127.0.0.1:{inside.server_port};"
     ):
         get(outside, key)
-    assert not inside.asked
+    assert not inside.requests
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_redirects_to_another_host_or_scheme_are_rejected(server, location):
     )
     with pytest.raises(UntrustedDataError, match="another host or port"):
         get(here)
-    assert len(here.asked) == 1
+    assert len(here.requests) == 1
 
 
 def test_a_rejected_redirect_shows_no_password(server):
@@ -293,7 +293,7 @@ def test_an_invalid_cache_size_is_a_one_line_error(monkeypatch):
 
 @pytest.fixture
 def download(tmp_path, monkeypatch):
-    """A server of the valid sample; the values are compared by the checksum of the bytes."""
+    """Serve a valid sample, whose checksum is that of its bytes."""
     (tmp_path / "www").mkdir()
     (tmp_path / "www" / sample.NAME).write_bytes(b"right")
     monkeypatch.setattr(

@@ -83,7 +83,7 @@ class Command:
         return os.mkdir, (str(self.marker),)
 
 
-def objects(store, filters, marker, dtype="|O", compressor=None):
+def add_object_array(store, filters, marker, dtype="|O", compressor=None):
     """Add an array that runs a command when it is decoded by pickle."""
     (store / "station").mkdir()
     array = {
@@ -116,7 +116,7 @@ def objects(store, filters, marker, dtype="|O", compressor=None):
 )
 @pytest.mark.parametrize("consolidated", [False, True])
 def test_object_arrays_are_rejected_and_run_no_code(store, tmp_path, filters, consolidated):
-    objects(store, filters, tmp_path / "ran")
+    add_object_array(store, filters, tmp_path / "ran")
     if consolidated:
         names = [f.relative_to(store) for f in store.rglob(".z*")]
         document = {
@@ -131,7 +131,7 @@ def test_object_arrays_are_rejected_and_run_no_code(store, tmp_path, filters, co
 
 
 def test_pickle_as_compressor_of_numbers_is_rejected(store, tmp_path):
-    objects(store, None, tmp_path / "ran", "<f4", {"id": "pickle"})
+    add_object_array(store, None, tmp_path / "ran", "<f4", {"id": "pickle"})
     with pytest.raises(UntrustedDataError, match=r"array station is encoded by the codec 'pickle'"):
         open_lazily(str(store))
     assert not (tmp_path / "ran").exists()
@@ -140,8 +140,8 @@ def test_pickle_as_compressor_of_numbers_is_rejected(store, tmp_path):
 @pytest.mark.parametrize("kind", ["bytes_bytes", "inner", "index", "array_bytes"])
 def test_codecs_of_installed_packages_are_not_run(tmp_path, kind, monkeypatch):
     store = make(tmp_path / "a.zarr", 3)
-    asked = []
-    monkeypatch.setattr("zarr.registry.get_codec_class", lambda name, *_: asked.append(name))
+    requested = []
+    monkeypatch.setattr("zarr.registry.get_codec_class", lambda name, *_: requested.append(name))
     bytes_, own = (
         {"name": "bytes", "configuration": {"endian": "little"}},
         {"name": "own_codec", "configuration": {}},
@@ -156,7 +156,7 @@ def test_codecs_of_installed_packages_are_not_run(tmp_path, kind, monkeypatch):
     edit(store / "air" / "zarr.json", codecs=codecs[kind])
     with pytest.raises(UntrustedDataError, match="'own_codec', which is not allowed"):
         open_lazily(str(store))
-    assert "own_codec" not in asked
+    assert "own_codec" not in requested
 
 
 @pytest.mark.parametrize("group", ["statistics", "climatology"])
@@ -433,7 +433,7 @@ def test_invalid_metadata_files_are_rejected(value, reason):
         metadata.check("far", "zarr.json", value, memory=MEMORY)
 
 
-ODD = {
+WRONG_TYPES = {
     "checksum": lambda m: m["codecs"][-1].update(
         name="zstd", configuration={"level": 0, "checksum": ["2001-01-03", None]}
     ),
@@ -455,7 +455,7 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("kind", ODD)
+@pytest.mark.parametrize("kind", WRONG_TYPES)
 @pytest.mark.parametrize("part", ["t2m", "statistics/t2m_mean", "time"])
 def test_metadata_of_wrong_types_are_one_line_errors(tiny_store, tmp_path, kind, part):
     path = tmp_path / "s.zarr"
@@ -464,13 +464,13 @@ def test_metadata_of_wrong_types_are_one_line_errors(tiny_store, tmp_path, kind,
         path / "zarr.json",
         path / "statistics" / "zarr.json",
     ):  # consolidated metadata would be read instead
-        described = json.loads(file.read_text())
-        described.pop("consolidated_metadata", None)
-        file.write_text(json.dumps(described))
+        document = json.loads(file.read_text())
+        document.pop("consolidated_metadata", None)
+        file.write_text(json.dumps(document))
     file = path / part / "zarr.json"
-    described = json.loads(file.read_text())
-    ODD[kind](described)
-    file.write_text(json.dumps(described))
+    document = json.loads(file.read_text())
+    WRONG_TYPES[kind](document)
+    file.write_text(json.dumps(document))
     for words in (["inspect", path, "--json"], ["ingest", path, "-o", tmp_path / "o.zarr"]):
         code, message = call(*words)
         assert code == 0 or (
