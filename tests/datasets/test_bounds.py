@@ -42,5 +42,5 @@ from fourcaster.datasets.bounds import physical_bounds
         ("msl", {}, "Pa", (None, None)),
     ],
 )
-def test_bounds_follow_from_what_a_variable_is(name, attrs, units, bounds):
+def test_bounds_follow_from_standard_name_name_and_units(name, attrs, units, bounds):
     assert physical_bounds(name, attrs, units) == bounds

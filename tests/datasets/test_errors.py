@@ -25,7 +25,7 @@ def test_the_command_adds_the_flag_of_the_argument(error, hint):
     assert option_hint(restored) == hint and str(restored) == str(error)
 
 
-def test_the_argument_is_found_in_the_cause_of_an_error():
+def test_the_hint_is_taken_from_the_cause_of_an_error():
     with pytest.raises(ValueError, match="a file") as caught:
         try:
             raise LinkRefusedError("a link")

@@ -1,4 +1,4 @@
-"""Fields known in advance: sunlight beside an almanac, and the store's own that do not change."""
+"""Forcings: insolation compared with an almanac and an ephemeris, and static fields of the store."""
 
 import json
 
@@ -40,7 +40,7 @@ def at(text):
         ("2024-12-21T09:20", -23.436),  # equinoxes, solstices
     ],
 )
-def test_declination_is_the_almanacs(time, declination):
+def test_declination_agrees_with_the_almanac(time, declination):
     assert np.rad2deg(sun(at(time))[0][0]) == pytest.approx(declination, abs=0.012)
 
 
@@ -48,7 +48,7 @@ def test_declination_is_the_almanacs(time, declination):
     ("time", "minutes"),
     [("1992-10-13T00", 13 + 42.6 / 60), ("2024-02-11T12", -14.23), ("2024-11-03T12", 16.45)],
 )
-def test_equation_of_time_is_the_almanacs(time, minutes):
+def test_the_equation_of_time_agrees_with_the_almanac(time, minutes):
     assert np.rad2deg(sun(at(time))[1][0]) * 4 == pytest.approx(minutes, abs=0.1)
 
 
@@ -56,46 +56,46 @@ def test_equation_of_time_is_the_almanacs(time, minutes):
     ("time", "distance"),
     [("1992-10-13T00", 0.99766), ("2024-01-03T00:38", 0.983307), ("2024-07-05T05:06", 1.016725)],
 )
-def test_distance_is_the_almanacs(time, distance):
+def test_the_distance_to_the_sun_agrees_with_the_almanac(time, distance):
     assert sun(at(time))[2][0] ** -0.5 == pytest.approx(distance, abs=1e-4)
 
 
-def test_sunlight_anywhere_is_that_of_an_ephemeris():
+def test_insolation_agrees_with_an_ephemeris_at_random_points():
     rng = np.random.default_rng(4)
     grid = LatLon(np.sort(rng.uniform(-90, 90, 5)), np.sort(rng.uniform(0, 359, 7)))
     times = np.datetime64("1951-01-01", "ns") + rng.integers(0, 98 * 365 * 86400, 40) * np.timedelta64(1, "s")
-    light = toa_radiation(times, grid)
-    body, place = ephem.Sun(), ephem.Observer()
-    place.pressure, place.elevation = 0, 0
+    radiation = toa_radiation(times, grid)
+    body, observer = ephem.Sun(), ephem.Observer()
+    observer.pressure, observer.elevation = 0, 0
     for t, time in enumerate(times):
         for i, latitude in enumerate(grid.latitude):
             for j, longitude in enumerate(grid.longitude):
-                place.lat, place.lon, place.date = (
+                observer.lat, observer.lon, observer.date = (
                     np.deg2rad(latitude),
                     np.deg2rad(longitude),
                     str(time)[:19].replace("T", " "),
                 )
-                body.compute(place)
-                assert light[t, i, j] == pytest.approx(
+                body.compute(observer)
+                assert radiation[t, i, j] == pytest.approx(
                     max(np.sin(body.alt), 0) / body.earth_distance**2, abs=5e-4
                 )
 
 
-def test_sunlight_over_a_year_is_a_quarter_of_the_solar_constant():
+def test_the_annual_mean_insolation_is_a_quarter_of_the_solar_constant():
     grid = LatLon(np.arange(-89.0, 90, 2), np.arange(0, 360, 10.0))
     times = np.datetime64("2021-01-01", "ns") + np.arange(0, 365 * 24, 7) * np.timedelta64(1, "h")
     mean = (toa_radiation(times, grid) * grid.area_weights[:, None]).mean(dtype=np.float64)
     assert mean == pytest.approx(0.25 / np.sqrt(1 - 0.0167**2), rel=1e-3)
 
 
-def test_models_trained_on_the_angle_alone_get_it():
+def test_models_trained_on_the_solar_angle_alone_still_receive_it():
     times, grid = at("2014-05-01T15"), LatLon(np.array([10.0, 50.0]), np.arange(0, 360, 30.0))
-    given = forcings(times, grid, np.timedelta64(6, "h"), names=["insolation", "cos_year"])
-    assert given.shape == (1, 2, 2, 12) and np.array_equal(given[:, 0], insolation(times, grid))
-    assert np.abs(given[:, 0] - toa_radiation(times, grid)).max() > 5e-3
+    fields = forcings(times, grid, np.timedelta64(6, "h"), names=["insolation", "cos_year"])
+    assert fields.shape == (1, 2, 2, 12) and np.array_equal(fields[:, 0], insolation(times, grid))
+    assert np.abs(fields[:, 0] - toa_radiation(times, grid)).max() > 5e-3
 
 
-def test_sunlight_is_where_and_when_it_should_be():
+def test_insolation_peaks_at_the_subsolar_point_and_vanishes_at_night():
     grid = LatLon(np.array([-80.0, 0.0, 80.0]), np.array([0.0, 90.0, 180.0]))
     noon = toa_radiation(np.array(["2014-06-21T12"], "datetime64[ns]"), grid)[0]
     assert noon[1, 0] == pytest.approx(np.cos(np.deg2rad(23.44)), rel=0.04)  # overhead at 23.44 N
@@ -104,23 +104,23 @@ def test_sunlight_is_where_and_when_it_should_be():
     assert equinox[1, 0] == pytest.approx(0, abs=0.04) and equinox[1, 1] == 0
 
 
-def test_daily_steps_see_the_mean_of_the_day():
+def test_daily_steps_receive_the_daily_mean():
     grid = LatLon(np.array([10.0, 50.0]), np.arange(0, 360, 30.0))
     day = forcings(np.array(["2014-05-01"], "datetime64[ns]"), grid, np.timedelta64(24, "h"))
-    assert np.ptp(day[0, 0], axis=1).max() < 5e-3  # no trace of the hour
+    assert np.ptp(day[0, 0], axis=1).max() < 5e-3  # no diurnal cycle
     six = forcings(np.array(["2014-05-01"], "datetime64[ns]"), grid, np.timedelta64(6, "h"))
     assert np.ptp(six[0, 0], axis=1).max() > 0.5
     assert np.allclose(day[0, 1] ** 2 + day[0, 2] ** 2, 1, atol=1e-6)
 
 
-def test_positions_wrap_round_the_globe_only():
+def test_position_fields_are_periodic_on_global_grids_only():
     globe = static_fields(LatLon(np.linspace(-90, 90, 5), np.arange(0, 360, 10.0)))
     box = static_fields(LatLon(np.linspace(20, 60, 5), np.arange(0, 90, 10.0)))
     assert abs(globe[1, 0, 0] - globe[1, 0, -1]) < 0.05 and abs(globe[2, 0, 0] - globe[2, 0, -1]) < 0.2
     assert box[1, 0].min() == -1 and box[1, 0].max() == 1
 
 
-def with_orography(tmp_path):
+def store_with_orography(tmp_path):
     source = canonical(make_source(), "memory")
     shape = source.sizes["latitude"], source.sizes["longitude"]
     height = np.random.default_rng(0).gamma(1.0, 500.0, shape).astype("f4")
@@ -134,8 +134,8 @@ def with_orography(tmp_path):
     return tmp_path / "s.zarr", height, land
 
 
-def test_a_model_is_given_orography_and_mask_of_its_store(tmp_path):
-    store, height, land = with_orography(tmp_path)
+def test_a_model_receives_orography_and_mask_from_its_store(tmp_path):
+    store, height, land = store_with_orography(tmp_path)
     result = train(tiny_config(store, tmp_path / "run"), device="cpu")
     checkpoint = load_checkpoint(result.checkpoint)
     static = checkpoint.stepper.static.numpy()
@@ -150,7 +150,7 @@ def test_a_model_is_given_orography_and_mask_of_its_store(tmp_path):
         "land_sea_mask",
         "orography",
     ]
-    # The forecast depends on them.
+    # The forecast depends on the static fields.
     states = initial_states(checkpoint, store)
     first = list(rollout(checkpoint, states, states.fields.times[5:6], steps=1, device="cpu"))[-1]
     checkpoint.stepper.static[:] = checkpoint.stepper.static.flip(-1)
@@ -159,8 +159,8 @@ def test_a_model_is_given_orography_and_mask_of_its_store(tmp_path):
     )
 
 
-def test_static_fields_can_be_chosen_and_are_refused_where_there_are_none(tmp_path):
-    store, *_ = with_orography(tmp_path)
+def test_static_fields_are_selected_by_name_and_unknown_names_are_refused(tmp_path):
+    store, *_ = store_with_orography(tmp_path)
     assert list(open_store(store).static(["orography"])) == ["orography"] and not open_store(store).static([])
     with pytest.raises(ValueError, match=r"no static field 'orografy'.*orography"):
         train(tiny_config(store, tmp_path / "run", "data.static=[orografy]"), device="cpu")

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP interrupt work, or let it stop where it chooses."""
+"""SIGTERM and SIGHUP interrupt work at once, or request a cooperative stop."""
 
 import os
 import signal
@@ -25,24 +25,23 @@ def test_a_signal_raises_once_and_the_handler_is_restored(number):
     assert not requested()
 
 
-def test_code_that_stops_by_itself_is_not_interrupted_and_tells_what_is_saved():
-    done = []
+def test_cooperative_code_is_not_interrupted_and_reports_what_is_saved():
+    epochs = []
     with pytest.raises(Stopped, match=r"epoch 3 is saved") as caught, handled(), cooperative():
         for epoch in range(10):
-            done.append(epoch)
+            epochs.append(epoch)
             if epoch == 3:
                 assert not requested()
+                # Twice, as `timeout` does: once to the process, once to its group.
                 os.kill(os.getpid(), signal.SIGTERM)
-                os.kill(
-                    os.getpid(), signal.SIGTERM
-                )  # as `timeout` does: once to the process, once to its group
+                os.kill(os.getpid(), signal.SIGTERM)
                 assert requested()
                 raise Stopped("epoch 3 is saved")
-    assert done == [0, 1, 2, 3]
+    assert epochs == [0, 1, 2, 3]
     assert caught.value.text == "epoch 3 is saved"
 
 
-def test_a_request_that_no_code_acted_on_is_not_lost():
+def test_an_unhandled_request_raises_at_the_end_of_the_outer_block():
     steps = []
     with pytest.raises(Stopped), handled():
         with cooperative():
@@ -53,13 +52,13 @@ def test_a_request_that_no_code_acted_on_is_not_lost():
     assert steps == ["the inner block ends"]
 
 
-def test_an_error_inside_is_not_hidden_by_a_request():
+def test_a_request_does_not_hide_an_error():
     with pytest.raises(ValueError, match="first"), handled(), cooperative():
         os.kill(os.getpid(), signal.SIGTERM)
         raise ValueError("first")
 
 
-def test_an_ignored_signal_stays_ignored_and_other_threads_leave_signals_alone():
+def test_an_ignored_signal_stays_ignored_and_other_threads_do_not_change_handlers():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with handled():
@@ -80,7 +79,7 @@ def test_an_ignored_signal_stays_ignored_and_other_threads_leave_signals_alone()
     assert seen == [signal.getsignal(signal.SIGTERM)]
 
 
-def test_the_second_signal_ends_the_process_at_once():
+def test_a_second_signal_terminates_the_process_immediately():
     code = (
         "import time\n"
         "from fourcaster.datasets.stopping import cooperative, handled\n"
@@ -98,7 +97,7 @@ def test_the_second_signal_ends_the_process_at_once():
         assert process.wait(10) == -signal.SIGTERM
 
 
-def test_a_forked_child_ends_by_the_signal_instead_of_raising():
+def test_a_forked_child_is_terminated_by_the_signal_instead_of_raising():
     with handled():
         child = os.fork()
         if child == 0:

@@ -1,4 +1,4 @@
-"""Grids of options and foreign files are checked before they are built, in memory of their number of rows."""
+"""Grids of options and files are size-checked before construction; memory is linear in their rows."""
 
 import subprocess
 import sys
@@ -50,7 +50,7 @@ def test_a_grid_of_too_many_points_is_refused_before_it_is_built(grid, text):
     assert time.monotonic() - started < 5
 
 
-def test_the_refusal_names_points_and_bytes():
+def test_the_error_states_points_and_bytes():
     with pytest.raises(
         ValueError,
         match=r"40000 x 80000 points, so a field would take 47.7 GiB of memory, more than the limit of 2 GiB",
@@ -61,7 +61,7 @@ def test_the_refusal_names_points_and_bytes():
     assert parse_grid("0.25", dataset(GLOBAL)).shape == (721, 1440)
 
 
-def test_a_small_area_of_a_fine_grid_is_computed_alone():
+def test_a_small_area_of_a_fine_grid_does_not_require_the_whole_grid():
     grid = output_grid(GLOBAL, ("float64", "float64"), "0.005", area="50/0/49/1")
     assert grid.rows is not None and grid.rows.shape == (201, 37)
     assert np.allclose(grid.along_rows, np.linspace(50, 49, 201))
@@ -101,7 +101,7 @@ def test_weights_between_long_axes_are_refused():
         Regridder.between(dataset(fine), fine, "spectral")
 
 
-def test_a_tall_grid_takes_memory_of_its_rows():
+def test_memory_of_a_tall_grid_is_linear_in_its_rows():
     code = """
 import resource
 resource.setrlimit(resource.RLIMIT_AS, (4 * 2**30,) * 2)
@@ -118,15 +118,15 @@ for start in (90, 89.9):
 sphere_nodes(40_000, "equiangular"), sphere_nodes(40_000, "equiangular-no-poles")
 print(int(next(l for l in open("/proc/self/status") if l.startswith("VmHWM")).split()[1]) - first)
 """
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=100
     )
-    assert int(done.stdout) < 200_000  # kB
+    assert int(result.stdout) < 200_000  # kB
 
 
 @pytest.mark.parametrize("rows", [2, 3, 4, 5, 32, 33, 180, 181, 721])
 @pytest.mark.parametrize("kind", ["equiangular", "equiangular-no-poles"])
-def test_weights_of_even_latitudes_integrate_cosines(rows, kind):
+def test_weights_of_evenly_spaced_latitudes_integrate_cosines(rows, kind):
     theta, weights = sphere_nodes(rows, kind)
     degrees = np.arange(rows)
     exact = np.where(
@@ -136,7 +136,7 @@ def test_weights_of_even_latitudes_integrate_cosines(rows, kind):
 
 
 @pytest.mark.parametrize("rows", [401, 402])
-def test_gauss_nodes_of_many_rows(rows, monkeypatch):
+def test_gauss_nodes_of_many_rows_are_accurate(rows, monkeypatch):
     monkeypatch.setattr("fourcaster.fno.quadrature._EIGENVALUES", 400)
     theta, weights = sphere_nodes(rows, "legendre-gauss")
     x, w = np.polynomial.legendre.leggauss(rows)
@@ -153,7 +153,7 @@ def test_gauss_latitudes_are_recognised(rows):
     assert LatLon(latitude + np.where(np.arange(rows) == 3, 0.005, 0), 5.0 * np.arange(72)).sphere is None
 
 
-def test_too_many_rows_have_no_quadrature():
+def test_quadrature_of_too_many_rows_is_refused():
     with pytest.raises(ValueError, match="at most 200000 latitudes"):
         sphere_nodes(MOST_ROWS + 1, "equiangular")
     with pytest.raises(
@@ -189,14 +189,14 @@ def message(edition, day=1, columns=8, rows=5, bits=0):
 
 def with_points(content, edition, columns, rows):
     if edition == 1:
-        place = 8 + int.from_bytes(content[8:11], "big")
-        content[place + 6 : place + 10] = columns.to_bytes(2, "big") + rows.to_bytes(2, "big")
+        offset = 8 + int.from_bytes(content[8:11], "big")
+        content[offset + 6 : offset + 10] = columns.to_bytes(2, "big") + rows.to_bytes(2, "big")
     else:
-        place = 16
-        while content[place + 4] != 3:
-            place += int.from_bytes(content[place : place + 4], "big")
-        content[place + 6 : place + 10] = min(columns * rows, 2**32 - 2).to_bytes(4, "big")
-        content[place + 30 : place + 38] = columns.to_bytes(4, "big") + rows.to_bytes(4, "big")
+        offset = 16
+        while content[offset + 4] != 3:
+            offset += int.from_bytes(content[offset : offset + 4], "big")
+        content[offset + 6 : offset + 10] = min(columns * rows, 2**32 - 2).to_bytes(4, "big")
+        content[offset + 30 : offset + 38] = columns.to_bytes(4, "big") + rows.to_bytes(4, "big")
     return content
 
 
@@ -213,7 +213,7 @@ def test_grids_of_grib_messages_are_compared_with_memory(tmp_path, edition):
         open_lazily(str(path))
 
 
-def test_damaged_grib_messages_end_in_one_line(tmp_path, monkeypatch):
+def test_damaged_grib_messages_are_one_line_errors(tmp_path, monkeypatch):
     whole = bytes(message(2))
     cases = {
         "section": (whole[:16] + bytes(4) + whole[20:], "a section of 0 bytes"),

@@ -30,7 +30,7 @@ def batches(tiny_store):
     return make_batches(tiny_store)
 
 
-def test_a_batch_holds_consecutive_states(batches, tiny_store):
+def test_a_batch_contains_consecutive_states(batches, tiny_store):
     truth = open_store(tiny_store).dataset
     batch = batches.reader.read(np.array([7, 30]), 4)
     assert batch.state.shape == batch.background.shape == (2, 4, 2, 7, 12) and batch.forcing.shape == (
@@ -56,19 +56,19 @@ def test_memory_and_disk_give_the_same_batches(tiny_store, block):
 
 
 @pytest.mark.parametrize("block", [1, 16])
-def test_each_sample_comes_once_an_epoch_in_an_order_of_its_own(tiny_store, block):
+def test_each_epoch_visits_every_sample_once_in_its_own_order(tiny_store, block):
     batches = make_batches(tiny_store, 2**30, block=block)
     times = batches.reader.fields.times
 
     def order(epoch):
-        asked = []
-        make = batches.reader.batch
+        requested = []
+        read_batch = batches.reader.batch
         batches.reader.batch = lambda starts, length, pool: (
-            asked.extend(starts.tolist()) or make(starts, length, pool)
+            requested.extend(starts.tolist()) or read_batch(starts, length, pool)
         )
         assert sum(1 for _ in batches.epoch(epoch, 1)) == batches.steps_per_epoch()
-        batches.reader.batch = make
-        return asked
+        batches.reader.batch = read_batch
+        return requested
 
     first, second = order(0), order(1)
     assert first == order(0) and first != second and len(times) == 160
@@ -76,7 +76,7 @@ def test_each_sample_comes_once_an_epoch_in_an_order_of_its_own(tiny_store, bloc
 
 
 @pytest.mark.parametrize("block", [1, 3])
-def test_an_epoch_goes_on_from_any_batch(tiny_store, block):
+def test_an_epoch_resumes_at_any_batch(tiny_store, block):
     batches = make_batches(tiny_store, block=block)
     whole = [b.state for b in batches.epoch(4, 1)]
     rest = [b.state for b in batches.epoch(4, 1, start=7)]
@@ -86,7 +86,7 @@ def test_an_epoch_goes_on_from_any_batch(tiny_store, block):
 
 
 @pytest.mark.parametrize("block", [1, 3])
-def test_both_routes_give_the_same_batches(tiny_store, block):
+def test_dask_and_direct_readers_give_the_same_batches(tiny_store, block):
     dask, direct = make_batches(tiny_store, block=block), make_batches(tiny_store, block=block)
     direct.reader.fields = DirectFields(open_store(tiny_store).dataset, tiny_store)
     for a, b in zip(dask.epoch(2, 3), direct.epoch(2, 3), strict=True):
@@ -117,7 +117,7 @@ def test_samples_can_be_limited_and_long_rollouts_are_shortened(tiny_store):
     assert long.state.shape[1] == 100
 
 
-def test_validation_is_spread_over_its_period(batches):
+def test_validation_samples_are_spread_over_their_period(batches):
     (first, *rest) = list(batches.validation(3, 6))
     assert not rest and first.state.shape[:2] == (6, 5)
     steps = list(batches.validation(30, 100))
@@ -126,7 +126,7 @@ def test_validation_is_spread_over_its_period(batches):
     assert list(empty.validation(3, 6)) == []
 
 
-def test_prefetch_keeps_order_and_hands_on_errors():
+def test_prefetch_preserves_order_and_raises_errors():
     assert list(prefetch(lambda i=i: i * i for i in range(20))) == [i * i for i in range(20)]
 
     def fail():
@@ -138,7 +138,7 @@ def test_prefetch_keeps_order_and_hands_on_errors():
         next(results)
 
 
-def test_a_closed_prefetch_ends_its_thread():
+def test_closing_a_prefetch_stops_its_thread():
     import threading
 
     results = prefetch(lambda i=i: i for i in range(10**6))
@@ -148,7 +148,7 @@ def test_a_closed_prefetch_ends_its_thread():
     assert not [t for t in threading.enumerate() if t.name == "prefetch"]
 
 
-def test_a_store_with_a_gap_is_read_on_both_sides_only(tmp_path):
+def test_samples_do_not_cross_gaps(tmp_path):
     source = make_source().isel(time=[*range(40), *range(50, 160)])
     write_store(canonical(source, "memory"), tmp_path / "s.zarr", allow_gaps=True)
     batches = make_batches(tmp_path / "s.zarr", 2**30)

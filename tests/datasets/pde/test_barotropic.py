@@ -20,7 +20,7 @@ def test_free_flow_conserves_energy_and_enstrophy():
     assert integrals() == pytest.approx(before, rel=1e-5)
 
 
-def test_a_rossby_wave_moves_at_its_phase_speed():
+def test_a_rossby_wave_propagates_at_its_phase_speed():
     beta = 2e-11
     flow = BarotropicFlow(32, forcing=0, drag=0, diffusion=0, beta=beta)
     x = np.arange(32) / 32 * LENGTH
@@ -34,7 +34,7 @@ def test_a_rossby_wave_moves_at_its_phase_speed():
     assert np.allclose(flow.fields()["vorticity"][5], expected, atol=1e-12)
 
 
-def test_wind_has_the_curl_of_the_vorticity_and_no_divergence():
+def test_wind_is_nondivergent_and_its_curl_is_the_vorticity():
     f = BarotropicFlow(32).fields()
     k = 2j * np.pi * np.fft.fftfreq(32, 1 / 32) / LENGTH
 

@@ -1,4 +1,4 @@
-"""Heat sinks and shock pipes: closed solutions, heat budget, convergence and the distribution of samples."""
+"""Heat sinks and shock pipes: analytical solutions, heat budget, convergence and distribution of samples."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from fourcaster.datasets.pde.simulate import make_system
 K, H, Q = 200.0, 300.0, 2e4
 
 
-def test_a_plate_without_fins_agrees_with_the_closed_solution():
+def test_a_plate_without_fins_agrees_with_the_analytical_solution():
     metal = np.zeros((32, 32), dtype=bool)
     metal[:12] = True
     dx = 0.04 / 32
@@ -20,7 +20,7 @@ def test_a_plate_without_fins_agrees_with_the_closed_solution():
     assert np.allclose(t[:12], (Q / H + Q * depth / K)[:, None]) and np.isnan(t[12:]).all()
 
 
-def test_the_air_removes_the_heat_that_enters():
+def test_heat_flux_to_the_air_balances_the_heat_input():
     metal = HeatSink().draw(np.random.default_rng(1))
     dx = 0.04 / 32
     t = np.pad(
@@ -36,7 +36,7 @@ def test_the_air_removes_the_heat_that_enters():
     assert total == pytest.approx(Q * 0.04, rel=1e-10)
 
 
-def test_a_thin_fin_agrees_with_the_closed_solution():
+def test_a_thin_fin_agrees_with_the_analytical_solution():
     """cosh(m (L - y)) with m^2 = 2 h / (k w), far from the plate and with the heat loss of the tip."""
     n, width, length, k = 256, 8, 200, 20.0
     metal = np.zeros((n, n), dtype=bool)

@@ -1,4 +1,4 @@
-"""Solvers against closed solutions, published reference solutions, orders of convergence and invariants."""
+"""Solvers against analytical and published solutions: errors, orders of convergence and invariants."""
 
 import logging
 
@@ -28,7 +28,7 @@ def relative(a, b):
 
 
 def interpolate(u, x, start, length):
-    """Values of a periodic series at arbitrary coordinates."""
+    """Return values of a periodic series at arbitrary coordinates."""
     c = np.fft.rfft(u, norm="forward", axis=-1)
     k = np.arange(c.shape[-1])
     twice = np.where((k == 0) | (2 * k == u.shape[-1]), 1, 2)
@@ -61,10 +61,10 @@ def test_random_fields_have_the_prescribed_variance():
 # The integrator
 
 
-def test_the_integrator_is_exact_for_the_linear_part_and_of_fourth_order_for_the_rest():
+def test_the_integrator_is_exact_for_the_linear_term_and_fourth_order_for_the_rest():
     assert ETDRK4(np.array([-50.0, 2j]), 0.3)(np.ones(2), np.zeros_like) == pytest.approx(np.exp([-15, 0.6j]))
     errors = []
-    for count in (20, 40):  # u' = -3 u + (4 u - u^2): logistic growth with part of it taken as linear
+    for count in (20, 40):  # u' = -3 u + (4 u - u^2): logistic growth, partly treated as linear
         step, u = ETDRK4(np.array([-3.0]), 2 / count), np.array([0.1])
         for _ in range(count):
             u = step(u, lambda u: 4 * u - u**2)
@@ -72,7 +72,7 @@ def test_the_integrator_is_exact_for_the_linear_part_and_of_fourth_order_for_the
     assert errors[0] < 1e-4 and 13 < errors[0] / errors[1] < 19
 
 
-# Lines
+# One-dimensional systems
 
 
 def test_advection_translates_the_wave():
@@ -99,7 +99,7 @@ def cole_hopf(x, t, nu):
     return top / quad(weight, -6, 6, limit=400, epsabs=0, epsrel=1e-11, points=[0, x])[0]
 
 
-def test_burgers_agrees_with_the_closed_solution():
+def test_burgers_agrees_with_the_analytical_solution():
     system = line.Burgers(initial="standard", start=-1, length=2, viscosity=0.05, resolution=128, frames=2)
     x = np.array([-0.83, -0.1, 0.02, 0.4])
     for u, t in zip(system.solve(rng())["u"][1:], (0.5, 1.0), strict=True):
@@ -149,12 +149,12 @@ def test_reaction_diffusion_agrees_with_finite_differences():
     u, n = system.solve(rng())["u"], 512
     h = 2 * np.pi / n
 
-    def slope(t, v):
+    def tendency(t, v):
         return 0.5 * (np.roll(v, 1) - 2 * v + np.roll(v, -1)) / h**2 + 5 * v * (1 - v)
 
     start = system.standard_state(h * np.arange(n))
     reference = solve_ivp(
-        slope, (0, 1), start, method="LSODA", lband=1, uband=1, t_eval=system.times, rtol=1e-8, atol=1e-10
+        tendency, (0, 1), start, method="LSODA", lband=1, uband=1, t_eval=system.times, rtol=1e-8, atol=1e-10
     ).y.T
     assert relative(u, reference[:, :: n // 64]) < 2e-4
 
@@ -181,7 +181,7 @@ def derivative(u, length):
     return np.fft.irfft(1j * k * np.fft.rfft(u, axis=1), n=u.shape[1], axis=1)
 
 
-def test_the_wave_agrees_with_the_closed_solution():
+def test_the_wave_agrees_with_the_analytical_solution():
     system = line.Wave(initial="standard", speed=2, resolution=41, frames=9)
     x, t = np.linspace(0, 1, 41), system.times[:, None]
     exact = np.sin(np.pi * x) * np.cos(2 * np.pi * t) + 0.5 * np.sin(4 * np.pi * x) * np.cos(8 * np.pi * t)
@@ -234,7 +234,7 @@ def test_time_stepping_converges_with_fourth_order(kind, more, step):
     assert all(lowest < order < 4.6 for order in np.log2(np.array(errors[:-1]) / errors[1:]))
 
 
-# Planes
+# Two-dimensional systems
 
 
 def test_flow_converges_to_parallel_flow_under_its_force():
@@ -257,8 +257,8 @@ def test_free_flow_without_viscosity_conserves_energy_and_enstrophy():
     assert energy == pytest.approx(energy[0], rel=1e-6)
 
 
-def test_cells_decay_and_a_shear_flow_advects_in_the_right_direction():
-    """Taylor-Green cells only decay; a small wave moves with the wind of a shear flow."""
+def test_taylor_green_cells_decay_and_a_shear_flow_advects_in_the_right_direction():
+    """Taylor-Green cells only decay; a small wave is advected by a shear flow."""
 
     class Cells(NavierStokes):
         def initial_state(self, rng, points):
@@ -270,9 +270,8 @@ def test_cells_decay_and_a_shear_flow_advects_in_the_right_direction():
     )["vorticity"]
     assert np.allclose(w[1], w[0] * np.exp(-2 * 0.05 * 2), atol=1e-12)
 
-    class Shear(
-        NavierStokes
-    ):  # u = cos y carries a small wave in x to the right at y = 0, to the left at y = pi
+    # u = cos y carries a small wave in x to the right at y = 0, to the left at y = pi.
+    class Shear(NavierStokes):
         def initial_state(self, rng, points):
             y, x = np.meshgrid(*[2 * np.pi * np.arange(points) / points] * 2, indexing="ij")
             return np.sin(y) + 1e-6 * np.cos(8 * x)
@@ -327,7 +326,7 @@ def test_a_sample_of_the_medium_is_the_same_at_every_resolution(kind):
 # The sphere
 
 
-def test_vorticity_of_solid_rotation_and_the_inverse_of_curl_and_divergence():
+def test_solid_rotation_has_its_vorticity_and_wind_inverts_curl_and_divergence():
     sphere = Harmonics(24)
     latitude, _ = np.meshgrid(*sphere.grid, indexing="ij")
     curl, divergence = sphere.curl_and_divergence(40 * np.cos(latitude), np.zeros_like(latitude))
@@ -406,7 +405,7 @@ def test_solutions_match_their_template(name):
         assert np.isfinite(values).all() or (name, key) == (
             "heat_sink",
             "temperature",
-        )  # which is unknown in the air
+        )  # which is missing in the air
         assert {"long_name", "units"} <= set(template[key].attrs)
 
 

@@ -1,4 +1,4 @@
-"""Stores of simulations: reproducible bit for bit by every way of writing them, and never partial."""
+"""Simulated stores are bitwise reproducible however they are written, and never partial."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from fourcaster.datasets.pde.simulate import make_system, simulate
 SMALL = {"resolution": 16, "duration": 1.0, "frames": 3}
 
 
-def open_(path):
+def load(path):
     return xr.open_zarr(path).load()
 
 
@@ -38,7 +38,7 @@ def test_a_store_opens_with_xarray_and_records_its_parameters(tmp_path):
         seed=5,
         progress=lambda *text: seen.append(text),
     )
-    store = open_(tmp_path / "a.zarr")
+    store = load(tmp_path / "a.zarr")
     assert store["vorticity"].dims == ("sample", "time", "y", "x")
     assert store["vorticity"].shape == (3, 4, 16, 16)
     assert store["vorticity"].dtype == np.float64 and not store.isnull().any()["vorticity"]
@@ -51,16 +51,16 @@ def test_a_store_opens_with_xarray_and_records_its_parameters(tmp_path):
 
 
 def test_samples_depend_neither_on_shards_nor_on_the_number_of_samples(tmp_path, small_shards):
-    few = open_(simulate("navier_stokes", tmp_path / "few.zarr", SMALL, samples=3))
-    more = open_(simulate("navier_stokes", tmp_path / "more.zarr", SMALL, samples=5))
+    few = load(simulate("navier_stokes", tmp_path / "few.zarr", SMALL, samples=3))
+    more = load(simulate("navier_stokes", tmp_path / "more.zarr", SMALL, samples=5))
     assert more.isel(sample=slice(3)).drop_attrs().identical(few.drop_attrs())
-    other = open_(simulate("navier_stokes", tmp_path / "other.zarr", SMALL, samples=3, seed=1))
+    other = load(simulate("navier_stokes", tmp_path / "other.zarr", SMALL, samples=3, seed=1))
     assert not other["vorticity"].equals(few["vorticity"])
 
 
-def test_a_cluster_gives_the_same_bits(tmp_path, small_shards):
-    alone = open_(simulate("navier_stokes", tmp_path / "alone.zarr", SMALL, samples=5))
-    assert open_(
+def test_a_cluster_writes_bitwise_identical_stores(tmp_path, small_shards):
+    alone = load(simulate("navier_stokes", tmp_path / "alone.zarr", SMALL, samples=5))
+    assert load(
         simulate("navier_stokes", tmp_path / "cluster.zarr", SMALL, samples=5, scheduler="local:2")
     ).identical(alone)
     from distributed import LocalCluster
@@ -69,7 +69,7 @@ def test_a_cluster_gives_the_same_bits(tmp_path, small_shards):
         store = simulate(
             "navier_stokes", tmp_path / "address.zarr", SMALL, samples=5, scheduler=cluster.scheduler_address
         )
-    assert open_(store).identical(alone)
+    assert load(store).identical(alone)
 
 
 SCRIPT = """
@@ -83,7 +83,7 @@ module.simulate("navier_stokes", sys.argv[1], {"resolution": 16, "duration": 1.0
 """
 
 
-def test_a_killed_run_resumes_to_the_same_bits(tmp_path, small_shards):
+def test_a_killed_run_resumes_to_a_bitwise_identical_store(tmp_path, small_shards):
     path = tmp_path / "a.zarr"
     uninterrupted = tmp_path / "uninterrupted.zarr"
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(path)])
@@ -98,7 +98,7 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path, small_shards):
     seen = []
     simulate("navier_stokes", path, SMALL, samples=9, progress=lambda *text: seen.append(text[0]))
     assert seen[0] == 2 * (len(first) - 1)
-    assert open_(path).identical(open_(simulate("navier_stokes", uninterrupted, SMALL, samples=9)))
+    assert load(path).identical(load(simulate("navier_stokes", uninterrupted, SMALL, samples=9)))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.zarr", "uninterrupted.zarr"]
 
 
@@ -164,7 +164,7 @@ def test_an_existing_store_is_replaced_only_on_request(tmp_path):
     path = simulate("reaction", tmp_path / "a.zarr", {"frames": 2})
     with pytest.raises(FileExistsError, match="overwrite"):
         simulate("reaction", path)
-    assert open_(simulate("reaction", path, {"frames": 3}, overwrite=True)).sizes["time"] == 4
+    assert load(simulate("reaction", path, {"frames": 3}, overwrite=True)).sizes["time"] == 4
     shutil.rmtree(path)
 
 

@@ -18,7 +18,7 @@ def times(start, count, hours):
     return np.datetime64(start, "ns") + np.arange(count) * np.timedelta64(hours, "h")
 
 
-def test_cycle_of_harmonics_is_found_exactly():
+def test_a_harmonic_seasonal_cycle_is_recovered_exactly():
     t = times("2001-01-01", 4 * 800, 6)
     clock = (np.arange(len(t)) % 4)[:, None, None, None]
     p = year_phase(t)[:, None, None, None]
@@ -31,7 +31,7 @@ def test_cycle_of_harmonics_is_found_exactly():
     assert np.abs(cycle.at(later) - (10 + clock * np.cos(p) - 2 * np.sin(2 * p))).max() < 1e-4
 
 
-def test_blocks_do_not_change_the_cycle():
+def test_the_cycle_does_not_depend_on_blocks():
     t = times("2001-01-01", 900, 12)
     x = np.random.default_rng(0).standard_normal((900, 1, 2, 3)).astype("f4")
     whole = SeasonalCycle.fit(t, iter([(slice(0, 900), x)]))
@@ -39,30 +39,30 @@ def test_blocks_do_not_change_the_cycle():
     assert np.allclose(whole.coefficients, parts.coefficients, atol=1e-5)
 
 
-def test_short_series_get_a_mean_by_hour():
+def test_short_series_have_an_hourly_mean():
     t = times("2001-01-01", 40, 6)
     x = (np.arange(40) % 4).astype("f4")[:, None, None, None]
     assert np.array_equal(SeasonalCycle.fit(t, iter([(slice(0, 40), x)])).at(t[:4]).ravel(), [0, 1, 2, 3])
 
 
-def test_windowed_mean_is_the_mean_of_the_days_around():
+def test_the_windowed_mean_averages_the_surrounding_days():
     t = times("2003-01-01", 4 * 800, 6)  # with a leap year
     x = np.random.default_rng(1).standard_normal((len(t), 1, 1, 2)).astype("f4")
     x[40, 0, 0, 1] = np.nan
-    held = DaySums(t, x.shape[1:])
+    sums = DaySums(t, x.shape[1:])
     for first in range(0, len(t), 37):
-        held.add(range(first, min(first + 37, len(t))), x[first : first + 37])
-    got, read = (
-        dict(windowed_mean(held.get)),
+        sums.add(range(first, min(first + 37, len(t))), x[first : first + 37])
+    from_sums, from_fields = (
+        dict(windowed_mean(sums.get)),
         dict(windowed_mean(day_sums(t, x.shape[1:], lambda at: x[at], max_fields=3))),
     )
-    assert all(np.array_equal(got[day], read[day]) for day in range(1, 367))
+    assert all(np.array_equal(from_sums[day], from_fields[day]) for day in range(1, 367))
     doy, hour = day_of_year(t), (np.arange(len(t)) % 4)
     for day in (1, 15, 60, 200, 366):
         distance = np.minimum((doy - day) % 366, (day - doy) % 366)
         for h in range(4):
             expected = np.nanmean(x[(distance <= 15) & (hour == h)], axis=0)
-            assert np.allclose(got[day][h], expected, atol=1e-5)
+            assert np.allclose(from_sums[day][h], expected, atol=1e-5)
 
 
 def test_days_of_the_year_do_not_shift_in_leap_years():
@@ -86,7 +86,7 @@ def test_default_split_tests_the_last_whole_year():
     assert split.fit == slice(0, split.test.start)
 
 
-def test_short_series_are_cut_at_fractions():
+def test_short_series_are_split_by_fractions():
     split = default_split(times("2001-01-01", 100, 12))
     assert (split.train, split.validation, split.test) == (slice(0, 72), slice(72, 80), slice(80, 100))
     with pytest.raises(ValueError, match="too short"):
@@ -98,6 +98,6 @@ def test_periods_include_both_ends():
     assert period(t, "2013") == slice(0, 1460)
     assert period(t, "2013-02:2013-03-01") == slice(124, 240)
     assert period(t, "2014-01-01T06/2014-01-01T12") == slice(1461, 1463)
-    for wrong, said in (("2020", "contains no time"), ("spring", "is not a period")):
-        with pytest.raises(ValueError, match=said):
+    for wrong, message in (("2020", "contains no time"), ("spring", "is not a period")):
+        with pytest.raises(ValueError, match=message):
             period(t, wrong)

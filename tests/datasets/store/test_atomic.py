@@ -1,6 +1,4 @@
-"""Published means on the disk: what a power failure could lose is synchronised before the rename, the folder
-after it.
-"""
+"""Atomic publication: contents are synchronised before the rename, and the parent directory after it."""
 
 import errno
 import os
@@ -14,19 +12,21 @@ from fourcaster.datasets.store.journal import Journal
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Return the inodes that are synchronised and the names that are renamed to, in order."""
-    done = []
+    """Record synchronised inodes and targets of renames, in order."""
+    record = []
     for name in ("rename", "replace"):
-        real = getattr(os, name)
+        original = getattr(os, name)
         monkeypatch.setattr(
-            os, name, lambda a, b, real=real: (done.append(("rename", str(b))), real(a, b))[1]
+            os, name, lambda a, b, original=original: (record.append(("rename", str(b))), original(a, b))[1]
         )
-    real_sync = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda f: (done.append(("sync", os.fstat(f).st_ino)), real_sync(f))[1])
-    return done
+    original_fsync = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda f: (record.append(("sync", os.fstat(f).st_ino)), original_fsync(f))[1]
+    )
+    return record
 
 
-def test_all_of_a_folder_is_on_the_disk_before_it_has_its_name(calls, tmp_path):
+def test_a_directory_is_synchronised_before_it_is_renamed(calls, tmp_path):
     target = tmp_path / "a"
     with atomic.replacing(target, overwrite=False, kind="checkpoint") as temporary:
         (temporary / "deep" / "er").mkdir(parents=True)
@@ -34,24 +34,24 @@ def test_all_of_a_folder_is_on_the_disk_before_it_has_its_name(calls, tmp_path):
         (temporary / "file").write_text("y")
     renamed = calls.index(("rename", str(target)))
     inside = {path.stat().st_ino for path in (target, *target.rglob("*"))}
-    assert inside <= {number for what, number in calls[:renamed] if what == "sync"}
+    assert inside <= {inode for kind, inode in calls[:renamed] if kind == "sync"}
     assert ("sync", tmp_path.stat().st_ino) in calls[renamed:]
 
 
-def test_a_small_file_is_on_the_disk_before_it_has_its_name(calls, tmp_path):
+def test_a_file_is_synchronised_before_it_is_renamed(calls, tmp_path):
     atomic.write_file(tmp_path / "a", b"new")
-    assert [what for what, _ in calls] == ["sync", "rename", "sync"]
+    assert [kind for kind, _ in calls] == ["sync", "rename", "sync"]
     assert calls[0][1] == (tmp_path / "a").stat().st_ino and calls[2][1] == tmp_path.stat().st_ino
-    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o666 & ~_umask()
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o666 & ~current_umask()
 
 
-def _umask():
+def current_umask():
     umask = os.umask(0)
     os.umask(umask)
     return umask
 
 
-def test_a_part_is_on_the_disk_before_it_is_marked_as_whole(calls, tmp_path):
+def test_a_part_is_synchronised_before_it_is_marked_complete(calls, tmp_path):
     journal = Journal(tmp_path / "x.zarr", {"of": "this"})
     assert not journal.resume()
     chunk = tmp_path / "x.zarr" / "t2m" / "c" / "0"
@@ -59,9 +59,8 @@ def test_a_part_is_on_the_disk_before_it_is_marked_as_whole(calls, tmp_path):
     (chunk / "0").write_text("values")
     journal.start()
     calls.clear()
-    journal.mark_complete(
-        "0", ["t2m/c/0", "u10/c/0"]
-    )  # of the second there are fill values alone, which are not written
+    # u10/c/0 would contain only fill values, which are not written.
+    journal.mark_complete("0", ["t2m/c/0", "u10/c/0"])
     synced = {inode for kind, inode in calls if kind == "sync"}
     assert (
         synced >= {path.stat().st_ino for path in (chunk / "0", chunk, chunk.parent)}
@@ -70,7 +69,7 @@ def test_a_part_is_on_the_disk_before_it_is_marked_as_whole(calls, tmp_path):
     )
 
 
-def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypatch):
+def test_a_failed_write_keeps_the_old_file_and_leaves_no_temporary_file(tmp_path, monkeypatch):
     atomic.write_file(tmp_path / "a", b"old")
 
     def full(_):
@@ -85,7 +84,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypa
 @pytest.mark.parametrize(
     "plant", ["link to a folder", "link to a file", "file", "folder of others", "open folder"]
 )
-def test_what_is_planted_at_the_name_of_the_workspace_is_neither_used_nor_removed(tmp_path, plant):
+def test_foreign_files_in_place_of_the_workspace_are_neither_used_nor_removed(tmp_path, plant):
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "a").write_text("keep")
@@ -113,7 +112,7 @@ def test_what_is_planted_at_the_name_of_the_workspace_is_neither_used_nor_remove
     assert folder.is_symlink() or folder.exists()
 
 
-def test_what_appears_at_the_name_meanwhile_is_kept(tmp_path):
+def test_a_file_created_at_the_target_during_the_write_is_kept(tmp_path):
     with (
         pytest.raises(FileExistsError, match="was created meanwhile"),
         atomic.replacing(tmp_path / "a", overwrite=False, kind="checkpoint") as temporary,
@@ -123,19 +122,17 @@ def test_what_appears_at_the_name_meanwhile_is_kept(tmp_path):
     assert (tmp_path / "a").read_text() == "of another program"
 
 
-def test_a_reader_does_not_undo_a_replacement_that_is_under_way(tmp_path, monkeypatch):
-    """Between the two renames there is nothing at the path; a reader in another thread has to wait, and gets
-    the new one.
-    """
+def test_a_reader_does_not_undo_a_replacement_in_progress(tmp_path, monkeypatch):
+    """Between the two renames the path does not exist; a reader in another thread waits for the new one."""
     import threading
 
     target = tmp_path / "a"
     with atomic.replacing(target, overwrite=False, kind="checkpoint") as temporary:
         temporary.mkdir()
-    real, between, readers = os.rename, threading.Event(), []
+    original, between, readers = os.rename, threading.Event(), []
 
     def rename(a, b):
-        real(a, b)
+        original(a, b)
         if str(b).endswith("old"):
             reader = threading.Thread(
                 target=lambda: (atomic.recover(target), readers.append(sorted(os.listdir(target))))
@@ -153,7 +150,9 @@ def test_a_reader_does_not_undo_a_replacement_that_is_under_way(tmp_path, monkey
 
 
 @pytest.mark.parametrize("keep_partial", [False, True])
-def test_a_kill_while_the_old_one_is_removed_leaves_nothing_to_recover(tmp_path, monkeypatch, keep_partial):
+def test_a_kill_while_the_old_version_is_removed_leaves_nothing_to_recover(
+    tmp_path, monkeypatch, keep_partial
+):
     path = tmp_path / "x.zarr"
 
     def write(text):
@@ -165,20 +164,20 @@ def test_a_kill_while_the_old_one_is_removed_leaves_nothing_to_recover(tmp_path,
     class Killed(BaseException):
         pass
 
-    def half(folder, *args, **more):
+    def partly_remove(folder, *args, **more):
         (folder / "a").unlink(missing_ok=True)
         raise Killed
 
     write("old")
     monkeypatch.setattr(atomic.outputs, "is_output", lambda path, kind: True)
     rmtree = atomic.shutil.rmtree
-    monkeypatch.setattr(atomic.shutil, "rmtree", lambda folder, **more: half(next(folder.iterdir())))
+    monkeypatch.setattr(atomic.shutil, "rmtree", lambda folder, **more: partly_remove(next(folder.iterdir())))
     with pytest.raises(Killed):
         write("new")
     monkeypatch.setattr(atomic.shutil, "rmtree", rmtree)
     assert (path / "a").read_text() == (path / "b").read_text() == "new"
     assert {p.name for p in atomic.workspace(path).iterdir()} == {"discarded"}
-    rmtree(path)  # by hand: half of an old one must not come back
+    rmtree(path)  # by the user: a partial old version must not reappear
     atomic.recover(path)
     assert not path.exists()
     write("third")

@@ -30,7 +30,7 @@ def call(*words):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def intact(tmp_path_factory):
     """The same data in all supported formats."""
     folder, source = tmp_path_factory.mktemp("whole"), make_source(times=40, shape=(8, 16))
     source.to_netcdf(folder / "a4.nc")
@@ -62,26 +62,26 @@ def ingested_or_rejected(path, tmp_path, stored):
 
 
 @pytest.fixture
-def stored(tmp_path, whole):
-    assert call("ingest", whole / "a3.nc", "-o", tmp_path / "stored.zarr")[0] == 0
+def stored(tmp_path, intact):
+    assert call("ingest", intact / "a3.nc", "-o", tmp_path / "stored.zarr")[0] == 0
     return tmp_path / "stored.zarr"
 
 
 @pytest.mark.parametrize("name", ["a4.nc", "a3.nc"])
-@given(share=st.floats(0, 0.999))
+@given(fraction=st.floats(0, 0.999))
 @SETTINGS
-def test_a_truncated_file_is_rejected(whole, tmp_path, stored, name, share):
-    content = (whole / name).read_bytes()
+def test_a_truncated_file_is_rejected(intact, tmp_path, stored, name, fraction):
+    content = (intact / name).read_bytes()
     path = tmp_path / name
-    path.write_bytes(content[: int(share * len(content))])
+    path.write_bytes(content[: int(fraction * len(content))])
     assert not ingested_or_rejected(path, tmp_path, stored)
 
 
 @pytest.mark.parametrize("name", ["a4.nc", "a3.nc"])
 @given(start=st.binary(min_size=4, max_size=8))
 @SETTINGS
-def test_a_file_with_a_wrong_signature_is_rejected(whole, tmp_path, stored, name, start):
-    content = (whole / name).read_bytes()
+def test_a_file_with_a_wrong_signature_is_rejected(intact, tmp_path, stored, name, start):
+    content = (intact / name).read_bytes()
     path = tmp_path / name
     path.write_bytes(start + content[len(start) :])
     if start != content[: len(start)]:
@@ -92,11 +92,11 @@ def test_a_file_with_a_wrong_signature_is_rejected(whole, tmp_path, stored, name
 @given(which=st.integers(0, 10**6), cut=st.floats(0, 0.99), delete=st.booleans())
 @SETTINGS
 def test_a_store_with_a_truncated_or_missing_file_is_rejected_or_correct(
-    whole, tmp_path, stored, form, which, cut, delete
+    intact, tmp_path, stored, form, which, cut, delete
 ):
     path = tmp_path / f"z{form}.zarr"
     shutil.rmtree(path, ignore_errors=True)
-    shutil.copytree(whole / path.name, path)
+    shutil.copytree(intact / path.name, path)
     files = sorted(p for p in path.rglob("*") if p.is_file())
     victim = files[which % len(files)]
     content = victim.read_bytes()
@@ -107,8 +107,8 @@ def test_a_store_with_a_truncated_or_missing_file_is_rejected_or_correct(
     if ingested_or_rejected(path, tmp_path, stored):
         # Metadata that are redundant or not needed.
         assert victim.name in (".zattrs", ".zarray", ".zgroup", ".zmetadata", "zarr.json")
-        right = make_source(times=40, shape=(8, 16))
-        assert np.allclose(open_store(stored).dataset["t2m"], right["t2m"], atol=1e-4)
+        expected = make_source(times=40, shape=(8, 16))
+        assert np.allclose(open_store(stored).dataset["t2m"], expected["t2m"], atol=1e-4)
 
 
 def test_a_store_of_an_unknown_version_is_rejected(stored, tmp_path):

@@ -1,4 +1,4 @@
-"""One writer an output: who else comes is refused, and nothing is left of a lock."""
+"""Output locks: one writer per output; other writers are refused, and released locks leave no files."""
 
 import fcntl
 import multiprocessing
@@ -13,7 +13,7 @@ import pytest
 
 from fourcaster.datasets.store.locks import OutputLockedError, exclusive
 
-HOLD = """
+HOLDER_SCRIPT = """
 import sys, time
 from pathlib import Path
 from fourcaster.datasets.store.locks import exclusive
@@ -26,14 +26,16 @@ with exclusive(Path(sys.argv[1])):
 @pytest.fixture
 def holder(tmp_path):
     """Return a process that holds the lock of ``tmp_path / 'a.zarr'``."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path / "a.zarr"], stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER_SCRIPT, tmp_path / "a.zarr"], stdout=subprocess.PIPE
+    )
     process.stdout.readline()
     yield process
     process.kill()
     process.communicate()
 
 
-def test_a_second_process_is_refused_with_host_and_process_until_the_first_is_killed(tmp_path, holder):
+def test_a_second_writer_is_refused_naming_host_and_process_until_the_first_is_killed(tmp_path, holder):
     with pytest.raises(OutputLockedError) as refused, exclusive(tmp_path / "a.zarr"):
         pass
     assert f"process {holder.pid} on {socket.gethostname()}" in str(refused.value)
@@ -46,7 +48,7 @@ def test_a_second_process_is_refused_with_host_and_process_until_the_first_is_ki
     assert list(tmp_path.iterdir()) == []
 
 
-def test_other_names_of_a_folder_are_the_same_output(tmp_path, holder, monkeypatch):
+def test_aliases_of_a_path_share_one_lock(tmp_path, holder, monkeypatch):
     (tmp_path / "link").symlink_to(tmp_path)
     monkeypatch.chdir(tmp_path)
     for name in (
@@ -58,7 +60,7 @@ def test_other_names_of_a_folder_are_the_same_output(tmp_path, holder, monkeypat
             pass
 
 
-def test_a_thread_takes_its_own_lock_again_and_another_thread_is_refused(tmp_path):
+def test_locks_are_reentrant_within_a_thread_and_exclude_other_threads(tmp_path):
     refused = []
 
     def other():
@@ -79,7 +81,7 @@ def test_a_thread_takes_its_own_lock_again_and_another_thread_is_refused(tmp_pat
     assert len(refused) == 1
 
 
-def _enter(path, barrier, results):
+def increment_counter(path, barrier, results):
     barrier.wait()
     for _ in range(200):
         try:
@@ -91,12 +93,12 @@ def _enter(path, barrier, results):
             pass
 
 
-def test_no_two_of_many_processes_are_ever_inside_together(tmp_path):
+def test_locks_are_mutually_exclusive_among_processes(tmp_path):
     path = tmp_path / "counter"
     path.write_text("0")
     context = multiprocessing.get_context("forkserver")
     barrier, results = context.Barrier(4), context.Queue()
-    processes = [context.Process(target=_enter, args=(path, barrier, results)) for _ in range(4)]
+    processes = [context.Process(target=increment_counter, args=(path, barrier, results)) for _ in range(4)]
     for process in processes:
         process.start()
     entered = []
@@ -109,7 +111,7 @@ def test_no_two_of_many_processes_are_ever_inside_together(tmp_path):
     assert sorted(entered) == list(range(len(entered))) and int(path.read_text()) == len(entered) > 0
 
 
-def test_a_file_system_without_locks_is_named_and_may_be_used_on_request(tmp_path, monkeypatch):
+def test_a_file_system_without_locks_is_an_error_unless_overridden(tmp_path, monkeypatch):
     def unsupported(*_):
         raise OSError(95, "Operation not supported")
 
@@ -121,7 +123,7 @@ def test_a_file_system_without_locks_is_named_and_may_be_used_on_request(tmp_pat
         pass
 
 
-def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path):
+def test_a_symbolic_link_in_place_of_the_lock_is_not_followed(tmp_path):
     precious = tmp_path / "precious"
     precious.write_text("text")
     (tmp_path / ".a.lock").symlink_to(precious)
@@ -130,7 +132,7 @@ def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path):
     assert precious.read_text() == "text"
 
 
-def test_folders_above_are_removed_again_where_nothing_was_written(tmp_path):
+def test_empty_parent_directories_are_removed_after_a_failure(tmp_path):
     with pytest.raises(ZeroDivisionError), exclusive(tmp_path / "x" / "y" / "a"):
         raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []

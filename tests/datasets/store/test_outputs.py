@@ -1,4 +1,4 @@
-"""Endings of outputs: those of their kind, and no other, by every verb that writes."""
+"""Output extensions: each kind accepts its own and no other, in every verb that writes."""
 
 import pytest
 from typer.testing import CliRunner
@@ -8,15 +8,15 @@ from fourcaster.forecast.cli.main import app
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_each_kind_takes_its_own_endings_and_no_other(kind, tmp_path):
-    for ending in (*FORMATS[kind], ""):
-        assert check_output(tmp_path / f"x{ending}", kind) == tmp_path / f"x{ending}"
-    for ending in (".grib", ".nc4", ".gif", ".NC", ".h5", ".foo"):
-        with pytest.raises(ValueError, match=rf"x\{ending}: a {kind} is not written as \{ending}"):
-            check_output(tmp_path / f"x{ending}", kind)
+def test_each_kind_accepts_only_its_own_extensions(kind, tmp_path):
+    for extension in (*FORMATS[kind], ""):
+        assert check_output(tmp_path / f"x{extension}", kind) == tmp_path / f"x{extension}"
+    for extension in (".grib", ".nc4", ".gif", ".NC", ".h5", ".foo"):
+        with pytest.raises(ValueError, match=rf"x\{extension}: a {kind} is not written as \{extension}"):
+            check_output(tmp_path / f"x{extension}", kind)
 
 
-def test_numbers_are_part_of_a_name():
+def test_decimal_points_in_names_are_not_extensions():
     for name in ("era5_2.5", "sfno_0.25deg", "run.v2"):
         check_output(name, "store")
         check_output(name, "checkpoint")
@@ -25,7 +25,7 @@ def test_numbers_are_part_of_a_name():
         check_output("run.zarr", "checkpoint")
 
 
-def test_verbs_refuse_other_endings_before_they_write(tiny_store, tiny_checkpoint, tmp_path):
+def test_verbs_refuse_other_extensions_before_writing(tiny_store, tiny_checkpoint, tmp_path):
     for words in (
         ("ingest", tiny_store, "-o", tmp_path / "x.nc"),
         ("run", tiny_checkpoint, "--init", tiny_store, "--lead", "6h", "-o", tmp_path / "x.grib"),
@@ -35,18 +35,18 @@ def test_verbs_refuse_other_endings_before_they_write(tiny_store, tiny_checkpoin
         ("export", tiny_checkpoint, "--format", "torch-export", "-o", tmp_path / "x.onnx"),
         ("train", "quickstart", f"data.store={tiny_store}", f"output={tmp_path / 'x.nc'}"),
     ):
-        done = CliRunner().invoke(app, [str(word) for word in words])
+        result = CliRunner().invoke(app, [str(word) for word in words])
         assert (
-            done.exit_code == 2
-            and ("is not written as" in done.output or "is a folder" in done.output)
-            and len(done.output.strip().splitlines()) == 1
-        ), done.output
+            result.exit_code == 2
+            and ("is not written as" in result.output or "is a folder" in result.output)
+            and len(result.output.strip().splitlines()) == 1
+        ), result.output
     assert not list(tmp_path.iterdir())
 
 
-def test_a_forecast_without_ending_is_a_zarr_folder(tiny_store, tiny_checkpoint, tmp_path):
-    done = CliRunner().invoke(
+def test_a_forecast_without_extension_is_a_zarr_store(tiny_store, tiny_checkpoint, tmp_path):
+    result = CliRunner().invoke(
         app,
         ["run", str(tiny_checkpoint), "--init", str(tiny_store), "--lead", "6h", "-o", str(tmp_path / "fc")],
     )
-    assert done.exit_code == 0 and (tmp_path / "fc" / "zarr.json").is_file()
+    assert result.exit_code == 0 and (tmp_path / "fc" / "zarr.json").is_file()

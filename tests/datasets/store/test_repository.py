@@ -1,4 +1,4 @@
-"""Stores in an Icechunk repository: the same values as in a folder, every change whole or not at all."""
+"""Icechunk stores have the same values as zarr stores, and change atomically."""
 
 from dataclasses import replace
 
@@ -28,7 +28,7 @@ def parts(tmp_path):
     return [tmp_path / f"part{i}.nc" for i in range(3)]
 
 
-def identical(a, b):
+def assert_identical(a, b):
     xr.testing.assert_identical(a.dataset.drop_attrs().load(), b.dataset.drop_attrs().load())
     for group in ("statistics", "climatology"):
         xr.testing.assert_identical(read_group(a, group).load(), read_group(b, group).load())
@@ -39,7 +39,7 @@ def versions(path):
     return repository, [commit.message for commit in repository.ancestry(branch="main")]
 
 
-def test_it_holds_what_a_folder_holds_and_grows(parts, tmp_path):
+def test_an_icechunk_store_equals_a_zarr_store_and_can_be_appended_to(parts, tmp_path):
     period = "2001-01-01:2001-02-01"
     ingest(parts[:2], tmp_path / "r", train_period=period, kind="icechunk", memory=MEMORY)
     first = open_store(tmp_path / "r").dataset.load()
@@ -47,11 +47,13 @@ def test_it_holds_what_a_folder_holds_and_grows(parts, tmp_path):
     snapshot = old.lookup_branch("main")
     ingest(parts[2:], tmp_path / "r", append=True, memory=MEMORY)
     ingest(parts, tmp_path / "s.zarr", train_period=period, memory=MEMORY)
-    grown, whole = open_store(tmp_path / "r"), open_store(tmp_path / "s.zarr")
-    identical(grown, whole)
+    appended, whole = open_store(tmp_path / "r"), open_store(tmp_path / "s.zarr")
+    assert_identical(appended, whole)
     at = np.array([1, 5, 6, 500])
-    assert np.array_equal(DirectFields(grown.dataset, grown.path).read(at), Fields(whole.dataset).read(at))
-    # The state before is still there.
+    assert np.array_equal(
+        DirectFields(appended.dataset, appended.path).read(at), Fields(whole.dataset).read(at)
+    )
+    # The earlier snapshot is still readable.
     before = xr.open_zarr(
         versions(tmp_path / "r")[0].readonly_session(snapshot_id=snapshot).store, consolidated=False
     )
@@ -59,7 +61,7 @@ def test_it_holds_what_a_folder_holds_and_grows(parts, tmp_path):
 
 
 @pytest.mark.parametrize("after", [0, 1, 2])
-def test_what_is_stopped_goes_on(parts, tmp_path, monkeypatch, after):
+def test_an_interrupted_ingest_resumes(parts, tmp_path, monkeypatch, after):
     ingest(parts, tmp_path / "whole", kind="icechunk", memory=MEMORY)
     count = [0]
 
@@ -72,9 +74,9 @@ def test_what_is_stopped_goes_on(parts, tmp_path, monkeypatch, after):
 
         return wrapped
 
-    plan = writing.make_plan
+    make_plan = writing.make_plan
     with monkeypatch.context() as patched:
-        small = lambda *a, **k: replace(plan(*a, **k), shard=100, block=100)  # noqa: E731
+        small = lambda *a, **k: replace(make_plan(*a, **k), shard=100, block=100)  # noqa: E731
         patched.setattr(writing, "make_plan", small)
         patched.setattr(writing, "_write_block", stop(writing._write_block))
         with pytest.raises(KeyboardInterrupt):
@@ -84,7 +86,7 @@ def test_what_is_stopped_goes_on(parts, tmp_path, monkeypatch, after):
         patched.undo()
         patched.setattr(writing, "make_plan", small)
         ingest(parts, tmp_path / "r", kind="icechunk", memory=MEMORY)
-    identical(open_store(tmp_path / "r"), open_store(tmp_path / "whole"))
+    assert_identical(open_store(tmp_path / "r"), open_store(tmp_path / "whole"))
     repository, messages = versions(tmp_path / "r")
     assert BRANCH not in repository.list_branches()
     assert (
@@ -92,7 +94,7 @@ def test_what_is_stopped_goes_on(parts, tmp_path, monkeypatch, after):
     )  # six blocks, and statistics
 
 
-def test_an_existing_one_is_kept_unless_told(parts, tmp_path):
+def test_an_existing_store_is_replaced_only_on_request(parts, tmp_path):
     ingest(parts[:1], tmp_path / "r", kind="icechunk", memory=MEMORY)
     _, before = versions(tmp_path / "r")
 
@@ -116,7 +118,7 @@ def test_an_existing_one_is_kept_unless_told(parts, tmp_path):
         ingest(parts[:1], tmp_path / "file", kind="icechunk", overwrite=True, memory=MEMORY)
 
 
-def test_what_cannot_be_used_leaves_nothing(parts, tmp_path):
+def test_a_failed_ingest_leaves_no_repository(parts, tmp_path):
     source = xr.open_dataset(parts[0]).load()
     source["t2m"][:] = np.nan
     source.to_netcdf(tmp_path / "empty.nc")
@@ -125,7 +127,7 @@ def test_what_cannot_be_used_leaves_nothing(parts, tmp_path):
     assert not (tmp_path / "r").exists()
 
 
-def test_the_newest_state_of_a_repository_of_other_data_is_not_replaced(parts, tmp_path):
+def test_a_repository_of_other_data_is_not_replaced(parts, tmp_path):
     repository = icechunk.Repository.create(icechunk.local_filesystem_storage(str(tmp_path / "r")))
     session = repository.writable_session("main")
     xr.Dataset({"x": ("t", np.arange(3.0))}).to_zarr(session.store, consolidated=False)

@@ -1,4 +1,4 @@
-"""The store: contract, statistics, gaps, and writes that die."""
+"""Stores: contents, statistics, gaps, masks, and interrupted writes."""
 
 import dataclasses
 import os
@@ -29,9 +29,9 @@ from fourcaster.datasets.store.open import consolidate, open_store, read_group
 
 def test_a_store_opens_in_plain_xarray_with_the_values_of_the_source(tiny_store):
     plain = xr.open_zarr(tiny_store)  # without a warning, which would be an error here
-    made = make_source()
-    assert np.array_equal(plain["t2m"], made["t2m"]) and np.array_equal(plain["time"], made["time"])
-    assert plain["latitude"].values.tobytes() == made["lat"].values.tobytes()
+    source = make_source()
+    assert np.array_equal(plain["t2m"], source["t2m"]) and np.array_equal(plain["time"], source["time"])
+    assert plain["latitude"].values.tobytes() == source["lat"].values.tobytes()
     assert plain["t2m"].encoding["chunks"] == (1, 7, 12) and plain["t2m"].encoding["shards"] == (160, 7, 12)
     assert plain["t2m"].attrs["units"] == "K"
 
@@ -77,14 +77,14 @@ def test_statistics_do_not_depend_on_blocks(tiny_store):
 
 
 @pytest.mark.parametrize(("step", "days"), [(6, 400), (24, 200)])
-def test_one_pass_gives_what_a_reference_in_float64_gives(step, days):
-    """With a gap, a mask, values that come and go, and a mean much larger than what varies."""
+def test_one_pass_statistics_agree_with_a_float64_reference(step, days):
+    """With a gap, a mask, intermittently missing values, and a mean much larger than the variability."""
     source = canonical(make_source(times=days * 24 // step, step_hours=step), "memory")
     source["u10"] += 1e5
     source["t2m"][:, 0, 0] = np.nan
     source["t2m"][5, 1, 1] = np.nan
     fields, grid, gaps = Fields(source), grid_of(source), [100, 150]
-    made = compute_statistics(fields, slice(7, 180), grid, gaps=gaps, block_bytes=10**4)
+    statistics = compute_statistics(fields, slice(7, 180), grid, gaps=gaps, block_bytes=10**4)
     x = np.stack([source[n].values[7:180] for n in source.data_vars], axis=1).astype("f8")
     w = np.broadcast_to(grid.area_weights[:, None], x.shape[2:])
 
@@ -93,47 +93,49 @@ def test_one_pass_gives_what_a_reference_in_float64_gives(step, days):
         mean = np.nansum(values * weights) / weights.sum()
         return np.sqrt(np.nansum((values - mean) ** 2 * weights) / weights.sum())
 
-    cycle = made.cycle
+    cycle = statistics.cycle
     f = CycleDesign(fields.times[7:180]).functions
     anomaly = np.where(
-        made.mask,
+        statistics.mask,
         x - np.tensordot(f, cycle.coefficients.reshape(f.shape[1], *x.shape[1:]).astype("f8"), axes=1),
         np.nan,
     )
-    kept = np.delete(np.arange(172), np.array(gaps) - 8)
+    contiguous = np.delete(np.arange(172), np.array(gaps) - 8)
     for i in range(2):
-        assert made.std[i] == pytest.approx(std(x[:, i]), rel=1e-6)
-        assert made.tendency_std[i] == pytest.approx(std(np.diff(x[:, i], axis=0)[kept]), rel=1e-6)
-        assert made.anomaly_std[i] == pytest.approx(std(anomaly[:, i]), rel=1e-6)
-        assert made.anomaly_tendency_std[i] == pytest.approx(
-            std(np.diff(anomaly[:, i], axis=0)[kept]), rel=1e-6
+        assert statistics.std[i] == pytest.approx(std(x[:, i]), rel=1e-6)
+        assert statistics.tendency_std[i] == pytest.approx(
+            std(np.diff(x[:, i], axis=0)[contiguous]), rel=1e-6
         )
-        assert [made.minimum[i], made.maximum[i]] == [np.nanmin(x[:, i]), np.nanmax(x[:, i])]
+        assert statistics.anomaly_std[i] == pytest.approx(std(anomaly[:, i]), rel=1e-6)
+        assert statistics.anomaly_tendency_std[i] == pytest.approx(
+            std(np.diff(anomaly[:, i], axis=0)[contiguous]), rel=1e-6
+        )
+        assert [statistics.minimum[i], statistics.maximum[i]] == [np.nanmin(x[:, i]), np.nanmax(x[:, i])]
 
 
-def test_one_pass_suffices_where_there_is_room_and_room_does_not_change_the_result(tmp_path, monkeypatch):
+def test_summaries_take_one_pass_with_enough_memory_and_do_not_depend_on_it(tmp_path, monkeypatch):
     dataset = canonical(make_source(times=900), "memory")
     dataset["u10"][17, 3, 3] = np.nan
     store, plan = write_store(dataset, tmp_path / "s.zarr"), make_plan(dataset)
-    read, plain = [], DirectFields._compute
+    read, compute = [], DirectFields._compute
 
     def counted(fields, positions):
         read.append(len(np.arange(900)[positions]) * fields.shape[1])
-        return plain(fields, positions)
+        return compute(fields, positions)
 
     monkeypatch.setattr(DirectFields, "_compute", counted)
-    made = []
+    results = []
     for room in (2**30, 10**5):
         read.clear()
         write_summaries(dataclasses.replace(plan, room=room), store.path)
         consolidate(store.path)
-        made.append((sum(read), read_group(store, "climatology").load()))
+        results.append((sum(read), read_group(store, "climatology").load()))
     fields = 2 * len(range(*plan.fit.indices(900)))
-    assert made[0][0] == fields and 2.9 * fields < made[1][0] < 3.2 * fields
-    assert made[0][1].identical(made[1][1]) and np.isfinite(made[0][1]["t2m"]).all()
+    assert results[0][0] == fields and 2.9 * fields < results[1][0] < 3.2 * fields
+    assert results[0][1].identical(results[1][1]) and np.isfinite(results[0][1]["t2m"]).all()
 
 
-def test_no_tendency_crosses_a_gap(tmp_path):
+def test_tendencies_do_not_cross_gaps(tmp_path):
     source = make_source()
     source["t2m"][80:] += 100
     source = source.assign_coords(
@@ -155,21 +157,21 @@ def test_no_tendency_crosses_a_gap(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("order", "said"),
+    ("order", "message"),
     [
         ([0, 1, 1, 2], "contains the time 2001-01-01T06:00 twice"),
         ([0, 2, 1, 3], "unsorted times"),
         ([0], "at least two"),
     ],
 )
-def test_times_must_be_sorted_and_unique(order, said, tmp_path):
+def test_times_must_be_sorted_and_unique(order, message, tmp_path):
     dataset = canonical(make_source().isel(time=order), "memory")
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         write_store(dataset, tmp_path / "s.zarr")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_mask_constant_in_time_is_carried(tmp_path):
+def test_a_constant_mask_is_distinguished_from_intermittently_missing_values(tmp_path):
     source = make_source()
     source["t2m"][:, 0, 0] = np.nan
     source["u10"][17, 3, 3] = np.nan
@@ -181,7 +183,7 @@ def test_a_mask_constant_in_time_is_carried(tmp_path):
     assert np.isfinite(statistics.values).all()
 
 
-def test_overwrite_is_asked_for_and_leaves_old_or_new(tmp_path, monkeypatch):
+def test_overwriting_is_explicit_and_a_failure_keeps_the_old_store(tmp_path, monkeypatch):
     dataset = canonical(make_source(), "memory")
     write_store(dataset, tmp_path / "s.zarr")
     with pytest.raises(FileExistsError, match="overwrite it"):
@@ -197,13 +199,13 @@ def test_overwrite_is_asked_for_and_leaves_old_or_new(tmp_path, monkeypatch):
     assert np.array_equal(open_store(tmp_path / "s.zarr").dataset["t2m"], dataset["t2m"])
 
 
-def test_a_replacement_killed_between_renames_is_undone(tmp_path, tiny_store):
+def test_a_replacement_killed_between_renames_is_rolled_back(tmp_path, tiny_store):
     shutil.copytree(tiny_store, tmp_path / ".s.zarr.partial" / "old")
     assert open_store(tmp_path / "s.zarr").step == np.timedelta64(6, "h")
     assert [p.name for p in tmp_path.iterdir()] == ["s.zarr"]
 
 
-def test_a_writer_that_is_killed_leaves_no_store(tmp_path):
+def test_a_killed_writer_leaves_no_store_and_can_be_rerun(tmp_path):
     make_source(times=4000, shape=(40, 60)).to_netcdf(tmp_path / "a.nc")
     code = (
         "import sys; from pathlib import Path; from fourcaster.datasets.adapters.sources import "
@@ -223,7 +225,7 @@ def test_a_writer_that_is_killed_leaves_no_store(tmp_path):
     assert not partial.exists() and open_store(tmp_path / "s.zarr").dataset.sizes["time"] == 4000
 
 
-def test_what_is_no_store_is_refused(tmp_path):
+def test_a_zarr_store_that_was_not_ingested_is_refused(tmp_path):
     make_source().to_zarr(tmp_path / "raw.zarr", consolidated=False)
     with pytest.raises(ValueError, match="ingest it first"):
         open_store(tmp_path / "raw.zarr")
@@ -239,8 +241,8 @@ def test_a_raw_zarr_store_is_ingested(tmp_path):
 
 
 @pytest.mark.slow
-def test_memory_stays_bounded_for_a_source_larger_than_memory_allows(tmp_path):
-    """Six gibibytes go through in less than one and a half."""
+def test_ingesting_a_source_larger_than_memory_takes_bounded_memory(tmp_path):
+    """Ingesting six gibibytes takes less than one and a half."""
     code = """
 import sys, threading, time
 from pathlib import Path
@@ -275,11 +277,11 @@ print(peak)
         field = np.random.default_rng(0).standard_normal((361, 720)).astype("f4")
         for i in range(count):
             variable[i] = 280 + field + i % 4
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code, tmp_path / "big.nc", tmp_path / "s.zarr"],
         capture_output=True,
         text=True,
         check=True,
     )
-    print(f"peak resident memory {int(done.stdout) / 2**30:.2f} GiB")
-    assert int(done.stdout) < 1.5 * 2**30
+    print(f"peak resident memory {int(result.stdout) / 2**30:.2f} GiB")
+    assert int(result.stdout) < 1.5 * 2**30
