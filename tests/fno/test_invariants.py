@@ -1,4 +1,4 @@
-"""Invariants of inputs: their values, the same on every grid, and what is reported of a run."""
+"""Invariants of inputs: exact values, independence of the grid, and reported departures from training."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from fourcaster.fno.batch import Instances
 from fourcaster.fno.invariants import TrainingRanges, invariants_of, scales_of
 
 
-def of(field, edges, **parameters):
+def compute_invariants(field, edges, **parameters):
     return invariants_of(
         Instances(field[:, None], field[:, None, ...][:, :0], parameters),
         fields=("u",),
@@ -37,7 +37,7 @@ def ranges(instances, invariants):
 def test_invariants_of_waves_on_a_line_are_exact(points):
     x = torch.arange(points, dtype=torch.float64) / points
     u = 0.5 + 2 * torch.cos(2 * math.pi * x) + torch.sin(6 * math.pi * x) + 3 * torch.cos(8 * math.pi * x + 1)
-    invariants = of(torch.stack([u, 2 * u]), ("periodic",), viscosity=torch.tensor([0.1, 0.2]))
+    invariants = compute_invariants(torch.stack([u, 2 * u]), ("periodic",), viscosity=torch.tensor([0.1, 0.2]))
     assert invariants["mean of u"].numpy() == pytest.approx([0.5, 1.0])
     assert float(invariants["standard deviation of u"][0]) == pytest.approx(math.sqrt((4 + 1 + 9) / 2))
     octaves = {1: math.sqrt(2), 2: math.sqrt(0.5), 4: math.sqrt(4.5)}
@@ -48,18 +48,18 @@ def test_invariants_of_waves_on_a_line_are_exact(points):
     assert (
         f"amplitude of waves {4 if points < 40 else 8} to {8 if points < 40 else 16} of u"
         == list(invariants)[-2]
-    )  # the last is whole
+    )  # the last octave is complete
     assert invariants["viscosity"].numpy() == pytest.approx(np.log([0.1, 0.2]))
 
 
 @pytest.mark.parametrize("edge", ["node", "cell"])
-def test_axes_that_are_not_periodic_are_mirrored(edge):
+def test_non_periodic_axes_are_mirrored(edge):
     for points in (12, 25):
         x = (torch.arange(points, dtype=torch.float64) + (0.5 if edge == "cell" else 0)) / (
             points - (edge == "node")
         )
         u = torch.cos(math.pi * x)[:, None] + 2 * torch.cos(2 * math.pi * x)[None]
-        invariants = of(u[None], (edge, edge))
+        invariants = compute_invariants(u[None], (edge, edge))
         assert float(invariants["amplitude of waves 0.5 to 1 of u"]) == pytest.approx(math.sqrt(0.5))
         assert float(invariants["amplitude of waves 1 to 2 of u"]) == pytest.approx(math.sqrt(2))
         assert float(invariants["amplitude of waves 2 to 4 of u"]) == pytest.approx(0, abs=1e-12)
@@ -80,7 +80,7 @@ def test_octaves_of_the_same_field_agree_on_every_grid(name):
     assert all(torch.allclose(coarse[n], fine[n], atol=tolerance) for n in shared[:-1])
 
 
-LAWS = [
+DISTRIBUTIONS = [
     ("burgers", {"resolution": 32}),
     ("shock_pipe", {"resolution": 32}),
     ("darcy", {"resolution": 17}),
@@ -88,8 +88,8 @@ LAWS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "parameters"), LAWS)
-def test_samples_of_the_training_distribution_are_seldom_reported(name, parameters):
+@pytest.mark.parametrize(("name", "parameters"), DISTRIBUTIONS)
+def test_samples_of_the_training_distribution_are_rarely_reported(name, parameters):
     training = ranges(*drawn(name, 128, 0, **parameters))
     alarms = [
         bool(training.departures(drawn(name, count, seed, **parameters)[1]))
@@ -143,7 +143,7 @@ def test_non_finite_values_and_coefficients_out_of_range_are_reported():
     )
 
 
-def test_ranges_survive_json_and_few_samples_give_no_report():
+def test_ranges_round_trip_through_json_and_few_samples_report_nothing():
     training = ranges(*drawn("burgers", 20, 0, resolution=32))
     assert TrainingRanges.from_json(json.loads(json.dumps(training.to_json()))) == training
     few = ranges(*drawn("burgers", 4, 0, resolution=32))

@@ -17,8 +17,8 @@ def test_streams_seeds_and_steps_are_independent():
     assert len({s.key for s in Stream}) == len(Stream)
 
 
-def test_numbers_are_the_same_in_every_process():
-    """Python's own hash of a text differs from process to process."""
+def test_random_numbers_are_identical_in_every_process():
+    """Python's own ``hash`` of a string differs between processes."""
     code = (
         "from fourcaster.fno.random import *; "
         "print(numpy_generator(3, Stream.SAMPLE_ORDER, 2).integers(10**9), "

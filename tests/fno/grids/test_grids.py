@@ -1,3 +1,5 @@
+"""Latitude-longitude and Cartesian grids: area weights, comparison of axes, resampling."""
+
 import numpy as np
 import pytest
 
@@ -55,9 +57,8 @@ def test_longitudes_are_compared_modulo_360_degrees():
     positions = match_axis(east, west, "longitude")
     assert np.array_equal(west[positions] % 360, east)
     assert match_axis(east, west, "latitude") is None
-    assert match_axis(east, east - 1e-4, "longitude").tolist() == list(
-        range(36)
-    )  # 359.9999 is the meridian of 0
+    # 359.9999 is the meridian of 0.
+    assert match_axis(east, east - 1e-4, "longitude").tolist() == list(range(36))
     _, distance, same = nearest_points(east, east - 1e-4, circular=True)
     assert np.allclose(distance, 1e-4) and same.all()
 

@@ -1,4 +1,4 @@
-"""Layers: equivariance, adjoints, resolution, factorizations, continuation, and the formula of each."""
+"""Layers: equivariance, adjoints, resolution, factorizations, padding, and the formula of each."""
 
 import numpy as np
 import pytest
@@ -26,11 +26,13 @@ layers = st.tuples(
 
 
 def waves(size):
-    """Field of low wavenumbers, the same function on every grid."""
-    places = torch.meshgrid(
+    """Return a field of low wavenumbers, the same function on every grid."""
+    coordinates = torch.meshgrid(
         *(2 * torch.pi * torch.arange(n, dtype=torch.float64) / n for n in size), indexing="ij"
     )
-    return torch.stack([torch.cos(sum(places)) + 0.3, torch.sin(2 * places[-1]) * torch.cos(places[0])])[None]
+    return torch.stack(
+        [torch.cos(sum(coordinates)) + 0.3, torch.sin(2 * coordinates[-1]) * torch.cos(coordinates[0])]
+    )[None]
 
 
 @settings(max_examples=40, deadline=None)
@@ -44,8 +46,8 @@ def test_spectral_convolution_is_linear_and_commutes_with_shifts(case):
     shifts, dims = list(range(1, len(size) + 1)), list(range(2, len(size) + 2))
     assert torch.allclose(conv(x.roll(shifts, dims)), conv(x).roll(shifts, dims), atol=1e-11)
     assert torch.allclose(conv(x + 2 * y), conv(x) + 2 * conv(y), atol=1e-11)
-    (pulled,) = torch.autograd.grad((conv(x.requires_grad_()) * y).sum(), x)
-    assert torch.allclose((pulled * x).sum(), (conv(x) * y).sum())
+    (adjoint,) = torch.autograd.grad((conv(x.requires_grad_()) * y).sum(), x)
+    assert torch.allclose((adjoint * x).sum(), (conv(x) * y).sum())
 
 
 @pytest.mark.parametrize("size", [(8,), (9, 12), (6, 5, 8)])
@@ -83,7 +85,7 @@ def test_spectral_convolution_is_a_complex_product_of_modes():
     assert torch.allclose(conv(x), expected, atol=1e-12)
 
 
-def dense(weight, modes, inner, outer):
+def assemble_dense(weight, modes, inner, outer):
     """Assemble the complex tensor of a factorized weight by applying it to one channel at a time."""
     z = torch.zeros(inner, 2, *modes, inner, dtype=torch.float64)
     for i in range(inner):
@@ -97,7 +99,9 @@ def test_factorized_weights_are_the_tensors_of_their_formula():
     cp = CPWeight(modes, 3, 2, rank=6).double()
     a, b = (torch.complex(f[0], f[1]) for f in cp.along)
     u, v = torch.complex(cp.inward[:, 0], cp.inward[:, 1]), torch.complex(cp.outward[:, 0], cp.outward[:, 1])
-    assert torch.allclose(dense(cp, modes, 3, 2), torch.einsum("kr,lr,ir,ro->iklo", a, b, u, v), atol=1e-12)
+    assert torch.allclose(
+        assemble_dense(cp, modes, 3, 2), torch.einsum("kr,lr,ir,ro->iklo", a, b, u, v), atol=1e-12
+    )
     tucker = TuckerWeight(modes, 3, 2, rank=0.6).double()
     core = torch.complex(tucker.core.select(-2, 0), tucker.core.select(-2, 1))
     a, b = (torch.complex(f[0], f[1]) for f in tucker.along)
@@ -106,7 +110,9 @@ def test_factorized_weights_are_the_tensors_of_their_formula():
         torch.complex(tucker.outward[:, 0], tucker.outward[:, 1]),
     )
     assert torch.allclose(
-        dense(tucker, modes, 3, 2), torch.einsum("abrs,ka,lb,ir,so->iklo", core, a, b, u, v), atol=1e-12
+        assemble_dense(tucker, modes, 3, 2),
+        torch.einsum("abrs,ka,lb,ir,so->iklo", core, a, b, u, v),
+        atol=1e-12,
     )
 
 
@@ -271,7 +277,7 @@ def test_differences_at_edges_are_of_second_order():
 
 @pytest.mark.parametrize("axis", [True, False])
 @pytest.mark.parametrize("n", [32, 64, 128, 256])
-def test_the_initial_local_branch_is_comparable_with_the_convolution(n, axis):
+def test_the_initial_local_branch_has_the_magnitude_of_the_convolution(n, axis):
     torch.manual_seed(0)
     x = torch.randn(1, 8, n, n)
     spectral = SpectralConv(8, 8, (16, 16))(x).std()
@@ -319,7 +325,7 @@ def test_the_alias_free_activation_is_independent_of_the_grid():
         activation(torch.zeros(1, 6, 6, 1))
 
 
-def test_the_instance_norm_is_that_of_torch_and_the_channel_mlp_is_pointwise():
+def test_the_instance_norm_agrees_with_torch_and_the_channel_mlp_is_pointwise():
     norm = InstanceNorm(3)
     x = torch.randn(2, 9, 11, 3)
     expected = torch.nn.functional.instance_norm(x.movedim(-1, 1)).movedim(1, -1)
@@ -339,7 +345,7 @@ def test_blocks_commute_with_shifts(options):
     assert torch.allclose(block(x.roll((2, 3), (2, 3))), block(x).roll((2, 3), (2, 3)), atol=2e-5)
 
 
-def test_padding_keeps_the_field_and_is_periodic_without_a_jump():
+def test_padding_preserves_the_field_and_joins_its_ends_continuously():
     x = torch.linspace(0, 1, 20).reshape(1, 20, 1, 1)
     period = padded_period(0.4, 20)
     y = period.extend(x, 1)
@@ -369,9 +375,9 @@ def test_the_padded_period_has_the_same_physical_length_on_every_grid(edge, frac
         spacing = period.share[0] / period.share[1] / y.shape[1]
         assert spacing <= h * (1 + 1e-12)
         assert not period.divides(n) or spacing == pytest.approx(h, rel=1e-14)
-        places = x[0, 0] + spacing * torch.arange(y.shape[1], dtype=torch.float64)[:, None]
-        inside = places <= x[0, -1] + 1e-12
-        assert torch.allclose(y[0][inside], ((places - 0.3) ** 3 + places)[inside], atol=1e-12)
+        coordinates = x[0, 0] + spacing * torch.arange(y.shape[1], dtype=torch.float64)[:, None]
+        inside = coordinates <= x[0, -1] + 1e-12
+        assert torch.allclose(y[0][inside], ((coordinates - 0.3) ** 3 + coordinates)[inside], atol=1e-12)
         assert y.min() > cubic.min() - 1e-12 and y.max() < cubic.max() + 1e-12
         assert torch.allclose(period.restrict(y, 1, n), cubic, atol=1e-11)
     if reference is not None:
@@ -379,7 +385,7 @@ def test_the_padded_period_has_the_same_physical_length_on_every_grid(edge, frac
 
 
 def tilt_error(model, nlat, nlon, grid):
-    """Error of the answer to a field symmetric about a tilted axis, against the tilted answer."""
+    """Return the relative error of the output for a zonally symmetric field that is tilted."""
     colatitude = torch.as_tensor(sphere_nodes(nlat, grid)[0])
     longitude = 2 * torch.pi * torch.arange(nlon, dtype=torch.float64) / nlon
     t, p = torch.meshgrid(colatitude, longitude, indexing="ij")

@@ -1,4 +1,4 @@
-"""Dense layers: torch's own in float64 is the reference for every algorithm of the product."""
+"""Dense layers agree with those of torch in float64, for every algorithm of the matrix product."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Adaptive weights of loss terms: what they balance, and training with them."""
+"""Adaptive weights of loss terms: balanced gradients, causality, resumed runs, and training."""
 
 import itertools
 import math
@@ -129,7 +129,6 @@ def test_training_with_any_weighting_solves_an_easy_equation(tmp_path, kind, opt
 
 
 def test_a_curriculum_ends_at_the_equation_itself(tmp_path):
-
     problem = equations.get("advection").problem(beta=8.0)
     settings = PinnSettings(
         windows=1, points=300, iterations=10, initial_points=32, curriculum={"beta": 1.0}, curriculum_stages=4

@@ -1,6 +1,4 @@
-"""Every layer and model under torch.func, compilation, wrappers of its parameters, other precisions, and
-empty or complex input.
-"""
+"""Layers and models with torch.func, torch.compile, parametrizations, precisions, empty and complex input."""
 
 import copy
 import pickle
@@ -40,9 +38,8 @@ from fourcaster.fno.physics.evolution import EvolutionEquation
 from fourcaster.fno.transforms.fourier import analyse, from_modes, synthesise, to_modes
 from fourcaster.fno.transforms.sht import SphereTransform
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:`torch.jit:DeprecationWarning"
-)  # of PyTorch's own forward mode
+# Raised by PyTorch's own forward mode.
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 
 
 class Pack(nn.Module):
@@ -57,9 +54,7 @@ class Pack(nn.Module):
 
 
 class Pairs(nn.Module):
-    """Complex coefficients as real pairs behind the other dimensions, on either side of a spherical
-    transform.
-    """
+    """A spherical transform whose complex coefficients are real pairs in the last dimension."""
 
     def __init__(self, inner):
         super().__init__()
@@ -81,7 +76,7 @@ class Calculus(SphereCalculus):
 
 
 def split_state(x):
-    """Anomalies, background and forcing of two steps, for a stepper of two channels with one forcing."""
+    """Return anomaly, background and forcing of two steps, for a stepper of two channels and one forcing."""
     background = x[:, 4:8].to(torch.promote_types(x.dtype, torch.float32))
     return (
         x[:, :4].unflatten(1, (2, 2)),
@@ -215,16 +210,16 @@ MODELS = {
     ),
     "stepper": (make_stepper, (2, 10, 9, 12)),
 }
-EVERYTHING = LAYERS | MODELS
-WITH_WEIGHTS = [name for name, (make, _) in EVERYTHING.items() if any(True for _ in make().parameters())]
-everything = pytest.mark.parametrize("name", EVERYTHING)
+MODULES = LAYERS | MODELS
+WITH_WEIGHTS = [name for name, (make, _) in MODULES.items() if any(True for _ in make().parameters())]
+all_modules = pytest.mark.parametrize("name", MODULES)
 with_weights = pytest.mark.parametrize("name", WITH_WEIGHTS)
 
 
 def sample(name, dtype=torch.float32, seed=0):
-    """A layer or model in a precision, with an input of order one."""
+    """Return a layer or model in a precision, with an input of order one."""
     torch.manual_seed(seed)
-    make, shape = EVERYTHING[name]
+    make, shape = MODULES[name]
     module = make().to(dtype)
     return module, torch.rand(shape, dtype=torch.float64).to(dtype)
 
@@ -236,7 +231,7 @@ def close(a, b, tolerance):
 # Precision.
 
 
-@everything
+@all_modules
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.bfloat16, 0.06), (torch.float16, 0.01), (torch.float64, 1e-4)]
 )
@@ -257,7 +252,7 @@ def test_models_run_in_other_precisions(name, dtype, tolerance):
     )
 
 
-@everything
+@all_modules
 def test_autocast_runs_forward_and_backward(name):
     module, x = sample(name)
     expected = module(x)
@@ -335,7 +330,7 @@ def test_a_forecast_in_inference_mode_does_not_break_later_training():
     assert torch.equal(y, expected)
 
 
-@everything
+@all_modules
 def test_complex_input_is_refused(name):
     module, x = sample(name)
     wrong = torch.complex(x, x)
@@ -358,7 +353,7 @@ def test_functions_of_real_fields_refuse_complex_ones():
         SphereCalculus(7, 8).gradient(torch.ones(4, 4, dtype=torch.float64))
 
 
-@everything
+@all_modules
 def test_an_empty_batch_gives_an_empty_result(name):
     module, x = sample(name)
     module.train()
@@ -371,10 +366,9 @@ def test_an_empty_batch_gives_an_empty_result(name):
     assert all(p.grad is None or (p.grad == 0).all() for p in module.parameters())
 
 
-def test_an_empty_batch_of_large_fields():
-    y = SpectralConv(64, 64, (33, 33))(
-        torch.zeros(0, 64, 128, 128)
-    )  # of the sizes whose first dimension is taken first, and of FFTs
+def test_an_empty_batch_of_large_fields_gives_an_empty_result():
+    # Sizes whose first dimension is transformed first, and sizes that use FFTs.
+    y = SpectralConv(64, 64, (33, 33))(torch.zeros(0, 64, 128, 128))
     assert y.shape == (0, 64, 128, 128)
     assert SpectralConv(2, 2, (256, 256), method="fft")(torch.zeros(0, 2, 256, 256)).shape == (0, 2, 256, 256)
 
@@ -382,7 +376,7 @@ def test_an_empty_batch_of_large_fields():
 # torch.func.
 
 
-@everything
+@all_modules
 def test_function_transforms_agree_with_autograd(name):
     module, x = sample(name, torch.float64)
     v = torch.randn_like(x)
@@ -400,14 +394,14 @@ def test_function_transforms_agree_with_autograd(name):
     expected = torch.autograd.grad((module(leaf) ** 3).sum(), [*module.parameters(), leaf])
     for a, b in zip([*gradients[0].values(), gradients[1]], expected, strict=True):
         assert torch.allclose(a, b, rtol=1e-9, atol=1e-12)
-    # Forward mode is the difference quotient, and so is forward over reverse.
+    # Forward mode and forward over reverse agree with difference quotients.
     step = 1e-5
     y, tangent = jvp(f, (x,), (v,))
     assert torch.allclose(y, f(x))
     assert close(tangent, (f(x + step * v) - f(x - step * v)) / (2 * step), 1e-6)
     slope = grad(lambda x: loss(parameters, x))
     assert close(jvp(slope, (x,), (v,))[1], (slope(x + step * v) - slope(x - step * v)) / (2 * step), 1e-5)
-    # Instances are mapped as one by one.
+    # vmap over instances equals a loop.
     instances = torch.stack([x, 0.5 * x, x.flip(-1)])
     assert torch.allclose(vmap(f)(instances), torch.stack([f(i) for i in instances]))
     assert torch.allclose(
@@ -416,7 +410,7 @@ def test_function_transforms_agree_with_autograd(name):
     assert torch.allclose(vmap(slope)(instances), torch.stack([slope(i) for i in instances]))
 
 
-@everything
+@all_modules
 def test_jacobians_and_hessians_agree_in_all_modes(name):
     module, x = sample(name, torch.float64)
     v = torch.randn_like(x)
@@ -450,7 +444,7 @@ def test_several_sets_of_weights_are_evaluated_at_once(name):
     xs = torch.stack([x, 2 * x, x.flip(-1)])
     each = vmap(lambda p, b, x: functional_call(module, (p, b), (x,)))(*stacked, xs)
     assert torch.allclose(each, torch.stack([m(i) for m, i in zip(modules, xs, strict=True)]))
-    # One of the parameters alone.
+    # A single parameter.
     for key, values in stacked[0].items():
         one = vmap(lambda value, key=key: functional_call(module, {key: value}, (x,)))(values)
         assert torch.allclose(one[1], functional_call(module, {key: values[1]}, (x,)))
@@ -494,12 +488,12 @@ def test_derivatives_of_functions_agree_with_finite_differences(name):
     with dual_level():
         y = function(*(make_dual(x.detach(), 2 * x.detach()) for x in inputs))
         value, tangent = unpack_dual(y)
-        assert torch.allclose(tangent, 2 * len(inputs) * value)  # of degree one in each argument
+        assert torch.allclose(tangent, 2 * len(inputs) * value)  # homogeneous of degree one in each argument
 
 
 @pytest.mark.parametrize(("groups", "bias"), [(1, True), (1, False), (4, True)])
 def test_large_dense_layers_transform_like_those_of_torch(groups, bias):
-    """Rows enough for the fast product, in float32; the layer in float64 is the reference."""
+    """Enough rows for the fast product, in float32; the layer in float64 is the reference."""
     torch.manual_seed(0)
     x, weight = torch.randn(3, 2, 512, 32), torch.randn(3, 64, 32 // groups)
     offset = torch.randn(3, 64) if bias else None
@@ -529,8 +523,8 @@ def test_large_dense_layers_transform_like_those_of_torch(groups, bias):
 
     direction = tuple(torch.randn_like(t) for t in arguments)
     every = tuple(range(count))
-    for of in (lambda f: jvp(f, tuple(arguments), direction)[1], lambda f: grad(f)(*arguments)):
-        assert close(of(cubed(fast)), of(cubed(exact)), 1e-5)
+    for transform in (lambda f: jvp(f, tuple(arguments), direction)[1], lambda f: grad(f)(*arguments)):
+        assert close(transform(cubed(fast)), transform(cubed(exact)), 1e-5)
     for a, b in zip(
         *(jvp(grad(cubed(f), every), tuple(arguments), direction)[1] for f in (fast, exact)), strict=True
     ):
@@ -570,17 +564,17 @@ def assert_compiles(name, backend, sizes, dynamic=True):
     "name", ["conv-cp-dft", "local", "instance-norm", "sht", "inverse-sht", "calculus", *MODELS]
 )
 def test_dynamic_shapes_compile_to_one_graph(name):
-    shape = EVERYTHING[name][1]
+    shape = MODULES[name][1]
     assert_compiles(name, "eager", [shape, (shape[0] + 1, *shape[1:])])
 
 
 @pytest.mark.parametrize("name", ["conv-dense-fft", "conv-tucker-dft", "spherical", "mixer", "alias-free"])
 def test_dynamic_shapes_have_eager_gradients(name):
-    shape = EVERYTHING[name][1]
+    shape = MODULES[name][1]
     assert_compiles(name, "aot_eager", [shape, (shape[0] + 2, *shape[1:])])
 
 
-def test_another_grid_compiles_again():
+def test_another_grid_triggers_recompilation():
     assert_compiles("fno-options", "aot_eager", [(2, 2, 8, 7), (3, 2, 11, 9), (2, 2, 8, 7)])
 
 
@@ -601,7 +595,7 @@ def test_another_grid_compiles_again():
     ],
 )
 def test_dynamic_shapes_compile_to_machine_code(name):
-    shape = EVERYTHING[name][1]
+    shape = MODULES[name][1]
     assert_compiles(name, "inductor", [shape, (shape[0] + 1, *shape[1:])])
 
 
@@ -696,7 +690,7 @@ def test_modules_can_be_pickled(name):
     module, x = sample(name)
     module = module.inner if isinstance(module, Pack) else module
     arguments = (
-        EVERYTHING[name][0]().split(x)
+        MODULES[name][0]().split(x)
         if name in ("evolution", "evolution-parameters", "steady", "stepper")
         else (x,)
     )

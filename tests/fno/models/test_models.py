@@ -1,4 +1,4 @@
-"""Models: grids, errors and warnings on others, compilation, precision, learning."""
+"""Models: output grids, errors and warnings, compilation, precision, grid refinement, learning."""
 
 import warnings
 
@@ -41,12 +41,14 @@ MODELS = {
 
 
 def waves(n, factor=1, dimensions=2):
-    """Band-limited field, the same function at every n."""
+    """Return a band-limited field, the same function at every n."""
     axes = [
         2 * torch.pi * torch.arange(round(n * factor), dtype=torch.float64) / round(n * factor)
     ] * dimensions
-    places = torch.meshgrid(*axes, indexing="ij")
-    return torch.stack([torch.sin(2 * places[0] + places[-1]), torch.cos(3 * places[-1])])[None]
+    coordinates = torch.meshgrid(*axes, indexing="ij")
+    return torch.stack([torch.sin(2 * coordinates[0] + coordinates[-1]), torch.cos(3 * coordinates[-1])])[
+        None
+    ]
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -132,7 +134,7 @@ def test_the_sfno_converges_under_refinement_of_the_grid(grid):
     assert errors[0] < 1e-3 and errors[2] < 1e-6
 
 
-def test_errors_of_models_name_what_does_not_fit(monkeypatch):
+def test_invalid_inputs_and_options_are_refused_with_a_reason(monkeypatch):
     model = FNO((8, 8), 2, 1, hidden_channels=4, n_layers=1)
     with pytest.raises(ModesError, match="cannot resolve"):
         model(torch.zeros(1, 2, 7, 9))
@@ -163,7 +165,7 @@ def test_errors_of_models_name_what_does_not_fit(monkeypatch):
         AFNO((8, 8), (16, 16))
 
 
-def test_a_grid_outside_those_of_training_gives_a_warning():
+def test_a_grid_outside_the_training_range_gives_a_warning():
     model = FNO((4, 4), 1, 1, hidden_channels=4, n_layers=1)
     model.train()
     model(torch.zeros(1, 1, 12, 12))
@@ -196,8 +198,7 @@ def test_a_resized_afno_has_the_tokens_of_the_original():
     same = model.resized((16, 24))
     x = torch.randn(1, 2, 16, 24)
     assert torch.allclose(same(x), model(x), atol=1e-5)
-    # Twice the points and twice the patch: the tokens of an interpolated field, patch by patch, are the old
-    # ones.
+    # With twice the points and twice the patch, patchwise interpolated fields have the original tokens.
     twice = model.resized((32, 48))
     assert twice.patch_size == (8, 8) and twice.tokens == model.tokens
     up = interpolation_matrix((4, 4), (8, 8)).float()

@@ -1,4 +1,4 @@
-"""Registry of models, fitting to a grid, and what ``print`` shows."""
+"""Model registry, construction for a grid, and short representations."""
 
 import sys
 
@@ -71,7 +71,7 @@ def test_a_model_is_added_by_one_class_and_one_entry_point(plugin):
     assert repr(model) == "Pointwise(8 parameters)"
 
 
-def test_names_that_are_taken_are_refused(plugin):
+def test_duplicate_names_are_refused(plugin):
     plugin("first", fno="Pointwise")
     with pytest.raises(RegistryError, match="'fno', which is taken"):
         ModelRegistry({"fno": FNO})["fno"]

@@ -47,8 +47,8 @@ def kuramoto_sivashinsky() -> Equation:
 
 
 @pytest.fixture
-def added(monkeypatch):
-    """The equation of another package, found through its entry point."""
+def third_party_equation(monkeypatch):
+    """Register the equation of another package through its entry point."""
     point = EntryPoint("kuramoto_sivashinsky", "other_package:EQUATION", equations.GROUP)
     equation = kuramoto_sivashinsky()
     monkeypatch.setattr(EntryPoint, "load", lambda self: equation)
@@ -79,7 +79,7 @@ def test_defaults_agree_with_those_of_the_solvers():
 
 
 @pytest.mark.parametrize("name", [n for n, e in equations.EQUATIONS.items() if e.conditions])
-def test_default_problems_start_where_the_solvers_do(name):
+def test_default_problems_have_the_initial_states_of_the_solvers(name):
     conditions = equations.get(name).conditions
     domain = {"start": conditions.low, "length": conditions.high - conditions.low}
     system = SYSTEMS[name](initial="standard", resolution=32, **domain, **conditions.coefficients)
@@ -88,7 +88,7 @@ def test_default_problems_start_where_the_solvers_do(name):
     assert conditions.periodic == (name != "wave") and conditions.source
 
 
-def test_former_names_find_their_equation():
+def test_former_names_are_aliases_of_their_equation():
     assert equations.get("convection") is equations.get("advection")
     old, new = (load_config(f"pinn/{name}", ["output=run"]) for name in ("convection", "advection"))
     assert old.equation.name == "convection"
@@ -114,21 +114,21 @@ def test_errors_name_the_closest_equation_and_coefficient():
         equations.get("heat_sink").evaluate(torch.zeros(4), None)
 
 
-def test_linear_symbols_are_the_decay_of_small_waves():
-    """The residual of a small wave that stands still is the rate at which the equation damps it."""
+def test_linear_symbols_are_the_decay_rates_of_small_waves():
+    """The residual of a small stationary wave is the rate at which the equation damps it."""
     box = Box(("x",), (32,), (2.0,), (True,))
     wave = 1e-9 * torch.cos(3 * np.pi * torch.arange(32, dtype=torch.float64) / 16)
     d = Mixed({"t": lambda u, axis, order=1: torch.zeros_like(u), "x": Spectral(box)})
     k2 = torch.tensor((3 * np.pi) ** 2, dtype=torch.float64)
-    for name, left_out in {"burgers": 0.0, "allen_cahn": -5.0, "cahn_hilliard": -1e-2 * float(k2)}.items():
+    for name, omitted in {"burgers": 0.0, "allen_cahn": -5.0, "cahn_hilliard": -1e-2 * float(k2)}.items():
         equation = equations.get(name)
         values = {c.name: c.default for c in equation.coefficients}
-        expected = (equation.damping(k2, **values) + left_out) * wave
+        expected = (equation.damping(k2, **values) + omitted) * wave
         assert torch.allclose(equation.evaluate(wave, d), expected, rtol=1e-6, atol=1e-15), name
 
 
 @pytest.mark.parametrize("name", [n for n, e in equations.EQUATIONS.items() if e.collocatable])
-def test_shifted_solutions_leave_the_shifted_residual_where_the_equation_has_no_position(name):
+def test_residuals_of_translation_invariant_equations_commute_with_shifts(name):
     equation = equations.get(name)
     axes = [axis for axis in equation.orders if axis != "t"]
     box = Box(tuple(axes), (16,) * len(axes), (1.0,) * len(axes), (True,) * len(axes))
@@ -140,7 +140,7 @@ def test_shifted_solutions_leave_the_shifted_residual_where_the_equation_has_no_
     assert same == equation.translation_invariant
 
 
-def test_steady_equations_have_a_size_and_others_have_none():
+def test_only_steady_equations_have_a_reference_size():
     steady = {name for name, e in equations.EQUATIONS.items() if e.steady}
     assert steady == {"darcy", "heat_conduction", "heat_sink"}
     assert steady == {name for name, e in equations.EQUATIONS.items() if e.reference_size}
@@ -151,12 +151,15 @@ def test_steady_equations_have_a_size_and_others_have_none():
         SteadyEquation("burgers", 1.0, 1.0)
 
 
-def test_the_table_in_the_documentation_is_that_of_the_equations():
+def test_the_documented_table_lists_every_equation():
     assert equations.markdown_table(equations.EQUATIONS.values()) in DOCS.read_text()
 
 
-def test_an_added_equation_trains_a_network_and_an_operator(added, tmp_path):
-    assert equations.get("kuramoto_sivashinsky") is added and added.name in equations.names()
+def test_a_third_party_equation_trains_a_network_and_an_operator(third_party_equation, tmp_path):
+    assert (
+        equations.get("kuramoto_sivashinsky") is third_party_equation
+        and third_party_equation.name in equations.names()
+    )
     problem = equations.get("kuramoto_sivashinsky").problem(hyperviscosity=2.0)
     settings = PinnSettings(windows=1, points=60, initial_points=16, iterations=8)
     _, record = train_pinn(
@@ -194,7 +197,7 @@ def test_an_added_equation_trains_a_network_and_an_operator(added, tmp_path):
     assert losses[-1] < 0.5 * losses[0]
 
 
-def test_an_entry_point_that_is_no_equation_is_refused(added, monkeypatch):
+def test_an_entry_point_that_is_not_an_equation_is_refused(third_party_equation, monkeypatch):
     monkeypatch.setattr(EntryPoint, "load", lambda self: "text")
     with pytest.raises(InputError, match="other_package:EQUATION is no Equation but str"):
         equations.get("kuramoto_sivashinsky")

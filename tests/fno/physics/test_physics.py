@@ -140,7 +140,7 @@ def test_residuals_converge_with_the_time_step_only_for_the_right_coefficients(
         d = Mixed({"t": FiniteDifferences(box, 4), "x": Spectral(box)})
         norms.append(
             norm(equations.get(name).evaluate(u, d, **parameters)[frames // 2 :])
-        )  # after the fast decay of fine waves
+        )  # after the fast decay of short waves
     assert norms[1] < 1e-3 * norm(d(u, "t"))
     assert norms[1] < 1e-7 * norm(d(u, "t")) or math.log2(norms[0] / norms[1]) > 3.3
     for coefficient, value in parameters.items():  # a wrong sign is detected
@@ -371,7 +371,7 @@ def test_continuity_residuals_vanish_for_consistent_vertical_velocity():
     assert norm(residual) < 0.1 * norm(SPHERE.divergence(u[0], v[0]) * 1e5)
 
 
-def test_layers_sum_to_the_surface_pressure_and_budgets_to_closed_values():
+def test_layers_sum_to_the_surface_pressure_and_budgets_have_analytical_values():
     surface = 1e5 + 1000 * torch.randn(33, 64, dtype=torch.float64)
     surface[3, 4] = 60000.0  # a mountain above the lowest level
     thickness = atmosphere.layer_thickness(LEVELS, surface)

@@ -1,6 +1,4 @@
-"""Published weights: the answers of the packages they come from, and every file that does not fit refused
-whole.
-"""
+"""Published weights: outputs equal those of the original packages, and unsuitable files are refused."""
 
 import json
 import pickle
@@ -37,8 +35,8 @@ AFNO_ARGUMENTS = {
 def test_imported_models_reproduce_reference_outputs(real_data, format):
     name, arguments = FILES[format]
     model = import_weights(real_data / "reference" / name, format, **arguments)
-    answers = np.load(real_data / "reference" / f"{name.split('.')[0]}_io.npz")
-    y, expected = model(torch.from_numpy(answers["x"])), torch.from_numpy(answers["y"])
+    reference = np.load(real_data / "reference" / f"{name.split('.')[0]}_io.npz")
+    y, expected = model(torch.from_numpy(reference["x"])), torch.from_numpy(reference["y"])
     assert not model.training
     assert (y - expected).abs().max() < 1e-5 * expected.abs().max()
 
@@ -46,7 +44,7 @@ def test_imported_models_reproduce_reference_outputs(real_data, format):
 def neuraloperator_state(
     d=2, modes=(6, 4), width=5, layers=2, inner=3, outer=4, lifting=7, projection=9, mlp=2
 ):
-    """Random weights under the names that neuraloperator's FNO saves."""
+    """Return random weights under the names that neuraloperator's FNO saves."""
     state = {
         "lifting.fcs.0.weight": torch.randn(lifting, inner + d, 1),
         "lifting.fcs.0.bias": torch.randn(lifting),
@@ -77,8 +75,8 @@ def neuraloperator_state(
     return state
 
 
-def neuraloperator_answer(state, x):
-    """neuraloperator's FNO with default options, written out for its saved weights."""
+def neuraloperator_forward(state, x):
+    """Evaluate neuraloperator's FNO with default options from its saved weights."""
     d, gelu = x.ndim - 2, torch.nn.functional.gelu
 
     def dense(x, name):
@@ -89,8 +87,8 @@ def neuraloperator_answer(state, x):
         return dense(gelu(dense(x, f"{name}.fcs.0")), f"{name}.fcs.1")
 
     size, dims = x.shape[2:], tuple(range(2, d + 2))
-    places = torch.meshgrid(*(torch.linspace(0, 1, n + 1)[:-1] for n in size), indexing="ij")
-    x = pointwise(torch.cat([x, torch.stack(places).expand(len(x), *[-1] * (d + 1))], dim=1), "lifting")
+    coordinates = torch.meshgrid(*(torch.linspace(0, 1, n + 1)[:-1] for n in size), indexing="ij")
+    x = pointwise(torch.cat([x, torch.stack(coordinates).expand(len(x), *[-1] * (d + 1))], dim=1), "lifting")
     layers = 1 + max(int(name.split(".")[2]) for name in state if name.startswith("fno_blocks.convs"))
     for i in range(layers):
         weight = state[f"fno_blocks.convs.{i}.weight.tensor"]
@@ -126,13 +124,13 @@ def neuraloperator_answer(state, x):
         ((7, 7), {"modes": (3, 1)}),
     ],
 )
-def test_neuraloperator_models_of_other_sizes_are_read(tmp_path, size, state):
+def test_neuraloperator_models_of_other_sizes_are_loaded(tmp_path, size, state):
     torch.manual_seed(0)
     saved = neuraloperator_state(**state)
     torch.save(saved, tmp_path / "fno.pt")
     model = import_weights(tmp_path / "fno.pt", "neuraloperator")
     x = torch.randn(2, 3, *size)
-    expected = neuraloperator_answer(saved, x)
+    expected = neuraloperator_forward(saved, x)
     assert isinstance(model, FNO) and torch.allclose(model(x), expected, atol=1e-4 * expected.abs().max())
 
 
@@ -150,10 +148,10 @@ def test_physicsnemo_archives_contain_their_arguments(tmp_path):
         "sparsity_threshold": 0.01,
         **{n: list(v) if isinstance(v, tuple) else v for n, v in AFNO_ARGUMENTS.items()},
     }
-    described = json.dumps(
+    description = json.dumps(
         {"__name__": "AFNO", "__module__": "physicsnemo.models.afno.afno", "__args__": stored}
     )
-    (tmp_path / "args.json").write_text(described)
+    (tmp_path / "args.json").write_text(description)
     with zipfile.ZipFile(tmp_path / "new.mdlus", "w") as archive:
         archive.write(tmp_path / "model.pt", "model.pt")
         archive.write(tmp_path / "args.json", "args.json")
@@ -165,12 +163,12 @@ def test_physicsnemo_archives_contain_their_arguments(tmp_path):
         assert torch.equal(import_weights(tmp_path / name, "physicsnemo")(x), model(x))
     with zipfile.ZipFile(tmp_path / "other.mdlus", "w") as archive:
         archive.write(tmp_path / "model.pt", "model.pt")
-        archive.writestr("args.json", described.replace("AFNO", "FNO"))
+        archive.writestr("args.json", description.replace("AFNO", "FNO"))
     with pytest.raises(WeightsError, match="is a FNO; of physicsnemo's models AFNO is supported"):
         import_weights(tmp_path / "other.mdlus", "physicsnemo")
 
 
-def test_everything_that_does_not_fit_is_listed_at_once(tmp_path):
+def test_all_mismatched_tensors_are_listed_at_once(tmp_path):
     model = AFNO((8, 12), **AFNO_ARGUMENTS)
     state = model.state_dict()
     state["surplus"] = torch.zeros(1)
@@ -220,12 +218,12 @@ def test_files_of_another_format_are_refused(tmp_path):
     with pytest.raises(WeightsError, match="contains a list, not a state dict"):
         import_weights(path, "physicsnemo")
     torch.save({"weights": torch.zeros(1)}, path)
-    for format, what in (
+    for format, message in (
         ("fourcastnet", "no 'model_state'"),
         ("physicsnemo", "is not an AFNO"),
         ("neuraloperator", "is not an FNO"),
     ):
-        with pytest.raises(WeightsError, match=what):
+        with pytest.raises(WeightsError, match=message):
             import_weights(path, format)
     torch.save({"model_state": {"module.backbone.pos_embed": torch.zeros(1, 2, 3)}}, path)
     with pytest.raises(WeightsError, match="is a PrecipNet"):
@@ -244,13 +242,13 @@ def test_options_that_are_not_supported_are_named(tmp_path):
         import_weights(path, "neuraloperator", hidden=6)
     with pytest.raises(WeightsError, match="no grid embedding"):
         import_weights(path, "neuraloperator", in_channels=5)
-    for name, what in (
+    for name, message in (
         ("fno_blocks.norm.0.weight", "a norm"),
         ("fno_blocks.convs.0.weight.core", "Tucker"),
         ("fno_blocks.fno_skips.0.weight", "soft-gating"),
     ):
         torch.save(saved | {name: torch.zeros(1)}, path)
-        with pytest.raises(WeightsError, match=what):
+        with pytest.raises(WeightsError, match=message):
             import_weights(path, "neuraloperator")
     torch.save({n: t for n, t in saved.items() if "channel_mlp." not in n}, path)
     with pytest.raises(WeightsError, match="no channel MLP"):

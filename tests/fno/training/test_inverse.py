@@ -1,4 +1,4 @@
-"""Inverse problems: least squares, priors, sensors, and unknowns inferred from readings of any solver."""
+"""Inverse problems: least squares, priors, sensors, and parameters inferred from readings of any solver."""
 
 import math
 
@@ -35,8 +35,8 @@ def test_rosenbrock_is_minimised_with_either_scaling():
         return torch.stack([torch.stack([-20 * p[0], p[0] * 0 + 10]), torch.tensor([-1.0, 0.0]).double()])
 
     start = torch.tensor([-1.2, 1.0], dtype=torch.float64)
-    found = least_squares(residuals, jacobian, start, steps=100, tolerance=1e-10)
-    assert torch.allclose(found, torch.ones(2, dtype=torch.float64), atol=1e-8)
+    solution = least_squares(residuals, jacobian, start, steps=100, tolerance=1e-10)
+    assert torch.allclose(solution, torch.ones(2, dtype=torch.float64), atol=1e-8)
     p = start
     solver = LevenbergMarquardt()
     for _ in range(100):
@@ -64,7 +64,7 @@ def test_residuals_that_are_not_finite_are_refused():
         least_squares(lambda p: p / 0, lambda p: torch.eye(2).double(), torch.ones(2).double())
 
 
-def test_differences_are_the_derivative_whatever_the_batch():
+def test_difference_quotients_equal_the_derivative_for_any_batch_size():
     p = torch.tensor([0.3, -0.2, 1.1], dtype=torch.float64)
 
     def function(z):
@@ -99,15 +99,15 @@ def test_a_fitted_prior_is_log_normal_if_all_samples_are_positive():
 
 
 @pytest.mark.parametrize(("grid", "modes"), [((16,), 5), ((9, 8), 3), ((6, 5, 7), 2)])
-def test_samples_of_a_spectral_prior_have_the_mean_and_spectrum_that_it_was_fitted_to(grid, modes):
+def test_samples_of_a_spectral_prior_have_its_fitted_mean_and_spectrum(grid, modes):
     states = torch.randn(400, 2, *grid, generator=generator(), dtype=torch.float64)
     states[:, 1] = 3 * states[:, 1] + 7
     prior = SpectralPrior.fit(states, modes)
     assert len(prior.waves) == ((2 * modes + 1) ** len(grid) + 1) // 2
     z = torch.randn(4000, prior.unknowns, generator=generator(1), dtype=torch.float64)
-    again = SpectralPrior.fit(prior.transform(z), modes)
-    assert torch.allclose(again.mean, prior.mean, atol=0.05)
-    assert torch.allclose(again.spread, prior.spread, rtol=0.15)
+    refitted = SpectralPrior.fit(prior.transform(z), modes)
+    assert torch.allclose(refitted.mean, prior.mean, atol=0.05)
+    assert torch.allclose(refitted.spread, prior.spread, rtol=0.15)
     mean = prior.transform(torch.zeros(1, prior.unknowns, dtype=torch.float64))
     assert torch.allclose(mean, prior.mean.reshape(1, 2, *[1] * len(grid)).expand(1, 2, *grid))
 
@@ -164,7 +164,7 @@ def test_interpolation_to_the_grid_itself_is_the_identity(points):
         ({"readings": torch.full((1, 3, 4), math.nan)}, "all readings are missing"),
     ],
 )
-def test_sensors_without_a_meaning_are_refused(change, message):
+def test_invalid_sensors_are_refused(change, message):
     valid = {
         "positions": torch.rand(3, 1),
         "times": torch.arange(4.0),
@@ -180,7 +180,7 @@ def test_sensors_without_a_meaning_are_refused(change, message):
 
 
 def test_the_posterior_of_a_linear_problem_is_the_exact_one():
-    """Two fields that do not change, read once: Gaussian prior, noise and posterior."""
+    """Two constant fields, observed once: prior, noise and posterior are Gaussian."""
     prior = SpectralPrior.fit(torch.randn(60, 2, 6, 5, generator=generator(), dtype=torch.float64), 1)
     latent = LatentParameters(prior, {"offset": NormalPrior(0.5, 2.0)})
     positions = torch.rand(7, 2, generator=generator(1), dtype=torch.float64)

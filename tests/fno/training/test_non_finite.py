@@ -1,6 +1,4 @@
-"""Losses, gradients, weights and saved states that are not finite are never saved, and the run resumes once
-the cause is gone.
-"""
+"""Non-finite losses, gradients and weights are never saved, and runs resume once the cause is removed."""
 
 import json
 import logging
@@ -108,7 +106,7 @@ def test_a_gradient_that_is_not_finite_is_refused_before_the_step_and_the_run_re
     )
     uninterrupted = network()
     fit(uninterrupted, tmp_path / "uninterrupted", settings=settings)
-    for _ in range(2):  # the same error again, as long as the cause is there
+    for _ in range(2):  # the error persists as long as its cause
         broken = network()
         with pytest.raises(
             NonFiniteError,

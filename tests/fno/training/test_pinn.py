@@ -1,6 +1,4 @@
-"""Physics-informed networks: derivatives, Jacobians, least squares, collocation, and equations with known
-solutions.
-"""
+"""Physics-informed networks: derivatives, least squares, collocation, and equations with known solutions."""
 
 import json
 import math
@@ -26,7 +24,7 @@ from fourcaster.fno.training.pinn.train import train_pinn
 
 @pytest.mark.parametrize("problem", ["advection", "wave"])
 @pytest.mark.parametrize("features", [0, 5])
-def test_derivatives_are_those_of_autograd(problem, features):
+def test_derivatives_agree_with_autograd(problem, features):
     net = network(problem=problem, harmonics=2, fourier_features=features, fourier_scale=0.7)
     points = torch.rand(6, 2, dtype=torch.float64).requires_grad_()
     jet = net.jet(points, {"t": 2, "x": 4})
@@ -241,8 +239,8 @@ def test_a_state_of_other_settings_is_refused(tmp_path):
         )
 
 
-def test_a_large_residual_between_the_points_is_reported(tmp_path, caplog):
-    """Few fixed points and a large network, which fits the points and nothing between them."""
+def test_a_large_residual_between_collocation_points_is_reported(tmp_path, caplog):
+    """A large network with few fixed collocation points fits the equation only there."""
     settings = PinnSettings(windows=1, points=12, initial_points=16, iterations=60, resample_every=0)
     _, record = solve("advection", tmp_path, settings, {"beta": 10.0}, width=20)
     assert record.held_out > 10 * record.residual and "at the collocation points and" in caplog.text

@@ -48,8 +48,10 @@ def waves(points: int, count: int = 1, amplitude: float = 1.0) -> torch.Tensor:
     return amplitude * (a[:, 0] @ torch.cos(k) + a[:, 1] @ torch.sin(k))[:, None]
 
 
-def heat_only(nodes: int = 5, window: float = 0.1, **others) -> tuple[EvolutionOperator, EvolutionEquation]:
-    """An operator of Burgers' equation whose network returns zero, exact for small amplitudes."""
+def diffusion_operator(
+    nodes: int = 5, window: float = 0.1, **others
+) -> tuple[EvolutionOperator, EvolutionEquation]:
+    """Return an operator of Burgers' equation whose network returns zero, exact for small amplitudes."""
     equation = EvolutionEquation("burgers", {"viscosity": 0.01, **others}, box=LINE, window=window)
     return EvolutionOperator(
         Zero(nodes), SolutionScales([1.0]), window=window, nodes=nodes, rates=equation.rates
@@ -126,27 +128,27 @@ def test_residuals_vanish_for_reference_solutions_and_not_for_a_constant_state(n
     values = system.solve(np.random.default_rng(3))
     field = torch.tensor(values["vorticity" if name == "navier_stokes" else "u"])
     # The solution at the nodes, by a polynomial of sixth degree through the nearest frames.
-    places = radau.nodes(6) * 400
+    node_positions = radau.nodes(6) * 400
     rows = []
-    for place in places:
-        first = int(np.clip(round(place) - 3, 0, 394))
+    for position in node_positions:
+        first = int(np.clip(round(position) - 3, 0, 394))
         at = np.arange(first, first + 7)
-        w = [np.prod([(place - b) / (a - b) for b in at if b != a]) for a in at]
+        w = [np.prod([(position - b) / (a - b) for b in at if b != a]) for a in at]
         rows.append(torch.einsum("k,k...->...", torch.tensor(w), field[first : first + 7]))
     u = torch.stack(rows)[None]
     length = float(getattr(system, "length", None) or getattr(system, "side", 1.0))
     axes = ("y", "x") if name == "navier_stokes" else ("x",)
     box = Box(axes, (64,) * len(axes), (length,) * len(axes), (True,) * len(axes))
     equation = EvolutionEquation(name, system.model_dump(), box=box, window=few["duration"])
-    size, still = (
+    size, constant = (
         equation.scaled(equation.residual(v, {})[:, 1:], {}).square().mean().sqrt()
         for v in (u, u[:, :1].expand_as(u))
     )
-    assert size < 2e-3 * still
+    assert size < 2e-3 * constant
 
 
 def test_the_residual_of_diffusion_is_scaled_to_units_of_the_solution():
-    _, equation = heat_only(viscosity=0.5, window=2.0)
+    _, equation = diffusion_operator(viscosity=0.5, window=2.0)
     x = torch.arange(32, dtype=torch.float64) / 32
     small = 1e-9 * torch.cos(2 * torch.pi * 3 * x).expand(1, 6, -1)  # so small that it is only diffused
     rate = 2.0 * 0.5 * (6 * torch.pi) ** 2
@@ -172,7 +174,7 @@ def test_the_scaled_steady_residual_equals_the_error():
 
 
 def test_an_operator_whose_network_returns_zero_solves_the_linear_part_at_any_resolution():
-    model, _ = heat_only()
+    model, _ = diffusion_operator()
     for points in (32, 48, 33):
         state = waves(points)
         u = model(state, state.new_zeros(1, 0, points), {})
@@ -187,7 +189,7 @@ def test_an_operator_whose_network_returns_zero_solves_the_linear_part_at_any_re
 
 
 def test_data_and_equation_terms_vanish_for_the_solution_and_not_for_another():
-    model, equation = heat_only()
+    model, equation = diffusion_operator()
     times = np.linspace(0, 0.3, 31)[1:]
     state = waves(32, 4, 1e-6)
     rate = 0.01 * (2 * torch.pi * torch.fft.rfftfreq(32, 1 / 32, dtype=torch.float64)) ** 2
@@ -212,7 +214,7 @@ def test_data_and_equation_terms_vanish_for_the_solution_and_not_for_another():
         windows=3,
     )
     assert fine.loss(batch, 0.0, none).value.item() < 1e-5
-    off, _ = heat_only()
+    off, _ = diffusion_operator()
     off.network.weight.data.fill_(1e-7)
     wrong = EvolutionObjective(
         off, SolvingLoss(equation=1.0, warmup=0), equation, times=times.tolist(), windows=3
@@ -244,11 +246,11 @@ def test_each_instance_keeps_its_own_coefficient_through_all_windows():
         Zero(5), scales, window=0.1, nodes=5, parameters=("viscosity",), rates=equation.rates
     )
     times, state = np.linspace(0, 0.3, 7)[1:], waves(32, 3, 1e-6)
-    numbers = torch.tensor([0.002, 0.01, 0.03], dtype=torch.float64)
+    viscosities = torch.tensor([0.002, 0.01, 0.03], dtype=torch.float64)
     k2 = (2 * torch.pi * torch.fft.rfftfreq(32, 1 / 32, dtype=torch.float64)) ** 2
     truth = torch.stack(
         [
-            torch.fft.irfft(torch.fft.rfft(state) * torch.exp(-numbers[:, None, None] * k2 * t), n=32)
+            torch.fft.irfft(torch.fft.rfft(state) * torch.exp(-viscosities[:, None, None] * k2 * t), n=32)
             for t in times
         ],
         dim=1,
@@ -257,10 +259,10 @@ def test_each_instance_keeps_its_own_coefficient_through_all_windows():
         model, SolvingLoss(equation=1.0, warmup=0), equation, times=times.tolist(), windows=3
     )
     loss = objective.loss(
-        Instances(state, state.new_zeros(3, 0, 32), {"viscosity": numbers}, truth), 0.0, torch.Generator()
+        Instances(state, state.new_zeros(3, 0, 32), {"viscosity": viscosities}, truth), 0.0, torch.Generator()
     )
     assert loss.value.item() < 1e-4
-    swapped = Instances(state, state.new_zeros(3, 0, 32), {"viscosity": numbers.flip(0)}, truth)
+    swapped = Instances(state, state.new_zeros(3, 0, 32), {"viscosity": viscosities.flip(0)}, truth)
     assert objective.loss(swapped, 0.0, torch.Generator()).terms["data"].item() > 0.05
 
 
@@ -332,7 +334,7 @@ def test_steady_refinement_approaches_the_solution_and_the_objective_has_both_te
 
 
 def test_the_viscosity_of_an_experiment_is_recovered_within_its_uncertainty():
-    """Small waves that only diffuse: viscosity and initial state from three noisy sensors."""
+    """Purely diffused small waves: viscosity and initial state are inferred from three noisy sensors."""
     equation = EvolutionEquation("shock_pipe", {}, box=LINE, window=0.25)
     model = EvolutionOperator(
         Zero(5),
@@ -343,7 +345,7 @@ def test_the_viscosity_of_an_experiment_is_recovered_within_its_uncertainty():
         rates=equation.rates,
     )
     states = torch.cat([waves(32, 64, 1e-3)]).float()
-    numbers = {
+    parameters = {
         "viscosity": torch.exp(
             torch.empty(64).uniform_(np.log(0.003), np.log(0.03), generator=torch.Generator().manual_seed(1))
         )
@@ -371,7 +373,7 @@ def test_the_viscosity_of_an_experiment_is_recovered_within_its_uncertainty():
         windows=4,
     )
     objective = InverseObjective(
-        base, LatentParameters.from_simulations(states, numbers), sensors, weight=1.0
+        base, LatentParameters.from_simulations(states, parameters), sensors, weight=1.0
     )
     terms = objective.loss(
         Instances(states[:2], states.new_zeros(2, 0, 32), {"viscosity": torch.full((2,), 0.01)}),

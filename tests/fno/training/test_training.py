@@ -18,7 +18,7 @@ SIZE = (6, 8)
 
 
 class Waves:
-    """Batches that depend on their number alone."""
+    """Batches that depend only on their index."""
 
     def __init__(self, stop_after: int | None = None) -> None:
         self.stop_after = stop_after
@@ -163,7 +163,7 @@ def test_a_term_of_nan_is_named_and_the_last_state_is_kept(tmp_path):
     assert load_state(tmp_path / "training.safetensors")[1]["step"] == 7
 
 
-def test_schedules_of_both_stages():
+def test_schedules_follow_both_stages_of_training():
     settings = TrainSettings(epochs=10, rollout_steps=5, rollout_share=0.4, warmup_steps=10)
     assert [settings.rollout_length(e) for e in range(10)] == [1] * 6 + [2, 3, 4, 5]
     rates = [settings.rate(s, 1000) for s in range(1000)]

@@ -1,6 +1,4 @@
-"""Truncated transforms: both methods agree with torch.fft in float64, are each other's adjoint, and know
-their limits.
-"""
+"""Truncated Fourier transforms: agreement with torch.fft, adjoints, resolution, and limits."""
 
 import math
 
@@ -44,7 +42,7 @@ def random(*shape, dtype=torch.float64):
 
 
 def reference(x, modes):
-    """The coefficients by torch.fft, picked one wavenumber at a time."""
+    """Return the coefficients by torch.fft, selected one wavenumber at a time."""
     d = len(modes)
     full = torch.fft.fftn(x, dim=tuple(range(1, d + 1)), norm="forward")
     for dim, wave in enumerate(modes):
@@ -110,11 +108,14 @@ def test_large_products_agree_with_float64(batch, size, n_modes):
     """Large enough for products and their transposes to use the algorithm for large ones."""
     x = random(batch, *size, 64, dtype=torch.float32).requires_grad_()
     exact = x.detach().double().requires_grad_()
-    z, known = to_modes(x, n_modes, "dft"), to_modes(exact, n_modes, "fft")
-    y, field = from_modes(z, n_modes, size, method="dft"), from_modes(known, n_modes, size, method="fft")
+    z, exact_modes = to_modes(x, n_modes, "dft"), to_modes(exact, n_modes, "fft")
+    y, field = (
+        from_modes(z, n_modes, size, method="dft"),
+        from_modes(exact_modes, n_modes, size, method="fft"),
+    )
     y.square().sum().backward()
     field.square().sum().backward()
-    for a, b in ((z, known), (y, field), (x.grad, exact.grad)):
+    for a, b in ((z, exact_modes), (y, field), (x.grad, exact.grad)):
         assert (a.double() - b).norm() < 1e-5 * b.norm()
 
 
@@ -162,9 +163,9 @@ def test_coefficients_do_not_depend_on_resolution(method):
 def test_resampling_keeps_modes_that_both_grids_resolve(old, new):
     least = tuple((min(a, b) - 1) // 2 * 2 + 1 for a, b in zip(old, new, strict=True))
     x = from_modes(to_modes(random(1, *old, 2), least), least, old)  # band-limited
-    there = resample(x, new)
-    assert torch.allclose(resample(there, old), x, atol=1e-12)
-    assert torch.allclose(there.flatten(1, -2).mean(1), x.flatten(1, -2).mean(1), atol=1e-13)
+    resampled = resample(x, new)
+    assert torch.allclose(resample(resampled, old), x, atol=1e-12)
+    assert torch.allclose(resampled.flatten(1, -2).mean(1), x.flatten(1, -2).mean(1), atol=1e-13)
     assert resample(x, old) is x
 
 

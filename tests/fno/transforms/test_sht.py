@@ -1,4 +1,4 @@
-"""Spherical harmonics: exact round trips, known functions, rotations, adjoints, calculus, other packages."""
+"""Spherical harmonics: round trips, known functions, rotations, adjoints, vector calculus, other packages."""
 
 import math
 
@@ -17,7 +17,7 @@ GRIDS = ["equiangular", "equiangular-no-poles", "legendre-gauss"]
 
 
 def coefficients(lmax, mmax, seed=0, batch=2):
-    """Coefficients of a real field: none above the diagonal, real for order 0."""
+    """Return coefficients of a real field: none above the diagonal, real for order 0."""
     z = torch.randn(
         batch, lmax, mmax, dtype=torch.complex128, generator=torch.Generator().manual_seed(seed)
     ).tril()
@@ -35,7 +35,7 @@ def test_quadrature_is_exact_for_polynomials(grid, nlat):
     assert (np.diff(theta) > 0).all() and (weights > 0).all()
 
 
-def test_legendre_functions_are_those_of_scipy():
+def test_legendre_functions_agree_with_scipy():
     theta = np.array([0.0, 0.3, 1.0, 2.2, math.pi])
     p = legendre(9, 9, theta)
     for l in range(9):
@@ -92,9 +92,9 @@ def test_gradients_are_adjoints(grid):
     ("nlat", "nlon", "grid"),
     [(24, 48, "legendre-gauss"), (33, 40, "equiangular"), (32, 45, "equiangular-no-poles")],
 )
-def test_calculus_on_the_sphere(nlat, nlon, grid):
-    most = RealSHT(nlat, nlon, grid=grid)
-    sphere = SphereCalculus(nlat, nlon, most.lmax - 1, mmax=most.lmax - 2, grid=grid)
+def test_gradient_divergence_and_curl_satisfy_vector_identities(nlat, nlon, grid):
+    full = RealSHT(nlat, nlon, grid=grid)
+    sphere = SphereCalculus(nlat, nlon, full.lmax - 1, mmax=full.lmax - 2, grid=grid)
     z = coefficients(sphere.lmax, sphere.mmax, 3)
     z[:, -1:] = 0  # a derivative raises the degree by one
     radius = 6.371e6
@@ -102,8 +102,7 @@ def test_calculus_on_the_sphere(nlat, nlon, grid):
     size = (z.abs().max() * sphere.lmax**2 / radius**2).item()
     assert torch.allclose(sphere.divergence(u, v, radius), sphere.laplacian(z, radius), atol=1e-11 * size)
     assert sphere.curl(u, v, radius).abs().max() < 1e-11 * size
-    # The rotated gradient is the wind of a stream function: no divergence, and the Laplacian as its
-    # vorticity.
+    # The rotated gradient is the wind of a stream function: nondivergent, with the Laplacian as vorticity.
     assert sphere.divergence(-v, u, radius).abs().max() < 1e-11 * size
     assert torch.allclose(sphere.curl(-v, u, radius), sphere.laplacian(z, radius), atol=1e-11 * size)
 
@@ -149,7 +148,7 @@ def test_the_power_spectrum_is_invariant_under_rotation():
     assert torch.allclose(*spectra, atol=1e-13)
 
 
-def test_spherical_convolution_commutes_with_zonal_rotation_and_with_real_weights_with_any():
+def test_spherical_convolution_commutes_with_zonal_rotations_and_with_all_if_its_weights_are_real():
     def field(x, y, z):
         return x * y * z + z**3 - 0.3 * x + y**4
 
@@ -163,7 +162,7 @@ def test_spherical_convolution_commutes_with_zonal_rotation_and_with_real_weight
     powers = [RealSHT(12, 24, 8, mmax=8, grid="legendre-gauss")(y).abs() ** 2 for y in (smooth, tilted)]
     spectra = [2 * a.sum(-1) - a[..., 0] for a in powers]
     assert torch.allclose(*spectra, atol=1e-12)
-    # The filtered field is a polynomial in the coordinates, obtained by a fit on the grid that is not tilted.
+    # The filtered field is a polynomial in the coordinates, fitted on the grid that is not tilted.
     powers = [(i, j, k) for i in range(5) for j in range(5) for k in range(5) if i + j + k <= 4]
 
     def basis(angle):

@@ -1,6 +1,4 @@
-"""Published weights and training states of unknown origin: refused in one line, before anything large is
-allocated.
-"""
+"""Untrusted weights and training states are refused in one line, before anything large is allocated."""
 
 import io
 import json
@@ -33,7 +31,7 @@ ARGUMENTS = {
 GRID = {"inp_shape": [8, 12]}
 
 
-def refused(path, format="physicsnemo", match=None, **arguments):
+def assert_refused(path, format="physicsnemo", match=None, **arguments):
     with bounded(), pytest.raises(ValueError, match=match) as error:
         import_weights(path, format, **arguments)
     assert len(str(error.value).splitlines()) == 1 and len(str(error.value)) < 3000
@@ -58,7 +56,7 @@ DESCRIBED = {
 }
 
 
-def described(**arguments):
+def description(**arguments):
     return json.dumps({"__name__": "AFNO", "__args__": DESCRIBED | arguments}).encode()
 
 
@@ -104,7 +102,7 @@ def test_tensors_larger_than_their_storage_are_refused(tmp_path, state, kind, ol
         "deep": {"blocks.1000000000.norm1.weight": torch.zeros(8)},
     }[kind]
     (tmp_path / "a.pt").write_bytes(saved(state | hostile, _use_new_zipfile_serialization=not old))
-    refused(tmp_path / "a.pt", **GRID)
+    assert_refused(tmp_path / "a.pt", **GRID)
 
 
 def test_storage_that_an_old_file_claims_but_lacks_is_refused(tmp_path, state):
@@ -114,7 +112,7 @@ def test_storage_that_an_old_file_claims_but_lacks_is_refused(tmp_path, state):
     )  # 12345 becomes 2147483647, wherever the file gives it
     assert claimed != content
     (tmp_path / "a.pt").write_bytes(claimed)
-    refused(tmp_path / "a.pt", **GRID)
+    assert_refused(tmp_path / "a.pt", **GRID)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +143,7 @@ def test_storage_that_an_old_file_claims_but_lacks_is_refused(tmp_path, state):
 )
 def test_tensors_of_other_types_and_shapes_are_refused(tmp_path, state, name, tensor, match):
     torch.save(state | {name: tensor}, tmp_path / "a.pt")
-    refused(tmp_path / "a.pt", match=match, **GRID)
+    assert_refused(tmp_path / "a.pt", match=match, **GRID)
 
 
 @pytest.mark.parametrize(
@@ -167,11 +165,12 @@ def test_tensors_of_other_types_and_shapes_are_refused(tmp_path, state, name, te
 )
 def test_impossible_arguments_are_refused(tmp_path, state, value):
     torch.save(state, tmp_path / "a.pt")
-    refused(tmp_path / "a.pt", inp_shape=value)
+    assert_refused(tmp_path / "a.pt", inp_shape=value)
     if value is not None:
-        refused(
+        assert_refused(
             zipped(
-                tmp_path / "b.mdlus", [("args.json", described(inp_shape=value)), ("model.pt", saved(state))]
+                tmp_path / "b.mdlus",
+                [("args.json", description(inp_shape=value)), ("model.pt", saved(state))],
             )
         )
 
@@ -185,9 +184,10 @@ def test_arguments_that_the_file_contradicts_are_refused(tmp_path, state):
         "mlp_ratio": 1e30,
         "sparsity_threshold": "x",
     }.items():
-        refused(
+        assert_refused(
             zipped(
-                tmp_path / "b.mdlus", [("args.json", described(**{name: value})), ("model.pt", saved(state))]
+                tmp_path / "b.mdlus",
+                [("args.json", description(**{name: value})), ("model.pt", saved(state))],
             )
         )
 
@@ -208,70 +208,72 @@ def test_arguments_that_the_file_contradicts_are_refused(tmp_path, state):
     ],
 )
 def test_damaged_descriptions_in_archives_are_refused(tmp_path, state, content):
-    refused(zipped(tmp_path / "a.mdlus", [("args.json", content), ("model.pt", saved(state))]))
-    refused(tarred(tmp_path / "b.mdlus", [("args.json", content), ("model.pt", saved(state))]))
+    assert_refused(zipped(tmp_path / "a.mdlus", [("args.json", content), ("model.pt", saved(state))]))
+    assert_refused(tarred(tmp_path / "b.mdlus", [("args.json", content), ("model.pt", saved(state))]))
 
 
 def test_zip_bombs_are_refused(tmp_path, state):
-    good = [("args.json", described()), ("model.pt", saved(state))]
+    good = [("args.json", description()), ("model.pt", saved(state))]
     assert import_weights(zipped(tmp_path / "good.mdlus", good, zipfile.ZIP_DEFLATED), "physicsnemo")
     zeros = bytes(30 * 2**20)
-    refused(zipped(tmp_path / "a.mdlus", [*good, ("more", zeros)], zipfile.ZIP_DEFLATED), match="unpacks to")
-    refused(
+    assert_refused(
+        zipped(tmp_path / "a.mdlus", [*good, ("more", zeros)], zipfile.ZIP_DEFLATED), match="unpacks to"
+    )
+    assert_refused(
         zipped(tmp_path / "b.mdlus", [good[0], ("model.pt", zeros)], zipfile.ZIP_DEFLATED), match="unpacks to"
     )
-    refused(
+    assert_refused(
         zipped(tmp_path / "c.mdlus", [("args.json", zeros), good[1]], zipfile.ZIP_DEFLATED),
         match="unpacks to",
     )
     with pytest.warns(UserWarning, match="Duplicate"):
         zipped(tmp_path / "d.mdlus", [*good, good[0]])
-    refused(tmp_path / "d.mdlus", match="two members of the same name")
+    assert_refused(tmp_path / "d.mdlus", match="two members of the same name")
     torch.save(state, tmp_path / "plain.pt")
     with zipfile.ZipFile(tmp_path / "plain.pt") as archive:
         members = [(member.filename, archive.read(member)) for member in archive.infolist()]
-    refused(zipped(tmp_path / "e.pt", members, zipfile.ZIP_DEFLATED), match="compressed tensors")
+    assert_refused(zipped(tmp_path / "e.pt", members, zipfile.ZIP_DEFLATED), match="compressed tensors")
 
 
 def test_members_with_a_wrong_size_in_the_table_of_contents_are_refused(tmp_path, state):
     whole = zipped(
-        tmp_path / "a.mdlus", [("args.json", described()), ("model.pt", saved(state))]
+        tmp_path / "a.mdlus", [("args.json", description()), ("model.pt", saved(state))]
     ).read_bytes()
     at = whole.rfind(b"PK\x01\x02")
     for size in (10, 2**31):
         (tmp_path / "b.mdlus").write_bytes(whole[: at + 24] + struct.pack("<I", size) + whole[at + 28 :])
-        refused(tmp_path / "b.mdlus")
+        assert_refused(tmp_path / "b.mdlus")
     end = whole.rfind(b"PK\x05\x06")
     (tmp_path / "c.mdlus").write_bytes(whole[: end + 12] + struct.pack("<I", 2**31) + whole[end + 16 :])
-    refused(tmp_path / "c.mdlus")
+    assert_refused(tmp_path / "c.mdlus")
     for cut in range(0, len(whole), len(whole) // 12):
         (tmp_path / "d.mdlus").write_bytes(whole[:cut])
-        refused(tmp_path / "d.mdlus", **GRID)
+        assert_refused(tmp_path / "d.mdlus", **GRID)
 
 
 def test_tar_members_that_are_not_files_or_too_large_are_refused(tmp_path, state):
-    good = [("args.json", described()), ("model.pt", saved(state))]
+    good = [("args.json", description()), ("model.pt", saved(state))]
     assert import_weights(tarred(tmp_path / "good.mdlus", good), "physicsnemo")
     for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE):
         link = tarfile.TarInfo("model.pt")
         link.type, link.linkname = kind, "/etc/passwd"
-        assert "is not a file" in refused(tarred(tmp_path / "a.mdlus", [good[0], (link, None)]))
+        assert "is not a file" in assert_refused(tarred(tmp_path / "a.mdlus", [good[0], (link, None)]))
     huge = tarfile.TarInfo("model.pt")
     huge.size = 10**12
     content = huge.tobuf()
     (tmp_path / "b.mdlus").write_bytes(
         tarred(tmp_path / "c.tar", good[:1]).read_bytes()[:2048] + content + bytes(1024)
     )
-    refused(tmp_path / "b.mdlus")
-    refused(tarred(tmp_path / "d.mdlus", [*good, ("x/args.json", described())]), match="two members")
-    refused(tarred(tmp_path / "e.mdlus", [*good, ("zeros", bytes(2**20))], "w:gz"))
+    assert_refused(tmp_path / "b.mdlus")
+    assert_refused(tarred(tmp_path / "d.mdlus", [*good, ("x/args.json", description())]), match="two members")
+    assert_refused(tarred(tmp_path / "e.mdlus", [*good, ("zeros", bytes(2**20))], "w:gz"))
     sparse = tarfile.TarInfo("model.pt")
     sparse.pax_headers = {
         "GNU.sparse.map": "0,1",
         "GNU.sparse.size": str(10**12),
         "GNU.sparse.numblocks": "1",
     }
-    refused(tarred(tmp_path / "f.mdlus", [good[0], (sparse, b"x")]))
+    assert_refused(tarred(tmp_path / "f.mdlus", [good[0], (sparse, b"x")]))
 
 
 def test_spectral_weights_of_other_kinds_are_refused(tmp_path):
@@ -294,10 +296,10 @@ def test_spectral_weights_of_other_kinds_are_refused(tmp_path):
         "fno_blocks.convs.": torch.ones(3),
     }.items():
         torch.save(base | {name: tensor}, tmp_path / "a.pt")
-        refused(tmp_path / "a.pt", "neuraloperator")
+        assert_refused(tmp_path / "a.pt", "neuraloperator")
     torch.save(base, tmp_path / "a.pt")
     for value in ("x", [], [1], ["a", "b"], 10**12, None):
-        refused(tmp_path / "a.pt", "neuraloperator", n_modes=value)
+        assert_refused(tmp_path / "a.pt", "neuraloperator", n_modes=value)
 
 
 def test_files_without_tensors_are_refused(tmp_path):
@@ -315,13 +317,13 @@ def test_files_without_tensors_are_refused(tmp_path):
     ):
         (tmp_path / "a.pt").write_bytes(content)
         for format in ("fourcastnet", "neuraloperator", "physicsnemo"):
-            refused(tmp_path / "a.pt", format)
+            assert_refused(tmp_path / "a.pt", format)
     for values in ({"model_state": 3}, {"model_state": [torch.ones(1)]}, {}, {3: 4}, [torch.ones(1)]):
         torch.save(values, tmp_path / "a.pt")
-        refused(tmp_path / "a.pt", "fourcastnet")
+        assert_refused(tmp_path / "a.pt", "fourcastnet")
 
 
-# Files of safetensors.
+# Safetensors files.
 
 
 def tensor_file(path, header, data=b""):
@@ -410,7 +412,7 @@ def test_pipes_devices_and_folders_are_refused(tmp_path):
         read_regular(tmp_path / "file", 99)
 
 
-def test_json_is_bounded():
+def test_json_is_limited_in_size_and_depth():
     assert parse_json(b'{"a": [1, 2.5, null]}', "x") == {"a": [1, 2.5, None]}
     for content, match in (
         (b"[" * 10**6, "nested too deeply"),
@@ -436,7 +438,7 @@ def test_weights_beyond_single_precision_are_not_finite():
         )
 
 
-# States of training.
+# Training states.
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
