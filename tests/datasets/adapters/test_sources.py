@@ -189,8 +189,8 @@ def test_different_sets_of_levels_are_rejected_or_selected(folder):
         match=r"both\.nc has 'z' at level 500 and 850 hPa, later\.nc at level 850 hPa.*select levels",
     ):
         open_sources(["both.nc", "later.nc"])
-    kept = open_sources(["both.nc", "later.nc"], Selection(levels=(850,)))
-    assert kept.sizes["time"] == 80 and np.allclose(kept["z"].mean(), 8.5e4, rtol=1e-3)
+    selected = open_sources(["both.nc", "later.nc"], Selection(levels=(850,)))
+    assert selected.sizes["time"] == 80 and np.allclose(selected["z"].mean(), 8.5e4, rtol=1e-3)
     on_level(850).to_netcdf("again.nc")
     with pytest.raises(ValueError, match=r"both\.nc and again\.nc both contain 'z' at 850 hPa"):
         open_sources(["both.nc", "again.nc"])

@@ -323,7 +323,9 @@ def test_a_modified_sample_is_fetched_again(tmp_path, download, kind, caplog):
 def test_an_unexpected_download_is_an_error(tmp_path, download, monkeypatch):
     (tmp_path / "www" / sample.NAME).write_bytes(b"wrong")
     monkeypatch.setattr(
-        sample, "download", lambda plain=sample.download: plain(download[1], tmp_path / "kept")
+        sample,
+        "download",
+        lambda download_from=sample.download: download_from(download[1], tmp_path / "kept"),
     )
     monkeypatch.delenv("FOURCASTER_SAMPLE", raising=False)
     with pytest.raises(ValueError, match=r"is not the expected field .* use a local file"):

@@ -593,10 +593,10 @@ def test_the_direct_loader_rejects_bombs(tmp_path, packer, shards):
         fields.read(slice(0, 4))
 
 
-def linked(store, target, what):
+def linked(store, target, kind):
     """Replace a part of a store by a link to a target outside of it."""
     part = (
-        store / {"chunk": "air/0.0.0", "folder": "air", "metadata": ".zgroup", "array": "air/.zarray"}[what]
+        store / {"chunk": "air/0.0.0", "folder": "air", "metadata": ".zgroup", "array": "air/.zarray"}[kind]
     )
     target.mkdir(exist_ok=True)
     shutil.move(part, target / part.name)
@@ -604,15 +604,15 @@ def linked(store, target, what):
     return part
 
 
-@pytest.mark.parametrize("what", ["chunk", "folder", "metadata", "array"])
-def test_links_out_of_a_store_are_rejected_or_followed(store, tmp_path, what):
-    part = linked(store, tmp_path / "elsewhere", what)
+@pytest.mark.parametrize("kind", ["chunk", "folder", "metadata", "array"])
+def test_links_out_of_a_store_are_rejected_or_followed(store, tmp_path, kind):
+    part = linked(store, tmp_path / "elsewhere", kind)
     code, text = call("ingest", store, "-o", tmp_path / "out.zarr")
     assert code == 2 and f"{part} is a link that leads out of the store" in text and "--follow-links" in text
     assert not (tmp_path / "out.zarr").exists()
     assert call("ingest", store, "-o", tmp_path / "out.zarr", "--follow-links")[0] == 0
     np.testing.assert_array_equal(xr.open_zarr(tmp_path / "out.zarr")["air"].values, VALUES)
-    if what != "chunk":
+    if kind != "chunk":
         assert call("inspect", store)[0] == 2
     assert call("inspect", store, "--follow-links")[0] == 0
 

@@ -19,7 +19,7 @@ from fourcaster.forecast.model import build_network
 
 
 def flow(times=120, shape=(16, 24), step=0.05, periodic=True):
-    """Waves that a uniform wind advects through a periodic box."""
+    """Return waves that a uniform wind advects through a periodic box."""
     y = np.arange(shape[0]) / shape[0]
     x = 2 * np.arange(shape[1]) / shape[1]
     t = step * np.arange(times)

@@ -76,7 +76,7 @@ def reference(old, new, periodic=False):
     return np.stack([np.interp(at, points[order], column) for column in eye[order].T], axis=1)
 
 
-def test_weights_of_linear_interpolation_are_those_of_numpy_bit_for_bit():
+def test_weights_of_linear_interpolation_equal_those_of_numpy_bit_for_bit():
     random = np.random.default_rng(0)
     for _ in range(200):
         n = int(random.integers(2, 40))

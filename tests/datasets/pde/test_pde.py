@@ -82,7 +82,7 @@ def test_advection_translates_the_wave():
 
 
 def cole_hopf(x, t, nu):
-    """Burgers' solution from -sin(pi x), by quadrature."""
+    """Return the solution of Burgers' equation from -sin(pi x), by quadrature."""
 
     def weight(y):
         return np.exp(-np.cos(np.pi * (x - y)) / (2 * np.pi * nu) - y**2 / (4 * nu * t))

@@ -21,7 +21,7 @@ def relative(a, b):
 
 
 def waves(points, coefficients, axes=1):
-    """A sum of cosines ``c cos(2 pi k x + k)`` along each axis, at the points of a periodic grid."""
+    """Return a sum of cosines ``c cos(2 pi k x + k)`` along each axis, at the points of a periodic grid."""
     x = np.arange(points) / points
     series = sum(c * np.cos(2 * np.pi * k * x + k) for k, c in coefficients.items())
     return series if axes == 1 else series[:, None] + 2 * series[None] * series[:, None]
@@ -98,7 +98,7 @@ def test_the_stored_initial_state_determines_the_stored_solution(name, parameter
 
 
 @pytest.mark.parametrize("name", ["burgers", "allen_cahn", "cahn_hilliard", "navier_stokes"])
-def test_the_stored_solution_is_the_low_pass_filtered_one(name):
+def test_the_stored_solution_is_low_pass_filtered(name):
     small = {"frames": 2, "resolution": 16, "refine": 4} | (
         {"initial": "standard"} if name != "navier_stokes" else {"duration": 0.5}
     )
@@ -124,7 +124,7 @@ def test_conserved_means_are_conserved_in_the_stored_solution(name):
     "name", [n for n in SYSTEMS if n not in ("heat_sink", "barotropic", "shallow_water")]
 )
 @pytest.mark.parametrize("points", [16, 17])
-def test_sampled_inputs_are_those_of_the_solution(name, points):
+def test_sampled_inputs_equal_those_of_the_solution(name, points):
     evolving = {"frames": 1, "duration": 0.01} if "frames" in SYSTEMS[name].model_fields else {}
     system = make_system(name, {"resolution": points, **evolving})
     inputs = system.sample_inputs(np.random.default_rng(4))

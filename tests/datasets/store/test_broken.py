@@ -31,7 +31,7 @@ def call(*words):
 
 @pytest.fixture(scope="module")
 def intact(tmp_path_factory):
-    """The same data in all supported formats."""
+    """Write the same data in all supported formats."""
     folder, source = tmp_path_factory.mktemp("whole"), make_source(times=40, shape=(8, 16))
     source.to_netcdf(folder / "a4.nc")
     source.to_netcdf(folder / "a3.nc", format="NETCDF3_64BIT")

@@ -36,7 +36,7 @@ def test_a_store_opens_in_plain_xarray_with_the_values_of_the_source(tiny_store)
     assert plain["t2m"].attrs["units"] == "K"
 
 
-def test_statistics_are_those_of_the_training_period(tiny_store):
+def test_statistics_are_computed_over_the_training_period(tiny_store):
     store = open_store(tiny_store)
     fit = store.split().fit
     statistics, x = read_group(store, "statistics"), store.dataset["t2m"].values[fit].astype("f8")

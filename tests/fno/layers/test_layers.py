@@ -172,9 +172,11 @@ def test_the_mixer_follows_the_formula_of_its_paper(h, w, fraction):
     out = torch.einsum("byxni,nio->byxno", hidden, w2) + b2
     out = torch.complex(*(torch.nn.functional.softshrink(p, 0.02) for p in (out.real, out.imag))).flatten(-2)
     total = h // 2 + 1
-    kept = int(total * fraction)
+    retained = int(total * fraction)
     window = torch.zeros_like(out)
-    window[:, total - kept : total + kept, :kept] = out[:, total - kept : total + kept, :kept]
+    window[:, total - retained : total + retained, :retained] = out[
+        :, total - retained : total + retained, :retained
+    ]
     expected = torch.fft.irfft2(window, s=(h, w), dim=(1, 2), norm="ortho") + x
     assert torch.allclose(mixer(x), expected, atol=1e-10)
 

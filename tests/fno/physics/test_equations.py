@@ -28,7 +28,7 @@ DOCS = ROOT / "docs" / "physics.md"
 
 
 def kuramoto_sivashinsky() -> Equation:
-    """An equation that the package does not have; in a package of its own this is the whole file."""
+    """Return an equation that the package lacks; a third-party package needs no more than this."""
 
     def residual(u, d, *, hyperviscosity):
         return d(u, "t") + u * d(u, "x") + d(u, "x", 2) + hyperviscosity * d(u, "x", 4)

@@ -302,7 +302,7 @@ SPHERE = Sphere(33, 64, "equiangular", 16)
 LEVELS = torch.tensor([85000.0, 50000.0, 25000.0], dtype=torch.float64)
 
 
-def resting(latitude, lapse=0.0):
+def balanced_atmosphere(latitude, lapse=0.0):
     """Return temperature, warmest at the equator, and its hydrostatic geopotential."""
     t = (260 + 30 * torch.cos(latitude) ** 2).expand(33, 64)
     temperature = torch.stack([t + lapse * k for k in range(3)])
@@ -314,7 +314,7 @@ def resting(latitude, lapse=0.0):
 
 
 def test_hydrostatic_residuals_vanish_in_balance_and_have_the_right_sign():
-    temperature, geopotential = resting(SPHERE.latitude(LEVELS), lapse=-20)
+    temperature, geopotential = balanced_atmosphere(SPHERE.latitude(LEVELS), lapse=-20)
     assert norm(atmosphere.hydrostatic(geopotential, temperature, LEVELS)) < 1e-10
     assert norm(atmosphere.hydrostatic(geopotential.flip(0), temperature.flip(0), LEVELS.flip(0))) < 1e-10
     raised = geopotential + torch.tensor([0.0, 98.0665, 0.0], dtype=torch.float64)[:, None, None]
@@ -329,7 +329,7 @@ def test_hydrostatic_residuals_vanish_in_balance_and_have_the_right_sign():
 
 def test_thermal_wind_residuals_vanish_in_balance_and_have_the_right_sign():
     latitude = SPHERE.latitude(LEVELS)
-    temperature, _ = resting(latitude)
+    temperature, _ = balanced_atmosphere(latitude)
     # dT/dy = -60 cos sin / a, so the westerlies grow upward by R ln(p1/p2) 30 cos / (Omega a).
     shear = (
         atmosphere.GAS_CONSTANT
