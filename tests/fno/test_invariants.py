@@ -37,7 +37,9 @@ def ranges(instances, invariants):
 def test_invariants_of_waves_on_a_line_are_exact(points):
     x = torch.arange(points, dtype=torch.float64) / points
     u = 0.5 + 2 * torch.cos(2 * math.pi * x) + torch.sin(6 * math.pi * x) + 3 * torch.cos(8 * math.pi * x + 1)
-    invariants = compute_invariants(torch.stack([u, 2 * u]), ("periodic",), viscosity=torch.tensor([0.1, 0.2]))
+    invariants = compute_invariants(
+        torch.stack([u, 2 * u]), ("periodic",), viscosity=torch.tensor([0.1, 0.2])
+    )
     assert invariants["mean of u"].numpy() == pytest.approx([0.5, 1.0])
     assert float(invariants["standard deviation of u"][0]) == pytest.approx(math.sqrt((4 + 1 + 9) / 2))
     octaves = {1: math.sqrt(2), 2: math.sqrt(0.5), 4: math.sqrt(4.5)}
