@@ -189,7 +189,7 @@ def simulate(
         step_hours: time between stored states [h].
         points: grid points along each side of the plane, at least 56.
         seed: seed of the initial state and the forcing.
-        progress: called with (days done, days in all, text).
+        progress: called with (days done, total days, text).
     """
     flow, substep = BarotropicFlow(points, seed), 3600.0
     inner = int(step_hours * 3600 / substep)
