@@ -1,15 +1,17 @@
 """Summaries of stores, checkpoints, forecasts, simulations and foreign files."""
 
 from pathlib import Path
-from typing import Any
 
 from ..datasets.adapters.forecasts import canonical_forecast, is_forecast
 from ..datasets.adapters.opening import open_lazily
-from .summaries import forecast_summary, simulation_summary, source_summary, store_summary
+from .summaries import DataSummary, forecast_summary, simulation_summary, source_summary, store_summary
+from .tasks.base import CheckpointSummary
 from .tasks.dispatch import describe_checkpoint
 
 
-def inspect(path: str | Path, lead_units: str | None = None, *, follow_links: bool = False) -> dict[str, Any]:
+def inspect(
+    path: str | Path, lead_units: str | None = None, *, follow_links: bool = False
+) -> DataSummary | CheckpointSummary:
     """Describe a store, a simulation, a checkpoint, a forecast or a CF file.
 
     Args:
@@ -18,7 +20,9 @@ def inspect(path: str | Path, lead_units: str | None = None, *, follow_links: bo
         follow_links: follow links within a store or file that lead out of it.
 
     Returns:
-        JSON values; the key ``kind`` tells what the path contains.
+        A summary, whose attribute ``kind`` names what the path contains, and whose method ``to_dict`` returns
+        JSON values: a ``StoreSummary``, ``SourceSummary``, ``SimulationSummary`` or ``ForecastSummary``, of a
+        checkpoint a ``CheckpointSummary`` of its task.
 
     Raises:
         FileNotFoundError: nothing there.

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
@@ -115,6 +116,38 @@ def load_network(path: str | Path) -> nn.Module:
     return task.load_network(stored).eval()
 
 
+@dataclass(frozen=True)
+class ExportResult:
+    """Result of an export.
+
+    Attributes:
+        output: file of the exported network.
+        format: ``torch-export`` or ``onnx``.
+        input_shape: shape of the input that the export was tested on, (batch, channels, H, W).
+        output_shape: shape of its output.
+        dynamic_dimensions: dimensions of any size: ``batch``, and ``grid`` if H and W are.
+        difference: maximum difference of the outputs of both networks, relative to the maximum of the output.
+    """
+
+    output: Path
+    format: ExportFormat
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    dynamic_dimensions: list[str]
+    difference: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as JSON values."""
+        return {
+            "output": str(self.output),
+            "format": self.format,
+            "input": list(self.input_shape),
+            "result": list(self.output_shape),
+            "free": self.dynamic_dimensions,
+            "difference": self.difference,
+        }
+
+
 def export(
     checkpoint: Path,
     format: ExportFormat,
@@ -122,7 +155,7 @@ def export(
     *,
     size: Sequence[int] | None = None,
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> ExportResult:
     """Export the network of a checkpoint for other runtimes, and compare its output with the original.
 
     ``torch-export`` supports any batch size, and any grid for an FNO or TFNO without domain padding, whose
@@ -137,8 +170,7 @@ def export(
         overwrite: replace an existing file.
 
     Returns:
-        Shapes of input and output, their dynamic dimensions, and the maximum difference relative to the
-        maximum of the output.
+        Shapes of input and output, their dynamic dimensions, and the difference from the original.
 
     Raises:
         FileExistsError: ``output`` exists and may not be replaced.
@@ -153,7 +185,7 @@ def export(
 
 def _export(
     checkpoint: Path, format: ExportFormat, output: Path, *, size: Sequence[int] | None, overwrite: bool
-) -> dict[str, Any]:
+) -> ExportResult:
     network = load_network(checkpoint)
     models = [m for m in network.modules() if isinstance(m, tuple(REGISTRY.values()))]
     first: Any = models[0]
@@ -198,14 +230,14 @@ def _export(
             )
         temporary.write_bytes(content)
     dynamic = ["batch", *(["grid"] if free_grid else [])]
-    return {
-        "output": str(output),
-        "format": format,
-        "input": list(x.shape),
-        "result": list(expected.shape),
-        "free": dynamic,
-        "difference": difference,
-    }
+    return ExportResult(
+        output=output,
+        format=format,
+        input_shape=tuple(x.shape),
+        output_shape=tuple(expected.shape),
+        dynamic_dimensions=dynamic,
+        difference=difference,
+    )
 
 
 def _torch_export(network: nn.Module, x: Tensor, fourier: Any) -> tuple[bytes, Tensor]:

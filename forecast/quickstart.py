@@ -5,7 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,13 +25,44 @@ from .config.weather import WeatherConfig
 from .inference.forecaster import Forecaster
 from .tasks.dispatch import load_config, train
 from .verification.plots import plot, plot_scores
-from .verification.summary import summarize
+from .verification.summary import ScoreRow, summarize
 from .verification.verify import verify
 
 log = logging.getLogger(__name__)
 
 LEAD = np.timedelta64(72, "h")
 REFERENCE_COST = 1314 * 1325  # training samples times grid points that the recipe is tuned for
+
+
+@dataclass(frozen=True)
+class QuickstartResult:
+    """Result of a quickstart.
+
+    Attributes:
+        source: file of the data.
+        simulated: whether the data are simulated, so that the scores do not measure skill.
+        train_period: first and last time of the training period.
+        initial_times: number of forecasts.
+        first_initial_time: initial time of the first forecast.
+        last_initial_time: initial time of the last forecast.
+        parameters: number of parameters of the model.
+        seconds: duration of each stage when it last ran [s].
+        scores: scores by variable, level and lead time.
+    """
+
+    source: str
+    simulated: bool
+    train_period: list[str]
+    initial_times: int
+    first_initial_time: str
+    last_initial_time: str
+    parameters: int
+    seconds: dict[str, float]
+    scores: list[ScoreRow]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of ``scores.json``."""
+        return asdict(self) | {"scores": [row.to_dict() for row in self.scores]}
 
 
 @dataclass
@@ -77,7 +108,7 @@ def quickstart(
     device: str | None = None,
     fresh: bool = False,
     progress: Callable[[str], Progress] | None = None,
-) -> dict[str, Any]:
+) -> QuickstartResult:
     """Train a model, run and score its forecasts, and plot them.
 
     Args:
@@ -90,7 +121,7 @@ def quickstart(
         progress: returns the progress callback of a stage, given its name.
 
     Returns:
-        The content of ``scores.json``.
+        What ``scores.json`` contains.
 
     Raises:
         FileNotFoundError: ``data`` does not exist.
@@ -136,7 +167,7 @@ def _quickstart(
     device: str | None,
     fresh: bool,
     show: Callable[[str], Progress],
-) -> dict[str, Any]:
+) -> QuickstartResult:
     load_config("quickstart", overrides)  # report a wrong key before the ingest
     check_separate(folder / "store.zarr", [data])
     if fresh:
@@ -213,19 +244,19 @@ def _quickstart(
         report(2, 2, "scores")
 
     stages.run("plot", draw, depends=None, outputs=["map.png", "scores.png"])
-    result = {
-        "source": str(sample.path),
-        "simulated": sample.simulated,
-        "train_period": list(store.train_period),
-        "initial_times": len(times),
-        "first_initial_time": str(times[0]),
-        "last_initial_time": str(times[-1]),
-        "parameters": sum(p.numel() for p in forecaster.checkpoint.stepper.parameters()),
-        "seconds": stages.seconds,
-        "scores": [row.to_dict() for row in summarize(scores)],
-    }
+    result = QuickstartResult(
+        source=str(sample.path),
+        simulated=sample.simulated,
+        train_period=list(store.train_period),
+        initial_times=len(times),
+        first_initial_time=str(times[0]),
+        last_initial_time=str(times[-1]),
+        parameters=sum(p.numel() for p in forecaster.checkpoint.stepper.parameters()),
+        seconds=stages.seconds,
+        scores=summarize(scores),
+    )
     with atomic.replacing(json_path, overwrite=True, kind="table of scores") as temporary:
-        temporary.write_text(json.dumps(result, indent=1))
+        temporary.write_text(json.dumps(result.to_dict(), indent=1))
     return result
 
 

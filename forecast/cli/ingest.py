@@ -127,5 +127,6 @@ def ingest(
             static=static or [],
             follow_links=follow_links,
         )
-        result = run_inspect(output) if plan is None else plan.to_dict()
-    show(result, as_json, describe(result))
+        result = run_inspect(output) if plan is None else plan
+        values = result.to_dict()
+    show(values, as_json, describe(values))

@@ -58,23 +58,24 @@ def quickstart(
         keep_freed_memory()
         check_output(out, "checkpoint")
         result = run_quickstart(data, out, overrides or [], device=device, fresh=fresh, progress=progress)
-    first = result["scores"][0]
+    values = result.to_dict()
+    first = result.scores[0]
+    last = result.scores[-1]
     simulated = (
         "\nThe data are SIMULATED: these scores do not measure skill at forecasting the weather."
-        if result["simulated"]
+        if result.simulated
         else ""
     )
-    extra = "" if first["level"] is None else f" --level {first['level']}"
+    extra = "" if first.level is None else f" --level {first.level}"
     suggestion = (
         "Next, a map of any lead and initial time:\n"
-        f"  forecast plot {out}/forecast.zarr --variable {first['variable']}{extra} --lead "
-        f"{result['scores'][-1]['lead_hours']:g}h "
+        f"  forecast plot {out}/forecast.zarr --variable {first.variable}{extra} --lead {last.lead_hours:g}h "
         f"--truth {out}/store.zarr -o {out}/last_lead.png"
     )
     show(
-        result,
+        values,
         as_json,
-        f"\n{score_table(result['scores'])}{simulated}\n\nMaps and scores are in {out}/.\n{suggestion}",
+        f"\n{score_table(values['scores'])}{simulated}\n\nMaps and scores are in {out}/.\n{suggestion}",
     )
 
 
@@ -145,7 +146,7 @@ def simulate(
             overwrite=overwrite,
             progress=progress("simulate"),
         )
-        result = run_inspect(output)
+        result = run_inspect(output).to_dict()
     show(result, as_json, describe(result))
 
 
@@ -164,7 +165,7 @@ def inspect(
         from ..inspection import inspect as run_inspect
         from .display import describe
 
-        result = run_inspect(path, lead_units, follow_links=follow_links)
+        result = run_inspect(path, lead_units, follow_links=follow_links).to_dict()
     show(result, as_json, describe(result))
 
 
@@ -186,9 +187,10 @@ def doctor(as_json: Json = False) -> None:
         from ..doctor import doctor as run_doctor
         from .display import describe
 
-        result = run_doctor()
-    show(result, as_json, describe(result))
-    if result["problems"]:
+        report = run_doctor()
+        values = report.to_dict()
+    show(values, as_json, describe(values))
+    if report.problems:
         raise typer.Exit(1)
 
 

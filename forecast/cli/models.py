@@ -158,7 +158,7 @@ def import_(
 
         arguments = parse_arguments(context.args)
         import_network(source, format, output, arguments=arguments, config=config, overwrite=overwrite)
-        result = run_inspect(output)
+        result = run_inspect(output).to_dict()
     show(result, as_json, describe(result))
 
 
@@ -185,4 +185,5 @@ def export(
         except ValueError:
             raise ValueError(f"--size {size} is not understood; write e.g. --size 64,128") from None
         result = run_export(checkpoint, format, output, size=sizes, overwrite=overwrite)  # type: ignore[arg-type]
-    show(result, as_json, describe(result))
+        values = result.to_dict()
+    show(values, as_json, describe(values))

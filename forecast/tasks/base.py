@@ -5,7 +5,7 @@ Another package adds a task with one class and one entry point in the group ``fo
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -46,6 +46,36 @@ class TrainResult:
             self.score.replace(" ", "_"): self.best_score,
         }
         return values | ({"comparison": self.comparison} if self.comparison else {})
+
+
+@dataclass(frozen=True)
+class CheckpointSummary:
+    """Summary of a checkpoint; a subclass adds what matters for its task.
+
+    Attributes:
+        kind: what the checkpoint is.
+    """
+
+    kind: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values by name, as JSON can represent them."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class MetadataSummary(CheckpointSummary):
+    """Summary of a checkpoint that consists of all its metadata.
+
+    Attributes:
+        metadata: content of ``meta.json`` in the form of the present format version.
+    """
+
+    metadata: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the metadata and the kind as JSON values."""
+        return {"kind": self.kind, **self.metadata}
 
 
 class MissingOptionError(DataError):
@@ -170,6 +200,6 @@ class Task(Protocol):
         """
         raise ValueError(f"outputs of the task {self.name} cannot be scored")
 
-    def describe(self, stored: StoredCheckpoint) -> dict[str, Any]:
-        """Return a summary of a checkpoint as JSON values."""
-        return {"kind": self.title, **stored.meta}
+    def describe(self, stored: StoredCheckpoint) -> CheckpointSummary:
+        """Return a summary of a checkpoint; by default all its metadata."""
+        return MetadataSummary(self.title, stored.meta)

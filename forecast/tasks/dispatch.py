@@ -11,7 +11,7 @@ from ...datasets.store.outputs import check_output, check_separate
 from ...fno.progress import Progress
 from ..checkpoint.folder import StoredCheckpoint
 from ..config.source import apply_overrides, read_config, validate
-from .base import TaskConfig, TrainedModel, TrainResult
+from .base import CheckpointSummary, TaskConfig, TrainedModel, TrainResult
 from .registry import get_task, task_of_config
 
 
@@ -96,7 +96,7 @@ def load(checkpoint: str | Path | StoredCheckpoint, device: str | None = None) -
     return task.load(stored, device)
 
 
-def describe_checkpoint(path: str | Path) -> dict[str, Any]:
+def describe_checkpoint(path: str | Path) -> CheckpointSummary:
     """Return a summary of a checkpoint of any task, after a check of its metadata.
 
     Raises:

@@ -1,5 +1,6 @@
 """The task ``network``: imported weights without variables, grid and normalisation, which cannot forecast."""
 
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from torch import nn
@@ -8,7 +9,26 @@ from ...fno.pretrained import construct
 from ..checkpoint.description import NetworkDescription
 from ..checkpoint.folder import StoredCheckpoint
 from ..config.sections import Strict
-from .base import Task
+from .base import CheckpointSummary, Task
+
+
+@dataclass(frozen=True)
+class NetworkSummary(CheckpointSummary):
+    """Summary of an imported network.
+
+    Attributes:
+        model: name of the architecture.
+        arguments: arguments of the network by name.
+        source: name, format and checksum of the imported file.
+        versions: versions of the packages that wrote the checkpoint.
+        sha256: checksum of the weights.
+    """
+
+    model: str
+    arguments: dict[str, Any]
+    source: dict[str, str]
+    versions: dict[str, str]
+    sha256: str
 
 
 class NetworkTask(Task):
@@ -36,8 +56,15 @@ class NetworkTask(Task):
         stored.restore(network, entries)
         return network
 
-    def describe(self, stored: StoredCheckpoint) -> dict[str, Any]:
+    def describe(self, stored: StoredCheckpoint) -> NetworkSummary:
         """Return architecture, arguments and origin."""
         stored.describe(NetworkDescription)
         meta = stored.meta
-        return {"kind": self.title, **meta["model"], **{k: meta[k] for k in ("source", "versions", "sha256")}}
+        return NetworkSummary(
+            kind=self.title,
+            model=meta["model"]["model"],
+            arguments=meta["model"]["arguments"],
+            source=meta["source"],
+            versions=meta["versions"],
+            sha256=meta["sha256"],
+        )

@@ -1,6 +1,7 @@
 """The task ``pinn``: physics-informed networks."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,28 @@ from ..checkpoint.pinn import build_coordinate_network, problem_of
 from ..config.pinn import PinnConfig
 from ..inference.pinn import PinnSolution, relative_error
 from ..interruption import saving_when_stopped
-from .base import Summary, Task, TrainResult
+from .base import CheckpointSummary, Summary, Task, TrainResult
 
 _SCORE = "held-out residual"
+
+
+@dataclass(frozen=True)
+class PinnSummary(CheckpointSummary):
+    """Summary of a physics-informed network.
+
+    Attributes:
+        equation: section ``equation`` of its configuration.
+        model: section ``model``.
+        loss: section ``loss``.
+        train: section ``train``.
+        results: iterations, training residual and held-out residual.
+    """
+
+    equation: dict[str, Any]
+    model: dict[str, Any]
+    loss: dict[str, Any]
+    train: dict[str, Any]
+    results: dict[str, Any]
 
 
 class PinnTask(Task):
@@ -99,15 +119,18 @@ class PinnTask(Task):
                 write_dataset(scores, path, overwrite=overwrite, kind=kind)
         return Summary({"u_relative_l2": error}, f"u_relative_l2: {error:.4g}")
 
-    def describe(self, stored: StoredCheckpoint) -> dict[str, Any]:
+    def describe(self, stored: StoredCheckpoint) -> PinnSummary:
         """Return equation, model, settings and residuals."""
         config = stored.describe(PinnDescription).config.model_dump(mode="json")
         provenance = stored.meta["provenance"]
-        return {
-            "kind": self.title,
-            **{name: config[name] for name in ("equation", "model", "loss", "train")},
-            "results": {name: value for name, value in provenance.items() if name != "fingerprint"},
-        }
+        return PinnSummary(
+            kind=self.title,
+            equation=config["equation"],
+            model=config["model"],
+            loss=config["loss"],
+            train=config["train"],
+            results={name: value for name, value in provenance.items() if name != "fingerprint"},
+        )
 
 
 def _check_device(device: str | None, verb: str) -> None:

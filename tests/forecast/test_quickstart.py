@@ -160,10 +160,8 @@ def test_small_and_odd_series_go_through(tmp_path, times, hours, shape):
     """Few times, daily and hourly steps, steps of five days, grids with fewer points than modes."""
     make_source(times, hours, shape)[["t2m"]].to_netcdf(tmp_path / "a.nc")
     told = quickstart(tmp_path / "a.nc", tmp_path / "out", ["train.epochs=1", "model.members=1"])
-    leads = [row["lead_hours"] for row in told["scores"]]
-    assert (
-        leads[0] == 0 and leads[-1] <= max(72, hours) and np.isfinite(told["scores"][-1]["rmse"]["forecast"])
-    )
+    leads = [row.lead_hours for row in told.scores]
+    assert leads[0] == 0 and leads[-1] <= max(72, hours) and np.isfinite(told.scores[-1].rmse["forecast"])
 
 
 def test_initial_times_take_all_hours_and_seasons_alike(tmp_path):

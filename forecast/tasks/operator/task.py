@@ -1,6 +1,7 @@
 """The task ``operator``."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,10 +12,32 @@ from ...checkpoint.description import OperatorDescription, SolutionDescription
 from ...checkpoint.folder import StoredCheckpoint
 from ...config.operator import OperatorConfig, SolutionConfig
 from ...inference.operator import SolutionOperator, check_refinement, score_solutions
-from ..base import MissingOptionError, Summary, Task, TrainResult
+from ..base import CheckpointSummary, MissingOptionError, Summary, Task, TrainResult
 from .training import Setting, run_content, train_setting
 
 _RESULTS = ("validation_score", "best_epoch", "steps", "recovered")
+
+
+@dataclass(frozen=True)
+class SolutionOperatorSummary(CheckpointSummary):
+    """Summary of a solution operator.
+
+    Attributes:
+        equation: section ``equation`` of its configuration.
+        data: section ``data``.
+        model: section ``model``.
+        loss: section ``loss``.
+        train: section ``train``.
+        results: validation score, its epoch, number of steps and recovered parameters, as far as there are
+            any.
+    """
+
+    equation: dict[str, Any]
+    data: dict[str, Any]
+    model: dict[str, Any]
+    loss: dict[str, Any]
+    train: dict[str, Any]
+    results: dict[str, Any]
 
 
 class SolutionTask(Task):
@@ -67,15 +90,19 @@ class SolutionTask(Task):
         scores = score_solutions(forecast, truth, output, overwrite=overwrite, **options)
         return Summary(scores, "\n".join(f"{name}: {value:.4g}" for name, value in scores.items()))
 
-    def describe(self, stored: StoredCheckpoint) -> dict[str, Any]:
+    def describe(self, stored: StoredCheckpoint) -> SolutionOperatorSummary:
         """Return equation, data, model, settings and results."""
         config = stored.describe(self.description).config.model_dump(mode="json")
         results = stored.meta["provenance"]
-        return {
-            "kind": self.title,
-            **{name: config[name] for name in ("equation", "data", "model", "loss", "train")},
-            "results": {name: value for name, value in results.items() if name in _RESULTS},
-        }
+        return SolutionOperatorSummary(
+            kind=self.title,
+            equation=config["equation"],
+            data=config["data"],
+            model=config["model"],
+            loss=config["loss"],
+            train=config["train"],
+            results={name: value for name, value in results.items() if name in _RESULTS},
+        )
 
 
 class OperatorTask(SolutionTask):

@@ -1,6 +1,7 @@
 """The task ``weather``."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,40 @@ from ...inference.limits import parse_clip
 from ...inference.open import open_forecast
 from ...inference.records import read_records
 from ...summaries import forecast_summary
-from ..base import MissingOptionError, Summary, Task, TrainResult
+from ..base import CheckpointSummary, MissingOptionError, Summary, Task, TrainResult
 from .training import train
+
+
+@dataclass(frozen=True)
+class ForecastModelSummary(CheckpointSummary):
+    """Summary of a forecast model.
+
+    Attributes:
+        model: section ``model`` of its configuration.
+        variables: channels with their units.
+        levels_hpa: pressure levels [hPa].
+        grid: size and extent of the grid.
+        step_hours: time step [h].
+        input_states: number of consecutive states in the input.
+        trained_on: first and last time of the training period.
+        chosen_on: first and last time of the validation period, by which the weights were chosen.
+        validation_score: score on it, None without validation data.
+        versions: versions of the packages that wrote the checkpoint.
+        sha256: checksum of the weights.
+    """
+
+    kind: str = field(default="checkpoint", init=False)
+    model: dict[str, Any]
+    variables: list[str]
+    levels_hpa: list[int]
+    grid: str
+    step_hours: float
+    input_states: int
+    trained_on: list[str]
+    chosen_on: list[str] | None
+    validation_score: float | None
+    versions: dict[str, str]
+    sha256: str
 
 
 class WeatherTask(Task):
@@ -79,7 +112,7 @@ class WeatherTask(Task):
     def summarise_run(self, dataset: xr.Dataset, output: Path) -> Summary:
         """Return the layout of the forecast, and how much was clipped or outside the training range."""
         records = read_records(dataset)
-        summary = forecast_summary(open_forecast(output))
+        summary = forecast_summary(open_forecast(output)).to_dict()
         return Summary(summary | records.to_dict(), summary | records.describe())
 
     def verify(
@@ -106,26 +139,25 @@ class WeatherTask(Task):
         rows = [row.to_dict() for row in summarize(scores, options["metrics"])]
         return Summary(rows, notes=notes(scores))
 
-    def describe(self, stored: StoredCheckpoint) -> dict[str, Any]:
+    def describe(self, stored: StoredCheckpoint) -> ForecastModelSummary:
         """Return model, channels, grid, training periods and score."""
         config = stored.describe(ForecastDescription).config
         meta = stored.meta
         axes = {name: meta[name] for name in grid_of_meta(stored).axes}
         channels = [Channel(**channel) for channel in meta["channels"]]
-        return {
-            "kind": "checkpoint",
-            "model": config.model.model_dump(mode="json"),
-            "variables": [f"{channel} [{channel.units}]" for channel in channels],
-            "levels_hpa": list(dict.fromkeys(c.level for c in channels if c.level is not None)),
-            "grid": describe_axes(xr.Dataset(coords=axes)),
-            "step_hours": meta["step_seconds"] / 3600,
-            "input_states": meta["window"],
-            "trained_on": meta["provenance"]["train_period"],
-            "chosen_on": meta["provenance"]["validation_period"],
-            "validation_score": meta["provenance"]["validation_score"],
-            "versions": meta["versions"],
-            "sha256": meta["sha256"],
-        }
+        return ForecastModelSummary(
+            model=config.model.model_dump(mode="json"),
+            variables=[f"{channel} [{channel.units}]" for channel in channels],
+            levels_hpa=list(dict.fromkeys(c.level for c in channels if c.level is not None)),
+            grid=describe_axes(xr.Dataset(coords=axes)),
+            step_hours=meta["step_seconds"] / 3600,
+            input_states=meta["window"],
+            trained_on=meta["provenance"]["train_period"],
+            chosen_on=meta["provenance"]["validation_period"],
+            validation_score=meta["provenance"]["validation_score"],
+            versions=meta["versions"],
+            sha256=meta["sha256"],
+        )
 
 
 def _names(text: str | None) -> list[str] | None:

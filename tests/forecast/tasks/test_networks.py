@@ -191,7 +191,7 @@ def test_export_of_every_kind(monkeypatch, tmp_path, kind):
     model = make(**arguments).eval()
     save(monkeypatch, tmp_path / "net", "fno" if kind == "padded" else kind, model, arguments)
     result = networks.export(tmp_path / "net", "torch-export", tmp_path / "net.pt2", size=size)
-    assert result["free"] == (["batch", "grid"] if free else ["batch"])
+    assert result.dynamic_dimensions == (["batch", "grid"] if free else ["batch"])
     assert is_output(tmp_path / "net.pt2", "torch-export program")
     exported = torch.export.load(tmp_path / "net.pt2").module()
     for batch, shape in [(1, size), (4, size), *([(2, tuple(2 * n + 1 for n in size))] if free else [])]:
@@ -205,7 +205,7 @@ def test_onnx_gives_the_same(monkeypatch, tmp_path, kind):
     make, arguments, size, _ = CASES[kind]
     model = make(**arguments).eval()
     save(monkeypatch, tmp_path / "net", "fno" if kind == "padded" else kind, model, arguments)
-    assert networks.export(tmp_path / "net", "onnx", tmp_path / "net.onnx", size=size)["difference"] < 1e-5
+    assert networks.export(tmp_path / "net", "onnx", tmp_path / "net.onnx", size=size).difference < 1e-5
     assert is_output(tmp_path / "net.onnx", "onnx model")
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
     for batch in (1, 5):

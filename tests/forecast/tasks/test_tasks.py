@@ -74,7 +74,7 @@ def test_checkpoints_of_older_versions_load_run_and_are_described(name, task, tm
     assert "task" not in stored and stored["format_version"] < metadata.FORMAT_VERSION
     model = forecast.load(DATA / name)
     shown = forecast.inspect(DATA / name)
-    assert model.run is not None and shown["kind"]
+    assert model.run is not None and shown.kind
     if task == "pinn":
         assert np.isfinite(model.run("5x8")["u"]).all()
     if task in ("operator", "inverse"):

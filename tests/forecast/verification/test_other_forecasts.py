@@ -203,12 +203,12 @@ def test_the_commands_read_forecasts_of_other_packages(perfect, truth, tmp_path,
     assert sum("without units; those of their names" in record.message for record in caplog.records) == 1
     about = inspect(tmp_path / "a.zarr")
     assert (
-        about["kind"] == "forecast"
-        and about["lead_hours"] == [0, 24]
-        and about["levels_hpa"] == [500, 850]
-        and about["members"] == 1
+        about.kind == "forecast"
+        and about.lead_hours == [0, 24]
+        and about.levels_hpa == [500, 850]
+        and about.members == 1
     )
-    assert "geopotential 500 hPa [m**2 s**-2]" in about["variables"]
+    assert "geopotential 500 hPa [m**2 s**-2]" in about.variables
     words = [
         "plot",
         str(tmp_path / "a.zarr"),
@@ -561,15 +561,11 @@ def test_no_spread_ratio_is_computed_for_round_off_errors(perfect, truth, tmp_pa
 
 def test_inspect_reports_levels_and_members(perfect, source, truth, real_data, tmp_path):
     LAYOUTS["gencast"](perfect).to_zarr(tmp_path / "a.zarr", consolidated=False)
-    assert inspect(tmp_path / "a.zarr")["members"] == 2
+    assert inspect(tmp_path / "a.zarr").members == 2
     stored = inspect(truth)
-    assert stored["kind"] == "store" and stored["levels_hpa"] == [500, 850] and stored["members"] == 1
+    assert stored.kind == "store" and stored.levels_hpa == [500, 850] and stored.members == 1
     about = inspect(real_data / "era5_levels_members_3deg.grib")
-    assert (
-        about["kind"].startswith("source")
-        and about["members"] == 10
-        and sorted(about["levels_hpa"]) == [500, 850]
-    )
+    assert about.kind.startswith("source") and about.members == 10 and sorted(about.levels_hpa) == [500, 850]
     numbers = perfect.assign_coords(prediction_timedelta=np.arange(0, 25, 6))
     numbers.to_netcdf(tmp_path / "n.nc")
     for words, code, message in (
