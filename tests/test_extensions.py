@@ -84,7 +84,9 @@ def test_the_example_of_a_task_trains_and_runs(extensions, tiny_store, tmp_path)
         ["train", str(tmp_path / "run.yaml")],
         ["inspect", checkpoint],
         ["run", checkpoint, "--init", str(tiny_store), "--lead", "3", "-o", output],
+        ["verify", output, "--truth", str(tiny_store)],
     ):
         result = runner.invoke(app, command)
         assert result.exit_code == 0, (command, result.output, result.exception)
+    assert f"{variable}_rmse: " in result.output
     assert xr.open_zarr(output, consolidated=False).attrs["task"] == "damped"

@@ -231,12 +231,12 @@ def option_values(context: typer.Context) -> dict[str, Any]:
 
 
 def show_summary(summary: Any, as_json: bool, *, table: Callable[[Any], str] | None = None) -> None:
-    """Print a ``Summary`` of a task; one without a text as a table."""
+    """Print a ``Summary`` of a task; one without a text as lines, or rows of scores by ``table``."""
     from .display import describe
 
     text = summary.values if summary.text is None else summary.text
     if not isinstance(text, str):
-        text = table(text) if table is not None else describe(text)
+        text = table(text) if table is not None and isinstance(text, list) else describe(text)
     show(summary.values, as_json, text)
 
 

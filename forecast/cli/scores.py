@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
+from .arguments import parse_names
 from .console import (
     FollowLinks,
     Json,
     LeadUnits,
     Overwrite,
-    option_values,
     refuse_options,
     reported,
     show,
@@ -58,23 +58,25 @@ def verify(
     with reported() as progress, ExitStack() as stack:
         from ...datasets.adapters.opening import open_raw
         from ...datasets.store.atomic import reserved
+        from ..tasks.base import VerifyOptions
         from ..tasks.registry import task_of_output
 
         if report is not None:  # before the scores are computed
             stack.enter_context(reserved(report, "report", overwrite=overwrite, inputs=[forecast, truth]))
         task = task_of_output(open_raw(forecast, follow_links=follow_links).attrs)
         refuse_options(context, {*_VERIFY_OPTIONS, *task.verify_options}, f"the output of a {task.title}")
-        values = option_values(context)
-        options = {name: values[name] for name in task.verify_options - {"report"}}
-        summary = task.verify(
-            forecast,
-            truth,
+        options = VerifyOptions(
             output=output,
-            report=report,
             overwrite=overwrite,
             progress=progress("verify"),
-            options=options,
+            report=report,
+            metrics=parse_names("metrics", metrics),
+            area=area,
+            regrid=regrid,
+            lead_units=lead_units,
+            follow_links=follow_links,
         )
+        summary = task.verify(forecast, truth, options)
     for note in summary.notes:
         print(f"forecast: {note}", file=sys.stderr)
     show_summary(summary, as_json, table=score_table)

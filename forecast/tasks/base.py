@@ -100,6 +100,33 @@ class Summary:
     notes: Sequence[str] = ()
 
 
+@dataclass(frozen=True)
+class VerifyOptions:
+    """Options of ``Task.verify``. ``output``, ``overwrite`` and ``progress`` are those of all tasks.
+
+    Attributes:
+        output: file of scores to write.
+        overwrite: replace existing files.
+        progress: called with (steps done, total steps, text).
+        report: HTML page to write.
+        metrics: names of the metrics to compute; those of the task by default.
+        area: area to score, ``NORTH/WEST/SOUTH/EAST`` [degrees]; all common points by default.
+        regrid: regrid the finer of forecast and truth to the grid of the coarser.
+        lead_units: unit of lead times that are numbers without one, e.g. ``hours``.
+        follow_links: follow links in forecast and truth that lead outside of them.
+    """
+
+    output: Path | None = None
+    overwrite: bool = False
+    progress: Progress | None = None
+    report: Path | None = None
+    metrics: Sequence[str] | None = None
+    area: str | None = None
+    regrid: bool = False
+    lead_units: str | None = None
+    follow_links: bool = False
+
+
 class TaskConfig(Protocol):
     """Configuration of any task."""
 
@@ -176,27 +203,13 @@ class Task(Protocol):
         """Return whether a data set with these attributes is an output of the task's models."""
         return attrs.get("task") == self.name
 
-    def verify(
-        self,
-        forecast: str,
-        truth: Path,
-        *,
-        output: Path | None,
-        report: Path | None,
-        overwrite: bool,
-        progress: Progress | None,
-        options: Mapping[str, Any],
-    ) -> Summary:
+    def verify(self, forecast: str, truth: Path, options: VerifyOptions) -> Summary:
         """Score an output against the truth.
 
         Args:
             forecast: output of a model of this task.
             truth: data set with the truth.
-            output: file of scores to write.
-            report: HTML page to write.
-            overwrite: replace existing files.
-            progress: reports progress.
-            options: values of ``verify_options`` by name.
+            options: options, of which those that are not among ``verify_options`` have their defaults.
         """
         raise ValueError(f"outputs of the task {self.name} cannot be scored")
 

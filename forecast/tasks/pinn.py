@@ -19,7 +19,7 @@ from ..checkpoint.pinn import build_coordinate_network, problem_of
 from ..config.pinn import PinnConfig
 from ..inference.pinn import PinnSolution, relative_error
 from ..interruption import saving_when_stopped
-from .base import CheckpointSummary, Summary, Task, TrainResult
+from .base import CheckpointSummary, Summary, Task, TrainResult, VerifyOptions
 
 _SCORE = "held-out residual"
 
@@ -99,23 +99,14 @@ class PinnTask(Task):
         """Return whether the attributes are those of a solution of such a network."""
         return "equation" in attrs and "system" not in attrs
 
-    def verify(
-        self,
-        forecast: str,
-        truth: Path,
-        *,
-        output: Path | None,
-        report: Path | None,
-        overwrite: bool,
-        progress: Progress | None,
-        options: Mapping[str, Any],
-    ) -> Summary:
+    def verify(self, forecast: str, truth: Path, options: VerifyOptions) -> Summary:
         """Score a solution by its relative L2 error."""
-        error = relative_error(forecast, truth, **options)
-        if output is not None:
+        error = relative_error(forecast, truth, follow_links=options.follow_links)
+        if options.output is not None:
             scores = xr.Dataset({"u_relative_l2": error}, attrs={"title": "scores of a solution"})
             kind = "file of scores"
-            with atomic.reserved(output, kind, overwrite=overwrite, inputs=[forecast, truth]) as path:
+            overwrite = options.overwrite
+            with atomic.reserved(options.output, kind, overwrite=overwrite, inputs=[forecast, truth]) as path:
                 write_dataset(scores, path, overwrite=overwrite, kind=kind)
         return Summary({"u_relative_l2": error}, f"u_relative_l2: {error:.4g}")
 

@@ -12,7 +12,7 @@ from ...checkpoint.description import OperatorDescription, SolutionDescription
 from ...checkpoint.folder import StoredCheckpoint
 from ...config.operator import OperatorConfig, SolutionConfig
 from ...inference.operator import SolutionOperator, check_refinement, score_solutions
-from ..base import CheckpointSummary, MissingOptionError, Summary, Task, TrainResult
+from ..base import CheckpointSummary, MissingOptionError, Summary, Task, TrainResult, VerifyOptions
 from .training import Setting, run_content, train_setting
 
 _RESULTS = ("validation_score", "best_epoch", "steps", "recovered")
@@ -75,19 +75,15 @@ class SolutionTask(Task):
             values["outside_training"] = dataset.attrs["outside_training"]
         return Summary(values, f"{output}: {text}")
 
-    def verify(
-        self,
-        forecast: str,
-        truth: Path,
-        *,
-        output: Path | None,
-        report: Path | None,
-        overwrite: bool,
-        progress: Progress | None,
-        options: Mapping[str, Any],
-    ) -> Summary:
+    def verify(self, forecast: str, truth: Path, options: VerifyOptions) -> Summary:
         """Score solutions by their relative L2 error."""
-        scores = score_solutions(forecast, truth, output, overwrite=overwrite, **options)
+        scores = score_solutions(
+            forecast,
+            truth,
+            options.output,
+            overwrite=options.overwrite,
+            follow_links=options.follow_links,
+        )
         return Summary(scores, "\n".join(f"{name}: {value:.4g}" for name, value in scores.items()))
 
     def describe(self, stored: StoredCheckpoint) -> SolutionOperatorSummary:

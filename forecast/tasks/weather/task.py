@@ -19,7 +19,7 @@ from ...inference.limits import parse_clip
 from ...inference.open import open_forecast
 from ...inference.records import read_records
 from ...summaries import forecast_summary
-from ..base import CheckpointSummary, MissingOptionError, Summary, Task, TrainResult
+from ..base import CheckpointSummary, MissingOptionError, Summary, Task, TrainResult, VerifyOptions
 from .training import train
 
 
@@ -115,28 +115,39 @@ class WeatherTask(Task):
         summary = forecast_summary(open_forecast(output)).to_dict()
         return Summary(summary | records.to_dict(), summary | records.describe())
 
-    def verify(
-        self,
-        forecast: str,
-        truth: Path,
-        *,
-        output: Path | None,
-        report: Path | None,
-        overwrite: bool,
-        progress: Progress | None,
-        options: Mapping[str, Any],
-    ) -> Summary:
+    def verify(self, forecast: str, truth: Path, options: VerifyOptions) -> Summary:
         """Score a forecast against truth, persistence, damped persistence and climatology."""
         from ...verification.summary import notes, summarize
         from ...verification.verify import verify
 
-        options = {**options, "metrics": _names(options["metrics"])}
-        scores = verify(forecast, truth, output, overwrite=overwrite, progress=progress, **options)
-        if report is not None:
+        scores = verify(
+            forecast,
+            truth,
+            options.output,
+            metrics=options.metrics,
+            area=options.area,
+            regrid=options.regrid,
+            lead_units=options.lead_units,
+            overwrite=options.overwrite,
+            follow_links=options.follow_links,
+            progress=options.progress,
+        )
+        if options.report is not None:
             from ...verification.report import write_report
 
-            write_report(forecast, truth, scores, output=report, overwrite=overwrite, **options)
-        rows = [row.to_dict() for row in summarize(scores, options["metrics"])]
+            write_report(
+                forecast,
+                truth,
+                scores,
+                output=options.report,
+                metrics=options.metrics,
+                area=options.area,
+                regrid=options.regrid,
+                lead_units=options.lead_units,
+                overwrite=options.overwrite,
+                follow_links=options.follow_links,
+            )
+        rows = [row.to_dict() for row in summarize(scores, options.metrics)]
         return Summary(rows, notes=notes(scores))
 
     def describe(self, stored: StoredCheckpoint) -> ForecastModelSummary:
