@@ -19,6 +19,7 @@ from ..weights.blueprint import compare
 from ..weights.regular_file import check_memory
 from ..weights.tensor_file import read_file, read_header
 from .files import replacing_file
+from .finite import check_saved
 
 Tensors = dict[str, Tensor]
 
@@ -104,6 +105,29 @@ def load_state(path: Path) -> tuple[dict[str, Tensors], dict[str, Any]]:
         if not _is_valid(name, value):
             raise not_a_state(path, f"its {name} is {str(value)[:80]!r}")
     return groups, StateMeta(meta, path)
+
+
+def load_own_state(
+    path: Path, fingerprint: str, *, refusal: str
+) -> tuple[dict[str, Tensors], dict[str, Any]] | None:
+    """Return the state that an earlier start of the same run saved, as ``load_state`` does; None without one.
+
+    Args:
+        path: file of the state.
+        fingerprint: identifies everything that the result of the run depends on.
+        refusal: message of the error if the state has another fingerprint.
+
+    Raises:
+        ValueError: the state belongs to another run, or the file is not a training state.
+        NonFiniteError: the state has values that are not finite.
+    """
+    if not path.exists():
+        return None
+    groups, meta = load_state(path)
+    if meta["fingerprint"] != fingerprint:
+        raise ValueError(refusal)
+    check_saved(path, groups, meta["step"])
+    return groups, meta
 
 
 def not_a_state(path: Path, why: str) -> ValueError:

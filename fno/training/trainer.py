@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from ..errors import NonFiniteError
 from ..random import Stream, seeded_torch, torch_generator
-from .finite import check_gradient, check_saved, check_tensors
+from .finite import check_gradient, check_tensors
 from .protocols import BatchSource, Objective
 from .settings import TrainSettings
-from .state import load_state, matching, optimizer_tensors, restore_model, restore_optimizer, save_state
+from .state import load_own_state, matching, optimizer_tensors, restore_model, restore_optimizer, save_state
 from .throughput import ThroughputMeter
 
 log = logging.getLogger(__name__)
@@ -219,15 +219,14 @@ class Trainer:
         Raises:
             ValueError: the state belongs to other settings, is damaged, or is not that of the model.
         """
-        if not self.path.exists():
+        refusal = (
+            f"{self.path.parent} contains a run with other settings or data; choose another output, or "
+            "remove it"
+        )
+        state = load_own_state(self.path, self.fingerprint, refusal=refusal)
+        if state is None:
             return
-        groups, meta = load_state(self.path)
-        if meta["fingerprint"] != self.fingerprint:
-            raise ValueError(
-                f"{self.path.parent} contains a run with other settings or data; choose another output, or "
-                "remove it"
-            )
-        check_saved(self.path, groups, meta["step"])
+        groups, meta = state
         restore_model(self.model, groups, "model", path=self.path)
         average = matching(self.model, groups, "average", path=self.path)
         self.average = {name: t.to(self.device) for name, t in average.items()}

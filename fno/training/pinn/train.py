@@ -19,9 +19,8 @@ from ...errors import StoppedError
 from ...physics.equations import Problem
 from ...progress import Progress
 from ...random import Stream, seeded_torch
-from ..finite import check_saved
 from ..log import TrainingLog
-from ..state import load_state, not_a_state, restore_model, save_state
+from ..state import load_own_state, not_a_state, restore_model, save_state
 from .settings import PinnLoss, PinnSettings
 from .window import JetNetwork, Window
 
@@ -201,15 +200,14 @@ class _Run(Generic[N]):
         Raises:
             ValueError: the state belongs to other settings, is damaged, or is not that of the networks.
         """
-        if not self.path.exists():
+        refusal = (
+            f"{self.path} belongs to a run with other settings; choose another output, or remove it to start "
+            "over"
+        )
+        state = load_own_state(self.path, self.fingerprint, refusal=refusal)
+        if state is None:
             return
-        groups, meta = load_state(self.path)
-        if meta["fingerprint"] != self.fingerprint:
-            raise ValueError(
-                f"{self.path} belongs to a run with other settings; choose another output, or remove it to "
-                "start over"
-            )
-        check_saved(self.path, groups, meta["step"])
+        groups, meta = state
         self.done = meta["done"]
         self.step = meta["step"]
         self.totals = meta["totals"]
