@@ -1,4 +1,4 @@
-"""Chromium without a window, driven by ChromeDriver: opens a page, asks it things, takes its picture."""
+"""Headless Chromium controlled through ChromeDriver: load pages, evaluate scripts, take screenshots."""
 
 import base64
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-_ARGUMENTS = [
+_OPTIONS = [
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -32,42 +32,41 @@ class Page:
         self._server = server
         capabilities = {
             "alwaysMatch": {
-                "goog:chromeOptions": {"args": _ARGUMENTS},
+                "goog:chromeOptions": {"args": _OPTIONS},
                 "goog:loggingPrefs": {"browser": "ALL"},
             }
         }
-        self._session = (
-            f"{server}/session/{self._ask(f'{server}/session', {'capabilities': capabilities})['sessionId']}"
-        )
+        reply = self._request(f"{server}/session", {"capabilities": capabilities})
+        self._session = f"{server}/session/{reply['sessionId']}"
 
-    def _ask(self, url: str, values: dict | None = None, method: str | None = None):
-        data = None if values is None else json.dumps(values).encode()
+    def _request(self, url: str, payload: dict | None = None, method: str | None = None):
+        data = None if payload is None else json.dumps(payload).encode()
         with urllib.request.urlopen(
             urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method), timeout=60
-        ) as answer:
-            return json.load(answer)["value"]
+        ) as response:
+            return json.load(response)["value"]
 
     def open(self, path: Path, width: int = 1100, height: int = 1400) -> None:
-        self._ask(f"{self._session}/window/rect", {"width": width, "height": height})
-        self._ask(f"{self._session}/url", {"url": path.absolute().as_uri()})
+        self._request(f"{self._session}/window/rect", {"width": width, "height": height})
+        self._request(f"{self._session}/url", {"url": path.absolute().as_uri()})
 
-    def tell(self, script: str):
-        """Return the value of an expression."""
-        return self._ask(f"{self._session}/execute/sync", {"script": f"return {script}", "args": []})
+    def evaluate(self, script: str):
+        """Return the value of a JavaScript expression."""
+        return self._request(f"{self._session}/execute/sync", {"script": f"return {script}", "args": []})
 
-    def complaints(self) -> list[dict]:
-        return self._ask(f"{self._session}/se/log", {"type": "browser"})
+    def console_messages(self) -> list[dict]:
+        return self._request(f"{self._session}/se/log", {"type": "browser"})
 
-    def photograph(self, output: Path) -> None:
-        output.write_bytes(base64.b64decode(self._ask(f"{self._session}/screenshot")))
+    def screenshot(self, output: Path) -> None:
+        output.write_bytes(base64.b64decode(self._request(f"{self._session}/screenshot")))
 
     def close(self) -> None:
-        self._ask(self._session, method="DELETE")
+        self._request(self._session, method="DELETE")
 
 
 @contextmanager
 def browser():
-    """Give a page, or skip where there is no ChromeDriver."""
+    """Yield a page, or skip if ChromeDriver is not installed."""
     driver = shutil.which("chromedriver")
     if driver is None:
         pytest.skip("chromedriver is not installed")

@@ -1,4 +1,4 @@
-"""What several tests share: the folder of real data, a small store, a tiny trained model."""
+"""Shared fixtures: the directory of real data, a small store and a tiny trained model."""
 
 import os
 import signal
@@ -14,10 +14,8 @@ from fourcaster.forecast.tasks.dispatch import train
 
 
 @pytest.fixture
-def signals() -> None:
-    """Handle signals as a shell's foreground job does, also where the tests run in the background or under
-    nohup.
-    """
+def default_signal_handlers() -> None:
+    """Restore the default signal handlers, also where pytest runs in the background or under nohup."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
@@ -25,10 +23,10 @@ def signals() -> None:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """Return the folder of real data sets, or skip."""
+    """Return the directory of real data sets, or skip."""
     folder = os.environ.get("FOURCASTER_TEST_DATA")
     if not folder:
-        pytest.skip("FOURCASTER_TEST_DATA does not name the folder of real data")
+        pytest.skip("FOURCASTER_TEST_DATA is not set to the directory of real data")
     return Path(folder)
 
 
@@ -52,7 +50,7 @@ def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_run(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a finished training run."""
+    """Return the output folder of a completed training run."""
     output = tmp_path_factory.mktemp("run")
     train(tiny_config(tiny_store, output))
     return output

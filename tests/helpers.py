@@ -1,4 +1,4 @@
-"""Small data and settings that tests are made from."""
+"""Small data sets, configurations and checks shared by the tests."""
 
 import resource
 import time
@@ -25,7 +25,7 @@ def make_source(
     seed: int = 0,
     start: str = "2001-01-01",
 ) -> xr.Dataset:
-    """Return COARDS data of a damped travelling wave with noise: temperature and a wind."""
+    """Return temperature and wind of a noisy travelling wave, in COARDS layout."""
     rng = np.random.default_rng(seed)
     lat = np.linspace(60, 30, shape[0]).astype("f4")
     lon = np.linspace(200, 255, shape[1]).astype("f4")
@@ -62,34 +62,34 @@ def tiny_config(store: Path, output: Path, *overrides: str) -> WeatherConfig:
     return make_config(values, overrides)
 
 
-def coordinate_network(start=0.0, stop=1.0, seed=0, problem="advection", **more):
-    """An untrained network of a problem's coordinates."""
+def coordinate_network(start=0.0, stop=1.0, seed=0, problem="advection", **options):
+    """Return an untrained coordinate network for an equation."""
     torch.manual_seed(seed)
     p = equations.get(problem).problem()
     return CoordinateNetwork(
-        {"t": start, "x": p.low}, {"t": stop, "x": p.high}, ("x",) if p.periodic else (), **more
+        {"t": start, "x": p.low}, {"t": stop, "x": p.high}, ("x",) if p.periodic else (), **options
     )
 
 
-def values_on_grid(model, name, times=21, places=40):
-    """What a network says on a grid of times by places, with the coordinates."""
+def values_on_grid(model, name, times=21, points=40):
+    """Evaluate a network on a grid of times and points; return the values and the coordinates."""
     problem = equations.get(name).problem()
     t = torch.linspace(0, 1, times, dtype=torch.float64)
-    x = problem.low + (problem.high - problem.low) * torch.arange(places, dtype=torch.float64) / (
-        places - (not problem.periodic)
+    x = problem.low + (problem.high - problem.low) * torch.arange(points, dtype=torch.float64) / (
+        points - (not problem.periodic)
     )
     with torch.no_grad():
-        return model(torch.cartesian_prod(t, x)).reshape(times, places), t[:, None], x
+        return model(torch.cartesian_prod(t, x)).reshape(times, points), t[:, None], x
 
 
 def relative_error(u, exact):
-    """Relative L2 error."""
+    """Return the relative L2 error."""
     return ((u - exact).norm() / exact.norm()).item()
 
 
 @contextmanager
-def bounded(megabytes=400, seconds=60):
-    """Fail where more memory is asked for than there is room for, or where it takes long."""
+def resource_limits(megabytes=400, seconds=60):
+    """Limit the additional memory of a block, and fail if the block takes too long."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     with open("/proc/self/statm") as file:
         used = int(file.read().split()[0]) * resource.getpagesize()

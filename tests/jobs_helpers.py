@@ -1,4 +1,4 @@
-"""Helpers of the tests of scheduled forecasts: the cycles of a short period, and checks of their results."""
+"""Helpers for the tests of scheduled forecasts: cycles of a short period, and checks of the results."""
 
 import json
 from collections import Counter
@@ -14,9 +14,9 @@ NOW = "2001-01-06T00:30"
 CYCLES = ["2001-01-05T00:00", "2001-01-05T06:00", "2001-01-05T12:00", "2001-01-05T18:00", "2001-01-06T00:00"]
 
 
-def call(*words):
-    """Run a verb of ``forecast jobs`` and return its exit code and its output."""
-    result = CliRunner().invoke(app, ["jobs", *map(str, words)])
+def call(*args):
+    """Run a subcommand of ``forecast jobs``; return its exit code and its output."""
+    result = CliRunner().invoke(app, ["jobs", *map(str, args)])
     return result.exit_code, result.output
 
 
@@ -26,16 +26,16 @@ def verify_checksum(output: Path, expected: str | None = None):
 
 
 def clock(text=NOW):
-    """Return a clock that always shows one time."""
+    """Return a clock that is frozen at one time."""
     return lambda: datetime.fromisoformat(text)
 
 
 def count_lines(path: Path, message: str) -> Counter:
-    """Return how often the log of each cycle contains a message with some start.
+    """Count the log messages of each cycle that start with a given text.
 
     Args:
         path: jobs file.
-        message: start of the message.
+        message: prefix of the messages.
     """
     counts = Counter()
     for file in (path.parent / "logs").rglob("*.jsonl"):

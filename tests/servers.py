@@ -1,6 +1,4 @@
-"""Servers on the loopback: S3 in a process of its own, and one that fails, stalls and breaks off between it
-and the reader.
-"""
+"""Loopback servers: S3 in a subprocess, and a file server or proxy that fails, stalls and truncates."""
 
 import http.client
 import random
@@ -14,8 +12,8 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
-class Flaky(BaseHTTPRequestHandler):
-    """Hand requests on to another server or read files, and spoil some answers."""
+class UnreliableHandler(BaseHTTPRequestHandler):
+    """Forward requests to another server or serve files, and corrupt some of the responses."""
 
     protocol_version = "HTTP/1.1"
 
@@ -23,25 +21,25 @@ class Flaky(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self):
-        self.answer(True)
+        self.respond(True)
 
     def do_HEAD(self):
-        self.answer(False)
+        self.respond(False)
 
     do_PUT = do_POST = do_DELETE = do_GET
 
-    def answer(self, body):
+    def respond(self, body):
         state = self.server.state
         with state["lock"]:
             state["asked"].append(self.path)
             state["signatures"].append(self.headers.get("Authorization", ""))
-            fate = state["random"].random()
+            draw = state["random"].random()
         status, headers, content = self.fetch()
-        if fate < state["fails"]:
-            kind = int(fate / state["fails"] * 3)
-            if kind == 0:
+        if draw < state["fails"]:
+            failure = int(draw / state["fails"] * 3)
+            if failure == 0:
                 status, headers, content = 503, {}, b"busy"
-            elif kind == 1:
+            elif failure == 1:
                 time.sleep(state["stall"])
         state["sent"].append(len(content))
         self.send_response(status)
@@ -50,9 +48,9 @@ class Flaky(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if body:
-            broken = fate < state["fails"] and int(fate / state["fails"] * 3) == 2
-            self.wfile.write(content[: len(content) // 2] if broken else content)
-            if broken:
+            truncated = draw < state["fails"] and int(draw / state["fails"] * 3) == 2
+            self.wfile.write(content[: len(content) // 2] if truncated else content)
+            if truncated:
                 self.close_connection = True
 
     def fetch(self):
@@ -61,15 +59,15 @@ class Flaky(BaseHTTPRequestHandler):
             connection = http.client.HTTPConnection("127.0.0.1", state["upstream"])
             sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             connection.request(self.command, self.path, sent or None, headers=dict(self.headers))
-            answer = connection.getresponse()
-            kept = {
+            response = connection.getresponse()
+            passed_on = {
                 k: v
-                for k, v in answer.getheaders()
+                for k, v in response.getheaders()
                 if k.lower() not in ("content-length", "connection", "transfer-encoding", "date", "server")
             }
-            content = answer.read()
+            content = response.read()
             connection.close()
-            return answer.status, kept, content
+            return response.status, passed_on, content
         path = state["folder"] / self.path.lstrip("/")
         if not path.is_file():
             return 404, {}, b""
@@ -90,7 +88,7 @@ class Flaky(BaseHTTPRequestHandler):
 
 
 def serve(folder=None, upstream=0, fails=0.0, seed=0):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Flaky)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), UnreliableHandler)
     server.daemon_threads = True
     server.state = {
         "folder": folder,
@@ -114,7 +112,7 @@ def stop(server):
 
 @contextmanager
 def s3_server():
-    """Give the port of an S3 server and a client of it."""
+    """Yield the port of an S3 server and a client of it."""
     import boto3
 
     with socket.socket() as probe:
@@ -147,7 +145,7 @@ def s3_server():
 
 
 def credentials(monkeypatch, port):
-    """Let the environment name a server and a key."""
+    """Set the S3 endpoint and the access key in the environment."""
     for name, value in {
         "AWS_ACCESS_KEY_ID": "known",
         "AWS_SECRET_ACCESS_KEY": "hidden-word",

@@ -1,4 +1,4 @@
-"""The benchmark of solution operators: separate runs of its parts, and its baselines."""
+"""The benchmark of solution operators: partial runs and baselines."""
 
 import importlib.util
 import json
@@ -12,22 +12,22 @@ from fourcaster.datasets.pde.simulate import simulate
 
 
 @pytest.fixture(scope="module")
-def solving():
+def benchmark():
     sys.path.insert(0, str(ROOT / "benchmarks"))  # where a script finds the modules next to it
     spec = importlib.util.spec_from_file_location("benchmark_solving", ROOT / "benchmarks" / "solving.py")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up here
+    sys.modules[spec.name] = module  # dataclasses look up their module here
     spec.loader.exec_module(module)
     yield module
     del sys.modules[spec.name]
     sys.path.remove(str(ROOT / "benchmarks"))
 
 
-def test_a_run_of_one_part_keeps_the_rows_of_the_others(solving, tmp_path, capsys):
+def test_partial_run_keeps_the_rows_of_other_parts(benchmark, tmp_path, capsys):
     path = tmp_path / "solving.json"
     others = [{"kind": kind, "label": "kept", "all": [1.0]} for kind in ("burgers", "heat_sink")]
     path.write_text(json.dumps({"rows": [{"kind": "heat_sink_baselines", "label": "old"}, *others]}))
-    solving.main(["--only", "heat_sink_baselines", "--tiny", "--output", str(path)])
+    benchmark.main(["--only", "heat_sink_baselines", "--tiny", "--output", str(path)])
     rows = json.loads(path.read_text())["rows"]
     assert [row["label"] for row in rows] == [
         "kept",
@@ -47,21 +47,21 @@ def test_a_run_of_one_part_keeps_the_rows_of_the_others(solving, tmp_path, capsy
 
 
 @pytest.mark.slow
-def test_every_part_runs_with_tiny_sizes(solving, tmp_path):
-    solving.main(["--tiny", "--output", str(tmp_path / "solving.json")])
+def test_every_part_runs_at_tiny_size(benchmark, tmp_path):
+    benchmark.main(["--tiny", "--output", str(tmp_path / "solving.json")])
     rows = json.loads((tmp_path / "solving.json").read_text())["rows"]
-    assert list(dict.fromkeys(row["kind"] for row in rows)) == list(solving.PARTS)
+    assert list(dict.fromkeys(row["kind"] for row in rows)) == list(benchmark.PARTS)
 
 
 @pytest.mark.parametrize("arguments", [["--tiny"], ["--only", "sinks"]])
-def test_a_tiny_run_does_not_replace_published_results(solving, arguments):
+def test_tiny_run_does_not_overwrite_published_results(benchmark, arguments):
     with pytest.raises(SystemExit, match="2"):
-        solving.main(arguments)
+        benchmark.main(arguments)
 
 
-def test_the_budget_is_the_temperature_at_which_the_cooling_equals_the_heat_flux(solving, tmp_path):
+def test_energy_budget_gives_the_temperature_where_cooling_balances_heating(benchmark, tmp_path):
     path = simulate("heat_sink", tmp_path / "h.zarr", {"flux": 1e4}, samples=3)
-    features, temperature, budget = solving.features_and_temperature(path)
+    features, temperature, budget = benchmark.features_and_temperature(path)
     metal = features[:, :1024].reshape(3, 32, 32)
     transfer = np.exp(features[:, -2])
     for i in range(3):
@@ -74,15 +74,15 @@ def test_the_budget_is_the_temperature_at_which_the_cooling_equals_the_heat_flux
     assert np.array_equal(np.isfinite(temperature).reshape(3, 32, 32), metal == 1)
 
 
-def test_the_regression_is_exact_for_a_linear_law_and_ignores_missing_values(solving, monkeypatch):
+def test_ridge_regression_is_exact_for_linear_data_and_ignores_missing_values(benchmark, monkeypatch):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((90, 4))
     weights = rng.standard_normal((4, 6))
     y = 2.0 + x @ weights
     y[rng.random(y.shape) < 0.3] = np.nan
     y[:70, 5] = np.nan  # a cell without values in the training samples
-    monkeypatch.setattr(solving, "PENALTIES", (1e-6, 1e6))
-    predicted = solving.ridge(x[:80], y[:80], x[80:], count=70, scale=np.ones((10, 1)))
+    monkeypatch.setattr(benchmark, "PENALTIES", (1e-6, 1e6))
+    predicted = benchmark.ridge(x[:80], y[:80], x[80:], count=70, scale=np.ones((10, 1)))
     assert (
         np.allclose(predicted[:, :5], 2.0 + (x @ weights)[80:, :5], atol=1e-5)
         and (predicted[:, 5] == 1).all()

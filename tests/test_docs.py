@@ -1,6 +1,4 @@
-"""The documentation is correct: its code and commands run, its numbers equal the committed results, and its
-references exist.
-"""
+"""Documentation: code and commands run, numbers match the committed results, references resolve."""
 
 import doctest
 import importlib
@@ -57,7 +55,7 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def folder(ncep, tmp_path_factory):
-    """Return a working directory with the real series and a finished quickstart on it."""
+    """Return a working directory with the real time series and a completed quickstart run on it."""
     folder = tmp_path_factory.mktemp("readme")
     previous = Path.cwd()
     (folder / "air_temperature.nc").symlink_to(ncep)
@@ -109,7 +107,7 @@ def test_commands_run(folder):
         assert (folder / output).exists(), output
 
 
-def test_make_targets_and_verbs_exist():
+def test_make_targets_and_subcommands_exist():
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"^make (\w+)", "\n".join(blocks("bash")), flags=re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
@@ -118,7 +116,7 @@ def test_make_targets_and_verbs_exist():
 
 
 @pytest.mark.parametrize("recipe", ["quickstart", "ncep_temperature"])
-def test_skill_table_equals_the_results(recipe):
+def test_skill_table_matches_the_results(recipe):
     result = json.loads((ROOT / "benchmarks" / "results" / f"skill_{recipe}.json").read_text())
 
     def cells(label: str) -> list[str]:
@@ -142,14 +140,14 @@ def test_docstring_examples_run(name):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
-def test_links_lead_to_existing_files(page):
+def test_relative_links_resolve(page):
     text = (ROOT / page).read_text()
     for target in re.findall(r"\]\((?!https?:)([^)#\s]+)[^)]*\)", text):
         assert (ROOT / page).parent.joinpath(target).exists(), target
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
-def test_files_and_names_in_the_pages_exist(page):
+def test_referenced_files_and_names_exist(page):
     text = (ROOT / page).read_text()
     packages = "fno|datasets|forecast|configs|benchmarks|tests"
     for path in re.findall(rf"`((?:fourcaster/)?(?:{packages})/[\w./-]*)(?:::\w+)?`", text):
@@ -169,7 +167,7 @@ def test_api_reference_lists_existing_modules():
         importlib.import_module(module)
 
 
-def test_tutorials_are_listed_and_their_cells_compile():
+def test_tutorials_are_indexed_and_their_cells_compile():
     index = (ROOT / "docs" / "index.md").read_text()
     tutorials = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
     assert len(tutorials) == 4
@@ -181,7 +179,7 @@ def test_tutorials_are_listed_and_their_cells_compile():
             compile(cell, tutorial.name, "exec")
 
 
-def test_workflow_runs_the_commands_of_the_local_checks():
+def test_ci_workflow_runs_the_local_checks():
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
     commands = {step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step}
     local = (ROOT / ".ci" / "run").read_text().splitlines()
@@ -194,7 +192,7 @@ def test_workflow_runs_the_commands_of_the_local_checks():
     assert workflow["jobs"]["test"]["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13"]
 
 
-def test_citation_has_the_version_of_the_package():
+def test_citation_version_matches_the_package():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == fourcaster.__version__
     assert citation["license"] == "Apache-2.0"
@@ -204,17 +202,17 @@ def test_citation_has_the_version_of_the_package():
 def test_site_builds_without_warnings(tmp_path):
     pytest.importorskip("sphinx")
     command = [sys.executable, "-m", "sphinx", "-b", "html", "-E", "-W", "--keep-going"]
-    done = subprocess.run(
+    result = subprocess.run(
         [*command, "-d", str(tmp_path / "doctrees"), str(ROOT / "docs"), str(tmp_path / "html")],
         env=os.environ | {"FOURCASTER_DOCS_EXECUTION": "off"},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
 
 
-def test_tables_of_the_pages_equal_the_results(tmp_path, monkeypatch):
+def test_generated_tables_match_the_results(tmp_path, monkeypatch):
     spec = importlib.util.spec_from_file_location("table", ROOT / "benchmarks" / "table.py")
     table = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(table)
@@ -235,7 +233,7 @@ def test_tables_of_the_pages_equal_the_results(tmp_path, monkeypatch):
         assert text == (ROOT / "docs" / f"{page}.md").read_text() and row in text
 
 
-def test_physics_page_lists_every_system_and_its_parameters():
+def test_physics_page_documents_every_system_and_its_parameters():
     from fourcaster.datasets.pde.simulate import SYSTEMS
 
     text = (ROOT / "docs" / "physics.md").read_text()
@@ -245,10 +243,10 @@ def test_physics_page_lists_every_system_and_its_parameters():
         for cells in re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \|", simulations, flags=re.MULTILINE)
     }
     assert set(described) == set(SYSTEMS)
-    for name, words in described.items():
+    for name, args in described.items():
         fields = SYSTEMS[name].model_fields
         values = str({f.annotation for f in fields.values()})
-        assert all(word in fields or word in values or word == "darcy" for word in words), name
+        assert all(word in fields or word in values or word == "darcy" for word in args), name
     for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
         exec(block, {})
 
@@ -258,7 +256,7 @@ def recipes(kind: str) -> list[str]:
     return re.findall(rf"```{kind}\n(.*?)```", text, flags=re.DOTALL)
 
 
-def test_jobs_files_of_the_page_are_valid(folder):
+def test_documented_jobs_files_are_valid(folder):
     from fourcaster.forecast.jobs.load import load_jobs
     from fourcaster.forecast.jobs.spec import Cluster
 
@@ -276,7 +274,7 @@ def test_jobs_files_of_the_page_are_valid(folder):
         )
 
 
-def test_tables_of_keys_are_complete():
+def test_configuration_key_tables_are_complete():
     from fourcaster.forecast.jobs.spec import Job, JobsFile
 
     text = (

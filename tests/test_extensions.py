@@ -1,4 +1,4 @@
-"""The examples of docs/extending.md work: a metric, a model and a task, each with one entry point."""
+"""Examples of docs/extending.md: a metric, a model and a task, each added by one entry point."""
 
 import importlib
 import importlib.metadata
@@ -25,13 +25,13 @@ REGISTRIES = ("forecast.tasks.registry", "forecast.verification.metrics.selectio
 
 @pytest.fixture
 def extensions(monkeypatch):
-    """Return the names that the page on extensions defines, registered as its entry points are."""
+    """Run the code of docs/extending.md and register its entry points."""
     text = (ROOT / "docs" / "extending.md").read_text()
-    module = types.ModuleType("extensions_of_the_page")
+    module = types.ModuleType("documented_extensions")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
         exec(block, module.__dict__)
-    METRICS.pop("exceedance")  # leaves the entry point, as in a process that has not imported the file
+    METRICS.pop("exceedance")  # keep only the entry point, as in a process that has not imported the file
     installed = importlib.metadata.entry_points
     entries = re.findall(r'entry-points\."([\w.]+)"\]\n(\w+) = "[\w.]+:(\w+)"', text)
     points = [
@@ -45,19 +45,19 @@ def extensions(monkeypatch):
         "fourcaster.tasks",
     }
 
-    def with_those_of_the_page(**selection):
+    def entry_points_with_examples(**selection):
         return EntryPoints([*installed(**selection), *EntryPoints(points).select(**selection)])
 
-    monkeypatch.setattr(importlib.metadata, "entry_points", with_those_of_the_page)
+    monkeypatch.setattr(importlib.metadata, "entry_points", entry_points_with_examples)
     for name in REGISTRIES:
         registry = importlib.import_module(f"fourcaster.{name}")
-        monkeypatch.setattr(registry, "entry_points", with_those_of_the_page)
+        monkeypatch.setattr(registry, "entry_points", entry_points_with_examples)
     monkeypatch.setattr(MODELS, "_entries", None)
     monkeypatch.setattr(MODELS, "_models", dict(MODELS._models))
     return module
 
 
-def test_the_example_of_a_metric_scores(extensions):
+def test_example_metric_computes_scores(extensions):
     metric = find_metric("exceedance")
     sample = Sample.of(np.array([[[0.0, 9.0]]]), np.zeros((1, 1, 2)), np.zeros((1, 1, 2)))
     (statistic,) = metric.statistics
@@ -65,7 +65,7 @@ def test_the_example_of_a_metric_scores(extensions):
     assert metric.compute(sums) == 0.5
 
 
-def test_the_example_of_a_model_trains(extensions, tiny_store, tmp_path):
+def test_example_model_trains(extensions, tiny_store, tmp_path):
     text = f"data: {{store: {tiny_store}}}\nmodel: {{kind: convolutions, width: 4, window: 1}}\n"
     text += f"train: {{epochs: 1, batch_size: 16, validation_steps: 1}}\noutput: {tmp_path / 'run'}\n"
     (tmp_path / "run.yaml").write_text(text)
@@ -74,7 +74,7 @@ def test_the_example_of_a_model_trains(extensions, tiny_store, tmp_path):
     assert model.run(tiny_store, lead="12h").sizes["prediction_timedelta"] > 1
 
 
-def test_the_example_of_a_task_trains_and_runs(extensions, tiny_store, tmp_path):
+def test_example_task_trains_and_runs(extensions, tiny_store, tmp_path):
     variable = next(iter(xr.open_zarr(tiny_store).data_vars))
     text = f"task: damped\nstore: {tiny_store}\nvariable: {variable}\noutput: {tmp_path / 'run'}\n"
     (tmp_path / "run.yaml").write_text(text)

@@ -1,4 +1,4 @@
-"""Layout of the code: which way imports point, sizes of modules, links and contents of the wheel."""
+"""Layout of the code: import directions, module sizes, symbolic links and contents of the wheel."""
 
 import ast
 import os
@@ -15,7 +15,7 @@ from helpers import ROOT, make_source
 PACKAGES = ("fno", "datasets", "forecast")
 ALLOWED = {"fno": {"fno"}, "datasets": {"datasets", "fno"}, "forecast": {"forecast", "datasets", "fno"}}
 FROM_FNO = ("fno.grids", "fno.transforms", "fno.batch", "fno.progress", "fno.random")
-"""What datasets may import from fno."""
+"""Modules of fno that datasets may import."""
 
 ORDER = {
     "fno": (
@@ -38,10 +38,10 @@ ORDER = {
     "datasets": ("durations", "suggestions", "units", "scalars", "loaders", "pde"),
     "forecast": ("text", "config", "checkpoint", "inference", "verification", "tasks", "jobs", "cli"),
 }
-"""Directories and files of each package: one may import only those before it."""
+"""Directories and modules of each package; each may import only those listed before it."""
 
 EXCEPTIONS: set[tuple[str, str]] = set()
-"""Imports against the order."""
+"""Permitted imports against this order."""
 
 INDEPENDENT = {
     "datasets/adapters": {"statistics", "loaders", "pde"},
@@ -53,7 +53,7 @@ INDEPENDENT = {
     "fno/physics": {"layers", "models", "losses", "training"},
     "fno/losses": {"layers", "models", "training"},
 }
-"""Directories that do not import some others of their package."""
+"""Directories that must not import certain others of their package."""
 
 FORBIDDEN = {
     "fno": {"xarray", "dask", "zarr", "netCDF4", "matplotlib", "cartopy", "pydantic", "typer"},
@@ -62,21 +62,21 @@ FORBIDDEN = {
 
 
 def imports(path: Path, members: bool = False) -> list[str]:
-    """Return the modules that a file imports, ours as ``package.module``, others by their full name.
+    """Return the modules that a file imports: ours as ``package.module``, others by full name.
 
     Args:
-        path: file of Python code.
-        members: also return what is imported from a module as ``module.member``, since it may be a module.
+        path: Python source file.
+        members: also return names imported from a module as ``module.member``: they may be modules.
     """
-    here = list(path.relative_to(ROOT).with_suffix("").parts)
-    if here[-1] == "__init__":
-        here = [*here[:-1], ""]
+    parts = list(path.relative_to(ROOT).with_suffix("").parts)
+    if parts[-1] == "__init__":
+        parts = [*parts[:-1], ""]
     result = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             result += [alias.name.removeprefix("fourcaster.") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = here[: len(here) - node.level] if node.level else []
+            base = parts[: len(parts) - node.level] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])]).removeprefix("fourcaster.")
             names = [f"{module}.{alias.name}".strip(".") for alias in node.names]
             result += [module] if node.module else names
@@ -84,13 +84,13 @@ def imports(path: Path, members: bool = False) -> list[str]:
     return result
 
 
-def files(package: str) -> list[Path]:
+def source_files(package: str) -> list[Path]:
     return sorted(p for p in (ROOT / package).rglob("*.py"))
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_imports_point_one_way(package):
-    for path in files(package):
+def test_package_dependencies_are_one_way(package):
+    for path in source_files(package):
         for name in imports(path):
             first = name.split(".")[0]
             assert first not in set(PACKAGES) - ALLOWED[package], f"{path} imports {name}"
@@ -101,9 +101,12 @@ def test_imports_point_one_way(package):
                 assert path.name == "loaders.py" or path.parent.name == "loaders", f"{path} imports torch"
 
 
-def test_no_file_imports_a_bare_package():
+def test_packages_are_not_imported_by_bare_name():
     """Bare ``datasets`` is another project's package; bare ``fno`` would load our modules twice."""
-    for path in [*(p for package in PACKAGES for p in files(package)), *(ROOT / "tests").rglob("*.py")]:
+    for path in [
+        *(p for package in PACKAGES for p in source_files(package)),
+        *(ROOT / "tests").rglob("*.py"),
+    ]:
         for node in ast.walk(ast.parse(path.read_text())):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
@@ -111,7 +114,7 @@ def test_no_file_imports_a_bare_package():
 
 
 def directory(module: str) -> str:
-    """Return the directory or file below its package that a module such as ``fno.layers.blocks`` is in."""
+    """Return the top-level directory or module within the package of, e.g., ``fno.layers.blocks``."""
     return module.split(".")[1] if "." in module else ""
 
 
@@ -120,9 +123,9 @@ def module_of(path: Path) -> str:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_directories_import_only_those_below_them(package):
+def test_directories_import_only_lower_layers(package):
     order = ORDER[package]
-    for path in files(package):
+    for path in source_files(package):
         importer = directory(module_of(path))
         for name in imports(path):
             imported = directory(name) if name.split(".")[0] == package else ""
@@ -140,7 +143,7 @@ def test_directories_are_independent(importer, forbidden):
 
 
 def test_training_imports_no_concrete_model():
-    for path in files("fno"):
+    for path in source_files("fno"):
         for name in imports(path):
             if directory(module_of(path)) == "training" and name.startswith("fno.models"):
                 assert name.startswith("fno.models.stepper"), f"{path} imports a concrete model: {name}"
@@ -148,7 +151,7 @@ def test_training_imports_no_concrete_model():
 
 def import_graph() -> dict[str, set[str]]:
     """Return the modules that each module of the three packages imports, at its top or inside functions."""
-    paths = {module_of(path): path for package in PACKAGES for path in files(package)}
+    paths = {module_of(path): path for package in PACKAGES for path in source_files(package)}
     graph = {}
     for module, path in paths.items():
         names = imports(path, members=True)
@@ -156,16 +159,16 @@ def import_graph() -> dict[str, set[str]]:
     return graph
 
 
-def test_no_modules_import_each_other_in_a_circle():
+def test_there_are_no_circular_imports():
     graph = import_graph()
     assert all(graph[name] for name in ("forecast.inference.forecaster", "forecast.verification.verify"))
     try:
         list(TopologicalSorter(graph).static_order())
     except CycleError as error:
-        pytest.fail(f"these modules import each other: {' <- '.join(error.args[1])}")
+        pytest.fail(f"circular import: {' <- '.join(error.args[1])}")
 
 
-def test_the_checker_sees_a_forbidden_import(tmp_path, monkeypatch):
+def test_import_scan_detects_forbidden_imports(tmp_path, monkeypatch):
     (tmp_path / "fno").mkdir()
     (tmp_path / "fno" / "bad.py").write_text(
         "from ..datasets.suggestions import suggest\nimport xarray as xr\nfrom . import grids\n"
@@ -174,7 +177,7 @@ def test_the_checker_sees_a_forbidden_import(tmp_path, monkeypatch):
     assert imports(tmp_path / "fno" / "bad.py") == ["datasets.suggestions", "xarray", "fno.grids"]
 
 
-def test_the_checker_sees_a_circle_through_a_function(tmp_path, monkeypatch):
+def test_import_graph_includes_imports_inside_functions(tmp_path, monkeypatch):
     (tmp_path / "forecast").mkdir()
     (tmp_path / "forecast" / "one.py").write_text("def f():\n    from .two import g\n")
     (tmp_path / "forecast" / "two.py").write_text("from . import one\n")
@@ -182,16 +185,16 @@ def test_the_checker_sees_a_circle_through_a_function(tmp_path, monkeypatch):
     assert import_graph() == {"forecast.one": {"forecast.two"}, "forecast.two": {"forecast.one"}}
 
 
-def test_links_are_relative_and_datasets_has_no_init():
+def test_symlinks_are_relative_and_datasets_has_no_init():
     for name in (*PACKAGES, "configs"):
         link = ROOT / "fourcaster" / name
         assert link.is_symlink() and str(link.readlink()) == f"../{name}"
     assert not (ROOT / "datasets" / "__init__.py").exists()
 
 
-def test_nothing_below_the_command_prints():
+def test_only_the_cli_prints():
     for package in PACKAGES:
-        for path in files(package):
+        for path in source_files(package):
             calls = [
                 n.func.id
                 for n in ast.walk(ast.parse(path.read_text()))
@@ -207,24 +210,24 @@ def test_tests_mirror_the_packages():
                 assert ROOT.joinpath(folder.relative_to(ROOT / "tests")).is_dir(), folder
 
 
-def test_modules_stay_small():
+def test_modules_have_at_most_350_lines():
     for package in (*PACKAGES, "benchmarks"):
-        for path in files(package):
+        for path in source_files(package):
             assert len(path.read_text().splitlines()) <= 350, f"{path} is longer than 350 lines"
 
 
-def test_help_does_not_import_the_heavy_packages():
+def test_cli_imports_no_heavy_packages():
     code = (
         "import sys, fourcaster.forecast.cli.main; heavy = "
         "('torch', 'xarray', 'numpy', 'matplotlib', 'dask', 'pydantic'); "
         "print([m for m in heavy if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
 
 
-def test_wheel_holds_exactly_the_tree_and_works(tmp_path):
-    copy = tmp_path / "tree"  # a build leaves files behind, and takes up those that an earlier one left
+def test_wheel_contains_exactly_the_source_tree_and_runs(tmp_path):
+    copy = tmp_path / "tree"  # a build leaves files behind and picks up those of earlier builds
     shutil.copytree(
         ROOT,
         copy,
@@ -243,17 +246,17 @@ def test_wheel_holds_exactly_the_tree_and_works(tmp_path):
         str(tmp_path),
         str(copy),
     ]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    result = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    held = {n for n in names if ".dist-info/" not in n}
+    contents = {n for n in names if ".dist-info/" not in n}
     tree = {"fourcaster/__init__.py", "fourcaster/py.typed"}
     for package in PACKAGES:
-        tree |= {f"fourcaster/{p.relative_to(ROOT).as_posix()}" for p in files(package)}
+        tree |= {f"fourcaster/{p.relative_to(ROOT).as_posix()}" for p in source_files(package)}
     tree |= {f"fourcaster/{p.relative_to(ROOT).as_posix()}" for p in (ROOT / "configs").rglob("*.yaml")}
     tree |= {f"fourcaster/{p.relative_to(ROOT).as_posix()}" for p in (ROOT / "forecast" / "data").iterdir()}
-    assert held == tree
+    assert contents == tree
     zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
     make_source(times=400, step_hours=12).to_netcdf(tmp_path / "data.nc")
     code = (
@@ -267,7 +270,7 @@ def test_wheel_holds_exactly_the_tree_and_works(tmp_path):
         "model.members=1",
         "train.validation_samples=4",
     ]
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         check=False,
         capture_output=True,
@@ -275,7 +278,8 @@ def test_wheel_holds_exactly_the_tree_and_works(tmp_path):
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(tmp_path / "installed")},
     )
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
     assert (
-        done.stdout.startswith(str(tmp_path / "installed")) and (tmp_path / "quickstart" / "map.png").exists()
+        result.stdout.startswith(str(tmp_path / "installed"))
+        and (tmp_path / "quickstart" / "map.png").exists()
     )

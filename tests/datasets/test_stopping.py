@@ -11,7 +11,7 @@ import pytest
 
 from fourcaster.datasets.stopping import SIGNALS, Stopped, cooperative, handled, requested
 
-pytestmark = pytest.mark.usefixtures("signals")
+pytestmark = pytest.mark.usefixtures("default_signal_handlers")
 
 
 @pytest.mark.parametrize("number", SIGNALS)

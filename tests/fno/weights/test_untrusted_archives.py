@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 import torch
-from helpers import bounded
+from helpers import resource_limits
 
 from fourcaster.fno import AFNO, WeightsError, import_weights
 from fourcaster.fno.models.base import load_weights
@@ -32,7 +32,7 @@ GRID = {"inp_shape": [8, 12]}
 
 
 def assert_refused(path, format="physicsnemo", match=None, **arguments):
-    with bounded(), pytest.raises(ValueError, match=match) as error:
+    with resource_limits(), pytest.raises(ValueError, match=match) as error:
         import_weights(path, format, **arguments)
     assert len(str(error.value).splitlines()) == 1 and len(str(error.value)) < 3000
     return str(error.value)
@@ -367,7 +367,7 @@ def entry(shape=(2,), dtype="F32", offsets=(0, 8)):
     ],
 )
 def test_damaged_headers_are_refused(tmp_path, header, data):
-    with bounded(), pytest.raises(WeightsError, match="damaged"):
+    with resource_limits(), pytest.raises(WeightsError, match="damaged"):
         read_header(tensor_file(tmp_path / "a", header, data))
 
 
@@ -387,7 +387,7 @@ def test_truncated_and_overlong_headers_are_refused(tmp_path):
     with open(tmp_path / "sparse", "wb") as file:
         file.write(struct.pack("<Q", 2**31))
         file.truncate(2**33)
-    with bounded(), pytest.raises(WeightsError, match="damaged"):
+    with resource_limits(), pytest.raises(WeightsError, match="damaged"):
         read_header(tmp_path / "sparse")
 
 
@@ -423,7 +423,7 @@ def test_json_is_limited_in_size_and_depth():
         ("ü".encode("latin-1"), "not text in UTF-8"),
         (b"\xef\xbb\xbf{}", "damaged"),
     ):
-        with bounded(), pytest.raises(ValueError, match=match) as error:
+        with resource_limits(), pytest.raises(ValueError, match=match) as error:
             parse_json(content, "x")
         assert len(str(error.value)) < 300
     with pytest.raises(ValueError, match="4 entries"):

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from helpers import DATA, bounded
+from helpers import DATA, resource_limits
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
@@ -138,7 +138,7 @@ def as_before_tasks(meta):
 
 
 def refused(kind, path, match=None):
-    with bounded(), pytest.raises(ValueError, match=match) as error:
+    with resource_limits(), pytest.raises(ValueError, match=match) as error:
         LOAD[kind](path)
     assert len(str(error.value).splitlines()) == 1 and len(str(error.value)) < 5000
     return str(error.value)
@@ -182,7 +182,7 @@ def test_every_altered_value_is_refused_or_harmless(altered, kind):
             other = copy.deepcopy(meta)
             setting(*keys, value=value)(other)
             (path / "meta.json").write_text(json.dumps(other))
-            with bounded(seconds=5):
+            with resource_limits(seconds=5):
                 for use in (LOAD[kind], inspect):
                     try:
                         use(path)
@@ -528,13 +528,13 @@ def test_what_is_no_description_is_refused_by_every_verb(altered, tiny_store, tm
         ("run", path, "--init", tiny_store, "-o", tmp_path / "x.zarr"),
         ("export", path, "--format", "torch-export", "-o", tmp_path / "x.pt2"),
     ):
-        with bounded():
+        with resource_limits():
             result = CliRunner().invoke(app, [str(word) for word in words])
         lines = result.stderr.strip().splitlines()
         assert (
             result.exit_code == 2 and len(lines) == 1 and len(lines[0]) < 500 and "meta.json" in lines[0]
         ), (result.output, result.exception)
-    with bounded(), pytest.raises(ValueError, match=r"meta\.json"):
+    with resource_limits(), pytest.raises(ValueError, match=r"meta\.json"):
         finished_run(path.parent, ForecastDescription, task="weather", digest="x")
     jobs = {
         "jobs": [
@@ -549,7 +549,7 @@ def test_what_is_no_description_is_refused_by_every_verb(altered, tiny_store, tm
         ]
     }
     (tmp_path / "jobs.yaml").write_text(json.dumps(jobs))
-    with bounded(), pytest.raises(ValueError, match=r"jobs\.yaml"):
+    with resource_limits(), pytest.raises(ValueError, match=r"jobs\.yaml"):
         load_jobs(tmp_path / "jobs.yaml")
 
 

@@ -27,7 +27,7 @@ from fourcaster.forecast.cli.display import Display
 from fourcaster.forecast.cli.failures import explain
 from fourcaster.forecast.cli.main import app
 
-pytestmark = pytest.mark.usefixtures("signals")
+pytestmark = pytest.mark.usefixtures("default_signal_handlers")
 
 MAIN = "from fourcaster.forecast.cli.main import main; main()"
 

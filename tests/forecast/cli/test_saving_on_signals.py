@@ -20,7 +20,7 @@ from fourcaster.forecast.checkpoint.meta import read_meta
 from fourcaster.forecast.ingestion import ingest
 from fourcaster.forecast.tasks.dispatch import load_config, train
 
-pytestmark = pytest.mark.usefixtures("signals")
+pytestmark = pytest.mark.usefixtures("default_signal_handlers")
 
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 

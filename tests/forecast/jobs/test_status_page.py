@@ -60,27 +60,27 @@ def test_the_status_page_in_a_browser(write, tmp_path, tiny_store):
     assert call("run-due", path, "--now", NOW)[0] == 1
     with browser() as page:
         page.open(tmp_path / "status" / "index.html")
-        assert page.tell("document.title") == "Forecasts"
-        assert page.tell("[...document.querySelectorAll('h2')].map(e => e.textContent)") == [
+        assert page.evaluate("document.title") == "Forecasts"
+        assert page.evaluate("[...document.querySelectorAll('h2')].map(e => e.textContent)") == [
             "tiny",
             "broken failing",
         ]
         states = "[...document.querySelectorAll('#{} td .state')].map(e => e.textContent)"
-        assert page.tell(states.format("tiny")) == ["done", "done"]
-        assert page.tell(states.format("broken")) == ["failed"]
+        assert page.evaluate(states.format("tiny")) == ["done", "done"]
+        assert page.evaluate(states.format("broken")) == ["failed"]
         assert (
-            page.tell("getComputedStyle(document.querySelector('.done')).backgroundColor")
+            page.evaluate("getComputedStyle(document.querySelector('.done')).backgroundColor")
             == "rgb(27, 127, 75)"
         )
-        assert page.tell("document.querySelector('#broken').textContent").endswith(
+        assert page.evaluate("document.querySelector('#broken').textContent").endswith(
             "the prepare command false ended with 1"
         )
-        assert page.tell("[...document.images].map(e => e.complete && e.naturalWidth > 400)") == [True]
-        assert page.tell("document.documentElement.scrollWidth <= window.innerWidth")
+        assert page.evaluate("[...document.images].map(e => e.complete && e.naturalWidth > 400)") == [True]
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
         page.open(tmp_path / "status" / "index.html", width=420)
-        assert page.tell("document.documentElement.scrollWidth <= window.innerWidth")  # a telephone's
-        assert not page.complaints()
-        page.photograph(tmp_path / "page.png")
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")  # a telephone's
+        assert not page.console_messages()
+        page.screenshot(tmp_path / "page.png")
     assert (tmp_path / "page.png").stat().st_size > 10000
 
 
