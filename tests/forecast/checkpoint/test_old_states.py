@@ -1,4 +1,4 @@
-"""Training runs that an earlier version was stopped in, at step 12 of 14 and in the second of two windows."""
+"""Training states of an earlier version: interrupted at step 12 of 14, and in the second of two windows."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ STATES = DATA / "state_v1"
 
 
 @pytest.mark.parametrize(("name", "key", "total"), [("weather", "steps", 14), ("pinn", "iterations", 12)])
-def test_state_of_an_earlier_version_is_resumed_and_finished(name, key, total, tiny_store, tmp_path):
+def test_training_state_of_earlier_version_resumes_to_completion(name, key, total, tiny_store, tmp_path):
     shutil.copytree(STATES / name, tmp_path / name)
     before = (tmp_path / name / "state" / "log.jsonl").read_text()
     store = [f"data.store={tiny_store}"] if name == "weather" else []

@@ -1,6 +1,4 @@
-"""Checkpoints of unknown origin, of every kind: what is altered, damaged or out of bounds is refused in one
-line, quickly and in little memory.
-"""
+"""Untrusted checkpoints: modified, damaged or oversized ones are rejected quickly, with a one-line error."""
 
 import copy
 import hashlib
@@ -18,7 +16,7 @@ from typer.testing import CliRunner
 
 from fourcaster import forecast
 from fourcaster.fno import AFNO, WeightsError
-from fourcaster.forecast.checkpoint import meta as sealed
+from fourcaster.forecast.checkpoint import meta as metadata
 from fourcaster.forecast.checkpoint.description import ForecastDescription
 from fourcaster.forecast.checkpoint.folder import finished_run
 from fourcaster.forecast.checkpoint.solution import load_operator
@@ -30,11 +28,11 @@ from fourcaster.forecast.jobs.load import load_jobs
 from fourcaster.forecast.tasks.dispatch import load_config, train
 from fourcaster.forecast.tasks.registry import get_task
 
-FIRST = DATA / "checkpoint_v1"
-KINDS = ("forecast", "first", "pinn", "operator", "network")
+FORMAT_V1 = DATA / "checkpoint_v1"
+KINDS = ("forecast", "format_v1", "pinn", "operator", "network")
 LOAD = {
     "forecast": forecast.load,
-    "first": forecast.load,
+    "format_v1": forecast.load,
     "pinn": lambda path: forecast.evaluate(path, "3x4"),
     "operator": load_operator,
     "network": forecast.load_network,
@@ -48,7 +46,7 @@ VALUES = [None, -1, 10**9, 10**30, [], {}, DEEP, float("nan"), "wrong"]
 
 @pytest.fixture(scope="module")
 def checkpoints(tiny_checkpoint, tmp_path_factory):
-    """A small checkpoint of each kind."""
+    """Return a folder with a small checkpoint of each kind."""
     folder = tmp_path_factory.mktemp("kinds")
     small = [
         "train.windows=2",
@@ -92,17 +90,18 @@ def checkpoints(tiny_checkpoint, tmp_path_factory):
         arguments={"inp_shape": [8, 12]},
     )
     shutil.copytree(tiny_checkpoint, folder / "forecast" / "checkpoint")
-    shutil.copytree(FIRST, folder / "first" / "checkpoint")
+    shutil.copytree(FORMAT_V1, folder / "format_v1" / "checkpoint")
     return folder
 
 
 @pytest.fixture
-def altered(checkpoints, tmp_path):
-    """Return a function that copies a checkpoint with another description, of which the checksums may be
-    those that it should have.
+def modify_checkpoint(checkpoints, tmp_path):
+    """Return a function that copies a checkpoint with modified metadata or weights.
+
+    The checksum of the metadata is ``unchanged``, ``absent`` (as in format 1) or ``recomputed``.
     """
 
-    def alter(kind, change=None, weights=None, seal="old"):
+    def modify(kind, change=None, weights=None, checksum="absent"):
         path = tmp_path / "run" / "checkpoint"
         shutil.rmtree(path, ignore_errors=True)
         shutil.copytree(checkpoints / kind / "checkpoint", path)
@@ -113,38 +112,38 @@ def altered(checkpoints, tmp_path):
             save_file({name: t for name, t in tensors.items() if t is not None}, path / "weights.safetensors")
         if change is not None:
             change(meta)
-        if seal != "none":
+        if checksum != "unchanged":
             meta["sha256"] = hashlib.sha256((path / "weights.safetensors").read_bytes()).hexdigest()
-        if seal == "old":
+        if checksum == "absent":
             meta.pop("checksum", None)
             meta["format_version"] = 1
-            as_before_tasks(meta)
-        if seal == "new":
+            to_legacy_format(meta)
+        if checksum == "recomputed":
             if meta["format_version"] < 3:
                 meta["format_version"] = 2
-            meta["checksum"] = sealed.checksum(meta)
+            meta["checksum"] = metadata.checksum(meta)
         (path / "meta.json").write_text(json.dumps(meta))
         return path
 
-    return alter
+    return modify
 
 
-def as_before_tasks(meta):
-    """Give metadata the form of format versions 1 and 2, with ``kind`` instead of ``task``."""
+def to_legacy_format(meta):
+    """Convert metadata to the form of formats 1 and 2, with ``kind`` instead of ``task``."""
     if (task := meta.pop("task", "weather")) != "weather":
         meta["kind"] = task
     if isinstance(meta.get("config"), dict):
         meta["config"].pop("task", None)
 
 
-def refused(kind, path, match=None):
+def assert_rejected(kind, path, match=None):
     with resource_limits(), pytest.raises(ValueError, match=match) as error:
         LOAD[kind](path)
     assert len(str(error.value).splitlines()) == 1 and len(str(error.value)) < 5000
     return str(error.value)
 
 
-def setting(*keys, value):
+def set_value(*keys, value):
     def change(meta):
         for key in keys[:-1]:
             meta = meta[key]
@@ -156,31 +155,29 @@ def setting(*keys, value):
     return change
 
 
-def places(value, keys=()):
-    """Yield the keys of all values, of lists those of the first and the last."""
+def key_paths(value, keys=()):
+    """Yield the key paths of all values; of lists, only the first and the last entry."""
     if keys:
         yield keys
     if isinstance(value, dict):
         for key in value:
-            yield from places(value[key], (*keys, key))
+            yield from key_paths(value[key], (*keys, key))
     elif isinstance(value, list):
         for i in sorted({0, len(value) - 1} if value else ()):
-            yield from places(value[i], (*keys, i))
+            yield from key_paths(value[i], (*keys, i))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_altered_value_is_refused_or_harmless(altered, kind):
-    """Without the new checksum, as a stranger would write it; each value, deleted or replaced by some of
-    other types and sizes.
-    """
-    path = altered(kind)
+def test_every_modified_value_is_rejected_or_harmless(modify_checkpoint, kind):
+    """Delete each value or replace it by other types and sizes, in format 1 without a checksum."""
+    path = modify_checkpoint(kind)
     meta = json.loads((path / "meta.json").read_text())
     LOAD[kind](path)
     accepted = set()
-    for i, keys in enumerate(places(meta)):
+    for i, keys in enumerate(key_paths(meta)):
         for value in [DELETED, *VALUES[i % 3 :: 3]]:
             other = copy.deepcopy(meta)
-            setting(*keys, value=value)(other)
+            set_value(*keys, value=value)(other)
             (path / "meta.json").write_text(json.dumps(other))
             with resource_limits(seconds=5):
                 for use in (LOAD[kind], inspect):
@@ -226,15 +223,15 @@ def test_every_altered_value_is_refused_or_harmless(altered, kind):
     }
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "first"])
-def test_with_its_checksum_every_altered_value_is_refused(altered, kind):
-    path = altered(kind, seal="none")
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "format_v1"])
+def test_metadata_checksum_detects_every_modified_value(modify_checkpoint, kind):
+    path = modify_checkpoint(kind, checksum="unchanged")
     meta = json.loads((path / "meta.json").read_text())
-    assert meta["format_version"] == sealed.FORMAT_VERSION
-    for keys in places(meta):
+    assert meta["format_version"] == metadata.FORMAT_VERSION
+    for keys in key_paths(meta):
         for value in (DELETED, "2001-01-01"):
             other = copy.deepcopy(meta)
-            setting(*keys, value=value)(other)
+            set_value(*keys, value=value)(other)
             if other == meta:
                 continue
             (path / "meta.json").write_text(json.dumps(other))
@@ -255,7 +252,7 @@ def test_with_its_checksum_every_altered_value_is_refused(altered, kind):
                 ):
                     use(path)
     (path / "meta.json").write_text(json.dumps(dict(reversed(meta.items())), indent=7))
-    LOAD[kind](path)  # the order of keys and white space mean nothing
+    LOAD[kind](path)  # the order of keys and white space are not significant
 
 
 @pytest.mark.parametrize(
@@ -271,42 +268,42 @@ def test_with_its_checksum_every_altered_value_is_refused(altered, kind):
         lambda meta: meta["training_range"].__setitem__(0, [-1e9, -1e9]),
     ],
 )
-def test_altered_meaning_is_refused_as_changed(altered, change):
-    path = altered("forecast", change, seal="none")
-    refused("forecast", path, "was changed after it was written")
+def test_modified_metadata_fail_the_checksum(modify_checkpoint, change):
+    path = modify_checkpoint("forecast", change, checksum="unchanged")
+    assert_rejected("forecast", path, "was changed after it was written")
     with pytest.raises(ValueError, match="was changed after it was written"):
         inspect(path)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_altered_weights_are_refused_as_changed(checkpoints, altered, kind):
-    path = altered(kind, seal="none")
+def test_modified_weights_fail_the_checksum(checkpoints, modify_checkpoint, kind):
+    path = modify_checkpoint(kind, checksum="unchanged")
     content = (path / "weights.safetensors").read_bytes()
     (path / "weights.safetensors").write_bytes(content[:-3] + bytes([content[-3] ^ 1]) + content[-2:])
-    refused(kind, path, "damaged or was changed after it was written: its checksum")
+    assert_rejected(kind, path, "damaged or was changed after it was written: its checksum")
     other = hashlib.sha256((path / "weights.safetensors").read_bytes()).hexdigest()
     meta = json.loads((path / "meta.json").read_text())
     (path / "meta.json").write_text(json.dumps(meta | {"sha256": other}))
-    if kind != "first":
-        refused(kind, path, r"meta\.json was changed after it was written")
+    if kind != "format_v1":
+        assert_rejected(kind, path, r"meta\.json was changed after it was written")
 
 
-def test_old_checkpoints_load_with_one_note(altered, caplog):
-    path = altered("first")
-    sealed.warn_of_old_format.cache_clear()
+def test_old_checkpoints_load_with_a_single_warning(modify_checkpoint, caplog):
+    path = modify_checkpoint("format_v1")
+    metadata.warn_of_old_format.cache_clear()
     for _ in range(3):
         forecast.load(path)
-    notes = [record.message for record in caplog.records if "older version" in record.message]
-    assert len(notes) == 1 and str(path) in notes[0]
+    warnings = [record.message for record in caplog.records if "older version" in record.message]
+    assert len(warnings) == 1 and str(path) in warnings[0]
     caplog.clear()
-    forecast.load(altered("forecast", seal="none"))
+    forecast.load(modify_checkpoint("forecast", checksum="unchanged"))
     assert not caplog.records
 
 
 @pytest.mark.parametrize("version", [2, 3])
-def test_checkpoints_of_later_formats_are_read_for_ever(version, caplog):
-    path = FIRST.with_name(f"checkpoint_v{version}")
-    first, second = load_checkpoint(FIRST), load_checkpoint(path)
+def test_checkpoints_of_later_formats_remain_readable(version, caplog):
+    path = FORMAT_V1.with_name(f"checkpoint_v{version}")
+    first, second = load_checkpoint(FORMAT_V1), load_checkpoint(path)
     weights = first.stepper.state_dict()
     assert all(torch.equal(t, weights[name]) for name, t in second.stepper.state_dict().items())
     assert second.config == first.config and second.channels == first.channels
@@ -316,7 +313,7 @@ def test_checkpoints_of_later_formats_are_read_for_ever(version, caplog):
     assert not [record for record in caplog.records if path.name in record.message]
 
 
-HUGE = [
+OVERSIZED = [
     ("forecast", ("config", "model", "n_layers"), 10**9),
     ("forecast", ("config", "model", "n_layers"), 9_999),
     ("forecast", ("config", "model", "members"), 10**7),
@@ -391,28 +388,30 @@ HUGE = [
 
 @pytest.mark.parametrize(
     ("kind", "keys", "value"),
-    HUGE,
+    OVERSIZED,
     ids=lambda value: ".".join(map(str, value)) if isinstance(value, tuple) else None,
 )
-@pytest.mark.parametrize("seal", ["old", "new"])
-def test_sizes_are_compared_with_the_weights_before_anything_is_built(altered, kind, keys, value, seal):
+@pytest.mark.parametrize("checksum", ["absent", "recomputed"])
+def test_sizes_are_checked_against_the_weights_before_construction(
+    modify_checkpoint, kind, keys, value, checksum
+):
     def change(meta):
-        setting(*keys, value=value)(meta)
+        set_value(*keys, value=value)(meta)
         if keys == ("window",):
             meta["config"]["model"]["window"] = value
 
-    refused(kind, altered(kind, change, seal=seal))
+    assert_rejected(kind, modify_checkpoint(kind, change, checksum=checksum))
 
 
-def fill(name, make):
-    return lambda tensors: {name: make(tensors[name])}
+def replace_tensor(name, transform):
+    return lambda tensors: {name: transform(tensors[name])}
 
 
 GATE = "network.networks.0.blocks.0.gate"
 
 
 @pytest.mark.parametrize(
-    ("name", "make", "match"),
+    ("name", "transform", "match"),
     [
         (GATE, lambda t: t.int(), "gate has type int32, expected float32"),
         (GATE, lambda t: t > 0, "gate has type bool"),
@@ -438,20 +437,24 @@ GATE = "network.networks.0.blocks.0.gate"
         ("fields.cycle_minutes", lambda t: t[:0], "has shape"),
     ],
 )
-def test_weights_and_fields_of_other_types_shapes_and_values(altered, name, make, match):
-    refused("forecast", altered("forecast", weights=fill(name, make), seal="new"), match)
+def test_tensors_of_wrong_type_shape_or_value_are_rejected(modify_checkpoint, name, transform, match):
+    assert_rejected(
+        "forecast",
+        modify_checkpoint("forecast", weights=replace_tensor(name, transform), checksum="recomputed"),
+        match,
+    )
 
 
-def test_a_mask_of_other_bytes_than_0_and_1(altered):
-    path = altered("forecast", seal="none")
+def test_mask_with_bytes_other_than_0_and_1_is_rejected(modify_checkpoint):
+    path = modify_checkpoint("forecast", checksum="unchanged")
     content = bytearray((path / "weights.safetensors").read_bytes())
     length = struct.unpack("<Q", content[:8])[0]
     content[8 + length + json.loads(content[8 : 8 + length])["fields.mask"]["data_offsets"][0]] = 7
     (path / "weights.safetensors").write_bytes(content)
     meta = json.loads((path / "meta.json").read_text())
     meta["sha256"] = hashlib.sha256(content).hexdigest()
-    (path / "meta.json").write_text(json.dumps(meta | {"checksum": sealed.checksum(meta)}))
-    refused("forecast", path, "values other than 0 and 1")
+    (path / "meta.json").write_text(json.dumps(meta | {"checksum": metadata.checksum(meta)}))
+    assert_rejected("forecast", path, "values other than 0 and 1")
 
 
 @pytest.mark.parametrize(
@@ -487,49 +490,49 @@ def test_a_mask_of_other_bytes_than_0_and_1(altered):
         (("config", "train", "epochs"), "many", r"config\.train\.epochs"),
     ],
 )
-def test_the_file_and_the_key_are_named(altered, keys, value, match):
-    path = altered("forecast", seal="none")
+def test_errors_name_the_file_and_the_key(modify_checkpoint, keys, value, match):
+    path = modify_checkpoint("forecast", checksum="unchanged")
     meta = json.loads((path / "meta.json").read_text())
     meta |= {"format_version": 1}
-    as_before_tasks(meta)
+    to_legacy_format(meta)
     del meta["checksum"]
-    setting(*keys, value=value)(meta)
+    set_value(*keys, value=value)(meta)
     (path / "meta.json").write_text(json.dumps(meta))
-    assert str(path) in refused("forecast", path, match)
+    assert str(path) in assert_rejected("forecast", path, match)
 
 
-CONTENT = {
+INVALID_METADATA = {
     "empty": b"",
     "list": b"[]",
     "null": b"null",
-    "text": b'"checkpoint"',
+    "string": b'"checkpoint"',
     "number": b"1",
-    "cut": b'{"format_version": 1',
-    "words": b"no JSON",
-    "deep": b"[" * 200_000,
-    "deep keys": b'{"a":' * 200_000,
-    "twice": b'{"format_version": 1, "format_version": 1}',
-    "latin": b'{"a": "\xff"}',
+    "truncated": b'{"format_version": 1',
+    "not JSON": b"no JSON",
+    "deep lists": b"[" * 200_000,
+    "deep objects": b'{"a":' * 200_000,
+    "duplicate key": b'{"format_version": 1, "format_version": 1}',
+    "latin-1": b'{"a": "\xff"}',
     "utf-16": '{"format_version": 1}'.encode("utf-16"),
-    "digits": b'{"format_version": ' + b"1" * 5000 + b"}",
-    "many": b'{"format_version": 1, "a": [' + b"[]," * 30_000 + b"0]}",
-    "nothing": b"{}",
-    "bare": b'{"format_version": 2}',
+    "too many digits": b'{"format_version": ' + b"1" * 5000 + b"}",
+    "many values": b'{"format_version": 1, "a": [' + b"[]," * 30_000 + b"0]}",
+    "empty object": b"{}",
+    "version only": b'{"format_version": 2}',
 }
 
 
-@pytest.mark.parametrize("name", CONTENT)
-def test_what_is_no_description_is_refused_by_every_verb(altered, tiny_store, tmp_path, name):
-    path = altered("forecast")
-    (path / "meta.json").write_bytes(CONTENT[name])
-    for words in (
+@pytest.mark.parametrize("name", INVALID_METADATA)
+def test_invalid_metadata_files_are_rejected_by_every_command(modify_checkpoint, tiny_store, tmp_path, name):
+    path = modify_checkpoint("forecast")
+    (path / "meta.json").write_bytes(INVALID_METADATA[name])
+    for args in (
         ("inspect", path),
         ("inspect", path.parent),
         ("run", path, "--init", tiny_store, "-o", tmp_path / "x.zarr"),
         ("export", path, "--format", "torch-export", "-o", tmp_path / "x.pt2"),
     ):
         with resource_limits():
-            result = CliRunner().invoke(app, [str(word) for word in words])
+            result = CliRunner().invoke(app, [str(arg) for arg in args])
         lines = result.stderr.strip().splitlines()
         assert (
             result.exit_code == 2 and len(lines) == 1 and len(lines[0]) < 500 and "meta.json" in lines[0]
@@ -553,16 +556,16 @@ def test_what_is_no_description_is_refused_by_every_verb(altered, tiny_store, tm
         load_jobs(tmp_path / "jobs.yaml")
 
 
-def test_descriptions_of_a_gigabyte_are_not_read(altered):
-    path = altered("forecast")
+def test_metadata_of_a_gigabyte_are_not_read(modify_checkpoint):
+    path = modify_checkpoint("forecast")
     with open(path / "meta.json", "wb") as file:
         file.truncate(2**30)
-    refused("forecast", path, "1073741824 bytes, more than the allowed")
+    assert_rejected("forecast", path, "1073741824 bytes, more than the allowed")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_damaged_weights_of_every_kind(altered, kind):
-    path = altered(kind)
+def test_damaged_weights_are_rejected(modify_checkpoint, kind):
+    path = modify_checkpoint(kind)
     file = path / "weights.safetensors"
     content = file.read_bytes()
     length = struct.unpack("<Q", content[:8])[0]
@@ -588,20 +591,20 @@ def test_damaged_weights_of_every_kind(altered, kind):
         file.write_bytes(damaged)
         meta = json.loads((path / "meta.json").read_text())
         (path / "meta.json").write_text(json.dumps(meta | {"sha256": hashlib.sha256(damaged).hexdigest()}))
-        refused(kind, path, "damaged")
+        assert_rejected(kind, path, "damaged")
     file.unlink()
-    refused(kind, path, "has no weights.safetensors")
+    assert_rejected(kind, path, "has no weights.safetensors")
 
 
-def test_pipes_and_devices_are_refused_and_links_to_files_followed(altered, tmp_path):
-    path = altered("forecast", seal="none")
+def test_pipes_and_devices_are_rejected_and_symlinks_to_files_followed(modify_checkpoint, tmp_path):
+    path = modify_checkpoint("forecast", checksum="unchanged")
     for name in ("meta.json", "weights.safetensors"):
         kept = (path / name).rename(tmp_path / name)
         os.mkfifo(path / name)
-        assert name in refused("forecast", path, "is not a regular file")
+        assert name in assert_rejected("forecast", path, "is not a regular file")
         (path / name).unlink()
         (path / name).symlink_to("/dev/zero")
-        refused("forecast", path, "is not a regular file")
+        assert_rejected("forecast", path, "is not a regular file")
         with (
             pytest.raises(ValueError, match="regular file")
             if name == "meta.json"
@@ -614,7 +617,7 @@ def test_pipes_and_devices_are_refused_and_links_to_files_followed(altered, tmp_
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
-def test_weights_and_description_have_the_mode_that_the_umask_gives(tiny_checkpoint, tmp_path, umask):
+def test_file_modes_follow_the_umask(tiny_checkpoint, tmp_path, umask):
     before = os.umask(umask)
     try:
         save_checkpoint(load_checkpoint(tiny_checkpoint), tmp_path / "copy")
@@ -623,27 +626,32 @@ def test_weights_and_description_have_the_mode_that_the_umask_gives(tiny_checkpo
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "copy").iterdir()} == {0o666 & ~umask}
 
 
-def test_what_identifies_a_checkpoint_changes_with_its_description(altered, tiny_checkpoint):
-    """Work that was interrupted is not taken up with other scales."""
+def test_checkpoint_identity_depends_on_the_metadata(modify_checkpoint, tiny_checkpoint):
+    """An interrupted forecast is not resumed with a different normalisation."""
 
     def change(meta):
         meta["normalisation"]["mean"][0] = 1.0
 
-    models = [forecast.load(path) for path in (tiny_checkpoint, altered("forecast", change, seal="new"))]
+    models = [
+        forecast.load(path)
+        for path in (tiny_checkpoint, modify_checkpoint("forecast", change, checksum="recomputed"))
+    ]
     assert models[0].checkpoint.identity != models[1].checkpoint.identity
-    first = json.loads((FIRST / "meta.json").read_text())
-    assert forecast.load(FIRST).checkpoint.identity == first["sha256"]  # what earlier versions took
+    first = json.loads((FORMAT_V1 / "meta.json").read_text())
+    assert forecast.load(FORMAT_V1).checkpoint.identity == first["sha256"]  # as in earlier versions
 
 
-def test_the_weights_of_another_network_are_listed_before_their_checksum_is_computed(altered):
-    path = altered(
-        "forecast", weights=lambda tensors: {"network.surplus": torch.zeros(1), GATE: None}, seal="none"
+def test_mismatched_weights_are_listed_before_the_checksum_is_computed(modify_checkpoint):
+    path = modify_checkpoint(
+        "forecast",
+        weights=lambda tensors: {"network.surplus": torch.zeros(1), GATE: None},
+        checksum="unchanged",
     )
     with pytest.raises(WeightsError, match=r"missing networks.0.blocks.0.gate; unknown surplus"):
         forecast.load(path)
 
 
-def test_a_damaged_state_or_log_stops_training_in_one_line(tiny_store, tmp_path):
+def test_damaged_training_state_or_log_is_a_one_line_error(tiny_store, tmp_path):
     config = tmp_path / "config.yaml"
     config.write_text(
         json.dumps(
@@ -655,8 +663,8 @@ def test_a_damaged_state_or_log_stops_training_in_one_line(tiny_store, tmp_path)
             }
         )
     )
-    words = ["train", str(config)]
-    assert CliRunner().invoke(app, words).exit_code == 0
+    args = ["train", str(config)]
+    assert CliRunner().invoke(app, args).exit_code == 0
     shutil.rmtree(tmp_path / "run" / "checkpoint")
     state = tmp_path / "run" / "state"
     for name, damage, message in (
@@ -677,10 +685,10 @@ def test_a_damaged_state_or_log_stops_training_in_one_line(tiny_store, tmp_path)
         ("log.jsonl", lambda b: b"[]\n" + b, "is damaged in line 1"),
         ("log.jsonl", lambda b: b"\xff\n" + b, "is damaged in line 1"),
     ):
-        whole = (state / name).read_bytes()
-        (state / name).write_bytes(damage(whole))
-        result = CliRunner().invoke(app, words)
+        original = (state / name).read_bytes()
+        (state / name).write_bytes(damage(original))
+        result = CliRunner().invoke(app, args)
         lines = result.stderr.strip().splitlines()
         assert result.exit_code == 2 and message in lines[-1], (name, result.output, result.exception)
-        (state / name).write_bytes(whole)
-    assert CliRunner().invoke(app, words).exit_code == 0
+        (state / name).write_bytes(original)
+    assert CliRunner().invoke(app, args).exit_code == 0

@@ -1,4 +1,4 @@
-"""Options of absurd size or form are refused in one line, before anything is allocated or written."""
+"""Malformed or out-of-range options are rejected in one line, before anything is allocated or written."""
 
 import os
 
@@ -23,14 +23,14 @@ STEP = np.timedelta64(6, "h")
 @pytest.mark.parametrize(
     "text", ["1e12h", "nan", "inf", "-1d", "", "h", "1", "9999999d", "9" * 400 + "h", "1\x00h", "1h1h"]
 )
-def test_durations(text):
+def test_invalid_durations_are_rejected(text):
     with pytest.raises(ValueError, match=r"is not a duration|is longer than 200 years") as caught:
         parse_duration(text)
     assert len(str(caught.value)) < 200
 
 
 @pytest.mark.parametrize("text", ["0h", "5h", "1s", "0.0000000001s"])
-def test_lead_times(text):
+def test_invalid_lead_times_are_rejected(text):
     with pytest.raises(ValueError, match="not a positive multiple"):
         parse_lead(text, STEP)
     assert parse_lead("36h", STEP) == 6
@@ -55,12 +55,12 @@ def test_lead_times(text):
         ("/", "is not a time"),
     ],
 )
-def test_initial_times(text, message):
+def test_invalid_initial_times_are_rejected(text, message):
     with pytest.raises(ValueError, match=message):
         parse_times([text], None, 1)
 
 
-def test_initial_times_with_a_zone_are_converted_and_ranges_include_their_ends():
+def test_time_zones_are_converted_and_time_ranges_are_inclusive():
     assert parse_times(["2001-01-08T00:00:00+02:00"], None, 1) == np.array(
         ["2001-01-07T22"], "datetime64[ns]"
     )
@@ -72,7 +72,7 @@ def test_initial_times_with_a_zone_are_converted_and_ranges_include_their_ends()
 
 
 @pytest.mark.parametrize("text", ["NaT", "NaT:NaT", "2001:NaT", "9999", "1", "", ":", "x", "9" * 30])
-def test_periods(text):
+def test_invalid_periods_are_rejected(text):
     times = np.datetime64("2001-01-01", "ns") + np.arange(100) * STEP
     with pytest.raises(ValueError, match="is not a period"):
         period(times, text)
@@ -87,17 +87,15 @@ def test_periods(text):
         {"members": 3, "amplitude": np.inf},
     ],
 )
-def test_ensembles(options):
+def test_invalid_ensemble_options_are_rejected(options):
     with pytest.raises(ValueError, match="ensemble"):
         Ensemble.of(**options)
 
 
-def test_an_ensemble_that_does_not_fit_into_memory_is_refused_before_it_is_allocated(
-    tiny_checkpoint, tiny_store, tmp_path, monkeypatch
-):
+def test_oversized_ensemble_is_rejected_before_allocation(tiny_checkpoint, tiny_store, tmp_path, monkeypatch):
     monkeypatch.setattr(rollout, "_COPIES", 10**12)
     monkeypatch.setattr(rollout, "perturbations", lambda *_, **__: pytest.fail("allocated"))
-    words = [
+    args = [
         "run",
         tiny_checkpoint,
         "--init",
@@ -109,14 +107,14 @@ def test_an_ensemble_that_does_not_fit_into_memory_is_refused_before_it_is_alloc
         "--members",
         "2",
     ]
-    done = CliRunner().invoke(app, [str(word) for word in words])
-    assert done.exit_code == 2
-    assert "2 members need about" in done.stderr
+    result = CliRunner().invoke(app, [str(arg) for arg in args])
+    assert result.exit_code == 2
+    assert "2 members need about" in result.stderr
     assert not (tmp_path / "x.zarr").exists()
 
 
 @pytest.mark.parametrize("text", ["1e400", "nan", "-1", "", "1.2.3GiB", "GiB"])
-def test_bytes(text):
+def test_invalid_byte_sizes_are_rejected(text):
     with pytest.raises(ValueError, match="memory"):
         parse_bytes(text)
 
@@ -124,7 +122,7 @@ def test_bytes(text):
 @pytest.mark.parametrize(
     "scheduler", ["local:0", "local:-1", "local:x", "local:1000000", "local:" + "9" * 5000, "local:²"]
 )
-def test_processes(scheduler):
+def test_invalid_schedulers_are_rejected(scheduler):
     with pytest.raises(ValueError, match="scheduler"), connected(scheduler):
         pass
 
@@ -140,7 +138,7 @@ def test_processes(scheduler):
         ({"duration": float("inf")}, {}, "duration"),
     ],
 )
-def test_simulations(parameters, options, message, tmp_path):
+def test_invalid_simulation_options_are_rejected(parameters, options, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         simulate("burgers", tmp_path / "x.zarr", parameters, **options)
     assert not list(tmp_path.iterdir())
@@ -160,7 +158,7 @@ def test_simulations(parameters, options, message, tmp_path):
         {1: 2},
     ],
 )
-def test_arguments_of_imports(arguments, tmp_path):
+def test_invalid_import_arguments_are_rejected(arguments, tmp_path):
     import torch
 
     torch.save(

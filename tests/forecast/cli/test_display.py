@@ -1,10 +1,12 @@
+"""Progress display and text output."""
+
 import io
 import sys
 
 from fourcaster.forecast.cli.display import Display, describe, score_table
 
 
-def test_plain_lines_where_there_is_no_terminal(capsys):
+def test_progress_is_plain_lines_without_a_terminal(capsys):
     with Display() as display:
         show = display.stage("train")
         for i in range(100):
@@ -13,7 +15,7 @@ def test_plain_lines_where_there_is_no_terminal(capsys):
     assert lines[0].startswith("train 1%:") and lines[-1] == "train 100%: working" and len(lines) <= 11
 
 
-def test_a_bar_on_a_terminal(monkeypatch):
+def test_progress_is_a_bar_on_a_terminal(monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self):
             return True
@@ -28,13 +30,13 @@ def test_a_bar_on_a_terminal(monkeypatch):
     assert "verify" in terminal.getvalue() and "100%" in terminal.getvalue()
 
 
-def test_nothing_when_switched_off(capsys):
+def test_disabled_display_prints_nothing(capsys):
     with Display(enabled=False) as display:
         display.stage("x")(1, 1, "y")
     assert capsys.readouterr().err == ""
 
 
-def test_tables_and_descriptions():
+def test_score_tables_and_descriptions_are_formatted():
     errors = {"forecast": 1.0, "persistence": 2.0, "damped_persistence": 1.25, "climatology": 3.0}
     row = {
         "variable": "t",

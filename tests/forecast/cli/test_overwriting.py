@@ -1,6 +1,4 @@
-"""`--overwrite` replaces an output of the same kind that this package wrote, and nothing else; inputs are
-never outputs.
-"""
+"""``--overwrite`` replaces only outputs of the same kind that this package wrote, and never inputs."""
 
 import hashlib
 import os
@@ -17,37 +15,37 @@ from fourcaster.datasets.store.outputs import check_separate, is_output
 from fourcaster.forecast.cli.main import app
 
 
-def command(*words):
-    done = CliRunner().invoke(app, [str(word) for word in words])
-    return done.exit_code, done.output
+def command(*args):
+    result = CliRunner().invoke(app, [str(arg) for arg in args])
+    return result.exit_code, result.output
 
 
-def refused(*words):
-    code, text = command(*words)
+def error_text(*args):
+    code, text = command(*args)
     assert code == 2 and text.strip().splitlines()[-1].startswith("forecast: "), text
     return text
 
 
-def state(folder):
-    """Return names, contents and links of all that is in a folder."""
-    found = {}
+def snapshot(folder):
+    """Return names, content hashes and link targets of everything in a folder."""
+    entries = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        found[name] = os.readlink(path) if path.is_symlink() else ""
+        entries[name] = os.readlink(path) if path.is_symlink() else ""
         if path.is_file():
-            found[name] += hashlib.sha256(path.read_bytes()).hexdigest()
-    return found
+            entries[name] += hashlib.sha256(path.read_bytes()).hexdigest()
+    return entries
 
 
 @pytest.fixture(scope="module")
 def outputs(tiny_checkpoint, tiny_store, tmp_path_factory):
-    """Return one output of each kind."""
+    """Return a folder with one output of each kind."""
     folder = tmp_path_factory.mktemp("outputs")
     shutil.copytree(tiny_checkpoint, folder / "checkpoint")
     shutil.copytree(tiny_store, folder / "store.zarr")
     make_source().to_netcdf(folder / "source.nc")
     run = ("run", tiny_checkpoint, "--init", tiny_store, "--lead", "12h", "--time", "2001-01-20")
-    for words in (
+    for args in (
         (*run, "-o", folder / "forecast.zarr"),
         (*run, "-o", folder / "forecast.nc"),
         (
@@ -65,7 +63,7 @@ def outputs(tiny_checkpoint, tiny_store, tmp_path_factory):
         ("plot", folder / "forecast.zarr", "--variable", "t2m", "--lead", "6h", "-o", folder / "map.pdf"),
         ("simulate", "wave", "-o", folder / "waves.zarr", "samples=1"),
     ):
-        assert command(*words)[0] == 0, words
+        assert command(*args)[0] == 0, args
     return folder
 
 
@@ -83,14 +81,14 @@ KINDS = {
 }
 
 
-def test_each_output_is_known_as_what_it_is_and_as_nothing_else(outputs):
+def test_each_output_is_recognised_as_its_own_kind_only(outputs):
     for name, kind in KINDS.items():
         for other in set(KINDS.values()):
             assert is_output(outputs / name, other) == (other == kind), (name, other)
 
 
 def writers(folder, checkpoint, store):
-    """Return the verbs that take --overwrite, each with the ending of its output."""
+    """Return the commands that accept --overwrite, each with the suffix of its output."""
     forecast = folder / "forecast.zarr"
     run = ("run", checkpoint, "--init", store, "--lead", "12h", "--time", "2001-01-20", "--overwrite", "-o")
     return {
@@ -105,8 +103,8 @@ def writers(folder, checkpoint, store):
     }
 
 
-def foreign(path):
-    """Yield names of what others could have at ``path``, each once it is there."""
+def create_foreign_files(path):
+    """Create files of other programs at ``path`` one after another; yield a description of each."""
     path.write_text("notes about fourcaster, weights and forecasts\n")
     yield "text"
     path.unlink()
@@ -137,35 +135,35 @@ def foreign(path):
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "/", "x/.."])
-def test_what_names_no_output_is_refused_by_every_verb(
+def test_invalid_output_names_are_rejected_by_every_command(
     outputs, tiny_checkpoint, tiny_store, tmp_path, monkeypatch, name
 ):
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
     (folder / "x").mkdir()
-    for words, _ in writers(outputs, tiny_checkpoint, tiny_store).values():
-        refused(*words, name)
-    refused("train", "quickstart", f"data.store={tiny_store}", f"output={name}")
-    assert state(tmp_path) == {"here": "", "here/x": ""}
+    for args, _ in writers(outputs, tiny_checkpoint, tiny_store).values():
+        error_text(*args, name)
+    error_text("train", "quickstart", f"data.store={tiny_store}", f"output={name}")
+    assert snapshot(tmp_path) == {"here": "", "here/x": ""}
 
 
-def test_what_others_wrote_is_not_replaced_by_any_verb(outputs, tiny_checkpoint, tiny_store, tmp_path):
-    for verb, (words, ending) in writers(outputs, tiny_checkpoint, tiny_store).items():
-        for what in foreign(tmp_path / f"x{ending}"):
-            before = state(tmp_path)
-            text = refused(*words, tmp_path / f"x{ending}")
-            assert "overwriting does not replace" in text, (verb, what, text)
-            assert state(tmp_path) == before, (verb, what)
+def test_foreign_files_are_not_overwritten_by_any_command(outputs, tiny_checkpoint, tiny_store, tmp_path):
+    for verb, (args, suffix) in writers(outputs, tiny_checkpoint, tiny_store).items():
+        for description in create_foreign_files(tmp_path / f"x{suffix}"):
+            before = snapshot(tmp_path)
+            text = error_text(*args, tmp_path / f"x{suffix}")
+            assert "overwriting does not replace" in text, (verb, description, text)
+            assert snapshot(tmp_path) == before, (verb, description)
 
 
-def test_outputs_of_another_kind_are_not_replaced(outputs, tiny_checkpoint, tiny_store, tmp_path):
-    for verb, (words, ending) in writers(outputs, tiny_checkpoint, tiny_store).items():
+def test_outputs_of_another_kind_are_not_overwritten(outputs, tiny_checkpoint, tiny_store, tmp_path):
+    for verb, (args, suffix) in writers(outputs, tiny_checkpoint, tiny_store).items():
         for name, own in KINDS.items():
-            here = tmp_path / f"x{ending}"
+            here = tmp_path / f"x{suffix}"
             copy = shutil.copytree if (outputs / name).is_dir() else shutil.copy2
             copy(outputs / name, here)
-            before = state(tmp_path)
+            before = snapshot(tmp_path)
             kind = {
                 "run to netCDF": "forecast",
                 "run": "forecast",
@@ -176,12 +174,12 @@ def test_outputs_of_another_kind_are_not_replaced(outputs, tiny_checkpoint, tiny
                 "plot": "picture",
             }.get(verb, verb)
             if kind != own:
-                assert "does not replace it" in refused(*words, here), (verb, name)
-                assert state(tmp_path) == before
+                assert "does not replace it" in error_text(*args, here), (verb, name)
+                assert snapshot(tmp_path) == before
             shutil.rmtree(here) if here.is_dir() else here.unlink()
 
 
-def test_outputs_of_the_same_kind_are_replaced_unless_other_files_lie_in_them(
+def test_outputs_of_the_same_kind_are_overwritten_unless_they_contain_other_files(
     outputs, tiny_checkpoint, tiny_store, tmp_path
 ):
     run = (
@@ -201,33 +199,33 @@ def test_outputs_of_the_same_kind_are_replaced_unless_other_files_lie_in_them(
         assert replaced.sizes["prediction_timedelta"] == 2
     for path in (tmp_path / "f.zarr" / "notes.txt", tmp_path / "f.zarr" / "t2m" / "notes.txt"):
         path.write_text("do not lose me")
-        assert "contains other files" in refused(*run)
+        assert "contains other files" in error_text(*run)
         assert path.read_text() == "do not lose me"
         path.unlink()
     for name in ("t2m", "zarr.json"):
         (tmp_path / "f.zarr" / name).rename(tmp_path / name)
         (tmp_path / "f.zarr" / name).symlink_to(tmp_path / name)
-        before = state(tmp_path)
-        assert "contains other files" in refused(*run) and state(tmp_path) == before
+        before = snapshot(tmp_path)
+        assert "contains other files" in error_text(*run) and snapshot(tmp_path) == before
         (tmp_path / "f.zarr" / name).unlink()
         (tmp_path / name).rename(tmp_path / "f.zarr" / name)
     (tmp_path / "alias.zarr").symlink_to("f.zarr")
-    before = state(tmp_path)
+    before = snapshot(tmp_path)
     assert (
-        "is a link, which overwriting does not replace" in refused(*run[:-1], tmp_path / "alias.zarr")
-        and state(tmp_path) == before
+        "is a link, which overwriting does not replace" in error_text(*run[:-1], tmp_path / "alias.zarr")
+        and snapshot(tmp_path) == before
     )
     assert command(*run)[0] == 0
 
 
-def test_no_output_is_contains_or_lies_in_an_input(outputs, tmp_path):
+def test_outputs_that_overlap_an_input_are_rejected(outputs, tmp_path):
     store, checkpoint = tmp_path / "in" / "store.zarr", tmp_path / "in" / "checkpoint"
     shutil.copytree(outputs / "store.zarr", store)
     shutil.copytree(outputs / "checkpoint", checkpoint)
     shutil.copytree(outputs / "forecast.zarr", tmp_path / "f.zarr")
     shutil.copy(outputs / "source.nc", tmp_path / "in" / "a.nc")
     (tmp_path / "alias").symlink_to(tmp_path / "in")
-    before = state(tmp_path)
+    before = snapshot(tmp_path)
     run = ("run", checkpoint, "--init", store, "--lead", "6h", "--overwrite", "-o")
     verify = ("verify", tmp_path / "f.zarr", "--truth", store, "--overwrite")
     plot = (
@@ -243,7 +241,7 @@ def test_no_output_is_contains_or_lies_in_an_input(outputs, tmp_path):
         "-o",
     )
     alias = tmp_path / "alias"
-    for words, relation in (
+    for args, relation in (
         ((*run, store), "is"),
         ((*run, alias / "store.zarr"), "is"),
         ((*run, alias / ".." / "in" / "store.zarr"), "is"),
@@ -265,12 +263,12 @@ def test_no_output_is_contains_or_lies_in_an_input(outputs, tmp_path):
         (("train", "quickstart", f"data.store={tmp_path}/run/state/s.zarr", f"output={tmp_path}/run"), None),
         (("quickstart", "--data", store, "--out", tmp_path / "in", "--fresh"), "is"),
     ):
-        text = refused(*words)
-        assert relation is None or f" {relation} the input" in text, (words, text)
-        assert state(tmp_path) == before, words
+        text = error_text(*args)
+        assert relation is None or f" {relation} the input" in text, (args, text)
+        assert snapshot(tmp_path) == before, args
 
 
-def test_hard_links_to_an_input_are_the_input(tmp_path):
+def test_hard_links_to_an_input_are_rejected(tmp_path):
     (tmp_path / "a.nc").write_bytes(b"x")
     os.link(tmp_path / "a.nc", tmp_path / "b.nc")
     with pytest.raises(ValueError, match="is the input"):
@@ -278,7 +276,7 @@ def test_hard_links_to_an_input_are_the_input(tmp_path):
     check_separate(tmp_path / "c.nc", [tmp_path / "a.nc", "s3://bucket/a", None])
 
 
-def test_a_data_set_in_memory_guards_the_file_it_was_opened_from(outputs, tiny_checkpoint, tmp_path):
+def test_source_file_of_an_open_data_set_is_not_overwritten(outputs, tiny_checkpoint, tmp_path):
     from fourcaster import forecast
 
     shutil.copytree(outputs / "store.zarr", tmp_path / "s.zarr")
@@ -287,20 +285,20 @@ def test_a_data_set_in_memory_guards_the_file_it_was_opened_from(outputs, tiny_c
         forecast.load(tiny_checkpoint).run(opened, lead="6h", output=tmp_path / "s.zarr", overwrite=True)
 
 
-def test_a_quickstart_in_a_folder_with_other_files_keeps_them(tmp_path):
+def test_quickstart_keeps_foreign_files(tmp_path):
     make_source().to_netcdf(tmp_path / "a.nc")
     (tmp_path / "home" / "state").mkdir(parents=True)
     (tmp_path / "home" / "state" / "diary.txt").write_text("mine")
     (tmp_path / "home" / "map.png").write_bytes(b"a picture of mine")
-    before = state(tmp_path)
-    refused("quickstart", "--data", tmp_path / "a.nc", "--out", tmp_path / "home", "--fresh")
-    assert state(tmp_path) == before
+    before = snapshot(tmp_path)
+    error_text("quickstart", "--data", tmp_path / "a.nc", "--out", tmp_path / "home", "--fresh")
+    assert snapshot(tmp_path) == before
 
 
-def test_a_training_run_does_not_take_over_a_folder_of_others(tiny_store, tmp_path):
+def test_training_rejects_a_foreign_checkpoint_folder(tiny_store, tmp_path):
     (tmp_path / "run" / "checkpoint").mkdir(parents=True)
     (tmp_path / "run" / "checkpoint" / "notes.txt").write_text("mine")
-    before = state(tmp_path)
-    text = refused("train", "quickstart", f"data.store={tiny_store}", f"output={tmp_path / 'run'}")
+    before = snapshot(tmp_path)
+    text = error_text("train", "quickstart", f"data.store={tiny_store}", f"output={tmp_path / 'run'}")
     assert "is not a checkpoint" in text and "--overwrite" not in text
-    assert state(tmp_path) == before
+    assert snapshot(tmp_path) == before

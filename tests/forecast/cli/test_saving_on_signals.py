@@ -1,6 +1,4 @@
-"""SIGTERM and Ctrl-C end a run after its work is saved; what they report is true, and the same call resumes
-to the same bits.
-"""
+"""Signals interrupt work only after it is saved, and the same call then resumes it bit-identically."""
 
 import hashlib
 import os
@@ -25,22 +23,22 @@ pytestmark = pytest.mark.usefixtures("default_signal_handlers")
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 
 
-def killer(calls, number, seen=None):
-    """Return a progress callback that sends this process a signal at one of its calls."""
+def signal_at_call(calls, number, reported=None):
+    """Return a progress callback that sends a signal to this process at its n-th call."""
     count = 0
 
     def progress(done, total, text):
         nonlocal count
         count += 1
-        if seen is not None:
-            seen.append(done)
+        if reported is not None:
+            reported.append(done)
         if count == calls:
             os.kill(os.getpid(), number)
 
     return progress
 
 
-def contents(folder):
+def checksums(folder):
     return {
         str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
         for p in sorted(folder.rglob("*"))
@@ -48,8 +46,8 @@ def contents(folder):
     }
 
 
-def stopped(work, number):
-    """Return the text of the interruption of some work."""
+def interruption_message(work, number):
+    """Run work that is interrupted by a signal, and return the message of the interruption."""
     with pytest.raises(KeyboardInterrupt) as caught, handled():
         work()
     assert isinstance(caught.value, Stopped) and caught.value.signal == number
@@ -57,28 +55,31 @@ def stopped(work, number):
 
 
 @SIGNALS
-def test_simulate_keeps_each_solved_sample(tmp_path, number):
+def test_interrupted_simulation_keeps_every_solved_sample(tmp_path, number):
     options = {"parameters": {"resolution": 32, "duration": 0.1}, "samples": 6}
     simulate("burgers", tmp_path / "a.zarr", **options)
-    text = stopped(
-        lambda: simulate("burgers", tmp_path / "b.zarr", progress=killer(4, number), **options), number
+    text = interruption_message(
+        lambda: simulate("burgers", tmp_path / "b.zarr", progress=signal_at_call(4, number), **options),
+        number,
     )
-    kept = int(re.match(r"(\d) of 6 samples are written; the same command resumes after them", text)[1])
-    assert kept == 3 and not (tmp_path / "b.zarr").exists()
+    written = int(re.match(r"(\d) of 6 samples are written; the same command resumes after them", text)[1])
+    assert written == 3 and not (tmp_path / "b.zarr").exists()
     solved = []
     simulate("burgers", tmp_path / "b.zarr", progress=lambda done, *_: solved.append(done), **options)
-    assert contents(tmp_path / "a.zarr") == contents(tmp_path / "b.zarr")
+    assert checksums(tmp_path / "a.zarr") == checksums(tmp_path / "b.zarr")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.zarr", "b.zarr"]
 
 
-def test_simulate_solves_no_sample_again(tmp_path, monkeypatch):
+def test_resumed_simulation_solves_no_sample_twice(tmp_path, monkeypatch):
     from fourcaster.datasets.pde.line import Burgers
 
     solved, solve = [], Burgers.solve
     monkeypatch.setattr(Burgers, "solve", lambda self, generator: solved.append(1) or solve(self, generator))
     options = {"parameters": {"resolution": 32, "duration": 0.1}, "samples": 6}
-    stopped(
-        lambda: simulate("burgers", tmp_path / "b.zarr", progress=killer(4, signal.SIGTERM), **options),
+    interruption_message(
+        lambda: simulate(
+            "burgers", tmp_path / "b.zarr", progress=signal_at_call(4, signal.SIGTERM), **options
+        ),
         signal.SIGTERM,
     )
     first = len(solved)
@@ -87,36 +88,41 @@ def test_simulate_solves_no_sample_again(tmp_path, monkeypatch):
 
 
 @SIGNALS
-def test_ingest_keeps_the_times_that_are_written(tmp_path, number, monkeypatch):
+def test_interrupted_ingestion_keeps_written_times(tmp_path, number, monkeypatch):
     monkeypatch.setattr(
         "fourcaster.datasets.ingest.write.make_plan",
         lambda *a, **b: replace(make_plan(*a, **b), shard=100, block=100),
     )
     make_source(times=1460, shape=(13, 24)).to_netcdf(tmp_path / "a.nc")
     ingest([tmp_path / "a.nc"], tmp_path / "a.zarr")
-    seen = []
-    work = killer(3, number, seen)
-    text = stopped(lambda: ingest([tmp_path / "a.nc"], tmp_path / "b.zarr", progress=work), number)
-    assert (
-        text == f"{seen[-1]} of 1460 times are written; the same command resumes after them"
-        and 0 < seen[-1] < 1460
+    reported = []
+    work = signal_at_call(3, number, reported)
+    text = interruption_message(
+        lambda: ingest([tmp_path / "a.nc"], tmp_path / "b.zarr", progress=work), number
     )
-    again = []
-    ingest([tmp_path / "a.nc"], tmp_path / "b.zarr", progress=lambda done, *_: again.append(done))
-    assert again[1] > seen[-1] and contents(tmp_path / "a.zarr") == contents(tmp_path / "b.zarr")
+    assert (
+        text == f"{reported[-1]} of 1460 times are written; the same command resumes after them"
+        and 0 < reported[-1] < 1460
+    )
+    resumed = []
+    ingest([tmp_path / "a.nc"], tmp_path / "b.zarr", progress=lambda done, *_: resumed.append(done))
+    assert resumed[1] > reported[-1] and checksums(tmp_path / "a.zarr") == checksums(tmp_path / "b.zarr")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.nc", "a.zarr", "b.zarr"]
 
 
 @SIGNALS
-def test_run_keeps_whole_batches(tiny_checkpoint, tmp_path, number, monkeypatch):
+def test_interrupted_forecast_keeps_complete_batches(tiny_checkpoint, tmp_path, number, monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
     model = forecast.load(tiny_checkpoint)
     options = {"times": ["2001-01-11", "2001-01-20T06", "2001-02-01"], "lead": "24h", "batch_size": 1}
     for ending in ("zarr", "nc"):
         a, b = tmp_path / f"a.{ending}", tmp_path / f"b.{ending}"
         model.run(make_source(), output=a, **options).close()
-        text = stopped(
-            lambda out=b: model.run(make_source(), output=out, progress=killer(12, number), **options), number
+        text = interruption_message(
+            lambda out=b: model.run(
+                make_source(), output=out, progress=signal_at_call(12, number), **options
+            ),
+            number,
         )
         assert text == "forecasts of 2 of 3 initial times are written; the same command resumes after them"
         steps = []
@@ -126,26 +132,26 @@ def test_run_keeps_whole_batches(tiny_checkpoint, tmp_path, number, monkeypatch)
             assert steps == [11, 12, 13, 14, 15]
             assert resumed.identical(open_raw(str(a)))
         if ending == "zarr":
-            assert contents(a) == contents(b)
+            assert checksums(a) == checksums(b)
     assert len(list(tmp_path.iterdir())) == 4
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_train_saves_the_state_of_the_last_step(tiny_store, tmp_path, number):
+def test_interrupted_training_saves_the_state_of_the_last_step(tiny_store, tmp_path, number):
     train(tiny_config(tiny_store, tmp_path / "a"))
     config = tiny_config(tiny_store, tmp_path / "b")
-    seen = []
-    text = stopped(lambda: train(config, progress=killer(5, number, seen)), number)
+    reported = []
+    text = interruption_message(lambda: train(config, progress=signal_at_call(5, number, reported)), number)
     assert re.match(
         rf"the state after step 5 of \d+ is saved in {tmp_path}/b/state; the same command resumes from there",
         text,
     )
-    again = []
-    train(config, progress=lambda step, *_: again.append(step))
-    assert seen == [1, 2, 3, 4, 5] and again[0] == 6
+    resumed = []
+    train(config, progress=lambda step, *_: resumed.append(step))
+    assert reported == [1, 2, 3, 4, 5] and resumed[0] == 6
     assert (
-        contents(tmp_path / "a" / "checkpoint")["weights.safetensors"]
-        == contents(tmp_path / "b" / "checkpoint")["weights.safetensors"]
+        checksums(tmp_path / "a" / "checkpoint")["weights.safetensors"]
+        == checksums(tmp_path / "b" / "checkpoint")["weights.safetensors"]
     )
 
 
@@ -180,7 +186,7 @@ EQUATION = [
     ],
     ids=["curriculum", "resampled and weighted", "adam"],
 )
-def test_training_of_a_network_on_an_equation_is_resumed(tmp_path, monkeypatch, more, calls, expected):
+def test_interrupted_pinn_training_resumes_bit_identically(tmp_path, monkeypatch, more, calls, expected):
     a, b = (load_config("pinn/convection", [*EQUATION, *more, f"output={tmp_path / name}"]) for name in "ab")
     train(a)
     count = 0
@@ -196,5 +202,5 @@ def test_training_of_a_network_on_an_equation_is_resumed(tmp_path, monkeypatch, 
     train(b)
     logs = [(tmp_path / name / "state" / "log.jsonl").read_text() for name in "ab"]
     assert logs[0] == logs[1]
-    weights = [contents(tmp_path / name / "checkpoint")["weights.safetensors"] for name in "ab"]
+    weights = [checksums(tmp_path / name / "checkpoint")["weights.safetensors"] for name in "ab"]
     assert weights[0] == weights[1] == read_meta(tmp_path / "b" / "checkpoint")["sha256"]

@@ -1,6 +1,4 @@
-"""Two commands with one output, at the same moment: one of the two results, whole, and a refusal that names
-the other.
-"""
+"""Concurrent commands with one output: one complete result, and an error that names the other process."""
 
 import json
 import multiprocessing
@@ -13,38 +11,38 @@ from helpers import make_source
 
 
 @pytest.fixture(params=[3, pytest.param(10, marks=pytest.mark.slow)])
-def pairs(request):
-    """Return how many pairs of commands race."""
+def repetitions(request):
+    """Return how often each race is repeated."""
     return request.param
 
 
-def serve(connection, barrier):
-    """Run commands as they come, each at the moment when the other process is ready too."""
+def run_received_commands(connection, barrier):
+    """Run received commands, each as soon as the other process is ready too."""
     from typer.testing import CliRunner
 
     from fourcaster.forecast.cli.main import app
 
-    while (words := connection.recv()) is not None:
+    while (args := connection.recv()) is not None:
         barrier.wait()
-        done = CliRunner().invoke(app, words)
-        connection.send((done.exit_code, done.output))
+        result = CliRunner().invoke(app, args)
+        connection.send((result.exit_code, result.output))
 
 
 @pytest.fixture(scope="module")
-def both():
-    """Return a function that runs two commands at once and returns exit code and text of each."""
+def run_both():
+    """Return a function that runs two commands concurrently and returns their exit codes and outputs."""
     context = multiprocessing.get_context("spawn")
     barrier, connections, processes = context.Barrier(2), [], []
     for _ in range(2):
         ours, theirs = context.Pipe()
-        process = context.Process(target=serve, args=(theirs, barrier))
+        process = context.Process(target=run_received_commands, args=(theirs, barrier))
         process.start()
         connections.append(ours)
         processes.append(process)
 
     def run(*commands):
-        for connection, words in zip(connections, commands, strict=True):
-            connection.send([str(word) for word in words])
+        for connection, args in zip(connections, commands, strict=True):
+            connection.send([str(arg) for arg in args])
         assert all(connection.poll(120) for connection in connections)
         return [connection.recv() for connection in connections]
 
@@ -56,7 +54,7 @@ def both():
 
 
 def dataset(path):
-    """Return what a data set is, but for the time and command that wrote it."""
+    """Return the content of a data set without its history."""
     opened = xr.open_dataset(
         path, engine=None if path.suffix == ".nc" else "zarr", decode_times=False, decode_timedelta=False
     )
@@ -65,18 +63,20 @@ def dataset(path):
         return values, {k: str(v) for k, v in opened.attrs.items() if k != "history"}
 
 
-def races(both, pairs, output, first, second, content=dataset, *, overwrite=True):
-    """Race two commands, and check that each outcome is whole and is the one of either."""
-    alone = []
+def assert_one_complete_output(
+    run_both, repetitions, output, first, second, content=dataset, *, overwrite=True
+):
+    """Race two commands; check that every outcome is complete and equals that of either command alone."""
+    expected = []
     for command in (first, second):
-        (code, text), _ = both(command, ("--help",))
+        (code, text), _ = run_both(command, ("--help",))
         assert code == 0, text
-        alone.append(content(output))
+        expected.append(content(output))
         remove(output)
-    assert alone[0] != alone[1] or not overwrite
+    assert expected[0] != expected[1] or not overwrite
     refusals = 0
-    for _ in range(pairs):
-        results = both(first, second)
+    for _ in range(repetitions):
+        results = run_both(first, second)
         assert 0 in [code for code, _ in results], results
         for code, text in results:
             if code:
@@ -86,7 +86,7 @@ def races(both, pairs, output, first, second, content=dataset, *, overwrite=True
                     "is being written by process" in text and socket.gethostname() in text
                 ) or "exists" in text, text
                 refusals += 1
-        assert content(output) in alone
+        assert content(output) in expected
         assert [p.name for p in output.parent.iterdir() if p.name.startswith(f".{output.name}")] == []
         if not overwrite:
             remove(output)
@@ -99,56 +99,75 @@ def remove(path):
     atomic.remove(path)
 
 
-def test_run(both, pairs, tiny_checkpoint, tiny_store, tmp_path):
+def test_concurrent_runs_leave_one_complete_forecast(
+    run_both, repetitions, tiny_checkpoint, tiny_store, tmp_path
+):
     out = tmp_path / "f.zarr"
     run = ("run", tiny_checkpoint, "--init", tiny_store, "--overwrite", "-o", out)
     assert (
-        races(
-            both,
-            pairs,
+        assert_one_complete_output(
+            run_both,
+            repetitions,
             out,
             (*run, "--lead", "48h", "--variables", "t2m"),
             (*run, "--lead", "60h", "--variables", "u10"),
         )
-        or pairs < 10
+        or repetitions < 10
     )
 
 
-def test_run_to_netcdf(both, pairs, tiny_checkpoint, tiny_store, tmp_path):
+def test_concurrent_runs_leave_one_complete_netcdf_file(
+    run_both, repetitions, tiny_checkpoint, tiny_store, tmp_path
+):
     out = tmp_path / "f.nc"
     run = ("run", tiny_checkpoint, "--init", tiny_store, "--overwrite", "-o", out)
-    races(both, pairs, out, (*run, "--lead", "48h"), (*run, "--lead", "48h", "--time", "2001-01-20"))
+    assert_one_complete_output(
+        run_both, repetitions, out, (*run, "--lead", "48h"), (*run, "--lead", "48h", "--time", "2001-01-20")
+    )
 
 
-def test_ingest(both, pairs, tmp_path):
+def test_concurrent_ingestions_leave_one_complete_store(run_both, repetitions, tmp_path):
     for seed in (1, 2):
         make_source(seed=seed).to_netcdf(tmp_path / f"{seed}.nc")
     out = tmp_path / "s.zarr"
     assert (
-        races(both, pairs, out, *(("ingest", tmp_path / f"{i}.nc", "-o", out, "--overwrite") for i in (1, 2)))
-        or pairs < 10
+        assert_one_complete_output(
+            run_both,
+            repetitions,
+            out,
+            *(("ingest", tmp_path / f"{i}.nc", "-o", out, "--overwrite") for i in (1, 2)),
+        )
+        or repetitions < 10
     )
     remove(out)
-    races(both, pairs, out, *(("ingest", tmp_path / f"{i}.nc", "-o", out) for i in (1, 2)), overwrite=False)
+    assert_one_complete_output(
+        run_both,
+        repetitions,
+        out,
+        *(("ingest", tmp_path / f"{i}.nc", "-o", out) for i in (1, 2)),
+        overwrite=False,
+    )
 
 
-def test_append(both, pairs, tmp_path):
+def test_concurrent_appends_leave_one_complete_store(run_both, repetitions, tmp_path):
     source = make_source()
     source.isel(time=slice(0, 100)).to_netcdf(tmp_path / "old.nc")
     source.isel(time=slice(100, 130)).to_netcdf(tmp_path / "new1.nc")
     source.isel(time=slice(100, 160)).to_netcdf(tmp_path / "new2.nc")
     out = tmp_path / "s.zarr"
-    for _ in range(pairs):
+    for _ in range(repetitions):
         remove(out)
-        assert both(("ingest", tmp_path / "old.nc", "-o", out), ("--help",))[0][0] == 0
-        results = both(*(("ingest", tmp_path / f"new{i}.nc", "-o", out, "--append") for i in (1, 2)))
+        assert run_both(("ingest", tmp_path / "old.nc", "-o", out), ("--help",))[0][0] == 0
+        results = run_both(*(("ingest", tmp_path / f"new{i}.nc", "-o", out, "--append") for i in (1, 2)))
         assert sorted(code for code, _ in results) == [0, 2], results
         with xr.open_zarr(out) as store:
             assert store.sizes["time"] == (130, 160)[results[0][0] != 0]
             assert store["t2m"].notnull().all()
 
 
-def test_verify_and_its_report(both, pairs, tiny_checkpoint, tiny_store, tmp_path):
+def test_concurrent_verifications_leave_one_complete_score_file(
+    run_both, repetitions, tiny_checkpoint, tiny_store, tmp_path
+):
     forecast, scores = tmp_path / "f.zarr", tmp_path / "scores.nc"
     run = (
         "run",
@@ -162,34 +181,38 @@ def test_verify_and_its_report(both, pairs, tiny_checkpoint, tiny_store, tmp_pat
         "-o",
         forecast,
     )
-    assert both(run, ("--help",))[0][0] == 0
+    assert run_both(run, ("--help",))[0][0] == 0
     verify = ("verify", forecast, "--truth", tiny_store, "--overwrite", "-o", scores)
-    races(both, pairs, scores, verify, (*verify, "--area", "50/210/40/240"))
+    assert_one_complete_output(run_both, repetitions, scores, verify, (*verify, "--area", "50/210/40/240"))
 
 
-def test_plot(both, pairs, tiny_checkpoint, tiny_store, tmp_path):
+def test_concurrent_plots_leave_one_complete_picture(
+    run_both, repetitions, tiny_checkpoint, tiny_store, tmp_path
+):
     forecast, picture = tmp_path / "f.zarr", tmp_path / "map.png"
     run = ("run", tiny_checkpoint, "--init", tiny_store, "--lead", "24h", "-o", forecast)
-    assert both(run, ("--help",))[0][0] == 0
+    assert run_both(run, ("--help",))[0][0] == 0
     plot = ("plot", forecast, "--variable", "t2m", "--overwrite", "-o", picture)
-    races(both, pairs, picture, (*plot, "--lead", "12h"), (*plot, "--lead", "24h"), Path.read_bytes)
+    assert_one_complete_output(
+        run_both, repetitions, picture, (*plot, "--lead", "12h"), (*plot, "--lead", "24h"), Path.read_bytes
+    )
 
 
-def test_simulate(both, pairs, tmp_path):
+def test_concurrent_simulations_leave_one_complete_data_set(run_both, repetitions, tmp_path):
     out = tmp_path / "w.zarr"
     simulate = ("simulate", "burgers", "--overwrite", "-o", out, "samples=3", "resolution=32", "duration=0.1")
-    races(both, pairs, out, (*simulate, "seed=1"), (*simulate, "seed=2"))
+    assert_one_complete_output(run_both, repetitions, out, (*simulate, "seed=1"), (*simulate, "seed=2"))
 
 
-def test_train(both, pairs, tiny_store, tmp_path):
-    words = [
+def test_concurrent_trainings_leave_one_complete_checkpoint(run_both, repetitions, tiny_store, tmp_path):
+    args = [
         "quickstart",
         f"data.store={tiny_store}",
         "model.n_modes=[4,4]",
         "model.hidden_channels=4",
         "model.n_layers=1",
     ]
-    words += [
+    args += [
         "train.epochs=3",
         "train.batch_size=32",
         "model.members=1",
@@ -197,9 +220,9 @@ def test_train(both, pairs, tiny_store, tmp_path):
         "model.window=1",
     ]
     refused = 0
-    for i in range(pairs):
+    for i in range(repetitions):
         out = tmp_path / str(i)
-        results = both(*[("train", *words, f"output={out}")] * 2)
+        results = run_both(*[("train", *args, f"output={out}")] * 2)
         assert 0 in [code for code, _ in results], results
         for code, text in results:
             assert code == 0 or (
@@ -208,15 +231,15 @@ def test_train(both, pairs, tiny_store, tmp_path):
             refused += code == 2
         records = [json.loads(line) for line in (out / "state" / "log.jsonl").read_text().splitlines()]
         assert [record["epoch"] for record in records] == [0, 1, 2]
-    assert refused or pairs < 10
+    assert refused or repetitions < 10
 
 
 @pytest.mark.slow
-def test_export(both, pairs, tiny_checkpoint, tmp_path):
+def test_concurrent_exports_leave_one_complete_program(run_both, repetitions, tiny_checkpoint, tmp_path):
     out = tmp_path / "m.pt2"
     export = ("export", tiny_checkpoint, "--format", "torch-export", "--overwrite", "-o", out)
-    for _ in range(pairs):
-        results = both((*export, "--size", "7,12"), (*export, "--size", "14,24"))
+    for _ in range(repetitions):
+        results = run_both((*export, "--size", "7,12"), (*export, "--size", "14,24"))
         assert 0 in [code for code, _ in results]
         import torch
 
@@ -224,16 +247,16 @@ def test_export(both, pairs, tiny_checkpoint, tmp_path):
 
 
 @pytest.mark.slow
-def test_quickstart(both, pairs, tmp_path):
+def test_concurrent_quickstarts_leave_one_complete_result(run_both, repetitions, tmp_path):
     make_source().to_netcdf(tmp_path / "a.nc")
     quickstart = ("quickstart", "--data", tmp_path / "a.nc", "--out", tmp_path / "q", "train.epochs=1")
-    for _ in range(pairs):
+    for _ in range(repetitions):
         remove(tmp_path / "q")
-        codes = [code for code, _ in both(quickstart, quickstart)]
+        codes = [code for code, _ in run_both(quickstart, quickstart)]
         assert 0 in codes and set(codes) <= {0, 2}
 
 
-def test_import(both, pairs, real_data, tmp_path):
+def test_concurrent_imports_leave_one_complete_network(run_both, repetitions, real_data, tmp_path):
     reference, out = real_data / "reference", tmp_path / "net"
     first = (
         "import",
@@ -255,4 +278,6 @@ def test_import(both, pairs, real_data, tmp_path):
         "-o",
         out,
     )
-    races(both, pairs, out, first, second, lambda path: (path / "weights.safetensors").read_bytes())
+    assert_one_complete_output(
+        run_both, repetitions, out, first, second, lambda path: (path / "weights.safetensors").read_bytes()
+    )

@@ -22,7 +22,7 @@ pytestmark = [
 
 
 def command(*words):
-    return CliRunner().invoke(app, [str(word) for word in words])
+    return CliRunner().invoke(app, [str(arg) for arg in words])
 
 
 def save(monkeypatch, path, kind, model, arguments):

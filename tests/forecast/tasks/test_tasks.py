@@ -36,7 +36,7 @@ WRITTEN_BEFORE = {
 
 
 def call(*words):
-    return CliRunner().invoke(app, [str(word) for word in words])
+    return CliRunner().invoke(app, [str(arg) for arg in words])
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
