@@ -1,4 +1,4 @@
-"""Every recipe loads and builds; keys and values are checked."""
+"""Recipes load and build their networks; configuration keys and values are validated."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ RECIPES = sorted(ROOT.joinpath("configs").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
-def test_every_recipe_loads_by_path_and_name_and_builds(path):
+def test_every_recipe_loads_by_path_and_name_and_builds_its_network(path):
     config = load_config(path)
     assert load_config(path.stem) == config
     grid = LatLon(np.arange(75, 14, -2.5), np.arange(200, 331, 2.5))
@@ -30,7 +30,7 @@ def values(**model):
     return {"data": {"store": "s"}, "model": {"kind": "fno"} | model, "output": "o"}
 
 
-def test_modes_are_clipped_with_a_message(caplog):
+def test_modes_are_clipped_to_the_grid_with_a_message(caplog):
     config = make_config(values(n_modes=[40, 8], hidden_channels=4))
     grid = LatLon(np.linspace(0, 10, 5), np.linspace(0, 10, 9))
     network = build_network(config.model, grid, in_channels=1, out_channels=1)
@@ -46,7 +46,7 @@ def test_afno_is_built_from_a_configuration():
     ).shape == (1, 2, 19, 36)
 
 
-def test_other_kinds_are_built_from_a_configuration(caplog):
+def test_other_models_are_built_from_a_configuration(caplog):
     grid = LatLon(np.linspace(-90, 90, 19), np.arange(0, 360, 10.0))
     for model in (
         {"kind": "sfno", "lmax": 12},
@@ -64,7 +64,7 @@ def test_other_kinds_are_built_from_a_configuration(caplog):
         build_network(make_config(values(kind="sfno")).model, box, in_channels=1, out_channels=1)
 
 
-def test_a_factorized_model_trains_and_forecasts(tiny_store, tmp_path):
+def test_factorized_model_trains_and_forecasts(tiny_store, tmp_path):
     config = tiny_config(
         tiny_store,
         tmp_path / "run",
@@ -73,10 +73,10 @@ def test_a_factorized_model_trains_and_forecasts(tiny_store, tmp_path):
         "model.norm=instance",
         "train.epochs=1",
     )
-    made = forecast.load(forecast.train(config).checkpoint, device="cpu").run(
+    prediction = forecast.load(forecast.train(config).checkpoint, device="cpu").run(
         make_source(), "2001-02-01T00", "12h"
     )
-    assert np.isfinite(made["t2m"]).all()
+    assert np.isfinite(prediction["t2m"]).all()
 
 
 @pytest.mark.parametrize(
@@ -98,18 +98,18 @@ def test_alias_free_models_train_in_bfloat16(options, tiny_store, tmp_path):
     assert 0 < np.abs(runs[1] - runs[0]).max() < 1  # [K], of an amplitude of 5 K
 
 
-def test_domains_that_wrap_are_not_padded():
+def test_periodic_dimensions_are_not_padded():
     config = make_config(values(hidden_channels=4))
-    round_the_globe = LatLon(np.linspace(-80, 80, 9), np.arange(0, 360, 20.0))
+    global_grid = LatLon(np.linspace(-80, 80, 9), np.arange(0, 360, 20.0))
     box = LatLon(np.linspace(20, 60, 9), np.arange(0, 100, 5.0))
     paddings = [
         build_network(config.model, grid, in_channels=1, out_channels=1).networks[0].domain_padding
-        for grid in (round_the_globe, box)
+        for grid in (global_grid, box)
     ]
     assert paddings == [(0.2, 0.0), (0.2, 0.2)]
 
 
-def test_models_know_the_grid_that_fixes_their_period_and_whether_latitudes_are_cells():
+def test_models_store_reference_size_periods_and_latitude_staggering():
     config = make_config(values(hidden_channels=4, local=True))
     without_poles = LatLon(np.linspace(-87.5, 87.5, 36), np.arange(0, 360, 5.0))
     with_poles = LatLon(np.linspace(-90, 90, 37), np.arange(0, 360, 5.0))
@@ -121,14 +121,14 @@ def test_models_know_the_grid_that_fixes_their_period_and_whether_latitudes_are_
     ):
         network = build_network(config.model, grid, in_channels=1, out_channels=1).networks[0]
         assert network.reference_size == grid.shape and network.edges == (edges, "node")
-        for period, n, wanted in zip(network.periods, grid.shape, spacings, strict=True):
-            assert (period and period.points(n)) == wanted
+        for period, n, expected in zip(network.periods, grid.shape, spacings, strict=True):
+            assert (period and period.points(n)) == expected
 
 
-def test_equivariant_sfno_from_a_configuration():
+def test_equivariant_sfno_is_built_from_a_configuration():
     grid = LatLon(np.linspace(90, -90, 19), np.arange(0, 360, 10.0))
-    for given, shape in (({"equivariant": True}, (6, 4, 4)), ({}, (6, 4, 2, 4))):
-        config = make_config(values(kind="sfno", lmax=6, hidden_channels=4, **given))
+    for options, shape in (({"equivariant": True}, (6, 4, 4)), ({}, (6, 4, 2, 4))):
+        config = make_config(values(kind="sfno", lmax=6, hidden_channels=4, **options))
         assert (
             build_network(config.model, grid, in_channels=1, out_channels=1)
             .networks[0]
@@ -139,7 +139,7 @@ def test_equivariant_sfno_from_a_configuration():
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("overrides", "message"),
     [
         (["model.n_modes=[0, 4]"], "n_modes"),
         (["model.domain_padding=-1"], "domain_padding"),
@@ -150,6 +150,6 @@ def test_equivariant_sfno_from_a_configuration():
         (["train.precision=fp8"], "precision"),
     ],
 )
-def test_wrong_values_name_their_key(change, said):
-    with pytest.raises(ValueError, match=said):
-        make_config(values(), change)
+def test_errors_name_the_invalid_key(overrides, message):
+    with pytest.raises(ValueError, match=message):
+        make_config(values(), overrides)

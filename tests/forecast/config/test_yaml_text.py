@@ -1,4 +1,4 @@
-"""YAML is read within limits, wherever it comes from."""
+"""YAML is parsed within limits, both in files and on the command line."""
 
 import os
 import time
@@ -31,9 +31,9 @@ HOSTILE = {
     "aliases": (TENFOLD, "once aliases are expanded"),
     "merges": (MERGED, "once aliases are expanded"),
     "nested aliases": (NESTED, "deep once aliases are expanded"),
-    "itself": ("a: &a [*a]\n", "contains itself"),
+    "self-reference": ("a: &a [*a]\n", "contains itself"),
     "deep lists": ("a: " + "[" * 10_000, "nested more than"),
-    "deep maps": ("{a: " * 10_000, "nested more than"),
+    "deep mappings": ("{a: " * 10_000, "nested more than"),
     "deep blocks": ("- " * 10_000 + "x", "nested more than"),
     "many values": ("[" + "x," * 150_000 + "]", "more than 30000 values"),
     "decimal": ("a: " + "9" * 5_000, "a number has 5000 digits"),
@@ -41,27 +41,27 @@ HOSTILE = {
     "base 60": ("a: " + "1" + ":59" * 5_000, "digits"),
     "python": ("a: !!python/object/apply:os.system ['true']\n", "could not determine a constructor"),
     "tag": ("a: !x 1\n", "could not determine a constructor"),
-    "twice": ("a: 1\nb: 2\na: 3\n", "'a' is given twice, line 1 and below"),
-    "twice below": ("x:\n  a: 1\n  a: 3\n", "'a' is given twice, line 2"),
+    "duplicate key": ("a: 1\nb: 2\na: 3\n", "'a' is given twice, line 1 and below"),
+    "nested duplicate key": ("x:\n  a: 1\n  a: 3\n", "'a' is given twice, line 2"),
     "list as key": ("? [a]\n: 1\n", "unhashable key"),
-    "documents": ("a: 1\n---\nb: 1\n", "expected a single document"),
+    "two documents": ("a: 1\n---\nb: 1\n", "expected a single document"),
     "month": ("a: 2001-13-01\n", "month must be in 1..12"),
-    "escape": ('a: "\\U7FFFFFFF"\n', "is not YAML: a character is out of range"),
-    "longest escape": ('a: "\\UFFFFFFFF"\n', "is not YAML: a character is out of range"),
-    "tagged as time": ("a: !!timestamp 9999999-99-99\n", "'9999999-99-99' is no timestamp, line 1"),
-    "tagged as number": ("b: 1\na: !!int x\n", "'x' is no int"),
-    "tagged as nothing": ("a: !!int ''\n", "'' is no int, line 1"),
-    "tagged as truth": ("a: !!bool maybe\n", "'maybe' is no bool, line 1"),
-    "tagged as bytes": ("a: !!binary 'é'\n", "failed to convert base64 data"),
+    "escape out of range": ('a: "\\U7FFFFFFF"\n', "is not YAML: a character is out of range"),
+    "largest escape": ('a: "\\UFFFFFFFF"\n', "is not YAML: a character is out of range"),
+    "tagged as timestamp": ("a: !!timestamp 9999999-99-99\n", "'9999999-99-99' is no timestamp, line 1"),
+    "tagged as int": ("b: 1\na: !!int x\n", "'x' is no int"),
+    "tagged as empty int": ("a: !!int ''\n", "'' is no int, line 1"),
+    "tagged as bool": ("a: !!bool maybe\n", "'maybe' is no bool, line 1"),
+    "tagged as binary": ("a: !!binary 'é'\n", "failed to convert base64 data"),
     "tagged as null": ("a: !!null []\n", "expected a scalar node"),
-    "tagged as pairs": ("a: !!omap 1\n", "line 1"),
+    "tagged as omap": ("a: !!omap 1\n", "line 1"),
     "null": ("a: b\x00c\n", "special characters are not allowed"),
     "unclosed": ("a: [1", "is not YAML"),
 }
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_text_is_refused_quickly(name):
+def test_hostile_yaml_is_rejected_quickly(name):
     text, message = HOSTILE[name]
     start = time.monotonic()
     with pytest.raises(ValueError, match=r"config: |config ") as caught:
@@ -71,19 +71,19 @@ def test_hostile_text_is_refused_quickly(name):
     assert time.monotonic() - start < 10
 
 
-def test_aliases_and_merges_of_a_usual_size_are_values():
+def test_ordinary_aliases_and_merges_are_expanded():
     text = "a: &a {x: 1, y: 2}\nb:\n  <<: *a\n  y: 3\nc: [*a, *a]\nd: &d\n  <<: *a\n  x: 5\ne: {<<: *d}\n"
     assert parse_yaml(text, "config") == yaml.safe_load(text)
     assert parse_yaml("", "config") is None
 
 
-def files(folder):
+def write_files(folder):
     (folder / "large.yaml").write_text("a: " + "x" * MOST_BYTES)
-    (folder / "latin.yaml").write_bytes("a: é".encode("latin-1"))
-    (folder / "wide.yaml").write_bytes("a: b".encode("utf-16"))
+    (folder / "latin-1.yaml").write_bytes("a: é".encode("latin-1"))
+    (folder / "utf-16.yaml").write_bytes("a: b".encode("utf-16"))
     os.mkfifo(folder / "pipe.yaml")
     (folder / "device.yaml").symlink_to("/dev/zero")
-    (folder / "marked.yaml").write_bytes("a: é".encode("utf-8-sig"))
+    (folder / "byte-order-mark.yaml").write_bytes("a: é".encode("utf-8-sig"))
     return folder
 
 
@@ -91,43 +91,43 @@ def files(folder):
     ("name", "message"),
     [
         ("large", "is larger than"),
-        ("latin", "is not text in UTF-8"),
-        ("wide", "is not text in UTF-8"),
+        ("latin-1", "is not text in UTF-8"),
+        ("utf-16", "is not text in UTF-8"),
         ("pipe", "is not a regular file|is a pipe"),
         ("device", "is not a regular file|is a device"),
     ],
 )
 @pytest.mark.parametrize("read", [read_yaml, load_config, load_jobs])
-def test_files_that_are_no_configuration_are_refused_before_they_are_read(read, name, message, tmp_path):
+def test_invalid_files_are_rejected_before_they_are_read(read, name, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        read(files(tmp_path) / f"{name}.yaml")
+        read(write_files(tmp_path) / f"{name}.yaml")
 
 
-def test_a_mark_of_the_byte_order_is_allowed(tmp_path):
-    assert read_yaml(files(tmp_path) / "marked.yaml") == {"a": "é"}
+def test_byte_order_mark_is_accepted(tmp_path):
+    assert read_yaml(write_files(tmp_path) / "byte-order-mark.yaml") == {"a": "é"}
 
 
 @pytest.mark.parametrize(
-    "words",
+    "args",
     [
         ("train", "x.yaml"),
         ("jobs", "status", "x.yaml"),
         ("import", "w", "--format", "fourcastnet", "-o", "y", "--config", "x.yaml"),
     ],
 )
-@pytest.mark.parametrize("name", ["aliases", "deep lists", "python", "twice", "decimal", "null"])
-def test_every_verb_that_reads_yaml_refuses_it_in_one_line(words, name, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["aliases", "deep lists", "python", "duplicate key", "decimal", "null"])
+def test_every_command_that_reads_yaml_rejects_hostile_yaml_in_one_line(args, name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "x.yaml").write_text(HOSTILE[name][0])
-    done = CliRunner().invoke(app, list(words))
-    assert done.exit_code == 2
-    assert done.stderr.count("\n") == 1
-    assert "x.yaml" in done.stderr
+    result = CliRunner().invoke(app, list(args))
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert "x.yaml" in result.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.yaml"]
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_values_of_the_command_line_are_read_within_the_same_limits(name):
+def test_command_line_values_are_parsed_within_the_same_limits(name):
     text, _ = HOSTILE[name]
     with pytest.raises(ValueError, match=r"train\.epochs"):
         make_config({}, [f"train.epochs={text}"])
@@ -168,7 +168,7 @@ def test_values_of_the_command_line_are_read_within_the_same_limits(name):
         (f"{'a.' * 20}b=1", "no key has that many parts"),
     ],
 )
-def test_values_that_cannot_be_meant_are_refused(override, message, tmp_path):
+def test_nonsensical_values_are_rejected(override, message, tmp_path):
     with pytest.raises(ValueError, match=override.partition("=")[0].split(".")[-1]) as caught:
         tiny_config(tmp_path, tmp_path / "run", override)
     assert message in str(caught.value)
@@ -190,12 +190,12 @@ def test_values_that_cannot_be_meant_are_refused(override, message, tmp_path):
         ("pino/burgers", "train.epochs=false", "cannot be true or false"),
     ],
 )
-def test_the_same_holds_for_training_on_equations(recipe, override, message):
+def test_nonsensical_values_of_equation_tasks_are_rejected(recipe, override, message):
     with pytest.raises(ValueError, match=message):
         load_config(recipe, ["output=x", override])
 
 
-def test_a_long_value_is_shortened_in_its_error(tmp_path):
+def test_long_value_is_truncated_in_its_error_message(tmp_path):
     with pytest.raises(ValueError, match="epochs") as caught:
         tiny_config(tmp_path, tmp_path / "run", f"train.epochs={'x' * 100_000}")
     assert len(str(caught.value)) < 400

@@ -1,4 +1,4 @@
-"""Ensembles: centred on the analysis at any size, reproducible by seed, drawn from past states."""
+"""Ensembles: centred on the analysis, reproducible by seed and perturbed by past anomalies."""
 
 import numpy as np
 import pytest
@@ -21,32 +21,32 @@ def states(model):
     return initial_states(model.checkpoint, make_source())
 
 
-def size(checkpoint, field):
-    """Root mean square over area and channels, in standard deviations of the anomalies."""
+def rms_amplitude(checkpoint, field):
+    """Return the root mean square over area and channels, in standard deviations of the anomalies."""
     spread, area = checkpoint.stepper.anomaly_std.numpy(), checkpoint.grid.area_weights[:, None]
     return np.sqrt(((field / spread) ** 2 * area).mean() / area.mean())
 
 
 @pytest.mark.parametrize("members", range(2, 10))
-def test_perturbations_add_up_to_zero_and_have_the_amplitude(model, states, members):
+def test_perturbations_sum_to_zero_and_have_the_requested_amplitude(model, states, members):
     rows = mixing_matrix(members)
     assert np.allclose(rows.sum(axis=0), 0, atol=1e-15)
     norms = np.linalg.norm(rows, axis=1)
     assert np.allclose(norms[1:], 1) and norms[0] == (members == 2)
-    added = perturbations(
+    deviations = perturbations(
         model.checkpoint, states, states.fields.times[[80]], ensemble=Ensemble(members, 0.2)
     )[0]
     spread = model.checkpoint.stepper.anomaly_std.numpy()
-    assert np.abs(added.sum(axis=0) / spread).max() < 1e-6
+    assert np.abs(deviations.sum(axis=0) / spread).max() < 1e-6
     for pair in range(members // 2 if members % 2 else max(0, members // 2 - 2)):
-        assert np.array_equal(added[1 + 2 * pair], -added[2 + 2 * pair])
-        assert np.isclose(size(model.checkpoint, added[1 + 2 * pair]), 0.2, rtol=1e-5)
-    distinct = {member.tobytes() for member in added}
+        assert np.array_equal(deviations[1 + 2 * pair], -deviations[2 + 2 * pair])
+        assert np.isclose(rms_amplitude(model.checkpoint, deviations[1 + 2 * pair]), 0.2, rtol=1e-5)
+    distinct = {member.tobytes() for member in deviations}
     assert len(distinct) == members
 
 
 @pytest.mark.parametrize("members", [2, 3, 4, 6])
-def test_the_mean_of_an_ensemble_starts_from_the_analysis(model, tiny_store, members, tmp_path):
+def test_ensemble_mean_starts_from_the_analysis(model, tiny_store, members, tmp_path):
     model.run(
         tiny_store, ["2001-01-20", "2001-02-03"], "6h", members=members, output=tmp_path / "m.zarr", seed=3
     )
@@ -54,17 +54,17 @@ def test_the_mean_of_an_ensemble_starts_from_the_analysis(model, tiny_store, mem
     assert float(t2m.sel(metric="rmse")) < 1e-4 < 0.05 < float(t2m.sel(metric="spread"))
 
 
-def test_a_seed_determines_the_ensemble(model):
-    one, again, other = (
+def test_seed_determines_the_ensemble(model):
+    first, repeated, other = (
         model.run(make_source(), "2001-01-20", "12h", members=3, seed=seed) for seed in (7, 7, 8)
     )
-    xr.testing.assert_identical(one["t2m"], again["t2m"])
-    assert float(abs(one["t2m"] - other["t2m"]).isel(number=1).max()) > 1e-3
-    assert np.array_equal(one["t2m"].isel(number=0), other["t2m"].isel(number=0))
-    assert "seed 7" in one["number"].attrs["comment"]
+    xr.testing.assert_identical(first["t2m"], repeated["t2m"])
+    assert float(abs(first["t2m"] - other["t2m"]).isel(number=1).max()) > 1e-3
+    assert np.array_equal(first["t2m"].isel(number=0), other["t2m"].isel(number=0))
+    assert "seed 7" in first["number"].attrs["comment"]
 
 
-def test_the_amplitude_scales_the_perturbations(model):
+def test_amplitude_scales_the_perturbations(model):
     small, large = (
         model.run(make_source(), "2001-01-20", "6h", members=3, amplitude=a).isel(prediction_timedelta=0)
         for a in (0.1, 0.3)
@@ -74,37 +74,37 @@ def test_the_amplitude_scales_the_perturbations(model):
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 19])
-def test_a_short_archive_yields_as_many_members_as_a_long_one(model, count):
+def test_short_archive_yields_distinct_members(model, count):
     archive = make_source().isel(time=slice(count))
     states = initial_states(model.checkpoint, archive)
-    added = perturbations(model.checkpoint, states, states.fields.times[[-1]], ensemble=Ensemble(9))[0]
-    assert len({member.tobytes() for member in added}) == 9 and np.isfinite(added).all()
-    assert np.isclose(size(model.checkpoint, added[1]), 0.1, rtol=1e-5) and np.isclose(
-        size(model.checkpoint, added[3]), 0.1, rtol=1e-5
+    deviations = perturbations(model.checkpoint, states, states.fields.times[[-1]], ensemble=Ensemble(9))[0]
+    assert len({member.tobytes() for member in deviations}) == 9 and np.isfinite(deviations).all()
+    assert np.isclose(rms_amplitude(model.checkpoint, deviations[1]), 0.1, rtol=1e-5) and np.isclose(
+        rms_amplitude(model.checkpoint, deviations[3]), 0.1, rtol=1e-5
     )
     if count == 2:  # the first draw is the difference of the two states
         a, b = states.fields.read(np.arange(2)) - model.checkpoint.cycle.at(states.fields.times)
-        assert np.isclose(abs(np.corrcoef(added[1].ravel(), (a - b).ravel())[0, 1]), 1, atol=1e-5)
+        assert np.isclose(abs(np.corrcoef(deviations[1].ravel(), (a - b).ravel())[0, 1]), 1, atol=1e-5)
     later = initial_states(model.checkpoint, make_source())
     assert np.array_equal(
-        added, perturbations(model.checkpoint, later, states.fields.times[[-1]], ensemble=Ensemble(9))[0]
+        deviations, perturbations(model.checkpoint, later, states.fields.times[[-1]], ensemble=Ensemble(9))[0]
     )  # the future is not used
     assert np.isfinite(model.run(archive, lead="12h", members=4)["t2m"]).all()
 
 
-def test_an_archive_without_anomalies_is_perturbed_by_random_fields(model):
+def test_archive_without_anomalies_is_perturbed_by_random_fields(model):
     source = make_source().isel(time=slice(30))
     cycle = model.checkpoint.cycle.at(source["time"].values.astype("datetime64[ns]"))
     for i, channel in enumerate(model.checkpoint.channels):
         source[channel.variable][...] = cycle[:, i]
     states = initial_states(model.checkpoint, source)
-    added = perturbations(model.checkpoint, states, states.fields.times[[-1]], ensemble=Ensemble(3))[0]
-    assert np.isclose(size(model.checkpoint, added[1]), 0.1, rtol=1e-5)
-    rough = np.abs(np.diff(added[1], axis=-1)).mean() / np.abs(added[1]).mean()
+    deviations = perturbations(model.checkpoint, states, states.fields.times[[-1]], ensemble=Ensemble(3))[0]
+    assert np.isclose(rms_amplitude(model.checkpoint, deviations[1]), 0.1, rtol=1e-5)
+    rough = np.abs(np.diff(deviations[1], axis=-1)).mean() / np.abs(deviations[1]).mean()
     assert rough < 1  # smooth: white noise has 1.41
 
 
-def test_ensembles_start_before_1970(model):
+def test_ensembles_can_start_before_1970(model):
     early = make_source(start="1959-03-01")
     assert np.isfinite(model.run(early, "1959-03-20", "6h", members=3)["t2m"]).all()
 
@@ -117,14 +117,16 @@ def test_missing_values_of_the_archive_do_not_reach_the_members(model):
 
 def test_perturbations_respect_bounds_and_stay_centred():
     random = np.random.default_rng(0)
-    added = np.einsum("md,dchw->mchw", mixing_matrix(4), random.standard_normal((2, 2, 5, 6))).astype("f4")[
-        None
-    ]
+    deviations = np.einsum("md,dchw->mchw", mixing_matrix(4), random.standard_normal((2, 2, 5, 6))).astype(
+        "f4"
+    )[None]
     analysis = np.abs(random.standard_normal((1, 2, 5, 6))).astype("f4") * 0.3
-    kept = within_bounds(added, analysis, np.array([[0, -np.inf], [1.0, np.inf]]))
-    first = (analysis[:, None] + kept)[:, :, 0]
+    limited = within_bounds(deviations, analysis, np.array([[0, -np.inf], [1.0, np.inf]]))
+    first = (analysis[:, None] + limited)[:, :, 0]
     assert first.min() > -1e-6 and first.max() < max(1, analysis.max()) + 1e-6
-    assert np.allclose(kept.sum(axis=1), 0, atol=1e-6) and np.array_equal(kept[:, :, 1], added[:, :, 1])
+    assert np.allclose(limited.sum(axis=1), 0, atol=1e-6) and np.array_equal(
+        limited[:, :, 1], deviations[:, :, 1]
+    )
 
 
 @pytest.mark.parametrize(
@@ -138,7 +140,7 @@ def test_perturbations_respect_bounds_and_stay_centred():
         ({"amplitude": 0.2}, "amplitude has no effect on a single forecast"),
     ],
 )
-def test_invalid_ensembles_are_refused(model, arguments, message):
+def test_invalid_ensembles_are_rejected(model, arguments, message):
     with pytest.raises(ValueError, match=message):
         Ensemble.of(**arguments)
     with pytest.raises(ValueError, match=message):

@@ -1,4 +1,4 @@
-"""Bounds and training range: values are clipped and counted, alike for every way to make a forecast."""
+"""Physical bounds and training range: values are clipped and counted alike in memory, files and rollout."""
 
 import json
 import logging
@@ -22,7 +22,7 @@ TIMES = ["2001-02-01T00", "2001-02-03T06", "2001-02-05T12"]
 
 
 def humid_source(times=160):
-    """Return a wave of temperature, with humidity and rain that are zero where it is cold."""
+    """Return a temperature wave, with humidity and precipitation that vanish where it is cold."""
     source = make_source(times)
     wave = (source["t2m"] - 280) / 5
     source["q"] = (0.004 * wave.clip(0)).assign_attrs(units="kg kg**-1", standard_name="specific_humidity")
@@ -34,7 +34,7 @@ def humid_source(times=160):
 
 @pytest.fixture(scope="module")
 def humid(tmp_path_factory):
-    """Return a store of humid air and the folder of a model trained on it."""
+    """Return the folder of a store of humid air and of a model trained on it."""
     folder = tmp_path_factory.mktemp("humid")
     humid_source().to_netcdf(folder / "source.nc")
     write_store(open_sources([folder / "source.nc"]), folder / "store.zarr")
@@ -57,7 +57,7 @@ def bounded(model):
     return model.run(humid_source(), TIMES, "5d")
 
 
-def test_bounded_variables_are_clipped_and_nothing_else_changes(raw, bounded):
+def test_only_bounded_variables_are_clipped(raw, bounded):
     for name in ("q", "tp"):
         assert float(raw[name].min()) < 0 and float(bounded[name].min()) == 0
         assert np.array_equal(bounded[name], raw[name].clip(min=0))
@@ -103,7 +103,7 @@ def test_values_outside_the_training_range_are_reported(model, raw, humid, caplo
     assert "outside the training range 0 ..." in line
 
 
-def test_records_are_the_same_for_files_memory_and_rollout(model, bounded, tmp_path):
+def test_records_agree_between_files_memory_and_rollout(model, bounded, tmp_path):
     for name in ("a.zarr", "a.nc"):
         with model.run(humid_source(), TIMES, "5d", output=tmp_path / name) as written:
             order = written[list(bounded.data_vars)]  # a store sorts them
@@ -115,8 +115,8 @@ def test_records_are_the_same_for_files_memory_and_rollout(model, bounded, tmp_p
     assert read_records(step) == read_records(bounded)
 
 
-def test_a_killed_run_is_resumed_with_the_same_values_and_record(model, tmp_path):
-    with model.run(humid_source(), TIMES, "2d", output=tmp_path / "a.zarr", batch_size=1) as straight:
+def test_interrupted_run_resumes_with_the_same_values_and_records(model, tmp_path):
+    with model.run(humid_source(), TIMES, "2d", output=tmp_path / "a.zarr", batch_size=1) as uninterrupted:
 
         def stop(done, total, text):
             if done == 13:
@@ -125,14 +125,14 @@ def test_a_killed_run_is_resumed_with_the_same_values_and_record(model, tmp_path
         with pytest.raises(KeyboardInterrupt):
             model.run(humid_source(), TIMES, "2d", output=tmp_path / "b.zarr", batch_size=1, progress=stop)
         with model.run(humid_source(), TIMES, "2d", output=tmp_path / "b.zarr", batch_size=1) as resumed:
-            for name in straight.data_vars:
+            for name in uninterrupted.data_vars:
                 assert (
-                    np.array_equal(straight[name], resumed[name])
-                    and straight[name].attrs == resumed[name].attrs
+                    np.array_equal(uninterrupted[name], resumed[name])
+                    and uninterrupted[name].attrs == resumed[name].attrs
                 )
 
 
-def test_a_partial_forecast_with_other_bounds_is_not_resumed(model, tmp_path):
+def test_partial_forecast_with_different_bounds_is_not_resumed(model, tmp_path):
     def stop(done, total, text):
         if done == 13:
             raise KeyboardInterrupt
@@ -153,7 +153,7 @@ def test_ensembles_respect_bounds_at_all_lead_times(model):
     assert float(start["q"].std("number").max()) > 1e-5
 
 
-def test_bounds_of_the_caller_replace_physical_ones(model, raw):
+def test_user_bounds_override_physical_bounds(model, raw):
     result = model.run(humid_source(), TIMES, "5d", clip={"t2m": (278.0, 282.0), "q": (None, 0.003)})
     assert np.array_equal(result["t2m"], raw["t2m"].clip(278, 282)) and np.array_equal(
         result["q"], raw["q"].clip(max=np.float32(0.003))
@@ -167,16 +167,16 @@ def test_bounds_of_the_caller_replace_physical_ones(model, raw):
         model.run(humid_source(), lead="6h", clip={"q": (1, 0)})
 
 
-def test_physical_bounds_that_the_training_data_exceed_do_not_apply(model):
+def test_physical_bounds_exceeded_by_the_training_data_do_not_apply(model):
     ranges = training_range(model.checkpoint).copy()
     names = [channel.variable for channel in model.checkpoint.channels]
-    ranges[0, names.index("q")] = -1e-5  # a little below zero, as spectral models leave it
+    ranges[0, names.index("q")] = -1e-5  # slightly negative, as in spectral models
     ranges[0, names.index("tp")] = -3.0  # a standardised variable
     bounds = Limits(replace(model.checkpoint, ranges=ranges)).bounds
     assert bounds[0, names.index("q")] == 0 and bounds[0, names.index("tp")] == -np.inf
 
 
-def test_older_checkpoints_read_the_range_from_their_store_if_it_exists(model, humid, tmp_path):
+def test_older_checkpoints_read_the_training_range_from_their_store_if_it_exists(model, humid, tmp_path):
     old = replace(model.checkpoint, ranges=None)
     assert np.array_equal(training_range(old), model.checkpoint.ranges)
     moved = old.config.model_copy(
@@ -189,7 +189,7 @@ def test_older_checkpoints_read_the_range_from_their_store_if_it_exists(model, h
 
 
 @pytest.mark.parametrize("text", ["q", "q=", "q=1", "=0,1", "q=low,", "q=0;1"])
-def test_malformed_bounds_are_refused(text):
+def test_malformed_bounds_are_rejected(text):
     with pytest.raises(ValueError, match="is not understood; write NAME=LOW,HIGH"):
         parse_clip([text])
 
@@ -205,7 +205,7 @@ def test_bounds_are_parsed_from_text():
     }
 
 
-def test_the_command_reports_and_records(humid, tmp_path):
+def test_command_reports_clipping_and_training_range(humid, tmp_path):
     run = [
         "run",
         str(humid / "run" / "checkpoint"),
@@ -215,9 +215,9 @@ def test_the_command_reports_and_records(humid, tmp_path):
         "5d",
         "--json",
     ]
-    done = CliRunner().invoke(app, [*run, "-o", str(tmp_path / "a.nc")])
-    assert done.exit_code == 0, done.output
-    printed = json.loads(done.stdout)
+    result = CliRunner().invoke(app, [*run, "-o", str(tmp_path / "a.nc")])
+    assert result.exit_code == 0, result.output
+    printed = json.loads(result.stdout)
     assert {entry["variable"] for entry in printed["clipped"]} == {"q", "tp"} and printed[
         "outside_training_range"
     ]

@@ -1,4 +1,4 @@
-"""Output grids: exact where points coincide, linear in between, periodic, and aware of missing values."""
+"""Output grids: exact at common points, linear in between, periodic and aware of missing values."""
 
 import numpy as np
 import pytest
@@ -14,14 +14,14 @@ GLOBE = LatLon(np.linspace(-90, 90, 19), np.arange(0.0, 360, 10))
 TYPES = ("float32", "float32")
 
 
-def test_the_models_own_grid_is_kept():
+def test_model_grid_is_used_unchanged():
     fields = np.random.rand(2, 3, *BOX.shape).astype("f4")
     own = output_grid(BOX, TYPES)
     assert own.apply(fields) is fields and own.along_rows.dtype == np.float32 and own.note == ""
 
 
 @pytest.mark.parametrize("grid", [BOX, GLOBE])
-def test_half_the_spacing_keeps_the_points_and_is_linear_between(grid):
+def test_refined_grid_keeps_the_points_and_is_linear_in_between(grid):
     fine = output_grid(grid, TYPES, grid.spacing[1] / 2)
     fields = np.random.rand(2, *grid.shape).astype("f4")
     interpolated = fine.apply(fields)
@@ -38,7 +38,7 @@ def test_half_the_spacing_keeps_the_points_and_is_linear_between(grid):
     assert "no finer detail" in fine.note
 
 
-def test_a_linear_field_is_reproduced_at_any_spacing():
+def test_linear_field_is_reproduced_at_any_spacing():
     interpolated = output_grid(BOX, TYPES, 0.7)
     plane = (BOX.latitude[:, None] + 2 * BOX.longitude).astype("f4")
     assert np.allclose(
@@ -48,7 +48,7 @@ def test_a_linear_field_is_reproduced_at_any_spacing():
     )
 
 
-def test_an_area_keeps_its_points_bit_for_bit():
+def test_area_selects_points_bit_identically():
     part = output_grid(BOX, TYPES, area="50/-150/30/-120")
     rows, columns = (
         (BOX.latitude <= 50) & (BOX.latitude >= 30),
@@ -75,7 +75,7 @@ def test_an_area_keeps_its_points_bit_for_bit():
     ],
 )
 @pytest.mark.parametrize("first", [0.0, -180.0, 180.0])
-def test_longitudes_of_an_area_increase_in_the_convention_it_is_written_in(area, longitudes, first):
+def test_area_longitudes_increase_in_the_convention_of_the_request(area, longitudes, first):
     grid = LatLon(GLOBE.latitude, first + GLOBE.longitude)
     part = output_grid(grid, TYPES, area=area)
     assert part.along_columns.tolist() == longitudes
@@ -84,7 +84,7 @@ def test_longitudes_of_an_area_increase_in_the_convention_it_is_written_in(area,
 
 
 @pytest.mark.parametrize(("west", "east"), [(-180, 180), (0, 360), (-90, 270)])
-def test_an_area_of_360_degrees_contains_each_meridian_once(west, east):
+def test_area_of_360_degrees_contains_each_meridian_once(west, east):
     part = output_grid(GLOBE, TYPES, area=f"90/{west}/-90/{east}")
     assert part.along_columns.tolist() == list(range(west, east, 10))
 
@@ -131,7 +131,7 @@ GAUSS = LatLon(np.rad2deg(np.arcsin(np.polynomial.legendre.leggauss(32)[0]))[::-
         ),
     ],
 )
-def test_a_spacing_keeps_the_kind_of_grid_and_numbers_of_points_determine_it(grid, spacing, rows, columns):
+def test_spacing_preserves_the_grid_type_and_point_counts_determine_it(grid, spacing, rows, columns):
     other = output_grid(grid, ("float64", "float64"), spacing)
     assert other.along_rows.shape == rows.shape and np.allclose(other.along_rows, rows, atol=1e-4)
     assert other.along_columns.shape == columns.shape and np.allclose(other.along_columns, columns)
@@ -139,26 +139,26 @@ def test_a_spacing_keeps_the_kind_of_grid_and_numbers_of_points_determine_it(gri
     assert np.allclose(other.apply(ones), 1, atol=1e-6)
 
 
-def test_the_models_own_spacing_keeps_its_points_bit_for_bit():
+def test_model_spacing_keeps_the_points_bit_identically():
     same = output_grid(CENTRES, ("float64", "float64"), "5.625")
     assert same.rows is None and same.along_rows.tobytes() == CENTRES.latitude.tobytes()
 
 
 @pytest.mark.parametrize("spacing", [7, "3.7", 170])
-def test_a_spacing_that_does_not_divide_the_globe_is_refused(spacing):
+def test_spacing_that_does_not_divide_the_globe_is_rejected(spacing):
     with pytest.raises(ValueError, match=r"does not divide the 180 degrees|between 0 and 45"):
         output_grid(CENTRES, TYPES, spacing)
 
 
-def test_an_area_in_another_convention_starts_the_next_forecast(tiny_checkpoint, tmp_path):
+def test_forecast_in_another_longitude_convention_initialises_the_next(tiny_checkpoint, tmp_path):
     model = forecast.load(tiny_checkpoint)
     west = model.run(make_source(), "2001-02-03", "12h", area="60/-160/30/-105", output=tmp_path / "west.nc")
     assert np.allclose(west["longitude"], make_source()["lon"] - 360)
     assert float(west["longitude"].sel(longitude=-120, method="nearest")) == -120
     west.close()
-    on = model.run(tmp_path / "west.nc", lead="6h")
+    continued = model.run(tmp_path / "west.nc", lead="6h")
     whole = model.run(make_source(), "2001-02-03", "18h")
-    assert np.allclose(on["t2m"].values[0, -1], whole["t2m"].values[0, -1], atol=1e-3)
+    assert np.allclose(continued["t2m"].values[0, -1], whole["t2m"].values[0, -1], atol=1e-3)
 
 
 def test_missing_values_stay_missing():
@@ -187,7 +187,7 @@ def test_missing_values_stay_missing():
         (None, "60/0/20/10", "fewer than two"),
     ],
 )
-def test_malformed_grids_and_areas_are_refused(spacing, area, message):
+def test_malformed_grids_and_areas_are_rejected(spacing, area, message):
     with pytest.raises(ValueError, match=message):
         output_grid(BOX, TYPES, spacing, area=area)
 

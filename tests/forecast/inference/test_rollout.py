@@ -1,4 +1,4 @@
-"""Forecasts: equal from file and memory, in batches and alone; layout; resuming; refused input."""
+"""Forecasts: layout, agreement of files, memory and batches, resumption, rejection of invalid input."""
 
 import gc
 import hashlib
@@ -35,7 +35,7 @@ def prediction(model):
     return model.run(make_source(), TIMES, lead="24h")
 
 
-def test_a_forecast_has_the_layout_of_weatherbench(prediction, tiny_store):
+def test_forecast_has_the_weatherbench_layout(prediction, tiny_store):
     assert dict(prediction.sizes) == {"time": 3, "prediction_timedelta": 5, "latitude": 7, "longitude": 12}
     truth = xr.open_zarr(tiny_store, consolidated=False)
     assert prediction["latitude"].values.tobytes() == truth["latitude"].values.tobytes()
@@ -68,38 +68,40 @@ def test_forecasts_from_file_and_memory_and_in_batches_agree(model, prediction, 
     )
 
 
-def test_a_netcdf_file_is_written_on_request(model, prediction, tmp_path):
+def test_netcdf_file_is_written_for_its_suffix(model, prediction, tmp_path):
     model.run(make_source(), TIMES, "24h", output=tmp_path / "fc.nc")
     with xr.open_dataset(tmp_path / "fc.nc", decode_timedelta=True) as written:
         assert np.allclose(written["u10"], prediction["u10"], atol=1e-4)
     assert [p.name for p in tmp_path.iterdir()] == ["fc.nc"]
 
 
-def test_a_forecast_starts_the_next_one(model, prediction):
-    """Steps from the middle of a forecast are those of a longer one."""
+def test_forecast_initialises_the_next_one(model, prediction):
+    """Steps continued from the middle of a forecast equal those of the whole forecast."""
     states = prediction.isel(time=[0])
-    on = model.run(states, [str(prediction["valid_time"].values[0, 2])], "12h")
-    assert np.allclose(on["t2m"].values[0], prediction["t2m"].values[0, 2:], atol=1e-3)
+    continued = model.run(states, [str(prediction["valid_time"].values[0, 2])], "12h")
+    assert np.allclose(continued["t2m"].values[0], prediction["t2m"].values[0, 2:], atol=1e-3)
     with pytest.raises(ValueError, match="has 3 forecasts"):
         model.run(prediction, lead="6h")
 
 
 def test_variables_are_selected_and_the_latest_time_is_the_default(model):
-    got = model.run(make_source(), lead="6h", variables=["u10"])
-    assert list(got.data_vars) == ["u10"] and got["time"].values[0] == make_source()["time"].values[-1]
+    selected = model.run(make_source(), lead="6h", variables=["u10"])
+    assert (
+        list(selected.data_vars) == ["u10"] and selected["time"].values[0] == make_source()["time"].values[-1]
+    )
     with pytest.raises(ValueError, match=r"no variable 'u11'; did you mean u10"):
         model.run(make_source(), lead="6h", variables=["u11"])
 
 
-def test_a_range_of_times_includes_both_ends(model):
+def test_time_range_is_inclusive(model):
     assert model.run(make_source(), "2001-01-05/2001-01-07/12h", "6h").sizes["time"] == 5
 
 
-def test_reordered_data_are_reordered_and_shifted_ones_refused(model, prediction):
-    turned = make_source().isel(lat=slice(None, None, -1)).transpose("lon", "lat", "time")
-    turned = turned.assign_coords(lon=turned["lon"] - 360)
-    turned["lon"].attrs["units"] = "degrees_east"
-    assert np.allclose(model.run(turned, TIMES, "24h")["t2m"], prediction["t2m"], atol=1e-4)
+def test_reordered_data_are_accepted_and_shifted_grids_rejected(model, prediction):
+    reordered = make_source().isel(lat=slice(None, None, -1)).transpose("lon", "lat", "time")
+    reordered = reordered.assign_coords(lon=reordered["lon"] - 360)
+    reordered["lon"].attrs["units"] = "degrees_east"
+    assert np.allclose(model.run(reordered, TIMES, "24h")["t2m"], prediction["t2m"], atol=1e-4)
     shifted = make_source().assign_coords(
         lat=("lat", make_source()["lat"].values + 0.01, {"units": "degrees_north"})
     )
@@ -107,7 +109,7 @@ def test_reordered_data_are_reordered_and_shifted_ones_refused(model, prediction
         model.run(shifted, TIMES, "24h")
 
 
-def test_units_are_converted_or_refused(model, prediction):
+def test_units_are_converted_or_rejected(model, prediction):
     source = make_source()
     source["u10"] = (source["u10"] * 3.6).assign_attrs(units="km/h")
     assert np.allclose(model.run(source, TIMES, "24h")["u10"], prediction["u10"], atol=1e-4)
@@ -129,12 +131,12 @@ def test_units_are_converted_or_refused(model, prediction):
         (lambda d: d.isel(time=[3, 1, 2]), None, "6h", "unsorted"),
     ],
 )
-def test_bad_input_is_refused(model, change, times, lead, message):
+def test_invalid_input_is_rejected(model, change, times, lead, message):
     with pytest.raises(ValueError, match=message):
         model.run(change(make_source()), times, lead)
 
 
-def test_an_existing_output_is_kept_unless_overwritten(model, tmp_path):
+def test_existing_output_is_kept_unless_overwritten(model, tmp_path):
     model.run(make_source(), TIMES, "6h", output=tmp_path / "fc.zarr")
     with pytest.raises(FileExistsError, match="overwrite it"):
         model.run(make_source(), TIMES, "12h", output=tmp_path / "fc.zarr")
@@ -146,18 +148,23 @@ def test_an_existing_output_is_kept_unless_overwritten(model, tmp_path):
     )
 
 
-def test_an_interrupted_run_is_resumed_bit_for_bit(model, tmp_path, monkeypatch):
-    straight = model.run(make_source(), TIMES, "24h", output=tmp_path / "a.zarr", batch_size=1)
+def test_interrupted_run_resumes_bit_identically(model, tmp_path, monkeypatch):
+    uninterrupted = model.run(make_source(), TIMES, "24h", output=tmp_path / "a.zarr", batch_size=1)
     calls = []
 
-    def stop_in_the_third(done, total, text):
+    def fail_in_third_forecast(done, total, text):
         calls.append(done)
         if done == 12:
             raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="kept for the next try"):
         model.run(
-            make_source(), TIMES, "24h", output=tmp_path / "b.zarr", batch_size=1, progress=stop_in_the_third
+            make_source(),
+            TIMES,
+            "24h",
+            output=tmp_path / "b.zarr",
+            batch_size=1,
+            progress=fail_in_third_forecast,
         )
     assert not (tmp_path / "b.zarr").exists() and atomic.temporary_path(tmp_path / "b.zarr").exists()
     calls.clear()
@@ -170,11 +177,11 @@ def test_an_interrupted_run_is_resumed_bit_for_bit(model, tmp_path, monkeypatch)
         progress=lambda d, t, x: calls.append(d),
     )
     assert calls == [11, 12, 13, 14, 15]  # the third forecast only
-    assert np.array_equal(resumed["t2m"], straight["t2m"])
+    assert np.array_equal(resumed["t2m"], uninterrupted["t2m"])
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.zarr", "b.zarr"]
 
 
-def test_a_partial_forecast_of_other_data_is_not_resumed(model, tmp_path):
+def test_partial_forecast_of_different_data_is_not_resumed(model, tmp_path):
     def stop(done, total, text):
         if done == 7:
             raise KeyboardInterrupt
@@ -187,7 +194,7 @@ def test_a_partial_forecast_of_other_data_is_not_resumed(model, tmp_path):
 
 def test_memory_does_not_grow_with_lead_time(model):
     def memory():
-        gc.collect()  # cycles wait for the collector, whose moments depend on what ran before
+        gc.collect()  # reference cycles are freed by the collector, at times that depend on earlier tests
         arrays = tracemalloc.DomainFilter(True, np.lib.tracemalloc_domain)
         of_numpy = sum(trace.size for trace in tracemalloc.take_snapshot().filter_traces([arrays]).traces)
         return of_numpy + sum(t.nbytes for t in gc.get_objects() if type(t) is torch.Tensor)
@@ -201,24 +208,24 @@ def test_memory_does_not_grow_with_lead_time(model):
     tracemalloc.stop()
     assert (
         after[120] < after[4] + 10_000
-    )  # a step of the forecast, all fields, is 2 kB; 116 more steps would be seen
+    )  # all fields of a step take 2 kB, so 116 retained steps would exceed this
 
 
-def test_rollout_yields_what_run_returns(model, prediction):
+def test_rollout_yields_the_steps_of_run(model, prediction):
     for i, step in enumerate(model.rollout(make_source(), TIMES, "24h")):
         assert np.array_equal(
             step["u10"].isel(prediction_timedelta=0), prediction["u10"].isel(prediction_timedelta=i)
         )
 
 
-def test_lead_times_are_multiples_of_the_step():
+def test_lead_times_are_converted_to_steps():
     assert (
         parse_lead("72h", np.timedelta64(6, "h")) == 12
         and parse_lead("10d", np.timedelta64(86400, "s")) == 10
     )
 
 
-def test_a_saved_checkpoint_loads_unchanged(tiny_checkpoint, tmp_path, prediction):
+def test_saved_checkpoint_loads_unchanged(tiny_checkpoint, tmp_path, prediction):
     save_checkpoint(load_checkpoint(tiny_checkpoint), tmp_path / "copy")
     again = forecast.load(tmp_path / "copy").run(make_source(), TIMES, "24h")
     assert np.array_equal(again["t2m"], prediction["t2m"])
@@ -226,12 +233,12 @@ def test_a_saved_checkpoint_loads_unchanged(tiny_checkpoint, tmp_path, predictio
         save_checkpoint(load_checkpoint(tiny_checkpoint), tmp_path / "copy")
 
 
-def test_damaged_checkpoints_are_refused(tiny_checkpoint, tmp_path):
+def test_damaged_checkpoints_are_rejected(tiny_checkpoint, tmp_path):
     copy = tmp_path / "copy"
     save_checkpoint(load_checkpoint(tiny_checkpoint), copy)
     weights, meta = copy / "weights.safetensors", copy / "meta.json"
-    whole = weights.read_bytes()
-    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    original = weights.read_bytes()
+    weights.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))
     with pytest.raises(ValueError, match="checksum"):
         forecast.load(copy)
     weights.unlink()
@@ -248,14 +255,14 @@ def test_damaged_checkpoints_are_refused(tiny_checkpoint, tmp_path):
         forecast.load(tmp_path)
 
 
-def test_weights_of_another_model_are_listed(tiny_checkpoint, tmp_path):
+def test_mismatched_weights_are_listed(tiny_checkpoint, tmp_path):
     copy = tmp_path / "copy"
     save_checkpoint(load_checkpoint(tiny_checkpoint), copy)
-    weights_of_copy = load_file(copy / "weights.safetensors")
-    weights_of_copy["network.networks.0.surplus"] = torch.zeros(1)
-    del weights_of_copy["network.networks.0.blocks.0.gate"]
-    weights_of_copy["network.networks.0.blocks.1.gate"] = torch.zeros(3)
-    save_file(weights_of_copy, copy / "weights.safetensors")
+    tensors = load_file(copy / "weights.safetensors")
+    tensors["network.networks.0.surplus"] = torch.zeros(1)
+    del tensors["network.networks.0.blocks.0.gate"]
+    tensors["network.networks.0.blocks.1.gate"] = torch.zeros(3)
+    save_file(tensors, copy / "weights.safetensors")
     meta = json.loads((copy / "meta.json").read_text())
     meta["sha256"] = hashlib.sha256((copy / "weights.safetensors").read_bytes()).hexdigest()
     (copy / "meta.json").write_text(json.dumps(meta))
@@ -269,7 +276,7 @@ def test_weights_of_another_model_are_listed(tiny_checkpoint, tmp_path):
         assert part in str(error.value)
 
 
-def test_unavailable_devices_are_refused():
+def test_unavailable_devices_are_rejected():
     import torch
 
     from fourcaster.forecast.device import pick_device
@@ -283,7 +290,7 @@ def test_unavailable_devices_are_refused():
     assert pick_device("cpu") == "cpu"
 
 
-def test_a_checkpoint_of_the_first_format_still_loads():
+def test_checkpoint_of_format_1_loads():
     prediction = forecast.load(DATA / "checkpoint_v1").run(
         make_source(times=60, shape=(5, 6)), "2001-01-10", "12h"
     )
@@ -292,25 +299,23 @@ def test_a_checkpoint_of_the_first_format_still_loads():
             assert np.allclose(prediction[name][0], expected[name], atol=1e-3)
 
 
-def test_a_network_that_returns_its_drivers_sums_them(tiny_checkpoint):
-    """Closed form: x(k) = b(t + k) + x(0) - b(t) + r s sum over t + 1 ... t + k of sunlight and normalised
-    background.
-    """
+def test_network_that_returns_its_forcings_accumulates_them(tiny_checkpoint):
+    """Closed form: x(k) = b(t + k) + x(0) - b(t) + s sum_{t+1..t+k} (insolation + normalised background)."""
     import torch
 
     from fourcaster.datasets.forcings import toa_radiation
 
-    class Sunlight(torch.nn.Module):
+    class Insolation(torch.nn.Module):
         def forward(self, x):
-            # two states of two channels, background now and then, forcing now and then
+            # input: two states of two channels, then background and forcings at both times
             return x[:, 6:8] + x[:, [2 * 2 + 2 * 2 + 3]]
 
     model = forecast.load(tiny_checkpoint)
     point = model.checkpoint
-    point.stepper.network = Sunlight()
+    point.stepper.network = Insolation()
     prediction = model.run(make_source(), TIMES, "24h")
     valid = prediction["valid_time"].values
-    light = np.stack([np.cumsum(toa_radiation(times[1:], point.grid), axis=0) for times in valid])
+    insolation = np.stack([np.cumsum(toa_radiation(times[1:], point.grid), axis=0) for times in valid])
     background = np.stack([point.cycle.at(times) for times in valid])
     for c, channel in enumerate(point.channels):
         start = make_source()[channel.variable].sel(time=valid[:, 0]).values
@@ -318,11 +323,13 @@ def test_a_network_that_returns_its_drivers_sums_them(tiny_checkpoint):
         cycle = np.cumsum(
             (background[:, 1:, c] - float(point.stepper.mean[c])) / float(point.stepper.std[c]), axis=1
         )
-        expected = background[:, 1:, c] + (start - background[:, 0, c])[:, None] + scale * (light + cycle)
+        expected = (
+            background[:, 1:, c] + (start - background[:, 0, c])[:, None] + scale * (insolation + cycle)
+        )
         assert np.allclose(prediction[channel.variable].values[:, 1:], expected, atol=1e-3)
 
 
-def test_members_are_perturbed_in_pairs_and_do_not_depend_on_others(model, tmp_path, tiny_store):
+def test_members_are_perturbed_in_pairs_and_independently_of_other_forecasts(model, tmp_path, tiny_store):
     times = ["2001-01-20", "2001-02-03T12"]
     prediction = model.run(tiny_store, times, "12h", members=5)
     assert prediction["t2m"].dims == ("time", "prediction_timedelta", "number", "latitude", "longitude")
@@ -334,13 +341,13 @@ def test_members_are_perturbed_in_pairs_and_do_not_depend_on_others(model, tmp_p
         np.allclose(shift.isel(number=1), -shift.isel(number=2), atol=1e-4)
         and float(abs(shift.isel(number=3)).max()) > 0.01
     )
-    alone = model.run(
+    subset = model.run(
         tiny_store, times[1], "12h", members=3
-    )  # whatever else is prediction, a member is the same
-    xr.testing.assert_allclose(alone, prediction.isel(time=[1], number=slice(3)), rtol=1e-5)
+    )  # a member does not depend on what else is predicted
+    xr.testing.assert_allclose(subset, prediction.isel(time=[1], number=slice(3)), rtol=1e-5)
     written = model.run(
         tiny_store, times, "12h", members=5, output=tmp_path / "m.zarr", batch_size=3
-    )  # fewer than there are members
+    )  # smaller than the ensemble
     xr.testing.assert_allclose(written.load(), prediction, rtol=1e-6)
     netcdf = model.run(tiny_store, times, "12h", members=4, output=tmp_path / "m.nc", area="55/205/35/250")
     assert netcdf["u10"].sizes["number"] == 4
@@ -350,7 +357,7 @@ def test_members_are_perturbed_in_pairs_and_do_not_depend_on_others(model, tmp_p
     mean = verify(prediction.mean("number", keep_attrs=True), tiny_store)
     xr.testing.assert_allclose(
         scores.sel(metric=mean["metric"]), mean, atol=1e-4
-    )  # of means rounded to float32
+    )  # the means are rounded to float32
     t2m = scores["t2m"].sel(source="forecast")
     assert (t2m.sel(metric="crps") <= t2m.sel(metric="mae") + 0.05).all() and (
         t2m.sel(metric="spread") > 0
@@ -358,7 +365,7 @@ def test_members_are_perturbed_in_pairs_and_do_not_depend_on_others(model, tmp_p
     assert plot(tmp_path / "m.zarr", "t2m", "12h", output=tmp_path / "m.png").exists()
 
 
-def test_a_forecast_goes_on_from_one_of_a_selected_time_and_not_from_scores(model, tiny_store):
+def test_forecast_of_a_selected_time_initialises_another_but_scores_do_not(model, tiny_store):
     prediction = model.run(tiny_store, ["2001-01-20", "2001-02-03T12"], "12h")
     xr.testing.assert_equal(
         model.run(prediction.isel(time=0), lead="6h"), model.run(prediction.isel(time=[0]), lead="6h")
@@ -379,9 +386,9 @@ def test_a_forecast_goes_on_from_one_of_a_selected_time_and_not_from_scores(mode
 def test_perturbations_have_the_amplitude_of_the_ensemble(model, tiny_store):
     states = initial_states(model.checkpoint, tiny_store)
     times = states.fields.times[60:160:2]
-    added = perturbations(model.checkpoint, states, times, ensemble=Ensemble(3, 0.1))
+    deviations = perturbations(model.checkpoint, states, times, ensemble=Ensemble(3, 0.1))
     anomaly = states.fields.read(np.arange(160)) - model.checkpoint.cycle.at(states.fields.times)
-    ratio = added[:, 1].std(axis=(0, 2, 3)) / anomaly.std(axis=(0, 2, 3))
+    ratio = deviations[:, 1].std(axis=(0, 2, 3)) / anomaly.std(axis=(0, 2, 3))
     assert ((ratio > 0.07) & (ratio < 0.13)).all()
     early = perturbations(model.checkpoint, states, times[:1], ensemble=Ensemble(3))
     later = initial_states(

@@ -1,4 +1,4 @@
-"""Data that a model can start from: its own levels, under any known name."""
+"""Initial data: a model starts from its own levels, under any known variable name."""
 
 import json
 import shutil
@@ -28,13 +28,13 @@ def reference(model):
 
 
 def on_one_level(hpa):
-    """Return the tiny source's temperature as a variable on one pressure level."""
+    """Return the temperature of the small source as a variable on one pressure level."""
     field = make_source()[["t2m"]].rename(t2m="t").expand_dims(level=[hpa], axis=1)
     return field.assign_coords(level=("level", np.array([hpa], "i4"), {"units": "millibars"}))
 
 
 @pytest.fixture(scope="module")
-def model_of_500(tmp_path_factory):
+def model_at_500_hpa(tmp_path_factory):
     """Return the checkpoint of a model of temperature at 500 hPa."""
     folder = tmp_path_factory.mktemp("level")
     on_one_level(500).to_netcdf(folder / "t500.nc")
@@ -43,8 +43,8 @@ def model_of_500(tmp_path_factory):
     return folder / "run" / "checkpoint"
 
 
-def test_a_model_starts_only_from_its_own_level(model_of_500, tmp_path):
-    model = forecast.load(model_of_500)
+def test_model_starts_only_from_its_own_level(model_at_500_hpa, tmp_path):
+    model = forecast.load(model_at_500_hpa)
     assert str(model.checkpoint.channels[0]) == "t at level 500 hPa"
     first = model.run(on_one_level(500), lead="6h")
     assert first["t"].dims == ("time", "prediction_timedelta", "latitude", "longitude")
@@ -69,26 +69,26 @@ def test_a_model_starts_only_from_its_own_level(model_of_500, tmp_path):
     assert np.isfinite(model.run(unknown, lead="6h")["t"]).all()  # its level is unknown
 
 
-def test_an_old_checkpoint_without_its_level_starts_from_any(model_of_500, tmp_path):
-    meta = json.loads((model_of_500 / "meta.json").read_text())
+def test_old_checkpoint_without_a_level_starts_from_any_level(model_at_500_hpa, tmp_path):
+    meta = json.loads((model_at_500_hpa / "meta.json").read_text())
     del meta["channels"][0]["place"], meta["checksum"]
-    shutil.copytree(model_of_500, tmp_path / "old")
+    shutil.copytree(model_at_500_hpa, tmp_path / "old")
     (tmp_path / "old" / "meta.json").write_text(json.dumps(meta | {"format_version": 1}))
     first = forecast.load(tmp_path / "old").run(on_one_level(850), lead="6h")
     xr.testing.assert_allclose(
-        first, forecast.load(model_of_500).run(on_one_level(850).squeeze("level", drop=True), lead="6h")
+        first, forecast.load(model_at_500_hpa).run(on_one_level(850).squeeze("level", drop=True), lead="6h")
     )
 
 
-def test_a_forecast_starts_from_any_member(model_of_500):
-    model = forecast.load(model_of_500)
+def test_single_ensemble_member_is_a_valid_initial_state(model_at_500_hpa):
+    model = forecast.load(model_at_500_hpa)
     states = on_one_level(500)
     xr.testing.assert_equal(
         model.run(states.expand_dims(number=[3], axis=1), lead="6h"), model.run(states, lead="6h")
     )
 
 
-def test_a_model_starts_from_files_with_other_names(model, reference):
+def test_model_starts_from_files_with_alternative_names(model, reference):
     source = make_source()
     cds = source.rename(t2m="2t", u10="10u", time="valid_time").assign_coords(number=0)
     cds["2t"].attrs |= {"GRIB_shortName": "2t", "standard_name": "unknown"}
@@ -98,10 +98,10 @@ def test_a_model_starts_from_files_with_other_names(model, reference):
         model.run(source.rename(t2m="something"), TIMES, "6h")
 
 
-def test_training_on_another_level_is_not_resumed(model_of_500, tmp_path):
+def test_training_on_another_level_is_not_resumed(model_at_500_hpa, tmp_path):
     on_one_level(850).to_netcdf(tmp_path / "t850.nc")
     write_store(open_sources([tmp_path / "t850.nc"]), tmp_path / "t850.zarr")
-    shutil.copytree(model_of_500.parent, tmp_path / "run")
+    shutil.copytree(model_at_500_hpa.parent, tmp_path / "run")
     with pytest.raises(ValueError, match="finished run with other settings or data"):
         train(
             tiny_config(tmp_path / "t850.zarr", tmp_path / "run", "train.epochs=1", "train.rollout_steps=1")
