@@ -1,12 +1,12 @@
-"""Jobs file that the tests of scheduled forecasts modify."""
+"""Fixture that writes the jobs files of the tests of scheduled forecasts."""
 
 import pytest
 import yaml
 
 
 @pytest.fixture
-def write(tiny_checkpoint, tiny_store, tmp_path):
-    """Return a function that writes a jobs file with one job and further ones."""
+def write_jobs(tiny_checkpoint, tiny_store, tmp_path):
+    """Return a function that writes a jobs file: one job, modified by keywords, and further jobs."""
 
     def write_jobs_file(*more, top=None, **changes):
         job = {

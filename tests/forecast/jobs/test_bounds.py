@@ -1,4 +1,4 @@
-"""Invalid jobs files of all kinds are refused in one line, quickly, and without much memory."""
+"""Invalid jobs files of all kinds are rejected in one line, quickly and in little memory."""
 
 import os
 import time
@@ -9,9 +9,9 @@ from jobs_helpers import NOW, call
 
 from fourcaster.forecast.jobs.load import load_jobs
 
-YAML = {
-    "deep": b"[" * 10**5,
-    "deep mapping": b"".join(b" " * i + b"a:\n" for i in range(500)),
+INVALID_YAML = {
+    "deep lists": b"[" * 10**5,
+    "deep mappings": b"".join(b" " * i + b"a:\n" for i in range(500)),
     "aliases": b"a: &a [x, x, x, x, x, x, x, x, x]\n"
     + b"".join(
         b"%c: &%c [*%c, *%c, *%c, *%c, *%c, *%c, *%c, *%c, *%c]\n" % (i, i, *[i - 1] * 9)
@@ -21,25 +21,25 @@ YAML = {
     "merged aliases": b"jobs: [{name: &a [x,x,x,x,x,x,x,x], lead: &b [*a,*a,*a,*a,*a,*a,*a,*a], "
     b"grid: &c [*b,*b,*b,*b,*b,*b,*b,*b], area: &d [*c,*c,*c,*c,*c,*c,*c,*c], "
     b"seed: &e [*d,*d,*d,*d,*d,*d,*d,*d], keep: [*e,*e,*e,*e,*e,*e,*e,*e]}]",
-    "itself": b"jobs: &a [*a]",
-    "itself in a job": b"jobs: [&a {name: *a}]",
-    "no date": b"jobs: [{start: 2001-13-45}]",
-    "no number": b"jobs: [{keep: " + b"9" * 5000 + b"}]",
+    "self-reference": b"jobs: &a [*a]",
+    "self-reference in a job": b"jobs: [&a {name: *a}]",
+    "invalid date": b"jobs: [{start: 2001-13-45}]",
+    "too many digits": b"jobs: [{keep: " + b"9" * 5000 + b"}]",
     "tag": b"jobs: [!!python/object/apply:os.system [id]]",
-    "no text": b"jobs: [\xff\xfe]",
-    "zero": b'jobs: ["a\\0b"]',
-    "zero byte": b"jobs: [a\0b]",
-    "key": b"jobs: [{[a]: b}]",
-    "key that is a mapping": b"? {a: b}\n: c\njobs: []",
-    "undefined": b"jobs: [*nobody]",
+    "not UTF-8": b"jobs: [\xff\xfe]",
+    "escaped null": b'jobs: ["a\\0b"]',
+    "null byte": b"jobs: [a\0b]",
+    "list as key": b"jobs: [{[a]: b}]",
+    "mapping as key": b"? {a: b}\n: c\njobs: []",
+    "undefined alias": b"jobs: [*nobody]",
     "two documents": b"jobs: []\n---\njobs: []",
-    "large": b"# " + b"x" * 2**21,
+    "too large": b"# " + b"x" * 2**21,
     "empty": b"",
-    "text": b"jobs",
-    "jobs of texts": b"jobs: [a, b]",
+    "string": b"jobs",
+    "jobs of strings": b"jobs: [a, b]",
     "jobs of numbers": b"jobs: [1]",
     "null job": b"jobs: [null]",
-    "no jobs": b"jobs: []",
+    "empty list of jobs": b"jobs: []",
     "numbers as keys": b"jobs: [{1: 2}]\n",
     "defaults": b"jobs: [{}]\ndefaults: [1]",
     "merge": b"jobs: [{<<: 3}]",
@@ -50,10 +50,10 @@ YAML = {
 }
 
 
-@pytest.mark.parametrize("kind", YAML)
-def test_invalid_yaml_is_refused_in_one_line(tmp_path, kind):
+@pytest.mark.parametrize("kind", INVALID_YAML)
+def test_invalid_yaml_is_rejected_in_one_line(tmp_path, kind):
     path = tmp_path / "jobs.yaml"
-    path.write_bytes(YAML[kind])
+    path.write_bytes(INVALID_YAML[kind])
     started = time.monotonic()
     code, output = call("status", path)
     assert code == 2, output
@@ -67,7 +67,7 @@ def test_invalid_yaml_is_refused_in_one_line(tmp_path, kind):
 @pytest.mark.parametrize(
     "create", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path), lambda path: None]
 )
-def test_a_jobs_file_that_is_not_a_regular_file_is_refused(tmp_path, create):
+def test_jobs_file_that_is_not_a_regular_file_is_rejected(tmp_path, create):
     create(tmp_path / "jobs.yaml")
     code, output = call("status", tmp_path / "jobs.yaml")
     assert code == 2
@@ -75,7 +75,7 @@ def test_a_jobs_file_that_is_not_a_regular_file_is_refused(tmp_path, create):
     assert "not a jobs file" in output or "does not exist" in output
 
 
-ABSURD = [
+OUT_OF_RANGE = [
     ({"keep": 1e30}, "keep: "),
     ({"keep": 10**40}, "keep: "),
     ({"keep": -1}, "keep: "),
@@ -123,9 +123,9 @@ ABSURD = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "message"), ABSURD)
-def test_absurd_values_are_refused_in_one_line(write, tmp_path, changes, message):
-    path = write(**{"start": "2001-01-06"} | changes)
+@pytest.mark.parametrize(("changes", "message"), OUT_OF_RANGE)
+def test_out_of_range_values_are_rejected_in_one_line(write_jobs, tmp_path, changes, message):
+    path = write_jobs(**{"start": "2001-01-06"} | changes)
     started = time.monotonic()
     code, output = call("run-due", path, "--now", NOW)
     assert code == 2, output
@@ -136,8 +136,8 @@ def test_absurd_values_are_refused_in_one_line(write, tmp_path, changes, message
     assert not (tmp_path / "ledger.sqlite").exists()
 
 
-def test_the_largest_valid_values_are_handled(write):
-    path = write(
+def test_largest_valid_values_are_accepted(write_jobs):
+    path = write_jobs(
         start="1700-01-01",
         delay="100d",
         deadline="36500d",
@@ -153,8 +153,8 @@ def test_the_largest_valid_values_are_handled(write):
     assert job.due_cycles(datetime(2199, 12, 31), datetime(2000, 1, 1)) == [datetime(2199, 9, 22, 0)]
     assert job.next_due(datetime(2199, 12, 31)).year == 2199
     assert job.next_due(datetime(1700, 1, 1)).year == 1700
-    for words in (("--now", "1700-01-01"), ("--now", "2199-12-31T23:59")):
-        assert call("status", path, *words)[0] == 0
+    for args in (("--now", "1700-01-01"), ("--now", "2199-12-31T23:59")):
+        assert call("status", path, *args)[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -170,20 +170,20 @@ def test_the_largest_valid_values_are_handled(write):
         "1e400",
     ],
 )
-def test_invalid_times_in_options_are_refused(write, time):
-    path = write(start="2001-02-01")
-    for words in (
+def test_invalid_times_in_options_are_rejected(write_jobs, time):
+    path = write_jobs(start="2001-02-01")
+    for args in (
         ("status", path, "--now", time),
         ("run", path, "tiny", "--cycle", time),
         ("backfill", path, "tiny", "--from", time, "--to", NOW),
     ):
-        code, output = call(*words)
+        code, output = call(*args)
         assert code == 2
         assert len(output.splitlines()) == 1
 
 
-def test_a_backfill_of_centuries_is_refused(write):
-    path = write(cycle="* * * * *", output="{cycle:%Y%m%dT%H%M}.zarr", start="2001-02-01")
+def test_backfill_of_centuries_is_rejected(write_jobs):
+    path = write_jobs(cycle="* * * * *", output="{cycle:%Y%m%dT%H%M}.zarr", start="2001-02-01")
     code, output = call("backfill", path, "tiny", "--from", "1700-01-01", "--to", "2199-01-01")
     assert code == 2
     assert "there are more than 100000 cycles" in output

@@ -1,6 +1,6 @@
-"""A ledger and outputs that version 0.1.0 wrote, in ``tests/data/ledger_v1``, are read and continued.
+"""Ledger and outputs of version 0.1.0 (``tests/data/ledger_v1``) are read and continued.
 
-Job ``tiny`` has a removed, two published and a failed cycle, job ``late`` a cycle that waits for its data.
+Job ``tiny`` has one removed, two published and one failed cycle; a cycle of ``late`` waits for data.
 """
 
 import json
@@ -20,7 +20,7 @@ CYCLES = ["2001-01-05T06:00", "2001-01-05T12:00", "2001-01-05T18:00", "2001-01-0
 
 @pytest.fixture
 def folder(tmp_path):
-    """Return a copy of the folder of the earlier version."""
+    """Return a copy of the folder that the earlier version wrote."""
     return shutil.copytree(LEDGER, tmp_path / "jobs", symlinks=True)
 
 
@@ -28,12 +28,12 @@ def states(folder, job="tiny"):
     return {record.cycle: record.state for record in Ledger(folder / "ledger.sqlite").records(job)}
 
 
-def test_the_status_of_an_earlier_version_is_the_same_key_by_key(folder):
+def test_status_of_earlier_version_is_unchanged(folder):
     code, output = call("status", folder / "jobs.yaml", "--now", NOW, "--json")
     status = json.loads(output)
     expected = json.loads((folder / "expected_status.json").read_text())
     assert code == 0
-    for part in (status, expected):  # depends on the clock within the minute
+    for part in (status, expected):  # these depend on the current time
         for job in part["jobs"]:
             for cycle in job["cycles"]:
                 cycle.pop("age_hours")
@@ -41,7 +41,7 @@ def test_the_status_of_an_earlier_version_is_the_same_key_by_key(folder):
     assert status == expected
 
 
-def test_published_cycles_are_not_made_again(folder):
+def test_published_cycles_are_not_repeated(folder):
     assert states(folder) == dict(
         zip(CYCLES, (CycleState.REMOVED, CycleState.DONE, CycleState.DONE, CycleState.FAILED), strict=True)
     )
@@ -58,7 +58,7 @@ def test_published_cycles_are_not_made_again(folder):
     assert (folder / "published").read_text() == notified + late
 
 
-def test_a_failed_cycle_is_retried(folder):
+def test_failed_cycle_is_retried(folder):
     (folder / "repaired").touch()
     (folder / "late.nc").symlink_to("source.nc")
     code, output = call("retry", folder / "jobs.yaml", "tiny")
@@ -69,7 +69,7 @@ def test_a_failed_cycle_is_retried(folder):
     assert states(folder) == dict(zip(CYCLES, (removed, removed, done, done), strict=True))
 
 
-def test_a_lost_ledger_is_rebuilt_from_the_outputs_of_an_earlier_version(folder):
+def test_missing_ledger_is_rebuilt_from_outputs_of_earlier_version(folder):
     (folder / "ledger.sqlite").unlink()
     assert call("status", folder / "jobs.yaml", "--now", NOW)[0] == 0
     assert states(folder) == {

@@ -1,4 +1,4 @@
-"""Files that no job wrote are left as they are: status pages, inputs, outputs, `latest` and logs."""
+"""Files that no job wrote are left unchanged: status pages, inputs, outputs, ``latest`` and logs."""
 
 import json
 import os
@@ -18,8 +18,8 @@ from fourcaster.forecast.jobs.states import CycleState
 
 
 @pytest.mark.parametrize("name", ["index.html", "status.json", "metrics.prom"])
-def test_a_foreign_page_is_not_replaced(write, tmp_path, name):
-    path = write(start=CYCLES[-1])
+def test_foreign_status_page_is_not_overwritten(write_jobs, tmp_path, name):
+    path = write_jobs(start=CYCLES[-1])
     for text in ("<!doctype html><title>My home</title>", ""):
         (tmp_path / "status").mkdir(exist_ok=True)
         (tmp_path / "status" / name).write_text(text)
@@ -39,8 +39,8 @@ def test_a_foreign_page_is_not_replaced(write, tmp_path, name):
     assert call("status", path)[0] == 0
 
 
-def test_a_status_page_that_cannot_be_written_is_reported_once(write, tmp_path):
-    path = write(start=CYCLES[-1])
+def test_unwritable_status_page_is_reported_once(write_jobs, tmp_path):
+    path = write_jobs(start=CYCLES[-1])
     scheduler = Scheduler(path, clock())
     messages = []
     scheduler.log.write = lambda **values: messages.append(values["message"])
@@ -58,8 +58,8 @@ def test_a_status_page_that_cannot_be_written_is_reported_once(write, tmp_path):
     assert len(messages) == 2
 
 
-def test_a_status_page_without_room_fails_the_verb(write, tmp_path, monkeypatch):
-    path = write()
+def test_full_disk_for_the_status_page_fails_the_command(write_jobs, tmp_path, monkeypatch):
+    path = write_jobs()
 
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -100,10 +100,10 @@ COLLISIONS = [
 
 
 @pytest.mark.parametrize(("changes", "message"), COLLISIONS)
-def test_conflicting_paths_are_refused(write, tmp_path, tiny_store, tiny_checkpoint, changes, message):
+def test_conflicting_paths_are_rejected(write_jobs, tmp_path, tiny_store, tiny_checkpoint, changes, message):
     (tmp_path / "in.zarr").symlink_to(tiny_store)
     (tmp_path / "model").symlink_to(tiny_checkpoint)
-    path = write(**{"source": "in.zarr"} | changes)
+    path = write_jobs(**{"source": "in.zarr"} | changes)
     before = path.read_bytes(), sorted(tiny_store.rglob("*")), sorted(tiny_checkpoint.rglob("*"))
     code, output = call("status", path)
     assert code == 2
@@ -112,18 +112,18 @@ def test_conflicting_paths_are_refused(write, tmp_path, tiny_store, tiny_checkpo
     assert (path.read_bytes(), sorted(tiny_store.rglob("*")), sorted(tiny_checkpoint.rglob("*"))) == before
 
 
-def test_paths_in_the_same_folder_are_accepted(write, tmp_path, tiny_store):
+def test_paths_in_the_same_folder_are_accepted(write_jobs, tmp_path, tiny_store):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "store.zarr").symlink_to(tiny_store)
     load_jobs(
-        write(
+        write_jobs(
             source="out/store.zarr",
             output="out/{cycle:%Y%m%dT%H}.zarr",
             truth="out/store.zarr",
             top={"ledger": "out/l", "status": "out"},
         )
     )
-    load_jobs(write(source="out/latest", prepare=["true"], output="out/{cycle:%Y%m%dT%H}.zarr"))
+    load_jobs(write_jobs(source="out/latest", prepare=["true"], output="out/{cycle:%Y%m%dT%H}.zarr"))
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def publish(tmp_path):
         "manifest that is a folder",
     ],
 )
-def test_a_foreign_file_with_the_name_of_an_output_is_neither_moved_nor_removed(tmp_path, publish, kind):
+def test_foreign_file_at_an_output_path_is_neither_moved_nor_removed(tmp_path, publish, kind):
     folder = tmp_path / "out" / "tiny"
     output, manifest = folder / "x.zarr", folder / "x.zarr.json"
     (output / "mine").mkdir(parents=True)
@@ -185,7 +185,7 @@ def test_a_foreign_file_with_the_name_of_an_output_is_neither_moved_nor_removed(
     assert after == before
 
 
-def test_a_damaged_output_is_replaced_and_kept_under_another_name(tmp_path, publish):
+def test_damaged_output_is_replaced_and_backed_up(tmp_path, publish):
     publish(CYCLES[0], "x")
     (tmp_path / "out" / "tiny" / "x.zarr" / "zarr.json").write_text("damaged")
     publish(CYCLES[0], "x")
@@ -193,9 +193,9 @@ def test_a_damaged_output_is_replaced_and_kept_under_another_name(tmp_path, publ
     assert (tmp_path / "out" / "tiny" / ".x.zarr.replaced" / "zarr.json").read_text() == "damaged"
 
 
-def test_a_foreign_folder_fails_the_cycle(write, tmp_path):
+def test_foreign_folder_fails_the_cycle(write_jobs, tmp_path):
     (tmp_path / "out" / "tiny" / "20010106T00.zarr" / "mine").mkdir(parents=True)
-    path = write(start=CYCLES[-1], retries=0)
+    path = write_jobs(start=CYCLES[-1], retries=0)
     code, output = call("run-due", path, "--now", NOW)
     assert code == 1
     assert "failed: could not be published: " in output
@@ -203,8 +203,8 @@ def test_a_foreign_folder_fails_the_cycle(write, tmp_path):
     assert (tmp_path / "out" / "tiny" / "20010106T00.zarr" / "mine").is_dir()
 
 
-def test_a_foreign_latest_is_not_replaced(write, tmp_path):
-    path = write(start=CYCLES[-1])
+def test_foreign_latest_is_not_overwritten(write_jobs, tmp_path):
+    path = write_jobs(start=CYCLES[-1])
     folder = tmp_path / "out" / "tiny"
     folder.mkdir(parents=True)
     (folder / "latest").mkdir()
@@ -229,8 +229,8 @@ def test_a_foreign_latest_is_not_replaced(write, tmp_path):
     assert os.readlink(folder / "latest") == "20010106T00.zarr"
 
 
-def test_retention_removes_only_what_was_published(write, tmp_path, publish):
-    path = write(keep=1)
+def test_retention_removes_only_published_outputs(write_jobs, tmp_path, publish):
+    path = write_jobs(keep=1)
     jobs = load_jobs(path)
     ledger = Ledger(tmp_path / "ledger.sqlite")
     ledger.open()
@@ -262,11 +262,11 @@ def test_retention_removes_only_what_was_published(write, tmp_path, publish):
     assert [record.state for record in records] == [CycleState.REMOVED] * 4 + [CycleState.DONE]
     assert sum("is not removed; remove it by hand" in (record.error or "") for record in records) == 3
     assert [message.split()[0] for message in messages] == ["kept"] * 3 + ["removed"]
-    apply_retention(jobs, jobs.jobs[0], ledger, log=None)  # nothing more to do or to log
+    apply_retention(jobs, jobs.jobs[0], ledger, log=None)  # nothing left to remove or log
 
 
-def test_retention_waits_until_an_end_is_followed_up(write, tmp_path, publish):
-    path = write(keep=1)
+def test_retention_waits_until_the_follow_up_is_complete(write_jobs, tmp_path, publish):
+    path = write_jobs(keep=1)
     jobs = load_jobs(path)
     ledger = Ledger(tmp_path / "ledger.sqlite")
     ledger.open()
@@ -288,7 +288,7 @@ def test_retention_waits_until_an_end_is_followed_up(write, tmp_path, publish):
     assert [record.state for record in ledger.records()] == [removed, removed, done]
 
 
-def test_a_removal_that_was_killed_is_completed(tmp_path):
+def test_killed_removal_is_completed(tmp_path):
     store = LocalStore(tmp_path / "out")
     output = tmp_path / "new.nc"
     output.write_text("forecast")
@@ -298,13 +298,13 @@ def test_a_removal_that_was_killed_is_completed(tmp_path):
         store.remove("x.nc", "0" * 64)
     with pytest.raises(ForeignFileError, match="not what was published"):
         store.remove("x.nc", None)
-    os.rename(tmp_path / "out" / "x.nc", tmp_path / "gone")  # where the removal was killed
+    os.rename(tmp_path / "out" / "x.nc", tmp_path / "gone")  # as after a killed removal
     store.remove("x.nc", manifest.checksum)
     assert not list((tmp_path / "out").glob("x*"))
 
 
-def test_links_planted_for_logs_and_work_are_not_followed(write, tmp_path):
-    path = write(start=CYCLES[-1], retries=0)
+def test_planted_symlinks_for_logs_and_work_are_not_followed(write_jobs, tmp_path):
+    path = write_jobs(start=CYCLES[-1], retries=0)
     victim = tmp_path / "victim"
     elsewhere = tmp_path / "elsewhere"
     victim.write_text("precious")
@@ -322,7 +322,7 @@ def test_links_planted_for_logs_and_work_are_not_followed(write, tmp_path):
     assert not list(elsewhere.iterdir())
 
 
-def test_a_foreign_log_is_not_written_to(tmp_path, capsys):
+def test_foreign_log_is_not_modified(tmp_path, capsys):
     log = Log(tmp_path / "ledger.sqlite")
     path = log.path("tiny", CYCLES[0])
     path.parent.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Files of other programs are refused as ledgers and left as they are; damaged ledgers are rebuilt."""
+"""Files of other programs are rejected as ledgers and kept; damaged ledgers are rebuilt."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ VERBS = (
 )
 
 
-def other_database(
+def foreign_database(
     path,
     script="CREATE TABLE cycles (x); CREATE TABLE jobs (x); INSERT INTO jobs VALUES (1)",
     application=0,
@@ -35,23 +35,23 @@ def other_database(
     db.close()
 
 
-def other_netcdf(path):
+def foreign_netcdf(path):
     path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(range(256)) * 40)
 
 
 FOREIGN = {
     "text": lambda path: path.write_text("my notes\n" * 100),
-    "netCDF": other_netcdf,
+    "netCDF": foreign_netcdf,
     "empty": lambda path: path.touch(),
     "short": lambda path: path.write_bytes(b"SQLite format 3\0"),
-    "database": other_database,
-    "database with an application": lambda path: other_database(path, application=0x47504B47),
-    "database without tables": lambda path: other_database(path, "PRAGMA journal_mode=WAL", version=0),
+    "database": foreign_database,
+    "database with an application": lambda path: foreign_database(path, application=0x47504B47),
+    "database without tables": lambda path: foreign_database(path, "PRAGMA journal_mode=WAL", version=0),
     "damaged database": lambda path: (
-        other_database(path),
+        foreign_database(path),
         path.write_bytes(path.read_bytes()[:3000] + b"x" * 5192),
     ),
-    "newer database": lambda path: other_database(path, version=99),
+    "newer database": lambda path: foreign_database(path, version=99),
 }
 
 
@@ -60,13 +60,13 @@ def content(folder):
 
 
 @pytest.mark.parametrize("kind", FOREIGN)
-def test_a_file_of_another_program_is_refused_as_ledger_and_kept(write, tmp_path, kind):
-    path = write(top={"ledger": "mine/file"})
+def test_foreign_file_is_rejected_as_ledger_and_kept(write_jobs, tmp_path, kind):
+    path = write_jobs(top={"ledger": "mine/file"})
     (tmp_path / "mine").mkdir()
     FOREIGN[kind](tmp_path / "mine" / "file")
     before = content(tmp_path / "mine")
-    for verb, *words in VERBS if kind == "text" else VERBS[:1]:
-        code, output = call(verb, path, *words)
+    for verb, *args in VERBS if kind == "text" else VERBS[:1]:
+        code, output = call(verb, path, *args)
         assert code == 2
         assert len(output.splitlines()) == 1
         assert "is not a ledger of fourcaster, so it is left as it is" in output
@@ -86,9 +86,9 @@ def test_a_file_of_another_program_is_refused_as_ledger_and_kept(write, tmp_path
 )
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_ledger_that_is_not_a_regular_file_is_refused(write, tmp_path, monkeypatch, create, message):
-    path = write(top={"ledger": "file"})
-    monkeypatch.chdir(tmp_path)  # names of sockets are short
+def test_ledger_that_is_not_a_regular_file_is_rejected(write_jobs, tmp_path, monkeypatch, create, message):
+    path = write_jobs(top={"ledger": "file"})
+    monkeypatch.chdir(tmp_path)  # socket paths are limited in length
     create(Path("file"))
     code, output = call("status", path)
     assert code == 2
@@ -96,8 +96,8 @@ def test_a_ledger_that_is_not_a_regular_file_is_refused(write, tmp_path, monkeyp
     assert message in output
 
 
-def test_links_planted_next_to_the_ledger_are_not_followed(write, tmp_path):
-    path = write()
+def test_planted_symlinks_next_to_the_ledger_are_not_followed(write_jobs, tmp_path):
+    path = write_jobs()
     victim = tmp_path / "victim"
     lock = tmp_path / ".ledger.sqlite.lock"
     victim.write_text("precious")
@@ -114,7 +114,7 @@ def test_links_planted_next_to_the_ledger_are_not_followed(write, tmp_path):
     assert victim.read_text() == "precious"
 
 
-def remove_log(ledger):
+def remove_wal(ledger):
     for tail in ("-wal", "-shm"):
         ledger.with_name(ledger.name + tail).unlink(missing_ok=True)
 
@@ -139,13 +139,15 @@ DAMAGE = {
     "pages": lambda ledger: overwrite(ledger, 4096, 4096),
     "rest of the first page": lambda ledger: overwrite(ledger, 100, 3996),
     "first page": lambda ledger: overwrite(ledger, 0, 4096),
-    "cut": lambda ledger: truncate(ledger, 5000),
-    "cut in the header": lambda ledger: truncate(ledger, 50),
+    "truncated": lambda ledger: truncate(ledger, 5000),
+    "truncated header": lambda ledger: truncate(ledger, 50),
     "text": lambda ledger: ledger.write_text("no database"),
-    "no table": lambda ledger: execute(ledger, "DROP TABLE cycles"),
-    "no other table": lambda ledger: execute(ledger, "DROP TABLE jobs"),
-    "no column": lambda ledger: execute(ledger, "DROP TABLE jobs; CREATE TABLE jobs (name TEXT PRIMARY KEY)"),
-    "other column": lambda ledger: execute(ledger, "ALTER TABLE cycles RENAME COLUMN error TO mistake"),
+    "missing cycles table": lambda ledger: execute(ledger, "DROP TABLE cycles"),
+    "missing jobs table": lambda ledger: execute(ledger, "DROP TABLE jobs"),
+    "missing column": lambda ledger: execute(
+        ledger, "DROP TABLE jobs; CREATE TABLE jobs (name TEXT PRIMARY KEY)"
+    ),
+    "renamed column": lambda ledger: execute(ledger, "ALTER TABLE cycles RENAME COLUMN error TO mistake"),
     "trigger": lambda ledger: execute(
         ledger, "CREATE TRIGGER t BEFORE INSERT ON jobs BEGIN SELECT RAISE(ABORT, 'no'); END"
     ),
@@ -167,22 +169,22 @@ def ledger(tmp_path):
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_a_damaged_ledger_of_ours_is_put_aside_and_rebuilt(ledger, kind):
+def test_damaged_ledger_is_backed_up_and_rebuilt(ledger, kind):
     path, open_ledger = ledger
     open_ledger()[1].insert("a", ["2001-01-05T00:00"], clock()())
-    remove_log(path)
+    remove_wal(path)
     DAMAGE[kind](path)
     damaged = path.read_bytes()
     rebuilt_from = []
-    aside, rebuilt = open_ledger(lambda fresh: rebuilt_from.append(fresh.records()))
-    assert aside.read_bytes() == damaged
+    backup, rebuilt = open_ledger(lambda fresh: rebuilt_from.append(fresh.records()))
+    assert backup.read_bytes() == damaged
     assert rebuilt_from == [[]]
     assert rebuilt.rebuilt
     assert rebuilt.insert("a", ["2001-01-05T06:00"], clock()()) == 1
     assert open_ledger()[0] is None
     assert len(list(path.parent.glob("*.corrupt-*"))) == 1
     assert {p.name for p in path.parent.iterdir()} <= {
-        aside.name,
+        backup.name,
         path.name,
         ".ledger.sqlite.lock",
         f"{path.name}-wal",
@@ -190,10 +192,10 @@ def test_a_damaged_ledger_of_ours_is_put_aside_and_rebuilt(ledger, kind):
     }
 
 
-def test_a_ledger_overwritten_with_another_programs_database_is_refused(ledger):
+def test_ledger_overwritten_with_a_foreign_database_is_rejected(ledger):
     path, open_ledger = ledger
-    remove_log(path)
-    other_database(path.with_name("other"))
+    remove_wal(path)
+    foreign_database(path.with_name("other"))
     shutil.copyfile(path.with_name("other"), path)
     before = path.read_bytes()
     with pytest.raises(ValueError, match="is not a ledger of fourcaster"):
@@ -201,10 +203,10 @@ def test_a_ledger_overwritten_with_another_programs_database_is_refused(ledger):
     assert path.read_bytes() == before
 
 
-def test_a_ledger_without_its_first_page_and_any_mark_is_refused(ledger):
+def test_ledger_without_first_page_and_marker_is_rejected(ledger):
     path, open_ledger = ledger
     path.with_name(".ledger.sqlite.lock").unlink()
-    remove_log(path)
+    remove_wal(path)
     overwrite(path, 0, 4096)
     before = path.read_bytes()
     with pytest.raises(
@@ -216,25 +218,25 @@ def test_a_ledger_without_its_first_page_and_any_mark_is_refused(ledger):
     assert open_ledger()[1].records() == []
 
 
-def test_a_ledger_of_an_earlier_version_is_recognised_and_marked(ledger):
+def test_ledger_of_an_earlier_version_is_recognised_and_marked(ledger):
     path, open_ledger = ledger
     open_ledger()[1].insert("a", ["2001-01-05T00:00"], clock()())
     execute(path, "PRAGMA application_id = 0; PRAGMA wal_checkpoint(TRUNCATE)")
     path.with_name(".ledger.sqlite.lock").write_bytes(b"")
-    aside, opened = open_ledger()
-    assert aside is None
+    backup, opened = open_ledger()
+    assert backup is None
     assert len(opened.records()) == 1
     execute(path, "PRAGMA wal_checkpoint(TRUNCATE)")
     assert path.read_bytes()[68:72] == b"FCLG"
     execute(path, "PRAGMA application_id = 0; PRAGMA wal_checkpoint(TRUNCATE)")
     path.with_name(".ledger.sqlite.lock").write_bytes(b"")
-    remove_log(path)
+    remove_wal(path)
     overwrite(path, 4096, 4096)
-    assert open_ledger()[0] is not None  # its statements prove it
+    assert open_ledger()[0] is not None  # recognised by its schema
 
 
-def test_a_ledger_that_loses_a_table_or_is_removed_during_a_service_is_rebuilt(write, tmp_path):
-    scheduler = Scheduler(write(start="2001-02-01"), clock())  # nothing is due
+def test_ledger_that_loses_a_table_or_is_removed_while_serving_is_rebuilt(write_jobs, tmp_path):
+    scheduler = Scheduler(write_jobs(start="2001-02-01"), clock())  # nothing is due
     execute(tmp_path / "ledger.sqlite", "DROP TABLE cycles")
     with pytest.raises(OSError, match=r"is damaged \(no such table: cycles\); the next start puts it aside"):
         scheduler.ledger.records()
@@ -249,8 +251,8 @@ def test_a_ledger_that_loses_a_table_or_is_removed_during_a_service_is_rebuilt(w
     assert scheduler.ledger.records() == []
 
 
-def test_a_ledger_that_another_scheduler_has_rebuilt_stops_none(write):
-    path = write(start="2001-02-01")
+def test_ledger_rebuilt_by_another_scheduler_stops_no_scheduler(write_jobs):
+    path = write_jobs(start="2001-02-01")
     scheduler = Scheduler(path, clock())
     remaining_errors = [1]
 

@@ -1,4 +1,4 @@
-"""The jobs file: invalid values are refused before anything runs; due cycles; commands."""
+"""The jobs file: validation, due cycles and command templates."""
 
 from datetime import datetime
 
@@ -65,8 +65,8 @@ from fourcaster.forecast.jobs.spec import Job
         ({"deadline": "0s"}, "deadline: should be 1 s at least"),
     ],
 )
-def test_an_invalid_jobs_file_is_refused(write, changes, message, tmp_path):
-    path = write(**changes)
+def test_invalid_jobs_file_is_rejected(write_jobs, changes, message, tmp_path):
+    path = write_jobs(**changes)
     with pytest.raises(ValueError, match=message):
         load_jobs(path)
     code, output = call("run-due", path, "--now", NOW)
@@ -75,13 +75,13 @@ def test_an_invalid_jobs_file_is_refused(write, changes, message, tmp_path):
     assert not (tmp_path / "ledger.sqlite").exists()
 
 
-def test_two_jobs_with_one_name_or_folder_are_refused(write, tmp_path):
-    first = yaml.safe_load(write().read_text())["jobs"][0]
+def test_jobs_that_share_a_name_or_folder_are_rejected(write_jobs, tmp_path):
+    first = yaml.safe_load(write_jobs().read_text())["jobs"][0]
     with pytest.raises(ValueError, match="two jobs are called 'tiny'"):
-        load_jobs(write(first))
+        load_jobs(write_jobs(first))
     with pytest.raises(ValueError, match="two jobs write to out"):
         load_jobs(
-            write(
+            write_jobs(
                 first | {"name": "b", "output": "out/{cycle:%Y%m%dT%H}.zarr"},
                 output="out/{cycle:%Y%m%dT%H}.zarr",
             )
@@ -90,16 +90,16 @@ def test_two_jobs_with_one_name_or_folder_are_refused(write, tmp_path):
     (tmp_path / "alias").symlink_to("out")
     with pytest.raises(ValueError, match=r"jobs (b and tiny|tiny and b) write to one folder"):
         load_jobs(
-            write(
+            write_jobs(
                 first | {"name": "b", "output": "alias/{cycle:%Y%m%dT%H}.zarr"},
                 output="out/{cycle:%Y%m%dT%H}.zarr",
             )
         )
     with pytest.raises(ValueError, match="contains no list of jobs"):
-        load_jobs(write(top={"jobs": {}}))
+        load_jobs(write_jobs(top={"jobs": {}}))
     with pytest.raises(ValueError, match="defaults: should contain keys of a job"):
-        load_jobs(write(top={"defaults": ["lead"]}))
-    path = write()
+        load_jobs(write_jobs(top={"defaults": ["lead"]}))
+    path = write_jobs()
     path.write_text(path.read_text() + "poll: 5s\n")
     with pytest.raises(ValueError, match="'poll' is given twice, line 1 and below"):
         load_jobs(path)
@@ -119,7 +119,7 @@ def make_job(**changes):
     )
 
 
-def test_cycles_are_due_after_their_delay_and_the_start():
+def test_cycles_are_due_after_their_delay_and_the_start_time():
     now = datetime(2001, 1, 6, 0, 30)
     seen = datetime(2001, 1, 5, 7)
     assert [c.hour for c in make_job().due_cycles(now, seen)] == [12, 18, 0]
@@ -132,11 +132,11 @@ def test_cycles_are_due_after_their_delay_and_the_start():
     assert make_job(start="2002-01-01").next_due(now) == datetime(2002, 1, 1)
 
 
-def test_commands_are_filled_and_secrets_are_masked(monkeypatch):
+def test_command_templates_are_filled_and_secrets_masked(monkeypatch):
     monkeypatch.setenv("STORE_TOKEN", "s3cr3t-{x}")
     cycle = datetime(2001, 1, 2, 6)
-    words = ["get", "{name}/{cycle:%H}", "${STORE_TOKEN}"]
-    assert resolve(words, make_job(), cycle) == ["get", "a/06", "s3cr3t-{x}"]
+    args = ["get", "{name}/{cycle:%H}", "${STORE_TOKEN}"]
+    assert resolve(args, make_job(), cycle) == ["get", "a/06", "s3cr3t-{x}"]
     assert mask("with s3cr3t-{x} and https://me:pw@host/x") == "with *** and https://***@host/x"
     assert resolve(["awk", "{{print $1}}"], make_job(), cycle)[1] == "{print $1}"
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""Schedulers and workers are killed at any step, and schedulers race; no cycle is lost or published twice."""
+"""No cycle is lost or published twice when schedulers or workers are killed, or schedulers race."""
 
 import os
 import signal
@@ -16,8 +16,8 @@ from fourcaster.forecast.jobs.states import CycleState
 
 STEPS = {
     "claimed": "Ledger.claim",
-    "forecast made": "LocalExecutor.run",
-    "about to publish": "Ledger.begin_publishing",
+    "forecast finished": "LocalExecutor.run",
+    "before publishing": "Ledger.begin_publishing",
     "renamed": "LocalStore.publish",
     "done": "Ledger.end",
     "latest set": "publishing.set_latest",
@@ -47,8 +47,8 @@ app(["jobs", "run-due", {path!r}, "--now", {now!r}])
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_scheduler_killed_at_any_step_loses_nothing(write, tmp_path, step):
-    path = write(start=CYCLES[2], on_success=["sh", "-c", "echo {cycle:%Y-%m-%dT%H:%M} >> notified"])
+def test_scheduler_killed_at_any_step_loses_no_cycle(write_jobs, tmp_path, step):
+    path = write_jobs(start=CYCLES[2], on_success=["sh", "-c", "echo {cycle:%Y-%m-%dT%H:%M} >> notified"])
     code = KILLER.format(target=STEPS[step], count=1, path=str(path), now=NOW)
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode
@@ -64,7 +64,7 @@ def test_a_scheduler_killed_at_any_step_loses_nothing(write, tmp_path, step):
     assert {output: verify_checksum(output) for output in before} == before
     assert os.readlink(tmp_path / "out" / "tiny" / "latest") == "20010106T00.zarr"
     assert not list((tmp_path / "out" / "tiny" / ".making").iterdir())
-    # The command runs also for a cycle that was killed just before it.
+    # The hook also runs for a cycle whose scheduler was killed just before it.
     assert set((tmp_path / "notified").read_text().split()) == set(CYCLES[2:])
 
 
@@ -92,37 +92,37 @@ for name in ("resolve", "initial_states", "check_forecast", "plot", "checksum", 
 """
 
 
-def test_a_worker_killed_at_any_step_does_not_count_as_failed(write, tmp_path, monkeypatch):
+def test_worker_killed_at_any_step_does_not_count_as_failed(write_jobs, tmp_path, monkeypatch):
     (tmp_path / "killing.py").write_text(WORKER.format(folder=str(tmp_path)))
-    path = write(start=CYCLES[-1], prepare=["true"], retries=0, plots=None)
+    path = write_jobs(start=CYCLES[-1], prepare=["true"], retries=0, plots=None)
     code = (
         "from fourcaster.forecast.jobs import executors; executors._PRELOADED.append('killing'); "
         "from fourcaster.forecast.cli.main import app; "
         f"app(['jobs', 'run-due', {str(path)!r}, '--now', {NOW!r}])"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     (record,) = Ledger(tmp_path / "ledger.sqlite").records()
-    assert done.returncode == 0, done.stderr
-    assert (record.state, record.attempts, record.interruptions) == (CycleState.DONE, 0, 8), done.stderr
+    assert result.returncode == 0, result.stderr
+    assert (record.state, record.attempts, record.interruptions) == (CycleState.DONE, 0, 8), result.stderr
     assert len(list(tmp_path.glob("killed-*"))) == 8
     assert verify_checksum(Path(record.output), record.checksum)
     assert count_lines(path, "published as") == {CYCLES[-1]: 1}
 
 
-def test_a_worker_killed_from_outside_does_not_count_as_failed(write, tmp_path):
+def test_worker_killed_externally_does_not_count_as_failed(write_jobs, tmp_path):
     kill = (
         f"import os, signal; p='{tmp_path}/killed'; "
         "n=os.path.exists(p) or (open(p, 'w'), os.kill(os.getppid(), signal.SIGKILL))"
     )
-    path = write(prepare=[sys.executable, "-c", kill], start=CYCLES[-1], retries=0)
+    path = write_jobs(prepare=[sys.executable, "-c", kill], start=CYCLES[-1], retries=0)
     records = Scheduler(path, clock()).run()
     assert [(r.state, r.attempts, r.interruptions) for r in records] == [(CycleState.DONE, 0, 1)]
 
 
-def test_schedulers_that_race_share_the_work(write, tmp_path):
-    path = write()
-    words = [
+def test_concurrent_schedulers_share_the_cycles(write_jobs, tmp_path):
+    path = write_jobs()
+    args = [
         sys.executable,
         "-c",
         "from fourcaster.forecast.cli.main import main; main()",
@@ -132,7 +132,7 @@ def test_schedulers_that_race_share_the_work(write, tmp_path):
         "--now",
         NOW,
     ]
-    schedulers = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(3)]
+    schedulers = [subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(3)]
     outputs = [process.communicate() for process in schedulers]
     assert [process.returncode for process in schedulers] == [0, 0, 0], outputs
     assert count_lines(path, "published as") == Counter(CYCLES)

@@ -1,4 +1,4 @@
-"""The ledger: who may claim a cycle, whatever the clock says; a damaged, locked or missing ledger."""
+"""The ledger: claims and leases under any clock; damaged, locked and missing ledgers."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from fourcaster.forecast.jobs.scheduler import Scheduler
 from fourcaster.forecast.jobs.states import ClaimState, CycleState
 
 
-def test_a_process_that_lost_its_claim_cannot_publish(tmp_path):
+def test_process_that_lost_its_claim_cannot_publish(tmp_path):
     ledger = Ledger(tmp_path / "l.sqlite", lease=60)
     assert ledger.open() is None
     ledger.insert("a", ["c"], datetime(2001, 1, 1))
@@ -40,11 +40,11 @@ def test_a_process_that_lost_its_claim_cannot_publish(tmp_path):
 
     record = ledger.record("a", "c")
     assert not ledger.is_claimable(record)
-    assert not ledger.is_claimable(change(lease_until=0.0))  # the process lives, whatever the clock says
+    assert not ledger.is_claimable(change(lease_until=0.0))  # the process is alive, whatever the clock shows
     assert not ledger.is_claimable(change(heard=record.heard - 300))
-    assert ledger.is_claimable(change(heard=record.heard - 3600))  # silent for very long
+    assert ledger.is_claimable(change(heard=record.heard - 3600))  # no heartbeat for a long time
     assert not ledger.is_claimable(change(host="elsewhere", lease_until=time.time() + 1))
-    change(lease_until=time.time() - 1)  # of another host, whose lease is over
+    change(lease_until=time.time() - 1)  # of another host, with an expired lease
     second = ledger.claim("a", "c")
     assert second is not None
     assert second.interruptions == 1
@@ -56,7 +56,7 @@ def test_a_process_that_lost_its_claim_cannot_publish(tmp_path):
     assert ledger.record("a", "c").state is CycleState.DONE
 
 
-def test_a_clock_that_is_set_back_blocks_no_cycle(tmp_path):
+def test_clock_set_back_blocks_no_cycle(tmp_path):
     ledger = Ledger(tmp_path / "l.sqlite", lease=60)
     ledger.open()
     ledger.insert("a", ["c"], datetime(2001, 1, 1))
@@ -72,7 +72,7 @@ def test_a_clock_that_is_set_back_blocks_no_cycle(tmp_path):
     assert first.token != second.token
 
 
-def test_a_locked_ledger_is_reported(tmp_path, monkeypatch):
+def test_locked_ledger_is_reported(tmp_path, monkeypatch):
     ledger = Ledger(tmp_path / "l.sqlite")
     ledger.open()
     monkeypatch.setattr("fourcaster.forecast.jobs.database._LOCK_TIMEOUT", 0.1)
@@ -86,7 +86,7 @@ def test_a_locked_ledger_is_reported(tmp_path, monkeypatch):
         ledger.insert("a", ["c"], datetime(2001, 1, 1))
 
 
-def test_a_claim_is_renewed_during_the_work_and_checked_before_publishing(tmp_path):
+def test_claim_is_renewed_while_working_and_checked_before_publishing(tmp_path):
     ledger = Ledger(tmp_path / "l.sqlite", lease=1)
     ledger.open()
     ledger.insert("a", ["c"], datetime(2001, 1, 1))
@@ -109,10 +109,10 @@ def test_a_claim_is_renewed_during_the_work_and_checked_before_publishing(tmp_pa
         assert not (tmp_path / "out" / "x.nc").exists()
 
 
-def test_a_damaged_ledger_is_rebuilt_from_the_outputs(write, tmp_path):
-    path = write()
+def test_damaged_ledger_is_rebuilt_from_the_outputs(write_jobs, tmp_path):
+    path = write_jobs()
     before = {record.cycle: record.checksum for record in Scheduler(path, clock()).run()}
-    # No longer what was published:
+    # Damage a published output:
     (tmp_path / "out" / "tiny" / "20010105T06.zarr" / "zarr.json").write_text("{}")
     for tail in ("-wal", "-shm"):
         (tmp_path / f"ledger.sqlite{tail}").unlink(missing_ok=True)
@@ -123,8 +123,8 @@ def test_a_damaged_ledger_is_rebuilt_from_the_outputs(write, tmp_path):
     assert {record.cycle: record.checksum for record in scheduler.ledger.records()} == before
 
 
-def test_an_emptied_or_missing_ledger_is_rebuilt_from_the_outputs(write, tmp_path):
-    path = write(keep=2, on_success=["sh", "-c", "echo {name} >> notified"])
+def test_emptied_or_missing_ledger_is_rebuilt_from_the_outputs(write_jobs, tmp_path):
+    path = write_jobs(keep=2, on_success=["sh", "-c", "echo {name} >> notified"])
     Scheduler(path, clock()).run()
     before = {
         record.cycle: record.checksum
@@ -147,8 +147,8 @@ def test_an_emptied_or_missing_ledger_is_rebuilt_from_the_outputs(write, tmp_pat
 
 
 @pytest.mark.parametrize("step", ["LocalStore.publish", "Ledger.end", "publishing.set_latest"])
-def test_the_hook_is_run_where_the_ledger_is_damaged_before_it(write, tmp_path, monkeypatch, step):
-    path = write(start=CYCLES[-2], on_success=["sh", "-c", "echo {cycle:%Y-%m-%dT%H:%M} >> notified"])
+def test_hook_runs_if_the_ledger_is_damaged_before_it(write_jobs, tmp_path, monkeypatch, step):
+    path = write_jobs(start=CYCLES[-2], on_success=["sh", "-c", "echo {cycle:%Y-%m-%dT%H:%M} >> notified"])
     owner, name = step.split(".")
     owner = {"LocalStore": LocalStore, "Ledger": Ledger, "publishing": publishing}[owner]
     original = getattr(owner, name)
@@ -178,8 +178,8 @@ def test_the_hook_is_run_where_the_ledger_is_damaged_before_it(write, tmp_path, 
     assert (tmp_path / "notified").read_text() == notified
 
 
-def test_a_ledger_damaged_during_a_service_is_rebuilt(write, tmp_path):
-    path = write(start=CYCLES[-2])
+def test_ledger_damaged_while_serving_is_rebuilt(write_jobs, tmp_path):
+    path = write_jobs(start=CYCLES[-2])
     times = [datetime.fromisoformat(CYCLES[-2])]
     scheduler = Scheduler(path, lambda: times[-1])
     thread = threading.Thread(target=scheduler.run, kwargs={"stay": True})
@@ -188,7 +188,7 @@ def test_a_ledger_damaged_during_a_service_is_rebuilt(write, tmp_path):
         time.sleep(0.1)
     for tail in ("-wal", "-shm"):
         (tmp_path / f"ledger.sqlite{tail}").unlink(missing_ok=True)
-    # In place: a file that is truncated first is, for a moment, an empty database of someone else.
+    # In place: a truncated file would be, for a moment, an empty foreign database.
     with open(tmp_path / "ledger.sqlite", "r+b") as file:
         file.write(b"no database" * 1000)
     times.append(datetime.fromisoformat(NOW))
@@ -207,7 +207,7 @@ def test_a_ledger_damaged_during_a_service_is_rebuilt(write, tmp_path):
 
 
 @pytest.mark.parametrize("free", [20, 60, 200, 350, 600])
-def test_a_disk_without_room_loses_nothing(write, tmp_path, free):
+def test_full_disk_loses_no_cycle(write_jobs, tmp_path, free):
     disk = tmp_path / "disk"
     disk.mkdir()
     if (
@@ -218,7 +218,7 @@ def test_a_disk_without_room_loses_nothing(write, tmp_path, free):
     ):
         pytest.skip("a small disk cannot be mounted here")
     try:
-        path = Path(shutil.copy(write(start=CYCLES[-2], retries=0), disk))
+        path = Path(shutil.copy(write_jobs(start=CYCLES[-2], retries=0), disk))
         with open(disk / "filler", "wb") as file:
             file.write(bytes(4 * 2**20 - (free + 8) * 1024))
         code, output = call("run-due", path, "--now", NOW)

@@ -1,4 +1,4 @@
-"""Foreign objects in an object store are kept; interrupted uploads and removals are completed."""
+"""Object stores: foreign objects are kept; interrupted uploads and removals are completed."""
 
 import json
 
@@ -20,7 +20,7 @@ class MemoryObjectStore(ObjectStore):
 
 
 def put(store, **objects):
-    """Write objects whose names have ``__`` for a slash and ``_`` for a dot."""
+    """Write objects; in their names, ``__`` stands for a slash and ``_`` for a dot."""
     for key, value in objects.items():
         store._store.put(key.replace("__", "/").replace("_", "."), value)
 
@@ -60,12 +60,12 @@ def test_foreign_objects_are_kept(upload, key):
         publish(CYCLES[1])
 
 
-def test_a_manifest_in_an_object_store_records_whether_the_hook_was_run(upload):
+def test_manifest_records_whether_the_hook_has_run(upload):
     store, publish = upload
     published = publish()
     before = read_all(store)
     store.record_hook_ended("x.zarr")
-    assert read_all(store) == before  # of earlier versions, and of jobs without a hook
+    assert read_all(store) == before  # as for earlier versions and jobs without a hook
     manifest = Manifest(json.loads(before["x.zarr.json"]))
     store._put("x.zarr.json", manifest.with_hook_pending().to_bytes())
     assert dict(store.manifests())["x.zarr"].hook_pending
@@ -78,11 +78,11 @@ def test_a_manifest_in_an_object_store_records_whether_the_hook_was_run(upload):
     assert "y.zarr.json" not in read_all(store)
 
 
-def test_an_object_store_completes_its_own_uploads_and_removes_no_foreign_objects(upload):
+def test_own_uploads_are_completed_and_foreign_objects_are_not_removed(upload):
     store, publish = upload
-    answers = iter([True, False])
+    lease_states = iter([True, False])
     with pytest.raises(LeaseLostError):
-        publish(lease_held=lambda: next(answers))  # the upload is not completed
+        publish(lease_held=lambda: next(lease_states))  # the upload is not completed
     assert "x.zarr.making" in read_all(store)
     assert store.verify_checksum("x.zarr") is None
     published = publish()
@@ -114,7 +114,7 @@ def test_an_object_store_completes_its_own_uploads_and_removes_no_foreign_object
     store.remove("x.zarr", published)
 
 
-def test_a_foreign_latest_in_an_object_store_is_kept(upload):
+def test_foreign_latest_object_is_kept(upload):
     store, _ = upload
     for value in (b"my file", b"\xff\xfe", b"../x.zarr"):
         put(store, latest=value)

@@ -1,4 +1,4 @@
-"""An invalid row of the ledger is reported and left out; the other cycles are not affected."""
+"""Invalid rows of the ledger are reported and skipped; other cycles are not affected."""
 
 import json
 
@@ -10,7 +10,7 @@ from fourcaster.forecast.jobs.results import ErrorResult
 from fourcaster.forecast.jobs.scheduler import Scheduler
 from fourcaster.forecast.jobs.states import CycleState
 
-BAD = {
+INVALID_VALUES = {
     "state": ["lost", "", b"done"],
     "cycle": ["yesterday", "2001-13-01T00:00", "0001-01-01T00:00", "9999-12-31T18:00", b"\xff", "../../x"],
     "seen": ["never", b"x", "2001-99-01"],
@@ -40,12 +40,12 @@ def damage(path, name, value, cycle="2000-01-05T00:00", state="waiting"):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [(name, value) for name, values in BAD.items() for value in values]
+    ("name", "value"), [(name, value) for name, values in INVALID_VALUES.items() for value in values]
 )
-def test_an_invalid_row_is_reported_once_and_left_out(write, tmp_path, name, value):
+def test_invalid_row_is_reported_once_and_skipped(write_jobs, tmp_path, name, value):
     messages = []
     damage(tmp_path / "ledger.sqlite", name, value)
-    path = write(start=CYCLES[-1])
+    path = write_jobs(start=CYCLES[-1])
     scheduler = Scheduler(path, clock())
     scheduler.log.write = lambda **values: messages.append(values["message"])
     scheduler.enter_due()
@@ -59,11 +59,11 @@ def test_an_invalid_row_is_reported_once_and_left_out(write, tmp_path, name, val
     assert len(message) < 400
 
 
-def test_an_invalid_row_is_in_the_status_and_stops_no_verb(write, tmp_path):
+def test_invalid_row_is_shown_in_the_status_and_fails_no_command(write_jobs, tmp_path):
     damage(tmp_path / "ledger.sqlite", "state", "<script>")
-    path = write(start="2001-02-01")
-    for words in (("status", path), ("run-due", path, "--now", NOW), ("retry", path, "tiny")):
-        code, output = call(*words)
+    path = write_jobs(start="2001-02-01")
+    for args in (("status", path), ("run-due", path, "--now", NOW), ("retry", path, "tiny")):
+        code, output = call(*args)
         assert code == 0
         assert "its state '<script>' is not one of pending, waiting" in output
     problems = json.loads((tmp_path / "status" / "status.json").read_text())["problems"]
@@ -86,9 +86,9 @@ def test_an_invalid_row_is_in_the_status_and_stops_no_verb(write, tmp_path):
         '[{"variable": "a", "units": "K", "level": "x", "rmse": {}}]',
     ],
 )
-def test_invalid_scores_are_left_out_of_the_page(write, tmp_path, scores):
+def test_invalid_scores_are_omitted_from_the_page(write_jobs, tmp_path, scores):
     damage(tmp_path / "ledger.sqlite", "scores", scores, CYCLES[0], state="done")
-    code, output = call("status", write(start="2001-02-01"), "--json")
+    code, output = call("status", write_jobs(start="2001-02-01"), "--json")
     assert code == 0
     assert "the scores of job 'tiny', cycle '2001-01-05T00:00' are left out" in output
     page = (tmp_path / "status" / "index.html").read_text()
@@ -96,7 +96,7 @@ def test_invalid_scores_are_left_out_of_the_page(write, tmp_path, scores):
     assert "RMSE" not in page
 
 
-def test_invalid_utf_8_and_an_invalid_first_time_are_tolerated(tmp_path):
+def test_invalid_utf_8_and_invalid_first_seen_times_are_tolerated(tmp_path):
     damage(tmp_path / "l", "error", "x", CYCLES[0])
     warnings = []
     ledger = Ledger(tmp_path / "l", warn=warnings.append)
@@ -109,16 +109,16 @@ def test_invalid_utf_8_and_an_invalid_first_time_are_tolerated(tmp_path):
     assert len(warnings) == 1
 
 
-def test_a_running_cycle_without_a_claim_can_be_claimed(tmp_path):
+def test_running_cycle_without_a_claim_can_be_claimed(tmp_path):
     damage(tmp_path / "l", "token", None, CYCLES[0], state="running")
     ledger = Ledger(tmp_path / "l")
     assert ledger.is_claimable(ledger.records()[0])
     assert ledger.claim("tiny", CYCLES[0]) is not None
 
 
-def test_the_backoff_is_bounded_after_very_many_failures(write, tmp_path, monkeypatch):
+def test_backoff_is_bounded_after_many_failures(write_jobs, tmp_path, monkeypatch):
     monkeypatch.setattr("fourcaster.forecast.jobs.executors.LocalExecutor.run", lambda *_: ErrorResult("x"))
     damage(tmp_path / "ledger.sqlite", "attempts", 9000, CYCLES[-1])
-    path = write(start=CYCLES[-1], retries=10_000)
+    path = write_jobs(start=CYCLES[-1], retries=10_000)
     (record,) = Scheduler(path, clock()).run()
     assert (record.state, record.attempts) == (CycleState.RETRYING, 9001)

@@ -1,4 +1,4 @@
-"""Outputs in object stores, attempts on Dask workers and on workers of a queue."""
+"""Outputs in object stores; attempts on Dask workers and on batch queues."""
 
 import socket
 import subprocess
@@ -21,8 +21,8 @@ from fourcaster.forecast.jobs.scheduler import Scheduler
 from fourcaster.forecast.jobs.states import CycleState
 
 
-def test_an_unreliable_object_store_contains_complete_forecasts_only(
-    write, tmp_path, monkeypatch, tiny_store, tiny_checkpoint
+def test_unreliable_object_store_contains_only_complete_forecasts(
+    write_jobs, tmp_path, monkeypatch, tiny_store, tiny_checkpoint
 ):
     pytest.importorskip("moto")
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -35,7 +35,7 @@ def test_an_unreliable_object_store_contains_complete_forecasts_only(
                 client.upload_file(str(path), "weather", f"truth.zarr/{path.relative_to(tiny_store)}")
         proxy = serve(upstream=port, fails=0.05, seed=2)
         credentials(monkeypatch, proxy.server_port)
-        path = write(
+        path = write_jobs(
             source="s3://weather/truth.zarr",
             output="s3://weather/out/{name}/{cycle:%Y}/{cycle:%m%dT%H}.zarr",
             start=CYCLES[2],
@@ -78,7 +78,7 @@ def test_an_unreliable_object_store_contains_complete_forecasts_only(
         stop(proxy)
 
 
-def test_an_attempt_on_a_lost_dask_worker_is_repeated_on_another(write, tmp_path, tiny_store):
+def test_attempt_on_a_lost_dask_worker_is_repeated_on_another(write_jobs, tmp_path, tiny_store):
     script = tmp_path / "prepare.py"
     script.write_text("""
 import os, pathlib, psutil
@@ -88,7 +88,7 @@ if not lost.exists():
     psutil.Process(os.getppid()).parent().parent().kill()  # attempt, fork server, worker
 """)
     kill = [sys.executable, str(script)]
-    path = write(
+    path = write_jobs(
         prepare=kill,
         start=CYCLES[-1],
         retries=0,
@@ -102,7 +102,7 @@ if not lost.exists():
     assert not list(tmp_path.glob(".verifying-*"))
     assert verify_checksum(Path(record.output), record.checksum)
     assert count_lines(path, "published as") == {CYCLES[-1]: 1}
-    path = write(
+    path = write_jobs(
         prepare=["sleep", "600.5"],
         start="2001-01-06T06:00",
         deadline="1s",
@@ -115,7 +115,7 @@ if not lost.exists():
 
 # dask-jobqueue leaves its local processes unclosed.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_attempts_run_on_workers_of_a_queue(write, tmp_path):
+def test_attempts_run_on_batch_queue_workers(write_jobs, tmp_path):
     pytest.importorskip("dask_jobqueue")
     options = {
         "cores": 1,
@@ -124,7 +124,9 @@ def test_attempts_run_on_workers_of_a_queue(write, tmp_path):
         "log_directory": str(tmp_path),
         "interface": "lo",
     }
-    path = write(start=CYCLES[-1], top={"engine": "dask", "cluster": {"queue": "local", "options": options}})
+    path = write_jobs(
+        start=CYCLES[-1], top={"engine": "dask", "cluster": {"queue": "local", "options": options}}
+    )
     assert [record.state for record in Scheduler(path, clock()).run()] == [CycleState.DONE]
     for top in (
         {"engine": "dask"},
@@ -132,18 +134,18 @@ def test_attempts_run_on_workers_of_a_queue(write, tmp_path):
         {"engine": "dask", "scheduler": "local:1", "cluster": {"queue": "local"}},
     ):
         with pytest.raises(ValueError, match="needs either a scheduler"):
-            load_jobs(write(top=top))
+            load_jobs(write_jobs(top=top))
 
 
 @contextmanager
 def dask_processes(port):
-    words = [sys.executable, "-m", "dask"]
+    args = [sys.executable, "-m", "dask"]
     scheduler = subprocess.Popen(
-        [*words, "scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"],
+        [*args, "scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"],
         stderr=subprocess.DEVNULL,
     )
     worker = subprocess.Popen(
-        [*words, "worker", f"tcp://127.0.0.1:{port}", "--nthreads", "1", "--no-dashboard"],
+        [*args, "worker", f"tcp://127.0.0.1:{port}", "--nthreads", "1", "--no-dashboard"],
         stderr=subprocess.DEVNULL,
     )
     try:
@@ -155,12 +157,12 @@ def dask_processes(port):
 
 
 @pytest.mark.slow
-def test_a_restarted_dask_scheduler_is_connected_to_again(write, tmp_path):
+def test_restarted_dask_scheduler_is_reconnected(write_jobs, tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     wait = [sys.executable, "-c", "import pathlib, time; pathlib.Path('begun').touch(); time.sleep(3)"]
-    path = write(
+    path = write_jobs(
         prepare=wait,
         start=CYCLES[-1],
         backoff="3s",
@@ -181,11 +183,11 @@ def test_a_restarted_dask_scheduler_is_connected_to_again(write, tmp_path):
     assert count_lines(path, "published as") == {CYCLES[-1]: 1}
 
 
-def test_an_object_store_out_of_reach_is_a_failure_that_is_retried(write, monkeypatch):
+def test_unreachable_object_store_is_retried(write_jobs, monkeypatch):
     pytest.importorskip("boto3")
-    credentials(monkeypatch, 9)  # where nobody listens
+    credentials(monkeypatch, 9)  # no server listens on this port
     monkeypatch.setenv("FOURCASTER_TIMEOUT", "1")
-    path = write(output="s3://weather/{name}/{cycle:%Y%m%dT%H}.zarr", start=CYCLES[-1])
+    path = write_jobs(output="s3://weather/{name}/{cycle:%Y%m%dT%H}.zarr", start=CYCLES[-1])
     code, output = call("run-due", path, "--now", NOW)
     assert code == 3
     assert "retrying: cannot tell whether it is published: s3://weather/tiny: " in output

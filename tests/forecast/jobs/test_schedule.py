@@ -1,4 +1,4 @@
-"""Due cycles are made once, late data are waited for, failures are retried and reported; the verbs."""
+"""Due cycles run once, late data are awaited, failures are retried and reported; subcommands."""
 
 import json
 import os
@@ -20,8 +20,8 @@ from fourcaster.forecast.jobs.states import CycleState
 from fourcaster.forecast.jobs.times import clock_from
 
 
-def test_due_cycles_are_made_once(write, tmp_path, tiny_checkpoint, tiny_store):
-    path = write(plots=None, variables=["t2m"], truth=str(tiny_store))
+def test_due_cycles_run_once(write_jobs, tmp_path, tiny_checkpoint, tiny_store):
+    path = write_jobs(plots=None, variables=["t2m"], truth=str(tiny_store))
     code, output = call("run-due", path, "--now", NOW)
     assert code == 0
     lines = [line.split()[1:] for line in output.splitlines() if line.startswith("tiny ")]
@@ -52,14 +52,14 @@ def test_due_cycles_are_made_once(write, tmp_path, tiny_checkpoint, tiny_store):
     assert all(json.loads(line)["job"] == "tiny" for line in call("logs", path, "tiny")[1].splitlines())
 
 
-def test_late_data_are_waited_for_until_the_deadline(write, tmp_path, tiny_store):
-    path = write(source="late.zarr", prepare=["true"], start=CYCLES[-1], deadline="2h", max_catchup=1)
+def test_late_data_are_awaited_until_the_deadline(write_jobs, tmp_path, tiny_store):
+    path = write_jobs(source="late.zarr", prepare=["true"], start=CYCLES[-1], deadline="2h", max_catchup=1)
     code, output = call("run-due", path, "--now", "2001-01-06T00:30")
     assert code == 3
     assert "waiting: late.zarr does not exist" in output.replace(str(tmp_path) + "/", "")
     assert call("run-due", path, "--now", "2001-01-06T01:59")[0] in (0, 3)
     (tmp_path / "late.zarr").symlink_to(tiny_store)
-    time.sleep(1.1)  # until it looks again
+    time.sleep(1.1)  # until the next poll
     assert call("run-due", path, "--now", "2001-01-06T02:10")[0] == 0
     code, output = call("run-due", path, "--now", "2001-02-20T00:10")  # after the end of the source
     assert code == 3
@@ -70,8 +70,8 @@ def test_late_data_are_waited_for_until_the_deadline(write, tmp_path, tiny_store
     assert "failed: the data did not come within 2 h" in output
 
 
-def test_waiting_by_a_clock_that_was_set_ends_at_the_deadline(write):
-    path = write(source="late.zarr", prepare=["true"], start=CYCLES[-1], deadline="3s", retries=0)
+def test_waiting_with_a_given_current_time_ends_at_the_deadline(write_jobs):
+    path = write_jobs(source="late.zarr", prepare=["true"], start=CYCLES[-1], deadline="3s", retries=0)
     started = time.monotonic()
     code, output = call("run-due", path, "--now", CYCLES[-1], "--wait")
     late = "failed: the data did not come within 3 s"
@@ -86,9 +86,13 @@ def test_waiting_by_a_clock_that_was_set_ends_at_the_deadline(write):
     assert first - datetime(2001, 1, 1) < timedelta(seconds=20)
 
 
-def test_ensembles_and_bounds_of_a_job_equal_those_of_a_run(write, tmp_path, tiny_checkpoint, tiny_store):
+def test_job_output_equals_a_run_with_the_same_ensemble_and_bounds(
+    write_jobs, tmp_path, tiny_checkpoint, tiny_store
+):
     options = {"members": 3, "seed": 5, "amplitude": 0.2}
-    path = write(start=CYCLES[-1], lead="6h", grid="5x9", clip={"t2m": [270, None]}, bounds=False, **options)
+    path = write_jobs(
+        start=CYCLES[-1], lead="6h", grid="5x9", clip={"t2m": [270, None]}, bounds=False, **options
+    )
     assert call("run-due", path, "--now", NOW)[0] == 0
     expected = Forecaster.load(tiny_checkpoint).run(
         tiny_store, times=CYCLES[-1], lead="6h", grid="5x9", clip={"t2m": (270, None)}, **options
@@ -99,8 +103,8 @@ def test_ensembles_and_bounds_of_a_job_equal_those_of_a_run(write, tmp_path, tin
         assert forecast["number"].attrs == expected["number"].attrs
 
 
-def test_data_that_are_being_written_are_waited_for(write, tmp_path, tiny_store):
-    path = write(prepare=["sh", "-c", "exit 75"], start=CYCLES[-1], retries=0)
+def test_incomplete_data_are_awaited(write_jobs, tmp_path, tiny_store):
+    path = write_jobs(prepare=["sh", "-c", "exit 75"], start=CYCLES[-1], retries=0)
     code, output = call("run-due", path, "--now", NOW)
     assert code == 3
     assert "waiting: the data are not there yet, according to the prepare command sh" in output
@@ -108,7 +112,7 @@ def test_data_that_are_being_written_are_waited_for(write, tmp_path, tiny_store)
     for chunk in (tmp_path / "part.zarr" / "t2m" / "c").rglob("*"):
         if chunk.is_file():
             chunk.unlink()
-    path = write(source="part.zarr", start=CYCLES[-1], retries=0)
+    path = write_jobs(source="part.zarr", start=CYCLES[-1], retries=0)
     time.sleep(1.1)
     code, output = call("run-due", path, "--now", NOW)
     assert code == 3
@@ -116,8 +120,8 @@ def test_data_that_are_being_written_are_waited_for(write, tmp_path, tiny_store)
     assert "t2m has missing values at 2001-01-05T18" in output
 
 
-def test_cycles_that_were_never_tried_come_before_those_that_wait(write):
-    scheduler = Scheduler(write(), clock())
+def test_untried_cycles_precede_waiting_cycles(write_jobs):
+    scheduler = Scheduler(write_jobs(), clock())
     scheduler.enter_due()
     for cycle in CYCLES[:3]:
         claimed = scheduler.ledger.claim("tiny", cycle)
@@ -127,16 +131,16 @@ def test_cycles_that_were_never_tried_come_before_those_that_wait(write):
     assert [record.cycle for record in scheduler._claimable(None)] == expected
 
 
-def test_a_job_that_hangs_or_fails_is_ended_and_reported(write, tmp_path):
+def test_hanging_or_failing_job_is_terminated_and_reported(write_jobs, tmp_path):
     hook = ["sh", "-c", 'echo "$FOURCASTER_STATE: $FOURCASTER_ERROR" > failed']
-    path = write(prepare=["sleep", "600.5"], start=CYCLES[-1], deadline="1s", retries=0, on_failure=hook)
+    path = write_jobs(prepare=["sleep", "600.5"], start=CYCLES[-1], deadline="1s", retries=0, on_failure=hook)
     (record,) = Scheduler(path, clock()).run()
     assert record.state is CycleState.FAILED
     assert record.error == "took longer than the deadline of 1 s"
     assert record.attempts == 1
     assert (tmp_path / "failed").read_text().startswith("failed: took longer")
     assert subprocess.run(["pgrep", "-fx", "sleep 600.5"], capture_output=True, check=False).returncode == 1
-    path = write(prepare=["false"], start=CYCLES[-1], retries=1)
+    path = write_jobs(prepare=["false"], start=CYCLES[-1], retries=1)
     assert call("retry", path, "tiny") == (0, f"tiny {CYCLES[-1]} pending\n")
     (record,) = Scheduler(path, clock()).run(until_ended=True)
     assert (record.state, record.attempts) == (CycleState.FAILED, 2)
@@ -144,8 +148,8 @@ def test_a_job_that_hangs_or_fails_is_ended_and_reported(write, tmp_path):
     assert "failing" in (tmp_path / "status" / "index.html").read_text()
 
 
-def test_an_unexpected_error_ends_one_attempt_only(write, monkeypatch):
-    path = write(start=CYCLES[-2], retries=0)
+def test_unexpected_error_ends_only_its_attempt(write_jobs, monkeypatch):
+    path = write_jobs(start=CYCLES[-2], retries=0)
     publish = LocalStore.publish
 
     def fail_once(store, name, *more, **options):
@@ -161,8 +165,8 @@ def test_an_unexpected_error_ends_one_attempt_only(write, monkeypatch):
     ]
 
 
-def test_old_cycles_are_removed_and_the_last_ones_kept(write, tmp_path):
-    path = write(keep=2, truth=None)
+def test_only_the_latest_cycles_are_kept(write_jobs, tmp_path):
+    path = write_jobs(keep=2, truth=None)
     Scheduler(path, clock()).run()
     assert sorted(p.name for p in (tmp_path / "out" / "tiny").glob("*.zarr")) == [
         "20010105T18.zarr",
@@ -173,8 +177,8 @@ def test_old_cycles_are_removed_and_the_last_ones_kept(write, tmp_path):
     assert Scheduler(path, clock()).run() == []
 
 
-def test_verbs_for_one_cycle_a_period_and_cancellation(write, tmp_path):
-    path = write(start=CYCLES[-1])
+def test_run_backfill_cancel_and_retry_commands(write_jobs, tmp_path):
+    path = write_jobs(start=CYCLES[-1])
     assert call("run", path, "tiny", "--cycle", "2001-01-03T06")[0] == 0
     code, output = call("run", path, "tiny", "--cycle", "2001-01-03T07")
     assert code == 2
@@ -194,19 +198,19 @@ def test_verbs_for_one_cycle_a_period_and_cancellation(write, tmp_path):
     assert call("logs", path, "other")[0] == 2
 
 
-def test_a_failed_cycle_is_made_on_request(write):
-    path = write(prepare=["false"], start=CYCLES[-1], retries=0)
+def test_failed_cycle_runs_on_request(write_jobs):
+    path = write_jobs(prepare=["false"], start=CYCLES[-1], retries=0)
     assert call("run-due", path, "--now", NOW)[0] == 1
-    path = write(start=CYCLES[-1], retries=0)
+    path = write_jobs(start=CYCLES[-1], retries=0)
     assert call("run-due", path, "--now", NOW) == (0, "nothing to do\n")
     assert call("run", path, "tiny", "--cycle", CYCLES[-1])[0] == 0
 
 
-def test_files_are_read_as_by_ingest(write, tmp_path, source):
+def test_source_files_are_read_as_by_ingest(write_jobs, tmp_path, source):
     late = source.assign(t2m=(source["t2m"] - 273.15).assign_attrs(units="nonsense"))
     for i in range(2):
         late.isel(time=slice(80 * i, 80 * (i + 1))).to_netcdf(tmp_path / f"in{i}.nc")
-    path = write(
+    path = write_jobs(
         source={"files": "in*.nc", "units": {"t2m": "degC"}},
         start=CYCLES[-1],
         output="out/{cycle:%Y%m%dT%H}.nc",
@@ -218,8 +222,8 @@ def test_files_are_read_as_by_ingest(write, tmp_path, source):
     assert record.finished - record.started < timedelta(minutes=2).total_seconds()
 
 
-def test_a_hook_that_cannot_be_run_blocks_nothing(write, monkeypatch):
-    path = write(start=CYCLES[-1], on_success=["true"])
+def test_hook_that_cannot_run_blocks_nothing(write_jobs, monkeypatch):
+    path = write_jobs(start=CYCLES[-1], on_success=["true"])
 
     def full(*_, **__):
         raise OSError(28, "No space left on device")

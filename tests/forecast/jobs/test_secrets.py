@@ -1,4 +1,4 @@
-"""Secrets of the environment and control characters appear in no log line, ledger, page or hook."""
+"""Secrets of the environment and control characters never reach logs, ledger, status page or hooks."""
 
 import json
 import os
@@ -27,8 +27,8 @@ PEM = (
 
 
 @pytest.fixture
-def secret(monkeypatch):
-    """Return a function that sets an environment variable, where no other one is secret."""
+def set_secret(monkeypatch):
+    """Return a function that sets an environment variable; all others that are secret are removed."""
     for name in list(os.environ):
         if mask(os.environ[name]) != os.environ[name]:
             monkeypatch.delenv(name)
@@ -60,16 +60,16 @@ SECRET_NAMES = [
 
 
 @pytest.mark.parametrize("name", SECRET_NAMES)
-def test_values_of_secret_names_are_masked(secret, name):
-    secret(name, "hidden-word")
+def test_values_of_secret_variables_are_masked(set_secret, name):
+    set_secret(name, "hidden-word")
     assert mask("a hidden-word, xhidden-wordx") == "a ***, x***x"
 
 
 @pytest.mark.parametrize(
     "name", ["PWD", "OLDPWD", "SSH_AUTH_SOCK", "KEYBOARD", "PASSENGERS", "AUTHOR", "COMPASSES", "PINE"]
 )
-def test_values_of_other_names_are_not_masked(secret, name):
-    secret(name, "a-plain-word")
+def test_values_of_other_variables_are_not_masked(set_secret, name):
+    set_secret(name, "a-plain-word")
     assert mask("a-plain-word") == "a-plain-word"
 
 
@@ -84,15 +84,15 @@ def test_values_of_other_names_are_not_masked(secret, name):
         "curl: MIIEvQIBADANBgkqhkiG9w0BAQEF!",
     ],
 )
-def test_keys_of_several_lines_are_masked(secret, text):
-    secret("TLS_KEY", PEM)
+def test_multiline_keys_are_masked(set_secret, text):
+    set_secret("TLS_KEY", PEM)
     assert "MIIEvQ" not in mask(text)
     assert "AASCBK" not in mask(text)
 
 
 @pytest.mark.parametrize("value", ["1234", "x", "ab1", "p+w", "pa", "5$y^"])
-def test_short_values_are_masked_as_words(secret, value):
-    secret("PGPASS", value)
+def test_short_values_are_masked_as_whole_words(set_secret, value):
+    set_secret("PGPASS", value)
     for text in (f"password={value}&user=me", f"({value})", value, f"a {value} b", f'"{value}"'):
         if text.count(value) == 1:
             assert mask(text) == text.replace(value, "***", 1)
@@ -102,25 +102,25 @@ def test_short_values_are_masked_as_words(secret, value):
 
 
 @pytest.mark.parametrize("value", ["1", "0", "true", "False", "yes", ""])
-def test_switches_hide_nothing(secret, value):
-    secret("USE_TOKEN", value)
+def test_boolean_values_are_not_masked(set_secret, value):
+    set_secret("USE_TOKEN", value)
     assert mask(f"ended with {value}") == f"ended with {value}"
 
 
-def test_passwords_of_urls_and_connections_are_masked(secret):
-    secret("DATABASE_URL", "postgres://me:p%40ss-word@db/x")
-    secret("MY_DSN", "host=db user=me password=other-word")
+def test_passwords_in_urls_and_connection_strings_are_masked(set_secret):
+    set_secret("DATABASE_URL", "postgres://me:p%40ss-word@db/x")
+    set_secret("MY_DSN", "host=db user=me password=other-word")
     assert mask("no p%40ss-word, no p@ss-word, no other-word") == "no ***, no ***, no ***"
     text = "at https://you:their@word@host/x, ftp://me@h, s3://b/k"
     assert mask(text) == "at https://***@host/x, ftp://***@h, s3://b/k"
     assert mask("http://a:b/c@host") == "http://***@host"
 
 
-def test_quoted_forms_and_secrets_within_json_are_masked(secret):
-    secret("X_TOKEN", 'se"cr et/\\1')
+def test_escaped_secrets_and_secrets_within_json_are_masked(set_secret):
+    set_secret("X_TOKEN", 'se"cr et/\\1')
     text = f"{json.dumps(os.environ['X_TOKEN'])} {os.environ['X_TOKEN']!r} se%22cr%20et%2F%5C1"
     assert "cr" not in mask(text)
-    secret(
+    set_secret(
         "GOOGLE_CREDENTIALS",
         json.dumps({"type": "account", "private_key": PEM, "client": {"secret": "inner-word"}}),
     )
@@ -129,16 +129,16 @@ def test_quoted_forms_and_secrets_within_json_are_masked(secret):
     assert mask("type account") == "type account"
 
 
-def test_masking_is_fast_on_long_texts(secret):
-    secret("A_KEY", "hidden-word")
+def test_masking_is_fast_on_long_texts(set_secret):
+    set_secret("A_KEY", "hidden-word")
     started = time.monotonic()
     for text in ("a" * 10**6, "://" * 10**5, "x://a:b" * 10**4, "hidden-word" * 10**5):
         mask(text)
     assert time.monotonic() - started < 5
 
 
-def test_every_field_of_a_record_is_masked_and_printable(secret, tmp_path, capsys):
-    secret("A_TOKEN", "hidden-word")
+def test_every_field_of_a_log_record_is_masked_and_printable(set_secret, tmp_path, capsys):
+    set_secret("A_TOKEN", "hidden-word")
     log = Log(tmp_path / "ledger.sqlite")
     write_line = log.for_cycle("tiny", CYCLES[0])
     write_line(
@@ -159,16 +159,16 @@ def test_every_field_of_a_record_is_masked_and_printable(secret, tmp_path, capsy
     assert json.loads(text.splitlines()[0])["data"] == {"url": "***", "deep": [{"***": ["a ***"]}]}
 
 
-def test_a_secret_at_the_cut_of_a_line_is_not_shown_in_part(secret):
-    secret("A_TOKEN", "hidden-word")
+def test_secret_at_a_truncation_point_is_not_partly_shown(set_secret):
+    set_secret("A_TOKEN", "hidden-word")
     for start in range(LINE_BYTES - 12, LINE_BYTES + 1):
         line = b"x" * start + b"hidden-word" + b"y" * 100
         assert "hid" not in parse_line(line, 10**6)["message"]
 
 
-def test_ledger_status_page_and_hooks_are_masked(secret, write, tmp_path):
-    secret("A_TOKEN", "hidden-word")
-    path = write(start="2001-02-01")
+def test_ledger_status_page_and_hooks_are_masked(set_secret, write_jobs, tmp_path):
+    set_secret("A_TOKEN", "hidden-word")
+    path = write_jobs(start="2001-02-01")
     jobs = load_jobs(path)
     ledger = Ledger(tmp_path / "ledger.sqlite")
     ledger.open()
@@ -176,7 +176,7 @@ def test_ledger_status_page_and_hooks_are_masked(secret, write, tmp_path):
     claimed = ledger.claim("tiny", CYCLES[0])
     assert ledger.end(claimed, CycleState.FAILED, "by hidden-word\x1b[2J\n<script>", failed=True)
     assert ledger.records()[0].error == "by *** <script>"
-    with ledger._database.transaction() as db:  # as an earlier version left it
+    with ledger._database.transaction() as db:  # as written by an earlier version
         db.execute(
             "UPDATE cycles SET error=?, output=?",
             ("by hidden-word\x1b[2J<script>", "s3://me:other-word@bucket/<b>"),
@@ -202,7 +202,7 @@ def test_ledger_status_page_and_hooks_are_masked(secret, write, tmp_path):
     assert environment["A_TOKEN"] == "hidden-word"
 
 
-def test_clean_bounds_its_result():
+def test_clean_bounds_the_size_of_its_result():
     value = []
     for _ in range(10**4):
         value = [value]
@@ -214,9 +214,9 @@ def test_clean_bounds_its_result():
     assert len(json.dumps(clean({"c": "x" * 10**6}))) < 21000
 
 
-def test_verbs_print_the_ledger_and_logs_without_secrets_and_control_characters(secret, write, tmp_path):
-    secret("A_TOKEN", "hidden-word")
-    path = write(start="2001-02-01")
+def test_commands_print_no_secrets_and_no_control_characters(set_secret, write_jobs, tmp_path):
+    set_secret("A_TOKEN", "hidden-word")
+    path = write_jobs(start="2001-02-01")
     ledger = Ledger(tmp_path / "ledger.sqlite")
     ledger.open()
     ledger.insert("tiny", CYCLES[:1], clock()())
@@ -226,8 +226,8 @@ def test_verbs_print_the_ledger_and_logs_without_secrets_and_control_characters(
     log = Log(tmp_path / "ledger.sqlite").path("tiny", CYCLES[0])
     log.parent.mkdir(parents=True)
     log.write_text('{"message": "hidden-word \x1b[2J\x9b31m\u202e"}\n')
-    for words in (("status", path), ("status", path, "--json"), ("logs", path, "tiny")):
-        code, output = call(*words)
+    for args in (("status", path), ("status", path, "--json"), ("logs", path, "tiny")):
+        code, output = call(*args)
         assert code == 0
         assert "***" in output
         assert not set("\x1b\x9b\u202e") & set(output)

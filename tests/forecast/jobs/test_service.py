@@ -1,4 +1,4 @@
-"""A scheduler as a service: it stops, reads its file again, and hands back what it cannot finish."""
+"""The scheduler as a service: stopping, reloading its file, releasing unfinished cycles."""
 
 import json
 import signal
@@ -15,8 +15,8 @@ from fourcaster.forecast.jobs.scheduler import Scheduler
 from fourcaster.forecast.jobs.states import CycleState
 
 
-def test_a_running_cycle_can_be_cancelled_and_a_service_stops(write):
-    path = write(prepare=["sleep", "30"], start=CYCLES[-1], top={"lease": "3s"})
+def test_running_cycle_can_be_cancelled_and_the_service_stopped(write_jobs):
+    path = write_jobs(prepare=["sleep", "30"], start=CYCLES[-1], top={"lease": "3s"})
     scheduler = Scheduler(path, clock())
     thread = threading.Thread(target=scheduler.run, kwargs={"stay": True})
     thread.start()
@@ -31,9 +31,9 @@ def test_a_running_cycle_can_be_cancelled_and_a_service_stops(write):
     assert not thread.is_alive()
 
 
-def test_changes_that_need_a_new_start_are_reported(write):
-    scheduler = Scheduler(write(), clock())
-    write(name="other", top={"workers": 3})
+def test_changes_that_require_a_restart_are_reported(write_jobs):
+    scheduler = Scheduler(write_jobs(), clock())
+    write_jobs(name="other", top={"workers": 3})
     scheduler.reload()
     messages = []
     scheduler.log.write = lambda **values: messages.append(values["message"])
@@ -43,10 +43,10 @@ def test_changes_that_need_a_new_start_are_reported(write):
     assert messages[0].endswith("read again; changes of workers take effect at the next start")
 
 
-def test_a_service_reads_its_file_again_and_ends_in_good_order(write, tmp_path):
+def test_service_reloads_its_file_and_shuts_down_cleanly(write_jobs, tmp_path):
     now = datetime.now(UTC).replace(tzinfo=None)
-    path = write(source="late.zarr", prepare=["true"], cycle="0 0 1 1 *", start=f"{now.year}-01-01")
-    words = [
+    path = write_jobs(source="late.zarr", prepare=["true"], cycle="0 0 1 1 *", start=f"{now.year}-01-01")
+    args = [
         sys.executable,
         "-c",
         "from fourcaster.forecast.cli.main import main; main()",
@@ -54,7 +54,7 @@ def test_a_service_reads_its_file_again_and_ends_in_good_order(write, tmp_path):
         "serve",
         str(path),
     ]
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(args, stderr=subprocess.PIPE, text=True) as process:
         messages = (json.loads(line)["message"] for line in process.stderr)
         assert any(message.startswith("waits for data") for message in messages)
         valid = path.read_text()
@@ -72,9 +72,9 @@ def test_a_service_reads_its_file_again_and_ends_in_good_order(write, tmp_path):
     assert states <= {CycleState.WAITING, CycleState.PENDING}
 
 
-def test_an_attempt_that_cannot_end_in_time_is_handed_back(write, monkeypatch, tmp_path):
+def test_unfinished_attempt_is_released_on_shutdown(write_jobs, monkeypatch, tmp_path):
     monkeypatch.setattr("fourcaster.forecast.jobs.scheduler._GRACE", 0.5)
-    path = write(prepare=["sleep", "601.5"], start=CYCLES[-1])
+    path = write_jobs(prepare=["sleep", "601.5"], start=CYCLES[-1])
     scheduler = Scheduler(path, clock())
     thread = threading.Thread(target=scheduler.run, kwargs={"stay": True})
     thread.start()
@@ -88,7 +88,7 @@ def test_an_attempt_that_cannot_end_in_time_is_handed_back(write, monkeypatch, t
     assert record.token is None
     assert subprocess.run(["pgrep", "-fx", "sleep 601.5"], capture_output=True, check=False).returncode == 1
     hook = ["sh", "-c", "echo notified >> notified; [ -e quick ] || sleep 602.5"]
-    path = write(start=CYCLES[-1], on_success=hook)
+    path = write_jobs(start=CYCLES[-1], on_success=hook)
     scheduler = Scheduler(path, clock())
     thread = threading.Thread(target=scheduler.run)
     thread.start()
@@ -99,7 +99,7 @@ def test_an_attempt_that_cannot_end_in_time_is_handed_back(write, monkeypatch, t
     (record,) = scheduler.ledger.records()
     assert not thread.is_alive()
     assert record.state is CycleState.DONE
-    assert record.token is not None  # its end is still to be followed up
+    assert record.token is not None  # its follow-up is still pending
     (tmp_path / "quick").touch()
     Scheduler(path, clock()).run()
     assert (tmp_path / "notified").read_text().split() == ["notified", "notified"]

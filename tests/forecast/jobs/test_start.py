@@ -1,4 +1,4 @@
-"""A run with nothing to do imports no heavy library and still checks jobs before it makes a forecast."""
+"""An idle run imports no heavy library; jobs are still validated before they forecast."""
 
 import subprocess
 import sys
@@ -22,20 +22,20 @@ finally:
 
 
 def run_due(path, now):
-    words = [sys.executable, "-c", CODE, "jobs", "run-due", str(path), "--now", now]
-    return subprocess.run(words, capture_output=True, text=True, check=False)
+    args = [sys.executable, "-c", CODE, "jobs", "run-due", str(path), "--now", now]
+    return subprocess.run(args, capture_output=True, text=True, check=False)
 
 
-def test_a_run_with_nothing_to_do_imports_no_heavy_library(write, tiny_store):
-    path = write(start=CYCLES[-1], truth=str(tiny_store), plots=None)
+def test_idle_run_imports_no_heavy_library(write_jobs, tiny_store):
+    path = write_jobs(start=CYCLES[-1], truth=str(tiny_store), plots=None)
     assert call("run-due", path, "--now", NOW)[0] == 0
-    done = run_due(path, NOW)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["nothing to do", "[]"]
+    result = run_due(path, NOW)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == ["nothing to do", "[]"]
 
 
-def test_a_run_with_nothing_to_do_writes_the_status_page(write, tmp_path):
-    path = write(start="2001-02-01")
+def test_idle_run_writes_the_status_page(write_jobs, tmp_path):
+    path = write_jobs(start="2001-02-01")
     assert call("run-due", path, "--now", NOW) == (0, "nothing to do\n")
     (tmp_path / "status" / "index.html").unlink()
     assert call("run-due", path, "--now", NOW) == (0, "nothing to do\n")
@@ -43,17 +43,17 @@ def test_a_run_with_nothing_to_do_writes_the_status_page(write, tmp_path):
 
 
 @pytest.mark.parametrize("changes", [{"lead": "7h"}, {"variables": ["t2n"]}, {"grid": 100}])
-def test_a_job_that_no_longer_fits_its_model_is_refused_once_a_cycle_is_due(write, tmp_path, changes):
-    assert call("run-due", write(start=CYCLES[-1]), "--now", CYCLES[-2])[0] == 0
-    path = write(start=CYCLES[-1], **changes)
+def test_job_that_no_longer_matches_its_model_is_rejected_once_a_cycle_is_due(write_jobs, tmp_path, changes):
+    assert call("run-due", write_jobs(start=CYCLES[-1]), "--now", CYCLES[-2])[0] == 0
+    path = write_jobs(start=CYCLES[-1], **changes)
     code, output = call("run-due", path, "--now", NOW)
     assert code == 2
     assert "job tiny: " in output
     assert not Ledger(tmp_path / "ledger.sqlite").records()
 
 
-def test_a_waiting_cycle_is_worked_on_where_model_checks_are_deferred(write):
-    path = write(start=CYCLES[-1], prepare=["sh", "-c", "exit 75"])
+def test_waiting_cycle_runs_with_deferred_model_checks(write_jobs):
+    path = write_jobs(start=CYCLES[-1], prepare=["sh", "-c", "exit 75"])
     assert call("run-due", path, "--now", NOW)[0] == 3
-    scheduler = Scheduler(write(start=CYCLES[-1]), clock(), defer_model_checks=True)
+    scheduler = Scheduler(write_jobs(start=CYCLES[-1]), clock(), defer_model_checks=True)
     assert [record.state for record in scheduler.run(until_ended=True)] == [CycleState.DONE]

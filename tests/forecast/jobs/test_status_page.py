@@ -1,4 +1,4 @@
-"""Scores and reports of cycles whose truth is complete, and the status page in a browser."""
+"""Scores and reports of cycles whose truth is complete; the status page in a browser."""
 
 import json
 
@@ -18,16 +18,18 @@ from fourcaster.forecast.verification.summary import summarize
 from fourcaster.forecast.verification.verify import verify
 
 
-def _until(source, last, path):
+def _write_until(source, last, path):
     source.sel(time=slice(None, last)).to_netcdf(path)
     return path
 
 
-def test_truth_that_comes_later_is_verified_with_a_report(write, tmp_path, tiny_store, source):
+def test_forecasts_are_verified_and_reported_once_their_truth_arrives(
+    write_jobs, tmp_path, tiny_store, source
+):
     write_store(
-        open_sources([_until(source, "2001-01-05T20", tmp_path / "early.nc")]), tmp_path / "early.zarr"
+        open_sources([_write_until(source, "2001-01-05T20", tmp_path / "early.nc")]), tmp_path / "early.zarr"
     )
-    path = write(truth="truth.zarr", report=True)
+    path = write_jobs(truth="truth.zarr", report=True)
     assert call("run-due", path, "--now", NOW)[0] == 0
     records = Ledger(tmp_path / "ledger.sqlite").records()
     assert all(record.verified is None for record in records)
@@ -35,7 +37,7 @@ def test_truth_that_comes_later_is_verified_with_a_report(write, tmp_path, tiny_
     assert call("run-due", path, "--now", NOW)[0] == 0
     scores = {record.cycle: record.scores for record in Ledger(tmp_path / "ledger.sqlite").records()}
     assert [cycle for cycle, text in scores.items() if text] == CYCLES[:2]
-    assert not count_lines(path, "could not be verified").total()  # the others were not begun
+    assert not count_lines(path, "could not be verified").total()  # the others were not attempted
     (tmp_path / "truth.zarr").unlink()
     (tmp_path / "truth.zarr").symlink_to(tiny_store)
     assert call("run-due", path, "--now", NOW)[0] == 0
@@ -53,10 +55,10 @@ def test_truth_that_comes_later_is_verified_with_a_report(write, tmp_path, tiny_
 
 
 @pytest.mark.browser
-def test_the_status_page_in_a_browser(write, tmp_path, tiny_store):
-    first = yaml.safe_load(write().read_text())["jobs"][0]
+def test_status_page_renders_in_a_browser(write_jobs, tmp_path, tiny_store):
+    first = yaml.safe_load(write_jobs().read_text())["jobs"][0]
     broken = first | {"name": "broken", "prepare": ["false"], "retries": 0, "start": CYCLES[-1]}
-    path = write(broken, truth=str(tiny_store), start=CYCLES[-2], plots=None)
+    path = write_jobs(broken, truth=str(tiny_store), start=CYCLES[-2], plots=None)
     assert call("run-due", path, "--now", NOW)[0] == 1
     with browser() as page:
         page.open(tmp_path / "status" / "index.html")
@@ -78,14 +80,18 @@ def test_the_status_page_in_a_browser(write, tmp_path, tiny_store):
         assert page.evaluate("[...document.images].map(e => e.complete && e.naturalWidth > 400)") == [True]
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
         page.open(tmp_path / "status" / "index.html", width=420)
-        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")  # a telephone's
+        assert page.evaluate(
+            "document.documentElement.scrollWidth <= window.innerWidth"
+        )  # the width of a phone
         assert not page.console_messages()
         page.screenshot(tmp_path / "page.png")
     assert (tmp_path / "page.png").stat().st_size > 10000
 
 
-def test_a_verification_that_fails_stops_nothing_and_leaves_nothing(write, tmp_path, tiny_store, monkeypatch):
-    path = write(start=CYCLES[-1], truth=str(tiny_store))
+def test_failed_verification_stops_no_cycle_and_leaves_no_files(
+    write_jobs, tmp_path, tiny_store, monkeypatch
+):
+    path = write_jobs(start=CYCLES[-1], truth=str(tiny_store))
     original = LocalExecutor.run
     failing = [True]
 

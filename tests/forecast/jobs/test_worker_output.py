@@ -1,4 +1,4 @@
-"""Output of `prepare` and of hooks is data: bounded, separate from the service's fields, and never run."""
+"""Output of ``prepare`` and hooks is data: bounded, separate from service fields and never executed."""
 
 import json
 import os
@@ -55,7 +55,7 @@ def read(data, handle_line, repeat=1):
     assert not reader.is_alive()
 
 
-def test_lines_of_programs_never_set_fields_of_the_service(tmp_path, capsys):
+def test_program_output_never_sets_service_fields(tmp_path, capsys):
     log = Log(tmp_path / "ledger.sqlite")
     read("\n".join(HOSTILE).encode() + b"\n\xff\xfe", log.for_cycle("tiny", CYCLES[0], 3))
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == [log.path("tiny", CYCLES[0])]
@@ -74,7 +74,7 @@ def test_lines_of_programs_never_set_fields_of_the_service(tmp_path, capsys):
     assert capsys.readouterr().err == text
 
 
-def test_a_line_of_any_length_is_cut():
+def test_long_lines_are_truncated():
     records = []
     size = 64 * 2**20
     read(b"x" * 2**20, records.append, repeat=64)
@@ -85,7 +85,7 @@ def test_a_line_of_any_length_is_cut():
     assert [record["message"][:2] for record in records] == ["a", "yy", "b"]
 
 
-def test_very_many_lines_are_cut_except_for_the_last_ones():
+def test_long_output_is_truncated_except_for_its_last_lines():
     records = []
     read(b"".join(b"line %d\n" % i for i in range(3 * MOST_LINES)), records.append)
     messages = [record["message"] for record in records]
@@ -98,7 +98,7 @@ def test_very_many_lines_are_cut_except_for_the_last_ones():
     assert sum(len(record["message"]) for record in records) < 2 * worker_output.MOST_BYTES
 
 
-def test_a_record_that_cannot_be_logged_loses_no_other():
+def test_unloggable_record_does_not_lose_others():
     messages = []
 
     def handle(record):
@@ -110,7 +110,7 @@ def test_a_record_that_cannot_be_logged_loses_no_other():
     assert messages == ["one", "a line of output could not be logged: KeyError", "two"]
 
 
-def test_a_program_that_outlives_its_attempt_is_neither_waited_for_nor_stopped():
+def test_program_that_outlives_its_attempt_is_neither_awaited_nor_killed():
     messages = []
     read_end, write_end = os.pipe()
     reader = OutputReader(read_end, lambda record: messages.append(record["message"]))
@@ -128,13 +128,13 @@ def test_a_program_that_outlives_its_attempt_is_neither_waited_for_nor_stopped()
     assert messages == ["before"]
 
 
-def test_hostile_output_of_prepare_neither_blocks_nor_escapes_its_log(write, tmp_path):
+def test_hostile_output_of_prepare_neither_blocks_nor_escapes_its_log(write_jobs, tmp_path):
     script = tmp_path / "prepare.py"
     script.write_text(
         f"import sys\nfor line in {HOSTILE!r}:\n    print(line, flush=True)\n"
         "piece = 'x' * 2**20\nfor _ in range(40):\n    sys.stdout.write(piece)\nsys.exit(75)\n"
     )
-    path = write(prepare=[sys.executable, str(script)], start=CYCLES[-1])
+    path = write_jobs(prepare=[sys.executable, str(script)], start=CYCLES[-1])
     (record,) = Scheduler(path, clock()).run()
     assert record.state is CycleState.WAITING
     log = tmp_path / "logs" / "tiny" / "2001-01-06T0000.jsonl"
@@ -172,7 +172,7 @@ RESULT = {"manifest": MANIFEST, "made": "forecast.nc", "beside": ["t2m_12h.png"]
         RESULT | {"folder": "../x"},
     ],
 )
-def test_an_invalid_result_is_refused(tmp_path, result):
+def test_invalid_result_is_rejected(tmp_path, result):
     with pytest.raises(ValueError, match=r"\w"):
         parse_result(result, JOB, CYCLES[0])
     (tmp_path / "result.json").write_text(json.dumps(result))
@@ -180,7 +180,7 @@ def test_an_invalid_result_is_refused(tmp_path, result):
         read_result(tmp_path, JOB, CYCLES[0])
 
 
-def test_a_result_is_read_within_bounds(tmp_path):
+def test_result_is_read_within_limits(tmp_path):
     expected = ForecastResult(Manifest(MANIFEST), "forecast.nc", ["t2m_12h.png"])
     assert parse_result(RESULT | {"more": 1}, JOB, CYCLES[0]) == expected
     assert expected.to_dict() == RESULT | {"folder": ""}
@@ -198,7 +198,7 @@ def test_a_result_is_read_within_bounds(tmp_path):
         read_result(tmp_path, JOB, CYCLES[0])
 
 
-REFUSED = [
+REJECTED = [
     ["sh", "-c", "echo {error}"],
     ["sh", "-c", "echo '{state}: {error}' > failed"],
     ["/bin/bash", "-ec", "notify '{error}'"],
@@ -244,10 +244,10 @@ ALLOWED = [
 ]
 
 
-@pytest.mark.parametrize("command", REFUSED)
-def test_an_error_in_code_is_refused_when_the_file_is_read(write, monkeypatch, command):
+@pytest.mark.parametrize("command", REJECTED)
+def test_error_placeholder_in_code_is_rejected_on_loading(write_jobs, monkeypatch, command):
     monkeypatch.setenv("SHELL_OF_MINE", "/bin/sh")
-    path = write(on_failure=command)
+    path = write_jobs(on_failure=command)
     with pytest.raises(
         ValueError,
         match=r"job tiny: \{error\} in .* could be run as code by .*; "
@@ -256,18 +256,18 @@ def test_an_error_in_code_is_refused_when_the_file_is_read(write, monkeypatch, c
         load_jobs(path)
     for key in ("on_success", "prepare"):
         with pytest.raises(ValueError, match="could be run as code"):
-            load_jobs(write(**{key: command}))
+            load_jobs(write_jobs(**{key: command}))
 
 
-def test_a_shell_with_another_name_is_recognised(tmp_path, monkeypatch):
+def test_shell_behind_a_symlink_is_recognised(tmp_path, monkeypatch):
     (tmp_path / "mine").symlink_to("/bin/sh")
     with pytest.raises(ValueError, match="could be run as code"):
         refuse_code([str(tmp_path / "mine"), "-c", "echo {error}"])
 
 
 @pytest.mark.parametrize("command", ALLOWED)
-def test_an_error_as_a_separate_word_is_accepted(write, command):
-    load_jobs(write(on_failure=command))
+def test_error_placeholder_as_a_separate_argument_is_accepted(write_jobs, command):
+    load_jobs(write_jobs(on_failure=command))
 
 
 @pytest.mark.parametrize(
@@ -283,15 +283,15 @@ def test_an_error_as_a_separate_word_is_accepted(write, command):
         "{name!r:9}",
     ],
 )
-def test_other_templates_are_refused(write, word):
+def test_invalid_templates_are_rejected(write_jobs, word):
     with pytest.raises(ValueError, match="of a command is not understood"):
-        load_jobs(write(on_failure=["notify", word]))
+        load_jobs(write_jobs(on_failure=["notify", word]))
 
 
 HOSTILE_ERROR = "$(touch run) `touch run`; touch run '\"\0 \x1b[31m\n--option " + "x" * 10**6
 
 
-def test_a_hook_receives_texts_in_variables_and_none_is_run(tmp_path):
+def test_hook_receives_text_in_variables_and_executes_none(tmp_path):
     messages = []
     names = ("JOB", "CYCLE", "STATE", "OUTPUT", "ERROR")
     variables = " ".join(f'"$FOURCASTER_{name}"' for name in names)
@@ -314,13 +314,13 @@ def test_a_hook_receives_texts_in_variables_and_none_is_run(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["received"]
     assert "\x1b" not in received[4]
     assert len(resolve(["{error}"], JOB, cycle, event=HookEvent(error=HOSTILE_ERROR))[0]) < 33000
-    words = resolve(["{error}", "a {error}"], JOB, cycle, event=HookEvent(error="--config=x"))
-    assert words == ["config=x", "a --config=x"]
+    args = resolve(["{error}", "a {error}"], JOB, cycle, event=HookEvent(error="--config=x"))
+    assert args == ["config=x", "a --config=x"]
     assert shorten("ü" * 10**6).encode().endswith("ü ...".encode())
     assert hook_environment(JOB, cycle)["FOURCASTER_CYCLE"] == CYCLES[0]
 
 
-def test_a_hook_that_writes_much_fills_neither_disk_nor_memory(tmp_path, monkeypatch):
+def test_verbose_hook_fills_neither_disk_nor_memory(tmp_path, monkeypatch):
     monkeypatch.setattr("fourcaster.forecast.jobs.commands._LARGEST_OUTPUT", 2**20)
     monkeypatch.setattr("fourcaster.forecast.jobs.commands._POLL_INTERVAL", 0.01)
     sizes = []
@@ -351,9 +351,9 @@ def test_a_hook_that_writes_much_fills_neither_disk_nor_memory(tmp_path, monkeyp
     assert max(sizes) < 100 * 2**18 / 2
 
 
-def test_an_error_of_a_remote_reaches_the_hook_of_a_job_as_text(write, tmp_path):
+def test_remote_error_reaches_the_hook_as_text(write_jobs, tmp_path):
     name = "$(touch run)`touch run`.zarr"
-    path = write(
+    path = write_jobs(
         source=name,
         prepare=["true"],
         start=CYCLES[-1],
