@@ -1,4 +1,4 @@
-"""The command that writes stores: options that name variables."""
+"""The ingest command: options that select and rename variables."""
 
 import numpy as np
 import pytest
@@ -9,8 +9,8 @@ from fourcaster.datasets.store.open import open_store
 from fourcaster.forecast.cli.main import app
 
 
-def command(*words):
-    return CliRunner().invoke(app, ["ingest", *map(str, words)])
+def command(*args):
+    return CliRunner().invoke(app, ["ingest", *map(str, args)])
 
 
 @pytest.fixture
@@ -22,9 +22,9 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_case_08_variables_are_renamed(folder):
-    done = command("a.nc", "-o", "s.zarr", "--rename", "t2m=temperature_2m", "--rename", "u10=wind")
-    assert done.exit_code == 0, done.output
+def test_variables_are_renamed(folder):
+    result = command("a.nc", "-o", "s.zarr", "--rename", "t2m=temperature_2m", "--rename", "u10=wind")
+    assert result.exit_code == 0, result.output
     dataset = open_store("s.zarr").dataset
     assert list(dataset.data_vars) == ["wind", "temperature_2m"] and np.array_equal(
         dataset["wind"], make_source()["u10"]
@@ -32,7 +32,7 @@ def test_case_08_variables_are_renamed(folder):
 
 
 @pytest.mark.parametrize(
-    ("option", "said"),
+    ("option", "message"),
     [
         (
             ["--rename", "t2n=temperature_2m"],
@@ -47,14 +47,14 @@ def test_case_08_variables_are_renamed(folder):
         (["--member", "-1"], "has no members to select"),
     ],
 )
-def test_options_that_do_not_fit_are_refused(folder, option, said):
-    done = command("a.nc", "-o", "s.zarr", *option)
-    assert done.exit_code == 2 and said in " ".join(done.output.split())
+def test_invalid_options_are_rejected(folder, option, message):
+    result = command("a.nc", "-o", "s.zarr", *option)
+    assert result.exit_code == 2 and message in " ".join(result.output.split())
     assert not list(folder.glob("*s.zarr*"))
 
 
-def test_case_16_a_static_field_by_name(folder):
+def test_static_field_is_selected_by_name(folder):
     assert command("a.nc", "rough.nc", "-o", "s.zarr").exit_code == 2
-    done = command("a.nc", "rough.nc", "-o", "s.zarr", "--static", "roughness")
-    assert done.exit_code == 0, done.output
+    result = command("a.nc", "rough.nc", "-o", "s.zarr", "--static", "roughness")
+    assert result.exit_code == 0, result.output
     assert list(open_store("s.zarr").static()) == ["roughness"]

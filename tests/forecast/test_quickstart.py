@@ -1,4 +1,4 @@
-"""The main job, from each kind of sample, and what a second call does."""
+"""Quickstart: every kind of sample data, interrupted stages and repeated calls."""
 
 import functools
 import http.server
@@ -22,7 +22,7 @@ SMALL = [
     "model.window=2",
     "train.validation_samples=4",
 ]
-MADE = ("store.zarr", "checkpoint", "forecast.zarr", "scores.nc", "scores.json", "scores.png", "map.png")
+OUTPUTS = ("store.zarr", "checkpoint", "forecast.zarr", "scores.nc", "scores.json", "scores.png", "map.png")
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def data(tmp_path):
 
 @pytest.fixture
 def server(tmp_path):
-    """Serve a folder on loopback; yields the folder and its address."""
+    """Serve a folder on the loopback interface; yield the folder and the URL of a file in it."""
     folder = tmp_path / "served"
     folder.mkdir()
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
@@ -46,17 +46,17 @@ def server(tmp_path):
         thread.join()
 
 
-def test_all_is_made_then_skipped_then_refused(data, tmp_path):
+def test_completed_stages_are_skipped_and_different_settings_rejected(data, tmp_path):
     out = tmp_path / "out"
-    done = CliRunner().invoke(app, ["quickstart", "--data", str(data), "--out", str(out), "--json", *SMALL])
-    assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
-    assert all((out / name).exists() for name in MADE) and not told["simulated"]
-    rows = told["scores"]
+    result = CliRunner().invoke(app, ["quickstart", "--data", str(data), "--out", str(out), "--json", *SMALL])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert all((out / name).exists() for name in OUTPUTS) and not report["simulated"]
+    rows = report["scores"]
     assert [r["lead_hours"] for r in rows if r["variable"] == "t2m"] == [0, 12, 24, 36, 48, 60, 72]
-    stamps = {name: (out / name).stat().st_mtime_ns for name in MADE if name != "scores.json"}
-    again = CliRunner().invoke(app, ["quickstart", "--data", str(data), "--out", str(out), *SMALL])
-    assert again.exit_code == 0 and "skill" in again.stdout and "forecast plot" in again.stdout
+    stamps = {name: (out / name).stat().st_mtime_ns for name in OUTPUTS if name != "scores.json"}
+    repeated = CliRunner().invoke(app, ["quickstart", "--data", str(data), "--out", str(out), *SMALL])
+    assert repeated.exit_code == 0 and "skill" in repeated.stdout and "forecast plot" in repeated.stdout
     assert stamps == {name: (out / name).stat().st_mtime_ns for name in stamps}
     other = CliRunner().invoke(
         app, ["quickstart", "--data", str(data), "--out", str(out), *SMALL, "train.seed=5"]
@@ -73,7 +73,7 @@ def test_all_is_made_then_skipped_then_refused(data, tmp_path):
     assert fresh.exit_code == 0 and (out / "map.png").stat().st_mtime_ns > stamps["map.png"]
 
 
-def test_a_stage_that_was_stopped_is_done_again(data, tmp_path, monkeypatch):
+def test_interrupted_stage_is_repeated(data, tmp_path, monkeypatch):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
@@ -84,10 +84,10 @@ def test_a_stage_that_was_stopped_is_done_again(data, tmp_path, monkeypatch):
     stamp = (tmp_path / "out" / "checkpoint" / "meta.json").stat().st_mtime_ns
     quickstart(data, tmp_path / "out", SMALL)
     assert (tmp_path / "out" / "checkpoint" / "meta.json").stat().st_mtime_ns == stamp
-    assert all((tmp_path / "out" / name).exists() for name in MADE)
+    assert all((tmp_path / "out" / name).exists() for name in OUTPUTS)
 
 
-def test_the_file_named_by_the_environment(data, tmp_path, monkeypatch):
+def test_environment_variable_names_the_sample(data, tmp_path, monkeypatch):
     monkeypatch.setenv("FOURCASTER_SAMPLE", str(data))
     assert sample.find_sample(None, tmp_path) == sample.Sample(data, "FOURCASTER_SAMPLE")
     monkeypatch.setenv("FOURCASTER_SAMPLE", str(tmp_path / "gone.nc"))
@@ -95,76 +95,81 @@ def test_the_file_named_by_the_environment(data, tmp_path, monkeypatch):
         sample.find_sample(None, tmp_path)
 
 
-def test_the_download_is_checked_and_kept(ncep, tmp_path, server):
-    folder, address = server
+def test_download_is_verified_and_cached(ncep, tmp_path, server):
+    folder, url = server
     cache = tmp_path / "cache"
     (folder / "air_temperature.nc").write_bytes(ncep.read_bytes())
-    path = sample.download(address, cache)
+    path = sample.download(url, cache)
     assert path.read_bytes() == ncep.read_bytes()
     (folder / "air_temperature.nc").unlink()
-    assert sample.download(address, cache) == path  # from the cache
+    assert sample.download(url, cache) == path  # from the cache
     path.unlink()
     make_source().rename(t2m="air").to_netcdf(folder / "air_temperature.nc")
     with pytest.raises(ValueError, match="not the expected field"):
-        sample.download(address, cache)
+        sample.download(url, cache)
     (folder / "air_temperature.nc").write_text("nonsense")
     with pytest.raises(ValueError, match="cannot be read"):
-        sample.download(address, cache)
+        sample.download(url, cache)
     assert not path.exists()
     (folder / "air_temperature.nc").unlink()
     with pytest.raises(OSError, match="404"):
-        sample.download(address, cache)
+        sample.download(url, cache)
 
 
 def test_find_sample_downloads(ncep, tmp_path, server, monkeypatch):
     from xarray import tutorial
 
-    folder, address = server
+    folder, url = server
     (folder / "raw" / tutorial.version).mkdir(parents=True)
     (folder / "raw" / tutorial.version / sample.NAME).write_bytes(ncep.read_bytes())
-    monkeypatch.setattr(tutorial, "base_url", address.rsplit("/", 1)[0])
+    monkeypatch.setattr(tutorial, "base_url", url.rsplit("/", 1)[0])
     monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path / "cache" / name)
     monkeypatch.delenv("FOURCASTER_SAMPLE", raising=False)
-    found = sample.find_sample(None, tmp_path)
-    assert found.origin == "download" and not found.simulated and sample.checksum(found.path) == sample.SHA256
+    result = sample.find_sample(None, tmp_path)
+    assert (
+        result.origin == "download" and not result.simulated and sample.checksum(result.path) == sample.SHA256
+    )
 
 
-def test_without_a_network_the_sample_is_simulated_and_says_so(tmp_path, monkeypatch, caplog):
+def test_sample_is_simulated_and_labelled_without_a_network(tmp_path, monkeypatch, caplog):
     from xarray import tutorial
 
     monkeypatch.setattr(tutorial, "base_url", "http://127.0.0.1:9")
     monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path / "cache" / name)
     monkeypatch.setattr(sample, "SIMULATED_DAYS", 40)
     monkeypatch.delenv("FOURCASTER_SAMPLE", raising=False)
-    done = CliRunner().invoke(app, ["quickstart", "--out", str(tmp_path / "out"), *SMALL])
-    assert done.exit_code == 0, done.output
-    assert "SIMULATED" in done.stdout and "SIMULATED" in caplog.text
+    result = CliRunner().invoke(app, ["quickstart", "--out", str(tmp_path / "out"), *SMALL])
+    assert result.exit_code == 0, result.output
+    assert "SIMULATED" in result.stdout and "SIMULATED" in caplog.text
     assert json.loads((tmp_path / "out" / "scores.json").read_text())["simulated"]
     with xr.open_dataset(tmp_path / "out" / "simulated.nc") as dataset:
         assert "simulated" in dataset.attrs["title"] and dataset["time"].dtype == "datetime64[ns]"
 
 
-def test_wrong_overrides_are_refused_before_any_work(tmp_path):
-    done = CliRunner().invoke(
+def test_invalid_overrides_are_rejected_before_any_work(tmp_path):
+    result = CliRunner().invoke(
         app, ["quickstart", "--data", str(tmp_path), "--out", str(tmp_path / "out"), "train.epoch=1"]
     )
     assert (
-        done.exit_code == 2 and "did you mean train.epochs" in done.stderr and not (tmp_path / "out").exists()
+        result.exit_code == 2
+        and "did you mean train.epochs" in result.stderr
+        and not (tmp_path / "out").exists()
     )
 
 
 @pytest.mark.parametrize(
     ("times", "hours", "shape"), [(16, 12, (9, 16)), (400, 24, (5, 6)), (300, 1, (4, 4)), (120, 120, (6, 7))]
 )
-def test_small_and_odd_series_go_through(tmp_path, times, hours, shape):
+def test_small_and_unusual_series_complete(tmp_path, times, hours, shape):
     """Few times, daily and hourly steps, steps of five days, grids with fewer points than modes."""
     make_source(times, hours, shape)[["t2m"]].to_netcdf(tmp_path / "a.nc")
-    told = quickstart(tmp_path / "a.nc", tmp_path / "out", ["train.epochs=1", "model.members=1"])
-    leads = [row.lead_hours for row in told.scores]
-    assert leads[0] == 0 and leads[-1] <= max(72, hours) and np.isfinite(told.scores[-1].rmse["forecast"])
+    report = quickstart(tmp_path / "a.nc", tmp_path / "out", ["train.epochs=1", "model.members=1"])
+    leads = [row.lead_hours for row in report.scores]
+    assert leads[0] == 0 and leads[-1] <= max(72, hours)
+    assert np.isfinite(report.scores[-1].rmse["forecast"])
 
 
-def test_initial_times_take_all_hours_and_seasons_alike(tmp_path):
+def test_initial_times_sample_hours_and_months_evenly(tmp_path):
     from fourcaster.datasets.adapters.sources import open_sources
     from fourcaster.datasets.ingest.write import write_store
 

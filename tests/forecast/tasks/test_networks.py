@@ -1,4 +1,4 @@
-"""Networks alone: import from the command line, export, and what is said where it does not fit."""
+"""Bare networks: import, export and error messages."""
 
 import json
 
@@ -21,12 +21,12 @@ pytestmark = [
 ]
 
 
-def command(*words):
-    return CliRunner().invoke(app, [str(arg) for arg in words])
+def command(*args):
+    return CliRunner().invoke(app, [str(arg) for arg in args])
 
 
 def save(monkeypatch, path, kind, model, arguments):
-    """Make a checkpoint of a network that was never in a file."""
+    """Write a checkpoint of a network that has no source file."""
     monkeypatch.setattr(
         networks, "read_weights", lambda *_, **__: ModelDescription(kind, arguments, model.state_dict())
     )
@@ -35,7 +35,7 @@ def save(monkeypatch, path, kind, model, arguments):
 
 
 @pytest.mark.parametrize(
-    ("words", "name"),
+    ("args", "name"),
     [
         (["--format", "fourcastnet", "--inp-shape", "32,64"], "fourcastnet_tiny.ckpt"),
         (["--format", "fourcastnet", "inp_shape=[32,64]"], "fourcastnet_tiny.ckpt"),
@@ -43,27 +43,27 @@ def save(monkeypatch, path, kind, model, arguments):
         (["--format", "neuraloperator"], "neuralop_fno_tiny.pt"),
     ],
 )
-def test_import_gives_the_answers_of_its_origin(real_data, tmp_path, words, name):
+def test_imported_network_reproduces_the_original(real_data, tmp_path, args, name):
     source = real_data / "reference" / name
-    result = command("import", source, *words, "-o", tmp_path / "net", "--json")
+    result = command("import", source, *args, "-o", tmp_path / "net", "--json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["kind"] == "network"
-    answers = np.load(source.with_name(f"{name.split('.')[0]}_io.npz"))
+    reference = np.load(source.with_name(f"{name.split('.')[0]}_io.npz"))
     y, expected = (
-        forecast.load_network(tmp_path / "net")(torch.from_numpy(answers["x"])),
-        torch.from_numpy(answers["y"]),
+        forecast.load_network(tmp_path / "net")(torch.from_numpy(reference["x"])),
+        torch.from_numpy(reference["y"]),
     )
     assert (y - expected).abs().max() < 1e-5 * expected.abs().max()
-    again = command("import", source, *words, "-o", tmp_path / "net")
+    again = command("import", source, *args, "-o", tmp_path / "net")
     assert again.exit_code == 2 and "exists; overwrite it" in again.output
-    assert command("import", source, *words, "-o", tmp_path / "net", "--overwrite").exit_code == 0
+    assert command("import", source, *args, "-o", tmp_path / "net", "--overwrite").exit_code == 0
     assert "model: " in command("inspect", tmp_path / "net").output
 
 
-def test_arguments_from_a_file(real_data, tmp_path):
+def test_import_arguments_are_read_from_a_file(real_data, tmp_path):
     (tmp_path / "arguments.yaml").write_text("inp_shape: [32, 64]\n")
     source = real_data / "reference" / "fourcastnet_tiny.ckpt"
-    given = [
+    args = [
         "import",
         source,
         "--format",
@@ -73,17 +73,17 @@ def test_arguments_from_a_file(real_data, tmp_path):
         "--config",
         tmp_path / "arguments.yaml",
     ]
-    assert command(*given).exit_code == 0
+    assert command(*args).exit_code == 0
     for text in ("just words", "a: [1"):
         (tmp_path / "arguments.yaml").write_text(text)
-        assert command(*given, "--overwrite").exit_code == 2
+        assert command(*args, "--overwrite").exit_code == 2
     assert (
         command("import", source, "--format", "fourcastnet", "-o", tmp_path / "other", "inp_shape").exit_code
         == 2
     )
 
 
-def test_a_failed_import_leaves_nothing(real_data, tmp_path):
+def test_failed_import_leaves_no_files(real_data, tmp_path):
     source = real_data / "reference" / "fourcastnet_tiny.ckpt"
     result = command("import", source, "--format", "fourcastnet", "-o", tmp_path / "net")
     assert (
@@ -94,7 +94,7 @@ def test_a_failed_import_leaves_nothing(real_data, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_network_makes_no_forecast_and_damage_is_seen(monkeypatch, tmp_path):
+def test_bare_network_cannot_forecast_and_damage_is_detected(monkeypatch, tmp_path):
     model = FNO((4, 4), 1, 1, hidden_channels=4, n_layers=1)
     arguments = {"n_modes": (4, 4), "in_channels": 1, "out_channels": 1, "hidden_channels": 4, "n_layers": 1}
     save(monkeypatch, tmp_path / "net", "fno", model, arguments)
@@ -109,20 +109,20 @@ def test_a_network_makes_no_forecast_and_damage_is_seen(monkeypatch, tmp_path):
         forecast.load_network(tmp_path / "net")
 
 
-def test_export_of_a_trained_model(tiny_checkpoint, tmp_path):
+def test_exported_model_equals_the_original(tiny_checkpoint, tmp_path):
     result = command(
         "export", tiny_checkpoint, "--format", "torch-export", "-o", tmp_path / "net.pt2", "--json"
     )
     assert result.exit_code == 0, result.output
-    described = json.loads(result.stdout)
-    assert described["free"] == ["batch"] and described["difference"] < 1e-5
+    report = json.loads(result.stdout)
+    assert report["free"] == ["batch"] and report["difference"] < 1e-5
     assert is_output(tmp_path / "net.pt2", "torch-export program")
     exported = torch.export.load(tmp_path / "net.pt2").module()
     network = forecast.load_network(tiny_checkpoint).eval()
     for module in network.modules():
         module.trained_sizes = set()
     for shape in ((3, 7, 12), (1, 7, 12)):  # this model pads its domain, so its grid is fixed
-        x = torch.randn(shape[0], described["input"][1], *shape[1:])
+        x = torch.randn(shape[0], report["input"][1], *shape[1:])
         assert torch.allclose(exported(x), network(x), atol=1e-5)
 
 
@@ -186,24 +186,28 @@ CASES = {
 
 
 @pytest.mark.parametrize("kind", CASES)
-def test_export_of_every_kind(monkeypatch, tmp_path, kind):
-    make, arguments, size, free = CASES[kind]
-    model = make(**arguments).eval()
+def test_exported_network_equals_the_original(monkeypatch, tmp_path, kind):
+    network_class, arguments, size, dynamic_grid = CASES[kind]
+    model = network_class(**arguments).eval()
     save(monkeypatch, tmp_path / "net", "fno" if kind == "padded" else kind, model, arguments)
     result = networks.export(tmp_path / "net", "torch-export", tmp_path / "net.pt2", size=size)
-    assert result.dynamic_dimensions == (["batch", "grid"] if free else ["batch"])
+    assert result.dynamic_dimensions == (["batch", "grid"] if dynamic_grid else ["batch"])
     assert is_output(tmp_path / "net.pt2", "torch-export program")
     exported = torch.export.load(tmp_path / "net.pt2").module()
-    for batch, shape in [(1, size), (4, size), *([(2, tuple(2 * n + 1 for n in size))] if free else [])]:
+    for batch, shape in [
+        (1, size),
+        (4, size),
+        *([(2, tuple(2 * n + 1 for n in size))] if dynamic_grid else []),
+    ]:
         x = torch.randn(batch, 2, *shape)
         assert torch.allclose(exported(x), model(x), atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["fno", "tfno", "padded"])
-def test_onnx_gives_the_same(monkeypatch, tmp_path, kind):
+def test_onnx_export_equals_the_original(monkeypatch, tmp_path, kind):
     onnxruntime = pytest.importorskip("onnxruntime")
-    make, arguments, size, _ = CASES[kind]
-    model = make(**arguments).eval()
+    network_class, arguments, size, _ = CASES[kind]
+    model = network_class(**arguments).eval()
     save(monkeypatch, tmp_path / "net", "fno" if kind == "padded" else kind, model, arguments)
     assert networks.export(tmp_path / "net", "onnx", tmp_path / "net.onnx", size=size).difference < 1e-5
     assert is_output(tmp_path / "net.onnx", "onnx model")
@@ -213,17 +217,17 @@ def test_onnx_gives_the_same(monkeypatch, tmp_path, kind):
         assert torch.allclose(torch.from_numpy(session.run(None, {"x": x.numpy()})[0]), model(x), atol=1e-5)
 
 
-def test_exports_that_cannot_be_made(monkeypatch, tmp_path, tiny_checkpoint):
+def test_invalid_exports_are_rejected(monkeypatch, tmp_path, tiny_checkpoint):
     _, arguments, _, _ = CASES["fno"]
     save(monkeypatch, tmp_path / "net", "fno", FNO(**arguments), arguments)
-    for words, what in (
+    for args, message in (
         (["--format", "torch-export"], "does not define a grid; pass its 1 sizes"),
         (["--format", "jax", "--size", "16"], "unknown format 'jax'"),
         (["--format", "onnx", "--size", "a"], "--size a is not understood"),
         (["--format", "onnx", "--size", "2"], "cannot resolve"),
     ):
-        result = command("export", tmp_path / "net", *words, "-o", tmp_path / "out")
-        assert result.exit_code == 2 and what in result.output, result.output
+        result = command("export", tmp_path / "net", *args, "-o", tmp_path / "out")
+        assert result.exit_code == 2 and message in result.output, result.output
         assert not (tmp_path / "out").exists()
     _, arguments, size, _ = CASES["sfno"]
     save(monkeypatch, tmp_path / "sfno", "sfno", SFNO(**arguments), arguments)

@@ -1,4 +1,4 @@
-"""Solution operators by the verbs and from Python."""
+"""Solution operators: commands and Python interface."""
 
 import json
 import shutil
@@ -39,12 +39,12 @@ PARAMETERS = {
     "frames": 10,
     "resolution": 32,
 }
-GIVEN = [f"{k}={v}" for k, v in PARAMETERS.items()]
+SIMULATION = [f"{k}={v}" for k, v in PARAMETERS.items()]
 EQUATION = [f"equation.{k}={v}" for k, v in PARAMETERS.items()]
 
 
-def call(*words, fails: str | None = None):
-    result = CliRunner().invoke(app, [str(w) for w in words])
+def call(*args, fails: str | None = None):
+    result = CliRunner().invoke(app, [str(arg) for arg in args])
     text = " ".join(result.output.split())
     if fails is None:
         assert result.exit_code == 0, result.output
@@ -57,15 +57,24 @@ def call(*words, fails: str | None = None):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with simulations and operators trained on the equation alone and on both."""
-    made = tmp_path_factory.mktemp("operators")
-    call("simulate", "burgers", "-o", made / "train.zarr", "samples=24", *GIVEN)
-    call("simulate", "burgers", "-o", made / "test.zarr", "samples=3", "seed=7", *GIVEN)
-    call("simulate", "burgers", "-o", made / "fine.zarr", "samples=3", "seed=7", *GIVEN[:-1], "resolution=48")
-    call("train", "pino/burgers", *EQUATION, "data.samples=32", f"output={made}/free", *SMALL)
-    both = ["loss.data=1", "loss.equation=0.5", "loss.refine=2", f"data.store={made}/train.zarr"]
-    call("train", "pino/burgers", *EQUATION, *both, f"output={made}/both", *SMALL)
-    return made
+    """Return a folder of simulations and of operators trained on the equation alone and with data."""
+    root = tmp_path_factory.mktemp("operators")
+    call("simulate", "burgers", "-o", root / "train.zarr", "samples=24", *SIMULATION)
+    call("simulate", "burgers", "-o", root / "test.zarr", "samples=3", "seed=7", *SIMULATION)
+    call(
+        "simulate",
+        "burgers",
+        "-o",
+        root / "fine.zarr",
+        "samples=3",
+        "seed=7",
+        *SIMULATION[:-1],
+        "resolution=48",
+    )
+    call("train", "pino/burgers", *EQUATION, "data.samples=32", f"output={root}/free", *SMALL)
+    both = ["loss.data=1", "loss.equation=0.5", "loss.refine=2", f"data.store={root}/train.zarr"]
+    call("train", "pino/burgers", *EQUATION, *both, f"output={root}/both", *SMALL)
+    return root
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -75,7 +84,7 @@ def test_every_recipe_loads(name):
 
 
 @pytest.mark.parametrize("kind", ["free", "both"])
-def test_trained_run_verified_and_inspected(folder, kind, tmp_path):
+def test_trained_operator_can_be_run_verified_and_inspected(folder, kind, tmp_path):
     first, *_, last = [
         json.loads(line) for line in (folder / kind / "state" / "log.jsonl").read_text().splitlines()
     ]
@@ -89,23 +98,27 @@ def test_trained_run_verified_and_inspected(folder, kind, tmp_path):
         "verify", tmp_path / "u.zarr", "--truth", folder / "test.zarr", "-o", tmp_path / "scores.nc"
     )
     assert "u_relative_l2, mean of 3 samples" in scores
-    made, truth = xr.open_zarr(tmp_path / "u.zarr"), xr.open_zarr(folder / "test.zarr")
-    assert made["u"].dims == ("sample", "time", "x") and made["u"].shape == truth["u"].shape
-    assert np.array_equal(made["time"], truth["time"]) and np.array_equal(made["x"], truth["x"])
-    assert np.allclose(made["u"][:, 0], truth["u"][:, 0], atol=1e-6)  # the initial state holds exactly
-    error = np.sqrt(((made["u"] - truth["u"]) ** 2).sum(("time", "x")) / (truth["u"] ** 2).sum(("time", "x")))
-    with xr.open_dataset(tmp_path / "scores.nc") as held:
-        assert np.allclose(held["u_relative_l2"], error) and held["u_relative_l2_at"].sizes == {"time": 11}
+    solution, truth = xr.open_zarr(tmp_path / "u.zarr"), xr.open_zarr(folder / "test.zarr")
+    assert solution["u"].dims == ("sample", "time", "x") and solution["u"].shape == truth["u"].shape
+    assert np.array_equal(solution["time"], truth["time"]) and np.array_equal(solution["x"], truth["x"])
+    assert np.allclose(solution["u"][:, 0], truth["u"][:, 0], atol=1e-6)  # the initial state is exact
+    error = np.sqrt(
+        ((solution["u"] - truth["u"]) ** 2).sum(("time", "x")) / (truth["u"] ** 2).sum(("time", "x"))
+    )
+    with xr.open_dataset(tmp_path / "scores.nc") as stored:
+        assert np.allclose(stored["u_relative_l2"], error) and stored["u_relative_l2_at"].sizes == {
+            "time": 11
+        }
         assert error.max() < 0.6
     assert "solution operator" in call("inspect", folder / kind) and "solution of an operator" in call(
         "inspect", tmp_path / "u.zarr"
     )
     again = forecast.solve(folder / kind / "checkpoint", truth)
-    assert np.array_equal(again["u"], made["u"])
+    assert np.array_equal(again["u"], solution["u"])
 
 
 @pytest.mark.filterwarnings("ignore::fourcaster.fno.errors.ResolutionWarning")
-def test_another_grid_other_times_and_the_future(folder):
+def test_operator_generalises_to_other_grids_and_times(folder):
     coarse = forecast.solve(folder / "free" / "checkpoint", folder / "test.zarr")
     with pytest.warns(ResolutionWarning, match="outside what the model was trained on"):
         fine = forecast.solve(folder / "free" / "checkpoint", folder / "fine.zarr")
@@ -123,7 +136,7 @@ def test_another_grid_other_times_and_the_future(folder):
     assert np.isfinite(forecast.solve(folder / "free" / "checkpoint", later)["u"]).all()
 
 
-def test_refined_solutions_are_nearer(folder, tmp_path):
+def test_refinement_reduces_the_error(folder, tmp_path):
     truth = xr.open_zarr(folder / "test.zarr")
     plain = forecast.score(forecast.solve(folder / "free" / "checkpoint", truth), truth)["u_relative_l2"]
     call(
@@ -140,7 +153,7 @@ def test_refined_solutions_are_nearer(folder, tmp_path):
     assert (refined < plain).all() and float(refined.mean()) < 0.6 * float(plain.mean())
 
 
-def test_a_stopped_run_goes_on_to_the_same_bits(folder, tmp_path, monkeypatch):
+def test_interrupted_run_resumes_bit_identically(folder, tmp_path, monkeypatch):
     import fourcaster.fno.training.trainer as trainer
 
     settings = [
@@ -150,7 +163,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(folder, tmp_path, monkeypatch):
         *SMALL,
         "train.checkpoint_minutes=0",
     ]
-    call("train", "pino/burgers", *settings, f"output={tmp_path}/straight")
+    call("train", "pino/burgers", *settings, f"output={tmp_path}/uninterrupted")
     save, count = trainer.save_state, iter(range(100))
 
     def stop(*arguments):
@@ -160,28 +173,33 @@ def test_a_stopped_run_goes_on_to_the_same_bits(folder, tmp_path, monkeypatch):
 
     monkeypatch.setattr(trainer, "save_state", stop)
     assert (
-        CliRunner().invoke(app, ["train", "pino/burgers", *settings, f"output={tmp_path}/broken"]).exit_code
+        CliRunner()
+        .invoke(app, ["train", "pino/burgers", *settings, f"output={tmp_path}/interrupted"])
+        .exit_code
         == 130
     )
     monkeypatch.undo()
-    assert not (tmp_path / "broken" / "checkpoint").exists()
-    call("train", "pino/burgers", *settings, f"output={tmp_path}/broken")
+    assert not (tmp_path / "interrupted" / "checkpoint").exists()
+    call("train", "pino/burgers", *settings, f"output={tmp_path}/interrupted")
     a, b = (
-        (tmp_path / n / "checkpoint" / "weights.safetensors").read_bytes() for n in ("straight", "broken")
+        (tmp_path / n / "checkpoint" / "weights.safetensors").read_bytes()
+        for n in ("uninterrupted", "interrupted")
     )
     assert a == b
-    assert "had already finished" in call("train", "pino/burgers", *settings, f"output={tmp_path}/broken")
+    assert "had already finished" in call(
+        "train", "pino/burgers", *settings, f"output={tmp_path}/interrupted"
+    )
     call(
         "train",
         "pino/burgers",
         *settings,
         "train.seed=3",
-        f"output={tmp_path}/broken",
+        f"output={tmp_path}/interrupted",
         fails="other settings or data",
     )
 
 
-def test_a_steady_equation_from_data_and_from_the_equation(tmp_path):
+def test_steady_operator_trains_on_data_or_on_the_equation(tmp_path):
     call("simulate", "darcy", "-o", tmp_path / "d.zarr", "samples=24", "resolution=17", "refine=1")
     model = [
         "model.hidden_channels=8",
@@ -209,7 +227,7 @@ def test_a_steady_equation_from_data_and_from_the_equation(tmp_path):
     assert float(forecast.score(refined, first)["pressure_relative_l2"][0]) < 0.1
 
 
-def test_one_operator_for_all_heat_sinks(tmp_path):
+def test_one_operator_covers_all_heat_sinks(tmp_path):
     call("simulate", "heat_sink", "-o", tmp_path / "h.zarr", "samples=24", "refine=1")
     settings = [
         "model.hidden_channels=8",
@@ -248,7 +266,7 @@ def test_one_operator_for_all_heat_sinks(tmp_path):
     )
 
 
-def sensors(path: Path, **changes) -> Path:
+def write_sensors(path: Path, **changes) -> Path:
     values = np.random.default_rng(0).normal(size=(3, 6))
     dataset = xr.Dataset(
         {"u": (("station", "time"), values, {"noise": 0.1})},
@@ -265,7 +283,7 @@ def sensors(path: Path, **changes) -> Path:
     return path
 
 
-def test_an_experiment_is_part_of_the_training(tmp_path):
+def test_training_assimilates_an_experiment(tmp_path):
     call(
         "simulate",
         "shock_pipe",
@@ -278,12 +296,12 @@ def test_an_experiment_is_part_of_the_training(tmp_path):
         "viscosity=0.01",
     )
     settings = [f"data.store={tmp_path}/p.zarr", *SMALL]
-    good = sensors(tmp_path / "s.nc")
-    call("train", "operator/shock_pipe", *settings, f"data.experiment={good}", f"output={tmp_path}/run")
-    found = json.loads((tmp_path / "run" / "checkpoint" / "meta.json").read_text())["provenance"][
+    valid = write_sensors(tmp_path / "s.nc")
+    call("train", "operator/shock_pipe", *settings, f"data.experiment={valid}", f"output={tmp_path}/run")
+    viscosity = json.loads((tmp_path / "run" / "checkpoint" / "meta.json").read_text())["provenance"][
         "recovered"
     ]["viscosity"]
-    assert 0.001 < found["value"] < 0.5 and found["standard_deviation"] > 0
+    assert 0.001 < viscosity["value"] < 0.5 and viscosity["standard_deviation"] > 0
     assert "recovered" in call("inspect", tmp_path / "run")
     assert forecast.solve(tmp_path / "run" / "checkpoint", tmp_path / "p.zarr")["u"].shape == (16, 9, 32)
     truth = xr.open_zarr(tmp_path / "p.zarr").isel(sample=slice(2))
@@ -294,28 +312,28 @@ def test_an_experiment_is_part_of_the_training(tmp_path):
         for n in (0, 25)
     )
     assert float(refined.mean()) < float(plain.mean())  # each with its own viscosity
-    wrong = {
+    invalid = {
         "noise": ({"noise": -1.0}, "needs the attribute noise"),
         "time": ({"time": np.linspace(0, 0.6, 6)}, "read at increasing times in [0, 0.5]"),
-        "place": ({"x": [0.1, 0.5, 1.2]}, "sensors must lie in"),
+        "position": ({"x": [0.1, 0.5, 1.2]}, "sensors must lie in"),
         "x": ({"x": None}, "has no x"),
         "empty": ({"u": np.full((3, 6), np.nan)}, "has no readings"),
     }
-    for name, (change, said) in wrong.items():
-        path = sensors(tmp_path / f"{name}.nc", **change)
+    for name, (change, message) in invalid.items():
+        path = write_sensors(tmp_path / f"{name}.nc", **change)
         call(
             "train",
             "operator/shock_pipe",
             *settings,
             f"data.experiment={path}",
             f"output={tmp_path}/no",
-            fails=said,
+            fails=message,
         )
     call(
         "train",
         "operator/shock_pipe",
         *settings,
-        f"data.experiment={good}",
+        f"data.experiment={valid}",
         "loss.experiment=0",
         f"output={tmp_path}/no",
         fails="loss.experiment",
@@ -333,7 +351,7 @@ def test_an_experiment_is_part_of_the_training(tmp_path):
     assert not (tmp_path / "no" / "checkpoint").exists()
 
 
-def test_what_does_not_fit_is_said(folder, tmp_path):
+def test_inconsistent_inputs_are_reported(folder, tmp_path):
     train = ["train", "pino/burgers", f"output={tmp_path}/no", *SMALL]
     store = f"data.store={folder}/train.zarr"
     call(*train, "equation.name=nothing", fails="no system 'nothing'")
@@ -350,7 +368,7 @@ def test_what_does_not_fit_is_said(folder, tmp_path):
     run = ["run", folder / "free" / "checkpoint", "-o", tmp_path / "u.zarr"]
     call(*run, fails="init is missing")
     call(*run, "--init", folder / "test.zarr", "--grid", "11x32", fails="--grid does not apply to")
-    call("simulate", "burgers", "-o", tmp_path / "thick.zarr", *GIVEN[1:], "viscosity=0.1")
+    call("simulate", "burgers", "-o", tmp_path / "thick.zarr", *SIMULATION[1:], "viscosity=0.1")
     call(*run, "--init", tmp_path / "thick.zarr", fails="was trained with viscosity=0.03")
     call("simulate", "advection", "-o", tmp_path / "a.zarr", "resolution=32")
     call(*run, "--init", tmp_path / "a.zarr", fails="solves burgers, the initial states are of advection")
@@ -381,11 +399,11 @@ def test_what_does_not_fit_is_said(folder, tmp_path):
     assert not (tmp_path / "u.zarr").exists()
 
 
-# Inputs outside of what an operator was trained on
+# Inputs outside the training distribution
 
 
-def outside(caplog, checkpoint, init):
-    """What a run reports of its inputs, as it does in the log, the data set and the JSON of the command."""
+def reported_differences(caplog, checkpoint, init):
+    """Return what a run reports of unusual inputs; check that the log and the data set agree."""
     caplog.clear()
     solved = forecast.solve(checkpoint, init)
     reported = [
@@ -399,22 +417,22 @@ def outside(caplog, checkpoint, init):
 
 
 @pytest.mark.parametrize("kind", ["free", "both"])
-def test_samples_of_the_training_law_are_not_reported(folder, kind, caplog, tmp_path):
-    assert outside(caplog, folder / kind / "checkpoint", folder / "test.zarr") == ""
+def test_samples_of_the_training_distribution_are_not_reported(folder, kind, caplog, tmp_path):
+    assert reported_differences(caplog, folder / kind / "checkpoint", folder / "test.zarr") == ""
     for seed in range(20, 24):
-        call("simulate", "burgers", "-o", tmp_path / f"{seed}.zarr", "samples=2", f"seed={seed}", *GIVEN)
-        assert outside(caplog, folder / kind / "checkpoint", tmp_path / f"{seed}.zarr") == ""
+        call("simulate", "burgers", "-o", tmp_path / f"{seed}.zarr", "samples=2", f"seed={seed}", *SIMULATION)
+        assert reported_differences(caplog, folder / kind / "checkpoint", tmp_path / f"{seed}.zarr") == ""
     call(
         "run", folder / kind / "checkpoint", "--init", folder / "test.zarr", "-o", tmp_path / "u.nc", "--json"
     )
-    with xr.open_dataset(tmp_path / "u.nc") as made:
-        assert "outside_training" not in made.attrs
+    with xr.open_dataset(tmp_path / "u.nc") as solution:
+        assert "outside_training" not in solution.attrs
 
 
-def test_a_flow_that_no_training_sample_had_is_reported(folder, caplog, tmp_path):
+def test_flow_outside_the_training_range_is_reported(folder, caplog, tmp_path):
     truth = xr.open_zarr(folder / "test.zarr").load()
     moved = truth.assign(u=truth["u"] + 0.8)
-    text = outside(caplog, folder / "free" / "checkpoint", moved)
+    text = reported_differences(caplog, folder / "free" / "checkpoint", moved)
     assert text.startswith("mean of u 0.8 in sample") and "in training 0 to 0" in text
     moved.to_zarr(tmp_path / "moved.zarr", consolidated=False)
     result = CliRunner().invoke(
@@ -430,15 +448,19 @@ def test_a_flow_that_no_training_sample_had_is_reported(folder, caplog, tmp_path
         ],
     )
     assert result.exit_code == 0 and json.loads(result.stdout)["outside_training"] == text
-    with xr.open_dataset(tmp_path / "u.nc") as made:
-        assert made.attrs["outside_training"] == text
+    with xr.open_dataset(tmp_path / "u.nc") as solution:
+        assert solution.attrs["outside_training"] == text
 
 
-def test_another_amplitude_spectrum_or_law_is_reported(folder, caplog, tmp_path):
+def test_different_amplitude_spectrum_or_parameter_is_reported(folder, caplog, tmp_path):
     truth = xr.open_zarr(folder / "test.zarr").load()
-    assert "of u" in outside(caplog, folder / "free" / "checkpoint", truth.assign(u=4 * truth["u"]))
+    assert "of u" in reported_differences(
+        caplog, folder / "free" / "checkpoint", truth.assign(u=4 * truth["u"])
+    )
     rough = truth.assign(u=truth["u"] + 0.2 * np.sin(2 * np.pi * 10 * truth["x"]))
-    assert "amplitude of waves 8 to 16 of u" in outside(caplog, folder / "free" / "checkpoint", rough)
+    assert "amplitude of waves 8 to 16 of u" in reported_differences(
+        caplog, folder / "free" / "checkpoint", rough
+    )
     call(
         "simulate",
         "burgers",
@@ -446,15 +468,15 @@ def test_another_amplitude_spectrum_or_law_is_reported(folder, caplog, tmp_path)
         tmp_path / "a.zarr",
         "samples=2",
         "seed=7",
-        *[w for w in GIVEN if "alpha" not in w],
+        *[w for w in SIMULATION if "alpha" not in w],
         "alpha=2.5",
     )
-    assert "alpha=2.5, in training 3.0" in outside(
+    assert "alpha=2.5, in training 3.0" in reported_differences(
         caplog, folder / "free" / "checkpoint", tmp_path / "a.zarr"
     )
 
 
-def test_a_checkpoint_of_an_older_version_reports_nothing(folder, caplog, tmp_path):
+def test_checkpoint_of_an_older_version_reports_nothing(folder, caplog, tmp_path):
     shutil.copytree(folder / "free" / "checkpoint", tmp_path / "old")
     meta = json.loads((tmp_path / "old" / "meta.json").read_text())
     del meta["provenance"]["ranges"], meta["checksum"]
@@ -462,10 +484,10 @@ def test_a_checkpoint_of_an_older_version_reports_nothing(folder, caplog, tmp_pa
     del meta["config"]["task"]
     (tmp_path / "old" / "meta.json").write_text(json.dumps(meta | {"format_version": 1}))
     truth = xr.open_zarr(folder / "test.zarr").load()
-    assert outside(caplog, tmp_path / "old", truth.assign(u=truth["u"] + 0.8)) == ""
+    assert reported_differences(caplog, tmp_path / "old", truth.assign(u=truth["u"] + 0.8)) == ""
 
 
-def test_bounds_of_a_number_are_compared_as_an_interval():
+def test_parameter_bounds_are_compared_as_an_interval():
     pipe = make_system("shock_pipe", {})
     assert (
         pipe.differences(
@@ -481,7 +503,7 @@ def test_bounds_of_a_number_are_compared_as_an_interval():
     ]
 
 
-def test_training_without_validation_data_says_so(folder, caplog, tmp_path):
+def test_training_without_validation_data_warns(folder, caplog, tmp_path):
     few = xr.open_zarr(folder / "train.zarr").isel(sample=slice(0, 4)).drop_encoding()
     few.to_zarr(tmp_path / "few.zarr", consolidated=False)
     call(

@@ -1,4 +1,4 @@
-"""Balances in the loss of forecast models, by the verbs and on a real global forecast."""
+"""Physical constraints in the loss of forecast models, on a real global forecast."""
 
 import json
 
@@ -18,8 +18,8 @@ SMALL = [
 ]
 
 
-def call(*words):
-    return CliRunner().invoke(app, [str(w) for w in words])
+def call(*args):
+    return CliRunner().invoke(app, [str(arg) for arg in args])
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +37,8 @@ def globe(real_data, tmp_path_factory):
     return folder
 
 
-def test_data_alone_stands_beside_data_and_physics(globe, tmp_path):
-    words = [
+def test_physics_training_is_compared_with_a_data_only_control(globe, tmp_path):
+    args = [
         "train",
         globe / "config.yaml",
         "loss.physics={hydrostatic: 0.3, dry_mass: 0.1}",
@@ -46,11 +46,11 @@ def test_data_alone_stands_beside_data_and_physics(globe, tmp_path):
         f"output={tmp_path}/run",
         *SMALL,
     ]
-    done = call(*words)
+    result = call(*args)
     assert (
-        done.exit_code == 0
-        and "data_only: validation_score" in done.output
-        and "data_and_physics: validation_score" in done.output
+        result.exit_code == 0
+        and "data_only: validation_score" in result.output
+        and "data_and_physics: validation_score" in result.output
     )
     meta = json.loads((tmp_path / "run" / "checkpoint" / "meta.json").read_text())["provenance"]["comparison"]
     assert (
@@ -64,36 +64,40 @@ def test_data_alone_stands_beside_data_and_physics(globe, tmp_path):
         (tmp_path / "run" / "data_only" / "state" / "log.jsonl").read_text().splitlines()[-1]
     )
     assert "hydrostatic" not in control
-    again = call(*words)
-    assert again.exit_code == 0 and "had already finished" in again.output and "data_only" in again.output
-    alone = call("train", globe / "config.yaml", f"output={tmp_path}/alone", *SMALL)
-    assert alone.exit_code == 0 and "data_only" not in alone.output
+    repeated = call(*args)
+    assert (
+        repeated.exit_code == 0
+        and "had already finished" in repeated.output
+        and "data_only" in repeated.output
+    )
+    data_only = call("train", globe / "config.yaml", f"output={tmp_path}/alone", *SMALL)
+    assert data_only.exit_code == 0 and "data_only" not in data_only.output
     weights = [
         (tmp_path / n / "checkpoint" / "weights.safetensors").read_bytes()
         for n in ("run/data_only", "alone", "run")
     ]
     assert weights[0] == weights[1] != weights[2]
-    without = call(*words[:-6], f"output={tmp_path}/single", "loss.compare=false", *SMALL)
+    without = call(*args[:-6], f"output={tmp_path}/single", "loss.compare=false", *SMALL)
     assert without.exit_code == 0 and not (tmp_path / "single" / "data_only").exists()
 
 
-def test_a_balance_that_the_data_do_not_allow_is_refused_before_training(globe, tiny_store, tmp_path):
-    for store, kind, balance, said in (
+def test_constraint_without_its_variables_is_rejected_before_training(globe, tiny_store, tmp_path):
+    for store, kind, constraint, message in (
         (tiny_store, "fno", "hydrostatic", "needs geopotential"),
         (globe / "icon.zarr", "sfno", "continuity", "needs vertical_velocity"),
     ):
         (tmp_path / "c.yaml").write_text(
             f"data: {{store: {store}}}\nmodel: {{kind: {kind}}}\noutput: {tmp_path}/no\n"
         )
-        done = call("train", tmp_path / "c.yaml", f"loss.physics={{{balance}: 1}}")
-        assert done.exit_code == 2 and said in done.output and not (tmp_path / "no").exists()
-    done = call("train", tmp_path / "c.yaml", "loss.physics={hydrostatics: 1}")
-    assert done.exit_code == 2 and "loss.physics" in done.output
-    done = call("train", tmp_path / "c.yaml", "loss.physics={hydrostatic: -1}")
-    assert done.exit_code == 2 and "greater than 0" in done.output
+        result = call("train", tmp_path / "c.yaml", f"loss.physics={{{constraint}: 1}}")
+        assert result.exit_code == 2 and message in result.output and not (tmp_path / "no").exists()
+    result = call("train", tmp_path / "c.yaml", "loss.physics={hydrostatics: 1}")
+    assert result.exit_code == 2 and "loss.physics" in result.output
+    result = call("train", tmp_path / "c.yaml", "loss.physics={hydrostatic: -1}")
+    assert result.exit_code == 2 and "greater than 0" in result.output
 
 
-def test_the_global_store_has_what_balances_need(globe):
+def test_global_store_contains_the_variables_of_the_constraints(globe):
     with xr.open_zarr(globe / "icon.zarr") as store:
         assert {"temperature", "specific_humidity", "gh", "msl"} <= set(store.data_vars) and np.isfinite(
             store["msl"]

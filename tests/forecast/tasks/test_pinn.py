@@ -1,4 +1,4 @@
-"""Physics-informed networks by the verbs and from Python."""
+"""Physics-informed networks: commands and Python interface."""
 
 import json
 import shutil
@@ -25,8 +25,8 @@ SMALL = [
 ]
 
 
-def call(*words):
-    return CliRunner().invoke(app, [str(w) for w in words])
+def call(*args):
+    return CliRunner().invoke(app, [str(arg) for arg in args])
 
 
 @pytest.fixture(scope="module")
@@ -47,36 +47,40 @@ def test_every_recipe_loads_by_path_and_name(path):
     )
 
 
-def test_trained_and_evaluated_by_the_verbs(trained, tmp_path):
+def test_trained_network_is_evaluated_and_inspected(trained, tmp_path):
     result = call("run", trained / "checkpoint", "--grid", "11x32", "-o", tmp_path / "u.nc")
     assert result.exit_code == 0, result.output
-    with xr.open_dataset(tmp_path / "u.nc") as made:
-        assert made["u"].dims == ("t", "x") and made["u"].shape == (11, 32) and made["u"].dtype == np.float64
-        assert np.allclose(made["t"], np.linspace(0, 1, 11)) and np.allclose(
-            made["x"], 2 * np.pi * np.arange(32) / 32
+    with xr.open_dataset(tmp_path / "u.nc") as solution:
+        assert (
+            solution["u"].dims == ("t", "x")
+            and solution["u"].shape == (11, 32)
+            and solution["u"].dtype == np.float64
         )
-        exact = np.sin(made["x"].values - 5 * made["t"].values[:, None])
-        assert np.linalg.norm(made["u"] - exact) < 0.05 * np.linalg.norm(exact)
-        assert json.loads(made.attrs["parameters"]) == {"beta": 5}
+        assert np.allclose(solution["t"], np.linspace(0, 1, 11)) and np.allclose(
+            solution["x"], 2 * np.pi * np.arange(32) / 32
+        )
+        exact = np.sin(solution["x"].values - 5 * solution["t"].values[:, None])
+        assert np.linalg.norm(solution["u"] - exact) < 0.05 * np.linalg.norm(exact)
+        assert json.loads(solution.attrs["parameters"]) == {"beta": 5}
         direct = forecast.evaluate(trained / "checkpoint", "11x32")
-        assert np.array_equal(direct["u"], made["u"])
-    again = call("run", trained / "checkpoint", "--grid", "11x32", "-o", tmp_path / "u.nc")
-    assert again.exit_code == 2 and "exists" in again.output
+        assert np.array_equal(direct["u"], solution["u"])
+    repeated = call("run", trained / "checkpoint", "--grid", "11x32", "-o", tmp_path / "u.nc")
+    assert repeated.exit_code == 2 and "exists" in repeated.output
     assert call("run", trained / "checkpoint", "-o", tmp_path / "u.zarr").exit_code == 0
     assert xr.open_zarr(tmp_path / "u.zarr").sizes == {"t": 101, "x": 256}
-    shown = call("inspect", trained / "checkpoint")
-    assert "physics-informed network" in shown.output and "held_out_residual" in shown.output
+    description = call("inspect", trained / "checkpoint")
+    assert "physics-informed network" in description.output and "held_out_residual" in description.output
 
 
-def test_a_finished_run_is_taken_up_and_another_refused(trained):
-    again = call("train", "pinn/convection", "equation.beta=5", f"output={trained}", *SMALL)
-    assert again.exit_code == 0 and "had already finished" in again.output
+def test_finished_run_is_reused_and_different_settings_rejected(trained):
+    repeated = call("train", "pinn/convection", "equation.beta=5", f"output={trained}", *SMALL)
+    assert repeated.exit_code == 0 and "had already finished" in repeated.output
     other = call("train", "pinn/convection", "equation.beta=6", f"output={trained}", *SMALL)
     assert other.exit_code == 2 and "contains a finished run with other settings" in other.output
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("args", "message"),
     [
         (["equation.bta=3"], "unknown key equation.bta; did you mean beta"),
         (["equation.name=convect"], "no equation 'convect'; did you mean convection"),
@@ -87,13 +91,13 @@ def test_a_finished_run_is_taken_up_and_another_refused(trained):
         (["train.sampling=sobol"], "train.sampling"),
     ],
 )
-def test_wrong_keys_are_said(words, message, tmp_path):
-    result = call("train", "pinn/convection", f"output={tmp_path / 'run'}", *words)
+def test_invalid_keys_are_reported(args, message, tmp_path):
+    result = call("train", "pinn/convection", f"output={tmp_path / 'run'}", *args)
     assert result.exit_code == 2 and message in result.output and not (tmp_path / "run").exists()
 
 
-def test_wrong_uses_are_said(trained, tmp_path):
-    for words, message in (
+def test_invalid_uses_are_reported(trained, tmp_path):
+    for args, message in (
         (["run", trained / "checkpoint", "--grid", "11", "-o", tmp_path / "u.nc"], "write times by places"),
         (["run", trained / "checkpoint", "--grid", "1x8", "-o", tmp_path / "u.nc"], "write times by places"),
         (
@@ -101,7 +105,7 @@ def test_wrong_uses_are_said(trained, tmp_path):
             "on the CPU, not on cuda",
         ),
     ):
-        result = call(*words)
+        result = call(*args)
         assert result.exit_code == 2 and message in result.output
     with pytest.raises(ValueError, match="a checkpoint of the task pinn, not of weather"):
         forecast.Forecaster.load(trained / "checkpoint")
@@ -114,7 +118,7 @@ def test_wrong_uses_are_said(trained, tmp_path):
         forecast.evaluate(damaged)
 
 
-def test_a_forecast_model_needs_its_input_and_degrees(tiny_checkpoint, tmp_path):
+def test_forecast_model_requires_initial_data_and_a_grid_spacing(tiny_checkpoint, tmp_path):
     result = call("run", tiny_checkpoint, "-o", tmp_path / "f.zarr")
     assert result.exit_code == 2 and "init is missing" in result.output
     result = call(
@@ -125,7 +129,7 @@ def test_a_forecast_model_needs_its_input_and_degrees(tiny_checkpoint, tmp_path)
         forecast.evaluate(tiny_checkpoint)
 
 
-def test_a_solution_is_scored_against_the_exact_one(trained, tmp_path):
+def test_solution_is_scored_against_the_exact_solution(trained, tmp_path):
     call("run", trained / "checkpoint", "--grid", "11x32", "-o", tmp_path / "u.nc")
     solution = xr.load_dataset(tmp_path / "u.nc")
     exact = np.sin(solution["x"] - 5 * solution["t"]).transpose("t", "x")
@@ -138,7 +142,7 @@ def test_a_solution_is_scored_against_the_exact_one(trained, tmp_path):
     assert float(xr.load_dataset(tmp_path / "s.nc")["u_relative_l2"]) == pytest.approx(float(expected))
     other = exact.isel(x=slice(0, 16)).to_dataset(name="u")
     other.to_netcdf(tmp_path / "other.nc")
-    refused = call("verify", tmp_path / "u.nc", "--truth", tmp_path / "other.nc")
-    assert refused.exit_code == 2 and "differ in x" in refused.output
-    refused = call("verify", tmp_path / "u.nc", "--truth", tmp_path / "exact.nc", "--regrid")
-    assert refused.exit_code == 2 and "--regrid does not apply to" in refused.output
+    rejected = call("verify", tmp_path / "u.nc", "--truth", tmp_path / "other.nc")
+    assert rejected.exit_code == 2 and "differ in x" in rejected.output
+    rejected = call("verify", tmp_path / "u.nc", "--truth", tmp_path / "exact.nc", "--regrid")
+    assert rejected.exit_code == 2 and "--regrid does not apply to" in rejected.output

@@ -1,4 +1,4 @@
-"""Tasks: the kind of model is an explicit key, decided in one place, and other packages can add to it."""
+"""Tasks: an explicit key selects the task, and other packages can register new ones."""
 
 import json
 from importlib.metadata import EntryPoint
@@ -26,7 +26,7 @@ from fourcaster.forecast.tasks.dispatch import make_config
 
 CONFIGS = ROOT / "configs"
 RECIPES = sorted(CONFIGS.rglob("*.yaml"))
-WRITTEN_BEFORE = {
+LEGACY_CHECKPOINTS = {
     "checkpoint_v1": "weather",
     "checkpoint_v2": "weather",
     "checkpoint_v2_pinn": "pinn",
@@ -35,12 +35,12 @@ WRITTEN_BEFORE = {
 }
 
 
-def call(*words):
-    return CliRunner().invoke(app, [str(arg) for arg in words])
+def call(*args):
+    return CliRunner().invoke(app, [str(arg) for arg in args])
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_every_recipe_names_its_task_and_loads_to_the_same_configuration_without_it(path):
+def test_every_recipe_names_its_task_and_loads_equally_without_it(path):
     values = yaml.safe_load(path.read_text())
     assert values["task"] in registry.task_names()
     without = {key: value for key, value in values.items() if key != "task"}
@@ -56,25 +56,25 @@ def test_every_recipe_names_its_task_and_loads_to_the_same_configuration_without
         (["weather"], "task should be one of weather, pinn"),
     ],
 )
-def test_an_unknown_or_unsuitable_task_is_refused(task, message):
+def test_unknown_or_unsuitable_task_is_rejected(task, message):
     values = {"task": task, "data": {"store": "x.zarr", "route": "dask"}, "output": "x"}
     with pytest.raises(ValueError, match=message):
         make_config(values)
 
 
-def test_the_task_can_be_overridden(tmp_path):
+def test_task_can_be_overridden(tmp_path):
     values = yaml.safe_load((CONFIGS / "pinn" / "burgers.yaml").read_text())
     with pytest.raises(ValueError, match="unknown key"):
         make_config(values, ["task=operator"])
 
 
-@pytest.mark.parametrize(("name", "task"), WRITTEN_BEFORE.items())
-def test_checkpoints_of_older_versions_load_run_and_are_described(name, task, tmp_path):
+@pytest.mark.parametrize(("name", "task"), LEGACY_CHECKPOINTS.items())
+def test_checkpoints_of_older_versions_can_be_loaded_run_and_inspected(name, task, tmp_path):
     stored = json.loads((DATA / name / "meta.json").read_text())
     assert "task" not in stored and stored["format_version"] < metadata.FORMAT_VERSION
     model = forecast.load(DATA / name)
-    shown = forecast.inspect(DATA / name)
-    assert model.run is not None and shown.kind
+    report = forecast.inspect(DATA / name)
+    assert model.run is not None and report.kind
     if task == "pinn":
         assert np.isfinite(model.run("5x8")["u"]).all()
     if task in ("operator", "inverse"):
@@ -88,7 +88,7 @@ def test_checkpoints_of_older_versions_load_run_and_are_described(name, task, tm
 
 
 @pytest.mark.parametrize("task", ["pinn", "operator"])
-def test_a_run_that_an_older_version_finished_is_recognised(task, tmp_path):
+def test_finished_run_of_an_older_version_is_recognised(task, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "checkpoint").symlink_to(DATA / f"checkpoint_v2_{task}")
@@ -98,12 +98,12 @@ def test_a_run_that_an_older_version_finished_is_recognised(task, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["checkpoint_v2", "checkpoint_v2_pinn", "checkpoint_v2_operator"])
-def test_the_metadata_are_read_once_per_command(name, tiny_store, tmp_path, monkeypatch):
+def test_metadata_are_read_once_per_command(name, tiny_store, tmp_path, monkeypatch):
     reads = []
     parse = metadata.parse_json
     monkeypatch.setattr(metadata, "parse_json", lambda *a, **k: reads.append(a) or parse(*a, **k))
-    words = ["--grid", "5x8"] if name.endswith("pinn") else ["--init", tiny_store]
-    call("run", DATA / name, *words, "-o", tmp_path / "x.zarr")
+    args = ["--grid", "5x8"] if name.endswith("pinn") else ["--init", tiny_store]
+    call("run", DATA / name, *args, "-o", tmp_path / "x.zarr")
     assert len(reads) == 1
     call("inspect", DATA / name)
     assert len(reads) == 2
@@ -126,7 +126,7 @@ class MeanDescription(Description):
 
 
 class MeanModel:
-    """A model that returns its one weight everywhere."""
+    """A model whose output equals its only weight everywhere."""
 
     def __init__(self, mean):
         self.mean = mean
@@ -136,7 +136,7 @@ class MeanModel:
 
 
 class MeanTask(Task):
-    """An example of a task of another package: it learns the mean of some numbers."""
+    """Example task of an external package: learn the mean of some numbers."""
 
     name = "mean"
     title = "mean"
@@ -175,28 +175,28 @@ def with_mean_task(monkeypatch):
 
 
 @pytest.mark.usefixtures("with_mean_task")
-def test_another_package_adds_a_task_with_one_class_and_one_entry_point(tmp_path):
+def test_external_package_adds_a_task_with_one_class_and_one_entry_point(tmp_path):
     path = tmp_path / "mean.yaml"
     path.write_text(f"task: mean\nvalues: [1, 2, 6]\noutput: {tmp_path / 'run'}\n")
     assert call("train", path).exit_code == 0
     assert "had already finished" in call("train", path).output
     assert "unknown key vlues" in call("train", path, "vlues=[1]").output
-    shown = json.loads(call("inspect", tmp_path / "run", "--json").output)
-    assert shown["kind"] == "mean" and shown["config"]["values"] == [1, 2, 6]
-    done = call("run", tmp_path / "run" / "checkpoint", "--grid", "4", "-o", tmp_path / "m.nc", "--json")
-    assert done.exit_code == 0 and json.loads(done.output)["x"] == 4
-    refused = call("run", tmp_path / "run" / "checkpoint", "--lead", "6h", "-o", tmp_path / "m.nc")
-    assert refused.exit_code == 2 and "--lead does not apply to" in refused.output
+    report = json.loads(call("inspect", tmp_path / "run", "--json").output)
+    assert report["kind"] == "mean" and report["config"]["values"] == [1, 2, 6]
+    result = call("run", tmp_path / "run" / "checkpoint", "--grid", "4", "-o", tmp_path / "m.nc", "--json")
+    assert result.exit_code == 0 and json.loads(result.output)["x"] == 4
+    rejected = call("run", tmp_path / "run" / "checkpoint", "--lead", "6h", "-o", tmp_path / "m.nc")
+    assert rejected.exit_code == 2 and "--lead does not apply to" in rejected.output
     assert forecast.load(tmp_path / "run" / "checkpoint").run()["mean"].values.tolist() == [3, 3, 3]
 
 
 @pytest.mark.usefixtures("with_mean_task")
-def test_two_packages_with_a_task_of_one_name_are_refused(monkeypatch):
+def test_duplicate_task_names_are_rejected(monkeypatch):
     point = EntryPoint("pinn", "another:Task", registry.GROUP)
     monkeypatch.setattr(registry, "entry_points", lambda group: [point])
     with pytest.raises(ValueError, match="two packages provide the task pinn"):
         registry.task_names()
 
 
-def test_a_configuration_is_validated_by_its_own_rules_within_metadata():
+def test_configuration_within_metadata_is_validated_by_its_own_rules():
     assert validated_as(MeanConfig).func({"values": [1], "output": "x"}).values == [1]

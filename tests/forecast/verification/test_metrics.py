@@ -1,4 +1,4 @@
-"""Metrics: closed forms, sums that add up, selection by name, and a metric added from outside."""
+"""Metrics: closed forms, additivity, selection by name and registration of new metrics."""
 
 import json
 import re
@@ -31,7 +31,7 @@ def deficit(sample: Sample) -> base.Array:
 
 
 class Underestimate(Metric):
-    """Mean of truth minus forecast: all that a new metric takes."""
+    """Mean of truth minus forecast: all that a new metric requires."""
 
     label = "under"
     statistics = (deficit,)
@@ -60,7 +60,7 @@ def ensemble(tiny_checkpoint, tmp_path_factory):
     return path
 
 
-def test_sums_of_parts_add_up_to_the_sums_of_the_whole():
+def test_aggregations_of_parts_add_up_to_the_total():
     rng = np.random.default_rng(0)
     f, o, c = rng.standard_normal((3, 8, 2, 4, 5))
     x = f + rng.standard_normal((6, *f.shape))
@@ -69,18 +69,22 @@ def test_sums_of_parts_add_up_to_the_sums_of_the_whole():
     metrics = [find_metric(name) for name in metric_names()]
     statistics = [statistic for metric in metrics for statistic in metric.statistics]
 
-    def of(part: slice) -> Aggregation:
+    def aggregate_part(part: slice) -> Aggregation:
         return aggregate(Sample.of(f[part], o[part], c[part], members=x[:, part]), weights, statistics)
 
-    whole = of(slice(None))
-    parts = Aggregation.zero(statistics, (2,), members=6) + of(slice(3)) + of(slice(3, None))
+    whole = aggregate_part(slice(None))
+    parts = (
+        Aggregation.zero(statistics, (2,), members=6)
+        + aggregate_part(slice(3))
+        + aggregate_part(slice(3, None))
+    )
     assert whole.members == parts.members == 6
     for metric in metrics:
         assert metric.compute(whole).shape == (2,)
         assert np.allclose(metric.compute(whole), metric.compute(parts), rtol=1e-12), metric.name
 
 
-def test_aggregations_of_leads_are_stacked():
+def test_aggregations_of_lead_times_are_stacked():
     f, o = np.random.rand(2, 2, 6, 3, 4, 5)
     parts = [aggregate(Sample.of(f[i], o[i], 0 * o[i]), np.ones(4), [error]) for i in (0, 1)]
     total = Aggregation.stack(parts)
@@ -88,7 +92,7 @@ def test_aggregations_of_leads_are_stacked():
     assert np.array_equal(total.sums[error][1], parts[1].sums[error])
 
 
-def test_missing_forecasts_are_refused_and_missing_truth_is_left_out():
+def test_missing_forecasts_are_rejected_and_missing_truth_is_ignored():
     f, o = np.random.rand(2, 2, 1, 4, 5)
     o[0, 0, 0, 0] = np.nan
     total = aggregate(Sample.of(f, o, 0 * f), np.ones(4), [squared_error])
@@ -98,7 +102,7 @@ def test_missing_forecasts_are_refused_and_missing_truth_is_left_out():
         aggregate(Sample.of(f, o, 0 * f), np.ones(4), [squared_error])
 
 
-def test_fair_crps_of_a_normal_ensemble_is_that_of_its_distribution():
+def test_fair_crps_of_a_normal_ensemble_equals_its_closed_form():
     rng = np.random.default_rng(0)
     members, truth = rng.normal(size=(10, 200_000)), rng.normal(size=200_000)
     # of N(0, 1), for a truth of N(0, 1)
@@ -120,12 +124,12 @@ def test_default_metrics_depend_on_the_number_of_members():
         (["rmse", "crps"], "'crps' needs an ensemble"),
     ],
 )
-def test_unknown_and_undefined_metrics_are_refused(names, message):
+def test_unknown_and_undefined_metrics_are_rejected(names, message):
     with pytest.raises(ValueError, match=message):
         select_metrics(names, 1)
 
 
-def test_selected_metrics_equal_those_of_the_default_bit_for_bit(single, ensemble, tiny_store):
+def test_selected_metrics_are_bit_identical_to_the_default(single, ensemble, tiny_store):
     for path, names in ((single, ["acc", "rmse"]), (ensemble, ["spread_error_ratio", "mae"])):
         scores = forecast.verify(path, tiny_store)
         selected = forecast.verify(path, tiny_store, metrics=names)
@@ -144,7 +148,7 @@ def test_one_registered_class_adds_a_metric(registry, single, tiny_store):
     assert first.to_dict().keys() == {"variable", "level", "units", "lead_hours", "underestimate"}
 
 
-def test_the_documented_example_is_a_metric(registry, single, tiny_store):
+def test_documented_example_is_a_metric(registry, single, tiny_store):
     guide = (ROOT / "docs" / "extending.md").read_text()
     (code,) = re.findall(r"## A metric\n.*?```python\n(.*?)```", guide, flags=re.DOTALL)
     exec(code, {"__name__": "documented"})
@@ -159,7 +163,7 @@ def test_all_metrics_are_documented():
     assert [name for name in metric_names() if f"| `{name}` |" not in page] == []
 
 
-def test_a_name_is_registered_once(registry):
+def test_metric_names_are_unique(registry):
     register("underestimate")(Underestimate)
     register("underestimate")(Underestimate)
     with pytest.raises(ValueError, match="'rmse' is registered already"):
@@ -180,21 +184,21 @@ def test_other_packages_add_metrics_by_entry_points(registry, monkeypatch, singl
         find_metric("wrong")
 
 
-def test_the_command_selects_metrics(single, ensemble, tiny_store, tmp_path):
-    def run(*words: object):
-        return CliRunner().invoke(app, ["verify", *map(str, words), "--truth", str(tiny_store)])
+def test_command_selects_metrics(single, ensemble, tiny_store, tmp_path):
+    def run(*args: object):
+        return CliRunner().invoke(app, ["verify", *map(str, args), "--truth", str(tiny_store)])
 
     rows = json.loads(run(single, "--metrics", "rmse,mae", "--json").stdout)
     assert rows[0].keys() == {"variable", "level", "units", "lead_hours", "rmse", "skill", "mae"}
     page = tmp_path / "report.html"
-    done = run(ensemble, "--metrics", "acc,crps", "--report", page)
-    assert done.exit_code == 0 and "ACC" in done.stdout and "RMSE" not in done.stdout
+    result = run(ensemble, "--metrics", "acc,crps", "--report", page)
+    assert result.exit_code == 0 and "ACC" in result.stdout and "RMSE" not in result.stdout
     assert "<th class='number'>CRPS</th>" in page.read_text() and "RMSE" not in page.read_text()
-    refused = run(single, "--metrics", "rmse,bais")
-    assert refused.exit_code == 2 and "no metric 'bais'; did you mean bias" in refused.stderr
+    rejected = run(single, "--metrics", "rmse,bais")
+    assert rejected.exit_code == 2 and "no metric 'bais'; did you mean bias" in rejected.stderr
 
 
-def test_rows_of_scores_survive_json():
+def test_score_rows_round_trip_through_json():
     errors = {"forecast": 1.0, "damped_persistence": 2.0}
     row = ScoreRow("t", 850, "K", 6.0, rmse=errors, skill=0.5, metrics={"acc": 0.9, "crps": 0.4})
     names = ["variable", "level", "units", "lead_hours", "rmse", "acc", "skill", "crps"]

@@ -1,4 +1,4 @@
-"""Forecasts of other packages: one that equals the truth has zero error in every layout."""
+"""Forecasts of other packages: a perfect forecast has zero error in every layout."""
 
 import json
 
@@ -165,7 +165,7 @@ LAYOUTS = {
     "levels in Pa without units": lambda ds: ds.assign_coords(level=[50000, 85000]),
     "one level": lambda ds: ds.sel(level=[850]),
     "leads unsorted": lambda ds: ds.isel(prediction_timedelta=[2, 0, 4, 1, 3]),
-    "rows and columns without coordinates of their name": lambda ds: (
+    "dimensions without index coordinates": lambda ds: (
         ds.drop_vars(["latitude", "longitude"])
         .rename(latitude="row", longitude="column")
         .assign_coords(lat=("row", LATITUDE), lon=("column", LONGITUDE))
@@ -175,7 +175,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_perfect_forecast_has_zero_error_in_every_layout(perfect, truth, layout):
+def test_perfect_forecast_has_zero_error_in_every_layout(perfect, truth, layout):
     result = LAYOUTS[layout](perfect)
     assert is_forecast(result)
     scores = forecast.verify(result, truth)
@@ -191,18 +191,19 @@ def test_a_perfect_forecast_has_zero_error_in_every_layout(perfect, truth, layou
     assert sorted(scores["level"].values.tolist(), reverse=True) == expected
 
 
-def test_the_commands_read_forecasts_of_other_packages(perfect, truth, tmp_path, caplog):
-    turned = with_hours(LAYOUTS["weatherbench2"](perfect), "prediction_timedelta")
-    turned.to_zarr(tmp_path / "a.zarr", zarr_format=2)
-    done = CliRunner().invoke(
+def test_commands_read_forecasts_of_other_packages(perfect, truth, tmp_path, caplog):
+    transposed = with_hours(LAYOUTS["weatherbench2"](perfect), "prediction_timedelta")
+    transposed.to_zarr(tmp_path / "a.zarr", zarr_format=2)
+    result = CliRunner().invoke(
         app, ["verify", str(tmp_path / "a.zarr"), "--truth", str(truth), "-o", str(tmp_path / "s.nc")]
     )
-    assert done.exit_code == 0, done.output
+    assert result.exit_code == 0, result.output
     with xr.open_dataset(tmp_path / "s.nc", decode_timedelta=True) as scores:
         assert float(scores["2m_temperature"].sel(metric="rmse", source="forecast").max()) == 0
     assert sum("without units; those of their names" in record.message for record in caplog.records) == 1
-    about = inspect(tmp_path / "a.zarr")
+    description = inspect(tmp_path / "a.zarr")
     assert (
+<<<<<<< HEAD
         about.kind == "forecast"
         and about.lead_hours == [0, 24]
         and about.levels_hpa == [500, 850]
@@ -210,6 +211,15 @@ def test_the_commands_read_forecasts_of_other_packages(perfect, truth, tmp_path,
     )
     assert "geopotential 500 hPa [m**2 s**-2]" in about.variables
     words = [
+=======
+        description["kind"] == "forecast"
+        and description["lead_hours"] == [0, 24]
+        and description["levels_hpa"] == [500, 850]
+        and description["members"] == 1
+    )
+    assert "geopotential 500 hPa [m**2 s**-2]" in description["variables"]
+    args = [
+>>>>>>> 965ad7f (Plain names in the tests of tasks, verification and quickstart)
         "plot",
         str(tmp_path / "a.zarr"),
         "--variable",
@@ -219,27 +229,29 @@ def test_the_commands_read_forecasts_of_other_packages(perfect, truth, tmp_path,
         "-o",
         str(tmp_path / "a.png"),
     ]
-    done = CliRunner().invoke(app, words)
-    assert done.exit_code == 0 and (tmp_path / "a.png").exists(), done.output
+    result = CliRunner().invoke(app, args)
+    assert result.exit_code == 0 and (tmp_path / "a.png").exists(), result.output
 
 
 def test_plots_are_not_transposed_and_show_zero_error(perfect, truth, tmp_path, monkeypatch):
-    drawn = []
+    figures = []
     draw_maps = plots.draw_maps
     monkeypatch.setattr(
-        plots, "draw_maps", lambda *words, **more: drawn.append(draw_maps(*words, **more)) or drawn[-1]
+        plots,
+        "draw_maps",
+        lambda *args, **options: figures.append(draw_maps(*args, **options)) or figures[-1],
     )
     forecast.plot(
         LAYOUTS["weatherbench2"](perfect), "2m_temperature", "24h", output=tmp_path / "a.png", truth=truth
     )
     meshes = [
         next(c for c in ax.collections if isinstance(c, QuadMesh)).get_array()
-        for ax in drawn[0].axes
+        for ax in figures[0].axes
         if ax.collections
     ][:3]
-    right = perfect["2m_temperature"].isel(time=0).sel(prediction_timedelta=24 * HOURS).values
-    assert np.array_equal(meshes[0].reshape(12, 12), right) and np.array_equal(
-        meshes[1].reshape(12, 12), right
+    expected = perfect["2m_temperature"].isel(time=0).sel(prediction_timedelta=24 * HOURS).values
+    assert np.array_equal(meshes[0].reshape(12, 12), expected) and np.array_equal(
+        meshes[1].reshape(12, 12), expected
     )
     assert float(np.abs(meshes[2]).max()) == 0
 
@@ -270,7 +282,7 @@ def test_channels_are_plotted_by_either_name(perfect, truth, tmp_path):
     assert not (tmp_path / "no.png").exists()
 
 
-def test_the_initial_time_is_the_epoch_of_valid_times(perfect, truth, tmp_path):
+def test_initial_time_is_read_from_the_epoch_of_valid_times(perfect, truth, tmp_path):
     result = cells(perfect, shuffled=True)
     result["time"].encoding = {"units": f"seconds since {str(perfect['time'].values[0])[:19]}", "dtype": "i4"}
     result.to_netcdf(tmp_path / "a.nc")
@@ -319,7 +331,7 @@ def test_lead_times_are_decoded(name, values, attrs, hours):
 
 
 def test_variable_names_are_identified():
-    for name, meant in {
+    for name, expected in {
         "t2m": ("2m_temperature", None),
         "2t": ("2m_temperature", None),
         "z500": ("geopotential", 500),
@@ -332,7 +344,7 @@ def test_variable_names_are_identified():
         "q2": ("q2", None),
         "air": ("air", None),
     }.items():
-        assert identify(name, {}) == meant
+        assert identify(name, {}) == expected
     assert identify("u100", {"GRIB_shortName": "100u"}) == ("100m_u_component_of_wind", None)
 
 
@@ -360,8 +372,8 @@ def test_data_without_lead_times_are_rejected(perfect, source, truth):
 def test_common_channels_are_scored_and_others_reported(perfect, truth, tmp_path):
     more = perfect.assign(wind=perfect["2m_temperature"].assign_attrs(units="m s-1"))
     more.to_zarr(tmp_path / "a.zarr", consolidated=False)
-    done = CliRunner().invoke(app, ["verify", str(tmp_path / "a.zarr"), "--truth", str(truth)])
-    assert done.exit_code == 0 and "not scored, because the truth lacks them: wind" in done.output
+    result = CliRunner().invoke(app, ["verify", str(tmp_path / "a.zarr"), "--truth", str(truth)])
+    assert result.exit_code == 0 and "not scored, because the truth lacks them: wind" in result.output
     mixed = channels(perfect)["fields"].to_dataset("variable").assign(t850=lambda d: d["z850"])
     scores = forecast.verify(mixed.drop_vars("z500"), truth)
     assert scores.attrs["left_out"] == ["t850"] and scores["level"].values.tolist() == [850]
@@ -375,12 +387,12 @@ def test_reading_is_lazy(perfect, tmp_path):
     assert all(v.chunks is not None for v in open_forecast(tmp_path / "a.nc").data_vars.values())
 
 
-def anywhere(ds, rows, columns):
+def subset(ds, rows, columns):
     return ds.isel(latitude=rows, longitude=columns)
 
 
 @pytest.fixture(scope="module")
-def off(perfect):
+def imperfect(perfect):
     """A forecast with errors that depend on the location."""
     noise = np.random.default_rng(3).normal(size=perfect["2m_temperature"].shape).astype("f4")
     growing = noise * (1 + np.abs(LATITUDE)[:, None].astype("f4") / 10)
@@ -396,23 +408,23 @@ def europe(source, tmp_path_factory):
     ).path
 
 
-def test_an_area_scores_like_the_truth_of_that_area(off, truth, europe, tmp_path):
+def test_area_scores_equal_those_of_a_regional_truth(imperfect, truth, europe, tmp_path):
     rows, columns = slice(7, 11), [10, 11, 0, 1, 2]  # 22.5 ... 67.5, -60 ... 60
-    part = anywhere(off, rows, columns).assign_coords(longitude=[-60.0, -30.0, 0.0, 30.0, 60.0])
-    right = forecast.verify(part, europe)
+    part = subset(imperfect, rows, columns).assign_coords(longitude=[-60.0, -30.0, 0.0, 30.0, 60.0])
+    expected = forecast.verify(part, europe)
     for scores in (
         forecast.verify(part, truth),
-        forecast.verify(off, truth, area="70/-70/10/70"),
-        forecast.verify(off, europe),
+        forecast.verify(imperfect, truth, area="70/-70/10/70"),
+        forecast.verify(imperfect, europe),
     ):
-        xr.testing.assert_allclose(scores["2m_temperature"], right["2m_temperature"], rtol=1e-5, atol=1e-5)
+        xr.testing.assert_allclose(scores["2m_temperature"], expected["2m_temperature"], rtol=1e-5, atol=1e-5)
     assert (
         "common to the 4 x 5 of the forecast and the 12 x 12 of the truth"
         in forecast.verify(part, truth).attrs["points"]
     )
-    assert "points" not in right.attrs
+    assert "points" not in expected.attrs
     part.to_zarr(tmp_path / "part.zarr", consolidated=False)
-    words = [
+    args = [
         "verify",
         str(tmp_path / "part.zarr"),
         "--truth",
@@ -420,20 +432,21 @@ def test_an_area_scores_like_the_truth_of_that_area(off, truth, europe, tmp_path
         "--report",
         str(tmp_path / "r.html"),
     ]
-    done = CliRunner().invoke(app, words)
+    result = CliRunner().invoke(app, args)
     assert (
-        done.exit_code == 0 and "scored on 4 x 5, latitude 22.5 ... 67.5, longitude -60 ... 60" in done.output
+        result.exit_code == 0
+        and "scored on 4 x 5, latitude 22.5 ... 67.5, longitude -60 ... 60" in result.output
     )
     assert "common to the 4 x 5" in (tmp_path / "r.html").read_text()
 
 
-def test_rmse_of_an_area_is_weighted_by_its_own_cells(off, perfect, truth):
-    scores = forecast.verify(off, truth, area="70/0/-20/90")["2m_temperature"].sel(
+def test_rmse_of_an_area_is_weighted_by_its_own_cells(imperfect, perfect, truth):
+    scores = forecast.verify(imperfect, truth, area="70/0/-20/90")["2m_temperature"].sel(
         metric="rmse", source="forecast"
     )
-    error = (off - perfect)["2m_temperature"].sel(latitude=slice(-20, 70), longitude=slice(0, 90)).astype(
-        "f8"
-    ) ** 2
+    error = (imperfect - perfect)["2m_temperature"].sel(
+        latitude=slice(-20, 70), longitude=slice(0, 90)
+    ).astype("f8") ** 2
     edges = np.sin(np.deg2rad(np.stack([error["latitude"] - 7.5, error["latitude"] + 7.5])))
     mean = error.weighted(xr.DataArray(edges[1] - edges[0], dims="latitude")).mean(
         ("time", "latitude", "longitude")
@@ -441,8 +454,8 @@ def test_rmse_of_an_area_is_weighted_by_its_own_cells(off, perfect, truth):
     assert np.allclose(scores, np.sqrt(mean), rtol=1e-6)
 
 
-def test_every_second_point_is_scored_on_the_common_points(off, perfect, truth):
-    part = anywhere(off, slice(None, None, 2), slice(1, None, 2))
+def test_subsampled_forecast_is_scored_on_the_common_points(imperfect, perfect, truth):
+    part = subset(imperfect, slice(None, None, 2), slice(1, None, 2))
     scores = forecast.verify(part, truth)["2m_temperature"].sel(metric="mae", source="forecast")
     error = np.abs((part - perfect)["2m_temperature"].astype("f8"))
     weights = xr.DataArray(
@@ -470,10 +483,10 @@ def test_regridding_scores_on_the_coarser_grid(perfect, source, truth):
         .isel(prediction_timedelta=slice(1, None))
         > 0.3
     ).all()
-    part = forecast.verify(anywhere(coarse, slice(2, 5), [5, 0, 1]), truth, regrid=True)
+    part = forecast.verify(subset(coarse, slice(2, 5), [5, 0, 1]), truth, regrid=True)
     assert (part["2m_temperature"].sel(metric="rmse", source="forecast") < 1e-4).all()
     for options in ({"area": "50/-40/-50/100"}, {}):
-        fine = forecast.verify(anywhere(coarse, slice(1, 5), slice(0, 4)), truth, regrid=True, **options)
+        fine = forecast.verify(subset(coarse, slice(1, 5), slice(0, 4)), truth, regrid=True, **options)
         assert (fine["2m_temperature"].sel(metric="rmse", source="forecast") < 1e-4).all()
     shifted = coarse.assign_coords(longitude=longitude + 7)
     assert (
@@ -486,8 +499,10 @@ def test_regridding_scores_on_the_coarser_grid(perfect, source, truth):
     )
 
 
-def test_partial_overlap_is_rejected_without_an_area(off, europe):
-    part = anywhere(off, slice(6, 9), [0, 1, 2, 3, 4, 5])  # extends beyond the truth in the south and east
+def test_partial_overlap_is_rejected_without_an_area(imperfect, europe):
+    part = subset(
+        imperfect, slice(6, 9), [0, 1, 2, 3, 4, 5]
+    )  # extends beyond the truth in the south and east
     with pytest.raises(ValueError, match="on different points"):
         forecast.verify(part, europe)
     scores = forecast.verify(part, europe, area="40/0/10/60")
@@ -499,29 +514,31 @@ def test_partial_overlap_is_rejected_without_an_area(off, europe):
         forecast.verify(part, europe, area="40/0/30/60")
 
 
-def test_an_ensemble_without_spread_is_reported(perfect, truth, tmp_path):
-    """Members and truth that deviate equally from the same state are reliable; identical members are
-    not.
-    """
+def test_underdispersive_ensemble_is_reported(perfect, truth, tmp_path):
+    """Members and truth that deviate equally from one state are reliable; identical members are not."""
     rng = np.random.default_rng(5)
     right = perfect["2m_temperature"]
     state = right + rng.normal(size=right.shape)
-    for spread, low in ((0.01, 1), (1.0, 0)):
+    for spread, underdispersive in ((0.01, 1), (1.0, 0)):
         members = state.expand_dims(number=8) + spread * rng.normal(size=(8, *right.shape))
         result = members.astype("f4").assign_attrs(units="K").to_dataset(name="2m_temperature")
-        path = tmp_path / f"{low}.zarr"
+        path = tmp_path / f"{underdispersive}.zarr"
         result.to_zarr(path, consolidated=False)
         done = CliRunner().invoke(app, ["verify", str(path), "--truth", str(truth)])
-        assert done.exit_code == 0 and ("too little spread" in done.output) == bool(low), done.output
+        assert done.exit_code == 0 and ("too little spread" in done.output) == bool(underdispersive), (
+            done.output
+        )
         scores = forecast.verify(path, truth)
-        of = {
+        metrics = {
             m: scores["2m_temperature"].sel(metric=m, source="forecast")
             for m in ("spread", "rmse", "spread_error_ratio")
         }
-        assert np.allclose(of["spread"], spread, rtol=0.02)
-        assert np.allclose(of["spread_error_ratio"], of["spread"] * np.sqrt(9 / 8) / of["rmse"])
-        assert scores.attrs["underdispersive"] == low
-        assert low or np.allclose(of["spread_error_ratio"], 1, atol=0.05)
+        assert np.allclose(metrics["spread"], spread, rtol=0.02)
+        assert np.allclose(
+            metrics["spread_error_ratio"], metrics["spread"] * np.sqrt(9 / 8) / metrics["rmse"]
+        )
+        assert scores.attrs["underdispersive"] == underdispersive
+        assert underdispersive or np.allclose(metrics["spread_error_ratio"], 1, atol=0.05)
 
 
 def test_units_with_an_offset_are_converted():
@@ -539,9 +556,7 @@ def test_units_with_an_offset_are_converted():
 
 
 def test_no_spread_ratio_is_computed_for_round_off_errors(perfect, truth, tmp_path):
-    """Members centred on the truth have no error to compare their spread with: null in JSON, a dash in
-    the table.
-    """
+    """The ratio is null in JSON and a dash in the table if the ensemble mean has no error."""
     right = perfect["2m_temperature"]
     one_rounding = np.float32(2.0**-14)  # between neighbouring float32 numbers near 280 there are 2 ** -15
     members = (
@@ -563,12 +578,22 @@ def test_inspect_reports_levels_and_members(perfect, source, truth, real_data, t
     LAYOUTS["gencast"](perfect).to_zarr(tmp_path / "a.zarr", consolidated=False)
     assert inspect(tmp_path / "a.zarr").members == 2
     stored = inspect(truth)
+<<<<<<< HEAD
     assert stored.kind == "store" and stored.levels_hpa == [500, 850] and stored.members == 1
     about = inspect(real_data / "era5_levels_members_3deg.grib")
     assert about.kind.startswith("source") and about.members == 10 and sorted(about.levels_hpa) == [500, 850]
+=======
+    assert stored["kind"] == "store" and stored["levels_hpa"] == [500, 850] and stored["members"] == 1
+    description = inspect(real_data / "era5_levels_members_3deg.grib")
+    assert (
+        description["kind"].startswith("source")
+        and description["members"] == 10
+        and sorted(description["levels_hpa"]) == [500, 850]
+    )
+>>>>>>> 965ad7f (Plain names in the tests of tasks, verification and quickstart)
     numbers = perfect.assign_coords(prediction_timedelta=np.arange(0, 25, 6))
     numbers.to_netcdf(tmp_path / "n.nc")
-    for words, code, message in (
+    for args, code, message in (
         (["inspect", str(tmp_path / "n.nc")], 2, "--lead-units hours"),
         (["inspect", str(tmp_path / "n.nc"), "--lead-units", "hours"], 0, "members: 1"),
         (["inspect", str(truth), "--lead-units", "hours"], 2, "lead_units does not apply"),
@@ -601,6 +626,6 @@ def test_inspect_reports_levels_and_members(perfect, source, truth, real_data, t
             ".nc",
         ),
     ):
-        done = CliRunner().invoke(app, words)
-        assert done.exit_code == code and message in done.output, (words, done.output)
+        result = CliRunner().invoke(app, args)
+        assert result.exit_code == code and message in result.output, (args, result.output)
     assert not list(tmp_path.glob("x.*"))

@@ -1,4 +1,4 @@
-"""Scores: against an independent package, closed forms, and the known numbers of the reanalysis."""
+"""Scores agree with an independent package, closed forms and known errors of the reanalysis."""
 
 import re
 
@@ -35,7 +35,7 @@ def aligned(prediction):
     return truth.astype("f8"), prediction["t2m"].astype("f8"), weights
 
 
-def test_rmse_mae_and_bias_are_those_of_an_independent_package(prediction, scores):
+def test_rmse_mae_and_bias_match_an_independent_package(prediction, scores):
     truth, predicted, weights = aligned(prediction)
     keep = {"preserve_dims": ["prediction_timedelta"], "weights": weights}
     for name, reference in (
@@ -47,7 +47,7 @@ def test_rmse_mae_and_bias_are_those_of_an_independent_package(prediction, score
         assert np.allclose(ours, reference, rtol=1e-6), name
 
 
-def test_acc_is_a_correlation_of_anomalies(prediction, scores, tiny_store):
+def test_acc_is_the_anomaly_correlation(prediction, scores, tiny_store):
     truth, predicted, weights = aligned(prediction)
     climatology = xr.open_zarr(tiny_store, group="climatology", consolidated=False)["t2m"]
     normal = climatology.sel(
@@ -66,23 +66,23 @@ def test_scores_do_not_depend_on_the_batch_size(prediction, scores, tiny_store):
         xr.testing.assert_allclose(other, scores, rtol=1e-10)
 
 
-def test_a_perfect_forecast_has_no_error_and_a_biased_one_its_bias(tiny_store, prediction):
+def test_perfect_forecast_has_no_error_and_a_constant_offset_is_the_bias(tiny_store, prediction):
     truth, _, _ = aligned(prediction)
-    good = prediction.assign(
+    perfect = prediction.assign(
         t2m=truth.transpose(*prediction["t2m"].dims).astype("f4").assign_attrs(units="K")
     )[["t2m"]]
     assert (
-        float(abs(forecast.verify(good, tiny_store)["t2m"].sel(metric="rmse", source="forecast")).max())
+        float(abs(forecast.verify(perfect, tiny_store)["t2m"].sel(metric="rmse", source="forecast")).max())
         < 1e-6
     )
-    off = forecast.verify((good + 2).assign(t2m=(good["t2m"] + 2).assign_attrs(units="K")), tiny_store)[
-        "t2m"
-    ].sel(source="forecast")
+    biased = forecast.verify(
+        (perfect + 2).assign(t2m=(perfect["t2m"] + 2).assign_attrs(units="K")), tiny_store
+    )["t2m"].sel(source="forecast")
     for name in ("rmse", "mae", "bias"):
-        assert np.allclose(off.sel(metric=name), 2, atol=1e-4)
+        assert np.allclose(biased.sel(metric=name), 2, atol=1e-4)
 
 
-def test_reference_forecasts_are_what_their_names_say(scores, prediction):
+def test_baselines_match_their_definitions(scores, prediction):
     truth, _, weights = aligned(prediction)
     start = truth.isel(prediction_timedelta=0)
     error = np.sqrt(
@@ -119,7 +119,7 @@ def test_damping_is_the_regression_of_anomalies(tiny_store, scores):
     )
 
 
-def test_forecasts_that_do_not_match_the_truth_are_refused(prediction, tiny_store, tmp_path):
+def test_forecasts_that_do_not_match_the_truth_are_rejected(prediction, tiny_store, tmp_path):
     cases = [
         (
             prediction.assign_coords(latitude=prediction["latitude"] + 0.1),
@@ -199,10 +199,8 @@ def test_levels_are_scored_separately(tmp_path):
     )
 
 
-def test_reference_forecasts_of_the_reanalysis_have_known_errors(ncep, tmp_path):
-    """Persistence, damped persistence and climatology over all of 2014, computed
-    independently with plain xarray.
-    """
+def test_baselines_of_the_reanalysis_have_known_errors(ncep, tmp_path):
+    """The expected errors over 2014 were computed independently with plain xarray."""
     store = write_store(open_sources([ncep]), tmp_path / "s.zarr")
     truth = store.dataset["air"].load()
     times = truth["time"].values[1460 : 2920 - 12]
@@ -219,20 +217,20 @@ def test_reference_forecasts_of_the_reanalysis_have_known_errors(ncep, tmp_path)
         "air"
     ].sel(metric="rmse")
     assert np.allclose(scores.sel(source="forecast"), 0, atol=1e-6)
-    for source, known in {
+    for source, expected in {
         "persistence": [2.43, 3.42, 3.01, 4.14],
         "damped_persistence": [1.47, 2.12, 2.82, 3.72],
         "climatology": [3.83, 3.83, 3.83, 3.83],
     }.items():
-        assert np.allclose(scores.sel(source=source), known, atol=0.02), (
+        assert np.allclose(scores.sel(source=source), expected, atol=0.02), (
             source
-        )  # three days of initial times fewer
+        )  # the expected values include three more days of initial times
 
 
-def test_a_report_is_self_contained(tiny_checkpoint, tiny_store, tmp_path):
+def test_report_is_self_contained(tiny_checkpoint, tiny_store, tmp_path):
     model = forecast.load(tiny_checkpoint)
     model.run(tiny_store, ["2001-01-20", "2001-01-21"], "12h", members=3, output=tmp_path / "m.zarr")
-    words = [
+    args = [
         "verify",
         str(tmp_path / "m.zarr"),
         "--truth",
@@ -240,7 +238,7 @@ def test_a_report_is_self_contained(tiny_checkpoint, tiny_store, tmp_path):
         "--report",
         str(tmp_path / "r.html"),
     ]
-    assert CliRunner().invoke(app, words).exit_code == 0
+    assert CliRunner().invoke(app, args).exit_code == 0
     page = (tmp_path / "r.html").read_text()
     expected = (
         forecast.verify(tmp_path / "m.zarr", tiny_store)["t2m"]
@@ -252,9 +250,9 @@ def test_a_report_is_self_contained(tiny_checkpoint, tiny_store, tmp_path):
     assert page.count("<img src='data:image/png;base64,") == 3 and "http" not in re.sub(
         "base64,[^']*", "", page
     )
-    again = CliRunner().invoke(app, words)
+    repeated = CliRunner().invoke(app, args)
     assert (
-        again.exit_code == 2
-        and "r.html exists; overwrite it" in again.output
+        repeated.exit_code == 2
+        and "r.html exists; overwrite it" in repeated.output
         and (tmp_path / "r.html").read_text() == page
     )
