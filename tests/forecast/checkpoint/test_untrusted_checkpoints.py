@@ -599,7 +599,7 @@ def test_damaged_weights_are_rejected(modify_checkpoint, kind):
 def test_pipes_and_devices_are_rejected_and_symlinks_to_files_followed(modify_checkpoint, tmp_path):
     path = modify_checkpoint("forecast", checksum="unchanged")
     for name in ("meta.json", "weights.safetensors"):
-        kept = (path / name).rename(tmp_path / name)
+        target = (path / name).rename(tmp_path / name)
         os.mkfifo(path / name)
         assert name in assert_rejected("forecast", path, "is not a regular file")
         (path / name).unlink()
@@ -612,7 +612,7 @@ def test_pipes_and_devices_are_rejected_and_symlinks_to_files_followed(modify_ch
         ):
             inspect(path)
         (path / name).unlink()
-        (path / name).symlink_to(kept)
+        (path / name).symlink_to(target)
     forecast.load(path)
 
 

@@ -360,10 +360,10 @@ def test_killed_training_resumes_bit_identically(tiny_store, tmp_path):
 
 
 def test_simulate_writes_and_describes_a_store(tmp_path):
-    shown = call(
+    output = call(
         "simulate", "wave", "-o", tmp_path / "w.zarr", "samples=2", "seed=3", "resolution=17", "frames=4"
     )
-    assert "system: wave" in shown and "sample: 2" in shown
+    assert "system: wave" in output and "sample: 2" in output
     assert json.loads(call("inspect", tmp_path / "w.zarr", "--json"))["seed"] == 3
     for args, message in (
         (["wave", "-o", tmp_path / "w.zarr"], "exists"),

@@ -160,9 +160,9 @@ def test_foreign_files_are_not_overwritten_by_any_command(outputs, tiny_checkpoi
 def test_outputs_of_another_kind_are_not_overwritten(outputs, tiny_checkpoint, tiny_store, tmp_path):
     for verb, (args, suffix) in writers(outputs, tiny_checkpoint, tiny_store).items():
         for name, own in KINDS.items():
-            here = tmp_path / f"x{suffix}"
+            path = tmp_path / f"x{suffix}"
             copy = shutil.copytree if (outputs / name).is_dir() else shutil.copy2
-            copy(outputs / name, here)
+            copy(outputs / name, path)
             before = snapshot(tmp_path)
             kind = {
                 "run to netCDF": "forecast",
@@ -174,9 +174,9 @@ def test_outputs_of_another_kind_are_not_overwritten(outputs, tiny_checkpoint, t
                 "plot": "picture",
             }.get(verb, verb)
             if kind != own:
-                assert "does not replace it" in error_text(*args, here), (verb, name)
+                assert "does not replace it" in error_text(*args, path), (verb, name)
                 assert snapshot(tmp_path) == before
-            shutil.rmtree(here) if here.is_dir() else here.unlink()
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def test_outputs_of_the_same_kind_are_overwritten_unless_they_contain_other_files(

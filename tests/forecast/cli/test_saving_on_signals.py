@@ -48,10 +48,10 @@ def checksums(folder):
 
 def interruption_message(work, number):
     """Run work that is interrupted by a signal, and return the message of the interruption."""
-    with pytest.raises(KeyboardInterrupt) as caught, handled():
+    with pytest.raises(KeyboardInterrupt) as error, handled():
         work()
-    assert isinstance(caught.value, Stopped) and caught.value.signal == number
-    return caught.value.text
+    assert isinstance(error.value, Stopped) and error.value.signal == number
+    return error.value.text
 
 
 @SIGNALS

@@ -157,8 +157,8 @@ def test_forecast_in_another_longitude_convention_initialises_the_next(tiny_chec
     assert float(west["longitude"].sel(longitude=-120, method="nearest")) == -120
     west.close()
     continued = model.run(tmp_path / "west.nc", lead="6h")
-    whole = model.run(make_source(), "2001-02-03", "18h")
-    assert np.allclose(continued["t2m"].values[0, -1], whole["t2m"].values[0, -1], atol=1e-3)
+    direct = model.run(make_source(), "2001-02-03", "18h")
+    assert np.allclose(continued["t2m"].values[0, -1], direct["t2m"].values[0, -1], atol=1e-3)
 
 
 def test_missing_values_stay_missing():
@@ -200,9 +200,9 @@ def test_forecasts_on_another_grid_agree_on_disk_and_in_memory(tiny_checkpoint, 
     memory = model.run(make_source(), **arguments)
     disk = model.run(make_source(), **arguments, output=tmp_path / "fc.zarr")
     assert np.allclose(memory["t2m"], disk["t2m"], atol=1e-4) and "no finer detail" in disk.attrs["comment"]
-    whole = model.run(make_source(), times="2001-02-03", lead="12h")
+    native = model.run(make_source(), times="2001-02-03", lead="12h")
     point = {"latitude": 50.0, "longitude": 230.0}
-    assert np.allclose(memory["t2m"].interp(point), whole["t2m"].interp(point), atol=1e-2)
+    assert np.allclose(memory["t2m"].interp(point), native["t2m"].interp(point), atol=1e-2)
     with pytest.raises(ValueError, match=r"on different points.*or regrid"):
         forecast.verify(tmp_path / "fc.zarr", tiny_store)
     assert isinstance(disk, xr.Dataset)

@@ -61,10 +61,10 @@ def test_forecasts_from_file_and_memory_and_in_batches_agree(model, prediction, 
     assert written["t2m"].encoding["chunks"] == (1, 1, 7, 12)
     raw = json.loads((tmp_path / "fc.zarr" / "prediction_timedelta" / "zarr.json").read_text())["attributes"]
     assert raw["dtype"].startswith("timedelta64") and "units" in raw
-    again = xr.open_zarr(tmp_path / "fc.zarr")
+    reopened = xr.open_zarr(tmp_path / "fc.zarr")
     assert (
-        again["prediction_timedelta"].dtype == "timedelta64[ns]"
-        and again["valid_time"].dtype == "datetime64[ns]"
+        reopened["prediction_timedelta"].dtype == "timedelta64[ns]"
+        and reopened["valid_time"].dtype == "datetime64[ns]"
     )
 
 
@@ -227,8 +227,8 @@ def test_lead_times_are_converted_to_steps():
 
 def test_saved_checkpoint_loads_unchanged(tiny_checkpoint, tmp_path, prediction):
     save_checkpoint(load_checkpoint(tiny_checkpoint), tmp_path / "copy")
-    again = forecast.load(tmp_path / "copy").run(make_source(), TIMES, "24h")
-    assert np.array_equal(again["t2m"], prediction["t2m"])
+    reloaded = forecast.load(tmp_path / "copy").run(make_source(), TIMES, "24h")
+    assert np.array_equal(reloaded["t2m"], prediction["t2m"])
     with pytest.raises(FileExistsError):
         save_checkpoint(load_checkpoint(tiny_checkpoint), tmp_path / "copy")
 

@@ -291,7 +291,7 @@ def test_invalid_templates_are_rejected(write_jobs, word):
 HOSTILE_ERROR = "$(touch run) `touch run`; touch run '\"\0 \x1b[31m\n--option " + "x" * 10**6
 
 
-def test_hook_receives_text_in_variables_and_executes_none(tmp_path):
+def test_hook_receives_text_in_variables_and_never_runs_it(tmp_path):
     messages = []
     names = ("JOB", "CYCLE", "STATE", "OUTPUT", "ERROR")
     variables = " ".join(f'"$FOURCASTER_{name}"' for name in names)

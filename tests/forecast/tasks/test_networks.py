@@ -54,8 +54,8 @@ def test_imported_network_reproduces_the_original(real_data, tmp_path, args, nam
         torch.from_numpy(reference["y"]),
     )
     assert (y - expected).abs().max() < 1e-5 * expected.abs().max()
-    again = command("import", source, *args, "-o", tmp_path / "net")
-    assert again.exit_code == 2 and "exists; overwrite it" in again.output
+    repeated = command("import", source, *args, "-o", tmp_path / "net")
+    assert repeated.exit_code == 2 and "exists; overwrite it" in repeated.output
     assert command("import", source, *args, "-o", tmp_path / "net", "--overwrite").exit_code == 0
     assert "model: " in command("inspect", tmp_path / "net").output
 

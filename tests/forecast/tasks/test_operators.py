@@ -113,8 +113,8 @@ def test_trained_operator_can_be_run_verified_and_inspected(folder, kind, tmp_pa
     assert "solution operator" in call("inspect", folder / kind) and "solution of an operator" in call(
         "inspect", tmp_path / "u.zarr"
     )
-    again = forecast.solve(folder / kind / "checkpoint", truth)
-    assert np.array_equal(again["u"], solution["u"])
+    direct = forecast.solve(folder / kind / "checkpoint", truth)
+    assert np.array_equal(direct["u"], solution["u"])
 
 
 @pytest.mark.filterwarnings("ignore::fourcaster.fno.errors.ResolutionWarning")
@@ -130,8 +130,10 @@ def test_operator_generalises_to_other_grids_and_times(folder):
     assert np.allclose(
         forecast.solve(folder / "free" / "checkpoint", some)["u"], fine["u"][:, [0, 3, 7]], atol=1e-6
     )
-    alone = forecast.solve(folder / "free" / "checkpoint", truth.isel(time=[0]))
-    assert np.allclose(alone["u"], fine["u"], atol=1e-6) and np.allclose(alone["time"], truth["time"])
+    from_initial_state = forecast.solve(folder / "free" / "checkpoint", truth.isel(time=[0]))
+    assert np.allclose(from_initial_state["u"], fine["u"], atol=1e-6) and np.allclose(
+        from_initial_state["time"], truth["time"]
+    )
     later = truth.isel(time=[0, 10]).assign_coords(time=[0.0, 1.5])
     assert np.isfinite(forecast.solve(folder / "free" / "checkpoint", later)["u"]).all()
 

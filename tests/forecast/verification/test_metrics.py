@@ -72,16 +72,16 @@ def test_aggregations_of_parts_add_up_to_the_total():
     def aggregate_part(part: slice) -> Aggregation:
         return aggregate(Sample.of(f[part], o[part], c[part], members=x[:, part]), weights, statistics)
 
-    whole = aggregate_part(slice(None))
+    total = aggregate_part(slice(None))
     parts = (
         Aggregation.zero(statistics, (2,), members=6)
         + aggregate_part(slice(3))
         + aggregate_part(slice(3, None))
     )
-    assert whole.members == parts.members == 6
+    assert total.members == parts.members == 6
     for metric in metrics:
-        assert metric.compute(whole).shape == (2,)
-        assert np.allclose(metric.compute(whole), metric.compute(parts), rtol=1e-12), metric.name
+        assert metric.compute(total).shape == (2,)
+        assert np.allclose(metric.compute(total), metric.compute(parts), rtol=1e-12), metric.name
 
 
 def test_aggregations_of_lead_times_are_stacked():

@@ -66,8 +66,8 @@ def perfect(source):
     """The truth as a forecast, without units, as WeatherBench2 publishes forecasts."""
     times = source["time"].values[100:114]
     parts = [source.sel(time=times + lead).assign_coords(time=times) for lead in LEADS]
-    whole = xr.concat(parts, "prediction_timedelta").assign_coords(prediction_timedelta=LEADS)
-    return whole.drop_attrs().transpose("time", "prediction_timedelta", "level", "latitude", "longitude")
+    combined = xr.concat(parts, "prediction_timedelta").assign_coords(prediction_timedelta=LEADS)
+    return combined.drop_attrs().transpose("time", "prediction_timedelta", "level", "latitude", "longitude")
 
 
 def with_hours(ds, name):
@@ -524,10 +524,8 @@ def test_underdispersive_ensemble_is_reported(perfect, truth, tmp_path):
         result = members.astype("f4").assign_attrs(units="K").to_dataset(name="2m_temperature")
         path = tmp_path / f"{underdispersive}.zarr"
         result.to_zarr(path, consolidated=False)
-        done = CliRunner().invoke(app, ["verify", str(path), "--truth", str(truth)])
-        assert done.exit_code == 0 and ("too little spread" in done.output) == bool(underdispersive), (
-            done.output
-        )
+        run = CliRunner().invoke(app, ["verify", str(path), "--truth", str(truth)])
+        assert run.exit_code == 0 and ("too little spread" in run.output) == bool(underdispersive), run.output
         scores = forecast.verify(path, truth)
         metrics = {
             m: scores["2m_temperature"].sel(metric=m, source="forecast")

@@ -60,9 +60,9 @@ def test_acc_is_the_anomaly_correlation(prediction, scores, tiny_store):
 
 
 def test_scores_do_not_depend_on_the_batch_size(prediction, scores, tiny_store):
-    whole = forecast.verify(prediction, tiny_store, batch_size=100)
-    single = forecast.verify(prediction, tiny_store, batch_size=1)
-    for other in (whole, single):
+    single_batch = forecast.verify(prediction, tiny_store, batch_size=100)
+    many_batches = forecast.verify(prediction, tiny_store, batch_size=1)
+    for other in (single_batch, many_batches):
         xr.testing.assert_allclose(other, scores, rtol=1e-10)
 
 
