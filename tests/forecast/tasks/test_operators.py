@@ -346,7 +346,7 @@ def test_training_assimilates_an_experiment(tmp_path):
         *SMALL,
         "task=inverse",
         "loss.experiment=1",
-        f"data.experiment={good}",
+        f"data.experiment={valid}",
         f"output={tmp_path}/no",
         fails="burgers has no unknown coefficient",
     )
