@@ -203,23 +203,13 @@ def test_commands_read_forecasts_of_other_packages(perfect, truth, tmp_path, cap
     assert sum("without units; those of their names" in record.message for record in caplog.records) == 1
     description = inspect(tmp_path / "a.zarr")
     assert (
-<<<<<<< HEAD
-        about.kind == "forecast"
-        and about.lead_hours == [0, 24]
-        and about.levels_hpa == [500, 850]
-        and about.members == 1
+        description.kind == "forecast"
+        and description.lead_hours == [0, 24]
+        and description.levels_hpa == [500, 850]
+        and description.members == 1
     )
-    assert "geopotential 500 hPa [m**2 s**-2]" in about.variables
-    words = [
-=======
-        description["kind"] == "forecast"
-        and description["lead_hours"] == [0, 24]
-        and description["levels_hpa"] == [500, 850]
-        and description["members"] == 1
-    )
-    assert "geopotential 500 hPa [m**2 s**-2]" in description["variables"]
+    assert "geopotential 500 hPa [m**2 s**-2]" in description.variables
     args = [
->>>>>>> 965ad7f (Plain names in the tests of tasks, verification and quickstart)
         "plot",
         str(tmp_path / "a.zarr"),
         "--variable",
@@ -576,19 +566,10 @@ def test_inspect_reports_levels_and_members(perfect, source, truth, real_data, t
     LAYOUTS["gencast"](perfect).to_zarr(tmp_path / "a.zarr", consolidated=False)
     assert inspect(tmp_path / "a.zarr").members == 2
     stored = inspect(truth)
-<<<<<<< HEAD
     assert stored.kind == "store" and stored.levels_hpa == [500, 850] and stored.members == 1
-    about = inspect(real_data / "era5_levels_members_3deg.grib")
-    assert about.kind.startswith("source") and about.members == 10 and sorted(about.levels_hpa) == [500, 850]
-=======
-    assert stored["kind"] == "store" and stored["levels_hpa"] == [500, 850] and stored["members"] == 1
     description = inspect(real_data / "era5_levels_members_3deg.grib")
-    assert (
-        description["kind"].startswith("source")
-        and description["members"] == 10
-        and sorted(description["levels_hpa"]) == [500, 850]
-    )
->>>>>>> 965ad7f (Plain names in the tests of tasks, verification and quickstart)
+    assert description.kind.startswith("source") and description.members == 10
+    assert sorted(description.levels_hpa) == [500, 850]
     numbers = perfect.assign_coords(prediction_timedelta=np.arange(0, 25, 6))
     numbers.to_netcdf(tmp_path / "n.nc")
     for args, code, message in (
