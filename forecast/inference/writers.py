@@ -74,7 +74,14 @@ def write_forecast(
             consolidate(temporary)
             return
         with xr.open_zarr(store, consolidated=False, decode_timedelta=True) as dataset:
-            write_netcdf(dataset, temporary, layout.checkpoint.step)
+            write_netcdf(_in_order(dataset, layout.variables), temporary, layout.checkpoint.step)
+
+
+def _in_order(dataset: xr.Dataset, names: list[str]) -> xr.Dataset:
+    """Return a data set in a fixed order of variables; zarr lists the arrays of a store in any order."""
+    fields = {name: dataset.variables[name] for name in names}
+    coordinates = {name: dataset.variables[name] for name in sorted(map(str, dataset.coords))}
+    return xr.Dataset(fields, coordinates, dataset.attrs)
 
 
 def _identify(layout: ForecastLayout, times: TimeArray, *, batch_size: int, identity: str) -> str:

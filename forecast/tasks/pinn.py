@@ -103,7 +103,7 @@ class PinnTask(Task):
         """Score a solution by its relative L2 error."""
         error = relative_error(forecast, truth, follow_links=options.follow_links)
         if options.output is not None:
-            scores = xr.Dataset({"u_relative_l2": error}, attrs={"title": "scores of a solution"})
+            scores = xr.Dataset({"u_relative_l2": error}, attrs={"title": "scores of solutions"})
             kind = "file of scores"
             overwrite = options.overwrite
             with atomic.reserved(options.output, kind, overwrite=overwrite, inputs=[forecast, truth]) as path:

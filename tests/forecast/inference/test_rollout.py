@@ -75,6 +75,15 @@ def test_netcdf_file_is_written_for_its_suffix(model, prediction, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["fc.nc"]
 
 
+def test_netcdf_files_of_one_ensemble_list_their_variables_in_one_order(model, tmp_path):
+    orders = set()
+    for i in range(3):
+        model.run(make_source(), TIMES, "12h", members=2, output=tmp_path / f"{i}.nc")
+        with xr.open_dataset(tmp_path / f"{i}.nc", decode_times=False) as written:
+            orders.add(tuple(written.variables))
+    assert len(orders) == 1 and list(next(iter(orders)))[:2] == ["u10", "t2m"]
+
+
 def test_forecast_initialises_the_next_one(model, prediction):
     """Steps continued from the middle of a forecast equal those of the whole forecast."""
     states = prediction.isel(time=[0])

@@ -134,9 +134,9 @@ def test_solution_is_scored_against_the_exact_solution(trained, tmp_path):
     solution = xr.load_dataset(tmp_path / "u.nc")
     exact = np.sin(solution["x"] - 5 * solution["t"]).transpose("t", "x")
     exact.to_dataset(name="u").to_netcdf(tmp_path / "exact.nc")
-    result = call(
-        "verify", tmp_path / "u.nc", "--truth", tmp_path / "exact.nc", "-o", tmp_path / "s.nc", "--json"
-    )
+    args = ["verify", tmp_path / "u.nc", "--truth", tmp_path / "exact.nc", "-o", tmp_path / "s.nc", "--json"]
+    result = call(*args)
+    assert call(*args).exit_code == 2 and call(*args, "--overwrite").exit_code == 0
     expected = np.linalg.norm(solution["u"] - exact) / np.linalg.norm(exact)
     assert json.loads(result.output)["u_relative_l2"] == pytest.approx(float(expected))
     assert float(xr.load_dataset(tmp_path / "s.nc")["u_relative_l2"]) == pytest.approx(float(expected))
