@@ -28,9 +28,9 @@ FollowLinks = Annotated[
         help="Follow links that lead out of a store or file; use it only with data that you trust.",
     ),
 ]
-Device = Annotated[str | None, typer.Option(help="cpu or cuda; a GPU where there is one by default.")]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda; by default a GPU if there is one.")]
 LeadUnits = Annotated[
-    str | None, typer.Option(help="Units of a forecast's lead times if it has none, e.g. hours.")
+    str | None, typer.Option(help="Units of lead times that are numbers without units, e.g. hours.")
 ]
 Overrides = Annotated[
     list[str] | None,

@@ -13,7 +13,7 @@ def ingest(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="SRC...", help="netCDF, HDF5 or GRIB files, patterns, zarr stores or their URLs."
+            metavar="SRC...", help="netCDF, HDF5 or GRIB files or patterns; zarr stores or their URLs."
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Store to write.")],
@@ -21,19 +21,19 @@ def ingest(
     levels: Annotated[
         str | None,
         typer.Option(
-            help="Pressures in hPa to keep, or to interpolate hybrid levels to, separated by commas."
+            help="Pressure levels in hPa to keep, or to interpolate hybrid levels to, separated by commas."
         ),
     ] = None,
     times: Annotated[str | None, typer.Option(help="Period to keep, e.g. 2013 or 2010-01:2013-06.")] = None,
     step: Annotated[str | None, typer.Option(help="Time step to keep, e.g. 6h or 1d.")] = None,
-    area: Annotated[str | None, typer.Option(help="NORTH/WEST/SOUTH/EAST in degrees to keep.")] = None,
+    area: Annotated[str | None, typer.Option(help="Area to keep, NORTH/WEST/SOUTH/EAST in degrees.")] = None,
     select: Annotated[
         list[str] | None,
-        typer.Option(help="Coordinate to select along another axis, as NAME=VALUE, e.g. depth=0.5."),
+        typer.Option(help="Position to select along any other axis, as NAME=VALUE, e.g. depth=0.5."),
     ] = None,
     member: Annotated[int | None, typer.Option(help="Member of an ensemble to keep.")] = None,
     units: Annotated[
-        list[str] | None, typer.Option(help="Units that are missing or wrong in a file, as NAME=UNITS.")
+        list[str] | None, typer.Option(help="Units of a variable that has none or wrong ones, as NAME=UNITS.")
     ] = None,
     rename: Annotated[
         list[str] | None, typer.Option(help="New name of a variable, as OLD=NEW, e.g. tas=t2m.")
@@ -48,13 +48,13 @@ def ingest(
     grid: Annotated[
         str | None,
         typer.Option(
-            help="Target grid: degrees between points, LATxLON points, or a store; also from map projections."
+            help="Target grid: degrees between points, HxW points, or a store; needed for map projections."
         ),
     ] = None,
     method: Annotated[
         str | None,
         typer.Option(
-            help="Regridding: conservative (the default), bilinear or spectral (not from map projections)."
+            help="Regridding: conservative (the default), bilinear or spectral (not for map projections)."
         ),
     ] = None,
     train_period: Annotated[

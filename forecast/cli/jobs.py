@@ -26,7 +26,7 @@ File = Annotated[Path, typer.Argument(metavar="JOBS", help="Jobs file.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a job.")]
 Now = Annotated[
     str | None,
-    typer.Option(help="Start of the schedule's clock, in UTC; the present time by default."),
+    typer.Option(help="Time at which the schedule's clock starts, in UTC; the current time by default."),
 ]
 Wait = Annotated[
     bool, typer.Option("--wait", help="Continue until no cycle waits for data or another attempt.")
@@ -91,7 +91,7 @@ def _finish(records: Sequence["CycleRecord"], *, as_json: bool) -> None:
 
 @jobs.command(name="run-due")
 def run_due(path: File, now: Now = None, wait: Wait = False, as_json: Json = False) -> None:
-    """Make the due forecasts and end; for cron, timers and workflow managers.
+    """Run the forecasts that are due and exit; for cron, timers and workflow managers.
 
     Example: forecast jobs run-due jobs.yaml
     """
@@ -104,9 +104,9 @@ def run_due(path: File, now: Now = None, wait: Wait = False, as_json: Json = Fal
 
 @jobs.command()
 def serve(path: File) -> None:
-    """Run as a service that runs each forecast when it is due.
+    """Keep running, and run each forecast when it is due.
 
-    SIGHUP reads the file again, SIGTERM ends the service.
+    SIGHUP reloads the jobs file, SIGTERM stops the service.
 
     Example: forecast jobs serve jobs.yaml
     """
@@ -118,7 +118,7 @@ def serve(path: File) -> None:
 
 @jobs.command()
 def run(path: File, name: Name, cycle: Cycle, wait: Wait = False, as_json: Json = False) -> None:
-    """Make the forecast of one cycle, due or not.
+    """Run the forecast of one cycle, due or not.
 
     Example: forecast jobs run jobs.yaml ncep --cycle 2014-06-01T06
     """
@@ -134,7 +134,7 @@ def backfill(
     wait: Wait = False,
     as_json: Json = False,
 ) -> None:
-    """Run the missing forecasts of a past period.
+    """Run the missing, failed and cancelled forecasts of a period.
 
     Example: forecast jobs backfill jobs.yaml ncep --from 2014-05-01 --to 2014-05-31T18
     """
@@ -142,7 +142,7 @@ def backfill(
 
 
 def _run_period(path: Path, name: str, *, first: str, last: str, wait: bool, as_json: bool) -> None:
-    """Make the forecasts of all cycles of a period, both ends included."""
+    """Run the forecasts of all cycles of a period, both ends included."""
     with reported():
         from ..jobs.states import CycleState
         from ..jobs.times import format_cycle, parse_time
@@ -177,7 +177,7 @@ def status(
     every: Annotated[bool, typer.Option("--all", help="Show all cycles.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Print the state of the jobs and their last cycles, and rewrite the status page.
+    """Print the state of the jobs and of their latest cycles, and rewrite the status page.
 
     Example: forecast jobs status jobs.yaml
     """
@@ -198,9 +198,11 @@ def status(
 def retry(
     path: File,
     name: Name,
-    cycle: Annotated[str | None, typer.Option(help="A cycle; all failed ones by default.")] = None,
+    cycle: Annotated[
+        str | None, typer.Option(help="Initial time of the cycle, in UTC; all failed cycles by default.")
+    ] = None,
 ) -> None:
-    """Let the next run try failed or cancelled cycles again.
+    """Let the next run retry failed or cancelled cycles.
 
     Example: forecast jobs retry jobs.yaml ncep
     """
@@ -249,9 +251,12 @@ def cancel(path: File, name: Name, cycle: Cycle) -> None:
 def logs(
     path: File,
     name: Name,
-    cycle: Annotated[str | None, typer.Option(help="A cycle; the one worked on last by default.")] = None,
+    cycle: Annotated[
+        str | None,
+        typer.Option(help="Initial time of the cycle, in UTC; by default the cycle that started last."),
+    ] = None,
 ) -> None:
-    """Print the log of a cycle, one JSON object a line.
+    """Print the log of a cycle, one JSON object per line.
 
     Example: forecast jobs logs jobs.yaml ncep --cycle 2014-06-01T06
     """

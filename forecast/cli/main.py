@@ -41,7 +41,7 @@ def quickstart(
     out: Annotated[Path, typer.Option(help="Output folder.")] = Path("quickstart"),
     device: Device = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Start over instead of skipping finished stages.")
+        bool, typer.Option("--fresh", help="Start over instead of skipping completed stages.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -89,7 +89,7 @@ def _print_version(requested: bool) -> None:
 def options(
     version: Annotated[
         bool,
-        typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True),
+        typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
     """Neural-operator weather and fluid forecasting: from a zarr store to a scored forecast."""

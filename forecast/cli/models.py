@@ -56,12 +56,13 @@ def run(
     output: Annotated[
         Path,
         typer.Option(
-            "-o", "--output", help="Forecast to write: .nc for netCDF, .zarr or no ending for zarr."
+            "-o", "--output", help="Forecast to write: .nc for netCDF, .zarr or no extension for zarr."
         ),
     ],
     init: Annotated[Path | None, typer.Option(help="CF file or store with the initial states.")] = None,
     time: Annotated[
-        list[str] | None, typer.Option(help="Initial time, or START/STOP/STEP; the latest by default.")
+        list[str] | None,
+        typer.Option(help="Initial time, or START/STOP/STEP; repeatable; the latest by default."),
     ] = None,
     lead: Annotated[str, typer.Option(help="Lead time, e.g. 72h or 10d.")] = "10d",
     grid: Annotated[
@@ -74,21 +75,23 @@ def run(
     refine: Annotated[
         int,
         typer.Option(
-            help="Steps of test-time optimisation of a solution operator on the equation.",
+            help="Steps of test-time optimisation that refine each solution of an operator on the equation.",
             min=0,
             max=100_000,
         ),
     ] = 0,
     area: Annotated[
         str | None,
-        typer.Option(help="NORTH/WEST/SOUTH/EAST in degrees to keep, with longitudes as in the output."),
+        typer.Option(
+            help="Area to keep, NORTH/WEST/SOUTH/EAST in degrees, with longitudes as wanted in the output."
+        ),
     ] = None,
     variables: Annotated[str | None, typer.Option(help="Variables to keep, separated by commas.")] = None,
     batch_size: Annotated[
         int, typer.Option(help="Number of initial times that are run together.", min=1)
     ] = 32,
     members: Annotated[
-        int, typer.Option(help="Size of the ensemble of perturbed initial states.", min=1)
+        int, typer.Option(help="Number of ensemble members, from perturbed initial states.", min=1)
     ] = 1,
     seed: Annotated[int | None, typer.Option(help="Seed of the perturbations; 0 by default.", min=0)] = None,
     amplitude: Annotated[
@@ -101,7 +104,7 @@ def run(
         bool,
         typer.Option(
             "--bounds/--no-bounds",
-            help="Clip humidity, precipitation, fractions, ... to their physical bounds.",
+            help="Clip humidity, precipitation, fractions etc. to their physical bounds.",
         ),
     ] = True,
     clip: Annotated[
@@ -140,9 +143,9 @@ def run(
 def import_(
     context: typer.Context,
     source: Annotated[Path, typer.Argument(metavar="FILE", help="File of published weights.")],
-    format: Annotated[str, typer.Option(help="fourcastnet, neuraloperator or physicsnemo.")],
+    format: Annotated[str, typer.Option(help="Format: fourcastnet, neuraloperator or physicsnemo.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Checkpoint to write.")],
-    config: Annotated[Path | None, typer.Option(help="YAML with arguments of the network.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file with arguments of the network.")] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -164,10 +167,10 @@ def import_(
 
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="Folder of the checkpoint.")],
-    format: Annotated[str, typer.Option(help="torch-export or onnx.")],
+    format: Annotated[str, typer.Option(help="Format: torch-export or onnx.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
     size: Annotated[
-        str | None, typer.Option(help="Grid points, e.g. 64,128; those of training by default.")
+        str | None, typer.Option(help="Grid points H,W, e.g. 64,128; those of training by default.")
     ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,

@@ -1,4 +1,4 @@
-"""The verbs that look at forecasts: verify and plot."""
+"""The verbs that evaluate forecasts: verify and plot."""
 
 import sys
 from contextlib import ExitStack
@@ -35,12 +35,12 @@ def verify(
         str | None,
         typer.Option(
             help="Metrics, separated by commas, e.g. rmse,acc; by default rmse, mae, bias and acc, "
-            "of an ensemble also crps, spread and spread_error_ratio."
+            "and for an ensemble also crps, spread and spread_error_ratio."
         ),
     ] = None,
     area: Annotated[
         str | None,
-        typer.Option(help="NORTH/WEST/SOUTH/EAST in degrees to score; all common points by default."),
+        typer.Option(help="Area to score, NORTH/WEST/SOUTH/EAST in degrees; all common points by default."),
     ] = None,
     regrid: Annotated[
         bool, typer.Option("--regrid", help="Regrid the finer of forecast and truth to the coarser grid.")
@@ -50,8 +50,8 @@ def verify(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Score a forecast and its baselines against the truth, or solutions of an operator by their relative
-    error.
+    """Score a forecast and reference forecasts against the truth, or solutions of an equation by their
+    relative error.
 
     Example: forecast verify forecast.zarr --truth air.zarr -o scores.nc --report report.html
     """
@@ -88,11 +88,11 @@ def plot(
     output: Annotated[Path, typer.Option("-o", "--output", help="Image file: .png, .pdf or .svg.")],
     lead: Annotated[str, typer.Option(help="Lead time, e.g. 24h.")] = "24h",
     time: Annotated[str | None, typer.Option(help="Initial time; the first by default.")] = None,
-    level: Annotated[int | None, typer.Option(help="Pressure in hPa, for variables with levels.")] = None,
+    level: Annotated[int | None, typer.Option(help="Pressure level in hPa, where there are levels.")] = None,
     truth: Annotated[
         Path | None, typer.Option(help="Store with the truth: adds panels of truth and error.")
     ] = None,
-    area: Annotated[str | None, typer.Option(help="NORTH/WEST/SOUTH/EAST in degrees to plot.")] = None,
+    area: Annotated[str | None, typer.Option(help="Area to plot, NORTH/WEST/SOUTH/EAST in degrees.")] = None,
     regrid: Annotated[
         bool, typer.Option("--regrid", help="Regrid the finer of forecast and truth to the coarser grid.")
     ] = False,

@@ -1,7 +1,7 @@
 """The ``Task`` protocol: what a kind of model must provide to be trained, run, verified and inspected.
 
 Another package adds a task with one class and one entry point in the group ``fourcaster.tasks``; see
-``docs/design.md``.
+``docs/extending.md``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -179,7 +179,7 @@ class Task(Protocol):
         """Train the model of a configuration, or resume an interrupted run.
 
         Writes ``config.output/checkpoint`` with ``write_checkpoint``; the state of a resumable run belongs
-        into ``config.output/state``.
+        in ``config.output/state``.
         """
         raise ValueError(f"the task {self.name} has no training")
 
