@@ -69,7 +69,7 @@ def run(
         str | None,
         typer.Option(
             help="Output grid: degrees between points on the model's kind of grid, or HxW points "
-            "(odd H: rows on the poles); of a physics-informed network: TIMESxPLACES, e.g. 101x256."
+            "(odd H: rows on the poles); of a physics-informed network: TIMESxPOINTS, e.g. 101x256."
         ),
     ] = None,
     refine: Annotated[

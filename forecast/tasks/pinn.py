@@ -52,7 +52,7 @@ class PinnTask(Task):
     description = PinnDescription
     run_options = frozenset({"grid"})
     verify_options = frozenset({"follow_links"})
-    grid = "TIMESxPLACES, e.g. 101x256"
+    grid = "TIMESxPOINTS, e.g. 101x256"
 
     def train(self, config: PinnConfig, *, device: str | None, progress: Progress | None) -> TrainResult:
         """Train a physics-informed network, or resume an interrupted run."""
