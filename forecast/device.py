@@ -17,8 +17,8 @@ def pick_device(name: str | None) -> str:
         raise ValueError(f"unknown device {name!r}; use cpu, or cuda") from error
     if kind == "cuda" and not torch.cuda.is_available():
         raise ValueError(
-            "device cuda was requested, but torch finds no GPU on this machine; use cpu, or see `forecast "
-            "doctor`"
+            "device cuda was requested, but torch finds no GPU on this machine; "
+            "use cpu, or see `forecast doctor`"
         )
     if kind not in ("cpu", "cuda"):
         raise ValueError(f"device {name!r} is not supported; use cpu, or cuda")

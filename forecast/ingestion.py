@@ -107,7 +107,7 @@ def ingest(
     provenance += f" {sorted(rename.items())}" if rename else ""
     provenance += f" static {sorted(static)}" if static else ""
     chunk_bytes = min(2**25, memory // 64)
-    options: Any = {
+    source_options: Any = {
         "grid": grid,
         "method": method,
         "rename": rename,
@@ -125,13 +125,13 @@ def ingest(
         if progress:
             progress(0, 1, f"to {path}")
         stack.enter_context(limited(memory))
-        joined = join_sources(sources, select, **options)
+        joined = join_sources(sources, select, **source_options)
         dataset = stack.enter_context(joined.dataset)
         if grid is not None and not joined.regridded:
             dataset = regrid(dataset, parse_grid(str(grid), dataset), method)
         if dry_run:
             return make_plan(dataset, train_period, allow_gaps=allow_gaps, memory=memory).describe()
-        options = {
+        write_options: Any = {
             "allow_gaps": allow_gaps,
             "memory": memory,
             "scheduler": scheduler,
@@ -139,10 +139,10 @@ def ingest(
             "progress": progress,
         }
         if append:
-            append_store(dataset, path, source=joined.paths, **options)
+            append_store(dataset, path, source=joined.paths, **write_options)
         else:
             write_store(
-                dataset, path, train_period, overwrite=overwrite, icechunk=kind == "icechunk", **options
+                dataset, path, train_period, overwrite=overwrite, icechunk=kind == "icechunk", **write_options
             )
     return None
 

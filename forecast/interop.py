@@ -23,9 +23,9 @@ from .text import one_line
 
 ExportFormat = Literal["torch-export", "onnx"]
 _KINDS = {"torch-export": "torch-export program", "onnx": "onnx model"}
-MAX_NUMBER = 10**7  # among the arguments of an import
-MAX_ENTRIES = 16
-MAX_WORD_LENGTH = 100
+MAX_NUMBER = 10**7  # in an argument of an import
+MAX_ENTRIES = 16  # of a list in an argument
+MAX_WORD_LENGTH = 100  # characters
 MAX_POINTS = 2**28  # of the grid that an export is tested on
 
 
@@ -42,7 +42,7 @@ def import_network(
 
     Args:
         source: file of weights.
-        format: where it comes from.
+        format: name of the format, which is that of the package that wrote the file.
         output: checkpoint to write.
         arguments: arguments of the network that the file does not contain.
         config: YAML with such arguments; ``arguments`` take precedence.
@@ -163,7 +163,7 @@ def export(
     transforms as matrix products.
 
     Args:
-        checkpoint: folder.
+        checkpoint: folder of the checkpoint.
         format: ``torch-export`` or ``onnx``.
         output: file to write.
         size: grid points (H, W); by default those of training, or those of an AFNO.
@@ -173,6 +173,7 @@ def export(
         Shapes of input and output, their dynamic dimensions, and the difference from the original.
 
     Raises:
+        FileNotFoundError: no checkpoint there.
         FileExistsError: ``output`` exists and may not be replaced.
         ValueError: the grid is unknown, the format is unknown or not supported for this model, or the outputs
             differ by more than 1e-4.
@@ -241,6 +242,13 @@ def _export(
 
 
 def _torch_export(network: nn.Module, x: Tensor, fourier: Any) -> tuple[bytes, Tensor]:
+    """Return the exported program and its output for ``x``.
+
+    Args:
+        network: network to export.
+        x: input, shape (batch, channels, H, W).
+        fourier: the FNO whose grid may have any size, or None for a fixed grid.
+    """
     from torch.export import Dim
 
     dynamic: dict[int, Any] = {0: Dim("batch", min=1)}
@@ -255,6 +263,7 @@ def _torch_export(network: nn.Module, x: Tensor, fourier: Any) -> tuple[bytes, T
 
 
 def _onnx(network: nn.Module, x: Tensor) -> tuple[bytes, Tensor]:
+    """Return the ONNX model and the output of ONNX Runtime for ``x``."""
     try:
         import onnxruntime
         import onnxscript  # noqa: F401  used by the exporter

@@ -10,7 +10,7 @@ from ..fno.errors import StoppedError
 
 @contextmanager
 def saving_when_stopped(folder: Path) -> Iterator[None]:
-    """Let training stop at a step of its choice after a signal, having saved its state in ``folder``.
+    """Let training respond to a signal itself: it saves its state in ``folder``, then stops.
 
     Raises:
         Stopped: a signal requested the stop; the message names what was saved.

@@ -39,7 +39,9 @@ def build_network(
             config.kind, grid, in_channels=in_channels, out_channels=out_channels, **options
         )
         networks.append(network)
-        for option in () if quiet else clipped:
+        if quiet:
+            continue
+        for option in clipped:
             log.warning(
                 "model.%s %s does not fit the grid and was clipped to %s",
                 option.name,
@@ -66,7 +68,7 @@ def build_stepper(
         grid: grid of the store.
         statistics: statistics of the training period.
         seed: seed of the initial weights.
-        static: further constant fields of the input, each of shape (rows, columns), which are normalised.
+        static: further constant fields of the input, shape (y, x) each, which are normalised.
 
     Raises:
         ValueError: a channel has intermittently missing values, or no values at all.
@@ -89,12 +91,13 @@ def build_stepper(
             for name in ("mean", "std", "anomaly_std", "anomaly_tendency_std")
         )
     )
-    normal = (
+    # The time mean at each point, normalised like the state.
+    time_mean = (
         np.nan_to_num(statistics.cycle.coefficients[:, 0].mean(axis=0)) - statistics.mean[:, None, None]
     ) / statistics.std[:, None, None]
     parts = [
         static_fields(grid),
-        np.where(mask, normal, 0),
+        np.where(mask, time_mean, 0),
         *(normalised(field, grid)[None] for field in static),
     ]
     if not mask.all():

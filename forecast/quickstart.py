@@ -31,7 +31,8 @@ from .verification.verify import verify
 log = logging.getLogger(__name__)
 
 LEAD = np.timedelta64(72, "h")
-REFERENCE_COST = 1314 * 1325  # training samples times grid points that the recipe is tuned for
+_REFERENCE_POINTS = 25 * 53  # grid that the recipe is tuned for
+REFERENCE_COST = 1314 * _REFERENCE_POINTS  # training samples times grid points
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,14 @@ class QuickstartResult:
 
 @dataclass
 class _Stages:
-    """Finished stages, by a hash of everything that they depend on."""
+    """Record of finished stages, each identified by a hash of everything that it depends on.
+
+    Attributes:
+        folder: folder of the run.
+        keys: hash of each finished stage.
+        seconds: duration of each finished stage [s].
+        last: hash of the previous stage.
+    """
 
     folder: Path
     keys: dict[str, str] = field(default_factory=dict)
@@ -82,11 +90,18 @@ class _Stages:
             self.seconds = stored["seconds"]
 
     def key(self, depends: Any) -> str:
-        """Return the hash of the next stage."""
+        """Return the hash of a stage that depends on these values and on the previous stage."""
         return fingerprint([self.last, depends])
 
     def run(self, name: str, work: Callable[[], None], *, depends: Any, outputs: Sequence[str]) -> None:
-        """Call ``work`` unless its outputs exist and were computed from the same inputs."""
+        """Run a stage unless its outputs exist and were computed from the same inputs.
+
+        Args:
+            name: name of the stage.
+            work: function that writes the outputs.
+            depends: JSON values that the outputs depend on, besides the previous stage.
+            outputs: names of the outputs in the folder.
+        """
         self.last = self.key(depends)
         if self.keys.get(name) == self.last and all((self.folder / output).exists() for output in outputs):
             log.info("%s: already done", name)
@@ -117,7 +132,7 @@ def quickstart(
             ``scores.png`` and ``map.png``.
         overrides: ``key=value`` for the recipe.
         device: ``cpu`` or ``cuda``; a GPU if there is one by default.
-        fresh: start over.
+        fresh: remove the outputs of an earlier quickstart in the folder first.
         progress: returns the progress callback of a stage, given its name.
 
     Returns:
@@ -168,7 +183,8 @@ def _quickstart(
     fresh: bool,
     show: Callable[[str], Progress],
 ) -> QuickstartResult:
-    load_config("quickstart", overrides)  # report a wrong key before the ingest
+    """Run the stages in a folder; ``show`` returns the progress callback of a stage."""
+    load_config("quickstart", overrides)  # reports a wrong key before the ingest
     check_separate(folder / "store.zarr", [data])
     if fresh:
         _start_over(folder)
@@ -274,7 +290,7 @@ def plan(store: Store, folder: Path, overrides: Sequence[str] = ()) -> WeatherCo
     hidden = {1: 20, 2: 24, 3: 28}.get(channels, 32)
     cost = points * (hidden / 20) ** 1.5 * (1 + 0.1 * (channels - 1))
     # Members share the samples; each should still take about four hundred steps.
-    members = max(1, min(4, round(4 * 1325 / cost)))
+    members = max(1, min(4, round(4 * _REFERENCE_POINTS / cost)))
     affordable = max(members * 4, int(REFERENCE_COST / cost))
     batch = max(
         members, min(16 * members, affordable // 8 // members * members, samples // 4 // members * members)
@@ -288,7 +304,7 @@ def plan(store: Store, folder: Path, overrides: Sequence[str] = ()) -> WeatherCo
         f"model.members={members}",
         f"model.hidden_channels={hidden}",
         f"train.batch_size={batch}",
-        f"train.validation_samples={max(4, min(32, int(64 * 1325 / cost)))}",
+        f"train.validation_samples={max(4, min(32, int(64 * _REFERENCE_POINTS / cost)))}",
         f"train.validation_steps={max(1, min(12, math.ceil(LEAD / store.step)))}",
     ]
     return cast(WeatherConfig, load_config("quickstart", [*values, *overrides]))
@@ -297,9 +313,9 @@ def plan(store: Store, folder: Path, overrides: Sequence[str] = ()) -> WeatherCo
 def initial_times(store: Store, window: int) -> tuple[np.ndarray, int]:
     """Return initial times spread evenly over the test period, and the number of steps of each forecast.
 
-    A forecast starts at every time of the test period, or at every n-th, with n chosen so that about 240
-    remain and all hours of the day are equally frequent. The lead time is 72 hours, or shorter if the series
-    is.
+    A forecast starts at every n-th time of the test period, with n chosen so that about 240 remain, or fewer
+    on a large grid, and all hours of the day are equally frequent. The lead time is 72 hours, or shorter if
+    the series is.
 
     Raises:
         ValueError: no forecast fits.

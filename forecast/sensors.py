@@ -19,7 +19,7 @@ def read_sensors(path: str | Path, layout: SolutionLayout) -> Sensors:
         path: netCDF or zarr with one or more variables of the equation (station, time), each with the
             attribute ``noise`` (standard deviation of a reading), and the coordinates ``time`` and, for every
             axis of the equation, that of the stations, such as ``x`` (station). Missing readings are NaN.
-        layout: of the variables of the equation.
+        layout: layout of the variables of the equation.
 
     Raises:
         FileNotFoundError: nothing there.

@@ -1,4 +1,4 @@
-"""Foreign text made safe for terminals and logs."""
+"""Conversion of untrusted text for terminals and logs."""
 
 import re
 
@@ -6,19 +6,19 @@ _SEQUENCES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"  # colours, cursor movements
     # titles, links, clipboard
     r"|(?:\x1b[\]P_^X]|[\x9d\x90\x9f\x9e\x98])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
-    r"|\x1b[ -/]*[0-~]?"
+    r"|\x1b[ -/]*[0-~]?"  # other escape sequences
 )
 _CONTROLS: dict[int, str | None] = {
     code: None
     for code in (
         *range(0x20),
         *range(0x7F, 0xA0),
-        0x061C,
+        0x061C,  # bidirectional controls
         0x200E,
         0x200F,
         *range(0x202A, 0x202F),
-        *range(0x2066, 0x2070),  # bidirectional controls
-        *range(0xFFF9, 0xFFFC),
+        *range(0x2066, 0x2070),
+        *range(0xFFF9, 0xFFFC),  # interlinear annotations
         *range(0xE0000, 0xE0080),  # invisible tags
     )
 }
