@@ -1,6 +1,4 @@
-"""Configurations of the tasks ``operator`` and ``inverse``: a solution operator, and one trained together
-with the unknown parameters of an experiment.
-"""
+"""Configurations of the tasks ``operator`` and ``inverse``, which train solution operators."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -34,7 +32,7 @@ class OperatorModelConfig(FourierKeys):
     """Network of a solution operator.
 
     Attributes:
-        kind: with dense or factorized weights.
+        kind: ``fno`` with dense weights, or ``tfno`` with factorized ones.
         windows: number of time windows that are integrated one after the other.
         nodes: Radau nodes in time per window.
 
@@ -53,7 +51,7 @@ class SolutionConfig(Strict):
     """Keys common to the tasks ``operator`` and ``inverse``.
 
     Attributes:
-        equation: system and its parameters, as ``forecast simulate`` takes them.
+        equation: system and its parameters, those of ``forecast simulate``.
         data: training data.
         model: the network.
         loss: weights of its terms.

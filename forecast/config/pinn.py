@@ -13,9 +13,7 @@ from .sections import EquationConfig, Layers, Modes, Strict, Width
 
 
 def _is_number(value: Any) -> bool:
-    """Return whether a value is a finite number, and not so long an integer that it cannot become one of 64
-    bits.
-    """
+    """Return whether a value is a finite number that a float of 64 bits can represent."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < sys.float_info.max
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ...datasets.suggestions import suggest
 
-_MAX_ENTRIES = 16
+_MAX_ENTRIES = 16  # of a list in an argument of a registered model
 _MAX_NUMBER = 10**6
 
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -37,8 +37,10 @@ class Strict(BaseModel):
 
 
 def _refuse_conversions(values: Mapping[str, Any], annotations: Mapping[str, Any]) -> None:
-    """Raise ``ValueError`` for what pydantic would convert: true or false to a number, an empty text to the
-    present folder.
+    """Raise ``ValueError`` for values that pydantic would convert silently.
+
+    These are true and false, which would become numbers, and empty texts, which would become the working
+    folder.
     """
     for key, value in values.items():
         if key not in annotations:

@@ -1,6 +1,4 @@
-"""Reading of configurations: a YAML file or a packaged recipe, overrides such as ``train.epochs=20``, and
-validation that reports the first wrong key.
-"""
+"""Reading of configurations: YAML file or packaged recipe, overrides, and validation of the result."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,6 +43,7 @@ def read_config(source: str | Path) -> dict[str, Any]:
 
 
 def _recipes(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, Traversable]]:
+    """Yield the name and the file of each recipe, e.g. ``pinn/burgers``."""
     for entry in folder.iterdir():
         if entry.is_dir():
             yield from _recipes(entry, f"{prefix}{entry.name}/")
@@ -76,6 +75,7 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
 
 
 def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of nested sections; the values themselves are shared."""
     return {key: _copy(value) if isinstance(value, dict) else value for key, value in values.items()}
 
 
@@ -101,7 +101,7 @@ def validate(values: Mapping[str, Any], model: type[T], source: str) -> T:
             received = ""
         message = first["msg"].removeprefix("Value error, ")
         if location and isinstance(first.get("ctx", {}).get("error"), SettingError):
-            # The message starts with the name of the setting.
+            # The message of a ``SettingError`` starts with the name of the setting.
             raise ValueError(f"{source}: {location}.{message}") from error
         raise ValueError(f"{source}: {location}{': ' if location else ''}{message}{received}") from error
 

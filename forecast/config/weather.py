@@ -62,9 +62,7 @@ class FNOConfig(ModelSection, FourierKeys):
 
 
 class TFNOConfig(FNOConfig):
-    """A Fourier neural operator with factorized weights; the keys are the arguments of
-    ``fourcaster.fno.TFNO``.
-    """
+    """A factorized Fourier neural operator; the keys are the arguments of ``fourcaster.fno.TFNO``."""
 
     kind: Literal["tfno"]  # type: ignore[assignment]
     factorization: Literal["tucker", "cp", "depthwise"] = "tucker"
@@ -72,10 +70,9 @@ class TFNOConfig(FNOConfig):
 
 
 class SFNOConfig(ModelSection):
-    """A spherical Fourier neural operator, for global grids; the keys are the arguments of
-    ``fourcaster.fno.SFNO``.
+    """A spherical Fourier neural operator; the keys are the arguments of ``fourcaster.fno.SFNO``.
 
-    ``equivariant`` gives convolutions that commute with every rotation of the sphere.
+    It needs a global grid. With ``equivariant``, convolutions commute with every rotation of the sphere.
     """
 
     kind: Literal["sfno"]

@@ -1,4 +1,4 @@
-"""YAML of users and strangers, within limits that hold before values are built."""
+"""Parsing of untrusted YAML, within limits that are checked before values are constructed."""
 
 import os
 import stat
@@ -19,7 +19,7 @@ def read_yaml(path: str | Path) -> Any:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a regular file, too large, or not YAML as ``parse_yaml`` takes it.
+        ValueError: not a regular file, too large, or not YAML that ``parse_yaml`` accepts.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -30,7 +30,7 @@ def read_yaml(path: str | Path) -> Any:
         raise ValueError(f"{path} is not a regular file; name a file with YAML")
     with os.fdopen(descriptor, "rb") as file:
         content = file.read(MOST_BYTES + 1)
-    if content is None:  # a file of the kernel's, which has nothing to read now
+    if content is None:  # a kernel file, such as /proc/kmsg, without data at present
         raise ValueError(f"{path} cannot be read; name a file with YAML")
     if len(content) > MOST_BYTES:
         raise ValueError(
@@ -50,7 +50,7 @@ def parse_yaml(text: str, source: str) -> Any:
 
     Args:
         text: one YAML document with plain values: no tags that construct objects.
-        source: named in errors.
+        source: name of the text in errors.
 
     Raises:
         ValueError: not YAML, a key that is given twice, a number of many digits, values that are nested too
@@ -72,7 +72,7 @@ def parse_yaml(text: str, source: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """Stops where values are nested too deeply, before Python does, or too many."""
+    """Loader that refuses too many values, and nesting that would reach Python's recursion limit."""
 
     depth = 0
     nodes = 0
@@ -94,7 +94,7 @@ class _Loader(yaml.SafeLoader):
             return super().construct_object(node, deep)
         except yaml.YAMLError:
             raise
-        except Exception as error:  # a 13th month, or a tag on a text that is not of its type
+        except Exception as error:  # a 13th month, or a text that does not match its tag
             reason = f" ({error})" if isinstance(error, ValueError) else ""
             kind = str(node.tag).rpartition(":")[2]
             raise yaml.YAMLError(
@@ -125,7 +125,8 @@ class _Sizes:
             children = node.value
         elif node.tag in _NUMBERS and len(node.value) > MOST_DIGITS:
             raise yaml.YAMLError(f"a number has {len(node.value)} digits, line {line}")
-        total, depth = 1, 1
+        total = 1
+        depth = 1
         for child in children:
             size, below = self.add(child)
             total += size
@@ -141,6 +142,7 @@ class _Sizes:
 
 
 def _refuse_repeated_keys(node: yaml.MappingNode) -> None:
+    """Raise ``YAMLError`` where a mapping has a key twice; merge keys may repeat."""
     seen = set()
     for key, _ in node.value:
         if not isinstance(key, yaml.ScalarNode) or key.value == "<<":
