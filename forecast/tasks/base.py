@@ -90,8 +90,8 @@ class Summary:
     """Summary of a result for the command.
 
     Attributes:
-        values: as JSON values.
-        text: as text; by default a table of ``values``.
+        values: the result as JSON values.
+        text: the result as text, or values to show as lines; ``values`` by default.
         notes: remarks on the result, one line each.
     """
 

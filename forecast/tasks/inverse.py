@@ -48,6 +48,7 @@ class InverseTask(SolutionTask):
 
 
 def _prepare(setting: Setting) -> tuple[nn.Module, InverseObjective]:
+    """Return a module of the operator and the unknown parameters, and the objective that trains both."""
     config = setting.config
     assert config.data.experiment is not None  # by the rules of ``InverseConfig``
     if not setting.layout.parameters:

@@ -42,9 +42,8 @@ class NetworkTask(Task):
     def load(self, stored: StoredCheckpoint, device: str | None) -> NoReturn:
         """Raise ``ValueError``: such a checkpoint has no ``run``."""
         raise ValueError(
-            f"{stored.path} contains a network without variables, grid and normalisation, which cannot make "
-            "a "
-            "forecast; see forecast.load_network"
+            f"{stored.path} contains a network without variables, grid and normalisation, "
+            "which cannot make a forecast; see forecast.load_network"
         )
 
     def load_network(self, stored: StoredCheckpoint) -> nn.Module:

@@ -28,8 +28,7 @@ class SolutionOperatorSummary(CheckpointSummary):
         model: section ``model``.
         loss: section ``loss``.
         train: section ``train``.
-        results: validation score, its epoch, number of steps and recovered parameters, as far as there are
-            any.
+        results: validation score, its epoch, number of steps and recovered parameters, those that exist.
     """
 
     equation: dict[str, Any]

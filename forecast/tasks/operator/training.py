@@ -35,7 +35,7 @@ from ...device import pick_device
 from ...interruption import saving_when_stopped
 from ..base import TrainResult
 
-STATISTICS_SAMPLES = 256  # that scales and ranges are computed from
+STATISTICS_SAMPLES = 256  # from which scales and ranges are computed
 Source = StoredInstances | DrawnInstances
 
 
@@ -47,7 +47,7 @@ class Setting:
         config: configuration.
         source: stored or sampled inputs.
         system: the system to solve.
-        layout: of its variables.
+        layout: layout of its variables.
         device: where the model is trained.
     """
 
@@ -71,7 +71,7 @@ class Setting:
 
     @cached_property
     def first(self) -> Instances:
-        """The first samples, which scales and ranges are computed from."""
+        """The first samples, from which scales and ranges are computed."""
         if isinstance(self.source, DrawnInstances):
             return self.source.draw(0, STATISTICS_SAMPLES)
         count = min(STATISTICS_SAMPLES, self.source.training)
@@ -84,7 +84,7 @@ class Setting:
 
     @cached_property
     def model(self) -> Any:
-        """The untrained operator."""
+        """The operator that is trained."""
         grid = self.first.state.shape[2:]
         model = build_operator(self.config, self.system, self.layout, scales=self.scales, grid=grid)
         return model.to(self.device)
@@ -138,15 +138,15 @@ def train_setting(
     Args:
         setting: data, system and model.
         task: name of the task.
-        description: of its checkpoints.
+        description: class of the metadata of its checkpoints.
         content: what the fingerprint is computed from.
         prepare: returns the module whose parameters are trained, and the objective.
         results: returns further results for the metadata, given the objective after training.
         progress: called with (steps done, total steps, text).
 
     Returns:
-        The score is the root mean square relative error on validation samples, or without solutions that of
-        the residual in units of the solution.
+        The checkpoint and its score: the root mean square relative error on validation samples, or without
+        solutions that of the residual in units of the solution.
     """
     output = setting.config.output
     digest = fingerprint(content)
@@ -184,7 +184,7 @@ def train_setting(
 def _scales(instances: Instances, name: str, system: System) -> SolutionScales:
     """Return root mean squares of solutions, and mean and standard deviation of inputs and log parameters.
 
-    Without solutions, the scales of the initial states stand for those of an evolution.
+    Without solutions, the scales of the initial states are used instead.
     """
     if instances.solution is None:
         fields = list(instances.state.transpose(0, 1)) or [instances.state.new_ones(1)]
@@ -205,6 +205,7 @@ def _scales(instances: Instances, name: str, system: System) -> SolutionScales:
 
 
 def _open_source(config: SolutionConfig) -> tuple[Source, System, SolutionLayout]:
+    """Return the stored or sampled inputs of a configuration, the system and the layout of its variables."""
     name = config.equation.name
     settings = config.train
     if config.data.store is None:

@@ -36,7 +36,7 @@ from ..base import TrainResult
 
 log = logging.getLogger(__name__)
 Comparison = dict[str, dict[str, float | None]]
-_BALANCE_DEGREE = 64  # of the spherical harmonics that balances are evaluated with
+_BALANCE_DEGREE = 64  # of the spherical harmonics with which balances are evaluated
 
 
 def train(config: WeatherConfig, *, device: str | None, progress: Progress | None) -> TrainResult:
@@ -72,12 +72,12 @@ def train(config: WeatherConfig, *, device: str | None, progress: Progress | Non
         reader,
         split.train,
         split.validation,
-        store.gaps,
-        config.model.window,
-        settings.batch_size,
-        settings.seed,
-        config.data.samples_per_epoch,
-        _block_length(fields, config),
+        gaps=store.gaps,
+        window=config.model.window,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        samples_per_epoch=config.data.samples_per_epoch,
+        block=_block_length(fields, config),
     )
     log.info(
         "training %d parameters on %d steps of %s",
@@ -147,6 +147,7 @@ def _checkpoint(
     statistics: Statistics,
     provenance: dict[str, Any],
 ) -> Checkpoint:
+    """Return the checkpoint of a trained model, with the attributes of the store's variables and axes."""
     names = [*map(str, store.dataset.data_vars), *store.grid.axes]
     attrs = {
         name: {k: v if isinstance(v, float) else str(v) for k, v in store.dataset[name].attrs.items()}
@@ -169,7 +170,12 @@ def _checkpoint(
 
 
 def _balances(config: WeatherConfig, store: Store) -> BalanceTerms | None:
-    """Return the physics terms; raises ``InputError`` if the store lacks variables that they need."""
+    """Return the physics terms, or None without any.
+
+    Raises:
+        ValueError: the grid is not one of latitudes and longitudes.
+        InputError: the store lacks variables that the terms need.
+    """
     if not config.loss.physics:
         return None
     grid = store.grid
@@ -191,8 +197,9 @@ def _balances(config: WeatherConfig, store: Store) -> BalanceTerms | None:
 def _balance_errors(
     objective: ForecastObjective, source: StoreBatches, settings: TrainSettings
 ) -> dict[str, float | None]:
-    """Return the root mean square error of forecasts of the validation period in each balance, by name with
-    units.
+    """Return the root mean square errors of the balances, by name with units.
+
+    The forecasts are those of the validation period.
     """
     objective.stepper.eval()
     sums: dict[str, float] = {}
@@ -206,7 +213,11 @@ def _balance_errors(
 
 
 def _open_fields(config: WeatherConfig, store: Store) -> Fields:
-    """Return the fields, which are read a whole shard at a time unless single times are needed."""
+    """Return the fields by the configured route.
+
+    Through dask, whole shards are read, except where single times are drawn from a store that exceeds the
+    cache.
+    """
     data = config.data
     fields = Fields(store.dataset, data.cache_bytes)
     if data.route == "direct":
@@ -233,7 +244,7 @@ def _block_length(fields: Fields, config: WeatherConfig) -> int:
 
 def run_fingerprint(config: WeatherConfig, store: Store) -> str:
     """Return the fingerprint of a run: of its settings and of the metadata of the store."""
-    # Of these keys only the length of blocks affects the result.
+    # These keys affect the result only through the length of blocks.
     irrelevant = {"store", "cache_bytes", "buffer_bytes", "route"}
     excluded: Any = {"task": True, "output": True, "data": irrelevant, "loss": {"compare"}}
     settings: dict[str, Any] = config.model_dump(mode="json", exclude=excluded)
