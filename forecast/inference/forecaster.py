@@ -147,7 +147,7 @@ class Forecaster:
                 is returned opened lazily. By default the forecast is returned in memory.
             grid: degrees between points, or numbers of points such as ``"32x64"``, to which the forecast is
                 interpolated (see ``output_grid``); the model's own points by default.
-            area: area to keep, ``NORTH/WEST/SOUTH/EAST`` in degrees; the whole domain by default.
+            area: area to keep, ``NORTH/WEST/SOUTH/EAST`` [degrees]; the whole domain by default.
             variables: names of the variables to keep; all by default.
             members: number of members of an ensemble from perturbed initial states (see ``perturbations``);
                 the first is unperturbed, except where there are two.
@@ -159,11 +159,11 @@ class Forecaster:
             clip: lower and upper bound of variables by name, of which either may be None, instead of the
                 physical ones.
             batch_size: number of forecasts that are run together when there is an output; members count.
-            history: line for the attribute ``history``, for outputs that are the same byte for byte; by
-                default the current time and the command.
+            history: line for the attribute ``history``, by default the current time and the command; a fixed
+                one makes repeated outputs identical byte for byte.
             overwrite: replace an existing output.
             follow_links: follow links within ``init`` that lead outside of it.
-            progress: called with the number of steps done and their total.
+            progress: called with (steps done, total steps, text).
 
         Returns:
             The forecast, dimensions time, prediction_timedelta, [number], [level], latitude, longitude.
@@ -225,6 +225,7 @@ class Forecaster:
         variables: Sequence[str] | None = None,
         history: str | None = None,
     ) -> "_Prepared":
+        """Check the arguments and open the input states."""
         checkpoint = self.checkpoint
         names = list(dict.fromkeys(channel.variable for channel in checkpoint.channels))
         for name in variables or ():
@@ -244,7 +245,7 @@ class Forecaster:
     def _steps(
         self, prepared: "_Prepared", times: TimeArray, *, limits: Limits, batch_size: int = 32
     ) -> Iterator[NDArray[np.float32]]:
-        """Yield the clipped fields of each lead time on the model's grid."""
+        """Yield the clipped fields of each lead time on the model's grid, as ``rollout`` does."""
         fields = rollout(
             self.checkpoint,
             prepared.states,
@@ -258,6 +259,7 @@ class Forecaster:
         return limits.watch(fields)
 
     def _run_in_memory(self, prepared: "_Prepared", limits: Limits) -> xr.Dataset:
+        """Return the forecast with all its lead times in memory."""
         layout = prepared.layout
         parts: dict[str, list[NDArray[np.float32]]] = {name: [] for name in layout.variables}
         for fields in self._steps(prepared, prepared.times, limits=limits):
@@ -272,7 +274,7 @@ class Forecaster:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """Layout of a forecast, the states that it starts from, and its initial times."""
+    """Layout of a forecast, the states from which it starts, and its initial times."""
 
     layout: ForecastLayout
     states: InitialStates

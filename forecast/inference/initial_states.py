@@ -1,4 +1,4 @@
-"""States that forecasts start from, read from any data that hold the variables of a model."""
+"""Initial states of forecasts, read from any data set that contains the variables of a model."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -27,7 +27,7 @@ _CACHE_BYTES = 2**28
 
 @dataclass(frozen=True)
 class InitialStates:
-    """States that forecasts can start from, in the order, units and grid of a model.
+    """States from which forecasts can start, in the order, units and grid of a model.
 
     Attributes:
         fields: states.
@@ -87,6 +87,7 @@ def initial_states(
 
 
 def _convert(checkpoint: Checkpoint, raw: xr.Dataset, source: str) -> InitialStates:
+    """Return the states in a data set, as ``initial_states`` does."""
     if "prediction_timedelta" in raw.dims:
         raw = _by_valid_time(raw, source)
     identities = _identities(checkpoint)

@@ -3,17 +3,15 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...datasets.durations import format_duration, format_time, parse_timedelta64
-from .initial_states import InitialStates
+from .initial_states import InitialStates, TimeArray
 
-TimeArray = NDArray[np.datetime64]
 InitialTimes = Sequence[str] | str | TimeArray | None
 """Initial times, ranges ``START/STOP/STEP``, or None for the latest possible."""
 
 _MOST_TIMES = 1_000_000
-_FIRST = np.datetime64("1678-01-01")  # of times in nanoseconds
+_FIRST = np.datetime64("1678-01-01")  # first and last year of times in nanoseconds
 _END = np.datetime64("2262-01-01")
 _HINT = "write e.g. 2014-03-01T06, or START/STOP/STEP as in 2014-01-01/2014-02-01/12h"
 
@@ -36,8 +34,8 @@ def parse_times(texts: InitialTimes, states: InitialStates, window: int) -> Time
     """Return initial times.
 
     Args:
-        texts: times, ranges ``START/STOP/STEP`` that include both ends, an array of times, or None for the
-            last state.
+        texts: times, ranges ``START/STOP/STEP`` that include both ends, or None for the last state; an array
+            of times is returned as it is.
         states: states to start from.
         window: number of states in an input window.
 
@@ -82,7 +80,7 @@ def _parse_range(text: str, most: int) -> list[np.datetime64]:
         raise ValueError(f"the step of {text!r} must be positive, e.g. 12h")
     start = _parse_time(first, text)
     stop = _parse_time(rest[0], text)
-    # in Python's integers, since the difference of two times may exceed 64 bits
+    # Python's integers, since the difference of two times may exceed 64 bits.
     span = int(stop.astype(np.int64)) - int(start.astype(np.int64))
     count = span // int(step.astype(np.int64)) + 1
     if count > most:

@@ -100,7 +100,7 @@ class ForecastLayout:
         return xr.Dataset(variables, coords, attributes | comment)
 
     def _coordinates(self, times: TimeArray) -> dict[str, Any]:
-        """Return all coordinates but levels, which the variables have in different numbers."""
+        """Return all coordinates except levels, which only some variables have."""
         leads = np.arange(self.steps + 1) * self.checkpoint.step.astype("timedelta64[ns]")
         valid_times = times[:, None] + leads
         coords: dict[str, Any] = {

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 Float = NDArray[np.float32]
 
 _TOLERANCE = 0.01  # share of its range by which the training data may exceed a physical bound that applies
-_STATE = ("total", "outside", "clipped", "least", "largest", "first")
+_STATE = ("total", "outside", "clipped", "least", "largest", "first")  # attributes of ``Limits``
 
 
 class Limits:
@@ -31,7 +31,8 @@ class Limits:
 
     Args:
         checkpoint: model.
-        physical: clip to ``physical_bounds``, except those that the training data themselves exceed clearly.
+        physical: clip to ``physical_bounds``, except bounds that the training data exceed by more than a
+            hundredth of their range.
         clip: bounds by name of variable, which replace the physical ones.
 
     Attributes:
@@ -59,6 +60,7 @@ class Limits:
         self.first = np.full(count, -1, np.int64)
 
     def _bounds_of(self, channel: int, clip: Mapping[str, Bounds], *, physical: bool) -> tuple[float, float]:
+        """Return lower and upper bound of a channel, infinite where there is none."""
         name = self.channels[channel].variable
         if name in clip:
             return _to_floats(clip[name])
@@ -79,6 +81,7 @@ class Limits:
             yield self._apply(fields, lead)
 
     def _apply(self, fields: Float, lead: int) -> Float:
+        """Count the values of one lead time, and return the clipped fields."""
         values = np.moveaxis(fields, -3, 0).reshape(len(self.channels), -1)
         self.least = np.fmin(self.least, np.fmin.reduce(values, axis=1))
         self.largest = np.fmax(self.largest, np.fmax.reduce(values, axis=1))
@@ -143,7 +146,8 @@ class Limits:
         """Log a line for each channel with values outside the training range."""
         for i in np.flatnonzero(self.outside):
             record = self._out_of_range(int(i))
-            low, high = record.training_minimum, record.training_maximum
+            low = record.training_minimum
+            high = record.training_maximum
             extremes = [f"{x:.6g}" for x in (record.minimum, record.maximum) if not low <= x <= high]
             log.warning(
                 "%s reaches %s %s, outside the training range %.6g ... %.6g: first at %g h, %.3g %% of the "
@@ -221,9 +225,11 @@ def training_range(checkpoint: Checkpoint) -> NDArray[np.float64] | None:
 
 
 def _to_floats(bounds: Bounds) -> tuple[float, float]:
+    """Return bounds as numbers, infinite where they are None."""
     low, high = bounds
     return -np.inf if low is None else float(low), np.inf if high is None else float(high)
 
 
 def _count_beyond(values: Float, low: Float, high: Float) -> NDArray[np.int64]:
+    """Return the number of values beyond the bounds of each channel; values have shape (channel, point)."""
     return np.asarray(((values < low[:, None]) | (values > high[:, None])).sum(axis=1))

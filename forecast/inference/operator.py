@@ -26,7 +26,7 @@ from ..checkpoint.solution import Operator, load_operator
 from ..device import pick_device
 
 BATCH = 16
-MAX_NAMED = 3  # departures from the training data that a warning names
+MAX_NAMED = 3  # departures from the training data in a warning
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class SolutionOperator:
 
     Args:
         operator: model, system and configuration.
-        device: where the model is; None if any would do, so that refinement may move it to the CPU.
+        device: device of the model; by default a GPU if there is one, and the CPU for refinement.
         path: folder that it was loaded from, which no output replaces.
     """
 
@@ -50,12 +50,12 @@ class SolutionOperator:
         """Load a checkpoint.
 
         Args:
-            source: folder, or one whose metadata was read before.
-            device: ``cpu`` or ``cuda``; a GPU where there is one by default.
+            source: folder written by training, or a checkpoint whose metadata was read before.
+            device: ``cpu`` or ``cuda``; by default a GPU if there is one.
 
         Raises:
-            FileNotFoundError: no checkpoint there.
-            ValueError: of another task, or damaged.
+            FileNotFoundError: there is no checkpoint.
+            ValueError: it is damaged or of another task, or the device does not exist.
         """
         path = source.path if isinstance(source, StoredCheckpoint) else Path(source)
         return cls(load_operator(source, pick_device(device)), device, path)
@@ -195,6 +195,11 @@ def _departures(operator: Operator, inputs: Simulations, batches: list[dict[str,
 
 
 def _solve_batch(operator: Operator, batch: Instances, times: np.ndarray, *, refine: int) -> np.ndarray:
+    """Return the solutions of a batch, shape (sample, [time], field, *grid), the first of them at time zero.
+
+    Raises:
+        ValueError: ``refine`` is positive, and the equation has no residual.
+    """
     model = operator.model
     if not isinstance(model, EvolutionOperator):
         if refine:
@@ -234,7 +239,7 @@ def _integrate(model: EvolutionOperator, batch: Instances, windows: int) -> Iter
 def _dataset(
     operator: Operator, inputs: Simulations, values: np.ndarray, *, times: tuple[float, ...]
 ) -> xr.Dataset:
-    """Return solutions, shape (sample, time, *grid, field), on the coordinates of the inputs."""
+    """Return solutions, shape (sample, [time], field, *grid), on the coordinates of the inputs."""
     layout = operator.layout
     source = inputs.dataset
     dims = ("sample", *(("time",) if layout.evolves else ()), *layout.axes)

@@ -22,7 +22,7 @@ _COARSENING = 8  # grid points between independent values of smooth noise
 
 @dataclass(frozen=True)
 class Ensemble:
-    """How many forecasts start at an initial time, and how far apart.
+    """Size of an ensemble, and amplitude and seed of its perturbations.
 
     Attributes:
         members: number of members; 1 is a single forecast.
@@ -98,16 +98,16 @@ def perturbations(
     """Return perturbations of the initial states of an ensemble's members, whose mean is zero.
 
     Each draw is a random field perturbation (Magnusson, Nycander and Kallen 2009,
-    doi:10.1111/j.1600-0870.2008.00386.x): the difference of the anomalies of two states of the source, none
+    doi:10.1111/j.1600-0870.2008.00385.x): the difference of the anomalies of two states of the source, none
     later than the initial time, so that it has the patterns and the balance between variables of the
     atmosphere. With fewer than 20 states, a draw is a random combination of all of them with weights that sum
     to zero; n states have n - 1 independent differences, and further draws are smooth random fields without
     such balance. All are scaled to a root mean square, over area and channels, of ``ensemble.amplitude``
-    standard deviations of the anomalies. A draw depends only on initial time, its number and the seed;
-    ``mixing_matrix`` combines draws to members.
+    standard deviations of the anomalies. For given states, a draw depends only on the initial time, its
+    number and the seed; ``mixing_matrix`` combines draws to members.
 
     Args:
-        checkpoint: model, from whose mean cycles the anomalies depart.
+        checkpoint: model, whose seasonal cycle the anomalies depart from.
         states: states to draw from.
         times: initial times, shape (time,).
         ensemble: members, amplitude and seed.
@@ -135,7 +135,7 @@ def within_bounds(added: Float, analysis: Float, bounds: NDArray[np.float64]) ->
     Args:
         added: perturbations, shape (time, member, channel, y, x).
         analysis: states that they are added to, shape (time, channel, y, x).
-        bounds: least and largest value of each channel, shape (2, channel).
+        bounds: lower and upper bound of each channel, shape (2, channel).
     """
     low, high = (bound[:, None, None].astype(np.float32) for bound in bounds)
     factor = np.ones(analysis.shape, np.float32)
@@ -148,7 +148,10 @@ def within_bounds(added: Float, analysis: Float, bounds: NDArray[np.float64]) ->
 def _draw(
     checkpoint: Checkpoint, states: InitialStates, time: np.datetime64, *, number: int, seed: int
 ) -> Float:
-    """Return one random field of unit amplitude, shape (channel, y, x)."""
+    """Return one random field in physical units, shape (channel, y, x).
+
+    Its root mean square over area and channels is one standard deviation of the anomalies.
+    """
     seconds = int(time.astype("datetime64[s]").astype(int)) % 2**64
     random = numpy_generator(seed, Stream.PERTURBATIONS, seconds, number)
     count = int(np.searchsorted(states.fields.times, time, side="right"))
@@ -185,7 +188,7 @@ def _combine_anomalies(
 
 
 def _smooth_noise(random: np.random.Generator, periodic: tuple[bool, ...], shape: tuple[int, ...]) -> Float:
-    """Return white noise at every eighth point along both axes, interpolated linearly between."""
+    """Return smooth noise: white at every eighth point along both axes, interpolated linearly in between."""
     channels, *points = shape
     noise = random.standard_normal((channels, *(max(3, n // _COARSENING) for n in points)))
     weights = []

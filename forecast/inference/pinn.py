@@ -53,8 +53,8 @@ class PinnSolution:
         """Evaluate the network on a grid of times by places.
 
         Args:
-            grid: number of times, both ends included, by number of places, such as ``101x256``; a periodic
-                axis is without its right end.
+            grid: number of times, both ends included, by number of places, such as ``101x256``; the right end
+                of a periodic axis is left out.
             output: file to write: netCDF if it ends in .nc, else zarr.
             overwrite: replace an existing file.
             progress: called with (steps done, total steps, text).
@@ -149,7 +149,8 @@ def parse_grid(text: str) -> tuple[int, int]:
     parts = text.lower().split("x")
     if len(parts) != 2 or not all(part.isdecimal() and len(part) < 10 and int(part) >= 2 for part in parts):
         raise ValueError(f"grid {text[:80]} is not understood; write times by places, e.g. 101x256")
-    times, places = int(parts[0]), int(parts[1])
+    times = int(parts[0])
+    places = int(parts[1])
     if times * places > MAX_POINTS:
         raise ValueError(
             f"grid {text} has {times * places} points, the maximum is {MAX_POINTS}; take fewer times or "

@@ -1,4 +1,4 @@
-"""What a forecast records of its values outside the training range and of clipped values."""
+"""Records in a forecast of its values outside the training range and of clipped values."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields

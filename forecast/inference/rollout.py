@@ -16,7 +16,7 @@ from .perturbations import Ensemble, perturbations, within_bounds
 
 Float = NDArray[np.float32]
 
-# Copies of the initial states in memory: perturbations, perturbed states, those on the device, the result.
+# Arrays of the size of all initial states: perturbations, perturbed states, those on the device, the result.
 _COPIES = 4
 
 
@@ -42,8 +42,8 @@ def rollout(
         steps: number of steps.
         device: device of the model.
         ensemble: number of members and their perturbations.
-        bounds: least and largest value of each channel, shape (2, channel), within which the initial states
-            of an ensemble are kept.
+        bounds: lower and upper bound of each channel, shape (2, channel), within which the initial states of
+            an ensemble are kept.
         batch_size: forecasts in one call of the model; members count.
 
     Yields:
@@ -123,6 +123,6 @@ def _check_memory(members: int, size: int) -> None:
 
 
 def _drivers_at(checkpoint: Checkpoint, times: TimeArray) -> tuple[Float, Float]:
-    """Return background and forcing at ``times``."""
+    """Return background and forcing at ``times``, both of shape (time, channel, y, x)."""
     background = checkpoint.cycle.at(times)
     return background, forcings(times, checkpoint.grid, checkpoint.step, names=checkpoint.forcings)

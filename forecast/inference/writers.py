@@ -43,9 +43,9 @@ def write_forecast(
 ) -> None:
     """Run forecasts batch by batch and write them as they are computed.
 
-    Complete batches are kept under a hidden name next to ``output``; an interrupted run with the same
-    arguments is resumed after them. It ends with the same values and attributes as an uninterrupted one; its
-    ``history`` is that of the first attempt.
+    Complete batches are kept under a hidden name next to ``output``, and an interrupted run with the same
+    arguments resumes after them. The result has the same values and attributes as that of an uninterrupted
+    run; its ``history`` is that of the first attempt.
 
     Args:
         layout: model, grid and variables.
@@ -57,7 +57,7 @@ def write_forecast(
         overwrite: replace an existing forecast.
         identity: text that identifies model, initial states and options; a partial forecast with another one
             is not resumed.
-        progress: called with the number of steps done and their total.
+        progress: called with (steps done, total steps, text).
 
     Raises:
         FileExistsError: ``output`` exists and ``overwrite`` is false.
@@ -85,7 +85,7 @@ def _in_order(dataset: xr.Dataset, names: list[str]) -> xr.Dataset:
 
 
 def _identify(layout: ForecastLayout, times: TimeArray, *, batch_size: int, identity: str) -> str:
-    """Return a text of all that the values of a forecast depend on."""
+    """Return a text that contains everything on which the values of a forecast depend."""
     axes = [layout.grid.along_rows.tolist(), layout.grid.along_columns.tolist()]
     described = (layout.steps, layout.variables, batch_size, repr(layout.ensemble))
     return json.dumps([identity, times.astype(str).tolist(), *described, *axes])
@@ -97,7 +97,7 @@ class _Partial:
     Args:
         store: zarr store.
         identity: text that identifies the forecast.
-        limits: counts that belong to the complete batches.
+        limits: counts of the complete batches.
     """
 
     def __init__(self, store: Path, identity: str, limits: Limits) -> None:
@@ -107,7 +107,10 @@ class _Partial:
         self._file = store.with_name(PROGRESS)
 
     def resume(self) -> int | None:
-        """Restore the counts and return the number of complete batches, or None without a match."""
+        """Restore the counts and return the number of complete batches.
+
+        None where there is no partial forecast, or one with another identity.
+        """
         try:
             record = json.loads(self._file.read_text())
         except (FileNotFoundError, json.JSONDecodeError):
