@@ -26,7 +26,8 @@ from ..config.weather import WeatherConfig
 _SMALLEST = 1e-30  # of scales, which are float32
 _LARGEST = 1e30
 _POINTS = 20_000  # of an axis: a global grid of 2 km
-_TAGS = ("fno", "tfno", "sfno", "afno", "plugin", "int", "constrained-float", "float")  # of alternatives
+_TAGS = ("fno", "tfno", "sfno", "afno", "plugin", "int", "constrained-float", "float")
+"""Parts of pydantic's locations that name an alternative of a type, not a key."""
 _SCALARS = (str, int, float, bool, type(None))
 _CENTURY = 100 * 366 * 86_400.0
 
@@ -77,7 +78,10 @@ Name = Annotated[str, Field(min_length=1, max_length=500)]
 
 
 def validated_as(kind: type[BaseModel]) -> BeforeValidator:
-    """Return a validator that applies the rules of a configuration class, as for a file written by a user."""
+    """Return a validator that applies the rules of a configuration class, as for a file of a user.
+
+    The message of its error starts with a dot and the key in that configuration; see ``first_error``.
+    """
 
     def read(values: Any) -> BaseModel:
         try:
@@ -102,6 +106,8 @@ class Description(BaseModel):
 
 
 class _Channel(BaseModel):
+    """A channel; see ``datasets.schema.Channel``."""
+
     model_config = ConfigDict(extra="forbid")
 
     variable: Name
@@ -111,6 +117,8 @@ class _Channel(BaseModel):
 
 
 class _Normalisation(BaseModel):
+    """Scales of each channel, in its units; see ``fno.models.stepper.Scales``."""
+
     model_config = ConfigDict(extra="forbid")
 
     mean: list[Finite]
@@ -120,12 +128,16 @@ class _Normalisation(BaseModel):
 
 
 class _Provenance(BaseModel):
+    """Record of a training run; keys of later versions are accepted."""
+
     model_config = ConfigDict(extra="allow")
 
     fingerprint: str
 
 
 class _ForecastProvenance(_Provenance):
+    """Training data, periods and results of a forecast model."""
+
     train_period: Annotated[list[Time], Field(min_length=2, max_length=2)]
     validation_period: Annotated[list[Time], Field(min_length=2, max_length=2)] | None
     validation_score: Annotated[float, Field(allow_inf_nan=False)] | None
@@ -191,6 +203,8 @@ class ForecastDescription(Description):
 
 
 class _PinnProvenance(_Provenance):
+    """Results of a physics-informed network."""
+
     iterations: Count
     training_residual: float
     held_out_residual: float
@@ -205,6 +219,8 @@ class PinnDescription(Description):
 
 
 class _Scales(BaseModel):
+    """Scales of a solution operator; see ``fno.models.operators.SolutionScales``."""
+
     model_config = ConfigDict(extra="forbid")
 
     solution: list[Scale]
@@ -215,6 +231,8 @@ class _Scales(BaseModel):
 
 
 class _Range(BaseModel):
+    """Distribution of an invariant of the training inputs; see ``fno.invariants.Range``."""
+
     model_config = ConfigDict(extra="forbid")
 
     mean: float
@@ -226,6 +244,8 @@ class _Range(BaseModel):
 
 
 class _Ranges(BaseModel):
+    """Ranges of the invariants by name, and the number of samples that they were computed from."""
+
     model_config = ConfigDict(extra="forbid")
 
     count: Annotated[int, Field(ge=1, lt=2**53)]
@@ -246,6 +266,8 @@ def _parameters(values: Any) -> dict[str, Any]:
 
 
 class _OperatorProvenance(_Provenance):
+    """System, scales, ranges and results of a solution operator."""
+
     validation_score: float | None
     best_epoch: Count | None = None
     steps: Count | None = None
@@ -264,8 +286,7 @@ class SolutionDescription(Description):
 
     @model_validator(mode="after")
     def _is_on_a_box(self) -> Self:
-        # The Gauss grid of the sphere would be computed before the axes could be seen not to be those of a
-        # box.
+        # Refused here, before the Gauss grid of the sphere is computed, which is expensive.
         if self.config.equation.name == "shallow_water":
             raise ValueError("config.equation.name: an operator solves equations on a box, not on the sphere")
         return self
@@ -310,6 +331,8 @@ class NetworkArguments(BaseModel):
 
 
 class _Source(BaseModel):
+    """File of imported weights."""
+
     model_config = ConfigDict(extra="forbid")
 
     file: str

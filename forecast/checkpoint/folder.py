@@ -35,10 +35,10 @@ _PACKAGES = ("torch", "numpy", "xarray", "zarr")
 
 @dataclass(frozen=True)
 class StoredCheckpoint:
-    """A checkpoint on disk whose metadata was read once and whose weights were not.
+    """A checkpoint on disk whose metadata was read, but whose weights were not.
 
     Attributes:
-        path: folder.
+        path: folder of the checkpoint.
         stored_meta: content of ``meta.json``.
     """
 
@@ -76,7 +76,10 @@ class StoredCheckpoint:
         return is_sealed(self.stored_meta)
 
     def verify(self, *, weights: bool = False) -> None:
-        """Compare the checksum of the metadata, and that of the weights if asked for.
+        """Compare the checksum of the metadata with its content, and that of the weights on request.
+
+        Args:
+            weights: compare the checksum of the weights too, which reads them all.
 
         Raises:
             ValueError: one of them differs or is missing.
@@ -90,9 +93,8 @@ class StoredCheckpoint:
             )
         if weights and sha256(self.path / WEIGHTS) != self.meta["sha256"]:
             raise ValueError(
-                f"{self.path}/{WEIGHTS} is damaged or was changed after it was written: its checksum is not "
-                "the "
-                "one in meta.json; restore it or train again"
+                f"{self.path}/{WEIGHTS} is damaged or was changed after it was written: "
+                "its checksum is not the one in meta.json; restore it or train again"
             )
 
     def require(self, *tasks: str) -> None:
@@ -105,7 +107,7 @@ class StoredCheckpoint:
 
     @contextmanager
     def noting_changes(self) -> Iterator[None]:
-        """Add to errors raised inside that the metadata was changed after it was written, where it was."""
+        """Extend errors raised inside by a remark if the metadata was changed after it was written."""
         try:
             yield
         except ValueError as error:
@@ -150,10 +152,10 @@ class StoredCheckpoint:
         Args:
             network: network to fill.
             entries: the header of the weights.
-            prefix: of the names of the network's tensors.
+            prefix: start of the names of the network's tensors.
 
         Returns:
-            The tensors without the prefix.
+            The other tensors, whose names start otherwise.
 
         Raises:
             ValueError: weights or metadata were changed after they were written, or are not finite.
@@ -191,7 +193,7 @@ def write_checkpoint(
 
 
 def fingerprint(content: Any) -> str:
-    """Return the hash of everything that the result of a training run depends on.
+    """Return a hash of everything on which the result of a training run depends.
 
     Args:
         content: JSON values; others are represented by their text.
@@ -219,8 +221,7 @@ def finished_run(output: Path, description: type[D], *, task: str, digest: str) 
     stored = provenance.get("fingerprint") if isinstance(provenance, dict) else None
     if checkpoint.task != task or stored != digest:
         raise ValueError(
-            f"{output} contains a finished run with other settings or data; choose another output, or start "
-            "afresh "
-            "(quickstart: --fresh)"
+            f"{output} contains a finished run with other settings or data; "
+            "choose another output, or start afresh (quickstart: --fresh)"
         )
     return checkpoint.describe(description)

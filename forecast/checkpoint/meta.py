@@ -35,7 +35,7 @@ _TASKS_BY_KIND = {None: "weather", "pinn": "pinn", "operator": "operator", "netw
 def write_meta(path: Path, meta: Mapping[str, Any]) -> None:
     """Write the metadata of a checkpoint whose weights are in ``path``."""
     content = {"format_version": FORMAT_VERSION, **meta, "sha256": sha256(path / "weights.safetensors")}
-    content = json.loads(json.dumps(content))  # lists for tuples, strings for keys: as it will be read
+    content = json.loads(json.dumps(content))  # with lists for tuples and texts for keys, as it will be read
     sealed = content | {"checksum": checksum(content)}
     atomic.write_file(path / "meta.json", json.dumps(sealed, indent=1).encode())
 
@@ -47,7 +47,7 @@ def checksum(meta: Mapping[str, Any]) -> str:
 
 
 def read_meta(path: str | Path) -> dict[str, Any]:
-    """Return the metadata of a checkpoint as stored; its format version is known to be supported.
+    """Return the metadata of a checkpoint as stored, after a check of its format version.
 
     Raises:
         FileNotFoundError: no checkpoint there.
@@ -112,7 +112,10 @@ def upgraded(meta: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_sealed(meta: Mapping[str, Any]) -> bool:
-    """Return whether the checksum of stored metadata is that of its content, or need not be there."""
+    """Return whether the checksum of stored metadata is that of its content.
+
+    Format version 1 has no such checksum, so its metadata counts as unchanged.
+    """
     return (meta["format_version"] == 1 and "checksum" not in meta) or meta.get("checksum") == checksum(meta)
 
 
@@ -120,9 +123,8 @@ def is_sealed(meta: Mapping[str, Any]) -> bool:
 def warn_of_old_format(path: str) -> None:
     """Log once that the metadata of a checkpoint of format version 1 is not covered by a checksum."""
     log.warning(
-        "%s was written by an older version, with a checksum of its weights alone: changes to its meta.json "
-        "would "
-        "not be detected",
+        "%s was written by an older version, with a checksum of its weights alone: "
+        "changes to its meta.json would not be detected",
         path,
     )
 
@@ -138,4 +140,5 @@ def _shown(value: Any) -> str:
 
 
 def _type_name(value: Any) -> str:
+    """Return what a JSON value is, in words."""
     return {dict: "keys", list: "a list", str: "a text", type(None): "null"}.get(type(value), "a number")

@@ -33,7 +33,7 @@ class PinnCheckpoint:
 
 
 def problem_of(config: PinnConfig) -> Problem:
-    """Return the problem of the literature for an equation, with the coefficients of a configuration."""
+    """Return the default problem of an equation, with the coefficients of a configuration."""
     return equations.get(config.equation.name).problem(**config.equation.parameters)
 
 

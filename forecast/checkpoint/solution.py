@@ -36,9 +36,9 @@ class Operator:
     """A trained solution operator and the system it was trained for.
 
     Attributes:
-        model: an ``Evolution`` or a ``Steady``.
+        model: model of an evolution or of a steady solution.
         system: the system whose solutions it approximates.
-        layout: of the system's variables.
+        layout: layout of the system's variables.
         config: resolved configuration.
         ranges: invariants of the training inputs; None in checkpoints of older versions.
         identity: checksum of weights and metadata.
@@ -118,7 +118,10 @@ def build_operator(
 
 
 def _takes_positions(config: SolutionConfig, layout: SolutionLayout) -> bool:
-    """Return whether the network is given coordinates: where the equation or the domain is not invariant."""
+    """Return whether coordinates are inputs of the network.
+
+    They are where the equation or the domain is not invariant to translation.
+    """
     return (
         not layout.evolves
         or not equations.get(config.equation.name).translation_invariant
@@ -127,6 +130,11 @@ def _takes_positions(config: SolutionConfig, layout: SolutionLayout) -> bool:
 
 
 def _network(config: SolutionConfig, layout: SolutionLayout, grid: Sequence[int]) -> nn.Module:
+    """Return an untrained network for training on a grid of ``grid`` points.
+
+    Raises:
+        ValueError: the number of axes differs from that of the modes.
+    """
     settings = config.model
     if len(settings.n_modes) != len(layout.axes):
         raise ValueError(
@@ -155,7 +163,7 @@ def _network(config: SolutionConfig, layout: SolutionLayout, grid: Sequence[int]
     }
     with seeded_torch(config.train.seed, Stream.INITIAL_WEIGHTS):
         network: Any = REGISTRY[settings.kind](**arguments)
-        # An untrained operator then returns almost no change.
+        # Small weights in the last layer, so that an untrained operator returns almost no change.
         torch.nn.init.normal_(network.projection.fc2.weight, std=1e-3)
     torch.nn.init.zeros_(network.projection.fc2.bias)
     return network  # type: ignore[no-any-return]

@@ -37,15 +37,15 @@ class Checkpoint:
 
     Attributes:
         stepper: the model of one time step.
-        channels: its channels, in order.
+        channels: channels of the state, in order.
         attrs: CF attributes of each variable.
-        grid: its grid.
+        grid: grid of the state.
         dtypes: data types of the two coordinates in the training store.
         step: time step.
-        cycle: seasonal cycle that anomalies are departures from.
+        cycle: seasonal cycle from which anomalies are departures.
         config: resolved configuration.
         provenance: training data, periods and scores.
-        forcings: names of the fields known in advance that are inputs.
+        forcings: names of the input fields that are known in advance, such as insolation.
         ranges: minimum and maximum of each channel in the training data, shape (2, channel); None where
             unknown.
         identity: checksum of weights and metadata; empty before it is stored.

@@ -15,6 +15,12 @@ _NAMES = ("fields.static", "fields.mask", "fields.cycle", "fields.cycle_minutes"
 def check_entries(entries: Mapping[str, Entry], channels: int, grid: tuple[int, ...], *, source: str) -> int:
     """Check shapes and types of the fields in the header, and return the number of static fields.
 
+    Args:
+        entries: header of the weights.
+        channels: number of channels.
+        grid: shape of the grid.
+        source: name of the checkpoint in errors.
+
     Raises:
         WeightsError: one is missing, unknown, or has another shape or type.
     """
@@ -23,13 +29,13 @@ def check_entries(entries: Mapping[str, Entry], channels: int, grid: tuple[int, 
     if unknown := [name for name in entries if name.startswith("fields.") and name not in _NAMES]:
         raise WeightsError(f"{source} has an unknown field {unknown[0][:80]} in weights.safetensors")
     static, mask, cycle, minutes = (entries[name] for name in _NAMES)
-    clocks = minutes.shape[0] if len(minutes.shape) == 1 else 0
+    times_of_day = minutes.shape[0] if len(minutes.shape) == 1 else 0
     terms = cycle.shape[1] if len(cycle.shape) == 5 else 0
     expected = {
         "fields.static": (static, (static.shape[0] if static.shape else 0, *grid), torch.float32),
         "fields.mask": (mask, (channels, *grid), torch.bool),
-        "fields.cycle": (cycle, (clocks, terms, channels, *grid), torch.float32),
-        "fields.cycle_minutes": (minutes, (clocks,), torch.int64),
+        "fields.cycle": (cycle, (times_of_day, terms, channels, *grid), torch.float32),
+        "fields.cycle_minutes": (minutes, (times_of_day,), torch.int64),
     }
     for name, (entry, shape, dtype) in expected.items():
         if entry.shape != shape or entry.dtype != dtype:
@@ -37,16 +43,20 @@ def check_entries(entries: Mapping[str, Entry], channels: int, grid: tuple[int, 
             raise WeightsError(
                 f"{source}: {name} has shape {received}, expected {shape} of {dtype}".replace("torch.", "")
             )
-    if not 1 <= clocks <= 1440 or terms % 2 != 1:
+    if not 1 <= times_of_day <= 1440 or terms % 2 != 1:
         raise WeightsError(
-            f"{source}: fields.cycle has {clocks} times of day and {terms} terms, expected 1 to 1440 and an "
-            "odd number"
+            f"{source}: fields.cycle has {times_of_day} times of day and {terms} terms, "
+            "expected 1 to 1440 and an odd number"
         )
     return static.shape[0]
 
 
 def check_values(fields: Mapping[str, Tensor], source: str) -> None:
     """Check the values of the fields.
+
+    Args:
+        fields: fields by name.
+        source: name of the checkpoint in errors.
 
     Raises:
         WeightsError: a mask with values other than 0 and 1, a static field or an unmasked part of the cycle
@@ -57,7 +67,7 @@ def check_values(fields: Mapping[str, Tensor], source: str) -> None:
         raise WeightsError(f"{source}: fields.mask has values other than 0 and 1")
     if not bool(torch.isfinite(static).all()):
         raise WeightsError(f"{source}: fields.static has values that are not finite")
-    # A sum takes a tenth of the time of testing each value, which only a cycle with missing values needs.
+    # The sum takes a tenth of the time of a test of each value, which only a cycle with missing values needs.
     if not bool(torch.isfinite(cycle.sum())) and not bool((torch.isfinite(cycle) | ~mask).all()):
         raise WeightsError(f"{source}: fields.cycle has values that are not finite")
     times = minutes.numpy()
