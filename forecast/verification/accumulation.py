@@ -29,7 +29,7 @@ class Cases:
     Attributes:
         times: initial times, shape (time,).
         leads: lead times, shape (lead,).
-        steps: lead times in steps of the truth.
+        steps: lead times in time steps of the truth.
         initial: positions of the initial times, shape (time,).
         valid: positions of the valid times, shape (time, lead).
     """

@@ -1,4 +1,4 @@
-"""Reference forecasts that cost nothing: persistence, damped anomaly persistence and climatology."""
+"""Reference forecasts without a model: persistence, damped anomaly persistence and climatology."""
 
 import numpy as np
 import xarray as xr
@@ -17,9 +17,9 @@ class Climatology:
     """Climatology of a store by day of the year and hour: the mean over a window of days around each day.
 
     Args:
-        group: group ``climatology`` of a store.
+        group: group ``climatology`` of a store, fields of shape (hour, day, [level], y, x).
         variables: variables in the order of the channels.
-        cache_bytes: read the group into memory if it is no larger than this, else a day at a time.
+        cache_bytes: read the group into memory if it is no larger than this [B], else a day at a time.
     """
 
     def __init__(self, group: xr.Dataset, variables: list[str], cache_bytes: int = 2**29) -> None:
@@ -55,7 +55,7 @@ class Climatology:
 def damping(
     fields: Fields, climatology: Climatology, period: slice, *, gaps: list[int], leads: list[int]
 ) -> Array:
-    """Return the factors of damped persistence: the regression of anomalies on those ``lead`` steps earlier.
+    """Return the factors of damped persistence: the regression of anomalies on those h steps earlier.
 
         c(h) = sum a(t) a(t + h) / sum a(t)^2
 
@@ -64,7 +64,7 @@ def damping(
 
     Args:
         fields: truth.
-        climatology: climatology that the anomalies a are departures from.
+        climatology: climatology from which the anomalies a are departures.
         period: positions in time of the training period.
         gaps: positions of the first time after each gap.
         leads: lead times h, in steps.

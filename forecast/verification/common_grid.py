@@ -52,7 +52,7 @@ def common_grid(
         forecast: canonical forecast.
         truth: canonical data set.
         names: names of both in errors.
-        area: area to keep of both, ``NORTH/WEST/SOUTH/EAST`` in degrees.
+        area: area to keep of both, ``NORTH/WEST/SOUTH/EAST`` [degrees].
         regrid: regrid the finer of both conservatively to the points of the coarser whose cells it covers.
 
     Raises:
@@ -130,7 +130,7 @@ def _cut_area(dataset: xr.Dataset, area: str | None, name: str) -> Transform:
     """Return the transform that cuts an area from data sets on the grid of ``dataset``."""
     if area is None:
         return lambda d: d
-    rows, columns = area_positions(dataset["latitude"].values, dataset["longitude"].values, area)[:2]
+    rows, columns = area_positions(dataset["latitude"].values, dataset["longitude"].values, area)
     if min(len(rows), len(columns)) < 2:
         raise ValueError(
             f"{name} has fewer than two points along an axis of the area {area}; write NORTH/WEST/SOUTH/EAST"
@@ -147,7 +147,8 @@ def _cut_area(dataset: xr.Dataset, area: str | None, name: str) -> Transform:
 def _regridded(
     forecast: xr.Dataset, truth: xr.Dataset, names: tuple[str, str], *, area: str | None
 ) -> CommonGrid:
-    grids = _coordinates(forecast), _coordinates(truth)
+    """Return the transforms of ``common_grid`` with regridding."""
+    grids = (_coordinates(forecast), _coordinates(truth))
     cell_sizes = [np.prod(grid_of(grid).spacing) for grid in grids]
     coarse = 0 if cell_sizes[0] > cell_sizes[1] * (1 + _TOLERANCE) else 1
     fine = 1 - coarse
@@ -183,11 +184,13 @@ def _covered(coarse: LatLon, fine: LatLon) -> dict[str, Positions]:
     """Return the rows and columns of a coarse grid whose cells lie within the area of a fine one."""
     slack = _TOLERANCE * min(fine.spacing)
     low, high = coarse.latitude_bounds.T
-    south, north = fine.latitude_bounds.min(), fine.latitude_bounds.max()
+    south = fine.latitude_bounds.min()
+    north = fine.latitude_bounds.max()
     rows = np.flatnonzero((low >= south - slack) & (high <= north + slack))
     columns = np.arange(len(coarse.longitude))
     if not fine.full_circle:
-        west, east = fine.longitude_bounds.min(), fine.longitude_bounds.max()
+        west = fine.longitude_bounds.min()
+        east = fine.longitude_bounds.max()
         from_west = (coarse.longitude_bounds[:, 0] - west + slack) % 360
         width = np.diff(coarse.longitude_bounds, axis=1)[:, 0]
         columns = np.flatnonzero(from_west + width <= east - west + 2 * slack)

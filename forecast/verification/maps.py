@@ -15,7 +15,7 @@ Panel = tuple[str, NDArray[np.floating]]
 ERROR = "error (forecast - truth)"
 """Title of the panel that is drawn with colours centred on zero."""
 
-_PERCENTILES = [0.5, 99.5]  # of the values that the colours range over
+_PERCENTILES = [0.5, 99.5]  # of the values, at the ends of the range of colours
 
 
 def coastlines() -> list[NDArray[np.float64]]:
@@ -93,7 +93,7 @@ def _draw_earth(ax: Any, centre: float, *, rows: NDArray[np.floating], columns: 
     import cartopy.crs as ccrs
     from matplotlib.collections import LineCollection
 
-    # Drawn three times, 360 degrees apart, so that the edge of no map cuts them.
+    # Each line is drawn three times, 360 degrees apart, so that none ends at the edge of the map.
     lines = [
         np.c_[line[:, 0] - centre + turn, line[:, 1]] for line in coastlines() for turn in (-360, 0, 360)
     ]

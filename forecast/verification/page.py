@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: no server, no script, nothing fetched from elsewhere."""
+"""Self-contained HTML pages, without scripts and without anything fetched from elsewhere."""
 
 import html
 from collections.abc import Iterable, Sequence

@@ -46,8 +46,9 @@ def channel_keys(dataset: xr.Dataset) -> list[Key]:
 
 
 def quantity(dataset: xr.Dataset, key: Key) -> Key:
-    """Return WeatherBench2's name and the level of a channel, whether the level is a coordinate, an attribute
-    or part of the name.
+    """Return WeatherBench2's name and the level [hPa] of a channel.
+
+    The level may be a coordinate, an attribute, or part of the variable's name.
     """
     name, level = key
     attrs = dataset[name].attrs
@@ -115,7 +116,7 @@ def find_channel(dataset: xr.Dataset, variable: str, *, level: int | None, sourc
         target = (term, level if level_in_name is None else level_in_name)
         matches = [other for other in keys if quantity(dataset, other) == target]
         contradicts = level_in_name is not None and level not in (None, level_in_name)
-        levels = [at for name, at in keys if name == variable]
+        levels = [own_level for name, own_level in keys if name == variable]
         if variable in dataset and level is None and len(levels) == 1:
             key = (variable, levels[0])
         elif matches and not contradicts:
@@ -170,7 +171,7 @@ class PairedForecast:
     Attributes:
         ensemble: whether the forecast has a dimension ``number``.
         members: number of members.
-        bytes_per_lead: size of the fields of one initial and lead time.
+        bytes_per_lead: size of the fields of one initial and lead time [B].
     """
 
     def __init__(
@@ -189,16 +190,16 @@ class PairedForecast:
         self.members = forecast.sizes.get("number", 1)
         number = ["number"] if self.ensemble else []
         arrays = []
-        for name, at in levels.items():
+        for name, own_levels in levels.items():
             array = in_units(forecast[name], units[name], names[0])
-            array = array.sel(level=at) if at else array.expand_dims("level", -3)
+            array = array.sel(level=own_levels) if own_levels else array.expand_dims("level", -3)
             if self.ensemble and "number" not in array.dims:
                 array = array.expand_dims(number=forecast["number"])
             arrays.append(array.transpose("time", "prediction_timedelta", *number, "level", ...))
         self._arrays = arrays
         positions: dict[Key, int] = {}
-        for name, at in levels.items():
-            for level in at or (None,):
+        for name, own_levels in levels.items():
+            for level in own_levels or (None,):
                 positions[name, level] = len(positions)
         self._order = [positions[key] for key in pairs.channels.values()]
         self._block: tuple[slice, range, Float] | None = None

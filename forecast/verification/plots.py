@@ -56,7 +56,7 @@ def plot(
         truth: store to compare with.
         time: initial time; the first by default.
         level: pressure [hPa], for variables that have levels.
-        area: area to draw, ``NORTH/WEST/SOUTH/EAST`` in degrees; by default all points, with a truth all
+        area: area to draw, ``NORTH/WEST/SOUTH/EAST`` [degrees]; by default all points, with a truth all
             common points.
         regrid: regrid the finer of forecast and truth conservatively to the points of the coarser.
         lead_units: unit of lead times that are numbers without one, e.g. ``hours``.
@@ -143,6 +143,7 @@ def _draw(
 
 
 def _title(field: xr.DataArray, variable: str, level: int | None, *, members: int) -> str:
+    """Return variable, level, units, lead time and initial time of a field."""
     lead: Any = field["prediction_timedelta"].values[()]
     time: Any = field["time"].values[()]
     place = f" at {level} hPa" if level else ""
@@ -152,7 +153,7 @@ def _title(field: xr.DataArray, variable: str, level: int | None, *, members: in
 
 
 def _select_time(array: xr.DataArray, lead: str, time: str | None) -> xr.DataArray:
-    """Return a channel at one lead and initial time; raises ``ValueError`` where it has none such."""
+    """Return a channel at one lead and initial time; raises ``ValueError`` where there is none."""
     leads = array["prediction_timedelta"].values
     duration = parse_timedelta64(lead)
     if duration not in leads:
@@ -232,6 +233,7 @@ def _draw_scores(scores: xr.Dataset, metric: str) -> "Figure":
 
 
 def _save(figure: "Figure", output: Path, *, overwrite: bool) -> Path:
+    """Write a figure with a mark that this package wrote it, and return its path."""
     form = output.suffix.lstrip(".") or "png"
     metadata = {"Software" if form == "png" else "Creator": f"{marker('picture')} {__version__}"}
     with atomic.replacing(output, overwrite=overwrite, kind="picture") as temporary:

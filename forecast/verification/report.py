@@ -1,4 +1,4 @@
-"""A page that shows how good a forecast was: scores by lead time, and maps next to the truth."""
+"""Report on the skill of a forecast: a page of scores by lead time, and of maps next to the truth."""
 
 import base64
 import html
@@ -69,12 +69,7 @@ def write_report(
                 scores,
                 Path(folder),
                 level=level,
-                options={
-                    "truth": truth,
-                    "area": area,
-                    "regrid": regrid,
-                    "follow_links": follow_links,
-                },
+                options={"truth": truth, "area": area, "regrid": regrid, "follow_links": follow_links},
             )
         text = page("Forecast and truth", parts)
         with atomic.replacing(path, overwrite=overwrite, kind="report") as temporary:
@@ -83,6 +78,7 @@ def write_report(
 
 
 def _about(scores: xr.Dataset) -> str:
+    """Return paragraphs on the scored forecasts, as HTML."""
     attrs = scores.attrs
     first, last = (html.escape(str(attrs[f"{which}_initial_time"])[:16]) for which in ("first", "last"))
     period = first if first == last else f"{first} to {last}"
@@ -100,6 +96,7 @@ def _about(scores: xr.Dataset) -> str:
 
 
 def _chart(scores: xr.Dataset, folder: Path) -> str:
+    """Return a chart of the RMSE, or of the first metric without it, as HTML."""
     computed = [str(name) for name in scores["metric"].values]
     metric = "rmse" if "rmse" in computed else computed[0]
     picture = plot_scores(scores, folder / "scores.png", metric=metric)
@@ -109,18 +106,20 @@ def _chart(scores: xr.Dataset, folder: Path) -> str:
 def _maps(
     dataset: xr.Dataset, scores: xr.Dataset, folder: Path, *, level: int | None, options: dict[str, Any]
 ) -> list[str]:
+    """Return maps of the fields at the last lead time, as HTML; ``options`` are arguments of ``plot``."""
     lead = float(dataset["prediction_timedelta"].values[-1] / np.timedelta64(1, "s"))
     channels = []
     for name, array in scores.data_vars.items():
         levels = [None]
         if "level" in array.dims:
             levels = array.dropna("level", how="all")["level"].values.tolist()
-        channels += [(str(name), at) for at in levels if level is None or at in (None, level)]
+        channels += [(str(name), one) for one in levels if level is None or one in (None, level)]
     parts = []
     if len(channels) > _MOST_MAPS:
         parts.append(f"<p>Maps of the first {_MOST_MAPS} of {len(channels)} fields.</p>")
-    for i, (name, at) in enumerate(channels[:_MOST_MAPS]):
-        picture = plot(dataset, name, f"{lead:f}s", output=folder / f"{i}.png", level=at, **options)
+    for i, (name, own_level) in enumerate(channels[:_MOST_MAPS]):
+        output = folder / f"{i}.png"
+        picture = plot(dataset, name, f"{lead:f}s", output=output, level=own_level, **options)
         parts.append(_picture(picture, f"forecast, truth and error of {name}"))
     return parts
 
@@ -131,6 +130,7 @@ def _picture(path: Path, description: str) -> str:
 
 
 def _tables(rows: list[ScoreRow]) -> list[str]:
+    """Return a heading and a table for each channel, and a legend, as HTML."""
     parts = []
     for channel in dict.fromkeys((row.variable, row.level, row.units) for row in rows):
         name, level, units = channel

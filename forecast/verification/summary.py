@@ -1,4 +1,4 @@
-"""Scores in rows and sentences."""
+"""Summary of scores: rows by channel and lead time, and notes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 _DEFAULT = ("rmse", "acc", "crps", "spread", "spread_error_ratio")
-_LISTED = 12  # channels named in a line
+_LISTED = 12  # names of channels in a note
 
 OVERLAP = "some initial times lie in the training period, so these scores are optimistically biased"
 """Note on scores of forecasts that start in the training period."""
@@ -60,7 +60,7 @@ class ScoreRow:
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> "ScoreRow":
-        """Return the row that ``to_dict`` wrote."""
+        """Return the row of a dictionary that ``to_dict`` returned."""
         known = ("variable", "level", "units", "lead_hours", "rmse", "skill")
         others = {name: value for name, value in row.items() if name not in known}
         return cls(**{name: row[name] for name in known if name in row}, metrics=others)
@@ -79,15 +79,16 @@ def summarize(scores: xr.Dataset, metrics: Sequence[str] | None = None) -> list[
     rows = []
     for variable, array in scores.data_vars.items():
         for level in array["level"].values.tolist() if "level" in array.dims else [None]:
-            field = array if level is None else array.sel(level=level)
-            if level is not None and not np.isfinite(field).any():
-                continue  # the variable is common on other levels only
+            scores_of_level = array if level is None else array.sel(level=level)
+            if level is not None and not np.isfinite(scores_of_level).any():
+                continue  # forecast and truth share the variable on other levels only
             for lead in scores["prediction_timedelta"].values:
-                part = field.sel(prediction_timedelta=lead)
+                part = scores_of_level.sel(prediction_timedelta=lead)
                 others = {
                     name: float(part.sel(metric=name, source="forecast")) for name in names if name != "rmse"
                 }
-                rmse = skill = None
+                rmse = None
+                skill = None
                 if "rmse" in names:
                     errors = part.sel(metric="rmse")
                     rmse = {str(s): float(errors.sel(source=s)) for s in scores["source"].values}
@@ -108,9 +109,7 @@ def summarize(scores: xr.Dataset, metrics: Sequence[str] | None = None) -> list[
 
 
 def notes(scores: xr.Dataset) -> list[str]:
-    """Return sentences on the points and channels that were scored, if not all, and on what biases the
-    scores.
-    """
+    """Return sentences on the points and channels that were left out, and on what biases the scores."""
     attrs = scores.attrs
     lines = [f"scored on the area {attrs['area']}"] if "area" in attrs else []
     lines += [f"scored on {attrs['points']}"] if "points" in attrs else []

@@ -1,4 +1,4 @@
-"""Scores of a forecast and of the reference forecasts that it must beat."""
+"""Scores of a forecast and of reference forecasts, against a truth."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -55,13 +55,13 @@ def verify(
         output: netCDF file to write the scores to.
         metrics: names of metrics (see ``metric_names``); by default RMSE, MAE, bias and ACC, of an ensemble,
             whose mean is scored, also CRPS, spread and the ratio of spread to error.
-        area: area to score, ``NORTH/WEST/SOUTH/EAST`` in degrees; by default all common points.
+        area: area to score, ``NORTH/WEST/SOUTH/EAST`` [degrees]; by default all common points.
         regrid: regrid the finer of forecast and truth conservatively to the points of the coarser.
         lead_units: unit of lead times that are numbers without one, e.g. ``hours``.
         batch_size: number of initial times read at once.
         overwrite: replace an existing output.
         follow_links: follow links in forecast and truth that lead outside of them.
-        progress: called with the number of initial times done and their total.
+        progress: called with (initial times done, total initial times, text).
 
     Returns:
         One variable for each that forecast and truth have in common, named as in the truth, with dimensions
@@ -165,7 +165,7 @@ def _score_dataset(
         attrs = {"units": str(truth.dataset[name].attrs["units"])}
         if (name, None) in keys:
             field = values[..., keys.index((name, None))]
-        else:  # a variable may be common on some of the levels only
+        else:  # forecast and truth may share a variable on some of the levels only
             dims.append("level")
             field = np.full((*values.shape[:-1], len(levels)), np.nan)
             for i, level in enumerate(levels):
@@ -179,6 +179,7 @@ def _score_dataset(
 
 
 def _attributes(truth: Store, times: NDArray[np.datetime64]) -> dict[str, Any]:
+    """Return the attributes of scores: initial times, overlap with the training period, and weighting."""
     overlap = bool((times <= np.datetime64(truth.train_period[1])).any())
     by_area = isinstance(truth.grid, LatLon)
     return {
@@ -192,7 +193,10 @@ def _attributes(truth: Store, times: NDArray[np.datetime64]) -> dict[str, Any]:
 
 
 def _underdispersion(scores: xr.Dataset) -> dict[str, Any]:
-    """Return attributes that report a ratio of spread to error far below one after the first lead time."""
+    """Return attributes that report whether the ratio of spread to error falls far below one.
+
+    The first lead time is left out where there are others.
+    """
     if "spread_error_ratio" not in scores["metric"].values:
         return {}
     ratio = scores.sel(metric="spread_error_ratio", source="forecast")

@@ -1,4 +1,4 @@
-"""What a metric is made of: pointwise statistics, their aggregation, and a registry of names."""
+"""Base of metrics: pointwise statistics, their aggregation, and a registry of names."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Sample:
-    """Forecasts and what they are scored against, on the same points.
+    """Forecasts, and the truth and climatology at their valid times, on the same points.
 
     Attributes:
         forecast: forecast, of an ensemble its mean, shape (time, ..., y, x).
@@ -85,8 +85,8 @@ class Metric(ABC):
     Attributes:
         name: name that ``register`` gave it.
         label: heading in tables and charts.
-        statistics: statistics that it is computed from. One that several metrics share is computed once.
-        dimensionless: whether it has no units, else it has those of the variable.
+        statistics: statistics from which it is computed. One that several metrics share is computed once.
+        dimensionless: whether it has no units; otherwise it has those of the variable.
         needs_ensemble: whether it is defined for ensembles only.
         scores_references: whether it is meaningful for the reference forecasts, which are single forecasts.
     """
