@@ -43,7 +43,7 @@ class AttemptStoppedError(Exception):
     """The attempt was stopped on request.
 
     Attributes:
-        reason: why.
+        reason: reason of the request.
     """
 
     def __init__(self, reason: StopReason) -> None:

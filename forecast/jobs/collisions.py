@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from .spec import Files, Job, JobsFile
 
-_EXAMPLES = 10  # cycles whose file names are compared
+_EXAMPLES = 10  # cycles of which the file names are compared
 _DIRECTIVES = {
     "Y": r"\d{4}",
     "m": r"\d\d",
@@ -77,6 +77,7 @@ def _inputs(jobs: JobsFile, job: Job) -> Iterator[_Location]:
 
 
 def _refuse_output(jobs: JobsFile, job: Job, path: Path, *, locations: list[_Location]) -> None:
+    """Raise ``ValueError`` where outputs of a job could replace or share one of the locations or outputs."""
     root = _real(jobs.folder / job.output_root)
     pattern = re.compile(re.escape(f"{root}{os.sep}") + _name_pattern(job))
     for location in locations:

@@ -1,6 +1,6 @@
-"""Commands of the operator, run without a shell.
+"""Commands of a jobs file, run without a shell.
 
-What happened is passed in words of the command and in environment variables.
+The job, the cycle and its end are passed in words of the command and in environment variables.
 """
 
 import os
@@ -25,8 +25,8 @@ from .spec import Job
 from .times import format_cycle
 
 _POLL_INTERVAL = 0.2  # s
-_LARGEST_OUTPUT = 16 * 2**20  # bytes that may lie on the disk
-_READ_BYTES = 8192  # at the end of the output
+_LARGEST_OUTPUT = 16 * 2**20  # bytes on the disk
+_READ_BYTES = 8192  # of the end of the output
 _SHOWN_CHARACTERS = 300
 _LONGEST_VALUE = 32 * 1024  # bytes of an environment variable; the system takes 128 KiB
 _NAMES = ("name", "cycle", "output", "error", "state")
@@ -140,7 +140,7 @@ def run_hook(
     log: Callable[..., None],
     stopping: Callable[[], bool],
 ) -> bool:
-    """Run a command after the end of a cycle; its failure is logged and changes nothing else.
+    """Run a command after the end of a cycle; its failure is logged and has no other effect.
 
     Args:
         command: words; None runs nothing.
@@ -149,10 +149,10 @@ def run_hook(
         event: end of the cycle.
         folder: working directory.
         log: receives the fields of log lines as keywords.
-        stopping: whether the scheduler's time to end is over.
+        stopping: returns whether the scheduler must end now.
 
     Returns:
-        False where the command was stopped because the scheduler ends, and is to be run again.
+        False where the command was stopped because the scheduler ends, and must be run again.
     """
     if command is None:
         return True
@@ -185,7 +185,7 @@ def _run(
     stopping: Callable[[], bool],
 ) -> tuple[int | None, str]:
     """Return the exit code of a command and the end of its output; the code is None where it was stopped."""
-    with tempfile.TemporaryFile() as output:  # not a pipe: processes that the command leaves may write on
+    with tempfile.TemporaryFile() as output:  # not a pipe, which processes left by the command keep open
         process = subprocess.Popen(
             words,
             cwd=folder,
@@ -209,7 +209,7 @@ def _run(
 def _limit_size(output: IO[bytes]) -> bytes:
     """Empty the file where it has become large, and return its end.
 
-    The command continues to write at the start, for its position in the file is the same.
+    The command shares the position in the file, so it continues to write at the start.
     """
     if os.fstat(output.fileno()).st_size <= _LARGEST_OUTPUT:
         return b""

@@ -33,7 +33,7 @@ from .times import parse_time
 _LONGEST_BACKOFF = 3600.0  # s
 _MOST_DOUBLINGS = 32
 _MOST_INTERRUPTIONS = 20
-_SHORTEST_WAIT = 0.5  # s until late data are looked for again
+_SHORTEST_WAIT = 0.5  # s before another attempt to find late data
 _STOP_REASONS = {ClaimState.CANCELLED: StopReason.CANCELLED, ClaimState.LOST: StopReason.LEASE_LOST}
 _LEASE_LOST = "the claim was lost to another scheduler"
 
@@ -48,7 +48,7 @@ class CycleContext:
         executor: runs the attempts.
         log: destination of log lines.
         clock: returns the schedule's time.
-        stopping: whether the scheduler's time to end in good order is over.
+        stopping: returns whether the time for an orderly shutdown is over.
         report: writes the status page.
     """
 
@@ -77,7 +77,7 @@ def run_cycle(context: CycleContext, job: Job, record: CycleRecord) -> bool:
         run = _CycleRun(context, job, claimed, lease=lease)
         try:
             run.work(previous_token=record.token)
-        except OSError as error:  # of the ledger; the row stays as it is, and a later claim resumes there
+        except OSError as error:  # of the ledger, whose row stays as it is; a later claim resumes there
             run.log(level="error", message=str(error))
         except Exception as error:  # noqa: BLE001  an error of one cycle must not end the others
             run.log(level="error", message=traceback.format_exc())
@@ -225,11 +225,13 @@ class _CycleRun:
             self.log(level="warning", message=f"failed, retried in {format_duration(pause)}: {error}")
 
     def _fail_for_good(self, error: str) -> None:
+        """Record that the cycle failed, and do what follows."""
         if self._ledger.end(self._record, CycleState.FAILED, error, failed=True):
             self.log(level="error", message=f"failed: {error}")
             self._follow_up(CycleState.FAILED, error)
 
     def _publish(self, store: OutputStore, folder: Path, result: ForecastResult) -> None:
+        """Publish the forecast in a folder unless the claim is lost or a cancellation is requested."""
         manifest = result.manifest
         if not self._ledger.begin_publishing(self._record, self._output, manifest.checksum):
             cancelled = self._ledger.renew(self._record) is ClaimState.CANCELLED and self._ledger.end(
@@ -257,6 +259,7 @@ class _CycleRun:
             self._complete()
 
     def _complete(self) -> None:
+        """Record that the cycle is published, and do what follows."""
         if self._ledger.end(self._record, CycleState.DONE):
             self.log(message=f"published as {self._output}")
             self._follow_up(CycleState.DONE)
@@ -270,7 +273,10 @@ class _CycleRun:
             self.log(level="error", message=str(error))
 
     def _follow_up(self, state: CycleState, error: str = "") -> None:
-        """Do what follows an end, then give up the claim; repeated where a kill comes between."""
+        """Set ``latest``, run the command after the end, and give up the claim.
+
+        All of this is repeated where the scheduler is killed before the claim is given up.
+        """
         self._ended = True
         jobs = self._context.jobs
         done = state is CycleState.DONE
@@ -294,7 +300,7 @@ class _CycleRun:
             with self._errors_logged():
                 publishing.output_store(jobs, self._job).record_hook_ended(self._name)
         self._ledger.release(self._record)
-        if done:  # after the release, for no output is removed whose cycle is claimed
+        if done:  # after the release, since no output of a claimed cycle is removed
             with self._errors_logged():
                 publishing.apply_retention(jobs, self._job, self._ledger, log=self.log)
 

@@ -32,6 +32,8 @@ class DamagedError(OSError):
 
 
 class _Condition(Enum):
+    """Condition of the file."""
+
     SOUND = "sound"
     DAMAGED = "damaged"
     MISSING = "missing"
@@ -75,7 +77,7 @@ class Database:
             if kind is None:
                 ownership.refuse_foreign_log(self.path)
             elif not self._is_marked() and not ownership.is_recorded(self.path):
-                self._refuse()  # before a lock file is created next to another program's file
+                self._refuse()  # so that no lock file is created next to another program's file
             with locked(ownership.lock_path(self.path)) as lock:
                 return self._open(rebuild, lock)
         except OSError as error:
@@ -269,6 +271,7 @@ def _decode(data: bytes) -> str:
 
 @functools.cache
 def _expected_columns(schema: str) -> list[tuple[object, ...]]:
+    """Return the columns of a new file with this schema."""
     db = sqlite3.connect(":memory:")
     try:
         db.executescript(schema)

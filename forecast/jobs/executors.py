@@ -32,7 +32,7 @@ _PRELOADED = [
     "matplotlib.backends.backend_agg",
 ]
 _OUTPUT_TIMEOUT = 5.0  # s to wait for output after the process has ended
-_STOP_INTERVAL = 2.0  # s between two looks of a Dask worker at whether to stop
+_STOP_INTERVAL = 2.0  # s between two checks of a Dask worker whether to stop
 _END_SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 StopCheck = Callable[[], StopReason | None]
 
@@ -45,7 +45,7 @@ class Executor(Protocol):
 
         Args:
             attempt: the attempt.
-            stop: asked several times a second; a reason stops the attempt.
+            stop: called several times a second; a reason that it returns stops the attempt.
             handle_line: receives each line of its log.
 
         Raises:
@@ -136,7 +136,7 @@ class DaskExecutor:
 
     Args:
         scheduler: address, or ``local:N``.
-        cluster: queue to start workers in, in place of it.
+        cluster: queue to start workers in, instead of a scheduler.
     """
 
     def __init__(self, scheduler: str | None, cluster: Cluster | None = None) -> None:
@@ -211,15 +211,16 @@ def _run_on_worker(attempt: Attempt, event_name: str) -> tuple[dict[str, Any], l
 
     multiprocessing.current_process().daemon = False  # a daemon could start no process
     event = Event(event_name, client=get_client())
-    started = asked = time.monotonic()
+    started = time.monotonic()
+    checked = started
 
     def stop() -> StopReason | None:
-        nonlocal asked
+        nonlocal checked
         now = time.monotonic()
         if now - started > attempt.job.deadline.total_seconds():
             return StopReason.DEADLINE
-        if now - asked > _STOP_INTERVAL:
-            asked = now
+        if now - checked > _STOP_INTERVAL:
+            checked = now
             return StopReason.REQUESTED if event.is_set() else None
         return None
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 
 def this_host() -> str:
-    """Return an identity of this machine, its present boot and its process-number space."""
+    """Return an identity of this machine, its present boot and its namespace of process numbers."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
         namespace = os.readlink("/proc/self/ns/pid").strip("pid:[]")
     except OSError:  # not Linux
-        boot = namespace = "-"
+        boot = "-"
+        namespace = "-"
     return f"{socket.gethostname()}/{boot}/{namespace}"
 
 

@@ -12,7 +12,7 @@ _LONGEST_INTERVAL = 5.0  # s between two renewals, after which a cancellation is
 
 
 class LeaseKeeper:
-    """Context that renews the claim to a cycle from a thread of its own.
+    """Context that renews the claim to a cycle in a separate thread.
 
     Args:
         ledger: ledger in which the claim is recorded.
@@ -39,7 +39,7 @@ class LeaseKeeper:
         self._ledger.forget(self._record)
 
     def is_held(self) -> bool:
-        """Ask the ledger whether the claim still holds; return its last answer where it cannot be asked."""
+        """Return whether the ledger still has the claim; its last answer where it cannot be read."""
         with suppress(OSError):
             self.state = self._ledger.renew(self._record)
         return self.state is not ClaimState.LOST

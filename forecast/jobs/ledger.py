@@ -22,7 +22,7 @@ from .records import COLUMNS, CycleRecord, read_record
 from .states import CLAIMED_STATES, ENDED_STATES, OPEN_STATES, ClaimState, CycleState
 
 _REOPENED = (CycleState.FAILED, CycleState.CANCELLED, CycleState.RETRYING, CycleState.WAITING)
-_SILENT_LEASES = 10  # that a living process may be silent before its cycle is taken from it
+_SILENT_LEASES = 10  # leases without a renewal, after which a living process loses its cycle
 _LONGEST_PAUSE = 86400  # s; any backoff is shorter
 _UNCLAIMED: dict[str, Any] = {"token": None, "pid": None, "lease_until": None}
 _active_tokens: set[str] = set()  # of the cycles that this process works on
@@ -36,8 +36,8 @@ class Ledger(LedgerReader):
         lease: duration of a claim [s].
         shared: whether schedulers on several machines use it.
         rebuild: enters what is published in an empty ledger that replaces an unreadable one.
-        check_cycle: raises ``ValueError`` for a text that is not a cycle; rows of such are left out.
-        warn: receives a line for each row that is left out, once.
+        check_cycle: raises ``ValueError`` for a text that is not a cycle; rows with such texts are left out.
+        warn: receives a line, once, for each row that is left out.
 
     Attributes:
         problems: what is wrong with the rows that are left out, by job and cycle as texts.
@@ -80,7 +80,7 @@ class Ledger(LedgerReader):
         return self._database.open(rebuild)
 
     def insert(self, job: str, cycles: list[str], now: datetime) -> int:
-        """Enter cycles that are not there yet and return how many there were."""
+        """Enter the cycles that the ledger lacks and return their number."""
         with self._database.transaction() as db:
             before = db.total_changes
             rows = [(job, cycle, CycleState.PENDING, now.isoformat()) for cycle in cycles]
@@ -255,7 +255,7 @@ class Ledger(LedgerReader):
             )
 
     def enter_removed(self, job: str, cycle: str, now: datetime) -> None:
-        """Enter a cycle that must have been removed."""
+        """Enter a cycle whose output was removed by retention."""
         with self._database.transaction() as db:
             db.execute(
                 "INSERT OR IGNORE INTO cycles (job, cycle, state, seen) VALUES (?, ?, ?, ?)",

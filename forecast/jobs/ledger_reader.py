@@ -1,4 +1,4 @@
-"""Reading of the ledger; rows that make no sense are reported and left out."""
+"""Reading of the ledger; rows that are not valid are reported and left out."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ LONGEST_ERROR = 2000
 
 
 def sql_list(states: Sequence[CycleState]) -> str:
-    """Return states as a list of an SQL expression."""
+    """Return states as a list in SQL, such as ``('pending', 'waiting')``."""
     return f"({', '.join(repr(state.value) for state in states)})"
 
 
@@ -37,8 +37,8 @@ class LedgerReader:
     Args:
         path: SQLite file.
         shared: whether schedulers on several machines use it.
-        check_cycle: raises ``ValueError`` for a text that is not a cycle; rows of such are left out.
-        warn: receives a line for each row that is left out, once.
+        check_cycle: raises ``ValueError`` for a text that is not a cycle; rows with such texts are left out.
+        warn: receives a line, once, for each row that is left out.
 
     Attributes:
         problems: what is wrong with the rows that are left out, by job and cycle as texts.

@@ -1,6 +1,6 @@
-"""Loading of a jobs file: what could not run is refused before anything does.
+"""Loading of a jobs file: a job that could not run is refused before any job does.
 
-Checks that need the models or the network import heavy libraries and stand in ``model_checks``.
+Checks that need the models or the network import heavy libraries, and are therefore in ``model_checks``.
 """
 
 import os
@@ -26,7 +26,7 @@ _LONGEST_NAME = 200  # bytes of a part of a path
 
 
 def load_jobs(path: str | Path, *, check_models: bool = True) -> JobsFile:
-    """Read a jobs file and refuse what could not run.
+    """Read a jobs file and refuse jobs that could not run.
 
     Args:
         path: jobs file.
@@ -35,9 +35,9 @@ def load_jobs(path: str | Path, *, check_models: bool = True) -> JobsFile:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not YAML, a key that is unknown or given twice, a value that is not valid, also for the
-            checkpoint, two jobs with one name or folder, a missing checkpoint, source or environment
-            variable.
+        ValueError: the file is not YAML; a key is unknown or appears twice; a value is invalid, also for
+            the checkpoint; two jobs have one name or folder; or a checkpoint, source or environment
+            variable is missing.
     """
     try:
         jobs = _load(Path(path))
@@ -206,7 +206,7 @@ def _refuse_outputs(jobs: JobsFile, job: Job) -> None:
 def _refuse_shared_names(job: Job) -> None:
     """Refuse a template that gives several cycles one output."""
     times: dict[str, datetime] = {}
-    # Some cycles of each month of two years show whether the name leaves out a part of the time.
+    # Cycles of each month of two years show whether the name leaves out a part of the time.
     starts = [datetime(year, month, 1) for year in (2000, 2001) for month in range(1, 13)]
     for start in starts:
         for time in islice(job.cycles_between(start, datetime(2100, 1, 1)), 80):

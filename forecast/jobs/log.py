@@ -39,9 +39,8 @@ class Log:
     def for_cycle(self, job: str, cycle: str, attempt: int | None = None) -> Callable[..., None]:
         """Return a function that writes lines of a cycle.
 
-        It takes keywords from the service, or a dictionary from a program: of that, valid ``level`` and
-        ``message`` are taken, everything else is written under ``data``. Job, cycle and attempt are always
-        those of the service.
+        It takes keywords from the service, or a dictionary from a program, see ``wrap``. Job, cycle and
+        attempt are always those of the service.
         """
         fields: dict[str, Any] = {"job": job, "cycle": cycle} | ({"attempt": attempt} if attempt else {})
 
@@ -68,7 +67,10 @@ class Log:
 
 
 def wrap(values: dict[str, Any]) -> dict[str, Any]:
-    """Return a log record of what a program wrote: its level and message, everything else under ``data``."""
+    """Return the log record of a dictionary that a program wrote.
+
+    It has the level and the message if these are valid, and everything else under ``data``.
+    """
     level = values.get("level")
     message = values.get("message")
     record: dict[str, Any] = {

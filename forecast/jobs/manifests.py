@@ -67,8 +67,9 @@ class Manifest:
         return Manifest(self.values | values)
 
     def with_hook_pending(self) -> "Manifest":
-        """Return a manifest that records that ``on_success`` is to be run, for the case that the ledger is
-        lost.
+        """Return a manifest that records that ``on_success`` is to be run.
+
+        A scheduler whose ledger is lost and rebuilt from the manifests then runs it.
         """
         return self.updated(on_success=_HOOK_PENDING)
 
@@ -81,7 +82,10 @@ class Manifest:
         return self.updated(beside=sorted(names))
 
     def published_attachments(self, output: str, names: list[str]) -> list[str]:
-        """Return which of some files were published with an output; earlier versions did not list maps."""
+        """Return those of some files that were published with an output.
+
+        Manifests of earlier versions do not list attachments; all are then taken for published.
+        """
         stem = output.rpartition(".")[0]
         listed = self.values.get("beside")
         scores = [f"{stem}.scores.nc", f"{stem}.report.html"]
@@ -98,7 +102,7 @@ def is_checksum(value: Any) -> bool:
 
 
 def parse_object(data: bytes) -> dict[str, Any]:
-    """Return a JSON object; an empty one where the data are none."""
+    """Return the JSON object in some bytes; an empty one where there is none."""
     try:
         values = json.loads(data)
     except (ValueError, RecursionError):
@@ -135,7 +139,7 @@ def is_output_name(name: str) -> bool:
 
 
 def replaced_path(output: Path) -> Path:
-    """Return where an output that was damaged is kept when it is made again."""
+    """Return the path under which a damaged output is kept when it is replaced."""
     return output.with_name(f".{output.name}.replaced")
 
 

@@ -18,7 +18,7 @@ _SECRET_NAME = re.compile(
 _PLAIN_NAMES = ("PWD", "OLDPWD", "SSH_AUTH_SOCK")  # folders and a socket
 _SWITCHES = ("0", "1", "true", "false", "yes", "no", "on", "off", "none", "null")
 _SHORTEST = 6
-"""Shorter values are masked only as separate words: elsewhere they would mask half of the text."""
+"""Fewest characters of a value that is masked within words too; shorter ones would mask half of the text."""
 _URL_PASSWORD = re.compile(r"://[^\s:/@]*:([^\s@]+)@")
 _DSN_PASSWORD = re.compile(r"(?:password|passwd|pwd)\s*=\s*('[^']*'|\"[^\"]*\"|[^\s;'\"]+)", re.IGNORECASE)
 _URL_USER = (
@@ -27,8 +27,8 @@ _URL_USER = (
 )
 _DEEPEST = 20
 _MOST_ENTRIES = 10_000
-_LARGEST_INTEGER = 2**63  # of JSON readers
-_LARGEST_WRITTEN = 2**4096
+_LARGEST_INTEGER = 2**63  # that JSON readers accept
+_LARGEST_WRITTEN = 2**4096  # integer that is written as a text
 MASK = "***"
 
 
@@ -40,7 +40,7 @@ def mask(text: str) -> str:
     """
     secrets = _secrets()
     for value in sorted((s for s in secrets if len(s) >= _SHORTEST), key=len, reverse=True):
-        text = text.replace(value, MASK)  # the longest first, for one may begin as another does
+        text = text.replace(value, MASK)  # the longest first, since one may be part of another
     for value in sorted((s for s in secrets if len(s) < _SHORTEST), key=len, reverse=True):
         if value in text:
             text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", MASK, text)
@@ -87,6 +87,7 @@ def _forms(value: str) -> set[str]:
 
 
 def _secrets_in_json(value: Any, name: str = "") -> list[str]:
+    """Return the texts in nested JSON objects whose keys are names of secrets."""
     if isinstance(value, dict):
         return [secret for key, inner in value.items() for secret in _secrets_in_json(inner, key)]
     is_secret = isinstance(value, str) and _SECRET_NAME.search(name) and not value.startswith("{")

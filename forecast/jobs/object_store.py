@@ -1,4 +1,4 @@
-"""Outputs in an object store, in which a manifest that is written last marks an output as complete."""
+"""Outputs in an object store, where the manifest is written last and marks an output as complete."""
 
 import hashlib
 import time
@@ -148,7 +148,8 @@ class ObjectStore:
 
     def remove(self, name: str, checksum: str | None) -> None:
         """See ``OutputStore``; the manifest goes first, so that no reader takes the rest for complete."""
-        key, marker = f"{name}.json", f"{name}{UNFINISHED}"
+        key = f"{name}.json"
+        marker = f"{name}{UNFINISHED}"
         existing = [*self._list(f"{name}/"), *(other for other in self._list(name) if other == name)]
         manifest = self._manifest(marker)
         if manifest is None or not manifest.is_being_removed or manifest.checksum != checksum:

@@ -20,8 +20,11 @@ from .manifests import (
 )
 
 LATEST = "latest"
+"""Name of the link or object that names the latest output."""
 WORK_FOLDER = ".making"
+"""Name of the folder of unfinished outputs."""
 LeaseCheck = Callable[[], bool]
+"""Function that returns whether the claim to a cycle still holds."""
 
 
 class LeaseLostError(Exception):
@@ -59,7 +62,7 @@ class OutputStore(Protocol):
             output: the new output.
             manifest: its manifest.
             attachments: files to publish next to it, by name.
-            lease_held: asked whether the output may still be published.
+            lease_held: returns whether the output may still be published.
 
         Raises:
             LeaseLostError: the output may no longer be published.
@@ -219,7 +222,7 @@ class LocalStore:
         return [p.relative_to(self._root).as_posix() for p in paths]
 
     def remove(self, name: str, checksum: str | None) -> None:
-        """See ``OutputStore``; the output disappears at once; the next call completes a killed removal."""
+        """See ``OutputStore``; the output disappears at once, and another call completes a killed removal."""
         output = self._root / name
         manifest = read_manifest(output)
         if kind_of(output) is not None:

@@ -1,6 +1,6 @@
 """Proof that a SQLite file was written by this program, so that no other file is ever replaced.
 
-Three marks prove it, each enough by itself: the application number in the header of the file, the statements
+Each of three marks proves it: the application number in the header of the file, the statements
 that created the tables, and the inode of the file, which is recorded in the lock file when the file is
 created. The last one proves it even where the first page of the file is overwritten.
 """
@@ -114,7 +114,7 @@ def columns_of(db: sqlite3.Connection, schema: str) -> list[tuple[object, ...]]:
 
 
 def is_damage(error: sqlite3.DatabaseError) -> bool:
-    """Return whether an error means a damaged database or missing tables, not one out of reach now."""
+    """Return whether an error means a damaged database or missing tables, not one that is out of reach."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     if code & 0xFF == sqlite3.SQLITE_ERROR:  # SQLite has no other code for a missing table
         return bool(re.search(r"no such (table|column)|has no column|malformed", str(error)))

@@ -1,4 +1,4 @@
-"""Names of the files of the status page, and how to recognise those that were written from here."""
+"""Files of the status page: their names, and a check that no other file is replaced."""
 
 import re
 from pathlib import Path

@@ -17,7 +17,7 @@ from .times import format_cycle, parse_time
 
 VERIFYING = ".verifying-"
 """Start of the names of folders in which forecasts are verified."""
-_TOKEN_DIGITS = 8  # of a claim's token, which name its folder
+_TOKEN_DIGITS = 8  # of the token of a claim, in the name of its folder
 _SCRATCH = re.compile(rf"[0-9a-f]{{{_TOKEN_DIGITS}}}|removed-[0-9a-f]{{16}}")
 _STALE = 86400.0  # s after which the folder of a verification is abandoned
 
@@ -133,6 +133,6 @@ def rebuild(jobs: JobsFile, ledger: Ledger, now: datetime) -> None:
         if cycles:
             ledger.first_seen(job.name, min(cycles))
         if job.keep and len(cycles) >= job.keep and job.start is not None:
-            # Older cycles were removed and must not be made again.
+            # Older cycles were removed by retention, and must not be run again.
             for cycle in job.cycles_between(job.start, min(cycles)):
                 ledger.enter_removed(job.name, format_cycle(cycle), now)

@@ -47,6 +47,8 @@ class ForecastResult:
 
 @dataclass(frozen=True)
 class _TextResult:
+    """Result that consists of a text, with the name ``key`` in JSON."""
+
     text: str
     key: ClassVar[str]
 
@@ -117,7 +119,7 @@ def read_result(folder: Path, job: Job, cycle: str) -> WorkerResult:
 
 
 def parse_result(values: Any, job: Job, cycle: str) -> WorkerResult:
-    """Return the result with some values.
+    """Return the result in JSON values.
 
     Args:
         values: JSON that an attempt returned.

@@ -27,9 +27,9 @@ CycleKey = tuple[str, str]
 """Name of the job and initial time."""
 
 _GRACE = 20.0  # s that a running attempt has to end after a request to stop
-_OTHERS_INTERVAL = 5.0  # s between two looks at cycles that another scheduler works on
-_TICK = 0.5  # s
-_MOST_REPAIRS_BY_OTHERS = 10  # of a ledger that was damaged and is found sound again
+_OTHERS_INTERVAL = 5.0  # s between two checks of cycles that another scheduler works on
+_TICK = 0.5  # s between two checks of running work and of requests
+_MOST_REPAIRS_BY_OTHERS = 10  # of a damaged ledger, which this scheduler then finds sound
 _FIXED_KEYS = ("ledger", "shared", "engine", "workers", "scheduler", "cluster", "lease")
 """Keys of a jobs file that take effect only when the scheduler is started again."""
 
@@ -50,11 +50,11 @@ class _RunOptions:
 
 @dataclass(frozen=True)
 class _RunningWork:
-    """Work of a thread.
+    """Work of a thread on a cycle.
 
     Attributes:
         key: the cycle.
-        makes_forecast: whether the forecast is made; otherwise it is verified.
+        makes_forecast: whether the work is to run the forecast; otherwise it is to verify it.
     """
 
     key: CycleKey
@@ -238,7 +238,7 @@ class Scheduler:
                 running[future] = _RunningWork(key, makes_forecast=False)
 
     def _collect(self, running: dict["Future[bool]", _RunningWork], touched: set[CycleKey]) -> None:
-        """Wait a little for running work, and note the cycles that were worked on."""
+        """Wait up to ``_TICK`` for running work, and record the cycles that were worked on."""
         done, _ = wait(running, timeout=_TICK, return_when=FIRST_COMPLETED)
         for future in done:
             work = running.pop(future)
@@ -294,7 +294,7 @@ class Scheduler:
         return self._stop_requested is not None and time.monotonic() - self._stop_requested > _GRACE
 
     def _repair(self) -> bool:
-        """Put a damaged ledger aside and rebuild it, or create a missing one; return whether it was."""
+        """Put a damaged ledger aside and rebuild it, or create a missing one; return whether it did."""
         aside = self.ledger.open()
         if aside is not None:
             message = f"the ledger was damaged: put aside as {aside.name}, rebuilt from the outputs"
@@ -332,7 +332,7 @@ class Scheduler:
         ]
 
     def _claimable(self, only: Collection[CycleKey] | None) -> list[CycleRecord]:
-        """Return the cycles to work on in order; those never tried come before those that wait for data."""
+        """Return the cycles to work on, in order; those that wait for data come last."""
         newest_first = {job.name for job in self.jobs.jobs if job.catch_up == "newest"}
         records = [record for record in self._unfinished(only) if self.ledger.is_claimable(record)]
         ordered = [record for record in reversed(records) if record.job in newest_first]

@@ -1,7 +1,6 @@
 """Refusal of commands in which the text of an error would be run as code.
 
-An error may quote what a server or a file says. A word of a command that an interpreter runs must not
-contain it.
+An error may quote text of a server or a file, so no word that an interpreter runs may contain it.
 """
 
 import os
@@ -42,7 +41,7 @@ _CODE_OPTIONS = (
     "-ok",
 )
 _ALWAYS_CODE = {
-    # The other end joins the words.
+    # Remote shells, which join the words.
     *_names("ssh rsh slogin autossh mosh pdsh clush pssh sshpass"),
     *_names("su runuser watch parallel xargs at batch screen tmux script eval trap wsl chroot"),
     *_names("awk gawk mawk nawk sed gsed jq yq make gmake m4 bc dc ed ex vi vim emacs gdb"),

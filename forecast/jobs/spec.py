@@ -53,7 +53,7 @@ class Job(Strict):
     Attributes:
         name: letters, digits, ``_``, ``-`` and dots.
         checkpoint: folder written by training.
-        source: store with the initial states, or files.
+        source: store with the initial states, or files with them.
         cycle: cron expression of the initial times, in UTC.
         start: no earlier cycle is due; by default, none before the job was first seen.
         delay: the data are expected this long after the cycle.
@@ -77,7 +77,7 @@ class Job(Strict):
         deadline: longest time that a cycle waits for its data, counted from when it fell due or was first
             seen, and that an attempt may take.
         catch_up: which missed cycles come first.
-        max_catchup: number of missed cycles to make, the newest ones.
+        max_catchup: number of missed cycles to run; of more, the newest are run.
         on_success: command to run after a cycle is published.
         on_failure: command to run after a cycle has failed for good.
         device: ``cpu`` or ``cuda``; a GPU where there is one by default.
@@ -177,12 +177,12 @@ class JobsFile(Strict):
             between them.
         status: folder of the status page and its files.
         engine: ``local`` processes, or ``dask``.
-        workers: number of cycles made at once.
+        workers: number of cycles that are worked on at once.
         scheduler: address of a Dask scheduler for the engine ``dask``, or ``local:N`` for N processes on
             this machine.
         cluster: queue in which to start Dask workers, in place of ``scheduler``.
         lease: how long a cycle stays claimed by a scheduler that no longer renews its claim.
-        poll: interval at which late data are looked for.
+        poll: interval between two checks for late data.
         jobs: the jobs.
         folder: folder that paths are relative to.
     """

@@ -36,7 +36,7 @@ class PageWriteError(OSError):
 
 
 def write(jobs: JobsFile, ledger: Ledger, now: datetime) -> None:
-    """Write the files of the status page; where the disk has no room, the old ones stay.
+    """Write the files of the status page; one that cannot be written stays as it was.
 
     Raises:
         PageWriteError: a file could not be written, or is not of the status page.

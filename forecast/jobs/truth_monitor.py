@@ -1,4 +1,4 @@
-"""Which published cycles can be verified: those whose valid times are all in the truth."""
+"""Selection of the published cycles that can be verified: those whose valid times are all in the truth."""
 
 import time
 from datetime import datetime
@@ -13,7 +13,7 @@ from .times import parse_time
 
 
 class TruthMonitor:
-    """Follows the end of each job's truth, which is read again every ``poll``.
+    """Record of the last time of each job's truth, which is read again every ``poll``.
 
     Args:
         log: receives a line, once, for a truth that cannot be read.

@@ -1,6 +1,6 @@
-"""The work of one attempt: a forecast is made, or verified, in a folder of its own.
+"""The work of one attempt: to run a forecast, or to verify it, in a separate folder.
 
-It runs in a process of its own and does not use the ledger.
+It runs in a separate process and does not use the ledger.
 """
 
 import json
@@ -115,6 +115,7 @@ def _prepare(attempt: Attempt) -> WaitingResult | None:
 
 
 def _open_source(attempt: Attempt) -> str | xr.Dataset:
+    """Return the path or URL of the store with the initial states, or the data set of the files with them."""
     source = attempt.job.source
     if not isinstance(source, Files):
         return source if "://" in source else str(attempt.folder / source)
@@ -219,11 +220,10 @@ def verify_forecast(attempt: Attempt) -> VerificationResult:
         store.attach(f"{stem}.report.html", attempt.scratch / "report.html")
     rows = [row.to_dict() for row in summarize(scores)]
     last = [row for row in rows if row["lead_hours"] == rows[-1]["lead_hours"]]
+    levels = [f" {row['level']}" if row["level"] else "" for row in last]
     errors = [
-        f"{row['variable']} {row['level'] or ''} {row['rmse']['forecast']:.4g} {row['units']}".replace(
-            "  ", " "
-        )
-        for row in last
+        f"{row['variable']}{level} {row['rmse']['forecast']:.4g} {row['units']}"
+        for row, level in zip(last, levels, strict=True)
     ]
     return VerificationResult(
         json.dumps(last), f"verified: rmse at {last[0]['lead_hours']:g} h {', '.join(errors)}"

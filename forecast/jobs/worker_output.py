@@ -1,6 +1,6 @@
-"""Reading of what programs write: untrusted data, of which a bounded part is kept.
+"""Reading of the output of programs, which is untrusted and of which a bounded part is kept.
 
-Everything is read, so that no program waits for a reader.
+All of it is read, so that no program blocks.
 """
 
 import json
@@ -21,7 +21,7 @@ MOST_BYTES = 2 * 2**20
 """Bytes of an attempt that are kept in total."""
 _TAIL_LINES = 20
 _SLACK = 4096  # bytes read beyond the end of a line, so that no secret is cut in two and shown in part
-_PIECE = 2**16
+_PIECE = 2**16  # bytes read at once
 
 LineHandler = Callable[[dict[str, Any]], None]
 
@@ -47,7 +47,7 @@ class OutputReader(threading.Thread):
         self._closed = False
 
     def run(self) -> None:
-        """Read until the end; nothing that is written ends this early."""
+        """Read until the end, whatever the output contains."""
         start = bytearray()  # of the present line
         size = 0
         try:
@@ -107,6 +107,7 @@ class OutputReader(threading.Thread):
                 self._emit(parse_line(start, size))
 
     def _emit(self, values: dict[str, Any]) -> None:
+        """Pass a record on; an error of the handler is logged instead."""
         try:
             self._handle_line(values)
         except Exception as error:  # noqa: BLE001  a line that cannot be logged must not lose those that follow
