@@ -1,4 +1,4 @@
-"""What the verbs of the command share: common options, progress, error messages and output."""
+"""Common parts of the verbs: options, progress, error messages and output."""
 
 import json
 import logging
@@ -90,9 +90,8 @@ def reported() -> Iterator[Callable[[str], Any]]:
     """Show progress inside the context, and turn an error into one line and an exit code."""
     from .display import Display
 
-    logging.getLogger("asyncio").setLevel(
-        logging.CRITICAL
-    )  # it reports pending reads at exit after one failed
+    # After a failed read, asyncio would report the pending ones at exit.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     try:
         with Display() as display:
             yield display.stage
@@ -174,7 +173,7 @@ class _Lines(logging.Handler):
 
 @contextmanager
 def _quiet_libraries() -> Iterator[None]:
-    """Turn warnings and errors of libraries into log lines, and make any text printable in any encoding."""
+    """Turn warnings and errors of libraries into log lines, and let the standard streams print any text."""
     log = logging.getLogger("fourcaster.forecast")
 
     def warn(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
@@ -210,7 +209,7 @@ def refuse_options(context: typer.Context, accepted: Collection[str], subject: s
     """Raise ``ValueError`` if the command line has an option that is not accepted.
 
     Args:
-        context: of the verb.
+        context: context of the verb.
         accepted: names of the verb's parameters.
         subject: what the options do not apply to, for the message.
     """
@@ -246,6 +245,7 @@ def show(values: Any, as_json: bool, text: str) -> None:
 
 
 def _finite(values: Any) -> Any:
+    """Return nested values with None in place of non-finite numbers."""
     if isinstance(values, dict):
         return {key: _finite(value) for key, value in values.items()}
     if isinstance(values, list | tuple):

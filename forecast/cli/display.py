@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ...fno.progress import Progress
 
 _SOURCES = {"forecast": "model", "damped_persistence": "damped persistence"}
-"""Headings of the forecasts whose names are none."""
+"""Headings of the scored forecasts where they differ from the names."""
 
 
 class Display:

@@ -1,6 +1,4 @@
-"""Error messages of the command: one line and an exit code, and a file with the traceback of unexpected
-errors.
-"""
+"""Error messages of the command: one line, an exit code, and a file with an unexpected traceback."""
 
 import errno
 import os
@@ -35,14 +33,13 @@ _LIBRARY_ERRORS = {
     "icechunk": ("IcechunkError",),
     "zarr.errors": ("ArrayNotFoundError", "GroupNotFoundError", "NodeNotFoundError"),
 }
-# netCDF4, HDF5 and the codecs raise a bare RuntimeError, and several libraries a RuntimeError or ValueError
-# when
-# memory runs out: these can only be told apart by their text.
+# netCDF4, HDF5 and the codecs raise a bare RuntimeError, and when memory runs out, several libraries raise a
+# RuntimeError or ValueError. Only the texts of these errors distinguish them.
 _DAMAGED_TEXT = re.compile(r"netcdf|hdf5? error|blosc|zstd|lz4|codec|decompress|checksum", re.IGNORECASE)
 _MEMORY_TEXT = re.compile(
-    r"can't allocate memory|not enough memory|out of memory|bad_alloc|bad allocation|cannot allocate"
-    r"|unable to allocate"
-    r"|maximum allowed dimension|array is too big|storage size calculation overflow|invalid buffer size",
+    r"can't allocate memory|cannot allocate|unable to allocate|bad_alloc|bad allocation|not enough memory"
+    r"|out of memory|maximum allowed dimension|array is too big|storage size calculation overflow"
+    r"|invalid buffer size",
     re.IGNORECASE,
 )
 
@@ -85,8 +82,7 @@ def explain(error: BaseException) -> tuple[str, int]:
 
 
 def option_hint(error: BaseException) -> str:
-    """Return the flag of the argument that an error, or a cause of it, names as ``option``; empty if none
-    does.
+    """Return the flag of the argument that an error or its cause names as ``option``, or an empty text.
 
     >>> option_hint(DataError("a link", option="follow_links"))
     ' (--follow-links)'

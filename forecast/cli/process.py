@@ -5,12 +5,14 @@ import ctypes.util
 
 
 def keep_freed_memory() -> None:
-    """Ask glibc to keep freed arrays for reuse rather than hand them back to the system.
+    """Let glibc keep freed arrays for reuse instead of returning them to the system.
 
-    A training step frees and takes the same arrays again; without this each pays for its page faults. Does
-    nothing on other C libraries.
+    Each training step allocates and frees the same arrays; otherwise each allocation would cause page faults.
+    Has no effect with other C libraries.
     """
-    trim_threshold, mmap_threshold, largest = -1, -3, 2**25
+    trim_threshold = -1  # numbers of the parameters in malloc.h
+    mmap_threshold = -3
+    largest = 2**25  # threshold of arrays that are returned at once [B], the maximum
     try:
         mallopt = ctypes.CDLL(ctypes.util.find_library("c")).mallopt
     except (OSError, AttributeError):
