@@ -49,6 +49,8 @@ SPECIAL_FILES: dict[str, Callable[[Path], Any]] = {
 
 
 class _Removed:
+    """Class of the mark ``REMOVED``."""
+
     def __repr__(self) -> str:
         return "(removed)"
 

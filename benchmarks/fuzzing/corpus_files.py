@@ -224,9 +224,8 @@ def units(rng: random.Random) -> Iterator[Case]:
                 None,
                 f"--lead-units {text[:30]!r}",
             )
-    attributes: list[tuple[str, str, Any]] = [("time", "units", t) for t in TIMES] + [
-        ("time", "calendar", t) for t in CALENDARS
-    ]
+    attributes: list[tuple[str, str, Any]] = [("time", "units", text) for text in TIMES]
+    attributes += [("time", "calendar", text) for text in CALENDARS]
     for name in ("scale_factor", "add_offset", "_FillValue", "missing_value", "valid_range", "valid_min"):
         attributes += [
             ("t2m", name, value)

@@ -243,6 +243,7 @@ def options(rng: random.Random) -> Iterator[Case]:
 
 
 def _surroundings(folder: Path) -> None:
+    """Write files, folders, links and a pipe that outputs must not replace."""
     (folder / "in" / "file").write_text("a file\n")
     (folder / "in" / "folder").mkdir()
     (folder / "in" / "folder" / "thesis.txt").write_text("precious\n")

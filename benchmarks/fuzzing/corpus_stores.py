@@ -270,7 +270,7 @@ def code(rng: random.Random) -> Iterator[Case]:
     ):
         for fixture in ("source.zarr", "store.zarr"):
 
-            def edit3(path: Path, codec: str = codec) -> None:
+            def set_codec(path: Path, codec: str = codec) -> None:
                 remove_consolidated_metadata(path)
                 for file in metadata(path):
                     values = json.loads(file.read_text())
@@ -280,7 +280,9 @@ def code(rng: random.Random) -> Iterator[Case]:
                 for chunk in chunks(path):
                     chunk.write_bytes(pickle)
 
-            yield Case(rng.choice(readers(fixture)), change(fixture, edit3), f"codec {codec}", refused=True)
+            yield Case(
+                rng.choice(readers(fixture)), change(fixture, set_codec), f"codec {codec}", refused=True
+            )
     for fixture in ("source.zarr", "store.zarr", "forecast.zarr"):
 
         def linked(path: Path) -> None:

@@ -212,7 +212,7 @@ def configurations(rng: random.Random) -> Iterator[Case]:
 
 
 def _config(values: Any) -> Callable[[Path], None]:
-    """Return a function that writes a configuration."""
+    """Return a function that writes a configuration; values that YAML cannot express skip the case."""
 
     def prepare(folder: Path) -> None:
         write("c.yaml", yaml.safe_dump(values))(folder)

@@ -19,10 +19,10 @@ from .cases import CANARY, Case
 from .confine import available, confine
 from .watch import differences, snapshot, watch
 
-SECONDS = 60  # after which a command is killed
-BYTES = 2 * 2**30  # of resident memory, which are a fault
+SECONDS = 60  # duration after which a command is killed
+BYTES = 2 * 2**30  # resident memory beyond which a command fails
 _EXTRA_ADDRESS_SPACE = 6 * 2**30  # beyond that of the parent process [bytes]
-_LARGEST_FILE = 2**30
+_LARGEST_FILE = 2**30  # bytes
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -135,6 +135,7 @@ class Runner:
         return (self.temporary / "prepare").read_text().strip().splitlines()[-1] if status else ""
 
     def _execute(self, case: Case, outcome: Outcome) -> None:
+        """Run the command in a child process, and record its duration, memory and exit code."""
         start = time.monotonic()
         child = os.fork()
         if child == 0:
@@ -156,6 +157,7 @@ class Runner:
         outcome.code = os.waitstatus_to_exitcode(status)
 
     def _run_command(self, case: Case) -> None:
+        """Run the command in this process, which is confined and watched, and end the process."""
         code = 70
         try:
             os.setsid()
@@ -197,6 +199,7 @@ class Runner:
             os._exit(code)
 
     def _check(self, case: Case, outcome: Outcome) -> None:
+        """Record the violations of the requirements that the outcome and the output show."""
         output, errors, report = (
             (self.temporary / name).read_bytes() for name in ("stdout", "stderr", "report")
         )
@@ -228,6 +231,7 @@ class Runner:
             outcome.faults.append("ran code of its input")
 
     def _save_failure(self, outcome: Outcome) -> None:
+        """Copy the inputs and the output of a failed case."""
         target = self.failures / f"{outcome.kind}-{self.slot}-{sum(1 for _ in self.failures.glob('*-*'))}"
         with suppress(OSError, shutil.Error):
             shutil.copytree(self.folder / "in", target / "in", symlinks=True, ignore=_irregular)

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import stat
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ _WRITES = (
 )
 _DANGEROUS = ("os", "posix", "nt", "subprocess", "shutil", "socket", "runpy", "importlib")
 _FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+_LARGEST_HASHED = 2**27  # bytes
 
 
 def watch(allowed: list[str], report: int, processes: bool) -> None:
@@ -79,7 +81,13 @@ def watch(allowed: list[str], report: int, processes: bool) -> None:
 
 
 def snapshot(folder: Path, contents: bool = False, skip: re.Pattern[str] | None = None) -> dict[str, Any]:
-    """Return type, size, modification time and optionally the checksum of each file below a folder."""
+    """Return the state of each file below a folder: type, size, modification time and optionally checksum.
+
+    Args:
+        folder: the folder.
+        contents: compute the checksums of regular files.
+        skip: pattern of the paths that are left out, relative to the folder.
+    """
     states: dict[str, Any] = {}
     for root, folders, files in os.walk(folder):
         if skip is not None:
@@ -97,12 +105,8 @@ def snapshot(folder: Path, contents: bool = False, skip: re.Pattern[str] | None 
                 status.st_size if name in files else 0,
                 status.st_mtime_ns if name in files else 0,
             )
-            if (
-                contents
-                and name in files
-                and (status.st_mode & 0o170000) == 0o100000
-                and status.st_size < 2**27
-            ):
+            regular = name in files and stat.S_ISREG(status.st_mode)
+            if contents and regular and status.st_size < _LARGEST_HASHED:
                 with open(path, "rb") as file:
                     entry += (hashlib.sha256(file.read()).hexdigest(),)
             states[os.path.relpath(path, folder)] = entry
