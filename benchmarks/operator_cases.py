@@ -32,6 +32,8 @@ SPHERES = [
 
 
 class _StubClass(type):
+    """Metaclass of classes whose every attribute is its own name."""
+
     def __getattr__(cls, attribute: str) -> str:
         if attribute.startswith("_"):
             raise AttributeError(attribute)
@@ -84,7 +86,7 @@ class Case:
         ours: our module.
         theirs: the peer's module.
         x: input of our module.
-        y: the same input in the memory format of the peer.
+        y: input of the peer's module, of the same shape, in the memory format of the peer.
         goals: ratios to reach, forward and forward + backward; None without a goal.
     """
 

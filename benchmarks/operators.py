@@ -2,7 +2,7 @@
 
     make bench-operators
 
-prints a table with goals, marks those that are missed, and writes ``benchmarks/results/operators.json``.
+This prints a table with goals, marks those that are missed, and writes ``benchmarks/results/operators.json``.
 Ratios are medians of the peer's time over ours: process CPU time on CPUs (so that two threads count twice,
 for both), wall time on GPUs. Each library gets its fastest memory format: channels last for ours, channels
 first for neuraloperator, (batch, H, W, channel) for AFNO layers. Spectral convolutions have no bias;
@@ -32,6 +32,36 @@ from fourcaster.forecast.cli.process import keep_freed_memory
 
 warnings.filterwarnings("ignore")
 RESULTS = Path(__file__).parent / "results" / "operators.json"
+
+# Prints the increase of the resident memory by one pass. Before it, the other side is removed, freed memory
+# is returned to the system, and the recorded peak is reset.
+PEAK_SCRIPT = """
+import ctypes, gc, sys
+
+sys.path.insert(0, sys.argv[1])
+import operator_cases
+
+operator_cases.torch.set_num_threads(1)
+case = dict(operator_cases.cases("cpu"))[sys.argv[2]]()
+side = sys.argv[3]
+other = "theirs" if side == "ours" else "ours"
+case.sides.pop(other)
+case.gradient.pop(other)
+gc.collect()
+ctypes.CDLL("libc.so.6").malloc_trim(0)
+with open("/proc/self/clear_refs", "w") as file:
+    file.write("5")
+
+
+def read(name):
+    with open("/proc/self/status") as file:
+        return 1024 * int(next(line for line in file if line.startswith(name)).split()[1])
+
+
+before = read("VmRSS")
+case.run(side, backward=True)
+print("PEAK", read("VmHWM") - before)
+"""
 
 
 def measure(case: Case, device: str, seconds: float) -> dict[str, Any]:
@@ -106,20 +136,8 @@ def peak(name: str, side: str, device: str) -> int:
 
     It is measured in a separate process; -1 if that fails.
     """
-    code = (
-        "import resource, sys; sys.path.insert(0, sys.argv[1]); import operator_cases as o; "
-        "o.torch.set_num_threads(1); "
-        "case = dict(o.cases('cpu'))[sys.argv[2]](); side = sys.argv[3]; other = ({'ours', 'theirs'} - "
-        "{side}).pop(); "
-        "case.sides.pop(other); case.gradient.pop(other); "
-        "import ctypes, gc; gc.collect(); ctypes.CDLL('libc.so.6').malloc_trim(0); "
-        "open('/proc/self/clear_refs', 'w').write('5'); "
-        "field = lambda n: int(next(l for l in open('/proc/self/status') if l.startswith(n)).split()[1]) * "
-        "1024; "
-        "before = field('VmRSS'); case.run(side, backward=True); print('PEAK', field('VmHWM') - before)"
-    )
     process = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code, str(Path(__file__).parent), name, side],
+        [sys.executable, "-W", "ignore", "-c", PEAK_SCRIPT, str(Path(__file__).parent), name, side],
         capture_output=True,
         text=True,
         check=False,

@@ -3,8 +3,9 @@
     python benchmarks/skill.py quickstart air_temperature.nc
     python benchmarks/skill.py ncep_temperature air_temperature.nc
 
-writes ``benchmarks/results/skill_<recipe>.json``: wall and CPU seconds of training, and cos-latitude weighted
-RMSE by lead time, computed from the forecast and the original netCDF without any code of the package.
+This writes ``benchmarks/results/skill_<recipe>.json``: wall seconds of training, wall and CPU seconds of all
+commands, and cos-latitude weighted RMSE by lead time, computed from the forecast and the original netCDF
+without any code of the package.
 """
 
 import json
@@ -35,9 +36,8 @@ def rmse(forecast_path: Path, truth_path: Path) -> dict[str, float]:
             (predicted.values.astype("f8") - actual) ** 2, dims=("time", "latitude", "longitude")
         )
         square = square.assign_coords(latitude=forecast["latitude"])
-        errors[f"{lead / np.timedelta64(1, 'h'):g}"] = round(
-            float(np.sqrt(square.weighted(weights).mean())), 4
-        )
+        error = float(np.sqrt(square.weighted(weights).mean()))
+        errors[f"{lead / np.timedelta64(1, 'h'):g}"] = round(error, 4)
     return errors
 
 
@@ -55,7 +55,9 @@ def references(command: Path, folder: Path) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    recipe, data = sys.argv[1], Path(sys.argv[2])
+    """Train the recipe, run forecasts of the test year, and print and write the errors."""
+    recipe = sys.argv[1]
+    data = Path(sys.argv[2])
     folder = Path(sys.argv[3]) if len(sys.argv) > 3 else Path("runs") / f"skill_{recipe}"
     command = Path(sys.executable).parent / "forecast"
     store = folder / "store.zarr"

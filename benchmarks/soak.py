@@ -91,6 +91,7 @@ def main() -> None:
 
 
 def serve(folder: Path, once: bool) -> None:
+    """Run the scheduler in this process, ``once`` or until it is terminated."""
     scheduler = Scheduler(folder / "jobs.yaml", clock_of(folder))
     signal.signal(signal.SIGTERM, lambda *_: scheduler.stop())
     scheduler.run(stay=not once)

@@ -1,4 +1,4 @@
-"""A reader of the forecasts of a soak test, who never may meet an incomplete one."""
+"""A reader of the forecasts of a soak test, which must never see an incomplete one."""
 
 import threading
 from collections.abc import Callable

@@ -1,5 +1,6 @@
-"""Set up the soak test: a store, a trained model, and four jobs whose ``prepare`` command can fail;
-and its accelerated clock.
+"""Set up the soak test: store, trained model, four jobs and an accelerated clock.
+
+The ``prepare`` command of a job can fail, see ``PREPARE``.
 """
 
 import json

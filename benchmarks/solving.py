@@ -139,10 +139,9 @@ def burgers(folder: Path, seed: int, sizes: Sizes) -> Rows:
     truth = xr.open_zarr(folder / "test.zarr").load()
     solution, duration = timed(lambda: solve(checkpoint, truth))
     refined_truth = truth.isel(sample=slice(0, sizes.refined))
-    label = "Burgers, from the equation alone"
     rows = [
         {
-            "label": label,
+            "label": "Burgers, from the equation alone",
             "goal": 0.0138,
             "stretch": 0.0038,
             "error": mean_error(solution, truth),
@@ -151,10 +150,9 @@ def burgers(folder: Path, seed: int, sizes: Sizes) -> Rows:
     ]
     for steps in sizes.steps:
         refined, duration = timed(partial(solve, checkpoint, refined_truth, refine=steps))
-        label = f"the same, refined by {steps} steps a window"
         rows.append(
             {
-                "label": label,
+                "label": f"the same, refined by {steps} steps a window",
                 "goal": None,
                 "stretch": 0.001,
                 "error": mean_error(refined, refined_truth),
@@ -210,16 +208,9 @@ def heat_sink_baselines(folder: Path, seed: int, sizes: Sizes) -> Rows:
     count = StoredInstances(open_simulations(folder / "train.zarr"), 1).training
 
     def regression() -> Values:
-        return (
-            ridge(
-                features,
-                temperature / budget[:, None],
-                test_features,
-                count=count,
-                scale=budget[count:, None],
-            )
-            * test_budget[:, None]
-        )
+        relative = temperature / budget[:, None]
+        scale = budget[count:, None]
+        return ridge(features, relative, test_features, count=count, scale=scale) * test_budget[:, None]
 
     predicted, seconds = timed(regression)
     budget_alone = np.broadcast_to(test_budget[:, None], predicted.shape)

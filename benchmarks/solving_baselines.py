@@ -16,6 +16,9 @@ Values = NDArray[np.float64]
 def features_and_temperature(path: Path) -> tuple[Values, Values, Values]:
     """Return features, temperatures and budget temperatures of heat sinks.
 
+    Args:
+        path: store of simulated heat sinks.
+
     Returns:
         Features, shape (sample, feature); temperature [K], shape (sample, cell); temperature of the budget
         [K], shape (sample,).
@@ -51,7 +54,8 @@ def ridge(features: Values, values: Values, test_features: Values, *, count: int
         count: number of training samples; the validation samples after these select the penalty.
         scale: factors of the values of the validation samples in their error.
     """
-    mean, std = features[:count].mean(axis=0), features[:count].std(axis=0)
+    mean = features[:count].mean(axis=0)
+    std = features[:count].std(axis=0)
     features, test_features = ((x - mean) / np.where(std > 0, std, 1) for x in (features, test_features))
     kernel = np.concatenate([features, test_features]) @ features[:count].T
     expected = values[count:] * scale

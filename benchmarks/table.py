@@ -1,6 +1,6 @@
 """Write the tables of the pages in ``docs/`` from the committed results.
 
-python benchmarks/table.py
+It is run as ``python benchmarks/table.py``.
 """
 
 import json

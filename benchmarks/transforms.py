@@ -112,10 +112,9 @@ def main() -> None:
             "worst": float(np.max(losses)),
             "right": float(np.mean(np.array(losses) < 0.05)),
         }
-        good, mean, worst = loss[name]["right"], loss[name]["mean"], loss[name]["worst"]
         print(
-            f"{name}: the choice is the faster method or within 5 % of it in {good:.0%}, and costs "
-            f"{mean:.1%} on average, {worst:.0%} at worst"
+            f"{name}: the choice is the faster method or within 5 % of it in {loss[name]['right']:.0%}, and "
+            f"costs {loss[name]['mean']:.1%} on average, {loss[name]['worst']:.0%} at worst"
         )
     result = {
         "device": arguments.device,
