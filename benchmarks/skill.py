@@ -89,6 +89,7 @@ def main() -> None:
             check=True,
         )
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    all_seconds = round(time.monotonic() - start, 1)
     forecast = xr.open_zarr(folder / "forecast.zarr", consolidated=False)
     meta = json.loads((folder / "checkpoint" / "meta.json").read_text())
     result = {
@@ -99,7 +100,7 @@ def main() -> None:
         "first_initial_time": str(forecast["time"].values[0]),
         "last_initial_time": str(forecast["time"].values[-1]),
         "train_seconds": seconds,
-        "all_seconds": round(time.monotonic() - start, 1),
+        "all_seconds": all_seconds,
         "all_cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
         "best_epoch": meta["provenance"]["best_epoch"],
         "validation_period": meta["provenance"]["validation_period"],

@@ -4,15 +4,16 @@ from pathlib import Path
 
 from ..datasets.adapters.forecasts import canonical_forecast, is_forecast
 from ..datasets.adapters.opening import open_lazily
-from .summaries import DataSummary, forecast_summary, simulation_summary, source_summary, store_summary
+from .summaries import DataSummary, forecast_summary, source_summary, store_summary
 from .tasks.base import CheckpointSummary
 from .tasks.dispatch import describe_checkpoint
+from .tasks.registry import task_that_wrote
 
 
 def inspect(
     path: str | Path, lead_units: str | None = None, *, follow_links: bool = False
 ) -> DataSummary | CheckpointSummary:
-    """Describe a store, a simulation, a checkpoint, a forecast or a CF file.
+    """Describe a store, a simulation, a checkpoint, an output of a model, or a CF file.
 
     Args:
         path: file, folder or URL.
@@ -21,8 +22,8 @@ def inspect(
 
     Returns:
         A summary, whose attribute ``kind`` names what the path contains, and whose method ``to_dict`` returns
-        JSON values: a ``StoreSummary``, ``SourceSummary``, ``SimulationSummary`` or ``ForecastSummary``, of a
-        checkpoint a ``CheckpointSummary`` of its task.
+        JSON values: a ``StoreSummary``, ``SourceSummary``, ``ForecastSummary``, ``SimulationSummary`` or
+        ``OutputSummary``, of a checkpoint a ``CheckpointSummary`` of its task.
 
     Raises:
         FileNotFoundError: nothing there.
@@ -37,8 +38,8 @@ def inspect(
         return forecast_summary(canonical_forecast(dataset, source, lead_units))
     if lead_units is not None:
         raise ValueError(f"{source} is not a forecast, so lead_units does not apply to it")
-    if "system" in dataset.attrs:
-        return simulation_summary(dataset)
     if "time_step_seconds" in dataset.attrs:
         return store_summary(Path(path), follow_links=follow_links)
+    if task := task_that_wrote(dataset.attrs):
+        return task.describe_output(dataset)
     return source_summary(dataset, source)

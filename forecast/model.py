@@ -39,7 +39,7 @@ def build_network(
             config.kind, grid, in_channels=in_channels, out_channels=out_channels, **options
         )
         networks.append(network)
-        if quiet:
+        if quiet or len(networks) > 1:  # all members have the same options
             continue
         for option in clipped:
             log.warning(

@@ -13,7 +13,9 @@ import numpy as np
 import xarray as xr
 
 from ..datasets.adapters.sources import open_sources
+from ..datasets.errors import DataError
 from ..datasets.ingest.write import write_store
+from ..datasets.loaders.split import Split
 from ..datasets.sample import find_sample
 from ..datasets.store import atomic
 from ..datasets.store.locks import exclusive
@@ -200,8 +202,8 @@ def _quickstart(
 
     source = [str(sample.path.absolute()), sample.path.stat().st_mtime_ns, sample.path.stat().st_size]
     if (folder / "checkpoint").exists() and stages.keys.get("ingest") not in (None, stages.key(source)):
-        raise ValueError(
-            f"{folder} contains a run on other data; choose another folder, or start over (--fresh)"
+        raise DataError(
+            f"{folder} contains a run on other data; choose another folder, or start over", option="fresh"
         )
     report = show("ingest")
 
@@ -219,7 +221,8 @@ def _quickstart(
 
     stages.run("train", fit, depends=config.model_dump(mode="json", exclude={"task"}), outputs=["checkpoint"])
     forecaster = Forecaster.load(folder / "checkpoint", device)
-    times, steps = initial_times(store, forecaster.checkpoint.stepper.window)
+    window = forecaster.checkpoint.stepper.window
+    times, steps = initial_times(store, _split(store, config).test, window=window)
     lead = f"{steps * int(store.step / np.timedelta64(1, 's'))}s"
 
     def run() -> None:
@@ -228,7 +231,7 @@ def _quickstart(
         ).close()
 
     identity = forecaster.checkpoint.identity
-    stages.run("run", run, depends=[identity, str(times), lead], outputs=["forecast.zarr"])
+    stages.run("run", run, depends=[identity, times.astype(str).tolist(), lead], outputs=["forecast.zarr"])
 
     def score() -> None:
         verify(forecast_path, store_path, scores_path, overwrite=True, progress=show("verify")).close()
@@ -310,7 +313,13 @@ def plan(store: Store, folder: Path, overrides: Sequence[str] = ()) -> WeatherCo
     return cast(WeatherConfig, load_config("quickstart", [*values, *overrides]))
 
 
-def initial_times(store: Store, window: int) -> tuple[np.ndarray, int]:
+def _split(store: Store, config: WeatherConfig) -> Split:
+    """Return the split of a store by a configuration."""
+    data = config.data
+    return store.split(data.train_period, data.validation_fraction, data.gap_steps)
+
+
+def initial_times(store: Store, test: slice, *, window: int) -> tuple[np.ndarray, int]:
     """Return initial times spread evenly over the test period, and the number of steps of each forecast.
 
     A forecast starts at every n-th time of the test period, with n chosen so that about 240 remain, or fewer
@@ -321,7 +330,6 @@ def initial_times(store: Store, window: int) -> tuple[np.ndarray, int]:
         ValueError: no forecast fits.
     """
     times = store.dataset["time"].values
-    test = store.split().test
     steps = max(1, int(LEAD / store.step))
     steps = max(1, min(steps, (test.stop - test.start) // 2))
     first = max(test.start, window - 1)

@@ -49,6 +49,21 @@ class SimulationSummary(DataSummary):
 
 
 @dataclass(frozen=True)
+class OutputSummary(DataSummary):
+    """Summary of an output of a model other than a forecast.
+
+    Attributes:
+        attributes: texts among its attributes, such as the name of an equation.
+        variables: variables with their units.
+        sizes: size of each dimension.
+    """
+
+    attributes: dict[str, str]
+    variables: list[str]
+    sizes: dict[str, int]
+
+
+@dataclass(frozen=True)
 class SourceSummary(DataSummary):
     """Summary of a CF file or foreign store that was not ingested.
 
@@ -130,13 +145,27 @@ def simulation_summary(dataset: xr.Dataset) -> SimulationSummary:
     return SimulationSummary(
         kind="solution of an operator" if "checkpoint" in dataset.attrs else "simulation",
         system=recorded(dataset.attrs, "system", str),
-        variables=[
-            f"{name} [{v.attrs.get('units', 'units not given')}]" for name, v in dataset.data_vars.items()
-        ],
-        sizes={str(name): size for name, size in dataset.sizes.items()},
+        variables=_variables(dataset),
+        sizes=_sizes(dataset),
         parameters=recorded(dataset.attrs, "parameters", dict),
         seed=recorded(dataset.attrs, "seed", object, default="null"),
     )
+
+
+def output_summary(dataset: xr.Dataset, kind: str) -> OutputSummary:
+    """Describe an output of a model: attributes, variables and sizes."""
+    texts = {str(name): value for name, value in dataset.attrs.items() if isinstance(value, str)}
+    return OutputSummary(kind, texts, _variables(dataset), _sizes(dataset))
+
+
+def _variables(dataset: xr.Dataset) -> list[str]:
+    """Return each variable with its units."""
+    return [f"{name} [{v.attrs.get('units', 'units not given')}]" for name, v in dataset.data_vars.items()]
+
+
+def _sizes(dataset: xr.Dataset) -> dict[str, int]:
+    """Return the size of each dimension."""
+    return {str(name): size for name, size in dataset.sizes.items()}
 
 
 def _channels(dataset: xr.Dataset) -> list[str]:

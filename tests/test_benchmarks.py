@@ -81,7 +81,7 @@ def test_ridge_regression_is_exact_for_linear_data_and_ignores_missing_values(be
     y = 2.0 + x @ weights
     y[rng.random(y.shape) < 0.3] = np.nan
     y[:70, 5] = np.nan  # a cell without values in the training samples
-    monkeypatch.setattr(benchmark, "PENALTIES", (1e-6, 1e6))
+    monkeypatch.setattr("solving_baselines.PENALTIES", (1e-6, 1e6))
     predicted = benchmark.ridge(x[:80], y[:80], x[80:], count=70, scale=np.ones((10, 1)))
     assert (
         np.allclose(predicted[:, :5], 2.0 + (x @ weights)[80:, :5], atol=1e-5)

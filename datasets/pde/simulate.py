@@ -25,6 +25,7 @@ from ..store.journal import Journal
 from ..store.open import consolidate
 from ..store.outputs import check_output
 from ..suggestions import suggest
+from ..validation import first_problem
 from .barotropic import BetaPlane
 from .darcy import Darcy, HeatConduction
 from .heat_sink import HeatSink
@@ -73,10 +74,10 @@ def make_system(name: str, parameters: dict[str, Any] | None = None) -> System:
     try:
         return kind(**parameters)
     except ValidationError as error:
-        first = error.errors()[0]
-        message = first["msg"].removeprefix("Value error, ")
-        if first["loc"]:
-            message = f"{first['loc'][0]}: {message}, got {first['input']!r}"
+        problem = first_problem(error)
+        message = problem.message
+        if problem.location:
+            message = f"{problem.location[0]}: {message}, got {problem.value!r}"
         raise ValueError(f"{name}: {message}") from None
 
 

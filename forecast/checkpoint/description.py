@@ -15,7 +15,6 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainValidator,
-    ValidationError,
     model_validator,
 )
 
@@ -26,7 +25,6 @@ from ..config.weather import WeatherConfig
 _SMALLEST = 1e-30  # of scales, which are float32
 _LARGEST = 1e30
 _POINTS = 20_000  # of an axis: a global grid of 2 km
-_TAGS = ("fno", "tfno", "sfno", "afno", "plugin", "int", "constrained-float", "float")
 """Parts of pydantic's locations that name an alternative of a type, not a key."""
 _SCALARS = (str, int, float, bool, type(None))
 _CENTURY = 100 * 366 * 86_400.0
@@ -78,18 +76,8 @@ Name = Annotated[str, Field(min_length=1, max_length=500)]
 
 
 def validated_as(kind: type[BaseModel]) -> BeforeValidator:
-    """Return a validator that applies the rules of a configuration class, as for a file of a user.
-
-    The message of its error starts with a dot and the key in that configuration; see ``first_error``.
-    """
-
-    def read(values: Any) -> BaseModel:
-        try:
-            return kind.model_validate(values)
-        except ValidationError as error:
-            raise ValueError(f".{first_error(error)}") from error
-
-    return BeforeValidator(read)
+    """Return a validator that reads a configuration, and reports the keys of that which is invalid."""
+    return BeforeValidator(kind.model_validate)
 
 
 class Description(BaseModel):
@@ -346,24 +334,3 @@ class NetworkDescription(Description):
     task: Literal["network"]
     model: NetworkArguments
     source: _Source
-
-
-def first_error(error: ValidationError) -> str:
-    """Return the first error as text: the key, what is expected, and the value."""
-    first = error.errors(include_url=False, include_context=False)[0]
-    where = ".".join(str(part) for part in first["loc"] if part not in _TAGS)
-    message = first["msg"].removeprefix("Value error, ")
-    if message.startswith("."):  # from a configuration, which adds the rest of the key
-        return f"{where}{message}"
-    received = (
-        ""
-        if first["type"] in ("missing", "value_error", "extra_forbidden")
-        else f", got {_shown(first['input'])}"
-    )
-    return f"{where or 'the description'}: {message}{received}"
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, dict | list):
-        return f"{'keys' if isinstance(value, dict) else 'a list'} of {len(value)} entries"
-    return repr(value)[:80]

@@ -20,16 +20,19 @@ from torch import Tensor, nn
 
 from ... import __version__
 from ...datasets.store import atomic
+from ...datasets.validation import first_problem
 from ...fno.errors import WeightsError
 from ...fno.models.base import load_weights
 from ...fno.training.state import save_tensors
 from ...fno.weights.regular_file import check_memory
 from ...fno.weights.tensor_file import Entry, read_file, read_header
-from .description import Description, first_error
+from ..config.sections import MODEL_TAGS
+from .description import Description
 from .meta import is_sealed, read_meta, sha256, upgraded, warn_of_old_format, write_meta
 
 D = TypeVar("D", bound=Description)
 WEIGHTS = "weights.safetensors"
+_TAGS = (*MODEL_TAGS, "int", "constrained-float", "float")  # of unions in descriptions
 _PACKAGES = ("torch", "numpy", "xarray", "zarr")
 
 
@@ -126,7 +129,7 @@ class StoredCheckpoint:
             try:
                 return kind.model_validate_json(json.dumps(self.meta), strict=True)
             except (ValidationError, RecursionError) as error:
-                text = first_error(error) if isinstance(error, ValidationError) else "nested too deeply"
+                text = _first_error(error) if isinstance(error, ValidationError) else "nested too deeply"
                 raise ValueError(f"{self.path}/meta.json: {text}; restore it or train again") from error
 
     def entries(self) -> dict[str, Entry]:
@@ -222,6 +225,20 @@ def finished_run(output: Path, description: type[D], *, task: str, digest: str) 
     if checkpoint.task != task or stored != digest:
         raise ValueError(
             f"{output} contains a finished run with other settings or data; "
-            "choose another output, or start afresh (quickstart: --fresh)"
+            "choose another output, or remove the run"
         )
     return checkpoint.describe(description)
+
+
+def _first_error(error: ValidationError) -> str:
+    """Return the first error as text: the key, what is expected, and the value."""
+    problem = first_problem(error, tags=_TAGS)
+    unshown = ("missing", "value_error", "extra_forbidden")
+    received = "" if problem.kind in unshown else f", got {_shown(problem.value)}"
+    return f"{'.'.join(problem.location) or 'the description'}: {problem.message}{received}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict | list):
+        return f"{'keys' if isinstance(value, dict) else 'a list'} of {len(value)} entries"
+    return repr(value)[:80]

@@ -141,4 +141,5 @@ def _shown(value: Any) -> str:
 
 def _type_name(value: Any) -> str:
     """Return what a JSON value is, in words."""
-    return {dict: "keys", list: "a list", str: "a text", type(None): "null"}.get(type(value), "a number")
+    names = {dict: "keys", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")

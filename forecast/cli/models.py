@@ -44,7 +44,7 @@ def train(
     state = "had already finished" if result.already_done else "written"
     score = "" if result.best_score is None else f", {result.score} {result.best_score:.4g}"
     rows = [
-        f"{kind}: {', '.join(f'{name} {value:.4g}' for name, value in row.items())}"
+        f"{kind}: {', '.join(f'{n} {v:.4g}' for n, v in row.items() if v is not None) or 'not validated'}"
         for kind, row in result.comparison.items()
     ]
     show(result.to_dict(), as_json, "\n".join([f"{result.checkpoint} {state}{score}", *rows]))

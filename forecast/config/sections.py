@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ...datasets.suggestions import suggest
 
+MODEL_KINDS = ("fno", "tfno", "sfno", "afno")
+MODEL_TAGS = (*MODEL_KINDS, "plugin")  # of the union of their configurations
 _MAX_ENTRIES = 16  # of a list in an argument of a registered model
 _MAX_NUMBER = 10**6
 

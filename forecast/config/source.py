@@ -11,14 +11,14 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from ...datasets.suggestions import suggest
+from ...datasets.validation import first_problem
 from ...fno.errors import SettingError
 from ..text import one_line
-from .sections import EquationConfig, PluginModelConfig, Strict
+from .sections import MODEL_TAGS, EquationConfig, PluginModelConfig, Strict
 from .yaml_text import parse_yaml, read_yaml
 
 T = TypeVar("T", bound=BaseModel)
 MAX_KEY_PARTS = 9
-_MODEL_KINDS = ("fno", "tfno", "sfno", "afno", "plugin")
 
 
 def read_config(source: str | Path) -> dict[str, Any]:
@@ -94,16 +94,16 @@ def validate(values: Mapping[str, Any], model: type[T], source: str) -> T:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        location = ".".join(str(part) for part in first["loc"] if part not in _MODEL_KINDS)
-        received = "" if first["type"] == "missing" else f", got {one_line(repr(first['input']), 120)}"
-        if location in ("", "equation") and first["type"] == "value_error":
+        problem = first_problem(error, tags=MODEL_TAGS)
+        location = ".".join(problem.location)
+        received = "" if problem.kind == "missing" else f", got {one_line(repr(problem.value), 120)}"
+        if location in ("", "equation") and problem.kind == "value_error":
             received = ""
-        message = first["msg"].removeprefix("Value error, ")
-        if location and isinstance(first.get("ctx", {}).get("error"), SettingError):
+        if location and isinstance(problem.cause, SettingError):
             # The message of a ``SettingError`` starts with the name of the setting.
-            raise ValueError(f"{source}: {location}.{message}") from error
-        raise ValueError(f"{source}: {location}{': ' if location else ''}{message}{received}") from error
+            raise ValueError(f"{source}: {location}.{problem.message}") from error
+        separator = ": " if location else ""
+        raise ValueError(f"{source}: {location}{separator}{problem.message}{received}") from error
 
 
 def _refuse_unknown(values: Mapping[str, Any], model: Any, *, prefix: str = "", source: str) -> None:

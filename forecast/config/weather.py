@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 from ...fno.models import REGISTRY
 from ...fno.training.settings import TrainSettings
 from .sections import (
+    MODEL_KINDS,
     FourierKeys,
     Layers,
     ModelSection,
@@ -100,7 +101,6 @@ class AFNOConfig(ModelSection):
 
 
 ModelConfig = FNOConfig | TFNOConfig | SFNOConfig | AFNOConfig | PluginModelConfig
-MODEL_KINDS = ("fno", "tfno", "sfno", "afno")
 
 
 def _model_tag(values: Any) -> str | None:

@@ -1,12 +1,12 @@
 """The Python interface to a trained model: load it and run it."""
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from dask.base import tokenize
 from numpy.typing import NDArray
 
 from ...datasets.adapters.opening import open_raw
@@ -282,9 +282,13 @@ class _Prepared:
 
 
 def _fingerprint(init: Init) -> str:
-    """Return a text that changes when the input states do."""
+    """Return a text that changes when the input states do.
+
+    Values in memory are hashed. Lazy ones are identified by their task graphs, which name the files that are
+    read; other lazy arrays have another identity in each process, so that no partial forecast is resumed.
+    """
     if isinstance(init, xr.Dataset):
-        return hashlib.sha256(repr(init).encode()).hexdigest()
+        return str(tokenize(init.chunk()))
     if "://" in str(init):
         return str(init)
     path = Path(init).absolute()

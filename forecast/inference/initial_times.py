@@ -34,14 +34,14 @@ def parse_times(texts: InitialTimes, states: InitialStates, window: int) -> Time
     """Return initial times.
 
     Args:
-        texts: times, ranges ``START/STOP/STEP`` that include both ends, or None for the last state; an array
-            of times is returned as it is.
+        texts: times, ranges ``START/STOP/STEP`` that include both ends, an array of times, or None for the
+            last state.
         states: states to start from.
         window: number of states in an input window.
 
     Raises:
-        ValueError: a text is not a time or range, no time or the same one twice results, or there are fewer
-            states than an input window has.
+        ValueError: a text is not a time or range, an array is not one of times, no time or the same one twice
+            results, or there are fewer states than an input window has.
     """
     if texts is None:
         count = len(states.fields.times)
@@ -52,18 +52,32 @@ def parse_times(texts: InitialTimes, states: InitialStates, window: int) -> Time
             )
         return states.fields.times[-1:]
     if isinstance(texts, np.ndarray | np.datetime64):
-        return np.atleast_1d(texts).astype("datetime64[ns]")
-    times: list[np.datetime64] = []
-    for text in [texts] if isinstance(texts, str) else texts:
-        times += _parse_range(str(text), _MOST_TIMES - len(times))
-    if not times:
-        raise ValueError(f"{texts} contains no time; a range is START/STOP/STEP, with START before STOP")
-    result = np.array(times, dtype="datetime64[ns]")
+        result = _check_array(np.atleast_1d(texts))
+    else:
+        times: list[np.datetime64] = []
+        for text in [texts] if isinstance(texts, str) else texts:
+            times += _parse_range(str(text), _MOST_TIMES - len(times))
+        if not times:
+            raise ValueError(f"{texts} contains no time; a range is START/STOP/STEP, with START before STOP")
+        result = np.array(times, dtype="datetime64[ns]")
     unique, counts = np.unique(result, return_counts=True)
     if (counts > 1).any():
         twice = format_time(unique[counts > 1][0])
         raise ValueError(f"initial time {twice} is given twice; give each once")
     return result
+
+
+def _check_array(times: TimeArray) -> TimeArray:
+    """Return an array of times in nanoseconds, of which there must be at least one."""
+    if times.ndim != 1 or times.dtype.kind != "M":
+        raise ValueError(
+            f"initial times must be one axis of datetime64, got {times.dtype} of shape {times.shape}; {_HINT}"
+        )
+    if not len(times):
+        raise ValueError("there are no initial times; give at least one")
+    if not ((times >= _FIRST) & (times < _END)).all():
+        raise ValueError(f"initial times must lie between {_FIRST} and {_END}")
+    return times.astype("datetime64[ns]")
 
 
 def _parse_range(text: str, most: int) -> list[np.datetime64]:

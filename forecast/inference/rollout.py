@@ -98,10 +98,11 @@ def rollout(
         )
         for anomaly in stepper.rollout(window, drivers(), batch_size):
             state = stepper.state(anomaly, latest_background.pop()).cpu().numpy()
-            if not np.isfinite(state[:, mask]).all():
+            if not (finite := np.isfinite(state[:, mask]).all(axis=1)).all():
+                first = format_time(times[np.argmin(finite)])
                 raise ValueError(
-                    f"the forecast from {format_time(times[0])} became infinite or NaN; train the model "
-                    "longer or at a lower rate"
+                    f"the forecast from {first} became infinite or NaN; train the model longer or at a lower "
+                    "rate"
                 )
             yield state.reshape(shape)
 

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ...datasets.suggestions import suggest
+from ...datasets.validation import first_problem
 from ..config.yaml_text import read_yaml
 from ..text import one_line
 from .collisions import refuse_collisions
@@ -131,17 +132,17 @@ def _contains_null(value: Any) -> bool:
 
 def _describe_first(error: ValidationError, jobs: list[Any]) -> str:
     """Return the first error of a validation in words."""
-    first = error.errors()[0]
-    location = [str(part) for part in first["loc"] if part not in ("str", "Files")]
+    problem = first_problem(error, tags=("str", "Files"))
+    location = list(problem.location)
     if location[:1] == ["jobs"] and len(location) > 1 and isinstance(jobs[int(location[1])], dict):
         location[:2] = [f"job {jobs[int(location[1])].get('name', location[1])}"]
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
+    message = problem.message
+    if problem.kind == "extra_forbidden":
         model = Job if location[0].startswith("job ") else JobsFile
         message = (
             f"unknown key; {suggest(location[-1], [key for key in model.model_fields if key != 'folder'])}"
         )
-    value = "" if first["type"] == "missing" else f", got {repr(first['input'])[:80]}"
+    value = "" if problem.kind == "missing" else f", got {repr(problem.value)[:80]}"
     return f"{': '.join(location)}: {message}{value}"
 
 

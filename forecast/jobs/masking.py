@@ -38,16 +38,28 @@ def mask(text: str) -> str:
     A value of several lines is masked as a whole and line by line. One of fewer than six characters is masked
     only as a separate word, and not where it is a switch such as ``1`` or ``true``.
     """
-    secrets = _secrets()
-    for value in sorted((s for s in secrets if len(s) >= _SHORTEST), key=len, reverse=True):
-        text = text.replace(value, MASK)  # the longest first, since one may be part of another
-    for value in sorted((s for s in secrets if len(s) < _SHORTEST), key=len, reverse=True):
+    spans: list[tuple[int, int]] = []
+    for value in _secrets():
         if value in text:
-            text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", MASK, text)
+            literal = re.escape(value)
+            expression = literal if len(value) >= _SHORTEST else rf"(?<!\w){literal}(?!\w)"
+            spans += [match.span() for match in re.finditer(expression, text)]
+    text = _replace(text, spans)
     if "://" in text:
         for pattern in _URL_USER:
             text = pattern.sub(rf"\1{MASK}@", text)
     return text
+
+
+def _replace(text: str, spans: list[tuple[int, int]]) -> str:
+    """Return a text with ``MASK`` in place of each union of overlapping spans."""
+    parts = []
+    end = 0
+    for start, stop in sorted(spans):
+        if start >= end:
+            parts += [text[end:start], MASK]
+        end = max(end, stop)
+    return "".join([*parts, text[end:]])
 
 
 def _secrets() -> set[str]:

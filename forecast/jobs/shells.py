@@ -45,7 +45,7 @@ _ALWAYS_CODE = {
     *_names("ssh rsh slogin autossh mosh pdsh clush pssh sshpass"),
     *_names("su runuser watch parallel xargs at batch screen tmux script eval trap wsl chroot"),
     *_names("awk gawk mawk nawk sed gsed jq yq make gmake m4 bc dc ed ex vi vim emacs gdb"),
-    *_names("psql mysql mariadb sqlite3 duckdb mongosh redis-cli xmllint gnuplot tcsh"),
+    *_names("psql mysql mariadb sqlite3 duckdb mongosh redis-cli xmllint gnuplot tclsh"),
     *_names("docker podman kubectl nsenter systemd-run srun sbatch qsub bsub nix-shell"),
     *_names("pwsh powershell cmd"),
 }

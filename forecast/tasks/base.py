@@ -17,6 +17,7 @@ from ...datasets.errors import DataError
 from ...fno.progress import Progress
 from ..checkpoint.description import Description
 from ..checkpoint.folder import StoredCheckpoint
+from ..summaries import DataSummary, output_summary
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,8 @@ class Task(Protocol):
     Attributes:
         name: value of the key ``task`` in configurations and ``meta.json``.
         title: what its checkpoints are, for messages.
-        config: class of its configurations, which has a field ``task`` and a field ``output``.
+        config: class of its configurations, which has a field ``task`` and a field ``output``; None for a
+            task without training.
         description: class of the metadata of its checkpoints.
         run_options: names of the options of ``forecast run`` that it accepts, besides those of all tasks.
         verify_options: names of the options of ``forecast verify`` that it accepts, besides those of all
@@ -165,7 +167,7 @@ class Task(Protocol):
 
     name: ClassVar[str]
     title: ClassVar[str]
-    config: ClassVar[type[BaseModel]]
+    config: ClassVar[type[BaseModel] | None]
     description: ClassVar[type[Description]]
     run_options: ClassVar[frozenset[str]] = frozenset()
     verify_options: ClassVar[frozenset[str]] = frozenset()
@@ -202,6 +204,10 @@ class Task(Protocol):
     def wrote(self, attrs: Mapping[str, Any]) -> bool:
         """Return whether a data set with these attributes is an output of the task's models."""
         return attrs.get("task") == self.name
+
+    def describe_output(self, dataset: xr.Dataset) -> DataSummary:
+        """Return a summary of an output of the task's models; by default its variables and sizes."""
+        return output_summary(dataset, f"output of a {self.title}")
 
     def verify(self, forecast: str, truth: Path, options: VerifyOptions) -> Summary:
         """Score an output against the truth.

@@ -38,7 +38,10 @@ def make_config(
 ) -> TaskConfig:
     """Return the validated configuration of nested keys; raises ``ValueError`` as ``load_config`` does."""
     values = apply_overrides(values, overrides)
-    config: Any = validate(values, task_of_config(values, source).config, source)
+    task = task_of_config(values, source)
+    if task.config is None:
+        raise ValueError(f"{source}: the task {task.name} has no training")
+    config: Any = validate(values, task.config, source)
     return config  # type: ignore[no-any-return]
 
 

@@ -8,7 +8,6 @@ from torch import nn
 from ...fno.pretrained import construct
 from ..checkpoint.description import NetworkDescription
 from ..checkpoint.folder import StoredCheckpoint
-from ..config.sections import Strict
 from .base import CheckpointSummary, Task
 
 
@@ -36,7 +35,7 @@ class NetworkTask(Task):
 
     name = "network"
     title = "network"
-    config = Strict
+    config = None
     description = NetworkDescription
 
     def load(self, stored: StoredCheckpoint, device: str | None) -> NoReturn:

@@ -97,7 +97,7 @@ class PinnTask(Task):
 
     def wrote(self, attrs: Mapping[str, Any]) -> bool:
         """Return whether the attributes are those of a solution of such a network."""
-        return "equation" in attrs and "system" not in attrs
+        return {"equation", "checkpoint"} <= set(attrs) and "system" not in attrs
 
     def verify(self, forecast: str, truth: Path, options: VerifyOptions) -> Summary:
         """Score a solution by its relative L2 error."""

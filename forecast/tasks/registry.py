@@ -88,9 +88,11 @@ def _task_without_key(values: Mapping[str, Any]) -> str:
     return "inverse" if data.get("experiment") is not None or loss.get("experiment") else "operator"
 
 
+def task_that_wrote(attrs: Mapping[str, Any]) -> Task | None:
+    """Return the task that writes data sets with such attributes; None for forecasts and foreign files."""
+    return next((task for task in map(get_task, task_names()) if task.wrote(attrs)), None)
+
+
 def task_of_output(attrs: Mapping[str, Any]) -> Task:
     """Return the task whose models write such data sets, by their attributes; ``weather`` by default."""
-    for name in task_names():
-        if name != "weather" and get_task(name).wrote(attrs):
-            return get_task(name)
-    return get_task("weather")
+    return task_that_wrote(attrs) or get_task("weather")

@@ -180,7 +180,8 @@ def _score_dataset(
 
 def _attributes(truth: Store, times: NDArray[np.datetime64]) -> dict[str, Any]:
     """Return the attributes of scores: initial times, overlap with the training period, and weighting."""
-    overlap = bool((times <= np.datetime64(truth.train_period[1])).any())
+    first, last = (np.datetime64(text) for text in truth.train_period)
+    overlap = bool(((times >= first) & (times <= last)).any())
     by_area = isinstance(truth.grid, LatLon)
     return {
         "initial_times": len(times),

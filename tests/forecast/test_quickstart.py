@@ -175,7 +175,7 @@ def test_initial_times_sample_hours_and_months_evenly(tmp_path):
 
     make_source(times=4 * 800, shape=(3, 4)).to_netcdf(tmp_path / "a.nc")
     store = write_store(open_sources([tmp_path / "a.nc"]), tmp_path / "s.zarr")
-    times, steps = initial_times(store, window=9)
+    times, steps = initial_times(store, store.split().test, window=9)
     assert steps == 12 and len(times) >= 200 and {str(t)[:4] for t in times} == {"2002"}
     hours, counts = np.unique(
         (times - times.astype("datetime64[D]")) / np.timedelta64(1, "h"), return_counts=True

@@ -12,6 +12,7 @@ from ...checkpoint.description import OperatorDescription, SolutionDescription
 from ...checkpoint.folder import StoredCheckpoint
 from ...config.operator import OperatorConfig, SolutionConfig
 from ...inference.operator import SolutionOperator, check_refinement, score_solutions
+from ...summaries import SimulationSummary, simulation_summary
 from ..base import CheckpointSummary, MissingOptionError, Summary, Task, TrainResult, VerifyOptions
 from .training import Setting, run_content, train_setting
 
@@ -122,3 +123,7 @@ class OperatorTask(SolutionTask):
     def wrote(self, attrs: Mapping[str, Any]) -> bool:
         """Return whether the attributes are those of simulations or of solutions by an operator."""
         return "system" in attrs
+
+    def describe_output(self, dataset: xr.Dataset) -> SimulationSummary:
+        """Return system, parameters and sizes."""
+        return simulation_summary(dataset)

@@ -45,15 +45,22 @@ def train(config: WeatherConfig, *, device: str | None, progress: Progress | Non
     output = config.output
     store = select_variables(open_store(config.data.store, whole_shards=False), config.data.variables)
     digest = run_fingerprint(config, store)
-    control = None
-    if config.loss.physics and config.loss.compare:
-        _balances(config, store)  # errors are raised before the control is trained
-        without = {"loss": LossConfig(), "output": output / "data_only"}
-        control = train(config.model_copy(update=without), device=device, progress=progress)
-    if finished := finished_run(output, ForecastDescription, task="weather", digest=digest):
+    finished = finished_run(output, ForecastDescription, task="weather", digest=digest)
+    compare = bool(config.loss.physics) and config.loss.compare
+    if finished and compare and not finished.provenance.comparison:
+        raise ValueError(
+            f"{output} contains a finished run without a comparison, which is computed while it is trained; "
+            "choose another output, or remove the run"
+        )
+    if finished:
         comparison: Comparison = finished.provenance.comparison
         score = finished.provenance.validation_score
         return TrainResult(output / "checkpoint", True, score, comparison=comparison)
+    control = None
+    if compare:
+        _balances(config, store)  # errors are raised before the control is trained
+        without = {"loss": LossConfig(), "output": output / "data_only"}
+        control = train(config.model_copy(update=without), device=device, progress=progress)
     split = store.split(config.data.train_period, config.data.validation_fraction, config.data.gap_steps)
     fields = _open_fields(config, store)
     static = store.static(config.data.static)

@@ -32,6 +32,22 @@ pytestmark = pytest.mark.usefixtures("default_signal_handlers")
 MAIN = "from fourcaster.forecast.cli.main import main; main()"
 
 
+class Report(dict):
+    """Result of a function, as far as the command reads it."""
+
+    def to_dict(self):
+        return self
+
+
+def doctor_code(values):
+    """Return code that replaces the report of ``forecast doctor``."""
+    return (
+        "import types, fourcaster.forecast.doctor as d\n"
+        f"report = types.SimpleNamespace(problems=[], to_dict=lambda: {values})\n"
+        "d.doctor = lambda: report\n"
+    )
+
+
 def run_failing(monkeypatch, error):
     """Run ``forecast inspect`` with an error raised inside it, and return the result of the command."""
 
@@ -197,7 +213,7 @@ def test_help_is_printed_without_arguments():
 
 
 def test_error_while_printing_a_result_is_one_line(monkeypatch):
-    monkeypatch.setattr("fourcaster.forecast.inspection.inspect", lambda *_, **__: {"kind": object()})
+    monkeypatch.setattr("fourcaster.forecast.inspection.inspect", lambda *_, **__: Report({"kind": object()}))
 
     def fail(*_, **__):
         raise TypeError("not serializable")
@@ -237,7 +253,7 @@ def test_warnings_and_thread_errors_are_printed_as_single_lines(monkeypatch):
         thread = threading.Thread(target=lambda: {}["key"])
         thread.start()
         thread.join()
-        return {"kind": "x"}
+        return Report({"kind": "x"})
 
     monkeypatch.setattr("fourcaster.forecast.inspection.inspect", work)
     with warnings.catch_warnings():
@@ -253,7 +269,7 @@ def test_warnings_and_thread_errors_are_printed_as_single_lines(monkeypatch):
 def test_terminal_escapes_in_attributes_are_removed(monkeypatch):
     monkeypatch.setattr(
         "fourcaster.forecast.inspection.inspect",
-        lambda *_, **__: {"source": "\x1b]0;title\x07a\x1b[2Jb\u202ec", "list": ["\x9b1m", "x"]},
+        lambda *_, **__: Report({"source": "\x1b]0;title\x07a\x1b[2Jb\u202ec", "list": ["\x9b1m", "x"]}),
     )
     result = CliRunner().invoke(app, ["inspect", "x"])
     assert result.stdout == "source: abc\nlist: , x\n"
@@ -278,8 +294,7 @@ def run(*args: str, code: str = MAIN, **options):
 
 
 def test_closed_pipe_ends_the_command_silently():
-    code = "import fourcaster.forecast.doctor as d\n"
-    code += "d.doctor = lambda: {str(n): 'x' * 99 for n in range(9999)} | {'problems': []}\n"
+    code = doctor_code("{str(n): 'x' * 99 for n in range(9999)}")
     with run("doctor", code=code + MAIN) as process:
         process.stdout.readline()
         process.stdout.close()
@@ -289,7 +304,7 @@ def test_closed_pipe_ends_the_command_silently():
 
 def test_full_output_device_is_a_one_line_error():
     with open("/dev/full", "w") as full:
-        code = "import fourcaster.forecast.doctor as d\nd.doctor = lambda: {'problems': []}\n"
+        code = doctor_code("{}")
         result = subprocess.run(
             [sys.executable, "-c", code + MAIN, "doctor"],
             stdout=full,
@@ -303,8 +318,7 @@ def test_full_output_device_is_a_one_line_error():
 
 
 def test_unencodable_characters_are_escaped():
-    code = "import fourcaster.forecast.doctor as d\n"
-    code += "d.doctor = lambda: {'problems': [], 'name': 'caf\\u00e9 \\udc80'}\n"
+    code = doctor_code("{'name': 'caf\\u00e9 \\udc80'}")
     with run("doctor", code=code + MAIN, env={"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}) as process:
         printed, errors = process.communicate()
     assert (process.returncode, errors) == (1 if errors else 0, "")
@@ -342,7 +356,7 @@ def test_signal_message_includes_what_was_saved(monkeypatch):
 
 def test_signal_handlers_are_restored(monkeypatch):
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)]
-    monkeypatch.setattr("fourcaster.forecast.inspection.inspect", lambda *_, **__: {"kind": "x"})
+    monkeypatch.setattr("fourcaster.forecast.inspection.inspect", lambda *_, **__: Report({"kind": "x"}))
     assert CliRunner().invoke(app, ["inspect", "x"]).exit_code == 0
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)] == before
     assert Path(sys.executable).exists()
