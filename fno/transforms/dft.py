@@ -41,7 +41,8 @@ def products(x: Tensor, modes: Modes, size: tuple[int, ...], weights: Weights) -
     Returns:
         Coefficients, shape (batch, 2, K_1, ..., K_d, channel).
     """
-    z, d = x, len(modes)
+    z = x
+    d = len(modes)
     batch, channels = x.shape[0], x.shape[-1]
     kept = [len(m) for m in modes]
     if not _first_dimension_first(modes, size, channels):
@@ -101,6 +102,7 @@ def products_back(z: Tensor, modes: Modes, size: tuple[int, ...], weights: Weigh
 
 
 def _first_dimension_first(modes: Modes, size: tuple[int, ...], channels: int) -> bool:
+    """Return whether the first dimension is transformed first, as is faster for large transforms."""
     minus, plus = _signs(modes[0])
     return len(modes) > 1 and 2 * max(minus + 1, plus) * math.prod(size) * channels >= _LARGE
 
@@ -118,7 +120,14 @@ def _matrix(
 
 @table_builder
 def fourier_last(start: int, stop: int, n: int, mean: bool) -> NDArray[np.float64]:
-    """Return the matrix from values to real and imaginary parts, shape (2 K, n)."""
+    """Return the matrix from real values to real and imaginary parts of the coefficients, shape (2 K, n).
+
+    Args:
+        start: first wavenumber.
+        stop: end of the wavenumbers, exclusive.
+        n: number of points.
+        mean: whether the weights are ``mean`` rather than ``sum``, see ``Weights``.
+    """
     c, s = _waves(range(start, stop), n)
     weight = np.full((len(c), 1), 1 / n) if mean else multiplicity(range(start, stop), n)[:, None]
     return np.concatenate([weight * c, -weight * s])
@@ -126,7 +135,10 @@ def fourier_last(start: int, stop: int, n: int, mean: bool) -> NDArray[np.float6
 
 @table_builder
 def fourier_pairs(start: int, stop: int, n: int, mean: bool) -> NDArray[np.float64]:
-    """Return the matrix from pairs behind the dimension to pairs before it, shape (2 K, 2 n)."""
+    """Return the matrix from complex values to coefficients, shape (2 K, 2 n); arguments as ``fourier_last``.
+
+    Real and imaginary part follow the points in the values, and precede the modes in the coefficients.
+    """
     c, s = _waves(range(start, stop), n)
     matrix = np.concatenate([np.stack([c, s], axis=-1), np.stack([-s, c], axis=-1)]).reshape(-1, 2 * n)
     return np.asarray(matrix / n if mean else matrix)
@@ -134,21 +146,29 @@ def fourier_pairs(start: int, stop: int, n: int, mean: bool) -> NDArray[np.float
 
 @table_builder
 def fourier_sums(start: int, stop: int, n: int, mean: bool) -> NDArray[np.float64]:
-    """Return the matrix from values to cosine, then sine sums of wavenumbers 0 to max |k|, shape (2 k, n)."""
+    """Return the matrix from values to cosine, then sine sums, shape (2 k, n); arguments as ``fourier_last``.
+
+    The sums are those of the k wavenumbers from 0 to max |k|.
+    """
     minus, plus = _signs(range(start, stop))
     matrix = np.concatenate(_waves(range(max(minus + 1, plus)) if start <= 0 else range(start, stop), n))
     return np.asarray(matrix / n if mean else matrix)
 
 
 def _waves(modes: range, n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return cosines and sines of the waves at ``n`` points, each of shape (modes, n)."""
     angle = 2 * np.pi / n * (np.outer(np.array(modes), np.arange(n)) % n)
     return np.cos(angle), np.sin(angle)
 
 
 def multiplicity(columns: range, n: int) -> NDArray[np.float64]:
-    """Return the multiplicity of each mode of the last dimension in a real field of ``n`` points.
+    """Return the multiplicity of each mode of the last dimension in a real field.
 
     It is two, for l and -l, except for l = 0 and the Nyquist wavenumber.
+
+    Args:
+        columns: wavenumbers l.
+        n: number of points.
     """
     return np.array([1.0 if l == 0 or 2 * l == n else 2.0 for l in columns])
 

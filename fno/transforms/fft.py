@@ -26,7 +26,8 @@ def pruned_fft(x: Tensor, modes: Modes, size: tuple[int, ...], weights: Weights)
     d = len(modes)
     z = torch.fft.rfft(x, dim=d).narrow(d, 0, len(modes[-1]))
     for dim in reversed(range(1, d)):
-        n, first, stop = z.shape[dim], modes[dim - 1].start, modes[dim - 1].stop
+        n = z.shape[dim]
+        first, stop = modes[dim - 1].start, modes[dim - 1].stop
         z = torch.fft.fft(z, dim=dim)
         parts = [(first, stop - first)] if first >= 0 else [(n + first, -first), (0, stop)]
         z = torch.cat([z.narrow(dim, *part) for part in parts], dim=dim)
@@ -38,8 +39,9 @@ def pruned_fft(x: Tensor, modes: Modes, size: tuple[int, ...], weights: Weights)
 
 
 def pruned_fft_back(z: Tensor, modes: Modes, size: tuple[int, ...], weights: Weights) -> Tensor:
-    """Return ``x[j] = sum_k w[k] Re(X[k] exp(i k j))``, the transpose of ``pruned_fft``; shapes as in
-    ``dft.products_back``.
+    """Return ``x[j] = sum_k w[k] Re(X[k] exp(i k j))``, the transpose of ``pruned_fft``.
+
+    Shapes are those of ``dft.products_back``.
     """
     if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
         return cast(
@@ -54,7 +56,8 @@ def pruned_fft_back(z: Tensor, modes: Modes, size: tuple[int, ...], weights: Wei
     interleaved = not torch.compiler.is_exporting() and z.stride(1) == 1 and z.stride(-1) % 2 == 0
     y = torch.view_as_complex(z.movedim(1, -1)) if interleaved else torch.complex(z[:, 0], z[:, 1])
     for dim in range(1, d):
-        n, first, stop = size[dim - 1], modes[dim - 1].start, modes[dim - 1].stop
+        n = size[dim - 1]
+        first, stop = modes[dim - 1].start, modes[dim - 1].stop
         gap = y.new_zeros([*y.shape[:dim], n - len(modes[dim - 1]), *y.shape[dim + 1 :]])
         if first < 0:
             y = torch.cat([y.narrow(dim, -first, stop), gap, y.narrow(dim, 0, -first)], dim=dim)
@@ -66,6 +69,7 @@ def pruned_fft_back(z: Tensor, modes: Modes, size: tuple[int, ...], weights: Wei
 
 
 def _multiplicity(z: Tensor, modes: Modes, n: int) -> Tensor:
+    """Return ``dft.multiplicity`` as a tensor, without specialising an exported graph to ``n``."""
     columns = torch.arange(len(modes[-1]), device=z.device)
     return torch.where((columns == 0) | (2 * columns == n), 1.0, 2.0).to(z.dtype)[:, None]
 

@@ -1,5 +1,4 @@
-"""Truncated real Fourier transforms in any number of dimensions, by FFT or by matrix product, behind one
-interface.
+"""Truncated real Fourier transforms in any number of dimensions, by FFT or by matrix product.
 
 For a real field ``x`` of shape (batch, n_1, ..., n_d, channel) both methods return the same coefficients
 
@@ -75,7 +74,7 @@ def choose_method(kept: Size, size: Size, device: str = "cpu") -> Literal["dft",
     return "dft" if flops / cost.product_rate < cost.fft_base + cost.fft_log * butterflies else "fft"
 
 
-# As torch.compiler.assume_constant_result does, which would import the compiler for a second.
+# What torch.compiler.assume_constant_result does; calling it would import the compiler, which takes a second.
 choose_method._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
@@ -86,22 +85,23 @@ def work(kept: tuple[int, ...], size: tuple[int, ...]) -> tuple[float, float]:
     A dimension of n points takes ``sum log2 p`` butterflies over its prime factors p, a factor above 13
     counted four times; all but the last dimension are transformed for the retained columns only, in complex
     arithmetic.
+
+    Args:
+        kept: number of wavenumbers retained along each dimension.
+        size: grid points along each dimension.
     """
     flops = 0.0
     butterflies = 0.0
-    rows = 1.0  # fraction of the values that the dimensions before retain
-    columns = 1.0
+    rows = 1.0  # number of values after the dimensions transformed so far, relative to the points
+    columns = 1.0  # the same for the FFT, from the last dimension on
     last = len(size) - 1
     for dim in range(len(size)):
         count = kept[dim] if dim == last else kept[dim] // 2 + 1
         flops += rows * 4 * count
         rows *= 2 * count / size[dim]
     for dim in reversed(range(len(size))):
-        butterflies += (
-            columns
-            * (1 if dim == last else 2)
-            * sum(math.log2(p) * (4 if p > 13 else 1) for p in _prime_factors(size[dim]))
-        )
+        of_dimension = sum(math.log2(p) * (4 if p > 13 else 1) for p in _prime_factors(size[dim]))
+        butterflies += columns * (1 if dim == last else 2) * of_dimension
         columns *= kept[dim] / size[dim]
     return flops, butterflies
 
@@ -159,16 +159,27 @@ def from_modes(z: Tensor, n_modes: Size, size: Size, *, method: Method = "auto")
 
 
 def analyse(x: Tensor, modes: tuple[range, ...], method: Method = "auto") -> Tensor:
-    """Return the coefficients of ranges of wavenumbers, see ``to_modes``.
+    """Return the coefficients of ranges of wavenumbers.
 
-    The range of the last dimension starts at zero; the others contain zero or start above it.
+    Args:
+        x: as for ``to_modes``.
+        modes: wavenumbers along each dimension. The range of the last starts at zero; the others contain zero
+            or start above it.
+        method: as for ``to_modes``.
     """
     x = at_least_single(x)
     return _ToModes.call(x, modes, *_resolve(method, modes, x.shape[1:-1], x), "mean")
 
 
 def synthesise(z: Tensor, modes: tuple[range, ...], size: Size, *, method: Method = "auto") -> Tensor:
-    """Return the real field with these coefficients and no others, see ``from_modes``."""
+    """Return the real field with these coefficients and no others.
+
+    Args:
+        z: as for ``from_modes``.
+        modes: as for ``analyse``.
+        size: as for ``from_modes``.
+        method: as for ``from_modes``.
+    """
     z = at_least_single(z)
     return _FromModes.call(z, modes, *_resolve(method, modes, size, z), "sum")
 

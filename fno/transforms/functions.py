@@ -10,7 +10,7 @@ _transforming = getattr(torch._C, "_are_functorch_transforms_active", lambda: Tr
 
 
 class Function(torch.autograd.Function):
-    """Differentiable function with ``setup_context``, as ``torch.func`` needs it, without its overhead."""
+    """Differentiable function that supports ``torch.func``, without its overhead outside of it."""
 
     @classmethod
     def apply(cls, *args: Any) -> Any:
@@ -73,6 +73,6 @@ class LinearMap(Function):
 
     @classmethod
     def vmap(cls, info: Any, in_dims: tuple[Any, ...], x: Tensor, *constants: Any) -> tuple[Tensor, int]:
-        """Map all samples of all instances as one batch."""
+        """Map the samples of all elements of the mapped dimension as one batch."""
         x = x.movedim(in_dims[0], 0)
         return cls.apply(x.flatten(0, 1), *constants).unflatten(0, x.shape[:2]), 0

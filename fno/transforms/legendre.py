@@ -26,7 +26,8 @@ def legendre(lmax: int, mmax: int, theta: Array) -> Array:
         ValueError: the functions need more memory than the machine has.
     """
     _check_memory(lmax, mmax, len(theta))
-    x, sine = np.cos(theta), np.sin(theta)
+    x = np.cos(theta)
+    sine = np.sin(theta)
     p = np.zeros((mmax, lmax, len(theta)))
     diagonal = np.full(len(theta), (4 * np.pi) ** -0.5)
     m = np.arange(mmax, dtype=float)
@@ -65,9 +66,18 @@ def legendre_derivatives(lmax: int, mmax: int, theta: Array) -> tuple[Array, Arr
         2 dP_lm = sqrt((l - m)(l + m + 1)) P_l,m+1 - sqrt((l + m)(l - m + 1)) P_l,m-1
         2 m P_lm / sin = -sqrt((2l + 1)/(2l - 1)) [sqrt((l - m)(l - m - 1)) P_l-1,m+1
                                                    + sqrt((l + m)(l + m - 1)) P_l-1,m-1]
+
+    Args:
+        lmax: number of degrees.
+        mmax: number of orders.
+        theta: colatitudes [rad].
+
+    Raises:
+        ValueError: the functions need more memory than the machine has.
     """
     p = legendre(lmax, mmax + 1, theta)
-    l, m = np.arange(lmax)[None, :, None], np.arange(mmax)[:, None, None]
+    l = np.arange(lmax)[None, :, None]
+    m = np.arange(mmax)[:, None, None]
     above = p[1:]
     below = np.concatenate([-p[1:2], p[: mmax - 1]])
     root = (
@@ -76,7 +86,8 @@ def legendre_derivatives(lmax: int, mmax: int, theta: Array) -> tuple[Array, Arr
     )
     derivative = np.where(l >= m, 0.5 * root, 0.0)
     lower = np.concatenate([np.zeros_like(p[:, :1]), p[:, :-1]], axis=1)
-    above, below = lower[1:], np.concatenate([-lower[1:2], lower[: mmax - 1]])
+    above = lower[1:]
+    below = np.concatenate([-lower[1:2], lower[: mmax - 1]])
     root = (
         np.sqrt(np.maximum((l - m) * (l - m - 1), 0)) * above
         + np.sqrt(np.maximum((l + m) * (l + m - 1), 0)) * below

@@ -12,20 +12,32 @@ from torch import Tensor
 
 _AVAILABLE = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 _WORTHWHILE = 1e6
-"""Multiplications from which a product is faster by oneDNN."""
+"""Number of multiplications from which a product is faster by oneDNN."""
 _BATCHED = 1e7
 """The same for a product whose results are copied into a batch."""
 
 
 def pays(multiplications: int, like: Tensor, least: float = _WORTHWHILE) -> bool:
-    """Return whether a product of matrices such as ``like`` is faster by oneDNN."""
+    """Return whether a matrix product is faster by oneDNN.
+
+    Args:
+        multiplications: number of multiplications of the product.
+        like: tensor of the dtype and on the device of the product.
+        least: number of multiplications from which oneDNN is faster.
+    """
     if torch.compiler.is_compiling() or not _AVAILABLE:
         return False
     return like.dtype == torch.float32 and like.device.type == "cpu" and multiplications >= least
 
 
 def rows_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return ``x weight^T + bias`` of two matrices by oneDNN. Not differentiable."""
+    """Return ``x weight^T + bias`` by oneDNN, shape (rows, out). Not differentiable.
+
+    Args:
+        x: shape (rows, in).
+        weight: shape (out, in).
+        bias: shape (out,).
+    """
     result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return result
 

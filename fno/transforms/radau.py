@@ -39,7 +39,12 @@ def differentiation(count: int) -> Array:
 
 
 def interpolation(count: int, at: Array) -> Array:
-    """Return the matrix from values at start and nodes to values at other times, (times, count + 1)."""
+    """Return the matrix from values at start and nodes to values at other times, shape (times, count + 1).
+
+    Args:
+        count: number of nodes.
+        at: times as fractions of the interval, shape (times,).
+    """
     difference = np.asarray(at, dtype=float)[:, None] - nodes(count)
     hit = np.abs(difference) < 1e-14
     terms = _barycentric(nodes(count)) / np.where(hit, 1.0, difference)
@@ -62,6 +67,7 @@ def decay(count: int) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
 
 
 def _barycentric(t: Array) -> Array:
+    """Return the barycentric weights ``1 / prod_(k != j) (t_j - t_k)``."""
     difference = t[:, None] - t[None, :]
     np.fill_diagonal(difference, 1)
     return np.asarray(1 / difference.prod(axis=1))

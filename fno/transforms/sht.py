@@ -37,35 +37,42 @@ _KINDS = get_args(Kind)
 def legendre_table(
     nlat: int, lmax: int, mmax: int, grid_number: int, kind_number: int, weighted: bool
 ) -> NDArray[np.float64]:
-    """Return the functions of colatitude of one hemisphere, even ones first.
+    """Return the functions of colatitude on one hemisphere, those even about the equator first.
 
-    The shape is (2, mmax, ceil(lmax / 2), ceil(nlat / 2)).
+    Args:
+        nlat: number of latitudes.
+        lmax: number of degrees.
+        mmax: number of orders.
+        grid_number: position of the grid among the values of ``SphereGrid``.
+        kind_number: position of the function among the values of ``Kind``.
+        weighted: whether to multiply by 2 pi times the quadrature weights, for the analysis.
+
+    Returns:
+        Shape (2, mmax, ceil(lmax / 2), ceil(nlat / 2)).
     """
     kind: Kind = _KINDS[kind_number]
     theta, weights = sphere_nodes(nlat, _GRIDS[grid_number])
     half = (nlat + 1) // 2
-    theta, weights = theta[:half], weights[:half].copy()
+    theta = theta[:half]
     p = (
         legendre(lmax, mmax, theta)
         if kind == "value"
         else legendre_derivatives(lmax, mmax, theta)[kind == "over_sine"]
     )
     if weighted:
-        p = p * (2 * np.pi * weights)
+        p = p * (2 * np.pi * weights[:half])
     if nlat % 2:
         p[:, :, -1] *= 0.5  # the equator is its own mirror image
-    table = np.zeros((2, mmax, (lmax + 1) // 2, half))
+    functions = np.zeros((2, mmax, (lmax + 1) // 2, half))
     for q in (0, 1):
         for e in (0, 1):
             rows = p[e::2, q::2]
-            table[_parity(q, e, kind), e::2, : rows.shape[1]] = rows
-    return table
+            functions[_parity(q, e, kind), e::2, : rows.shape[1]] = rows
+    return functions
 
 
 def _parity(q: int, e: int, kind: Kind) -> int:
-    """Whether the function of degree parity ``q`` and order parity ``e`` is even (0) or odd (1) about the
-    equator.
-    """
+    """Return 0 if a function of degree parity ``q`` and order parity ``e`` is even in latitude, 1 if odd."""
     return (q + e + (kind == "derivative")) % 2
 
 
@@ -103,7 +110,9 @@ class _Down(LinearMap):
 
 
 def _up(f: Tensor, key: TableKey) -> Tensor:
-    matrices, kind, lmax = table("legendre_table", list(key), f), _KINDS[key[4]], key[1]
+    matrices = table("legendre_table", list(key), f)
+    lmax = key[1]
+    kind = _KINDS[key[4]]
     batch, nlat, mmax, channels, _ = f.shape
     rank, half = matrices.shape[2:]
     rows = f.permute(2, 1, 0, 3, 4).reshape(mmax, nlat, batch * channels * 2)
@@ -119,7 +128,9 @@ def _up(f: Tensor, key: TableKey) -> Tensor:
 
 
 def _down(x: Tensor, key: TableKey) -> Tensor:
-    matrices, kind, nlat = table("legendre_table", list(key), x), _KINDS[key[4]], key[0]
+    matrices = table("legendre_table", list(key), x)
+    nlat = key[0]
+    kind = _KINDS[key[4]]
     batch, _, lmax, mmax, channels = x.shape
     rank, half = matrices.shape[2:]
     r = x.new_empty(2, mmax, rank, batch, channels, 2)
@@ -150,8 +161,8 @@ class SphereTransform(nn.Module):
     """Base class of the transforms of one grid: degrees, orders, tables.
 
     Args:
-        nlat: latitudes.
-        nlon: longitudes.
+        nlat: number of latitudes.
+        nlon: number of longitudes.
         lmax: number of degrees, l < lmax. By default the number that the quadrature integrates exactly:
             ``nlat`` on Gauss grids, ``(nlat + 1) // 2`` on equiangular ones.
         mmax: number of orders; ``min(lmax, nlon // 2 + 1)`` by default.
@@ -171,7 +182,7 @@ class SphereTransform(nn.Module):
         grid: SphereGrid = "equiangular",
     ) -> None:
         super().__init__()
-        sphere_nodes(2, grid)
+        sphere_nodes(2, grid)  # raises for an unknown grid
         self.nlat = nlat
         self.nlon = nlon
         self.grid = grid
@@ -187,10 +198,18 @@ class SphereTransform(nn.Module):
         return f"nlat={self.nlat}, nlon={self.nlon}, lmax={self.lmax}, mmax={self.mmax}, grid={self.grid}"
 
     def analyse(self, x: Tensor, kind: Kind = "value") -> Tensor:
-        """Return ``integral x conj(A_lm) exp(-i m phi)`` of fields (batch, nlat, nlon, channel) as real pairs
-        (batch, 2, l, m, channel).
+        """Return ``integral x A_lm exp(-i m phi)`` over the sphere.
 
-        A is P_lm, its derivative by colatitude, or m P_lm / sin theta.
+        Args:
+            x: fields, shape (batch, nlat, nlon, channel).
+            kind: function A_lm: ``value`` is P_lm, ``derivative`` its derivative by colatitude, ``over_sine``
+                m P_lm / sin theta.
+
+        Returns:
+            Coefficients as real pairs, shape (batch, 2, l, m, channel).
+
+        Raises:
+            InputError: ``x`` is on another grid.
         """
         if x.ndim != 4 or tuple(x.shape[1:3]) != (self.nlat, self.nlon):
             raise InputError(
@@ -204,6 +223,13 @@ class SphereTransform(nn.Module):
         """Return ``sum A_lm z_lm exp(i m phi)``, shape (batch, nlat, nlon, channel).
 
         Up to weights this is the transpose of ``analyse``.
+
+        Args:
+            z: coefficients as real pairs, shape (batch, 2, l, m, channel).
+            kind: function A_lm, see ``analyse``.
+
+        Raises:
+            InputError: ``z`` has another number of degrees or orders.
         """
         if z.ndim != 5 or tuple(z.shape[2:4]) != (self.lmax, self.mmax):
             raise InputError(
@@ -297,17 +323,27 @@ class SphereCalculus(SphereTransform):
         return (east / radius).reshape(shape), (-north / radius).reshape(shape)
 
     def divergence(self, u: Tensor, v: Tensor, radius: float = 1.0) -> Tensor:
-        """Return the coefficients of the divergence of a wind, each component of shape (..., nlat, nlon)."""
+        """Return the coefficients of the divergence of a wind, shape (..., lmax, mmax).
+
+        Args:
+            u: eastward wind [m/s], shape (..., nlat, nlon).
+            v: northward wind [m/s], same shape.
+            radius: radius of the sphere [m], or 1.
+        """
         a = self.analyse(_fields(u), "over_sine")[..., 0]
         b = self.analyse(_fields(v), "derivative")[..., 0]
-        real, imaginary = b[:, 0] - a[:, 1], b[:, 1] + a[:, 0]
+        real = b[:, 0] - a[:, 1]
+        imaginary = b[:, 1] + a[:, 0]
         return torch.complex(real / radius, imaginary / radius).reshape(*u.shape[:-2], self.lmax, self.mmax)
 
     def curl(self, u: Tensor, v: Tensor, radius: float = 1.0) -> Tensor:
-        """Return the coefficients of the vertical component of the curl (the vorticity) of a wind."""
+        """Return the coefficients of the vertical component of the curl (the vorticity) of a wind.
+
+        Arguments and shapes are those of ``divergence``.
+        """
         return self.divergence(v, -u, radius)
 
     def laplacian(self, z: Tensor, radius: float = 1.0) -> Tensor:
-        """Return the coefficients of the Laplacian of a field with coefficients ``z``."""
+        """Return the coefficients of the Laplacian of a field; arguments as for ``gradient``."""
         l = torch.arange(self.lmax, device=z.device, dtype=z.real.dtype)[:, None]
         return z * (-l * (l + 1) / radius**2)

@@ -37,8 +37,18 @@ def unfold(g: Tensor, minus: int, plus: int) -> Tensor:
 
 
 def fold(z: Tensor, minus: int, plus: int) -> Tensor:
-    """Apply the adjoint of ``unfold``, except for the sine sums of k = 0, whose sine is zero."""
-    both, rows = min(minus, plus - 1), max(minus + 1, plus)
+    """Apply the adjoint of ``unfold``, except for the sine sums of k = 0, whose sine is zero.
+
+    Args:
+        z: coefficients, shape (outer, 2, minus + plus, inner).
+        minus: number of negative wavenumbers.
+        plus: number of other wavenumbers.
+
+    Returns:
+        Sums, shape (outer, 2 for cosine and sine, k, 2 for re and im, inner).
+    """
+    both = min(minus, plus - 1)
+    rows = max(minus + 1, plus)
     g = z.new_empty(z.shape[0], 2, rows, 2, z.shape[-1])
     c, s = g[:, 0], g[:, 1]
     p, m = z[:, :, minus:], z[:, :, :minus].flip(2)
@@ -57,6 +67,7 @@ def fold(z: Tensor, minus: int, plus: int) -> Tensor:
 
 
 def _copy_unpaired(z: Tensor, sign: int, c: Tensor, s: Tensor) -> None:
+    """Write the sums of wavenumbers of one sign to ``c`` and ``s``."""
     c.copy_(z.transpose(1, 2))
     s[:, :, 0] = -sign * z[:, 1]
     s[:, :, 1] = sign * z[:, 0]

@@ -38,7 +38,8 @@ def table(name: str, arguments: list[int], like: Tensor) -> Tensor:
         arguments: its arguments.
         like: tensor of the dtype, float32 or float64, and device of the result.
     """
-    single, device = like.dtype == torch.float32, str(like.device)
+    single = like.dtype == torch.float32
+    device = str(like.device)
     if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
         return cast(Tensor, torch.ops.fourcaster.table(name, arguments, single, device))
     # On the host a new tensor shares the cached array: a tensor created in inference mode or while a graph is
