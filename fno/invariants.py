@@ -78,8 +78,9 @@ class TrainingRanges:
         """Return the distributions of the invariants of training samples.
 
         Args:
-            invariants: see ``invariants_of``.
-            scales: see ``scales_of``; an invariant without a scale is the logarithm of a coefficient.
+            invariants: invariants by name, each of shape (sample,), see ``invariants_of``.
+            scales: root mean square of the field of each invariant, see ``scales_of``; an invariant without
+                one is the logarithm of a coefficient.
         """
         ranges = {}
         count = 0
@@ -99,7 +100,7 @@ class TrainingRanges:
         fewer than ``FEWEST`` training samples.
 
         Args:
-            invariants: see ``invariants_of``.
+            invariants: invariants of the run by name, each of shape (sample,), see ``invariants_of``.
         """
         reported: list[tuple[float, str]] = []
         for name, values in invariants.items():
@@ -112,9 +113,8 @@ class TrainingRanges:
             if bool(far.any()):
                 worst = int(outside.nan_to_num(nan=torch.inf).argmax())
                 others = int(far.sum()) - 1
-                text = f"{name} {training.text(float(values[worst]))} in sample {worst}" + (
-                    f" and {others} more" if others else ""
-                )
+                text = f"{name} {training.text(float(values[worst]))} in sample {worst}"
+                text += f" and {others} more" if others else ""
                 text += f", in training {training.text(training.low)} to {training.text(training.high)}"
                 reported.append((float(outside[worst].nan_to_num(nan=torch.inf)) / max(margin, 1e-300), text))
                 continue
@@ -175,7 +175,8 @@ def scales_of(instances: Instances, invariants: Mapping[str, Tensor]) -> dict[st
     for name in invariants:
         if name not in instances.parameters:
             channel = name.rpartition(" of ")[2]
-            mean, std = invariants[f"mean of {channel}"], invariants[f"standard deviation of {channel}"]
+            mean = invariants[f"mean of {channel}"]
+            std = invariants[f"standard deviation of {channel}"]
             scales[name] = float((mean.square() + std.square()).mean().sqrt())
     return scales
 

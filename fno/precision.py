@@ -13,7 +13,7 @@ from .errors import InputError
 
 
 def require_real(x: Tensor) -> None:
-    """Check that a tensor is real; operations on real fields would drop imaginary parts.
+    """Check that a tensor is real, since operations on real fields would drop imaginary parts.
 
     Raises:
         InputError: ``x`` is complex.
@@ -36,7 +36,13 @@ def at_least_single(x: Tensor) -> Tensor:
 
 
 def without_autocast(function: Callable[..., Any], x: Tensor, *args: Any) -> Any:
-    """Return ``function(x, *args)`` computed outside any autocast."""
+    """Return ``function(x, *args)`` computed outside any autocast.
+
+    Args:
+        function: function to call.
+        x: first argument, whose device determines the autocast to disable.
+        *args: further arguments.
+    """
     if not torch.is_autocast_enabled(x.device.type):
         return function(x, *args)
     with torch.autocast(x.device.type, enabled=False):

@@ -1,4 +1,4 @@
-"""The callback through which long functions report how far they are."""
+"""The callback through which long functions report their progress."""
 
 from typing import Protocol
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 MOST_ROWS = 200_000  # rows a hundred metres apart
-_EIGENVALUES = 2000  # largest number of nodes computed as eigenvalues, which takes memory of its square
-_ASYMPTOTIC = 100  # number of nodes from which asymptotic ones suffice for recognition, within 1e-9 rad
+_EIGENVALUES = 2000  # largest number of nodes computed as eigenvalues, whose memory grows with its square
+_ASYMPTOTIC = 100  # nodes beyond which asymptotic ones, within 1e-9 rad, suffice to recognise a grid
 _BESSEL = np.array([2.404825557695773, 5.520078110286311, 8.653727912911013, 11.791534439014281])
 """First zeros of the Bessel function J0."""
 
@@ -26,7 +26,7 @@ def sphere_nodes(nlat: int, grid: SphereGrid) -> tuple[Array, Array]:
 
     Args:
         nlat: number of latitudes.
-        grid: kind of grid.
+        grid: ``equiangular``, ``equiangular-no-poles`` or ``legendre-gauss``.
 
     Returns:
         Colatitudes [rad] from the north pole southward, and weights, each of shape (nlat,).
@@ -55,20 +55,23 @@ def sphere_nodes(nlat: int, grid: SphereGrid) -> tuple[Array, Array]:
 
 
 def colatitudes(nlat: int, grid: SphereGrid) -> Array:
-    """Return the colatitudes [rad] of ``sphere_nodes`` in linear time and memory.
+    """Return the colatitudes of ``sphere_nodes``, shape (nlat,) [rad], without their weights.
 
-    Those of ``legendre-gauss`` beyond 2000 rows are asymptotic, accurate to 1e-12 rad.
+    Those of ``legendre-gauss`` beyond 2000 rows are asymptotic, accurate to 1e-12 rad, and take linear time
+    and memory.
+
+    Args:
+        nlat: number of latitudes.
+        grid: as for ``sphere_nodes``.
 
     Raises:
         ValueError: fewer than two latitudes, or an unknown grid.
     """
     _check_rows(nlat)
     if grid == "legendre-gauss":
-        return (
-            _asymptotic(nlat)
-            if nlat > _EIGENVALUES
-            else np.arccos(np.polynomial.legendre.leggauss(nlat)[0][::-1])
-        )
+        if nlat > _EIGENVALUES:
+            return _asymptotic(nlat)
+        return np.arccos(np.polynomial.legendre.leggauss(nlat)[0][::-1])
     if grid == "equiangular":
         return np.linspace(0, np.pi, nlat)
     if grid == "equiangular-no-poles":
@@ -119,10 +122,10 @@ def _gauss(nlat: int) -> tuple[Array, Array]:
     for _ in range(2):  # the starting values are accurate to 1e-12
         x = np.cos(theta)
         sine = np.sin(theta)
-        before, p = np.ones_like(x), x
+        previous, p = np.ones_like(x), x
         for l in range(2, nlat + 1):
-            before, p = p, ((2 * l - 1) * x * p - (l - 1) * before) / l
-        slope = nlat * (before - x * p) / sine  # dP/dx times the sine
+            previous, p = p, ((2 * l - 1) * x * p - (l - 1) * previous) / l
+        slope = nlat * (previous - x * p) / sine  # dP/dx times the sine
         theta = theta + p / slope
     weights = 2 / slope**2
     south = slice(nlat // 2 - 1, None, -1)

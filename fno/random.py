@@ -1,8 +1,8 @@
 """Random numbers that depend on a seed, a named stream and a step, and on nothing else.
 
 Every random draw of the package comes from a generator seeded by ``SeedSequence((seed, stream, *step))``: the
-same seed gives independent numbers to each purpose, and an interrupted run that resumes at step n draws the
-numbers that an uninterrupted one would have drawn.
+streams of a seed are independent, and an interrupted run that resumes at step n draws the numbers that an
+uninterrupted one would have drawn.
 """
 
 import zlib
@@ -18,7 +18,7 @@ class Stream(StrEnum):
     """Purposes that random numbers serve; changing a value changes the results of every seed."""
 
     INITIAL_WEIGHTS = "initial weights"
-    LAYERS = "layers"  # dropout and whatever else draws inside of a model
+    LAYERS = "layers"  # dropout and other draws within a model
     OBJECTIVE = "objective"  # noise on the input, samples of a posterior
     COLLOCATION = "collocation"
     HELD_OUT_POINTS = "held-out points"
@@ -28,7 +28,7 @@ class Stream(StrEnum):
 
     @property
     def key(self) -> int:
-        """The number of the stream, the CRC-32 of its name."""
+        """Number of the stream: the CRC-32 of its name."""
         return zlib.crc32(self.value.encode())
 
 
@@ -37,7 +37,7 @@ def seed_sequence(seed: int, stream: Stream, *step: int) -> np.random.SeedSequen
 
     Args:
         seed: seed of the run, not negative.
-        stream: what the numbers are for.
+        stream: purpose of the random numbers.
         step: position in the stream, e.g. a training step, or window and iteration; not negative.
     """
     return np.random.SeedSequence((seed, stream.key, *step))

@@ -31,6 +31,10 @@ def cell_edges(points: Array) -> Array:
 def check_axis(name: str, points: NDArray[np.floating]) -> Array:
     """Return the coordinates of an axis in float64.
 
+    Args:
+        name: name of the axis, for the error.
+        points: coordinates, shape (n,).
+
     Raises:
         ValueError: fewer than two points, or values that are not finite.
     """
@@ -73,9 +77,8 @@ def nearest_points(
     at = np.where(np.abs(line[left] - targets) <= np.abs(line[right] - targets), left, right)
     distance = np.abs(line[at] - targets)
     spacing = np.minimum(spacing_at(target), spacing_at(line)[at])
-    rounding = np.finfo(np.float32).eps * np.maximum(
-        np.abs(targets), np.abs(np.asarray(target, dtype=np.float64))
-    )
+    largest = np.maximum(np.abs(targets), np.abs(np.asarray(target, dtype=np.float64)))
+    rounding = np.finfo(np.float32).eps * largest
     tolerance = np.maximum(COORDINATE_TOLERANCE * np.where(np.isfinite(spacing), spacing, 0.0), rounding)
     return order[at], distance, distance <= tolerance
 
@@ -86,8 +89,8 @@ def match_axis(
     """Return the index in ``source`` of each point of ``target``, or None if a point is missing.
 
     Args:
-        target: points to find.
-        source: points to search; see ``nearest_points``.
+        target: points to find, shape (n,).
+        source: points to search, shape (m,); see ``nearest_points`` for the tolerance.
         name: name of the axis; a ``longitude`` is compared modulo 360 degrees.
     """
     if not len(target) or not len(source):
@@ -97,7 +100,13 @@ def match_axis(
 
 
 def same_axis(a: NDArray[np.floating], b: NDArray[np.floating], name: str = "") -> bool:
-    """Return whether two axes have the same points in the same order, up to rounding."""
+    """Return whether two axes have the same points in the same order, up to rounding.
+
+    Args:
+        a: coordinates of one axis.
+        b: coordinates of the other.
+        name: name of the axis; a ``longitude`` is compared modulo 360 degrees.
+    """
     if len(a) != len(b):
         return False
     positions = match_axis(a, b, name)

@@ -62,4 +62,8 @@ class Grid(ABC):
 
     @abstractmethod
     def resampled(self, shape: tuple[int, ...]) -> "Grid":
-        """Return the grid of the same kind and extent with another number of points."""
+        """Return the grid of the same kind and extent with another number of points.
+
+        Args:
+            shape: number of points along each axis.
+        """

@@ -14,14 +14,14 @@ from .base import Grid
 class Box(Grid):
     """Evenly spaced Cartesian grid in any number of dimensions.
 
-    A periodic axis of length L has the points 0, L/n, ..., L - L/n; another has both of its ends.
+    A periodic axis of length L has the points 0, L/n, ..., L - L/n; any other axis has points on both ends.
 
     Args:
         axes: names, such as ``("t", "y", "x")``.
         shape: number of points along each axis.
         lengths: length of each axis, in metres or dimensionless.
         periodic: whether each axis is periodic.
-        origin: smallest or first coordinate of each axis; zeros by default.
+        origin: first coordinate of each axis, in the same unit; zeros by default.
 
     Raises:
         ValueError: numbers of entries differ, fewer than two points, or a length that is not positive.
@@ -59,7 +59,7 @@ class Box(Grid):
 
         Args:
             coordinates: points of each axis, evenly spaced up to rounding, the last axis increasing.
-            periodic: whether each axis is periodic; none by default.
+            periodic: whether each axis is periodic; by default none is.
 
         Raises:
             ValueError: fewer than two points along an axis, or not evenly spaced.

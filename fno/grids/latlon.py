@@ -91,9 +91,7 @@ class LatLon(Grid):
 
     @cached_property
     def sphere(self) -> SphereGrid | None:
-        """Quadrature of the whole sphere that the points belong to, see ``quadrature.sphere_nodes``; None for
-        any other grid.
-        """
+        """Quadrature of the whole sphere that the points belong to, see ``sphere_nodes``, or None."""
         if self.full_circle and len(self.latitude) <= MOST_ROWS:
             return recognised(-np.sort(-self.latitude))
         return None
@@ -132,10 +130,13 @@ class LatLon(Grid):
         return np.asarray(area / area.mean())
 
     def resampled(self, shape: tuple[int, ...]) -> "LatLon":
-        """Return the grid of the same extent and order of rows with ``shape`` (rows, columns).
+        """Return the grid of the same extent and order of rows with another number of points.
 
         On a global grid an odd number of rows puts rows on both poles, an even number puts them half a
         spacing off. A regional grid keeps its outermost rows and columns.
+
+        Args:
+            shape: number of rows and columns.
 
         Raises:
             ValueError: fewer than two points along an axis.
@@ -153,11 +154,14 @@ class LatLon(Grid):
         return self._with(latitude, np.linspace(self.longitude[0], self.longitude[-1], columns))
 
     def with_spacing(self, step: float) -> "LatLon":
-        """Return the grid of the same kind and extent with ``step`` degrees between points.
+        """Return the grid of the same kind and extent with another spacing.
 
         A global grid keeps its rows on the poles, half a spacing off the poles, or its Gauss-Legendre rows
         (``180 / step`` of them), and the meridian of its first column. A regional grid keeps its northernmost
         row and westernmost column; its last ones are the last within the extent.
+
+        Args:
+            step: distance between points [degrees].
 
         Raises:
             ValueError: ``step`` lies outside (0, 45] degrees, or does not divide the globe.
@@ -199,7 +203,8 @@ def divisions(step: float) -> int:
     """Return the number of spacings of ``step`` degrees from pole to pole.
 
     Raises:
-        ValueError: ``step`` lies outside (0, 45] degrees, or does not divide 180 degrees.
+        ValueError: ``step`` lies outside (0, 45] degrees, does not divide 180 degrees, or gives more than
+            ``MOST_ROWS`` rows.
     """
     if not 0 < step <= 45:
         raise ValueError(f"grid spacing must lie between 0 and 45 degrees, got {step:g}")
@@ -211,11 +216,12 @@ def divisions(step: float) -> int:
         coarser = 180 / np.floor(count)
         raise ValueError(
             f"a spacing of {step:g} degrees does not divide the 180 degrees from pole to pole; "
-            f"use {finer:g} or {coarser:g} degrees, or the number of points, e.g. "
-            f"{round(count)}x{2 * round(count)}"
+            f"use {finer:g} or {coarser:g} degrees, or the number of points, "
+            f"e.g. {round(count)}x{2 * round(count)}"
         )
     return round(count)
 
 
 def _multiples(extent: float, step: float) -> Array:
+    """Return the multiples of ``step`` from zero up to ``extent``, up to rounding."""
     return np.asarray(step * np.arange(int(extent / step + COORDINATE_TOLERANCE) + 1))
