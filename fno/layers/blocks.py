@@ -63,7 +63,7 @@ class BlockOptions:
         mlp_ratio: hidden channels of the pointwise network as a multiple of the block's.
         dropout: dropout inside the pointwise network.
         norm: ``none``; ``instance`` (each channel over the grid); ``layer`` (over the channels of each
-            point). Both act alike at every resolution.
+            point). Both act in the same way at every resolution.
         skip: branch added to the convolution: ``linear`` (a dense layer over channels), ``identity`` or
             ``none``.
         activation: ``gelu``, or ``alias_free`` for activations that do not depend on the grid, see
@@ -71,7 +71,7 @@ class BlockOptions:
         local: add a branch of finite differences to the convolution, see ``FiniteDifference``.
         last_activation: apply the activation before the pointwise network in the last block too, unlike
             neuraloperator.
-        factorization: of the spectral weights, see ``SpectralConv``.
+        factorization: factorization of the spectral weights, see ``SpectralConv``.
         rank: size of factorized weights as a fraction of the dense ones.
         method: algorithm of the transforms, see ``fno.transforms.fourier``.
     """
@@ -145,9 +145,10 @@ class InstanceNorm(nn.Module):
 class FNOBlock(nn.Module):
     """Fourier layer with skip connections (Li et al. 2021; Kossaifi et al. 2023).
 
-        h = gelu(norm(K x + W x)),    y = gelu(norm(MLP(h) + g * x))
+        h = gelu(norm(K x + W x + D x)),    y = gelu(norm(MLP(h) + g * x))
 
-    with the spectral convolution K, a linear skip W and a gate g for each channel.
+    with the spectral convolution K, a linear skip W, an optional local branch D (``FiniteDifference``) and a
+    gate g for each channel. Norms and skip are those of the options.
 
     Args:
         channels: channels of the input and output.
@@ -196,10 +197,10 @@ class FNOBlock(nn.Module):
         self.outer = not last
 
     def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
-        """Apply to ``x``, shape (batch, channel, *grid).
+        """Return the output of the block, of the shape of ``x``.
 
         Args:
-            x: field, including margins if there are any.
+            x: field, including margins if there are any, shape (batch, channel, *grid).
             size: points of the grid without margins; needed by the local branch on padded axes.
         """
         rows = x.movedim(1, -1)

@@ -19,6 +19,7 @@ Factorization = Literal["dense", "depthwise", "cp", "tucker"]
 
 
 def _complex(*shape: int, std: float) -> nn.Parameter:
+    """Return random real pairs that are complex numbers of standard deviation ``std``."""
     return nn.Parameter(std / 2**0.5 * torch.randn(*shape))
 
 
@@ -110,8 +111,14 @@ def _contract(core: Tensor, factor: Tensor, dim: int) -> Tensor:
 
 
 def tucker_ranks(shape: Sequence[int], rank: float) -> tuple[int, ...]:
-    """Return the shape of the core: ``shape`` scaled by one factor such that the decomposition has ``rank``
-    times the parameters of the dense tensor.
+    """Return the shape of the core of a Tucker decomposition.
+
+    It is ``shape`` scaled by one factor such that the decomposition has ``rank`` times the parameters of the
+    dense tensor.
+
+    Args:
+        shape: shape of the dense tensor.
+        rank: number of parameters as a fraction of the dense tensor's.
     """
     total = math.prod(shape)
 

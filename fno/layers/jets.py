@@ -15,8 +15,8 @@ class Jet:
 
     Attributes:
         value: u, shape (points,).
-        derivatives: of u, by axis and order.
-        layers: output and input of each dense layer, shape (1 + derivatives, points, features).
+        derivatives: derivatives of u by axis and order, each of shape (points,).
+        layers: output and input of each dense layer, each of shape (1 + derivatives, points, features).
     """
 
     value: Tensor
@@ -24,7 +24,12 @@ class Jet:
     layers: Sequence[tuple[Tensor, Tensor]]
 
     def __call__(self, u: Tensor, axis: str, order: int = 1) -> Tensor:
-        """Return the derivative of the network's value ``u`` along an axis.
+        """Return the derivative of the network's value along an axis.
+
+        Args:
+            u: must be ``value``.
+            axis: name of a coordinate.
+            order: order of the derivative.
 
         Raises:
             InputError: ``u`` is another tensor, or the derivative was not computed.
@@ -46,7 +51,9 @@ def tanh_streams(z: Tensor, orders: Sequence[int]) -> Tensor:
     """
     y = torch.tanh(z[0])
     f1 = 1 - y * y
-    f2, f3, f4 = -2 * y * f1, f1 * (6 * y * y - 2), y * f1 * (16 - 24 * y * y)
+    f2 = -2 * y * f1
+    f3 = f1 * (6 * y * y - 2)
+    f4 = y * f1 * (16 - 24 * y * y)
     streams = [y]
     at = 1
     for order in orders:

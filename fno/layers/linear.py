@@ -20,7 +20,7 @@ from ..transforms.products import pays
 _IMAGES = 16
 """Number of images from which PyTorch delegates a convolution with a kernel of one point to oneDNN."""
 _POINTS = 512
-"""Best number of points of an image."""
+"""Number of points of an image at which the convolution is fastest."""
 
 
 class Linear(nn.Linear):
@@ -68,6 +68,8 @@ def _images(rows: int) -> int:
 
 
 class _Linear(Function):
+    """``linear`` as a convolution of images with a kernel of one point."""
+
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor | None, images: int, groups: int) -> Tensor:
         return _rows(
@@ -85,11 +87,13 @@ class _Linear(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
-        (x, weight), g = ctx.saved_tensors, grads[0]
+        x, weight = ctx.saved_tensors
+        g = grads[0]
         needed = [*ctx.needs_input_grad[:2], False]  # the sum for the bias is faster on its own
         dx = dw = None
         if any(needed):
-            image, gradient = _as_images(x, ctx.images), _as_images(g, ctx.images)
+            image = _as_images(x, ctx.images)
+            gradient = _as_images(g, ctx.images)
             options = (None, [1, 1], [0, 0], [1, 1], False, [0, 0], ctx.groups, needed)
             dx, dw, _ = torch.ops.aten.convolution_backward(
                 gradient, image, weight[:, :, None, None], *options
@@ -117,7 +121,7 @@ class _Linear(Function):
         images: int,
         groups: int,
     ) -> tuple[Tensor, int]:
-        """Treat instances that share their weights as more rows; leave others to PyTorch."""
+        """Treat mapped inputs of the same weights as more rows; leave mapped weights to PyTorch."""
         if in_dims[1] is None and in_dims[2] is None:
             return linear(x.movedim(cast(int, in_dims[0]), 0), weight, bias, groups=groups), 0
         apply = torch.vmap(_linear, in_dims=(*in_dims[:3], None))
@@ -128,11 +132,8 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tens
     if groups == 1:
         return functional.linear(x, weight, bias)
     parts = x.reshape(-1, groups, x.shape[-1] // groups).transpose(0, 1)
-    y = (
-        torch.bmm(parts, weight.unflatten(0, (groups, -1)).transpose(1, 2))
-        .transpose(0, 1)
-        .reshape(*x.shape[:-1], weight.shape[0])
-    )
+    y = torch.bmm(parts, weight.unflatten(0, (groups, -1)).transpose(1, 2))
+    y = y.transpose(0, 1).reshape(*x.shape[:-1], weight.shape[0])
     return y if bias is None else y + bias
 
 

@@ -1,6 +1,4 @@
-"""Local branch of a Fourier layer: finite differences with learned channel mixing over a distance that does
-not depend on the grid.
-"""
+"""Local branch of a Fourier layer: finite differences over a fixed distance, with learned channel mixing."""
 
 import math
 from collections.abc import Mapping, MutableMapping, Sequence
@@ -17,7 +15,7 @@ from ..precision import full_precision
 from ..transforms.tables import table, table_builder
 from .padding import Period, cubic_weights
 
-_REFERENCE = 256
+_REFERENCE = 256  # points of a period on the reference grid, by default
 
 
 class FiniteDifference(nn.Module):
@@ -117,8 +115,13 @@ class FiniteDifference(nn.Module):
         return y.movedim(-1, 1)
 
     def upgraded(self, tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-        """Return ``tensors`` with weights of the first version, which multiplied d/dz and d^2/dz^2, converted
-        to the units of this version.
+        """Return a state dict with the weights of the first version of this layer converted.
+
+        Those multiplied d/dz and d^2/dz^2 without the factors s_d and s_d^2.
+
+        Args:
+            tensors: tensors by name.
+            prefix: prefix of the names of this layer's tensors.
         """
         new = dict(tensors)
         if (old := new.pop(f"{prefix}weight", None)) is not None:
@@ -130,6 +133,7 @@ class FiniteDifference(nn.Module):
 
 
 def _on_load(module: nn.Module, state: MutableMapping[str, Any], prefix: str, *_: Any) -> None:
+    """Convert the weights of the first version in place, before they are loaded."""
     assert isinstance(module, FiniteDifference)
     if f"{prefix}weight" in state:
         new = module.upgraded(state, prefix)
@@ -173,13 +177,18 @@ def _wide_differences(x: Tensor, dim: int, axis: bool | Period, *, reference: in
 def wide_difference(
     n: int, numerator: int, denominator: int, periodic: int, order: int
 ) -> NDArray[np.float64]:
-    """Return the matrix of first or second differences over a number of spacings, shape (n, n).
+    """Return the matrix of differences over ``numerator / denominator`` spacings, shape (n, n).
 
-    The distance is ``numerator / denominator`` spacings.
+    Within that distance of an edge, a difference is the derivative of the polynomial through points at 0, 1,
+    2 (and 3) distances from the edge, which equals the one-sided difference on the edge and the central one
+    at the end of that interval.
 
-    Within that distance of an edge it is the derivative of the polynomial through points at 0, 1, 2 (and 3)
-    distances from the edge, which equals the one-sided difference on the edge and the central one at the end
-    of that interval.
+    Args:
+        n: number of points.
+        numerator: numerator of the distance in spacings.
+        denominator: denominator of the distance.
+        periodic: whether the axis is periodic, 0 or 1.
+        order: order of the differences, 1 or 2.
     """
     distance = Fraction(numerator, denominator)
     central: tuple[float, ...] = (-0.5, 0, 0.5) if order == 1 else (1, -2, 1)
@@ -193,9 +202,11 @@ def wide_difference(
                 for k, c in enumerate(cubic_weights(position - start, 4)):
                     matrix[j, (start + k) % n] += w * c
             continue
-        q, r = j / distance, (n - 1 - j) / distance
+        q = j / distance
+        r = (n - 1 - j) / distance
         if q >= 1 and r >= 1:
-            points, weights = [j - distance, Fraction(j), j + distance], central
+            points = [j - distance, Fraction(j), j + distance]
+            weights = central
         else:
             sign, near = (1, q) if q < 1 else (-1, r)
             points = [i * distance if q < 1 else n - 1 - i * distance for i in range(order + 2)]

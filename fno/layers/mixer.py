@@ -83,7 +83,8 @@ class AFNO2D(nn.Module):
         # The window that FourCastNet retains: rows around total = H // 2 + 1, the first columns.
         total = h // 2 + 1
         kept = int(total * self.fraction)
-        rows, columns = range(total - kept, min(total + kept, h)), range(min(kept, w // 2 + 1))
+        rows = range(total - kept, min(total + kept, h))
+        columns = range(min(kept, w // 2 + 1))
         if not rows or not columns:
             return x
         if len(rows) == h:  # all rows, in any order, since all modes share their weights
@@ -93,7 +94,7 @@ class AFNO2D(nn.Module):
             "dft" if x.device.type == "cpu" and 4 * len(columns) * (1 + len(rows) / w) < 320 else "auto"
         )
         z = analyse(x, (rows, columns), method)
-        # Real and imaginary part of a block side by side, so that a complex product is one real one.
+        # Real and imaginary part of a block are adjacent, so that a complex product is one real product.
         z = z.unflatten(-1, (self.num_blocks, self.block_size)).movedim(1, -2).flatten(-3)
         scale = (h * w) ** 0.5  # from the mean to the orthonormal transform
         z = functional.relu(linear(z, _matrix(self.w1, z) * scale, _bias(self.b1, z), groups=self.num_blocks))
@@ -104,12 +105,14 @@ class AFNO2D(nn.Module):
 
 
 def _matrix(weight: Tensor, like: Tensor) -> Tensor:
-    """Return the real matrices of complex products, ``[re im] [[a, b], [-b, a]]``, transposed and stacked:
-    shape (block 2 out, 2 in).
+    """Return the real matrices of complex products, transposed and stacked, shape (block 2 out, 2 in).
+
+    [re im] [[a, b], [-b, a]]
     """
     a, b = weight.to(like.dtype).transpose(-1, -2)
     return torch.cat([torch.cat([a, -b], dim=-1), torch.cat([b, a], dim=-1)], dim=-2).flatten(0, 1)
 
 
 def _bias(bias: Tensor, like: Tensor) -> Tensor:
+    """Return biases block by block, real parts before imaginary ones, shape (block 2 out,)."""
     return bias.to(like.dtype).transpose(0, 1).flatten()

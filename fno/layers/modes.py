@@ -40,18 +40,15 @@ class _ModeProduct(Function):
     def vmap(
         info: Any, in_dims: tuple[int | None, int | None], z: Tensor, weight: Tensor
     ) -> tuple[Tensor, int]:
-        """Treat instances that share their weights as one batch, and instances with their own weights as
-        further modes.
-        """
-        of_z, of_weight = in_dims
+        """Treat mapped inputs of the same weights as one batch, and mapped weights as further modes."""
+        of_z, of_weight = in_dims  # the mapped dimensions
         if of_weight is None and of_z is not None:
             z = z.movedim(of_z, 0)
             return mode_product(z.flatten(0, 1), weight).unflatten(0, z.shape[:2]), 0
-        z = (
-            z[:, :, None].expand(-1, -1, info.batch_size, *z.shape[2:])
-            if of_z is None
-            else z.movedim(of_z, 2)
-        )
+        if of_z is None:
+            z = z[:, :, None].expand(-1, -1, info.batch_size, *z.shape[2:])
+        else:
+            z = z.movedim(of_z, 2)
         return mode_product(z, weight.movedim(cast(int, of_weight), 0)), 2
 
 
@@ -61,7 +58,8 @@ def _product(z: Tensor, weight: Tensor) -> Tensor:
     [Xr; Xi] [Wr | Wi] gives four products, whose sums and differences are the result.
     """
     batch, _, *modes, channels = z.shape
-    count, out = math.prod(modes), weight.shape[-1]
+    count = math.prod(modes)
+    out = weight.shape[-1]
     p = torch.bmm(_by_mode(z), weight.reshape(count, channels, 2 * out)).reshape(count, batch, 2, 2, out)
     y = z.new_empty(batch, 2, *modes, out)
     into = y.view(batch, 2, count, out).permute(1, 2, 0, 3)
@@ -71,18 +69,18 @@ def _product(z: Tensor, weight: Tensor) -> Tensor:
 
 
 def _product_gradients(g: Tensor, z: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the gradients by ``z`` and ``weight``, given the gradient by the product."""
+    """Return the gradients with respect to ``z`` and ``weight``, given that with respect to the product."""
     batch, _, *modes, channels = z.shape
-    count, out = math.prod(modes), weight.shape[-1]
+    count = math.prod(modes)
+    out = weight.shape[-1]
     g = g.reshape(batch, 2, count, out).permute(2, 0, 1, 3)
     p = g.new_empty(count, batch, 2, 2, out)
     p[:, :, 0] = g
     p[:, :, 1, 0] = g[:, :, 1]
     p[:, :, 1, 1] = -g[:, :, 0]
     p = p.reshape(count, 2 * batch, 2 * out)
-    dz = torch.bmm(p, weight.reshape(count, channels, 2 * out).transpose(1, 2)).reshape(
-        count, batch, 2, channels
-    )
+    dz = torch.bmm(p, weight.reshape(count, channels, 2 * out).transpose(1, 2))
+    dz = dz.reshape(count, batch, 2, channels)
     dweight = torch.bmm(_by_mode(z).transpose(1, 2), p).reshape(weight.shape)
     return dz.permute(1, 2, 0, 3).reshape(z.shape), dweight
 
@@ -109,7 +107,15 @@ def mode_product(z: Tensor, weight: Tensor) -> Tensor:
 
 
 def channel_product(z: Tensor, matrix: Tensor) -> Tensor:
-    """Multiply the channels of all modes by the same complex matrix, shape (in, 2, out)."""
+    """Multiply the channels of all modes by the same complex matrix.
+
+    Args:
+        z: coefficients, shape (batch, 2, *modes, in).
+        matrix: matrix as real pairs, shape (in, 2, out).
+
+    Returns:
+        Coefficients, shape (batch, 2, *modes, out).
+    """
     p = (z @ matrix.flatten(1)).unflatten(-1, matrix.shape[1:])
     return torch.stack(
         [p[:, 0, ..., 0, :] - p[:, 1, ..., 1, :], p[:, 0, ..., 1, :] + p[:, 1, ..., 0, :]], dim=1

@@ -33,7 +33,7 @@ class Period:
 
     Attributes:
         share: period divided by the length of the domain, as numerator and denominator without a common
-            factor (integers, which compiled graphs can track).
+            factor. They are integers, which compiled graphs can track.
         edge: ``node``: the first and the last point lie on the edges, L = (n - 1) h; ``cell``: points are
             cell centres, L = n h.
         mode: values in the margin. ``continued``: ``(1 - s) x_last + s x_first`` with ``s = sin^2(pi q / 2)``
@@ -83,14 +83,12 @@ class Period:
     def extend(self, x: Tensor, dim: int) -> Tensor:
         """Extend ``x`` from the points of the domain along ``dim`` to the uniform grid of the period."""
         n = len(range(x.shape[dim]))
-        return (
-            append_margin(x, dim, self.points(n) - n, mode=self.mode)
-            if self.divides(n)
-            else self._product("period_from_domain", x, dim, n=n)
-        )
+        if self.divides(n):
+            return append_margin(x, dim, self.points(n) - n, mode=self.mode)
+        return self._product("period_from_domain", x, dim, n=n)
 
     def restrict(self, x: Tensor, dim: int, n: int) -> Tensor:
-        """Return ``x`` from the uniform grid of the period at the ``n`` points of the domain."""
+        """Return ``x``, on the uniform grid of the period along ``dim``, on ``n`` points of the domain."""
         return x.narrow(dim, 0, n) if self.divides(n) else self._product("domain_from_period", x, dim, n=n)
 
     def _product(self, name: str, x: Tensor, dim: int, *, n: int) -> Tensor:
@@ -139,7 +137,13 @@ def padded_period(
 
 
 def append_margin(x: Tensor, dim: int, margin: int, *, mode: PaddingMode = "continued") -> Tensor:
-    """Append ``margin`` points to ``x`` along ``dim``; see ``Period`` for the modes.
+    """Append a margin to a field.
+
+    Args:
+        x: field.
+        dim: dimension to extend.
+        margin: number of points to append.
+        mode: values of these points, see ``Period``.
 
     Raises:
         ValueError: a reflected margin wider than the field.
@@ -169,8 +173,17 @@ def append_margin(x: Tensor, dim: int, margin: int, *, mode: PaddingMode = "cont
 def period_from_domain(
     n: int, points: int, numerator: int, denominator: int, mode: int
 ) -> NDArray[np.float64]:
-    """Return the matrix from n points of a domain to the uniform grid of a period of ``numerator /
-    denominator`` spacings, shape (points, n).
+    """Return the matrix from the points of a domain to the uniform grid of its period, shape (points, n).
+
+    Args:
+        n: number of points of the domain.
+        points: number of points of the uniform grid.
+        numerator: numerator of the period in spacings of the domain.
+        denominator: denominator of the period.
+        mode: position of the padding mode in ``PaddingMode``.
+
+    Raises:
+        ValueError: a reflected margin wider than the domain.
     """
     period = Fraction(numerator, denominator)
     matrix = np.zeros((points, n))
@@ -198,7 +211,8 @@ def domain_from_period(
 ) -> NDArray[np.float64]:
     """Return the matrix from the uniform grid back to the domain, shape (n, points).
 
-    ``mode`` has no effect, since no point of the margin is used.
+    Arguments are those of ``period_from_domain``; ``mode`` has no effect, since no point of the margin is
+    used.
     """
     per_spacing = points / Fraction(numerator, denominator)
     inside = math.floor((n - 1) * per_spacing) + 1
@@ -209,8 +223,13 @@ def domain_from_period(
 
 
 def cubic_weights(position: Fraction, n: int) -> NDArray[np.float64]:
-    """Return the weights of the points 0 ... n - 1 in the cubic polynomial through the four points around
-    ``position``.
+    """Return the weights of cubic interpolation from the points 0 ... n - 1, shape (n,).
+
+    The polynomial goes through the four points around ``position``.
+
+    Args:
+        position: position in spacings from the first point.
+        n: number of points.
     """
     count = min(4, n)
     first = min(max(math.floor(position) - 1, 0), n - count)

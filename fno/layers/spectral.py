@@ -110,11 +110,10 @@ class SpectralConv(nn.Module):
 
     def _convolve(self, x: Tensor) -> Tensor:
         z = to_modes(x.movedim(1, -1), self.n_modes, self.method)
-        z = (
-            mode_product(z, self.weight.to(z.dtype))
-            if isinstance(self.weight, Tensor)
-            else cast(Tensor, self.weight(z))
-        )
+        if isinstance(self.weight, Tensor):
+            z = mode_product(z, self.weight.to(z.dtype))
+        else:
+            z = cast(Tensor, self.weight(z))
         if self.bias is not None:
             z = z + self._constant(self.bias.to(z.dtype))
         return from_modes(z, self.n_modes, x.shape[2:], method=self.method).movedim(-1, 1)

@@ -27,7 +27,7 @@ class SphericalConv(nn.Module):
         in_channels: channels of the input.
         out_channels: channels of the output.
         lmax: number of degrees, l < lmax.
-        grid: quadrature of the latitudes, see ``fno.grids.sphere_nodes``.
+        grid: kind of grid, see ``fno.grids.sphere_nodes``.
         bias: add a constant to each output channel.
         equivariant: real weights, with which the layer commutes with every rotation; complex ones shift the
             phase of zonal waves and so distinguish the axis.
@@ -67,8 +67,9 @@ class SphericalConv(nn.Module):
         return f"{self.in_channels}, {self.out_channels}, lmax={self.lmax}, grid={self.grid}{real}"
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve ``x``, shape (batch, in_channels, latitude, longitude), in at least float32, see
-        ``SpectralConv``.
+        """Convolve ``x``, shape (batch, in_channels, latitude, longitude), in at least float32.
+
+        The result has the dtype to which PyTorch promotes those of ``x`` and the weights.
 
         Raises:
             ModesError: the grid cannot resolve the degrees.
@@ -98,7 +99,13 @@ class SphericalConv(nn.Module):
 
 @lru_cache(maxsize=32)
 def sphere_transform(nlat: int, nlon: int, *, lmax: int, grid: SphereGrid) -> SphereTransform:
-    """Return the transform of a grid up to degree ``lmax`` - 1.
+    """Return the transform of a grid, cached.
+
+    Args:
+        nlat: number of latitudes.
+        nlon: number of longitudes.
+        lmax: number of degrees, l < lmax, and of orders.
+        grid: kind of grid.
 
     Raises:
         ModesError: the grid cannot resolve these degrees.
@@ -113,5 +120,11 @@ def sphere_transform(nlat: int, nlon: int, *, lmax: int, grid: SphereGrid) -> Sp
 
 
 def largest_lmax(nlat: int, nlon: int, grid: SphereGrid) -> int:
-    """Return the number of degrees that a grid transforms exactly."""
+    """Return the number of degrees that a grid transforms exactly, with as many orders.
+
+    Args:
+        nlat: number of latitudes.
+        nlon: number of longitudes.
+        grid: kind of grid.
+    """
     return min(nlat if grid == "legendre-gauss" else (nlat + 1) // 2, nlon // 2 + 1)
