@@ -18,6 +18,8 @@ from .base import Clipping, GridModel, clip
 
 
 class _Mlp(nn.Module):
+    """Two dense layers over channels; parameter names are FourCastNet's."""
+
     def __init__(self, features: int, hidden: int) -> None:
         super().__init__()
         self.fc1 = Linear(features, hidden)
@@ -43,6 +45,8 @@ class _Block(nn.Module):
 
 
 class _PatchEmbed(nn.Module):
+    """Map patches to tokens, shape (batch, rows, columns, embed_dim); parameter names are FourCastNet's."""
+
     def __init__(self, patch_size: tuple[int, int], in_channels: int, embed_dim: int) -> None:
         super().__init__()
         self.proj = nn.Conv2d(in_channels, embed_dim, kernel_size=patch_size, stride=patch_size)
@@ -52,7 +56,7 @@ class _PatchEmbed(nn.Module):
 
 
 def _repeat_last(x: Tensor, dim: int, count: int) -> Tensor:
-    """Extend ``x`` along ``dim`` by repeating its last entry."""
+    """Extend ``x`` along ``dim`` by ``count`` copies of its last entry."""
     shape = list(x.shape)
     shape[dim] = count
     return torch.cat([x, x.narrow(dim, x.shape[dim] - 1, 1).expand(shape)], dim)
@@ -65,7 +69,7 @@ class AFNO(GridModel):
     patches do not divide is padded at its far edges by repeating the last row and column, and cropped again.
 
     Other resolutions: on another grid the position embedding is interpolated (and the model warns), but a
-    patch keeps its number of points and so covers another area than in training: skill there is not to be
+    patch keeps its number of points, so that it covers another area than in training, and no skill is to be
     expected. ``resized`` returns a model with patch kernels for the new grid, whose tokens are those of the
     old one where the field is smooth.
 
@@ -108,7 +112,8 @@ class AFNO(GridModel):
         hard_thresholding_fraction: float = 1.0,
     ) -> None:
         super().__init__(in_channels, 2)
-        (h, w), (p, q) = inp_shape, patch_size
+        h, w = inp_shape
+        p, q = patch_size
         self.inp_shape = (h, w)
         if min(p, q) < 1 or p > h or q > w:
             raise ValueError(f"patch_size {(p, q)} does not fit a grid of {(h, w)} points")
@@ -134,8 +139,9 @@ class AFNO(GridModel):
 
     @classmethod
     def fit_options(cls, grid: Grid, options: Mapping[str, Any]) -> tuple[dict[str, Any], list[Clipping]]:
-        """Return the arguments for a grid: its shape, and patches no larger than it; see
-        ``GridModel.fit_options``.
+        """Return the arguments for a grid: its shape, and patches no larger than the grid.
+
+        See ``GridModel.fit_options``.
         """
         patch, clipped = clip("patch_size", options.get("patch_size", (8, 8)), grid.shape)
         return dict(options) | {"inp_shape": grid.shape, "patch_size": patch}, clipped
@@ -160,21 +166,21 @@ class AFNO(GridModel):
                 a patch.
         """
         self.check(x)
-        (h, w), (p, q) = static(x.shape[-2:]), self.patch_size
+        h, w = static(x.shape[-2:])
+        p, q = self.patch_size
         if h < p or w < q:
             raise ModesError(f"a grid of {(h, w)} points is smaller than a patch of {(p, q)}")
-        rows, columns = -(-h // p), -(-w // q)
+        rows = -(-h // p)
+        columns = -(-w // q)
         if rows * p != h or columns * q != w:
             x = _repeat_last(_repeat_last(x, 2, rows * p - h), 3, columns * q - w)
-        x = self.patch_embed(x) + resize_positions(self.pos_embed, self.tokens, (rows, columns)).reshape(
-            1, rows, columns, -1
-        )
+        positions = resize_positions(self.pos_embed, self.tokens, (rows, columns))
+        x = self.patch_embed(x) + positions.reshape(1, rows, columns, -1)
         for block in self.blocks:
             x = block(x)
         x = self.head(x).unflatten(-1, (p, q, self.out_channels))
-        return x.permute(0, 5, 1, 3, 2, 4).reshape(x.shape[0], self.out_channels, rows * p, columns * q)[
-            ..., :h, :w
-        ]
+        x = x.permute(0, 5, 1, 3, 2, 4).reshape(x.shape[0], self.out_channels, rows * p, columns * q)
+        return x[..., :h, :w]
 
     def resized(self, inp_shape: tuple[int, int], patch_size: tuple[int, int] | None = None) -> "AFNO":
         """Return a copy of this model for another grid, with position embedding and patch kernels resized.
@@ -183,7 +189,8 @@ class AFNO(GridModel):
             inp_shape: new grid points (H, W).
             patch_size: new points of a patch; by default chosen so that a patch covers the same area.
         """
-        (h, w), (p, q) = inp_shape, self.patch_size
+        h, w = inp_shape
+        p, q = self.patch_size
         patch = patch_size or (
             max(1, round(p * h / self.inp_shape[0])),
             max(1, round(q * w / self.inp_shape[1])),

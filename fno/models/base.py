@@ -34,13 +34,25 @@ class Clipping:
 def clip(
     name: str, requested: Sequence[int], largest: Sequence[int]
 ) -> tuple[tuple[int, ...], list[Clipping]]:
-    """Return the requested values limited to the largest possible ones, and what was reduced."""
+    """Return the requested values limited to the largest possible ones, and what was reduced.
+
+    Args:
+        name: name of the option.
+        requested: requested values.
+        largest: largest possible values.
+    """
     used = tuple(min(r, most) for r, most in zip(requested, largest, strict=True))
     return used, [] if used == tuple(requested) else [Clipping(name, tuple(requested), used)]
 
 
 def summary(module: nn.Module, description: str, children: Iterable[nn.Module] = ()) -> str:
-    """Return a short text for ``print``: type, description, number of parameters, and selected children."""
+    """Return a short text for ``print``: type, description, number of parameters, and selected children.
+
+    Args:
+        module: module to describe.
+        description: its dimensions and options.
+        children: modules whose own description follows, indented.
+    """
     count = sum(p.numel() for p in module.parameters())
     head = f"{type(module).__name__}({description}{', ' if description else ''}{count:,} parameters"
     inner = "".join(f"\n  {line}" for child in children for line in repr(child).splitlines())
@@ -51,8 +63,8 @@ class GridModel(nn.Module):
     """Base class of models that map fields on a grid to fields on the same grid.
 
     A subclass can override ``fit_options`` and ``output_layer``, which ``for_grid`` uses, and be registered
-    under a name, see ``fno.models.registry``. With ``FOURCASTER_DEBUG`` set in the environment,
-    inputs that are not finite are refused.
+    under a name, see ``fno.models.registry``. With ``FOURCASTER_DEBUG`` set in the environment, inputs that
+    are not finite are rejected.
 
     Args:
         in_channels: channels of the input.
@@ -102,9 +114,13 @@ class GridModel(nn.Module):
 
     @classmethod
     def fit_options(cls, grid: Grid, options: Mapping[str, Any]) -> tuple[dict[str, Any], list[Clipping]]:
-        """Return the constructor's arguments for a grid, channels excepted, and what was reduced.
+        """Return the constructor's arguments for a grid, except for the channels, and what was reduced.
 
-        By default the options as they are.
+        By default these are the options as they are.
+
+        Args:
+            grid: grid of the training data.
+            options: requested arguments of the constructor.
         """
         return dict(options), []
 
@@ -192,7 +208,12 @@ class PreciseConstants(nn.Module):
 
 
 def mark_trained(network: nn.Module, size: tuple[int, ...]) -> None:
-    """Record for every model in ``network`` that it was trained on a grid of this size."""
+    """Record for every model in a network that it was trained on a grid of this size.
+
+    Args:
+        network: module that is or contains the models.
+        size: points along each dimension.
+    """
     for module in network.modules():
         if isinstance(module, GridModel):
             module.trained_sizes = {tuple(size)}
@@ -207,8 +228,8 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -
         source: name of the source, for errors.
 
     Raises:
-        WeightsError: the weights do not fit (missing, unknown and mis-shaped ones are listed) or are not
-            finite; none was loaded.
+        WeightsError: the weights do not fit (missing and unknown ones and those of another shape are listed)
+            or are not finite; none was loaded.
     """
     compare(model, tensors, source)
     for name, module in model.named_modules():

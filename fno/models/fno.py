@@ -15,19 +15,19 @@ from .base import Clipping, GridModel, clip
 
 
 class FNO(GridModel):
-    """Fourier neural operator on regular grids in one, two or three dimensions (Li et al. 2021,
-    arXiv:2010.08895).
+    """Fourier neural operator on regular grids in one, two or three dimensions.
 
         y = Q B_L ... B_1 P x
 
-    with the lifting P, the projection Q and ``n_layers`` Fourier blocks B (see ``FNOBlock``). Argument names
-    are those of neuraloperator.
+    with the lifting P, the projection Q and ``n_layers`` Fourier blocks B (see ``FNOBlock``), after Li et al.
+    2021 (arXiv:2010.08895). Argument names are those of neuraloperator.
 
     Other resolutions: the model runs on every grid that resolves ``n_modes`` (a ``ModesError`` otherwise) and
-    warns outside the grids it was trained on. Its layers act alike there, except that pointwise activations
-    generate wavenumbers that alias on a coarse grid: an error that falls as the grid is refined, and that
-    vanishes with ``activation="alias_free"``. This does not imply skill at a resolution never seen: train on
-    several resolutions, and compare with interpolating the native prediction.
+    warns outside the grids it was trained on. Its layers act in the same way there, except that pointwise
+    activations generate wavenumbers that alias on a coarse grid: an error that falls as the grid is refined,
+    and that vanishes with ``activation="alias_free"``. This does not imply skill at a resolution that the
+    model was not trained on: train on several resolutions, and compare with interpolating the native
+    prediction.
 
     Convergence: on a smooth field the output converges under refinement at second order in the spacing along
     dimensions padded with ``continued`` and nodes on the edges, since the continued field is continuous with
@@ -90,9 +90,9 @@ class FNO(GridModel):
         super().__init__(in_channels, d)
         if n_layers < 1:
             raise ValueError(f"n_layers must be at least 1, got {n_layers}")
-        margins = (
-            (float(domain_padding),) * d if isinstance(domain_padding, int | float) else tuple(domain_padding)
-        )
+        if isinstance(domain_padding, int | float):
+            domain_padding = (float(domain_padding),) * d
+        margins = tuple(domain_padding)
         if len(margins) != d:
             raise ValueError(f"domain_padding has {len(margins)} entries, n_modes has {d}")
         sizes: tuple[int | None, ...] = (None,) * d if reference_size is None else tuple(reference_size)
@@ -139,8 +139,9 @@ class FNO(GridModel):
 
     @classmethod
     def fit_options(cls, grid: Grid, options: Mapping[str, Any]) -> tuple[dict[str, Any], list[Clipping]]:
-        """Return the arguments for a grid: modes that it resolves, and a margin along dimensions that are not
-        periodic; see ``GridModel.fit_options``.
+        """Return the arguments for a grid: modes that it resolves, and margins where it is not periodic.
+
+        See ``GridModel.fit_options``.
         """
         margin = options.get("domain_padding", 0.0)
         largest = grid.shape
@@ -192,6 +193,7 @@ class FNO(GridModel):
         return _restrict(cast(Tensor, self.projection(_extend(x, self.frames))), self.frames, size)
 
     def _positions(self, x: Tensor) -> Tensor:
+        """Return the coordinates of each dimension as channels, shape (batch, dimension, *grid)."""
         axes = []
         for d, (n, period) in enumerate(zip(x.shape[2:], self.periods, strict=True)):
             j = torch.arange(n, device=x.device, dtype=x.dtype)

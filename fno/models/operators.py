@@ -82,21 +82,35 @@ class _Problem(PreciseConstants):
     def channels(
         fields: int, inputs: int, parameters: int, *, edges: Sequence[AxisEdge], positions: bool
     ) -> int:
-        """Return the number of input channels of the network."""
+        """Return the number of input channels of the network.
+
+        Args:
+            fields: number of fields of the initial state.
+            inputs: number of input fields.
+            parameters: number of coefficients.
+            edges: grid along each axis, see the class.
+            positions: whether coordinates are part of the input.
+        """
         places = sum(2 if edge == "periodic" else 1 for edge in edges) if positions else 0
         return fields + inputs + parameters + places
 
     def positions_on(self, like: Tensor) -> list[Tensor]:
         """Return the coordinates of each axis as fractions of the domain, each of shape (*grid)."""
-        grid, offset = like.shape[2:], {"periodic": (0.0, 0), "node": (0.0, 1), "cell": (0.5, 0)}
+        # Offset of the first point in spacings, and number of points minus that of spacings.
+        offsets = {"periodic": (0.0, 0), "node": (0.0, 1), "cell": (0.5, 0)}
         axes = []
-        for n, edge in zip(grid, self.edges, strict=True):
-            first, fewer = offset[edge]
+        for n, edge in zip(like.shape[2:], self.edges, strict=True):
+            first, fewer = offsets[edge]
             axes.append((torch.arange(n, dtype=like.dtype, device=like.device) + first) / (n - fewer))
         return list(torch.meshgrid(*axes, indexing="ij"))
 
     def predict(self, state: Tensor, inputs: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
         """Return the output of the network, in the dtype of its weights.
+
+        Args:
+            state: normalised initial state, shape (batch, field, *grid).
+            inputs: input fields, shape (batch, input, *grid).
+            parameters: coefficients, each of shape (batch,).
 
         Raises:
             InputError: a complex state, input or coefficient.
@@ -108,13 +122,13 @@ class _Problem(PreciseConstants):
         return result
 
     def network_input(self, state: Tensor, inputs: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
-        """Return the input of the network, shape (batch, ``channels``, *grid)."""
-        grid, parts = state.shape[2:], [state, (inputs - self.input_mean) / self.input_std]
+        """Return the input of the network, shape (batch, ``channels``, *grid), from that of ``predict``."""
+        grid = state.shape[2:]
+        parts = [state, (inputs - self.input_mean) / self.input_std]
         for i, name in enumerate(self.coefficients):
             value = parameters[name].to(state).reshape(-1, 1, *[1] * len(grid))
-            parts.append(
-                ((value.log() - self.parameter_mean[i]) / self.parameter_std[i]).expand(-1, -1, *grid)
-            )
+            scaled = (value.log() - self.parameter_mean[i]) / self.parameter_std[i]
+            parts.append(scaled.expand(-1, -1, *grid))
         if self.positions:
             for position, edge in zip(self.positions_on(state), self.edges, strict=True):
                 waves = (
@@ -204,7 +218,7 @@ class EvolutionOperator(_Problem):
         else:
             key = (state.shape[2:], state.dtype, state.device)
             if key not in self._factors:
-                with torch.inference_mode(False):  # training must be able to save what a forecast computed
+                with torch.inference_mode(False):  # so that training can use what a forecast has cached
                     self._factors = {key: self._damping(state, values)}
             factors = self._factors[key]
         dims = list(range(2, state.ndim))
@@ -228,7 +242,14 @@ class EvolutionOperator(_Problem):
     def integrate_windows(
         self, state: Tensor, inputs: Tensor, parameters: Mapping[str, Tensor], *, windows: int
     ) -> Iterator[Tensor]:
-        """Yield the solution at the nodes of consecutive windows; shapes as for ``forward``."""
+        """Yield the solution at the start and the nodes of consecutive windows; shape as for ``forward``.
+
+        Args:
+            state: initial state, shape (batch, field, *grid).
+            inputs: input fields, shape (batch, input, *grid).
+            parameters: coefficients, each of shape (batch,).
+            windows: number of windows.
+        """
         for _ in range(windows):
             u = self(state, inputs, parameters)
             state = u[:, -1]
@@ -247,7 +268,7 @@ class SteadyOperator(_Problem):
         parameters: names of the coefficients.
         edges: grid along each axis: ``periodic``, ``node`` or ``cell``.
         zero_edges: whether the solution is zero on the boundaries of axes with nodes on their edges.
-        size: S as a function of input fields and coefficients, shape (batch, 1, ..., 1).
+        size: S, shape (batch, 1, ..., 1), as a function of input fields and coefficients; one by default.
     """
 
     def __init__(
@@ -265,7 +286,13 @@ class SteadyOperator(_Problem):
         self.size = size
 
     def forward(self, state: Tensor, inputs: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
-        """Return the solution, shape (batch, 1, field, *grid); arguments as for ``EvolutionOperator``."""
+        """Return the solution, shape (batch, 1, field, *grid).
+
+        Args:
+            state: empty, shape (batch, 0, *grid); it determines the dtype of the result.
+            inputs: input fields, shape (batch, input, *grid).
+            parameters: coefficients, each of shape (batch,).
+        """
         u = 1 + at_least_single(self.predict(state, inputs, parameters))
         if self.zero_edges:
             for position, edge in zip(self.positions_on(u), self.edges, strict=True):

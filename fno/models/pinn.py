@@ -27,7 +27,7 @@ class CoordinateNetwork(PreciseConstants):
         harmonics: number of harmonics of each periodic axis.
         width: features of a hidden layer.
         depth: number of hidden layers.
-        fourier_features: number of random features.
+        fourier_features: number of random Fourier features.
         fourier_scale: standard deviation of their wavenumbers, for coordinates scaled to [-1, 1].
         initialisation: ``xavier`` (Glorot and Bengio 2010) or ``orthogonal`` (Saxe et al. 2014).
 
@@ -141,7 +141,10 @@ class CoordinateNetwork(PreciseConstants):
         return Jet(u[0], dict(zip(keys, u[1:], strict=True)), records)
 
     def _features(self, points: Tensor, axis: str | None = None, order: int = 0) -> Tensor:
-        """Return the input features of the coordinates, or their derivative along an axis."""
+        """Return the input features of the coordinates, or their derivative along an axis.
+
+        The shape is (points, features).
+        """
         x = (points - self.low).to(self.low.dtype)
         phase = x @ self.frequency.T + self.phase
         if axis is None:
@@ -154,10 +157,10 @@ class CoordinateNetwork(PreciseConstants):
 
 
 class TimeWindows(nn.Module):
-    """Sequence of networks in time, each on its part of [0, 1] (time marching, Krishnapriyan et al. 2021).
+    """Sequence of networks on equal windows of time in [0, 1] (time marching, Krishnapriyan et al. 2021).
 
     Args:
-        networks: one for each of equally long windows; their first coordinate is time.
+        networks: network of each window in order; the first coordinate is time.
     """
 
     def __init__(self, networks: Sequence[CoordinateNetwork]) -> None:

@@ -29,13 +29,13 @@ class ModelRegistry(MutableMapping[str, type[nn.Module]]):
         unet = "mypackage.unet:UNet"
 
     Entry points are listed at the first access and imported when their model is first used. In Python,
-    ``REGISTRY["unet"] = UNet`` adds a model for the current process. Names that are taken are refused.
+    ``REGISTRY["unet"] = UNet`` adds a model for the current process. A name that is taken is an error.
 
     Args:
         builtin: models of this package.
 
     Raises:
-        RegistryError: on access, if an entry point uses a name that is taken or is not a model.
+        RegistryError: on access or assignment, if a name is taken or does not refer to a model.
 
     Example:
         >>> REGISTRY["sfno"].__name__
@@ -96,7 +96,10 @@ def _check(name: str, model: object, source: str) -> type[nn.Module]:
 
 
 def _origin(model: type) -> tuple[str, str]:
-    """Return where a class is defined, so that a module or notebook cell can be executed again."""
+    """Return where a class is defined.
+
+    A class of the same origin may replace another, so that a module or notebook cell can be executed again.
+    """
     return model.__module__, model.__qualname__
 
 
@@ -131,6 +134,14 @@ def build_model(
 
 
 def count_layers(kind: str, options: Mapping[str, Any]) -> Any:
-    """Return the number of layers among the options of a model, unchecked; 1 if it has no such option."""
+    """Return the number of layers among the options of a model, unchecked; 1 if it has no such option.
+
+    Args:
+        kind: name in ``REGISTRY``.
+        options: arguments of the constructor.
+
+    Raises:
+        KeyError: no such model.
+    """
     model = REGISTRY[kind]
     return model.count_layers(options) if issubclass(model, GridModel) else 1

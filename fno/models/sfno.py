@@ -23,9 +23,9 @@ class SFNO(GridModel):
     weights all grid points equally, and most of them lie near the poles).
 
     Other resolutions: the model runs on every grid of its kind that resolves ``lmax`` degrees (a
-    ``ModesError`` otherwise), and warns outside those it was trained on. Its convolutions act alike there up
-    to the quadrature error (none for fields of degree below ``lmax``); pointwise activations generate higher
-    degrees that alias on a coarse grid, an error that falls as the grid is refined.
+    ``ModesError`` otherwise), and warns outside those it was trained on. Its convolutions act in the same way
+    there up to the quadrature error (none for fields of degree below ``lmax``); pointwise activations
+    generate higher degrees that alias on a coarse grid, an error that falls as the grid is refined.
 
     Args:
         lmax: number of retained degrees, l < lmax.
@@ -90,8 +90,9 @@ class SFNO(GridModel):
 
     @classmethod
     def fit_options(cls, grid: Grid, options: Mapping[str, Any]) -> tuple[dict[str, Any], list[Clipping]]:
-        """Return the arguments for a grid: its quadrature and the degrees that it resolves; see
-        ``GridModel.fit_options``.
+        """Return the arguments for a grid: its quadrature and the degrees that it resolves.
+
+        See ``GridModel.fit_options``.
 
         Raises:
             ValueError: the grid does not cover the sphere.
@@ -119,8 +120,10 @@ class SFNO(GridModel):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``x``, shape (batch, in_channels, latitude, longitude), to (batch, out_channels, latitude,
-        longitude).
+        """Map fields to fields on the same grid, shape (batch, out_channels, latitude, longitude).
+
+        Args:
+            x: fields, shape (batch, in_channels, latitude, longitude).
 
         Raises:
             InputError: an invalid tensor, see ``GridModel.check``; ``ModesError`` if the grid cannot resolve

@@ -69,15 +69,32 @@ class Stepper(PreciseConstants):
 
     @staticmethod
     def input_channels(channels: int, *, window: int, forcings: int, static: int) -> int:
-        """Return the number of input channels of the network."""
+        """Return the number of input channels of the network.
+
+        Args:
+            channels: number of channels of the state.
+            window: number W of input states.
+            forcings: number of forcing fields.
+            static: number of static fields.
+        """
         return (window + 2) * channels + 2 * forcings + static
 
     def anomaly(self, state: Tensor, background: Tensor) -> Tensor:
-        """Return the normalised anomaly of a state in physical units, zero outside the mask."""
+        """Return the normalised anomaly of a state, zero outside the mask.
+
+        Args:
+            state: state in physical units, shape (..., channel, H, W).
+            background: background at the same times, same shape.
+        """
         return torch.where(self.mask, (state - background) / self.anomaly_std, 0.0)
 
     def state(self, anomaly: Tensor, background: Tensor) -> Tensor:
-        """Return the state in physical units: the inverse of ``anomaly``, NaN outside the mask."""
+        """Return the state in physical units: the inverse of ``anomaly``, NaN outside the mask.
+
+        Args:
+            anomaly: normalised anomaly, shape (..., channel, H, W).
+            background: background at the same times in physical units, same shape.
+        """
         return torch.where(self.mask, background + anomaly * self.anomaly_std, torch.nan)
 
     def forward(self, window: Tensor, background: Tensor, forcing: Tensor) -> Tensor:
