@@ -1,7 +1,7 @@
-"""Adaptive weights of the terms of a physics-informed loss: the residual against initial and boundary values.
+"""Adaptive weights of the terms of a physics-informed loss: residual, initial state and boundary values.
 
-A weighting is updated with the terms from time to time and returns a weight for each. All weights start from
-one. Their state is saved with a training run.
+A weighting is updated with the current terms at intervals, and returns a weight for each. All weights are
+initially one. Their state is saved with a training run.
 """
 
 import math
@@ -21,8 +21,8 @@ class Weighting(Protocol):
         """Adapt the weights to the current terms.
 
         Args:
-            rows: rows r_i of each term i, whose sum of squares is the term, shape (row,).
-            jacobians: their gradients J_i, shape (row, parameter).
+            rows: rows r_i of each term i, whose sum of squares is the term, each of shape (row,).
+            jacobians: gradients J_i of the rows, each of shape (row, parameter).
         """
 
     def terms(self) -> dict[str, float]:
@@ -68,7 +68,7 @@ class Fixed:
         """Restore the weights of the terms.
 
         Raises:
-            TypeError: a weight is not a finite number.
+            TypeError: a weight is not a finite number that is at least zero.
         """
         weights = dict(state["weights"])
         for name, weight in weights.items():
@@ -97,6 +97,7 @@ class GradientNorm(Fixed):
         self._balance({name: float((2 * jacobians[name].T @ rows[name]).norm()) for name in rows})
 
     def _balance(self, sizes: Mapping[str, float]) -> None:
+        """Move each weight towards the sum of all sizes divided by the size of its term."""
         total = sum(sizes.values())
         largest = max(sizes.values())
         for name, size in sizes.items():
@@ -127,7 +128,8 @@ class Causal(Fixed):
     times are.
 
     Args:
-        epsilon: strictness.
+        epsilon: factor of L(t); the larger it is, the better early times must be fitted before later ones
+            count.
         parts: number of parts of the window; the weight is constant in each.
     """
 
