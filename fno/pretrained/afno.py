@@ -1,4 +1,4 @@
-"""AFNOs of FourCastNet and physicsnemo, whose parameters have the same names and shapes as ours."""
+"""AFNOs of FourCastNet and physicsnemo, whose parameters have the names and shapes of this package's."""
 
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,8 @@ def read_physicsnemo(path: Path, arguments: dict[str, Any], folder: Path) -> Mod
     description, tensors = unpacked
     try:
         described = parse_json(description, "args.json")
-        name, stored = described["__name__"], dict(described["__args__"])
+        name = described["__name__"]
+        stored = dict(described["__args__"])
     except (ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{path}: args.json does not describe a model ({error})") from error
     if name != "AFNO":
@@ -61,7 +62,12 @@ def read_physicsnemo(path: Path, arguments: dict[str, Any], folder: Path) -> Mod
 
 
 def describe_afno(state: dict[str, Any], requested: dict[str, Any], source: str) -> ModelDescription:
-    """Return an AFNO as described by its tensors, and by arguments for what they do not determine.
+    """Return the AFNO that tensors describe.
+
+    Args:
+        state: tensors by name.
+        requested: arguments, under the names of either package, for what the tensors do not determine.
+        source: name of the file, for errors.
 
     Raises:
         WeightsError: not an AFNO, or contradictory, unknown or missing arguments.

@@ -30,7 +30,7 @@ def check_names(state: dict[Any, Any], source: str) -> dict[str, Any]:
     """Return a state dict whose keys are all names of reasonable length.
 
     Raises:
-        WeightsError: another key.
+        WeightsError: a key is not a string, or is too long.
     """
     if wrong := [name for name in state if not isinstance(name, str) or len(name) > _LONGEST_NAME]:
         raise WeightsError(f"{source} has no state dict: {str(wrong[0])[:80]!r} is not the name of a tensor")
@@ -43,7 +43,12 @@ def first_names(state: Mapping[str, Any]) -> str:
 
 
 def count_blocks(numbers: Iterable[str], name: str, source: str) -> int:
-    """Return the number of blocks, given the numbers in the names of their tensors.
+    """Return the number of blocks.
+
+    Args:
+        numbers: numbers of blocks in the names of their tensors.
+        name: prefix of these names, for errors.
+        source: name of the file, for errors.
 
     Raises:
         WeightsError: blocks are not numbered from 0 without gaps.
@@ -58,10 +63,15 @@ def count_blocks(numbers: Iterable[str], name: str, source: str) -> int:
 
 
 def check_dimensions(tensors: Mapping[str, Tensor], dimensions: Mapping[str, int], source: str) -> None:
-    """Check that tensors exist, have a number of dimensions, and are not empty.
+    """Check that tensors exist, have the right number of dimensions, and are not empty.
+
+    Args:
+        tensors: tensors by name.
+        dimensions: number of dimensions of each tensor to check.
+        source: name of the file, for errors.
 
     Raises:
-        WeightsError: one does not.
+        WeightsError: a tensor is missing, empty or has another number of dimensions.
     """
     for name, count in dimensions.items():
         if name not in tensors:

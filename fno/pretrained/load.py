@@ -39,7 +39,7 @@ def import_weights(path: str | Path, format: str, **arguments: Any) -> nn.Module
     Raises:
         FileNotFoundError: no such file.
         WeightsError: not a file of this format, an option that is not supported, or weights that do not fit;
-            every missing, unknown and mis-shaped tensor is listed.
+            tensors that are missing, unknown or of another shape are listed.
     """
     model = read_weights(path, format, **arguments)
     return build(model.kind, model.arguments, model.tensors, source=str(path))
@@ -49,6 +49,12 @@ def build(
     kind: str, arguments: Mapping[str, Any], tensors: Mapping[str, Tensor], *, source: str
 ) -> nn.Module:
     """Return a model with exactly these weights, in evaluation mode.
+
+    Args:
+        kind: name in ``REGISTRY``.
+        arguments: arguments of the constructor.
+        tensors: weights by name.
+        source: name of the source, for errors.
 
     Raises:
         WeightsError: no such model, or weights that do not fit.
@@ -61,11 +67,11 @@ def build(
 def construct(
     kind: str, arguments: Mapping[str, Any], tensors: Mapping[str, Shaped], *, source: str
 ) -> nn.Module:
-    """Return a model once its parameters are known to have the shapes of existing tensors.
+    """Return a model, after checking that its parameters have the shapes of existing tensors.
 
     Args:
         kind: name in ``REGISTRY``.
-        arguments: of the constructor; lists stand for tuples.
+        arguments: arguments of the constructor; lists are converted to tuples.
         tensors: tensors by name, or their entries in the header of a file.
         source: name of the source, for errors.
 

@@ -1,6 +1,7 @@
 """FNOs of neuraloperator with default options.
 
-Its spectral weights are complex, shape (in, out, *modes); ours are real pairs, shape (*modes, in, 2, out).
+Its spectral weights are complex, shape (in, out, *modes); those of this package are real pairs, shape
+(*modes, in, 2, out).
 """
 
 from collections.abc import Mapping
@@ -39,7 +40,7 @@ _DEFAULTS: dict[str, Any] = {
     "channel_mlp_dropout": 0,
     "non_linearity": "gelu",
 }
-_UNSUPPORTED = {  # parts of names that tell an option that is not the default
+_UNSUPPORTED = {  # parts of tensor names that occur only with an option other than the default
     ".weight.core": "factorization 'Tucker'",
     ".weight.weights": "factorization 'CP'",
     ".weight.factors": "a factorization",
@@ -56,8 +57,9 @@ _PARTS = {"convs": "conv", "fno_skips": "skip", "channel_mlp": "mlp", "channel_m
 
 
 def read_neuraloperator(path: Path, requested: dict[str, Any]) -> ModelDescription:
-    """Read the state dict of an FNO of neuraloperator; arguments and errors are those of
-    ``import_weights``.
+    """Read the state dict of an FNO of neuraloperator.
+
+    Arguments and errors are those of ``import_weights``.
     """
     source = str(path)
     state = check_names(load_tensors(path, source), source)
@@ -140,7 +142,7 @@ def _check_tensors(tensors: Mapping[str, Tensor], source: str) -> Tensor:
 
 
 def _same_columns(requested: Any, modes: tuple[int, ...]) -> bool:
-    """Return whether requested modes retain the same wavenumbers, as 2 n and 2 n + 1 do at the end."""
+    """Return whether requested modes retain the same wavenumbers; in the last entry, 2 n and 2 n + 1 do."""
     if not isinstance(requested, list | tuple) or len(requested) != len(modes):
         return False
     if not all(isinstance(n, int) for n in requested):
@@ -149,7 +151,7 @@ def _same_columns(requested: Any, modes: tuple[int, ...]) -> bool:
 
 
 def _rename(name: str) -> str:
-    """Return our name of a parameter of neuraloperator."""
+    """Return the name in this package of a parameter of neuraloperator."""
     parts = name.replace(".fcs.0.", ".fc1.").replace(".fcs.1.", ".fc2.").split(".")
     if parts[0] != "fno_blocks" or len(parts) < 3:
         return ".".join(parts)
@@ -159,7 +161,7 @@ def _rename(name: str) -> str:
 
 
 def _convert(name: str, t: Tensor, d: int) -> Tensor:
-    """Return our layout of a parameter of neuraloperator."""
+    """Return a parameter of neuraloperator in the layout of this package."""
     if ".convs." in name and name.endswith("tensor"):
         return torch.view_as_real(t.permute(*range(2, d + 2), 0, 1).contiguous()).movedim(-1, -2).contiguous()
     if ".convs." in name or "channel_mlp_skips" in name:
