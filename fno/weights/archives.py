@@ -21,9 +21,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from ..errors import WeightsError
 from .regular_file import check_memory, open_regular
 
-_DESCRIPTION, _TENSORS = "args.json", "model.pt"
-_LARGEST_DESCRIPTION = 2**20
-_LARGEST_DIRECTORY = 16 * 2**20
+_DESCRIPTION = "args.json"
+_TENSORS = "model.pt"
+_LARGEST_DESCRIPTION = 2**20  # bytes
+_LARGEST_DIRECTORY = 16 * 2**20  # bytes of the table of contents of a zip archive
 _MOST_MEMBERS = 100_000
 _EXPANSION = 10  # largest ratio of unpacked to compressed size
 _SMALL = 2**20  # bytes that any archive may unpack to
@@ -37,7 +38,8 @@ def load_tensors(path: Path, source: str) -> dict[str, Any]:
         source: name of the file, for errors.
 
     Raises:
-        WeightsError: not such a file, one that contains code, or tensors that are larger than the file.
+        WeightsError: the file was not written by ``torch.save``, contains code, or describes tensors that are
+            larger than the file.
     """
     size = path.stat().st_size
     stored = zipfile.is_zipfile(path)
@@ -96,9 +98,11 @@ def _tensors(state: dict[str, Any], source: str) -> Iterator[tuple[str, Tensor]]
 
 
 def _bytes(name: str, tensor: Tensor, size: int, *, source: str) -> int:
+    """Return the size of a tensor [bytes], after checking that all of it is stored."""
     if tensor.layout != torch.strided or tensor.is_quantized:
         raise WeightsError(f"{source}: {name[:80]} is sparse or quantised, which is not supported")
-    needed, stored = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
+    needed = tensor.numel() * tensor.element_size()
+    stored = tensor.untyped_storage().nbytes()
     if needed > stored or stored > size:
         raise WeightsError(
             f"{source}: {name[:80]} describes {needed} bytes, of which {min(stored, size)} are stored"
@@ -107,7 +111,7 @@ def _bytes(name: str, tensor: Tensor, size: int, *, source: str) -> int:
 
 
 def check_zip(path: Path, source: str, *, compressed: bool) -> int:
-    """Return the unpacked size of the members of a zip archive [bytes].
+    """Return the unpacked size of a zip archive [bytes]; without compression, that of the file.
 
     Args:
         path: archive.
@@ -145,7 +149,8 @@ def _directory_size(file: BinaryIO, size: int) -> int:
     file.seek(max(0, size - 65_557 - 76))
     end = file.read()
     file.seek(0)
-    at, at_64 = end.rfind(b"PK\x05\x06"), end.rfind(b"PK\x06\x06")
+    at = end.rfind(b"PK\x05\x06")
+    at_64 = end.rfind(b"PK\x06\x06")
     if at < 0 or len(end) < at + 22:
         return 0
     (directory,) = struct.unpack_from("<I", end, at + 12)
@@ -155,7 +160,11 @@ def _directory_size(file: BinaryIO, size: int) -> int:
 
 
 def unpack(path: Path, folder: Path) -> tuple[bytes, Path] | None:
-    """Return the description and the tensors (unpacked into ``folder``) of an archive of physicsnemo.
+    """Unpack an archive of physicsnemo.
+
+    Args:
+        path: archive.
+        folder: folder to unpack the tensors into.
 
     Returns:
         Contents of the description and path of the tensors; None if the file is not such an archive.
@@ -225,7 +234,7 @@ def _unpack_zip(path: Path, folder: Path) -> tuple[bytes, Path] | None:
 
 
 def _add_size(sizes: dict[str, int], name: str, size: int, *, limit: int, path: Path) -> None:
-    """Record the size of a member, after checking it."""
+    """Record the size of a member, after checking that it is the first of its name and not too large."""
     if name in sizes:
         raise WeightsError(f"{path} is an archive with two members {name}")
     if size > min(limit, _LARGEST_DESCRIPTION if name == _DESCRIPTION else limit):

@@ -44,12 +44,12 @@ def check_blueprint(
         source: name of the file, for errors.
 
     Raises:
-        WeightsError: the network cannot be built, or has other tensors: each missing, unknown and mis-shaped
-            one is listed.
+        WeightsError: the network cannot be built, or has other tensors; those that are missing, unknown or
+            of another shape or type are listed.
     """
     check_counts(tensors, layers=layers, weights=0, source=source)
     try:
-        with torch.device("meta"), _ShapesAlone():
+        with torch.device("meta"), _ShapesOnly():
             model = build()
     except Exception as error:  # constructors raise any error for impossible arguments
         raise WeightsError(
@@ -80,8 +80,8 @@ def check_counts(tensors: Mapping[str, Shaped], *, layers: int, weights: int, so
         )
 
 
-class _ShapesAlone(TorchFunctionMode):
-    """Skips the arithmetic of initial weights, for which PyTorch would import modules for a second."""
+class _ShapesOnly(TorchFunctionMode):
+    """Skip the arithmetic of initial weights, for which PyTorch would import modules for a second."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -91,7 +91,7 @@ class _ShapesAlone(TorchFunctionMode):
             return torch.empty(*args, **kwargs)
         tensor = args[0] if args else kwargs.get("tensor")
         if (
-            func in _VALUES_ALONE
+            func in _KEEP_SHAPE
             and isinstance(tensor, Tensor)
             and not any(isinstance(other, Tensor) for other in args[1:])
         ):
@@ -99,7 +99,7 @@ class _ShapesAlone(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-_VALUES_ALONE = {
+_KEEP_SHAPE = {
     Tensor.mul,
     Tensor.__mul__,
     Tensor.__rmul__,
@@ -115,8 +115,13 @@ def compare(model: nn.Module, tensors: Mapping[str, Shaped], source: str) -> Non
 
     Weights may have any real floating-point type, other tensors only that of the model.
 
+    Args:
+        model: model to compare with.
+        tensors: tensors by name, or their entries in the header of a file.
+        source: name of the file, for errors.
+
     Raises:
-        WeightsError: each missing, unknown and mis-shaped one is listed.
+        WeightsError: tensors are missing, unknown or of another shape or type; these are listed.
     """
     stored = dict(tensors)
     for name, module in model.named_modules():

@@ -26,7 +26,11 @@ def open_regular(path: Path) -> BufferedReader:
 
 
 def read_regular(path: Path, most: int) -> bytes:
-    """Return the contents of a regular file of at most ``most`` bytes.
+    """Return the contents of a regular file of bounded size.
+
+    Args:
+        path: file.
+        most: largest size [bytes].
 
     Raises:
         FileNotFoundError: no such file.
@@ -44,7 +48,11 @@ def read_regular(path: Path, most: int) -> bytes:
 
 
 def check_memory(path: Path, size: int) -> None:
-    """Check that tensors of ``size`` bytes fit into the memory of the machine.
+    """Check that the tensors of a file fit into the memory of the machine.
+
+    Args:
+        path: file, for the error.
+        size: size of its tensors [bytes].
 
     Raises:
         ValueError: they do not.

@@ -101,8 +101,11 @@ def read_header(path: Path) -> dict[str, Entry]:
 
 
 def _entry(path: Path, name: str, values: Any) -> tuple[Entry, tuple[int, int]]:
+    """Return type, shape and first and last byte of a tensor, from its description in the header."""
     try:
-        dtype, shape, (first, last) = _DTYPES[values["dtype"]], values["shape"], values["data_offsets"]
+        dtype = _DTYPES[values["dtype"]]
+        shape = values["shape"]
+        first, last = values["data_offsets"]
         if (
             set(values) != {"dtype", "shape", "data_offsets"}
             or not isinstance(shape, list)
@@ -125,7 +128,7 @@ def read_file(path: Path, entries: Mapping[str, Entry]) -> dict[str, Tensor]:
 
     Args:
         path: safetensors file.
-        entries: what ``read_header`` returned.
+        entries: types and shapes of its tensors, from ``read_header``.
 
     Raises:
         WeightsError: the file is damaged, or not the one whose header was read.
