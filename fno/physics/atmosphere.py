@@ -17,7 +17,12 @@ LATENT_HEAT = 2.501e6  # of vaporisation [J/kg]
 
 
 def virtual_temperature(temperature: Tensor, humidity: Tensor | None = None) -> Tensor:
-    """Return ``T (1 + 0.608 q)`` [K] for temperature [K] and specific humidity [kg/kg]."""
+    """Return the virtual temperature ``T (1 + 0.608 q)`` [K].
+
+    Args:
+        temperature: T [K].
+        humidity: specific humidity q [kg/kg]; zero by default.
+    """
     return temperature if humidity is None else temperature * (1 + 0.608 * humidity)
 
 
@@ -31,10 +36,10 @@ def hydrostatic(
     with the mean of the virtual temperatures of the two levels.
 
     Args:
-        geopotential: Phi [m^2/s^2].
-        temperature: T [K].
-        pressure: pressure of the levels [Pa], shape (level,).
-        humidity: specific humidity [kg/kg].
+        geopotential: Phi [m^2/s^2], shape (..., level, latitude, longitude).
+        temperature: T [K], same shape.
+        pressure: pressure p of the levels [Pa], shape (level,).
+        humidity: specific humidity [kg/kg], same shape as the temperature; zero by default.
 
     Returns:
         Residual, shape (..., level - 1, latitude, longitude).
@@ -60,12 +65,15 @@ def thermal_wind(
     equator, where the balance does not hold.
 
     Args:
-        u: eastward wind [m/s].
-        v: northward wind [m/s].
-        temperature: (virtual) temperature [K].
-        pressure: pressure of the levels [Pa], shape (level,).
+        u: eastward wind [m/s], shape (..., level, latitude, longitude).
+        v: northward wind [m/s], same shape.
+        temperature: (virtual) temperature T [K], same shape.
+        pressure: pressure p of the levels [Pa], shape (level,).
         sphere: grid.
         tropics: latitude [degrees] below which the residual is masked.
+
+    Returns:
+        Eastward and northward residual, each of shape (..., level - 1, latitude, longitude).
 
     Raises:
         InputError: there are fewer than two levels, or a field has a different number of them.
@@ -83,9 +91,9 @@ def continuity(u: Tensor, v: Tensor, omega: Tensor, *, pressure: Tensor, sphere:
     """Return ``div v + d omega / dp`` [1/s] between levels.
 
     Args:
-        u: eastward wind [m/s].
-        v: northward wind [m/s].
-        omega: vertical velocity [Pa/s].
+        u: eastward wind [m/s], shape (..., level, latitude, longitude).
+        v: northward wind [m/s], same shape.
+        omega: vertical velocity [Pa/s], same shape.
         pressure: pressure of the levels [Pa], shape (level,).
         sphere: grid.
 
@@ -108,14 +116,14 @@ def column_continuity(
 
     Args:
         u: eastward wind [m/s], shape (..., t, level, latitude, longitude).
-        v: northward wind [m/s].
+        v: northward wind [m/s], same shape.
         surface_pressure: p_s [Pa], shape (..., t, latitude, longitude).
         pressure: pressure of the levels [Pa], shape (level,).
         seconds: time between states [s].
         sphere: grid.
 
     Returns:
-        Residual at all times except the first and the last.
+        Residual at all times except the first and the last, shape (..., t - 2, latitude, longitude).
 
     Raises:
         InputError: there are fewer than two levels, or a field has a different number of them.
@@ -162,6 +170,9 @@ def dry_mass(surface_pressure: Tensor, humidity: Tensor, *, pressure: Tensor, sp
         humidity: specific humidity q [kg/kg], shape (..., level, latitude, longitude).
         pressure: pressure of the levels [Pa], shape (level,).
         sphere: grid.
+
+    Raises:
+        InputError: there are fewer than two levels, or a field has a different number of them.
     """
     _check_levels(pressure, humidity)
     return sphere.mean(surface_pressure - (humidity * layer_thickness(pressure, surface_pressure)).sum(-3))
@@ -185,12 +196,15 @@ def energy(
 
     Args:
         temperature: T [K], shape (..., level, latitude, longitude).
-        u: eastward wind [m/s].
-        v: northward wind [m/s].
-        humidity: specific humidity q [kg/kg].
+        u: eastward wind [m/s], same shape.
+        v: northward wind [m/s], same shape.
+        humidity: specific humidity q [kg/kg], same shape.
         surface_pressure: p_s [Pa], shape (..., latitude, longitude).
         pressure: pressure of the levels [Pa], shape (level,).
         sphere: grid.
+
+    Raises:
+        InputError: there are fewer than two levels, or a field has a different number of them.
     """
     _check_levels(pressure, temperature, u, v, humidity)
     column = HEAT_CAPACITY * temperature + (u**2 + v**2) / 2 + LATENT_HEAT * humidity

@@ -26,8 +26,8 @@ class _Balance:
         units: units of the residual.
         variables: required variables on levels; ``surface`` is the surface pressure or an alternative.
         on_sphere: whether it needs a global grid.
-        residual: from the fields, the pressures [Pa] and the sphere to the residual, one tensor for all its
-            components.
+        residual: function of the fields, the pressures [Pa] and the sphere that returns the residual, one
+            tensor for all its components.
         optional: variables on levels that are used where available.
     """
 
@@ -83,10 +83,10 @@ BALANCES = tuple(_BALANCES)
 
 
 class Balances:
-    """Residuals of balances of a state.
+    """Residuals of some balances of a state.
 
     Args:
-        names: which of ``BALANCES``.
+        names: balances to compute, of ``BALANCES``.
         channels: variable and level [hPa] of each channel of a state; the level is None for a variable
             without levels.
         sphere: the grid, if it is global.

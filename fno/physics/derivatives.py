@@ -29,14 +29,25 @@ class Derivative(Protocol):
     """A derivative operator as residuals call it."""
 
     def __call__(self, u: Tensor, axis: str, order: int = 1) -> Tensor:
-        """Return the derivative of ``u`` along an axis."""
+        """Return a derivative.
+
+        Args:
+            u: field.
+            axis: name of an axis of its grid.
+            order: order of the derivative.
+        """
 
 
 class InvertibleDerivative(Derivative, Protocol):
-    """Derivatives of a periodic grid on which the Laplacian can be inverted."""
+    """Derivatives on a periodic grid, where the Laplacian can be inverted."""
 
     def inverse_laplacian(self, f: Tensor, axes: Sequence[str] = ("y", "x")) -> Tensor:
-        """Return the field of zero mean whose Laplacian along some axes is ``f`` minus its mean."""
+        """Return the field of zero mean whose Laplacian along some axes is ``f`` minus its mean.
+
+        Args:
+            f: field.
+            axes: names of the axes.
+        """
 
 
 class _BoxDerivative:
@@ -111,6 +122,7 @@ class Spectral(_BoxDerivative):
         return result
 
     def _wave_numbers(self, u: Tensor, axis: str, half: bool) -> tuple[int, Tensor]:
+        """Return the dimension of an axis and its angular wave numbers; with ``half``, those >= 0."""
         at, dim = self.locate(u, axis)
         if not self.box.periodic[at]:
             raise InputError(
@@ -193,7 +205,7 @@ class Collocated:
     Args:
         axis: name of the axis.
         length: length of the interval.
-        dim: dimension of the nodes in a field, negative.
+        dim: dimension of the start and the nodes in a field, counted from the end (negative).
     """
 
     def __init__(self, axis: str, length: float, dim: int) -> None:
@@ -202,7 +214,7 @@ class Collocated:
         self.dim = dim
 
     def __call__(self, u: Tensor, axis: str, order: int = 1) -> Tensor:
-        """Return the derivative at the nodes.
+        """Return the derivative at the start and the nodes.
 
         Raises:
             InputError: ``axis`` is not the axis of the nodes.
@@ -294,8 +306,8 @@ class Autograd:
     """Derivatives by automatic differentiation of a function that is evaluated point by point.
 
     Args:
-        coordinates: coordinates by name, each of the shape of u; u is computed from them and they require
-            gradients.
+        coordinates: coordinates by name, each of the shape of u. They require gradients, and u is computed
+            from them.
     """
 
     def __init__(self, coordinates: Mapping[str, Tensor]) -> None:

@@ -30,7 +30,7 @@ class EvolutionEquation:
         equation: the equation or its name; it needs a linear symbol.
         parameters: parameters of the simulated system; the coefficients of the equation are taken from them.
         box: axes and lengths of space, at any resolution; all axes must be periodic.
-        window: length of the window.
+        window: length of the window, in the time unit of the equation.
 
     Raises:
         InputError: the equation is unknown or has no linear symbol, or an axis is not periodic.
@@ -69,10 +69,10 @@ class EvolutionEquation:
         return {name: values[name] for name in names}
 
     def residual(self, u: Tensor, coefficients: Parameters) -> Tensor:
-        """Return the residual at the nodes, the first included, in the units of the equation.
+        """Return the residual at the start and the nodes, in the units of the equation.
 
         Args:
-            u: values at the Radau nodes of the window, shape (batch, node, *grid).
+            u: values at the start and the Radau nodes of the window, shape (batch, node, *grid).
             coefficients: coefficients that differ between samples, shape (batch, 1, ..., 1); they take
                 precedence over those of the system.
         """
@@ -86,22 +86,26 @@ class EvolutionEquation:
         """Return the rates at which the linear part damps waves, shape (batch or 1, 1, *waves).
 
         Args:
-            like: a field, shape (batch, any, *grid).
+            like: field that determines grid, type and device, shape (batch, any, *grid).
             coefficients: see ``residual``.
         """
         dims = list(range(2, like.ndim))
         k2 = torch.zeros((), dtype=like.dtype, device=like.device)
         for dim, length in zip(dims, self.box.lengths, strict=True):
             n = like.shape[dim]
-            waves = (torch.fft.rfftfreq if dim == dims[-1] else torch.fft.fftfreq)(
-                n, 1 / n, dtype=like.dtype, device=like.device
-            )
+            frequencies = torch.fft.rfftfreq if dim == dims[-1] else torch.fft.fftfreq
+            waves = frequencies(n, 1 / n, dtype=like.dtype, device=like.device)
             k2 = k2 + ((2 * math.pi / length * waves) ** 2).reshape(-1, *[1] * (dims[-1] - dim))
         assert self.equation.damping is not None
         return self.equation.damping(k2[None, None], **self._with_system(coefficients))
 
     def scaled(self, residual: Tensor, coefficients: Parameters) -> Tensor:
-        """Return a residual in units of the solution; see the module."""
+        """Return a residual in units of the solution; see the module.
+
+        Args:
+            residual: residual, shape (batch, node, *grid).
+            coefficients: see ``residual``.
+        """
         dims = list(range(2, residual.ndim))
         rate = self.rates(residual, coefficients).detach()
         spectrum = torch.fft.rfftn(residual, dim=dims) * (self.window / (1 + self.window * rate))

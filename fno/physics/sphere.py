@@ -51,12 +51,17 @@ class Sphere:
         return 2 * OMEGA * torch.sin(self.latitude(like))
 
     def divergence(self, u: Tensor, v: Tensor) -> Tensor:
-        """Return the divergence [1/s] of a wind [m/s]."""
+        """Return the divergence of a wind [1/s].
+
+        Args:
+            u: eastward wind [m/s], shape (..., latitude, longitude).
+            v: northward wind [m/s], same shape.
+        """
         calculus, _, synthesise = self.transforms
         return cast(Tensor, synthesise(calculus.divergence(u, v, RADIUS)))
 
     def curl(self, u: Tensor, v: Tensor) -> Tensor:
-        """Return the vertical component of the curl [1/s] of a wind [m/s]."""
+        """Return the vertical component of the curl of a wind [1/s]; arguments as for ``divergence``."""
         calculus, _, synthesise = self.transforms
         return cast(Tensor, synthesise(calculus.curl(u, v, RADIUS)))
 

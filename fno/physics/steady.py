@@ -18,12 +18,12 @@ from .equations import Equation
 class SteadyEquation:
     """The residual of a steady equation, and the same in units of the solution.
 
-    A residual r corresponds to the error e with ``-mean(a) Laplacian e = r``, whose size does not depend on
-    the grid as that of r does.
+    A residual r corresponds to the error e with ``-mean(a) Laplacian e = r``. Unlike the size of r, that of e
+    does not depend on the grid.
 
     Args:
         equation: the equation or its name; its first coefficient must be the field a.
-        source: f.
+        source: source f.
         length: side of the square.
 
     Raises:
@@ -57,17 +57,19 @@ class SteadyEquation:
         return residual
 
     def scaled(self, residual: Tensor, a: Tensor) -> Tensor:
-        """Return the error that a residual corresponds to."""
+        """Return the error that a residual corresponds to, at the inner nodes.
+
+        Args:
+            residual: residual at the inner nodes, shape (..., n - 2, m - 2).
+            a: coefficient, shape (..., n, m).
+        """
         sines = []
         rates = []
         for n in residual.shape[-2:]:
             s, k2 = _sines(n)
             sines.append(torch.as_tensor(s, dtype=residual.dtype, device=residual.device))
-            rates.append(
-                torch.as_tensor(
-                    k2 / (self.length / (n + 1)) ** 2, dtype=residual.dtype, device=residual.device
-                )
-            )
+            k2 = k2 / (self.length / (n + 1)) ** 2
+            rates.append(torch.as_tensor(k2, dtype=residual.dtype, device=residual.device))
         rate = a.mean(dim=(-2, -1), keepdim=True) * (rates[0][:, None] + rates[1])
         waves = sines[0] @ residual @ sines[1] / rate
         return sines[0] @ waves @ sines[1]
@@ -91,7 +93,10 @@ def reference_size(name: str, system: Mapping[str, Any]) -> Callable[[Tensor, Ma
 
 @lru_cache(maxsize=16)
 def _sines(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sine transform of n inner nodes and the eigenvalues of the negative second difference."""
+    """Return the sine transform of n inner nodes and the eigenvalues of the negative second difference.
+
+    The spacing of the nodes is one; the shapes are (n, n) and (n,).
+    """
     k = np.arange(1, n + 1)
     matrix = math.sqrt(2 / (n + 1)) * np.sin(math.pi * np.outer(k, k) / (n + 1))
     return matrix, 4 * np.sin(math.pi * k / (2 * (n + 1))) ** 2

@@ -18,7 +18,7 @@ class Coefficient:
 
     Attributes:
         name: keyword of the residual, and name in configurations and in ``datasets.pde``.
-        meaning: what it stands for.
+        meaning: description, for the documentation.
         default: value of the equation where none is specified; None where there is no customary one.
         units: SI units, or ``1`` in nondimensional equations.
     """
@@ -36,7 +36,7 @@ class Conditions:
     Attributes:
         low: left end of the interval.
         high: right end.
-        initial: u at t = 0, from x.
+        initial: u at t = 0 as a function of x.
         coefficients: values of the equation's coefficients.
         periodic: whether the interval is periodic; otherwise u is zero at both ends.
         source: publication that the problem comes from.
@@ -71,7 +71,12 @@ class Problem(Conditions):
         return self.orders["t"] == 2
 
     def residual(self, u: Tensor, d: Derivative) -> Tensor:
-        """Return the residual of the equation at every point of u."""
+        """Return the residual of the equation at every point of u.
+
+        Args:
+            u: solution.
+            d: derivatives along t and x.
+        """
         residual: Tensor = self.equation.evaluate(u, d, **self.coefficients)
         return residual
 
@@ -91,12 +96,12 @@ class Equation:
         damping: linear symbol, ``damping(k2, **coefficients)``: rate at which the linear part damps a wave
             of squared wave number k2. None where the equation is not of the form u_t = F(u), or its linear
             part does more than damp.
-        translation_invariant: whether a shifted solution is a solution, so that position is no information.
+        translation_invariant: whether a shifted solution is a solution, so that positions need not be known.
         conditions: problem of the literature; None where there is none on an interval.
         zero_boundary: whether the solution of the steady equation is zero on the boundary.
-        reference_size: size of the solution of a steady equation, shape (batch, 1, 1, 1), from the
-            parameters of the system, the input fields, shape (batch, input, y, x), and the coefficients that
-            differ between samples, each of shape (batch,).
+        reference_size: estimate of the size of the solution of a steady equation, shape (batch, 1, 1, 1), as
+            a function of the parameters of the system, the input fields, shape (batch, input, y, x), and the
+            coefficients that differ between samples, each of shape (batch,).
         source: publication or textbook.
     """
 
@@ -114,7 +119,7 @@ class Equation:
 
     @property
     def steady(self) -> bool:
-        """Whether the equation has no time."""
+        """Whether the equation does not depend on time."""
         return "t" not in self.orders
 
     @property

@@ -33,7 +33,7 @@ def residual(
         w: vorticity, shape (..., t, y, x), or (..., y, x) where ``d`` has the time derivative by other means.
         d: derivatives along t, y and x, spectral along y and x.
         viscosity: kinematic viscosity.
-        forcing: f, or the name of one, see ``force``.
+        forcing: f, or the name of a force, see ``force``.
     """
     u, v = velocity(w, d)
     f = force(forcing, w) if isinstance(forcing, str) else forcing

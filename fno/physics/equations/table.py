@@ -40,6 +40,7 @@ def _problem(equation: Equation) -> str:
 
 
 def _value(value: float | str) -> str:
+    """Return a number or name as Markdown."""
     if isinstance(value, str):
         return f"`{value}`"
     return "2 pi" if value == 2 * math.pi else f"{value:.4g}"
