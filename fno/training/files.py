@@ -12,8 +12,11 @@ from pathlib import Path
 def replacing_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write to, and rename it to ``path`` at the end of the context.
 
-    The new file is on the disk before it is renamed, the folder's entries after that. If the context raises,
-    the old file is kept.
+    The new file is on the disk before it is renamed, and the new name when the context ends. If the context
+    raises, the old file is kept.
+
+    Args:
+        path: file to replace.
 
     Raises:
         OSError: another user's file or folder has the name of the temporary folder.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..errors import NonFiniteError
 
-_LISTED = 3
+_LISTED = 3  # names in a message
 
 
 def non_finite(tensors: Iterable[tuple[str, Tensor | None]]) -> list[str]:
@@ -54,7 +54,7 @@ def check_tensors(tensors: Mapping[str, Tensor], kind: str, when: str) -> None:
 
     Args:
         tensors: tensors by name.
-        kind: what they are, in the plural.
+        kind: plural noun for them in the message, e.g. ``weights``.
         when: position in the training, e.g. ``after step 12``.
 
     Raises:
@@ -70,10 +70,10 @@ def check_saved(path: Path, groups: Mapping[str, Mapping[str, Tensor]], step: in
     Args:
         path: file of the state.
         groups: its tensors by group and name. The group "best" is not checked.
-        step: its step.
+        step: number of completed steps, for the message.
 
     Raises:
-        NonFiniteError: it is not; the message says to remove the state.
+        NonFiniteError: a value is not finite; the message says to remove the state.
     """
     if names := non_finite(
         (name, t) for group, tensors in groups.items() if group != "best" for name, t in tensors.items()

@@ -39,13 +39,13 @@ class LevenbergMarquardt:
     def step(
         self, parameters: Tensor, residuals: Tensor, jacobian: Tensor, *, loss: Callable[[Tensor], float]
     ) -> tuple[Tensor, bool]:
-        """Return parameters with a lower loss and True, or the given ones and False if no step lowers it.
+        """Return new parameters with a lower loss and True, or ``parameters`` and False if no step lowers it.
 
         Args:
             parameters: p, shape (parameter,).
             residuals: r(p), shape (residual,).
             jacobian: J, shape (residual, parameter).
-            loss: function that returns the sum of squares for given parameters.
+            loss: function that returns the sum of squares for parameters of shape (parameter,).
         """
         before = float(residuals.square().sum())
         # With fewer residuals than parameters, (J^T J + mu I)^-1 J^T = J^T (J J^T + mu I)^-1 is cheaper.

@@ -64,7 +64,7 @@ def train(
         folder: folder of ``training.safetensors`` (the state, from which an interrupted run resumes) and
             ``log.jsonl``.
         fingerprint: identifies everything that the result depends on; a saved state with another fingerprint
-            is refused.
+            is an error.
         progress: called with (step, total steps, text).
         stop: called after each step; if it returns True, the state is saved and training ends.
 

@@ -28,7 +28,11 @@ def check_range(settings: Any, **ranges: tuple[float, float]) -> None:
 
 
 def check_finite(settings: Any) -> None:
-    """Check that all numbers of a dataclass of settings are finite; raises ``SettingError``."""
+    """Check that all numbers of a dataclass of settings are finite.
+
+    Raises:
+        SettingError: a number is not finite.
+    """
     for field in fields(settings):
         value = getattr(settings, field.name)
         if isinstance(value, float) and not math.isfinite(value):
@@ -119,10 +123,14 @@ class TrainSettings:
         return min(self.rollout_steps, 2 + int(done * (self.rollout_steps - 1)))
 
     def rate(self, step: int, total: int) -> float:
-        """Return the learning rate of ``step`` of ``total``.
+        """Return the learning rate of a step.
 
         Both stages, one-step training and rollouts, have their own linear warm-up and cosine decay; the peak
         of the second is ``rollout_rate`` times that of the first.
+
+        Args:
+            step: number of the step, from 0.
+            total: number of steps of the whole run.
         """
         first = total * self.rollout_epoch // self.epochs
         if step < first or first == total:

@@ -131,7 +131,12 @@ def load_own_state(
 
 
 def not_a_state(path: Path, why: str) -> ValueError:
-    """Return the error that refuses a file, for a reason."""
+    """Return the error for a file that is not a training state.
+
+    Args:
+        path: file.
+        why: reason, for the message.
+    """
     return ValueError(f"{path} is not a training state ({why}); remove it to start over")
 
 
@@ -206,7 +211,11 @@ def optimizer_tensors(optimizer: Optimizer) -> Tensors:
 
 
 def restore_optimizer(optimizer: Optimizer, tensors: Tensors) -> None:
-    """Restore the state of an optimizer from what ``optimizer_tensors`` returned.
+    """Restore the state of an optimizer.
+
+    Args:
+        optimizer: optimizer to change.
+        tensors: state as named tensors, from ``optimizer_tensors``.
 
     Raises:
         ValueError: the tensors do not match the parameters of the optimizer.

@@ -1,11 +1,11 @@
 """Inverse problems: the unknown coefficients and initial state of an equation from sensors.
 
-The unknowns are functions of standard normal variables z, their prior. The most probable z minimises the
+The unknowns are functions of variables z with a standard normal prior. The most probable z minimises the
 negative logarithm of the posterior density, up to a constant
 
     1/2 |(u(z; x_i, t_j) - s_ij) / noise|^2 + 1/2 |z|^2
 
-with the solution u at the sensors and the readings s. ``infer`` does so for any solver.
+with the solution u at the sensors and the readings s. ``infer`` minimises it for any solver.
 
 ``InverseObjective`` trains a solution operator at the same time. While the operator is trained on
 simulations, z is inferred at every tenth of the training from ``FIRST`` on. In between, the operator is also
@@ -58,7 +58,7 @@ class LatentParameters(nn.Module):
     Attributes:
         z: most probable standard normal variables: coefficients, then the modes of the initial state.
         factor: square root of the covariance of z.
-        tenths: tenth of the training of the last inference.
+        tenths: progress of the training at the last inference, in tenths.
     """
 
     z: Tensor
@@ -91,7 +91,12 @@ class LatentParameters(nn.Module):
         return cls(SpectralPrior.fit(states, modes), priors)
 
     def sample(self, count: int, generator: torch.Generator) -> Instances:
-        """Return samples of the posterior."""
+        """Return samples of the posterior.
+
+        Args:
+            count: number of samples.
+            generator: source of random numbers, on the CPU.
+        """
         normal = torch.randn(count, len(self.z), generator=generator, dtype=self.z.dtype)
         return self.instances(self.z + normal @ self.factor.mT)
 

@@ -1,5 +1,6 @@
-"""Objectives of solution operators: the error against known solutions, the residual of the equation, or both
-(Li et al. 2021, arXiv:2111.03794).
+"""Objectives of solution operators: error against known solutions, residual of the equation, or both.
+
+The combination is that of Li et al. 2021 (arXiv:2111.03794).
 """
 
 import math
@@ -20,7 +21,7 @@ from ...transforms.radau import interpolation
 from ..protocols import Loss
 from ..settings import check_finite
 
-_FINEST = 64
+_FINEST = 64  # largest refinement
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class SolvingLoss:
     Args:
         data: weight of the relative error against known solutions.
         equation: weight of the residual of the equation, in units of the solution.
-        refine: number of points along each axis, per point of the data, of the grid of the residual.
+        refine: factor by which the grid of the residual is finer than that of the data along each axis.
         warmup: fraction of the training over which the windows of time are added one by one.
         experiment: weight of the residual at samples of the posterior of an inverse problem.
 
@@ -71,12 +72,18 @@ class WindowSolver(Protocol):
     solution: Tensor
 
     def __call__(self, state: Tensor, inputs: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
-        """Return the solution at the nodes of a window, shape (batch, node, field, *grid)."""
+        """Return the solution at the start and the nodes of a window, shape (batch, node, field, *grid).
+
+        Args:
+            state: initial state, shape (batch, field, *grid).
+            inputs: input fields, shape (batch, input, *grid).
+            parameters: coefficients, each of shape (batch,).
+        """
 
     def integrate_windows(
         self, state: Tensor, inputs: Tensor, parameters: Mapping[str, Tensor], *, windows: int
     ) -> Iterator[Tensor]:
-        """Yield the solution at the nodes of one window after the other."""
+        """Yield the solution at the start and the nodes of consecutive windows; arguments as for a call."""
 
 
 class EvolutionObjective:
@@ -89,7 +96,7 @@ class EvolutionObjective:
         model: solution operator.
         loss: weights of the terms.
         equation: equation of the residual; may be None if its weight is zero.
-        times: times of the known solutions after the initial state.
+        times: times of the known solutions after the initial state, in the time unit of the equation.
         windows: number of windows.
     """
 
@@ -137,17 +144,22 @@ class EvolutionObjective:
 
     @torch.no_grad()
     def window_starts(self, batch: Instances, count: int) -> Tensor:
-        """Return the first states of ``count`` windows, shape (count * batch, field, *grid)."""
+        """Return the first states of consecutive windows, shape (count * batch, field, *grid).
+
+        Args:
+            batch: samples, whose initial states start the first window.
+            count: number of windows.
+        """
         solutions = self.model.integrate_windows(
             batch.state, batch.inputs, batch.parameters, windows=count - 1
         )
         return torch.cat([batch.state, *(u[:, -1] for u in solutions)])
 
     def residuals(self, u: Tensor, coefficients: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return the residual at all nodes but the first, in its own units and in units of the solution.
+        """Return the residual at the nodes, in its own units and in units of the solution.
 
         Args:
-            u: solution at the nodes, shape (batch, node, 1, *grid).
+            u: solution at the start and the nodes, shape (batch, node, 1, *grid).
             coefficients: coefficients of the equation, each of shape (batch,).
 
         Raises:
@@ -238,7 +250,7 @@ def interpolate_in_time(u: Tensor, times: Tensor) -> Tensor:
     """Return the solution at given times of a window, by the polynomial through its nodes.
 
     Args:
-        u: solution at the nodes, shape (batch, node, field, *grid).
+        u: solution at the start and the nodes, shape (batch, node, field, *grid).
         times: times as fractions of the window, shape (time,).
 
     Returns:
@@ -263,6 +275,7 @@ def _refine(batch: Instances, factor: int) -> Instances:
 
 
 def _resample(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Return periodic fields, shape (batch, field, *grid), on a grid of ``size`` points."""
     if not x.shape[1]:
         return x.new_zeros(len(x), 0, *size)
     return resample(x.movedim(1, -1), tuple(size)).movedim(-1, 1)

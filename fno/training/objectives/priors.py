@@ -117,7 +117,7 @@ class SpectralPrior:
 
     @property
     def unknowns(self) -> int:
-        """Number of standard normal variables, including the unused imaginary part of the mean."""
+        """Number of standard normal variables; the imaginary part of the mean counts, but has no effect."""
         return 2 * self.spread.numel()
 
     def transform(self, z: Tensor) -> Tensor:

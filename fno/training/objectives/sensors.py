@@ -16,7 +16,7 @@ class Sensors:
 
     Attributes:
         positions: coordinates in units of the box, in [0, 1), shape (sensor, dimension).
-        times: increasing times after the initial state, shape (time,).
+        times: increasing times after the initial state, in the time unit of the equation, shape (time,).
         readings: measured values, NaN where missing, shape (field, sensor, time).
         noise: standard deviation of a reading, a number or a tensor that broadcasts to the shape of the
             readings.
@@ -58,8 +58,9 @@ class Sensors:
         """Return the solution at the sensors, by polynomials in time and trigonometric ones in space.
 
         Args:
-            windows: solution at the nodes of consecutive windows, shape (batch, node, field, *grid) each.
-            length: length of a window.
+            windows: solution at the start and the nodes of consecutive windows, each of shape (batch, node,
+                field, *grid).
+            length: length of a window, in the unit of the times.
 
         Returns:
             Shape (batch, field, sensor, time).

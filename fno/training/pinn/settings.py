@@ -14,7 +14,7 @@ class PinnSettings:
     """Settings of the training of a physics-informed network.
 
     Args:
-        optimizer: ``gauss_newton`` with damping, or the customary ``adam_lbfgs``.
+        optimizer: ``gauss_newton`` (with damping), or ``adam_lbfgs``, which is more common.
         windows: number of windows of time, which are trained in turn.
         points: number of collocation points per window.
         initial_points: number of points of the initial state.
@@ -27,7 +27,7 @@ class PinnSettings:
         iterations: largest number of Gauss-Newton steps per window and stage.
         tolerance: root of the loss below which a window is finished.
         adam_steps: Adam steps per window and stage.
-        lbfgs_steps: L-BFGS iterations after them.
+        lbfgs_steps: L-BFGS iterations after them, a multiple of 20; others are rounded down.
         learning_rate: learning rate of Adam.
         seed: seed of all random numbers.
 

@@ -65,11 +65,12 @@ def train_pinn(
         folder: folder of ``training.safetensors`` (the state, from which an interrupted run resumes) and
             ``log.jsonl``.
         fingerprint: identifies everything that the result depends on; a saved state with another fingerprint
-            is refused.
+            is an error.
         progress: called with (finished windows, total windows, text).
         loss: weights of the terms of the loss.
-        stop: called after each iteration; if it returns True, training ends. Finished windows are saved, and
-            under ``gauss_newton`` also the state of the unfinished one.
+        stop: called after each Gauss-Newton step, every 50 Adam steps and every 20 L-BFGS iterations; if it
+            returns True, training ends. Finished windows are saved, and under ``gauss_newton`` also the state
+            of the unfinished one.
 
     Raises:
         StoppedError: ``stop`` returned True.
@@ -169,7 +170,13 @@ class _Run(Generic[N]):
         return window
 
     def finish(self, window: Window, residual: float, held_out: float) -> None:
-        """Count a window as finished."""
+        """Count a window as finished.
+
+        Args:
+            window: the window.
+            residual: root mean square of the residual at the collocation points.
+            held_out: root mean square at held-out points.
+        """
         self.step += window.iterations
         self.done = window.number + 1
         self.totals["residual"] += residual**2
@@ -224,5 +231,6 @@ class _Run(Generic[N]):
             self._unfinished_tensors = groups.get("window", {})
 
     def _interval(self, number: int) -> tuple[float, float]:
+        """Return the first and the last time of a window."""
         count = self.settings.windows
         return number / count, (number + 1) / count

@@ -27,7 +27,7 @@ class JetNetwork(Protocol):
     """A coordinate network that computes its derivatives."""
 
     def jet(self, points: Tensor, orders: Mapping[str, int]) -> Jet:
-        """Return value and derivatives at points."""
+        """Return value and derivatives at points, see ``CoordinateNetwork.jet``."""
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """Yield the parameters, weight and bias of each layer in turn."""
@@ -106,7 +106,7 @@ class Window:
 
         Raises:
             KeyError: an entry is missing.
-            TypeError: an entry has the wrong type, shape or range.
+            TypeError: an entry has the wrong type or shape, or is not finite.
         """
         for name in ("points", "emphasis"):
             current = getattr(self, name)
@@ -293,16 +293,31 @@ class Window:
                 yield iteration, {name: _rms(value) for name, value in terms.items()}
 
     def check(self, terms: dict[str, Tensor], iteration: int) -> None:
-        """Check that all terms are finite; raises ``NonFiniteError``."""
+        """Check that all terms are finite.
+
+        Args:
+            terms: values by name.
+            iteration: iteration, for the message.
+
+        Raises:
+            NonFiniteError: a term is not finite.
+        """
         for name, value in terms.items():
             if not torch.isfinite(value).all():
                 raise self._non_finite(name, iteration)
 
     def check_jacobian(self, jacobian: Tensor, iteration: int) -> None:
-        """Check that the Jacobian is finite; raises ``NonFiniteError``.
+        """Check that the Jacobian is finite.
 
         Otherwise no Gauss-Newton step would lower the loss, which would end the window as if it had
         converged.
+
+        Args:
+            jacobian: gradients of the rows, shape (row, parameter).
+            iteration: iteration, for the message.
+
+        Raises:
+            NonFiniteError: an entry is not finite; the message names its parameters.
         """
         if not torch.isfinite(jacobian).all():
             sizes = [p.numel() for p in self.network.parameters()]
@@ -311,7 +326,7 @@ class Window:
             raise self._non_finite(f"the gradient of {list_names(names)}", iteration)
 
     def position(self, iteration: int) -> str:
-        """Return an iteration as text."""
+        """Describe an iteration for a message."""
         return f"iteration {iteration} of window {self.number + 1}"
 
     def _non_finite(self, name: str, iteration: int) -> NonFiniteError:
