@@ -40,8 +40,9 @@ class BarotropicFlow:
         beta: gradient of planetary vorticity [1/(m s)].
         drag: linear drag [1/s].
         forcing: rms vorticity that the forcing adds per day [1/s]; zero for free decay.
-        diffusion: coefficient nu of the eighth-order diffusion [m^8/s]; None damps the smallest scale to 1/e
-            in six hours, with zero free flow conserves energy and enstrophy to the accuracy of the time step.
+        diffusion: coefficient nu of the eighth-order diffusion [m^8/s]; by default the smallest scale falls
+            to 1/e in six hours. Without drag, forcing and diffusion, energy and enstrophy are conserved to
+            the accuracy of the time step.
     """
 
     def __init__(
@@ -74,7 +75,11 @@ class BarotropicFlow:
         self.vorticity = self.mean_vorticity + 4 * self._noise(FORCING)
 
     def step(self, seconds: float) -> None:
-        """Advance the vorticity by one step."""
+        """Advance the vorticity by one step.
+
+        Args:
+            seconds: length of the step [s].
+        """
         if self.stepper is None or self.stepper.step != seconds:
             self.stepper = ETDRK4(self.linear, seconds)
         self.vorticity = self.stepper(
@@ -93,7 +98,7 @@ class BarotropicFlow:
         }
 
     def _noise(self, rms: float) -> Complex:
-        """Return a random field in the forcing ring with the root mean square ``rms``."""
+        """Return the coefficients of a random field in the forcing ring with the root mean square ``rms``."""
         white = self.ring * np.fft.rfft2(self.rng.standard_normal((self.points, self.points)))
         field = self.torus.to_grid(white)
         return np.asarray(rms * np.fft.rfft2(field / np.sqrt((field**2).mean())))
@@ -128,6 +133,7 @@ class BetaPlane(EvolvingSystem):
     def template(self) -> xr.Dataset:
         """Return the coordinates time, y and x, vorticity and wind."""
         sizes = {"time": self.frames + 1, "y": self.resolution, "x": self.resolution}
+        # Not ``units``, which xarray would decode to durations.
         time = ("time", self.times, {"long_name": "time", "unit": "days"})
         coords = {"time": time} | {
             d: periodic_axis(d, self.resolution, start=0.0, length=self.length) for d in ("y", "x")
@@ -159,6 +165,7 @@ class BetaPlane(EvolvingSystem):
         return {name: np.stack([f[name] for f in frames]) for name in UNITS}
 
     def _advance(self, flow: BarotropicFlow, days: float, pieces: int) -> None:
+        """Advance a flow by a number of days in equal pieces, each with a time step of its own."""
         for _ in range(pieces if days else 0):
             fields = flow.fields()
             speed = np.hypot(fields["u_component_of_wind"], fields["v_component_of_wind"])
@@ -189,13 +196,15 @@ def simulate(
         step_hours: time between stored states [h].
         points: grid points along each side of the plane, at least 56.
         seed: seed of the initial state and the forcing.
-        progress: called with (days done, total days, text).
+        progress: called with (states done, total states, text).
     """
-    flow, substep = BarotropicFlow(points, seed), 3600.0
+    flow = BarotropicFlow(points, seed)
+    substep = 3600.0
     inner = int(step_hours * 3600 / substep)
     for _ in range(20 * 24):
         flow.step(substep)
-    rows, columns = slice(10, 35), slice(6, 51)
+    rows = slice(10, 35)
+    columns = slice(6, 51)
     frames: dict[str, list[NDArray[np.float32]]] = {}
     count = days * 24 // step_hours
     for i in range(count):

@@ -62,9 +62,8 @@ class Darcy(System):
     def draw(self, rng: np.random.Generator, points: int) -> Array:
         """Return the coefficient on a grid that includes the boundary, shape (points, points)."""
         # A quarter of a periodic field of twice the size, so that opposite sides are independent.
-        field = GaussianField(self.alpha, 2 * self.tau, 2 * self.sigma).draw(rng, 2 * (points - 1), 2)[
-            :points, :points
-        ]
+        distribution = GaussianField(self.alpha, 2 * self.tau, 2 * self.sigma)
+        field = distribution.draw(rng, 2 * (points - 1), 2)[:points, :points]
         return np.where(field > 0, self.high, self.low) if self.coefficient == "threshold" else np.exp(field)
 
     def sample_inputs(self, rng: np.random.Generator) -> dict[str, Array]:

@@ -16,7 +16,7 @@ Complex = NDArray[np.complex128]
 
 STABLE = 2.5
 """Stability limit of the product of step and eigenvalue of N on either axis, that of RK4 with a margin."""
-_POINTS = 32
+_POINTS = 32  # on the circle
 
 
 class ETDRK4:
@@ -48,7 +48,7 @@ class ETDRK4:
 
         Args:
             u: state, one value per mode.
-            tendency: N.
+            tendency: N, as a function of the state.
         """
         n = tendency(u)
         a = self.half * u + self.middle * n

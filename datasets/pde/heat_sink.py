@@ -97,7 +97,7 @@ class HeatSink(System):
         )
 
     def draw(self, rng: np.random.Generator) -> NDArray[np.bool_]:
-        """Return whether each lattice cell is metal, shape (y, x)."""
+        """Return whether each cell of the lattice is metal, shape (y, x)."""
         metal = np.zeros((LATTICE, LATTICE), dtype=bool)
         plate = int(rng.integers(2, 7))
         metal[:plate] = True
@@ -149,7 +149,8 @@ def steady_temperature(
     padded = np.pad(index, ((0, 1), (0, 0)), constant_values=-1)  # air above, but not below or at the sides
     for first, second in ((padded[:-1], padded[1:]), (index[:, :-1], index[:, 1:])):
         both = (first >= 0) & (second >= 0)
-        a, b = first[both], second[both]
+        a = first[both]
+        b = second[both]
         rows += [a, b]
         columns += [b, a]
         values += [np.full(len(a), -conductivity)] * 2

@@ -38,8 +38,8 @@ class SolutionLayout:
         axes: dimensions of space.
         origins: lowest coordinate of the domain along each axis.
         lengths: length of the domain along each axis.
-        edges: placement of the grid along each axis: ``periodic``, nodes on both edges, or cells
-            between them.
+        edges: grid along each axis: ``periodic``, with nodes on both edges (``node``), or cell centres
+            (``cell``).
         times: times of the solution after the initial state.
         evolves: whether the solution depends on time.
     """
@@ -55,7 +55,7 @@ class SolutionLayout:
     evolves: bool
 
     def box(self, points: Sequence[int]) -> Box:
-        """Return the domain with ``points`` points along the axes."""
+        """Return the domain with a number of points along each axis."""
         return Box(self.axes, tuple(points), self.lengths, tuple(edge == "periodic" for edge in self.edges))
 
 
@@ -159,11 +159,12 @@ def open_simulations(path: str | Path | xr.Dataset, *, follow_links: bool = Fals
         FileNotFoundError: there is nothing at the path.
         ValueError: the path is not a store of simulations.
     """
-    dataset, source = (
-        (path, "the data set")
-        if isinstance(path, xr.Dataset)
-        else (open_raw(str(path), follow_links=follow_links), str(path))
-    )
+    if isinstance(path, xr.Dataset):
+        dataset = path
+        source = "the data set"
+    else:
+        dataset = open_raw(str(path), follow_links=follow_links)
+        source = str(path)
     try:
         name = recorded(dataset.attrs, "system", str)
         parameters = recorded(dataset.attrs, "parameters", dict)
@@ -180,6 +181,14 @@ def open_simulations(path: str | Path | xr.Dataset, *, follow_links: bool = Fals
 def _to_instances(
     values: Mapping[str, NDArray[Any]], layout: SolutionLayout, grid: tuple[int, ...], *, double: bool
 ) -> Instances:
+    """Return samples as tensors.
+
+    Args:
+        values: values of each variable, the samples first.
+        layout: layout of the variables.
+        grid: number of points along each axis.
+        double: return float64 rather than float32.
+    """
     dtype = np.float64 if double else np.float32
     coefficients = {n: torch.from_numpy(values[n].astype(dtype)) for n in layout.parameters}
     count = len(next(iter(values.values())))
@@ -198,7 +207,7 @@ def _to_instances(
 
 @dataclass(frozen=True)
 class StoredInstances:
-    """Batches of a store: a ``BatchSource``. The last samples are reserved for validation.
+    """Batches of a store: a ``BatchSource`` whose last samples are reserved for validation.
 
     Attributes:
         simulations: the store.
@@ -272,7 +281,12 @@ class DrawnInstances:
             yield self.draw(FIRST_VALIDATION_SAMPLE + i, min(self.batch_size, samples - i))
 
     def draw(self, first: int, count: int) -> Instances:
-        """Return ``count`` samples from index ``first`` on."""
+        """Return samples.
+
+        Args:
+            first: index of the first sample.
+            count: number of samples.
+        """
         numbers = range(first, first + count)
         generators = [numpy_generator(self.seed, Stream.DRAWN_INSTANCES, number) for number in numbers]
         samples = [self.system.sample_inputs(rng) for rng in generators]

@@ -47,7 +47,7 @@ class Line(EvolvingSystem):
     sigma: NonNegative = 25.0
 
     def template(self) -> xr.Dataset:
-        """Return the coordinates time and x, and u."""
+        """Return the coordinates time and x, and the variable u."""
         sizes = {"time": self.frames + 1, "x": self.resolution}
         coords = {
             "time": self.time_coordinate(),
@@ -64,9 +64,13 @@ class Line(EvolvingSystem):
         return self.start + self.length / points * np.arange(points, dtype=np.float64)
 
     def initial_state(self, rng: np.random.Generator, points: int) -> Array:
-        """Return the initial state on a grid of ``points`` points.
+        """Return the initial state, shape (points,).
 
         A random one contains only the waves that ``resolution`` points resolve.
+
+        Args:
+            rng: source of the sample's random numbers.
+            points: number of grid points.
         """
         if self.initial == "standard":
             return self.standard_state(self.nodes(points))
@@ -107,7 +111,7 @@ class Semilinear(Line):
 
     @np.errstate(over="ignore", invalid="ignore")
     def solve(self, rng: np.random.Generator) -> dict[str, Array]:
-        """Return u."""
+        """Return the solution u, shape (time, x)."""
         refine = self.refinement
         points = self.resolution * refine
         k: Array = 2 * np.pi / self.length * np.arange(points // 2 + 1, dtype=np.float64)
@@ -151,12 +155,27 @@ class Semilinear(Line):
 
     @abstractmethod
     def linear_symbol(self, k: Array) -> Array:
-        """Return L at angular wave numbers k."""
+        """Return L at angular wave numbers, shape (wave,).
+
+        Args:
+            k: angular wave numbers, shape (wave,).
+        """
 
     @abstractmethod
     def nonlinear_term(self, u: Complex, k: Array, points: int) -> Complex:
-        """Return the Fourier coefficients of N(u) from those of u on ``points`` points."""
+        """Return the Fourier coefficients of N(u), shape (wave,).
+
+        Args:
+            u: Fourier coefficients of u, as ``np.fft.rfft`` returns them.
+            k: angular wave numbers, shape (wave,).
+            points: number of grid points.
+        """
 
     @abstractmethod
     def fastest_rate(self, u: Array, largest: float) -> float:
-        """Return the largest rate [1/time] of N at the state ``u``, for wave numbers up to ``largest``."""
+        """Return the largest rate of N [1/time].
+
+        Args:
+            u: values at the grid points.
+            largest: largest angular wave number.
+        """

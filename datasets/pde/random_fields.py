@@ -1,7 +1,7 @@
 """Gaussian random fields on a periodic box, the same function at every resolution.
 
-    f(x) = sum_k a_k sqrt(2) (xi_k cos(2 pi k.x) + eta_k sin(2 pi k.x)),   a_k = sigma (4 pi^2 |k|^2 +
-    tau^2)^(-alpha / 2)
+    f(x) = sum_k a_k sqrt(2) (xi_k cos(2 pi k.x) + eta_k sin(2 pi k.x))
+    a_k = sigma (4 pi^2 |k|^2 + tau^2)^(-alpha / 2)
 
 over half of all wave vectors k (k and -k are the same wave), with independent standard normal xi and eta, and
 x in units of the box. It is a draw from N(0, sigma^2 (-Laplacian + tau^2)^-alpha) minus its mean. Random
@@ -38,7 +38,7 @@ class GaussianField:
     def draw(
         self, rng: np.random.Generator, points: int, dimensions: int = 1, *, band: int | None = None
     ) -> Array:
-        """Return a field on a periodic grid, whose far ends are omitted.
+        """Return a field on a periodic grid, whose last points are one spacing from its ends.
 
         Args:
             rng: source of xi and eta.
@@ -59,7 +59,12 @@ class GaussianField:
         return np.asarray(np.fft.ifftn(spectrum, norm="forward").real)
 
     def draw_sines(self, rng: np.random.Generator, points: int) -> Array:
-        """Return a field on [0, 1] that is zero at both ends, which the grid includes: a sine series."""
+        """Return a random sine series on [0, 1], which is zero at both ends, shape (points,).
+
+        Args:
+            rng: source of the random coefficients.
+            points: number of grid points, both ends included.
+        """
         n = np.arange(1, points - 1)
         waves = self.amplitude(n / 2) * np.sqrt(2) * rng.standard_normal(len(n))
         return np.asarray(np.sin(np.pi * np.outer(np.linspace(0, 1, points), n)) @ waves)

@@ -57,6 +57,7 @@ class ShallowWater(EvolvingSystem):
         grid = self.harmonics().grid
         sizes = {"time": self.frames + 1, "latitude": len(grid[0]), "longitude": len(grid[1])}
         coords = {
+            # Not ``units``, which xarray would decode to durations.
             "time": ("time", self.times, {"long_name": "time", "unit": "days"}),
             "latitude": (
                 "latitude",
@@ -106,7 +107,8 @@ class ShallowWater(EvolvingSystem):
 
         def tendency(s: Complex) -> Complex:
             u, v = sphere.wind(s[0], s[1])
-            absolute, depth = sphere.synthesise(s[0]) + coriolis, sphere.synthesise(s[2])
+            absolute = sphere.synthesise(s[0]) + coriolis
+            depth = sphere.synthesise(s[2])
             spin, spread = sphere.curl_and_divergence(absolute * u, absolute * v)
             energy = sphere.analyse(GRAVITY * (depth + mountain) + (u**2 + v**2) / 2)
             return np.stack(
@@ -138,19 +140,26 @@ class ShallowWater(EvolvingSystem):
         return dict(zip(names, np.stack(frames, axis=1), strict=True)) | {"mountain": mountain}
 
     def to_grid(self, sphere: Harmonics, state: Complex, mountain: Array) -> Array:
-        """Return height, wind and vorticity on the grid, shape (4, latitude, longitude)."""
+        """Return height [m], wind [m/s] and vorticity [1/s] on the grid, shape (4, latitude, longitude).
+
+        Args:
+            sphere: transforms of the grid.
+            state: coefficients of vorticity, divergence and depth.
+            mountain: height of the ground [m].
+        """
         u, v = sphere.wind(state[0], state[1])
         return np.stack([sphere.synthesise(state[2]) + mountain, u, v, sphere.synthesise(state[0])])
 
     def initial_state(self, latitude: Array, longitude: Array) -> tuple[Array, Array, Array, Array, Array]:
-        """Return Coriolis parameter [1/s], wind [m/s], height [m] and mountain [m] of the case.
+        """Return the initial state of the case.
 
         Args:
-            latitude: [rad], shape (latitude, longitude).
-            longitude: [rad], same shape.
+            latitude: latitude of the points [rad], shape (latitude, longitude).
+            longitude: longitude of the points [rad], same shape.
 
         Returns:
-            Coriolis parameter, eastward wind, northward wind, height and mountain.
+            Coriolis parameter [1/s], eastward wind [m/s], northward wind [m/s], height of the surface [m] and
+            height of the ground [m], each of shape (latitude, longitude).
         """
         zero = np.zeros_like(latitude)
         tilt = np.deg2rad(self.angle) if self.case == "williamson2" else 0.0
@@ -177,7 +186,7 @@ class ShallowWater(EvolvingSystem):
 
 
 def _jet(latitude: Array, longitude: Array) -> tuple[Array, Array, Array]:
-    """Return wind and height of the balanced jet, with the height perturbation that destabilises it."""
+    """Return wind [m/s] and height [m] of the balanced jet, with the bump in height that destabilises it."""
     south = np.pi / 7
     north = np.pi / 2 - np.pi / 7
     scale = 80 / np.exp(-4 / (north - south) ** 2)

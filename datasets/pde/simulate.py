@@ -51,13 +51,17 @@ SYSTEMS: dict[str, type[System]] = {
     "barotropic": BetaPlane,
     "shallow_water": ShallowWater,
 }
-SHARD_BYTES = 2**25
+SHARD_BYTES = 2**25  # largest size of a shard, before compression
 MAX_SAMPLES = 10**7
 REVISION = 2  # of the solvers; incremented when results for the same parameters and seed change
 
 
 def make_system(name: str, parameters: dict[str, Any] | None = None) -> System:
-    """Return a system with some of its parameters set.
+    """Return a system.
+
+    Args:
+        name: one of ``SYSTEMS``.
+        parameters: parameters of the system by name; the others take their defaults.
 
     Raises:
         ValueError: the system or a parameter is unknown, or a value is invalid.
@@ -99,7 +103,7 @@ def simulate(
     Args:
         name: one of ``SYSTEMS``.
         path: store to write.
-        parameters: parameters of the system, see its class.
+        parameters: parameters of the system by name, see its class.
         samples: number of samples.
         seed: seed of all samples.
         scheduler: address of a Dask scheduler whose workers can access ``path``, or ``local:N`` for N local
@@ -208,7 +212,12 @@ class _Run:
     seed: int
 
     def solve(self, shards: list[tuple[int, int]], scheduler: str | None) -> Generator[int, None, None]:
-        """Solve shards, given by first sample and end, and yield how many more samples are finished."""
+        """Solve shards, and yield the number of samples finished since the last yield.
+
+        Args:
+            shards: first sample of each shard, and the one after its last.
+            scheduler: see ``simulate``.
+        """
         if scheduler is None:
             for first, stop in shards:
                 yield from self.solve_shard(first, stop)
@@ -245,9 +254,9 @@ class _Run:
         except (KeyboardInterrupt, GeneratorExit):
             _save_samples(unfinished, solved)
             raise
-        dims = self.system.template().data_vars
+        template = self.system.template()
         block = xr.Dataset(
-            {name: (("sample", *dims[name].dims), np.stack(values)) for name, values in solved.items()}
+            {name: (("sample", *template[name].dims), np.stack(values)) for name, values in solved.items()}
         )
         block.to_zarr(self.journal.path, region={"sample": slice(first, stop)}, consolidated=False)
         self.journal.mark_complete(first, [f"{name}/c/{first // self.length}" for name in solved])
@@ -255,6 +264,7 @@ class _Run:
 
 
 def _save_samples(path: Path, samples: dict[str, list[np.ndarray]]) -> None:
+    """Save the samples of which all variables are there."""
     count = min((len(values) for values in samples.values()), default=0)
     if count:
         content = io.BytesIO()

@@ -67,16 +67,26 @@ class Harmonics:
         return self._from_waves(self._sum(a, self.p))
 
     def wind(self, vorticity: Complex, divergence: Complex) -> tuple[Array, Array]:
-        """Return eastward and northward wind [m/s] from coefficients of vorticity and divergence [1/s]."""
-        psi, chi = self.inverse_laplacian * vorticity, self.inverse_laplacian * divergence
+        """Return eastward and northward wind [m/s], each of shape (latitude, longitude).
+
+        Args:
+            vorticity: coefficients [1/s], shape (m, l).
+            divergence: coefficients [1/s], shape (m, l).
+        """
+        psi = self.inverse_laplacian * vorticity
+        chi = self.inverse_laplacian * divergence
         east = self._sum(1j * self.order * chi, self.p) - self._sum(psi, self.h)
         north = self._sum(1j * self.order * psi, self.p) + self._sum(chi, self.h)
-        return self._from_waves(east) / (RADIUS * self.cosine), self._from_waves(north) / (
-            RADIUS * self.cosine
-        )
+        scale = RADIUS * self.cosine
+        return self._from_waves(east) / scale, self._from_waves(north) / scale
 
     def curl_and_divergence(self, u: Array, v: Array) -> tuple[Complex, Complex]:
-        """Return the coefficients of curl and divergence [1/s] of a vector field [m/s]."""
+        """Return the coefficients of curl and divergence of a vector field [1/s], each of shape (m, l).
+
+        Args:
+            u: eastward component [m/s], shape (latitude, longitude).
+            v: northward component [m/s], same shape.
+        """
         east, north = (self._to_waves(f / self.cosine) for f in (u, v))
         curl = 1j * self.order * self._integrate(north, self.p) + self._integrate(east, self.h)
         divergence = 1j * self.order * self._integrate(east, self.p) - self._integrate(north, self.h)
@@ -93,13 +103,17 @@ class Harmonics:
         return self.synthesise(a)
 
     def _to_waves(self, f: Array) -> Complex:
+        """Return the Fourier coefficients of each row, shape (latitude, m)."""
         return np.asarray(np.fft.rfft(f, axis=1, norm="forward")[:, : self.truncation + 1])
 
     def _from_waves(self, waves: Complex) -> Array:
+        """Return the field with these coefficients, shape (latitude, longitude)."""
         return np.asarray(np.fft.irfft(waves, n=self.nlon, axis=1, norm="forward"))
 
     def _integrate(self, waves: Complex, table: Array) -> Complex:
+        """Return the integrals over latitude with functions, shape (m, l, latitude), as shape (m, l)."""
         return np.asarray((table @ (self.weights[:, None] * waves).T[..., None])[..., 0])
 
     def _sum(self, a: Complex, table: Array) -> Complex:
+        """Return the sums over degrees of functions, shape (m, l, latitude), as shape (latitude, m)."""
         return np.asarray((a[:, None] @ table)[:, 0].T)

@@ -22,7 +22,6 @@ Real = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=10**6)]
 Points = Annotated[int, Field(ge=4, le=2**16)]
 
-
 NUMERICAL = frozenset({"resolution", "refine", "frames", "step", "duration", "spin_up"})
 """Parameters of grids, times and solvers, which do not change the distribution of samples."""
 
@@ -73,7 +72,8 @@ class System(BaseModel):
 
         A bound of a sampled range counts only if it exceeds the range of this system.
         """
-        own, others = self.model_dump(), other.model_dump()
+        own = self.model_dump()
+        others = other.model_dump()
         paired = {name for pair in self.sampled_ranges for name in pair}
         names = [
             name
@@ -193,7 +193,14 @@ def _warn_once(text: str) -> None:
 def periodic_axis(
     name: str, points: int, *, start: float, length: float
 ) -> tuple[str, Array, dict[str, Any]]:
-    """Return the coordinate of a periodic axis, whose right end is omitted."""
+    """Return the coordinate of a periodic axis, whose last point is one spacing from its end.
+
+    Args:
+        name: name of the axis.
+        points: number of points.
+        start: first coordinate.
+        length: period.
+    """
     return (
         name,
         start + length / points * np.arange(points, dtype=np.float64),
@@ -204,7 +211,14 @@ def periodic_axis(
 def variable(
     dims: tuple[str, ...], sizes: Mapping[str, int], *, long_name: str, units: str = "1"
 ) -> tuple[Any, ...]:
-    """Return a variable of zeros that occupies no memory."""
+    """Return a variable of zeros that occupies no memory, for a data set.
+
+    Args:
+        dims: dimensions of the variable.
+        sizes: sizes of dimensions by name.
+        long_name: CF attribute.
+        units: CF attribute.
+    """
     return (
         dims,
         np.broadcast_to(np.zeros(()), tuple(sizes[d] for d in dims)),

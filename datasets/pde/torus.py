@@ -166,7 +166,7 @@ class SpectralTorus:
         return np.asarray(-(self.dealiased * np.fft.rfft2(slope)))
 
     def spectrum(self, w: Complex) -> Array:
-        """Return the variance of w by shells of retained wave numbers."""
+        """Return the variance of w by shells of retained wave numbers, up to a factor, shape (shell,)."""
         multiplicity = np.where((self.kx > 0) & (self.kx < self.kx.max()), 2.0, 1.0) * np.ones_like(self.k2)
         shells = np.bincount(self.shell.ravel(), (multiplicity * np.abs(w) ** 2).ravel())
         return np.asarray(shells[: self.points // 3 + 1])
