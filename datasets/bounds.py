@@ -1,6 +1,4 @@
-"""Physical bounds of quantities that cannot take any value: humidity, precipitation, fractions, contents,
-speeds.
-"""
+"""Physical bounds of quantities of limited range: humidity, precipitation, fractions, contents, speeds."""
 
 import re
 from collections.abc import Mapping
@@ -9,9 +7,9 @@ from typing import Any
 from .adapters.vocabulary import ECMWF, WEATHERBENCH
 
 Bounds = tuple[float | None, float | None]
-"""Least and largest value in the variable's units; None where there is no such bound."""
+"""Smallest and largest value in the variable's units; None where there is no such bound."""
 
-# Words of a standard name, or of a name where there is none.
+# Parts of standard names, or of names where there is no standard name.
 _CHANGES = re.compile(
     r"tendency|change|increment|anomal|difference|minus|convergence|divergence|error|logarithm|evaporation|_flux_due|correction"
 )
@@ -59,34 +57,35 @@ _MASS_RATIO = re.compile(r"[kmu]?g\s*/?\s*kg(\*\*|\^)?(-1)?")
 
 
 def physical_bounds(name: str, attrs: Mapping[str, Any], units: str) -> Bounds:
-    """Return what values of a variable lie between by its standard name, else by its name, else by its units.
+    """Return the bounds of a variable, by its standard name, otherwise by its name, otherwise by its units.
 
-    Fractions and covers lie between 0 and 1 (100 where the units are %); humidity, precipitation, contents of
+    Fractions and covers lie between 0 and 1 (100 where the units are %). Humidity, precipitation, contents of
     water and other matter, speeds and downward sunlight are not negative, nor are ratios of masses (kg/kg) of
-    any name. Changes and differences of them have no bounds.
+    any name. Changes and differences of these quantities have no bounds.
+
+    Args:
+        name: name of the variable.
+        attrs: its CF attributes, of which ``standard_name`` and ``long_name`` are used.
+        units: its units.
     """
     standard = str(attrs.get("standard_name", "")).lower()
     if "_" in standard or standard in WEATHERBENCH:
         words = standard
     else:
-        words = (
-            f"{_spelled(name.lower())} {attrs.get('long_name', '')}".lower()
-            .replace(" ", "_")
-            .replace("-", "_")
-        )
+        words = f"{_spelled(name.lower())} {attrs.get('long_name', '')}".lower()
+        words = words.replace(" ", "_").replace("-", "_")
     if _CHANGES.search(words):
         return None, None
     if _FRACTIONS.search(words):
-        return 0.0, {"1": 1.0, "m**3 m**-3": 1.0, "m3 m-3": 1.0, "%": 100.0, "percent": 100.0}.get(
-            units.strip()
-        )
+        largest = {"1": 1.0, "m**3 m**-3": 1.0, "m3 m-3": 1.0, "%": 100.0, "percent": 100.0}
+        return 0.0, largest.get(units.strip())
     if _POSITIVE.search(words) or (words != standard and _MASS_RATIO.fullmatch(units.strip())):
         return 0.0, None
     return None, None
 
 
 def _spelled(name: str) -> str:
-    """Return the words of a short name such as ``q850``, ``tp_6h`` or ``2t``; any other name as it is."""
+    """Return the long form of a short name such as ``q850``, ``tp_6h`` or ``2t``; other names as they are."""
     bare = re.sub(r"_?\d+(hpa|h|hr|m)?$", "", name)
     for short in (name, bare):
         if short in ECMWF:

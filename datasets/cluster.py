@@ -34,6 +34,9 @@ def connected(scheduler: str) -> Iterator["Client"]:
 
     Local processes end with the context.
 
+    Args:
+        scheduler: address such as ``tcp://host:8786``, or ``local:N``.
+
     Raises:
         ValueError: ``scheduler`` is neither, or N is too large.
         OSError: there is no scheduler at the address.

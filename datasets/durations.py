@@ -1,7 +1,7 @@
 """Durations and times as text, and durations as seconds.
 
-The only module that parses durations. It imports numpy only where a function needs it, so that a scheduler
-that reads a duration starts fast.
+This is the only module that parses durations. It imports numpy only in functions that need it, so that a
+scheduler that reads a duration starts quickly.
 """
 
 import re
@@ -73,7 +73,7 @@ def to_timedelta64(seconds: float) -> "np.timedelta64":
 
 
 def format_duration(duration: "timedelta | np.timedelta64 | float") -> str:
-    """Return a duration, or a number of seconds, in the largest unit up to hours that suits it.
+    """Return a duration, or a number of seconds, as text in hours, whole minutes or seconds.
 
     >>> format_duration(timedelta(days=3)), format_duration(5400), format_duration(1800), format_duration(90)
     ('72 h', '1.5 h', '30 min', '90 s')
@@ -87,7 +87,7 @@ def format_duration(duration: "timedelta | np.timedelta64 | float") -> str:
 
 
 def format_time(time: "datetime | np.datetime64") -> str:
-    """Return a time in ISO 8601 to the minute, or as far as it is finer.
+    """Return a time in ISO 8601, to the minute or to as many digits as it needs.
 
     >>> format_time(datetime(2014, 3, 1, 6))
     '2014-03-01T06:00'

@@ -1,13 +1,13 @@
-"""Errors about data that cannot be used, which name the argument that would change that."""
+"""Errors about data that cannot be used; they name the argument by which the data could be used."""
 
 
 class DataError(ValueError):
     """Data that cannot be used as they are.
 
     Attributes:
-        option: name of the argument that would help, e.g. ``follow_links``; None where none would. A command
-            turns it into its own flag.
-        example: value of that argument that would help, e.g. ``depth=0.5``; empty where none is known.
+        option: name of the argument that resolves the error, e.g. ``follow_links``; None if there is none. A
+            command converts it to its own option.
+        example: value of that argument that resolves the error, e.g. ``depth=0.5``; empty if none is known.
     """
 
     def __init__(self, message: object = "", *, option: str | None = None, example: str = "") -> None:
@@ -21,11 +21,11 @@ class InvalidDataError(DataError):
 
 
 class IncompleteDataError(DataError):
-    """Part of the data is missing, as it is while a source is still being written."""
+    """Part of the data is missing, for example because the source is still being written."""
 
 
 class UntrustedDataError(InvalidDataError):
-    """A source that asks for code, for files outside of it, or for memory beyond the limit."""
+    """A source that requires code, files outside of it, or memory beyond the limit."""
 
 
 class UnknownUnitsError(DataError):

@@ -16,10 +16,11 @@ NAMES = ("toa_radiation", "cos_year", "sin_year")
 
 
 def sun(times: Times) -> tuple[Double, Double, Double]:
-    """Return declination [rad], equation of time [rad] and (a / r)^2 of the sun, a the mean distance.
+    """Return declination [rad], equation of time [rad] and (a / r)^2 of the sun, each of shape (time,).
 
-    Low-precision formulas of the Astronomical Almanac, accurate to 0.01 degrees and 0.1 minutes from 1950 to
-    2050. With n the days since 2000-01-01 12 UTC, mean longitude L and mean anomaly g in degrees,
+    Here r is the distance of the sun and a its mean. Low-precision formulas of the Astronomical Almanac,
+    accurate to 0.01 degrees and 0.1 minutes from 1950 to 2050. With n the days since 2000-01-01 12 UTC, mean
+    longitude L and mean anomaly g in degrees,
 
         L = 280.460 + 0.9856474 n,   g = 357.528 + 0.9856003 n,
         longitude = L + 1.915 sin g + 0.020 sin 2 g,   obliquity = 23.439 - 4e-7 n,
@@ -39,11 +40,17 @@ def sun(times: Times) -> tuple[Double, Double, Double]:
 def toa_radiation(times: Times, grid: LatLon) -> Float:
     """Return the insolation at the top of the atmosphere as a fraction of the solar constant.
 
-        (a / r)^2 max(0, sin(lat) sin(d) + cos(lat) cos(d) cos(h)),   h = 15 deg (UTC hour - 12) + longitude +
-        equation of time
+        (a / r)^2 max(0, sin(lat) sin(d) + cos(lat) cos(d) cos(h))
+        h = 15 deg (UTC hour - 12) + longitude + equation of time
 
-    with declination d and distance r of ``sun``, shape (time, latitude, longitude); multiply by 1361 W m**-2
-    for the flux.
+    with declination d and distance r of ``sun``. Multiply by 1361 W m**-2 for the flux.
+
+    Args:
+        times: UTC times, shape (time,).
+        grid: grid of the result.
+
+    Returns:
+        Insolation, shape (time, latitude, longitude).
     """
     declination, equation, distance_factor = (x[:, None, None] for x in sun(times))
     return _cos_zenith(times, grid, declination, equation=equation, factor=distance_factor)
@@ -52,8 +59,12 @@ def toa_radiation(times: Times, grid: LatLon) -> Float:
 def insolation(times: Times, grid: LatLon) -> Float:
     """Return the cosine of the solar zenith angle, zero at night, shape (time, latitude, longitude).
 
-    Uses the declination of Spencer (1971), without the equation of time and the distance. A forcing of older
-    models.
+    It uses the declination of Spencer (1971), without the equation of time and the distance, and is a forcing
+    of older models.
+
+    Args:
+        times: UTC times, shape (time,).
+        grid: grid of the result.
     """
     g = year_phase(times)
     declination = (
@@ -71,13 +82,16 @@ def insolation(times: Times, grid: LatLon) -> Float:
 def _cos_zenith(
     times: Times, grid: LatLon, declination: Double, *, equation: Double, factor: Double | float = 1.0
 ) -> Float:
+    """Return ``factor`` times the cosine of the zenith angle, zero at night.
+
+    Declination, equation of time [rad] and factor have the shape (time, 1, 1).
+    """
     seconds = (times - times.astype("datetime64[D]")) / np.timedelta64(1, "s")
     angle = 2 * np.pi * (seconds[:, None, None] / 86400 - 0.5) + np.deg2rad(grid.longitude) + equation
     latitude = np.deg2rad(grid.latitude)[:, None]
     constant, amplitude = (factor * (part(latitude) * part(declination)) for part in (np.sin, np.cos))
-    result: Float = amplitude.astype(np.float32) * np.cos(angle).astype(
-        np.float32
-    )  # the only array of full size
+    # The only array of full size.
+    result: Float = amplitude.astype(np.float32) * np.cos(angle).astype(np.float32)
     result += constant.astype(np.float32)
     return np.maximum(result, 0, out=result)
 
@@ -90,19 +104,23 @@ def forcing_names(grid: Grid) -> tuple[str, ...]:
 def forcings(times: Times, grid: Grid, step: np.timedelta64, *, names: Sequence[str] | None = None) -> Float:
     """Return forcing fields, shape (time, name, latitude, longitude), by default those of ``forcing_names``.
 
-    With steps of a day or more, insolation is averaged over the day, since an instantaneous value would only
+    With steps of a day or more, insolation is averaged over the day, since an instantaneous value would
     depend on longitude in the same way at each step.
+
+    Args:
+        times: UTC times, shape (time,).
+        grid: grid of the result.
+        step: time step of the model.
+        names: names of forcings.
     """
     names = forcing_names(grid) if names is None else names
     phase = year_phase(times)
     result = np.empty((len(times), len(names), *grid.shape), dtype=np.float32)
     for i, name in enumerate(names):
         if name in _INSOLATION and isinstance(grid, LatLon):
-            result[:, i] = (
-                _daily_mean(_INSOLATION[name], times, grid)
-                if step >= np.timedelta64(24, "h")
-                else _INSOLATION[name](times, grid)
-            )
+            function = _INSOLATION[name]
+            daily = step >= np.timedelta64(24, "h")
+            result[:, i] = _daily_mean(function, times, grid) if daily else function(times, grid)
         else:
             result[:, i] = {"cos_year": np.cos, "sin_year": np.sin}[name](phase)[:, None, None]
     return result
@@ -115,6 +133,7 @@ _INSOLATION: dict[str, Callable[[Times, LatLon], Float]] = {
 
 
 def _daily_mean(insolation_at: Callable[[Times, LatLon], Float], times: Times, grid: LatLon) -> Float:
+    """Return the mean over the 24 hours from each time on."""
     total = np.zeros((len(times), *grid.shape), np.float32)
     for hour in range(24):
         total += insolation_at(times + hour * np.timedelta64(1, "h"), grid)
@@ -122,7 +141,12 @@ def _daily_mean(insolation_at: Callable[[Times, LatLon], Float], times: Times, g
 
 
 def normalised(field: NDArray[np.floating], grid: Grid) -> Float:
-    """Return a static field minus its mean, divided by its standard deviation; missing values become zero."""
+    """Return a static field minus its mean, divided by its standard deviation; missing values become zero.
+
+    Args:
+        field: field, shape (rows, columns).
+        grid: grid of the field, by whose areas mean and standard deviation are weighted.
+    """
     weights = np.where(np.isfinite(field), grid.area_weights[:, None], 0.0)
     filled = np.nan_to_num(field.astype(np.float64))
     mean = (weights * filled).sum() / max(weights.sum(), 1e-300)
@@ -133,9 +157,9 @@ def normalised(field: NDArray[np.floating], grid: Grid) -> Float:
 def static_fields(grid: Grid) -> Float:
     """Return fields of the position of each point.
 
-    On the globe sine of latitude, cosine and sine of longitude; in a region sine of latitude, then longitude
-    and latitude scaled to [-1, 1]; shape (3, latitude, longitude). On a Cartesian grid the coordinates of
-    axes that are not periodic, scaled to [-1, 1], shape (axes, y, x).
+    On the globe these are sine of latitude, cosine and sine of longitude, in a region sine of latitude, then
+    longitude and latitude scaled to [-1, 1], each of shape (3, latitude, longitude). On a Cartesian grid they
+    are the coordinates of axes that are not periodic, scaled to [-1, 1], shape (axes, y, x).
     """
     if not isinstance(grid, LatLon):
         coordinates = [

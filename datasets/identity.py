@@ -96,15 +96,20 @@ def identity(variable: xr.DataArray) -> Identity:
 
 
 def same_quantity(a: Identity, b: Identity) -> bool:
-    """Return whether two variables of different names are the same quantity; both or neither is on levels."""
+    """Return whether two variables of different names are the same quantity.
+
+    Both must be on pressure levels or neither, with compatible units, and the same in the vocabulary, or in
+    standard name and name in the source.
+    """
     if (
         a.on_levels != b.on_levels
         or conversion_or_none(str(a.attrs.get("units")), str(b.attrs.get("units"))) is None
     ):
         return False
-    one, other = a.term, b.term
-    if one is not None and other is not None:
-        return one is other
+    first = a.term
+    second = b.term
+    if first is not None and second is not None:
+        return first is second
     standards = {str(i.attrs["standard_name"]) for i in (a, b) if i.attrs.get("standard_name")}
     return len(standards) < 2 and a.attrs.get("source_name", a.name) == b.attrs.get("source_name", b.name)
 
@@ -113,6 +118,10 @@ def match_variables(expected: Mapping[str, Identity], available: Mapping[str, Id
     """Return the available name of each expected variable.
 
     That is the same name, or the name of the only variable of the same quantity.
+
+    Args:
+        expected: identities of the expected variables by name.
+        available: identities of the available variables by name.
     """
     matches = {name: name for name in expected if name in available}
     free = [name for name in available if name not in matches]
@@ -134,7 +143,7 @@ def find_variables(
 
     Args:
         requested: names of variables, or aliases of their quantities.
-        names: names of each variable, which take precedence over aliases.
+        names: all names of each variable, by its own name; they take precedence over aliases.
         identities: identity of each variable.
     """
     selected: set[str] = set()

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 
 from .errors import DataError, InvalidDataError, MemoryLimitError
 
-MEMORY = 2**31
+MEMORY = 2**31  # bytes
 _COPIES = 10  # copies of an axis in memory while it is read, decoded, indexed and compared
 _BYTES_PER_POINT = 16  # while one float32 field is interpolated
 MAX_AXIS_POINTS = 400_000  # a spacing of 100 m round the globe

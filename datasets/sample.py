@@ -1,6 +1,4 @@
-"""Sample data of a first run: a local file, one named by the environment, a download, or a
-simulation.
-"""
+"""Sample data for a first run: a local file, a download, or a simulation."""
 
 import hashlib
 import logging
@@ -22,11 +20,10 @@ from .store.netcdf import write_netcdf
 if TYPE_CHECKING:
     from ..fno.progress import Progress
 
-
 log = logging.getLogger(__name__)
 
 NAME = "air_temperature.nc"
-# Of the values in hundredths of a kelvin, not of the file, so that the field passes in any container.
+# Of the values in hundredths of a kelvin, see ``checksum``, so that it does not depend on the file format.
 SHA256 = "9ba623768b5a0bf3c553612be29f1585fe82f093c0c7ebaf5c8009029eca871d"
 CONNECT_SECONDS = 5.0
 SIMULATED_DAYS = 730
@@ -35,7 +32,13 @@ _LARGEST = 2**27  # bytes of the file
 
 @dataclass(frozen=True)
 class Sample:
-    """A source to ingest: its path, how it came about, and whether it is simulated."""
+    """A source to ingest.
+
+    Attributes:
+        path: path of the file or store.
+        origin: how it was obtained, for messages.
+        simulated: whether it is simulated rather than observed.
+    """
 
     path: Path
     origin: str
@@ -43,19 +46,20 @@ class Sample:
 
 
 def find_sample(data: str | Path | None, folder: Path, progress: "Progress | None" = None) -> Sample:
-    """Return the sample, by the first way that works.
+    """Return the first sample that is available.
 
-    ``data``, else the file that the environment variable ``FOURCASTER_SAMPLE`` names, else a download of the
-    NCEP air-temperature series (kept in the user's cache), else a simulated flow, which is logged.
+    That is ``data``, otherwise the file that the environment variable ``FOURCASTER_SAMPLE`` names, otherwise
+    a download of the NCEP air-temperature series (kept in the user's cache), otherwise a simulated flow, with
+    a warning in the log.
 
     Args:
         data: local file or store.
-        folder: where a simulation is written.
+        folder: folder that a simulation is written to.
         progress: called with (done, total, text).
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: what was downloaded is not the expected field.
+        ValueError: the downloaded file is not the expected field.
     """
     for path, origin in ((data, "argument data"), (os.environ.get("FOURCASTER_SAMPLE"), "FOURCASTER_SAMPLE")):
         if path:
@@ -78,18 +82,17 @@ def find_sample(data: str | Path | None, folder: Path, progress: "Progress | Non
 
 
 def download(url: str | None = None, cache: Path | None = None) -> Path:
-    """Return the NCEP air-temperature series that ``xarray.tutorial`` offers, downloading it on the first
-    call.
+    """Return the NCEP air-temperature series of ``xarray.tutorial``, downloading it on the first call.
 
-    What is in the cache is used only if its values have the expected checksum; else it is fetched again.
+    A cached file is used only if its values have the expected checksum; otherwise it is downloaded again.
 
     Args:
-        url: where from; the address that xarray knows by default.
-        cache: folder to keep it in; the user's cache by default, which must be the user's own.
+        url: address; that of ``xarray.tutorial`` by default.
+        cache: folder to keep the file in; by default the user's cache, which must be private.
 
     Raises:
         OSError: no connection, or the download failed.
-        ValueError: what came is not the expected field; it is removed.
+        ValueError: the downloaded file is not the expected field; it is removed.
     """
     import pooch
     from xarray import tutorial
@@ -100,24 +103,24 @@ def download(url: str | None = None, cache: Path | None = None) -> Path:
         raise OSError(f"{folder} cannot keep downloads: {reason}")
     path = folder / NAME
     if os.path.lexists(path):
-        if not (wrong := _wrong(path)):
+        if not (defect := _defect(path)):
             return path
-        log.warning("%s %s and is fetched again", path, wrong)
+        log.warning("%s %s and is fetched again", path, defect)
         path.unlink(missing_ok=True)
     source = url or f"{tutorial.base_url}/raw/{tutorial.version}/{NAME}"
     downloader = pooch.HTTPDownloader(timeout=(CONNECT_SECONDS, 60))
     path = Path(pooch.retrieve(source, None, fname=NAME, path=folder, downloader=downloader))
-    if wrong := _wrong(path):
+    if defect := _defect(path):
         path.unlink(missing_ok=True)
         raise DataError(
-            f"{path} {wrong} and was removed; try again later, or use a local file (FOURCASTER_SAMPLE)",
+            f"{path} {defect} and was removed; try again later, or use a local file (FOURCASTER_SAMPLE)",
             option="data",
         )
     return path
 
 
-def _wrong(path: Path) -> str:
-    """Return in what a file is not the expected field; empty where it is."""
+def _defect(path: Path) -> str:
+    """Return why a file is not the expected field; empty if it is."""
     status = os.lstat(path)
     if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST:
         return "is not the expected field (it is no ordinary file of its size)"
@@ -129,8 +132,9 @@ def _wrong(path: Path) -> str:
 
 
 def checksum(path: Path) -> str:
-    """Return the SHA-256 of the series' values: hundredths of a kelvin as 16-bit integers, then times in
-    hours.
+    """Return the SHA-256 of the values of the series.
+
+    These are hundredths of a kelvin as 16-bit integers, then times in hours as 64-bit integers.
     """
     with xr.open_dataset(path) as dataset:
         values = np.rint(dataset["air"].values.astype(np.float64) * 100).astype("<i2")

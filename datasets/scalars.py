@@ -53,19 +53,24 @@ _STANDARD_NAMES = {
 # Scalar coordinates that do not distinguish fields.
 _TIMES = ("time", "forecast_reference_time", "forecast_period")
 _IGNORED = (
-    *(
-        "step",
-        "valid_time",
-        "expver",
-        "crs",
-        "spatial_ref",
-        "surface",
-        "meanSea",
-        "nominalTop",
-        "entireAtmosphere",
-        "atmosphere",
-    ),
-    *("latitude", "longitude", "lat", "lon", "P0", "p0", "ptop", "PTOP"),
+    "step",
+    "valid_time",
+    "expver",
+    "crs",
+    "spatial_ref",
+    "surface",
+    "meanSea",
+    "nominalTop",
+    "entireAtmosphere",
+    "atmosphere",
+    "latitude",
+    "longitude",
+    "lat",
+    "lon",
+    "P0",
+    "p0",
+    "ptop",
+    "PTOP",
 )
 
 
@@ -76,10 +81,10 @@ def scalars_of(attrs: Mapping[Any, Any]) -> dict[str, str]:
 
 def with_scalars(attrs: Mapping[Any, Any], scalars: Mapping[str, str]) -> dict[Any, Any]:
     """Return attributes with exactly these scalar coordinates."""
-    rest = {key: value for key, value in attrs.items() if key != ATTRIBUTE}
-    return rest | (
-        {ATTRIBUTE: "; ".join(f"{name}={scalars[name]}" for name in sorted(scalars))} if scalars else {}
-    )
+    result = {key: value for key, value in attrs.items() if key != ATTRIBUTE}
+    if scalars:
+        result[ATTRIBUTE] = "; ".join(f"{name}={scalars[name]}" for name in sorted(scalars))
+    return result
 
 
 def describe_scalars(scalars: Mapping[str, str]) -> str:
@@ -128,6 +133,10 @@ def single_valued_coordinates(dataset: xr.Dataset, skip: Iterable[str] = ()) -> 
 
     These are scalar coordinates, axes of length one, and scalar variables of a known kind, except terms of
     the formula of a vertical axis.
+
+    Args:
+        dataset: data set with the names of its source.
+        skip: names to leave out.
     """
     terms = {word for v in dataset.variables.values() for word in _formula_terms(v)}
     coordinates = [
@@ -205,7 +214,7 @@ def _kind(name: str, coordinate: xr.DataArray) -> str | None:
 
 
 def _entry(name: str, coordinate: xr.DataArray) -> tuple[str, str] | None:
-    """Return key and value of a coordinate with a single value, or None if it does not distinguish fields."""
+    """Return name and text of a scalar coordinate, or None if it does not distinguish fields."""
     attrs = coordinate.attrs
     if coordinate.dtype.kind in "mM" or attrs.get("standard_name") in _TIMES or name in (*_TIMES, *_IGNORED):
         return None
@@ -214,11 +223,9 @@ def _entry(name: str, coordinate: xr.DataArray) -> tuple[str, str] | None:
     value = coordinate.values.reshape(-1)[0]
     if isinstance(value, str | bytes):
         text = value.decode(errors="replace") if isinstance(value, bytes) else value
-        return (
-            (_kind(name, coordinate) or name, " ".join(text.replace(";", ",").split()))
-            if text.strip()
-            else None
-        )
+        if not text.strip():
+            return None
+        return _kind(name, coordinate) or name, " ".join(text.replace(";", ",").split())
     if coordinate.dtype.kind not in "fiu" or not np.isfinite(value):
         return None
     units = str(attrs.get("units", "")).strip()
@@ -233,15 +240,17 @@ def _entry(name: str, coordinate: xr.DataArray) -> tuple[str, str] | None:
 
 
 def _same_value(a: str, b: str) -> bool:
+    """Return whether two values with units are equal; numbers that are not integers up to rounding."""
     if a == b:
         return True
-    (first, *units), (second, *others) = a.split(" ", 1), b.split(" ", 1)
+    number_a, *units_a = a.split(" ", 1)
+    number_b, *units_b = b.split(" ", 1)
     try:
-        x, y = float(first), float(second)
+        x, y = float(number_a), float(number_b)
     except ValueError:
         return False
     return (
-        units == others
+        units_a == units_b
         and not (x.is_integer() and y.is_integer())
         and bool(np.isclose(x, y, rtol=_TOLERANCE, atol=0))
     )

@@ -61,7 +61,7 @@ class Channel:
 
     Attributes:
         variable: name of the variable.
-        level: pressure in hPa, or None.
+        level: pressure [hPa]; None for a variable without levels.
         units: CF units.
         place: scalar coordinates such as ``height=10 m``, see ``scalars``; empty if there are none.
     """
@@ -92,7 +92,14 @@ def channels(dataset: xr.Dataset) -> list[Channel]:
 
 
 def implausible(channel: Channel, standard_name: str, *, least: float, largest: float) -> str:
-    """Return a warning if a range of values is implausible for the name or units, otherwise an empty text."""
+    """Return a warning if a range of values is implausible for the name or units, otherwise an empty text.
+
+    Args:
+        channel: channel of the values.
+        standard_name: its CF standard name, or an empty text.
+        least: smallest value, in the units of the channel.
+        largest: largest value.
+    """
     low, high = PLAUSIBLE.get(standard_name) or PLAUSIBLE.get(channel.units) or (-np.inf, np.inf)
     if low <= least and largest <= high:
         return ""
@@ -132,7 +139,7 @@ def time_step(times: np.ndarray, source: str, allow_gaps: bool = False) -> tuple
     """Check the time axis and return its step and the positions of the first times after gaps.
 
     Args:
-        times: datetime64 values.
+        times: times as datetime64, shape (time,).
         source: name of the source for messages.
         allow_gaps: return gaps instead of raising an error.
 
@@ -179,10 +186,15 @@ def time_step(times: np.ndarray, source: str, allow_gaps: bool = False) -> tuple
 
 
 def check_grid(dataset: xr.Dataset, grid: Grid, source: str) -> xr.Dataset:
-    """Return ``dataset`` on exactly ``grid``, selecting and reordering points if necessary.
+    """Return a data set on exactly a model's grid, selecting and reordering points if necessary.
 
     Points match within ``fno.grids.COORDINATE_TOLERANCE`` of the spacing; the result has the coordinates of
     ``grid``.
+
+    Args:
+        dataset: canonical data set.
+        grid: grid of the model.
+        source: name of the source for messages.
 
     Raises:
         ValueError: the data set lacks a coordinate of the grid.

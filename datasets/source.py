@@ -1,4 +1,4 @@
-"""What adapters return: a canonical data set, and metadata of its source."""
+"""Results of adapters: a canonical data set, and metadata of its source."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

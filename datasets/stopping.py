@@ -1,6 +1,6 @@
-"""A request to stop: SIGTERM of a scheduler or container, and SIGHUP of a terminal that closes.
+"""Requests to stop: SIGTERM from a scheduler or container, and SIGHUP from a terminal that closes.
 
-Work is interrupted by ``Stopped``, or ends at a point of its own choice inside ``cooperative``::
+Work is interrupted by ``Stopped``, or stops at a suitable point inside ``cooperative``::
 
     with cooperative():
         for batch in batches:
@@ -20,18 +20,18 @@ from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)
-REPEATED = 0.2  # seconds; `timeout` signals its command and then the group that the command is in
+REPEATED = 0.2  # seconds; ``timeout`` signals its command, and then the process group of the command
 
 
-class Stopped(KeyboardInterrupt):  # libraries let one pass where they would catch another exception
+class Stopped(KeyboardInterrupt):  # which libraries do not catch, unlike other exceptions
     """Work was interrupted by a signal.
 
     Args:
-        text: what is saved, and how to resume; empty if unknown.
+        text: message that says what is saved and how to resume; empty if unknown.
 
     Attributes:
-        text: the argument.
-        signal: the signal that arrived; SIGINT where none of ``SIGNALS`` did.
+        text: the message.
+        signal: the signal that arrived; SIGINT if it was none of ``SIGNALS``.
     """
 
     def __init__(self, text: str = "") -> None:
@@ -41,7 +41,14 @@ class Stopped(KeyboardInterrupt):  # libraries let one pass where they would cat
 
 
 class _State:
-    """Signal received by this process, and the number of active ``cooperative`` blocks."""
+    """State of the signal handler.
+
+    Attributes:
+        received: signal received by this process, if any.
+        at: its time [s], on the monotonic clock.
+        cooperative: number of active ``cooperative`` blocks.
+        process: identifier of the process that handles the signals.
+    """
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
@@ -60,11 +67,10 @@ def requested() -> bool:
 
 @contextmanager
 def cooperative() -> Iterator[None]:
-    """Let the code inside choose where to stop: there a signal only makes ``requested`` true.
+    """Let the code inside choose where to stop: a signal only makes ``requested`` true.
 
     Raises:
-        Stopped: at the end of the outermost block, where a signal arrived and the code inside did not act on
-            it.
+        Stopped: at the end of the outermost block, if a signal arrived and the code inside did not stop.
     """
     _state.cooperative += 1
     try:
@@ -77,10 +83,11 @@ def cooperative() -> Iterator[None]:
 
 @contextmanager
 def handled() -> Iterator[None]:
-    """Handle the signals inside; for the command line, since a library leaves signals to its user.
+    """Handle the signals within the context; for a command, since a library leaves signals to its user.
 
     The first signal raises ``Stopped`` in the main thread, or makes ``requested`` true inside
-    ``cooperative``. Another one ends the process at once. Signals that are ignored, as by ``nohup``, stay so.
+    ``cooperative``. A second one ends the process at once. Signals that are ignored, as under ``nohup``, stay
+    ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -91,10 +98,8 @@ def handled() -> Iterator[None]:
     try:
         for number in SIGNALS:
             handler = signal.getsignal(number)
-            if handler not in (
-                signal.SIG_IGN,
-                None,
-            ):  # None: set by other than Python, and not to be restored
+            # None is a handler that was not set from Python, and which Python cannot restore.
+            if handler not in (signal.SIG_IGN, None):
                 before[number] = handler
                 signal.signal(number, _arrived)
         yield

@@ -1,4 +1,4 @@
-"""Units as CF and COARDS files spell them."""
+"""Parsing and conversion of units, in the spellings of CF and COARDS files."""
 
 import logging
 import re
@@ -9,7 +9,7 @@ import numpy as np
 
 from .errors import UnknownUnitsError
 
-# Spellings that files use and UDUNITS-like parsers do not know, or read as something else (mb as millibarn).
+# Spellings in files that parsers of UDUNITS reject, or read as another unit (mb as millibarn).
 _SPELLINGS = {
     "mb": "hPa",
     "mbar": "hPa",
@@ -33,9 +33,7 @@ _SPELLINGS = {
     "~": "1",
     "none": "1",
     "dobson": "DU",
-    "DU": "DU",
     "m of water equivalent": "m",
-    "1e-3": "1e-3",
     "psu": "1e-3",
 }
 _UNPARSED = {"1", "1e-3", "DU"}
@@ -69,10 +67,13 @@ def _parse(text: str) -> Any:
 
 
 def normalise(text: object) -> str:
-    """Return the units in a spelling that can be compared, temperatures' aliases as ``K`` and ``degC``.
+    """Return units in a spelling that can be compared, those of temperature as ``K`` or ``degC``.
+
+    Args:
+        text: units as in a file.
 
     Raises:
-        ValueError: missing, or not units.
+        ValueError: the units are missing, or are not units.
     """
     text = str(text if text is not None else "").strip()
     if not text:
@@ -89,9 +90,7 @@ def normalise(text: object) -> str:
 
 
 def _check(text: str) -> None:
-    """Raise ``ValueError`` where units are no units, or the parser, which evaluates powers, would take long
-    over them.
-    """
+    """Raise ``ValueError`` for text that is not units, or with powers that the parser evaluates slowly."""
     shown = repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
     if len(text) > LONGEST:
         raise UnknownUnitsError(
@@ -107,7 +106,7 @@ def _check(text: str) -> None:
     for _, exponent in _RAISED.findall(_NUMBER.sub(" ", text)):
         if int(exponent) > _LARGEST:
             raise ValueError(f"has units {shown}, whose exponent {exponent} is out of bounds")
-    total = 1.0  # exponent of what stands in brackets in brackets
+    total = 1.0  # product of the exponents of brackets, which bounds that of nested ones
     for operator in _OPERATOR.finditer(text):
         power = _EXPONENT.match(text, operator.end())
         exponent = next((group for group in power.groups() if group), "") if power else ""
@@ -119,10 +118,15 @@ def _check(text: str) -> None:
 def conversion(source: str, target: str) -> tuple[float, float]:
     """Return ``(factor, offset)`` with ``target value = factor * source value + offset``.
 
+    Args:
+        source: units to convert from.
+        target: units to convert to.
+
     Raises:
-        ValueError: the two measure different things.
+        ValueError: either is not units, or the two measure different quantities.
     """
-    source, target = normalise(source), normalise(target)
+    source = normalise(source)
+    target = normalise(target)
     if source == target:
         return 1.0, 0.0
     if source in _UNPARSED or target in _UNPARSED:
@@ -144,7 +148,7 @@ def conversion(source: str, target: str) -> tuple[float, float]:
 
 
 def conversion_or_none(source: str, target: str) -> tuple[float, float] | None:
-    """Return ``conversion``, or None where the two measure different things or either is not units."""
+    """Return ``conversion``, or None if the two measure different quantities or either is not units."""
     try:
         return conversion(source, target)
     except ValueError:
