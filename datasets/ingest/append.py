@@ -40,13 +40,13 @@ def append_store(
 ) -> Store:
     """Append later times to a store; statistics and climatology stay those of its training period.
 
-    The store is unchanged until the end: its files are linked into a new folder, which replaces it once all
-    times are written.
+    The store is unchanged until the end: its files are linked into a new folder, which replaces the store
+    once all times are written.
 
     Args:
         dataset: canonical data set with the store's variables and grid, and only later times.
         path: store.
-        source: what messages call ``dataset``.
+        source: name of ``dataset`` in messages.
         allow_gaps: as in ``write_store``.
         memory: as in ``write_store``.
         scheduler: as in ``write_store``.
@@ -65,9 +65,9 @@ def append_store(
         check_scheduler(scheduler, icechunk=icechunk)
         stored_times = len(store.dataset["time"])
         plan = _plan(_match_store(dataset, store, source), store, allow_gaps=allow_gaps, memory=memory)
-        identity = fingerprint(plan, f"{origin} after {stored_times}")
+        contents = fingerprint(plan, f"{origin} after {stored_times}")
         with open_journal(
-            path, identity, overwrite=True, keep_partial=bool(origin), icechunk=icechunk
+            path, contents, overwrite=True, keep_partial=bool(origin), icechunk=icechunk
         ) as journal:
             if not (journal.resume() and origin):
                 journal.adopt(path)
@@ -115,8 +115,10 @@ def _match_store(dataset: xr.Dataset, store: Store, source: str) -> xr.Dataset:
     names = match_variables(stored, {str(n): identity(v) for n, v in dataset.data_vars.items()})
     positions = {}
     for axis in axes_of(store.dataset):
-        a, b = (d[axis].values if axis in d.coords else np.array([]) for d in (store.dataset, dataset))
-        order = match_axis(a, b, axis) if len(a) == len(b) else None
+        stored_axis, new_axis = (
+            d[axis].values if axis in d.coords else np.array([]) for d in (store.dataset, dataset)
+        )
+        order = match_axis(stored_axis, new_axis, axis) if len(stored_axis) == len(new_axis) else None
         if order is None:
             raise ValueError(f"{source} and {store.path} differ in {axis}; select or regrid as for the store")
         positions[axis] = order
@@ -128,7 +130,8 @@ def _match_store(dataset: xr.Dataset, store: Store, source: str) -> xr.Dataset:
                 f"{suggest(name, dataset.data_vars)}"
             )
         variable = dataset[names[name]].rename(name)
-        units, stored_units = str(variable.attrs["units"]), str(expected.attrs["units"])
+        units = str(variable.attrs["units"])
+        stored_units = str(expected.attrs["units"])
         if units != stored_units and conversion_or_none(units, stored_units) != (1.0, 0.0):
             raise DataError(
                 f"{name!r} is in {units!r}, but in {stored_units!r} in {store.path}; correct its units",
@@ -149,6 +152,7 @@ def _match_store(dataset: xr.Dataset, store: Store, source: str) -> xr.Dataset:
 
 
 def _check_times(dataset: xr.Dataset, store: Store) -> None:
+    """Raise ``ValueError`` unless all new times are later than the stored ones."""
     new_times = dataset["time"].values
     stored_times = store.dataset["time"].values
     if common := sorted(set(new_times.tolist()) & set(stored_times.tolist())):

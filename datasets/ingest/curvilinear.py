@@ -34,7 +34,7 @@ _BLOCK = 2**17  # points to locate at once
 
 @dataclass(frozen=True, eq=False)
 class CurvilinearGrid:
-    """Points in rows and columns with latitudes and longitudes of their own.
+    """Points in rows and columns, each with its own latitude and longitude.
 
     Args:
         latitude: latitude [degrees north], shape (row, column); NaN where there is no point.
@@ -114,6 +114,10 @@ class CurvilinearGrid:
         """Return the corners of the cell around each point and their weights, both of shape (point, 4).
 
         The weights are NaN for points outside the grid.
+
+        Args:
+            latitude: latitudes of the points [degrees north], shape (point,).
+            longitude: longitudes of the points [degrees east], shape (point,).
         """
         corners, tree = self._cells
         nodes = self.nodes.reshape(-1, 3)
@@ -199,15 +203,18 @@ class CurvilinearRegridder:
         return cls(grid, matrix, covered.reshape(grid.shape))
 
     def part(self, rows: slice, columns: slice) -> "CurvilinearRegridder":
-        """Return the regridder to a part of the new grid."""
+        """Return the regridder to some rows and columns of the new grid."""
         keep = np.arange(self.covered.size).reshape(self.covered.shape)[rows, columns].ravel()
         grid = LatLon(self.grid.latitude[rows], self.grid.longitude[columns])
         return CurvilinearRegridder(grid, self.matrix[keep], self.covered[rows, columns])
 
     def fields(self, x: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Return fields of shape (..., row, column) on the new grid.
+        """Return fields on the new grid, shape (..., latitude, longitude).
 
         Missing values are treated as in ``Regridder.fields``.
+
+        Args:
+            x: fields on the old grid, shape (..., row, column).
         """
         flat = x.reshape(-1, self.matrix.shape[1])
         values = ignoring_missing(lambda fields: (self.matrix @ fields.T).T, flat)
@@ -215,7 +222,12 @@ class CurvilinearRegridder:
 
 
 def on_sphere(latitude: Array, longitude: Array) -> Array:
-    """Return the unit vectors of points in degrees, shape (..., 3)."""
+    """Return points as unit vectors, shape (..., 3).
+
+    Args:
+        latitude: latitudes [degrees north], shape (...).
+        longitude: longitudes [degrees east], shape (...).
+    """
     return _directions(latitude, longitude)[2]
 
 
@@ -237,7 +249,7 @@ def largest_rectangle(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
 
 
 def _sub_points(grid: LatLon, points: int) -> Iterator[tuple[NDArray[np.int64], Array, Array, Array]]:
-    """Yield blocks of points within the cells of a grid.
+    """Yield blocks of points within the cells of a grid, ``points`` of them along each side of a cell.
 
     Yields:
         (cell, latitude [degrees], longitude [degrees], fraction of the cell's area) of each point.

@@ -19,7 +19,7 @@ from ..schema import channels, describe_axes, grid_of, time_step
 
 STORE_VERSION = 1
 MEMORY = limits.MEMORY
-SHARD_BYTES = 2**25
+SHARD_BYTES = 2**25  # largest size of a shard, before compression
 # With bit shuffling, lz4 roughly halves the size of reanalyses and decodes several times faster than zstd.
 COMPRESSOR = BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle", typesize=4)
 _COPIES = 10  # float32 copies of a block in memory while it is read, converted and compressed
@@ -118,7 +118,8 @@ def make_plan(
 
     Args:
         dataset: canonical data set.
-        train_period: period for statistics, ``START:STOP``; None for that of the default split.
+        train_period: period of statistics and climatology, ``START:STOP``; by default training and validation
+            period of the default split.
         allow_gaps: record gaps in time instead of raising an error.
         memory: memory that the process may use [bytes].
 
@@ -155,7 +156,7 @@ def make_plan(
 
 
 def _resident_bytes() -> int:
-    """Return the resident memory of this process."""
+    """Return the resident memory of this process [bytes], or an estimate if it is unknown."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:  # not Linux

@@ -50,6 +50,11 @@ class Regridder:
     def between(cls, dataset: xr.Dataset, grid: LatLon, method: str = "conservative") -> "Regridder":
         """Return the regridder from the grid of a canonical data set to another grid.
 
+        Args:
+            dataset: canonical data set.
+            grid: new grid.
+            method: ``conservative``, ``bilinear`` or ``spectral``.
+
         Raises:
             ValueError: the method is unknown, the new grid extends beyond the old one, or a grid is not
                 supported by spectral regridding.
@@ -60,7 +65,8 @@ class Regridder:
         if method == "spectral":
             return cls(grid, _spectral_rows(old, grid), None, grid.longitude[0] - old.longitude[0], method)
         for axis, step in zip(("latitude", "longitude"), old.spacing, strict=True):
-            a, b = old.coordinates[axis], grid.coordinates[axis]
+            a = old.coordinates[axis]
+            b = grid.coordinates[axis]
             unbounded = (old.includes_poles or old.sphere) if axis == "latitude" else old.full_circle
             if not unbounded and (b.min() < a.min() - 0.51 * step or b.max() > a.max() + 0.51 * step):
                 raise ValueError(
@@ -120,10 +126,13 @@ class Regridder:
         return regridded
 
     def fields(self, x: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Return fields of shape (..., latitude, longitude) on the new grid.
+        """Return fields on the new grid, of shape (..., latitude, longitude).
 
-        Missing values are ignored and the weights of the others normalised; a point is missing where more
-        than half of its weight is.
+        Missing values are ignored and the weights of the others normalised; a point is missing if more than
+        half of its weight is.
+
+        Args:
+            x: fields on the old grid, shape (..., latitude, longitude).
 
         Raises:
             ValueError: the method is spectral and a value is missing.
@@ -156,6 +165,11 @@ def regrid(dataset: xr.Dataset, grid: LatLon, method: str = "conservative") -> x
 
     If the grids agree up to rounding, only the coordinates are replaced.
 
+    Args:
+        dataset: canonical data set.
+        grid: new grid.
+        method: ``conservative``, ``bilinear`` or ``spectral``.
+
     Raises:
         ValueError: see ``Regridder.between``.
     """
@@ -186,7 +200,13 @@ def ignoring_missing(average: Callable[[Array], Array], x: NDArray[np.floating])
 
 
 def linear(old: Array, new: Array, periodic: bool = False) -> Array:
-    """Return the matrix of linear interpolation from points ``old`` to points ``new``, shape (new, old)."""
+    """Return the matrix of linear interpolation along an axis, shape (new, old).
+
+    Args:
+        old: coordinates of the old points, in either order.
+        new: coordinates of the new points.
+        periodic: whether the axis has a period of 360 degrees.
+    """
     n = len(old)
     check_bytes(f"interpolating from {n} to {len(new)} points of an axis", 16 * n * len(new))
     points = np.append(old, old[0] + 360) if periodic else old

@@ -1,6 +1,4 @@
-"""What to keep of a source: variables, levels, a period, a time step, an area, a member, one place along any
-other axis.
-"""
+"""Selection from a source: variables, levels, period, time step, area, member, position along other axes."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,22 +17,25 @@ Positions = NDArray[np.int64]
 
 
 class NothingSelectedError(ValueError):
-    """A source contains nothing of the selection; another source may."""
+    """A source contains nothing of the selection, though another source may."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What to keep; None keeps all.
+    """The part of a source to keep; None keeps everything.
 
     Attributes:
-        variables: names, the source's own or the canonical ones.
-        levels: pressures in hPa.
+        variables: names of variables, either the source's or the canonical ones.
+        levels: pressures [hPa].
         times: period, as ``START:STOP`` with both ends included.
-        step: hours between times, counted from the first one kept.
-        area: ``NORTH/WEST/SOUTH/EAST`` in degrees.
-        member: one of an ensemble.
-        at: (axis, value) pairs: one place along each axis that has no name of its own here, such as depth. A
-            value is looked up among those of the axis, or is a position along an axis without any.
+        step: time between states [h], counted from the first state that is kept.
+        area: ``NORTH/WEST/SOUTH/EAST`` [degrees].
+        member: number of an ensemble member.
+        at: pairs of an axis, such as depth, and the value to select along it; along an axis without
+            coordinates, the position.
+
+    Raises:
+        ValueError: the step is not positive, or the area is not valid.
     """
 
     variables: tuple[str, ...] | None = None
@@ -52,28 +53,34 @@ class Selection:
             parse_area(self.area)
 
     def places(self, dataset: xr.Dataset, source: str) -> xr.Dataset:
-        """Return the data set, as its source has it, at the places of ``at``; an axis that it lacks is passed
-        over.
+        """Return a data set, with the axes of its source, at the values of ``at``; other axes are ignored.
+
+        Args:
+            dataset: data set.
+            source: name of the source for messages.
 
         Raises:
-            ValueError: a place that an axis does not hold.
+            ValueError: an axis does not have the value.
         """
-        places = {
-            name: _place(dataset, name, value, source=source)
+        positions = {
+            name: _position(dataset, name, value, source=source)
             for name, value in self.at
             if name in dataset.dims
         }
-        chosen = dataset.isel({name: [place] for name, place in places.items()})
-        without_values = [name for name in places if name not in dataset.coords]
-        return record(chosen, [name for name in places if name in dataset.coords]).squeeze(without_values)
+        selected = dataset.isel({name: [position] for name, position in positions.items()})
+        without_values = [name for name in positions if name not in dataset.coords]
+        return record(selected, [n for n in positions if n in dataset.coords]).squeeze(without_values)
 
     def places_of(self, dataset: xr.Dataset, source: str) -> xr.Dataset:
-        """Return the levels, member and area to keep of a data set with canonical coordinates; no value is
-        read.
+        """Return the selected levels, member and area of a data set with canonical coordinates, lazily.
+
+        Args:
+            dataset: data set.
+            source: name of the source for messages.
 
         Raises:
-            NothingSelectedError: none of the levels, or not the member.
-            ValueError: an area with fewer than two points along an axis, or without latitudes.
+            NothingSelectedError: the data set has none of the levels, or lacks the member.
+            ValueError: the area has fewer than two points along an axis, or the data set has no latitudes.
         """
         dataset = self._one_member(self._levels(dataset, source), source)
         if self.area is None:
@@ -92,11 +99,11 @@ class Selection:
         )
 
     def times_of(self, dataset: xr.Dataset) -> xr.Dataset:
-        """Return the times of the period; none where the data set has none of it."""
+        """Return the data set at the times of the period, which may be none."""
         return dataset.isel(time=self._times(dataset["time"].values))
 
     def _levels(self, dataset: xr.Dataset, source: str) -> xr.Dataset:
-        """Return those levels that the data set has; others may be in other sources."""
+        """Return the selected levels that the data set has; other sources may have the others."""
         if self.levels is None:
             return dataset
         known = levels_in(dataset)
@@ -129,17 +136,20 @@ class Selection:
         return record(dataset.isel(number=[members.index(str(self.member))]), ["number"])
 
     def _times(self, times: NDArray[np.datetime64]) -> Positions:
-        """Return the positions of the period; empty if the source contains none of it."""
-        at = np.arange(len(times))
+        """Return the positions of the times in the period; empty if the source has none of them."""
+        positions = np.arange(len(times))
         if self.times is not None:
             try:
-                at = at[period(times, self.times)]
+                positions = positions[period(times, self.times)]
             except EmptyPeriodError:
-                return at[:0]
-        return at
+                return positions[:0]
+        return positions
 
     def thin(self, times: NDArray[np.datetime64]) -> Positions:
-        """Return the positions of the times to keep of all sources together, ``step`` hours apart.
+        """Return the positions of the times to keep, ``step`` hours apart.
+
+        Args:
+            times: times of all sources together.
 
         Raises:
             ValueError: fewer than two times remain.
@@ -171,17 +181,16 @@ def members_in(dataset: xr.Dataset) -> list[str]:
 
 
 def places_along(values: NDArray[Any]) -> list[str]:
-    """Return the values of an axis as they are written to choose one; lead times in hours."""
-    return (
-        [f"{hours:g}h" for hours in values / np.timedelta64(1, "h")]
-        if values.dtype.kind == "m"
-        else [str(value) for value in values]
-    )
+    """Return the values of an axis as text by which one is selected; lead times in hours."""
+    if values.dtype.kind == "m":
+        return [f"{hours:g}h" for hours in values / np.timedelta64(1, "h")]
+    return [str(value) for value in values]
 
 
-def _place(dataset: xr.Dataset, name: str, value: str, *, source: str) -> int:
-    """Return the position of a value along an axis; numbers need to agree to a thousandth, since files hold
-    rounded ones.
+def _position(dataset: xr.Dataset, name: str, value: str, *, source: str) -> int:
+    """Return the position of a value along an axis.
+
+    Numbers need to agree to a thousandth only, since those in files are rounded.
     """
     values = dataset[name].values
     try:
@@ -194,19 +203,20 @@ def _place(dataset: xr.Dataset, name: str, value: str, *, source: str) -> int:
             return places_along(values).index(value)
     except ValueError:
         pass
-    values_there = ", ".join(places_along(values[:12])) + (", ..." if len(values) > 12 else "")
-    raise ValueError(f"{source} has no {name} {value}; it has {values_there}")
+    available = ", ".join(places_along(values[:12])) + (", ..." if len(values) > 12 else "")
+    raise ValueError(f"{source} has no {name} {value}; it has {available}")
 
 
 def parse_area(area: str) -> tuple[float, float, float, float]:
-    """Return north, west, south and east of ``NORTH/WEST/SOUTH/EAST``, with west <= east.
+    """Return north, west, south and east of ``NORTH/WEST/SOUTH/EAST`` [degrees], with west <= east.
 
-    Longitudes keep the convention they are written in: ``-15/42`` and ``170/190`` stay as they are;
+    Longitudes keep the convention in which they are written: ``-15/42`` and ``170/190`` stay as they are;
     ``170/-170``, across the date line, becomes ``170/190``, and ``345/42`` or ``345/402``, across Greenwich,
     become ``-15/42``.
 
     Raises:
-        ValueError: not four finite numbers, south lies above north, or more than the whole globe.
+        ValueError: the text is not four finite numbers, south lies above north, or the area spans more than
+            the whole globe.
     """
     try:
         north, west, south, east = (float(part) for part in area.split("/"))
@@ -230,8 +240,17 @@ def parse_area(area: str) -> tuple[float, float, float, float]:
 def area_positions(
     latitude: NDArray[np.floating], longitude: NDArray[np.floating], area: str
 ) -> tuple[Positions, Positions]:
-    """Return the rows and columns that lie in an area, columns eastward from its western edge, so that a seam
-    does not part it.
+    """Return the positions of the rows and columns in an area.
+
+    Columns are in eastward order from its western edge, even where the longitudes start again in between.
+
+    Args:
+        latitude: latitudes of the rows [degrees north].
+        longitude: longitudes of the columns [degrees east].
+        area: ``NORTH/WEST/SOUTH/EAST`` [degrees].
+
+    Raises:
+        ValueError: the area is not valid, see ``parse_area``.
     """
     north, west, south, east = parse_area(area)
     edge = COORDINATE_TOLERANCE * spacing_at(latitude).min()
@@ -244,6 +263,6 @@ def area_positions(
 
 
 def eastward(longitude: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Return longitudes counted on from the first one, where they cross the seam."""
+    """Return increasing longitudes from the first one on, by adding 360 degrees after each decrease."""
     turns = np.cumsum(np.diff(longitude, prepend=longitude[0]) < 0)
     return (longitude + 360 * turns).astype(longitude.dtype) if turns.any() else longitude

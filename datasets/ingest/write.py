@@ -1,7 +1,7 @@
-"""Writing of a canonical data set as a store: in bounded memory, resumable, here or on a Dask cluster.
+"""Writing of a canonical data set as a store: in bounded memory, resumable, locally or on a Dask cluster.
 
-The store depends on the source and the arguments alone: an interrupted and resumed run writes the same
-bits as an uninterrupted one.
+The store depends only on the source and the arguments: an interrupted and resumed run writes the same bits as
+an uninterrupted one.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import dask
+import dask.array
 import numpy as np
 import xarray as xr
 from zarr.abc.store import Store as ZarrStore
@@ -45,25 +45,25 @@ def write_store(
 ) -> Store:
     """Write a canonical data set as a store, with statistics and climatology of the training period.
 
-    An interrupted run leaves the earlier store, or none, and what it had written; the same call resumes from
-    there.
+    An interrupted run leaves the previous store, if any, and its own unfinished files, from which the same
+    call resumes.
 
     Args:
         dataset: canonical data set.
         path: folder to write.
-        train_period: ``START:STOP``; None takes the default split.
-        allow_gaps: record gaps in time instead of refusing them.
-        overwrite: whether an existing store may be replaced.
-        memory: bytes that the process may use, see ``make_plan``.
-        scheduler: address of a Dask scheduler whose workers have access to the source and ``path``, or
-            ``local:N`` for N processes of this machine.
+        train_period: training period, ``START:STOP``; by default that of the default split.
+        allow_gaps: record gaps in time instead of raising an error.
+        overwrite: replace an existing store.
+        memory: memory that the process may use [bytes], see ``make_plan``.
+        scheduler: address of a Dask scheduler whose workers can access the source and ``path``, or
+            ``local:N`` for N local processes.
         origin: identifies the source and its processing; an interrupted run of the same origin is resumed. If
-            empty, nothing is kept for a resume.
-        progress: called with (times written, total, text).
-        icechunk: write to an Icechunk repository, by this process alone.
+            it is empty, unfinished files are removed.
+        progress: called with (times written, total times, text).
+        icechunk: write to an Icechunk repository, in this process only.
 
     Raises:
-        FileExistsError: the store exists and may not be replaced.
+        FileExistsError: the store exists and ``overwrite`` is False.
         ValueError: times are not sorted, unique and regular, the period is empty, or a variable has no
             values.
         OSError: the disk is full, or there is no scheduler at the address.
@@ -85,7 +85,7 @@ def write_store(
 
 
 def check_scheduler(scheduler: str | None, *, icechunk: bool) -> None:
-    """Raise ``ValueError`` if a cluster is to write an Icechunk repository."""
+    """Raise ``ValueError`` for an Icechunk repository with a scheduler, since one process must write it."""
     if icechunk and scheduler is not None:
         raise DataError(
             f"an Icechunk repository is written by one process, got scheduler {scheduler!r}; "
@@ -98,7 +98,15 @@ def check_scheduler(scheduler: str | None, *, icechunk: bool) -> None:
 def open_journal(
     path: Path, identity: dict[str, Any], *, overwrite: bool, keep_partial: bool, icechunk: bool
 ) -> Iterator[Journal | Transaction]:
-    """Yield the journal of an unfinished store, and put the store in place at the end of the context."""
+    """Yield the journal of an unfinished store, and move the store to its path at the end of the context.
+
+    Args:
+        path: store.
+        identity: everything that its contents depend on.
+        overwrite: whether an existing store may be replaced.
+        keep_partial: keep unfinished files if writing stops.
+        icechunk: whether the store is an Icechunk repository.
+    """
     if icechunk:
         with exclusive(path):
             transaction = Transaction(path, identity, overwrite)
@@ -110,7 +118,12 @@ def open_journal(
 
 
 def fingerprint(plan: Plan, origin: str) -> dict[str, Any]:
-    """Return everything that the contents of a store depend on."""
+    """Return everything that the contents of a store depend on, as JSON can represent it.
+
+    Args:
+        plan: plan of the store.
+        origin: identifies the source and its processing.
+    """
     dataset = plan.dataset
     axes = {
         str(name): coordinate.values.tolist()
@@ -154,7 +167,15 @@ def write_times(
     progress: Progress | None,
     resumable: bool,
 ) -> None:
-    """Write the times from position ``first`` on, statistics and climatology, and consolidate the metadata.
+    """Write times, statistics and climatology, and consolidate the metadata.
+
+    Args:
+        plan: plan of the store.
+        journal: record of the finished parts.
+        first: position of the first time to write.
+        scheduler: as in ``write_store``.
+        progress: as in ``write_store``.
+        resumable: whether an interrupted run can be resumed.
 
     Raises:
         Stopped: the process was interrupted, and the same call resumes.
