@@ -50,16 +50,21 @@ class BatchReader:
     pin: bool = False
 
     def read(self, starts: Positions, length: int) -> Batch:
-        """Return a batch of ``length`` consecutive times from each position in ``starts``."""
+        """Return a batch of samples.
+
+        Args:
+            starts: position of the first time of each sample.
+            length: number of consecutive times of a sample.
+        """
         return self.batch(starts, length, self.pool(starts, length))
 
     def pool(self, starts: Positions, length: int) -> "Pool":
-        """Read all states of the samples that begin at ``starts``."""
+        """Read the states of samples; arguments as for ``read``."""
         positions = np.unique(starts[:, None] + np.arange(length))
         return Pool(positions, self.fields.read(positions))
 
     def batch(self, starts: Positions, length: int, pool: "Pool") -> Batch:
-        """Return a batch of samples whose states are in ``pool``."""
+        """Return a batch of samples whose states are in ``pool``; other arguments as for ``read``."""
         positions = starts[:, None] + np.arange(length)
         times = self.fields.times[positions.ravel()]
         state = pool.states[np.searchsorted(pool.positions, positions)]
@@ -72,7 +77,12 @@ class BatchReader:
 
 @dataclass(frozen=True)
 class Pool:
-    """States at sorted positions in time, shape (position, channel, H, W)."""
+    """States at some times.
+
+    Attributes:
+        positions: sorted positions in time, shape (position,).
+        states: states, shape (position, channel, H, W).
+    """
 
     positions: Positions
     states: NDArray[np.float32]
@@ -110,7 +120,12 @@ class StoreBatches:
     ranks: int = 1
 
     def starts(self, period: slice, length: int) -> Positions:
-        """Return the first positions of all runs of ``length`` times within ``period`` that cross no gap."""
+        """Return the first positions of all runs of times without a gap.
+
+        Args:
+            period: positions of the period that contains the runs.
+            length: number of times in a run.
+        """
         starts = np.arange(period.start, period.stop - length + 1)
         for gap in self.gaps:
             starts = starts[(starts + length <= gap) | (starts >= gap)]
@@ -155,15 +170,15 @@ class StoreBatches:
     def validation(self, steps: int, samples: int) -> Iterator[Batch]:
         """Yield batches of samples at even intervals over the validation period, none if it is empty.
 
-        A rollout that is too long for the period is shortened.
+        The rollout is shortened until the period has at least four samples.
         """
         period = self.validation_period
         while steps > 1 and len(self.starts(period, self.window + steps)) < 4:
             steps -= 1
         starts = self.starts(period, self.window + steps)
         if len(starts):
-            even = np.linspace(0, len(starts) - 1, min(samples, len(starts)))
-            selected = starts[np.unique(even.round().astype(int))]
+            positions = np.linspace(0, len(starts) - 1, min(samples, len(starts)))
+            selected = starts[np.unique(positions.round().astype(int))]
             for i in range(0, len(selected), self.batch_size):
                 yield self.reader.read(selected[i : i + self.batch_size], self.window + steps)
 
@@ -181,10 +196,14 @@ class StoreBatches:
 
 
 def prefetch(tasks: Iterator[Callable[[], T]], ahead: int = 2) -> Iterator[T]:
-    """Yield the results of ``tasks`` in order, computed in advance by a thread, at most ``ahead`` of them.
+    """Yield the results of tasks in order, computed in advance by a thread.
 
     An error in a task is raised in place of its result. Closing the generator ends the thread and closes
     ``tasks``.
+
+    Args:
+        tasks: functions to call.
+        ahead: largest number of results that wait to be consumed.
     """
     results: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(maxsize=ahead)
     stopped = threading.Event()

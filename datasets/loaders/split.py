@@ -22,8 +22,10 @@ class EmptyPeriodError(DataError):
 class Split:
     """Consecutive training, validation and test periods, as positions in the series.
 
-    Weights are trained on ``train`` and selected on ``validation``; statistics and climatology are computed
-    on both, ``fit``.
+    Attributes:
+        train: period that weights are trained on.
+        validation: period that weights are selected on.
+        test: period that forecasts are verified on.
     """
 
     train: slice
@@ -32,7 +34,7 @@ class Split:
 
     @property
     def fit(self) -> slice:
-        """Training and validation period together, with the gap between them."""
+        """Training and validation period with the gap between them, for statistics and climatology."""
         return slice(self.train.start, self.validation.stop)
 
 
@@ -96,9 +98,12 @@ def split_before(start: int, stop: int, first: int, *, validation_fraction: floa
 
 
 def period(times: Times, text: str) -> slice:
-    """Return the positions of ``START:STOP`` (or ``START/STOP``), both inclusive, e.g. ``2013-01:2013-06``.
+    """Return the positions of the times in a period.
 
-    Each may be a year, a month, a day, or, with ``/``, a date with a time of day.
+    Args:
+        times: sorted times of the series.
+        text: ``START:STOP`` or ``START/STOP``, both inclusive, e.g. ``2013-01:2013-06``, or one of them. Each
+            is a year, a month, a day, or, with ``/``, a date with a time of day.
 
     Raises:
         ValueError: the text is not a period, or contains no time of the series.
