@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 Float = NDArray[np.float32]
 Times = NDArray[np.datetime64]
 Reader = Callable[[NDArray[np.int64]], Float]
-# Sum and count of the values on a day of the year.
+"""Function that returns the fields at positions in time, shape (time, channel, H, W)."""
 DayReader = Callable[[int], tuple[NDArray[np.float64], NDArray[np.uint16]]]
+"""Function that returns the sum and the count of the values on a day of the year."""
 
 _DAY = np.timedelta64(1, "D")
 
@@ -70,7 +71,7 @@ class SeasonalCycle:
 
         Args:
             times: all times.
-            blocks: (positions in ``times``, fields of shape (time, channel, H, W)).
+            blocks: pairs of positions in ``times`` and fields of shape (time, channel, H, W).
 
         Raises:
             ValueError: there are no blocks.
@@ -115,7 +116,7 @@ class CycleDesign:
     def __init__(self, times: Times, seasons: bool = True) -> None:
         clock = minute_of_day(times)
         minutes = np.unique(clock)
-        # Too many times of day to fit each of them, or none that recurs.
+        # Too many times of day to fit each of them, or too few days.
         if not seasons or len(minutes) > 48 or times[-1] - times[0] < 2 * _DAY:
             minutes = np.array([0])
             clock = np.zeros_like(clock)
@@ -126,7 +127,12 @@ class CycleDesign:
         self.functions = (at_clock[:, :, None] * terms[:, None]).reshape(len(times), -1)
 
     def project(self, positions: slice, fields: Float) -> NDArray[np.float64]:
-        """Return ``functions^T fields`` of a block of times, shape (clock * term, channel, H, W)."""
+        """Return ``functions^T fields`` of a block of times, shape (clock * term, channel, H, W).
+
+        Args:
+            positions: positions of the times.
+            fields: fields at these times, shape (time, channel, H, W).
+        """
         return project(self.functions[positions], fields)
 
     def solve(self, projection: NDArray[np.float64]) -> SeasonalCycle:
@@ -144,9 +150,13 @@ class CycleDesign:
 
 
 def project(functions: NDArray[np.float64], fields: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return ``functions^T fields`` for sparse functions of shape (time, k).
+    """Return ``functions^T fields``, shape (k, ...).
 
     Functions with the same nonzero times are multiplied together, and only at these times.
+
+    Args:
+        functions: functions of time, most of them mostly zero, shape (time, k).
+        fields: fields, shape (time, ...).
     """
     groups: dict[bytes, list[int]] = {}
     for k, function in enumerate(functions.T):
@@ -182,7 +192,12 @@ class DaySums:
         self.count = np.zeros(self.total.shape, dtype=np.uint16)
 
     def add(self, positions: Sequence[int] | NDArray[np.int64], fields: Float) -> None:
-        """Add the fields at some positions in time, shape (time, channel, H, W)."""
+        """Add fields.
+
+        Args:
+            positions: their positions in time.
+            fields: fields, shape (time, channel, H, W).
+        """
         # One field at a time in order of time, so that the sums do not depend on the block size, to the bit.
         for position, field in zip(positions, fields, strict=True):
             row = (self._row[int(self.day[position])], self._clock[position])

@@ -24,7 +24,7 @@ class Statistics:
             the tendencies (changes over one step), of the departures from the seasonal cycle and of the
             tendencies of these departures; minimum and maximum.
         cycle: the seasonal cycle of the period.
-        mask: points where no value is missing, shape (channel, H, W).
+        mask: points without missing values, shape (channel, H, W).
         partly_missing: number of points of each channel with intermittently missing values.
         missing: fraction of missing values of each channel.
         period: first and last time.
@@ -187,7 +187,7 @@ class _Moments:
     def add(self, block: NDArray[np.float32]) -> None:
         if not len(block):
             return
-        if self.shift is None:  # near the mean, so that the squares do not cancel
+        if self.shift is None:  # close to the mean, so that the variance does not suffer from cancellation
             with np.errstate(invalid="ignore"):
                 self.shift = np.nan_to_num(_nanmean(block))
         x = block.astype(np.float64) - self.shift[None, :, None, None]
@@ -209,6 +209,7 @@ class _Moments:
 
 
 def _nanmean(block: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the mean of the finite values of each channel; zero if there are none."""
     finite = np.isfinite(block)
     return np.asarray(
         np.where(finite, block, 0).sum(axis=(0, 2, 3), dtype=np.float64)
@@ -231,10 +232,9 @@ def to_dataset(parts: Sequence[Statistics], channels: list[Channel]) -> xr.Datas
         for statistic, all_values in combined.items():
             values = all_values[index]
             attrs = {"units": channels[index[0]].units if statistic != "missing" else "1"}
-            coords = None if levels == [None] else {"level": levels}
-            result[f"{name}_{statistic}"] = (
-                xr.DataArray(values[0], attrs=attrs)
-                if coords is None
-                else xr.DataArray(values, coords, ("level",), attrs=attrs)
-            )
+            if levels == [None]:
+                array = xr.DataArray(values[0], attrs=attrs)
+            else:
+                array = xr.DataArray(values, {"level": levels}, ("level",), attrs=attrs)
+            result[f"{name}_{statistic}"] = array
     return xr.Dataset(result, attrs={"period": list(parts[0].period), "weighting": "area"})

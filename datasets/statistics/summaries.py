@@ -1,4 +1,4 @@
-"""Write statistics and climatology into a store, one group of channels at a time."""
+"""Writing of statistics and climatology to a store, one group of channels at a time."""
 
 import logging
 from functools import partial
@@ -33,6 +33,10 @@ log = logging.getLogger(__name__)
 
 def write_summaries(plan: Plan, path: Path | Store) -> None:
     """Write statistics and climatology, with as many channels at a time as fit into memory.
+
+    Args:
+        plan: plan of the store.
+        path: store, whose fields are written.
 
     Raises:
         ValueError: a channel has no value in the training period.
@@ -89,8 +93,9 @@ def _read_from(fields: Fields, start: int, positions: NDArray[np.int64]) -> Floa
 def _groups(plan: Plan, fields: Fields) -> list[tuple[slice, bool]]:
     """Return runs of channels whose sums fit into memory, and whether the sums of all days fit too.
 
-    A group has whole variables where they fit, or else some levels of one variable. Without the sums of days,
-    the fields are read again for the climatology, which is faster than smaller groups that have them.
+    A group consists of whole variables if they fit, otherwise of some levels of one variable. Without the
+    sums of days, the fields are read again for the climatology, which is faster than smaller groups with
+    these sums.
     """
     points = int(np.prod(fields.shape[2:]))
     times = fields.times[plan.fit]
@@ -155,6 +160,7 @@ def _write_climatology_template(plan: Plan, path: Path | Store) -> None:
 
 
 def _days_per_shard(plan: Plan) -> int:
+    """Return the number of days of the climatology in a shard."""
     largest = max(v.size // len(v) for v in plan.dataset.data_vars.values())
     return max(1, min(366, min(SHARD_BYTES, plan.room // 32) // (4 * len(_times_of_day(plan)) * largest)))
 
@@ -174,13 +180,9 @@ def _write_climatology(
         path: store.
     """
     if isinstance(grid_of(plan.dataset), Box):
-        return _write_days(
-            plan.dataset,
-            cycle.at(plan.dataset["time"].values[:1])[:, None],
-            first=group.start,
-            last=1,
-            path=path,
-        )
+        mean = cycle.at(plan.dataset["time"].values[:1])[:, None]
+        _write_days(plan.dataset, mean, first=group.start, last=1, path=path)
+        return
     minutes = _times_of_day(plan).astype("timedelta64[m]")
     days_per_shard = _days_per_shard(plan)
     shard = []
