@@ -1,5 +1,6 @@
-"""Atomic, durable replacement: a path refers to the old output or the complete new one, also after a power
-failure.
+"""Atomic, durable replacement of outputs.
+
+At any time, also after a power failure, a path refers to the old output or to the complete new one.
 """
 
 import errno
@@ -33,12 +34,12 @@ def reserved(
         path: output.
         kind: key of ``outputs.FORMATS``, or ``checkpoint``.
         overwrite: whether an earlier output of this kind may be replaced.
-        inputs: data that are read meanwhile.
+        inputs: data that are read within the context.
 
     Raises:
-        FileExistsError: it exists, and may not be replaced or was not written by this package.
+        FileExistsError: the output exists, and may not be replaced or was not written by this package.
         OutputLockedError: another process is writing it.
-        ValueError: another format's ending, or the output is, contains or lies in an input.
+        ValueError: its ending is that of another format, or it is, contains or lies in an input.
     """
     path = outputs.check_output(path, kind)
     outputs.check_separate(path, inputs)
@@ -51,14 +52,14 @@ def reserved(
 def workspace(path: Path) -> Path:
     """Return the hidden folder next to ``path`` in which its replacement is written.
 
-    It contains the new output under its own name, what ``Journal`` keeps of an unfinished one, and ``old``
-    while the two are exchanged; ``discarded`` is an old one that is being removed.
+    It contains the new output under its own name, the record of an unfinished one (``Journal``), and ``old``
+    while the two are exchanged; ``discarded`` is an old output that is being removed.
     """
     return path.with_name(f".{path.name}.partial")
 
 
 def temporary_path(path: Path) -> Path:
-    """Return where the replacement of ``path`` is written."""
+    """Return the path at which the replacement of ``path`` is written."""
     return workspace(path) / path.name
 
 
@@ -66,19 +67,19 @@ def temporary_path(path: Path) -> Path:
 def replacing(path: Path, *, overwrite: bool, kind: str, keep_partial: bool = False) -> Iterator[Path]:
     """Yield a temporary path for a file or folder, and move it to ``path`` once it is complete.
 
-    The output is locked meanwhile (``locks.exclusive``). What was written is on the disk before it is
+    The output is locked within the context (``locks.exclusive``). Its contents are on the disk before it is
     renamed.
 
     Args:
         path: file or folder to write.
         overwrite: whether an existing ``path`` may be replaced.
         kind: kind of output; only an output of this kind that this package wrote is replaced.
-        keep_partial: keep what is written so far if writing stops, so that the next try can resume.
+        keep_partial: keep unfinished files if writing stops, so that the next attempt can resume.
 
     Raises:
         FileExistsError: ``path`` exists and may not be replaced.
         OutputLockedError: another process is writing it.
-        OSError: writing failed; that a disk is full is reported in plain words.
+        OSError: writing failed; the message says so if the disk is full.
     """
     with exclusive(path):
         recover(path)
@@ -91,11 +92,9 @@ def replacing(path: Path, *, overwrite: bool, kind: str, keep_partial: bool = Fa
         except OSError as error:
             if error.errno not in _FULL:
                 raise
-            kept = (
-                "what was written so far is kept for the next try"
-                if keep_partial
-                else "nothing was left behind"
-            )
+            kept = "nothing was left behind"
+            if keep_partial:
+                kept = "what was written so far is kept for the next try"
             message = f"no room to write {path}; {kept}: free some space and run it again"
             raise OSError(error.errno, message) from error
         except WriteError as error:
@@ -105,13 +104,15 @@ def replacing(path: Path, *, overwrite: bool, kind: str, keep_partial: bool = Fa
         finally:
             if not keep_partial:
                 remove(folder)
-            with suppress(OSError):  # something is kept in it
+            with suppress(OSError):  # not empty: unfinished files are kept
                 folder.rmdir()
 
 
 def _enter(folder: Path, path: Path, keep_partial: bool) -> None:
-    """Make the workspace, or take over the one of an earlier try; never one that another user could have
-    planted.
+    """Create the workspace, or reuse that of an earlier attempt of the same user.
+
+    Raises:
+        FileExistsError: a folder of this name was not left by this package.
     """
     if not keep_partial and _is_workspace(folder, path):
         remove(folder)
@@ -136,7 +137,9 @@ def _is_workspace(folder: Path, path: Path) -> bool:
 
 
 def _publish(folder: Path, path: Path, overwrite: bool) -> None:
-    new, old = folder / path.name, folder / "old"
+    """Move the new output to ``path``, and remove the workspace with the old one."""
+    new = folder / path.name
+    old = folder / "old"
     sync_all(new)
     if not overwrite and os.path.lexists(path):
         raise FileExistsError(f"{path} was created meanwhile and is kept; choose another name")
@@ -147,29 +150,35 @@ def _publish(folder: Path, path: Path, overwrite: bool) -> None:
 
 
 def recover(path: Path) -> None:
-    """Undo a replacement that was killed between its two renames; wait for one that is between them."""
-    old, until = workspace(path) / "old", time.monotonic() + _PATIENCE
+    """Undo a replacement that was killed between its two renames, or wait for one that is in progress."""
+    old = workspace(path) / "old"
+    until = time.monotonic() + _PATIENCE
     while not os.path.lexists(path) and os.path.lexists(old):
         try:
             with exclusive(path):
                 if not os.path.lexists(path) and os.path.lexists(old):
                     os.rename(old, path)
                     sync(path.parent)
-                    with suppress(OSError):  # it also contains an unfinished output
+                    with suppress(OSError):  # not empty: it also contains an unfinished output
                         workspace(path).rmdir()
         except OutputLockedError:
             if time.monotonic() > until:
                 return
             time.sleep(0.01)
-        except OSError:  # of a folder that is only read
+        except OSError:  # the folder is read only
             return
 
 
 def swap(new: Path, path: Path, old: Path) -> None:
-    """Move ``new`` to ``path``, and what is there, if anything, to ``old``; all on one file system.
+    """Move a new output to its path, and a previous one, if any, out of the way; all on one file system.
 
-    A kill between the two renames leaves no ``path``; ``recover`` repairs that for the folders of
-    ``workspace``. The caller synchronises ``new`` first.
+    If the process is killed between the two renames, there is no ``path``; ``recover`` repairs that for the
+    folders of ``workspace``. The caller synchronises ``new`` with the disk first.
+
+    Args:
+        new: new output.
+        path: its final path.
+        old: path to move the previous output to.
     """
     if os.path.lexists(path):
         remove(old)
@@ -179,12 +188,12 @@ def swap(new: Path, path: Path, old: Path) -> None:
 
 
 def replace_file(temporary: Path, path: Path, *, durable: bool = True) -> None:
-    """Rename a file or link to ``path``, in place of a file or link that is there, in one step.
+    """Rename a file or link to ``path`` in one step, replacing a file or link that is there.
 
     Args:
-        temporary: file on the same file system; the caller synchronises it first.
-        path: new name.
-        durable: whether the new name is on the disk when the function returns.
+        temporary: file on the same file system; the caller synchronises it with the disk first.
+        path: new path.
+        durable: synchronise the folder with the disk too, before the function returns.
     """
     os.replace(temporary, path)
     if durable:
@@ -192,7 +201,7 @@ def replace_file(temporary: Path, path: Path, *, durable: bool = True) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or folder if it is there, also while another removes it."""
+    """Remove a file or folder if it exists, also while another process removes it."""
     if path.is_dir() and not path.is_symlink():
         while path.is_dir():
             with suppress(FileNotFoundError):
@@ -202,10 +211,14 @@ def remove(path: Path) -> None:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Replace a small file so that it holds the old bytes or the new ones, also after a power failure.
+    """Replace a small file so that it contains the old or the new bytes, also after a power failure.
 
-    The new bytes are written to a new file with an unpredictable name, so a link planted there is not
-    followed.
+    The new bytes are written to a new file with an unpredictable name, so that no other user can place a link
+    there.
+
+    Args:
+        path: file to replace.
+        data: new contents.
 
     Raises:
         OSError: the file cannot be written; the old one is kept.
@@ -224,9 +237,9 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def sync(path: Path) -> None:
-    """Write a file, or the entries of a folder, to the disk.
+    """Synchronise a file, or the entries of a folder, with the disk.
 
-    File systems that cannot synchronise folders are left to do so by themselves.
+    Folders on file systems that cannot synchronise them are ignored.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -239,7 +252,7 @@ def sync(path: Path) -> None:
 
 
 def sync_all(path: Path) -> None:
-    """Write a file, or a folder and all that is in it, to the disk; nothing where nothing is there."""
+    """Synchronise a file, or a folder with all its contents, with the disk, if it exists."""
     if not path.is_dir():
         if path.exists():
             sync(path)
@@ -247,5 +260,5 @@ def sync_all(path: Path) -> None:
     paths = [path]
     for folder, folders, files in os.walk(path):
         paths += [Path(folder, name) for name in (*files, *folders)]
-    with ThreadPoolExecutor(_SYNC_THREADS) as pool:  # as a disk takes many at once
+    with ThreadPoolExecutor(_SYNC_THREADS) as pool:  # since disks process several requests at once
         list(pool.map(sync, paths))

@@ -1,6 +1,4 @@
-"""The direct route to a store's values: zarr arrays without a task graph, decoded by threads of compiled code
-where ``zarrs`` is installed.
-"""
+"""Reading of a store by the zarr library without a task graph, decoded by ``zarrs`` where it is installed."""
 
 from pathlib import Path
 
@@ -15,11 +13,11 @@ from .fields import Fields, Float, runs
 
 
 class DirectFields(Fields):
-    """The same fields as ``Fields`` reads through dask, read by zarr itself.
+    """The fields of ``Fields``, read by the zarr library instead of dask.
 
     Args:
-        dataset: variables of a store, as ``open_store`` gives them.
-        path: the store.
+        dataset: variables of a store, as ``open_store`` returns them.
+        path: path of the store, or zarr store.
         cache_bytes: as in ``Fields``.
     """
 
@@ -34,18 +32,14 @@ class DirectFields(Fields):
                 self._stored.append((array, range(variable.sizes.get("level", 1))))
 
     def part(self, channels: slice, cache_bytes: int = 0) -> "DirectFields":
-        """Return some of the channels."""
+        """Return some of the channels; arguments as for ``Fields.part``."""
         result = DirectFields.__new__(DirectFields)
-        result.times, result.array, result.cache_bytes, result._cached = (
-            self.times,
-            self.array[:, channels],
-            cache_bytes,
-            None,
-        )
-        result._stored, first = [], 0
+        result._take_channels(self, channels, cache_bytes)
+        result._stored = []
+        first = 0
         for array, levels in self._stored:
-            if some := levels[max(0, channels.start - first) : max(0, channels.stop - first)]:
-                result._stored.append((array, some))
+            if selected := levels[max(0, channels.start - first) : max(0, channels.stop - first)]:
+                result._stored.append((array, selected))
             first += len(levels)
         return result
 

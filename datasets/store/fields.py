@@ -1,4 +1,4 @@
-"""A canonical data set seen as one array (time, channel, H, W): the form that statistics and loaders read."""
+"""A canonical data set as one array of shape (time, channel, H, W), as statistics and loaders read it."""
 
 import dask.array as da
 import numpy as np
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 Float = NDArray[np.float32]
 
-_WORTH_A_RUN = 4  # times: longer runs are read one by one, as slices, which dask takes through to the file
+_SLICED_RUN = 4  # mean length [times] of runs from which they are read as slices rather than by position
 
 
 class Fields:
@@ -15,7 +15,7 @@ class Fields:
 
     Args:
         dataset: canonical data set, lazy or in memory.
-        cache_bytes: read the whole into memory at first use if it is no larger than this.
+        cache_bytes: if the fields are no larger than this, all are read into memory at first use.
     """
 
     def __init__(self, dataset: xr.Dataset, cache_bytes: int = 0) -> None:
@@ -30,7 +30,7 @@ class Fields:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(time, channel, H, W)."""
+        """Number of times, channels, rows and columns."""
         return tuple(int(n) for n in self.array.shape)
 
     def read(self, positions: NDArray[np.int64] | slice) -> Float:
@@ -47,21 +47,28 @@ class Fields:
         return self._compute(unique)[inverse]
 
     def part(self, channels: slice, cache_bytes: int = 0) -> "Fields":
-        """Return some of the channels, read through dask."""
+        """Return some of the channels, read through dask.
+
+        Args:
+            channels: positions of the channels.
+            cache_bytes: as for the class.
+        """
         result = Fields.__new__(Fields)
-        result.times, result.array, result.cache_bytes, result._cached = (
-            self.times,
-            self.array[:, channels],
-            cache_bytes,
-            None,
-        )
+        result._take_channels(self, channels, cache_bytes)
         return result
+
+    def _take_channels(self, other: "Fields", channels: slice, cache_bytes: int) -> None:
+        """Become some of the channels of other fields, without reading them."""
+        self.times = other.times
+        self.array = other.array[:, channels]
+        self.cache_bytes = cache_bytes
+        self._cached = None
 
     def _compute(self, positions: NDArray[np.int64] | slice) -> Float:
         if isinstance(positions, slice):
             return self._pieces([positions])
         pieces = runs(positions)
-        if len(pieces) * _WORTH_A_RUN > len(positions):
+        if len(pieces) * _SLICED_RUN > len(positions):
             return np.asarray(self.array[positions].compute(scheduler="threads"), dtype=np.float32)
         return self._pieces(pieces)
 
@@ -70,8 +77,11 @@ class Fields:
         return np.asarray(lazy.compute(scheduler="threads"), dtype=np.float32)
 
     def blocks(self, period: slice, block_bytes: int = 2**25) -> list[slice]:
-        """Return consecutive pieces of ``period`` that each hold at most ``block_bytes``, and at least one
-        time.
+        """Return consecutive pieces of a period, each of at least one time.
+
+        Args:
+            period: positions in time.
+            block_bytes: largest size of a piece [bytes], unless it is a single time.
         """
         length = max(1, block_bytes // max(1, int(np.prod(self.shape[1:])) * 4))
         start, stop, _ = period.indices(len(self.times))

@@ -58,8 +58,8 @@ def _open_repository(path: Path) -> "Repository":
 class Transaction:
     """A resumable write to an Icechunk repository.
 
-    Parts are commits on a branch, to which ``main`` is reset at the end. Has the methods of ``Journal``,
-    which does the same for a folder.
+    Parts are commits on a branch, to which ``main`` is reset at the end. The methods are those of
+    ``Journal``, which does the same for a folder.
 
     Args:
         path: repository; created if it does not exist.

@@ -81,7 +81,7 @@ class Journal:
 
 
 def _link(source: str, target: str) -> None:
-    """Link a file, or copy it where the file system does not support links."""
+    """Link a file, or copy it if the file system does not support links."""
     try:
         os.link(source, target)
     except OSError:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _WITHOUT = "FOURCASTER_NO_LOCKS"
-_READ_SECONDS = 1.0  # for the owner of a lock to write who it is
+_READ_SECONDS = 1.0  # time that the owner of a lock may take to identify itself in the file
 
 
 class OutputLockedError(OSError):
@@ -24,7 +24,12 @@ class OutputLockedError(OSError):
 
 @dataclass
 class _Lock:
-    """A lock of this process: which thread holds it, and how many nested times."""
+    """A lock of this process.
+
+    Attributes:
+        thread: thread that holds it.
+        depth: number of nested contexts.
+    """
 
     thread: int
     depth: int = 1
@@ -36,17 +41,20 @@ _mutex = threading.Lock()
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Keep every other process, thread and machine from writing ``path`` meanwhile.
+    """Keep all other processes, threads and machines from writing ``path`` within the context.
 
     The lock is ``flock`` on the hidden file ``.NAME.lock`` next to ``path``. The kernel releases it when the
-    process ends, however it ends; on NFS it is valid between machines (as a lock on the server). The lock is
-    reentrant within a thread. Folders above ``path`` are created, and removed again if they are still empty
-    at the end.
+    process ends, also if it is killed; on NFS it is valid between machines (as a lock on the server). The
+    lock is reentrant within a thread. Folders above ``path`` are created, and removed again if they are still
+    empty at the end.
 
-    Where a file system has no locks, ``FOURCASTER_NO_LOCKS=1`` does without.
+    On a file system without locks, ``FOURCASTER_NO_LOCKS=1`` disables them.
+
+    Args:
+        path: output to lock.
 
     Raises:
-        OutputLockedError: the lock is taken; host, process and command are named.
+        OutputLockedError: the lock is held elsewhere; the message names host, process and command.
         OSError: the folder cannot be written to, or its file system has no locks.
     """
     key = path.parent.resolve() / path.name
@@ -76,12 +84,12 @@ def exclusive(path: Path) -> Iterator[None]:
                     del _locks[key]
     finally:
         for folder in created:
-            with suppress(OSError):  # it has come to hold something
+            with suppress(OSError):  # not empty any more
                 folder.rmdir()
 
 
 def _create_folder(folder: Path) -> list[Path]:
-    """Create a folder and those above it; return the new ones, the deepest first."""
+    """Create a folder and its parents; return the new ones, the deepest first."""
     created = [f for f in (folder, *folder.parents) if not f.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -104,9 +112,8 @@ def _locked(path: Path) -> Iterator[None]:
         os.pwrite(descriptor, _owner().encode(), 0)
         yield
     finally:
-        file.unlink(
-            missing_ok=True
-        )  # before it is released, so that nobody locks a file that has no name any more
+        # Before the lock is released, so that no other process locks a file without a name.
+        file.unlink(missing_ok=True)
         os.close(descriptor)
 
 
@@ -135,13 +142,16 @@ def _acquire(file: Path, path: Path) -> int:
                 raise
             raise OSError(
                 f"the file system of {path.parent} has no locks ({error.strerror}), so a second command "
-                "could mix its output "
-                f"with this one's; write elsewhere, or set {_WITHOUT}=1 where nothing else writes there"
+                f"could mix its output with this one's; write elsewhere, or set {_WITHOUT}=1 where nothing "
+                "else writes there"
             ) from error
-        os.close(descriptor)  # the one before removed the file between our opening and locking it
+        os.close(
+            descriptor
+        )  # the previous owner removed the file after it was opened and before it was locked
 
 
 def _still_named(file: Path, descriptor: int) -> bool:
+    """Return whether a path still refers to an open file."""
     try:
         return os.path.samestat(os.stat(file, follow_symlinks=False), os.fstat(descriptor))
     except FileNotFoundError:
@@ -149,6 +159,7 @@ def _still_named(file: Path, descriptor: int) -> bool:
 
 
 def _owner() -> str:
+    """Return JSON that identifies this process: host, process identifier and command."""
     command = " ".join([Path(sys.argv[0] or "python").name, *sys.argv[1:2]])[:200]
     return json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "command": command})
 

@@ -5,11 +5,11 @@ import unicodedata
 DIMENSIONS = ("time", "number", "level", "latitude", "longitude", "y", "x")
 GROUPS = ("statistics", "climatology")
 _METADATA = ("zarr.json",)
-_LONGEST = 200  # bytes, where most file systems take 255
+_LONGEST = 200  # bytes; most file systems allow 255
 
 
 def fault(name: str) -> str:
-    """Return why a name cannot be that of a variable in any file; empty if it can.
+    """Return why a name cannot be that of a variable; empty if it can.
 
     Args:
         name: name of a variable.
@@ -26,5 +26,5 @@ def fault(name: str) -> str:
 
 
 def reserved(name: str) -> bool:
-    """Return whether a store has another use for a name, on a file system without upper case too."""
+    """Return whether a store uses a name for something else, also if the file system ignores case."""
     return name in DIMENSIONS or name.casefold() in (*GROUPS, *_METADATA)

@@ -1,7 +1,7 @@
-"""netCDF files that keep the CF conventions (CF-1.11), whatever they hold.
+"""netCDF files that follow the CF conventions (CF-1.11).
 
-Coordinates carry no ``_FillValue``, times are integers since 1970, fields are compressed in chunks of whole
-fields, every number has units, and variables at a height above ground, such as 2 m temperature, name it in a
+Coordinates have no ``_FillValue``, times are integers since 1970, fields are compressed in chunks of whole
+fields, every number has units, and variables at a height above ground, such as 2 m temperature, have it as a
 scalar coordinate.
 """
 
@@ -29,13 +29,12 @@ PRESSURE_LEVEL = {
     "axis": "Z",
 }
 
-_CHUNK = 2**16  # values that a chunk of whole fields is filled up to
+_CHUNK = 2**16  # largest number of values in a chunk, unless a single field has more
 _COMPRESSION = {"zlib": True, "complevel": 4, "shuffle": True}
 
 # Attributes of a source that do not apply to a forecast: they name variables missing from the output, or
-# describe
-# values as the source stores them.
-_SOURCES_OWN = (
+# describe values as the source stores them.
+_SOURCE_ONLY = (
     "coordinates",
     "grid_mapping",
     "ancillary_variables",
@@ -65,8 +64,10 @@ _ENERGY_UNITS = re.compile(r"(J|W s)\s?(/m\^?2|m(\*\*|\^)?-2)")
 
 
 def time_encoding(step: np.timedelta64 | None = None) -> dict[str, Any]:
-    """Return the encoding of a time coordinate: whole seconds, or nanoseconds where steps are no whole
-    seconds.
+    """Return the encoding of a time coordinate: whole seconds, or nanoseconds for a fractional step.
+
+    Args:
+        step: time step; None for whole seconds.
     """
     unit = "seconds" if step is None or float(step / np.timedelta64(1, "s")).is_integer() else "nanoseconds"
     return {"units": f"{unit} since 1970-01-01", "dtype": "int64", "calendar": "proleptic_gregorian"}
@@ -75,8 +76,8 @@ def time_encoding(step: np.timedelta64 | None = None) -> dict[str, Any]:
 def history() -> str:
     """Return a line for the attribute ``history``: the time in UTC, and the command.
 
-    Passwords and query strings of URLs are left out. The environment variable ``SOURCE_DATE_EPOCH``, in
-    seconds since 1970, sets the time where outputs are to be reproduced (reproducible-builds.org).
+    Passwords and query strings of URLs are removed. The environment variable ``SOURCE_DATE_EPOCH``, in
+    seconds since 1970, sets the time for reproducible outputs (reproducible-builds.org).
     """
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
     now = datetime.fromtimestamp(int(epoch), UTC) if epoch.isdigit() else datetime.now(UTC)
@@ -90,12 +91,12 @@ def history() -> str:
 
 
 def write_netcdf(dataset: xr.Dataset, path: Path, step: np.timedelta64 | None = None) -> None:
-    """Write a data set as a netCDF file, under the conventions above.
+    """Write a data set as a netCDF file that follows the conventions of this module.
 
     Args:
-        dataset: data set.
-        path: file.
-        step: time step, where times are not whole seconds.
+        dataset: data set to write.
+        path: file to write.
+        step: time step; needed if times are not whole seconds.
 
     Raises:
         WriteError: the netCDF library failed, most likely because the disk is full.
@@ -125,7 +126,7 @@ def _encoding(dataset: xr.Dataset, name: Hashable, step: np.timedelta64 | None) 
 
 
 def _with_units(dataset: xr.Dataset) -> xr.Dataset:
-    """Return the data set with units of 1 where a number has none; nothing but a time keeps the axis T."""
+    """Return a data set with units of 1 where a number has none, and ``axis: T`` on dates only."""
     dataset = dataset.copy()
     for name, variable in dataset.variables.items():
         if variable.dtype.kind in "fiub":
@@ -137,9 +138,9 @@ def _with_units(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def _with_heights(dataset: xr.Dataset) -> xr.Dataset:
-    """Return the data set with a scalar coordinate for each height above ground that its variables lie at.
+    """Return a data set with a scalar coordinate for each height above ground of its variables.
 
-    It is called ``height``, or ``height_2m`` and ``height_10m`` where there are several.
+    It is called ``height``, or ``height_2m`` and ``height_10m`` if there are several.
     """
     if any(c.attrs.get("standard_name") == "height" for c in dataset.coords.values()):
         return dataset
@@ -169,8 +170,12 @@ def _with_heights(dataset: xr.Dataset) -> xr.Dataset:
 def height_of(name: str, attrs: Mapping[str, Any]) -> float | None:
     """Return the height of a variable above ground [m]; None if it is unknown.
 
-    Names such as ``2m_temperature``, ``t2m``, ``10u``, ``u10`` and ``tas`` tell it, except where the
-    attributes speak of a depth or a pressure.
+    It follows from names such as ``2m_temperature``, ``t2m``, ``10u``, ``u10`` and ``tas``, unless the
+    attributes mention a depth or a pressure.
+
+    Args:
+        name: name of the variable.
+        attrs: its attributes.
     """
     if match := re.search(r"\bheight=([\d.]+) m\b", str(attrs.get("scalar_coordinates", ""))):
         return float(match[1])
@@ -187,7 +192,7 @@ def height_of(name: str, attrs: Mapping[str, Any]) -> float | None:
     ):
         if match := re.fullmatch(pattern, name.lower()):
             return float(match[1])
-    if name.lower() in ("tas", "tasmax", "tasmin", "huss", "hurs"):  # as CMIP calls them
+    if name.lower() in ("tas", "tasmax", "tasmin", "huss", "hurs"):  # names of CMIP
         return 2.0
     if name.lower() in ("uas", "vas", "sfcwind"):
         return 10.0
@@ -196,13 +201,18 @@ def height_of(name: str, attrs: Mapping[str, Any]) -> float | None:
 
 
 def forecast_attributes(name: str, attrs: Mapping[str, Any], units: str) -> dict[str, Any]:
-    """Return the attributes of a variable of a forecast: those of its source that are true of it, and cell
-    methods.
+    """Return the attributes of a variable of a forecast: those of its source that apply, and cell methods.
 
     Times of a source are lead times of a forecast, so ``time: sum`` becomes ``prediction_timedelta: sum``.
-    Amounts of precipitation and energies are sums over the time before, whether or not the source says so.
+    Amounts of precipitation and energies are sums over the preceding step, even if the source does not say
+    so.
+
+    Args:
+        name: name of the variable.
+        attrs: attributes in the source.
+        units: units of the forecast.
     """
-    result = {key: value for key, value in attrs.items() if key not in _SOURCES_OWN}
+    result = {key: value for key, value in attrs.items() if key not in _SOURCE_ONLY}
     standard = str(result.get("standard_name", "unknown"))
     if standard == "unknown" or not re.fullmatch(r"[a-z][a-z0-9_]*( [a-z_]+)?", standard):
         result.pop("standard_name", None)

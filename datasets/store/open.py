@@ -57,13 +57,16 @@ class Store:
     @property
     def train_period(self) -> tuple[str, str]:
         """First and last time of the period that statistics and climatology were computed on."""
-        period = recorded(self.dataset.attrs, "train_period", list)
-        if len(period) != 2 or not all(isinstance(text, str) for text in period):
+        ends = recorded(self.dataset.attrs, "train_period", list)
+        if len(ends) != 2 or not all(isinstance(end, str) for end in ends):
             raise ValueError(f"the attribute 'train_period' of {self.path} is damaged: it is not two times")
-        return period[0], period[1]
+        return ends[0], ends[1]
 
     def static(self, names: Sequence[str] | None = None) -> dict[str, NDArray[np.floating]]:
-        """Return fields that do not change with time, such as orography: those named, or all.
+        """Return fields that do not change with time, such as orography.
+
+        Args:
+            names: names of fields; all by default.
 
         Raises:
             ValueError: the store lacks one of them.
@@ -84,8 +87,12 @@ class Store:
         }
 
     def split(self, train_period: str | None = None, validation_fraction: float = 0.1, gap: int = 0) -> Split:
-        """Return the split of the series: the store's own training period, or another one, then all that
-        follows.
+        """Return the split of the series, with all times after the training period for testing.
+
+        Args:
+            train_period: training and validation period, ``START:STOP``; by default the store's own.
+            validation_fraction: fraction of that period to use for validation.
+            gap: times to leave out before the validation and the test period.
         """
         times = self.dataset["time"].values
         text = train_period or "/".join(self.train_period)
@@ -96,18 +103,24 @@ class Store:
 
 
 def consolidate(path: Path) -> None:
-    """Gather the metadata of a zarr store in one file, so that it opens at once and without a warning."""
-    with warnings.catch_warnings():  # that the third version of the format does not know this yet
+    """Consolidate the metadata of a zarr store in one file, so that it opens fast and without a warning."""
+    with warnings.catch_warnings():  # that consolidated metadata are not part of zarr format 3
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
         zarr.consolidate_metadata(path)
 
 
 def write_dataset(dataset: xr.Dataset, path: Path, *, overwrite: bool, kind: str) -> None:
-    """Write a data set atomically: netCDF if the name ends in .nc, else zarr.
+    """Write a data set atomically, as netCDF if the name ends in .nc, otherwise as zarr.
+
+    Args:
+        dataset: data set to write.
+        path: file or folder to write.
+        overwrite: replace an existing output of the same kind.
+        kind: kind of output, see ``outputs.FORMATS``.
 
     Raises:
         FileExistsError: ``path`` exists and may not be replaced.
-        OSError: no room.
+        OSError: writing failed, e.g. because the disk is full.
     """
     with atomic.replacing(path, overwrite=overwrite, kind=kind) as temporary:
         if path.suffix == ".nc":
@@ -121,13 +134,13 @@ def open_store(path: str | Path, whole_shards: bool = True, *, follow_links: boo
     """Open a store.
 
     Args:
-        path: folder.
-        whole_shards: read a shard at a time; else a time at a time, for random access.
+        path: folder of the store.
+        whole_shards: whether a dask chunk is a whole shard; otherwise it is a single time, for random access.
         follow_links: follow links to files outside the store.
 
     Raises:
-        FileNotFoundError: it does not exist.
-        ValueError: it was not written by ``write_store``, or by a newer version.
+        FileNotFoundError: the store does not exist.
+        ValueError: it was not written by ``write_store``, is damaged, or was written by a newer version.
     """
     path = Path(path)
     atomic.recover(path)
@@ -150,7 +163,7 @@ def open_store(path: str | Path, whole_shards: bool = True, *, follow_links: boo
 
 
 def _from_attributes(path: Path, dataset: xr.Dataset, follow_links: bool) -> Store:
-    """Return a store by what its attributes record; raise ``ValueError`` where they do not fit."""
+    """Return a store according to its attributes; raise ``ValueError`` if they are not valid."""
     names = recorded(dataset.attrs, "variables", list)
     if not names or (
         missing := [name for name in names if not isinstance(name, str) or name not in dataset.data_vars]
@@ -177,7 +190,15 @@ def _from_attributes(path: Path, dataset: xr.Dataset, follow_links: bool) -> Sto
 
 
 def read_group(store: Store, group: str) -> xr.Dataset:
-    """Return ``statistics`` or ``climatology`` of a store; raise ``ValueError`` where it lacks them."""
+    """Return a group of a store.
+
+    Args:
+        store: open store.
+        group: ``statistics`` or ``climatology``.
+
+    Raises:
+        ValueError: the store lacks the group.
+    """
     try:
         return open_zarr(store.path, group=group, follow_links=store.follow_links)
     except (KeyError, FileNotFoundError) as error:
@@ -187,12 +208,22 @@ def read_group(store: Store, group: str) -> xr.Dataset:
 
 
 def store_statistics(store: Store, fields: Fields, fit: slice) -> Statistics:
-    """Compute statistics and seasonal cycle of a period of a store."""
+    """Compute statistics and seasonal cycle of a period of a store.
+
+    Args:
+        store: open store, for its grid and gaps.
+        fields: fields of the store.
+        fit: positions of the period.
+    """
     return compute_statistics(fields, fit, store.grid, gaps=store.gaps)
 
 
 def select_variables(store: Store, variables: Sequence[str] | None) -> Store:
     """Return the store with only some variables.
+
+    Args:
+        store: open store.
+        variables: names of the variables to keep; None keeps all.
 
     Raises:
         ValueError: the store lacks one of them.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 from ..errors import OutputExistsError
 
 Input: TypeAlias = "str | Path | xr.Dataset | None"
-"""A path; a URL or None, which never overlap an output; or a data set, for the file it was opened from."""
+"""A path, a URL, a data set (for the file it was opened from), or None. URLs overlap with no output."""
 
 FORMATS = {
     "forecast": (".zarr", ".nc"),
@@ -44,6 +44,10 @@ def check_output(path: str | Path, kind: str) -> Path:
     A suffix such as in ``era5_2.5`` or ``run.v2`` is part of the name. A ``checkpoint`` is a folder, whose
     name may have any ending except those of other kinds.
 
+    Args:
+        path: path to check.
+        kind: key of ``FORMATS``, or ``checkpoint``.
+
     Raises:
         ValueError: the ending is that of another format, or the path is not a name.
     """
@@ -61,6 +65,10 @@ def check_separate(output: str | Path, inputs: Iterable[Input]) -> None:
     """Check that an output is not an input, does not contain one and is not inside one.
 
     Files are compared by device and inode, so that links and mounts are recognised.
+
+    Args:
+        output: path to write.
+        inputs: data that are read.
 
     Raises:
         ValueError: the output and an input overlap.
@@ -89,8 +97,13 @@ def check_replaceable(path: Path, kind: str, overwrite: bool) -> None:
     With ``overwrite`` only an output of the same kind that this package wrote is replaced: no links, other
     formats, folders with further files, or outputs of other kinds.
 
+    Args:
+        path: path to write.
+        kind: kind of output.
+        overwrite: whether an existing output may be replaced.
+
     Raises:
-        FileExistsError: something else exists there, or anything without ``overwrite``.
+        FileExistsError: the path exists, and may not be replaced.
     """
     if not os.path.lexists(path):
         return
@@ -161,6 +174,7 @@ _ATTRIBUTES: dict[str, Callable[[Mapping[str, Any]], bool]] = {
 
 
 def _json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; empty if there is none."""
     try:
         if not path.is_file() or path.stat().st_size > _LARGEST_TEXT:
             return {}
@@ -203,6 +217,7 @@ def _netcdf_attributes(path: Path) -> dict[str, Any]:
 
 
 def _contains(path: Path, text: str) -> bool:
+    """Return whether a file contains a text."""
     pattern = text.encode()
     tail = b""
     with open(path, "rb") as file:

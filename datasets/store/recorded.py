@@ -1,4 +1,4 @@
-"""JSON in the attributes of a store, which may come from anyone."""
+"""JSON in the attributes of a store of unknown origin."""
 
 import json
 from collections.abc import Mapping
@@ -13,13 +13,13 @@ def recorded(attributes: Mapping[Any, Any], name: str, kind: type[T], *, default
     """Return the value of an attribute that is JSON.
 
     Args:
-        attributes: of a data set or variable.
-        name: attribute.
-        kind: type that the value has.
-        default: JSON to take where there is no such attribute.
+        attributes: attributes of a data set or variable.
+        name: name of the attribute.
+        kind: expected type of the value.
+        default: JSON to use if the attribute is missing.
 
     Raises:
-        ValueError: no such attribute, not JSON, or of another type.
+        ValueError: the attribute is missing, is not JSON, or has a value of another type.
     """
     text = attributes.get(name, default)
     if text is None:
