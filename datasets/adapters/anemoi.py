@@ -17,13 +17,16 @@ _COMPUTED = re.compile(
 
 def matches(dataset: xr.Dataset) -> bool:
     """Return whether a data set has the arrays and attributes of anemoi-datasets."""
-    return {"data", "dates", "latitudes", "longitudes"} <= set(
-        dataset.variables
-    ) and "variables" in dataset.attrs
+    arrays = {"data", "dates", "latitudes", "longitudes"}
+    return arrays <= set(dataset.variables) and "variables" in dataset.attrs
 
 
 def arrange(dataset: xr.Dataset, source: str) -> xr.Dataset:
     """Return variables on (time, number, [level], latitude, longitude), without the missing dates.
+
+    Args:
+        dataset: data set as opened.
+        source: path, for error messages.
 
     Raises:
         ValueError: the cells do not form a regular latitude-longitude grid, or attributes and arrays are
@@ -68,11 +71,10 @@ def arrange(dataset: xr.Dataset, source: str) -> xr.Dataset:
             units = metadata.get(name, {}).get("units", "")
             values = _cells(data, index, shape)
             new = "geopotential_at_surface" if name == "z" else name
-            fields[new] = (
-                (dims[2:], values[0, 0], {"units": units})
-                if name in constant
-                else (dims, values, {"units": units})
-            )
+            if name in constant:
+                fields[new] = (dims[2:], values[0, 0], {"units": units})
+            else:
+                fields[new] = (dims, values, {"units": units})
     all_levels = sorted({level for own_levels in levels.values() for level in own_levels}, reverse=True)
     for name, own_levels in levels.items():
         if len(own_levels) < len(all_levels):  # not on all levels, so one variable per level
@@ -84,9 +86,9 @@ def arrange(dataset: xr.Dataset, source: str) -> xr.Dataset:
         else:
             stacked = da.stack([_cells(data, own_levels[level], shape) for level in all_levels], axis=2)
             fields[name] = (("time", "number", "level", "latitude", "longitude"), stacked, {})
-    return xr.Dataset(
-        fields, coords | ({"level": ("level", all_levels, {"units": "hPa"})} if all_levels else {})
-    )
+    if not all_levels:
+        return xr.Dataset(fields, coords)
+    return xr.Dataset(fields, coords | {"level": ("level", all_levels, {"units": "hPa"})})
 
 
 def _check(dataset: xr.Dataset, source: str) -> None:

@@ -28,9 +28,8 @@ _REFERENCE_ATTRIBUTES = (
     "cell_measures",
 )
 _PACKING_ATTRIBUTES = ("scale_factor", "add_offset")
-_SCALAR = re.compile(
-    r"(?!level=)[^=;]+=[^;]*|level=-?\d{1,9}(\.\d{1,20})?([eE][+-]?\d)?( hPa)?"
-)  # see ``scalars``
+# A scalar coordinate, see ``scalars``.
+_SCALAR = re.compile(r"(?!level=)[^=;]+=[^;]*|level=-?\d{1,9}(\.\d{1,20})?([eE][+-]?\d)?( hPa)?")
 _LONGEST = 100  # characters of units of time, and of calendars
 
 
@@ -74,19 +73,21 @@ def explain_times(dataset: xr.Dataset, error: Exception) -> None:
     Args:
         dataset: undecoded data set.
         error: error raised when all variables were decoded.
+
+    Raises:
+        InvalidAttributeError: the units of time of a variable cannot be decoded.
     """
     for name, variable in dataset.variables.items():
         if "since" in str(variable.attrs.get("units", "")):
             try:
                 xr.conventions.decode_cf_variable(name, variable.copy(deep=False))
             except Exception:  # noqa: BLE001  decoders raise many types
-                calendar = (
-                    f" of the calendar {variable.attrs['calendar']!r}" if "calendar" in variable.attrs else ""
-                )
+                calendar = ""
+                if "calendar" in variable.attrs:
+                    calendar = f" of the calendar {variable.attrs['calendar']!r}"
                 raise InvalidAttributeError(
-                    f"{name!r} has the units {variable.attrs['units']!r}{calendar}, "
-                    "which do not convert its values to dates; "
-                    "write e.g. 'hours since 2000-01-01', with dates from 1678 to 2262"
+                    f"{name!r} has the units {variable.attrs['units']!r}{calendar}, which do not convert its "
+                    "values to dates; write e.g. 'hours since 2000-01-01', with dates from 1678 to 2262"
                 ) from error
 
 
@@ -138,5 +139,6 @@ def _check_times(name: str, variable: xr.Variable) -> None:
 
 
 def _shorten(value: Any) -> str:
+    """Return a value as text for a message, cut after 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:60]}..."

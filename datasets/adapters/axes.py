@@ -63,9 +63,8 @@ def canonical_axes(
                     "which are not the rows and columns of a grid; regrid it first, e.g. with cdo remapbil"
                 )
             raise ValueError(
-                f"{source} has no {name} coordinate (dimensions: {', '.join(map(str, dataset.sizes))}); "
-                "add one with CF attributes, "
-                f"e.g. units {_COORDINATES[name]['units'][:1] or 'hours since ...'}"
+                f"{source} has no {name} coordinate (dimensions: {', '.join(map(str, dataset.sizes))}); add "
+                f"one with CF attributes, e.g. units {_COORDINATES[name]['units'][:1] or 'hours since ...'}"
             )
     dataset = dataset.rename({own: name for own, name in names.items() if own != name})
     dataset = dataset.reset_coords([c for c in dataset.coords if set(dataset[c].dims) == set(axes)])
@@ -117,12 +116,12 @@ def _cartesian_axes(dataset: xr.Dataset, source: str) -> xr.Dataset:
     """Return a data set on a Cartesian grid with canonical attributes of its axes."""
     for name in ("y", "x"):
         axis = dataset[name]
-        kept = {k: v for k, v in axis.attrs.items() if k in ("long_name", "standard_name", "modulo")} | {
-            "units": str(axis.attrs.get("units", "1"))
-        }
+        kept = {k: v for k, v in axis.attrs.items() if k in ("long_name", "standard_name", "modulo")}
+        kept["units"] = str(axis.attrs.get("units", "1"))
         dataset = dataset.assign_coords({name: (name, axis.values.astype(np.float64), kept)})
     if "time" in dataset.coords:
-        dataset["time"].attrs, dataset["time"].encoding = {"standard_name": "time"}, {}
+        dataset["time"].attrs = {"standard_name": "time"}
+        dataset["time"].encoding = {}
     try:
         grid_of(dataset)
     except ValueError as error:

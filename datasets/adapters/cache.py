@@ -18,7 +18,7 @@ from .untrusted import parse_bytes
 
 log = logging.getLogger(__name__)
 
-CACHE_BYTES = 2**31
+CACHE_BYTES = 2**31  # largest size of the user's cache, by default
 _TEMPORARY = ".tmp"
 _ABANDONED = 3600.0  # seconds after which a temporary file counts as abandoned
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)

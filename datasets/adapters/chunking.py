@@ -7,7 +7,12 @@ from ..memory import memory_limit
 
 
 def chunk_time(dataset: xr.Dataset, chunk_bytes: int) -> xr.Dataset:
-    """Return a data set as dask arrays whose chunks along time are multiples of the stored chunks."""
+    """Return a data set as dask arrays whose chunks along time are multiples of the stored chunks.
+
+    Args:
+        dataset: lazy data set.
+        chunk_bytes: size of a chunk of a variable to aim at [bytes].
+    """
     for name, variable in dataset.data_vars.items():
         if "time" not in variable.dims or variable.chunks is not None:
             continue
@@ -28,7 +33,12 @@ def chunk_time(dataset: xr.Dataset, chunk_bytes: int) -> xr.Dataset:
 
 
 def bytes_per_time(complete: xr.Dataset, kept: xr.Dataset) -> tuple[int, int]:
-    """Return the bytes read per time, of whole chunks, and the bytes of them that are kept."""
+    """Return the bytes that are read per time, in whole chunks, and those of them that are kept.
+
+    Args:
+        complete: variables of the source.
+        kept: the selected part of them.
+    """
     read = used = 0
     for name in kept.data_vars:
         if "time" in (variable := complete[name]).dims:

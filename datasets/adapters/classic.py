@@ -23,6 +23,15 @@ _DIMENSION, _VARIABLE, _ATTRIBUTES = 10, 11, 12
 
 @dataclass(frozen=True)
 class _Variable:
+    """A variable in the header.
+
+    Attributes:
+        name: name of the variable.
+        dimensions: indices of its dimensions; the first may be that of records.
+        itemsize: bytes of a value.
+        begin: position of its first value in the file [bytes].
+    """
+
     name: str
     dimensions: tuple[int, ...]
     itemsize: int
@@ -73,7 +82,17 @@ class _Header:
     def check_values(
         self, dimensions: list[tuple[str, int]], variables: list[_Variable], records: int
     ) -> None:
-        """Compare the extent of all variables with the length of the file."""
+        """Compare the extent of all variables with the length of the file.
+
+        Args:
+            dimensions: name and length of each dimension; the length is 0 for that of records.
+            variables: variables of the header.
+            records: number of records.
+
+        Raises:
+            MemoryLimitError: a coordinate is too long.
+            ValueError: a variable ends beyond the file.
+        """
         in_records = [v for v in variables if v.dimensions and dimensions[v.dimensions[0]][1] == 0]
         sizes = {v.name: _count(v, dimensions) * v.itemsize for v in variables}  # bytes, or bytes of a record
         record = sum(_padded(sizes[v.name]) for v in in_records)
@@ -97,6 +116,7 @@ class _Header:
                 raise ValueError(f"{variable.name!r} ends at byte {end}, but the file at {self.size}")
 
     def variable(self, dimensions: list[tuple[str, int]]) -> _Variable:
+        """Read a variable."""
         name = self.name()
         rank = self.number(self.count_bytes)
         if rank > _MAX_DIMENSIONS:
@@ -110,6 +130,7 @@ class _Header:
         return _Variable(name, indices, itemsize, self.number(self.offset_bytes))
 
     def attributes(self, owner: str) -> None:
+        """Skip a list of attributes, after checking their sizes."""
         for _ in range(self.list_length(_ATTRIBUTES, f"attributes of {owner}")):
             name = self.name()
             itemsize = self.itemsize(name)
@@ -122,13 +143,19 @@ class _Header:
             self.bytes(_padded(size))
 
     def itemsize(self, name: str) -> int:
+        """Read a type, and return the size of its values [bytes]."""
         kind = self.number(4)
         if kind not in _SIZES:
             raise ValueError(f"{name!r} has the unknown type {kind}")
         return _SIZES[kind]
 
     def list_length(self, kind: int, what: str) -> int:
-        """Return the number of entries of a list."""
+        """Read the head of a list, and return the number of its entries.
+
+        Args:
+            kind: tag of the list.
+            what: entries of the list, for messages.
+        """
         tag = self.number(4)
         count = self.number(self.count_bytes)
         if tag not in (0, kind) or (tag == 0 and count):
@@ -141,15 +168,18 @@ class _Header:
         return count
 
     def name(self) -> str:
+        """Read a name."""
         length = self.number(self.count_bytes)
         if length > 1024:
             raise ValueError(f"a name has {length} bytes")
         return self.bytes(_padded(length))[:length].decode(errors="replace")
 
     def number(self, size: int) -> int:
+        """Read a number of ``size`` bytes."""
         return int.from_bytes(self.bytes(size), "big")
 
     def bytes(self, count: int) -> bytes:
+        """Read ``count`` bytes."""
         data = self.file.read(count)
         if len(data) < count:
             raise ValueError("the header is cut off")
@@ -163,4 +193,5 @@ def _count(variable: _Variable, dimensions: list[tuple[str, int]]) -> int:
 
 
 def _padded(size: int) -> int:
+    """Return a size rounded up to a multiple of four bytes."""
     return -(-size // 4) * 4

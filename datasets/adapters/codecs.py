@@ -32,9 +32,9 @@ _BYTES_TO_BYTES = frozenset(
 _INDEX_CODECS = frozenset({"bytes", "endian", "crc32c"})
 _TYPES = ("dtype", "astype", "encode_dtype", "decode_dtype")
 _NUMBERS = "biufcmM"
-_LARGEST_ITEM = 16
-_LARGEST_TEXT = 2**14
-_LZMA_RAW = 3
+_LARGEST_ITEM = 16  # bytes of a number
+_LARGEST_TEXT = 2**14  # bytes of a text of fixed length
+_LZMA_RAW = 3  # ``lzma.FORMAT_RAW``
 _V3_NUMBERS = {
     "bool": 1,
     "int8": 1,
@@ -110,7 +110,12 @@ def item_size_v3(data_type: Any, codecs: Sequence[Any], array: str) -> int | Non
 
 
 def max_item_size(codecs: Sequence[Any], item_size: int) -> int:
-    """Return the largest item size [bytes] during decoding, which filters may increase temporarily."""
+    """Return the largest item size [bytes] during decoding, which filters may increase temporarily.
+
+    Args:
+        codecs: codecs, as in the metadata.
+        item_size: item size of the array [bytes].
+    """
     names = [
         str(_configuration(codec).get(key))
         for codec in codecs

@@ -56,6 +56,10 @@ class CurvilinearSource:
 def find_curvilinear_grid(dataset: xr.Dataset, source: str) -> CurvilinearSource | None:
     """Return the curvilinear grid of a data set, or None on a latitude-longitude grid or a Cartesian box.
 
+    Args:
+        dataset: data set.
+        source: path, for error messages.
+
     Raises:
         ValueError: latitudes and longitudes cannot be computed from the axes of a map projection.
     """
@@ -83,7 +87,13 @@ def find_curvilinear_grid(dataset: xr.Dataset, source: str) -> CurvilinearSource
 
 
 def is_coordinate(variable: xr.Variable, name: str, *axes: str) -> bool:
-    """Return whether a variable is a geographical latitude or longitude, and not one of a rotated grid."""
+    """Return whether a variable is a geographical latitude or longitude, and not one of a rotated grid.
+
+    Args:
+        variable: variable.
+        name: its name.
+        *axes: ``latitude``, ``longitude`` or both.
+    """
     standard = variable.attrs.get("standard_name")
     if standard in (*_PROJECTION_NAMES["y"], *_PROJECTION_NAMES["x"]):
         return False
@@ -97,6 +107,7 @@ def is_coordinate(variable: xr.Variable, name: str, *axes: str) -> bool:
 def _from_projection_axes(
     dataset: xr.Dataset, mapping: xr.DataArray | None, *, description: str, source: str
 ) -> CurvilinearSource | None:
+    """Return the grid that follows from the axes of a map projection, or None without such axes."""
     named_axes = {
         name: [str(n) for n in dataset.indexes if dataset[n].attrs.get("standard_name") in standard_names]
         for name, standard_names in _PROJECTION_NAMES.items()

@@ -28,8 +28,8 @@ from .unpacking import blosc_decoded_size, zstd_decoded_size
 
 _LARGEST_CHUNK = 2**26  # bytes; several chunks are decoded at the same time
 _MAX_CHECKED = 100_000  # files whose check is remembered
-_EMPTY = 2**64 - 1
-_HEADER = 16
+_EMPTY = 2**64 - 1  # offset of a missing chunk in the index of a shard
+_HEADER = 16  # bytes
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,12 @@ class ChunkLayout:
         return cls(size, compressor, count, index_bytes, index_at_start)
 
     def matches(self, descriptor: int, length: int) -> bool:
-        """Return whether each chunk in an open file of ``length`` bytes has the declared size."""
+        """Return whether each chunk in a file has the declared size.
+
+        Args:
+            descriptor: descriptor of the open file.
+            length: length of the file [bytes].
+        """
         if not self.index_bytes:
             return self._chunk_matches(descriptor, 0, length)
         if length < self.index_bytes:
@@ -142,6 +147,7 @@ class FastPipeline(CheckedPipeline):
             raise self.decoding_error(batch, error) from error
 
     async def _all_match(self, keys: list[str]) -> bool:
+        """Return whether the files of all keys have passed the check, or pass it now."""
         folder = cast("FolderStore", cast("CheckedStore", self.source).folder)
         unchecked = []
         for key in keys:
@@ -171,6 +177,7 @@ class FastPipeline(CheckedPipeline):
 
 
 def _state(status: os.stat_result) -> tuple[int, int, int]:
+    """Return inode, size and modification time of a file, which change with its contents."""
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 

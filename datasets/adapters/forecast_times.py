@@ -90,9 +90,8 @@ def _from_valid_times(dataset: xr.Dataset, source: str, lead_units: str | None) 
     if valid is None or initial is None:
         missing = "lead times" if valid is None else "initial time"
         raise ValueError(
-            f"{source} is not a forecast: it has no {missing} "
-            f"(dimensions: {', '.join(map(str, dataset.sizes))}); "
-            "name its axes time and prediction_timedelta"
+            f"{source} is not a forecast: it has no {missing} (dimensions: "
+            f"{', '.join(map(str, dataset.sizes))}); name its axes time and prediction_timedelta"
         )
     if lead_units is not None:
         raise DataError(
@@ -181,8 +180,8 @@ def _initial_axis(
     )
 
 
-def _leads_from_dates(dataset: xr.Dataset, lead: str, initial: str) -> "np.ndarray | None":
-    """Return valid times minus initial times if both exist, for leads that are numbers without units."""
+def _leads_from_dates(dataset: xr.Dataset, lead: str, initial: str) -> np.ndarray | None:
+    """Return valid times minus initial times, for lead times without units; None without valid times."""
     for valid in dataset.coords.values():
         if _is_date(valid) and lead in valid.dims and set(valid.dims) <= {lead, *dataset[initial].dims}:
             difference = (valid.variable - dataset[initial].variable).transpose(..., lead)
@@ -224,6 +223,7 @@ def _initial_time_attribute(dataset: xr.Dataset) -> np.datetime64 | None:
 
 
 def _parse_date(text: object) -> np.datetime64 | None:
+    """Return a date in ISO 8601, or None if the text is not one."""
     date = str(text).strip().removesuffix("Z").removesuffix(" UTC")
     try:
         return np.datetime64(date, "ns") if date else None

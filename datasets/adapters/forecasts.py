@@ -43,7 +43,7 @@ MEMBERS = (
 )
 EXTRA_DIMS = ("prediction_timedelta", "number")
 PRESSURE_AXES = {"level", "lev", "plev", "pressure", "pressure_level"}
-_LARGEST_HPA = 2000.0
+_LARGEST_HPA = 2000.0  # larger pressures are in Pa
 _CHUNK_BYTES = 2**25
 
 

@@ -1,8 +1,9 @@
 """Layout of FourCastNet's training files: HDF5, one per year, with an array ``fields`` and no metadata.
 
 The array has the axes (time, channel, latitude, longitude). Channels and their order are the 20 of Pathak et
-al. 2022 (arXiv:2202.11214), or the 26 of the later model. Times are six-hourly from 1 January of the year in
-the file name, and rows go from the north pole southward, with or without the south pole.
+al. 2022 (arXiv:2202.11214), optionally followed by the sea surface temperature, or the 26 of the later model.
+Times are six-hourly from 1 January of the year in the file name, and rows go from the north pole southward,
+with or without the south pole.
 """
 
 import re
@@ -13,11 +14,33 @@ import xarray as xr
 
 from .vocabulary import ECMWF
 
-_20 = [
-    *("10u", "10v", "2t", "sp", "msl", "t850", "u1000", "v1000", "z1000", "u850", "v850", "z850"),
-    *("u500", "v500", "z500", "t500", "z50", "r500", "r850", "tcwv"),
-]
-CHANNELS = {20: _20, 21: [*_20, "sst"], 26: [*_20, "100u", "100v", "u250", "v250", "z250", "t250"]}
+_PATHAK = (
+    "10u",
+    "10v",
+    "2t",
+    "sp",
+    "msl",
+    "t850",
+    "u1000",
+    "v1000",
+    "z1000",
+    "u850",
+    "v850",
+    "z850",
+    "u500",
+    "v500",
+    "z500",
+    "t500",
+    "z50",
+    "r500",
+    "r850",
+    "tcwv",
+)
+CHANNELS = {
+    20: [*_PATHAK],
+    21: [*_PATHAK, "sst"],
+    26: [*_PATHAK, "100u", "100v", "u250", "v250", "z250", "t250"],
+}
 
 
 def matches(dataset: xr.Dataset) -> bool:
@@ -26,7 +49,11 @@ def matches(dataset: xr.Dataset) -> bool:
 
 
 def arrange(dataset: xr.Dataset, source: str) -> xr.Dataset:
-    """Return one variable per channel on (time, latitude, longitude), named as z500 on a level.
+    """Return one variable per channel on (time, latitude, longitude), with names such as z500.
+
+    Args:
+        dataset: data set as opened.
+        source: path, whose file name contains the year.
 
     Raises:
         ValueError: the number of channels or rows differs from FourCastNet's files, or the file name has no

@@ -34,6 +34,10 @@ def matches(dataset: xr.Dataset) -> bool:
 def arrange(dataset: xr.Dataset, source: str) -> xr.Dataset:
     """Return the fields by valid time.
 
+    Args:
+        dataset: data set of cfgrib.
+        source: path, for error messages.
+
     Raises:
         ValueError: several runs provide different fields for the same valid time.
     """
@@ -184,9 +188,8 @@ def _flatten_runs(part: xr.Dataset, source: str, messages: Messages | None) -> x
                     for i in (before, at)
                 )
                 raise InvalidDataError(
-                    f"{source} has different {', '.join(map(str, part.data_vars))} "
-                    f"for {str(times[at])[:16]}, "
-                    f"by the runs of {sources}; "
+                    f"{source} has different {', '.join(map(str, part.data_vars))} for "
+                    f"{str(times[at])[:16]}, by the runs of {sources}; "
                     "extract some steps or one run, e.g. with grib_copy -w step=0 or -w dataTime=0"
                 )
             dropped.add(at)
@@ -246,7 +249,7 @@ def _accumulate_over_steps(part: xr.Dataset, source: str) -> xr.Dataset:
 
 
 def _on_common_times(fields: Sequence[xr.Dataset], path: str) -> list[xr.Dataset]:
-    """Return each variable at the times that all of them have; constant fields lose their time."""
+    """Return each variable at the times common to all of them, and constant fields without time."""
     counts = [field["time"].size if "time" in field.coords else 0 for field in fields]
     changing = []
     constant = []
@@ -286,10 +289,12 @@ def _on_common_times(fields: Sequence[xr.Dataset], path: str) -> list[xr.Dataset
 
 
 def _messages_of(variable: xr.DataArray, messages: Messages | None) -> Mapping[tuple[int, float], int] | None:
+    """Return the messages of a variable, or None if they are unknown."""
     key = (int(variable.attrs.get("GRIB_paramId", -1)), str(variable.attrs.get("GRIB_typeOfLevel")))
     return None if messages is None else messages.get(key)
 
 
 def _names(variable: xr.DataArray) -> set[str]:
+    """Return the names of a variable in cfgrib, ECMWF's database and WeatherBench2."""
     short = str(variable.attrs.get("GRIB_shortName"))
     return {str(variable.name), short} | ({ECMWF[short].name} if short in ECMWF else set())

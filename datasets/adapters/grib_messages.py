@@ -10,18 +10,12 @@ from typing import BinaryIO
 from ..errors import InvalidDataError
 from ..memory import check_bytes
 
-MESSAGES = 500_000
+MESSAGES = 500_000  # largest number of messages in a file
 _LARGE = 0x800000  # flag of edition 1 for lengths beyond 8 MB
 _BYTES = 32  # per grid point while a field is decoded: float64 values, mask and copies
-_MISSING = (2**16 - 1, 2**32 - 1)
-_ALONG_AXES = (
-    *range(0, 4),
-    10,
-    *range(20, 24),
-    *range(30, 34),
-    *range(40, 44),
-    90,
-)  # templates with Ni and Nj
+_MISSING = (2**16 - 1, 2**32 - 1)  # number of points along an axis of a reduced grid
+# Grid templates of edition 2 with the numbers of points along both axes, Ni and Nj.
+_WITH_AXES = frozenset([*range(4), 10, *range(20, 24), *range(30, 34), *range(40, 44), 90])
 _GAP = 2**16  # bytes read at once to find the next message
 
 
@@ -116,7 +110,7 @@ def _points_edition_2(file: BinaryIO, at: int, length: int, *, number: int) -> i
         if head[4] == 3:
             columns, rows = (int.from_bytes(head[a : a + 4], "big") for a in (30, 34))
             template = int.from_bytes(head[12:14], "big")
-            regular = template in _ALONG_AXES and columns not in _MISSING and rows not in _MISSING
+            regular = template in _WITH_AXES and columns not in _MISSING and rows not in _MISSING
             points = max(points, int.from_bytes(head[6:10], "big"), columns * rows if regular else 0)
         offset += size
     return points

@@ -31,6 +31,7 @@ _FILES = 10_000  # linked files
 _DEPTH = 100  # of nested groups
 
 Identity = tuple[int, int]
+"""Number of a file and address of an object in it."""
 
 
 def check_hdf5(path: str, *, follow_links: bool = False) -> list[str]:
@@ -68,7 +69,10 @@ class _FileChecker:
         self.objects = 0
 
     def check_file(self, path: str) -> list[str]:
-        """Check a file and the files that it refers to, and return its unreadable variables."""
+        """Check a file and the files that it refers to, and return its unreadable variables.
+
+        Errors are those of ``check_hdf5``, also for the other methods.
+        """
         import h5py
 
         real = os.path.realpath(path)
@@ -87,7 +91,13 @@ class _FileChecker:
             self.path = outer
 
     def check_links(self, group: "h5py.h5g.GroupID", name: str, parents: list[Identity]) -> None:
-        """Check all links below a group that lead out of the file, without following them."""
+        """Check all links below a group that lead out of the file, without following them.
+
+        Args:
+            group: open group.
+            name: path of the group in the file, empty for the root.
+            parents: identities of the groups above it.
+        """
         import h5py
 
         parents = self.descend(group, name, parents)
@@ -104,7 +114,10 @@ class _FileChecker:
                 raise self.error(f"{child!r} is a link of an unknown kind")
 
     def check_group(self, group: "h5py.h5g.GroupID", name: str, parents: list[Identity]) -> list[str]:
-        """Check a group and its descendants, as the netCDF library walks them, after their links."""
+        """Check a group and its descendants, as the netCDF library walks them, after their links.
+
+        Arguments are those of ``check_links``. Returns the unreadable variables of the root group.
+        """
         import h5py
 
         parents = self.descend(group, name, parents)
@@ -125,7 +138,10 @@ class _FileChecker:
         return unreadable
 
     def descend(self, group: "h5py.h5g.GroupID", name: str, parents: list[Identity]) -> list[Identity]:
-        """Return the identities of the parents and of a group, which must not be one of its own parents."""
+        """Return the identities of the parents and of a group, which must not be one of its own parents.
+
+        Arguments are those of ``check_links``.
+        """
         import h5py
 
         info = h5py.h5o.get_info(group)
@@ -162,7 +178,13 @@ class _FileChecker:
                 raise self.error(f"the name {key!r} is not UTF-8") from error
 
     def check_external_link(self, group: "h5py.h5g.GroupID", key: str, child: str) -> None:
-        """Check the target of an external link, or raise if links are not followed."""
+        """Check the target of an external link, or raise an error if links are not followed.
+
+        Args:
+            group: group that contains the link.
+            key: name of the link in the group.
+            child: path of the link in the file.
+        """
         target = group.links.get_val(key.encode())[0].decode(errors="surrogateescape")
         if not self.follow_links:
             raise LinkRefusedError(

@@ -53,7 +53,12 @@ class PressureFormula:
 
 
 def companions(dataset: xr.Dataset, dim: str) -> tuple[str, str] | None:
-    """Return the names of the coefficients a and b of a dimension's levels or layer edges, or None."""
+    """Return the names of the coefficients a and b of the levels or layer edges of a dimension, or None.
+
+    Args:
+        dataset: data set.
+        dim: name of the dimension.
+    """
     size = dataset.sizes[dim]
     for pair in _PAIRS:
         if all(name in dataset.variables for name in pair):
@@ -71,7 +76,11 @@ def companions(dataset: xr.Dataset, dim: str) -> tuple[str, str] | None:
 
 
 def pressure_formula(dataset: xr.Dataset, dim: str) -> PressureFormula:
-    """Return the pressure formula of a dimension's levels, from its formula terms or from common names.
+    """Return the pressure formula of the levels of a dimension, from its formula terms or from common names.
+
+    Args:
+        dataset: data set.
+        dim: name of the dimension.
 
     Raises:
         MissingTermError: the data set lacks a term.
@@ -106,7 +115,13 @@ def pressure_formula(dataset: xr.Dataset, dim: str) -> PressureFormula:
 def interpolate(
     field: xr.DataArray, dim: str, *, formula: PressureFormula, levels: Sequence[int]
 ) -> xr.DataArray:
-    """Interpolate a field lazily to pressures [hPa] along a new dimension ``level``, in float32.
+    """Interpolate a field lazily to pressures along a new dimension ``level``, in float32.
+
+    Args:
+        field: field on hybrid levels.
+        dim: dimension of the levels.
+        formula: pressures of the levels.
+        levels: target pressures [hPa].
 
     Raises:
         MissingTermError: the surface pressure has axes that the field lacks.
@@ -203,10 +218,8 @@ def _scalar(dataset: xr.Dataset, *names: str) -> float:
     """Return a constant pressure [Pa], the first available one of some variables."""
     for name in names:
         if name in dataset.variables and dataset[name].size == 1:
-            return (
-                float(dataset[name].values.item())
-                * cf_units.conversion(str(dataset[name].attrs.get("units", "Pa")), "Pa")[0]
-            )
+            factor, _ = cf_units.conversion(str(dataset[name].attrs.get("units", "Pa")), "Pa")
+            return float(dataset[name].values.item()) * factor
     raise MissingTermError(f"the pressure {next(filter(None, names))}")
 
 

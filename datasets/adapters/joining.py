@@ -25,7 +25,9 @@ from ..units import conversion_or_none
 log = logging.getLogger(__name__)
 
 Part = tuple[str, xr.Dataset]
+"""A source and its canonical data set."""
 Piece = tuple[str, xr.DataArray]
+"""A source and one of its variables."""
 
 
 @dataclass
@@ -59,7 +61,12 @@ class Group:
         return ", ".join(levels + [describe_scalars(self.scalars)] * bool(self.scalars)) or "an unknown level"
 
     def accepts(self, levels: tuple[int, ...], scalars: dict[str, str]) -> bool:
-        """Return whether a piece belongs to the group; a single level matches an unknown one."""
+        """Return whether a piece belongs to the group; a single level matches an unknown one.
+
+        Args:
+            levels: pressures of the piece [hPa].
+            scalars: its other scalar coordinates.
+        """
         unknown = (not levels or not self.levels) and len(levels or self.levels) < 2
         return (unknown or set(self.levels) == set(levels)) and differing(self.scalars, scalars) is None
 
@@ -71,7 +78,14 @@ class Group:
         self.scalars = scalars | self.scalars
 
     def series(self, along_level: bool = False) -> xr.DataArray:
-        """Concatenate the pieces along time, with a level axis if one has it or ``along_level`` is true."""
+        """Concatenate the pieces along time.
+
+        Args:
+            along_level: whether the result has a level axis even if no piece has one.
+
+        Raises:
+            ValueError: two pieces have the same time.
+        """
         pieces = sorted(self.pieces, key=lambda piece: piece[1]["time"].values[0])
         for (a, one), (b, other) in pairwise(pieces):
             common = np.intersect1d(one["time"].values, other["time"].values)
@@ -180,7 +194,9 @@ def align(dataset: xr.Dataset, reference: Part, source: str, *, cut: bool = Fals
 
 
 def _check_units(first: Identity, groups: dict[str, list[Group]], other: Identity, *, source: str) -> None:
-    a, b = str(first.attrs["units"]), str(other.attrs["units"])
+    """Raise ``ValueError`` if a variable has other units in another source."""
+    a = str(first.attrs["units"])
+    b = str(other.attrs["units"])
     if a != b and conversion_or_none(b, a) != (1.0, 0.0):
         raise DataError(
             f"{source} has {other.name!r} in {b!r}, {groups[first.name][0].source} in {a!r}; "
@@ -190,6 +206,7 @@ def _check_units(first: Identity, groups: dict[str, list[Group]], other: Identit
 
 
 def _add(groups: list[Group], source: str, variable: xr.DataArray) -> None:
+    """Add a piece to the first group that accepts it, or to a new one."""
     levels, scalars = _place(variable)
     group = next((g for g in groups if g.accepts(levels, scalars)), None)
     if group is None:
@@ -202,7 +219,7 @@ def _combine_groups(name: str, groups: list[Group]) -> list[xr.DataArray]:
     """Return one variable for a single group or several levels, or several variables for several heights."""
     if len(groups) == 1:
         return [groups[0].series()]
-    a, b = groups[0], groups[1]
+    a, b = groups[:2]
     if bool(a.levels) != bool(b.levels):
         raise DataError(
             f"{a.source} and {b.source} differ: only one has a level for {name!r}; "

@@ -38,16 +38,21 @@ class Layout:
     arrange: Callable[[xr.Dataset, str], xr.Dataset] = _unchanged
 
     def read(self, dataset: xr.Dataset, source: str) -> xr.Dataset:
-        """Return a data set with canonical axes, WeatherBench2 names, and missing units added."""
+        """Return a data set with canonical axes, WeatherBench2 names, and missing units added.
+
+        Args:
+            dataset: data set as opened by xarray.
+            source: path, for error messages.
+        """
         dataset = self.arrange(dataset, source)
         names = {}
         for name in map(str, dataset.data_vars):
             short = str(dataset[name].attrs.get("GRIB_shortName", name))
             if (term := self.vocabulary.get(short)) is not None:
                 own = {k: v for k, v in dataset[name].attrs.items() if str(v).strip()}
-                defaults = {"units": term.units, "source_name": name} | (
-                    {"standard_name": term.standard_name} if term.standard_name else {}
-                )
+                defaults = {"units": term.units, "source_name": name}
+                if term.standard_name:
+                    defaults["standard_name"] = term.standard_name
                 dataset[name].attrs = defaults | own
                 names[name] = term.name
         return dataset.rename({old: new for old, new in names.items() if old != new and new not in dataset})
@@ -71,16 +76,18 @@ def layouts() -> dict[str, Layout]:
 
 
 def find_layout(dataset: xr.Dataset, name: str | None = None) -> Layout:
-    """Return the layout with a name, or the first one that matches a data set.
+    """Return a layout by name, or the first one that matches a data set.
+
+    Args:
+        dataset: data set as opened by xarray.
+        name: name of the layout; recognised by default.
 
     Raises:
         ValueError: there is no layout of that name.
     """
     known = layouts()
-    if name is not None and name not in known:
+    if name is None:
+        return next(layout for layout in known.values() if layout.matches(dataset))
+    if name not in known:
         raise ValueError(f"no layout {name!r}; {suggest(name, known)}")
-    return (
-        known[name]
-        if name is not None
-        else next(layout for layout in known.values() if layout.matches(dataset))
-    )
+    return known[name]

@@ -99,20 +99,17 @@ def _units_by_size(values: NDArray[np.number]) -> str | None:
     sizes = np.abs(values[values != 0])
     if not sizes.size:
         return "hours"  # zero in any unit
-    return (
-        "nanoseconds"
-        if values.dtype.kind in "iu" and sizes.min() >= 1e9 and not (sizes % 10**9).any()
-        else None
-    )
+    if values.dtype.kind in "iu" and sizes.min() >= 1e9 and not (sizes % 10**9).any():
+        return "nanoseconds"
+    return None
 
 
 def _seconds_in(units: str) -> float | None:
     """Return the length [s] of a unit of time, or None if it is not one."""
     units = units.strip().lower()
+    units = {"ns": "nanosecond", "hr": "hour", "hrs": "hour"}.get(units, units)
     try:
-        factor, _ = cf_units.conversion(
-            {"ns": "nanosecond", "hr": "hour", "hrs": "hour"}.get(units, units), "s"
-        )
+        factor, _ = cf_units.conversion(units, "s")
     except ValueError:
         return None
     return factor

@@ -45,6 +45,10 @@ class AxisKind(Enum):
 def axis_kind(dataset: xr.Dataset, dim: str) -> AxisKind:
     """Return the kind of a dimension coordinate.
 
+    Args:
+        dataset: data set.
+        dim: name of the dimension.
+
     Raises:
         ValueError: the coordinate has a name of pressures, but units that are not.
     """
@@ -55,9 +59,8 @@ def axis_kind(dataset: xr.Dataset, dim: str) -> AxisKind:
     if physical == "other":
         if _PRESSURE_NAME.fullmatch(dim) and axis.size > 1:
             raise DataError(
-                f"{dim!r} has units {units[:60]!r}, which do not measure air pressure; "
-                "only pressure levels can be kept together: "
-                f"select one of these, e.g. {dim}={axis.values[0]:g}",
+                f"{dim!r} has units {units[:60]!r}, which do not measure air pressure; only pressure "
+                f"levels can be kept together: select one of these, e.g. {dim}={axis.values[0]:g}",
                 option="select",
                 example=f"{dim}={axis.values[0]:g}",
             )
@@ -106,11 +109,10 @@ def pressure_levels(
         ValueError: hybrid levels cannot be interpolated, a pressure is not a whole number of hPa, or several
             axes have different pressures.
     """
+    original: dict[str, str] = {}  # names in the source of axes renamed here
     if "level" in dataset.dims:
         original = {"source_level": "level"}
         dataset = dataset.rename(level="source_level")
-    else:
-        original = {}
     dims = dict.fromkeys(str(d) for name in names for d in dataset[name].dims if d not in DIMENSIONS)
     vertical: dict[str, tuple[NDArray[np.int64], NDArray[np.int32]]] = {}
     fields: dict[str, xr.DataArray] = {}
@@ -203,6 +205,7 @@ def _common_levels(
 def _formula(
     dataset: xr.Dataset, dim: str, *, called: str, source: str, levels: Sequence[int] | None
 ) -> PressureFormula:
+    """Return the pressures of hybrid levels; raise ``ValueError`` without their terms or target pressures."""
     what = (
         f"{source}: {called!r} counts hybrid or sigma levels and not pressure levels; "
         "their pressures depend on the surface pressure"
@@ -212,9 +215,8 @@ def _formula(
     except MissingTermError as error:
         first = f"{called}={dataset[dim].values[0]:g}"
         raise DataError(
-            f"{what}; they cannot be interpolated without {error}: interpolate them first, "
-            f"e.g. with cdo ml2pl,85000,50000, select one of them, e.g. {first}, "
-            "or select variables without levels",
+            f"{what}; they cannot be interpolated without {error}: interpolate them first, e.g. with "
+            f"cdo ml2pl,85000,50000, select one of them, e.g. {first}, or select variables without levels",
             option="select",
             example=first,
         ) from error

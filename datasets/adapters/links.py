@@ -44,6 +44,12 @@ class FolderStore(LocalStore):
     ) -> Buffer | None:
         """Return the bytes of a key, or None if it does not exist.
 
+        Args:
+            key: path of the file in the store.
+            prototype: kind of buffer to return.
+            byte_range: part of the file; all of it by default.
+            max_bytes: largest size of the part [bytes].
+
         Raises:
             UntrustedDataError: the file lies outside of the folder, is not a regular file, or is longer than
                 ``max_bytes``.
@@ -136,9 +142,16 @@ class FolderStore(LocalStore):
 
 
 def check_folder_tree(folder: str | Path, follow_links: bool = False) -> None:
-    """Raise ``UntrustedDataError`` if a folder contains a link out of it, a pipe, a socket or a device.
+    """Check that a folder contains no link out of it, pipe, socket or device.
 
     This is for stores whose files are opened by a library and not by ``FolderStore``.
+
+    Args:
+        folder: folder to check.
+        follow_links: whether to allow links out of it.
+
+    Raises:
+        UntrustedDataError: the folder contains one of these.
     """
     real = os.path.realpath(folder)
     for entry in _walk(os.fspath(folder)):
@@ -151,6 +164,7 @@ def check_folder_tree(folder: str | Path, follow_links: bool = False) -> None:
 
 
 def _walk(folder: str) -> Iterator[Any]:
+    """Yield the entries of a folder and of all folders in it."""
     pending = [folder]
     while pending:
         with os.scandir(pending.pop()) as entries:
@@ -200,7 +214,8 @@ def _read_all(file: Any, length: int) -> bytes:
     data: bytes = file.read(length)
     if len(data) == length:
         return data
-    pieces, count = [data], len(data)
+    pieces = [data]
+    count = len(data)
     while count < length and (piece := file.read(length - count)):
         pieces.append(piece)
         count += len(piece)

@@ -90,13 +90,11 @@ def _arrays(document: Any, folder: str, name: str) -> Iterator[tuple[str, Mappin
         raise ValueError(f"{name} contains a JSON {type(document).__name__}, expected an object")
     if name == ".zarray" or (name == "zarr.json" and document.get("node_type") == "array"):
         yield folder, document
-    consolidated = (
-        document.get("metadata")
-        if name == ".zmetadata"
-        else _consolidated(document)
-        if name == "zarr.json"
-        else None
-    )
+    consolidated = None
+    if name == ".zmetadata":
+        consolidated = document.get("metadata")
+    elif name == "zarr.json":
+        consolidated = _consolidated(document)
     for key, value in consolidated.items() if isinstance(consolidated, Mapping) else ():
         path = f"{folder}/{key}" if folder else key
         if name == ".zmetadata":
@@ -108,6 +106,7 @@ def _arrays(document: Any, folder: str, name: str) -> Iterator[tuple[str, Mappin
 
 
 def _consolidated(document: Mapping[str, Any]) -> Any:
+    """Return the consolidated metadata in those of a group of zarr format 3, or None."""
     inside = document.get("consolidated_metadata")
     return inside.get("metadata") if isinstance(inside, Mapping) else None
 
@@ -125,10 +124,9 @@ def describe(array: Mapping[str, Any], name: str, memory: int) -> DeclaredChunks
     """
     shape = _sizes(array.get("shape"), f"{name}: its shape", least=0)
     if array.get("zarr_format") == 2:
-        chain = [
-            *_listed(array.get("filters")),
-            *([] if array.get("compressor") is None else [array["compressor"]]),
-        ]
+        chain = _listed(array.get("filters"))
+        if array.get("compressor") is not None:
+            chain.append(array["compressor"])
         item = codecs.item_size_v2(array.get("dtype"), chain, name)
         sharding = None
         chunk = _chunks(array.get("chunks"), shape, name)
@@ -160,6 +158,17 @@ def _declare(
     name: str,
     memory: int,
 ) -> DeclaredChunks:
+    """Return the chunk sizes of an array, after comparing them with the limits.
+
+    Args:
+        shape: shape of the array.
+        file: shape of the part of the array in one file.
+        inner: shape of a chunk within it.
+        item: bytes of a value, or None for strings.
+        chain: codecs.
+        name: name of the array, for error messages.
+        memory: memory limit [bytes].
+    """
     size = STRING_BYTES if item is None else item
     if prod(shape) * size > ARRAY_BYTES:
         raise UntrustedDataError(f"{name} has the shape {_short(shape)}, larger than any real store")
@@ -191,10 +200,12 @@ def _short(sizes: Sequence[int]) -> str:
 
 
 def _listed(value: Any) -> list[Any]:
+    """Return a list in metadata; empty if it is not one."""
     return list(value) if isinstance(value, list | tuple) else []
 
 
 def _sizes(value: Any, what: str, least: int) -> tuple[int, ...]:
+    """Return a list of sizes in metadata, each at least ``least``."""
     if not isinstance(value, list | tuple) or not all(
         isinstance(n, int) and not isinstance(n, bool) and least <= n < 2**63 for n in value
     ):
@@ -205,6 +216,7 @@ def _sizes(value: Any, what: str, least: int) -> tuple[int, ...]:
 
 
 def _chunks(value: Any, shape: Sequence[int], name: str) -> tuple[int, ...]:
+    """Return the shape of chunks in metadata."""
     sizes = _sizes(value, f"{name}: the shape of its chunks", least=0 if 0 in shape else 1)
     if len(sizes) != len(shape):
         raise UntrustedDataError(f"{name} has {len(shape)} dimensions, but chunks with {len(sizes)}")
@@ -214,6 +226,7 @@ def _chunks(value: Any, shape: Sequence[int], name: str) -> tuple[int, ...]:
 
 
 def _grid(grid: Any, name: str) -> Any:
+    """Return the shape of chunks in the chunk grid of an array, unchecked."""
     if (
         not isinstance(grid, Mapping)
         or grid.get("name") not in _GRIDS

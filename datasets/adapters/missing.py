@@ -79,15 +79,23 @@ def decode_zarr(dataset: xr.Dataset, group: zarr.Group) -> xr.Dataset:
 
 
 def is_sentinel(fill: Any, dtype: np.dtype[Any]) -> bool:
-    """Return whether a zarr ``fill_value`` can only mark missing values, since no measurement equals it."""
+    """Return whether a zarr ``fill_value`` can only mark missing values, since no measurement equals it.
+
+    Args:
+        fill: fill value, None if there is none.
+        dtype: data type of the array.
+    """
     if fill is None or dtype.kind not in "fiu":
         return False
     value = float(fill)
-    extremes = () if dtype.kind == "f" else (float(np.iinfo(dtype).max), float(np.iinfo(dtype).min or np.nan))
+    extremes: tuple[float, ...] = ()
+    if dtype.kind != "f":
+        extremes = (float(np.iinfo(dtype).max), float(np.iinfo(dtype).min or np.nan))
     return bool(np.isnan(value) or value <= _LOWEST or value >= _HIGHEST or value in extremes)
 
 
 def _marks_missing_coordinate(fill: Any, dtype: np.dtype[Any]) -> bool:
+    """Return whether a ``_FillValue`` marks missing values of a coordinate, see ``decode``."""
     values = np.atleast_1d(fill)
     if values.dtype.kind == "f" and np.isnan(values).all():
         return True

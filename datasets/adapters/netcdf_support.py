@@ -1,4 +1,4 @@
-"""Features of HDF5 that the netCDF library supports or uses in its own way."""
+"""Features of HDF5 as the netCDF library uses them: dimensions without coordinates, and filters."""
 
 import os
 from typing import TYPE_CHECKING
@@ -23,10 +23,9 @@ def is_dimension_only(dataset: "h5py.h5d.DatasetID") -> bool:
         or attribute.get_storage_size() > 1000
     ):
         return False
-    text = h5py.Dataset(dataset).attrs["NAME"]
-    return (text.decode(errors="replace") if isinstance(text, bytes) else str(text)).startswith(
-        "This is a netCDF dimension but not"
-    )
+    value = h5py.Dataset(dataset).attrs["NAME"]
+    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    return text.startswith("This is a netCDF dimension but not")
 
 
 def has_filter(code: int) -> bool:

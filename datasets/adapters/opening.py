@@ -109,7 +109,12 @@ def open_zarr(
 
 
 def open_group(path: str | Path | Store, *, follow_links: bool = False) -> zarr.Group:
-    """Open a zarr store read only with the zarr library, decoded by ``zarrs`` where that is possible."""
+    """Open a zarr store read only with the zarr library, decoded by ``zarrs`` where that is possible.
+
+    Args:
+        path: folder, URL or zarr store.
+        follow_links: see ``open_lazily``.
+    """
     with fast_codecs(), _explain_metadata(path):
         return zarr.open_group(_source(path, follow_links), mode="r")
 
@@ -129,9 +134,8 @@ def _name(source: str | Path | Store) -> str:
 
 
 def _open_zarr(source: Store, group: str | None = None) -> xr.Dataset:
-    pipeline = (
-        preferred_pipeline() if zarr.config.get(_PIPELINE) == preferred_pipeline() else CHECKED_PIPELINE
-    )
+    fast = zarr.config.get(_PIPELINE) == preferred_pipeline()
+    pipeline = preferred_pipeline() if fast else CHECKED_PIPELINE
     with warnings.catch_warnings(), zarr.config.set({_PIPELINE: pipeline}), _explain_metadata(source):
         warnings.filterwarnings("ignore", message="Failed to open Zarr store with consolidated")
         warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr version 3")
@@ -160,7 +164,12 @@ def _curvilinear_coordinates(dataset: xr.Dataset) -> list[Hashable]:
 
 
 def _check_coordinates(arrays: Sequence[zarr.Array], memory: int) -> None:
-    """Raise ``UntrustedDataError`` if the coordinates, read at opening, take too much memory or time."""
+    """Raise ``UntrustedDataError`` if the coordinates, read at opening, take too much memory or time.
+
+    Args:
+        arrays: arrays of the coordinates.
+        memory: memory limit [bytes].
+    """
     size = sum(
         prod(array.shape) * (STRING_BYTES if array.dtype.kind in "OT" else array.dtype.itemsize)
         for array in arrays
@@ -184,6 +193,7 @@ def _check_coordinates(arrays: Sequence[zarr.Array], memory: int) -> None:
 
 
 def _chunked(dataset: xr.Dataset, whole_shards: bool) -> xr.Dataset:
+    """Return a data set as dask arrays with the chunks of the source, or its shards if not too large."""
     for name, variable in dataset.data_vars.items():
         sizes = variable.encoding.get("chunks")
         shards = variable.encoding.get("shards") if whole_shards else None
@@ -194,6 +204,7 @@ def _chunked(dataset: xr.Dataset, whole_shards: bool) -> xr.Dataset:
 
 
 def _open_file(path: str, variables: Sequence[str] | None, follow_links: bool = False) -> xr.Dataset:
+    """Open a file of the format that its first bytes state."""
     with open(path, "rb") as file:
         start = file.read(8)
     if start[:4] in _CLASSIC:

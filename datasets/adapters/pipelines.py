@@ -28,7 +28,7 @@ from .remote import CheckedStore
 from .unpacking import ChunkSizeError, decode_bounded, decode_texts
 from .untrusted import STRING_BYTES, max_chunk_bytes, max_compressed_bytes
 
-_TEXT_BYTES = 2**26
+_TEXT_BYTES = 2**26  # assumed for a chunk of strings, whose size is not declared
 
 
 class ByteBudget:
@@ -41,9 +41,13 @@ class ByteBudget:
 
     @asynccontextmanager
     async def reserve(self, count: int, limit: int) -> AsyncIterator[None]:
-        """Reserve ``count`` bytes inside the context, waiting until they fit below ``limit``.
+        """Reserve bytes within the context, waiting until all reservations fit into a limit.
 
         A reservation larger than the limit is granted when there is no other.
+
+        Args:
+            count: number of bytes.
+            limit: largest total of all reservations.
         """
         with self._lock:
             future = None
@@ -65,6 +69,7 @@ class ByteBudget:
             self._release(count)
 
     def _abandon(self, count: int, future: "asyncio.Future[None]") -> None:
+        """Give up a reservation that waits, or that was granted while it was cancelled."""
         with self._lock:
             waited = [entry for entry in self._waiting if entry[3] is future]
             for entry in waited:
@@ -106,7 +111,7 @@ class CheckedPipeline(BatchedCodecPipeline):
 
     @classmethod
     def from_codecs(cls, codecs: Iterable[Codec], *, batch_size: int | None = None) -> Self:
-        """Return the pipeline of some codecs, with checked sharding."""
+        """Return the pipeline of some codecs, with checked sharding; arguments as for zarr's pipelines."""
         checked = [
             CheckedSharding.of(codec) if isinstance(codec, ShardingCodec) else codec for codec in codecs
         ]
@@ -155,7 +160,12 @@ class CheckedPipeline(BatchedCodecPipeline):
             raise self.decoding_error(batch, error) from error
 
     def decoding_error(self, batch: Sequence[Any], error: Exception) -> ValueError:
-        """Return the error for a chunk that cannot be decoded."""
+        """Return the error for a chunk that cannot be decoded.
+
+        Args:
+            batch: batch of chunks, of which the first is named.
+            error: error of the codec.
+        """
         assert self.source is not None
         key = str(getattr(batch[0][0], "path", "")) if batch else ""
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
@@ -190,7 +200,11 @@ class CheckedPipeline(BatchedCodecPipeline):
 
 @dataclass(frozen=True)
 class CheckedSharding(ShardingCodec):
-    """Sharding codec that decodes inner chunks by a ``CheckedPipeline``."""
+    """Sharding codec that decodes inner chunks by a ``CheckedPipeline``.
+
+    Attributes:
+        max_bytes: largest total size of inner chunks that are decoded at the same time [bytes].
+    """
 
     max_bytes = 2**29
 
@@ -261,32 +275,26 @@ def _to_array(serializer: Any, chunk: Buffer, spec: ArraySpec) -> NDBuffer:
     codecs: list[Any] = []
     order: Any = "C"
     if isinstance(serializer, V2Codec):
-        codecs = [
-            codec
-            for codec in (serializer.compressor, *reversed(serializer.filters or ()))
-            if codec is not None
-        ]
+        applied = (serializer.compressor, *reversed(serializer.filters or ()))
+        codecs = [codec for codec in applied if codec is not None]
         order = spec.order
     data: Any = chunk.as_numpy_array()
     dtype = spec.dtype.to_native_dtype()
     count = prod(spec.shape)
     text = dtype.kind in "OT"
-    expected = (
-        _decoded_bytes(spec)
-        if text
-        else count * max([dtype.itemsize, *(_max_item_size(codec) for codec in codecs)])
-    )
+    if text:
+        expected = _decoded_bytes(spec)
+    else:
+        expected = count * max([dtype.itemsize, *(_max_item_size(codec) for codec in codecs)])
     for codec in codecs:
         if codec.codec_id != TEXT:
             data = decode_bounded(codec, data, expected)
     if text:
         array = np.array(decode_texts(data, count), dtype=object).astype(dtype)
+    elif isinstance(data, bytes):
+        array = np.frombuffer(data, dtype)
     else:
-        array = (
-            np.frombuffer(data, dtype)
-            if isinstance(data, bytes)
-            else np.asarray(data).reshape(-1, order="A").view(dtype)
-        )
+        array = np.asarray(data).reshape(-1, order="A").view(dtype)
     return get_ndbuffer_class().from_numpy_array(array.reshape(spec.shape, order=order))
 
 

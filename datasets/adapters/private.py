@@ -41,6 +41,7 @@ def _write_bits(status: os.stat_result) -> int:
 
 
 def _reason_for_distrust(status: os.stat_result, where: str, *, is_parent: bool = False) -> str:
+    """Return why a folder cannot be trusted, empty if it can."""
     if not stat.S_ISDIR(status.st_mode):
         return f"it is a link or a file{where}"
     if status.st_uid != os.geteuid() and not (is_parent and status.st_uid == 0):

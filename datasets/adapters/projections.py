@@ -105,9 +105,10 @@ def _covered_regridder(
             option="grid",
         )
     covered = regridder.part(rows_within, columns_within)
-    north, south = covered.grid.latitude.max(), covered.grid.latitude.min()
-    west, east = covered.grid.longitude[0], covered.grid.longitude[-1]
-    covered_area = "/".join(f"{edge:g}" for edge in (north, west, south, east))
+    latitude = covered.grid.latitude
+    longitude = covered.grid.longitude
+    edges = (latitude.max(), longitude[0], latitude.min(), longitude[-1])
+    covered_area = "/".join(f"{edge:g}" for edge in edges)
     if (area is not None or is_store) and not regridder.covered.all():
         raise ValueError(
             f"{source} does not cover {area or grid}; "
@@ -128,7 +129,15 @@ def _regridder(
 
 
 def _target_axes(old: CurvilinearGrid, grid: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return latitudes, north first, and longitudes, around the centre of the source, of a specified grid."""
+    """Return the latitudes and longitudes of a grid.
+
+    Latitudes go from north to south, and longitudes are centred on the source, unless the grid is that of a
+    store.
+
+    Args:
+        old: grid of the source.
+        grid: spacing in degrees, ``LATxLON`` points, or path of a store.
+    """
     if os.path.isdir(grid):
         from .opening import open_raw
 

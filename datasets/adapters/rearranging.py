@@ -1,4 +1,4 @@
-"""Conversion of a channel axis to variables, and of a list of grid points to rows and columns."""
+"""Conversion of an axis of channels to variables, and of a list of grid points to rows and columns."""
 
 import numpy as np
 import xarray as xr
@@ -14,6 +14,10 @@ _COORDINATES = {
 
 def channels_to_variables(dataset: xr.Dataset, source: str) -> xr.Dataset:
     """Split arrays with an axis of variable names, such as ``t2m`` and ``z500``, into variables.
+
+    Args:
+        dataset: data set.
+        source: path, for error messages.
 
     Raises:
         ValueError: an axis of variables has no names, or a name occurs twice.
@@ -43,11 +47,15 @@ def channels_to_variables(dataset: xr.Dataset, source: str) -> xr.Dataset:
 def cells_to_grid(dataset: xr.Dataset, source: str) -> xr.Dataset:
     """Reshape fields on a list of grid points, each with a latitude and longitude, to rows and columns.
 
+    Args:
+        dataset: data set; returned unchanged without such a list.
+        source: path, for error messages.
+
     Raises:
         ValueError: the points do not form a regular latitude-longitude grid.
     """
-    names = {name: _coordinate(dataset, name) for name in _COORDINATES}
-    latitude, longitude = names["latitude"], names["longitude"]
+    latitude = _coordinate(dataset, "latitude")
+    longitude = _coordinate(dataset, "longitude")
     if (
         latitude is None
         or longitude is None
@@ -116,7 +124,7 @@ def _coordinate(dataset: xr.Dataset, name: str) -> xr.DataArray | None:
     return None
 
 
-def _distinct(values: np.ndarray) -> "tuple[np.ndarray, np.ndarray]":
+def _distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the distinct values, to 1e-4 degrees, and the index of the one that each value equals."""
     distinct, index = np.unique(np.round(values.astype(np.float64), 4), return_inverse=True)
     first = np.zeros(len(distinct), dtype=np.int64)

@@ -74,7 +74,11 @@ def open_source(
 
 
 def check_url(path: str) -> None:
-    """Raise ``ValueError`` for a URL with credentials, without repeating them, or with an unknown scheme."""
+    """Check the scheme of a URL, and that it contains no credentials.
+
+    Raises:
+        ValueError: the scheme is unknown, or there are credentials, which the message does not repeat.
+    """
     parts = urlsplit(path)
     if parts.username or parts.password or parts.query:
         raise ValueError(
@@ -125,9 +129,9 @@ def connect(path: str) -> "S3Store | GCSStore":
 
 
 def _signed(scheme: str) -> bool:
-    return (
-        any(name in os.environ for name in _CREDENTIALS[scheme]) or Path(_FILES[scheme]).expanduser().exists()
-    )
+    """Return whether the environment has credentials for a scheme."""
+    in_environment = any(name in os.environ for name in _CREDENTIALS[scheme])
+    return in_environment or Path(_FILES[scheme]).expanduser().exists()
 
 
 class CloudStore(ObjectStore):
@@ -136,7 +140,7 @@ class CloudStore(ObjectStore):
     async def fetch(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None, *, max_bytes: int
     ) -> Buffer | None:
-        """Return the bytes of a key, or None if it does not exist.
+        """Return the bytes of a key, or None if it does not exist; arguments as for ``FolderStore.fetch``.
 
         Raises:
             UntrustedDataError: the object is longer than ``max_bytes``.
@@ -264,6 +268,7 @@ class CheckedStore(WrapperStore[Store]):
         return value
 
     async def _get_metadata(self, key: str, prototype: BufferPrototype) -> Buffer | None:
+        """Return a metadata file, after validating it and recording the chunk sizes that it declares."""
         value = await self._fetch_with_retries(key, prototype, None, max_bytes=METADATA_BYTES)
         if value is not None:
             data = value.to_bytes()

@@ -55,7 +55,7 @@ def join_sources(
         chunk_bytes: bytes of a variable per dask chunk.
         allow_missing: whether missing chunks of a zarr store are read as fill values, instead of raising
             ``ValueError``.
-        grid: what to regrid curvilinear sources to, see ``canonical_source``.
+        grid: target grid of curvilinear sources, see ``canonical_source``.
         method: regridding method.
         rename: new names by the source's or the canonical name of a variable.
         static: variables that do not change with time although they have times in their source.
@@ -166,11 +166,11 @@ def check_names(rename: Mapping[str, str]) -> None:
 
 
 def _warn_about_waste(source: Source) -> None:
+    """Log a warning if most of the bytes that are read are not selected."""
     if source.bytes_read > _WASTE * source.bytes_kept:
         log.warning(
-            "%s: %.3g MB are read per time and only %.3g MB of them kept, "
-            "since its chunks contain more levels "
-            "or a larger area; select everything that you will need in one run",
+            "%s: %.3g MB are read per time and only %.3g MB of them kept, since its chunks contain more "
+            "levels or a larger area; select everything that you will need in one run",
             source.path,
             source.bytes_read / 1e6,
             source.bytes_kept / 1e6,

@@ -50,12 +50,8 @@ def split_constants(parts: Sequence[Source]) -> tuple[list[Part], list[Part]]:
                 own[name] = field
         changing.append((source.path, part.drop_vars([n for n in own if n in part.data_vars])))
         timed = {"time": part["time"]} if "time" in part.coords else {}
-        static.append(
-            (
-                source.path,
-                xr.Dataset({n: f.reset_coords(drop=True) for n, f in own.items()}).assign_coords(timed),
-            )
-        )
+        fields = xr.Dataset({n: f.reset_coords(drop=True) for n, f in own.items()})
+        static.append((source.path, fields.assign_coords(timed)))
     return changing, static
 
 
@@ -117,6 +113,11 @@ def is_constant(name: str, identities: Mapping[str, Identity], changing: Sequenc
     """Return whether a field of a source with a single time is constant.
 
     A geopotential without a level is that of the surface if all other fields of the source are constant.
+
+    Args:
+        name: name of the field.
+        identities: identities of the fields of the source by name.
+        changing: names of its fields with a time.
     """
     if identities[name].constant:
         return True
@@ -125,7 +126,15 @@ def is_constant(name: str, identities: Mapping[str, Identity], changing: Sequenc
 
 
 def first_of_constant(variable: xr.DataArray, source: str) -> xr.DataArray:
-    """Return the first time of a variable, or raise ``ValueError`` if its middle or last time differs."""
+    """Return the first time of a variable that does not change.
+
+    Args:
+        variable: variable with times.
+        source: path, for error messages.
+
+    Raises:
+        ValueError: the middle or the last time differs.
+    """
     first = variable.isel(time=0)
     for index in {variable.sizes["time"] // 2, variable.sizes["time"] - 1}:
         if not _is_close(first.values, variable.isel(time=index).values):
@@ -140,6 +149,5 @@ def first_of_constant(variable: xr.DataArray, source: str) -> xr.DataArray:
 
 def _is_close(a: NDArray[np.floating], b: NDArray[np.floating]) -> bool:
     """Return whether two fields agree to a thousandth of their range, as packed copies of a field do."""
-    return bool(
-        np.allclose(a, b, rtol=0, atol=1e-3 * float(np.nanmax(a) - np.nanmin(a)) + 1e-12, equal_nan=True)
-    )
+    tolerance = 1e-3 * float(np.nanmax(a) - np.nanmin(a)) + 1e-12
+    return bool(np.allclose(a, b, rtol=0, atol=tolerance, equal_nan=True))

@@ -12,13 +12,16 @@ Dates = NDArray[np.datetime64]
 
 _TOLERANCE = 1e-3  # largest rounding error of dates, as a fraction of the step
 _MAX_TOLERANCE = 60e9  # ns
-_UNITS = (
-    np.array([3600, 1800, 1200, 900, 600, 300, 60, 30, 15, 10, 5, 1, 0.1, 1e-2, 1e-3]) * 1e9
-)  # ns, coarsest first
+# ns, coarsest first
+_UNITS = np.array([3600, 1800, 1200, 900, 600, 300, 60, 30, 15, 10, 5, 1, 0.1, 1e-2, 1e-3]) * 1e9
 
 
 def standard_times(dataset: xr.Dataset, source: str) -> xr.Dataset:
     """Return a data set with times as ``datetime64[ns]`` of the standard calendar, without rounding errors.
+
+    Args:
+        dataset: data set with an axis ``time``.
+        source: path, for error messages.
 
     Raises:
         ValueError: the calendar has dates that the standard one lacks, times have no units, or some are
@@ -105,17 +108,13 @@ def _seconds_as_dates(times: xr.DataArray) -> Dates:
 
     Times that are evenly spaced up to rounding become exactly evenly spaced.
     """
-    values = (
-        times.values / np.timedelta64(1, "s") if times.dtype.kind == "m" else times.values.astype(np.float64)
-    )
-    if times.dtype.kind != "m" and str(times.attrs.get("units", "s")) not in (
-        "s",
-        "second",
-        "seconds",
-        "1",
-        "",
-    ):
-        values = values * cf_units.conversion(str(times.attrs["units"]), "s")[0]
+    if times.dtype.kind == "m":
+        values = times.values / np.timedelta64(1, "s")
+    else:
+        values = times.values.astype(np.float64)
+        units = str(times.attrs.get("units", "s"))
+        if units not in ("s", "second", "seconds", "1", ""):
+            values = values * cf_units.conversion(units, "s")[0]
     step = (values[-1] - values[0]) / max(1, len(values) - 1)
     even = values[0] + step * np.arange(len(values))
     if len(values) > 1 and np.abs(values - even).max() < 1e-3 * abs(step):

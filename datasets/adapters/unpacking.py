@@ -1,4 +1,4 @@
-"""Decompression of chunks up to the size that their array declares, as protection against bombs.
+"""Decompression of chunks up to the size that their array declares, as protection against malicious chunks.
 
 Blosc, Zstandard and LZ4 store the decompressed size in a header, and their libraries allocate as much; that
 size is checked first. gzip, bz2 and lzma store none, and are decompressed incrementally up to the limit.
@@ -59,6 +59,10 @@ def decode_bounded(codec: Any, encoded: Any, expected: int) -> Any:
 def decode_texts(encoded: Any, count: int) -> list[str]:
     """Return the strings of a vlen-utf8 chunk: their number, then length and UTF-8 bytes of each.
 
+    Args:
+        encoded: bytes of the chunk.
+        count: expected number of strings.
+
     Raises:
         ChunkSizeError: the chunk does not contain ``count`` strings.
     """
@@ -77,7 +81,12 @@ def decode_texts(encoded: Any, count: int) -> list[str]:
 
 
 def blosc_decoded_size(header: bytes, length: int) -> int | None:
-    """Return the decompressed size of a Blosc chunk of ``length`` bytes, or None if it is not complete."""
+    """Return the decompressed size of a Blosc chunk [bytes], or None if it is not complete.
+
+    Args:
+        header: first 16 bytes of the chunk.
+        length: size of the chunk [bytes].
+    """
     if len(header) < _BLOSC_HEADER or int.from_bytes(header[12:16], "little") != length:
         return None
     return int.from_bytes(header[4:8], "little")
@@ -114,6 +123,7 @@ def _zstd_header(encoded: bytes | memoryview) -> tuple[int | None, int]:
 
 
 def _decompress_zstd(codec: Any, encoded: Bytes, expected: int, *, max_bytes: int) -> Any:
+    """Return the decompressed bytes, whose size is checked first if the chunk states it."""
     view = encoded.data
     size = _zstd_header(view)[0] if len(view) >= 6 else None
     if size is not None:
@@ -143,6 +153,7 @@ def _check_blosc(encoded: Bytes, max_bytes: int) -> None:
 
 
 def _check(size: int, max_bytes: int) -> None:
+    """Raise ``ChunkSizeError`` for a decompressed size beyond ``max_bytes``."""
     if size > max_bytes:
         raise ChunkSizeError(
             f"it decompresses to {format_bytes(size)}, more than the declared {format_bytes(max_bytes)}"

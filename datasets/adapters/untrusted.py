@@ -11,12 +11,12 @@ from ..errors import UntrustedDataError
 
 VARIABLE = limits.VARIABLE
 METADATA_BYTES = 2**24  # of one file: a hundred times what large archives have
-NESTING = 64
-ARRAYS = 5000
+NESTING = 64  # of lists and objects in a file
+ARRAYS = 5000  # of a store
 LISTED = 20_000  # names in a folder
-DIMENSIONS = 32
-ARRAY_BYTES = 2**60
-CHUNKS_ALONG = 10**7
+DIMENSIONS = 32  # of an array
+ARRAY_BYTES = 2**60  # of an array, decoded
+CHUNKS_ALONG = 10**7  # along one axis
 CHUNKS_IN_SHARD = 2**20
 CHUNKS_AT_OPENING = 300_000  # of coordinates, each in a file of its own
 STRING_BYTES = 64  # of memory for a short string
@@ -66,7 +66,7 @@ def format_bytes(count: int) -> str:
 
 
 def limit_advice(memory: int) -> str:
-    """Return the end of a message that tells how to raise the memory limit."""
+    """Return the end of a message about the memory limit, with how to raise it."""
     return (
         f"more than a limit of {format_bytes(memory)} of memory allows; "
         f"raise the limit, by the argument memory or {VARIABLE}, if you trust the source"
@@ -74,7 +74,14 @@ def limit_advice(memory: int) -> str:
 
 
 def oversized_error(store: str, key: str, size: int, *, max_bytes: int) -> UntrustedDataError:
-    """Return the error for a file that is longer than its declared contents can need."""
+    """Return the error for a file that is longer than its declared contents can need.
+
+    Args:
+        store: path or URL of the store.
+        key: path of the file in the store.
+        size: size of the file [bytes].
+        max_bytes: largest size that its contents can need [bytes].
+    """
     return UntrustedDataError(
         f"{store}: {key} is {format_bytes(max(size, 0))} long, "
         f"but can need {format_bytes(max_bytes)} at most; download it again"

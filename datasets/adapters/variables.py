@@ -15,7 +15,13 @@ from ..store.names import reserved
 
 
 def selectable_variables(dataset: xr.Dataset, axes: tuple[str, str], select: Selection) -> list[str]:
-    """Return the variables along both horizontal axes that a selection may include."""
+    """Return the variables along both horizontal axes that a selection may include.
+
+    Args:
+        dataset: data set.
+        axes: names of the horizontal axes.
+        select: selection.
+    """
     requested = None if select.variables is None else set(select.variables)
     return [
         str(n)
@@ -31,13 +37,15 @@ def _selection_names(name: str, variable: xr.DataArray) -> set[str]:
 
 
 def canonical_name(name: str, variable: xr.DataArray) -> str:
-    """Return the WeatherBench2 name of a variable on pressure levels, or the own name of any other."""
+    """Return the WeatherBench2 name of a variable on several pressure levels; other names as they are.
+
+    Args:
+        name: name of the variable in its source.
+        variable: variable with canonical axes.
+    """
     standard = str(variable.attrs.get("standard_name"))
-    return (
-        LEVEL_VARIABLES[standard][0]
-        if variable.sizes.get("level", 1) > 1 and standard in LEVEL_VARIABLES
-        else name
-    )
+    on_levels = variable.sizes.get("level", 1) > 1 and standard in LEVEL_VARIABLES
+    return LEVEL_VARIABLES[standard][0] if on_levels else name
 
 
 def canonical_field(

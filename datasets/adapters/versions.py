@@ -36,7 +36,11 @@ def drop_superseded(dataset: xr.Dataset) -> xr.Dataset:
 def fill_versions(dataset: xr.Dataset, source: str) -> xr.Dataset:
     """Return a data set without a dimension ``expver``, with preliminary values where final ones are missing.
 
-    Other experiments along ``expver`` are not changed. Lazy if the data set is.
+    The dimension is kept if it has other experiments. The result is lazy if the data set is.
+
+    Args:
+        dataset: data set.
+        source: path, for the log.
     """
     if VERSION not in dataset.dims or VERSION not in dataset.coords:
         return dataset

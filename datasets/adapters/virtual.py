@@ -79,20 +79,19 @@ def _cover(boxes: list[Box], shape: tuple[int, ...]) -> bool:
     """Return whether boxes cover all indices of a shape, computed on the grid of their edges."""
     edges = []
     for axis, size in enumerate(shape):
-        ends = [b[axis] for b, _ in boxes] + [e[axis] + 1 for _, e in boxes]
+        ends = [first[axis] for first, _ in boxes] + [last[axis] + 1 for _, last in boxes]
         edges.append(np.unique(np.clip([0, size, *ends], 0, size)))
     cells = tuple(len(e) - 1 for e in edges)
     if int(np.prod(cells, dtype=object)) > _CELLS:
         return False
-    full = np.zeros(cells, dtype=bool)
+    covered = np.zeros(cells, dtype=bool)
     for first, last in boxes:
-        full[
-            tuple(
-                slice(np.searchsorted(e, a), np.searchsorted(e, b + 1))
-                for e, a, b in zip(edges, first, last, strict=True)
-            )
-        ] = True
-    return bool(full.all())
+        within = tuple(
+            slice(np.searchsorted(e, a), np.searchsorted(e, b + 1))
+            for e, a, b in zip(edges, first, last, strict=True)
+        )
+        covered[within] = True
+    return bool(covered.all())
 
 
 def _gaps_are_missing(dataset: "h5py.h5d.DatasetID") -> bool:

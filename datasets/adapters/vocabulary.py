@@ -135,8 +135,7 @@ CDS_NAMES = {
 # All known names of quantities.
 ALIASES = WEATHERBENCH | ECMWF | {name: WEATHERBENCH[long] for name, long in CDS_NAMES.items()}
 
-# Fields that do not change with time, by WeatherBench2 name, standard name, and names of models and data
-# centres.
+# Fields that do not change with time, by WeatherBench2 name, standard name, and other names.
 CONSTANTS = frozenset(list(SINGLE)[list(SINGLE).index("geopotential_at_surface") :])
 CONSTANT_STANDARD_NAMES = frozenset(
     (
@@ -151,20 +150,27 @@ CONSTANT_STANDARD_NAMES = frozenset(
 )
 CONSTANT_NAMES = frozenset(
     {
-        *("orography", "orog", "topography", "topo", "terrain", "elevation", "hsurf", "hgtsfc", "phis", "zs"),
-        *(
-            "land_sea_mask",
-            "landmask",
-            "lsm",
-            "fr_land",
-            "sftlf",
-            "areacella",
-            "soiltyp",
-            "slt",
-            "sdfor",
-            "tvh",
-            "tvl",
-        ),
+        "orography",
+        "orog",
+        "topography",
+        "topo",
+        "terrain",
+        "elevation",
+        "hsurf",
+        "hgtsfc",
+        "phis",
+        "zs",
+        "land_sea_mask",
+        "landmask",
+        "lsm",
+        "fr_land",
+        "sftlf",
+        "areacella",
+        "soiltyp",
+        "slt",
+        "sdfor",
+        "tvh",
+        "tvl",
     }
 )
 # Units that identify latitudes and longitudes.

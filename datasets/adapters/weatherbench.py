@@ -14,9 +14,9 @@ from .vocabulary import WEATHERBENCH
 
 def matches(dataset: xr.Dataset) -> bool:
     """Return whether a data set has variables with WeatherBench2 names."""
-    return {"time", "latitude", "longitude"} <= set(dataset.dims) and any(
-        str(name) in WEATHERBENCH for name in dataset.data_vars
-    )
+    if not {"time", "latitude", "longitude"} <= set(dataset.dims):
+        return False
+    return any(str(name) in WEATHERBENCH for name in dataset.data_vars)
 
 
 def is_arco(dataset: xr.Dataset) -> bool:
@@ -25,7 +25,15 @@ def is_arco(dataset: xr.Dataset) -> bool:
 
 
 def arrange_arco(dataset: xr.Dataset, source: str) -> xr.Dataset:
-    """Drop the times without data."""
+    """Drop the times without data.
+
+    Args:
+        dataset: data set as opened.
+        source: path, for error messages.
+
+    Raises:
+        ValueError: the attributes that state the period of the data are not dates.
+    """
     times = dataset["time"].values
     try:
         stop = np.datetime64(str(dataset.attrs["valid_time_stop"])[:10]) + np.timedelta64(1, "D")

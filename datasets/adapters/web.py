@@ -26,7 +26,7 @@ _PORTS = {"http": 80, "https": 443}
 
 
 class AccessDeniedError(OSError):
-    """The server requires credentials, or other ones."""
+    """The server requires credentials, or rejects those it got."""
 
 
 class WebStore(Store):
@@ -59,7 +59,7 @@ class WebStore(Store):
     async def fetch(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None, *, max_bytes: int
     ) -> Buffer | None:
-        """Return the bytes of a key, or None if it does not exist.
+        """Return the bytes of a key, or None if it does not exist; arguments as for ``FolderStore.fetch``.
 
         Raises:
             AccessDeniedError: the server requires credentials.
@@ -154,15 +154,18 @@ def web_store(url: str) -> WebStore:
 
 
 def _no_credentials(request: Any) -> Any:
+    """Return a request unchanged, in place of an authentication handler."""
     return request
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:
+    """Return scheme, host and port of a URL."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
 
 
 def _range_header(byte_range: ByteRequest | None) -> dict[str, str]:
+    """Return the header that requests a part of a file; empty for all of it."""
     if isinstance(byte_range, RangeByteRequest):
         return {"Range": f"bytes={byte_range.start}-{byte_range.end - 1}"}
     if isinstance(byte_range, OffsetByteRequest):
@@ -176,9 +179,9 @@ def _part(data: bytes, byte_range: ByteRequest | None) -> bytes:
         return data[byte_range.start : byte_range.end]
     if isinstance(byte_range, OffsetByteRequest):
         return data[byte_range.offset :]
-    return (
-        data[max(0, len(data) - byte_range.suffix) :] if isinstance(byte_range, SuffixByteRequest) else data
-    )
+    if isinstance(byte_range, SuffixByteRequest):
+        return data[max(0, len(data) - byte_range.suffix) :]
+    return data
 
 
 def _body(response: requests.Response, max_bytes: int, deadline: float, *, name: tuple[str, str]) -> bytes:
