@@ -28,8 +28,8 @@ class Layout:
         name: name that selects the layout.
         matches: function that returns whether a data set, as opened by xarray, has the layout.
         vocabulary: terms by variable name; variables without a term keep their name and need units.
-        arrange: function that rearranges a data set, given with its path, lazily to the axes time, [level],
-            latitude, longitude.
+        arrange: function of a data set and its path that rearranges the data set lazily to the axes time,
+            [level], latitude, longitude.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Read-only zarr stores in folders that refuse symbolic links out of the folder, pipes and devices."""
+"""Read-only zarr stores in folders, without symbolic links out of the folder, pipes and devices."""
 
 import asyncio
 import errno

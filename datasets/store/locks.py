@@ -145,9 +145,8 @@ def _acquire(file: Path, path: Path) -> int:
                 f"could mix its output with this one's; write elsewhere, or set {_WITHOUT}=1 where nothing "
                 "else writes there"
             ) from error
-        os.close(
-            descriptor
-        )  # the previous owner removed the file after it was opened and before it was locked
+        # The previous owner removed the file after it was opened and before it was locked.
+        os.close(descriptor)
 
 
 def _still_named(file: Path, descriptor: int) -> bool:

@@ -47,7 +47,7 @@ EQUATIONS: dict[str, Equation] = {
     )
 }
 ALIASES = {"convection": "advection"}
-"""Former names, which configurations and checkpoints may hold."""
+"""Former names, which old configurations and checkpoints contain."""
 
 
 def names() -> tuple[str, ...]:
