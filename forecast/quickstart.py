@@ -2,12 +2,11 @@
 
 import json
 import logging
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -15,26 +14,21 @@ import xarray as xr
 from ..datasets.adapters.sources import open_sources
 from ..datasets.errors import DataError
 from ..datasets.ingest.write import write_store
-from ..datasets.loaders.split import Split
 from ..datasets.sample import find_sample
 from ..datasets.store import atomic
 from ..datasets.store.locks import exclusive
-from ..datasets.store.open import Store, open_store
+from ..datasets.store.open import open_store
 from ..datasets.store.outputs import check_replaceable, check_separate
 from ..fno.progress import Progress
 from .checkpoint.folder import fingerprint
-from .config.weather import WeatherConfig
 from .inference.forecaster import Forecaster
+from .planning import initial_times, plan, split_of
 from .tasks.dispatch import load_config, train
 from .verification.plots import plot, plot_scores
 from .verification.summary import ScoreRow, summarize
 from .verification.verify import verify
 
 log = logging.getLogger(__name__)
-
-LEAD = np.timedelta64(72, "h")
-_REFERENCE_POINTS = 25 * 53  # grid that the recipe is tuned for
-REFERENCE_COST = 1314 * _REFERENCE_POINTS  # training samples times grid points
 
 
 @dataclass(frozen=True)
@@ -222,7 +216,7 @@ def _quickstart(
     stages.run("train", fit, depends=config.model_dump(mode="json", exclude={"task"}), outputs=["checkpoint"])
     forecaster = Forecaster.load(folder / "checkpoint", device)
     window = forecaster.checkpoint.stepper.window
-    times, steps = initial_times(store, _split(store, config).test, window=window)
+    times, steps = initial_times(store, split_of(store, config).test, window=window)
     lead = f"{steps * int(store.step / np.timedelta64(1, 's'))}s"
 
     def run() -> None:
@@ -277,80 +271,3 @@ def _quickstart(
     with atomic.replacing(json_path, overwrite=True, kind="table of scores") as temporary:
         temporary.write_text(json.dumps(result.to_dict(), indent=1))
     return result
-
-
-def plan(store: Store, folder: Path, overrides: Sequence[str] = ()) -> WeatherConfig:
-    """Return the recipe adapted to a store, so that training takes the same time whatever its size.
-
-    It depends on the sizes of the store alone, never on timings, so that a resumed run has the same plan.
-    Points, channels and samples beyond the reference are compensated by fewer samples per epoch, then by
-    smaller batches and fewer members.
-    """
-    split = store.split()
-    samples = split.train.stop - split.train.start
-    channels = len(store.channels)
-    points = store.grid.shape[0] * store.grid.shape[1]
-    hidden = {1: 20, 2: 24, 3: 28}.get(channels, 32)
-    cost = points * (hidden / 20) ** 1.5 * (1 + 0.1 * (channels - 1))
-    # Members share the samples; each should still take about four hundred steps.
-    members = max(1, min(4, round(4 * _REFERENCE_POINTS / cost)))
-    affordable = max(members * 4, int(REFERENCE_COST / cost))
-    batch = max(
-        members, min(16 * members, affordable // 8 // members * members, samples // 4 // members * members)
-    )
-    window = max(1, min(9, samples // 16))
-    values = [
-        f"data.store={folder / 'store.zarr'}",
-        f"output={folder}",
-        f"data.samples_per_epoch={min(samples, affordable)}",
-        f"model.window={window}",
-        f"model.members={members}",
-        f"model.hidden_channels={hidden}",
-        f"train.batch_size={batch}",
-        f"train.validation_samples={max(4, min(32, int(64 * _REFERENCE_POINTS / cost)))}",
-        f"train.validation_steps={max(1, min(12, math.ceil(LEAD / store.step)))}",
-    ]
-    return cast(WeatherConfig, load_config("quickstart", [*values, *overrides]))
-
-
-def _split(store: Store, config: WeatherConfig) -> Split:
-    """Return the split of a store by a configuration."""
-    data = config.data
-    return store.split(data.train_period, data.validation_fraction, data.gap_steps)
-
-
-def initial_times(store: Store, test: slice, *, window: int) -> tuple[np.ndarray, int]:
-    """Return initial times spread evenly over the test period, and the number of steps of each forecast.
-
-    A forecast starts at every n-th time of the test period, with n chosen so that about 240 remain, or fewer
-    on a large grid, and all hours of the day are equally frequent. The lead time is 72 hours, or shorter if
-    the series is.
-
-    Raises:
-        ValueError: no forecast fits.
-    """
-    times = store.dataset["time"].values
-    steps = max(1, int(LEAD / store.step))
-    steps = max(1, min(steps, (test.stop - test.start) // 2))
-    first = max(test.start, window - 1)
-    possible = [
-        i
-        for i in range(first, test.stop - steps)
-        if not any(i - window + 1 < gap <= i + steps for gap in store.gaps)
-    ]
-    if not possible:
-        raise ValueError(
-            f"{store.path}: no forecast of {steps} steps fits into the test period of "
-            f"{test.stop - test.start} times; give a longer series"
-        )
-    steps_per_day = max(1, round(np.timedelta64(1, "D") / store.step))
-    points = store.grid.shape[0] * store.grid.shape[1] * len(store.channels)
-    target = 240 if points < 20_000 else max(8, 240 * 20_000 // points)
-    stride = max(1, len(possible) // target)
-    while math.gcd(stride, steps_per_day) > 1:
-        stride -= 1
-    if steps * store.step < LEAD and store.step <= LEAD:
-        log.warning(
-            "the test period is short: forecasts end at %g h", steps * store.step / np.timedelta64(1, "h")
-        )
-    return times[possible[::stride]], steps

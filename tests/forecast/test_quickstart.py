@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from fourcaster.datasets import sample
 from fourcaster.forecast.cli.main import app
-from fourcaster.forecast.quickstart import initial_times, plan, quickstart
+from fourcaster.forecast.planning import initial_times, plan
+from fourcaster.forecast.quickstart import quickstart
 
 SMALL = [
     "train.epochs=1",

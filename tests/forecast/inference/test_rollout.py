@@ -16,6 +16,7 @@ from fourcaster import forecast
 from fourcaster.datasets.store import atomic
 from fourcaster.fno import WeightsError
 from fourcaster.forecast.checkpoint.weather import load_checkpoint, save_checkpoint
+from fourcaster.forecast.inference.forecaster import _fingerprint
 from fourcaster.forecast.inference.initial_states import initial_states
 from fourcaster.forecast.inference.initial_times import parse_lead
 from fourcaster.forecast.inference.perturbations import Ensemble, perturbations
@@ -199,6 +200,46 @@ def test_partial_forecast_of_different_data_is_not_resumed(model, tmp_path):
         model.run(make_source(), TIMES, "24h", output=tmp_path / "b.zarr", batch_size=1, progress=stop)
     other = model.run(make_source(seed=5), TIMES, "24h", output=tmp_path / "b.zarr", batch_size=1)
     assert np.allclose(other["t2m"], model.run(make_source(seed=5), TIMES, "24h")["t2m"], atol=1e-4)
+
+
+def test_fingerprint_of_data_depends_on_all_values_and_on_nothing_else(tmp_path):
+    data = make_source()
+    changed = data.copy(deep=True)
+    changed["t2m"][80, 3, 6] += 1
+    assert _fingerprint(data) == _fingerprint(data.copy(deep=True)) != _fingerprint(changed)
+    for name, dataset in (("a", data), ("b", changed)):
+        dataset.to_zarr(tmp_path / f"{name}.zarr", consolidated=False)
+    lazy = [xr.open_zarr(tmp_path / f"{name}.zarr", consolidated=False) for name in ("a", "a", "b")]
+    assert _fingerprint(lazy[0]) == _fingerprint(lazy[1]) != _fingerprint(lazy[2])
+
+
+def test_forecast_that_diverges_is_named_by_its_own_initial_time(model, monkeypatch):
+    stepper = model.checkpoint.stepper
+    state = stepper.state
+
+    def diverging(*args):
+        result = state(*args).clone()
+        result[1] = torch.inf
+        return result
+
+    monkeypatch.setattr(stepper, "state", diverging)
+    with pytest.raises(ValueError, match=f"the forecast from {TIMES[1]}.* became infinite"):
+        model.run(make_source(), TIMES, "24h")
+
+
+@pytest.mark.parametrize(
+    ("times", "match"),
+    [
+        (np.array([], "datetime64[ns]"), "no initial times"),
+        (np.array(["2001-01-20", "2001-01-20"], "datetime64[ns]"), "is given twice"),
+        (np.array(["2001-01-20", "NaT"], "datetime64[ns]"), "must lie between"),
+        (np.array([["2001-01-20"]], "datetime64[ns]"), "one axis of datetime64"),
+        (np.array([1, 2]), "one axis of datetime64"),
+    ],
+)
+def test_arrays_of_initial_times_are_checked_like_texts(model, times, match):
+    with pytest.raises(ValueError, match=match):
+        model.run(make_source(), times, "24h")
 
 
 def test_memory_does_not_grow_with_lead_time(model):

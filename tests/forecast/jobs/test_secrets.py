@@ -232,3 +232,10 @@ def test_commands_print_no_secrets_and_no_control_characters(set_secret, write_j
         assert "***" in output
         assert not set("\x1b\x9b\u202e") & set(output)
         assert "hidden-word" not in output
+
+
+def test_overlapping_secrets_are_masked_as_a_whole(set_secret):
+    set_secret("A_TOKEN", "abcdefgh")
+    set_secret("B_TOKEN", "efghijkl")
+    assert mask("x abcdefghijkl y") == "x *** y"
+    assert mask("abcdefgh, efghijkl") == "***, ***"

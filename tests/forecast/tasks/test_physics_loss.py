@@ -79,6 +79,9 @@ def test_physics_training_is_compared_with_a_data_only_control(globe, tmp_path):
     assert weights[0] == weights[1] != weights[2]
     without = call(*args[:-6], f"output={tmp_path}/single", "loss.compare=false", *SMALL)
     assert without.exit_code == 0 and not (tmp_path / "single" / "data_only").exists()
+    compared = call(*args[:-6], f"output={tmp_path}/single", "loss.compare=true", *SMALL)
+    assert compared.exit_code == 2 and "finished run without a comparison" in compared.output
+    assert not (tmp_path / "single" / "data_only").exists()
 
 
 def test_constraint_without_its_variables_is_rejected_before_training(globe, tiny_store, tmp_path):

@@ -68,6 +68,10 @@ def test_trained_network_is_evaluated_and_inspected(trained, tmp_path):
     assert repeated.exit_code == 2 and "exists" in repeated.output
     assert call("run", trained / "checkpoint", "-o", tmp_path / "u.zarr").exit_code == 0
     assert xr.open_zarr(tmp_path / "u.zarr").sizes == {"t": 101, "x": 256}
+    solution = forecast.inspect(tmp_path / "u.nc")
+    assert solution.kind == "output of a physics-informed network"
+    assert solution.attributes["equation"] == "convection" and solution.sizes == {"t": 11, "x": 32}
+    assert "variables: u [1]" in call("inspect", tmp_path / "u.zarr").output
     description = call("inspect", trained / "checkpoint")
     assert "physics-informed network" in description.output and "held_out_residual" in description.output
 

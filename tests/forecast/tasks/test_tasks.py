@@ -174,6 +174,13 @@ def with_mean_task(monkeypatch):
     registry._load.cache_clear()
 
 
+def test_task_without_training_is_refused_in_a_configuration(tmp_path):
+    path = tmp_path / "network.yaml"
+    path.write_text(f"task: network\noutput: {tmp_path / 'run'}\n")
+    result = call("train", path)
+    assert result.exit_code == 2 and "the task network has no training" in result.output
+
+
 @pytest.mark.usefixtures("with_mean_task")
 def test_external_package_adds_a_task_with_one_class_and_one_entry_point(tmp_path):
     path = tmp_path / "mean.yaml"

@@ -15,6 +15,7 @@ from fourcaster.datasets.ingest.write import write_store
 from fourcaster.datasets.store.open import open_store
 from fourcaster.forecast.cli.main import app
 from fourcaster.forecast.verification.summary import summarize
+from fourcaster.forecast.verification.verify import _attributes
 
 HOURS = np.timedelta64(1, "h")
 
@@ -159,6 +160,14 @@ def test_scores_are_written_and_summarized(prediction, tiny_store, tmp_path, sco
     rows = summarize(scores)
     assert [row.lead_hours for row in rows[:5]] == [0, 6, 12, 18, 24]
     assert rows[1].skill == pytest.approx(1 - rows[1].rmse["forecast"] / rows[1].rmse["damped_persistence"])
+
+
+def test_only_initial_times_within_the_training_period_overlap_it(prediction, tiny_store):
+    store = open_store(tiny_store)
+    first, last = (np.datetime64(text) for text in store.train_period)
+    hour = np.timedelta64(1, "h")
+    for time, overlaps in ((first - hour, 0), (first, 1), (last, 1), (last + hour, 0)):
+        assert _attributes(store, np.array([time]))["overlaps_training_period"] == overlaps
 
 
 def test_levels_are_scored_separately(tmp_path):
