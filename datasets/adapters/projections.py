@@ -8,12 +8,12 @@ from functools import lru_cache
 import numpy as np
 import xarray as xr
 
-from ...fno.grids import LatLon, colatitudes
-from ..errors import DataError, InvalidDataError
+from ...fno.grids import COORDINATE_TOLERANCE, LatLon
+from ..errors import DataError
 from ..ingest.curvilinear import CurvilinearGrid, CurvilinearRegridder, largest_rectangle
 from ..ingest.select import area_positions, eastward
+from ..ingest.target_grid import parse_target, stored_grid
 from ..memory import check_along, check_points
-from ..schema import grid_of
 from .curvilinear import CurvilinearSource, is_coordinate
 from .winds import rotate_winds
 
@@ -107,6 +107,14 @@ def _covered_regridder(
     covered = regridder.part(rows_within, columns_within)
     latitude = covered.grid.latitude
     longitude = covered.grid.longitude
+    seam = longitude[0] + 360 - longitude[-1]
+    step = covered.grid.spacing[1]
+    if covered.grid.full_circle and abs(seam - step) > COORDINATE_TOLERANCE * step and not is_store:
+        raise DataError(
+            f"the spacing of the grid {grid!r} does not divide the 360 degrees of longitude that {source} "
+            "spans; choose one that does",
+            option="grid",
+        )
     edges = (latitude.max(), longitude[0], latitude.min(), longitude[-1])
     covered_area = "/".join(f"{edge:g}" for edge in edges)
     if (area is not None or is_store) and not regridder.covered.all():
@@ -139,29 +147,11 @@ def _target_axes(old: CurvilinearGrid, grid: str) -> tuple[np.ndarray, np.ndarra
         grid: spacing in degrees, ``LATxLON`` points, or path of a store.
     """
     if os.path.isdir(grid):
-        from .opening import open_raw
-
-        stored = grid_of(open_raw(grid))
-        if not isinstance(stored, LatLon):
-            raise DataError(
-                f"grid {grid!r} is a Cartesian box; name a store on latitudes and longitudes", option="grid"
-            )
+        stored = stored_grid(grid)
         return stored.latitude, stored.longitude
     try:
-        if "x" in grid:
-            rows, columns = (int(n) for n in grid.split("x"))
-            check_along(grid, max(rows, columns))
-            latitude = 90 - np.rad2deg(
-                colatitudes(rows, "equiangular" if rows % 2 else "equiangular-no-poles")
-            )
-            step = 360 / columns
-        else:
-            step = float(grid)
-            if not 0 < step <= 45:
-                raise ValueError("it must be between 0 and 45 degrees")
-            check_along(grid, 360 / step)
-            latitude = step * np.arange(np.floor(90 / step), -np.floor(90 / step) - 1, -1)
-    except InvalidDataError:
+        target = parse_target(grid)
+    except DataError:
         raise
     except ValueError as error:
         raise DataError(
@@ -169,9 +159,27 @@ def _target_axes(old: CurvilinearGrid, grid: str) -> tuple[np.ndarray, np.ndarra
             "expected a spacing in degrees, LATxLON points, or the path of a store",
             option="grid",
         ) from error
-    first = np.ceil((old.centre - 180) / step)
-    longitude = step * (first + np.arange(int(360 / step + 1e-9)))
-    return np.round(latitude, 10), np.round(longitude, 10)
+    west = old.centre - 180
+    if isinstance(target, LatLon):
+        longitude = np.sort((target.longitude - west) % 360 + west)
+    else:
+        check_along(grid, 360 / target)
+        target = _multiples(west, target).with_spacing(target)
+        longitude = target.longitude
+    return np.round(target.latitude, 10), np.round(longitude, 10)
+
+
+def _multiples(west: float, step: float) -> LatLon:
+    """Return the outermost rows and columns with multiples of a spacing as latitudes and longitudes.
+
+    Args:
+        west: lower limit of the longitudes, which span less than 360 degrees [degrees east].
+        step: spacing [degrees].
+    """
+    north = step * np.floor(90 / step)
+    first = step * np.ceil(west / step)
+    width = step * (int(360 / step + COORDINATE_TOLERANCE) - 1)
+    return LatLon(np.array([north, -north]), np.array([first, first + width]))
 
 
 def _chunk(field: xr.DataArray, dims: tuple[str, str]) -> xr.DataArray:

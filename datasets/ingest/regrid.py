@@ -16,11 +16,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from ...fno.grids import COORDINATE_TOLERANCE, LatLon, colatitudes, divisions, same_axis, sphere_nodes
+from ...fno.grids import LatLon, same_axis, sphere_nodes
 from ...fno.transforms.legendre import legendre
-from ..errors import DataError, InvalidDataError
-from ..memory import check_along, check_bytes, check_points
+from ..errors import DataError
+from ..memory import check_bytes, check_points
 from ..schema import grid_of
+from .target_grid import grid_with_spacing, parse_target, stored_grid
 
 Array = NDArray[np.float64]
 Method = Literal["conservative", "bilinear", "spectral"]
@@ -245,7 +246,7 @@ def _normalise_rows(fractions: Array) -> Array:
 
 def _spectral_rows(old: LatLon, new: LatLon) -> Array:
     """Return the weights of the old rows for each zonal wave number, shape (m, new, old)."""
-    if old.sphere is None or not new.full_circle or not new.includes_poles:
+    if old.sphere is None or not new.is_global:
         raise DataError(
             "spectral regridding requires a global equiangular or Gaussian source grid and a global target "
             "grid; use conservative or bilinear",
@@ -278,50 +279,28 @@ def parse_grid(text: str, dataset: xr.Dataset) -> LatLon:
     """Parse the description of a target grid for a canonical data set.
 
     Args:
-        text: spacing [degrees], ``LATxLON`` points of a global grid (with rows on the poles if LAT is odd),
-            or the path of a store.
-        dataset: data set that determines the extent and the order of rows.
+        text: spacing [degrees] of a grid of the same kind and extent, see ``LatLon.with_spacing``,
+            ``LATxLON`` points of a global grid (with rows on the poles if LAT is odd), or the path of a
+            store.
+        dataset: data set that determines the kind, the extent and the order of rows.
 
     Raises:
         ValueError: the text is none of these, or the grid is too large.
     """
     old = _earth_grid(dataset)
-    south_first = old.latitude[0] < old.latitude[-1]
     if os.path.isdir(text):  # false, not an error, for a text of any length
-        from ..adapters.opening import open_raw
-
-        return _earth_grid(open_raw(text))
+        return stored_grid(text)
     try:
-        if "x" in text:
-            rows, columns = (int(n) for n in text.split("x"))
-            check_points(text, rows, columns)
-            latitude = 90 - np.rad2deg(
-                colatitudes(rows, "equiangular" if rows % 2 else "equiangular-no-poles")
-            )
-            return LatLon(latitude[::-1] if south_first else latitude, np.arange(columns) * 360 / columns)
-        step = float(text)
-    except InvalidDataError:
+        target = parse_target(text)
+    except DataError:
         raise
     except ValueError as error:
         raise ValueError(
             f"invalid grid {text[:60]} ({error}); write degrees, LATxLON points, or a store"
         ) from error
-    if old.full_circle and 0 < step <= 45:
-        check_along(f"{step:g}", 360 / step)
-        step = 180 / divisions(step)
-    if not 0 < step <= 45:
-        raise ValueError(f"the spacing of grid {text} must lie between 0 and 45 degrees")
-    height = float(np.ptp(old.latitude))
-    width = 360.0 if old.full_circle else float(np.ptp(old.longitude))
-    check_points(text, height / step + 1, width / step + 1)
-    if old.full_circle and old.includes_poles:
-        on_poles = np.abs(old.latitude).max() > 90 - COORDINATE_TOLERANCE * old.spacing[0]
-        latitude = 90 - step * (np.arange(round(180 / step) + on_poles) + (0.0 if on_poles else 0.5))
-        longitude = old.longitude[0] + step * np.arange(round(360 / step))
-    else:
-        east = 360 - step if old.full_circle else np.ptp(old.longitude)
-        latitude = old.latitude.max() - step * np.arange(
-            int(np.ptp(old.latitude) / step + COORDINATE_TOLERANCE) + 1
-        )
-        longitude = old.longitude[0] + step * np.arange(int(east / step + COORDINATE_TOLERANCE) + 1)
-    return LatLon(latitude[::-1] if south_first else latitude, longitude)
+    if isinstance(target, float):
+        target = grid_with_spacing(old, target, text)
+    elif old.latitude[0] < old.latitude[-1]:
+        target = LatLon(target.latitude[::-1], target.longitude)
+    check_points(text, *target.shape)
+    return target

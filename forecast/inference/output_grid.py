@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from ...datasets.errors import DataError
 from ...datasets.ingest.regrid import linear
 from ...datasets.ingest.select import area_positions, parse_area
+from ...datasets.ingest.target_grid import grid_with_spacing
 from ...datasets.memory import check_along, check_points
 from ...fno.grids import Grid, LatLon
 
@@ -123,10 +124,7 @@ def _resampled(grid: LatLon, spacing: float | str) -> LatLon:
             option="grid",
             example="1.25",
         ) from None
-    if degrees > 0:
-        extent = 360.0 if grid.full_circle else float(max(np.ptp(grid.latitude), np.ptp(grid.longitude)))
-        check_along(str(spacing), extent / degrees)
-    return grid.with_spacing(degrees)
+    return grid_with_spacing(grid, degrees, str(spacing))
 
 
 def _eastward(longitude: NDArray[np.floating], west: float) -> NDArray[np.floating]:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fourcaster.datasets.adapters.cf import canonical
+from fourcaster.datasets.adapters.projections import _target_axes
 from fourcaster.datasets.adapters.sources import join_sources, open_sources
 from fourcaster.datasets.forcings import forcing_names
 from fourcaster.datasets.ingest.curvilinear import (
@@ -319,3 +320,27 @@ def test_the_largest_rectangle_agrees_with_brute_force(rows):
         if mask[a:b, c:d].all()
     ]
     assert rectangle.all() and rectangle.size == max(sizes, default=0)
+
+
+@pytest.mark.parametrize(("grid", "step"), [("0.7", 0.7), ("4", 4.0), ("0.5", 0.5)])
+def test_points_of_a_spacing_are_its_multiples_within_the_source(grid, step):
+    latitude, longitude = _target_axes(
+        CurvilinearGrid(*np.meshgrid([40.0, 50], [5.0, 9], indexing="ij")), grid
+    )
+    assert np.allclose(latitude / step, np.round(latitude / step), atol=1e-8)
+    assert np.allclose(latitude, -latitude[::-1]) and 90 - step < latitude[0] <= 90
+    assert np.allclose(longitude / step, np.round(longitude / step), atol=1e-7)
+    assert np.allclose(np.diff(longitude), step) and len(longitude) == int(360 / step + 1e-9)
+    assert longitude[0] >= 7 - 180 and longitude[-1] < 7 + 180
+
+
+def test_a_spacing_that_leaves_an_uneven_seam_is_refused():
+    polar = regional(POLAR, rows=40, columns=40, spacing=100e3)
+    with pytest.raises(
+        ValueError, match=r"grid '7' does not divide the 360 degrees of longitude that memory"
+    ):
+        regridded(polar, "7", "bilinear")
+    longitude = regridded(polar, "8", "bilinear")["longitude"]
+    assert len(longitude) == 45 and (np.diff(longitude) == 8).all()
+    with pytest.raises(ValueError, match="grid '2x0' is not valid"):
+        regridded(polar, "2x0")

@@ -9,6 +9,7 @@ from scipy.special import sph_harm_y
 
 from fourcaster.datasets.ingest.regrid import Regridder, parse_grid
 from fourcaster.fno.grids import LatLon, sphere_nodes
+from fourcaster.forecast.inference.output_grid import output_grid
 
 RNG = np.random.default_rng(0)
 
@@ -154,3 +155,43 @@ def test_cells_at_the_edge_of_a_region_average_only_the_part_inside(text):
     averages = Regridder.between(east, parse_grid("5", east)).apply(east)["t"].values[0, 0]
     # The first cell extends beyond the region by a quarter.
     assert np.isclose(averages[0], (1.25 * 200 + 1.25 * 200 + 1.25 * 202.5) / 3.75)
+
+
+@pytest.mark.parametrize("south", [False, True])
+@pytest.mark.parametrize(("text", "shape"), [("1", (180, 360)), ("2.5", (72, 144)), ("5", (36, 72))])
+def test_a_spacing_of_a_gauss_source_gives_a_global_gauss_grid(text, shape, south):
+    source_grid = globe(64, 128, "legendre-gauss", south)
+    grid = parse_grid(text, field(source_grid))
+    assert grid.shape == shape and grid.is_global and grid.sphere == "legendre-gauss"
+    assert np.allclose(grid.latitude, globe(shape[0], 4, "legendre-gauss", south).latitude, atol=1e-9)
+    assert np.allclose(grid.latitude, -grid.latitude[::-1], atol=1e-12)
+
+    def harmonic(on):
+        theta, phi = np.meshgrid(np.deg2rad(90 - on.latitude), np.deg2rad(on.longitude), indexing="ij")
+        return sph_harm_y(9, 4, theta, phi).real[None]
+
+    result = Regridder.between(field(source_grid), grid, "spectral").apply(
+        field(source_grid, harmonic(source_grid))
+    )
+    assert np.allclose(result["t"], harmonic(grid), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "source_grid",
+    [
+        globe(37, 72),
+        globe(36, 72, "equiangular-no-poles", west=2.5),
+        globe(36, 72, "legendre-gauss", south=True),
+        LatLon(np.linspace(30, -30, 13), np.arange(72) * 5.0),
+        LatLon(np.linspace(60, 30, 7), np.linspace(-10, 40, 11)),
+    ],
+    ids=["poles", "centres", "gauss", "band", "region"],
+)
+@pytest.mark.parametrize("step", [2.5, 10.0])
+def test_ingest_and_forecasts_agree_on_the_grid_of_a_spacing(source_grid, step):
+    grid = parse_grid(f"{step:g}", field(source_grid))
+    written = output_grid(source_grid, ("float64", "float64"), step)
+    assert np.array_equal(grid.latitude, written.along_rows)
+    assert np.array_equal(grid.longitude, written.along_columns)
+    assert grid.spacing == pytest.approx((step, step), rel=0.03)
+    assert grid.is_global == source_grid.is_global and grid.full_circle == source_grid.full_circle
