@@ -30,7 +30,7 @@ class Darcy(System):
         high: permeability where the field is positive.
         low: permeability elsewhere.
         source: uniform source f.
-        alpha: see ``GaussianField``.
+        alpha: see ``GaussianField``; the field has its spectrum in units of the unit square.
         tau: see ``GaussianField``.
         sigma: see ``GaussianField``.
         refine: solver intervals per stored interval along each dimension; odd numbers place jumps of the
@@ -61,8 +61,12 @@ class Darcy(System):
 
     def draw(self, rng: np.random.Generator, points: int) -> Array:
         """Return the coefficient on a grid that includes the boundary, shape (points, points)."""
-        # A quarter of a periodic field of twice the size, so that opposite sides are independent.
-        distribution = GaussianField(self.alpha, 2 * self.tau, 2 * self.sigma)
+        # A quarter of a periodic field of twice the size, so that opposite sides are independent. Its wave k
+        # has the wave number k / 2 of the unit square, and the variance of a wave is the spectral density
+        # over the area 4, so its amplitude is
+        #     sigma (4 pi^2 (k / 2)^2 + tau^2)^(-alpha / 2) / 2
+        #         = 2^(alpha - 1) sigma (4 pi^2 k^2 + (2 tau)^2)^(-alpha / 2).
+        distribution = GaussianField(self.alpha, 2 * self.tau, 2 ** (self.alpha - 1) * self.sigma)
         field = distribution.draw(rng, 2 * (points - 1), 2)[:points, :points]
         return np.where(field > 0, self.high, self.low) if self.coefficient == "threshold" else np.exp(field)
 

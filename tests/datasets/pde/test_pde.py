@@ -323,6 +323,24 @@ def test_a_sample_of_the_medium_is_the_same_at_every_resolution(kind):
     assert kind is HeatConduction or set(np.unique(fine[a])) == {4.0, 12.0}
 
 
+@pytest.mark.parametrize("alpha", [1.0, 1.5, 2.0, 3.0])
+def test_the_random_medium_has_the_spectrum_of_the_unit_square(alpha):
+    """The variance is the sum of the spectral density over wave vectors half a wave apart, without zero."""
+    system = HeatConduction(resolution=17, alpha=alpha, tau=3.0, sigma=10.0)
+    k = np.arange(-15, 16) / 2
+    squares = k[:, None] ** 2 + k[None] ** 2
+    density = 10.0**2 * (4 * np.pi**2 * squares + 3.0**2) ** -alpha
+    expected = (density.sum() - density[15, 15]) / 4
+    fields = np.log([system.draw(rng(i), 17) for i in range(600)])
+    assert fields.var() == pytest.approx(expected, rel=0.1)
+
+
+def test_the_default_random_medium_is_a_field_of_twice_the_amplitude():
+    system = HeatConduction(resolution=17)
+    field = GaussianField(2.0, 2 * system.tau, 2 * system.sigma).draw(rng(5), 32, 2)[:17, :17]
+    assert np.array_equal(system.draw(rng(5), 17), np.exp(field))
+
+
 # The sphere
 
 
