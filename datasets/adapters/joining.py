@@ -9,7 +9,6 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 
 import numpy as np
 import xarray as xr
@@ -78,24 +77,16 @@ class Group:
         self.scalars = scalars | self.scalars
 
     def series(self, along_level: bool = False) -> xr.DataArray:
-        """Concatenate the pieces along time.
+        """Concatenate the pieces in the order of their times, which may alternate between pieces.
 
         Args:
             along_level: whether the result has a level axis even if no piece has one.
 
         Raises:
-            ValueError: two pieces have the same time.
+            ValueError: two pieces contain the same time.
         """
         pieces = sorted(self.pieces, key=lambda piece: piece[1]["time"].values[0])
-        for (a, one), (b, other) in pairwise(pieces):
-            common = np.intersect1d(one["time"].values, other["time"].values)
-            if len(common):
-                first = common[0].astype("datetime64[m]")
-                raise DataError(
-                    f"{a} and {b} both contain {one.name!r} at {first}; "
-                    "leave one of them out, or select a period",
-                    option="times",
-                )
+        _check_disjoint(pieces)
         along_level |= any("level" in piece.dims for _, piece in pieces)
         scalars = dict(self.scalars)
         if along_level:
@@ -103,7 +94,7 @@ class Group:
         elif self.levels:
             scalars["level"] = f"{self.levels[0]} hPa"
         fields = [piece for _, piece in pieces]
-        joined = _concat(fields, "time") if len(fields) > 1 else fields[0]
+        joined = _in_order(_concat(fields, "time")) if len(fields) > 1 else fields[0]
         return joined.assign_attrs(with_scalars(self.pieces[0][1].attrs, scalars)) if scalars else joined
 
 
@@ -114,6 +105,30 @@ def _place(variable: xr.DataArray) -> tuple[tuple[int, ...], dict[str, str]]:
     scalars.pop("level", None)
     axis = tuple(variable["level"].values.tolist()) if "level" in variable.dims else ()
     return axis or (() if level is None else (level,)), scalars
+
+
+def _check_disjoint(pieces: Sequence[Piece]) -> None:
+    """Raise ``ValueError`` if any two pieces contain the same time."""
+    times = np.concatenate([piece["time"].values for _, piece in pieces])
+    owners = np.repeat(np.arange(len(pieces)), [piece.sizes["time"] for _, piece in pieces])
+    order = np.lexsort((owners, times))
+    times = times[order]
+    owners = owners[order]
+    shared = np.flatnonzero((times[1:] == times[:-1]) & (owners[1:] != owners[:-1]))
+    if len(shared):
+        at = shared[0]
+        a, b = (pieces[owner] for owner in owners[at : at + 2])
+        raise DataError(
+            f"{a[0]} and {b[0]} both contain {a[1].name!r} at {times[at].astype('datetime64[m]')}; "
+            "leave one of them out, or select a period",
+            option="times",
+        )
+
+
+def _in_order(series: xr.DataArray) -> xr.DataArray:
+    """Return a series in the order of its times."""
+    times = series["time"].values
+    return series if (times[1:] >= times[:-1]).all() else series.isel(time=np.argsort(times, kind="stable"))
 
 
 def _concat(fields: Sequence[xr.DataArray], along: str) -> xr.DataArray:

@@ -632,3 +632,22 @@ def test_files_are_closed_after_an_error(folder):
         open_sources(["a.nc", "b.nc"])
     on_level(850).to_netcdf("a.nc")  # an open file could not be written
     assert open_sources(["a.nc", "b.nc"]).sizes["time"] == 80
+
+
+def test_files_whose_times_alternate_form_one_sorted_series(folder):
+    whole = grid(times=6)
+    whole.isel(time=[0, 2, 4]).to_netcdf("a.nc")
+    whole.isel(time=[3]).to_netcdf("b.nc")
+    whole.isel(time=[1, 5]).to_netcdf("c.nc")
+    for order in (["a.nc", "b.nc", "c.nc"], ["c.nc", "a.nc", "b.nc"]):
+        joined = open_sources(order)
+        assert np.array_equal(joined["time"], whole["time"]) and np.array_equal(joined["t2m"], whole["t2m"])
+
+
+def test_a_time_in_any_two_files_is_rejected_with_both(folder):
+    whole = grid(times=6)
+    whole.isel(time=[0, 2, 4]).to_netcdf("a.nc")
+    whole.isel(time=[1]).to_netcdf("b.nc")
+    whole.isel(time=[2]).to_netcdf("c.nc")
+    with pytest.raises(ValueError, match=r"a\.nc and c\.nc both contain 't2m' at 2001-01-01T12:00"):
+        open_sources(["a.nc", "b.nc", "c.nc"])
