@@ -256,7 +256,8 @@ class DrawnInstances:
         system: system whose inputs are drawn.
         layout: layout of the variables.
         batch_size: samples per batch.
-        samples: samples per epoch.
+        samples: samples per epoch; a single batch if there are fewer than ``batch_size``, otherwise whole
+            batches only.
         seed: seed of all draws.
     """
 
@@ -273,7 +274,8 @@ class DrawnInstances:
     def epoch(self, epoch: int, rollout: int, start: int = 0) -> Iterator[Instances]:
         """Yield the batches of an epoch from index ``start`` on."""
         firsts = [epoch * self.samples + i * self.batch_size for i in range(start, self.steps_per_epoch())]
-        return prefetch(partial(self.draw, first, self.batch_size) for first in firsts)
+        count = min(self.batch_size, self.samples)
+        return prefetch(partial(self.draw, first, count) for first in firsts)
 
     def validation(self, steps: int, samples: int) -> Iterator[Instances]:
         """Yield batches of samples that no epoch draws."""
