@@ -62,9 +62,10 @@ def canonical_axes(
                     f"{source} gives its latitudes along ({', '.join(map(str, scattered[0].dims))}), "
                     "which are not the rows and columns of a grid; regrid it first, e.g. with cdo remapbil"
                 )
+            units = next(iter(_COORDINATES[name]["units"]), "hours since ...")
             raise ValueError(
                 f"{source} has no {name} coordinate (dimensions: {', '.join(map(str, dataset.sizes))}); add "
-                f"one with CF attributes, e.g. units {_COORDINATES[name]['units'][:1] or 'hours since ...'}"
+                f"one with CF attributes, e.g. units {units}"
             )
     dataset = dataset.rename({own: name for own, name in names.items() if own != name})
     dataset = dataset.reset_coords([c for c in dataset.coords if set(dataset[c].dims) == set(axes)])

@@ -302,3 +302,12 @@ def test_a_region_across_the_seam_is_contiguous(original, stored):
     dataset = canonical(source, "source")
     assert dataset["longitude"].values.tolist() == stored
     assert np.array_equal(dataset["t"].values[0, 0], np.array(stored) % 360)
+
+
+@pytest.mark.parametrize(
+    ("name", "units"),
+    [("lat", "degrees_north"), ("lon", "degrees_east"), ("time", r"hours since \.\.\.")],
+)
+def test_the_error_for_a_missing_coordinate_shows_units_as_text(source, name, units):
+    with pytest.raises(ValueError, match=f"add one with CF attributes, e.g. units {units}$"):
+        canonical(source.drop_vars(name), "memory")
