@@ -187,7 +187,7 @@ class CurvilinearRegridder:
         if size * per_side**2 > _MAX_SUB_POINTS:
             raise ValueError(
                 f"regridding needs {size * per_side**2:.3g} points within the cells of the new grid, more "
-                f"than {_MAX_SUB_POINTS:.3g}; choose a finer grid, or the method bilinear"
+                f"than {_MAX_SUB_POINTS:.3g}; select a smaller area, or the method bilinear"
             )
         points = max(1, int(per_side))
         check_bytes(f"regridding from {old.latitude.size} to {size} points", 100 * (size + old.latitude.size))

@@ -172,6 +172,28 @@ def test_points_within_cells_of_a_coarse_grid_are_bounded():
         CurvilinearRegridder.between(fine, coarse, "bilinear")
 
 
+def test_a_smaller_area_reduces_the_points_within_cells_and_a_finer_grid_does_not(monkeypatch):
+    """The points are half the source's spacing apart in all cells, whatever the size of the cells."""
+    monkeypatch.setattr("fourcaster.datasets.ingest.curvilinear._MAX_SUB_POINTS", 5000)
+    y, x = np.meshgrid(np.arange(0, 1, 1e-2), np.arange(0, 1, 1e-2), indexing="ij")
+    source = CurvilinearGrid(y, x)
+    coarse = LatLon(0.2 + 0.1 * np.arange(6), 0.2 + 0.1 * np.arange(6))
+    fine = LatLon(0.2 + 0.05 * np.arange(11), 0.2 + 0.05 * np.arange(11))
+    for grid in (coarse, fine):
+        with pytest.raises(ValueError, match=r"; select a smaller area, or the method bilinear$"):
+            CurvilinearRegridder.between(source, grid, "conservative")
+        assert CurvilinearRegridder.between(source, grid, "bilinear").covered.all()
+    area = LatLon(coarse.latitude[:3], coarse.longitude[:3])
+    assert CurvilinearRegridder.between(source, area, "conservative").covered.all()
+
+
+@pytest.mark.parametrize("text", ["9" * 400 + "x2", "2x0", "1x5", "x", "2.5x5", "nan", "inf", "-1"])
+def test_descriptions_of_impossible_grids_are_refused(text):
+    for grid in (GLOBAL, REGION):
+        with pytest.raises(ValueError, match="grid"):
+            parse_grid(text, dataset(grid))
+
+
 eccodes = pytest.importorskip("eccodes")
 
 
