@@ -156,6 +156,6 @@ def format_bytes(size: float) -> str:
     """Format a number of bytes with a binary unit, e.g. ``1.5 GiB``."""
     for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
         if size < 1024:
-            return f"{size:.3g} {unit}"
+            return f"{size:.0f} {unit}" if size >= 1000 else f"{size:.3g} {unit}"
         size /= 1024
     return f"{size:.3g} PiB"

@@ -6,6 +6,7 @@ from math import prod
 from typing import Any
 
 from ..errors import MemoryLimitError, UntrustedDataError
+from ..memory import format_bytes
 from . import codecs
 from .untrusted import (
     ARRAY_BYTES,
@@ -17,7 +18,6 @@ from .untrusted import (
     NESTING,
     STRING_BYTES,
     DeclaredChunks,
-    format_bytes,
     limit_advice,
     max_chunk_bytes,
     max_compressed_bytes,

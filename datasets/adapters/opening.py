@@ -13,7 +13,7 @@ import zarr
 from zarr.abc.store import Store
 
 from ..errors import InvalidDataError, MemoryLimitError, UntrustedDataError
-from ..memory import limited
+from ..memory import format_bytes, limited
 from . import grib
 from .attributes import InvalidAttributeError
 from .classic import check_classic
@@ -27,7 +27,6 @@ from .remote import CheckedStore, check_url, open_source
 from .untrusted import (
     CHUNKS_AT_OPENING,
     STRING_BYTES,
-    format_bytes,
     limit_advice,
     max_coordinate_bytes,
     memory_limit,

@@ -14,7 +14,8 @@ import numpy as np
 from numcodecs.compat import ensure_contiguous_ndarray, ensure_ndarray
 from numpy.typing import NDArray
 
-from .untrusted import format_bytes, max_compressed_bytes
+from ..memory import format_bytes
+from .untrusted import max_compressed_bytes
 
 Bytes = NDArray[np.uint8]
 

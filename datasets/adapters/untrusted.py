@@ -57,18 +57,10 @@ def max_compressed_bytes(size: int) -> int:
     return size + size // 8 + 4096
 
 
-def format_bytes(count: int) -> str:
-    """Return a number of bytes with a unit."""
-    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("kiB", 2**10)):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return f"{count} bytes"
-
-
 def limit_advice(memory: int) -> str:
     """Return the end of a message about the memory limit, with how to raise it."""
     return (
-        f"more than a limit of {format_bytes(memory)} of memory allows; "
+        f"more than a limit of {limits.format_bytes(memory)} of memory allows; "
         f"raise the limit, by the argument memory or {VARIABLE}, if you trust the source"
     )
 
@@ -83,6 +75,6 @@ def oversized_error(store: str, key: str, size: int, *, max_bytes: int) -> Untru
         max_bytes: largest size that its contents can need [bytes].
     """
     return UntrustedDataError(
-        f"{store}: {key} is {format_bytes(max(size, 0))} long, "
-        f"but can need {format_bytes(max_bytes)} at most; download it again"
+        f"{store}: {key} is {limits.format_bytes(max(size, 0))} long, "
+        f"but can need {limits.format_bytes(max_bytes)} at most; download it again"
     )
