@@ -31,6 +31,7 @@ from .untrusted import (
     max_coordinate_bytes,
     memory_limit,
 )
+from .vocabulary import DEGREES
 
 _CLASSIC = (b"CDF\x01", b"CDF\x02", b"CDF\x05")
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -154,7 +155,7 @@ def _open_zarr(source: Store, group: str | None = None) -> xr.Dataset:
 
 def _curvilinear_coordinates(dataset: xr.Dataset) -> list[Hashable]:
     """Return the names of coordinates with several dimensions, which are read as a whole."""
-    units = ("degrees_north", "degrees_east", "degree_north", "degree_east")
+    units = {*DEGREES["latitude"], *DEGREES["longitude"]}
     return [
         n
         for n, v in dataset.variables.items()

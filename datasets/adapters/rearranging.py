@@ -4,11 +4,12 @@ import numpy as np
 import xarray as xr
 
 from ..ingest.select import eastward
+from .vocabulary import DEGREES
 
 VARIABLE_AXES = ("variable", "variables", "channel", "channels", "param", "parameter", "feature")
-_COORDINATES = {
-    "latitude": (("latitude", "lat", "latitudes"), ("degrees_north", "degree_north", "degrees_N")),
-    "longitude": (("longitude", "lon", "longitudes"), ("degrees_east", "degree_east", "degrees_E")),
+_NAMES = {
+    "latitude": ("latitude", "lat", "latitudes"),
+    "longitude": ("longitude", "lon", "longitudes"),
 }
 
 
@@ -93,7 +94,7 @@ def cells_to_grid(dataset: xr.Dataset, source: str) -> xr.Dataset:
 
 def named_axes(dataset: xr.Dataset) -> xr.Dataset:
     """Return a data set with latitude and longitude as axes, and longitudes that increase across a seam."""
-    for name in _COORDINATES:
+    for name in _NAMES:
         coordinate = _coordinate(dataset, name)
         if coordinate is not None and coordinate.name not in coordinate.dims:
             dataset = dataset.set_coords(str(coordinate.name)).swap_dims(
@@ -112,12 +113,11 @@ def named_axes(dataset: xr.Dataset) -> xr.Dataset:
 
 def _coordinate(dataset: xr.Dataset, name: str) -> xr.DataArray | None:
     """Return a one-dimensional coordinate, found by standard name, units or common names, or None."""
-    names, units = _COORDINATES[name]
     candidates = [v for v in dataset.variables if dataset[v].ndim == 1]
     for test in (
         lambda v: v.attrs.get("standard_name") == name,
-        lambda v: v.attrs.get("units") in units,
-        lambda v: str(v.name).lower() in names,
+        lambda v: v.attrs.get("units") in DEGREES[name],
+        lambda v: str(v.name).lower() in _NAMES[name],
     ):
         if matching := [v for v in candidates if test(dataset[v])]:
             return dataset[matching[0]]

@@ -173,10 +173,10 @@ CONSTANT_NAMES = frozenset(
         "tvl",
     }
 )
-# Units that identify latitudes and longitudes.
+# Units that identify latitudes and longitudes, all those of CF.
 DEGREES = {
-    "latitude": ("degrees_north", "degree_north", "degrees_N", "degree_N"),
-    "longitude": ("degrees_east", "degree_east", "degrees_E", "degree_E"),
+    "latitude": ("degrees_north", "degree_north", "degrees_N", "degree_N", "degreesN", "degreeN"),
+    "longitude": ("degrees_east", "degree_east", "degrees_E", "degree_E", "degreesE", "degreeE"),
 }
 
 # Short names of single-level fields that do not change with time.

@@ -6,7 +6,10 @@ import xarray as xr
 from helpers import make_source
 
 from fourcaster.datasets.adapters.cf import canonical
+from fourcaster.datasets.adapters.opening import _curvilinear_coordinates
+from fourcaster.datasets.adapters.rearranging import cells_to_grid
 from fourcaster.datasets.adapters.sources import open_sources
+from fourcaster.datasets.adapters.vocabulary import DEGREES
 from fourcaster.datasets.ingest.select import Selection
 from fourcaster.datasets.units import conversion, normalise
 
@@ -311,3 +314,21 @@ def test_a_region_across_the_seam_is_contiguous(original, stored):
 def test_the_error_for_a_missing_coordinate_shows_units_as_text(source, name, units):
     with pytest.raises(ValueError, match=f"add one with CF attributes, e.g. units {units}$"):
         canonical(source.drop_vars(name), "memory")
+
+
+@pytest.mark.parametrize("spelling", range(6))
+def test_all_units_of_latitude_and_longitude_in_cf_are_recognised(source, spelling):
+    units = {"lat": DEGREES["latitude"][spelling], "lon": DEGREES["longitude"][spelling]}
+    assert units["lat"].lower().startswith("degree") and units["lat"][6:].strip("s_")[0] in "nN"
+    renamed = source.rename(lat="b", lon="a")
+    for name, own in (("b", "lat"), ("a", "lon")):
+        renamed[name].attrs = {"units": units[own]}
+    assert np.array_equal(canonical(renamed, "memory")["latitude"], source["lat"])
+    cells = renamed.stack(cell=("b", "a")).reset_index("cell").reset_coords(["a", "b"])
+    for name, own in (("b", "lat"), ("a", "lon")):
+        cells[name].attrs = {"units": units[own]}
+    assert cells_to_grid(cells, "memory")["t2m"].shape == source["t2m"].shape
+    flat = curvilinear(source).reset_coords()
+    for name, own in (("nav_lat", "lat"), ("nav_lon", "lon")):
+        flat[name].attrs = {"units": units[own]}
+    assert set(_curvilinear_coordinates(flat)) == {"nav_lat", "nav_lon"}
