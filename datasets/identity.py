@@ -10,9 +10,9 @@ import xarray as xr
 
 from .adapters.vocabulary import (
     ALIASES,
-    CONSTANT_NAMES,
+    CONSTANT_FILE_NAMES,
     CONSTANT_STANDARD_NAMES,
-    CONSTANTS,
+    CONSTANT_TERMS,
     ON_LEVELS,
     SINGLE,
     Term,
@@ -78,8 +78,8 @@ class Identity:
         term = self.term
         return (
             str(attrs.get("standard_name")) in CONSTANT_STANDARD_NAMES
-            or any(name.lower() in CONSTANT_NAMES for name in self.names)
-            or (term is not None and (term.name in CONSTANTS or (self.geopotential and surface)))
+            or any(name.lower() in CONSTANT_FILE_NAMES for name in self.names)
+            or (term is not None and (term.name in CONSTANT_TERMS or (self.geopotential and surface)))
         )
 
     @property

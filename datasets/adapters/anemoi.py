@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from ...fno.grids import COORDINATE_TOLERANCE, spacing_at
-from .vocabulary import CONSTANT, ECMWF
+from .vocabulary import CONSTANT_SHORT_NAMES, ECMWF
 
 _ON_LEVEL = re.compile(r"([a-z]+\d?)_(\d+)")
 _COMPUTED = re.compile(
@@ -61,7 +61,7 @@ def arrange(dataset: xr.Dataset, source: str) -> xr.Dataset:
     }
     metadata = dataset.attrs.get("variables_metadata", {})
     fields: dict[str, tuple[tuple[str, ...], da.Array, dict[str, str]]] = {}
-    constant = {*dataset.attrs.get("constant_fields", ()), *CONSTANT}
+    constant = {*dataset.attrs.get("constant_fields", ()), *CONSTANT_SHORT_NAMES}
     levels: dict[str, dict[int, int]] = {}
     dims = ("time", "number", "latitude", "longitude")
     for index, name in enumerate(names):

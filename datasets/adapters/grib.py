@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import InvalidDataError
 from ..scalars import record
-from .vocabulary import CONSTANT, ECMWF
+from .vocabulary import CONSTANT_SHORT_NAMES, ECMWF
 
 log = logging.getLogger(__name__)
 
@@ -257,7 +257,7 @@ def _on_common_times(fields: Sequence[xr.Dataset], path: str) -> list[xr.Dataset
         attrs = next(iter(field.data_vars.values())).attrs
         if (
             count == 1 < max(counts)
-            and attrs.get("GRIB_shortName") in CONSTANT
+            and attrs.get("GRIB_shortName") in CONSTANT_SHORT_NAMES
             and attrs.get("GRIB_typeOfLevel") == "surface"
         ):
             constant.append((field.squeeze("time") if "time" in field.dims else field).drop_vars("time"))

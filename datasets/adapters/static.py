@@ -13,7 +13,7 @@ from ..identity import Identity, identity, same_quantity
 from ..schema import axes_of
 from ..source import Source
 from .joining import Part, align
-from .vocabulary import CONSTANTS
+from .vocabulary import CONSTANT_TERMS
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ def _static_name(field: xr.DataArray, source: str, changing: Sequence[Identity],
     if surface and (clash or name == "geopotential"):
         return "geopotential_at_surface"
     time_dependent = (
-        own.term is not None and own.term.name not in CONSTANTS and not surface and not own.constant
+        own.term is not None and own.term.name not in CONSTANT_TERMS and not surface and not own.constant
     )
     if clash or (timeless and (time_dependent or any(_is_same(own, other) for other in changing))):
         what = f"{source} contains {name!r} without a time; give it a time coordinate"

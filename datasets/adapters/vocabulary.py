@@ -135,8 +135,8 @@ CDS_NAMES = {
 # All known names of quantities.
 ALIASES = WEATHERBENCH | ECMWF | {name: WEATHERBENCH[long] for name, long in CDS_NAMES.items()}
 
-# Fields that do not change with time, by WeatherBench2 name, standard name, and other names.
-CONSTANTS = frozenset(list(SINGLE)[list(SINGLE).index("geopotential_at_surface") :])
+# Fields that do not change with time, by WeatherBench2 name, standard name, and names of files.
+CONSTANT_TERMS = frozenset(list(SINGLE)[list(SINGLE).index("geopotential_at_surface") :])
 CONSTANT_STANDARD_NAMES = frozenset(
     (
         "surface_geopotential",
@@ -148,7 +148,7 @@ CONSTANT_STANDARD_NAMES = frozenset(
         "sea_floor_depth_below_geoid",
     )
 )
-CONSTANT_NAMES = frozenset(
+CONSTANT_FILE_NAMES = frozenset(
     {
         "orography",
         "orog",
@@ -173,11 +173,11 @@ CONSTANT_NAMES = frozenset(
         "tvl",
     }
 )
+# Short names of single-level fields that do not change with time.
+CONSTANT_SHORT_NAMES = ("z", "lsm", "sdor", "slor", "anor", "isor", "slt", "cl", "dl", "cvh", "cvl")
+
 # Units that identify latitudes and longitudes, all those of CF.
 DEGREES = {
     "latitude": ("degrees_north", "degree_north", "degrees_N", "degree_N", "degreesN", "degreeN"),
     "longitude": ("degrees_east", "degree_east", "degrees_E", "degree_E", "degreesE", "degreeE"),
 }
-
-# Short names of single-level fields that do not change with time.
-CONSTANT = ("z", "lsm", "sdor", "slor", "anor", "isor", "slt", "cl", "dl", "cvh", "cvl")
