@@ -23,11 +23,15 @@ def area_weighted_mse(prediction: Tensor, target: Tensor, weights: Tensor) -> Te
 def relative_l2(prediction: Tensor, target: Tensor) -> Tensor:
     """Return the relative L2 error of each sample, ``|p - t| / |t|``, shape (batch,).
 
+    The error is not finite where a prediction of a known value is not, and NaN for a sample without any known
+    value.
+
     Args:
         prediction: shape (batch, ...).
         target: same shape; NaN and infinite values are left out of both norms.
     """
     known = torch.isfinite(target)
-    difference = torch.where(known, prediction - torch.nan_to_num(target), 0.0)
-    result: Tensor = difference.flatten(1).norm(dim=1) / torch.nan_to_num(target).flatten(1).norm(dim=1)
+    values = torch.where(known, target, 0.0)
+    difference = torch.where(known, prediction - values, 0.0)
+    result: Tensor = difference.flatten(1).norm(dim=1) / values.flatten(1).norm(dim=1)
     return result
