@@ -72,7 +72,8 @@ class BlockOptions:
         last_activation: apply the activation before the pointwise network in the last block too, unlike
             neuraloperator.
         factorization: factorization of the spectral weights, see ``SpectralConv``.
-        rank: size of factorized weights as a fraction of the dense ones.
+        rank: size of factorized weights as a fraction of the dense ones, a float, or the number of terms of
+            ``cp`` weights, an integer; see ``SpectralConv``.
         method: algorithm of the transforms, see ``fno.transforms.fourier``.
     """
 

@@ -7,6 +7,7 @@ Complex numbers are stored as real pairs.
 
 import math
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Literal
 
 import torch
@@ -47,13 +48,15 @@ class CPWeight(nn.Module):
         modes: number of modes along each dimension.
         in_channels: channels of the input.
         out_channels: channels of the output.
-        rank: number of parameters as a fraction of the dense weight's, or an integer number of terms.
+        rank: a float is the number of parameters as a fraction of the dense weight's; an integer is the
+            number of terms. So 1.0 is as large as the dense weight, and 1 a single term.
     """
 
     def __init__(self, modes: Sequence[int], in_channels: int, out_channels: int, *, rank: float) -> None:
         super().__init__()
         shape = (*modes, in_channels, out_channels)
-        r = rank if isinstance(rank, int) else max(1, round(rank * math.prod(shape) / sum(shape)))
+        terms = rank if isinstance(rank, Integral) else rank * math.prod(shape) / sum(shape)
+        r = max(1, round(terms))
         # Entries of the assembled tensor have the standard deviation of the dense weight.
         std = ((2 / (in_channels + out_channels)) ** 0.5 / r**0.5) ** (1 / len(shape))
         self.along = nn.ParameterList(_complex(2, n, r, std=std) for n in modes)
@@ -79,11 +82,19 @@ class TuckerWeight(nn.Module):
         modes: number of modes along each dimension.
         in_channels: channels of the input.
         out_channels: channels of the output.
-        rank: number of parameters as a fraction of the dense weight's.
+        rank: number of parameters as a fraction of the dense weight's, a float.
+
+    Raises:
+        ValueError: the rank is an integer, which elsewhere is the size of the core.
     """
 
     def __init__(self, modes: Sequence[int], in_channels: int, out_channels: int, *, rank: float) -> None:
         super().__init__()
+        if isinstance(rank, Integral):
+            raise ValueError(
+                f"rank of a Tucker weight must be a float, the fraction of the dense weight's parameters, "
+                f"got the integer {rank}; write {float(rank)} for that fraction"
+            )
         shape = (*modes, in_channels, out_channels)
         ranks = tucker_ranks(shape, rank)
         std = (2 / (in_channels + out_channels)) ** 0.5

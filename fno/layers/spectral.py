@@ -32,12 +32,14 @@ class SpectralConv(nn.Module):
             (n - 1) // 2, and 0 ... n // 2 along the last.
         bias: add a constant to each output channel.
         factorization: ``dense``, ``depthwise`` (no mixing of channels), ``cp`` or ``tucker``.
-        rank: size of a factorized weight as a fraction of the dense one.
+        rank: number of parameters of a ``cp`` or ``tucker`` weight as a fraction of the dense one's, a float.
+            An integer is the number of terms of a ``cp`` weight: 1.0 is as large as the dense weight, 1 a
+            single term. The other factorizations ignore it.
         method: algorithm of the transforms, see ``fno.transforms.fourier``.
 
     Raises:
-        ValueError: a channel or mode count is below one, a rank is not positive, or the factorization is
-            unknown.
+        ValueError: a channel or mode count is below one, a rank is not positive, that of a ``tucker`` weight
+            is an integer, or the factorization is unknown.
 
     Example:
         >>> import torch

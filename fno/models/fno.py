@@ -233,7 +233,8 @@ class TFNO(FNO):
     Args:
         *args: see ``FNO``.
         factorization: ``tucker``, ``cp`` or ``depthwise``.
-        rank: size of the spectral weights as a fraction of the dense ones.
+        rank: size of the spectral weights as a fraction of the dense ones, a float, or the number of terms of
+            ``cp`` weights, an integer; see ``SpectralConv``.
         **kwargs: see ``FNO``.
     """
 

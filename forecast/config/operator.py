@@ -36,7 +36,8 @@ class OperatorModelConfig(FourierKeys):
         windows: number of time windows that are integrated one after the other.
         nodes: Radau nodes in time per window.
 
-    The other keys are arguments of ``fourcaster.fno.FNO`` and ``TFNO``.
+    The other keys are arguments of ``fourcaster.fno.FNO`` and ``TFNO``; ``rank`` is always a fraction of the
+    dense weights: 1 means 1.0.
     """
 
     kind: Literal["fno", "tfno"]

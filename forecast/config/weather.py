@@ -63,7 +63,10 @@ class FNOConfig(ModelSection, FourierKeys):
 
 
 class TFNOConfig(FNOConfig):
-    """A factorized Fourier neural operator; the keys are the arguments of ``fourcaster.fno.TFNO``."""
+    """A factorized Fourier neural operator; the keys are the arguments of ``fourcaster.fno.TFNO``.
+
+    ``rank`` is always a fraction of the dense weights: 1 means 1.0.
+    """
 
     kind: Literal["tfno"]  # type: ignore[assignment]
     factorization: Literal["tucker", "cp", "depthwise"] = "tucker"

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fourcaster.fno import AFNO2D, FNO, SFNO, InputError, ModesError, SpectralConv
+from fourcaster.fno import AFNO2D, FNO, SFNO, TFNO, InputError, ModesError, SpectralConv
 from fourcaster.fno.grids import sphere_nodes
 from fourcaster.fno.layers.activation import AliasFreeGELU
 from fourcaster.fno.layers.blocks import BlockOptions, ChannelMLP, FNOBlock, InstanceNorm
@@ -123,6 +123,30 @@ def test_rank_is_the_fraction_of_parameters(factorization, rank):
     share = sum(p.numel() for p in conv.parameters()) / (16 * 9 * 32 * 32 * 2)
     assert share == pytest.approx(rank, rel=0.15)
     assert tucker_ranks((16, 9, 32, 32), 1e-9) == (1, 1, 1, 1)
+
+
+@pytest.mark.parametrize("rank", [1, 6, np.int64(6)])
+def test_an_integer_rank_is_the_number_of_terms_of_a_cp_weight(rank):
+    conv = SpectralConv(8, 8, (8, 8), factorization="cp", rank=rank, bias=False)
+    assert sum(p.numel() for p in conv.parameters()) == rank * 2 * (8 + 5 + 8 + 8)
+    model = TFNO((8, 8), 1, 1, hidden_channels=8, n_layers=1, factorization="cp", rank=rank)
+    assert model.blocks[0].conv.weight.inward.shape == (8, 2, rank)
+
+
+@pytest.mark.parametrize("rank", [1.0, np.float32(1.0)])
+def test_a_rank_of_one_as_a_float_is_the_size_of_the_dense_weight(rank):
+    dense = 2 * 8 * 5 * 8 * 8  # ranks of a core are integers
+    for factorization in ("cp", "tucker"):
+        conv = SpectralConv(8, 8, (8, 8), factorization=factorization, rank=rank, bias=False)
+        assert sum(p.numel() for p in conv.parameters()) == pytest.approx(dense, rel=0.1)
+
+
+@pytest.mark.parametrize("rank", [1, 6, np.int64(6), True])
+def test_an_integer_rank_of_a_tucker_weight_is_refused(rank):
+    with pytest.raises(ValueError, match="must be a float, the fraction of the dense weight's parameters"):
+        SpectralConv(8, 8, (8, 8), factorization="tucker", rank=rank)
+    with pytest.raises(ValueError, match=f"write {float(rank)}"):
+        TFNO((8, 8), 1, 1, hidden_channels=8, n_layers=1, rank=rank)
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,17 @@ def values(**model):
     return {"data": {"store": "s"}, "model": {"kind": "fno"} | model, "output": "o"}
 
 
+@pytest.mark.parametrize("factorization", ["tucker", "cp"])
+def test_the_rank_in_a_configuration_is_a_fraction_also_if_it_is_an_integer(factorization):
+    grid = LatLon(np.linspace(-90, 90, 19), np.arange(0, 360, 10.0))
+    sizes = []
+    for rank in (1, 1.0):
+        config = make_config(values(kind="tfno", factorization=factorization, rank=rank, hidden_channels=4))
+        network = build_network(config.model, grid, in_channels=3, out_channels=2)
+        sizes.append(sum(p.numel() for p in network.parameters()))
+    assert sizes[0] == sizes[1]
+
+
 def test_modes_are_clipped_to_the_grid_with_a_message(caplog):
     config = make_config(values(n_modes=[40, 8], hidden_channels=4))
     grid = LatLon(np.linspace(0, 10, 5), np.linspace(0, 10, 9))
