@@ -90,9 +90,7 @@ class FNO(GridModel):
         super().__init__(in_channels, d)
         if n_layers < 1:
             raise ValueError(f"n_layers must be at least 1, got {n_layers}")
-        if isinstance(domain_padding, int | float):
-            domain_padding = (float(domain_padding),) * d
-        margins = tuple(domain_padding)
+        margins = _per_dimension(domain_padding, d)
         if len(margins) != d:
             raise ValueError(f"domain_padding has {len(margins)} entries, n_modes has {d}")
         sizes: tuple[int | None, ...] = (None,) * d if reference_size is None else tuple(reference_size)
@@ -141,16 +139,25 @@ class FNO(GridModel):
     def fit_options(cls, grid: Grid, options: Mapping[str, Any]) -> tuple[dict[str, Any], list[Clipping]]:
         """Return the arguments for a grid: modes that it resolves, and margins where it is not periodic.
 
-        See ``GridModel.fit_options``.
+        ``domain_padding`` is one margin for all dimensions, or one for each; those of periodic dimensions
+        become zero. See ``GridModel.fit_options``.
+
+        Raises:
+            ValueError: the number of margins is not that of the grid's dimensions.
         """
-        margin = options.get("domain_padding", 0.0)
+        d = len(grid.shape)
+        margins = _per_dimension(options.get("domain_padding", 0.0), d)
+        if len(margins) != d:
+            raise ValueError(f"domain_padding has {len(margins)} entries, the grid has {d} dimensions")
         largest = grid.shape
         if options.get("activation") == "alias_free":  # whose band is 2 n - 1 wavenumbers
             largest = tuple((n + 1) // 2 for n in grid.shape)
         modes, clipped = clip("n_modes", options["n_modes"], largest)
         fitted = {
             "n_modes": modes,
-            "domain_padding": tuple(0.0 if periodic else margin for periodic in grid.periodic),
+            "domain_padding": tuple(
+                0.0 if periodic else margin for margin, periodic in zip(margins, grid.periodic, strict=True)
+            ),
             "reference_size": grid.shape,
             "edges": grid.edges,
         }
@@ -205,6 +212,11 @@ class FNO(GridModel):
             else:
                 axes.append(j / (n - 1 if reference is None else (n - 1) * reference / (reference - 1)))
         return torch.stack(torch.meshgrid(*axes, indexing="ij")).expand(x.shape[0], -1, *x.shape[2:])
+
+
+def _per_dimension(margin: float | Sequence[float], d: int) -> tuple[float, ...]:
+    """Return the margin of each of d dimensions, given one for all or one each."""
+    return (float(margin),) * d if isinstance(margin, int | float) else tuple(margin)
 
 
 def _extend(x: Tensor, periods: Sequence[Period | None]) -> Tensor:

@@ -147,6 +147,14 @@ def test_margins_are_added_along_axes_that_are_not_periodic():
     channel = Box(("y", "x"), (9, 16), (1.0, 2.0), (False, True))
     assert FNO.for_grid(channel, 1, 1, **options)[0].domain_padding == (0.25, 0.0)
     assert FNO.for_grid(REGION, 1, 1, **options)[0].domain_padding == (0.25, 0.25)
+    for margins in ((0.25, 0.5), [0.25, 0.5]):
+        each = options | {"domain_padding": margins}
+        assert FNO.for_grid(REGION, 1, 1, **each)[0].domain_padding == (0.25, 0.5)
+        model, _ = build_model("fno", channel, in_channels=1, out_channels=1, **each)
+        assert model.domain_padding == (0.25, 0.0)
+        assert model(torch.zeros(1, 1, 9, 16)).shape == (1, 1, 9, 16)
+    with pytest.raises(ValueError, match="domain_padding has 3 entries, the grid has 2 dimensions"):
+        FNO.for_grid(channel, 1, 1, **options | {"domain_padding": (0.1, 0.2, 0.3)})
     with pytest.raises(ValueError, match="covers the sphere"):
         SFNO.for_grid(channel, 1, 1, lmax=4)
 
