@@ -28,7 +28,7 @@ class _Balance:
         on_sphere: whether it needs a global grid.
         residual: function of the fields, the pressures [Pa] and the sphere that returns the residual, one
             tensor for all its components.
-        optional: variables on levels that are used where available.
+        optional: variables that are used on the levels where they are available, and zero on the others.
     """
 
     units: str
@@ -85,6 +85,10 @@ BALANCES = tuple(_BALANCES)
 class Balances:
     """Residuals of some balances of a state.
 
+    A balance is computed on the levels common to all variables that it requires. Moisture enters the
+    hydrostatic and the thermal wind balance through the virtual temperature and is not required: air is taken
+    as dry on a level without specific humidity, as it is everywhere where the data have none.
+
     Args:
         names: balances to compute, of ``BALANCES``.
         channels: variable and level [hPa] of each channel of a state; the level is None for a variable
@@ -110,7 +114,7 @@ class Balances:
         available: dict[str, dict[int | None, int]] = {}
         for index, (variable, level) in enumerate(channels):
             available.setdefault(variable, {})[level] = index
-        self.channels: dict[str, dict[str, tuple[list[int], float]]] = {}
+        self.channels: dict[str, dict[str, tuple[list[int | None], float]]] = {}
         self.pressure: dict[str, Tensor] = {}
         for name in names:
             self.channels[name], self.pressure[name] = _select(name, available, sphere)
@@ -130,7 +134,8 @@ class Balances:
         residuals = {}
         for name in self.names:
             fields = {
-                variable: factor * (state[:, indices] if variable != "surface" else state[:, indices[0]])
+                variable: factor
+                * (_levels(state, indices) if variable != "surface" else state[:, indices[0]])
                 for variable, (indices, factor) in self.channels[name].items()
             }
             sphere = self.sphere or Sphere(*state.shape[-2:])
@@ -138,10 +143,20 @@ class Balances:
         return residuals
 
 
+def _levels(state: Tensor, indices: list[int | None]) -> Tensor:
+    """Return the channels of a variable on levels, zero on a level without a channel."""
+    if None not in indices:
+        return state[:, indices]
+    zero = torch.zeros_like(state[:, 0])
+    return torch.stack([zero if i is None else state[:, i] for i in indices], dim=1)
+
+
 def _select(
     name: str, available: Mapping[str, Mapping[int | None, int]], sphere: Sphere | None
-) -> tuple[dict[str, tuple[list[int], float]], Tensor]:
+) -> tuple[dict[str, tuple[list[int | None], float]], Tensor]:
     """Return channel indices and conversion factor of each variable of a balance, and its levels [Pa].
+
+    The index is None on a level that an optional variable lacks.
 
     Raises:
         InputError: the balance is unknown, or variables, levels or a global grid are missing.
@@ -149,16 +164,17 @@ def _select(
     if name not in _BALANCES:
         raise InputError(f"there is no balance {name!r}; there are {', '.join(BALANCES)}")
     balance = _BALANCES[name]
-    optional = [variable for variable in balance.optional if variable in available]
     sources: dict[str, tuple[str, float]] = {}
     missing = []
-    for variable in dict.fromkeys([*balance.variables, *optional]):
+    for variable in balance.variables:
         alternatives = _ALTERNATIVES.get(variable, ((variable, 1.0),))
-        source = next((a for a in alternatives if a[0] in available), None)
-        if source is None:
-            missing.append(alternatives[0][0])
+        present = [a for a in alternatives if a[0] in available]
+        if variable == "surface":
+            present = [a for a in present if None in available[a[0]]]
+        if present:
+            sources[variable] = present[0]
         else:
-            sources[variable] = source
+            missing.append(alternatives[0][0])
     if missing:
         raise InputError(
             f"the balance {name} needs {', '.join(missing)}, which the data lack; "
@@ -172,9 +188,12 @@ def _select(
     levels = sorted((level for level in common if level is not None), reverse=True)
     if len(levels) < 2:
         raise InputError(f"the balance {name} needs at least two levels common to {', '.join(on_levels)}")
+    for variable in balance.optional:
+        if not available.get(variable, {}).keys().isdisjoint(levels):
+            sources[variable] = (variable, 1.0)
     indices = {
         variable: (
-            [available[source][level] for level in ([None] if variable == "surface" else levels)],
+            [available[source].get(level) for level in (levels if variable != "surface" else [None])],
             factor,
         )
         for variable, (source, factor) in sources.items()

@@ -1,5 +1,7 @@
 """Balances of the atmosphere, and their terms in the loss of forecast models."""
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 
@@ -21,6 +23,7 @@ NAMES = (
 )
 CHANNELS = [(name, level) for name in NAMES for level in (500, 850)] + [("surface_pressure", None)]
 SPHERE = Sphere(19, 36, "equiangular", 10)
+LEVELS = (1000, 850, 500, 300)
 SIZES = {
     "geopotential": 3e4,
     "temperature": 270.0,
@@ -69,6 +72,64 @@ def test_geopotential_height_and_sea_level_pressure_are_accepted_as_alternatives
     b = Balances(("hydrostatic", "dry_mass"), other, SPHERE).residuals(metres)
     assert torch.allclose(a["hydrostatic"], b["hydrostatic"], atol=1e-2)
     assert torch.equal(a["dry_mass"], b["dry_mass"])
+
+
+def columns(humid: Sequence[int], levels: Sequence[int] = LEVELS):
+    """Return channels on levels with humidity on some of them, a state, and its fields by variable."""
+    variables = ("geopotential", "temperature", "u_component_of_wind", "v_component_of_wind")
+    channels = [(name, level) for name in variables for level in levels]
+    channels += [("specific_humidity", level) for level in humid]
+    generator = torch.Generator().manual_seed(1)
+    noise = torch.randn(2, len(channels), 19, 36, generator=generator, dtype=torch.float64)
+    size = torch.tensor([SIZES.get(name, 10.0) for name, _ in channels], dtype=torch.float64)
+    state = size[:, None, None] * (1 + 0.01 * noise)
+    n = len(levels)
+    fields = {name: state[:, i * n : (i + 1) * n] for i, name in enumerate(variables)}
+    humidity = torch.zeros_like(fields["temperature"])
+    for i, level in enumerate(humid):
+        if level in levels:
+            humidity[:, levels.index(level)] = state[:, len(variables) * n + i]
+    return channels, state, fields | {"specific_humidity": humidity}
+
+
+@pytest.mark.parametrize("humid", [(), (850,), (1000, 850), (300, 1000), (700,), (1000, 850, 500, 300)])
+def test_air_is_dry_on_a_level_without_humidity_and_the_level_remains(humid):
+    channels, state, f = columns(humid)
+    pressure = 100 * torch.tensor([1000.0, 850.0, 500.0, 300.0], dtype=torch.float64)
+    balances = Balances(("hydrostatic", "thermal_wind"), channels, SPHERE)
+    residuals = balances.residuals(state)
+    phi, t, u, v, q = f.values()
+    assert residuals["hydrostatic"].shape == (2, 3, 19, 36)
+    assert torch.equal(residuals["hydrostatic"], air.hydrostatic(phi, t, pressure, humidity=q))
+    virtual = air.virtual_temperature(t, q)
+    wind = air.thermal_wind(u, v, virtual, pressure=pressure, sphere=SPHERE)
+    assert torch.equal(residuals["thermal_wind"], torch.stack(wind, dim=-4))
+    dry = air.hydrostatic(phi, t, pressure)
+    layers = [i for i, pair in enumerate(zip(LEVELS, LEVELS[1:], strict=False)) if set(pair) & set(humid)]
+    differs = (residuals["hydrostatic"] - dry).abs().amax(dim=(0, 2, 3)) > 1e-3
+    assert differs.nonzero().flatten().tolist() == layers
+
+
+def test_gradients_of_a_balance_with_humidity_on_some_levels_are_finite():
+    channels, state, _ = columns((850,))
+    balances = Balances(("hydrostatic", "thermal_wind"), channels, SPHERE)
+    state.requires_grad_()
+    sum(r.square().mean() for r in balances.residuals(state).values()).backward()
+    assert torch.isfinite(state.grad).all()
+    assert state.grad[:, -1].any()
+
+
+def test_a_level_without_required_humidity_is_left_out_and_the_surface_has_no_level():
+    channels, state, f = columns((1000, 850))
+    surface = torch.full((2, 1, 19, 36), 1e5, dtype=torch.float64)
+    both = torch.cat([state, surface], dim=1)
+    pressure = torch.tensor([1e5, 85e3], dtype=torch.float64)
+    residuals = Balances(("dry_mass",), [*channels, ("surface_pressure", None)], SPHERE).residuals(both)
+    humidity = f["specific_humidity"][:, :2]
+    expected = air.dry_mass(surface[:, 0], humidity, pressure=pressure, sphere=SPHERE)
+    assert torch.equal(residuals["dry_mass"], expected)
+    with pytest.raises(InputError, match="needs surface_pressure"):
+        Balances(("dry_mass",), [*channels, ("surface_pressure", 850)], SPHERE)
 
 
 @pytest.mark.parametrize(
