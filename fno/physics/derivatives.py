@@ -270,11 +270,11 @@ class FiniteVolumes:
     coefficient jumps.
 
     Args:
-        spacing: distance between nodes, along both axes.
+        spacing: distance between nodes, the same along both axes or one each.
     """
 
-    def __init__(self, spacing: float) -> None:
-        self.spacing = spacing
+    def __init__(self, spacing: float | Sequence[float]) -> None:
+        self.spacing = tuple(spacing) if isinstance(spacing, Sequence) else (spacing, spacing)
 
     def flux_divergence(self, u: Tensor, a: Tensor) -> Tensor:
         """Return ``div(a grad u)`` at the inner nodes, shape (..., n - 2, m - 2).
@@ -292,13 +292,13 @@ class FiniteVolumes:
                 f"got {tuple(u.shape)} and {tuple(a.shape)}"
             )
         divergence = torch.zeros((), dtype=u.dtype, device=u.device)
-        for dim in (-2, -1):
+        for dim, spacing in zip((-2, -1), self.spacing, strict=True):
             other = -3 - dim
             v, b = (t.narrow(other, 1, t.shape[other] - 2) for t in (u, a))
             lower = b.narrow(dim, 0, b.shape[dim] - 1)
             upper = b.narrow(dim, 1, b.shape[dim] - 1)
-            flux = 2 * lower * upper / (lower + upper) * torch.diff(v, dim=dim) / self.spacing
-            divergence = divergence + torch.diff(flux, dim=dim) / self.spacing
+            flux = 2 * lower * upper / (lower + upper) * torch.diff(v, dim=dim) / spacing
+            divergence = divergence + torch.diff(flux, dim=dim) / spacing
         return divergence
 
 

@@ -51,7 +51,7 @@ class SteadyEquation:
             u: solution, shape (..., n, m).
             a: coefficient, shape (..., n, m).
         """
-        d = FiniteVolumes(self.length / (u.shape[-1] - 1))
+        d = FiniteVolumes([self.length / (n - 1) for n in u.shape[-2:]])
         field = self.equation.coefficient_names[0]
         residual: Tensor = self.equation.evaluate(u, d, **{field: a, "source": self.source})
         return residual

@@ -16,9 +16,10 @@ def reference_size(system: Mapping[str, Any], inputs: Tensor, parameters: Mappin
     between metal and air.
     """
     metal = torch.nn.functional.pad(inputs[:, :1], (0, 0, 0, 1))  # air above
-    faces = metal.diff(dim=-2).abs().sum(dim=(-2, -1), keepdim=True)
-    faces = faces + metal.diff(dim=-1).abs().sum(dim=(-2, -1), keepdim=True)
-    share = faces / inputs.shape[-1]
+    rows, columns = inputs.shape[-2:]
+    horizontal = metal.diff(dim=-2).abs().sum(dim=(-2, -1), keepdim=True)
+    vertical = metal.diff(dim=-1).abs().sum(dim=(-2, -1), keepdim=True)
+    share = (horizontal + vertical * (columns / rows)) / columns
     return float(system["flux"]) / (parameters["transfer"].to(inputs).reshape(-1, 1, 1, 1) * share)
 
 
