@@ -20,14 +20,15 @@ class PinnSettings:
         initial_points: number of points of the initial state.
         boundary_points: number of times at which boundary values are imposed, if x is not periodic.
         sampling: distribution of the collocation points, see ``draw_points``.
-        resample_every: iterations between new draws of the collocation points; 0 keeps them.
+        resample_every: iterations between new draws of the collocation points; 0 keeps them. L-BFGS draws
+            between steps of 20 iterations, so there it is rounded up to a multiple of 20.
         curriculum: coefficients of the equation that start from another value and reach their own in
             ``curriculum_stages`` equal steps, each trained with all iterations (Krishnapriyan et al. 2021).
         curriculum_stages: number of stages.
         iterations: largest number of Gauss-Newton steps per window and stage.
         tolerance: root of the loss below which a window is finished.
         adam_steps: Adam steps per window and stage.
-        lbfgs_steps: L-BFGS iterations after them, a multiple of 20; others are rounded down.
+        lbfgs_steps: L-BFGS iterations after them, in steps of at most 20 that end early on convergence.
         learning_rate: learning rate of Adam.
         seed: seed of all random numbers.
 
@@ -80,7 +81,7 @@ class PinnLoss:
         initial: weight of the initial state.
         boundary: weight of the boundary values, if x is not periodic.
         weighting: adaptation of the weights during training, see ``fno.losses.weighting``.
-        reweigh_every: iterations between adaptations.
+        reweigh_every: iterations between adaptations, where a step of 20 L-BFGS iterations counts as one.
 
     Raises:
         SettingError: a weight or a number of iterations is not positive.

@@ -35,7 +35,8 @@ class PinnRecord:
     """Result of a training run.
 
     Attributes:
-        iterations: number of iterations over all windows.
+        iterations: number of iterations over all windows, where a step of up to 20 L-BFGS iterations counts
+            as one.
         residual: root mean square of the residual of the equation at the collocation points.
         held_out: root mean square at held-out points.
     """
@@ -68,9 +69,9 @@ def train_pinn(
             is an error.
         progress: called with (finished windows, total windows, text).
         loss: weights of the terms of the loss.
-        stop: called after each Gauss-Newton step, every 50 Adam steps and every 20 L-BFGS iterations; if it
-            returns True, training ends. Finished windows are saved, and under ``gauss_newton`` also the state
-            of the unfinished one.
+        stop: called after each Gauss-Newton step, every 50 Adam steps, every 20 L-BFGS iterations and after
+            the last step of a stage; if it returns True, training ends. Finished windows are saved, and under
+            ``gauss_newton`` also the state of the unfinished one.
 
     Raises:
         StoppedError: ``stop`` returned True.

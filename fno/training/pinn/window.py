@@ -20,6 +20,7 @@ from .collocation import draw_points
 from .jacobian import row_jacobian
 from .settings import PinnLoss, PinnSettings
 
+_LBFGS_ITERATIONS = 20  # per step of the optimizer, between which points and weights may change
 _PROGRESS = ("iterations", "stage", "stage_start", "stage_done")
 
 
@@ -78,6 +79,7 @@ class Window:
         self.stage = 1
         self.stage_start = 0
         self.stage_done = False
+        self.since_draw = 0  # iterations of Adam and L-BFGS
         self.solver = LevenbergMarquardt()
         count = settings.initial_points
         x = torch.arange(count, dtype=torch.float64) / (count - (not problem.periodic))
@@ -257,7 +259,10 @@ class Window:
         settings = self.settings
         adam = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)
         lbfgs = torch.optim.LBFGS(
-            self.network.parameters(), max_iter=20, history_size=50, line_search_fn="strong_wolfe"
+            self.network.parameters(),
+            max_iter=_LBFGS_ITERATIONS,
+            history_size=50,
+            line_search_fn="strong_wolfe",
         )
         checked = 0
 
@@ -275,18 +280,22 @@ class Window:
                 check_gradient(self.network.named_parameters(), f"in {self.position(iteration)}")
             return loss
 
-        before = self.iterations
-        for iteration in range(before + 1, before + settings.adam_steps + settings.lbfgs_steps // 20 + 1):
-            first_order = iteration <= before + settings.adam_steps
-            every = settings.resample_every
-            due = every and (iteration - 1) % (every if first_order else 1) == 0
-            if due and iteration > 1:
+        steps = settings.adam_steps + math.ceil(settings.lbfgs_steps / _LBFGS_ITERATIONS)
+        for step in range(steps):
+            iteration = self.iterations + 1
+            first_order = step < settings.adam_steps
+            remaining = settings.lbfgs_steps - _LBFGS_ITERATIONS * (step - settings.adam_steps)
+            length = 1 if first_order else min(_LBFGS_ITERATIONS, remaining)
+            if 0 < settings.resample_every <= self.since_draw:
                 self.points = self.draw(iteration)
+                self.since_draw = 0
             self.reweigh(iteration)
+            lbfgs.param_groups[0]["max_iter"] = length
             (adam if first_order else lbfgs).step(closure)
             check_tensors(self.network.state_dict(), "weights", f"after {self.position(iteration)}")
             self.iterations = iteration
-            if iteration % 50 == 0 or not first_order:
+            self.since_draw += length
+            if iteration % 50 == 0 or not first_order or step == steps - 1:
                 with torch.no_grad():
                     terms = self.rows()[1]
                 self.check(terms, iteration)

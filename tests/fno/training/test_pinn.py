@@ -11,6 +11,7 @@ from helpers import relative_error as error
 from helpers import values_on_grid as values
 
 from fourcaster.fno import InputError
+from fourcaster.fno.errors import StoppedError
 from fourcaster.fno.models.pinn import TimeWindows
 from fourcaster.fno.physics import equations
 from fourcaster.fno.training.least_squares import LevenbergMarquardt
@@ -18,6 +19,7 @@ from fourcaster.fno.training.pinn.collocation import draw_points
 from fourcaster.fno.training.pinn.jacobian import row_jacobian
 from fourcaster.fno.training.pinn.settings import PinnLoss, PinnSettings
 from fourcaster.fno.training.pinn.train import train_pinn
+from fourcaster.fno.training.pinn.window import Window
 
 # Networks
 
@@ -164,6 +166,85 @@ def test_adam_and_lbfgs_solve_an_easy_equation(tmp_path):
     model, _ = solve("advection", tmp_path, settings, {"beta": 1.0})
     u, t, x = values(model, "advection")
     assert error(u, torch.sin(x - t)) < 1e-2
+
+
+def adam_lbfgs(folder, stop=None, **settings):
+    chosen = {"windows": 1, "points": 20, "initial_points": 8, "resample_every": 0} | settings
+    return train_pinn(
+        equations.get("advection").problem(),
+        lambda a, b: network(a, b, width=6, depth=2),
+        PinnSettings(optimizer="adam_lbfgs", **chosen),
+        folder=folder,
+        stop=stop,
+    )
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"), [(0, []), (1, [1]), (7, [7]), (20, [20]), (27, [20, 7]), (60, [20, 20, 20])]
+)
+def test_all_lbfgs_iterations_are_run_in_steps_of_at_most_20(tmp_path, monkeypatch, steps, expected):
+    lengths = []
+    before = []
+    after = []
+
+    class Recorded(torch.optim.LBFGS):
+        def step(self, closure):
+            lengths.append(self.param_groups[0]["max_iter"])
+            before.append(self.state[self._params[0]].get("n_iter", 0))
+            result = super().step(closure)
+            after.append(self.state[self._params[0]]["n_iter"])
+            return result
+
+    monkeypatch.setattr(torch.optim, "LBFGS", Recorded)
+    _, record = adam_lbfgs(tmp_path, adam_steps=3, lbfgs_steps=steps)
+    assert lengths == expected
+    assert all(0 < b - a <= n for a, b, n in zip(before, after, lengths, strict=True))
+    assert record.iterations == 3 + len(expected)
+
+
+@pytest.mark.parametrize(
+    ("adam", "lbfgs", "every", "iterations"),
+    [
+        (10, 0, 4, [5, 9]),
+        (0, 100, 0, []),
+        (0, 100, 5, [2, 3, 4, 5]),
+        (0, 100, 20, [2, 3, 4, 5]),
+        (0, 100, 30, [3, 5]),
+        (0, 100, 40, [3, 5]),
+        (0, 100, 1000, []),
+        (4, 60, 4, [5, 6, 7]),
+        (4, 60, 3, [4, 6, 7]),
+        (30, 40, 30, [31]),
+    ],
+)
+def test_points_are_resampled_after_the_iterations_of_the_setting(
+    tmp_path, monkeypatch, adam, lbfgs, every, iterations
+):
+    drawn = []
+    draw = Window.draw
+
+    def recorded(self, iteration):
+        drawn.append(iteration)
+        return draw(self, iteration)
+
+    monkeypatch.setattr(Window, "draw", recorded)
+    adam_lbfgs(tmp_path, adam_steps=adam, lbfgs_steps=lbfgs, resample_every=every)
+    assert drawn == [0, *iterations]
+
+
+@pytest.mark.parametrize(("adam", "lbfgs"), [(7, 0), (0, 7), (60, 0)])
+def test_every_window_of_adam_and_lbfgs_can_be_stopped(tmp_path, adam, lbfgs):
+    calls = []
+
+    def stop():
+        calls.append(1)
+        return len(calls) == 2
+
+    steps = {"adam_steps": adam, "lbfgs_steps": lbfgs}
+    with pytest.raises(StoppedError, match="of 2 windows of time are saved"):
+        adam_lbfgs(tmp_path, stop, windows=2, **steps)
+    with pytest.raises(StoppedError, match="of 2 windows of time are saved"):
+        adam_lbfgs(tmp_path, lambda: True, windows=2, **steps)
 
 
 def test_reaction_and_wave_equations_are_solved(tmp_path):
