@@ -20,6 +20,7 @@ FROM_FNO = ("fno.grids", "fno.transforms", "fno.batch", "fno.progress", "fno.ran
 ORDER = {
     "fno": (
         "errors",
+        "memory",
         "progress",
         "random",
         "precision",

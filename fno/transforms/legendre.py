@@ -6,10 +6,10 @@ with the Condon-Shortley phase (-1)^m. Computed in float64 by the three-term rec
 Featherstone 2002), good to degrees of about 1900.
 """
 
-import os
-
 import numpy as np
 from numpy.typing import NDArray
+
+from ..memory import machine_memory
 
 Array = NDArray[np.float64]
 
@@ -49,7 +49,7 @@ def legendre(lmax: int, mmax: int, theta: Array) -> Array:
 def _check_memory(lmax: int, mmax: int, count: int) -> None:
     """Raise ``ValueError`` if a table is larger than the memory of the machine, before allocating it."""
     size = 8 * lmax * mmax * count
-    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 2**36
+    available = machine_memory()
     if size > available:
         raise ValueError(
             f"Legendre functions of {lmax} degrees, {mmax} orders and {count} latitudes take "

@@ -5,6 +5,8 @@ import stat
 from io import BufferedReader
 from pathlib import Path
 
+from ..memory import machine_memory
+
 
 def open_regular(path: Path) -> BufferedReader:
     """Open a regular file for reading; links are followed.
@@ -57,7 +59,7 @@ def check_memory(path: Path, size: int) -> None:
     Raises:
         ValueError: they do not.
     """
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    memory = machine_memory()
     if size > memory:
         raise ValueError(
             f"{path} contains {size / 1e9:.3g} GB of tensors, more than the memory of this machine, "

@@ -1,6 +1,5 @@
 """Forecasts by repeated steps of a trained model."""
 
-import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from ...datasets.durations import format_time
 from ...datasets.errors import IncompleteDataError
 from ...datasets.forcings import forcings
+from ...fno.memory import machine_memory
 from ..checkpoint.weather import Checkpoint
 from .initial_states import InitialStates, TimeArray
 from .perturbations import Ensemble, perturbations, within_bounds
@@ -114,7 +114,7 @@ def _check_memory(members: int, size: int) -> None:
         members: number of members.
         size: size of the initial states of one member [bytes].
     """
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    memory = machine_memory()
     needed = _COPIES * members * size
     if needed > memory:
         raise ValueError(
