@@ -94,10 +94,12 @@ class FNO(GridModel):
         if len(margins) != d:
             raise ValueError(f"domain_padding has {len(margins)} entries, n_modes has {d}")
         sizes: tuple[int | None, ...] = (None,) * d if reference_size is None else tuple(reference_size)
-        kinds: tuple[Edge, ...] = (edges,) * d if edges in ("node", "cell") else tuple(edges)  # type: ignore[assignment,arg-type]
+        kinds: tuple[Edge, ...] = (edges,) * d if isinstance(edges, str) else tuple(edges)
         for name, entries in (("reference_size", sizes), ("edges", kinds)):
             if len(entries) != d:
                 raise ValueError(f"{name} has {len(entries)} entries, n_modes has {d}")
+        if unknown := set(kinds) - {"node", "cell"}:
+            raise ValueError(f"unknown edge {min(unknown)!r}; use 'node' or 'cell'")
         self.n_modes = n_modes
         self.hidden_channels = width
         self.out_channels = out_channels
