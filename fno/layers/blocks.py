@@ -159,6 +159,7 @@ class FNOBlock(nn.Module):
         axes: axes of the local branch, see ``FiniteDifference``; periodic by default.
         reference: points of the reference grid of the local branch.
         conv: the convolution K; a ``SpectralConv`` by default.
+        local: the branch D; a ``FiniteDifference`` by default if the options have ``local``.
     """
 
     def __init__(
@@ -171,6 +172,7 @@ class FNOBlock(nn.Module):
         axes: Sequence[bool | Period] | None = None,
         reference: Sequence[int] | None = None,
         conv: nn.Module | None = None,
+        local: nn.Module | None = None,
     ) -> None:
         super().__init__()
         o = options or BlockOptions()
@@ -187,11 +189,11 @@ class FNOBlock(nn.Module):
             activation=self.activation,
         )
         self.gate = nn.Parameter(torch.ones(channels))
-        self.local = (
-            FiniteDifference(channels, channels, axes or [True] * len(n_modes), reference=reference)
-            if o.local
-            else None
-        )
+        self.local = local
+        if o.local and local is None:
+            self.local = FiniteDifference(
+                channels, channels, axes or [True] * len(n_modes), reference=reference
+            )
         self.norms = nn.ModuleList([cast(nn.Module, o.make_norm(channels)) for _ in range(2)])
         self.skips = o.skip != "none"
         self.inner = o.last_activation or not last
@@ -209,7 +211,7 @@ class FNOBlock(nn.Module):
         if self.skips:
             h = h + self.skip(rows)
         if self.local is not None:
-            h = h + self.local(x, size).movedim(1, -1)
+            h = h + (self.local(x) if size is None else self.local(x, size)).movedim(1, -1)
         h = self.norms[0](h)
         h = self.activation(h) if self.inner else h
         y = self.norms[1](torch.addcmul(self.mlp(h.movedim(-1, 1)).movedim(1, -1), self.gate, rows))

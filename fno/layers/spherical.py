@@ -9,7 +9,7 @@ from ..errors import InputError, ModesError
 from ..grids import SphereGrid
 from ..precision import full_precision
 from ..transforms.dft import static
-from ..transforms.sht import SphereTransform
+from ..transforms.sht import Analysis, SphereTransform, resolved_degrees
 from .modes import mode_product
 
 
@@ -31,6 +31,8 @@ class SphericalConv(nn.Module):
         bias: add a constant to each output channel.
         equivariant: real weights, with which the layer commutes with every rotation; complex ones shift the
             phase of zonal waves and so distinguish the axis.
+        analysis: ``quadrature``, or ``least_squares``, with which equiangular grids resolve twice as many
+            degrees; see ``fno.transforms.sht``.
 
     Raises:
         ValueError: a count below one.
@@ -45,6 +47,7 @@ class SphericalConv(nn.Module):
         grid: SphereGrid = "equiangular",
         bias: bool = True,
         equivariant: bool = False,
+        analysis: Analysis = "quadrature",
     ) -> None:
         super().__init__()
         if min(in_channels, out_channels, lmax) < 1:
@@ -55,6 +58,7 @@ class SphericalConv(nn.Module):
         self.out_channels = out_channels
         self.lmax = lmax
         self.grid = grid
+        self.analysis = analysis
         scale = (1 / (in_channels + out_channels)) ** 0.5
         self.equivariant = equivariant
         shape = (lmax, in_channels, out_channels) if equivariant else (lmax, in_channels, 2, out_channels)
@@ -64,7 +68,8 @@ class SphericalConv(nn.Module):
     def extra_repr(self) -> str:
         """Return channels, degrees and grid."""
         real = ", equivariant=True" if self.equivariant else ""
-        return f"{self.in_channels}, {self.out_channels}, lmax={self.lmax}, grid={self.grid}{real}"
+        analysis = "" if self.analysis == "quadrature" else f", analysis={self.analysis}"
+        return f"{self.in_channels}, {self.out_channels}, lmax={self.lmax}, grid={self.grid}{real}{analysis}"
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve ``x``, shape (batch, in_channels, latitude, longitude), in at least float32.
@@ -84,7 +89,7 @@ class SphericalConv(nn.Module):
 
     def _convolve(self, x: Tensor) -> Tensor:
         rows, columns = static(x.shape[2:])
-        sphere = sphere_transform(rows, columns, lmax=self.lmax, grid=self.grid)
+        sphere = sphere_transform(rows, columns, lmax=self.lmax, grid=self.grid, analysis=self.analysis)
         z = sphere.analyse(x.movedim(1, -1))
         batch, _, l, m, channels = z.shape
         # Orders share the matrix of their degree, so they are part of the batch of its product.
@@ -98,7 +103,9 @@ class SphericalConv(nn.Module):
 
 
 @lru_cache(maxsize=32)
-def sphere_transform(nlat: int, nlon: int, *, lmax: int, grid: SphereGrid) -> SphereTransform:
+def sphere_transform(
+    nlat: int, nlon: int, *, lmax: int, grid: SphereGrid, analysis: Analysis = "quadrature"
+) -> SphereTransform:
     """Return the transform of a grid, cached.
 
     Args:
@@ -106,25 +113,27 @@ def sphere_transform(nlat: int, nlon: int, *, lmax: int, grid: SphereGrid) -> Sp
         nlon: number of longitudes.
         lmax: number of degrees, l < lmax, and of orders.
         grid: kind of grid.
+        analysis: see ``SphericalConv``.
 
     Raises:
         ModesError: the grid cannot resolve these degrees.
     """
-    largest = largest_lmax(nlat, nlon, grid)
+    largest = largest_lmax(nlat, nlon, grid, analysis)
     if lmax > largest:
         raise ModesError(
             f"a {grid} grid of {(nlat, nlon)} points resolves {largest} degrees, not {lmax}; "
             "use a finer grid or a smaller lmax"
         )
-    return SphereTransform(nlat, nlon, lmax, mmax=lmax, grid=grid)
+    return SphereTransform(nlat, nlon, lmax, mmax=lmax, grid=grid, analysis=analysis)
 
 
-def largest_lmax(nlat: int, nlon: int, grid: SphereGrid) -> int:
+def largest_lmax(nlat: int, nlon: int, grid: SphereGrid, analysis: Analysis = "quadrature") -> int:
     """Return the number of degrees that a grid transforms exactly, with as many orders.
 
     Args:
         nlat: number of latitudes.
         nlon: number of longitudes.
         grid: kind of grid.
+        analysis: see ``SphericalConv``.
     """
-    return min(nlat if grid == "legendre-gauss" else (nlat + 1) // 2, nlon // 2 + 1)
+    return min(resolved_degrees(nlat, grid, analysis), nlon // 2 + 1)

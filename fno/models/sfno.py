@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from ..grids import Grid, SphereGrid
 from ..layers.blocks import BlockOptions, ChannelMLP, FNOBlock
 from ..layers.spherical import SphericalConv, largest_lmax
+from ..layers.spherical_local import SphericalDifference
+from ..transforms.sht import Analysis
 from .base import Clipping, GridModel, clip
 
 
@@ -39,10 +41,17 @@ class SFNO(GridModel):
             either direction.
         equivariant: real weights, the same at every order of a degree, so that convolutions commute with all
             rotations.
+        analysis: ``quadrature``, or ``least_squares``, with which equiangular grids of n rows resolve n - 1
+            degrees instead of n / 2; see ``fno.transforms.sht``.
+        local: add a branch of differences towards east and south to every block, see ``SphericalDifference``;
+            with it no rotation but those about the axis commutes.
+        reference: number of latitudes whose spacing is the distance of these differences; needed with
+            ``local``.
         **options: see ``BlockOptions``: ``norm``, ``dropout``, ``mlp_ratio``, ``skip``.
 
     Raises:
-        ValueError: fewer than one layer, a count below one, or an option that does not exist for the sphere.
+        ValueError: fewer than one layer, a count below one, ``local`` without ``reference`` or with
+            ``equivariant``, or an option that does not exist for the sphere.
 
     Example:
         >>> import torch
@@ -62,19 +71,30 @@ class SFNO(GridModel):
         projection_channel_ratio: float = 2,
         grid: SphereGrid = "equiangular",
         equivariant: bool = False,
+        analysis: Analysis = "quadrature",
+        local: bool = False,
+        reference: int | None = None,
         **options: Any,
     ) -> None:
         super().__init__(in_channels, 2)
         if n_layers < 1:
             raise ValueError(f"n_layers must be at least 1, got {n_layers}")
-        if flat := sorted(set(options) & {"activation", "local", "factorization", "rank", "method"}):
+        if flat := sorted(set(options) & {"activation", "factorization", "rank", "method"}):
             raise ValueError(f"{', '.join(flat)}: not an option of SFNO, whose blocks live on the sphere")
+        if local and equivariant:
+            raise ValueError(
+                "differences along parallels and meridians are not equivariant: use local or equivariant"
+            )
+        if local and reference is None:
+            raise ValueError("local needs reference, the number of latitudes of the training grid")
         o = BlockOptions(**options)
         width = hidden_channels
         self.out_channels = out_channels
         self.hidden_channels = width
         self.lmax = lmax
         self.grid = grid
+        self.analysis = analysis
+        self.reference = reference if local else None
         self.lifting = ChannelMLP(in_channels, max(1, round(width * lifting_channel_ratio)), width)
         self.blocks = nn.ModuleList(
             FNOBlock(
@@ -82,7 +102,10 @@ class SFNO(GridModel):
                 (lmax, lmax),
                 o,
                 last=i == n_layers - 1,
-                conv=SphericalConv(width, width, lmax, grid=grid, equivariant=equivariant),
+                conv=SphericalConv(width, width, lmax, grid=grid, equivariant=equivariant, analysis=analysis),
+                local=SphericalDifference(width, width, reference=reference, grid=grid)
+                if reference and local
+                else None,
             )
             for i in range(n_layers)
         )
@@ -104,8 +127,12 @@ class SFNO(GridModel):
                 "use an FNO on this one"
             )
         rows, columns = grid.shape
-        (lmax,), clipped = clip("lmax", (options["lmax"],), (largest_lmax(rows, columns, kind),))
-        return dict(options) | {"grid": kind, "lmax": lmax}, clipped
+        largest = largest_lmax(rows, columns, kind, options.get("analysis", "quadrature"))
+        (lmax,), clipped = clip("lmax", (options["lmax"],), (largest,))
+        fitted: dict[str, Any] = {"grid": kind, "lmax": lmax}
+        if options.get("local"):
+            fitted["reference"] = rows
+        return dict(options) | fitted, clipped
 
     @property
     def output_layer(self) -> nn.Module:

@@ -76,12 +76,16 @@ class TFNOConfig(FNOConfig):
 class SFNOConfig(ModelSection):
     """A spherical Fourier neural operator; the keys are the arguments of ``fourcaster.fno.SFNO``.
 
-    It needs a global grid. With ``equivariant``, convolutions commute with every rotation of the sphere.
+    It needs a global grid. With ``equivariant``, convolutions commute with every rotation of the sphere. On
+    evenly spaced latitudes ``analysis: least_squares`` resolves twice as many degrees as ``quadrature``;
+    ``local`` adds differences towards east and south to each block.
     """
 
     kind: Literal["sfno"]
     lmax: Modes = 16
     equivariant: bool = False
+    analysis: Literal["quadrature", "least_squares"] = "quadrature"
+    local: bool = False
     hidden_channels: Width = 32
     n_layers: Layers = 4
     lifting_channel_ratio: Ratio = 2

@@ -264,6 +264,10 @@ def run_fingerprint(config: WeatherConfig, store: Store) -> str:
         settings["data"].pop("gap_steps")
     if not config.loss.physics:
         settings.pop("loss")
+    if config.model.kind == "sfno":
+        for key, default in (("analysis", "quadrature"), ("local", False)):
+            if settings["model"][key] == default:
+                settings["model"].pop(key)
     settings["train"].pop("checkpoint_minutes")
     times = store.dataset["time"].values.astype(str).tolist()
     data = [times, [str(c) for c in store.channels], dict(store.dataset.attrs)]

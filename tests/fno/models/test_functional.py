@@ -182,6 +182,12 @@ MODELS = {
         (2, 2, 7, 6),
     ),
     "sfno": (lambda: SFNO(3, 2, 3, hidden_channels=4, n_layers=2), (2, 2, 5, 6)),
+    "sfno-local": (
+        lambda: SFNO(
+            4, 2, 3, hidden_channels=4, n_layers=1, analysis="least_squares", local=True, reference=5
+        ),
+        (2, 2, 5, 6),
+    ),
     "afno": (
         lambda: AFNO((7, 8), (2, 3), in_channels=2, out_channels=3, embed_dim=4, depth=1, num_blocks=2),
         (2, 2, 7, 8),

@@ -33,6 +33,12 @@ MODELS = {
         (13, 18),
     ),
     "sfno": (lambda: SFNO(6, 2, 3, hidden_channels=8, n_layers=2), (13, 24)),
+    "sfno-local": (
+        lambda: SFNO(
+            12, 2, 3, hidden_channels=8, n_layers=2, analysis="least_squares", local=True, reference=13
+        ),
+        (13, 24),
+    ),
     "afno": (
         lambda: AFNO((16, 24), (4, 4), in_channels=2, out_channels=3, embed_dim=8, depth=2, num_blocks=2),
         (16, 24),
@@ -118,12 +124,13 @@ def test_fnos_converge_under_refinement_of_the_grid(make, dimensions, activation
         assert errors[0] > errors[2]  # aliasing falls as the grid is refined
 
 
+@pytest.mark.parametrize("options", [{}, {"local": True, "reference": 8, "analysis": "least_squares"}])
 @pytest.mark.parametrize("grid", ["equiangular", "legendre-gauss", "equiangular-no-poles"])
-def test_the_sfno_converges_under_refinement_of_the_grid(grid):
+def test_the_sfno_converges_under_refinement_of_the_grid(grid, options):
     from fourcaster.fno import InverseRealSHT, RealSHT
 
     torch.manual_seed(0)
-    model = SFNO(6, 2, 1, hidden_channels=8, n_layers=2, grid=grid).double().eval()
+    model = SFNO(6, 2, 1, hidden_channels=8, n_layers=2, grid=grid, **options).double().eval()
     z = torch.randn(2, 4, 4, dtype=torch.complex128).tril()
     z[..., 0] = z[..., 0].real.to(z.dtype)
     outs = []
@@ -131,7 +138,8 @@ def test_the_sfno_converges_under_refinement_of_the_grid(grid):
         y = model(InverseRealSHT(nlat, nlon, 4, mmax=4, grid=grid)(z)[None])
         outs.append(RealSHT(nlat, nlon, 6, mmax=6, grid=grid)(y))
     errors = [((out - outs[-1]).norm() / outs[-1].norm()).item() for out in outs[:-1]]
-    assert errors[0] < 1e-3 and errors[2] < 1e-6
+    first, last = (1e-3, 1e-6) if not options else (3e-3, 3e-4)  # cubic interpolation between rows
+    assert errors[0] < first and errors[2] < last
 
 
 def test_invalid_inputs_and_options_are_refused_with_a_reason(monkeypatch):
@@ -161,6 +169,10 @@ def test_invalid_inputs_and_options_are_refused_with_a_reason(monkeypatch):
         FNO((4, 4), 1, 1, domain_padding=(0.1,))
     with pytest.raises(ValueError, match="activation: not an option of SFNO"):
         SFNO(4, 1, 1, activation="alias_free")
+    with pytest.raises(ValueError, match="local needs reference"):
+        SFNO(4, 1, 1, local=True)
+    with pytest.raises(ValueError, match="not equivariant: use local or equivariant"):
+        SFNO(4, 1, 1, local=True, reference=8, equivariant=True)
     with pytest.raises(ValueError, match="does not fit a grid"):
         AFNO((8, 8), (16, 16))
 

@@ -230,3 +230,57 @@ def test_wrong_arguments_are_refused():
         SphericalConv(0, 1, 4)
     with pytest.raises(ValueError, match="at least 2 latitudes"):
         sphere_nodes(1, "equiangular")
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.sampled_from(GRIDS), st.integers(2, 24), st.integers(1, 48))
+def test_least_squares_inverts_the_synthesis_of_nearly_all_degrees(grid, nlat, nlon):
+    forward = RealSHT(nlat, nlon, grid=grid, analysis="least_squares")
+    assert forward.lmax == (nlat if grid == "legendre-gauss" else max(1, nlat - 1))
+    mmax = min(forward.mmax, (nlon + 1) // 2)
+    forward = RealSHT(nlat, nlon, mmax=mmax, grid=grid, analysis="least_squares")
+    z = coefficients(forward.lmax, mmax, nlat)
+    field = InverseRealSHT(nlat, nlon, forward.lmax, mmax=mmax, grid=grid)(z)
+    assert torch.allclose(forward(field), z, atol=1e-11)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("nlat", [9, 16])
+def test_least_squares_minimises_the_weighted_error_of_the_synthesis(grid, nlat):
+    lmax = nlat - 3
+    forward = RealSHT(nlat, 2 * nlat, lmax, grid=grid, analysis="least_squares")
+    inverse = InverseRealSHT(nlat, 2 * nlat, lmax, grid=grid)
+    field = torch.randn(nlat, 2 * nlat, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    residual = field - inverse(forward(field))
+    projection = RealSHT(nlat, 2 * nlat, lmax, grid=grid)(residual)  # orthogonal to every harmonic
+    assert projection.abs().max() < 1e-12
+
+
+def test_least_squares_agrees_with_the_quadrature_where_that_is_exact():
+    field = torch.randn(12, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for grid, lmax in (("legendre-gauss", 12), ("equiangular", 6), ("equiangular-no-poles", 6)):
+        a, b = (RealSHT(12, 24, lmax, grid=grid, analysis=kind) for kind in ("quadrature", "least_squares"))
+        assert torch.allclose(a(field), b(field), atol=1e-13)
+
+
+def test_least_squares_refuses_what_the_rows_do_not_determine():
+    with pytest.raises(ValueError, match=r"lmax must lie in 1 ... 11 for 12 equiangular latitudes"):
+        RealSHT(12, 24, 12, grid="equiangular", analysis="least_squares")
+    with pytest.raises(ValueError, match="analysis must be one of quadrature, least_squares"):
+        RealSHT(12, 24, analysis="lsq")
+    with pytest.raises(InputError, match="exists for values only"):
+        RealSHT(12, 24, analysis="least_squares").analyse(torch.zeros(1, 12, 24, 1), "derivative")
+
+
+def test_a_convolution_with_least_squares_is_the_same_operator_on_every_grid_that_resolves_it():
+    torch.manual_seed(0)
+    conv = SphericalConv(1, 1, 15, grid="equiangular-no-poles", analysis="least_squares").double()
+    results = []
+    for nlat in (16, 40):
+        z = coefficients(15, 15, batch=1)
+        inverse = InverseRealSHT(nlat, 2 * nlat, 15, mmax=15, grid="equiangular-no-poles")
+        forward = RealSHT(nlat, 2 * nlat, 15, mmax=15, grid="equiangular-no-poles", analysis="least_squares")
+        results.append(forward(conv(inverse(z)[:, None])))
+    assert torch.allclose(*results, atol=1e-11)
+    with pytest.raises(ModesError, match="resolves 14 degrees, not 15"):
+        conv(torch.zeros(1, 1, 15, 30, dtype=torch.float64))
