@@ -18,8 +18,8 @@ class H1(DataLoss):
 
     where x and y are longitude and latitude [rad] on the sphere; on a Cartesian grid there is no cosine.
     Derivatives are differences of neighbouring points that both belong to the mask. Along a row near a pole,
-    the neighbour is the point about as far away as the next row, so that the convergence of the meridians does
-    not amplify errors.
+    the neighbour is the point about as far away as the next row, so that the convergence of the meridians
+    does not amplify errors.
 
     Args:
         domain: grid, weights and scales.
@@ -47,7 +47,7 @@ class H1(DataLoss):
         inside &= (across > 1e-6 * grid.spacing[1])[:, None]  # a row on a pole is a single point
         self._east = (east % columns + columns * torch.arange(rows)[:, None]).flatten().to(weights.device)
         eastern = weights.flatten(1)[:, self._east].reshape(weights.shape)
-                pairs = _pair_weights(weights, eastern) * inside.to(weights)
+        pairs = _pair_weights(weights, eastern) * inside.to(weights)
         self._zonal = _normalised(pairs) * _squares(length / distance, weights)
         row = torch.from_numpy(next(iter(grid.coordinates.values())).copy()).double()
         between = row.diff().abs()

@@ -1,7 +1,7 @@
 """Losses of the errors at each point: mean square, mean absolute, Huber, quantile and relative L2.
 
-With the error e = p - t of channel c in units of its scale (``LossDomain``), and the area-weighted mean < > over
-the points of the mask and the samples.
+With the error e = p - t of channel c in units of its scale (``LossDomain``), and the area-weighted mean < >
+over the points of the mask and the samples.
 """
 
 import torch

@@ -1,8 +1,9 @@
 """The spectral loss: errors of the amplitude and of the coherence of each scale.
 
-A mean square error rewards smooth forecasts, since a displaced feature counts twice, where it is and where it
-should be. Split by scales, the two parts of the error can be weighted such that the right amplitude is optimal
-(Subich et al. 2025, "Fixing the double penalty in data-driven weather forecasting", arXiv:2501.19374).
+A mean square error rewards smooth forecasts, since a displaced feature counts twice, where it is and where
+it should be. Split by scales, the two parts of the error can be weighted such that the right amplitude is
+optimal (Subich et al. 2025, "Fixing the double penalty in data-driven weather forecasting",
+arXiv:2501.19374).
 """
 
 import math
@@ -26,12 +27,12 @@ class Spectral(DataLoss):
 
         sum_l (sqrt P_l - sqrt T_l)^2 + 2 max(P_l, T_l) (1 - C_l),    C_l = X_l / sqrt(P_l T_l)
 
-    with the power P_l of the forecast, T_l of the truth and their cross spectrum X_l, averaged over the samples.
-    The mean square error has the factor sqrt(P_l T_l) in place of the maximum. On a global grid l is the degree
-    of spherical harmonics, and errors of scales that the transform does not resolve count by their mean square;
-    on other grids l is the isotropic wavenumber of a Fourier series, with cosines along axes that are not
-    periodic (Denis et al. 2002, doi:10.1175/1520-0493(2002)130<1812:SDOTDA>2.0.CO;2). Values outside the mask
-    of a channel are zero.
+    with the power P_l of the forecast, T_l of the truth and their cross spectrum X_l, averaged over the
+    samples. The mean square error has the factor sqrt(P_l T_l) in place of the maximum. On a global grid l is
+    the degree of spherical harmonics, and errors of scales that the transform does not resolve count by their
+    mean square; on other grids l is the isotropic wavenumber of a Fourier series, with cosines along axes
+    that are not periodic (Denis et al. 2002, doi:10.1175/1520-0493(2002)130<1812:SDOTDA>2.0.CO;2). Values
+    outside the mask of a channel are zero.
 
     Args:
         domain: grid, weights and scales.
