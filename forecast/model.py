@@ -32,7 +32,7 @@ def build_network(
         ValueError: a model that cannot run on this grid, such as an SFNO on one that does not cover the
             sphere.
     """
-    options = config.model_dump(exclude={"kind", "window", "members"})
+    options = config.model_dump(exclude={"kind", "window", "members", "noise_channels"})
     networks = []
     for _ in range(config.members):
         network, clipped = build_model(
@@ -59,6 +59,7 @@ def build_stepper(
     statistics: Statistics,
     seed: int,
     static: Sequence[NDArray[np.floating]] = (),
+    lead_times: Sequence[int] = (),
 ) -> Stepper:
     """Build a model for the channels of a store.
 
@@ -69,6 +70,7 @@ def build_stepper(
         statistics: statistics of the training period.
         seed: seed of the initial weights.
         static: further constant fields of the input, shape (y, x) each, which are normalised.
+        lead_times: lead times that the network is conditioned on [steps].
 
     Raises:
         ValueError: a channel has intermittently missing values, or no values at all.
@@ -104,8 +106,21 @@ def build_stepper(
         parts.append(mask)
     fields = torch.from_numpy(np.concatenate([f.astype(np.float32) for f in parts]))
     count = Stepper.input_channels(
-        len(channels), window=config.window, forcings=len(forcing_names(grid)), static=len(fields)
+        len(channels),
+        window=config.window,
+        forcings=len(forcing_names(grid)),
+        static=len(fields),
+        noise=config.noise_channels,
+        lead_time=bool(lead_times),
     )
     with seeded_torch(seed, Stream.INITIAL_WEIGHTS):
         network = build_network(config, grid, in_channels=count, out_channels=len(channels))
-    return Stepper(network, scales, fields, mask=torch.from_numpy(mask), window=config.window)
+    return Stepper(
+        network,
+        scales,
+        fields,
+        mask=torch.from_numpy(mask),
+        window=config.window,
+        noise_channels=config.noise_channels,
+        lead_times=lead_times,
+    )

@@ -108,4 +108,5 @@ class RelativeL2(DataLoss):
         root = self.domain.weights.sqrt()
         error = torch.linalg.vector_norm((prediction - target) * root, dim=(2, 3))
         size = torch.linalg.vector_norm(target * root, dim=(2, 3))
-        return (error / floor(size)).mean(dim=0)
+        result: Tensor = (error / floor(size)).mean(dim=0)
+        return result

@@ -56,6 +56,13 @@ class TrainSettings:
         rollout_share: fraction of the epochs, at the end, that train on rollouts, which grow from 2 steps to
             ``rollout_steps``.
         rollout_rate: peak learning rate on rollouts as a fraction of ``learning_rate``.
+        rollout_lengths: number of steps of a training rollout in consecutive, equal parts of the epochs, such
+            as 1, 1, 2, 4, instead of a growth to ``rollout_steps``.
+        pushforward: train on the last step of a rollout alone, from a state that the model predicted and
+            through which no gradient flows (Brandstetter et al. 2022, arXiv:2202.03376).
+        lead_times: lead times [steps], such as 1, 2, 4, of which one is drawn for each sample; the network
+            receives it as an input and predicts all of them in one step (all-to-all training, Herde et al.
+            2024, arXiv:2405.19101). Rollouts take steps of lead time 1. By default there is only that one.
         precision: ``float32``, or ``bf16`` for autocast (transforms stay in float32).
         validation_steps: number of steps of the validation rollouts.
         validation_samples: largest number of validation samples, which are evenly spaced.
@@ -77,6 +84,9 @@ class TrainSettings:
     rollout_steps: int = 1
     rollout_share: float = 0.5
     rollout_rate: float = 0.25
+    rollout_lengths: tuple[int, ...] = ()
+    pushforward: bool = False
+    lead_times: tuple[int, ...] = ()
     precision: str = "float32"
     validation_steps: int = 12
     validation_samples: int = 64
@@ -108,14 +118,59 @@ class TrainSettings:
         for name in ("noise", "checkpoint_minutes"):
             if getattr(self, name) < 0:
                 raise SettingError(f"{name} must not be negative, got {getattr(self, name)}")
+        self._check_lengths()
+
+    def _check_lengths(self) -> None:
+        """Check the settings of rollouts and lead times, which exclude one another.
+
+        Raises:
+            SettingError: a length is out of its range, or a setting has no effect.
+        """
+        lengths = self.rollout_lengths
+        leads = self.lead_times
+        for name, steps in (("rollout_lengths", lengths), ("lead_times", leads)):
+            if not all(1 <= n <= 10**4 for n in steps):
+                raise SettingError(f"{name} must be numbers of steps from 1 to 10000, got {list(steps)[:20]}")
+        if len(lengths) > min(self.epochs, 10**4):
+            raise SettingError(
+                f"rollout_lengths must have at most one entry per epoch, got {len(lengths)} for "
+                f"{self.epochs} epochs"
+            )
+        if lengths and self.rollout_steps > 1:
+            raise SettingError(
+                f"rollout_lengths must not be combined with rollout_steps, got {list(lengths)} and "
+                f"{self.rollout_steps}; leave out one of them"
+            )
+        if leads and (leads[0] != 1 or len(leads) < 2 or list(leads) != sorted(set(leads))):
+            raise SettingError(
+                f"lead_times must be at least two increasing numbers from 1, the step of forecasts, got "
+                f"{list(leads)[:20]}"
+            )
+        longest = max(lengths, default=self.rollout_steps)
+        if leads and longest > 1:
+            raise SettingError(
+                f"lead_times must not be combined with rollouts of several steps, got {list(leads)} and "
+                f"rollouts of {longest} steps; leave out one of them"
+            )
+        if self.pushforward and longest == 1:
+            raise SettingError(
+                "pushforward needs rollouts of several steps; set rollout_steps or rollout_lengths as well"
+            )
 
     @property
     def rollout_epoch(self) -> int:
         """First epoch with training rollouts of several steps; ``epochs`` if there is none."""
+        if self.rollout_lengths:
+            several = (e for e in range(self.epochs) if self.rollout_length(e) > 1)
+            return next(several, self.epochs)
         return self.epochs if self.rollout_steps == 1 else round(self.epochs * (1 - self.rollout_share))
 
     def rollout_length(self, epoch: int) -> int:
-        """Return the number of steps of a training rollout in ``epoch``."""
+        """Return the number of steps of a training rollout in ``epoch``, or the longest lead time."""
+        if self.lead_times:
+            return max(self.lead_times)
+        if self.rollout_lengths:
+            return self.rollout_lengths[epoch * len(self.rollout_lengths) // self.epochs]
         first = self.rollout_epoch
         if epoch < first:
             return 1

@@ -6,7 +6,7 @@ Neither file is trusted: ``description`` defines what the metadata may contain, 
 import hashlib
 import json
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -202,6 +202,22 @@ def fingerprint(content: Any) -> str:
         content: JSON values; others are represented by their text.
     """
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def drop_defaults(values: dict[str, Any], defaults: Any, names: Iterable[str]) -> None:
+    """Remove settings that an earlier version did not have, and that have no effect at their defaults.
+
+    Thereby the fingerprints of runs of that version remain valid.
+
+    Args:
+        values: settings as JSON values.
+        defaults: object whose attributes are the default settings.
+        names: names of the settings.
+    """
+    for name in names:
+        default = getattr(defaults, name)
+        if values[name] == (list(default) if isinstance(default, tuple) else default):
+            del values[name]
 
 
 def finished_run(output: Path, description: type[D], *, task: str, digest: str) -> D | None:

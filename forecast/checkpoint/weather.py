@@ -124,8 +124,14 @@ def load_checkpoint(source: str | Path | StoredCheckpoint, device: str = "cpu") 
         grid = grid_of_meta(stored)
         static = check_entries(entries, len(channels), grid.shape, source=path)
     model = description.config.model
+    lead_times = description.config.train.lead_times
     count = Stepper.input_channels(
-        len(channels), window=description.window, forcings=len(description.forcings), static=static
+        len(channels),
+        window=description.window,
+        forcings=len(description.forcings),
+        static=static,
+        noise=model.noise_channels,
+        lead_time=bool(lead_times),
     )
 
     def build() -> nn.Module:
@@ -141,7 +147,13 @@ def load_checkpoint(source: str | Path | StoredCheckpoint, device: str = "cpu") 
     check_values(fields, path)
     scales = Scales(**{name: torch.tensor(v) for name, v in stored.meta["normalisation"].items()})
     stepper = Stepper(
-        network, scales, fields["fields.static"], mask=fields["fields.mask"], window=description.window
+        network,
+        scales,
+        fields["fields.static"],
+        mask=fields["fields.mask"],
+        window=description.window,
+        noise_channels=model.noise_channels,
+        lead_times=lead_times,
     )
     return Checkpoint(
         stepper=stepper.to(device).eval(),

@@ -28,6 +28,10 @@ class OperatorDataConfig(Strict):
     experiment: Path | None = None
 
 
+FORECAST_SETTINGS = ("rollout_lengths", "pushforward", "lead_times")
+"""Settings of training that solution operators do not have."""
+
+
 class OperatorModelConfig(FourierKeys):
     """Network of a solution operator.
 
@@ -74,6 +78,15 @@ class SolutionConfig(Strict):
                 "data.store is missing: name simulations to learn from, or set loss.equation to learn from "
                 "the equation"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _has_settings_of_operators(self) -> Self:
+        for name in FORECAST_SETTINGS:
+            if getattr(self.train, name):
+                raise ValueError(
+                    f"train.{name} applies to forecast models alone (task weather); leave it out"
+                )
         return self
 
 

@@ -93,10 +93,13 @@ class ModelSection(Strict):
     Attributes:
         window: number of input states.
         members: number of independently trained networks whose outputs are averaged.
+        noise_channels: number of input channels of Gaussian noise, for training on an ensemble score; a
+            deterministic forecast sets them to zero.
     """
 
     window: Layers = 2
     members: Layers = 1
+    noise_channels: Annotated[int, Field(ge=0, le=1024)] = 0
 
     @property
     def layers(self) -> int:
@@ -107,7 +110,7 @@ class ModelSection(Strict):
 class PluginModelConfig(ModelSection):
     """A model registered by another package under the entry point group ``fourcaster.models``.
 
-    The keys other than ``kind``, ``window`` and ``members`` are arguments of its class.
+    The keys other than ``kind``, ``window``, ``members`` and ``noise_channels`` are arguments of its class.
     """
 
     model_config = ConfigDict(extra="allow", protected_namespaces=(), allow_inf_nan=False)

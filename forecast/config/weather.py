@@ -1,12 +1,13 @@
 """Configuration of the task ``weather``: a forecast model trained on a store."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from ...fno.models import REGISTRY
 from ...fno.training.settings import TrainSettings
+from .loss import LossConfig
 from .sections import (
     MODEL_KINDS,
     FourierKeys,
@@ -118,24 +119,6 @@ def _model_tag(values: Any) -> str | None:
     return "plugin" if isinstance(kind, str) and kind in REGISTRY else None
 
 
-class LossConfig(Strict):
-    """Physics terms added to the data loss; none by default.
-
-    Attributes:
-        physics: weight of each balance whose error against the truth is penalised, see
-            ``fno.physics.balances``.
-        warmup: fraction of the training over which these weights increase from zero.
-        compare: also train the same model on the data alone, in ``output/data_only``, and report both.
-    """
-
-    physics: dict[
-        Literal["hydrostatic", "thermal_wind", "continuity", "dry_mass", "energy"],
-        Annotated[float, Field(gt=0)],
-    ] = Field(default_factory=dict)
-    warmup: Annotated[float, Field(ge=0, le=1)] = 0.2
-    compare: bool = True
-
-
 class WeatherConfig(Strict):
     """A training run of a forecast model.
 
@@ -143,7 +126,7 @@ class WeatherConfig(Strict):
         task: ``weather``.
         data: training data.
         model: the network.
-        loss: physics terms.
+        loss: data loss, weights of channels and physics terms.
         train: settings of the training loop; see ``fno.training.TrainSettings``.
         output: folder of the run; the checkpoint is written to ``output/checkpoint``, the state that a
             resumed run needs to ``output/state``.
@@ -168,3 +151,23 @@ class WeatherConfig(Strict):
     loss: LossConfig = LossConfig()
     train: TrainSettings = TrainSettings()
     output: Path
+
+    @model_validator(mode="after")
+    def _check_combination(self) -> Self:
+        ensemble = self.loss.loss_class.ensemble
+        if ensemble and not self.model.noise_channels:
+            raise ValueError(
+                f"loss.kind {self.loss.kind} compares members that differ by a noise input; set "
+                "model.noise_channels to 1 or more"
+            )
+        if self.model.noise_channels and not ensemble:
+            raise ValueError(
+                f"model.noise_channels has no effect with loss.kind {self.loss.kind}, which trains a single "
+                "forecast; leave it out, or set loss.kind to afcrps"
+            )
+        if self.train.lead_times and self.loss.physics:
+            raise ValueError(
+                "loss.physics compares consecutive states, train.lead_times trains on others; leave out one "
+                "of them"
+            )
+        return self

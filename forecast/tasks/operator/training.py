@@ -30,7 +30,7 @@ from ....fno.training.objectives.operator import EvolutionObjective, SteadyObjec
 from ...checkpoint.description import SolutionDescription
 from ...checkpoint.folder import fingerprint, finished_run, write_checkpoint
 from ...checkpoint.solution import build_operator, input_invariants, residual_of
-from ...config.operator import SolutionConfig
+from ...config.operator import FORECAST_SETTINGS, SolutionConfig
 from ...device import pick_device
 from ...interruption import saving_when_stopped
 from ..base import TrainResult
@@ -115,7 +115,7 @@ def run_content(setting: Setting) -> list[Any]:
         "task": True,
         "output": True,
         "data": {"store", "experiment"},
-        "train": {"checkpoint_minutes"},
+        "train": {"checkpoint_minutes", *FORECAST_SETTINGS},
     }
     content: list[Any] = [setting.config.model_dump(mode="json", exclude=irrelevant)]
     if isinstance(setting.source, StoredInstances):

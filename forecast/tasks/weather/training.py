@@ -26,13 +26,15 @@ from ....fno.training import train as fit
 from ....fno.training.loop import TrainingRecord
 from ....fno.training.objectives.forecast import BalanceTerms
 from ...checkpoint.description import ForecastDescription
-from ...checkpoint.folder import fingerprint, finished_run
+from ...checkpoint.folder import drop_defaults, fingerprint, finished_run
 from ...checkpoint.weather import Checkpoint, load_checkpoint, save_checkpoint
-from ...config.weather import LossConfig, WeatherConfig
+from ...config.loss import LossConfig
+from ...config.weather import WeatherConfig
 from ...device import pick_device
 from ...interruption import saving_when_stopped
 from ...model import build_stepper
 from ..base import TrainResult
+from .losses import build_loss, channel_weights
 
 log = logging.getLogger(__name__)
 Comparison = dict[str, dict[str, float | None]]
@@ -59,13 +61,14 @@ def train(config: WeatherConfig, *, device: str | None, progress: Progress | Non
     control = None
     if compare:
         _balances(config, store)  # errors are raised before the control is trained
-        without = {"loss": LossConfig(), "output": output / "data_only"}
+        without = {"loss": LossConfig(**config.loss.changed()), "output": output / "data_only"}
         control = train(config.model_copy(update=without), device=device, progress=progress)
     split = store.split(config.data.train_period, config.data.validation_fraction, config.data.gap_steps)
     fields = _open_fields(config, store)
     static = store.static(config.data.static)
     statistics = store_statistics(store, fields, split.fit)
     settings = config.train
+    weighting = channel_weights(config.loss, store.channels)
     stepper = build_stepper(
         config.model,
         store.channels,
@@ -73,6 +76,7 @@ def train(config: WeatherConfig, *, device: str | None, progress: Progress | Non
         statistics=statistics,
         seed=settings.seed,
         static=list(static.values()),
+        lead_times=settings.lead_times,
     ).to(device)
     reader = BatchReader(fields, statistics.cycle, store.grid, store.step, pin=device.startswith("cuda"))
     source = StoreBatches(
@@ -94,7 +98,16 @@ def train(config: WeatherConfig, *, device: str | None, progress: Progress | Non
     )
     weights = torch.from_numpy(store.grid.area_weights).float()[:, None] * stepper.mask.cpu()
     physics = _balances(config, store)
-    objective = ForecastObjective(stepper, weights, settings.noise, physics=physics)
+    objective = ForecastObjective(
+        stepper,
+        weights,
+        settings.noise,
+        physics=physics,
+        data_loss=build_loss(config.loss, stepper, store.grid, weights=weights),
+        channel_weights=weighting,
+        pushforward=settings.pushforward,
+        lead_times=settings.lead_times,
+    )
     with saving_when_stopped(output / "state"):
         record = fit(
             stepper,
@@ -262,13 +275,19 @@ def run_fingerprint(config: WeatherConfig, store: Store) -> str:
         settings["data"]["static"] = list(static)
     if not config.data.gap_steps:
         settings["data"].pop("gap_steps")
-    if not config.loss.physics:
+    balances = {name: settings["loss"][name] for name in ("physics", "warmup") if config.loss.physics}
+    if not (loss := balances | config.loss.changed()):
         settings.pop("loss")
+    else:
+        settings["loss"] = loss
     if config.model.kind == "sfno":
         for key, default in (("analysis", "quadrature"), ("local", False)):
             if settings["model"][key] == default:
                 settings["model"].pop(key)
     settings["train"].pop("checkpoint_minutes")
+    drop_defaults(settings["train"], TrainSettings(), ("rollout_lengths", "pushforward", "lead_times"))
+    if not config.model.noise_channels:
+        settings["model"].pop("noise_channels")
     times = store.dataset["time"].values.astype(str).tolist()
     data = [times, [str(c) for c in store.channels], dict(store.dataset.attrs)]
     data += [store.dataset[axis].values.astype(np.float64).tolist() for axis in store.grid.axes]
