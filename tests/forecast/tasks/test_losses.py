@@ -1,0 +1,186 @@
+"""Losses and rollouts from the configuration: training lowers the validation error, and options must apply."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import make_source, tiny_config
+
+from fourcaster import forecast
+from fourcaster.datasets.schema import Channel
+from fourcaster.datasets.store.open import open_store
+from fourcaster.fno.losses.registry import LOSSES
+from fourcaster.forecast.checkpoint.weather import load_checkpoint
+from fourcaster.forecast.config.loss import LossConfig
+from fourcaster.forecast.tasks.weather.losses import channel_weights
+from fourcaster.forecast.tasks.weather.training import run_fingerprint
+
+CHANNELS = [Channel("t2m", None, "K"), Channel("t", 500, "K"), Channel("t", 850, "K"), Channel("z", 500, "m")]
+SMALL = ["train.epochs=4", "train.rollout_steps=1", "train.learning_rate=0.01", "train.warmup_steps=2"]
+
+
+def scores(output: Path) -> list[float]:
+    lines = (output / "state" / "log.jsonl").read_text().splitlines()
+    return [json.loads(line)["validation_rmse"] for line in lines]
+
+
+def train(store, output, *overrides):
+    return forecast.train(tiny_config(store, output, *SMALL, *overrides))
+
+
+@pytest.fixture(scope="module")
+def persistence(tiny_store, tmp_path_factory):
+    """Validation error of persistence by step: that of a model whose learning rate is almost zero."""
+    output = tmp_path_factory.mktemp("persistence") / "run"
+    train(tiny_store, output, "train.epochs=1", "train.learning_rate=1e-12")
+    return scores(output)[-1]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        *([f"loss.kind={kind}"] for kind in LOSSES if kind != "afcrps"),
+        ["loss.kind=afcrps", "model.noise_channels=2"],
+        ["train.rollout_steps=3", "train.pushforward=true"],
+        ["train.rollout_lengths=[1, 1, 2, 3]"],
+        ["train.lead_times=[1, 2, 4]"],
+        ["train.noise=0.2"],
+    ],
+    ids=lambda overrides: overrides[0].removeprefix("loss.kind="),
+)
+def test_training_lowers_the_validation_error(overrides, tiny_store, tmp_path, persistence):
+    result = train(tiny_store, tmp_path / "run", *overrides)
+    errors = scores(tmp_path / "run")
+    assert min(np.mean(e) for e in errors) < 0.9 * np.mean(persistence)
+    prediction = forecast.load(result.checkpoint, device="cpu").run(make_source(), "2001-02-01T00", "24h")
+    assert np.isfinite(prediction["t2m"]).all()
+
+
+def test_a_model_with_a_noise_input_forecasts_without_noise_and_loads_again(tiny_store, tmp_path):
+    result = train(
+        tiny_store,
+        tmp_path / "run",
+        "loss.kind=afcrps",
+        "loss.members=3",
+        "model.noise_channels=2",
+        "train.epochs=1",
+    )
+    model = forecast.load(result.checkpoint, device="cpu")
+    stepper = load_checkpoint(result.checkpoint).stepper
+    assert stepper.noise_channels == 2 and not stepper.lead_times
+    runs = [model.run(make_source(), "2001-02-01T00", "12h")["t2m"].values for _ in range(2)]
+    assert np.array_equal(*runs)
+    several = model.run(make_source(), ["2001-02-01T00", "2001-02-02T00"], "12h")["t2m"].values
+    assert np.allclose(several[:1], runs[0], atol=1e-3)
+
+
+def test_a_model_with_lead_times_loads_again(tiny_store, tmp_path):
+    result = train(tiny_store, tmp_path / "run", "train.lead_times=[1, 3]", "train.epochs=1")
+    stepper = load_checkpoint(result.checkpoint).stepper
+    assert stepper.lead_times == (1, 3)
+    plain = train(tiny_store, tmp_path / "plain", "train.epochs=1")
+    channels = [load_checkpoint(r.checkpoint).stepper.network.networks[0].in_channels for r in (result, plain)]
+    assert channels[0] == channels[1] + 1
+
+
+def test_a_finished_run_of_an_ensemble_loss_is_recognised(tiny_store, tmp_path):
+    options = ["loss.kind=afcrps", "model.noise_channels=1", "train.epochs=1", "loss.variables={t2m: 2}"]
+    assert not train(tiny_store, tmp_path / "run", *options).already_done
+    assert train(tiny_store, tmp_path / "run", *options).already_done
+
+
+def test_settings_at_their_defaults_leave_the_fingerprint_of_a_run_as_it_was(tiny_store, tmp_path):
+    store = open_store(tiny_store)
+    plain = run_fingerprint(tiny_config(tiny_store, tmp_path), store)
+    for default in (
+        "loss.kind=mse",
+        "loss.channel_weights=tendency",
+        "loss.variables={}",
+        "model.noise_channels=0",
+        "train.rollout_lengths=[]",
+        "train.pushforward=false",
+        "train.lead_times=[]",
+    ):
+        assert run_fingerprint(tiny_config(tiny_store, tmp_path, default), store) == plain
+    changed = {
+        run_fingerprint(tiny_config(tiny_store, tmp_path, *overrides), store)
+        for overrides in (
+            ["loss.kind=huber"],
+            ["loss.kind=huber", "loss.delta=2"],
+            ["loss.channel_weights=state"],
+            ["loss.variables={t2m: 2}"],
+            ["loss.levels={500: 2}"],
+            ["loss.kind=afcrps", "model.noise_channels=1"],
+            ["loss.kind=afcrps", "model.noise_channels=2"],
+            ["train.pushforward=true"],
+            ["train.rollout_steps=1", "train.rollout_lengths=[1, 2]"],
+            ["train.rollout_steps=1", "train.lead_times=[1, 2]"],
+        )
+    }
+    assert len(changed | {plain}) == 11
+
+
+def test_weights_of_channels_are_products_with_mean_one():
+    config = LossConfig(variables={"t": 2, "z": 0}, levels={500: 3})
+    weights = channel_weights(config, CHANNELS)
+    assert torch.allclose(weights, torch.tensor([1.0, 6.0, 2.0, 0.0]) * 4 / 9)
+    assert channel_weights(LossConfig(), CHANNELS) is None
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"variables": {"t3m": 1}}, "no variable 't3m'; did you mean t2m"),
+        ({"levels": {400: 1}}, "no level 400 hPa; there are: 500, 850"),
+        ({"variables": {"t2m": 0, "t": 0, "z": 0}}, "every channel the weight zero"),
+    ],
+)
+def test_weights_of_unknown_channels_are_refused(weights, message):
+    with pytest.raises(ValueError, match=message):
+        channel_weights(LossConfig(**weights), CHANNELS)
+
+
+@pytest.mark.parametrize("kind", ["anomaly", "state"])
+def test_units_of_the_errors_change_the_result(kind, tiny_store, tmp_path):
+    runs = [
+        train(tiny_store, tmp_path / name, f"loss.channel_weights={name}", "train.epochs=1")
+        for name in ("tendency", kind)
+    ]
+    weights = [(r.checkpoint / "weights.safetensors").read_bytes() for r in runs]
+    assert weights[0] != weights[1]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["loss.kind=hubert"], r"loss.kind: no such loss; did you mean huber"),
+        (["loss.delta=1"], "delta has no effect on kind mse, only on huber"),
+        (["loss.kind=mae", "loss.quantile=0.3"], "quantile has no effect on kind mae, only on quantile"),
+        (["loss.members=4"], "members has no effect on kind mse, only on afcrps"),
+        (["loss.kind=relative_l2", "loss.channel_weights=state"], "channel_weights has no effect"),
+        (["loss.kind=afcrps"], "set model.noise_channels"),
+        (["model.noise_channels=2"], "model.noise_channels has no effect with loss.kind mse"),
+        (["loss.kind=quantile", "loss.quantile=1"], "loss.quantile"),
+        (["loss.kind=afcrps", "model.noise_channels=1", "loss.members=1"], "loss.members"),
+        (["loss.variables={t2m: -1}"], "loss.variables.t2m"),
+        (["loss.lambda=2"], "unknown key loss.lambda"),
+        (["train.pushforward=true", "train.rollout_steps=1"], "train.pushforward needs rollouts"),
+        (["train.lead_times=[1, 2]"], "train.lead_times must not be combined"),
+        (["train.lead_times=[2, 4]", "train.rollout_steps=1"], "train.lead_times must be"),
+        (
+            ["train.lead_times=[1, 2]", "train.rollout_steps=1", "loss.physics={hydrostatic: 1}"],
+            "loss.physics compares consecutive states",
+        ),
+    ],
+)
+def test_options_that_do_not_apply_are_errors_that_name_them(overrides, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_config(Path("store"), Path("run"), *overrides)
+
+
+def test_a_weight_of_an_unknown_variable_is_refused_before_training(tiny_store, tmp_path):
+    with pytest.raises(ValueError, match="loss.variables: the model has no variable 't3m'"):
+        train(tiny_store, tmp_path / "run", "loss.variables={t3m: 2}")
+    assert not (tmp_path / "run" / "state").exists()
