@@ -25,6 +25,7 @@ class Stream(StrEnum):
     SAMPLE_ORDER = "sample order"
     DRAWN_INSTANCES = "drawn instances"
     PERTURBATIONS = "perturbations"
+    NOISE_INPUT = "noise input"  # of the network, in an ensemble forecast
 
     @property
     def key(self) -> int:

@@ -1,6 +1,6 @@
 """One time step of a forecast with any network, in normalised anomalies."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -178,7 +178,7 @@ class Stepper(PreciseConstants):
         drivers: Iterable[tuple[Tensor, Tensor]],
         at_once: int | None = None,
         *,
-        generator: torch.Generator | None = None,
+        noise: Callable[[Tensor], Tensor] | None = None,
     ) -> Iterator[Tensor]:
         """Yield the anomaly of each step after the window, one for each entry of ``drivers``.
 
@@ -187,11 +187,12 @@ class Stepper(PreciseConstants):
             drivers: background and forcing of each step, as ``forward`` takes them.
             at_once: largest number of samples that the network processes at a time, which bounds its memory;
                 all by default.
-            generator: source of the noise input of each step, on the CPU; no noise by default.
+            noise: returns the noise input of a step, called with its window; zeros by default.
         """
         for background, forcing in drivers:
-            tensors = (window, background, forcing, self.noise(window, generator))
+            drawn = self.noise(window, None) if noise is None else noise(window)
+            tensors = (window, background, forcing, drawn)
             parts = zip(*(tensor.split(at_once or len(window)) for tensor in tensors), strict=True)
-            step = torch.cat([self(*part, noise=noise) for *part, noise in parts])
+            step = torch.cat([self(*part, noise=drawn) for *part, drawn in parts])
             window = torch.cat([window[:, 1:], step[:, None]], dim=1)
             yield step

@@ -126,6 +126,27 @@ def perturbations(
     return result
 
 
+def noise_input(times: TimeArray, ensemble: Ensemble, *, step: int, shape: tuple[int, ...]) -> Float:
+    """Return the noise input of a network for one step of each member, zeros for an unperturbed one.
+
+    Args:
+        times: initial times, shape (time,).
+        ensemble: members and seed.
+        step: number of the step, from 1.
+        shape: number of noise fields and points of the grid.
+
+    Returns:
+        Gaussian noise with variance one, shape (time, member, *shape); that of a member depends only on the
+        seed, its initial time and number, and the step.
+    """
+    result = np.zeros((len(times), ensemble.members, *shape), np.float32)
+    for i, time in enumerate(times):
+        for member in range(int(ensemble.has_control), ensemble.members):
+            random = numpy_generator(ensemble.seed, Stream.NOISE_INPUT, _seconds(time), member, step)
+            result[i, member] = random.standard_normal(shape, dtype=np.float32)
+    return result
+
+
 def within_bounds(added: Float, analysis: Float, bounds: NDArray[np.float64]) -> Float:
     """Return perturbations reduced so that no member exceeds the bounds.
 
@@ -145,6 +166,11 @@ def within_bounds(added: Float, analysis: Float, bounds: NDArray[np.float64]) ->
     return added * factor[:, None]
 
 
+def _seconds(time: np.datetime64) -> int:
+    """Return a time as a number that is not negative [s]."""
+    return int(time.astype("datetime64[s]").astype(int)) % 2**64
+
+
 def _draw(
     checkpoint: Checkpoint, states: InitialStates, time: np.datetime64, *, number: int, seed: int
 ) -> Float:
@@ -152,8 +178,7 @@ def _draw(
 
     Its root mean square over area and channels is one standard deviation of the anomalies.
     """
-    seconds = int(time.astype("datetime64[s]").astype(int)) % 2**64
-    random = numpy_generator(seed, Stream.PERTURBATIONS, seconds, number)
+    random = numpy_generator(seed, Stream.PERTURBATIONS, _seconds(time), number)
     count = int(np.searchsorted(states.fields.times, time, side="right"))
     stepper = checkpoint.stepper
     deviation = stepper.anomaly_std.cpu().numpy()

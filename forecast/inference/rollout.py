@@ -1,5 +1,6 @@
 """Forecasts by repeated steps of a trained model."""
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,7 +13,7 @@ from ...datasets.forcings import forcings
 from ...fno.memory import machine_memory
 from ..checkpoint.weather import Checkpoint
 from .initial_states import InitialStates, TimeArray
-from .perturbations import Ensemble, perturbations, within_bounds
+from .perturbations import Ensemble, noise_input, perturbations, within_bounds
 
 Float = NDArray[np.float32]
 
@@ -67,6 +68,7 @@ def rollout(
             f"{format_time(states.fields.times[positions[sample, state]])}; fill them first"
         )
     members = ensemble.members
+    initial_times = times
     shape = (len(times), *((members,) if members > 1 else ()), *initial.shape[2:])
     if members > 1:
         _check_memory(members, initial.nbytes)
@@ -91,12 +93,22 @@ def rollout(
             yield background, forcing
             start = end
 
+    steps_done = itertools.count(1)
+
+    def noise(window: torch.Tensor) -> torch.Tensor:
+        """Return the noise input of the next step; without an ensemble it is zero."""
+        if members == 1 or not stepper.noise_channels:
+            return stepper.noise(window, None)
+        points = (stepper.noise_channels, *mask.shape[1:])
+        drawn = noise_input(initial_times, ensemble, step=next(steps_done), shape=points)
+        return torch.from_numpy(drawn).flatten(0, 1).to(window)
+
     backgrounds = np.stack([checkpoint.cycle.at(t) for t in states.fields.times[positions]])
     with torch.inference_mode():
         window = stepper.anomaly(
             torch.from_numpy(initial).to(device), torch.from_numpy(backgrounds).to(device)
         )
-        for anomaly in stepper.rollout(window, drivers(), batch_size):
+        for anomaly in stepper.rollout(window, drivers(), batch_size, noise=noise):
             state = stepper.state(anomaly, latest_background.pop()).cpu().numpy()
             if not (finite := np.isfinite(state[:, mask]).all(axis=1)).all():
                 first = format_time(times[np.argmin(finite)])

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -197,7 +198,7 @@ class ForecastObjective:
         stepper = self.stepper
         times = range(stepper.window + start, batch.state.shape[1])[:count]
         drivers = ((batch.background[:, t - 1 : t + 1], batch.forcing[:, t - 1 : t + 1]) for t in times)
-        predictions = stepper.rollout(window, drivers, generator=generator)
+        predictions = stepper.rollout(window, drivers, noise=partial(stepper.noise, generator=generator))
         for t, prediction in zip(times, predictions, strict=True):
             yield t, prediction, stepper.anomaly(batch.state[:, t], batch.background[:, t])
 

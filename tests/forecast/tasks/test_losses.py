@@ -1,4 +1,4 @@
-"""Losses and rollouts from the configuration: training lowers the validation error, and options must apply."""
+"""Losses and rollouts from the configuration: training lowers the error, and options must apply."""
 
 import json
 from pathlib import Path
@@ -14,6 +14,7 @@ from fourcaster.datasets.store.open import open_store
 from fourcaster.fno.losses.registry import LOSSES
 from fourcaster.forecast.checkpoint.weather import load_checkpoint
 from fourcaster.forecast.config.loss import LossConfig
+from fourcaster.forecast.inference.perturbations import Ensemble, noise_input
 from fourcaster.forecast.tasks.weather.losses import channel_weights
 from fourcaster.forecast.tasks.weather.training import run_fingerprint
 
@@ -58,22 +59,45 @@ def test_training_lowers_the_validation_error(overrides, tiny_store, tmp_path, p
     assert np.isfinite(prediction["t2m"]).all()
 
 
-def test_a_model_with_a_noise_input_forecasts_without_noise_and_loads_again(tiny_store, tmp_path):
-    result = train(
-        tiny_store,
-        tmp_path / "run",
-        "loss.kind=afcrps",
-        "loss.members=3",
-        "model.noise_channels=2",
-        "train.epochs=1",
-    )
-    model = forecast.load(result.checkpoint, device="cpu")
-    stepper = load_checkpoint(result.checkpoint).stepper
+@pytest.fixture(scope="module")
+def noisy(tiny_store, tmp_path_factory):
+    """Return a model with a noise input."""
+    output = tmp_path_factory.mktemp("noisy") / "run"
+    options = ["loss.kind=afcrps", "loss.members=3", "model.noise_channels=2", "train.epochs=2"]
+    return forecast.load(train(tiny_store, output, *options).checkpoint, device="cpu")
+
+
+def test_a_model_with_a_noise_input_forecasts_without_noise(noisy):
+    stepper = noisy.checkpoint.stepper
     assert stepper.noise_channels == 2 and not stepper.lead_times
-    runs = [model.run(make_source(), "2001-02-01T00", "12h")["t2m"].values for _ in range(2)]
+    runs = [noisy.run(make_source(), "2001-02-01T00", "12h")["t2m"].values for _ in range(2)]
     assert np.array_equal(*runs)
-    several = model.run(make_source(), ["2001-02-01T00", "2001-02-02T00"], "12h")["t2m"].values
+    several = noisy.run(make_source(), ["2001-02-01T00", "2001-02-02T00"], "12h")["t2m"].values
     assert np.allclose(several[:1], runs[0], atol=1e-3)
+
+
+def test_members_of_a_forecast_receive_noise_and_the_first_does_not(noisy):
+    times = ["2001-02-01T00", "2001-02-02T00"]
+    options = {"members": 3, "amplitude": 1e-6}
+    first = noisy.run(make_source(), times, "24h", seed=1, **options)["t2m"]
+    alone = noisy.run(make_source(), times[1], "24h", seed=1, **options)["t2m"]
+    other = noisy.run(make_source(), times, "24h", seed=2, **options)["t2m"]
+    control = noisy.run(make_source(), times, "24h")["t2m"]
+    assert np.allclose(first.isel(time=1), alone.isel(time=0), atol=1e-3)
+    assert np.allclose(first.isel(number=0), control, atol=1e-3)
+    spread = first.std("number").mean(["time", "latitude", "longitude"])
+    assert spread[0] < 1e-3 < 0.01 < spread[1] < spread[-1]
+    assert np.abs(first - other).isel(number=1, prediction_timedelta=-1).max() > 0.01
+
+
+def test_the_noise_input_of_a_member_depends_on_its_time_number_step_and_seed_alone():
+    times = np.array(["2001-02-01", "2001-02-02"], dtype="datetime64[ns]")
+    noise = noise_input(times, Ensemble(3, seed=4), step=2, shape=(2, 50, 60))
+    assert (noise[:, 0] == 0).all() and noise[:, 1:].std() == pytest.approx(1, rel=0.02)
+    assert abs((noise[:, 1] * noise[:, 2]).mean()) < 0.02
+    alone = noise_input(times[1:], Ensemble(5, seed=4), step=2, shape=(2, 50, 60))
+    assert np.array_equal(noise[1], alone[0, :3])
+    assert noise_input(times, Ensemble(2), step=1, shape=(1, 4, 4)).all()
 
 
 def test_a_model_with_lead_times_loads_again(tiny_store, tmp_path):
@@ -81,7 +105,9 @@ def test_a_model_with_lead_times_loads_again(tiny_store, tmp_path):
     stepper = load_checkpoint(result.checkpoint).stepper
     assert stepper.lead_times == (1, 3)
     plain = train(tiny_store, tmp_path / "plain", "train.epochs=1")
-    channels = [load_checkpoint(r.checkpoint).stepper.network.networks[0].in_channels for r in (result, plain)]
+    channels = [
+        load_checkpoint(r.checkpoint).stepper.network.networks[0].in_channels for r in (result, plain)
+    ]
     assert channels[0] == channels[1] + 1
 
 
@@ -181,6 +207,6 @@ def test_options_that_do_not_apply_are_errors_that_name_them(overrides, message)
 
 
 def test_a_weight_of_an_unknown_variable_is_refused_before_training(tiny_store, tmp_path):
-    with pytest.raises(ValueError, match="loss.variables: the model has no variable 't3m'"):
+    with pytest.raises(ValueError, match=r"loss\.variables: the model has no variable 't3m'"):
         train(tiny_store, tmp_path / "run", "loss.variables={t3m: 2}")
     assert not (tmp_path / "run" / "state").exists()
