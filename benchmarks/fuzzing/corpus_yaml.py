@@ -225,7 +225,8 @@ def keys() -> list[str]:
     from dataclasses import fields
 
     from fourcaster.fno.training.settings import TrainSettings
-    from fourcaster.forecast.config.weather import DataConfig, FNOConfig, LossConfig
+    from fourcaster.forecast.config.loss import LossConfig
+    from fourcaster.forecast.config.weather import DataConfig, FNOConfig
 
     train = [f"train.{field.name}" for field in fields(TrainSettings)]
     return [

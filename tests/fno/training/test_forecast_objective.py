@@ -13,6 +13,7 @@ from fourcaster.fno.losses.pointwise import MeanAbsoluteError
 from fourcaster.fno.models.stepper import Scales, Stepper
 from fourcaster.fno.random import Stream, torch_generator
 from fourcaster.fno.training import ForecastObjective, TrainSettings, train
+from fourcaster.fno.training.objectives.forecast import BalanceTerms
 
 SIZE = (5, 6)
 CHANNELS = 2
@@ -234,6 +235,48 @@ def test_members_of_an_ensemble_differ_by_the_noise_input_alone():
     assert torch.equal(value, loss_of(objective, batch)) and not torch.equal(
         value, loss_of(objective, batch, 1)
     )
+
+
+class Total:
+    """A balance whose residual is the sum of the channels."""
+
+    def residuals(self, state):
+        return {"total": state.nan_to_num().sum(dim=1)}
+
+
+def test_balances_are_averaged_over_the_members_of_an_ensemble():
+    network = Recorder(channel=-1)
+    stepper = make_stepper(noise_channels=1, network=network)
+    objective = ForecastObjective(
+        stepper,
+        WEIGHTS,
+        physics=BalanceTerms(Total(), {"total": 2.0}, warmup=0.0),
+        data_loss=AlmostFairCRPS(make_domain(stepper), members=3),
+    )
+    batch = make_batch(3)
+    loss = objective.loss(batch, 0.5, generator())
+    ratio = torch.tensor([0.5, 0.125])[:, None, None]
+    anomaly = stepper.anomaly(batch.state[:, 1], batch.background[:, 1])
+    change = Total().residuals(batch.state[:, 2])["total"] - Total().residuals(batch.state[:, 1])["total"]
+    squares = []
+    for x in network.inputs:
+        step = anomaly + torch.where(stepper.mask, 0.1 * ratio * x[:, [-1, -1]], 0.0)
+        total = stepper.state(step, batch.background[:, 2]).nan_to_num().sum(dim=1)
+        squares.append((total - Total().residuals(batch.state[:, 2])["total"]).square().mean())
+    square = torch.stack(squares).mean()
+    assert torch.allclose(loss.terms["total"], square.sqrt())
+    assert torch.allclose(loss.value, loss.terms["data"] + 2 * square / change.square().mean())
+
+
+def test_balances_of_a_pushforward_step_are_compared_with_the_state_before_it():
+    stepper = make_stepper()
+    terms = BalanceTerms(Total(), {"total": 1.0}, warmup=0.0)
+    objective = ForecastObjective(stepper, WEIGHTS, physics=terms, pushforward=True)
+    batch = make_batch(5)
+    loss = objective.loss(batch, 0.5, generator())
+    totals = [Total().residuals(batch.state[:, t])["total"] for t in (3, 4)]
+    scale = (totals[1] - totals[0]).square().mean()
+    assert torch.allclose(loss.value, loss.terms["data"] + loss.terms["total"].square() / scale)
 
 
 def test_validation_and_rollouts_without_a_generator_have_no_noise():
