@@ -15,6 +15,7 @@ from fourcaster.fno.losses.registry import LOSSES
 from fourcaster.forecast.checkpoint.weather import load_checkpoint
 from fourcaster.forecast.config.loss import LossConfig
 from fourcaster.forecast.inference.perturbations import Ensemble, noise_input
+from fourcaster.forecast.tasks.dispatch import load_config
 from fourcaster.forecast.tasks.weather.losses import channel_weights
 from fourcaster.forecast.tasks.weather.training import run_fingerprint
 
@@ -210,3 +211,12 @@ def test_a_weight_of_an_unknown_variable_is_refused_before_training(tiny_store, 
     with pytest.raises(ValueError, match=r"loss\.variables: the model has no variable 't3m'"):
         train(tiny_store, tmp_path / "run", "loss.variables={t3m: 2}")
     assert not (tmp_path / "run" / "state").exists()
+
+
+@pytest.mark.parametrize(
+    "setting", ["train.rollout_lengths=[1, 2]", "train.lead_times=[1, 2]", "train.pushforward=true"]
+)
+def test_settings_of_forecast_models_are_refused_for_solution_operators(setting):
+    overrides = [setting, *(["train.rollout_steps=2"] if "pushforward" in setting else [])]
+    with pytest.raises(ValueError, match=f"{setting.split('=')[0]} applies to forecast models alone"):
+        load_config("pino/burgers", overrides)
