@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 _PATTERN = re.compile(rf"\s*(\d+(?:\.\d+)?)\s*({'|'.join(_SECONDS)})\s*", flags=re.IGNORECASE)
+_CLOCK = re.compile(r"\s*(?:(\d{1,6})-)?(\d{1,6}):([0-5]?\d):([0-5]?\d)\s*")
 _LONGEST = 200 * 366 * 86400  # s; timestamps in nanoseconds cover a range three times as long
 
 
@@ -28,6 +29,31 @@ def parse_seconds(text: str) -> float:
     seconds = float(match[1]) * _SECONDS[match[2].lower()]
     if not seconds <= _LONGEST:
         raise ValueError(f"{str(text)[:80]!r} is longer than 200 years; write e.g. 90min, 72h or 10d")
+    return seconds
+
+
+def parse_clock(text: str) -> float:
+    """Return the seconds in a time limit: a duration, or a time as batch queues write it.
+
+    The latter is ``HOURS:MINUTES:SECONDS`` or ``DAYS-HOURS:MINUTES:SECONDS``.
+
+    >>> parse_clock("3:50:00"), parse_clock("1-12:00:00"), parse_clock("30min")
+    (13800.0, 129600.0, 1800.0)
+
+    Raises:
+        ValueError: the text is neither, zero, or longer than 200 years.
+    """
+    match = _CLOCK.fullmatch(str(text))
+    try:
+        if match is None:
+            seconds = parse_seconds(text)
+        else:
+            days, hours, minutes, rest = (float(part or 0) for part in match.groups())
+            seconds = 86400 * days + 3600 * hours + 60 * minutes + rest
+    except ValueError as error:
+        raise ValueError(f"{str(text)[:80]!r} is not a time limit; write e.g. 3:50:00 or 230min") from error
+    if not 0 < seconds <= _LONGEST:
+        raise ValueError(f"{str(text)[:80]!r} is not between 0 and 200 years; write e.g. 3:50:00 or 230min")
     return seconds
 
 

@@ -40,6 +40,14 @@ class Stopped(KeyboardInterrupt):  # which libraries do not catch, unlike other 
         self.signal = _state.received or signal.SIGINT
 
 
+class DeadlineError(Exception):
+    """Work stopped before the end of its time limit, and the same call resumes it.
+
+    Args:
+        text: message that says what is saved and how to resume.
+    """
+
+
 class _State:
     """State of the signal handler.
 
@@ -63,6 +71,11 @@ _state = _State()
 def requested() -> bool:
     """Return whether a signal to stop has arrived."""
     return _state.received is not None
+
+
+def seconds_since_request() -> float | None:
+    """Return the time since a signal to stop has arrived [s]; None without one."""
+    return time.monotonic() - _state.at if requested() else None
 
 
 @contextmanager

@@ -25,6 +25,10 @@ class NonFiniteError(ValueError):
     """A loss, gradient, weight or saved value that is NaN or infinite; it was not saved."""
 
 
+class OtherRunError(ValueError):
+    """A saved state of another run; the message lists what differs."""
+
+
 class StoppedError(Exception):
     """Training stopped on request and saved its state; the message reports its progress."""
 

@@ -1,11 +1,13 @@
 """The training log in JSON lines; on resume it is truncated to the step of the saved state."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..weights.regular_file import open_regular
 from .files import replacing_file
+from .restoration import Restoration
 
 _LONGEST = 2**20  # bytes of a record
 
@@ -27,6 +29,16 @@ class TrainingLog:
         kept = [line for line in read_lines(path) if line["step"] <= step] if path.exists() else []
         with replacing_file(path) as temporary, open(temporary, "w") as file:
             file.writelines(json.dumps(line) + "\n" for line in kept)
+
+    def complete(self, restorations: Sequence[Restoration]) -> None:
+        """Append the records of returns to an earlier state that the log lacks.
+
+        Args:
+            restorations: all returns so far, of which an interrupted run has not written the last one.
+        """
+        written = sum("failed_step" in line for line in read_lines(self.path))
+        for restoration in restorations[written:]:
+            self.write(restoration.to_dict())
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one record."""

@@ -6,26 +6,28 @@ killed at any moment and resumed ends with the same bits as an uninterrupted one
 number of threads.
 
 A loss or gradient that is not finite stops the run before the optimizer uses it, so a saved state is always
-finite.
+finite. The run can also go back to the start of the epoch and lower the learning rate.
 """
 
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
-from ..errors import StoppedError
+from ..errors import NonFiniteError, StoppedError
 from ..progress import Progress
 from .log import TrainingLog
 from .protocols import BatchSource, Objective
 from .settings import TrainSettings
 from .throughput import ThroughputMeter
 from .trainer import Trainer
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,35 @@ class TrainingRecord:
         steps: number of optimizer steps.
         best_score: best validation score; None without validation data.
         best_epoch: epoch of the best score.
+        stopped_early: whether training ended for lack of a better score.
+        restorations: number of returns to an earlier state.
+        origin: record of the run whose weights this one started from, if any.
     """
 
     steps: int
     best_score: float | None
     best_epoch: int | None
+    stopped_early: bool = False
+    restorations: int = 0
+    origin: Mapping[str, Any] | None = None
+
+
+class Rescuable(Protocol):
+    """A training run that another thread can save."""
+
+    @property
+    def save_seconds(self) -> float:
+        """Longest time that saving the state took [s]."""
+
+    @property
+    def total(self) -> int:
+        """Number of steps of the whole run."""
+
+    def rescue(self) -> int | None:
+        """Save the state after the last whole step, let no further step be completed, and return its number.
+
+        None if there is no state.
+        """
 
 
 def train(
@@ -51,8 +77,10 @@ def train(
     settings: TrainSettings,
     folder: Path,
     fingerprint: str = "",
+    description: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     stop: Callable[[], bool] | None = None,
+    watch: Callable[[Rescuable], None] | None = None,
 ) -> TrainingRecord:
     """Train ``model`` in place; it ends with the averaged weights of the best validation score.
 
@@ -65,42 +93,81 @@ def train(
             ``log.jsonl``.
         fingerprint: identifies everything that the result depends on; a saved state with another fingerprint
             is an error.
+        description: what the fingerprint was computed from, as nested JSON values, so that the error can
+            list what changed.
         progress: called with (step, total steps, text).
         stop: called after each step; if it returns True, the state is saved and training ends.
+        watch: called before the first step with the run, so that another thread can save it while a step
+            takes too long.
 
     Raises:
         StoppedError: ``stop`` returned True.
-        ValueError: the saved state belongs to other settings.
+        OtherRunError: the saved state belongs to other settings.
         NonFiniteError: a term of the loss, the gradient, the weights or the saved state are not finite; the
             message names the step and the term or parameter, and the last saved state is kept.
     """
-    trainer = Trainer(model, objective, source, settings=settings, folder=folder, fingerprint=fingerprint)
+    trainer = Trainer(
+        model,
+        objective,
+        source,
+        settings=settings,
+        folder=folder,
+        fingerprint=fingerprint,
+        description=description,
+    )
+    if watch is not None:
+        watch(trainer)
     trainer.resume()
     trainer.warn_without_validation()
     log = TrainingLog(folder / "log.jsonl", trainer.step)
-    per_epoch = source.steps_per_epoch()
-    saved = time.monotonic()
-    while trainer.step < trainer.total:
-        epoch, start = divmod(trainer.step, per_epoch)
-        with closing(source.epoch(epoch, settings.rollout_length(epoch), start)) as batches:  # type: ignore[type-var]
-            terms: list[dict[str, float]] = []
-            throughput = ThroughputMeter(batches)
-            for batch in throughput:
-                terms.append(trainer.train_step(batch))
-                if progress:
-                    losses = "  ".join(f"{name} {value:.4g}" for name, value in terms[-1].items())
-                    text = f"epoch {epoch + 1}/{settings.epochs}  {losses}  {throughput}"
-                    progress(trainer.step, trainer.total, text)
-                if stop is not None and trainer.step < trainer.total and stop():
-                    trainer.save()
-                    raise StoppedError(f"the state after step {trainer.step} of {trainer.total} is saved")
-                due = time.monotonic() - saved > 60 * settings.checkpoint_minutes
-                if due and trainer.step % per_epoch:
-                    trainer.save()
-                    saved = time.monotonic()
-        averages = {name: mean([t[name] for t in terms if name in t]) for name in terms[-1]}
-        log.write(trainer.end_epoch(epoch, averages, throughput))
+    log.complete(trainer.restorations)
+    while not trainer.finished:
+        try:
+            log.write(_train_epoch(trainer, progress=progress, stop=stop))
+        except NonFiniteError as error:
+            if settings.on_non_finite != "restore":
+                raise
+            trainer.restore(error)
+            log.complete(trainer.restorations)
+            continue
         trainer.save()
-        saved = time.monotonic()
+        trainer.keep_epoch()
+    if trainer.stopped_early:
+        logger.info("no better validation score for %d epochs: training ends early", settings.patience)
     model.load_state_dict(trainer.best or trainer.average)
-    return TrainingRecord(trainer.step, trainer.best_score, trainer.best_epoch)
+    return TrainingRecord(
+        trainer.step,
+        trainer.best_score,
+        trainer.best_epoch,
+        stopped_early=trainer.stopped_early,
+        restorations=len(trainer.restorations),
+        origin=trainer.origin,
+    )
+
+
+def _train_epoch(
+    trainer: Trainer, *, progress: Progress | None, stop: Callable[[], bool] | None
+) -> dict[str, Any]:
+    """Train to the end of the present epoch, and return its record for the log."""
+    settings = trainer.settings
+    source = trainer.source
+    epoch = trainer.epochs_ended
+    end = (epoch + 1) * source.steps_per_epoch()
+    start = trainer.step - epoch * source.steps_per_epoch()
+    saved = time.monotonic()
+    with closing(source.epoch(epoch, settings.rollout_length(epoch), start)) as batches:  # type: ignore[type-var]
+        throughput = ThroughputMeter(batches)
+        # All batches of the epoch were used if the run was interrupted before its validation.
+        for batch in throughput if trainer.step < end else ():
+            terms = trainer.train_step(batch)
+            if progress:
+                losses = "  ".join(f"{name} {value:.4g}" for name, value in terms.items())
+                text = f"epoch {epoch + 1}/{settings.epochs}  {losses}  {throughput}"
+                progress(trainer.step, trainer.total, text)
+            if stop is not None and trainer.step < trainer.total and stop():
+                trainer.save()
+                raise StoppedError(f"the state after step {trainer.step} of {trainer.total} is saved")
+            if trainer.step < end and time.monotonic() - saved > 60 * settings.checkpoint_minutes:
+                trainer.save()
+                saved = time.monotonic()
+    return trainer.end_epoch(throughput)

@@ -67,6 +67,14 @@ class TrainSettings:
         validation_steps: number of steps of the validation rollouts.
         validation_samples: largest number of validation samples, which are evenly spaced.
         checkpoint_minutes: interval between saved states [min].
+        keep_last: number of states at the end of an epoch to keep, besides the present one and that of the
+            best epoch; 0 for none.
+        patience: number of epochs without a better validation score after which training ends early; 0 for
+            never.
+        on_non_finite: what happens when the loss, its gradient or the weights are not finite: ``stop``, or
+            ``restore`` to go back to the start of the epoch with a lower learning rate.
+        restore_factor: factor on the learning rate at each such return, from then on.
+        max_restores: largest number of returns, after which training stops.
         seed: seed of all random numbers.
 
     Raises:
@@ -91,11 +99,18 @@ class TrainSettings:
     validation_steps: int = 12
     validation_samples: int = 64
     checkpoint_minutes: float = 5.0
+    keep_last: int = 0
+    patience: int = 0
+    on_non_finite: str = "stop"
+    restore_factor: float = 0.5
+    max_restores: int = 3
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.precision not in ("float32", "bf16"):
             raise SettingError(f"precision must be 'float32' or 'bf16', got {self.precision!r}")
+        if self.on_non_finite not in ("stop", "restore"):
+            raise SettingError(f"on_non_finite must be 'stop' or 'restore', got {self.on_non_finite!r}")
         check_range(
             self,
             epochs=(1, 10**6),
@@ -105,6 +120,9 @@ class TrainSettings:
             validation_samples=(1, 10**7),
             warmup_steps=(0, 10**9),
             weight_decay=(0, 1e6),
+            keep_last=(0, 10**6),
+            patience=(0, 10**6),
+            max_restores=(0, 1000),
             seed=(0, 2**63 - 1),
         )
         check_finite(self)
@@ -112,6 +130,8 @@ class TrainSettings:
             raise SettingError(
                 f"ema must be in [0, 1) and rollout_share in [0, 1], got {self.ema} and {self.rollout_share}"
             )
+        if not 0 < self.restore_factor <= 1:
+            raise SettingError(f"restore_factor must be in (0, 1], got {self.restore_factor}")
         for name in ("learning_rate", "clip", "rollout_rate"):
             if getattr(self, name) <= 0:
                 raise SettingError(f"{name} must be positive, got {getattr(self, name)}")

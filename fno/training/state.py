@@ -14,12 +14,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..errors import WeightsError
+from ..errors import OtherRunError, WeightsError
 from ..weights.blueprint import compare
 from ..weights.regular_file import check_memory
 from ..weights.tensor_file import read_file, read_header
+from .changes import explain_changes
 from .files import replacing_file
 from .finite import check_saved
+from .restoration import Restoration
 
 Tensors = dict[str, Tensor]
 
@@ -108,24 +110,29 @@ def load_state(path: Path) -> tuple[dict[str, Tensors], dict[str, Any]]:
 
 
 def load_own_state(
-    path: Path, fingerprint: str, *, refusal: str
+    path: Path, fingerprint: str, *, description: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, Tensors], dict[str, Any]] | None:
     """Return the state that an earlier start of the same run saved, as ``load_state`` does; None without one.
 
     Args:
         path: file of the state.
         fingerprint: identifies everything that the result of the run depends on.
-        refusal: message of the error if the state has another fingerprint.
+        description: what the fingerprint was computed from, as nested JSON values.
 
     Raises:
-        ValueError: the state belongs to another run, or the file is not a training state.
+        OtherRunError: the state has another fingerprint; the message lists what changed.
+        ValueError: the file is not a training state.
         NonFiniteError: the state has values that are not finite.
     """
     if not path.exists():
         return None
     groups, meta = load_state(path)
     if meta["fingerprint"] != fingerprint:
-        raise ValueError(refusal)
+        changes = explain_changes(meta.get("description"), description or {})
+        raise OtherRunError(
+            f"{path.parent} contains a run with other settings or data ({changes}); choose another output, "
+            "or remove it"
+        )
     check_saved(path, groups, meta["step"])
     return groups, meta
 
@@ -142,7 +149,7 @@ def not_a_state(path: Path, why: str) -> ValueError:
 
 def _is_valid(name: str, value: Any) -> bool:
     """Return whether a value of the metadata has the type and range that its name requires."""
-    if name in ("step", "done"):
+    if name in ("step", "done", "stale"):
         return type(value) is int and 0 <= value < 2**53
     if name == "best_epoch":
         return value is None or (type(value) is int and 0 <= value < 2**53)
@@ -152,6 +159,16 @@ def _is_valid(name: str, value: Any) -> bool:
         return isinstance(value, dict) and type(value.get("iterations")) is int
     if name == "fingerprint":
         return isinstance(value, str)
+    if name == "unvalidated":
+        return isinstance(value, bool)
+    if name == "description":
+        return isinstance(value, dict)
+    if name == "origin":
+        return value is None or (isinstance(value, dict) and {"run", "step", "fingerprint"} <= set(value))
+    if name == "sums":
+        return isinstance(value, dict) and all(_is_sum(entry) for entry in value.values())
+    if name == "restorations":
+        return isinstance(value, list) and all(Restoration.accepts(entry) for entry in value)
     if name == "totals":
         return (
             isinstance(value, dict)
@@ -159,6 +176,10 @@ def _is_valid(name: str, value: Any) -> bool:
             and all(_finite(total) for total in value.values())
         )
     return True
+
+
+def _is_sum(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(_finite(number) for number in value)
 
 
 def _finite(value: Any) -> bool:

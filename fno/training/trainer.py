@@ -1,38 +1,29 @@
-"""One training run: its optimizer steps, its validation, and its state on disk."""
+"""One training run: its optimizer steps and its validation."""
 
 import logging
 import math
 import time
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import NonFiniteError
 from ..random import Stream, seeded_torch, torch_generator
+from .diagnosis import locate
 from .finite import check_gradient, check_tensors
-from .protocols import BatchSource, Objective
+from .protocols import BatchSource, Loss, Objective
 from .settings import TrainSettings
-from .state import load_own_state, matching, optimizer_tensors, restore_model, restore_optimizer, save_state
 from .throughput import ThroughputMeter
+from .trainer_state import TrainerState
 
 log = logging.getLogger(__name__)
 
 
-class Trainer:
-    """The mutable state of a training run; arguments as for ``fno.training.train``.
-
-    Attributes:
-        step: number of completed optimizer steps.
-        total: number of steps of the whole run.
-        average: exponential moving average of the weights.
-        best: averaged weights of the best validation score; empty before there is one.
-        best_score: that score.
-        best_epoch: epoch of that score.
-        saved_step: step of the state on disk; None if there is none.
-    """
+class Trainer(TrainerState):
+    """The optimizer steps and the validation of a training run; arguments as for ``fno.training.train``."""
 
     def __init__(
         self,
@@ -43,27 +34,12 @@ class Trainer:
         settings: TrainSettings,
         folder: Path,
         fingerprint: str,
+        description: Mapping[str, Any] | None = None,
     ) -> None:
-        self.model = model
-        self.objective = objective
-        self.source = source
-        self.settings = settings
-        self.path = folder / "training.safetensors"
-        self.fingerprint = fingerprint
-        self.device = str(next(model.parameters()).device)
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(),
-            lr=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            betas=(0.9, 0.95),
+        super().__init__(
+            model, source, settings=settings, folder=folder, fingerprint=fingerprint, description=description
         )
-        self.average = {name: t.detach().clone() for name, t in model.state_dict().items()}
-        self.best: dict[str, Tensor] = {}
-        self.best_score: float | None = None
-        self.best_epoch: int | None = None
-        self.step = 0
-        self.total = settings.epochs * source.steps_per_epoch()
-        self.saved_step: int | None = None
+        self.objective = objective
 
     def train_step(self, batch: Any) -> dict[str, float]:
         """Take one optimizer step, and return the loss and its terms.
@@ -73,51 +49,66 @@ class Trainer:
         """
         settings = self.settings
         batch = batch.to(self.device)
-        generator = torch_generator(settings.seed, Stream.OBJECTIVE, self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = settings.rate(self.step, self.total)
+            group["lr"] = settings.rate(self.step, self.total) * self.rate_scale
         self.model.train()
+        with self._lock:
+            self._weights = {name: t.detach().clone() for name, t in self._buffers.items()}
         try:
-            with (
-                seeded_torch(settings.seed, Stream.LAYERS, self.step, device=self.device),
-                torch.autocast(
-                    self.device.split(":")[0], torch.bfloat16, enabled=settings.precision == "bf16"
-                ),
-            ):
-                loss = self.objective.loss(batch, self.step / self.total, generator)
+            loss = self._loss(batch)
         except NonFiniteError as error:
-            raise self._non_finite(f"{error}, at step {self.step}") from None
+            raise self._located(f"{error}, at step {self.step}", batch) from None
         values = {name: term.item() for name, term in loss.terms.items()} | {"loss": loss.value.item()}
         for name, value in values.items():
             if not math.isfinite(value):
                 term = "the loss" if name == "loss" else f"the term {name} of the loss"
-                raise self._non_finite(f"{term} became {value} at step {self.step}")
+                raise self._located(f"{term} became {value} at step {self.step}", batch)
         self.optimizer.zero_grad()
         loss.value.backward()
         try:
             norm = check_gradient(self.model.named_parameters(), f"at step {self.step}")
+        except NonFiniteError as error:
+            raise self._located(str(error), batch) from None
+        with self._lock:
+            self._complete = False
             torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), settings.clip, norm)
             self.optimizer.step()
             weights = self.model.state_dict()
-            check_tensors(weights, "weights", f"after step {self.step}")
-        except NonFiniteError as error:
-            raise self._non_finite(str(error)) from None
-        self.step += 1
-        decay = settings.ema_decay(self.step)
-        for name, tensor in weights.items():
-            self.average[name].lerp_(tensor, 1 - decay)
+            try:
+                check_tensors(weights, "weights", f"after step {self.step}")
+            except NonFiniteError as error:
+                raise self.non_finite(str(error)) from None
+            self.step += 1
+            decay = settings.ema_decay(self.step)
+            for name, tensor in weights.items():
+                self.average[name].lerp_(tensor, 1 - decay)
+            for name, value in values.items():
+                total = self._sums.setdefault(name, [0.0, 0])
+                total[0] += value
+                total[1] += 1
+            self._weights = {}
+            self._complete = True
         return values
 
-    def _non_finite(self, reason: str) -> NonFiniteError:
-        """Return the error that ends a run, with what was saved and how to proceed."""
-        if self.saved_step is None:
-            saved = "no state was saved yet"
-        else:
-            saved = f"the saved state of step {self.saved_step} is kept"
-        return NonFiniteError(
-            f"{reason}; {saved}: if the data or the hardware were at fault, correct that and run the same "
-            "training again, otherwise start a new run with a lower learning_rate or clip"
-        )
+    def _loss(self, batch: Any) -> Loss:
+        """Return the loss of a batch with the random numbers of the present step."""
+        settings = self.settings
+        generator = torch_generator(settings.seed, Stream.OBJECTIVE, self.step)
+        with (
+            seeded_torch(settings.seed, Stream.LAYERS, self.step, device=self.device),
+            torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=settings.precision == "bf16"),
+        ):
+            return self.objective.loss(batch, self.step / self.total, generator)
+
+    def _located(self, reason: str, batch: Any) -> NonFiniteError:
+        """Return the error for a value that is not finite, with its variable and place if they are found.
+
+        Args:
+            reason: what is not finite, and at which step.
+            batch: the batch of this step.
+        """
+        where = locate(self.objective, batch, lambda: self._loss(batch))
+        return self.non_finite(f"{reason}: {where}" if where else reason)
 
     def warn_without_validation(self) -> None:
         """Log a warning before training if there is no validation data to select the weights by."""
@@ -136,29 +127,50 @@ class Trainer:
         None without validation data.
         """
         current = {name: t.clone() for name, t in self.model.state_dict().items()}
-        self.model.load_state_dict(self.average)
+        with self._lock:
+            self._weights = current
+            self.model.load_state_dict(self.average)
         self.model.eval()
         total = torch.zeros(())
         samples = 0
         for batch in self.source.validation(self.settings.validation_steps, self.settings.validation_samples):
             total = total + len(batch) * self.objective.errors(batch.to(self.device)).cpu()
             samples += len(batch)
-        self.model.load_state_dict(current)
+        with self._lock:
+            self.model.load_state_dict(current)
+            self._weights = {}
         return (total / samples).sqrt().mean(dim=1).tolist() if samples else None
 
-    def end_epoch(
-        self, epoch: int, terms: dict[str, float], throughput: ThroughputMeter[Any]
-    ) -> dict[str, Any]:
+    def end_epoch(self, throughput: ThroughputMeter[Any]) -> dict[str, Any]:
         """Validate, keep the averaged weights if they are the best so far, and return a record for the log.
 
+        The state is saved.
+
         Args:
-            epoch: number of the epoch.
-            terms: mean terms of the loss over the epoch.
             throughput: data throughput of the epoch.
         """
         errors = self.validate()
+        with self._lock:
+            record = self._evaluate(self.epochs_ended, errors)
+            record["rollout"] = self.settings.rollout_length(self.epochs_ended)
+            record["time"] = time.time()
+            record["megabytes_per_second"] = round(throughput.rate, 2)
+            record["waiting"] = round(throughput.waiting, 4)
+            self.epochs_ended += 1
+            self._sums = {}
+        return record
+
+    def _evaluate(self, epoch: int, errors: list[float] | None) -> dict[str, Any]:
+        """Return a record of an epoch, and keep the averaged weights if they are the best so far.
+
+        Args:
+            epoch: number of the epoch.
+            errors: root mean square error at each step; None without validation data.
+        """
+        terms = {name: total / count for name, (total, count) in self._sums.items()}
         record: dict[str, Any] = {"step": self.step, "epoch": epoch, **terms, "validation_rmse": None}
         if errors is not None:
+            self.stale += 1
             record["validation_rmse"] = [e if math.isfinite(e) else None for e in errors]  # JSON has no NaN
             score = sum(errors) / len(errors)
             if math.isfinite(score):
@@ -167,6 +179,7 @@ class Trainer:
                     self.best_score = score
                     self.best_epoch = epoch
                     self.best = {name: t.clone() for name, t in self.average.items()}
+                    self.stale = 0
             else:
                 first = next(i for i, e in enumerate(errors) if not math.isfinite(e))
                 log.warning(
@@ -178,67 +191,4 @@ class Trainer:
                     first + 1,
                     len(errors),
                 )
-        record["rollout"] = self.settings.rollout_length(epoch)
-        record["time"] = time.time()
-        record["megabytes_per_second"] = round(throughput.rate, 2)
-        record["waiting"] = round(throughput.waiting, 4)
         return record
-
-    def save(self) -> None:
-        """Write the state.
-
-        Raises:
-            NonFiniteError: a value of it is not finite; the state on disk is kept.
-        """
-        groups = {
-            "model": self.model.state_dict(),
-            "average": self.average,
-            "best": self.best,
-            "optimizer": optimizer_tensors(self.optimizer),
-        }
-        kinds = {"model": "weights", "average": "averages", "optimizer": "moments"}
-        try:
-            for group, kind in kinds.items():
-                check_tensors(groups[group], kind, f"after step {self.step - 1}")
-        except NonFiniteError as error:
-            raise self._non_finite(str(error)) from None
-        meta = {
-            "step": self.step,
-            "best_score": self.best_score,
-            "best_epoch": self.best_epoch,
-            "fingerprint": self.fingerprint,
-            "threads": torch.get_num_threads(),
-            "settings": asdict(self.settings),
-        }
-        save_state(self.path, groups, meta)
-        self.saved_step = self.step
-
-    def resume(self) -> None:
-        """Restore the saved state, if there is one.
-
-        Raises:
-            ValueError: the state belongs to other settings, is damaged, or is not that of the model.
-        """
-        refusal = (
-            f"{self.path.parent} contains a run with other settings or data; choose another output, or "
-            "remove it"
-        )
-        state = load_own_state(self.path, self.fingerprint, refusal=refusal)
-        if state is None:
-            return
-        groups, meta = state
-        restore_model(self.model, groups, "model", path=self.path)
-        average = matching(self.model, groups, "average", path=self.path)
-        self.average = {name: t.to(self.device) for name, t in average.items()}
-        self.best = matching(self.model, groups, "best", path=self.path) if groups.get("best") else {}
-        self.step = meta["step"]
-        self.saved_step = meta["step"]
-        self.best_score = meta["best_score"]
-        self.best_epoch = meta["best_epoch"]
-        if self.best_score is not None and not math.isfinite(self.best_score):
-            # Older versions kept a score of NaN, than which no other was ever better.
-            self.best = {}
-            self.best_score = None
-            self.best_epoch = None
-        if groups.get("optimizer"):
-            restore_optimizer(self.optimizer, groups["optimizer"])

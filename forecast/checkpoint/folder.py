@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from ... import __version__
 from ...datasets.store import atomic
 from ...datasets.validation import first_problem
-from ...fno.errors import WeightsError
+from ...fno.errors import OtherRunError, WeightsError
 from ...fno.models.base import load_weights
-from ...fno.training.state import save_tensors
+from ...fno.training.changes import explain_changes
+from ...fno.training.state import load_state, save_tensors
 from ...fno.weights.regular_file import check_memory
 from ...fno.weights.tensor_file import Entry, read_file, read_header
 from ..config.sections import MODEL_TAGS
@@ -204,23 +205,14 @@ def fingerprint(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def drop_defaults(values: dict[str, Any], defaults: Any, names: Iterable[str]) -> None:
-    """Remove settings that an earlier version did not have, and that have no effect at their defaults.
-
-    Thereby the fingerprints of runs of that version remain valid.
-
-    Args:
-        values: settings as JSON values.
-        defaults: object whose attributes are the default settings.
-        names: names of the settings.
-    """
-    for name in names:
-        default = getattr(defaults, name)
-        if values[name] == (list(default) if isinstance(default, tuple) else default):
-            del values[name]
-
-
-def finished_run(output: Path, description: type[D], *, task: str, digest: str) -> D | None:
+def finished_run(
+    output: Path,
+    description: type[D],
+    *,
+    task: str,
+    digest: str,
+    content: Mapping[str, Any] | None = None,
+) -> D | None:
     """Return the description of the finished run in ``output``, or None where there is none.
 
     Args:
@@ -228,22 +220,42 @@ def finished_run(output: Path, description: type[D], *, task: str, digest: str) 
         description: class of the metadata of the task's checkpoints.
         task: name of the task.
         digest: expected fingerprint.
+        content: what the fingerprint was computed from, as nested JSON values, to list what changed.
 
     Raises:
-        ValueError: it is a run of another task, or with another fingerprint.
+        ValueError: it is a run of another task.
+        OtherRunError: it has another fingerprint.
     """
     if not (output / "checkpoint" / "meta.json").exists():
         return None
     checkpoint = StoredCheckpoint.open(output / "checkpoint")
     checkpoint.verify()
+    if checkpoint.task != task:
+        raise ValueError(
+            f"{output} contains a finished run of the task {checkpoint.task}, not {task}; choose another "
+            "output, or remove the run"
+        )
     provenance = checkpoint.meta.get("provenance")
     stored = provenance.get("fingerprint") if isinstance(provenance, dict) else None
-    if checkpoint.task != task or stored != digest:
-        raise ValueError(
-            f"{output} contains a finished run with other settings or data; "
-            "choose another output, or remove the run"
+    if stored != digest:
+        changes = explain_changes(_recorded_content(output, stored), content or {})
+        raise OtherRunError(
+            f"{output} contains a finished run with other settings or data ({changes}); choose another "
+            "output, or remove the run"
         )
     return checkpoint.describe(description)
+
+
+def _recorded_content(output: Path, digest: Any) -> Mapping[str, Any] | None:
+    """Return what the state of a run says its fingerprint was computed from; None if it is unknown."""
+    path = output / "state" / "training.safetensors"
+    if not path.is_file():
+        return None
+    try:
+        _, meta = load_state(path)
+    except ValueError:
+        return None
+    return meta.get("description") if meta.get("fingerprint") == digest else None
 
 
 def _first_error(error: ValidationError) -> str:

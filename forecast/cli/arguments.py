@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
-from ...datasets.durations import parse_duration
+from ...datasets.durations import parse_clock, parse_duration
+from .process import process_age
 
 
 def parse_names(option: str, text: str | None) -> list[str] | None:
@@ -57,3 +58,20 @@ def parse_hours(text: str | None) -> float | None:
         return parse_duration(text) / timedelta(hours=1)
     except ValueError as error:
         raise ValueError(f"--step {error}") from None
+
+
+def parse_time_limit(text: str | None) -> float | None:
+    """Return the time that is left of ``--time-limit`` since the start of the process [s].
+
+    Raises:
+        ValueError: it is not a time limit, or the process is older already.
+    """
+    if text is None:
+        return None
+    try:
+        remaining = parse_clock(text) - process_age()
+    except ValueError as error:
+        raise ValueError(f"--time-limit {error}") from None
+    if remaining <= 0:
+        raise ValueError(f"--time-limit {text} was over before training began; allow for more")
+    return remaining

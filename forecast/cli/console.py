@@ -101,6 +101,15 @@ def reported() -> Iterator[Callable[[str], Any]]:
         raise typer.Exit(_report(error)) from error
 
 
+def end_process(error: BaseException) -> None:
+    """Report an error and end the process at once, from any thread."""
+    text, code = explain(error)
+    _print_error(text)
+    with suppress(OSError, ValueError):
+        _flush()
+    os._exit(code)
+
+
 def _report(error: BaseException) -> int:
     """Print an error and return the exit code; with FOURCASTER_DEBUG set, raise it instead."""
     if isinstance(error, BrokenPipeError) and _reader_is_gone():

@@ -10,12 +10,13 @@ import traceback
 
 from ... import __version__
 from ...datasets.errors import DataError, OutputExistsError
-from ...datasets.stopping import Stopped
+from ...datasets.stopping import DeadlineError, Stopped
 from ..text import one_line
 
 BUG = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
+UNFINISHED = 75  # EX_TEMPFAIL: the time limit was over before the end of the work
 _LONGEST = 20_000  # characters of a message that are examined
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -50,6 +51,8 @@ def explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, Stopped):
         text = error.text or "run the same command again"
         return one_line(f"stopped by {error.signal.name}; {text}"), 128 + error.signal
+    if isinstance(error, DeadlineError):
+        return one_line(_text(error)), UNFINISHED
     if isinstance(error, KeyboardInterrupt):
         return "stopped; run the same command again", INTERRUPTED
     text = _text(error)

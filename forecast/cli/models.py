@@ -5,12 +5,14 @@ from typing import Annotated
 
 import typer
 
+from .arguments import parse_time_limit
 from .console import (
     Device,
     FollowLinks,
     Json,
     Overrides,
     Overwrite,
+    end_process,
     option_values,
     refuse_options,
     reported,
@@ -24,6 +26,20 @@ _RUN_OPTIONS = ("checkpoint", "output", "device", "overwrite", "as_json")
 def train(
     config: Annotated[str, typer.Argument(help="YAML file, or the name of a packaged recipe.")],
     overrides: Overrides = None,
+    time_limit: Annotated[
+        str | None,
+        typer.Option(
+            help="Save the state, stop and exit with 75 before this time is over, e.g. 3:50:00 or 230min; "
+            "the same command resumes."
+        ),
+    ] = None,
+    fork: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="NEW_OUTPUT",
+            help="Folder of a new run that starts from the weights of the run in the output.",
+        ),
+    ] = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
@@ -33,14 +49,17 @@ def train(
     """
     with reported() as progress:
         from ...datasets.store.outputs import check_output
+        from ..interruption import ending_process
         from ..tasks.dispatch import load_config
         from ..tasks.dispatch import train as run_training
         from .process import keep_freed_memory
 
         keep_freed_memory()
+        limit = parse_time_limit(time_limit)
         resolved = load_config(config, overrides or [])
-        check_output(resolved.output, "checkpoint")
-        result = run_training(resolved, device, progress("train"))
+        check_output(resolved.output if fork is None else fork, "checkpoint")
+        with ending_process(end_process):
+            result = run_training(resolved, device, progress("train"), time_limit=limit, fork=fork)
     state = "had already finished" if result.already_done else "written"
     score = "" if result.best_score is None else f", {result.score} {result.best_score:.4g}"
     rows = [

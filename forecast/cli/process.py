@@ -2,6 +2,8 @@
 
 import ctypes
 import ctypes.util
+import os
+import time
 
 
 def keep_freed_memory() -> None:
@@ -19,3 +21,14 @@ def keep_freed_memory() -> None:
         return
     mallopt(mmap_threshold, largest)
     mallopt(trim_threshold, 2**31 - 1)
+
+
+def process_age() -> float:
+    """Return the time since this process was started [s]; 0 on systems without ``/proc``."""
+    try:
+        with open("/proc/self/stat") as file:
+            started = int(file.read().rsplit(")", 1)[1].split()[19])  # clock ticks after the system started
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        return max(0.0, now - started / os.sysconf("SC_CLK_TCK"))
+    except (OSError, AttributeError, ValueError, IndexError):
+        return 0.0

@@ -163,6 +163,8 @@ class Task(Protocol):
         verify_options: names of the options of ``forecast verify`` that it accepts, besides those of all
             tasks.
         grid: meaning of the option ``grid``; empty if it is not accepted.
+        can_fork: whether a new run can start from the weights of another one, because training uses
+            ``fno.training.train``.
     """
 
     name: ClassVar[str]
@@ -172,6 +174,7 @@ class Task(Protocol):
     run_options: ClassVar[frozenset[str]] = frozenset()
     verify_options: ClassVar[frozenset[str]] = frozenset()
     grid: ClassVar[str] = ""
+    can_fork: ClassVar[bool] = False
 
     def inputs(self, config: Any) -> list[Path | None]:
         """Return the files that training reads, which its output may not contain."""

@@ -6,12 +6,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ...datasets.errors import DataError
 from ...datasets.store.locks import exclusive
 from ...datasets.store.outputs import check_output, check_separate
+from ...fno.errors import OtherRunError
 from ...fno.progress import Progress
 from ..checkpoint.folder import StoredCheckpoint
 from ..config.source import apply_overrides, read_config, validate
+from ..interruption import limited
 from .base import CheckpointSummary, TaskConfig, TrainedModel, TrainResult
+from .fork import forked
 from .registry import get_task, task_of_config
 
 
@@ -45,7 +49,14 @@ def make_config(
     return config  # type: ignore[no-any-return]
 
 
-def train(config: TaskConfig, device: str | None = None, progress: Progress | None = None) -> TrainResult:
+def train(
+    config: TaskConfig,
+    device: str | None = None,
+    progress: Progress | None = None,
+    *,
+    time_limit: float | None = None,
+    fork: str | Path | None = None,
+) -> TrainResult:
     """Train the model of a configuration, or resume an interrupted run of it.
 
     Writes ``output/checkpoint``; the state of a resumable run and the log are in ``output/state``.
@@ -54,22 +65,38 @@ def train(config: TaskConfig, device: str | None = None, progress: Progress | No
         config: what ``load_config`` returned.
         device: ``cpu`` or ``cuda``; a GPU where there is one by default.
         progress: called with (steps done, total steps, text).
+        time_limit: time after which training must have stopped [s]; it saves its state before.
+        fork: folder of a new run that starts from the weights of the run in ``config.output``, with the
+            settings and data of ``config``. The earlier run is not changed.
 
     Raises:
         FileNotFoundError: no store.
         FileExistsError: ``output/checkpoint`` is not a checkpoint.
-        ValueError: store and configuration do not match, or ``output`` contains another run.
+        OtherRunError: ``output`` contains another run; the message lists what differs.
+        ValueError: store and configuration do not match.
+        DeadlineError: the time limit was too short to finish; the same call resumes.
     """
     task = get_task(config.task)
-    with _reserved(config.output, task.inputs(config)):
-        return task.train(config, device=device, progress=progress)
+    source: Any = config
+    if fork is not None:
+        if not task.can_fork:
+            raise ValueError(f"the training of a {task.title} cannot start from the weights of another run")
+        source = source.model_copy(update={"output": Path(fork)})
+    with limited(time_limit), _reserved(source.output, task.inputs(source)):
+        try:
+            with forked(config.output, source.output, wanted=fork is not None):
+                return task.train(source, device=device, progress=progress)
+        except OtherRunError as error:
+            if fork is not None or not task.can_fork:
+                raise
+            raise DataError(str(error), option="fork", example="NEW_OUTPUT") from error
 
 
 @contextmanager
 def _reserved(folder: Path, inputs: Sequence[Path | None]) -> Iterator[None]:
     """Lock the output folder of a run, which may contain none of its inputs."""
     output = check_output(folder, "checkpoint")
-    with exclusive(output):
+    with exclusive(Path(os.path.realpath(output))):  # also for a run through a link to its folder
         for name in ("checkpoint", "state"):
             check_separate(output / name, inputs)
         checkpoint = output / "checkpoint"

@@ -17,7 +17,7 @@ from ..config.operator import InverseConfig
 from ..sensors import read_sensors
 from .base import TrainResult
 from .operator.task import SolutionTask
-from .operator.training import Setting, run_content, train_setting
+from .operator.training import Setting, run_identity, train_setting
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class InverseTask(SolutionTask):
             setting,
             self.name,
             self.description,
-            content=[*run_content(setting), open_raw(str(config.data.experiment)).to_dict()],
+            identity=run_identity(setting, open_raw(str(config.data.experiment)).to_dict()),
             prepare=_prepare,
             results=lambda objective: _recovered(objective, setting),
             progress=progress,

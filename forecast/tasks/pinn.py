@@ -14,7 +14,8 @@ from ...fno.models.pinn import TimeWindows
 from ...fno.progress import Progress
 from ...fno.training.pinn.train import train_pinn
 from ..checkpoint.description import PinnDescription
-from ..checkpoint.folder import StoredCheckpoint, fingerprint, finished_run, write_checkpoint
+from ..checkpoint.folder import StoredCheckpoint, finished_run, write_checkpoint
+from ..checkpoint.identity import RunIdentity
 from ..checkpoint.pinn import build_coordinate_network, problem_of
 from ..config.pinn import PinnConfig
 from ..inference.pinn import PinnSolution, relative_error
@@ -58,23 +59,27 @@ class PinnTask(Task):
         """Train a physics-informed network, or resume an interrupted run."""
         _check_device(device, "trained")
         output = config.output
-        digest = fingerprint(config.model_dump(mode="json", exclude={"output", "task"}))
-        if finished := finished_run(output, PinnDescription, task=self.name, digest=digest):
+        content = config.model_dump(mode="json", exclude={"output", "task"})
+        identity = RunIdentity.of(content, content)
+        if finished := finished_run(
+            output, PinnDescription, task=self.name, digest=identity.digest, content=identity.description
+        ):
             residual = finished.provenance.held_out_residual
             return TrainResult(output / "checkpoint", True, residual, _SCORE)
-        with saving_when_stopped(output / "state"):
+        with saving_when_stopped(output / "state") as guard:
             networks, record = train_pinn(
                 problem_of(config),
                 lambda start, stop: build_coordinate_network(config, start, stop),
                 config.train,
                 folder=output / "state",
-                fingerprint=digest,
+                fingerprint=identity.digest,
+                description=identity.description,
                 progress=progress,
                 loss=config.loss,
-                stop=requested,
+                stop=lambda: requested() or guard.stop(),
             )
         provenance = {
-            "fingerprint": digest,
+            "fingerprint": identity.digest,
             "iterations": record.iterations,
             "training_residual": record.residual,
             "held_out_residual": record.held_out,

@@ -15,6 +15,7 @@ from ...losses.data import area_weighted_mse
 from ...losses.pointwise import MeanSquareError
 from ...models.stepper import Stepper
 from ...physics.balances import Balances
+from ..diagnosis import FieldLabels
 from ..protocols import Loss
 
 Step = tuple[int, Tensor, Tensor]
@@ -60,7 +61,12 @@ class ForecastObjective:
         channel_weights: weight w_c of each channel, shape (channel,); one by default.
         pushforward: train on the last step of each rollout alone, with no gradient through those before.
         lead_times: lead times, of which one is drawn for each sample instead of a rollout.
+
+    Attributes:
+        labels: names of channels and points, for messages; None if unknown.
     """
+
+    labels: FieldLabels | None = None
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ each window, so that a run that is killed and resumed ends with the same bits as
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
@@ -53,6 +53,7 @@ def train_pinn(
     *,
     folder: Path,
     fingerprint: str = "",
+    description: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     loss: PinnLoss | None = None,
     stop: Callable[[], bool] | None = None,
@@ -67,6 +68,8 @@ def train_pinn(
             ``log.jsonl``.
         fingerprint: identifies everything that the result depends on; a saved state with another fingerprint
             is an error.
+        description: what the fingerprint was computed from, as nested JSON values, so that the error can
+            list what changed.
         progress: called with (finished windows, total windows, text).
         loss: weights of the terms of the loss.
         stop: called after each Gauss-Newton step, every 50 Adam steps, every 20 L-BFGS iterations and after
@@ -75,11 +78,19 @@ def train_pinn(
 
     Raises:
         StoppedError: ``stop`` returned True.
-        ValueError: the saved state belongs to other settings.
+        OtherRunError: the saved state belongs to other settings.
         NonFiniteError: a term of the loss, its gradient or the saved state are not finite; the message names
             the iteration and the term or parameter, and finished windows are kept.
     """
-    run = _Run(problem, network, settings, loss=loss or PinnLoss(), folder=folder, fingerprint=fingerprint)
+    run = _Run(
+        problem,
+        network,
+        settings,
+        loss=loss or PinnLoss(),
+        folder=folder,
+        fingerprint=fingerprint,
+        description=description,
+    )
     run.resume()
     records = TrainingLog(folder / "log.jsonl", run.step + run.unfinished.get("iterations", 0))
     for i in range(run.done, settings.windows):
@@ -131,12 +142,14 @@ class _Run(Generic[N]):
         loss: PinnLoss,
         folder: Path,
         fingerprint: str,
+        description: Mapping[str, Any] | None,
     ) -> None:
         self.problem = problem
         self.settings = settings
         self.loss = loss
         self.path = folder / "training.safetensors"
         self.fingerprint = fingerprint
+        self.description = description
         self.networks: list[N] = []
         for i in range(settings.windows):
             with seeded_torch(settings.seed, Stream.INITIAL_WEIGHTS):
@@ -194,6 +207,7 @@ class _Run(Generic[N]):
         groups = {str(i): dict(self.networks[i].state_dict()) for i in range(count)}
         meta = {
             "fingerprint": self.fingerprint,
+            "description": dict(self.description or {}),
             "step": self.step,
             "totals": self.totals,
             "done": self.done,
@@ -206,13 +220,10 @@ class _Run(Generic[N]):
         """Restore the saved state, if there is one.
 
         Raises:
-            ValueError: the state belongs to other settings, is damaged, or is not that of the networks.
+            OtherRunError: the state belongs to other settings.
+            ValueError: the state is damaged, or is not that of the networks.
         """
-        refusal = (
-            f"{self.path} belongs to a run with other settings; choose another output, or remove it to start "
-            "over"
-        )
-        state = load_own_state(self.path, self.fingerprint, refusal=refusal)
+        state = load_own_state(self.path, self.fingerprint, description=self.description)
         if state is None:
             return
         groups, meta = state

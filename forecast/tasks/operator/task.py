@@ -14,7 +14,7 @@ from ...config.operator import OperatorConfig, SolutionConfig
 from ...inference.operator import SolutionOperator, check_refinement, score_solutions
 from ...summaries import SimulationSummary, simulation_summary
 from ..base import CheckpointSummary, MissingOptionError, Summary, Task, TrainResult, VerifyOptions
-from .training import Setting, run_content, train_setting
+from .training import Setting, run_identity, train_setting
 
 _RESULTS = ("validation_score", "best_epoch", "steps", "recovered")
 
@@ -44,6 +44,7 @@ class SolutionTask(Task):
     """What the tasks ``operator`` and ``inverse`` have in common."""
 
     title = "solution operator"
+    can_fork = True
     description: ClassVar[type[SolutionDescription]]
     run_options = frozenset({"init", "refine", "follow_links"})
     verify_options = frozenset({"follow_links"})
@@ -115,7 +116,7 @@ class OperatorTask(SolutionTask):
             setting,
             self.name,
             self.description,
-            content=run_content(setting),
+            identity=run_identity(setting),
             prepare=lambda s: (s.model, s.objective()),
             progress=progress,
         )

@@ -1,6 +1,6 @@
 """Train a solution operator, from configuration to checkpoint; the task ``inverse`` extends its objective."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,7 +17,6 @@ from ....datasets.pde.loaders import (
     open_system,
 )
 from ....datasets.pde.system import System
-from ....datasets.stopping import requested
 from ....datasets.store.recorded import recorded
 from ....fno.batch import Instances
 from ....fno.invariants import TrainingRanges, scales_of
@@ -29,6 +28,7 @@ from ....fno.training import train as fit
 from ....fno.training.objectives.operator import EvolutionObjective, SteadyObjective
 from ...checkpoint.description import SolutionDescription
 from ...checkpoint.folder import fingerprint, finished_run, write_checkpoint
+from ...checkpoint.identity import RunIdentity, train_content
 from ...checkpoint.solution import build_operator, input_invariants, residual_of
 from ...config.operator import FORECAST_SETTINGS, SolutionConfig
 from ...device import pick_device
@@ -109,18 +109,31 @@ class Setting:
         return SteadyObjective(self.model, loss, equation if isinstance(equation, SteadyEquation) else None)
 
 
-def run_content(setting: Setting) -> list[Any]:
-    """Return what the result of a run depends on, for its fingerprint."""
+def run_identity(setting: Setting, experiment: Mapping[str, Any] | None = None) -> RunIdentity:
+    """Return what the result of a run depends on: its settings, the simulations and the experiment.
+
+    Args:
+        setting: data, system and model.
+        experiment: content of the file of sensors, for the task ``inverse``.
+    """
     irrelevant: Any = {
         "task": True,
         "output": True,
         "data": {"store", "experiment"},
-        "train": {"checkpoint_minutes", *FORECAST_SETTINGS},
+        "train": set(FORECAST_SETTINGS),
     }
-    content: list[Any] = [setting.config.model_dump(mode="json", exclude=irrelevant)]
+    settings = setting.config.model_dump(mode="json", exclude=irrelevant)
+    settings["train"] = train_content(settings["train"])
+    content: list[Any] = [settings]
+    described: dict[str, Any] = dict(settings)
     if isinstance(setting.source, StoredInstances):
-        content.append(dict(setting.source.simulations.dataset.attrs))
-    return content
+        attrs = dict(setting.source.simulations.dataset.attrs)
+        content.append(attrs)
+        described["store"] = {str(name): value for name, value in attrs.items()}
+    if experiment is not None:
+        content.append(experiment)
+        described["experiment"] = f"sha256 {fingerprint(experiment)[:8]}"
+    return RunIdentity.of(content, described)
 
 
 def train_setting(
@@ -128,7 +141,7 @@ def train_setting(
     task: str,
     description: type[SolutionDescription],
     *,
-    content: list[Any],
+    identity: RunIdentity,
     prepare: Callable[[Setting], tuple[nn.Module, Any]],
     results: Callable[[Any], dict[str, Any]] = lambda _: {},
     progress: Progress | None = None,
@@ -139,7 +152,7 @@ def train_setting(
         setting: data, system and model.
         task: name of the task.
         description: class of the metadata of its checkpoints.
-        content: what the fingerprint is computed from.
+        identity: what the result depends on.
         prepare: returns the module whose parameters are trained, and the objective.
         results: returns further results for the metadata, given the objective after training.
         progress: called with (steps done, total steps, text).
@@ -149,24 +162,27 @@ def train_setting(
         solutions that of the residual in units of the solution.
     """
     output = setting.config.output
-    digest = fingerprint(content)
-    if finished := finished_run(output, description, task=task, digest=digest):
+    if finished := finished_run(
+        output, description, task=task, digest=identity.digest, content=identity.description
+    ):
         return TrainResult(output / "checkpoint", True, finished.provenance.validation_score)
     module, objective = prepare(setting)
     state = output / "state"
-    with saving_when_stopped(state):
+    with saving_when_stopped(state) as guard:
         record = fit(
             module,
             objective,
             setting.source,
             settings=setting.config.train,
             folder=state,
-            fingerprint=digest,
+            fingerprint=identity.digest,
+            description=identity.description,
             progress=progress,
-            stop=requested,
+            stop=guard.stop,
+            watch=guard.watch,
         )
     provenance = {
-        "fingerprint": digest,
+        "fingerprint": identity.digest,
         "validation_score": record.best_score,
         "best_epoch": record.best_epoch,
         "steps": record.steps,
@@ -174,6 +190,7 @@ def train_setting(
         "scales": {n: list(getattr(setting.scales, n)) for n in SolutionScales.__dataclass_fields__},
         "trained_grid": list(setting.first.state.shape[2:]),
         "ranges": setting.ranges().to_json(),
+        **({} if record.origin is None else {"forked_from": dict(record.origin)}),
         **results(objective),
     }
     meta = {"config": setting.config.model_dump(mode="json"), "provenance": provenance}

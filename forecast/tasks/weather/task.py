@@ -61,6 +61,7 @@ class WeatherTask(Task):
     name = "weather"
     title = "forecast model"
     config = WeatherConfig
+    can_fork = True
     description = ForecastDescription
     run_options = frozenset(
         {

@@ -11,9 +11,9 @@ from ....datasets.forcings import forcing_names
 from ....datasets.loaders.batches import POOL, POOLS_IN_MEMORY, BatchReader, StoreBatches
 from ....datasets.loaders.split import Split
 from ....datasets.statistics.moments import Statistics
-from ....datasets.stopping import requested
 from ....datasets.store.direct import DirectFields
 from ....datasets.store.fields import Fields
+from ....datasets.store.locks import exclusive
 from ....datasets.store.open import Store, open_store, select_variables, store_statistics
 from ....fno.grids import LatLon
 from ....fno.layers.spherical import largest_lmax
@@ -23,10 +23,13 @@ from ....fno.physics.sphere import Sphere
 from ....fno.progress import Progress
 from ....fno.training import ForecastObjective, TrainSettings
 from ....fno.training import train as fit
+from ....fno.training.changes import summarise_values
+from ....fno.training.diagnosis import FieldLabels
 from ....fno.training.loop import TrainingRecord
 from ....fno.training.objectives.forecast import BalanceTerms
 from ...checkpoint.description import ForecastDescription
-from ...checkpoint.folder import drop_defaults, fingerprint, finished_run
+from ...checkpoint.folder import finished_run
+from ...checkpoint.identity import RunIdentity, train_content
 from ...checkpoint.weather import Checkpoint, load_checkpoint, save_checkpoint
 from ...config.loss import LossConfig
 from ...config.weather import WeatherConfig
@@ -46,8 +49,10 @@ def train(config: WeatherConfig, *, device: str | None, progress: Progress | Non
     device = pick_device(device)
     output = config.output
     store = select_variables(open_store(config.data.store, whole_shards=False), config.data.variables)
-    digest = run_fingerprint(config, store)
-    finished = finished_run(output, ForecastDescription, task="weather", digest=digest)
+    identity = run_identity(config, store)
+    finished = finished_run(
+        output, ForecastDescription, task="weather", digest=identity.digest, content=identity.description
+    )
     compare = bool(config.loss.physics) and config.loss.compare
     if finished and compare and not finished.provenance.comparison:
         raise ValueError(
@@ -62,7 +67,8 @@ def train(config: WeatherConfig, *, device: str | None, progress: Progress | Non
     if compare:
         _balances(config, store)  # errors are raised before the control is trained
         without = {"loss": LossConfig(**config.loss.changed()), "output": output / "data_only"}
-        control = train(config.model_copy(update=without), device=device, progress=progress)
+        with exclusive(output / "data_only"):
+            control = train(config.model_copy(update=without), device=device, progress=progress)
     split = store.split(config.data.train_period, config.data.validation_fraction, config.data.gap_steps)
     fields = _open_fields(config, store)
     static = store.static(config.data.static)
@@ -108,16 +114,19 @@ def train(config: WeatherConfig, *, device: str | None, progress: Progress | Non
         pushforward=settings.pushforward,
         lead_times=settings.lead_times,
     )
-    with saving_when_stopped(output / "state"):
+    objective.labels = field_labels(store)
+    with saving_when_stopped(output / "state") as guard:
         record = fit(
             stepper,
             objective,
             source,
             settings=settings,
             folder=output / "state",
-            fingerprint=digest,
+            fingerprint=identity.digest,
+            description=identity.description,
             progress=progress,
-            stop=requested,
+            stop=guard.stop,
+            watch=guard.watch,
         )
     comparison = {}
     if physics is not None and control is not None:
@@ -133,7 +142,7 @@ def train(config: WeatherConfig, *, device: str | None, progress: Progress | Non
                 **_balance_errors(objective, source, settings),
             },
         }
-    provenance = _provenance(store, split, record, digest=digest)
+    provenance = _provenance(store, split, record, digest=identity.digest)
     if static:
         provenance["static_fields"] = list(static)
     if comparison:
@@ -148,6 +157,7 @@ def _provenance(store: Store, split: Split, record: TrainingRecord, *, digest: s
     times = store.dataset["time"].values
     described = ("title", "source", "references", "history")
     has_validation = split.validation.stop > split.validation.start
+    origin = {} if record.origin is None else {"forked_from": dict(record.origin)}
     return {
         "fingerprint": digest,
         "source": {k: str(v) for k, v in store.dataset.attrs.items() if k in described},
@@ -156,6 +166,7 @@ def _provenance(store: Store, split: Split, record: TrainingRecord, *, digest: s
         "validation_score": record.best_score,
         "best_epoch": record.best_epoch,
         "steps": record.steps,
+        **origin,
     }
 
 
@@ -262,8 +273,8 @@ def _block_length(fields: Fields, config: WeatherConfig) -> int:
     return max(1, config.data.buffer_bytes // (POOLS_IN_MEMORY * POOL * int(fields.array[0].nbytes)))
 
 
-def run_fingerprint(config: WeatherConfig, store: Store) -> str:
-    """Return the fingerprint of a run: of its settings and of the metadata of the store."""
+def run_identity(config: WeatherConfig, store: Store) -> RunIdentity:
+    """Return what the result of a run depends on: its settings and the metadata of the store."""
     # These keys affect the result only through the length of blocks.
     irrelevant = {"store", "cache_bytes", "buffer_bytes", "route"}
     excluded: Any = {"task": True, "output": True, "data": irrelevant, "loss": {"compare"}}
@@ -284,11 +295,25 @@ def run_fingerprint(config: WeatherConfig, store: Store) -> str:
         for key, default in (("analysis", "quadrature"), ("local", False)):
             if settings["model"][key] == default:
                 settings["model"].pop(key)
-    settings["train"].pop("checkpoint_minutes")
-    drop_defaults(settings["train"], TrainSettings(), ("rollout_lengths", "pushforward", "lead_times"))
+    settings["train"] = train_content(settings["train"])
     if not config.model.noise_channels:
         settings["model"].pop("noise_channels")
     times = store.dataset["time"].values.astype(str).tolist()
-    data = [times, [str(c) for c in store.channels], dict(store.dataset.attrs)]
-    data += [store.dataset[axis].values.astype(np.float64).tolist() for axis in store.grid.axes]
-    return fingerprint([settings, data])
+    names = [str(c) for c in store.channels]
+    axes = {axis: store.dataset[axis].values.astype(np.float64).tolist() for axis in store.grid.axes}
+    content = [settings, [times, names, dict(store.dataset.attrs), *axes.values()]]
+    described = {
+        "times": summarise_values(times),
+        "channels": names,
+        **{axis: summarise_values(values) for axis, values in axes.items()},
+        "attributes": {str(name): str(value) for name, value in store.dataset.attrs.items()},
+    }
+    return RunIdentity.of(content, {**settings, "store": described})
+
+
+def field_labels(store: Store) -> FieldLabels:
+    """Return the names of the channels and the coordinates of the points of a store, for messages."""
+    first, second = store.grid.axes
+    channels = tuple(str(channel) for channel in store.channels)
+    rows, columns = (store.dataset[axis].values.astype(np.float64) for axis in (first, second))
+    return FieldLabels(channels, (first, second), rows, columns)
