@@ -56,7 +56,12 @@ def plan(store: Store, folder: Path, overrides: Sequence[str] = ()) -> WeatherCo
 def split_of(store: Store, config: WeatherConfig) -> Split:
     """Return the split of a store by a configuration."""
     data = config.data
-    return store.split(data.train_period, data.validation_fraction, data.gap_steps)
+    return store.split(
+        data.train_period,
+        data.validation_fraction,
+        data.gap_steps,
+        validation_period=data.validation_period,
+    )
 
 
 def initial_times(store: Store, test: slice, *, window: int) -> tuple[np.ndarray, int]:

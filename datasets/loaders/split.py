@@ -26,16 +26,22 @@ class Split:
         train: period that weights are trained on.
         validation: period that weights are selected on.
         test: period that forecasts are verified on.
+        chosen: whether the validation period was chosen by itself, and need not follow the training period.
     """
 
     train: slice
     validation: slice
     test: slice
+    chosen: bool = False
 
     @property
     def fit(self) -> slice:
-        """Training and validation period with the gap between them, for statistics and climatology."""
-        return slice(self.train.start, self.validation.stop)
+        """Period for statistics and climatology.
+
+        It is the training period with the validation period and the gap between them, or the training period
+        alone if the validation period was chosen by itself.
+        """
+        return self.train if self.chosen else slice(self.train.start, self.validation.stop)
 
 
 def default_split(times: Times, validation_fraction: float = 0.1) -> Split:
@@ -95,6 +101,30 @@ def split_before(start: int, stop: int, first: int, *, validation_fraction: floa
             f"a gap of {gap} time steps leaves none of the {validation - first} for training; make it smaller"
         )
     return Split(slice(first, train), slice(validation, end), slice(start, stop))
+
+
+def split_by_periods(times: Times, train: str, validation: str) -> Split:
+    """Return the split with chosen training and validation periods; all times after both are the test period.
+
+    Args:
+        times: sorted times of the series.
+        train: training period, as ``period`` takes it.
+        validation: validation period.
+
+    Raises:
+        DataError: the periods overlap, or one is not a period of the series.
+    """
+    first = period(times, train)
+    second = period(times, validation)
+    start = max(first.start, second.start)
+    stop = min(first.stop, second.stop)
+    if start < stop:
+        raise DataError(
+            f"the training period {train} and the validation period {validation} overlap from "
+            f"{format_time(times[start])} to {format_time(times[stop - 1])}, so that the best weights would "
+            "be chosen on data that they were trained on; choose separate periods"
+        )
+    return Split(first, second, slice(max(first.stop, second.stop), len(times)), chosen=True)
 
 
 def period(times: Times, text: str) -> slice:

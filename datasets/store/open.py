@@ -14,7 +14,7 @@ from ...fno.grids import Grid
 from ..adapters.opening import fast_codecs, open_raw, open_zarr
 from ..durations import to_timedelta64
 from ..ingest.plan import STORE_VERSION
-from ..loaders.split import Split, default_split, period, split_before
+from ..loaders.split import Split, default_split, period, split_before, split_by_periods
 from ..schema import Channel, axes_of, channels, grid_of
 from ..statistics.moments import Statistics, compute_statistics
 from ..suggestions import suggest
@@ -86,16 +86,29 @@ class Store:
             name: np.asarray(fields[name].values) for name in (sorted(fields) if names is None else names)
         }
 
-    def split(self, train_period: str | None = None, validation_fraction: float = 0.1, gap: int = 0) -> Split:
+    def split(
+        self,
+        train_period: str | None = None,
+        validation_fraction: float = 0.1,
+        gap: int = 0,
+        *,
+        validation_period: str | None = None,
+    ) -> Split:
         """Return the split of the series, with all times after the training period for testing.
 
         Args:
             train_period: training and validation period, ``START:STOP``; by default the store's own.
             validation_fraction: fraction of that period to use for validation.
             gap: times to leave out before the validation and the test period.
+            validation_period: validation period, ``START:STOP``, in place of the fraction and the gap.
+
+        Raises:
+            DataError: training and validation period overlap.
         """
         times = self.dataset["time"].values
         text = train_period or "/".join(self.train_period)
+        if validation_period is not None:
+            return split_by_periods(times, text, validation_period)
         fit = period(times, text)
         standard = default_split(times, validation_fraction) if len(times) >= 10 else None
         stop = standard.test.stop if standard and standard.test.start == fit.stop else len(times)

@@ -30,6 +30,8 @@ class DataConfig(Strict):
         variables: variables to forecast; all of the store by default.
         train_period: ``START:STOP``; the period of the store by default. Later times are the test period.
         validation_fraction: fraction of the training period, at its end, on which the best epoch is chosen.
+        validation_period: ``START:STOP``, a period outside the training period on which the best epoch is
+            chosen, in place of that fraction and of ``gap_steps``.
         samples_per_epoch: maximum number of samples per epoch; 0 for all.
         cache_bytes: stores up to this size [B] are kept in memory.
         buffer_bytes: larger stores are shuffled in pools of about this size [B] in total.
@@ -45,6 +47,9 @@ class DataConfig(Strict):
         str | None, BeforeValidator(lambda value: value if value is None else str(value))
     ] = None
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    validation_period: Annotated[
+        str | None, BeforeValidator(lambda value: value if value is None else str(value))
+    ] = None
     samples_per_epoch: Annotated[int, Field(ge=0, le=10**12)] = 0
     cache_bytes: Annotated[int, Field(ge=0, le=2**50)] = 2**30
     buffer_bytes: Annotated[int, Field(ge=0, le=2**50)] = 2**29

@@ -37,6 +37,7 @@ from ...device import pick_device
 from ...interruption import saving_when_stopped
 from ...model import build_stepper
 from ..base import TrainResult
+from .checks import check_channels, check_samples
 from .losses import build_loss, channel_weights
 
 log = logging.getLogger(__name__)
@@ -69,10 +70,17 @@ def train(config: WeatherConfig, *, device: str | None, progress: Progress | Non
         without = {"loss": LossConfig(**config.loss.changed()), "output": output / "data_only"}
         with exclusive(output / "data_only"):
             control = train(config.model_copy(update=without), device=device, progress=progress)
-    split = store.split(config.data.train_period, config.data.validation_fraction, config.data.gap_steps)
+    split = store.split(
+        config.data.train_period,
+        config.data.validation_fraction,
+        config.data.gap_steps,
+        validation_period=config.data.validation_period,
+    )
+    check_samples(store, split.train, window=config.model.window, batch_size=config.train.batch_size)
     fields = _open_fields(config, store)
     static = store.static(config.data.static)
     statistics = store_statistics(store, fields, split.fit)
+    check_channels(store, fields, statistics=statistics, period=split.fit)
     settings = config.train
     weighting = channel_weights(config.loss, store.channels)
     stepper = build_stepper(
@@ -286,6 +294,8 @@ def run_identity(config: WeatherConfig, store: Store) -> RunIdentity:
         settings["data"]["static"] = list(static)
     if not config.data.gap_steps:
         settings["data"].pop("gap_steps")
+    if config.data.validation_period is None:
+        settings["data"].pop("validation_period")
     balances = {name: settings["loss"][name] for name in ("physics", "warmup") if config.loss.physics}
     if not (loss := balances | config.loss.changed()):
         settings.pop("loss")
