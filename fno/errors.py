@@ -22,7 +22,15 @@ class WeightsError(ValueError):
 
 
 class NonFiniteError(ValueError):
-    """A loss, gradient, weight or saved value that is NaN or infinite; it was not saved."""
+    """A loss, gradient, weight or saved value that is NaN or infinite; it was not saved.
+
+    Attributes:
+        reason: what is not finite and where, without a remedy.
+    """
+
+    def __init__(self, message: str, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = message if reason is None else reason
 
 
 class OtherRunError(ValueError):

@@ -81,7 +81,10 @@ class Trainer(TrainerState):
             self.step += 1
             decay = settings.ema_decay(self.step)
             for name, tensor in weights.items():
-                self.average[name].lerp_(tensor, 1 - decay)
+                if tensor.is_floating_point() or tensor.is_complex():
+                    self.average[name].lerp_(tensor, 1 - decay)
+                else:  # a counter
+                    self.average[name].copy_(tensor)
             for name, value in values.items():
                 total = self._sums.setdefault(name, [0.0, 0])
                 total[0] += value

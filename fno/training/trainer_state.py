@@ -116,7 +116,8 @@ class TrainerState:
             saved = f"the saved state of step {self.saved_step} is kept"
         return NonFiniteError(
             f"{reason}; {saved}: if the data or the hardware were at fault, correct that and run the same "
-            "training again, otherwise start a new run with a lower learning_rate or clip"
+            "training again, otherwise start a new run with a lower learning_rate or clip",
+            reason,
         )
 
     def keep_epoch(self) -> None:
@@ -233,7 +234,7 @@ class TrainerState:
         count = len(self.restorations)
         if count >= settings.max_restores or not self.history.restore_point.exists():
             raise NonFiniteError(f"{error} (after {count} returns to an earlier state)") from error
-        reason = str(error)
+        reason = error.reason
         groups, meta = load_state(self.history.restore_point)
         with self._lock:
             self._complete = False

@@ -10,7 +10,13 @@ from fourcaster.datasets.adapters.sources import open_sources
 from fourcaster.datasets.ingest.write import write_store
 from fourcaster.forecast.cli.main import app
 
-TINY = ["model.n_modes=[4,4]", "model.hidden_channels=4", "model.n_layers=1", "model.members=1", "model.window=1"]
+TINY = [
+    "model.n_modes=[4,4]",
+    "model.hidden_channels=4",
+    "model.n_layers=1",
+    "model.members=1",
+    "model.window=1",
+]
 
 
 def stored(source: xr.Dataset, folder):
