@@ -310,7 +310,7 @@ def test_a_state_of_other_settings_is_refused(tmp_path):
         folder=tmp_path,
         fingerprint="one",
     )
-    with pytest.raises(ValueError, match="belongs to a run with other settings"):
+    with pytest.raises(ValueError, match="contains a run with other settings"):
         train_pinn(
             equations.get("reaction").problem(),
             network,
