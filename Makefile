@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test coverage test-slow check lint docs gpu bench-operators bench-transforms bench-physics bench-physics-long bench-solving bench-loader soak fuzz clean
+.PHONY: demo test coverage test-slow check lint docs gpu bench-operators bench-transforms bench-physics bench-physics-long bench-solving bench-loader soak stress-train fuzz clean
 
 demo: $(VENV)/.demo
 	$(BIN)/forecast quickstart
@@ -64,6 +64,10 @@ bench-loader: $(VENV)/.test .anemoi/.done
 soak: $(VENV)/.test
 	$(BIN)/python benchmarks/soak.py
 	$(BIN)/python benchmarks/table.py
+
+# A training run that is killed 30 times at random moments: five minutes.
+stress-train: $(VENV)/.test
+	$(BIN)/python benchmarks/stress.py
 
 # Invalid inputs of every kind for every verb: fifteen minutes. Inputs of failed cases are kept in fuzz-failures.
 fuzz: $(VENV)/.test

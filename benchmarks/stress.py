@@ -29,6 +29,8 @@ from typing import Any
 import numpy as np
 import psutil
 import xarray as xr
+from safetensors import safe_open
+from stress_start import Forked, Forker, start_command
 
 from fourcaster.datasets.adapters.sources import open_sources
 from fourcaster.datasets.ingest.write import write_store
@@ -36,7 +38,6 @@ from fourcaster.fno.training.state import load_state
 from fourcaster.forecast.checkpoint.meta import read_meta
 
 HERE = Path(__file__).parent
-COMMAND = [sys.executable, "-m", "fourcaster.forecast"]
 MEASURED = ("time", "waiting", "megabytes_per_second")
 STARTUP = 0.2  # fraction of the kills before the first step
 LONGEST = 10.0  # allowed time between SIGTERM and the end of the process [s]
@@ -47,31 +48,41 @@ class Stress:
     """A run that is killed again and again.
 
     Attributes:
-        command: words of the command, before ``train``.
+        command: words of the command, before ``train``; None for ``forecast``, forked from one process.
         folder: working folder.
         epochs: number of epochs, of ten steps each.
         random: source of moments and signals.
         kills: number of kills by signal and phase.
         ends: seconds between SIGTERM and the end of the process.
         problems: what went wrong.
+        forker: process from which ``forecast`` is forked.
+        process: the process that was started last.
     """
 
-    command: Sequence[str]
+    def __post_init__(self) -> None:
+        if self.command is None:
+            self.forker = Forker()
+
+    command: Sequence[str] | None
     folder: Path
     epochs: int
     random: random.Random
     kills: Counter[str] = field(default_factory=Counter)
     ends: list[float] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    forker: Forker | None = None
+    process: subprocess.Popen[bytes] | Forked | None = None
 
     @property
     def state(self) -> Path:
         """State of the killed run."""
         return self.folder / "killed" / "state" / "training.safetensors"
 
-    def start(self, name: str, *overrides: str) -> subprocess.Popen[bytes]:
-        """Start a run, or resume it, in a process group of its own."""
+    def start(self, name: str, *overrides: str) -> subprocess.Popen[bytes] | Forked:
+        """Start a run, or resume it."""
         arguments = [
+            "train",
+            "quickstart",
             f"data.store={self.folder / 'store.zarr'}",
             "data.samples_per_epoch=160",
             "model.n_modes=[4,4]",
@@ -86,15 +97,19 @@ class Stress:
             f"output={self.folder / name}",
             *overrides,
         ]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        with open(self.folder / f"{name}.log", "ab") as log:
-            return subprocess.Popen(
-                [*self.command, "train", "quickstart", *arguments],
-                stdout=log,
-                stderr=log,
-                env=environment,
-                start_new_session=True,
-            )
+        log = self.folder / f"{name}.log"
+        if self.forker is not None:
+            self.process = self.forker.start(arguments, log)
+        else:
+            self.process = start_command(self.command or (), arguments, log)
+        return self.process
+
+    def close(self) -> None:
+        """End what still runs."""
+        if self.process is not None and self.process.poll() is None:
+            self._end_group(self.process)
+        if self.forker is not None:
+            self.forker.close()
 
     def complete(self, name: str) -> float:
         """Run to the end, and return the seconds that it took."""
@@ -105,8 +120,11 @@ class Stress:
         return time.monotonic() - started
 
     def step(self) -> int:
-        """Return the number of steps in the state on disk, after a check of all its values."""
-        return int(load_state(self.state)[1]["step"]) if self.state.exists() else 0
+        """Return the number of steps in the state on disk, which may be replaced at any moment."""
+        if not self.state.exists():
+            return 0
+        with safe_open(self.state, framework="pt") as file:
+            return int(json.loads(file.metadata()["meta"])["step"])
 
     def kill(self, startup: float, span: float) -> bool:
         """Start the run and kill it at a random moment.
@@ -138,17 +156,19 @@ class Stress:
         self._end_group(process)
         seconds = time.monotonic() - sent
         self.kills[f"{number.name} {'before' if early else 'during'} training"] += 1
+        if self.state.exists():
+            load_state(self.state)  # which checks all of it
         after = self.step()
         if after < max(before, trained if number == signal.SIGTERM else 0):
             self.problems.append(f"{number.name} lost steps: {before}, {trained}, then {after}")
-        single = list(self.command) == COMMAND
+        single = self.command is None
         if number == signal.SIGTERM and not early:
             self.ends.append(seconds)
             if single and (code != 128 + number or seconds > LONGEST):
                 self.problems.append(f"SIGTERM ended with {code} after {seconds:.1f} s")
         return True
 
-    def _wait_for_steps(self, process: subprocess.Popen[bytes]) -> None:
+    def _wait_for_steps(self, process: subprocess.Popen[bytes] | Forked) -> None:
         """Wait until the log of the run has been opened, which precedes the first step."""
         log = self.state.with_name("log.jsonl")
         opened = time.time()
@@ -157,7 +177,7 @@ class Stress:
                 return
             time.sleep(0.01)
 
-    def _send(self, process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    def _send(self, process: subprocess.Popen[bytes] | Forked, number: signal.Signals) -> None:
         """Send a signal to the process, to one of those that it started, or to all of them."""
         ranks = [p for p in psutil.Process(process.pid).children(recursive=True) if p.is_running()]
         target = self.random.choice(("launcher", "rank", "all")) if ranks else "launcher"
@@ -169,7 +189,7 @@ class Stress:
             process.send_signal(number)
 
     @staticmethod
-    def _end_group(process: subprocess.Popen[bytes]) -> None:
+    def _end_group(process: subprocess.Popen[bytes] | Forked) -> None:
         """End ranks that outlived their launcher, as a batch queue does."""
         try:
             os.killpg(process.pid, signal.SIGKILL)
@@ -216,13 +236,13 @@ def make_store(path: Path) -> None:
 
 
 def stress(
-    folder: Path, *, command: Sequence[str] = COMMAND, kills: int = 30, epochs: int = 60, seed: int = 0
+    folder: Path, *, command: Sequence[str] | None = None, kills: int = 30, epochs: int = 60, seed: int = 0
 ) -> dict[str, Any]:
     """Kill a run, complete it, and compare it with an undisturbed one.
 
     Args:
         folder: working folder.
-        command: words of the command, before ``train``.
+        command: words of the command, before ``train``; ``forecast`` by default.
         kills: number of kills.
         epochs: number of epochs, of ten steps each.
         seed: seed of moments and signals.
@@ -232,30 +252,40 @@ def stress(
     """
     make_store(folder / "store.zarr")
     run = Stress(command, folder, epochs, random.Random(seed))
-    seconds = run.complete("straight")
-    records = [json.loads(line) for line in (folder / "straight/state/log.jsonl").read_text().splitlines()]
-    training = (records[-1]["time"] - records[0]["time"]) * epochs / max(1, epochs - 1)
-    startup = max(1.0, seconds - training)
-    done = 0
-    while done < kills:
-        # Two thirds of the remaining training, spread evenly over the remaining kills.
-        left = training * (1 - run.step() / (10 * epochs))
-        if not run.kill(startup, span=2 * left / (kills - done) * 2 / 3):
-            run.problems.append(f"the run ended after {done} of {kills} kills")
-            break
-        done += 1
-    run.complete("killed")
+    try:
+        done = _kill_and_complete(run, kills)
+    finally:
+        run.close()
     problems = run.problems + run.differences()
     return {
         "sound": not problems,
         "problems": problems,
-        "command": shlex.join(["forecast"] if list(command) == COMMAND else command),
+        "command": "forecast" if command is None else shlex.join(command),
         "kills": done,
         "kills by signal and phase": dict(sorted(run.kills.items())),
         "steps": 10 * epochs,
         "longest time between SIGTERM and exit [s]": round(max(run.ends, default=0.0), 2),
         "same weights and log": not run.differences(),
     }
+
+
+def _kill_and_complete(run: Stress, kills: int) -> int:
+    """Complete an undisturbed run, and one that is killed; return the number of kills."""
+    seconds = run.complete("straight")
+    log = run.folder / "straight" / "state" / "log.jsonl"
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    training = (records[-1]["time"] - records[0]["time"]) * run.epochs / max(1, run.epochs - 1)
+    startup = max(1.0, seconds - training)
+    done = 0
+    while done < kills:
+        # Two thirds of the remaining training, spread evenly over the remaining kills.
+        left = training * (1 - run.step() / (10 * run.epochs))
+        if not run.kill(startup, span=2 * left / (kills - done) * 2 / 3):
+            run.problems.append(f"the run ended after {done} of {kills} kills")
+            break
+        done += 1
+    run.complete("killed")
+    return done
 
 
 def main() -> None:
@@ -269,7 +299,7 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = arguments.keep or Path(tempfile.mkdtemp())
     folder.mkdir(parents=True, exist_ok=True)
-    command = shlex.split(arguments.command) if arguments.command else COMMAND
+    command = shlex.split(arguments.command) if arguments.command else None
     try:
         result = stress(
             folder, command=command, kills=arguments.kills, epochs=arguments.epochs, seed=arguments.seed

@@ -326,3 +326,35 @@ def test_scheduler_recipes_are_valid(tmp_path):
             check=False,
         )
         assert result.returncode == 0 and str(tmp_path) not in result.stderr, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("code", "job", "submitted", "status"),
+    [(0, 1, False, 0), (75, 1, True, 0), (75, 50, False, 1), (2, 1, False, 2), (143, 1, False, 143)],
+)
+def test_slurm_chain_submits_the_next_job_only_if_training_has_not_finished(
+    tmp_path, code, job, submitted, status
+):
+    """Programs of the same names stand for Slurm and for the command."""
+    script = ROOT / "docs" / "examples" / "train_chain.sh"
+    assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
+    for name, body in (
+        ("srun", 'exec "$@"'),
+        ("forecast", f'echo "forecast $*" >> {tmp_path}/calls; exit {code}'),
+        ("sbatch", f'echo "sbatch $*" >> {tmp_path}/calls'),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CHAIN_JOB": str(job)}
+    result = subprocess.run(
+        ["bash", script, "run.yaml", "train.note=two words"],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert calls[0] == "forecast train run.yaml train.note=two words --time-limit 3:50:00"
+    assert result.returncode == status, result.stderr
+    expected = f"sbatch --export=ALL,CHAIN_JOB={job + 1},CHAIN_SCRIPT={script} {script} run.yaml train.note=two words"
+    assert calls[1:] == ([expected] if submitted else [])

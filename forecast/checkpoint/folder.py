@@ -6,7 +6,7 @@ Neither file is trusted: ``description`` defines what the metadata may contain, 
 import hashlib
 import json
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
