@@ -330,7 +330,14 @@ def test_scheduler_recipes_are_valid(tmp_path):
 
 @pytest.mark.parametrize(
     ("code", "job", "submitted", "status"),
-    [(0, 1, False, 0), (75, 1, True, 0), (75, 50, False, 1), (2, 1, False, 2), (143, 1, False, 143)],
+    [
+        (0, 0, True, 0),  # started by hand
+        (0, 1, False, 0),
+        (75, 1, True, 0),
+        (75, 50, False, 1),
+        (2, 1, False, 2),
+        (143, 1, False, 143),
+    ],
 )
 def test_slurm_chain_submits_the_next_job_only_if_training_has_not_finished(
     tmp_path, code, job, submitted, status
@@ -345,7 +352,9 @@ def test_slurm_chain_submits_the_next_job_only_if_training_has_not_finished(
     ):
         (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
         (tmp_path / name).chmod(0o755)
-    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CHAIN_JOB": str(job)}
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    if job:
+        environment |= {"CHAIN_SCRIPT": "/chain.sh", "CHAIN_JOB": str(job)}
     result = subprocess.run(
         ["bash", script, "run.yaml", "train.note=two words"],
         check=False,
@@ -354,7 +363,9 @@ def test_slurm_chain_submits_the_next_job_only_if_training_has_not_finished(
         env=environment,
     )
     calls = (tmp_path / "calls").read_text().splitlines()
-    assert calls[0] == "forecast train run.yaml train.note=two words --time-limit 3:50:00"
+    words = "run.yaml train.note=two words"
+    chain = "/chain.sh" if job else str(script)
+    next_job = f"sbatch --export=ALL,CHAIN_SCRIPT={chain},CHAIN_JOB={job + 1} {chain} {words}"
+    expected = [f"forecast train {words} --time-limit 3:50:00"] if job else []
+    assert calls == expected + ([next_job] if submitted else [])
     assert result.returncode == status, result.stderr
-    expected = f"sbatch --export=ALL,CHAIN_JOB={job + 1},CHAIN_SCRIPT={script} {script} run.yaml train.note=two words"
-    assert calls[1:] == ([expected] if submitted else [])

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Train for longer than one job may take: each job resumes the run, and submits the next one until it is finished.
 #
-#   sbatch docs/examples/train_chain.sh my_run.yaml [KEY=VALUE ...]
+#   bash train_chain.sh my_run.yaml [KEY=VALUE ...]
 #
 #SBATCH --job-name=fourcaster
 #SBATCH --time=4:00:00
@@ -11,9 +11,19 @@
 #SBATCH --open-mode=append
 set -uo pipefail
 
-MOST_JOBS=${MOST_JOBS:-50}   # of a chain, in case it makes no progress
-JOB=${CHAIN_JOB:-1}
-SCRIPT=${CHAIN_SCRIPT:-$(readlink -f "$0")}  # Slurm runs a copy of it; its own path is passed on
+MOST_JOBS=${MOST_JOBS:-50}  # of a chain, in case it makes no progress
+
+submit() {  # Slurm runs a copy of the script, so that its path is passed on
+    script=$1
+    job=$2
+    shift 2
+    sbatch --export=ALL,CHAIN_SCRIPT="$script",CHAIN_JOB="$job" "$script" "$@"
+}
+
+if [ -z "${CHAIN_SCRIPT:-}" ]; then
+    submit "$(readlink -f "$0")" 1 "$@"
+    exit
+fi
 
 # Ten minutes less than the job may take. exec lets signals of Slurm reach the command.
 srun bash -c 'exec forecast train "$@" --time-limit 3:50:00' train "$@"
@@ -24,11 +34,11 @@ case $code in
         echo "training has finished"
         ;;
     75)
-        if [ "$JOB" -ge "$MOST_JOBS" ]; then
+        if [ "$CHAIN_JOB" -ge "$MOST_JOBS" ]; then
             echo "not finished after $MOST_JOBS jobs; see the log, and submit again" >&2
             exit 1
         fi
-        sbatch --export=ALL,CHAIN_JOB=$((JOB + 1)),CHAIN_SCRIPT="$SCRIPT" "$SCRIPT" "$@"
+        submit "$CHAIN_SCRIPT" $((CHAIN_JOB + 1)) "$@"
         ;;
     *)
         echo "training ended with exit code $code; the chain stops here" >&2
