@@ -57,6 +57,7 @@ class Stress:
         problems: what went wrong.
         forker: process from which ``forecast`` is forked.
         process: the process that was started last.
+        seconds_per_step: duration of a step of the undisturbed run.
     """
 
     def __post_init__(self) -> None:
@@ -72,6 +73,7 @@ class Stress:
     problems: list[str] = field(default_factory=list)
     forker: Forker | None = None
     process: subprocess.Popen[bytes] | Forked | None = None
+    seconds_per_step: float = 0.0
 
     @property
     def state(self) -> Path:
@@ -126,24 +128,26 @@ class Stress:
         with safe_open(self.state, framework="pt") as file:
             return int(json.loads(file.metadata()["meta"])["step"])
 
-    def kill(self, startup: float, span: float) -> bool:
+    def kill(self, startup: float, steps: float) -> bool:
         """Start the run and kill it at a random moment.
 
         Args:
             startup: seconds before the first step.
-            span: longest time between the first step and the kill [s].
+            steps: largest number of steps to train before the kill.
 
         Returns:
             Whether it was killed; False if it ended before.
         """
-        minutes = self.random.choice((0, 5))  # a state after every step, or only at the end of epochs
         before = self.step()
+        # A state after every step, or only at the end of epochs, of which a few must be left.
+        minutes = self.random.choice((0, 5)) if 10 * self.epochs - before > 50 else 0
         process = self.start("killed", f"train.checkpoint_minutes={minutes}", "train.keep_last=1")
         early = self.random.random() < STARTUP
-        moment = self.random.uniform(0, startup if early else span)
-        if not early:
-            self._wait_for_steps(process)
-        time.sleep(moment)
+        if early:
+            time.sleep(self.random.uniform(0, startup))
+        else:
+            self._wait_for_step(process, before + self.random.uniform(0, steps))
+            time.sleep(self.random.uniform(0, 2 * self.seconds_per_step))
         number = self.random.choice((signal.SIGKILL, signal.SIGTERM))
         if process.poll() is not None:
             if process.returncode:
@@ -168,12 +172,12 @@ class Stress:
                 self.problems.append(f"SIGTERM ended with {code} after {seconds:.1f} s")
         return True
 
-    def _wait_for_steps(self, process: subprocess.Popen[bytes] | Forked) -> None:
-        """Wait until the log of the run has been opened, which precedes the first step."""
+    def _wait_for_step(self, process: subprocess.Popen[bytes] | Forked, step: float) -> None:
+        """Wait until the state of a step is saved, after the start of the log, which precedes all steps."""
         log = self.state.with_name("log.jsonl")
         opened = time.time()
         while process.poll() is None:
-            if log.exists() and log.stat().st_mtime > opened:
+            if log.exists() and log.stat().st_mtime > opened and self.step() >= step:
                 return
             time.sleep(0.01)
 
@@ -275,12 +279,13 @@ def _kill_and_complete(run: Stress, kills: int) -> int:
     log = run.folder / "straight" / "state" / "log.jsonl"
     records = [json.loads(line) for line in log.read_text().splitlines()]
     training = (records[-1]["time"] - records[0]["time"]) * run.epochs / max(1, run.epochs - 1)
+    run.seconds_per_step = training / (10 * run.epochs)
     startup = max(1.0, seconds - training)
     done = 0
     while done < kills:
-        # Two thirds of the remaining training, spread evenly over the remaining kills.
-        left = training * (1 - run.step() / (10 * run.epochs))
-        if not run.kill(startup, span=2 * left / (kills - done) * 2 / 3):
+        # About half of the remaining steps, spread evenly over the remaining kills.
+        left = 10 * run.epochs - run.step()
+        if not run.kill(startup, steps=left / (kills - done)):
             run.problems.append(f"the run ended after {done} of {kills} kills")
             break
         done += 1
