@@ -116,8 +116,8 @@ class SphericalDifference(nn.Module):
 
     def _rows(self, z: Tensor, modes: tuple[range, ...], columns: int) -> Tensor:
         """Return the rows with these coefficients, shape (batch, row, longitude, channel)."""
-        x: Tensor = synthesise(z.flatten(0, 1), modes, (columns,))
-        return x.unflatten(0, z.shape[:2])
+        x: Tensor = synthesise(z.flatten(0, 1), modes, (columns,)).unflatten(0, z.shape[:2])
+        return x
 
     def _meridional(self, extended: Tensor, rows: int) -> list[Tensor]:
         matrices = table("meridional_difference", [rows, *self._key], extended)

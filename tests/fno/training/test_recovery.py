@@ -483,11 +483,14 @@ class Step(nn.Module):
     def anomaly(self, state, background):
         return torch.where(self.mask, state - background, 0.0)
 
+    def noise(self, window, generator):
+        return window.new_zeros(len(window), 0, 3, 4)
+
     def forward(self, window):
         step = window * self.weight
         return step if self.fault is None else self.fault(step)
 
-    def rollout(self, window, drivers):
+    def rollout(self, window, drivers, *, noise=None):
         state = window[:, -1]
         for _ in drivers:
             state = self(state)

@@ -17,7 +17,7 @@ from fourcaster.forecast.config.loss import LossConfig
 from fourcaster.forecast.inference.perturbations import Ensemble, noise_input
 from fourcaster.forecast.tasks.dispatch import load_config
 from fourcaster.forecast.tasks.weather.losses import channel_weights
-from fourcaster.forecast.tasks.weather.training import run_fingerprint
+from fourcaster.forecast.tasks.weather.training import run_identity
 
 CHANNELS = [Channel("t2m", None, "K"), Channel("t", 500, "K"), Channel("t", 850, "K"), Channel("z", 500, "m")]
 SMALL = ["train.epochs=4", "train.rollout_steps=1", "train.learning_rate=0.01", "train.warmup_steps=2"]
@@ -120,7 +120,7 @@ def test_a_finished_run_of_an_ensemble_loss_is_recognised(tiny_store, tmp_path):
 
 def test_settings_at_their_defaults_leave_the_fingerprint_of_a_run_as_it_was(tiny_store, tmp_path):
     store = open_store(tiny_store)
-    plain = run_fingerprint(tiny_config(tiny_store, tmp_path), store)
+    plain = run_identity(tiny_config(tiny_store, tmp_path), store).digest
     for default in (
         "loss.kind=mse",
         "loss.channel_weights=tendency",
@@ -130,9 +130,9 @@ def test_settings_at_their_defaults_leave_the_fingerprint_of_a_run_as_it_was(tin
         "train.pushforward=false",
         "train.lead_times=[]",
     ):
-        assert run_fingerprint(tiny_config(tiny_store, tmp_path, default), store) == plain
+        assert run_identity(tiny_config(tiny_store, tmp_path, default), store).digest == plain
     changed = {
-        run_fingerprint(tiny_config(tiny_store, tmp_path, *overrides), store)
+        run_identity(tiny_config(tiny_store, tmp_path, *overrides), store).digest
         for overrides in (
             ["loss.kind=huber"],
             ["loss.kind=huber", "loss.delta=2"],
