@@ -1,11 +1,14 @@
 """Forcings and static inputs of models: insolation, calendar and position."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..fno.grids import Grid, LatLon
+from ..fno.registry import Registry
+from .errors import DataError
 from .statistics.climatology import year_phase
 
 Float = NDArray[np.float32]
@@ -13,6 +16,12 @@ Double = NDArray[np.float64]
 Times = NDArray[np.datetime64]
 
 NAMES = ("toa_radiation", "cos_year", "sin_year")
+GROUP = "fourcaster.forcings"
+"""Group of entry points in which other packages register forcings."""
+
+
+Forcing = Callable[..., Any]
+"""Function of UTC times and a grid that returns a field of order one, shape (time, latitude, longitude)."""
 
 
 def sun(times: Times) -> tuple[Double, Double, Double]:
@@ -111,25 +120,65 @@ def forcings(times: Times, grid: Grid, step: np.timedelta64, *, names: Sequence[
         times: UTC times, shape (time,).
         grid: grid of the result.
         step: time step of the model.
-        names: names of forcings.
+        names: names in ``FORCINGS``, or ``module:function``.
+
+    Raises:
+        RegistryError: there is no such forcing, or it may not be imported.
+        DataError: one of another package returned another shape, or values that are not finite.
     """
     names = forcing_names(grid) if names is None else names
-    phase = year_phase(times)
     result = np.empty((len(times), len(names), *grid.shape), dtype=np.float32)
     for i, name in enumerate(names):
-        if name in _INSOLATION and isinstance(grid, LatLon):
-            function = _INSOLATION[name]
-            daily = step >= np.timedelta64(24, "h")
-            result[:, i] = _daily_mean(function, times, grid) if daily else function(times, grid)
+        function = FORCINGS.recall(name)
+        if name in INSOLATION and step >= np.timedelta64(24, "h") and isinstance(grid, LatLon):
+            result[:, i] = _daily_mean(INSOLATION[name], times, grid)
+        elif name in BUILTIN:
+            result[:, i] = function(times, grid)
         else:
-            result[:, i] = {"cos_year": np.cos, "sin_year": np.sin}[name](phase)[:, None, None]
+            result[:, i] = _checked(name, function, times, grid=grid)
     return result
 
 
-_INSOLATION: dict[str, Callable[[Times, LatLon], Float]] = {
+def cos_year(times: Times, grid: Grid) -> Double:
+    """Return the cosine of the phase of the year, shape (time, 1, 1)."""
+    return np.asarray(np.cos(year_phase(times)))[:, None, None]
+
+
+def sin_year(times: Times, grid: Grid) -> Double:
+    """Return the sine of the phase of the year, shape (time, 1, 1)."""
+    return np.asarray(np.sin(year_phase(times)))[:, None, None]
+
+
+def _checked(name: str, function: Forcing, times: Times, *, grid: Grid) -> Float:
+    """Return the field of another package's forcing; a class is constructed without arguments."""
+    call = function() if isinstance(function, type) else function
+    values = np.asarray(call(times, grid))
+    try:
+        field = np.broadcast_to(values, (len(times), *grid.shape)).astype(np.float32)
+    except (ValueError, TypeError) as error:
+        raise DataError(
+            f"the forcing {name} returned {values.dtype} of shape {values.shape}, expected numbers of shape "
+            f"{(len(times), *grid.shape)}"
+        ) from error
+    if not np.isfinite(field).all():
+        raise DataError(f"the forcing {name} returned values that are not finite")
+    return field
+
+
+INSOLATION: dict[str, Callable[[Times, LatLon], Float]] = {
     "toa_radiation": toa_radiation,
     "insolation": insolation,
 }
+BUILTIN = (*INSOLATION, "cos_year", "sin_year")
+"""Forcings of this package."""
+
+FORCINGS: Registry[Forcing] = Registry(
+    {**INSOLATION, "cos_year": cos_year, "sin_year": sin_year},
+    group=GROUP,
+    noun="forcing",
+    expected="a function of times and a grid",
+)
+"""Forcings by name."""
 
 
 def _daily_mean(insolation_at: Callable[[Times, LatLon], Float], times: Times, grid: LatLon) -> Float:

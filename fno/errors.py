@@ -14,7 +14,19 @@ class ModesError(InputError):
 
 
 class RegistryError(ValueError):
-    """A model that cannot be registered: its name is taken, or it is not a model."""
+    """A part that cannot be registered or imported: its name is taken, or it is not what it should be."""
+
+
+class UntrustedCodeError(RegistryError):
+    """A module that may not be imported; nothing of it was run.
+
+    Attributes:
+        option: name of the argument that would permit it.
+        example: example of its value.
+    """
+
+    option = "trust"
+    example = "FOLDER"
 
 
 class WeightsError(ValueError):

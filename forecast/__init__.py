@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from .inference.pinn import PinnSolution, evaluate
     from .ingestion import ingest
     from .inspection import inspect
-    from .interop import load_network
-    from .tasks.dispatch import load, load_config, train
+    from .interop import load_network, save_network
+    from .tasks.dispatch import finetune, load, load_config, train
     from .verification.plots import plot
     from .verification.verify import verify
 
@@ -27,6 +27,7 @@ _MODULES = {
     "PinnSolution": ".inference.pinn",
     "SolutionOperator": ".inference.operator",
     "evaluate": ".inference.pinn",
+    "finetune": ".tasks.dispatch",
     "ingest": ".ingestion",
     "inspect": ".inspection",
     "load": ".tasks.dispatch",
@@ -34,6 +35,7 @@ _MODULES = {
     "load_network": ".interop",
     "open_forecast": ".inference.open",
     "plot": ".verification.plots",
+    "save_network": ".interop",
     "score": ".inference.operator",
     "simulate": "..datasets.pde.simulate",
     "solve": ".inference.operator",
@@ -46,6 +48,7 @@ __all__ = [
     "PinnSolution",
     "SolutionOperator",
     "evaluate",
+    "finetune",
     "ingest",
     "inspect",
     "load",
@@ -53,6 +56,7 @@ __all__ = [
     "load_network",
     "open_forecast",
     "plot",
+    "save_network",
     "score",
     "simulate",
     "solve",

@@ -14,7 +14,9 @@ from .. import __version__
 from ..datasets.store import atomic
 from ..datasets.store.outputs import marker
 from ..fno.models import REGISTRY
-from ..fno.pretrained import build, read_weights
+from ..fno.pretrained import build, construct, read_weights
+from ..fno.references import reference_of
+from .checkpoint.description import NetworkArguments
 from .checkpoint.folder import StoredCheckpoint, write_checkpoint
 from .checkpoint.meta import sha256
 from .config.yaml_text import read_yaml
@@ -116,6 +118,34 @@ def load_network(path: str | Path) -> nn.Module:
     return task.load_network(stored).eval()
 
 
+def save_network(
+    network: nn.Module, output: str | Path, arguments: Mapping[str, Any], *, overwrite: bool = False
+) -> None:
+    """Write a checkpoint of any network, from which ``load_network`` returns it and training can start.
+
+    It names the class by its registered name or as ``module:Class``, which must belong to an installed
+    package or a trusted folder, now and when it is loaded; see ``fno.references``.
+
+    Args:
+        network: network.
+        output: checkpoint to write.
+        arguments: arguments of its class, numbers and texts or short lists of them.
+        overwrite: replace an existing checkpoint.
+
+    Raises:
+        FileExistsError: ``output`` exists and may not be replaced.
+        ValueError: the class cannot be imported, or another network results from the arguments.
+    """
+    kind = next((name for name, known in REGISTRY.items() if known is type(network)), None)
+    kind = kind or reference_of(type(network))
+    tensors = network.state_dict()
+    construct(kind, arguments, tensors, source=type(network).__name__)
+    meta = {"model": {"model": kind, "arguments": dict(arguments)}}
+    NetworkArguments.model_validate(meta["model"])
+    with atomic.reserved(Path(output), "checkpoint", overwrite=overwrite, inputs=[]) as path:
+        write_checkpoint(path, "network", tensors, meta=meta, overwrite=overwrite)
+
+
 @dataclass(frozen=True)
 class ExportResult:
     """Result of an export.
@@ -189,6 +219,9 @@ def _export(
 ) -> ExportResult:
     network = load_network(checkpoint)
     models = [m for m in network.modules() if isinstance(m, tuple(REGISTRY.values()))]
+    if not models:
+        kinds = ", ".join(dict.fromkeys(type(m).__name__ for m in network.modules()))
+        raise ValueError(f"{checkpoint} contains none of the models that can be exported, but {kinds[:80]}")
     first: Any = models[0]
     fourier = all(isinstance(m, REGISTRY["fno"]) for m in models)
     free_grid = fourier and format == "torch-export" and not any(first.domain_padding)

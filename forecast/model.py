@@ -60,6 +60,7 @@ def build_stepper(
     seed: int,
     static: Sequence[NDArray[np.floating]] = (),
     lead_times: Sequence[int] = (),
+    forcings: int | None = None,
 ) -> Stepper:
     """Build a model for the channels of a store.
 
@@ -71,6 +72,7 @@ def build_stepper(
         seed: seed of the initial weights.
         static: further constant fields of the input, shape (y, x) each, which are normalised.
         lead_times: lead times that the network is conditioned on [steps].
+        forcings: number of forcing fields; those of the grid by default.
 
     Raises:
         ValueError: a channel has intermittently missing values, or no values at all.
@@ -108,7 +110,7 @@ def build_stepper(
     count = Stepper.input_channels(
         len(channels),
         window=config.window,
-        forcings=len(forcing_names(grid)),
+        forcings=len(forcing_names(grid)) if forcings is None else forcings,
         static=len(fields),
         noise=config.noise_channels,
         lead_time=bool(lead_times),

@@ -20,7 +20,7 @@ from fourcaster.forecast.verification.metrics.base import REGISTRY as METRICS
 from fourcaster.forecast.verification.metrics.base import Aggregation, Sample
 from fourcaster.forecast.verification.metrics.selection import find_metric
 
-REGISTRIES = ("forecast.tasks.registry", "forecast.verification.metrics.selection", "fno.models.registry")
+REGISTRIES = ("forecast.tasks.registry", "forecast.verification.metrics.selection", "fno.registry")
 
 
 @pytest.fixture

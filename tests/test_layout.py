@@ -14,12 +14,14 @@ from helpers import ROOT, make_source
 
 PACKAGES = ("fno", "datasets", "forecast")
 ALLOWED = {"fno": {"fno"}, "datasets": {"datasets", "fno"}, "forecast": {"forecast", "datasets", "fno"}}
-FROM_FNO = ("fno.grids", "fno.transforms", "fno.batch", "fno.progress", "fno.random")
+FROM_FNO = ("fno.grids", "fno.transforms", "fno.batch", "fno.progress", "fno.random", "fno.registry")
 """Modules of fno that datasets may import."""
 
 ORDER = {
     "fno": (
         "errors",
+        "references",
+        "registry",
         "memory",
         "progress",
         "random",

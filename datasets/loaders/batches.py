@@ -7,7 +7,7 @@ depends only on (seed, epoch), so the epoch and the number of the batch suffice 
 
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +23,8 @@ from ...fno.random import Stream, numpy_generator
 from ..forcings import forcings
 from ..statistics.climatology import SeasonalCycle
 from ..store.fields import Fields
+from ..stored_forcings import StoredForcings
+from .samplers import Sampler, sample_order
 
 T = TypeVar("T")
 Positions = NDArray[np.int64]
@@ -41,6 +43,8 @@ class BatchReader:
         grid: grid of the states.
         step: time step.
         pin: keep batches in page-locked memory, for asynchronous copies to a GPU.
+        names: names of the computed forcings; those of the grid by default.
+        stored: forcings that are read from the store, after the computed ones.
     """
 
     fields: Fields
@@ -48,6 +52,8 @@ class BatchReader:
     grid: Grid
     step: np.timedelta64
     pin: bool = False
+    names: Sequence[str] | None = None
+    stored: StoredForcings | None = None
 
     def read(self, starts: Positions, length: int) -> Batch:
         """Return a batch of samples.
@@ -61,15 +67,19 @@ class BatchReader:
     def pool(self, starts: Positions, length: int) -> "Pool":
         """Read the states of samples; arguments as for ``read``."""
         positions = np.unique(starts[:, None] + np.arange(length))
-        return Pool(positions, self.fields.read(positions))
+        forcing = None if self.stored is None else self.stored.at(self.fields.times[positions])
+        return Pool(positions, self.fields.read(positions), forcing)
 
     def batch(self, starts: Positions, length: int, pool: "Pool") -> Batch:
         """Return a batch of samples whose states are in ``pool``; other arguments as for ``read``."""
         positions = starts[:, None] + np.arange(length)
         times = self.fields.times[positions.ravel()]
-        state = pool.states[np.searchsorted(pool.positions, positions)]
+        index = np.searchsorted(pool.positions, positions)
+        state = pool.states[index]
         background = self.cycle.at(times)
-        forcing = forcings(times, self.grid, self.step)
+        forcing = forcings(times, self.grid, self.step, names=self.names)
+        if pool.forcing is not None:
+            forcing = np.concatenate([forcing, pool.forcing[index.ravel()]], axis=1)
         parts = [state, *(part.reshape(*positions.shape, *part.shape[1:]) for part in (background, forcing))]
         tensors = [torch.from_numpy(part) for part in parts]
         return Batch(*(t.pin_memory() if self.pin else t for t in tensors))
@@ -82,10 +92,12 @@ class Pool:
     Attributes:
         positions: sorted positions in time, shape (position,).
         states: states, shape (position, channel, H, W).
+        forcing: normalised stored forcings, shape (position, forcing, H, W); None without any.
     """
 
     positions: Positions
     states: NDArray[np.float32]
+    forcing: NDArray[np.float32] | None = None
 
 
 @dataclass
@@ -105,6 +117,7 @@ class StoreBatches:
             ``POOL`` blocks, so that each time is read about once in an epoch. 1 shuffles all samples.
         rank: index of this process; processes have disjoint blocks, or samples.
         ranks: number of processes that train together.
+        sampler: order of the samples of an epoch; shuffled in blocks by default.
     """
 
     reader: BatchReader
@@ -118,6 +131,7 @@ class StoreBatches:
     block: int = 1
     rank: int = 0
     ranks: int = 1
+    sampler: Sampler | None = None
 
     def starts(self, period: slice, length: int) -> Positions:
         """Return the first positions of all runs of times without a gap.
@@ -184,6 +198,11 @@ class StoreBatches:
 
     def _shuffle(self, starts: Positions, rng: np.random.Generator) -> tuple[Positions, Positions]:
         """Return this rank's samples in order, and the ends of pools, rounded down to whole batches."""
+        if self.sampler is not None:
+            times = self.reader.fields.times[starts]
+            order = sample_order(self.sampler, starts, times, rng=rng)[self.rank :: self.ranks]
+            batches = max(1, self.block * POOL // self.batch_size) if self.block > 1 else 1
+            return order, np.arange(batches, self.steps_per_epoch(), batches) * self.batch_size
         if self.block <= 1:
             order = starts[rng.permutation(len(starts))][self.rank :: self.ranks]
             return order, np.arange(1, self.steps_per_epoch()) * self.batch_size

@@ -3,6 +3,7 @@
 from .afno import AFNO
 from .base import Clipping, GridModel
 from .fno import FNO, TFNO
+from .precipitation import PrecipNet
 from .registry import REGISTRY, ModelRegistry, build_model, count_layers
 from .sfno import SFNO
 
@@ -15,6 +16,7 @@ __all__ = [
     "Clipping",
     "GridModel",
     "ModelRegistry",
+    "PrecipNet",
     "build_model",
     "count_layers",
 ]

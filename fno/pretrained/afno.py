@@ -37,7 +37,10 @@ def read_fourcastnet(path: Path, arguments: dict[str, Any]) -> ModelDescription:
             f"it has {first_names(state)}"
         )
     tensors = check_names(state["model_state"], source)
-    return describe_afno({name.removeprefix("module."): t for name, t in tensors.items()}, arguments, source)
+    own = {name.removeprefix("module."): t for name, t in tensors.items()}
+    if any(name.startswith("backbone.") for name in own):
+        return _describe_precipnet(own, arguments, source)
+    return describe_afno(own, arguments, source)
 
 
 def read_physicsnemo(path: Path, arguments: dict[str, Any], folder: Path) -> ModelDescription:
@@ -61,6 +64,16 @@ def read_physicsnemo(path: Path, arguments: dict[str, Any], folder: Path) -> Mod
     return describe_afno(check_names(load_tensors(tensors, source), source), stored | arguments, source)
 
 
+def _describe_precipnet(state: dict[str, Any], requested: dict[str, Any], source: str) -> ModelDescription:
+    """Return the PrecipNet that tensors describe; arguments and errors as for ``describe_afno``."""
+    prefix = "backbone."
+    inner = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
+    backbone = describe_afno(inner, requested, source)
+    tensors = {f"{prefix}{name}": t for name, t in backbone.tensors.items()}
+    outer = {name: t for name, t in state.items() if not name.startswith(prefix) and isinstance(t, Tensor)}
+    return ModelDescription("precipnet", backbone.arguments, tensors | outer)
+
+
 def describe_afno(state: dict[str, Any], requested: dict[str, Any], source: str) -> ModelDescription:
     """Return the AFNO that tensors describe.
 
@@ -72,11 +85,6 @@ def describe_afno(state: dict[str, Any], requested: dict[str, Any], source: str)
     Raises:
         WeightsError: not an AFNO, or contradictory, unknown or missing arguments.
     """
-    if any(name.startswith("backbone.") for name in state):
-        raise WeightsError(
-            f"{source} is a PrecipNet: an AFNO backbone under a padded convolution for precipitation, with "
-            "inputs of another network; only backbones are supported"
-        )
     ignored = ("norm.weight", "norm.bias", "device_buffer")
     tensors = {n: t for n, t in state.items() if isinstance(t, Tensor) and n not in ignored}
     try:

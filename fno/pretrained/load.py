@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..errors import WeightsError
 from ..models import REGISTRY, count_layers
 from ..models.base import load_weights, mark_trained
+from ..references import is_reference
 from ..weights.blueprint import Shaped, check_blueprint
 from .afno import read_fourcastnet, read_physicsnemo
 from .checks import ModelDescription
@@ -70,7 +71,7 @@ def construct(
     """Return a model, after checking that its parameters have the shapes of existing tensors.
 
     Args:
-        kind: name in ``REGISTRY``.
+        kind: name in ``REGISTRY``, or ``module:Class``.
         arguments: arguments of the constructor; lists are converted to tuples.
         tensors: tensors by name, or their entries in the header of a file.
         source: name of the source, for errors.
@@ -78,7 +79,7 @@ def construct(
     Raises:
         WeightsError: no such model, or other tensors.
     """
-    if kind not in REGISTRY:
+    if not REGISTRY.offers(kind):
         raise WeightsError(f"{source}: unknown model {kind[:80]!r}; there are {', '.join(REGISTRY)}")
     arguments = {
         name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()
@@ -87,7 +88,7 @@ def construct(
         for entry in value if isinstance(value, tuple) else [value]:
             if isinstance(entry, int | float) and not 0 <= entry <= _LARGEST:
                 raise WeightsError(f"{source}: {name} is {str(entry)[:30]}, beyond 0 to {_LARGEST}")
-            text = isinstance(entry, str) and name in _WORDS
+            text = isinstance(entry, str) and (name in _WORDS or is_reference(kind))
             if not isinstance(entry, int | float) and not text and (entry, name) != (None, "reference_size"):
                 raise WeightsError(f"{source}: {name} is {str(entry)[:80]!r}, which is not a number")
     model_class = REGISTRY[kind]

@@ -76,6 +76,8 @@ class TrainSettings:
         restore_factor: factor on the learning rate at each such return, from then on.
         max_restores: largest number of returns, after which training stops.
         seed: seed of all random numbers.
+        freeze: patterns of names of parameters that are not trained, with ``*``, such as
+            ``network.*.blocks.*``; none by default.
 
     Raises:
         SettingError: a setting is out of its range.
@@ -105,6 +107,7 @@ class TrainSettings:
     restore_factor: float = 0.5
     max_restores: int = 3
     seed: int = 0
+    freeze: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.precision not in ("float32", "bf16"):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import NonFiniteError
 from .finite import check_tensors
+from .freezing import freeze, trainable
 from .history import StateHistory
 from .protocols import BatchSource
 from .restoration import Restoration
@@ -68,8 +69,10 @@ class TrainerState:
         self.fingerprint = fingerprint
         self.description = description
         self.device = str(next(model.parameters()).device)
+        if settings.freeze:
+            freeze(model, settings.freeze)
         self.optimizer = torch.optim.AdamW(
-            model.parameters(),
+            trainable(model),
             lr=settings.learning_rate,
             weight_decay=settings.weight_decay,
             betas=(0.9, 0.95),

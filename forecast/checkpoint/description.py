@@ -3,7 +3,6 @@
 Unknown keys are refused, except in ``provenance``, a record that later versions may extend.
 """
 
-import math
 import re
 from typing import Annotated, Any, Literal, Self
 
@@ -18,15 +17,16 @@ from pydantic import (
     model_validator,
 )
 
-from ..config.operator import InverseConfig, OperatorConfig, SolutionConfig
+from ...datasets.forcings import BUILTIN, FORCINGS
+from ...fno.models import REGISTRY
 from ..config.pinn import PinnConfig
 from ..config.weather import WeatherConfig
 
 _SMALLEST = 1e-30  # of scales, which are float32
-_LARGEST = 1e30
-_POINTS = 20_000  # of an axis: a global grid of 2 km
+LARGEST = 1e30
+POINTS = 20_000  # of an axis: a global grid of 2 km
 """Parts of pydantic's locations that name an alternative of a type, not a key."""
-_SCALARS = (str, int, float, bool, type(None))
+SCALARS = (str, int, float, bool, type(None))
 _CENTURY = 100 * 366 * 86_400.0
 
 
@@ -41,7 +41,7 @@ def _attributes(values: Any) -> dict[str, dict[str, Any]]:
         raise ValueError("should be a mapping of variables to attributes")
     for name, attrs in values.items():
         for key, value in attrs.items():
-            if not isinstance(value, _SCALARS) or (
+            if not isinstance(value, SCALARS) or (
                 key in ("units", "standard_name", "long_name") and not isinstance(value, str)
             ):
                 raise ValueError(f"{name}: {key} should be a text or a number")
@@ -64,9 +64,9 @@ def _sha256(text: str) -> str:
     return text
 
 
-Finite = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST, allow_inf_nan=False)]
-Scale = Annotated[float, Field(ge=_SMALLEST, le=_LARGEST, allow_inf_nan=False)]
-Points = Annotated[list[Finite], Field(min_length=2, max_length=_POINTS)]
+Finite = Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
+Scale = Annotated[float, Field(ge=_SMALLEST, le=LARGEST, allow_inf_nan=False)]
+Points = Annotated[list[Finite], Field(min_length=2, max_length=POINTS)]
 Texts = Annotated[dict[str, str], PlainValidator(_text_values)]
 Time = Annotated[str, AfterValidator(_time)]
 Checksum = Annotated[str, AfterValidator(_sha256)]
@@ -93,7 +93,7 @@ class Description(BaseModel):
     checksum: Checksum | None = None
 
 
-class _Channel(BaseModel):
+class ChannelDescription(BaseModel):
     """A channel; see ``datasets.schema.Channel``."""
 
     model_config = ConfigDict(extra="forbid")
@@ -115,7 +115,31 @@ class _Normalisation(BaseModel):
     tendency_std: list[Scale]
 
 
-class _Provenance(BaseModel):
+class _StoredForcings(BaseModel):
+    """Stored forcings and their scales, in their units; see ``datasets.stored_forcings.ForcingScales``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    channels: Annotated[list[ChannelDescription], Field(min_length=1, max_length=10_000)]
+    mean: list[Finite]
+    std: list[Scale]
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if not len(self.channels) == len(self.mean) == len(self.std):
+            raise ValueError(
+                f"there are {len(self.channels)} channels, {len(self.mean)} means and {len(self.std)} stds"
+            )
+        return self
+
+
+def _forcing(name: str) -> str:
+    if not FORCINGS.offers(name):
+        raise ValueError(f"should be one of {', '.join(FORCINGS)}, or module:function")
+    return name
+
+
+class Provenance(BaseModel):
     """Record of a training run; keys of later versions are accepted."""
 
     model_config = ConfigDict(extra="allow")
@@ -123,7 +147,16 @@ class _Provenance(BaseModel):
     fingerprint: str
 
 
-class _ForecastProvenance(_Provenance):
+class _Parent(BaseModel):
+    """A checkpoint that training started from, or an ancestor of it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    checksum: Checksum
+    task: str
+
+
+class _ForecastProvenance(Provenance):
     """Training data, periods and results of a forecast model."""
 
     train_period: Annotated[list[Time], Field(min_length=2, max_length=2)]
@@ -134,6 +167,7 @@ class _ForecastProvenance(_Provenance):
     source: Texts = {}
     comparison: dict[str, dict[str, float | None]] = {}
     static_fields: list[Name] = []
+    parents: Annotated[list[_Parent], Field(max_length=1_000)] = []
 
 
 class ForecastDescription(Description):
@@ -141,7 +175,7 @@ class ForecastDescription(Description):
 
     task: Literal["weather"]
     config: Annotated[WeatherConfig, validated_as(WeatherConfig)]
-    channels: Annotated[list[_Channel], Field(min_length=1, max_length=10_000)]
+    channels: Annotated[list[ChannelDescription], Field(min_length=1, max_length=10_000)]
     attrs: Annotated[dict[str, dict[str, Any]], PlainValidator(_attributes)]
     latitude: Points | None = None
     longitude: Points | None = None
@@ -152,7 +186,8 @@ class ForecastDescription(Description):
     step_seconds: Annotated[float, Field(ge=1e-9, le=_CENTURY, allow_inf_nan=False)]
     window: Annotated[int, Field(ge=1)]
     normalisation: _Normalisation
-    forcings: list[Literal["toa_radiation", "insolation", "cos_year", "sin_year"]]
+    forcings: Annotated[list[Annotated[Name, AfterValidator(_forcing)]], Field(max_length=1_000)]
+    stored_forcings: _StoredForcings | None = None
     training_range: Annotated[list[list[Finite]], Field(min_length=2, max_length=2)] | None = None
     provenance: _ForecastProvenance
 
@@ -168,7 +203,9 @@ class ForecastDescription(Description):
             raise ValueError("wraps belongs to y and x, and to them alone")
         if len({(c.variable, c.level, c.place) for c in self.channels}) < count:
             raise ValueError("channels names a channel twice")
-        if len(set(self.forcings)) < len(self.forcings) or (self.y is not None and self.forcings):
+        if len(set(self.forcings)) < len(self.forcings) or (
+            self.y is not None and set(BUILTIN) & set(self.forcings)
+        ):
             raise ValueError("forcings names one twice, or belongs to another grid")
         for name in ("mean", "std", "anomaly_std", "tendency_std"):
             if (length := len(getattr(self.normalisation, name))) != count:
@@ -180,7 +217,10 @@ class ForecastDescription(Description):
             raise ValueError("training_range has a least value above the largest")
         if self.window != self.config.model.window:
             raise ValueError(f"window is {self.window}, config.model.window {self.config.model.window}")
-        for channel in self.channels:
+        stored = [] if self.stored_forcings is None else self.stored_forcings.channels
+        if {c.variable for c in stored} & {c.variable for c in self.channels}:
+            raise ValueError("stored_forcings names a variable of channels")
+        for channel in [*self.channels, *stored]:
             if channel.variable not in self.attrs:
                 raise ValueError(f"attrs lacks {channel.variable}")
             if (units := self.attrs[channel.variable].get("units", channel.units)) != channel.units:
@@ -190,7 +230,7 @@ class ForecastDescription(Description):
         return self
 
 
-class _PinnProvenance(_Provenance):
+class _PinnProvenance(Provenance):
     """Results of a physics-informed network."""
 
     iterations: Count
@@ -206,101 +246,13 @@ class PinnDescription(Description):
     provenance: _PinnProvenance
 
 
-class _Scales(BaseModel):
-    """Scales of a solution operator; see ``fno.models.operators.SolutionScales``."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    solution: list[Scale]
-    input_mean: list[Finite]
-    input_std: list[Scale]
-    parameter_mean: list[Finite]
-    parameter_std: list[Scale]
-
-
-class _Range(BaseModel):
-    """Distribution of an invariant of the training inputs; see ``fno.invariants.Range``."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    mean: float
-    std: float
-    low: float
-    high: float
-    negligible: float = 0.0
-    logarithm: bool = False
-
-
-class _Ranges(BaseModel):
-    """Ranges of the invariants by name, and the number of samples that they were computed from."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    count: Annotated[int, Field(ge=1, lt=2**53)]
-    ranges: dict[str, _Range]
-
-
-def _parameters(values: Any) -> dict[str, Any]:
-    """Return the parameters of a system; integers are bounded, since they determine the size of arrays."""
-    if not isinstance(values, dict):
-        raise ValueError("should be a mapping of parameters")
-    for name, value in values.items():
-        if not isinstance(value, _SCALARS) or (isinstance(value, float) and not math.isfinite(value)):
-            raise ValueError(f"{name} should be a text or a finite number")
-        most = 100_000 if type(value) is int else _LARGEST
-        if isinstance(value, int | float) and abs(value) > most:
-            raise ValueError(f"{name} is {str(value)[:30]}, beyond {most:g}")
-    return values
-
-
-class _OperatorProvenance(_Provenance):
-    """System, scales, ranges and results of a solution operator."""
-
-    validation_score: float | None
-    best_epoch: Count | None = None
-    steps: Count | None = None
-    system: Annotated[dict[str, Any], PlainValidator(_parameters)]
-    scales: _Scales
-    trained_grid: Annotated[list[Annotated[int, Field(ge=2, le=_POINTS)]], Field(min_length=1, max_length=3)]
-    ranges: _Ranges | None = None
-    recovered: dict[str, dict[str, float | None]] | None = None
-
-
-class SolutionDescription(Description):
-    """A solution operator, of the task ``operator`` or ``inverse``."""
-
-    config: SolutionConfig
-    provenance: _OperatorProvenance
-
-    @model_validator(mode="after")
-    def _is_on_a_box(self) -> Self:
-        # Refused here, before the Gauss grid of the sphere is computed, which is expensive.
-        if self.config.equation.name == "shallow_water":
-            raise ValueError("config.equation.name: an operator solves equations on a box, not on the sphere")
-        return self
-
-
-class OperatorDescription(SolutionDescription):
-    """A solution operator."""
-
-    task: Literal["operator"]
-    config: Annotated[OperatorConfig, validated_as(OperatorConfig)]
-
-
-class InverseDescription(SolutionDescription):
-    """A solution operator trained together with the unknown parameters of an experiment."""
-
-    task: Literal["inverse"]
-    config: Annotated[InverseConfig, validated_as(InverseConfig)]
-
-
 def _arguments(values: Any) -> dict[str, Any]:
     """Return the arguments of a network: numbers and texts, or short lists of them."""
     if not isinstance(values, dict):
         raise ValueError("should be a mapping of arguments")
     for name, value in values.items():
         entries = value if isinstance(value, list | tuple) else [value]
-        if len(entries) > 8 or not all(isinstance(entry, _SCALARS) for entry in entries):
+        if len(entries) > 8 or not all(isinstance(entry, SCALARS) for entry in entries):
             raise ValueError(f"{name} should be a number or a text, or up to eight of these")
         for entry in entries:
             number = isinstance(entry, int | float) and not isinstance(entry, bool)
@@ -309,12 +261,18 @@ def _arguments(values: Any) -> dict[str, Any]:
     return values
 
 
+def _network(name: str) -> str:
+    if not REGISTRY.offers(name):
+        raise ValueError(f"should be one of {', '.join(REGISTRY)}, or module:Class")
+    return name
+
+
 class NetworkArguments(BaseModel):
     """Architecture of a network and its arguments."""
 
     model_config = ConfigDict(extra="forbid")
 
-    model: Literal["fno", "tfno", "sfno", "afno"]
+    model: Annotated[Name, AfterValidator(_network)]
     arguments: Annotated[dict[str, Any], PlainValidator(_arguments)]
 
 
@@ -333,4 +291,4 @@ class NetworkDescription(Description):
 
     task: Literal["network"]
     model: NetworkArguments
-    source: _Source
+    source: _Source | None = None

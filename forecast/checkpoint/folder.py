@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ... import __version__
 from ...datasets.store import atomic
 from ...datasets.validation import first_problem
-from ...fno.errors import OtherRunError, WeightsError
+from ...fno.errors import OtherRunError, UntrustedCodeError, WeightsError
 from ...fno.models.base import load_weights
 from ...fno.training.changes import explain_changes
 from ...fno.training.state import load_state, save_tensors
@@ -131,6 +131,8 @@ class StoredCheckpoint:
                 return kind.model_validate_json(json.dumps(self.meta), strict=True)
             except (ValidationError, RecursionError) as error:
                 text = _first_error(error) if isinstance(error, ValidationError) else "nested too deeply"
+                if isinstance(error, ValidationError) and _is_untrusted(error):
+                    raise UntrustedCodeError(f"{self.path}/meta.json: {text}") from error
                 raise ValueError(f"{self.path}/meta.json: {text}; restore it or train again") from error
 
     def entries(self) -> dict[str, Entry]:
@@ -256,6 +258,11 @@ def _recorded_content(output: Path, digest: Any) -> Mapping[str, Any] | None:
     except ValueError:
         return None
     return meta.get("description") if meta.get("fingerprint") == digest else None
+
+
+def _is_untrusted(error: ValidationError) -> bool:
+    """Return whether the metadata name code that may not be imported."""
+    return isinstance(first_problem(error, tags=_TAGS).cause, UntrustedCodeError)
 
 
 def _first_error(error: ValidationError) -> str:

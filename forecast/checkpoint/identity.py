@@ -11,7 +11,7 @@ from .folder import fingerprint
 # the state records.
 _WITHOUT_EFFECT = ("checkpoint_minutes", "keep_last", "on_non_finite", "restore_factor", "max_restores")
 # Keys that later versions added; a run with their defaults has the fingerprint that it had before.
-_ADDED = ("patience", "rollout_lengths", "pushforward", "lead_times")
+_ADDED = ("patience", "rollout_lengths", "pushforward", "lead_times", "freeze")
 _DEFAULTS = {
     field.name: list(field.default) if isinstance(field.default, tuple) else field.default
     for field in fields(TrainSettings)

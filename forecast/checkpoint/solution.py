@@ -21,7 +21,7 @@ from ...fno.physics.steady import SteadyEquation, reference_size
 from ...fno.random import Stream, seeded_torch
 from ...fno.weights.blueprint import check_blueprint
 from ..config.operator import SolutionConfig
-from .description import InverseDescription, OperatorDescription, SolutionDescription
+from .description_operator import InverseDescription, OperatorDescription, SolutionDescription
 from .folder import StoredCheckpoint
 
 DESCRIPTIONS: dict[str, type[SolutionDescription]] = {

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ...datasets.durations import to_seconds, to_timedelta64
-from ...datasets.forcings import NAMES as FORCINGS
+from ...datasets.forcings import FORCINGS, NAMES
 from ...datasets.schema import Channel
 from ...datasets.statistics.climatology import SeasonalCycle
+from ...datasets.stored_forcings import ForcingScales
 from ...fno.grids import Box, Grid, LatLon
 from ...fno.models.base import mark_trained
 from ...fno.models.stepper import Scales, Stepper
@@ -45,7 +46,9 @@ class Checkpoint:
         cycle: seasonal cycle from which anomalies are departures.
         config: resolved configuration.
         provenance: training data, periods and scores.
-        forcings: names of the input fields that are known in advance, such as insolation.
+        forcings: names of the input fields that are computed in advance, such as insolation.
+        stored_forcings: input fields that are read and not forecast, such as the sea-surface temperature, and
+            their normalisation; None without any.
         ranges: minimum and maximum of each channel in the training data, shape (2, channel); None where
             unknown.
         identity: checksum of weights and metadata; empty before it is stored.
@@ -61,7 +64,8 @@ class Checkpoint:
     cycle: SeasonalCycle
     config: WeatherConfig
     provenance: dict[str, Any]
-    forcings: tuple[str, ...] = FORCINGS
+    forcings: tuple[str, ...] = NAMES
+    stored_forcings: ForcingScales | None = None
     ranges: NDArray[np.float64] | None = None
     identity: str = ""
     path: Path | None = None
@@ -82,6 +86,9 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, *, overwrite: bool = Fal
         "fields.cycle": torch.from_numpy(checkpoint.cycle.coefficients),
         "fields.cycle_minutes": torch.from_numpy(checkpoint.cycle.minutes.astype(np.int64)),
     }
+    stored = checkpoint.stored_forcings
+    if stored is not None:
+        tensors["fields.forcing_mask"] = torch.from_numpy(stored.mask)
     scales = ("mean", "std", "anomaly_std", "tendency_std")
     meta = {
         "config": checkpoint.config.model_dump(mode="json"),
@@ -94,6 +101,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, *, overwrite: bool = Fal
         "window": stepper.window,
         "normalisation": {name: getattr(stepper, name).flatten().tolist() for name in scales},
         "forcings": list(checkpoint.forcings),
+        **({} if stored is None else {"stored_forcings": _stored_forcings_meta(stored)}),
         **({} if checkpoint.ranges is None else {"training_range": checkpoint.ranges.tolist()}),
         "provenance": checkpoint.provenance,
     }
@@ -117,18 +125,20 @@ def load_checkpoint(source: str | Path | StoredCheckpoint, device: str = "cpu") 
     stored.require(TASK)
     description = stored.describe(ForecastDescription)
     entries = stored.entries()
-    channels = [
-        Channel(c.variable, cast("int | None", c.level), c.units, c.place) for c in description.channels
-    ]
+    channels = [_channel(c) for c in description.channels]
     with stored.noting_changes():
         grid = grid_of_meta(stored)
-        static = check_entries(entries, len(channels), grid.shape, source=path)
+        for name in description.forcings:
+            FORCINGS.find(name)
+        stored_forcings = description.stored_forcings
+        extra = 0 if stored_forcings is None else len(stored_forcings.channels)
+        static = check_entries(entries, len(channels), grid.shape, source=path, forcings=extra)
     model = description.config.model
     lead_times = description.config.train.lead_times
     count = Stepper.input_channels(
         len(channels),
         window=description.window,
-        forcings=len(description.forcings),
+        forcings=len(description.forcings) + extra,
         static=static,
         noise=model.noise_channels,
         lead_time=bool(lead_times),
@@ -166,10 +176,32 @@ def load_checkpoint(source: str | Path | StoredCheckpoint, device: str = "cpu") 
         config=description.config,
         provenance=stored.meta["provenance"],
         forcings=tuple(description.forcings),
+        stored_forcings=None
+        if stored_forcings is None
+        else ForcingScales(
+            [_channel(c) for c in stored_forcings.channels],
+            np.array(stored_forcings.mean),
+            np.array(stored_forcings.std),
+            fields["fields.forcing_mask"].numpy(),
+        ),
         ranges=None if description.training_range is None else np.array(description.training_range),
         identity=stored.identity,
         path=stored.path,
     )
+
+
+def _channel(described: Any) -> Channel:
+    """Return the channel that metadata describe."""
+    level = cast("int | None", described.level)
+    return Channel(described.variable, level, described.units, described.place)
+
+
+def _stored_forcings_meta(scales: ForcingScales) -> dict[str, Any]:
+    return {
+        "channels": [asdict(channel) for channel in scales.channels],
+        "mean": scales.mean.tolist(),
+        "std": scales.std.tolist(),
+    }
 
 
 def open_metadata(path: str | Path) -> StoredCheckpoint:

@@ -10,6 +10,7 @@ import threading
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -31,6 +32,14 @@ FollowLinks = Annotated[
 Device = Annotated[str | None, typer.Option(help="cpu or cuda; by default a GPU if there is one.")]
 LeadUnits = Annotated[
     str | None, typer.Option(help="Units of lead times that are numbers without units, e.g. hours.")
+]
+Trust = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--trust",
+        help="Folder from which to import code that a configuration or checkpoint names as module:Class; "
+        "repeatable. Code of installed packages needs no trust.",
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -108,6 +117,18 @@ def end_process(error: BaseException) -> None:
     with suppress(OSError, ValueError):
         _flush()
     os._exit(code)
+
+
+@contextmanager
+def trusted(folders: Sequence[Path] | None) -> Iterator[None]:
+    """Permit imports from the folders of the option ``--trust`` inside the context."""
+    if not folders:
+        yield
+        return
+    from ...fno.references import trusting
+
+    with trusting(*folders):
+        yield
 
 
 def _report(error: BaseException) -> int:

@@ -92,8 +92,9 @@ def option_hint(error: BaseException) -> str:
     """
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, DataError | OutputExistsError) and cause.option is not None:
-            flag = f"--{cause.option.replace('_', '-')} {cause.example}".rstrip()
+        option = getattr(cause, "option", None)
+        if option is not None and (isinstance(cause, DataError | OutputExistsError) or option == "trust"):
+            flag = f"--{option.replace('_', '-')} {getattr(cause, 'example', '')}".rstrip()
             return f" ({flag})"
         cause = cause.__cause__
     return ""

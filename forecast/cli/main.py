@@ -13,13 +13,15 @@ from .console import (
     LeadUnits,
     Overrides,
     Overwrite,
+    Trust,
     Verbs,
     reported,
     show,
+    trusted,
 )
 from .ingest import ingest
 from .jobs import jobs
-from .models import export, import_, run, train
+from .models import export, finetune, import_, run, train
 from .scores import plot, verify
 
 app = typer.Typer(
@@ -155,13 +157,14 @@ def inspect(
     path: Annotated[str, typer.Argument(help="Store, checkpoint, forecast or CF file.")],
     lead_units: LeadUnits = None,
     follow_links: FollowLinks = False,
+    trust: Trust = None,
     as_json: Json = False,
 ) -> None:
     """Describe a store, checkpoint, forecast or file.
 
     Example: forecast inspect quickstart/checkpoint
     """
-    with reported():
+    with reported(), trusted(trust):
         from ..inspection import inspect as run_inspect
         from .display import describe
 
@@ -169,7 +172,7 @@ def inspect(
     show(result, as_json, describe(result))
 
 
-for _verb in (train, run, verify, plot):
+for _verb in (train, finetune, run, verify, plot):
     app.command()(_verb)
 app.command(name="import", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
     import_

@@ -12,15 +12,17 @@ from .console import (
     Json,
     Overrides,
     Overwrite,
+    Trust,
     end_process,
     option_values,
     refuse_options,
     reported,
     show,
     show_summary,
+    trusted,
 )
 
-_RUN_OPTIONS = ("checkpoint", "output", "device", "overwrite", "as_json")
+_RUN_OPTIONS = ("checkpoint", "output", "device", "overwrite", "as_json", "trust")
 
 
 def train(
@@ -41,13 +43,14 @@ def train(
         ),
     ] = None,
     device: Device = None,
+    trust: Trust = None,
     as_json: Json = False,
 ) -> None:
     """Train a model; resumes an interrupted run.
 
     Example: forecast train ncep_temperature data.store=air.zarr train.epochs=20
     """
-    with reported() as progress:
+    with reported() as progress, trusted(trust):
         from ...datasets.store.outputs import check_output
         from ..interruption import ending_process
         from ..tasks.dispatch import load_config
@@ -67,6 +70,30 @@ def train(
         for kind, row in result.comparison.items()
     ]
     show(result.to_dict(), as_json, "\n".join([f"{result.checkpoint} {state}{score}", *rows]))
+
+
+def finetune(
+    checkpoint: Annotated[
+        Path, typer.Argument(help="Checkpoint to start from: a forecast model, or an import.")
+    ],
+    overrides: Overrides = None,
+    device: Device = None,
+    trust: Trust = None,
+    as_json: Json = False,
+) -> None:
+    """Train a model from the weights of another, on other data, variables or rollouts; resumes a run.
+
+    Example: forecast finetune run/checkpoint output=tuned train.epochs=5 train.rollout_steps=4
+    """
+    with reported() as progress, trusted(trust):
+        from ..tasks.dispatch import finetune as run_finetuning
+        from .process import keep_freed_memory
+
+        keep_freed_memory()
+        result = run_finetuning(checkpoint, overrides or [], device=device, progress=progress("finetune"))
+    state = "had already finished" if result.already_done else "written"
+    score = "" if result.best_score is None else f", {result.score} {result.best_score:.4g}"
+    show(result.to_dict(), as_json, f"{result.checkpoint} {state}{score}")
 
 
 def run(
@@ -133,13 +160,14 @@ def run(
     follow_links: FollowLinks = False,
     device: Device = None,
     overwrite: Overwrite = False,
+    trust: Trust = None,
     as_json: Json = False,
 ) -> None:
     """Run a forecast; resumes an interrupted run.
 
     Example: forecast run run/checkpoint --init air.zarr --time 2014-03-01T06 --lead 72h -o forecast.zarr
     """
-    with reported() as progress:
+    with reported() as progress, trusted(trust):
         from ...datasets.errors import OutputExistsError
         from ...datasets.store.outputs import check_output
         from ..checkpoint.folder import StoredCheckpoint
@@ -192,13 +220,14 @@ def export(
         str | None, typer.Option(help="Grid points H,W, e.g. 64,128; those of training by default.")
     ] = None,
     overwrite: Overwrite = False,
+    trust: Trust = None,
     as_json: Json = False,
 ) -> None:
     """Export the network of a checkpoint for other runtimes, and compare its output with the original.
 
     Example: forecast export run/checkpoint --format onnx -o model.onnx
     """
-    with reported():
+    with reported(), trusted(trust):
         from ..interop import export as run_export
         from .display import describe
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from inspect import signature
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -107,10 +107,47 @@ class ModelSection(Strict):
         return int(getattr(self, "n_layers", 0) or getattr(self, "depth", 1))
 
 
+def check_sizes(arguments: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` for a number or a list that is too large to be an argument of a part."""
+    for name, value in arguments.items():
+        entries = value if isinstance(value, list | tuple) else [value]
+        numbers = [entry for entry in entries if isinstance(entry, int | float)]
+        if len(entries) > _MAX_ENTRIES or any(abs(number) > _MAX_NUMBER for number in numbers):
+            raise ValueError(
+                f"{name} is out of range: numbers up to {_MAX_NUMBER}, lists up to {_MAX_ENTRIES}"
+            )
+
+
+class PartConfig(BaseModel):
+    """A part of a user's own, such as a sampler; the keys other than ``kind`` are its options.
+
+    Attributes:
+        kind: registered name, or ``module:Class``.
+    """
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=(), allow_inf_nan=False)
+
+    kind: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options by name."""
+        return dict(self.__pydantic_extra__ or {})
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Self:
+        check_sizes(self.options)
+        return self
+
+
 class PluginModelConfig(ModelSection):
-    """A model registered by another package under the entry point group ``fourcaster.models``.
+    """A model of a user's own: one registered under the entry point group ``fourcaster.models``, or
+    ``module:Class``.
 
     The keys other than ``kind``, ``window``, ``members`` and ``noise_channels`` are arguments of its class.
+
+    Attributes:
+        kind: registered name, or ``module:Class``.
     """
 
     model_config = ConfigDict(extra="allow", protected_namespaces=(), allow_inf_nan=False)
@@ -132,15 +169,10 @@ class PluginModelConfig(ModelSection):
         from ...fno.models import REGISTRY
 
         known = signature(REGISTRY[self.kind]).parameters
-        for name, value in self.arguments.items():
+        for name in self.arguments:
             if name not in known and not any(p.kind is p.VAR_KEYWORD for p in known.values()):
                 raise ValueError(f"unknown key {name}; {suggest(name, known)}")
-            entries = value if isinstance(value, list | tuple) else [value]
-            numbers = [entry for entry in entries if isinstance(entry, int | float)]
-            if len(entries) > _MAX_ENTRIES or any(abs(number) > _MAX_NUMBER for number in numbers):
-                raise ValueError(
-                    f"{name} is out of range: numbers up to {_MAX_NUMBER}, lists up to {_MAX_ENTRIES}"
-                )
+        check_sizes(self.arguments)
         return self
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from ...datasets.suggestions import suggest
 from ...datasets.validation import first_problem
-from ...fno.errors import SettingError
+from ...fno.errors import SettingError, UntrustedCodeError
 from ..text import one_line
 from .sections import MODEL_TAGS, EquationConfig, PluginModelConfig, Strict
 from .yaml_text import parse_yaml, read_yaml
@@ -103,6 +103,8 @@ def validate(values: Mapping[str, Any], model: type[T], source: str) -> T:
             # The message of a ``SettingError`` starts with the name of the setting.
             raise ValueError(f"{source}: {location}.{problem.message}") from error
         separator = ": " if location else ""
+        if isinstance(problem.cause, UntrustedCodeError):
+            raise UntrustedCodeError(f"{source}: {location}{separator}{problem.message}") from error
         raise ValueError(f"{source}: {location}{separator}{problem.message}{received}") from error
 
 

@@ -14,12 +14,21 @@ from .sections import (
     Layers,
     ModelSection,
     Modes,
+    PartConfig,
     PluginModelConfig,
     Positive,
     Ratio,
     Strict,
     Width,
 )
+
+
+class SamplerConfig(PartConfig):
+    """Order of the training samples; see ``datasets.loaders.samplers``. Its options are further keys.
+
+    Attributes:
+        kind: name of the sampler, or ``module:Class``; its code is imported in training only.
+    """
 
 
 class DataConfig(Strict):
@@ -39,6 +48,11 @@ class DataConfig(Strict):
             several times faster.
         gap_steps: time steps left out between training, validation and test periods.
         static: time-invariant fields of the store, such as orography, used as model inputs; all by default.
+        forcings: further inputs that are known in advance and not forecast: variables of the store, such as
+            the sea-surface temperature, which a forecast then needs at all its lead times; names registered
+            under the entry point group ``fourcaster.forcings``; or ``module:function``. None by default.
+        sampler: order of the samples of an epoch: ``kind``, registered under ``fourcaster.samplers`` or
+            ``module:Class``, and its options; shuffled by default.
     """
 
     store: Path
@@ -56,6 +70,8 @@ class DataConfig(Strict):
     route: Literal["dask", "direct"] = "dask"
     gap_steps: Annotated[int, Field(ge=0, le=10**9)] = 0
     static: list[str] | None = None
+    forcings: Annotated[list[str], Field(default_factory=list)]
+    sampler: SamplerConfig | None = None
 
 
 class FNOConfig(ModelSection, FourierKeys):
@@ -121,7 +137,25 @@ def _model_tag(values: Any) -> str | None:
     kind = values.get("kind") if isinstance(values, dict) else getattr(values, "kind", None)
     if kind in MODEL_KINDS:
         return str(kind)
-    return "plugin" if isinstance(kind, str) and kind in REGISTRY else None
+    return "plugin" if isinstance(kind, str) and REGISTRY.offers(kind) else None
+
+
+AnyModel = Annotated[
+    Annotated[FNOConfig, Tag("fno")]
+    | Annotated[TFNOConfig, Tag("tfno")]
+    | Annotated[SFNOConfig, Tag("sfno")]
+    | Annotated[AFNOConfig, Tag("afno")]
+    | Annotated[PluginModelConfig, Tag("plugin")],
+    Discriminator(
+        _model_tag,
+        custom_error_type="model_kind",
+        custom_error_message=(
+            "kind should be 'fno', 'tfno', 'sfno', 'afno', a model registered as an entry point, or "
+            "module:Class"
+        ),
+    ),
+]
+"""Section ``model``; the key ``kind`` selects the network."""
 
 
 class WeatherConfig(Strict):
@@ -133,28 +167,18 @@ class WeatherConfig(Strict):
         model: the network.
         loss: data loss, weights of channels and physics terms.
         train: settings of the training loop; see ``fno.training.TrainSettings``.
+        parent: checkpoint whose weights training starts from, of a forecast model or an imported network; see
+            ``forecast finetune``. None by default.
         output: folder of the run; the checkpoint is written to ``output/checkpoint``, the state that a
             resumed run needs to ``output/state``.
     """
 
     task: Literal["weather"] = "weather"
     data: DataConfig
-    model: Annotated[
-        Annotated[FNOConfig, Tag("fno")]
-        | Annotated[TFNOConfig, Tag("tfno")]
-        | Annotated[SFNOConfig, Tag("sfno")]
-        | Annotated[AFNOConfig, Tag("afno")]
-        | Annotated[PluginModelConfig, Tag("plugin")],
-        Discriminator(
-            _model_tag,
-            custom_error_type="model_kind",
-            custom_error_message=(
-                "kind should be 'fno', 'tfno', 'sfno', 'afno', or a model registered as an entry point"
-            ),
-        ),
-    ]
+    model: AnyModel
     loss: LossConfig = LossConfig()
     train: TrainSettings = TrainSettings()
+    parent: Path | None = None
     output: Path
 
     @model_validator(mode="after")

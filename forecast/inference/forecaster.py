@@ -198,6 +198,8 @@ class Forecaster:
             prepared = prepare()
             window = self.checkpoint.stepper.window
             prepared.states.positions(prepared.times, window, self.checkpoint.step)  # fails before writing
+            if (forcings := prepared.states.forcings) is not None:
+                forcings.check(prepared.times, prepared.layout.steps, self.checkpoint.step)
             write_forecast(
                 prepared.layout,
                 lambda batch: self._steps(prepared, batch, limits=limits, batch_size=batch_size),

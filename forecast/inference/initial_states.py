@@ -16,6 +16,7 @@ from ...datasets.identity import Identity, identity, match_variables, select_pla
 from ...datasets.ingest.select import Selection
 from ...datasets.schema import Channel, check_grid
 from ...datasets.store.fields import Fields
+from ...datasets.stored_forcings import StoredForcings
 from ...datasets.suggestions import suggest
 from ...datasets.units import conversion
 from ..checkpoint.weather import Checkpoint
@@ -32,10 +33,12 @@ class InitialStates:
     Attributes:
         fields: states.
         source: name of the data in errors.
+        forcings: inputs that are not forecast; None without any.
     """
 
     fields: Fields
     source: str
+    forcings: StoredForcings | None = None
 
     def positions(self, times: TimeArray, window: int, step: np.timedelta64) -> NDArray[np.int64]:
         """Return the positions of the input windows that end at ``times``, shape (time, window).
@@ -90,7 +93,9 @@ def _convert(checkpoint: Checkpoint, raw: xr.Dataset, source: str) -> InitialSta
     """Return the states in a data set, as ``initial_states`` does."""
     if "prediction_timedelta" in raw.dims:
         raw = _by_valid_time(raw, source)
-    identities = _identities(checkpoint)
+    scales = checkpoint.stored_forcings
+    forcing_channels = [] if scales is None else scales.channels
+    identities = _identities(checkpoint, [*checkpoint.channels, *forcing_channels])
     names = {alias: None for own in identities.values() for alias in own.names}
     canonical = canonical_source(raw, source, select=Selection(variables=tuple(names)))
     available = sorted(canonical.names)
@@ -106,9 +111,20 @@ def _convert(checkpoint: Checkpoint, raw: xr.Dataset, source: str) -> InitialSta
         if name not in matches:
             hint = suggest(name, available)
             raise ValueError(f"{source} has no variable {name!r}, which the model needs; {hint}")
-        channels = [c for c in checkpoint.channels if c.variable == name]
+        channels = [c for c in [*checkpoint.channels, *forcing_channels] if c.variable == name]
         variables[name] = _convert_variable(dataset[matches[name]].rename(name), channels, source)
-    return InitialStates(Fields(xr.Dataset(variables), cache_bytes=_CACHE_BYTES), source)
+    names_of_forcings = {c.variable for c in forcing_channels}
+    states, forcings = (
+        Fields(xr.Dataset(own), cache_bytes=_CACHE_BYTES) if own else None
+        for own in (
+            {name: v for name, v in variables.items() if name not in names_of_forcings},
+            {name: v for name, v in variables.items() if name in names_of_forcings},
+        )
+    )
+    assert states is not None
+    if forcings is None or scales is None:
+        return InitialStates(states, source)
+    return InitialStates(states, source, StoredForcings(forcings, scales, source))
 
 
 def _convert_variable(array: xr.DataArray, channels: Sequence[Channel], source: str) -> xr.DataArray:
@@ -124,10 +140,10 @@ def _convert_variable(array: xr.DataArray, channels: Sequence[Channel], source: 
     return array if (factor, offset) == (1.0, 0.0) else (array * factor + offset).astype(np.float32)
 
 
-def _identities(checkpoint: Checkpoint) -> dict[str, Identity]:
+def _identities(checkpoint: Checkpoint, channels: Sequence[Channel]) -> dict[str, Identity]:
     """Return what identifies each variable of a model in other data, in the model's order."""
     identities = {}
-    for channel in checkpoint.channels:
+    for channel in channels:
         name = channel.variable
         attrs = checkpoint.attrs.get(name, {}) | {"units": channel.units}
         has_level = channel.level is not None or "level" in channel.scalars

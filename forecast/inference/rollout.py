@@ -58,6 +58,8 @@ def rollout(
     stepper = checkpoint.stepper
     step = checkpoint.step.astype("timedelta64[ns]")
     positions = states.positions(times, stepper.window, checkpoint.step)
+    if states.forcings is not None:
+        states.forcings.check(times, steps, step)
     initial = states.fields.read(positions.ravel()).reshape(*positions.shape, *states.fields.shape[1:])
     mask = stepper.mask.cpu().numpy()
     missing = ~np.isfinite(initial) & mask
@@ -84,9 +86,9 @@ def rollout(
 
     def drivers() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield background and forcing at the start and the end of each step, shape (time, 2, ...)."""
-        start = _drivers_at(checkpoint, times)
+        start = _drivers_at(checkpoint, states, times)
         for k in range(1, steps + 1):
-            end = _drivers_at(checkpoint, times + k * step)
+            end = _drivers_at(checkpoint, states, times + k * step)
             pairs = (np.stack(pair, axis=1) for pair in zip(start, end, strict=True))
             background, forcing = (torch.from_numpy(pair).to(device) for pair in pairs)
             latest_background.append(background[:, 1])
@@ -135,7 +137,10 @@ def _check_memory(members: int, size: int) -> None:
         )
 
 
-def _drivers_at(checkpoint: Checkpoint, times: TimeArray) -> tuple[Float, Float]:
+def _drivers_at(checkpoint: Checkpoint, states: InitialStates, times: TimeArray) -> tuple[Float, Float]:
     """Return background and forcing at ``times``, both of shape (time, channel, y, x)."""
     background = checkpoint.cycle.at(times)
-    return background, forcings(times, checkpoint.grid, checkpoint.step, names=checkpoint.forcings)
+    forcing = forcings(times, checkpoint.grid, checkpoint.step, names=checkpoint.forcings)
+    if states.forcings is not None:
+        forcing = np.concatenate([forcing, states.forcings.at(times)], axis=1)
+    return background, forcing

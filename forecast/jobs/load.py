@@ -59,6 +59,7 @@ def check_jobs(jobs: JobsFile, path: str | Path) -> None:
     Raises:
         ValueError: a job that could not run.
     """
+    from ...fno.references import trusting
     from .model_checks import check_device, check_model, check_urls
 
     for job in jobs.jobs:
@@ -67,7 +68,8 @@ def check_jobs(jobs: JobsFile, path: str | Path) -> None:
             if jobs.engine == "local":
                 check_device(job)
             check_urls(job)
-            check_model(job, jobs.folder / job.checkpoint)
+            with trusting(*(jobs.folder / folder for folder in job.trust)):
+                check_model(job, jobs.folder / job.checkpoint)
         except (ValueError, OSError, OverflowError) as error:
             raise ValueError(one_line(f"{path}: job {job.name}: {error}", _LONGEST_ERROR)) from error
 

@@ -81,6 +81,8 @@ class Job(Strict):
         on_success: command to run after a cycle is published.
         on_failure: command to run after a cycle has failed for good.
         device: ``cpu`` or ``cuda``; a GPU where there is one by default.
+        trust: folders from which code that the checkpoint names as ``module:Class`` may be imported; code of
+            installed packages needs none.
     """
 
     name: Annotated[str, Field(pattern=f"^{_NAME}$", max_length=100)]
@@ -112,6 +114,7 @@ class Job(Strict):
     on_success: Command | None = None
     on_failure: Command | None = None
     device: Literal["cpu", "cuda"] | None = None
+    trust: list[Path] = Field(default_factory=list)
 
     def due_cycles(self, now: datetime, first_seen: datetime) -> list[datetime]:
         """Return the cycles whose data are expected by ``now``, in the order in which to make them.

@@ -16,6 +16,7 @@ import xarray as xr
 from ... import __version__
 from ...datasets.adapters.sources import open_sources
 from ...datasets.errors import IncompleteDataError
+from ...fno.references import trusting
 from ..checkpoint.weather import Checkpoint
 from ..inference.forecaster import Forecaster
 from ..inference.initial_states import initial_states
@@ -63,7 +64,8 @@ def make_forecast(attempt: Attempt) -> ForecastResult | WaitingResult:
     cycle = format_cycle(attempt.cycle)
     if waiting := _prepare(attempt):
         return waiting
-    forecaster = Forecaster.load(attempt.folder / job.checkpoint, job.device)
+    with trusting(*(attempt.folder / folder for folder in job.trust)):
+        forecaster = Forecaster.load(attempt.folder / job.checkpoint, job.device)
     checkpoint = forecaster.checkpoint
     try:
         source = _open_source(attempt)

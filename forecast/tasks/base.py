@@ -188,6 +188,13 @@ class Task(Protocol):
         """
         raise ValueError(f"the task {self.name} has no training")
 
+    def child(self, stored: StoredCheckpoint) -> dict[str, Any]:
+        """Return the configuration, as nested keys, of a run that starts from the weights of a checkpoint.
+
+        The key ``output`` is missing, and further keys if the checkpoint does not have them.
+        """
+        raise ValueError(f"{stored.path} is a {self.title}, from which training cannot start")
+
     def load(self, stored: StoredCheckpoint, device: str | None) -> TrainedModel:
         """Return the model of a checkpoint."""
         ...

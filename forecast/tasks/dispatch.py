@@ -92,6 +92,43 @@ def train(
             raise DataError(str(error), option="fork", example="NEW_OUTPUT") from error
 
 
+def finetune(
+    checkpoint: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> TrainResult:
+    """Train a model that starts from the weights of a checkpoint, or resume an interrupted run of it.
+
+    The configuration is that of the checkpoint with overrides. Variables, levels, forcings and window may
+    change: what both models have keeps its weights, scales and seasonal cycle, so that the new model, before
+    it is trained, forecasts it as the old one does; what is new starts at zero. Of an imported network, all
+    but the last layer is taken.
+
+    Args:
+        checkpoint: forecast model, or imported network; not changed.
+        overrides: ``key=value`` with dotted keys. ``output`` is required, and ``data.store`` for an imported
+            network; ``train.freeze`` names parameters that are not trained.
+        device: as for ``train``.
+        progress: as for ``train``.
+
+    Raises:
+        FileNotFoundError: no checkpoint, or no store.
+        ValueError: a checkpoint of another task, a key that is missing or invalid, or data or a network that
+            do not fit the checkpoint.
+    """
+    stored = StoredCheckpoint.open(checkpoint)
+    stored.verify()
+    with stored.noting_changes():
+        task = get_task(stored.task)
+    values = apply_overrides(task.child(stored), overrides)
+    for key, example in (("output", "output=runs/tuned"), ("data", "data.store=data.zarr")):
+        if key not in values:
+            raise ValueError(f"{key} is missing; name it, e.g. {example}")
+    return train(make_config(values, source=f"the configuration for {checkpoint}"), device, progress)
+
+
 @contextmanager
 def _reserved(folder: Path, inputs: Sequence[Path | None]) -> Iterator[None]:
     """Lock the output folder of a run, which may contain none of its inputs."""

@@ -12,7 +12,7 @@ from torch import nn
 from ...datasets.adapters.opening import open_raw
 from ...fno.progress import Progress
 from ...fno.training.objectives.inverse import InverseObjective, LatentParameters
-from ..checkpoint.description import InverseDescription
+from ..checkpoint.description_operator import InverseDescription
 from ..config.operator import InverseConfig
 from ..sensors import read_sensors
 from .base import TrainResult

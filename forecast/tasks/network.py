@@ -6,9 +6,13 @@ from typing import Any, NoReturn
 from torch import nn
 
 from ...fno.pretrained import construct
+from ...fno.references import is_reference
 from ..checkpoint.description import NetworkDescription
 from ..checkpoint.folder import StoredCheckpoint
 from .base import CheckpointSummary, Task
+
+_OF_THE_DATA = ("in_channels", "out_channels", "inp_shape", "reference_size", "edges", "grid")
+"""Arguments of a network that follow from the data."""
 
 
 @dataclass(frozen=True)
@@ -18,14 +22,14 @@ class NetworkSummary(CheckpointSummary):
     Attributes:
         model: name of the architecture.
         arguments: arguments of the network by name.
-        source: name, format and checksum of the imported file.
+        source: name, format and checksum of the imported file; None for a network of your own.
         versions: versions of the packages that wrote the checkpoint.
         sha256: checksum of the weights.
     """
 
     model: str
     arguments: dict[str, Any]
-    source: dict[str, str]
+    source: dict[str, str] | None
     versions: dict[str, str]
     sha256: str
 
@@ -45,6 +49,20 @@ class NetworkTask(Task):
             "which cannot make a forecast; see forecast.load_network"
         )
 
+    def child(self, stored: StoredCheckpoint) -> dict[str, Any]:
+        """Return the task ``weather`` with this network; the data are missing."""
+        model = stored.describe(NetworkDescription).model
+        own = {name: v for name, v in model.arguments.items() if name not in _OF_THE_DATA}
+        # As a class, it takes all arguments of its constructor, of which the configuration names fewer.
+        kind = model.model if model.model == "afno" else f"fourcaster.fno:{model.model.upper()}"
+        if is_reference(model.model):
+            kind = model.model
+        return {
+            "task": "weather",
+            "model": {"kind": kind, "window": 1, **own},
+            "parent": str(stored.path),
+        }
+
     def load_network(self, stored: StoredCheckpoint) -> nn.Module:
         """Return the network."""
         model = stored.describe(NetworkDescription).model
@@ -62,7 +80,7 @@ class NetworkTask(Task):
             kind=self.title,
             model=meta["model"]["model"],
             arguments=meta["model"]["arguments"],
-            source=meta["source"],
+            source=meta.get("source"),
             versions=meta["versions"],
             sha256=meta["sha256"],
         )

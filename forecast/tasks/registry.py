@@ -17,6 +17,7 @@ _PACKAGED = {
     "operator": ".operator.task:OperatorTask",
     "inverse": ".inverse:InverseTask",
     "network": ".network:NetworkTask",
+    "diagnostic": ".diagnostic:DiagnosticTask",
 }
 
 

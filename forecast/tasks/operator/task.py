@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import xarray as xr
 
 from ....fno.progress import Progress
-from ...checkpoint.description import OperatorDescription, SolutionDescription
+from ...checkpoint.description_operator import OperatorDescription, SolutionDescription
 from ...checkpoint.folder import StoredCheckpoint
 from ...config.operator import OperatorConfig, SolutionConfig
 from ...inference.operator import SolutionOperator, check_refinement, score_solutions

@@ -26,7 +26,7 @@ from ....fno.physics.steady import SteadyEquation, reference_size
 from ....fno.progress import Progress
 from ....fno.training import train as fit
 from ....fno.training.objectives.operator import EvolutionObjective, SteadyObjective
-from ...checkpoint.description import SolutionDescription
+from ...checkpoint.description_operator import SolutionDescription
 from ...checkpoint.folder import fingerprint, finished_run, write_checkpoint
 from ...checkpoint.identity import RunIdentity, train_content
 from ...checkpoint.solution import build_operator, input_invariants, residual_of

@@ -39,6 +39,8 @@ class ForecastModelSummary(CheckpointSummary):
         validation_score: score on it, None without validation data.
         versions: versions of the packages that wrote the checkpoint.
         sha256: checksum of the weights.
+        forcings: inputs that are known in advance.
+        parents: checksums of the checkpoints that training started from, the nearest first.
     """
 
     kind: str = field(default="checkpoint", init=False)
@@ -53,6 +55,8 @@ class ForecastModelSummary(CheckpointSummary):
     validation_score: float | None
     versions: dict[str, str]
     sha256: str
+    forcings: list[str] = field(default_factory=list)
+    parents: list[str] = field(default_factory=list)
 
 
 class WeatherTask(Task):
@@ -84,12 +88,17 @@ class WeatherTask(Task):
     grid = "degrees between points, on the model's kind of grid, or HxW points (odd H: rows on the poles)"
 
     def inputs(self, config: WeatherConfig) -> list[Path | None]:
-        """Return the store."""
-        return [config.data.store]
+        """Return the store, and the checkpoint that training starts from."""
+        return [config.data.store, config.parent]
 
     def train(self, config: WeatherConfig, *, device: str | None, progress: Progress | None) -> TrainResult:
         """Train a forecast model, or resume an interrupted run."""
         return train(config, device=device, progress=progress)
+
+    def child(self, stored: StoredCheckpoint) -> dict[str, Any]:
+        """Return the configuration of the checkpoint, with the checkpoint as parent."""
+        values = stored.describe(ForecastDescription).config.model_dump(mode="json", exclude={"output"})
+        return values | {"parent": str(stored.path)}
 
     def load(self, stored: StoredCheckpoint, device: str | None) -> Forecaster:
         """Return a forecaster."""
@@ -153,7 +162,8 @@ class WeatherTask(Task):
 
     def describe(self, stored: StoredCheckpoint) -> ForecastModelSummary:
         """Return model, channels, grid, training periods and score."""
-        config = stored.describe(ForecastDescription).config
+        description = stored.describe(ForecastDescription)
+        config = description.config
         meta = stored.meta
         axes = {name: meta[name] for name in grid_of_meta(stored).axes}
         channels = [Channel(**channel) for channel in meta["channels"]]
@@ -169,6 +179,11 @@ class WeatherTask(Task):
             validation_score=meta["provenance"]["validation_score"],
             versions=meta["versions"],
             sha256=meta["sha256"],
+            forcings=[
+                *meta["forcings"],
+                *(str(Channel(**c)) for c in meta.get("stored_forcings", {}).get("channels", ())),
+            ],
+            parents=[parent.checksum for parent in description.provenance.parents],
         )
 
 

@@ -1,20 +1,18 @@
 """Train a forecast model on a store, from configuration to checkpoint."""
 
-import importlib.util
 import logging
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from ....datasets.forcings import forcing_names
-from ....datasets.loaders.batches import POOL, POOLS_IN_MEMORY, BatchReader, StoreBatches
+from ....datasets.loaders.batches import BatchReader, StoreBatches
+from ....datasets.loaders.samplers import SAMPLERS
 from ....datasets.loaders.split import Split
 from ....datasets.statistics.moments import Statistics
-from ....datasets.store.direct import DirectFields
-from ....datasets.store.fields import Fields
 from ....datasets.store.locks import exclusive
-from ....datasets.store.open import Store, open_store, select_variables, store_statistics
+from ....datasets.store.open import Store, open_store, store_statistics
 from ....fno.grids import LatLon
 from ....fno.layers.spherical import largest_lmax
 from ....fno.models.stepper import Stepper
@@ -23,13 +21,10 @@ from ....fno.physics.sphere import Sphere
 from ....fno.progress import Progress
 from ....fno.training import ForecastObjective, TrainSettings
 from ....fno.training import train as fit
-from ....fno.training.changes import summarise_values
-from ....fno.training.diagnosis import FieldLabels
 from ....fno.training.loop import TrainingRecord
 from ....fno.training.objectives.forecast import BalanceTerms
 from ...checkpoint.description import ForecastDescription
 from ...checkpoint.folder import finished_run
-from ...checkpoint.identity import RunIdentity, train_content
 from ...checkpoint.weather import Checkpoint, load_checkpoint, save_checkpoint
 from ...config.loss import LossConfig
 from ...config.weather import WeatherConfig
@@ -38,7 +33,11 @@ from ...interruption import saving_when_stopped
 from ...model import build_stepper
 from ..base import TrainResult
 from .checks import check_channels, check_samples
+from .forcing_inputs import split_variables, with_attributes
+from .identity import field_labels, run_identity
 from .losses import build_loss, channel_weights
+from .parent import Layout, open_parent
+from .reading import block_length, open_fields
 
 log = logging.getLogger(__name__)
 Comparison = dict[str, dict[str, float | None]]
@@ -49,8 +48,11 @@ def train(config: WeatherConfig, *, device: str | None, progress: Progress | Non
     """Train a forecast model, or resume an interrupted run; see ``tasks.dispatch.train``."""
     device = pick_device(device)
     output = config.output
-    store = select_variables(open_store(config.data.store, whole_shards=False), config.data.variables)
-    identity = run_identity(config, store)
+    store, forcing = split_variables(open_store(config.data.store, whole_shards=False), config.data)
+    order = config.data.sampler
+    sampler = None if order is None else SAMPLERS.build(order.kind, **order.options)
+    parent = None if config.parent is None else open_parent(config.parent)
+    identity = run_identity(config, store, forcing, parent=parent)
     finished = finished_run(
         output, ForecastDescription, task="weather", digest=identity.digest, content=identity.description
     )
@@ -77,10 +79,12 @@ def train(config: WeatherConfig, *, device: str | None, progress: Progress | Non
         validation_period=config.data.validation_period,
     )
     check_samples(store, split.train, window=config.model.window, batch_size=config.train.batch_size)
-    fields = _open_fields(config, store)
+    fields = open_fields(config, store)
     static = store.static(config.data.static)
     statistics = store_statistics(store, fields, split.fit)
     check_channels(store, fields, statistics=statistics, period=split.fit)
+    if parent is not None:
+        statistics = parent.adapt(statistics, store.channels, store.grid)
     settings = config.train
     weighting = channel_weights(config.loss, store.channels)
     stepper = build_stepper(
@@ -91,8 +95,31 @@ def train(config: WeatherConfig, *, device: str | None, progress: Progress | Non
         seed=settings.seed,
         static=list(static.values()),
         lead_times=settings.lead_times,
-    ).to(device)
-    reader = BatchReader(fields, statistics.cycle, store.grid, store.step, pin=device.startswith("cuda"))
+        forcings=forcing.count,
+    )
+    if parent is not None:
+        inputs = Layout(
+            store.channels,
+            stepper.window,
+            forcing.names,
+            store.grid,
+            list(static),
+            masked=not bool(stepper.mask.all()),
+            noise=stepper.noise_channels,
+            lead_time=bool(stepper.lead_times),
+        )
+        parent.initialise(stepper, inputs, config.model)
+    stepper = stepper.to(device)
+    stored = forcing.open(split.fit, config.data.cache_bytes)
+    reader = BatchReader(
+        fields,
+        statistics.cycle,
+        store.grid,
+        store.step,
+        pin=device.startswith("cuda"),
+        names=forcing.computed,
+        stored=stored,
+    )
     source = StoreBatches(
         reader,
         split.train,
@@ -102,7 +129,8 @@ def train(config: WeatherConfig, *, device: str | None, progress: Progress | Non
         batch_size=settings.batch_size,
         seed=settings.seed,
         samples_per_epoch=config.data.samples_per_epoch,
-        block=_block_length(fields, config),
+        block=block_length(fields, config, forcing.nbytes),
+        sampler=sampler,
     )
     log.info(
         "training %d parameters on %d steps of %s",
@@ -155,7 +183,15 @@ def train(config: WeatherConfig, *, device: str | None, progress: Progress | Non
         provenance["static_fields"] = list(static)
     if comparison:
         provenance["comparison"] = comparison
+    if parent is not None:
+        provenance["parents"] = parent.chain
     checkpoint = _checkpoint(config, store, stepper, statistics=statistics, provenance=provenance)
+    checkpoint = replace(
+        checkpoint,
+        attrs=with_attributes(checkpoint.attrs, forcing),
+        forcings=forcing.computed,
+        stored_forcings=None if stored is None else stored.scales,
+    )
     save_checkpoint(checkpoint, output / "checkpoint")
     return TrainResult(output / "checkpoint", False, record.best_score, comparison=comparison)
 
@@ -203,7 +239,6 @@ def _checkpoint(
         cycle=statistics.cycle,
         config=config,
         provenance=provenance,
-        forcings=forcing_names(store.grid),
         ranges=np.stack([statistics.minimum, statistics.maximum]),
     )
 
@@ -249,81 +284,3 @@ def _balance_errors(
             sums[name] = sums.get(name, 0.0) + len(batch) * float(square)
         samples += len(batch)
     return {f"{name} [{units[name]}]": (total / samples) ** 0.5 for name, total in sums.items()}
-
-
-def _open_fields(config: WeatherConfig, store: Store) -> Fields:
-    """Return the fields by the configured route.
-
-    Through dask, whole shards are read, except where single times are drawn from a store that exceeds the
-    cache.
-    """
-    data = config.data
-    fields = Fields(store.dataset, data.cache_bytes)
-    if data.route == "direct":
-        if importlib.util.find_spec("zarrs") is None:
-            raise ValueError(
-                "the direct route needs one more package: pip install 'fourcaster[fast]', or set "
-                "data.route=dask"
-            )
-        return DirectFields(store.dataset, store.path, data.cache_bytes)
-    if fields.array.nbytes > data.cache_bytes and _block_length(fields, config) == 1:
-        return fields
-    return Fields(select_variables(open_store(data.store), data.variables).dataset, data.cache_bytes)
-
-
-def _block_length(fields: Fields, config: WeatherConfig) -> int:
-    """Return the length of shuffled blocks of times.
-
-    It is 1 if the store fits into memory, or if a pool would contain only a few times.
-    """
-    if fields.array.nbytes <= config.data.cache_bytes:
-        return 1
-    return max(1, config.data.buffer_bytes // (POOLS_IN_MEMORY * POOL * int(fields.array[0].nbytes)))
-
-
-def run_identity(config: WeatherConfig, store: Store) -> RunIdentity:
-    """Return what the result of a run depends on: its settings and the metadata of the store."""
-    # These keys affect the result only through the length of blocks.
-    irrelevant = {"store", "cache_bytes", "buffer_bytes", "route"}
-    excluded: Any = {"task": True, "output": True, "data": irrelevant, "loss": {"compare"}}
-    settings: dict[str, Any] = config.model_dump(mode="json", exclude=excluded)
-    if (block := _block_length(Fields(store.dataset), config)) > 1:
-        settings["data"]["block"] = block
-    settings["data"].pop("static")
-    if static := store.static(config.data.static):
-        settings["data"]["static"] = list(static)
-    if not config.data.gap_steps:
-        settings["data"].pop("gap_steps")
-    if config.data.validation_period is None:
-        settings["data"].pop("validation_period")
-    balances = {name: settings["loss"][name] for name in ("physics", "warmup") if config.loss.physics}
-    if not (loss := balances | config.loss.changed()):
-        settings.pop("loss")
-    else:
-        settings["loss"] = loss
-    if config.model.kind == "sfno":
-        for key, default in (("analysis", "quadrature"), ("local", False)):
-            if settings["model"][key] == default:
-                settings["model"].pop(key)
-    settings["train"] = train_content(settings["train"])
-    if not config.model.noise_channels:
-        settings["model"].pop("noise_channels")
-    times = store.dataset["time"].values.astype(str).tolist()
-    names = [str(c) for c in store.channels]
-    axes = {axis: store.dataset[axis].values.astype(np.float64).tolist() for axis in store.grid.axes}
-    content = [settings, [times, names, dict(store.dataset.attrs), *axes.values()]]
-    described = {
-        "times": summarise_values(times),
-        "channels": names,
-        **{axis: summarise_values(values) for axis, values in axes.items()},
-        "attributes": {str(name): str(value) for name, value in store.dataset.attrs.items()},
-    }
-    return RunIdentity.of(content, {**settings, "store": described})
-
-
-def field_labels(store: Store) -> FieldLabels:
-    """Return the names of the channels and the coordinates of the points of a store, for messages."""
-    first, second = store.grid.axes
-    channels = tuple(str(channel) for channel in store.channels)
-    rows, columns = (store.dataset[axis].values.astype(np.float64) for axis in (first, second))
-    return FieldLabels(channels, (first, second), rows, columns)

@@ -226,7 +226,7 @@ def test_files_of_another_format_are_refused(tmp_path):
         with pytest.raises(WeightsError, match=message):
             import_weights(path, format)
     torch.save({"model_state": {"module.backbone.pos_embed": torch.zeros(1, 2, 3)}}, path)
-    with pytest.raises(WeightsError, match="is a PrecipNet"):
+    with pytest.raises(WeightsError, match=r"patch_embed.proj.weight' is missing"):
         import_weights(path, "fourcastnet")
 
 

@@ -16,8 +16,8 @@ from fourcaster.forecast.checkpoint.weather import load_checkpoint
 from fourcaster.forecast.config.loss import LossConfig
 from fourcaster.forecast.inference.perturbations import Ensemble, noise_input
 from fourcaster.forecast.tasks.dispatch import load_config
+from fourcaster.forecast.tasks.weather.identity import run_identity
 from fourcaster.forecast.tasks.weather.losses import channel_weights
-from fourcaster.forecast.tasks.weather.training import run_identity
 
 CHANNELS = [Channel("t2m", None, "K"), Channel("t", 500, "K"), Channel("t", 850, "K"), Channel("z", 500, "m")]
 SMALL = ["train.epochs=4", "train.rollout_steps=1", "train.learning_rate=0.01", "train.warmup_steps=2"]
