@@ -1,12 +1,13 @@
 """The data losses by name."""
 
+from ..registry import Registry, subclass_of
 from .base import DataLoss
 from .ensemble import AlmostFairCRPS
 from .gradient import H1
 from .pointwise import Huber, MeanAbsoluteError, MeanSquareError, Quantile, RelativeL2
 from .spectral import Spectral
 
-LOSSES: dict[str, type[DataLoss]] = {
+_BUILTIN: dict[str, type[DataLoss]] = {
     "mse": MeanSquareError,
     "mae": MeanAbsoluteError,
     "huber": Huber,
@@ -16,3 +17,12 @@ LOSSES: dict[str, type[DataLoss]] = {
     "quantile": Quantile,
     "afcrps": AlmostFairCRPS,
 }
+
+LOSSES: Registry[type[DataLoss]] = Registry(
+    _BUILTIN,
+    group="fourcaster.losses",
+    noun="loss",
+    valid=subclass_of(DataLoss),
+    expected="a subclass of DataLoss",
+)
+"""Data losses that configurations can name; other packages add theirs in this group of entry points."""

@@ -57,7 +57,7 @@ class LossConfig(Strict):
     @field_validator("kind")
     @classmethod
     def _check_kind(cls, kind: str) -> str:
-        if kind not in LOSSES:
+        if not LOSSES.offers(kind):
             raise ValueError(f"no such loss; {suggest(kind, LOSSES)}")
         return kind
 
