@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test coverage test-slow check lint docs gpu bench-operators bench-transforms bench-physics bench-physics-long bench-solving bench-loader soak stress-train fuzz clean
+.PHONY: demo test coverage test-slow check lint docs gpu bench-operators bench-transforms bench-physics bench-physics-long bench-solving bench-loader bench-training-cost soak stress-train fuzz clean
 
 demo: $(VENV)/.demo
 	$(BIN)/forecast quickstart
@@ -58,6 +58,11 @@ bench-solving: $(VENV)/.test
 bench-loader: $(VENV)/.test .anemoi/.done
 	$(BIN)/python -m pip install -q -c constraints.txt xbatcher==0.4.0
 	$(BIN)/python benchmarks/loader.py --anemoi .anemoi/bin/python
+	$(BIN)/python benchmarks/table.py
+
+# Optimizers, schedules and cost of training on simulated data, DATA=speedy_t30_5625_years1-4.nc: six minutes of CPU time.
+bench-training-cost: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/training_cost.py $(DATA)
 	$(BIN)/python benchmarks/table.py
 
 # Two weeks of scheduled forecasts with injected faults: eight minutes.

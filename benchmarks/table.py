@@ -179,6 +179,32 @@ def jobs_start_table(result: dict[str, Any]) -> str:
     return "\n".join([header, "|---|---|---|---|---|---|", f"| {' | '.join(cells)} |"])
 
 
+def training_errors_table(result: dict[str, Any]) -> str:
+    """Return the table of validation errors in Markdown."""
+    lines = ["| | learning rate | validation error | relative to AdamW |", "|---|---|---|---|"]
+    names = {"adamw": "AdamW", "muon": "Muon", "soap": "SOAP"}
+    for row in result["errors"]:
+        label = names.get(row["name"], f"AdamW, {row['name']}")
+        rate = row.get("learning_rate", result["errors"][0]["learning_rate"])
+        lines.append(f"| {label} | {rate:g} | {row['error']:.4f} | {row['ratio']:.3f} |")
+    return "\n".join(lines)
+
+
+def training_cost_table(result: dict[str, Any]) -> str:
+    """Return the table of the time and memory of a training step in Markdown."""
+    memory = {row["name"]: row for row in result["memory"]}
+    rows = [*result["steps"], *result.get("compiled", [])[1:]]
+    lines = [
+        "| | CPU time of a step | of it optimizer [ms] | peak memory of a step |",
+        "|---|---|---|---|",
+    ]
+    for row in rows:
+        update = f"{row['optimizer_ms']:.1f}" if "optimizer_ms" in row else ""
+        peak = f"{memory[row['name']]['ratio']:.2f}" if row["name"] in memory else ""
+        lines.append(f"| {row['name']} | {row['ratio']:.2f} | {update} | {peak} |")
+    return "\n".join(lines)
+
+
 # Name of the result, page that shows it, and function that formats it.
 TABLES: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("operators", "operators", operators_table),
@@ -191,7 +217,12 @@ TABLES: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("loader", "data", loader_table),
     ("soak", "operations", soak_table),
     ("jobs_start", "operations", jobs_start_table),
+    ("training_cost", "optimizers", training_errors_table),
+    ("training_cost", "optimizers", training_cost_table),
 ]
+
+PARTS = {pipe_table: "pipes: ", training_cost_table: "steps: "}
+"""Prefixes of the markers of second tables from one result."""
 
 
 def main() -> None:
@@ -199,7 +230,7 @@ def main() -> None:
     for result, page, render in TABLES:
         if not (RESULTS / f"{result}.json").exists():
             continue
-        part = "pipes: " if render is pipe_table else ""
+        part = PARTS.get(render, "")
         path = ROOT / "docs" / f"{page}.md"
         marker = f"<!-- table of {part}{result}.json: python benchmarks/table.py -->"
         before, rest = path.read_text().split(marker)

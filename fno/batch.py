@@ -35,6 +35,11 @@ class Batch:
         )
         return Batch(*parts)
 
+    def part(self, index: int, count: int) -> "Batch":
+        """Return every ``count``-th sample from number ``index`` on."""
+        every = slice(index, None, count)
+        return Batch(self.state[every], self.background[every], self.forcing[every])
+
 
 @dataclass(frozen=True)
 class Instances:
@@ -70,4 +75,14 @@ class Instances:
             inputs=self.inputs.to(device),
             parameters=parameters,
             solution=solution,
+        )
+
+    def part(self, index: int, count: int) -> "Instances":
+        """Return every ``count``-th instance from number ``index`` on."""
+        every = slice(index, None, count)
+        return Instances(
+            state=self.state[every],
+            inputs=self.inputs[every],
+            parameters={name: t[every] for name, t in self.parameters.items()},
+            solution=None if self.solution is None else self.solution[every],
         )

@@ -9,7 +9,11 @@ from torch import Tensor
 
 
 class DeviceBatch(Protocol):
-    """A batch that can be moved to a device."""
+    """A batch that can be moved to a device.
+
+    To accumulate gradients, it also has a method ``part(index, count)``, which returns every ``count``-th
+    sample from number ``index`` on. Such parts preserve the share of samples of each ensemble member.
+    """
 
     @property
     def nbytes(self) -> int:

@@ -1,13 +1,44 @@
-"""Settings of a training run and its schedules.
+"""Settings of a training run; its schedules are functions of the step alone."""
 
-The schedules are functions of the step alone, so that resuming needs no further state.
-"""
-
+import json
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from ..errors import SettingError
+from .execution import CHECKPOINTING
+from .optimizers import OPTIMIZERS, OptimizerOptions
+from .schedules import SCHEDULES
+
+_ALWAYS_IDENTIFYING = {
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "weight_decay",
+    "warmup_steps",
+    "clip",
+    "ema",
+    "noise",
+    "rollout_steps",
+    "rollout_share",
+    "rollout_rate",
+    "precision",
+    "validation_steps",
+    "validation_samples",
+    "seed",
+}
+"""Settings of the first version, which identify a run at every value; later ones only if not the default."""
+
+_WITHOUT_EFFECT = {
+    "checkpoint_minutes",
+    "activation_checkpointing",
+    "keep_last",
+    "on_non_finite",
+    "restore_factor",
+    "max_restores",
+}
+"""Settings that the result does not depend on; how a failed run was restored is part of its state."""
 
 
 def check_range(settings: Any, **ranges: tuple[float, float]) -> None:
@@ -46,10 +77,27 @@ class TrainSettings:
     Args:
         epochs: number of passes over the training samples, over all stages.
         batch_size: samples per batch; used by the source of batches.
-        learning_rate: peak learning rate of AdamW.
-        weight_decay: decoupled weight decay.
-        warmup_steps: steps over which the learning rate rises linearly, before its cosine decay.
+        optimizer: ``adamw``; ``muon``, which orthogonalises the momentum of each matrix; or ``soap``, Adam in
+            the eigenbasis of the gradients of each matrix. See ``fno.training.optimizers``.
+        learning_rate: peak learning rate; short runs with ``muon`` need about three times that of ``adamw``.
+        weight_decay: decoupled weight decay per unit of learning rate.
+        decay_all: decay all parameters; otherwise biases, norms and all other parameters of one dimension
+            are excluded.
+        fused: update the parameters of AdamW in one kernel, which is faster and differs in the last bits.
+        schedule: course of the learning rate: ``cosine`` decay after a linear rise, ``onecycle`` (a long rise
+            and a fall to almost zero) or ``restarts`` (cosine decays, each twice as long as the last).
+            Training on rollouts repeats it.
+        cycles: number of decays of the schedule ``restarts``.
+        warmup_steps: steps over which the learning rate rises linearly, except with ``onecycle``.
         clip: largest norm of the gradient.
+        accumulation: parts that each batch is divided into; their gradients are added before the optimizer
+            step, with the memory of one part. The result is that of the whole batch up to round-off, apart
+            from noise and dropout, whose random numbers differ.
+        activation_checkpointing: activations that are computed again in the backward pass instead of being
+            stored, which saves memory and costs time: ``none``, those of ``blocks`` of a network, or of whole
+            ``steps`` of a rollout.
+        compile: compile networks by ``torch.compile``, which takes minutes at the start; without a compiler,
+            training continues uncompiled. Not together with ``activation_checkpointing``.
         ema: decay of the averaged weights, which are the result of training; smaller at the start of a run.
         noise: standard deviation of Gaussian noise on the input anomalies, in units of theirs.
         rollout_steps: largest number of steps of a training rollout.
@@ -85,10 +133,18 @@ class TrainSettings:
 
     epochs: int = 20
     batch_size: int = 16
+    optimizer: str = "adamw"
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
+    decay_all: bool = True
+    fused: bool = False
+    schedule: str = "cosine"
+    cycles: int = 3
     warmup_steps: int = 100
     clip: float = 1.0
+    accumulation: int = 1
+    activation_checkpointing: str = "none"
+    compile: bool = False
     ema: float = 0.995
     noise: float = 0.0
     rollout_steps: int = 1
@@ -112,12 +168,23 @@ class TrainSettings:
     def __post_init__(self) -> None:
         if self.precision not in ("float32", "bf16"):
             raise SettingError(f"precision must be 'float32' or 'bf16', got {self.precision!r}")
-        if self.on_non_finite not in ("stop", "restore"):
-            raise SettingError(f"on_non_finite must be 'stop' or 'restore', got {self.on_non_finite!r}")
+        if not OPTIMIZERS.offers(self.optimizer):
+            known = ", ".join(repr(choice) for choice in OPTIMIZERS)
+            raise SettingError(f"optimizer must be one of {known} or module:Class, got {self.optimizer!r}")
+        for name, choices in (
+            ("schedule", SCHEDULES),
+            ("activation_checkpointing", CHECKPOINTING),
+            ("on_non_finite", ("stop", "restore")),
+        ):
+            if getattr(self, name) not in choices:
+                known = ", ".join(repr(choice) for choice in choices)
+                raise SettingError(f"{name} must be one of {known}, got {getattr(self, name)!r}")
         check_range(
             self,
             epochs=(1, 10**6),
             batch_size=(1, 10**6),
+            cycles=(1, 20),
+            accumulation=(1, 10**6),
             rollout_steps=(1, 10**4),
             validation_steps=(1, 10**5),
             validation_samples=(1, 10**7),
@@ -129,6 +196,12 @@ class TrainSettings:
             seed=(0, 2**63 - 1),
         )
         check_finite(self)
+        if self.compile and self.activation_checkpointing != "none":
+            raise SettingError("compile cannot be combined with activation_checkpointing; choose one of them")
+        if self.accumulation > self.batch_size:
+            raise SettingError(
+                f"accumulation must be at most batch_size, {self.batch_size}, got {self.accumulation}"
+            )
         if not 0 <= self.ema < 1 or not 0 <= self.rollout_share <= 1:
             raise SettingError(
                 f"ema must be in [0, 1) and rollout_share in [0, 1], got {self.ema} and {self.rollout_share}"
@@ -203,8 +276,8 @@ class TrainSettings:
     def rate(self, step: int, total: int) -> float:
         """Return the learning rate of a step.
 
-        Both stages, one-step training and rollouts, have their own linear warm-up and cosine decay; the peak
-        of the second is ``rollout_rate`` times that of the first.
+        Both stages, one-step training and rollouts, have their own course of the schedule; the peak of the
+        second is ``rollout_rate`` times that of the first.
 
         Args:
             step: number of the step, from 0.
@@ -212,16 +285,41 @@ class TrainSettings:
         """
         first = total * self.rollout_epoch // self.epochs
         if step < first or first == total:
-            return self.learning_rate * _warm_cosine(step, first, self.warmup_steps)
+            return self.learning_rate * self._share(step, first)
         share = self.rollout_rate if first else 1.0
-        return share * self.learning_rate * _warm_cosine(step - first, total - first, self.warmup_steps)
+        return share * self.learning_rate * self._share(step - first, total - first)
+
+    def _share(self, step: int, total: int) -> float:
+        schedule = SCHEDULES[self.schedule]
+        return schedule(step, total, warmup=self.warmup_steps, cycles=self.cycles)
 
     def ema_decay(self, step: int) -> float:
         """Return the decay of the averaged weights after ``step`` steps."""
         return min(self.ema, (1 + step) / (10 + step))
 
+    @property
+    def optimizer_options(self) -> OptimizerOptions:
+        """Options of the optimizer."""
+        return OptimizerOptions(
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            decay_all=self.decay_all,
+            fused=self.fused,
+        )
 
-def _warm_cosine(step: int, total: int, warmup: int) -> float:
-    """Return a linear rise over ``warmup`` steps, at most a fifth of all, times a cosine decay to 0.05."""
-    rise = min(1.0, (step + 1) / max(1, min(warmup, total // 5)))
-    return rise * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / max(1, total))))
+
+def identifying(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that identify a run: a run is resumed only with the same values of these.
+
+    Settings that do not affect the result are left out, and so are those added after the first version that
+    have their default value, so that earlier runs can be resumed.
+
+    Args:
+        settings: values by name of the setting, as JSON represents them.
+    """
+    defaults = json.loads(json.dumps(asdict(TrainSettings())))
+    return {
+        name: value
+        for name, value in settings.items()
+        if name not in _WITHOUT_EFFECT and (name in _ALWAYS_IDENTIFYING or value != defaults.get(name))
+    }

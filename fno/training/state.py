@@ -21,9 +21,11 @@ from ..weights.tensor_file import read_file, read_header
 from .changes import explain_changes
 from .files import replacing_file
 from .finite import check_saved
+from .optimizers.mixed import state_shapes
 from .restoration import Restoration
 
 Tensors = dict[str, Tensor]
+_NUMBERS: dict[str, Any] = {"bool": bool, "int": int, "float": float}
 
 
 def save_tensors(tensors: Tensors, path: Path, meta: dict[str, Any] | None = None) -> None:
@@ -223,12 +225,27 @@ def matching(model: nn.Module, groups: Mapping[str, Tensors], group: str, *, pat
 
 
 def optimizer_tensors(optimizer: Optimizer) -> Tensors:
-    """Return the state of an optimizer as named tensors."""
-    return {
-        f"{index}.{name}": torch.as_tensor(value)
-        for index, state in optimizer.state_dict()["state"].items()
-        for name, value in state.items()
-    }
+    """Return the state of an optimizer as named tensors.
+
+    Python numbers are named ``index.name#type``, so that they are restored as such.
+
+    Raises:
+        ValueError: the optimizer keeps something else, which cannot be saved.
+    """
+    tensors: Tensors = {}
+    for index, state in optimizer.state_dict()["state"].items():
+        for name, value in state.items():
+            if isinstance(value, Tensor):
+                tensors[f"{index}.{name}"] = value
+            elif type(value).__name__ in _NUMBERS:
+                exact = torch.float64 if isinstance(value, float) else None
+                tensors[f"{index}.{name}#{type(value).__name__}"] = torch.tensor(value, dtype=exact)
+            else:
+                raise ValueError(
+                    f"the optimizer {type(optimizer).__name__} keeps {name!r} as a {type(value).__name__}, "
+                    "which cannot be saved: it needs tensors and numbers"
+                )
+    return tensors
 
 
 def restore_optimizer(optimizer: Optimizer, tensors: Tensors) -> None:
@@ -242,22 +259,24 @@ def restore_optimizer(optimizer: Optimizer, tensors: Tensors) -> None:
         ValueError: the tensors do not match the parameters of the optimizer.
     """
     state = optimizer.state_dict()
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    count = sum(len(group["params"]) for group in optimizer.param_groups)
+    expected = state_shapes(optimizer)
     state["state"] = {}
     for key, value in tensors.items():
-        index, _, name = key.partition(".")
-        if (
-            not index.isdecimal()
-            or int(index) >= len(parameters)
-            or value.shape not in ((), parameters[int(index)].shape)
-        ):
+        index, _, rest = key.partition(".")
+        name, _, number = rest.partition("#")
+        known = index.isdecimal() and int(index) < count and (not number or number in _NUMBERS)
+        if known and expected is not None:
+            known = expected[int(index)].get(name) == tuple(value.shape) and not number
+        if not known:
             raise ValueError(
                 f"the saved moments {key[:80]!r} of the optimizer fit no parameter; remove the training "
                 "state to start over"
             )
-        state["state"].setdefault(int(index), {})[name] = value
-    names = {frozenset(moments) for moments in state["state"].values()}
-    if len(names) > 1 or len(state["state"]) not in (0, len(parameters)):
+        moments = state["state"].setdefault(int(index), {})
+        moments[name] = _NUMBERS[number](value.item()) if number else value
+    # A parameter that is not used has no moments.
+    if expected is not None and any(set(m) != set(expected[i]) for i, m in state["state"].items()):
         raise ValueError(
             "the saved moments of the optimizer are not those of all parameters; remove the training state "
             "to start over"

@@ -13,6 +13,7 @@ from torch import nn
 from ..errors import NonFiniteError
 from ..random import Stream, seeded_torch, torch_generator
 from .diagnosis import locate
+from .execution import Execution
 from .finite import check_gradient, check_tensors
 from .protocols import BatchSource, Loss, Objective
 from .settings import TrainSettings
@@ -40,6 +41,9 @@ class Trainer(TrainerState):
             model, source, settings=settings, folder=folder, fingerprint=fingerprint, description=description
         )
         self.objective = objective
+        self.execution = Execution(
+            model, checkpointing=settings.activation_checkpointing, compiled=settings.compile
+        )
 
     def train_step(self, batch: Any) -> dict[str, float]:
         """Take one optimizer step, and return the loss and its terms.
@@ -54,21 +58,17 @@ class Trainer(TrainerState):
         self.model.train()
         with self._lock:
             self._weights = {name: t.detach().clone() for name, t in self._buffers.items()}
-        try:
-            loss = self._loss(batch)
-        except NonFiniteError as error:
-            raise self._located(f"{error}, at step {self.step}", batch) from None
-        values = {name: term.item() for name, term in loss.terms.items()} | {"loss": loss.value.item()}
-        for name, value in values.items():
-            if not math.isfinite(value):
-                term = "the loss" if name == "loss" else f"the term {name} of the loss"
-                raise self._located(f"{term} became {value} at step {self.step}", batch)
         self.optimizer.zero_grad()
-        loss.value.backward()
+        values: dict[str, float] = {}
+        count = min(settings.accumulation, len(batch))
+        for index in range(count):
+            part = batch if count == 1 else batch.part(index, count)
+            for name, value in self._backward(part, index, len(part) / len(batch)).items():
+                values[name] = values.get(name, 0.0) + value
         try:
             norm = check_gradient(self.model.named_parameters(), f"at step {self.step}")
         except NonFiniteError as error:
-            raise self._located(str(error), batch) from None
+            raise self._located(str(error), part, count - 1) from None
         with self._lock:
             self._complete = False
             torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), settings.clip, norm)
@@ -93,24 +93,50 @@ class Trainer(TrainerState):
             self._complete = True
         return values
 
-    def _loss(self, batch: Any) -> Loss:
-        """Return the loss of a batch with the random numbers of the present step."""
+    def _backward(self, batch: Any, part: int, share: float) -> dict[str, float]:
+        """Add the gradient of a batch, or part of one, and return the loss and its terms, times its share.
+
+        Args:
+            batch: samples.
+            part: number of the part.
+            share: fraction of the samples of the step.
+
+        Raises:
+            NonFiniteError: the loss is not finite.
+        """
+        try:
+            loss = self._loss(batch, part)
+        except NonFiniteError as error:
+            raise self._located(f"{error}, at step {self.step}", batch, part) from None
+        values = {name: term.item() for name, term in loss.terms.items()} | {"loss": loss.value.item()}
+        for name, value in values.items():
+            if not math.isfinite(value):
+                term = "the loss" if name == "loss" else f"the term {name} of the loss"
+                raise self._located(f"{term} became {value} at step {self.step}", batch, part)
+        (loss.value if share == 1 else share * loss.value).backward()
+        return {name: share * value for name, value in values.items()}
+
+    def _loss(self, batch: Any, part: int) -> Loss:
+        """Return the loss of part of a batch with the random numbers of the present step."""
         settings = self.settings
-        generator = torch_generator(settings.seed, Stream.OBJECTIVE, self.step)
+        position = (self.step, part) if part else (self.step,)
+        generator = torch_generator(settings.seed, Stream.OBJECTIVE, *position)
         with (
-            seeded_torch(settings.seed, Stream.LAYERS, self.step, device=self.device),
+            seeded_torch(settings.seed, Stream.LAYERS, *position, device=self.device),
             torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=settings.precision == "bf16"),
+            self.execution.active(),
         ):
             return self.objective.loss(batch, self.step / self.total, generator)
 
-    def _located(self, reason: str, batch: Any) -> NonFiniteError:
+    def _located(self, reason: str, batch: Any, part: int) -> NonFiniteError:
         """Return the error for a value that is not finite, with its variable and place if they are found.
 
         Args:
             reason: what is not finite, and at which step.
-            batch: the batch of this step.
+            batch: the batch of this step, or part of it.
+            part: number of the part.
         """
-        where = locate(self.objective, batch, lambda: self._loss(batch))
+        where = locate(self.objective, batch, lambda: self._loss(batch, part))
         return self.non_finite(f"{reason}: {where}" if where else reason)
 
     def warn_without_validation(self) -> None:

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from ..errors import NonFiniteError
 from .finite import check_tensors
-from .freezing import freeze, trainable
+from .freezing import freeze
 from .history import StateHistory
+from .optimizers import build_optimizer
 from .protocols import BatchSource
 from .restoration import Restoration
 from .settings import TrainSettings
@@ -71,12 +72,7 @@ class TrainerState:
         self.device = str(next(model.parameters()).device)
         if settings.freeze:
             freeze(model, settings.freeze)
-        self.optimizer = torch.optim.AdamW(
-            trainable(model),
-            lr=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            betas=(0.9, 0.95),
-        )
+        self.optimizer = build_optimizer(settings.optimizer, model, settings.optimizer_options)
         self.average = {name: t.detach().clone() for name, t in model.state_dict().items()}
         self.best: dict[str, Tensor] = {}
         self.best_score: float | None = None

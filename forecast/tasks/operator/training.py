@@ -26,9 +26,10 @@ from ....fno.physics.steady import SteadyEquation, reference_size
 from ....fno.progress import Progress
 from ....fno.training import train as fit
 from ....fno.training.objectives.operator import EvolutionObjective, SteadyObjective
+from ....fno.training.settings import identifying
 from ...checkpoint.description_operator import SolutionDescription
 from ...checkpoint.folder import fingerprint, finished_run, write_checkpoint
-from ...checkpoint.identity import RunIdentity, train_content
+from ...checkpoint.identity import RunIdentity
 from ...checkpoint.solution import build_operator, input_invariants, residual_of
 from ...config.operator import FORECAST_SETTINGS, SolutionConfig
 from ...device import pick_device
@@ -123,7 +124,7 @@ def run_identity(setting: Setting, experiment: Mapping[str, Any] | None = None) 
         "train": set(FORECAST_SETTINGS),
     }
     settings = setting.config.model_dump(mode="json", exclude=irrelevant)
-    settings["train"] = train_content(settings["train"])
+    settings["train"] = identifying(settings["train"])
     content: list[Any] = [settings]
     described: dict[str, Any] = dict(settings)
     if isinstance(setting.source, StoredInstances):

@@ -8,7 +8,8 @@ from ....datasets.store.fields import Fields
 from ....datasets.store.open import Store
 from ....fno.training.changes import summarise_values
 from ....fno.training.diagnosis import FieldLabels
-from ...checkpoint.identity import RunIdentity, train_content
+from ....fno.training.settings import identifying
+from ...checkpoint.identity import RunIdentity
 from ...config.weather import WeatherConfig
 from .forcing_inputs import ForcingPlan
 from .parent import Parent
@@ -52,7 +53,7 @@ def run_identity(
         for key, default in (("analysis", "quadrature"), ("local", False)):
             if settings["model"][key] == default:
                 settings["model"].pop(key)
-    settings["train"] = train_content(settings["train"])
+    settings["train"] = identifying(settings["train"])
     if not config.model.noise_channels:
         settings["model"].pop("noise_channels")
     settings.pop("parent")
