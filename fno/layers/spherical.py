@@ -9,7 +9,8 @@ from ..errors import InputError, ModesError
 from ..grids import SphereGrid
 from ..precision import full_precision
 from ..transforms.dft import static
-from ..transforms.sht import Analysis, SphereTransform, resolved_degrees
+from ..transforms.degrees import Analysis
+from ..transforms.sht import SphereTransform, resolved_degrees
 from .modes import mode_product
 
 

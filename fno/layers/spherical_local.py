@@ -105,23 +105,24 @@ class SphericalDifference(nn.Module):
         turned = torch.stack([-z[:, :, 1], z[:, :, 0]], dim=2)
         east = torch.cat([turned * sine[:, None, :, None], z * cosine[:, None, :, None]], dim=-1)
         first, second = self._rows(east, modes, columns).split(channels, dim=-1)
-        margin = margin_rows(rows, *self._key)
+        matrices = table("meridional_difference", [rows, *self._key], x)
+        margin = (matrices.shape[-1] - rows) // 2
         skip = int(self.grid == "equiangular")  # the row of a pole is its own mirror image
         beyond = [z[:, skip : skip + margin], z[:, rows - skip - margin : rows - skip]]
         outer = torch.cat([part.flip(1) for part in beyond], dim=1)
         sign = 1 - 2 * (torch.arange(len(modes[0]), device=x.device) % 2).to(z.dtype)
         north, south = self._rows(outer * sign[:, None], modes, columns).split(margin, dim=1)
         extended = torch.cat([north, x, south], dim=1)
-        return [first, second, *self._meridional(extended, rows)]
+        return [first, second, *self._meridional(extended, matrices)]
 
     def _rows(self, z: Tensor, modes: tuple[range, ...], columns: int) -> Tensor:
         """Return the rows with these coefficients, shape (batch, row, longitude, channel)."""
         x: Tensor = synthesise(z.flatten(0, 1), modes, (columns,)).unflatten(0, z.shape[:2])
         return x
 
-    def _meridional(self, extended: Tensor, rows: int) -> list[Tensor]:
-        matrices = table("meridional_difference", [rows, *self._key], extended)
-        span = extended.shape[1] - rows
+    def _meridional(self, extended: Tensor, matrices: Tensor) -> list[Tensor]:
+        rows = matrices.shape[1]
+        span = matrices.shape[2] - rows
         parts = []
         for start in range(0, rows, _BLOCK):
             stop = min(start + _BLOCK, rows)

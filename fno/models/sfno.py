@@ -9,7 +9,7 @@ from ..grids import Grid, SphereGrid
 from ..layers.blocks import BlockOptions, ChannelMLP, FNOBlock
 from ..layers.spherical import SphericalConv, largest_lmax
 from ..layers.spherical_local import SphericalDifference
-from ..transforms.sht import Analysis
+from ..transforms.degrees import Analysis
 from .base import Clipping, GridModel, clip
 
 

@@ -14,7 +14,7 @@ def summarise_values(values: Sequence[Any]) -> str:
     """Return a short text that differs for other values: their number, the ends and a checksum.
 
     >>> summarise_values([10, 20, 30])
-    '3 from 10 to 30 (sha256 8b9abc4d)'
+    '3 from 10 to 30 (sha256 15d98dad)'
     """
     digest = hashlib.sha256(json.dumps(list(values), default=str).encode()).hexdigest()[:8]
     ends = f" from {values[0]} to {values[-1]}" if len(values) else ""

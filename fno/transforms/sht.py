@@ -16,179 +16,15 @@ same.
 """
 
 import math
-from collections.abc import Iterator
-from typing import Any, Literal, get_args
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..errors import InputError
 from ..grids import SphereGrid, sphere_nodes
-from ..precision import at_least_single, without_autocast
+from ..precision import at_least_single
+from .degrees import ANALYSES, GRIDS, KINDS, Analysis, Kind, TableKey, to_degrees, to_rows
 from .fourier import analyse, synthesise
-from .functions import LinearMap
-from .inplace import write
-from .legendre import legendre, legendre_derivatives
-from .tables import table, table_builder
-
-Kind = Literal["value", "derivative", "over_sine"]
-Analysis = Literal["quadrature", "least_squares"]
-
-_ANALYSES = get_args(Analysis)
-_GRIDS = get_args(SphereGrid)
-_KINDS = get_args(Kind)
-
-
-@table_builder
-def legendre_table(
-    nlat: int, lmax: int, mmax: int, grid_number: int, kind_number: int, weights_number: int
-) -> NDArray[np.float64]:
-    """Return the functions of colatitude on one hemisphere, those even about the equator first.
-
-    Args:
-        nlat: number of latitudes.
-        lmax: number of degrees.
-        mmax: number of orders.
-        grid_number: position of the grid among the values of ``SphereGrid``.
-        kind_number: position of the function among the values of ``Kind``.
-        weights_number: 0 for the functions themselves, for the synthesis; for the analysis 1 + the position
-            of its kind among the values of ``Analysis``.
-
-    Returns:
-        Shape (2, mmax, ceil(lmax / 2), ceil(nlat / 2)).
-    """
-    kind: Kind = _KINDS[kind_number]
-    theta, weights = sphere_nodes(nlat, _GRIDS[grid_number])
-    half = (nlat + 1) // 2
-    theta = theta[:half]
-    p = (
-        legendre(lmax, mmax, theta)
-        if kind == "value"
-        else legendre_derivatives(lmax, mmax, theta)[kind == "over_sine"]
-    )
-    if nlat % 2:
-        p[:, :, -1] *= 0.5  # the equator is its own mirror image
-    functions = np.zeros((2, mmax, (lmax + 1) // 2, half))
-    for q in (0, 1):
-        for e in (0, 1):
-            rows = p[e::2, q::2]
-            functions[_parity(q, e, kind), e::2, : rows.shape[1]] = rows
-    if weights_number == 0:
-        return functions
-    weighted = functions * (2 * np.pi * weights[:half])
-    return weighted if weights_number == 1 else _least_squares(functions, weighted, nlat)
-
-
-def _least_squares(
-    functions: NDArray[np.float64], weighted: NDArray[np.float64], nlat: int
-) -> NDArray[np.float64]:
-    """Return the analysis that minimises the weighted square error of the synthesis.
-
-    It is ``G^-1 A`` for each order and parity, with the analysis A by quadrature and the Gram matrix G = A S
-    of the functions S.
-
-    Args:
-        functions: functions of colatitude, shape (2, order, degree, row).
-        weighted: the same times the quadrature weights.
-        nlat: number of latitudes.
-    """
-    rows = np.full(functions.shape[-1], 2.0)  # a row and its mirror image
-    if nlat % 2:
-        rows[-1] = 4.0  # the equator, stored as one half
-    result = np.zeros_like(weighted)
-    for of in np.ndindex(functions.shape[:2]):
-        known = functions[of].any(axis=1)
-        gram = (weighted[of][known] * rows) @ functions[of][known].T
-        result[of][known] = np.linalg.solve(gram, weighted[of][known])
-    return result
-
-
-def _parity(q: int, e: int, kind: Kind) -> int:
-    """Return 0 if a function of degree parity ``q`` and order parity ``e`` is even in latitude, 1 if odd."""
-    return (q + e + (kind == "derivative")) % 2
-
-
-TableKey = tuple[int, int, int, int, int, int]
-"""Arguments of ``legendre_table``."""
-
-
-class _Up(LinearMap):
-    """Map rows to degrees: ``X_lm = sum_j A_lm(j) F_m(j)``; adjoint to ``_Down``.
-
-    F has shape (batch, lat, m, channel, 2), X (batch, 2, l, m, channel).
-    """
-
-    @staticmethod
-    def forward(f: Tensor, key: TableKey) -> Tensor:
-        x: Tensor = without_autocast(_up, f, key)
-        return x
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return _Down.apply(grads[0], *ctx.constants), None
-
-
-class _Down(LinearMap):
-    """Map degrees to rows: ``F_m(j) = sum_l A_lm(j) X_lm``; adjoint to ``_Up``."""
-
-    @staticmethod
-    def forward(x: Tensor, key: TableKey) -> Tensor:
-        f: Tensor = without_autocast(_down, x, key)
-        return f
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return _Up.apply(grads[0], *ctx.constants), None
-
-
-def _up(f: Tensor, key: TableKey) -> Tensor:
-    matrices = table("legendre_table", list(key), f)
-    lmax = key[1]
-    kind = _KINDS[key[4]]
-    batch, nlat, mmax, channels, _ = f.shape
-    rank, half = matrices.shape[2:]
-    rows = f.permute(2, 1, 0, 3, 4).reshape(mmax, nlat, batch * channels * 2)
-    north, south = rows[:, :half], rows[:, nlat - half :].flip(1)
-    d = f.new_empty(2, mmax, half, rows.shape[-1])
-    write(torch.add, north, south, d[0])
-    write(torch.sub, north, south, d[1])
-    r = torch.bmm(matrices.flatten(0, 1), d.flatten(0, 1)).reshape(2, mmax, rank, batch, channels, 2)
-    x = f.new_empty(batch, 2, lmax, mmax, channels)
-    for part, of in _parts(x, kind):
-        part.copy_(r[of].permute(2, 4, 1, 0, 3))
-    return x
-
-
-def _down(x: Tensor, key: TableKey) -> Tensor:
-    matrices = table("legendre_table", list(key), x)
-    nlat = key[0]
-    kind = _KINDS[key[4]]
-    batch, _, lmax, mmax, channels = x.shape
-    rank, half = matrices.shape[2:]
-    r = x.new_empty(2, mmax, rank, batch, channels, 2)
-    if lmax % 2:
-        r[:, :, -1] = 0
-    for part, of in _parts(x, kind):
-        r[of] = part.permute(3, 2, 0, 4, 1)
-    r = r.reshape(2 * mmax, rank, batch * channels * 2)
-    even, odd = torch.bmm(matrices.flatten(0, 1).transpose(1, 2), r).unflatten(0, (2, mmax))
-    result = x.new_empty(mmax, nlat, batch, channels, 2)
-    rows = result.view(mmax, nlat, even.shape[-1])
-    write(torch.add, even, odd, rows[:, :half])
-    rows[:, nlat - half :] = (even - odd).flip(1)
-    if nlat % 2:
-        rows[:, half - 1] = 2 * even[:, half - 1]
-    return torch.view_as_real(torch.view_as_complex(result).permute(2, 1, 0, 3).contiguous())
-
-
-def _parts(x: Tensor, kind: Kind) -> Iterator[tuple[Tensor, tuple[int, slice, slice]]]:
-    """Yield the coefficients of each parity of degree and order, and their index by parity."""
-    for q in (0, 1):
-        for e in (0, 1):
-            part = x[:, :, q::2, e::2]
-            yield part, (_parity(q, e, kind), slice(e, None, 2), slice(part.shape[2]))
 
 
 class SphereTransform(nn.Module):
@@ -220,8 +56,8 @@ class SphereTransform(nn.Module):
     ) -> None:
         super().__init__()
         sphere_nodes(2, grid)  # raises for an unknown grid
-        if analysis not in _ANALYSES:
-            raise ValueError(f"analysis must be one of {', '.join(_ANALYSES)}, got {analysis!r}")
+        if analysis not in ANALYSES:
+            raise ValueError(f"analysis must be one of {', '.join(ANALYSES)}, got {analysis!r}")
         self.nlat = nlat
         self.nlon = nlon
         self.grid = grid
@@ -263,9 +99,7 @@ class SphereTransform(nn.Module):
                 f"got a tensor of shape {tuple(x.shape)}"
             )
         f = analyse(x.flatten(0, 1), (range(self.mmax),))
-        return _Up.call(
-            f.movedim(1, -1).unflatten(0, x.shape[:2]), self._key(kind, 1 + _ANALYSES.index(self.analysis))
-        )
+        return to_degrees(f.movedim(1, -1).unflatten(0, x.shape[:2]), self.key(kind, weighted=True))
 
     def synthesise(self, z: Tensor, kind: Kind = "value") -> Tensor:
         """Return ``sum A_lm z_lm exp(i m phi)``, shape (batch, nlat, nlon, channel).
@@ -284,12 +118,21 @@ class SphereTransform(nn.Module):
                 f"expected coefficients of {self.lmax} degrees and {self.mmax} orders, "
                 f"got a tensor of shape {tuple(z.shape)}"
             )
-        f = _Down.call(at_least_single(z), self._key(kind, 0)).flatten(0, 1).movedim(-1, 1)
+        f = to_rows(at_least_single(z), self.key(kind, weighted=False)).flatten(0, 1).movedim(-1, 1)
         x = synthesise(f, (range(self.mmax),), (self.nlon,))
         return x.reshape(z.shape[0], self.nlat, self.nlon, z.shape[-1])
 
-    def _key(self, kind: Kind, weights: int) -> TableKey:
-        return self.nlat, self.lmax, self.mmax, _GRIDS.index(self.grid), _KINDS.index(kind), weights
+    def key(self, kind: Kind = "value", *, weighted: bool, orders: range | None = None) -> TableKey:
+        """Return what identifies the functions of a transform, for ``to_degrees`` and ``to_rows``.
+
+        Args:
+            kind: function A_lm, see ``analyse``.
+            weighted: whether they are those of the analysis, which include weights.
+            orders: a part of the orders, whose first one is even; all by default.
+        """
+        weights = 1 + ANALYSES.index(self.analysis) if weighted else 0
+        whole = self.nlat, self.lmax, self.mmax, GRIDS.index(self.grid), KINDS.index(kind), weights
+        return whole if orders is None else (*whole, orders.start, orders.stop)
 
 
 def resolved_degrees(nlat: int, grid: SphereGrid, analysis: Analysis = "quadrature") -> int:

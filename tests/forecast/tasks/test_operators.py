@@ -156,7 +156,7 @@ def test_refinement_reduces_the_error(folder, tmp_path):
 
 
 def test_interrupted_run_resumes_bit_identically(folder, tmp_path, monkeypatch):
-    import fourcaster.fno.training.trainer as trainer
+    import fourcaster.fno.training.trainer_state as trainer
 
     settings = [
         *EQUATION,
