@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from ..errors import InputError, ModesError
 from ..grids import SphereGrid
 from ..precision import full_precision
-from ..transforms.dft import static
 from ..transforms.degrees import Analysis
+from ..transforms.dft import static
 from ..transforms.sht import SphereTransform, resolved_degrees
 from .modes import mode_product
 
