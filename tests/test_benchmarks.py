@@ -1,4 +1,4 @@
-"""The benchmark of solution operators: partial runs and baselines."""
+"""Benchmarks: partial runs and baselines of solution operators, ridge regression of global fields."""
 
 import importlib.util
 import json
@@ -87,3 +87,43 @@ def test_ridge_regression_is_exact_for_linear_data_and_ignores_missing_values(be
         np.allclose(predicted[:, :5], 2.0 + (x @ weights)[80:, :5], atol=1e-5)
         and (predicted[:, 5] == 1).all()
     )
+
+
+@pytest.fixture
+def ridge(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module("ridge")
+
+
+def rotating_patterns(rng, noise):
+    """Return three years of two patterns that rotate into each other once in ten steps, on a seasonal cycle."""
+    times = np.arange("2001-01-01", "2004-01-01", dtype="datetime64[D]").astype("datetime64[ns]")
+    phase = 2 * np.pi * np.arange(len(times)) / 10
+    patterns = rng.standard_normal((2, 1, 4, 6))
+    weather = np.tensordot(np.stack([np.cos(phase), np.sin(phase)], axis=1), patterns, axes=1)
+    season = 3 * np.cos(2 * np.pi * np.arange(len(times)) / 365.25)[:, None, None, None]
+    values = weather + season + noise * rng.standard_normal(weather.shape)
+    return times, values.astype(np.float32), weather
+
+
+def test_ridge_regression_forecasts_a_linear_system_and_nothing_of_noise(ridge, monkeypatch):
+    monkeypatch.setattr(ridge, "COMPONENTS", (2,))
+    times, values, weather = rotating_patterns(np.random.default_rng(0), noise=0.1)
+    series = ridge.Series(values, times, np.ones(4))
+    errors = ridge.scores(series, [2001, 2002], 2003, [1, 7])
+    for by_lead in errors.values():
+        for error in by_lead.values():
+            assert error == pytest.approx(0.1, rel=0.1)  # the noise of the truth
+    assert weather.std() > 0.8
+
+
+def test_the_climatology_of_ridge_regression_is_that_of_the_training_years(ridge):
+    times, values, _ = rotating_patterns(np.random.default_rng(0), noise=0.0)
+    series = ridge.Series(values, times, np.ones(4))
+    other = np.where(series.years([2003])[:, None, None, None], 99, values)
+    changed = ridge.Series(other, times, np.ones(4))
+    train = series.years([2001, 2002])
+    mean = ridge.climatology(series, train)
+    assert np.allclose(mean, ridge.climatology(changed, train))
+    season = 3 * np.cos(2 * np.pi * np.arange(len(times)) / 365.25)
+    assert np.abs(mean - season[:, None, None, None]).max() < 0.1
