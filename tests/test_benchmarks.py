@@ -96,7 +96,7 @@ def ridge(monkeypatch):
 
 
 def rotating_patterns(rng, noise):
-    """Return three years of two patterns that rotate into each other once in ten steps, on a seasonal cycle."""
+    """Return three years of two patterns that rotate once in ten steps, on a seasonal cycle."""
     times = np.arange("2001-01-01", "2004-01-01", dtype="datetime64[D]").astype("datetime64[ns]")
     phase = 2 * np.pi * np.arange(len(times)) / 10
     patterns = rng.standard_normal((2, 1, 4, 6))
