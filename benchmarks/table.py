@@ -205,6 +205,49 @@ def training_cost_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _layout(row: dict[str, Any]) -> str:
+    """Return how the work of a row is divided."""
+    bands = f", {row['bands']} bands" if row["bands"] > 1 else ""
+    return f"{row['parallel']}{bands}"
+
+
+def scaling_table(result: dict[str, Any]) -> str:
+    """Return the table of measured communication and memory in Markdown."""
+    lines = [
+        "| processes | layout | MB sent per step, all processes | by formula | state per process [MB] "
+        "| activations per process [MB] |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        layout = "one process" if row["processes"] == 1 else _layout(row)
+        sizes = [
+            row[name] / 1e6 for name in ("sent_bytes", "expected_bytes", "state_bytes", "activation_bytes")
+        ]
+        cells = [str(row["processes"]), layout, *(f"{size:.2f}" for size in sizes)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def scaling_paper_table(result: dict[str, Any]) -> str:
+    """Return the table of the cost of a large model in Markdown."""
+    large = result["large"]
+    lines = [
+        f"{large['parameters'] / 1e6:.0f} million parameters: width {large['width']}, "
+        f"{large['layers']} layers, {large['lmax']} degrees; k = {large['fields_saved_per_layer']:.1f}; "
+        "one sample for each part of a batch.",
+        "",
+        "| devices | layout | batch | gradients sent per device [GB] | bands sent per device [GB] "
+        "| state per device [GB] | activations per device [GB] |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in result["paper"]:
+        layout = "one device" if row["devices"] == 1 else _layout(row)
+        sizes = [row[name] / 1e9 for name in ("gradients_sent", "bands_sent", "state", "activations")]
+        cells = [str(row["devices"]), layout, str(row["batch"]), *(f"{size:.2f}" for size in sizes)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 # Name of the result, page that shows it, and function that formats it.
 TABLES: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("operators", "operators", operators_table),
@@ -219,9 +262,11 @@ TABLES: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("jobs_start", "operations", jobs_start_table),
     ("training_cost", "optimizers", training_errors_table),
     ("training_cost", "optimizers", training_cost_table),
+    ("scaling", "scaling", scaling_table),
+    ("scaling", "scaling", scaling_paper_table),
 ]
 
-PARTS = {pipe_table: "pipes: ", training_cost_table: "steps: "}
+PARTS = {pipe_table: "pipes: ", training_cost_table: "steps: ", scaling_paper_table: "paper: "}
 """Prefixes of the markers of second tables from one result."""
 
 

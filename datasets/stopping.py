@@ -73,6 +73,18 @@ def requested() -> bool:
     return _state.received is not None
 
 
+def received() -> signal.Signals | None:
+    """Return the signal to stop that has arrived, if any."""
+    return _state.received
+
+
+def request(number: int) -> None:
+    """Act as if a signal to stop had arrived, which another process of the same work received."""
+    if _state.received is None:
+        _state.received = signal.Signals(number)
+        _state.at = time.monotonic()
+
+
 def seconds_since_request() -> float | None:
     """Return the time since a signal to stop has arrived [s]; None without one."""
     return time.monotonic() - _state.at if requested() else None

@@ -28,6 +28,10 @@ class Batch:
     def __len__(self) -> int:
         return self.state.shape[0]
 
+    def first(self, count: int) -> "Batch":
+        """Return the first ``count`` samples."""
+        return Batch(self.state[:count], self.background[:count], self.forcing[:count])
+
     def to(self, device: str) -> "Batch":
         """Return the batch on ``device``; pinned memory is copied asynchronously."""
         parts = (

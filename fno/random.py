@@ -6,12 +6,13 @@ uninterrupted one would have drawn.
 """
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 
 import numpy as np
 import torch
+from torch import Tensor
 
 
 class Stream(StrEnum):
@@ -81,6 +82,77 @@ def seeded_torch(seed: int, stream: Stream, *step: int, device: str = "cpu") -> 
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(value)
         yield
+
+
+class PartGenerator(torch.Generator):
+    """A generator on the CPU whose draws for some samples are those of a generator for all of them.
+
+    Each of several processes draws the numbers of the whole batch, and uses those of its own samples, so that
+    the numbers of a sample do not depend on the number of processes. See ``normal``.
+
+    Attributes:
+        samples: number of samples of the whole batch.
+        own: the samples of this process.
+        rows: number of rows of the whole grid, and those of this process; None for all.
+    """
+
+    samples: int
+    own: slice
+    rows: tuple[int, slice] | None
+
+    @classmethod
+    def like(
+        cls,
+        generator: torch.Generator,
+        samples: int,
+        own: slice,
+        *,
+        rows: tuple[int, slice] | None = None,
+    ) -> "PartGenerator":
+        """Return a generator in the state of another one.
+
+        Args:
+            generator: generator of the whole batch.
+            samples: number of samples of the whole batch.
+            own: samples of this process.
+            rows: number of rows of the whole grid, and those of this process; None for all.
+        """
+        new = cls()
+        new.set_state(generator.get_state())
+        new.samples = samples
+        new.own = own
+        new.rows = rows
+        return new
+
+
+def normal(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Return numbers of the standard normal distribution for the samples of a batch, on the CPU.
+
+    Args:
+        shape: shape, with the samples of this process as the first dimension and the rows of its grid as the
+            last but one.
+        generator: generator on the CPU; see ``PartGenerator``.
+    """
+    if isinstance(generator, PartGenerator):
+        whole = [generator.samples, *shape[1:]]
+        own = [generator.own, *[slice(None)] * (len(shape) - 1)]
+        if generator.rows is not None:
+            whole[-2], own[-2] = generator.rows
+        return torch.randn(whole, generator=generator)[tuple(own)]
+    return torch.randn(tuple(shape), generator=generator)
+
+
+def integers(high: int, count: int, generator: torch.Generator) -> Tensor:
+    """Return an integer below ``high`` for each sample of a batch, on the CPU.
+
+    Args:
+        high: end of the range, exclusive.
+        count: number of samples of this process.
+        generator: generator on the CPU; see ``PartGenerator``.
+    """
+    if isinstance(generator, PartGenerator):
+        return torch.randint(high, (generator.samples,), generator=generator)[generator.own]
+    return torch.randint(high, (count,), generator=generator)
 
 
 def _torch_seed(seed: int, stream: Stream, *step: int) -> int:

@@ -16,8 +16,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..datasets.stopping import DeadlineError, Stopped, cooperative, requested, seconds_since_request
+from ..datasets.stopping import (
+    DeadlineError,
+    Stopped,
+    cooperative,
+    received,
+    request,
+    requested,
+    seconds_since_request,
+)
 from ..fno.errors import StoppedError
+from ..fno.parallel.processes import Processes
 from ..fno.training.loop import Rescuable
 
 GRACE = 4.0  # s
@@ -78,10 +87,12 @@ class StopGuard:
 
     Args:
         folder: folder of its state, for messages.
+        processes: processes of the run, which stop after the same step.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, processes: Processes = Processes()) -> None:
         self.folder = folder
+        self.processes = processes
         self.run: Rescuable | None = None
         self._last = time.monotonic()
         self._steps = 0
@@ -89,18 +100,25 @@ class StopGuard:
         self._ended = threading.Event()
 
     def stop(self) -> bool:
-        """Return whether to stop after the present step."""
+        """Return whether to stop after the present step; every process of the run must call it."""
         now = time.monotonic()
         # The first step takes longer than the others, because it allocates and compiles.
         self._longest = max(self._longest if self._steps > 1 else 0.0, now - self._last)
         self._last = now
         self._steps += 1
-        return requested() or self._remaining() < 1.5 * self._longest
+        if not self.processes.any(requested() or self._remaining() < 1.5 * self._longest):
+            return False
+        if number := self.processes.largest(received() or 0):
+            request(number)
+        return True
 
     def watch(self, run: Rescuable) -> None:
-        """Save a run from a second thread if it does not stop in time."""
+        """Save a run from a second thread if it does not stop in time.
+
+        Of several processes the first one does so, if it can save without the others, which end after it.
+        """
         self.run = run
-        if _process.end is not None:
+        if _process.end is not None and run.can_rescue:
             threading.Thread(target=self._watch, daemon=True, name="stop guard").start()
 
     def close(self) -> None:
@@ -142,14 +160,18 @@ class StopGuard:
 
 
 @contextmanager
-def saving_when_stopped(folder: Path) -> Iterator[StopGuard]:
+def saving_when_stopped(folder: Path, processes: Processes = Processes()) -> Iterator[StopGuard]:
     """Let training respond to a request to stop itself: it saves its state in ``folder``, then stops.
+
+    Args:
+        folder: folder of the state.
+        processes: processes of the run.
 
     Raises:
         Stopped: a signal or Ctrl-C requested the stop; the message names what was saved.
         DeadlineError: the time limit was nearly over.
     """
-    guard = StopGuard(folder)
+    guard = StopGuard(folder, processes)
     try:
         with cooperative():
             yield guard

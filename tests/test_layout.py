@@ -36,6 +36,7 @@ ORDER = {
         "pretrained",
         "physics",
         "losses",
+        "parallel",
         "training",
     ),
     "datasets": ("durations", "suggestions", "units", "scalars", "loaders", "pde"),

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ...fno.batch import Batch
 from ...fno.grids import Grid
 from ...fno.random import Stream, numpy_generator
+from ..errors import DataError
 from ..forcings import forcings
 from ..statistics.climatology import SeasonalCycle
 from ..store.fields import Fields
@@ -110,14 +111,18 @@ class StoreBatches:
         validation_period: positions in time of the validation period.
         gaps: positions of the first times after gaps; no sample crosses a gap.
         window: number of input states.
-        batch_size: samples per batch.
+        batch_size: samples per batch, over all processes.
         seed: seed of the order.
         samples_per_epoch: maximum number of samples in an epoch; 0 for all.
         block: number of consecutive samples in a block. Blocks are shuffled, and samples within each pool of
             ``POOL`` blocks, so that each time is read about once in an epoch. 1 shuffles all samples.
-        rank: index of this process; processes have disjoint blocks, or samples.
+        rank: index of this process. A batch has the same samples for any number of processes; this one has
+            every ``ranks``-th of them, from number ``rank`` on.
         ranks: number of processes that train together.
         sampler: order of the samples of an epoch; shuffled in blocks by default.
+
+    Raises:
+        DataError: more processes than samples in a batch.
     """
 
     reader: BatchReader
@@ -132,6 +137,13 @@ class StoreBatches:
     rank: int = 0
     ranks: int = 1
     sampler: Sampler | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch_size < self.ranks:
+            raise DataError(
+                f"a batch of {self.batch_size} samples cannot be divided among {self.ranks} processes; use "
+                "larger batches or fewer processes"
+            )
 
     def starts(self, period: slice, length: int) -> Positions:
         """Return the first positions of all runs of times without a gap.
@@ -156,7 +168,7 @@ class StoreBatches:
             raise ValueError(f"the training period has no {self.window + 1} consecutive times; extend it")
         if self.samples_per_epoch:
             samples = min(samples, self.samples_per_epoch)
-        return max(1, samples // (self.batch_size * self.ranks))
+        return max(1, samples // self.batch_size)
 
     def epoch(self, epoch: int, rollout: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from batch ``start`` on.
@@ -176,15 +188,26 @@ class StoreBatches:
         return prefetch(self._batches(pools, length))
 
     def _batches(self, pools: list[Positions], length: int) -> Iterator[Callable[[], Batch]]:
-        with closing(prefetch((partial(self.reader.pool, p, length) for p in pools), ahead=1)) as read:  # type: ignore[type-var]
-            for starts, pool in zip(pools, read, strict=True):
-                for i in range(0, len(starts), self.batch_size):
-                    yield partial(self.reader.batch, starts[i : i + self.batch_size], length, pool)
+        own = [[self._own(batch) for batch in self._cut(pool)] for pool in pools]
+        reads = (partial(self.reader.pool, np.concatenate(batches), length) for batches in own)
+        with closing(prefetch(reads, ahead=1)) as read:  # type: ignore[type-var]
+            for batches, pool in zip(own, read, strict=True):
+                for starts in batches:
+                    yield partial(self.reader.batch, starts, length, pool)
+
+    def _cut(self, starts: Positions) -> list[Positions]:
+        """Return samples batch by batch."""
+        return [starts[i : i + self.batch_size] for i in range(0, len(starts), self.batch_size)]
+
+    def _own(self, batch: Positions) -> Positions:
+        """Return the samples of a batch that this process has."""
+        return batch[self.rank :: self.ranks]
 
     def validation(self, steps: int, samples: int) -> Iterator[Batch]:
         """Yield batches of samples at even intervals over the validation period, none if it is empty.
 
-        The rollout is shortened until the period has at least four samples.
+        All processes yield the same number of batches, some of which can be empty. The rollout is shortened
+        until the period has at least four samples.
         """
         period = self.validation_period
         while steps > 1 and len(self.starts(period, self.window + steps)) < 4:
@@ -193,22 +216,24 @@ class StoreBatches:
         if len(starts):
             positions = np.linspace(0, len(starts) - 1, min(samples, len(starts)))
             selected = starts[np.unique(positions.round().astype(int))]
-            for i in range(0, len(selected), self.batch_size):
-                yield self.reader.read(selected[i : i + self.batch_size], self.window + steps)
+            for batch in self._cut(selected):
+                part = self._own(batch)
+                read = self.reader.read(part if len(part) else batch[:1], self.window + steps)
+                yield read.first(len(part))
 
     def _shuffle(self, starts: Positions, rng: np.random.Generator) -> tuple[Positions, Positions]:
-        """Return this rank's samples in order, and the ends of pools, rounded down to whole batches."""
+        """Return all samples in order, and the ends of pools, rounded down to whole batches."""
         if self.sampler is not None:
             times = self.reader.fields.times[starts]
-            order = sample_order(self.sampler, starts, times, rng=rng)[self.rank :: self.ranks]
+            order = sample_order(self.sampler, starts, times, rng=rng)
             batches = max(1, self.block * POOL // self.batch_size) if self.block > 1 else 1
             return order, np.arange(batches, self.steps_per_epoch(), batches) * self.batch_size
         if self.block <= 1:
-            order = starts[rng.permutation(len(starts))][self.rank :: self.ranks]
+            order = starts[rng.permutation(len(starts))]
             return order, np.arange(1, self.steps_per_epoch()) * self.batch_size
-        blocks = np.array_split(starts, max(self.ranks, len(starts) // self.block))
-        own = [blocks[i] for i in rng.permutation(len(blocks))][self.rank :: self.ranks]
-        pools = [rng.permutation(np.concatenate(own[i : i + POOL])) for i in range(0, len(own), POOL)]
+        blocks = np.array_split(starts, max(1, len(starts) // self.block))
+        mixed = [blocks[i] for i in rng.permutation(len(blocks))]
+        pools = [rng.permutation(np.concatenate(mixed[i : i + POOL])) for i in range(0, len(mixed), POOL)]
         repetitions = -(-self.steps_per_epoch() * self.batch_size // max(1, sum(map(len, pools))))
         ends = np.cumsum([len(pool) for pool in pools] * repetitions)
         return np.concatenate(pools), np.unique(ends // self.batch_size * self.batch_size)

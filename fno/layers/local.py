@@ -98,21 +98,34 @@ class FiniteDifference(nn.Module):
         for dim, period in padded:
             x = period.restrict(x, dim, int(size[dim - 1]))  # type: ignore[index]
         y: Tensor | None = None
-        for d, (axis, length) in enumerate(zip(self.axes, self.lengths, strict=True)):
-            n = len(range(x.shape[d + 1]))
-            wide = self.reference is not None and _is_finer(axis, n, self.reference[d])
-            step = 1.0 if wide else length / _spacing(axis, n)
-            if self.reference is not None and wide:
-                first, second = _wide_differences(x, d + 1, axis, reference=self.reference[d])
-            else:
-                first, second = _differences(x, d + 1, periodic=axis is True)
-            for order, term in ((1, first), (2, second)):
-                part = torch.matmul(term, step**order * self.matrices[2 * d + order - 1].to(x.dtype))
-                y = part if y is None else y + part
+        for d in range(len(self.axes)):
+            y = self.along(x, d, y)
         assert y is not None
         for dim, period in padded:
             y = period.extend(y, dim)
         return y.movedim(-1, 1)
+
+    def along(self, x: Tensor, d: int, y: Tensor | None = None) -> Tensor:
+        """Return the terms of one axis, added to ``y``.
+
+        Args:
+            x: field on the points of the domain, shape (batch, *grid, channel).
+            d: number of the axis.
+            y: terms of other axes.
+        """
+        axis = self.axes[d]
+        n = len(range(x.shape[d + 1]))
+        wide = self.reference is not None and _is_finer(axis, n, self.reference[d])
+        step = 1.0 if wide else self.lengths[d] / _spacing(axis, n)
+        if self.reference is not None and wide:
+            first, second = _wide_differences(x, d + 1, axis, reference=self.reference[d])
+        else:
+            first, second = _differences(x, d + 1, periodic=axis is True)
+        for order, term in ((1, first), (2, second)):
+            part = torch.matmul(term, step**order * self.matrices[2 * d + order - 1].to(x.dtype))
+            y = part if y is None else y + part
+        assert y is not None
+        return y
 
     def upgraded(self, tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
         """Return a state dict with the weights of the first version of this layer converted.

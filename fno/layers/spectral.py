@@ -111,14 +111,16 @@ class SpectralConv(nn.Module):
         return full_precision(self._convolve, x, next(self.parameters(), None))
 
     def _convolve(self, x: Tensor) -> Tensor:
-        z = to_modes(x.movedim(1, -1), self.n_modes, self.method)
-        if isinstance(self.weight, Tensor):
-            z = mode_product(z, self.weight.to(z.dtype))
-        else:
-            z = cast(Tensor, self.weight(z))
+        z = self.multiply(to_modes(x.movedim(1, -1), self.n_modes, self.method))
         if self.bias is not None:
             z = z + self._constant(self.bias.to(z.dtype))
         return from_modes(z, self.n_modes, x.shape[2:], method=self.method).movedim(-1, 1)
+
+    def multiply(self, z: Tensor) -> Tensor:
+        """Multiply coefficients, shape (batch, 2, *modes, in), by the weight."""
+        if isinstance(self.weight, Tensor):
+            return mode_product(z, self.weight.to(z.dtype))
+        return cast(Tensor, self.weight(z))
 
     def _constant(self, values: Tensor) -> Tensor:
         """Return the coefficients of constant fields, shape (2, *modes, channel): all in wavenumber zero."""

@@ -89,9 +89,7 @@ class SphericalConv(nn.Module):
         return full_precision(self._convolve, x, self.weight)
 
     def _convolve(self, x: Tensor) -> Tensor:
-        rows, columns = static(x.shape[2:])
-        sphere = sphere_transform(rows, columns, lmax=self.lmax, grid=self.grid, analysis=self.analysis)
-        z = sphere.analyse(x.movedim(1, -1))
+        z = self.analyse(x)
         batch, _, l, m, channels = z.shape
         # Orders share the matrix of their degree, so they are part of the batch of its product.
         by_order = z.permute(0, 3, 1, 2, 4).reshape(batch * m, 2, l, channels)
@@ -99,8 +97,20 @@ class SphericalConv(nn.Module):
         if self.equivariant:
             weight = torch.stack([weight, torch.zeros_like(weight)], dim=2)
         z = mode_product(by_order, weight).unflatten(0, (batch, m)).permute(0, 2, 3, 1, 4)
-        y = sphere.synthesise(z)
+        y = self.synthesise(z, x.shape[2:])
         return (y if self.bias is None else y + self.bias.to(y.dtype)).movedim(-1, 1)
+
+    def analyse(self, x: Tensor) -> Tensor:
+        """Return the coefficients of ``x``, shape (batch, 2, l, m, channel)."""
+        return self._sphere(x.shape[2:]).analyse(x.movedim(1, -1))
+
+    def synthesise(self, z: Tensor, size: torch.Size) -> Tensor:
+        """Return the fields with these coefficients, shape (batch, *size, channel)."""
+        return self._sphere(size).synthesise(z)
+
+    def _sphere(self, size: torch.Size) -> SphereTransform:
+        rows, columns = static(size)
+        return sphere_transform(rows, columns, lmax=self.lmax, grid=self.grid, analysis=self.analysis)
 
 
 @lru_cache(maxsize=32)

@@ -186,7 +186,7 @@ class FNO(GridModel):
                 the modes.
         """
         self.check(x)
-        size = x.shape[2:]
+        size = self._size(x)
         if any(self.periods):
             kept_modes(
                 self.n_modes,
@@ -194,12 +194,24 @@ class FNO(GridModel):
             )
         if self.positions:
             x = torch.cat([x, self._positions(x)], dim=1)
-        x = _restrict(self.lifting(_extend(x, self.frames)), self.frames, size)
-        x = _extend(x, self.periods)
+        x = self._restrict(self.lifting(self._extend(x, self.frames)), self.frames, size)
+        x = self._extend(x, self.periods)
         for block in self.blocks:
             x = block(x, size)
-        x = _restrict(x, self.periods, size)
-        return _restrict(cast(Tensor, self.projection(_extend(x, self.frames))), self.frames, size)
+        x = self._restrict(x, self.periods, size)
+        return self._restrict(cast(Tensor, self.projection(self._extend(x, self.frames))), self.frames, size)
+
+    def _size(self, x: Tensor) -> tuple[int, ...]:
+        """Return the points of the whole grid along each dimension."""
+        return x.shape[2:]
+
+    def _extend(self, x: Tensor, periods: Sequence[Period | None]) -> Tensor:
+        """Continue ``x``, shape (batch, channel, *grid), over the margins."""
+        return _extend(x, periods)
+
+    def _restrict(self, x: Tensor, periods: Sequence[Period | None], size: Sequence[int]) -> Tensor:
+        """Return ``x`` without the margins, on a grid of ``size`` points."""
+        return _restrict(x, periods, size)
 
     def _positions(self, x: Tensor) -> Tensor:
         """Return the coordinates of each dimension as channels, shape (batch, dimension, *grid)."""

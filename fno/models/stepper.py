@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..precision import require_real
+from ..random import normal
 from .base import PreciseConstants, summary, weights_dtype
 
 
@@ -128,7 +129,7 @@ class Stepper(PreciseConstants):
         shape = (len(window), self.noise_channels, *window.shape[-2:])
         if generator is None or not self.noise_channels:
             return window.new_zeros(shape)
-        return torch.randn(shape, generator=generator).to(window)
+        return normal(shape, generator).to(window)
 
     def forward(
         self,

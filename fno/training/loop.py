@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from torch import nn
 
 from ..errors import NonFiniteError, StoppedError
+from ..parallel.processes import Processes
 from ..progress import Progress
 from .log import TrainingLog
 from .protocols import BatchSource, Objective
@@ -62,6 +63,10 @@ class Rescuable(Protocol):
     def total(self) -> int:
         """Number of steps of the whole run."""
 
+    @property
+    def can_rescue(self) -> bool:
+        """Whether another thread of this process can save the run."""
+
     def rescue(self) -> int | None:
         """Save the state after the last whole step, let no further step be completed, and return its number.
 
@@ -81,6 +86,7 @@ def train(
     progress: Progress | None = None,
     stop: Callable[[], bool] | None = None,
     watch: Callable[[Rescuable], None] | None = None,
+    processes: Processes = Processes(),
 ) -> TrainingRecord:
     """Train ``model`` in place; it ends with the averaged weights of the best validation score.
 
@@ -96,9 +102,12 @@ def train(
         description: what the fingerprint was computed from, as nested JSON values, so that the error can
             list what changed.
         progress: called with (step, total steps, text).
-        stop: called after each step; if it returns True, the state is saved and training ends.
+        stop: called after each step; if it returns True, the state is saved and training ends. It must return
+            the same on all processes.
         watch: called before the first step with the run, so that another thread can save it while a step
             takes too long.
+        processes: processes that call this function together, each with its part of the batches; the first
+            one writes the files.
 
     Raises:
         StoppedError: ``stop`` returned True.
@@ -114,22 +123,27 @@ def train(
         folder=folder,
         fingerprint=fingerprint,
         description=description,
+        processes=processes,
     )
     if watch is not None:
         watch(trainer)
     trainer.resume()
     trainer.warn_without_validation()
-    log = TrainingLog(folder / "log.jsonl", trainer.step)
-    log.complete(trainer.restorations)
+    log = TrainingLog(folder / "log.jsonl", trainer.step) if processes.leads else None
+    if log is not None:
+        log.complete(trainer.restorations)
     while not trainer.finished:
         try:
-            log.write(_train_epoch(trainer, progress=progress, stop=stop))
+            record = _train_epoch(trainer, progress=progress, stop=stop)
         except NonFiniteError as error:
             if settings.on_non_finite != "restore":
                 raise
             trainer.restore(error)
-            log.complete(trainer.restorations)
+            if log is not None:
+                log.complete(trainer.restorations)
             continue
+        if log is not None:
+            log.write(record)
         trainer.save()
         trainer.keep_epoch()
     if trainer.stopped_early:
@@ -167,7 +181,8 @@ def _train_epoch(
             if stop is not None and trainer.step < trainer.total and stop():
                 trainer.save()
                 raise StoppedError(f"the state after step {trainer.step} of {trainer.total} is saved")
-            if trainer.step < end and time.monotonic() - saved > 60 * settings.checkpoint_minutes:
+            due = time.monotonic() - saved > 60 * settings.checkpoint_minutes
+            if trainer.step < end and trainer.processes.any(due):
                 trainer.save()
                 saved = time.monotonic()
     return trainer.end_epoch(throughput)

@@ -32,6 +32,8 @@ _ALWAYS_IDENTIFYING = {
 
 _WITHOUT_EFFECT = {
     "checkpoint_minutes",
+    "parallel",
+    "latitude_bands",
     "activation_checkpointing",
     "keep_last",
     "on_non_finite",
@@ -126,6 +128,12 @@ class TrainSettings:
         seed: seed of all random numbers.
         freeze: patterns of names of parameters that are not trained, with ``*``, such as
             ``network.*.blocks.*``; none by default.
+        parallel: how several processes, started by ``torchrun``, train one model: ``ddp`` (each has a copy)
+            or ``fsdp`` (parameters, gradients and moments are divided among them, for models that exceed the
+            memory of a device). Without effect in a single process.
+        latitude_bands: number of processes that share each grid, of which each has a band of latitudes, for
+            grids whose activations exceed the memory of a device; 1 for whole grids. It divides the number of
+            processes.
 
     Raises:
         SettingError: a setting is out of its range.
@@ -164,10 +172,14 @@ class TrainSettings:
     max_restores: int = 3
     seed: int = 0
     freeze: tuple[str, ...] = ()
+    parallel: str = "ddp"
+    latitude_bands: int = 1
 
     def __post_init__(self) -> None:
         if self.precision not in ("float32", "bf16"):
             raise SettingError(f"precision must be 'float32' or 'bf16', got {self.precision!r}")
+        if self.parallel not in ("ddp", "fsdp"):
+            raise SettingError(f"parallel must be 'ddp' or 'fsdp', got {self.parallel!r}")
         if not OPTIMIZERS.offers(self.optimizer):
             known = ", ".join(repr(choice) for choice in OPTIMIZERS)
             raise SettingError(f"optimizer must be one of {known} or module:Class, got {self.optimizer!r}")
@@ -189,6 +201,7 @@ class TrainSettings:
             validation_steps=(1, 10**5),
             validation_samples=(1, 10**7),
             warmup_steps=(0, 10**9),
+            latitude_bands=(1, 10**6),
             weight_decay=(0, 1e6),
             keep_last=(0, 10**6),
             patience=(0, 10**6),

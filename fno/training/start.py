@@ -1,11 +1,12 @@
 """Initial weights of a run that continues another one: a file next to its state."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from .state import load_state, restore_model, save_state
+from .state import Tensors, load_state, matching, save_state
 
 START = "start.safetensors"
 
@@ -42,10 +43,17 @@ def read_origin(folder: Path) -> dict[str, Any] | None:
     return dict(load_state(path)[1]["origin"]) if path.exists() else None
 
 
-def load_start(model: nn.Module, folder: Path) -> dict[str, Any] | None:
+def load_start(
+    model: nn.Module, folder: Path, parts: Callable[[Tensors], Tensors] = dict
+) -> dict[str, Any] | None:
     """Load the initial weights of a run into a model, and return the record of their origin.
 
     None without such weights.
+
+    Args:
+        model: model to change.
+        folder: folder of the state of the run.
+        parts: returns this process's parts of the tensors of the model.
 
     Raises:
         ValueError: the weights do not fit the model.
@@ -56,11 +64,12 @@ def load_start(model: nn.Module, folder: Path) -> dict[str, Any] | None:
     groups, meta = load_state(path)
     origin: dict[str, Any] = meta["origin"]
     try:
-        restore_model(model, groups, "model", path=path)
+        tensors = matching(model, groups, "model", path=path)
     except ValueError as error:
         cause = error.__cause__ or error
         raise ValueError(
             f"the weights of {origin['run']} do not fit the model of the new run ({cause}); the model and "
             "the variables must be the same"
         ) from error
+    model.load_state_dict(parts(tensors))
     return origin

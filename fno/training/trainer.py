@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import NonFiniteError
+from ..parallel.processes import Processes
 from ..random import Stream, seeded_torch, torch_generator
 from .diagnosis import locate
 from .execution import Execution
@@ -36,11 +37,18 @@ class Trainer(TrainerState):
         folder: Path,
         fingerprint: str,
         description: Mapping[str, Any] | None = None,
+        processes: Processes = Processes(),
     ) -> None:
         super().__init__(
-            model, source, settings=settings, folder=folder, fingerprint=fingerprint, description=description
+            model,
+            objective,
+            source,
+            settings=settings,
+            folder=folder,
+            fingerprint=fingerprint,
+            description=description,
+            processes=processes,
         )
-        self.objective = objective
         self.execution = Execution(
             model, checkpointing=settings.activation_checkpointing, compiled=settings.compile
         )
@@ -105,44 +113,66 @@ class Trainer(TrainerState):
             NonFiniteError: the loss is not finite.
         """
         try:
-            loss = self._loss(batch, part)
+            loss, values = self._loss(batch, part)
         except NonFiniteError as error:
             raise self._located(f"{error}, at step {self.step}", batch, part) from None
-        values = {name: term.item() for name, term in loss.terms.items()} | {"loss": loss.value.item()}
         for name, value in values.items():
             if not math.isfinite(value):
                 term = "the loss" if name == "loss" else f"the term {name} of the loss"
                 raise self._located(f"{term} became {value} at step {self.step}", batch, part)
-        (loss.value if share == 1 else share * loss.value).backward()
+        (loss if share == 1 else share * loss).backward()
         return {name: share * value for name, value in values.items()}
 
-    def _loss(self, batch: Any, part: int) -> Loss:
-        """Return the loss of part of a batch with the random numbers of the present step."""
+    def _generator(self, part: int) -> torch.Generator:
+        """Return the generator of the objective's random numbers in this step."""
+        generator = torch_generator(self.settings.seed, Stream.OBJECTIVE, *self._position(part))
+        bands = getattr(self.objective, "bands", None)
+        return self.placement.generator(generator, self.settings.batch_size, bands)
+
+    def _position(self, part: int) -> tuple[int, ...]:
+        return (self.step, part) if part else (self.step,)
+
+    def _layers_step(self, part: int) -> tuple[int, ...]:
+        """Return what, next to the seed, the draws within layers depend on: they differ between processes."""
+        if self.processes.count > 1:
+            return (self.step, self.processes.rank)
+        return self._position(part)
+
+    def _loss(self, batch: Any, part: int) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss of part of a batch, and its value and terms, by random numbers of this step."""
         settings = self.settings
-        position = (self.step, part) if part else (self.step,)
-        generator = torch_generator(settings.seed, Stream.OBJECTIVE, *position)
+        generator = self._generator(part)
         with (
-            seeded_torch(settings.seed, Stream.LAYERS, *position, device=self.device),
+            seeded_torch(settings.seed, Stream.LAYERS, *self._layers_step(part), device=self.device),
             torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=settings.precision == "bf16"),
             self.execution.active(),
         ):
-            return self.objective.loss(batch, self.step / self.total, generator)
+            return self.spread.loss(batch, self.step / self.total, generator)
 
     def _located(self, reason: str, batch: Any, part: int) -> NonFiniteError:
         """Return the error for a value that is not finite, with its variable and place if they are found.
+
+        With several processes they are not looked for, because the loss would have to be computed on all.
 
         Args:
             reason: what is not finite, and at which step.
             batch: the batch of this step, or part of it.
             part: number of the part.
         """
-        where = locate(self.objective, batch, lambda: self._loss(batch, part))
+        if self.processes.count > 1:
+            return self.non_finite(reason)
+
+        def compute() -> Loss:
+            value, _ = self._loss(batch, part)
+            return Loss(value, {})
+
+        where = locate(self.objective, batch, compute)
         return self.non_finite(f"{reason}: {where}" if where else reason)
 
     def warn_without_validation(self) -> None:
         """Log a warning before training if there is no validation data to select the weights by."""
         batches = self.source.validation(self.settings.validation_steps, self.settings.validation_samples)
-        if self.step < self.total and next(batches, None) is None:
+        if self.step < self.total and next(batches, None) is None and self.processes.leads:
             log.warning(
                 "there is no validation data: epochs cannot be compared (validation_rmse is null in the "
                 "log), and the weights after the last step are kept; use a larger validation fraction, "
@@ -163,8 +193,13 @@ class Trainer(TrainerState):
         total = torch.zeros(())
         samples = 0
         for batch in self.source.validation(self.settings.validation_steps, self.settings.validation_samples):
-            total = total + len(batch) * self.objective.errors(batch.to(self.device)).cpu()
+            errors = self.spread.errors(batch.to(self.device)).cpu()
+            # A process without a sample still takes part in the forward pass of a sharded model.
+            total = total + (len(batch) * errors if len(batch) else torch.zeros_like(errors))
             samples += len(batch)
+        samples = int(self.processes.sums({"samples": samples})["samples"])
+        if samples:
+            total = self.processes.total(total)
         with self._lock:
             self.model.load_state_dict(current)
             self._weights = {}

@@ -13,11 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import NonFiniteError
+from ..parallel.placement import Placement
+from ..parallel.processes import Processes
+from ..parallel.strategies import check_together, spread
 from .finite import check_tensors
 from .freezing import freeze
 from .history import StateHistory
 from .optimizers import build_optimizer
-from .protocols import BatchSource
+from .protocols import BatchSource, Objective
 from .restoration import Restoration
 from .settings import TrainSettings
 from .start import load_start
@@ -26,7 +29,6 @@ from .state import (
     load_state,
     matching,
     optimizer_tensors,
-    restore_model,
     restore_optimizer,
     save_state,
 )
@@ -55,14 +57,17 @@ class TrainerState:
     def __init__(
         self,
         model: nn.Module,
+        objective: Objective[Any],
         source: BatchSource[Any],
         *,
         settings: TrainSettings,
         folder: Path,
         fingerprint: str,
         description: Mapping[str, Any] | None = None,
+        processes: Processes = Processes(),
     ) -> None:
         self.model = model
+        self.objective = objective
         self.source = source
         self.settings = settings
         self.path = folder / "training.safetensors"
@@ -72,6 +77,16 @@ class TrainerState:
         self.device = str(next(model.parameters()).device)
         if settings.freeze:
             freeze(model, settings.freeze)
+        check_together(
+            processes.count,
+            kind=settings.parallel,
+            optimizer=settings.optimizer,
+            accumulation=settings.accumulation,
+            compiled=settings.compile,
+        )
+        self.processes = processes
+        self.placement = Placement(processes, settings.latitude_bands)
+        self.spread = spread(model, objective, kind=settings.parallel, placement=self.placement)
         self.optimizer = build_optimizer(settings.optimizer, model, settings.optimizer_options)
         self.average = {name: t.detach().clone() for name, t in model.state_dict().items()}
         self.best: dict[str, Tensor] = {}
@@ -121,25 +136,33 @@ class TrainerState:
 
     def keep_epoch(self) -> None:
         """Keep the saved state of the end of an epoch, and as the one to go back to."""
-        self.history.record(self.epochs_ended, best=self.best_epoch == self.epochs_ended - 1)
-        if self.settings.on_non_finite == "restore":
-            self.history.set_restore_point()
+        if self.processes.leads:
+            self.history.record(self.epochs_ended, best=self.best_epoch == self.epochs_ended - 1)
+            if self.settings.on_non_finite == "restore":
+                self.history.set_restore_point()
+        self.processes.wait()
+
+    @property
+    def can_rescue(self) -> bool:
+        """Whether this process can save the state without the others."""
+        return self.spread.saves_alone and self.processes.leads
 
     def rescue(self) -> int | None:
         """Save the state after the last whole step, and let no further step be completed.
 
-        For another thread, while a step takes too long, or after an exception in the middle of a step.
+        For another thread, while a step takes too long, or after an exception in the middle of a step. It
+        does not wait for other processes; where only all of them can save, nothing is saved.
 
         Returns:
             The step of the state on disk, None without one.
         """
         self._lock.acquire()
-        if self._complete:
-            self.save()
+        if self._complete and self.can_rescue:
+            self._save()
         return self.saved_step
 
     def save(self) -> None:
-        """Write the state.
+        """Write the state; every process must call it.
 
         Raises:
             NonFiniteError: a value of it is not finite; the state on disk is kept.
@@ -148,13 +171,14 @@ class TrainerState:
             started = time.monotonic()
             self._save()
             self.save_seconds = max(self.save_seconds, time.monotonic() - started)
+        self.processes.wait()  # no process ends before the state is on disk
 
     def _save(self) -> None:
         groups = {
-            "model": {**self.model.state_dict(), **self._weights},
-            "average": self.average,
-            "best": self.best,
-            "optimizer": optimizer_tensors(self.optimizer),
+            "model": self.spread.whole({**self.model.state_dict(), **self._weights}),
+            "average": self.spread.whole(self.average),
+            "best": self.spread.whole(self.best),
+            "optimizer": self.spread.whole(optimizer_tensors(self.optimizer)),
         }
         kinds = {"model": "weights", "average": "averages", "optimizer": "moments"}
         try:
@@ -176,7 +200,8 @@ class TrainerState:
             "threads": torch.get_num_threads(),
             "settings": asdict(self.settings),
         }
-        save_state(self.path, groups, meta)
+        if self.processes.leads:
+            save_state(self.path, groups, meta)
         self.saved_step = self.step
 
     def resume(self) -> None:
@@ -189,12 +214,13 @@ class TrainerState:
         state = load_own_state(self.path, self.fingerprint, description=self.description)
         with self._lock:
             if state is None:
-                self.origin = load_start(self.model, self.path.parent)
+                self.origin = load_start(self.model, self.path.parent, self.spread.parts)
                 if self.origin is not None:
                     self.average = {n: t.detach().clone() for n, t in self.model.state_dict().items()}
             else:
                 self._restore(*state)
             self._complete = True
+        self.processes.wait()  # no process writes the state before all have read it
         restoring = self.settings.on_non_finite == "restore" and not self.finished
         if restoring and state is None:
             self.save()
@@ -202,8 +228,10 @@ class TrainerState:
             return
         if self.step == self.epochs_ended * self._per_epoch:
             self.keep_epoch()
-        elif restoring and not self._has_restore_point():
-            self.history.set_restore_point()
+        elif self.processes.any(restoring and not self._has_restore_point()):
+            if self.processes.leads:
+                self.history.set_restore_point()
+            self.processes.wait()
 
     def _has_restore_point(self) -> bool:
         """Return whether the state to go back to is that of the present epoch of this run."""
@@ -231,7 +259,7 @@ class TrainerState:
         """
         settings = self.settings
         count = len(self.restorations)
-        if count >= settings.max_restores or not self.history.restore_point.exists():
+        if count >= settings.max_restores or self.processes.any(not self.history.restore_point.exists()):
             raise NonFiniteError(f"{error} (after {count} returns to an earlier state)") from error
         reason = error.reason
         groups, meta = load_state(self.history.restore_point)
@@ -257,10 +285,12 @@ class TrainerState:
 
     def _restore(self, groups: Mapping[str, dict[str, Tensor]], meta: Mapping[str, Any]) -> None:
         """Take over the tensors and the metadata of a saved state."""
-        restore_model(self.model, groups, "model", path=self.path)
-        average = matching(self.model, groups, "average", path=self.path)
+        parts = self.spread.parts
+        self.model.load_state_dict(parts(matching(self.model, groups, "model", path=self.path)))
+        average = parts(matching(self.model, groups, "average", path=self.path))
         self.average = {name: t.to(self.device) for name, t in average.items()}
-        self.best = matching(self.model, groups, "best", path=self.path) if groups.get("best") else {}
+        best = matching(self.model, groups, "best", path=self.path) if groups.get("best") else {}
+        self.best = parts(best)
         self.step = meta["step"]
         self.saved_step = meta["step"]
         self.best_score = meta["best_score"]
@@ -278,6 +308,7 @@ class TrainerState:
             self.best_score = None
             self.best_epoch = None
         if groups.get("optimizer"):
-            restore_optimizer(self.optimizer, groups["optimizer"])
+            moments = self.spread.moment_parts(self.optimizer, groups["optimizer"])
+            restore_optimizer(self.optimizer, moments)
         else:
             self.optimizer.state.clear()

@@ -142,6 +142,8 @@ def _report(error: BaseException) -> int:
     if os.environ.get("FOURCASTER_DEBUG") and isinstance(error, Exception):
         raise error
     text, code = explain(error)
+    if getattr(error, "already_reported", False):  # by another process of the same training
+        return code
     _print_error(text)
     if isinstance(error, OSError):
         _reader_is_gone()  # standard output may be the full device

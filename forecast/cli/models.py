@@ -55,14 +55,18 @@ def train(
         from ..interruption import ending_process
         from ..tasks.dispatch import load_config
         from ..tasks.dispatch import train as run_training
-        from .process import keep_freed_memory
+        from .process import is_first_process, keep_freed_memory, quiet_unless_first
 
         keep_freed_memory()
+        quiet_unless_first()
         limit = parse_time_limit(time_limit)
         resolved = load_config(config, overrides or [])
         check_output(resolved.output if fork is None else fork, "checkpoint")
         with ending_process(end_process):
-            result = run_training(resolved, device, progress("train"), time_limit=limit, fork=fork)
+            shown = progress("train") if is_first_process() else None
+            result = run_training(resolved, device, shown, time_limit=limit, fork=fork)
+    if not is_first_process():
+        return
     state = "had already finished" if result.already_done else "written"
     score = "" if result.best_score is None else f", {result.score} {result.best_score:.4g}"
     rows = [
@@ -87,10 +91,14 @@ def finetune(
     """
     with reported() as progress, trusted(trust):
         from ..tasks.dispatch import finetune as run_finetuning
-        from .process import keep_freed_memory
+        from .process import is_first_process, keep_freed_memory, quiet_unless_first
 
         keep_freed_memory()
-        result = run_finetuning(checkpoint, overrides or [], device=device, progress=progress("finetune"))
+        quiet_unless_first()
+        shown = progress("finetune") if is_first_process() else None
+        result = run_finetuning(checkpoint, overrides or [], device=device, progress=shown)
+    if not is_first_process():
+        return
     state = "had already finished" if result.already_done else "written"
     score = "" if result.best_score is None else f", {result.score} {result.best_score:.4g}"
     show(result.to_dict(), as_json, f"{result.checkpoint} {state}{score}")

@@ -2,6 +2,7 @@
 
 import ctypes
 import ctypes.util
+import logging
 import os
 import time
 
@@ -32,3 +33,14 @@ def process_age() -> float:
         return max(0.0, now - started / os.sysconf("SC_CLK_TCK"))
     except (OSError, AttributeError, ValueError, IndexError):
         return 0.0
+
+
+def is_first_process() -> bool:
+    """Return whether this process shows progress, warnings and results; all do but those of ``torchrun``."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def quiet_unless_first() -> None:
+    """Show no log lines of a process that repeats what the first one of ``torchrun`` shows."""
+    if not is_first_process():
+        logging.disable(logging.WARNING)

@@ -162,6 +162,7 @@ class Task(Protocol):
         run_options: names of the options of ``forecast run`` that it accepts, besides those of all tasks.
         verify_options: names of the options of ``forecast verify`` that it accepts, besides those of all
             tasks.
+        distributed: whether several processes, started by ``torchrun``, can train one model.
         grid: meaning of the option ``grid``; empty if it is not accepted.
         can_fork: whether a new run can start from the weights of another one, because training uses
             ``fno.training.train``.
@@ -173,6 +174,7 @@ class Task(Protocol):
     description: ClassVar[type[Description]]
     run_options: ClassVar[frozenset[str]] = frozenset()
     verify_options: ClassVar[frozenset[str]] = frozenset()
+    distributed: ClassVar[bool] = False
     grid: ClassVar[str] = ""
     can_fork: ClassVar[bool] = False
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -75,17 +75,31 @@ def train(
         OtherRunError: ``output`` contains another run; the message lists what differs.
         ValueError: store and configuration do not match.
         DeadlineError: the time limit was too short to finish; the same call resumes.
+        ProcessLostError: started by ``torchrun``, and another process ended.
     """
+    from ...fno.parallel.launch import joined
+    from ..device import pick_device
+
     task = get_task(config.task)
     source: Any = config
     if fork is not None:
         if not task.can_fork:
             raise ValueError(f"the training of a {task.title} cannot start from the weights of another run")
         source = source.model_copy(update={"output": Path(fork)})
-    with limited(time_limit), _reserved(source.output, task.inputs(source)):
+    with limited(time_limit), joined(pick_device(device)) as (processes, own):
+        if processes.count > 1 and not task.distributed:
+            raise ValueError(
+                f"the task {task.name} trains in one process, not in {processes.count}; start it without "
+                "torchrun"
+            )
+        leads = processes.leads
         try:
-            with forked(config.output, source.output, wanted=fork is not None):
-                return task.train(source, device=device, progress=progress)
+            with (
+                _reserved(source.output, task.inputs(source)) if leads else nullcontext(),
+                forked(config.output, source.output, wanted=leads and fork is not None),
+            ):
+                processes.wait()  # for the lock and the initial weights
+                return task.train(source, device=own, progress=progress if leads else None)
         except OtherRunError as error:
             if fork is not None or not task.can_fork:
                 raise

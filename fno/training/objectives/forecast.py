@@ -1,6 +1,6 @@
 """The objective of a forecast model: the error of its forecasts, optionally with physical balances."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -15,6 +15,7 @@ from ...losses.data import area_weighted_mse
 from ...losses.pointwise import MeanSquareError
 from ...models.stepper import Stepper
 from ...physics.balances import Balances
+from ...random import integers, normal
 from ..diagnosis import FieldLabels
 from ..protocols import Loss
 
@@ -64,6 +65,7 @@ class ForecastObjective:
 
     Attributes:
         labels: names of channels and points, for messages; None if unknown.
+        average: mean of a statistic of the true states over the processes that share a batch.
     """
 
     labels: FieldLabels | None = None
@@ -88,6 +90,7 @@ class ForecastObjective:
         self.channel_weights = None if channel_weights is None else channel_weights.to(self.weights)
         self.pushforward = pushforward
         self.lead_times = tuple(lead_times)
+        self.average: Callable[[Tensor], Tensor] = _unchanged
 
     def loss(self, batch: Batch, share: float, generator: torch.Generator) -> Loss:
         """Return the loss of a batch; arguments as for ``Objective``."""
@@ -160,14 +163,16 @@ class ForecastObjective:
                 total_square, total_change = sums.get(name, (0.0, 0.0))
                 sums[name] = (total_square + square / len(steps), total_change + change / len(steps))
             previous = truth
-        return {name: (square, change.clamp_min(1e-30)) for name, (square, change) in sums.items()}
+        return {
+            name: (square, self.average(change).clamp_min(1e-30)) for name, (square, change) in sums.items()
+        }
 
     def _window(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         """Return the anomalies of the input window, with noise from the generator if there is one."""
         states = slice(self.stepper.window)
         window = self.stepper.anomaly(batch.state[:, states], batch.background[:, states])
         if self.noise and generator is not None:
-            noise = torch.randn(window.shape, generator=generator).to(window)
+            noise = normal(window.shape, generator).to(window)
             window = window + self.noise * noise * self.stepper.mask
         return window
 
@@ -216,7 +221,7 @@ class ForecastObjective:
         stepper = self.stepper
         now = stepper.window - 1
         possible = torch.tensor([k for k in self.lead_times if now + k < batch.state.shape[1]])
-        lead = possible[torch.randint(len(possible), (len(batch),), generator=generator)]
+        lead = possible[integers(len(possible), len(batch), generator)]
         lead = lead.to(batch.state.device)
         sample = torch.arange(len(batch), device=lead.device)
         background, forcing = (
@@ -240,3 +245,7 @@ def _default_loss(stepper: Stepper, weights: Tensor) -> DataLoss:
     grid = Box(("y", "x"), (rows, columns), (rows - 1.0, columns - 1.0), (False, False))
     scale = (stepper.anomaly_std / stepper.tendency_std).flatten()
     return MeanSquareError(LossDomain(grid, weights, scale))
+
+
+def _unchanged(x: Tensor) -> Tensor:
+    return x

@@ -66,6 +66,7 @@ class WeatherTask(Task):
     title = "forecast model"
     config = WeatherConfig
     can_fork = True
+    distributed = True
     description = ForecastDescription
     run_options = frozenset(
         {

@@ -1,7 +1,9 @@
 """Train a forecast model on a store, from configuration to checkpoint."""
 
 import logging
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,12 +18,18 @@ from ....datasets.store.open import Store, open_store, store_statistics
 from ....fno.grids import LatLon
 from ....fno.layers.spherical import largest_lmax
 from ....fno.models.stepper import Stepper
+from ....fno.parallel.bands import Bands
+from ....fno.parallel.latitudes import divide_latitudes
+from ....fno.parallel.placement import BandBatches
+from ....fno.parallel.processes import Processes
+from ....fno.parallel.strategies import whole_tensors
 from ....fno.physics.balances import Balances
 from ....fno.physics.sphere import Sphere
 from ....fno.progress import Progress
-from ....fno.training import ForecastObjective, TrainSettings
+from ....fno.training import BatchSource, ForecastObjective, TrainSettings
 from ....fno.training import train as fit
 from ....fno.training.loop import TrainingRecord
+from ....fno.training.objectives.bands import BandForecastObjective
 from ....fno.training.objectives.forecast import BalanceTerms
 from ...checkpoint.description import ForecastDescription
 from ...checkpoint.folder import finished_run
@@ -37,6 +45,7 @@ from .forcing_inputs import split_variables, with_attributes
 from .identity import field_labels, run_identity
 from .losses import build_loss, channel_weights
 from .parent import Layout, open_parent
+from .placement import place
 from .reading import block_length, open_fields
 
 log = logging.getLogger(__name__)
@@ -47,6 +56,7 @@ _BALANCE_DEGREE = 64  # of the spherical harmonics with which balances are evalu
 def train(config: WeatherConfig, *, device: str | None, progress: Progress | None) -> TrainResult:
     """Train a forecast model, or resume an interrupted run; see ``tasks.dispatch.train``."""
     device = pick_device(device)
+    processes = Processes.current()
     output = config.output
     store, forcing = split_variables(open_store(config.data.store, whole_shards=False), config.data)
     order = config.data.sampler
@@ -70,7 +80,7 @@ def train(config: WeatherConfig, *, device: str | None, progress: Progress | Non
     if compare:
         _balances(config, store)  # errors are raised before the control is trained
         without = {"loss": LossConfig(**config.loss.changed()), "output": output / "data_only"}
-        with exclusive(output / "data_only"):
+        with exclusive(output / "data_only") if processes.leads else nullcontext():
             control = train(config.model_copy(update=without), device=device, progress=progress)
     split = store.split(
         config.data.train_period,
@@ -81,13 +91,16 @@ def train(config: WeatherConfig, *, device: str | None, progress: Progress | Non
     check_samples(store, split.train, window=config.model.window, batch_size=config.train.batch_size)
     fields = open_fields(config, store)
     static = store.static(config.data.static)
-    statistics = store_statistics(store, fields, split.fit)
+    # Sums in another order can differ in the last bit, so all processes use the values of one.
+    statistics = processes.from_leader(store_statistics(store, fields, split.fit))
     check_channels(store, fields, statistics=statistics, period=split.fit)
     if parent is not None:
         statistics = parent.adapt(statistics, store.channels, store.grid)
     settings = config.train
     weighting = channel_weights(config.loss, store.channels)
-    stepper = build_stepper(
+    placement = place(config, processes)
+    build = partial(
+        build_stepper,
         config.model,
         store.channels,
         grid=store.grid,
@@ -97,6 +110,7 @@ def train(config: WeatherConfig, *, device: str | None, progress: Progress | Non
         lead_times=settings.lead_times,
         forcings=forcing.count,
     )
+    stepper = build()
     if parent is not None:
         inputs = Layout(
             store.channels,
@@ -131,6 +145,8 @@ def train(config: WeatherConfig, *, device: str | None, progress: Progress | Non
         samples_per_epoch=config.data.samples_per_epoch,
         block=block_length(fields, config, forcing.nbytes),
         sampler=sampler,
+        rank=placement.part,
+        ranks=placement.parts,
     )
     log.info(
         "training %d parameters on %d steps of %s",
@@ -140,22 +156,37 @@ def train(config: WeatherConfig, *, device: str | None, progress: Progress | Non
     )
     weights = torch.from_numpy(store.grid.area_weights).float()[:, None] * stepper.mask.cpu()
     physics = _balances(config, store)
-    objective = ForecastObjective(
-        stepper,
-        weights,
-        settings.noise,
-        physics=physics,
-        data_loss=build_loss(config.loss, stepper, store.grid, weights=weights),
-        channel_weights=weighting,
-        pushforward=settings.pushforward,
-        lead_times=settings.lead_times,
-    )
+    if placement.bands > 1:
+        bands = Bands(placement.group(), len(store.grid.area_weights))
+        divide_latitudes(stepper, bands.group, bands.rows)
+        objective: ForecastObjective = BandForecastObjective(
+            stepper,
+            weights,
+            settings.noise,
+            bands=bands,
+            channel_weights=weighting,
+            pushforward=settings.pushforward,
+        )
+        batches: BatchSource = BandBatches(source, bands)
+    else:
+        objective = ForecastObjective(
+            stepper,
+            weights,
+            settings.noise,
+            physics=physics,
+            data_loss=build_loss(config.loss, stepper, store.grid, weights=weights),
+            channel_weights=weighting,
+            pushforward=settings.pushforward,
+            lead_times=settings.lead_times,
+        )
+        objective.average = processes.mean
+        batches = source
     objective.labels = field_labels(store)
-    with saving_when_stopped(output / "state") as guard:
+    with saving_when_stopped(output / "state", processes) as guard:
         record = fit(
             stepper,
             objective,
-            source,
+            batches,
             settings=settings,
             folder=output / "state",
             fingerprint=identity.digest,
@@ -163,6 +194,7 @@ def train(config: WeatherConfig, *, device: str | None, progress: Progress | Non
             progress=progress,
             stop=guard.stop,
             watch=guard.watch,
+            processes=processes,
         )
     comparison = {}
     if physics is not None and control is not None:
@@ -171,11 +203,11 @@ def train(config: WeatherConfig, *, device: str | None, progress: Progress | Non
         comparison = {
             "data_only": {
                 "validation_score": control.best_score,
-                **_balance_errors(control_objective, source, settings),
+                **_balance_errors(control_objective, source, settings, processes=processes),
             },
             "data_and_physics": {
                 "validation_score": record.best_score,
-                **_balance_errors(objective, source, settings),
+                **_balance_errors(objective, source, settings, processes=processes),
             },
         }
     provenance = _provenance(store, split, record, digest=identity.digest)
@@ -185,14 +217,20 @@ def train(config: WeatherConfig, *, device: str | None, progress: Progress | Non
         provenance["comparison"] = comparison
     if parent is not None:
         provenance["parents"] = parent.chain
-    checkpoint = _checkpoint(config, store, stepper, statistics=statistics, provenance=provenance)
-    checkpoint = replace(
-        checkpoint,
-        attrs=with_attributes(checkpoint.attrs, forcing),
-        forcings=forcing.computed,
-        stored_forcings=None if stored is None else stored.scales,
-    )
-    save_checkpoint(checkpoint, output / "checkpoint")
+    tensors = whole_tensors(stepper.state_dict())
+    if processes.leads:
+        if processes.count > 1:  # the model may be sharded, or have a band of its constants
+            stepper = build()
+            stepper.load_state_dict(tensors)
+        checkpoint = _checkpoint(config, store, stepper, statistics=statistics, provenance=provenance)
+        checkpoint = replace(
+            checkpoint,
+            attrs=with_attributes(checkpoint.attrs, forcing),
+            forcings=forcing.computed,
+            stored_forcings=None if stored is None else stored.scales,
+        )
+        save_checkpoint(checkpoint, output / "checkpoint")
+    processes.wait()
     return TrainResult(output / "checkpoint", False, record.best_score, comparison=comparison)
 
 
@@ -269,7 +307,7 @@ def _balances(config: WeatherConfig, store: Store) -> BalanceTerms | None:
 
 
 def _balance_errors(
-    objective: ForecastObjective, source: StoreBatches, settings: TrainSettings
+    objective: ForecastObjective, source: StoreBatches, settings: TrainSettings, *, processes: Processes
 ) -> dict[str, float | None]:
     """Return the root mean square errors of the balances, by name with units.
 
@@ -281,6 +319,8 @@ def _balance_errors(
     units = objective.physics.balances.units if objective.physics else {}
     for batch in source.validation(settings.validation_steps, settings.validation_samples):
         for name, square in objective.balance_errors(batch.to(str(objective.weights.device))).items():
-            sums[name] = sums.get(name, 0.0) + len(batch) * float(square)
+            sums[name] = sums.get(name, 0.0) + (len(batch) * float(square) if len(batch) else 0.0)
         samples += len(batch)
+    samples = int(processes.sums({"samples": samples})["samples"])
+    sums = processes.sums(sums)
     return {f"{name} [{units[name]}]": (total / samples) ** 0.5 for name, total in sums.items()}

@@ -98,16 +98,27 @@ def test_dask_and_direct_readers_give_the_same_batches(tiny_store, block):
 
 
 @pytest.mark.parametrize("block", [1, 3])
-def test_ranks_share_the_samples_without_overlap(tiny_store, block):
-    seen = []
-    for rank in range(3):
-        batches = make_batches(tiny_store, 2**30, block=block, rank=rank, ranks=3)
-        starts = batches._shuffle(batches.starts(batches.train, 3), np.random.default_rng(0))[0]
-        seen.append(set(starts.tolist()))
-        assert sum(1 for _ in batches.epoch(0, 1)) == batches.steps_per_epoch() == 4
-    assert not (seen[0] & seen[1] or seen[1] & seen[2] or seen[0] & seen[2]) and set.union(*seen) == set(
-        range(98)
-    )
+def test_processes_divide_the_batches_of_one_process(tiny_store, block):
+    whole = make_batches(tiny_store, 2**30, block=block)
+    parts = [make_batches(tiny_store, 2**30, block=block, rank=rank, ranks=3) for rank in range(3)]
+    assert {part.steps_per_epoch() for part in parts} == {whole.steps_per_epoch()}
+    for batch, *own in zip(whole.epoch(1, 2), *(part.epoch(1, 2) for part in parts), strict=True):
+        for rank, part in enumerate(own):
+            assert torch.equal(part.state, batch.state[rank::3])
+            assert torch.equal(part.forcing, batch.forcing[rank::3])
+    for batch, *own in zip(whole.validation(3, 10), *(p.validation(3, 10) for p in parts), strict=True):
+        assert all(torch.equal(part.state, batch.state[rank::3]) for rank, part in enumerate(own))
+
+
+def test_every_process_has_as_many_validation_batches(tiny_store):
+    parts = [make_batches(tiny_store, rank=rank, ranks=3) for rank in range(3)]
+    assert [[len(b) for b in part.validation(3, 9)] for part in parts] == [[3, 1], [3, 0], [2, 0]]
+    assert parts[2].steps_per_epoch() and list(parts[2].validation(3, 9))[1].state.shape[1] == 5
+
+
+def test_a_batch_has_a_sample_for_each_process(tiny_store):
+    with pytest.raises(ValueError, match="8 samples cannot be divided among 9 processes"):
+        make_batches(tiny_store, rank=0, ranks=9)
 
 
 def test_samples_can_be_limited_and_long_rollouts_are_shortened(tiny_store):

@@ -1,0 +1,1 @@
+"""Training with several processes: shared samples, sharded parameters, and latitude bands."""
