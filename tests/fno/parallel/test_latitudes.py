@@ -6,13 +6,14 @@ import pytest
 import ranks
 import torch
 
-from fourcaster.fno import AFNO, FNO
+from fourcaster.fno import AFNO, FNO, SFNO
 from fourcaster.fno.errors import InputError, SettingError
 from fourcaster.fno.parallel.bands import Bands
 from fourcaster.fno.parallel.collectives import shares
 from fourcaster.fno.parallel.latitudes import divide_latitudes
 from fourcaster.fno.parallel.placement import Placement
 from fourcaster.fno.parallel.processes import Processes
+from fourcaster.fno.parallel.strategies import check_together
 
 SECOND_OF_THREE = SimpleNamespace(size=lambda: 3, rank=lambda: 1)
 
@@ -56,3 +57,25 @@ def test_what_cannot_be_divided_is_refused():
 def test_processes_that_share_a_grid_have_consecutive_ranks():
     placements = [Placement(Processes(rank, 6), 3) for rank in range(6)]
     assert [p.part for p in placements] == [0, 0, 0, 1, 1, 1] and placements[0].parts == 2
+
+
+def test_an_sfno_with_local_differences_is_refused():
+    model = SFNO(4, 3, 2, hidden_channels=4, n_layers=1, local=True, reference=9)
+    with pytest.raises(ValueError, match="SFNO cannot be divided into latitude bands"):
+        divide_latitudes(model, SECOND_OF_THREE, 9)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kind": "fsdp", "optimizer": "muon"}, "parallel must be 'ddp' with the optimizer 'muon'"),
+        ({"accumulation": 2}, "accumulation must be 1 in 2 processes"),
+        ({"compiled": True}, "compile must be false in 2 processes"),
+    ],
+)
+def test_settings_that_several_processes_cannot_train_with_are_refused(options, message):
+    usual = {"kind": "ddp", "optimizer": "adamw", "accumulation": 1, "compiled": False}
+    check_together(2, **usual)
+    check_together(1, **(usual | options))
+    with pytest.raises(SettingError, match=message):
+        check_together(2, **(usual | options))
