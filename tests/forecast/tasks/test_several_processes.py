@@ -104,8 +104,9 @@ def test_a_run_resumes_after_a_signal_to_one_process(config, tiny_store, tmp_pat
     _, error = run.communicate()
     assert run.returncode != 0 and time.monotonic() - signalled < 60
     (line,) = reported(error)
-    if number == signal.SIGKILL:
-        assert "another one of the 2 processes of this training ended" in line
+    if number == signal.SIGKILL:  # torchrun may end the other process before it notices the loss
+        lost = "another one of the 2 processes of this training ended"
+        assert lost in line or "stopped by SIGTERM" in line
     else:
         assert "stopped by SIGTERM; the state after step" in line and "exitcode  : 143" in error
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["state"]
