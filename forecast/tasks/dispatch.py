@@ -86,7 +86,8 @@ def train(
         if not task.can_fork:
             raise ValueError(f"the training of a {task.title} cannot start from the weights of another run")
         source = source.model_copy(update={"output": Path(fork)})
-    with limited(time_limit), joined(pick_device(device)) as (processes, own):
+    shared = pick_device(device) if task.distributed else "cpu"
+    with limited(time_limit), joined(shared) as (processes, own):
         if processes.count > 1 and not task.distributed:
             raise ValueError(
                 f"the task {task.name} trains in one process, not in {processes.count}; start it without "
@@ -99,7 +100,11 @@ def train(
                 forked(config.output, source.output, wanted=leads and fork is not None),
             ):
                 processes.wait()  # for the lock and the initial weights
-                return task.train(source, device=own, progress=progress if leads else None)
+                return task.train(
+                    source,
+                    device=own if task.distributed else device,
+                    progress=progress if leads else None,
+                )
         except OtherRunError as error:
             if fork is not None or not task.can_fork:
                 raise

@@ -122,6 +122,12 @@ def test_invalid_uses_are_reported(trained, tmp_path):
         forecast.evaluate(damaged)
 
 
+def test_a_gpu_is_not_taken_by_default(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    config = load_config("pinn/convection", [f"output={tmp_path / 'run'}", *SMALL])
+    assert forecast.train(config).checkpoint.is_dir()
+
+
 def test_forecast_model_requires_initial_data_and_a_grid_spacing(tiny_checkpoint, tmp_path):
     result = call("run", tiny_checkpoint, "-o", tmp_path / "f.zarr")
     assert result.exit_code == 2 and "init is missing" in result.output
