@@ -357,7 +357,7 @@ def test_remote_error_reaches_the_hook_as_text(write_jobs, tmp_path):
         source=name,
         prepare=["true"],
         start=CYCLES[-1],
-        deadline="4m",  # an attempt on a slow machine stays below it
+        deadline="4min",  # an attempt on a slow machine stays below it
         on_failure=["sh", "-c", 'echo "$FOURCASTER_ERROR" > received'],
     )
     for minute in range(10, 60, 5):  # until the data are late
