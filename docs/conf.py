@@ -105,9 +105,19 @@ def link_to_pages(app: Any, name: str, source: list[str]) -> None:
     source[0] = re.sub(pattern, lambda match: f"]({match[1].lower()}.md", source[0])
 
 
+def insert_keys(app: Any, name: str, source: list[str]) -> None:
+    """Insert the tables of all configuration keys into their page."""
+    if name == "configuration":
+        from fourcaster.forecast.config.reference import config_tables
+        from fourcaster.forecast.tasks.registry import config_classes
+
+        source[0] = source[0].replace("<!-- keys -->", config_tables(config_classes()))
+
+
 def setup(app: Any) -> None:
     """Connect the hooks above."""
     app.connect("source-read", link_to_pages)
+    app.connect("source-read", insert_keys)
     app.connect("autodoc-process-docstring", escape_markup, priority=100)  # before napoleon
     app.connect("autodoc-skip-member", skip_inherited)
     app.connect("missing-reference", without_page)

@@ -35,6 +35,11 @@ def at_least_single(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
+def autocasts(x: Tensor) -> bool:
+    """Return whether autocast is enabled on the device of a tensor; there is none for ``meta``."""
+    return x.device.type != "meta" and torch.is_autocast_enabled(x.device.type)
+
+
 def without_autocast(function: Callable[..., Any], x: Tensor, *args: Any) -> Any:
     """Return ``function(x, *args)`` computed outside any autocast.
 
@@ -43,7 +48,7 @@ def without_autocast(function: Callable[..., Any], x: Tensor, *args: Any) -> Any
         x: first argument, whose device determines the autocast to disable.
         *args: further arguments.
     """
-    if not torch.is_autocast_enabled(x.device.type):
+    if not autocasts(x):
         return function(x, *args)
     with torch.autocast(x.device.type, enabled=False):
         return function(x, *args)

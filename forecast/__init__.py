@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .ingestion import ingest
     from .inspection import inspect
     from .interop import load_network, save_network
-    from .tasks.dispatch import finetune, load, load_config, train
+    from .tasks.dispatch import check, finetune, load, load_config, train
     from .verification.plots import plot
     from .verification.verify import verify
 
@@ -26,6 +26,7 @@ _MODULES = {
     "Forecaster": ".inference.forecaster",
     "PinnSolution": ".inference.pinn",
     "SolutionOperator": ".inference.operator",
+    "check": ".tasks.dispatch",
     "evaluate": ".inference.pinn",
     "finetune": ".tasks.dispatch",
     "ingest": ".ingestion",
@@ -47,6 +48,7 @@ __all__ = [
     "Forecaster",
     "PinnSolution",
     "SolutionOperator",
+    "check",
     "evaluate",
     "finetune",
     "ingest",

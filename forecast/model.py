@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ..datasets.forcings import forcing_names, normalised, static_fields
 from ..datasets.schema import Channel
@@ -51,6 +52,28 @@ def build_network(
     return Ensemble(networks)
 
 
+def channel_problems(channels: Sequence[Channel], statistics: Statistics) -> dict[Channel, str]:
+    """Return why channels cannot be trained on: intermittently missing values, or no values at all.
+
+    Args:
+        channels: channels of the state.
+        statistics: statistics of the training period.
+    """
+    problems = {}
+    covered = np.atleast_1d(statistics.mask.any(axis=(1, 2)))
+    for i, channel in enumerate(channels):
+        if points := statistics.partly_missing[i]:
+            problems[channel] = (
+                f"{channel} has intermittently missing values at {points} points of the training period; "
+                "fill them before ingesting, or leave the variable out with data.variables"
+            )
+        elif not covered[i]:
+            problems[channel] = (
+                f"{channel} has no values at all in the training period; leave it out with data.variables"
+            )
+    return problems
+
+
 def build_stepper(
     config: ModelConfig,
     channels: list[Channel],
@@ -75,20 +98,11 @@ def build_stepper(
         forcings: number of forcing fields; those of the grid by default.
 
     Raises:
-        ValueError: a channel has intermittently missing values, or no values at all.
+        ValueError: a channel cannot be trained on, see ``channel_problems``.
     """
-    for channel, points in zip(channels, statistics.partly_missing, strict=True):
-        if points:
-            raise ValueError(
-                f"{channel} has intermittently missing values at {points} points of the training period; "
-                "fill them before ingesting, or leave the variable out with data.variables"
-            )
+    for problem in channel_problems(channels, statistics).values():
+        raise ValueError(problem)
     mask = statistics.mask
-    for channel, covered in zip(channels, np.atleast_1d(mask.any(axis=(1, 2))), strict=True):
-        if not covered:
-            raise ValueError(
-                f"{channel} has no values at all in the training period; leave it out with data.variables"
-            )
     scales = Scales(
         *(
             torch.from_numpy(getattr(statistics, name))
@@ -107,21 +121,56 @@ def build_stepper(
     if not mask.all():
         parts.append(mask)
     fields = torch.from_numpy(np.concatenate([f.astype(np.float32) for f in parts]))
+    with seeded_torch(seed, Stream.INITIAL_WEIGHTS):
+        return assemble_stepper(
+            config,
+            grid,
+            scales=scales,
+            static=fields,
+            mask=torch.from_numpy(mask),
+            lead_times=lead_times,
+            forcings=forcings,
+        )
+
+
+def assemble_stepper(
+    config: ModelConfig,
+    grid: Grid,
+    *,
+    scales: Scales,
+    static: Tensor,
+    mask: Tensor,
+    lead_times: Sequence[int] = (),
+    forcings: int | None = None,
+    quiet: bool = False,
+) -> Stepper:
+    """Build a model with known scales and static fields.
+
+    Args:
+        config: configuration of the network.
+        grid: grid of the fields.
+        scales: normalisation of the channels.
+        static: static fields, shape (static, H, W).
+        mask: points where each channel has values, shape (channel, H, W).
+        lead_times: lead times that the network is conditioned on [steps].
+        forcings: number of forcing fields; those of the grid by default.
+        quiet: log no warning about options that the grid cannot resolve.
+    """
+    channels = len(mask)
     count = Stepper.input_channels(
-        len(channels),
+        channels,
         window=config.window,
         forcings=len(forcing_names(grid)) if forcings is None else forcings,
-        static=len(fields),
+        static=len(static),
         noise=config.noise_channels,
         lead_time=bool(lead_times),
     )
-    with seeded_torch(seed, Stream.INITIAL_WEIGHTS):
-        network = build_network(config, grid, in_channels=count, out_channels=len(channels))
+    network = build_network(config, grid, in_channels=count, out_channels=channels, quiet=quiet)
     return Stepper(
         network,
         scales,
-        fields,
-        mask=torch.from_numpy(mask),
+        static,
+        mask=mask,
         window=config.window,
         noise_channels=config.noise_channels,
         lead_times=lead_times,

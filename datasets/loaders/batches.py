@@ -101,6 +101,20 @@ class Pool:
     forcing: NDArray[np.float32] | None = None
 
 
+def consecutive(period: slice, length: int, gaps: list[int]) -> Positions:
+    """Return the first positions of all runs of times without a gap.
+
+    Args:
+        period: positions of the period that contains the runs.
+        length: number of times in a run.
+        gaps: positions of the first times after gaps.
+    """
+    starts = np.arange(period.start, period.stop - length + 1)
+    for gap in gaps:
+        starts = starts[(starts + length <= gap) | (starts >= gap)]
+    return starts
+
+
 @dataclass
 class StoreBatches:
     """Training and validation batches of a store: a ``BatchSource`` of the training loop.
@@ -152,10 +166,7 @@ class StoreBatches:
             period: positions of the period that contains the runs.
             length: number of times in a run.
         """
-        starts = np.arange(period.start, period.stop - length + 1)
-        for gap in self.gaps:
-            starts = starts[(starts + length <= gap) | (starts >= gap)]
-        return starts
+        return consecutive(period, length, self.gaps)
 
     def steps_per_epoch(self) -> int:
         """Return the number of batches in an epoch, which is that of one-step samples for any rollout.

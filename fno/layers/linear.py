@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..precision import require_real
+from ..precision import autocasts, require_real
 from ..transforms.functions import Function
 from ..transforms.products import pays
 
@@ -47,11 +47,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, groups: int
     """
     require_real(x)
     images = 0
-    if (
-        pays(x.numel() // groups * weight.shape[0], x)
-        and weight.dtype == x.dtype
-        and not torch.is_autocast_enabled(x.device.type)
-    ):
+    if pays(x.numel() // groups * weight.shape[0], x) and weight.dtype == x.dtype and not autocasts(x):
         images = _images(x.numel() // x.shape[-1])
     if images:
         return cast(Tensor, _Linear.apply(x, weight, bias, images, groups))

@@ -8,6 +8,7 @@ from ..errors import InputError
 from ..precision import full_precision
 from ..transforms.dft import static
 from ..transforms.fourier import Method, analyse, synthesise
+from ..transforms.planned import device_type
 from .linear import linear
 
 
@@ -91,7 +92,7 @@ class AFNO2D(nn.Module):
             rows = range(-(h // 2), h - h // 2)
         # The FFT's interleaved coefficients cost more to split into blocks, which shifts the crossover.
         method: Method = (
-            "dft" if x.device.type == "cpu" and 4 * len(columns) * (1 + len(rows) / w) < 320 else "auto"
+            "dft" if device_type(x) == "cpu" and 4 * len(columns) * (1 + len(rows) / w) < 320 else "auto"
         )
         z = analyse(x, (rows, columns), method)
         # Real and imaginary part of a block are adjacent, so that a complex product is one real product.

@@ -38,7 +38,7 @@ class H1(DataLoss):
         rows, columns = grid.shape
         across = torch.full((rows,), grid.spacing[1], dtype=torch.float64)
         if isinstance(grid, LatLon):
-            across = across * torch.cos(torch.deg2rad(torch.from_numpy(grid.latitude.copy()).double()))
+            across = across * torch.cos(torch.deg2rad(torch.as_tensor(grid.latitude.copy()).double()))
         length = gradient_length * grid.spacing[0]
         stride = (grid.spacing[0] / across.clamp_min(1e-9)).round().clamp(1, max(1, columns // 4)).long()
         distance = stride * across
@@ -49,7 +49,7 @@ class H1(DataLoss):
         eastern = weights.flatten(1)[:, self._east].reshape(weights.shape)
         pairs = _pair_weights(weights, eastern) * inside.to(weights)
         self._zonal = _normalised(pairs) * _squares(length / distance, weights)
-        row = torch.from_numpy(next(iter(grid.coordinates.values())).copy()).double()
+        row = torch.as_tensor(next(iter(grid.coordinates.values())).copy()).double()
         between = row.diff().abs()
         if grid.periodic[0]:
             between = torch.cat([between, between.new_full((1,), grid.spacing[0])])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..errors import InputError, ResolutionWarning, WeightsError
 from ..grids import Grid
 from ..layers.local import FiniteDifference
-from ..precision import require_real
+from ..precision import autocasts, require_real
 from ..weights.blueprint import compare
 
 
@@ -180,7 +180,7 @@ def check_dtype(network: nn.Module, x: Tensor) -> None:
     """
     require_real(x)
     expected = weights_dtype(network, x.dtype)
-    casts = torch.is_autocast_enabled(x.device.type) and {x.dtype, expected} <= {
+    casts = autocasts(x) and {x.dtype, expected} <= {
         torch.float32,
         torch.bfloat16,
         torch.float16,

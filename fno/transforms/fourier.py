@@ -26,6 +26,7 @@ from .costs import COSTS
 from .dft import Weights, products, products_back, static
 from .fft import pruned_fft, pruned_fft_back
 from .functions import LinearMap
+from .planned import device_type
 
 Method = Literal["auto", "dft", "fft"]
 Size = Sequence[int]
@@ -223,7 +224,7 @@ def _resolve(
     if method not in ("auto", "dft", "fft"):
         raise ValueError(f"unknown transform method {method!r}; use 'auto', 'dft' or 'fft'")
     if method == "auto":
-        method = choose_method(tuple([len(m) for m in modes]), static(tuple(size)), x.device.type)
+        method = choose_method(tuple([len(m) for m in modes]), static(tuple(size)), device_type(x))
     if method == "fft" and not torch.compiler.is_exporting() and x.shape[0] == 0:
         method = "dft"  # FFT libraries reject an empty batch
     return (static(tuple(size)) if method == "dft" else tuple(size)), method

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ... import __version__
+from .config import config
 from .console import (
     Device,
     FollowLinks,
@@ -21,7 +22,7 @@ from .console import (
 )
 from .ingest import ingest
 from .jobs import jobs
-from .models import export, finetune, import_, run, train
+from .models import check, export, finetune, import_, run, train
 from .scores import plot, verify
 
 app = typer.Typer(
@@ -99,6 +100,7 @@ def options(
 
 app.command()(ingest)
 app.add_typer(jobs, name="jobs")
+app.add_typer(config, name="config")
 
 
 @app.command()
@@ -172,7 +174,7 @@ def inspect(
     show(result, as_json, describe(result))
 
 
-for _verb in (train, finetune, run, verify, plot):
+for _verb in (check, train, finetune, run, verify, plot):
     app.command()(_verb)
 app.command(name="import", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
     import_

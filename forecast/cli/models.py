@@ -42,6 +42,14 @@ def train(
             help="Folder of a new run that starts from the weights of the run in the output.",
         ),
     ] = None,
+    multirun: Annotated[
+        bool,
+        typer.Option("-m", "--multirun", help="Train for each combination of lists, e.g. train.seed=1,2,3."),
+    ] = False,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="Dask scheduler for the runs of -m: an address, or local:N for N processes."),
+    ] = None,
     device: Device = None,
     trust: Trust = None,
     as_json: Json = False,
@@ -50,6 +58,12 @@ def train(
 
     Example: forecast train ncep_temperature data.store=air.zarr train.epochs=20
     """
+    if multirun:
+        if time_limit is not None or fork is not None:
+            with reported():
+                raise ValueError("--time-limit and --fork apply to a single run; leave out these, or -m")
+        _sweep(config, overrides or [], scheduler=scheduler, device=device, trust=trust, as_json=as_json)
+        return
     with reported() as progress, trusted(trust):
         from ...datasets.store.outputs import check_output
         from ..interruption import ending_process
@@ -59,6 +73,8 @@ def train(
 
         keep_freed_memory()
         quiet_unless_first()
+        if scheduler is not None:
+            raise ValueError("--scheduler distributes the runs of a sweep; add -m, or leave it out")
         limit = parse_time_limit(time_limit)
         resolved = load_config(config, overrides or [])
         check_output(resolved.output if fork is None else fork, "checkpoint")
@@ -102,6 +118,76 @@ def finetune(
     state = "had already finished" if result.already_done else "written"
     score = "" if result.best_score is None else f", {result.score} {result.best_score:.4g}"
     show(result.to_dict(), as_json, f"{result.checkpoint} {state}{score}")
+
+
+def _sweep(
+    config: str,
+    overrides: list[str],
+    *,
+    scheduler: str | None,
+    device: str | None,
+    trust: list[Path] | None,
+    as_json: bool,
+) -> None:
+    """Train for each combination of values, and print a table; exits with 2 if a run failed."""
+    with reported() as progress, trusted(trust):
+        from ..sweep import RunState, sweep, sweep_table
+        from .failures import BAD_INPUT
+        from .process import keep_freed_memory
+
+        keep_freed_memory()
+        runs = sweep(
+            config,
+            overrides,
+            scheduler=scheduler,
+            device=device,
+            trust=trust or (),
+            progress=progress("sweep"),
+        )
+    show([run.to_dict() for run in runs], as_json, sweep_table(runs))
+    if any(run.state is RunState.FAILED for run in runs):
+        raise typer.Exit(BAD_INPUT)
+
+
+def check(
+    source: Annotated[
+        str, typer.Argument(metavar="CONFIG|CHECKPOINT", help="YAML file, recipe, or folder of a checkpoint.")
+    ],
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[STORE] [KEY=VALUE]...",
+            help="Store to train on or to start from, and overrides of the configuration.",
+        ),
+    ] = None,
+    device: Device = None,
+    probe: Annotated[
+        float, typer.Option(help="Seconds for which training steps are timed; 0 times none.", min=0, max=600)
+    ] = 8.0,
+    trust: Trust = None,
+    as_json: Json = False,
+) -> None:
+    """Check a configuration or checkpoint against its data and this machine, without training.
+
+    Lists all mismatches, and memory, time and volume of data; exits with 2 if the run cannot start.
+
+    Example: forecast check ncep_temperature air.zarr train.batch_size=64
+    """
+    with reported(), trusted(trust):
+        from ..tasks.dispatch import check as run_check
+        from .display import describe
+        from .failures import BAD_INPUT
+        from .process import keep_freed_memory
+
+        keep_freed_memory()
+        words = list(arguments or [])
+        store = words.pop(0) if words and "=" not in words[0] else None
+        report = run_check(source, store, words, device=device, probe_seconds=probe)
+    notes = [f"note: {note}" for note in report.notes]
+    verdict = [f"problem: {problem}" for problem in report.problems] or ["no problems"]
+    show(report.to_dict(), as_json, "\n".join([describe(report.lines()), *notes, *verdict]))
+    if not report.ready:
+        raise typer.Exit(BAD_INPUT)
 
 
 def run(

@@ -39,9 +39,11 @@ class OperatorModelConfig(FourierKeys):
         kind: ``fno`` with dense weights, or ``tfno`` with factorized ones.
         windows: number of time windows that are integrated one after the other.
         nodes: Radau nodes in time per window.
+        n_modes: retained modes along each dimension of space.
+        factorization: form of the spectral weights of a ``tfno``: ``tucker``, ``cp`` or ``depthwise``.
+        rank: size of the factors of a ``tfno`` as a fraction of the dense weights; 1 means 1.0.
 
-    The other keys are arguments of ``fourcaster.fno.FNO`` and ``TFNO``; ``rank`` is always a fraction of the
-    dense weights: 1 means 1.0.
+    The other keys are arguments of ``fourcaster.fno.FNO`` and ``TFNO``.
     """
 
     kind: Literal["fno", "tfno"]
@@ -91,7 +93,11 @@ class SolutionConfig(Strict):
 
 
 class OperatorConfig(SolutionConfig):
-    """Training of a solution operator; ``task`` is ``operator``."""
+    """Training of a solution operator.
+
+    Attributes:
+        task: ``operator``.
+    """
 
     task: Literal["operator"] = "operator"
 
@@ -108,8 +114,11 @@ class OperatorConfig(SolutionConfig):
 class InverseConfig(SolutionConfig):
     """Training of a solution operator together with the unknown parameters of an experiment.
 
-    ``task`` is ``inverse``; ``data.experiment`` names the sensors, ``loss.experiment`` is the weight of the
-    equation at the inputs that the sensors leave possible.
+    ``data.experiment`` names the sensors, ``loss.experiment`` is the weight of the equation at the inputs
+    that the sensors leave possible.
+
+    Attributes:
+        task: ``inverse``.
     """
 
     task: Literal["inverse"] = "inverse"

@@ -18,7 +18,16 @@ def _is_number(value: Any) -> bool:
 
 
 class PinnModelConfig(Strict):
-    """A network of the coordinates; the keys are the arguments of ``fno.models.pinn.CoordinateNetwork``."""
+    """A network of the coordinates; the keys are the arguments of ``fno.models.pinn.CoordinateNetwork``.
+
+    Attributes:
+        width: neurons of a hidden layer.
+        depth: number of hidden layers.
+        harmonics: number of Fourier harmonics of each periodic coordinate.
+        fourier_features: number of random Fourier features of the coordinates; 0 for none.
+        fourier_scale: standard deviation of their wavenumbers.
+        initialisation: initial weights: ``xavier`` or ``orthogonal``.
+    """
 
     width: Width = 20
     depth: Layers = 3

@@ -72,7 +72,17 @@ def _contains_boolean(value: Any) -> bool:
 class FourierKeys(Strict):
     """Arguments of ``fourcaster.fno.FNO``.
 
-    ``domain_padding`` is the margin along dimensions that are not periodic, as a fraction of their length.
+    Attributes:
+        hidden_channels: width of the network.
+        n_layers: number of Fourier blocks.
+        lifting_channel_ratio: hidden width of the lifting network as a multiple of ``hidden_channels``.
+        projection_channel_ratio: hidden width of the projection as a multiple of ``hidden_channels``.
+        domain_padding: margin along dimensions that are not periodic, as a fraction of their length.
+        padding_mode: values in the margin: ``continued`` smoothly, ``zero``, or ``reflect``.
+        dropout: probability with which an activation is set to zero in training.
+        norm: normalisation in the blocks: ``none``, ``instance`` or ``layer``.
+        activation: ``gelu``, or ``alias_free`` for one that does not depend on the grid.
+        local: add a branch of finite differences to each spectral convolution.
     """
 
     hidden_channels: Width = 32
@@ -152,7 +162,7 @@ class PluginModelConfig(ModelSection):
 
     model_config = ConfigDict(extra="allow", protected_namespaces=(), allow_inf_nan=False)
 
-    kind: str
+    kind: str = Field(json_schema_extra={"not": {"enum": list(MODEL_KINDS)}})
 
     @property
     def arguments(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
+import yaml
 from pydantic import BaseModel, ValidationError
 
 from ...datasets.suggestions import suggest
@@ -106,6 +107,17 @@ def validate(values: Mapping[str, Any], model: type[T], source: str) -> T:
         if isinstance(problem.cause, UntrustedCodeError):
             raise UntrustedCodeError(f"{source}: {location}{separator}{problem.message}") from error
         raise ValueError(f"{source}: {location}{separator}{problem.message}{received}") from error
+
+
+def to_yaml(config: Any) -> tuple[dict[str, Any], str]:
+    """Return a configuration as nested keys, the task first, and as YAML that reads as the same one.
+
+    Args:
+        config: what ``validate`` returned.
+    """
+    values = config.model_dump(mode="json")
+    values = {"task": values.pop("task")} | values
+    return values, yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110)
 
 
 def _refuse_unknown(values: Mapping[str, Any], model: Any, *, prefix: str = "", source: str) -> None:

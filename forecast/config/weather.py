@@ -77,7 +77,9 @@ class DataConfig(Strict):
 class FNOConfig(ModelSection, FourierKeys):
     """A Fourier neural operator; the keys are the arguments of ``fourcaster.fno.FNO``.
 
-    ``domain_padding`` is the margin along dimensions that are not periodic, as a fraction of their length.
+    Attributes:
+        kind: ``fno``.
+        n_modes: retained modes along latitude and longitude.
     """
 
     kind: Literal["fno"]
@@ -87,7 +89,10 @@ class FNOConfig(ModelSection, FourierKeys):
 class TFNOConfig(FNOConfig):
     """A factorized Fourier neural operator; the keys are the arguments of ``fourcaster.fno.TFNO``.
 
-    ``rank`` is always a fraction of the dense weights: 1 means 1.0.
+    Attributes:
+        kind: ``tfno``.
+        factorization: form of the spectral weights: ``tucker``, ``cp`` or ``depthwise``.
+        rank: size of the factors as a fraction of the dense weights; 1 means 1.0.
     """
 
     kind: Literal["tfno"]  # type: ignore[assignment]
@@ -98,9 +103,21 @@ class TFNOConfig(FNOConfig):
 class SFNOConfig(ModelSection):
     """A spherical Fourier neural operator; the keys are the arguments of ``fourcaster.fno.SFNO``.
 
-    It needs a global grid. With ``equivariant``, convolutions commute with every rotation of the sphere. On
-    evenly spaced latitudes ``analysis: least_squares`` resolves twice as many degrees as ``quadrature``;
-    ``local`` adds differences towards east and south to each block.
+    It needs a global grid.
+
+    Attributes:
+        kind: ``sfno``.
+        lmax: number of retained degrees of the spherical harmonics.
+        equivariant: use convolutions that commute with every rotation of the sphere.
+        analysis: ``quadrature``, or ``least_squares``, which resolves twice as many degrees on evenly spaced
+            latitudes.
+        local: add differences towards east and south to each block.
+        hidden_channels: width of the network.
+        n_layers: number of blocks.
+        lifting_channel_ratio: hidden width of the lifting network as a multiple of ``hidden_channels``.
+        projection_channel_ratio: hidden width of the projection as a multiple of ``hidden_channels``.
+        dropout: probability with which an activation is set to zero in training.
+        norm: normalisation in the blocks: ``none``, ``instance`` or ``layer``.
     """
 
     kind: Literal["sfno"]
@@ -117,7 +134,18 @@ class SFNOConfig(ModelSection):
 
 
 class AFNOConfig(ModelSection):
-    """An adaptive Fourier neural operator; the keys are the arguments of ``fourcaster.fno.AFNO``."""
+    """An adaptive Fourier neural operator; the keys are the arguments of ``fourcaster.fno.AFNO``.
+
+    Attributes:
+        kind: ``afno``.
+        patch_size: grid points of a patch along latitude and longitude.
+        embed_dim: width of the network.
+        depth: number of blocks.
+        num_blocks: diagonal blocks of the mixer, which divide ``embed_dim``.
+        mlp_ratio: hidden width of the pointwise networks as a multiple of ``embed_dim``.
+        sparsity_threshold: threshold of the soft shrinkage in the mixer.
+        hard_thresholding_fraction: fraction of the modes that the mixer keeps.
+    """
 
     kind: Literal["afno"]
     patch_size: tuple[Positive, Positive] = (4, 4)

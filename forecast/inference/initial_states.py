@@ -19,6 +19,7 @@ from ...datasets.store.fields import Fields
 from ...datasets.stored_forcings import StoredForcings
 from ...datasets.suggestions import suggest
 from ...datasets.units import conversion
+from ...fno.grids import nearest_points
 from ..checkpoint.weather import Checkpoint
 
 TimeArray = NDArray[np.datetime64]
@@ -125,6 +126,71 @@ def _convert(checkpoint: Checkpoint, raw: xr.Dataset, source: str) -> InitialSta
     if forcings is None or scales is None:
         return InitialStates(states, source)
     return InitialStates(states, source, StoredForcings(forcings, scales, source))
+
+
+def compare_states(checkpoint: Checkpoint, init: str | Path) -> tuple[list[str], Fields | None]:
+    """Return all differences between a model and a data set that prevent a start from it.
+
+    Args:
+        checkpoint: model.
+        init: CF file or zarr store.
+
+    Returns:
+        What is wrong with variables, units, levels and grid, one line each, and the states; None where no
+        variable can be read.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: it cannot be read at all.
+    """
+    source = str(init)
+    problems = []
+    raw = open_raw(source)
+    if "prediction_timedelta" in raw.dims:
+        raw = _by_valid_time(raw, source)
+    scales = checkpoint.stored_forcings
+    needed = [*checkpoint.channels, *(() if scales is None else scales.channels)]
+    identities = _identities(checkpoint, needed)
+    names = {alias: None for own in identities.values() for alias in own.names}
+    canonical = canonical_source(raw, source, select=Selection(variables=tuple(names)))
+    dataset = canonical.dataset
+    for axis in checkpoint.grid.axes:
+        if axis not in dataset.dims:
+            problems.append(f"{source} has no axis {axis}, which the grid of the model has")
+            continue
+        expected = checkpoint.grid.coordinates[axis]
+        _, distance, matches = nearest_points(expected, dataset[axis].values, circular=axis == "longitude")
+        if not matches.all():
+            values = dataset[axis].values
+            problems.append(
+                f"{source} is not on the model's grid: its {axis} is {values[0]:g} ... {values[-1]:g} "
+                f"({len(values)} points), that of the model {expected[0]:g} ... {expected[-1]:g} "
+                f"({len(expected)} points), off by up to {distance.max():g}; regrid it first"
+            )
+    matches_by_name = match_variables(identities, {str(n): identity(v) for n, v in dataset.data_vars.items()})
+    variables = {}
+    for name in identities:
+        if name not in matches_by_name:
+            hint = suggest(name, sorted(canonical.names))
+            problems.append(f"{source} has no variable {name!r}, which the model needs; {hint}")
+            continue
+        array = dataset[matches_by_name[name]].rename(name)
+        channels = [c for c in needed if c.variable == name]
+        stored = array["level"].values.tolist() if "level" in array.dims else []
+        present = [c for c in channels if c.level is None or not stored or c.level in stored]
+        if stored and (lacking := [c.level for c in channels if c not in present]):
+            levels = ", ".join(map(str, lacking))
+            problems.append(
+                f"{source}: {name!r} lacks the level{'s' * (len(lacking) > 1)} {levels} hPa, which the model "
+                f"needs; it has {', '.join(map(str, stored))} hPa"
+            )
+        if not present:
+            continue
+        try:
+            variables[name] = _convert_variable(array, present, source)
+        except ValueError as error:
+            problems.append(str(error))
+    return problems, Fields(xr.Dataset(variables)) if variables else None
 
 
 def _convert_variable(array: xr.DataArray, channels: Sequence[Channel], source: str) -> xr.DataArray:

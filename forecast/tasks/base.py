@@ -18,6 +18,7 @@ from ...fno.progress import Progress
 from ..checkpoint.description import Description
 from ..checkpoint.folder import StoredCheckpoint
 from ..summaries import DataSummary, output_summary
+from .check import CheckReport
 
 
 @dataclass(frozen=True)
@@ -196,6 +197,22 @@ class Task(Protocol):
         The key ``output`` is missing, and further keys if the checkpoint does not have them.
         """
         raise ValueError(f"{stored.path} is a {self.title}, from which training cannot start")
+
+    def check(self, config: Any, *, device: str | None, probe_seconds: float) -> CheckReport:
+        """Check a configuration against its data and the machine, without training and without writing.
+
+        Args:
+            config: configuration.
+            device: device of training.
+            probe_seconds: time for which steps may be timed; 0 for none.
+        """
+        raise ValueError(f"the task {self.name} has no check of a configuration")
+
+    def check_checkpoint(
+        self, stored: StoredCheckpoint, store: Path | None, *, device: str | None
+    ) -> CheckReport:
+        """Check a checkpoint against the data that its model would start from."""
+        raise ValueError(f"{stored.path} is a {self.title}, which has no check")
 
     def load(self, stored: StoredCheckpoint, device: str | None) -> TrainedModel:
         """Return the model of a checkpoint."""

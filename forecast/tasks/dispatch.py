@@ -1,5 +1,6 @@
 """Functions that work for all tasks: configure, train, load and describe."""
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -15,6 +16,7 @@ from ..checkpoint.folder import StoredCheckpoint
 from ..config.source import apply_overrides, read_config, validate
 from ..interruption import limited
 from .base import CheckpointSummary, TaskConfig, TrainedModel, TrainResult
+from .check import CheckReport
 from .fork import forked
 from .registry import get_task, task_of_config
 
@@ -146,6 +148,46 @@ def finetune(
         if key not in values:
             raise ValueError(f"{key} is missing; name it, e.g. {example}")
     return train(make_config(values, source=f"the configuration for {checkpoint}"), device, progress)
+
+
+def check(
+    source: str | Path | TaskConfig,
+    store: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    device: str | None = None,
+    probe_seconds: float = 8.0,
+) -> CheckReport:
+    """Check whether a model can be trained, or a trained one can run, and what it costs.
+
+    All mismatches between the configuration, its data and the machine are listed. Memory follows from the
+    shapes of the tensors of a training step, time from a few steps on random numbers. Nothing is written.
+
+    Args:
+        source: YAML file, recipe, what ``load_config`` returned, or folder of a checkpoint.
+        store: of a configuration its ``data.store``, of a checkpoint the data that it should start from.
+        overrides: ``key=value`` with dotted keys, for a configuration.
+        device: ``cpu`` or ``cuda``; a GPU where there is one by default.
+        probe_seconds: time for which steps are timed at most; 0 times none.
+
+    Raises:
+        FileNotFoundError: no such file, recipe or checkpoint.
+        ValueError: the configuration is not valid, or the task has no check.
+    """
+    if isinstance(source, str | Path):
+        for folder in (Path(source), Path(source) / "checkpoint"):
+            if (folder / "meta.json").exists():
+                if overrides:
+                    raise ValueError(f"{source} is a checkpoint, whose configuration cannot be changed")
+                stored = StoredCheckpoint.open(folder)
+                stored.verify()
+                path = None if store is None else Path(store)
+                return get_task(stored.task).check_checkpoint(stored, path, device=device)
+        stores = [] if store is None else [f"data.store={json.dumps(str(store))}"]
+        source = load_config(source, [*stores, *overrides])
+    elif store is not None or overrides:
+        raise ValueError("a configuration that was read before has its store; leave out store and overrides")
+    return get_task(source.task).check(source, device=device, probe_seconds=probe_seconds)
 
 
 @contextmanager

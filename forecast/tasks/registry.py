@@ -6,6 +6,8 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from pydantic import BaseModel
+
 from ...datasets.suggestions import suggest
 from ..text import one_line
 from .base import Task
@@ -35,6 +37,22 @@ def get_task(name: str) -> Task:
     if name not in task_names():
         raise ValueError(f"no task {one_line(repr(name), 80)}; {suggest(name, task_names())}")
     return _load(name)
+
+
+def config_classes(task: str | None = None) -> dict[str, type[BaseModel]]:
+    """Return the configuration class of each task that can be trained, by the name of the task.
+
+    Args:
+        task: name of the only task to return.
+
+    Raises:
+        ValueError: no such task, or one without training.
+    """
+    configs = {name: get_task(name).config for name in ([task] if task else task_names())}
+    trained = {name: config for name, config in configs.items() if config is not None}
+    if not trained:
+        raise ValueError(f"the task {task} has no training, so it has no configuration")
+    return trained
 
 
 @lru_cache(maxsize=64)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import xarray as xr
 
+from ....datasets.pde.loaders import StoredInstances
 from ....fno.progress import Progress
 from ...checkpoint.description_operator import OperatorDescription, SolutionDescription
 from ...checkpoint.folder import StoredCheckpoint
@@ -14,6 +15,7 @@ from ...config.operator import OperatorConfig, SolutionConfig
 from ...inference.operator import SolutionOperator, check_refinement, score_solutions
 from ...summaries import SimulationSummary, simulation_summary
 from ..base import CheckpointSummary, MissingOptionError, Summary, Task, TrainResult, VerifyOptions
+from ..check import CheckReport, Findings
 from .training import Setting, run_identity, train_setting
 
 _RESULTS = ("validation_score", "best_epoch", "steps", "recovered")
@@ -52,6 +54,28 @@ class SolutionTask(Task):
     def inputs(self, config: SolutionConfig) -> list[Path | None]:
         """Return the store of simulations and the file of sensors."""
         return [config.data.store, config.data.experiment]
+
+    def check(self, config: SolutionConfig, *, device: str | None, probe_seconds: float) -> CheckReport:
+        """Compare a configuration with its simulations, and build the model; memory is not estimated."""
+        findings = Findings()
+        findings.notes.append("memory and time of this task are not estimated")
+        parameters: int | None = None
+        name = device or "cpu"
+        with findings.collecting():
+            setting = Setting.of(config, device)
+            name = setting.device
+            setting.objective()
+            parameters = sum(p.numel() for p in setting.model.parameters())
+            source = setting.source
+            batch = config.train.batch_size
+            if isinstance(source, StoredInstances) and source.training < batch:
+                findings.add(
+                    f"train.batch_size {batch} is larger than the {source.training} training samples; "
+                    "use a smaller one"
+                )
+        return CheckReport(
+            f"training of a {self.title}", name, findings.problems, findings.notes, parameters=parameters
+        )
 
     def load(self, stored: StoredCheckpoint, device: str | None) -> SolutionOperator:
         """Return the operator."""

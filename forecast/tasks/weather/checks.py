@@ -1,5 +1,7 @@
 """Checks of training data that would train a useless model: too few samples, bad channels."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -47,19 +49,44 @@ def check_channels(store: Store, fields: Fields, *, statistics: Statistics, peri
     Raises:
         DataError: a channel does not change, or lacks values at some times.
     """
+    for _, defect in channel_defects(store, fields, statistics=statistics, period=period):
+        raise DataError(defect)
+
+
+def channel_defects(
+    store: Store, fields: Fields, *, statistics: Statistics, period: slice
+) -> Iterator[tuple[Channel, str]]:
+    """Yield each channel that does not change or lacks values at some times, with the message of the error.
+
+    Args:
+        store: open store.
+        fields: fields of the store.
+        statistics: statistics of the period.
+        period: positions of the period.
+    """
     for index, channel in enumerate(store.channels):
         if statistics.partly_missing[index]:
             missing = _missing_times(fields, index, period)
             if missing.any():
-                raise DataError(_missing_message(channel, missing, fields.times[period]))
+                yield channel, _missing_message(channel, missing, fields.times[period])
         still = statistics.tendency_std[index] <= _SHARE * statistics.std[index]
         constant = still or statistics.minimum[index] == statistics.maximum[index]
         if constant and statistics.mask[index].any() and _is_constant(fields, index, period):
-            value = f"{statistics.mean[index]:g} {channel.units}".strip()
-            raise DataError(
-                f"{channel} does not change during the training period (its mean is {value}), so there is "
-                "nothing to forecast; leave it out with data.variables"
-            )
+            yield channel, constant_message(channel, float(statistics.mean[index]))
+
+
+def constant_message(channel: Channel, mean: float) -> str:
+    """Return the message for a channel that does not change.
+
+    Args:
+        channel: the channel.
+        mean: its mean.
+    """
+    value = f"{mean:g} {channel.units}".strip()
+    return (
+        f"{channel} does not change during the training period (its mean is {value}), so there is "
+        "nothing to forecast; leave it out with data.variables"
+    )
 
 
 def _missing_times(fields: Fields, index: int, period: slice) -> NDArray[np.bool_]:

@@ -20,6 +20,9 @@ from ...inference.open import open_forecast
 from ...inference.records import read_records
 from ...summaries import forecast_summary
 from ..base import CheckpointSummary, MissingOptionError, Summary, Task, TrainResult, VerifyOptions
+from ..check import CheckReport
+from .check import check_training
+from .compatibility import check_forecast
 from .training import train
 
 
@@ -100,6 +103,16 @@ class WeatherTask(Task):
         """Return the configuration of the checkpoint, with the checkpoint as parent."""
         values = stored.describe(ForecastDescription).config.model_dump(mode="json", exclude={"output"})
         return values | {"parent": str(stored.path)}
+
+    def check(self, config: WeatherConfig, *, device: str | None, probe_seconds: float) -> CheckReport:
+        """Compare a configuration with its store, and estimate memory and time."""
+        return check_training(config, device=device, probe_seconds=probe_seconds)
+
+    def check_checkpoint(
+        self, stored: StoredCheckpoint, store: Path | None, *, device: str | None
+    ) -> CheckReport:
+        """Compare a forecast model with initial states."""
+        return check_forecast(stored, store, device=device)
 
     def load(self, stored: StoredCheckpoint, device: str | None) -> Forecaster:
         """Return a forecaster."""

@@ -15,22 +15,17 @@ from ....datasets.loaders.split import Split
 from ....datasets.statistics.moments import Statistics
 from ....datasets.store.locks import exclusive
 from ....datasets.store.open import Store, open_store, store_statistics
-from ....fno.grids import LatLon
-from ....fno.layers.spherical import largest_lmax
 from ....fno.models.stepper import Stepper
 from ....fno.parallel.bands import Bands
 from ....fno.parallel.latitudes import divide_latitudes
 from ....fno.parallel.placement import BandBatches
 from ....fno.parallel.processes import Processes
 from ....fno.parallel.strategies import whole_tensors
-from ....fno.physics.balances import Balances
-from ....fno.physics.sphere import Sphere
 from ....fno.progress import Progress
 from ....fno.training import BatchSource, ForecastObjective, TrainSettings
 from ....fno.training import train as fit
 from ....fno.training.loop import TrainingRecord
 from ....fno.training.objectives.bands import BandForecastObjective
-from ....fno.training.objectives.forecast import BalanceTerms
 from ...checkpoint.description import ForecastDescription
 from ...checkpoint.folder import finished_run
 from ...checkpoint.weather import Checkpoint, load_checkpoint, save_checkpoint
@@ -41,16 +36,17 @@ from ...interruption import saving_when_stopped
 from ...model import build_stepper
 from ..base import TrainResult
 from .checks import check_channels, check_samples
+from .cost import require_memory
 from .forcing_inputs import split_variables, with_attributes
 from .identity import field_labels, run_identity
-from .losses import build_loss, channel_weights
+from .losses import channel_weights
+from .objective import build_objective, physics_terms
 from .parent import Layout, open_parent
 from .placement import place
 from .reading import block_length, open_fields
 
 log = logging.getLogger(__name__)
 Comparison = dict[str, dict[str, float | None]]
-_BALANCE_DEGREE = 64  # of the spherical harmonics with which balances are evaluated
 
 
 def train(config: WeatherConfig, *, device: str | None, progress: Progress | None) -> TrainResult:
@@ -76,9 +72,10 @@ def train(config: WeatherConfig, *, device: str | None, progress: Progress | Non
         comparison: Comparison = finished.provenance.comparison
         score = finished.provenance.validation_score
         return TrainResult(output / "checkpoint", True, score, comparison=comparison)
+    require_memory(config, store, forcing, device=device)
     control = None
     if compare:
-        _balances(config, store)  # errors are raised before the control is trained
+        physics_terms(config, store)  # errors are raised before the control is trained
         without = {"loss": LossConfig(**config.loss.changed()), "output": output / "data_only"}
         with exclusive(output / "data_only") if processes.leads else nullcontext():
             control = train(config.model_copy(update=without), device=device, progress=progress)
@@ -155,7 +152,7 @@ def train(config: WeatherConfig, *, device: str | None, progress: Progress | Non
         config.data.store,
     )
     weights = torch.from_numpy(store.grid.area_weights).float()[:, None] * stepper.mask.cpu()
-    physics = _balances(config, store)
+    physics = physics_terms(config, store)
     if placement.bands > 1:
         bands = Bands(placement.group(), len(store.grid.area_weights))
         divide_latitudes(stepper, bands.group, bands.rows)
@@ -169,16 +166,7 @@ def train(config: WeatherConfig, *, device: str | None, progress: Progress | Non
         )
         batches: BatchSource = BandBatches(source, bands)
     else:
-        objective = ForecastObjective(
-            stepper,
-            weights,
-            settings.noise,
-            physics=physics,
-            data_loss=build_loss(config.loss, stepper, store.grid, weights=weights),
-            channel_weights=weighting,
-            pushforward=settings.pushforward,
-            lead_times=settings.lead_times,
-        )
+        objective = build_objective(config, stepper, store, weights=weights, physics=physics)
         objective.average = processes.mean
         batches = source
     objective.labels = field_labels(store)
@@ -279,31 +267,6 @@ def _checkpoint(
         provenance=provenance,
         ranges=np.stack([statistics.minimum, statistics.maximum]),
     )
-
-
-def _balances(config: WeatherConfig, store: Store) -> BalanceTerms | None:
-    """Return the physics terms, or None without any.
-
-    Raises:
-        ValueError: the grid is not one of latitudes and longitudes.
-        InputError: the store lacks variables that the terms need.
-    """
-    if not config.loss.physics:
-        return None
-    grid = store.grid
-    if not isinstance(grid, LatLon):
-        raise ValueError(
-            "balances of the atmosphere need a grid of latitudes and longitudes; leave out loss.physics"
-        )
-    sphere = None
-    if grid.sphere is not None:
-        degree = min(_BALANCE_DEGREE, largest_lmax(*grid.shape, grid.sphere))
-        sphere = Sphere(*grid.shape, grid.sphere, degree)
-    southward = bool(grid.latitude[0] > grid.latitude[-1])
-    weights: dict[str, float] = {str(name): weight for name, weight in config.loss.physics.items()}
-    channels = [(c.variable, c.level) for c in store.channels]
-    balances = Balances(list(weights), channels, sphere, southward=southward)
-    return BalanceTerms(balances, weights, config.loss.warmup)
 
 
 def _balance_errors(
