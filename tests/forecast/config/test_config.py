@@ -17,7 +17,10 @@ RECIPES = sorted(ROOT.joinpath("configs").glob("*.yaml"))
 def test_every_recipe_loads_by_path_and_name_and_builds_its_network(path):
     config = load_config(path)
     assert load_config(path.stem) == config
-    grid = LatLon(np.arange(75, 14, -2.5), np.arange(200, 331, 2.5))
+    if config.model.kind == "sfno":
+        grid = LatLon(np.linspace(90, -90, 25), np.arange(0, 360, 7.5))
+    else:
+        grid = LatLon(np.arange(75, 14, -2.5), np.arange(200, 331, 2.5))
     network = build_network(config.model, grid, in_channels=7, out_channels=2)
     assert network(torch.randn(config.model.members, 7, *grid.shape)).shape == (
         config.model.members,
