@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -10,22 +11,28 @@ import numpy as np
 
 from ..datasets.loaders.split import Split
 from ..datasets.store.open import Store
+from ..fno.grids import SphereGrid
+from ..fno.layers.spherical import largest_lmax
 from .config.weather import WeatherConfig
 from .tasks.dispatch import load_config
 
 log = logging.getLogger(__name__)
 LEAD = np.timedelta64(72, "h")
+_RECIPE = "quickstart"
+_GLOBAL_RECIPE = "quickstart_global"
+_LARGEST_DEGREES = 31  # of an SFNO
 _REFERENCE_POINTS = 25 * 53  # grid that the recipe is tuned for
 REFERENCE_COST = 1314 * _REFERENCE_POINTS  # training samples times grid points
 
 
 def plan(store: Store, folder: Path, overrides: Sequence[str] = ()) -> WeatherConfig:
-    """Return the recipe adapted to a store, so that training takes the same time whatever its size.
+    """Return the recipe for regions or the globe, with sizes that suit a store.
 
-    It depends on the sizes of the store alone, never on timings, so that a resumed run has the same plan.
-    Points, channels and samples beyond the reference are compensated by fewer samples per epoch, then by
-    smaller batches and fewer members.
+    Training takes the same time whatever the size of the store. The plan depends on the sizes alone, never
+    on timings, so that a resumed run has the same plan. Points, channels and samples beyond the reference
+    are compensated by fewer samples per epoch, then by smaller batches and fewer members.
     """
+    recipe, _ = load_recipe(overrides, globe=store.grid.sphere is not None)
     split = store.split()
     samples = split.train.stop - split.train.start
     channels = len(store.channels)
@@ -50,7 +57,28 @@ def plan(store: Store, folder: Path, overrides: Sequence[str] = ()) -> WeatherCo
         f"train.validation_samples={max(4, min(32, int(64 * _REFERENCE_POINTS / cost)))}",
         f"train.validation_steps={max(1, min(12, math.ceil(LEAD / store.step)))}",
     ]
-    return cast(WeatherConfig, load_config("quickstart", [*values, *overrides]))
+    if recipe == _GLOBAL_RECIPE:
+        sphere = cast(SphereGrid, store.grid.sphere)
+        degrees = min(_LARGEST_DEGREES, largest_lmax(*store.grid.shape, sphere, "least_squares"))
+        values += [f"model.lmax={degrees}", f"model.window={min(2, window)}"]
+    return cast(WeatherConfig, load_config(recipe, [*values, *overrides]))
+
+
+def load_recipe(overrides: Sequence[str], *, globe: bool) -> tuple[str, WeatherConfig]:
+    """Return the recipe of a quickstart and its name.
+
+    Args:
+        overrides: ``key=value``.
+        globe: whether the grid covers the sphere. Such data use the recipe for regions only if the
+            overrides suit no other, as ``model.kind=fno`` does.
+
+    Raises:
+        ValueError: the overrides suit no recipe.
+    """
+    if globe:
+        with suppress(ValueError):
+            return _GLOBAL_RECIPE, cast(WeatherConfig, load_config(_GLOBAL_RECIPE, overrides))
+    return _RECIPE, cast(WeatherConfig, load_config(_RECIPE, overrides))
 
 
 def split_of(store: Store, config: WeatherConfig) -> Split:

@@ -12,6 +12,8 @@ from helpers import make_source
 from typer.testing import CliRunner
 
 from fourcaster.datasets import sample
+from fourcaster.datasets.adapters.sources import open_sources
+from fourcaster.datasets.ingest.write import write_store
 from fourcaster.forecast.cli.main import app
 from fourcaster.forecast.planning import initial_times, plan
 from fourcaster.forecast.quickstart import quickstart
@@ -171,9 +173,6 @@ def test_small_and_unusual_series_complete(tmp_path, times, hours, shape):
 
 
 def test_initial_times_sample_hours_and_months_evenly(tmp_path):
-    from fourcaster.datasets.adapters.sources import open_sources
-    from fourcaster.datasets.ingest.write import write_store
-
     make_source(times=4 * 800, shape=(3, 4)).to_netcdf(tmp_path / "a.nc")
     store = write_store(open_sources([tmp_path / "a.nc"]), tmp_path / "s.zarr")
     times, steps = initial_times(store, store.split().test, window=9)
@@ -187,3 +186,24 @@ def test_initial_times_sample_hours_and_months_evenly(tmp_path):
     config = plan(store, tmp_path)
     assert config.train.epochs >= 1 and config.data.samples_per_epoch <= 1500
     assert plan(store, tmp_path, ["train.epochs=3"]).train.epochs == 3
+
+
+def test_global_data_use_the_sphere_unless_the_settings_are_of_another_model(tmp_path):
+    for name, latitude in (("globe", np.linspace(-84, 84, 15)), ("region", np.linspace(0, 60, 15))):
+        source = make_source(times=200, shape=(15, 30))
+        source = source.assign_coords(lat=latitude, lon=np.arange(0, 360, 12.0))
+        source.to_netcdf(tmp_path / f"{name}.nc")
+        store = write_store(open_sources([tmp_path / f"{name}.nc"]), tmp_path / f"{name}.zarr")
+        model = plan(store, tmp_path).model
+        assert model.kind == ("sfno" if name == "globe" else "fno")
+        assert plan(store, tmp_path, ["model.n_modes=[3,3]"]).model.kind == "fno"
+        if name == "globe":
+            assert model.lmax == 14 and model.analysis == "least_squares"
+            assert plan(store, tmp_path, ["model.lmax=9"]).model.lmax == 9
+        else:
+            with pytest.raises(ValueError, match="lmax"):
+                plan(store, tmp_path, ["model.lmax=9"])
+    report = quickstart(tmp_path / "globe.nc", tmp_path / "out", ["train.epochs=1"])
+    assert np.isfinite(report.scores[-1].rmse["forecast"])
+    network = json.loads((tmp_path / "out" / "checkpoint" / "meta.json").read_text())["config"]["model"]
+    assert network["kind"] == "sfno"

@@ -243,3 +243,9 @@ def test_fno_learns_a_shift():
         loss.backward()
         optimizer.step()
     assert losses[-1] < 0.1 * losses[0]
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.2])
+def test_unknown_edges_are_rejected_with_and_without_padding(margin):
+    with pytest.raises(ValueError, match="unknown edge 'periodic'; use 'node' or 'cell'"):
+        FNO((4, 4), 2, 1, hidden_channels=4, domain_padding=margin, edges=("cell", "periodic"))
