@@ -6,7 +6,7 @@ uninterrupted one would have drawn.
 """
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 
@@ -133,13 +133,32 @@ def normal(shape: Sequence[int], generator: torch.Generator) -> Tensor:
             last but one.
         generator: generator on the CPU; see ``PartGenerator``.
     """
-    if isinstance(generator, PartGenerator):
-        whole = [generator.samples, *shape[1:]]
-        own = [generator.own, *[slice(None)] * (len(shape) - 1)]
-        if generator.rows is not None:
-            whole[-2], own[-2] = generator.rows
-        return torch.randn(whole, generator=generator)[tuple(own)]
-    return torch.randn(tuple(shape), generator=generator)
+    whole, own = _parts(shape, generator)
+    return torch.randn(whole, generator=generator)[own]
+
+
+def pink_normal(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Return normal numbers, correlated along the last two dimensions, with variance 1, on the CPU.
+
+    The amplitude at wavenumber k, in cycles per domain, is proportional to 1 / max(k, 1), so that every octave
+    of wavenumbers has the same variance, and both dimensions are periodic.
+
+    Args:
+        shape: as for ``normal``, with at least three dimensions.
+        generator: as for ``normal``.
+    """
+    whole, own = _parts(shape, generator)
+    rows, columns = whole[-2:]
+    k = torch.hypot(torch.fft.fftfreq(rows, 1 / rows)[:, None], torch.fft.fftfreq(columns, 1 / columns))
+    amplitude = 1 / k.clamp_min(1.0)
+    amplitude = amplitude / amplitude.square().mean().sqrt()
+    white = torch.randn(whole, generator=generator)
+    spectrum = torch.fft.rfft2(white) * amplitude[:, : columns // 2 + 1]
+    return torch.fft.irfft2(spectrum, s=(rows, columns))[own]
+
+
+NOISES: dict[str, Callable[[Sequence[int], torch.Generator], Tensor]] = {"white": normal, "pink": pink_normal}
+"""Noise fields of variance 1, by the name of their spectrum."""
 
 
 def integers(high: int, count: int, generator: torch.Generator) -> Tensor:
@@ -153,6 +172,17 @@ def integers(high: int, count: int, generator: torch.Generator) -> Tensor:
     if isinstance(generator, PartGenerator):
         return torch.randint(high, (generator.samples,), generator=generator)[generator.own]
     return torch.randint(high, (count,), generator=generator)
+
+
+def _parts(shape: Sequence[int], generator: torch.Generator) -> tuple[list[int], tuple[slice, ...]]:
+    """Return the shape of the whole batch on the whole grid, and the part of it that has a shape."""
+    whole = list(shape)
+    own = [slice(None)] * len(whole)
+    if isinstance(generator, PartGenerator):
+        whole[0], own[0] = generator.samples, generator.own
+        if generator.rows is not None:
+            whole[-2], own[-2] = generator.rows
+    return whole, tuple(own)
 
 
 def _torch_seed(seed: int, stream: Stream, *step: int) -> int:

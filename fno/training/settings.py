@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from ..errors import SettingError
+from ..random import NOISES
 from .execution import CHECKPOINTING
 from .optimizers import OPTIMIZERS, OptimizerOptions
 from .schedules import SCHEDULES
@@ -102,6 +103,9 @@ class TrainSettings:
             training continues uncompiled. Not together with ``activation_checkpointing``.
         ema: decay of the averaged weights, which are the result of training; smaller at the start of a run.
         noise: standard deviation of Gaussian noise on the input anomalies, in units of theirs.
+        noise_spectrum: spectrum of this noise: ``white``, independent at every point, or ``pink``, with the
+            same variance in every octave of wavenumbers. From the latter a model learns to damp errors on
+            all scales, the largest included, which keeps long rollouts stable.
         rollout_steps: largest number of steps of a training rollout.
         rollout_share: fraction of the epochs, at the end, that train on rollouts, which grow from 2 steps to
             ``rollout_steps``.
@@ -155,6 +159,7 @@ class TrainSettings:
     compile: bool = False
     ema: float = 0.995
     noise: float = 0.0
+    noise_spectrum: str = "white"
     rollout_steps: int = 1
     rollout_share: float = 0.5
     rollout_rate: float = 0.25
@@ -187,6 +192,7 @@ class TrainSettings:
             ("schedule", SCHEDULES),
             ("activation_checkpointing", CHECKPOINTING),
             ("on_non_finite", ("stop", "restore")),
+            ("noise_spectrum", NOISES),
         ):
             if getattr(self, name) not in choices:
                 known = ", ".join(repr(choice) for choice in choices)

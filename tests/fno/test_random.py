@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from fourcaster.fno.random import Stream, numpy_generator, seed_sequence, seeded_torch, torch_generator
+from fourcaster.fno.random import (
+    Stream,
+    numpy_generator,
+    pink_normal,
+    seed_sequence,
+    seeded_torch,
+    torch_generator,
+)
 
 
 def test_streams_seeds_and_steps_are_independent():
@@ -60,3 +67,17 @@ def test_negative_seeds_are_refused():
     with pytest.raises(ValueError):
         numpy_generator(-1, Stream.LAYERS)
     assert np.random.SeedSequence((0, Stream.LAYERS.key)).entropy == seed_sequence(0, Stream.LAYERS).entropy
+
+
+@pytest.mark.parametrize("shape", [(4000, 32, 33), (2000, 64, 64)])
+def test_pink_noise_has_variance_one_at_every_point_and_the_same_in_every_octave(shape):
+    noise = pink_normal(shape, torch.Generator().manual_seed(2)).double()
+    assert noise.std(dim=0).sub(1).abs().max() < 0.08 and noise.mean(dim=0).abs().max() < 0.12
+    power = torch.fft.fft2(noise, norm="forward").abs().square().mean(dim=0)
+    assert power.sum() == pytest.approx(1, rel=0.02)
+    k = torch.hypot(
+        torch.fft.fftfreq(shape[1], 1 / shape[1])[:, None], torch.fft.fftfreq(shape[2], 1 / shape[2])
+    )
+    octaves = torch.stack([power[(k >= low) & (k < 2 * low)].sum() for low in (3, 6)])
+    assert (octaves[1] / octaves[0]).item() == pytest.approx(1, abs=0.1)
+    assert power[0, 0] == pytest.approx(power[0, 1].item(), rel=0.1)

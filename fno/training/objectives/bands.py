@@ -33,6 +33,7 @@ class BandForecastObjective(ForecastObjective):
         stepper: forecast model, divided by ``divide_latitudes``.
         weights: area weights of the whole grid, zero under the mask, shape (channel, H, W).
         noise: as for ``ForecastObjective``.
+        noise_spectrum: as for ``ForecastObjective``.
         bands: latitude bands of the fields.
         channel_weights: as for ``ForecastObjective``.
         pushforward: as for ``ForecastObjective``.
@@ -45,11 +46,19 @@ class BandForecastObjective(ForecastObjective):
         noise: float = 0.0,
         *,
         bands: Bands,
+        noise_spectrum: str = "white",
         channel_weights: Tensor | None = None,
         pushforward: bool = False,
     ) -> None:
         own = bands.take(weights / weights.sum(dim=(1, 2), keepdim=True), 1)
-        super().__init__(stepper, own, noise, channel_weights=channel_weights, pushforward=pushforward)
+        super().__init__(
+            stepper,
+            own,
+            noise,
+            noise_spectrum=noise_spectrum,
+            channel_weights=channel_weights,
+            pushforward=pushforward,
+        )
         self.bands = bands
         self.ratio = (stepper.anomaly_std / stepper.tendency_std).flatten().square()
 

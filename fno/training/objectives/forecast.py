@@ -15,7 +15,7 @@ from ...losses.data import area_weighted_mse
 from ...losses.pointwise import MeanSquareError
 from ...models.stepper import Stepper
 from ...physics.balances import Balances
-from ...random import integers, normal
+from ...random import NOISES, integers
 from ..diagnosis import FieldLabels
 from ..protocols import Loss
 
@@ -56,6 +56,7 @@ class ForecastObjective:
         stepper: forecast model.
         weights: area weight of each point, zero under the mask, shape (channel, H, W).
         noise: standard deviation of Gaussian noise on the input anomalies, in units of theirs.
+        noise_spectrum: name of its spectrum in ``fno.random.NOISES``.
         physics: balances to add to the loss.
         data_loss: data loss, on the device of the stepper. An ensemble loss compares its members, which
             differ by the noise input of the stepper.
@@ -76,6 +77,7 @@ class ForecastObjective:
         weights: Tensor,
         noise: float = 0.0,
         *,
+        noise_spectrum: str = "white",
         physics: BalanceTerms | None = None,
         data_loss: DataLoss | None = None,
         channel_weights: Tensor | None = None,
@@ -85,6 +87,7 @@ class ForecastObjective:
         self.stepper = stepper
         self.weights = weights.to(stepper.static.device)
         self.noise = noise
+        self.noise_spectrum = noise_spectrum
         self.physics = physics
         self.data_loss = data_loss or _default_loss(stepper, self.weights)
         self.channel_weights = None if channel_weights is None else channel_weights.to(self.weights)
@@ -172,7 +175,7 @@ class ForecastObjective:
         states = slice(self.stepper.window)
         window = self.stepper.anomaly(batch.state[:, states], batch.background[:, states])
         if self.noise and generator is not None:
-            noise = normal(window.shape, generator).to(window)
+            noise = NOISES[self.noise_spectrum](window.shape, generator).to(window)
             window = window + self.noise * noise * self.stepper.mask
         return window
 

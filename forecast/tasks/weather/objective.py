@@ -40,6 +40,7 @@ def build_objective(
         stepper,
         weights,
         config.train.noise,
+        noise_spectrum=config.train.noise_spectrum,
         physics=physics,
         data_loss=build_loss(config.loss, stepper, store.grid, weights=weights),
         channel_weights=channel_weights(config.loss, store.channels),

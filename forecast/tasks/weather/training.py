@@ -160,6 +160,7 @@ def train(config: WeatherConfig, *, device: str | None, progress: Progress | Non
             stepper,
             weights,
             settings.noise,
+            noise_spectrum=settings.noise_spectrum,
             bands=bands,
             channel_weights=weighting,
             pushforward=settings.pushforward,

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from fourcaster.fno.parallel.processes import Processes, ProcessLostError
-from fourcaster.fno.random import PartGenerator, normal
+from fourcaster.fno.random import NOISES, PartGenerator
 from fourcaster.fno.training import TrainSettings
 
 
@@ -60,12 +60,16 @@ def test_a_request_to_one_process_stops_all_and_one_process_resumes(trained, kin
     assert _worst(one, resumed) < 1e-6
 
 
-def test_samples_have_the_same_noise_in_any_number_of_processes():
-    whole = normal((7, 2, 3), torch.Generator().manual_seed(1))
+@pytest.mark.parametrize("draw", NOISES.values(), ids=NOISES)
+def test_samples_have_the_same_noise_in_any_number_of_processes(draw):
+    whole = draw((7, 6, 3), torch.Generator().manual_seed(1))
     for rank in range(3):
-        part = PartGenerator.like(torch.Generator().manual_seed(1), 7, slice(rank, None, 3))
-        own = whole[rank::3]
-        assert torch.equal(normal(own.shape, part), own)
+        for rows in (slice(0, 6), slice(2, 5)):
+            part = PartGenerator.like(
+                torch.Generator().manual_seed(1), 7, slice(rank, None, 3), rows=(6, rows)
+            )
+            own = whole[rank::3, rows]
+            assert torch.equal(draw(own.shape, part), own)
 
 
 def test_a_lost_connection_is_named_and_other_errors_are_not_changed():
