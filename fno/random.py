@@ -140,8 +140,8 @@ def normal(shape: Sequence[int], generator: torch.Generator) -> Tensor:
 def pink_normal(shape: Sequence[int], generator: torch.Generator) -> Tensor:
     """Return normal numbers, correlated along the last two dimensions, with variance 1, on the CPU.
 
-    The amplitude at wavenumber k, in cycles per domain, is proportional to 1 / max(k, 1), so that every octave
-    of wavenumbers has the same variance, and both dimensions are periodic.
+    The amplitude at wavenumber k, in cycles per domain, is proportional to 1 / max(k, 1), so that every
+    octave of wavenumbers has the same variance, and both dimensions are periodic.
 
     Args:
         shape: as for ``normal``, with at least three dimensions.
