@@ -34,11 +34,11 @@ from stress_start import Forked, Forker, start_command
 
 from fourcaster.datasets.adapters.sources import open_sources
 from fourcaster.datasets.ingest.write import write_store
+from fourcaster.fno.training.log import MEASURED
 from fourcaster.fno.training.state import load_state
 from fourcaster.forecast.checkpoint.meta import read_meta
 
 HERE = Path(__file__).parent
-MEASURED = ("time", "waiting", "megabytes_per_second")
 STARTUP = 0.2  # fraction of the kills before the first step
 LONGEST = 10.0  # allowed time between SIGTERM and the end of the process [s]
 

@@ -220,10 +220,7 @@ class StoreBatches:
         All processes yield the same number of batches, some of which can be empty. The rollout is shortened
         until the period has at least four samples.
         """
-        period = self.validation_period
-        while steps > 1 and len(self.starts(period, self.window + steps)) < 4:
-            steps -= 1
-        starts = self.starts(period, self.window + steps)
+        starts, steps = self._validation_starts(steps)
         if len(starts):
             positions = np.linspace(0, len(starts) - 1, min(samples, len(starts)))
             selected = starts[np.unique(positions.round().astype(int))]
@@ -231,6 +228,28 @@ class StoreBatches:
                 part = self._own(batch)
                 read = self.reader.read(part if len(part) else batch[:1], self.window + steps)
                 yield read.first(len(part))
+
+    def validation_sample(self, steps: int) -> tuple[Batch, np.datetime64] | None:
+        """Return the sample in the middle of the validation period, and the last time of its input.
+
+        None without validation data.
+
+        Args:
+            steps: number of states after the input window, shortened as for ``validation``.
+        """
+        starts, steps = self._validation_starts(steps)
+        if not len(starts):
+            return None
+        start = starts[len(starts) // 2 : len(starts) // 2 + 1]
+        batch = self.reader.read(start, self.window + steps)
+        return batch, self.reader.fields.times[start[0] + self.window - 1]
+
+    def _validation_starts(self, steps: int) -> tuple[Positions, int]:
+        """Return the first positions of all validation samples, and their number of steps."""
+        period = self.validation_period
+        while steps > 1 and len(self.starts(period, self.window + steps)) < 4:
+            steps -= 1
+        return self.starts(period, self.window + steps), steps
 
     def _shuffle(self, starts: Positions, rng: np.random.Generator) -> tuple[Positions, Positions]:
         """Return all samples in order, and the ends of pools, rounded down to whole batches."""

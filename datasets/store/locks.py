@@ -15,6 +15,7 @@ from pathlib import Path
 
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _WITHOUT = "FOURCASTER_NO_LOCKS"
+_PROBE_SECONDS = 0.02  # longest time that a look at a lock takes
 _READ_SECONDS = 1.0  # time that the owner of a lock may take to identify itself in the file
 
 
@@ -88,6 +89,28 @@ def exclusive(path: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
+def writer_of(path: Path) -> str | None:
+    """Return a description of the process that is writing ``path``; None if there is none, or none is known.
+
+    Args:
+        path: output that a process may have locked.
+    """
+    try:
+        file = path.with_name(f".{path.name}.lock")
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _read_owner(descriptor)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return None
+
+
 def _create_folder(folder: Path) -> list[Path]:
     """Create a folder and its parents; return the new ones, the deepest first."""
     created = [f for f in (folder, *folder.parents) if not f.exists()]
@@ -119,6 +142,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _acquire(file: Path, path: Path) -> int:
     """Return the descriptor of the locked file."""
+    attempts = 2
     while True:
         try:
             descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
@@ -131,6 +155,11 @@ def _acquire(file: Path, path: Path) -> int:
             if _still_named(file, descriptor):
                 return descriptor
         except BlockingIOError:
+            attempts -= 1
+            if attempts:  # ``writer_of`` locks the file for a moment
+                os.close(descriptor)
+                time.sleep(_PROBE_SECONDS)
+                continue
             text = _read_owner(descriptor)
             os.close(descriptor)
             raise OutputLockedError(

@@ -16,7 +16,14 @@ from .loop import TrainingRecord, train
 from .objectives.supervised import Criterion, Predict, SupervisedObjective
 from .settings import TrainSettings
 
-_WITHOUT_EFFECT = ("checkpoint_minutes", "parallel", "latitude_bands")
+_WITHOUT_EFFECT = (
+    "checkpoint_minutes",
+    "parallel",
+    "latitude_bands",
+    "loggers",
+    "log_every",
+    "pictures",
+)
 
 
 def fit(
@@ -46,7 +53,8 @@ def fit(
         loss: function of prediction and target, such as ``torch.nn.MSELoss()``; it may return several terms
             by name, whose sum is the loss.
         folder: folder of the state and the log.
-        settings: training settings; ``batch_size`` and the settings of rollouts and noise have no effect.
+        settings: training settings; ``batch_size``, ``pictures`` and the settings of rollouts and noise have
+            no effect.
         validation: validation batches.
         predict: function of the network and a batch that returns prediction and target; by default a batch is
             ``(*inputs, target)``.

@@ -22,8 +22,9 @@ from torch import nn
 from ..errors import NonFiniteError, StoppedError
 from ..parallel.processes import Processes
 from ..progress import Progress
-from .log import TrainingLog
-from .protocols import BatchSource, Objective
+from .loggers import check_loggers
+from .protocols import BatchSource, Objective, Pictures
+from .reporter import Reporter
 from .settings import TrainSettings
 from .throughput import ThroughputMeter
 from .trainer import Trainer
@@ -87,6 +88,8 @@ def train(
     stop: Callable[[], bool] | None = None,
     watch: Callable[[Rescuable], None] | None = None,
     processes: Processes = Processes(),
+    pictures: Pictures | None = None,
+    lead_hours: float | None = None,
 ) -> TrainingRecord:
     """Train ``model`` in place; it ends with the averaged weights of the best validation score.
 
@@ -108,13 +111,17 @@ def train(
             takes too long.
         processes: processes that call this function together, each with its part of the batches; the first
             one writes the files.
+        pictures: pictures to draw after validations; an error in them is reported and ends no training.
+        lead_hours: duration of a step of the validation rollouts [h], for reports.
 
     Raises:
         StoppedError: ``stop`` returned True.
+        RegistryError: a logger does not exist, or its package is not installed.
         OtherRunError: the saved state belongs to other settings.
         NonFiniteError: a term of the loss, the gradient, the weights or the saved state are not finite; the
             message names the step and the term or parameter, and the last saved state is kept.
     """
+    check_loggers(settings.loggers)
     trainer = Trainer(
         model,
         objective,
@@ -125,27 +132,27 @@ def train(
         description=description,
         processes=processes,
     )
+    trainer.lead_hours = lead_hours
     if watch is not None:
         watch(trainer)
     trainer.resume()
     trainer.warn_without_validation()
-    log = TrainingLog(folder / "log.jsonl", trainer.step) if processes.leads else None
-    if log is not None:
-        log.complete(trainer.restorations)
-    while not trainer.finished:
-        try:
-            record = _train_epoch(trainer, progress=progress, stop=stop)
-        except NonFiniteError as error:
-            if settings.on_non_finite != "restore":
-                raise
-            trainer.restore(error)
-            if log is not None:
-                log.complete(trainer.restorations)
-            continue
-        if log is not None:
-            log.write(record)
-        trainer.save()
-        trainer.keep_epoch()
+    reporter = Reporter(trainer, folder, progress=progress, pictures=pictures)
+    try:
+        while not trainer.finished:
+            try:
+                _train_epoch(trainer, reporter, stop)
+            except NonFiniteError as error:
+                if settings.on_non_finite != "restore":
+                    raise
+                trainer.restore(error)
+                reporter.restored()
+                continue
+            trainer.save()
+            trainer.keep_epoch()
+            reporter.epoch_saved()
+    finally:
+        reporter.close()
     if trainer.stopped_early:
         logger.info("no better validation score for %d epochs: training ends early", settings.patience)
     model.load_state_dict(trainer.best or trainer.average)
@@ -159,10 +166,8 @@ def train(
     )
 
 
-def _train_epoch(
-    trainer: Trainer, *, progress: Progress | None, stop: Callable[[], bool] | None
-) -> dict[str, Any]:
-    """Train to the end of the present epoch, and return its record for the log."""
+def _train_epoch(trainer: Trainer, reporter: Reporter, stop: Callable[[], bool] | None) -> None:
+    """Train to the end of the present epoch, and validate."""
     settings = trainer.settings
     source = trainer.source
     epoch = trainer.epochs_ended
@@ -170,19 +175,18 @@ def _train_epoch(
     start = trainer.step - epoch * source.steps_per_epoch()
     saved = time.monotonic()
     with closing(source.epoch(epoch, settings.rollout_length(epoch), start)) as batches:  # type: ignore[type-var]
-        throughput = ThroughputMeter(batches)
+        throughput = ThroughputMeter(batches, trainer.placement.parts)
         # All batches of the epoch were used if the run was interrupted before its validation.
         for batch in throughput if trainer.step < end else ():
             terms = trainer.train_step(batch)
-            if progress:
-                losses = "  ".join(f"{name} {value:.4g}" for name, value in terms.items())
-                text = f"epoch {epoch + 1}/{settings.epochs}  {losses}  {throughput}"
-                progress(trainer.step, trainer.total, text)
+            reporter.step(terms, throughput, last=trainer.step == end)
             if stop is not None and trainer.step < trainer.total and stop():
                 trainer.save()
+                reporter.saved()
                 raise StoppedError(f"the state after step {trainer.step} of {trainer.total} is saved")
             due = time.monotonic() - saved > 60 * settings.checkpoint_minutes
             if trainer.step < end and trainer.processes.any(due):
                 trainer.save()
+                reporter.saved()
                 saved = time.monotonic()
-    return trainer.end_epoch(throughput)
+    reporter.epoch(trainer.end_epoch(throughput), throughput)

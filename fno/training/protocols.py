@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -81,3 +82,22 @@ class Objective(Protocol[B_contra]):
 
     def errors(self, batch: B_contra) -> Tensor:
         """Return the mean square errors of a validation batch, shape (steps, channels)."""
+
+
+class Pictures(Protocol):
+    """Pictures of a training run, drawn by the first process after a validation."""
+
+    def due(self, *, last: bool) -> bool:
+        """Return whether to draw now.
+
+        Args:
+            last: whether training ends with this validation.
+        """
+        ...
+
+    def predict(self) -> None:
+        """Compute what is drawn of the model, which has its averaged weights during the call."""
+
+    def draw(self) -> dict[str, Path]:
+        """Draw, and return the PNG files by name. The log contains the validation."""
+        ...

@@ -1,16 +1,19 @@
 """Settings of a training run; its schedules are functions of the step alone."""
 
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..errors import SettingError
 from ..random import NOISES
+from .checks import check_finite, check_range
 from .execution import CHECKPOINTING
 from .optimizers import OPTIMIZERS, OptimizerOptions
 from .schedules import SCHEDULES
+
+PICTURES = ("auto", "always", "never")
+"""When pictures of a run are drawn."""
 
 _ALWAYS_IDENTIFYING = {
     "epochs",
@@ -40,37 +43,11 @@ _WITHOUT_EFFECT = {
     "on_non_finite",
     "restore_factor",
     "max_restores",
+    "loggers",
+    "log_every",
+    "pictures",
 }
 """Settings that the result does not depend on; how a failed run was restored is part of its state."""
-
-
-def check_range(settings: Any, **ranges: tuple[float, float]) -> None:
-    """Check that settings lie within their ranges.
-
-    Args:
-        settings: dataclass of settings.
-        ranges: smallest and largest value by name of the setting.
-
-    Raises:
-        SettingError: a setting is out of its range.
-    """
-    for name, (smallest, largest) in ranges.items():
-        value = getattr(settings, name)
-        if not smallest <= value <= largest:
-            limit = f"at least {smallest:g}" if value < smallest else f"at most {largest:g}"
-            raise SettingError(f"{name} must be {limit}, got {value}")
-
-
-def check_finite(settings: Any) -> None:
-    """Check that all numbers of a dataclass of settings are finite.
-
-    Raises:
-        SettingError: a number is not finite.
-    """
-    for field in fields(settings):
-        value = getattr(settings, field.name)
-        if isinstance(value, float) and not math.isfinite(value):
-            raise SettingError(f"{field.name} must be a finite number, got {value}")
 
 
 @dataclass(frozen=True)
@@ -138,6 +115,13 @@ class TrainSettings:
         latitude_bands: number of processes that share each grid, of which each has a band of latitudes, for
             grids whose activations exceed the memory of a device; 1 for whole grids. It divides the number of
             processes.
+        loggers: where loss, learning rate, speed and validation scores are recorded, besides ``log.jsonl``:
+            ``tensorboard``, ``wandb``, ``mlflow``, names registered under the entry point group
+            ``fourcaster.loggers``, or ``module:Class``. None by default.
+        log_every: number of steps between two records of the loggers; each validation is recorded as well.
+        pictures: when curves of the training, a forecast and its spectrum are drawn next to the log:
+            ``auto``, after a validation if drawing takes at most 2 % of the time of the run, so that short
+            runs have none; ``always``, after each validation; or ``never``.
 
     Raises:
         SettingError: a setting is out of its range.
@@ -179,6 +163,9 @@ class TrainSettings:
     freeze: tuple[str, ...] = ()
     parallel: str = "ddp"
     latitude_bands: int = 1
+    loggers: tuple[str, ...] = ()
+    log_every: int = 10
+    pictures: str = "auto"
 
     def __post_init__(self) -> None:
         if self.precision not in ("float32", "bf16"):
@@ -193,6 +180,7 @@ class TrainSettings:
             ("activation_checkpointing", CHECKPOINTING),
             ("on_non_finite", ("stop", "restore")),
             ("noise_spectrum", NOISES),
+            ("pictures", PICTURES),
         ):
             if getattr(self, name) not in choices:
                 known = ", ".join(repr(choice) for choice in choices)
@@ -212,9 +200,12 @@ class TrainSettings:
             keep_last=(0, 10**6),
             patience=(0, 10**6),
             max_restores=(0, 1000),
+            log_every=(1, 10**9),
             seed=(0, 2**63 - 1),
         )
         check_finite(self)
+        if len(set(self.loggers)) < len(self.loggers):
+            raise SettingError(f"loggers must differ from one another, got {list(self.loggers)[:20]}")
         if self.compile and self.activation_checkpointing != "none":
             raise SettingError("compile cannot be combined with activation_checkpointing; choose one of them")
         if self.accumulation > self.batch_size:

@@ -91,14 +91,30 @@ def load_state(path: Path) -> tuple[dict[str, Tensors], dict[str, Any]]:
         ValueError: the file is not a training state.
     """
     groups: dict[str, Tensors] = {}
+    meta = load_meta(path)
     try:
         entries = read_header(path)
         check_memory(path, sum(entry.nbytes for entry in entries.values()))
-        with safe_open(path, framework="pt") as file:
-            meta = json.loads(file.metadata()["meta"])
         for key, tensor in read_file(path, entries).items():
             group, name = key.split(":", 1)
             groups.setdefault(group, {})[name] = tensor
+    except FileNotFoundError:
+        raise
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError, RecursionError) as error:
+        raise not_a_state(path, str(error)) from error
+    return groups, meta
+
+
+def load_meta(path: Path) -> dict[str, Any]:
+    """Return the metadata that ``save_state`` wrote, without reading the tensors.
+
+    Raises:
+        ValueError: the file is not a training state.
+    """
+    try:
+        read_header(path)
+        with safe_open(path, framework="pt") as file:
+            meta = json.loads(file.metadata()["meta"])
     except FileNotFoundError:
         raise
     except (SafetensorError, KeyError, TypeError, ValueError, OSError, RecursionError) as error:
@@ -108,7 +124,7 @@ def load_state(path: Path) -> tuple[dict[str, Tensors], dict[str, Any]]:
     for name, value in meta.items():
         if not _is_valid(name, value):
             raise not_a_state(path, f"its {name} is {str(value)[:80]!r}")
-    return groups, StateMeta(meta, path)
+    return StateMeta(meta, path)
 
 
 def load_own_state(
@@ -151,11 +167,11 @@ def not_a_state(path: Path, why: str) -> ValueError:
 
 def _is_valid(name: str, value: Any) -> bool:
     """Return whether a value of the metadata has the type and range that its name requires."""
-    if name in ("step", "done", "stale"):
+    if name in ("step", "done", "stale", "total"):
         return type(value) is int and 0 <= value < 2**53
     if name == "best_epoch":
         return value is None or (type(value) is int and 0 <= value < 2**53)
-    if name == "best_score":
+    if name in ("best_score", "lead_hours"):
         return value is None or (isinstance(value, float | int) and not isinstance(value, bool))
     if name == "window":
         return isinstance(value, dict) and type(value.get("iterations")) is int

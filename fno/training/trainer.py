@@ -3,7 +3,8 @@
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ class Trainer(TrainerState):
         settings = self.settings
         batch = batch.to(self.device)
         for group in self.optimizer.param_groups:
-            group["lr"] = settings.rate(self.step, self.total) * self.rate_scale
+            group["lr"] = self.rate_of(self.step)
         self.model.train()
         with self._lock:
             self._weights = {name: t.detach().clone() for name, t in self._buffers.items()}
@@ -179,30 +180,39 @@ class Trainer(TrainerState):
                 "or a longer period without gaps"
             )
 
-    @torch.no_grad()
-    def validate(self) -> list[float] | None:
-        """Return the root mean square error of the averaged weights at each step, averaged over channels.
-
-        None without validation data.
-        """
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Let the model have its averaged weights, in evaluation mode and without gradients, in a block."""
         current = {name: t.clone() for name, t in self.model.state_dict().items()}
         with self._lock:
             self._weights = current
             self.model.load_state_dict(self.average)
         self.model.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            with self._lock:
+                self.model.load_state_dict(current)
+                self._weights = {}
+
+    def validate(self) -> list[float] | None:
+        """Return the root mean square error of the averaged weights at each step, averaged over channels.
+
+        None without validation data.
+        """
+        settings = self.settings
         total = torch.zeros(())
         samples = 0
-        for batch in self.source.validation(self.settings.validation_steps, self.settings.validation_samples):
-            errors = self.spread.errors(batch.to(self.device)).cpu()
-            # A process without a sample still takes part in the forward pass of a sharded model.
-            total = total + (len(batch) * errors if len(batch) else torch.zeros_like(errors))
-            samples += len(batch)
-        samples = int(self.processes.sums({"samples": samples})["samples"])
-        if samples:
-            total = self.processes.total(total)
-        with self._lock:
-            self.model.load_state_dict(current)
-            self._weights = {}
+        with self.averaged():
+            for batch in self.source.validation(settings.validation_steps, settings.validation_samples):
+                errors = self.spread.errors(batch.to(self.device)).cpu()
+                # A process without a sample still takes part in the forward pass of a sharded model.
+                total = total + (len(batch) * errors if len(batch) else torch.zeros_like(errors))
+                samples += len(batch)
+            samples = int(self.processes.sums({"samples": samples})["samples"])
+            if samples:
+                total = self.processes.total(total)
         return (total / samples).sqrt().mean(dim=1).tolist() if samples else None
 
     def end_epoch(self, throughput: ThroughputMeter[Any]) -> dict[str, Any]:
@@ -213,13 +223,16 @@ class Trainer(TrainerState):
         Args:
             throughput: data throughput of the epoch.
         """
+        started = time.monotonic()
         errors = self.validate()
         with self._lock:
             record = self._evaluate(self.epochs_ended, errors)
             record["rollout"] = self.settings.rollout_length(self.epochs_ended)
+            record["learning_rate"] = self.rate
             record["time"] = time.time()
-            record["megabytes_per_second"] = round(throughput.rate, 2)
-            record["waiting"] = round(throughput.waiting, 4)
+            record["seconds"] = round(throughput.seconds, 3)
+            record["validation_seconds"] = round(time.monotonic() - started, 3)
+            record |= throughput.to_dict()
             self.epochs_ended += 1
             self._sums = {}
         return record

@@ -52,6 +52,7 @@ class TrainerState:
         origin: record of the run whose weights this one started from, if any.
         saved_step: step of the state on disk; None if there is none.
         save_seconds: longest time that saving the state took [s].
+        lead_hours: duration of a step of the validation rollouts [h], for reports; None if unknown.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class TrainerState:
         self.origin: dict[str, Any] | None = None
         self.saved_step: int | None = None
         self.save_seconds = 0.0
+        self.lead_hours: float | None = None
         self._sums: dict[str, list[float]] = {}  # sum and number of the terms of the loss in this epoch
         self._lock = threading.RLock()  # while the state changes or is saved
         self._complete = False  # whether the state is that after a whole step
@@ -111,6 +113,15 @@ class TrainerState:
     def rate_scale(self) -> float:
         """Factor on the learning rate after returns to an earlier state."""
         return self.restorations[-1].rate_scale if self.restorations else 1.0
+
+    def rate_of(self, step: int) -> float:
+        """Return the learning rate of a step, from 0."""
+        return self.settings.rate(step, self.total) * self.rate_scale
+
+    @property
+    def rate(self) -> float:
+        """Learning rate of the last completed step, or of the first one."""
+        return self.rate_of(max(0, self.step - 1))
 
     @property
     def finished(self) -> bool:
@@ -188,6 +199,8 @@ class TrainerState:
             raise self.non_finite(str(error)) from None
         meta = {
             "step": self.step,
+            "total": self.total,
+            "lead_hours": self.lead_hours,
             "best_score": self.best_score,
             "best_epoch": self.best_epoch,
             "unvalidated": self._ended(self.step) > self.epochs_ended,

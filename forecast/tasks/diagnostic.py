@@ -32,6 +32,7 @@ from ..inference.diagnostic import DiagnosticForecaster
 from ..inference.forecaster import Forecaster
 from ..interruption import saving_when_stopped
 from ..model import build_network
+from ..monitoring.pictures import RunPictures
 from .base import MissingOptionError, Task, TrainResult
 from .weather.parent import open_parent
 
@@ -190,7 +191,8 @@ def _train(config: DiagnosticConfig, *, device: str, progress: Progress | None) 
     parent = None if config.parent is None else open_parent(config.parent)
     states, others = _open(config, backbone)
     content = config.model_dump(mode="json", exclude={"output": True, "data": {"store", "cache_bytes"}})
-    content["train"].pop("checkpoint_minutes")
+    for name in ("checkpoint_minutes", "loggers", "log_every", "pictures"):
+        content["train"].pop(name)
     times = states.dataset["time"].values.astype(str).tolist()
     identities = [backbone.identity, None if parent is None else parent.record["checksum"]]
     digest = fingerprint([content, identities, times, dict(states.dataset.attrs)])
@@ -242,6 +244,8 @@ def _train(config: DiagnosticConfig, *, device: str, progress: Progress | None) 
             fingerprint=digest,
             progress=progress,
             stop=requested,
+            pictures=RunPictures(output / "state", settings.pictures),
+            lead_hours=float(states.step / np.timedelta64(1, "h")),
         )
     target = others.channels[-1]
     attrs = others.dataset[target.variable].attrs

@@ -124,6 +124,18 @@ class ForecastObjective:
         return torch.stack([area_weighted_mse(p, truth, self.weights) for _, p, truth in steps])
 
     @torch.no_grad()
+    def forecast(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the forecast of the last state of each sample and the true one, in physical units.
+
+        Both have the shape (batch, channel, H, W), and are NaN outside the mask of a channel.
+        """
+        *_, (t, prediction, _) = self._rollout(batch, self._window(batch))
+        inside = self.stepper.mask.to(prediction.device) > 0
+        states = self.stepper.state(prediction, batch.background[:, t]), batch.state[:, t]
+        first, second = (torch.where(inside, state, torch.nan) for state in states)
+        return first, second
+
+    @torch.no_grad()
     def balance_errors(self, batch: Batch) -> dict[str, Tensor]:
         """Return for each balance the mean square difference of its residual in forecast and truth."""
         steps = list(self._rollout(batch, self._window(batch)))

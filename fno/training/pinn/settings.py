@@ -5,7 +5,7 @@ from typing import Literal
 
 from ...errors import SettingError
 from ...losses.weighting import Kind
-from ..settings import check_finite, check_range
+from ..checks import check_finite, check_range
 from .collocation import Sampling
 
 

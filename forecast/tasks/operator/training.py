@@ -34,6 +34,7 @@ from ...checkpoint.solution import build_operator, input_invariants, residual_of
 from ...config.operator import FORECAST_SETTINGS, SolutionConfig
 from ...device import pick_device
 from ...interruption import saving_when_stopped
+from ...monitoring.pictures import RunPictures
 from ..base import TrainResult
 
 STATISTICS_SAMPLES = 256  # from which scales and ranges are computed
@@ -181,6 +182,7 @@ def train_setting(
             progress=progress,
             stop=guard.stop,
             watch=guard.watch,
+            pictures=RunPictures(state, setting.config.train.pictures),
         )
     provenance = {
         "fingerprint": identity.digest,

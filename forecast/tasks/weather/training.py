@@ -34,6 +34,7 @@ from ...config.weather import WeatherConfig
 from ...device import pick_device
 from ...interruption import saving_when_stopped
 from ...model import build_stepper
+from ...monitoring.pictures import RunPictures
 from ..base import TrainResult
 from .checks import check_channels, check_samples
 from .cost import require_memory
@@ -44,6 +45,7 @@ from .objective import build_objective, physics_terms
 from .parent import Layout, open_parent
 from .placement import place
 from .reading import block_length, open_fields
+from .sample import ValidationSample
 
 log = logging.getLogger(__name__)
 Comparison = dict[str, dict[str, float | None]]
@@ -171,6 +173,11 @@ def train(config: WeatherConfig, *, device: str | None, progress: Progress | Non
         objective.average = processes.mean
         batches = source
     objective.labels = field_labels(store)
+    hours = float(store.step / np.timedelta64(1, "h"))
+    # A sharded model, and one on a part of the grid, cannot forecast in one process.
+    alone = processes.count == 1 or (placement.bands == 1 and settings.parallel == "ddp")
+    sample = ValidationSample(objective, source, store, settings.validation_steps) if alone else None
+    pictures = RunPictures(output / "state", settings.pictures, lead_hours=hours, sample=sample)
     with saving_when_stopped(output / "state", processes) as guard:
         record = fit(
             stepper,
@@ -184,6 +191,8 @@ def train(config: WeatherConfig, *, device: str | None, progress: Progress | Non
             stop=guard.stop,
             watch=guard.watch,
             processes=processes,
+            pictures=pictures,
+            lead_hours=hours,
         )
     comparison = {}
     if physics is not None and control is not None:

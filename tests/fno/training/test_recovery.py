@@ -16,6 +16,7 @@ from fourcaster.fno.errors import NonFiniteError, OtherRunError, StoppedError
 from fourcaster.fno.training import ForecastObjective, Loss, TrainSettings, train
 from fourcaster.fno.training.changes import explain_changes, list_changes
 from fourcaster.fno.training.diagnosis import FieldLabels
+from fourcaster.fno.training.log import MEASURED
 from fourcaster.fno.training.start import fork_state
 from fourcaster.fno.training.state import load_state, save_state
 
@@ -99,7 +100,7 @@ def records(folder):
     """Return the log without measured values."""
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     for line in lines:
-        for name in ("time", "waiting", "megabytes_per_second"):
+        for name in MEASURED:
             line.pop(name, None)
     return lines
 
