@@ -40,7 +40,17 @@ ORDER = {
         "training",
     ),
     "datasets": ("durations", "suggestions", "units", "scalars", "loaders", "pde"),
-    "forecast": ("text", "config", "checkpoint", "inference", "verification", "tasks", "jobs", "cli"),
+    "forecast": (
+        "text",
+        "config",
+        "checkpoint",
+        "inference",
+        "verification",
+        "monitoring",
+        "tasks",
+        "jobs",
+        "cli",
+    ),
 }
 """Directories and modules of each package; each may import only those listed before it."""
 

@@ -3,7 +3,6 @@
 Nothing of it has an influence on the training. One process of a run reports.
 """
 
-import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,12 +11,11 @@ from typing import Any
 from ..progress import Progress
 from .log import TrainingLog, losses_of, read_lines
 from .loggers import LoggerGroup, RunInfo
+from .pictures import draw
 from .protocols import Pictures
 from .status import LiveStatus
 from .throughput import ThroughputMeter
 from .trainer import Trainer
-
-log = logging.getLogger(__name__)
 
 
 class Reporter:
@@ -118,29 +116,22 @@ class Reporter:
 
     def _draw(self) -> dict[str, Path]:
         """Draw pictures if it is time to; after a failure, never again."""
-        pictures = self.pictures
-        try:
-            if pictures is None or not pictures.due(last=self.trainer.finished):
-                return {}
-            with self.trainer.averaged():
-                pictures.predict()
-            return pictures.draw()
-        except Exception as error:  # noqa: BLE001  no picture may end the training
-            self.pictures = None
-            reason = " ".join(str(error).split())[:200]
-            log.warning(
-                "drawing failed (%s: %s); training goes on without pictures", type(error).__name__, reason
-            )
+        if self.pictures is None:
             return {}
+        paths = draw(self.pictures, last=self.trainer.finished, weights=self.trainer.averaged())
+        if paths is None:
+            self.pictures = None
+        return paths or {}
 
     def _show(self, terms: Mapping[str, float], throughput: ThroughputMeter[Any]) -> None:
         if self.progress is None:
             return
         trainer = self.trainer
         epoch = min(-(-trainer.step // trainer.source.steps_per_epoch()), trainer.settings.epochs)
-        losses = "  ".join(f"{name} {value:.4g}" for name, value in terms.items())
-        parts = [f"epoch {epoch}/{trainer.settings.epochs}", losses, f"rate {trainer.rate:.2g}"]
-        self.progress(trainer.step, trainer.total, "  ".join([*parts, self._validated(), str(throughput)]))
+        losses = [f"{name} {value:.4g}" for name, value in terms.items()]
+        parts = [f"epoch {epoch}/{trainer.settings.epochs}", *losses, self._validated()]
+        text = ", ".join([*parts, f"rate {trainer.rate:.2g}", str(throughput)])
+        self.progress(trainer.step, trainer.total, text)
 
     def _validated(self) -> str:
         """Return the last validation as text: the error at the first, middle and last step."""
@@ -153,7 +144,7 @@ class Reporter:
             for n in numbers
         ]
         best = self.trainer.best_epoch
-        return f"validation {' '.join(values)}" + ("" if best is None else f" best in epoch {best + 1}")
+        return f"validation {' '.join(values)}" + ("" if best is None else f", best in epoch {best + 1}")
 
     def _lead(self, number: int, *, padded: bool = False) -> str:
         """Return the lead time of a step of a validation rollout."""

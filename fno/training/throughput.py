@@ -36,9 +36,10 @@ class ThroughputMeter(Generic[B]):
         while True:
             requested = time.monotonic()
             batch = next(self._batches, None)
-            self._waited += time.monotonic() - requested
+            received = time.monotonic()
+            self._waited += received - requested
             if batch is None:
-                self._ended = time.monotonic()
+                self._ended = received
                 return
             self.steps += 1
             self._bytes += batch.nbytes
@@ -63,7 +64,8 @@ class ThroughputMeter(Generic[B]):
     @property
     def seconds(self) -> float:
         """Time since the first batch was requested, until the last one was used [s]."""
-        return max(1e-9, (self._ended or time.monotonic()) - self._started)
+        now = time.monotonic() if self._ended is None else self._ended
+        return max(1e-9, now - self._started)
 
     def to_dict(self) -> dict[str, float]:
         """Return the measurements for a log."""
@@ -74,4 +76,4 @@ class ThroughputMeter(Generic[B]):
         }
 
     def __str__(self) -> str:
-        return f"{self.samples:.3g} samples/s  {self.rate:.3g} MB/s  {self.waiting:.0%} waiting for data"
+        return f"{self.samples:.3g} samples/s, {self.rate:.3g} MB/s, {self.waiting:.0%} waiting for data"

@@ -156,22 +156,25 @@ def simulate(
 
 @app.command()
 def inspect(
-    path: Annotated[str, typer.Argument(help="Store, checkpoint, forecast or CF file.")],
+    path: Annotated[str, typer.Argument(help="Store, training run, checkpoint, forecast or CF file.")],
     lead_units: LeadUnits = None,
     follow_links: FollowLinks = False,
     trust: Trust = None,
     as_json: Json = False,
 ) -> None:
-    """Describe a store, checkpoint, forecast or file.
+    """Describe a store, checkpoint, forecast or file, or the state of a training run.
 
     Example: forecast inspect quickstart/checkpoint
     """
     with reported(), trusted(trust):
         from ..inspection import inspect as run_inspect
+        from ..monitoring.run import RunSummary
         from .display import describe
 
-        result = run_inspect(path, lead_units, follow_links=follow_links).to_dict()
-    show(result, as_json, describe(result))
+        summary = run_inspect(path, lead_units, follow_links=follow_links)
+        values = summary.to_dict()
+        lines = summary.lines() if isinstance(summary, RunSummary) else values
+    show(values, as_json, describe(lines))
 
 
 for _verb in (check, train, finetune, run, verify, plot):

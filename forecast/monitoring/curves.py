@@ -92,7 +92,7 @@ def _draw_scores(panel: "Axes", epochs: Sequence[Record], lead_hours: float | No
         best = int(np.nanargmin(scores))
         panel.plot(x[best], scores[best], "k*", markersize=12, label=f"best: epoch {x[best]}")
     panel.set_ylim(bottom=0)
-    panel.legend(fontsize="small")
+    panel.legend(fontsize="small", loc="lower right", ncols=2)
     panel.grid(alpha=0.3)
 
 
@@ -106,7 +106,7 @@ def _draw_leads(panel: "Axes", epochs: Sequence[Record], lead_hours: float | Non
     scored = [record for record in validated if "validation_score" in record]
     chosen = {"first": validated[0], "last": validated[-1]}
     if scored:
-        chosen["best"] = min(scored, key=lambda record: record["validation_score"])
+        chosen["best"] = min(scored, key=lambda record: float(record["validation_score"]))
     styles = {"first": "C7--", "last": "C0-", "best": "k-"}
     for name, record in chosen.items():
         steps = range(1, len(record["validation_rmse"]) + 1)

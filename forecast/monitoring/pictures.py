@@ -160,9 +160,7 @@ def _draw_spectra(sample: Sample, epoch: int) -> "Figure":
     chosen = [first, *others.values()][:_PANELS]
     names = [f"{sample.channels[i]} [{sample.channels[i].units}]" for i in chosen]
     title = f"power spectrum, {_when(sample)}, epoch {epoch}"
-    return draw_spectra(
-        sample.forecast[chosen], sample.truth[chosen], names, grid=sample.grid, title=title
-    )
+    return draw_spectra(sample.forecast[chosen], sample.truth[chosen], names, grid=sample.grid, title=title)
 
 
 def _shown(channels: Sequence[Channel]) -> int:

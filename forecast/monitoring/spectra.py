@@ -48,10 +48,9 @@ def power_spectrum(fields: NDArray[np.floating], grid: Grid) -> PowerSpectrum:
     means = np.nanmean(np.where(missing.all(axis=(1, 2), keepdims=True), 0, fields), axis=(1, 2))
     values = torch.from_numpy(np.where(missing, means[:, None, None], fields).astype(np.float64))
     area = torch.from_numpy(np.array(grid.area_weights, dtype=np.float64))[:, None]
-    if grid.sphere is None or len(area) > _MOST_ROWS:
-        if grid.periodic[1] and not grid.periodic[0]:
-            return PowerSpectrum("zonal wavenumber", _zonal(values, area).numpy())
-    weights = (area / area.sum() / grid.shape[1]).expand(count, *grid.shape)
+    if (grid.sphere is None or len(area) > _MOST_ROWS) and grid.periodic[1] and not grid.periodic[0]:
+        return PowerSpectrum("zonal wavenumber", _zonal(values, area).numpy())
+    weights = area.expand(count, *grid.shape)
     domain = LossDomain(grid, weights, torch.ones(count, dtype=torch.float64))
     if grid.sphere is not None and len(area) <= _MOST_ROWS:
         power = SphereSpectrum(domain, grid.sphere).powers(values[None], values[None])[0]

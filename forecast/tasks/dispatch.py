@@ -75,11 +75,12 @@ def train(
         FileNotFoundError: no store.
         FileExistsError: ``output/checkpoint`` is not a checkpoint.
         OtherRunError: ``output`` contains another run; the message lists what differs.
-        ValueError: store and configuration do not match.
+        ValueError: store and configuration do not match, or the package of a logger is not installed.
         DeadlineError: the time limit was too short to finish; the same call resumes.
         ProcessLostError: started by ``torchrun``, and another process ended.
     """
     from ...fno.parallel.launch import joined
+    from ...fno.training.loggers import check_loggers
     from ..device import pick_device
 
     task = get_task(config.task)
@@ -95,6 +96,7 @@ def train(
                 f"the task {task.name} trains in one process, not in {processes.count}; start it without "
                 "torchrun"
             )
+        check_loggers(getattr(getattr(config, "train", None), "loggers", ()))
         leads = processes.leads
         try:
             with (

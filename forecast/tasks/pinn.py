@@ -20,6 +20,7 @@ from ..checkpoint.pinn import build_coordinate_network, problem_of
 from ..config.pinn import PinnConfig
 from ..inference.pinn import PinnSolution, relative_error
 from ..interruption import saving_when_stopped
+from ..monitoring.pictures import RunPictures
 from .base import CheckpointSummary, Summary, Task, TrainResult, VerifyOptions
 
 _SCORE = "held-out residual"
@@ -77,6 +78,7 @@ class PinnTask(Task):
                 progress=progress,
                 loss=config.loss,
                 stop=lambda: requested() or guard.stop(),
+                pictures=RunPictures(output / "state"),
             )
         provenance = {
             "fingerprint": identity.digest,

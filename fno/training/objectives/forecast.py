@@ -130,7 +130,7 @@ class ForecastObjective:
         Both have the shape (batch, channel, H, W), and are NaN outside the mask of a channel.
         """
         *_, (t, prediction, _) = self._rollout(batch, self._window(batch))
-        inside = self.stepper.mask.to(prediction.device) > 0
+        inside = self.stepper.mask
         states = self.stepper.state(prediction, batch.background[:, t]), batch.state[:, t]
         first, second = (torch.where(inside, state, torch.nan) for state in states)
         return first, second

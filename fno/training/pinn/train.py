@@ -20,6 +20,8 @@ from ...physics.equations import Problem
 from ...progress import Progress
 from ...random import Stream, seeded_torch
 from ..log import TrainingLog
+from ..pictures import draw
+from ..protocols import Pictures
 from ..state import load_own_state, not_a_state, restore_model, save_state
 from .settings import PinnLoss, PinnSettings
 from .window import JetNetwork, Window
@@ -57,6 +59,7 @@ def train_pinn(
     progress: Progress | None = None,
     loss: PinnLoss | None = None,
     stop: Callable[[], bool] | None = None,
+    pictures: Pictures | None = None,
 ) -> tuple[list[N], PinnRecord]:
     """Train a network for each window of time, and return them (see ``TimeWindows``).
 
@@ -75,6 +78,7 @@ def train_pinn(
         stop: called after each Gauss-Newton step, every 50 Adam steps, every 20 L-BFGS iterations and after
             the last step of a stage; if it returns True, training ends. Finished windows are saved, and under
             ``gauss_newton`` also the state of the unfinished one.
+        pictures: pictures to draw after windows; an error in them is reported and ends no training.
 
     Raises:
         StoppedError: ``stop`` returned True.
@@ -118,6 +122,8 @@ def train_pinn(
         run.finish(window, residual, held_out)
         records.write({"step": run.step, "window": i, "held_out": held_out})
         run.save()
+        if pictures is not None and draw(pictures, last=run.done == settings.windows) is None:
+            pictures = None
         if progress:
             progress(i + 1, settings.windows, f"residual {residual:.1e}, held out {held_out:.1e}")
     return run.networks, run.record()

@@ -15,6 +15,7 @@ from ....datasets.store.fields import Fields
 from ....datasets.store.open import Store, open_store, store_statistics
 from ....datasets.suggestions import suggest
 from ....fno.training.footprint import Footprint
+from ....fno.training.loggers import check_loggers
 from ...checkpoint.description import ForecastDescription
 from ...checkpoint.folder import finished_run
 from ...config.weather import WeatherConfig
@@ -60,6 +61,8 @@ def check_training(config: WeatherConfig, *, device: str | None, probe_seconds: 
     _check_grid(config, store, forcing, findings=findings)
     if parent is not None or config.parent is None:
         _check_output(config, store, forcing, parent=parent, findings=findings)
+    with findings.collecting():
+        check_loggers(config.train.loggers)
     if config.data.route == "direct" and importlib.util.find_spec("zarrs") is None:
         findings.add("data.route is direct, which needs one more package: pip install 'fourcaster[fast]'")
     if split is None:

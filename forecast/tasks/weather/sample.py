@@ -18,7 +18,9 @@ class ValidationSample:
         steps: number of steps of the forecast; fewer if the period is too short.
     """
 
-    def __init__(self, objective: ForecastObjective, source: StoreBatches, store: Store, steps: int) -> None:
+    def __init__(
+        self, objective: ForecastObjective, source: StoreBatches, store: Store, *, steps: int
+    ) -> None:
         self.objective = objective
         self.source = source
         self.store = store
@@ -31,7 +33,9 @@ class ValidationSample:
             return None
         batch, time = chosen
         device = str(self.objective.weights.device)
-        forecast, truth = (fields[0].float().cpu().numpy() for fields in self.objective.forecast(batch.to(device)))
+        forecast, truth = (
+            fields[0].float().cpu().numpy() for fields in self.objective.forecast(batch.to(device))
+        )
         steps = batch.state.shape[1] - self.objective.stepper.window
         lead: np.timedelta64 = steps * self.store.step
         return Sample(forecast, truth, self.store.channels, self.store.grid, time, lead)

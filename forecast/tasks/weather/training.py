@@ -176,7 +176,7 @@ def train(config: WeatherConfig, *, device: str | None, progress: Progress | Non
     hours = float(store.step / np.timedelta64(1, "h"))
     # A sharded model, and one on a part of the grid, cannot forecast in one process.
     alone = processes.count == 1 or (placement.bands == 1 and settings.parallel == "ddp")
-    sample = ValidationSample(objective, source, store, settings.validation_steps) if alone else None
+    sample = ValidationSample(objective, source, store, steps=settings.validation_steps) if alone else None
     pictures = RunPictures(output / "state", settings.pictures, lead_hours=hours, sample=sample)
     with saving_when_stopped(output / "state", processes) as guard:
         record = fit(
