@@ -30,7 +30,7 @@ PAGES = sorted(
     for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
     if not {"_build", "generated"} & set(path.parts)
 )
-KINDS = "tasks models equations metrics layouts losses optimizers forcings samplers"
+KINDS = "tasks models equations metrics layouts losses optimizers forcings samplers loggers"
 ENTRY_POINT_GROUPS = {f"fourcaster.{kind}" for kind in KINDS.split()}
 
 

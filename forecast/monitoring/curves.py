@@ -133,7 +133,8 @@ def _draw_windows(panel: "Axes", records: Sequence[Record]) -> None:
         panel.plot(*zip(*finished, strict=True), "k*", label="held-out residual of a window")
     panel.set(title="terms of the loss, root mean square", xlabel="iteration")
     panel.set_yscale("log")
-    panel.legend(fontsize="small")
+    if panel.lines:
+        panel.legend(fontsize="small")
     panel.grid(alpha=0.3, which="both")
 
 

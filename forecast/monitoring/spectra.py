@@ -64,7 +64,8 @@ def _zonal(values: torch.Tensor, area: torch.Tensor) -> torch.Tensor:
     columns = values.shape[-1]
     squares = torch.fft.rfft(values, dim=-1).abs().square() / columns**2
     squares[..., 1 : (columns + 1) // 2] *= 2  # negative wavenumbers
-    return (squares * area / area.sum()).sum(dim=1)
+    power: torch.Tensor = (squares * area / area.sum()).sum(dim=1)
+    return power
 
 
 def draw_spectra(

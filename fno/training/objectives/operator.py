@@ -18,8 +18,8 @@ from ...physics.evolution import EvolutionEquation
 from ...physics.steady import SteadyEquation
 from ...transforms.fourier import resample
 from ...transforms.radau import interpolation
+from ..checks import check_finite
 from ..protocols import Loss
-from ..settings import check_finite
 
 _FINEST = 64  # largest refinement
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 import sys
 import types
@@ -11,6 +12,7 @@ from typing import ClassVar
 
 import pytest
 import torch
+from helpers import ROOT
 
 from fourcaster.fno.errors import NonFiniteError, RegistryError, StoppedError
 from fourcaster.fno.training import TrainSettings, fit
@@ -282,6 +284,21 @@ def test_a_damaged_record_of_positions_starts_a_new_run(recorder, tmp_path, text
     (tmp_path / "loggers.json").write_text(text)
     LoggerGroup(["recorder"], RunInfo("run", tmp_path, 5))
     assert recorder.starts[0].run is None
+
+
+def test_the_documented_logger_records_a_run(tmp_path, monkeypatch):
+    module = types.ModuleType("documented_logger")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    (block,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs" / "monitoring.md").read_text(), flags=re.DOTALL
+    )
+    exec(block, module.__dict__)
+    monkeypatch.setattr(
+        LOGGERS, "_entries", {"lines": EntryPoint("lines", "documented_logger:LineLogger", LOGGERS.group)}
+    )
+    monkeypatch.setattr(LOGGERS, "_models", dict(LOGGERS._models))
+    run(tmp_path, replace(SETTINGS, loggers=("lines",)))
+    assert [line["step"] for line in read_lines(tmp_path / "lines.jsonl")] == list(range(2, 26, 2))
 
 
 # TensorBoard, with its own reader
