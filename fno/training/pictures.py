@@ -25,8 +25,9 @@ def draw(
     try:
         if not pictures.due(last=last):
             return {}
-        with weights or nullcontext():
-            pictures.predict()
+        if pictures.predicts:
+            with weights or nullcontext():
+                pictures.predict()
         return pictures.draw()
     except Exception as error:  # noqa: BLE001  no picture may end the training
         reason = " ".join(str(error).split())[:200]

@@ -87,6 +87,11 @@ class Objective(Protocol[B_contra]):
 class Pictures(Protocol):
     """Pictures of a training run, drawn by the first process after a validation."""
 
+    @property
+    def predicts(self) -> bool:
+        """Whether something of the model is drawn, by ``predict``."""
+        ...
+
     def due(self, *, last: bool) -> bool:
         """Return whether to draw now.
 

@@ -97,15 +97,20 @@ class RunPictures:
 
     def due(self, *, last: bool) -> bool:
         """Return whether to draw now; arguments as for ``Pictures``."""
+        self._begun = self._clock()
         if self.when != "auto":
             return self.when == "always"
         if last and (self.folder / f"{CURVES}.png").exists():
             return True
-        return self._spent + self._cost <= SHARE * (self._clock() - self._start)
+        return self._spent + self._cost <= SHARE * (self._begun - self._start)
+
+    @property
+    def predicts(self) -> bool:
+        """Whether a sample is forecast."""
+        return self._sampler is not None
 
     def predict(self) -> None:
         """Forecast the sample with the present weights of the model."""
-        self._begun = self._clock()
         self._sample = None if self._sampler is None else self._sampler()
 
     def draw(self) -> dict[str, Path]:
