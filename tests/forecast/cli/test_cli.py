@@ -72,7 +72,12 @@ def test_complete_workflow_step_by_step(data_dir, tmp_path):
     ]
     assert "written" in call("train", "quickstart", *settings)
     assert "had already finished" in call("train", "quickstart", *settings)
-    assert json.loads(call("inspect", run, "--json"))["kind"] == "checkpoint"
+    report = json.loads(call("inspect", run, "--json"))
+    assert (report["kind"], report["status"], report["model"]["kind"]) == (
+        "training run",
+        "finished",
+        "checkpoint",
+    )
     report = json.loads(
         call(
             "run",
