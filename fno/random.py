@@ -154,7 +154,8 @@ def pink_normal(shape: Sequence[int], generator: torch.Generator) -> Tensor:
     amplitude = amplitude / amplitude.square().mean().sqrt()
     white = torch.randn(whole, generator=generator)
     spectrum = torch.fft.rfft2(white) * amplitude[:, : columns // 2 + 1]
-    return torch.fft.irfft2(spectrum, s=(rows, columns))[own]
+    noise: Tensor = torch.fft.irfft2(spectrum, s=(rows, columns))
+    return noise[own]
 
 
 NOISES: dict[str, Callable[[Sequence[int], torch.Generator], Tensor]] = {"white": normal, "pink": pink_normal}

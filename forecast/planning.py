@@ -58,8 +58,9 @@ def plan(store: Store, folder: Path, overrides: Sequence[str] = ()) -> WeatherCo
         f"train.validation_steps={max(1, min(12, math.ceil(LEAD / store.step)))}",
     ]
     if recipe == _GLOBAL_RECIPE:
+        rows, columns = store.grid.shape
         sphere = cast(SphereGrid, store.grid.sphere)
-        degrees = min(_LARGEST_DEGREES, largest_lmax(*store.grid.shape, sphere, "least_squares"))
+        degrees = min(_LARGEST_DEGREES, largest_lmax(rows, columns, sphere, "least_squares"))
         values += [f"model.lmax={degrees}", f"model.window={min(2, window)}"]
     return cast(WeatherConfig, load_config(recipe, [*values, *overrides]))
 

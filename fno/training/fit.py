@@ -14,16 +14,7 @@ from ..progress import Progress
 from .iterables import Batches, IterableBatches
 from .loop import TrainingRecord, train
 from .objectives.supervised import Criterion, Predict, SupervisedObjective
-from .settings import TrainSettings
-
-_WITHOUT_EFFECT = (
-    "checkpoint_minutes",
-    "parallel",
-    "latitude_bands",
-    "loggers",
-    "log_every",
-    "pictures",
-)
+from .settings import TrainSettings, identifying
 
 
 def fit(
@@ -87,7 +78,7 @@ def fit(
     if next(model.parameters(), None) is None:
         raise InputError(f"{type(model).__name__} has no parameters to train")
     source = IterableBatches(batches, validation, seed=settings.seed, steps_per_epoch=steps_per_epoch)
-    described = {name: value for name, value in asdict(settings).items() if name not in _WITHOUT_EFFECT}
+    described = identifying(json.loads(json.dumps(asdict(settings))))
     shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
     content = json.dumps([described, shapes, source.steps_per_epoch(), fingerprint], sort_keys=True)
     return train(

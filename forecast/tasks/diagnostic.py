@@ -22,6 +22,7 @@ from ...fno.progress import Progress
 from ...fno.random import Stream, seeded_torch
 from ...fno.training import train as train_network
 from ...fno.training.objectives.diagnostic import DiagnosticObjective
+from ...fno.training.settings import identifying
 from ...fno.weights.blueprint import check_blueprint
 from ..checkpoint.description import ChannelDescription, Checksum, Description, Provenance, validated_as
 from ..checkpoint.folder import StoredCheckpoint, fingerprint, finished_run, write_checkpoint
@@ -191,8 +192,7 @@ def _train(config: DiagnosticConfig, *, device: str, progress: Progress | None) 
     parent = None if config.parent is None else open_parent(config.parent)
     states, others = _open(config, backbone)
     content = config.model_dump(mode="json", exclude={"output": True, "data": {"store", "cache_bytes"}})
-    for name in ("checkpoint_minutes", "loggers", "log_every", "pictures"):
-        content["train"].pop(name)
+    content["train"] = identifying(content["train"])
     times = states.dataset["time"].values.astype(str).tolist()
     identities = [backbone.identity, None if parent is None else parent.record["checksum"]]
     digest = fingerprint([content, identities, times, dict(states.dataset.attrs)])
