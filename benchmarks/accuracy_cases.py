@@ -83,6 +83,9 @@ class Sizes:
 
 
 DARCY = Shape(width=24, modes=(8, 8), reference=(16, 16), periodic=False, series="cosine")
+BURGERS = Shape(width=32, modes=(28,), reference=(128,))
+SPACE_TIME = Shape(width=80, modes=(16,), reference=(16,))
+FLOW = Shape(width=24, modes=(18, 18), reference=(32, 32))
 DARCY_RECIPE = Recipe(15, optimizer="muon", learning_rate=1e-2, symmetry=dihedral, loss="h1")
 
 
@@ -187,7 +190,6 @@ def burgers(sizes: Sizes) -> Case:
     train = data.burgers(sizes.folder, count=16 if sizes.tiny else 1000, seed=0)
     test = data.burgers(sizes.folder, count=4 if sizes.tiny else 200, seed=1)
     epochs = sizes.epochs(30)
-    shape = Shape(width=32, modes=(28,), reference=(128,))
     scale = float(train.y.std())
     initial = test.x[:, 0].double().numpy()
     coarse = torch.from_numpy(data.burgers_solution(initial[:, ::2], [1.0], refine=2))
@@ -196,7 +198,7 @@ def burgers(sizes: Sizes) -> Case:
         [train],
         {
             "ours": Side(
-                lambda: LineOperator(shape, frames=1, scale=float(train.x.std())),
+                lambda: LineOperator(BURGERS, frames=1, scale=float(train.x.std())),
                 Recipe(epochs, learning_rate=1e-2, optimizer="muon", symmetry=mirrored),
             ),
             "theirs": Side(
@@ -223,7 +225,6 @@ def space_time(sizes: Sizes) -> Case:
     train = sizes.some(data.space_time("train"))
     test = sizes.some(data.space_time("test"), 4)
     epochs = sizes.epochs(30)
-    shape = Shape(width=80, modes=(16,), reference=(16,))
     scale = float(train.y.std())
     solution = torch.from_numpy(
         data.burgers_solution(test.x[:, 0].double().numpy(), np.arange(17) / 16, refine=4, step=1 / 1600)
@@ -233,7 +234,7 @@ def space_time(sizes: Sizes) -> Case:
         [train],
         {
             "ours": Side(
-                lambda: LineOperator(shape, frames=16, scale=scale, initial=True),
+                lambda: LineOperator(SPACE_TIME, frames=16, scale=scale, initial=True),
                 Recipe(epochs, learning_rate=1e-2, optimizer="muon", symmetry=mirrored),
             ),
             "theirs": Side(
@@ -261,7 +262,6 @@ def navier_stokes(sizes: Sizes) -> Case:
     assert isinstance(system, NavierStokes)
     force = torch.from_numpy(system.force(32)).float()
     scale = float((pairs.y - pairs.x[:, -1:]).std())
-    shape = Shape(width=24, modes=(18, 18), reference=(32, 32))
 
     def rollout(net: nn.Module) -> Callable[[Tensor], Tensor]:
         def predict(states: Tensor) -> Tensor:
@@ -279,7 +279,7 @@ def navier_stokes(sizes: Sizes) -> Case:
         [pairs],
         {
             "ours": Side(
-                lambda: FlowOperator(shape, history=data.HISTORY, force=force, scale=scale),
+                lambda: FlowOperator(FLOW, history=data.HISTORY, force=force, scale=scale),
                 Recipe(epochs, batch_size=20, learning_rate=1e-2, optimizer="muon", symmetry=along_the_forcing),
             ),
             "theirs": Side(

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 import torch
@@ -72,7 +71,7 @@ class CosineConv(nn.Module):
                 f"a grid of {tuple(x.shape[2:])} points cannot resolve {self.n_modes} cosine modes; "
                 "use a finer grid or fewer modes"
             )
-        return full_precision(partial(self._convolve), x, self.weight)
+        return full_precision(self._convolve, x, self.weight)
 
     def _convolve(self, x: Tensor) -> Tensor:
         size = x.shape[2:]
