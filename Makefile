@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test coverage test-slow check lint docs gpu bench-operators bench-transforms bench-physics bench-physics-long bench-solving bench-loader bench-training-cost soak stress-train fuzz clean
+.PHONY: demo test coverage test-slow check lint docs gpu bench-operators bench-transforms bench-physics bench-physics-long bench-solving bench-loader bench-training-cost bench-accuracy soak stress-train fuzz clean
 
 demo: $(VENV)/.demo
 	$(BIN)/forecast quickstart
@@ -64,6 +64,11 @@ bench-loader: $(VENV)/.test .anemoi/.done
 bench-training-cost: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/training_cost.py $(DATA)
 	$(BIN)/python benchmarks/table.py
+
+# Accuracy against neuraloperator at equal samples, epochs and parameters, DATA=FOLDER with darcy_train_16.npz: an hour.
+bench-accuracy: .bench/.done
+	OMP_NUM_THREADS=1 FOURCASTER_TEST_DATA=$(DATA) .bench/bin/python -W ignore benchmarks/accuracy.py
+	.bench/bin/python benchmarks/table.py
 
 # Two weeks of scheduled forecasts with injected faults: eight minutes.
 soak: $(VENV)/.test

@@ -9,8 +9,8 @@ order; ours has at most the parameters of the peer. Errors are relative L2 error
 samples. The settings of both sides were chosen on a part of the training samples that was left out of
 training, never on the test samples. Classical methods get the same inputs.
 
-The samples of Darcy flow and of Burgers in space and time are read from the folder of the environment variable
-``FOURCASTER_TEST_DATA``; all others are simulated, and kept with ``--folder``.
+The samples of Darcy flow and of Burgers in space and time are read from the folder of the environment
+variable ``FOURCASTER_TEST_DATA``; all others are simulated, and kept with ``--folder``.
 """
 
 import argparse

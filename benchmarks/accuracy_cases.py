@@ -1,4 +1,4 @@
-"""Cases of the accuracy benchmark: samples, both networks with their training, tests, goals, classical rows."""
+"""Cases of the accuracy benchmark: samples, networks and their training, tests, goals, classical rows."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -84,8 +84,8 @@ class Sizes:
 
 DARCY = Shape(width=24, modes=(8, 8), reference=(16, 16), periodic=False, series="cosine")
 BURGERS = Shape(width=32, modes=(28,), reference=(128,))
-SPACE_TIME = Shape(width=80, modes=(16,), reference=(16,))
-FLOW = Shape(width=24, modes=(18, 18), reference=(32, 32))
+SPACE_TIME = Shape(width=48, modes=(16,), reference=(16,))
+FLOW = Shape(width=24, modes=(18, 18), reference=(32, 32), local=False)
 DARCY_RECIPE = Recipe(15, optimizer="muon", learning_rate=1e-2, symmetry=dihedral, loss="h1")
 
 
@@ -235,7 +235,7 @@ def space_time(sizes: Sizes) -> Case:
         {
             "ours": Side(
                 lambda: LineOperator(SPACE_TIME, frames=16, scale=scale, initial=True),
-                Recipe(epochs, learning_rate=1e-2, optimizer="muon", symmetry=mirrored),
+                Recipe(epochs, batch_size=32, learning_rate=1e-2, optimizer="muon", symmetry=mirrored),
             ),
             "theirs": Side(
                 lambda: Scaled(Repeated(peer((16, 16), 1, 1, width=24), 17), scale),
@@ -244,11 +244,7 @@ def space_time(sizes: Sizes) -> Case:
         },
         {"17 x 16": lambda net: error(net, test)},
         {"17 x 16": 0.0025},
-        {
-            "spectral solver, 64 points, from the initial state on 16": {
-                "17 x 16": _of_all(solution, test)
-            }
-        },
+        {"spectral solver, 64 points, from the initial state on 16": {"17 x 16": _of_all(solution, test)}},
     )
 
 
@@ -271,16 +267,16 @@ def navier_stokes(sizes: Sizes) -> Case:
 
         return predict
 
-    coarse = torch.from_numpy(
-        data.flow(test.x[:, -1].double().numpy(), data.HISTORY, points=16, substeps=10)
-    )
+    coarse = torch.from_numpy(data.flow(test.x[:, -1].double().numpy(), data.HISTORY, points=16, substeps=10))
     return Case(
         "Navier-Stokes, 10 to 10 states, 32 x 32",
         [pairs],
         {
             "ours": Side(
                 lambda: FlowOperator(FLOW, history=data.HISTORY, force=force, scale=scale),
-                Recipe(epochs, batch_size=20, learning_rate=1e-2, optimizer="muon", symmetry=along_the_forcing),
+                Recipe(
+                    epochs, batch_size=20, learning_rate=1e-2, optimizer="muon", symmetry=along_the_forcing
+                ),
             ),
             "theirs": Side(
                 lambda: Scaled(peer((12, 12), data.HISTORY, 1, width=38), float(pairs.y.std())),

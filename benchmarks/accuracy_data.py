@@ -7,6 +7,7 @@ Darcy flow and Burgers in space and time are read from the folder of the environ
 import os
 from collections.abc import Sequence
 from pathlib import Path
+
 import numpy as np
 import torch
 from accuracy_training import Samples

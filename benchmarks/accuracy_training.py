@@ -1,4 +1,4 @@
-"""Training of the accuracy benchmark: one loop for both sides, so that samples, their order and seeds agree."""
+"""Training of the accuracy benchmark: one loop for both sides, so that samples and seeds agree."""
 
 import math
 import time

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from accuracy_table import accuracy_ablation_table, accuracy_table
+
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 END = "<!-- end of table -->"
@@ -264,9 +266,16 @@ TABLES: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("training_cost", "optimizers", training_cost_table),
     ("scaling", "scaling", scaling_table),
     ("scaling", "scaling", scaling_paper_table),
+    ("accuracy", "accuracy", accuracy_table),
+    ("accuracy", "accuracy", accuracy_ablation_table),
 ]
 
-PARTS = {pipe_table: "pipes: ", training_cost_table: "steps: ", scaling_paper_table: "paper: "}
+PARTS = {
+    pipe_table: "pipes: ",
+    training_cost_table: "steps: ",
+    scaling_paper_table: "paper: ",
+    accuracy_ablation_table: "ablation: ",
+}
 """Prefixes of the markers of second tables from one result."""
 
 
