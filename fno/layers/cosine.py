@@ -20,8 +20,8 @@ class CosineConv(nn.Module):
 
     on the unit box with nodes on both edges, z_d = j / (n_d - 1). The series is the Fourier series of the
     even continuation to twice the length (DCT-I), which is continuous for every continuous field: no margin
-    is needed, and the wavenumbers are multiples of half a wave per domain. Cosine and sine series replace
-    the Fourier series in boundary-adapted operators such as those of Liu et al. 2023 (arXiv:2206.12698).
+    is needed, and the wavenumbers are multiples of half a wave per domain. The Fourier series of a field
+    that is not periodic (Li et al. 2021, arXiv:2010.08895) has a jump at the edge instead.
 
     The layer is the same operator on every grid that resolves its modes. Weights are real, since the product
     of an even field's coefficients with a real even multiplier is even again.
