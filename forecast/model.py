@@ -33,7 +33,7 @@ def build_network(
         ValueError: a model that cannot run on this grid, such as an SFNO on one that does not cover the
             sphere.
     """
-    options = config.model_dump(exclude={"kind", "window", "members", "noise_channels"})
+    options = config.network_options
     networks = []
     for _ in range(config.members):
         network, clipped = build_model(
@@ -173,5 +173,6 @@ def assemble_stepper(
         mask=mask,
         window=config.window,
         noise_channels=config.noise_channels,
+        damping=config.damping,
         lead_times=lead_times,
     )

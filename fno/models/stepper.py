@@ -50,7 +50,12 @@ class Stepper(PreciseConstants):
         window: number W of input states.
         noise_channels: number of input channels of Gaussian noise, with which a network trained on an
             ensemble score generates members; zeros give a deterministic forecast.
+        damping: fraction d by which anomalies are damped, except in training: (1 - d) a(t + 1) replaces
+            a(t + 1).
         lead_times: lead times k [steps] that the network is conditioned on; none for one step alone.
+
+    Raises:
+        ValueError: the damping is not in [0, 1).
     """
 
     def __init__(
@@ -62,12 +67,16 @@ class Stepper(PreciseConstants):
         mask: Tensor,
         window: int = 2,
         noise_channels: int = 0,
+        damping: float = 0.0,
         lead_times: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.network = network
         self.window = window
         self.noise_channels = noise_channels
+        if not 0 <= damping < 1:
+            raise ValueError(f"damping must be in [0, 1), got {damping}")
+        self.damping = damping
         self.lead_times = tuple(lead_times)
         for name in ("mean", "std", "anomaly_std", "tendency_std"):
             self.register_buffer(name, getattr(scales, name).float().reshape(-1, 1, 1), persistent=False)
@@ -166,6 +175,8 @@ class Stepper(PreciseConstants):
         if lead is not None:
             tendency = tendency * lead.to(tendency.dtype).sqrt()[:, None, None, None]
         step = torch.where(self.mask, window[:, -1] + tendency * (self.tendency_std / self.anomaly_std), 0.0)
+        if self.damping and not self.training:
+            step = step * (1 - self.damping)
         return step.to(window.dtype)
 
     def _lead_field(self, window: Tensor, lead: Tensor | None) -> Tensor:

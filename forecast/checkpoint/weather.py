@@ -163,6 +163,7 @@ def load_checkpoint(source: str | Path | StoredCheckpoint, device: str = "cpu") 
         mask=fields["fields.mask"],
         window=description.window,
         noise_channels=model.noise_channels,
+        damping=model.damping,
         lead_times=lead_times,
     )
     return Checkpoint(

@@ -105,11 +105,19 @@ class ModelSection(Strict):
         members: number of independently trained networks whose outputs are averaged.
         noise_channels: number of input channels of Gaussian noise, for training on an ensemble score; a
             deterministic forecast sets them to zero.
+        damping: fraction of the anomaly that every step of a forecast, but not of training, takes off, so
+            that errors of long runs stay bounded; with steps of 12 h, 0.01 is a time scale of 50 days.
     """
 
     window: Layers = 2
     members: Layers = 1
     noise_channels: Annotated[int, Field(ge=0, le=1024)] = 0
+    damping: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    @property
+    def network_options(self) -> dict[str, Any]:
+        """Arguments of the class of the network."""
+        return self.model_dump(exclude={"kind", *ModelSection.model_fields})
 
     @property
     def layers(self) -> int:
@@ -154,7 +162,7 @@ class PluginModelConfig(ModelSection):
     """A model of a user's own: one registered under the entry point group ``fourcaster.models``, or
     ``module:Class``.
 
-    The keys other than ``kind``, ``window``, ``members`` and ``noise_channels`` are arguments of its class.
+    The keys other than ``kind`` and those of all models are arguments of its class.
 
     Attributes:
         kind: registered name, or ``module:Class``.

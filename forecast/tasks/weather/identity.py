@@ -54,8 +54,9 @@ def run_identity(
             if settings["model"][key] == default:
                 settings["model"].pop(key)
     settings["train"] = identifying(settings["train"])
-    if not config.model.noise_channels:
-        settings["model"].pop("noise_channels")
+    for name in ("noise_channels", "damping"):
+        if not settings["model"][name]:
+            settings["model"].pop(name)
     settings.pop("parent")
     times = store.dataset["time"].values.astype(str).tolist()
     names = [str(c) for c in store.channels]

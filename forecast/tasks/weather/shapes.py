@@ -95,7 +95,7 @@ def clippings(shapes: Shapes) -> list[Clipping]:
         ValueError: the model cannot run on the grid.
     """
     model = shapes.config.model
-    options = model.model_dump(exclude={"kind", "window", "members", "noise_channels"})
+    options = model.network_options
     try:
         with without_values():
             _, clipped = build_model(model.kind, shapes.store.grid, in_channels=1, out_channels=1, **options)

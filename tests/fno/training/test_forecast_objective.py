@@ -373,3 +373,27 @@ def test_an_interrupted_run_resumes_to_the_same_bits(settings, noise_channels, t
             run("b", stop_after)
     resumed = run("b")
     assert all(torch.equal(tensor, resumed[name]) for name, tensor in straight.items())
+
+
+def test_anomalies_are_damped_in_forecasts_but_not_in_training():
+    plain, damped = make_stepper(), make_stepper()
+    damped.load_state_dict(plain.state_dict())
+    damped.damping = 0.25
+    batch = make_batch(5)
+    assert torch.equal(
+        loss_of(ForecastObjective(plain.train(), WEIGHTS), batch),
+        loss_of(ForecastObjective(damped.train(), WEIGHTS), batch),
+    )
+    window = plain.anomaly(batch.state[:, :2], batch.background[:, :2])
+    drivers = [(batch.background[:, 1:3], batch.forcing[:, 1:3])] * 30
+    one = plain.eval()(window, *drivers[0])
+    assert torch.allclose(damped.eval()(window, *drivers[0]), 0.75 * one)
+    persistence = make_stepper(network=Recorder()).eval()
+    persistence.network.factor.data.zero_()
+    persistence.damping = 0.25
+    for k, state in enumerate(persistence.rollout(window, drivers), 1):
+        expected = 0.75**k * torch.where(persistence.mask, window[:, -1], 0.0)
+        assert torch.allclose(state, expected, atol=1e-7)
+    mask = torch.ones(1, 2, 2)
+    with pytest.raises(ValueError, match="damping must be in"):
+        Stepper(Recorder(), Scales(*[torch.ones(1)] * 4), torch.zeros(1, 2, 2), mask=mask, damping=1.0)

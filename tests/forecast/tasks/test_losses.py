@@ -49,6 +49,7 @@ def persistence(tiny_store, tmp_path_factory):
         ["train.rollout_lengths=[1, 1, 2, 3]"],
         ["train.lead_times=[1, 2, 4]"],
         ["train.noise=0.2"],
+        ["train.noise_spectrum=pink", "train.noise=0.2"],
     ],
     ids=lambda overrides: overrides[0].removeprefix("loss.kind="),
 )
@@ -58,6 +59,24 @@ def test_training_lowers_the_validation_error(overrides, tiny_store, tmp_path, p
     assert min(np.mean(e) for e in errors) < 0.9 * np.mean(persistence)
     prediction = forecast.load(result.checkpoint, device="cpu").run(make_source(), "2001-02-01T00", "24h")
     assert np.isfinite(prediction["t2m"]).all()
+
+
+def test_damping_is_kept_in_the_checkpoint_and_changes_forecasts_but_not_weights(tiny_store, tmp_path):
+    runs = {}
+    for damping in (0.0, 0.3):
+        options = ["train.epochs=1", f"model.damping={damping}"]
+        runs[damping] = forecast.load(
+            train(tiny_store, tmp_path / f"{damping}", *options).checkpoint, device="cpu"
+        )
+    plain, damped = (runs[d].checkpoint.stepper for d in (0.0, 0.3))
+    assert damped.damping == 0.3 and not plain.damping
+    for name, weight in plain.state_dict().items():
+        assert torch.equal(damped.state_dict()[name], weight)
+    first, second = (run.run(make_source(), "2001-02-01T00", "12h")["t2m"] for run in runs.values())
+    assert (first.isel(prediction_timedelta=0) == second.isel(prediction_timedelta=0)).all()
+    assert abs(first - second).isel(prediction_timedelta=1).max() > 0.01
+    with pytest.raises(ValueError, match="damping"):
+        tiny_config(tiny_store, tmp_path / "run", "model.damping=1")
 
 
 @pytest.fixture(scope="module")
