@@ -184,7 +184,7 @@ def mirrored(x: Tensor, y: Tensor, number: int) -> tuple[Tensor, Tensor]:
         number: random integer.
     """
     if number & 1:
-        return tuple(-field.flip(-1).roll(1, -1) for field in (x, y))  # type: ignore[return-value]
+        return -x.flip(-1).roll(1, -1), -y.flip(-1).roll(1, -1)
     return x, y
 
 

@@ -32,7 +32,7 @@ def plan(store: Store, folder: Path, overrides: Sequence[str] = ()) -> WeatherCo
     on timings, so that a resumed run has the same plan. Points, channels and samples beyond the reference
     are compensated by fewer samples per epoch, then by smaller batches and fewer members.
     """
-    recipe, _ = load_recipe(overrides, globe=store.grid.sphere is not None)
+    recipe = choose_recipe(overrides, globe=store.grid.sphere is not None)
     split = store.split()
     samples = split.train.stop - split.train.start
     channels = len(store.channels)
@@ -65,8 +65,8 @@ def plan(store: Store, folder: Path, overrides: Sequence[str] = ()) -> WeatherCo
     return cast(WeatherConfig, load_config(recipe, [*values, *overrides]))
 
 
-def load_recipe(overrides: Sequence[str], *, globe: bool) -> tuple[str, WeatherConfig]:
-    """Return the recipe of a quickstart and its name.
+def choose_recipe(overrides: Sequence[str], *, globe: bool) -> str:
+    """Return the name of the recipe of a quickstart.
 
     Args:
         overrides: ``key=value``.
@@ -78,8 +78,10 @@ def load_recipe(overrides: Sequence[str], *, globe: bool) -> tuple[str, WeatherC
     """
     if globe:
         with suppress(ValueError):
-            return _GLOBAL_RECIPE, cast(WeatherConfig, load_config(_GLOBAL_RECIPE, overrides))
-    return _RECIPE, cast(WeatherConfig, load_config(_RECIPE, overrides))
+            load_config(_GLOBAL_RECIPE, overrides)
+            return _GLOBAL_RECIPE
+    load_config(_RECIPE, overrides)
+    return _RECIPE
 
 
 def split_of(store: Store, config: WeatherConfig) -> Split:

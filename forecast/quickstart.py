@@ -22,7 +22,7 @@ from ..datasets.store.outputs import check_replaceable, check_separate
 from ..fno.progress import Progress
 from .checkpoint.folder import fingerprint
 from .inference.forecaster import Forecaster
-from .planning import initial_times, load_recipe, plan, split_of
+from .planning import choose_recipe, initial_times, plan, split_of
 from .tasks.dispatch import train
 from .verification.plots import plot, plot_scores
 from .verification.summary import ScoreRow, summarize
@@ -180,7 +180,7 @@ def _quickstart(
     show: Callable[[str], Progress],
 ) -> QuickstartResult:
     """Run the stages in a folder; ``show`` returns the progress callback of a stage."""
-    load_recipe(overrides, globe=True)  # reports a wrong key before the ingest
+    choose_recipe(overrides, globe=True)  # reports a wrong key before the ingest
     check_separate(folder / "store.zarr", [data])
     if fresh:
         _start_over(folder)

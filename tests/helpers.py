@@ -100,3 +100,14 @@ def resource_limits(megabytes=400, seconds=60):
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
     assert time.monotonic() - start < seconds
+
+
+def stopping_after(calls):
+    """Return a function that requests a stop when it is called for the n-th time."""
+    remaining = [calls]
+
+    def stop():
+        remaining[0] -= 1
+        return remaining[0] == 0
+
+    return stop

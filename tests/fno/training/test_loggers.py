@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import pytest
 import torch
-from helpers import ROOT
+from helpers import ROOT, stopping_after
 
 from fourcaster.fno.errors import NonFiniteError, RegistryError, StoppedError
 from fourcaster.fno.training import TrainSettings, fit
@@ -45,16 +45,6 @@ def run(folder, settings=SETTINGS, *, validation=True, **options):
         **options,
     )
     return torch.cat([p.flatten() for p in model.parameters()]).detach()
-
-
-def stopping_after(calls):
-    remaining = [calls]
-
-    def stop():
-        remaining[0] -= 1
-        return remaining[0] == 0
-
-    return stop
 
 
 class Recorder:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from helpers import stopping_after
 from torch import nn
 
 from fourcaster.fno.batch import Batch, Instances
@@ -83,17 +84,6 @@ def fit(folder, *, settings=SETTINGS, model=None, fails=lambda step: False, scor
     objective = SumError(model, fails, scores)
     record = train(model, objective, Sums(), settings=settings, folder=folder, **others)
     return model, record
-
-
-def stopping_after(calls):
-    """Return a function that requests a stop when it is called for the n-th time."""
-    remaining = [calls]
-
-    def stop():
-        remaining[0] -= 1
-        return remaining[0] == 0
-
-    return stop
 
 
 def records(folder):
