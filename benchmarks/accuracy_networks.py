@@ -1,7 +1,7 @@
 """Networks of the accuracy benchmark: ours for each problem, and neuraloperator's with the same parameters.
 
-Ours are blocks of the package (``FNOBlock``) with the transform that fits the boundary, a local branch at
-fixed physical distances, and the input added before every block.
+Ours are the package's ``FNO`` with the series that fits the boundary, a local branch at fixed physical
+distances (``local="stencil"``), and the input added before every block (``input_injection``).
 """
 
 import math
@@ -13,10 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fourcaster.fno.layers.blocks import BlockOptions, ChannelMLP, FNOBlock
-from fourcaster.fno.layers.cosine import CosineConv
-from fourcaster.fno.layers.spectral import SpectralConv
-from fourcaster.fno.layers.stencil import StencilConv
+from fourcaster.fno import FNO
 
 
 @dataclass(frozen=True)
@@ -49,8 +46,10 @@ def parameters(network: nn.Module) -> int:
     return sum(p.numel() * (2 if p.is_complex() else 1) for p in network.parameters())
 
 
-class Operator(nn.Module):
-    """Blocks with a residual path: lifting, ``layers`` times h <- B(h + V a), projection.
+class Operator(FNO):
+    """The package's FNO without activations on its residual path.
+
+        u = Q h_L,    h_l = B_l (h_(l-1) + V_l a),    h_0 = P a
 
     Args:
         shape: size and parts.
@@ -59,38 +58,24 @@ class Operator(nn.Module):
     """
 
     def __init__(self, shape: Shape, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        width = shape.width
-        dimensions = len(shape.modes)
-        self.lifting = ChannelMLP(in_channels, 2 * width, width)
-        self.inputs = nn.ModuleList(
-            nn.Linear(in_channels, width, bias=False) for _ in range(shape.layers if shape.inject else 0)
+        super().__init__(
+            shape.modes,
+            in_channels,
+            out_channels,
+            hidden_channels=shape.width,
+            n_layers=shape.layers,
+            reference_size=[n if shape.periodic else n + 1 for n in shape.reference],
+            periodic=[shape.periodic] * len(shape.modes),
+            series=shape.series,
+            local="stencil" if shape.local else False,
+            input_injection=shape.inject,
+            outer_activation=False,
         )
-        options = BlockOptions()
-        self.blocks = nn.ModuleList(
-            FNOBlock(
-                width,
-                shape.modes,
-                options,
-                last=True,  # no activation on the residual path
-                conv=(SpectralConv if shape.series == "fourier" else CosineConv)(width, width, shape.modes),
-                local=StencilConv(width, width, shape.reference, periodic=[shape.periodic] * dimensions)
-                if shape.local
-                else None,
-            )
-            for _ in range(shape.layers)
-        )
-        self.projection = ChannelMLP(width, 2 * width, out_channels)
 
-    def forward(self, a: Tensor) -> Tensor:
-        """Map ``a``, shape (batch, in_channels, *grid), to (batch, out_channels, *grid)."""
-        h: Tensor = self.lifting(a)
-        for i, block in enumerate(self.blocks):
-            if self.inputs:
-                h = h + self.inputs[i](a.movedim(1, -1)).movedim(-1, 1)
-            h = block(h)
-        result: Tensor = self.projection(h)
-        return result
+    @property
+    def output_layer(self) -> None:  # type: ignore[override]
+        """None, so that Muon trains the last layer too."""
+        return None
 
 
 class DarcyOperator(nn.Module):

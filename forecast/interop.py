@@ -188,9 +188,9 @@ def export(
 ) -> ExportResult:
     """Export the network of a checkpoint for other runtimes, and compare its output with the original.
 
-    ``torch-export`` supports any batch size, and any grid for an FNO or TFNO without domain padding, whose
-    transforms are then FFTs. ``onnx`` (FNO and TFNO only) supports any batch size on one grid, with
-    transforms as matrix products.
+    ``torch-export`` supports any batch size, and any grid for an FNO or TFNO without domain padding, series
+    of cosines and stencil, whose transforms are then FFTs. ``onnx`` (FNO and TFNO only) supports any batch
+    size on one grid, with transforms as matrix products.
 
     Args:
         checkpoint: folder of the checkpoint.
@@ -224,7 +224,7 @@ def _export(
         raise ValueError(f"{checkpoint} contains none of the models that can be exported, but {kinds[:80]}")
     first: Any = models[0]
     fourier = all(isinstance(m, REGISTRY["fno"]) for m in models)
-    free_grid = fourier and format == "torch-export" and not any(first.domain_padding)
+    free_grid = fourier and format == "torch-export" and first.exports_any_grid
     if format == "onnx" and not fourier:
         raise ValueError(
             f"onnx is supported for fno and tfno, not for {type(first).__name__}; use torch-export"

@@ -17,6 +17,7 @@ from .local import FiniteDifference
 from .norms import LayerNorm
 from .padding import Period
 from .spectral import SpectralConv
+from .stencil import StencilConv
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -71,6 +72,8 @@ class BlockOptions:
         local: add a branch of finite differences to the convolution, see ``FiniteDifference``.
         last_activation: apply the activation before the pointwise network in the last block too, unlike
             neuraloperator.
+        outer_activation: apply the activation to the output of each block but the last. Without it a path
+            without activations leads from the first block to the last.
         factorization: factorization of the spectral weights, see ``SpectralConv``.
         rank: size of factorized weights as a fraction of the dense ones, a float, or the number of terms of
             ``cp`` weights, an integer; see ``SpectralConv``.
@@ -84,6 +87,7 @@ class BlockOptions:
     activation: Literal["gelu", "alias_free"] = "gelu"
     local: bool = False
     last_activation: bool = True
+    outer_activation: bool = True
     factorization: Factorization = "dense"
     rank: float = 0.5
     method: Method = "auto"
@@ -100,6 +104,17 @@ class BlockOptions:
     def make_activation(self, n_modes: Sequence[int]) -> Activation:
         """Return the activation of a block with these modes."""
         return AliasFreeGELU(n_modes) if self.activation == "alias_free" else functional.gelu
+
+    def make_conv(self, channels: int, n_modes: Sequence[int]) -> SpectralConv:
+        """Return the convolution of a block with these channels and modes."""
+        return SpectralConv(
+            channels,
+            channels,
+            n_modes,
+            factorization=self.factorization,
+            rank=self.rank,
+            method=self.method,
+        )
 
     def make_norm(self, channels: int) -> Activation:
         """Return the norm over tensors whose last dimension is the channels."""
@@ -149,7 +164,7 @@ class FNOBlock(nn.Module):
         h = gelu(norm(K x + W x + D x)),    y = gelu(norm(MLP(h) + g * x))
 
     with the spectral convolution K, a linear skip W, an optional local branch D (``FiniteDifference``) and a
-    gate g for each channel. Norms and skip are those of the options.
+    gate g for each channel. Norms, skip and outer activation are those of the options.
 
     Args:
         channels: channels of the input and output.
@@ -159,7 +174,8 @@ class FNOBlock(nn.Module):
         axes: axes of the local branch, see ``FiniteDifference``; periodic by default.
         reference: points of the reference grid of the local branch.
         conv: the convolution K; a ``SpectralConv`` by default.
-        local: the branch D; a ``FiniteDifference`` by default if the options have ``local``.
+        local: the branch D; a ``FiniteDifference`` by default if the options have ``local``. A
+            ``StencilConv`` acts on the margins too.
     """
 
     def __init__(
@@ -176,9 +192,7 @@ class FNOBlock(nn.Module):
     ) -> None:
         super().__init__()
         o = options or BlockOptions()
-        self.conv = conv or SpectralConv(
-            channels, channels, n_modes, factorization=o.factorization, rank=o.rank, method=o.method
-        )
+        self.conv = conv or o.make_conv(channels, n_modes)
         self.skip = Linear(channels, channels, bias=False) if o.skip == "linear" else nn.Identity()
         self.activation = o.make_activation(n_modes)
         self.mlp = ChannelMLP(
@@ -197,7 +211,7 @@ class FNOBlock(nn.Module):
         self.norms = nn.ModuleList([cast(nn.Module, o.make_norm(channels)) for _ in range(2)])
         self.skips = o.skip != "none"
         self.inner = o.last_activation or not last
-        self.outer = not last
+        self.outer = o.outer_activation and not last
 
     def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
         """Return the output of the block, of the shape of ``x``.
@@ -211,7 +225,8 @@ class FNOBlock(nn.Module):
         if self.skips:
             h = h + self.skip(rows)
         if self.local is not None:
-            h = h + (self.local(x) if size is None else self.local(x, size)).movedim(1, -1)
+            sized = size is not None and not isinstance(self.local, StencilConv)
+            h = h + (self.local(x, size) if sized else self.local(x)).movedim(1, -1)
         h = self.norms[0](h)
         h = self.activation(h) if self.inner else h
         y = self.norms[1](torch.addcmul(self.mlp(h.movedim(-1, 1)).movedim(1, -1), self.gate, rows))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError, ModesError
 from ..precision import full_precision
+from ..transforms.dft import static
 from ..transforms.tables import table, table_builder
 
 
@@ -74,13 +75,14 @@ class CosineConv(nn.Module):
         return full_precision(self._convolve, x, self.weight)
 
     def _convolve(self, x: Tensor) -> Tensor:
-        size = x.shape[2:]
+        batch = x.shape[0]  # len(x) would fix it in an exported graph
+        size = static(x.shape[2:])
         rows = x.movedim(1, -1)
         for d, (n, modes) in enumerate(zip(size, self.n_modes, strict=True)):
             rows = _along(table("cosine_analysis", [n, modes], x), rows, d + 1)
-        z = rows.reshape(len(x), len(self.weight), x.shape[1]).transpose(0, 1)
+        z = rows.reshape(batch, len(self.weight), x.shape[1]).transpose(0, 1)
         z = torch.bmm(z, self.weight.to(z.dtype)).transpose(0, 1)
-        rows = z.reshape(len(x), *self.n_modes, self.weight.shape[2])
+        rows = z.reshape(batch, *self.n_modes, self.weight.shape[2])
         for d, (n, modes) in reversed(list(enumerate(zip(size, self.n_modes, strict=True)))):
             rows = _along(table("cosine_synthesis", [n, modes], x), rows, d + 1)
         return (rows + self.bias.to(rows.dtype)).movedim(-1, 1)

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from ..errors import InputError
 from ..precision import full_precision
+from ..transforms.dft import static
 
 
 class StencilConv(nn.Module):
@@ -76,7 +77,7 @@ class StencilConv(nn.Module):
             shape = f"(batch, {self.weight.shape[1]}, {', '.join(['n'] * len(self.reference))})"
             raise InputError(f"expected a tensor of shape {shape}, got {tuple(x.shape)}")
         strides = []
-        for n, reference, periodic in zip(x.shape[2:], self.reference, self.periodic, strict=True):
+        for n, reference, periodic in zip(static(x.shape[2:]), self.reference, self.periodic, strict=True):
             intervals = n if periodic else n - 1
             if intervals < reference or intervals % reference:
                 raise InputError(

@@ -8,10 +8,13 @@ from torch import Tensor, nn
 
 from ..grids import Edge, Grid
 from ..layers.blocks import BlockOptions, ChannelMLP, FNOBlock
+from ..layers.cosine import CosineConv
 from ..layers.factorized import Factorization
+from ..layers.linear import Linear
 from ..layers.padding import PaddingMode, Period, padded_period
 from ..transforms.fourier import kept_modes
 from .base import Clipping, GridModel, clip
+from .fno_branches import Local, Series, check_series, stencil
 
 
 class FNO(GridModel):
@@ -52,11 +55,21 @@ class FNO(GridModel):
             padded period is exactly ``1 + domain_padding`` domains.
         edges: location of the points on padded dimensions, one for all or one each: ``node`` (the first and
             last lie on the edges of the domain) or ``cell`` (cell centres).
-        **options: see ``BlockOptions``: ``factorization``, ``rank``, ``norm``, ``activation``, ``local``,
-            ``dropout``, ...
+        periodic: whether each dimension is periodic, which a series of cosines and a stencil depend on. By
+            default all are in a Fourier series, with their margins if they have any, and none in a series of
+            cosines.
+        series: series of the spectral convolutions: ``fourier``; or ``cosine`` for domains with nodes on all
+            edges, whose series has no jump there and needs no margin, see ``CosineConv``.
+        local: add a local branch to each convolution: True for finite differences, see ``FiniteDifference``;
+            ``stencil`` for the values at the neighbours on the grid ``reference_size``, see ``StencilConv``,
+            in one or two dimensions. A stencil runs on that grid and on those that contain it.
+        input_injection: add the input a, through a dense layer V, before every block: h <- B (h + V a).
+        **options: see ``BlockOptions``: ``factorization``, ``rank``, ``norm``, ``activation``, ``dropout``,
+            ``outer_activation``, ...
 
     Raises:
-        ValueError: fewer than one layer, a count below one, or an option that does not exist.
+        ValueError: fewer than one layer, a count below one, an option that does not exist, or a series of
+            cosines or a stencil where there is none.
 
     Example:
         >>> import torch
@@ -82,6 +95,10 @@ class FNO(GridModel):
         positions: bool = False,
         reference_size: Sequence[int] | None = None,
         edges: Edge | Sequence[Edge] = "node",
+        periodic: Sequence[bool] | None = None,
+        series: Series = "fourier",
+        local: Local = False,
+        input_injection: bool = False,
         **options: Any,
     ) -> None:
         n_modes = tuple(n_modes)
@@ -95,7 +112,8 @@ class FNO(GridModel):
             raise ValueError(f"domain_padding has {len(margins)} entries, n_modes has {d}")
         sizes: tuple[int | None, ...] = (None,) * d if reference_size is None else tuple(reference_size)
         kinds: tuple[Edge, ...] = (edges,) * d if isinstance(edges, str) else tuple(edges)
-        for name, entries in (("reference_size", sizes), ("edges", kinds)):
+        around = (series == "fourier",) * d if periodic is None else tuple(periodic)
+        for name, entries in (("reference_size", sizes), ("edges", kinds), ("periodic", around)):
             if len(entries) != d:
                 raise ValueError(f"{name} has {len(entries)} entries, n_modes has {d}")
         if unknown := set(kinds) - {"node", "cell"}:
@@ -108,11 +126,20 @@ class FNO(GridModel):
         self.positions = positions
         self.reference_size = None if reference_size is None else tuple(reference_size)
         self.edges = kinds
+        self.series = series
+        self.local = local
         axes = list(zip(margins, sizes, kinds, strict=True))
         self.periods = tuple(
             padded_period(m, size, edge, mode=padding_mode) if m > 0 else None for m, size, edge in axes
         )
-        o = BlockOptions(**options)
+        if isinstance(local, str) and local != "stencil":
+            raise ValueError(f"unknown local {local!r}; use True, False or 'stencil'")
+        o = BlockOptions(local=bool(local) and local != "stencil", **options)
+        check_series(series, o, margins=margins, edges=kinds, periodic=around)
+        if periodic is not None and any(p and m > 0 for p, m in zip(around, margins, strict=True)):
+            raise ValueError(
+                f"a periodic dimension has no margin: periodic={around}, domain_padding={margins}"
+            )
         # Alias-free activations act on the unpadded field, whose period is that of the reference grid.
         self.frames: tuple[Period | None, ...] = (None,) * d
         if o.activation == "alias_free":
@@ -125,12 +152,27 @@ class FNO(GridModel):
         self.lifting = ChannelMLP(
             lifted, max(1, round(width * lifting_channel_ratio)), width, activation=activation
         )
-        local = [p or True for p in self.periods]
+        self.injections = nn.ModuleList(
+            Linear(lifted, width, bias=False) for _ in range(n_layers * input_injection)
+        )
         spacings = reference_size and [
             n if p is None else p.points(n) for p, n in zip(self.periods, reference_size, strict=True)
         ]
         self.blocks = nn.ModuleList(
-            FNOBlock(width, n_modes, o, last=i == n_layers - 1, axes=local, reference=spacings)
+            FNOBlock(
+                width,
+                n_modes,
+                o,
+                last=i == n_layers - 1,
+                axes=[p or True for p in self.periods],
+                reference=spacings,
+                conv=CosineConv(width, width, n_modes) if series == "cosine" else o.make_conv(width, n_modes),
+                local=stencil(
+                    width, self.periods, reference_size=reference_size, edges=kinds, periodic=around
+                )
+                if local == "stencil"
+                else None,
+            )
             for i in range(n_layers)
         )
         self.projection = ChannelMLP(
@@ -162,6 +204,7 @@ class FNO(GridModel):
             ),
             "reference_size": grid.shape,
             "edges": grid.edges,
+            "periodic": grid.periodic,
         }
         return dict(options) | fitted, clipped
 
@@ -170,12 +213,21 @@ class FNO(GridModel):
         """The last linear layer of the projection."""
         return cast(nn.Module, self.projection.fc2)
 
+    @property
+    def exports_any_grid(self) -> bool:
+        """Whether an exported graph is the same for every grid: no margin, series of cosines or stencil."""
+        return self.series == "fourier" and self.local != "stencil" and not any(self.domain_padding)
+
     def extra_repr(self) -> str:
         """Return channels, modes, width and depth."""
         padding = f", domain_padding={self.domain_padding}" if any(self.domain_padding) else ""
+        series = "" if self.series == "fourier" else f", series={self.series!r}"
+        local = f", local={self.local!r}" if self.local == "stencil" else ""
+        injection = ", input_injection=True" if self.injections else ""
         return (
             f"{self.in_channels} -> {self.out_channels} channels, n_modes={self.n_modes}, "
             f"hidden_channels={self.hidden_channels}, n_layers={len(self.blocks)}{padding}"
+            f"{series}{local}{injection}"
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -194,9 +246,12 @@ class FNO(GridModel):
             )
         if self.positions:
             x = torch.cat([x, self._positions(x)], dim=1)
+        a = self._extend(x, self.periods).movedim(1, -1) if self.injections else None
         x = self._restrict(self.lifting(self._extend(x, self.frames)), self.frames, size)
         x = self._extend(x, self.periods)
-        for block in self.blocks:
+        for i, block in enumerate(self.blocks):
+            if a is not None:
+                x = x + self.injections[i](a).movedim(-1, 1)
             x = block(x, size)
         x = self._restrict(x, self.periods, size)
         return self._restrict(cast(Tensor, self.projection(self._extend(x, self.frames))), self.frames, size)

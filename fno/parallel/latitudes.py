@@ -104,8 +104,8 @@ def divide_latitudes(model: M, group: dist.ProcessGroup, rows: int) -> M:
     ``Stepper`` keeps only the band of its static fields and masks.
 
     Args:
-        model: an ``FNO`` or ``TFNO`` in two dimensions, an ``SFNO`` without ``local``, or an ``Ensemble`` or
-            ``Stepper`` of those.
+        model: an ``FNO`` or ``TFNO`` in two dimensions with Fourier series and no stencil, an ``SFNO``
+            without ``local``, or an ``Ensemble`` or ``Stepper`` of those.
         group: processes that share a grid, in the order of their bands, from the first row on.
         rows: number of rows of the grid.
 
@@ -126,6 +126,11 @@ def divide_latitudes(model: M, group: dist.ProcessGroup, rows: int) -> M:
     elif type(model) is SFNO and model.reference is None:
         _convert(model, bands)
         _become(model, BandSFNO, bands)
+    elif isinstance(model, FNO) and (model.series != "fourier" or model.local == "stencil"):
+        raise ValueError(
+            "convolutions in cosine series and stencils cannot be divided into latitude bands; use "
+            "series='fourier' and local=True or False"
+        )
     elif isinstance(model, FNO) and type(model) in (FNO, TFNO) and model.dimensions == 2:
         period, frame = model.periods[0], model.frames[0]
         _convert(model.blocks, bands.of_rows(period.points(rows) if period else rows))

@@ -23,7 +23,18 @@ from .neuraloperator import read_neuraloperator
 FORMATS = ("fourcastnet", "neuraloperator", "physicsnemo")
 _LARGEST = 1_000_000
 """Largest number among the arguments of a model."""
-_WORDS = ("factorization", "norm", "skip", "activation", "method", "padding_mode", "edges", "grid")
+_WORDS = (
+    "factorization",
+    "norm",
+    "skip",
+    "activation",
+    "method",
+    "padding_mode",
+    "edges",
+    "grid",
+    "series",
+    "local",
+)
 """Arguments whose values are text."""
 
 

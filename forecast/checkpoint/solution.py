@@ -159,6 +159,7 @@ def _network(config: SolutionConfig, layout: SolutionLayout, grid: Sequence[int]
             0.0 if edge == "periodic" else settings.domain_padding for edge in layout.edges
         ),
         "edges": tuple("cell" if edge == "cell" else "node" for edge in layout.edges),
+        "periodic": tuple(edge == "periodic" for edge in layout.edges),
         "reference_size": tuple(grid),
     }
     with seeded_torch(config.train.seed, Stream.INITIAL_WEIGHTS):

@@ -82,7 +82,15 @@ class FourierKeys(Strict):
         dropout: probability with which an activation is set to zero in training.
         norm: normalisation in the blocks: ``none``, ``instance`` or ``layer``.
         activation: ``gelu``, or ``alias_free`` for one that does not depend on the grid.
-        local: add a branch of finite differences to each spectral convolution.
+        local: add a branch to each spectral convolution: true for finite differences; ``stencil`` for a
+            learned combination of the values at the neighbours on the training grid, for models in one or two
+            dimensions that run on grids which contain the training grid.
+        series: series of the spectral convolutions: ``fourier``; or ``cosine`` for limited areas and other
+            domains with points on all edges, which needs a ``domain_padding`` of 0 and a kind ``fno``.
+        input_injection: add the input of the network to the hidden fields before every block, through a
+            dense layer.
+        outer_activation: apply the activation to the output of each block but the last; without it a path
+            without activations leads from the first block to the last.
     """
 
     hidden_channels: Width = 32
@@ -94,7 +102,30 @@ class FourierKeys(Strict):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     norm: Literal["none", "instance", "layer"] = "none"
     activation: Literal["gelu", "alias_free"] = "gelu"
-    local: bool = False
+    local: bool | Literal["stencil"] = False
+    series: Literal["fourier", "cosine"] = "fourier"
+    input_injection: bool = False
+    outer_activation: bool = True
+
+
+_LATER_KEYS = ("damping", "series", "input_injection", "outer_activation")
+
+
+def identifying_keys(model: BaseModel) -> dict[str, Any]:
+    """Return the keys of a section ``model`` that identify a run, as JSON represents them.
+
+    Keys added after the first version that have their default value are left out, so that earlier runs can be
+    resumed.
+
+    Args:
+        model: the section.
+    """
+    keys = model.model_dump(mode="json")
+    known = type(model).model_fields
+    for name in _LATER_KEYS:
+        if name in known and keys[name] == known[name].default:
+            keys.pop(name)
+    return keys
 
 
 class ModelSection(Strict):

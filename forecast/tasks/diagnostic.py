@@ -28,6 +28,7 @@ from ..checkpoint.description import ChannelDescription, Checksum, Description, 
 from ..checkpoint.folder import StoredCheckpoint, fingerprint, finished_run, write_checkpoint
 from ..checkpoint.weather import Checkpoint, load_checkpoint
 from ..config.diagnostic import DiagnosticConfig
+from ..config.sections import identifying_keys
 from ..device import pick_device
 from ..inference.diagnostic import DiagnosticForecaster
 from ..inference.forecaster import Forecaster
@@ -192,6 +193,7 @@ def _train(config: DiagnosticConfig, *, device: str, progress: Progress | None) 
     parent = None if config.parent is None else open_parent(config.parent)
     states, others = _open(config, backbone)
     content = config.model_dump(mode="json", exclude={"output": True, "data": {"store", "cache_bytes"}})
+    content["model"] = identifying_keys(config.model)
     content["train"] = identifying(content["train"])
     times = states.dataset["time"].values.astype(str).tolist()
     identities = [backbone.identity, None if parent is None else parent.record["checksum"]]

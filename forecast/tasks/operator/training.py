@@ -32,6 +32,7 @@ from ...checkpoint.folder import fingerprint, finished_run, write_checkpoint
 from ...checkpoint.identity import RunIdentity
 from ...checkpoint.solution import build_operator, input_invariants, residual_of
 from ...config.operator import FORECAST_SETTINGS, SolutionConfig
+from ...config.sections import identifying_keys
 from ...device import pick_device
 from ...interruption import saving_when_stopped
 from ...monitoring.pictures import RunPictures
@@ -125,6 +126,7 @@ def run_identity(setting: Setting, experiment: Mapping[str, Any] | None = None) 
         "train": set(FORECAST_SETTINGS),
     }
     settings = setting.config.model_dump(mode="json", exclude=irrelevant)
+    settings["model"] = identifying_keys(setting.config.model)
     settings["train"] = identifying(settings["train"])
     content: list[Any] = [settings]
     described: dict[str, Any] = dict(settings)

@@ -10,6 +10,7 @@ from ....fno.training.changes import summarise_values
 from ....fno.training.diagnosis import FieldLabels
 from ....fno.training.settings import identifying
 from ...checkpoint.identity import RunIdentity
+from ...config.sections import identifying_keys
 from ...config.weather import WeatherConfig
 from .forcing_inputs import ForcingPlan
 from .parent import Parent
@@ -49,14 +50,14 @@ def run_identity(
         settings.pop("loss")
     else:
         settings["loss"] = loss
+    settings["model"] = identifying_keys(config.model)
     if config.model.kind == "sfno":
         for key, default in (("analysis", "quadrature"), ("local", False)):
             if settings["model"][key] == default:
                 settings["model"].pop(key)
     settings["train"] = identifying(settings["train"])
-    for name in ("noise_channels", "damping"):
-        if not settings["model"][name]:
-            settings["model"].pop(name)
+    if not settings["model"]["noise_channels"]:
+        settings["model"].pop("noise_channels")
     settings.pop("parent")
     times = store.dataset["time"].values.astype(str).tolist()
     names = [str(c) for c in store.channels]
