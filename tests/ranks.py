@@ -93,6 +93,20 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int]]] = {
         ),
         (11, 13),
     ),
+    "fno injected": (
+        lambda: FNO(
+            (6, 6),
+            3,
+            2,
+            hidden_channels=4,
+            n_layers=2,
+            domain_padding=(0.2, 0.0),
+            reference_size=(11, 16),
+            input_injection=True,
+            outer_activation=False,
+        ),
+        (11, 16),
+    ),
     "fno local": (lambda: FNO((4, 4), 3, 2, hidden_channels=4, n_layers=2, local=True), (9, 12)),
     "fno alias-free": (
         lambda: FNO(

@@ -92,7 +92,7 @@ def _along(matrix: Tensor, rows: Tensor, dim: int) -> Tensor:
     """Return the product of a matrix with ``rows``, shape (batch, *grid, channel), along a dimension."""
     before = rows.shape[:dim]
     after = rows.shape[dim + 1 :]
-    product = matrix.to(rows.dtype) @ rows.reshape(*before, rows.shape[dim], -1)
+    product = matrix.to(rows.dtype) @ rows.flatten(dim + 1)
     return product.reshape(*before, len(matrix), *after)
 
 

@@ -147,6 +147,21 @@ MODELS = {
     "fno": (lambda: FNO((4, 3), 2, 3, hidden_channels=4, n_layers=2), (2, 2, 7, 6)),
     "fno-1d": (lambda: FNO((4,), 2, 3, hidden_channels=4, n_layers=2), (2, 2, 9)),
     "fno-3d": (lambda: FNO((2, 2, 2), 2, 1, hidden_channels=3, n_layers=1), (2, 2, 4, 5, 3)),
+    "fno-cosine": (
+        lambda: FNO(
+            (3, 3),
+            2,
+            3,
+            hidden_channels=4,
+            n_layers=2,
+            series="cosine",
+            local="stencil",
+            reference_size=(4, 6),
+            input_injection=True,
+            outer_activation=False,
+        ),
+        (2, 2, 7, 6),
+    ),
     "fno-options": (
         lambda: FNO(
             (3, 3),

@@ -27,6 +27,20 @@ MODELS = {
         ),
         (14, 18),
     ),
+    "fno-cosine": (
+        lambda: FNO(
+            (5, 5),
+            2,
+            3,
+            hidden_channels=8,
+            n_layers=2,
+            series="cosine",
+            local="stencil",
+            reference_size=(7, 18),
+            input_injection=True,
+        ),
+        (13, 18),
+    ),
     "tfno": (lambda: TFNO((6, 6), 2, 3, hidden_channels=8, n_layers=2, rank=0.4), (13, 18)),
     "tfno-cp": (
         lambda: TFNO((6, 6), 2, 3, hidden_channels=8, n_layers=2, factorization="cp", rank=0.4),
@@ -68,7 +82,7 @@ def test_models_keep_the_grid_and_use_all_parameters(name):
     assert not any(p.is_complex() for p in model.parameters())
 
 
-@pytest.mark.parametrize("name", ["fno", "fno-padded", "tfno-cp", "sfno", "afno"])
+@pytest.mark.parametrize("name", ["fno", "fno-padded", "fno-cosine", "tfno-cp", "sfno", "afno"])
 def test_models_compile_to_one_graph(name):
     torch.manual_seed(0)
     make, size = MODELS[name]

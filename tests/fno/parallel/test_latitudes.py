@@ -46,6 +46,9 @@ def test_what_cannot_be_divided_is_refused():
         )
     with pytest.raises(ValueError, match="FNO cannot be divided"):
         divide_latitudes(FNO((4,), 2, 2), SECOND_OF_THREE, 8)
+    for options in ({"series": "cosine"}, {"local": "stencil", "reference_size": (8, 16)}):
+        with pytest.raises(ValueError, match="cosine series and stencils cannot be divided into latitude"):
+            divide_latitudes(FNO((4, 4), 2, 2, **options), SECOND_OF_THREE, 8)
     with pytest.raises(InputError, match="expected 7 rows"):
         Bands(SECOND_OF_THREE, 7).take(torch.zeros(8), 0)
     with pytest.raises(InputError, match="band 2 of 3 has 2 of the 7 rows"):

@@ -139,6 +139,51 @@ def test_models_store_reference_size_periods_and_latitude_staggering():
             assert (period and period.points(n)) == expected
 
 
+REGION = LatLon(np.linspace(20, 60, 9), np.arange(0, 100, 5.0))
+GLOBE = LatLon(np.linspace(-90, 90, 19), np.arange(0, 360, 10.0))
+COSINE = {"series": "cosine", "domain_padding": 0, "local": "stencil", "input_injection": True}
+
+
+def test_cosine_series_stencil_and_injection_are_built_from_a_configuration():
+    options = {"hidden_channels": 4, "n_modes": [4, 4], "outer_activation": False}
+    config = make_config(values(**options, **COSINE))
+    (network,) = build_network(config.model, REGION, in_channels=3, out_channels=2).networks
+    assert network.series == "cosine" and len(network.injections) == 4
+    assert not any(block.outer for block in network.blocks)
+    for block in network.blocks:
+        assert block.local.reference == (8, 19) and block.local.periodic == (False, False)
+    assert network(torch.randn(1, 3, 17, 39)).shape == (1, 2, 17, 39)
+    config = make_config(values(**options, local="stencil"))
+    (network,) = build_network(config.model, GLOBE, in_channels=3, out_channels=2).networks
+    assert network.blocks[0].local.periodic == (True, True)  # latitudes with their margin
+
+
+def test_local_of_older_configurations_is_true_or_false():
+    kinds = {True: "FiniteDifference", False: "NoneType", "stencil": "StencilConv"}
+    for local, kind in kinds.items():
+        config = make_config(values(hidden_channels=4, n_layers=1), [f"model.local={str(local).lower()}"])
+        assert config.model.local is local or config.model.local == local == "stencil"
+        (network,) = build_network(config.model, REGION, in_channels=1, out_channels=1).networks
+        assert type(network.blocks[0].local).__name__ == kind
+
+
+@pytest.mark.parametrize(
+    ("model", "grid", "message"),
+    [
+        ({}, GLOBE, "periodic dimensions.*use series='fourier'"),
+        ({"domain_padding": 0.2}, REGION, "set domain_padding to 0"),
+        ({"kind": "tfno"}, REGION, "factorization='tucker'; use an FNO"),
+        ({"activation": "alias_free"}, REGION, "activation='alias_free'; use 'gelu'"),
+        ({"local": "kernel"}, REGION, "local"),
+        ({"series": "sine"}, REGION, "series"),
+    ],
+)
+def test_series_that_a_grid_or_other_keys_exclude_are_refused(model, grid, message):
+    with pytest.raises(ValueError, match=message):
+        config = make_config(values(hidden_channels=4, **COSINE | model))
+        build_network(config.model, grid, in_channels=1, out_channels=1)
+
+
 def test_equivariant_sfno_is_built_from_a_configuration():
     grid = LatLon(np.linspace(90, -90, 19), np.arange(0, 360, 10.0))
     for options, shape in (({"equivariant": True}, (6, 4, 4)), ({}, (6, 4, 2, 4))):

@@ -42,6 +42,15 @@ def test_a_run_that_fits_has_no_problems_and_writes_nothing(tiny_store, tmp_path
     assert state < report.volume.written_bytes
 
 
+def test_memory_of_a_model_of_cosines_and_stencils_is_estimated(tiny_store, tmp_path):
+    options = ["model.series=cosine", "model.domain_padding=0", "model.local=stencil"]
+    config = tiny_config(tiny_store, tmp_path / "run", *options, "model.input_injection=true")
+    report = forecast.check(config, device="cpu", probe_seconds=0)
+    assert report.ready and report.memory.fits and report.memory.step > 0
+    refused = forecast.check(tiny_config(tiny_store, tmp_path, options[0]), device="cpu", probe_seconds=0)
+    assert "set domain_padding to 0" in "\n".join(refused.problems)
+
+
 def test_every_mismatch_is_listed(tiny_store, tmp_path):
     config = tiny_config(
         tiny_store,

@@ -14,8 +14,10 @@ from fourcaster.datasets.store.open import open_store
 from fourcaster.fno.losses.registry import LOSSES
 from fourcaster.forecast.checkpoint.weather import load_checkpoint
 from fourcaster.forecast.config.loss import LossConfig
+from fourcaster.forecast.config.operator import OperatorModelConfig
+from fourcaster.forecast.config.sections import identifying_keys
 from fourcaster.forecast.inference.perturbations import Ensemble, noise_input
-from fourcaster.forecast.tasks.dispatch import load_config
+from fourcaster.forecast.tasks.dispatch import load_config, make_config
 from fourcaster.forecast.tasks.weather.identity import run_identity
 from fourcaster.forecast.tasks.weather.losses import channel_weights
 
@@ -145,6 +147,11 @@ def test_settings_at_their_defaults_leave_the_fingerprint_of_a_run_as_it_was(tin
         "loss.channel_weights=tendency",
         "loss.variables={}",
         "model.noise_channels=0",
+        "model.damping=0",
+        "model.series=fourier",
+        "model.local=false",
+        "model.input_injection=false",
+        "model.outer_activation=true",
         "train.rollout_lengths=[]",
         "train.pushforward=false",
         "train.lead_times=[]",
@@ -160,12 +167,31 @@ def test_settings_at_their_defaults_leave_the_fingerprint_of_a_run_as_it_was(tin
             ["loss.levels={500: 2}"],
             ["loss.kind=afcrps", "model.noise_channels=1"],
             ["loss.kind=afcrps", "model.noise_channels=2"],
+            ["model.damping=0.01"],
+            ["model.series=cosine"],
+            ["model.local=true"],
+            ["model.local=stencil"],
+            ["model.input_injection=true"],
+            ["model.outer_activation=false"],
             ["train.pushforward=true"],
             ["train.rollout_steps=1", "train.rollout_lengths=[1, 2]"],
             ["train.rollout_steps=1", "train.lead_times=[1, 2]"],
         )
     }
-    assert len(changed | {plain}) == 11
+    assert len(changed | {plain}) == 17
+
+
+def test_later_keys_of_models_at_their_defaults_do_not_identify_a_run():
+    models = [
+        make_config({"data": {"store": "s"}, "model": {"kind": kind}, "output": "o"}).model
+        for kind in ("fno", "tfno", "sfno", "afno")
+    ]
+    models.append(OperatorModelConfig(kind="fno"))
+    later = {"damping", "series", "input_injection", "outer_activation"}
+    for model in models:
+        assert not later & set(identifying_keys(model))
+        assert set(identifying_keys(model)) | later >= set(model.model_dump())
+    assert identifying_keys(OperatorModelConfig(kind="fno", series="cosine"))["series"] == "cosine"
 
 
 def test_weights_of_channels_are_products_with_mean_one():

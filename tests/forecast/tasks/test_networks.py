@@ -162,6 +162,23 @@ CASES = {
         (14, 10),
         False,
     ),
+    "cosine": (
+        FNO,
+        {
+            "n_modes": (4, 4),
+            "in_channels": 2,
+            "out_channels": 1,
+            "hidden_channels": 4,
+            "n_layers": 2,
+            "series": "cosine",
+            "local": "stencil",
+            "reference_size": (7, 10),
+            "input_injection": True,
+            "outer_activation": False,
+        },
+        (13, 10),
+        False,
+    ),
     "sfno": (
         SFNO,
         {"lmax": 4, "in_channels": 2, "out_channels": 1, "hidden_channels": 4, "n_layers": 1},
@@ -189,7 +206,7 @@ CASES = {
 def test_exported_network_equals_the_original(monkeypatch, tmp_path, kind):
     network_class, arguments, size, dynamic_grid = CASES[kind]
     model = network_class(**arguments).eval()
-    save(monkeypatch, tmp_path / "net", "fno" if kind == "padded" else kind, model, arguments)
+    save(monkeypatch, tmp_path / "net", "fno" if kind in ("padded", "cosine") else kind, model, arguments)
     result = networks.export(tmp_path / "net", "torch-export", tmp_path / "net.pt2", size=size)
     assert result.dynamic_dimensions == (["batch", "grid"] if dynamic_grid else ["batch"])
     assert is_output(tmp_path / "net.pt2", "torch-export program")
@@ -203,12 +220,12 @@ def test_exported_network_equals_the_original(monkeypatch, tmp_path, kind):
         assert torch.allclose(exported(x), model(x), atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["fno", "tfno", "padded"])
+@pytest.mark.parametrize("kind", ["fno", "tfno", "padded", "cosine"])
 def test_onnx_export_equals_the_original(monkeypatch, tmp_path, kind):
     onnxruntime = pytest.importorskip("onnxruntime")
     network_class, arguments, size, _ = CASES[kind]
     model = network_class(**arguments).eval()
-    save(monkeypatch, tmp_path / "net", "fno" if kind == "padded" else kind, model, arguments)
+    save(monkeypatch, tmp_path / "net", "fno" if kind in ("padded", "cosine") else kind, model, arguments)
     assert networks.export(tmp_path / "net", "onnx", tmp_path / "net.onnx", size=size).difference < 1e-5
     assert is_output(tmp_path / "net.onnx", "onnx model")
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
