@@ -9,7 +9,15 @@ from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 from ...datasets.suggestions import suggest
 
@@ -69,6 +77,14 @@ def _contains_boolean(value: Any) -> bool:
     )
 
 
+def _local_branch(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """Return a valid value of ``local``; an error of a union would name one of its types."""
+    try:
+        return validate(value)
+    except ValidationError as error:
+        raise ValueError("write true, false or stencil") from error
+
+
 class FourierKeys(Strict):
     """Arguments of ``fourcaster.fno.FNO``.
 
@@ -102,7 +118,7 @@ class FourierKeys(Strict):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     norm: Literal["none", "instance", "layer"] = "none"
     activation: Literal["gelu", "alias_free"] = "gelu"
-    local: bool | Literal["stencil"] = False
+    local: Annotated[bool | Literal["stencil"], WrapValidator(_local_branch)] = False
     series: Literal["fourier", "cosine"] = "fourier"
     input_injection: bool = False
     outer_activation: bool = True

@@ -174,8 +174,8 @@ def test_local_of_older_configurations_is_true_or_false():
         ({"domain_padding": 0.2}, REGION, "set domain_padding to 0"),
         ({"kind": "tfno"}, REGION, "factorization='tucker'; use an FNO"),
         ({"activation": "alias_free"}, REGION, "activation='alias_free'; use 'gelu'"),
-        ({"local": "kernel"}, REGION, "local"),
-        ({"series": "sine"}, REGION, "series"),
+        ({"local": "kernel"}, REGION, "model.local: write true, false or stencil, got 'kernel'"),
+        ({"series": "sine"}, REGION, "model.series: Input should be 'fourier' or 'cosine', got 'sine'"),
     ],
 )
 def test_series_that_a_grid_or_other_keys_exclude_are_refused(model, grid, message):

@@ -83,6 +83,44 @@ def test_every_recipe_loads(name):
     assert isinstance(config, SolutionConfig) and load_config(CONFIGS / f"{name}.yaml") == config
 
 
+def test_operator_of_cosines_and_stencils_is_trained_and_run(tmp_path):
+    call("simulate", "darcy", "-o", tmp_path / "train.zarr", "samples=8", "resolution=17")
+    model = {"kind": "fno", "n_modes": [4, 4], "hidden_channels": 4, "n_layers": 2, "domain_padding": 0}
+    model |= {"series": "cosine", "local": "stencil", "input_injection": True, "outer_activation": False}
+    values = {
+        "task": "operator",
+        "equation": {"name": "darcy", "resolution": 17},
+        "data": {"store": str(tmp_path / "train.zarr"), "validation_fraction": 0.25},
+        "model": model,
+        "loss": {"data": 1},
+        "train": {"epochs": 1, "batch_size": 4},
+        "output": str(tmp_path / "run"),
+    }
+    config = tmp_path / "config.yaml"
+    config.write_text(json.dumps(values))
+    call("train", config)
+    text = call(
+        "run", tmp_path / "run/checkpoint", "--init", tmp_path / "train.zarr", "-o", tmp_path / "u.zarr"
+    )
+    assert "8 solutions" in text
+    call(
+        "train",
+        config,
+        f"output={tmp_path}/other",
+        "model.domain_padding=0.2",
+        fails="set domain_padding to 0",
+    )
+    call(
+        "train",
+        "pino/burgers",
+        *EQUATION,
+        f"output={tmp_path}/other",
+        "model.series=cosine",
+        fails="periodic dimensions, periodic=(True,); use series='fourier'",
+    )
+    assert not (tmp_path / "other").exists()
+
+
 @pytest.mark.parametrize("kind", ["free", "both"])
 def test_trained_operator_can_be_run_verified_and_inspected(folder, kind, tmp_path):
     first, *_, last = [
