@@ -1,6 +1,7 @@
 """Benchmark of accuracy: errors, numbers of parameters, the same samples for both sides, symmetries."""
 
 import importlib
+import json
 import sys
 
 import numpy as np
@@ -52,6 +53,19 @@ def test_complex_parameters_count_twice(modules):
 def test_our_networks_have_at_most_the_parameters_of_the_peer(modules, build, limit):
     count = modules["networks"].parameters(build(modules["networks"], modules["cases"]))
     assert 0.3 * limit < count <= limit
+
+
+def test_our_networks_have_the_parameters_of_the_committed_results(modules):
+    networks, cases = modules["networks"], modules["cases"]
+    result = json.loads((ROOT / "benchmarks" / "results" / "accuracy.json").read_text())
+    rows = {row["part"]: row for row in result["rows"]}
+    for name, network in {
+        "darcy": networks.DarcyOperator(cases.DARCY),
+        "darcy_mixed": networks.DarcyOperator(cases.DARCY, spacing=True),
+        "burgers": networks.LineOperator(cases.BURGERS, frames=1, scale=1.0),
+        "space_time": networks.LineOperator(cases.SPACE_TIME, frames=16, scale=1.0, initial=True),
+    }.items():
+        assert networks.parameters(network) == rows[name]["sides"]["ours"]["parameters"]
 
 
 def test_both_sides_see_the_same_samples_in_the_same_order(modules):
