@@ -84,6 +84,7 @@ def test_models_keep_the_grid_and_use_all_parameters(name):
 
 @pytest.mark.parametrize("name", ["fno", "fno-padded", "fno-cosine", "tfno-cp", "sfno", "afno"])
 def test_models_compile_to_one_graph(name):
+    torch._dynamo.reset()  # the compiler limits the graphs of one function
     torch.manual_seed(0)
     make, size = MODELS[name]
     model, x = make(), torch.randn(2, 2, *size)
@@ -99,6 +100,7 @@ def test_models_compile_to_one_graph(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_models_compile_to_machine_code(name):
+    torch._dynamo.reset()  # the compiler limits the graphs of one function
     torch.manual_seed(0)
     make, size = MODELS[name]
     model, x = make(), torch.randn(2, 2, *size)
