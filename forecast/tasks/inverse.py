@@ -1,12 +1,10 @@
 """The task ``inverse``: a solution operator trained together with the unknown parameters of an experiment."""
 
 import logging
-import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-import torch
 from torch import nn
 
 from ...datasets.adapters.opening import open_raw
@@ -38,7 +36,7 @@ class InverseTask(SolutionTask):
             self.description,
             identity=run_identity(setting, open_raw(str(config.data.experiment)).to_dict()),
             prepare=_prepare,
-            results=lambda objective: _recovered(objective, setting),
+            results=_recovered,
             progress=progress,
         )
 
@@ -63,14 +61,13 @@ def _prepare(setting: Setting) -> tuple[nn.Module, InverseObjective]:
     return module, InverseObjective(objective, unknowns, sensors, weight=config.loss.experiment)
 
 
-def _recovered(objective: InverseObjective, setting: Setting) -> dict[str, Any]:
-    """Return the recovered parameters; warn where they lie outside the training data."""
+def _recovered(objective: InverseObjective) -> dict[str, Any]:
+    """Return the recovered parameters; warn where they lie at the edge of the training data."""
     recovered = objective.recover()
-    positive = {name: estimate.value for name, estimate in recovered.items() if estimate.value > 0}
-    logarithms = {name: torch.tensor([math.log(value)]) for name, value in positive.items()}
-    if departures := setting.ranges().departures(logarithms):
+    if edges := objective.latent.in_the_tails():
         log.warning(
-            "the experiment lies outside of the simulations that the operator was trained on: %s",
-            "; ".join(departures),
+            "%s of the experiment is at the edge of the simulations that the operator was trained on: the "
+            "estimate may be wrong; simulate a wider range",
+            " and ".join(edges),
         )
     return {"recovered": {name: asdict(estimate) for name, estimate in recovered.items()}}

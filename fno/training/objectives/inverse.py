@@ -31,6 +31,7 @@ from .sensors import Sensors
 
 FIRST = 0.5  # fraction of the training before the first inference
 SAMPLES = 8  # samples of the posterior per training step
+POOR_MISFIT = 1.2  # in units of the noise; above it, other starts are tried
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,13 @@ class LatentParameters(nn.Module):
         }
         return Instances(state, state.new_zeros(len(z), 0, *state.shape[2:]), coefficients)
 
+    def in_the_tails(self) -> list[str]:
+        """Return the coefficients more than two standard deviations from the middle of their priors.
+
+        There a bounded prior is within 2.3 % of an end of its interval.
+        """
+        return [name for name, z in zip(self.coefficients, self.z.tolist(), strict=False) if abs(z) > 2]
+
     def estimates(self, misfit: float) -> dict[str, Estimate]:
         """Return the coefficients with their standard deviations, to first order in the covariance of z.
 
@@ -138,7 +146,9 @@ def infer(
 ) -> dict[str, Estimate]:
     """Infer the unknowns of an equation from sensors, store their posterior, and return the coefficients.
 
-    Gauss-Newton steps start from the middle of the prior, with derivatives by differences. The posterior is
+    Gauss-Newton steps start from the middle of the prior, with derivatives by differences. If they end at a
+    misfit that the noise does not explain, they are repeated with each coefficient one standard deviation
+    below and above the middle, and the most probable end is taken. The posterior is
     approximated by a Gaussian with the covariance ``(J^T J / noise^2 + I)^-1``, where J is the derivative of
     the solution at the sensors with respect to z. It is widened by the misfit in units of the noise where
     that exceeds one. It does not include the error of the solver.
@@ -169,15 +179,22 @@ def infer(
     def jacobian(z: Tensor) -> Tensor:
         return torch.cat([difference_jacobian(misfits, z), identity])
 
+    def misfit_of(z: Tensor) -> float:
+        return float(misfits(z[None]).square().mean().sqrt())
+
     try:
         z = least_squares(residuals, jacobian, torch.zeros_like(latent.z), steps=steps)
+        if misfit_of(z) > POOR_MISFIT:
+            starts = identity[: len(latent.coefficients)]
+            others = [least_squares(residuals, jacobian, start, steps=steps) for start in (*-starts, *starts)]
+            z = min((z, *others), key=lambda end: float(residuals(end).square().sum()))
     except NonFiniteError as error:
         raise NonFiniteError(
             "the solution at the sensors, or its derivative with respect to the unknowns, is not finite"
         ) from error
     j = jacobian(z)
     factor = torch.linalg.cholesky(torch.linalg.inv(j.T @ j))
-    misfit = float(misfits(z[None]).square().mean().sqrt())
+    misfit = misfit_of(z)
     latent.z.copy_(z)
     latent.factor.copy_(factor * max(1.0, misfit))
     return latent.estimates(misfit)

@@ -56,8 +56,23 @@ class UniformPrior:
         return coefficient
 
 
+@dataclass(frozen=True)
+class LogUniformPrior:
+    """A positive coefficient in an interval, ``log c ~ U(log low, log high)``."""
+
+    low: float
+    high: float
+
+    def transform(self, z: Tensor) -> Tensor:
+        """Return ``low (high / low)^Phi(z)`` with the normal distribution function Phi."""
+        coefficient: Tensor = self.low * (self.high / self.low) ** torch.special.ndtr(z)
+        return coefficient
+
+
 def fit_prior(samples: Tensor) -> CoefficientPrior:
-    """Return the log-normal prior of samples that are all positive, else the normal one.
+    """Return the log-uniform prior between the extremes of samples that are all positive, else the uniform.
+
+    Both are bounded, since an operator that is trained on the samples may be wrong by any amount elsewhere.
 
     Args:
         samples: values of a coefficient, shape (sample,).
@@ -68,8 +83,8 @@ def fit_prior(samples: Tensor) -> CoefficientPrior:
     if len(samples) < 2:
         raise ValueError(f"a prior needs at least two samples, got {len(samples)}")
     positive = bool((samples > 0).all())
-    values = samples.double().log() if positive else samples.double()
-    return (LogNormalPrior if positive else NormalPrior)(float(values.mean()), float(values.std()))
+    extremes = float(samples.double().min()), float(samples.double().max())
+    return (LogUniformPrior if positive else UniformPrior)(*extremes)
 
 
 class SpectralPrior:

@@ -12,6 +12,7 @@ from fourcaster.fno.training.least_squares import LevenbergMarquardt, difference
 from fourcaster.fno.training.objectives.inverse import LatentParameters, infer
 from fourcaster.fno.training.objectives.priors import (
     LogNormalPrior,
+    LogUniformPrior,
     NormalPrior,
     SpectralPrior,
     UniformPrior,
@@ -90,12 +91,21 @@ def test_priors_have_their_mean_and_standard_deviation():
     assert float(uniform.mean()) == pytest.approx(3.5, abs=0.01)
 
 
-def test_a_fitted_prior_is_log_normal_if_all_samples_are_positive():
-    samples = torch.tensor([0.1, 0.2, 0.4])
-    assert fit_prior(samples) == LogNormalPrior(pytest.approx(math.log(0.2)), pytest.approx(math.log(2)))
-    assert fit_prior(samples - 0.2) == NormalPrior(pytest.approx(0.1 / 3), pytest.approx(0.1527525, rel=1e-5))
+def test_a_fitted_prior_lies_between_the_extremes_of_the_samples():
+    samples = torch.tensor([0.1, 0.2, 0.4], dtype=torch.float64)
+    assert fit_prior(samples) == LogUniformPrior(0.1, 0.4)
+    assert fit_prior(samples - 0.2) == UniformPrior(pytest.approx(-0.1), pytest.approx(0.2))
     with pytest.raises(ValueError, match="at least two samples, got 1"):
         fit_prior(samples[:1])
+
+
+def test_a_log_uniform_prior_is_uniform_in_the_logarithm():
+    z = torch.randn(200_000, generator=generator(), dtype=torch.float64)
+    prior = LogUniformPrior(0.1, 1000.0)
+    levels = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
+    quantiles = torch.quantile(prior.transform(z).log10(), levels)
+    assert torch.allclose(quantiles, 4 * levels - 1, atol=0.02)
+    assert float(prior.transform(torch.tensor(-30.0))) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(("grid", "modes"), [((16,), 5), ((9, 8), 3), ((6, 5, 7), 2)])
