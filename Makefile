@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test coverage test-slow check lint docs gpu bench-operators bench-transforms bench-physics bench-physics-long bench-solving bench-loader bench-training-cost bench-accuracy soak stress-train fuzz clean
+.PHONY: demo test coverage test-slow check lint docs gpu bench-operators bench-transforms bench-physics bench-physics-long bench-solving bench-loader bench-training-cost bench-accuracy bench-global soak stress-train fuzz clean
 
 demo: $(VENV)/.demo
 	$(BIN)/forecast quickstart
@@ -69,6 +69,12 @@ bench-training-cost: $(VENV)/.test
 bench-accuracy: .bench/.done
 	OMP_NUM_THREADS=1 FOURCASTER_TEST_DATA=$(DATA) .bench/bin/python -W ignore benchmarks/accuracy.py
 	.bench/bin/python benchmarks/table.py
+
+# Global recipes, trained and compared with ridge regression, DATA=speedy_t30_5625_years1-4.nc: three hours.
+bench-global: $(VENV)/.test
+	for recipe in global_sfno global_fno global_afno; do $(BIN)/python benchmarks/global_skill.py $$recipe $(DATA) || exit; done
+	$(BIN)/python benchmarks/global_ablation.py $(DATA)
+	$(BIN)/python benchmarks/table.py
 
 # Two weeks of scheduled forecasts with injected faults: eight minutes.
 soak: $(VENV)/.test

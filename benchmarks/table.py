@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from accuracy_table import accuracy_ablation_table, accuracy_table
+from global_table import ablation_table, free_run_table, global_table
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -268,6 +269,11 @@ TABLES: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("scaling", "scaling", scaling_paper_table),
     ("accuracy", "accuracy", accuracy_table),
     ("accuracy", "accuracy", accuracy_ablation_table),
+    ("global_sfno", "skill", global_table),
+    ("global_fno", "skill", global_table),
+    ("global_afno", "skill", global_table),
+    ("global_sfno", "skill", free_run_table),
+    ("global_ablation", "skill", ablation_table),
 ]
 
 PARTS = {
@@ -275,6 +281,7 @@ PARTS = {
     training_cost_table: "steps: ",
     scaling_paper_table: "paper: ",
     accuracy_ablation_table: "ablation: ",
+    free_run_table: "free run: ",
 }
 """Prefixes of the markers of second tables from one result."""
 

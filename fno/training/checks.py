@@ -1,6 +1,7 @@
 """Checks of settings: ranges and finite numbers."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -34,3 +35,13 @@ def check_finite(settings: Any) -> None:
         value = getattr(settings, field.name)
         if isinstance(value, float) and not math.isfinite(value):
             raise SettingError(f"{field.name} must be a finite number, got {value}")
+
+
+def check_loggers_differ(names: Sequence[str]) -> None:
+    """Check that no logger occurs twice.
+
+    Raises:
+        SettingError: one does.
+    """
+    if len(set(names)) < len(names):
+        raise SettingError(f"loggers must differ from one another, got {list(names)[:20]}")

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import SettingError
 from ..random import NOISES
-from .checks import check_finite, check_range
+from .checks import check_finite, check_loggers_differ, check_range
 from .execution import CHECKPOINTING
 from .optimizers import OPTIMIZERS, OptimizerOptions
 from .schedules import SCHEDULES
@@ -204,8 +204,7 @@ class TrainSettings:
             seed=(0, 2**63 - 1),
         )
         check_finite(self)
-        if len(set(self.loggers)) < len(self.loggers):
-            raise SettingError(f"loggers must differ from one another, got {list(self.loggers)[:20]}")
+        check_loggers_differ(self.loggers)
         if self.compile and self.activation_checkpointing != "none":
             raise SettingError("compile cannot be combined with activation_checkpointing; choose one of them")
         if self.accumulation > self.batch_size:

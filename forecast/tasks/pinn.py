@@ -60,7 +60,8 @@ class PinnTask(Task):
         """Train a physics-informed network, or resume an interrupted run."""
         _check_device(device, "trained")
         output = config.output
-        content = config.model_dump(mode="json", exclude={"output", "task"})
+        without_effect = {"output": True, "task": True, "train": {"loggers", "log_every"}}
+        content = config.model_dump(mode="json", exclude=without_effect)
         identity = RunIdentity.of(content, content)
         if finished := finished_run(
             output, PinnDescription, task=self.name, digest=identity.digest, content=identity.description

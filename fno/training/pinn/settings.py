@@ -5,7 +5,7 @@ from typing import Literal
 
 from ...errors import SettingError
 from ...losses.weighting import Kind
-from ..checks import check_finite, check_range
+from ..checks import check_finite, check_loggers_differ, check_range
 from .collocation import Sampling
 
 
@@ -31,6 +31,9 @@ class PinnSettings:
         lbfgs_steps: L-BFGS iterations after them, in steps of at most 20 that end early on convergence.
         learning_rate: learning rate of Adam.
         seed: seed of all random numbers.
+        loggers: where the terms of the loss and held-out residuals are recorded, besides ``log.jsonl``:
+            ``tensorboard``, ``wandb``, ``mlflow``, or another registered one. None by default.
+        log_every: number of iterations between two records of the loggers.
 
     Raises:
         SettingError: a setting is out of its range.
@@ -51,6 +54,8 @@ class PinnSettings:
     lbfgs_steps: int = 1000
     learning_rate: float = 1e-3
     seed: int = 0
+    loggers: tuple[str, ...] = ()
+    log_every: int = 10
 
     def __post_init__(self) -> None:
         check_range(
@@ -65,8 +70,10 @@ class PinnSettings:
             lbfgs_steps=(0, 10**8),
             resample_every=(0, 10**8),
             seed=(0, 2**63 - 1),
+            log_every=(1, 10**9),
         )
         check_finite(self)
+        check_loggers_differ(self.loggers)
         if self.tolerance < 0:
             raise SettingError(f"tolerance must not be negative, got {self.tolerance}")
         if self.learning_rate <= 0:

@@ -20,8 +20,10 @@ from ...physics.equations import Problem
 from ...progress import Progress
 from ...random import Stream, seeded_torch
 from ..log import TrainingLog
+from ..loggers import LoggerGroup, RunInfo, check_loggers
 from ..pictures import draw
 from ..protocols import Pictures
+from ..reporter import run_name
 from ..state import load_own_state, not_a_state, restore_model, save_state
 from .settings import PinnLoss, PinnSettings
 from .window import JetNetwork, Window
@@ -85,7 +87,9 @@ def train_pinn(
         OtherRunError: the saved state belongs to other settings.
         NonFiniteError: a term of the loss, its gradient or the saved state are not finite; the message names
             the iteration and the term or parameter, and finished windows are kept.
+        RegistryError: a logger does not exist or its package is not installed.
     """
+    check_loggers(settings.loggers)
     run = _Run(
         problem,
         network,
@@ -96,17 +100,41 @@ def train_pinn(
         description=description,
     )
     run.resume()
-    records = TrainingLog(folder / "log.jsonl", run.step + run.unfinished.get("iterations", 0))
+    info = RunInfo(run_name(folder), folder, run.position, description or {})
+    loggers = LoggerGroup(() if run.finished else settings.loggers, info)
+    try:
+        _train_windows(run, folder, loggers, progress=progress, stop=stop, pictures=pictures)
+    finally:
+        loggers.close(finished=run.finished)
+    return run.networks, run.record()
+
+
+def _train_windows(
+    run: "_Run[N]",
+    folder: Path,
+    loggers: LoggerGroup,
+    *,
+    progress: Progress | None,
+    stop: Callable[[], bool] | None,
+    pictures: Pictures | None,
+) -> None:
+    """Train the windows of a run that are not finished; arguments as for ``train_pinn``."""
+    settings = run.settings
+    records = TrainingLog(folder / "log.jsonl", run.position)
     for i in range(run.done, settings.windows):
         window = run.window(i)
         for iteration, terms in window.train():
-            records.write({"step": run.step + iteration, "window": i, **terms})
+            position = run.step + iteration
+            records.write({"step": position, "window": i, **terms})
+            if position % settings.log_every == 0:
+                loggers.add({f"train/{name}": value for name, value in terms.items()}, position)
             if stop is not None and stop():
                 if settings.optimizer != "gauss_newton":
                     raise StoppedError(f"{i} of {settings.windows} windows of time are saved")
                 run.save(window)
-                position = f"iteration {iteration} of window {i + 1} of {settings.windows}"
-                raise StoppedError(f"the state after {position} is saved")
+                loggers.release(position)
+                text = f"iteration {iteration} of window {i + 1} of {settings.windows}"
+                raise StoppedError(f"the state after {text} is saved")
             if progress and iteration % 10 == 0:
                 values = ", ".join(f"{name} {value:.1e}" for name, value in terms.items())
                 progress(i, settings.windows, f"window {i + 1}, iteration {iteration}: {values}")
@@ -121,12 +149,16 @@ def train_pinn(
             )
         run.finish(window, residual, held_out)
         records.write({"step": run.step, "window": i, "held_out": held_out})
+        loggers.add({"validation/residual": residual, "validation/held_out": held_out}, run.step)
         run.save()
-        if pictures is not None and draw(pictures, last=run.done == settings.windows) is None:
-            pictures = None
+        loggers.release(run.step)
+        if pictures is not None:
+            paths = draw(pictures, last=run.finished)
+            pictures = None if paths is None else pictures
+            for name, path in (paths or {}).items():
+                loggers.picture(name, path, run.step)
         if progress:
             progress(i + 1, settings.windows, f"residual {residual:.1e}, held out {held_out:.1e}")
-    return run.networks, run.record()
 
 
 class _Run(Generic[N]):
@@ -165,6 +197,16 @@ class _Run(Generic[N]):
         self.totals = {"residual": 0.0, "held_out": 0.0}
         self.unfinished: dict[str, Any] = {}
         self._unfinished_tensors: dict[str, Tensor] = {}
+
+    @property
+    def position(self) -> int:
+        """Number of iterations up to the saved state."""
+        return self.step + int(self.unfinished.get("iterations", 0))
+
+    @property
+    def finished(self) -> bool:
+        """Whether all windows are finished."""
+        return self.done == self.settings.windows
 
     def window(self, number: int) -> Window:
         """Return a window to train, restored if it is the unfinished one of the saved state."""

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import xarray as xr
 
-from ....datasets.pde.loaders import StoredInstances
 from ....fno.progress import Progress
 from ...checkpoint.description_operator import OperatorDescription, SolutionDescription
 from ...checkpoint.folder import StoredCheckpoint
@@ -66,13 +65,6 @@ class SolutionTask(Task):
             name = setting.device
             setting.objective()
             parameters = sum(p.numel() for p in setting.model.parameters())
-            source = setting.source
-            batch = config.train.batch_size
-            if isinstance(source, StoredInstances) and source.training < batch:
-                findings.add(
-                    f"train.batch_size {batch} is larger than the {source.training} training samples; "
-                    "use a smaller one"
-                )
         return CheckReport(
             f"training of a {self.title}", name, findings.problems, findings.notes, parameters=parameters
         )

@@ -254,4 +254,9 @@ def _open_source(config: SolutionConfig) -> tuple[Source, System, SolutionLayout
     stored = StoredInstances(store, settings.batch_size, settings.seed, config.data.validation_fraction)
     if stored.training < 1:
         raise ValueError(f"{path} contains {len(store)} samples, too few to train on")
+    if stored.training < settings.batch_size:
+        raise ValueError(
+            f"train.batch_size {settings.batch_size} is larger than the {stored.training} training samples; "
+            "use a smaller one"
+        )
     return stored, store.system, store.layout

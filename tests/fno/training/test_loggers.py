@@ -12,12 +12,15 @@ from typing import ClassVar
 
 import pytest
 import torch
-from helpers import ROOT, stopping_after
+from helpers import ROOT, coordinate_network, stopping_after
 
 from fourcaster.fno.errors import NonFiniteError, RegistryError, StoppedError
+from fourcaster.fno.physics import equations
 from fourcaster.fno.training import TrainSettings, fit
 from fourcaster.fno.training.log import MEASURED, TrainingLog, read_lines
 from fourcaster.fno.training.loggers import LOGGERS, LoggerGroup, RunInfo, check_loggers
+from fourcaster.fno.training.pinn.settings import PinnSettings
+from fourcaster.fno.training.pinn.train import train_pinn
 from fourcaster.fno.training.reporter import Reporter
 from fourcaster.fno.training.settings import identifying
 from fourcaster.fno.training.state import load_state
@@ -185,6 +188,33 @@ def test_a_finished_run_opens_no_logger(recorder, tmp_path):
     run(tmp_path, RECORDING)
     run(tmp_path, RECORDING)
     assert len(recorder.starts) == 1
+
+
+PINN = PinnSettings(windows=2, points=20, initial_points=8, iterations=4, tolerance=0.0, log_every=2)
+
+
+def run_pinn(folder, settings, **options):
+    """Train a physics-informed network, and return the weights of both windows."""
+    problem = equations.get("reaction").problem()
+    networks, _ = train_pinn(problem, coordinate_network, settings, folder=folder, **options)
+    return torch.cat([p.flatten() for net in networks for p in net.parameters()]).detach()
+
+
+@pytest.mark.parametrize("calls", [1, 3, 6])
+def test_an_interrupted_physics_informed_network_passes_each_step_on_once(recorder, tmp_path, calls):
+    settings = replace(PINN, loggers=("recorder",))
+    plain = run_pinn(tmp_path / "a", PINN)
+    assert torch.equal(run_pinn(tmp_path / "b", settings), plain)
+    expected = list(recorder.records)
+    assert [step for step, _ in expected] == [2, 4, 4, 6, 8, 8]
+    assert {"train/residual", "train/initial"} <= set(expected[0][1])
+    assert set(expected[2][1]) == {"validation/residual", "validation/held_out"}
+    recorder.records.clear()
+    with pytest.raises(StoppedError):
+        run_pinn(tmp_path / "c", settings, stop=stopping_after(calls))
+    assert torch.equal(run_pinn(tmp_path / "c", settings), plain)
+    assert recorder.records == expected
+    assert recorder.ends == [True, False, True]
 
 
 def test_a_failing_logger_is_reported_once_and_changes_no_bit(recorder, tmp_path, caplog):

@@ -543,6 +543,24 @@ def test_parameter_bounds_are_compared_as_an_interval():
     ]
 
 
+def test_a_batch_larger_than_the_samples_is_refused_by_train_and_check(folder, tmp_path):
+    few = xr.open_zarr(folder / "train.zarr").isel(sample=slice(0, 4)).drop_encoding()
+    few.to_zarr(tmp_path / "few.zarr", consolidated=False)
+    settings = [
+        *EQUATION,
+        "loss.data=1",
+        f"data.store={tmp_path}/few.zarr",
+        f"output={tmp_path}/run",
+        *SMALL,
+        "data.validation_fraction=0.25",
+    ]
+    message = "train.batch_size 8 is larger than the 3 training samples"
+    call("train", "pino/burgers", *settings, fails=message)
+    assert not (tmp_path / "run" / "checkpoint").exists()
+    report = CliRunner().invoke(app, ["check", "pino/burgers", *settings])
+    assert report.exit_code == 2 and message in " ".join(report.output.split())
+
+
 def test_training_without_validation_data_warns(folder, caplog, tmp_path):
     few = xr.open_zarr(folder / "train.zarr").isel(sample=slice(0, 4)).drop_encoding()
     few.to_zarr(tmp_path / "few.zarr", consolidated=False)
@@ -555,6 +573,7 @@ def test_training_without_validation_data_warns(folder, caplog, tmp_path):
         f"data.store={tmp_path}/few.zarr",
         f"output={tmp_path}/run",
         *SMALL,
+        "train.batch_size=4",
     )
     assert "there is no validation data" in caplog.text
     assert (

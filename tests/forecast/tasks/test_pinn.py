@@ -79,6 +79,10 @@ def test_trained_network_is_evaluated_and_inspected(trained, tmp_path):
 def test_finished_run_is_reused_and_different_settings_rejected(trained):
     repeated = call("train", "pinn/convection", "equation.beta=5", f"output={trained}", *SMALL)
     assert repeated.exit_code == 0 and "had already finished" in repeated.output
+    logged = call(
+        "train", "pinn/convection", "equation.beta=5", f"output={trained}", *SMALL, "train.log_every=3"
+    )
+    assert logged.exit_code == 0 and "had already finished" in logged.output
     other = call("train", "pinn/convection", "equation.beta=6", f"output={trained}", *SMALL)
     assert other.exit_code == 2 and "contains a finished run with other settings" in other.output
 
