@@ -60,7 +60,7 @@ class PinnTask(Task):
         """Train a physics-informed network, or resume an interrupted run."""
         _check_device(device, "trained")
         output = config.output
-        without_effect = {"output": True, "task": True, "train": {"loggers", "log_every"}}
+        without_effect: Any = {"output": True, "task": True, "train": {"loggers", "log_every"}}
         content = config.model_dump(mode="json", exclude=without_effect)
         identity = RunIdentity.of(content, content)
         if finished := finished_run(
