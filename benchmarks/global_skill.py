@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import ridge
+import safetensors.torch
 import torch
 import xarray as xr
 from numpy.typing import NDArray
@@ -134,6 +135,13 @@ def free_run_scores(run: xr.Dataset, truth: xr.Dataset) -> dict[str, Any]:
     return result
 
 
+def parameters(checkpoint: Path) -> int:
+    """Return the number of real parameters of a checkpoint; a complex one counts twice."""
+    tensors = safetensors.torch.load_file(checkpoint / "weights.safetensors")
+    weights = [tensor for name, tensor in tensors.items() if name.startswith("network.")]
+    return sum(tensor.numel() * (1 + tensor.is_complex()) for tensor in weights)
+
+
 def main() -> None:
     """Train the recipe, forecast the last year and two years, and print and write the scores."""
     recipe = sys.argv[1]
@@ -174,7 +182,7 @@ def main() -> None:
         "units": {name: truth[name].attrs.get("units", "") for name in names},
         "free_run": free_run_scores(xr.open_zarr(free, consolidated=False), truth),
         "initial_times": scored.sizes["time"],
-        "parameters": int(meta.get("parameters", 0)),
+        "parameters": parameters(folder / "checkpoint"),
         "train_seconds": round(seconds, 1),
         "train_cpu_seconds": round(usage.ru_utime + usage.ru_stime - before.ru_utime - before.ru_stime, 1),
         "best_epoch": meta["provenance"]["best_epoch"],

@@ -3,7 +3,7 @@
 from typing import Any
 
 LEADS = ("12", "24", "72", "120")
-RIDGE = ("direct", "iterated")
+RIDGE = ("ridge_direct", "ridge_iterated")
 BIAS_GOAL = 0.1
 SPECTRUM_GOAL = 0.2
 

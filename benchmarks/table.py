@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from accuracy_table import accuracy_ablation_table, accuracy_table
-from global_table import ablation_table, free_run_table, global_table
+from global_table import free_run_table, global_table
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -271,9 +271,8 @@ TABLES: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("accuracy", "accuracy", accuracy_ablation_table),
     ("global_sfno", "skill", global_table),
     ("global_fno", "skill", global_table),
-    ("global_afno", "skill", global_table),
     ("global_sfno", "skill", free_run_table),
-    ("global_ablation", "skill", ablation_table),
+    ("global_fno", "skill", free_run_table),
 ]
 
 PARTS = {
